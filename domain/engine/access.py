@@ -1,0 +1,118 @@
+"""Who asks, and what of: scopes, the caller, and the predicates that put out-of-reach rows out of the query.
+
+A scope alone never suffices: a row is within reach when a grant in force gives this client this scope at the row's school. The table
+`reach` is derived from grants (migration 0002); row-level security reads it too and says the same in other words (migration 0005).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Column, ColumnElement, DateTime, Table, Text, Uuid, any_, bindparam, exists, func, literal, literal_column, or_, select
+
+from domain.engine.database import metadata
+from domain.engine.errors import Forbidden
+
+
+class Scope(StrEnum):
+    """noun:verb. What each one opens is in expected/scopes.txt, made from the declarations."""
+
+    TRUSTS_READ = "trusts:read"
+    SCHOOLS_READ = "schools:read"
+    SCHOOLS_WRITE = "schools:write"
+    PUPILS_READ = "pupils:read"
+    PUPILS_NAME = "pupils:name"
+    PUPILS_UPN = "pupils:upn"
+    PUPILS_BIRTH = "pupils:birth"
+    PUPILS_SENSITIVE = "pupils:sensitive"
+    PUPILS_WRITE = "pupils:write"
+    GROUPS_READ = "groups:read"
+    GROUPS_WRITE = "groups:write"
+    WINDOWS_READ = "windows:read"
+    WINDOWS_WRITE = "windows:write"
+    SCHEMES_READ = "schemes:read"
+    SCHEMES_WRITE = "schemes:write"
+    JUDGEMENTS_READ = "judgements:read"
+    JUDGEMENTS_WRITE = "judgements:write"
+    TARGETS_READ = "targets:read"
+    TARGETS_WRITE = "targets:write"
+    AGGREGATES_READ = "aggregates:read"
+    AGGREGATES_INTERNAL = "aggregates:internal"
+    IMPORTS_WRITE = "imports:write"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """An authenticated client and the scopes its token carries (never more than its grants gave when the token was issued)."""
+
+    client_id: UUID
+    scopes: frozenset[str]
+
+    def needs(self, scope: Scope, what: str) -> None:
+        """Raises Forbidden, naming what needs which scope, unless the token carries it."""
+        if scope not in self.scopes:
+            raise Forbidden(f"{what} needs the scope {scope}, which this client does not hold at any school.")
+
+
+reach = Table(
+    "reach",
+    metadata,
+    Column("client_id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("school_id", Uuid, primary_key=True),
+    Column("grant_id", Uuid, primary_key=True),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("starts_at", DateTime(timezone=True), nullable=False),
+    Column("ends_at", DateTime(timezone=True)),
+)
+
+shared_pupils = Table(
+    "shared_pupils",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("pupil_id", Uuid, primary_key=True),
+    Column("school_id", Uuid, primary_key=True),
+    comment="A second school that sees a dual-registered pupil",
+)
+
+CALLER = bindparam("caller", type_=Uuid)
+
+Reach: TypeAlias = Callable[[Scope], ColumnElement[bool]]
+"""From the scope needed to the predicate that a row is within the caller's reach with it."""
+
+
+def granted(scope: Scope, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """A grant in force gives the caller this scope on a row of reach that `match`es (it is given the columns of reach)."""
+    r = reach.alias()
+    in_force = (r.c.starts_at <= func.now()) & (r.c.ends_at.is_(None) | (r.c.ends_at > func.now()))
+    inner = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), in_force)
+    return exists(inner.where(literal(scope.value) == any_(r.c.scopes)).correlate_except(r))
+
+
+def by_school(tenant_id: Column[UUID], school_id: Column[UUID]) -> Reach:
+    """Rows of a school."""
+    return lambda scope: granted(scope, lambda r: (r.tenant_id == tenant_id) & (r.school_id == school_id))
+
+
+def by_tenant(tenant_id: Column[UUID]) -> Reach:
+    """Rows of a tenant, whichever of its schools the grant is for."""
+    return lambda scope: granted(scope, lambda r: r.tenant_id == tenant_id)
+
+
+def by_registered_school(school_id: Column[UUID]) -> Reach:
+    """Rows of the public register about one school."""
+    return lambda scope: granted(scope, lambda r: r.school_id == school_id)
+
+
+def by_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Column[UUID]) -> Reach:
+    """Rows about a pupil: at the school of main registration, or at a second school that shares the pupil."""
+
+    def within(scope: Scope) -> ColumnElement[bool]:
+        s = shared_pupils.alias()
+        of_pupil = (s.c.tenant_id == tenant_id) & (s.c.pupil_id == pupil_id)
+        shared = select(literal_column("1")).select_from(s).where(of_pupil, granted(scope, lambda r: (r.tenant_id == s.c.tenant_id) & (r.school_id == s.c.school_id)))
+        return or_(by_school(tenant_id, school_id)(scope), exists(shared.correlate_except(s)))
+
+    return within

@@ -1,0 +1,92 @@
+"""The door to PostgreSQL: a pool of asyncpg connections with two intents, reading() and writing().
+
+A read is one auto-commit statement that sets its own row-level-security context, so it costs no round trip for it; a write is a transaction
+whose context is set once. Nothing relies on session state, so a transaction-mode pooler works in between.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import MetaData
+
+from domain.engine.errors import Busy, DatabaseError
+
+metadata = MetaData()
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+T = TypeVar("T")
+
+RETRIES = 4
+STATEMENT_TIMEOUT = "60s"
+
+
+class Database:
+    """One pool. `reading()` and `writing()` raise Busy when no connection is to be had or a statement takes too long (503 at the door)."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, url: str, *, size: int = 10, serving: bool = True, on_connect: Callable[[Any], Awaitable[None]] | None = None) -> "Database":
+        """Connects. With `serving`, refuses a role that owns tables or bypasses row-level security: the second wall must stand."""
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=size,
+                init=on_connect,
+                command_timeout=90,
+                server_settings={"timezone": "UTC", "jit": "off", "statement_timeout": STATEMENT_TIMEOUT, "application_name": "markonce"},
+            )
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
+            raise DatabaseError(f"PostgreSQL could not be reached: {type(problem).__name__}: {problem}") from problem
+        if serving:
+            unsafe = await pool.fetchval(
+                "SELECT rolsuper OR rolbypassrls OR EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = 'public' AND c.relowner = r.oid) FROM pg_roles r WHERE rolname = current_user"
+            )
+            if unsafe:
+                await pool.close()
+                raise DatabaseError("DATABASE_URL names a superuser, the owner of the tables or a role that bypasses row-level security; name the app role.")
+        return cls(pool)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def _acquire(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._pool.acquire(timeout=5) as connection:
+                yield connection
+        except TimeoutError as problem:
+            raise Busy("The database did not answer in time.") from problem
+        except (asyncpg.QueryCanceledError, asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError, ConnectionError) as problem:
+            raise Busy("The database did not answer in time.") from problem
+
+    async def read(self, statement: str, *arguments: Any) -> "asyncpg.Record | None":
+        """The one row of a statement that sets its caller's context itself (query.finish)."""
+        async with self._acquire() as connection:
+            return await connection.fetchrow(statement, *arguments)
+
+    @asynccontextmanager
+    async def register(self) -> AsyncIterator[Connection]:
+        """A connection with no caller, for what is nobody's: the register, clients and keys. Tenant tables are empty to it."""
+        async with self._acquire() as connection:
+            yield connection
+
+    async def writing(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Runs `work` in one transaction in the caller's context; again, from the start, when PostgreSQL broke a deadlock."""
+        for attempt in range(RETRIES):
+            try:
+                async with self._acquire() as connection, connection.transaction():
+                    await connection.execute("SELECT set_config('markonce.caller', $1, true)", str(caller) if caller else "")
+                    return await work(connection)
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as problem:
+                if attempt == RETRIES - 1:
+                    raise Busy("Other writes to the same schools are in the way.") from problem
+                await asyncio.sleep(0.05 * 2**attempt)
+        raise AssertionError("unreachable")

@@ -1,0 +1,94 @@
+"""From JSON values to typed inputs, with every issue at once: msgspec says the first thing that is wrong, this says all of them, each with its place."""
+
+import types
+import typing
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, structs
+
+from domain.engine.errors import Issue
+from domain.engine.resource import closest
+
+T = TypeVar("T", bound=Struct)
+
+_WORDS = {
+    "`str`": "text",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`bool`": "true or false",
+    "`array`": "an array",
+    "`object`": "an object",
+    "`null`": "null",
+    "`date`": "a date such as 2026-09-01",
+    "`datetime`": "an instant such as 2026-09-01T08:30:00Z",
+}
+
+
+def decode(type_: type[T], data: object, at: str) -> tuple[T | None, list[Issue]]:
+    """The typed value, or None and what is wrong with it; `at` is the JSON pointer of `data`."""
+    try:
+        return msgspec.convert(data, type_), []
+    except (msgspec.ValidationError, OverflowError):
+        return None, list(_issues(type_, data, at))
+
+
+def _issues(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
+    struct, item = _struct_in(type_), _item_in(type_)
+    if struct is not None and isinstance(data, dict):
+        yield from _object_issues(struct, data, at)
+    elif item is not None and isinstance(data, list):
+        for i, element in enumerate(data):
+            yield from _issues(item, element, f"{at}/{i}")
+    else:
+        try:
+            msgspec.convert(data, type_)
+        except (msgspec.ValidationError, OverflowError) as problem:
+            yield Issue(at, "wrong-value", _in_words(str(problem)))
+
+
+def _object_issues(struct: type[Struct], data: dict[str, Any], at: str) -> typing.Iterator[Issue]:
+    fields = {field.encode_name: field for field in structs.fields(struct)}
+    for name in data:
+        if name not in fields:
+            yield Issue(f"{at}/{name.replace('~', '~0').replace('/', '~1')}", "unknown-field", "There is no such field." + closest(name, list(fields)))
+    found = False
+    for name, field in fields.items():
+        if name in data:
+            for issue in _issues(field.type, data[name], f"{at}/{name}"):
+                found = True
+                yield issue
+        elif field.required:
+            found = True
+            yield Issue(f"{at}/{name}", "required", f"{name} is required.")
+    if not found and all(name in fields for name in data):
+        try:
+            msgspec.convert(data, struct)
+        except (msgspec.ValidationError, OverflowError) as problem:  # a rule of the whole object (__post_init__)
+            yield Issue(at, "wrong-value", _in_words(str(problem)))
+
+
+def _struct_in(type_: Any) -> type[Struct] | None:
+    return next((t for t in _members(type_) if isinstance(t, type) and issubclass(t, Struct)), None)
+
+
+def _item_in(type_: Any) -> Any:
+    return next((typing.get_args(t)[0] for t in _members(type_) if typing.get_origin(t) is list), None)
+
+
+def _members(type_: Any) -> list[Any]:
+    if typing.get_origin(type_) is typing.Annotated:
+        return _members(typing.get_args(type_)[0])
+    if typing.get_origin(type_) in (typing.Union, types.UnionType):
+        return [m for t in typing.get_args(type_) for m in _members(t)]
+    return [type_]
+
+
+def _in_words(message: str) -> str:
+    """msgspec's message without its path, and without the value itself (it may be a name)."""
+    message = message.split(" - at `$")[0]
+    if message.startswith("Invalid enum value"):
+        return "This is not one of the values allowed."
+    for name, words in _WORDS.items():
+        message = message.replace(name, words)
+    return message.rstrip(".") + "."

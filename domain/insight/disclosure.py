@@ -1,0 +1,287 @@
+"""Disclosure control: which rows of an aggregate answer are hidden, so that no small group of children can be told from it.
+
+*Primary* suppression hides a row of 1 to 5 eligible pupils, as the DfE does: its performance tables publish nothing for fewer than
+six. *Complementary* suppression hides further rows, because whoever knows a total (of the school, of the trust, of the boys)
+subtracts what is shown from it. What is hidden stays hidden from a reader who knows every total of the answer over any of its
+dimensions, who puts together the answers to coarser and finer questions, and who knows that a count is never negative: such a reader
+finds neither a hidden row nor the sum of some hidden rows that is small itself. The one exception is what those totals tell without
+any row, as when a year group of three pupils is taught in one school only.
+
+The method is the *hypercube method* of statistical disclosure control (Repsilber; also in tau-ARGUS). A hidden row is a corner of a
+hidden box, two values along each dimension: a line in one dimension, a rectangle in two, a cube in three. Moving pupils round
+the corners, one more here and one fewer there, changes each corner and no total, so that no arithmetic on totals can tell where
+they were. Boxes are added until every group of rows that could be told apart counts at least the threshold; the box that hides
+the fewest pupils more is taken first.
+
+- School, year group, sex, disadvantaged, EAL and SEN divide pupils, each into parts whose counts add up. Subjects and windows do
+  not: they count the same pupils again. A group hidden in one subject is hidden in all of them, RWM included, since its size hardly
+  differs between them; each window stands for itself.
+- A group hidden by a coarser question stays hidden in a finer one: every part of a small group is hidden, and the box around it is
+  hidden again wherever the group has pupils. Otherwise the parts shown would add up to what was hidden.
+- An empty row tells nothing of a child, so it is shown (as `z`), with two exceptions: inside a small group, where "none of the
+  three is in this category" says what all three are; and as a corner of a box when no other box is to be had, as in a school with
+  girls only beside a school with three girls.
+- 0 % and 100 % need no rule of their own: what they disclose, they disclose of a small group, and that is hidden whole.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from math import prod
+from typing import Literal, NamedTuple
+
+THRESHOLD = 6
+"""The smallest group that is published. A trust may raise it, nobody may lower it."""
+
+REPEATING = frozenset({"subject", "window"})
+"""Dimensions along which the same pupils are counted again; every other dimension divides them."""
+
+LISTED = frozenset({"sex", "disadvantaged", "eal", "sen"})
+"""Dimensions whose categories are all listed everywhere: here a missing row would say that the group is empty. A school has, in
+contrast, only its own year groups, and everybody knows which."""
+
+_NEAREST = 6  # partners looked at along each dimension before all of them are: keeps the search for a box linear in the rows
+
+Reason = Literal["primary", "complement"]
+Cell = tuple[int, ...]  # a place in a table: one rank for each of its axes
+
+
+class Count(NamedTuple):
+    """One row of an aggregate answer: the values of its dimensions, in their order, and its eligible pupils."""
+
+    values: tuple[Hashable, ...]
+    eligible: int
+
+
+def suppress(rows: Sequence[Count], dimensions: tuple[str, ...], threshold: int = THRESHOLD) -> list[Reason | None]:
+    """Decide which rows of one aggregate answer are hidden.
+
+    Args:
+        rows: the whole answer, each combination of values once, with the empty rows of every category of sex, disadvantaged, EAL
+            and SEN. Whole also means: all the schools whose pupils a published total pools, and all the subjects and categories
+            that may be asked for. A question about some of them is filtered *after* suppression; filtered before, two questions
+            would differ by the very group that one of them hides.
+        dimensions: the names of the rows' values.
+        threshold: the smallest number of eligible pupils that is published.
+
+    Returns:
+        For each row, in the order given: None (shown), "primary" (a small group) or "complement" (hidden to protect one). The
+        decision on a row does not depend on the order of the rows.
+
+    Raises:
+        ValueError: the threshold is below six, or the rows are not a whole answer.
+    """
+    if threshold < THRESHOLD:
+        raise ValueError(f"threshold {threshold} is below {THRESHOLD}")
+    _check_whole(rows, dimensions)
+    ranks = [_ranks({row.values[i] for row in rows}) for i in range(len(dimensions))]
+    dividing = [i for i, name in enumerate(dimensions) if name not in REPEATING]
+    window = [i for i, name in enumerate(dimensions) if name == "window"]
+    subject = next((i for i, name in enumerate(dimensions) if name == "subject"), None)
+    subjects = 1 if subject is None else len(ranks[subject])
+
+    windows: defaultdict[Cell, defaultdict[Cell, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0] * subjects))
+    places: list[tuple[Cell, Cell]] = []
+    for row in rows:
+        at = [rank[value] for rank, value in zip(ranks, row.values, strict=True)]
+        when, cell = tuple(at[i] for i in window), tuple(at[i] for i in dividing)
+        windows[when][cell][0 if subject is None else at[subject]] = row.eligible
+        places.append((when, cell))
+
+    hidden = {when: _hidden(counts, threshold) for when, counts in windows.items()}
+    return [_reason(row.eligible, cell in hidden[when], threshold) for row, (when, cell) in zip(rows, places, strict=True)]
+
+
+def _reason(eligible: int, hidden: bool, threshold: int) -> Reason | None:
+    if not hidden:
+        return None
+    return "primary" if 0 < eligible < threshold else "complement"
+
+
+def _ranks(values: set[Hashable]) -> dict[Hashable, int]:
+    """Number a dimension's values in their own order, so that ties are broken the same way whatever the order of the rows."""
+    return {value: rank for rank, value in enumerate(sorted(values, key=lambda value: (value is not None, str(value))))}
+
+
+def _check_whole(rows: Sequence[Count], dimensions: tuple[str, ...]) -> None:
+    """Refuse a row given twice, and a missing row where categories are listed: both would make the arithmetic wrong, unseen."""
+    listed = [i for i, name in enumerate(dimensions) if name in LISTED]
+    others = [i for i, name in enumerate(dimensions) if name not in LISTED]
+    if len({row.values for row in rows}) < len(rows):
+        raise ValueError("a combination of values occurs twice")
+    categories = prod(len({row.values[i] for row in rows}) for i in listed)
+    if len(rows) != categories * len({tuple(row.values[i] for i in others) for row in rows}):
+        raise ValueError(f"rows are missing: each group needs every category of {', '.join(dimensions[i] for i in listed)}")
+
+
+def _hidden(counts: Mapping[Cell, Sequence[int]], threshold: int) -> set[Cell]:
+    """The cells to hide in one window, given the eligible pupils of each cell in each subject.
+
+    Every collapsed table is protected before the tables finer than it, just as it is when it is the answer to a question of its
+    own. An axis with one value divides nothing and is left out: a single school has no neighbour to hide behind.
+    """
+    width = len(next(iter(counts)))
+    axes = tuple(axis for axis in range(width) if len({cell[axis] for cell in counts}) > 1)
+    tables: dict[tuple[int, ...], _Table] = {}
+    for kept in (kept for size in range(len(axes) + 1) for kept in combinations(axes, size)):
+        table = _Table(_collapse(counts, kept), threshold)
+        for coarser in tables:
+            if set(coarser) < set(kept):
+                table.inherit(tables[coarser], tuple(kept.index(axis) for axis in coarser))
+        table.protect()
+        tables[kept] = table
+    return {cell for cell in counts if tuple(cell[axis] for axis in axes) in tables[axes].hidden}
+
+
+def _collapse(counts: Mapping[Cell, Sequence[int]], axes: tuple[int, ...]) -> dict[Cell, tuple[int, ...]]:
+    collapsed: dict[Cell, tuple[int, ...]] = {}
+    for cell, eligible in counts.items():
+        place = tuple(cell[axis] for axis in axes)
+        collapsed[place] = tuple(map(sum, zip(collapsed[place], eligible, strict=True))) if place in collapsed else tuple(eligible)
+    return collapsed
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Two values along each of some axes. `even` holds the corner that is protected and those an even number of steps away."""
+
+    even: tuple[Cell, ...]
+    odd: tuple[Cell, ...]
+
+    def surplus(self, group: tuple[Cell, ...]) -> int:
+        """Even less odd corners in a group: what moving pupils round this box adds to the group's sum. 0 if it cannot tell."""
+        return sum(cell in group for cell in self.even) - sum(cell in group for cell in self.odd)
+
+
+class _Table:
+    """The pupils of one window counted along some axes, and what is hidden of them."""
+
+    def __init__(self, counts: dict[Cell, tuple[int, ...]], threshold: int) -> None:
+        self.counts = counts
+        self.threshold = threshold
+        self.small = {cell for cell, eligible in counts.items() if any(0 < count < threshold for count in eligible)}
+        self.hidden = set(self.small)
+        self.boxes: list[_Box] = []
+        self._touching: defaultdict[Cell, list[_Box]] = defaultdict(list)
+        self._lines: defaultdict[tuple[int, Cell], list[Cell]] = defaultdict(list)
+        for cell in sorted(counts):
+            for axis in range(len(cell)):
+                self._lines[axis, _step(cell, axis, -1)].append(cell)
+
+    def inherit(self, coarser: "_Table", axes: tuple[int, ...]) -> None:
+        """Hide what a coarser table hides; `axes` are the places of its axes among this table's."""
+        parts: defaultdict[Cell, list[Cell]] = defaultdict(list)
+        for cell in self.counts:
+            parts[tuple(cell[axis] for axis in axes)].append(cell)
+        for cell in coarser.small:
+            self.hidden.update(parts[cell])
+        for box in coarser.boxes:
+            for part in parts[box.even[0]]:
+                if any(self.counts[part]):
+                    corners = (_place(part, axes, corner) for corner in box.even + box.odd)
+                    self.hidden.update(corner for corner in corners if corner in self.counts)
+
+    def protect(self) -> None:
+        """Hide boxes until no hidden cell can be recovered, alone or in a small sum."""
+        waiting = deque(sorted(self.hidden, key=lambda cell: (self.counts[cell], cell)))
+        while waiting:
+            cell = waiting.popleft()
+            for subject, count in enumerate(self.counts[cell]):
+                while count and (group := self._recoverable((cell,), subject)):
+                    box = self._cheapest(group, subject)
+                    if box is None:
+                        break
+                    corners = box.even + box.odd
+                    waiting.extend(corner for corner in corners if corner not in self.hidden)
+                    self.hidden.update(corners)
+                    self.boxes.append(box)
+                    for corner in corners:
+                        self._touching[corner].append(box)
+
+    def _recoverable(self, group: tuple[Cell, ...], subject: int) -> tuple[Cell, ...] | None:
+        """The first group, grown from this one, that no hidden box keeps from being told apart, if it is a cell or a small sum.
+
+        A sum is told apart only if no box changes it, so a box that does change it forces another of its corners into the group.
+        """
+        if self._is_total(group, subject):
+            return None
+        boxes = (box for cell in group for box in self._touching[cell] if self._movable(box, subject))
+        box = next((box for box in boxes if box.surplus(group)), None)
+        if box is None:
+            return group
+        weight = sum(self._weight(cell, subject) for cell in group)
+        for corner in box.odd if box.surplus(group) > 0 else box.even:
+            if corner not in group and weight + self._weight(corner, subject) < self.threshold:
+                found = self._recoverable((*group, corner), subject)
+                if found:
+                    return found
+        return None
+
+    def _weight(self, cell: Cell, subject: int) -> int:
+        return max(1, self.counts[cell][subject])  # an empty cell weighs something, so that a group stays short
+
+    def _is_total(self, group: tuple[Cell, ...], subject: int) -> bool:
+        """Whether a group holds all pupils of a line through its first cell: a coarser table's cell, hidden or not over there."""
+        cell = group[0]
+        lines = (self._lines[axis, _step(cell, axis, -1)] for axis in range(len(cell)))
+        return len(group) > 1 and any(all(part in group or not self.counts[part][subject] for part in line) for line in lines)
+
+    def _movable(self, box: _Box, subject: int) -> bool:
+        """Whether pupils can be moved round a box in at least one direction without a count below zero."""
+        counts = self.counts
+        return all(counts[cell][subject] for cell in box.even) or all(counts[cell][subject] for cell in box.odd)
+
+    def _cheapest(self, group: tuple[Cell, ...], subject: int) -> _Box | None:
+        """The box round a group's first cell that changes the group's sum and hides the fewest pupils more.
+
+        A cell without neighbours along some axis (the only school with a Year 2) makes do with a box along the others.
+        """
+        axes = range(len(group[0]))
+        for size in range(len(axes), 0, -1) if len(group) == 1 else (len(axes),):
+            for nearest in (_NEAREST, None):
+                best: tuple[tuple[int, int, _Box], ...] = ()
+                for box in (box for chosen in combinations(axes, size) for box in self._around(group[0], chosen, subject, nearest)):
+                    if not self._movable(box, subject) or not box.surplus(group):
+                        continue
+                    corners = box.even + box.odd
+                    empty = sum(not self.counts[corner][subject] for corner in corners)
+                    cost = sum(sum(self.counts[corner]) for corner in corners if corner not in self.hidden)
+                    if not best or (empty, cost) < best[0][:2]:
+                        best = ((empty, cost, box),)
+                    if not empty and not cost:
+                        return box
+                if best:
+                    return best[0][2]
+        return None
+
+    def _around(self, cell: Cell, axes: tuple[int, ...], subject: int, nearest: int | None) -> Iterator[_Box]:
+        """The boxes with a corner at this cell along these axes, by the best of its neighbours first."""
+
+        def preference(neighbour: Cell) -> tuple[bool, bool, int, Cell]:
+            eligible = self.counts[neighbour]
+            return not eligible[subject], neighbour not in self.hidden, sum(eligible), neighbour
+
+        partners = []
+        for axis in axes:
+            neighbours = [other for other in self._lines[axis, _step(cell, axis, -1)] if other != cell]
+            partners.append([other[axis] for other in sorted(neighbours, key=preference)[:nearest]])
+        for values in product(*partners):
+            even, odd = [cell], list[Cell]()
+            for axis, value in zip(axes, values, strict=True):
+                even, odd = (
+                    even + [_step(corner, axis, value) for corner in odd],
+                    odd + [_step(corner, axis, value) for corner in even],
+                )
+            if all(corner in self.counts for corner in even + odd):
+                yield _Box(tuple(even), tuple(odd))
+
+
+def _step(cell: Cell, axis: int, value: int) -> Cell:
+    return (*cell[:axis], value, *cell[axis + 1 :])
+
+
+def _place(cell: Cell, axes: tuple[int, ...], values: Cell) -> Cell:
+    for axis, value in zip(axes, values, strict=True):
+        cell = _step(cell, axis, value)
+    return cell

@@ -1,0 +1,16 @@
+"""${message}."""
+
+from alembic import op
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = None
+depends_on = None
+
+SQL = """
+"""
+
+
+def upgrade() -> None:
+    for statement in SQL.strip().split(";\n\n"):
+        op.get_bind().exec_driver_sql(statement)
