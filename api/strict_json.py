@@ -1,10 +1,10 @@
 """Reads a JSON body strictly, and says of a bad one where all its faults are.
 
-RFC 8259 leaves duplicate keys, large numbers, lone surrogates and depth to the reader, and readers differ; PostgreSQL stores neither
-U+0000 nor a lone surrogate. So a body holding any of these is refused here, before anything decodes it into types.
+RFC 8259 leaves duplicate keys, large numbers, lone surrogates and depth to the reader, and readers differ; PostgreSQL stores
+neither U+0000 nor a lone surrogate. So a body holding any of these is refused here, before anything decodes it into types.
 
-Two passes with one duty each. `parse` *decides*, with the C scanner of the standard library and one shallow walk. Only when it has
-decided against a body does `_Faults` read the text again, token by token and without recursion, to *find* every place.
+Two passes with one duty each. `parse` *decides*, with the C scanner of the standard library and one shallow walk. Only when it
+has decided against a body does `_Scan` read the text again, token by token and without recursion, to *find* every place.
 """
 
 import codecs
@@ -13,23 +13,29 @@ import re
 from contextlib import suppress
 from enum import Enum
 from math import isinf
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeAlias
 
 MAX_DEPTH = 64
 """Arrays and objects that may stand inside one another, the outermost included."""
 MAX_ISSUES = 100
 """Issues listed for one body; one more entry then says that there are others."""
+MAX_TOKENS = 500_000
+"""Tokens read in search of issues, so that a hostile body holds nobody up; those inside a sound entry of a batch do not count."""
+
+Value: TypeAlias = "dict[str, Value] | list[Value] | str | int | float | bool | None"
 
 _INTEGERS = range(-(2**63), 2**63)
 _LONGEST_INTEGER = len(str(-(2**63)))
 _LONGEST_KEY_SHOWN = 100
+_BATCH_DEPTH = 4
+"""How deep the entries of a batch may stand: in REST 2 (an object's array), in GraphQL 4 (variables, input, its array)."""
 
 
 class Issue(NamedTuple):
-    """One fault. `pointer` is a JSON Pointer (RFC 6901), "" for the whole document; `message` never repeats a value of the document.
+    """One fault. `pointer` is a JSON Pointer (RFC 6901), "" for the whole document; `message` repeats nothing of the document.
 
-    A place nested deeper than `MAX_DEPTH` is named by its ancestor at that depth. In a pointer, a key's U+0000 and lone surrogates
-    are shown as U+FFFD and a key of more than 100 characters is cut, so that a pointer can always be sent back.
+    So that a pointer can always be sent back, a key's U+0000 and lone surrogates stand in it as U+FFFD, and a key of more than 100
+    characters is cut.
     """
 
     pointer: str
@@ -41,7 +47,7 @@ class MalformedJson(Exception):
     """A body that is not acceptable JSON. `issues` lists at least one fault, in the order in which they stand.
 
     Codes: `json-malformed`, `json-encoding`, `json-too-deep`, `json-duplicate-key`, `json-nul`, `json-surrogate`,
-    `json-number-range`, `json-not-a-number`; and `json-more`, last, when there are more than `MAX_ISSUES`.
+    `json-number-range`, `json-not-a-number`; and `json-more`, last, where `MAX_ISSUES` or `MAX_TOKENS` cut the search short.
     """
 
     def __init__(self, issues: list[Issue]) -> None:
@@ -49,19 +55,19 @@ class MalformedJson(Exception):
         self.issues = issues
 
 
-def parse(body: bytes) -> object:
+def parse(body: bytes) -> Value:
     """The value of a JSON document in UTF-8: dict, list, str, int, float, bool or None. Raises MalformedJson."""
     try:
         text = body.decode()
-        value = _DECODER.decode(text)
+        value: Value = _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise MalformedJson(_faults(body)) from None
-    if _unstorable_escape(text) or not _within_limits(value):
+    if _unstorable_escape(text) or not _within_limits(value, MAX_DEPTH):
         raise MalformedJson(_faults(body))
     return value
 
 
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _without_duplicates(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("duplicate key")
@@ -94,20 +100,23 @@ def _unstorable_escape(text: str) -> bool:
     return any(escape.lastgroup in ("nul", "surrogate") for escape in _ESCAPE.finditer(text))
 
 
-def _within_limits(value: object) -> bool:
+def _within_limits(value: Value, depth: int) -> bool:
     """Whether depth and numbers keep to their limits. Goes level by level, so that it needs no stack."""
-    level: list[dict[str, object] | list[object]] = [[value]]
-    for _ in range(MAX_DEPTH + 1):
-        deeper: list[dict[str, object] | list[object]] = []
+    level: list[dict[str, Value] | list[Value]] = [[value]]
+    for _ in range(depth + 1):
+        deeper: list[dict[str, Value] | list[Value]] = []
         for container in level:
             for child in container.values() if isinstance(container, dict) else container:
-                kind = type(child)
-                if kind is str:
+                if isinstance(child, str):
                     continue
-                if isinstance(child, dict | list):
+                if isinstance(child, int):
+                    if child not in _INTEGERS:
+                        return False
+                elif isinstance(child, float):
+                    if isinf(child):
+                        return False
+                elif child is not None:
                     deeper.append(child)
-                elif (kind is int and child not in _INTEGERS) or (isinstance(child, float) and isinf(child)):
-                    return False
         if not deeper:
             return True
         level = deeper
@@ -124,7 +133,6 @@ _TOKEN = re.compile(
       | (?P<object_end>\})
       | (?P<comma>,)
       | (?P<colon>:)
-      | (?P<unclosed>")
       | (?P<end>\Z)
     )""",
     re.VERBOSE | re.DOTALL,
@@ -132,11 +140,14 @@ _TOKEN = re.compile(
 _BRACKETS = re.compile(r'(?P<open>[\[{]++)|(?P<close>[\]}]++)|"[^"\\]*+(?:\\.[^"\\]*+)*+"|(?P<unclosed>")', re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?P<fraction>(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?)")
 _CONTROL = re.compile(r"[\x01-\x1f]")
+# A byte that is not UTF-8 is read as a code point from U+DC80 to U+DCFF; three of them can be a surrogate sent as if it were UTF-8.
+_DOUBTFUL = re.compile("[\\\\\0-\x1f\udc80-\udcff]")
 _STRAY_BYTE = re.compile("[\udc80-\udcff]")
 _SURROGATE_AS_BYTES = re.compile("\udced[\udca0-\udcbf][\udc80-\udcbf]")
 _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 
 _LENIENT = json.JSONDecoder(strict=False)
+_BLANKS = " \t\n\r"
 _BYTE_ORDER_MARK = "\ufeff"
 _FOREIGN_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # UTF-32-LE's begins as UTF-16-LE's does
 
@@ -177,98 +188,94 @@ class _Scan:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.position = 0
+        self.start = 0  # of the token in hand
+        self.end = 0
         self.issues: list[Issue] = []
-        # One entry for each open container: where we are in it (None before a key), and an object's keys so far (None in an array).
-        self.path: list[str | int | None] = []
-        self.keys: list[set[str] | None] = []
+        self.budget = iter(range(MAX_TOKENS))
+        # For each open container: where in it we are (an array's index; an object's key, None before it), and its keys so far.
+        self.path: list[int | str | None] = []
+        self.keys: list[set[str]] = []
 
     def run(self) -> None:
         """Reads the text to its end, filling `issues`. Raises _Lost where it has to stop."""
         if self.text.startswith(_BYTE_ORDER_MARK):
             self.note("json-encoding", "The body starts with a byte order mark; send UTF-8 without one.")
-            self.position = 1
-        if not self.text[self.position :].strip(" \t\n\r"):
+            self.end = 1
+        if not self.text[self.end :].strip(_BLANKS):
             self.note("json-malformed", "The body is empty; a JSON document is needed.")
             return
         state = _State.VALUE
-        while True:
-            token = _TOKEN.match(self.text, self.position)
-            kind = token.lastgroup if token else None
+        for _ in self.budget:
+            token = _TOKEN.match(self.text, self.end)
+            kind = token.lastgroup if token else None  # no token: a string that is never closed
             if token is None or kind not in state.kinds:
                 self.lose_the_way(state)
             if kind == "end":
                 return
-            self.position = token.end()
-            state = self.step(state, token)
+            self.start, self.end = token.span(kind)
+            state = self.step(state, kind, token[kind])
+        self.issues.append(Issue(self.pointer(), "json-more", "The search for issues stopped here: the body is too long for it."))
 
-    def step(self, state: _State, token: re.Match[str]) -> _State:
+    def step(self, state: _State, kind: str, raw: str) -> _State:
         """Takes a token that the state allows, and returns the state after it."""
-        kind = token.lastgroup
         if kind == "colon":
             return _State.VALUE
         if kind == "comma":
             place = self.path[-1]
-            if isinstance(place, int):
-                self.path[-1] = place + 1
-                return _State.VALUE
-            self.path[-1] = None
-            return _State.KEY
-        if kind == "string":
-            if state in (_State.KEY, _State.FIRST_KEY):
-                self.key(token["string"])
-                return _State.COLON
-            self.string(token["string"], "This string")
+            self.path[-1] = place + 1 if isinstance(place, int) else None
+            return _State.VALUE if isinstance(place, int) else _State.KEY
+        if state in (_State.KEY, _State.FIRST_KEY) and kind == "string":
+            self.key(raw)
+            return _State.COLON
+        if kind in ("array", "object") and not self.skip_sound_value():
+            if len(self.path) < MAX_DEPTH:
+                self.path.append(0 if kind == "array" else None)
+                self.keys.append(set())
+                return _State.FIRST_ITEM if kind == "array" else _State.FIRST_KEY
+            self.note("json-too-deep", f"Arrays and objects are nested more than {MAX_DEPTH} deep here.")
+            self.skip_deep_value()
+        elif kind == "string":
+            self.string(raw, "This string")
         elif kind == "word":
-            self.word(token["word"])
+            self.word(raw)
         elif kind in ("array_end", "object_end"):
             self.path.pop()
             self.keys.pop()
-        elif len(self.path) == MAX_DEPTH:
-            self.note("json-too-deep", f"Arrays and objects are nested more than {MAX_DEPTH} deep here.")
-            self.skip_container()
-        elif kind == "array":
-            self.path.append(0)
-            self.keys.append(None)
-            return _State.FIRST_ITEM
-        else:
-            self.path.append(None)
-            self.keys.append(set())
-            return _State.FIRST_KEY
         if not self.path:
             return _State.END
-        return _State.NEXT_ITEM if self.keys[-1] is None else _State.NEXT_MEMBER
+        return _State.NEXT_ITEM if isinstance(self.path[-1], int) else _State.NEXT_MEMBER
 
     def key(self, raw: str) -> None:
+        """Notes a key that its object already has, and the faults of its spelling. `raw` is the key as sent, quotes included."""
         try:
             key = _LENIENT.decode(raw)
-        except ValueError:  # an escape that JSON does not have, noted below
+        except ValueError:  # an escape that JSON does not have
             key = raw[1:-1]
         self.path[-1] = key
-        keys = self.keys[-1]
-        assert keys is not None
-        if key in keys:
+        if key in self.keys[-1]:
             self.note("json-duplicate-key", "This key stands in its object more than once.")
-        keys.add(key)
+        self.keys[-1].add(key)
         self.string(raw, "This key")
 
     def string(self, raw: str, subject: str) -> None:
         """Notes each kind of fault of a string once. `raw` is the string as sent, quotes included."""
+        if not _DOUBTFUL.search(raw):
+            return
         escapes = {escape.lastgroup for escape in _ESCAPE.finditer(raw)}
         without_surrogates = _SURROGATE_AS_BYTES.sub("", raw)
         if "nul" in escapes or "\0" in raw:
             self.note("json-nul", f"{subject} holds the character U+0000, which cannot be stored.")
         if "surrogate" in escapes or len(without_surrogates) < len(raw):
-            self.note("json-surrogate", f"{subject} holds one half of a surrogate pair, which is no character.")
+            self.note("json-surrogate", f"{subject} holds one half of a surrogate pair, which is not a character.")
         if "unknown" in escapes:
-            self.note("json-malformed", f"{subject} holds a backslash that starts no JSON escape.", locate=True)
+            self.note("json-malformed", f"{self.line()}: a backslash in this string starts no JSON escape.")
         if _CONTROL.search(raw):
-            self.note("json-malformed", f"{subject} holds a control character that is not escaped.", locate=True)
+            self.note("json-malformed", f"{self.line()}: a control character in this string is not escaped.")
         if _STRAY_BYTE.search(without_surrogates):
             self.note("json-encoding", f"{subject} holds bytes that are not UTF-8.")
 
     def word(self, word: str) -> None:
-        """Notes what is wrong with a number, true, false or null, or with what stands in its place."""
+        """Notes what is wrong with a number, true, false or null, or with what stands where one should."""
         if word in ("true", "false", "null"):
             return
         number = _NUMBER.fullmatch(word)
@@ -281,18 +288,75 @@ class _Scan:
         elif word.lstrip("+-").lower() in ("nan", "inf", "infinity"):
             self.note("json-not-a-number", "JSON has neither NaN nor Infinity; send null or leave the member out.")
         elif _STRAY_BYTE.search(word):
-            self.note("json-encoding", "Bytes that are not UTF-8 stand here.", locate=True)
+            self.note("json-encoding", f"{self.line()}: bytes that are not UTF-8 stand outside any string.")
         else:
-            self.note("json-malformed", "This is no JSON value. Strings stand in double quotes.", locate=True)
+            self.note("json-malformed", f"{self.line()}: this is not a JSON value; strings stand in double quotes.")
 
-    def skip_container(self) -> None:
-        """Moves behind the container just opened, counting its brackets only: its depth may be anything."""
+    def skip_sound_value(self) -> bool:
+        """Moves behind the array or object just opened if it is sound and an entry of a batch may stand here: at the speed of C."""
+        if not 0 < len(self.path) <= _BATCH_DEPTH:
+            return False
+        try:
+            value, end = _DECODER.raw_decode(self.text, self.start)
+        except (ValueError, RecursionError):
+            return False
+        if _STRAY_BYTE.search(self.text, self.start, end) or _unstorable_escape(self.text[self.start : end]):
+            return False
+        if not _within_limits(value, MAX_DEPTH - len(self.path)):
+            return False
+        self.end = end
+        return True
+
+    def skip_deep_value(self) -> None:
+        """Moves behind the array or object just opened by counting brackets alone, so that its depth costs no memory."""
         depth = 1
-        for match in _BRACKETS.finditer(self.text, self.position):
-            ...
+        for match, _ in zip(_BRACKETS.finditer(self.text, self.end), self.budget, strict=False):
+            run = len(match[0])
+            if match.lastgroup == "unclosed":
+                break
+            if match.lastgroup == "open":
+                depth += run
+            elif match.lastgroup == "close" and run < depth:
+                depth -= run
+            elif match.lastgroup == "close":
+                self.end = match.start() + depth
+                return
+        raise _Lost
 
     def lose_the_way(self, state: _State) -> NoReturn:
-        """Notes what should have stood here, and stops."""
+        """Notes what should have stood after the last token, and stops: what follows cannot be told apart any more."""
+        rest = self.text[self.end :].lstrip(_BLANKS)
+        self.start = len(self.text) - len(rest)
+        if _STRAY_BYTE.match(rest):
+            self.note("json-encoding", f"{self.line()}: bytes that are not UTF-8 stand outside any string.")
+        elif not rest:
+            self.note("json-malformed", f"{self.line()}: the document ends where {state.wording} should stand.")
+        elif rest[0] == '"' and "string" in state.kinds:
+            self.note("json-malformed", f"{self.line()}: this string is never closed.")
+        else:
+            self.note("json-malformed", f"{self.line()}: {state.wording} should stand here.")
+        raise _Lost
 
-    def note(self, code: str, message: str, *, locate: bool = False) -> None:
-        ...
+    def note(self, code: str, message: str) -> None:
+        """Adds an issue at the place in hand. Raises _Lost when the list is full."""
+        if len(self.issues) == MAX_ISSUES:
+            self.issues.append(Issue("", "json-more", f"There are more issues; the first {MAX_ISSUES} are listed."))
+            raise _Lost
+        self.issues.append(Issue(self.pointer(), code, message))
+
+    def pointer(self) -> str:
+        """The place in hand. An object is named until its key is read, then the member."""
+        shown = ""
+        for place in self.path:
+            if isinstance(place, int):
+                shown += f"/{place}"
+            elif place is not None:
+                key = place if len(place) <= _LONGEST_KEY_SHOWN else f"{place[:_LONGEST_KEY_SHOWN]}…"
+                shown += "/" + _UNPRINTABLE.sub("\ufffd", key).replace("~", "~0").replace("/", "~1")
+        return shown
+
+    def line(self) -> str:
+        """Where the token in hand starts; lines and columns count from 1, columns in characters."""
+        line = self.text.count("\n", 0, self.start) + 1
+        column = self.start - self.text.rfind("\n", 0, self.start)
+        return f"Line {line}, column {column}"

@@ -38,7 +38,7 @@ class Output(Struct, rename="camel", kw_only=True):
     """What a command answers."""
 
 
-class Result(Output):
+class Result(Output, kw_only=True):
     """What became of one row."""
 
     at: str
@@ -47,7 +47,7 @@ class Result(Output):
     version: int | None = None
 
 
-class Recorded(Output):
+class Recorded(Output, kw_only=True):
     """What became of a batch: received = created + updated + unchanged + superseded + withdrawn + rejected."""
 
     received: int

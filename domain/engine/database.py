@@ -7,7 +7,7 @@ whose context is set once. Nothing relies on session state, so a transaction-mod
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -17,7 +17,10 @@ from domain.engine.errors import Busy, DatabaseError
 
 metadata = MetaData()
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection: TypeAlias = asyncpg.Connection
 T = TypeVar("T")
 
 RETRIES = 4
@@ -79,13 +82,14 @@ class Database:
             yield connection
 
     async def writing(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Runs `work` in one transaction in the caller's context; again, from the start, when PostgreSQL broke a deadlock."""
+        """Runs `work` in one transaction in the caller's context; again, from the start, when PostgreSQL broke a deadlock or another
+        transaction has just made the same row."""
         for attempt in range(RETRIES):
             try:
                 async with self._acquire() as connection, connection.transaction():
                     await connection.execute("SELECT set_config('markonce.caller', $1, true)", str(caller) if caller else "")
                     return await work(connection)
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as problem:
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
                 if attempt == RETRIES - 1:
                     raise Busy("Other writes to the same schools are in the way.") from problem
                 await asyncio.sleep(0.05 * 2**attempt)

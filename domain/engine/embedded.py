@@ -6,12 +6,12 @@
     postgresql/       the cluster itself, owned by whoever the server runs as
     server.log        what the server said since the last start; server.log.1 is the run before
 
-The locks are `flock`s, which the kernel drops with the last process that holds them: a server left over from a killed parent is known
-without trusting process ids, which containers hand out again. A cluster is made under another name and renamed when complete, so a
-first start that is killed half-way leaves nothing that looks like a database.
+The locks are `flock`s, which the kernel drops with the last process that holds them: a server left over from a killed parent is
+known without trusting process ids, which containers hand out again. A cluster is made under another name and renamed when complete,
+so a first start that is killed half-way leaves nothing that looks like a database.
 
-PostgreSQL refuses to run as root. Started by root it runs as an unprivileged user, who may be unable to walk to the data folder (/root
-is closed): it is given an open descriptor of the folder in place of a path, and no permission of a parent folder is changed.
+PostgreSQL refuses to run as root. Started by root it runs as an unprivileged user, who may be unable to walk to the data folder
+(/root is closed): it is given an open descriptor of the folder in place of a path, and no parent folder's permissions are changed.
 """
 
 import asyncio
@@ -49,7 +49,8 @@ _UNPRIVILEGED = ("postgres", "nobody")
 _SHARED_PLACES = (Path("/var/cache"), Path("/var/tmp"))  # noqa: S108 (only a copy that belongs to root is run from there)
 _SHARED_BUFFERS = ("256MB", "64MB", "16MB")  # the next is tried when the machine refuses the one before
 _NO_MEMORY = re.compile("could not (map anonymous|create|resize) shared memory")
-_SMALL = 256 << 20  # bytes of /dev/shm under which parallel queries keep their shared memory in files; containers give 64 MB
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (only measured)
+_SMALL = 256 << 20  # bytes; where /dev/shm is smaller (containers: 64 MB) parallel queries share memory by files instead
 _PATIENCE = 300.0  # seconds; recovery after a crash and the last checkpoint may have much to do
 
 # A statement, its parameters and an error's DETAIL hold names and UPNs. The client gets its own errors; the log gets the server's.
@@ -179,103 +180,6 @@ class _Programs:
             os.close(descriptor)
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A running server, ours until `stop`. Its roles are ROLES and SUPERUSER; the database DATABASE belongs to markonce_owner."""
-
-    data_dir: Path
-    host: str
-    port: int
-    passwords: Mapping[str, str] = field(repr=False)
-    _programs: _Programs = field(repr=False)
-    _supervisor: IO[bytes] = field(repr=False)
-    _process: subprocess.Popen[bytes] | None = field(repr=False)  # None: left over from another process and taken over
-
-    def url(self, database: str, role: str) -> str:
-        """`postgresql://role:password@host:port/database`. Raises KeyError for a role that start() has not made."""
-        return f"postgresql://{role}:{self.passwords[role]}@{self.host}:{self.port}/{quote(database, safe='')}"
-
-    def stop(self) -> None:
-        """Shut down fast (sessions are ended, everything committed is on disk) and wait for it. A second call does nothing."""
-        if self._supervisor.closed:
-            return
-        if self._process:
-            self._process.poll()  # a server that has died is buried first, or it would still count as running
-        _shut_down(self._programs, self.data_dir)
-        if self._process:
-            self._process.wait()
-        fcntl.flock(self._supervisor, fcntl.LOCK_UN)  # said aloud, because forked workers hold the same lock
-        self._supervisor.close()
-
-
-def start(data_dir: Path, *, port: int | None = None, durable: bool = True, binaries: Binaries | None = None) -> Cluster:
-    """Start the cluster in `data_dir`, made there if the folder is absent or empty; on 127.0.0.1 and a free port unless one is given.
-
-    durable=False is for tests: a commit does not wait for the disk and may be lost or damaged if the machine fails. A server left
-    running by a killed process is taken over when it has the port and durability asked for, otherwise stopped and started anew.
-    Blocks for about a second, longer after a crash. Raises EmbeddedError, and then nothing that was started is left running.
-    """
-    data_dir = Path(data_dir).absolute()
-    home = data_dir / "postgresql"
-    try:
-        with ExitStack() as undone_on_failure:
-            supervisor = undone_on_failure.enter_context(_claim(data_dir))
-            made_by = int((home / "PG_VERSION").read_text()) if home.exists() else None
-            binaries = binaries or find_binaries(made_by)
-            if made_by not in (None, binaries.major):
-                raise EmbeddedError(
-                    f"the data folder {data_dir} was made by PostgreSQL {made_by}, and the programs found are version {binaries.major}"
-                    f" ({binaries.folder}): install version {made_by}, or move the data with its pg_dump"
-                )
-            programs = _runnable(binaries, _server_user(home))
-            passwords = _passwords(data_dir, keep=home.exists())
-            if not home.exists():
-                _make_cluster(programs, data_dir, passwords, durable)
-            process = None
-            running = _take_over(programs, data_dir, passwords[SUPERUSER], port, durable)
-            if running is None:
-                process, running = _launch(programs, data_dir, port, durable)
-            undone_on_failure.pop_all()
-            return Cluster(data_dir, HOST, running, passwords, programs, supervisor, process)
-    except (OSError, ValueError) as error:
-        raise EmbeddedError(f"the embedded database in {data_dir} can't be started: {error}") from error
-
-
-def _claim(data_dir: Path) -> IO[bytes]:
-    """Make the folder if need be and take its supervisor lock. Raises EmbeddedError if it is another's, or in use."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = data_dir / "supervisor.lock"
-    foreign = {entry.name for entry in data_dir.iterdir()} - {"lost+found"}  # what a fresh volume holds
-    if foreign and not lock.exists():
-        what = "holds a PostgreSQL cluster" if "PG_VERSION" in foreign else f"holds other files, such as {min(foreign)}"
-        raise EmbeddedError(f"the data folder {data_dir} was not made by Markonce: it {what}; name an empty or absent folder")
-    supervisor = _lock(lock)
-    if not supervisor:
-        raise EmbeddedError(f"the data folder {data_dir} is in use by another Markonce (process {lock.read_text() or 'unknown'})")
-    supervisor.truncate(0)
-    supervisor.write(str(os.getpid()).encode())
-    supervisor.flush()
-    return supervisor
-
-
-def _lock(path: Path) -> IO[bytes] | None:
-    """The file, locked until it is closed everywhere; None while another holds it."""
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def _is_free(path: Path) -> bool:
-    lock = _lock(path)
-    if lock:
-        lock.close()
-    return lock is not None
-
-
 def _last_lines(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-8:])
 
@@ -333,6 +237,103 @@ def _copied_out(binaries: Binaries, tree: Path, place: Path) -> Binaries:
     if not stat.S_ISDIR(made.st_mode) or made.st_uid != os.geteuid() or made.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise EmbeddedError(f"{target} is not a folder that only root may change")
     return replace(binaries, folder=target / binaries.folder.relative_to(tree))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running server, ours until `stop`. Its roles are ROLES and SUPERUSER; the database DATABASE belongs to markonce_owner."""
+
+    data_dir: Path
+    host: str
+    port: int
+    passwords: Mapping[str, str] = field(repr=False)
+    _programs: _Programs = field(repr=False)
+    _supervisor: IO[bytes] = field(repr=False)
+    _process: subprocess.Popen[bytes] | None = field(repr=False)  # None: left over from another process and taken over
+
+    def url(self, database: str, role: str) -> str:
+        """`postgresql://role:password@host:port/database`. Raises KeyError for a role that start() has not made."""
+        return f"postgresql://{role}:{self.passwords[role]}@{self.host}:{self.port}/{quote(database, safe='')}"
+
+    def stop(self) -> None:
+        """Shut down fast (sessions are ended, everything committed is on disk) and wait for it. A second call does nothing."""
+        if self._supervisor.closed:
+            return
+        if self._process:
+            self._process.poll()  # a server that has died is buried first, or it would still count as running
+        _shut_down(self._programs, self.data_dir)
+        if self._process:
+            self._process.wait()
+        fcntl.flock(self._supervisor, fcntl.LOCK_UN)  # said aloud, because forked workers hold the same lock
+        self._supervisor.close()
+
+
+def start(data_dir: Path, *, port: int | None = None, durable: bool = True, binaries: Binaries | None = None) -> Cluster:
+    """Start the cluster in `data_dir` (made if the folder is absent or empty) on 127.0.0.1, at a free port unless one is given.
+
+    durable=False is for tests: a commit does not wait for the disk and may be lost or damaged if the machine fails. A server left
+    running by a killed process is taken over when it has the port and durability asked for, otherwise stopped and started anew.
+    Blocks for about a second, longer after a crash. Raises EmbeddedError, and then nothing that was started is left running.
+    """
+    data_dir = Path(data_dir).absolute()
+    home = data_dir / "postgresql"
+    try:
+        with ExitStack() as undone_on_failure:
+            supervisor = undone_on_failure.enter_context(_claim(data_dir))
+            made_by = int((home / "PG_VERSION").read_text()) if home.exists() else None
+            binaries = binaries or find_binaries(made_by)
+            if made_by not in (None, binaries.major):
+                raise EmbeddedError(
+                    f"the data folder {data_dir} was made by PostgreSQL {made_by}, and the programs found are version"
+                    f" {binaries.major} ({binaries.folder}): install version {made_by}, or move the data with its pg_dump"
+                )
+            programs = _runnable(binaries, _server_user(home))
+            passwords = _passwords(data_dir, keep=home.exists())
+            if not home.exists():
+                _make_cluster(programs, data_dir, passwords, durable)
+            process = None
+            running = _take_over(programs, data_dir, passwords[SUPERUSER], port, durable)
+            if running is None:
+                process, running = _launch(programs, data_dir, port, durable)
+            undone_on_failure.pop_all()
+            return Cluster(data_dir, HOST, running, passwords, programs, supervisor, process)
+    except (OSError, ValueError) as error:
+        raise EmbeddedError(f"the embedded database in {data_dir} can't be started: {error}") from error
+
+
+def _claim(data_dir: Path) -> IO[bytes]:
+    """Make the folder if need be and take its supervisor lock. Raises EmbeddedError if it is another's, or in use."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = data_dir / "supervisor.lock"
+    foreign = {entry.name for entry in data_dir.iterdir()} - {"lost+found"}  # what a fresh volume holds
+    if foreign and not lock.exists():
+        what = "holds a PostgreSQL cluster" if "PG_VERSION" in foreign else f"holds other files, such as {min(foreign)}"
+        raise EmbeddedError(f"the data folder {data_dir} was not made by Markonce: it {what}; name an empty or absent folder")
+    supervisor = _lock(lock)
+    if not supervisor:
+        raise EmbeddedError(f"the data folder {data_dir} is in use by another Markonce (process {lock.read_text() or 'unknown'})")
+    supervisor.truncate(0)
+    supervisor.write(str(os.getpid()).encode())
+    supervisor.flush()
+    return supervisor
+
+
+def _lock(path: Path) -> IO[bytes] | None:
+    """The file, locked until it is closed everywhere; None while another holds it."""
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def _is_free(path: Path) -> bool:
+    lock = _lock(path)
+    if lock:
+        lock.close()
+    return lock is not None
 
 
 def _passwords(data_dir: Path, keep: bool) -> dict[str, str]:
@@ -397,17 +398,18 @@ class _Running(NamedTuple):
     """What a server says of itself in its pid file (miscadmin.h, LOCK_FILE_LINE_*)."""
 
     pid: int
+    since: str
     port: int
     ready: bool
 
 
 def _running(data_dir: Path) -> _Running | None:
+    """What stands in the pid file, stale or not; None where there is none, or it is still being written."""
     try:
-        lines = (data_dir / "postgresql" / "postmaster.pid").read_text().splitlines()
-    except FileNotFoundError:
+        pid, _, since, port, _, _, _, status = (data_dir / "postgresql" / "postmaster.pid").read_text().splitlines()
+    except (FileNotFoundError, ValueError):
         return None
-    pid, *_, port, _, _, _, status = lines if len(lines) == 8 else (*lines, *[""] * 8)[:8]  # fewer while it is being written
-    return _Running(int(pid), int(port or 0), status.strip() == "ready") if pid else None
+    return _Running(int(pid), since, int(port), status.strip() == "ready")
 
 
 def _take_over(programs: _Programs, data_dir: Path, password: str, port: int | None, durable: bool) -> int | None:
@@ -428,23 +430,22 @@ def _take_over(programs: _Programs, data_dir: Path, password: str, port: int | N
 def _fsync(port: int, password: str) -> str | None:
     """The server's answer to SHOW fsync, None if it gives none. That it lets us in by SCRAM proves that it is ours."""
 
-    async def ask() -> str | None:
+    async def ask() -> str:
+        connection = await asyncpg.connect(
+            host=HOST, port=port, user=SUPERUSER, password=password, database=SUPERUSER, ssl=False, timeout=5
+        )
         try:
-            connection = await asyncpg.connect(
-                host=HOST, port=port, user=SUPERUSER, password=password, database=SUPERUSER, ssl=False, timeout=5
-            )
-        except (OSError, asyncpg.CannotConnectNowError):
-            return None
-        except asyncpg.PostgresError as error:
-            raise EmbeddedError(f"the server left running here does not let us in: {error}") from error
-        try:
-            answer: str = await connection.fetchval("SHOW fsync")
-            return answer
+            return str(await connection.fetchval("SHOW fsync"))
         finally:
             await connection.close()
 
     with ThreadPoolExecutor(1) as aside:  # the caller's thread may be running an event loop of its own
-        return aside.submit(lambda: asyncio.run(ask())).result()
+        try:
+            return aside.submit(lambda: asyncio.run(ask())).result()
+        except (OSError, asyncpg.CannotConnectNowError):
+            return None
+        except asyncpg.PostgresError as error:
+            raise EmbeddedError(f"the server left running here does not let us in: {error}") from error
 
 
 def _shut_down(programs: _Programs, data_dir: Path) -> None:
@@ -472,8 +473,7 @@ def _launch(programs: _Programs, data_dir: Path, port: int | None, durable: bool
     if log.exists():
         log.replace(data_dir / "server.log.1")
     settings = _SETTINGS | _durability(durable)
-    room = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else _SMALL
-    if room < _SMALL:
+    if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free < _SMALL:
         settings["dynamic_shared_memory_type"] = "mmap"
     sizes = list(_SHARED_BUFFERS)
     while True:
@@ -490,11 +490,9 @@ def _launch(programs: _Programs, data_dir: Path, port: int | None, durable: bool
 
 
 def _free_port() -> int:
-    """A port that is free now; `_launch` asks again should another take it first."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free now; should another take it first, `_launch` asks again."""
+    with socket.create_server((HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def _launch_once(programs: _Programs, data_dir: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -516,7 +514,7 @@ def _launch_once(programs: _Programs, data_dir: Path, settings: Mapping[str, str
             deadline = time.monotonic() + _PATIENCE
             while process.poll() is None and time.monotonic() < deadline:
                 now = _running(data_dir)
-                if now and now.pid == process.pid and now.ready:
+                if now and now != before and now.pid == process.pid and now.ready:
                     return process
                 time.sleep(0.02)
             log.seek(begin)

@@ -5,9 +5,9 @@ concatenation costs a fifth of json_build_object. The statement sets the caller'
 is joined to laterally, so that it runs first.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
 from typing import Any
 from uuid import UUID
 
@@ -15,15 +15,15 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     FromClause,
-    Select,
+    Integer,
     Table,
     Text,
     and_,
+    any_,
     bindparam,
     case,
     cast,
     func,
-    literal,
     literal_column,
     or_,
     select,
@@ -39,7 +39,7 @@ from domain.engine.access import CALLER
 from domain.engine.cursor import Cursors, new_nonce
 from domain.engine.database import Database
 from domain.engine.resource import Field, Kind, Link, Resource
-from domain.engine.selection import Cursor, HasBefore, HasMore, Items, Literal, Many, Nested, One, Root, Rows, Selection, Single, Value
+from domain.engine.selection import Condition, Cursor, HasBefore, HasMore, Item, Items, Literal, Many, Nested, One, Root, Rows, Selection, Single, Value
 
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
 NONCE = bindparam("nonce", type_=Text)
@@ -47,37 +47,85 @@ NONCE = bindparam("nonce", type_=Text)
 
 @dataclass(frozen=True)
 class Plan:
-    """A compiled statement: SQL, its arguments by position (`caller` and `nonce` are bound when it runs), and what its cursors are bound to."""
+    """A compiled statement: SQL, its bind names by position with the values that never change, and what its cursors are bound to."""
 
     sql: str
-    arguments: tuple[tuple[str, Any], ...]
-    fingerprints: list[str]
+    names: tuple[str, ...]
+    constants: Mapping[str, Any]
 
-    async def run(self, database: Database, caller: UUID, cursors: Cursors) -> list[bytes | None]:
-        """The JSON text of each root, or None for a single row that is not there."""
-        nonce = new_nonce()
-        bound = {"caller": caller, "nonce": nonce}
-        row = await database.read(self.sql, *(bound.get(name, value) for name, value in self.arguments))
-        bodies = [None if text is None else text.encode() for text in row or ()]
-        if self.fingerprints:
-            return [body and cursors.seal_all(body, nonce, caller, self.fingerprints) for body in bodies]
-        return bodies
+    async def run(self, database: Database, values: Mapping[str, Any]) -> list[Any]:
+        """The columns of the one row. `values` are the caller and whatever else differs between requests of this shape."""
+        row = await database.read(self.sql, *(values[name] if name in values else self.constants[name] for name in self.names))
+        return list(row or ())
 
 
-def compile_roots(roots: Sequence[Root]) -> Plan:
-    """One statement for all the roots."""
+@lru_cache(maxsize=1000)
+def plan(shapes: tuple[Root, ...]) -> Plan:
+    """The plan of a shape; compiled once, since writing the SQL costs tens of milliseconds and running it one."""
     compiler = _Compiler()
-    return finish([compiler.root(root) for root in roots], compiler.fingerprints)
+    return finish([compiler.root(root) for root in shapes])
 
 
-def finish(columns: Sequence[ColumnElement[Any]], fingerprints: list[str] | None = None) -> Plan:
+async def read(roots: Sequence[Root], database: Database, caller: UUID, cursors: Cursors) -> list[bytes | None]:
+    """The JSON text of each root, or None for a single row that is not there. One data statement."""
+    values: dict[str, Any] = {"caller": caller, "nonce": new_nonce()}
+    fingerprints: list[str] = []
+    shapes = tuple(_shape(root, values, fingerprints) for root in roots)
+    texts = await plan(shapes).run(database, values)
+    bodies = [None if text is None else text.encode() for text in texts]
+    if any(body is not None and values["nonce"].encode() in body for body in bodies):
+        return [body and cursors.seal_all(body, values["nonce"], caller, fingerprints) for body in bodies]
+    return bodies
+
+
+def _shape(root: Root, values: dict[str, Any], fingerprints: list[str]) -> Root:
+    """The root without what differs between requests, which goes into `values` under the names the compiler gives its binds."""
+    if isinstance(root, Single):
+        no = len(values)
+        values.update({f"picked_{no}_{i}": value for i, (_, value) in enumerate(root.picked_by)})
+        return replace(root, picked_by=tuple((column, no) for column, _ in root.picked_by), row=_shape_items(root.row, values, fingerprints))
+    no = len(fingerprints)
+    fingerprints.append(root.fingerprint)
+    values[f"first_{no}"] = root.first
+    where = []
+    for i, condition in enumerate(root.where):
+        values[f"where_{no}_{i}"] = condition.values[0] if len(condition.values) == 1 else list(condition.values)
+        where.append(replace(condition, values=("one" if len(condition.values) == 1 else "many",)))
+    after = None
+    if root.after is not None:
+        values.update({f"after_{no}_{i}": value for i, value in enumerate(root.after)})
+        after = tuple(None if value is None else "" for value in root.after)
+    items = _shape_items(root.items, values, fingerprints)
+    return replace(root, items=items, where=tuple(where), first=0, after=after)
+
+
+def _shape_items(items: Items, values: dict[str, Any], fingerprints: list[str]) -> Items:
+    def shape(item: Item) -> Item:
+        match item:
+            case Many(link=link, selection=selection):
+                shaped = _shape(selection, values, fingerprints)
+                assert isinstance(shaped, Selection)
+                return Many(link, shaped)
+            case One(link=link, resource=resource, row=row):
+                return One(link, resource, _shape_items(row, values, fingerprints))
+            case Rows(row=row):
+                return Rows(_shape_items(row, values, fingerprints))
+            case Nested(items=nested):
+                return Nested(_shape_items(nested, values, fingerprints))
+        return item
+
+    return tuple((key, shape(item)) for key, item in items)
+
+
+def finish(columns: Sequence[ColumnElement[Any]]) -> Plan:
     """The statement that sets the caller's context, then computes these columns."""
-    context = select(func.set_config("markonce.caller", cast(CALLER, Text), literal_column("true")).label("s")).offset(literal_column("0")).subquery("c")
+    context = select(func.set_config(literal_column("'markonce.caller'"), cast(CALLER, Text), literal_column("true")).label("s"))
+    c = context.offset(literal_column("0")).subquery("c")
     named = [column.label(f"r{i}") for i, column in enumerate(columns)]
-    body = select(*named).where(context.c.s.is_not(None)).offset(literal_column("0")).lateral("x")
-    compiled = select(*body.c).select_from(context.join(body, true())).compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
+    body = select(*named).where(c.c.s.is_not(None)).offset(literal_column("0")).lateral("x")
+    compiled = select(*body.c).select_from(c.join(body, true())).compile(dialect=DIALECT)
     names: list[str] = list(compiled.positiontup or ())  # type: ignore[attr-defined]
-    return Plan(compiled.string, tuple((name, compiled.params[name]) for name in names), fingerprints or [])
+    return Plan(compiled.string, tuple(names), compiled.params)
 
 
 def adapt(expression: ColumnElement[Any], source: Table, target: FromClause) -> ColumnElement[Any]:
@@ -98,7 +146,8 @@ def concatenate(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
 
 
 def quote(text: str) -> ColumnElement[str]:
-    return literal(text, Text)
+    """A text in SQL. Only declared names, GraphQL names and punctuation come here, never a value."""
+    return literal_column("'" + text.replace("'", "''") + "'", Text)
 
 
 def as_json(field_kind: Kind, expression: ColumnElement[Any]) -> ColumnElement[str]:
@@ -109,14 +158,17 @@ def as_json(field_kind: Kind, expression: ColumnElement[Any]) -> ColumnElement[s
 
 
 class _Compiler:
+    """Writes the SQL of shapes. Pages are numbered in the order _shape meets them."""
+
     def __init__(self) -> None:
-        self.fingerprints: list[str] = []
+        self._pages = 0
         self._aliases = 0
 
     def root(self, root: Root) -> ColumnElement[Any]:
-        if isinstance(root, Single):
-            return self.single(root.resource, root.row, lambda source: [adapt(c, root.resource.source, source) for c in root.picked_by])
-        return self.page(root, lambda source: [])
+        if isinstance(root, Selection):
+            return self.page(root, lambda source: [])
+        picked = [(column, f"picked_{no}_{i}") for i, (column, no) in enumerate(root.picked_by)]
+        return self.single(root.resource, root.row, lambda source: [source.c[c.key] == bindparam(name, type_=c.type) for c, name in picked])
 
     def alias(self, resource: Resource) -> FromClause:
         self._aliases += 1
@@ -129,21 +181,21 @@ class _Compiler:
         return select(text).select_from(source).where(*on(source), reached).limit(literal_column("1")).correlate_except(source).scalar_subquery()
 
     def page(self, selection: Selection, on: Callable[[FromClause], list[ColumnElement[bool]]]) -> ColumnElement[Any]:
-        resource, source = selection.resource, self.alias(selection.resource)
+        resource, source, no = selection.resource, self.alias(selection.resource), self._pages
+        self._pages += 1
+        first = bindparam(f"first_{no}", type_=Integer)
         keys = self.keys(selection, source)
         where = [*on(source), adapt(resource.reach(resource.scope), resource.source, source)]
-        where += [masked(resource, c.field, source).in_(c.values) for c in selection.where]
+        where += [matching(masked(resource, c.field, source), c, f"where_{no}_{i}") for i, c in enumerate(selection.where)]
         if selection.after is not None:
-            where.append(following(keys, selection.after))
-        ordering = [key.desc().nulls_last() if descending else key.asc().nulls_last() for key, descending in keys]
+            where.append(following(keys, selection.after, f"after_{no}"))
+        ordering = [key.desc().nulls_last() if descending else key.asc() for key, descending in keys]
         picked = select(*source.c, func.row_number().over(order_by=ordering).label("n"), self.place(keys).label("place"))
-        page = picked.where(*where).order_by(*ordering).limit(selection.first + 1).correlate_except(source).subquery(f"{source.name}p")
-        binding = len(self.fingerprints)
-        self.fingerprints.append(selection.fingerprint)
-        within = page.c.n <= selection.first
+        page = picked.where(*where).order_by(*ordering).limit(first + 1).correlate_except(source).subquery(f"{source.name}p")
+        within = page.c.n <= first
 
         def place(cursor: ColumnElement[str]) -> ColumnElement[str]:
-            return concatenate([quote('"~'), NONCE, quote(f".{binding}:"), cursor, quote('~"')])
+            return concatenate([quote('"~'), NONCE, quote(f".{no}:"), cursor, quote('~"')])
 
         def page_item(item: Any) -> ColumnElement[str]:
             match item:
@@ -152,11 +204,11 @@ class _Compiler:
                     rows = func.string_agg(text, aggregate_order_by(literal_column("','"), page.c.n)).filter(within)
                     return concatenate([quote("["), func.coalesce(rows, ""), quote("]")])
                 case HasMore():
-                    return case((func.count() > selection.first, quote("true")), else_=quote("false"))
+                    return case((func.count() > first, quote("true")), else_=quote("false"))
                 case HasBefore():
                     return quote("false" if selection.after is None else "true")
-                case Cursor(first=first):
-                    order = page.c.n.asc() if first else page.c.n.desc()
+                case Cursor(first=of_first):
+                    order = page.c.n.asc() if of_first else page.c.n.desc()
                     places = func.array_agg(aggregate_order_by(page.c.place, order)).filter(within)
                     return func.coalesce(place(type_coerce(places, ARRAY(Text))[1]), "null")
                 case Nested(items=items):
@@ -209,18 +261,25 @@ def masked(resource: Resource, field: Field, source: FromClause) -> ColumnElemen
     return adapt(expression, resource.source, source)
 
 
-def following(keys: list[tuple[ColumnElement[Any], bool]], after: tuple[str | None, ...]) -> ColumnElement[bool]:
-    """Rows that come after a place. Nulls come last in either direction."""
-    places = [None if value is None else cast(literal(value, Text), key.type) for (key, _), value in zip(keys, after, strict=True)]
+def matching(expression: ColumnElement[Any], condition: Condition, bind: str) -> ColumnElement[bool]:
+    """The expression equals the value bound, or one of them."""
+    if condition.values == ("one",):
+        return expression == bindparam(bind, type_=expression.type)
+    return expression == any_(bindparam(bind, type_=ARRAY(expression.type)))
+
+
+def following(keys: list[tuple[ColumnElement[Any], bool]], after: tuple[str | None, ...], bind: str) -> ColumnElement[bool]:
+    """Rows that come after a place, whose values are bound as text. Nulls come last in either direction."""
+    places = [None if value is None else cast(bindparam(f"{bind}_{i}", type_=Text), key.type) for i, ((key, _), value) in enumerate(zip(keys, after, strict=True))]
     if None not in after and not any(descending for _, descending in keys) and all(_never_null(key) for key, _ in keys):
-        return tuple_(*(key for key, _ in keys)) > tuple_(*places)
+        return tuple_(*(key for key, _ in keys)) > tuple_(*(place for place in places if place is not None))
     alternatives: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
-    for (key, descending), value in zip(keys, places, strict=True):
-        if value is not None:
-            beyond = key < value if descending else key > value
+    for (key, descending), place in zip(keys, places, strict=True):
+        if place is not None:
+            beyond = key < place if descending else key > place
             alternatives.append(and_(*equal, or_(beyond, key.is_(None))))
-        equal.append(key.is_(None) if value is None else key == value)
+        equal.append(key.is_(None) if place is None else key == place)
     return or_(*alternatives)
 
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import Any
-from uuid import UUID
+from typing import Any, TypeAlias
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, Column, ColumnElement, Date, DateTime, Integer, Numeric, SmallInteger, Table, Text, Uuid
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, ColumnElement, Date, DateTime, Integer, Numeric, SmallInteger, String, Table, Uuid
 from sqlalchemy.types import TypeEngine
 
 from domain.engine.access import Reach, Scope
@@ -100,7 +99,7 @@ _KIND_OF_COLUMN: list[tuple[type[TypeEngine[Any]], Kind]] = [
     (DateTime, Kind.INSTANT),
     (Date, Kind.DATE),
     (ARRAY, Kind.TEXTS),
-    (Text, Kind.TEXT),
+    (String, Kind.TEXT),
 ]
 
 
@@ -112,7 +111,7 @@ class Filter(Enum):
     NOWHERE = "nowhere"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Field:
     """A readable value: a column or an expression over the source's columns, and what it means.
 
@@ -127,6 +126,10 @@ class Field:
     sortable: bool = True
     nullable: bool | None = None
 
+    def __post_init__(self) -> None:
+        if not any(isinstance(self.expression.type, type_) for type_, _ in _KIND_OF_COLUMN):
+            raise TypeError(f"a field cannot be of type {self.expression.type!r}: {self.doc}")
+
     @property
     def kind(self) -> Kind:
         return next(kind for type_, kind in _KIND_OF_COLUMN if isinstance(self.expression.type, type_))
@@ -138,7 +141,7 @@ class Field:
         return self.nullable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Link:
     """From a row to a row (or rows) of another resource: pairs of (my column, their column) that must be equal."""
 
@@ -151,7 +154,8 @@ class Link:
     nullable: bool = True
 
 
-Identify = Callable[[str], list[ColumnElement[bool]] | None]
+Picked: TypeAlias = tuple[tuple[Column[Any], Any], ...]
+"""Columns of a source and the values that pick one row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,20 +172,20 @@ class Resource:
     fields: Mapping[str, Field]
     links: Mapping[str, Link] = field(default_factory=dict)
     type_number: int | None = None
-    identified_by: Identify | None = None
+    identified_by: Callable[[str], Picked | None] | None = None
 
     @property
     def type_name(self) -> str:
         return self.name[0].upper() + self.name[1:]
 
-    def identify(self, given: str) -> list[ColumnElement[bool]] | None:
-        """The conditions that pick the row with this id, or None where the text cannot be an id of this resource."""
+    def identify(self, given: str) -> Picked | None:
+        """What picks the row with this id, or None where the text cannot be an id of this resource."""
         if self.identified_by is not None:
             return self.identified_by(given)
         parsed = parse_id(given)
         if parsed is None or type_number(parsed) != self.type_number:
             return None
-        return [self.source.c.id == parsed]
+        return ((self.source.c.id, parsed),)
 
 
 def link_up(resources: Iterable[Resource]) -> dict[str, Resource]:

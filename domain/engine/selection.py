@@ -7,9 +7,7 @@ whatever aliases the client chose. The compiler (query.py) turns a tuple of root
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement
-
-from domain.engine.resource import Field, Link, Resource
+from domain.engine.resource import Field, Link, Picked, Resource
 
 
 @dataclass(frozen=True)
@@ -114,10 +112,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Single:
-    """One row of a resource, picked by conditions over the source's columns; null where it is not within reach."""
+    """One row of a resource, picked by values of the source's columns; null where it is not within reach."""
 
     resource: Resource
-    picked_by: tuple[ColumnElement[bool], ...]
+    picked_by: Picked
     row: Items
 
 

@@ -33,10 +33,8 @@ class Issue(Struct, frozen=True):
     """Something wrong at a place. An `error` keeps its row, or the whole file, out; a `note` keeps nothing out."""
 
     file: str
-    line: int
-    """Physical line in the file, from 1; of a row with line breaks inside quotation marks, the first."""
-    column: str
-    """Header of the column; empty where the whole row or file is meant."""
+    line: int  # physical line in the file, from 1; of a row with line breaks inside quotation marks, the first
+    column: str  # header of the column; empty where the whole row or file is meant
     code: str
     message: str
     severity: Literal["error", "note"] = "error"

@@ -181,17 +181,23 @@ class _Table:
                 if any(self.counts[part]):
                     corners = (_place(part, axes, corner) for corner in box.even + box.odd)
                     self.hidden.update(corner for corner in corners if corner in self.counts)
+            for corner in box.even + box.odd:
+                peopled = [part for part in parts[corner] if any(self.counts[part])]
+                if peopled and self.hidden.isdisjoint(peopled):
+                    self.hidden.add(min(peopled, key=lambda part: (sum(self.counts[part]), part)))
 
     def protect(self) -> None:
-        """Hide boxes until no hidden cell can be recovered, alone or in a small sum."""
+        """Hide boxes until no hidden cell can be recovered, alone or in a small sum.
+
+        Boxes that can be moved without a count below zero come first; where empty cells leave none, any box is better than none.
+        """
         waiting = deque(sorted(self.hidden, key=lambda cell: (self.counts[cell], cell)))
         while waiting:
             cell = waiting.popleft()
-            for subject, count in enumerate(self.counts[cell]):
-                while count and (group := self._recoverable((cell,), subject)):
-                    box = self._cheapest(group, subject)
-                    if box is None:
-                        break
+            for subject, movable in product(range(len(self.counts[cell])), (True, False)):
+                if not self.counts[cell][subject]:
+                    continue
+                while (group := self._recoverable((cell,), subject, movable)) and (box := self._cheapest(group, subject, movable)):
                     corners = box.even + box.odd
                     waiting.extend(corner for corner in corners if corner not in self.hidden)
                     self.hidden.update(corners)
@@ -199,50 +205,47 @@ class _Table:
                     for corner in corners:
                         self._touching[corner].append(box)
 
-    def _recoverable(self, group: tuple[Cell, ...], subject: int) -> tuple[Cell, ...] | None:
+    def _recoverable(self, group: tuple[Cell, ...], subject: int, movable: bool) -> tuple[Cell, ...] | None:
         """The first group, grown from this one, that no hidden box keeps from being told apart, if it is a cell or a small sum.
 
         A sum is told apart only if no box changes it, so a box that does change it forces another of its corners into the group.
         """
         if self._is_total(group, subject):
             return None
-        boxes = (box for cell in group for box in self._touching[cell] if self._movable(box, subject))
+        boxes = (box for cell in group for box in self._touching[cell] if not movable or self._movable(box, subject))
         box = next((box for box in boxes if box.surplus(group)), None)
         if box is None:
             return group
-        weight = sum(self._weight(cell, subject) for cell in group)
+        weight = sum(self.counts[cell][subject] for cell in group)
         for corner in box.odd if box.surplus(group) > 0 else box.even:
-            if corner not in group and weight + self._weight(corner, subject) < self.threshold:
-                found = self._recoverable((*group, corner), subject)
+            if corner not in group and weight + self.counts[corner][subject] < self.threshold:
+                found = self._recoverable((*group, corner), subject, movable)
                 if found:
                     return found
         return None
-
-    def _weight(self, cell: Cell, subject: int) -> int:
-        return max(1, self.counts[cell][subject])  # an empty cell weighs something, so that a group stays short
 
     def _is_total(self, group: tuple[Cell, ...], subject: int) -> bool:
         """Whether a group holds all pupils of a line through its first cell: a coarser table's cell, hidden or not over there."""
         cell = group[0]
         lines = (self._lines[axis, _step(cell, axis, -1)] for axis in range(len(cell)))
-        return len(group) > 1 and any(all(part in group or not self.counts[part][subject] for part in line) for line in lines)
+        return len(group) > 1 and any(all(part in group or not (part in self.hidden or self.counts[part][subject]) for part in line) for line in lines)
 
     def _movable(self, box: _Box, subject: int) -> bool:
         """Whether pupils can be moved round a box in at least one direction without a count below zero."""
         counts = self.counts
         return all(counts[cell][subject] for cell in box.even) or all(counts[cell][subject] for cell in box.odd)
 
-    def _cheapest(self, group: tuple[Cell, ...], subject: int) -> _Box | None:
+    def _cheapest(self, group: tuple[Cell, ...], subject: int, movable: bool) -> _Box | None:
         """The box round a group's first cell that changes the group's sum and hides the fewest pupils more.
 
         A cell without neighbours along some axis (the only school with a Year 2) makes do with a box along the others.
         """
         axes = range(len(group[0]))
-        for size in range(len(axes), 0, -1) if len(group) == 1 else (len(axes),):
+        for size in range(len(axes), 0, -1) if len(group) == 1 and not movable else (len(axes),):
             for nearest in (_NEAREST, None):
                 best: tuple[tuple[int, int, _Box], ...] = ()
                 for box in (box for chosen in combinations(axes, size) for box in self._around(group[0], chosen, subject, nearest)):
-                    if not self._movable(box, subject) or not box.surplus(group):
+                    if (movable and not self._movable(box, subject)) or not box.surplus(group):
                         continue
                     corners = box.even + box.odd
                     empty = sum(not self.counts[corner][subject] for corner in corners)

@@ -125,6 +125,11 @@ CREATE TABLE grades (
     CHECK (eligible OR NOT valid)
 );
 
+CREATE VIEW scheme_grades WITH (security_invoker = true) AS
+SELECT v.tenant_id, v.scheme_id, v.version AS scheme_version, g.scheme_version_no, g.no, g.code, g.label, g.rank, g.value, g.points, g.year_group, g.band,
+    g.eligible, g.valid, g.expected, g.higher
+FROM grades g JOIN scheme_versions v ON v.tenant_id = g.tenant_id AND v.no = g.scheme_version_no;
+
 CREATE TABLE windows (
     tenant_id uuid,
     id uuid,
@@ -223,6 +228,8 @@ END $$;
 REVOKE ALL ON FUNCTION prepare_years FROM PUBLIC;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON subjects, aspects, schemes, scheme_versions, grades, windows, collects, pins, judgements, judgement_history, targets, target_history TO markonce_app;
+
+GRANT SELECT ON scheme_grades TO markonce_app, markonce_operator;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON subjects, aspects, schemes, scheme_versions, grades, windows, collects, pins, judgements, judgement_history, targets, target_history TO markonce_operator
 """

@@ -182,13 +182,15 @@ CREATE FUNCTION adjust_cells(in_tenant uuid, of_pupils uuid[], in_windows smalli
         valued = t.valued + excluded.valued, value_sum = t.value_sum + excluded.value_sum
 $$;
 
-CREATE FUNCTION match_pupils(in_tenant uuid, source_id uuid, at_school uuid, ids uuid[], refs text[], upn_lists text[]) RETURNS TABLE (
-    n integer, by_id uuid, by_reference uuid, by_upn uuid, by_former_upn uuid, school_id uuid
+CREATE FUNCTION match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) RETURNS TABLE (
+    n integer, by_id uuid, by_reference uuid, by_upn uuid, by_former_upn uuid, school_id uuid, has_open_main boolean
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    SELECT g.n::integer, i.id, x.id, u.pupil_id, f.pupil_id, p.school_id
-    FROM unnest(ids, refs, upn_lists) WITH ORDINALITY AS g (id, reference, upn, n)
+    SELECT g.n::integer, i.id, x.id, u.pupil_id, f.pupil_id, p.school_id, EXISTS (
+        SELECT 1 FROM enrolments e WHERE e.tenant_id = in_tenant AND e.pupil_id = p.id AND e.school_id = p.school_id AND e.status IN ('C', 'M') AND e.to_on IS NULL
+    )
+    FROM unnest(at_schools, ids, refs, upn_lists) WITH ORDINALITY AS g (school, id, reference, upn, n)
     LEFT JOIN pupils i ON i.tenant_id = in_tenant AND i.id = g.id
-    LEFT JOIN external_ids x ON x.tenant_id = in_tenant AND x.source = source_id AND x.kind = 'pupil' AND x.school_id = at_school AND x.value = g.reference
+    LEFT JOIN external_ids x ON x.tenant_id = in_tenant AND x.source = source_id AND x.kind = 'pupil' AND x.school_id = g.school AND x.value = g.reference
     LEFT JOIN upns u ON u.tenant_id = in_tenant AND u.upn = split_part(g.upn, ' ', 1)
     LEFT JOIN LATERAL (
         SELECT h.pupil_id FROM upns h WHERE h.tenant_id = in_tenant AND h.upn = ANY ((string_to_array(g.upn, ' '))[2:]) ORDER BY h.current DESC LIMIT 1
@@ -205,7 +207,12 @@ CREATE FUNCTION move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) RE
     UPDATE judgements SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
     UPDATE judgement_history SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
     UPDATE targets SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
-    UPDATE target_history SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils)
+    UPDATE target_history SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
+    DELETE FROM shared_pupils WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils) AND school_id = to_school;
+    INSERT INTO shared_pupils (tenant_id, pupil_id, school_id)
+        SELECT DISTINCT tenant_id, pupil_id, school_id FROM enrolments
+        WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils) AND school_id <> to_school AND status IN ('S', 'G') AND to_on IS NULL
+        ON CONFLICT DO NOTHING
 $$;
 
 REVOKE ALL ON FUNCTION lock_schools, bump_versions, rebuild_cells, adjust_cells, match_pupils, move_pupils FROM PUBLIC;

@@ -1,0 +1,61 @@
+"""What a tenant marks with, as a batch needs it: windows, subjects, aspects, pinned scheme versions and their grades, in three statements."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from domain.engine.database import Connection
+from domain.engine.ids import parse_id
+from domain.engine.resource import closest
+
+
+@dataclass(frozen=True)
+class Gradebook:
+    """`windows` by code and by id; subjects and aspects that can be judged, by code; pins by (window, school, subject, aspect); grades by (version, code)."""
+
+    windows: dict[str, Any]
+    subjects: dict[str, int]
+    aspects: dict[str, int]
+    pins: dict[tuple[int, UUID, int, int], int]
+    grades: dict[tuple[int, str], int]
+
+    def unknown_grade(self, version_no: int, given: str) -> str:
+        codes = [code for version, code in self.grades if version == version_no]
+        shown = ", ".join(codes) if len(codes) <= 20 else f"{', '.join(codes[:3])} … {', '.join(codes[-3:])}"
+        return f"The scheme has no such grade.{closest(given, codes)} It has: {shown}."
+
+
+_NAMES = """
+SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived
+UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1
+ORDER BY kind, no
+"""
+_WINDOWS = """
+SELECT w.id, w.code, w.no, w.academic_year, w.state, p.school_id, p.subject_no, p.aspect_no, p.scheme_version_no
+FROM windows w LEFT JOIN pins p ON p.tenant_id = w.tenant_id AND p.window_no = w.no
+WHERE w.tenant_id = $1 AND (w.code = ANY ($2) OR w.id = ANY ($3))
+"""
+
+
+async def read_gradebook(connection: Connection, tenant_id: UUID, named: Collection[str]) -> Gradebook:
+    """The gradebook for the windows named, by code or id."""
+    codes = await connection.fetch(_NAMES, tenant_id)
+    ids = [parsed for name in named if (parsed := parse_id(name)) is not None]
+    windows: dict[str, Any] = {}
+    pins: dict[tuple[int, UUID, int, int], int] = {}
+    for row in await connection.fetch(_WINDOWS, tenant_id, list(named), ids):
+        windows[row["code"]] = windows[str(row["id"])] = row
+        if row["school_id"] is not None:
+            pins[row["no"], row["school_id"], row["subject_no"], row["aspect_no"]] = row["scheme_version_no"]
+    grades = await connection.fetch(
+        "SELECT scheme_version_no, code, no FROM grades WHERE tenant_id = $1 AND scheme_version_no = ANY ($2) ORDER BY scheme_version_no, no",
+        *(tenant_id, list(set(pins.values()))),
+    )
+    return Gradebook(
+        windows,
+        {row["code"]: row["no"] for row in codes if row["kind"] == "subject"},
+        {row["code"]: row["no"] for row in codes if row["kind"] == "aspect"},
+        pins,
+        {(row["scheme_version_no"], row["code"]): row["no"] for row in grades},
+    )

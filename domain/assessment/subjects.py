@@ -1,0 +1,50 @@
+"""Subjects of a tenant. Reading, writing and maths combined (rwm) is a subject of its own, derived and never judged."""
+
+from sqlalchemy import Boolean, Column, Index, SmallInteger, Table, Text, UniqueConstraint, Uuid
+
+from domain.assessment.tenants import SUBJECT
+from domain.engine.access import Scope, by_tenant
+from domain.engine.database import metadata
+from domain.engine.resource import Field, Resource
+
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("no", SmallInteger, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("derived", Boolean, nullable=False),
+    UniqueConstraint("tenant_id", "no"),
+    UniqueConstraint("tenant_id", "code"),
+    Index("subjects_by_id", "id"),
+)
+
+aspects = Table(
+    "aspects",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("no", SmallInteger, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("counted", Boolean, nullable=False, comment="Whether its judgements enter aggregates"),
+    UniqueConstraint("tenant_id", "code"),
+)
+
+SUBJECTS = Resource(
+    name="subject",
+    plural="subjects",
+    doc="A subject of a trust, or of a school that has none.",
+    source=subjects,
+    type_number=SUBJECT,
+    scope=Scope.WINDOWS_READ,
+    order=("tenant_id", "id"),
+    reach=by_tenant(subjects.c.tenant_id),
+    fields={
+        "id": Field(subjects.c.id, "Stable id."),
+        "code": Field(subjects.c.code, "Short code, such as reading; the same in every tenant for statutory subjects."),
+        "name": Field(subjects.c.name, "Name."),
+        "derived": Field(subjects.c.derived, "Whether it is computed from other subjects and cannot be judged."),
+    },
+)

@@ -1,0 +1,282 @@
+"""Targets: what a pupil is meant to reach, by when, on what basis and set by whom. A target is a grade of a scheme; nothing predicts progress."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import Column, ColumnElement, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid, select
+
+from domain.assessment.schemes import scheme_grades
+from domain.assessment.subjects import aspects, subjects
+from domain.assessment.windows import academic_year_text
+from domain.engine.access import Caller, Scope, by_pupil
+from domain.engine.command import Batch, Input, Instant, Recorded, command
+from domain.engine.command import Text as ShortText
+from domain.engine.counting import Counting
+from domain.engine.database import Connection, metadata
+from domain.engine.errors import Invalid, NotFound
+from domain.engine.ids import new_id
+from domain.engine.resource import Field, Filter, Link, Resource, closest
+from domain.roster import years
+from domain.roster.pupils import PupilNamed, find_pupils, pupils, settle_schools
+from domain.roster.schools import Reached, SchoolRef, schools
+
+TARGET = 9
+
+targets = Table(
+    "targets",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("pupil_id", Uuid, nullable=False),
+    Column("school_id", Uuid, nullable=False),
+    Column("subject_no", SmallInteger, nullable=False),
+    Column("aspect_no", SmallInteger, nullable=False),
+    Column("horizon_year", SmallInteger, nullable=False),
+    Column("horizon_point", Text, nullable=False),
+    Column("basis", Text, nullable=False),
+    Column("scheme_version_no", SmallInteger, nullable=False),
+    Column("grade_no", SmallInteger, nullable=False),
+    Column("visibility", Text, nullable=False),
+    Column("locked_at", DateTime(timezone=True)),
+    Column("recorded_at", DateTime(timezone=True), nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+    Column("client_id", Uuid, nullable=False),
+    Column("actor", Text),
+    Column("version", Integer, nullable=False),
+    UniqueConstraint("tenant_id", "pupil_id", "subject_no", "aspect_no", "horizon_year", "horizon_point", "basis"),
+    Index("targets_by_id", "id"),
+    Index("targets_by_school", "tenant_id", "school_id"),
+)
+t = targets.c
+
+
+def _of_grade(name: str) -> ColumnElement[Any]:
+    g = scheme_grades.alias()
+    of_row = (g.c.tenant_id == t.tenant_id) & (g.c.scheme_version_no == t.scheme_version_no) & (g.c.no == t.grade_no)
+    return select(g.c[name]).where(of_row).correlate_except(g).scalar_subquery()
+
+
+def _code_of(table: Table, no: Column[Any]) -> ColumnElement[Any]:
+    named = table.alias()
+    return select(named.c.code).where(named.c.tenant_id == t.tenant_id, named.c.no == no).correlate_except(named).scalar_subquery()
+
+
+TARGETS = Resource(
+    name="target",
+    plural="targets",
+    doc="What a pupil is meant to reach in a subject by a point in time.",
+    source=targets,
+    type_number=TARGET,
+    scope=Scope.TARGETS_READ,
+    order=("tenant_id", "id"),
+    reach=by_pupil(t.tenant_id, t.school_id, t.pupil_id),
+    fields={
+        "id": Field(t.id, "Stable id."),
+        "pupilId": Field(t.pupil_id, "The pupil's id."),
+        "subjectCode": Field(_code_of(subjects, t.subject_no), "The subject's code."),
+        "aspect": Field(_code_of(aspects, t.aspect_no), "main unless said otherwise."),
+        "horizonYear": Field(academic_year_text(t.horizon_year), "Academic year by which it is meant to be reached.", nullable=False),
+        "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year."),
+        "grade": Field(_of_grade("code"), "The grade aimed at."),
+        "basis": Field(t.basis, "What it rests on: teacher, prior-attainment, benchmark or aspiration."),
+        "visibility": Field(t.visibility, "Who is meant to see it: staff, school or family."),
+        "lockedAt": Field(t.locked_at, "Since when it cannot be changed."),
+        "recordedAt": Field(t.recorded_at, "When it was set."),
+        "receivedAt": Field(t.received_at, "When it arrived here."),
+        "actor": Field(t.actor, "Who set it, as the vendor names them.", filter=Filter.NOWHERE),
+        "version": Field(t.version, "Grows by one with each change.", filter=Filter.NOWHERE),
+    },
+    links={
+        "pupil": Link("pupil", ((t.tenant_id, pupils.c.tenant_id), (t.pupil_id, pupils.c.id)), "The pupil.", reverse="targets", reverse_doc="Targets."),
+        "subject": Link("subject", ((t.tenant_id, subjects.c.tenant_id), (t.subject_no, subjects.c.no)), "The subject."),
+        "school": Link("school", ((t.school_id, schools.c.id),), "The pupil's school of main registration."),
+    },
+)
+
+
+class Horizon(Input, kw_only=True):
+    """By when: an academic year and a point in it."""
+
+    academic_year: str
+    point: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 -]{0,29}$")]
+
+
+class TargetEntry(PupilNamed, kw_only=True):
+    """A target. Without a scheme, the grade is read in the scheme this school last judged the subject in."""
+
+    subject: ShortText
+    aspect: ShortText = "main"
+    horizon: Horizon
+    grade: Annotated[str, Meta(min_length=1, max_length=20)] | int
+    scheme: ShortText | UnsetType = UNSET
+    basis: Literal["teacher", "prior-attainment", "benchmark", "aspiration"]
+    visibility: Literal["staff", "school", "family"] = "school"
+    recorded_at: Instant | UnsetType = UNSET
+    actor: ShortText | None = None
+
+
+class TargetBatch(Input, kw_only=True):
+    """Targets of one school, or of several of one trust."""
+
+    school: SchoolRef | UnsetType = UNSET
+    entries: list[TargetEntry]
+
+
+_GRADES = """
+WITH version AS (
+    SELECT NULL::uuid AS school_id, NULL::smallint AS subject_no, s.code AS scheme, max(v.no) AS no, 0 AS age
+    FROM schemes s JOIN scheme_versions v ON v.tenant_id = s.tenant_id AND v.scheme_id = s.id WHERE s.tenant_id = $1 GROUP BY s.code
+    UNION ALL
+    SELECT p.school_id, p.subject_no, NULL, p.scheme_version_no, row_number() OVER (PARTITION BY p.school_id, p.subject_no ORDER BY w.census_on DESC, w.no DESC)
+    FROM pins p JOIN windows w ON w.tenant_id = p.tenant_id AND w.no = p.window_no WHERE p.tenant_id = $1 AND p.school_id = ANY ($2)
+)
+SELECT v.school_id, v.subject_no, v.scheme, v.age, v.no AS version_no, g.code, g.no FROM version v
+JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = v.no ORDER BY v.age, g.no
+"""
+
+
+class GradeFinder:
+    """Finds the grade a target names: in the scheme it names, or in the latest scheme of its school and subject that has it."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self._by_scheme: dict[str, dict[str, tuple[int, int]]] = {}
+        self._by_subject: dict[tuple[UUID, int], dict[str, tuple[int, int]]] = {}
+        for row in rows:
+            named = (
+                self._by_scheme.setdefault(row["scheme"], {})
+                if row["scheme"] is not None
+                else self._by_subject.setdefault((row["school_id"], row["subject_no"]), {})
+            )
+            named.setdefault(row["code"], (row["version_no"], row["no"]))
+
+    def find(self, batch: Batch[Any, Any], at: int, entry: TargetEntry, school_id: UUID, subject_no: int) -> tuple[int, int] | None:
+        """(scheme version no, grade no), or None after rejecting the row."""
+        if entry.scheme is not UNSET:
+            if entry.scheme not in self._by_scheme:
+                batch.reject(at, "scheme", "scheme-unknown", f"This tenant has no such scheme. It has: {', '.join(self._by_scheme)}.")
+                return None
+            known = self._by_scheme[entry.scheme]
+        else:
+            known = self._by_subject.get((school_id, subject_no), {})
+            if not known:
+                batch.reject(at, "scheme", "scheme-needed", "This school has not judged the subject in any window yet; name the scheme.")
+                return None
+        if str(entry.grade) not in known:
+            hint = "" if entry.scheme is not UNSET else " Name the scheme if the target is in another one."
+            batch.reject(at, "grade", "grade-unknown", f"The scheme has no such grade.{closest(str(entry.grade), list(known))}{hint}")
+            return None
+        return known[str(entry.grade)]
+
+
+@command(scope=Scope.TARGETS_WRITE, fails=(Invalid, NotFound))
+async def record_targets(connection: Connection, caller: Caller, given: Batch[TargetBatch, TargetEntry]) -> Recorded:
+    """Record a batch of targets. The same batch twice changes nothing."""
+    settled = await settle_schools(connection, caller, Scope.TARGETS_WRITE, given)
+    given.check()
+    if not settled:
+        return given.recorded()
+    tenant_id = next(iter(settled.values())).tenant_id
+    now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    codes = await connection.fetch(
+        "SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1",
+        tenant_id,
+    )
+    numbers = {(row["kind"], row["code"]): row["no"] for row in codes}
+    finder = GradeFinder(await connection.fetch(_GRADES, tenant_id, list({school.id for school in settled.values()})))
+    numbered = [(at, entry, key) for at, entry in given.good() if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None]
+    people = await find_pupils(connection, caller, tenant_id, given, settled)
+    rows = once(given, [(at, entry, (people[at], *key)) for at, entry, key in numbered if at in people])
+    given.check()
+    counting = Counting(connection, tenant_id)
+    await counting.lock({school.id for school in settled.values()}, {key[0] for _, _, key in rows})
+    changed = await compared(connection, tenant_id, given, rows, now)
+    given.check()
+    if changed:
+        await write(connection, caller, tenant_id, changed, now)
+        await counting.bump()
+    return given.recorded()
+
+
+def resolved(batch: Batch[Any, Any], numbers: dict[Any, int], finder: GradeFinder, school: Reached, at: int, entry: TargetEntry) -> tuple[Any, ...] | None:
+    """(subject, aspect, horizon year, point, basis, scheme version, grade), or None after rejecting the row with every issue."""
+    before = len(batch.issues)
+    year = 0
+    try:
+        year = years.parse_academic_year(entry.horizon.academic_year)
+    except ValueError as problem:
+        batch.reject(at, "horizon/academicYear", "academic-year-invalid", str(problem))
+    for kind, code in (("subject", entry.subject), ("aspect", entry.aspect)):
+        if (kind, code) not in numbers:
+            known = ", ".join(c for k, c in numbers if k == kind)
+            batch.reject(at, kind, f"{kind}-unknown", f"This tenant has no such {kind}. It has: {known}.")
+    if len(batch.issues) > before:
+        return None
+    subject_no = numbers["subject", entry.subject]
+    grade = finder.find(batch, at, entry, school.id, subject_no)
+    return grade and (subject_no, numbers["aspect", entry.aspect], year, entry.horizon.point, entry.basis, *grade)
+
+
+Keyed = tuple[int, TargetEntry, tuple[Any, ...]]
+
+
+def once(batch: Batch[Any, Any], rows: list[Keyed]) -> list[Keyed]:
+    """The rows, rejecting the second of two for one natural key."""
+    seen: dict[tuple[Any, ...], int] = {}
+    for at, _, key in rows:
+        if key[:6] in seen:
+            batch.reject(at, "", "duplicate-in-batch", f"This pupil, subject, horizon and basis stand in /entries/{seen[key[:6]]} already.")
+        seen.setdefault(key[:6], at)
+    return [row for row in rows if seen[row[2][:6]] == row[0]]
+
+
+_STORED = """
+SELECT g.n, p.school_id, t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at
+FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[])
+    WITH ORDINALITY AS g (pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis, n)
+JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id
+LEFT JOIN targets t ON t.tenant_id = $1 AND t.pupil_id = g.pupil_id AND t.subject_no = g.subject_no AND t.aspect_no = g.aspect_no
+    AND t.horizon_year = g.horizon_year AND t.horizon_point = g.horizon_point AND t.basis = g.basis
+"""
+_HISTORY = "INSERT INTO target_history SELECT t.*, now() FROM targets t WHERE t.tenant_id = $1 AND t.id = ANY ($2)"
+_WRITE = """
+INSERT INTO targets AS t (tenant_id, client_id, received_at, id, school_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis,
+    scheme_version_no, grade_no, visibility, recorded_at, actor)
+SELECT $1, $2, $3, * FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::smallint[], $8::smallint[], $9::smallint[], $10::text[], $11::text[],
+    $12::smallint[], $13::smallint[], $14::text[], $15::timestamptz[], $16::text[])
+ON CONFLICT (tenant_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis) DO UPDATE SET
+    scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, visibility = excluded.visibility, recorded_at = excluded.recorded_at,
+    received_at = excluded.received_at, client_id = excluded.client_id, actor = excluded.actor, version = t.version + 1, xid = pg_current_xact_id()
+"""
+
+
+async def compared(connection: Connection, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Keyed], now: datetime) -> list[tuple[Any, ...]]:
+    """The rows of columns that change something, after noting the outcome of each entry."""
+    by_n = dict(enumerate(rows, 1))
+    changed: list[tuple[Any, ...]] = []
+    columns = [list(c) for c in zip(*(key[:6] for _, _, key in rows), strict=True)] if rows else [[]] * 6
+    for stored in await connection.fetch(_STORED, tenant_id, *columns):
+        at, entry, key = by_n.pop(stored["n"])
+        exists = stored["id"] is not None
+        recorded_at = now if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
+        if exists and (*key[6:], entry.visibility) == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
+            batch.note(at, "unchanged", stored["id"], stored["version"])
+        elif exists and recorded_at < stored["recorded_at"]:
+            batch.note(at, "superseded", stored["id"], stored["version"])
+        elif stored["locked_at"] is not None:
+            batch.reject(at, "", "target-locked", "This target is locked and takes no changes.")
+        else:
+            target_id = stored["id"] if exists else new_id(TARGET)
+            batch.note(at, "updated" if exists else "created", target_id, stored["version"] + 1 if exists else 1)
+            changed.append((target_id, stored["school_id"], *key, entry.visibility, recorded_at, entry.actor))
+    for at, _, _ in by_n.values():
+        batch.reject(at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
+    return changed
+
+
+async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[tuple[Any, ...]], now: datetime) -> None:
+    """The changed targets, and into history what they replace. Two statements."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    await connection.execute(_HISTORY, tenant_id, columns[0])
+    await connection.execute(_WRITE, tenant_id, caller.client_id, now, *columns)

@@ -1,0 +1,308 @@
+"""Assessment windows: what is collected, when, from whom, and why. `state` decides what is accepted; a scheme version is pinned when a window opens."""
+
+from datetime import date
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import ARRAY, Boolean, Column, Date, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid, cast, func
+
+from domain.assessment.tenants import prepare_tenant
+from domain.engine.access import Caller, Scope, by_tenant
+from domain.engine.command import Input, Instant, LongText, Output, command
+from domain.engine.command import Text as ShortText
+from domain.engine.counting import Counting
+from domain.engine.database import Connection, metadata
+from domain.engine.errors import Conflict, Invalid, Issue, NotFound, invalid
+from domain.engine.ids import new_id, parse_id
+from domain.engine.resource import Field, Filter, Resource
+from domain.roster import years
+from domain.roster.controllers import TenantRef, find_tenant
+from domain.roster.schools import SchoolRef, find_schools, school_not_found
+
+WINDOW = 8
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("no", SmallInteger, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("academic_year", SmallInteger, nullable=False),
+    Column("census_on", Date, nullable=False),
+    Column("opens_at", DateTime(timezone=True), nullable=False),
+    Column("closes_at", DateTime(timezone=True), nullable=False),
+    Column("accept_until", DateTime(timezone=True)),
+    Column("state", Text, nullable=False),
+    Column("statutory", Boolean, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("year_groups", ARRAY(Text), nullable=False),
+    Column("published_at", DateTime(timezone=True)),
+    Column("version", Integer, nullable=False),
+    UniqueConstraint("tenant_id", "no"),
+    UniqueConstraint("tenant_id", "code"),
+    Index("windows_by_id", "id"),
+)
+
+
+def academic_year_text(start: Any) -> Any:
+    """2017 as 2017-18, in SQL."""
+    return cast(start, Text) + "-" + func.lpad(cast((start + 1) % 100, Text), 2, "0", type_=Text)
+
+
+WINDOWS = Resource(
+    name="window",
+    plural="windows",
+    doc="An assessment window of a trust or school.",
+    source=windows,
+    type_number=WINDOW,
+    scope=Scope.WINDOWS_READ,
+    order=("tenant_id", "id"),
+    reach=by_tenant(windows.c.tenant_id),
+    fields={
+        "id": Field(windows.c.id, "Stable id."),
+        "code": Field(windows.c.code, "Code, unique in the tenant, such as 2017-18/KS2."),
+        "name": Field(windows.c.name, "Name."),
+        "academicYear": Field(academic_year_text(windows.c.academic_year), "Academic year, such as 2017-18.", nullable=False),
+        "censusOn": Field(windows.c.census_on, "Who is on roll on this day is eligible, with the school, trust and characteristics of this day."),
+        "opensAt": Field(windows.c.opens_at, "When it is meant to open."),
+        "closesAt": Field(windows.c.closes_at, "When it is meant to close."),
+        "acceptUntil": Field(windows.c.accept_until, "Values recorded before it closed are taken until then."),
+        "state": Field(windows.c.state, "planned, open, closed or locked; this decides what is accepted."),
+        "statutory": Field(windows.c.statutory, "Whether the collection is required by law."),
+        "purpose": Field(windows.c.purpose, "What the values are for."),
+        "decision": Field(windows.c.decision, "The decision they inform."),
+        "yearGroups": Field(windows.c.year_groups, "National curriculum years it collects.", filter=Filter.NOWHERE, sortable=False),
+        "publishedAt": Field(windows.c.published_at, "When its results were published."),
+        "version": Field(windows.c.version, "Grows by one with each change.", filter=Filter.NOWHERE),
+    },
+)
+
+
+class Collect(Input, kw_only=True):
+    """A subject (and aspect) to be judged, the scheme to judge it in, and by which schools: null means all that have no line of their own."""
+
+    subject: ShortText
+    scheme: ShortText
+    aspect: ShortText = "main"
+    schools: Annotated[list[SchoolRef], Meta(min_length=1, max_length=200)] | None = None
+
+
+class FrequencyReasons(Input, kw_only=True):
+    """What inspectors ask of a school that collects more often: the three reasons a window beyond the workload budget must carry."""
+
+    actions: LongText
+    time_to_set_and_analyse: LongText
+    time_to_act: LongText
+
+
+class NewWindow(Input, kw_only=True):
+    """A window, planned until it is opened. purpose and decision are what justifies the collection."""
+
+    tenant: TenantRef
+    code: Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./_-]*$")]
+    name: ShortText
+    academic_year: str
+    census_on: date
+    opens_at: Instant
+    closes_at: Instant
+    accept_until: Instant | None = None
+    statutory: bool = False
+    purpose: LongText
+    decision: LongText
+    year_groups: Annotated[list[str], Meta(min_length=1, max_length=20)]
+    collects: Annotated[list[Collect], Meta(min_length=1, max_length=200)]
+    frequency_reasons: FrequencyReasons | None = None
+
+
+class WindowRef(Input, kw_only=True):
+    """A window by its id."""
+
+    id: str
+
+
+class WindowNow(Output, kw_only=True):
+    """A window and the state it is in now."""
+
+    id: str
+    code: str
+    state: str
+    version: int
+
+
+@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, Conflict))
+async def create_window(connection: Connection, caller: Caller, given: NewWindow) -> WindowNow:
+    """Plan a window for a trust or school. It accepts nothing until it is opened."""
+    tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, given.tenant, "/tenant")
+    await prepare_tenant(connection, tenant_id)
+    year, year_groups, issues = checked(given)
+    if year is not None and not await connection.fetchval("SELECT 1 FROM academic_years WHERE year = $1", year):
+        issues.append(Issue("/academicYear", "academic-year-not-prepared", "This academic year is not prepared for; the operator's `migrate` adds years."))
+    lines = await collected(connection, caller, tenant_id, given, issues)
+    if issues:
+        raise invalid(issues)
+    await within_budget(connection, tenant_id, year, year_groups, given)
+    if await connection.fetchval("SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2", tenant_id, given.code):
+        raise Conflict("A window with this code exists.", code="window-exists", issues=(Issue("/code", "window-exists", "A window with this code exists."),))
+    reasons = None if given.frequency_reasons is None else msgspec.json.encode(given.frequency_reasons).decode()
+    row = await connection.fetchrow(
+        "INSERT INTO windows (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, accept_until, statutory, purpose, decision,"
+        " frequency_reasons, year_groups) SELECT $1, $2, COALESCE(max(no), 0) + 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14"
+        " FROM windows WHERE tenant_id = $1 RETURNING id, no, code, state, version",
+        *(tenant_id, new_id(WINDOW), given.code, given.name, year, given.census_on, given.opens_at, given.closes_at, given.accept_until),
+        *(given.statutory, given.purpose, given.decision, reasons, year_groups),
+    )
+    assert row is not None
+    columns = [list(column) for column in zip(*lines, strict=True)]
+    await connection.execute(
+        "INSERT INTO collects (tenant_id, window_no, subject_no, aspect_no, school_id, scheme_id)"
+        " SELECT $1, $2, * FROM unnest($3::smallint[], $4::smallint[], $5::uuid[], $6::uuid[])",
+        *(tenant_id, row["no"], *columns),
+    )
+    return _now(row)
+
+
+def checked(given: NewWindow) -> tuple[int | None, list[str], list[Issue]]:
+    """The first calendar year of the academic year, the canonical year groups, and what is wrong."""
+    issues: list[Issue] = []
+    year = None
+    try:
+        year = years.parse_academic_year(given.academic_year)
+        first, last = years.academic_year_range(year)
+        if not first <= given.census_on <= last:
+            issues.append(Issue("/censusOn", "outside-academic-year", "The census date lies outside the academic year."))
+    except ValueError as problem:
+        issues.append(Issue("/academicYear", "academic-year-invalid", str(problem)))
+    year_groups: list[str] = []
+    for i, text in enumerate(given.year_groups):
+        try:
+            year_groups.append(years.canonical(text))
+        except ValueError as problem:
+            issues.append(Issue(f"/yearGroups/{i}", "year-group-invalid", str(problem)))
+    if given.closes_at <= given.opens_at:
+        issues.append(Issue("/closesAt", "closes-before-opening", "A window closes after it opens."))
+    if given.accept_until is not None and given.accept_until < given.closes_at:
+        issues.append(Issue("/acceptUntil", "accepts-before-closing", "acceptUntil lies at or after closesAt."))
+    return year, list(dict.fromkeys(year_groups)), issues
+
+
+Line = tuple[int, int, UUID, UUID]
+
+
+async def collected(connection: Connection, caller: Caller, tenant_id: UUID, given: NewWindow, issues: list[Issue]) -> list[Line]:
+    """The lines (subject no, aspect no, school or tenant, scheme), adding an issue for everything that cannot be resolved."""
+    subjects = {r["code"]: r for r in await connection.fetch("SELECT code, no, derived FROM subjects WHERE tenant_id = $1", tenant_id)}
+    aspects = {r["code"]: r["no"] for r in await connection.fetch("SELECT code, no FROM aspects WHERE tenant_id = $1", tenant_id)}
+    schemes = {r["code"]: r for r in await connection.fetch("SELECT code, id, derived FROM schemes WHERE tenant_id = $1", tenant_id)}
+    refs = [(i, j, ref) for i, line in enumerate(given.collects) for j, ref in enumerate(line.schools or [])]
+    found = {(i, j): s for (i, j, _), s in zip(refs, await find_schools(connection, caller, Scope.WINDOWS_WRITE, [r for *_, r in refs]), strict=True)}
+    lines: dict[tuple[int, int, UUID], UUID] = {}
+    for i, line in enumerate(given.collects):
+        at, before = f"/collects/{i}", len(issues)
+        for name, code, known in (("subject", line.subject, subjects), ("scheme", line.scheme, schemes)):
+            if code not in known:
+                issues.append(Issue(f"{at}/{name}", f"{name}-unknown", f"This tenant has no such {name}. It has: {', '.join(known)}."))
+            elif known[code]["derived"]:
+                issues.append(Issue(f"{at}/{name}", f"{name}-derived", f"This {name} is computed from others and cannot be collected."))
+        if line.aspect not in aspects:
+            issues.append(Issue(f"{at}/aspect", "aspect-unknown", f"This tenant has no such aspect. It has: {', '.join(aspects)}."))
+        school_ids: list[UUID] = [tenant_id] if line.schools is None else []
+        for j in range(len(line.schools or [])):
+            school = found[i, j]
+            if school is None or school.tenant_id != tenant_id:
+                issues.append(school_not_found(f"{at}/schools/{j}", Scope.WINDOWS_WRITE))
+            else:
+                school_ids.append(school.id)
+        if len(issues) > before:
+            continue
+        for school_id in school_ids:
+            key = (subjects[line.subject]["no"], aspects[line.aspect], school_id)
+            if key in lines:
+                issues.append(Issue(at, "collected-twice", "This subject and aspect is collected twice for the same school."))
+            lines[key] = schemes[line.scheme]["id"]
+    return [(*key, scheme_id) for key, scheme_id in lines.items()]
+
+
+async def within_budget(connection: Connection, tenant_id: UUID, year: int | None, year_groups: list[str], given: NewWindow) -> None:
+    """Raises Conflict for a window beyond the tenant's workload budget that does not give the three reasons. Statutory windows do not count.
+
+    Source: the Department for Education's workload reduction toolkit and the inspectorate's handbook on frequency of data collection.
+    """
+    if given.statutory or given.frequency_reasons is not None:
+        return
+    row = await connection.fetchrow(
+        "SELECT t.workload_budget AS budget, (SELECT COALESCE(max(n), 0) FROM (SELECT count(*) AS n FROM windows w, unnest(w.year_groups) y"
+        " WHERE w.tenant_id = t.id AND w.academic_year = $2 AND NOT w.statutory AND y = ANY ($3) GROUP BY y) x) AS used FROM tenants t WHERE t.id = $1",
+        *(tenant_id, year, year_groups),
+    )
+    if row is not None and row["used"] >= row["budget"]:
+        message = f"Pupils would be assessed in more than {row['budget']} windows this year. Give frequencyReasons, all three, or choose fewer windows."
+        raise Conflict(message, code="workload-budget-exceeded", issues=(Issue("/frequencyReasons", "workload-budget-exceeded", message),))
+
+
+_PIN = """
+INSERT INTO pins (tenant_id, window_no, school_id, subject_no, aspect_no, scheme_version_no)
+SELECT DISTINCT ON (s.id, c.subject_no, c.aspect_no) $1, $2, s.id, c.subject_no, c.aspect_no, v.no
+FROM collects c
+JOIN schools s ON s.tenant_id = $1 AND c.school_id IN (s.id, $1)
+JOIN LATERAL (SELECT no FROM scheme_versions v WHERE v.tenant_id = $1 AND v.scheme_id = c.scheme_id ORDER BY version DESC LIMIT 1) v ON true
+WHERE c.tenant_id = $1 AND c.window_no = $2
+ORDER BY s.id, c.subject_no, c.aspect_no, c.school_id = s.id DESC
+ON CONFLICT DO NOTHING
+"""
+
+
+@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
+async def open_window(connection: Connection, caller: Caller, given: WindowRef) -> WindowNow:
+    """Open a planned window: pin each school's scheme versions and count who is eligible."""
+    return await _become(connection, caller, given, ("planned",), "open")
+
+
+@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
+async def close_window(connection: Connection, caller: Caller, given: WindowRef) -> WindowNow:
+    """Close an open window: from now on it refuses changes, except values recorded before, until acceptUntil."""
+    return await _become(connection, caller, given, ("open",), "closed")
+
+
+@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
+async def reopen_window(connection: Connection, caller: Caller, given: WindowRef) -> WindowNow:
+    """Open a closed window again."""
+    return await _become(connection, caller, given, ("closed",), "open")
+
+
+_FIND = """
+SELECT w.tenant_id, w.no FROM windows w WHERE w.id = $2 AND EXISTS (
+    SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = w.tenant_id AND r.school_id = w.tenant_id AND $3 = ANY (r.scopes)
+        AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+)
+"""
+
+
+async def _become(connection: Connection, caller: Caller, given: WindowRef, before: tuple[str, ...], after: str) -> WindowNow:
+    found = await connection.fetchrow(_FIND, caller.client_id, parse_id(given.id), Scope.WINDOWS_WRITE.value)
+    if found is None:
+        raise NotFound()
+    tenant_id, no = found["tenant_id"], found["no"]
+    schools = [row["id"] for row in await connection.fetch("SELECT id FROM schools WHERE tenant_id = $1 ORDER BY id", tenant_id)]
+    counting = Counting(connection, tenant_id)
+    await counting.lock(schools, [])
+    row = await connection.fetchrow(
+        "UPDATE windows SET state = $3, version = version + 1 WHERE tenant_id = $1 AND no = $2 AND state = ANY ($4) RETURNING id, code, state, version",
+        *(tenant_id, no, after, list(before)),
+    )
+    if row is None:
+        state = await connection.fetchval("SELECT state FROM windows WHERE tenant_id = $1 AND no = $2", tenant_id, no)
+        raise Conflict(f"The window is {state}; only a window that is {' or '.join(before)} can become {after}.", code="window-state")
+    if after == "open":
+        await connection.execute(_PIN, tenant_id, no)
+        await counting.rebuild([no])
+    await counting.bump()
+    return _now(row)
+
+
+def _now(row: Any) -> WindowNow:
+    return WindowNow(id=str(row["id"]), code=row["code"], state=row["state"], version=row["version"])

@@ -1,0 +1,283 @@
+"""Clients: the programs that call, what each proves itself with, and the keys this installation signs its tokens with.
+
+A client has either secrets (256 bits, kept as SHA-256) or public keys (a JWKS, for private_key_jwt). The installation's own private keys are
+encrypted at rest with MARKONCE_SECRET. The operator's role writes here; the app's role reads, and notes the assertions it has accepted.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, Key, KeySet, KeySetSerialization, OctKey, RSAKey, import_key
+
+from domain.engine.database import Connection, Database
+from domain.engine.errors import Conflict, DatabaseError, Issue, NotFound, invalid
+from domain.engine.ids import new_id, parse_id
+
+CLIENT = 20
+TOKEN_LIFE = timedelta(minutes=10)
+MAX_KEYS = 10
+
+AuthMethod: TypeAlias = Literal["client_secret", "private_key_jwt"]
+
+_LEEWAY = timedelta(minutes=1)
+_NONCE_BYTES = 12
+_CLIENT = "SELECT id, name, auth_method, created_at, revoked_at FROM clients"
+_NEW_SECRET = "INSERT INTO client_secrets (client_id, sha256) VALUES ($1, $2)"  # noqa: S105 (a statement)
+_END_SECRETS = (
+    "UPDATE client_secrets SET expires_at = now() + $2 WHERE client_id = $1 AND (expires_at IS NULL OR expires_at > now() + $2)"
+)
+
+
+@dataclass(frozen=True)
+class Client:
+    """A registered client. A revoked one stays on the list: what it wrote still names it."""
+
+    id: UUID
+    name: str
+    auth_method: AuthMethod
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+async def create_client(connection: Connection, name: str, auth_method: AuthMethod, jwks: object = None) -> tuple[UUID, str | None]:
+    """Registers a client; answers its id and, for client_secret, the secret, which is shown this once.
+
+    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only. Raises Invalid with every issue, Conflict for a name in use.
+    """
+    issues = [] if 0 < len(name.strip()) <= 200 else [Issue("/name", "wrong-value", "A name has 1 to 200 characters.")]
+    keys: KeySet | None = None
+    if auth_method == "private_key_jwt":
+        keys, wrong = _read_jwks(jwks)
+        issues += wrong
+    elif jwks is not None:
+        issues.append(Issue("/jwks", "wrong-value", "Only a client that proves itself by private_key_jwt has public keys."))
+    if issues:
+        raise invalid(issues)
+    async with connection.transaction():
+        client_id = await connection.fetchval(
+            "INSERT INTO clients (id, name, auth_method, jwks) VALUES ($1, $2, $3, $4::text::jsonb) ON CONFLICT (name) DO NOTHING RETURNING id",
+            *(new_id(CLIENT), name.strip(), auth_method, json.dumps(keys.as_dict()) if keys else None),
+        )
+        if client_id is None:
+            raise Conflict(f"There is a client named {name.strip()!r} already.", code="name-in-use")
+        return client_id, None if keys else await _add_secret(connection, client_id)
+
+
+async def rotate_secret(connection: Connection, client_id: UUID, overlap: timedelta = timedelta(0)) -> str:
+    """A new secret, shown this once; the old ones stop working after `overlap`. Raises NotFound, or Conflict where there can be no secret."""
+    async with connection.transaction():
+        client = await lock_client(connection, client_id)
+        if client.auth_method != "client_secret":
+            raise Conflict(f"The client {client.name!r} proves itself by {client.auth_method} and has no secret.", code="no-secret")
+        if client.revoked_at is not None:
+            raise Conflict(f"The client {client.name!r} is revoked.", code="client-revoked")
+        await connection.execute(_END_SECRETS, client_id, max(overlap, timedelta(0)))
+        return await _add_secret(connection, client_id)
+
+
+async def _add_secret(connection: Connection, client_id: UUID) -> str:
+    secret = secrets.token_urlsafe(32)
+    await connection.execute(_NEW_SECRET, client_id, hashlib.sha256(secret.encode()).digest())
+    return secret
+
+
+async def revoke_client(connection: Connection, client_id: UUID) -> None:
+    """Ends the client and its reach, at once and for good. Its tokens are refused within 5 seconds. Raises NotFound."""
+    async with connection.transaction():
+        await lock_client(connection, client_id)
+        await connection.execute("UPDATE clients SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL", client_id)
+        await connection.execute("SELECT derive_reach(ARRAY[$1::uuid])", client_id)
+
+
+async def lock_client(connection: Connection, client_id: UUID) -> Client:
+    """The client, locked until the transaction ends, so that its reach is derived by one transaction at a time. Raises NotFound."""
+    row = await connection.fetchrow(f"{_CLIENT} WHERE id = $1 FOR UPDATE", client_id)
+    if row is None:
+        raise NotFound
+    return Client(**row)
+
+
+async def list_clients(connection: Connection) -> list[Client]:
+    """Every client, by name."""
+    return [Client(**row) for row in await connection.fetch(f"{_CLIENT} ORDER BY name")]
+
+
+async def find_client(connection: Connection, named: str) -> Client | None:
+    """The client that has this id or, else, this name."""
+    row = await connection.fetchrow(
+        f"{_CLIENT} WHERE id = $1 OR name = $2 ORDER BY id = $1 DESC NULLS LAST LIMIT 1", parse_id(named), named
+    )
+    return None if row is None else Client(**row)
+
+
+async def is_active(connection: Connection, client_id: UUID) -> bool:
+    """Whether the client exists and is not revoked."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT 1 FROM clients WHERE id = $1 AND revoked_at IS NULL)", client_id))
+
+
+def _read_jwks(jwks: object) -> tuple[KeySet | None, list[Issue]]:
+    given = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(given, list) or not 0 < len(given) <= MAX_KEYS:
+        return None, [
+            Issue(
+                "/jwks/keys",
+                "wrong-value",
+                f"A JWKS is an object whose keys are an array of 1 to {MAX_KEYS} public keys (RFC 7517).",
+            )
+        ]
+    keys: list[Key] = []
+    issues: list[Issue] = []
+    for i, data in enumerate(given):
+        try:
+            key = import_key(data)
+        except (JoseError, ValueError, KeyError, TypeError, AttributeError):  # joserfc lets through what its parts raise
+            issues.append(Issue(f"/jwks/keys/{i}", "wrong-value", "This is not a JSON Web Key of a known type."))
+            continue
+        if problem := _unusable(key):
+            issues.append(Issue(f"/jwks/keys/{i}", "wrong-value", problem))
+        keys.append(key)
+    if not issues and len({key.kid for key in keys}) < len(keys):
+        issues.append(Issue("/jwks/keys", "wrong-value", "Each of several keys needs a kid of its own."))
+    return (None, issues) if issues else (KeySet(keys), [])
+
+
+def _unusable(key: Key) -> str | None:
+    """Why a client cannot prove itself with this key, or None where it can (ES256, RS256, PS256 and Ed25519 verify with those that pass)."""
+    if isinstance(key, OctKey) or key.is_private:
+        return "This holds a secret. Register the public key, and treat this one as disclosed."
+    if key.get("use", "sig") != "sig":
+        return "This key is not for signatures: its use is not sig."
+    if isinstance(key, RSAKey):
+        return None if 2048 <= key.raw_value.key_size <= 4096 else "An RSA key has 2048 to 4096 bits."
+    return None if key.curve_name in ("P-256", "Ed25519") else "The curve is P-256 or Ed25519."
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """A signed assertion (RFC 7523) that was accepted; the same jti is refused until it would have expired anyway."""
+
+    jti: str
+    expires_at: datetime
+
+
+class Replayed(Exception):
+    """This client has used an assertion with this jti before."""
+
+
+@dataclass(frozen=True)
+class Applicant:
+    """Who a token request says it comes from, and all that the token endpoint needs. A client unknown or revoked has no secret, key or scope."""
+
+    client_id: UUID
+    now: datetime
+    secret_hashes: list[bytes]
+    jwks: KeySetSerialization | None
+    scopes: frozenset[str]
+    kid: str | None
+    sealed_key: bytes | None
+
+    def has_secret(self, secret: str) -> bool:
+        """Compares with every secret in force in constant time, and for a client without any with one that nothing hashes to."""
+        presented = hashlib.sha256(secret.encode()).digest()
+        return True in [hmac.compare_digest(presented, kept) for kept in self.secret_hashes or [bytes(32)]]
+
+    def signing_key(self, secret: bytes) -> ECKey:
+        """The installation's current private key, which signs the token. Raises DatabaseError when there is none."""
+        if self.kid is None or self.sealed_key is None:
+            raise DatabaseError("There is no signing key yet: init makes one.")
+        return _unseal(self.kid, self.sealed_key, secret)
+
+
+_APPLICANT = """
+SELECT now() AS now, c.jwks::text AS jwks, k.kid, k.private_encrypted AS sealed_key,
+    COALESCE((SELECT array_agg(s.sha256) FROM client_secrets s WHERE s.client_id = c.id AND (s.expires_at IS NULL OR s.expires_at > now())),
+        '{}') AS secret_hashes,
+    COALESCE((SELECT array_agg(DISTINCT scope) FROM (
+        SELECT DISTINCT scopes FROM reach WHERE client_id = c.id AND starts_at <= now() AND (ends_at IS NULL OR ends_at > now())
+    ) held, unnest(held.scopes) scope), '{}') AS scopes
+FROM (SELECT) always_a_row
+LEFT JOIN clients c ON c.id = $1 AND c.revoked_at IS NULL
+LEFT JOIN (SELECT kid, private_encrypted FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC, kid LIMIT 1) k ON true
+"""
+_USE_ASSERTION = "INSERT INTO used_assertions (client_id, jti, expires_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING jti"
+
+
+async def admit(database: Database, client_id: UUID, prove: Callable[[Applicant], Assertion | None]) -> Applicant:
+    """Lets `prove` decide, in one transaction, whether the request comes from this client; it raises to refuse.
+
+    The assertion it accepted, if any, is noted in the same transaction: Replayed when it was used before.
+    """
+
+    async def work(connection: Connection) -> Applicant:
+        row = await connection.fetchrow(_APPLICANT, client_id)
+        assert row is not None
+        values: dict[str, Any] = {**row, "jwks": json.loads(row["jwks"] or "null"), "scopes": frozenset(row["scopes"])}
+        applicant = Applicant(client_id, **values)
+        used = prove(applicant)
+        if used and await connection.fetchval(_USE_ASSERTION, client_id, used.jti, used.expires_at) is None:
+            raise Replayed
+        return applicant
+
+    return await database.writing(client_id, work)
+
+
+async def ensure_signing_key(connection: Connection, secret: bytes) -> str:
+    """The kid of the current signing key, made now if there is none. Raises DatabaseError when MARKONCE_SECRET is not the one it was kept with."""
+    row = await connection.fetchrow(
+        "SELECT kid, private_encrypted FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC, kid LIMIT 1"
+    )
+    if row is None:
+        return await rotate_signing_key(connection, secret)
+    _unseal(row["kid"], row["private_encrypted"], secret)
+    return str(row["kid"])
+
+
+async def rotate_signing_key(connection: Connection, secret: bytes) -> str:
+    """A new ES256 key signs from now on; tokens signed with the old one stay good until they expire. Answers the new kid."""
+    key = ECKey.generate_key("P-256", auto_kid=True, parameters={"use": "sig", "alg": "ES256"})
+    kid = key.thumbprint()
+    nonce = os.urandom(_NONCE_BYTES)
+    sealed = nonce + _cipher(secret).encrypt(nonce, json.dumps(key.as_dict(private=True)).encode(), kid.encode())
+    async with connection.transaction():
+        await connection.execute("UPDATE signing_keys SET retired_at = now() WHERE retired_at IS NULL")
+        await connection.execute(
+            "INSERT INTO signing_keys (kid, public_jwk, private_encrypted) VALUES ($1, $2::text::jsonb, $3)",
+            *(kid, json.dumps(key.as_dict(private=False)), sealed),
+        )
+    return kid
+
+
+async def public_keys(connection: Connection) -> KeySetSerialization:
+    """The keys that tokens still in force may be signed with: the current one, and those retired within the life of a token."""
+    rows = await connection.fetch(
+        "SELECT public_jwk::text FROM signing_keys WHERE retired_at IS NULL OR retired_at > now() - $1::interval ORDER BY created_at DESC, kid",
+        TOKEN_LIFE + _LEEWAY,
+    )
+    return {"keys": [json.loads(row["public_jwk"]) for row in rows]}
+
+
+def _cipher(secret: bytes) -> AESGCM:
+    return AESGCM(HKDF(SHA256(), length=32, salt=None, info=b"markonce signing keys").derive(secret))
+
+
+def _unseal(kid: str, sealed: bytes, secret: bytes) -> ECKey:
+    try:
+        private = _cipher(secret).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], kid.encode())
+    except InvalidTag as problem:
+        raise DatabaseError(
+            "MARKONCE_SECRET is not the one that the signing keys in this database were encrypted with."
+        ) from problem
+    return ECKey.import_key(json.loads(private))

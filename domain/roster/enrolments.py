@@ -1,0 +1,75 @@
+"""Enrolment spells: when a pupil was on roll at a school, and as what. A dual-registered pupil has a main and a subsidiary spell and is counted once."""
+
+from datetime import date
+from typing import Literal
+
+from sqlalchemy import Column, Date, ForeignKey, Index, Table, Text, UniqueConstraint, Uuid
+
+from domain.engine.access import Scope, by_school
+from domain.engine.command import Input
+from domain.engine.database import metadata
+from domain.engine.resource import Field, Link, Resource
+from domain.roster.pupils import pupils
+from domain.roster.schools import schools
+
+ENROLMENT = 5
+MAIN = ("C", "M")
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("pupil_id", Uuid, nullable=False),
+    Column("school_id", Uuid, ForeignKey("schools.id"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("from_on", Date, nullable=False),
+    Column("to_on", Date),
+    Column("leaving_reason", Text),
+    UniqueConstraint("tenant_id", "pupil_id", "school_id", "from_on"),
+    Index("enrolments_by_id", "id"),
+    Index("enrolments_by_school", "tenant_id", "school_id", "pupil_id"),
+)
+
+ENROLMENTS = Resource(
+    name="enrolment",
+    plural="enrolments",
+    doc="A spell on roll at a school within the caller's reach.",
+    source=enrolments,
+    type_number=ENROLMENT,
+    scope=Scope.PUPILS_READ,
+    order=("tenant_id", "id"),
+    reach=by_school(enrolments.c.tenant_id, enrolments.c.school_id),
+    fields={
+        "id": Field(enrolments.c.id, "Stable id."),
+        "status": Field(enrolments.c.status, "C current, M main dual, S subsidiary dual, G guest."),
+        "from": Field(enrolments.c.from_on, "First day on roll."),
+        "to": Field(enrolments.c.to_on, "Last day on roll; null while it lasts."),
+        "leavingReason": Field(enrolments.c.leaving_reason, "Why it ended."),
+    },
+    links={
+        "pupil": Link(
+            "pupil",
+            ((enrolments.c.tenant_id, pupils.c.tenant_id), (enrolments.c.pupil_id, pupils.c.id)),
+            "The pupil.",
+            reverse="enrolments",
+            reverse_doc="Spells on roll, at schools within the caller's reach.",
+        ),
+        "school": Link("school", ((enrolments.c.school_id, schools.c.id),), "The school.", reverse="enrolments", reverse_doc="Spells on roll here."),
+    },
+)
+
+
+class Spell(Input, kw_only=True):
+    """A spell on roll at the row's school. C current single, M main dual, S subsidiary dual, G guest (DfE common basic data set)."""
+
+    from_: date
+    to: date | None = None
+    status: Literal["C", "M", "S", "G"]
+
+    def __post_init__(self) -> None:
+        if self.to is not None and self.to < self.from_:
+            raise ValueError("A spell cannot end before it begins")
+
+    def covers(self, day: date) -> bool:
+        return self.from_ <= day and (self.to is None or self.to >= day)

@@ -1,0 +1,210 @@
+"""Pupils: what is known of a child, whom a body means by an id, a UPN or a reference, and where a row's school stands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from msgspec import UNSET, UnsetType
+from sqlalchemy import Boolean, Column, Date, DateTime, ForeignKey, ForeignKeyConstraint, Index, Integer, Table, Text, Uuid, func, select, text
+
+from domain.engine.access import CALLER, Caller, Scope, by_pupil
+from domain.engine.command import Batch, Input
+from domain.engine.database import Connection, metadata
+from domain.engine.errors import Issue, invalid
+from domain.engine.ids import parse_id
+from domain.engine.resource import Field, Filter, Link, Resource
+from domain.roster import upn as upn_rules
+from domain.roster.schools import Reached, SchoolRef, find_schools, school_not_found, schools
+
+PUPIL = 4
+
+pupils = Table(
+    "pupils",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("school_id", Uuid, ForeignKey("schools.id"), nullable=False, comment="Main registration"),
+    Column("upn", Text),
+    Column("surname", Text, nullable=False),
+    Column("forename", Text, nullable=False),
+    Column("date_of_birth", Date, nullable=False),
+    Column("sex", Text, nullable=False),
+    Column("year_group", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index("pupils_by_id", "id"),
+    Index("pupils_by_school", "tenant_id", "school_id", "id"),
+    Index("pupils_by_name", "tenant_id", "school_id", "surname", "forename", "id"),
+)
+
+external_ids = Table(
+    "external_ids",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("source", Uuid, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("school_id", Uuid, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("id", Uuid, nullable=False),
+    Index("external_ids_by_id", "tenant_id", "id"),
+)
+
+_own = external_ids.alias()
+_reference = (
+    select(func.min(_own.c.value))
+    .where(_own.c.tenant_id == pupils.c.tenant_id, _own.c.id == pupils.c.id, _own.c.kind == "pupil", _own.c.source == CALLER)
+    .correlate_except(_own)
+    .scalar_subquery()
+)
+
+PUPILS = Resource(
+    name="pupil",
+    plural="pupils",
+    doc="A pupil whose main registration is at a school within the caller's reach, or whom such a school shares.",
+    source=pupils,
+    type_number=PUPIL,
+    scope=Scope.PUPILS_READ,
+    order=("tenant_id", "id"),
+    reach=by_pupil(pupils.c.tenant_id, pupils.c.school_id, pupils.c.id),
+    fields={
+        "id": Field(pupils.c.id, "Stable id; it survives a new UPN and a new MIS."),
+        "reference": Field(_reference, "This client's own reference for the pupil.", filter=Filter.NOWHERE, sortable=False),
+        "upn": Field(pupils.c.upn, "Unique pupil number; null for a pupil who has none.", scope=Scope.PUPILS_UPN, filter=Filter.BODY),
+        "surname": Field(pupils.c.surname, "Legal surname.", scope=Scope.PUPILS_NAME, filter=Filter.BODY),
+        "forename": Field(pupils.c.forename, "Forename.", scope=Scope.PUPILS_NAME, filter=Filter.BODY),
+        "dateOfBirth": Field(pupils.c.date_of_birth, "Date of birth.", scope=Scope.PUPILS_BIRTH, filter=Filter.BODY),
+        "sex": Field(pupils.c.sex, "F or M, as in DfE exchange."),
+        "yearGroup": Field(pupils.c.year_group, "National curriculum year today: N1, N2, R, 1 to 14 or X."),
+        "version": Field(pupils.c.version, "Grows by one with each change.", filter=Filter.NOWHERE),
+    },
+    links={
+        "school": Link(
+            "school",
+            on=((pupils.c.school_id, schools.c.id),),
+            doc="The school of main registration.",
+            reverse="pupils",
+            reverse_doc="Pupils whose main registration is here.",
+        )
+    },
+)
+
+
+class PupilNamed(Input, kw_only=True):
+    """A row about a pupil, who is named by exactly one of id, UPN and the client's own reference."""
+
+    id: str | UnsetType = UNSET
+    upn: str | UnsetType = UNSET
+    reference: str | UnsetType = UNSET
+    school: SchoolRef | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if sum(given is not UNSET for given in (self.id, self.upn, self.reference)) != 1:
+            raise ValueError("Name the pupil by exactly one of id, upn and reference")
+
+
+@dataclass(frozen=True)
+class Match:
+    """Whom in the tenant the keys of a row belong to."""
+
+    by_id: UUID | None
+    by_reference: UUID | None
+    by_upn: UUID | None
+    by_former_upn: UUID | None
+    school_id: UUID | None
+    has_open_main: bool
+
+
+E_ = TypeVar("E_", bound=Any)
+
+_CANDIDATES = """
+SELECT s.id, s.tenant_id, s.name FROM reach r JOIN schools s ON s.id = r.school_id
+WHERE r.client_id = $1 AND $2 = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+GROUP BY s.id ORDER BY s.name LIMIT 11
+"""
+
+
+async def settle_schools(connection: Connection, caller: Caller, scope: Scope, batch: Batch[Any, Any]) -> dict[int, Reached]:
+    """The school of every good row, by the row's index: its own, else the batch's, else the only school within reach.
+
+    Raises Invalid `ambiguous`, listing candidates, where nothing names it and there are several; rejects rows whose school is not within reach.
+    """
+    named = batch.head.school
+    refs: dict[str, SchoolRef] = {}
+    for _, row in batch.rows:
+        ref = row.school if row.school is not UNSET else named
+        if ref is not UNSET:
+            refs[repr(ref)] = ref
+    found = dict(zip(refs, await find_schools(connection, caller, scope, list(refs.values())), strict=True))
+    if named is not UNSET and repr(named) in found and found[repr(named)] is None:
+        raise invalid([school_not_found("/school", scope)])
+    if any(row.school is UNSET for _, row in batch.rows) and named is UNSET:
+        found["unset"] = await _only_school(connection, caller, scope)
+    settled: dict[int, Reached] = {}
+    for at, row in batch.rows:
+        ref = row.school if row.school is not UNSET else named
+        school = found["unset" if ref is UNSET else repr(ref)]
+        if school is None:
+            issue = school_not_found("", scope)
+            batch.reject(at, "school", issue.code, issue.message)
+        else:
+            settled[at] = school
+    if len({school.tenant_id for school in settled.values()}) > 1:
+        raise invalid([Issue("/entries", "several-tenants", "The schools of a batch must be controlled by one trust or school. Send a batch for each.")])
+    return settled
+
+
+async def _only_school(connection: Connection, caller: Caller, scope: Scope) -> Reached:
+    candidates = await connection.fetch(_CANDIDATES, caller.client_id, scope.value)
+    if len(candidates) == 1:
+        return Reached(candidates[0]["id"], candidates[0]["tenant_id"], candidates[0]["name"])
+    listed = ", ".join(f"{row['name']} ({row['id']})" for row in candidates[:10]) + (" and more" if len(candidates) > 10 else "")
+    message = f"Name the school: this client reaches {listed}." if candidates else f"This client reaches no school with {scope}."
+    raise invalid([Issue("/school", "ambiguous", message)])
+
+
+async def match_pupils(
+    connection: Connection, caller: Caller, tenant_id: UUID, keys: Sequence[tuple[UUID, str | None, str | None, str | None]]
+) -> list[Match]:
+    """Whom each (school, id, reference, UPN with former UPNs after it, blank-separated) belongs to. One statement."""
+    school_ids, ids, references, upns = zip(*keys, strict=True) if keys else ((), (), (), ())
+    parsed = [parse_id(given) if given else None for given in ids]
+    rows = await connection.fetch(
+        "SELECT * FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n", tenant_id, caller.client_id, school_ids, parsed, references, upns
+    )
+    return [Match(*(row[name] for name in ("by_id", "by_reference", "by_upn", "by_former_upn", "school_id", "has_open_main"))) for row in rows]
+
+
+_AT_SCHOOL = """
+SELECT g.n FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS g (pupil_id, school_id, n)
+WHERE EXISTS (SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.pupil_id = g.pupil_id AND e.school_id = g.school_id)
+"""
+
+
+async def find_pupils(
+    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], settled: dict[int, Reached]
+) -> dict[int, UUID]:
+    """The pupil of every good row, by the row's index; rejects rows whose pupil is unknown or was never on roll at the row's school."""
+    rows = batch.good()
+    keys: list[tuple[UUID, str | None, str | None, str | None]] = []
+    for at, row in rows:
+        upn = None
+        if row.upn is not UNSET:
+            try:
+                upn = upn_rules.check(row.upn).text
+            except ValueError as problem:
+                batch.reject(at, "upn", "upn-invalid", str(problem))
+        keys.append((settled[at].id, row.id or None, row.reference or None, upn))
+    matches = await match_pupils(connection, caller, tenant_id, keys)
+    found: dict[int, UUID] = {}
+    for (at, row), match in zip(rows, matches, strict=True):
+        pupil_id = match.by_id or match.by_reference or match.by_upn or match.by_former_upn
+        if pupil_id is not None:
+            found[at] = pupil_id
+    at_school = await connection.fetch(_AT_SCHOOL, tenant_id, list(found.values()), [settled[at].id for at in found])
+    present = {list(found)[row["n"] - 1] for row in at_school}
+    rejected = {issue.at for issue in batch.issues}
+    for at, row in rows:
+        if at not in present and f"/entries/{at}/upn" not in rejected:
+            key = next(name for name in ("id", "upn", "reference") if getattr(row, name) is not UNSET)
+            batch.reject(at, key, "pupil-not-found", f"No pupil with this {key} is or was on roll at {settled[at].name}.")
+    return {at: pupil_id for at, pupil_id in found.items() if at in present}

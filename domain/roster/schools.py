@@ -1,0 +1,161 @@
+"""Schools as GIAS publishes them, and how a body names one: by id, URN or LAESTAB."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from msgspec import UNSET, UnsetType
+from sqlalchemy import Column, Date, Index, Integer, SmallInteger, Table, Text, Uuid
+
+from domain.engine.access import Caller, Scope, by_registered_school
+from domain.engine.command import Input
+from domain.engine.database import Connection, metadata
+from domain.engine.errors import Issue, invalid
+from domain.engine.ids import parse_id
+from domain.engine.resource import Field, Link, Resource
+from domain.roster.trusts import memberships, trusts
+
+SCHOOL = 3
+
+schools = Table(
+    "schools",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False, comment="Who controls its data: the id of its trust, or its own id"),
+    Column("urn", Integer, nullable=False, unique=True),
+    Column("laestab", Text),
+    Column("ukprn", Text),
+    Column("name", Text, nullable=False),
+    Column("local_authority_code", Text, nullable=False),
+    Column("local_authority", Text, nullable=False),
+    Column("kind", Text),
+    Column("phase", Text),
+    Column("status", Text, nullable=False),
+    Column("low_age", SmallInteger),
+    Column("high_age", SmallInteger),
+    Column("opened_on", Date),
+    Column("closed_on", Date),
+    Column("town", Text),
+    Column("postcode", Text),
+    Index("schools_by_tenant", "tenant_id", "id"),
+    Index("schools_by_laestab", "laestab"),
+)
+
+succession = Table(
+    "succession",
+    metadata,
+    Column("predecessor_urn", Integer, primary_key=True, autoincrement=False),
+    Column("successor_urn", Integer, primary_key=True, autoincrement=False),
+)
+
+SCHOOLS = Resource(
+    name="school",
+    plural="schools",
+    doc="A school within the caller's reach.",
+    source=schools,
+    type_number=SCHOOL,
+    scope=Scope.SCHOOLS_READ,
+    order=("id",),
+    reach=by_registered_school(schools.c.id),
+    fields={
+        "id": Field(schools.c.id, "Stable id; it survives a new URN only through succession."),
+        "urn": Field(schools.c.urn, "Unique reference number, 6 digits. A school that converts to an academy gets a new one."),
+        "laestab": Field(schools.c.laestab, "Local authority (3 digits) and establishment number (4), as text."),
+        "ukprn": Field(schools.c.ukprn, "UK provider reference number."),
+        "name": Field(schools.c.name, "Name as registered."),
+        "localAuthorityCode": Field(schools.c.local_authority_code, "Three-digit code of the local authority."),
+        "localAuthority": Field(schools.c.local_authority, "Name of the local authority."),
+        "kind": Field(schools.c.kind, "Type of establishment, in GIAS's words."),
+        "phase": Field(schools.c.phase, "Phase of education, in GIAS's words."),
+        "status": Field(schools.c.status, "open, closed, proposed to open or proposed to close."),
+        "lowAge": Field(schools.c.low_age, "Lowest statutory age, in years."),
+        "highAge": Field(schools.c.high_age, "Highest statutory age, in years."),
+        "openedOn": Field(schools.c.opened_on, "When the school was opened."),
+        "closedOn": Field(schools.c.closed_on, "When the school was closed."),
+        "town": Field(schools.c.town, "Town."),
+        "postcode": Field(schools.c.postcode, "Postcode."),
+    },
+    links={
+        "trust": Link(
+            "trust",
+            on=((schools.c.tenant_id, trusts.c.id),),
+            doc="The trust that controls the school's data today; null for a school that controls its own.",
+            reverse="schools",
+            reverse_doc="The schools whose data this trust controls today, within the caller's reach.",
+        )
+    },
+)
+
+MEMBERSHIPS = Resource(
+    name="membership",
+    plural="memberships",
+    doc="A dated membership of a school in a trust. Aggregates use the membership on a window's census date.",
+    source=memberships,
+    type_number=2,
+    scope=Scope.SCHOOLS_READ,
+    order=("id",),
+    reach=by_registered_school(memberships.c.school_id),
+    fields={
+        "id": Field(memberships.c.id, "Stable id."),
+        "joinedOn": Field(memberships.c.joined_on, "First day; null where GIAS has none recorded."),
+        "leftOn": Field(memberships.c.left_on, "Last day; null while it lasts."),
+    },
+    links={
+        "school": Link("school", ((memberships.c.school_id, schools.c.id),), "The member.", reverse="memberships", reverse_doc="Its trusts, dated."),
+        "trust": Link("trust", ((memberships.c.trust_id, trusts.c.id),), "The trust.", reverse="memberships", reverse_doc="Its members, dated."),
+    },
+)
+
+
+class SchoolRef(Input, kw_only=True):
+    """A school, by exactly one of its names. A LAESTAB means the open school that has it."""
+
+    id: str | UnsetType = UNSET
+    urn: str | int | UnsetType = UNSET
+    laestab: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if sum(given is not UNSET for given in (self.id, self.urn, self.laestab)) != 1:
+            raise ValueError("Name the school by exactly one of id, urn and laestab")
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A school within reach and the tenant that controls it."""
+
+    id: UUID
+    tenant_id: UUID
+    name: str
+
+
+_FIND = """
+SELECT g.n, s.id, s.tenant_id, s.name FROM unnest($2::uuid[], $3::integer[], $4::text[]) WITH ORDINALITY AS g (id, urn, laestab, n)
+JOIN schools s ON s.id = g.id OR s.urn = g.urn OR (s.laestab = g.laestab AND s.status <> 'closed')
+WHERE EXISTS (
+    SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = s.tenant_id AND r.school_id = s.id AND $5 = ANY (r.scopes)
+        AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+)
+"""
+
+
+async def find_schools(connection: Connection, caller: Caller, scope: Scope, refs: list[SchoolRef]) -> list[Reached | None]:
+    """Each school within reach with this scope, or None: absent and out of reach are the same. One statement."""
+    keys: list[tuple[UUID | None, int | None, str | None]] = []
+    for ref in refs:
+        urn = int(ref.urn) if ref.urn is not UNSET and str(ref.urn).isascii() and str(ref.urn).isdigit() and len(str(ref.urn)) == 6 else None
+        keys.append((parse_id(ref.id) if ref.id is not UNSET else None, urn, ref.laestab.replace("/", "") if ref.laestab is not UNSET else None))
+    ids, urns, laestabs = zip(*keys, strict=True) if keys else ((), (), ())
+    rows = await connection.fetch(_FIND, caller.client_id, ids, urns, laestabs, scope.value)
+    found = {row["n"]: Reached(row["id"], row["tenant_id"], row["name"]) for row in rows}
+    return [found.get(n + 1) for n in range(len(refs))]
+
+
+async def find_school(connection: Connection, caller: Caller, scope: Scope, ref: SchoolRef, at: str) -> Reached:
+    """The school within reach; Invalid, naming the place, where there is none."""
+    (found,) = await find_schools(connection, caller, scope, [ref])
+    if found is None:
+        raise invalid([school_not_found(at, scope)])
+    return found
+
+
+def school_not_found(at: str, scope: Scope) -> Issue:
+    return Issue(at, "school-not-found", f"There is no such school within the reach of this client's scope {scope}.")

@@ -1,0 +1,58 @@
+"""Academy trusts and their dated membership, as Get Information About Schools (GIAS) publishes them: a public register, not tenant-owned."""
+
+from sqlalchemy import Column, Date, ForeignKey, Integer, Table, Text, UniqueConstraint, Uuid
+
+from domain.engine.access import Scope, granted
+from domain.engine.database import metadata
+from domain.engine.resource import Field, Link, Resource
+
+TRUST, MEMBERSHIP = 1, 2
+
+trusts = Table(
+    "trusts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("group_uid", Integer, nullable=False, unique=True),
+    Column("group_id", Text),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("companies_house_number", Text),
+    Column("ukprn", Text),
+    Column("opened_on", Date),
+    Column("closed_on", Date),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("trust_id", Uuid, ForeignKey("trusts.id"), nullable=False),
+    Column("school_id", Uuid, ForeignKey("schools.id"), nullable=False),
+    Column("joined_on", Date),
+    Column("left_on", Date),
+    UniqueConstraint("school_id", "trust_id", "joined_on", postgresql_nulls_not_distinct=True),
+)
+
+TRUSTS = Resource(
+    name="trust",
+    plural="trusts",
+    doc="A multi-academy or single-academy trust of which the caller reaches at least one school, or the trust itself.",
+    source=trusts,
+    type_number=TRUST,
+    scope=Scope.TRUSTS_READ,
+    order=("id",),
+    reach=lambda scope: granted(scope, lambda r: r.tenant_id == trusts.c.id),
+    fields={
+        "id": Field(trusts.c.id, "Stable id."),
+        "groupUid": Field(trusts.c.group_uid, "GIAS group unique identifier."),
+        "groupId": Field(trusts.c.group_id, "GIAS group id, such as TR02541."),
+        "name": Field(trusts.c.name, "Name as registered."),
+        "kind": Field(trusts.c.kind, "multi-academy or single-academy."),
+        "status": Field(trusts.c.status, "open or closed."),
+        "companiesHouseNumber": Field(trusts.c.companies_house_number, "Number at Companies House."),
+        "ukprn": Field(trusts.c.ukprn, "UK provider reference number."),
+        "openedOn": Field(trusts.c.opened_on, "When the trust was opened."),
+        "closedOn": Field(trusts.c.closed_on, "When the trust was closed."),
+    },
+)

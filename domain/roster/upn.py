@@ -1,0 +1,53 @@
+"""Unique pupil numbers: their form and their check letter.
+
+Source: Department for Education, "Unique pupil numbers (UPNs): a guide for schools and local authorities", section on the
+construction of a UPN. A UPN has 13 characters: a check letter; the local authority (3 digits) and establishment (4 digits) that
+allocated it; the year of allocation (2 digits); a serial number (3 digits, or in a temporary UPN 2 digits and a letter). The letters
+I, O and S are never used.
+
+Local authorities come and go, so whether one is known is not asked here. No message or repr holds the number itself.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+_LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZ"
+_VALUES = {character: value for characters in ("0123456789", _LETTERS) for value, character in enumerate(characters)}
+_LENGTH = 13
+_REST = re.compile(rf"[0-9]{{11}}[0-9{_LETTERS}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Upn:
+    """A valid UPN. `text` is its canonical form: 13 characters, upper case."""
+
+    text: str = field(repr=False)
+
+    @property
+    def temporary(self) -> bool:
+        """Whether it was given until the pupil's permanent UPN is known: its last character is a letter."""
+        return self.text[-1] in _LETTERS
+
+
+def check(text: str) -> Upn:
+    """The UPN that a text holds, in any case and with blanks around it. Raises ValueError, saying what is wrong with it."""
+    upn = text.strip().upper()
+    if len(upn) != _LENGTH:
+        raise ValueError(f"A UPN has {_LENGTH} characters; this one has {len(upn)}.")
+    letter, rest = upn[0], upn[1:]
+    if letter not in _LETTERS:
+        raise ValueError("A UPN starts with a letter other than I, O or S.")
+    if letter != check_letter(rest):
+        raise ValueError("The check letter of this UPN does not agree with its other characters, so at least one of them is wrong.")
+    return Upn(upn)
+
+
+def check_letter(rest: str) -> str:
+    """The letter with which a UPN starts, from its other 12 characters. Raises ValueError if these are not of a UPN's form.
+
+    Each character's value (a letter's is its place among the 23 letters used, from 0) is multiplied by its position in the UPN, 2 to
+    13; the sum modulo 23 is the place of the check letter.
+    """
+    if not _REST.fullmatch(rest):
+        raise ValueError("After its check letter a UPN has 12 digits, the last of which may be a letter other than I, O or S.")
+    return _LETTERS[sum(position * _VALUES[character] for position, character in enumerate(rest, 2)) % len(_LETTERS)]

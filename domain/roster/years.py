@@ -1,0 +1,82 @@
+"""National curriculum years, key stages and academic years: one canonical form of each.
+
+Sources: Department for Education, Common Basic Data Set, "NC year actual" (N1, N2, R, 1 to 14, X); "The national curriculum:
+overview" for the key stages. An academic year starts on 1 September.
+"""
+
+import re
+from datetime import date, timedelta
+
+YEARS = ("N1", "N2", "R", *(str(number) for number in range(1, 15)), "X")
+"""National curriculum years in order of age: two of nursery, Reception, 1 to 14, and X for pupils who do not follow one."""
+
+_STAGES = {
+    "EYFS": ("N1", "N2", "R"),
+    "KS1": ("1", "2"),
+    "KS2": ("3", "4", "5", "6"),
+    "KS3": ("7", "8", "9"),
+    "KS4": ("10", "11"),
+    "KS5": ("12", "13"),
+}
+_STAGE_OF = {year: stage for stage, years in _STAGES.items() for year in years}
+
+_NUMBERED = re.compile(r"(?:(?:YEAR|YR|Y) ?)?(?:(?P<number>0?[0-9]|1[0-4])|(?P<letter>[RX]))")
+_NURSERY = re.compile(r"(?:NURSERY|N) ?(?P<number>[12])")
+
+_STARTS = range(1990, 2100)
+_ACADEMIC_YEAR = re.compile(r"(?P<start>[0-9]{4})[-/](?P<end>[0-9]{2})")
+
+
+def canonical_year(given: str | int) -> str:
+    """A national curriculum year in its canonical form, one of `YEARS`.
+
+    Accepts `4`, `04`, `Y4`, `Yr 4` and `Year 4`, `0` and `Reception` for R, `Nursery 1` for N1, all in any case. Raises ValueError for
+    anything else, and for `Nursery` alone, because that may be N1 or N2.
+    """
+    text = " ".join(str(given).upper().split())
+    if text == "RECEPTION":
+        return "R"
+    if numbered := _NUMBERED.fullmatch(text):
+        return numbered["letter"] or YEARS[YEARS.index("R") + int(numbered["number"])]
+    if nursery := _NURSERY.fullmatch(text):
+        return f"N{nursery['number']}"
+    if text == "NURSERY":
+        raise ValueError("Nursery may be either of two years; say N1 or N2.")
+    raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}; also accepted are forms such as Y4 and Year 4.")
+
+
+def key_stage(year: str) -> str | None:
+    """The key stage (`EYFS`, `KS1` to `KS5`) of a canonical year; None for 14 and X, which belong to none. Raises ValueError."""
+    if year not in YEARS:
+        raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}.")
+    return _STAGE_OF.get(year)
+
+
+def academic_year(on: date) -> str:
+    """The academic year in which a date falls, such as `2025-26`. Raises ValueError outside 1990-91 to 2099-00."""
+    return format_academic_year(on.year if on.month >= _FIRST_MONTH else on.year - 1)
+
+
+def format_academic_year(start: int) -> str:
+    """The canonical form of the academic year starting in a calendar year: 2025 is `2025-26`. Raises ValueError outside 1990 to 2099."""
+    if start not in _STARTS:
+        raise ValueError(f"Academic years start in {_STARTS[0]} to {_STARTS[-1]}, not in {start}.")
+    return f"{start}-{(start + 1) % 100:02}"
+
+
+def parse_academic_year(text: str) -> int:
+    """The calendar year in which an academic year starts, from `2025-26` or `2025/26`. Raises ValueError."""
+    parts = _ACADEMIC_YEAR.fullmatch(text.strip())
+    if not parts:
+        raise ValueError("An academic year is written like 2025-26.")
+    start = int(parts["start"])
+    canonical = format_academic_year(start)
+    if parts["end"] != canonical[-2:]:
+        raise ValueError(f"{text.strip()} is not one academic year; the one that starts in {start} is {canonical}.")
+    return start
+
+
+def academic_year_range(start: int) -> tuple[date, date]:
+    """The first and the last day, both included, of the academic year starting in a calendar year. Raises ValueError."""
+    if start not in _STARTS: ...
+    return date(start, 9, 1), date(start + 1, 8, 31)
