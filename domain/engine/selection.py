@@ -4,9 +4,12 @@ The doors decide the names (`key`) under which things stand in the answer: REST 
 whatever aliases the client chose. The compiler (query.py) turns a tuple of roots into one statement.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from domain.engine.access import Caller, Scope
+from domain.engine.errors import BadRequest, Forbidden, Issue
 from domain.engine.resource import Field, Link, Picked, Resource
 
 
@@ -120,3 +123,82 @@ class Single:
 
 
 Root: TypeAlias = Selection | Single
+
+MAX_COST = 200_000
+"""How many values an answer may hold, if every page in it were full."""
+
+
+def permit(roots: Sequence[Root], caller: Caller) -> None:
+    """Raises Forbidden, naming each field and scope, when something asked for needs a scope the caller's token does not carry.
+
+    A field's scope is tested again per row, and the reach of every row, by the statement itself.
+    """
+    missing: dict[str, str] = {}
+
+    def need(scope: Scope | None, what: str) -> None:
+        if scope is not None and scope not in caller.scopes:
+            missing.setdefault(what, scope)
+
+    def resource(of: Resource, items: Items) -> None:
+        need(of.scope, of.plural)
+        for _, item in items:
+            walk(of, item)
+
+    def selection(chosen: Selection) -> None:
+        resource(chosen.resource, chosen.items)
+        for used in (*chosen.where, *chosen.order):
+            need(used.field.scope, f"{chosen.resource.name}.{used.name}")
+
+    def walk(of: Resource, item: Item) -> None:
+        match item:
+            case Value(field=field):
+                need(field.scope, f"{of.name}.{next(name for name, f in of.fields.items() if f is field)}")
+            case One(resource=target, row=row):
+                resource(target, row)
+            case Many(selection=chosen):
+                selection(chosen)
+            case Rows(row=items) | Nested(items=items):
+                for _, nested in items:
+                    walk(of, nested)
+
+    for root in roots:
+        selection(root) if isinstance(root, Selection) else resource(root.resource, root.row)
+    if missing:
+        issues = tuple(Issue(what, "scope-missing", f"{what} needs the scope {scope}.") for what, scope in missing.items())
+        needs = ", ".join(f"{what} needs {scope}" for what, scope in missing.items())
+        raise Forbidden(f"This client holds these scopes at no school: {needs}.", issues=issues)
+
+
+def visible(resource: Resource, caller: Caller) -> dict[str, Field]:
+    """The fields shown when none are named: all whose scope the caller holds somewhere."""
+    return {name: field for name, field in resource.fields.items() if field.scope is None or field.scope in caller.scopes}
+
+
+def cost(root: Root) -> int:
+    """How many values the answer holds if every page in it is full."""
+
+    def items(chosen: Items) -> int:
+        return sum(item(one) for _, one in chosen)
+
+    def item(one: Item) -> int:
+        match one:
+            case One(row=row) | Nested(items=row):
+                return 1 + items(row)
+            case Many(selection=chosen):
+                return cost(chosen)
+            case Rows(row=row):
+                return items(row)
+        return 1
+
+    if isinstance(root, Single):
+        return items(root.row)
+    return max(root.first, 1) * items(root.items)
+
+
+def check_cost(roots: Sequence[Root]) -> int:
+    """The cost of the roots; raises BadRequest when it is beyond what one request may ask."""
+    total = sum(cost(root) for root in roots)
+    if total > MAX_COST:
+        message = f"This could answer {total:,} values; one request may ask for {MAX_COST:,}. Ask for fewer rows (first) or fewer links."
+        raise BadRequest(message, code="too-costly", issues=(Issue("", "too-costly", message),))
+    return total

@@ -42,6 +42,7 @@ LISTED = frozenset({"sex", "disadvantaged", "eal", "sen"})
 contrast, only its own year groups, and everybody knows which."""
 
 _NEAREST = 6  # partners looked at along each dimension before all of them are: keeps the search for a box linear in the rows
+_SUMMANDS = 5  # the most rows whose small sum is searched for: the search would otherwise grow with the empty rows
 
 Reason = Literal["primary", "complement"]
 Cell = tuple[int, ...]  # a place in a table: one rank for each of its axes
@@ -216,6 +217,8 @@ class _Table:
         box = next((box for box in boxes if box.surplus(group)), None)
         if box is None:
             return group
+        if len(group) == _SUMMANDS:
+            return None
         weight = sum(self.counts[cell][subject] for cell in group)
         for corner in box.odd if box.surplus(group) > 0 else box.even:
             if corner not in group and weight + self.counts[corner][subject] < self.threshold:

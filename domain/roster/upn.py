@@ -1,9 +1,8 @@
 """Unique pupil numbers: their form and their check letter.
 
-Source: Department for Education, "Unique pupil numbers (UPNs): a guide for schools and local authorities", section on the
-construction of a UPN. A UPN has 13 characters: a check letter; the local authority (3 digits) and establishment (4 digits) that
-allocated it; the year of allocation (2 digits); a serial number (3 digits, or in a temporary UPN 2 digits and a letter). The letters
-I, O and S are never used.
+Source: Department for Education, "Unique pupil numbers (UPNs): a guide for schools and local authorities". A UPN has 13
+characters: a check letter; the local authority (3 digits) and establishment (4 digits) that allocated it; the year of allocation
+(2 digits); a serial number (3 digits, or in a temporary UPN 2 digits and a letter). The letters I, O and S are never used.
 
 Local authorities come and go, so whether one is known is not asked here. No message or repr holds the number itself.
 """
@@ -45,8 +44,8 @@ def check(text: str) -> Upn:
 def check_letter(rest: str) -> str:
     """The letter with which a UPN starts, from its other 12 characters. Raises ValueError if these are not of a UPN's form.
 
-    Each character's value (a letter's is its place among the 23 letters used, from 0) is multiplied by its position in the UPN, 2 to
-    13; the sum modulo 23 is the place of the check letter.
+    Each character's value (a letter's is its place among the 23 letters used, from 0) is multiplied by its position in the UPN,
+    2 to 13; the sum modulo 23 is the place of the check letter.
     """
     if not _REST.fullmatch(rest):
         raise ValueError("After its check letter a UPN has 12 digits, the last of which may be a letter other than I, O or S.")

@@ -23,15 +23,16 @@ _STAGE_OF = {year: stage for stage, years in _STAGES.items() for year in years}
 _NUMBERED = re.compile(r"(?:(?:YEAR|YR|Y) ?)?(?:(?P<number>0?[0-9]|1[0-4])|(?P<letter>[RX]))")
 _NURSERY = re.compile(r"(?:NURSERY|N) ?(?P<number>[12])")
 
+_FIRST_MONTH = 9
 _STARTS = range(1990, 2100)
 _ACADEMIC_YEAR = re.compile(r"(?P<start>[0-9]{4})[-/](?P<end>[0-9]{2})")
 
 
-def canonical_year(given: str | int) -> str:
+def canonical(given: str | int) -> str:
     """A national curriculum year in its canonical form, one of `YEARS`.
 
-    Accepts `4`, `04`, `Y4`, `Yr 4` and `Year 4`, `0` and `Reception` for R, `Nursery 1` for N1, all in any case. Raises ValueError for
-    anything else, and for `Nursery` alone, because that may be N1 or N2.
+    Accepts `4`, `04`, `Y4`, `Yr 4` and `Year 4`, `0` and `Reception` for R, `Nursery 1` for N1, all in any case. Raises ValueError
+    for anything else, and for `Nursery` alone, because that may be N1 or N2.
     """
     text = " ".join(str(given).upper().split())
     if text == "RECEPTION":
@@ -53,14 +54,13 @@ def key_stage(year: str) -> str | None:
 
 
 def academic_year(on: date) -> str:
-    """The academic year in which a date falls, such as `2025-26`. Raises ValueError outside 1990-91 to 2099-00."""
+    """The academic year in which a date falls, such as `2025-26`. Raises ValueError before 1990-91 and after 2099-00."""
     return format_academic_year(on.year if on.month >= _FIRST_MONTH else on.year - 1)
 
 
 def format_academic_year(start: int) -> str:
-    """The canonical form of the academic year starting in a calendar year: 2025 is `2025-26`. Raises ValueError outside 1990 to 2099."""
-    if start not in _STARTS:
-        raise ValueError(f"Academic years start in {_STARTS[0]} to {_STARTS[-1]}, not in {start}.")
+    """The academic year that starts in a calendar year, 1990 to 2099: 2025 gives `2025-26`. Raises ValueError outside these."""
+    _require_start(start)
     return f"{start}-{(start + 1) % 100:02}"
 
 
@@ -70,13 +70,18 @@ def parse_academic_year(text: str) -> int:
     if not parts:
         raise ValueError("An academic year is written like 2025-26.")
     start = int(parts["start"])
-    canonical = format_academic_year(start)
-    if parts["end"] != canonical[-2:]:
-        raise ValueError(f"{text.strip()} is not one academic year; the one that starts in {start} is {canonical}.")
+    written = format_academic_year(start)
+    if parts["end"] != written[-2:]:
+        raise ValueError(f"{text.strip()} is not one academic year; the one that starts in {start} is {written}.")
     return start
 
 
 def academic_year_range(start: int) -> tuple[date, date]:
     """The first and the last day, both included, of the academic year starting in a calendar year. Raises ValueError."""
-    if start not in _STARTS: ...
-    return date(start, 9, 1), date(start + 1, 8, 31)
+    _require_start(start)
+    return date(start, _FIRST_MONTH, 1), date(start + 1, _FIRST_MONTH, 1) - timedelta(days=1)
+
+
+def _require_start(start: int) -> None:
+    if start not in _STARTS:
+        raise ValueError(f"An academic year starts in {_STARTS[0]} to {_STARTS[-1]}, not in {start}.")

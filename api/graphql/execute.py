@@ -1,0 +1,233 @@
+"""Answers one GraphQL operation: reads as one SQL statement, aggregates and commands by their domain functions, introspection by graphql-core.
+
+Documents are parsed and validated once and found again by their text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import msgspec
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    GraphQLError,
+    GraphQLObjectType,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    execute_sync,
+    validate,
+)
+from graphql.execution.values import get_variable_values
+from graphql.pyutils import Path
+
+from api.graphql.limits import LimitExceeded, Limits, check_shape, parse
+from api.graphql.schema import camel, schema
+from api.graphql.selection import Collected, Reader
+from api.problems import as_domain_error, problem, status_of
+from domain import COMMANDS, RESOURCES
+from domain.engine import query
+from domain.engine.access import Caller
+from domain.engine.command import check_key, perform
+from domain.engine.cursor import Cursors
+from domain.engine.database import Database
+from domain.engine.errors import BadRequest, DomainError, Issue
+from domain.engine.selection import Root, check_cost, permit
+from domain.insight import aggregates
+
+LIMITS = Limits()
+MUTATIONS = {camel(name): command for name, command in COMMANDS.items()}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The body of a response, and the status it has where the media type lets it have one (GraphQL over HTTP)."""
+
+    body: bytes
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks, and what an answer is made with."""
+
+    caller: Caller
+    database: Database
+    cursors: Cursors
+    base_url: str
+    introspection: bool
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed and validated document, or what is wrong with it."""
+
+    operations: Mapping[str | None, OperationDefinitionNode]
+    fragments: dict[str, FragmentDefinitionNode]
+    errors: tuple[GraphQLError, ...] = ()
+
+
+@lru_cache(maxsize=1000)
+def document(source: str) -> Document:
+    """The document of a text. Limits come before validation, which is quadratic where they are not."""
+    try:
+        parsed: DocumentNode = parse(source, LIMITS)
+        check_shape(parsed, LIMITS)
+    except LimitExceeded as problem:
+        return Document({}, {}, (GraphQLError(problem.message, extensions={"code": problem.code}),))
+    except GraphQLError as problem:
+        return Document({}, {}, (problem,))
+    errors = validate(schema(), parsed, max_errors=20)
+    operations = {(d.name.value if d.name else None): d for d in parsed.definitions if isinstance(d, OperationDefinitionNode)}
+    fragments = {d.name.value: d for d in parsed.definitions if isinstance(d, FragmentDefinitionNode)}
+    return Document(operations, fragments, tuple(errors))
+
+
+def refused(errors: list[dict[str, Any]], status: int = 400) -> Answer:
+    return Answer(msgspec.json.encode({"errors": errors}), status)
+
+
+async def execute(asker: Asker, source: str, operation_name: str | None, variables: dict[str, Any]) -> Answer:
+    """The answer to one operation of a document."""
+    found = document(source)
+    if found.errors:
+        return refused([cast(dict[str, Any], error.formatted) for error in found.errors])
+    operation = found.operations.get(operation_name) if operation_name is not None else next(iter(found.operations.values()), None)
+    if operation is None or (operation_name is None and len(found.operations) > 1):
+        return refused([{"message": "Name one of the document's operations in operationName."}])
+    if operation.operation is OperationType.SUBSCRIPTION:
+        return refused([{"message": "There are no subscriptions here."}])
+    coerced = get_variable_values(schema(), operation.variable_definitions, variables, max_errors=20)
+    if isinstance(coerced, list):
+        return refused([cast(dict[str, Any], error.formatted) for error in coerced])
+    reader = Reader(schema(), found.fragments, coerced, asker.caller, asker.cursors)
+    try:
+        if operation.operation is OperationType.MUTATION:
+            return await _mutate(asker, reader, operation)
+        return await _read(asker, reader, operation, found)
+    except GraphQLError as error:
+        return refused([cast(dict[str, Any], error.formatted)])
+    except Exception as error:  # every error has an answer; what is unforeseen is logged and told as nothing more
+        return refused([_told(asker, as_domain_error(error))], status_of(as_domain_error(error)))
+
+
+def _told(asker: Asker, error: DomainError, path: list[str | int] | None = None) -> dict[str, Any]:
+    told: dict[str, Any] = {"message": error.detail, "extensions": {"code": error.code, "problem": problem(error, asker.base_url)}}
+    return {**told, "path": path} if path else told
+
+
+async def _read(asker: Asker, reader: Reader, operation: OperationDefinitionNode, found: Document) -> Answer:
+    root_type = schema().query_type
+    assert root_type is not None
+    collected = reader.collect([operation.selection_set], root_type)
+    pieces: dict[str, bytes] = {}
+    roots: dict[str, Root | None] = {}
+    for key, nodes in collected.items():
+        name = nodes[0].name.value
+        if name == "__typename":
+            pieces[key] = b'"Query"'
+        elif name not in ("__schema", "__type", "aggregates"):
+            roots[key] = _root(reader, root_type, name, nodes)
+    if reader.issues:
+        raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(reader.issues))
+    asked = {key: root for key, root in roots.items() if root is not None}
+    permit(list(asked.values()), asker.caller)
+    price = check_cost(list(asked.values()))
+    if asked:
+        bodies = await query.read(list(asked.values()), asker.database, asker.caller.client_id, asker.cursors)
+        pieces |= {key: body or b"null" for key, body in zip(asked, bodies, strict=True)}
+    for key, nodes in collected.items():
+        if nodes[0].name.value == "aggregates":
+            pieces[key] = await _aggregate(asker, reader, root_type, nodes)
+    pieces |= _introspected(asker, collected, operation, found, reader)
+    data = b",".join(b'"%s":%s' % (key.encode(), pieces.get(key, b"null")) for key in collected)
+    return Answer(b'{"data":{%s},"extensions":{"cost":%d}}' % (data, price))
+
+
+def _root(reader: Reader, root_type: GraphQLObjectType, name: str, nodes: list[FieldNode]) -> Root | None:
+    if name == "node":
+        return reader.node(reader.arguments(root_type, nodes[0])["id"], nodes)
+    for resource in RESOURCES.values():
+        if name == resource.name:
+            return reader.single(resource, reader.arguments(root_type, nodes[0])["id"], nodes)
+        if name == resource.plural:
+            return reader.page(resource, root_type, nodes)
+    raise AssertionError(name)
+
+
+async def _aggregate(asker: Asker, reader: Reader, root_type: GraphQLObjectType, nodes: list[FieldNode]) -> bytes:
+    given = reader.arguments(root_type, nodes[0])
+    pairs = [(name, str(each)) for name, value in given.items() if value is not None for each in (value if isinstance(value, list) else [value])]
+    page = await aggregates.aggregate(asker.database, asker.caller, asker.cursors, aggregates.read_question(pairs))
+    rows = msgspec.to_builtins(page.data)
+    ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
+    shown = {
+        "nodes": rows,
+        "edges": [{"cursor": cursor, "node": row} for cursor, row in zip(page.cursors, rows, strict=True)],
+        "pageInfo": {"hasNextPage": page.page.has_more, "hasPreviousPage": given.get("after") is not None, **ends},
+    }
+    below = [node.selection_set for node in nodes if node.selection_set is not None]
+    return msgspec.json.encode(reader.project(shown, reader.type_of(root_type, nodes[0]), below))
+
+
+def _introspected(asker: Asker, collected: Collected, operation: OperationDefinitionNode, found: Document, reader: Reader) -> dict[str, bytes]:
+    """The answers of __schema and __type, by graphql-core's executor over just these fields."""
+    wanted = {key: nodes for key, nodes in collected.items() if nodes[0].name.value in ("__schema", "__type")}
+    if not wanted:
+        return {}
+    if not asker.introspection:
+        raise BadRequest("Introspection is switched off here.", code="introspection-off", issues=(Issue("__schema", "introspection-off", "It is switched off."),))
+    selections = tuple(node for nodes in wanted.values() for node in nodes)
+    alone = OperationDefinitionNode(
+        operation=OperationType.QUERY, variable_definitions=operation.variable_definitions, directives=(), selection_set=SelectionSetNode(selections=selections)
+    )
+    result = execute_sync(schema(), DocumentNode(definitions=(alone, *found.fragments.values())), variable_values=dict(reader.variables.coerced))
+    if result.errors:
+        raise result.errors[0]
+    return {key: msgspec.json.encode((result.data or {}).get(key)) for key in wanted}
+
+
+async def _mutate(asker: Asker, reader: Reader, operation: OperationDefinitionNode) -> Answer:
+    """The commands one after another, each in a transaction of its own; one that fails is null and told among the errors."""
+    root_type = schema().mutation_type
+    assert root_type is not None
+    data: dict[str, Any] = {}
+    errors: list[dict[str, Any]] = []
+    for key, nodes in reader.collect([operation.selection_set], root_type).items():
+        name = nodes[0].name.value
+        if name == "__typename":
+            data[key] = root_type.name
+            continue
+        data[key] = None
+        try:
+            answer = await _command(asker, name, reader.arguments(root_type, nodes[0]))
+            below = [node.selection_set for node in nodes if node.selection_set is not None]
+            data[key] = reader.project(answer, reader.type_of(root_type, nodes[0]), below)
+        except GraphQLError as error:
+            errors.append({**error.formatted, "path": Path(None, key, None).as_list()})
+        except Exception as error:  # told with its place; the other commands go on
+            errors.append(_told(asker, as_domain_error(error), [key]))
+    return Answer(msgspec.json.encode({"errors": errors, "data": data} if errors else {"data": data}))
+
+
+async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Any:
+    command = MUTATIONS[name]
+    asker.caller.needs(command.scope, f"The command {name}")
+    wrong = [
+        Issue(option, "argument-invalid", f"{option} is {' or '.join(known)}.")
+        for option, known in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))
+        if given.get(option, known[0]) not in known
+    ]
+    if wrong:
+        raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(wrong))
+    typed = command.read(given["input"], lenient=given.get("handling") == "lenient", represent=given.get("return") == "representation")
+    key = given.get("idempotencyKey")
+    body = msgspec.json.encode([given["input"], given.get("handling"), given.get("return")], order="sorted") if key is not None else b""
+    done = await perform(
+        asker.database, command, asker.caller, typed, dry_run=bool(given.get("dryRun")), key=check_key(key) if key is not None else None, body=body
+    )
+    return msgspec.json.decode(done.answer)

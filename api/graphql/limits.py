@@ -1,0 +1,318 @@
+"""What one GraphQL document may ask for: its size, its shape, the work of validating it, and the cost of answering it.
+
+A few hundred bytes of GraphQL can ask for more than any server has, because fields nest, fragments double and validation compares
+fields in pairs. So a document passes four doors, and each is cheap for what may have come through the one before:
+
+    parse        bytes, tokens, nesting of brackets      one regular expression, before graphql-core's recursive parser
+    check_shape  depth, aliases, fields, introspection   one visit to each selection written, however often it is spread
+    validate     the specification's rules (§5)          graphql-core, on a budget
+    cost         fields times rows                       one visit again, with the variables known
+
+"Operation", "selection", "response name" and "fragment spread" are terms of the GraphQL specification. Pure: no schema but the one
+given to `validate`, no settings, no I/O.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
+
+import graphql
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLSchema,
+    InlineFragmentNode,
+    IntValueNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    VariableNode,
+)
+from graphql.validation.rules import overlapping_fields_can_be_merged
+from graphql.validation.validate import ValidationAbortedError
+
+from domain.engine.errors import BadRequest
+
+MAX_NESTING = 64
+"""Brackets of any kind that may stand inside one another in a source: above any shape allowed, below Python's recursion limit."""
+MAX_ERRORS = 20
+"""Validation errors listed for one document. Each may look for similar names, which takes milliseconds."""
+MAX_INTROSPECTIONS = 5
+"""Selections of `__schema` and `__type` in one operation; every tool known sends one to three."""
+SATURATED = 1_000_000_000
+"""Where counts and costs stop growing: fragments that double at each level would otherwise make numbers of any length."""
+
+# Comparisons of fields and fragments that validation may make before it gives up (graphql-core documents assigning this attribute).
+# One takes 1 to 2 µs, and the default of 500,000 lets 2,000 tokens of one repeated field keep a core busy for 0.7 s. Honest
+# documents stay below 5,000.
+overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 40_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one document may ask for. Counts are of one operation with its fragments expanded, as if they were written out."""
+
+    bytes: int = 100_000
+    """Of the source, in UTF-8."""
+    tokens: int = 2_000
+    """Of the source, comments included."""
+    depth: int = 12
+    """Fields inside one another. A connection takes three: itself, `edges` and `node`."""
+    aliases: int = 60
+    """Fields under another name than their own."""
+    fields: int = 500
+    """Selections: a spread and an inline fragment count as a field does, since each is work for whoever expands them."""
+    cost: int = 20_000
+    """Fields times the rows asked for; see `cost`."""
+
+
+# Below `__schema` and `__type`. A standard introspection query is deeper than data may be, but has no alias.
+_INTROSPECTION = Limits(depth=20, aliases=0, fields=400)
+# Lists of the introspection schema through which a type leads to further types. The standard query never puts one inside another.
+_TYPE_LISTS = frozenset({"fields", "inputFields", "interfaces", "possibleTypes"})
+
+
+class LimitExceeded(BadRequest):
+    """A document is over a limit; the message names the limit and what was measured, and repeats nothing of the document.
+
+    Codes: `graphql-too-long`, `graphql-too-many-tokens`, `graphql-too-deep`, `graphql-too-many-aliases`,
+    `graphql-too-many-fields`, `graphql-too-much-introspection`, `graphql-too-complex`, `graphql-too-costly`.
+    """
+
+    title = "The GraphQL document is over a limit"
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail, code=code)
+
+
+# Every alternative of `token` takes at least what graphql-core's lexer would take, and `end` stands where that lexer would stop. So
+# a source that it accepts has exactly these tokens, and of any other it never reads further than this does.
+_LEXEME = re.compile(
+    r"""[\ufeff\t\n\r ,]*+(?:
+        (?P<open>[(\[{])
+      | (?P<close>[)\]}])
+      | (?P<token>
+            [_A-Za-z][_0-9A-Za-z]*+
+          | \.\.\. | [!$&:=@|]
+          | -?[0-9]++(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]++)?+
+          | \"{3}(?:[^"\\]++|\\"{3}|\\|"(?!""))*+\"{3}
+          | "(?!"")(?:[^"\\\n\r]++|\\.)*+"
+          | \#[^\n\r]*+
+        )
+      | (?P<end>.|\Z)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def parse(source: str, limits: Limits) -> DocumentNode:
+    """The document of a source. Raises LimitExceeded for its bytes, tokens or nesting, and GraphQLSyntaxError for anything else."""
+    size = len(source.encode(errors="surrogatepass"))
+    if size > limits.bytes:
+        raise LimitExceeded("graphql-too-long", f"The document has {size:,} bytes; the limit is {limits.bytes:,}.")
+    # graphql-core has a limit of its own, but says "too many tokens" and "nested too deeply" with the class of any syntax error.
+    nesting = 0
+    for tokens, lexeme in enumerate(_LEXEME.finditer(source), start=1):
+        kind = lexeme.lastgroup
+        if kind == "end":
+            break
+        if tokens > limits.tokens:
+            raise LimitExceeded(
+                "graphql-too-many-tokens", f"The document has {tokens:,} tokens or more; the limit is {limits.tokens:,}."
+            )
+        if kind == "open":
+            nesting += 1
+            if nesting > MAX_NESTING:
+                raise LimitExceeded("graphql-too-deep", f"Brackets are nested {nesting} deep or more; the limit is {MAX_NESTING}.")
+        elif kind == "close":
+            nesting -= 1
+    return graphql.parse(source)
+
+
+def check_shape(document: DocumentNode, limits: Limits) -> None:
+    """Refuses a parsed document, not yet validated, in which an operation is over a limit. Raises LimitExceeded.
+
+    What `__schema` and `__type` select is not counted with the data but has limits of its own. Spreads of unknown fragments and of
+    fragments in a cycle count for nothing: `validate` reports them.
+    """
+    fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    shapes: dict[str, _Shape] = {}
+    for name, fragment in _innermost_first(fragments):
+        shapes[name] = _shape(fragment.selection_set, shapes)
+    for definition in document.definitions:
+        if isinstance(definition, OperationDefinitionNode):
+            _check(_shape(definition.selection_set, shapes), limits, "The operation")
+
+
+def validate(schema: GraphQLSchema, document: DocumentNode, *, suggestions: bool) -> list[GraphQLError]:
+    """The errors of a document by the specification's rules: at most MAX_ERRORS, then one that says there are more; [] if valid.
+
+    `suggestions` adds "Did you mean ...?", which discloses names of the schema. Raises LimitExceeded where no error has been found
+    before the document's repeated fields and fragments have taken too many comparisons.
+    """
+    errors = graphql.validate(schema, document, max_errors=MAX_ERRORS, hide_suggestions=not suggestions)
+    if len(errors) == 1 and isinstance(errors[0], ValidationAbortedError):
+        raise LimitExceeded("graphql-too-complex", "The document repeats fields, or nests fragments, too often to be validated.")
+    return errors
+
+
+def cost(
+    operation: OperationDefinitionNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    variables: Mapping[str, object],
+    page_default: int = 50,
+) -> int:
+    """The cost of a valid operation, SATURATED at most: each field is 1, and a connection multiplies what is below it by its rows.
+
+    A connection is a field that takes `first` or selects `edges`. Its rows are `first`, or `page_default` where that is absent or
+    null. `variables` are the coerced ones.
+    """
+    pricing = _Pricing(variables, page_default, {})
+    for name, fragment in _innermost_first(fragments):
+        pricing.fragments[name] = pricing.price(fragment.selection_set)
+    return pricing.price(operation.selection_set).cost
+
+
+def check_cost(measured: int, limits: Limits) -> None:
+    """Raises LimitExceeded where a cost is over the limit."""
+    if measured > limits.cost:
+        raise LimitExceeded("graphql-too-costly", f"The operation costs {_number(measured)}; the limit is {limits.cost:,}.")
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" + (" or more" if count >= SATURATED else "")
+
+
+def _innermost_first(fragments: Mapping[str, FragmentDefinitionNode]) -> Iterator[tuple[str, FragmentDefinitionNode]]:
+    """Each fragment after all that it spreads, so that one visit to each is enough and a long chain of them needs no stack.
+
+    Fragments that spread themselves, directly or not, and fragments that spread those are left out.
+    """
+    sorter = TopologicalSorter({name: set(_spreads(node.selection_set)) for name, node in fragments.items()})
+    with suppress(CycleError):
+        sorter.prepare()
+    while sorter.is_active():
+        for name in sorter.get_ready():
+            if name in fragments:
+                yield name, fragments[name]
+            sorter.done(name)
+
+
+def _spreads(selection_set: SelectionSetNode | None) -> Iterator[str]:
+    for selection in selection_set.selections if selection_set else ():
+        if isinstance(selection, FragmentSpreadNode):
+            yield selection.name.value
+        elif isinstance(selection, FieldNode | InlineFragmentNode):
+            yield from _spreads(selection.selection_set)
+
+
+class _Shape(NamedTuple):
+    """What a selection set comes to, written out. `type_lists` of them stand inside one another."""
+
+    depth: int = 0
+    aliases: int = 0
+    fields: int = 0
+    type_lists: int = 0
+    introspections: int = 0
+
+    def beside(self, other: "_Shape") -> "_Shape":
+        """The shape of both in one selection set."""
+        return _Shape(
+            max(self.depth, other.depth),
+            min(self.aliases + other.aliases, SATURATED),
+            min(self.fields + other.fields, SATURATED),
+            max(self.type_lists, other.type_lists),
+            min(self.introspections + other.introspections, SATURATED),
+        )
+
+
+def _shape(selection_set: SelectionSetNode | None, fragments: Mapping[str, _Shape]) -> _Shape:
+    shape = _Shape()
+    for selection in selection_set.selections if selection_set else ():
+        if isinstance(selection, FragmentSpreadNode):
+            inside = fragments.get(selection.name.value, _Shape())
+            shape = shape.beside(inside._replace(fields=inside.fields + 1))
+        elif isinstance(selection, InlineFragmentNode):
+            inside = _shape(selection.selection_set, fragments)
+            shape = shape.beside(inside._replace(fields=inside.fields + 1))
+        elif isinstance(selection, FieldNode):
+            shape = shape.beside(_field_shape(selection, _shape(selection.selection_set, fragments)))
+    return shape
+
+
+def _field_shape(field: FieldNode, below: _Shape) -> _Shape:
+    aliases = 1 if field.alias else 0
+    if field.name.value in ("__schema", "__type"):
+        _check(below, _INTROSPECTION, "The introspection")
+        # Each level of type lists multiplies the answer by the size of the schema, which no count of fields shows.
+        if below.type_lists > 1:
+            names = ", ".join(sorted(_TYPE_LISTS))
+            raise LimitExceeded(
+                "graphql-too-much-introspection", f"Of {names}, {below.type_lists} are nested in one another; the limit is 1."
+            )
+        return _Shape(depth=1, aliases=aliases, fields=1, introspections=1)
+    return _Shape(
+        below.depth + 1,
+        below.aliases + aliases,
+        below.fields + 1,
+        below.type_lists + (field.name.value in _TYPE_LISTS),
+        below.introspections,
+    )
+
+
+def _check(shape: _Shape, limits: Limits, subject: str) -> None:
+    for measured, limit, code, found in (
+        (shape.depth, limits.depth, "graphql-too-deep", "nests fields {} deep"),
+        (shape.aliases, limits.aliases, "graphql-too-many-aliases", "has {} aliases"),
+        (shape.fields, limits.fields, "graphql-too-many-fields", "selects {} fields and fragments, all spreads expanded"),
+        (shape.introspections, MAX_INTROSPECTIONS, "graphql-too-much-introspection", "selects __schema or __type {} times"),
+    ):
+        if measured > limit:
+            raise LimitExceeded(code, f"{subject} {found.format(_number(measured))}; the limit is {limit:,}.")
+
+
+class _Price(NamedTuple):
+    """What a selection set costs, and whether it selects the rows of a connection."""
+
+    cost: int
+    rows: bool
+
+
+@dataclass(frozen=True)
+class _Pricing:
+    """The variables of one request, and the fragments priced with them so far."""
+
+    variables: Mapping[str, object]
+    page_default: int
+    fragments: dict[str, _Price]
+
+    def price(self, selection_set: SelectionSetNode | None) -> _Price:
+        cost, rows = 0, False
+        for selection in selection_set.selections if selection_set else ():
+            if isinstance(selection, FieldNode):
+                below = self.price(selection.selection_set)
+                inside = _Price(1 + below.cost * self.factor(selection, below.rows), selection.name.value == "edges")
+            elif isinstance(selection, InlineFragmentNode):
+                inside = self.price(selection.selection_set)
+            elif isinstance(selection, FragmentSpreadNode):
+                inside = self.fragments[selection.name.value]
+            cost, rows = min(cost + inside.cost, SATURATED), rows or inside.rows
+        return _Price(cost, rows)
+
+    def factor(self, field: FieldNode, selects_rows: bool) -> int:
+        """How many rows a field may have: 1 for all but a connection."""
+        first = next((argument.value for argument in field.arguments or () if argument.name.value == "first"), None)
+        if first is None and not selects_rows:
+            return 1
+        rows: object = None
+        if isinstance(first, IntValueNode):
+            rows = int(first.value)
+        elif isinstance(first, VariableNode):
+            rows = self.variables.get(first.name.value)
+        # A negative number is refused elsewhere; here it must not lower the cost of what stands beside it.
+        return max(rows, 0) if isinstance(rows, int) else self.page_default

@@ -1,0 +1,213 @@
+"""From a validated GraphQL operation to Selections: fragments, aliases, @skip and @include are resolved here, rules and SQL are elsewhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLIncludeDirective,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    GraphQLSkipDirective,
+    SelectionSetNode,
+)
+from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
+from graphql.type import get_named_type
+
+from domain import RESOURCES
+from domain.engine.access import Caller
+from domain.engine.cursor import Cursors
+from domain.engine.errors import BadRequest, Issue
+from domain.engine.ids import parse_id, type_number
+from domain.engine.resource import Resource
+from domain.engine.selection import Condition, Cursor, HasBefore, HasMore, Items, Literal, Many, Nested, One, Order, Rows, Selection, Single, Value
+
+Collected = dict[str, list[FieldNode]]
+MAX_FIRST, MAX_NESTED_FIRST = 1000, 100
+
+
+@dataclass
+class Reader:
+    """Turns the selection sets of one operation into Selections for one caller."""
+
+    schema: GraphQLSchema
+    fragments: dict[str, FragmentDefinitionNode]
+    variables: VariableValues
+    caller: Caller
+    cursors: Cursors
+    issues: list[Issue] = field(default_factory=list)
+
+    def collect(self, sets: Sequence[SelectionSetNode], type_: GraphQLObjectType) -> Collected:
+        """The fields of an object, by response name, in the order of the document (GraphQL spec, CollectFields)."""
+        found: Collected = {}
+        visited: set[str] = set()
+
+        def visit(chosen: SelectionSetNode) -> None:
+            for node in chosen.selections:
+                if not self._included(node):
+                    continue
+                if isinstance(node, FieldNode):
+                    found.setdefault(node.alias.value if node.alias else node.name.value, []).append(node)
+                elif isinstance(node, FragmentSpreadNode):
+                    if node.name.value not in visited:
+                        visited.add(node.name.value)
+                        fragment = self.fragments[node.name.value]
+                        if self._applies(fragment.type_condition.name.value, type_):
+                            visit(fragment.selection_set)
+                elif node.type_condition is None or self._applies(node.type_condition.name.value, type_):  # type: ignore[attr-defined]
+                    visit(node.selection_set)  # type: ignore[attr-defined]
+
+        for chosen in sets:
+            visit(chosen)
+        return found
+
+    def _included(self, node: Any) -> bool:
+        skip = get_directive_values(GraphQLSkipDirective, node, self.variables)
+        include = get_directive_values(GraphQLIncludeDirective, node, self.variables)
+        return not (skip and skip["if"]) and not (include and not include["if"])
+
+    def _applies(self, condition: str, type_: GraphQLObjectType) -> bool:
+        if condition == type_.name:
+            return True
+        named = self.schema.type_map[condition]
+        return isinstance(named, GraphQLInterfaceType) and named in type_.interfaces
+
+    def arguments(self, parent: GraphQLObjectType, node: FieldNode) -> dict[str, Any]:
+        return get_argument_values(parent.fields[node.name.value], node, self.variables)
+
+    def type_of(self, parent: GraphQLObjectType, node: FieldNode) -> GraphQLObjectType:
+        type_ = get_named_type(parent.fields[node.name.value].type)
+        assert isinstance(type_, GraphQLObjectType)
+        return type_
+
+    def single(self, resource: Resource, id_: str, nodes: list[FieldNode]) -> Single | None:
+        """`pupil(id:)`, or None where the text cannot be an id of the resource."""
+        picked = resource.identify(id_)
+        return None if picked is None else Single(resource, picked, self.row(resource, _below(nodes)))
+
+    def node(self, id_: str, nodes: list[FieldNode]) -> Single | None:
+        """`node(id:)`: the id itself says of what it is."""
+        for resource in RESOURCES.values():
+            if resource.identified_by is not None and resource.identify(id_) is not None:
+                return self.single(resource, id_, nodes)
+        parsed = parse_id(id_)
+        numbered = {resource.type_number: resource for resource in RESOURCES.values() if resource.type_number is not None}
+        resource = numbered.get(type_number(parsed)) if parsed is not None else None
+        return None if resource is None else self.single(resource, id_, nodes)
+
+    def row(self, resource: Resource, sets: Sequence[SelectionSetNode]) -> Items:
+        type_ = self._type(resource.type_name)
+        items: list[tuple[str, Any]] = []
+        for key, nodes in self.collect(sets, type_).items():
+            name = nodes[0].name.value
+            if name == "__typename":
+                items.append((key, Literal(resource.type_name)))
+            elif name in resource.fields:
+                items.append((key, Value(resource.fields[name])))
+            else:
+                link = resource.links[name]
+                target = RESOURCES[link.target]
+                if link.many:
+                    items.append((key, Many(link, self.page(target, type_, nodes, MAX_NESTED_FIRST))))
+                else:
+                    items.append((key, One(link, target, self.row(target, _below(nodes)))))
+        return tuple(items)
+
+    def page(self, resource: Resource, parent: GraphQLObjectType, nodes: list[FieldNode], most: int = MAX_FIRST) -> Selection:
+        """A connection: its arguments, and under which names its edges, nodes and pageInfo stand."""
+        given = self.arguments(parent, nodes[0])
+        at = nodes[0].alias.value if nodes[0].alias else nodes[0].name.value
+        first = given.get("first")
+        if first is None or not 0 <= first <= most:
+            self.issues.append(Issue(f"{at}.first", "argument-invalid", f"first is a whole number from 0 to {most}."))
+            first = 0
+        where = tuple(
+            Condition(name, resource.fields[name], self._values(f"{at}.where.{name}", resource, name, values)) for name, values in (given.get("where") or {}).items()
+        )
+        order = tuple(Order(by["field"], resource.fields[by["field"]], by.get("direction") == "DESC") for by in given.get("orderBy") or ())
+        connection = self.type_of(parent, nodes[0])
+        items = self._page_items(resource, connection, _below(nodes))
+        selection = Selection(resource, items, where, order, first)
+        if given.get("after") is None:
+            return selection
+        try:
+            after = self.cursors.open(given["after"], self.caller.client_id, selection.fingerprint, f"{at}.after")
+        except BadRequest as problem:
+            self.issues += problem.issues
+            return selection
+        return Selection(resource, items, where, order, first, after)
+
+    def _values(self, at: str, resource: Resource, name: str, values: list[Any] | None) -> tuple[Any, ...]:
+        if values is None:
+            self.issues.append(Issue(at, "filter-value-invalid", "null is not a value to filter by; leave the filter out."))
+            return ("",)
+        parsed = []
+        for value in values:
+            try:
+                parsed.append(resource.fields[name].kind.parse(value))
+            except ValueError as problem:
+                self.issues.append(Issue(at, "filter-value-invalid", f"The value given for {name} {problem}."))
+        return tuple(dict.fromkeys(parsed))
+
+    def _page_items(self, resource: Resource, connection: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Items:
+        items: list[tuple[str, Any]] = []
+        for key, nodes in self.collect(sets, connection).items():
+            below = _below(nodes)
+            match nodes[0].name.value:
+                case "__typename":
+                    items.append((key, Literal(connection.name)))
+                case "nodes":
+                    items.append((key, Rows(self.row(resource, below))))
+                case "edges":
+                    items.append((key, Rows(self._edge_items(resource, self.type_of(connection, nodes[0]), below))))
+                case _:
+                    items.append((key, Nested(self._info_items(self.type_of(connection, nodes[0]), below))))
+        return tuple(items)
+
+    def _edge_items(self, resource: Resource, edge: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Items:
+        items: list[tuple[str, Any]] = []
+        for key, nodes in self.collect(sets, edge).items():
+            match nodes[0].name.value:
+                case "__typename":
+                    items.append((key, Literal(edge.name)))
+                case "cursor":
+                    items.append((key, Cursor()))
+                case _:
+                    items.append((key, Nested(self.row(resource, _below(nodes)))))
+        return tuple(items)
+
+    def _info_items(self, info: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Items:
+        written = {"hasNextPage": HasMore(), "hasPreviousPage": HasBefore(), "startCursor": Cursor(first=True), "endCursor": Cursor()}
+        return tuple(
+            (key, Literal(info.name) if nodes[0].name.value == "__typename" else written[nodes[0].name.value])
+            for key, nodes in self.collect(sets, info).items()
+        )
+
+    def project(self, value: Any, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Any:
+        """What a selection set shows of a plain value (the answer of a command, aggregates)."""
+        if value is None:
+            return None
+        if isinstance(value, list):
+            return [self.project(element, type_, sets) for element in value]
+        shown: dict[str, Any] = {}
+        for key, nodes in self.collect(sets, type_).items():
+            name = nodes[0].name.value
+            if name == "__typename":
+                shown[key] = type_.name
+            else:
+                below, inner = _below(nodes), get_named_type(type_.fields[name].type)
+                shown[key] = self.project(value.get(name), inner, below) if isinstance(inner, GraphQLObjectType) else value.get(name)
+        return shown
+
+    def _type(self, name: str) -> GraphQLObjectType:
+        type_ = self.schema.type_map[name]
+        assert isinstance(type_, GraphQLObjectType)
+        return type_
+
+
+def _below(nodes: list[FieldNode]) -> list[SelectionSetNode]:
+    return [node.selection_set for node in nodes if node.selection_set is not None]

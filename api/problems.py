@@ -1,0 +1,96 @@
+"""Domain errors as the web says them: problem+json (RFC 9457) and GraphQL errors. The only place that knows status codes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import Unauthorised
+from api.strict_json import MalformedJson
+from domain.engine.errors import BadRequest, Busy, Conflict, DatabaseError, DomainError, Forbidden, InProgress, Invalid, NotFound
+
+STATUS: Mapping[type[DomainError], int] = {
+    Invalid: 422,
+    BadRequest: 400,
+    NotFound: 404,
+    Forbidden: 403,
+    Conflict: 409,
+    InProgress: 409,
+    Busy: 503,
+    DatabaseError: 503,
+}
+log = structlog.get_logger()
+
+
+class HttpProblem(DomainError):
+    """What only the web can get wrong: a method, a media type, a size."""
+
+    def __init__(self, status: int, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail, code=code, title=title)
+        self.status = status
+        self.headers = dict(headers or {})
+
+
+def status_of(error: DomainError) -> int:
+    if isinstance(error, HttpProblem):
+        return error.status
+    return next(status for kind, status in STATUS.items() if type(error) is kind)
+
+
+def problem(error: DomainError, base_url: str) -> dict[str, Any]:
+    """The problem object, the same in REST and in GraphQL's `extensions.problem`. It holds no request id, so that equal problems are equal bytes."""
+    body: dict[str, Any] = {
+        "type": f"{base_url}/problems/{error.code}",
+        "title": error.title,
+        "status": status_of(error),
+        "detail": error.detail,
+    }
+    if error.issues:
+        body["issues"] = msgspec.to_builtins(error.issues)
+    return body
+
+
+def respond(error: DomainError, base_url: str) -> Response:
+    headers: dict[str, str] = dict(error.headers) if isinstance(error, HttpProblem) else {}
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(error.retry_after)
+    return Response(msgspec.json.encode(problem(error, base_url)), status_of(error), headers, "application/problem+json")
+
+
+def as_domain_error(error: Exception) -> DomainError:
+    """What was raised while answering, as a domain error; anything unforeseen becomes a bare 500 whose cause is only in the log."""
+    match error:
+        case DomainError():
+            return error
+        case Unauthorised():
+            return HttpProblem(401, "unauthorised", "A valid access token is needed", str(error), {"WWW-Authenticate": error.challenge})
+        case MalformedJson():
+            from domain.engine.errors import Issue
+
+            issues = tuple(Issue(*issue) for issue in error.issues)
+            return BadRequest("The body is not JSON that can be taken.", code="json-malformed", issues=issues)
+    # a database error's text and detail may hold personal data: only its kind and code are logged
+    log.error("unforeseen", kind=type(error).__name__, sqlstate=getattr(error, "sqlstate", None), at=_place(error))
+    return HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log.")
+
+
+def _place(error: Exception) -> str:
+    trace = error.__traceback__
+    places: list[str] = []
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_code.co_filename.rsplit('/', 3)[-1]}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return " > ".join(places[-6:])
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Starlette's exception handler for everything."""
+    return respond(as_domain_error(error), request.app.state.settings.base_url)
+
+
+PROBLEMS: Mapping[str, str] = {
+    kind.code: kind.title for kind in (Invalid, BadRequest, NotFound, Forbidden, Conflict, InProgress, Busy, DatabaseError)
+}
