@@ -259,8 +259,6 @@ class Cluster:
         """Shut down fast (sessions are ended, everything committed is on disk) and wait for it. A second call does nothing."""
         if self._supervisor.closed:
             return
-        if self._process:
-            self._process.poll()  # a server that has died is buried first, or it would still count as running
         _shut_down(self._programs, self.data_dir)
         if self._process:
             self._process.wait()
@@ -450,20 +448,15 @@ def _fsync(port: int, password: str) -> str | None:
 
 def _shut_down(programs: _Programs, data_dir: Path) -> None:
     """Stop the server by PostgreSQL's own pg_ctl, as the server's user: a forged pid file can't make root signal a stranger."""
-    lock, said = data_dir / "server.lock", ""
+    lock = data_dir / "server.lock"
     if _is_free(lock):
         return
-    with programs.reach(data_dir / "postgresql") as (folder, descriptors):
-        try:
-            programs.run(
-                "pg_ctl", "stop", f"--pgdata={folder}", "--mode=fast", "--silent", f"--timeout={_PATIENCE:.0f}", inherit=descriptors
-            )
-        except EmbeddedError as error:  # it may have been ending by itself
-            said = str(error)
-    deadline = time.monotonic() + 10
+    with programs.reach(data_dir / "postgresql") as (folder, descriptors), suppress(EmbeddedError):  # it may be ending by itself
+        programs.run("pg_ctl", "stop", f"--pgdata={folder}", "--mode=fast", "--no-wait", inherit=descriptors)
+    deadline = time.monotonic() + _PATIENCE
     while not _is_free(lock):
         if time.monotonic() > deadline:
-            raise EmbeddedError(f"the server in {data_dir} does not stop. {said}")
+            raise EmbeddedError(f"the server in {data_dir} does not stop:\n{_last_lines((data_dir / 'server.log').read_text())}")
         time.sleep(0.02)
 
 

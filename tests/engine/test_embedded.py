@@ -197,19 +197,26 @@ async def test_a_left_over_server_with_other_settings_is_replaced(folder: Path) 
         replaced.stop()
 
 
-async def test_less_memory_is_used_where_the_machine_has_less(folder: Path) -> None:
+@pytest.fixture
+def cramped() -> Iterator[embedded.Binaries]:
+    """PostgreSQL's programs, of which the server may address 300 MB."""
     real = embedded.find_binaries()
-    with tempfile.TemporaryDirectory() as limited:
-        Path(limited).chmod(0o755)
+    with tempfile.TemporaryDirectory() as folder:
+        limited = Path(folder)
+        limited.chmod(0o755)
         for program in ("initdb", "pg_ctl"):
-            (Path(limited) / program).symlink_to(real.folder / program)
-        (Path(limited) / "postgres").write_text(f'#!/bin/sh\nulimit -v 300000\nexec "{real.folder}/postgres" "$@"\n')
-        (Path(limited) / "postgres").chmod(0o755)
-        running = start(folder, durable=False, binaries=embedded.Binaries(Path(limited), real.major))
-        try:
-            assert await ask(running, "SHOW shared_buffers") == [("64MB",)]
-        finally:
-            running.stop()
+            (limited / program).symlink_to(real.folder / program)
+        (limited / "postgres").write_text(f'#!/bin/sh\nulimit -v 300000\nexec "{real.folder}/postgres" "$@"\n')
+        (limited / "postgres").chmod(0o755)
+        yield embedded.Binaries(limited, real.major)
+
+
+async def test_less_memory_is_used_where_the_machine_has_less(folder: Path, cramped: embedded.Binaries) -> None:
+    running = start(folder, durable=False, binaries=cramped)
+    try:
+        assert await ask(running, "SHOW shared_buffers") == [("64MB",)]
+    finally:
+        running.stop()
 
 
 def test_a_second_start_is_refused(cluster: Cluster) -> None:
