@@ -1,7 +1,7 @@
 """Clients: the programs that call, what each proves itself with, and the keys this installation signs its tokens with.
 
-A client has either secrets (256 bits, kept as SHA-256) or public keys (a JWKS, for private_key_jwt). The installation's own private keys are
-encrypted at rest with MARKONCE_SECRET. The operator's role writes here; the app's role reads, and notes the assertions it has accepted.
+A client has either secrets (256 bits, kept as SHA-256) or public keys (a JWKS, for private_key_jwt). The installation's own private
+keys are encrypted at rest with MARKONCE_SECRET. The operator's role writes here; the app's role reads, and notes used assertions.
 """
 
 import hashlib
@@ -35,10 +35,13 @@ AuthMethod: TypeAlias = Literal["client_secret", "private_key_jwt"]
 _LEEWAY = timedelta(minutes=1)
 _NONCE_BYTES = 12
 _CLIENT = "SELECT id, name, auth_method, created_at, revoked_at FROM clients"
+_NEW_CLIENT = """
+INSERT INTO clients (id, name, auth_method, jwks) VALUES ($1, $2, $3, $4::text::jsonb) ON CONFLICT (name) DO NOTHING RETURNING id
+"""
 _NEW_SECRET = "INSERT INTO client_secrets (client_id, sha256) VALUES ($1, $2)"  # noqa: S105 (a statement)
-_END_SECRETS = (
-    "UPDATE client_secrets SET expires_at = now() + $2 WHERE client_id = $1 AND (expires_at IS NULL OR expires_at > now() + $2)"
-)
+_END_SECRETS = """
+UPDATE client_secrets SET expires_at = now() + $2::interval WHERE client_id = $1 AND COALESCE(expires_at, 'infinity') > now() + $2::interval
+"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Client:
 async def create_client(connection: Connection, name: str, auth_method: AuthMethod, jwks: object = None) -> tuple[UUID, str | None]:
     """Registers a client; answers its id and, for client_secret, the secret, which is shown this once.
 
-    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only. Raises Invalid with every issue, Conflict for a name in use.
+    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only. Raises Invalid with every issue, and Conflict for
+    a name in use.
     """
     issues = [] if 0 < len(name.strip()) <= 200 else [Issue("/name", "wrong-value", "A name has 1 to 200 characters.")]
     keys: KeySet | None = None
@@ -68,7 +72,7 @@ async def create_client(connection: Connection, name: str, auth_method: AuthMeth
         raise invalid(issues)
     async with connection.transaction():
         client_id = await connection.fetchval(
-            "INSERT INTO clients (id, name, auth_method, jwks) VALUES ($1, $2, $3, $4::text::jsonb) ON CONFLICT (name) DO NOTHING RETURNING id",
+            _NEW_CLIENT,
             *(new_id(CLIENT), name.strip(), auth_method, json.dumps(keys.as_dict()) if keys else None),
         )
         if client_id is None:
@@ -77,7 +81,7 @@ async def create_client(connection: Connection, name: str, auth_method: AuthMeth
 
 
 async def rotate_secret(connection: Connection, client_id: UUID, overlap: timedelta = timedelta(0)) -> str:
-    """A new secret, shown this once; the old ones stop working after `overlap`. Raises NotFound, or Conflict where there can be no secret."""
+    """A new secret, shown this once; the old ones stop working after `overlap`. Raises NotFound, or Conflict for a client without any."""
     async with connection.transaction():
         client = await lock_client(connection, client_id)
         if client.auth_method != "client_secret":
@@ -155,7 +159,7 @@ def _read_jwks(jwks: object) -> tuple[KeySet | None, list[Issue]]:
 
 
 def _unusable(key: Key) -> str | None:
-    """Why a client cannot prove itself with this key, or None where it can (ES256, RS256, PS256 and Ed25519 verify with those that pass)."""
+    """Why a client cannot prove itself with this key, or None where it can: by ES256, RS256, PS256 or Ed25519."""
     if isinstance(key, OctKey) or key.is_private:
         return "This holds a secret. Register the public key, and treat this one as disclosed."
     if key.get("use", "sig") != "sig":
@@ -179,7 +183,10 @@ class Replayed(Exception):
 
 @dataclass(frozen=True)
 class Applicant:
-    """Who a token request says it comes from, and all that the token endpoint needs. A client unknown or revoked has no secret, key or scope."""
+    """Who a token request says it comes from, and all that the token endpoint needs.
+
+    A client that is unknown or revoked looks like one that has no secret, no key and no scope.
+    """
 
     client_id: UUID
     now: datetime
@@ -201,16 +208,18 @@ class Applicant:
         return _unseal(self.kid, self.sealed_key, secret)
 
 
-_APPLICANT = """
+_CURRENT_KEY = "SELECT kid, private_encrypted FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC, kid LIMIT 1"
+_APPLICANT = f"""
 SELECT now() AS now, c.jwks::text AS jwks, k.kid, k.private_encrypted AS sealed_key,
-    COALESCE((SELECT array_agg(s.sha256) FROM client_secrets s WHERE s.client_id = c.id AND (s.expires_at IS NULL OR s.expires_at > now())),
-        '{}') AS secret_hashes,
+    COALESCE((
+        SELECT array_agg(sha256) FROM client_secrets WHERE client_id = c.id AND (expires_at IS NULL OR expires_at > now())
+    ), '{{}}') AS secret_hashes,
     COALESCE((SELECT array_agg(DISTINCT scope) FROM (
         SELECT DISTINCT scopes FROM reach WHERE client_id = c.id AND starts_at <= now() AND (ends_at IS NULL OR ends_at > now())
-    ) held, unnest(held.scopes) scope), '{}') AS scopes
+    ) held, unnest(held.scopes) scope), '{{}}') AS scopes
 FROM (SELECT) always_a_row
 LEFT JOIN clients c ON c.id = $1 AND c.revoked_at IS NULL
-LEFT JOIN (SELECT kid, private_encrypted FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC, kid LIMIT 1) k ON true
+LEFT JOIN ({_CURRENT_KEY}) k ON true
 """
 _USE_ASSERTION = "INSERT INTO used_assertions (client_id, jti, expires_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING jti"
 
@@ -222,8 +231,7 @@ async def admit(database: Database, client_id: UUID, prove: Callable[[Applicant]
     """
 
     async def work(connection: Connection) -> Applicant:
-        row = await connection.fetchrow(_APPLICANT, client_id)
-        assert row is not None
+        (row,) = await connection.fetch(_APPLICANT, client_id)
         values: dict[str, Any] = {**row, "jwks": json.loads(row["jwks"] or "null"), "scopes": frozenset(row["scopes"])}
         applicant = Applicant(client_id, **values)
         used = prove(applicant)
@@ -235,10 +243,8 @@ async def admit(database: Database, client_id: UUID, prove: Callable[[Applicant]
 
 
 async def ensure_signing_key(connection: Connection, secret: bytes) -> str:
-    """The kid of the current signing key, made now if there is none. Raises DatabaseError when MARKONCE_SECRET is not the one it was kept with."""
-    row = await connection.fetchrow(
-        "SELECT kid, private_encrypted FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC, kid LIMIT 1"
-    )
+    """The kid of the current signing key, made now if there is none. Raises DatabaseError when it was kept with another secret."""
+    row = await connection.fetchrow(_CURRENT_KEY)
     if row is None:
         return await rotate_signing_key(connection, secret)
     _unseal(row["kid"], row["private_encrypted"], secret)
@@ -260,12 +266,14 @@ async def rotate_signing_key(connection: Connection, secret: bytes) -> str:
     return kid
 
 
+_PUBLIC_KEYS = """
+SELECT public_jwk::text FROM signing_keys WHERE COALESCE(retired_at, 'infinity') > now() - $1::interval ORDER BY created_at DESC, kid
+"""
+
+
 async def public_keys(connection: Connection) -> KeySetSerialization:
     """The keys that tokens still in force may be signed with: the current one, and those retired within the life of a token."""
-    rows = await connection.fetch(
-        "SELECT public_jwk::text FROM signing_keys WHERE retired_at IS NULL OR retired_at > now() - $1::interval ORDER BY created_at DESC, kid",
-        TOKEN_LIFE + _LEEWAY,
-    )
+    rows = await connection.fetch(_PUBLIC_KEYS, TOKEN_LIFE + _LEEWAY)
     return {"keys": [json.loads(row["public_jwk"]) for row in rows]}
 
 

@@ -42,8 +42,6 @@ contrast, only its own year groups, and everybody knows which."""
 
 _NEAREST = 4  # partners looked at along each dimension before all of them are: keeps the search for a box linear in the rows
 _SUMMANDS = 5  # the most rows whose small sum is searched for: the search would otherwise grow with the empty rows
-_FIRMNESS = (2, 1, 0)
-
 Reason = Literal["primary", "complement"]
 Cell = tuple[int, ...]  # a place in a table: one rank for each of its axes
 
@@ -168,13 +166,12 @@ class _Table:
         self._touching: defaultdict[tuple[Cell, int, int], list[_Box]] = defaultdict(list)  # by corner, subject, least firmness
         self._lines: defaultdict[tuple[int, Cell], list[Cell]] = defaultdict(list)
         for cell in sorted(counts):
-            for axis in range(len(cell)):
-                self._lines[axis, _step(cell, axis, -1)].append(cell)
-        self._void: defaultdict[Cell, set[int]] = defaultdict(set)  # the subjects in which the total of a cell's line is 0
-        for line in self._lines.values():
-            totals = [sum(eligible) for eligible in zip(*(counts[cell] for cell in line), strict=True)]
-            for cell in line if 0 in totals else ():
-                self._void[cell].update(subject for subject, total in enumerate(totals) if not total)
+            for line in _lines(cell):
+                self._lines[line].append(cell)
+        self._totals = {
+            line: [sum(eligible) for eligible in zip(*(counts[cell] for cell in cells), strict=True)]
+            for line, cells in self._lines.items()
+        }
 
     def inherit(self, coarser: "_Table", axes: tuple[int, ...]) -> None:
         """Hide what a coarser table hides; `axes` are the places of its axes among this table's."""
@@ -194,16 +191,25 @@ class _Table:
                     self.hidden.add(min(peopled, key=lambda part: (sum(self.counts[part]), part)))
 
     def protect(self) -> None:
-        """Hide boxes until no hidden cell can be recovered, alone or in a small sum: by the firmest boxes there are."""
+        """Hide boxes until no hidden cell can be recovered, alone or in a small sum."""
         waiting = deque(sorted(self.hidden, key=lambda cell: (self.counts[cell], cell)))
         while waiting:
             cell = waiting.popleft()
-            for subject, firmness in product(range(len(self.counts[cell])), _FIRMNESS):
-                if not self.counts[cell][subject]:
-                    continue
-                while (group := self._recoverable((cell,), subject, firmness)) and (box := self._cheapest(group, subject, firmness)):
+            for subject, count in enumerate(self.counts[cell]):
+                for box in self._boxes_for(cell, subject) if count else ():
                     waiting.extend(corner for corner in box.corners if corner not in self.hidden)
                     self._hide(box)
+
+    def _boxes_for(self, cell: Cell, subject: int) -> Iterator[_Box]:
+        """The boxes still needed to protect a cell, each to be hidden before the next is asked for; the firmest there are."""
+        for firmness in (2, 1, 0):
+            while group := self._recoverable((cell,), subject, firmness):
+                box = self._cheapest(group, subject, firmness)
+                if box is None:
+                    break
+                yield box
+            else:
+                return
 
     def _hide(self, box: _Box) -> None:
         self.hidden.update(box.corners)
@@ -218,7 +224,7 @@ class _Table:
         counts = self.counts
         if all(counts[cell][subject] for cell in box.even) or all(counts[cell][subject] for cell in box.odd):
             return 2
-        return int(not any(subject in self._void.get(cell, ()) for cell in box.corners))
+        return int(all(self._totals[line][subject] for cell in box.corners for line in _lines(cell)))
 
     def _recoverable(self, group: tuple[Cell, ...], subject: int, firmness: int) -> tuple[Cell, ...] | None:
         """The first group, grown from this one, that no hidden box keeps from being told apart, if it is a cell or a small sum.
@@ -243,10 +249,9 @@ class _Table:
 
     def _is_total(self, group: tuple[Cell, ...], subject: int) -> bool:
         """Whether a group is all that is unknown of a line through its first cell: the line's total, a cell of a coarser table."""
-        cell = group[0]
         if len(group) == 1:
             return False
-        lines = (self._lines[axis, _step(cell, axis, -1)] for axis in range(len(cell)))
+        lines = (self._lines[line] for line in _lines(group[0]) if self._totals[line][subject] < self.threshold)
         return any(all(part in group or not (part in self.hidden or self.counts[part][subject]) for part in line) for line in lines)
 
     def _cheapest(self, group: tuple[Cell, ...], subject: int, firmness: int) -> _Box | None:
@@ -280,7 +285,7 @@ class _Table:
 
         partners = []
         for axis in axes:
-            neighbours = [other for other in self._lines[axis, _step(cell, axis, -1)] if other != cell]
+            neighbours = [other for other in self._lines[_lines(cell)[axis]] if other != cell]
             partners.append([other[axis] for other in sorted(neighbours, key=preference)[:nearest]])
         for values in product(*partners):
             even, odd = [cell], list[Cell]()
@@ -295,6 +300,11 @@ class _Table:
 
 def _step(cell: Cell, axis: int, value: int) -> Cell:
     return (*cell[:axis], value, *cell[axis + 1 :])
+
+
+def _lines(cell: Cell) -> list[tuple[int, Cell]]:
+    """The lines through a cell, one along each axis: the names of the cells that agree with it on every other axis."""
+    return [(axis, _step(cell, axis, -1)) for axis in range(len(cell))]
 
 
 def _place(cell: Cell, axes: tuple[int, ...], values: Cell) -> Cell:

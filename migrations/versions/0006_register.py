@@ -12,7 +12,8 @@ branch_labels = None
 depends_on = None
 
 SQL = """
-CREATE FUNCTION holds_pupils(school_ids uuid[]) RETURNS uuid[] LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+CREATE FUNCTION holds_pupils(school_ids uuid[]) RETURNS uuid[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT COALESCE(array_agg(s.id ORDER BY s.id), '{}')
     FROM schools s
     WHERE s.id = ANY (school_ids) AND (
@@ -25,7 +26,7 @@ CREATE FUNCTION holds_pupils(school_ids uuid[]) RETURNS uuid[] LANGUAGE sql STAB
     )
 $$;
 
-COMMENT ON FUNCTION holds_pupils IS 'Which of these schools have pupil data with the tenant that controls them now: pupils, former pupils, groups, or windows of their own';
+COMMENT ON FUNCTION holds_pupils IS 'Which of these schools have pupils, former pupils, groups or windows of their own';
 
 REVOKE ALL ON FUNCTION holds_pupils FROM PUBLIC;
 

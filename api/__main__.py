@@ -1,0 +1,248 @@
+"""The command line: python -m api. Each command says what it did."""
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import asyncpg
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from api import contracts as committed
+from api.settings import Settings, SettingsError
+from domain.consent import clients as registered
+from domain.consent import grants
+from domain.engine.database import Database
+from domain.engine.errors import DatabaseError, DomainError
+from domain.engine.migrate import migrate as run_migrations
+from domain.files import gias
+from domain.roster.register import apply_gias
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Markonce: mark once, read many.")
+client = typer.Typer(no_args_is_help=True, help="The clients that may ask for tokens, and what they are granted.")
+imports = typer.Typer(no_args_is_help=True, help="Bring in published files.")
+app.add_typer(client, name="client")
+app.add_typer(imports, name="import")
+console = Console(highlight=False)
+T = TypeVar("T")
+
+
+def operator_url() -> str:
+    """DATABASE_OPERATOR_URL, else the owner's."""
+    url = os.environ.get("DATABASE_OPERATOR_URL") or os.environ.get("DATABASE_OWNER_URL")
+    if not url:
+        fail("Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator. For the demonstration it stands in DIR/demo.env.")
+    return url
+
+
+def fail(message: str) -> Any:
+    console.print(f"[red]error:[/red] {message}", soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
+    """Runs `work` in one transaction of the operator's."""
+
+    async def run() -> T:
+        try:
+            connection = await asyncpg.connect(operator_url(), timeout=10)
+        except (OSError, asyncpg.PostgresError, ValueError, TimeoutError) as problem:
+            return fail(f"PostgreSQL could not be reached: {type(problem).__name__}: {problem}")  # type: ignore[no-any-return]
+        try:
+            async with connection.transaction():
+                return await work(connection)
+        except (DomainError, ValueError) as problem:
+            return fail(getattr(problem, "detail", None) or str(problem))  # type: ignore[no-any-return]
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+@app.command()
+def serve(port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000, host: Annotated[str, typer.Option()] = "127.0.0.1") -> None:
+    """Serve the API. The environment says where the database is; nothing starts without it."""
+    from api.server import run
+
+    try:
+        settings = Settings.from_environment()
+        asyncio.run(_reachable(settings))
+    except (SettingsError, DatabaseError) as problem:
+        fail(str(problem))
+    run(host, port)
+
+
+async def _reachable(settings: Settings) -> None:
+    database = await Database.open(settings.database_url, size=1)
+    async with database.register() as connection:
+        if await connection.fetchval("SELECT to_regclass('tenants')") is None:
+            raise DatabaseError("The database has no tables yet: run `python -m api migrate` (or `init`) first.")
+        if await connection.fetchval("SELECT count(*) FROM signing_keys") == 0:
+            raise DatabaseError("There is no signing key yet: run `python -m api init` first.")
+    await database.close()
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000,
+    data_dir: Annotated[Path, typer.Option(help="Where the database and demo.json are kept.")] = Path(".markonce/demo"),
+) -> None:
+    """Bring up an embedded PostgreSQL with a fictional trust, and serve it."""
+    from api.demonstration.run import run
+
+    run(port, data_dir, console)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database of DATABASE_OWNER_URL to the newest schema."""
+    url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: migrations run as the owner of the database.")
+    try:
+        run_migrations(url)
+    except (OSError, asyncpg.PostgresError) as problem:
+        fail(f"The migration failed: {type(problem).__name__}: {problem}")
+    console.print("The database has the newest schema.")
+
+
+@app.command()
+def init(name: Annotated[str, typer.Option(help="The operator client's name.")] = "operator") -> None:
+    """Prepare a real installation: schema, signing key and the operator's client. Repeating it changes nothing."""
+    migrate()
+    secret = os.environ.get("MARKONCE_SECRET", "")
+    if len(secret) < 32:
+        fail(f"Set MARKONCE_SECRET to 32 random bytes or more, and keep it: it protects the keys. One made now: {secrets.token_urlsafe(32)}")
+
+    async def work(connection: Any) -> None:
+        await registered.ensure_signing_key(connection, secret.encode())
+        if any(known.name == name for known in await registered.list_clients(connection)):
+            console.print(f"The client {name} exists; nothing was changed.")
+            return
+        client_id, client_secret = await registered.create_client(connection, name, "client_secret")
+        await grants.approve_grant(connection, client_id, grants.parse_grant("installation=all"), purpose="operation", approved_by="init")
+        shown(client_id, client_secret)
+
+    as_operator(work)
+
+
+def shown(client_id: object, client_secret: str | None) -> None:
+    console.print(f"client_id      {client_id}")
+    if client_secret is not None:
+        console.print(f"client_secret  {client_secret}   (shown once; only its hash is kept)")
+
+
+@imports.command("gias")
+def import_gias(
+    files: Annotated[list[Path], typer.Argument(help="Establishments, groups and group links, as the DfE publishes them.", exists=True, dir_okay=False)],
+    as_of: Annotated[str, typer.Option(help="The day of the extract, YYYY-MM-DD.")],
+) -> None:
+    """Import Get Information About Schools. The same files twice change nothing."""
+    try:
+        day = date.fromisoformat(as_of)
+    except ValueError:
+        fail("--as-of is a date such as 2022-04-20.")
+    with Progress(console=console) as progress:
+        reading = progress.add_task("Reading", total=len(files))
+        contents = []
+        for file in files:
+            contents.append((file.name, file.read_bytes()))
+            progress.advance(reading)
+        extract = gias.read(contents)
+        writing = progress.add_task("Writing", total=1)
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            progress.update(writing, description=f"Writing {what}", completed=done, total=total)
+
+        report = as_operator(lambda connection: apply_gias(connection, extract, day, on_progress))
+    table = Table("", "received", "created", "updated", "unchanged", "ignored, by reason")
+    for what in ("trusts", "schools", "memberships", "succession"):
+        counts = getattr(report, what)
+        ignored = "\n".join(f"{count:,} {reason}" for reason, count in counts.ignored.items())
+        table.add_row(what, *(f"{getattr(counts, name):,}" for name in ("received", "created", "updated", "unchanged")), ignored)
+    console.print(table)
+    console.print(f"{report.ended:,} memberships ended, {report.moved:,} schools moved to another tenant, {report.unread:,} rows could not be read.")
+    for needed in report.transfer_needed:
+        console.print(f"transfer needed: URN {needed.urn} holds pupil data under {needed.from_tenant_id}; {needed.to_tenant_id} should control it")
+    for issue in report.issues:
+        console.print(f"{issue.severity}: {issue.file or ''}:{issue.line or ''} {issue.column} {issue.code}: {issue.message}", soft_wrap=True)
+    if any(issue.severity == "error" for issue in report.issues):
+        raise typer.Exit(2)
+
+
+@client.command("create")
+def client_create(
+    name: Annotated[str, typer.Argument(help="A name of its own.")],
+    grant: Annotated[list[str], typer.Option(help="TARGET=SCOPES: school:URN, trust:UID, schools, trusts or installation; scopes with commas, or all.")],
+    purpose: Annotated[str, typer.Option(help="What the data is for, as the school approved it.")] = "as agreed",
+    approved_by: Annotated[str, typer.Option(help="Who approved it.")] = "operator",
+    jwks: Annotated[Path | None, typer.Option(help="A JWKS file with the client's public keys: it signs assertions and has no secret.")] = None,
+) -> None:
+    """Register a client and write its grants."""
+
+    async def work(connection: Any) -> None:
+        parsed = [grants.parse_grant(text) for text in grant]
+        keys = json.loads(jwks.read_text()) if jwks else None
+        client_id, secret = await registered.create_client(connection, name, "private_key_jwt" if jwks else "client_secret", keys)
+        for each in parsed:
+            await grants.approve_grant(connection, client_id, each, purpose=purpose, approved_by=approved_by)
+        shown(client_id, secret)
+        schools = await connection.fetchval("SELECT count(DISTINCT school_id) FROM reach WHERE client_id = $1 AND school_id <> tenant_id", client_id)
+        console.print(f"{name} is granted {len(parsed)} {'grant' if len(parsed) == 1 else 'grants'}, reaching {schools} schools.")
+
+    as_operator(work)
+
+
+@client.command("list")
+def client_list() -> None:
+    """The clients, when they were made, and whether they are revoked."""
+    table = Table("client_id", "name", "authentication", "made", "revoked")
+    for known in as_operator(registered.list_clients):
+        table.add_row(str(known.id), known.name, known.auth_method, f"{known.created_at:%Y-%m-%d}", f"{known.revoked_at:%Y-%m-%d}" if known.revoked_at else "")
+    console.print(table)
+
+
+@client.command("rotate")
+def client_rotate(name: str, overlap_hours: Annotated[int, typer.Option(help="How long the old secret still works.")] = 0) -> None:
+    """Give a client a new secret."""
+    from datetime import timedelta
+
+    async def work(connection: Any) -> None:
+        known = await registered.find_client(connection, name) or fail(f"There is no client {name}.")
+        shown(known.id, await registered.rotate_secret(connection, known.id, timedelta(hours=overlap_hours)))
+
+    as_operator(work)
+
+
+@client.command("revoke")
+def client_revoke(name: str) -> None:
+    """End a client: no new tokens, and its reach is gone at once."""
+
+    async def work(connection: Any) -> None:
+        known = await registered.find_client(connection, name) or fail(f"There is no client {name}.")
+        await registered.revoke_client(connection, known.id)
+        console.print(f"{name} is revoked.")
+
+    as_operator(work)
+
+
+@app.command()
+def contracts(check: Annotated[bool, typer.Option(help="Change nothing; fail where a committed contract differs.")] = False) -> None:
+    """Write openapi.json and schema.graphql from the declarations."""
+    changed = committed.write_all(check_only=check)
+    for path in changed:
+        console.print(f"{'differs' if check else 'written'}: {path}")
+    if not changed:
+        console.print("The committed contracts are up to date.")
+    if check and changed:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

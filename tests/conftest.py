@@ -1,0 +1,223 @@
+"""Fixtures: one embedded PostgreSQL a worker, a fresh database from a migrated template, statement counting, and a server on a real socket.
+
+`MARKONCE_POSTGRES=system` runs the suite on the system's PostgreSQL instead of the wheel's.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+import pytest_asyncio
+
+from domain.engine import embedded
+from domain.engine.database import Database
+from domain.engine.migrate import migrate
+
+ROOT = Path(__file__).parents[1]
+SECRET = "a secret for the tests, which is long enough"
+_names = count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[embedded.Cluster]:
+    with tempfile.TemporaryDirectory(prefix="markonce-tests-") as folder:
+        running = embedded.start(Path(folder) / "data", durable=False)
+        try:
+            migrate(running.url(embedded.DATABASE, "markonce_owner"))
+            yield running
+        finally:
+            running.stop()
+
+
+@dataclass(frozen=True)
+class Databases:
+    """One fresh database, as each role sees it."""
+
+    cluster: embedded.Cluster
+    name: str
+
+    @property
+    def app_url(self) -> str:
+        return self.cluster.url(self.name, "markonce_app")
+
+    @property
+    def operator_url(self) -> str:
+        return self.cluster.url(self.name, "markonce_operator")
+
+    @property
+    def owner_url(self) -> str:
+        return self.cluster.url(self.name, "markonce_owner")
+
+
+async def _create(cluster: embedded.Cluster) -> Databases:
+    name = f"t{next(_names)}_{secrets.token_hex(3)}"
+    connection = await asyncpg.connect(cluster.url("postgres", embedded.SUPERUSER))
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {embedded.DATABASE} OWNER markonce_owner")
+    await connection.close()
+    return Databases(cluster, name)
+
+
+@pytest.fixture
+def databases(cluster: embedded.Cluster) -> Databases:
+    """A fresh, migrated database for one test."""
+    return _in_thread(cluster)
+
+
+@pytest.fixture(scope="module")
+def module_databases(cluster: embedded.Cluster) -> Databases:
+    """A fresh, migrated database for one module."""
+    return _in_thread(cluster)
+
+
+def _in_thread(cluster: embedded.Cluster) -> Databases:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(_create(cluster))).result()
+
+
+@dataclass
+class Statements:
+    """The statements a database ran while counting: BEGIN, COMMIT and setting the context are not data statements."""
+
+    seen: list[str] = field(default_factory=list)
+
+    def note(self, record: Any) -> None:
+        self.seen.append(record.query)
+
+    @property
+    def data(self) -> list[str]:
+        # asyncpg looks up array types once a connection; that and transaction control are not ours
+        not_data = ("BEGIN", "COMMIT", "ROLLBACK", "SELECT set_config('markonce.caller'", "WITH RECURSIVE typeinfo_tree", "SELECT current_setting('jit')")
+        return [" ".join(query.split()) for query in self.seen if not " ".join(query.split()).startswith(not_data)]
+
+    @contextmanager
+    def counting(self) -> Iterator[list[str]]:
+        self.seen.clear()
+        found: list[str] = []
+        yield found
+        found += self.data
+
+
+@pytest.fixture
+def statements() -> Statements:
+    return Statements()
+
+
+@pytest_asyncio.fixture
+async def database(databases: Databases, statements: Statements) -> AsyncIterator[Database]:
+    """The app role's pool on a fresh database, its statements counted."""
+
+    async def watch(connection: Any) -> None:
+        connection.add_query_logger(statements.note)
+
+    opened = await Database.open(databases.app_url, on_connect=watch)
+    yield opened
+    await opened.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A server process on a loopback socket, and the clients registered with it."""
+
+    base_url: str
+    databases: Databases
+    environment: dict[str, str]
+    process: "subprocess.Popen[bytes]"
+    secrets: dict[str, tuple[str, str]] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *arguments: str, check: bool = True) -> str:
+        """What `python -m api …` prints when run against this server's database."""
+        done = subprocess.run([sys.executable, "-m", "api", *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def register(self, name: str, *grants: str) -> None:
+        """Registers a client through the command line, as the operator would."""
+        printed = self.command("client", "create", name, *(part for grant in grants for part in ("--grant", grant)))
+        words = {line.split()[0]: line.split()[1] for line in printed.splitlines() if line.startswith("client_")}
+        self.secrets[name] = (words["client_id"], words["client_secret"])
+
+    def token(self, name: str) -> str:
+        """An access token by client_credentials, kept for the session."""
+        if name not in self.tokens:
+            answer = httpx2.post(f"{self.base_url}/oauth/token", data={"grant_type": "client_credentials"}, auth=self.secrets[name])
+            assert answer.status_code == 200, answer.text
+            self.tokens[name] = answer.json()["access_token"]
+        return self.tokens[name]
+
+    def client(self, name: str) -> httpx2.Client:
+        """An HTTP client with this client's token."""
+        return httpx2.Client(base_url=self.base_url, headers={"Authorization": f"Bearer {self.token(name)}"}, timeout=60)
+
+
+@contextmanager
+def serving(databases: Databases) -> Iterator[Server]:
+    """`python -m api init` and `serve` on a fresh database, until the block ends."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "DATABASE_URL": databases.app_url,
+        "DATABASE_OWNER_URL": databases.owner_url,
+        "DATABASE_OPERATOR_URL": databases.operator_url,
+        "MARKONCE_SECRET": SECRET,
+        "MARKONCE_BASE_URL": f"http://127.0.0.1:{port}",
+        "COLUMNS": "200",
+    }
+    prepared = subprocess.run([sys.executable, "-m", "api", "init"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
+    words = {line.split()[0]: line.split()[1] for line in prepared.stdout.splitlines() if line.startswith("client_")}
+    log = tempfile.NamedTemporaryFile(prefix="markonce-server-", suffix=".log", delete=False)  # noqa: SIM115
+    process = subprocess.Popen([sys.executable, "-m", "api", "serve", "--port", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    server = Server(environment["MARKONCE_BASE_URL"], databases, environment, process, {"operator": (words["client_id"], words["client_secret"])})
+    try:
+        _wait_until_ready(server, Path(log.name))
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        log.close()
+        Path(log.name).unlink()
+
+
+def _wait_until_ready(server: Server, log: Path) -> None:
+    for _ in range(300):
+        if server.process.poll() is not None:
+            raise AssertionError(f"the server ended: {log.read_text()[-3000:]}")
+        try:
+            if httpx2.get(f"{server.base_url}/health/ready").status_code == 200:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"the server is not ready: {log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def server(cluster: embedded.Cluster) -> Iterator[Server]:
+    """A server shared by the session, with no data but the operator."""
+    with serving(_in_thread(cluster)) as running:
+        yield running
