@@ -10,7 +10,6 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import asyncpg
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -20,13 +19,15 @@ from api import contracts as committed
 from api.settings import Settings, SettingsError
 from domain.consent import clients as registered
 from domain.consent import grants
-from domain.engine.database import Database
+from domain.engine.database import Database, in_one_transaction
 from domain.engine.errors import DatabaseError, DomainError
 from domain.engine.migrate import migrate as run_migrations
 from domain.files import gias
 from domain.roster.register import apply_gias
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Markonce: mark once, read many.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Markonce: mark once, read many."
+)
 client = typer.Typer(no_args_is_help=True, help="The clients that may ask for tokens, and what they are granted.")
 imports = typer.Typer(no_args_is_help=True, help="Bring in published files.")
 app.add_typer(client, name="client")
@@ -39,7 +40,9 @@ def operator_url() -> str:
     """DATABASE_OPERATOR_URL, else the owner's."""
     url = os.environ.get("DATABASE_OPERATOR_URL") or os.environ.get("DATABASE_OWNER_URL")
     if not url:
-        fail("Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator. For the demonstration it stands in DIR/demo.env.")
+        fail(
+            "Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator. For the demonstration it stands in DIR/demo.env."
+        )
     return url
 
 
@@ -51,24 +54,17 @@ def fail(message: str) -> Any:
 def as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
     """Runs `work` in one transaction of the operator's."""
 
-    async def run() -> T:
-        try:
-            connection = await asyncpg.connect(operator_url(), timeout=10)
-        except (OSError, asyncpg.PostgresError, ValueError, TimeoutError) as problem:
-            return fail(f"PostgreSQL could not be reached: {type(problem).__name__}: {problem}")  # type: ignore[no-any-return]
-        try:
-            async with connection.transaction():
-                return await work(connection)
-        except (DomainError, ValueError) as problem:
-            return fail(getattr(problem, "detail", None) or str(problem))  # type: ignore[no-any-return]
-        finally:
-            await connection.close()
-
-    return asyncio.run(run())
+    try:
+        return asyncio.run(in_one_transaction(operator_url(), work))
+    except (DomainError, ValueError) as problem:
+        issues = "".join(f"\n  {issue.at} {issue.message}" for issue in getattr(problem, "issues", ()))
+        return fail((getattr(problem, "detail", None) or str(problem)) + issues)  # type: ignore[no-any-return]
 
 
 @app.command()
-def serve(port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000, host: Annotated[str, typer.Option()] = "127.0.0.1") -> None:
+def serve(
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000, host: Annotated[str, typer.Option()] = "127.0.0.1"
+) -> None:
     """Serve the API. The environment says where the database is; nothing starts without it."""
     from api.server import run
 
@@ -107,8 +103,8 @@ def migrate() -> None:
     url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: migrations run as the owner of the database.")
     try:
         run_migrations(url)
-    except (OSError, asyncpg.PostgresError) as problem:
-        fail(f"The migration failed: {type(problem).__name__}: {problem}")
+    except DatabaseError as problem:
+        fail(problem.detail)
     console.print("The database has the newest schema.")
 
 
@@ -118,7 +114,9 @@ def init(name: Annotated[str, typer.Option(help="The operator client's name.")] 
     migrate()
     secret = os.environ.get("MARKONCE_SECRET", "")
     if len(secret) < 32:
-        fail(f"Set MARKONCE_SECRET to 32 random bytes or more, and keep it: it protects the keys. One made now: {secrets.token_urlsafe(32)}")
+        fail(
+            f"Set MARKONCE_SECRET to 32 random bytes or more, and keep it: it protects the keys. One made now: {secrets.token_urlsafe(32)}"
+        )
 
     async def work(connection: Any) -> None:
         await registered.ensure_signing_key(connection, secret.encode())
@@ -126,7 +124,9 @@ def init(name: Annotated[str, typer.Option(help="The operator client's name.")] 
             console.print(f"The client {name} exists; nothing was changed.")
             return
         client_id, client_secret = await registered.create_client(connection, name, "client_secret")
-        await grants.approve_grant(connection, client_id, grants.parse_grant("installation=all"), purpose="operation", approved_by="init")
+        await grants.approve_grant(
+            connection, client_id, grants.parse_grant("installation=all"), purpose="operation", approved_by="init"
+        )
         shown(client_id, client_secret)
 
     as_operator(work)
@@ -140,7 +140,10 @@ def shown(client_id: object, client_secret: str | None) -> None:
 
 @imports.command("gias")
 def import_gias(
-    files: Annotated[list[Path], typer.Argument(help="Establishments, groups and group links, as the DfE publishes them.", exists=True, dir_okay=False)],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Establishments, groups and group links, as the DfE publishes them.", exists=True, dir_okay=False),
+    ],
     as_of: Annotated[str, typer.Option(help="The day of the extract, YYYY-MM-DD.")],
 ) -> None:
     """Import Get Information About Schools. The same files twice change nothing."""
@@ -167,11 +170,17 @@ def import_gias(
         ignored = "\n".join(f"{count:,} {reason}" for reason, count in counts.ignored.items())
         table.add_row(what, *(f"{getattr(counts, name):,}" for name in ("received", "created", "updated", "unchanged")), ignored)
     console.print(table)
-    console.print(f"{report.ended:,} memberships ended, {report.moved:,} schools moved to another tenant, {report.unread:,} rows could not be read.")
+    console.print(
+        f"{report.ended:,} memberships ended, {report.moved:,} schools moved to another tenant, {report.unread:,} rows could not be read."
+    )
     for needed in report.transfer_needed:
-        console.print(f"transfer needed: URN {needed.urn} holds pupil data under {needed.from_tenant_id}; {needed.to_tenant_id} should control it")
+        console.print(
+            f"transfer needed: URN {needed.urn} holds pupil data under {needed.from_tenant_id}; {needed.to_tenant_id} should control it"
+        )
     for issue in report.issues:
-        console.print(f"{issue.severity}: {issue.file or ''}:{issue.line or ''} {issue.column} {issue.code}: {issue.message}", soft_wrap=True)
+        console.print(
+            f"{issue.severity}: {issue.file or ''}:{issue.line or ''} {issue.column} {issue.code}: {issue.message}", soft_wrap=True
+        )
     if any(issue.severity == "error" for issue in report.issues):
         raise typer.Exit(2)
 
@@ -179,10 +188,15 @@ def import_gias(
 @client.command("create")
 def client_create(
     name: Annotated[str, typer.Argument(help="A name of its own.")],
-    grant: Annotated[list[str], typer.Option(help="TARGET=SCOPES: school:URN, trust:UID, schools, trusts or installation; scopes with commas, or all.")],
+    grant: Annotated[
+        list[str],
+        typer.Option(help="TARGET=SCOPES: school:URN, trust:UID, schools, trusts or installation; scopes with commas, or all."),
+    ],
     purpose: Annotated[str, typer.Option(help="What the data is for, as the school approved it.")] = "as agreed",
     approved_by: Annotated[str, typer.Option(help="Who approved it.")] = "operator",
-    jwks: Annotated[Path | None, typer.Option(help="A JWKS file with the client's public keys: it signs assertions and has no secret.")] = None,
+    jwks: Annotated[
+        Path | None, typer.Option(help="A JWKS file with the client's public keys: it signs assertions and has no secret.")
+    ] = None,
 ) -> None:
     """Register a client and write its grants."""
 
@@ -193,7 +207,9 @@ def client_create(
         for each in parsed:
             await grants.approve_grant(connection, client_id, each, purpose=purpose, approved_by=approved_by)
         shown(client_id, secret)
-        schools = await connection.fetchval("SELECT count(DISTINCT school_id) FROM reach WHERE client_id = $1 AND school_id <> tenant_id", client_id)
+        schools = await connection.fetchval(
+            "SELECT count(DISTINCT school_id) FROM reach WHERE client_id = $1 AND school_id <> tenant_id", client_id
+        )
         console.print(f"{name} is granted {len(parsed)} {'grant' if len(parsed) == 1 else 'grants'}, reaching {schools} schools.")
 
     as_operator(work)
@@ -204,7 +220,13 @@ def client_list() -> None:
     """The clients, when they were made, and whether they are revoked."""
     table = Table("client_id", "name", "authentication", "made", "revoked")
     for known in as_operator(registered.list_clients):
-        table.add_row(str(known.id), known.name, known.auth_method, f"{known.created_at:%Y-%m-%d}", f"{known.revoked_at:%Y-%m-%d}" if known.revoked_at else "")
+        table.add_row(
+            str(known.id),
+            known.name,
+            known.auth_method,
+            f"{known.created_at:%Y-%m-%d}",
+            f"{known.revoked_at:%Y-%m-%d}" if known.revoked_at else "",
+        )
     console.print(table)
 
 
@@ -233,7 +255,9 @@ def client_revoke(name: str) -> None:
 
 
 @app.command()
-def contracts(check: Annotated[bool, typer.Option(help="Change nothing; fail where a committed contract differs.")] = False) -> None:
+def contracts(
+    check: Annotated[bool, typer.Option(help="Change nothing; fail where a committed contract differs.")] = False,
+) -> None:
     """Write openapi.json and schema.graphql from the declarations."""
     changed = committed.write_all(check_only=check)
     for path in changed:

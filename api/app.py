@@ -91,7 +91,11 @@ class Outermost:
 def _safe(path: str) -> str:
     """A path as it may be logged: of those that are not ours only the length, since somebody may have put a name or a UPN there."""
     known = ("/v1/", "/graphql", "/oauth/", "/.well-known/", "/health/", "/openapi.json")
-    return path if path.startswith(known) and len(path) < 120 and all(len(part) != 13 for part in path.split("/")) else f"({len(path)} characters)"
+    return (
+        path
+        if path.startswith(known) and len(path) < 120 and all(len(part) != 13 for part in path.split("/"))
+        else f"({len(path)} characters)"
+    )
 
 
 async def _http_exception(request: Request, error: Any) -> Response:
@@ -99,7 +103,9 @@ async def _http_exception(request: Request, error: Any) -> Response:
     if error.status_code == 405:
         allow = (error.headers or {}).get("Allow", "")
         return respond(HttpProblem(405, "method", "The method is not allowed here", f"Use {allow}.", {"Allow": allow}), base_url)
-    return respond(HttpProblem(error.status_code, "url-unknown", "There is no such URL", "See /openapi.json for what there is."), base_url)
+    return respond(
+        HttpProblem(error.status_code, "url-unknown", "There is no such URL", "See /openapi.json for what there is."), base_url
+    )
 
 
 async def _alive(request: Request) -> Response:

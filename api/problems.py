@@ -66,7 +66,9 @@ def as_domain_error(error: Exception) -> DomainError:
         case DomainError():
             return error
         case Unauthorised():
-            return HttpProblem(401, "unauthorised", "A valid access token is needed", str(error), {"WWW-Authenticate": error.challenge})
+            return HttpProblem(
+                401, "unauthorised", "A valid access token is needed", str(error), {"WWW-Authenticate": error.challenge}
+            )
         case MalformedJson():
             from domain.engine.errors import Issue
 

@@ -23,7 +23,10 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Raises SettingsError, naming every setting that is missing or wrong."""
         wrong = []
-        for name, purpose in (("DATABASE_URL", "the app role's database"), ("MARKONCE_SECRET", "32 random bytes or more, which protect keys and cursors")):
+        for name, purpose in (
+            ("DATABASE_URL", "the app role's database"),
+            ("MARKONCE_SECRET", "32 random bytes or more, which protect keys and cursors"),
+        ):
             if not environment.get(name):
                 wrong.append(f"{name} is not set: {purpose}")
         secret = environment.get("MARKONCE_SECRET", "").encode()

@@ -101,7 +101,14 @@ class Statements:
     @property
     def data(self) -> list[str]:
         # asyncpg looks up array types once a connection; that and transaction control are not ours
-        not_data = ("BEGIN", "COMMIT", "ROLLBACK", "SELECT set_config('markonce.caller'", "WITH RECURSIVE typeinfo_tree", "SELECT current_setting('jit')")
+        not_data = (
+            "BEGIN",
+            "COMMIT",
+            "ROLLBACK",
+            "SELECT set_config('markonce.caller'",
+            "WITH RECURSIVE typeinfo_tree",
+            "SELECT current_setting('jit')",
+        )
         return [" ".join(query.split()) for query in self.seen if not " ".join(query.split()).startswith(not_data)]
 
     @contextmanager
@@ -148,7 +155,9 @@ class Server:
 
     def command(self, *arguments: str, check: bool = True) -> str:
         """What `python -m api …` prints when run against this server's database."""
-        done = subprocess.run([sys.executable, "-m", "api", *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "api", *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+        )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -184,12 +193,22 @@ def serving(databases: Databases) -> Iterator[Server]:
         "MARKONCE_BASE_URL": f"http://127.0.0.1:{port}",
         "COLUMNS": "200",
     }
-    prepared = subprocess.run([sys.executable, "-m", "api", "init"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    prepared = subprocess.run(
+        [sys.executable, "-m", "api", "init"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr
     words = {line.split()[0]: line.split()[1] for line in prepared.stdout.splitlines() if line.startswith("client_")}
     log = tempfile.NamedTemporaryFile(prefix="markonce-server-", suffix=".log", delete=False)  # noqa: SIM115
-    process = subprocess.Popen([sys.executable, "-m", "api", "serve", "--port", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log)
-    server = Server(environment["MARKONCE_BASE_URL"], databases, environment, process, {"operator": (words["client_id"], words["client_secret"])})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api", "serve", "--port", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log
+    )
+    server = Server(
+        environment["MARKONCE_BASE_URL"],
+        databases,
+        environment,
+        process,
+        {"operator": (words["client_id"], words["client_secret"])},
+    )
     try:
         _wait_until_ready(server, Path(log.name))
         yield server

@@ -15,7 +15,6 @@ from graphql import (
     FragmentDefinitionNode,
     GraphQLError,
     GraphQLObjectType,
-    GraphQLSchema,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
@@ -161,7 +160,12 @@ def _root(reader: Reader, root_type: GraphQLObjectType, name: str, nodes: list[F
 
 async def _aggregate(asker: Asker, reader: Reader, root_type: GraphQLObjectType, nodes: list[FieldNode]) -> bytes:
     given = reader.arguments(root_type, nodes[0])
-    pairs = [(name, str(each)) for name, value in given.items() if value is not None for each in (value if isinstance(value, list) else [value])]
+    pairs = [
+        (name, str(each))
+        for name, value in given.items()
+        if value is not None
+        for each in (value if isinstance(value, list) else [value])
+    ]
     page = await aggregates.aggregate(asker.database, asker.caller, asker.cursors, aggregates.read_question(pairs))
     rows = msgspec.to_builtins(page.data)
     ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
@@ -174,18 +178,29 @@ async def _aggregate(asker: Asker, reader: Reader, root_type: GraphQLObjectType,
     return msgspec.json.encode(reader.project(shown, reader.type_of(root_type, nodes[0]), below))
 
 
-def _introspected(asker: Asker, collected: Collected, operation: OperationDefinitionNode, found: Document, reader: Reader) -> dict[str, bytes]:
+def _introspected(
+    asker: Asker, collected: Collected, operation: OperationDefinitionNode, found: Document, reader: Reader
+) -> dict[str, bytes]:
     """The answers of __schema and __type, by graphql-core's executor over just these fields."""
     wanted = {key: nodes for key, nodes in collected.items() if nodes[0].name.value in ("__schema", "__type")}
     if not wanted:
         return {}
     if not asker.introspection:
-        raise BadRequest("Introspection is switched off here.", code="introspection-off", issues=(Issue("__schema", "introspection-off", "It is switched off."),))
+        raise BadRequest(
+            "Introspection is switched off here.",
+            code="introspection-off",
+            issues=(Issue("__schema", "introspection-off", "It is switched off."),),
+        )
     selections = tuple(node for nodes in wanted.values() for node in nodes)
     alone = OperationDefinitionNode(
-        operation=OperationType.QUERY, variable_definitions=operation.variable_definitions, directives=(), selection_set=SelectionSetNode(selections=selections)
+        operation=OperationType.QUERY,
+        variable_definitions=operation.variable_definitions,
+        directives=(),
+        selection_set=SelectionSetNode(selections=selections),
     )
-    result = execute_sync(schema(), DocumentNode(definitions=(alone, *found.fragments.values())), variable_values=dict(reader.variables.coerced))
+    result = execute_sync(
+        schema(), DocumentNode(definitions=(alone, *found.fragments.values())), variable_values=dict(reader.variables.coerced)
+    )
     if result.errors:
         raise result.errors[0]
     return {key: msgspec.json.encode((result.data or {}).get(key)) for key in wanted}
@@ -224,10 +239,22 @@ async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Any:
     ]
     if wrong:
         raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(wrong))
-    typed = command.read(given["input"], lenient=given.get("handling") == "lenient", represent=given.get("return") == "representation")
+    typed = command.read(
+        given["input"], lenient=given.get("handling") == "lenient", represent=given.get("return") == "representation"
+    )
     key = given.get("idempotencyKey")
-    body = msgspec.json.encode([given["input"], given.get("handling"), given.get("return")], order="sorted") if key is not None else b""
+    body = (
+        msgspec.json.encode([given["input"], given.get("handling"), given.get("return")], order="sorted")
+        if key is not None
+        else b""
+    )
     done = await perform(
-        asker.database, command, asker.caller, typed, dry_run=bool(given.get("dryRun")), key=check_key(key) if key is not None else None, body=body
+        asker.database,
+        command,
+        asker.caller,
+        typed,
+        dry_run=bool(given.get("dryRun")),
+        key=check_key(key) if key is not None else None,
+        body=body,
     )
     return msgspec.json.decode(done.answer)

@@ -55,7 +55,9 @@ SCALARS: dict[Kind, Any] = {
     Kind.DATE: DATE,
     Kind.INSTANT: INSTANT,
 }
-NODE = GraphQLInterfaceType("Node", {"id": GraphQLField(GraphQLNonNull(GraphQLID), description="Stable id.")}, description="Anything with an id.")
+NODE = GraphQLInterfaceType(
+    "Node", {"id": GraphQLField(GraphQLNonNull(GraphQLID), description="Stable id.")}, description="Anything with an id."
+)
 DIRECTION = GraphQLEnumType("Direction", {"ASC": "ASC", "DESC": "DESC"}, description="Nulls come last in either.")
 PAGE_INFO = GraphQLObjectType(
     "PageInfo",
@@ -117,11 +119,15 @@ class _Reads:
 
     def _arguments(self, resource: Resource) -> dict[str, GraphQLArgument]:
         filters = {
-            name: GraphQLInputField(GraphQLList(GraphQLNonNull(GraphQLID if name == "id" else SCALARS[field.kind])), description=field.doc)
+            name: GraphQLInputField(
+                GraphQLList(GraphQLNonNull(GraphQLID if name == "id" else SCALARS[field.kind])), description=field.doc
+            )
             for name, field in resource.fields.items()
             if field.filter is not Filter.NOWHERE
         }
-        where = GraphQLInputObjectType(f"{resource.type_name}Where", filters, description="Every field given must equal one of its values.")
+        where = GraphQLInputObjectType(
+            f"{resource.type_name}Where", filters, description="Every field given must equal one of its values."
+        )
         sortable = {name: name for name, field in resource.fields.items() if field.sortable}
         by = GraphQLEnumType(f"{resource.type_name}SortField", sortable, description=f"What {resource.plural} can be ordered by.")
         order = GraphQLInputObjectType(
@@ -129,7 +135,9 @@ class _Reads:
             {"field": GraphQLInputField(GraphQLNonNull(by)), "direction": GraphQLInputField(DIRECTION, default_value="ASC")},
         )
         return {
-            "first": GraphQLArgument(GraphQLInt, default_value=50, description="Rows a page: at most 1,000 at the top and 100 nested."),
+            "first": GraphQLArgument(
+                GraphQLInt, default_value=50, description="Rows a page: at most 1,000 at the top and 100 nested."
+            ),
             "after": GraphQLArgument(GraphQLString, description="A cursor."),
             "where": GraphQLArgument(where),
             "orderBy": GraphQLArgument(GraphQLList(GraphQLNonNull(order))),
@@ -202,7 +210,9 @@ def _mutation(command: Command) -> GraphQLField:
     if command.entries is not None:
         handling = "strict (all or nothing, the default) or lenient (good rows land, bad rows are listed)."
         arguments["handling"] = GraphQLArgument(GraphQLString, default_value="strict", description=handling)
-        arguments["return"] = GraphQLArgument(GraphQLString, default_value="minimal", description="minimal or representation (what became of each row).")
+        arguments["return"] = GraphQLArgument(
+            GraphQLString, default_value="minimal", description="minimal or representation (what became of each row)."
+        )
     arguments["dryRun"] = GraphQLArgument(GraphQLBoolean, default_value=False, description="Do everything, then undo it.")
     key = "The same key and input within 7 days give the first answer."
     arguments["idempotencyKey"] = GraphQLArgument(GraphQLString, description=key)
@@ -214,15 +224,21 @@ def camel(name: str) -> str:
     return head + "".join(part.title() for part in rest)
 
 
-AGGREGATE_DIMENSION = GraphQLEnumType("AggregateDimension", {name: name for name in DIMENSIONS}, description="What aggregates can be grouped by.")
+AGGREGATE_DIMENSION = GraphQLEnumType(
+    "AggregateDimension", {name: name for name in DIMENSIONS}, description="What aggregates can be grouped by."
+)
 
 
 def _aggregates() -> GraphQLField:
     arguments = {
-        "groupBy": GraphQLArgument(GraphQLNonNull(GraphQLList(GraphQLNonNull(AGGREGATE_DIMENSION))), description="One to three dimensions."),
+        "groupBy": GraphQLArgument(
+            GraphQLNonNull(GraphQLList(GraphQLNonNull(AGGREGATE_DIMENSION))), description="One to three dimensions."
+        ),
         "window": GraphQLArgument(GraphQLString, description="A window by code or id; needed unless grouped by."),
         "subject": GraphQLArgument(GraphQLString, description="A subject by code; needed unless grouped by."),
-        "trust": GraphQLArgument(GraphQLID, description="A trust by id or GIAS group UID: its members on the window's census date."),
+        "trust": GraphQLArgument(
+            GraphQLID, description="A trust by id or GIAS group UID: its members on the window's census date."
+        ),
         "school": GraphQLArgument(GraphQLList(GraphQLNonNull(GraphQLID)), description="Schools by id or URN."),
         "first": GraphQLArgument(GraphQLInt, default_value=100),
         "after": GraphQLArgument(GraphQLString),
@@ -243,7 +259,9 @@ def schema() -> GraphQLSchema:
         if _is_node(resource):
             by_id = {"id": GraphQLArgument(GraphQLNonNull(GraphQLID))}
             query[name] = GraphQLField(reads.types[name], by_id, description=f"{resource.doc} Null where it is not within reach.")
-        query[resource.plural] = GraphQLField(GraphQLNonNull(reads.connections[name]), reads.arguments[name], description=resource.doc)
+        query[resource.plural] = GraphQLField(
+            GraphQLNonNull(reads.connections[name]), reads.arguments[name], description=resource.doc
+        )
     query["aggregates"] = _aggregates()
     mutation = {camel(name): _mutation(command) for name, command in COMMANDS.items() if GRAPHQL in command.doors}
     return GraphQLSchema(

@@ -24,7 +24,22 @@ from domain.engine.cursor import Cursors
 from domain.engine.errors import BadRequest, Issue
 from domain.engine.ids import parse_id, type_number
 from domain.engine.resource import Resource
-from domain.engine.selection import Condition, Cursor, HasBefore, HasMore, Items, Literal, Many, Nested, One, Order, Rows, Selection, Single, Value
+from domain.engine.selection import (
+    Condition,
+    Cursor,
+    HasBefore,
+    HasMore,
+    Items,
+    Literal,
+    Many,
+    Nested,
+    One,
+    Order,
+    Rows,
+    Selection,
+    Single,
+    Value,
+)
 
 Collected = dict[str, list[FieldNode]]
 MAX_FIRST, MAX_NESTED_FIRST = 1000, 100
@@ -126,9 +141,12 @@ class Reader:
             self.issues.append(Issue(f"{at}.first", "argument-invalid", f"first is a whole number from 0 to {most}."))
             first = 0
         where = tuple(
-            Condition(name, resource.fields[name], self._values(f"{at}.where.{name}", resource, name, values)) for name, values in (given.get("where") or {}).items()
+            Condition(name, resource.fields[name], self._values(f"{at}.where.{name}", resource, name, values))
+            for name, values in (given.get("where") or {}).items()
         )
-        order = tuple(Order(by["field"], resource.fields[by["field"]], by.get("direction") == "DESC") for by in given.get("orderBy") or ())
+        order = tuple(
+            Order(by["field"], resource.fields[by["field"]], by.get("direction") == "DESC") for by in given.get("orderBy") or ()
+        )
         connection = self.type_of(parent, nodes[0])
         items = self._page_items(resource, connection, _below(nodes))
         selection = Selection(resource, items, where, order, first)
@@ -181,7 +199,12 @@ class Reader:
         return tuple(items)
 
     def _info_items(self, info: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Items:
-        written = {"hasNextPage": HasMore(), "hasPreviousPage": HasBefore(), "startCursor": Cursor(first=True), "endCursor": Cursor()}
+        written = {
+            "hasNextPage": HasMore(),
+            "hasPreviousPage": HasBefore(),
+            "startCursor": Cursor(first=True),
+            "endCursor": Cursor(),
+        }
         return tuple(
             (key, Literal(info.name) if nodes[0].name.value == "__typename" else written[nodes[0].name.value])
             for key, nodes in self.collect(sets, info).items()
@@ -200,7 +223,9 @@ class Reader:
                 shown[key] = type_.name
             else:
                 below, inner = _below(nodes), get_named_type(type_.fields[name].type)
-                shown[key] = self.project(value.get(name), inner, below) if isinstance(inner, GraphQLObjectType) else value.get(name)
+                shown[key] = (
+                    self.project(value.get(name), inner, below) if isinstance(inner, GraphQLObjectType) else value.get(name)
+                )
         return shown
 
     def _type(self, name: str) -> GraphQLObjectType:

@@ -4,9 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import authenticate
+from api.body import read_json
 from api.graphql.execute import LIMITS, Answer, Asker, execute, refused
 from api.problems import HttpProblem
-from api.rest.request import read_json
 
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
@@ -17,11 +17,15 @@ async def graphql(request: Request) -> Response:
     asker_state = request.app.state
     caller = await authenticate(request)
     document, _ = await read_json(request)
-    asker = Asker(caller, asker_state.database, asker_state.cursors, asker_state.settings.base_url, asker_state.settings.introspection)
+    asker = Asker(
+        caller, asker_state.database, asker_state.cursors, asker_state.settings.base_url, asker_state.settings.introspection
+    )
     answer = await _answer(asker, document)
     # the older media type says 200 for every request that could be read as GraphQL (GraphQL over HTTP, section 6.4.1)
     status = answer.status if media_type == RESPONSE or answer.status in (400, 401) else 200
-    return Response(answer.body, status, {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, f"{media_type}; charset=utf-8")
+    return Response(
+        answer.body, status, {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, f"{media_type}; charset=utf-8"
+    )
 
 
 async def _answer(asker: Asker, document: object) -> Answer:

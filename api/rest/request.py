@@ -7,8 +7,6 @@ from typing import Any
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
-from api import strict_json
-from api.problems import HttpProblem
 from domain import RESOURCES
 from domain.engine.access import Caller
 from domain.engine.cursor import Cursors
@@ -18,7 +16,6 @@ from domain.engine.selection import Condition, Cursor, HasMore, Items, Many, Nes
 
 RESERVED = ("fields", "include", "sort", "first", "after", "format")
 FIRST, MAX_FIRST, MAX_NESTED_FIRST, MAX_DEPTH = 50, 1000, 100, 4
-MAX_BODY = 16 * 1024 * 1024
 
 
 class Asked:
@@ -110,7 +107,9 @@ def row_items(resource: Resource, tree: Tree, caller: Caller) -> Items:
     for name, below in tree.links.items():
         link, target = resource.links[name], RESOURCES[resource.links[name].target]
         row = row_items(target, below, caller)
-        items.append((name, Many(link, Selection(target, page_items(row), first=below.first)) if link.many else One(link, target, row)))
+        items.append(
+            (name, Many(link, Selection(target, page_items(row), first=below.first)) if link.many else One(link, target, row))
+        )
     return tuple(items)
 
 
@@ -125,9 +124,15 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
         field = resource.fields.get(name)
         if field is None or field.filter is Filter.NOWHERE:
             usable = [n for n, f in resource.fields.items() if f.filter is not Filter.NOWHERE]
-            asked.wrong(name, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.{closest(name, [*usable, *RESERVED])}")
+            asked.wrong(
+                name, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.{closest(name, [*usable, *RESERVED])}"
+            )
         elif field.filter is Filter.BODY and not in_body:
-            asked.wrong(name, "filter-in-body-only", f"{name} identifies a pupil and cannot stand in a URL; use POST /v1/{resource.plural}/lookup.")
+            asked.wrong(
+                name,
+                "filter-in-body-only",
+                f"{name} identifies a pupil and cannot stand in a URL; use POST /v1/{resource.plural}/lookup.",
+            )
         else:
             parsed = _parsed(asked, name, field, values)
             if parsed:
@@ -177,8 +182,12 @@ def read_list(request: Request, resource: Resource, caller: Caller, cursors: Cur
                 asked.wrong(name, "parameter-repeated", f"{name} stands more than once.")
         else:
             filters[name] = list(values)
-    lists = {name: [part for value in given.getlist(name) for part in value.split(",") if part] for name in ("fields", "include", "sort")}
-    return _selection(asked, resource, caller, cursors, lists, firsts, filters, single.get("first"), single.get("after"), in_body=False)
+    lists = {
+        name: [part for value in given.getlist(name) for part in value.split(",") if part] for name in ("fields", "include", "sort")
+    }
+    return _selection(
+        asked, resource, caller, cursors, lists, firsts, filters, single.get("first"), single.get("after"), in_body=False
+    )
 
 
 def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Cursors) -> Selection:
@@ -206,7 +215,9 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
     if after is not None and not isinstance(after, str):
         asked.wrong("/after", "wrong-type", "after must be text.")
         after = None
-    return _selection(asked, resource, caller, cursors, lists, {}, filters, None if first is None else str(first), after, in_body=True)
+    return _selection(
+        asked, resource, caller, cursors, lists, {}, filters, None if first is None else str(first), after, in_body=True
+    )
 
 
 def _selection(
@@ -250,35 +261,6 @@ def read_item(request: Request, resource: Resource, caller: Caller) -> Items:
     return row_items(resource, tree, caller)
 
 
-async def read_body(request: Request) -> bytes:
-    """The body; 413 beyond 16 MiB, without reading the rest."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > MAX_BODY:
-        raise _too_large()
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise _too_large()
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _too_large() -> HttpProblem:
-    return HttpProblem(413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts.", {"Connection": "close"})
-
-
-async def read_json(request: Request) -> tuple[object, bytes]:
-    """The strict JSON of a body, and its bytes."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HttpProblem(415, "media-type", "The media type is not supported", "Send application/json.", {"Accept-Post": "application/json"})
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HttpProblem(415, "content-encoding", "The content coding is not supported", "Send the body uncompressed.", {"Accept-Encoding": "identity"})
-    body = await read_body(request)
-    return strict_json.parse(body), body
-
-
 @dataclass(frozen=True)
 class Preferences:
     """The preferences of a write that are known here (RFC 7240); others are ignored, as the RFC says."""
@@ -289,11 +271,15 @@ class Preferences:
 
 
 def read_preferences(request: Request) -> Preferences:
-    given = dict(
-        (name.strip().lower(), value.strip().strip('"').lower())
+    given = {
+        name.strip().lower(): value.strip().strip('"').lower()
         for header in request.headers.getlist("prefer")
         for part in header.split(",")
         for name, _, value in [part.split(";")[0].partition("=")]
-    )
-    applied = [f"{n}={given[n]}" for n, known in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation"))) if given.get(n) in known]
+    }
+    applied = [
+        f"{n}={given[n]}"
+        for n, known in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))
+        if given.get(n) in known
+    ]
     return Preferences(given.get("handling") == "lenient", given.get("return") == "representation", ", ".join(applied))

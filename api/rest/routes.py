@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.auth import authenticate
-from api.problems import HttpProblem
+from api.body import read_body, read_json
 from api.rest import request as read
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
@@ -63,7 +63,7 @@ def lookup_of(resource: Resource) -> Handler:
     async def handle(request: Request) -> Response:
         caller = await authenticate(request)
         _no_parameters(request, ())
-        body, _ = await read.read_json(request)
+        body, _ = await read_json(request)
         return await _page(request, read.read_lookup(body, resource, caller, request.app.state.cursors), caller, False)
 
     return handle
@@ -90,7 +90,11 @@ def wants_csv(request: Request) -> bool:
     """`format=csv`, or `Accept: text/csv` before JSON."""
     asked = request.query_params.get("format")
     if asked is not None and asked not in ("json", "csv"):
-        raise BadRequest("format is json or csv.", code="parameter-invalid", issues=(Issue("format", "parameter-invalid", "format is json or csv."),))
+        raise BadRequest(
+            "format is json or csv.",
+            code="parameter-invalid",
+            issues=(Issue("format", "parameter-invalid", "format is json or csv."),),
+        )
     return asked == "csv" or (asked is None and request.headers.get("accept", "").split(",")[0].split(";")[0].strip() == "text/csv")
 
 
@@ -139,7 +143,9 @@ def item_of(resource: Resource) -> Handler:
         (body,) = (None,) if picked is None else await query.read([root], state.database, caller.client_id, state.cursors)
         if body is None:
             raise NotFound()
-        return Response(body, headers={"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, media_type="application/json")
+        return Response(
+            body, headers={"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, media_type="application/json"
+        )
 
     return handle
 
@@ -157,16 +163,24 @@ def does(command: Command, status: int = 200) -> Handler:
         preferences = read.read_preferences(request)
         if "id" in request.path_params:
             document: object = {"id": request.path_params["id"]}
-            body = await read.read_body(request)
+            body = await read_body(request)
             if body.strip() not in (b"", b"{}"):
                 raise BadRequest("This command takes no body.", code="body-unexpected")
             body = request.path_params["id"].encode()
         else:
-            document, body = await read.read_json(request)
+            document, body = await read_json(request)
         given = command.read(document, lenient=preferences.lenient, represent=preferences.represent)
         key = request.headers.get("idempotency-key")
         options = repr((preferences.lenient, preferences.represent)).encode() if isinstance(given, Batch) else b""
-        done = await perform(state.database, command, caller, given, dry_run=dry_run == "true", key=check_key(key) if key is not None else None, body=body + options)
+        done = await perform(
+            state.database,
+            command,
+            caller,
+            given,
+            dry_run=dry_run == "true",
+            key=check_key(key) if key is not None else None,
+            body=body + options,
+        )
         headers = {"Cache-Control": "no-store"}
         if done.replayed:
             headers["Idempotency-Replayed"] = "true"
@@ -188,8 +202,8 @@ async def aggregate(request: Request) -> Response:
     state, caller = request.app.state, await authenticate(request)
     question = aggregates.read_question(request.query_params.multi_items())
     page = await aggregates.aggregate(state.database, caller, state.cursors, question)
-    return Response(msgspec.json.encode(page), headers={"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, media_type="application/json")
-
-
-def not_found(request: Request) -> HttpProblem:
-    return HttpProblem(404, "url-unknown", "There is no such URL", "See /openapi.json for what there is.")
+    return Response(
+        msgspec.json.encode(page),
+        headers={"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"},
+        media_type="application/json",
+    )

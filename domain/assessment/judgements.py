@@ -16,7 +16,7 @@ from domain.assessment.subjects import aspects, subjects
 from domain.assessment.targets import targets
 from domain.assessment.windows import academic_year_text, windows
 from domain.engine.access import Caller, Scope, by_pupil
-from domain.engine.command import Batch, Instant, Input, Recorded, command
+from domain.engine.command import Batch, Input, Instant, Recorded, command
 from domain.engine.command import Text as ShortText
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, metadata
@@ -62,7 +62,11 @@ def judgement_id(pupil_id: Any, window_no: Any, subject_no: Any, aspect_no: Any)
 def identified_by(given: str) -> Picked | None:
     pupil, *numbers = given.split(".")
     pupil_id = parse_id(pupil)
-    if pupil_id is None or len(numbers) != 3 or not all(n.isascii() and n.isdigit() and len(n) < 5 and str(int(n)) == n for n in numbers):
+    if (
+        pupil_id is None
+        or len(numbers) != 3
+        or not all(n.isascii() and n.isdigit() and len(n) < 5 and str(int(n)) == n for n in numbers)
+    ):
         return None
     window_no, subject_no, aspect_no = map(int, numbers)
     return ((j.pupil_id, pupil_id), (j.window_no, window_no), (j.subject_no, subject_no), (j.aspect_no, aspect_no))
@@ -82,12 +86,25 @@ def _code_of(table: Table, no: Column[Any]) -> ColumnElement[Any]:
 def _against_target() -> ColumnElement[Any]:
     """By rank within one scheme version, against the target with the nearest horizon from the judgement's year on."""
     t, aimed = targets.alias(), scheme_grades.alias()
-    same = (t.c.tenant_id == j.tenant_id) & (t.c.pupil_id == j.pupil_id) & (t.c.subject_no == j.subject_no) & (t.c.aspect_no == j.aspect_no)
+    same = (
+        (t.c.tenant_id == j.tenant_id)
+        & (t.c.pupil_id == j.pupil_id)
+        & (t.c.subject_no == j.subject_no)
+        & (t.c.aspect_no == j.aspect_no)
+    )
     comparable = (t.c.scheme_version_no == j.scheme_version_no) & (t.c.horizon_year >= j.academic_year)
-    grade = (aimed.c.tenant_id == t.c.tenant_id) & (aimed.c.scheme_version_no == t.c.scheme_version_no) & (aimed.c.no == t.c.grade_no)
+    grade = (
+        (aimed.c.tenant_id == t.c.tenant_id) & (aimed.c.scheme_version_no == t.c.scheme_version_no) & (aimed.c.no == t.c.grade_no)
+    )
     rank = _of_grade("rank")
     verdict = case((rank > aimed.c.rank, "above"), (rank == aimed.c.rank, "on"), (rank < aimed.c.rank, "below"))
-    nearest = select(verdict).select_from(t.join(aimed, grade)).where(same, comparable).order_by(t.c.horizon_year, t.c.horizon_point, t.c.id).limit(1)
+    nearest = (
+        select(verdict)
+        .select_from(t.join(aimed, grade))
+        .where(same, comparable)
+        .order_by(t.c.horizon_year, t.c.horizon_point, t.c.id)
+        .limit(1)
+    )
     return nearest.correlate_except(t, aimed).scalar_subquery()
 
 
@@ -101,20 +118,31 @@ JUDGEMENTS = Resource(
     reach=by_pupil(j.tenant_id, j.school_id, j.pupil_id),
     identified_by=identified_by,
     fields={
-        "id": Field(judgement_id(j.pupil_id, j.window_no, j.subject_no, j.aspect_no), "Stable id; it stands for the natural key.", nullable=False),
+        "id": Field(
+            judgement_id(j.pupil_id, j.window_no, j.subject_no, j.aspect_no),
+            "Stable id; it stands for the natural key.",
+            nullable=False,
+        ),
         "academicYear": Field(academic_year_text(j.academic_year), "Academic year, such as 2017-18.", nullable=False),
         "pupilId": Field(j.pupil_id, "The pupil's id."),
         "schoolId": Field(j.school_id, "The pupil's school of main registration today."),
         "windowCode": Field(_code_of(windows, j.window_no), "The window's code."),
         "subjectCode": Field(_code_of(subjects, j.subject_no), "The subject's code."),
-        "aspect": Field(_code_of(aspects, j.aspect_no), "main unless said otherwise: a test score, a teacher's judgement and effort can stand side by side."),
+        "aspect": Field(
+            _code_of(aspects, j.aspect_no),
+            "main unless said otherwise: a test score, a teacher's judgement and effort can stand side by side.",
+        ),
         "grade": Field(_of_grade("code"), "The grade as written; null where a status says why there is none."),
         "expected": Field(_of_grade("expected"), "Whether the grade meets the expected standard."),
         "higher": Field(_of_grade("higher"), "Whether the grade meets the higher standard."),
         "mark": Field(j.mark, "The mark behind the grade, where there is one."),
         "status": Field(j.status_code, "Why there is no grade: absent, new, left, notTaught or exempt."),
         "againstTarget": Field(
-            _against_target(), "above, on or below the pupil's target, by rank within one scheme.", scope=Scope.TARGETS_READ, filter=Filter.NOWHERE, sortable=False
+            _against_target(),
+            "above, on or below the pupil's target, by rank within one scheme.",
+            scope=Scope.TARGETS_READ,
+            filter=Filter.NOWHERE,
+            sortable=False,
         ),
         "recordedAt": Field(j.recorded_at, "When the teacher judged."),
         "receivedAt": Field(j.received_at, "When it arrived here."),
@@ -124,8 +152,20 @@ JUDGEMENTS = Resource(
         "version": Field(j.version, "Grows by one with each change.", filter=Filter.NOWHERE),
     },
     links={
-        "pupil": Link("pupil", ((j.tenant_id, pupils.c.tenant_id), (j.pupil_id, pupils.c.id)), "The pupil.", reverse="judgements", reverse_doc="Judgements."),
-        "window": Link("window", ((j.tenant_id, windows.c.tenant_id), (j.window_no, windows.c.no)), "The window.", reverse="judgements", reverse_doc="Values."),
+        "pupil": Link(
+            "pupil",
+            ((j.tenant_id, pupils.c.tenant_id), (j.pupil_id, pupils.c.id)),
+            "The pupil.",
+            reverse="judgements",
+            reverse_doc="Judgements.",
+        ),
+        "window": Link(
+            "window",
+            ((j.tenant_id, windows.c.tenant_id), (j.window_no, windows.c.no)),
+            "The window.",
+            reverse="judgements",
+            reverse_doc="Values.",
+        ),
         "subject": Link("subject", ((j.tenant_id, subjects.c.tenant_id), (j.subject_no, subjects.c.no)), "The subject."),
         "school": Link("school", ((j.school_id, schools.c.id),), "The pupil's school of main registration."),
     },
@@ -198,9 +238,15 @@ async def record_judgements(connection: Connection, caller: Caller, given: Batch
     if not settled:
         return given.recorded()
     tenant_id = next(iter(settled.values())).tenant_id
-    book = await read_gradebook(connection, tenant_id, {str(_window(given, entry)) for _, entry in given.rows if _window(given, entry) is not UNSET})
+    book = await read_gradebook(
+        connection, tenant_id, {str(_window(given, entry)) for _, entry in given.rows if _window(given, entry) is not UNSET}
+    )
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-    numbered = [(at, entry, found) for at, entry in given.good() if (found := resolved(given, book, settled[at], at, entry, now)) is not None]
+    numbered = [
+        (at, entry, found)
+        for at, entry in given.good()
+        if (found := resolved(given, book, settled[at], at, entry, now)) is not None
+    ]
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     rows = once(given, [Row(at, entry, settled[at], people[at], *found) for at, entry, found in numbered if at in people])
     given.check()
@@ -215,16 +261,22 @@ async def record_judgements(connection: Connection, caller: Caller, given: Batch
 
 
 def _window(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:
-    return entry.window if entry.window is not UNSET else batch.head.window  # type: ignore[no-any-return]
+    return entry.window if entry.window is not UNSET else batch.head.window
 
 
-def resolved(batch: Batch[Any, Any], book: Gradebook, school: Reached, at: int, entry: JudgementEntry, now: datetime) -> tuple[Any, ...] | None:
+def resolved(
+    batch: Batch[Any, Any], book: Gradebook, school: Reached, at: int, entry: JudgementEntry, now: datetime
+) -> tuple[Any, ...] | None:
     """The entry's window, subject, aspect, scheme version, grade and time, or None after rejecting it with every issue."""
     before = len(batch.issues)
     code = _window(batch, entry)
     window = None if code is UNSET else book.windows.get(str(code))
     if window is None:
-        message = "Name the window by its code or id, in the entry or in the batch." if code is UNSET else "This tenant has no such window."
+        message = (
+            "Name the window by its code or id, in the entry or in the batch."
+            if code is UNSET
+            else "This tenant has no such window."
+        )
         batch.reject(at, "window", "window-unknown", message)
     recorded_at = now if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
     if recorded_at > now + AHEAD:
@@ -257,7 +309,12 @@ def once(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
     seen: dict[tuple[Any, ...], int] = {}
     for row in rows:
         if row.key in seen:
-            batch.reject(row.at, "", "duplicate-in-batch", f"This pupil, subject, aspect and window stand in /entries/{seen[row.key]} already.")
+            batch.reject(
+                row.at,
+                "",
+                "duplicate-in-batch",
+                f"This pupil, subject, aspect and window stand in /entries/{seen[row.key]} already.",
+            )
         seen.setdefault(row.key, row.at)
     return [row for row in rows if seen[row.key] == row.at]
 
@@ -265,7 +322,8 @@ def once(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
 _STORED = """
 SELECT g.n, p.school_id AS main_school_id, w.state, w.closes_at, w.accept_until, w.accept_until >= now() AS accepts,
     j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version
-FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[]) WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
+FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
+    WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
 JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no
 CROSS JOIN LATERAL (SELECT school_id FROM pupils WHERE tenant_id = $1 AND id = g.pupil_id LIMIT 1) p
 LEFT JOIN LATERAL (
@@ -277,7 +335,7 @@ LEFT JOIN LATERAL (
 
 async def compared(connection: Connection, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
     """The rows that change something, after noting the outcome of each; rejects a change in a window that no longer takes it."""
-    by_n = {n: row for n, row in enumerate(rows, 1)}
+    by_n = dict(enumerate(rows, 1))
     changed: list[Row] = []
     for stored in await connection.fetch(_STORED, tenant_id, *_columns([row.key for row in rows], 5)):
         row = by_n.pop(stored["n"])
@@ -324,7 +382,8 @@ async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: l
     if replaced:
         await connection.execute(_HISTORY, tenant_id, *_columns(replaced, 5))
     written = [
-        (*r.key, r.stored["main_school_id"], r.school.id, *r.value, r.recorded_at, r.entry.actor, r.entry.source, r.entry.method) for r in rows
+        (*r.key, r.stored["main_school_id"], r.school.id, *r.value, r.recorded_at, r.entry.actor, r.entry.source, r.entry.method)
+        for r in rows
     ]
     await connection.execute(_WRITE, tenant_id, caller.client_id, now, *_columns(written, 15))
 

@@ -3,11 +3,12 @@
 from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Numeric, SmallInteger, Table, Text, UniqueConstraint, Uuid, MetaData
+from sqlalchemy import Boolean, Column, ForeignKey, Index, MetaData, Numeric, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
 from domain.assessment.tenants import SCHEME, Grade, prepare_tenant, templates, write_scheme
 from domain.engine.access import Caller, Scope, by_tenant
-from domain.engine.command import Input, Output, Text as ShortText, command
+from domain.engine.command import Input, Output, command
+from domain.engine.command import Text as ShortText
 from domain.engine.database import Connection, metadata
 from domain.engine.errors import Conflict, Invalid, Issue, invalid
 from domain.engine.resource import Field, Filter, Link, Resource, closest
@@ -77,7 +78,11 @@ GRADES = Resource(
         "schemeVersion": Field(scheme_grades.c.scheme_version, "Version of the scheme, from 1."),
         "code": Field(scheme_grades.c.code, "What is written: EXS, 104, 3B."),
         "label": Field(scheme_grades.c.label, "What it means."),
-        "rank": Field(scheme_grades.c.rank, "Order within the scheme, higher is better; null for a code that is no attainment.", filter=Filter.NOWHERE),
+        "rank": Field(
+            scheme_grades.c.rank,
+            "Order within the scheme, higher is better; null for a code that is no attainment.",
+            filter=Filter.NOWHERE,
+        ),
         "value": Field(scheme_grades.c.value, "What it counts in an average; null where it counts in none.", filter=Filter.NOWHERE),
         "points": Field(scheme_grades.c.points, "Points, where the school uses them.", filter=Filter.NOWHERE),
         "yearGroup": Field(scheme_grades.c.year_group, "The curriculum year it speaks of, for year-and-band schemes."),
@@ -151,10 +156,18 @@ async def create_scheme(connection: Connection, caller: Caller, given: NewScheme
     tenant_id = await find_tenant(connection, caller, Scope.SCHEMES_WRITE, given.tenant, "/tenant")
     await prepare_tenant(connection, tenant_id)
     if await connection.fetchval("SELECT 1 FROM schemes WHERE tenant_id = $1 AND code = $2", tenant_id, given.code):
-        raise Conflict("A scheme with this code exists.", code="scheme-exists", issues=(Issue("/code", "scheme-exists", "A scheme with this code exists."),))
+        raise Conflict(
+            "A scheme with this code exists.",
+            code="scheme-exists",
+            issues=(Issue("/code", "scheme-exists", "A scheme with this code exists."),),
+        )
     if given.grades is not UNSET:
         codes = [grade.code for grade in given.grades]
-        twice = [Issue(f"/grades/{i}/code", "duplicate-grade", "This code stands twice.") for i, code in enumerate(codes) if code in codes[:i]]
+        twice = [
+            Issue(f"/grades/{i}/code", "duplicate-grade", "This code stands twice.")
+            for i, code in enumerate(codes)
+            if code in codes[:i]
+        ]
         if twice:
             raise invalid(twice)
         grades = [Grade(**{name: getattr(grade, name) for name in grade.__struct_fields__}) for grade in given.grades]

@@ -77,7 +77,9 @@ TARGETS = Resource(
         "pupilId": Field(t.pupil_id, "The pupil's id."),
         "subjectCode": Field(_code_of(subjects, t.subject_no), "The subject's code."),
         "aspect": Field(_code_of(aspects, t.aspect_no), "main unless said otherwise."),
-        "horizonYear": Field(academic_year_text(t.horizon_year), "Academic year by which it is meant to be reached.", nullable=False),
+        "horizonYear": Field(
+            academic_year_text(t.horizon_year), "Academic year by which it is meant to be reached.", nullable=False
+        ),
         "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year."),
         "grade": Field(_of_grade("code"), "The grade aimed at."),
         "basis": Field(t.basis, "What it rests on: teacher, prior-attainment, benchmark or aspiration."),
@@ -89,7 +91,13 @@ TARGETS = Resource(
         "version": Field(t.version, "Grows by one with each change.", filter=Filter.NOWHERE),
     },
     links={
-        "pupil": Link("pupil", ((t.tenant_id, pupils.c.tenant_id), (t.pupil_id, pupils.c.id)), "The pupil.", reverse="targets", reverse_doc="Targets."),
+        "pupil": Link(
+            "pupil",
+            ((t.tenant_id, pupils.c.tenant_id), (t.pupil_id, pupils.c.id)),
+            "The pupil.",
+            reverse="targets",
+            reverse_doc="Targets.",
+        ),
         "subject": Link("subject", ((t.tenant_id, subjects.c.tenant_id), (t.subject_no, subjects.c.no)), "The subject."),
         "school": Link("school", ((t.school_id, schools.c.id),), "The pupil's school of main registration."),
     },
@@ -155,17 +163,23 @@ class GradeFinder:
         """(scheme version no, grade no), or None after rejecting the row."""
         if entry.scheme is not UNSET:
             if entry.scheme not in self._by_scheme:
-                batch.reject(at, "scheme", "scheme-unknown", f"This tenant has no such scheme. It has: {', '.join(self._by_scheme)}.")
+                batch.reject(
+                    at, "scheme", "scheme-unknown", f"This tenant has no such scheme. It has: {', '.join(self._by_scheme)}."
+                )
                 return None
             known = self._by_scheme[entry.scheme]
         else:
             known = self._by_subject.get((school_id, subject_no), {})
             if not known:
-                batch.reject(at, "scheme", "scheme-needed", "This school has not judged the subject in any window yet; name the scheme.")
+                batch.reject(
+                    at, "scheme", "scheme-needed", "This school has not judged the subject in any window yet; name the scheme."
+                )
                 return None
         if str(entry.grade) not in known:
             hint = "" if entry.scheme is not UNSET else " Name the scheme if the target is in another one."
-            batch.reject(at, "grade", "grade-unknown", f"The scheme has no such grade.{closest(str(entry.grade), list(known))}{hint}")
+            batch.reject(
+                at, "grade", "grade-unknown", f"The scheme has no such grade.{closest(str(entry.grade), list(known))}{hint}"
+            )
             return None
         return known[str(entry.grade)]
 
@@ -180,12 +194,17 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     tenant_id = next(iter(settled.values())).tenant_id
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
     codes = await connection.fetch(
-        "SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1",
+        "SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived"
+        " UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1",
         tenant_id,
     )
     numbers = {(row["kind"], row["code"]): row["no"] for row in codes}
     finder = GradeFinder(await connection.fetch(_GRADES, tenant_id, list({school.id for school in settled.values()})))
-    numbered = [(at, entry, key) for at, entry in given.good() if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None]
+    numbered = [
+        (at, entry, key)
+        for at, entry in given.good()
+        if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None
+    ]
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     rows = once(given, [(at, entry, (people[at], *key)) for at, entry, key in numbered if at in people])
     given.check()
@@ -199,7 +218,9 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     return given.recorded()
 
 
-def resolved(batch: Batch[Any, Any], numbers: dict[Any, int], finder: GradeFinder, school: Reached, at: int, entry: TargetEntry) -> tuple[Any, ...] | None:
+def resolved(
+    batch: Batch[Any, Any], numbers: dict[Any, int], finder: GradeFinder, school: Reached, at: int, entry: TargetEntry
+) -> tuple[Any, ...] | None:
     """(subject, aspect, horizon year, point, basis, scheme version, grade), or None after rejecting the row with every issue."""
     before = len(batch.issues)
     year = 0
@@ -226,7 +247,9 @@ def once(batch: Batch[Any, Any], rows: list[Keyed]) -> list[Keyed]:
     seen: dict[tuple[Any, ...], int] = {}
     for at, _, key in rows:
         if key[:6] in seen:
-            batch.reject(at, "", "duplicate-in-batch", f"This pupil, subject, horizon and basis stand in /entries/{seen[key[:6]]} already.")
+            batch.reject(
+                at, "", "duplicate-in-batch", f"This pupil, subject, horizon and basis stand in /entries/{seen[key[:6]]} already."
+            )
         seen.setdefault(key[:6], at)
     return [row for row in rows if seen[row[2][:6]] == row[0]]
 
@@ -251,7 +274,9 @@ ON CONFLICT (tenant_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_p
 """
 
 
-async def compared(connection: Connection, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Keyed], now: datetime) -> list[tuple[Any, ...]]:
+async def compared(
+    connection: Connection, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Keyed], now: datetime
+) -> list[tuple[Any, ...]]:
     """The rows of columns that change something, after noting the outcome of each entry."""
     by_n = dict(enumerate(rows, 1))
     changed: list[tuple[Any, ...]] = []

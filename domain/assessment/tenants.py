@@ -112,7 +112,8 @@ async def prepare_tenant(connection: Connection, tenant_id: UUID) -> None:
     given = templates()
     subjects = [(new_id(SUBJECT), no, s.code, s.name, s.derived) for no, s in enumerate(given.subjects, 1)]
     await connection.execute(
-        "INSERT INTO subjects (tenant_id, id, no, code, name, derived) SELECT $1, * FROM unnest($2::uuid[], $3::smallint[], $4::text[], $5::text[], $6::boolean[])",
+        "INSERT INTO subjects (tenant_id, id, no, code, name, derived)"
+        " SELECT $1, * FROM unnest($2::uuid[], $3::smallint[], $4::text[], $5::text[], $6::boolean[])",
         *(tenant_id, *_columns(subjects)),
     )
     aspects = [(no, a.code, a.name, a.counted) for no, a in enumerate(given.aspects)]
@@ -122,7 +123,9 @@ async def prepare_tenant(connection: Connection, tenant_id: UUID) -> None:
     )
     for template in given.schemes:
         if template.prepare:
-            await write_scheme(connection, tenant_id, template.code, template.name, None, template.all_grades(), derived=template.derived)
+            await write_scheme(
+                connection, tenant_id, template.code, template.name, None, template.all_grades(), derived=template.derived
+            )
 
 
 _GRADE_NAMES = ("code", "label", "rank", "value", "points", "year_group", "band", "eligible", "valid", "expected", "higher")
@@ -130,7 +133,14 @@ _GRADE_TYPES = ("text", "text", "smallint", "numeric", "numeric", "text", "text"
 
 
 async def write_scheme(
-    connection: Connection, tenant_id: UUID, code: str, name: str, school_id: UUID | None, grades: list[Grade], *, derived: bool = False
+    connection: Connection,
+    tenant_id: UUID,
+    code: str,
+    name: str,
+    school_id: UUID | None,
+    grades: list[Grade],
+    *,
+    derived: bool = False,
 ) -> UUID:
     """A new scheme with its first version. Grades are numbered from 1 in the order given."""
     scheme_id = new_id(SCHEME)

@@ -6,7 +6,22 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import ARRAY, Boolean, Column, Date, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid, cast, func
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    cast,
+    func,
+)
 
 from domain.assessment.tenants import prepare_tenant
 from domain.engine.access import Caller, Scope, by_tenant
@@ -68,7 +83,9 @@ WINDOWS = Resource(
         "code": Field(windows.c.code, "Code, unique in the tenant, such as 2017-18/KS2."),
         "name": Field(windows.c.name, "Name."),
         "academicYear": Field(academic_year_text(windows.c.academic_year), "Academic year, such as 2017-18.", nullable=False),
-        "censusOn": Field(windows.c.census_on, "Who is on roll on this day is eligible, with the school, trust and characteristics of this day."),
+        "censusOn": Field(
+            windows.c.census_on, "Who is on roll on this day is eligible, with the school, trust and characteristics of this day."
+        ),
         "opensAt": Field(windows.c.opens_at, "When it is meant to open."),
         "closesAt": Field(windows.c.closes_at, "When it is meant to close."),
         "acceptUntil": Field(windows.c.accept_until, "Values recorded before it closed are taken until then."),
@@ -141,19 +158,39 @@ async def create_window(connection: Connection, caller: Caller, given: NewWindow
     await prepare_tenant(connection, tenant_id)
     year, year_groups, issues = checked(given)
     if year is not None and not await connection.fetchval("SELECT 1 FROM academic_years WHERE year = $1", year):
-        issues.append(Issue("/academicYear", "academic-year-not-prepared", "This academic year is not prepared for; the operator's `migrate` adds years."))
+        issues.append(
+            Issue(
+                "/academicYear",
+                "academic-year-not-prepared",
+                "This academic year is not prepared for; the operator's `migrate` adds years.",
+            )
+        )
     lines = await collected(connection, caller, tenant_id, given, issues)
     if issues:
         raise invalid(issues)
     await within_budget(connection, tenant_id, year, year_groups, given)
     if await connection.fetchval("SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2", tenant_id, given.code):
-        raise Conflict("A window with this code exists.", code="window-exists", issues=(Issue("/code", "window-exists", "A window with this code exists."),))
+        raise Conflict(
+            "A window with this code exists.",
+            code="window-exists",
+            issues=(Issue("/code", "window-exists", "A window with this code exists."),),
+        )
     reasons = None if given.frequency_reasons is None else msgspec.json.encode(given.frequency_reasons).decode()
     row = await connection.fetchrow(
         "INSERT INTO windows (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, accept_until, statutory, purpose, decision,"
         " frequency_reasons, year_groups) SELECT $1, $2, COALESCE(max(no), 0) + 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14"
         " FROM windows WHERE tenant_id = $1 RETURNING id, no, code, state, version",
-        *(tenant_id, new_id(WINDOW), given.code, given.name, year, given.census_on, given.opens_at, given.closes_at, given.accept_until),
+        *(
+            tenant_id,
+            new_id(WINDOW),
+            given.code,
+            given.name,
+            year,
+            given.census_on,
+            given.opens_at,
+            given.closes_at,
+            given.accept_until,
+        ),
         *(given.statutory, given.purpose, given.decision, reasons, year_groups),
     )
     assert row is not None
@@ -195,19 +232,32 @@ Line = tuple[int, int, UUID, UUID]
 
 async def collected(connection: Connection, caller: Caller, tenant_id: UUID, given: NewWindow, issues: list[Issue]) -> list[Line]:
     """The lines (subject no, aspect no, school or tenant, scheme), adding an issue for everything that cannot be resolved."""
-    subjects = {r["code"]: r for r in await connection.fetch("SELECT code, no, derived FROM subjects WHERE tenant_id = $1", tenant_id)}
+    subjects = {
+        r["code"]: r for r in await connection.fetch("SELECT code, no, derived FROM subjects WHERE tenant_id = $1", tenant_id)
+    }
     aspects = {r["code"]: r["no"] for r in await connection.fetch("SELECT code, no FROM aspects WHERE tenant_id = $1", tenant_id)}
-    schemes = {r["code"]: r for r in await connection.fetch("SELECT code, id, derived FROM schemes WHERE tenant_id = $1", tenant_id)}
+    schemes = {
+        r["code"]: r for r in await connection.fetch("SELECT code, id, derived FROM schemes WHERE tenant_id = $1", tenant_id)
+    }
     refs = [(i, j, ref) for i, line in enumerate(given.collects) for j, ref in enumerate(line.schools or [])]
-    found = {(i, j): s for (i, j, _), s in zip(refs, await find_schools(connection, caller, Scope.WINDOWS_WRITE, [r for *_, r in refs]), strict=True)}
+    found = {
+        (i, j): s
+        for (i, j, _), s in zip(
+            refs, await find_schools(connection, caller, Scope.WINDOWS_WRITE, [r for *_, r in refs]), strict=True
+        )
+    }
     lines: dict[tuple[int, int, UUID], UUID] = {}
     for i, line in enumerate(given.collects):
         at, before = f"/collects/{i}", len(issues)
         for name, code, known in (("subject", line.subject, subjects), ("scheme", line.scheme, schemes)):
             if code not in known:
-                issues.append(Issue(f"{at}/{name}", f"{name}-unknown", f"This tenant has no such {name}. It has: {', '.join(known)}."))
+                issues.append(
+                    Issue(f"{at}/{name}", f"{name}-unknown", f"This tenant has no such {name}. It has: {', '.join(known)}.")
+                )
             elif known[code]["derived"]:
-                issues.append(Issue(f"{at}/{name}", f"{name}-derived", f"This {name} is computed from others and cannot be collected."))
+                issues.append(
+                    Issue(f"{at}/{name}", f"{name}-derived", f"This {name} is computed from others and cannot be collected.")
+                )
         if line.aspect not in aspects:
             issues.append(Issue(f"{at}/aspect", "aspect-unknown", f"This tenant has no such aspect. It has: {', '.join(aspects)}."))
         school_ids: list[UUID] = [tenant_id] if line.schools is None else []
@@ -227,7 +277,9 @@ async def collected(connection: Connection, caller: Caller, tenant_id: UUID, giv
     return [(*key, scheme_id) for key, scheme_id in lines.items()]
 
 
-async def within_budget(connection: Connection, tenant_id: UUID, year: int | None, year_groups: list[str], given: NewWindow) -> None:
+async def within_budget(
+    connection: Connection, tenant_id: UUID, year: int | None, year_groups: list[str], given: NewWindow
+) -> None:
     """Raises Conflict for a window beyond the tenant's workload budget that does not give the three reasons. Statutory windows do not count.
 
     Source: the Department for Education's workload reduction toolkit and the inspectorate's handbook on frequency of data collection.
@@ -241,7 +293,9 @@ async def within_budget(connection: Connection, tenant_id: UUID, year: int | Non
     )
     if row is not None and row["used"] >= row["budget"]:
         message = f"Pupils would be assessed in more than {row['budget']} windows this year. Give frequencyReasons, all three, or choose fewer windows."
-        raise Conflict(message, code="workload-budget-exceeded", issues=(Issue("/frequencyReasons", "workload-budget-exceeded", message),))
+        raise Conflict(
+            message, code="workload-budget-exceeded", issues=(Issue("/frequencyReasons", "workload-budget-exceeded", message),)
+        )
 
 
 _PIN = """
@@ -296,7 +350,9 @@ async def _become(connection: Connection, caller: Caller, given: WindowRef, befo
     )
     if row is None:
         state = await connection.fetchval("SELECT state FROM windows WHERE tenant_id = $1 AND no = $2", tenant_id, no)
-        raise Conflict(f"The window is {state}; only a window that is {' or '.join(before)} can become {after}.", code="window-state")
+        raise Conflict(
+            f"The window is {state}; only a window that is {' or '.join(before)} can become {after}.", code="window-state"
+        )
     if after == "open":
         await connection.execute(_PIN, tenant_id, no)
         await counting.rebuild([no])

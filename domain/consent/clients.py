@@ -40,7 +40,8 @@ INSERT INTO clients (id, name, auth_method, jwks) VALUES ($1, $2, $3, $4::text::
 """
 _NEW_SECRET = "INSERT INTO client_secrets (client_id, sha256) VALUES ($1, $2)"  # noqa: S105 (a statement)
 _END_SECRETS = """
-UPDATE client_secrets SET expires_at = now() + $2::interval WHERE client_id = $1 AND COALESCE(expires_at, 'infinity') > now() + $2::interval
+UPDATE client_secrets SET expires_at = now() + $2::interval
+WHERE client_id = $1 AND COALESCE(expires_at, 'infinity') > now() + $2::interval
 """
 
 
@@ -56,10 +57,10 @@ class Client:
 
 
 async def create_client(connection: Connection, name: str, auth_method: AuthMethod, jwks: object = None) -> tuple[UUID, str | None]:
-    """Registers a client; answers its id and, for client_secret, the secret, which is shown this once.
+    """Registers a client; answers its id and, for client_secret, its secret, shown this once.
 
-    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only. Raises Invalid with every issue, and Conflict for
-    a name in use.
+    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only. Raises Invalid with every issue,
+    and Conflict for a name in use.
     """
     issues = [] if 0 < len(name.strip()) <= 200 else [Issue("/name", "wrong-value", "A name has 1 to 200 characters.")]
     keys: KeySet | None = None
@@ -81,7 +82,7 @@ async def create_client(connection: Connection, name: str, auth_method: AuthMeth
 
 
 async def rotate_secret(connection: Connection, client_id: UUID, overlap: timedelta = timedelta(0)) -> str:
-    """A new secret, shown this once; the old ones stop working after `overlap`. Raises NotFound, or Conflict for a client without any."""
+    """A new secret, shown this once; the old ones work until `overlap` has passed. Raises NotFound, Conflict."""
     async with connection.transaction():
         client = await lock_client(connection, client_id)
         if client.auth_method != "client_secret":
@@ -243,7 +244,7 @@ async def admit(database: Database, client_id: UUID, prove: Callable[[Applicant]
 
 
 async def ensure_signing_key(connection: Connection, secret: bytes) -> str:
-    """The kid of the current signing key, made now if there is none. Raises DatabaseError when it was kept with another secret."""
+    """The kid of the current signing key, made now if there is none. Raises DatabaseError when it was sealed otherwise."""
     row = await connection.fetchrow(_CURRENT_KEY)
     if row is None:
         return await rotate_signing_key(connection, secret)
@@ -267,7 +268,8 @@ async def rotate_signing_key(connection: Connection, secret: bytes) -> str:
 
 
 _PUBLIC_KEYS = """
-SELECT public_jwk::text FROM signing_keys WHERE COALESCE(retired_at, 'infinity') > now() - $1::interval ORDER BY created_at DESC, kid
+SELECT public_jwk::text FROM signing_keys WHERE COALESCE(retired_at, 'infinity') > now() - $1::interval
+ORDER BY created_at DESC, kid
 """
 
 

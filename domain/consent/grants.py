@@ -1,10 +1,9 @@
-"""Grants: what a school, a trust or the installation has approved for a client, and for what purpose. Reach is derived from them at once.
+"""Grants: what a school, a trust or the installation has approved for a client, and for what purpose. Reach follows at once.
 
-A scope alone never suffices: a client sees a row when a grant in force gives it the scope at the row's school. The operator's role writes
-here, from the command line.
+A scope alone never suffices: a client sees a row when a grant in force gives it the scope at the row's school. The operator's role
+writes here, from the command line.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias, get_args
@@ -27,7 +26,7 @@ KEYS = {"school": "URN", "trust": "GIAS group UID"}
 
 @dataclass(frozen=True)
 class Asked:
-    """What a grant is to give, and where: `key` is the URN of a school or the GIAS group UID of a trust, and None for the other targets."""
+    """What a grant is to give, and where; `key` is a school's URN, a trust's GIAS group UID, and None for other targets."""
 
     target: Target
     key: int | None
@@ -87,7 +86,7 @@ async def approve_grant(
     agreement_version: str | None = None,
     expires_at: datetime | None = None,
 ) -> UUID:
-    """Records a grant and derives the client's reach in the same transaction; a trust or school named for the first time is prepared.
+    """Records a grant and derives the client's reach in the same transaction; a tenant reached for the first time is prepared.
 
     Raises NotFound for the client, Conflict when it is revoked, and Invalid with every issue.
     """
@@ -143,7 +142,7 @@ async def list_grants(connection: Connection, client_id: UUID) -> list[Grant]:
 
 
 async def _find_target(connection: Connection, asked: Asked) -> tuple[UUID | None, UUID | None, list[Issue]]:
-    """The id of the school or trust meant and that of the tenant that controls its data; None for targets that are not one thing."""
+    """The ids of the school or trust and of the tenant that controls its data; None for targets that are not one thing."""
     if asked.key is None:
         return None, None, []
     query = {
@@ -157,7 +156,7 @@ async def _find_target(connection: Connection, asked: Asked) -> tuple[UUID | Non
     return row["id"], row["tenant_id"], []
 
 
-def _blank(texts: dict[str, str]) -> Iterable[Issue]:
+def _blank(texts: dict[str, str]) -> list[Issue]:
     return [Issue(f"/{name}", "required", f"{name} is required.") for name, text in texts.items() if not text.strip()]
 
 

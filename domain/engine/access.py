@@ -10,7 +10,24 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Column, ColumnElement, DateTime, Table, Text, Uuid, any_, bindparam, exists, func, literal, literal_column, or_, select
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    DateTime,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 
 from domain.engine.database import metadata
 from domain.engine.errors import Forbidden
@@ -87,7 +104,7 @@ def granted(scope: Scope, match: Callable[[Any], ColumnElement[bool]]) -> Column
     """A grant in force gives the caller this scope on a row of reach that `match`es (it is given the columns of reach)."""
     r = reach.alias()
     in_force = (r.c.starts_at <= func.now()) & (r.c.ends_at.is_(None) | (r.c.ends_at > func.now()))
-    inner = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), in_force)
+    inner: Select[Any] = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), in_force)
     return exists(inner.where(literal(scope.value) == any_(r.c.scopes)).correlate_except(r))
 
 
@@ -112,7 +129,11 @@ def by_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Column[
     def within(scope: Scope) -> ColumnElement[bool]:
         s = shared_pupils.alias()
         of_pupil = (s.c.tenant_id == tenant_id) & (s.c.pupil_id == pupil_id)
-        shared = select(literal_column("1")).select_from(s).where(of_pupil, granted(scope, lambda r: (r.tenant_id == s.c.tenant_id) & (r.school_id == s.c.school_id)))
+        shared: Select[Any] = (
+            select(literal_column("1"))
+            .select_from(s)
+            .where(of_pupil, granted(scope, lambda r: (r.tenant_id == s.c.tenant_id) & (r.school_id == s.c.school_id)))
+        )
         return or_(by_school(tenant_id, school_id)(scope), exists(shared.correlate_except(s)))
 
     return within

@@ -95,7 +95,7 @@ class Batch(Generic[Head, Entry]):
 
     def recorded(self) -> Recorded:
         """The counts of the outcomes noted."""
-        counts: dict[str, int] = {}
+        counts: dict[str, Any] = {}
         for result in self.results:
             counts[result.outcome] = counts.get(result.outcome, 0) + 1
         self.results.sort(key=lambda r: int(r.at.split("/")[2]))
@@ -187,7 +187,14 @@ class _RolledBack(Exception):
 
 
 async def perform(
-    database: Database, chosen: Command, caller: Caller, given: Any, *, dry_run: bool = False, key: str | None = None, body: bytes = b""
+    database: Database,
+    chosen: Command,
+    caller: Caller,
+    given: Any,
+    *,
+    dry_run: bool = False,
+    key: str | None = None,
+    body: bytes = b"",
 ) -> Performed:
     """Carries a command out in one transaction.
 
@@ -231,7 +238,9 @@ async def _claim(connection: Connection, caller: Caller, route: str, key: str, f
         *(caller.client_id, route, key),
     )
     if row is None:
-        await connection.execute("DELETE FROM idempotency WHERE client_id = $1 AND route = $2 AND key = $3", caller.client_id, route, key)
+        await connection.execute(
+            "DELETE FROM idempotency WHERE client_id = $1 AND route = $2 AND key = $3", caller.client_id, route, key
+        )
         return None
     if row["fingerprint"] != fingerprint:
         message = "This Idempotency-Key was used with another body. Use a new key for a new request."
@@ -244,5 +253,7 @@ def check_key(key: str) -> str:
     bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
     if not 1 <= len(bare) <= 200 or not all(" " < c <= "~" for c in bare):
         message = "An Idempotency-Key has 1 to 200 visible ASCII characters."
-        raise BadRequest(message, code="idempotency-key-malformed", issues=(Issue("Idempotency-Key", "idempotency-key-malformed", message),))
+        raise BadRequest(
+            message, code="idempotency-key-malformed", issues=(Issue("Idempotency-Key", "idempotency-key-malformed", message),)
+        )
     return bare

@@ -25,7 +25,10 @@ class Counting:
 
     async def lock(self, school_ids: Collection[UUID], pupil_ids: Collection[UUID]) -> None:
         """Locks these schools and every school where these pupils are or were on roll."""
-        self._held = await self._connection.fetchval("SELECT lock_schools($1, $2, $3)", self._tenant_id, list(school_ids), list(pupil_ids)) or []
+        self._held = (
+            await self._connection.fetchval("SELECT lock_schools($1, $2, $3)", self._tenant_id, list(school_ids), list(pupil_ids))
+            or []
+        )
 
     @asynccontextmanager
     async def of_pupils(self, pupil_ids: Collection[UUID], windows: Collection[int] | None = None) -> AsyncIterator[None]:
@@ -45,7 +48,9 @@ class Counting:
 
     async def _adjust(self, pupil_ids: Collection[UUID], windows: Collection[int], sign: int) -> None:
         if windows:
-            await self._connection.execute("SELECT adjust_cells($1, $2, $3, $4)", self._tenant_id, list(pupil_ids), list(windows), sign)
+            await self._connection.execute(
+                "SELECT adjust_cells($1, $2, $3, $4)", self._tenant_id, list(pupil_ids), list(windows), sign
+            )
 
     async def rebuild(self, windows: Collection[int]) -> None:
         """Counts the locked schools afresh for these windows."""

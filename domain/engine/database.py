@@ -38,7 +38,7 @@ class Database:
         self._pool = pool
 
     @classmethod
-    async def open(cls, url: str, *, size: int = 10, serving: bool = True, on_connect: Callable[[Any], Awaitable[None]] | None = None) -> "Database":
+    async def open(cls, url: str, *, size: int = 10, serving: bool = True, on_connect: Any = None) -> "Database":
         """Connects. With `serving`, refuses a role that owns tables or bypasses row-level security: the second wall must stand."""
         try:
             pool = await asyncpg.create_pool(
@@ -48,7 +48,12 @@ class Database:
                 init=on_connect,
                 reset=_nothing_to_reset,
                 command_timeout=90,
-                server_settings={"timezone": "UTC", "jit": "off", "statement_timeout": STATEMENT_TIMEOUT, "application_name": "markonce"},
+                server_settings={
+                    "timezone": "UTC",
+                    "jit": "off",
+                    "statement_timeout": STATEMENT_TIMEOUT,
+                    "application_name": "markonce",
+                },
             )
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
             raise DatabaseError(f"PostgreSQL could not be reached: {type(problem).__name__}: {problem}") from problem
@@ -59,7 +64,9 @@ class Database:
             )
             if unsafe:
                 await pool.close()
-                raise DatabaseError("DATABASE_URL names a superuser, the owner of the tables or a role that bypasses row-level security; name the app role.")
+                raise DatabaseError(
+                    "DATABASE_URL names a superuser, the owner of the tables or a role that bypasses row-level security; name the app role."
+                )
         return cls(pool)
 
     async def close(self) -> None:
@@ -72,7 +79,12 @@ class Database:
                 yield connection
         except TimeoutError as problem:
             raise Busy("The database did not answer in time.") from problem
-        except (asyncpg.QueryCanceledError, asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError, ConnectionError) as problem:
+        except (
+            asyncpg.QueryCanceledError,
+            asyncpg.TooManyConnectionsError,
+            asyncpg.CannotConnectNowError,
+            ConnectionError,
+        ) as problem:
             raise Busy("The database did not answer in time.") from problem
 
     async def read(self, statement: str, *arguments: Any) -> "asyncpg.Record | None":
@@ -99,3 +111,16 @@ class Database:
                     raise Busy("Other writes to the same schools are in the way.") from problem
                 await asyncio.sleep(0.05 * 2**attempt)
         raise AssertionError("unreachable")
+
+
+async def in_one_transaction(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Runs `work` in one transaction on a connection of its own: the operator's work at the command line. Raises DatabaseError."""
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except (OSError, asyncpg.PostgresError, ValueError, TimeoutError) as problem:
+        raise DatabaseError(f"PostgreSQL could not be reached: {type(problem).__name__}: {problem}") from problem
+    try:
+        async with connection.transaction():
+            return await work(connection)
+    finally:
+        await connection.close()

@@ -51,7 +51,11 @@ def _object_issues(struct: type[Struct], data: dict[str, Any], at: str) -> typin
     fields = {field.encode_name: field for field in structs.fields(struct)}
     for name in data:
         if name not in fields:
-            yield Issue(f"{at}/{name.replace('~', '~0').replace('/', '~1')}", "unknown-field", "There is no such field." + closest(name, list(fields)))
+            yield Issue(
+                f"{at}/{name.replace('~', '~0').replace('/', '~1')}",
+                "unknown-field",
+                "There is no such field." + closest(name, list(fields)),
+            )
     found = False
     for name, field in fields.items():
         if name in data:

@@ -1,13 +1,13 @@
 """What can go wrong, said in the words of the domain; `api/problems.py` alone turns these into status codes.
 
-    DomainError
-    ├── Invalid             the request is understood and some of it is wrong; carries every issue
-    ├── BadRequest          the request itself cannot be read: unknown parameter, malformed body
-    ├── NotFound            absent, or out of the caller's reach: the same words for both
-    ├── Forbidden           a scope is missing; names it and what needs it
-    ├── Conflict            the state of things refuses it now
-    ├── Busy                the same request is still running, or the database is; says when to come back
-    └── DatabaseError       the database cannot be reached or refuses to start
+DomainError
+├── Invalid             the request is understood and some of it is wrong; carries every issue
+├── BadRequest          the request itself cannot be read: unknown parameter, malformed body
+├── NotFound            absent, or out of the caller's reach: the same words for both
+├── Forbidden           a scope is missing; names it and what needs it
+├── Conflict            the state of things refuses it now
+├── Busy                the same request is still running, or the database is; says when to come back
+└── DatabaseError       the database cannot be reached or refuses to start
 """
 
 from msgspec import Struct
@@ -78,4 +78,6 @@ class DatabaseError(DomainError):
 
 def invalid(issues: list[Issue], detail: str | None = None) -> Invalid:
     """All the issues at once, as one error."""
-    return Invalid(detail or f"{len(issues)} {'issue' if len(issues) == 1 else 'issues'}; each names its place.", issues=tuple(issues))
+    return Invalid(
+        detail or f"{len(issues)} {'issue' if len(issues) == 1 else 'issues'}; each names its place.", issues=tuple(issues)
+    )

@@ -33,13 +33,30 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.sql.selectable import NamedFromClause
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from domain.engine.access import CALLER
 from domain.engine.cursor import Cursors, new_nonce
 from domain.engine.database import Database
 from domain.engine.resource import Field, Kind, Link, Resource
-from domain.engine.selection import Condition, Cursor, HasBefore, HasMore, Item, Items, Literal, Many, Nested, One, Root, Rows, Selection, Single, Value
+from domain.engine.selection import (
+    Condition,
+    Cursor,
+    HasBefore,
+    HasMore,
+    Item,
+    Items,
+    Literal,
+    Many,
+    Nested,
+    One,
+    Root,
+    Rows,
+    Selection,
+    Single,
+    Value,
+)
 
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
 NONCE = bindparam("nonce", type_=Text)
@@ -83,7 +100,9 @@ def _shape(root: Root, values: dict[str, Any], fingerprints: list[str]) -> Root:
     if isinstance(root, Single):
         no = len(values)
         values.update({f"picked_{no}_{i}": value for i, (_, value) in enumerate(root.picked_by)})
-        return replace(root, picked_by=tuple((column, no) for column, _ in root.picked_by), row=_shape_items(root.row, values, fingerprints))
+        return replace(
+            root, picked_by=tuple((column, no) for column, _ in root.picked_by), row=_shape_items(root.row, values, fingerprints)
+        )
     no = len(fingerprints)
     fingerprints.append(root.fingerprint)
     values[f"first_{no}"] = root.first
@@ -124,7 +143,7 @@ def finish(columns: Sequence[ColumnElement[Any]]) -> Plan:
     named = [column.label(f"r{i}") for i, column in enumerate(columns)]
     body = select(*named).where(c.c.s.is_not(None)).offset(literal_column("0")).lateral("x")
     compiled = select(*body.c).select_from(c.join(body, true())).compile(dialect=DIALECT)
-    names: list[str] = list(compiled.positiontup or ())  # type: ignore[attr-defined]
+    names: list[str] = list(compiled.positiontup or ())
     return Plan(compiled.string, tuple(names), compiled.params)
 
 
@@ -138,7 +157,8 @@ def adapt(expression: ColumnElement[Any], source: Table, target: FromClause) -> 
             return target.c[element.key]
         return None
 
-    return replacement_traverse(expression, {}, replace)  # type: ignore[no-any-return]
+    adapted: ColumnElement[Any] = replacement_traverse(expression, {}, replace)
+    return adapted
 
 
 def concatenate(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
@@ -168,9 +188,11 @@ class _Compiler:
         if isinstance(root, Selection):
             return self.page(root, lambda source: [])
         picked = [(column, f"picked_{no}_{i}") for i, (column, no) in enumerate(root.picked_by)]
-        return self.single(root.resource, root.row, lambda source: [source.c[c.key] == bindparam(name, type_=c.type) for c, name in picked])
+        return self.single(
+            root.resource, root.row, lambda source: [source.c[c.key] == bindparam(name, type_=c.type) for c, name in picked]
+        )
 
-    def alias(self, resource: Resource) -> FromClause:
+    def alias(self, resource: Resource) -> NamedFromClause[Any]:
         self._aliases += 1
         return resource.source.alias(f"{resource.source.name}_{self._aliases}")
 
@@ -178,7 +200,14 @@ class _Compiler:
         source = self.alias(resource)
         text = self.object(items, lambda item: self.row_item(item, resource, source, None))
         reached = adapt(resource.reach(resource.scope), resource.source, source)
-        return select(text).select_from(source).where(*on(source), reached).limit(literal_column("1")).correlate_except(source).scalar_subquery()
+        return (
+            select(text)
+            .select_from(source)
+            .where(*on(source), reached)
+            .limit(literal_column("1"))
+            .correlate_except(source)
+            .scalar_subquery()
+        )
 
     def page(self, selection: Selection, on: Callable[[FromClause], list[ColumnElement[bool]]]) -> ColumnElement[Any]:
         resource, source, no = selection.resource, self.alias(selection.resource), self._pages
@@ -225,7 +254,9 @@ class _Compiler:
             parts += [quote(f'{"," if i else "{"}"{key}":'), write(item)]
         return concatenate([*parts, quote("}")]) if parts else quote("{}")
 
-    def row_item(self, item: Any, resource: Resource, source: FromClause, place: Callable[[Any], ColumnElement[str]] | None) -> ColumnElement[str]:
+    def row_item(
+        self, item: Any, resource: Resource, source: FromClause, place: Callable[[Any], ColumnElement[str]] | None
+    ) -> ColumnElement[str]:
         match item:
             case Value(field=field):
                 text = as_json(field.kind, masked(resource, field, source))
@@ -270,7 +301,10 @@ def matching(expression: ColumnElement[Any], condition: Condition, bind: str) ->
 
 def following(keys: list[tuple[ColumnElement[Any], bool]], after: tuple[str | None, ...], bind: str) -> ColumnElement[bool]:
     """Rows that come after a place, whose values are bound as text. Nulls come last in either direction."""
-    places = [None if value is None else cast(bindparam(f"{bind}_{i}", type_=Text), key.type) for i, ((key, _), value) in enumerate(zip(keys, after, strict=True))]
+    places = [
+        None if value is None else cast(bindparam(f"{bind}_{i}", type_=Text), key.type)
+        for i, ((key, _), value) in enumerate(zip(keys, after, strict=True))
+    ]
     if None not in after and not any(descending for _, descending in keys) and all(_never_null(key) for key, _ in keys):
         return tuple_(*(key for key, _ in keys)) > tuple_(*(place for place in places if place is not None))
     alternatives: list[ColumnElement[bool]] = []

@@ -12,7 +12,21 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any, TypeAlias
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, Column, ColumnElement, Date, DateTime, Integer, Numeric, SmallInteger, String, Table, Uuid
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Date,
+    DateTime,
+    Integer,
+    Numeric,
+    SmallInteger,
+    String,
+    Table,
+    Uuid,
+)
 from sqlalchemy.types import TypeEngine
 
 from domain.engine.access import Reach, Scope
@@ -79,12 +93,12 @@ def _parse_instant(given: object) -> datetime | None:
 
 
 _PARSE: dict[Kind, Callable[[object], Any]] = {
-    Kind.ID: lambda given: _parse_text(given),
+    Kind.ID: _parse_text,
     Kind.TEXT: _parse_text,
     Kind.TEXTS: _parse_text,
     Kind.INTEGER: _parse_integer,
     Kind.NUMBER: _parse_number,
-    Kind.BOOLEAN: lambda given: {"true": True, "false": False, True: True, False: False}.get(given),  # type: ignore[call-overload]
+    Kind.BOOLEAN: lambda given: {"true": True, "false": False}.get(str(given).lower()) if isinstance(given, str | bool) else None,
     Kind.DATE: _parse_date,
     Kind.INSTANT: _parse_instant,
 }
@@ -202,8 +216,6 @@ def link_up(resources: Iterable[Resource]) -> dict[str, Resource]:
                 swapped = tuple((theirs, mine) for mine, theirs in link.on)
                 links[link.target][link.reverse] = Link(resource.name, swapped, link.reverse_doc, many=True)
     return {name: replace(resource, links=links[name]) for name, resource in catalogue.items()}
-
-
 
 
 def closest(name: str, among: Sequence[str]) -> str:

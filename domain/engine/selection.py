@@ -146,8 +146,8 @@ def permit(roots: Sequence[Root], caller: Caller) -> None:
 
     def selection(chosen: Selection) -> None:
         resource(chosen.resource, chosen.items)
-        for used in (*chosen.where, *chosen.order):
-            need(used.field.scope, f"{chosen.resource.name}.{used.name}")
+        for name, field in [(w.name, w.field) for w in chosen.where] + [(o.name, o.field) for o in chosen.order]:
+            need(field.scope, f"{chosen.resource.name}.{name}")
 
     def walk(of: Resource, item: Item) -> None:
         match item:
@@ -199,6 +199,8 @@ def check_cost(roots: Sequence[Root]) -> int:
     """The cost of the roots; raises BadRequest when it is beyond what one request may ask."""
     total = sum(cost(root) for root in roots)
     if total > MAX_COST:
-        message = f"This could answer {total:,} values; one request may ask for {MAX_COST:,}. Ask for fewer rows (first) or fewer links."
+        message = (
+            f"This could answer {total:,} values; one request may ask for {MAX_COST:,}. Ask for fewer rows (first) or fewer links."
+        )
         raise BadRequest(message, code="too-costly", issues=(Issue("", "too-costly", message),))
     return total

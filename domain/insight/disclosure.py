@@ -2,10 +2,10 @@
 
 *Primary* suppression hides a row of 1 to 5 eligible pupils, as the DfE does: its performance tables publish nothing for fewer than
 six. *Complementary* suppression hides further rows, because whoever knows a total (of the school, of the trust, of the boys)
-subtracts what is shown from it. What is hidden stays hidden from a reader who knows every total of the answer over any of its
-dimensions, who puts together the answers to coarser and finer questions, and who knows that a count is never negative: such a reader
-finds neither a hidden row nor the sum of some hidden rows that is small itself. The one exception is what those totals tell without
-any row, as when a year group of three pupils is taught in one school only.
+subtracts what is shown from it. The reader to guard against knows every total of the answer over any of its dimensions, puts the
+answers to coarser and finer questions together, and knows that no count is below zero. Such a reader finds no hidden row that has
+pupils, and no small sum of up to five hidden rows, but for what the totals tell without any row, as when one school alone has a
+Year 2, of three pupils.
 
 The method is the *hypercube method* of statistical disclosure control (Repsilber; also in tau-ARGUS). A hidden row is a corner of a
 hidden box, two values along each dimension: a line in one dimension, a rectangle in two, a cube in three. Moving pupils round
@@ -24,7 +24,7 @@ the fewest pupils more is taken first.
 - 0 % and 100 % need no rule of their own: what they disclose, they disclose of a small group, and that is hidden whole.
 """
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 from math import prod
@@ -105,13 +105,16 @@ def _ranks(values: set[Hashable]) -> dict[Hashable, int]:
 
 def _check_whole(rows: Sequence[Count], dimensions: tuple[str, ...]) -> None:
     """Refuse a row given twice, and a missing row where categories are listed: both would make the arithmetic wrong, unseen."""
+    twice = [values for values, times in Counter(row.values for row in rows).items() if times > 1]
+    if twice:
+        raise ValueError(f"given twice: {twice}")
     listed = [i for i, name in enumerate(dimensions) if name in LISTED]
     others = [i for i, name in enumerate(dimensions) if name not in LISTED]
-    if len({row.values for row in rows}) < len(rows):
-        raise ValueError("a combination of values occurs twice")
     categories = prod(len({row.values[i] for row in rows}) for i in listed)
-    if len(rows) != categories * len({tuple(row.values[i] for i in others) for row in rows}):
-        raise ValueError(f"rows are missing: each group needs every category of {', '.join(dimensions[i] for i in listed)}")
+    groups = Counter(tuple(row.values[i] for i in others) for row in rows)
+    short = [group for group, given in groups.items() if given < categories]
+    if short:
+        raise ValueError(f"categories of {', '.join(dimensions[i] for i in listed)} are missing at {short}")
 
 
 def _hidden(counts: Mapping[Cell, Sequence[int]], threshold: int) -> set[Cell]:

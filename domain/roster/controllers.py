@@ -50,7 +50,9 @@ async def find_tenant(connection: Connection, caller: Caller, scope: Scope, ref:
         by_uid = int(uid) if uid.isascii() and uid.isdigit() and len(uid) < 9 else None
         found = await connection.fetchval(_FIND_TRUST, caller.client_id, by_id, by_uid, scope.value)
         if found is None:
-            raise invalid([Issue(f"{at}/trust", "trust-not-found", f"There is no such trust over which this client holds {scope}.")])
+            raise invalid(
+                [Issue(f"{at}/trust", "trust-not-found", f"There is no such trust over which this client holds {scope}.")]
+            )
         return UUID(str(found))
     assert ref.school is not UNSET
     school = await find_school(connection, caller, scope, ref.school, f"{at}/school")

@@ -55,7 +55,13 @@ ENROLMENTS = Resource(
             reverse="enrolments",
             reverse_doc="Spells on roll, at schools within the caller's reach.",
         ),
-        "school": Link("school", ((enrolments.c.school_id, schools.c.id),), "The school.", reverse="enrolments", reverse_doc="Spells on roll here."),
+        "school": Link(
+            "school",
+            ((enrolments.c.school_id, schools.c.id),),
+            "The school.",
+            reverse="enrolments",
+            reverse_doc="Spells on roll here.",
+        ),
     },
 )
 

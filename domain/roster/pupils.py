@@ -6,7 +6,18 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Boolean, Column, Date, DateTime, ForeignKey, ForeignKeyConstraint, Index, Integer, Table, Text, Uuid, func, select, text
+from sqlalchemy import (
+    Column,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    Uuid,
+    func,
+    select,
+)
 
 from domain.engine.access import CALLER, Caller, Scope, by_pupil
 from domain.engine.command import Batch, Input
@@ -69,7 +80,9 @@ PUPILS = Resource(
     fields={
         "id": Field(pupils.c.id, "Stable id; it survives a new UPN and a new MIS."),
         "reference": Field(_reference, "This client's own reference for the pupil.", filter=Filter.NOWHERE, sortable=False),
-        "upn": Field(pupils.c.upn, "Unique pupil number; null for a pupil who has none.", scope=Scope.PUPILS_UPN, filter=Filter.BODY),
+        "upn": Field(
+            pupils.c.upn, "Unique pupil number; null for a pupil who has none.", scope=Scope.PUPILS_UPN, filter=Filter.BODY
+        ),
         "surname": Field(pupils.c.surname, "Legal surname.", scope=Scope.PUPILS_NAME, filter=Filter.BODY),
         "forename": Field(pupils.c.forename, "Forename.", scope=Scope.PUPILS_NAME, filter=Filter.BODY),
         "dateOfBirth": Field(pupils.c.date_of_birth, "Date of birth.", scope=Scope.PUPILS_BIRTH, filter=Filter.BODY),
@@ -149,7 +162,15 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
         else:
             settled[at] = school
     if len({school.tenant_id for school in settled.values()}) > 1:
-        raise invalid([Issue("/entries", "several-tenants", "The schools of a batch must be controlled by one trust or school. Send a batch for each.")])
+        raise invalid(
+            [
+                Issue(
+                    "/entries",
+                    "several-tenants",
+                    "The schools of a batch must be controlled by one trust or school. Send a batch for each.",
+                )
+            ]
+        )
     return settled
 
 
@@ -170,7 +191,13 @@ async def match_pupils(
     school_ids, ids, references, upns = zip(*once, strict=True) if once else ((), (), (), ())
     parsed = [parse_id(given) if given else None for given in ids]
     rows = await connection.fetch(
-        "SELECT * FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n", tenant_id, caller.client_id, school_ids, parsed, references, upns
+        "SELECT * FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n",
+        tenant_id,
+        caller.client_id,
+        school_ids,
+        parsed,
+        references,
+        upns,
     )
     names = ("by_id", "by_reference", "by_upn", "by_former_upn", "school_id", "has_open_main")
     matched = {key: Match(*(row[name] for name in names)) for key, row in zip(once, rows, strict=True)}
@@ -199,7 +226,7 @@ async def find_pupils(
         keys.append((settled[at].id, row.id or None, row.reference or None, upn))
     matches = await match_pupils(connection, caller, tenant_id, keys)
     found: dict[int, UUID] = {}
-    for (at, row), match in zip(rows, matches, strict=True):
+    for (at, _), match in zip(rows, matches, strict=True):
         pupil_id = match.by_id or match.by_reference or match.by_upn or match.by_former_upn
         if pupil_id is not None:
             found[at] = pupil_id

@@ -227,8 +227,8 @@ def ended(
     """Memberships that lasted, have no link in the extract any more and must have ended, each with its last day.
 
     An extract may be a slice, so a missing link alone ends nothing. Either the school or the trust has closed, or the school has
-    joined another trust since; or else the extract tells all about the school (it is `covered`) and has links of that trust: then the
-    last day is the day of the extract, as no better one is known.
+    joined another trust since; or else the extract `covered` the school and has links of that trust: then the last day is that of
+    the extract, as no better one is known.
     """
     known = (*register.trusts.values(), *register.schools.values())
     closed_on = {of.id: of.closed_on for of in known if of.status == "closed"}
@@ -367,8 +367,8 @@ async def apply_gias(
     with accounting("trusts", len(extract.groups)) as of_trusts:
         await _write(connection, trusts, "group_uid", trust_rows(extract.groups, of_trusts), of_trusts)
     with accounting("schools", len(extract.establishments)) as of_schools:
-        school_table = school_rows(extract.establishments, of_schools, issues)
-        await _write(connection, schools, "urn", school_table, of_schools)
+        given_schools = school_rows(extract.establishments, of_schools, issues)
+        await _write(connection, schools, "urn", given_schools, of_schools)
     with accounting("memberships", len(extract.links)) as of_links:
         register = Register(await _known(connection, trusts, "group_uid"), await _known(connection, schools, "urn"), as_of)
         stored = [Membership(*row) for row in await connection.fetch(_MEMBERSHIPS)]
@@ -379,14 +379,13 @@ async def apply_gias(
         of_links.updated -= {row.id for row in gone}
     with accounting("succession", sum(len(e.links) for e in extract.establishments)) as of_succession:
         pairs = list(successions(extract.establishments, of_succession))
-        of_succession.created.update(
-            await connection.fetch(_SUCCEED, [before for before, _ in pairs], [after for _, after in pairs])
-        )
+        columns = [before for before, _ in pairs], [after for _, after in pairs]
+        of_succession.created.update(await connection.fetch(_SUCCEED, *columns))
 
     moved, transfer_needed = await _place(connection, present.union(row.school_id for row in [*rows, *gone]), as_of)
     moved -= of_schools.created
-    of_schools.updated |= moved & {row[2] for row in school_table}
-    if of_trusts.created or of_schools.created or moved:
+    of_schools.updated |= moved & {row[2] for row in given_schools}
+    if of_trusts.created or of_schools.created or moved:  # nothing else of the register bears on reach
         await connection.execute("SELECT derive_reach()")
     return ImportReport(
         unread=len(unread),

@@ -7,6 +7,7 @@ removes nobody. A subsidiary or guest school adds its own spell and reference; t
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -134,7 +135,9 @@ async def record_pupils(connection: Connection, caller: Caller, given: Batch[Pup
     tenant_id = rows[0].school.tenant_id
     counting = Counting(connection, tenant_id)
     await counting.lock({row.school.id for row in rows}, [])
-    keys = [(row.school.id, row.entry.id or None, row.entry.reference or None, " ".join([row.upn or "-", *row.former])) for row in rows]
+    keys = [
+        (row.school.id, row.entry.id or None, row.entry.reference or None, " ".join([row.upn or "-", *row.former])) for row in rows
+    ]
     matches = await match_pupils(connection, caller, tenant_id, keys)
     matched_by_row = {row.at: match for row, match in zip(rows, matches, strict=True)}
     rows = await movable(connection, caller, given, identified(given, rows, matches), matched_by_row)
@@ -165,12 +168,12 @@ def checked(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: Reached)
         year_group = years.canonical(entry.year_group)
     except ValueError as problem:
         batch.reject(at, "yearGroup", "year-group-invalid", str(problem))
-    if not (1900 <= entry.date_of_birth.year and entry.date_of_birth <= batch.head.as_of):
+    if not (entry.date_of_birth.year >= 1900 and entry.date_of_birth <= batch.head.as_of):
         batch.reject(at, "dateOfBirth", "date-of-birth-implausible", "The date of birth lies after asOf or before 1900.")
     if len({spell.from_ for spell in entry.enrolments}) < len(entry.enrolments):
         batch.reject(at, "enrolments", "spells-overlap", "Two spells begin on the same day.")
     main = sorted((spell for spell in entry.enrolments if spell.status in MAIN), key=lambda spell: spell.from_)
-    if any(earlier.to is None or earlier.to >= later.from_ for earlier, later in zip(main, main[1:], strict=False)):
+    if any(earlier.to is None or earlier.to >= later.from_ for earlier, later in pairwise(main)):
         batch.reject(at, "enrolments", "spells-overlap", "Two main spells at this school overlap.")
     if len({(c.kind, c.from_) for c in entry.characteristics}) < len(entry.characteristics):
         batch.reject(at, "characteristics", "spells-overlap", "Two spells of one kind begin on the same day.")
@@ -183,12 +186,16 @@ def identified(batch: Batch[Any, Any], rows: list[Row], matches: Sequence[Match]
     """The rows with their pupils; rejects what could be two children, and what the batch says twice."""
     seen: dict[object, int] = {}
     for row, match in zip(rows, matches, strict=True):
-        hits = list(dict.fromkeys(hit for hit in (match.by_id, match.by_reference, match.by_upn, match.by_former_upn) if hit is not None))
+        hits = list(
+            dict.fromkeys(hit for hit in (match.by_id, match.by_reference, match.by_upn, match.by_former_upn) if hit is not None)
+        )
         if row.entry.id is not UNSET and match.by_id is None:
             batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
         if len(hits) > 1:
             named = " and ".join(str(hit) for hit in hits)
-            batch.reject(row.at, "", "pupil-merge-needed", f"The keys of this row belong to two pupils, {named}. Nothing was merged.")
+            batch.reject(
+                row.at, "", "pupil-merge-needed", f"The keys of this row belong to two pupils, {named}. Nothing was merged."
+            )
         row.pupil_id = hits[0] if hits else None
         if row.pupil_id is None and not row.entry.enrolments:
             batch.reject(row.at, "enrolments", "enrolment-required", "A new pupil needs at least one spell on roll.")
@@ -206,7 +213,9 @@ def still_good(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
     return [row for row in rows if row.at in good]
 
 
-async def movable(connection: Connection, caller: Caller, batch: Batch[Any, Any], rows: list[Row], matches: dict[int, Match]) -> list[Row]:
+async def movable(
+    connection: Connection, caller: Caller, batch: Batch[Any, Any], rows: list[Row], matches: dict[int, Match]
+) -> list[Row]:
     """Rejects a row that would take a pupil from a school where their main spell is still open and which this client does not reach."""
     leaving = {
         row.at: match.school_id
@@ -214,7 +223,11 @@ async def movable(connection: Connection, caller: Caller, batch: Batch[Any, Any]
         if (match := matches[row.at]).school_id not in (None, row.school.id) and match.has_open_main and not row.is_second
     }
     refs = {school_id: SchoolRef(id=str(school_id)) for school_id in leaving.values()}
-    found = dict(zip(refs, await find_schools(connection, caller, Scope.PUPILS_WRITE, list(refs.values())), strict=True)) if refs else {}
+    found = (
+        dict(zip(refs, await find_schools(connection, caller, Scope.PUPILS_WRITE, list(refs.values())), strict=True))
+        if refs
+        else {}
+    )
     for at, school_id in leaving.items():
         if found[school_id] is None:
             message = "This pupil's main spell at another school of the trust is open. That school, or a client that reaches both, must end it first."
@@ -229,10 +242,14 @@ async def read_known(connection: Connection, tenant_id: UUID, source: UUID, pupi
     for r in await connection.fetch("SELECT * FROM pupils WHERE tenant_id = $1 AND id = ANY ($2)", *arguments):
         known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
         known.versions[r["id"]] = r["version"]
-    for r in await connection.fetch("SELECT upn, pupil_id, current FROM upns WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments):
+    for r in await connection.fetch(
+        "SELECT upn, pupil_id, current FROM upns WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments
+    ):
         known.upns.setdefault(r["pupil_id"], {})[r["upn"]] = r["current"]
     for r in await connection.fetch(
-        "SELECT school_id, value FROM external_ids WHERE tenant_id = $1 AND id = ANY ($2) AND source = $3 AND kind = 'pupil'", *arguments, source
+        "SELECT school_id, value FROM external_ids WHERE tenant_id = $1 AND id = ANY ($2) AND source = $3 AND kind = 'pupil'",
+        *arguments,
+        source,
     ):
         known.references.add((r["school_id"], r["value"]))
     for r in await connection.fetch("SELECT * FROM enrolments WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments):
@@ -243,7 +260,9 @@ async def read_known(connection: Connection, tenant_id: UUID, source: UUID, pupi
         known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
         if r["kind"] == YEAR_GROUP:
             known.years[r["pupil_id"]] = max(r["from_on"], known.years.get(r["pupil_id"], r["from_on"]))
-    for r in await connection.fetch("SELECT pupil_id, school_id FROM shared_pupils WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments):
+    for r in await connection.fetch(
+        "SELECT pupil_id, school_id FROM shared_pupils WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments
+    ):
         known.shared.add((r["pupil_id"], r["school_id"]))
     return known
 
@@ -287,7 +306,9 @@ def _decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, 
         if stored.school_id != school_id:
             changes.moved.setdefault(school_id, []).append(pupil_id)
             starts = min(spell.from_ for spell in entry.enrolments if spell.status in MAIN and spell.covers(as_of))
-            changes.closed += [(pupil_id, other, begun, starts) for other, begun in known.open_main.get(pupil_id, []) if other != school_id]
+            changes.closed += [
+                (pupil_id, other, begun, starts) for other, begun in known.open_main.get(pupil_id, []) if other != school_id
+            ]
     numbers = known.upns.get(pupil_id, {})
     for former in row.former:
         if former not in numbers:
@@ -295,7 +316,10 @@ def _decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, 
     if row.upn is not None and numbers.get(row.upn) is not True:
         changes.upns += [(number, pupil_id, school_id, False) for number, current in numbers.items() if current]
         changes.upns.append((row.upn, pupil_id, school_id, True))
-    for kind, value, from_, to in [(YEAR_GROUP, row.year_group, year_starts, None), *((c.kind, c.value, c.from_, c.to) for c in entry.characteristics)]:
+    for kind, value, from_, to in [
+        (YEAR_GROUP, row.year_group, year_starts, None),
+        *((c.kind, c.value, c.from_, c.to) for c in entry.characteristics),
+    ]:
         if known.dated.get((pupil_id, kind, from_)) != (value, to):
             changes.dated.append((pupil_id, kind, from_, school_id, to, value))
 

@@ -100,8 +100,20 @@ MEMBERSHIPS = Resource(
         "leftOn": Field(memberships.c.left_on, "Last day; null while it lasts."),
     },
     links={
-        "school": Link("school", ((memberships.c.school_id, schools.c.id),), "The member.", reverse="memberships", reverse_doc="Its trusts, dated."),
-        "trust": Link("trust", ((memberships.c.trust_id, trusts.c.id),), "The trust.", reverse="memberships", reverse_doc="Its members, dated."),
+        "school": Link(
+            "school",
+            ((memberships.c.school_id, schools.c.id),),
+            "The member.",
+            reverse="memberships",
+            reverse_doc="Its trusts, dated.",
+        ),
+        "trust": Link(
+            "trust",
+            ((memberships.c.trust_id, trusts.c.id),),
+            "The trust.",
+            reverse="memberships",
+            reverse_doc="Its members, dated.",
+        ),
     },
 )
 
@@ -141,8 +153,18 @@ async def find_schools(connection: Connection, caller: Caller, scope: Scope, ref
     """Each school within reach with this scope, or None: absent and out of reach are the same. One statement."""
     keys: list[tuple[UUID | None, int | None, str | None]] = []
     for ref in refs:
-        urn = int(ref.urn) if ref.urn is not UNSET and str(ref.urn).isascii() and str(ref.urn).isdigit() and len(str(ref.urn)) == 6 else None
-        keys.append((parse_id(ref.id) if ref.id is not UNSET else None, urn, ref.laestab.replace("/", "") if ref.laestab is not UNSET else None))
+        urn = (
+            int(ref.urn)
+            if ref.urn is not UNSET and str(ref.urn).isascii() and str(ref.urn).isdigit() and len(str(ref.urn)) == 6
+            else None
+        )
+        keys.append(
+            (
+                parse_id(ref.id) if ref.id is not UNSET else None,
+                urn,
+                ref.laestab.replace("/", "") if ref.laestab is not UNSET else None,
+            )
+        )
     ids, urns, laestabs = zip(*keys, strict=True) if keys else ((), (), ())
     rows = await connection.fetch(_FIND, caller.client_id, ids, urns, laestabs, scope.value)
     found = {row["n"]: Reached(row["id"], row["tenant_id"], row["name"]) for row in rows}

@@ -4,7 +4,7 @@ from sqlalchemy import Column, Date, ForeignKey, Integer, Table, Text, UniqueCon
 
 from domain.engine.access import Scope, granted
 from domain.engine.database import metadata
-from domain.engine.resource import Field, Link, Resource
+from domain.engine.resource import Field, Resource
 
 TRUST, MEMBERSHIP = 1, 2
 

@@ -271,5 +271,7 @@ def upgrade() -> None:
         rule = rule.format(table=table)
         connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
         connection.exec_driver_sql(f"CREATE POLICY reached ON {table} TO markonce_app USING ({rule})")
-        connection.exec_driver_sql(f"CREATE POLICY maintenance ON {table} TO CURRENT_USER, markonce_operator USING (true) WITH CHECK (true)")
+        connection.exec_driver_sql(
+            f"CREATE POLICY maintenance ON {table} TO CURRENT_USER, markonce_operator USING (true) WITH CHECK (true)"
+        )
     connection.exec_driver_sql(f"SELECT prepare_years({FIRST_YEAR}::smallint, {LAST_YEAR}::smallint)")

@@ -1,0 +1,45 @@
+# Two commands from a fresh machine: `make demo` and `make test`. They need Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PORT ?= 8000
+DATA_DIR ?= .markonce/demo
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check contracts bench conformance clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed; name it: make PYTHON=python3.12 …'; exit 1; }
+	@echo 'Setting up .venv (once)…'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+demo: $(READY)  ## a fictional trust on an embedded PostgreSQL, served on 127.0.0.1 (PORT=8000 DATA_DIR=.markonce/demo)
+	@$(BIN)/python -m api demo --port $(PORT) --data-dir $(DATA_DIR)
+
+test: check  ## everything CI runs: the checks, then the suite
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q
+
+check: $(READY)  ## formatting, lint, types, import rules, committed contracts
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
+	@$(BIN)/python -m api contracts --check
+
+contracts: $(READY)  ## write openapi.json, schema.graphql and the goldens again, to review as a diff
+	@$(BIN)/python -m api contracts
+	@MARKONCE_ACCEPT=1 $(BIN)/python -m pytest -q -k golden
+
+bench: $(READY)  ## measure (needs wrk)
+	@$(BIN)/python -m tests.bench
+
+conformance: $(READY)  ## suites written by others (needs Node)
+	@bash tests/conformance/run
+
+clean:  ## remove the virtual environment and the demonstration's data
+	@rm -rf .venv .markonce

@@ -1,0 +1,137 @@
+"""Who asks: from the bearer token of a request (RFC 6750, RFC 9068) to a Caller.
+
+A token is verified once and remembered until it expires; that its client is not revoked is asked of the database again every few seconds.
+"""
+
+import asyncio
+import time
+import warnings
+from collections.abc import Collection
+from uuid import UUID
+
+from joserfc import jwt
+from joserfc.errors import BadSignatureError, ExpiredTokenError, JoseError, SecurityWarning
+from joserfc.jwk import KeySet
+from starlette.requests import Request
+
+from domain.consent.clients import is_active, public_keys
+from domain.engine.access import Caller
+from domain.engine.database import Database
+
+# RFC 9864 renames EdDSA to Ed25519; clients may still say the older name, which is as safe with the one curve they may register
+warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
+
+LEEWAY = 30
+"""Seconds by which clocks may differ."""
+
+MAX_TOKENS = 4096
+ACTIVE_FOR = 5.0
+KEYS_FOR = 60.0
+MISS_EVERY = 3.0
+
+
+class Unauthorised(Exception):
+    """There is no valid access token. `challenge` is the value of WWW-Authenticate (RFC 6750, RFC 9728 section 5.1)."""
+
+    def __init__(self, base_url: str, description: str, *, sent: bool = True) -> None:
+        super().__init__(description)
+        self.challenge = f'Bearer resource_metadata="{base_url}/.well-known/oauth-protected-resource"'
+        if sent:
+            self.challenge += f', error="invalid_token", error_description="{description}"'
+
+
+async def authenticate(request: Request) -> Caller:
+    """The caller of a request. The token stands in the Authorization header and nowhere else. Raises Unauthorised."""
+    state = request.app.state
+    if not hasattr(state, "authenticator"):
+        state.authenticator = Authenticator(state.database, state.settings.base_url)
+    authenticator: Authenticator = state.authenticator
+    return await authenticator.caller(request.headers.getlist("authorization"))
+
+
+def verified(token: str, keys: KeySet, algorithms: Collection[str]) -> jwt.Token:
+    """A JWT whose signature one of the keys made, by one of the algorithms. Raises JoseError, whatever is wrong with the token."""
+    try:
+        return jwt.decode(token, keys, algorithms)
+    except JoseError:
+        raise
+    except Exception as problem:  # what joserfc lets through of malformed tokens: ValueError, TypeError, RecursionError and others
+        raise BadSignatureError from problem
+
+
+class Authenticator:
+    """Verifies access tokens. Its memory is bounded and never outlives a token, a key's retirement by a minute or a client by 5 seconds."""
+
+    def __init__(self, database: Database, base_url: str) -> None:
+        self._database = database
+        self._base_url = base_url
+        self._tokens: dict[str, tuple[Caller, float]] = {}
+        self._active: dict[UUID, float] = {}
+        self._keys: KeySet | None = None
+        self._read_at = self._missed_at = float("-inf")
+        self._reading = asyncio.Lock()
+        must_be = {"iss": base_url, "aud": base_url}
+        self._claims = jwt.JWTClaimsRegistry(
+            leeway=LEEWAY,
+            exp={"essential": True},
+            client_id={"essential": True},
+            scope={"essential": True},
+            **{name: {"essential": True, "value": value} for name, value in must_be.items()},
+        )
+
+    async def caller(self, authorization: list[str]) -> Caller:
+        """The caller named by the values of the Authorization header. Raises Unauthorised."""
+        schemes = [value.partition(" ") for value in authorization]
+        if not any(scheme.lower() == "bearer" for scheme, _, _ in schemes):
+            raise Unauthorised(self._base_url, "Send an access token in the Authorization header.", sent=False)
+        if len(schemes) > 1:
+            raise Unauthorised(self._base_url, "Send one Authorization header.")
+        token = schemes[0][2].strip()
+        caller, expires_at = self._tokens.get(token) or (None, 0.0)
+        if caller is None or expires_at <= time.time():
+            self._tokens.pop(token, None)
+            caller = await self._verify(token)
+        await self._check_active(caller.client_id)
+        return caller
+
+    async def _verify(self, token: str) -> Caller:
+        try:
+            keys = await self._keys_for(token)
+            read = verified(token, keys, ("ES256",))
+            if str(read.header.get("typ")).lower() not in ("at+jwt", "application/at+jwt"):
+                raise Unauthorised(self._base_url, "This is not an access token.")
+            self._claims.validate(read.claims)
+        except ExpiredTokenError as problem:
+            raise Unauthorised(self._base_url, "The access token has expired.") from problem
+        except JoseError as problem:
+            raise Unauthorised(self._base_url, "The access token is not valid here.") from problem
+        caller = Caller(UUID(read.claims["client_id"]), frozenset(read.claims["scope"].split()))
+        if len(self._tokens) >= MAX_TOKENS:
+            del self._tokens[next(iter(self._tokens))]  # the one verified longest ago
+        self._tokens[token] = caller, read.claims["exp"] + LEEWAY
+        return caller
+
+    async def _keys_for(self, token: str) -> KeySet:
+        """The public keys, read again after a minute, and when one is unknown: of made-up keys only one in a few seconds costs a read."""
+        kid = unverified_header(token).get("kid")
+        async with self._reading:
+            now = time.monotonic()
+            missed = self._keys is not None and kid not in {key.kid for key in self._keys} and now - self._missed_at > MISS_EVERY
+            if missed:
+                self._missed_at = now
+            if self._keys is None or missed or now - self._read_at > KEYS_FOR:
+                async with self._database.register() as connection:
+                    published = await public_keys(connection)
+                self._keys, self._read_at = KeySet.import_key_set(published), now
+            return self._keys
+
+    async def _check_active(self, client_id: UUID) -> None:
+        now = time.monotonic()
+        if now - self._active.get(client_id, float("-inf")) <= ACTIVE_FOR:
+            return
+        async with self._database.register() as connection:
+            active = await is_active(connection, client_id)
+        if not active:
+            self._active.pop(client_id, None)
+            raise Unauthorised(self._base_url, "The client is revoked.")
+        self._active[client_id] = now

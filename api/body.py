@@ -1,0 +1,47 @@
+"""Request bodies: bounded, and JSON that means one thing only."""
+
+from starlette.requests import Request
+
+from api import strict_json
+from api.problems import HttpProblem
+
+MAX_BODY = 16 * 1024 * 1024
+
+
+async def read_body(request: Request) -> bytes:
+    """The body; 413 beyond 16 MiB, without reading the rest."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise _too_large()
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise _too_large()
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large() -> HttpProblem:
+    return HttpProblem(
+        413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts.", {"Connection": "close"}
+    )
+
+
+async def read_json(request: Request) -> tuple[object, bytes]:
+    """The strict JSON of a body, and its bytes."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HttpProblem(
+            415, "media-type", "The media type is not supported", "Send application/json.", {"Accept-Post": "application/json"}
+        )
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HttpProblem(
+            415,
+            "content-encoding",
+            "The content coding is not supported",
+            "Send the body uncompressed.",
+            {"Accept-Encoding": "identity"},
+        )
+    body = await read_body(request)
+    return strict_json.parse(body), body

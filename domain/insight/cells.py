@@ -1,0 +1,365 @@
+"""Cells and totals: the counted pupils, and the one statement that pools them over the schools a caller reaches.
+
+A cell counts the pupils of a school, window, subject and aspect who share year group, characteristics and grade; a total sums the cells
+of a school, window, subject and aspect. They are kept by the database (migration 0005) and only read here; a question that groups by
+school, subject and window alone reads totals, which are some thirty times fewer.
+
+Tenants number their subjects, windows and grades themselves, so what several tenants have is pooled by code; windows by code and academic
+year, since one tenant's "autumn" may be another year's.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Integer,
+    Numeric,
+    Select,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    case,
+    cast,
+    column,
+    exists,
+    func,
+    literal,
+    null,
+    select,
+    table,
+    true,
+)
+
+from domain.assessment.schemes import schemes
+from domain.assessment.subjects import subjects
+from domain.assessment.tenants import tenants
+from domain.assessment.windows import academic_year_text, windows
+from domain.engine.access import CALLER, Scope, reach
+from domain.engine.database import metadata
+from domain.engine.query import Plan, finish
+from domain.roster.schools import schools
+from domain.roster.trusts import memberships, trusts
+
+_GRAIN = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no")
+MAIN = 0
+"""The aspect that is aggregated; `teacher`, `test` and `effort` stand beside it."""
+
+cells = Table(
+    "cells",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("academic_year", SmallInteger),
+    Column("window_no", SmallInteger, primary_key=True),
+    Column("school_id", Uuid, primary_key=True),
+    Column("subject_no", SmallInteger, primary_key=True),
+    Column("aspect_no", SmallInteger, primary_key=True),
+    Column("year_group", Text, primary_key=True),
+    Column("sex", Text, primary_key=True),
+    Column("disadvantaged", Text, primary_key=True),
+    Column("eal", Text, primary_key=True),
+    Column("sen", Text, primary_key=True),
+    Column("scheme_version_no", SmallInteger, primary_key=True),
+    Column("grade_no", SmallInteger, primary_key=True, comment="0 is no judgement"),
+    Column("n", Integer, nullable=False),
+)
+
+totals = Table(
+    "totals",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("academic_year", SmallInteger),
+    Column("window_no", SmallInteger, primary_key=True),
+    Column("school_id", Uuid, primary_key=True),
+    Column("subject_no", SmallInteger, primary_key=True),
+    Column("aspect_no", SmallInteger, primary_key=True),
+    Column("eligible", Integer, nullable=False),
+    Column("valid", Integer, nullable=False),
+    Column("expected", Integer, nullable=False),
+    Column("higher", Integer, nullable=False),
+    Column("valued", Integer, nullable=False),
+    Column("value_sum", Numeric, nullable=False),
+)
+
+_grades = table(
+    "grades", *map(column, ("tenant_id", "scheme_version_no", "no", "eligible", "valid", "expected", "higher", "value"))
+)
+_pins = table("pins", *map(column, (*_GRAIN, "scheme_version_no")))
+_versions = table("scheme_versions", *map(column, ("tenant_id", "no", "scheme_id")))
+
+
+class Key(NamedTuple):
+    """What places a group of pupils; school (its id) and year group are None where they are pooled. The academic year is text, 2017-18."""
+
+    school: str | None
+    subject: str
+    window: str
+    academic_year: str
+    year_group: str | None
+
+
+class Categories(NamedTuple):
+    """What kind of pupils a group holds; None where they are pooled."""
+
+    sex: str | None = None
+    disadvantaged: str | None = None
+    eal: str | None = None
+    sen: str | None = None
+
+
+class Counts(Struct, array_like=True):
+    """Pupils. `guarded`: the eligible at schools reached without aggregates:internal. `hundredths`: the sum of the `valued` pupils' values.
+    `judged`: whether there is any judgement. `schemes`: the codes of the schemes the values come from."""
+
+    eligible: int = 0
+    guarded: int = 0
+    valid: int = 0
+    expected: int = 0
+    higher: int = 0
+    valued: int = 0
+    hundredths: int = 0
+    judged: bool = False
+    schemes: frozenset[str] = frozenset()
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.eligible + other.eligible,
+            self.guarded + other.guarded,
+            self.valid + other.valid,
+            self.expected + other.expected,
+            self.higher + other.higher,
+            self.valued + other.valued,
+            self.hundredths + other.hundredths,
+            self.judged or other.judged,
+            self.schemes | other.schemes,
+        )
+
+
+class Place(Struct, array_like=True):
+    """Facts of a group that do not depend on the kind of pupils. `internal`: all its schools are reached with aggregates:internal;
+    `threshold`: the highest of their tenants; `population`, `urn` and `name` of its school, where there is one; `order` of its subject."""
+
+    key: Key
+    schools: int
+    internal: bool
+    threshold: int
+    population: str | None
+    urn: int | None
+    name: str | None
+    order: int
+    census_on: str
+
+
+class Part(Struct, array_like=True):
+    """The counts of one kind of pupils at a place; a kind nobody is of is missing."""
+
+    key: Key
+    categories: Categories
+    counts: Counts
+
+
+class Pooled(Struct):
+    """What the statement answers. Whether the window, subject and trust asked for are within reach, the schools named (id, URN), and the counts."""
+
+    window: bool
+    subject: bool
+    trust: bool
+    schools: list[tuple[str, int]]
+    places: list[Place]
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a statement depends on: how it groups, and which filters it has. `categories` are names of Categories' fields."""
+
+    by_school: bool
+    by_year_group: bool
+    categories: frozenset[str]
+    window: bool
+    trust: bool
+    schools: bool
+
+
+@lru_cache(maxsize=500)
+def plan(shape: Shape) -> Plan:
+    """The statement of a shape: one column, the JSON text of a Pooled.
+
+    Its values: caller; internal, whether the token holds aggregates:internal; subject, a code or None; and, where the shape has the
+    filter, window and window_id, trust_id and trust_uid (one of them None), school_ids and urns.
+    """
+    reached = _reached()
+    measured = _measured(_counted(reached, shape), from_totals=not (shape.by_year_group or shape.categories))
+    m = measured.c
+    key = [
+        m.school if shape.by_school else None,
+        m.subject,
+        m.window,
+        m.academic_year,
+        m.year_group if shape.by_year_group else None,
+    ]
+    categories = [m[name] if name in shape.categories else None for name in Categories._fields]
+    of_school = [func.min(column) if shape.by_school else null() for column in (m.population, m.urn, m.name)]
+    place = [
+        func.count(m.school.distinct()),
+        func.bool_and(m.internal),
+        func.max(m.threshold),
+        *of_school,
+        func.min(m.subject_no),
+        func.min(m.census_on),
+    ]
+    here = select(reached.c.tenant_id)
+    answer = {
+        "window": exists().where(windows.c.tenant_id.in_(here), _window_asked()) if shape.window else true(),
+        "subject": exists().where(subjects.c.tenant_id.in_(here), subjects.c.code == bindparam("subject", type_=Text)),
+        "trust": exists().where(_trust_asked(), _trust_reached(reached)) if shape.trust else true(),
+        "schools": _list(select(_array(reached.c.id, reached.c.urn).label("item")).where(_named(reached)))
+        if shape.schools
+        else _array(),
+        "places": _list(_grouped([key], place)),
+        "parts": _list(_grouped([key, categories], [_array(*_sums(measured))])),
+    }
+    return finish(
+        [select(cast(func.json_build_object(*(part for pair in answer.items() for part in pair)), Text)).scalar_subquery()]
+    )
+
+
+def _reached() -> CTE:
+    """The schools within reach; a school has a row of reach for each grant."""
+    r, s = reach.c, schools.c
+    in_force = (r.starts_at <= func.now()) & (r.ends_at.is_(None) | (r.ends_at > func.now()))
+    read, internal = (literal(scope.value) == any_(r.scopes) for scope in (Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL))
+    return (
+        select(s.id, s.tenant_id, s.urn, s.name, s.local_authority_code)
+        .add_columns((func.bool_or(internal) & bindparam("internal", type_=Boolean)).label("internal"))
+        .join_from(reach, schools, (s.id == r.school_id) & (s.tenant_id == r.tenant_id))
+        .where(r.client_id == CALLER, in_force, read | internal)
+        .group_by(s.id)
+        .cte("reached")
+    )
+
+
+def _counted(reached: CTE, shape: Shape) -> CTE:
+    """The schools and windows that count: within reach, of the trust asked for, in the populations of the schools named."""
+    q, w = reached.c, windows.c
+    trust_id = select(func.min(cast(memberships.c.trust_id, Text))).where(_member(q.id, w.census_on)).scalar_subquery()
+    counted = (
+        select(q.id, q.tenant_id, q.urn, q.name, q.internal, tenants.c.suppression_threshold.label("threshold"))
+        .add_columns(w.no, w.code, w.census_on, academic_year_text(w.academic_year).label("academic_year"))
+        .add_columns(func.coalesce(trust_id, q.local_authority_code).label("population"))
+        .join_from(reached, windows, w.tenant_id == q.tenant_id)
+        .join(tenants, tenants.c.id == q.tenant_id)
+    )
+    if shape.window:
+        counted = counted.where(_window_asked())
+    if shape.trust:
+        counted = counted.where(exists().where(_trust_asked(), memberships.c.trust_id == trusts.c.id, _member(q.id, w.census_on)))
+    every = counted.cte("counted")
+    if not shape.schools:
+        return every
+    return select(every).where(every.c.population.in_(select(every.c.population).where(_named(every)))).cte("neighbours")
+
+
+def _measured(counted: CTE, *, from_totals: bool) -> CTE:
+    """One row a total, or a cell, with what it adds to each count."""
+    c, t = counted.c, (totals if from_totals else cells).c
+    rows = (
+        select(
+            c.id.label("school"),
+            c.urn,
+            c.name,
+            c.internal,
+            c.threshold,
+            c.population,
+            c.census_on,
+            c.academic_year,
+            c.code.label("window"),
+        )
+        .add_columns(subjects.c.code.label("subject"), subjects.c.no.label("subject_no"), schemes.c.code.label("scheme"))
+        .join_from(
+            counted, totals if from_totals else cells, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id)
+        )
+        .join(subjects, (subjects.c.tenant_id == t.tenant_id) & (subjects.c.no == t.subject_no))
+        .where(t.aspect_no == MAIN)
+    )
+    if from_totals:
+        judged = exists().where(*(cells.c[name] == t[name] for name in _GRAIN), cells.c.grade_no > 0, cells.c.n > 0)
+        rows = rows.add_columns(t.eligible, t.valid, t.expected, t.higher, t.valued, t.value_sum)
+        rows = rows.add_columns(case((t.valid > 0, true()), else_=judged).label("judged"))
+        rows = rows.outerjoin(_pins, and_(*(_pins.c[name] == t[name] for name in _GRAIN)))
+        version_no = _pins.c.scheme_version_no
+    else:
+        g, version_no = _grades.c, t.scheme_version_no
+        weights = {"eligible": func.coalesce(g.eligible, true()), "valid": g.valid, "expected": g.expected, "higher": g.higher}
+        weights["valued"] = g.valid & g.value.is_not(None)
+        rows = rows.add_columns(t.year_group, t.sex, t.disadvantaged, t.eal, t.sen)
+        rows = rows.add_columns(*(case((weight, t.n), else_=0).label(name) for name, weight in weights.items()))
+        rows = rows.add_columns(case((g.valid, t.n * g.value), else_=0).label("value_sum"), (t.grade_no > 0).label("judged"))
+        rows = rows.outerjoin(
+            _grades, (g.tenant_id == t.tenant_id) & (g.scheme_version_no == version_no) & (g.no == t.grade_no)
+        ).where(t.n > 0)
+    rows = rows.outerjoin(_versions, (_versions.c.tenant_id == t.tenant_id) & (_versions.c.no == version_no))
+    return rows.outerjoin(schemes, (schemes.c.tenant_id == t.tenant_id) & (schemes.c.id == _versions.c.scheme_id)).cte("measured")
+
+
+def _sums(measured: CTE) -> list[ColumnElement[Any]]:
+    """The fields of Counts."""
+    m = measured.c
+    counts = [func.sum(m[name]) for name in ("eligible", "valid", "expected", "higher", "valued")]
+    guarded = func.coalesce(func.sum(m.eligible).filter(~m.internal), 0)
+    codes = func.array_agg(m.scheme.distinct()).filter(m.valued > 0, m.scheme.is_not(None))
+    hundredths = cast(func.sum(m.value_sum) * 100, BigInteger)
+    return [counts[0], guarded, *counts[1:], hundredths, func.bool_or(m.judged), func.coalesce(func.to_json(codes), _array())]
+
+
+def _grouped(keys: list[list[ColumnElement[Any] | None]], figures: list[ColumnElement[Any]]) -> Select[Any]:
+    """Arrays of the keys and then the figures, grouped by the keys' columns; None stands for what is pooled."""
+    arrays = [_array(*(null() if column is None else column for column in key)) for key in keys]
+    return select(_array(*arrays, *figures).label("item")).group_by(
+        *(column for key in keys for column in key if column is not None)
+    )
+
+
+def _array(*items: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.json_build_array(*items)
+
+
+def _list(items: Select[Any]) -> ColumnElement[Any]:
+    """A JSON array of the rows' one column."""
+    return select(func.coalesce(func.json_agg(items.subquery().c.item), _array())).scalar_subquery()
+
+
+def _window_asked() -> ColumnElement[bool]:
+    return (windows.c.code == bindparam("window", type_=Text)) | (windows.c.id == bindparam("window_id", type_=Uuid))
+
+
+def _trust_asked() -> ColumnElement[bool]:
+    return (trusts.c.id == bindparam("trust_id", type_=Uuid)) | (trusts.c.group_uid == bindparam("trust_uid", type_=Integer))
+
+
+def _trust_reached(reached: CTE) -> ColumnElement[bool]:
+    """A school within reach is in the trust, or was."""
+    member = exists().where(memberships.c.trust_id == trusts.c.id, memberships.c.school_id.in_(select(reached.c.id)))
+    return member | trusts.c.id.in_(select(reached.c.tenant_id))
+
+
+def _member(school_id: ColumnElement[Any], on: ColumnElement[Any]) -> ColumnElement[bool]:
+    """A membership of the school on a day; the register leaves out when some began."""
+    m = memberships.c
+    return and_(m.school_id == school_id, m.joined_on.is_(None) | (m.joined_on <= on), m.left_on.is_(None) | (m.left_on >= on))
+
+
+def _named(school: CTE) -> ColumnElement[bool]:
+    ids, urns = bindparam("school_ids", type_=ARRAY(Uuid)), bindparam("urns", type_=ARRAY(Integer))
+    return (school.c.id == any_(ids)) | (school.c.urn == any_(urns))
