@@ -3,14 +3,13 @@
 A token is verified once and remembered until it expires; that its client is not revoked is asked of the database again every few seconds.
 """
 
-import asyncio
 import time
 import warnings
 from collections.abc import Collection
 from uuid import UUID
 
 from joserfc import jwt
-from joserfc.errors import BadSignatureError, ExpiredTokenError, JoseError, SecurityWarning
+from joserfc.errors import BadSignatureError, ExpiredTokenError, InvalidKeyIdError, JoseError, SecurityWarning
 from joserfc.jwk import KeySet
 from starlette.requests import Request
 
@@ -69,15 +68,9 @@ class Authenticator:
         self._active: dict[UUID, float] = {}
         self._keys: KeySet | None = None
         self._read_at = self._missed_at = float("-inf")
-        self._reading = asyncio.Lock()
-        must_be = {"iss": base_url, "aud": base_url}
-        self._claims = jwt.JWTClaimsRegistry(
-            leeway=LEEWAY,
-            exp={"essential": True},
-            client_id={"essential": True},
-            scope={"essential": True},
-            **{name: {"essential": True, "value": value} for name, value in must_be.items()},
-        )
+        ours: jwt.ClaimsOption = {"essential": True, "value": base_url}
+        there: jwt.ClaimsOption = {"essential": True}
+        self._claims = jwt.JWTClaimsRegistry(leeway=LEEWAY, iss=ours, aud=ours, exp=there, client_id=there, scope=there)
 
     async def caller(self, authorization: list[str]) -> Caller:
         """The caller named by the values of the Authorization header. Raises Unauthorised."""
@@ -96,8 +89,7 @@ class Authenticator:
 
     async def _verify(self, token: str) -> Caller:
         try:
-            keys = await self._keys_for(token)
-            read = verified(token, keys, ("ES256",))
+            read = await self._read(token)
             if str(read.header.get("typ")).lower() not in ("at+jwt", "application/at+jwt"):
                 raise Unauthorised(self._base_url, "This is not an access token.")
             self._claims.validate(read.claims)
@@ -111,19 +103,22 @@ class Authenticator:
         self._tokens[token] = caller, read.claims["exp"] + LEEWAY
         return caller
 
-    async def _keys_for(self, token: str) -> KeySet:
-        """The public keys, read again after a minute, and when one is unknown: of made-up keys only one in a few seconds costs a read."""
-        kid = unverified_header(token).get("kid")
-        async with self._reading:
-            now = time.monotonic()
-            missed = self._keys is not None and kid not in {key.kid for key in self._keys} and now - self._missed_at > MISS_EVERY
-            if missed:
-                self._missed_at = now
-            if self._keys is None or missed or now - self._read_at > KEYS_FOR:
-                async with self._database.register() as connection:
-                    published = await public_keys(connection)
-                self._keys, self._read_at = KeySet.import_key_set(published), now
-            return self._keys
+    async def _read(self, token: str) -> jwt.Token:
+        """The token, once its signature holds. A key that is not known may be new: the keys are read again, at most once in a few seconds."""
+        known = self._keys if time.monotonic() - self._read_at < KEYS_FOR else None
+        try:
+            return verified(token, known or await self._read_keys(), ("ES256",))
+        except InvalidKeyIdError:
+            if time.monotonic() - self._missed_at < MISS_EVERY:
+                raise
+            self._missed_at = time.monotonic()
+            return verified(token, await self._read_keys(), ("ES256",))
+
+    async def _read_keys(self) -> KeySet:
+        async with self._database.register() as connection:
+            self._keys = KeySet.import_key_set(await public_keys(connection))
+        self._read_at = time.monotonic()
+        return self._keys
 
     async def _check_active(self, client_id: UUID) -> None:
         now = time.monotonic()

@@ -142,7 +142,7 @@ async def list_grants(connection: Connection, client_id: UUID) -> list[Grant]:
 
 
 async def _find_target(connection: Connection, asked: Asked) -> tuple[UUID | None, UUID | None, list[Issue]]:
-    """The ids of the school or trust and of the tenant that controls its data; None for targets that are not one thing."""
+    """The ids of the school or trust and of the tenant that controls its data; None for targets that are many."""
     if asked.key is None:
         return None, None, []
     query = {

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Integer,
+    SmallInteger,
     Table,
     Text,
     and_,
@@ -294,9 +295,10 @@ def masked(resource: Resource, field: Field, source: FromClause) -> ColumnElemen
 
 def matching(expression: ColumnElement[Any], condition: Condition, bind: str) -> ColumnElement[bool]:
     """The expression equals the value bound, or one of them."""
+    type_ = Integer() if isinstance(expression.type, SmallInteger) else expression.type  # a filter may be any 32-bit number
     if condition.values == ("one",):
-        return expression == bindparam(bind, type_=expression.type)
-    return expression == any_(bindparam(bind, type_=ARRAY(expression.type)))
+        return expression == bindparam(bind, type_=type_)
+    return expression == any_(bindparam(bind, type_=ARRAY(type_)))
 
 
 def following(keys: list[tuple[ColumnElement[Any], bool]], after: tuple[str | None, ...], bind: str) -> ColumnElement[bool]:

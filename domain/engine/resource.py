@@ -4,6 +4,7 @@ A column is invisible until a Field names it. Type and nullability come from the
 A link is declared once, on the side that holds the key; `link_up` makes the reverse.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -93,12 +94,12 @@ def _parse_instant(given: object) -> datetime | None:
 
 
 _PARSE: dict[Kind, Callable[[object], Any]] = {
-    Kind.ID: _parse_text,
+    Kind.ID: lambda given: parse_id(str(given)),
     Kind.TEXT: _parse_text,
     Kind.TEXTS: _parse_text,
     Kind.INTEGER: _parse_integer,
     Kind.NUMBER: _parse_number,
-    Kind.BOOLEAN: lambda given: {"true": True, "false": False}.get(str(given).lower()) if isinstance(given, str | bool) else None,
+    Kind.BOOLEAN: lambda given: {"true": True, "false": False}.get(json.dumps(given) if isinstance(given, bool) else str(given)),
     Kind.DATE: _parse_date,
     Kind.INSTANT: _parse_instant,
 }

@@ -22,65 +22,30 @@ Suppression needs the whole answer, so filters come after it:
 import json
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product, starmap
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, product, starmap
+from operator import itemgetter
+from typing import Literal
 
 import msgspec
-from msgspec import Struct
-from sqlalchemy import (
-    CTE,
-    ARRAY,
-    BigInteger,
-    Boolean,
-    Column,
-    ColumnElement,
-    FromClause,
-    Integer,
-    Numeric,
-    SmallInteger,
-    Table,
-    Text,
-    Uuid,
-    any_,
-    bindparam,
-    case,
-    cast,
-    column,
-    exists,
-    func,
-    literal,
-    literal_column,
-    or_,
-    select,
-    table,
-    true,
-)
 
-from domain.assessment.schemes import schemes
-from domain.assessment.subjects import subjects
-from domain.assessment.tenants import tenants
-from domain.assessment.windows import academic_year_text, windows
-from domain.engine.access import CALLER, Caller, Scope, reach
+from domain.engine.access import Caller, Scope
 from domain.engine.command import Output
 from domain.engine.cursor import Cursors
-from domain.engine.database import Database, metadata
+from domain.engine.database import Database
 from domain.engine.errors import BadRequest, Forbidden, Invalid, Issue, invalid
 from domain.engine.ids import parse_id
-from domain.engine.query import Plan, finish
-from domain.engine.resource import Kind, closest
+from domain.engine.resource import closest
+from domain.insight.cells import Categories, Counts, Key, Place, Pooled, Shape, plan
 from domain.insight.disclosure import LISTED, Count, suppress
-from domain.roster.schools import schools
-from domain.roster.trusts import memberships, trusts
 from domain.roster.years import YEARS
 
 DIMENSIONS = ("school", "subject", "window", "yearGroup", "sex", "disadvantaged", "eal", "sen")
 PARAMETERS = ("groupBy", "window", "subject", "trust", "school", "first", "after")
 MOST_DIMENSIONS, MOST_SCHOOLS, FIRST, MOST_FIRST = 3, 200, 100, 1000
 
-_PERSONAL = ("teacher", "class", "group", "actor")
+_PERSONAL = ("teacher", "teachers", "class", "classes", "group", "groups", "actor", "actors")
 _RWM, _IN_RWM = "rwm", ("reading", "writing", "maths")
 _CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sex": (("F", "M"), ()),
@@ -88,49 +53,7 @@ _CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "eal": (("1", "2", "3"), ("unknown",)),
     "sen": (("N", "K", "E"), ("S", "A", "P", "unknown")),
 }
-"""The categories of the dimensions that are listed everywhere, in order: those always shown, and those shown once a pupil is in them."""
-
-_GRAIN = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no")
-
-cells = Table(
-    "cells",
-    metadata,
-    Column("tenant_id", Uuid, primary_key=True),
-    Column("academic_year", SmallInteger),
-    Column("window_no", SmallInteger, primary_key=True),
-    Column("school_id", Uuid, primary_key=True),
-    Column("subject_no", SmallInteger, primary_key=True),
-    Column("aspect_no", SmallInteger, primary_key=True),
-    Column("year_group", Text, primary_key=True),
-    Column("sex", Text, primary_key=True),
-    Column("disadvantaged", Text, primary_key=True),
-    Column("eal", Text, primary_key=True),
-    Column("sen", Text, primary_key=True),
-    Column("scheme_version_no", SmallInteger, primary_key=True),
-    Column("grade_no", SmallInteger, primary_key=True, comment="0 is no judgement"),
-    Column("n", Integer, nullable=False),
-)
-
-totals = Table(
-    "totals",
-    metadata,
-    Column("tenant_id", Uuid, primary_key=True),
-    Column("academic_year", SmallInteger),
-    Column("window_no", SmallInteger, primary_key=True),
-    Column("school_id", Uuid, primary_key=True),
-    Column("subject_no", SmallInteger, primary_key=True),
-    Column("aspect_no", SmallInteger, primary_key=True),
-    Column("eligible", Integer, nullable=False),
-    Column("valid", Integer, nullable=False),
-    Column("expected", Integer, nullable=False),
-    Column("higher", Integer, nullable=False),
-    Column("valued", Integer, nullable=False),
-    Column("value_sum", Numeric, nullable=False),
-)
-
-_grades = table("grades", *map(column, ("tenant_id", "scheme_version_no", "no", "eligible", "valid", "expected", "higher", "value")))
-_pins = table("pins", *map(column, (*_GRAIN, "scheme_version_no")))
-_versions = table("scheme_versions", *map(column, ("tenant_id", "no", "scheme_id")))
+"""Of each dimension that is listed everywhere, the categories in order: those always shown, and those shown where the answer has one."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +137,9 @@ def read_question(pairs: Iterable[tuple[str, str]]) -> Question:
         noun = "parameter" if len(issues) == 1 else "parameters"
         raise BadRequest(f"{len(issues)} {noun} cannot be read.", code="parameter-invalid", issues=tuple(issues))
     single = {name: given[name][0] for name in ("window", "subject", "trust", "after") if given[name]}
-    return Question(tuple(group_by), school=tuple(given["school"]), first=int(given["first"][0]) if given["first"] else FIRST, **single)
+    return Question(
+        tuple(group_by), school=tuple(given["school"]), first=int(given["first"][0]) if given["first"] else FIRST, **single
+    )
 
 
 def _issues(given: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]:
@@ -223,10 +148,10 @@ def _issues(given: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]
             yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, PARAMETERS)}")
         elif len(values) > 1 and name not in ("groupBy", "school"):
             yield Issue(name, "parameter-repeated", f"{name} stands more than once.")
-        elif any("\0" in value or not value.isprintable() for value in values):
+        elif any(not value.isprintable() for value in values):
             yield Issue(name, "parameter-invalid", f"{name} holds a character that cannot be in it.")
     for name in dict.fromkeys(group_by):
-        if name.lower().removesuffix("es").removesuffix("s") in _PERSONAL:
+        if name.lower() in _PERSONAL:
             reason = "Results are not compared by teacher: pay and appraisal must not hang on them."
             yield Issue("groupBy", "teacher-comparison-not-supported", reason)
         elif name not in DIMENSIONS:
@@ -244,3 +169,210 @@ def _issues(given: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]
     for first in given.get("first", ()):
         if not (first.isascii() and first.isdigit() and len(first) < 6 and 1 <= int(first) <= MOST_FIRST):
             yield Issue("first", "parameter-invalid", f"first is a whole number from 1 to {MOST_FIRST}.")
+
+
+@dataclass
+class _Group:
+    """Pupils of a kind at a place, and whether their figures are hidden."""
+
+    place: Place
+    categories: Categories
+    counts: Counts
+    hidden: bool = False
+
+    @property
+    def values(self) -> Mapping[str, Hashable]:
+        """By dimension; None where it is pooled."""
+        school, subject, window, academic_year, year_group = self.place.key
+        one = {"school": school, "subject": subject, "window": (window, academic_year), "yearGroup": year_group}
+        return one | self.categories._asdict()
+
+
+async def aggregate(database: Database, caller: Caller, cursors: Cursors, question: Question) -> AggregatePage:
+    """The page asked for, by one data statement.
+
+    Raises Forbidden without either scope, Invalid naming every parameter that is for nothing within reach, BadRequest for a cursor of
+    another question.
+    """
+    if caller.scopes.isdisjoint((Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)):
+        needed = f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"
+        raise Forbidden(f"Aggregates need the scope {needed}, which this client does not hold at any school.")
+    after = None if question.after is None else cursors.open(question.after, caller.client_id, question.fingerprint)
+    pooled = await _read(database, caller, question)
+    schools = _resolved(question, pooled)
+    by_school = "school" in question.group_by or bool(question.school)
+    dimensions = tuple(name for name in DIMENSIONS if name in ("subject", "window", *question.group_by, *(["school"] * by_school)))
+    groups = _complete(pooled, [name for name in dimensions if name in LISTED])
+    _judge_combined(groups)
+    _hide(groups, dimensions)
+    if question.subject is not None:
+        groups = [group for group in groups if group.place.key.subject == question.subject]
+    if question.school:
+        groups = [group for group in groups if group.place.key.school in schools]
+        if "school" not in question.group_by and len(schools) > 1:
+            groups = _pool_schools(groups)
+    return _page(groups, question, after, lambda place: cursors.seal(place, caller.client_id, question.fingerprint))
+
+
+async def _read(database: Database, caller: Caller, question: Question) -> Pooled:
+    listed = LISTED.intersection(question.group_by)
+    by_school, by_year_group = "school" in question.group_by or bool(question.school), "yearGroup" in question.group_by
+    shape = Shape(by_school, by_year_group, listed, question.window is not None, question.trust is not None, bool(question.school))
+    values = {
+        "caller": caller.client_id,
+        "internal": Scope.AGGREGATES_INTERNAL in caller.scopes,
+        "subject": question.subject,
+        "window": question.window,
+        "window_id": parse_id(question.window or ""),
+        "trust_id": parse_id(question.trust or ""),
+        "trust_uid": _number(question.trust or ""),
+        "school_ids": [id_ for school in question.school if (id_ := parse_id(school))],
+        "urns": [urn for school in question.school if (urn := _number(school))],
+    }
+    (text,) = await plan(shape).run(database, values)
+    return msgspec.json.decode(text, type=Pooled)
+
+
+def _number(text: str) -> int | None:
+    """A URN or GIAS group UID."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
+
+
+def _resolved(question: Question, pooled: Pooled) -> set[str]:
+    """The ids of the schools named; Invalid for each name of nothing within reach: absent and out of reach are the same."""
+    ids = {name: id_ for id_, urn in pooled.schools for name in (id_, str(urn))}
+    known = {"window": pooled.window, "subject": question.subject is None or pooled.subject, "trust": pooled.trust}
+    missing = [name for name, found in known.items() if not found]
+    missing += ["school" for school in question.school if school not in ids]
+    if missing:
+        message = "There is no such {} within the reach of this client's aggregates."
+        raise invalid([Issue(name, f"{name}-not-found", message.format(name)) for name in missing])
+    return {ids[school] for school in question.school}
+
+
+def _complete(pooled: Pooled, listed: list[str]) -> list[_Group]:
+    """The groups, with the empty ones of every category that is listed."""
+    counted = {(part.key, part.categories): part.counts for part in pooled.parts}
+    axes: list[Iterable[str | None]] = []
+    for name in Categories._fields:
+        always, sometimes = _CATEGORIES[name]
+        present = {getattr(part.categories, name) for part in pooled.parts}
+        axes.append((*always, *(category for category in sometimes if category in present)) if name in listed else (None,))
+    kinds = list(starmap(Categories, product(*axes)))
+    return [_Group(place, kind, counted.get((place.key, kind)) or Counts()) for place in pooled.places for kind in kinds]
+
+
+def _judge_combined(groups: list[_Group]) -> None:
+    """Reading, writing and maths combined is judged where all three are: with one outstanding, nobody can have reached the standard yet."""
+    judged = {(group.place.key, group.categories) for group in groups if group.counts.judged}
+    for group in groups:
+        if group.place.key.subject == _RWM:
+            group.counts.judged = all((group.place.key._replace(subject=part), group.categories) in judged for part in _IN_RWM)
+
+
+def _hide(groups: list[_Group], dimensions: tuple[str, ...]) -> None:
+    """Suppress in each population; what the caller reaches with aggregates:internal is neither hidden nor a hiding place."""
+    populations: defaultdict[str | None, list[_Group]] = defaultdict(list)
+    for group in groups:
+        if not group.place.internal:
+            populations[group.place.population].append(group)
+    for population in populations.values():
+        counts = [Count(tuple(group.values[name] for name in dimensions), group.counts.guarded) for group in population]
+        threshold = max(group.place.threshold for group in population)
+        for group, reason in zip(population, suppress(counts, dimensions, threshold), strict=True):
+            group.hidden = reason is not None
+
+
+def _pool_schools(groups: list[_Group]) -> list[_Group]:
+    """The schools' groups added up; a hidden one hides the sum."""
+    pooled: dict[tuple[Key, Categories], _Group] = {}
+    for group in groups:
+        key = group.place.key._replace(school=None)
+        whole = pooled.get((key, group.categories))
+        schools = 1 if whole is None else whole.place.schools + 1
+        place = msgspec.structs.replace(group.place, key=key, schools=schools, urn=None, name=None)
+        if whole is None:
+            pooled[key, group.categories] = replace(group, place=place)
+        else:
+            whole.place, whole.counts, whole.hidden = place, whole.counts + group.counts, whole.hidden or group.hidden
+    return list(pooled.values())
+
+
+def _page(
+    groups: list[_Group], question: Question, after: tuple[str | None, ...] | None, seal: Callable[[bytes], str]
+) -> AggregatePage:
+    """Rows in the order of the dimensions grouped by; a cursor is a row's place in that order."""
+    order = _order(groups, tuple(dict.fromkeys((*question.group_by, "subject", "window"))))
+    placed = sorted(((order(group), group) for group in groups), key=itemgetter(0))
+    start = 0 if after is None else bisect_right(placed, after, key=itemgetter(0))
+    shown = placed[start : start + question.first]
+    sealed = [seal(json.dumps(place).encode()) for place, _ in shown]
+    info = PageInfo(has_more=start + len(shown) < len(placed), end_cursor=sealed[-1] if sealed else None)
+    page = AggregatePage(data=[_row(group) for _, group in shown], page=info)
+    vars(page)["cursors"] = sealed
+    return page
+
+
+def _order(groups: list[_Group], dimensions: tuple[str, ...]) -> Callable[[_Group], tuple[str, ...]]:
+    """Schools by URN, subjects as their tenant numbers them, windows by census date, year groups by age; as text, to stand in a cursor."""
+    numbers: dict[str, int] = {}
+    dates: dict[tuple[str, str], str] = {}
+    for place in (group.place for group in groups):
+        subject, window = place.key.subject, (place.key.window, place.key.academic_year)
+        numbers[subject] = min(place.order, numbers.get(subject, place.order))
+        dates[window] = min(place.census_on, dates.get(window, place.census_on))
+
+    def place_of(group: _Group, dimension: str) -> tuple[str, ...]:
+        key = group.place.key
+        match dimension:
+            case "school":
+                return (f"{group.place.urn:06}",)
+            case "subject":
+                return f"{numbers[key.subject]:05}", key.subject
+            case "window":
+                return dates[key.window, key.academic_year], key.window, key.academic_year
+            case "yearGroup":
+                return (f"{YEARS.index(key.year_group or ''):02}",)
+        always, sometimes = _CATEGORIES[dimension]
+        return (str((always + sometimes).index(getattr(group.categories, dimension))),)
+
+    return lambda group: tuple(chain.from_iterable(place_of(group, dimension) for dimension in dimensions))
+
+
+def _row(group: _Group) -> AggregateRow:
+    place, key, counts = group.place, group.place.key, group.counts
+    row = AggregateRow(
+        school_id=key.school,
+        school_urn=place.urn,
+        school_name=place.name,
+        subject=key.subject,
+        window=key.window,
+        academic_year=key.academic_year,
+        year_group=key.year_group,
+        schools=place.schools,
+        **group.categories._asdict(),
+    )
+    if group.hidden:
+        row.status = "c"
+        return row
+    row.eligible, row.valid = counts.eligible, counts.valid
+    if not counts.eligible:
+        row.status = "z"
+    elif not counts.valid and not counts.judged:
+        row.status = "x"
+    else:
+        row.expected, row.expected_percent = counts.expected, percent(counts.expected, counts.eligible)
+        row.higher, row.higher_percent = counts.higher, percent(counts.higher, counts.eligible)
+        if counts.valued and len(counts.schemes) == 1:
+            row.average = average(counts.hundredths, counts.valued)
+    return row
+
+
+def percent(number: int, of: int) -> int:
+    """A whole percentage, rounded half up."""
+    return (200 * number + of) // (2 * of)
+
+
+def average(hundredths: int, of: int) -> float:
+    """The mean of values whose sum is given in hundredths, to one decimal, rounded half up."""
+    return (hundredths + 5 * of) // (10 * of) / 10

@@ -8,8 +8,10 @@ Tenants number their subjects, windows and grades themselves, so what several te
 year, since one tenant's "autumn" may be another year's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Integer,
+    Null,
     Numeric,
     Select,
     SmallInteger,
@@ -52,6 +55,7 @@ from domain.engine.query import Plan, finish
 from domain.roster.schools import schools
 from domain.roster.trusts import memberships, trusts
 
+_SUMMED = ("eligible", "valid", "expected", "higher", "valued", "value_sum")
 _GRAIN = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no")
 MAIN = 0
 """The aspect that is aggregated; `teacher`, `test` and `effort` stand beside it."""
@@ -100,7 +104,7 @@ _versions = table("scheme_versions", *map(column, ("tenant_id", "no", "scheme_id
 
 
 class Key(NamedTuple):
-    """What places a group of pupils; school (its id) and year group are None where they are pooled. The academic year is text, 2017-18."""
+    """What places a group of pupils; school (its id) and year group are None where they are pooled. Codes, and 2017-18."""
 
     school: str | None
     subject: str
@@ -119,8 +123,8 @@ class Categories(NamedTuple):
 
 
 class Counts(Struct, array_like=True):
-    """Pupils. `guarded`: the eligible at schools reached without aggregates:internal. `hundredths`: the sum of the `valued` pupils' values.
-    `judged`: whether there is any judgement. `schemes`: the codes of the schemes the values come from."""
+    """Pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the sum of the values of the `valued`,
+    which are marked in `schemes` (codes); `judged` says whether there is any judgement."""
 
     eligible: int = 0
     guarded: int = 0
@@ -170,7 +174,7 @@ class Part(Struct, array_like=True):
 
 
 class Pooled(Struct):
-    """What the statement answers. Whether the window, subject and trust asked for are within reach, the schools named (id, URN), and the counts."""
+    """The answer: whether the window, subject and trust asked for are within reach, the schools that are (id, URN), and the counts."""
 
     window: bool
     subject: bool
@@ -201,38 +205,29 @@ def plan(shape: Shape) -> Plan:
     """
     reached = _reached()
     measured = _measured(_counted(reached, shape), from_totals=not (shape.by_year_group or shape.categories))
-    m = measured.c
+    m, tenant_ids = measured.c, select(reached.c.tenant_id)
+    pooled = null()
     key = [
-        m.school if shape.by_school else None,
+        m.school if shape.by_school else pooled,
         m.subject,
         m.window,
         m.academic_year,
-        m.year_group if shape.by_year_group else None,
+        m.year_group if shape.by_year_group else pooled,
     ]
-    categories = [m[name] if name in shape.categories else None for name in Categories._fields]
-    of_school = [func.min(column) if shape.by_school else null() for column in (m.population, m.urn, m.name)]
-    place = [
-        func.count(m.school.distinct()),
-        func.bool_and(m.internal),
-        func.max(m.threshold),
-        *of_school,
-        func.min(m.subject_no),
-        func.min(m.census_on),
-    ]
-    here = select(reached.c.tenant_id)
+    categories = [m[name] if name in shape.categories else pooled for name in Categories._fields]
+    schools_named = select(_array(reached.c.id, reached.c.urn).label("item")).where(_named(reached))
+    of_school = [func.min(value) if shape.by_school else pooled for value in (m.population, m.urn, m.name)]
+    place = [func.count(m.school.distinct()), func.bool_and(m.internal), func.max(m.threshold), *of_school]
     answer = {
-        "window": exists().where(windows.c.tenant_id.in_(here), _window_asked()) if shape.window else true(),
-        "subject": exists().where(subjects.c.tenant_id.in_(here), subjects.c.code == bindparam("subject", type_=Text)),
+        "window": exists().where(windows.c.tenant_id.in_(tenant_ids), _window_asked()) if shape.window else true(),
+        "subject": exists().where(subjects.c.tenant_id.in_(tenant_ids), subjects.c.code == bindparam("subject", type_=Text)),
         "trust": exists().where(_trust_asked(), _trust_reached(reached)) if shape.trust else true(),
-        "schools": _list(select(_array(reached.c.id, reached.c.urn).label("item")).where(_named(reached)))
-        if shape.schools
-        else _array(),
-        "places": _list(_grouped([key], place)),
-        "parts": _list(_grouped([key, categories], [_array(*_sums(measured))])),
+        "schools": _list(schools_named) if shape.schools else _array(),
+        "places": _list(_grouped([key], *place, func.min(m.subject_no), func.min(m.census_on))),
+        "parts": _list(_grouped([key, categories], _array(*_sums(measured)))),
     }
-    return finish(
-        [select(cast(func.json_build_object(*(part for pair in answer.items() for part in pair)), Text)).scalar_subquery()]
-    )
+    text = cast(func.json_build_object(*chain.from_iterable(answer.items())), Text)
+    return finish([select(text).scalar_subquery()])
 
 
 def _reached() -> CTE:
@@ -273,62 +268,62 @@ def _counted(reached: CTE, shape: Shape) -> CTE:
 
 def _measured(counted: CTE, *, from_totals: bool) -> CTE:
     """One row a total, or a cell, with what it adds to each count."""
-    c, t = counted.c, (totals if from_totals else cells).c
+    source: Table = totals if from_totals else cells
+    c, t, s = counted.c, source.c, subjects.c
     rows = (
-        select(
-            c.id.label("school"),
-            c.urn,
-            c.name,
-            c.internal,
-            c.threshold,
-            c.population,
-            c.census_on,
-            c.academic_year,
-            c.code.label("window"),
-        )
-        .add_columns(subjects.c.code.label("subject"), subjects.c.no.label("subject_no"), schemes.c.code.label("scheme"))
-        .join_from(
-            counted, totals if from_totals else cells, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id)
-        )
-        .join(subjects, (subjects.c.tenant_id == t.tenant_id) & (subjects.c.no == t.subject_no))
+        select(c.id.label("school"), c.urn, c.name, c.internal, c.threshold, c.population, c.census_on, c.academic_year)
+        .add_columns(c.code.label("window"), s.code.label("subject"), s.no.label("subject_no"), schemes.c.code.label("scheme"))
+        .add_columns(*(_of_totals() if from_totals else _of_cells()))
+        .join_from(counted, source, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id))
+        .join(subjects, (s.tenant_id == t.tenant_id) & (s.no == t.subject_no))
         .where(t.aspect_no == MAIN)
     )
     if from_totals:
-        judged = exists().where(*(cells.c[name] == t[name] for name in _GRAIN), cells.c.grade_no > 0, cells.c.n > 0)
-        rows = rows.add_columns(t.eligible, t.valid, t.expected, t.higher, t.valued, t.value_sum)
-        rows = rows.add_columns(case((t.valid > 0, true()), else_=judged).label("judged"))
-        rows = rows.outerjoin(_pins, and_(*(_pins.c[name] == t[name] for name in _GRAIN)))
         version_no = _pins.c.scheme_version_no
+        rows = rows.outerjoin(_pins, and_(*(_pins.c[name] == t[name] for name in _GRAIN)))
     else:
-        g, version_no = _grades.c, t.scheme_version_no
-        weights = {"eligible": func.coalesce(g.eligible, true()), "valid": g.valid, "expected": g.expected, "higher": g.higher}
-        weights["valued"] = g.valid & g.value.is_not(None)
-        rows = rows.add_columns(t.year_group, t.sex, t.disadvantaged, t.eal, t.sen)
-        rows = rows.add_columns(*(case((weight, t.n), else_=0).label(name) for name, weight in weights.items()))
-        rows = rows.add_columns(case((g.valid, t.n * g.value), else_=0).label("value_sum"), (t.grade_no > 0).label("judged"))
-        rows = rows.outerjoin(
-            _grades, (g.tenant_id == t.tenant_id) & (g.scheme_version_no == version_no) & (g.no == t.grade_no)
-        ).where(t.n > 0)
+        version_no, g = t.scheme_version_no, _grades.c
+        graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == version_no) & (g.no == t.grade_no)
+        rows = rows.outerjoin(_grades, graded).where(t.n > 0)
     rows = rows.outerjoin(_versions, (_versions.c.tenant_id == t.tenant_id) & (_versions.c.no == version_no))
     return rows.outerjoin(schemes, (schemes.c.tenant_id == t.tenant_id) & (schemes.c.id == _versions.c.scheme_id)).cte("measured")
+
+
+def _of_totals() -> list[ColumnElement[Any]]:
+    t = totals.c
+    judged = exists().where(*(cells.c[name] == t[name] for name in _GRAIN), cells.c.grade_no > 0, cells.c.n > 0)
+    return [*(t[name] for name in _SUMMED), case((t.valid > 0, true()), else_=judged).label("judged")]
+
+
+def _of_cells() -> list[ColumnElement[Any]]:
+    """A pupil without a judgement has no grade: eligible, not valid."""
+    c, g = cells.c, _grades.c
+    whether = [func.coalesce(g.eligible, true()), g.valid, g.expected, g.higher, g.valid & g.value.is_not(None)]
+    counts = [*(case((true_of_it, c.n), else_=0) for true_of_it in whether), case((g.valid, c.n * g.value), else_=0)]
+    named = [count.label(name) for count, name in zip(counts, _SUMMED, strict=True)]
+    return [c.year_group, c.sex, c.disadvantaged, c.eal, c.sen, *named, (c.grade_no > 0).label("judged")]
 
 
 def _sums(measured: CTE) -> list[ColumnElement[Any]]:
     """The fields of Counts."""
     m = measured.c
-    counts = [func.sum(m[name]) for name in ("eligible", "valid", "expected", "higher", "valued")]
+    eligible, *counts, value_sum = (func.sum(m[name]) for name in _SUMMED)
     guarded = func.coalesce(func.sum(m.eligible).filter(~m.internal), 0)
     codes = func.array_agg(m.scheme.distinct()).filter(m.valued > 0, m.scheme.is_not(None))
-    hundredths = cast(func.sum(m.value_sum) * 100, BigInteger)
-    return [counts[0], guarded, *counts[1:], hundredths, func.bool_or(m.judged), func.coalesce(func.to_json(codes), _array())]
+    return [
+        eligible,
+        guarded,
+        *counts,
+        cast(value_sum * 100, BigInteger),
+        func.bool_or(m.judged),
+        func.coalesce(func.to_json(codes), _array()),
+    ]
 
 
-def _grouped(keys: list[list[ColumnElement[Any] | None]], figures: list[ColumnElement[Any]]) -> Select[Any]:
-    """Arrays of the keys and then the figures, grouped by the keys' columns; None stands for what is pooled."""
-    arrays = [_array(*(null() if column is None else column for column in key)) for key in keys]
-    return select(_array(*arrays, *figures).label("item")).group_by(
-        *(column for key in keys for column in key if column is not None)
-    )
+def _grouped(keys: Sequence[Sequence[ColumnElement[Any]]], *figures: ColumnElement[Any]) -> Select[Any]:
+    """Arrays of each of the keys, then the figures, grouped by the keys' columns."""
+    by = (value for key in keys for value in key if not isinstance(value, Null))
+    return select(_array(*(_array(*key) for key in keys), *figures).label("item")).group_by(*by)
 
 
 def _array(*items: ColumnElement[Any]) -> ColumnElement[Any]:

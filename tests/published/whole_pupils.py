@@ -62,7 +62,7 @@ class Figure:
     value: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class School:
     """A school of the tables. `eligible` counts the pupils of each of `GROUPS`, None where DfE suppressed the count."""
 

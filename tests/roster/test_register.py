@@ -1,0 +1,519 @@
+"""Importing the register: what extracts make of it, that nothing received is unexplained, and that no import moves pupil data."""
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Iterable
+from datetime import date
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from domain.engine.embedded import SUPERUSER
+from domain.engine.ids import new_id, type_number
+from domain.files.gias import Extract, read
+from domain.roster.register import Counts, ImportReport, apply_gias
+from domain.roster.schools import SCHOOL
+from domain.roster.trusts import MEMBERSHIP, TRUST
+from tests.conftest import Databases
+
+PUBLISHED = Path(__file__).parents[1] / "published" / "data"
+FILES = ("establishments.csv", "groups.csv", "group_links.csv")
+SPRING, SUMMER = date(2022, 4, 20), date(2022, 7, 20)
+COUNTED = ("trusts", "schools", "memberships", "succession")
+
+Row = dict[str, str]
+
+
+COLUMNS = {
+    "name": "EstablishmentName",
+    "status": "EstablishmentStatus (name)",
+    "la": "LA (code)",
+    "age": "StatutoryHighAge",
+    "closed": "CloseDate",
+    "links": "Linked establishments",
+}
+
+
+def school(urn: int, **changes: str) -> Row:
+    """An open school's row, with changes named as in COLUMNS."""
+    row = {
+        "URN": str(urn),
+        "LA (code)": "850",
+        "LA (name)": "Hampshire",
+        "EstablishmentNumber": f"{urn % 10000:04}",
+        "EstablishmentName": f"School {urn}",
+        "TypeOfEstablishment (name)": "Academy converter",
+        "EstablishmentStatus (name)": "Open",
+        "PhaseOfEducation (name)": "Primary",
+        "StatutoryLowAge": "4",
+        "StatutoryHighAge": "11",
+        "OpenDate": "01-09-2012",
+        "CloseDate": "",
+        "UKPRN": "10000001",
+        "Town": "Alton",
+        "Postcode": "GU34 1AA",
+        "Linked establishments": "",
+    }
+    return row | {COLUMNS[what]: value for what, value in changes.items()}
+
+
+def group(uid: int, kind: int = 6, status: str = "Open", closed: str = "") -> Row:
+    return {
+        "Group UID": str(uid),
+        "Group ID": f"TR{uid:05}",
+        "Group Name": f"Trust {uid}",
+        "Companies House Number": "07654321",
+        "Group Type (code)": str(kind),
+        "Group Status": status,
+        "Closed Date": closed,
+        "Open date": "",
+        "Incorporated on (open date)": "2011-07-07",
+        "UKPRN": "10000002",
+    }
+
+
+def link(urn: int, uid: int, joined: str = "2018-09-01", kind: int = 6, closed: str = "") -> Row:
+    return {"URN": str(urn), "Group UID": str(uid), "Group Type (code)": str(kind), "Joined date": joined, "Closed Date": closed}
+
+
+def extract(schools: Iterable[Row] = (), groups: Iterable[Row] = (), links: Iterable[Row] = ()) -> Extract:
+    files = {}
+    for name, rows in zip(FILES, (list(schools), list(groups), list(links)), strict=True):
+        if rows:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+            files[name] = text.getvalue().encode()
+    return read(files)
+
+
+def explained(counts: Counts) -> int:
+    return counts.created + counts.updated + counts.unchanged + sum(counts.ignored.values())
+
+
+@pytest_asyncio.fixture
+async def connection(module_databases: Databases) -> AsyncIterator[Any]:
+    """A transaction as the app, on an empty register, rolled back in the end. `as_role` makes it another role."""
+    opened = await asyncpg.connect(module_databases.cluster.url(module_databases.name, SUPERUSER))
+    transaction = opened.transaction()
+    await transaction.start()
+    await as_role(opened, "markonce_app")
+    yield opened
+    await transaction.rollback()
+    await opened.close()
+
+
+async def as_role(connection: Any, role: str) -> None:
+    await connection.execute(f"SET LOCAL ROLE {role}")
+
+
+async def tenants(connection: Any) -> dict[int, int | None]:
+    """URN → Group UID of the trust that controls the school, or None where it controls its own data."""
+    rows = await connection.fetch(
+        "SELECT s.urn, t.group_uid, s.tenant_id = s.id AS own FROM schools s LEFT JOIN trusts t ON t.id = s.tenant_id"
+    )
+    assert all(row["own"] == (row["group_uid"] is None) for row in rows)
+    return {row["urn"]: row["group_uid"] for row in rows}
+
+
+async def spells(connection: Any) -> list[tuple[int, int, str | None, str | None]]:
+    """URN, Group UID, first and last day of every membership."""
+    rows = await connection.fetch(
+        "SELECT s.urn, t.group_uid, m.joined_on::text, m.left_on::text FROM memberships m"
+        " JOIN schools s ON s.id = m.school_id JOIN trusts t ON t.id = m.trust_id ORDER BY 1, 3, 2"
+    )
+    return [tuple(row) for row in rows]
+
+
+async def written(connection: Any) -> int:
+    """How many rows this transaction has written so far, in all tables."""
+    return int(await connection.fetchval("SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_xact_user_tables"))
+
+
+# What was published.
+
+
+async def test_nothing_published_is_unexplained(connection: Any) -> None:
+    contents = {name: (PUBLISHED / name).read_bytes() for name in FILES}
+    published = read(contents)
+    told: list[tuple[str, int, int]] = []
+    report = await apply_gias(connection, published, SPRING, lambda *step: told.append(step))
+    lines = {name: len(list(csv.DictReader(io.StringIO(content.decode())))) for name, content in contents.items()}
+    received = [getattr(report, kind).received for kind in COUNTED]
+    links_of_schools = sum(len(e.links) for e in published.establishments)
+    assert received == [lines["groups.csv"], lines["establishments.csv"], lines["group_links.csv"], links_of_schools]
+    assert (report.unread, report.issues, report.transfer_needed, report.ended, report.moved) == (0, [], [], 0, 0)
+    for kind in COUNTED:
+        counts = getattr(report, kind)
+        assert counts.created + sum(counts.ignored.values()) == counts.received, kind
+        assert counts.created == await connection.fetchval(f"SELECT count(*) FROM {kind}"), kind
+    assert told == [step for kind, of in zip(COUNTED, received, strict=True) for step in ((kind, 0, of), (kind, of, of))]
+    assert report.trusts.ignored == {
+        "not-a-trust: Trust": 2,
+        "not-a-trust: Federation": 1,
+        "not-a-trust: School sponsor": 1,
+        "not-a-trust: Children's Centres Group": 1,
+    }
+    controllers = await tenants(connection)
+    trust_links = [item for item in published.links if item.type_code in (6, 10)]
+    assert report.memberships.ignored["unknown-establishment"] == sum(item.urn not in controllers for item in trust_links)
+    for item in trust_links:
+        assert controllers.get(item.urn, item.group_uid) == item.group_uid
+    assert sum(uid == 16307 for uid in controllers.values()) >= 8  # Xavier Catholic Education Trust
+
+
+async def test_the_same_files_again_write_no_row(connection: Any) -> None:
+    published = read({name: (PUBLISHED / name).read_bytes() for name in FILES})
+    first = await apply_gias(connection, published, SPRING)
+    before = await written(connection)
+    again = await apply_gias(connection, published, SUMMER)
+    assert before > 100
+    assert await written(connection) == before
+    for kind in COUNTED:
+        was, counts = getattr(first, kind), getattr(again, kind)
+        assert (counts.created, counts.updated, counts.unchanged, counts.ignored) == (0, 0, was.created, was.ignored)
+
+
+# What rows become.
+
+
+async def test_rows_of_the_register(connection: Any) -> None:
+    await apply_gias(connection, extract([school(100001)], [group(2001, 10)], [link(100001, 2001, kind=10)]), SPRING)
+    trust = dict(await connection.fetchrow("SELECT * FROM trusts"))
+    found = dict(await connection.fetchrow("SELECT * FROM schools"))
+    membership = dict(await connection.fetchrow("SELECT * FROM memberships"))
+    ids = trust.pop("id"), found.pop("id"), membership.pop("id")
+    assert [type_number(id_) for id_ in ids] == [TRUST, SCHOOL, MEMBERSHIP]
+    assert trust == {
+        "group_uid": 2001,
+        "group_id": "TR02001",
+        "name": "Trust 2001",
+        "kind": "single-academy",
+        "status": "open",
+        "companies_house_number": "07654321",
+        "ukprn": "10000002",
+        "opened_on": date(2011, 7, 7),
+        "closed_on": None,
+    }
+    assert found == {
+        "tenant_id": ids[0],
+        "urn": 100001,
+        "laestab": "8500001",
+        "ukprn": "10000001",
+        "name": "School 100001",
+        "local_authority_code": "850",
+        "local_authority": "Hampshire",
+        "kind": "Academy converter",
+        "phase": "Primary",
+        "status": "open",
+        "low_age": 4,
+        "high_age": 11,
+        "opened_on": date(2012, 9, 1),
+        "closed_on": None,
+        "town": "Alton",
+        "postcode": "GU34 1AA",
+    }
+    assert membership == {"trust_id": ids[0], "school_id": ids[1], "joined_on": date(2018, 9, 1), "left_on": None}
+
+
+async def test_a_change_is_written_where_it_is_and_ids_stay(connection: Any) -> None:
+    await apply_gias(connection, extract([school(100001), school(100002)], [group(2001), group(2002)]), SPRING)
+    ids = await connection.fetch("SELECT id FROM schools UNION ALL SELECT id FROM trusts ORDER BY id")
+    before = await written(connection)
+    changed = extract([school(100001, name="Renamed"), school(100002)], [group(2001), group(2002, 10)])
+    report = await apply_gias(connection, changed, SUMMER)
+    assert (report.schools.updated, report.schools.unchanged) == (1, 1)
+    assert (report.trusts.updated, report.trusts.unchanged) == (1, 1)
+    assert await written(connection) == before + 2
+    assert await connection.fetchval("SELECT name FROM schools WHERE urn = 100001") == "Renamed"
+    assert await connection.fetch("SELECT id FROM schools UNION ALL SELECT id FROM trusts ORDER BY id") == ids
+
+
+async def test_what_is_ignored_and_why(connection: Any) -> None:
+    links = [
+        link(100001, 2001),
+        link(100009, 2001),
+        link(100001, 2009),
+        link(100001, 3005, kind=5),
+        link(20003, 3008, kind=8),
+        link(100001, 3013, kind=13),
+        link(100001, 3005, kind=5) | {"URN": "100003"},
+    ]
+    given = extract([school(100001), school(100002, la="")], [group(2001), group(3005, 5), group(3013, 13)], links)
+    report = await apply_gias(connection, given, SPRING)
+    assert report.schools.ignored == {"no-local-authority": 1}
+    assert report.trusts.ignored == {"not-a-trust: School sponsor": 1, "not-a-trust: group type 13": 1}
+    assert report.memberships.ignored == {
+        "unknown-establishment": 1,
+        "unknown-group": 1,
+        "not-a-trust-link: School sponsor": 2,
+        "not-a-trust-link: Children's Centres Group": 1,
+        "not-a-trust-link: group type 13": 1,
+    }
+    assert [explained(getattr(report, kind)) for kind in COUNTED] == [3, 2, 7, 0]
+    assert [getattr(report, kind).created for kind in COUNTED] == [1, 1, 1, 0]
+
+
+async def test_bad_rows_are_told_with_their_place_and_keep_no_good_row_out(connection: Any) -> None:
+    schools = [
+        school(100001),
+        school(100002, closed="31-02-2020", age="old"),
+        school(100003, age="99999"),
+        school(100004, links="100005 Other"),
+    ]
+    report = await apply_gias(connection, extract(schools), SPRING)
+    assert (report.unread, report.schools.received, report.schools.created) == (1, 3, 2)
+    assert report.schools.ignored == {"impossible-age": 1}
+    assert [(issue.file, issue.line, issue.column, issue.code, issue.severity) for issue in report.issues] == [
+        ("establishments.csv", 3, "StatutoryHighAge", "gias-invalid-number", "error"),
+        ("establishments.csv", 3, "CloseDate", "gias-invalid-date", "error"),
+        ("establishments.csv", 5, "Linked establishments", "gias-link-not-read", "note"),
+        (None, None, "StatutoryHighAge", "gias-impossible-age", "error"),
+    ]
+    assert "100003" in report.issues[-1].message
+
+
+async def test_succession_is_the_union_of_what_both_schools_say(connection: Any) -> None:
+    schools = [
+        school(100001, links="100002 Successor"),
+        school(100002, links="100001 Predecessor, 100003 Predecessor - amalgamated"),
+        school(100004, links="100004 Successor, 100009 Successor"),
+    ]
+    report = await apply_gias(connection, extract(schools), SPRING)
+    assert (report.succession.received, report.succession.created) == (5, 3)
+    assert report.succession.ignored == {"said-by-both-schools": 1, "follows-itself": 1}
+    rows = await connection.fetch("SELECT predecessor_urn, successor_urn FROM succession ORDER BY 1, 2")
+    assert [tuple(row) for row in rows] == [(100001, 100002), (100003, 100002), (100004, 100009)]
+
+
+# Memberships and who controls a school's data.
+
+
+async def test_a_new_school_is_controlled_by_the_trust_it_is_in_on_the_day(connection: Any) -> None:
+    links = [
+        link(100001, 2001),
+        link(100003, 2001, joined="2022-04-21"),
+        link(100004, 2002, closed="2019-03-31"),
+        link(100005, 2001, joined=""),
+        link(100006, 2003, joined="2022-04-20"),
+    ]
+    groups = [group(2001), group(2002, 10, "Closed", "2019-03-31"), group(2003)]
+    await apply_gias(connection, extract(map(school, range(100001, 100007)), groups, links), SPRING)
+    assert await tenants(connection) == {100001: 2001, 100002: None, 100003: None, 100004: None, 100005: 2001, 100006: 2003}
+    assert await spells(connection) == [
+        (100001, 2001, "2018-09-01", None),
+        (100003, 2001, "2022-04-21", None),
+        (100004, 2002, "2018-09-01", "2019-03-31"),
+        (100005, 2001, None, None),
+        (100006, 2003, "2022-04-20", None),
+    ]
+    await apply_gias(connection, extract([school(100003)]), SUMMER)
+    assert (await tenants(connection))[100003] == 2001
+
+
+async def test_an_empty_school_follows_its_new_trust(connection: Any) -> None:
+    groups = [group(2001), group(2002)]
+    await apply_gias(
+        connection, extract([school(100001), school(100002)], groups, [link(100001, 2001), link(100002, 2001)]), SPRING
+    )
+    moved = extract([school(100001), school(100002)], groups, [link(100001, 2002, "2022-05-01"), link(100002, 2001)])
+    report = await apply_gias(connection, moved, SUMMER)
+    assert (report.moved, report.ended, report.transfer_needed) == (1, 1, [])
+    assert (report.schools.updated, report.schools.unchanged) == (1, 1)
+    assert (report.memberships.created, report.memberships.updated, report.memberships.unchanged) == (1, 0, 1)
+    assert await tenants(connection) == {100001: 2002, 100002: 2001}
+    assert await spells(connection) == [
+        (100001, 2001, "2018-09-01", "2022-04-30"),
+        (100001, 2002, "2022-05-01", None),
+        (100002, 2001, "2018-09-01", None),
+    ]
+
+
+async def test_links_alone_move_a_school_of_the_register(connection: Any) -> None:
+    await apply_gias(connection, extract([school(100001)], [group(2001)]), SPRING)
+    report = await apply_gias(connection, extract(links=[link(100001, 2001)]), SUMMER)
+    assert (report.moved, report.memberships.created, report.schools.received, report.schools.updated) == (1, 1, 0, 0)
+    assert await tenants(connection) == {100001: 2001}
+
+
+async def test_the_later_joined_of_two_trusts_counts(connection: Any) -> None:
+    links = [link(100001, 2002, "2019-01-01"), link(100001, 2001, "2018-01-01"), link(100001, 2003, "2023-01-01")]
+    report = await apply_gias(connection, extract([school(100001)], map(group, (2001, 2002, 2003)), links), SPRING)
+    assert report.memberships.ignored == {"second-trust": 1}
+    assert [(issue.code, issue.severity) for issue in report.issues] == [("gias-second-trust", "error")]
+    assert all(number in report.issues[0].message for number in ("100001", "2001", "2002"))
+    assert await tenants(connection) == {100001: 2002}
+    assert [spell[1] for spell in await spells(connection)] == [2002, 2003]
+
+
+async def test_a_corrected_day_of_joining_changes_the_spell_and_a_return_begins_another(connection: Any) -> None:
+    async def apply(joined: str, as_of: date, uid: int = 2001) -> ImportReport:
+        return await apply_gias(
+            connection, extract([school(100001)], [group(2001), group(2002)], [link(100001, uid, joined)]), as_of
+        )
+
+    await apply("", SPRING)
+    corrected = await apply("2018-09-01", SPRING)
+    assert (corrected.memberships.updated, corrected.ended) == (1, 0)
+    assert await spells(connection) == [(100001, 2001, "2018-09-01", None)]
+    await apply("2020-01-01", SPRING, 2002)
+    back = await apply("2021-01-01", SPRING)
+    assert (back.memberships.created, back.ended) == (1, 1)
+    assert await spells(connection) == [
+        (100001, 2001, "2018-09-01", "2019-12-31"),
+        (100001, 2002, "2020-01-01", "2020-12-31"),
+        (100001, 2001, "2021-01-01", None),
+    ]
+
+
+TWO_SCHOOLS = [school(100001), school(100002)]
+BROKEN = school(100003, closed="?")
+ENDINGS: dict[str, tuple[Extract, str | None]] = {
+    "the extract has school and trust": (extract(TWO_SCHOOLS, [group(2001)], [link(100002, 2001)]), "2022-07-20"),
+    "the school is not in the extract": (extract([school(100002)], [group(2001)], [link(100002, 2001)]), None),
+    "no link of the trust is in the extract": (extract(TWO_SCHOOLS, [group(2001)]), None),
+    "a row could not be read": (extract([*TWO_SCHOOLS, BROKEN], [group(2001)], [link(100002, 2001)]), None),
+    "the trust has closed": (extract(groups=[group(2001, status="Closed", closed="2022-05-31")]), "2022-05-31"),
+    "the school has closed": (extract([school(100001, status="Closed", closed="30-06-2022")]), "2022-06-30"),
+}
+
+
+@pytest.mark.parametrize("what", ENDINGS)
+async def test_a_link_that_is_gone(connection: Any, what: str) -> None:
+    await apply_gias(connection, extract(TWO_SCHOOLS, [group(2001)], [link(100001, 2001), link(100002, 2001)]), SPRING)
+    later, left_on = ENDINGS[what]
+    report = await apply_gias(connection, later, SUMMER)
+    assert (await spells(connection))[0] == (100001, 2001, "2018-09-01", left_on)
+    assert [explained(getattr(report, kind)) for kind in COUNTED] == [getattr(report, kind).received for kind in COUNTED]
+    closed = what == "the school has closed"  # its data stays where it is
+    assert (await tenants(connection))[100001] == (2001 if left_on is None or closed else None)
+
+
+async def test_a_membership_lasts_again_when_its_link_is_back(connection: Any) -> None:
+    both = extract(TWO_SCHOOLS, [group(2001)], [link(100001, 2001), link(100002, 2001)])
+    await apply_gias(connection, both, SPRING)
+    await apply_gias(connection, ENDINGS["the extract has school and trust"][0], SUMMER)
+    report = await apply_gias(connection, both, date(2022, 9, 1))
+    assert (report.memberships.updated, report.memberships.created, report.moved) == (1, 0, 1)
+    assert (await spells(connection))[0] == (100001, 2001, "2018-09-01", None)
+    assert (await tenants(connection))[100001] == 2001
+
+
+async def test_grants_follow_the_register(connection: Any) -> None:
+    groups = [group(2001), group(2002)]
+    await apply_gias(connection, extract([school(100001)], groups, [link(100001, 2001)]), SPRING)
+    client = new_id(5)
+    await as_role(connection, "markonce_operator")
+    await connection.execute("INSERT INTO clients (id, name, auth_method) VALUES ($1, 'reader', 'client_secret')", client)
+    grant = "INSERT INTO grants (id, client_id, target, target_id, scopes, purpose, approved_by) VALUES ($1, $2, $3, $4, '{schools:read}', 'test', 'test')"
+    await connection.execute(grant, new_id(6), client, "schools", None)
+    await connection.execute(
+        grant, new_id(6), client, "trust", await connection.fetchval("SELECT id FROM trusts WHERE group_uid = 2002")
+    )
+    await connection.execute("SELECT derive_reach()")
+    await as_role(connection, "markonce_app")
+    schools = [school(100001), school(100002)]
+    await apply_gias(connection, extract(schools, groups, [link(100001, 2002, "2022-05-01"), link(100002, 2001)]), SUMMER)
+    await connection.execute("SELECT set_config('markonce.caller', $1, true)", str(client))
+    rows = await connection.fetch(
+        "SELECT DISTINCT g.target, s.urn, t.group_uid FROM reach r JOIN schools s ON s.id = r.school_id JOIN trusts t ON t.id = r.tenant_id"
+        " JOIN grants g ON g.id = r.grant_id ORDER BY 1, 2"
+    )
+    assert [tuple(row) for row in rows] == [("schools", 100001, 2002), ("schools", 100002, 2001), ("trust", 100001, 2002)]
+
+
+# Pupil data is never moved.
+
+PUPIL = """INSERT INTO pupils (tenant_id, id, school_id, surname, forename, date_of_birth, sex, year_group)
+    VALUES ('{tenant}', '{id}', '{school}', 'A', 'B', '2015-01-01', 'F', '1')"""
+PUPIL_ELSEWHERE = PUPIL.replace("{school}", "{other_school}")
+HELD = {
+    "a pupil": PUPIL,
+    "a former pupil": f"""{PUPIL_ELSEWHERE};
+        INSERT INTO enrolments (tenant_id, id, pupil_id, school_id, status, from_on, to_on)
+        VALUES ('{{tenant}}', '{{id}}', '{{id}}', '{{school}}', 'C', '2020-09-01', '2021-07-20')""",
+    "a judgement": """INSERT INTO judgements (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, school_id,
+            scheme_version_no, recorded_at, received_at, recorded_at_school_id, client_id)
+        VALUES ('{tenant}', 2021, '{id}', 1, 1, 0, '{school}', 1, now(), now(), '{school}', '{id}')""",
+    "a target": f"""{PUPIL_ELSEWHERE};
+        INSERT INTO targets (tenant_id, id, pupil_id, school_id, subject_no, aspect_no, horizon_year, horizon_point, basis,
+            scheme_version_no, grade_no, recorded_at, received_at, client_id)
+        VALUES ('{{tenant}}', '{{id}}', '{{id}}', '{{school}}', 1, 0, 2022, 'end', 'teacher', 1, 1, now(), now(), '{{id}}')""",
+    "a group": """INSERT INTO groups (tenant_id, id, school_id, kind, code, name, academic_year)
+        VALUES ('{tenant}', '{id}', '{school}', 'class', '1A', '1A', 2021)""",
+}
+WINDOW = """INSERT INTO windows (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, statutory, purpose,
+        decision, year_groups)
+    VALUES ('{tenant}', '{id}', 1, 'w', 'w', 2021, '2022-05-01', now(), now() + interval '1 day', false, 'p', 'd', ARRAY['1'])"""
+
+
+async def hold(connection: Any, statements: str) -> None:
+    """Writes data of the first school; {other_school} is the second."""
+    schools = await connection.fetch("SELECT tenant_id, id FROM schools ORDER BY urn")
+    ids = {"tenant": schools[0]["tenant_id"], "school": schools[0]["id"], "other_school": schools[-1]["id"], "id": new_id(4)}
+    await connection.execute(statements.format(**ids))
+
+
+def moves(report: ImportReport) -> list[tuple[int, UUID, UUID]]:
+    return [(t.urn, UUID(t.from_tenant_id), UUID(t.to_tenant_id)) for t in report.transfer_needed]
+
+
+@pytest.mark.parametrize("role", ["markonce_app", "markonce_operator", "markonce_owner"])
+@pytest.mark.parametrize("what", HELD)
+async def test_a_school_that_holds_pupil_data_stays_and_is_reported(connection: Any, what: str, role: str) -> None:
+    schools, groups = [school(100001), school(100002)], [group(2001), group(2002)]
+    await apply_gias(connection, extract(schools, groups, [link(100001, 2001), link(100002, 2001)]), SPRING)
+    await as_role(connection, "markonce_operator")
+    await hold(connection, HELD[what])
+    await as_role(connection, role)
+    if role == "markonce_app":
+        assert not await connection.fetchval("SELECT EXISTS (SELECT FROM pupils) OR EXISTS (SELECT FROM judgements)")
+    trusts = dict(await connection.fetch("SELECT group_uid, id FROM trusts"))
+    later = extract(schools, groups, [link(100001, 2002, "2022-05-01"), link(100002, 2001)])
+    for _ in range(2):  # it stays needed until it is done
+        report = await apply_gias(connection, later, SUMMER)
+        assert moves(report) == [(100001, trusts[2001], trusts[2002])]
+        assert UUID(report.transfer_needed[0].school_id) == await connection.fetchval("SELECT id FROM schools WHERE urn = 100001")
+        assert (report.moved, report.schools.unchanged) == (0, 2)
+    assert await tenants(connection) == {100001: 2001, 100002: 2001}
+    assert (100001, 2002, "2022-05-01", None) in await spells(connection)
+
+
+async def test_a_school_with_windows_of_its_own_stays_its_own_tenant(connection: Any) -> None:
+    await apply_gias(connection, extract([school(100001)], [group(2001)]), SPRING)
+    await as_role(connection, "markonce_operator")
+    await hold(connection, WINDOW)
+    await as_role(connection, "markonce_app")
+    report = await apply_gias(connection, extract(links=[link(100001, 2001)]), SUMMER)
+    assert [urn for urn, _, _ in moves(report)] == [100001]
+    assert await tenants(connection) == {100001: None}
+
+
+async def test_pupils_written_while_the_import_waits_are_seen(databases: Databases) -> None:
+    """The school is locked before it is asked for pupils, so that no write of pupils falls between the two."""
+    importing, writing = await asyncpg.connect(databases.app_url), await asyncpg.connect(databases.operator_url)
+
+    async def run(given: Extract) -> ImportReport:
+        async with importing.transaction():
+            return await apply_gias(importing, given, SUMMER)
+
+    await run(extract([school(100001)], [group(2001)]))
+    transaction = writing.transaction()
+    await transaction.start()
+    await hold(writing, PUPIL)
+    task = asyncio.create_task(run(extract(links=[link(100001, 2001)])))
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    while not await writing.fetchval(waiting) and not task.done():
+        await asyncio.wait({task}, timeout=0.02)
+    assert not task.done()
+    await transaction.commit()
+    report = await task
+    assert ([urn for urn, _, _ in moves(report)], report.moved) == ([100001], 0)
+    await importing.close()
+    await writing.close()
