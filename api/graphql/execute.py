@@ -100,7 +100,7 @@ async def execute(asker: Asker, source: str, operation_name: str | None, variabl
         return refused([{"message": "Name one of the document's operations in operationName."}])
     if operation.operation is OperationType.SUBSCRIPTION:
         return refused([{"message": "There are no subscriptions here."}])
-    coerced = get_variable_values(schema(), operation.variable_definitions, variables, max_errors=20)
+    coerced = get_variable_values(schema(), operation.variable_definitions or (), variables, max_errors=20)
     if isinstance(coerced, list):
         return refused([cast(dict[str, Any], error.formatted) for error in coerced])
     reader = Reader(schema(), found.fragments, coerced, asker.caller, asker.cursors)

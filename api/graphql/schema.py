@@ -114,7 +114,7 @@ class _Reads:
                     found[name] = GraphQLField(self.types[link.target], description=link.doc)
             return found
 
-        node = [NODE] if _is_node(resource) else []
+        node = [NODE] if resource.has_id else []
         return GraphQLObjectType(resource.type_name, fields, interfaces=node, description=f"{resource.doc} Needs {resource.scope}.")
 
     def _arguments(self, resource: Resource) -> dict[str, GraphQLArgument]:
@@ -142,10 +142,6 @@ class _Reads:
             "where": GraphQLArgument(where),
             "orderBy": GraphQLArgument(GraphQLList(GraphQLNonNull(order))),
         }
-
-
-def _is_node(resource: Resource) -> bool:
-    return resource.type_number is not None or resource.identified_by is not None
 
 
 @functools.cache
@@ -256,7 +252,7 @@ def schema() -> GraphQLSchema:
         "node": GraphQLField(NODE, {"id": GraphQLArgument(GraphQLNonNull(GraphQLID))}, description="Anything by its id, or null.")
     }
     for name, resource in RESOURCES.items():
-        if _is_node(resource):
+        if resource.has_id:
             by_id = {"id": GraphQLArgument(GraphQLNonNull(GraphQLID))}
             query[name] = GraphQLField(reads.types[name], by_id, description=f"{resource.doc} Null where it is not within reach.")
         query[resource.plural] = GraphQLField(

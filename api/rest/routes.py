@@ -30,24 +30,31 @@ PAGE = re.compile(rb'"page":\{"hasMore":(true|false),"endCursor":(?:"([^"]*)"|nu
 
 def routes() -> list[Route]:
     """GET lists and items of every resource, a lookup of pupils by what may not stand in a URL, the commands, the aggregates."""
-    table: list[Route] = []
+    table: dict[str, dict[str, Handler]] = {}
     for resource in RESOURCES.values():
-        table.append(Route(f"/v1/{resource.plural}", list_of(resource), methods=["GET"]))
-        if resource.type_number is not None or resource.identified_by is not None:
-            table.append(Route(f"/v1/{resource.plural}/{{id}}", item_of(resource), methods=["GET"]))
-    return [
-        *table,
-        Route("/v1/aggregates", aggregate, methods=["GET"]),
-        Route("/v1/pupils/lookup", lookup_of(RESOURCES["pupil"]), methods=["POST"]),
-        Route("/v1/pupils", does(COMMANDS["record_pupils"]), methods=["POST"]),
-        Route("/v1/judgements", does(COMMANDS["record_judgements"]), methods=["POST"]),
-        Route("/v1/targets", does(COMMANDS["record_targets"]), methods=["POST"]),
-        Route("/v1/schemes", does(COMMANDS["create_scheme"], 201), methods=["POST"]),
-        Route("/v1/windows", does(COMMANDS["create_window"], 201), methods=["POST"]),
-        Route("/v1/windows/{id}/open", does(COMMANDS["open_window"]), methods=["POST"]),
-        Route("/v1/windows/{id}/close", does(COMMANDS["close_window"]), methods=["POST"]),
-        Route("/v1/windows/{id}/reopen", does(COMMANDS["reopen_window"]), methods=["POST"]),
-    ]
+        table[f"/v1/{resource.plural}"] = {"GET": list_of(resource)}
+        if resource.has_id:
+            table[f"/v1/{resource.plural}/{{id}}"] = {"GET": item_of(resource)}
+    table["/v1/pupils"]["POST"] = does(COMMANDS["record_pupils"])
+    table["/v1/judgements"]["POST"] = does(COMMANDS["record_judgements"])
+    table["/v1/targets"]["POST"] = does(COMMANDS["record_targets"])
+    table["/v1/schemes"]["POST"] = does(COMMANDS["create_scheme"], 201)
+    table["/v1/windows"]["POST"] = does(COMMANDS["create_window"], 201)
+    table["/v1/windows/{id}/open"] = {"POST": does(COMMANDS["open_window"])}
+    table["/v1/windows/{id}/close"] = {"POST": does(COMMANDS["close_window"])}
+    table["/v1/windows/{id}/reopen"] = {"POST": does(COMMANDS["reopen_window"])}
+    table["/v1/aggregates"] = {"GET": aggregate}
+    lookup = Route("/v1/pupils/lookup", lookup_of(RESOURCES["pupil"]), methods=["POST"])
+    return [lookup, *(Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in table.items())]
+
+
+def _by_method(handlers: dict[str, Handler]) -> Handler:
+    """One route a path, so that a 405 names every method the path has."""
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle
 
 
 def list_of(resource: Resource) -> Handler:

@@ -193,6 +193,11 @@ class Resource:
     def type_name(self) -> str:
         return self.name[0].upper() + self.name[1:]
 
+    @property
+    def has_id(self) -> bool:
+        """Whether a row can be asked for by its id."""
+        return self.type_number is not None or self.identified_by is not None
+
     def identify(self, given: str) -> Picked | None:
         """What picks the row with this id, or None where the text cannot be an id of this resource."""
         if self.identified_by is not None:

@@ -166,7 +166,7 @@ async def test_grants_approved_at_the_same_time_all_reach(databases: Any, operat
     await first.start()
     await approve_grant(others[0], client_id, parse_grant("school:125121=pupils:read"), **AGREED)
     waiting = asyncio.create_task(approve_grant(others[1], client_id, parse_grant("school:125122=pupils:read"), **AGREED))
-    while not await operator.fetchval("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)"):
+    while not waiting.done() and not await operator.fetchval("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)"):
         await asyncio.sleep(0.01)
     await first.commit()
     await waiting
