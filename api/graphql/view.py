@@ -1,11 +1,13 @@
 """GraphQL over HTTP: POST of JSON, one operation a request, `application/graphql-response+json` or `application/json` as the client accepts."""
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import authenticate
 from api.body import read_json
-from api.graphql.execute import LIMITS, Answer, Asker, execute, refused
+from api.graphql.execute import LIMITS, Asker, execute, refused
 from api.problems import HttpProblem
 
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
@@ -14,24 +16,27 @@ RESPONSE, JSON = "application/graphql-response+json", "application/json"
 async def graphql(request: Request) -> Response:
     """POST /graphql."""
     media_type = accepted(request.headers.get("accept", "*/*"))
-    asker_state = request.app.state
     caller = await authenticate(request)
     document, _ = await read_json(request)
-    asker = Asker(
-        caller, asker_state.database, asker_state.cursors, asker_state.settings.base_url, asker_state.settings.introspection
-    )
-    answer = await _answer(asker, document)
-    # the older media type says 200 for every request that could be read as GraphQL (GraphQL over HTTP, section 6.4.1)
-    status = answer.status if media_type == RESPONSE or answer.status in (400, 401) else 200
-    return Response(
-        answer.body, status, {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, f"{media_type}; charset=utf-8"
-    )
+    wrong = malformed(document)
+    if wrong:
+        answer = refused(wrong)
+        status = answer.status
+    else:
+        state = request.app.state
+        asker = Asker(caller, state.database, state.cursors, state.settings.base_url, state.settings.introspection)
+        assert isinstance(document, dict)
+        answer = await execute(asker, document["query"], document.get("operationName") or None, document.get("variables") or {})
+        # the older media type says 200 whenever a request could be read, whatever its document came to (GraphQL over HTTP, section 6.4.1)
+        status = answer.status if media_type == RESPONSE else 200
+    return Response(answer.body, status, {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, f"{media_type}; charset=utf-8")
 
 
-async def _answer(asker: Asker, document: object) -> Answer:
+def malformed(document: object) -> list[dict[str, Any]]:
+    """What keeps a body from being a GraphQL request."""
     if not isinstance(document, dict):
-        return refused([{"message": "Send one request, an object with query and variables; batches are not taken."}])
-    wrong = [
+        return [{"message": "Send one request, an object with query and variables; batches are not taken."}]
+    wrong: list[dict[str, Any]] = [
         {"message": f"{name} must be {words}."}
         for name, types, words in (
             ("query", (str,), "text, and is needed"),
@@ -41,11 +46,9 @@ async def _answer(asker: Asker, document: object) -> Answer:
         )
         if not isinstance(document.get(name), types)
     ]
-    if wrong:
-        return refused(wrong)
-    if len(document["query"].encode()) > LIMITS.bytes:
-        return refused([{"message": f"A document has at most {LIMITS.bytes:,} bytes.", "extensions": {"code": "graphql-too-long"}}])
-    return await execute(asker, document["query"], document.get("operationName") or None, document.get("variables") or {})
+    if not wrong and len(document["query"].encode()) > LIMITS.bytes:
+        wrong.append({"message": f"A document has at most {LIMITS.bytes:,} bytes.", "extensions": {"code": "graphql-too-long"}})
+    return wrong
 
 
 def accepted(header: str) -> str:

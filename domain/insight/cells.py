@@ -298,8 +298,11 @@ def _of_totals() -> list[ColumnElement[Any]]:
 def _of_cells() -> list[ColumnElement[Any]]:
     """A pupil without a judgement has no grade: eligible, not valid."""
     c, g = cells.c, _grades.c
-    whether = [func.coalesce(g.eligible, true()), g.valid, g.expected, g.higher, g.valid & g.value.is_not(None)]
-    counts = [*(case((true_of_it, c.n), else_=0) for true_of_it in whether), case((g.valid, c.n * g.value), else_=0)]
+    valued = g.valid & g.value.is_not(None)
+    counts = [
+        case((counted, c.n), else_=0) for counted in (func.coalesce(g.eligible, true()), g.valid, g.expected, g.higher, valued)
+    ]
+    counts.append(case((valued, c.n * g.value), else_=0))
     named = [count.label(name) for count, name in zip(counts, _SUMMED, strict=True)]
     return [c.year_group, c.sex, c.disadvantaged, c.eal, c.sen, *named, (c.grade_no > 0).label("judged")]
 

@@ -18,9 +18,13 @@ SECRET = b"a secret of the installation, for tests"
 
 
 @pytest_asyncio.fixture
-async def operator(databases: Any) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(databases.operator_url)
+async def operator(module_databases: Any) -> AsyncIterator[Any]:
+    """The operator's connection, in a transaction that is rolled back."""
+    connection = await asyncpg.connect(module_databases.operator_url)
+    transaction = connection.transaction()
+    await transaction.start()
     yield connection
+    await transaction.rollback()
     await connection.close()
 
 
@@ -162,6 +166,7 @@ async def test_a_sealed_key_cannot_take_the_place_of_another(operator: Any) -> N
 async def test_a_retired_key_is_published_for_as_long_as_its_tokens_live(operator: Any) -> None:
     old = await clients.ensure_signing_key(operator, SECRET)
     new = await clients.rotate_signing_key(operator, SECRET)
-    assert [key.kid for key in KeySet.import_key_set(await clients.public_keys(operator))] == [new, old]
+    assert {key.kid for key in KeySet.import_key_set(await clients.public_keys(operator))} == {new, old}
+    assert await clients.ensure_signing_key(operator, SECRET) == new
     await operator.execute("UPDATE signing_keys SET retired_at = now() - interval '12 minutes' WHERE kid = $1", old)
     assert [key.kid for key in KeySet.import_key_set(await clients.public_keys(operator))] == [new]

@@ -20,9 +20,13 @@ AGREED = {"purpose": "Assessment in the classroom", "approved_by": "Head teacher
 
 
 @pytest_asyncio.fixture
-async def operator(databases: Any) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(databases.operator_url)
+async def operator(module_databases: Any) -> AsyncIterator[Any]:
+    """The operator's connection, in a transaction that is rolled back."""
+    connection = await asyncpg.connect(module_databases.operator_url)
+    transaction = connection.transaction()
+    await transaction.start()
     yield connection
+    await transaction.rollback()
     await connection.close()
 
 
@@ -160,16 +164,17 @@ async def test_everything_wrong_with_a_grant_is_said_at_once(operator: Any, clie
     assert await list_grants(operator, client_id) == []
 
 
-async def test_grants_approved_at_the_same_time_all_reach(databases: Any, operator: Any, register: Any, client_id: UUID) -> None:
-    others = [await asyncpg.connect(databases.operator_url) for _ in range(2)]
-    first = others[0].transaction()
-    await first.start()
-    await approve_grant(others[0], client_id, parse_grant("school:125121=pupils:read"), **AGREED)
-    waiting = asyncio.create_task(approve_grant(others[1], client_id, parse_grant("school:125122=pupils:read"), **AGREED))
-    while not waiting.done() and not await operator.fetchval("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)"):
+async def test_grants_approved_at_the_same_time_all_reach(databases: Any) -> None:
+    first, second, watcher = [await asyncpg.connect(databases.operator_url) for _ in range(3)]
+    client_id, _ = await create_client(watcher, "MIS", "client_secret")
+    begun = first.transaction()
+    await begun.start()
+    one = await approve_grant(first, client_id, parse_grant("installation=schools:read"), **AGREED)
+    waiting = asyncio.create_task(approve_grant(second, client_id, parse_grant("installation=schools:write"), **AGREED))
+    while not waiting.done() and not await watcher.fetchval("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)"):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    await first.commit()
-    await waiting
-    assert await reached(operator, client_id) == {(register["trust"], register["oak"]), (register["trust"], register["elm"])}
-    for connection in others:
+    await begun.commit()
+    other = await waiting
+    assert {row["grant_id"] for row in await watcher.fetch("SELECT grant_id FROM reach")} == {one, other}
+    for connection in (first, second, watcher):
         await connection.close()

@@ -64,7 +64,9 @@ class World:
     async def caller(self, *grants: tuple[str, str], token: Iterable[str] = (READ, INTERNAL)) -> Caller:
         """A client with grants, each a trust or school and a scope."""
         client_id = new_id(20)
-        await self.operator.execute("INSERT INTO clients (id, name, auth_method) VALUES ($1, $2, 'client_secret')", client_id, str(client_id))
+        await self.operator.execute(
+            "INSERT INTO clients (id, name, auth_method) VALUES ($1, $2, 'client_secret')", client_id, str(client_id)
+        )
         for name, scope in grants:
             await self.operator.execute(
                 "INSERT INTO grants (id, client_id, target, target_id, scopes, purpose, approved_by) VALUES ($1, $2, $3, $4, $5, 'test', 'test')",
@@ -74,7 +76,9 @@ class World:
         return Caller(client_id, frozenset(token))
 
     async def page(self, caller: Caller, **parameters: Any) -> AggregatePage:
-        pairs = [(name, str(each)) for name, value in parameters.items() for each in (value if isinstance(value, list) else [value])]
+        pairs = [
+            (name, str(each)) for name, value in parameters.items() for each in (value if isinstance(value, list) else [value])
+        ]
         return await aggregate(self.database, caller, self.cursors, read_question(pairs))
 
     async def rows(self, caller: Caller, **parameters: Any) -> list[AggregateRow]:
@@ -100,9 +104,16 @@ class Count:
     @classmethod
     def of(cls, pupils: list[Pupil], window: str, subject: str) -> "Count":
         if subject == "rwm":
-            each = [[fact_of(p, window, part) for part in ("reading", "writing", "maths")] for p in pupils if (window, "reading") in p.grades]
+            each = [
+                [fact_of(p, window, part) for part in ("reading", "writing", "maths")]
+                for p in pupils
+                if (window, "reading") in p.grades
+            ]
             each = [parts for parts in each if all(part.eligible for part in parts)]
-            met = [[all(getattr(part, name) for part in parts) for parts in each].count(True) for name in ("valid", "expected", "higher")]
+            met = [
+                [all(getattr(part, name) for part in parts) for parts in each].count(True)
+                for name in ("valid", "expected", "higher")
+            ]
             return cls(len(each), *met, None)
         facts = [found for p in pupils if (window, subject) in p.grades and (found := fact_of(p, window, subject)).eligible]
         values = [f.value for f in facts if f.valid and f.value is not None]
@@ -123,8 +134,22 @@ def fact_of(pupil: Pupil, window: str, subject: str) -> Grade:
 def make_pupils() -> list[Pupil]:
     """Pupils by hand where a group must be small, otherwise at random, always the same."""
     draw = random.Random(2018)
-    girls_and_boys = {"Oak": (21, 19), "Elm": (28, 3), "Ash": (6, 6), "Fern": (11, 14), "Moss": (3, 1), "Reed": (22, 23), "Quay": (9, 11), "Pond": (1, 2)}
-    made = [Pupil(school, sex) for school, counts in girls_and_boys.items() for sex, n in zip("FM", counts, strict=True) for _ in range(n)]
+    girls_and_boys = {
+        "Oak": (21, 19),
+        "Elm": (28, 3),
+        "Ash": (6, 6),
+        "Fern": (11, 14),
+        "Moss": (3, 1),
+        "Reed": (22, 23),
+        "Quay": (9, 11),
+        "Pond": (1, 2),
+    }
+    made = [
+        Pupil(school, sex)
+        for school, counts in girls_and_boys.items()
+        for sex, n in zip("FM", counts, strict=True)
+        for _ in range(n)
+    ]
     for i, pupil in enumerate(made):
         pupil.disadvantaged = draw.choices(("true", "false"), (1, 2))[0]
         pupil.eal, pupil.sen = draw.choice("12"), draw.choices("NKE", (7, 2, 1))[0]
@@ -146,7 +171,12 @@ async def load(operator: Any, pupils: list[Pupil]) -> dict[str, UUID]:
     """Puts the register, the windows and the pupils into a fresh database, and counts the cells."""
     ids = {name: new_id(1) for name in TRUSTS} | {name: new_id(3) for name in URNS}
     for name, uid in TRUSTS.items():
-        await operator.execute("INSERT INTO trusts (id, group_uid, name, kind, status) VALUES ($1, $2, $3, 'multi-academy', 'open')", ids[name], uid, name)
+        await operator.execute(
+            "INSERT INTO trusts (id, group_uid, name, kind, status) VALUES ($1, $2, $3, 'multi-academy', 'open')",
+            ids[name],
+            uid,
+            name,
+        )
     for name, urn in URNS.items():
         trust_id = ids[OF_TRUST[name]] if name in OF_TRUST else None
         await operator.execute(
@@ -154,7 +184,13 @@ async def load(operator: Any, pupils: list[Pupil]) -> dict[str, UUID]:
             *(ids[name], trust_id or ids[name], urn, name),
         )
         if trust_id:
-            await operator.execute("INSERT INTO memberships (id, trust_id, school_id, joined_on) VALUES ($1, $2, $3, $4)", new_id(2), trust_id, ids[name], JOINED[name])
+            await operator.execute(
+                "INSERT INTO memberships (id, trust_id, school_id, joined_on) VALUES ($1, $2, $3, $4)",
+                new_id(2),
+                trust_id,
+                ids[name],
+                JOINED[name],
+            )
     for tenant in ("Hedgerow", "Meadow", "Quay", "Pond"):
         schools = [name for name in URNS if OF_TRUST.get(name, name) == tenant]
         await prepare_tenant(operator, ids[tenant])
@@ -180,21 +216,39 @@ async def load_pupils(operator: Any, ids: dict[str, UUID], tenant: str, pupils: 
     tenant_id = ids[tenant]
     people = [(tenant_id, new_id(4), ids[p.school], f"P{i}", p.sex, p.year_group) for i, p in enumerate(pupils)]
     await operator.executemany(
-        "INSERT INTO pupils (tenant_id, id, school_id, surname, forename, date_of_birth, sex, year_group) VALUES ($1, $2, $3, $4, 'A', '2007-01-01', $5, $6)", people
+        "INSERT INTO pupils (tenant_id, id, school_id, surname, forename, date_of_birth, sex, year_group) VALUES ($1, $2, $3, $4, 'A', '2007-01-01', $5, $6)",
+        people,
     )
     enrolled = [(tenant_id, new_id(5), row[1], row[2]) for row in people]
-    await operator.executemany("INSERT INTO enrolments (tenant_id, id, pupil_id, school_id, status, from_on) VALUES ($1, $2, $3, $4, 'C', '2014-09-01')", enrolled)
+    await operator.executemany(
+        "INSERT INTO enrolments (tenant_id, id, pupil_id, school_id, status, from_on) VALUES ($1, $2, $3, $4, 'C', '2014-09-01')",
+        enrolled,
+    )
     facts = [
         (tenant_id, row[1], kind, row[2], value)
         for pupil, row in zip(pupils, people, strict=True)
-        for kind, value in (("yearGroup", pupil.year_group), ("ever6Fsm", pupil.disadvantaged), ("eal", pupil.eal), ("sen", pupil.sen))
+        for kind, value in (
+            ("yearGroup", pupil.year_group),
+            ("ever6Fsm", pupil.disadvantaged),
+            ("eal", pupil.eal),
+            ("sen", pupil.sen),
+        )
         if value != "unknown"
     ]
     await operator.executemany(
-        "INSERT INTO characteristics (tenant_id, pupil_id, kind, from_on, school_id, value) VALUES ($1, $2, $3, '2017-09-01', $4, $5)", facts
+        "INSERT INTO characteristics (tenant_id, pupil_id, kind, from_on, school_id, value) VALUES ($1, $2, $3, '2017-09-01', $4, $5)",
+        facts,
     )
     judged = [
-        (tenant_id, {KS2: 1, SPRING: 2}[window], subject, KS2_SCHEMES[subject] if window == KS2 else SPRING_SCHEMES[pupil.school], row[1], row[2], code)
+        (
+            tenant_id,
+            {KS2: 1, SPRING: 2}[window],
+            subject,
+            KS2_SCHEMES[subject] if window == KS2 else SPRING_SCHEMES[pupil.school],
+            row[1],
+            row[2],
+            code,
+        )
         for pupil, row in zip(pupils, people, strict=True)
         for (window, subject), code in pupil.grades.items()
     ]
