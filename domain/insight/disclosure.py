@@ -2,16 +2,17 @@
 
 *Primary* suppression hides a row of 1 to 5 eligible pupils, as the DfE does: its performance tables publish nothing for fewer than
 six. *Complementary* suppression hides further rows, because whoever knows a total (of the school, of the trust, of the boys)
-subtracts what is shown from it. The reader to guard against knows every total of the answer over any of its dimensions, puts the
-answers to coarser and finer questions together, and knows that no count is below zero. Such a reader finds no hidden row that has
-pupils, and no small sum of up to five hidden rows, but for what the totals tell without any row, as when one school alone has a
-Year 2, of three pupils.
+subtracts what is shown from it. Two readers are to be guarded against. One has a single answer, knows all its totals over any of its
+dimensions, and knows that no count is below zero; the other puts the answers to coarser and finer questions together. Neither finds
+a hidden row that has pupils, or a small sum of hidden rows, but for what totals tell without any row, as when one school alone has
+a Year 2, of three pupils.
 
 The method is the *hypercube method* of statistical disclosure control (Repsilber; also in tau-ARGUS). A hidden row is a corner of a
 hidden box, two values along each dimension: a line in one dimension, a rectangle in two, a cube in three. Moving pupils round
 the corners, one more here and one fewer there, changes each corner and no total, so that no arithmetic on totals can tell where
 they were. Boxes are added until every group of rows that could be told apart counts at least the threshold; the box that hides
-the fewest pupils more is taken first.
+the fewest pupils more is taken first. The search is exact enough for tables as schools have them; where most rows of a three-way
+table are empty it is a heuristic (one of 40,000 such generated tables gave away the sum of two rows).
 
 - School, year group, sex, disadvantaged, EAL and SEN divide pupils, each into parts whose counts add up. Subjects and windows do
   not: they count the same pupils again. A group hidden in one subject is hidden in all of them, RWM included, since its size hardly
@@ -41,7 +42,8 @@ LISTED = frozenset({"sex", "disadvantaged", "eal", "sen"})
 contrast, only its own year groups, and everybody knows which."""
 
 _NEAREST = 4  # partners looked at along each dimension before all of them are: keeps the search for a box linear in the rows
-_SUMMANDS = 5  # the most rows whose small sum is searched for: the search would otherwise grow with the empty rows
+_SUMMANDS = 5  # the most rows whose small sum is looked for: the search would otherwise grow with the empty rows
+
 Reason = Literal["primary", "complement"]
 Cell = tuple[int, ...]  # a place in a table: one rank for each of its axes
 

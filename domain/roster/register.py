@@ -226,16 +226,16 @@ def ended(
 ) -> list[Membership]:
     """Memberships that lasted, have no link in the extract any more and must have ended, each with its last day.
 
-    An extract may be a slice, so a missing link alone ends nothing. Either the school or the trust has closed, or the school has
-    joined another trust since; or else the extract `covered` the school and has links of that trust: then the last day is that of
-    the extract, as no better one is known.
+    An extract may be a slice, so a missing link alone ends nothing. Either the school or the trust has closed, or the school is in
+    another trust; or else the extract has the school (it is `covered`) and links of that trust. Where nothing tells the last day, it
+    is the day of the extract.
     """
     known = (*register.trusts.values(), *register.schools.values())
     closed_on = {of.id: of.closed_on for of in known if of.status == "closed"}
     joined: dict[UUID, list[date]] = {}
     for row in rows:
-        if row.joined_on:
-            joined.setdefault(row.school_id, []).append(row.joined_on)
+        joined.setdefault(row.school_id, []).append(row.joined_on or date.min)
+    elsewhere = {row.school_id for row in rows if row.left_on is None}
     linked_trusts = {row.trust_id for row in rows}
     spoken_of = {row.id for row in rows}
     gone: list[Membership] = []
@@ -244,7 +244,7 @@ def ended(
             continue
         ends = [day for of in (spell.trust_id, spell.school_id) if (day := closed_on.get(of))]
         ends += [day - timedelta(1) for day in joined.get(spell.school_id, ()) if day > (spell.joined_on or date.min)]
-        if not ends and spell.school_id in covered and spell.trust_id in linked_trusts:
+        if not ends and (spell.school_id in elsewhere or (spell.school_id in covered and spell.trust_id in linked_trusts)):
             ends = [register.as_of]
         if ends:
             gone.append(spell._replace(left_on=min(ends)))

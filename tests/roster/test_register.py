@@ -222,6 +222,11 @@ async def test_rows_of_the_register(connection: Any) -> None:
     assert membership == {"trust_id": ids[0], "school_id": ids[1], "joined_on": date(2018, 9, 1), "left_on": None}
 
 
+async def test_a_local_authority_without_a_name_is_called_by_its_code(connection: Any) -> None:
+    await apply_gias(connection, extract([school(100001) | {"LA (name)": ""}]), SPRING)
+    assert await connection.fetchval("SELECT local_authority FROM schools") == "850"
+
+
 async def test_a_change_is_written_where_it_is_and_ids_stay(connection: Any) -> None:
     await apply_gias(connection, extract([school(100001), school(100002)], [group(2001), group(2002)]), SPRING)
     ids = await connection.fetch("SELECT id FROM schools UNION ALL SELECT id FROM trusts ORDER BY id")
@@ -317,6 +322,29 @@ async def test_a_new_school_is_controlled_by_the_trust_it_is_in_on_the_day(conne
     assert (await tenants(connection))[100003] == 2001
 
 
+CLOSED = {
+    "the link says when": (group(2002), link(100001, 2002, "2019-01-01", closed="2020-03-31"), "2020-03-31"),
+    "the trust says when": (group(2002, status="Closed", closed="2020-03-31"), link(100001, 2002, "2019-01-01"), "2020-03-31"),
+    "nobody says when": (group(2002, status="Closed"), link(100001, 2002, "2019-01-01"), None),
+    "before the school joined": (group(2002), link(100001, 2002, "2021-01-01", closed="2020-03-31"), "2020-03-31"),
+}
+
+
+@pytest.mark.parametrize("what", CLOSED)
+async def test_a_closed_trust_controls_nothing(connection: Any, what: str) -> None:
+    closed, its_link, left_on = CLOSED[what]
+    given = extract([school(100001)], [group(2001), closed], [link(100001, 2001, "2018-01-01"), its_link])
+    report = await apply_gias(connection, given, SPRING)
+    assert (report.memberships.created, report.memberships.ignored) == (2, {})
+    assert await tenants(connection) == {100001: 2001}
+    assert [spell[1:] for spell in await spells(connection)] == [
+        (2001, "2018-01-01", None),
+        (2002, its_link["Joined date"], left_on),
+    ]
+    again = await apply_gias(connection, given, SUMMER)
+    assert (again.memberships.unchanged, again.ended, again.moved) == (2, 0, 0)
+
+
 async def test_an_empty_school_follows_its_new_trust(connection: Any) -> None:
     groups = [group(2001), group(2002)]
     await apply_gias(
@@ -380,6 +408,15 @@ ENDINGS: dict[str, tuple[Extract, str | None]] = {
     "no link of the trust is in the extract": (extract(TWO_SCHOOLS, [group(2001)]), None),
     "a row could not be read": (extract([*TWO_SCHOOLS, BROKEN], [group(2001)], [link(100002, 2001)]), None),
     "the trust has closed": (extract(groups=[group(2001, status="Closed", closed="2022-05-31")]), "2022-05-31"),
+    "the school has joined another trust": (extract(groups=[group(2002)], links=[link(100001, 2002, "2022-05-01")]), "2022-04-30"),
+    "the school is in a trust it joined earlier": (
+        extract(groups=[group(2002)], links=[link(100001, 2002, "2017-01-01")]),
+        "2022-07-20",
+    ),
+    "the school joined another trust before its own closed": (
+        extract(groups=[group(2001, status="Closed", closed="2022-05-31"), group(2002)], links=[link(100001, 2002, "2022-05-01")]),
+        "2022-04-30",
+    ),
     "the school has closed": (extract([school(100001, status="Closed", closed="30-06-2022")]), "2022-06-30"),
 }
 
@@ -389,10 +426,12 @@ async def test_a_link_that_is_gone(connection: Any, what: str) -> None:
     await apply_gias(connection, extract(TWO_SCHOOLS, [group(2001)], [link(100001, 2001), link(100002, 2001)]), SPRING)
     later, left_on = ENDINGS[what]
     report = await apply_gias(connection, later, SUMMER)
-    assert (await spells(connection))[0] == (100001, 2001, "2018-09-01", left_on)
+    assert (100001, 2001, "2018-09-01", left_on) in await spells(connection)
     assert [explained(getattr(report, kind)) for kind in COUNTED] == [getattr(report, kind).received for kind in COUNTED]
-    closed = what == "the school has closed"  # its data stays where it is
-    assert (await tenants(connection))[100001] == (2001 if left_on is None or closed else None)
+    stays = left_on is None or what == "the school has closed"  # the data of a closed school stays where it is
+    assert (await tenants(connection))[100001] == (
+        2001 if stays else 2002 if later.links and later.links[0].urn == 100001 else None
+    )
 
 
 async def test_a_membership_lasts_again_when_its_link_is_back(connection: Any) -> None:
@@ -405,27 +444,49 @@ async def test_a_membership_lasts_again_when_its_link_is_back(connection: Any) -
     assert (await tenants(connection))[100001] == 2001
 
 
-async def test_grants_follow_the_register(connection: Any) -> None:
+async def test_grants_follow_the_register_and_only_where_it_changed(connection: Any) -> None:
     groups = [group(2001), group(2002)]
     await apply_gias(connection, extract([school(100001)], groups, [link(100001, 2001)]), SPRING)
     client = new_id(5)
+    targets = (
+        ("schools", None),
+        ("trusts", None),
+        ("trust", await connection.fetchval("SELECT id FROM trusts WHERE group_uid = 2002")),
+    )
     await as_role(connection, "markonce_operator")
     await connection.execute("INSERT INTO clients (id, name, auth_method) VALUES ($1, 'reader', 'client_secret')", client)
-    grant = "INSERT INTO grants (id, client_id, target, target_id, scopes, purpose, approved_by) VALUES ($1, $2, $3, $4, '{schools:read}', 'test', 'test')"
-    await connection.execute(grant, new_id(6), client, "schools", None)
-    await connection.execute(
-        grant, new_id(6), client, "trust", await connection.fetchval("SELECT id FROM trusts WHERE group_uid = 2002")
-    )
+    for target, target_id in targets:
+        await connection.execute(
+            "INSERT INTO grants (id, client_id, target, target_id, scopes, purpose, approved_by)"
+            " VALUES ($1, $2, $3, $4, '{schools:read}', 'test', 'test')",
+            *(new_id(6), client, target, target_id),
+        )
     await connection.execute("SELECT derive_reach()")
-    await as_role(connection, "markonce_app")
-    schools = [school(100001), school(100002)]
-    await apply_gias(connection, extract(schools, groups, [link(100001, 2002, "2022-05-01"), link(100002, 2001)]), SUMMER)
     await connection.execute("SELECT set_config('markonce.caller', $1, true)", str(client))
-    rows = await connection.fetch(
-        "SELECT DISTINCT g.target, s.urn, t.group_uid FROM reach r JOIN schools s ON s.id = r.school_id JOIN trusts t ON t.id = r.tenant_id"
-        " JOIN grants g ON g.id = r.grant_id ORDER BY 1, 2"
-    )
-    assert [tuple(row) for row in rows] == [("schools", 100001, 2002), ("schools", 100002, 2001), ("trust", 100001, 2002)]
+    await as_role(connection, "markonce_app")
+
+    async def reached() -> set[tuple[str, int, int | None]]:
+        """Target of the grant, Group UID of the tenant, and URN (none for the right over the trust itself)."""
+        rows = await connection.fetch(
+            "SELECT g.target, t.group_uid, s.urn FROM reach r JOIN grants g ON g.id = r.grant_id"
+            " JOIN trusts t ON t.id = r.tenant_id LEFT JOIN schools s ON s.id = r.school_id"
+        )
+        return {tuple(row) for row in rows}
+
+    expected = {("schools", 2001, 100001), ("trusts", 2001, None), ("trusts", 2002, None), ("trust", 2002, None)}
+    assert await reached() == expected
+    await apply_gias(connection, extract(groups=[group(2003)]), SUMMER)
+    expected |= {("trusts", 2003, None)}
+    assert await reached() == expected
+    await apply_gias(connection, extract([school(100002)], [], [link(100002, 2002)]), SUMMER)
+    expected |= {("schools", 2002, 100002), ("trust", 2002, 100002)}
+    assert await reached() == expected
+    last = extract([school(100001)], groups, [link(100001, 2002, "2022-05-01")])
+    await apply_gias(connection, last, SUMMER)
+    assert await reached() == expected - {("schools", 2001, 100001)} | {("schools", 2002, 100001), ("trust", 2002, 100001)}
+    before = await written(connection)
+    await apply_gias(connection, last, SUMMER)
+    assert await written(connection) == before
 
 
 # Pupil data is never moved.
@@ -495,25 +556,48 @@ async def test_a_school_with_windows_of_its_own_stays_its_own_tenant(connection:
     assert await tenants(connection) == {100001: None}
 
 
-async def test_pupils_written_while_the_import_waits_are_seen(databases: Databases) -> None:
-    """The school is locked before it is asked for pupils, so that no write of pupils falls between the two."""
-    importing, writing = await asyncpg.connect(databases.app_url), await asyncpg.connect(databases.operator_url)
+# Two at once.
 
-    async def run(given: Extract) -> ImportReport:
-        async with importing.transaction():
-            return await apply_gias(importing, given, SUMMER)
 
-    await run(extract([school(100001)], [group(2001)]))
-    transaction = writing.transaction()
-    await transaction.start()
-    await hold(writing, PUPIL)
-    task = asyncio.create_task(run(extract(links=[link(100001, 2001)])))
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-    while not await writing.fetchval(waiting) and not task.done():
+async def blocked(watching: Any, task: "asyncio.Task[Any]") -> None:
+    """Returns when the task waits for a lock; fails if it ends without."""
+    while not await watching.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
         await asyncio.wait({task}, timeout=0.02)
-    assert not task.done()
-    await transaction.commit()
+        assert not task.done()
+
+
+async def import_in_transaction(connection: Any, given: Extract) -> ImportReport:
+    async with connection.transaction():
+        return await apply_gias(connection, given, SUMMER)
+
+
+@pytest_asyncio.fixture
+async def two(databases: Databases) -> AsyncIterator[tuple[Any, Any]]:
+    """Two connections to a database of their own: the app's, and the operator's."""
+    opened = await asyncpg.connect(databases.app_url), await asyncpg.connect(databases.operator_url)
+    yield opened
+    for connection in opened:
+        await connection.close()
+
+
+async def test_pupils_written_while_the_import_waits_are_seen(two: tuple[Any, Any]) -> None:
+    """The school is locked before it is asked for pupils, so that no write of pupils falls between the two."""
+    importing, writing = two
+    await import_in_transaction(importing, extract([school(100001)], [group(2001)]))
+    async with writing.transaction():
+        await hold(writing, PUPIL)
+        task = asyncio.create_task(import_in_transaction(importing, extract(links=[link(100001, 2001)])))
+        await blocked(writing, task)
     report = await task
     assert ([urn for urn, _, _ in moves(report)], report.moved) == ([100001], 0)
-    await importing.close()
-    await writing.close()
+
+
+async def test_a_second_import_waits_for_the_first(two: tuple[Any, Any]) -> None:
+    first, second = two
+    given = extract([school(100001)], [group(2001)], [link(100001, 2001)])
+    async with first.transaction():
+        assert (await apply_gias(first, given, SUMMER)).memberships.created == 1
+        task = asyncio.create_task(import_in_transaction(second, given))
+        await blocked(first, task)
+    report = await task
+    assert [getattr(report, kind).unchanged for kind in COUNTED] == [1, 1, 1, 0]

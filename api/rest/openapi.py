@@ -1,0 +1,354 @@
+"""The OpenAPI 3.1 document, made from the catalogue and the commands' inputs and outputs. Nothing about a field is said here a second time.
+
+A test holds its paths to those of routes.py, and another lets schemathesis ask the server whatever the document allows.
+"""
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.problems import STATUS, HttpProblem, problem
+from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST, MAX_NESTED_FIRST
+from api.rest.schemas import SCALARS, Json, field_path, link_path, ref, schemas, sort_terms, whole
+from api.settings import Settings
+from domain import COMMANDS, RESOURCES
+from domain.engine.access import Scope
+from domain.engine.command import REST, Command
+from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Forbidden, Issue, NotFound, invalid
+from domain.engine.resource import Field, Filter, Resource
+from domain.insight import aggregates
+
+VERSION = "0.1.0"
+"""The version of the contract; openapi/CHANGES.md tells integrators what each one changed."""
+
+ROOMS = {
+    "Roster": ("Trusts, schools, pupils and when they were on roll.", ("trusts", "schools", "pupils", "groups")),
+    "Assessment": ("What is judged, when, in which scheme, and what is aimed at.", ("windows", "schemes", "judgements", "targets")),
+    "Insight": ("Results pooled over pupils.", ("aggregates",)),
+    "Doors": ("Where tokens come from, and the other way to ask.", ()),
+}
+"""A room's description, and the nouns of the scopes that open it."""
+
+INTRODUCTION = f"""\
+Mark once, read many. The same data stands behind /graphql under the same rules.
+
+A list answers `data` and `page`: `first` says how many rows, and `page.endCursor`, given back as `after`, what comes next (the `Link` header
+holds that URL). `fields` narrows a row to the fields named, so no property of a row is required; without it a row has every field whose scope
+the token carries. `include` adds linked rows, up to {MAX_DEPTH} deep with dots (`include=pupils.judgements`, `fields=name,pupils.yearGroup`),
+and `pupils.first` says how many of them, up to {MAX_NESTED_FIRST}. A filter is a field's name; repeated, it means any of the values. What
+identifies a pupil never stands in a URL: POST /v1/pupils/lookup filters by it.
+
+`x-scope` names the scope that a field needs beyond that of its resource. Where a token does not carry it the field is left out, and asking for
+it is a 403; where a grant does not give it at the row's school, its value is null.
+
+Every error is `application/problem+json` (RFC 9457) and lists everything that is wrong. What does not exist and what is out of reach are the
+same 404.
+"""
+
+HEADERS: dict[str, Json] = {
+    "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},
+    "Link": {"description": 'The URL of the next page, as rel="next" (RFC 8288); absent on the last.', "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},
+    "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "true where this answer was kept from the first request with the key.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+
+IDEMPOTENCY_KEY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Any text of the client's own. For 7 days the same key and body get the same answer and change nothing a second time.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+}
+PREFER: Json = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "handling=strict (the default) lands all rows or none, lenient the good ones; return=representation adds `results`.",
+    "schema": {
+        "type": "array",
+        "items": {"type": "string", "enum": ["handling=strict", "handling=lenient", "return=minimal", "return=representation"]},
+    },
+}
+DRY_RUN: Json = {
+    "name": "dryRun",
+    "in": "query",
+    "description": "Do everything, answer, and undo it.",
+    "schema": {"type": "boolean", "default": False},
+}
+
+READING = (400, 401, 403, 500, 503)
+WRITING = (*READING, 409, 413, 422)
+
+
+def document(base_url: str) -> Json:
+    """The OpenAPI 3.1 document of the server at `base_url`, ready for JSON."""
+    posted = [command for command in COMMANDS.values() if REST in command.doors]
+    return {
+        "openapi": "3.1.1",
+        "info": {"title": "Markonce", "version": VERSION, "description": INTRODUCTION, "license": {"name": "MIT", "identifier": "MIT"}},
+        "servers": [{"url": base_url}],
+        "tags": [{"name": room, "description": doc} for room, (doc, _) in ROOMS.items()],
+        "paths": _paths(),
+        "components": {
+            "schemas": schemas({command.takes for command in posted if "{id}" not in url_of(command)} | {command.gives for command in posted}),
+            "responses": {_refusal_name(status): refusal for status, refusal in _refusals(base_url)},
+            "parameters": {"IdempotencyKey": IDEMPOTENCY_KEY, "Prefer": PREFER, "DryRun": DRY_RUN},
+            "headers": HEADERS,
+            "securitySchemes": {
+                "oauth2": {"type": "oauth2", "flows": {"clientCredentials": _flow(base_url)}},
+                "client": {"type": "http", "scheme": "basic", "description": "A client's id and secret, for the token endpoint alone."},
+            },
+        },
+    }
+
+
+def openapi_text() -> str:
+    """The document as it is committed, for the server that `demo` brings up."""
+    return json.dumps(document(Settings.base_url), indent=2, ensure_ascii=False) + "\n"
+
+
+@lru_cache(maxsize=4)
+def _served(base_url: str) -> bytes:
+    return msgspec.json.encode(document(base_url))
+
+
+async def serve(request: Request) -> Response:
+    """GET /openapi.json."""
+    return Response(_served(request.app.state.settings.base_url), media_type="application/json")
+
+
+def _paths() -> dict[str, Json]:
+    paths: dict[str, Json] = {}
+    for resource in RESOURCES.values():
+        paths[f"/v1/{resource.plural}"] = {"get": _list(resource)}
+        if resource.type_number is not None or resource.identified_by is not None:
+            paths[f"/v1/{resource.plural}/{{id}}"] = {"get": _item(resource)}
+    paths["/v1/aggregates"] = {"get": _aggregates()}
+    paths["/v1/pupils/lookup"] = {"post": _lookup(RESOURCES["pupil"])}
+    for command in COMMANDS.values():
+        if REST in command.doors:
+            paths.setdefault(url_of(command), {})["post"] = _command(command)
+    return {**paths, "/oauth/token": {"post": _token()}, "/graphql": {"post": _graphql()}}
+
+
+def url_of(command: Command) -> str:
+    """Where a command is posted to, by its name: record_ and create_ to the noun's list, any other verb to one row of it."""
+    verb, noun = command.name.split("_", 1)
+    plural = next(r.plural for r in RESOURCES.values() if noun in (r.name, r.plural))
+    return f"/v1/{plural}" if verb in ("record", "create") else f"/v1/{plural}/{{id}}/{verb}"
+
+
+def camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+# Operations
+
+
+def _list(resource: Resource) -> Json:
+    parameters = [
+        *_tree_parameters(resource),
+        _names("sort", "Order, by one field after another; - for descending. Nulls come last.", sort_terms(resource)),
+        _query("first", "How many rows.", whole(MAX_FIRST, default=FIRST)),
+        _query("after", "The endCursor of the page before. It holds for the same filters and order.", {"type": "string"}),
+        _query("format", "csv is for spreadsheets, and takes no to-many links. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
+        *(_filter(name, field) for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE),
+    ]
+    answer = _answer(resource.doc, f"{resource.type_name}Page", "Link")
+    answer["content"]["text/csv"] = {"schema": {"type": "string"}}
+    summary = f"List {resource.plural} within reach"
+    return _operation(camel(f"list_{resource.plural}"), summary, [resource.scope], {200: answer}, READING, parameters)
+
+
+def _item(resource: Resource) -> Json:
+    id_ = {"name": "id", "in": "path", "required": True, "description": f"The {resource.name}'s id.", "schema": {"type": "string", "minLength": 1}}
+    answer = {200: _answer(resource.doc, resource.type_name)}
+    parameters = [id_, *_tree_parameters(resource)]
+    return _operation(camel(f"get_{resource.name}"), f"Get one {resource.name}", [resource.scope], answer, (*READING, 404), parameters)
+
+
+def _lookup(resource: Resource) -> Json:
+    summary = f"List {resource.plural} by what may not stand in a URL"
+    answer = {200: _answer(resource.doc, f"{resource.type_name}Page")}
+    body = _body(f"{resource.type_name}Lookup")
+    return _operation(camel(f"lookup_{resource.plural}"), summary, [resource.scope], answer, (*READING, 413, 415), [], body)
+
+
+def _command(command: Command) -> Json:
+    """A bulk command knows preferences; one that names a row in its URL takes no body."""
+    named = "{id}" in url_of(command)
+    id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    shared = ["IdempotencyKey", "DryRun"] + ["Prefer"] * (command.entries is not None)
+    parameters = [id_] * named + [{"$ref": f"#/components/parameters/{name}"} for name in shared]
+    headers = ["Idempotency-Replayed"] + ["Preference-Applied"] * (command.entries is not None)
+    answer = _answer(command.doc, command.gives.__name__, *headers)
+    made = command.name.startswith("create_")
+    answers = {200: _answer("What a dry run would have made.", command.gives.__name__), 201: answer} if made else {200: answer}
+    statuses = (*WRITING, *(STATUS[kind] for kind in command.fails), *(() if named else (415,)))
+    body = None if named else _body(command.takes.__name__)
+    summary = command.doc.split(". ")[0].rstrip(".")
+    return _operation(camel(command.name), summary, [command.scope], answers, statuses, parameters, body, command.doc)
+
+
+def _aggregates() -> Json:
+    one_each = "One of them; needed unless it is grouped by."
+    dimensions = {"type": "string", "enum": list(aggregates.DIMENSIONS)}
+    group_by = _names("groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=aggregates.MOST_DIMENSIONS, uniqueItems=True)
+    schools = {"type": "array", "items": {"type": "string"}, "maxItems": aggregates.MOST_SCHOOLS}
+    parameters = [
+        group_by | {"required": True},
+        _query("window", f"A window's code or id. {one_each}", {"type": "string"}),
+        _query("subject", f"A subject's code. {one_each}", {"type": "string"}),
+        _query("trust", "A trust's id or GIAS group UID: its members on the window's census date.", {"type": "string"}),
+        _query("school", "A school's id or URN; repeat for several.", schools),
+        _query("first", "How many rows.", whole(aggregates.MOST_FIRST, default=aggregates.FIRST)),
+        _query("after", "The endCursor of the page before.", {"type": "string"}),
+    ]
+    answer = _answer(aggregates.AggregateRow.__doc__ or "", "AggregatePage")
+    scopes = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL]
+    return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters)
+
+
+def _token() -> Json:
+    content = {"application/x-www-form-urlencoded": {"schema": ref("TokenRequest")}}
+    refusal = {"description": "Refused, and why (RFC 6749, section 5.2).", "content": _json("TokenRefusal")}
+    return {
+        "operationId": "issueToken",
+        "summary": "An access token by client_credentials (RFC 6749, section 4.4)",
+        "tags": ["Doors"],
+        "security": [{"client": []}, {}],
+        "requestBody": {"required": True, "content": content},
+        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal} | _refused((500, 503)),
+    }
+
+
+def _graphql() -> Json:
+    answer = _answer("The answer, with `errors` where something could not be done.", "GraphqlAnswer")
+    answer["content"]["application/graphql-response+json"] = {"schema": ref("GraphqlAnswer")}
+    unread = {**answer, "content": answer["content"] | {"application/problem+json": {"schema": ref("Problem")}}}
+    return {
+        "operationId": "graphql",
+        "summary": "One GraphQL operation; the schema is told by introspection",
+        "tags": ["Doors"],
+        "security": [{"oauth2": []}],
+        "requestBody": _body("GraphqlRequest"),
+        "responses": {"200": answer, "400": unread, "default": unread} | _refused((401, 413, 415, 500)),
+    }
+
+
+def _operation(
+    name: str,
+    summary: str,
+    scopes: list[Scope],
+    answers: dict[int, Json],
+    refusals: Iterable[int],
+    parameters: list[Json],
+    body: Json | None = None,
+    doc: str | None = None,
+) -> Json:
+    """An operation that needs one of the scopes and answers one of the answers, or one of the refusals by status."""
+    room = next(room for room, (_, nouns) in ROOMS.items() if scopes[0].split(":")[0] in nouns)
+    return {
+        "operationId": name,
+        "summary": summary,
+        **({"description": doc} if doc else {}),
+        "tags": [room],
+        "security": [{"oauth2": [scope.value]} for scope in scopes],
+        "parameters": parameters,
+        **({"requestBody": body} if body else {}),
+        "responses": {str(status): answer for status, answer in answers.items()} | _refused(refusals),
+    }
+
+
+# Parameters, bodies and answers
+
+
+def _query(name: str, doc: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "description": doc, "schema": schema}
+
+
+def _names(name: str, doc: str, item: Json, **limits: Any) -> Json:
+    """A parameter that is a list of names with commas between them."""
+    return _query(name, doc, {"type": "array", "items": item, **limits}) | {"style": "form", "explode": False}
+
+
+def _filter(name: str, field: Field) -> Json:
+    return _query(name, f"{field.doc} Repeated: any of them.", {"type": "array", "items": SCALARS[field.kind]}) | {"style": "form", "explode": True}
+
+
+def _tree_parameters(resource: Resource) -> list[Json]:
+    parameters = [_names("fields", "The fields wanted; of linked rows, with dots.", field_path(resource))]
+    if resource.links:
+        parameters.append(_names("include", f"The links wanted, up to {MAX_DEPTH} deep with dots.", link_path(resource)))
+    many = [name for name, link in resource.links.items() if link.many]
+    return parameters + [_query(f"{name}.first", f"How many {name} a row.", whole(MAX_NESTED_FIRST, default=FIRST)) for name in many]
+
+
+def _json(schema: str) -> Json:
+    return {"application/json": {"schema": ref(schema)}}
+
+
+def _body(schema: str) -> Json:
+    return {"required": True, "content": _json(schema)}
+
+
+def _answer(doc: str, schema: str, *headers: str) -> Json:
+    told = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *headers)}
+    return {"description": doc, "headers": told, "content": _json(schema)}
+
+
+def _refused(statuses: Iterable[int]) -> Json:
+    return {str(status): {"$ref": f"#/components/responses/{_refusal_name(status)}"} for status in sorted(set(statuses))}
+
+
+def _refusal_name(status: int) -> str:
+    return f"Problem{status}"
+
+
+def _refusals(base_url: str) -> Iterable[tuple[int, Json]]:
+    """A response for each status: problem+json, with an example written by what writes the real ones."""
+    misspelt = Issue("yeargroup", "filter-unknown", "pupils cannot be filtered by yeargroup. Did you mean yearGroup?")
+    wrong = Issue("/entries/412/grade", "grade-unknown", "The scheme has no such grade. Did you mean EXS?")
+    samples: dict[int, tuple[DomainError, str | None]] = {
+        400: (BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(misspelt,)), None),
+        401: (HttpProblem(401, "unauthorised", "A valid access token is needed", "The access token has expired."), "WWW-Authenticate"),
+        403: (Forbidden("The command record_judgements needs the scope judgements:write, which this client does not hold at any school."), None),
+        404: (NotFound(), None),
+        409: (Conflict("The window is planned; only a window that is open can become closed.", code="window-state"), "Retry-After"),
+        413: (HttpProblem(413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts."), None),
+        415: (HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."), None),
+        422: (invalid([wrong]), None),
+        500: (HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log."), None),
+        503: (Busy("The database did not answer in time."), "Retry-After"),
+    }
+    for status, (error, header) in samples.items():
+        headers = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", header) if name}
+        content = {"application/problem+json": {"schema": ref("Problem"), "example": problem(error, base_url)}}
+        yield status, {"description": f"{error.title}.", "headers": headers, "content": content}
+
+
+def _flow(base_url: str) -> Json:
+    return {"tokenUrl": f"{base_url}/oauth/token", "scopes": {scope.value: _opens(scope) for scope in Scope}}
+
+
+def _opens(scope: Scope) -> str:
+    """What a scope opens, by the declarations."""
+    if scope is Scope.AGGREGATES_READ:
+        return "Read aggregates, in which no child is disclosed."
+    if scope is Scope.AGGREGATES_INTERNAL:
+        return "Read aggregates unsuppressed; for the controller's own staff."
+    read = [resource.plural for resource in RESOURCES.values() if resource.scope is scope]
+    fields = [f"{r.name}.{name}" for r in RESOURCES.values() for name, field in r.fields.items() if field.scope is scope]
+    commands = [camel(command.name) for command in COMMANDS.values() if command.scope is scope]
+    opened = [f"{verb} {', '.join(names)}" for verb, names in (("read", read), ("see", fields), ("call", commands)) if names]
+    text = "; ".join(opened) or "nothing needs it yet"
+    return f"{text[0].upper()}{text[1:]}."

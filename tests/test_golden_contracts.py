@@ -1,0 +1,101 @@
+"""What is declared, as people review it: who may do what, what selections compile to, and the committed contracts."""
+
+from pathlib import Path
+
+import pytest
+
+from api.contracts import CONTRACTS
+from domain import COMMANDS, RESOURCES
+from domain.engine import query
+from domain.engine.access import Scope
+from domain.engine.resource import Filter
+from domain.engine.selection import Condition, Cursor, HasMore, Items, Many, Nested, One, Order, Root, Rows, Selection, Single, Value
+from tests.golden import check_golden
+
+ROOT = Path(__file__).parents[1]
+
+CALLERS: dict[str, frozenset[Scope]] = {
+    "none": frozenset(),
+    "portal": frozenset({Scope.TRUSTS_READ, Scope.SCHOOLS_READ, Scope.WINDOWS_READ, Scope.AGGREGATES_READ}),
+    "app": frozenset({Scope.SCHOOLS_READ, Scope.PUPILS_READ, Scope.PUPILS_NAME, Scope.WINDOWS_READ, Scope.JUDGEMENTS_READ, Scope.TARGETS_READ}),
+    "vendor": frozenset(Scope) - {Scope.IMPORTS_WRITE, Scope.AGGREGATES_INTERNAL, Scope.AGGREGATES_READ, Scope.WINDOWS_WRITE, Scope.SCHEMES_WRITE},
+    "all": frozenset(Scope),
+}
+
+
+def test_golden_scopes() -> None:
+    """Every field and command × every kind of caller: y where the scopes allow it (reach and row-level security narrow it further)."""
+    lines = [f"{'':44} {'needs':44} " + " ".join(f"{name:6}" for name in CALLERS)]
+
+    def line(what: str, needs: set[Scope], note: str = "") -> None:
+        allowed = " ".join(f"{'y' if needs <= held else '-':6}" for held in CALLERS.values())
+        lines.append(f"{what:44} {' '.join(sorted(needs)):44} {allowed} {note}".rstrip())
+
+    for resource in RESOURCES.values():
+        for name, field in resource.fields.items():
+            notes = {Filter.BODY: "filtered in a body only", Filter.NOWHERE: "not filtered", Filter.ANYWHERE: ""}
+            line(f"{resource.name}.{name}", {resource.scope} | ({field.scope} if field.scope else set()), notes[field.filter])
+        for name, link in resource.links.items():
+            line(f"{resource.name}.{name} ->", {resource.scope, RESOURCES[link.target].scope}, link.target)
+    for command in COMMANDS.values():
+        line(f"{command.name}()", {command.scope}, " ".join(sorted(command.doors)))
+    check_golden(ROOT / "expected" / "scopes.txt", "\n".join(lines) + "\n")
+
+
+def test_a_scope_is_needed_for_everything() -> None:
+    assert all(isinstance(resource.scope, Scope) for resource in RESOURCES.values())
+    assert all(isinstance(command.scope, Scope) for command in COMMANDS.values())
+
+
+PUPIL, SCHOOL, JUDGEMENT, WINDOW = (RESOURCES[name] for name in ("pupil", "school", "judgement", "window"))
+
+
+def page(row: Items) -> Items:
+    return (("data", Rows(row)), ("page", Nested((("hasMore", HasMore()), ("endCursor", Cursor())))))
+
+
+SQL: dict[str, Root] = {
+    "pupils": Selection(PUPIL, page((("id", Value(PUPIL.fields["id"])), ("surname", Value(PUPIL.fields["surname"]))))),
+    "pupils_filtered_sorted_next_page": Selection(
+        PUPIL,
+        page((("id", Value(PUPIL.fields["id"])),)),
+        where=(Condition("yearGroup", PUPIL.fields["yearGroup"], ("6", "5")), Condition("sex", PUPIL.fields["sex"], ("F",))),
+        order=(Order("surname", PUPIL.fields["surname"], descending=True),),
+        after=("Smith", "01a20a04-0326-7008-9663-e1a7263dbedc", "01a20a04-0326-7008-9663-e1a7263dbedc"),
+    ),
+    "pupil_with_school_and_judgements": Single(
+        PUPIL,
+        ((PUPIL.source.c.id, "01a20a04-0326-7004-9663-e1a7263dbedc"),),
+        (
+            ("id", Value(PUPIL.fields["id"])),
+            ("school", One(PUPIL.links["school"], SCHOOL, (("name", Value(SCHOOL.fields["name"])),))),
+            (
+                "judgements",
+                Many(
+                    PUPIL.links["judgements"],
+                    Selection(
+                        JUDGEMENT,
+                        page(
+                            (
+                                ("grade", Value(JUDGEMENT.fields["grade"])),
+                                ("window", One(JUDGEMENT.links["window"], WINDOW, (("code", Value(WINDOW.fields["code"])),))),
+                            )
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SQL)
+def test_golden_sql(name: str) -> None:
+    shape = query._shape(SQL[name], {}, [])
+    compiled = query.plan((shape,))
+    check_golden(ROOT / "expected" / "sql" / f"{name}.sql", compiled.sql + "\n")
+
+
+@pytest.mark.parametrize("path", CONTRACTS, ids=str)
+def test_golden_contract(path: Path) -> None:
+    check_golden(ROOT / path, CONTRACTS[path]())

@@ -1,0 +1,58 @@
+"""The migrations add up to the tables the nouns declare, and every tenant table is walled."""
+
+import asyncpg
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import domain  # noqa: F401  (declares every table)
+from domain.engine.database import metadata
+from tests.conftest import Databases
+
+REGISTER_AND_SHARED = {
+    "academic_years", "alembic_version", "client_secrets", "clients", "grants", "idempotency", "memberships",
+    "schools", "signing_keys", "succession", "trusts", "used_assertions",
+}  # fmt: skip
+
+
+async def test_every_declared_column_is_in_the_database(databases: Databases) -> None:
+    engine = create_async_engine(databases.owner_url.replace("postgresql://", "postgresql+asyncpg://", 1))
+    async with engine.connect() as connection:
+        found = await connection.run_sync(lambda sync: compare_metadata(MigrationContext.configure(sync, opts={"compare_type": True}), metadata))
+    await engine.dispose()
+    kinds = [difference for each in found for difference in (each if isinstance(each, list) else [each])]
+    assert [d for d in kinds if d[0] in ("add_table", "add_column", "modify_nullable", "modify_type")] == []
+
+
+async def test_row_level_security_is_forced_on_everything_a_tenant_owns(databases: Databases) -> None:
+    connection = await asyncpg.connect(databases.owner_url)
+    rows = await connection.fetch(
+        "SELECT relname, relrowsecurity AND relforcerowsecurity AS walled FROM pg_class c"
+        " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"
+    )
+    await connection.close()
+    assert {row["relname"] for row in rows if not row["walled"]} == REGISTER_AND_SHARED
+
+
+async def test_keys_and_constraints_of_tenant_tables_start_with_the_tenant(databases: Databases) -> None:
+    """Row-level security guards neither foreign keys nor unique constraints, so each must begin with tenant_id (register ids excepted)."""
+    connection = await asyncpg.connect(databases.owner_url)
+    rows = await connection.fetch(
+        "SELECT c.relname, k.conname, k.contype::text, f.relname AS target,"
+        " (SELECT attname FROM pg_attribute WHERE attrelid = k.conrelid AND attnum = k.conkey[1]) AS first"
+        " FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_class f ON f.oid = k.confrelid"
+        " WHERE k.contype IN ('p', 'u', 'f') AND c.relrowsecurity AND NOT c.relispartition AND c.relname NOT IN ('tenants', 'reach')"
+    )
+    await connection.close()
+    assert len(rows) > 40
+    assert [dict(row) for row in rows if row["first"] != "tenant_id" and row["target"] not in ("schools", "academic_years")] == []
+
+
+async def test_the_app_role_owns_nothing_and_partitions_are_reached_through_their_parent(databases: Databases) -> None:
+    connection = await asyncpg.connect(databases.app_url)
+    assert await connection.fetchval("SELECT count(*) FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolname = 'markonce_app'") == 0
+    granted = await connection.fetchval(
+        "SELECT count(*) FROM pg_class WHERE relispartition AND relkind = 'r' AND has_table_privilege('markonce_app', oid, 'SELECT')"
+    )
+    await connection.close()
+    assert granted == 0
