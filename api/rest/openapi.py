@@ -12,14 +12,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.problems import STATUS, HttpProblem, problem
+from api.problems import STATUS
+from api.rest.components import HEADERS, PARAMETERS, refusals, refused, shared, told_in
 from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST, MAX_NESTED_FIRST
 from api.rest.schemas import SCALARS, Json, field_path, link_path, ref, schemas, sort_terms, whole
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
 from domain.engine.access import Scope
 from domain.engine.command import REST, Command
-from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Forbidden, Issue, NotFound, invalid
 from domain.engine.resource import Field, Filter, Resource
 from domain.insight import aggregates
 
@@ -50,40 +50,6 @@ Every error is `application/problem+json` (RFC 9457) and lists everything that i
 same 404.
 """
 
-HEADERS: dict[str, Json] = {
-    "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},
-    "Link": {"description": 'The URL of the next page, as rel="next" (RFC 8288); absent on the last.', "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}},
-    "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},
-    "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
-    "Idempotency-Replayed": {
-        "description": "true where this answer was kept from the first request with the key.",
-        "schema": {"type": "string", "enum": ["true"]},
-    },
-}
-
-IDEMPOTENCY_KEY: Json = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "Any text of the client's own. For 7 days the same key and body get the same answer and change nothing a second time.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
-}
-PREFER: Json = {
-    "name": "Prefer",
-    "in": "header",
-    "description": "handling=strict (the default) lands all rows or none, lenient the good ones; return=representation adds `results`.",
-    "schema": {
-        "type": "array",
-        "items": {"type": "string", "enum": ["handling=strict", "handling=lenient", "return=minimal", "return=representation"]},
-    },
-}
-DRY_RUN: Json = {
-    "name": "dryRun",
-    "in": "query",
-    "description": "Do everything, answer, and undo it.",
-    "schema": {"type": "boolean", "default": False},
-}
-
 READING = (400, 401, 403, 500, 503)
 WRITING = (*READING, 409, 413, 422)
 
@@ -93,18 +59,29 @@ def document(base_url: str) -> Json:
     posted = [command for command in COMMANDS.values() if REST in command.doors]
     return {
         "openapi": "3.1.1",
-        "info": {"title": "Markonce", "version": VERSION, "description": INTRODUCTION, "license": {"name": "MIT", "identifier": "MIT"}},
+        "info": {
+            "title": "Markonce",
+            "version": VERSION,
+            "description": INTRODUCTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
         "servers": [{"url": base_url}],
         "tags": [{"name": room, "description": doc} for room, (doc, _) in ROOMS.items()],
         "paths": _paths(),
         "components": {
-            "schemas": schemas({command.takes for command in posted if "{id}" not in url_of(command)} | {command.gives for command in posted}),
-            "responses": {_refusal_name(status): refusal for status, refusal in _refusals(base_url)},
-            "parameters": {"IdempotencyKey": IDEMPOTENCY_KEY, "Prefer": PREFER, "DryRun": DRY_RUN},
+            "schemas": schemas(
+                {command.takes for command in posted if "{id}" not in url_of(command)} | {command.gives for command in posted}
+            ),
+            "responses": refusals(base_url),
+            "parameters": PARAMETERS,
             "headers": HEADERS,
             "securitySchemes": {
                 "oauth2": {"type": "oauth2", "flows": {"clientCredentials": _flow(base_url)}},
-                "client": {"type": "http", "scheme": "basic", "description": "A client's id and secret, for the token endpoint alone."},
+                "client": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "A client's id and secret, for the token endpoint alone.",
+                },
             },
         },
     }
@@ -129,7 +106,7 @@ def _paths() -> dict[str, Json]:
     paths: dict[str, Json] = {}
     for resource in RESOURCES.values():
         paths[f"/v1/{resource.plural}"] = {"get": _list(resource)}
-        if resource.type_number is not None or resource.identified_by is not None:
+        if resource.has_id:
             paths[f"/v1/{resource.plural}/{{id}}"] = {"get": _item(resource)}
     paths["/v1/aggregates"] = {"get": _aggregates()}
     paths["/v1/pupils/lookup"] = {"post": _lookup(RESOURCES["pupil"])}
@@ -160,37 +137,37 @@ def _list(resource: Resource) -> Json:
         _names("sort", "Order, by one field after another; - for descending. Nulls come last.", sort_terms(resource)),
         _query("first", "How many rows.", whole(MAX_FIRST, default=FIRST)),
         _query("after", "The endCursor of the page before. It holds for the same filters and order.", {"type": "string"}),
-        _query("format", "csv is for spreadsheets, and takes no to-many links. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
+        _query(
+            "format",
+            "csv is for spreadsheets, and takes no to-many links. `Accept: text/csv` means the same.",
+            {"enum": ["json", "csv"]},
+        ),
         *(_filter(name, field) for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE),
     ]
     answer = _answer(resource.doc, f"{resource.type_name}Page", "Link")
     answer["content"]["text/csv"] = {"schema": {"type": "string"}}
     summary = f"List {resource.plural} within reach"
-    return _operation(camel(f"list_{resource.plural}"), summary, [resource.scope], {200: answer}, READING, parameters)
+    return _operation(f"list{resource.plural.capitalize()}", summary, [resource.scope], {200: answer}, READING, parameters)
 
 
 def _item(resource: Resource) -> Json:
-    id_ = {"name": "id", "in": "path", "required": True, "description": f"The {resource.name}'s id.", "schema": {"type": "string", "minLength": 1}}
     answer = {200: _answer(resource.doc, resource.type_name)}
-    parameters = [id_, *_tree_parameters(resource)]
-    return _operation(camel(f"get_{resource.name}"), f"Get one {resource.name}", [resource.scope], answer, (*READING, 404), parameters)
+    parameters = [shared("Id"), *_tree_parameters(resource)]
+    return _operation(f"get{resource.type_name}", f"Get one {resource.name}", [resource.scope], answer, (*READING, 404), parameters)
 
 
 def _lookup(resource: Resource) -> Json:
     summary = f"List {resource.plural} by what may not stand in a URL"
     answer = {200: _answer(resource.doc, f"{resource.type_name}Page")}
     body = _body(f"{resource.type_name}Lookup")
-    return _operation(camel(f"lookup_{resource.plural}"), summary, [resource.scope], answer, (*READING, 413, 415), [], body)
+    return _operation(f"lookup{resource.plural.capitalize()}", summary, [resource.scope], answer, (*READING, 413, 415), [], body)
 
 
 def _command(command: Command) -> Json:
     """A bulk command knows preferences; one that names a row in its URL takes no body."""
-    named = "{id}" in url_of(command)
-    id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    shared = ["IdempotencyKey", "DryRun"] + ["Prefer"] * (command.entries is not None)
-    parameters = [id_] * named + [{"$ref": f"#/components/parameters/{name}"} for name in shared]
-    headers = ["Idempotency-Replayed"] + ["Preference-Applied"] * (command.entries is not None)
-    answer = _answer(command.doc, command.gives.__name__, *headers)
+    named, bulk = "{id}" in url_of(command), command.entries is not None
+    parameters = [shared(name) for name in ["Id"] * named + ["IdempotencyKey", "DryRun"] + ["Prefer"] * bulk]
+    answer = _answer(command.doc, command.gives.__name__, "Idempotency-Replayed", *["Preference-Applied"] * bulk)
     made = command.name.startswith("create_")
     answers = {200: _answer("What a dry run would have made.", command.gives.__name__), 201: answer} if made else {200: answer}
     statuses = (*WRITING, *(STATUS[kind] for kind in command.fails), *(() if named else (415,)))
@@ -202,7 +179,9 @@ def _command(command: Command) -> Json:
 def _aggregates() -> Json:
     one_each = "One of them; needed unless it is grouped by."
     dimensions = {"type": "string", "enum": list(aggregates.DIMENSIONS)}
-    group_by = _names("groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=aggregates.MOST_DIMENSIONS, uniqueItems=True)
+    group_by = _names(
+        "groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=aggregates.MOST_DIMENSIONS, uniqueItems=True
+    )
     schools = {"type": "array", "items": {"type": "string"}, "maxItems": aggregates.MOST_SCHOOLS}
     parameters = [
         group_by | {"required": True},
@@ -227,7 +206,7 @@ def _token() -> Json:
         "tags": ["Doors"],
         "security": [{"client": []}, {}],
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal} | _refused((500, 503)),
+        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal} | refused((500, 503)),
     }
 
 
@@ -241,7 +220,7 @@ def _graphql() -> Json:
         "tags": ["Doors"],
         "security": [{"oauth2": []}],
         "requestBody": _body("GraphqlRequest"),
-        "responses": {"200": answer, "400": unread, "default": unread} | _refused((401, 413, 415, 500)),
+        "responses": {"200": answer, "400": unread, "default": unread} | refused((401, 413, 415, 500)),
     }
 
 
@@ -265,7 +244,7 @@ def _operation(
         "security": [{"oauth2": [scope.value]} for scope in scopes],
         "parameters": parameters,
         **({"requestBody": body} if body else {}),
-        "responses": {str(status): answer for status, answer in answers.items()} | _refused(refusals),
+        "responses": {str(status): answer for status, answer in answers.items()} | refused(refusals),
     }
 
 
@@ -282,7 +261,9 @@ def _names(name: str, doc: str, item: Json, **limits: Any) -> Json:
 
 
 def _filter(name: str, field: Field) -> Json:
-    return _query(name, f"{field.doc} Repeated: any of them.", {"type": "array", "items": SCALARS[field.kind]}) | {"style": "form", "explode": True}
+    """A parameter that may repeat."""
+    schema = {"type": "array", "items": SCALARS[field.kind]}
+    return _query(name, f"{field.doc} Repeated: any of them.", schema) | {"style": "form", "explode": True}
 
 
 def _tree_parameters(resource: Resource) -> list[Json]:
@@ -290,7 +271,9 @@ def _tree_parameters(resource: Resource) -> list[Json]:
     if resource.links:
         parameters.append(_names("include", f"The links wanted, up to {MAX_DEPTH} deep with dots.", link_path(resource)))
     many = [name for name, link in resource.links.items() if link.many]
-    return parameters + [_query(f"{name}.first", f"How many {name} a row.", whole(MAX_NESTED_FIRST, default=FIRST)) for name in many]
+    return parameters + [
+        _query(f"{name}.first", f"How many {name} a row.", whole(MAX_NESTED_FIRST, default=FIRST)) for name in many
+    ]
 
 
 def _json(schema: str) -> Json:
@@ -302,38 +285,7 @@ def _body(schema: str) -> Json:
 
 
 def _answer(doc: str, schema: str, *headers: str) -> Json:
-    told = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *headers)}
-    return {"description": doc, "headers": told, "content": _json(schema)}
-
-
-def _refused(statuses: Iterable[int]) -> Json:
-    return {str(status): {"$ref": f"#/components/responses/{_refusal_name(status)}"} for status in sorted(set(statuses))}
-
-
-def _refusal_name(status: int) -> str:
-    return f"Problem{status}"
-
-
-def _refusals(base_url: str) -> Iterable[tuple[int, Json]]:
-    """A response for each status: problem+json, with an example written by what writes the real ones."""
-    misspelt = Issue("yeargroup", "filter-unknown", "pupils cannot be filtered by yeargroup. Did you mean yearGroup?")
-    wrong = Issue("/entries/412/grade", "grade-unknown", "The scheme has no such grade. Did you mean EXS?")
-    samples: dict[int, tuple[DomainError, str | None]] = {
-        400: (BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(misspelt,)), None),
-        401: (HttpProblem(401, "unauthorised", "A valid access token is needed", "The access token has expired."), "WWW-Authenticate"),
-        403: (Forbidden("The command record_judgements needs the scope judgements:write, which this client does not hold at any school."), None),
-        404: (NotFound(), None),
-        409: (Conflict("The window is planned; only a window that is open can become closed.", code="window-state"), "Retry-After"),
-        413: (HttpProblem(413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts."), None),
-        415: (HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."), None),
-        422: (invalid([wrong]), None),
-        500: (HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log."), None),
-        503: (Busy("The database did not answer in time."), "Retry-After"),
-    }
-    for status, (error, header) in samples.items():
-        headers = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", header) if name}
-        content = {"application/problem+json": {"schema": ref("Problem"), "example": problem(error, base_url)}}
-        yield status, {"description": f"{error.title}.", "headers": headers, "content": content}
+    return {"description": doc, "headers": told_in("X-Request-Id", *headers), "content": _json(schema)}
 
 
 def _flow(base_url: str) -> Json:

@@ -40,7 +40,11 @@ OF_THE_WEB: dict[str, Json] = {
             "title": {"type": "string", "description": "The same for every problem of this type."},
             "status": {"type": "integer", "description": "The status of the response."},
             "detail": {"type": "string", "description": "What went wrong this time. It holds no personal data."},
-            "issues": {"type": "array", "items": {"$ref": "#/components/schemas/Issue"}, "description": "Everything that is wrong."},
+            "issues": {
+                "type": "array",
+                "items": {"$ref": "#/components/schemas/Issue"},
+                "description": "Everything that is wrong.",
+            },
         },
         "required": ["type", "title", "status", "detail"],
     },
@@ -147,7 +151,12 @@ def lookup(resource: Resource) -> Json:
         if field.filter is not Filter.NOWHERE
     }
     properties = {
-        "where": {"type": "object", "properties": filters, "additionalProperties": False, "description": "All of these; of several values, any."},
+        "where": {
+            "type": "object",
+            "properties": filters,
+            "additionalProperties": False,
+            "description": "All of these; of several values, any.",
+        },
         "fields": {"type": "array", "items": field_path(resource)},
         "include": {"type": "array", "items": link_path(resource)},
         "sort": {"type": "array", "items": sort_terms(resource)},

@@ -167,6 +167,7 @@ async def test_everything_wrong_with_a_grant_is_said_at_once(operator: Any, clie
 async def test_grants_approved_at_the_same_time_all_reach(databases: Any) -> None:
     first, second, watcher = [await asyncpg.connect(databases.operator_url) for _ in range(3)]
     client_id, _ = await create_client(watcher, "MIS", "client_secret")
+    before = await approve_grant(watcher, client_id, parse_grant("installation=imports:write"), **AGREED)
     begun = first.transaction()
     await begun.start()
     one = await approve_grant(first, client_id, parse_grant("installation=schools:read"), **AGREED)
@@ -175,6 +176,6 @@ async def test_grants_approved_at_the_same_time_all_reach(databases: Any) -> Non
         await asyncio.sleep(0.01)
     await begun.commit()
     other = await waiting
-    assert {row["grant_id"] for row in await watcher.fetch("SELECT grant_id FROM reach")} == {one, other}
+    assert {row["grant_id"] for row in await watcher.fetch("SELECT grant_id FROM reach")} == {before, one, other}
     for connection in (first, second, watcher):
         await connection.close()

@@ -1,0 +1,89 @@
+"""What operations of the OpenAPI document share: headers, parameters and the answer for each status that is an error."""
+
+from collections.abc import Iterable
+
+from api.problems import HttpProblem, problem, status_of
+from api.rest.schemas import Json, ref
+from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Forbidden, Issue, NotFound, invalid
+
+HEADERS: dict[str, Json] = {
+    "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},
+    "Link": {"description": 'The next page, as rel="next" (RFC 8288); absent on the last.', "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},
+    "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "true where this answer was kept from the first request with the key.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+
+PARAMETERS: dict[str, Json] = {
+    "Id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
+    "IdempotencyKey": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "Any text of the client's own. For 7 days the same key and body get the same answer and change nothing a second time.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+    },
+    "Prefer": {
+        "name": "Prefer",
+        "in": "header",
+        "description": "handling=strict (the default) lands all rows or none, lenient the good ones; return=representation adds `results`.",
+        "schema": {
+            "type": "array",
+            "items": {"type": "string", "enum": ["handling=strict", "handling=lenient", "return=minimal", "return=representation"]},
+        },
+    },
+    "DryRun": {
+        "name": "dryRun",
+        "in": "query",
+        "description": "Do everything, answer, and undo it.",
+        "schema": {"type": "boolean", "default": False},
+    },
+}
+
+_MISSPELT = Issue("yeargroup", "filter-unknown", "pupils cannot be filtered by yeargroup. Did you mean yearGroup?")
+_UNKNOWN = Issue("/entries/412/grade", "grade-unknown", "The scheme has no such grade. Did you mean EXS?")
+_ERRORS: list[DomainError] = [
+    BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(_MISSPELT,)),
+    HttpProblem(401, "unauthorised", "A valid access token is needed", "The access token has expired."),
+    Forbidden("The command record_judgements needs the scope judgements:write, which this client does not hold at any school."),
+    NotFound(),
+    Conflict("The window is planned; only a window that is open can become closed.", code="window-state"),
+    HttpProblem(413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts."),
+    HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."),
+    invalid([_UNKNOWN]),
+    HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log."),
+    Busy("The database did not answer in time."),
+]
+"""An error for each status that a documented request can get."""
+_TOLD = {401: "WWW-Authenticate", 409: "Retry-After", 503: "Retry-After"}
+
+
+def refusals(base_url: str) -> dict[str, Json]:
+    """By name, an answer for each status: problem+json, with an example written by what writes the real ones."""
+    return {_name(status_of(error)): _refusal(error, base_url) for error in _ERRORS}
+
+
+def _refusal(error: DomainError, base_url: str) -> Json:
+    headers = [name for name in ("X-Request-Id", _TOLD.get(status_of(error))) if name]
+    content = {"application/problem+json": {"schema": ref("Problem"), "example": problem(error, base_url)}}
+    return {"description": f"{error.title}.", "headers": told_in(*headers), "content": content}
+
+
+def _name(status: int) -> str:
+    return f"Problem{status}"
+
+
+def refused(statuses: Iterable[int]) -> dict[str, Json]:
+    """The answers of an operation that can end with these statuses."""
+    return {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in sorted(set(statuses))}
+
+
+def shared(parameter: str) -> Json:
+    return {"$ref": f"#/components/parameters/{parameter}"}
+
+
+def told_in(*headers: str) -> dict[str, Json]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
