@@ -21,13 +21,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from threading import Thread
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
 from rich.console import Console
@@ -50,6 +50,7 @@ from domain.files import gias
 from domain.roster.register import apply_gias
 
 HOST = "127.0.0.1"
+T = TypeVar("T")
 
 _TRUST = f"trust:{school_data.GROUP_UID}="
 _REGISTER = "trusts:read,schools:read,"
@@ -75,7 +76,7 @@ def run(port: int, data_dir: Path, console: Console) -> None:
     """Serves the demonstration on 127.0.0.1 until it is told to stop. Exits with 1, saying why, when it cannot be brought up."""
     data_dir = data_dir.absolute()
     try:
-        with _reserved(port) as release, _claimed(data_dir), _running(data_dir, console) as cluster:
+        with _claimed(data_dir), _reserved(port) as release, _running(data_dir, console) as cluster:
             kept = Secrets.read(data_dir / "secrets.json")
             console.print("Preparing the schema …")
             migrate(cluster.url(embedded.DATABASE, "markonce_owner"))
@@ -96,34 +97,48 @@ def run(port: int, data_dir: Path, console: Console) -> None:
 # What is held while it runs.
 
 
-@contextmanager
-def _reserved(port: int) -> Iterator[Callable[[], None]]:
-    """Holds the port until it is released to the server, so that minutes of work are not done for a port that is taken."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _soon(take: Callable[[], T]) -> T:
+    """Tries for two seconds: the worker of a server that was killed holds its port and its folder until it notices."""
+    deadline = time.monotonic() + 2
+    while True:
         try:
-            held.bind((HOST, port))
-        except (OSError, OverflowError) as problem:
-            reason = "is in use" if isinstance(problem, OSError) else "is not a port number"
-            raise OSError(f"Port {port} on {HOST} {reason}: choose another with --port (make demo PORT=…).") from problem
-        yield held.close
+            return take()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 @contextmanager
 def _claimed(data_dir: Path) -> Iterator[None]:
     """Holds the data folder, made if need be, and takes demo.json away: whoever waits for it must not read that of an earlier run."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(data_dir, os.O_RDONLY)
     try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data_dir, os.O_RDONLY)
+    except OSError as problem:
+        raise OSError(f"The data folder {data_dir} cannot be used: {problem.strerror}.") from problem
+    with ExitStack() as held:
+        held.callback(os.close, descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _soon(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError as problem:
             raise OSError(f"A demonstration is running in {data_dir} already: stop it, or choose another folder.") from problem
         (data_dir / "demo.json").unlink(missing_ok=True)
+        held.callback((data_dir / "demo.json").unlink, missing_ok=True)
         yield
-    finally:
-        (data_dir / "demo.json").unlink(missing_ok=True)
-        os.close(descriptor)
+
+
+@contextmanager
+def _reserved(port: int) -> Iterator[Callable[[], None]]:
+    """Holds the port until it is released to the server, so that nothing is begun for a port that is taken."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            _soon(lambda: held.bind((HOST, port)))
+        except (OSError, OverflowError) as problem:
+            reason = "is in use" if isinstance(problem, OSError) else "is not a port number"
+            raise OSError(f"Port {port} on {HOST} {reason}: choose another with --port (make demo PORT=…).") from problem
+        yield held.close
 
 
 @contextmanager
@@ -342,12 +357,12 @@ def requests(facts: dict[str, Any]) -> list[tuple[str, str]]:
     token = f"curl -s -u '{app['clientId']}:{app['clientSecret']}' -d grant_type=client_credentials {url}/oauth/token"
     bearer = 'curl -s -H "Authorization: Bearer $TOKEN"'
     graph = (
-        "{ schools(first: 6) { nodes { name pupils(first: 2) { nodes { forename surname yearGroup"
+        '{ schools(first: 6) { nodes { name pupils(first: 2, where: {yearGroup: ["4"]}) { nodes { forename surname yearGroup'
         " judgements(first: 3) { nodes { windowCode subjectCode grade againstTarget } } } } } } }"
     )
     body = json.dumps({"query": graph})
     return [
         ("A token, good for ten minutes", f"""TOKEN=$({token} | sed 's/.*"access_token": *"\\([^"]*\\)".*/\\1/')"""),
-        ("REST", f"{bearer} '{url}/v1/pupils?first=3&fields=id,forename,surname,yearGroup,school.name&include=school'"),
+        ("REST", f"{bearer} '{url}/v1/pupils?yearGroup=4&first=3&fields=id,forename,surname,yearGroup,school.name&include=school'"),
         ("GraphQL", f"{bearer} -H 'Content-Type: application/json' -d '{body}' {url}/graphql"),
     ]

@@ -54,7 +54,7 @@ def _cohorts(*sizes: int, since: int = 2019) -> dict[int, int]:
 
 
 QUILLBROOK = School(
-    999_101, "2101", "Quillbrook Primary Academy", range(7), _cohorts(39, 41, 38, 40, 36, 40, 39, 37), disadvantaged=0.38
+    999_101, "2101", "Quillbrook Primary Academy", range(7), _cohorts(33, 35, 32, 34, 31, 34, 33, 32), disadvantaged=0.38
 )
 HAREBELL = School(
     999_102, "2102", "Harebell Heath Primary Academy", range(7), _cohorts(29, 30, 30, 28, 30, 30, 29, 30), strength=0.15
@@ -194,7 +194,7 @@ class Intake:
             **({"serviceChild": "true"} if service else {}),
             **({"lookedAfter": "true"} if looked_after else {}),
         }
-        weight = (-0.45 if ever6 else 0.12) + {"N": 0.12, "K": -0.8, "E": -1.6}[sen] + school.strength
+        weight = (-0.3 if ever6 else 0.27) + {"N": 0.15, "K": -0.7, "E": -1.5}[sen] + school.strength
         pupil = Pupil(
             reference=f"{10_000 + len(self.pupils)}",
             forename=random.choice(pool.girls if sex == "F" else pool.boys),
@@ -205,7 +205,7 @@ class Intake:
             upn=self.upn(INFANT if school is JUNIOR else school, spells[0].first.year if temporary else entry, temporary=temporary),
             characteristics=characteristics,
             ability=random.gauss(0, 0.85) + weight,
-            lean={"reading": random.gauss(0.05, 0.3), "writing": random.gauss(-0.1, 0.3), "maths": random.gauss(0, 0.4)},
+            lean={"reading": random.gauss(0.05, 0.3), "writing": random.gauss(-0.05, 0.3), "maths": random.gauss(0, 0.4)},
             spells=spells,
         )
         self.pupils.append(pupil)

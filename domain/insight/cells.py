@@ -22,6 +22,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    FromClause,
     Integer,
     Null,
     Numeric,
@@ -204,7 +205,7 @@ def plan(shape: Shape) -> Plan:
     filter, window and window_id, trust_id and trust_uid (one of them None), school_ids and urns.
     """
     reached = _reached()
-    measured = _measured(_counted(reached, shape), from_totals=not (shape.by_year_group or shape.categories))
+    measured = _measured(reached, _counted(reached, shape), from_totals=not (shape.by_year_group or shape.categories))
     m, tenant_ids = measured.c, select(reached.c.tenant_id)
     pooled = null()
     key = [
@@ -260,33 +261,44 @@ def _counted(reached: CTE, shape: Shape) -> CTE:
         counted = counted.where(_window_asked())
     if shape.trust:
         counted = counted.where(exists().where(_trust_asked(), memberships.c.trust_id == trusts.c.id, _member(q.id, w.census_on)))
-    every = counted.cte("counted")
+    every = counted.cte("counted").prefix_with("MATERIALIZED")
     if not shape.schools:
         return every
     return select(every).where(every.c.population.in_(select(every.c.population).where(_named(every)))).cte("neighbours")
 
 
-def _measured(counted: CTE, *, from_totals: bool) -> CTE:
+def _measured(reached: CTE, counted: CTE, *, from_totals: bool) -> CTE:
     """One row a total, or a cell, with what it adds to each count."""
     source: Table = totals if from_totals else cells
-    c, t, s = counted.c, source.c, subjects.c
+    taught = _of_tenants(reached, subjects, "tenant_id", "no", "code")
+    versions = _of_tenants(reached, _versions, "tenant_id", "no", "scheme_id")
+    marked = _of_tenants(reached, schemes, "tenant_id", "id", "code")
+    c, t, s = counted.c, source.c, taught.c
     rows = (
         select(c.id.label("school"), c.urn, c.name, c.internal, c.threshold, c.population, c.census_on, c.academic_year)
-        .add_columns(c.code.label("window"), s.code.label("subject"), s.no.label("subject_no"), schemes.c.code.label("scheme"))
-        .add_columns(*(_of_totals() if from_totals else _of_cells()))
+        .add_columns(c.code.label("window"), s.code.label("subject"), s.no.label("subject_no"), marked.c.code.label("scheme"))
         .join_from(counted, source, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id))
-        .join(subjects, (s.tenant_id == t.tenant_id) & (s.no == t.subject_no))
+        .join(taught, (s.tenant_id == t.tenant_id) & (s.no == t.subject_no))
         .where(t.aspect_no == MAIN)
     )
     if from_totals:
-        version_no = _pins.c.scheme_version_no
-        rows = rows.outerjoin(_pins, and_(*(_pins.c[name] == t[name] for name in _GRAIN)))
+        pinned = _of_tenants(reached, _pins, *_GRAIN, "scheme_version_no")
+        version_no = pinned.c.scheme_version_no
+        rows = rows.add_columns(*_of_totals()).outerjoin(pinned, and_(*(pinned.c[name] == t[name] for name in _GRAIN)))
     else:
-        version_no, g = t.scheme_version_no, _grades.c
-        graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == version_no) & (g.no == t.grade_no)
-        rows = rows.outerjoin(_grades, graded).where(t.n > 0)
-    rows = rows.outerjoin(_versions, (_versions.c.tenant_id == t.tenant_id) & (_versions.c.no == version_no))
-    return rows.outerjoin(schemes, (schemes.c.tenant_id == t.tenant_id) & (schemes.c.id == _versions.c.scheme_id)).cte("measured")
+        version_no, graded = t.scheme_version_no, _of_tenants(reached, _grades, *_grades.c.keys())
+        g = graded.c
+        on = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == version_no) & (g.no == t.grade_no)
+        rows = rows.add_columns(*_of_cells(graded)).outerjoin(graded, on).where(t.n > 0)
+    rows = rows.outerjoin(versions, (versions.c.tenant_id == t.tenant_id) & (versions.c.no == version_no))
+    rows = rows.outerjoin(marked, (marked.c.tenant_id == t.tenant_id) & (marked.c.id == versions.c.scheme_id))
+    return rows.cte("measured")
+
+
+def _of_tenants(reached: CTE, source: FromClause, *columns: str) -> CTE:
+    """What the tenants within reach have of a small table, read once: row-level security looks at every row it is asked for."""
+    chosen = select(*(source.c[name] for name in columns)).where(source.c.tenant_id.in_(select(reached.c.tenant_id)))
+    return chosen.cte(f"reached_{source.name}").prefix_with("MATERIALIZED")
 
 
 def _of_totals() -> list[ColumnElement[Any]]:
@@ -295,9 +307,9 @@ def _of_totals() -> list[ColumnElement[Any]]:
     return [*(t[name] for name in _SUMMED), case((t.valid > 0, true()), else_=judged).label("judged")]
 
 
-def _of_cells() -> list[ColumnElement[Any]]:
+def _of_cells(graded: CTE) -> list[ColumnElement[Any]]:
     """A pupil without a judgement has no grade: eligible, not valid."""
-    c, g = cells.c, _grades.c
+    c, g = cells.c, graded.c
     valued = g.valid & g.value.is_not(None)
     counts = [
         case((counted, c.n), else_=0) for counted in (func.coalesce(g.eligible, true()), g.valid, g.expected, g.higher, valued)

@@ -2,10 +2,10 @@
 
 *Primary* suppression hides a row of 1 to 5 eligible pupils, as the DfE does: its performance tables publish nothing for fewer than
 six. *Complementary* suppression hides further rows, because whoever knows a total (of the school, of the trust, of the boys)
-subtracts what is shown from it. Two readers are to be guarded against. One has a single answer, knows all its totals over any of its
-dimensions, and knows that no count is below zero; the other puts the answers to coarser and finer questions together. Neither finds
-a hidden row that has pupils, or a small sum of hidden rows, but for what totals tell without any row, as when one school alone has
-a Year 2, of three pupils.
+subtracts what is shown from it. Two readers are guarded against: one knows all totals of an answer over any of its dimensions, and
+that no count is below zero; the other puts the coarser answers beside it. From its rows neither finds a hidden row that has pupils,
+or a small sum of hidden rows. What totals tell without any row is not in an answer's power: that a Year 2 of three is taught in one
+school alone; or, where no girl is disadvantaged, what SEN by sex and SEN by disadvantage together say of the disadvantaged boys.
 
 The method is the *hypercube method* of statistical disclosure control (Repsilber; also in tau-ARGUS). A hidden row is a corner of a
 hidden box, two values along each dimension: a line in one dimension, a rectangle in two, a cube in three. Moving pupils round

@@ -16,7 +16,7 @@ from domain.engine.access import Scope
 from domain.engine.errors import Conflict, Invalid, NotFound
 from domain.engine.ids import NIL, new_id, type_number
 
-AGREED = {"purpose": "Assessment in the classroom", "approved_by": "Head teacher"}
+AGREED: dict[str, Any] = {"purpose": "Assessment in the classroom", "approved_by": "Head teacher"}
 
 
 @pytest_asyncio.fixture

@@ -29,6 +29,9 @@ from tests.roster.gias_rows import (
     written,
 )
 
+TWO_SCHOOLS = [school(100001), school(100002)]
+
+
 # Memberships and who controls a school's data.
 
 
@@ -104,12 +107,13 @@ async def test_links_alone_move_a_school_of_the_register(connection: Any) -> Non
 
 async def test_the_later_joined_of_two_trusts_counts(connection: Any) -> None:
     links = [link(100001, 2002, "2019-01-01"), link(100001, 2001, "2018-01-01"), link(100001, 2003, "2023-01-01")]
-    report = await apply_gias(connection, extract([school(100001)], map(group, (2001, 2002, 2003)), links), SPRING)
-    assert report.memberships.ignored == {"second-trust": 1}
-    assert [(issue.code, issue.severity) for issue in report.issues] == [("gias-second-trust", "error")]
-    assert all(number in report.issues[0].message for number in ("100001", "2001", "2002"))
-    assert await tenants(connection) == {100001: 2002}
-    assert [spell[1] for spell in await spells(connection)] == [2002, 2003]
+    links += [link(100002, 2001), link(100002, 2002)]  # on the same day: the same one is kept at every import
+    report = await apply_gias(connection, extract(TWO_SCHOOLS, map(group, (2001, 2002, 2003)), links), SPRING)
+    assert report.memberships.ignored == {"second-trust": 2}
+    assert [(issue.code, issue.severity) for issue in report.issues] == [("gias-second-trust", "error")] * 2
+    assert all(number in report.issues[-1].message for number in ("100001", "2001", "2002"))
+    assert await tenants(connection) == {100001: 2002, 100002: 2002}
+    assert [spell[:2] for spell in await spells(connection)] == [(100001, 2002), (100001, 2003), (100002, 2002)]
 
 
 async def test_a_corrected_day_of_joining_changes_the_spell_and_a_return_begins_another(connection: Any) -> None:
@@ -130,9 +134,14 @@ async def test_a_corrected_day_of_joining_changes_the_spell_and_a_return_begins_
         (100001, 2002, "2020-01-01", "2020-12-31"),
         (100001, 2001, "2021-01-01", None),
     ]
+    first_again = await apply("2018-09-01", SUMMER)
+    assert (first_again.memberships.updated, first_again.ended) == (1, 1)
+    assert [spell[2:] for spell in await spells(connection) if spell[1] == 2001] == [
+        ("2018-09-01", None),
+        ("2021-01-01", "2022-07-20"),
+    ]
 
 
-TWO_SCHOOLS = [school(100001), school(100002)]
 BROKEN = school(100003, closed="?")
 ENDINGS: dict[str, tuple[Extract, str | None]] = {
     "the extract has school and trust": (extract(TWO_SCHOOLS, [group(2001)], [link(100002, 2001)]), "2022-07-20"),
@@ -144,6 +153,10 @@ ENDINGS: dict[str, tuple[Extract, str | None]] = {
     "the school is in a trust it joined earlier": (
         extract(groups=[group(2002)], links=[link(100001, 2002, "2017-01-01")]),
         "2022-07-20",
+    ),
+    "the school was in a trust that closed": (
+        extract(groups=[group(2002)], links=[link(100001, 2002, "2017-01-01", closed="2018-01-01")]),
+        None,
     ),
     "the school joined another trust before its own closed": (
         extract(groups=[group(2001, status="Closed", closed="2022-05-31"), group(2002)], links=[link(100001, 2002, "2022-05-01")]),

@@ -1,0 +1,144 @@
+"""The OpenAPI document says what there is, no more and no less, and its examples are what it allows. That the committed file is this document is a
+golden; that the server keeps to it, test_schemathesis.py asks."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from api.rest.openapi import document
+from api.rest.routes import routes
+from domain import COMMANDS, RESOURCES
+from domain.engine.access import Scope
+from domain.engine.command import REST
+from domain.engine.resource import Filter
+
+BASE = "https://markonce.example"
+DOCUMENT = json.loads(json.dumps(document(BASE)))
+SCHEMAS = DOCUMENT["components"]["schemas"]
+ELSEWHERE = {("/oauth/token", "post"), ("/graphql", "post")}
+OPERATIONS = {(path, method): operation for path, methods in DOCUMENT["paths"].items() for method, operation in methods.items()}
+
+
+def faults(value: Any, schema: dict[str, Any]) -> list[str]:
+    """What is wrong with a value by a schema of the document."""
+    validator = Draft202012Validator(
+        {**schema, "components": DOCUMENT["components"]}, format_checker=Draft202012Validator.FORMAT_CHECKER
+    )
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+def parameters(operation: dict[str, Any], place: str) -> dict[str, dict[str, Any]]:
+    named = [
+        DOCUMENT["components"]["parameters"][p["$ref"].rsplit("/", 1)[1]] if "$ref" in p else p for p in operation["parameters"]
+    ]
+    return {parameter["name"]: parameter for parameter in named if parameter["in"] == place}
+
+
+def walk(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from walk(child)
+
+
+def test_it_is_valid_openapi_31() -> None:
+    assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
+
+
+def test_every_route_is_described_and_nothing_else() -> None:
+    served = {(route.path, method.lower()) for route in routes() for method in (route.methods or ()) if method != "HEAD"}
+    assert set(OPERATIONS) == served | ELSEWHERE
+
+
+def test_every_schema_is_used_and_no_name_means_two_things() -> None:
+    used = {node["$ref"] for node in walk(DOCUMENT) if isinstance(node.get("$ref"), str)}
+    assert {
+        f"#/components/{kind}/{name}"
+        for kind in ("schemas", "responses", "parameters", "headers")
+        for name in DOCUMENT["components"][kind]
+    } == used
+    structs = {
+        struct.__name__ for command in COMMANDS.values() for struct in (command.takes, command.gives, command.entries) if struct
+    }
+    assert not structs & {name for resource in RESOURCES.values() for name in (resource.type_name, f"{resource.type_name}Page")}
+
+
+@pytest.mark.parametrize("name", [name for name, schema in SCHEMAS.items() if "examples" in schema])
+def test_the_example_of_a_schema_is_valid(name: str) -> None:
+    assert [fault for example in SCHEMAS[name]["examples"] for fault in faults(example, SCHEMAS[name])] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENT["components"]["responses"])
+def test_the_example_of_a_problem_is_valid(name: str) -> None:
+    (media_type,) = DOCUMENT["components"]["responses"][name]["content"].values()
+    assert faults(media_type["example"], media_type["schema"]) == []
+    assert media_type["example"]["status"] == int(name.removeprefix("Problem"))
+
+
+def test_everything_sent_and_every_row_has_an_example() -> None:
+    rest = [command for command in COMMANDS.values() if REST in command.doors]
+    needed = {resource.type_name for resource in RESOURCES.values()} | {command.gives.__name__ for command in rest}
+    needed |= {
+        node["requestBody"]["content"][kind]["schema"]["$ref"].rsplit("/", 1)[1]
+        for node in walk(DOCUMENT)
+        if "requestBody" in node
+        for kind in node["requestBody"]["content"]
+    }
+    assert {name for name in needed if "examples" not in SCHEMAS[name]} == set()
+
+
+def test_an_example_row_shows_every_field() -> None:
+    for resource in RESOURCES.values():
+        (example,) = SCHEMAS[resource.type_name]["examples"]
+        assert list(example) == list(resource.fields), resource.name
+
+
+@pytest.mark.parametrize("resource", RESOURCES.values(), ids=RESOURCES)
+def test_a_row_has_the_fields_and_links_declared(resource: Any) -> None:
+    properties = SCHEMAS[resource.type_name]["properties"]
+    assert list(properties) == [*resource.fields, *resource.links]
+    for name, field in resource.fields.items():
+        assert ("null" in properties[name]["type"]) == field.may_be_null, name
+        assert properties[name].get("x-scope") == field.scope, name
+
+
+@pytest.mark.parametrize("resource", RESOURCES.values(), ids=RESOURCES)
+def test_a_list_takes_every_filter_that_may_stand_in_a_url(resource: Any) -> None:
+    query = parameters(OPERATIONS[f"/v1/{resource.plural}", "get"], "query")
+    filters = {name for name in query if not name.endswith(".first")} - {"fields", "include", "sort", "first", "after", "format"}
+    assert filters == {name for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE}
+
+
+def test_what_identifies_a_pupil_is_filtered_in_a_body_only() -> None:
+    identifying = {name for name, field in RESOURCES["pupil"].fields.items() if field.filter is Filter.BODY}
+    assert identifying == {"upn", "surname", "forename", "dateOfBirth"}
+    assert identifying <= set(SCHEMAS["PupilLookup"]["properties"]["where"]["properties"])
+    assert not any(identifying & set(parameters(operation, "query")) for at, operation in OPERATIONS.items() if at not in ELSEWHERE)
+
+
+def test_every_operation_needs_the_scope_of_what_it_shows_or_does() -> None:
+    needed = {name.replace("_", "").lower(): {command.scope} for name, command in COMMANDS.items()}
+    for resource in RESOURCES.values():
+        names = (f"list{resource.plural}", f"get{resource.name}", f"lookup{resource.plural}")
+        needed |= {name: {resource.scope} for name in names}
+    needed["listaggregates"] = {Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL}
+    for at, operation in OPERATIONS.items():
+        if at not in ELSEWHERE:
+            assert {scope for way in operation["security"] for scope in way["oauth2"]} == needed[
+                operation["operationId"].lower()
+            ], at
+    told = DOCUMENT["components"]["securitySchemes"]["oauth2"]["flows"]["clientCredentials"]
+    assert set(told["scopes"]) == set(Scope)
+    assert told["tokenUrl"] == f"{BASE}/oauth/token"
+
+
+def test_every_error_is_a_problem() -> None:
+    for at, operation in OPERATIONS.items():
+        errors = {status: answer for status, answer in operation["responses"].items() if status[0] in "45"}
+        assert {"400", "401", "500"} <= set(errors)
+        if at not in ELSEWHERE:
+            assert all(answer == {"$ref": f"#/components/responses/Problem{status}"} for status, answer in errors.items()), at
