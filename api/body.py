@@ -1,11 +1,13 @@
 """Request bodies: bounded, and JSON that means one thing only."""
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from api import strict_json
 from api.problems import HttpProblem
 
 MAX_BODY = 16 * 1024 * 1024
+MAX_FILES = 64 * 1024 * 1024
 
 
 async def read_body(request: Request) -> bytes:
@@ -26,6 +28,41 @@ def _too_large() -> HttpProblem:
     return HttpProblem(
         413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts.", {"Connection": "close"}
     )
+
+
+async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
+    """The text fields and the files of multipart/form-data, at most 64 MiB: a register is larger than a batch."""
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
+        raise HttpProblem(
+            415,
+            "media-type",
+            "The media type is not supported",
+            "Send multipart/form-data.",
+            {"Accept-Post": "multipart/form-data"},
+        )
+    declared = request.headers.get("content-length", "")
+    if not declared.isdigit() or int(declared) > MAX_FILES:
+        raise HttpProblem(
+            413,
+            "body-too-large",
+            "The body is too large",
+            "The files have at most 64 MiB, and a Content-Length says so.",
+            {"Connection": "close"},
+        )
+    fields: dict[str, str] = {}
+    files: list[tuple[str, bytes]] = []
+    try:
+        async with request.form(max_files=10, max_fields=10) as form:
+            for name, value in form.multi_items():
+                if isinstance(value, str):
+                    fields[name] = value
+                else:
+                    files.append((value.filename or name, await value.read()))
+    except HTTPException as problem:
+        raise HttpProblem(
+            400, "form-malformed", "The request cannot be read", "The multipart body is not well formed."
+        ) from problem
+    return fields, files
 
 
 async def read_json(request: Request) -> tuple[object, bytes]:

@@ -29,7 +29,9 @@ async def graphql(request: Request) -> Response:
         answer = await execute(asker, document["query"], document.get("operationName") or None, document.get("variables") or {})
         # the older media type says 200 whenever a request could be read, whatever its document came to (GraphQL over HTTP, section 6.4.1)
         status = answer.status if media_type == RESPONSE else 200
-    return Response(answer.body, status, {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, f"{media_type}; charset=utf-8")
+    return Response(
+        answer.body, status, {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, f"{media_type}; charset=utf-8"
+    )
 
 
 def malformed(document: object) -> list[dict[str, Any]]:

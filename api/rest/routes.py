@@ -12,16 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.auth import authenticate
-from api.body import read_body, read_json
+from api.body import read_body, read_files, read_json
 from api.rest import request as read
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
-from domain.engine.access import Caller
+from domain.engine.access import Caller, Scope
 from domain.engine.command import Batch, Command, check_key, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
-from domain.engine.resource import Resource
+from domain.engine.resource import Kind, Resource
 from domain.engine.selection import Many, Selection, Single, check_cost, permit
 from domain.insight import aggregates
+from domain.roster.imports import import_gias
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -44,6 +45,7 @@ def routes() -> list[Route]:
     table["/v1/windows/{id}/close"] = {"POST": does(COMMANDS["close_window"])}
     table["/v1/windows/{id}/reopen"] = {"POST": does(COMMANDS["reopen_window"])}
     table["/v1/aggregates"] = {"GET": aggregate}
+    table["/v1/imports/gias"] = {"POST": import_register}
     lookup = Route("/v1/pupils/lookup", lookup_of(RESOURCES["pupil"]), methods=["POST"])
     return [lookup, *(Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in table.items())]
 
@@ -214,3 +216,21 @@ async def aggregate(request: Request) -> Response:
         headers={"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"},
         media_type="application/json",
     )
+
+
+async def import_register(request: Request) -> Response:
+    """The GIAS files as multipart/form-data: `asOf`, and each file under any name."""
+    state, caller = request.app.state, await authenticate(request)
+    caller.needs(Scope.IMPORTS_WRITE, "Importing the register")
+    _no_parameters(request, ())
+    fields, files = await read_files(request)
+    try:
+        as_of = Kind.DATE.parse(fields.get("asOf"))
+    except ValueError as problem:
+        issue = Issue("/asOf", "required", "asOf is the day of the extract, such as 2022-04-20.")
+        raise BadRequest(issue.message, code="parameter-invalid", issues=(issue,)) from problem
+    if not files:
+        issue = Issue("/files", "required", "Send at least one of establishments, groups and group links as a file.")
+        raise BadRequest(issue.message, code="parameter-invalid", issues=(issue,))
+    report = await import_gias(state.database, caller, files, as_of)
+    return Response(msgspec.json.encode(report), headers={"Cache-Control": "no-store"}, media_type="application/json")

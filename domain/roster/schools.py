@@ -146,11 +146,15 @@ WHERE EXISTS (
     SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = s.tenant_id AND r.school_id = s.id AND $5 = ANY (r.scopes)
         AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
 )
+FOR KEY SHARE OF s
 """
 
 
 async def find_schools(connection: Connection, caller: Caller, scope: Scope, refs: list[SchoolRef]) -> list[Reached | None]:
-    """Each school within reach with this scope, or None: absent and out of reach are the same. One statement."""
+    """Each school within reach with this scope, or None: absent and out of reach are the same. One statement.
+
+    The lock keeps an import from moving a school to another tenant before the command has written.
+    """
     keys: list[tuple[UUID | None, int | None, str | None]] = []
     for ref in refs:
         urn = (

@@ -96,6 +96,7 @@ CREATE POLICY own ON reach TO markonce_app USING (client_id = (SELECT NULLIF(cur
 CREATE POLICY maintenance ON reach TO CURRENT_USER, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE FUNCTION derive_reach(for_clients uuid[] DEFAULT NULL) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT 1 FROM clients WHERE for_clients IS NULL OR id = ANY (for_clients) ORDER BY id FOR UPDATE;
     DELETE FROM reach WHERE for_clients IS NULL OR client_id = ANY (for_clients);
     INSERT INTO reach (client_id, tenant_id, school_id, grant_id, scopes, starts_at, ends_at)
     SELECT DISTINCT g.client_id, t.tenant_id, t.school_id, g.id, g.scopes, g.starts_at, g.expires_at

@@ -153,6 +153,34 @@ def test_a_finer_question_does_not_add_up_to_what_a_coarser_one_hides():
     assert {("E", "F"), ("E", "M"), ("N", "F"), ("N", "M")} <= set(hidden(rows, ("sen", "sex")))
 
 
+def test_rows_known_to_be_empty_hide_nobody():
+    """With Year 2 shown, all girls are in it, so that the empty rows of Years 1 and 3 would protect neither year's boys."""
+    rows = table("""
+        1: 0 9
+        2: 9 0
+        3: 0 4""")
+    assert len(hidden(rows, ("yearGroup", "sex"))) == 6
+
+
+def test_a_finer_question_does_not_give_away_a_small_group_with_its_empty_neighbour():
+    """N (5) hides behind E (9). Were E shown in school A, where all of it is, what N and E have together would leave N."""
+    rows = table("""
+        N: 0 5
+        K: 23 13
+        E: 9 0""")
+    assert set(hidden(collapse(rows, (0,)), ("sen",))) == {("N",), ("E",)}
+    assert ("E", 0) in hidden(rows, ("sen", "school"))
+
+
+def test_a_small_group_is_not_given_away_by_its_line():
+    """Were E shown, Year 1 less its 19 would leave the one pupil of N, K being empty."""
+    rows = table("""
+        N: 1 0
+        K: 0 7
+        E: 19 0""")
+    assert len(hidden(rows, ("sen", "yearGroup"))) == 6
+
+
 def test_what_is_hidden_stays_modest_in_a_large_trust():
     random = Random(75)
     rows = [Count((school, year, sex), random.randint(11, 19)) for school, year, sex in product(range(75), range(1, 7), "FM")]

@@ -1,0 +1,29 @@
+"""The register import as a client asks for it: only with imports:write on the installation itself."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date
+
+from domain.engine.access import Caller, Scope
+from domain.engine.database import Connection, Database
+from domain.engine.errors import Forbidden
+from domain.engine.ids import NIL
+from domain.files import gias
+from domain.roster.register import ImportReport, apply_gias
+
+_MAY = """
+SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = $2 AND $3 = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+"""
+
+
+async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[str, bytes]], as_of: date) -> ImportReport:
+    """Reads GIAS files and brings the register up to them, in one transaction. Raises Forbidden without the scope on the installation."""
+    caller.needs(Scope.IMPORTS_WRITE, "Importing the register")
+    extract = await asyncio.to_thread(gias.read, files)
+
+    async def work(connection: Connection) -> ImportReport:
+        if await connection.fetchval(_MAY, caller.client_id, NIL, Scope.IMPORTS_WRITE.value) is None:
+            raise Forbidden(f"Importing the register needs {Scope.IMPORTS_WRITE} on the installation.")
+        return await apply_gias(connection, extract, as_of)
+
+    return await database.writing(caller.client_id, work)
