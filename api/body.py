@@ -1,5 +1,7 @@
 """Request bodies: bounded, and JSON that means one thing only."""
 
+import asyncio
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -8,19 +10,28 @@ from api.problems import HttpProblem
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_FILES = 64 * 1024 * 1024
+LARGE = 1024 * 1024
+"""Bytes beyond which a body is parsed in a thread, so that other requests go on."""
+DEADLINE = 60
+"""Seconds for a body to arrive. The server closes slow headers itself, but not slow bodies."""
 
 
 async def read_body(request: Request) -> bytes:
-    """The body; 413 beyond 16 MiB, without reading the rest."""
+    """The body; 413 beyond 16 MiB, without reading the rest, and 408 when it does not arrive in time."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MAX_BODY:
         raise _too_large()
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise _too_large()
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise _too_large()
+                chunks.append(chunk)
+    except TimeoutError as problem:
+        detail = f"A body arrives within {DEADLINE} seconds."
+        raise HttpProblem(408, "body-too-slow", "The body did not arrive in time", detail, {"Connection": "close"}) from problem
     return b"".join(chunks)
 
 
@@ -81,4 +92,6 @@ async def read_json(request: Request) -> tuple[object, bytes]:
             {"Accept-Encoding": "identity"},
         )
     body = await read_body(request)
+    if len(body) > LARGE:
+        return await asyncio.to_thread(strict_json.parse, body), body
     return strict_json.parse(body), body

@@ -18,7 +18,6 @@ import secrets
 import shlex
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,7 +26,7 @@ from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from threading import Thread
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from rich.console import Console
@@ -89,6 +88,8 @@ def run(port: int, data_dir: Path, console: Console) -> None:
             Thread(target=announce, args=(port, data_dir / "demo.json", facts, console), daemon=True).start()
             release()
             server.run(HOST, port)
+    except KeyboardInterrupt:  # told to stop while it was coming up; later the server sees to that
+        return
     except (DomainError, embedded.EmbeddedError, OSError) as problem:
         console.print("[red]error:[/red]", escape(getattr(problem, "detail", None) or str(problem)), soft_wrap=True)
         raise SystemExit(1) from problem
@@ -145,10 +146,7 @@ def _reserved(port: int) -> Iterator[Callable[[], None]]:
 def _running(data_dir: Path, console: Console) -> Iterator[embedded.Cluster]:
     """The cluster, stopped at the end whatever the end is; SIGTERM ends things as Ctrl-C does."""
 
-    def stop(*_: object) -> NoReturn:
-        sys.exit(0)
-
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # asyncio knows how to end for this one
     console.print("Starting the embedded PostgreSQL …")
     cluster = embedded.start(data_dir / "postgresql")
     try:
@@ -305,8 +303,8 @@ class Seeding:
         await self._turn("open", "close_window", {window.code for window in assessment_data.WINDOWS if window.closed})
 
     async def _each(self, what: str, caller: Caller, command: str, bodies: list[dict[str, Any]]) -> None:
-        for body in self.progress.track(bodies, description=f"{what:<12}"):
-            chosen = COMMANDS[command]
+        chosen = COMMANDS[command]
+        for body in self.progress.track(bodies, description=f"{what:<12}") if bodies else ():
             await perform(self.database, chosen, caller, chosen.read(body))
 
     async def _missing(self, plural: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -318,7 +316,7 @@ class Seeding:
         """The command for these windows, where they are in this state."""
         windows = await listed(self.database, self.cursors, self.manager, "windows", ("id", "code", "state"))
         due = [{"id": window["id"]} for window in windows if window["state"] == state and window["code"] in codes]
-        await self._each(command.replace("_", " ").capitalize(), self.manager, command, due)
+        await self._each("Opening" if state == "planned" else "Closing", self.manager, command, due)
 
 
 # What is said when it is ready.

@@ -63,7 +63,7 @@ def suppress(rows: Sequence[Count], dimensions: tuple[str, ...], threshold: int 
             and SEN. Whole also means: all the schools whose pupils a published total pools, and all the subjects and categories
             that may be asked for. A question about some of them is filtered *after* suppression; filtered before, two questions
             would differ by the very group that one of them hides.
-        dimensions: the names of the rows' values.
+        dimensions: the names of the rows' values; at most three of them divide pupils (a fourth takes seconds, not milliseconds).
         threshold: the smallest number of eligible pupils that is published.
 
     Returns:

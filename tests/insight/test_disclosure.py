@@ -181,6 +181,17 @@ def test_a_small_group_is_not_given_away_by_its_line():
     assert len(hidden(rows, ("sen", "yearGroup"))) == 6
 
 
+def test_schools_without_the_year_groups_in_question_are_passed_over():
+    rows = [Count((school, "1"), 10) for school in "BCDE"]
+    rows += [Count(("A", "1"), 3), Count(("A", "2"), 30), Count(("F", "1"), 40), Count(("F", "2"), 40)]
+    assert set(hidden(rows, ("school", "yearGroup"))) == {("A", "1"), ("A", "2"), ("F", "1"), ("F", "2")}
+
+
+def test_a_year_group_taught_in_one_school_hides_within_the_school():
+    rows = [Count(("A", "1"), 20), Count(("A", "2"), 3), Count(("B", "8"), 10), Count(("B", "9"), 50)]
+    assert set(hidden(rows, ("school", "yearGroup"))) >= {("A", "1"), ("A", "2")}
+
+
 def test_what_is_hidden_stays_modest_in_a_large_trust():
     random = Random(75)
     rows = [Count((school, year, sex), random.randint(11, 19)) for school, year, sex in product(range(75), range(1, 7), "FM")]
