@@ -22,6 +22,8 @@ table are empty it is a heuristic (one of 40,000 such generated tables gave away
 - An empty row tells nothing of a child, so it is shown (as `z`), with two exceptions: inside a small group, where "none of the
   three is in this category" says what all three are; and as a corner of a box when no other box is to be had, as in a school with
   girls only beside a school with three girls.
+- Where nobody or everybody is disadvantaged, the other part is the whole group, and both parts are hidden whatever their size, as in
+  the DfE's key stage 2 tables (124937 in 2018: 26 pupils, none disadvantaged, others suppressed). A school for girls is no secret.
 - 0 % and 100 % need no rule of their own: what they disclose, they disclose of a small group, and that is hidden whole.
 """
 
@@ -43,6 +45,9 @@ contrast, only its own year groups, and everybody knows which."""
 
 _NEAREST = 4  # partners looked at along each dimension before all of them are: keeps the search for a box linear in the rows
 _SUMMANDS = 5  # the most rows whose small sum is looked for: the search would otherwise grow with the empty rows
+
+EXCLUSIVE = ("disadvantaged", ("true", "false"))
+"""A dimension, and the two of its categories of which none may be told to hold everybody."""
 
 Reason = Literal["primary", "complement"]
 Cell = tuple[int, ...]  # a place in a table: one rank for each of its axes
@@ -90,7 +95,12 @@ def suppress(rows: Sequence[Count], dimensions: tuple[str, ...], threshold: int 
         windows[when][cell][0 if subject is None else at[subject]] = row.eligible
         places.append((when, cell))
 
-    hidden = {when: _hidden(counts, threshold) for when, counts in windows.items()}
+    exclusive = None
+    if EXCLUSIVE[0] in dimensions:
+        at_dimension = dimensions.index(EXCLUSIVE[0])
+        pair = [ranks[at_dimension][value] for value in EXCLUSIVE[1] if value in ranks[at_dimension]]
+        exclusive = (dividing.index(at_dimension), pair)
+    hidden = {when: _hidden(counts, threshold, exclusive) for when, counts in windows.items()}
     return [_reason(row.eligible, cell in hidden[when], threshold) for row, (when, cell) in zip(rows, places, strict=True)]
 
 
@@ -119,7 +129,7 @@ def _check_whole(rows: Sequence[Count], dimensions: tuple[str, ...]) -> None:
         raise ValueError(f"categories of {', '.join(dimensions[i] for i in listed)} are missing at {short}")
 
 
-def _hidden(counts: Mapping[Cell, Sequence[int]], threshold: int) -> set[Cell]:
+def _hidden(counts: Mapping[Cell, Sequence[int]], threshold: int, exclusive: tuple[int, list[int]] | None) -> set[Cell]:
     """The cells to hide in one window, given the eligible pupils of each cell in each subject.
 
     Every collapsed table is protected before the tables finer than it, just as it is when it is the answer to a question of its
@@ -130,6 +140,8 @@ def _hidden(counts: Mapping[Cell, Sequence[int]], threshold: int) -> set[Cell]:
     tables: dict[tuple[int, ...], _Table] = {}
     for kept in (kept for size in range(len(axes) + 1) for kept in combinations(axes, size)):
         table = _Table(_collapse(counts, kept), threshold)
+        if exclusive is not None and exclusive[0] in kept:
+            table.hide_everybody(kept.index(exclusive[0]), exclusive[1])
         for coarser in tables:
             if set(coarser) < set(kept):
                 table.inherit(tables[coarser], tuple(kept.index(axis) for axis in coarser))
@@ -194,6 +206,13 @@ class _Table:
                 peopled = [part for part in parts[corner] if any(self.counts[part])]
                 if peopled and self.hidden.isdisjoint(peopled):
                     self.hidden.add(min(peopled, key=lambda part: (sum(self.counts[part]), part)))
+
+    def hide_everybody(self, axis: int, pair: Sequence[int]) -> None:
+        """Hide a cell whose twin is empty: its pupils are then all there are in one of the two categories."""
+        for cell in [cell for cell in self.counts if cell[axis] in pair]:
+            twins = [self.counts[twin] for value in pair if value != cell[axis] and (twin := _step(cell, axis, value)) in self.counts]
+            if any(count and not other[subject] for other in twins for subject, count in enumerate(self.counts[cell])):
+                self.hidden.add(cell)
 
     def protect(self) -> None:
         """Hide boxes until no hidden cell can be recovered, alone or in a small sum."""

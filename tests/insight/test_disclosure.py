@@ -368,3 +368,22 @@ def test_decisions_do_not_depend_on_the_order_of_rows_and_hide_every_small_group
     for window in range(3):
         alone = [row for row in rows if row.values[-2] == window]
         assert hidden(alone, dimensions) == {values: reason for values, reason in decided.items() if values[-2] == window}
+
+
+@pytest.mark.parametrize(("disadvantaged", "others"), [(0, 26), (26, 0)])
+def test_nobody_and_everybody_disadvantaged_are_hidden_whatever_the_size(disadvantaged: int, others: int) -> None:
+    """As in the DfE's tables of 2018, where 124937 has 26 pupils, none disadvantaged, and its others are suppressed."""
+    rows = [Count(("true",), disadvantaged), Count(("false",), others)]
+    assert suppress(rows, ("disadvantaged",)) == ["complement", "complement"]
+
+
+def test_a_school_for_girls_is_no_secret() -> None:
+    assert suppress([Count(("F",), 26), Count(("M",), 0)], ("sex",)) == [None, None]
+
+
+def test_a_school_without_disadvantaged_pupils_is_hidden_among_the_others_too() -> None:
+    counts = {"a": (0, 26), "b": (10, 20), "c": (12, 30)}
+    rows = [Count((school, value), n) for school, pair in counts.items() for value, n in zip(("true", "false"), pair, strict=True)]
+    hidden = {row.values for row, reason in zip(rows, suppress(rows, ("school", "disadvantaged")), strict=True) if reason}
+    assert {("a", "true"), ("a", "false")} < hidden
+    assert len(hidden) == 4
