@@ -40,8 +40,10 @@ def operator_url() -> str:
     """DATABASE_OPERATOR_URL, else the owner's."""
     url = os.environ.get("DATABASE_OPERATOR_URL") or os.environ.get("DATABASE_OWNER_URL")
     if not url:
-        fail(
-            "Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator. For the demonstration it stands in DIR/demo.env."
+        return str(
+            fail(
+                "Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator. For the demonstration it stands in DIR/demo.env."
+            )
         )
     return url
 

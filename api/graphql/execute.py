@@ -19,12 +19,11 @@ from graphql import (
     OperationType,
     SelectionSetNode,
     execute_sync,
-    validate,
 )
 from graphql.execution.values import get_variable_values
 from graphql.pyutils import Path
 
-from api.graphql.limits import LimitExceeded, Limits, check_shape, parse
+from api.graphql.limits import LimitExceeded, Limits, check_shape, parse, validate
 from api.graphql.schema import camel, schema
 from api.graphql.selection import Collected, Reader
 from api.problems import as_domain_error, problem, status_of
@@ -71,16 +70,16 @@ class Document:
 
 
 @lru_cache(maxsize=1000)
-def document(source: str) -> Document:
+def document(source: str, suggestions: bool) -> Document:
     """The document of a text. Limits come before validation, which is quadratic where they are not."""
     try:
         parsed: DocumentNode = parse(source, LIMITS)
         check_shape(parsed, LIMITS)
+        errors = validate(schema(), parsed, suggestions=suggestions)
     except LimitExceeded as problem:
-        return Document({}, {}, (GraphQLError(problem.message, extensions={"code": problem.code}),))
+        return Document({}, {}, (GraphQLError(problem.detail, extensions={"code": problem.code}),))
     except GraphQLError as problem:
         return Document({}, {}, (problem,))
-    errors = validate(schema(), parsed, max_errors=20)
     operations = {(d.name.value if d.name else None): d for d in parsed.definitions if isinstance(d, OperationDefinitionNode)}
     fragments = {d.name.value: d for d in parsed.definitions if isinstance(d, FragmentDefinitionNode)}
     return Document(operations, fragments, tuple(errors))
@@ -92,7 +91,7 @@ def refused(errors: list[dict[str, Any]], status: int = 400) -> Answer:
 
 async def execute(asker: Asker, source: str, operation_name: str | None, variables: dict[str, Any]) -> Answer:
     """The answer to one operation of a document."""
-    found = document(source)
+    found = document(source, asker.introspection)
     if found.errors:
         return refused([cast(dict[str, Any], error.formatted) for error in found.errors])
     operation = found.operations.get(operation_name) if operation_name is not None else next(iter(found.operations.values()), None)

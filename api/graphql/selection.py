@@ -29,6 +29,7 @@ from domain.engine.selection import (
     Cursor,
     HasBefore,
     HasMore,
+    Item,
     Items,
     Literal,
     Many,
@@ -111,8 +112,8 @@ class Reader:
                 return self.single(resource, id_, nodes)
         parsed = parse_id(id_)
         numbered = {resource.type_number: resource for resource in RESOURCES.values() if resource.type_number is not None}
-        resource = numbered.get(type_number(parsed)) if parsed is not None else None
-        return None if resource is None else self.single(resource, id_, nodes)
+        named = numbered.get(type_number(parsed)) if parsed is not None else None
+        return None if named is None else self.single(named, id_, nodes)
 
     def row(self, resource: Resource, sets: Sequence[SelectionSetNode]) -> Items:
         type_ = self._type(resource.type_name)
@@ -199,7 +200,7 @@ class Reader:
         return tuple(items)
 
     def _info_items(self, info: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Items:
-        written = {
+        written: dict[str, Item] = {
             "hasNextPage": HasMore(),
             "hasPreviousPage": HasBefore(),
             "startCursor": Cursor(first=True),

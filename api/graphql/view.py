@@ -55,12 +55,12 @@ def malformed(document: object) -> list[dict[str, Any]]:
 
 def accepted(header: str) -> str:
     """The media type to answer in; 406 where the client takes neither."""
-    ranges = []
+    ranges: list[tuple[float, str]] = []
     for part in header.split(","):
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
         try:
-            ranges.append((float(quality), kind))
+            ranges.append((float(weight), kind))
         except ValueError:
             continue
     ranges.sort(key=lambda each: -each[0])

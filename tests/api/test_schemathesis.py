@@ -129,7 +129,7 @@ def test_aggregates(server: Server, by: str) -> None:
 
 def test_writes(server: Server) -> None:
     post = partial(ask, server, "POST", media_type="application/json")
-    keyed = {"Idempotency-Key": "a key", "Prefer": "handling=lenient, return=representation"} | {"Idempotency-Key": "a-key"}
+    keyed = {"Idempotency-Key": "a-key", "Prefer": "handling=lenient, return=representation"}
     first, again = (post("/v1/judgements", keyed, body=judgements()) for _ in range(2))
     assert (first.status_code, first.json()["unchanged"], len(first.json()["results"])) == (200, 87, 87)
     assert (first.headers["preference-applied"], again.headers["idempotency-replayed"]) == (
@@ -152,11 +152,12 @@ def test_the_states_of_a_window(server: Server) -> None:
 
 
 EARLIEST, LATEST = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"
+ANOTHER = results.window_of(TRUST) | {"code": "another"}
 EDGES: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"judged {at}": ("/v1/judgements", judgements(recordedAt=at)) for at in (EARLIEST, LATEST)},
     **{f"set {at}": ("/v1/targets", target(recordedAt=at)) for at in (EARLIEST, LATEST)},
-    **{f"opens {at}": ("/v1/windows", results.window_of(TRUST) | {"opensAt": at}) for at in (EARLIEST, LATEST)},
-    **{f"accepts until {at}": ("/v1/windows", results.window_of(TRUST) | {"acceptUntil": at}) for at in (EARLIEST, LATEST)},
+    **{f"opens {at}": ("/v1/windows", ANOTHER | {"opensAt": at}) for at in (EARLIEST, LATEST)},
+    **{f"accepts until {at}": ("/v1/windows", ANOTHER | {"acceptUntil": at}) for at in (EARLIEST, LATEST)},
     **{f"as of {day}": ("/v1/pupils", roster(asOf=day)) for day in ("0001-01-01", "9999-12-31")},
 }
 
