@@ -35,7 +35,7 @@ contracts: $(READY)  ## write openapi.json, schema.graphql and the goldens again
 	@$(BIN)/python -m api contracts
 	@MARKONCE_ACCEPT=1 $(BIN)/python -m pytest -q -k golden
 
-bench: $(READY)  ## measure (needs wrk)
+bench: $(READY)  ## measure what each kind of request costs
 	@$(BIN)/python -m tests.bench
 
 conformance: $(READY)  ## suites written by others (needs Node)

@@ -78,9 +78,9 @@ def run(port: int, data_dir: Path, console: Console) -> None:
         with _claimed(data_dir), _reserved(port) as release, _running(data_dir, console) as cluster:
             kept = Secrets.read(data_dir / "secrets.json")
             console.print("Preparing the schema …")
-            migrate(cluster.url(embedded.DATABASE, "markonce_owner"))
-            facts = asyncio.run(prepare(cluster, kept, console))
             environment = environment_of(cluster, kept, port)
+            migrate(environment["DATABASE_OWNER_URL"])
+            facts = asyncio.run(prepare(environment["DATABASE_URL"], environment["DATABASE_OPERATOR_URL"], kept, console))
             lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
             keep(data_dir / "demo.env", "".join(lines))
             os.environ.update(environment)
@@ -204,9 +204,8 @@ def environment_of(cluster: embedded.Cluster, kept: Secrets, port: int) -> dict[
 # What is in the database.
 
 
-async def prepare(cluster: embedded.Cluster, kept: Secrets, console: Console) -> dict[str, Any]:
+async def prepare(app_url: str, operator_url: str, kept: Secrets, console: Console) -> dict[str, Any]:
     """Clients, grants and data, made where they are missing. Answers what demo.json says of them."""
-    operator_url = cluster.url(embedded.DATABASE, "markonce_operator")
 
     async def begin(connection: Connection) -> tuple[bool, Caller, Caller]:
         await clients.ensure_signing_key(connection, kept.markonce.encode())
@@ -224,7 +223,7 @@ async def prepare(cluster: embedded.Cluster, kept: Secrets, console: Console) ->
 
     whole, vendor, manager = await in_one_transaction(operator_url, begin)
     kept.write()
-    database = await Database.open(cluster.url(embedded.DATABASE, "markonce_app"), size=4)
+    database = await Database.open(app_url, size=1)
     try:
         cursors = Cursors(kept.markonce.encode())
         if not whole:

@@ -51,6 +51,7 @@ _ERRORS: list[DomainError] = [
     Forbidden("The command record_judgements needs the scope judgements:write, which this client does not hold at any school."),
     NotFound(),
     Conflict("The window is planned; only a window that is open can become closed.", code="window-state"),
+    HttpProblem(408, "body-too-slow", "The body did not arrive in time", "A body arrives within 60 seconds."),
     HttpProblem(413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts."),
     HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."),
     invalid([_UNKNOWN]),

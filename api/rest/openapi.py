@@ -27,12 +27,19 @@ VERSION = "0.1.0"
 """The version of the contract; openapi/CHANGES.md tells integrators what each one changed."""
 
 ROOMS = {
-    "Roster": ("Trusts, schools, pupils and when they were on roll.", ("trusts", "schools", "pupils", "groups")),
+    "Roster": ("Trusts, schools, pupils and when they were on roll.", ("imports", "trusts", "schools", "pupils", "groups")),
     "Assessment": ("What is judged, when, in which scheme, and what is aimed at.", ("windows", "schemes", "judgements", "targets")),
     "Insight": ("Results pooled over pupils.", ("aggregates",)),
     "Doors": ("Where tokens come from, and the other way to ask.", ()),
 }
 """A room's description, and the nouns of the scopes that open it."""
+
+UNDECLARED = {
+    Scope.AGGREGATES_READ: "read aggregates, in which no child is disclosed",
+    Scope.AGGREGATES_INTERNAL: "read aggregates unsuppressed, for the controller's own staff",
+    Scope.IMPORTS_WRITE: "import the register, where it is held on the installation",
+}
+"""What is opened by the scopes of which no declaration speaks."""
 
 INTRODUCTION = f"""\
 Mark once, read many. The same data stands behind /graphql under the same rules.
@@ -51,7 +58,8 @@ same 404.
 """
 
 READING = (400, 401, 403, 500, 503)
-WRITING = (*READING, 409, 413, 422)
+SENDING = (*READING, 408, 413)
+WRITING = (*SENDING, 409, 422)
 
 
 def document(base_url: str) -> Json:
@@ -109,6 +117,7 @@ def _paths() -> dict[str, Json]:
         if resource.has_id:
             paths[f"/v1/{resource.plural}/{{id}}"] = {"get": _item(resource)}
     paths["/v1/aggregates"] = {"get": _aggregates()}
+    paths["/v1/imports/gias"] = {"post": _import()}
     paths["/v1/pupils/lookup"] = {"post": _lookup(RESOURCES["pupil"])}
     for command in COMMANDS.values():
         if REST in command.doors:
@@ -160,7 +169,7 @@ def _lookup(resource: Resource) -> Json:
     summary = f"List {resource.plural} by what may not stand in a URL"
     answer = {200: _answer(resource.doc, f"{resource.type_name}Page")}
     body = _body(f"{resource.type_name}Lookup")
-    return _operation(f"lookup{resource.plural.capitalize()}", summary, [resource.scope], answer, (*READING, 413, 415), [], body)
+    return _operation(f"lookup{resource.plural.capitalize()}", summary, [resource.scope], answer, (*SENDING, 415), [], body)
 
 
 def _command(command: Command) -> Json:
@@ -197,6 +206,13 @@ def _aggregates() -> Json:
     return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters)
 
 
+def _import() -> Json:
+    body = {"required": True, "content": {"multipart/form-data": {"schema": ref("GiasFiles")}}}
+    answer = _answer("What became of the rows; rows and files that could not be read are among the issues.", "ImportReport")
+    summary = "Import the register that GIAS publishes"
+    return _operation("importGias", summary, [Scope.IMPORTS_WRITE], {200: answer}, (*READING, 413, 415), [], body)
+
+
 def _token() -> Json:
     content = {"application/x-www-form-urlencoded": {"schema": ref("TokenRequest")}}
     refusal = {"description": "Refused, and why (RFC 6749, section 5.2).", "content": _json("TokenRefusal")}
@@ -220,7 +236,7 @@ def _graphql() -> Json:
         "tags": ["Doors"],
         "security": [{"oauth2": []}],
         "requestBody": _body("GraphqlRequest"),
-        "responses": {"200": answer, "400": unread, "default": unread} | refused((401, 413, 415, 500)),
+        "responses": {"200": answer, "400": unread, "default": unread} | refused((401, 408, 413, 415, 500)),
     }
 
 
@@ -294,13 +310,9 @@ def _flow(base_url: str) -> Json:
 
 def _opens(scope: Scope) -> str:
     """What a scope opens, by the declarations."""
-    if scope is Scope.AGGREGATES_READ:
-        return "Read aggregates, in which no child is disclosed."
-    if scope is Scope.AGGREGATES_INTERNAL:
-        return "Read aggregates unsuppressed; for the controller's own staff."
     read = [resource.plural for resource in RESOURCES.values() if resource.scope is scope]
     fields = [f"{r.name}.{name}" for r in RESOURCES.values() for name, field in r.fields.items() if field.scope is scope]
     commands = [camel(command.name) for command in COMMANDS.values() if command.scope is scope]
     opened = [f"{verb} {', '.join(names)}" for verb, names in (("read", read), ("see", fields), ("call", commands)) if names]
-    text = "; ".join(opened) or "nothing needs it yet"
+    text = "; ".join(opened) or UNDECLARED.get(scope, "nothing needs it yet")
     return f"{text[0].upper()}{text[1:]}."

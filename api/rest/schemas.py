@@ -12,6 +12,7 @@ from domain.engine.command import MAX_ENTRIES
 from domain.engine.errors import Issue
 from domain.engine.resource import Field, Filter, Kind, Link, Resource
 from domain.insight.aggregates import AggregatePage
+from domain.roster.register import ImportReport
 
 Json: TypeAlias = dict[str, Any]
 
@@ -71,6 +72,15 @@ OF_THE_WEB: dict[str, Json] = {
         "properties": {"error": _TEXT, "error_description": _TEXT},
         "required": ["error", "error_description"],
     },
+    "GiasFiles": {
+        "type": "object",
+        "description": "Establishments, groups and group links, as downloaded, under any names.",
+        "properties": {
+            "asOf": {"type": "string", "format": "date", "description": "The day of the extract."},
+            "files": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": 10},
+        },
+        "required": ["asOf", "files"],
+    },
     "GraphqlRequest": {
         "type": "object",
         "properties": {"query": _TEXT, "operationName": {"type": ["string", "null"]}, "variables": _OBJECT, "extensions": _OBJECT},
@@ -90,7 +100,9 @@ OF_THE_WEB: dict[str, Json] = {
 
 def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and the lookup, of what belongs to the web."""
-    _, found = msgspec.json.schema_components({*structs, AggregatePage, Issue}, ref_template="#/components/schemas/{name}")
+    _, found = msgspec.json.schema_components(
+        {*structs, AggregatePage, ImportReport, Issue}, ref_template="#/components/schemas/{name}"
+    )
     for schema in found.values():
         if "entries" in schema["properties"]:
             schema["properties"]["entries"]["maxItems"] = MAX_ENTRIES

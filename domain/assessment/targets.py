@@ -188,8 +188,8 @@ class GradeFinder:
 async def record_targets(connection: Connection, caller: Caller, given: Batch[TargetBatch, TargetEntry]) -> Recorded:
     """Record a batch of targets. The same batch twice changes nothing."""
     settled = await settle_schools(connection, caller, Scope.TARGETS_WRITE, given)
-    given.check()
     if not settled:
+        given.check()
         return given.recorded()
     tenant_id = next(iter(settled.values())).tenant_id
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")

@@ -20,6 +20,7 @@ Suppression needs the whole answer, so filters come after it:
 """
 
 import json
+from asyncio import to_thread
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -29,6 +30,7 @@ from operator import itemgetter
 from typing import Literal
 
 import msgspec
+from msgspec import structs
 
 from domain.engine.access import Caller, Scope
 from domain.engine.command import Output
@@ -175,17 +177,18 @@ def _issues(given: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]
 class _Group:
     """Pupils of a kind at a place, and whether their figures are hidden."""
 
-    place: Place
+    key: Key
     categories: Categories
+    place: Place
     counts: Counts
     hidden: bool = False
 
-    @property
-    def values(self) -> Mapping[str, Hashable]:
-        """By dimension; None where it is pooled."""
-        school, subject, window, academic_year, year_group = self.place.key
-        one = {"school": school, "subject": subject, "window": (window, academic_year), "yearGroup": year_group}
-        return one | self.categories._asdict()
+    def values(self, dimensions: tuple[str, ...]) -> tuple[Hashable, ...]:
+        """Of these dimensions, in their order."""
+        school, subject, window, academic_year, year_group = self.key
+        known = {"school": school, "subject": subject, "window": (window, academic_year), "yearGroup": year_group}
+        every: Mapping[str, Hashable] = known | self.categories._asdict()
+        return tuple(every[name] for name in dimensions)
 
 
 async def aggregate(database: Database, caller: Caller, cursors: Cursors, question: Question) -> AggregatePage:
@@ -199,6 +202,15 @@ async def aggregate(database: Database, caller: Caller, cursors: Cursors, questi
         raise Forbidden(f"Aggregates need the scope {needed}, which this client does not hold at any school.")
     after = None if question.after is None else cursors.open(question.after, caller.client_id, question.fingerprint)
     pooled = await _read(database, caller, question)
+    # hiding among hundreds of schools takes seconds of arithmetic; other requests go on meanwhile
+    return await to_thread(
+        _answer, question, pooled, after, lambda place: cursors.seal(place, caller.client_id, question.fingerprint)
+    )
+
+
+def _answer(
+    question: Question, pooled: Pooled, after: tuple[str | None, ...] | None, seal: Callable[[bytes], str]
+) -> AggregatePage:
     schools = _resolved(question, pooled)
     by_school = "school" in question.group_by or bool(question.school)
     dimensions = tuple(name for name in DIMENSIONS if name in ("subject", "window", *question.group_by, *(["school"] * by_school)))
@@ -206,12 +218,12 @@ async def aggregate(database: Database, caller: Caller, cursors: Cursors, questi
     _judge_combined(groups)
     _hide(groups, dimensions)
     if question.subject is not None:
-        groups = [group for group in groups if group.place.key.subject == question.subject]
+        groups = [group for group in groups if group.key.subject == question.subject]
     if question.school:
-        groups = [group for group in groups if group.place.key.school in schools]
+        groups = [group for group in groups if group.key.school in schools]
         if "school" not in question.group_by and len(schools) > 1:
             groups = _pool_schools(groups)
-    return _page(groups, question, after, lambda place: cursors.seal(place, caller.client_id, question.fingerprint))
+    return _page(groups, question, after, seal)
 
 
 async def _read(database: Database, caller: Caller, question: Question) -> Pooled:
@@ -252,22 +264,22 @@ def _resolved(question: Question, pooled: Pooled) -> set[str]:
 
 def _complete(pooled: Pooled, listed: list[str]) -> list[_Group]:
     """The groups, with the empty ones of every category that is listed."""
-    counted = {(part.key, part.categories): part.counts for part in pooled.parts}
+    places, parts = pooled.pool()
     axes: list[Iterable[str | None]] = []
     for name in Categories._fields:
         always, sometimes = _CATEGORIES[name]
-        present = {getattr(part.categories, name) for part in pooled.parts}
+        present = {getattr(categories, name) for _, categories in parts}
         axes.append((*always, *(category for category in sometimes if category in present)) if name in listed else (None,))
     kinds = list(starmap(Categories, product(*axes)))
-    return [_Group(place, kind, counted.get((place.key, kind)) or Counts()) for place in pooled.places for kind in kinds]
+    return [_Group(key, kind, place, parts.get((key, kind)) or Counts()) for key, place in places.items() for kind in kinds]
 
 
 def _judge_combined(groups: list[_Group]) -> None:
     """Reading, writing and maths combined is judged where all three are: with one outstanding, nobody can have reached the standard yet."""
-    judged = {(group.place.key, group.categories) for group in groups if group.counts.judged}
+    judged = {(group.key, group.categories) for group in groups if group.counts.judged}
     for group in groups:
-        if group.place.key.subject == _RWM:
-            group.counts.judged = all((group.place.key._replace(subject=part), group.categories) in judged for part in _IN_RWM)
+        if group.key.subject == _RWM:
+            group.counts.judged = all((group.key._replace(subject=part), group.categories) in judged for part in _IN_RWM)
 
 
 def _hide(groups: list[_Group], dimensions: tuple[str, ...]) -> None:
@@ -277,7 +289,7 @@ def _hide(groups: list[_Group], dimensions: tuple[str, ...]) -> None:
         if not group.place.internal:
             populations[group.place.population].append(group)
     for population in populations.values():
-        counts = [Count(tuple(group.values[name] for name in dimensions), group.counts.guarded) for group in population]
+        counts = [Count(group.values(dimensions), group.counts.guarded) for group in population]
         threshold = max(group.place.threshold for group in population)
         for group, reason in zip(population, suppress(counts, dimensions, threshold), strict=True):
             group.hidden = reason is not None
@@ -287,14 +299,13 @@ def _pool_schools(groups: list[_Group]) -> list[_Group]:
     """The schools' groups added up; a hidden one hides the sum."""
     pooled: dict[tuple[Key, Categories], _Group] = {}
     for group in groups:
-        key = group.place.key._replace(school=None)
+        key = group.key._replace(school=None)
         whole = pooled.get((key, group.categories))
-        schools = 1 if whole is None else whole.place.schools + 1
-        place = msgspec.structs.replace(group.place, key=key, schools=schools, urn=None, name=None)
         if whole is None:
-            pooled[key, group.categories] = replace(group, place=place)
+            pooled[key, group.categories] = replace(group, key=key, place=structs.replace(group.place, urn=None, name=None))
         else:
-            whole.place, whole.counts, whole.hidden = place, whole.counts + group.counts, whole.hidden or group.hidden
+            whole.place, whole.counts = whole.place + group.place, whole.counts + group.counts
+            whole.hidden = whole.hidden or group.hidden
     return list(pooled.values())
 
 
@@ -317,13 +328,13 @@ def _order(groups: list[_Group], dimensions: tuple[str, ...]) -> Callable[[_Grou
     """Schools by URN, subjects as their tenant numbers them, windows by census date, year groups by age; as text, to stand in a cursor."""
     numbers: dict[str, int] = {}
     dates: dict[tuple[str, str], str] = {}
-    for place in (group.place for group in groups):
-        subject, window = place.key.subject, (place.key.window, place.key.academic_year)
-        numbers[subject] = min(place.order, numbers.get(subject, place.order))
+    for key, place in ((group.key, group.place) for group in groups):
+        window = key.window, key.academic_year
+        numbers[key.subject] = min(place.order, numbers.get(key.subject, place.order))
         dates[window] = min(place.census_on, dates.get(window, place.census_on))
 
     def place_of(group: _Group, dimension: str) -> tuple[str, ...]:
-        key = group.place.key
+        key = group.key
         match dimension:
             case "school":
                 return (f"{group.place.urn:06}",)
@@ -340,7 +351,7 @@ def _order(groups: list[_Group], dimensions: tuple[str, ...]) -> Callable[[_Grou
 
 
 def _row(group: _Group) -> AggregateRow:
-    place, key, counts = group.place, group.place.key, group.counts
+    key, place, counts = group.key, group.place, group.counts
     row = AggregateRow(
         school_id=key.school,
         school_urn=place.urn,
@@ -363,7 +374,7 @@ def _row(group: _Group) -> AggregateRow:
     else:
         row.expected, row.expected_percent = counts.expected, percent(counts.expected, counts.eligible)
         row.higher, row.higher_percent = counts.higher, percent(counts.higher, counts.eligible)
-        if counts.valued and len(counts.schemes) == 1:
+        if counts.valued and len(counts.schemes) <= 1:
             row.average = average(counts.hundredths, counts.valued)
     return row
 

@@ -22,7 +22,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
-    FromClause,
     Integer,
     Null,
     Numeric,
@@ -40,6 +39,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     null,
     select,
     table,
@@ -124,8 +124,8 @@ class Categories(NamedTuple):
 
 
 class Counts(Struct, array_like=True):
-    """Pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the sum of the values of the `valued`,
-    which are marked in `schemes` (codes); `judged` says whether there is any judgement."""
+    """Pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the sum of the values of the
+    `valued`; `judged` says whether there is any judgement; `schemes` are the codes of the schemes the values come from."""
 
     eligible: int = 0
     guarded: int = 0
@@ -152,37 +152,63 @@ class Counts(Struct, array_like=True):
 
 
 class Place(Struct, array_like=True):
-    """Facts of a group that do not depend on the kind of pupils. `internal`: all its schools are reached with aggregates:internal;
-    `threshold`: the highest of their tenants; `population`, `urn` and `name` of its school, where there is one; `order` of its subject."""
+    """What is known of a group beside its counts. `internal`: all its schools are reached with aggregates:internal; `threshold`: the highest
+    of their tenants; `order` of its subject in the tenant; `population` (trust id or local authority), URN and name of its only school."""
 
-    key: Key
     schools: int
     internal: bool
     threshold: int
-    population: str | None
-    urn: int | None
-    name: str | None
     order: int
     census_on: str
+    population: str | None = None
+    urn: int | None = None
+    name: str | None = None
+
+    def __add__(self, other: "Place") -> "Place":
+        """Of both places, with other schools each."""
+        threshold, order = max(self.threshold, other.threshold), min(self.order, other.order)
+        internal, census_on = self.internal and other.internal, min(self.census_on, other.census_on)
+        return Place(self.schools + other.schools, internal, threshold, order, census_on)
 
 
-class Part(Struct, array_like=True):
-    """The counts of one kind of pupils at a place; a kind nobody is of is missing."""
+class _Key(NamedTuple):
+    """A Key in one tenant: the subject is its number there."""
 
-    key: Key
-    categories: Categories
-    counts: Counts
+    tenant: str
+    school: str | None
+    subject: int
+    window: str
+    academic_year: str
+    year_group: str | None
 
 
 class Pooled(Struct):
-    """The answer: whether the window, subject and trust asked for are within reach, the schools that are (id, URN), and the counts."""
+    """The statement's answer: whether the window, subject and trust asked for are within reach, the schools that are (id, URN), the codes of
+    (tenant, number), and the counts. A kind of pupils that a place has none of is missing."""
 
     window: bool
     subject: bool
     trust: bool
     schools: list[tuple[str, int]]
-    places: list[Place]
-    parts: list[Part]
+    subject_codes: list[tuple[str, int, str]]
+    scheme_codes: list[tuple[str, int, str]]
+    tenant_places: list[tuple[_Key, Place]]
+    tenant_parts: list[tuple[_Key, Categories, Counts, list[int]]]
+
+    def pool(self) -> tuple[dict[Key, Place], dict[tuple[Key, Categories], Counts]]:
+        """Places and counts over all tenants, by code."""
+        subjects_ = {(tenant, no): code for tenant, no, code in self.subject_codes}
+        schemes_ = {(tenant, no): code for tenant, no, code in self.scheme_codes}
+        places: dict[Key, Place] = {}
+        parts: dict[tuple[Key, Categories], Counts] = {}
+        for numbered, place in self.tenant_places:
+            key = Key(numbered.school, subjects_[numbered.tenant, numbered.subject], *numbered[3:])
+            places[key] = places[key] + place if key in places else place
+        for numbered, categories, counts, versions in self.tenant_parts:
+            at = Key(numbered.school, subjects_[numbered.tenant, numbered.subject], *numbered[3:]), categories
+            counts.schemes = frozenset(schemes_[numbered.tenant, version] for version in versions)
+            parts[at] = parts[at] + counts if at in parts else counts
+        return places, parts
 
 
 @dataclass(frozen=True)
@@ -196,6 +222,15 @@ class Shape:
     trust: bool
     schools: bool
 
+    @property
+    def from_totals(self) -> bool:
+        return not (self.by_year_group or self.categories)
+
+    @property
+    def pools_schools(self) -> bool:
+        """Whether schools are added up, here or later; one alone marks a subject of a window in one scheme."""
+        return self.schools or not self.by_school
+
 
 @lru_cache(maxsize=500)
 def plan(shape: Shape) -> Plan:
@@ -205,27 +240,25 @@ def plan(shape: Shape) -> Plan:
     filter, window and window_id, trust_id and trust_uid (one of them None), school_ids and urns.
     """
     reached = _reached()
-    measured = _measured(reached, _counted(reached, shape), from_totals=not (shape.by_year_group or shape.categories))
-    m, tenant_ids = measured.c, select(reached.c.tenant_id)
-    pooled = null()
-    key = [
-        m.school if shape.by_school else pooled,
-        m.subject,
-        m.window,
-        m.academic_year,
-        m.year_group if shape.by_year_group else pooled,
-    ]
+    measured = _measured(_counted(reached, shape), shape)
+    m, tenant_ids, pooled = measured.c, select(reached.c.tenant_id), null()
+    key = [m.tenant_id, m.school if shape.by_school else pooled, m.subject_no, m.window, m.academic_year]
+    key.append(m.year_group if shape.by_year_group else pooled)
     categories = [m[name] if name in shape.categories else pooled for name in Categories._fields]
     schools_named = select(_array(reached.c.id, reached.c.urn).label("item")).where(_named(reached))
-    of_school = [func.min(value) if shape.by_school else pooled for value in (m.population, m.urn, m.name)]
-    place = [func.count(m.school.distinct()), func.bool_and(m.internal), func.max(m.threshold), *of_school]
+    how_many = literal_column("1") if shape.by_school else func.count(m.school.distinct())
+    place = [how_many, func.bool_and(m.internal), func.max(m.threshold), m.subject_no, func.min(m.census_on)]
+    place += [func.min(value) if shape.by_school else pooled for value in (m.population, m.urn, m.name)]
+    s = subjects.c
     answer = {
         "window": exists().where(windows.c.tenant_id.in_(tenant_ids), _window_asked()) if shape.window else true(),
-        "subject": exists().where(subjects.c.tenant_id.in_(tenant_ids), subjects.c.code == bindparam("subject", type_=Text)),
+        "subject": exists().where(s.tenant_id.in_(tenant_ids), s.code == bindparam("subject", type_=Text)),
         "trust": exists().where(_trust_asked(), _trust_reached(reached)) if shape.trust else true(),
         "schools": _list(schools_named) if shape.schools else _array(),
-        "places": _list(_grouped([key], *place, func.min(m.subject_no), func.min(m.census_on))),
-        "parts": _list(_grouped([key, categories], _array(*_sums(measured)))),
+        "subject_codes": _list(select(_array(s.tenant_id, s.no, s.code).label("item")).where(s.tenant_id.in_(tenant_ids))),
+        "scheme_codes": _list(_scheme_codes(measured)),
+        "tenant_places": _list(_grouped([key], _array(*place))),
+        "tenant_parts": _list(_grouped([key, categories], *_sums(measured))),
     }
     text = cast(func.json_build_object(*chain.from_iterable(answer.items())), Text)
     return finish([select(text).scalar_subquery()])
@@ -267,38 +300,29 @@ def _counted(reached: CTE, shape: Shape) -> CTE:
     return select(every).where(every.c.population.in_(select(every.c.population).where(_named(every)))).cte("neighbours")
 
 
-def _measured(reached: CTE, counted: CTE, *, from_totals: bool) -> CTE:
-    """One row a total, or a cell, with what it adds to each count."""
-    source: Table = totals if from_totals else cells
-    taught = _of_tenants(reached, subjects, "tenant_id", "no", "code")
-    versions = _of_tenants(reached, _versions, "tenant_id", "no", "scheme_id")
-    marked = _of_tenants(reached, schemes, "tenant_id", "id", "code")
-    c, t, s = counted.c, source.c, taught.c
+def _measured(counted: CTE, shape: Shape) -> CTE:
+    """One row a total, or a cell, with what it adds to each count.
+
+    Only what a row cannot do without is joined to it: row-level security looks at each row of each table, at some microseconds.
+    """
+    source: Table = totals if shape.from_totals else cells
+    c, t = counted.c, source.c
     rows = (
-        select(c.id.label("school"), c.urn, c.name, c.internal, c.threshold, c.population, c.census_on, c.academic_year)
-        .add_columns(c.code.label("window"), s.code.label("subject"), s.no.label("subject_no"), marked.c.code.label("scheme"))
+        select(c.tenant_id, c.id.label("school"), c.urn, c.name, c.internal, c.threshold, c.population)
+        .add_columns(c.code.label("window"), c.census_on, c.academic_year, t.subject_no)
         .join_from(counted, source, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id))
-        .join(taught, (s.tenant_id == t.tenant_id) & (s.no == t.subject_no))
         .where(t.aspect_no == MAIN)
     )
-    if from_totals:
-        pinned = _of_tenants(reached, _pins, *_GRAIN, "scheme_version_no")
-        version_no = pinned.c.scheme_version_no
-        rows = rows.add_columns(*_of_totals()).outerjoin(pinned, and_(*(pinned.c[name] == t[name] for name in _GRAIN)))
+    if not shape.from_totals:
+        g = _grades.c
+        graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
+        rows = rows.add_columns(*_of_cells(), t.scheme_version_no.label("version_no")).outerjoin(_grades, graded).where(t.n > 0)
+    elif shape.pools_schools:
+        rows = rows.add_columns(*_of_totals(), _pins.c.scheme_version_no.label("version_no"))
+        rows = rows.outerjoin(_pins, and_(*(_pins.c[name] == t[name] for name in _GRAIN)))
     else:
-        version_no, graded = t.scheme_version_no, _of_tenants(reached, _grades, *_grades.c.keys())
-        g = graded.c
-        on = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == version_no) & (g.no == t.grade_no)
-        rows = rows.add_columns(*_of_cells(graded)).outerjoin(graded, on).where(t.n > 0)
-    rows = rows.outerjoin(versions, (versions.c.tenant_id == t.tenant_id) & (versions.c.no == version_no))
-    rows = rows.outerjoin(marked, (marked.c.tenant_id == t.tenant_id) & (marked.c.id == versions.c.scheme_id))
+        rows = rows.add_columns(*_of_totals(), cast(null(), SmallInteger).label("version_no"))
     return rows.cte("measured")
-
-
-def _of_tenants(reached: CTE, source: FromClause, *columns: str) -> CTE:
-    """What the tenants within reach have of a small table, read once: row-level security looks at every row it is asked for."""
-    chosen = select(*(source.c[name] for name in columns)).where(source.c.tenant_id.in_(select(reached.c.tenant_id)))
-    return chosen.cte(f"reached_{source.name}").prefix_with("MATERIALIZED")
 
 
 def _of_totals() -> list[ColumnElement[Any]]:
@@ -307,9 +331,9 @@ def _of_totals() -> list[ColumnElement[Any]]:
     return [*(t[name] for name in _SUMMED), case((t.valid > 0, true()), else_=judged).label("judged")]
 
 
-def _of_cells(graded: CTE) -> list[ColumnElement[Any]]:
+def _of_cells() -> list[ColumnElement[Any]]:
     """A pupil without a judgement has no grade: eligible, not valid."""
-    c, g = cells.c, graded.c
+    c, g = cells.c, _grades.c
     valued = g.valid & g.value.is_not(None)
     counts = [
         case((counted, c.n), else_=0) for counted in (func.coalesce(g.eligible, true()), g.valid, g.expected, g.higher, valued)
@@ -320,19 +344,23 @@ def _of_cells(graded: CTE) -> list[ColumnElement[Any]]:
 
 
 def _sums(measured: CTE) -> list[ColumnElement[Any]]:
-    """The fields of Counts."""
+    """Counts, and the scheme versions the values come from."""
     m = measured.c
     eligible, *counts, value_sum = (func.sum(m[name]) for name in _SUMMED)
     guarded = func.coalesce(func.sum(m.eligible).filter(~m.internal), 0)
-    codes = func.array_agg(m.scheme.distinct()).filter(m.valued > 0, m.scheme.is_not(None))
-    return [
-        eligible,
-        guarded,
-        *counts,
-        cast(value_sum * 100, BigInteger),
-        func.bool_or(m.judged),
-        func.coalesce(func.to_json(codes), _array()),
-    ]
+    versions = func.array_agg(m.version_no.distinct()).filter(m.valued > 0, m.version_no.is_not(None))
+    counted = _array(eligible, guarded, *counts, cast(value_sum * 100, BigInteger), func.bool_or(m.judged))
+    return [counted, func.coalesce(func.to_json(versions), _array())]
+
+
+def _scheme_codes(measured: CTE) -> Select[Any]:
+    used = select(measured.c.tenant_id, measured.c.version_no).where(measured.c.valued > 0).distinct().subquery()
+    v, m = _versions.c, schemes.c
+    return (
+        select(_array(v.tenant_id, v.no, m.code).label("item"))
+        .join_from(used, _versions, (v.tenant_id == used.c.tenant_id) & (v.no == used.c.version_no))
+        .join(schemes, (m.tenant_id == v.tenant_id) & (m.id == v.scheme_id))
+    )
 
 
 def _grouped(keys: Sequence[Sequence[ColumnElement[Any]]], *figures: ColumnElement[Any]) -> Select[Any]:

@@ -126,6 +126,11 @@ class Match:
     school_id: UUID | None
     has_open_main: bool
 
+    @property
+    def hits(self) -> list[UUID]:
+        """The pupils found, by the keys in order of trust."""
+        return [hit for hit in (self.by_id, self.by_reference, self.by_upn, self.by_former_upn) if hit is not None]
+
 
 E_ = TypeVar("E_", bound=Any)
 
@@ -186,7 +191,7 @@ async def _only_school(connection: Connection, caller: Caller, scope: Scope) -> 
 async def match_pupils(
     connection: Connection, caller: Caller, tenant_id: UUID, keys: Sequence[tuple[UUID, str | None, str | None, str | None]]
 ) -> list[Match]:
-    """Whom each (school, id, reference, UPN with former UPNs after it, blank-separated) belongs to. One statement."""
+    """Whom each (school, id, reference, UPN and after a blank a former UPN) belongs to. One statement."""
     once = list(dict.fromkeys(keys))
     school_ids, ids, references, upns = zip(*once, strict=True) if once else ((), (), (), ())
     parsed = [parse_id(given) if given else None for given in ids]
@@ -227,11 +232,11 @@ async def find_pupils(
     matches = await match_pupils(connection, caller, tenant_id, keys)
     found: dict[int, UUID] = {}
     for (at, _), match in zip(rows, matches, strict=True):
-        pupil_id = match.by_id or match.by_reference or match.by_upn or match.by_former_upn
-        if pupil_id is not None:
-            found[at] = pupil_id
+        if match.hits:
+            found[at] = match.hits[0]
     at_school = await connection.fetch(_AT_SCHOOL, tenant_id, list(found.values()), [settled[at].id for at in found])
-    present = {list(found)[row["n"] - 1] for row in at_school}
+    places = list(found)
+    present = {places[row["n"] - 1] for row in at_school}
     rejected = {issue.at for issue in batch.issues}
     for at, row in rows:
         if at not in present and f"/entries/{at}/upn" not in rejected:

@@ -7,7 +7,7 @@ removes nobody. A subsidiary or guest school adds its own spell and reference; t
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from domain.engine.access import Caller, Scope
 from domain.engine.command import Batch, Input, Recorded, Text, command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection
-from domain.engine.errors import Conflict, Invalid, NotFound
+from domain.engine.errors import Conflict, Invalid, Issue, NotFound, invalid
 from domain.engine.ids import new_id
 from domain.roster import upn as upn_rules
 from domain.roster import years
@@ -79,33 +79,33 @@ class Known:
     open_main: dict[UUID, list[tuple[UUID, date]]] = field(default_factory=dict)
     dated: dict[tuple[UUID, str, date], tuple[str, date | None]] = field(default_factory=dict)
     years: dict[UUID, date] = field(default_factory=dict)
-    shared: set[tuple[UUID, UUID]] = field(default_factory=set)
 
 
 @dataclass
 class Changes:
-    """Rows to write, by table."""
+    """Rows to write, by table; whom the batch has moved to their row's school, and shared with it, already."""
 
     new: dict[UUID, Facts] = field(default_factory=dict)
     changed: dict[UUID, Facts] = field(default_factory=dict)
     touched: set[UUID] = field(default_factory=set)
-    moved: dict[UUID, list[UUID]] = field(default_factory=dict)
+    moved: set[UUID] = field(default_factory=set)
+    shared: set[tuple[UUID, UUID]] = field(default_factory=set)
     upns: list[tuple[str, UUID, UUID, bool]] = field(default_factory=list)
+    renewed: list[tuple[str, bool]] = field(default_factory=list)
     references: list[tuple[UUID, str, UUID]] = field(default_factory=list)
     spells: list[tuple[UUID, UUID, UUID, str, date, date | None]] = field(default_factory=list)
     closed: list[tuple[UUID, UUID, date, date]] = field(default_factory=list)
     dated: list[tuple[UUID, str, date, UUID, date | None, str]] = field(default_factory=list)
-    shared: list[tuple[UUID, UUID]] = field(default_factory=list)
 
     def size(self) -> int:
         """How many rows are to be written."""
-        tables = (self.new, self.changed, self.upns, self.references, self.spells, self.closed, self.dated, self.shared)
+        tables = (self.new, self.changed, self.upns, self.renewed, self.references, self.spells, self.closed, self.dated)
         return sum(len(table) for table in tables)
 
 
 @dataclass
 class Row:
-    """An entry with its rules applied: canonical UPN, former UPNs and year group, and the pupil it turned out to be."""
+    """An entry with its rules applied: canonical UPN, former UPNs and year group, and whom its keys belong to."""
 
     at: int
     entry: PupilEntry
@@ -113,7 +113,27 @@ class Row:
     upn: str | None
     former: list[str]
     year_group: str
-    pupil_id: UUID | None = None
+    matches: list[Match] = field(default_factory=list)
+
+    @property
+    def keys(self) -> list[tuple[UUID, str | None, str | None, str | None]]:
+        """What to look up: all that names the pupil, then each further former UPN by itself, since it may be another child's."""
+        first = " ".join([self.upn or "-", *self.former[:1]])
+        own = (self.school.id, self.entry.id or None, self.entry.reference or None, first)
+        return [own, *((self.school.id, None, None, f"- {former}") for former in self.former[1:])]
+
+    @property
+    def hits(self) -> list[UUID]:
+        return list(dict.fromkeys(hit for match in self.matches for hit in match.hits))
+
+    @property
+    def pupil_id(self) -> UUID | None:
+        return next(iter(self.hits), None)
+
+    @property
+    def elsewhere(self) -> Match | None:
+        """The match of a pupil whose main school is stored as another one."""
+        return next((m for m in self.matches if m.hits and m.school_id != self.school.id), None)
 
     def is_main(self, as_of: date) -> bool:
         """Whether the row says that its school is the main one on that day."""
@@ -127,25 +147,23 @@ class Row:
 @command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, Conflict))
 async def record_pupils(connection: Connection, caller: Caller, given: Batch[PupilBatch, PupilEntry]) -> Recorded:
     """Record a school's roll, or part of it. The same batch twice changes nothing; absence from a batch removes nobody."""
+    try:
+        years.academic_year(given.head.as_of)
+    except ValueError as problem:
+        raise invalid([Issue("/asOf", "as-of-implausible", str(problem))]) from problem
     schools = await settle_schools(connection, caller, Scope.PUPILS_WRITE, given)
     rows = [row for at, entry in given.good() if (row := checked(given, at, entry, schools[at])) is not None]
-    given.check()
     if not rows:
+        given.check()
         return given.recorded()
     tenant_id = rows[0].school.tenant_id
     counting = Counting(connection, tenant_id)
-    await counting.lock({row.school.id for row in rows}, [])
-    keys = [
-        (row.school.id, row.entry.id or None, row.entry.reference or None, " ".join([row.upn or "-", *row.former])) for row in rows
-    ]
-    matches = await match_pupils(connection, caller, tenant_id, keys)
-    matched_by_row = {row.at: match for row, match in zip(rows, matches, strict=True)}
-    rows = await movable(connection, caller, given, identified(given, rows, matches), matched_by_row)
+    await matched(connection, caller, counting, tenant_id, rows)
+    rows = await movable(connection, caller, given, identified(given, rows))
     given.check()
-    matched = [row.pupil_id for row in rows if row.pupil_id is not None]
-    await counting.lock({row.school.id for row in rows}, matched)
-    known = await read_known(connection, tenant_id, caller.client_id, matched)
-    changes = Changes()
+    changes = await taken(connection, tenant_id, rows, given.head.as_of)
+    found = [row.pupil_id for row in rows if row.pupil_id is not None]
+    known = await read_known(connection, tenant_id, caller.client_id, found)
     for row in rows:
         decide(given, row, known, changes)
     if changes.touched:
@@ -182,21 +200,30 @@ def checked(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: Reached)
     return Row(at, entry, school, numbers[0], [n for n in numbers[1:] if n], year_group)
 
 
-def identified(batch: Batch[Any, Any], rows: list[Row], matches: Sequence[Match]) -> list[Row]:
-    """The rows with their pupils; rejects what could be two children, and what the batch says twice."""
+async def matched(connection: Connection, caller: Caller, counting: Counting, tenant_id: UUID, rows: list[Row]) -> None:
+    """Finds whom the rows' keys belong to, and locks: first by what is seen without locks, so that all locks are taken in one order, then again."""
+    locked: set[UUID] | None = None
+    while True:
+        found = iter(await match_pupils(connection, caller, tenant_id, [key for row in rows for key in row.keys]))
+        for row in rows:
+            row.matches = list(islice(found, len(row.keys)))
+        hits = {hit for row in rows for hit in row.hits}
+        if locked is not None and hits <= locked:
+            return
+        await counting.lock({row.school.id for row in rows}, hits)
+        locked = hits
+
+
+def identified(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
+    """The rows that name one pupil each; rejects what could be two children, and what the batch says twice."""
     seen: dict[object, int] = {}
-    for row, match in zip(rows, matches, strict=True):
-        hits = list(
-            dict.fromkeys(hit for hit in (match.by_id, match.by_reference, match.by_upn, match.by_former_upn) if hit is not None)
-        )
-        if row.entry.id is not UNSET and match.by_id is None:
+    for row in rows:
+        if row.entry.id is not UNSET and row.matches[0].by_id is None:
             batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
-        if len(hits) > 1:
-            named = " and ".join(str(hit) for hit in hits)
-            batch.reject(
-                row.at, "", "pupil-merge-needed", f"The keys of this row belong to two pupils, {named}. Nothing was merged."
-            )
-        row.pupil_id = hits[0] if hits else None
+        if len(row.hits) > 1:
+            named = " and ".join(str(hit) for hit in row.hits)
+            message = f"The keys of this row belong to {len(row.hits)} pupils, {named}. Nothing was merged."
+            batch.reject(row.at, "", "pupil-merge-needed", message)
         if row.pupil_id is None and not row.entry.enrolments:
             batch.reject(row.at, "enrolments", "enrolment-required", "A new pupil needs at least one spell on roll.")
         reference = f"reference {row.school.id} {row.entry.reference}" if row.entry.reference is not UNSET else None
@@ -213,14 +240,12 @@ def still_good(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
     return [row for row in rows if row.at in good]
 
 
-async def movable(
-    connection: Connection, caller: Caller, batch: Batch[Any, Any], rows: list[Row], matches: dict[int, Match]
-) -> list[Row]:
+async def movable(connection: Connection, caller: Caller, batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
     """Rejects a row that would take a pupil from a school where their main spell is still open and which this client does not reach."""
     leaving = {
         row.at: match.school_id
         for row in rows
-        if (match := matches[row.at]).school_id not in (None, row.school.id) and match.has_open_main and not row.is_second
+        if (match := row.elsewhere) is not None and match.has_open_main and not row.is_second
     }
     refs = {school_id: SchoolRef(id=str(school_id)) for school_id in leaving.values()}
     found = (
@@ -235,8 +260,26 @@ async def movable(
     return still_good(batch, rows)
 
 
+async def taken(connection: Connection, tenant_id: UUID, rows: list[Row], as_of: date) -> Changes:
+    """Moves the pupils whose main school a row's is now, and shares those it has as second school. From then on row-level security shows them."""
+    changes = Changes()
+    away = [(row, row.pupil_id) for row in rows if row.elsewhere is not None and row.pupil_id is not None]
+    shared = [(pupil_id, row.school.id) for row, pupil_id in away if row.is_second]
+    if shared:
+        made = await connection.fetch(_SHARED, tenant_id, *zip(*shared, strict=True))
+        changes.shared = {(row["pupil_id"], row["school_id"]) for row in made}
+    arrived: dict[UUID, list[UUID]] = {}
+    for row, pupil_id in away:
+        if row.is_main(as_of):
+            arrived.setdefault(row.school.id, []).append(pupil_id)
+    for school_id, pupil_ids in arrived.items():
+        await connection.execute("SELECT move_pupils($1, $2, $3)", tenant_id, pupil_ids, school_id)
+        changes.moved.update(pupil_ids)
+    return changes
+
+
 async def read_known(connection: Connection, tenant_id: UUID, source: UUID, pupil_ids: list[UUID]) -> Known:
-    """What is stored of these pupils, within the caller's reach. Six statements, whatever their number."""
+    """What is stored of these pupils, within the caller's reach. Five statements, whatever their number."""
     known = Known()
     arguments = (tenant_id, pupil_ids)
     for r in await connection.fetch("SELECT * FROM pupils WHERE tenant_id = $1 AND id = ANY ($2)", *arguments):
@@ -260,35 +303,28 @@ async def read_known(connection: Connection, tenant_id: UUID, source: UUID, pupi
         known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
         if r["kind"] == YEAR_GROUP:
             known.years[r["pupil_id"]] = max(r["from_on"], known.years.get(r["pupil_id"], r["from_on"]))
-    for r in await connection.fetch(
-        "SELECT pupil_id, school_id FROM shared_pupils WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments
-    ):
-        known.shared.add((r["pupil_id"], r["school_id"]))
     return known
 
 
 def decide(batch: Batch[PupilBatch, PupilEntry], row: Row, known: Known, changes: Changes) -> None:
     """Compares a row with what is stored, adds the differences to the changes and notes the outcome."""
-    as_of, entry, school_id = batch.head.as_of, row.entry, row.school.id
-    stored = known.facts.get(row.pupil_id) if row.pupil_id else None
+    entry, school_id = row.entry, row.school.id
     pupil_id = row.pupil_id or new_id(PUPIL)
     before = changes.size()
-    elsewhere = stored is not None and stored.school_id != school_id and not row.is_main(as_of)
-    if not elsewhere:
-        _decide_facts(row, pupil_id, stored, known, changes, as_of)
-    elif row.is_second and (pupil_id, school_id) not in known.shared:
-        changes.shared.append((pupil_id, school_id))
+    if row.elsewhere is None or pupil_id in changes.moved:
+        _decide_facts(row, pupil_id, known.facts.get(pupil_id), known, changes, batch.head.as_of)
     if entry.reference is not UNSET and (school_id, entry.reference) not in known.references:
         changes.references.append((school_id, entry.reference, pupil_id))
     for spell in entry.enrolments:
         if known.spells.get((pupil_id, school_id, spell.from_)) != (spell.status, spell.to):
             changes.spells.append((new_id(ENROLMENT), pupil_id, school_id, spell.status, spell.from_, spell.to))
-    if changes.size() == before:
-        return batch.note(row.at, "unchanged", pupil_id, known.versions.get(pupil_id))
+    version = known.versions.get(pupil_id)  # None where this school neither has nor shares the pupil
+    if changes.size() == before and pupil_id not in changes.moved and (pupil_id, school_id) not in changes.shared:
+        return batch.note(row.at, "unchanged", pupil_id, version)
     changes.touched.add(pupil_id)
-    if stored is None:
+    if row.pupil_id is None:
         return batch.note(row.at, "created", pupil_id, 1)
-    return batch.note(row.at, "updated", pupil_id, known.versions[pupil_id] + 1)
+    return batch.note(row.at, "updated", pupil_id, None if version is None else version + 1)
 
 
 def _decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, changes: Changes, as_of: date) -> None:
@@ -303,19 +339,21 @@ def _decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, 
         changes.new[pupil_id] = facts
     elif stored != facts:
         changes.changed[pupil_id] = facts
-        if stored.school_id != school_id:
-            changes.moved.setdefault(school_id, []).append(pupil_id)
-            starts = min(spell.from_ for spell in entry.enrolments if spell.status in MAIN and spell.covers(as_of))
-            changes.closed += [
-                (pupil_id, other, begun, starts) for other, begun in known.open_main.get(pupil_id, []) if other != school_id
-            ]
+    if pupil_id in changes.moved:
+        starts = min(spell.from_ for spell in entry.enrolments if spell.status in MAIN and spell.covers(as_of))
+        changes.closed += [
+            (pupil_id, other, begun, starts) for other, begun in known.open_main.get(pupil_id, []) if other != school_id
+        ]
     numbers = known.upns.get(pupil_id, {})
     for former in row.former:
         if former not in numbers:
             changes.upns.append((former, pupil_id, school_id, False))
     if row.upn is not None and numbers.get(row.upn) is not True:
-        changes.upns += [(number, pupil_id, school_id, False) for number, current in numbers.items() if current]
-        changes.upns.append((row.upn, pupil_id, school_id, True))
+        changes.renewed += [(number, False) for number, current in numbers.items() if current]
+        if row.upn in numbers:
+            changes.renewed.append((row.upn, True))
+        else:
+            changes.upns.append((row.upn, pupil_id, school_id, True))
     for kind, value, from_, to in [
         (YEAR_GROUP, row.year_group, year_starts, None),
         *((c.kind, c.value, c.from_, c.to) for c in entry.characteristics),
@@ -336,7 +374,9 @@ WHERE p.tenant_id = $1 AND p.id = g.id
 """
 _UPNS = """
 INSERT INTO upns (tenant_id, upn, pupil_id, school_id, current) SELECT $1, * FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::boolean[])
-ON CONFLICT (tenant_id, upn) DO UPDATE SET current = excluded.current WHERE upns.pupil_id = excluded.pupil_id
+"""
+_RENEWED = """
+UPDATE upns u SET current = g.current FROM unnest($2::text[], $3::boolean[]) AS g (upn, current) WHERE u.tenant_id = $1 AND u.upn = g.upn
 """
 _REFERENCES = """
 INSERT INTO external_ids (tenant_id, source, kind, school_id, value, id) SELECT $1, $5, 'pupil', * FROM unnest($2::uuid[], $3::text[], $4::uuid[])
@@ -356,7 +396,10 @@ INSERT INTO characteristics (tenant_id, pupil_id, kind, from_on, school_id, to_o
 SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::date[], $5::uuid[], $6::date[], $7::text[])
 ON CONFLICT (tenant_id, pupil_id, kind, from_on) DO UPDATE SET value = excluded.value, to_on = excluded.to_on
 """
-_SHARED = "INSERT INTO shared_pupils (tenant_id, pupil_id, school_id) SELECT $1, * FROM unnest($2::uuid[], $3::uuid[]) ON CONFLICT DO NOTHING"
+_SHARED = """
+INSERT INTO shared_pupils (tenant_id, pupil_id, school_id) SELECT $1, * FROM unnest($2::uuid[], $3::uuid[]) ON CONFLICT DO NOTHING
+RETURNING pupil_id, school_id
+"""
 _TOUCHED = """
 UPDATE pupils SET version = version + 1, xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = ANY ($2)
 """
@@ -371,15 +414,13 @@ async def write(connection: Connection, tenant_id: UUID, source: UUID, changes: 
     def pupils(facts: dict[UUID, Facts]) -> list[tuple[Any, ...]]:
         return [(id_, *(getattr(f, name) for name in Facts.__dataclass_fields__)) for id_, f in facts.items()]
 
-    for school_id, pupil_ids in changes.moved.items():
-        await connection.execute("SELECT move_pupils($1, $2, $3)", tenant_id, pupil_ids, school_id)
     for statement, rows in (
         (_NEW, pupils(changes.new)),
         (_CHANGED, pupils(changes.changed)),
-        (_UPNS, sorted(changes.upns, key=lambda row: row[3])),
+        (_UPNS, changes.upns),  # another school may have made one just now: the transaction is then run again
+        (_RENEWED, changes.renewed),
         (_CLOSED, changes.closed),
         (_SPELLS, changes.spells),
-        (_SHARED, changes.shared),
         (_DATED, changes.dated),
     ):
         if rows:

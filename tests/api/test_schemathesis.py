@@ -45,7 +45,7 @@ def server(cluster: embedded.Cluster) -> Iterator[Server]:
     pupils = whole_pupils.pupils(SCHOOL) or []
     with serving(_in_thread(cluster)) as running:
         running.command("import", "gias", *map(str, GIAS), "--as-of", "2022-04-20", check=False)
-        running.register(CLIENT, f"{TRUST}=all")
+        running.register(CLIENT, f"{TRUST}=all", "installation=imports:write")
         with running.client(CLIENT) as client:
             results.post(client, "/v1/pupils", whole_pupils.roster(SCHOOL, pupils, results.AS_OF))
             window = results.post(client, "/v1/windows", results.window_of(TRUST))["id"]

@@ -324,6 +324,13 @@ async def test_schools_pooled_by_name_tell_no_more_than_each_of_them(world: Worl
         return row
 
     assert says(await pooled("Oak", "Reed"), world.count("reading", school=("Oak", "Reed")))
+    (science,) = await world.rows(caller, groupBy="subject", subject="science", window=KS2, school=[URNS["Oak"], URNS["Elm"]])
+    assert (science.schools, science.school_id, science.school_urn, science.status) == (
+        1,
+        None,
+        None,
+        "x",
+    )  # Elm does not collect it
     assert is_hidden(await pooled("Oak", "Reed", "Moss"))
     assert is_hidden(await pooled("Quay", "Fern"))
 

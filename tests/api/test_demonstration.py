@@ -1,0 +1,259 @@
+"""The demonstration: what its data promises, that a start which was cut short is completed, and that `demo` serves what it prints."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from rich.console import Console
+
+from api.demonstration import assessment_data, run, school_data
+from api.demonstration.school_data import AS_OF, FALLOWDENE, Pupil
+from domain import COMMANDS
+from domain.engine.errors import Conflict
+from domain.files import gias
+from domain.roster import upn
+from tests.conftest import ROOT, Databases, free_port
+
+NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
+PATIENCE = 180  # seconds; a start takes about ten on a quiet machine
+
+
+@pytest.fixture(scope="module")
+def everybody() -> list[Pupil]:
+    return school_data.pupils()
+
+
+def on_roll(everybody: list[Pupil], urn: int) -> list[Pupil]:
+    return [p for p in everybody if (spell := p.main(AS_OF)) is not None and spell.school.urn == urn]
+
+
+def test_the_register_reads_without_an_issue() -> None:
+    extract = gias.read(school_data.register())
+    assert extract.issues == []
+    assert [group.name for group in extract.groups] == ["Larkfield Learning Trust"]
+    assert {e.urn for e in extract.establishments} == {link.urn for link in extract.links}
+    assert len(extract.establishments) == 6
+    assert all(e.urn // 1000 == 999 for e in extract.establishments), "URNs the DfE does not use"
+
+
+def test_every_upn_is_valid_and_given_once(everybody: list[Pupil]) -> None:
+    numbers = [upn.check(p.upn) for p in everybody if p.upn is not None]
+    assert len({n.text for n in numbers}) == len(numbers)
+    assert sum(n.temporary for n in numbers) == 1
+    without = [p for p in everybody if p.upn is None]
+    assert [AS_OF.year - p.entry for p in without] == [0, 0, 0], "only pupils in Reception have none"
+
+
+def test_the_schools_are_as_promised(everybody: list[Pupil]) -> None:
+    tiny = on_roll(everybody, FALLOWDENE.urn)
+    assert len(tiny) == 23
+    assert sum(AS_OF.year - p.entry == 6 for p in tiny) == 4
+    assert 850 < sum(p.main(AS_OF) is not None for p in everybody) < 1000
+    assert sorted(Counter(school.scheme for school in school_data.SCHOOLS).values()) == [2, 4]
+    assert all(on_roll(everybody, school.urn) for school in school_data.SCHOOLS)
+
+
+def test_spells_tell_of_leavers_movers_and_one_dual_registration(everybody: list[Pupil]) -> None:
+    dual = [p for p in everybody if any(spell.status == "S" for spell in p.spells)]
+    assert len(dual) == 1
+    main, second = dual[0].main(AS_OF), next(spell for spell in dual[0].spells if spell.status == "S")
+    assert main is not None
+    assert main.status == "M"
+    assert second.covers(AS_OF)
+    assert second.school is not main.school
+    gone = [p for p in everybody if p.main(AS_OF) is None]
+    assert all(spell.last is not None for p in gone for spell in p.spells)
+    assert sum(p.entry == 2019 for p in gone) > 100, "last summer's Year 6"
+    assert sum(p.entry != 2019 for p in gone) >= 5
+    moved = [p for p in everybody if len({spell.school.urn for spell in p.spells if spell.status in "CM"}) == 2]
+    assert len(moved) > 30
+    for p in everybody:
+        assert all(spell.last is None or spell.last >= spell.first for spell in p.spells)
+        main_spells = [spell for spell in p.spells if spell.status in "CM"]
+        assert all(a.last is not None and a.last < b.first for a, b in zip(main_spells, main_spells[1:], strict=False))
+
+
+def test_the_same_seed_makes_the_same_trust(everybody: list[Pupil]) -> None:
+    assert school_data.rolls(school_data.pupils()) == school_data.rolls(everybody)
+    assert assessment_data.judgements(everybody, NOW) == assessment_data.judgements(everybody, NOW)
+    assert school_data.pupils(seed=1) != everybody
+
+
+def test_every_body_is_what_its_command_takes(everybody: list[Pupil]) -> None:
+    given = {
+        "record_pupils": school_data.rolls(everybody),
+        "create_scheme": assessment_data.schemes(),
+        "create_window": assessment_data.windows(),
+        "record_judgements": assessment_data.judgements(everybody, NOW),
+        "record_targets": assessment_data.targets(everybody),
+    }
+    for name, bodies in given.items():
+        assert bodies
+        for body in bodies:
+            read = COMMANDS[name].read(json.loads(json.dumps(body)))
+            assert not getattr(read, "issues", ()), name
+
+
+def test_judgements_are_believable(everybody: list[Pupil]) -> None:
+    bodies = assessment_data.judgements(everybody, NOW)
+    entries = {
+        window.code: [e for b in bodies if b["window"] == window.code for e in b["entries"]] for window in assessment_data.WINDOWS
+    }
+    assert [code for code, given in entries.items() if given] == ["2025-26/KS2", "2025-26/Summer", "2026-27/Autumn"]
+    autumn = assessment_data.AUTUMN
+    asked = [p for p in everybody if p.main(autumn.census_on) and AS_OF.year - p.entry in autumn.years]
+    references = {p.reference for p in asked}
+    missing = 1 - sum(e["reference"] in references for e in entries[autumn.code]) / (3 * len(asked))
+    assert 0.03 <= missing <= 0.05
+    scores = [int(e["grade"]) for e in entries["2025-26/KS2"] if e["grade"].isdecimal()]
+    assert 102 < sum(scores) / len(scores) < 108
+    assert {"absent", "left", "new"} <= {e["status"] for given in entries.values() for e in given if "status" in e}
+    ever6 = {p.reference: p.characteristics.get("ever6Fsm") for p in everybody}
+    share = {
+        value: sum(e["grade"] != "WTS" for e in of) / len(of)
+        for value in ("true", "false")
+        if (
+            of := [
+                e for e in entries["2025-26/Summer"] if ever6[e["reference"]] == value and e.get("grade") in ("WTS", "EXS", "GDS")
+            ]
+        )
+    }
+    assert 0.4 < share["true"] < share["false"] < 0.85
+    assert all(datetime.fromisoformat(e["recordedAt"]) <= NOW for given in entries.values() for e in given)
+
+
+def test_nothing_is_recorded_after_now_on_a_clock_that_is_behind(everybody: list[Pupil]) -> None:
+    early = datetime(2024, 5, 1, tzinfo=UTC)
+    bodies = assessment_data.judgements(everybody, early)
+    assert {e["recordedAt"] for b in bodies for e in b["entries"]} == {early.isoformat()}
+
+
+_VERSIONS = """
+SELECT (SELECT sum(version) FROM pupils), (SELECT sum(version) FROM judgements), (SELECT sum(version) FROM targets),
+    (SELECT count(*) FROM enrolments), (SELECT count(*) FROM characteristics), (SELECT count(*) FROM judgement_history),
+    (SELECT string_agg(code || ' ' || state, ', ' ORDER BY code) FROM windows), (SELECT sum(n) FROM cells), (SELECT count(*) FROM grants)
+"""
+
+
+class CutShort(Exception):
+    """What stops the seeding in the middle."""
+
+
+async def test_a_seeding_cut_short_is_completed_and_a_whole_one_left_alone(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, console = run.Secrets.read(tmp_path / "secrets.json"), Console(file=StringIO())
+    made = assessment_data.targets
+
+    def cut_short(everybody: list[Pupil]) -> list[dict[str, Any]]:
+        raise CutShort
+
+    monkeypatch.setattr(assessment_data, "targets", cut_short)
+    with pytest.raises(CutShort):
+        await run.prepare(databases.app_url, databases.operator_url, kept, console)
+    assert set(kept.clients) == {"mis-vendor", "trust-data-manager"}
+    monkeypatch.setattr(assessment_data, "targets", made)
+    facts = await run.prepare(databases.app_url, databases.operator_url, kept, console)
+    connection = await asyncpg.connect(databases.operator_url)
+    try:
+        before = await connection.fetchrow(_VERSIONS)
+        assert before is not None
+        assert before["string_agg"] == "2025-26/KS2 closed, 2025-26/Summer closed, 2026-27/Autumn open"
+        assert await run.prepare(databases.app_url, databases.operator_url, kept, console) == facts
+        assert await connection.fetchrow(_VERSIONS) == before
+    finally:
+        await connection.close()
+    lost = run.Secrets.read(tmp_path / "lost.json")
+    lost.markonce = kept.markonce
+    again = await run.prepare(databases.app_url, databases.operator_url, lost, console)
+    assert [c["clientId"] for c in again["clients"].values()] == [c["clientId"] for c in facts["clients"].values()]
+    assert all(again["clients"][name]["clientSecret"] != c["clientSecret"] for name, c in facts["clients"].items())
+
+
+@contextmanager
+def demonstration(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Path]]:
+    """`python -m api demo` until the block ends: what demo.json says, and the file with what was printed."""
+    printed, logged = folder.parent / "printed.txt", folder.parent / "logged.txt"
+    with printed.open("w") as out, logged.open("w") as err:
+        command = [sys.executable, "-m", "api", "demo", "--port", str(port), "--data-dir", str(folder)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
+    facts = folder / "demo.json"
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not facts.exists():
+            assert process.poll() is None, printed.read_text() + logged.read_text()
+            assert time.monotonic() < deadline, "not ready: " + printed.read_text() + logged.read_text()[-2000:]
+            time.sleep(0.1)
+        yield json.loads(facts.read_text()), printed
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0, logged.read_text()[-2000:]
+        assert not facts.exists()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def pasted(printed: Path) -> list[Any]:
+    """What the requests answer when their lines are pasted into one shell, in order."""
+    lines = [line for line in printed.read_text().splitlines() if line.startswith(("TOKEN=", "curl "))]
+    assert len(lines) == 3
+    script = "\n".join(line + ("; echo" if line.startswith("curl") else "") for line in lines)
+    done = subprocess.run(["/bin/sh"], input=script, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_demo_serves_what_it_prints_and_keeps_its_secrets(tmp_path: Path) -> None:
+    port, folder = free_port(), tmp_path / "data"
+    with demonstration(port, folder) as (facts, printed):
+        assert facts["baseUrl"] == f"http://127.0.0.1:{port}"
+        assert set(facts["clients"]) == {"mis-vendor", "partner-app", "trust-portal", "trust-data-manager", "operator"}
+        assert all(
+            set(c) == {"clientId", "clientSecret", "scopes"} and c["scopes"] == sorted(c["scopes"])
+            for c in facts["clients"].values()
+        )
+        assert [trust["name"] for trust in facts["trusts"]] == ["Larkfield Learning Trust"]
+        assert {s["urn"]: s["name"] for s in facts["schools"]} == {s.urn: s.name for s in school_data.SCHOOLS}
+        assert [w["code"] for w in facts["windows"]] == ["2025-26/KS2", "2025-26/Summer", "2026-27/Autumn"]
+        for name in ("demo.json", "demo.env", "secrets.json"):
+            assert (folder / name).stat().st_mode & 0o777 == 0o600
+        rest, graphql = pasted(printed)
+        assert [pupil["yearGroup"] for pupil in rest["data"]] == ["4", "4", "4"]
+        assert all(pupil["forename"] and pupil["school"]["name"] for pupil in rest["data"])
+        schools = graphql["data"]["schools"]["nodes"]
+        assert len(schools) == 6
+        assert any(pupil["judgements"]["nodes"] for school in schools for pupil in school["pupils"]["nodes"])
+
+        for other_port, other_folder, said in ((port, tmp_path / "other", "is in use"), (free_port(), folder, "is running in")):
+            command = [sys.executable, "-m", "api", "demo", "--port", str(other_port), "--data-dir", str(other_folder)]
+            refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+            assert refused.returncode == 1
+            assert said in refused.stdout
+            assert "Traceback" not in refused.stderr
+        assert (folder / "demo.json").exists()
+
+        exported = "".join(f". {shlex.quote(str(folder / 'demo.env'))}; {shlex.quote(sys.executable)} -m api client list")
+        clients = subprocess.run(
+            ["/bin/sh", "-c", exported], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True
+        )
+        assert "mis-vendor" in clients.stdout
+
+    with demonstration(port, folder) as (again, printed):
+        assert again == facts
+        assert pasted(printed) == [rest, graphql] or pasted(printed)[0]["data"] == rest["data"]

@@ -1,0 +1,177 @@
+"""Eight writers at once against one trust: whatever their order, nothing acknowledged is lost and every count is true.
+
+`MARKONCE_FAULT_SECONDS` says for how long (8 by default).
+"""
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.conftest import Databases
+from tests.trust import COLLECTED, SCIENCE, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent, trust, upn
+
+SECONDS = float(os.environ.get("MARKONCE_FAULT_SECONDS", "8"))
+SCHOOLS, EACH = ("Oak", "Elm", "Ash"), 150
+SECOND = "2017-18/spring"
+ALLOWED = {200, 409, 422, 503}
+REFUSALS = {"window-closed", "window-not-open", "pupil-not-found", "duplicate-in-batch", "not-collected"}
+GRADES = {"reading": [*range(80, 121), "A", "B"], "maths": [*range(80, 121), "M"], "writing": ["WTS", "EXS", "GDS", "L"]}
+
+
+@dataclass
+class Crowd:
+    """What the writers share: the last acknowledged value of each key, and what the answers were."""
+
+    here: Trust
+    client: Any
+    until: float
+    draw: random.Random
+    windows: dict[str, str]
+    home: dict[int, str]
+    acknowledged: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    unforeseen: list[str] = field(default_factory=list)
+    written: int = 0
+
+    async def post(self, path: str, body: Any, prefer: str = "handling=lenient, return=representation") -> Any:
+        """The answer of a write that was taken, otherwise None."""
+        answer = await self.client.post(path, **({} if body is None else {"json": body}), headers={"Prefer": prefer})
+        self.answers[path.split("/")[2], answer.status_code] += 1
+        if answer.status_code not in ALLOWED or (answer.status_code == 503 and "retry-after" not in answer.headers):
+            self.unforeseen.append(f"{path} {answer.status_code} {answer.text[:300]}")
+        return answer.json() if answer.status_code == 200 else None
+
+    async def judge(self, how_many: int) -> None:
+        """Judgements of pupils of one school, in either window; recordedAt grows with the clock, so the last one sent is the last one meant."""
+        school = self.draw.choice(SCHOOLS)
+        code = self.draw.choice(list(self.windows))
+        numbers = self.draw.sample([n for n in self.home if n // EACH == SCHOOLS.index(school)], how_many)
+        subjects = [self.draw.choice(list(GRADES)) for _ in numbers]
+        sent_at = (datetime.now(UTC) + timedelta(microseconds=self.draw.randrange(900))).isoformat()
+        rows = [
+            {"upn": upn(n), "subject": s, "grade": str(self.draw.choice(GRADES[s])), "recordedAt": sent_at}
+            for n, s in zip(numbers, subjects, strict=True)
+        ]
+        answer = await self.post("/v1/judgements", batch(school, rows, window=code))
+        for result in answer["results"] if answer else []:
+            row = rows[int(result["at"].rsplit("/", 1)[1])]
+            if result["outcome"] in ("created", "updated", "unchanged"):
+                key = (row["upn"], row["subject"], code)
+                self.acknowledged[key] = max(self.acknowledged.get(key, ("", "")), (sent_at, row["grade"]))
+                self.written += 1
+        for issue in answer["issues"] if answer else []:
+            if issue["code"] not in REFUSALS:
+                self.unforeseen.append(str(issue))
+
+
+async def singles(crowd: Crowd) -> None:
+    await crowd.judge(1)
+
+
+async def bulks(crowd: Crowd) -> None:
+    await crowd.judge(crowd.draw.choice((30, 110, 149)))
+
+
+async def rolls(crowd: Crowd) -> None:
+    """A school's roll again, with what changes in a term: characteristics that count in cells, and newcomers; not those who may have moved."""
+    school = crowd.draw.choice(SCHOOLS)
+    first = SCHOOLS.index(school) * EACH + 30
+    some = crowd.draw.sample(range(first, first + EACH - 30), crowd.draw.choice((5, 115)))
+    entries = [
+        entry(n, characteristics=[{"kind": "ever6Fsm", "value": crowd.draw.choice(("true", "false")), "from": "2017-09-01"}]) for n in some
+    ]
+    newcomer = 10_000 + crowd.draw.randrange(500)  # the same child may arrive at two schools at once
+    entries.append(entry(newcomer, reference=None, enrolments=[{"from": "2018-01-08", "status": "C"}]))
+    await crowd.post("/v1/pupils", roll(school, entries))
+
+
+async def moves(crowd: Crowd) -> None:
+    """A pupil goes to another school of the trust, or comes back; on the census date each counts where they then are."""
+    number = crowd.draw.choice([n for n in crowd.home if n % EACH < 30])
+    away = crowd.draw.choice(SCHOOLS)
+    day = f"2018-{crowd.draw.randrange(3, 6):02}-{crowd.draw.randrange(1, 28):02}"
+    spells = [{"from": day, "status": "C"}]
+    await crowd.post("/v1/pupils", roll(away, [entry(number, reference=None, enrolments=spells)], asOf=day))
+
+
+async def targets(crowd: Crowd) -> None:
+    school = crowd.draw.choice(SCHOOLS)
+    numbers = crowd.draw.sample([n for n in crowd.home if n // EACH == SCHOOLS.index(school)], 20)
+    horizon = {"academicYear": "2017-18", "point": "KS2"}
+    rows = [{"upn": upn(n), "subject": "reading", "grade": crowd.draw.randrange(80, 121), "horizon": horizon, "basis": "teacher"} for n in numbers]
+    await crowd.post("/v1/targets", {"school": {"urn": URNS[school]}, "entries": rows})
+
+
+async def doors(crowd: Crowd) -> None:
+    """The second window is closed and opened again."""
+    for verb in ("close", "reopen"):
+        await crowd.post(f"/v1/windows/{crowd.windows[SECOND]}/{verb}", None)
+        await asyncio.sleep(0.1)
+
+
+async def until_the_end(crowd: Crowd, work: Any) -> None:
+    while time.monotonic() < crowd.until:
+        await work(crowd)
+
+
+DIFFERING_CELLS = """
+SELECT count(*) FROM (
+    SELECT {grain}, count(*)::integer AS n FROM contributions WHERE tenant_id = $1 GROUP BY {grain}
+) counted FULL JOIN (SELECT {grain}, n FROM cells WHERE tenant_id = $1 AND n <> 0) kept USING ({grain}, n) WHERE counted.n IS NULL OR kept.n IS NULL
+"""
+GRAIN = "tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no"
+DIFFERING_TOTALS = """
+SELECT count(*) FROM (
+    SELECT c.window_no, c.school_id, c.subject_no, c.aspect_no, COALESCE(sum(n) FILTER (WHERE COALESCE(g.eligible, true)), 0) AS eligible,
+        COALESCE(sum(n) FILTER (WHERE g.valid), 0) AS valid, COALESCE(sum(n) FILTER (WHERE g.expected), 0) AS expected,
+        COALESCE(sum(n) FILTER (WHERE g.higher), 0) AS higher, COALESCE(sum(n) FILTER (WHERE g.valid AND g.value IS NOT NULL), 0) AS valued,
+        COALESCE(sum(n * g.value) FILTER (WHERE g.valid), 0) AS value_sum
+    FROM contributed c LEFT JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
+    GROUP BY c.window_no, c.school_id, c.subject_no, c.aspect_no
+) counted FULL JOIN (SELECT * FROM totals WHERE tenant_id = $1 AND (eligible, valid, expected, higher, valued, value_sum) <> (0, 0, 0, 0, 0, 0)) kept
+    USING (window_no, school_id, subject_no, aspect_no, eligible, valid, expected, higher, valued, value_sum)
+WHERE (counted.eligible IS NULL OR kept.tenant_id IS NULL)
+    AND (eligible, valid, expected, higher, valued, value_sum) <> (0, 0, 0, 0, 0, 0)
+"""
+CONTRIBUTED = "WITH contributed AS (SELECT *, 1 AS n FROM contributions WHERE tenant_id = $1)"
+TWICE = "SELECT count(*) FROM (SELECT upn FROM pupils WHERE tenant_id = $1 GROUP BY upn HAVING count(*) > 1) x"
+SHOWN = """
+SELECT u.upn, s.code AS subject, w.code AS window, g.code AS grade FROM judgements j
+JOIN upns u USING (tenant_id, pupil_id) JOIN subjects s ON s.tenant_id = j.tenant_id AND s.no = j.subject_no
+JOIN windows w ON w.tenant_id = j.tenant_id AND w.no = j.window_no
+JOIN grades g ON g.tenant_id = j.tenant_id AND g.scheme_version_no = j.scheme_version_no AND g.no = j.grade_no
+"""
+
+
+async def test_eight_writers_at_once(databases: Databases, record_property: pytest.RecordProperty) -> None:
+    async with trust(databases) as here:
+        client = await here.client("vendor", "trust:4128=all")
+        windows = {WINDOW: await opened(client), SECOND: await opened(client, SECOND, censusOn="2018-03-31")}
+        home = {n: SCHOOLS[n // EACH] for n in range(3 * EACH)}
+        for school in SCHOOLS:
+            await sent(client, "/v1/pupils", roll(school, [entry(n) for n, at in home.items() if at == school]))
+        crowd = Crowd(here, client, time.monotonic() + SECONDS, random.Random(2018), windows, home)
+        begun = time.monotonic()
+        await asyncio.gather(*(until_the_end(crowd, work) for work in (singles, singles, bulks, bulks, rolls, moves, targets, doors)))
+        took = time.monotonic() - begun
+        requests = sum(crowd.answers.values())
+        record_property("throughput", f"{requests / took:.0f} requests/s, {crowd.written / took:.0f} judgements/s; {dict(crowd.answers)}")
+        assert crowd.unforeseen == []
+        assert all(crowd.answers[kind, 200] for kind in ("judgements", "pupils", "targets", "windows")), crowd.answers
+        tenant_id = here.ids["trust"]
+        assert await here.value("SELECT count(*) FROM cells WHERE n < 0") == 0
+        assert await here.value(DIFFERING_CELLS.format(grain=GRAIN), tenant_id) == 0
+        assert await here.value(CONTRIBUTED + DIFFERING_TOTALS, tenant_id) == 0
+        assert await here.value(TWICE, tenant_id) == 0
+        kept = {(r["upn"], r["subject"], r["window"]): r["grade"] for r in await here.operator.fetch(SHOWN)}
+        assert len(crowd.acknowledged) > 50
+        assert {key: kept.get(key) for key in crowd.acknowledged} == {key: grade for key, (_, grade) in crowd.acknowledged.items()}
+        elsewhere = await here.value("SELECT count(*) FROM judgements j JOIN pupils p USING (tenant_id) WHERE p.id = j.pupil_id AND p.school_id <> j.school_id")
+        assert elsewhere == 0

@@ -1,0 +1,181 @@
+"""Both walls between tenants, together and each alone: what is out of reach is out of the query, and row-level security says it a second time.
+
+Random requests of one tenant's client, over every resource and link, ask for another tenant's rows: by id, by filters with its values,
+from its place in the order, through links. Each row answered says whose it is.
+"""
+
+import json
+import random
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from sqlalchemy import func, select, true
+
+from domain import RESOURCES
+from domain.assessment.judgements import judgements
+from domain.engine import query
+from domain.engine.access import Caller
+from domain.engine.database import Database
+from domain.engine.embedded import SUPERUSER
+from domain.engine.errors import DomainError, Forbidden
+from domain.engine.ids import new_id
+from domain.engine.resource import Field, Filter, Resource
+from domain.engine.selection import Condition, Cursor, Items, Many, One, Order, Root, Rows, Selection, Single, Value, permit
+from domain.roster.pupils import pupils
+from tests.conftest import Databases
+from tests.world import AUTUMN, COLLECTS, HOUSE, KS2, SCHOOLS, SUMMER, TENANTS, TRUSTS, World, batch, build, upn, window
+
+Catalogue = Mapping[str, Resource]
+Row = dict[str, Any]
+
+REGISTER = ("trust", "school", "membership")
+"""Published by the Department for Education; row-level security leaves it to the reach."""
+OPEN = {name: replace(resource, reach=lambda scope: true()) for name, resource in RESOURCES.items()}
+"""The catalogue as it would be if nobody had written the reach down."""
+WALLS: dict[str, tuple[Catalogue, str]] = {
+    "both": (RESOURCES, "app"),
+    "row-level security alone": (OPEN, "app"),
+    "the reach alone": (RESOURCES, "superuser"),
+}
+SHAPES, DRAWS, ROOTS = 125, 8, 5
+"""5,000 requests: statements of five roots each, of which eight at a time have one plan and differ in their values."""
+
+OWNERS = {
+    name: ("register" if name in REGISTER else "owner", Field(column, "Whose row it is."))
+    for name, resource in RESOURCES.items()
+    for column in [resource.source.c["school_id" if name == "membership" else "id" if name == "trust" else "tenant_id"]]
+}
+PLACES = {name: {f"@{column}": Field(resource.source.c[column], "") for column in resource.order} for name, resource in RESOURCES.items()}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def world(module_databases: Databases) -> AsyncIterator[World]:
+    made = await build(module_databases)
+    yield made
+    await made.database.close()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def superuser(world: World) -> AsyncIterator[Database]:
+    """The same database, where no policy holds."""
+    opened = await Database.open(world.databases.cluster.url(world.databases.name, SUPERUSER), serving=False)
+    yield opened
+    await opened.close()
+
+
+async def rows_of(database: Database, caller: Caller, world: World, resource: Resource) -> list[Row]:
+    """Every row a caller sees, each with whose it is and its place in the order."""
+    shown = {**resource.fields, **PLACES[resource.name]}
+    items: Items = (*((key, Value(field)) for key, field in shown.items()), ("owner", Value(OWNERS[resource.name][1])))
+    (body,) = await query.read([Selection(resource, (("data", Rows(items)),), first=1000)], database, caller.client_id, world.cursors)
+    found: list[Row] = json.loads(body or b"", parse_float=str, parse_int=str)["data"]
+    return found
+
+
+@dataclass(frozen=True)
+class Known:
+    """What there is to ask for: the rows of each tenant by resource, as its own client sees them, and who owns each school and trust."""
+
+    rows: dict[str, dict[str, list[Row]]]
+    owner: dict[str, str]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def known(world: World) -> Known:
+    rows = {
+        tenant: {name: await rows_of(world.database, world.clients[tenant].caller, world, resource) for name, resource in RESOURCES.items()}
+        for tenant in TENANTS
+    }
+    owner = {str(world.schools[school]): tenant for tenant, schools in TENANTS.items() for school in schools}
+    return Known(rows, owner | {str(id_): tenant for tenant, id_ in world.tenants.items()})
+
+
+class Request:
+    """Writes a root that asks for a tenant's rows. `shape` decides its form and `draw` its values, so that the values change under one plan."""
+
+    def __init__(self, catalogue: Catalogue, asked: dict[str, list[Row]], own: dict[str, list[Row]], shape: random.Random, draw: random.Random) -> None:
+        self.catalogue, self.asked, self.own, self.shape, self.draw = catalogue, asked, own, shape, draw
+
+    def root(self) -> Root:
+        of = self.asked if self.shape.random() < 0.85 else self.own
+        resource = self.catalogue[self.shape.choice([name for name, rows in of.items() if rows])]
+        row = self.draw.choice(of[resource.name])
+        depth = self.shape.randint(0, 3)
+        if resource.has_id and self.shape.random() < 0.4:
+            picked = resource.identify(row["id"])
+            assert picked is not None
+            return Single(resource, picked, self.row(resource, depth))
+        return self.page(resource, row, depth)
+
+    def page(self, resource: Resource, row: Row, depth: int) -> Selection:
+        """A page filtered by what this row holds, or from a place in the order just before it."""
+        rows = self.asked[resource.name] or [row]
+        usable = [name for name, field in resource.fields.items() if field.filter is not Filter.NOWHERE and any(r[name] is not None for r in rows)]
+        where = []
+        for name in self.shape.sample(usable, min(len(usable), self.shape.choice((0, 1, 1, 2)))):
+            given = [r[name] for r in (row, *self.draw.sample(rows, len(rows))) if r[name] is not None]
+            values = tuple(dict.fromkeys(resource.fields[name].kind.parse(value) for value in given))
+            if (several := self.shape.random() < 0.3) and len(values) == 1:
+                values *= 2
+            where.append(Condition(name, resource.fields[name], values[: 2 if several else 1]))
+        sortable = [name for name, field in resource.fields.items() if field.sortable]
+        order = tuple(Order(name, resource.fields[name], self.shape.random() < 0.5) for name in self.shape.sample(sortable, self.shape.choice((0, 0, 1, 2))))
+        after = None
+        if not where and self.shape.random() < 0.5:
+            after = tuple(None if value is None else str(value).lower() if isinstance(value, bool) else value for value in [*(row[o.name] for o in order), *(row[f"@{c}"] for c in resource.order)])
+        items: Items = (("data", Rows(self.row(resource, depth))), ("end", Cursor()))
+        return Selection(resource, items, tuple(where), order, self.draw.choice((1, 5, 100)), after)
+
+    def row(self, resource: Resource, depth: int) -> Items:
+        """Some fields, whose row it is, and links, whose pages are filtered by the other tenant's values too."""
+        key, owner = OWNERS[resource.name]
+        items: list[tuple[str, Any]] = [(key, Value(owner))]
+        items += [(name, Value(resource.fields[name])) for name in self.shape.sample(list(resource.fields), 3)]
+        for name in self.shape.sample(list(resource.links), min(depth, len(resource.links), 2)):
+            link, target = resource.links[name], self.catalogue[resource.links[name].target]
+            if not link.many:
+                items.append((name, One(link, target, self.row(target, depth - 1))))
+            elif rows := self.asked[target.name]:
+                items.append((name, Many(link, self.page(target, self.draw.choice(rows), depth - 1))))
+        return tuple(items)
+
+
+def statements(catalogue: Catalogue, known: Known, shapes: int = SHAPES) -> Iterator[tuple[str, str, list[Root]]]:
+    """Who asks, whose rows, and the roots of one statement; always the same."""
+    pairs = list(permutations(TENANTS, 2))
+    for n in range(shapes):
+        asker, asked = pairs[n % len(pairs)]
+        for d in range(DRAWS):
+            draw = random.Random(f"values {n} {d}")
+            yield asker, asked, [Request(catalogue, known.rows[asked], known.rows[asker], random.Random(f"shape {n} {r}"), draw).root() for r in range(ROOTS)]
+
+
+def owned(body: bytes | None, known: Known, *keys: str) -> set[str]:
+    """The tenants whose rows stand in an answer. A text in it cannot look like these keys: its quotes are escaped."""
+    found = re.findall(rb'"(%s)":"([0-9a-f-]{36})"' % "|".join(keys).encode(), body or b"")
+    return {known.owner[id_.decode()] for _, id_ in found}
+
+
+@pytest.mark.parametrize("wall", WALLS)
+async def test_five_thousand_requests_find_no_row_of_another_tenant(wall: str, world: World, superuser: Database, known: Known) -> None:
+    catalogue, role = WALLS[wall]
+    keys = ("owner",) if catalogue is OPEN else ("owner", "register")
+    requests, own, leaked = 0, 0, []
+    for asker, asked, roots in statements(catalogue, known):
+        database = superuser if role == "superuser" else world.database
+        for root, body in zip(roots, await query.read(roots, database, world.clients[asker].caller.client_id, world.cursors), strict=True):
+            requests += 1
+            found = owned(body, known, *keys)
+            own += asker in found
+            if found - {asker}:
+                leaked.append((asker, asked, root.resource.name, body))
+    assert (requests, leaked) == (5000, [])
+    assert own > 250  # the asker's own rows are found by the same statements
