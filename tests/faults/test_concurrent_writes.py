@@ -8,14 +8,13 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
 from tests.conftest import Databases
-from tests.trust import COLLECTED, SCIENCE, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent, trust, upn
+from tests.trust import URNS, WINDOW, Trust, batch, entry, opened, roll, sent, trust, upn
 
 SECONDS = float(os.environ.get("MARKONCE_FAULT_SECONDS", "8"))
 SCHOOLS, EACH = ("Oak", "Elm", "Ash"), 150
@@ -62,7 +61,7 @@ class Crowd:
         answer = await self.post("/v1/judgements", batch(school, rows, window=code))
         for result in answer["results"] if answer else []:
             row = rows[int(result["at"].rsplit("/", 1)[1])]
-            if result["outcome"] in ("created", "updated", "unchanged"):
+            if result["outcome"] in ("created", "updated"):
                 key = (row["upn"], row["subject"], code)
                 self.acknowledged[key] = max(self.acknowledged.get(key, ("", "")), (sent_at, row["grade"]))
                 self.written += 1
@@ -150,7 +149,7 @@ JOIN grades g ON g.tenant_id = j.tenant_id AND g.scheme_version_no = j.scheme_ve
 """
 
 
-async def test_eight_writers_at_once(databases: Databases, record_property: pytest.RecordProperty) -> None:
+async def test_eight_writers_at_once(databases: Databases, record_property: Callable[[str, object], None]) -> None:
     async with trust(databases) as here:
         client = await here.client("vendor", "trust:4128=all")
         windows = {WINDOW: await opened(client), SECOND: await opened(client, SECOND, censusOn="2018-03-31")}
