@@ -49,6 +49,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_exception},
     )
+    app.router.redirect_slashes = False
     app.state.settings = settings
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database

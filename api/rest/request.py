@@ -84,9 +84,12 @@ def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list
         elif name not in found[0].fields:
             found[0].fields.append(name)
     for path, given in firsts.items():
-        found = _level(tree, resource, path.split(".")[:-1])
-        if found is None:
+        *links, last = path.split(".")[:-1]
+        above, found = _level(tree, resource, links), _level(tree, resource, [*links, last])
+        if above is None or found is None:
             asked.wrong(path, "link-not-included", f"include does not bring {path.rsplit('.', 1)[0]}.")
+        elif not above[1].links[last].many:
+            asked.wrong(path, "link-to-one", f"{last} leads to one row; first is for lists.")
         else:
             found[0].first = asked.number(given, path, FIRST, MAX_NESTED_FIRST)
     return tree
@@ -134,9 +137,7 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
                 f"{name} identifies a pupil and cannot stand in a URL; use POST /v1/{resource.plural}/lookup.",
             )
         else:
-            parsed = _parsed(asked, name, field, values)
-            if parsed:
-                found.append(Condition(name, field, parsed))
+            found.append(Condition(name, field, _parsed(asked, name, field, values)))
     return tuple(found)
 
 

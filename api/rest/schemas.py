@@ -155,7 +155,7 @@ def lookup(resource: Resource) -> Json:
     """The body of a lookup: what a list takes in its URL, and the filters that may not stand there."""
     filters = {
         name: {
-            "anyOf": [SCALARS[field.kind], {"type": "array", "items": SCALARS[field.kind], "minItems": 1, "maxItems": MAX_VALUES}],
+            "anyOf": [SCALARS[field.kind], {"type": "array", "items": SCALARS[field.kind], "maxItems": MAX_VALUES}],
             "description": field.doc,
             **({"x-scope": field.scope.value} if field.scope else {}),
         }

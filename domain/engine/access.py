@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    and_,
     any_,
     bindparam,
     exists,
@@ -100,11 +101,15 @@ Reach: TypeAlias = Callable[[Scope], ColumnElement[bool]]
 """From the scope needed to the predicate that a row is within the caller's reach with it."""
 
 
+def in_force(r: Any) -> ColumnElement[bool]:
+    """A row of reach counts now."""
+    return and_(r.starts_at <= func.now(), r.ends_at.is_(None) | (r.ends_at > func.now()))
+
+
 def granted(scope: Scope, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
     """A grant in force gives the caller this scope on a row of reach that `match`es (it is given the columns of reach)."""
     r = reach.alias()
-    in_force = (r.c.starts_at <= func.now()) & (r.c.ends_at.is_(None) | (r.c.ends_at > func.now()))
-    inner: Select[Any] = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), in_force)
+    inner: Select[Any] = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), in_force(r.c))
     return exists(inner.where(literal(scope.value) == any_(r.c.scopes)).correlate_except(r))
 
 

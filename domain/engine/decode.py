@@ -2,6 +2,8 @@
 
 import types
 import typing
+from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,6 +13,8 @@ from domain.engine.errors import Issue
 from domain.engine.resource import closest
 
 T = TypeVar("T", bound=Struct)
+YEARS = (1900, 2200)
+"""Instants outside are slips of the pen; near the years 1 and 9999 they could not be turned into UTC."""
 
 _WORDS = {
     "`str`": "text",
@@ -28,9 +32,20 @@ _WORDS = {
 def decode(type_: type[T], data: object, at: str) -> tuple[T | None, list[Issue]]:
     """The typed value, or None and what is wrong with it; `at` is the JSON pointer of `data`."""
     try:
-        return msgspec.convert(data, type_), []
+        value = msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
         return None, list(_issues(type_, data, at))
+    return value, [
+        Issue(f"{at}/{name}", "wrong-value", f"An instant lies in the years {YEARS[0]} to {YEARS[1]}.")
+        for attribute, name in _instants(type_)
+        if isinstance(given := getattr(value, attribute), datetime) and not YEARS[0] <= given.year <= YEARS[1]
+    ]
+
+
+@cache
+def _instants(type_: type[Struct]) -> list[tuple[str, str]]:
+    """The fields of a struct that hold an instant: attribute and name on the wire."""
+    return [(field.name, field.encode_name) for field in structs.fields(type_) if datetime in _members(field.type)]
 
 
 def _issues(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:

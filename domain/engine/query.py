@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Integer,
+    Numeric,
     SmallInteger,
     Table,
     Text,
@@ -36,6 +37,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql.selectable import NamedFromClause
 from sqlalchemy.sql.visitors import replacement_traverse
+from sqlalchemy.types import TypeEngine
 
 from domain.engine.access import CALLER
 from domain.engine.cursor import Cursors, new_nonce
@@ -142,7 +144,7 @@ def finish(columns: Sequence[ColumnElement[Any]]) -> Plan:
     context = select(func.set_config(literal_column("'markonce.caller'"), cast(CALLER, Text), literal_column("true")).label("s"))
     c = context.offset(literal_column("0")).subquery("c")
     named = [column.label(f"r{i}") for i, column in enumerate(columns)]
-    body = select(*named).where(c.c.s.is_not(None)).offset(literal_column("0")).lateral("x")
+    body = select(*named).where(c.c.s.is_not(None)).offset(literal_column("0")).correlate(c).lateral("x")
     compiled = select(*body.c).select_from(c.join(body, true())).compile(dialect=DIALECT)
     names: list[str] = list(compiled.positiontup or ())
     return Plan(compiled.string, tuple(names), compiled.params)
@@ -295,7 +297,9 @@ def masked(resource: Resource, field: Field, source: FromClause) -> ColumnElemen
 
 def matching(expression: ColumnElement[Any], condition: Condition, bind: str) -> ColumnElement[bool]:
     """The expression equals the value bound, or one of them."""
-    type_ = Integer() if isinstance(expression.type, SmallInteger) else expression.type  # a filter may be any 32-bit number
+    type_: TypeEngine[Any] = expression.type
+    if isinstance(type_, SmallInteger | Numeric):  # a filter may be any number, whatever the column holds
+        type_ = Integer() if isinstance(type_, SmallInteger) else Numeric()
     if condition.values == ("one",):
         return expression == bindparam(bind, type_=type_)
     return expression == any_(bindparam(bind, type_=ARRAY(type_)))

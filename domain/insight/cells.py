@@ -50,7 +50,7 @@ from domain.assessment.schemes import schemes
 from domain.assessment.subjects import subjects
 from domain.assessment.tenants import tenants
 from domain.assessment.windows import academic_year_text, windows
-from domain.engine.access import CALLER, Scope, reach
+from domain.engine.access import CALLER, Scope, in_force, reach
 from domain.engine.database import metadata
 from domain.engine.query import Plan, finish
 from domain.roster.schools import schools
@@ -267,13 +267,12 @@ def plan(shape: Shape) -> Plan:
 def _reached() -> CTE:
     """The schools within reach; a school has a row of reach for each grant."""
     r, s = reach.c, schools.c
-    in_force = (r.starts_at <= func.now()) & (r.ends_at.is_(None) | (r.ends_at > func.now()))
     read, internal = (literal(scope.value) == any_(r.scopes) for scope in (Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL))
     return (
         select(s.id, s.tenant_id, s.urn, s.name, s.local_authority_code)
         .add_columns((func.bool_or(internal) & bindparam("internal", type_=Boolean)).label("internal"))
         .join_from(reach, schools, (s.id == r.school_id) & (s.tenant_id == r.tenant_id))
-        .where(r.client_id == CALLER, in_force, read | internal)
+        .where(r.client_id == CALLER, in_force(r), read | internal)
         .group_by(s.id)
         .cte("reached")
     )

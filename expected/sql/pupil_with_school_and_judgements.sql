@@ -32,7 +32,5 @@ WHERE shared_pupils_2.tenant_id = pupils_1.tenant_id AND shared_pupils_2.pupil_i
 FROM reach AS reach_6 
 WHERE reach_6.client_id = $1::UUID AND reach_6.tenant_id = shared_pupils_2.tenant_id AND reach_6.school_id = shared_pupils_2.school_id AND reach_6.starts_at <= now() AND (reach_6.ends_at IS NULL OR reach_6.ends_at > now()) AND $17::VARCHAR = ANY (reach_6.scopes)))))) 
  LIMIT 1) AS r0 
-FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s
- LIMIT ALL OFFSET 0) AS c 
 WHERE c.s IS NOT NULL
  LIMIT ALL OFFSET 0) AS x ON true

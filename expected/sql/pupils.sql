@@ -17,7 +17,5 @@ WHERE shared_pupils_2.tenant_id = pupils_1.tenant_id AND shared_pupils_2.pupil_i
 FROM reach AS reach_4 
 WHERE reach_4.client_id = $1::UUID AND reach_4.tenant_id = shared_pupils_2.tenant_id AND reach_4.school_id = shared_pupils_2.school_id AND reach_4.starts_at <= now() AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now()) AND $11::VARCHAR = ANY (reach_4.scopes))))) ORDER BY pupils_1.tenant_id ASC, pupils_1.id ASC 
  LIMIT $5::INTEGER + $12::INTEGER) AS pupils_1p) AS r0 
-FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s
- LIMIT ALL OFFSET 0) AS c 
 WHERE c.s IS NOT NULL
  LIMIT ALL OFFSET 0) AS x ON true
