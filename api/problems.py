@@ -37,7 +37,7 @@ class HttpProblem(DomainError):
 def status_of(error: DomainError) -> int:
     if isinstance(error, HttpProblem):
         return error.status
-    return next(status for kind, status in STATUS.items() if type(error) is kind)
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def problem(error: DomainError, base_url: str) -> dict[str, Any]:

@@ -130,16 +130,16 @@ def entry(number: int, **changed: Any) -> dict[str, Any]:
     return {name: value for name, value in (usual | changed).items() if value is not None}
 
 
-def roll(school: str, entries: Sequence[dict[str, Any]], **changed: Any) -> dict[str, Any]:
-    return {"school": {"urn": URNS[school]}, "asOf": str(AS_OF), "entries": list(entries)} | changed
+def roll(at: str, entries: Sequence[dict[str, Any]], **changed: Any) -> dict[str, Any]:
+    return {"school": {"urn": URNS[at]}, "asOf": str(AS_OF), "entries": list(entries)} | changed
 
 
 def judged(number: int, subject: str = "reading", grade: Any = 100, **more: Any) -> dict[str, Any]:
     return {"reference": f"P{number}", "subject": subject, "grade": grade} | more
 
 
-def batch(school: str, entries: Sequence[dict[str, Any]], **changed: Any) -> dict[str, Any]:
-    return {"school": {"urn": URNS[school]}, "window": WINDOW, "entries": list(entries)} | changed
+def batch(at: str, entries: Sequence[dict[str, Any]], **changed: Any) -> dict[str, Any]:
+    return {"school": {"urn": URNS[at]}, "window": WINDOW, "entries": list(entries)} | changed
 
 
 def window(code: str = WINDOW, **changed: Any) -> dict[str, Any]:

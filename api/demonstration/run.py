@@ -6,7 +6,7 @@
     demo.json       where and as whom to ask; it exists only while the server does
 
 All files are their owner's alone (mode 0600). Seeding repeats no work: every step is a command that changes nothing the second time, and
-the clients that only read are made last, so that a start that was cut short is taken up by the next one and a whole one left alone.
+the other clients are made after it, so that a start that was cut short is taken up by the next one and a whole one left alone.
 """
 
 import asyncio

@@ -1,12 +1,11 @@
-"""What one GraphQL document may ask for: its size, its shape, the work of validating it, and the cost of answering it.
+"""What one GraphQL document may ask for: its size, its shape and the work of validating it.
 
 A few hundred bytes of GraphQL can ask for more than any server has, because fields nest, fragments double and validation compares
-fields in pairs. So a document passes four doors, and each is cheap for what may have come through the one before:
+fields in pairs. So a document passes three doors, and each is cheap for what may have come through the one before:
 
     parse        bytes, tokens, nesting of brackets      one regular expression, before graphql-core's recursive parser
     check_shape  depth, aliases, fields, introspection   one visit to each selection written, however often it is spread
     validate     the specification's rules (§5)          graphql-core, on a budget
-    cost         fields times rows                       one visit again, with the variables known
 
 "Operation", "selection", "response name" and "fragment spread" are terms of the GraphQL specification. Pure: no schema but the one
 given to `validate`, no settings, no I/O.
@@ -28,10 +27,8 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     InlineFragmentNode,
-    IntValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
-    VariableNode,
 )
 from graphql.validation.rules import overlapping_fields_can_be_merged
 from graphql.validation.validate import ValidationAbortedError
@@ -45,7 +42,7 @@ MAX_ERRORS = 20
 MAX_INTROSPECTIONS = 5
 """Selections of `__schema` and `__type` in one operation; every tool known sends one to three."""
 SATURATED = 1_000_000_000
-"""Where counts and costs stop growing: fragments that double at each level would otherwise make numbers of any length."""
+"""Where counts stop growing: fragments that double at each level would otherwise make numbers of any length."""
 
 # Comparisons of fields and fragments that validation may make before it gives up (graphql-core documents assigning this attribute).
 # One takes 1 to 2 µs, and the default of 500,000 lets 2,000 tokens of one repeated field keep a core busy for 0.7 s. A page of forty
@@ -67,8 +64,6 @@ class Limits:
     """Fields under another name than their own."""
     fields: int = 500
     """Selections: a spread and an inline fragment count as a field does, since each is work for whoever expands them."""
-    cost: int = 20_000
-    """Fields times the rows asked for; see `cost`."""
 
 
 # Below `__schema` and `__type`. A standard introspection query is deeper than data may be, but has no alias.
@@ -76,14 +71,13 @@ _INTROSPECTION = Limits(depth=20, aliases=0, fields=400)
 # Lists of the introspection schema through which a type leads to further types. The standard query never puts one inside another.
 _TYPE_LISTS = frozenset({"fields", "inputFields", "interfaces", "possibleTypes"})
 # Fields of a connection that hold its rows, by which a connection is known without the schema.
-_ROWS = frozenset({"edges", "nodes"})
 
 
 class LimitExceeded(BadRequest):
     """A document is over a limit; the message names the limit and what was measured, and repeats nothing of the document.
 
     Codes: `graphql-too-long`, `graphql-too-many-tokens`, `graphql-too-deep`, `graphql-too-many-aliases`,
-    `graphql-too-many-fields`, `graphql-too-much-introspection`, `graphql-too-complex`, `graphql-too-costly`.
+    `graphql-too-many-fields`, `graphql-too-much-introspection`, `graphql-too-complex`.
     """
 
     title = "The GraphQL document is over a limit"
@@ -161,29 +155,6 @@ def validate(schema: GraphQLSchema, document: DocumentNode, *, suggestions: bool
     if len(errors) == 1 and isinstance(errors[0], ValidationAbortedError):
         raise LimitExceeded("graphql-too-complex", "The document repeats fields, or nests fragments, too often to be validated.")
     return errors
-
-
-def cost(
-    operation: OperationDefinitionNode,
-    fragments: Mapping[str, FragmentDefinitionNode],
-    variables: Mapping[str, object],
-    page_default: int = 50,
-) -> int:
-    """The cost of a valid operation, SATURATED at most: each field is 1, and a connection multiplies what is below it by its rows.
-
-    A connection is a field that takes `first` or selects `edges` or `nodes`. Its rows are `first`, or `page_default` where that is absent or
-    null. `variables` are the coerced ones.
-    """
-    pricing = _Pricing(variables, page_default, {})
-    for name, fragment in _innermost_first(fragments):
-        pricing.fragments[name] = pricing.price(fragment.selection_set)
-    return pricing.price(operation.selection_set).cost
-
-
-def check_cost(measured: int, limits: Limits) -> None:
-    """Raises LimitExceeded where a cost is over the limit."""
-    if measured > limits.cost:
-        raise LimitExceeded("graphql-too-costly", f"The operation costs {_number(measured)}; the limit is {limits.cost:,}.")
 
 
 def _number(count: int) -> str:
@@ -276,45 +247,3 @@ def _check(shape: _Shape, limits: Limits, subject: str) -> None:
     ):
         if measured > limit:
             raise LimitExceeded(code, f"{subject} {found.format(_number(measured))}; the limit is {limit:,}.")
-
-
-class _Price(NamedTuple):
-    """What a selection set costs, and whether it selects the rows of a connection."""
-
-    cost: int
-    rows: bool
-
-
-@dataclass(frozen=True)
-class _Pricing:
-    """The variables of one request, and the fragments priced with them so far."""
-
-    variables: Mapping[str, object]
-    page_default: int
-    fragments: dict[str, _Price]
-
-    def price(self, selection_set: SelectionSetNode | None) -> _Price:
-        cost, rows = 0, False
-        for selection in selection_set.selections if selection_set else ():
-            if isinstance(selection, FieldNode):
-                below = self.price(selection.selection_set)
-                inside = _Price(1 + below.cost * self.factor(selection, below.rows), selection.name.value in _ROWS)
-            elif isinstance(selection, InlineFragmentNode):
-                inside = self.price(selection.selection_set)
-            elif isinstance(selection, FragmentSpreadNode):
-                inside = self.fragments[selection.name.value]
-            cost, rows = min(cost + inside.cost, SATURATED), rows or inside.rows
-        return _Price(cost, rows)
-
-    def factor(self, field: FieldNode, selects_rows: bool) -> int:
-        """How many rows a field may have: 1 for all but a connection."""
-        first = next((argument.value for argument in field.arguments or () if argument.name.value == "first"), None)
-        if first is None and not selects_rows:
-            return 1
-        rows: object = None
-        if isinstance(first, IntValueNode):
-            rows = int(first.value)
-        elif isinstance(first, VariableNode):
-            rows = self.variables.get(first.name.value)
-        # A negative number is refused elsewhere; here it must not lower the cost of what stands beside it.
-        return max(rows, 0) if isinstance(rows, int) else self.page_default

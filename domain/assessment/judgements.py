@@ -242,12 +242,11 @@ async def record_judgements(connection: Connection, caller: Caller, given: Batch
         connection, tenant_id, {str(_window(given, entry)) for _, entry in given.rows if _window(given, entry) is not UNSET}
     )
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-    numbered = [
-        (at, entry, found)
-        for at, entry in given.good()
-        if (found := resolved(given, book, settled[at], at, entry, now)) is not None
-    ]
+    good = given.good()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
+    numbered = [
+        (at, entry, found) for at, entry in good if (found := resolved(given, book, settled[at], at, entry, now)) is not None
+    ]
     rows = once(given, [Row(at, entry, settled[at], people[at], *found) for at, entry, found in numbered if at in people])
     given.check()
     counting = Counting(connection, tenant_id)

@@ -200,12 +200,11 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     )
     numbers = {(row["kind"], row["code"]): row["no"] for row in codes}
     finder = GradeFinder(await connection.fetch(_GRADES, tenant_id, list({school.id for school in settled.values()})))
-    numbered = [
-        (at, entry, key)
-        for at, entry in given.good()
-        if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None
-    ]
+    good = given.good()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
+    numbered = [
+        (at, entry, key) for at, entry in good if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None
+    ]
     rows = once(given, [(at, entry, (people[at], *key)) for at, entry, key in numbered if at in people])
     given.check()
     counting = Counting(connection, tenant_id)

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import graphql
 import pytest
-from graphql import FragmentDefinitionNode, GraphQLSyntaxError, OperationDefinitionNode, build_schema, get_introspection_query
+from graphql import GraphQLSyntaxError, build_schema, get_introspection_query
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -20,9 +20,7 @@ from api.graphql.limits import (
     SATURATED,
     LimitExceeded,
     Limits,
-    check_cost,
     check_shape,
-    cost,
     parse,
     validate,
 )
@@ -438,58 +436,3 @@ def test_suggestions_are_given_only_where_asked_for() -> None:
     document = parse("{ verson }", LIMITS)
     assert "Did you mean 'version'?" in validate(SCHEMA, document, suggestions=True)[0].message
     assert "Did you mean" not in validate(SCHEMA, document, suggestions=False)[0].message
-
-
-# Cost
-
-
-def price(source: str, variables: dict[str, object] | None = None, **page_default: int) -> int:
-    definitions = parse(source, ROOMY).definitions
-    fragments = {node.name.value: node for node in definitions if isinstance(node, FragmentDefinitionNode)}
-    operation = next(node for node in definitions if isinstance(node, OperationDefinitionNode))
-    return cost(operation, fragments, variables or {}, **page_default)
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("{ version }", 1),
-        ("{ version again: version }", 2),
-        ("{ pupils(first: 10) { edges { node { id } } } }", 1 + 10 * 3),
-        ("{ pupils(first: 10) { nodes { id school { name } } } }", 1 + 10 * 4),
-        ("{ pupils(first: 10) { nodes { judgements(first: 20) { edges { node { mark } } } } } }", 1 + 10 * (1 + (1 + 20 * 3))),
-        ("{ pupils(first: 10) { ...P } } fragment P on PupilConnection { nodes { id } }", 1 + 10 * 2),
-        ("{ ... { pupils(first: 10) { ... { nodes { id } } } } ...V ...V } fragment V on Query { version }", 1 + 10 * 2 + 2),
-        ("{ pupils(first: 0) { nodes { id } } version }", 2),
-        ("{ pupils(first: -5) { nodes { id } } version }", 2),
-        ("{ pupils(first: null) { nodes { id } } }", 1 + 50 * 2),
-    ],
-)
-def test_cost_is_fields_times_rows(source: str, expected: int) -> None:
-    assert price(source) == expected
-
-
-@pytest.mark.parametrize("rows", ["nodes { id name }", "edges { cursor node }", "...R", "... { ...R }"])
-def test_a_connection_without_first_has_the_default_page(rows: str) -> None:
-    source = f"{{ pupils {{ {rows} }} }} fragment R on PupilConnection {{ nodes {{ id name }} }}"
-    assert price(source) == 1 + 50 * 3
-    assert price(source, page_default=7) == 1 + 7 * 3
-
-
-def test_first_may_be_a_variable() -> None:
-    source = "query ($n: Int) { pupils(first: $n) { nodes { id } } }"
-    assert price(source, {"n": 8}) == 1 + 8 * 2
-    assert price(source, {"n": None}) == price(source, {}) == 1 + 50 * 2
-
-
-def test_cost_saturates_and_is_linear_in_the_text() -> None:
-    deep = "{ pupils(first: 1000) { nodes { school { " + "pupils(first: 1000) { nodes { school { " * 10 + "id" + "} } } " * 11 + "}"
-    assert price(deep) == SATURATED
-    assert price(doubling(150, "% %", "version")) == SATURATED
-
-
-def test_a_cost_over_the_limit_is_refused_with_both_numbers() -> None:
-    check_cost(20_000, LIMITS)
-    code, message = refused(lambda: check_cost(20_001, LIMITS))
-    assert code == "graphql-too-costly"
-    assert message == "The operation costs 20,001; the limit is 20,000."
