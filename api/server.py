@@ -1,5 +1,9 @@
 """Runs the application under granian, which closes slow and oversized headers by itself."""
 
+import os
+import time
+from threading import Thread
+
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings
@@ -14,8 +18,16 @@ HEADER_TIMEOUT_MS = 5_000
 
 def from_environment() -> Starlette:
     """What each worker runs."""
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     configure_logging()
     return build_app(Settings.from_environment())
+
+
+def _end_with(parent: int) -> None:
+    """Ends the worker when the process that started it is gone: an orphan would keep the port."""
+    while os.getppid() == parent:
+        time.sleep(0.25)
+    os._exit(1)
 
 
 def run(host: str, port: int) -> None:

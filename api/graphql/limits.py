@@ -70,7 +70,6 @@ class Limits:
 _INTROSPECTION = Limits(depth=20, aliases=0, fields=400)
 # Lists of the introspection schema through which a type leads to further types. The standard query never puts one inside another.
 _TYPE_LISTS = frozenset({"fields", "inputFields", "interfaces", "possibleTypes"})
-# Fields of a connection that hold its rows, by which a connection is known without the schema.
 
 
 class LimitExceeded(BadRequest):
