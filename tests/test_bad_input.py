@@ -1,20 +1,15 @@
 """Bad input over HTTP: always a 4xx that says what is wrong and where, never a 5xx, and nothing of it is written."""
 
 import json
-import types
-import typing
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
-import msgspec
 import pytest
 import pytest_asyncio
-from msgspec import Struct, structs
 
-from domain import COMMANDS
 from tests.conftest import Databases
-from tests.trust import TRUST, URNS, WINDOW, Trust, batch, entry, issues, judged, opened, roll, sent, trust, upn, window
+from tests.trust import TRUST, URNS, Trust, batch, entry, issues, judged, opened, roll, sent, trust, upn, window
 
 MIB = 1024 * 1024
 CLOSED, PLANNED = "2017-18/autumn", "2017-18/summer"
@@ -55,7 +50,17 @@ async def refused(client: httpx2.AsyncClient, path: str, body: Any, status: int 
 
 # What a row may say.
 
-INVALID_UPNS = ["Q207000016049", "A801200005001", "X80120000A001", "B80120000500", "B8012000050011", "", " ", "I80120000500\u0661", "B8012000O5001"]
+INVALID_UPNS = [
+    "Q207000016049",
+    "A801200005001",
+    "X80120000A001",
+    "B80120000500",
+    "B8012000050011",
+    "",
+    " ",
+    "I80120000500\u0661",
+    "B8012000O5001",
+]
 
 
 @pytest.mark.parametrize("number", [*INVALID_UPNS, "Ｂ801200005001", "B801200005001\n1", "B80120000500ı"])
@@ -78,6 +83,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "unknown window": (judged(1, window="2099"), {"/entries/0/window": "window-unknown"}),
     "pupil of another school": (judged(20), {"/entries/0/reference": "pupil-not-found"}),
     "unknown reference": (judged(999), {"/entries/0/reference": "pupil-not-found"}),
+    "unknown window for all": (judged(1), {"/window": "window-unknown"}),
     "unknown school": (judged(1, school={"urn": 999999}), {"/entries/0/school": "school-not-found"}),
     "everything": (
         judged(999, "chess", aspect="mood", window="2099"),
@@ -106,14 +112,17 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_bad_row(vendor: Any, name: str) -> None:
     row, wrong = ROWS[name]
-    assert await refused(vendor, "/v1/judgements", batch("Oak", [row])) == wrong
+    body = batch("Oak", [row]) | ({"window": "2099"} if "/window" in wrong else {})
+    assert await refused(vendor, "/v1/judgements", body) == wrong
 
 
 async def test_twice_in_one_batch(vendor: Any) -> None:
     rows = [judged(1), {"upn": upn(1), "subject": "reading", "grade": 101}]
     assert await refused(vendor, "/v1/judgements", batch("Oak", rows)) == {"/entries/1": "duplicate-in-batch"}
     assert await refused(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(1)])) == {"/entries/1": "duplicate-in-batch"}
-    assert await refused(vendor, "/v1/pupils", roll("Oak", [entry(50), entry(51, upn=upn(50))])) == {"/entries/1": "duplicate-in-batch"}
+    assert await refused(vendor, "/v1/pupils", roll("Oak", [entry(50), entry(51, upn=upn(50))])) == {
+        "/entries/1": "duplicate-in-batch"
+    }
 
 
 async def test_all_issues_come_in_one_answer(vendor: Any) -> None:
@@ -133,14 +142,21 @@ async def test_all_issues_come_in_one_answer(vendor: Any) -> None:
 async def test_an_unknown_field_suggests_the_known_one(vendor: Any) -> None:
     body = batch("Oak", [judged(1, garde="EXS")])
     answer = await vendor.post("/v1/judgements", json=body)
-    assert [(i["at"], i["code"], "grade" in i["message"]) for i in answer.json()["issues"]] == [("/entries/0/garde", "unknown-field", True)]
+    assert [(i["at"], i["code"], "grade" in i["message"]) for i in answer.json()["issues"]] == [
+        ("/entries/0/garde", "unknown-field", True)
+    ]
     assert await refused(vendor, "/v1/judgements", body | {"entires": []}) == {"/entires": "unknown-field"}
 
 
-@pytest.mark.parametrize("day", ["0000-00-00", "2018-13-01", "2018-02-29", "01/05/2018", "2018-5-1", "", "20180501", "2018-05-01T00:00:00Z", "99999-01-01"])
+@pytest.mark.parametrize(
+    "day",
+    ["0000-00-00", "2018-13-01", "2018-02-29", "01/05/2018", "2018-5-1", "", "20180501", "2018-05-01T00:00:00Z", "99999-01-01"],
+)
 async def test_a_day_that_is_none(vendor: Any, day: str) -> None:
     assert await refused(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf=day)) == {"/asOf": "wrong-value"}
-    assert await refused(vendor, "/v1/pupils", roll("Oak", [entry(1, dateOfBirth=day)])) == {"/entries/0/dateOfBirth": "wrong-value"}
+    assert await refused(vendor, "/v1/pupils", roll("Oak", [entry(1, dateOfBirth=day)])) == {
+        "/entries/0/dateOfBirth": "wrong-value"
+    }
     row = entry(1, enrolments=[{"from": day, "status": "C"}])
     assert await refused(vendor, "/v1/pupils", roll("Oak", [row])) == {"/entries/0/enrolments/0/from": "wrong-value"}
 
@@ -184,10 +200,17 @@ async def test_a_school_by_each_of_its_names(vendor: Any, school: Any) -> None:
     assert told["created"] == 1
 
 
-@pytest.mark.parametrize("school", [{}, {"urn": 100001, "laestab": "9362001"}, "100001", 100001, None, [], True, {"urn": None}, {"urn": 1.5}], ids=str)
+@pytest.mark.parametrize(
+    "school", [{}, {"urn": 100001, "laestab": "9362001"}, "100001", 100001, None, [], True, {"urn": None}, {"urn": 1.5}], ids=str
+)
 async def test_a_school_not_named_by_one_name(vendor: Any, school: Any) -> None:
     found = await refused(vendor, "/v1/judgements", batch("Oak", [judged(1)], school=school))
     assert set(found) <= {"/school", "/school/urn"}
+
+
+async def test_the_school_of_a_batch_is_checked_also_where_each_row_names_its_own(vendor: Any) -> None:
+    body = batch("Oak", [judged(1, school={"urn": URNS["Oak"]})], school={"urn": 999999})
+    assert await refused(vendor, "/v1/judgements", body) == {"/school": "school-not-found"}
 
 
 async def test_schools_of_two_tenants(vendor: Any) -> None:
@@ -220,8 +243,16 @@ BODIES: dict[str, tuple[str | bytes, int, dict[str, str]]] = {
     "empty object": ("{}", 422, {"/entries": "required"}),
     "entries an object": ('{"entries": {}}', 422, {"/entries": "wrong-type"}),
     "entries a text": ('{"entries": "P1"}', 422, {"/entries": "wrong-type"}),
-    "null entries": ('{"school": {"urn": 100001}, "entries": [null, null]}', 422, {"/entries/0": "wrong-value", "/entries/1": "wrong-value"}),
-    "entries of entries": ('{"school": {"urn": 100001}, "entries": [[], "P1"]}', 422, {"/entries/0": "wrong-value", "/entries/1": "wrong-value"}),
+    "null entries": (
+        '{"school": {"urn": 100001}, "entries": [null, null]}',
+        422,
+        {"/entries/0": "wrong-value", "/entries/1": "wrong-value"},
+    ),
+    "entries of entries": (
+        '{"school": {"urn": 100001}, "entries": [[], "P1"]}',
+        422,
+        {"/entries/0": "wrong-value", "/entries/1": "wrong-value"},
+    ),
     "entries null": ('{"school": {"urn": 100001}, "entries": null}', 422, {"/entries": "wrong-value"}),
     "20,001 entries": ('{"entries": [' + "{}," * 20_000 + "{}]}", 422, {"/entries": "too-many-entries"}),
 }
@@ -237,24 +268,22 @@ async def test_a_bad_body(vendor: Any, name: str) -> None:
 async def test_a_body_of_100_mib_is_refused_while_it_arrives(vendor: Any) -> None:
     taken = 0
 
-    async def stream() -> AsyncIterator[bytes]:
+    async def body() -> AsyncIterator[bytes]:
         nonlocal taken
         for _ in range(100):
             taken += 1
             yield b" " * MIB
 
-    async def body() -> AsyncIterator[bytes]:
-        async for chunk in stream():
-            yield chunk
-
     answer = await vendor.post("/v1/judgements", content=body(), headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (413, "body-too-large")
-    assert taken <= 100
+    assert taken <= 18
     declared = await vendor.post("/v1/judgements", content=b" " * (17 * MIB), headers={"Content-Type": "application/json"})
     assert declared.status_code == 413
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "", "application/jsonp", "json"])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "", "application/jsonp", "json"]
+)
 async def test_another_media_type(vendor: Any, kind: str) -> None:
     await refused(vendor, "/v1/judgements", batch("Oak", [judged(1)]), 415, Content_Type=kind)
     await refused(vendor, "/v1/judgements", batch("Oak", [judged(1)]), 415, Content_Encoding="gzip")
@@ -269,7 +298,21 @@ async def test_a_malformed_idempotency_key(vendor: Any, key: str) -> None:
     assert issues(answer.json()) == {"Idempotency-Key": "idempotency-key-malformed"}
 
 
-@pytest.mark.parametrize("prefer", ["", ",", "=", "handling", "handling=loose", 'handling="strict"', "respond-async, wait=10", ";;=;", "return=representation;x=y", "é"])
+@pytest.mark.parametrize(
+    "prefer",
+    [
+        "",
+        ",",
+        "=",
+        "handling",
+        "handling=loose",
+        'handling="strict"',
+        "respond-async, wait=10",
+        ";;=;",
+        "return=representation;x=y",
+        "é",
+    ],
+)
 async def test_a_preference_not_known_is_ignored(vendor: Any, prefer: str) -> None:
     header = [(b"Prefer", prefer.encode())]
     answer = await vendor.post("/v1/judgements?dryRun=true", json=batch("Oak", [judged(1), judged(1, grade="ZZ")]), headers=header)
@@ -277,7 +320,14 @@ async def test_a_preference_not_known_is_ignored(vendor: Any, prefer: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("query", "place"), [("dryrun=true", "dryRun"), ("dryRun=yes", "dryRun"), ("dryRun", "dryRun"), ("dryRun=true&dryRun=false", "dryRun"), ("first=1", "first")]
+    ("query", "place"),
+    [
+        ("dryrun=true", "dryRun"),
+        ("dryRun=yes", "dryRun"),
+        ("dryRun", "dryRun"),
+        ("dryRun=true&dryRun=false", "dryRun"),
+        ("first=1", "first"),
+    ],
 )
 async def test_a_parameter_that_means_nothing_here(vendor: Any, query: str, place: str) -> None:
     answer = await vendor.post(f"/v1/judgements?{query}", json=batch("Oak", [judged(1)]))
@@ -289,92 +339,3 @@ async def test_a_parameter_that_means_nothing_here(vendor: Any, query: str, plac
 async def test_a_window_that_is_none(vendor: Any, id_: str) -> None:
     assert await refused(vendor, f"/v1/windows/{id_}/open", b"", 404) == {}
     await refused(vendor, f"/v1/windows/{id_}/open", b'{"a": 1}', 400)
-
-
-# Every field of every command.
-
-LITERALS = ["null", '""', "1e400", "[]", "{}", "true", '"' + "x" * 100_000 + '"', str(2**63 - 1), "-1", "0.5", '"\\u0001"', "[null]", '{"a": 1}', '"😀"']
-SCHOOL = {"urn": URNS["Oak"]}
-HORIZON = {"academicYear": "2017-18", "point": "KS2"}
-GRADE = {"code": "1", "label": "One", "rank": 1, "value": 1.0, "points": 1.0, "yearGroup": "6", "band": "b"}
-GRADE |= {"eligible": True, "valid": True, "expected": True, "higher": True}
-REASONS = {"actions": "a", "timeToSetAndAnalyse": "b", "timeToAct": "c"}
-COLLECT = {"subject": "reading", "scheme": "ks2-scaled-score", "aspect": "main", "schools": [SCHOOL]}
-WHO = {"actor": "a teacher", "recordedAt": "2018-05-15T08:00:00Z", "school": SCHOOL}
-GOOD: dict[str, tuple[str, dict[str, Any]]] = {
-    "record_pupils": ("/v1/pupils", roll("Oak", [entry(1, formerUpns=[upn(90)], school=SCHOOL, enrolments=[{"from": "2014-09-01", "to": "2018-09-01", "status": "C"}])])),
-    "record_judgements": ("/v1/judgements", batch("Oak", [judged(1, mark=1.5, aspect="main", source="s", method="m", window=WINDOW) | WHO])),
-    "record_targets": (
-        "/v1/targets",
-        {"school": SCHOOL, "entries": [judged(1, aspect="main", horizon=HORIZON, scheme="ks2-scaled-score", basis="teacher", visibility="staff") | WHO]},
-    ),
-    "create_window": ("/v1/windows", window("w", acceptUntil="2018-09-01T00:00:00Z", frequencyReasons=REASONS, collects=[COLLECT])),
-    "create_scheme": ("/v1/schemes", {"tenant": {"trust": {"groupUid": TRUST}}, "code": "s", "name": "S", "grades": [GRADE]}),
-}
-
-
-def structs_in(type_: Any) -> Iterator[type[Struct]]:
-    if isinstance(type_, type) and issubclass(type_, Struct):
-        yield type_
-    for part in typing.get_args(type_) if not isinstance(type_, types.GenericAlias) or typing.get_origin(type_) is list else ():
-        yield from structs_in(part)
-
-
-def places(type_: type[Struct], value: Any, at: str) -> Iterator[tuple[str, Any]]:
-    """The JSON pointer and type of every field of a struct, and of the structs inside it where the document has them."""
-    for item in structs.fields(type_):
-        pointer, inner = f"{at}/{item.encode_name}", value.get(item.encode_name)
-        yield pointer, item.type
-        for struct in structs_in(item.type):
-            if isinstance(inner, dict):
-                yield from places(struct, inner, pointer)
-            elif isinstance(inner, list) and inner and isinstance(inner[0], dict):
-                yield from places(struct, inner[0], f"{pointer}/0")
-
-
-def fields() -> Iterator[Any]:
-    for name, (_, document) in GOOD.items():
-        for pointer, type_ in places(COMMANDS[name].takes, document, ""):
-            yield pytest.param(name, pointer, type_, id=f"{name}{pointer}")
-
-
-def substituted(document: dict[str, Any], pointer: str, literal: str) -> str:
-    """The document with a JSON literal, as it stands, in the place of one value."""
-    changed: Any = json.loads(json.dumps(document))
-    *path, last = pointer[1:].split("/")
-    inner = changed
-    for step in path:
-        inner = inner[int(step)] if isinstance(inner, list) else inner[step]
-    inner[last] = "@here@"
-    return json.dumps(changed).replace('"@here@"', literal)
-
-
-def fits(literal: str, type_: Any) -> bool:
-    try:
-        msgspec.convert(json.loads(literal), type_)
-    except (msgspec.ValidationError, OverflowError):
-        return False
-    return True
-
-
-async def test_the_documents_themselves_are_good(vendor: Any) -> None:
-    for path, document in GOOD.values():
-        assert (await vendor.post(f"{path}?dryRun=true", json=document)).status_code == 200
-
-
-@pytest.mark.parametrize(("name", "pointer", "type_"), fields())
-async def test_every_field_of_every_command_refuses_what_it_cannot_be(vendor: Any, name: str, pointer: str, type_: Any) -> None:
-    path, document = GOOD[name]
-    for literal in LITERALS:
-        content, headers = substituted(document, pointer, literal), {"Content-Type": "application/json"}
-        answer = await vendor.post(f"{path}?dryRun=true", content=content, headers=headers)
-        said = (literal[:40], answer.status_code, answer.text[:500])
-        assert answer.status_code in (200, 400, 409, 422), said
-        if literal == "1e400":
-            assert (answer.status_code, issues(answer.json())) == (400, {pointer: "json-number-range"}), said
-        elif answer.status_code == 200:
-            assert fits(literal, type_), said
-        elif answer.status_code == 422:
-            at = list(issues(answer.json()))
-            assert any(place.startswith(pointer) or pointer.startswith(place) for place in at), said
-            assert len(answer.text) < 5_000 + 100 * len(at), "what was sent is not sent back"

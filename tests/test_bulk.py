@@ -10,7 +10,23 @@ import pytest
 import pytest_asyncio
 
 from tests.conftest import Databases
-from tests.trust import COLLECTED, URNS, WINDOW, Trust, batch, counted, entry, issues, judged, opened, roll, sent, trust, upn, window
+from tests.trust import (
+    COLLECTED,
+    URNS,
+    WINDOW,
+    Trust,
+    batch,
+    counted,
+    entry,
+    issues,
+    judged,
+    opened,
+    roll,
+    sent,
+    trust,
+    upn,
+    window,
+)
 
 MOST_STATEMENTS = 25
 SIZE = 5_000
@@ -147,7 +163,10 @@ async def test_strict_writes_all_or_nothing_and_lenient_the_good_rows(hedgerow: 
         ("/entries/0", "created"),
         ("/entries/4", "created"),
     ]
-    assert counted(await sent(ready, "/v1/judgements", batch("Oak", rows), Prefer="handling=lenient")) == {"unchanged": 2, "rejected": 5}
+    assert counted(await sent(ready, "/v1/judgements", batch("Oak", rows), Prefer="handling=lenient")) == {
+        "unchanged": 2,
+        "rejected": 5,
+    }
     assert counted(await sent(ready, "/v1/judgements", batch("Oak", []))) == {}
 
 
@@ -291,13 +310,23 @@ async def test_targets_in_bulk_and_judgements_against_them(hedgerow: Trust, read
     before = await hedgerow.everything()
     assert counted(await sent(ready, "/v1/targets", body)) == {"unchanged": 20}
     assert await hedgerow.everything() == before
-    raised = body | {"entries": [target(0, 105), target(1, 90, recordedAt="2018-01-01T00:00:00Z"), target(2, "EXS"), target(3, 100), target(3, 100)]}
+    raised = body | {
+        "entries": [
+            target(0, 105),
+            target(1, 90, recordedAt="2018-01-01T00:00:00Z"),
+            target(2, "EXS"),
+            target(3, 100),
+            target(3, 100),
+        ]
+    }
     lenient = await sent(ready, "/v1/targets", raised, Prefer="handling=lenient")
     assert counted(lenient) == {"updated": 1, "superseded": 1, "unchanged": 1, "rejected": 2}
     assert issues(lenient) == {"/entries/2/grade": "grade-unknown", "/entries/4": "duplicate-in-batch"}
     grades = {0: 104, 1: 100, 2: 101, 3: "A"}
     await sent(ready, "/v1/judgements", batch("Oak", [judged(n, grade=g) for n, g in grades.items()]))
-    shown = (await ready.get("/v1/judgements", params={"fields": "againstTarget,pupil.reference", "include": "pupil"})).json()["data"]
+    shown = (await ready.get("/v1/judgements", params={"fields": "againstTarget,pupil.reference", "include": "pupil"})).json()[
+        "data"
+    ]
     verdicts = {row["pupil"]["reference"]: row["againstTarget"] for row in shown}
     assert verdicts == {"P0": "below", "P1": "on", "P2": "above", "P3": None}
 

@@ -17,7 +17,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 import pytest_asyncio
-from sqlalchemy import func, select, true
+from sqlalchemy import func, literal_column, select, true
 
 from domain import RESOURCES
 from domain.assessment.judgements import judgements
@@ -222,8 +222,7 @@ PLANNERS = {
 async def test_a_statement_sets_its_own_context_fails_closed_and_leaves_nothing_behind(planner: str, world: World) -> None:
     """On the PostgreSQL in use: no predicate but row-level security's, one connection for all."""
     counted = [select(func.count()).select_from(table).scalar_subquery() for table in (pupils, judgements)]
-    plan, failing = query.finish(counted), query.finish([*counted, select(1 / func.length(func.max(pupils.c.sex) + "")).scalar_subquery()])
-    assert (plan.names, failing.names) == (("caller",), ("caller",))
+    plan, failing = query.finish(counted), query.finish([literal_column("1 / (SELECT count(*) - count(*) FROM pupils)")])
     truth = {row["tenant_id"]: (row["pupils"], row["judgements"]) for row in await as_superuser(world, _COUNTS)}
     connection = await asyncpg.connect(world.databases.app_url)
 
@@ -242,7 +241,9 @@ async def test_a_statement_sets_its_own_context_fails_closed_and_leaves_nothing_
             assert await seen(world.clients[tenant].caller.client_id) == truth[tenant_id]
             await nothing_is_left()
             assert await seen(new_id(20)) == await seen(None) == (0, 0)
-    await nothing_is_left()
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                await connection.fetchrow(failing.sql, world.clients[tenant].caller.client_id)
+            await nothing_is_left()
     await connection.close()
 
 
@@ -256,3 +257,182 @@ async def as_superuser(world: World, statement: str) -> list[Any]:
     rows: list[Any] = await connection.fetch(statement)
     await connection.close()
     return rows
+
+
+# Scopes of fields
+
+MASKED = {
+    ("pupil", "upn"): ("pupils:upn", {"Birch"}),
+    ("pupil", "surname"): ("pupils:name", {"Alder"}),
+    ("pupil", "forename"): ("pupils:name", {"Alder"}),
+    ("pupil", "dateOfBirth"): ("pupils:birth", {"Cedar"}),
+    ("judgement", "againstTarget"): ("targets:read", {"Birch"}),
+}
+"""Every field with a scope of its own, and at which schools the client `mixed` holds it."""
+
+
+def test_every_field_with_a_scope_of_its_own_is_tried() -> None:
+    declared = {(name, key): field.scope for name, resource in RESOURCES.items() for key, field in resource.fields.items() if field.scope}
+    assert declared == {key: scope for key, (scope, _) in MASKED.items()}
+
+
+@pytest.mark.parametrize(("name", "key"), MASKED)
+def test_a_scope_held_nowhere_is_refused_with_its_field(name: str, key: str) -> None:
+    resource, (scope, _) = RESOURCES[name], MASKED[name, key]
+    field, shown = resource.fields[key], (("id", Value(resource.fields["id"])),)
+    caller = Caller(new_id(20), frozenset({"pupils:read", "judgements:read", "schools:read"}))
+    page = Selection(resource, (("data", Rows(shown)),))
+    permit([page], caller)
+    school, back = RESOURCES["school"], RESOURCES["pupil"].links["judgements" if name == "judgement" else "school"]
+    asking: list[Root] = [
+        Selection(resource, (("data", Rows(((key, Value(field)),))),)),
+        Single(resource, (), ((key, Value(field)),)),
+        replace(page, where=(Condition(key, field, ("x",)),)),
+        replace(page, order=(Order(key, field, False),)),
+        Single(school, (), (("below", Many(back, replace(page, order=(Order(key, field, True),)))),)),
+    ]
+    for root in asking:
+        with pytest.raises(Forbidden) as refused:
+            permit([root], caller)
+        assert [(issue.at, issue.code) for issue in refused.value.issues] == [(f"{name}.{key}", "scope-missing")]
+        assert f"{name}.{key} needs {scope}" in refused.value.detail
+
+
+@pytest.mark.parametrize(("name", "key"), MASKED)
+async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_elsewhere(name: str, key: str, world: World, known: Known) -> None:
+    """A pupil is at the school of main registration and at those that share the pupil; elsewhere the field is null, whatever is asked."""
+    resource, (_, held) = RESOURCES[name], MASKED[name, key]
+    field, mixed, of_pupil = resource.fields[key], world.clients["mixed"].caller, "id" if name == "pupil" else "pupilId"
+    truth = {row["id"]: row[key] for row in known.rows["North"][name]}
+    at = await schools_of_pupils(world)
+    rows = await rows_of(world.database, mixed, world, resource)
+    visible = {row["id"] for row in rows if at[row[of_pupil]] & held}
+    hidden = [row["id"] for row in rows if row["id"] not in visible]
+    assert visible
+    assert hidden
+    assert {row["id"]: row[key] for row in rows} == {id_: truth[id_] if id_ in visible else None for id_ in [row["id"] for row in rows]}
+
+    async def ids(**asked: Any) -> list[str]:
+        page = Selection(resource, (("data", Rows((("id", Value(resource.fields["id"])),))),), first=1000, **asked)
+        (body,) = await query.read([page], world.database, mixed.client_id, world.cursors)
+        return [row["id"] for row in json.loads(body or b"")["data"]]
+
+    values = {value for id_, value in truth.items() if value is not None}
+    assert values & {truth[id_] for id_ in hidden}
+    nulls = [row["id"] for row in rows if row[key] is None]  # in the order of those who did not sort
+    for value in values if field.filter is not Filter.NOWHERE else ():
+        assert set(await ids(where=(Condition(key, field, (field.kind.parse(value),)),))) <= visible
+    for descending in (False, True) if field.sortable else ():
+        ordered = await ids(order=(Order(key, field, descending),))
+        assert ordered[-len(nulls) :] == nulls
+
+
+async def schools_of_pupils(world: World) -> dict[str, set[str]]:
+    rows = await as_superuser(world, "SELECT id, school_id FROM pupils UNION SELECT pupil_id, school_id FROM shared_pupils")
+    names = {id_: name for name, id_ in world.schools.items()}
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(str(row["id"]), set()).add(names[row["school_id"]])
+    return found
+
+
+# Writes
+
+@dataclass(frozen=True)
+class Names:
+    """What a body may name: things of another tenant, or things that are nowhere."""
+
+    urn: int
+    school: str
+    trust: str
+    uid: int
+    pupil: str
+    upn: str
+    reference: str
+    window: str
+    window_code: str
+    scheme: str
+
+
+ENTRY = {"surname": "A", "forename": "B", "dateOfBirth": "2014-01-01", "sex": "F", "yearGroup": "5", "enrolments": [{"from": "2024-09-01", "status": "C"}]}
+JUDGED = {"subject": "reading", "grade": HOUSE[0]["code"]}
+AIMED = {"subject": "reading", "grade": HOUSE[0]["code"], "scheme": "house", "basis": "teacher", "horizon": {"academicYear": "2025-26", "point": "KS2"}}
+HERE = {"reference": "Alder-0"}
+"""A pupil of the caller's own, at Alder."""
+
+
+def planned(tenant: Any, **line: Any) -> dict[str, Any]:
+    return window(tenant, SUMMER) | {"code": "new", "collects": [{"subject": "science", "scheme": "ks2-science-ta"} | line]}
+
+
+def trespasses(n: Names) -> dict[str, tuple[str, Any]]:
+    """Every way a body of a client of North can name what is another tenant's, by what it tries."""
+    own = {"trust": {"groupUid": TRUSTS["North"]}}
+    pupil_names = {"id": n.pupil, "upn": n.upn, "reference": n.reference}
+    schools = {"urn": {"urn": n.urn}, "id": {"id": n.school}}
+    tenants = {"uid": {"trust": {"groupUid": n.uid}}, "trust id": {"trust": {"id": n.trust}}, "school": {"school": {"id": n.school}}}
+    tries: dict[str, tuple[str, Any]] = {
+        "roll: a pupil's id": ("record_pupils", batch("Alder", [ENTRY | {"id": n.pupil}], asOf="2024-10-01")),
+        "judgement: the window's id": ("record_judgements", batch("Alder", [HERE | JUDGED], window=n.window)),
+        "judgement: the window's code": ("record_judgements", batch("Alder", [HERE | JUDGED], window=n.window_code)),
+        "target: the scheme": ("record_targets", batch("Alder", [HERE | AIMED | {"scheme": n.scheme}])),
+        "window: a collecting school": ("create_window", planned(own, schools=[{"id": n.school}])),
+        "window: the scheme": ("create_window", planned(own, scheme=n.scheme)),
+        "open": ("open_window", {"id": n.window}),
+        "close": ("close_window", {"id": n.window}),
+        "reopen": ("reopen_window", {"id": n.window}),
+    }
+    for how, school in schools.items():
+        tries[f"roll: the school's {how}"] = ("record_pupils", {"school": school, "asOf": "2024-10-01", "entries": [ENTRY]})
+        tries[f"roll: an entry's school's {how}"] = ("record_pupils", batch("Alder", [ENTRY | {"school": school}], asOf="2024-10-01"))
+        tries[f"judgement: the school's {how}"] = ("record_judgements", {"school": school, "window": AUTUMN, "entries": [HERE | JUDGED]})
+        tries[f"target: the school's {how}"] = ("record_targets", {"school": school, "entries": [HERE | AIMED]})
+    for key, value in pupil_names.items():
+        tries[f"judgement: a pupil's {key}"] = ("record_judgements", batch("Alder", [JUDGED | {key: value}], window=AUTUMN))
+        tries[f"target: a pupil's {key}"] = ("record_targets", batch("Alder", [AIMED | {key: value}]))
+    for how, tenant in tenants.items():
+        tries[f"scheme: the {how}"] = ("create_scheme", {"tenant": tenant, "code": "new", "name": "New", "template": "effort"})
+        tries[f"window: the {how}"] = ("create_window", planned(tenant))
+    return tries
+
+
+TRIES = list(trespasses(Names(0, "", "", 0, "", "", "", "", "", "")))
+SMUGGLED = [tried for tried in TRIES if re.search("a pupil's|the window's|the scheme|collecting", tried)]
+"""Those that name what is South's inside a batch or window of North's, which no reach makes right."""
+
+
+@pytest_asyncio.fixture(scope="module")
+async def named(world: World, known: Known) -> tuple[Names, Names]:
+    """What South alone has, and what nobody has."""
+    ref = {"trust": {"groupUid": TRUSTS["South"]}}
+    await world.do("South", "create_scheme", {"tenant": ref, "code": "souths", "name": "South's", "template": "effort"})
+    opened = await world.do("South", "create_window", planned(ref) | {"code": "souths"})
+    await world.do("South", "open_window", {"id": opened["id"]})
+    pupil = next(row for row in known.rows["South"]["pupil"] if row["upn"] == upn("Damson", 0))
+    souths = Names(SCHOOLS["Damson"], str(world.schools["Damson"]), str(world.tenants["South"]), TRUSTS["South"], pupil["id"], pupil["upn"], pupil["reference"], opened["id"], "souths", "souths")
+    school, trust, nobody, never = (str(new_id(number)) for number in (3, 1, 4, 8))
+    return souths, Names(199999, school, trust, 4999, nobody, upn("Damson", 99), "nobody", never, "nowhere", "nothing")
+
+
+@pytest.mark.parametrize(("client", "tried"), [*(("North", tried) for tried in TRIES), *(("everything", tried) for tried in SMUGGLED)])
+async def test_a_command_that_names_what_is_anothers_writes_nothing_and_answers_as_if_it_were_absent(
+    client: str, tried: str, world: World, named: tuple[Names, Names]
+) -> None:
+    """Also for a client that reaches both tenants."""
+    answers = []
+    before = await contents(world)
+    for names in named:
+        command, document = trespasses(names)[tried]
+        with pytest.raises(DomainError) as refused:
+            await world.do(client, command, document)
+        answers.append((type(refused.value), refused.value.code, refused.value.detail, refused.value.issues))
+    assert answers[0] == answers[1]
+    assert await contents(world) == before
+
+
+async def contents(world: World) -> dict[str, str]:
+    """A fingerprint of every table."""
+    tables = await as_superuser(world, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition")
+    hashed = ", ".join(f"(SELECT md5(COALESCE(string_agg(t::text, '' ORDER BY t::text), '')) FROM {row['relname']} t) AS {row['relname']}" for row in tables)
+    (row,) = await as_superuser(world, f"SELECT {hashed}")
+    return dict(row)

@@ -34,8 +34,10 @@ COLLECTED = (
     ("science", "main", SCIENCE),
     ("writing", "teacher", WRITING),
 )
-WRITTEN = ("judgements", "judgement_history", "targets", "target_history", "cells", "totals", "pupils", "upns", "external_ids", "enrolments")
-WRITTEN += ("characteristics", "shared_pupils", "school_versions", "idempotency")
+WRITTEN = (
+    *("judgements", "judgement_history", "targets", "target_history", "cells", "totals", "school_versions", "idempotency"),
+    *("pupils", "upns", "external_ids", "enrolments", "characteristics", "shared_pupils"),
+)
 
 
 @dataclass
@@ -87,7 +89,9 @@ async def trust(databases: Databases, *, pool: int = 10) -> AsyncIterator[Trust]
     operator = await asyncpg.connect(databases.operator_url)
     ids = {"trust": new_id(1)} | {name: new_id(3) for name in URNS}
     await operator.execute(
-        "INSERT INTO trusts (id, group_uid, name, kind, status) VALUES ($1, $2, 'Hedgerow', 'multi-academy', 'open')", ids["trust"], TRUST
+        "INSERT INTO trusts (id, group_uid, name, kind, status) VALUES ($1, $2, 'Hedgerow', 'multi-academy', 'open')",
+        ids["trust"],
+        TRUST,
     )
     await operator.executemany(
         "INSERT INTO schools (id, tenant_id, urn, laestab, name, local_authority_code, local_authority, status)"

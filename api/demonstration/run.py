@@ -44,6 +44,7 @@ from domain.engine.cursor import Cursors
 from domain.engine.database import Connection, Database, in_one_transaction
 from domain.engine.errors import DomainError
 from domain.engine.migrate import migrate
+from domain.engine.programs import EmbeddedError
 from domain.engine.selection import Rows, Selection, Value
 from domain.files import gias
 from domain.roster.register import apply_gias
@@ -90,7 +91,7 @@ def run(port: int, data_dir: Path, console: Console) -> None:
             server.run(HOST, port)
     except KeyboardInterrupt:  # told to stop while it was coming up; later the server sees to that
         return
-    except (DomainError, embedded.EmbeddedError, OSError) as problem:
+    except (DomainError, EmbeddedError, OSError) as problem:
         console.print("[red]error:[/red]", escape(getattr(problem, "detail", None) or str(problem)), soft_wrap=True)
         raise SystemExit(1) from problem
 

@@ -20,7 +20,7 @@ from domain.engine.command import Batch, Input, Instant, Recorded, command
 from domain.engine.command import Text as ShortText
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, metadata
-from domain.engine.errors import Invalid, NotFound
+from domain.engine.errors import Invalid, Issue, NotFound, invalid
 from domain.engine.ids import parse_id
 from domain.engine.resource import Field, Filter, Link, Picked, Resource
 from domain.roster.pupils import PupilNamed, find_pupils, pupils, settle_schools
@@ -238,9 +238,10 @@ async def record_judgements(connection: Connection, caller: Caller, given: Batch
         given.check()
         return given.recorded()
     tenant_id = next(iter(settled.values())).tenant_id
-    book = await read_gradebook(
-        connection, tenant_id, {str(_window(given, entry)) for _, entry in given.rows if _window(given, entry) is not UNSET}
-    )
+    codes = {given.head.window, *(entry.window for _, entry in given.rows)} - {UNSET}
+    book = await read_gradebook(connection, tenant_id, {str(code) for code in codes})
+    if given.head.window is not UNSET and given.head.window not in book.windows:
+        raise invalid([Issue("/window", "window-unknown", "This tenant has no such window.")])
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
     good = given.good()
     people = await find_pupils(connection, caller, tenant_id, given, settled)

@@ -1,5 +1,6 @@
 """From JSON values to typed inputs, with every issue at once: msgspec says the first thing that is wrong, this says all of them, each with its place."""
 
+import re
 import types
 import typing
 from datetime import datetime
@@ -17,15 +18,15 @@ YEARS = (1900, 2200)
 """Instants outside are slips of the pen; near the years 1 and 9999 they could not be turned into UTC."""
 
 _WORDS = {
-    "`str`": "text",
-    "`int`": "a whole number",
-    "`float`": "a number",
-    "`bool`": "true or false",
-    "`array`": "an array",
-    "`object`": "an object",
-    "`null`": "null",
-    "`date`": "a date such as 2026-09-01",
-    "`datetime`": "an instant such as 2026-09-01T08:30:00Z",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+    "date": "a date such as 2026-09-01",
+    "datetime": "an instant such as 2026-09-01T08:30:00Z",
 }
 
 
@@ -108,6 +109,5 @@ def _in_words(message: str) -> str:
     message = message.split(" - at `$")[0]
     if message.startswith("Invalid enum value"):
         return "This is not one of the values allowed."
-    for name, words in _WORDS.items():
-        message = message.replace(name, words)
+    message = re.sub("`([^`]+)`", lambda found: " or ".join(_WORDS.get(name, name) for name in found[1].split(" | ")), message)
     return message.rstrip(".") + "."

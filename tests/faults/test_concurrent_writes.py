@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.conftest import Databases
-from tests.trust import URNS, WINDOW, Trust, batch, entry, opened, roll, sent, trust, upn
+from tests.trust import URNS, WINDOW, Trust, batch, counted, entry, opened, roll, sent, trust, upn
 
 SECONDS = float(os.environ.get("MARKONCE_FAULT_SECONDS", "8"))
 SCHOOLS, EACH = ("Oak", "Elm", "Ash"), 150
@@ -45,6 +45,8 @@ class Crowd:
         self.answers[path.split("/")[2], answer.status_code] += 1
         if answer.status_code not in ALLOWED or (answer.status_code == 503 and "retry-after" not in answer.headers):
             self.unforeseen.append(f"{path} {answer.status_code} {answer.text[:300]}")
+        if answer.status_code == 200 and "received" in answer.json():
+            counted(answer.json())
         return answer.json() if answer.status_code == 200 else None
 
     async def judge(self, how_many: int) -> None:
@@ -84,7 +86,8 @@ async def rolls(crowd: Crowd) -> None:
     first = SCHOOLS.index(school) * EACH + 30
     some = crowd.draw.sample(range(first, first + EACH - 30), crowd.draw.choice((5, 115)))
     entries = [
-        entry(n, characteristics=[{"kind": "ever6Fsm", "value": crowd.draw.choice(("true", "false")), "from": "2017-09-01"}]) for n in some
+        entry(n, characteristics=[{"kind": "ever6Fsm", "value": crowd.draw.choice(("true", "false")), "from": "2017-09-01"}])
+        for n in some
     ]
     newcomer = 10_000 + crowd.draw.randrange(500)  # the same child may arrive at two schools at once
     entries.append(entry(newcomer, reference=None, enrolments=[{"from": "2018-01-08", "status": "C"}]))
@@ -104,7 +107,10 @@ async def targets(crowd: Crowd) -> None:
     school = crowd.draw.choice(SCHOOLS)
     numbers = crowd.draw.sample([n for n in crowd.home if n // EACH == SCHOOLS.index(school)], 20)
     horizon = {"academicYear": "2017-18", "point": "KS2"}
-    rows = [{"upn": upn(n), "subject": "reading", "grade": crowd.draw.randrange(80, 121), "horizon": horizon, "basis": "teacher"} for n in numbers]
+    rows = [
+        {"upn": upn(n), "subject": "reading", "grade": crowd.draw.randrange(80, 121), "horizon": horizon, "basis": "teacher"}
+        for n in numbers
+    ]
     await crowd.post("/v1/targets", {"school": {"urn": URNS[school]}, "entries": rows})
 
 
@@ -149,6 +155,20 @@ JOIN grades g ON g.tenant_id = j.tenant_id AND g.scheme_version_no = j.scheme_ve
 """
 
 
+async def test_a_child_who_arrives_at_two_schools_at_once_is_one_pupil(databases: Databases) -> None:
+    async with trust(databases) as here:
+        client = await here.client("vendor", "trust:4128=all")
+        for n in range(8):
+            rolls_ = [
+                roll(school, [entry(n, reference=None, enrolments=[{"from": "2018-01-08", "status": "C"}])]) for school in SCHOOLS
+            ]
+            answers = await asyncio.gather(*(client.post("/v1/pupils", json=body) for body in rolls_))
+            assert {answer.status_code for answer in answers} == {200}
+            assert sorted(str(counted(answer.json())) for answer in answers)[0] == "{'created': 1}"
+        assert await here.value("SELECT count(*) FROM pupils") == 8
+        assert await here.value("SELECT count(*) FROM upns") == 8
+
+
 async def test_eight_writers_at_once(databases: Databases, record_property: Callable[[str, object], None]) -> None:
     async with trust(databases) as here:
         client = await here.client("vendor", "trust:4128=all")
@@ -158,10 +178,14 @@ async def test_eight_writers_at_once(databases: Databases, record_property: Call
             await sent(client, "/v1/pupils", roll(school, [entry(n) for n, at in home.items() if at == school]))
         crowd = Crowd(here, client, time.monotonic() + SECONDS, random.Random(2018), windows, home)
         begun = time.monotonic()
-        await asyncio.gather(*(until_the_end(crowd, work) for work in (singles, singles, bulks, bulks, rolls, moves, targets, doors)))
+        await asyncio.gather(
+            *(until_the_end(crowd, work) for work in (singles, singles, bulks, bulks, rolls, moves, targets, doors))
+        )
         took = time.monotonic() - begun
         requests = sum(crowd.answers.values())
-        record_property("throughput", f"{requests / took:.0f} requests/s, {crowd.written / took:.0f} judgements/s; {dict(crowd.answers)}")
+        record_property(
+            "throughput", f"{requests / took:.0f} requests/s, {crowd.written / took:.0f} judgements/s; {dict(crowd.answers)}"
+        )
         assert crowd.unforeseen == []
         assert all(crowd.answers[kind, 200] for kind in ("judgements", "pupils", "targets", "windows")), crowd.answers
         tenant_id = here.ids["trust"]
@@ -172,5 +196,7 @@ async def test_eight_writers_at_once(databases: Databases, record_property: Call
         kept = {(r["upn"], r["subject"], r["window"]): r["grade"] for r in await here.operator.fetch(SHOWN)}
         assert len(crowd.acknowledged) > 50
         assert {key: kept.get(key) for key in crowd.acknowledged} == {key: grade for key, (_, grade) in crowd.acknowledged.items()}
-        elsewhere = await here.value("SELECT count(*) FROM judgements j JOIN pupils p USING (tenant_id) WHERE p.id = j.pupil_id AND p.school_id <> j.school_id")
+        elsewhere = await here.value(
+            "SELECT count(*) FROM judgements j JOIN pupils p USING (tenant_id) WHERE p.id = j.pupil_id AND p.school_id <> j.school_id"
+        )
         assert elsewhere == 0
