@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from domain.assessment.tenants import prepare_tenant
-from domain.engine.access import Caller, Scope, by_tenant
+from domain.engine.access import IN_FORCE, Caller, Scope, by_tenant
 from domain.engine.command import Input, Instant, LongText, Output, command
 from domain.engine.command import Text as ShortText
 from domain.engine.counting import Counting
@@ -328,10 +328,10 @@ async def reopen_window(connection: Connection, caller: Caller, given: WindowRef
     return await _become(connection, caller, given, ("closed",), "open")
 
 
-_FIND = """
+_FIND = f"""
 SELECT w.tenant_id, w.no FROM windows w WHERE w.id = $2 AND EXISTS (
     SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = w.tenant_id AND r.school_id = w.tenant_id AND $3 = ANY (r.scopes)
-        AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+        AND {IN_FORCE}
 )
 """
 

@@ -106,6 +106,10 @@ def in_force(r: Any) -> ColumnElement[bool]:
     return and_(r.starts_at <= func.now(), r.ends_at.is_(None) | (r.ends_at > func.now()))
 
 
+IN_FORCE = "r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())"
+"""The same of a row `r`, for statements written as text."""
+
+
 def granted(scope: Scope, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
     """A grant in force gives the caller this scope on a row of reach that `match`es (it is given the columns of reach)."""
     r = reach.alias()

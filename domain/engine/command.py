@@ -7,7 +7,7 @@ doors follow from that. A bulk command's input has a field `entries`; it is give
 import hashlib
 import typing
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -74,6 +74,10 @@ class Batch(Generic[Head, Entry]):
     represent: bool = False
     results: list[Result] = field(default_factory=list)
     _rejected: set[int] = field(default_factory=set)
+
+    def afresh(self) -> "Batch[Head, Entry]":
+        """The batch as it was read: a transaction that is run again does not count twice."""
+        return replace(self, issues=[*self.issues], results=[*self.results], _rejected={*self._rejected})
 
     def reject(self, at: int, where: str, code: str, message: str) -> None:
         """Notes what is wrong with row `at`; `where` is the field inside it, or '' for the row."""
@@ -209,7 +213,7 @@ async def perform(
             kept = await _claim(connection, caller, chosen.name, key, fingerprint)
             if kept is not None:
                 return Performed(kept.encode(), replayed=True)
-        result = await chosen.run(connection, caller, given)
+        result = await chosen.run(connection, caller, given.afresh() if isinstance(given, Batch) else given)
         if dry_run and isinstance(result, Recorded):
             result.dry_run = True
         answer = msgspec.json.encode(result)

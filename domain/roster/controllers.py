@@ -4,7 +4,7 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
-from domain.engine.access import Caller, Scope
+from domain.engine.access import IN_FORCE, Caller, Scope
 from domain.engine.command import Input
 from domain.engine.database import Connection
 from domain.engine.errors import Issue, invalid
@@ -34,10 +34,10 @@ class TenantRef(Input, kw_only=True):
             raise ValueError("Name exactly one of trust and school")
 
 
-_FIND_TRUST = """
+_FIND_TRUST = f"""
 SELECT t.id FROM trusts t WHERE (t.id = $2 OR t.group_uid = $3) AND EXISTS (
     SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = t.id AND r.school_id = t.id AND $4 = ANY (r.scopes)
-        AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+        AND {IN_FORCE}
 )
 """
 

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from datetime import date
 
-from domain.engine.access import Caller, Scope
+from domain.engine.access import IN_FORCE, Caller, Scope
 from domain.engine.database import Connection, Database
 from domain.engine.errors import Forbidden
 from domain.engine.ids import NIL
 from domain.files import gias
 from domain.roster.register import ImportReport, apply_gias
 
-_MAY = """
-SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = $2 AND $3 = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+_MAY = f"""
+SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = $2 AND $3 = ANY (r.scopes) AND {IN_FORCE}
 """
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     select,
 )
 
-from domain.engine.access import CALLER, Caller, Scope, by_pupil
+from domain.engine.access import CALLER, IN_FORCE, Caller, Scope, by_pupil
 from domain.engine.command import Batch, Input
 from domain.engine.database import Connection, metadata
 from domain.engine.errors import Issue, invalid
@@ -134,9 +134,9 @@ class Match:
 
 E_ = TypeVar("E_", bound=Any)
 
-_CANDIDATES = """
+_CANDIDATES = f"""
 SELECT s.id, s.tenant_id, s.name FROM reach r JOIN schools s ON s.id = r.school_id
-WHERE r.client_id = $1 AND $2 = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+WHERE r.client_id = $1 AND $2 = ANY (r.scopes) AND {IN_FORCE}
 GROUP BY s.id ORDER BY s.name LIMIT 11
 """
 

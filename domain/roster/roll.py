@@ -83,7 +83,7 @@ class Known:
 
 @dataclass
 class Changes:
-    """Rows to write, by table; whom the batch has moved to their row's school, and shared with it, already."""
+    """Rows to write, by table; whom the batch has already moved to their row's school, shared with it or shared no longer."""
 
     new: dict[UUID, Facts] = field(default_factory=dict)
     changed: dict[UUID, Facts] = field(default_factory=dict)
@@ -261,13 +261,20 @@ async def movable(connection: Connection, caller: Caller, batch: Batch[Any, Any]
 
 
 async def taken(connection: Connection, tenant_id: UUID, rows: list[Row], as_of: date) -> Changes:
-    """Moves the pupils whose main school a row's is now, and shares those it has as second school. From then on row-level security shows them."""
+    """Moves the pupils whose main school a row's is now, and shares those who attend it as well, as long as they do.
+
+    It comes before anything is read of them: row-level security shows them only now.
+    """
     changes = Changes()
     away = [(row, row.pupil_id) for row in rows if row.elsewhere is not None and row.pupil_id is not None]
-    shared = [(pupil_id, row.school.id) for row, pupil_id in away if row.is_second]
-    if shared:
-        made = await connection.fetch(_SHARED, tenant_id, *zip(*shared, strict=True))
-        changes.shared = {(row["pupil_id"], row["school_id"]) for row in made}
+    second = [(pupil_id, row) for row, pupil_id in away if row.is_second]
+    for statement, attends in ((_SHARED, True), (_UNSHARED, False)):
+        pairs = [
+            (pupil_id, row.school.id) for pupil_id, row in second if attends is any(s.covers(as_of) for s in row.entry.enrolments)
+        ]
+        if pairs:
+            made = await connection.fetch(statement, tenant_id, *zip(*pairs, strict=True))
+            changes.shared |= {(row["pupil_id"], row["school_id"]) for row in made}
     arrived: dict[UUID, list[UUID]] = {}
     for row, pupil_id in away:
         if row.is_main(as_of):
@@ -399,6 +406,10 @@ ON CONFLICT (tenant_id, pupil_id, kind, from_on) DO UPDATE SET value = excluded.
 _SHARED = """
 INSERT INTO shared_pupils (tenant_id, pupil_id, school_id) SELECT $1, * FROM unnest($2::uuid[], $3::uuid[]) ON CONFLICT DO NOTHING
 RETURNING pupil_id, school_id
+"""
+_UNSHARED = """
+DELETE FROM shared_pupils s USING unnest($2::uuid[], $3::uuid[]) AS g (pupil_id, school_id)
+WHERE s.tenant_id = $1 AND s.pupil_id = g.pupil_id AND s.school_id = g.school_id RETURNING s.pupil_id, s.school_id
 """
 _TOUCHED = """
 UPDATE pupils SET version = version + 1, xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = ANY ($2)

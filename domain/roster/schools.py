@@ -6,7 +6,7 @@ from uuid import UUID
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Column, Date, Index, Integer, SmallInteger, Table, Text, Uuid
 
-from domain.engine.access import Caller, Scope, by_registered_school
+from domain.engine.access import IN_FORCE, Caller, Scope, by_registered_school
 from domain.engine.command import Input
 from domain.engine.database import Connection, metadata
 from domain.engine.errors import Issue, invalid
@@ -139,12 +139,12 @@ class Reached:
     name: str
 
 
-_FIND = """
+_FIND = f"""
 SELECT g.n, s.id, s.tenant_id, s.name FROM unnest($2::uuid[], $3::integer[], $4::text[]) WITH ORDINALITY AS g (id, urn, laestab, n)
 JOIN schools s ON s.id = g.id OR s.urn = g.urn OR (s.laestab = g.laestab AND s.status <> 'closed')
 WHERE EXISTS (
     SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = s.tenant_id AND r.school_id = s.id AND $5 = ANY (r.scopes)
-        AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+        AND {IN_FORCE}
 )
 FOR KEY SHARE OF s
 """
