@@ -295,6 +295,19 @@ async def test_dual_registration_from_either_side_first(hedgerow: Trust, vendor:
     assert [(row["school_id"], row["eligible"]) for row in counts] == [(hedgerow.ids["Oak"], 1)]
 
 
+async def test_a_second_school_sees_the_pupil_until_they_stop_attending(hedgerow: Trust, ready: Any) -> None:
+    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    attends = entry(1, reference="E1", enrolments=[{"from": "2017-10-01", "status": "S"}])
+    assert counted(await sent(elm, "/v1/pupils", roll("Elm", [attends]))) == {"updated": 1}
+    assert len((await elm.get("/v1/pupils")).json()["data"]) == 1
+    attended = attends | {"enrolments": [{"from": "2017-10-01", "to": "2018-03-31", "status": "S"}]}
+    assert counted(await sent(elm, "/v1/pupils", roll("Elm", [attended]))) == {"updated": 1}
+    assert (await elm.get("/v1/pupils")).json()["data"] == []
+    before = await hedgerow.everything()
+    assert counted(await sent(elm, "/v1/pupils", roll("Elm", [attended]))) == {"unchanged": 1}
+    assert await hedgerow.everything() == before
+
+
 # Targets.
 
 

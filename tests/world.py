@@ -17,10 +17,14 @@ import asyncpg
 from domain import COMMANDS
 from domain.consent.clients import create_client, ensure_signing_key
 from domain.consent.grants import approve_grant, parse_grant
+from domain.engine import query
 from domain.engine.access import Caller, Scope
 from domain.engine.command import perform
 from domain.engine.cursor import Cursors
 from domain.engine.database import Connection, Database
+from domain.engine.embedded import SUPERUSER
+from domain.engine.resource import Field, Resource
+from domain.engine.selection import Rows, Selection, Value
 from domain.roster.register import apply_gias
 from domain.roster.upn import check_letter
 from tests.conftest import SECRET, Databases, Statements
@@ -64,7 +68,7 @@ AWKWARD = (
     "zoë",
     "Å",
 )
-HOUSE = [
+HOUSE: list[dict[str, Any]] = [
     {"code": 'W"T', "label": "Working \\ towards", "rank": 1, "yearGroup": "5", "band": "low"},
     {"code": "EX👍", "label": "Expected", "rank": 2, "value": 2.5, "expected": True},
     {"code": "G\\D", "label": "Greater depth", "rank": 3, "points": 9, "expected": True, "higher": True},
@@ -110,6 +114,20 @@ class World:
         done = await perform(self.database, chosen, self.clients[client].caller, chosen.read(document))
         return json.loads(done.answer)
 
+    async def rows(self, database: Database, caller: Caller, resource: Resource, **more: Field) -> list[dict[str, Any]]:
+        """Every row a caller sees, with all its fields and more; numbers are given as texts."""
+        items = tuple((key, Value(field)) for key, field in {**resource.fields, **more}.items())
+        page = Selection(resource, (("data", Rows(items)),), first=1000)
+        (body,) = await query.read([page], database, caller.client_id, self.cursors)
+        return list(json.loads(body or b"", parse_float=str, parse_int=str)["data"])
+
+    async def as_superuser(self, statement: str) -> list[Any]:
+        """The rows of a statement that no wall holds back."""
+        connection = await asyncpg.connect(self.databases.cluster.url(self.databases.name, SUPERUSER))
+        rows: list[Any] = await connection.fetch(statement)
+        await connection.close()
+        return rows
+
 
 async def build(databases: Databases) -> World:
     """Fills a fresh database. The world's `database` is the caller's to close."""
@@ -141,10 +159,7 @@ async def _import_register(database: Database) -> None:
     given = [gias_rows.school(urn, name=name, age="" if name == "Fir" else "11") for name, urn in SCHOOLS.items()]
     for elder, joined, as_of in (("North", "2018-09-01", gias_rows.SPRING), ("South", "2022-05-01", gias_rows.SUMMER)):
         links = [
-            gias_rows.link(SCHOOLS[school], TRUSTS[trust])
-            for trust in TRUSTS
-            for school in TENANTS[trust]
-            if school != "Elder"
+            gias_rows.link(SCHOOLS[school], TRUSTS[trust]) for trust in TRUSTS for school in TENANTS[trust] if school != "Elder"
         ]
         extract = gias_rows.extract(given, groups, [*links, gias_rows.link(SCHOOLS["Elder"], TRUSTS[elder], joined)])
 
@@ -167,14 +182,17 @@ async def _fill(world: World, tenant: str) -> None:
     """Schemes, windows, rolls, judgements and targets of one tenant, by its own client."""
     draw = random.Random(tenant)
     ref = {"trust": {"groupUid": TRUSTS[tenant]}} if tenant in TRUSTS else {"school": {"urn": SCHOOLS[tenant]}}
-    await world.do(tenant, "create_scheme", {"tenant": ref, "code": "house", "name": f"{tenant}'s \"own\"", "grades": HOUSE})
+    await world.do(tenant, "create_scheme", {"tenant": ref, "code": "house", "name": f'{tenant}\'s "own"', "grades": HOUSE})
     await world.do(tenant, "create_scheme", {"tenant": ref, "code": "effort", "name": "Effort", "template": "effort"})
     windows = {code: await world.do(tenant, "create_window", window(ref, code)) for code in COLLECTS}
     rolls = {school: roll(tenant, school, draw) for school in TENANTS[tenant]}
     for school, entries in rolls.items():
         await world.do(tenant, "record_pupils", batch(school, entries, asOf="2024-10-01"))
     if tenant == "North":
-        shared = [pupil | {"reference": f"c{i}", "enrolments": [{"from": "2024-09-02", "status": "S"}]} for i, pupil in enumerate(rolls["Alder"][:3])]
+        shared = [
+            pupil | {"reference": f"c{i}", "enrolments": [{"from": "2024-09-02", "status": "S"}]}
+            for i, pupil in enumerate(rolls["Alder"][:3])
+        ]
         await world.do(tenant, "record_pupils", batch("Cedar", shared, asOf="2024-10-01"))
     for code in (AUTUMN, KS2):
         await world.do(tenant, "open_window", {"id": windows[code]["id"]})
@@ -240,6 +258,12 @@ def roll(tenant: str, school: str, draw: random.Random) -> list[dict[str, Any]]:
 
 def judgements(code: str, pupils: list[dict[str, Any]], draw: random.Random) -> list[dict[str, Any]]:
     """Two judgements in three, one in six of them a status without a grade."""
+
+    def value(scheme: str) -> dict[str, Any]:
+        if draw.random() < 1 / 6:
+            return {"status": draw.choice(STATUSES)}
+        return {"grade": draw.choice(GRADES[scheme]), "mark": draw.choice((None, 12.5, 40, 7.25))}
+
     return [
         {
             "reference": pupil["reference"],
@@ -249,7 +273,7 @@ def judgements(code: str, pupils: list[dict[str, Any]], draw: random.Random) -> 
             "actor": draw.choice((None, *AWKWARD)),
             "source": draw.choice((None, "markbook", 'a "test"')),
             "method": draw.choice((None, "test")),
-            **({"status": draw.choice(STATUSES)} if draw.random() < 1 / 6 else {"grade": draw.choice(GRADES[scheme]), "mark": draw.choice((None, 12.5, 40, 7.25))}),
+            **value(scheme),
         }
         for pupil in pupils
         for subject, aspect, scheme in COLLECTS[code]

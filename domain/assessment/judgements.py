@@ -11,8 +11,8 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import Column, ColumnElement, DateTime, Integer, Numeric, SmallInteger, Table, Text, Uuid, case, cast, select
 
 from domain.assessment.grading import Gradebook, read_gradebook
-from domain.assessment.schemes import scheme_grades
-from domain.assessment.subjects import aspects, subjects
+from domain.assessment.schemes import of_grade, scheme_grades
+from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.targets import targets
 from domain.assessment.windows import academic_year_text, windows
 from domain.engine.access import Caller, Scope, by_pupil
@@ -72,17 +72,6 @@ def identified_by(given: str) -> Picked | None:
     return ((j.pupil_id, pupil_id), (j.window_no, window_no), (j.subject_no, subject_no), (j.aspect_no, aspect_no))
 
 
-def _of_grade(name: str) -> ColumnElement[Any]:
-    g = scheme_grades.alias()
-    of_row = (g.c.tenant_id == j.tenant_id) & (g.c.scheme_version_no == j.scheme_version_no) & (g.c.no == j.grade_no)
-    return select(g.c[name]).where(of_row).correlate_except(g).scalar_subquery()
-
-
-def _code_of(table: Table, no: Column[Any]) -> ColumnElement[Any]:
-    t = table.alias()
-    return select(t.c.code).where(t.c.tenant_id == j.tenant_id, t.c.no == no).correlate_except(t).scalar_subquery()
-
-
 def _against_target() -> ColumnElement[Any]:
     """By rank within one scheme version, against the target with the nearest horizon from the judgement's year on."""
     t, aimed = targets.alias(), scheme_grades.alias()
@@ -96,7 +85,7 @@ def _against_target() -> ColumnElement[Any]:
     grade = (
         (aimed.c.tenant_id == t.c.tenant_id) & (aimed.c.scheme_version_no == t.c.scheme_version_no) & (aimed.c.no == t.c.grade_no)
     )
-    rank = _of_grade("rank")
+    rank = of_grade(j, "rank")
     verdict = case((rank > aimed.c.rank, "above"), (rank == aimed.c.rank, "on"), (rank < aimed.c.rank, "below"))
     nearest = (
         select(verdict)
@@ -126,15 +115,15 @@ JUDGEMENTS = Resource(
         "academicYear": Field(academic_year_text(j.academic_year), "Academic year, such as 2017-18.", nullable=False),
         "pupilId": Field(j.pupil_id, "The pupil's id."),
         "schoolId": Field(j.school_id, "The pupil's school of main registration today."),
-        "windowCode": Field(_code_of(windows, j.window_no), "The window's code."),
-        "subjectCode": Field(_code_of(subjects, j.subject_no), "The subject's code."),
+        "windowCode": Field(code_of(windows, j.tenant_id, j.window_no), "The window's code."),
+        "subjectCode": Field(code_of(subjects, j.tenant_id, j.subject_no), "The subject's code."),
         "aspect": Field(
-            _code_of(aspects, j.aspect_no),
+            code_of(aspects, j.tenant_id, j.aspect_no),
             "main unless said otherwise: a test score, a teacher's judgement and effort can stand side by side.",
         ),
-        "grade": Field(_of_grade("code"), "The grade as written; null where a status says why there is none."),
-        "expected": Field(_of_grade("expected"), "Whether the grade meets the expected standard."),
-        "higher": Field(_of_grade("higher"), "Whether the grade meets the higher standard."),
+        "grade": Field(of_grade(j, "code"), "The grade as written; null where a status says why there is none."),
+        "expected": Field(of_grade(j, "expected"), "Whether the grade meets the expected standard."),
+        "higher": Field(of_grade(j, "higher"), "Whether the grade meets the higher standard."),
         "mark": Field(j.mark, "The mark behind the grade, where there is one."),
         "status": Field(j.status_code, "Why there is no grade: absent, new, left, notTaught or exempt."),
         "againstTarget": Field(

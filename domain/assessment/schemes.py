@@ -1,9 +1,23 @@
 """Assessment schemes: how a school or trust marks. Schemes are versioned and a version never changes, so that a value keeps its meaning."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import Boolean, Column, ForeignKey, Index, MetaData, Numeric, SmallInteger, Table, Text, UniqueConstraint, Uuid
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    select,
+)
 
 from domain.assessment.tenants import SCHEME, Grade, prepare_tenant, templates, write_scheme
 from domain.engine.access import Caller, Scope, by_tenant
@@ -48,6 +62,14 @@ scheme_grades = Table(
     Column("higher", Boolean, nullable=False),
     comment="A view: grades with the scheme they belong to",
 )
+
+
+def of_grade(row: Any, name: str) -> ColumnElement[Any]:
+    """What the grade of a row (its columns: a judgement's, a target's) has in this column; null for a row without one."""
+    g = scheme_grades.alias()
+    is_its = (g.c.tenant_id == row.tenant_id) & (g.c.scheme_version_no == row.scheme_version_no) & (g.c.no == row.grade_no)
+    return select(g.c[name]).where(is_its).correlate_except(g).scalar_subquery()
+
 
 SCHEMES = Resource(
     name="scheme",

@@ -1,6 +1,8 @@
 """Subjects of a tenant. Reading, writing and maths combined (rwm) is a subject of its own, derived and never judged."""
 
-from sqlalchemy import Boolean, Column, Index, SmallInteger, Table, Text, UniqueConstraint, Uuid
+from typing import Any
+
+from sqlalchemy import Boolean, Column, ColumnElement, Index, SmallInteger, Table, Text, UniqueConstraint, Uuid, select
 
 from domain.assessment.tenants import SUBJECT
 from domain.engine.access import Scope, by_tenant
@@ -31,6 +33,13 @@ aspects = Table(
     Column("counted", Boolean, nullable=False, comment="Whether its judgements enter aggregates"),
     UniqueConstraint("tenant_id", "code"),
 )
+
+
+def code_of(named: Table, tenant_id: Column[Any], no: Column[Any]) -> ColumnElement[Any]:
+    """The code that stands for a small number in a tenant: of a subject, an aspect or a window."""
+    t = named.alias()
+    return select(t.c.code).where(t.c.tenant_id == tenant_id, t.c.no == no).correlate_except(t).scalar_subquery()
+
 
 SUBJECTS = Resource(
     name="subject",

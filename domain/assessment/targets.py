@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import Column, ColumnElement, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid, select
+from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
-from domain.assessment.schemes import scheme_grades
-from domain.assessment.subjects import aspects, subjects
+from domain.assessment.schemes import of_grade
+from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.windows import academic_year_text
 from domain.engine.access import Caller, Scope, by_pupil
 from domain.engine.command import Batch, Input, Instant, Recorded, command
@@ -52,17 +52,6 @@ targets = Table(
 t = targets.c
 
 
-def _of_grade(name: str) -> ColumnElement[Any]:
-    g = scheme_grades.alias()
-    of_row = (g.c.tenant_id == t.tenant_id) & (g.c.scheme_version_no == t.scheme_version_no) & (g.c.no == t.grade_no)
-    return select(g.c[name]).where(of_row).correlate_except(g).scalar_subquery()
-
-
-def _code_of(table: Table, no: Column[Any]) -> ColumnElement[Any]:
-    named = table.alias()
-    return select(named.c.code).where(named.c.tenant_id == t.tenant_id, named.c.no == no).correlate_except(named).scalar_subquery()
-
-
 TARGETS = Resource(
     name="target",
     plural="targets",
@@ -75,13 +64,13 @@ TARGETS = Resource(
     fields={
         "id": Field(t.id, "Stable id."),
         "pupilId": Field(t.pupil_id, "The pupil's id."),
-        "subjectCode": Field(_code_of(subjects, t.subject_no), "The subject's code."),
-        "aspect": Field(_code_of(aspects, t.aspect_no), "main unless said otherwise."),
+        "subjectCode": Field(code_of(subjects, t.tenant_id, t.subject_no), "The subject's code."),
+        "aspect": Field(code_of(aspects, t.tenant_id, t.aspect_no), "main unless said otherwise."),
         "horizonYear": Field(
             academic_year_text(t.horizon_year), "Academic year by which it is meant to be reached.", nullable=False
         ),
         "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year."),
-        "grade": Field(_of_grade("code"), "The grade aimed at."),
+        "grade": Field(of_grade(t, "code"), "The grade aimed at."),
         "basis": Field(t.basis, "What it rests on: teacher, prior-attainment, benchmark or aspiration."),
         "visibility": Field(t.visibility, "Who is meant to see it: staff, school or family."),
         "lockedAt": Field(t.locked_at, "Since when it cannot be changed."),

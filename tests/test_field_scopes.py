@@ -1,0 +1,105 @@
+"""Scopes of fields: held nowhere, a field is refused by name; held at some schools, it is null elsewhere, and neither a filter nor an order tells more."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from domain import RESOURCES
+from domain.engine import query
+from domain.engine.access import Caller
+from domain.engine.errors import Forbidden
+from domain.engine.ids import new_id
+from domain.engine.resource import Filter
+from domain.engine.selection import Condition, Many, Order, Root, Rows, Selection, Single, Value, permit
+from tests.conftest import Databases
+from tests.world import World, build
+
+
+@pytest_asyncio.fixture(scope="module")
+async def world(module_databases: Databases) -> AsyncIterator[World]:
+    made = await build(module_databases)
+    yield made
+    await made.database.close()
+
+
+MASKED = {
+    ("pupil", "upn"): ("pupils:upn", {"Birch"}),
+    ("pupil", "surname"): ("pupils:name", {"Alder"}),
+    ("pupil", "forename"): ("pupils:name", {"Alder"}),
+    ("pupil", "dateOfBirth"): ("pupils:birth", {"Cedar"}),
+    ("judgement", "againstTarget"): ("targets:read", {"Birch"}),
+}
+"""Every field with a scope of its own, and at which schools the client `mixed` holds it."""
+
+
+def test_every_field_with_a_scope_of_its_own_is_tried() -> None:
+    declared = {
+        (name, key): field.scope for name, resource in RESOURCES.items() for key, field in resource.fields.items() if field.scope
+    }
+    assert declared == {key: scope for key, (scope, _) in MASKED.items()}
+
+
+@pytest.mark.parametrize(("name", "key"), MASKED)
+def test_a_scope_held_nowhere_is_refused_with_its_field(name: str, key: str) -> None:
+    resource, (scope, _) = RESOURCES[name], MASKED[name, key]
+    field, shown = resource.fields[key], (("id", Value(resource.fields["id"])),)
+    caller = Caller(new_id(20), frozenset({"pupils:read", "judgements:read", "schools:read"}))
+    page = Selection(resource, (("data", Rows(shown)),))
+    permit([page], caller)
+    school, back = RESOURCES["school"], RESOURCES["pupil"].links["judgements" if name == "judgement" else "school"]
+    asking: list[Root] = [
+        Selection(resource, (("data", Rows(((key, Value(field)),))),)),
+        Single(resource, (), ((key, Value(field)),)),
+        replace(page, where=(Condition(key, field, ("x",)),)),
+        replace(page, order=(Order(key, field, False),)),
+        Single(school, (), (("below", Many(back, replace(page, order=(Order(key, field, True),)))),)),
+    ]
+    for root in asking:
+        with pytest.raises(Forbidden) as refused:
+            permit([root], caller)
+        assert [(issue.at, issue.code) for issue in refused.value.issues] == [(f"{name}.{key}", "scope-missing")]
+        assert f"{name}.{key} needs {scope}" in refused.value.detail
+
+
+@pytest.mark.parametrize(("name", "key"), MASKED)
+async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_elsewhere(name: str, key: str, world: World) -> None:
+    """A pupil is at the school of main registration and at those that share the pupil; elsewhere the field is null, whatever is asked."""
+    resource, (_, held) = RESOURCES[name], MASKED[name, key]
+    field, mixed, of_pupil = resource.fields[key], world.clients["mixed"].caller, "id" if name == "pupil" else "pupilId"
+    truth = {row["id"]: row[key] for row in await world.rows(world.database, world.clients["North"].caller, resource)}
+    at = await schools_of_pupils(world)
+    rows = await world.rows(world.database, mixed, resource)
+    visible = {row["id"] for row in rows if at[row[of_pupil]] & held}
+    hidden = [row["id"] for row in rows if row["id"] not in visible]
+    assert visible
+    assert hidden
+    assert {row["id"]: row[key] for row in rows} == {
+        id_: truth[id_] if id_ in visible else None for id_ in [row["id"] for row in rows]
+    }
+
+    async def ids(**asked: Any) -> list[str]:
+        page = Selection(resource, (("data", Rows((("id", Value(resource.fields["id"])),))),), first=1000, **asked)
+        (body,) = await query.read([page], world.database, mixed.client_id, world.cursors)
+        return [row["id"] for row in json.loads(body or b"")["data"]]
+
+    values = {value for id_, value in truth.items() if value is not None}
+    assert values & {truth[id_] for id_ in hidden}
+    nulls = [row["id"] for row in rows if row[key] is None]  # in the order of those who did not sort
+    for value in values if field.filter is not Filter.NOWHERE else ():
+        assert set(await ids(where=(Condition(key, field, (field.kind.parse(value),)),))) <= visible
+    for descending in (False, True) if field.sortable else ():
+        ordered = await ids(order=(Order(key, field, descending),))
+        assert ordered[-len(nulls) :] == nulls
+
+
+async def schools_of_pupils(world: World) -> dict[str, set[str]]:
+    rows = await world.as_superuser("SELECT id, school_id FROM pupils UNION SELECT pupil_id, school_id FROM shared_pupils")
+    names = {id_: name for name, id_ in world.schools.items()}
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(str(row["id"]), set()).add(names[row["school_id"]])
+    return found

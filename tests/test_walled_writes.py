@@ -1,0 +1,164 @@
+"""Commands that name what is another tenant's: nothing is written, and the answer is the one for what is nowhere."""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from domain import RESOURCES
+from domain.engine.errors import DomainError
+from domain.engine.ids import new_id
+from tests.conftest import Databases
+from tests.world import AUTUMN, HOUSE, SCHOOLS, SUMMER, TRUSTS, World, batch, build, upn, window
+
+
+@pytest_asyncio.fixture(scope="module")
+async def world(module_databases: Databases) -> AsyncIterator[World]:
+    made = await build(module_databases)
+    yield made
+    await made.database.close()
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a body may name: things of another tenant, or things that are nowhere."""
+
+    urn: int
+    school: str
+    trust: str
+    uid: int
+    pupil: str
+    upn: str
+    reference: str
+    window: str
+    window_code: str
+    scheme: str
+
+
+ENTRY = {
+    "surname": "A",
+    "forename": "B",
+    "dateOfBirth": "2014-01-01",
+    "sex": "F",
+    "yearGroup": "5",
+    "enrolments": [{"from": "2024-09-01", "status": "C"}],
+}
+JUDGED = {"subject": "reading", "grade": HOUSE[0]["code"]}
+AIMED = {
+    "subject": "reading",
+    "grade": HOUSE[0]["code"],
+    "scheme": "house",
+    "basis": "teacher",
+    "horizon": {"academicYear": "2025-26", "point": "KS2"},
+}
+HERE = {"reference": "Alder-0"}
+"""A pupil of the caller's own, at Alder."""
+
+
+def planned(tenant: Any, **line: Any) -> dict[str, Any]:
+    return window(tenant, SUMMER) | {"code": "new", "collects": [{"subject": "science", "scheme": "ks2-science-ta"} | line]}
+
+
+def trespasses(n: Names) -> dict[str, tuple[str, Any]]:
+    """Every way a body of a client of North can name what is another tenant's, by what it tries."""
+    own = {"trust": {"groupUid": TRUSTS["North"]}}
+    pupil_names = {"id": n.pupil, "upn": n.upn, "reference": n.reference}
+    schools = {"urn": {"urn": n.urn}, "id": {"id": n.school}}
+    tenants = {
+        "uid": {"trust": {"groupUid": n.uid}},
+        "trust id": {"trust": {"id": n.trust}},
+        "school": {"school": {"id": n.school}},
+    }
+    tries: dict[str, tuple[str, Any]] = {
+        "roll: a pupil's id": ("record_pupils", batch("Alder", [ENTRY | {"id": n.pupil}], asOf="2024-10-01")),
+        "judgement: the window's id": ("record_judgements", batch("Alder", [HERE | JUDGED], window=n.window)),
+        "judgement: the window's code": ("record_judgements", batch("Alder", [HERE | JUDGED], window=n.window_code)),
+        "target: the scheme": ("record_targets", batch("Alder", [HERE | AIMED | {"scheme": n.scheme}])),
+        "window: a collecting school": ("create_window", planned(own, schools=[{"id": n.school}])),
+        "window: the scheme": ("create_window", planned(own, scheme=n.scheme)),
+        "open": ("open_window", {"id": n.window}),
+        "close": ("close_window", {"id": n.window}),
+        "reopen": ("reopen_window", {"id": n.window}),
+    }
+    for how, school in schools.items():
+        tries[f"roll: the school's {how}"] = ("record_pupils", {"school": school, "asOf": "2024-10-01", "entries": [ENTRY]})
+        tries[f"roll: an entry's school's {how}"] = (
+            "record_pupils",
+            batch("Alder", [ENTRY | {"school": school}], asOf="2024-10-01"),
+        )
+        tries[f"judgement: the school's {how}"] = (
+            "record_judgements",
+            {"school": school, "window": AUTUMN, "entries": [HERE | JUDGED]},
+        )
+        tries[f"target: the school's {how}"] = ("record_targets", {"school": school, "entries": [HERE | AIMED]})
+    for key, value in pupil_names.items():
+        tries[f"judgement: a pupil's {key}"] = ("record_judgements", batch("Alder", [JUDGED | {key: value}], window=AUTUMN))
+        tries[f"target: a pupil's {key}"] = ("record_targets", batch("Alder", [AIMED | {key: value}]))
+    for how, tenant in tenants.items():
+        tries[f"scheme: the {how}"] = ("create_scheme", {"tenant": tenant, "code": "new", "name": "New", "template": "effort"})
+        tries[f"window: the {how}"] = ("create_window", planned(tenant))
+    return tries
+
+
+TRIES = list(trespasses(Names(0, "", "", 0, "", "", "", "", "", "")))
+SMUGGLED = [tried for tried in TRIES if re.search("a pupil's|the window's|the scheme|collecting", tried)]
+"""Those that name what is South's inside a batch or window of North's, which no reach makes right."""
+
+
+@pytest_asyncio.fixture(scope="module")
+async def named(world: World) -> tuple[Names, Names]:
+    """What South alone has, and what nobody has."""
+    ref = {"trust": {"groupUid": TRUSTS["South"]}}
+    await world.do("South", "create_scheme", {"tenant": ref, "code": "souths", "name": "South's", "template": "effort"})
+    opened = await world.do("South", "create_window", planned(ref) | {"code": "souths"})
+    await world.do("South", "open_window", {"id": opened["id"]})
+    rows = await world.rows(world.database, world.clients["South"].caller, RESOURCES["pupil"])
+    pupil = next(row for row in rows if row["upn"] == upn("Damson", 0))
+    souths = Names(
+        urn=SCHOOLS["Damson"],
+        school=str(world.schools["Damson"]),
+        trust=str(world.tenants["South"]),
+        uid=TRUSTS["South"],
+        pupil=pupil["id"],
+        upn=pupil["upn"],
+        reference=pupil["reference"],
+        window=opened["id"],
+        window_code="souths",
+        scheme="souths",
+    )
+    school, trust, nobody, never = (str(new_id(number)) for number in (3, 1, 4, 8))
+    return souths, Names(199999, school, trust, 4999, nobody, upn("Damson", 99), "nobody", never, "nowhere", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("client", "tried"), [*(("North", tried) for tried in TRIES), *(("everything", tried) for tried in SMUGGLED)]
+)
+async def test_a_command_that_names_what_is_anothers_writes_nothing_and_answers_as_if_it_were_absent(
+    client: str, tried: str, world: World, named: tuple[Names, Names]
+) -> None:
+    """Also for a client that reaches both tenants."""
+    answers = []
+    before = await contents(world)
+    for names in named:
+        command, document = trespasses(names)[tried]
+        with pytest.raises(DomainError) as refused:
+            await world.do(client, command, document)
+        answers.append((type(refused.value), refused.value.code, refused.value.detail, refused.value.issues))
+    assert answers[0] == answers[1]
+    assert await contents(world) == before
+
+
+async def contents(world: World) -> dict[str, str]:
+    """A fingerprint of every table."""
+    names = [row["relname"] for row in await world.as_superuser(_TABLES)]
+    (row,) = await world.as_superuser("SELECT " + ", ".join(f"({_HASH.format(name)}) AS {name}" for name in names))
+    return dict(row)
+
+
+_TABLES = (
+    "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"
+)
+_HASH = "SELECT md5(COALESCE(string_agg(t::text, '' ORDER BY t::text), '')) FROM {} t"
