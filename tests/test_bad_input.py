@@ -65,9 +65,10 @@ INVALID_UPNS = [
 
 @pytest.mark.parametrize("number", [*INVALID_UPNS, "Ｂ801200005001", "B801200005001\n1", "B80120000500ı"])
 async def test_an_invalid_upn(vendor: Any, number: str) -> None:
-    assert await refused(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=number)])) == {"/entries/0/upn": "upn-invalid"}
+    code = "text-unreadable" if number and (number.isspace() or not number.isprintable()) else "upn-invalid"
+    assert await refused(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=number)])) == {"/entries/0/upn": code}
     former = entry(1, formerUpns=[upn(300), number])
-    assert await refused(vendor, "/v1/pupils", roll("Oak", [former])) == {"/entries/0/formerUpns/1": "upn-invalid"}
+    assert await refused(vendor, "/v1/pupils", roll("Oak", [former])) == {"/entries/0/formerUpns/1": code}
     by_upn = {"upn": number, "subject": "reading", "grade": 100}
     assert await refused(vendor, "/v1/judgements", batch("Oak", [by_upn])) == {"/entries/0/upn": "upn-invalid"}
 
@@ -339,3 +340,8 @@ async def test_a_parameter_that_means_nothing_here(vendor: Any, query: str, plac
 async def test_a_window_that_is_none(vendor: Any, id_: str) -> None:
     assert await refused(vendor, f"/v1/windows/{id_}/open", b"", 404) == {}
     await refused(vendor, f"/v1/windows/{id_}/open", b'{"a": 1}', 400)
+
+
+@pytest.mark.parametrize("text", [" ", "\u200b", "A\u0001", "A\nB", "\x7f"])
+async def test_a_text_nobody_means(vendor: Any, text: str) -> None:
+    assert await refused(vendor, "/v1/pupils", roll("Oak", [entry(1, surname=text)])) == {"/entries/0/surname": "text-unreadable"}

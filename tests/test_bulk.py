@@ -184,6 +184,8 @@ async def test_recorded_at_orders_corrections(ready: Any) -> None:
     assert counted(await at(-45, 102)) == {"superseded": 1}
     assert issues(await at(6, 103, 422)) == {"/entries/0/recordedAt": "recorded-in-future"}
     assert counted(await at(4, 104)) == {"updated": 1}
+    assert counted(await at(4.5, 104)) == {"unchanged": 1}  # and confirmed at that time
+    assert counted(await at(4.2, 105)) == {"superseded": 1}
     shown = (await ready.get("/v1/judgements")).json()["data"]
     assert [(row["grade"], row["version"]) for row in shown] == [("104", 3)]
 

@@ -19,6 +19,7 @@ from domain.engine import query
 from domain.engine.access import Caller, Scope
 from domain.engine.command import Batch, Command, check_key, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
+from domain.engine.ids import parse_id
 from domain.engine.resource import Kind, Resource
 from domain.engine.selection import Many, Selection, Single, check_cost, permit
 from domain.insight import aggregates
@@ -175,6 +176,8 @@ def does(command: Command, status: int = 200) -> Handler:
             body = await read_body(request)
             if body.strip() not in (b"", b"{}"):
                 raise BadRequest("This command takes no body.", code="body-unexpected")
+            if parse_id(request.path_params["id"]) is None:
+                raise NotFound()
             body = request.path_params["id"].encode()
         else:
             document, body = await read_json(request)

@@ -323,9 +323,13 @@ LEFT JOIN LATERAL (
 
 
 async def compared(connection: Connection, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
-    """The rows that change something, after noting the outcome of each; rejects a change in a window that no longer takes it."""
+    """The rows that change something, after noting the outcome of each; rejects a change in a window that no longer takes it.
+
+    A value confirmed at a later instant is unchanged, and stands from then on against anything recorded before.
+    """
     by_n = dict(enumerate(rows, 1))
     changed: list[Row] = []
+    confirmed: list[tuple[Any, ...]] = []
     for stored in await connection.fetch(_STORED, tenant_id, *_columns([row.key for row in rows], 5)):
         row = by_n.pop(stored["n"])
         row.stored = stored
@@ -334,6 +338,8 @@ async def compared(connection: Connection, tenant_id: UUID, batch: Batch[Any, An
         late = stored["accepts"] and row.recorded_at <= stored["closes_at"]
         if exists and row.value == (stored["scheme_version_no"], stored["grade_no"], stored["mark"], stored["status_code"]):
             batch.note(row.at, "unchanged", public_id, stored["version"])
+            if row.entry.recorded_at is not UNSET and row.recorded_at > stored["recorded_at"] and stored["state"] == "open":
+                confirmed.append((*row.key, row.recorded_at))
         elif exists and row.recorded_at < stored["recorded_at"]:
             batch.note(row.at, "superseded", public_id, stored["version"])
         elif stored["state"] == "locked" or (stored["state"] == "closed" and not late):
@@ -343,9 +349,18 @@ async def compared(connection: Connection, tenant_id: UUID, batch: Batch[Any, An
             changed.append(row)
     for row in by_n.values():
         batch.reject(row.at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
+    if confirmed:
+        await connection.execute(_CONFIRM, tenant_id, *_columns(confirmed, 6))
     return changed
 
 
+_CONFIRM = """
+UPDATE judgements j SET recorded_at = g.recorded_at
+FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[], $7::timestamptz[])
+    AS g (year, pupil_id, window_no, subject_no, aspect_no, recorded_at)
+WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id AND j.window_no = g.window_no
+    AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no
+"""
 _HISTORY = """
 INSERT INTO judgement_history SELECT j.*, now() FROM judgements j
 JOIN unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[]) AS g (year, pupil_id, window_no, subject_no, aspect_no)

@@ -91,11 +91,13 @@ class Batch(Generic[Head, Entry]):
     def check(self) -> None:
         """With handling=strict, raises Invalid when any row is rejected: nothing of the batch is written."""
         if self.issues and not self.lenient:
-            self.issues.sort(key=lambda issue: int(issue.at.split("/")[2]) if issue.at.startswith("/entries/") else -1)
-            raise invalid(self.issues)
+            raise invalid(self._in_order())
 
     def note(self, at: int, outcome: str, id_: object = None, version: int | None = None) -> None:
         self.results.append(Result(at=f"/entries/{at}", outcome=outcome, id=None if id_ is None else str(id_), version=version))
+
+    def _in_order(self) -> list[Issue]:
+        return sorted(self.issues, key=lambda issue: int(issue.at.split("/")[2]) if issue.at.startswith("/entries/") else -1)
 
     def recorded(self) -> Recorded:
         """The counts of the outcomes noted."""
@@ -106,7 +108,7 @@ class Batch(Generic[Head, Entry]):
         return Recorded(
             received=self.received,
             rejected=len(self._rejected),
-            issues=self.issues,
+            issues=self._in_order(),
             results=self.results if self.represent else None,
             **counts,
         )

@@ -14,6 +14,8 @@ from domain.engine.errors import Issue
 from domain.engine.resource import closest
 
 T = TypeVar("T", bound=Struct)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_BLANK = " \u00a0\u200b\u3000\ufeff"
 YEARS = (1900, 2200)
 """Instants outside are slips of the pen; near the years 1 and 9999 they could not be turned into UTC."""
 
@@ -36,17 +38,29 @@ def decode(type_: type[T], data: object, at: str) -> tuple[T | None, list[Issue]
         value = msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
         return None, list(_issues(type_, data, at))
-    return value, [
-        Issue(f"{at}/{name}", "wrong-value", f"An instant lies in the years {YEARS[0]} to {YEARS[1]}.")
-        for attribute, name in _instants(type_)
-        if isinstance(given := getattr(value, attribute), datetime) and not YEARS[0] <= given.year <= YEARS[1]
-    ]
+    return value, list(_implausible(value, at))
+
+
+def _implausible(value: object, at: str) -> typing.Iterator[Issue]:
+    """What has the right type and cannot be meant: blank texts, control characters, instants that could not be turned into UTC."""
+    if isinstance(value, str):
+        if value and (not value.strip(_BLANK) or _CONTROL.search(value)):
+            yield Issue(at, "text-unreadable", "The text is blank or holds control characters.")
+    elif isinstance(value, datetime):
+        if not YEARS[0] <= value.year <= YEARS[1]:
+            yield Issue(at, "wrong-value", f"An instant lies in the years {YEARS[0]} to {YEARS[1]}.")
+    elif isinstance(value, list):
+        for i, element in enumerate(value):
+            yield from _implausible(element, f"{at}/{i}")
+    elif isinstance(value, Struct):
+        for attribute, name in _names(type(value)):
+            yield from _implausible(getattr(value, attribute), f"{at}/{name}")
 
 
 @cache
-def _instants(type_: type[Struct]) -> list[tuple[str, str]]:
-    """The fields of a struct that hold an instant: attribute and name on the wire."""
-    return [(field.name, field.encode_name) for field in structs.fields(type_) if datetime in _members(field.type)]
+def _names(struct: type[Struct]) -> list[tuple[str, str]]:
+    """The attributes of a struct and their names on the wire."""
+    return [(field.name, field.encode_name) for field in structs.fields(struct)]
 
 
 def _issues(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:

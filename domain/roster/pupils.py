@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -124,7 +125,7 @@ class Match:
     by_upn: UUID | None
     by_former_upn: UUID | None
     school_id: UUID | None
-    has_open_main: bool
+    open_main_from: date | None
 
     @property
     def hits(self) -> list[UUID]:
@@ -204,7 +205,7 @@ async def match_pupils(
         references,
         upns,
     )
-    names = ("by_id", "by_reference", "by_upn", "by_former_upn", "school_id", "has_open_main")
+    names = ("by_id", "by_reference", "by_upn", "by_former_upn", "school_id", "open_main_from")
     matched = {key: Match(*(row[name] for name in names)) for key, row in zip(once, rows, strict=True)}
     return [matched[key] for key in keys]
 

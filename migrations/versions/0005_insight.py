@@ -183,10 +183,10 @@ CREATE FUNCTION adjust_cells(in_tenant uuid, of_pupils uuid[], in_windows smalli
 $$;
 
 CREATE FUNCTION match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) RETURNS TABLE (
-    n integer, by_id uuid, by_reference uuid, by_upn uuid, by_former_upn uuid, school_id uuid, has_open_main boolean
+    n integer, by_id uuid, by_reference uuid, by_upn uuid, by_former_upn uuid, school_id uuid, open_main_from date
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    SELECT g.n::integer, i.id, x.id, u.pupil_id, f.pupil_id, p.school_id, EXISTS (
-        SELECT 1 FROM enrolments e WHERE e.tenant_id = in_tenant AND e.pupil_id = p.id AND e.school_id = p.school_id AND e.status IN ('C', 'M') AND e.to_on IS NULL
+    SELECT g.n::integer, i.id, x.id, u.pupil_id, f.pupil_id, p.school_id, (
+        SELECT max(e.from_on) FROM enrolments e WHERE e.tenant_id = in_tenant AND e.pupil_id = p.id AND e.school_id = p.school_id AND e.status IN ('C', 'M') AND e.to_on IS NULL
     )
     FROM unnest(at_schools, ids, refs, upn_lists) WITH ORDINALITY AS g (school, id, reference, upn, n)
     LEFT JOIN LATERAL (SELECT id FROM pupils WHERE tenant_id = in_tenant AND id = g.id LIMIT 1) i ON true
