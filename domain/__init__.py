@@ -16,5 +16,14 @@ RESOURCES = link_up([TRUSTS, SCHOOLS, MEMBERSHIPS, PUPILS, ENROLMENTS, SUBJECTS,
 
 COMMANDS = {
     command.name: command
-    for command in (record_pupils, record_judgements, record_targets, create_scheme, create_window, open_window, close_window, reopen_window)
+    for command in (
+        record_pupils,
+        record_judgements,
+        record_targets,
+        create_scheme,
+        create_window,
+        open_window,
+        close_window,
+        reopen_window,
+    )
 }

@@ -9,7 +9,21 @@ from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Scope
 from domain.engine.resource import Filter
-from domain.engine.selection import Condition, Cursor, HasMore, Items, Many, Nested, One, Order, Root, Rows, Selection, Single, Value
+from domain.engine.selection import (
+    Condition,
+    Cursor,
+    HasMore,
+    Items,
+    Many,
+    Nested,
+    One,
+    Order,
+    Root,
+    Rows,
+    Selection,
+    Single,
+    Value,
+)
 from tests.golden import check_golden
 
 ROOT = Path(__file__).parents[1]
@@ -17,8 +31,11 @@ ROOT = Path(__file__).parents[1]
 CALLERS: dict[str, frozenset[Scope]] = {
     "none": frozenset(),
     "portal": frozenset({Scope.TRUSTS_READ, Scope.SCHOOLS_READ, Scope.WINDOWS_READ, Scope.AGGREGATES_READ}),
-    "app": frozenset({Scope.SCHOOLS_READ, Scope.PUPILS_READ, Scope.PUPILS_NAME, Scope.WINDOWS_READ, Scope.JUDGEMENTS_READ, Scope.TARGETS_READ}),
-    "vendor": frozenset(Scope) - {Scope.IMPORTS_WRITE, Scope.AGGREGATES_INTERNAL, Scope.AGGREGATES_READ, Scope.WINDOWS_WRITE, Scope.SCHEMES_WRITE},
+    "app": frozenset(
+        {Scope.SCHOOLS_READ, Scope.PUPILS_READ, Scope.PUPILS_NAME, Scope.WINDOWS_READ, Scope.JUDGEMENTS_READ, Scope.TARGETS_READ}
+    ),
+    "vendor": frozenset(Scope)
+    - {Scope.IMPORTS_WRITE, Scope.AGGREGATES_INTERNAL, Scope.AGGREGATES_READ, Scope.WINDOWS_WRITE, Scope.SCHEMES_WRITE},
     "all": frozenset(Scope),
 }
 

@@ -17,7 +17,9 @@ LATER = "140810"  # joined its trust, GLF Schools (3190), in September 2019
 @pytest.fixture(scope="module")
 def loaded(cluster: embedded.Cluster) -> Iterator[results.Loaded]:
     with serving(_in_thread(cluster)) as server:
-        yield results.load(server, [DATA / "ks2-2018.csv"], [DATA / name for name in ("establishments.csv", "groups.csv", "group_links.csv")])
+        yield results.load(
+            server, [DATA / "ks2-2018.csv"], [DATA / name for name in ("establishments.csv", "groups.csv", "group_links.csv")]
+        )
 
 
 pytestmark = pytest.mark.xdist_group("published")
@@ -25,7 +27,11 @@ pytestmark = pytest.mark.xdist_group("published")
 
 @pytest.mark.parametrize("door", results.DOORS.values(), ids=results.DOORS)
 def test_an_internal_reader_gets_every_published_figure(loaded: results.Loaded, door: Any) -> None:
-    figures = [(school.urn, figure, results.percent(figure, row)) for school, figure, row in results.compared(loaded, door, "manager") if figure.value is not None]
+    figures = [
+        (school.urn, figure, results.percent(figure, row))
+        for school, figure, row in results.compared(loaded, door, "manager")
+        if figure.value is not None
+    ]
     assert len(figures) > 500
     assert [wrong for wrong in figures if wrong[1].value != wrong[2]] == []
 
@@ -38,7 +44,10 @@ def test_the_portal_gets_nothing_that_was_suppressed_and_nothing_wrong(loaded: r
             suppressed += 1
             assert row["status"] == "c", (school.urn, figure)
         if row["status"] == "c":
-            assert all(row[name] is None for name in ("eligible", "valid", "expected", "expectedPercent", "higher", "higherPercent", "average"))
+            assert all(
+                row[name] is None
+                for name in ("eligible", "valid", "expected", "expectedPercent", "higher", "higherPercent", "average")
+            )
         else:
             shown += 1
             assert results.percent(figure, row) == figure.value, (school.urn, figure)
@@ -47,8 +56,14 @@ def test_the_portal_gets_nothing_that_was_suppressed_and_nothing_wrong(loaded: r
 
 
 @pytest.mark.parametrize("door", results.DOORS.values(), ids=results.DOORS)
-@pytest.mark.parametrize(("trust", "members", "absent"), [("16307", 8, None), ("3201", 7, None), ("3190", 1, LATER)], ids=["Xavier", "Good Shepherd", "GLF"])
-def test_a_trust_pools_the_pupils_of_its_members_on_the_census_date(loaded: results.Loaded, door: Any, trust: str, members: int | None, absent: str | None) -> None:
+@pytest.mark.parametrize(
+    ("trust", "members", "absent"),
+    [("16307", 8, None), ("3201", 7, None), ("3190", 1, LATER)],
+    ids=["Xavier", "Good Shepherd", "GLF"],
+)
+def test_a_trust_pools_the_pupils_of_its_members_on_the_census_date(
+    loaded: results.Loaded, door: Any, trust: str, members: int | None, absent: str | None
+) -> None:
     """Pooled, not the mean of percentages; a school that joined later counts for itself and not for the trust."""
     with loaded.server.client("manager") as client:
         pooled = {row["subject"]: row for row in door(client, ["subject"], trust=trust)}
@@ -66,7 +81,9 @@ def test_a_trust_pools_the_pupils_of_its_members_on_the_census_date(loaded: resu
 def test_the_closed_window_takes_no_more(loaded: results.Loaded) -> None:
     school, pupils = next(iter(loaded.pupils.items()))
     body = whole_pupils.judgements(school, pupils)
-    body["entries"] = [{**body["entries"][0], "grade": "80" if body["entries"][0]["grade"] != "80" else "81", "recordedAt": "2018-09-01T09:00:00Z"}]
+    body["entries"] = [
+        {**body["entries"][0], "grade": "80" if body["entries"][0]["grade"] != "80" else "81", "recordedAt": "2018-09-01T09:00:00Z"}
+    ]
     with loaded.server.client("vendor") as vendor:
         answer = vendor.post("/v1/judgements", json=body)
     assert answer.status_code == 422

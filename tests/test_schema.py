@@ -18,7 +18,9 @@ REGISTER_AND_SHARED = {
 async def test_every_declared_column_is_in_the_database(databases: Databases) -> None:
     engine = create_async_engine(databases.owner_url.replace("postgresql://", "postgresql+asyncpg://", 1))
     async with engine.connect() as connection:
-        found = await connection.run_sync(lambda sync: compare_metadata(MigrationContext.configure(sync, opts={"compare_type": True}), metadata))
+        found = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync, opts={"compare_type": True}), metadata)
+        )
     await engine.dispose()
     kinds = [difference for each in found for difference in (each if isinstance(each, list) else [each])]
     assert [d for d in kinds if d[0] in ("add_table", "add_column", "modify_nullable", "modify_type")] == []
@@ -50,7 +52,12 @@ async def test_keys_and_constraints_of_tenant_tables_start_with_the_tenant(datab
 
 async def test_the_app_role_owns_nothing_and_partitions_are_reached_through_their_parent(databases: Databases) -> None:
     connection = await asyncpg.connect(databases.app_url)
-    assert await connection.fetchval("SELECT count(*) FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolname = 'markonce_app'") == 0
+    assert (
+        await connection.fetchval(
+            "SELECT count(*) FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolname = 'markonce_app'"
+        )
+        == 0
+    )
     granted = await connection.fetchval(
         "SELECT count(*) FROM pg_class WHERE relispartition AND relkind = 'r' AND has_table_privilege('markonce_app', oid, 'SELECT')"
     )

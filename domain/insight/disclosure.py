@@ -210,7 +210,9 @@ class _Table:
     def hide_everybody(self, axis: int, pair: Sequence[int]) -> None:
         """Hide a cell whose twin is empty: its pupils are then all there are in one of the two categories."""
         for cell in [cell for cell in self.counts if cell[axis] in pair]:
-            twins = [self.counts[twin] for value in pair if value != cell[axis] and (twin := _step(cell, axis, value)) in self.counts]
+            twins = [
+                self.counts[twin] for value in pair if value != cell[axis] and (twin := _step(cell, axis, value)) in self.counts
+            ]
             if any(count and not other[subject] for other in twins for subject, count in enumerate(self.counts[cell])):
                 self.hidden.add(cell)
 

@@ -24,8 +24,10 @@ from tests.published import results
 
 DATA = Path(__file__).parents[1] / "published" / "data"
 ROUNDS = 200
-GRAPHQL = "query($id: ID!) { pupil(id: $id) { id sex yearGroup judgements(first: 20) { nodes { grade subjectCode windowCode } } targets(first: 20) { nodes { grade } } } }"
-PAGE = "query($n: Int!) { pupils(first: $n) { nodes { id sex yearGroup judgements(first: 20) { nodes { grade subject { name } window { name } } } } } }"
+GRAPHQL = """query($id: ID!) { pupil(id: $id) {
+  id sex yearGroup judgements(first: 20) { nodes { grade subjectCode windowCode } } targets(first: 20) { nodes { grade } } } }"""
+PAGE = """query($n: Int!) { pupils(first: $n) { nodes {
+  id sex yearGroup judgements(first: 20) { nodes { grade subject { name } window { name } } } } } }"""
 
 
 class Wire:

@@ -20,7 +20,10 @@ def main() -> int:
             migrate(cluster.url(embedded.DATABASE, "markonce_owner"))
             with serving(_in_thread(cluster)) as server:
                 environment = {**os.environ, "BASE_URL": server.base_url, "TOKEN": server.token("operator")}
-                codes = [subprocess.run(["node", suite], cwd=ROOT / "build" / "conformance", env=environment, check=False).returncode for suite in SUITES]
+                codes = [
+                    subprocess.run(["node", suite], cwd=ROOT / "build" / "conformance", env=environment, check=False).returncode
+                    for suite in SUITES
+                ]
         finally:
             cluster.stop()
     return max(codes)

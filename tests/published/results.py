@@ -25,7 +25,13 @@ from tests.published.whole_pupils import Pupil, School
 
 AS_OF = date(2018, 5, 1)
 WINDOW = "2017-18/KS2"
-SHOWN_BY = {"all": (), "disadvantaged": ("disadvantaged", "true"), "other": ("disadvantaged", "false"), "boys": ("sex", "M"), "girls": ("sex", "F")}
+SHOWN_BY = {
+    "all": (),
+    "disadvantaged": ("disadvantaged", "true"),
+    "other": ("disadvantaged", "false"),
+    "boys": ("sex", "M"),
+    "girls": ("sex", "F"),
+}
 VENDOR = "schools:read,pupils:read,pupils:write,pupils:upn,windows:read,judgements:read,judgements:write"
 MANAGER = "schools:read,trusts:read,windows:read,windows:write,aggregates:internal"
 PORTAL = "schools:read,trusts:read,windows:read,aggregates:read"
@@ -51,14 +57,20 @@ class Loaded:
 def controllers(establishments: Path, links: Path, urns: Iterable[str]) -> dict[str, str]:
     """By URN, who controls a school's data today, as the command line and the API name them: trust:UID or school:URN."""
     with links.open(encoding="utf-8-sig", newline="") as file:
-        trusts = {row["URN"]: row["Group UID"] for row in csv.DictReader(file) if row["Group Type (code)"] in ("6", "10") and row["Group Status"] == "Open"}
+        trusts = {
+            row["URN"]: row["Group UID"]
+            for row in csv.DictReader(file)
+            if row["Group Type (code)"] in ("6", "10") and row["Group Status"] == "Open"
+        }
     return {urn: f"trust:{trusts[urn]}" if urn in trusts else f"school:{urn}" for urn in urns}
 
 
 def load(server: Server, ks2: Sequence[Path], gias: Sequence[Path], *, show: bool = False) -> Loaded:
     """Imports the register, registers clients, then posts pupils, windows and judgements as a vendor does."""
     server.command("import", "gias", *map(str, gias), "--as-of", "2022-04-20", check=False)
-    made = {school: pupils for path in ks2 for school in whole_pupils.read(path) if (pupils := whole_pupils.pupils(school)) is not None}
+    made = {
+        school: pupils for path in ks2 for school in whole_pupils.read(path) if (pupils := whole_pupils.pupils(school)) is not None
+    }
     control = controllers(gias[0], gias[2], [school.urn for school in made])
     for name, scopes in (("vendor", VENDOR), ("manager", MANAGER), ("portal", PORTAL)):
         server.register(name, *(f"{target}={scopes}" for target in dict.fromkeys(control.values())))
@@ -110,7 +122,9 @@ def by_rest(client: httpx2.Client, by: Sequence[str], **filters: str) -> list[An
     rows: list[Any] = []
     after: dict[str, str] = {}
     while True:
-        answer = client.get("/v1/aggregates", params={"window": WINDOW, "groupBy": ",".join(by), "first": "1000", **filters, **after})
+        answer = client.get(
+            "/v1/aggregates", params={"window": WINDOW, "groupBy": ",".join(by), "first": "1000", **filters, **after}
+        )
         assert answer.status_code == 200, answer.text
         page = answer.json()
         rows += page["data"]
@@ -186,8 +200,17 @@ def with_stand_ins(ks2: Path, establishments: Path, into: Path) -> Path:
     held = {row["URN"] for row in rows}
     for school in whole_pupils.read(ks2):
         if school.urn not in held:
-            made = {"URN": school.urn, "LA (code)": school.laestab[:3], "LA (name)": "Surrey", "EstablishmentNumber": school.laestab[3:]}
-            made |= {"EstablishmentName": school.name, "TypeOfEstablishment (name)": "Stand-in", "EstablishmentStatus (name)": "Open"}
+            made = {
+                "URN": school.urn,
+                "LA (code)": school.laestab[:3],
+                "LA (name)": "Surrey",
+                "EstablishmentNumber": school.laestab[3:],
+            }
+            made |= {
+                "EstablishmentName": school.name,
+                "TypeOfEstablishment (name)": "Stand-in",
+                "EstablishmentStatus (name)": "Open",
+            }
             rows.append(dict.fromkeys(rows[0], "") | made)
     path = into / "establishments.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
