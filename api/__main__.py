@@ -32,7 +32,7 @@ client = typer.Typer(no_args_is_help=True, help="The clients that may ask for to
 imports = typer.Typer(no_args_is_help=True, help="Bring in published files.")
 app.add_typer(client, name="client")
 app.add_typer(imports, name="import")
-console = Console(highlight=False)
+console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
 T = TypeVar("T")
 
 
@@ -68,13 +68,16 @@ def serve(
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000, host: Annotated[str, typer.Option()] = "127.0.0.1"
 ) -> None:
     """Serve the API. The environment says where the database is; nothing starts without it."""
-    from api.server import run
+    from api.server import reserved, run
 
     try:
         settings = Settings.from_environment()
         asyncio.run(_reachable(settings))
-    except (SettingsError, DatabaseError) as problem:
+        with reserved(host, port) as release:
+            release()
+    except (SettingsError, DatabaseError, OSError) as problem:
         fail(str(problem))
+    console.print(f"Serving {settings.base_url} on {host}:{port}. Ctrl-C stops it.")
     run(host, port)
 
 
@@ -134,10 +137,15 @@ def init(name: Annotated[str, typer.Option(help="The operator client's name.")] 
     as_operator(work)
 
 
+def counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun if n == 1 else noun + 's'}"
+
+
 def shown(client_id: object, client_secret: str | None) -> None:
     console.print(f"client_id      {client_id}")
     if client_secret is not None:
-        console.print(f"client_secret  {client_secret}   (shown once; only its hash is kept)")
+        console.print(f"client_secret  {client_secret}", soft_wrap=True)
+        console.print("The secret is shown this once; only its hash is kept.")
 
 
 @imports.command("gias")
@@ -173,7 +181,7 @@ def import_gias(
         table.add_row(what, *(f"{getattr(counts, name):,}" for name in ("received", "created", "updated", "unchanged")), ignored)
     console.print(table)
     console.print(
-        f"{report.ended:,} memberships ended, {report.moved:,} schools moved to another tenant, {report.unread:,} rows could not be read."
+        f"{counted(report.ended, 'membership')} ended, {counted(report.moved, 'school')} moved to another tenant, {counted(report.unread, 'row')} unread."
     )
     for needed in report.transfer_needed:
         console.print(
@@ -212,14 +220,14 @@ def client_create(
         schools = await connection.fetchval(
             "SELECT count(DISTINCT school_id) FROM reach WHERE client_id = $1 AND school_id <> tenant_id", client_id
         )
-        console.print(f"{name} is granted {len(parsed)} {'grant' if len(parsed) == 1 else 'grants'}, reaching {schools} schools.")
+        console.print(f"{name} has {counted(len(parsed), 'grant')} and reaches {counted(schools, 'school')}.")
 
     as_operator(work)
 
 
 @client.command("list")
 def client_list() -> None:
-    """The clients, when they were made, and whether they are revoked."""
+    """The clients, what each is granted, by whom and for what."""
     table = Table("client_id", "name", "authentication", "made", "revoked")
     for known in as_operator(registered.list_clients):
         table.add_row(

@@ -1,7 +1,10 @@
 """Runs the application under granian, which closes slow and oversized headers by itself."""
 
 import os
+import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Thread
 
 from granian import Granian
@@ -21,6 +24,19 @@ def from_environment() -> Starlette:
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     configure_logging()
     return build_app(Settings.from_environment())
+
+
+@contextmanager
+def reserved(host: str, port: int) -> Iterator[Callable[[], None]]:
+    """Holds a port until it is released to the server, which would share a taken one without a word. Raises OSError, saying so."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held.bind((host, port))
+        except (OSError, OverflowError) as problem:
+            reason = "is in use" if isinstance(problem, OSError) else "is not a port number"
+            raise OSError(f"Port {port} on {host} {reason}: choose another with --port (make demo PORT=…).") from problem
+        yield held.close
 
 
 def _end_with(parent: int) -> None:

@@ -131,19 +131,6 @@ def _claimed(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _reserved(port: int) -> Iterator[Callable[[], None]]:
-    """Holds the port until it is released to the server, so that nothing is begun for a port that is taken."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            _soon(lambda: held.bind((HOST, port)))
-        except (OSError, OverflowError) as problem:
-            reason = "is in use" if isinstance(problem, OSError) else "is not a port number"
-            raise OSError(f"Port {port} on {HOST} {reason}: choose another with --port (make demo PORT=…).") from problem
-        yield held.close
-
-
-@contextmanager
 def _running(data_dir: Path, console: Console) -> Iterator[embedded.Cluster]:
     """The cluster, stopped at the end whatever the end is; SIGTERM ends things as Ctrl-C does."""
 
