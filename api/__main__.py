@@ -228,16 +228,17 @@ def client_create(
 @client.command("list")
 def client_list() -> None:
     """The clients, what each is granted, by whom and for what."""
-    table = Table("client_id", "name", "authentication", "made", "revoked")
-    for known in as_operator(registered.list_clients):
-        table.add_row(
-            str(known.id),
-            known.name,
-            known.auth_method,
-            f"{known.created_at:%Y-%m-%d}",
-            f"{known.revoked_at:%Y-%m-%d}" if known.revoked_at else "",
-        )
-    console.print(table)
+
+    async def work(connection: Any) -> list[tuple[registered.Client, list[grants.Grant]]]:
+        return [(known, await grants.list_grants(connection, known.id)) for known in await registered.list_clients(connection)]
+
+    for known, held in as_operator(work):
+        ended = f"  revoked {known.revoked_at:%Y-%m-%d}" if known.revoked_at else ""
+        console.print(f"{known.id}  {known.name}  {known.auth_method}  made {known.created_at:%Y-%m-%d}{ended}", soft_wrap=True)
+        for grant in held:
+            state = f"  revoked {grant.revoked_at:%Y-%m-%d}" if grant.revoked_at else ""
+            approval = f"approved by {grant.approved_by}: {grant.purpose}{state}"
+            console.print(f"    {grant.place}={','.join(grant.scopes)}  {approval}", soft_wrap=True)
 
 
 @client.command("rotate")

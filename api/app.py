@@ -85,18 +85,16 @@ class Outermost:
             await respond(as_domain_error(error), self.base_url)(scope, receive, send_noted)
         finally:
             milliseconds = round((time.perf_counter() - begun) * 1000, 1)
-            log.info("request", method=scope["method"], path=_safe(scope["path"]), status=status, ms=milliseconds)
+            log.info("request", method=scope["method"], path=_template(scope), status=status, ms=milliseconds)
             structlog.contextvars.clear_contextvars()
 
 
-def _safe(path: str) -> str:
-    """A path as it may be logged: of those that are not ours only the length, since somebody may have put a name or a UPN there."""
-    known = ("/v1/", "/graphql", "/oauth/", "/.well-known/", "/health/", "/openapi.json")
-    return (
-        path
-        if path.startswith(known) and len(path) < 120 and all(len(part) != 13 for part in path.split("/"))
-        else f"({len(path)} characters)"
-    )
+def _template(scope: Scope) -> str:
+    """The path with the names of its parameters for their values, as it may be logged: somebody may have put a name or a UPN there."""
+    if "endpoint" not in scope:
+        return f"(unknown, {len(scope['path'])} characters)"
+    values = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
+    return "/".join(values.get(part, part) for part in scope["path"].split("/"))
 
 
 async def _http_exception(request: Request, error: Any) -> Response:

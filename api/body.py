@@ -3,7 +3,7 @@
 import asyncio
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from api import strict_json
 from api.problems import HttpProblem
@@ -30,9 +30,17 @@ async def read_body(request: Request) -> bytes:
                     raise _too_large()
                 chunks.append(chunk)
     except TimeoutError as problem:
-        detail = f"A body arrives within {DEADLINE} seconds."
-        raise HttpProblem(408, "body-too-slow", "The body did not arrive in time", detail, {"Connection": "close"}) from problem
+        raise _too_slow() from problem
+    except (ClientDisconnect, OSError, RuntimeError) as problem:  # the client hung up, or its chunks are no chunks
+        raise HttpProblem(
+            400, "body-cut-short", "The request cannot be read", "The body ended before it was whole.", {"Connection": "close"}
+        ) from problem
     return b"".join(chunks)
+
+
+def _too_slow() -> HttpProblem:
+    detail = f"A body arrives within {DEADLINE} seconds."
+    return HttpProblem(408, "body-too-slow", "The body did not arrive in time", detail, {"Connection": "close"})
 
 
 def _too_large() -> HttpProblem:
@@ -63,13 +71,15 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
     fields: dict[str, str] = {}
     files: list[tuple[str, bytes]] = []
     try:
-        async with request.form(max_files=10, max_fields=10) as form:
+        async with asyncio.timeout(DEADLINE), request.form(max_files=10, max_fields=10) as form:
             for name, value in form.multi_items():
                 if isinstance(value, str):
                     fields[name] = value
                 else:
                     files.append((value.filename or name, await value.read()))
-    except HTTPException as problem:
+    except TimeoutError as problem:
+        raise _too_slow() from problem
+    except (HTTPException, ClientDisconnect, ValueError) as problem:
         raise HttpProblem(
             400, "form-malformed", "The request cannot be read", "The multipart body is not well formed."
         ) from problem

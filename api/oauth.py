@@ -5,6 +5,7 @@ is the sole audience) and gets an `at+jwt` (RFC 9068) of ten minutes. The metada
 writes the JWTs; the decisions are here and every fact they rest on comes from one transaction of `domain.consent.clients`.
 """
 
+import asyncio
 import base64
 import json
 import re
@@ -17,7 +18,7 @@ from urllib.parse import parse_qsl, unquote_plus
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -31,6 +32,7 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_TYPES = ("jwt", "client-authentication+jwt", "application/client-authentication+jwt")
 ASSERTION_LIFE = 300
 MAX_BODY, MAX_PARAMETERS = 16_384, 32
+DEADLINE = 10  # seconds for the body
 CACHED = {"Cache-Control": "public, max-age=60"}
 
 SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
@@ -164,10 +166,16 @@ async def _form(request: Request) -> Form:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise Refused("invalid_request", "The body is application/x-www-form-urlencoded.")
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise Refused("invalid_request", f"The body has at most {MAX_BODY} bytes.", 413)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise Refused("invalid_request", f"The body has at most {MAX_BODY} bytes.", 413)
+    except TimeoutError as problem:
+        raise Refused("invalid_request", f"The body arrives within {DEADLINE} seconds.", 408) from problem
+    except (ClientDisconnect, OSError, RuntimeError) as problem:
+        raise Refused("invalid_request", "The body ended before it was whole.") from problem
     try:
         pairs = parse_qsl(body.decode("ascii"), True, True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except ValueError as problem:

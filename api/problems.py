@@ -54,7 +54,7 @@ def problem(error: DomainError, base_url: str) -> dict[str, Any]:
 
 
 def respond(error: DomainError, base_url: str) -> Response:
-    headers: dict[str, str] = dict(error.headers) if isinstance(error, HttpProblem) else {}
+    headers: dict[str, str] = {"Cache-Control": "no-store", **(error.headers if isinstance(error, HttpProblem) else {})}
     if isinstance(error, Busy):
         headers["Retry-After"] = str(error.retry_after)
     return Response(msgspec.json.encode(problem(error, base_url)), status_of(error), headers, "application/problem+json")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
+from typing import TypeVar
 
 from granian import Granian
 from granian.constants import Interfaces, Loops
@@ -17,6 +18,7 @@ from api.logs import configure_logging
 from api.settings import Settings
 
 HEADER_TIMEOUT_MS = 5_000
+T = TypeVar("T")
 
 
 def from_environment() -> Starlette:
@@ -26,13 +28,25 @@ def from_environment() -> Starlette:
     return build_app(Settings.from_environment())
 
 
+def soon(take: Callable[[], T]) -> T:
+    """Tries for two seconds: the worker of a server that was killed holds its port and its folder until it notices."""
+    deadline = time.monotonic() + 2
+    while True:
+        try:
+            return take()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
 @contextmanager
 def reserved(host: str, port: int) -> Iterator[Callable[[], None]]:
     """Holds a port until it is released to the server, which would share a taken one without a word. Raises OSError, saying so."""
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            held.bind((host, port))
+            soon(lambda: held.bind((host, port)))
         except (OSError, OverflowError) as problem:
             reason = "is in use" if isinstance(problem, OSError) else "is not a port number"
             raise OSError(f"Port {port} on {host} {reason}: choose another with --port (make demo PORT=…).") from problem

@@ -17,9 +17,8 @@ import os
 import secrets
 import shlex
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,7 +75,7 @@ def run(port: int, data_dir: Path, console: Console) -> None:
     """Serves the demonstration on 127.0.0.1 until it is told to stop. Exits with 1, saying why, when it cannot be brought up."""
     data_dir = data_dir.absolute()
     try:
-        with _claimed(data_dir), _reserved(port) as release, _running(data_dir, console) as cluster:
+        with _claimed(data_dir), server.reserved(HOST, port) as release, _running(data_dir, console) as cluster:
             kept = Secrets.read(data_dir / "secrets.json")
             console.print("Preparing the schema …")
             environment = environment_of(cluster, kept, port)
@@ -99,18 +98,6 @@ def run(port: int, data_dir: Path, console: Console) -> None:
 # What is held while it runs.
 
 
-def _soon(take: Callable[[], T]) -> T:
-    """Tries for two seconds: the worker of a server that was killed holds its port and its folder until it notices."""
-    deadline = time.monotonic() + 2
-    while True:
-        try:
-            return take()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.05)
-
-
 @contextmanager
 def _claimed(data_dir: Path) -> Iterator[None]:
     """Holds the data folder, made if need be, and takes demo.json away: whoever waits for it must not read that of an earlier run."""
@@ -122,7 +109,7 @@ def _claimed(data_dir: Path) -> Iterator[None]:
     with ExitStack() as held:
         held.callback(os.close, descriptor)
         try:
-            _soon(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            server.soon(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError as problem:
             raise OSError(f"A demonstration is running in {data_dir} already: stop it, or choose another folder.") from problem
         (data_dir / "demo.json").unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 Documents are parsed and validated once and found again by their text.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,7 @@ from graphql.execution.values import get_variable_values
 from graphql.pyutils import Path
 
 from api.graphql.limits import LimitExceeded, Limits, check_shape, parse, validate
-from api.graphql.schema import camel, schema
+from api.graphql.schema import schema
 from api.graphql.selection import Collected, Reader
 from api.problems import as_domain_error, problem, status_of
 from domain import COMMANDS, RESOURCES
@@ -38,7 +39,8 @@ from domain.engine.selection import Root, check_cost, permit
 from domain.insight import aggregates
 
 LIMITS = Limits()
-MUTATIONS = {camel(name): command for name, command in COMMANDS.items()}
+AGGREGATES_COST = 20_000
+MUTATIONS = {command.operation: command for command in COMMANDS.values()}
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,16 @@ def document(source: str, suggestions: bool) -> Document:
     return Document(operations, fragments, tuple(errors))
 
 
+_WITH_VALUE = re.compile(r"^(.*?)(?:,? found: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
+
+
+def told(error: GraphQLError) -> dict[str, Any]:
+    """An error of graphql-core's as it is answered: with its place, and without the value, which may be a name or a UPN."""
+    formatted = cast(dict[str, Any], error.formatted)
+    message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
+    return {**formatted, "message": message}
+
+
 def refused(errors: list[dict[str, Any]], status: int = 400) -> Answer:
     return Answer(msgspec.json.encode({"errors": errors}), status)
 
@@ -93,7 +105,7 @@ async def execute(asker: Asker, source: str, operation_name: str | None, variabl
     """The answer to one operation of a document."""
     found = document(source, asker.introspection)
     if found.errors:
-        return refused([cast(dict[str, Any], error.formatted) for error in found.errors])
+        return refused([told(error) for error in found.errors])
     operation = found.operations.get(operation_name) if operation_name is not None else next(iter(found.operations.values()), None)
     if operation is None or (operation_name is None and len(found.operations) > 1):
         return refused([{"message": "Name one of the document's operations in operationName."}])
@@ -101,14 +113,14 @@ async def execute(asker: Asker, source: str, operation_name: str | None, variabl
         return refused([{"message": "There are no subscriptions here."}])
     coerced = get_variable_values(schema(), operation.variable_definitions or (), variables, max_errors=20)
     if isinstance(coerced, list):
-        return refused([cast(dict[str, Any], error.formatted) for error in coerced])
+        return refused([told(error) for error in coerced])
     reader = Reader(schema(), found.fragments, coerced, asker.caller, asker.cursors)
     try:
         if operation.operation is OperationType.MUTATION:
             return await _mutate(asker, reader, operation)
         return await _read(asker, reader, operation, found)
     except GraphQLError as error:
-        return refused([cast(dict[str, Any], error.formatted)])
+        return refused([told(error)])
     except Exception as error:  # every error has an answer; what is unforeseen is logged and told as nothing more
         return refused([_told(asker, as_domain_error(error))], status_of(as_domain_error(error)))
 
@@ -134,7 +146,9 @@ async def _read(asker: Asker, reader: Reader, operation: OperationDefinitionNode
         raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(reader.issues))
     asked = {key: root for key, root in roots.items() if root is not None}
     permit(list(asked.values()), asker.caller)
-    price = check_cost(list(asked.values()))
+    price = check_cost(
+        list(asked.values()), AGGREGATES_COST * sum(nodes[0].name.value == "aggregates" for nodes in collected.values())
+    )
     if asked:
         bodies = await query.read(list(asked.values()), asker.database, asker.caller.client_id, asker.cursors)
         pieces |= {key: body or b"null" for key, body in zip(asked, bodies, strict=True)}
@@ -222,7 +236,7 @@ async def _mutate(asker: Asker, reader: Reader, operation: OperationDefinitionNo
             below = [node.selection_set for node in nodes if node.selection_set is not None]
             data[key] = reader.project(answer, reader.type_of(root_type, nodes[0]), below)
         except GraphQLError as error:
-            errors.append({**error.formatted, "path": Path(None, key, None).as_list()})
+            errors.append({**told(error), "path": Path(None, key, None).as_list()})
         except Exception as error:  # told with its place; the other commands go on
             errors.append(_told(asker, as_domain_error(error), [key]))
     return Answer(msgspec.json.encode({"errors": errors, "data": data} if errors else {"data": data}))
@@ -230,7 +244,7 @@ async def _mutate(asker: Asker, reader: Reader, operation: OperationDefinitionNo
 
 async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Any:
     command = MUTATIONS[name]
-    asker.caller.needs(command.scope, f"The command {name}")
+    asker.caller.needs(command.scope, command.operation)
     wrong = [
         Issue(option, "argument-invalid", f"{option} is {' or '.join(known)}.")
         for option, known in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))

@@ -215,11 +215,6 @@ def _mutation(command: Command) -> GraphQLField:
     return GraphQLField(output_type(command.gives), arguments, description=f"{command.doc} Needs {command.scope}.")
 
 
-def camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.title() for part in rest)
-
-
 AGGREGATE_DIMENSION = GraphQLEnumType(
     "AggregateDimension", {name: name for name in DIMENSIONS}, description="What aggregates can be grouped by."
 )
@@ -259,7 +254,7 @@ def schema() -> GraphQLSchema:
             GraphQLNonNull(reads.connections[name]), reads.arguments[name], description=resource.doc
         )
     query["aggregates"] = _aggregates()
-    mutation = {camel(name): _mutation(command) for name, command in COMMANDS.items() if GRAPHQL in command.doors}
+    mutation = {command.operation: _mutation(command) for command in COMMANDS.values() if GRAPHQL in command.doors}
     return GraphQLSchema(
         GraphQLObjectType("Query", query, description="Everything that can be read."),
         GraphQLObjectType("Mutation", mutation, description="Everything that can be written."),

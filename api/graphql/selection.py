@@ -128,12 +128,14 @@ class Reader:
                 link = resource.links[name]
                 target = RESOURCES[link.target]
                 if link.many:
-                    items.append((key, Many(link, self.page(target, type_, nodes, MAX_NESTED_FIRST))))
+                    items.append((key, Many(link, self.page(target, type_, nodes, MAX_NESTED_FIRST, f"{resource.name}.{name}"))))
                 else:
                     items.append((key, One(link, target, self.row(target, _below(nodes)))))
         return tuple(items)
 
-    def page(self, resource: Resource, parent: GraphQLObjectType, nodes: list[FieldNode], most: int = MAX_FIRST) -> Selection:
+    def page(
+        self, resource: Resource, parent: GraphQLObjectType, nodes: list[FieldNode], most: int = MAX_FIRST, within: str = ""
+    ) -> Selection:
         """A connection: its arguments, and under which names its edges, nodes and pageInfo stand."""
         given = self.arguments(parent, nodes[0])
         at = nodes[0].alias.value if nodes[0].alias else nodes[0].name.value
@@ -150,7 +152,7 @@ class Reader:
         )
         connection = self.type_of(parent, nodes[0])
         items = self._page_items(resource, connection, _below(nodes))
-        selection = Selection(resource, items, where, order, first)
+        selection = Selection(resource, items, where, order, first, within=within)
         if given.get("after") is None:
             return selection
         try:
@@ -158,7 +160,7 @@ class Reader:
         except BadRequest as problem:
             self.issues += problem.issues
             return selection
-        return Selection(resource, items, where, order, first, after)
+        return Selection(resource, items, where, order, first, after, within)
 
     def _values(self, at: str, resource: Resource, name: str, values: list[Any] | None) -> tuple[Any, ...]:
         if values is None:

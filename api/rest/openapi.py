@@ -3,6 +3,7 @@
 A test holds its paths to those of routes.py, and another lets schemathesis ask the server whatever the document allows.
 """
 
+import inspect
 import json
 from collections.abc import Iterable
 from functools import lru_cache
@@ -132,14 +133,6 @@ def url_of(command: Command) -> str:
     return f"/v1/{plural}" if verb in ("record", "create") else f"/v1/{plural}/{{id}}/{verb}"
 
 
-def camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
-# Operations
-
-
 def _list(resource: Resource) -> Json:
     parameters = [
         *_tree_parameters(resource),
@@ -182,7 +175,7 @@ def _command(command: Command) -> Json:
     statuses = (*WRITING, *(STATUS[kind] for kind in command.fails), *(() if named else (415,)))
     body = None if named else _body(command.takes.__name__)
     summary = command.doc.split(". ")[0].rstrip(".")
-    return _operation(camel(command.name), summary, [command.scope], answers, statuses, parameters, body, command.doc)
+    return _operation(command.operation, summary, [command.scope], answers, statuses, parameters, body, command.doc)
 
 
 def _aggregates() -> Json:
@@ -201,7 +194,7 @@ def _aggregates() -> Json:
         _query("first", "How many rows.", whole(aggregates.MOST_FIRST, default=aggregates.FIRST)),
         _query("after", "The endCursor of the page before.", {"type": "string"}),
     ]
-    answer = _answer(aggregates.AggregateRow.__doc__ or "", "AggregatePage")
+    answer = _answer(inspect.cleandoc(aggregates.AggregateRow.__doc__ or ""), "AggregatePage")
     scopes = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL]
     return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters)
 
@@ -312,7 +305,7 @@ def _opens(scope: Scope) -> str:
     """What a scope opens, by the declarations."""
     read = [resource.plural for resource in RESOURCES.values() if resource.scope is scope]
     fields = [f"{r.name}.{name}" for r in RESOURCES.values() for name, field in r.fields.items() if field.scope is scope]
-    commands = [camel(command.name) for command in COMMANDS.values() if command.scope is scope]
+    commands = [command.operation for command in COMMANDS.values() if command.scope is scope]
     opened = [f"{verb} {', '.join(names)}" for verb, names in (("read", read), ("see", fields), ("call", commands)) if names]
     text = "; ".join(opened) or UNDECLARED.get(scope, "nothing needs it yet")
     return f"{text[0].upper()}{text[1:]}."

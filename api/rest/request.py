@@ -16,16 +16,19 @@ from domain.engine.selection import Condition, Cursor, HasMore, Items, Many, Nes
 
 RESERVED = ("fields", "include", "sort", "first", "after", "format")
 FIRST, MAX_FIRST, MAX_NESTED_FIRST, MAX_DEPTH = 50, 1000, 100, 4
+MAX_ISSUES = 100
 
 
 class Asked:
     """What a request asks for, read parameter by parameter; every problem is noted and raised at once by `done`."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         self.issues: list[Issue] = []
+        self.prefix = prefix
 
     def wrong(self, at: str, code: str, message: str) -> None:
-        self.issues.append(Issue(at, code, message))
+        if len(self.issues) < MAX_ISSUES:
+            self.issues.append(Issue(self.prefix + at, code, message))
 
     def done(self) -> None:
         if self.issues:
@@ -111,7 +114,12 @@ def row_items(resource: Resource, tree: Tree, caller: Caller) -> Items:
         link, target = resource.links[name], RESOURCES[resource.links[name].target]
         row = row_items(target, below, caller)
         items.append(
-            (name, Many(link, Selection(target, page_items(row), first=below.first)) if link.many else One(link, target, row))
+            (
+                name,
+                Many(link, Selection(target, page_items(row), first=below.first, within=f"{resource.name}.{name}"))
+                if link.many
+                else One(link, target, row),
+            )
         )
     return tuple(items)
 
@@ -142,14 +150,15 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
 
 
 def _parsed(asked: Asked, name: str, field: Field, values: list[Any]) -> tuple[Any, ...]:
+    if len(values) > 1000:
+        asked.wrong(name, "filter-too-long", f"{name} is given more than 1,000 values.")
+        return ()
     parsed = []
     for value in values:
         try:
             parsed.append(field.kind.parse(value))
         except ValueError as problem:
             asked.wrong(name, "filter-value-invalid", f"The value given for {name} {problem}.")
-    if len(values) > 1000:
-        asked.wrong(name, "filter-too-long", f"{name} is given more than 1,000 values.")
     return tuple(dict.fromkeys(parsed))
 
 
@@ -197,7 +206,7 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
     given = body if isinstance(body, dict) else {}
     if not isinstance(body, dict):
         asked.wrong("", "wrong-type", "The body must be an object.")
-    for name in given:
+    for name in list(given)[:MAX_ISSUES]:
         if name not in ("where", "fields", "include", "sort", "first", "after"):
             asked.wrong(f"/{name}", "unknown-field", "There is no such field." + closest(name, ["where", *RESERVED[:-1]]))
     lists: dict[str, list[str]] = {}
@@ -210,6 +219,9 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
     where = given.get("where", {})
     if not isinstance(where, dict):
         asked.wrong("/where", "wrong-type", "where must be an object.")
+        where = {}
+    if len(where) > len(resource.fields):
+        asked.wrong("/where", "filter-too-long", f"where has more fields than {resource.plural} have.")
         where = {}
     filters = {name: value if isinstance(value, list) else [value] for name, value in where.items()}
     first, after = given.get("first"), given.get("after")
@@ -234,8 +246,11 @@ def _selection(
     *,
     in_body: bool,
 ) -> Selection:
+    asked.prefix = "/" if in_body else ""
     tree = read_tree(asked, resource, lists["fields"], lists["include"], firsts)
+    asked.prefix = "/where/" if in_body else ""
     where = conditions(asked, resource, filters, in_body=in_body)
+    asked.prefix = "/" if in_body else ""
     order = ordering(asked, resource, lists["sort"])
     number = asked.number(first, "first", FIRST, MAX_FIRST)
     asked.done()

@@ -169,7 +169,7 @@ def does(command: Command, status: int = 200) -> Handler:
         if dry_run not in ("true", "false"):
             message = "dryRun is true or false."
             raise BadRequest(message, code="parameter-invalid", issues=(Issue("dryRun", "parameter-invalid", message),))
-        caller.needs(command.scope, f"The command {command.name}")
+        caller.needs(command.scope, command.operation)
         preferences = read.read_preferences(request)
         if "id" in request.path_params:
             document: object = {"id": request.path_params["id"]}

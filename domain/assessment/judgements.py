@@ -310,7 +310,7 @@ def once(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
 
 _STORED = """
 SELECT g.n, p.school_id AS main_school_id, w.state, w.closes_at, w.accept_until, w.accept_until >= now() AS accepts,
-    j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version
+    j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id
 FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
     WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
 JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no
@@ -342,6 +342,13 @@ async def compared(connection: Connection, tenant_id: UUID, batch: Batch[Any, An
                 confirmed.append((*row.key, row.recorded_at))
         elif exists and row.recorded_at < stored["recorded_at"]:
             batch.note(row.at, "superseded", public_id, stored["version"])
+        elif exists and stored["recorded_at_school_id"] == stored["main_school_id"] != row.school.id:
+            batch.reject(
+                row.at,
+                "",
+                "recorded-by-main-school",
+                "The pupil's main school has recorded this; a second school cannot replace it.",
+            )
         elif stored["state"] == "locked" or (stored["state"] == "closed" and not late):
             batch.reject(row.at, "window", "window-closed", f"The window is {stored['state']} and takes no changes.")
         else:

@@ -104,6 +104,7 @@ class Batch(Generic[Head, Entry]):
         counts: dict[str, Any] = {}
         for result in self.results:
             counts[result.outcome] = counts.get(result.outcome, 0) + 1
+        self.results += [Result(at=f"/entries/{at}", outcome="rejected") for at in self._rejected]
         self.results.sort(key=lambda r: int(r.at.split("/")[2]))
         return Recorded(
             received=self.received,
@@ -127,6 +128,12 @@ class Command:
     gives: type[Struct]
     entries: type[Struct] | None
     run: Callable[[Connection, Caller, Any], Awaitable[Any]]
+
+    @property
+    def operation(self) -> str:
+        """Its public name: the GraphQL mutation and the OpenAPI operation, such as recordJudgements."""
+        head, *rest = self.name.split("_")
+        return head + "".join(part.title() for part in rest)
 
     def read(self, data: object, *, lenient: bool = False, represent: bool = False) -> Any:
         """The typed input of a JSON document; raises Invalid with every issue (a bulk command keeps its bad rows for later)."""
@@ -207,7 +214,7 @@ async def perform(
     With a key (Idempotency-Key), the answer is kept in the same transaction for 7 days: the same key and body give the same answer, another body is
     Invalid, a request still running InProgress. A dry run does everything and then rolls back.
     """
-    caller.needs(chosen.scope, f"The command {chosen.name}")
+    caller.needs(chosen.scope, chosen.operation)
     fingerprint = hashlib.sha256(body + (b" dry" if dry_run else b"")).digest()
 
     async def work(connection: Connection) -> Performed:

@@ -24,6 +24,7 @@ else:
 T = TypeVar("T")
 
 RETRIES = 4
+_LOST = "The connection to the database was lost; nothing of this request was written."
 STATEMENT_TIMEOUT = "60s"
 
 
@@ -74,12 +75,19 @@ class Database:
 
     @asynccontextmanager
     async def _acquire(self) -> AsyncIterator[Connection]:
+        used: Connection | None = None
         try:
             async with self._pool.acquire(timeout=5) as connection:
+                used = connection
                 yield connection
-        except TimeoutError as problem:
-            raise Busy("The database did not answer in time.") from problem
+        except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as problem:
+            raise Busy(_LOST) from problem
+        except asyncpg.InterfaceError as problem:  # also what a rollback raises on a connection that has died
+            if used is not None and not used.is_closed():
+                raise
+            raise Busy(_LOST) from problem
         except (
+            TimeoutError,
             asyncpg.QueryCanceledError,
             asyncpg.TooManyConnectionsError,
             asyncpg.CannotConnectNowError,

@@ -16,6 +16,8 @@ from domain.engine.resource import closest
 T = TypeVar("T", bound=Struct)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BLANK = " \u00a0\u200b\u3000\ufeff"
+MOST_UNKNOWN = 20
+"""Unknown fields of one object that are told: finding what was meant takes time."""
 YEARS = (1900, 2200)
 """Instants outside are slips of the pen; near the years 1 and 9999 they could not be turned into UTC."""
 
@@ -68,24 +70,33 @@ def _issues(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
     if struct is not None and isinstance(data, dict):
         yield from _object_issues(struct, data, at)
     elif item is not None and isinstance(data, list):
-        for i, element in enumerate(data):
-            yield from _issues(item, element, f"{at}/{i}")
+        found = [issue for i, element in enumerate(data) for issue in _issues(item, element, f"{at}/{i}")]
+        yield from found or _whole(type_, data, at)
     else:
-        try:
-            msgspec.convert(data, type_)
-        except (msgspec.ValidationError, OverflowError) as problem:
-            yield Issue(at, "wrong-value", _in_words(str(problem)))
+        yield from _whole(type_, data, at)
+
+
+def _whole(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
+    """What is wrong with a value that has no parts, or whose parts are right."""
+    try:
+        msgspec.convert(data, type_)
+    except (msgspec.ValidationError, OverflowError) as problem:
+        allowed = [
+            value for member in _members(type_) if typing.get_origin(member) is typing.Literal for value in typing.get_args(member)
+        ]
+        hint = f" It is one of {', '.join(map(str, allowed))}." if allowed and isinstance(data, str) else ""
+        yield Issue(at, "wrong-value", hint.strip() or _in_words(str(problem)))
 
 
 def _object_issues(struct: type[Struct], data: dict[str, Any], at: str) -> typing.Iterator[Issue]:
     fields = {field.encode_name: field for field in structs.fields(struct)}
-    for name in data:
-        if name not in fields:
-            yield Issue(
-                f"{at}/{name.replace('~', '~0').replace('/', '~1')}",
-                "unknown-field",
-                "There is no such field." + closest(name, list(fields)),
-            )
+    unknown = [name for name in data if name not in fields]
+    for name in unknown[:MOST_UNKNOWN]:
+        yield Issue(
+            f"{at}/{name.replace('~', '~0').replace('/', '~1')}",
+            "unknown-field",
+            "There is no such field." + closest(name, list(fields)),
+        )
     found = False
     for name, field in fields.items():
         if name in data:
@@ -95,11 +106,8 @@ def _object_issues(struct: type[Struct], data: dict[str, Any], at: str) -> typin
         elif field.required:
             found = True
             yield Issue(f"{at}/{name}", "required", f"{name} is required.")
-    if not found and all(name in fields for name in data):
-        try:
-            msgspec.convert(data, struct)
-        except (msgspec.ValidationError, OverflowError) as problem:  # a rule of the whole object (__post_init__)
-            yield Issue(at, "wrong-value", _in_words(str(problem)))
+    if not found and not unknown:
+        yield from _whole(struct, data, at)  # a rule of the whole object (__post_init__)
 
 
 def _struct_in(type_: Any) -> type[Struct] | None:
@@ -123,5 +131,7 @@ def _in_words(message: str) -> str:
     message = message.split(" - at `$")[0]
     if message.startswith("Invalid enum value"):
         return "This is not one of the values allowed."
+    if message.startswith("Invalid RFC3339"):
+        return f"This is not {_WORDS['datetime' if 'datetime' in message else 'date']}."
     message = re.sub("`([^`]+)`", lambda found: " or ".join(_WORDS.get(name, name) for name in found[1].split(" | ")), message)
     return message.rstrip(".") + "."

@@ -249,7 +249,9 @@ class _Compiler:
                     return quote(f'"{text}"')
             raise TypeError(f"{item} does not stand in a page")
 
-        return select(self.object(selection.items, page_item)).select_from(page).correlate_except(page).scalar_subquery()
+        answer = select(self.object(selection.items, page_item)).select_from(page)
+        # one row, whatever is asked for: also a page of which only __typename is
+        return answer.having(func.count() >= literal_column("0")).correlate_except(page).scalar_subquery()
 
     def object(self, items: Items, write: Callable[[Any], ColumnElement[str]]) -> ColumnElement[str]:
         parts: list[ColumnElement[str]] = []

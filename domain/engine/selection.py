@@ -105,12 +105,13 @@ class Selection:
     order: tuple[Order, ...] = ()
     first: int = 50
     after: tuple[str | None, ...] | None = None
+    within: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """What a cursor is bound to, beside the client: the resource, its filters and its order."""
+        """What a cursor is bound to, beside the client: the resource, the link it was reached by, its filters and its order."""
         where = sorted((c.name, sorted(map(str, c.values))) for c in self.where)
-        return repr((self.resource.name, where, [(o.name, o.descending) for o in self.order]))
+        return repr((self.within, self.resource.name, where, [(o.name, o.descending) for o in self.order]))
 
 
 @dataclass(frozen=True)
@@ -187,17 +188,17 @@ def cost(root: Root) -> int:
             case Many(selection=chosen):
                 return cost(chosen)
             case Rows(row=row):
-                return items(row)
+                return 1 + items(row)
         return 1
 
     if isinstance(root, Single):
         return items(root.row)
-    return max(root.first, 1) * items(root.items)
+    return max(root.first, 1) * max(items(root.items), 1)
 
 
-def check_cost(roots: Sequence[Root]) -> int:
-    """The cost of the roots; raises BadRequest when it is beyond what one request may ask."""
-    total = sum(cost(root) for root in roots)
+def check_cost(roots: Sequence[Root], beside: int = 0) -> int:
+    """The cost of the roots and of what is asked beside them; raises BadRequest when it is beyond what one request may ask."""
+    total = beside + sum(cost(root) for root in roots)
     if total > MAX_COST:
         message = (
             f"This could answer {total:,} values; one request may ask for {MAX_COST:,}. Ask for fewer rows (first) or fewer links."

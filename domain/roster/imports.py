@@ -6,7 +6,7 @@ from datetime import date
 
 from domain.engine.access import IN_FORCE, Caller, Scope
 from domain.engine.database import Connection, Database
-from domain.engine.errors import Forbidden
+from domain.engine.errors import Forbidden, Issue, invalid
 from domain.engine.ids import NIL
 from domain.files import gias
 from domain.roster.register import ImportReport, apply_gias
@@ -20,6 +20,11 @@ async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[
     """Reads GIAS files and brings the register up to them, in one transaction. Raises Forbidden without the scope on the installation."""
     caller.needs(Scope.IMPORTS_WRITE, "Importing the register")
     extract = await asyncio.to_thread(gias.read, files)
+    if not (extract.establishments or extract.groups or extract.links):
+        raise invalid(
+            [Issue(f"/files/{i.file}", i.code, f"{i.message} (line {i.line}, {i.column})") for i in extract.issues],
+            "No row could be read.",
+        )
 
     async def work(connection: Connection) -> ImportReport:
         if await connection.fetchval(_MAY, caller.client_id, NIL, Scope.IMPORTS_WRITE.value) is None:

@@ -126,6 +126,10 @@ class Match:
     by_former_upn: UUID | None
     school_id: UUID | None
     open_main_from: date | None
+    open_main_status: str | None
+    surname: str | None
+    forename: str | None
+    date_of_birth: date | None
 
     @property
     def hits(self) -> list[UUID]:
@@ -205,7 +209,7 @@ async def match_pupils(
         references,
         upns,
     )
-    names = ("by_id", "by_reference", "by_upn", "by_former_upn", "school_id", "open_main_from")
+    names = tuple(Match.__dataclass_fields__)
     matched = {key: Match(*(row[name] for name in names)) for key, row in zip(once, rows, strict=True)}
     return [matched[key] for key in keys]
 

@@ -45,6 +45,10 @@ class PupilEntry(Input, kw_only=True):
     characteristics: Annotated[list[Characteristic], Meta(max_length=200)] = []
     school: SchoolRef | UnsetType = UNSET
 
+    def __post_init__(self) -> None:
+        if self.id is UNSET and self.reference is UNSET and self.upn is None:
+            raise ValueError("Name the pupil by reference, UPN or id: without one a second sending would make a second child")
+
 
 class PupilBatch(Input, kw_only=True):
     """A roll, or part of one, as it stood on a day. The year groups given hold from that academic year's 1 September."""
@@ -92,6 +96,12 @@ class Row:
         there = None if self.elsewhere is None else self.elsewhere.open_main_from
         return begun is not None and (there is None or begun >= there)
 
+    def describes(self, match: Match) -> bool:
+        """Whether the row knows the child: born the same day, and with the surname or the forename that is stored."""
+        mine, theirs = (self.entry.surname, self.entry.forename), (match.surname or "", match.forename or "")
+        alike = any(given.casefold() == stored.casefold() for given, stored in zip(mine, theirs, strict=True))
+        return alike and self.entry.date_of_birth == match.date_of_birth
+
     @property
     def is_second(self) -> bool:
         return bool(self.entry.enrolments) and all(spell.status not in MAIN for spell in self.entry.enrolments)
@@ -112,7 +122,8 @@ async def record_pupils(connection: Connection, caller: Caller, given: Batch[Pup
     tenant_id = rows[0].school.tenant_id
     counting = Counting(connection, tenant_id)
     await matched(connection, caller, counting, tenant_id, rows)
-    rows = await movable(connection, caller, given, identified(given, rows))
+    rows = await admitted(connection, caller, given, tenant_id, rows)
+    rows = identified(given, rows, await visible(connection, tenant_id, rows))
     given.check()
     changes = await taken(connection, tenant_id, rows, given.head.as_of)
     found = [row.pupil_id for row in rows if row.pupil_id is not None]
@@ -167,14 +178,14 @@ async def matched(connection: Connection, caller: Caller, counting: Counting, te
         locked = hits
 
 
-def identified(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
+def identified(batch: Batch[Any, Any], rows: list[Row], seen_by_client: set[UUID]) -> list[Row]:
     """The rows that name one pupil each; rejects what could be two children, and what the batch says twice."""
     seen: dict[object, int] = {}
     for row in rows:
         if row.entry.id is not UNSET and row.matches[0].by_id is None:
             batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
         if len(row.hits) > 1:
-            named = " and ".join(str(hit) for hit in row.hits)
+            named = " and ".join(str(hit) if hit in seen_by_client else "one out of this client's reach" for hit in row.hits)
             message = f"The keys of this row belong to {len(row.hits)} pupils, {named}. Nothing was merged."
             batch.reject(row.at, "", "pupil-merge-needed", message)
         if row.pupil_id is None and not row.entry.enrolments:
@@ -188,28 +199,48 @@ def identified(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
     return still_good(batch, rows)
 
 
+async def visible(connection: Connection, tenant_id: UUID, rows: list[Row]) -> set[UUID]:
+    """Which of the pupils the rows' keys belong to are within the caller's reach."""
+    hits = [hit for row in rows for hit in row.hits]
+    found = await connection.fetch("SELECT id FROM pupils WHERE tenant_id = $1 AND id = ANY ($2)", tenant_id, hits)
+    return {each["id"] for each in found}
+
+
 def still_good(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
     good = {at for at, _ in batch.good()}
     return [row for row in rows if row.at in good]
 
 
-async def movable(connection: Connection, caller: Caller, batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
-    """Rejects a row that would take a pupil from a school where their main spell is still open and which this client does not reach."""
-    leaving = {
-        row.at: match.school_id
-        for row in rows
-        if (match := row.elsewhere) is not None and match.open_main_from is not None and not row.is_second
-    }
-    refs = {school_id: SchoolRef(id=str(school_id)) for school_id in leaving.values()}
-    found = (
+async def admitted(connection: Connection, caller: Caller, batch: Batch[Any, Any], tenant_id: UUID, rows: list[Row]) -> list[Row]:
+    """The rows about pupils this client may write of; rejects a claim to a child of a school it does not reach.
+
+    Such a child may be taken only by who knows them (name and date of birth, not the UPN alone, which can be guessed), and only when the other
+    school has let go, or says itself, with a main dual spell, that there is a second school.
+    """
+    away = [(row, match) for row in rows if (match := row.elsewhere) is not None]
+    refs = {match.school_id: SchoolRef(id=str(match.school_id)) for _, match in away}
+    reached = (
         dict(zip(refs, await find_schools(connection, caller, Scope.PUPILS_WRITE, list(refs.values())), strict=True))
         if refs
         else {}
     )
-    for at, school_id in leaving.items():
-        if found[school_id] is None:
-            message = "This pupil's main spell at another school of the trust is open. That school, or a client that reaches both, must end it first."
-            batch.reject(at, "enrolments", "pupil-elsewhere", message)
+    pupil_ids = [row.pupil_id for row, _ in away]
+    sharing = await connection.fetch(
+        "SELECT pupil_id, school_id FROM shared_pupils WHERE tenant_id = $1 AND pupil_id = ANY ($2)", tenant_id, pupil_ids
+    )
+    shared = {(each["pupil_id"], each["school_id"]) for each in sharing}
+    for row, match in away:
+        let_go = match.open_main_status == "M" if row.is_second else match.open_main_from is None and bool(row.entry.enrolments)
+        if reached[match.school_id] is not None or (row.is_second and (row.pupil_id, row.school.id) in shared):
+            continue
+        if row.entry.id is not UNSET:
+            batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
+        elif not (let_go and row.describes(match)):
+            message = (
+                "This is a pupil of another school of the trust. That school must end its main spell, or give it the status M for a second school,"
+                " and the name and date of birth must be the same; or a client that reaches both schools sends it."
+            )
+            batch.reject(row.at, "enrolments", "pupil-elsewhere", message)
     return still_good(batch, rows)
 
 

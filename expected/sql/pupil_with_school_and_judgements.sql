@@ -22,7 +22,8 @@ FROM shared_pupils AS shared_pupils_1
 WHERE shared_pupils_1.tenant_id = judgements_3.tenant_id AND shared_pupils_1.pupil_id = judgements_3.pupil_id AND (EXISTS (SELECT 1 
 FROM reach AS reach_4 
 WHERE reach_4.client_id = $1::UUID AND reach_4.tenant_id = shared_pupils_1.tenant_id AND reach_4.school_id = shared_pupils_1.school_id AND reach_4.starts_at <= now() AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now()) AND $13::VARCHAR = ANY (reach_4.scopes)))))) ORDER BY judgements_3.tenant_id ASC, judgements_3.academic_year ASC, judgements_3.pupil_id ASC, judgements_3.window_no ASC, judgements_3.subject_no ASC, judgements_3.aspect_no ASC 
- LIMIT $7::INTEGER + $14::INTEGER) AS judgements_3p) || '}' AS anon_1 
+ LIMIT $7::INTEGER + $14::INTEGER) AS judgements_3p 
+HAVING count(*) >= 0) || '}' AS anon_1 
 FROM pupils AS pupils_1 
 WHERE pupils_1.id = $15::UUID AND ((EXISTS (SELECT 1 
 FROM reach AS reach_5 

@@ -16,6 +16,7 @@ FROM shared_pupils AS shared_pupils_2
 WHERE shared_pupils_2.tenant_id = pupils_1.tenant_id AND shared_pupils_2.pupil_id = pupils_1.id AND (EXISTS (SELECT 1 
 FROM reach AS reach_4 
 WHERE reach_4.client_id = $1::UUID AND reach_4.tenant_id = shared_pupils_2.tenant_id AND reach_4.school_id = shared_pupils_2.school_id AND reach_4.starts_at <= now() AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now()) AND $11::VARCHAR = ANY (reach_4.scopes))))) ORDER BY pupils_1.tenant_id ASC, pupils_1.id ASC 
- LIMIT $5::INTEGER + $12::INTEGER) AS pupils_1p) AS r0 
+ LIMIT $5::INTEGER + $12::INTEGER) AS pupils_1p 
+HAVING count(*) >= 0) AS r0 
 WHERE c.s IS NOT NULL
  LIMIT ALL OFFSET 0) AS x ON true

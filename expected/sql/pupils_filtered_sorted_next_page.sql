@@ -52,6 +52,7 @@ FROM shared_pupils AS shared_pupils_1
 WHERE shared_pupils_1.tenant_id = pupils_1.tenant_id AND shared_pupils_1.pupil_id = pupils_1.id AND (EXISTS (SELECT 1 
 FROM reach AS reach_2 
 WHERE reach_2.client_id = $1::UUID AND reach_2.tenant_id = shared_pupils_1.tenant_id AND reach_2.school_id = shared_pupils_1.school_id AND reach_2.starts_at <= now() AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now()) AND $8::VARCHAR = ANY (reach_2.scopes)))))) THEN pupils_1.surname END DESC NULLS LAST, pupils_1.tenant_id ASC, pupils_1.id ASC 
- LIMIT $2::INTEGER + $16::INTEGER) AS pupils_1p) AS r0 
+ LIMIT $2::INTEGER + $16::INTEGER) AS pupils_1p 
+HAVING count(*) >= 0) AS r0 
 WHERE c.s IS NOT NULL
  LIMIT ALL OFFSET 0) AS x ON true

@@ -183,11 +183,9 @@ CREATE FUNCTION adjust_cells(in_tenant uuid, of_pupils uuid[], in_windows smalli
 $$;
 
 CREATE FUNCTION match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) RETURNS TABLE (
-    n integer, by_id uuid, by_reference uuid, by_upn uuid, by_former_upn uuid, school_id uuid, open_main_from date
+    n integer, by_id uuid, by_reference uuid, by_upn uuid, by_former_upn uuid, school_id uuid, open_main_from date, open_main_status text, surname text, forename text, date_of_birth date
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    SELECT g.n::integer, i.id, x.id, u.pupil_id, f.pupil_id, p.school_id, (
-        SELECT max(e.from_on) FROM enrolments e WHERE e.tenant_id = in_tenant AND e.pupil_id = p.id AND e.school_id = p.school_id AND e.status IN ('C', 'M') AND e.to_on IS NULL
-    )
+    SELECT g.n::integer, i.id, x.id, u.pupil_id, f.pupil_id, p.school_id, e.from_on, e.status, p.surname, p.forename, p.date_of_birth
     FROM unnest(at_schools, ids, refs, upn_lists) WITH ORDINALITY AS g (school, id, reference, upn, n)
     LEFT JOIN LATERAL (SELECT id FROM pupils WHERE tenant_id = in_tenant AND id = g.id LIMIT 1) i ON true
     LEFT JOIN LATERAL (
@@ -197,7 +195,11 @@ CREATE FUNCTION match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], 
     LEFT JOIN LATERAL (
         SELECT h.pupil_id FROM upns h WHERE h.tenant_id = in_tenant AND h.upn = ANY ((string_to_array(g.upn, ' '))[2:]) ORDER BY h.current DESC LIMIT 1
     ) f ON true
-    LEFT JOIN LATERAL (SELECT pupils.id, pupils.school_id FROM pupils WHERE tenant_id = in_tenant AND pupils.id = COALESCE(i.id, x.id, u.pupil_id, f.pupil_id) LIMIT 1) p ON true
+    LEFT JOIN LATERAL (SELECT * FROM pupils WHERE tenant_id = in_tenant AND pupils.id = COALESCE(i.id, x.id, u.pupil_id, f.pupil_id) LIMIT 1) p ON true
+    LEFT JOIN LATERAL (
+        SELECT from_on, status FROM enrolments WHERE tenant_id = in_tenant AND pupil_id = p.id AND enrolments.school_id = p.school_id
+            AND status IN ('C', 'M') AND to_on IS NULL ORDER BY from_on DESC LIMIT 1
+    ) e ON true
 $$;
 
 COMMENT ON FUNCTION match_pupils IS 'Who in this tenant each given id, reference, UPN and (after it, blank-separated) former UPNs belongs to. LIMIT keeps each look-up an index probe, also before the tables have statistics';

@@ -37,7 +37,7 @@ def test_a_bad_day_or_no_file_is_named(server: Server) -> None:
         nothing = client.post(
             "/v1/imports/gias", data={"asOf": str(date(2022, 4, 20))}, files={"asOf2": ("x.csv", b"a,b\n1,2\n", "text/csv")}
         )
-        assert nothing.status_code == 200
+        assert nothing.status_code == 422
         assert nothing.json()["issues"][0]["code"] == "gias-unknown-file"
         assert client.post("/v1/imports/gias", json={}).status_code == 415
 
