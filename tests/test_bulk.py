@@ -279,7 +279,7 @@ async def test_a_school_alone_takes_a_pupil_only_after_the_other_let_go(hedgerow
 async def test_dual_registration_from_either_side_first(hedgerow: Trust, vendor: Any, order: tuple[str, str]) -> None:
     await opened(vendor)
     sides = {
-        "Oak": entry(1, reference="O1", surname="Main", enrolments=[{"from": "2017-09-01", "status": "M"}]),
+        "Oak": entry(1, reference="O1", surname="Main", enrolments=[{"from": "2014-09-01", "status": "M"}]),
         "Elm": entry(1, reference="E1", surname="Second", enrolments=[{"from": "2017-10-01", "status": "S"}]),
     }
     own = {name: await hedgerow.client(name, f"school:{URNS[name]}=all") for name in order}
@@ -300,6 +300,13 @@ async def test_dual_registration_from_either_side_first(hedgerow: Trust, vendor:
 async def test_a_second_school_sees_the_pupil_until_they_stop_attending(hedgerow: Trust, ready: Any) -> None:
     elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
     attends = entry(1, reference="E1", enrolments=[{"from": "2017-10-01", "status": "S"}])
+    refused = await sent(elm, "/v1/pupils", roll("Elm", [attends]), 422)  # the main school does not say that there is a second one
+    assert issues(refused) == {"/entries/0/enrolments": "pupil-elsewhere"}
+    dual = entry(1, enrolments=[{"from": "2017-09-01", "status": "M"}])
+    await sent(ready, "/v1/pupils", roll("Oak", [dual]))
+    stranger = attends | {"surname": "Unknown", "forename": "Unknown"}
+    refused = await sent(elm, "/v1/pupils", roll("Elm", [stranger]), 422)  # who knows the UPN does not yet know the child
+    assert issues(refused) == {"/entries/0/enrolments": "pupil-elsewhere"}
     assert counted(await sent(elm, "/v1/pupils", roll("Elm", [attends]))) == {"updated": 1}
     assert len((await elm.get("/v1/pupils")).json()["data"]) == 1
     attended = attends | {"enrolments": [{"from": "2017-10-01", "to": "2018-03-31", "status": "S"}]}

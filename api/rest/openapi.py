@@ -203,7 +203,7 @@ def _import() -> Json:
     body = {"required": True, "content": {"multipart/form-data": {"schema": ref("GiasFiles")}}}
     answer = _answer("What became of the rows; rows and files that could not be read are among the issues.", "ImportReport")
     summary = "Import the register that GIAS publishes"
-    return _operation("importGias", summary, [Scope.IMPORTS_WRITE], {200: answer}, (*READING, 413, 415), [], body)
+    return _operation("importGias", summary, [Scope.IMPORTS_WRITE], {200: answer}, (*READING, 413, 415, 422), [], body)
 
 
 def _token() -> Json:

@@ -40,8 +40,8 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 def test_the_slice_is_read_whole() -> None:
     figures = [figure for urn in SOLVABLE for figure in SCHOOLS[urn].figures]
-    assert len(SCHOOLS) == 28
-    assert Counter(figure.value is None for figure in figures) == {False: 534, True: 196}
+    assert len(SCHOOLS) == 30
+    assert Counter(figure.value is None for figure in figures) == {False: 590, True: 196}
     assert SCHOOLS["125457"].eligible == {"all": 6, "disadvantaged": 6, "other": 0, "boys": 6, "girls": 0}
     assert set(SCHOOLS["125474"].eligible.values()) == {5, None}
 
