@@ -10,13 +10,13 @@ import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import oauth
 from api.graphql.view import graphql
-from api.problems import HttpProblem, as_domain_error, respond
+from api.problems import PROBLEMS, HttpProblem, as_domain_error, respond
 from api.rest import openapi, routes
 from api.settings import Settings
 from domain.engine.cursor import Cursors
@@ -42,6 +42,8 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             *oauth.routes(),
             Route("/graphql", graphql, methods=["POST"]),
             *routes.routes(),
+            Route("/", _start, methods=["GET"]),
+            Route("/problems/{code}", _problem, methods=["GET"]),
             Route("/openapi.json", openapi.serve, methods=["GET"]),
             Route("/health/live", _alive, methods=["GET"]),
             Route("/health/ready", _ready, methods=["GET"]),
@@ -105,6 +107,25 @@ async def _http_exception(request: Request, error: Any) -> Response:
     return respond(
         HttpProblem(error.status_code, "url-unknown", "There is no such URL", "See /openapi.json for what there is."), base_url
     )
+
+
+async def _start(request: Request) -> Response:
+    """Where to go from here."""
+    base_url = request.app.state.settings.base_url
+    paths = {
+        "api": "/openapi.json",
+        "graphql": "/graphql",
+        "token": "/oauth/token",
+        "authorization": "/.well-known/oauth-authorization-server",
+    }
+    return JSONResponse({"name": "Markonce", **{name: base_url + path for name, path in paths.items()}})
+
+
+async def _problem(request: Request) -> Response:
+    """What the `type` of a problem leads to (RFC 9457 section 3.1.1)."""
+    code = request.path_params["code"]
+    about = "Each of the problem's `issues` names its place (`at`), a stable `code` such as this one, and what is wrong. See /openapi.json."
+    return JSONResponse({"code": code, "title": PROBLEMS.get(code, "A problem with a request"), "about": about})
 
 
 async def _alive(request: Request) -> Response:

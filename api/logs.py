@@ -1,5 +1,7 @@
 """Logs: one JSON object a line, readable on a terminal. No query, body, name or UPN is ever a field."""
 
+import logging
+import os
 import sys
 
 import structlog
@@ -7,7 +9,9 @@ import structlog
 
 def configure_logging() -> None:
     terminal = sys.stderr.isatty()
+    level = logging.WARNING if os.environ.get("MARKONCE_LOG") == "warnings" else logging.INFO
     structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,

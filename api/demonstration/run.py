@@ -173,6 +173,7 @@ def environment_of(cluster: embedded.Cluster, kept: Secrets, port: int) -> dict[
         **{name: cluster.url(embedded.DATABASE, role) for name, role in roles.items()},
         "MARKONCE_SECRET": kept.markonce,
         "MARKONCE_BASE_URL": f"http://{HOST}:{port}",
+        "MARKONCE_LOG": "warnings",
     }
 
 
