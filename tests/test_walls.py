@@ -27,7 +27,7 @@ from domain.engine.resource import Field, Filter, Resource
 from domain.engine.selection import Condition, Cursor, Items, Many, One, Order, Root, Rows, Selection, Single, Value
 from domain.roster.pupils import pupils
 from tests.conftest import Databases
-from tests.world import TENANTS, World, build
+from tests.world import TENANTS, World, build, settled
 
 Catalogue = Mapping[str, Resource]
 Row = dict[str, Any]
@@ -87,7 +87,9 @@ async def known(world: World) -> Known:
     rows: dict[str, dict[str, list[Row]]] = {}
     for tenant in TENANTS:
         caller = world.clients[tenant].caller
-        rows[tenant] = {name: await world.rows(world.database, caller, of, **PLACES[name]) for name, of in RESOURCES.items()}
+        rows[tenant] = {
+            name: settled(await world.rows(world.database, caller, of, **PLACES[name])) for name, of in RESOURCES.items()
+        }
     owner = {str(world.schools[school]): tenant for tenant, schools in TENANTS.items() for school in schools}
     return Known(rows, owner | {str(id_): tenant for tenant, id_ in world.tenants.items()})
 
@@ -215,6 +217,64 @@ async def test_row_level_security_leaves_the_register_to_the_reach(world: World,
         of_trusts = name in ("trust", "membership")  # Fir has none
         assert behind == ({"North", "South"} | (set() if of_trusts else {"Fir"}) if name in REGISTER else {"Fir"})
         assert within == (set() if of_trusts else {"Fir"})
+
+
+async def test_the_walls_agree(world: World, roles: dict[str, Database], known: Known) -> None:
+    """To a client that holds every scope wherever it reaches, each wall alone shows exactly the rows that both show."""
+    for client in (*TENANTS, "everything"):
+        caller = world.clients[client].caller
+        for name, resource in OPEN.items():
+            if name not in REGISTER:
+                alone = (
+                    await world.rows(roles["app"], caller, resource),
+                    await world.rows(roles["superuser"], caller, RESOURCES[name]),
+                )
+                assert alone[0] == alone[1] == await world.rows(world.database, caller, RESOURCES[name])
+
+
+async def test_a_stray_row_shares_a_pupil_with_no_school_of_another_tenant(world: World, roles: dict[str, Database]) -> None:
+    """What no command writes: a pupil of North, shared with a school of South."""
+    pupil = (await world.rows(world.database, world.clients["North"].caller, RESOURCES["pupil"]))[0]["id"]
+    north, damson = world.tenants["North"], world.schools["Damson"]
+    await world.as_superuser(f"INSERT INTO shared_pupils VALUES ('{north}', '{pupil}', '{damson}')")
+    try:
+        for catalogue, role in WALLS.values():
+            seen = await world.rows(roles[role], world.clients["South"].caller, catalogue["pupil"])
+            assert pupil not in {row["id"] for row in seen}
+    finally:
+        await world.as_superuser(f"DELETE FROM shared_pupils WHERE school_id = '{damson}'")
+
+
+_OWNED = """
+SELECT c.relname AS name, c.relkind = 'v' AS is_view FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition AND c.relname <> 'schools'
+"""
+
+
+async def test_the_second_wall_stands_around_every_table_and_view(world: World) -> None:
+    """The app's role in the context of South's client, with statements that no command would send, about rows of North."""
+    app, north, south = await asyncpg.connect(world.databases.app_url), world.tenants["North"], world.tenants["South"]
+
+    async def tried(statement: str) -> str:
+        try:
+            async with app.transaction():
+                await app.execute("SELECT set_config('markonce.caller', $1, true)", str(world.clients["South"].caller.client_id))
+                return str(await app.execute(statement))
+        except asyncpg.InsufficientPrivilegeError:
+            return "refused"
+
+    owned = await world.as_superuser(_OWNED)
+    assert len(owned) > 20
+    for name, is_view in owned:
+        assert await tried(f"SELECT 1 FROM {name} WHERE tenant_id IS DISTINCT FROM '{south}'") == "SELECT 0"
+        if not is_view:
+            row = f'json_populate_record(NULL::{name}, \'{{"tenant_id": "{north}", "academic_year": 2024}}\')'
+            assert await tried(f"INSERT INTO {name} SELECT * FROM {row}") == "refused"
+            assert await tried(f"UPDATE {name} SET tenant_id = '{south}' WHERE tenant_id = '{north}'") in ("UPDATE 0", "refused")
+            assert await tried(f"DELETE FROM {name} WHERE tenant_id = '{north}'") in ("DELETE 0", "refused")
+    assert await tried(f"SELECT 1 FROM tenants WHERE id <> '{south}'") == "SELECT 0"
+    assert await tried(f"UPDATE pupils SET tenant_id = '{north}'") == "refused"
+    await app.close()
 
 
 # The context of a statement

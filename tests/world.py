@@ -153,6 +153,12 @@ async def build(databases: Databases) -> World:
     return world
 
 
+def settled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows in an order that does not hang on ids and times of arrival, which are new each time: so what is random repeats itself."""
+    new = ("id", "pupilId", "schoolId", "receivedAt")
+    return sorted(rows, key=lambda row: [str(value) for key, value in row.items() if key not in new and key[0] != "@"])
+
+
 async def _import_register(database: Database) -> None:
     """Two extracts: in the first Elder is North's, in the second South's."""
     groups = [gias_rows.group(uid) | {"Group Name": name} for name, uid in TRUSTS.items()]

@@ -86,7 +86,8 @@ class LimitExceeded(BadRequest):
 
 
 # Every alternative of `token` takes at least what graphql-core's lexer would take, and `end` stands where that lexer would stop. So
-# a source that it accepts has exactly these tokens, and of any other it never reads further than this does.
+# a source that it accepts has exactly these tokens, and of any other it never reads further than this does. (Groups are not possessive:
+# early releases of Python 3.11 match those wrongly.)
 _LEXEME = re.compile(
     r"""[\ufeff\t\n\r ,]*+(?:
         (?P<open>[(\[{])
@@ -94,9 +95,9 @@ _LEXEME = re.compile(
       | (?P<token>
             [_A-Za-z][_0-9A-Za-z]*+
           | \.\.\. | [!$&:=@|]
-          | -?[0-9]++(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]++)?+
-          | \"{3}(?:[^"\\]++|\\"{3}|\\|"(?!""))*+\"{3}
-          | "(?!"")(?:[^"\\\n\r]++|\\.)*+"
+          | -?[0-9]++(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?
+          | \"{3}(?:[^"\\]|\\"{3}|\\(?!"{3})|"(?!""))*\"{3}
+          | "(?!"")(?:[^"\\\n\r]|\\.)*"
           | \#[^\n\r]*+
         )
       | (?P<end>.|\Z)
