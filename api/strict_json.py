@@ -137,7 +137,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
-_BRACKETS = re.compile(r'(?P<open>[\[{]++)|(?P<close>[\]}]++)|"[^"\\]*+(?:\\.[^"\\]*+)*+"|(?P<unclosed>")', re.DOTALL)
+_BRACKETS = re.compile(r'(?P<open>[\[{]++)|(?P<close>[\]}]++)|"[^"\\]*+(?:\\.[^"\\]*+)*"|(?P<unclosed>")', re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?P<fraction>(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?)")
 _CONTROL = re.compile(r"[\x01-\x1f]")
 # A byte that is not UTF-8 is read as a code point from U+DC80 to U+DCFF; three of them can be a surrogate sent as if it were UTF-8.
