@@ -125,7 +125,7 @@ def _within_limits(value: Value, depth: int) -> bool:
 
 _TOKEN = re.compile(
     r"""[ \t\n\r]*+(?:
-        (?P<string>"[^"\\]*+(?:\\.[^"\\]*+)*+")
+        (?P<string>"[^"\\]*+(?:\\.[^"\\]*+)*")
       | (?P<word>[^ \t\n\r,:\[\]{}"]++)
       | (?P<array>\[)
       | (?P<array_end>\])
