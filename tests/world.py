@@ -43,9 +43,10 @@ GRANTS = {
         "school:100002=schools:read,pupils:read,pupils:upn,judgements:read,windows:read,targets:read",
         "school:100003=pupils:read,pupils:birth,judgements:read",
     ),
+    "guest": ("trust:4001=all", "trust:4002=schools:read,pupils:read,windows:read,schemes:read,judgements:read,targets:read"),
     "everything": ("trusts=all", "schools=all", "school:100006=all"),
 }
-"""By client, its grants: one client of each tenant, one whose scopes differ between schools, and one that reaches all."""
+"""By client, its grants: one client of each tenant, one whose scopes differ between schools, one of North that may read in South, and one that reaches all."""
 
 AUTUMN, KS2, SUMMER = "2024-25/autumn", "2024-25/KS2", "2024-25/summer"
 AWKWARD = (

@@ -1,0 +1,236 @@
+"""Two doors, one house: the same random question asked over HTTP of REST and of GraphQL is answered with the same data, cursors included.
+
+GraphQL asks it in its own ways: aliases, fragments, @include and @skip, edges or nodes, variables or literals.
+"""
+
+import json
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from api.app import build_app
+from api.settings import Settings
+from domain import RESOURCES
+from domain.engine.ids import new_id
+from domain.engine.resource import Filter
+from tests.conftest import SECRET, Databases
+from tests.questions import Ask, Asking, Document
+from tests.world import World, build, settled, upn
+
+QUESTIONS = {"North": 120, "mixed": 80, "everything": 100}
+"""By client, how many random selections."""
+PAGES = 3
+
+
+@dataclass(frozen=True)
+class Doors:
+    """The application in process, and what each client may ask with: a token, and rows to take filters from."""
+
+    world: World
+    http: httpx2.AsyncClient
+    tokens: dict[str, dict[str, str]]
+    rows: dict[str, dict[str, list[Any]]]
+
+    async def rest(self, client: str, ask: Ask, after: str | None = None) -> httpx2.Response:
+        headers = self.tokens[client]
+        if ask.identifies:
+            return await self.http.post(f"/v1/{ask.resource.plural}/lookup", json=ask.body(after), headers=headers)
+        return await self.http.get(f"/v1/{ask.resource.plural}", params=ask.parameters(after), headers=headers)
+
+    def asking(self, client: str, draw: random.Random) -> Asking:
+        return Asking(self.world.clients[client].caller, self.rows[client], draw)
+
+    async def graphql(self, client: str, query: str, **variables: Any) -> Any:
+        answer = await self.http.post("/graphql", json={"query": query, "variables": variables}, headers=self.tokens[client])
+        return exact(answer)
+
+
+def exact(answer: httpx2.Response) -> Any:
+    """JSON values, numbers as they are written."""
+    return json.loads(answer.content, parse_float=str, parse_int=str)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def doors(module_databases: Databases) -> AsyncIterator[Doors]:
+    world = await build(module_databases)
+    settings = Settings(module_databases.app_url, SECRET.encode(), "http://doors")
+    transport = httpx2.ASGITransport(app=build_app(settings, world.database))
+    async with httpx2.AsyncClient(transport=transport, base_url=settings.base_url) as http:
+        tokens, rows = {}, {}
+        for name, client in world.clients.items():
+            credentials = (str(client.caller.client_id), client.secret)
+            answer = await http.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=credentials)
+            tokens[name] = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+            readable = [of for of in RESOURCES.values() if of.scope in client.caller.scopes]
+            rows[name] = {of.name: settled(await world.rows(world.database, client.caller, of)) for of in readable}
+        yield Doors(world, http, tokens, rows)
+    await world.database.close()
+
+
+@pytest.mark.parametrize("client", QUESTIONS)
+async def test_both_doors_answer_the_same(client: str, doors: Doors) -> None:
+    rows = followed = 0
+    for n in range(QUESTIONS[client]):
+        draw = random.Random(f"{client} {n}")
+        ask, after = doors.asking(client, draw).question(), None
+        for _ in range(PAGES):
+            rest, document = await doors.rest(client, ask, after), Document(draw)
+            asked, read = document.page(ask, ask.resource.plural, after=after)
+            answer = await doors.graphql(client, document.text(asked), **document.values)
+            assert (n, rest.status_code, answer.get("errors")) == (n, 200, None), (rest.text, document.text(asked))
+            page = exact(rest)
+            assert (n, read(answer["data"])) == (n, page), (str(rest.url), document.text(asked), document.values)
+            rows += len(page["data"])
+            if not page["page"]["hasMore"]:
+                break
+            after, followed = page["page"]["endCursor"], followed + 1
+    assert rows > 5 * QUESTIONS[client]
+    assert followed > QUESTIONS[client] / 4
+
+
+@pytest.mark.parametrize("client", QUESTIONS)
+@pytest.mark.parametrize("name", [name for name, field in RESOURCES["pupil"].fields.items() if field.filter is Filter.BODY])
+async def test_who_is_looked_up_is_found_the_same(name: str, client: str, doors: Doors) -> None:
+    """By what may not stand in a URL. Where two pupils are named, as where one or none is."""
+    pupil, rows = RESOURCES["pupil"], doors.rows[client]["pupil"]
+    values = sorted({row[name] for row in rows if row[name] is not None})
+    for given in (*([value] for value in values), values[:2], values[-3:], [], [upn("Fir", 99) if name == "upn" else "1999-12-31"]):
+        ask, document = Ask(pupil, ["id", name, "yearGroup"], where={name: given}, order=[(name, True)]), Document(random.Random(2))
+        rest = exact(await doors.rest(client, ask))
+        asked, read = document.page(ask, pupil.plural)
+        answer = await doors.graphql(client, document.text(asked), **document.values)
+        assert read(answer["data"]) == rest
+        assert {row["id"] for row in rest["data"]} == {row["id"] for row in rows if row[name] in given}
+
+
+@pytest.mark.parametrize("name", [name for name, resource in RESOURCES.items() if resource.has_id])
+async def test_a_row_by_its_id_is_the_same_three_ways(name: str, doors: Doors) -> None:
+    """By its URL, by its GraphQL field and by node(id:)."""
+    resource = RESOURCES[name]
+    for row in doors.rows["North"][name][:12]:
+        draw = random.Random(row["id"])
+        ask, document = doors.asking("North", draw).about(resource, 2), Document(draw)
+        ask.first = 50
+        rest = await doors.http.get(
+            f"/v1/{resource.plural}/{row['id']}", params=ask.parameters(None), headers=doors.tokens["North"]
+        )
+        (by_field, read_field), (by_node, read_node) = document.row(ask, 1), document.row(ask, 1)
+        document.variables["id"] = ("ID!", row["id"])
+        asked = f"{name}(id: $id) {{ {by_field} }} node(id: $id) {{ id ... on {resource.type_name} {{ {by_node} }} }}"
+        answer = await doors.graphql("North", document.text(asked), **document.values)
+        assert "errors" not in answer, answer
+        assert read_field(answer["data"][name]) == read_node(answer["data"]["node"]) == exact(rest)
+        assert answer["data"]["node"]["id"] == row["id"]
+
+
+async def test_what_is_anothers_and_what_is_nowhere_are_the_same_bytes(doors: Doors) -> None:
+    for name, rows in doors.rows["South"].items():
+        resource = RESOURCES[name]
+        if not resource.has_id:
+            continue
+        own = {row["id"] for row in doors.rows["North"][name]}
+        anothers = next(row["id"] for row in rows if row["id"] not in own)
+        nowhere = f"{new_id(4)}.1.1.0" if resource.type_number is None else str(new_id(resource.type_number))
+        answers = []
+        for id_ in (anothers, nowhere):
+            rest = await doors.http.get(f"/v1/{resource.plural}/{id_}", headers=doors.tokens["North"])
+            headers = {key: value for key, value in rest.headers.items() if key != "x-request-id"}
+            both = f"query ($id: ID!) {{ {name}(id: $id) {{ id }} node(id: $id) {{ id }} }}"
+            answers.append((rest.status_code, headers, rest.content, await doors.graphql("North", both, id=id_)))
+        assert answers[0] == answers[1]
+        assert (answers[0][0], answers[0][3]["data"]) == (404, {name: None, "node": None})
+
+
+async def test_both_doors_refuse_in_the_same_words(doors: Doors) -> None:
+    """With a token of two scopes, of all that its client holds."""
+    client = doors.world.clients["North"]
+    given = {"grant_type": "client_credentials", "scope": "pupils:read judgements:read"}
+    token = (await doors.http.post("/oauth/token", data=given, auth=(str(client.caller.client_id), client.secret))).json()
+    doors.tokens["narrow"] = {"Authorization": f"Bearer {token['access_token']}"}
+    pupil, judgement, scheme = RESOURCES["pupil"], RESOURCES["judgement"], RESOURCES["scheme"]
+    for ask in (
+        Ask(pupil, ["id", "surname", "upn"]),
+        Ask(pupil, ["id"], order=[("dateOfBirth", True)]),
+        Ask(pupil, ["id"], where={"forename": ["Zoë"]}),
+        Ask(pupil, ["id"], {"school": Ask(RESOURCES["school"], ["urn"]), "targets": Ask(RESOURCES["target"], ["grade"])}),
+        Ask(judgement, ["againstTarget"], {"pupil": Ask(pupil, ["forename"])}),
+        Ask(scheme, ["code"]),
+    ):
+        rest, document = await doors.rest("narrow", ask), Document(random.Random(1))
+        asked, _ = document.page(ask, ask.resource.plural)
+        answer = await doors.graphql("narrow", document.text(asked), **document.values)
+        (error,) = answer["errors"]
+        assert rest.status_code == 403
+        assert len(exact(rest)["issues"]) >= 1
+        assert error["extensions"]["problem"] == exact(rest)
+
+
+NESTED = """
+query ($window: ID!) {
+  pupils(first: 5, orderBy: [{field: surname}]) {
+    nodes { surname school { name trust { name } } judgements(first: 3) { edges { cursor node { grade window { code } subject { name } } } } }
+  }
+  windows { nodes { code judgements(first: 2) { nodes { pupil { forename } } pageInfo { endCursor } } } }
+  node(id: $window) { ... on Window { name } }
+}
+"""
+
+
+PARTS = {
+    "__typename": "__typename",
+    "nodes": "nodes { __typename code }",
+    "edges": "edges { cursor }",
+    "pageInfo": "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }",
+}
+
+
+@pytest.mark.parametrize("size", [0, 2, 1000])
+async def test_each_part_of_a_connection_alone_is_what_it_is_among_the_others(size: int, doors: Doors) -> None:
+    """Also of a page without rows."""
+
+    async def subjects(parts: str) -> Any:
+        return (await doors.graphql("North", f"{{ subjects(first: {size}) {{ {parts} }} }}"))["data"]["subjects"]
+
+    together = await subjects(" ".join(PARTS.values()))
+    assert (len(together["nodes"]), together["pageInfo"]["hasNextPage"]) == (min(size, 7), size < 7)
+    assert [edge["cursor"] for edge in together["edges"][:1]] == [together["pageInfo"]["startCursor"]][: len(together["edges"])]
+    for name, part in PARTS.items():
+        assert await subjects(part) == {name: together[name]}
+
+
+async def test_a_read_however_nested_is_one_data_statement(doors: Doors) -> None:
+    """Through either door, once the client's token is known."""
+    window = doors.rows["North"]["window"][0]["id"]
+    url = "/v1/pupils?first=5&sort=surname&include=school.trust,judgements.window.judgements,targets.subject&judgements.first=3"
+    await doors.http.get("/v1/schools", headers=doors.tokens["North"])
+    with doors.world.statements.counting() as by_rest:
+        rest = await doors.http.get(url, headers=doors.tokens["North"])
+    with doors.world.statements.counting() as by_graphql:
+        answer = await doors.graphql("North", NESTED, window=window)
+    assert rest.status_code == 200
+    assert exact(rest)["data"][0]["judgements"]["data"]
+    assert answer["data"]["pupils"]["nodes"][0]["judgements"]["edges"]
+    assert (len(by_rest), len(by_graphql)) == (1, 1)
+
+
+async def test_a_cursor_is_good_for_its_client_and_question_alone(doors: Doors) -> None:
+    cursor = exact(await doors.rest("North", Ask(RESOURCES["pupil"], ["id"], first=2)))["page"]["endCursor"]
+    same, others = Ask(RESOURCES["pupil"], ["version"], first=3), Ask(RESOURCES["pupil"], ["id"], order=[("sex", False)])
+    for client, ask, status in (
+        ("North", same, 200),
+        ("everything", same, 400),
+        ("North", others, 400),
+        ("North", Ask(RESOURCES["target"], ["id"]), 400),
+    ):
+        rest, document = await doors.rest(client, ask, cursor), Document(random.Random(1))
+        asked, _ = document.page(ask, ask.resource.plural, after=cursor)
+        errors = (await doors.graphql(client, document.text(asked), **document.values)).get("errors", [])
+        assert (rest.status_code, len(errors)) == (status, int(status == 400))
+        assert [issue["code"] for error in errors for issue in error["extensions"]["problem"]["issues"]] == [
+            "cursor-invalid"
+        ] * len(errors)
