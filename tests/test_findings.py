@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from tests.conftest import Databases
-from tests.trust import TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, trust, upn
+from tests.trust import TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, trust, upn, window
 
 
 @pytest_asyncio.fixture
@@ -139,3 +139,15 @@ async def test_a_name_in_a_path_is_not_logged(vendor: Any, capsys: pytest.Captur
     logged = capsys.readouterr()
     assert "request" in logged.out + logged.err
     assert "Rhodes" not in logged.out + logged.err
+
+
+async def test_a_school_of_a_trust_does_not_decide_for_the_trust(hedgerow: Trust, vendor: Any) -> None:
+    """A window of the whole trust is opened, closed and planned only by who holds windows:write over the whole of it."""
+    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    window_id = (await vendor.get("/v1/windows?fields=id")).json()["data"][0]["id"]
+    assert (await elm.get(f"/v1/windows/{window_id}")).status_code == 200
+    absent = await elm.post("/v1/windows/00000000-0000-0000-0000-000000000000/close")
+    refused = await elm.post(f"/v1/windows/{window_id}/close")
+    assert (refused.status_code, refused.content) == (404, absent.content)
+    planned = await sent(elm, "/v1/windows", window("2017-18/Other"), 422)
+    assert issues(planned) == {"/tenant/trust": "trust-not-found"}

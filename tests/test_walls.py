@@ -274,6 +274,15 @@ async def test_the_second_wall_stands_around_every_table_and_view(world: World) 
             assert await tried(f"DELETE FROM {name} WHERE tenant_id = '{north}'") in ("DELETE 0", "refused")
     assert await tried(f"SELECT 1 FROM tenants WHERE id <> '{south}'") == "SELECT 0"
     assert await tried(f"UPDATE pupils SET tenant_id = '{north}'") == "refused"
+    for call in (
+        f"match_pupils('{north}', '{north}', ARRAY['{north}'::uuid], ARRAY[NULL::uuid], ARRAY[NULL::text], ARRAY[NULL::text])",
+        *(f"{name}('{north}', '{{}}', '{{}}')" for name in ("lock_schools", "rebuild_cells")),
+        f"adjust_cells('{north}', '{{}}', '{{}}', 1)",
+        f"bump_versions('{north}', '{{}}')",
+        f"move_pupils('{north}', '{{}}', '{world.schools['Damson']}')",
+        f"move_pupils('{south}', '{{}}', '{world.schools['Alder']}')",
+    ):
+        assert await tried(f"SELECT * FROM {call}") == "refused"
     await app.close()
 
 

@@ -129,11 +129,27 @@ CROSS JOIN LATERAL (
 
 COMMENT ON VIEW contributions IS 'What one pupil adds to the cells. Reading, writing and maths combined is a conjunction per pupil (grades 1-5 of the scheme rwm: not eligible, not valid, below, expected, higher)';
 
+CREATE FUNCTION acts_in(in_tenant uuid, with_school uuid DEFAULT NULL) RETURNS void LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    IF NOT (session_user = current_user OR pg_has_role(session_user, 'markonce_operator', 'MEMBER')) AND NOT EXISTS (
+        SELECT 1 FROM reach r WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
+            AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+    ) THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the caller reaches nothing of this tenant';
+    END IF;
+    IF with_school IS NOT NULL AND NOT EXISTS (SELECT 1 FROM schools WHERE id = with_school AND tenant_id = in_tenant) THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the school is not of this tenant';
+    END IF;
+END $$;
+
+COMMENT ON FUNCTION acts_in IS 'The second wall around the functions below, which see past row-level security: the caller must reach something of the tenant';
+
 CREATE FUNCTION lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) RETURNS uuid[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     wanted uuid[];
     held uuid[] := '{{}}';
 BEGIN
+    PERFORM acts_in(in_tenant);
     LOOP
         SELECT array_agg(s ORDER BY s) INTO wanted FROM (
             SELECT unnest(of_schools) AS s UNION SELECT e.school_id FROM enrolments e WHERE e.tenant_id = in_tenant AND e.pupil_id = ANY (of_pupils)
@@ -151,12 +167,14 @@ END $$;
 COMMENT ON FUNCTION lock_schools IS 'Locks the version rows of these schools and of every school where these pupils are or were enrolled, in id order; again if somebody moved a pupil meanwhile';
 
 CREATE FUNCTION bump_versions(in_tenant uuid, of_schools uuid[]) RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT acts_in(in_tenant);
     WITH bumped AS (UPDATE school_versions SET version = version + 1 WHERE tenant_id = in_tenant AND school_id = ANY (of_schools) RETURNING version)
     SELECT max(version) FROM bumped
 $$;
 
 CREATE FUNCTION rebuild_cells(in_tenant uuid, of_schools uuid[], in_windows smallint[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
+    PERFORM acts_in(in_tenant);
     DELETE FROM cells c WHERE c.tenant_id = in_tenant AND c.school_id = ANY (of_schools) AND c.window_no = ANY (in_windows);
     DELETE FROM totals c WHERE c.tenant_id = in_tenant AND c.school_id = ANY (of_schools) AND c.window_no = ANY (in_windows);
     INSERT INTO cells ({GRAIN}, n)
@@ -167,6 +185,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION adjust_cells(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT acts_in(in_tenant);
     WITH changed AS (
         SELECT {GRAIN}, (sign * count(*))::integer AS n FROM contributions c
         WHERE c.tenant_id = in_tenant AND c.pupil_id = ANY (of_pupils) AND c.window_no = ANY (in_windows) GROUP BY {GRAIN}
@@ -185,6 +204,7 @@ $$;
 CREATE FUNCTION match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) RETURNS TABLE (
     n integer, by_id uuid, by_reference uuid, by_upn uuid, by_former_upn uuid, school_id uuid, open_main_from date, open_main_status text, surname text, forename text, date_of_birth date
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT acts_in(in_tenant);
     SELECT g.n::integer, i.id, x.id, u.pupil_id, f.pupil_id, p.school_id, e.from_on, e.status, p.surname, p.forename, p.date_of_birth
     FROM unnest(at_schools, ids, refs, upn_lists) WITH ORDINALITY AS g (school, id, reference, upn, n)
     LEFT JOIN LATERAL (SELECT id FROM pupils WHERE tenant_id = in_tenant AND id = g.id LIMIT 1) i ON true
@@ -205,6 +225,7 @@ $$;
 COMMENT ON FUNCTION match_pupils IS 'Who in this tenant each given id, reference, UPN and (after it, blank-separated) former UPNs belongs to. LIMIT keeps each look-up an index probe, also before the tables have statistics';
 
 CREATE FUNCTION move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT acts_in(in_tenant, to_school);
     UPDATE pupils SET school_id = to_school WHERE tenant_id = in_tenant AND id = ANY (of_pupils);
     UPDATE upns SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
     UPDATE characteristics SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
@@ -219,7 +240,7 @@ CREATE FUNCTION move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) RE
         ON CONFLICT DO NOTHING
 $$;
 
-REVOKE ALL ON FUNCTION lock_schools, bump_versions, rebuild_cells, adjust_cells, match_pupils, move_pupils FROM PUBLIC;
+REVOKE ALL ON FUNCTION acts_in, lock_schools, bump_versions, rebuild_cells, adjust_cells, match_pupils, move_pupils FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION lock_schools, bump_versions, rebuild_cells, adjust_cells, match_pupils, move_pupils TO markonce_app, markonce_operator;
 
