@@ -75,16 +75,17 @@ async def _create(cluster: embedded.Cluster) -> Databases:
 @pytest.fixture
 def databases(cluster: embedded.Cluster) -> Databases:
     """A fresh, migrated database for one test."""
-    return _in_thread(cluster)
+    return fresh_database(cluster)
 
 
 @pytest.fixture(scope="module")
 def module_databases(cluster: embedded.Cluster) -> Databases:
     """A fresh, migrated database for one module."""
-    return _in_thread(cluster)
+    return fresh_database(cluster)
 
 
-def _in_thread(cluster: embedded.Cluster) -> Databases:
+def fresh_database(cluster: embedded.Cluster) -> Databases:
+    """A database of its own from the migrated template; in a thread, since an event loop may be running here."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(_create(cluster))).result()
 
@@ -238,5 +239,5 @@ def _wait_until_ready(server: Server, log: Path) -> None:
 @pytest.fixture(scope="session")
 def server(cluster: embedded.Cluster) -> Iterator[Server]:
     """A server shared by the session, with no data but the operator."""
-    with serving(_in_thread(cluster)) as running:
+    with serving(fresh_database(cluster)) as running:
         yield running

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from domain.engine import embedded
-from tests.conftest import _in_thread, serving
+from tests.conftest import fresh_database, serving
 from tests.published import results, whole_pupils
 
 DATA = Path(__file__).parent / "published" / "data"
@@ -16,7 +16,7 @@ LATER = "140810"  # joined its trust, GLF Schools (3190), in September 2019
 
 @pytest.fixture(scope="module")
 def loaded(cluster: embedded.Cluster) -> Iterator[results.Loaded]:
-    with serving(_in_thread(cluster)) as server:
+    with serving(fresh_database(cluster)) as server:
         yield results.load(
             server, [DATA / "ks2-2018.csv"], [DATA / name for name in ("establishments.csv", "groups.csv", "group_links.csv")]
         )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from msgspec import UNSET, UnsetType
@@ -136,8 +136,6 @@ class Match:
         """The pupils found, by the keys in order of trust."""
         return [hit for hit in (self.by_id, self.by_reference, self.by_upn, self.by_former_upn) if hit is not None]
 
-
-E_ = TypeVar("E_", bound=Any)
 
 _CANDIDATES = f"""
 SELECT s.id, s.tenant_id, s.name FROM reach r JOIN schools s ON s.id = r.school_id

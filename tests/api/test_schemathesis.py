@@ -19,7 +19,7 @@ from api.rest.openapi import document
 from api.settings import Settings
 from domain import RESOURCES
 from domain.engine import embedded
-from tests.conftest import Server, _in_thread, serving
+from tests.conftest import Server, fresh_database, serving
 from tests.published import results, whole_pupils
 
 DATA = Path(__file__).parents[1] / "published" / "data"
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.xdist_group("schemathesis")
 def server(cluster: embedded.Cluster) -> Iterator[Server]:
     """A server that holds a school's pupils, judgements and a target, and a client that may do everything in the school's trust."""
     pupils = whole_pupils.pupils(SCHOOL) or []
-    with serving(_in_thread(cluster)) as running:
+    with serving(fresh_database(cluster)) as running:
         running.command("import", "gias", *map(str, GIAS), "--as-of", "2022-04-20", check=False)
         running.register(CLIENT, f"{TRUST}=all", "installation=imports:write")
         with running.client(CLIENT) as client:

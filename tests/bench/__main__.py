@@ -19,7 +19,7 @@ from rich.table import Table
 
 from domain.engine import embedded
 from domain.engine.migrate import migrate
-from tests.conftest import _in_thread, serving
+from tests.conftest import fresh_database, serving
 from tests.published import results
 
 DATA = Path(__file__).parents[1] / "published" / "data"
@@ -81,7 +81,7 @@ def main() -> None:
         cluster = embedded.start(Path(folder) / "data")
         try:
             migrate(cluster.url(embedded.DATABASE, "markonce_owner"))
-            with serving(_in_thread(cluster)) as server:
+            with serving(fresh_database(cluster)) as server:
                 gias = [DATA / name for name in ("establishments.csv", "groups.csv", "group_links.csv")]
                 loaded = results.load(server, [DATA / "ks2-2018.csv"], gias, show=True)
                 server.register("bench", "trusts=all", "schools=all")

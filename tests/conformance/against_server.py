@@ -8,7 +8,7 @@ from pathlib import Path
 
 from domain.engine import embedded
 from domain.engine.migrate import migrate
-from tests.conftest import ROOT, _in_thread, serving
+from tests.conftest import ROOT, fresh_database, serving
 
 SUITES = ("graphql_http.js",)
 
@@ -18,7 +18,7 @@ def main() -> int:
         cluster = embedded.start(Path(folder) / "data", durable=False)
         try:
             migrate(cluster.url(embedded.DATABASE, "markonce_owner"))
-            with serving(_in_thread(cluster)) as server:
+            with serving(fresh_database(cluster)) as server:
                 environment = {**os.environ, "BASE_URL": server.base_url, "TOKEN": server.token("operator")}
                 codes = [
                     subprocess.run(["node", suite], cwd=ROOT / "build" / "conformance", env=environment, check=False).returncode

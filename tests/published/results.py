@@ -19,7 +19,7 @@ from rich.progress import track
 
 from domain.engine import embedded
 from domain.engine.migrate import migrate
-from tests.conftest import Server, _in_thread, serving
+from tests.conftest import Server, fresh_database, serving
 from tests.published import whole_pupils
 from tests.published.whole_pupils import Pupil, School
 
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str]) -> None:
         cluster = embedded.start(Path(folder) / "data", durable=False)
         try:
             migrate(cluster.url(embedded.DATABASE, "markonce_owner"))
-            with serving(_in_thread(cluster)) as server:
+            with serving(fresh_database(cluster)) as server:
                 files = [with_stand_ins(ks2, establishments, Path(folder)), groups, links]
                 loaded = load(server, [ks2], files, show=True)
                 print(f"{len(loaded.pupils)} schools, {sum(map(len, loaded.pupils.values())):,} pupils")
