@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 import structlog
-from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import Unauthorised
@@ -86,11 +85,6 @@ def _place(error: Exception) -> str:
         places.append(f"{trace.tb_frame.f_code.co_filename.rsplit('/', 3)[-1]}:{trace.tb_lineno}")
         trace = trace.tb_next
     return " > ".join(places[-6:])
-
-
-async def on_error(request: Request, error: Exception) -> Response:
-    """Starlette's exception handler for everything."""
-    return respond(as_domain_error(error), request.app.state.settings.base_url)
 
 
 PROBLEMS: Mapping[str, str] = {

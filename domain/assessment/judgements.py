@@ -1,6 +1,5 @@
 """Judgements: one value per pupil, subject, aspect and window, entered once. Sending it again changes nothing and says so."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,7 +18,7 @@ from domain.engine.access import Caller, Scope, by_pupil
 from domain.engine.command import Batch, Input, Instant, Recorded, command
 from domain.engine.command import Text as ShortText
 from domain.engine.counting import Counting
-from domain.engine.database import Connection, metadata
+from domain.engine.database import Connection, columns, metadata
 from domain.engine.errors import Invalid, Issue, NotFound, invalid
 from domain.engine.ids import parse_id
 from domain.engine.resource import Field, Filter, Link, Picked, Resource
@@ -237,7 +236,11 @@ async def record_judgements(connection: Connection, caller: Caller, given: Batch
     numbered = [
         (at, entry, found) for at, entry in good if (found := resolved(given, book, settled[at], at, entry, now)) is not None
     ]
-    rows = once(given, [Row(at, entry, settled[at], people[at], *found) for at, entry, found in numbered if at in people])
+    rows = given.once(
+        [Row(at, entry, settled[at], people[at], *found) for at, entry, found in numbered if at in people],
+        lambda row: (row.at, row.key),
+        "pupil, subject, aspect and window",
+    )
     given.check()
     counting = Counting(connection, tenant_id)
     await counting.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
@@ -293,21 +296,6 @@ def resolved(
     return window, subject_no, aspect_no, version_no, grade_no, recorded_at
 
 
-def once(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
-    """The rows, rejecting the second of two for one natural key."""
-    seen: dict[tuple[Any, ...], int] = {}
-    for row in rows:
-        if row.key in seen:
-            batch.reject(
-                row.at,
-                "",
-                "duplicate-in-batch",
-                f"This pupil, subject, aspect and window stand in /entries/{seen[row.key]} already.",
-            )
-        seen.setdefault(row.key, row.at)
-    return [row for row in rows if seen[row.key] == row.at]
-
-
 _STORED = """
 SELECT g.n, p.school_id AS main_school_id, w.state, w.closes_at, w.accept_until, w.accept_until >= now() AS accepts,
     j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id
@@ -330,7 +318,7 @@ async def compared(connection: Connection, tenant_id: UUID, batch: Batch[Any, An
     by_n = dict(enumerate(rows, 1))
     changed: list[Row] = []
     confirmed: list[tuple[Any, ...]] = []
-    for stored in await connection.fetch(_STORED, tenant_id, *_columns([row.key for row in rows], 5)):
+    for stored in await connection.fetch(_STORED, tenant_id, *columns([row.key for row in rows], 5)):
         row = by_n.pop(stored["n"])
         row.stored = stored
         exists = stored["version"] is not None
@@ -357,7 +345,7 @@ async def compared(connection: Connection, tenant_id: UUID, batch: Batch[Any, An
     for row in by_n.values():
         batch.reject(row.at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
     if confirmed:
-        await connection.execute(_CONFIRM, tenant_id, *_columns(confirmed, 6))
+        await connection.execute(_CONFIRM, tenant_id, *columns(confirmed, 6))
     return changed
 
 
@@ -391,13 +379,9 @@ async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: l
     """The changed rows, and into history what they replace. Two statements at most."""
     replaced = [row.key for row in rows if row.stored["version"] is not None]
     if replaced:
-        await connection.execute(_HISTORY, tenant_id, *_columns(replaced, 5))
+        await connection.execute(_HISTORY, tenant_id, *columns(replaced, 5))
     written = [
         (*r.key, r.stored["main_school_id"], r.school.id, *r.value, r.recorded_at, r.entry.actor, r.entry.source, r.entry.method)
         for r in rows
     ]
-    await connection.execute(_WRITE, tenant_id, caller.client_id, now, *_columns(written, 15))
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+    await connection.execute(_WRITE, tenant_id, caller.client_id, now, *columns(written, 15))

@@ -14,7 +14,7 @@ from domain.engine.access import Caller, Scope, by_pupil
 from domain.engine.command import Batch, Input, Instant, Recorded, command
 from domain.engine.command import Text as ShortText
 from domain.engine.counting import Counting
-from domain.engine.database import Connection, metadata
+from domain.engine.database import Connection, columns, metadata
 from domain.engine.errors import Invalid, NotFound
 from domain.engine.ids import new_id
 from domain.engine.resource import Field, Filter, Link, Resource, closest
@@ -194,7 +194,11 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     numbered = [
         (at, entry, key) for at, entry in good if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None
     ]
-    rows = once(given, [(at, entry, (people[at], *key)) for at, entry, key in numbered if at in people])
+    rows = given.once(
+        [(at, entry, (people[at], *key)) for at, entry, key in numbered if at in people],
+        lambda row: (row[0], row[2][:6]),
+        "pupil, subject, horizon and basis",
+    )
     given.check()
     counting = Counting(connection, tenant_id)
     await counting.lock({school.id for school in settled.values()}, {key[0] for _, _, key in rows})
@@ -230,18 +234,6 @@ def resolved(
 Keyed = tuple[int, TargetEntry, tuple[Any, ...]]
 
 
-def once(batch: Batch[Any, Any], rows: list[Keyed]) -> list[Keyed]:
-    """The rows, rejecting the second of two for one natural key."""
-    seen: dict[tuple[Any, ...], int] = {}
-    for at, _, key in rows:
-        if key[:6] in seen:
-            batch.reject(
-                at, "", "duplicate-in-batch", f"This pupil, subject, horizon and basis stand in /entries/{seen[key[:6]]} already."
-            )
-        seen.setdefault(key[:6], at)
-    return [row for row in rows if seen[row[2][:6]] == row[0]]
-
-
 _STORED = """
 SELECT g.n, p.school_id, t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at
 FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[])
@@ -268,8 +260,8 @@ async def compared(
     """The rows of columns that change something, after noting the outcome of each entry."""
     by_n = dict(enumerate(rows, 1))
     changed: list[tuple[Any, ...]] = []
-    columns = [list(c) for c in zip(*(key[:6] for _, _, key in rows), strict=True)] if rows else [[]] * 6
-    for stored in await connection.fetch(_STORED, tenant_id, *columns):
+    keys = columns([key[:6] for _, _, key in rows], 6)
+    for stored in await connection.fetch(_STORED, tenant_id, *keys):
         at, entry, key = by_n.pop(stored["n"])
         exists = stored["id"] is not None
         recorded_at = now if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
@@ -290,6 +282,6 @@ async def compared(
 
 async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[tuple[Any, ...]], now: datetime) -> None:
     """The changed targets, and into history what they replace. Two statements."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    await connection.execute(_HISTORY, tenant_id, columns[0])
-    await connection.execute(_WRITE, tenant_id, caller.client_id, now, *columns)
+    written = columns(rows, len(rows[0]))
+    await connection.execute(_HISTORY, tenant_id, written[0])
+    await connection.execute(_WRITE, tenant_id, caller.client_id, now, *written)

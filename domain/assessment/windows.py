@@ -28,7 +28,7 @@ from domain.engine.access import IN_FORCE, Caller, Scope, by_tenant
 from domain.engine.command import Input, Instant, LongText, Output, command
 from domain.engine.command import Text as ShortText
 from domain.engine.counting import Counting
-from domain.engine.database import Connection, metadata
+from domain.engine.database import Connection, columns, metadata
 from domain.engine.errors import Conflict, Invalid, Issue, NotFound, invalid
 from domain.engine.ids import new_id, parse_id
 from domain.engine.resource import Field, Filter, Resource
@@ -194,11 +194,10 @@ async def create_window(connection: Connection, caller: Caller, given: NewWindow
         *(given.statutory, given.purpose, given.decision, reasons, year_groups),
     )
     assert row is not None
-    columns = [list(column) for column in zip(*lines, strict=True)]
     await connection.execute(
         "INSERT INTO collects (tenant_id, window_no, subject_no, aspect_no, school_id, scheme_id)"
         " SELECT $1, $2, * FROM unnest($3::smallint[], $4::smallint[], $5::uuid[], $6::uuid[])",
-        *(tenant_id, row["no"], *columns),
+        *(tenant_id, row["no"], *columns(lines, 4)),
     )
     return _now(row)
 

@@ -21,6 +21,7 @@ from domain.engine.errors import BadRequest, DomainError, InProgress, Invalid, I
 
 Head = TypeVar("Head", bound=Struct)
 Entry = TypeVar("Entry", bound=Struct)
+Row = TypeVar("Row")
 
 KEY_LIFE = timedelta(days=7)
 MAX_ENTRIES = 20_000
@@ -87,6 +88,15 @@ class Batch(Generic[Head, Entry]):
     def good(self) -> list[tuple[int, Entry]]:
         """The rows not rejected so far."""
         return [row for row in self.rows if row[0] not in self._rejected]
+
+    def once(self, rows: list[Row], keyed: Callable[[Row], tuple[int, object]], names: str) -> list[Row]:
+        """The rows, rejecting the second of two for one natural key; `keyed` tells a row's index and key, `names` what the key is made of."""
+        seen: dict[object, int] = {}
+        for at, key in map(keyed, rows):
+            if key in seen:
+                self.reject(at, "", "duplicate-in-batch", f"This {names} stand in /entries/{seen[key]} already.")
+            seen.setdefault(key, at)
+        return [row for row, (at, key) in zip(rows, map(keyed, rows), strict=True) if seen[key] == at]
 
     def check(self) -> None:
         """With handling=strict, raises Invalid when any row is rejected: nothing of the batch is written."""

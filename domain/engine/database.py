@@ -5,7 +5,7 @@ whose context is set once. Nothing relies on session state, so a transaction-mod
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -26,6 +26,11 @@ T = TypeVar("T")
 RETRIES = 4
 _LOST = "The connection to the database was lost; nothing of this request was written."
 STATEMENT_TIMEOUT = "60s"
+
+
+def columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Rows as the `width` arrays that unnest takes, empty where there are no rows."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
 async def _nothing_to_reset(connection: Connection) -> None:

@@ -1,12 +1,11 @@
 """What is stored of pupils, what a roll changes, and the set-based statements that write it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 from uuid import UUID
 
-from domain.engine.database import Connection
+from domain.engine.database import Connection, columns
 from domain.roster.characteristics import YEAR_GROUP
 from domain.roster.enrolments import MAIN
 
@@ -138,9 +137,6 @@ UPDATE pupils SET version = version + 1, xid = pg_current_xact_id() WHERE tenant
 async def write(connection: Connection, tenant_id: UUID, source: UUID, changes: Changes) -> None:
     """Writes the changes: a fixed number of set-based statements."""
 
-    def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-        return [list(column) for column in zip(*rows, strict=True)]
-
     def pupils(facts: dict[UUID, Facts]) -> list[tuple[Any, ...]]:
         return [(id_, *(getattr(f, name) for name in Facts.__dataclass_fields__)) for id_, f in facts.items()]
 
@@ -154,9 +150,9 @@ async def write(connection: Connection, tenant_id: UUID, source: UUID, changes: 
         (_DATED, changes.dated),
     ):
         if rows:
-            await connection.execute(statement, tenant_id, *columns(rows))
+            await connection.execute(statement, tenant_id, *columns(rows, len(rows[0])))
     if changes.references:
-        await connection.execute(_REFERENCES, tenant_id, *columns(changes.references), source)
+        await connection.execute(_REFERENCES, tenant_id, *columns(changes.references, 3), source)
     updated = [pupil_id for pupil_id in changes.touched if pupil_id not in changes.new]
     if updated:
         await connection.execute(_TOUCHED, tenant_id, updated)
