@@ -22,6 +22,7 @@ class Ask:
     fields: list[str]
     links: dict[str, "Ask"] = field(default_factory=dict)
     where: dict[str, list[Any]] = field(default_factory=dict)
+    ranges: dict[str, dict[str, Any]] = field(default_factory=dict)
     order: list[tuple[str, bool]] = field(default_factory=list)
     first: int = 50
     named: bool = True
@@ -30,7 +31,12 @@ class Ask:
     @property
     def identifies(self) -> bool:
         """Whether a filter may not stand in a URL."""
-        return any(self.resource.fields[name].filter is Filter.BODY for name in self.where)
+        return any(self.resource.fields[name].filter is Filter.BODY for name in (*self.where, *self.ranges))
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """The ranges by REST's names, such as mark.gte."""
+        return {f"{name}.{by}": value for name, bounds in self.ranges.items() for by, value in bounds.items()}
 
     def below(self, path: str = "") -> Iterator[tuple[str, "Ask"]]:
         """Every linked question with its dotted path, which ends in a dot."""
@@ -48,12 +54,13 @@ class Ask:
         }
 
     def body(self, after: str | None) -> dict[str, Any]:
-        return {"where": self.where, "first": self.first, **self.shown, **({"after": after} if after else {})}
+        return {"where": self.where | self.compared, "first": self.first, **self.shown, **({"after": after} if after else {})}
 
     def parameters(self, after: str | None) -> httpx2.QueryParams:
         """The query string; `first` is left out where it is the usual."""
         pairs: list[tuple[str, Any]] = [(name, ",".join(value)) for name, value in self.shown.items() if value]
         pairs += [(name, in_url(value)) for name, values in self.where.items() for value in values]
+        pairs += [(name, in_url(value)) for name, value in self.compared.items()]
         pairs += [(f"{path}.first", str(ask.first)) for path, ask in self.nested()]
         pairs += [("first", str(self.first))] if self.first != 50 else []
         return httpx2.QueryParams([*pairs, ("after", after)] if after else pairs)
@@ -82,11 +89,18 @@ class Asking:
         depth = self.draw.choice((0, 0, 0, 1, 1, 1, 2, 3))
         ask = self.about(resource, depth)
         may = visible(resource, self.caller)
-        filters = [name for name in may if resource.fields[name].filter is not Filter.NOWHERE]
+        filters = list(may)
         for name in self.draw.sample(filters, min(len(filters), self.draw.choice((0, 0, 1, 1, 2)))):
             given = [row[name] for row in self.draw.choices(self.rows[resource.name], k=2) if row[name] is not None]
-            if given:
-                ask.where[name] = [typed(resource, name, value) for value in dict.fromkeys(given)]
+            if resource.fields[name].kind is Kind.TEXTS:
+                given = [text for texts in given for text in texts]
+            values = [typed(resource, name, value) for value in dict.fromkeys(given)]
+            if values and resource.fields[name].comparable and self.draw.random() < 0.5:
+                ask.ranges[name] = {self.draw.choice(("gte", "gt")): values[0]} | {
+                    self.draw.choice(("lte", "lt")): value for value in values[1:]
+                }
+            elif values:
+                ask.where[name] = values
         sortable = [name for name in may if resource.fields[name].sortable]
         ask.order = [(name, self.draw.random() < 0.5) for name in self.draw.sample(sortable, self.draw.choice((0, 1, 1, 2)))]
         ask.first = self.draw.choice((1, 3, 7)) if depth > 1 else self.draw.choice((2, 5, 50, 1000))
@@ -150,8 +164,9 @@ class Document:
     def page(self, ask: Ask, called: str, *, after: str | None = None, depth: int = 0) -> tuple[str, Read]:
         """A connection by its field's name."""
         arguments = [f"first: {self.given('Int', ask.first, str(ask.first))}"]
-        if ask.where:
-            self.variables[where := self.name()] = (f"{ask.resource.type_name}Where", ask.where)
+        if ask.where or ask.ranges:
+            whole = ask.where | ({"range": ask.ranges} if ask.ranges else {})
+            self.variables[where := self.name()] = (f"{ask.resource.type_name}Where", whole)
             arguments.append(f"where: ${where}")
         if ask.order:
             by = [{"field": name, "direction": "DESC" if descending else "ASC"} for name, descending in ask.order]

@@ -23,7 +23,7 @@ from domain.engine import query
 from domain.engine.database import Database
 from domain.engine.embedded import SUPERUSER
 from domain.engine.ids import new_id
-from domain.engine.resource import Field, Filter, Resource
+from domain.engine.resource import Field, Resource
 from domain.engine.selection import Condition, Cursor, Items, Many, One, Order, Root, Rows, Selection, Single, Value
 from domain.roster.pupils import pupils
 from tests.conftest import Databases
@@ -133,7 +133,7 @@ class Request:
         filled = [
             (name, field)
             for name, field in resource.fields.items()
-            if field.filter is not Filter.NOWHERE and any(row[name] is not None for row in self.asked[resource.name])
+            if any(row[name] is not None for row in self.asked[resource.name])
         ]
         return self.shape.sample(filled, min(len(filled), self.shape.choice((0, 1, 1, 2))))
 

@@ -31,7 +31,7 @@ from msgspec import inspect
 
 from domain import COMMANDS, RESOURCES
 from domain.engine.command import GRAPHQL, Command
-from domain.engine.resource import Filter, Kind, Resource
+from domain.engine.resource import Comparison, Kind, Resource
 from domain.insight.aggregates import DIMENSIONS, AggregateRow
 
 
@@ -43,6 +43,12 @@ def _text_scalar(name: str, description: str, kind: Kind) -> GraphQLScalarType:
     return GraphQLScalarType(name, coerce_input_value=coerce, description=description)
 
 
+_COMPARED = {
+    Comparison.GTE: "This or more, or later.",
+    Comparison.GT: "More than this, or later.",
+    Comparison.LTE: "This or less, or earlier.",
+    Comparison.LT: "Less than this, or earlier.",
+}
 DATE = _text_scalar("Date", "A date, as 2026-09-01 (ISO 8601).", Kind.DATE)
 INSTANT = _text_scalar("DateTime", "An instant with its offset, as 2026-09-01T08:30:00Z (RFC 3339).", Kind.INSTANT)
 SCALARS: dict[Kind, Any] = {
@@ -54,6 +60,15 @@ SCALARS: dict[Kind, Any] = {
     Kind.BOOLEAN: GraphQLBoolean,
     Kind.DATE: DATE,
     Kind.INSTANT: INSTANT,
+}
+RANGE = "range"
+RANGES = {
+    kind: GraphQLInputObjectType(
+        f"{kind.graphql}Range",
+        {comparison.value: GraphQLInputField(SCALARS[kind], description=_COMPARED[comparison]) for comparison in Comparison},
+        description="Bounds; every one given must hold.",
+    )
+    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.INSTANT)
 }
 NODE = GraphQLInterfaceType(
     "Node", {"id": GraphQLField(GraphQLNonNull(GraphQLID), description="Stable id.")}, description="Anything with an id."
@@ -109,7 +124,8 @@ class _Reads:
             for name, link in resource.links.items():
                 if link.many:
                     connection = GraphQLNonNull(self.connections[link.target])
-                    found[name] = GraphQLField(connection, self.arguments[link.target], description=link.doc)
+                    told = {n: GraphQLArgument(SCALARS[a.kind], description=a.doc) for n, a in link.arguments.items()}
+                    found[name] = GraphQLField(connection, self.arguments[link.target] | told, description=link.doc)
                 else:
                     found[name] = GraphQLField(self.types[link.target], description=link.doc)
             return found
@@ -120,13 +136,25 @@ class _Reads:
     def _arguments(self, resource: Resource) -> dict[str, GraphQLArgument]:
         filters = {
             name: GraphQLInputField(
-                GraphQLList(GraphQLNonNull(GraphQLID if name == "id" else SCALARS[field.kind])), description=field.doc
+                SCALARS[Kind.TEXTS]
+                if field.kind is Kind.TEXTS
+                else GraphQLList(GraphQLNonNull(GraphQLID if name == "id" else SCALARS[field.kind])),
+                description=field.doc,
             )
             for name, field in resource.fields.items()
-            if field.filter is not Filter.NOWHERE
         }
+        ranges = {
+            name: GraphQLInputField(RANGES[field.kind], description=field.doc)
+            for name, field in resource.fields.items()
+            if field.comparable
+        }
+        if ranges:
+            between = GraphQLInputObjectType(f"{resource.type_name}Ranges", ranges, description="Every range given must hold.")
+            filters[RANGE] = GraphQLInputField(between, description="Numbers and dates between bounds.")
         where = GraphQLInputObjectType(
-            f"{resource.type_name}Where", filters, description="Every field given must equal one of its values."
+            f"{resource.type_name}Where",
+            filters,
+            description="Every field given must equal one of its values; a list must hold one of them.",
         )
         sortable = {name: name for name, field in resource.fields.items() if field.sortable}
         by = GraphQLEnumType(f"{resource.type_name}SortField", sortable, description=f"What {resource.plural} can be ordered by.")

@@ -1,7 +1,7 @@
 """From a validated GraphQL operation to Selections: fragments, aliases, @skip and @include are resolved here, rules and SQL are elsewhere."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphql import (
@@ -18,12 +18,13 @@ from graphql import (
 from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
 from graphql.type import get_named_type
 
+from api.graphql.schema import RANGE
 from domain import RESOURCES
 from domain.engine.access import Caller
 from domain.engine.cursor import Cursors
 from domain.engine.errors import BadRequest, Issue
 from domain.engine.ids import parse_id, type_number
-from domain.engine.resource import Resource
+from domain.engine.resource import Comparison, Link, Resource
 from domain.engine.selection import (
     Condition,
     Cursor,
@@ -128,31 +129,34 @@ class Reader:
                 link = resource.links[name]
                 target = RESOURCES[link.target]
                 if link.many:
-                    items.append((key, Many(link, self.page(target, type_, nodes, MAX_NESTED_FIRST, f"{resource.name}.{name}"))))
+                    items.append((key, Many(link, self.page(target, type_, nodes, link, f"{resource.name}.{name}"))))
                 else:
                     items.append((key, One(link, target, self.row(target, _below(nodes)))))
         return tuple(items)
 
     def page(
-        self, resource: Resource, parent: GraphQLObjectType, nodes: list[FieldNode], most: int = MAX_FIRST, within: str = ""
+        self,
+        resource: Resource,
+        parent: GraphQLObjectType,
+        nodes: list[FieldNode],
+        link: Link | None = None,
+        within: str = "",
     ) -> Selection:
         """A connection: its arguments, and under which names its edges, nodes and pageInfo stand."""
-        given = self.arguments(parent, nodes[0])
+        given, most = self.arguments(parent, nodes[0]), MAX_FIRST if link is None else MAX_NESTED_FIRST
         at = nodes[0].alias.value if nodes[0].alias else nodes[0].name.value
         first = given.get("first")
         if first is None or not 0 <= first <= most:
             self.issues.append(Issue(f"{at}.first", "argument-invalid", f"first is a whole number from 0 to {most}."))
             first = 0
-        where = tuple(
-            Condition(name, resource.fields[name], self._values(f"{at}.where.{name}", resource, name, values))
-            for name, values in (given.get("where") or {}).items()
-        )
+        where = self._conditions(f"{at}.where", resource, given.get("where") or {})
         order = tuple(
             Order(by["field"], resource.fields[by["field"]], by.get("direction") == "DESC") for by in given.get("orderBy") or ()
         )
         connection = self.type_of(parent, nodes[0])
         items = self._page_items(resource, connection, _below(nodes))
-        selection = Selection(resource, items, where, order, first, within=within)
+        told = self._told(at, link, given) if link is not None else ()
+        selection = Selection(resource, items, where, order, first, within=within, given=told)
         if given.get("after") is None:
             return selection
         try:
@@ -160,7 +164,24 @@ class Reader:
         except BadRequest as problem:
             self.issues += problem.issues
             return selection
-        return Selection(resource, items, where, order, first, after, within)
+        return replace(selection, after=after)
+
+    def _conditions(self, at: str, resource: Resource, where: dict[str, Any]) -> tuple[Condition, ...]:
+        found = []
+        for name, given in where.items():
+            if name != RANGE:
+                found.append(Condition(name, resource.fields[name], self._values(f"{at}.{name}", resource, name, given)))
+                continue
+            bounds = [(ranged, by, value) for ranged, range_ in (given or {}).items() for by, value in (range_ or {}).items()]
+            for ranged, by, value in bounds:
+                values = self._values(f"{at}.{RANGE}.{ranged}.{by}", resource, ranged, None if value is None else [value])
+                found.append(Condition(ranged, resource.fields[ranged], values, Comparison(by)))
+        return tuple(found)
+
+    def _told(self, at: str, link: Link, given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+        """What the link is told; an argument that is null is left out."""
+        told = {name: argument.kind for name, argument in link.arguments.items() if given.get(name) is not None}
+        return tuple((name, kind.parse(given[name])) for name, kind in told.items())
 
     def _values(self, at: str, resource: Resource, name: str, values: list[Any] | None) -> tuple[Any, ...]:
         if values is None:

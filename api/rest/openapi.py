@@ -16,12 +16,12 @@ from starlette.responses import Response
 from api.problems import STATUS
 from api.rest.components import HEADERS, PARAMETERS, refusals, refused, shared, told_in
 from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST, MAX_NESTED_FIRST
-from api.rest.schemas import SCALARS, Json, field_path, link_path, ref, schemas, sort_terms, whole
+from api.rest.schemas import SCALARS, Json, compared, field_path, link_path, ref, schemas, sort_terms, whole
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
 from domain.engine.access import Scope
 from domain.engine.command import REST, Command
-from domain.engine.resource import Field, Filter, Resource
+from domain.engine.resource import Comparison, Field, Filter, Link, Resource
 from domain.insight import aggregates
 
 VERSION = "0.1.0"
@@ -117,9 +117,13 @@ def _paths() -> dict[str, Json]:
         paths[f"/v1/{resource.plural}"] = {"get": _list(resource)}
         if resource.has_id:
             paths[f"/v1/{resource.plural}/{{id}}"] = {"get": _item(resource)}
+            for name, link in resource.links.items():
+                if link.many:
+                    paths[f"/v1/{resource.plural}/{{id}}/{name}"] = {"get": _linked(resource, name, link)}
+        if resource.has_lookup:
+            paths[f"/v1/{resource.plural}/lookup"] = {"post": _lookup(resource)}
     paths["/v1/aggregates"] = {"get": _aggregates()}
     paths["/v1/imports/gias"] = {"post": _import()}
-    paths["/v1/pupils/lookup"] = {"post": _lookup(RESOURCES["pupil"])}
     for command in COMMANDS.values():
         if REST in command.doors:
             paths.setdefault(url_of(command), {})["post"] = _command(command)
@@ -134,7 +138,35 @@ def url_of(command: Command) -> str:
 
 
 def _list(resource: Resource) -> Json:
-    parameters = [
+    answer, summary = _rows(resource), f"List {resource.plural} within reach"
+    return _operation(
+        f"list{_capital(resource.plural)}", summary, [resource.scope], {200: answer}, READING, _list_parameters(resource)
+    )
+
+
+def _linked(resource: Resource, name: str, link: Link) -> Json:
+    """A list of what a to-many link of one row leads to."""
+    target = RESOURCES[link.target]
+    told = [_query(argument, given.doc, SCALARS[given.kind]) for argument, given in link.arguments.items()]
+    parameters = [shared("Id"), *told, *_list_parameters(target)]
+    operation = f"list{resource.type_name}{_capital(name)}"
+    summary = f"List {name} of one {resource.name}"
+    answers = {200: _rows(target, link.doc)}
+    return _operation(operation, summary, [target.scope], answers, (*READING, 404), parameters)
+
+
+def _capital(name: str) -> str:
+    return name[0].upper() + name[1:]
+
+
+def _rows(resource: Resource, doc: str = "") -> Json:
+    answer = _answer(doc or resource.doc, f"{resource.type_name}Page", "Link")
+    answer["content"]["text/csv"] = {"schema": {"type": "string"}}
+    return answer
+
+
+def _list_parameters(resource: Resource) -> list[Json]:
+    return [
         *_tree_parameters(resource),
         _names("sort", "Order, by one field after another; - for descending. Nulls come last.", sort_terms(resource)),
         _query("first", "How many rows.", whole(MAX_FIRST, default=FIRST)),
@@ -144,12 +176,13 @@ def _list(resource: Resource) -> Json:
             "csv is for spreadsheets, and takes no to-many links. `Accept: text/csv` means the same.",
             {"enum": ["json", "csv"]},
         ),
-        *(_filter(name, field) for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE),
+        *(
+            parameter
+            for name, field in resource.fields.items()
+            if field.filter is Filter.ANYWHERE
+            for parameter in _filters(name, field)
+        ),
     ]
-    answer = _answer(resource.doc, f"{resource.type_name}Page", "Link")
-    answer["content"]["text/csv"] = {"schema": {"type": "string"}}
-    summary = f"List {resource.plural} within reach"
-    return _operation(f"list{resource.plural.capitalize()}", summary, [resource.scope], {200: answer}, READING, parameters)
 
 
 def _item(resource: Resource) -> Json:
@@ -269,20 +302,27 @@ def _names(name: str, doc: str, item: Json, **limits: Any) -> Json:
     return _query(name, doc, {"type": "array", "items": item, **limits}) | {"style": "form", "explode": False}
 
 
-def _filter(name: str, field: Field) -> Json:
-    """A parameter that may repeat."""
-    schema = {"type": "array", "items": SCALARS[field.kind]}
-    return _query(name, f"{field.doc} Repeated: any of them.", schema) | {"style": "form", "explode": True}
+def _filters(name: str, field: Field) -> list[Json]:
+    """A parameter that may repeat, and those that compare with a bound."""
+    item = SCALARS[field.kind].get("items", SCALARS[field.kind])
+    equal = _query(name, f"{field.doc} Repeated: any of them.", {"type": "array", "items": item}) | {
+        "style": "form",
+        "explode": True,
+    }
+    if not field.comparable:
+        return [equal]
+    return [equal, *(_query(f"{name}.{by}", compared(name, by), SCALARS[field.kind]) for by in Comparison)]
 
 
 def _tree_parameters(resource: Resource) -> list[Json]:
     parameters = [_names("fields", "The fields wanted; of linked rows, with dots.", field_path(resource))]
     if resource.links:
         parameters.append(_names("include", f"The links wanted, up to {MAX_DEPTH} deep with dots.", link_path(resource)))
-    many = [name for name, link in resource.links.items() if link.many]
-    return parameters + [
-        _query(f"{name}.first", f"How many {name} a row.", whole(MAX_NESTED_FIRST, default=FIRST)) for name in many
-    ]
+    for name, link in resource.links.items():
+        if link.many:
+            parameters.append(_query(f"{name}.first", f"How many {name} a row.", whole(MAX_NESTED_FIRST, default=FIRST)))
+            parameters += [_query(f"{name}.{told}", a.doc, SCALARS[a.kind]) for told, a in link.arguments.items()]
+    return parameters
 
 
 def _json(schema: str) -> Json:

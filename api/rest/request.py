@@ -1,7 +1,7 @@
 """Query strings and bodies as the domain takes them: a query string becomes a Selection, a body a command's input. No rules, no SQL."""
 
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.datastructures import QueryParams
@@ -11,12 +11,12 @@ from domain import RESOURCES
 from domain.engine.access import Caller
 from domain.engine.cursor import Cursors
 from domain.engine.errors import BadRequest, Issue
-from domain.engine.resource import Field, Filter, Resource, closest
+from domain.engine.resource import Comparison, Field, Filter, Link, Resource, closest
 from domain.engine.selection import Condition, Cursor, HasMore, Items, Many, Nested, One, Order, Rows, Selection, Value, visible
 
 RESERVED = ("fields", "include", "sort", "first", "after", "format")
 FIRST, MAX_FIRST, MAX_NESTED_FIRST, MAX_DEPTH = 50, 1000, 100, 4
-MAX_ISSUES = 100
+MAX_ISSUES = MAX_FILTERS = 100
 
 
 class Asked:
@@ -46,11 +46,12 @@ class Asked:
 
 @dataclass
 class Tree:
-    """The fields and links asked for at one level of a selection."""
+    """The fields and links asked for at one level of a selection, how many rows, and what a link is told (by argument)."""
 
-    fields: list[str]
-    links: "dict[str, Tree]"
+    fields: list[str] = field(default_factory=list)
+    links: "dict[str, Tree]" = field(default_factory=dict)
     first: int = FIRST
+    given: dict[str, Any] = field(default_factory=dict)
 
 
 def single_values(asked: Asked, given: QueryParams, known: tuple[str, ...]) -> dict[str, str]:
@@ -63,9 +64,10 @@ def single_values(asked: Asked, given: QueryParams, known: tuple[str, ...]) -> d
     return {name: given[name] for name in given if name in known}
 
 
-def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list[str], firsts: dict[str, str]) -> Tree:
-    """The tree of dotted paths: `include=judgements.window` brings two levels, `fields=judgements.grade` narrows one."""
-    tree = Tree([], {})
+def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list[str], options: dict[str, str]) -> Tree:
+    """The tree of dotted paths: `include=judgements.window` brings two levels, `fields=judgements.grade` narrows one, and an option such as
+    `judgements.first` says how many or tells a link something."""
+    tree = Tree()
     for path in include:
         level, at = tree, resource
         for depth, name in enumerate(path.split(".")):
@@ -76,7 +78,7 @@ def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list
                 asked.wrong("include", "include-too-deep", f"Links nest at most {MAX_DEPTH} deep.")
                 break
             at = RESOURCES[at.links[name].target]
-            level = level.links.setdefault(name, Tree([], {}))
+            level = level.links.setdefault(name, Tree())
     for path in fields:
         *links, name = path.split(".")
         found = _level(tree, resource, links)
@@ -86,16 +88,35 @@ def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list
             asked.wrong("fields", "field-unknown", f"{found[1].name} has no field {name}.{closest(name, list(found[1].fields))}")
         elif name not in found[0].fields:
             found[0].fields.append(name)
-    for path, given in firsts.items():
-        *links, last = path.split(".")[:-1]
+    for path, given in options.items():
+        *links, last, option = path.split(".")
         above, found = _level(tree, resource, links), _level(tree, resource, [*links, last])
         if above is None or found is None:
             asked.wrong(path, "link-not-included", f"include does not bring {path.rsplit('.', 1)[0]}.")
-        elif not above[1].links[last].many:
-            asked.wrong(path, "link-to-one", f"{last} leads to one row; first is for lists.")
-        else:
+            continue
+        link = above[1].links[last]
+        if not link.many:
+            asked.wrong(path, "link-to-one", f"{last} leads to one row; {option} is for lists.")
+        elif option == "first":
             found[0].first = asked.number(given, path, FIRST, MAX_NESTED_FIRST)
+        else:
+            found[0].given |= arguments(asked, link, {option: given}, path)
     return tree
+
+
+def arguments(asked: Asked, link: Link, given: dict[str, str], at: str = "") -> dict[str, Any]:
+    """What a link is told, by argument."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in link.arguments:
+            known = [*link.arguments, "first"]
+            asked.wrong(at or name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, known)}")
+            continue
+        try:
+            found[name] = link.arguments[name].kind.parse(value)
+        except ValueError as problem:
+            asked.wrong(at or name, "parameter-invalid", f"The value given for {name} {problem}.")
+    return found
 
 
 def _level(tree: Tree, resource: Resource, links: list[str]) -> tuple[Tree, Resource] | None:
@@ -106,21 +127,20 @@ def _level(tree: Tree, resource: Resource, links: list[str]) -> tuple[Tree, Reso
     return tree, resource
 
 
-def row_items(resource: Resource, tree: Tree, caller: Caller) -> Items:
-    """The items of a row: the fields named, or all that the caller may see; then the links, each under its own name."""
-    names = tree.fields or list(visible(resource, caller))
+def row_items(resource: Resource, tree: Tree, caller: Caller, by: Link | None = None) -> Items:
+    """The items of a row reached by a link or none: the fields named, or all that are shown; then the links, each under its own name."""
+    names = tree.fields or list(visible(resource, caller, by))
     items: list[tuple[str, Any]] = [(name, Value(resource.fields[name])) for name in names]
     for name, below in tree.links.items():
         link, target = resource.links[name], RESOURCES[resource.links[name].target]
-        row = row_items(target, below, caller)
-        items.append(
-            (
-                name,
-                Many(link, Selection(target, page_items(row), first=below.first, within=f"{resource.name}.{name}"))
-                if link.many
-                else One(link, target, row),
+        row = row_items(target, below, caller, link)
+        if link.many:
+            page = Selection(
+                target, page_items(row), first=below.first, within=f"{resource.name}.{name}", given=tuple(below.given.items())
             )
-        )
+            items.append((name, Many(link, page)))
+        else:
+            items.append((name, One(link, target, row)))
     return tuple(items)
 
 
@@ -129,23 +149,28 @@ def page_items(row: Items) -> Items:
 
 
 def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *, in_body: bool) -> tuple[Condition, ...]:
-    """Filters by field name; several values mean any of them. What identifies a pupil is taken in a body only."""
+    """Filters by field name, of which several values mean any of them, or by name and comparison (`mark.gte`), which takes one value.
+
+    What identifies a person is taken in a body only.
+    """
     found = []
-    for name, values in given.items():
+    for at, values in given.items():
+        name, _, compared = at.partition(".")
         field = resource.fields.get(name)
-        if field is None or field.filter is Filter.NOWHERE:
-            usable = [n for n, f in resource.fields.items() if f.filter is not Filter.NOWHERE]
-            asked.wrong(
-                name, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.{closest(name, [*usable, *RESERVED])}"
-            )
+        if field is None:
+            known = [*resource.fields, *RESERVED]
+            asked.wrong(at, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.{closest(name, known)}")
         elif field.filter is Filter.BODY and not in_body:
-            asked.wrong(
-                name,
-                "filter-in-body-only",
-                f"{name} identifies a pupil and cannot stand in a URL; use POST /v1/{resource.plural}/lookup.",
-            )
+            where = f"use POST /v1/{resource.plural}/lookup"
+            asked.wrong(at, "filter-in-body-only", f"{name} identifies a person and cannot stand in a URL; {where}.")
+        elif compared and (compared not in list(Comparison) or not field.comparable):
+            known = [f"{name}.{comparison}" for comparison in Comparison] if field.comparable else [name]
+            asked.wrong(at, "filter-unknown", f"{name} is filtered as {', '.join(known)}; there is no {at}.")
+        elif compared and len(values) > 1:
+            asked.wrong(at, "parameter-repeated", f"{at} takes one value.")
         else:
-            found.append(Condition(name, field, _parsed(asked, name, field, values)))
+            parsed = _parsed(asked, at, field, values)
+            found.append(Condition(name, field, parsed, Comparison(compared) if compared and parsed else None))
     return tuple(found)
 
 
@@ -176,28 +201,54 @@ def ordering(asked: Asked, resource: Resource, sort: list[str]) -> tuple[Order, 
     return tuple(found.values())
 
 
-def read_list(request: Request, resource: Resource, caller: Caller, cursors: Cursors) -> Selection:
-    """The Selection of `GET /v1/{plural}`; BadRequest with every problem at once."""
-    asked, given = Asked(), request.query_params
-    filters: dict[str, list[Any]] = {}
-    single: dict[str, str] = {}
-    firsts: dict[str, str] = {}
+LISTS = ("fields", "include", "sort")
+
+
+@dataclass
+class Listing:
+    """The parameters of a list, sorted by what they are: lists of names, single values, options of links, filters."""
+
+    lists: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in LISTS})
+    single: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    filters: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def _listing(asked: Asked, given: QueryParams, resource: Resource, told: Collection[str] = ()) -> Listing:
+    """`told` are the arguments of the link that leads to the list."""
+    listing = Listing()
     for name in given:
         values = given.getlist(name)
-        if name.endswith(".first"):
-            firsts[name] = values[-1]
-        elif name in RESERVED:
-            single[name] = values[0]
-            if len(values) > 1 and name not in ("fields", "include", "sort"):
+        head, _, rest = name.partition(".")
+        if name in LISTS:
+            listing.lists[name] = [part for value in values for part in value.split(",") if part]
+        elif name in RESERVED or name in told or (rest and head in resource.links):
+            (listing.options if rest else listing.single)[name] = values[0]
+            if len(values) > 1:
                 asked.wrong(name, "parameter-repeated", f"{name} stands more than once.")
         else:
-            filters[name] = list(values)
-    lists = {
-        name: [part for value in given.getlist(name) for part in value.split(",") if part] for name in ("fields", "include", "sort")
-    }
-    return _selection(
-        asked, resource, caller, cursors, lists, firsts, filters, single.get("first"), single.get("after"), in_body=False
-    )
+            listing.filters[name] = list(values)
+    return listing
+
+
+def read_list(request: Request, resource: Resource, caller: Caller, cursors: Cursors) -> Selection:
+    """The Selection of `GET /v1/{plural}`; BadRequest with every problem at once."""
+    asked = Asked()
+    return _selection(asked, resource, caller, cursors, _listing(asked, request.query_params, resource))
+
+
+def read_linked(request: Request, resource: Resource, name: str, caller: Caller, cursors: Cursors) -> Many:
+    """The page of `GET /v1/{plural}/{id}/{link}`: a list of what the link leads to, which the link's arguments may narrow.
+
+    Its cursors are those of the same page when it is nested in a row.
+    """
+    asked, link = Asked(), resource.links[name]
+    target = RESOURCES[link.target]
+    listing = _listing(asked, request.query_params, target, link.arguments)
+    told = {argument: listing.single[argument] for argument in link.arguments if argument in listing.single}
+    given = tuple(arguments(asked, link, told).items())
+    within = f"{resource.name}.{name}"
+    return Many(link, _selection(asked, target, caller, cursors, listing, by=link, within=within, given=given))
 
 
 def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Cursors) -> Selection:
@@ -209,28 +260,27 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
     for name in list(given)[:MAX_ISSUES]:
         if name not in ("where", "fields", "include", "sort", "first", "after"):
             asked.wrong(f"/{name}", "unknown-field", "There is no such field." + closest(name, ["where", *RESERVED[:-1]]))
-    lists: dict[str, list[str]] = {}
-    for name in ("fields", "include", "sort"):
+    listing = Listing()
+    for name in LISTS:
         value = given.get(name, [])
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
             asked.wrong(f"/{name}", "wrong-type", f"{name} must be an array of texts.")
             value = []
-        lists[name] = value
+        listing.lists[name] = value
     where = given.get("where", {})
     if not isinstance(where, dict):
         asked.wrong("/where", "wrong-type", "where must be an object.")
         where = {}
-    if len(where) > len(resource.fields):
-        asked.wrong("/where", "filter-too-long", f"where has more fields than {resource.plural} have.")
+    if len(where) > MAX_FILTERS:
+        asked.wrong("/where", "filter-too-long", f"where has more than {MAX_FILTERS} filters.")
         where = {}
-    filters = {name: value if isinstance(value, list) else [value] for name, value in where.items()}
+    listing.filters = {name: value if isinstance(value, list) else [value] for name, value in where.items()}
     first, after = given.get("first"), given.get("after")
     if after is not None and not isinstance(after, str):
         asked.wrong("/after", "wrong-type", "after must be text.")
         after = None
-    return _selection(
-        asked, resource, caller, cursors, lists, {}, filters, None if first is None else str(first), after, in_body=True
-    )
+    listing.single = {name: str(value) for name, value in (("first", first), ("after", after)) if value is not None}
+    return _selection(asked, resource, caller, cursors, listing, in_body=True)
 
 
 def _selection(
@@ -238,41 +288,35 @@ def _selection(
     resource: Resource,
     caller: Caller,
     cursors: Cursors,
-    lists: dict[str, list[str]],
-    firsts: dict[str, str],
-    filters: dict[str, list[Any]],
-    first: str | None,
-    after: str | None,
+    listing: Listing,
     *,
-    in_body: bool,
+    in_body: bool = False,
+    by: Link | None = None,
+    within: str = "",
+    given: tuple[tuple[str, Any], ...] = (),
 ) -> Selection:
     asked.prefix = "/" if in_body else ""
-    tree = read_tree(asked, resource, lists["fields"], lists["include"], firsts)
+    tree = read_tree(asked, resource, listing.lists["fields"], listing.lists["include"], listing.options)
     asked.prefix = "/where/" if in_body else ""
-    where = conditions(asked, resource, filters, in_body=in_body)
+    where = conditions(asked, resource, listing.filters, in_body=in_body)
     asked.prefix = "/" if in_body else ""
-    order = ordering(asked, resource, lists["sort"])
-    number = asked.number(first, "first", FIRST, MAX_FIRST)
+    order = ordering(asked, resource, listing.lists["sort"])
+    first, after = asked.number(listing.single.get("first"), "first", FIRST, MAX_FIRST), listing.single.get("after")
     asked.done()
-    selection = Selection(resource, page_items(row_items(resource, tree, caller)), where, order, number)
+    items = page_items(row_items(resource, tree, caller, by))
+    selection = Selection(resource, items, where, order, first, within=within, given=given)
     if after is None:
         return selection
-    return Selection(resource, selection.items, where, order, number, cursors.open(after, caller.client_id, selection.fingerprint))
+    return replace(selection, after=cursors.open(after, caller.client_id, selection.fingerprint))
 
 
 def read_item(request: Request, resource: Resource, caller: Caller) -> Items:
     """The row of `GET /v1/{plural}/{id}`."""
-    asked, given = Asked(), request.query_params
-    lists: dict[str, list[str]] = defaultdict(list)
-    firsts: dict[str, str] = {}
-    for name in given:
-        if name.endswith(".first"):
-            firsts[name] = given[name]
-        elif name in ("fields", "include"):
-            lists[name] = [part for value in given.getlist(name) for part in value.split(",") if part]
-        else:
-            asked.wrong(name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, ('fields', 'include'))}")
-    tree = read_tree(asked, resource, lists["fields"], lists["include"], firsts)
+    asked = Asked()
+    listing = _listing(asked, request.query_params, resource)
+    for name in [*listing.single, *listing.filters, *(["sort"] if "sort" in request.query_params else [])]:
+        asked.wrong(name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, ('fields', 'include'))}")
+    tree = read_tree(asked, resource, listing.lists["fields"], listing.lists["include"], listing.options)
     asked.done()
     return row_items(resource, tree, caller)
 

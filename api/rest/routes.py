@@ -27,16 +27,20 @@ from domain.roster.imports import import_gias
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+WHOLE = "page"
+"""Under what name a list stands in the row that it belongs to, until it is taken out."""
 PAGE = re.compile(rb'"page":\{"hasMore":(true|false),"endCursor":(?:"([^"]*)"|null)\}\}$')
 
 
 def routes() -> list[Route]:
-    """GET lists and items of every resource, a lookup of pupils by what may not stand in a URL, the commands, the aggregates."""
+    """GET lists and items of every resource and what an item's links lead to, lookups by what may not stand in a URL, commands, aggregates."""
     table: dict[str, dict[str, Handler]] = {}
     for resource in RESOURCES.values():
         table[f"/v1/{resource.plural}"] = {"GET": list_of(resource)}
         if resource.has_id:
             table[f"/v1/{resource.plural}/{{id}}"] = {"GET": item_of(resource)}
+            for name in (name for name, link in resource.links.items() if link.many):
+                table[f"/v1/{resource.plural}/{{id}}/{name}"] = {"GET": linked_of(resource, name)}
     table["/v1/pupils"]["POST"] = does(COMMANDS["record_pupils"])
     table["/v1/judgements"]["POST"] = does(COMMANDS["record_judgements"])
     table["/v1/targets"]["POST"] = does(COMMANDS["record_targets"])
@@ -47,8 +51,11 @@ def routes() -> list[Route]:
     table["/v1/windows/{id}/reopen"] = {"POST": does(COMMANDS["reopen_window"])}
     table["/v1/aggregates"] = {"GET": aggregate}
     table["/v1/imports/gias"] = {"POST": import_register}
-    lookup = Route("/v1/pupils/lookup", lookup_of(RESOURCES["pupil"]), methods=["POST"])
-    return [lookup, *(Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in table.items())]
+    lookups = {
+        f"/v1/{resource.plural}/lookup": {"POST": lookup_of(resource)} for resource in RESOURCES.values() if resource.has_lookup
+    }
+    table = {**lookups, **table}  # before the URLs with an id
+    return [Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in table.items()]
 
 
 def _by_method(handlers: dict[str, Handler]) -> Handler:
@@ -79,12 +86,31 @@ def lookup_of(resource: Resource) -> Handler:
     return handle
 
 
-async def _page(request: Request, selection: Selection, caller: Caller, as_csv: bool) -> Response:
+def linked_of(resource: Resource, name: str) -> Handler:
+    """What a to-many link of one row leads to, as a list."""
+
+    async def handle(request: Request) -> Response:
+        state, caller = request.app.state, await authenticate(request)
+        many = read.read_linked(request, resource, name, caller, state.cursors)
+        picked = resource.identify(request.path_params["id"])
+        root = Single(resource, picked or (), ((WHOLE, many),))
+        return await _page(request, many.selection, caller, wants_csv(request), root, absent=picked is None)
+
+    return handle
+
+
+async def _page(
+    request: Request, selection: Selection, caller: Caller, as_csv: bool, root: Single | None = None, *, absent: bool = False
+) -> Response:
+    """The answer of a list, which may stand in a row: that of `root`, or NotFound."""
     state = request.app.state
-    permit([selection], caller)
+    permit([root or selection], caller)
     check_cost([selection])
-    (body,) = await query.read([selection], state.database, caller.client_id, state.cursors)
-    assert body is not None
+    (body,) = (None,) if absent else await query.read([root or selection], state.database, caller.client_id, state.cursors)
+    if body is None:
+        raise NotFound()
+    if root is not None:
+        body = body[len(f'{{"{WHOLE}":') : -1]
     headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
     page = PAGE.search(body)
     if page is not None and page[1] == b"true" and request.method == "GET":

@@ -10,7 +10,7 @@ from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST
 from domain import RESOURCES
 from domain.engine.command import MAX_ENTRIES
 from domain.engine.errors import Issue
-from domain.engine.resource import Field, Filter, Kind, Link, Resource
+from domain.engine.resource import Comparison, Field, Kind, Link, Resource
 from domain.insight.aggregates import AggregatePage
 from domain.roster.register import ImportReport
 
@@ -109,7 +109,9 @@ def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
     for resource in RESOURCES.values():
         found[resource.type_name] = row(resource)
         found[f"{resource.type_name}Page"] = page(resource)
-    found |= {"PupilLookup": lookup(RESOURCES["pupil"]), **OF_THE_WEB}
+    found |= {
+        f"{resource.type_name}Lookup": lookup(resource) for resource in RESOURCES.values() if resource.has_lookup
+    } | OF_THE_WEB
     for name, example in json.loads(EXAMPLES.read_text()).items():
         found[name]["examples"] = [example]
     return dict(sorted(found.items()))
@@ -160,7 +162,12 @@ def lookup(resource: Resource) -> Json:
             **({"x-scope": field.scope.value} if field.scope else {}),
         }
         for name, field in resource.fields.items()
-        if field.filter is not Filter.NOWHERE
+    }
+    filters |= {
+        f"{name}.{comparison}": SCALARS[field.kind] | {"description": compared(name, comparison)}
+        for name, field in resource.fields.items()
+        if field.comparable
+        for comparison in Comparison
     }
     properties = {
         "where": {
@@ -176,6 +183,14 @@ def lookup(resource: Resource) -> Json:
         "after": {"type": "string"},
     }
     return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+_COMPARED = {Comparison.GTE: "at least", Comparison.GT: "above", Comparison.LTE: "at most", Comparison.LT: "below"}
+
+
+def compared(name: str, comparison: Comparison) -> str:
+    """What a filter such as mark.gte means."""
+    return f"{name} is {_COMPARED[comparison]} this (of dates, no earlier or later)."
 
 
 def field_path(resource: Resource) -> Json:

@@ -129,15 +129,13 @@ JUDGEMENTS = Resource(
             _against_target(),
             "above, on or below the pupil's target, by rank within one scheme.",
             scope=Scope.TARGETS_READ,
-            filter=Filter.NOWHERE,
-            sortable=False,
         ),
         "recordedAt": Field(j.recorded_at, "When the teacher judged."),
         "receivedAt": Field(j.received_at, "When it arrived here."),
-        "actor": Field(j.actor, "Who judged, as the vendor names them.", filter=Filter.NOWHERE),
+        "actor": Field(j.actor, "Who judged, as the vendor names them.", filter=Filter.BODY),
         "source": Field(j.source, "Where it was entered."),
         "method": Field(j.method, "How it was judged."),
-        "version": Field(j.version, "Grows by one with each change.", filter=Filter.NOWHERE),
+        "version": Field(j.version, "Grows by one with each change."),
     },
     links={
         "pupil": Link(

@@ -25,7 +25,7 @@ from domain.engine.command import Input, Output, command
 from domain.engine.command import Text as ShortText
 from domain.engine.database import Connection, metadata
 from domain.engine.errors import Conflict, Invalid, Issue, invalid
-from domain.engine.resource import Field, Filter, Link, Resource, closest
+from domain.engine.resource import Field, Link, Resource, closest
 from domain.roster.controllers import TenantRef, find_tenant
 
 schemes = Table(
@@ -103,10 +103,9 @@ GRADES = Resource(
         "rank": Field(
             scheme_grades.c.rank,
             "Order within the scheme, higher is better; null for a code that is no attainment.",
-            filter=Filter.NOWHERE,
         ),
-        "value": Field(scheme_grades.c.value, "What it counts in an average; null where it counts in none.", filter=Filter.NOWHERE),
-        "points": Field(scheme_grades.c.points, "Points, where the school uses them.", filter=Filter.NOWHERE),
+        "value": Field(scheme_grades.c.value, "What it counts in an average; null where it counts in none."),
+        "points": Field(scheme_grades.c.points, "Points, where the school uses them."),
         "yearGroup": Field(scheme_grades.c.year_group, "The curriculum year it speaks of, for year-and-band schemes."),
         "band": Field(scheme_grades.c.band, "The band within that year."),
         "eligible": Field(scheme_grades.c.eligible, "Whether the pupil stays in the denominator."),

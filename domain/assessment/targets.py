@@ -76,8 +76,8 @@ TARGETS = Resource(
         "lockedAt": Field(t.locked_at, "Since when it cannot be changed."),
         "recordedAt": Field(t.recorded_at, "When it was set."),
         "receivedAt": Field(t.received_at, "When it arrived here."),
-        "actor": Field(t.actor, "Who set it, as the vendor names them.", filter=Filter.NOWHERE),
-        "version": Field(t.version, "Grows by one with each change.", filter=Filter.NOWHERE),
+        "actor": Field(t.actor, "Who set it, as the vendor names them.", filter=Filter.BODY),
+        "version": Field(t.version, "Grows by one with each change."),
     },
     links={
         "pupil": Link(

@@ -31,7 +31,7 @@ from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns, metadata
 from domain.engine.errors import Conflict, Invalid, Issue, NotFound, invalid
 from domain.engine.ids import new_id, parse_id
-from domain.engine.resource import Field, Filter, Resource
+from domain.engine.resource import Field, Resource
 from domain.roster import years
 from domain.roster.controllers import TenantRef, find_tenant
 from domain.roster.schools import SchoolRef, find_schools, school_not_found
@@ -93,9 +93,9 @@ WINDOWS = Resource(
         "statutory": Field(windows.c.statutory, "Whether the collection is required by law."),
         "purpose": Field(windows.c.purpose, "What the values are for."),
         "decision": Field(windows.c.decision, "The decision they inform."),
-        "yearGroups": Field(windows.c.year_groups, "National curriculum years it collects.", filter=Filter.NOWHERE, sortable=False),
+        "yearGroups": Field(windows.c.year_groups, "National curriculum years it collects."),
         "publishedAt": Field(windows.c.published_at, "When its results were published."),
-        "version": Field(windows.c.version, "Grows by one with each change.", filter=Filter.NOWHERE),
+        "version": Field(windows.c.version, "Grows by one with each change."),
     },
 )
 

@@ -5,6 +5,7 @@ concatenation costs a fifth of json_build_object. The statement sets the caller'
 is joined to laterally, so that it runs first.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
@@ -42,7 +43,7 @@ from sqlalchemy.types import TypeEngine
 from domain.engine.access import CALLER
 from domain.engine.cursor import Cursors, new_nonce
 from domain.engine.database import Database
-from domain.engine.resource import Field, Kind, Link, Resource
+from domain.engine.resource import Comparison, Field, Kind, Link, Resource
 from domain.engine.selection import (
     Condition,
     Cursor,
@@ -111,20 +112,23 @@ def _shape(root: Root, values: dict[str, Any], fingerprints: list[str]) -> Root:
     values[f"first_{no}"] = root.first
     where = []
     for i, condition in enumerate(root.where):
-        values[f"where_{no}_{i}"] = condition.values[0] if len(condition.values) == 1 else list(condition.values)
-        where.append(replace(condition, values=("one" if len(condition.values) == 1 else "many",)))
+        one = len(condition.values) == 1 and condition.field.kind is not Kind.TEXTS
+        values[f"where_{no}_{i}"] = condition.values[0] if one else list(condition.values)
+        where.append(replace(condition, values=("one" if one else "many",)))
     after = None
     if root.after is not None:
         values.update({f"after_{no}_{i}": value for i, value in enumerate(root.after)})
         after = tuple(None if value is None else "" for value in root.after)
     items = _shape_items(root.items, values, fingerprints)
-    return replace(root, items=items, where=tuple(where), first=0, after=after)
+    return replace(root, items=items, where=tuple(where), first=0, after=after, given=())
 
 
 def _shape_items(items: Items, values: dict[str, Any], fingerprints: list[str]) -> Items:
     def shape(item: Item) -> Item:
         match item:
             case Many(link=link, selection=selection):
+                given = dict(selection.given)
+                values.update({f"given_{len(fingerprints)}_{name}": given.get(name) for name in link.arguments})
                 shaped = _shape(selection, values, fingerprints)
                 assert isinstance(shaped, Selection)
                 return Many(link, shaped)
@@ -195,12 +199,12 @@ class _Compiler:
             root.resource, root.row, lambda source: [source.c[c.key] == bindparam(name, type_=c.type) for c, name in picked]
         )
 
-    def alias(self, resource: Resource) -> NamedFromClause[Any]:
+    def alias(self, table: Table) -> NamedFromClause[Any]:
         self._aliases += 1
-        return resource.source.alias(f"{resource.source.name}_{self._aliases}")
+        return table.alias(f"{table.name}_{self._aliases}")
 
     def single(self, resource: Resource, items: Items, on: Callable[[FromClause], list[ColumnElement[bool]]]) -> ColumnElement[Any]:
-        source = self.alias(resource)
+        source = self.alias(resource.source)
         text = self.object(items, lambda item: self.row_item(item, resource, source, None))
         reached = adapt(resource.reach(resource.scope), resource.source, source)
         return (
@@ -212,12 +216,17 @@ class _Compiler:
             .scalar_subquery()
         )
 
-    def page(self, selection: Selection, on: Callable[[FromClause], list[ColumnElement[bool]]]) -> ColumnElement[Any]:
-        resource, source, no = selection.resource, self.alias(selection.resource), self._pages
+    def page(
+        self, selection: Selection, on: Callable[[FromClause], list[ColumnElement[bool]]], link: Link | None = None
+    ) -> ColumnElement[Any]:
+        resource, no = selection.resource, self._pages
+        source = self.alias(resource.source if link is None or link.source is None else link.source)
         self._pages += 1
         first = bindparam(f"first_{no}", type_=Integer)
         keys = self.keys(selection, source)
         where = [*on(source), adapt(resource.reach(resource.scope), resource.source, source)]
+        for name, argument in link.arguments.items() if link is not None else ():
+            where.append(argument.condition(source.c, bindparam(f"given_{no}_{name}", type_=argument.type)))
         where += [matching(masked(resource, c.field, source), c, f"where_{no}_{i}") for i, c in enumerate(selection.where)]
         if selection.after is not None:
             where.append(following(keys, selection.after, f"after_{no}"))
@@ -273,9 +282,9 @@ class _Compiler:
             case Nested(items=items):
                 return self.object(items, lambda i: self.row_item(i, resource, source, place))
             case One(link=link, resource=target, row=row):
-                return func.coalesce(self.single(target, row, _joined(link, resource, source, target)), "null")
+                return func.coalesce(self.single(target, row, _joined(link, source)), "null")
             case Many(link=link, selection=selection):
-                return self.page(selection, _joined(link, resource, source, selection.resource))
+                return self.page(selection, _joined(link, source), link)
         raise TypeError(f"{item} does not stand in a row")
 
     def keys(self, selection: Selection, source: FromClause) -> list[tuple[ColumnElement[Any], bool]]:
@@ -297,11 +306,19 @@ def masked(resource: Resource, field: Field, source: FromClause) -> ColumnElemen
     return adapt(expression, resource.source, source)
 
 
+_COMPARE = {Comparison.GTE: operator.ge, Comparison.GT: operator.gt, Comparison.LTE: operator.le, Comparison.LT: operator.lt}
+
+
 def matching(expression: ColumnElement[Any], condition: Condition, bind: str) -> ColumnElement[bool]:
-    """The expression equals the value bound, or one of them."""
+    """The expression equals the value bound, or one of them, or compares with it; a list holds one of them."""
     type_: TypeEngine[Any] = expression.type
+    if isinstance(type_, ARRAY):
+        return expression.op("&&", is_comparison=True)(cast(bindparam(bind, type_=ARRAY(Text)), ARRAY(Text)))
     if isinstance(type_, SmallInteger | Numeric):  # a filter may be any number, whatever the column holds
         type_ = Integer() if isinstance(type_, SmallInteger) else Numeric()
+    if condition.comparison is not None:
+        compared: ColumnElement[bool] = _COMPARE[condition.comparison](expression, bindparam(bind, type_=type_))
+        return compared
     if condition.values == ("one",):
         return expression == bindparam(bind, type_=type_)
     return expression == any_(bindparam(bind, type_=ARRAY(type_)))
@@ -329,5 +346,5 @@ def _never_null(key: ColumnElement[Any]) -> bool:
     return getattr(key, "nullable", True) is False
 
 
-def _joined(link: Link, mine: Resource, source: FromClause, theirs: Resource) -> Callable[[FromClause], list[ColumnElement[bool]]]:
+def _joined(link: Link, source: FromClause) -> Callable[[FromClause], list[ColumnElement[bool]]]:
     return lambda target: [target.c[there.key] == source.c[here.key] for here, there in link.on]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -22,6 +22,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     Integer,
+    MetaData,
     Numeric,
     SmallInteger,
     String,
@@ -119,11 +120,23 @@ _KIND_OF_COLUMN: list[tuple[type[TypeEngine[Any]], Kind]] = [
 
 
 class Filter(Enum):
-    """Where a field may be filtered on. What identifies a pupil is never in a URL."""
+    """Where a field may be filtered on. What identifies a person is never in a URL."""
 
     ANYWHERE = "anywhere"
     BODY = "body"
-    NOWHERE = "nowhere"
+
+
+class Comparison(StrEnum):
+    """How a filter compares, where it is not by being one of several values: `dateOfBirth.gte=2015-09-01`."""
+
+    GTE = "gte"
+    GT = "gt"
+    LTE = "lte"
+    LT = "lt"
+
+
+def kind_of(type_: TypeEngine[Any]) -> Kind:
+    return next(kind for known, kind in _KIND_OF_COLUMN if isinstance(type_, known))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,15 +144,15 @@ class Field:
     """A readable value: a column or an expression over the source's columns, and what it means.
 
     `scope` is needed beyond the resource's own, tested per row: where it is not held the value is null. A subquery in the expression
-    must `correlate_except` its own tables.
+    must `correlate_except` its own tables. A `costly` field is left out unless it is named, or the link that leads to the row shows it.
     """
 
     expression: ColumnElement[Any]
     doc: str
     scope: Scope | None = None
     filter: Filter = Filter.ANYWHERE
-    sortable: bool = True
     nullable: bool | None = None
+    costly: bool = False
 
     def __post_init__(self) -> None:
         if not any(isinstance(self.expression.type, type_) for type_, _ in _KIND_OF_COLUMN):
@@ -147,7 +160,17 @@ class Field:
 
     @property
     def kind(self) -> Kind:
-        return next(kind for type_, kind in _KIND_OF_COLUMN if isinstance(self.expression.type, type_))
+        return kind_of(self.expression.type)
+
+    @property
+    def sortable(self) -> bool:
+        """Whether its values have an order: a list has none."""
+        return self.kind is not Kind.TEXTS
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it may be filtered by a range: numbers and dates may."""
+        return self.kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.INSTANT)
 
     @property
     def may_be_null(self) -> bool:
@@ -157,8 +180,25 @@ class Field:
 
 
 @dataclass(frozen=True, eq=False)
+class Argument:
+    """What a to-many link may be told beside filters: a value of this type, null where it is left out, and what it asks of the linked rows."""
+
+    type: TypeEngine[Any]
+    doc: str
+    condition: Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.type)
+
+
+@dataclass(frozen=True, eq=False)
 class Link:
-    """From a row to a row (or rows) of another resource: pairs of (my column, their column) that must be equal."""
+    """From a row to a row (or rows) of another resource: pairs of (my column, their column) that must be equal.
+
+    `source` is a view with the target's columns from which the rows are taken instead of the target's own table, such as the latest of
+    them; `shows` names costly fields that are worth their cost here.
+    """
 
     target: str
     on: tuple[tuple[Column[Any], Column[Any]], ...]
@@ -167,6 +207,14 @@ class Link:
     reverse: str | None = None
     reverse_doc: str = ""
     nullable: bool = True
+    source: Table | None = None
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    shows: tuple[str, ...] = ()
+
+
+def view(name: str, of: Table, *more: Column[Any]) -> Table:
+    """A view of rows of a table, with columns of its own beside the table's; a migration makes it."""
+    return Table(name, MetaData(), *(Column(c.key, c.type, nullable=bool(c.nullable)) for c in of.columns), *more)
 
 
 Picked: TypeAlias = tuple[tuple[Column[Any], Any], ...]
@@ -198,6 +246,11 @@ class Resource:
         """Whether a row can be asked for by its id."""
         return self.type_number is not None or self.identified_by is not None
 
+    @property
+    def has_lookup(self) -> bool:
+        """Whether there is something to filter by that may not stand in a URL."""
+        return any(field.filter is Filter.BODY for field in self.fields.values())
+
     def identify(self, given: str) -> Picked | None:
         """What picks the row with this id, or None where the text cannot be an id of this resource."""
         if self.identified_by is not None:
@@ -216,6 +269,8 @@ def link_up(resources: Iterable[Resource]) -> dict[str, Resource]:
         for name, link in resource.links.items():
             if link.target not in catalogue:
                 raise ValueError(f"{resource.name}.{name} links to {link.target}, which is not declared")
+            if not {*link.arguments}.isdisjoint(catalogue[link.target].fields):
+                raise ValueError(f"{resource.name}.{name} has an argument with the name of a field of {link.target}")
             if link.reverse is not None:
                 if link.reverse in links[link.target] or link.reverse in catalogue[link.target].fields:
                     raise ValueError(f"{link.target}.{link.reverse} is declared twice")

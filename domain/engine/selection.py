@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from domain.engine.access import Caller, Scope
 from domain.engine.errors import BadRequest, Forbidden, Issue
-from domain.engine.resource import Field, Link, Picked, Resource
+from domain.engine.resource import Comparison, Field, Link, Picked, Resource
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,12 @@ Items: TypeAlias = tuple[tuple[str, Item], ...]
 
 @dataclass(frozen=True)
 class Condition:
-    """A field equals one of the values (already parsed to the field's kind)."""
+    """A field equals one of the values (already parsed to the field's kind), or compares with the only one."""
 
     name: str
     field: Field
     values: tuple[Any, ...]
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Selection:
-    """A page of a resource."""
+    """A page of a resource. Reached by a link, it is told `within` which, and `given` the values of the link's arguments."""
 
     resource: Resource
     items: Items
@@ -106,12 +107,14 @@ class Selection:
     first: int = 50
     after: tuple[str | None, ...] | None = None
     within: str = ""
+    given: tuple[tuple[str, Any], ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """What a cursor is bound to, beside the client: the resource, the link it was reached by, its filters and its order."""
-        where = sorted((c.name, sorted(map(str, c.values))) for c in self.where)
-        return repr((self.within, self.resource.name, where, [(o.name, o.descending) for o in self.order]))
+        where = sorted((c.name, c.comparison or "", sorted(map(str, c.values))) for c in self.where)
+        given = sorted((name, str(value)) for name, value in self.given)
+        return repr((self.within, self.resource.name, given, where, [(o.name, o.descending) for o in self.order]))
 
 
 @dataclass(frozen=True)
@@ -170,9 +173,13 @@ def permit(roots: Sequence[Root], caller: Caller) -> None:
         raise Forbidden(f"This client holds these scopes at no school: {needs}.", issues=issues)
 
 
-def visible(resource: Resource, caller: Caller) -> dict[str, Field]:
-    """The fields shown when none are named: all whose scope the caller holds somewhere."""
-    return {name: field for name, field in resource.fields.items() if field.scope is None or field.scope in caller.scopes}
+def visible(resource: Resource, caller: Caller, link: Link | None = None) -> dict[str, Field]:
+    """The fields shown when none are named: all whose scope the caller holds somewhere, less the costly ones that the link does not show."""
+    return {
+        name: field
+        for name, field in resource.fields.items()
+        if (field.scope is None or field.scope in caller.scopes) and (not field.costly or (link is not None and name in link.shows))
+    }
 
 
 def cost(root: Root) -> int:

@@ -80,7 +80,7 @@ PUPILS = Resource(
     reach=by_pupil(pupils.c.tenant_id, pupils.c.school_id, pupils.c.id),
     fields={
         "id": Field(pupils.c.id, "Stable id; it survives a new UPN and a new MIS."),
-        "reference": Field(_reference, "This client's own reference for the pupil.", filter=Filter.NOWHERE, sortable=False),
+        "reference": Field(_reference, "This client's own reference for the pupil.", filter=Filter.BODY),
         "upn": Field(
             pupils.c.upn, "Unique pupil number; null for a pupil who has none.", scope=Scope.PUPILS_UPN, filter=Filter.BODY
         ),
@@ -89,7 +89,7 @@ PUPILS = Resource(
         "dateOfBirth": Field(pupils.c.date_of_birth, "Date of birth.", scope=Scope.PUPILS_BIRTH, filter=Filter.BODY),
         "sex": Field(pupils.c.sex, "F or M, as in DfE exchange."),
         "yearGroup": Field(pupils.c.year_group, "National curriculum year today: N1, N2, R, 1 to 14 or X."),
-        "version": Field(pupils.c.version, "Grows by one with each change.", filter=Filter.NOWHERE),
+        "version": Field(pupils.c.version, "Grows by one with each change."),
     },
     links={
         "school": Link(
