@@ -7,17 +7,21 @@ from domain.assessment.targets import TARGETS, record_targets
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
 from domain.engine.resource import link_up
 from domain.roster.enrolments import ENROLMENTS
+from domain.roster.groups import GROUPS, MEMBERS, record_groups
 from domain.roster.pupils import PUPILS
 from domain.roster.roll import record_pupils
 from domain.roster.schools import MEMBERSHIPS, SCHOOLS
 from domain.roster.trusts import TRUSTS
 
-RESOURCES = link_up([TRUSTS, SCHOOLS, MEMBERSHIPS, PUPILS, ENROLMENTS, SUBJECTS, SCHEMES, GRADES, WINDOWS, JUDGEMENTS, TARGETS])
+RESOURCES = link_up(
+    [TRUSTS, SCHOOLS, MEMBERSHIPS, PUPILS, ENROLMENTS, GROUPS, MEMBERS, SUBJECTS, SCHEMES, GRADES, WINDOWS, JUDGEMENTS, TARGETS]
+)
 
 COMMANDS = {
     command.name: command
     for command in (
         record_pupils,
+        record_groups,
         record_judgements,
         record_targets,
         create_scheme,

@@ -10,7 +10,7 @@ import httpx2
 
 from domain import RESOURCES
 from domain.engine.access import Caller
-from domain.engine.resource import Filter, Kind, Resource
+from domain.engine.resource import Filter, Kind, Link, Resource
 from domain.engine.selection import visible
 
 
@@ -24,6 +24,7 @@ class Ask:
     where: dict[str, list[Any]] = field(default_factory=dict)
     ranges: dict[str, dict[str, Any]] = field(default_factory=dict)
     order: list[tuple[str, bool]] = field(default_factory=list)
+    given: dict[str, str] = field(default_factory=dict)
     first: int = 50
     named: bool = True
     """Whether REST is told the fields. They are all that the client may see, where it is not."""
@@ -62,6 +63,7 @@ class Ask:
         pairs += [(name, in_url(value)) for name, values in self.where.items() for value in values]
         pairs += [(name, in_url(value)) for name, value in self.compared.items()]
         pairs += [(f"{path}.first", str(ask.first)) for path, ask in self.nested()]
+        pairs += [(f"{path}.{name}", value) for path, ask in self.nested() for name, value in ask.given.items()]
         pairs += [("first", str(self.first))] if self.first != 50 else []
         return httpx2.QueryParams([*pairs, ("after", after)] if after else pairs)
 
@@ -107,18 +109,20 @@ class Asking:
         if ask.identifies:  # a lookup takes no size of linked pages
             ask.links = {name: below for name, below in ask.links.items() if not below.links}
             for _, below in ask.nested():
-                below.first = 50
+                below.first, below.given = 50, {}
             ask.first = min(ask.first, 50)
         return ask
 
-    def about(self, resource: Resource, depth: int) -> Ask:
-        may = list(visible(resource, self.caller))
+    def about(self, resource: Resource, depth: int, by: Link | None = None) -> Ask:
+        may = list(visible(resource, self.caller, by))
         ask = Ask(resource, may, first=self.draw.choice((1, 2, 10)), named=self.draw.random() < 0.85)
         if ask.named:
             ask.fields = self.draw.sample(may, self.draw.randint(1, min(4, len(may))))
         links = [name for name, link in resource.links.items() if RESOURCES[link.target].scope in self.caller.scopes]
         for name in self.draw.sample(links, min(len(links), depth, 2)):
-            ask.links[name] = self.about(RESOURCES[resource.links[name].target], depth - 1)
+            ask.links[name] = self.about(RESOURCES[resource.links[name].target], depth - 1, resource.links[name])
+            if "on" in resource.links[name].arguments and self.draw.random() < 0.7:
+                ask.links[name].given["on"] = self.draw.choice(("2024-11-01", "2025-02-01", "2019-01-01"))
         return ask
 
 
@@ -168,6 +172,7 @@ class Document:
             whole = ask.where | ({"range": ask.ranges} if ask.ranges else {})
             self.variables[where := self.name()] = (f"{ask.resource.type_name}Where", whole)
             arguments.append(f"where: ${where}")
+        arguments += [f"{name}: {self.given('Date', value, json.dumps(value))}" for name, value in ask.given.items()]
         if ask.order:
             by = [{"field": name, "direction": "DESC" if descending else "ASC"} for name, descending in ask.order]
             literal = ", ".join(f"{{field: {each['field']}, direction: {each['direction']}}}" for each in by)

@@ -211,6 +211,8 @@ async def _fill(world: World, tenant: str) -> None:
     if tenant == "North":
         moved = rolls["Birch"][0] | {"reference": "moved", "enrolments": [{"from": "2025-01-06", "status": "C"}]}
         await world.do(tenant, "record_pupils", batch("Alder", [moved], asOf="2025-02-01"))
+    for school, entries in rolls.items():
+        await world.do(tenant, "record_groups", batch(school, classes(entries), academicYear="2024-25", asOf="2024-10-01"))
 
 
 def batch(school: str, entries: list[Any], **head: Any) -> dict[str, Any]:
@@ -263,6 +265,20 @@ def roll(tenant: str, school: str, draw: random.Random) -> list[dict[str, Any]]:
     return entries
 
 
+def classes(pupils: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two groups: a class of all but the last, whose first left it before Christmas, and a club of every other pupil from the spring on."""
+    members: list[dict[str, Any]] = [{"reference": pupil["reference"]} for pupil in pupils]
+    return [
+        {"code": "6W", "name": '6 "Willow"', "kind": "class", "members": [members[0] | {"to": "2024-12-20"}, *members[1:-1]]},
+        {
+            "code": "club",
+            "name": "Chess \\ draughts",
+            "kind": "adhoc",
+            "members": [m | {"from": "2025-01-06"} for m in members[::2]],
+        },
+    ]
+
+
 def judgements(code: str, pupils: list[dict[str, Any]], draw: random.Random) -> list[dict[str, Any]]:
     """Two judgements in three, one in six of them a status without a grade."""
 
@@ -294,7 +310,7 @@ def targets(pupils: list[dict[str, Any]], draw: random.Random) -> list[dict[str,
             "reference": pupil["reference"],
             "subject": subject,
             "scheme": "house",
-            "horizon": {"academicYear": draw.choice(("2024-25", "2025-26")), "point": "end-of-year"},
+            "horizon": {"academicYear": draw.choice(("2024-25", "2039-40")), "point": "end-of-year"},
             "grade": draw.choice(GRADES["house"][:3]),
             "basis": draw.choice(("teacher", "aspiration")),
             "actor": draw.choice((None, *AWKWARD)),

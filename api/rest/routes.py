@@ -42,6 +42,7 @@ def routes() -> list[Route]:
             for name in (name for name, link in resource.links.items() if link.many):
                 table[f"/v1/{resource.plural}/{{id}}/{name}"] = {"GET": linked_of(resource, name)}
     table["/v1/pupils"]["POST"] = does(COMMANDS["record_pupils"])
+    table["/v1/groups"]["POST"] = does(COMMANDS["record_groups"])
     table["/v1/judgements"]["POST"] = does(COMMANDS["record_judgements"])
     table["/v1/targets"]["POST"] = does(COMMANDS["record_targets"])
     table["/v1/schemes"]["POST"] = does(COMMANDS["create_scheme"], 201)

@@ -7,13 +7,29 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import Column, ColumnElement, DateTime, Integer, Numeric, SmallInteger, Table, Text, Uuid, case, cast, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Integer,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    any_,
+    case,
+    cast,
+    exists,
+    select,
+    tuple_,
+)
 
 from domain.assessment.grading import Gradebook, read_gradebook
 from domain.assessment.schemes import of_grade, scheme_grades
 from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.targets import targets
-from domain.assessment.windows import academic_year_text, windows
+from domain.assessment.windows import pins, windows
 from domain.engine.access import Caller, Scope, by_pupil
 from domain.engine.command import Batch, Input, Instant, Recorded, command
 from domain.engine.command import Text as ShortText
@@ -21,9 +37,10 @@ from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns, metadata
 from domain.engine.errors import Invalid, Issue, NotFound, invalid
 from domain.engine.ids import parse_id
-from domain.engine.resource import Field, Filter, Link, Picked, Resource
-from domain.roster.pupils import PupilNamed, find_pupils, pupils, settle_schools
+from domain.engine.resource import Field, Filter, Link, Picked, Resource, view
+from domain.roster.pupils import AboutPupil, find_pupils, pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, schools
+from domain.roster.years import academic_year_text
 
 AHEAD = timedelta(minutes=5)
 
@@ -51,6 +68,7 @@ judgements = Table(
     Column("version", Integer, nullable=False),
 )
 j = judgements.c
+latest_judgements = view("latest_judgements", judgements)
 
 
 def judgement_id(pupil_id: Any, window_no: Any, subject_no: Any, aspect_no: Any) -> Any:
@@ -96,6 +114,33 @@ def _against_target() -> ColumnElement[Any]:
     return nearest.correlate_except(t, aimed).scalar_subquery()
 
 
+def _carried_from() -> ColumnElement[Any]:
+    """The code of the judgement's window, where a later one asked for the same of the pupil and no later one has it."""
+    own, later, pinned, other, of = windows.alias(), windows.alias(), pins.alias(), judgements.alias(), pupils.alias()
+    after = (later.c.tenant_id == j.tenant_id) & (tuple_(later.c.census_on, later.c.no) > tuple_(own.c.census_on, own.c.no))
+    collected = (
+        (pinned.c.tenant_id == j.tenant_id)
+        & (pinned.c.window_no == later.c.no)
+        & (pinned.c.school_id == j.school_id)
+        & (pinned.c.subject_no == j.subject_no)
+        & (pinned.c.aspect_no == j.aspect_no)
+    )
+    of_pupil = (of.c.tenant_id == j.tenant_id) & (of.c.id == j.pupil_id) & (of.c.year_group == any_(later.c.year_groups))
+    asked = exists().where(after, collected, of_pupil).correlate_except(later, pinned, of)
+    same = (
+        (other.c.tenant_id == j.tenant_id)
+        & (other.c.academic_year >= j.academic_year)
+        & (other.c.pupil_id == j.pupil_id)
+        & (other.c.subject_no == j.subject_no)
+        & (other.c.aspect_no == j.aspect_no)
+        & (other.c.window_no == later.c.no)
+        & other.c.grade_no.is_not(None)
+    )
+    replaced = exists().where(after, same).correlate_except(later, other)
+    its_own = (own.c.tenant_id == j.tenant_id) & (own.c.no == j.window_no) & j.grade_no.is_not(None)
+    return select(own.c.code).where(its_own, asked, ~replaced).correlate_except(own).scalar_subquery()
+
+
 JUDGEMENTS = Resource(
     name="judgement",
     plural="judgements",
@@ -136,6 +181,12 @@ JUDGEMENTS = Resource(
         "source": Field(j.source, "Where it was entered."),
         "method": Field(j.method, "How it was judged."),
         "version": Field(j.version, "Grows by one with each change."),
+        "carriedFrom": Field(
+            _carried_from(),
+            "The window's code, where a later window has collected the subject from the pupil and holds no grade, so that this one"
+            " still stands; null otherwise. Shown where it is named, and in latestJudgements.",
+            costly=True,
+        ),
     },
     links={
         "pupil": Link(
@@ -155,12 +206,24 @@ JUDGEMENTS = Resource(
         "subject": Link("subject", ((j.tenant_id, subjects.c.tenant_id), (j.subject_no, subjects.c.no)), "The subject."),
         "school": Link("school", ((j.school_id, schools.c.id),), "The pupil's school of main registration."),
     },
+    gives={
+        "pupil": {
+            "latestJudgements": Link(
+                "judgement",
+                ((pupils.c.tenant_id, latest_judgements.c.tenant_id), (pupils.c.id, latest_judgements.c.pupil_id)),
+                "What stands today: the latest grade of each subject and aspect, whichever window it is from.",
+                many=True,
+                source=latest_judgements,
+                shows=("carriedFrom",),
+            )
+        }
+    },
 )
 
 STATUSES = ("absent", "new", "left", "notTaught", "exempt")
 
 
-class JudgementEntry(PupilNamed, kw_only=True):
+class JudgementEntry(AboutPupil, kw_only=True):
     """A judgement. grade, or a status that says why there is none, so that a missing value is never a zero."""
 
     subject: ShortText

@@ -9,7 +9,6 @@ from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Te
 
 from domain.assessment.schemes import of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
-from domain.assessment.windows import academic_year_text
 from domain.engine.access import Caller, Scope, by_pupil
 from domain.engine.command import Batch, Input, Instant, Recorded, command
 from domain.engine.command import Text as ShortText
@@ -17,10 +16,11 @@ from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns, metadata
 from domain.engine.errors import Invalid, NotFound
 from domain.engine.ids import new_id
-from domain.engine.resource import Field, Filter, Link, Resource, closest
+from domain.engine.resource import Field, Filter, Link, Resource, closest, view
 from domain.roster import years
-from domain.roster.pupils import PupilNamed, find_pupils, pupils, settle_schools
+from domain.roster.pupils import AboutPupil, find_pupils, pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, schools
+from domain.roster.years import academic_year_text
 
 TARGET = 9
 
@@ -50,7 +50,7 @@ targets = Table(
     Index("targets_by_school", "tenant_id", "school_id"),
 )
 t = targets.c
-
+current_targets = view("current_targets", targets)
 
 TARGETS = Resource(
     name="target",
@@ -90,6 +90,17 @@ TARGETS = Resource(
         "subject": Link("subject", ((t.tenant_id, subjects.c.tenant_id), (t.subject_no, subjects.c.no)), "The subject."),
         "school": Link("school", ((t.school_id, schools.c.id),), "The pupil's school of main registration."),
     },
+    gives={
+        "pupil": {
+            "currentTargets": Link(
+                "target",
+                ((pupils.c.tenant_id, current_targets.c.tenant_id), (pupils.c.id, current_targets.c.pupil_id)),
+                "The targets of each subject and aspect for the nearest academic year that is not over.",
+                many=True,
+                source=current_targets,
+            )
+        }
+    },
 )
 
 
@@ -100,7 +111,7 @@ class Horizon(Input, kw_only=True):
     point: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 -]{0,29}$")]
 
 
-class TargetEntry(PupilNamed, kw_only=True):
+class TargetEntry(AboutPupil, kw_only=True):
     """A target. Without a scheme, the grade is read in the scheme this school last judged the subject in."""
 
     subject: ShortText

@@ -19,8 +19,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
-    cast,
-    func,
 )
 
 from domain.assessment.tenants import prepare_tenant
@@ -35,6 +33,7 @@ from domain.engine.resource import Field, Resource
 from domain.roster import years
 from domain.roster.controllers import TenantRef, find_tenant
 from domain.roster.schools import SchoolRef, find_schools, school_not_found
+from domain.roster.years import academic_year_text
 
 WINDOW = 8
 
@@ -64,10 +63,17 @@ windows = Table(
 )
 
 
-def academic_year_text(start: Any) -> Any:
-    """2017 as 2017-18, in SQL."""
-    return cast(start, Text) + "-" + func.lpad(cast((start + 1) % 100, Text), 2, "0", type_=Text)
-
+pins = Table(
+    "pins",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("window_no", SmallInteger, primary_key=True),
+    Column("school_id", Uuid, primary_key=True),
+    Column("subject_no", SmallInteger, primary_key=True),
+    Column("aspect_no", SmallInteger, primary_key=True),
+    Column("scheme_version_no", SmallInteger, nullable=False),
+    comment="The scheme version of each school, subject and aspect, fixed when the window opened",
+)
 
 WINDOWS = Resource(
     name="window",

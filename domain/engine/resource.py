@@ -223,7 +223,10 @@ Picked: TypeAlias = tuple[tuple[Column[Any], Any], ...]
 
 @dataclass(frozen=True, eq=False)
 class Resource:
-    """A readable noun. `order` names the source's columns that order a list when nothing else does, and make its cursors."""
+    """A readable noun. `order` names the source's columns that order a list when nothing else does, and make its cursors.
+
+    `gives` are links that another resource gets: they lead here, so that they are declared here.
+    """
 
     name: str
     plural: str
@@ -234,6 +237,7 @@ class Resource:
     reach: Reach
     fields: Mapping[str, Field]
     links: Mapping[str, Link] = field(default_factory=dict)
+    gives: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)
     type_number: int | None = None
     identified_by: Callable[[str], Picked | None] | None = None
 
@@ -264,18 +268,28 @@ class Resource:
 def link_up(resources: Iterable[Resource]) -> dict[str, Resource]:
     """The catalogue by name, with the reverse of every link; raises ValueError where a link leads nowhere or a name is taken."""
     catalogue = {resource.name: resource for resource in resources}
-    links: dict[str, dict[str, Link]] = {name: dict(resource.links) for name, resource in catalogue.items()}
+    links: dict[str, dict[str, Link]] = {name: {} for name in catalogue}
+
+    def add(of: str, name: str, link: Link) -> None:
+        if not {of, link.target} <= catalogue.keys():
+            raise ValueError(f"{of}.{name} links to {link.target}, and one of them is not declared")
+        if name in links[of] or name in catalogue[of].fields:
+            raise ValueError(f"{of}.{name} is declared twice")
+        if not {*link.arguments}.isdisjoint(catalogue[link.target].fields):
+            raise ValueError(f"{of}.{name} has an argument with the name of a field of {link.target}")
+        links[of][name] = link
+
     for resource in catalogue.values():
         for name, link in resource.links.items():
-            if link.target not in catalogue:
-                raise ValueError(f"{resource.name}.{name} links to {link.target}, which is not declared")
-            if not {*link.arguments}.isdisjoint(catalogue[link.target].fields):
-                raise ValueError(f"{resource.name}.{name} has an argument with the name of a field of {link.target}")
+            add(resource.name, name, link)
+    for resource in catalogue.values():
+        for of, given in resource.gives.items():
+            for name, link in given.items():
+                add(of, name, link)
+        for link in resource.links.values():
             if link.reverse is not None:
-                if link.reverse in links[link.target] or link.reverse in catalogue[link.target].fields:
-                    raise ValueError(f"{link.target}.{link.reverse} is declared twice")
                 swapped = tuple((theirs, mine) for mine, theirs in link.on)
-                links[link.target][link.reverse] = Link(resource.name, swapped, link.reverse_doc, many=True)
+                add(link.target, link.reverse, Link(resource.name, swapped, link.reverse_doc, many=True))
     return {name: replace(resource, links=links[name]) for name, resource in catalogue.items()}
 
 

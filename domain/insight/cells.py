@@ -49,12 +49,13 @@ from sqlalchemy import (
 from domain.assessment.schemes import schemes
 from domain.assessment.subjects import subjects
 from domain.assessment.tenants import tenants
-from domain.assessment.windows import academic_year_text, windows
+from domain.assessment.windows import pins, windows
 from domain.engine.access import CALLER, Scope, in_force, reach
 from domain.engine.database import metadata
 from domain.engine.query import Plan, finish
 from domain.roster.schools import schools
 from domain.roster.trusts import memberships, trusts
+from domain.roster.years import academic_year_text
 
 _SUMMED = ("eligible", "valid", "expected", "higher", "valued", "value_sum")
 _GRAIN = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no")
@@ -100,7 +101,6 @@ totals = Table(
 _grades = table(
     "grades", *map(column, ("tenant_id", "scheme_version_no", "no", "eligible", "valid", "expected", "higher", "value"))
 )
-_pins = table("pins", *map(column, (*_GRAIN, "scheme_version_no")))
 _versions = table("scheme_versions", *map(column, ("tenant_id", "no", "scheme_id")))
 
 
@@ -317,8 +317,8 @@ def _measured(counted: CTE, shape: Shape) -> CTE:
         graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
         rows = rows.add_columns(*_of_cells(), t.scheme_version_no.label("version_no")).outerjoin(_grades, graded).where(t.n > 0)
     elif shape.pools_schools:
-        rows = rows.add_columns(*_of_totals(), _pins.c.scheme_version_no.label("version_no"))
-        rows = rows.outerjoin(_pins, and_(*(_pins.c[name] == t[name] for name in _GRAIN)))
+        rows = rows.add_columns(*_of_totals(), pins.c.scheme_version_no.label("version_no"))
+        rows = rows.outerjoin(pins, and_(*(pins.c[name] == t[name] for name in _GRAIN)))
     else:
         rows = rows.add_columns(*_of_totals(), cast(null(), SmallInteger).label("version_no"))
     return rows.cte("measured")

@@ -104,16 +104,21 @@ PUPILS = Resource(
 
 
 class PupilNamed(Input, kw_only=True):
-    """A row about a pupil, who is named by exactly one of id, UPN and the client's own reference."""
+    """A pupil, named by exactly one of id, UPN and the client's own reference."""
 
     id: str | UnsetType = UNSET
     upn: str | UnsetType = UNSET
     reference: str | UnsetType = UNSET
-    school: SchoolRef | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if sum(given is not UNSET for given in (self.id, self.upn, self.reference)) != 1:
             raise ValueError("Name the pupil by exactly one of id, upn and reference")
+
+
+class AboutPupil(PupilNamed, kw_only=True):
+    """A row about a pupil, at its own school or the batch's."""
+
+    school: SchoolRef | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
