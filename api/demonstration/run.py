@@ -56,14 +56,14 @@ _REGISTER = "trusts:read,schools:read,"
 VENDOR, MANAGER, OPERATOR = "mis-vendor", "trust-data-manager", "operator"
 GRANTS = {
     VENDOR: [
-        f"{_TRUST}{_REGISTER}pupils:read,pupils:name,pupils:upn,pupils:birth,pupils:sensitive,pupils:write,windows:read,schemes:read,"
+        f"{_TRUST}{_REGISTER}pupils:read,pupils:name,pupils:upn,pupils:birth,pupils:sensitive,pupils:write,groups:read,groups:write,windows:read,schemes:read,"
         "judgements:read,judgements:write,targets:read,targets:write"
     ],
     MANAGER: [
-        f"{_TRUST}{_REGISTER}pupils:read,windows:read,windows:write,schemes:read,schemes:write,aggregates:read,aggregates:internal"
+        f"{_TRUST}{_REGISTER}pupils:read,groups:read,windows:read,windows:write,schemes:read,schemes:write,aggregates:read,aggregates:internal"
     ],
     "partner-app": [
-        f"{_TRUST}{_REGISTER}pupils:read,pupils:name,windows:read,schemes:read,judgements:read,judgements:write,targets:read"
+        f"{_TRUST}{_REGISTER}pupils:read,pupils:name,groups:read,windows:read,schemes:read,judgements:read,judgements:write,targets:read"
     ],
     "trust-portal": [f"{_TRUST}{_REGISTER}windows:read,aggregates:read"],
     OPERATOR: ["installation=all", "schools=trusts:read,schools:read"],
@@ -268,6 +268,7 @@ class Seeding:
         """Everything, in an order that each command's rules allow."""
         everybody = school_data.pupils()
         await self._each("Rolls", self.vendor, "record_pupils", school_data.rolls(everybody))
+        await self._each("Classes", self.vendor, "record_groups", school_data.classes(everybody))
         schemes = await self._missing("schemes", assessment_data.schemes())
         await self._each("Schemes", self.manager, "create_scheme", schemes)
         await self._each("Windows", self.manager, "create_window", await self._missing("windows", assessment_data.windows()))
@@ -330,8 +331,8 @@ def requests(facts: dict[str, Any]) -> list[tuple[str, str]]:
     token = f"curl -s -u '{app['clientId']}:{app['clientSecret']}' -d grant_type=client_credentials {url}/oauth/token"
     bearer = 'curl -s -H "Authorization: Bearer $TOKEN"'
     graph = (
-        '{ schools(first: 6) { nodes { name pupils(first: 2, where: {yearGroup: ["4"]}) { nodes { forename surname yearGroup'
-        " judgements(first: 3) { nodes { windowCode subjectCode grade againstTarget } } } } } } }"
+        '{ schools(first: 3) { nodes { name groups(where: {kind: ["class"]}, first: 2) { nodes { name pupils(first: 2) { nodes { forename surname'
+        " latestJudgements { nodes { subjectCode grade againstTarget carriedFrom } } } } } } } } }"
     )
     body = json.dumps({"query": graph})
     return [

@@ -294,6 +294,32 @@ def rolls(everybody: list[Pupil]) -> list[Body]:
     return found
 
 
+def classes(everybody: list[Pupil]) -> list[Body]:
+    """For each school this year's classes as they stand today, one a year group or two where it is large: bodies of `record_groups`."""
+    begins, found = date(2026, 9, 2), []
+    for school in SCHOOLS:
+        by_year: dict[int, list[tuple[Pupil, Spell]]] = {}
+        for pupil in everybody:
+            here = next((spell for spell in pupil.spells if spell.school is school and spell.covers(AS_OF)), None)
+            if here is not None:
+                by_year.setdefault(AS_OF.year - pupil.entry, []).append((pupil, here))
+        entries = []
+        for year, members in sorted(by_year.items()):
+            trees = ("Ash", "Beech") if len(members) > 33 else ("Ash",)
+            for n, tree in enumerate(trees):
+                named = [
+                    {"reference": pupil.reference, "from": max(begins, spell.first).isoformat()}
+                    for pupil, spell in members[n :: len(trees)]
+                ]
+                entries.append(
+                    {"code": f"{_year(year)}{tree[0]}", "name": f"{_year(year)} {tree}", "kind": "class", "members": named}
+                )
+        found.append(
+            {"school": school.ref, "academicYear": "2026-27", "asOf": AS_OF.isoformat(), "complete": True, "entries": entries}
+        )
+    return found
+
+
 def _year(number: int) -> str:
     return "R" if number == 0 else str(number)
 

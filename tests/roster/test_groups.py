@@ -1,0 +1,127 @@
+"""Groups: who is in a class on a day, written in bulk by a vendor and read through both doors."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from domain import COMMANDS
+from domain.engine.command import perform
+from domain.engine.errors import Invalid
+from tests.conftest import Databases
+from tests.world import World, build
+
+AS_OF = "2024-10-01"
+
+
+@pytest_asyncio.fixture(scope="module")
+async def world(module_databases: Databases) -> AsyncIterator[World]:
+    built = await build(module_databases)
+    yield built
+    await built.database.close()
+
+
+def batch(code: str, *members: Any, **head: Any) -> dict[str, Any]:
+    entry = {"code": code, "name": code.title(), "kind": "teaching", "members": list(members)}
+    return {"school": {"urn": 100001}, "academicYear": "2024-25", "asOf": AS_OF, "entries": [entry], **head}
+
+
+def by_reference(n: int, **more: Any) -> dict[str, Any]:
+    return {"reference": f"Alder-{n}", **more}
+
+
+async def record(world: World, document: Any, client: str = "North", **options: Any) -> Any:
+    command = COMMANDS["record_groups"]
+    done = await perform(world.database, command, world.clients[client].caller, command.read(document, represent=True, **options))
+    return json.loads(done.answer)
+
+
+def outcome(answer: Any) -> tuple[str, int | None]:
+    (result,) = answer["results"]
+    return result["outcome"], result["version"]
+
+
+async def spells(world: World, code: str) -> list[tuple[str, str, str | None]]:
+    rows = await world.as_superuser(
+        "SELECT x.value, m.from_on::text, m.to_on::text FROM groups g JOIN group_members m ON m.group_id = g.id"
+        f" JOIN external_ids x ON x.id = m.pupil_id AND x.school_id = g.school_id WHERE g.code = '{code}' ORDER BY 1, 2"
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_the_same_batch_twice_changes_nothing(world: World) -> None:
+    given = batch("set-1", by_reference(1), by_reference(2, **{"from": "2024-09-03", "to": "2025-07-18"}))
+    assert outcome(await record(world, given)) == ("created", 1)
+    before = await world.as_superuser("SELECT xmin::text FROM group_members UNION ALL SELECT xmin::text FROM groups ORDER BY 1")
+    assert outcome(await record(world, given)) == ("unchanged", 1)
+    assert outcome(await record(world, given | {"asOf": "2024-11-01"})) == ("unchanged", 1)
+    assert before == await world.as_superuser(
+        "SELECT xmin::text FROM group_members UNION ALL SELECT xmin::text FROM groups ORDER BY 1"
+    )
+    assert await spells(world, "set-1") == [("Alder-1", AS_OF, None), ("Alder-2", "2024-09-03", "2025-07-18")]
+
+
+async def test_absence_removes_nobody_unless_the_batch_is_complete(world: World) -> None:
+    await record(world, batch("set-2", by_reference(1), by_reference(2), by_reference(5, **{"from": "2025-01-06"})))
+    assert outcome(await record(world, batch("set-2", by_reference(2), asOf="2024-12-01"))) == ("unchanged", 1)
+    assert outcome(await record(world, batch("set-2", by_reference(2), asOf="2024-12-01", complete=True))) == ("updated", 2)
+    assert await spells(world, "set-2") == [("Alder-1", AS_OF, "2024-11-30"), ("Alder-2", AS_OF, None)]
+    assert outcome(await record(world, batch("set-2", by_reference(2), asOf="2024-12-01", complete=True))) == ("unchanged", 2)
+    await record(world, batch("set-2", by_reference(1), by_reference(2), asOf="2025-03-01", complete=True))
+    assert (await spells(world, "set-2"))[:2] == [("Alder-1", AS_OF, "2024-11-30"), ("Alder-1", "2025-03-01", None)]
+
+
+async def test_a_member_who_is_not_found_is_told_with_a_place(world: World) -> None:
+    given = batch("set-3", by_reference(1), by_reference(77), {"upn": "nonsense"}, complete=True)
+    with pytest.raises(Invalid) as refused:
+        await record(world, given)
+    assert {(issue.at, issue.code) for issue in refused.value.issues} == {
+        ("/entries/0/members/2/upn", "upn-invalid"),
+        ("/entries/0/members/1/reference", "pupil-not-found"),
+    }
+    assert await spells(world, "set-3") == []
+    await record(world, batch("set-3", by_reference(2)))
+    answer = await record(world, given, lenient=True)
+    assert (answer["received"], answer["updated"], answer["rejected"], len(answer["issues"])) == (1, 1, 0, 2)
+    # one who was not found may be the one who is absent: nobody leaves
+    assert await spells(world, "set-3") == [("Alder-1", AS_OF, None), ("Alder-2", AS_OF, None)]
+
+
+@pytest.mark.parametrize(
+    ("members", "at", "code"),
+    [
+        ([by_reference(1, to="2024-09-01")], "/entries/0/members/0/to", "membership-inverted"),
+        ([by_reference(1, **{"from": "2025-01-01", "to": "2024-09-01"})], "/entries/0/members/0", "wrong-value"),
+        ([by_reference(1), by_reference(1, **{"from": "2024-12-01"})], "/entries/0/members/0", "spells-overlap"),
+        ([{"reference": "Alder-1", "id": "x"}], "/entries/0/members/0", "wrong-value"),
+        ([{"reference": "Birch-1"}], "/entries/0/members/0/reference", "pupil-not-found"),
+        ([{"reference": "Alder-1", "school": {"urn": 100001}}], "/entries/0/members/0/school", "unknown-field"),
+    ],
+)
+async def test_what_is_wrong_is_told_with_its_place(members: list[Any], at: str, code: str, world: World) -> None:
+    with pytest.raises(Invalid) as refused:
+        await record(world, batch("wrong", *members))
+    assert (refused.value.issues[0].at, refused.value.issues[0].code) == (at, code)
+    assert await world.as_superuser("SELECT 1 FROM groups WHERE code = 'wrong'") == []
+
+
+async def test_another_tenant_has_no_hand_in_it(world: World) -> None:
+    with pytest.raises(Invalid) as refused:
+        await record(world, batch("theirs", by_reference(1)), "South")
+    assert [issue.code for issue in refused.value.issues] == ["school-not-found"]
+    assert await world.as_superuser("SELECT 1 FROM groups WHERE code = 'theirs'") == []
+
+
+async def test_statements_do_not_grow_with_the_batch(world: World) -> None:
+    async def statements(many: int, code: str) -> int:
+        groups = [
+            {"code": f"{code}-{n}", "name": "x", "kind": "teaching", "members": [by_reference(i) for i in range(8)]}
+            for n in range(many)
+        ]
+        with world.statements.counting() as seen:
+            await record(world, batch("", entries=groups))
+        return len(seen)
+
+    assert await statements(1, "few") == await statements(40, "many") <= 12
