@@ -1,10 +1,7 @@
 """One page of URLs. Each line is one hop from a URL to a domain function; the handlers below only translate."""
 
-import csv
-import io
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -14,6 +11,7 @@ from starlette.routing import Route
 from api.auth import authenticate
 from api.body import read_body, read_files, read_json
 from api.rest import request as read
+from api.rest import spreadsheet
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Caller, Scope
@@ -21,7 +19,7 @@ from domain.engine.command import Batch, Command, check_key, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
 from domain.engine.ids import parse_id
 from domain.engine.resource import Kind, Resource
-from domain.engine.selection import Many, Selection, Single, check_cost, permit
+from domain.engine.selection import Selection, Single, check_cost, permit
 from domain.insight import aggregates
 from domain.roster.imports import import_gias
 
@@ -64,7 +62,7 @@ def list_of(resource: Resource) -> Handler:
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         selection = read.read_list(request, resource, caller, state.cursors)
-        return await _page(request, selection, caller, wants_csv(request))
+        return await _page(request, selection, caller, spreadsheet.is_wanted(request))
 
     return handle
 
@@ -91,55 +89,8 @@ async def _page(request: Request, selection: Selection, caller: Caller, as_csv: 
         following = request.url.remove_query_params("after").include_query_params(after=page[2].decode())
         headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
     if as_csv:
-        headers["Content-Disposition"] = f'attachment; filename="{selection.resource.plural}.csv"'
-        return Response(to_csv(selection, body), headers=headers, media_type="text/csv; charset=utf-8; header=present")
+        return spreadsheet.response(selection.resource.plural, spreadsheet.of_list(selection, body), headers)
     return Response(body, headers=headers, media_type="application/json")
-
-
-def wants_csv(request: Request) -> bool:
-    """`format=csv`, or `Accept: text/csv` before JSON."""
-    asked = request.query_params.get("format")
-    if asked is not None and asked not in ("json", "csv"):
-        raise BadRequest(
-            "format is json or csv.",
-            code="parameter-invalid",
-            issues=(Issue("format", "parameter-invalid", "format is json or csv."),),
-        )
-    return asked == "csv" or (asked is None and request.headers.get("accept", "").split(",")[0].split(";")[0].strip() == "text/csv")
-
-
-def to_csv(selection: Selection, body: bytes) -> bytes:
-    """The rows as RFC 4180 text with the JSON names as header; linked rows as dotted columns. Text that a spreadsheet would run is quoted with '."""
-    (_, rows), *_ = selection.items
-    columns = _columns(rows.row)  # type: ignore[union-attr]
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(".".join(path) for path in columns)
-    for row in msgspec.json.decode(body)["data"]:
-        writer.writerow(_cell(row, path) for path in columns)
-    return b"\xef\xbb\xbf" + out.getvalue().encode()
-
-
-def _columns(items: Any) -> list[tuple[str, ...]]:
-    columns: list[tuple[str, ...]] = []
-    for key, item in items:
-        if isinstance(item, Many):
-            message = f"A spreadsheet has one row each; leave {key} out of include, or ask for JSON."
-            raise BadRequest(message, code="csv-not-flat", issues=(Issue("include", "csv-not-flat", message),))
-        below = getattr(item, "row", None)
-        columns += [(key, *path) for path in _columns(below)] if below is not None else [(key,)]
-    return columns
-
-
-def _cell(row: Any, path: tuple[str, ...]) -> str:
-    for key in path:
-        row = None if row is None else row[key]
-    if row is None:
-        return ""
-    if isinstance(row, bool):
-        return "true" if row else "false"
-    text = " ".join(row) if isinstance(row, list) else str(row)
-    return f"'{text}" if isinstance(row, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def item_of(resource: Resource) -> Handler:
