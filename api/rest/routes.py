@@ -21,6 +21,7 @@ from domain.engine.ids import parse_id
 from domain.engine.resource import Kind, Resource
 from domain.engine.selection import Selection, Single, check_cost, permit
 from domain.insight import aggregates
+from domain.insight.question import read_question
 from domain.roster.imports import import_gias
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -86,11 +87,16 @@ async def _page(request: Request, selection: Selection, caller: Caller, as_csv: 
     headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
     page = PAGE.search(body)
     if page is not None and page[1] == b"true" and request.method == "GET":
-        following = request.url.remove_query_params("after").include_query_params(after=page[2].decode())
-        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        headers["Link"] = _next(request, page[2].decode())
     if as_csv:
         return spreadsheet.response(selection.resource.plural, spreadsheet.of_list(selection, body), headers)
     return Response(body, headers=headers, media_type="application/json")
+
+
+def _next(request: Request, after: str) -> str:
+    """The Link header of the page after a cursor."""
+    following = request.url.remove_query_params("after").include_query_params(after=after)
+    return f'<{following.path}?{following.query}>; rel="next"'
 
 
 def item_of(resource: Resource) -> Handler:
@@ -163,13 +169,18 @@ def _no_parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:
 
 async def aggregate(request: Request) -> Response:
     state, caller = request.app.state, await authenticate(request)
-    question = aggregates.read_question(request.query_params.multi_items())
-    page = await aggregates.aggregate(state.database, caller, state.cursors, question)
-    return Response(
-        msgspec.json.encode(page),
-        headers={"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"},
-        media_type="application/json",
+    as_csv, shape, wrong = spreadsheet.read_shape(request)
+    question = read_question((pair for pair in request.query_params.multi_items() if pair[0] not in spreadsheet.PARAMETERS), wrong)
+    page = await aggregates.aggregate(
+        state.database, caller, state.cursors, spreadsheet.whole(question) if shape == "wide" else question
     )
+    headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
+    if page.page.has_more and page.page.end_cursor:
+        headers["Link"] = _next(request, page.page.end_cursor)
+    if as_csv:
+        write = spreadsheet.wide if shape == "wide" else spreadsheet.long
+        return spreadsheet.response("aggregates", write(page, question), headers)
+    return Response(msgspec.json.encode(page), headers=headers, media_type="application/json")
 
 
 async def import_register(request: Request) -> Response:
