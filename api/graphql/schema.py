@@ -238,7 +238,7 @@ def _aggregates() -> GraphQLField:
             GraphQLID, description="A trust by id or GIAS group UID: its members on the window's census date."
         ),
         "school": GraphQLArgument(GraphQLList(GraphQLNonNull(GraphQLID)), description="Schools by id or URN."),
-        "view": GraphQLArgument(AGGREGATE_VIEW, default_value=VIEWS[0]),
+        "view": GraphQLArgument(AGGREGATE_VIEW, default_value=VIEWS[0], description="As whom to see them."),
         "first": GraphQLArgument(GraphQLInt, default_value=100),
         "after": GraphQLArgument(GraphQLString),
     }

@@ -59,7 +59,7 @@ Every error is `application/problem+json` (RFC 9457) and lists everything that i
 same 404.
 """
 
-SHAPE = """Of CSV alone. long: a row per row; wide: a row per school and no pages, with a column per combination of the other dimensions \
+SHAPE = """Of CSV alone. long, unless said: a row per row; wide: a row per school and no pages, with a column per combination of the other dimensions \
 and figure, such as `reading.expectedPercent` or `reading.sex=F.expectedPercent`; c suppressed, z not applicable, x not available."""
 
 VIEW = """public: the answer as a reader with aggregates:read at the same schools gets it, with the reason beside each suppressed row. It needs \
@@ -200,7 +200,7 @@ def _aggregates() -> Json:
         _query("school", "A school's id or URN; repeat for several.", schools),
         _query("view", VIEW, {"enum": list(question.VIEWS), "default": question.VIEWS[0]}),
         _query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
-        _query("shape", SHAPE, {"enum": list(spreadsheet.SHAPES), "default": spreadsheet.SHAPES[0]}),
+        _query("shape", SHAPE, {"enum": list(spreadsheet.SHAPES)}),
         _query("first", "How many rows.", whole(question.MOST_FIRST, default=question.FIRST)),
         _query("after", "The endCursor of the page before.", {"type": "string"}),
     ]

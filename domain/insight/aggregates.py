@@ -63,13 +63,16 @@ _CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Of each dimension that is listed everywhere, the categories in order: those always shown, and those shown where the answer has one."""
 
 
+Exclusion = Literal["not-a-member", "not-collected", "nobody-eligible", "nothing-judged"]
+
+
 class AggregateRow(Output, kw_only=True):
     """Results of a group of pupils. The group is told by what was grouped by or filtered to one of; `schools` says how many it pools.
 
     Counts are pupils; percentages are whole and of the eligible. `status` says why figures are null: c suppressed (all of them),
     z not applicable (nobody eligible), x not available (nothing judged yet). `coveragePercent` is of the eligible, those with a counting
-    value. `reason`, told with view=public alone, says why a row is suppressed: primary (one to five eligible) or complement (it would give
-    away another row).
+    value. `reason`, told with view=public alone, says why a row is suppressed: primary (a small group) or complement (it would help to give
+    a small group away).
     """
 
     school_id: str | None = None
@@ -100,18 +103,19 @@ class ExcludedSchool(Output, kw_only=True):
     """A school that is asked about and contributes to no row's figures, and the reason, of all windows and subjects asked for.
 
     not-a-member: it was not in the trust on a census date; not-collected: no window collects such a subject from it; nobody-eligible;
-    nothing-judged: somebody is eligible, and no value is there yet. A school with suppressed rows is never told to be one of the last two.
+    nothing-judged: somebody is eligible, and no value is there yet. A school suppressed in an answer by school and subject is
+    never said to be one of the last two.
     """
 
     school_id: str
     school_urn: int
     school_name: str
-    reason: Literal["not-a-member", "not-collected", "nobody-eligible", "nothing-judged"]
+    reason: Exclusion
 
 
 class Coverage(Output, kw_only=True):
-    """How many schools are asked about, and how many are not excluded: those named; or of the trust, today or then; or, with neither, those
-    within reach that have such a window. A school with suppressed rows counts as contributing."""
+    """How many schools are asked about, and how many are not excluded: those named; or ever of the trust; or, with neither, those within
+    reach that have such a window. A school suppressed in an answer by school and subject counts as contributing."""
 
     schools: int
     contributing: int
@@ -303,7 +307,7 @@ def _excluded(question: Question, pooled: Pooled, groups: list[_Group]) -> Itera
         found = statuses[school.id]
         if found & {None, "c"}:
             continue
-        reason: Literal["not-a-member", "not-collected", "nobody-eligible", "nothing-judged"] = "not-collected"
+        reason: Exclusion = "not-collected"
         if school.joined_elsewhen:
             reason = "not-a-member"
         elif "x" in found:
