@@ -7,12 +7,14 @@ import random
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
 from domain import RESOURCES
 from domain.engine.ids import new_id
 from domain.engine.resource import Filter
+from domain.insight.aggregates import AggregateRow
 from tests.conftest import Databases
 from tests.doors import Doors, exact, opened
 from tests.questions import Ask, Document
@@ -83,6 +85,33 @@ async def test_a_row_by_its_id_is_the_same_three_ways(name: str, doors: Doors) -
         assert "errors" not in answer, answer
         assert read_field(answer["data"][name]) == read_node(answer["data"]["node"]) == exact(rest)
         assert answer["data"]["node"]["id"] == row["id"]
+
+
+AGGREGATES = """
+query ($by: [AggregateDimension!]!, $window: String, $view: AggregateView, $school: [ID!]) {
+  aggregates(groupBy: $by, window: $window, view: $view, school: $school, first: 1000) {
+    nodes { ROW } excluded { schoolId schoolUrn schoolName reason } coverage { schools contributing } pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("client", ["North", "everything"])
+@pytest.mark.parametrize("view", ["own", "public"])
+async def test_aggregates_are_the_same(client: str, view: str, doors: Doors) -> None:
+    """With what they leave out, and why a row is hidden."""
+    row = " ".join(field.encode_name for field in msgspec.structs.fields(AggregateRow))
+    for by, more in (
+        (["subject"], {"window": "2024-25/KS2"}),
+        (["school", "subject"], {"window": "2024-25/KS2", "school": ["100001", "100002"]}),
+        (["sex", "subject", "window"], {}),
+    ):
+        asked = {"groupBy": ",".join(by), "first": "1000", "view": view, **more}
+        rest = exact(await doors.http.get("/v1/aggregates", params=asked, headers=doors.tokens[client]))
+        answer = (await doors.graphql(client, AGGREGATES.replace("ROW", row), by=by, view=view, **more))["data"]["aggregates"]
+        assert answer["nodes"] == rest["data"] != []
+        assert (answer["excluded"], answer["coverage"]) == (rest["excluded"], rest["coverage"])
+        assert answer["pageInfo"]["hasNextPage"] is rest["page"]["hasMore"] is False
 
 
 async def test_what_is_anothers_and_what_is_nowhere_are_the_same_bytes(doors: Doors) -> None:

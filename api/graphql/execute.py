@@ -37,6 +37,7 @@ from domain.engine.database import Database
 from domain.engine.errors import BadRequest, DomainError, Issue
 from domain.engine.selection import Root, check_cost, permit
 from domain.insight import aggregates
+from domain.insight.question import read_question
 
 LIMITS = Limits()
 AGGREGATES_COST = 20_000
@@ -179,13 +180,15 @@ async def _aggregate(asker: Asker, reader: Reader, root_type: GraphQLObjectType,
         if value is not None
         for each in (value if isinstance(value, list) else [value])
     ]
-    page = await aggregates.aggregate(asker.database, asker.caller, asker.cursors, aggregates.read_question(pairs))
+    page = await aggregates.aggregate(asker.database, asker.caller, asker.cursors, read_question(pairs))
     rows = msgspec.to_builtins(page.data)
     ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
     shown = {
         "nodes": rows,
         "edges": [{"cursor": cursor, "node": row} for cursor, row in zip(page.cursors, rows, strict=True)],
         "pageInfo": {"hasNextPage": page.page.has_more, "hasPreviousPage": given.get("after") is not None, **ends},
+        "excluded": msgspec.to_builtins(page.excluded),
+        "coverage": msgspec.to_builtins(page.coverage),
     }
     below = [node.selection_set for node in nodes if node.selection_set is not None]
     return msgspec.json.encode(reader.project(shown, reader.type_of(root_type, nodes[0]), below))

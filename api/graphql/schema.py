@@ -32,7 +32,8 @@ from msgspec import inspect
 from domain import COMMANDS, RESOURCES
 from domain.engine.command import GRAPHQL, Command
 from domain.engine.resource import Comparison, Kind, Resource
-from domain.insight.aggregates import DIMENSIONS, AggregateRow
+from domain.insight.aggregates import AggregateRow, Coverage, ExcludedSchool
+from domain.insight.question import DIMENSIONS, VIEWS
 
 
 def _text_scalar(name: str, description: str, kind: Kind) -> GraphQLScalarType:
@@ -86,7 +87,7 @@ PAGE_INFO = GraphQLObjectType(
 )
 
 
-def _connection(name: str, node: GraphQLObjectType) -> GraphQLObjectType:
+def _connection(name: str, node: GraphQLObjectType, **more: GraphQLField) -> GraphQLObjectType:
     edge = GraphQLObjectType(
         f"{name}Edge",
         {
@@ -101,6 +102,7 @@ def _connection(name: str, node: GraphQLObjectType) -> GraphQLObjectType:
             "edges": GraphQLField(GraphQLNonNull(GraphQLList(GraphQLNonNull(edge))), description="The rows with their cursors."),
             "nodes": GraphQLField(GraphQLNonNull(GraphQLList(GraphQLNonNull(node))), description="The rows."),
             "pageInfo": GraphQLField(GraphQLNonNull(PAGE_INFO), description="Where the page stands."),
+            **more,
         },
         description="A page (Relay cursor connections).",
     )
@@ -246,6 +248,11 @@ def _mutation(command: Command) -> GraphQLField:
 AGGREGATE_DIMENSION = GraphQLEnumType(
     "AggregateDimension", {name: name for name in DIMENSIONS}, description="What aggregates can be grouped by."
 )
+AGGREGATE_VIEW = GraphQLEnumType(
+    "AggregateView",
+    {name: name for name in VIEWS},
+    description="own: as the caller is entitled to. public: as a reader with aggregates:read sees it, with reasons; needs aggregates:internal.",
+)
 
 
 def _aggregates() -> GraphQLField:
@@ -259,10 +266,17 @@ def _aggregates() -> GraphQLField:
             GraphQLID, description="A trust by id or GIAS group UID: its members on the window's census date."
         ),
         "school": GraphQLArgument(GraphQLList(GraphQLNonNull(GraphQLID)), description="Schools by id or URN."),
+        "view": GraphQLArgument(AGGREGATE_VIEW, default_value=VIEWS[0], description="As whom to see them."),
         "first": GraphQLArgument(GraphQLInt, default_value=100),
         "after": GraphQLArgument(GraphQLString),
     }
-    connection = _connection("Aggregate", output_type(AggregateRow))
+    excluded = GraphQLNonNull(GraphQLList(GraphQLNonNull(output_type(ExcludedSchool))))
+    connection = _connection(
+        "Aggregate",
+        output_type(AggregateRow),
+        excluded=GraphQLField(excluded, description="The schools asked about that contribute to no row."),
+        coverage=GraphQLField(GraphQLNonNull(output_type(Coverage)), description="How many schools contribute."),
+    )
     doc = "Results pooled over pupils. Needs aggregates:read, which hides small groups, or aggregates:internal."
     return GraphQLField(GraphQLNonNull(connection), arguments, description=doc)
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.problems import STATUS
+from api.rest import spreadsheet
 from api.rest.components import HEADERS, PARAMETERS, refusals, refused, shared, told_in
 from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST, MAX_NESTED_FIRST
 from api.rest.schemas import SCALARS, Json, compared, field_path, link_path, ref, schemas, sort_terms, whole
@@ -22,7 +23,7 @@ from domain import COMMANDS, RESOURCES
 from domain.engine.access import Scope
 from domain.engine.command import REST, Command
 from domain.engine.resource import Comparison, Field, Filter, Link, Resource
-from domain.insight import aggregates
+from domain.insight import aggregates, question
 
 VERSION = "0.1.0"
 """The version of the contract; openapi/CHANGES.md tells integrators what each one changed."""
@@ -57,6 +58,12 @@ it is a 403; where a grant does not give it at the row's school, its value is nu
 Every error is `application/problem+json` (RFC 9457) and lists everything that is wrong. What does not exist and what is out of reach are the
 same 404.
 """
+
+SHAPE = """Of CSV alone. long, unless said: a row per row; wide: a row per school and no pages, with a column per combination of the other dimensions \
+and figure, such as `reading.expectedPercent` or `reading.sex=F.expectedPercent`; c suppressed, z not applicable, x not available."""
+
+VIEW = """public: the answer as a reader with aggregates:read at the same schools gets it, with the reason beside each suppressed row. It needs \
+aggregates:internal at every school counted."""
 
 READING = (400, 401, 403, 500, 503)
 SENDING = (*READING, 408, 413)
@@ -213,21 +220,25 @@ def _command(command: Command) -> Json:
 
 def _aggregates() -> Json:
     one_each = "One of them; needed unless it is grouped by."
-    dimensions = {"type": "string", "enum": list(aggregates.DIMENSIONS)}
+    dimensions = {"type": "string", "enum": list(question.DIMENSIONS)}
     group_by = _names(
-        "groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=aggregates.MOST_DIMENSIONS, uniqueItems=True
+        "groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=question.MOST_DIMENSIONS, uniqueItems=True
     )
-    schools = {"type": "array", "items": {"type": "string"}, "maxItems": aggregates.MOST_SCHOOLS}
+    schools = {"type": "array", "items": {"type": "string"}, "maxItems": question.MOST_SCHOOLS}
     parameters = [
         group_by | {"required": True},
         _query("window", f"A window's code or id. {one_each}", {"type": "string"}),
         _query("subject", f"A subject's code. {one_each}", {"type": "string"}),
         _query("trust", "A trust's id or GIAS group UID: its members on the window's census date.", {"type": "string"}),
         _query("school", "A school's id or URN; repeat for several.", schools),
-        _query("first", "How many rows.", whole(aggregates.MOST_FIRST, default=aggregates.FIRST)),
+        _query("view", VIEW, {"enum": list(question.VIEWS), "default": question.VIEWS[0]}),
+        _query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
+        _query("shape", SHAPE, {"enum": list(spreadsheet.SHAPES)}),
+        _query("first", "How many rows.", whole(question.MOST_FIRST, default=question.FIRST)),
         _query("after", "The endCursor of the page before.", {"type": "string"}),
     ]
-    answer = _answer(inspect.cleandoc(aggregates.AggregateRow.__doc__ or ""), "AggregatePage")
+    answer = _answer(inspect.cleandoc(aggregates.AggregateRow.__doc__ or ""), "AggregatePage", "Link")
+    answer["content"]["text/csv"] = {"schema": {"type": "string"}}
     scopes = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL]
     return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters)
 

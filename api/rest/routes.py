@@ -1,10 +1,7 @@
 """One page of URLs. Each line is one hop from a URL to a domain function; the handlers below only translate."""
 
-import csv
-import io
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -14,6 +11,7 @@ from starlette.routing import Route
 from api.auth import authenticate
 from api.body import read_body, read_files, read_json
 from api.rest import request as read
+from api.rest import spreadsheet
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Caller, Scope
@@ -21,8 +19,9 @@ from domain.engine.command import Batch, Command, check_key, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
 from domain.engine.ids import parse_id
 from domain.engine.resource import Kind, Resource
-from domain.engine.selection import Many, Selection, Single, check_cost, permit
+from domain.engine.selection import Selection, Single, check_cost, permit
 from domain.insight import aggregates
+from domain.insight.question import read_question
 from domain.roster.imports import import_gias
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -72,7 +71,7 @@ def list_of(resource: Resource) -> Handler:
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         selection = read.read_list(request, resource, caller, state.cursors)
-        return await _page(request, selection, caller, wants_csv(request))
+        return await _page(request, selection, caller, spreadsheet.is_wanted(request))
 
     return handle
 
@@ -95,7 +94,7 @@ def linked_of(resource: Resource, name: str) -> Handler:
         many = read.read_linked(request, resource, name, caller, state.cursors)
         picked = resource.identify(request.path_params["id"])
         root = Single(resource, picked or (), ((WHOLE, many),))
-        return await _page(request, many.selection, caller, wants_csv(request), root, absent=picked is None)
+        return await _page(request, many.selection, caller, spreadsheet.is_wanted(request), root, absent=picked is None)
 
     return handle
 
@@ -115,58 +114,16 @@ async def _page(
     headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
     page = PAGE.search(body)
     if page is not None and page[1] == b"true" and request.method == "GET":
-        following = request.url.remove_query_params("after").include_query_params(after=page[2].decode())
-        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        headers["Link"] = _next(request, page[2].decode())
     if as_csv:
-        headers["Content-Disposition"] = f'attachment; filename="{selection.resource.plural}.csv"'
-        return Response(to_csv(selection, body), headers=headers, media_type="text/csv; charset=utf-8; header=present")
+        return spreadsheet.response(selection.resource.plural, spreadsheet.of_list(selection, body), headers)
     return Response(body, headers=headers, media_type="application/json")
 
 
-def wants_csv(request: Request) -> bool:
-    """`format=csv`, or `Accept: text/csv` before JSON."""
-    asked = request.query_params.get("format")
-    if asked is not None and asked not in ("json", "csv"):
-        raise BadRequest(
-            "format is json or csv.",
-            code="parameter-invalid",
-            issues=(Issue("format", "parameter-invalid", "format is json or csv."),),
-        )
-    return asked == "csv" or (asked is None and request.headers.get("accept", "").split(",")[0].split(";")[0].strip() == "text/csv")
-
-
-def to_csv(selection: Selection, body: bytes) -> bytes:
-    """The rows as RFC 4180 text with the JSON names as header; linked rows as dotted columns. Text that a spreadsheet would run is quoted with '."""
-    (_, rows), *_ = selection.items
-    columns = _columns(rows.row)  # type: ignore[union-attr]
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(".".join(path) for path in columns)
-    for row in msgspec.json.decode(body)["data"]:
-        writer.writerow(_cell(row, path) for path in columns)
-    return b"\xef\xbb\xbf" + out.getvalue().encode()
-
-
-def _columns(items: Any) -> list[tuple[str, ...]]:
-    columns: list[tuple[str, ...]] = []
-    for key, item in items:
-        if isinstance(item, Many):
-            message = f"A spreadsheet has one row each; leave {key} out of include, or ask for JSON."
-            raise BadRequest(message, code="csv-not-flat", issues=(Issue("include", "csv-not-flat", message),))
-        below = getattr(item, "row", None)
-        columns += [(key, *path) for path in _columns(below)] if below is not None else [(key,)]
-    return columns
-
-
-def _cell(row: Any, path: tuple[str, ...]) -> str:
-    for key in path:
-        row = None if row is None else row[key]
-    if row is None:
-        return ""
-    if isinstance(row, bool):
-        return "true" if row else "false"
-    text = " ".join(row) if isinstance(row, list) else str(row)
-    return f"'{text}" if isinstance(row, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+def _next(request: Request, after: str) -> str:
+    """The Link header of the page after a cursor."""
+    following = request.url.remove_query_params("after").include_query_params(after=after)
+    return f'<{following.path}?{following.query}>; rel="next"'
 
 
 def item_of(resource: Resource) -> Handler:
@@ -239,13 +196,18 @@ def _no_parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:
 
 async def aggregate(request: Request) -> Response:
     state, caller = request.app.state, await authenticate(request)
-    question = aggregates.read_question(request.query_params.multi_items())
-    page = await aggregates.aggregate(state.database, caller, state.cursors, question)
-    return Response(
-        msgspec.json.encode(page),
-        headers={"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"},
-        media_type="application/json",
+    as_csv, shape, wrong = spreadsheet.read_shape(request)
+    question = read_question((pair for pair in request.query_params.multi_items() if pair[0] not in spreadsheet.PARAMETERS), wrong)
+    page = await aggregates.aggregate(
+        state.database, caller, state.cursors, spreadsheet.whole(question) if shape == "wide" else question
     )
+    headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
+    if page.page.has_more and page.page.end_cursor:
+        headers["Link"] = _next(request, page.page.end_cursor)
+    if as_csv:
+        write = spreadsheet.wide if shape == "wide" else spreadsheet.long
+        return spreadsheet.response("aggregates", write(page, question), headers)
+    return Response(msgspec.json.encode(page), headers=headers, media_type="application/json")
 
 
 async def import_register(request: Request) -> Response:

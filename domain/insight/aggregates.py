@@ -17,6 +17,15 @@ Suppression needs the whole answer, so filters come after it:
   or, without one, its local authority. All of the population within reach is counted, whatever `school` says.
 - Schools named but not grouped by are pooled from their own rows, and a hidden one hides the sum: asking about some schools tells
   nothing that grouping by school does not.
+
+Beside a `c`, its `reason` is told to nobody who might learn from it. "primary" says that a group counts one to five, "complement" that it
+does not: of two hidden rows that are 7 together the one that is primary has 1 and the other 6, and of any two it is told which is
+small. Where a label tells nothing new it is already implied by what is shown, and it takes all tables that look the same to know that
+(tests/insight/test_labels.py goes through the small ones). So labels are for whoever may see every figure behind the answer, who asks with
+`view=public`: the answer precisely as a reader with aggregates:read at the same schools gets it, and why.
+
+`excluded` tells of a school only what its rows in an answer by school and subject tell: a school that has a hidden row there, in a window
+and subject asked for, is taken to contribute, judged or not. What a window collects, and who was in a trust when, is told of any school.
 """
 
 import json
@@ -36,18 +45,14 @@ from domain.engine.access import Caller, Scope
 from domain.engine.command import Output
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
-from domain.engine.errors import BadRequest, Forbidden, Invalid, Issue, invalid
+from domain.engine.errors import Forbidden, Issue, invalid
 from domain.engine.ids import parse_id
-from domain.engine.resource import closest
-from domain.insight.cells import Categories, Counts, Key, Place, Pooled, Shape, plan
-from domain.insight.disclosure import LISTED, Count, suppress
+from domain.insight.cells import Shape, plan
+from domain.insight.disclosure import LISTED, Count, Reason, suppress
+from domain.insight.pooled import Categories, Counts, Key, Place, Pooled, Tally
+from domain.insight.question import DIMENSIONS, Question
 from domain.roster.years import YEARS
 
-DIMENSIONS = ("school", "subject", "window", "yearGroup", "sex", "disadvantaged", "eal", "sen")
-PARAMETERS = ("groupBy", "window", "subject", "trust", "school", "first", "after")
-MOST_DIMENSIONS, MOST_SCHOOLS, FIRST, MOST_FIRST = 3, 200, 100, 1000
-
-_PERSONAL = ("teacher", "teachers", "class", "classes", "group", "groups", "actor", "actors")
 _RWM, _IN_RWM = "rwm", ("reading", "writing", "maths")
 _CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sex": (("F", "M"), ()),
@@ -58,29 +63,16 @@ _CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Of each dimension that is listed everywhere, the categories in order: those always shown, and those shown where the answer has one."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """What is asked, as checked: `window` is a code or id, `trust` an id or GIAS group UID, a `school` an id or URN."""
-
-    group_by: tuple[str, ...]
-    window: str | None = None
-    subject: str | None = None
-    trust: str | None = None
-    school: tuple[str, ...] = ()
-    first: int = FIRST
-    after: str | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        """What a cursor is bound to, beside the client."""
-        return repr(("aggregates", self.group_by, self.window, self.subject, self.trust, sorted(self.school)))
+Exclusion = Literal["not-a-member", "not-collected", "nobody-eligible", "nothing-judged"]
 
 
 class AggregateRow(Output, kw_only=True):
     """Results of a group of pupils. The group is told by what was grouped by or filtered to one of; `schools` says how many it pools.
 
     Counts are pupils; percentages are whole and of the eligible. `status` says why figures are null: c suppressed (all of them),
-    z not applicable (nobody eligible), x not available (nothing judged yet).
+    z not applicable (nobody eligible), x not available (nothing judged yet). `coveragePercent` is of the eligible, those with a counting
+    value. `reason`, told with view=public alone, says why a row is suppressed: primary (a small group) or complement (it would help to give
+    a small group away).
     """
 
     school_id: str | None = None
@@ -102,7 +94,31 @@ class AggregateRow(Output, kw_only=True):
     higher: int | None = None
     higher_percent: int | None = None
     average: float | None = None
+    coverage_percent: int | None = None
     status: Literal["c", "z", "x"] | None = None
+    reason: Reason | None = None
+
+
+class ExcludedSchool(Output, kw_only=True):
+    """A school that is asked about and contributes to no row's figures, and the reason, of all windows and subjects asked for.
+
+    not-a-member: it was not in the trust on a census date; not-collected: no window collects such a subject from it; nobody-eligible;
+    nothing-judged: somebody is eligible, and no value is there yet. A school suppressed in an answer by school and subject is
+    never said to be one of the last two.
+    """
+
+    school_id: str
+    school_urn: int
+    school_name: str
+    reason: Exclusion
+
+
+class Coverage(Output, kw_only=True):
+    """How many schools are asked about, and how many are not excluded: those named; or ever of the trust; or, with neither, those within
+    reach that have such a window. A school suppressed in an answer by school and subject counts as contributing."""
+
+    schools: int
+    contributing: int
 
 
 class PageInfo(Output, kw_only=True):
@@ -113,75 +129,36 @@ class PageInfo(Output, kw_only=True):
 
 
 class AggregatePage(Output, kw_only=True, dict=True):
-    """A page of rows. `cursors`, one a row, are no part of it as JSON: only one door shows them."""
+    """A page of rows; what is excluded, and the coverage, are of the whole answer. `cursors`, one a row, are no part of it as JSON: only one
+    door shows them."""
 
     data: list[AggregateRow]
     page: PageInfo
+    excluded: list[ExcludedSchool]
+    coverage: Coverage
 
     @property
     def cursors(self) -> list[str]:
         return list(vars(self)["cursors"])
 
 
-def read_question(pairs: Iterable[tuple[str, str]]) -> Question:
-    """The question of named texts, as in a query string; `groupBy` may hold several names, with commas, and repeat, `school` may repeat.
-
-    Raises BadRequest with everything that is wrong, or Invalid where it groups by whoever taught the pupils.
-    """
-    given: defaultdict[str, list[str]] = defaultdict(list)
-    for name, value in pairs:
-        given[name].append(value)
-    group_by = [name for value in given["groupBy"] for name in value.split(",")]
-    issues = list(_issues(given, group_by))
-    if any(issue.code == "teacher-comparison-not-supported" for issue in issues):
-        raise Invalid("Results are not compared by teacher.", code="teacher-comparison-not-supported", issues=tuple(issues))
-    if issues:
-        noun = "parameter" if len(issues) == 1 else "parameters"
-        raise BadRequest(f"{len(issues)} {noun} cannot be read.", code="parameter-invalid", issues=tuple(issues))
-    single = {name: given[name][0] for name in ("window", "subject", "trust", "after") if given[name]}
-    return Question(
-        tuple(group_by), school=tuple(given["school"]), first=int(given["first"][0]) if given["first"] else FIRST, **single
-    )
-
-
-def _issues(given: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]:
-    for name, values in given.items():
-        if name not in PARAMETERS:
-            yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, PARAMETERS)}")
-        elif len(values) > 1 and name not in ("groupBy", "school"):
-            yield Issue(name, "parameter-repeated", f"{name} stands more than once.")
-        elif any(not value.isprintable() for value in values):
-            yield Issue(name, "parameter-invalid", f"{name} holds a character that cannot be in it.")
-    for name in dict.fromkeys(group_by):
-        if name.lower() in _PERSONAL:
-            reason = "Results are not compared by teacher: pay and appraisal must not hang on them."
-            yield Issue("groupBy", "teacher-comparison-not-supported", reason)
-        elif name not in DIMENSIONS:
-            message = f"There is no dimension {name}.{closest(name, DIMENSIONS)} There are: {', '.join(DIMENSIONS)}."
-            yield Issue("groupBy", "dimension-unknown", message)
-        elif group_by.count(name) > 1:
-            yield Issue("groupBy", "dimension-repeated", f"{name} stands more than once.")
-    if not 1 <= len(group_by) <= MOST_DIMENSIONS:
-        yield Issue("groupBy", "dimensions-count", f"Group by one to {MOST_DIMENSIONS} dimensions.")
-    for name in ("subject", "window"):
-        if name not in group_by and not given.get(name):
-            yield Issue(name, f"{name}-required", f"Group by {name} or give one: pupils would be counted several times.")
-    if len(given.get("school", ())) > MOST_SCHOOLS:
-        yield Issue("school", "too-many-schools", f"Name at most {MOST_SCHOOLS} schools, or a trust, or none.")
-    for first in given.get("first", ()):
-        if not (first.isascii() and first.isdigit() and len(first) < 6 and 1 <= int(first) <= MOST_FIRST):
-            yield Issue("first", "parameter-invalid", f"first is a whole number from 1 to {MOST_FIRST}.")
-
-
 @dataclass
 class _Group:
-    """Pupils of a kind at a place, and whether their figures are hidden."""
+    """Pupils of a kind at a place, and why their figures are hidden, if they are."""
 
     key: Key
     categories: Categories
     place: Place
     counts: Counts
-    hidden: bool = False
+    hidden: Reason | None = None
+
+    @property
+    def status(self) -> Literal["c", "z", "x"] | None:
+        if self.hidden:
+            return "c"
+        if not self.counts.eligible:
+            return "z"
+        return None if self.counts.valid or self.counts.judged else "x"
 
     def values(self, dimensions: tuple[str, ...]) -> tuple[Hashable, ...]:
         """Of these dimensions, in their order."""
@@ -194,12 +171,14 @@ class _Group:
 async def aggregate(database: Database, caller: Caller, cursors: Cursors, question: Question) -> AggregatePage:
     """The page asked for, by one data statement.
 
-    Raises Forbidden without either scope, Invalid naming every parameter that is for nothing within reach, BadRequest for a cursor of
-    another question.
+    Raises Forbidden without either scope, or for a public view of what the caller may not see whole; Invalid naming every parameter that
+    is for nothing within reach; BadRequest for a cursor of another question.
     """
     if caller.scopes.isdisjoint((Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)):
         needed = f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"
         raise Forbidden(f"Aggregates need the scope {needed}, which this client does not hold at any school.")
+    if question.view == "public":
+        caller.needs(Scope.AGGREGATES_INTERNAL, "view=public")
     after = None if question.after is None else cursors.open(question.after, caller.client_id, question.fingerprint)
     pooled = await _read(database, caller, question)
     # hiding among hundreds of schools takes seconds of arithmetic; other requests go on meanwhile
@@ -214,16 +193,23 @@ def _answer(
     schools = _resolved(question, pooled)
     by_school = "school" in question.group_by or bool(question.school)
     dimensions = tuple(name for name in DIMENSIONS if name in ("subject", "window", *question.group_by, *(["school"] * by_school)))
-    groups = _complete(pooled, [name for name in dimensions if name in LISTED])
-    _judge_combined(groups)
-    _hide(groups, dimensions)
+    groups = _suppressed(question, pooled, pooled.groups, dimensions)
+    of_schools = groups
+    if pooled.by_school is not None:
+        of_schools = _suppressed(question, pooled, pooled.by_school, ("school", "subject", "window"))
+    excluded = list(_excluded(question, pooled, of_schools))
     if question.subject is not None:
         groups = [group for group in groups if group.key.subject == question.subject]
     if question.school:
         groups = [group for group in groups if group.key.school in schools]
         if "school" not in question.group_by and len(schools) > 1:
             groups = _pool_schools(groups)
-    return _page(groups, question, after, seal)
+    shown, info, cursors = _paged(groups, question, after, seal)
+    rows = [_row(group, question.view == "public") for group in shown]
+    coverage = Coverage(schools=len(pooled.schools), contributing=len(pooled.schools) - len(excluded))
+    page = AggregatePage(data=rows, page=info, excluded=excluded, coverage=coverage)
+    vars(page)["cursors"] = cursors
+    return page
 
 
 async def _read(database: Database, caller: Caller, question: Question) -> Pooled:
@@ -252,7 +238,7 @@ def _number(text: str) -> int | None:
 
 def _resolved(question: Question, pooled: Pooled) -> set[str]:
     """The ids of the schools named; Invalid for each name of nothing within reach: absent and out of reach are the same."""
-    ids = {name: id_ for id_, urn in pooled.schools for name in (id_, str(urn))}
+    ids = {name: school.id for school in pooled.schools for name in (school.id, str(school.urn))}
     known = {"window": pooled.window, "subject": question.subject is None or pooled.subject, "trust": pooled.trust}
     missing = [name for name, found in known.items() if not found]
     missing += ["school" for school in question.school if school not in ids]
@@ -262,9 +248,23 @@ def _resolved(question: Question, pooled: Pooled) -> set[str]:
     return {ids[school] for school in question.school}
 
 
-def _complete(pooled: Pooled, listed: list[str]) -> list[_Group]:
+def _suppressed(question: Question, pooled: Pooled, tally: Tally, dimensions: tuple[str, ...]) -> list[_Group]:
+    """The groups of a whole answer, as they are told to whom they are told."""
+    groups = _complete(pooled, tally, [name for name in dimensions if name in LISTED])
+    _judge_combined(groups)
+    if question.view == "public":
+        if not all(group.place.internal for group in groups):
+            needed = f"{Scope.AGGREGATES_INTERNAL} at every school counted, those included among which a school is hidden"
+            raise Forbidden(f"view=public needs {needed}.")
+        for group in groups:
+            group.place.internal, group.counts.guarded = False, group.counts.eligible
+    _hide(groups, dimensions)
+    return groups
+
+
+def _complete(pooled: Pooled, tally: Tally, listed: list[str]) -> list[_Group]:
     """The groups, with the empty ones of every category that is listed."""
-    places, parts = pooled.pool()
+    places, parts = pooled.pool(tally)
     axes: list[Iterable[str | None]] = []
     for name in Categories._fields:
         always, sometimes = _CATEGORIES[name]
@@ -292,11 +292,33 @@ def _hide(groups: list[_Group], dimensions: tuple[str, ...]) -> None:
         counts = [Count(group.values(dimensions), group.counts.guarded) for group in population]
         threshold = max(group.place.threshold for group in population)
         for group, reason in zip(population, suppress(counts, dimensions, threshold), strict=True):
-            group.hidden = reason is not None
+            group.hidden = reason
+
+
+def _excluded(question: Question, pooled: Pooled, groups: list[_Group]) -> Iterable[ExcludedSchool]:
+    """By URN; `groups` are by school, subject and window."""
+    statuses: defaultdict[str | None, set[str | None]] = defaultdict(set)
+    for group in groups:
+        if question.subject in (None, group.key.subject):
+            statuses[group.key.school].add(group.status)
+    collected = pooled.collected()
+    parts = set(_IN_RWM if question.subject == _RWM else [question.subject] if question.subject else [])
+    for school in sorted(pooled.schools, key=lambda school: school.urn):
+        found = statuses[school.id]
+        if found & {None, "c"}:
+            continue
+        reason: Exclusion = "not-collected"
+        if school.joined_elsewhen:
+            reason = "not-a-member"
+        elif "x" in found:
+            reason = "nothing-judged"
+        elif found or any(parts <= codes for codes in collected[school.id]):
+            reason = "nobody-eligible"
+        yield ExcludedSchool(school_id=school.id, school_urn=school.urn, school_name=school.name, reason=reason)
 
 
 def _pool_schools(groups: list[_Group]) -> list[_Group]:
-    """The schools' groups added up; a hidden one hides the sum."""
+    """The schools' groups added up; a hidden one hides the sum, which would give it away."""
     pooled: dict[tuple[Key, Categories], _Group] = {}
     for group in groups:
         key = group.key._replace(school=None)
@@ -305,23 +327,21 @@ def _pool_schools(groups: list[_Group]) -> list[_Group]:
             pooled[key, group.categories] = replace(group, key=key, place=structs.replace(group.place, urn=None, name=None))
         else:
             whole.place, whole.counts = whole.place + group.place, whole.counts + group.counts
-            whole.hidden = whole.hidden or group.hidden
+            whole.hidden = "complement" if whole.hidden or group.hidden else None
     return list(pooled.values())
 
 
-def _page(
+def _paged(
     groups: list[_Group], question: Question, after: tuple[str | None, ...] | None, seal: Callable[[bytes], str]
-) -> AggregatePage:
-    """Rows in the order of the dimensions grouped by; a cursor is a row's place in that order."""
+) -> tuple[list[_Group], PageInfo, list[str]]:
+    """The groups of a page in the order of the dimensions grouped by, and their cursors: a cursor is a place in that order."""
     order = _order(groups, tuple(dict.fromkeys((*question.group_by, "subject", "window"))))
     placed = sorted(((order(group), group) for group in groups), key=itemgetter(0))
     start = 0 if after is None else bisect_right(placed, after, key=itemgetter(0))
-    shown = placed[start : start + question.first]
+    shown = placed[start:] if question.first is None else placed[start : start + question.first]
     sealed = [seal(json.dumps(place).encode()) for place, _ in shown]
     info = PageInfo(has_more=start + len(shown) < len(placed), end_cursor=sealed[-1] if sealed else None)
-    page = AggregatePage(data=[_row(group) for _, group in shown], page=info)
-    vars(page)["cursors"] = sealed
-    return page
+    return [group for _, group in shown], info, sealed
 
 
 def _order(groups: list[_Group], dimensions: tuple[str, ...]) -> Callable[[_Group], tuple[str, ...]]:
@@ -350,7 +370,7 @@ def _order(groups: list[_Group], dimensions: tuple[str, ...]) -> Callable[[_Grou
     return lambda group: tuple(chain.from_iterable(place_of(group, dimension) for dimension in dimensions))
 
 
-def _row(group: _Group) -> AggregateRow:
+def _row(group: _Group, with_reason: bool) -> AggregateRow:
     key, place, counts = group.key, group.place, group.counts
     row = AggregateRow(
         school_id=key.school,
@@ -363,15 +383,14 @@ def _row(group: _Group) -> AggregateRow:
         schools=place.schools,
         **group.categories._asdict(),
     )
+    row.status = group.status
     if group.hidden:
-        row.status = "c"
+        row.reason = group.hidden if with_reason else None
         return row
     row.eligible, row.valid = counts.eligible, counts.valid
-    if not counts.eligible:
-        row.status = "z"
-    elif not counts.valid and not counts.judged:
-        row.status = "x"
-    else:
+    if counts.eligible:
+        row.coverage_percent = percent(counts.valid, counts.eligible)
+    if row.status is None:
         row.expected, row.expected_percent = counts.expected, percent(counts.expected, counts.eligible)
         row.higher, row.higher_percent = counts.higher, percent(counts.higher, counts.eligible)
         if counts.valued and len(counts.schemes) <= 1:

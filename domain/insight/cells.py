@@ -9,12 +9,11 @@ year, since one tenant's "autumn" may be another year's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
-from msgspec import Struct
 from sqlalchemy import (
     ARRAY,
     CTE,
@@ -37,6 +36,7 @@ from sqlalchemy import (
     cast,
     column,
     exists,
+    false,
     func,
     literal,
     literal_column,
@@ -53,6 +53,7 @@ from domain.assessment.windows import pins, windows
 from domain.engine.access import CALLER, Scope, in_force, reach
 from domain.engine.database import metadata
 from domain.engine.query import Plan, finish
+from domain.insight.pooled import Categories
 from domain.roster.schools import schools
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
@@ -104,113 +105,6 @@ _grades = table(
 _versions = table("scheme_versions", *map(column, ("tenant_id", "no", "scheme_id")))
 
 
-class Key(NamedTuple):
-    """What places a group of pupils; school (its id) and year group are None where they are pooled. Codes, and 2017-18."""
-
-    school: str | None
-    subject: str
-    window: str
-    academic_year: str
-    year_group: str | None
-
-
-class Categories(NamedTuple):
-    """What kind of pupils a group holds; None where they are pooled."""
-
-    sex: str | None = None
-    disadvantaged: str | None = None
-    eal: str | None = None
-    sen: str | None = None
-
-
-class Counts(Struct, array_like=True):
-    """Pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the sum of the values of the
-    `valued`; `judged` says whether there is any judgement; `schemes` are the codes of the schemes the values come from."""
-
-    eligible: int = 0
-    guarded: int = 0
-    valid: int = 0
-    expected: int = 0
-    higher: int = 0
-    valued: int = 0
-    hundredths: int = 0
-    judged: bool = False
-    schemes: frozenset[str] = frozenset()
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            self.eligible + other.eligible,
-            self.guarded + other.guarded,
-            self.valid + other.valid,
-            self.expected + other.expected,
-            self.higher + other.higher,
-            self.valued + other.valued,
-            self.hundredths + other.hundredths,
-            self.judged or other.judged,
-            self.schemes | other.schemes,
-        )
-
-
-class Place(Struct, array_like=True):
-    """What is known of a group beside its counts. `internal`: all its schools are reached with aggregates:internal; `threshold`: the highest
-    of their tenants; `order` of its subject in the tenant; `population` (trust id or local authority), URN and name of its only school."""
-
-    schools: int
-    internal: bool
-    threshold: int
-    order: int
-    census_on: str
-    population: str | None = None
-    urn: int | None = None
-    name: str | None = None
-
-    def __add__(self, other: "Place") -> "Place":
-        """Of both places, with other schools each."""
-        threshold, order = max(self.threshold, other.threshold), min(self.order, other.order)
-        internal, census_on = self.internal and other.internal, min(self.census_on, other.census_on)
-        return Place(self.schools + other.schools, internal, threshold, order, census_on)
-
-
-class _Key(NamedTuple):
-    """A Key in one tenant: the subject is its number there."""
-
-    tenant: str
-    school: str | None
-    subject: int
-    window: str
-    academic_year: str
-    year_group: str | None
-
-
-class Pooled(Struct):
-    """The statement's answer: whether the window, subject and trust asked for are within reach, the schools that are (id, URN), the codes of
-    (tenant, number), and the counts. A kind of pupils that a place has none of is missing."""
-
-    window: bool
-    subject: bool
-    trust: bool
-    schools: list[tuple[str, int]]
-    subject_codes: list[tuple[str, int, str]]
-    scheme_codes: list[tuple[str, int, str]]
-    tenant_places: list[tuple[_Key, Place]]
-    tenant_parts: list[tuple[_Key, Categories, Counts, list[int]]]
-
-    def pool(self) -> tuple[dict[Key, Place], dict[tuple[Key, Categories], Counts]]:
-        """Places and counts over all tenants, by code."""
-        subjects_ = {(tenant, no): code for tenant, no, code in self.subject_codes}
-        schemes_ = {(tenant, no): code for tenant, no, code in self.scheme_codes}
-        places: dict[Key, Place] = {}
-        parts: dict[tuple[Key, Categories], Counts] = {}
-        for numbered, place in self.tenant_places:
-            key = Key(numbered.school, subjects_[numbered.tenant, numbered.subject], *numbered[3:])
-            places[key] = places[key] + place if key in places else place
-        for numbered, categories, counts, versions in self.tenant_parts:
-            at = Key(numbered.school, subjects_[numbered.tenant, numbered.subject], *numbered[3:]), categories
-            counts.schemes = frozenset(schemes_[numbered.tenant, version] for version in versions)
-            parts[at] = parts[at] + counts if at in parts else counts
-        return places, parts
-
-
 @dataclass(frozen=True)
 class Shape:
     """What a statement depends on: how it groups, and which filters it has. `categories` are names of Categories' fields."""
@@ -227,6 +121,11 @@ class Shape:
         return not (self.by_year_group or self.categories)
 
     @property
+    def of_schools(self) -> "Shape":
+        """By school alone, whatever a school's pupils are divided into."""
+        return replace(self, by_school=True, by_year_group=False, categories=frozenset(), schools=False)
+
+    @property
     def pools_schools(self) -> bool:
         """Whether schools are added up, here or later; one alone marks a subject of a window in one scheme."""
         return self.schools or not self.by_school
@@ -240,25 +139,20 @@ def plan(shape: Shape) -> Plan:
     filter, window and window_id, trust_id and trust_uid (one of them None), school_ids and urns.
     """
     reached = _reached()
-    measured = _measured(_counted(reached, shape), shape)
-    m, tenant_ids, pooled = measured.c, select(reached.c.tenant_id), null()
-    key = [m.tenant_id, m.school if shape.by_school else pooled, m.subject_no, m.window, m.academic_year]
-    key.append(m.year_group if shape.by_year_group else pooled)
-    categories = [m[name] if name in shape.categories else pooled for name in Categories._fields]
-    schools_named = select(_array(reached.c.id, reached.c.urn).label("item")).where(_named(reached))
-    how_many = literal_column("1") if shape.by_school else func.count(m.school.distinct())
-    place = [how_many, func.bool_and(m.internal), func.max(m.threshold), m.subject_no, func.min(m.census_on)]
-    place += [func.min(value) if shape.by_school else pooled for value in (m.population, m.urn, m.name)]
-    s = subjects.c
+    counted = _counted(reached, shape)
+    measured = _measured(counted, shape, "measured")
+    by_school = measured if shape.from_totals and shape.by_school else _measured(counted, shape.of_schools, "by_school")
+    tenant_ids, s = select(reached.c.tenant_id), subjects.c
     answer = {
         "window": exists().where(windows.c.tenant_id.in_(tenant_ids), _window_asked()) if shape.window else true(),
         "subject": exists().where(s.tenant_id.in_(tenant_ids), s.code == bindparam("subject", type_=Text)),
         "trust": exists().where(_trust_asked(), _trust_reached(reached)) if shape.trust else true(),
-        "schools": _list(schools_named) if shape.schools else _array(),
+        "schools": _list(_asked_about(reached, counted, shape)),
+        "empty": _list(_empty(counted, by_school)),
         "subject_codes": _list(select(_array(s.tenant_id, s.no, s.code).label("item")).where(s.tenant_id.in_(tenant_ids))),
         "scheme_codes": _list(_scheme_codes(measured)),
-        "tenant_places": _list(_grouped([key], _array(*place))),
-        "tenant_parts": _list(_grouped([key, categories], *_sums(measured))),
+        "groups": _tally(measured, shape),
+        "by_school": null() if by_school is measured else _tally(by_school, shape.of_schools),
     }
     text = cast(func.json_build_object(*chain.from_iterable(answer.items())), Text)
     return finish([select(text).scalar_subquery()])
@@ -299,7 +193,33 @@ def _counted(reached: CTE, shape: Shape) -> CTE:
     return select(every).where(every.c.population.in_(select(every.c.population).where(_named(every)))).cte("neighbours")
 
 
-def _measured(counted: CTE, shape: Shape) -> CTE:
+def _asked_about(reached: CTE, counted: CTE, shape: Shape) -> Select[Any]:
+    """SchoolAsked of the schools named; or of those that are of the trust asked for, or were, or will be; or of those with such a window."""
+    q = reached.c
+    windowed = exists().where(windows.c.tenant_id == q.tenant_id, _window_asked() if shape.window else true())
+    elsewhen = and_(windowed, q.id.not_in(select(counted.c.id))) if shape.trust else false()
+    asked = select(_array(q.id, q.urn, q.name, elsewhen).label("item"))
+    if shape.schools:
+        return asked.where(_named(reached))
+    if shape.trust:
+        member = exists().where(_trust_asked(), memberships.c.trust_id == trusts.c.id, memberships.c.school_id == q.id)
+        return asked.where(member | exists().where(_trust_asked(), trusts.c.id == q.tenant_id))
+    return asked.where(windowed)
+
+
+def _empty(counted: CTE, by_school: CTE) -> Select[Any]:
+    """The windows of a school in which nobody is counted, with what it collects. Where somebody is, each subject collected has a total."""
+    c, m = counted.c, by_school.c
+    pinned = and_(pins.c.tenant_id == c.tenant_id, pins.c.window_no == c.no, pins.c.school_id == c.id, pins.c.aspect_no == MAIN)
+    return (
+        select(_array(c.tenant_id, c.id, func.json_agg(pins.c.subject_no)).label("item"))
+        .join_from(counted, pins, pinned)
+        .where(~exists().where(m.school == c.id, m.window == c.code))
+        .group_by(c.tenant_id, c.id, c.no)
+    )
+
+
+def _measured(counted: CTE, shape: Shape, name: str) -> CTE:
     """One row a total, or a cell, with what it adds to each count.
 
     Only what a row cannot do without is joined to it: row-level security looks at each row of each table, at some microseconds.
@@ -321,7 +241,7 @@ def _measured(counted: CTE, shape: Shape) -> CTE:
         rows = rows.outerjoin(pins, and_(*(pins.c[name] == t[name] for name in _GRAIN)))
     else:
         rows = rows.add_columns(*_of_totals(), cast(null(), SmallInteger).label("version_no"))
-    return rows.cte("measured")
+    return rows.cte(name)
 
 
 def _of_totals() -> list[ColumnElement[Any]]:
@@ -340,6 +260,19 @@ def _of_cells() -> list[ColumnElement[Any]]:
     counts.append(case((valued, c.n * g.value), else_=0))
     named = [count.label(name) for count, name in zip(counts, _SUMMED, strict=True)]
     return [c.year_group, c.sex, c.disadvantaged, c.eal, c.sen, *named, (c.grade_no > 0).label("judged")]
+
+
+def _tally(measured: CTE, shape: Shape) -> ColumnElement[Any]:
+    """The JSON text of a Tally."""
+    m, pooled = measured.c, null()
+    key = [m.tenant_id, m.school if shape.by_school else pooled, m.subject_no, m.window, m.academic_year]
+    key.append(m.year_group if shape.by_year_group else pooled)
+    categories = [m[name] if name in shape.categories else pooled for name in Categories._fields]
+    how_many = literal_column("1") if shape.by_school else func.count(m.school.distinct())
+    place = [how_many, func.bool_and(m.internal), func.max(m.threshold), m.subject_no, func.min(m.census_on)]
+    place += [func.min(value) if shape.by_school else pooled for value in (m.population, m.urn, m.name)]
+    places, parts = _grouped([key], _array(*place)), _grouped([key, categories], *_sums(measured))
+    return func.json_build_object("places", _list(places), "parts", _list(parts))
 
 
 def _sums(measured: CTE) -> list[ColumnElement[Any]]:

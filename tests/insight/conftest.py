@@ -22,7 +22,8 @@ from domain.engine.access import Caller
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
 from domain.engine.ids import new_id
-from domain.insight.aggregates import AggregatePage, AggregateRow, aggregate, read_question
+from domain.insight.aggregates import AggregatePage, AggregateRow, aggregate
+from domain.insight.question import read_question
 from tests.conftest import Databases, Statements
 
 KS2, SPRING = "2017-18/KS2", "2017-18/spring"

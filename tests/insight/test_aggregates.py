@@ -9,7 +9,8 @@ import pytest
 
 from domain.engine.errors import BadRequest, Forbidden, Invalid
 from domain.engine.ids import new_id
-from domain.insight.aggregates import AggregateRow, average, percent, read_question
+from domain.insight.aggregates import AggregateRow, average, percent
+from domain.insight.question import read_question
 from tests.insight.conftest import INTERNAL, KS2, READ, SPRING, URNS, Count, World
 
 HEDGEROW, MEADOW = ("Oak", "Elm", "Ash"), ("Fern", "Moss", "Reed")
@@ -35,6 +36,8 @@ def half_up(number: int, of: int) -> int:
 
 def is_hidden(row: AggregateRow) -> bool:
     figures = (row.eligible, row.valid, row.expected, row.expected_percent, row.higher, row.higher_percent, row.average)
+    assert row.coverage_percent == (half_up(100 * row.valid, row.eligible) if row.eligible and row.valid is not None else None)
+    assert row.reason is None
     assert (row.status == "c") == all(figure is None for figure in figures)
     return row.status == "c"
 
@@ -74,6 +77,7 @@ def test_a_question_is_read_from_texts() -> None:
         ({"groupBy": "subject,window", "first": "1001", "trsut": "1"}, {"first parameter-invalid", "trsut parameter-unknown"}),
         ({"groupBy": "subject", "window": [KS2, SPRING], "first": "-1"}, {"window parameter-repeated", "first parameter-invalid"}),
         ({"groupBy": "subject,window", "school": ["100001"] * 201}, {"school too-many-schools"}),
+        ({"groupBy": "subject,window", "view": "theirs"}, {"view parameter-invalid"}),
     ],
 )
 def test_all_that_is_wrong_with_a_question_is_said_at_once(given: dict[str, Any], codes: set[str]) -> None:
@@ -418,7 +422,7 @@ async def test_pages_put_together_are_the_whole_answer(world: World) -> None:
             break
         after = {"after": page.page.end_cursor}
     assert read == whole.data
-    assert set(msgspec.json.decode(msgspec.json.encode(page))) == {"data", "page"}
+    assert set(msgspec.json.decode(msgspec.json.encode(page))) == {"data", "page", "excluded", "coverage"}
     following = await world.page(caller, **asked, after=whole.cursors[4], first=1)
     assert following.data == whole.data[5:6]
 
@@ -426,12 +430,15 @@ async def test_pages_put_together_are_the_whole_answer(world: World) -> None:
 async def test_a_cursor_is_for_one_client_and_question(world: World) -> None:
     caller, other = await world.caller(*PUBLIC), await world.caller(*PUBLIC)
     cursor = (await world.page(caller, groupBy="school", subject="reading", window=KS2)).cursors[0]
-    for who, subject, after in (
-        (other, "reading", cursor),
-        (caller, "maths", cursor),
-        (caller, "reading", cursor[:-2]),
-        (caller, "reading", "é"),
+    manager = await world.caller(*EVERYTHING)
+    own = (await world.page(manager, groupBy="school", subject="reading", window=KS2)).cursors[0]
+    for who, subject, view, after in (
+        (other, "reading", "own", cursor),
+        (caller, "maths", "own", cursor),
+        (caller, "reading", "own", cursor[:-2]),
+        (caller, "reading", "own", "é"),
+        (manager, "reading", "public", own),
     ):
         with pytest.raises(BadRequest) as caught:
-            await world.page(who, groupBy="school", subject=subject, window=KS2, after=after)
+            await world.page(who, groupBy="school", subject=subject, window=KS2, view=view, after=after)
         assert caught.value.code == "cursor-invalid"
