@@ -156,7 +156,7 @@ def _linked(resource: Resource, name: str, link: Link) -> Json:
     target = RESOURCES[link.target]
     told = [_query(argument, given.doc, SCALARS[given.kind]) for argument, given in link.arguments.items()]
     parameters = [shared("Id"), *told, *_list_parameters(target)]
-    operation = f"list{resource.type_name}{_capital(name)}"
+    operation = f"list{_capital(name)}Of{resource.type_name}"
     summary = f"List {name} of one {resource.name}"
     answers = {200: _rows(target, link.doc)}
     return _operation(operation, summary, [target.scope], answers, (*READING, 404), parameters)
