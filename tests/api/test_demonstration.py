@@ -231,8 +231,9 @@ def test_demo_serves_what_it_prints_and_keeps_its_secrets(tmp_path: Path) -> Non
         assert [pupil["yearGroup"] for pupil in rest["data"]] == ["4", "4", "4"]
         assert all(pupil["forename"] and pupil["school"]["name"] for pupil in rest["data"])
         schools = graphql["data"]["schools"]["nodes"]
-        assert len(schools) == 6
-        assert any(pupil["judgements"]["nodes"] for school in schools for pupil in school["pupils"]["nodes"])
+        assert len(schools) == 3
+        classes = [group for school in schools for group in school["groups"]["nodes"]]
+        assert any(pupil["latestJudgements"]["nodes"] for group in classes for pupil in group["pupils"]["nodes"])
 
         for other_port, other_folder, said in ((port, tmp_path / "other", "is in use"), (free_port(), folder, "is running in")):
             command = [sys.executable, "-m", "api", "demo", "--port", str(other_port), "--data-dir", str(other_folder)]
