@@ -281,7 +281,8 @@ def _tree_parameters(resource: Resource) -> list[Json]:
         parameters.append(_names("include", f"The links wanted, up to {MAX_DEPTH} deep with dots.", link_path(resource)))
     many = [name for name, link in resource.links.items() if link.many]
     return parameters + [
-        _query(f"{name}.first", f"How many {name} a row.", whole(MAX_NESTED_FIRST, default=FIRST)) for name in many
+        _query(f"{name}.first", f"How many {name} a row, where include brings them: {FIRST} unless told.", whole(MAX_NESTED_FIRST))
+        for name in many
     ]
 
 
