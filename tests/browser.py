@@ -66,25 +66,30 @@ class Page:
                 self.refused.append(json.dumps(told["exceptionDetails"])[:2000])
 
     def open(self, url: str) -> None:
+        """Goes to a page and waits until it is loaded."""
         for domain in ("Network", "Log", "Runtime", "Page"):
             self.call(f"{domain}.enable")
         self.call("Page.navigate", url=url)
+        self.wait(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression; a promise is awaited."""
-        done = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        """The value of a JavaScript expression."""
+        done = self._evaluate(script)
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
     def wait(self, script: str) -> Any:
-        """The value of an expression, once it is true."""
+        """The value of an expression, once it is true; until then what it speaks of may not be there."""
         deadline = time.monotonic() + PATIENCE
-        while not (value := self.run(script)):
+        while "exceptionDetails" in (done := self._evaluate(script)) or not done["result"].get("value"):
             assert time.monotonic() < deadline, (
                 f"never true: {script}\n{self.refused}\n{self.run('document.body.innerText')[-3000:]}"
             )
             time.sleep(0.1)
-        return value
+        return done["result"]["value"]
+
+    def _evaluate(self, script: str) -> dict[str, Any]:
+        return self.call("Runtime.evaluate", expression=script, returnByValue=True)
 
     def type(self, element: str, text: str) -> None:
         """Puts text into the element of an expression as a keyboard would."""

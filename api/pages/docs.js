@@ -22,5 +22,5 @@ Scalar.createApiReference("#reference", {
   authentication: { preferredSecurityScheme: "oauth2" },
   defaultHttpClient: { targetKey: "shell", clientKey: "curl" },
   // what Scalar has no option for: buttons that only lead to its own site, and a link there
-  customCss: ".selected-client-action, .generate-sdk-button { display: none } a[href^='https://scalar.com'] { pointer-events: none }",
+  customCss: ".selected-client-action, .generate-sdk-button { display: none !important } a[href*='scalar.com'] { pointer-events: none }",
 });

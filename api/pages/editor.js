@@ -1,5 +1,7 @@
 // A text area with colours: the coloured text lies under it in a <pre>, and the area itself is transparent.
 
+import { element } from "./element.js";
+
 const TOKENS = new RegExp(
   [
     /(?<comment>#[^\n]*)/,
@@ -21,7 +23,7 @@ export function coloured(text) {
   let end = 0;
   for (const match of text.matchAll(TOKENS)) {
     const [kind] = Object.entries(match.groups).find(([, found]) => found !== undefined);
-    nodes.push(text.slice(end, match.index), Object.assign(document.createElement("span"), { className: kind, textContent: match[0] }));
+    nodes.push(text.slice(end, match.index), element("span", { className: kind }, match[0]));
     end = match.index + match[0].length;
   }
   return [...nodes, text.slice(end)];
@@ -42,10 +44,12 @@ export function colour(area) {
   paint();
 }
 
-// Puts text where the cursor is, as typed, so that it can be undone; the cursor goes where | stands in it.
+// Puts text on a line of its own after the word at the cursor, as typed, so that it can be undone; the cursor goes where | stands in it.
 export function insert(area, text) {
   area.focus();
-  const before = area.value.slice(0, area.selectionStart);
+  const cursor = area.selectionEnd + /^\w*/.exec(area.value.slice(area.selectionEnd))[0].length;
+  area.setSelectionRange(cursor, cursor);
+  const before = area.value.slice(0, cursor);
   const line = before.slice(before.lastIndexOf("\n") + 1);
   const margin = /\{\s*$/.test(line) && line.trim() ? `${indentation(before)}  ` : indentation(before);
   const [head, tail = ""] = `${line.trim() ? `\n${margin}` : ""}${text.replaceAll("\n", `\n${margin}`)}`.split("|");

@@ -1,11 +1,12 @@
 // The GraphQL explorer. Credentials and the token are values of this page's inputs and nowhere else: not in a URL, a cookie or a storage.
 
 import { colour, coloured, insert } from "./editor.js";
-import { INTROSPECTION, SchemaPanel, element } from "./schema.js";
+import { element } from "./element.js";
+import { INTROSPECTION, SchemaPanel } from "./schema.js";
 
 const at = (id) => document.getElementById(id);
 const base = new URL(".", location.href);
-const panel = new SchemaPanel(at("panel"), at("search"), (text) => insert(at("query"), text));
+const panel = new SchemaPanel(at("panel"), at("search"), take);
 
 // Asks our own server; no cookie goes along, and a refusal never brings up the browser's own dialogue.
 async function post(path, headers, body) {
@@ -27,7 +28,8 @@ function ask(query, variables, operationName) {
 // The token, and how it stands.
 
 function stand(text, state = "") {
-  Object.assign(at("standing"), { textContent: text, className: state });
+  if (at("standing").textContent !== text) at("standing").textContent = text; // it is read aloud when it changes
+  at("standing").className = state;
 }
 
 async function getToken() {
@@ -53,8 +55,8 @@ function tell() {
   if (!at("token").value || at("standing").className === "bad" || !exp) return;
   const left = Math.floor(exp - Date.now() / 1000);
   if (left <= 0) return stand("The token has expired. Get a new one.", "bad");
-  stand(`Good for ${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}: ${scope}`, "good");
-  at("standing").title = scope;
+  stand(`Good for ${left < 60 ? "less than a minute" : `${Math.floor(left / 60)} min`} · ${scope}`, "good");
+  at("standing").title = scope.replaceAll(" ", "\n");
 }
 
 async function tokenChanged() {
@@ -100,6 +102,19 @@ async function run() {
   }
 }
 
+// Puts a field where the cursor is; one of a root's into the last operation, or into a new one where that is of the other kind.
+function take(text, root) {
+  const area = at("query");
+  if (!root) return insert(area, text);
+  const [last] = [...area.value.matchAll(/^\s*(query|mutation|\{)/gm)].slice(-1).map((match) => match[1].replace("{", "query"));
+  const end = last === root ? area.value.trimEnd().length - 1 : area.value.length;
+  const before = area.value.slice(0, end).trimEnd().length;
+  area.setSelectionRange(before, before);
+  if (last === root) return insert(area, text);
+  const [name] = /\w+/.exec(text);
+  insert(area, `${before ? "\n" : ""}${root} ${name[0].toUpperCase()}${name.slice(1)} {\n  ${text.replaceAll("\n", "\n  ")}\n}`);
+}
+
 // Where a document has several operations, the one that the cursor stands in.
 function operationAtCursor() {
   const named = [...at("query").value.matchAll(/^\s*(?:query|mutation)\s+(\w+)/gm)];
@@ -130,4 +145,5 @@ at("credentials").addEventListener("submit", (event) => {
   event.preventDefault();
   getToken().catch(() => stand("The server cannot be reached.", "bad"));
 });
+at("query").setSelectionRange(...Array(2).fill(at("query").value.indexOf("phase")));
 setInterval(tell, 1000);

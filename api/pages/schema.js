@@ -1,5 +1,7 @@
 // The schema as introspection tells it, to click through and to take fields from.
 
+import { element } from "./element.js";
+
 const TYPE = "kind name ofType { kind name ofType { kind name ofType { kind name } } }";
 const VALUE = `name description defaultValue type { ${TYPE} }`;
 export const INTROSPECTION = `query Introspection {
@@ -8,7 +10,7 @@ export const INTROSPECTION = `query Introspection {
     inputFields { ${VALUE} } enumValues(includeDeprecated: true) { name description } possibleTypes { name } } }
 }`;
 
-// Shows a schema in a panel; `take(text)` is called with what a field looks like in a query.
+// Shows a schema in a panel; `take(text, root)` is called with what a field looks like in a query, and "query" or "mutation" where it is one's own.
 export class SchemaPanel {
   constructor(panel, search, take) {
     Object.assign(this, { panel, search, take, types: new Map(), trail: [] });
@@ -18,7 +20,7 @@ export class SchemaPanel {
   load(schema) {
     this.types = new Map(schema.types.filter(({ name }) => !name.startsWith("__")).map((type) => [type.name, type]));
     this.trail = [schema.queryType.name];
-    this.roots = [schema.queryType, schema.mutationType].filter(Boolean).map(({ name }) => name);
+    this.roots = new Map([[schema.queryType, "query"], [schema.mutationType, "mutation"]].filter(([type]) => type).map(([{ name }, kind]) => [name, kind]));
     this.search.disabled = false;
     this.draw();
   }
@@ -36,14 +38,14 @@ export class SchemaPanel {
 
   draw() {
     const type = this.types.get(this.trail.at(-1));
-    const roots = this.roots.map((name) => this.link(name, () => this.open(name)));
+    const roots = [...this.roots.keys()].map((name) => this.link(name, () => this.open(name)));
     const back = element("button", { type: "button", className: "link", onclick: () => this.trail.pop() && this.draw() }, "‹ back");
     this.panel.replaceChildren(
       element("nav", {}, ...roots, ...(this.trail.length > 1 ? [back] : [])),
       element("h3", {}, type.name, element("small", {}, type.kind.toLowerCase().replace("_", " "))),
       ...described(type),
       ...(type.fields ?? []).map((field) => this.field(field, type)),
-      ...(type.inputFields ?? []).map((field) => this.value(field, "div")),
+      ...(type.inputFields ?? []).map((field) => this.value(field)),
       ...(type.enumValues ?? []).map((each) => element("div", { className: "field" }, element("b", {}, each.name), ...described(each))),
       ...(type.possibleTypes ?? []).map(({ name }) => element("div", { className: "field" }, this.link(name, () => this.open(name)))),
     );
@@ -69,22 +71,22 @@ export class SchemaPanel {
     const below = innermost(field.type);
     const add = element("button", { type: "button", className: "add", title: `Put ${field.name} into the query` }, "+");
     add.addEventListener("click", () => {
-      this.take(this.snippet(field));
+      this.take(this.snippet(field), this.roots.get(owner.name));
       const inner = this.rows(below) ?? below;
       if (this.types.get(inner)?.fields) this.open(inner);
     });
     const line = element("div", {}, element("b", {}, field.name), ": ", this.typed(field.type));
     const about = field.deprecationReason ? [element("p", { className: "warning" }, `Deprecated: ${field.deprecationReason}`)] : [];
     const given = field.args.length
-      ? [element("details", {}, element("summary", {}, field.args.map(({ name }) => name).join(", ")), ...field.args.map((arg) => this.value(arg, "div")))]
+      ? [element("details", {}, element("summary", {}, field.args.map(({ name }) => name).join(", ")), ...field.args.map((arg) => this.value(arg)))]
       : [];
     const insertable = owner.kind === "OBJECT" || owner.kind === "INTERFACE";
     return element("div", { className: "field" }, ...(insertable ? [add] : []), line, ...about, ...described(field), ...given);
   }
 
-  value({ name, type, defaultValue, ...rest }, tag) {
+  value({ name, type, defaultValue, ...rest }) {
     const set = defaultValue === null ? "" : ` = ${defaultValue}`;
-    return element(tag, { className: "field" }, element("b", {}, name), ": ", this.typed(type), set, ...described(rest));
+    return element("div", { className: "field" }, element("b", {}, name), ": ", this.typed(type), set, ...described(rest));
   }
 
   typed(type) {
@@ -147,10 +149,4 @@ function written(type) {
 
 function described({ description }) {
   return description ? [element("p", {}, description)] : [];
-}
-
-export function element(tag, properties, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
 }
