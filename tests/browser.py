@@ -37,10 +37,11 @@ PATIENCE = 60  # seconds until a page must show what is waited for
 
 @dataclass
 class Page:
-    """One tab. `asked` are the URLs it tried to reach, `refused` what the browser said against it: broken policies, errors of scripts."""
+    """One tab. `asked` are the URLs it tried to reach, `answered` their statuses, `refused` what the browser held against it."""
 
     socket: ClientConnection
     asked: list[str] = field(default_factory=list)
+    answered: dict[str, int] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -60,6 +61,8 @@ class Page:
         match event:
             case "Network.requestWillBeSent":
                 self.asked.append(told["request"]["url"])
+            case "Network.responseReceived":
+                self.answered[told["response"]["url"]] = told["response"]["status"]
             case "Log.entryAdded" if told["entry"]["source"] in ("security", "javascript"):
                 self.refused.append(told["entry"]["text"])
             case "Runtime.exceptionThrown":

@@ -4,6 +4,7 @@ import { colour, coloured, insert } from "./editor.js";
 import { element } from "./element.js";
 import { INTROSPECTION, SchemaPanel } from "./schema.js";
 
+const UNTOLD = "Introspection is switched off on this server, so its schema is not told here. Queries run all the same.";
 const at = (id) => document.getElementById(id);
 const base = new URL(".", location.href);
 const panel = new SchemaPanel(at("panel"), at("search"), take);
@@ -64,10 +65,10 @@ async function tokenChanged() {
   tell();
   if (!at("token").value || at("standing").className === "bad") return;
   const { status, read } = await ask(INTROSPECTION);
-  const error = read?.errors?.[0];
+  const [error] = read?.errors ?? [];
   if (read?.data?.__schema) return panel.load(read.data.__schema);
   if (status === 401) refuseToken();
-  else if (error?.extensions?.code === "introspection-off") panel.say("Introspection is switched off on this server: the schema is not told here. Queries run all the same.");
+  else if (error?.extensions?.code === "introspection-off") panel.say(UNTOLD);
   else panel.say(`The schema could not be read: ${error?.message ?? read?.detail ?? `the server answered ${status}`}`);
 }
 
