@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import oauth
+from api import oauth, pages
 from api.graphql.view import graphql
 from api.problems import PROBLEMS, HttpProblem, as_domain_error, respond
 from api.rest import openapi, routes
@@ -42,6 +42,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             *oauth.routes(),
             Route("/graphql", graphql, methods=["POST"]),
             *routes.routes(),
+            *pages.routes(),
             Route("/", _start, methods=["GET"]),
             Route("/problems/{code}", _problem, methods=["GET"]),
             Route("/openapi.json", openapi.serve, methods=["GET"]),
@@ -117,6 +118,8 @@ async def _start(request: Request) -> Response:
         "graphql": "/graphql",
         "token": "/oauth/token",
         "authorization": "/.well-known/oauth-authorization-server",
+        "docs": "/docs",
+        "explorer": "/explorer",
     }
     return JSONResponse({"name": "Markonce", **{name: base_url + path for name, path in paths.items()}})
 

@@ -331,7 +331,8 @@ def _tree_parameters(resource: Resource) -> list[Json]:
         parameters.append(_names("include", f"The links wanted, up to {MAX_DEPTH} deep with dots.", link_path(resource)))
     for name, link in resource.links.items():
         if link.many:
-            parameters.append(_query(f"{name}.first", f"How many {name} a row.", whole(MAX_NESTED_FIRST, default=FIRST)))
+            many = f"How many {name} a row, where include brings them: {FIRST} unless told."
+            parameters.append(_query(f"{name}.first", many, whole(MAX_NESTED_FIRST)))
             parameters += [_query(f"{name}.{told}", a.doc, SCALARS[a.kind]) for told, a in link.arguments.items()]
     return parameters
 

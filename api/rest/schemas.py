@@ -213,8 +213,8 @@ def sort_terms(resource: Resource) -> Json:
     return {"type": "string", "enum": [sign + name for name in names for sign in ("", "-")]}
 
 
-def whole(most: int, *, default: int) -> Json:
-    return {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+def whole(most: int, *, default: int | None = None) -> Json:
+    return {"type": "integer", "minimum": 1, "maximum": most, **({"default": default} if default else {})}
 
 
 def ref(schema: str) -> Json:
