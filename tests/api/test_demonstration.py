@@ -2,15 +2,10 @@
 
 import asyncio
 import json
-import os
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import StringIO
 from itertools import pairwise
@@ -27,9 +22,9 @@ from domain import COMMANDS
 from domain.files import gias
 from domain.roster import upn
 from tests.conftest import ROOT, Databases, free_port
+from tests.demonstration import PATIENCE, demonstration
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
-PATIENCE = 180  # seconds; a start takes about ten on a quiet machine
 
 
 @pytest.fixture(scope="module")
@@ -175,33 +170,6 @@ async def test_a_seeding_cut_short_is_completed_and_a_whole_one_left_alone(datab
     again = await run.prepare(databases.app_url, databases.operator_url, lost, console)
     assert [c["clientId"] for c in again["clients"].values()] == [c["clientId"] for c in facts["clients"].values()]
     assert all(again["clients"][name]["clientSecret"] != c["clientSecret"] for name, c in facts["clients"].items())
-
-
-@contextmanager
-def demonstration(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Path]]:
-    """`python -m api demo` until the block ends: what demo.json says, and the file with what was printed."""
-    printed, logged = folder.parent / "printed.txt", folder.parent / "logged.txt"
-    with printed.open("w") as out, logged.open("w") as err:
-        command = [sys.executable, "-m", "api", "demo", "--port", str(port), "--data-dir", str(folder)]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
-    facts = folder / "demo.json"
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not facts.exists():
-            assert process.poll() is None, printed.read_text() + logged.read_text()
-            assert time.monotonic() < deadline, "not ready: " + printed.read_text() + logged.read_text()[-2000:]
-            time.sleep(0.1)
-        yield json.loads(facts.read_text()), printed
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0, logged.read_text()[-2000:]
-        assert not facts.exists()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 def pasted(printed: Path) -> list[Any]:

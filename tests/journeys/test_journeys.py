@@ -1,0 +1,48 @@
+"""The journeys of those whom this is for, each a script of under 60 lines run against a demonstration on a socket; the README quotes them."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, free_port
+from tests.demonstration import PATIENCE, demonstration
+
+HERE = Path(__file__).parent
+SCRIPTS = sorted(path for path in HERE.glob("*.py") if path.name != Path(__file__).name)
+SAYS = {
+    "developers_first_hour": ["7 classes", "posted: updated", "posted: unchanged", "seen:"],
+    "trusts_results_day": ["RWM expected", "disadvantaged true", " c\n", "hidden because", "spreadsheet: 6 schools"],
+}
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """demo.json of a running demonstration."""
+    folder = tmp_path_factory.mktemp("journeys") / "data"
+    with demonstration(free_port(), folder):
+        yield folder / "demo.json"
+
+
+@pytest.mark.xdist_group("journeys")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_journey(script: Path, facts: Path) -> None:
+    done = subprocess.run([sys.executable, str(script), str(facts)], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [text for text in SAYS[script.stem] if text not in done.stdout] == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_journey_is_short_and_the_readme_leads_to_it(script: Path) -> None:
+    assert len(script.read_text().splitlines()) < 60
+    assert str(script.relative_to(ROOT)) in (ROOT / "README.md").read_text()
+
+
+def test_what_the_readme_quotes_stands_in_the_journeys() -> None:
+    quoted = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    texts = [path.read_text() for path in SCRIPTS]
+    assert len(quoted) == len(SCRIPTS)
+    assert [block for block in quoted if not any(block in text for text in texts)] == []
