@@ -20,7 +20,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class PupilEntry(Input, kw_only=True):
-    """A pupil as the school's MIS knows them."""
+    """A pupil as the school's MIS knows them. The year group holds from the 1 September of the roll's academic year."""
 
     id: str | UnsetType = UNSET
     reference: Text | UnsetType = UNSET
@@ -41,11 +41,7 @@ class PupilEntry(Input, kw_only=True):
 
 
 class PupilBatch(Input, kw_only=True):
-    """A roll, or part of one, as it stood on a day. The year groups given hold from that academic year's 1 September.
-
-    A complete one is the whole roll of the school that it names: whoever is on roll there and absent from it has left the day before; if more than
-    maxLeavers percent of the pupils on roll (and more than one pupil) would leave, it is refused.
-    """
+    """A roll, or part of one, as it stood on a day. Who is absent from a complete one left the day before: at most maxLeavers percent at once."""
 
     school: SchoolRef | UnsetType = UNSET
     as_of: date
