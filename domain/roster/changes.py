@@ -7,7 +7,6 @@ from uuid import UUID
 
 from domain.engine.database import Connection, columns
 from domain.roster.characteristics import YEAR_GROUP
-from domain.roster.enrolments import MAIN
 
 
 @dataclass
@@ -31,15 +30,18 @@ class Known:
     versions: dict[UUID, int] = field(default_factory=dict)
     upns: dict[UUID, dict[str, bool]] = field(default_factory=dict)
     references: set[tuple[UUID, str]] = field(default_factory=set)
-    spells: dict[tuple[UUID, UUID, date], tuple[str, date | None]] = field(default_factory=dict)
-    open_main: dict[UUID, list[tuple[UUID, date]]] = field(default_factory=dict)
+    spells: dict[tuple[UUID, UUID, date], tuple[str, date | None, str | None]] = field(default_factory=dict)
+    open: dict[UUID, list[tuple[UUID, date, str]]] = field(default_factory=dict)
     dated: dict[tuple[UUID, str, date], tuple[str, date | None]] = field(default_factory=dict)
     years: dict[UUID, date] = field(default_factory=dict)
 
 
 @dataclass
 class Changes:
-    """Rows to write, by table; whom the batch has already moved to their row's school, shared with it or shared no longer."""
+    """Rows to write, by table; whom the batch has already moved to their row's school, shared with it or shared no longer.
+
+    `closed` are spells (pupil, school, first day) that end on the day before another day, not before they began, and why.
+    """
 
     new: dict[UUID, Facts] = field(default_factory=dict)
     changed: dict[UUID, Facts] = field(default_factory=dict)
@@ -49,8 +51,9 @@ class Changes:
     upns: list[tuple[str, UUID, UUID, bool]] = field(default_factory=list)
     renewed: list[tuple[str, bool]] = field(default_factory=list)
     references: list[tuple[UUID, str, UUID]] = field(default_factory=list)
-    spells: list[tuple[UUID, UUID, UUID, str, date, date | None]] = field(default_factory=list)
-    closed: list[tuple[UUID, UUID, date, date]] = field(default_factory=list)
+    spells: list[tuple[UUID, UUID, UUID, str, date, date | None, str | None]] = field(default_factory=list)
+    closed: list[tuple[UUID, UUID, date, date, str | None]] = field(default_factory=list)
+    unshared: list[tuple[UUID, UUID]] = field(default_factory=list)
     dated: list[tuple[UUID, str, date, UUID, date | None, str]] = field(default_factory=list)
 
     def size(self) -> int:
@@ -77,9 +80,9 @@ async def read_known(connection: Connection, tenant_id: UUID, source: UUID, pupi
     ):
         known.references.add((r["school_id"], r["value"]))
     for r in await connection.fetch("SELECT * FROM enrolments WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments):
-        known.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"])
-        if r["status"] in MAIN and r["to_on"] is None:
-            known.open_main.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"]))
+        known.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"], r["leaving_reason"])
+        if r["to_on"] is None:
+            known.open.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"], r["status"]))
     for r in await connection.fetch("SELECT * FROM characteristics WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments):
         known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
         if r["kind"] == YEAR_GROUP:
@@ -107,13 +110,14 @@ _REFERENCES = """
 INSERT INTO external_ids (tenant_id, source, kind, school_id, value, id) SELECT $1, $5, 'pupil', * FROM unnest($2::uuid[], $3::text[], $4::uuid[])
 """
 _SPELLS = """
-INSERT INTO enrolments (tenant_id, id, pupil_id, school_id, status, from_on, to_on)
-SELECT $1, * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::date[], $7::date[])
-ON CONFLICT (tenant_id, pupil_id, school_id, from_on) DO UPDATE SET status = excluded.status, to_on = excluded.to_on
+INSERT INTO enrolments (tenant_id, id, pupil_id, school_id, status, from_on, to_on, leaving_reason)
+SELECT $1, * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::date[], $7::date[], $8::text[])
+ON CONFLICT (tenant_id, pupil_id, school_id, from_on) DO UPDATE SET status = excluded.status, to_on = excluded.to_on,
+    leaving_reason = excluded.leaving_reason
 """
 _CLOSED = """
-UPDATE enrolments e SET to_on = GREATEST(g.next_on - 1, e.from_on)
-FROM unnest($2::uuid[], $3::uuid[], $4::date[], $5::date[]) AS g (pupil_id, school_id, from_on, next_on)
+UPDATE enrolments e SET to_on = GREATEST(g.next_on - 1, e.from_on), leaving_reason = g.reason
+FROM unnest($2::uuid[], $3::uuid[], $4::date[], $5::date[], $6::text[]) AS g (pupil_id, school_id, from_on, next_on, reason)
 WHERE e.tenant_id = $1 AND e.pupil_id = g.pupil_id AND e.school_id = g.school_id AND e.from_on = g.from_on
 """
 _DATED = """
@@ -156,3 +160,5 @@ async def write(connection: Connection, tenant_id: UUID, source: UUID, changes: 
     updated = [pupil_id for pupil_id in changes.touched if pupil_id not in changes.new]
     if updated:
         await connection.execute(_TOUCHED, tenant_id, updated)
+    if changes.unshared:  # last: until then row-level security shows them
+        await connection.execute(UNSHARE, tenant_id, *columns(changes.unshared, 2))

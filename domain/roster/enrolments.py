@@ -1,8 +1,9 @@
 """Enrolment spells: when a pupil was on roll at a school, and as what. A dual-registered pupil has a main and a subsidiary spell and is counted once."""
 
 from datetime import date
-from typing import Literal
+from typing import Annotated, Literal
 
+from msgspec import Meta
 from sqlalchemy import Column, Date, ForeignKey, Index, Table, Text, UniqueConstraint, Uuid
 
 from domain.engine.access import Scope, by_school
@@ -45,7 +46,9 @@ ENROLMENTS = Resource(
         "status": Field(enrolments.c.status, "C current, M main dual, S subsidiary dual, G guest."),
         "from": Field(enrolments.c.from_on, "First day on roll."),
         "to": Field(enrolments.c.to_on, "Last day on roll; null while it lasts."),
-        "leavingReason": Field(enrolments.c.leaving_reason, "Why it ended."),
+        "leavingReason": Field(
+            enrolments.c.leaving_reason, "Why it ended, as the school says; not-on-roll if a complete roll left the pupil out."
+        ),
     },
     links={
         "pupil": Link(
@@ -67,15 +70,21 @@ ENROLMENTS = Resource(
 
 
 class Spell(Input, kw_only=True):
-    """A spell on roll at the row's school. C current single, M main dual, S subsidiary dual, G guest (DfE common basic data set)."""
+    """A spell on roll at the row's school, said whole. C current single, M main dual, S subsidiary dual, G guest (DfE common basic data set)."""
 
     from_: date
     to: date | None = None
     status: Literal["C", "M", "S", "G"]
+    leaving_reason: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
 
     def __post_init__(self) -> None:
         if self.to is not None and self.to < self.from_:
             raise ValueError("A spell cannot end before it begins")
+        if self.to is None and self.leaving_reason is not None:
+            raise ValueError("A spell that has not ended has no leaving reason")
 
     def covers(self, day: date) -> bool:
         return self.from_ <= day and (self.to is None or self.to >= day)
+
+    def is_over(self, day: date) -> bool:
+        return self.to is not None and self.to < day

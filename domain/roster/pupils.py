@@ -229,6 +229,7 @@ async def find_pupils(
     """The pupil of every good row, by the row's index; rejects rows whose pupil is unknown or was never on roll at the row's school."""
     rows = batch.good()
     keys: list[tuple[UUID, str | None, str | None, str | None]] = []
+    wrong: set[int] = set()
     for at, row in rows:
         upn = None
         if row.upn is not UNSET:
@@ -236,6 +237,7 @@ async def find_pupils(
                 upn = upn_rules.check(row.upn).text
             except ValueError as problem:
                 batch.reject(at, "upn", "upn-invalid", str(problem))
+                wrong.add(at)
         keys.append((settled[at].id, row.id or None, row.reference or None, upn))
     matches = await match_pupils(connection, caller, tenant_id, keys)
     found: dict[int, UUID] = {}
@@ -245,9 +247,8 @@ async def find_pupils(
     at_school = await connection.fetch(_AT_SCHOOL, tenant_id, list(found.values()), [settled[at].id for at in found])
     places = list(found)
     present = {places[row["n"] - 1] for row in at_school}
-    rejected = {issue.at for issue in batch.issues}
     for at, row in rows:
-        if at not in present and f"/entries/{at}/upn" not in rejected:
+        if at not in present and at not in wrong:
             key = next(name for name in ("id", "upn", "reference") if getattr(row, name) is not UNSET)
             batch.reject(at, key, "pupil-not-found", f"No pupil with this {key} is or was on roll at {settled[at].name}.")
     return {at: pupil_id for at, pupil_id in found.items() if at in present}

@@ -1,180 +1,111 @@
 """A school's roll in bulk: who is on it, since when, and what is dated about them. The same roll twice changes nothing.
 
 A pupil is matched by id or reference, then UPN, then former UPN; two hits are an error that names both, never a silent merge. Absence from a batch
-removes nobody. A subsidiary or guest school adds its own spell and reference; the rest of a pupil is the main school's to say.
+removes nobody, unless it says that it is complete (leavers.py). A subsidiary or guest school adds its own spell and reference, a former one when and
+why its spells ended; the rest of a pupil is the main school's to say.
 """
 
-from dataclasses import dataclass, field
 from datetime import date
-from itertools import islice, pairwise
-from typing import Annotated, Any, Literal
+from itertools import islice
+from typing import Any
 from uuid import UUID
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, structs
 
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Batch, Input, Recorded, Text, command
+from domain.engine.command import Batch, Recorded, Result, command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Invalid, Issue, NotFound, invalid
 from domain.engine.ids import new_id
+from domain.roster import leavers, years
 from domain.roster import upn as upn_rules
-from domain.roster import years
 from domain.roster.changes import SHARE, UNSHARE, Changes, Facts, Known, read_known, write
-from domain.roster.characteristics import YEAR_GROUP, Characteristic
-from domain.roster.enrolments import ENROLMENT, MAIN, Spell
-from domain.roster.pupils import PUPIL, Match, match_pupils, settle_schools
+from domain.roster.characteristics import YEAR_GROUP
+from domain.roster.enrolments import ENROLMENT, MAIN
+from domain.roster.entries import PupilBatch, PupilEntry, Row, checked
+from domain.roster.pupils import PUPIL, match_pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, find_schools
 
-Name = Annotated[str, Meta(min_length=1, max_length=100)]
 
+class RecordedRoll(Recorded, kw_only=True):
+    """What became of a roll; `left` are the pupils whom a complete one took off roll, who are no part of what was received."""
 
-class PupilEntry(Input, kw_only=True):
-    """A pupil as the school's MIS knows them."""
-
-    id: str | UnsetType = UNSET
-    reference: Text | UnsetType = UNSET
-    upn: str | None = None
-    former_upns: Annotated[list[str], Meta(max_length=10)] = []
-    surname: Name
-    forename: Name
-    date_of_birth: date
-    sex: Literal["F", "M"]
-    year_group: str
-    enrolments: Annotated[list[Spell], Meta(max_length=50)] = []
-    characteristics: Annotated[list[Characteristic], Meta(max_length=200)] = []
-    school: SchoolRef | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        if self.id is UNSET and self.reference is UNSET and self.upn is None:
-            raise ValueError("Name the pupil by reference, UPN or id: without one a second sending would make a second child")
-
-
-class PupilBatch(Input, kw_only=True):
-    """A roll, or part of one, as it stood on a day. The year groups given hold from that academic year's 1 September."""
-
-    school: SchoolRef | UnsetType = UNSET
-    as_of: date
-    entries: list[PupilEntry]
-
-
-@dataclass
-class Row:
-    """An entry with its rules applied: canonical UPN, former UPNs and year group, and whom its keys belong to."""
-
-    at: int
-    entry: PupilEntry
-    school: Reached
-    upn: str | None
-    former: list[str]
-    year_group: str
-    matches: list[Match] = field(default_factory=list)
-
-    @property
-    def keys(self) -> list[tuple[UUID, str | None, str | None, str | None]]:
-        """What to look up: all that names the pupil, then each further former UPN by itself, since it may be another child's."""
-        first = " ".join([self.upn or "-", *self.former[:1]])
-        own = (self.school.id, self.entry.id or None, self.entry.reference or None, first)
-        return [own, *((self.school.id, None, None, f"- {former}") for former in self.former[1:])]
-
-    @property
-    def hits(self) -> list[UUID]:
-        return list(dict.fromkeys(hit for match in self.matches for hit in match.hits))
-
-    @property
-    def pupil_id(self) -> UUID | None:
-        return next(iter(self.hits), None)
-
-    @property
-    def elsewhere(self) -> Match | None:
-        """The match of a pupil whose main school is stored as another one."""
-        return next((m for m in self.matches if m.hits and m.school_id != self.school.id), None)
-
-    def takes_over(self, as_of: date) -> bool:
-        """Whether the row says that its school is the main one on that day, and no later main spell has begun where the pupil is now."""
-        begun = max((spell.from_ for spell in self.entry.enrolments if spell.status in MAIN and spell.covers(as_of)), default=None)
-        there = None if self.elsewhere is None else self.elsewhere.open_main_from
-        return begun is not None and (there is None or begun >= there)
-
-    def describes(self, match: Match) -> bool:
-        """Whether the row knows the child: born the same day, and with the surname or the forename that is stored."""
-        mine, theirs = (self.entry.surname, self.entry.forename), (match.surname or "", match.forename or "")
-        alike = any(given.casefold() == stored.casefold() for given, stored in zip(mine, theirs, strict=True))
-        return alike and self.entry.date_of_birth == match.date_of_birth
-
-    @property
-    def is_second(self) -> bool:
-        return bool(self.entry.enrolments) and all(spell.status not in MAIN for spell in self.entry.enrolments)
+    left: int = 0
 
 
 @command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, Conflict))
-async def record_pupils(connection: Connection, caller: Caller, given: Batch[PupilBatch, PupilEntry]) -> Recorded:
-    """Record a school's roll, or part of it. The same batch twice changes nothing; absence from a batch removes nobody."""
+async def record_pupils(connection: Connection, caller: Caller, given: Batch[PupilBatch, PupilEntry]) -> RecordedRoll:
+    """Record a school's roll, or part of it. The same batch twice changes nothing; absence from a batch removes nobody, unless it is complete."""
+    return await record_roll(connection, caller, given)
+
+
+async def record_roll(connection: Connection, caller: Caller, given: Batch[PupilBatch, PupilEntry]) -> RecordedRoll:
+    """Writes a roll in the caller's transaction, by itself or as a part of another command's."""
+    as_of = given.head.as_of
     try:
-        years.academic_year(given.head.as_of)
+        years.academic_year(as_of)
     except ValueError as problem:
         raise invalid([Issue("/asOf", "as-of-implausible", str(problem))]) from problem
     schools = await settle_schools(connection, caller, Scope.PUPILS_WRITE, given)
+    whole = await leavers.school_of(connection, caller, given, schools)
     rows = [row for at, entry in given.good() if (row := checked(given, at, entry, schools[at])) is not None]
-    if not rows:
+    tenant_id = next((school.tenant_id for school in (whole, *(row.school for row in rows)) if school is not None), None)
+    if tenant_id is None:
         given.check()
-        return given.recorded()
-    tenant_id = rows[0].school.tenant_id
+        return answer(given, [])
     counting = Counting(connection, tenant_id)
-    await matched(connection, caller, counting, tenant_id, rows)
+    rolled = await matched(connection, caller, counting, tenant_id, rows, whole, as_of)
     rows = await admitted(connection, caller, given, tenant_id, rows)
     rows = identified(given, rows, await visible(connection, tenant_id, rows))
     given.check()
-    changes = await taken(connection, tenant_id, rows, given.head.as_of)
+    gone = leavers.absent(given, rolled, {row.pupil_id for row in rows}) if whole is not None else []
+    changes = await taken(connection, tenant_id, rows)
     found = [row.pupil_id for row in rows if row.pupil_id is not None]
     known = await read_known(connection, tenant_id, caller.client_id, found)
     for row in rows:
         decide(given, row, known, changes)
+    if whole is not None:
+        leavers.depart(changes, whole, as_of, gone)
     if changes.touched:
         async with counting.of_pupils(changes.touched):
             await write(connection, tenant_id, caller.client_id, changes)
-    return given.recorded()
+    return answer(given, gone)
 
 
-def checked(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: Reached) -> Row | None:
-    """The row with its rules applied, or None after rejecting it with every issue."""
-    before = len(batch.issues)
-    numbers: list[str | None] = []
-    for where, given in [("upn", entry.upn)] + [(f"formerUpns/{i}", former) for i, former in enumerate(entry.former_upns)]:
-        try:
-            numbers.append(None if given is None else upn_rules.check(given).text)
-        except ValueError as problem:
-            batch.reject(at, where, "upn-invalid", str(problem))
-    year_group = ""
-    try:
-        year_group = years.canonical(entry.year_group)
-    except ValueError as problem:
-        batch.reject(at, "yearGroup", "year-group-invalid", str(problem))
-    if not (entry.date_of_birth.year >= 1900 and entry.date_of_birth <= batch.head.as_of):
-        batch.reject(at, "dateOfBirth", "date-of-birth-implausible", "The date of birth lies after asOf or before 1900.")
-    if len({spell.from_ for spell in entry.enrolments}) < len(entry.enrolments):
-        batch.reject(at, "enrolments", "spells-overlap", "Two spells begin on the same day.")
-    main = sorted((spell for spell in entry.enrolments if spell.status in MAIN), key=lambda spell: spell.from_)
-    if any(earlier.to is None or earlier.to >= later.from_ for earlier, later in pairwise(main)):
-        batch.reject(at, "enrolments", "spells-overlap", "Two main spells at this school overlap.")
-    if len({(c.kind, c.from_) for c in entry.characteristics}) < len(entry.characteristics):
-        batch.reject(at, "characteristics", "spells-overlap", "Two spells of one kind begin on the same day.")
-    if len(batch.issues) > before:
-        return None
-    return Row(at, entry, school, numbers[0], [n for n in numbers[1:] if n], year_group)
+def answer(batch: Batch[Any, Any], gone: list[leavers.OnRoll]) -> RecordedRoll:
+    """What became of the rows and, after them, of those who left."""
+    recorded = batch.recorded()
+    left = {spell.pupil_id: None if spell.version is None else spell.version + 1 for spell in gone}
+    if recorded.results is not None:
+        recorded.results += [Result(at="/complete", outcome="left", id=str(id_), version=version) for id_, version in left.items()]
+    return RecordedRoll(**structs.asdict(recorded), left=len(left))
 
 
-async def matched(connection: Connection, caller: Caller, counting: Counting, tenant_id: UUID, rows: list[Row]) -> None:
-    """Finds whom the rows' keys belong to, and locks: first by what is seen without locks, so that all locks are taken in one order, then again."""
+async def matched(
+    connection: Connection,
+    caller: Caller,
+    counting: Counting,
+    tenant_id: UUID,
+    rows: list[Row],
+    whole: Reached | None,
+    as_of: date,
+) -> list[leavers.OnRoll]:
+    """Finds whom the rows' keys belong to and who is on the roll that is given whole, and locks.
+
+    First by what is seen without locks, so that all locks are taken in one order, then again.
+    """
+    school_ids = {row.school.id for row in rows} | ({whole.id} if whole is not None else set())
     locked: set[UUID] | None = None
     while True:
         found = iter(await match_pupils(connection, caller, tenant_id, [key for row in rows for key in row.keys]))
         for row in rows:
             row.matches = list(islice(found, len(row.keys)))
-        hits = {hit for row in rows for hit in row.hits}
+        rolled = await leavers.on_roll(connection, whole, as_of) if whole is not None else []
+        hits = {hit for row in rows for hit in row.hits} | {spell.pupil_id for spell in rolled}
         if locked is not None and hits <= locked:
-            return
-        await counting.lock({row.school.id for row in rows}, hits)
+            return rolled
+        await counting.lock(school_ids, hits)
         locked = hits
 
 
@@ -185,18 +116,30 @@ def identified(batch: Batch[Any, Any], rows: list[Row], seen_by_client: set[UUID
         if row.entry.id is not UNSET and row.matches[0].by_id is None:
             batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
         if len(row.hits) > 1:
-            named = " and ".join(str(hit) if hit in seen_by_client else "one out of this client's reach" for hit in row.hits)
+            named = named_in(row.hits, seen_by_client)
             message = f"The keys of this row belong to {len(row.hits)} pupils, {named}. Nothing was merged."
             batch.reject(row.at, "", "pupil-merge-needed", message)
+            continue
+        if row.is_another_child:
+            message = (
+                f"This new reference comes with the UPN of {named_in(row.hits, seen_by_client)}, who was born on another day or has another"
+                " forename. Nothing was merged. Correct the UPN; or if it is the same child, name the pupil by id."
+            )
+            batch.reject(row.at, "upn", "pupil-merge-needed", message)
+            continue
         if row.pupil_id is None and not row.entry.enrolments:
             batch.reject(row.at, "enrolments", "enrolment-required", "A new pupil needs at least one spell on roll.")
         reference = f"reference {row.school.id} {row.entry.reference}" if row.entry.reference is not UNSET else None
         for key in {row.pupil_id, reference, *(f"upn {number}" for number in (row.upn, *row.former) if number)} - {None}:
             if key in seen:
-                batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as /entries/{seen[key]}.")
+                batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as row {seen[key]} (the first is 0).")
                 break
             seen[key] = row.at
     return still_good(batch, rows)
+
+
+def named_in(pupil_ids: list[UUID], seen_by_client: set[UUID]) -> str:
+    return " and ".join(str(id_) if id_ in seen_by_client else "one out of this client's reach" for id_ in pupil_ids)
 
 
 async def visible(connection: Connection, tenant_id: UUID, rows: list[Row]) -> set[UUID]:
@@ -215,23 +158,23 @@ async def admitted(connection: Connection, caller: Caller, batch: Batch[Any, Any
     """The rows about pupils this client may write of; rejects a claim to a child of a school it does not reach.
 
     Such a child may be taken only by who knows them (name and date of birth, not the UPN alone, which can be guessed), and only when the other
-    school has let go, or says itself, with a main dual spell, that there is a second school.
+    school has let go, or says itself, with a main dual spell, that there is a second school. A school that has had the child may go on telling
+    when and why its own spells ended.
     """
     away = [(row, match) for row in rows if (match := row.elsewhere) is not None]
+    if not away:
+        return rows
     refs = {match.school_id: SchoolRef(id=str(match.school_id)) for _, match in away}
-    reached = (
-        dict(zip(refs, await find_schools(connection, caller, Scope.PUPILS_WRITE, list(refs.values())), strict=True))
-        if refs
-        else {}
-    )
+    reached = dict(zip(refs, await find_schools(connection, caller, Scope.PUPILS_WRITE, list(refs.values())), strict=True))
     pupil_ids = [row.pupil_id for row, _ in away]
-    sharing = await connection.fetch(
-        "SELECT pupil_id, school_id FROM shared_pupils WHERE tenant_id = $1 AND pupil_id = ANY ($2)", tenant_id, pupil_ids
-    )
-    shared = {(each["pupil_id"], each["school_id"]) for each in sharing}
+    shared = {tuple(each) for each in await connection.fetch(_SHARED, tenant_id, pupil_ids)}
+    spells = {tuple(each) for each in await connection.fetch(_SPELLS, tenant_id, pupil_ids)}
     for row, match in away:
+        own = {(row.pupil_id, row.school.id, spell.from_, spell.status) for spell in row.entry.enrolments}
         let_go = match.open_main_status == "M" if row.is_second else match.open_main_from is None and bool(row.entry.enrolments)
         if reached[match.school_id] is not None or (row.is_second and (row.pupil_id, row.school.id) in shared):
+            continue
+        if row.is_former and own <= spells:
             continue
         if row.entry.id is not UNSET:
             batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
@@ -244,24 +187,30 @@ async def admitted(connection: Connection, caller: Caller, batch: Batch[Any, Any
     return still_good(batch, rows)
 
 
-async def taken(connection: Connection, tenant_id: UUID, rows: list[Row], as_of: date) -> Changes:
+_SHARED = "SELECT pupil_id, school_id FROM shared_pupils WHERE tenant_id = $1 AND pupil_id = ANY ($2)"
+_SPELLS = "SELECT pupil_id, school_id, from_on, status FROM enrolments WHERE tenant_id = $1 AND pupil_id = ANY ($2)"
+
+
+async def taken(connection: Connection, tenant_id: UUID, rows: list[Row]) -> Changes:
     """Moves the pupils whose main school a row's is now, and shares those who attend it as well, as long as they do.
 
     It comes before anything is read of them: row-level security shows them only now.
     """
     changes = Changes()
     away = [(row, row.pupil_id) for row in rows if row.elsewhere is not None and row.pupil_id is not None]
-    second = [(pupil_id, row) for row, pupil_id in away if row.is_second]
+    second = [(pupil_id, row) for row, pupil_id in away if row.is_second or row.is_former]
     for statement, attends in ((SHARE, True), (UNSHARE, False)):
         pairs = [
-            (pupil_id, row.school.id) for pupil_id, row in second if attends is any(s.covers(as_of) for s in row.entry.enrolments)
+            (pupil_id, row.school.id)
+            for pupil_id, row in second
+            if attends is any(spell.covers(row.as_of) for spell in row.entry.enrolments)
         ]
         if pairs:
             made = await connection.fetch(statement, tenant_id, *zip(*pairs, strict=True))
             changes.shared |= {(row["pupil_id"], row["school_id"]) for row in made}
     arrived: dict[UUID, list[UUID]] = {}
     for row, pupil_id in away:
-        if row.takes_over(as_of):
+        if row.takes_over:
             arrived.setdefault(row.school.id, []).append(pupil_id)
     for school_id, pupil_ids in arrived.items():
         await connection.execute("SELECT move_pupils($1, $2, $3)", tenant_id, pupil_ids, school_id)
@@ -275,12 +224,15 @@ def decide(batch: Batch[PupilBatch, PupilEntry], row: Row, known: Known, changes
     pupil_id = row.pupil_id or new_id(PUPIL)
     before = changes.size()
     if row.elsewhere is None or pupil_id in changes.moved:
-        _decide_facts(row, pupil_id, known.facts.get(pupil_id), known, changes, batch.head.as_of)
+        _decide_facts(row, pupil_id, known.facts.get(pupil_id), known, changes)
     if entry.reference is not UNSET and (school_id, entry.reference) not in known.references:
         changes.references.append((school_id, entry.reference, pupil_id))
     for spell in entry.enrolments:
-        if known.spells.get((pupil_id, school_id, spell.from_)) != (spell.status, spell.to):
-            changes.spells.append((new_id(ENROLMENT), pupil_id, school_id, spell.status, spell.from_, spell.to))
+        said = (spell.status, spell.to, spell.leaving_reason)
+        if known.spells.get((pupil_id, school_id, spell.from_)) != said:
+            changes.spells.append(
+                (new_id(ENROLMENT), pupil_id, school_id, spell.status, spell.from_, spell.to, spell.leaving_reason)
+            )
     version = known.versions.get(pupil_id)  # None where this school neither has nor shares the pupil
     if changes.size() == before and pupil_id not in changes.moved and (pupil_id, school_id) not in changes.shared:
         return batch.note(row.at, "unchanged", pupil_id, version)
@@ -290,36 +242,42 @@ def decide(batch: Batch[PupilBatch, PupilEntry], row: Row, known: Known, changes
     return batch.note(row.at, "updated", pupil_id, None if version is None else version + 1)
 
 
-def _decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, changes: Changes, as_of: date) -> None:
+def _decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, changes: Changes) -> None:
     """What only the main school says: names, UPN, year group, characteristics, and that the pupil is here now."""
     entry, school_id = row.entry, row.school.id
-    year_starts = years.academic_year_range(years.parse_academic_year(years.academic_year(as_of)))[0]
+    year_starts = years.academic_year_range(years.parse_academic_year(years.academic_year(row.as_of)))[0]
     latest = year_starts >= known.years.get(pupil_id, year_starts)
     year_group = row.year_group if stored is None or latest else stored.year_group
-    upn = row.upn if row.upn is not None or stored is None else stored.upn
+    upn = _decide_upn(row, pupil_id, stored, known.upns.get(pupil_id, {}), changes)
     facts = Facts(school_id, upn, entry.surname, entry.forename, entry.date_of_birth, entry.sex, year_group)
     if stored is None:
         changes.new[pupil_id] = facts
     elif stored != facts:
         changes.changed[pupil_id] = facts
-    if pupil_id in changes.moved:
-        starts = min(spell.from_ for spell in entry.enrolments if spell.status in MAIN and spell.covers(as_of))
-        changes.closed += [
-            (pupil_id, other, begun, starts) for other, begun in known.open_main.get(pupil_id, []) if other != school_id
-        ]
-    numbers = known.upns.get(pupil_id, {})
-    for former in row.former:
-        if former not in numbers:
-            changes.upns.append((former, pupil_id, school_id, False))
-    if row.upn is not None and numbers.get(row.upn) is not True:
-        changes.renewed += [(number, False) for number, current in numbers.items() if current]
-        if row.upn in numbers:
-            changes.renewed.append((row.upn, True))
-        else:
-            changes.upns.append((row.upn, pupil_id, school_id, True))
+    if row.main_from is not None:
+        told = {spell.from_ for spell in entry.enrolments}
+        for other, begun, status in known.open.get(pupil_id, []):
+            left = status in MAIN and pupil_id in changes.moved if other != school_id else status not in MAIN and begun not in told
+            if left:
+                changes.closed.append((pupil_id, other, begun, row.main_from, None))
     for kind, value, from_, to in [
         (YEAR_GROUP, row.year_group, year_starts, None),
         *((c.kind, c.value, c.from_, c.to) for c in entry.characteristics),
     ]:
         if known.dated.get((pupil_id, kind, from_)) != (value, to):
             changes.dated.append((pupil_id, kind, from_, school_id, to, value))
+
+
+def _decide_upn(row: Row, pupil_id: UUID, stored: Facts | None, numbers: dict[str, bool], changes: Changes) -> str | None:
+    """The pupil's UPN from now on; the others that were stored or that the row names are former ones.
+
+    A temporary UPN never takes the place of a permanent one (Department for Education, guide to UPNs: it is given until the permanent one is known).
+    Of two permanent ones, which came first is the school's to say.
+    """
+    before = None if stored is None else stored.upn
+    stays = row.upn is None or (before is not None and upn_rules.check(row.upn).temporary and not upn_rules.check(before).temporary)
+    current = before if stays else row.upn
+    named = dict.fromkeys(number for number in (row.upn, *row.former) if number is not None)
+    changes.upns += [(number, pupil_id, row.school.id, number == current) for number in named if number not in numbers]
+    changes.renewed += [(number, number == current) for number, was in numbers.items() if was is not (number == current)]
+    return current

@@ -1,0 +1,87 @@
+"""A whole roll: who is on roll at its school and absent from it has left, behind a guard against a roll that was cut short.
+
+Only spells without an end that had begun by `asOf` are on it: a child who is to start later is on no roll yet, and one whose end is known stays as told.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from domain.engine.access import Caller, Scope
+from domain.engine.command import Batch
+from domain.engine.database import Connection
+from domain.engine.errors import Conflict, Issue, invalid
+from domain.roster.changes import Changes
+from domain.roster.schools import Reached, find_school
+
+NOT_ON_ROLL = "not-on-roll"
+TOLD = 100
+"""Leavers whose ids a refusal lists."""
+
+
+@dataclass(frozen=True)
+class OnRoll:
+    """An open spell at the school of a whole roll; `version` is the pupil's, None where this school neither has nor shares the pupil."""
+
+    pupil_id: UUID
+    from_on: date
+    version: int | None
+
+
+async def school_of(connection: Connection, caller: Caller, batch: Batch[Any, Any], schools: dict[int, Reached]) -> Reached | None:
+    """The school whose whole roll the batch says it is, None if it does not; Invalid unless the batch names that school and no other."""
+    if not batch.head.complete:
+        return None
+    named = batch.head.school
+    school = await find_school(connection, caller, Scope.PUPILS_WRITE, named, "/school") if named else None
+    if school is None or any(each.id != school.id for each in schools.values()):
+        raise invalid(
+            [Issue("/complete", "one-school-needed", "A complete roll is one school's: name it in the batch, and no other.")]
+        )
+    return school
+
+
+_ON_ROLL = """
+SELECT e.pupil_id, e.from_on, p.version FROM enrolments e LEFT JOIN pupils p ON p.tenant_id = e.tenant_id AND p.id = e.pupil_id
+WHERE e.tenant_id = $1 AND e.school_id = $2 AND e.to_on IS NULL AND e.from_on <= $3
+ORDER BY e.pupil_id
+"""
+
+
+async def on_roll(connection: Connection, school: Reached, day: date) -> list[OnRoll]:
+    """Whoever is on roll at the school that day, in any status, with no end known."""
+    return [OnRoll(*row) for row in await connection.fetch(_ON_ROLL, school.tenant_id, school.id, day)]
+
+
+def absent(batch: Batch[Any, Any], rolled: list[OnRoll], present: Collection[UUID | None]) -> list[OnRoll]:
+    """The spells of who is absent; Conflict if those are too many.
+
+    Nobody leaves by a roll with rejected rows, since a rejected row may be who seems absent; an issue says so.
+    """
+    if len(batch.good()) < batch.received:
+        message = "Nobody was taken off roll, because rows of this roll were rejected. Mend them and send the whole roll again."
+        batch.issues.append(Issue("/complete", "leavers-not-closed", message))
+        return []
+    gone = [spell for spell in rolled if spell.pupil_id not in present]
+    left, before = sorted({spell.pupil_id for spell in gone}), len({spell.pupil_id for spell in rolled})
+    share = batch.head.max_leavers
+    most = max(before * share // 100, min(share, 1))
+    if len(left) > most:
+        raise Conflict(
+            f"{len(left)} of the {before} pupils on roll are not in this batch, and maxLeavers ({share} percent) lets {most} leave at once."
+            f" The issues list {'them' if len(left) <= TOLD else f'{TOLD} of them'}; nothing was written. If the roll was cut short, send it whole."
+            " If they have left, send their spells with an end, or raise maxLeavers.",
+            code="too-many-leavers",
+            title="Too many pupils would leave",
+            issues=tuple(Issue("/complete", "too-many-leavers", f"{id_} is on roll and not in this batch.") for id_ in left[:TOLD]),
+        )
+    return gone
+
+
+def depart(changes: Changes, school: Reached, as_of: date, gone: list[OnRoll]) -> None:
+    """Ends the leavers' spells on the day before, and stops sharing those who attended as a second school's."""
+    changes.closed += [(spell.pupil_id, school.id, spell.from_on, as_of, NOT_ON_ROLL) for spell in gone]
+    changes.unshared += [(spell.pupil_id, school.id) for spell in gone]
+    changes.touched |= {spell.pupil_id for spell in gone}

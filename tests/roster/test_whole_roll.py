@@ -1,0 +1,202 @@
+"""A complete roll: who is absent from it has left, unless too many would have."""
+
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.recount import miscounted
+from tests.trust import URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, upn
+
+FULL = {"Prefer": "return=representation"}
+VERSION = "SELECT version FROM school_versions WHERE school_id = $1"
+SPELLS = """
+SELECT e.from_on::text, e.to_on::text, e.leaving_reason
+FROM enrolments e JOIN upns u USING (tenant_id, pupil_id) JOIN schools s ON s.id = e.school_id
+WHERE s.name = $1 AND u.upn = $2 ORDER BY e.from_on
+"""
+
+
+@pytest_asyncio.fixture
+async def oak(hedgerow: Trust, vendor: Any) -> Any:
+    """The client of Oak alone, with an open window and 40 pupils there."""
+    await opened(vendor)
+    client = await hedgerow.client("oak", f"school:{URNS['Oak']}=all")
+    await sent(client, "/v1/pupils", whole(40))
+    return client
+
+
+def whole(first: int, last: int | None = None, at: str = "Oak", **changed: Any) -> dict[str, Any]:
+    """The complete roll of the pupils from 0 to `first`, or from `first` to `last`."""
+    numbers = range(first) if last is None else range(first, last)
+    return roll(at, [entry(n) for n in numbers], complete=True, **changed)
+
+
+async def spells(here: Trust, number: int, at: str = "Oak") -> list[tuple[str, str | None, str | None]]:
+    return [tuple(row) for row in await here.operator.fetch(SPELLS, at, upn(number))]
+
+
+async def test_who_is_absent_leaves_the_day_before(hedgerow: Trust, oak: Any) -> None:
+    await sent(oak, "/v1/judgements", batch("Oak", [judged(39), judged(38)]))
+    version = await hedgerow.value(VERSION, hedgerow.ids["Oak"])
+    answer = await sent(oak, "/v1/pupils", whole(38), **FULL)
+    assert (counted(answer), answer["left"]) == ({"unchanged": 38}, 2)
+    left = [result for result in answer["results"] if result["outcome"] == "left"]
+    assert [(r["at"], r["version"]) for r in left] == [("/complete", 2)] * 2
+    assert answer["results"][-2:] == left
+    assert await spells(hedgerow, 39) == [("2014-09-01", "2018-04-30", "not-on-roll")]
+    assert await spells(hedgerow, 37) == [("2014-09-01", None, None)]
+    assert await hedgerow.value("SELECT eligible FROM totals WHERE subject_no = 1 AND aspect_no = 0") == 38
+    assert await hedgerow.value(VERSION, hedgerow.ids["Oak"]) == version + 1
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+async def test_the_same_complete_roll_twice_changes_nothing(hedgerow: Trust, oak: Any) -> None:
+    await sent(oak, "/v1/pupils", whole(38))
+    before = await hedgerow.everything()
+    answer = await sent(oak, "/v1/pupils", whole(38), **FULL)
+    assert (counted(answer), answer["left"], len(answer["results"])) == ({"unchanged": 38}, 0, 38)
+    assert await hedgerow.everything() == before
+
+
+async def test_a_roll_cut_short_is_refused_and_lists_whom_it_leaves_out(hedgerow: Trust, oak: Any) -> None:
+    ids = {str(r["id"]): r["upn"] for r in await hedgerow.operator.fetch("SELECT id, upn FROM pupils")}
+    before = await hedgerow.everything()
+    for prefer in ("handling=strict", "handling=lenient"):
+        refused = await sent(oak, "/v1/pupils", whole(37), 409, Prefer=prefer)
+        assert refused["type"].endswith("/too-many-leavers")
+        assert refused["detail"].startswith("3 of the 40 pupils on roll")
+        named = [ids[issue["message"].split()[0]] for issue in refused["issues"]]
+        assert sorted(named) == sorted(upn(n) for n in (37, 38, 39))
+        assert {issue["at"] for issue in refused["issues"]} == {"/complete"}
+        assert not any(upn(n) in str(refused) or f"Surname{n}" in str(refused) for n in (37, 38, 39))
+    assert await hedgerow.everything() == before
+    assert (await sent(oak, "/v1/pupils", whole(37, maxLeavers=8)))["left"] == 3
+
+
+@pytest.mark.parametrize(
+    ("stay", "most", "left"), [(39, 1, 1), (38, 1, None), (39, 0, None), (40, 0, 0), (38, 5, 2), (37, 5, None), (0, 100, 40)]
+)
+async def test_how_many_may_leave(oak: Any, stay: int, most: int, left: int | None) -> None:
+    """A percentage of the 40 on roll, and at least one pupil unless it is 0."""
+    answer = await sent(oak, "/v1/pupils?dryRun=true", whole(stay, maxLeavers=most), 409 if left is None else 200)
+    assert answer.get("left") == left
+
+
+async def test_a_refusal_lists_a_hundred_and_tells_how_many(hedgerow: Trust, vendor: Any) -> None:
+    await sent(vendor, "/v1/pupils", whole(130))
+    refused = await sent(vendor, "/v1/pupils", whole(0), 409)
+    assert (len(refused["issues"]), refused["detail"].split(",")[0]) == (100, "130 of the 130 pupils on roll are not in this batch")
+
+
+async def test_nobody_leaves_by_a_roll_with_a_rejected_row(hedgerow: Trust, oak: Any) -> None:
+    """The rejected row may be the pupil who seems absent."""
+    bad = whole(39)
+    bad["entries"][0] |= {"upn": "A000000000001"}
+    bad["entries"][1] |= {"surname": 5}
+    before = await hedgerow.everything()
+    assert "/entries/0/upn" in issues(await sent(oak, "/v1/pupils", bad, 422))
+    assert await hedgerow.everything() == before
+    bad["entries"][2] |= {"surname": "Renamed"}
+    answer = await sent(oak, "/v1/pupils", bad, Prefer="handling=lenient")
+    assert (counted(answer), answer["left"]) == ({"updated": 1, "unchanged": 36, "rejected": 2}, 0)
+    assert issues(answer) == {
+        "/complete": "leavers-not-closed",
+        "/entries/0/upn": "upn-invalid",
+        "/entries/1/surname": "wrong-value",
+    }
+    assert await spells(hedgerow, 39) == [("2014-09-01", None, None)]
+
+
+async def test_a_complete_roll_is_of_the_one_school_it_names(vendor: Any) -> None:
+    for body in (
+        whole(2) | {"entries": [entry(1), entry(2, school={"urn": URNS["Elm"]})]},
+        {"asOf": "2018-05-01", "complete": True, "entries": [entry(1, school={"urn": URNS["Oak"]})]},
+        {"asOf": "2018-05-01", "complete": True, "entries": []},
+    ):
+        assert issues(await sent(vendor, "/v1/pupils", body, 422)) == {"/complete": "one-school-needed"}
+    away = whole(2) | {"school": {"urn": URNS["Quay"]}}
+    assert issues(await sent(vendor, "/v1/pupils", away, 422)) == {"/school": "school-not-found"}
+
+
+async def test_a_spell_ends_no_sooner_than_it_began_and_later_ones_stay(hedgerow: Trust, oak: Any) -> None:
+    joined = [
+        entry(50, enrolments=[{"from": "2018-05-01", "status": "C"}]),
+        entry(51, enrolments=[{"from": "2018-09-03", "status": "C"}]),
+    ]
+    ending = entry(52, enrolments=[{"from": "2014-09-01", "to": "2018-07-20", "status": "C", "leavingReason": "Moves away"}])
+    await sent(oak, "/v1/pupils", roll("Oak", [*joined, ending]))
+    assert (await sent(oak, "/v1/pupils", whole(40)))["left"] == 1
+    assert await spells(hedgerow, 50) == [("2018-05-01", "2018-05-01", "not-on-roll")]
+    assert await spells(hedgerow, 51) == [("2018-09-03", None, None)]
+    assert await spells(hedgerow, 52) == [("2014-09-01", "2018-07-20", "Moves away")]
+
+
+async def test_who_comes_back_gets_a_new_spell(hedgerow: Trust, oak: Any) -> None:
+    await sent(oak, "/v1/pupils", whole(39))
+    back = whole(39, asOf="2018-06-20")
+    back["entries"].append(entry(39, enrolments=[{"from": "2018-06-18", "status": "C"}]))
+    answer = await sent(oak, "/v1/pupils", back)
+    assert (counted(answer), answer["left"]) == ({"updated": 1, "unchanged": 39}, 0)
+    assert await spells(hedgerow, 39) == [("2014-09-01", "2018-04-30", "not-on-roll"), ("2018-06-18", None, None)]
+    assert await hedgerow.value("SELECT count(*) FROM pupils") == 40
+    assert await miscounted(hedgerow) == (0, 0, 0)
+    never_left = entry(38)
+    await sent(oak, "/v1/pupils", whole(38))
+    assert counted(await sent(oak, "/v1/pupils", roll("Oak", [never_left]))) == {"updated": 1}
+    assert await spells(hedgerow, 38) == [("2014-09-01", None, None)]
+
+
+async def test_a_guest_who_is_absent_is_shared_no_longer(hedgerow: Trust, oak: Any, vendor: Any) -> None:
+    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    guest = entry(1, reference="E1", enrolments=[{"from": "2018-01-08", "status": "G"}])
+    await sent(vendor, "/v1/pupils", roll("Elm", [guest, *(entry(n) for n in range(200, 220))]))
+    assert len((await elm.get("/v1/pupils")).json()["data"]) == 21
+    answer = await sent(elm, "/v1/pupils", whole(200, 220, at="Elm"), **FULL)
+    assert (answer["left"], answer["results"][-1]["version"]) == (
+        1,
+        await hedgerow.value("SELECT version FROM pupils WHERE upn = $1", upn(1)),
+    )
+    assert len((await elm.get("/v1/pupils")).json()["data"]) == 20
+    assert await spells(hedgerow, 1, "Elm") == [("2018-01-08", "2018-04-30", "not-on-roll")]
+    assert await spells(hedgerow, 1) == [("2014-09-01", None, None)]
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+async def test_statements_do_not_grow_with_the_roll(hedgerow: Trust, vendor: Any) -> None:
+    await opened(vendor)
+    await sent(vendor, "/v1/pupils", whole(600))
+    with hedgerow.statements.counting() as few:
+        assert (await sent(vendor, "/v1/pupils?dryRun=true", whole(599)))["left"] == 1
+    with hedgerow.statements.counting() as many:
+        assert (await sent(vendor, "/v1/pupils", whole(150, maxLeavers=75)))["left"] == 450
+    assert len(many) <= len(few) <= 25
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+async def test_a_leaving_reason_alone_is_an_update(hedgerow: Trust, oak: Any) -> None:
+    def left(**said: Any) -> dict[str, Any]:
+        return roll("Oak", [entry(1, enrolments=[{"from": "2014-09-01", "to": "2018-04-30", "status": "C"} | said])])
+
+    for reason, outcome in (
+        ("Moved house", "updated"),
+        ("Moved house", "unchanged"),
+        ("Home education", "updated"),
+        (None, "updated"),
+    ):
+        body = left() if reason is None else left(leavingReason=reason)
+        assert counted(await sent(oak, "/v1/pupils", body)) == {outcome: 1}
+        assert await spells(hedgerow, 1) == [("2014-09-01", "2018-04-30", reason)]
+    for wrong in ({"leavingReason": "x" * 101}, {"leavingReason": ""}):
+        assert issues(await sent(oak, "/v1/pupils", left(**wrong), 422)) == {"/entries/0/enrolments/0/leavingReason": "wrong-value"}
+    lasting = left(leavingReason="Moved house", to=None)
+    assert issues(await sent(oak, "/v1/pupils", lasting, 422)) == {"/entries/0/enrolments/0": "wrong-value"}
+
+
+async def test_a_complete_roll_through_the_other_door(oak: Any) -> None:
+    """The mutation takes the same batch and tells the same."""
+    mutation = "mutation($i: PupilBatchInput!) { recordPupils(input: $i) { received unchanged left } }"
+    answer = (await oak.post("/graphql", json={"query": mutation, "variables": {"i": whole(38)}})).json()
+    assert answer["data"]["recordPupils"] == {"received": 38, "unchanged": 38, "left": 2}
+    refused = (await oak.post("/graphql", json={"query": mutation, "variables": {"i": whole(30)}})).json()
+    assert refused["errors"][0]["extensions"]["code"] == "too-many-leavers"
