@@ -1,6 +1,7 @@
 """The catalogue: everything that can be read and every command, in the order the documentation shows them."""
 
-from domain.assessment.judgements import JUDGEMENTS, record_judgements
+from domain.assessment.judgements import JUDGEMENTS
+from domain.assessment.marking import record_judgements
 from domain.assessment.schemes import GRADES, SCHEMES, create_scheme
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets

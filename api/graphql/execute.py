@@ -31,10 +31,11 @@ from api.problems import as_domain_error, problem, status_of
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Caller
-from domain.engine.command import check_key, perform
+from domain.engine.command import perform
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
 from domain.engine.errors import BadRequest, DomainError, Issue
+from domain.engine.idempotency import check_key
 from domain.engine.selection import Root, check_cost, permit
 from domain.insight import aggregates
 

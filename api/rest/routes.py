@@ -17,8 +17,9 @@ from api.rest import request as read
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Batch, Command, check_key, perform
+from domain.engine.command import Batch, Command, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
+from domain.engine.idempotency import check_key
 from domain.engine.ids import parse_id
 from domain.engine.resource import Kind, Resource
 from domain.engine.selection import Many, Selection, Single, check_cost, permit
