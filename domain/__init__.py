@@ -2,6 +2,8 @@
 
 from domain.assessment.judgements import JUDGEMENTS
 from domain.assessment.marking import record_judgements
+from domain.assessment.receipts import RECEIPTS
+from domain.assessment.returns import RETURNS
 from domain.assessment.schemes import GRADES, SCHEMES, create_scheme
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
@@ -13,7 +15,9 @@ from domain.roster.roll import record_pupils
 from domain.roster.schools import MEMBERSHIPS, SCHOOLS
 from domain.roster.trusts import TRUSTS
 
-RESOURCES = link_up([TRUSTS, SCHOOLS, MEMBERSHIPS, PUPILS, ENROLMENTS, SUBJECTS, SCHEMES, GRADES, WINDOWS, JUDGEMENTS, TARGETS])
+RESOURCES = link_up(
+    [TRUSTS, SCHOOLS, MEMBERSHIPS, PUPILS, ENROLMENTS, SUBJECTS, SCHEMES, GRADES, WINDOWS, JUDGEMENTS, TARGETS, RECEIPTS, RETURNS]
+)
 
 COMMANDS = {
     command.name: command

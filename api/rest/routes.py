@@ -17,6 +17,7 @@ from api.rest import request as read
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Caller, Scope
+from domain.engine.answers import kept_answers
 from domain.engine.command import Batch, Command, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
 from domain.engine.idempotency import check_key
@@ -47,6 +48,7 @@ def routes() -> list[Route]:
     table["/v1/windows/{id}/close"] = {"POST": does(COMMANDS["close_window"])}
     table["/v1/windows/{id}/reopen"] = {"POST": does(COMMANDS["reopen_window"])}
     table["/v1/aggregates"] = {"GET": aggregate}
+    table["/v1/receipts/{key:path}"] = {"GET": kept}
     table["/v1/imports/gias"] = {"POST": import_register}
     lookup = Route("/v1/pupils/lookup", lookup_of(RESOURCES["pupil"]), methods=["POST"])
     return [lookup, *(Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in table.items())]
@@ -220,6 +222,14 @@ async def aggregate(request: Request) -> Response:
         headers={"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"},
         media_type="application/json",
     )
+
+
+async def kept(request: Request) -> Response:
+    """What became of the request with this Idempotency-Key."""
+    state, caller = request.app.state, await authenticate(request)
+    _no_parameters(request, ())
+    answers = await kept_answers(state.database, caller, check_key(request.path_params["key"]), COMMANDS.values())
+    return Response(msgspec.json.encode(answers), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
 async def import_register(request: Request) -> Response:

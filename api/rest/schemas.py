@@ -8,6 +8,7 @@ import msgspec
 
 from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST
 from domain import COMMANDS, RESOURCES
+from domain.engine.answers import KeptAnswers
 from domain.engine.command import MAX_ENTRIES
 from domain.engine.errors import Issue
 from domain.engine.resource import Field, Filter, Kind, Link, Resource
@@ -101,7 +102,7 @@ OF_THE_WEB: dict[str, Json] = {
 def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and the lookup, of what belongs to the web."""
     _, found = msgspec.json.schema_components(
-        {*structs, AggregatePage, ImportReport, Issue}, ref_template="#/components/schemas/{name}"
+        {*structs, AggregatePage, ImportReport, Issue, KeptAnswers}, ref_template="#/components/schemas/{name}"
     )
     for command in COMMANDS.values():
         for name in command.lists if command.takes in structs else ():

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from domain.engine import idempotency
 from domain.engine.access import Caller, Scope
@@ -70,6 +70,10 @@ class Recorded(Counts, kw_only=True):
     dry_run: bool = False
     issues: list[Issue] = []
     results: list[Result] | None = None
+
+    def without_values(self) -> Self:
+        """The same with counts and pointers alone: what is kept under a key outlives the right to read a value."""
+        return structs.replace(self, issues=[structs.replace(issue, current=None) for issue in self.issues])
 
 
 @dataclass
@@ -149,7 +153,7 @@ class Batch(Generic[Head, Entry]):
 
     def recorded(self) -> Recorded:
         """The counts of the outcomes noted, with what is wrong and, where asked for, what became of each row."""
-        counts = msgspec.structs.asdict(self.counts())
+        counts = structs.asdict(self.counts())
         return Recorded(**counts, issues=self.all_issues(), results=self.all_results() if self.represent else None)
 
     def tallies(self, *, accepted: bool) -> Tallies:
@@ -293,9 +297,9 @@ async def perform(
     async def work(connection: Connection) -> Performed:
         nonlocal tried
         if key is not None:
-            kept = await idempotency.claim(connection, caller, chosen.name, key, fingerprint)
-            if kept is not None:
-                return Performed(kept.encode(), replayed=True)
+            claimed = await idempotency.claim(connection, caller, chosen.name, key, fingerprint)
+            if claimed is not None:
+                return Performed(claimed.encode(), replayed=True)
         tried = given.afresh() if isinstance(given, Batch) else given
         result = await chosen.run(connection, caller, tried)
         if dry_run and isinstance(result, Recorded):
@@ -306,7 +310,8 @@ async def perform(
         if isinstance(tried, Batch):
             await note_receipts(connection, caller, tried.tallies(accepted=True), accepted=True)
         if key is not None:
-            await idempotency.keep(connection, caller, chosen.name, key, fingerprint, answer.decode())
+            kept = msgspec.json.encode(result.without_values()) if isinstance(result, Recorded) else answer
+            await idempotency.keep(connection, caller, chosen.name, key, fingerprint, kept.decode())
         return Performed(answer)
 
     try:

@@ -175,7 +175,7 @@ Picked: TypeAlias = tuple[tuple[Column[Any], Any], ...]
 
 @dataclass(frozen=True, eq=False)
 class Resource:
-    """A readable noun. `order` names the source's columns that order a list when nothing else does, and make its cursors."""
+    """A readable noun. `order` names the source's columns that order a list when nothing else does, and make its cursors; `descending` turns it around."""
 
     name: str
     plural: str
@@ -188,6 +188,7 @@ class Resource:
     links: Mapping[str, Link] = field(default_factory=dict)
     type_number: int | None = None
     identified_by: Callable[[str], Picked | None] | None = None
+    descending: bool = False
 
     @property
     def type_name(self) -> str:
