@@ -48,6 +48,7 @@ RETURNS = Resource(
     source=returns,
     scope=Scope.JUDGEMENTS_READ,
     order=("tenant_id", "window_no", "school_id", "subject_no", "aspect_no"),
+    weight=2_000,
     reach=lambda scope: and_(_staff(scope), _staff(Scope.WINDOWS_READ)),
     fields={
         "windowCode": Field(v.window_code, "The window's code."),

@@ -189,6 +189,8 @@ class Resource:
     type_number: int | None = None
     identified_by: Callable[[str], Picked | None] | None = None
     descending: bool = False
+    weight: int = 0
+    """What a page of it costs beyond its values, where they are computed."""
 
     @property
     def type_name(self) -> str:

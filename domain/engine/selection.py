@@ -176,7 +176,7 @@ def visible(resource: Resource, caller: Caller) -> dict[str, Field]:
 
 
 def cost(root: Root) -> int:
-    """How many values the answer holds if every page in it is full."""
+    """How many values the answer holds if every page in it is full, and what the pages cost beside."""
 
     def items(chosen: Items) -> int:
         return sum(item(one) for _, one in chosen)
@@ -193,7 +193,7 @@ def cost(root: Root) -> int:
 
     if isinstance(root, Single):
         return items(root.row)
-    return max(root.first, 1) * max(items(root.items), 1)
+    return root.resource.weight + max(root.first, 1) * max(items(root.items), 1)
 
 
 def check_cost(roots: Sequence[Root], beside: int = 0) -> int:
