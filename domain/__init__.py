@@ -1,6 +1,9 @@
 """The catalogue: everything that can be read and every command, in the order the documentation shows them."""
 
-from domain.assessment.judgements import JUDGEMENTS, record_judgements
+from domain.assessment.judgements import JUDGEMENTS
+from domain.assessment.marking import record_judgements
+from domain.assessment.receipts import RECEIPTS
+from domain.assessment.returns import RETURNS
 from domain.assessment.schemes import GRADES, SCHEMES, create_scheme
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
@@ -14,7 +17,23 @@ from domain.roster.schools import MEMBERSHIPS, SCHOOLS
 from domain.roster.trusts import TRUSTS
 
 RESOURCES = link_up(
-    [TRUSTS, SCHOOLS, MEMBERSHIPS, PUPILS, ENROLMENTS, GROUPS, MEMBERS, SUBJECTS, SCHEMES, GRADES, WINDOWS, JUDGEMENTS, TARGETS]
+    [
+        TRUSTS,
+        SCHOOLS,
+        MEMBERSHIPS,
+        PUPILS,
+        ENROLMENTS,
+        GROUPS,
+        MEMBERS,
+        SUBJECTS,
+        SCHEMES,
+        GRADES,
+        WINDOWS,
+        JUDGEMENTS,
+        TARGETS,
+        RECEIPTS,
+        RETURNS,
+    ]
 )
 
 COMMANDS = {

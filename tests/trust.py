@@ -190,3 +190,10 @@ def counted(answer: dict[str, Any]) -> dict[str, int]:
 def issues(answer: dict[str, Any]) -> dict[str, str]:
     """By place, the code of what is wrong there."""
     return {issue["at"]: issue["code"] for issue in answer["issues"]}
+
+
+async def asked(client: httpx2.AsyncClient, query: str, **variables: Any) -> Any:
+    """What GraphQL answers: `data`, after checking that there are no errors."""
+    answer = (await client.post("/graphql", json={"query": query, "variables": variables})).json()
+    assert "errors" not in answer, answer
+    return answer["data"]

@@ -31,10 +31,12 @@ from api.problems import as_domain_error, problem, status_of
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Caller
-from domain.engine.command import check_key, perform
+from domain.engine.answers import kept_answers
+from domain.engine.command import perform
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
-from domain.engine.errors import BadRequest, DomainError, Issue
+from domain.engine.errors import BadRequest, DomainError, Issue, NotFound
+from domain.engine.idempotency import check_key
 from domain.engine.selection import Root, check_cost, permit
 from domain.insight import aggregates
 from domain.insight.question import read_question
@@ -141,7 +143,7 @@ async def _read(asker: Asker, reader: Reader, operation: OperationDefinitionNode
         name = nodes[0].name.value
         if name == "__typename":
             pieces[key] = b'"Query"'
-        elif name not in ("__schema", "__type", "aggregates"):
+        elif name not in ("__schema", "__type", *BESIDE):
             roots[key] = _root(reader, root_type, name, nodes)
     if reader.issues:
         raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(reader.issues))
@@ -154,8 +156,8 @@ async def _read(asker: Asker, reader: Reader, operation: OperationDefinitionNode
         bodies = await query.read(list(asked.values()), asker.database, asker.caller.client_id, asker.cursors)
         pieces |= {key: body or b"null" for key, body in zip(asked, bodies, strict=True)}
     for key, nodes in collected.items():
-        if nodes[0].name.value == "aggregates":
-            pieces[key] = await _aggregate(asker, reader, root_type, nodes)
+        if (name := nodes[0].name.value) in BESIDE:
+            pieces[key] = await BESIDE[name](asker, reader, root_type, nodes)
     pieces |= _introspected(asker, collected, operation, found, reader)
     data = b",".join(b'"%s":%s' % (key.encode(), pieces.get(key, b"null")) for key in collected)
     return Answer(b'{"data":{%s},"extensions":{"cost":%d}}' % (data, price))
@@ -192,6 +194,22 @@ async def _aggregate(asker: Asker, reader: Reader, root_type: GraphQLObjectType,
     }
     below = [node.selection_set for node in nodes if node.selection_set is not None]
     return msgspec.json.encode(reader.project(shown, reader.type_of(root_type, nodes[0]), below))
+
+
+async def _kept(asker: Asker, reader: Reader, root_type: GraphQLObjectType, nodes: list[FieldNode]) -> bytes:
+    key = check_key(reader.arguments(root_type, nodes[0])["key"])
+    try:
+        kept = await kept_answers(asker.database, asker.caller, key, COMMANDS.values())
+    except NotFound:
+        return b"null"
+    below = [node.selection_set for node in nodes if node.selection_set is not None]
+    return msgspec.json.encode(
+        reader.project(msgspec.json.decode(msgspec.json.encode(kept.data)), reader.type_of(root_type, nodes[0]), below)
+    )
+
+
+BESIDE = {"aggregates": _aggregate, "receipt": _kept}
+"""The roots that are no resource, each asked by its domain function."""
 
 
 def _introspected(

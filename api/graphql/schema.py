@@ -30,6 +30,7 @@ from graphql import (
 from msgspec import inspect
 
 from domain import COMMANDS, RESOURCES
+from domain.engine.answers import KeptAnswer
 from domain.engine.command import GRAPHQL, Command
 from domain.engine.resource import Comparison, Kind, Resource
 from domain.insight.aggregates import AggregateRow, Coverage, ExcludedSchool
@@ -52,6 +53,7 @@ _COMPARED = {
 }
 DATE = _text_scalar("Date", "A date, as 2026-09-01 (ISO 8601).", Kind.DATE)
 INSTANT = _text_scalar("DateTime", "An instant with its offset, as 2026-09-01T08:30:00Z (RFC 3339).", Kind.INSTANT)
+JSON = GraphQLScalarType("JSON", description="Any JSON value, as REST answers it.")
 SCALARS: dict[Kind, Any] = {
     Kind.ID: GraphQLID,
     Kind.TEXT: GraphQLString,
@@ -213,6 +215,7 @@ _PLAIN: dict[type[inspect.Type], Any] = {
     inspect.BoolType: GraphQLBoolean,
     inspect.DateType: DATE,
     inspect.DateTimeType: INSTANT,
+    inspect.RawType: JSON,
 }
 
 
@@ -296,6 +299,11 @@ def schema() -> GraphQLSchema:
             GraphQLNonNull(reads.connections[name]), reads.arguments[name], description=resource.doc
         )
     query["aggregates"] = _aggregates()
+    query["receipt"] = GraphQLField(
+        GraphQLList(GraphQLNonNull(output_type(KeptAnswer))),
+        {"key": GraphQLArgument(GraphQLNonNull(GraphQLString), description="The idempotencyKey of the request.")},
+        description="What became of a request whose answer was lost; null where no request with the key ended well within 7 days.",
+    )
     mutation = {command.operation: _mutation(command) for command in COMMANDS.values() if GRAPHQL in command.doors}
     return GraphQLSchema(
         GraphQLObjectType("Query", query, description="Everything that can be read."),

@@ -20,6 +20,13 @@ HEADERS: dict[str, Json] = {
 
 PARAMETERS: dict[str, Json] = {
     "Id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
+    "Key": {
+        "name": "key",
+        "in": "path",
+        "required": True,
+        "description": "The Idempotency-Key of the request.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+    },
     "IdempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",

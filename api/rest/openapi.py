@@ -130,6 +130,7 @@ def _paths() -> dict[str, Json]:
         if resource.has_lookup:
             paths[f"/v1/{resource.plural}/lookup"] = {"post": _lookup(resource)}
     paths["/v1/aggregates"] = {"get": _aggregates()}
+    paths["/v1/receipts/{key}"] = {"get": _kept()}
     paths["/v1/imports/gias"] = {"post": _import()}
     for command in COMMANDS.values():
         if REST in command.doors:
@@ -243,6 +244,13 @@ def _aggregates() -> Json:
     return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters)
 
 
+def _kept() -> Json:
+    answer = _answer("What the client was answered; 404 where no request with the key ended well within 7 days.", "KeptAnswers")
+    summary = "What became of a request whose answer was lost"
+    statuses = (400, 401, 404, 409, 500, 503)
+    return _operation("getKeptAnswers", summary, [], {200: answer}, statuses, [shared("Key")], room="Assessment")
+
+
 def _import() -> Json:
     body = {"required": True, "content": {"multipart/form-data": {"schema": ref("GiasFiles")}}}
     answer = _answer("What became of the rows; rows and files that could not be read are among the issues.", "ImportReport")
@@ -286,15 +294,16 @@ def _operation(
     parameters: list[Json],
     body: Json | None = None,
     doc: str | None = None,
+    room: str | None = None,
 ) -> Json:
-    """An operation that needs one of the scopes and answers one of the answers, or one of the refusals by status."""
-    room = next(room for room, (_, nouns) in ROOMS.items() if scopes[0].split(":")[0] in nouns)
+    """An operation that needs one of the scopes, if any, and answers one of the answers, or one of the refusals by status."""
+    room = room or next(room for room, (_, nouns) in ROOMS.items() if scopes[0].split(":")[0] in nouns)
     return {
         "operationId": name,
         "summary": summary,
         **({"description": doc} if doc else {}),
         "tags": [room],
-        "security": [{"oauth2": [scope.value]} for scope in scopes],
+        "security": [{"oauth2": [scope.value]} for scope in scopes] or [{"oauth2": []}],
         "parameters": parameters,
         **({"requestBody": body} if body else {}),
         "responses": {str(status): answer for status, answer in answers.items()} | refused(refusals),

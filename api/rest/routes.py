@@ -15,8 +15,10 @@ from api.rest import spreadsheet
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Batch, Command, check_key, perform
+from domain.engine.answers import kept_answers
+from domain.engine.command import Batch, Command, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
+from domain.engine.idempotency import check_key
 from domain.engine.ids import parse_id
 from domain.engine.resource import Kind, Resource
 from domain.engine.selection import Selection, Single, check_cost, permit
@@ -50,6 +52,7 @@ def routes() -> list[Route]:
     table["/v1/windows/{id}/close"] = {"POST": does(COMMANDS["close_window"])}
     table["/v1/windows/{id}/reopen"] = {"POST": does(COMMANDS["reopen_window"])}
     table["/v1/aggregates"] = {"GET": aggregate}
+    table["/v1/receipts/{key:path}"] = {"GET": kept}
     table["/v1/imports/gias"] = {"POST": import_register}
     lookups = {
         f"/v1/{resource.plural}/lookup": {"POST": lookup_of(resource)} for resource in RESOURCES.values() if resource.has_lookup
@@ -208,6 +211,14 @@ async def aggregate(request: Request) -> Response:
         write = spreadsheet.wide if shape == "wide" else spreadsheet.long
         return spreadsheet.response("aggregates", write(page, question), headers)
     return Response(msgspec.json.encode(page), headers=headers, media_type="application/json")
+
+
+async def kept(request: Request) -> Response:
+    """What became of the request with this Idempotency-Key."""
+    state, caller = request.app.state, await authenticate(request)
+    _no_parameters(request, ())
+    answers = await kept_answers(state.database, caller, check_key(request.path_params["key"]), COMMANDS.values())
+    return Response(msgspec.json.encode(answers), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
 async def import_register(request: Request) -> Response:

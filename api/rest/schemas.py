@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST
-from domain import RESOURCES
+from domain import COMMANDS, RESOURCES
+from domain.engine.answers import KeptAnswers
 from domain.engine.command import MAX_ENTRIES
 from domain.engine.errors import Issue
 from domain.engine.resource import Comparison, Field, Kind, Link, Resource
@@ -101,11 +102,11 @@ OF_THE_WEB: dict[str, Json] = {
 def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and the lookup, of what belongs to the web."""
     _, found = msgspec.json.schema_components(
-        {*structs, AggregatePage, ImportReport, Issue}, ref_template="#/components/schemas/{name}"
+        {*structs, AggregatePage, ImportReport, Issue, KeptAnswers}, ref_template="#/components/schemas/{name}"
     )
-    for schema in found.values():
-        if "entries" in schema["properties"]:
-            schema["properties"]["entries"]["maxItems"] = MAX_ENTRIES
+    for command in COMMANDS.values():
+        for name in command.lists if command.takes in structs else ():
+            found[command.takes.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
     for resource in RESOURCES.values():
         found[resource.type_name] = row(resource)
         found[f"{resource.type_name}Page"] = page(resource)

@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
+from domain.assessment.conflicts import Conflicting, Version, reject_conflicts
 from domain.assessment.schemes import of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
 from domain.engine.access import Caller, Scope, by_pupil
@@ -14,7 +15,7 @@ from domain.engine.command import Batch, Input, Instant, Recorded, command
 from domain.engine.command import Text as ShortText
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns, metadata
-from domain.engine.errors import Invalid, NotFound
+from domain.engine.errors import Current, Invalid, NotFound
 from domain.engine.ids import new_id
 from domain.engine.resource import Field, Filter, Link, Resource, closest, view
 from domain.roster import years
@@ -112,7 +113,10 @@ class Horizon(Input, kw_only=True):
 
 
 class TargetEntry(AboutPupil, kw_only=True):
-    """A target. Without a scheme, the grade is read in the scheme this school last judged the subject in."""
+    """A target. Without a scheme, the grade is read in the scheme this school last judged the subject in.
+
+    A change is refused unless expectedVersion is the version stored; 0 means that nothing may be stored yet.
+    """
 
     subject: ShortText
     aspect: ShortText = "main"
@@ -121,6 +125,7 @@ class TargetEntry(AboutPupil, kw_only=True):
     scheme: ShortText | UnsetType = UNSET
     basis: Literal["teacher", "prior-attainment", "benchmark", "aspiration"]
     visibility: Literal["staff", "school", "family"] = "school"
+    expected_version: Version | UnsetType = UNSET
     recorded_at: Instant | UnsetType = UNSET
     actor: ShortText | None = None
 
@@ -213,7 +218,7 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     given.check()
     counting = Counting(connection, tenant_id)
     await counting.lock({school.id for school in settled.values()}, {key[0] for _, _, key in rows})
-    changed = await compared(connection, tenant_id, given, rows, now)
+    changed = await compared(connection, caller, tenant_id, given, rows, now)
     given.check()
     if changed:
         await write(connection, caller, tenant_id, changed, now)
@@ -266,11 +271,12 @@ ON CONFLICT (tenant_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_p
 
 
 async def compared(
-    connection: Connection, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Keyed], now: datetime
+    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Keyed], now: datetime
 ) -> list[tuple[Any, ...]]:
     """The rows of columns that change something, after noting the outcome of each entry."""
     by_n = dict(enumerate(rows, 1))
     changed: list[tuple[Any, ...]] = []
+    conflicts: list[Conflicting] = []
     keys = columns([key[:6] for _, _, key in rows], 6)
     for stored in await connection.fetch(_STORED, tenant_id, *keys):
         at, entry, key = by_n.pop(stored["n"])
@@ -278,6 +284,9 @@ async def compared(
         recorded_at = now if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
         if exists and (*key[6:], entry.visibility) == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
             batch.note(at, "unchanged", stored["id"], stored["version"])
+        elif entry.expected_version not in (UNSET, stored["version"] or 0):
+            current = Current(stored["version"] or 0, recorded_at=stored["recorded_at"])
+            conflicts.append(Conflicting(at, key[0], stored["scheme_version_no"], stored["grade_no"], current))
         elif exists and recorded_at < stored["recorded_at"]:
             batch.note(at, "superseded", stored["id"], stored["version"])
         elif stored["locked_at"] is not None:
@@ -288,6 +297,7 @@ async def compared(
             changed.append((target_id, stored["school_id"], *key, entry.visibility, recorded_at, entry.actor))
     for at, _, _ in by_n.values():
         batch.reject(at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
+    await reject_conflicts(connection, caller, Scope.TARGETS_READ, tenant_id, batch, conflicts)
     return changed
 
 

@@ -50,6 +50,7 @@ windows = Table(
     Column("opens_at", DateTime(timezone=True), nullable=False),
     Column("closes_at", DateTime(timezone=True), nullable=False),
     Column("accept_until", DateTime(timezone=True)),
+    Column("closed_at", DateTime(timezone=True)),
     Column("state", Text, nullable=False),
     Column("statutory", Boolean, nullable=False),
     Column("purpose", Text, nullable=False),
@@ -95,6 +96,7 @@ WINDOWS = Resource(
         "opensAt": Field(windows.c.opens_at, "When it is meant to open."),
         "closesAt": Field(windows.c.closes_at, "When it is meant to close."),
         "acceptUntil": Field(windows.c.accept_until, "Values recorded before it closed are taken until then."),
+        "closedAt": Field(windows.c.closed_at, "When it was closed; null while it is not."),
         "state": Field(windows.c.state, "planned, open, closed or locked; this decides what is accepted."),
         "statutory": Field(windows.c.statutory, "Whether the collection is required by law."),
         "purpose": Field(windows.c.purpose, "What the values are for."),
@@ -350,7 +352,8 @@ async def _become(connection: Connection, caller: Caller, given: WindowRef, befo
     counting = Counting(connection, tenant_id)
     await counting.lock(schools, [])
     row = await connection.fetchrow(
-        "UPDATE windows SET state = $3, version = version + 1 WHERE tenant_id = $1 AND no = $2 AND state = ANY ($4) RETURNING id, code, state, version",
+        "UPDATE windows SET state = $3, closed_at = CASE $3 WHEN 'closed' THEN clock_timestamp() END, version = version + 1"
+        " WHERE tenant_id = $1 AND no = $2 AND state = ANY ($4) RETURNING id, code, state, version",
         *(tenant_id, no, after, list(before)),
     )
     if row is None:

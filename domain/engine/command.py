@@ -2,28 +2,32 @@
 
 A command is an async function of (connection, caller, given); its scope, what it takes and what it answers are read from the declaration, and both
 doors follow from that. A bulk command's input has a field `entries`; it is given a Batch, whose good rows are typed and whose bad ones are issues.
+Any other list of structs in that input is read in the same way and stands beside the batch (`others`).
 """
 
 import hashlib
 import typing
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Generic, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
+from domain.engine import idempotency
 from domain.engine.access import Caller, Scope
 from domain.engine.database import Connection, Database
-from domain.engine.decode import decode
-from domain.engine.errors import BadRequest, DomainError, InProgress, Invalid, Issue, invalid
+from domain.engine.decode import decode, lists_in
+from domain.engine.errors import Busy, Conflict, Current, DomainError, Invalid, Issue, invalid
+from domain.engine.receipts import Place, Tallies, note_receipts
 
 Head = TypeVar("Head", bound=Struct)
 Entry = TypeVar("Entry", bound=Struct)
 Row = TypeVar("Row")
 
-KEY_LIFE = timedelta(days=7)
 MAX_ENTRIES = 20_000
 
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -48,8 +52,8 @@ class Result(Output, kw_only=True):
     version: int | None = None
 
 
-class Recorded(Output, kw_only=True):
-    """What became of a batch: received = created + updated + unchanged + superseded + withdrawn + rejected."""
+class Counts(Output, kw_only=True):
+    """How many rows: received = created + updated + unchanged + superseded + withdrawn + rejected."""
 
     received: int
     created: int = 0
@@ -58,14 +62,27 @@ class Recorded(Output, kw_only=True):
     superseded: int = 0
     withdrawn: int = 0
     rejected: int = 0
+
+
+class Recorded(Counts, kw_only=True):
+    """What became of a batch: received = created + updated + unchanged + superseded + withdrawn + rejected."""
+
     dry_run: bool = False
     issues: list[Issue] = []
     results: list[Result] | None = None
 
+    def without_values(self) -> Self:
+        """The same with counts and pointers alone: what is kept under a key outlives the right to read a value."""
+        return structs.replace(self, issues=[structs.replace(issue, current=None) for issue in self.issues])
+
 
 @dataclass
 class Batch(Generic[Head, Entry]):
-    """A bulk input: the head as decoded with no entries, the good rows with their index, and what was wrong with the others."""
+    """A bulk input: the head as decoded with no rows, the good rows with their index, and what was wrong with the others.
+
+    `name` is the list the rows stand in, and begins their pointers. `places` says where a row belongs, by its index, and `home` where the rows do of
+    which nothing is known: receipts are made of these. `others` are the lists beside this one; their issues refuse this batch, they never refuse themselves.
+    """
 
     head: Head
     rows: list[tuple[int, Entry]]
@@ -73,17 +90,27 @@ class Batch(Generic[Head, Entry]):
     issues: list[Issue] = field(default_factory=list)
     lenient: bool = False
     represent: bool = False
-    results: list[Result] = field(default_factory=list)
+    name: str = "entries"
+    operation: str = ""
+    others: "dict[str, Batch[Any, Any]]" = field(default_factory=dict)
+    places: dict[int, Place] = field(default_factory=dict)
+    home: Place | None = None
+    results: dict[int, Result] = field(default_factory=dict)
     _rejected: set[int] = field(default_factory=set)
 
     def afresh(self) -> "Batch[Head, Entry]":
         """The batch as it was read: a transaction that is run again does not count twice."""
-        return replace(self, issues=[*self.issues], results=[*self.results], _rejected={*self._rejected})
+        others = {name: other.afresh() for name, other in self.others.items()}
+        return replace(self, issues=[*self.issues], others=others, places={}, results={}, _rejected={*self._rejected})
 
-    def reject(self, at: int, where: str, code: str, message: str) -> None:
+    def pointer(self, at: int) -> str:
+        """The JSON pointer of row `at` (RFC 6901)."""
+        return f"/{self.name}/{at}"
+
+    def reject(self, at: int, where: str, code: str, message: str, current: Current | None = None) -> None:
         """Notes what is wrong with row `at`; `where` is the field inside it, or '' for the row."""
         self._rejected.add(at)
-        self.issues.append(Issue(f"/entries/{at}{'/' + where if where else ''}", code, message))
+        self.issues.append(Issue(f"{self.pointer(at)}{'/' + where if where else ''}", code, message, current))
 
     def good(self) -> list[tuple[int, Entry]]:
         """The rows not rejected so far."""
@@ -94,40 +121,57 @@ class Batch(Generic[Head, Entry]):
         seen: dict[object, int] = {}
         for at, key in map(keyed, rows):
             if key in seen:
-                self.reject(at, "", "duplicate-in-batch", f"This {names} stand in /entries/{seen[key]} already.")
+                self.reject(at, "", "duplicate-in-batch", f"This {names} stand in {self.pointer(seen[key])} already.")
             seen.setdefault(key, at)
         return [row for row, (at, key) in zip(rows, map(keyed, rows), strict=True) if seen[key] == at]
 
     def check(self) -> None:
         """With handling=strict, raises Invalid when any row is rejected: nothing of the batch is written."""
-        if self.issues and not self.lenient:
-            raise invalid(self._in_order())
+        if not self.lenient and (issues := self.all_issues()):
+            raise invalid(issues)
 
     def note(self, at: int, outcome: str, id_: object = None, version: int | None = None) -> None:
-        self.results.append(Result(at=f"/entries/{at}", outcome=outcome, id=None if id_ is None else str(id_), version=version))
+        """Says what becomes of a row that was not rejected."""
+        self.results[at] = Result(at=self.pointer(at), outcome=outcome, id=None if id_ is None else str(id_), version=version)
 
-    def _in_order(self) -> list[Issue]:
-        return sorted(self.issues, key=lambda issue: int(issue.at.split("/")[2]) if issue.at.startswith("/entries/") else -1)
+    def all_issues(self) -> list[Issue]:
+        """By row, those of the lists beside this one first."""
+        own = f"/{self.name}/"
+        issues = [issue for other in self.others.values() for issue in other.all_issues()]
+        return issues + sorted(self.issues, key=lambda issue: int(issue.at.split("/")[2]) if issue.at.startswith(own) else -1)
+
+    def all_results(self) -> list[Result]:
+        """By row, those of the lists beside this one first."""
+        rejected = {at: Result(at=self.pointer(at), outcome="rejected") for at in self._rejected}
+        results = [result for other in self.others.values() for result in other.all_results()]
+        return results + [result for _, result in sorted((self.results | rejected).items())]
+
+    def counts(self) -> Counts:
+        """How many rows of this list had each outcome."""
+        outcomes: dict[str, int] = Counter(result.outcome for result in self.results.values())
+        return Counts(received=self.received, rejected=len(self._rejected), **outcomes)
 
     def recorded(self) -> Recorded:
-        """The counts of the outcomes noted."""
-        counts: dict[str, Any] = {}
-        for result in self.results:
-            counts[result.outcome] = counts.get(result.outcome, 0) + 1
-        self.results += [Result(at=f"/entries/{at}", outcome="rejected") for at in self._rejected]
-        self.results.sort(key=lambda r: int(r.at.split("/")[2]))
-        return Recorded(
-            received=self.received,
-            rejected=len(self._rejected),
-            issues=self._in_order(),
-            results=self.results if self.represent else None,
-            **counts,
-        )
+        """The counts of the outcomes noted, with what is wrong and, where asked for, what became of each row."""
+        counts = structs.asdict(self.counts())
+        return Recorded(**counts, issues=self.all_issues(), results=self.all_results() if self.represent else None)
+
+    def tallies(self, *, accepted: bool) -> Tallies:
+        """By operation and place, how many rows had each outcome: every one is rejected where the batch was refused whole."""
+        found: Tallies = {}
+        for at in range(self.received):
+            place = self.places.get(at, self.home)
+            if place is not None:
+                outcome = self.results[at].outcome if accepted and at in self.results else "rejected"
+                found.setdefault((self.operation, place), Counter())[outcome] += 1
+        for other in self.others.values():
+            found |= other.tallies(accepted=accepted)
+        return found
 
 
 @dataclass(frozen=True)
 class Command:
-    """A declared write. `name` is its GraphQL mutation in snake case; `entries` is the type of a bulk command's rows."""
+    """A declared write. `name` is its GraphQL mutation in snake case; `lists` are the types of a bulk command's rows, by the list they stand in."""
 
     name: str
     doc: str
@@ -136,7 +180,7 @@ class Command:
     doors: frozenset[str]
     takes: type[Struct]
     gives: type[Struct]
-    entries: type[Struct] | None
+    lists: Mapping[str, type[Struct]]
     run: Callable[[Connection, Caller, Any], Awaitable[Any]]
 
     @property
@@ -144,6 +188,11 @@ class Command:
         """Its public name: the GraphQL mutation and the OpenAPI operation, such as recordJudgements."""
         head, *rest = self.name.split("_")
         return head + "".join(part.title() for part in rest)
+
+    @property
+    def entries(self) -> type[Struct] | None:
+        """The type of a bulk command's own rows."""
+        return self.lists.get("entries")
 
     def read(self, data: object, *, lenient: bool = False, represent: bool = False) -> Any:
         """The typed input of a JSON document; raises Invalid with every issue (a bulk command keeps its bad rows for later)."""
@@ -157,25 +206,38 @@ class Command:
     def _read_batch(self, data: object, lenient: bool, represent: bool) -> "Batch[Any, Any]":
         if not isinstance(data, dict):
             raise invalid([Issue("", "wrong-type", "The body must be an object with entries.")])
-        entries = data.get("entries")
-        if entries is not None and not isinstance(entries, list):
-            raise invalid([Issue("/entries", "wrong-type", "entries must be an array.")])
-        if entries is not None and len(entries) > MAX_ENTRIES:
-            message = f"A batch has at most {MAX_ENTRIES} entries; this one has {len(entries)}. Send it in parts."
-            raise invalid([Issue("/entries", "too-many-entries", message)])
-        head, issues = decode(self.takes, data if entries is None else {**data, "entries": []}, "")
+        given = {name: rows for name in self.lists if (rows := data.get(name)) is not None}
+        issues = [wrong for name, rows in given.items() if (wrong := _not_a_list(name, rows))]
         if issues:
             raise invalid(issues)
-        assert self.entries is not None
-        batch: Batch[Any, Any] = Batch(head, [], len(entries or []), lenient=lenient, represent=represent)
-        for at, entry in enumerate(entries or []):
-            row, wrong = decode(self.entries, entry, f"/entries/{at}")
+        head, issues = decode(self.takes, data | {name: [] for name in given}, "")
+        if issues:
+            raise invalid(issues)
+        lists = {name: self._read_list(name, type_, given.get(name, [])) for name, type_ in self.lists.items()}
+        batch = lists.pop("entries")
+        batch.head, batch.lenient, batch.represent, batch.others = head, lenient, represent, lists
+        return batch
+
+    def _read_list(self, name: str, type_: type[Struct], rows: list[object]) -> "Batch[Any, Any]":
+        batch: Batch[Any, Any] = Batch(None, [], len(rows), lenient=True, name=name, operation=self.operation)
+        for at, given in enumerate(rows):
+            row, wrong = decode(type_, given, batch.pointer(at))
             if wrong:
                 batch._rejected.add(at)
                 batch.issues += wrong
             else:
                 batch.rows.append((at, row))
         return batch
+
+
+def _not_a_list(name: str, rows: object) -> Issue | None:
+    """What keeps a list from being read row by row."""
+    if not isinstance(rows, list):
+        return Issue(f"/{name}", "wrong-type", f"{name} must be an array.")
+    if len(rows) > MAX_ENTRIES:
+        message = f"A batch has at most {MAX_ENTRIES} {name}; this one has {len(rows)}. Send it in parts."
+        return Issue(f"/{name}", "too-many-entries", message)
+    return None
 
 
 REST, GRAPHQL = "rest", "graphql"
@@ -188,10 +250,13 @@ def command(
 
     def declared(run: Callable[[Connection, Caller, Any], Awaitable[Any]]) -> Command:
         hints = typing.get_type_hints(run, include_extras=True)
-        takes, gives, entries = hints["given"], hints["return"], None
+        takes, lists = hints["given"], {}
         if typing.get_origin(takes) is Batch:
-            takes, entries = typing.get_args(takes)
-        return Command(run.__name__, (run.__doc__ or "").strip(), scope, fails, frozenset(doors), takes, gives, entries, run)
+            takes, _ = typing.get_args(takes)
+            lists = lists_in(takes)
+        return Command(
+            run.__name__, (run.__doc__ or "").strip(), scope, fails, frozenset(doors), takes, hints["return"], lists, run
+        )
 
     return declared
 
@@ -222,61 +287,42 @@ async def perform(
     """Carries a command out in one transaction.
 
     With a key (Idempotency-Key), the answer is kept in the same transaction for 7 days: the same key and body give the same answer, another body is
-    Invalid, a request still running InProgress. A dry run does everything and then rolls back.
+    Invalid, a request still running InProgress. A dry run does everything and then rolls back. Every batch leaves receipts: in its own
+    transaction, or, where it is refused whole, in one after it.
     """
     caller.needs(chosen.scope, chosen.operation)
     fingerprint = hashlib.sha256(body + (b" dry" if dry_run else b"")).digest()
+    tried = given
 
     async def work(connection: Connection) -> Performed:
+        nonlocal tried
         if key is not None:
-            kept = await _claim(connection, caller, chosen.name, key, fingerprint)
-            if kept is not None:
-                return Performed(kept.encode(), replayed=True)
-        result = await chosen.run(connection, caller, given.afresh() if isinstance(given, Batch) else given)
+            claimed = await idempotency.claim(connection, caller, chosen.name, key, fingerprint)
+            if claimed is not None:
+                return Performed(claimed.encode(), replayed=True)
+        tried = given.afresh() if isinstance(given, Batch) else given
+        result = await chosen.run(connection, caller, tried)
         if dry_run and isinstance(result, Recorded):
             result.dry_run = True
         answer = msgspec.json.encode(result)
         if dry_run:
             raise _RolledBack(answer)
+        if isinstance(tried, Batch):
+            await note_receipts(connection, caller, tried.tallies(accepted=True), accepted=True)
         if key is not None:
-            await connection.execute(
-                "INSERT INTO idempotency (client_id, route, key, fingerprint, status, answer, expires_at) VALUES ($1, $2, $3, $4, 200, $5, now() + $6)",
-                *(caller.client_id, chosen.name, key, fingerprint, answer.decode(), KEY_LIFE),
-            )
+            kept = msgspec.json.encode(result.without_values()) if isinstance(result, Recorded) else answer
+            await idempotency.keep(connection, caller, chosen.name, key, fingerprint, kept.decode())
         return Performed(answer)
 
     try:
         return await database.writing(caller.client_id, work)
     except _RolledBack as rolled_back:
         return Performed(rolled_back.answer)
-
-
-async def _claim(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes) -> str | None:
-    """The kept answer for this key, or None after locking the key for this transaction."""
-    name = f"{caller.client_id} {route} {key}"
-    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name):
-        raise InProgress("A request with this Idempotency-Key has not finished.")
-    row = await connection.fetchrow(
-        "SELECT fingerprint, answer FROM idempotency WHERE client_id = $1 AND route = $2 AND key = $3 AND expires_at > now()",
-        *(caller.client_id, route, key),
-    )
-    if row is None:
-        await connection.execute(
-            "DELETE FROM idempotency WHERE client_id = $1 AND route = $2 AND key = $3", caller.client_id, route, key
-        )
-        return None
-    if row["fingerprint"] != fingerprint:
-        message = "This Idempotency-Key was used with another body. Use a new key for a new request."
-        raise Invalid(message, code="idempotency-key-reused", issues=(Issue("Idempotency-Key", "idempotency-key-reused", message),))
-    return str(row["answer"])
-
-
-def check_key(key: str) -> str:
-    """An Idempotency-Key in its bare or quoted form (draft-ietf-httpapi-idempotency-key-header): 1 to 200 visible ASCII characters."""
-    bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
-    if not 1 <= len(bare) <= 200 or not all(" " < c <= "~" for c in bare):
-        message = "An Idempotency-Key has 1 to 200 visible ASCII characters."
-        raise BadRequest(
-            message, code="idempotency-key-malformed", issues=(Issue("Idempotency-Key", "idempotency-key-malformed", message),)
-        )
-    return bare
+    except (Invalid, Conflict):
+        if isinstance(tried, Batch) and not dry_run:
+            refused = tried.tallies(accepted=False)
+            with suppress(Busy):  # why the batch was refused is what the client must hear
+                await database.writing(
+                    caller.client_id, lambda connection: note_receipts(connection, caller, refused, accepted=False)
+                )
+        raise

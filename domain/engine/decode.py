@@ -118,6 +118,12 @@ def _item_in(type_: Any) -> Any:
     return next((typing.get_args(t)[0] for t in _members(type_) if typing.get_origin(t) is list), None)
 
 
+def lists_in(struct: type[Struct]) -> dict[str, type[Struct]]:
+    """The fields of a struct that are lists of structs, by their names on the wire, and of which."""
+    found = {field.encode_name: _item_in(field.type) for field in structs.fields(struct)}
+    return {name: row for name, item in found.items() if item is not None and (row := _struct_in(item)) is not None}
+
+
 def _members(type_: Any) -> list[Any]:
     if typing.get_origin(type_) is typing.Annotated:
         return _members(typing.get_args(type_)[0])

@@ -10,15 +10,31 @@ DomainError
 └── DatabaseError       the database cannot be reached or refuses to start
 """
 
+from datetime import datetime
+
 from msgspec import Struct
 
 
+class Current(Struct, frozen=True, rename="camel"):
+    """What is stored where a row expected another version; version 0 means that nothing is. It names nobody."""
+
+    version: int
+    grade: str | None = None
+    status: str | None = None
+    mark: float | None = None
+    recorded_at: datetime | None = None
+
+
 class Issue(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """One thing wrong. `at` is a JSON pointer into the body (RFC 6901), or the name of a query parameter. Messages hold no personal data."""
+    """One thing wrong. `at` is a JSON pointer into the body (RFC 6901), or the name of a query parameter. Messages hold no personal data.
+
+    `current` stands beside a version-conflict, for a caller who may read what is stored.
+    """
 
     at: str
     code: str
     message: str
+    current: Current | None = None
 
 
 class DomainError(Exception):

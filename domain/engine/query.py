@@ -230,7 +230,7 @@ class _Compiler:
         where += [matching(masked(resource, c.field, source), c, f"where_{no}_{i}") for i, c in enumerate(selection.where)]
         if selection.after is not None:
             where.append(following(keys, selection.after, f"after_{no}"))
-        ordering = [key.desc().nulls_last() if descending else key.asc() for key, descending in keys]
+        ordering = [_descending(key) if descending else key.asc() for key, descending in keys]
         picked = select(*source.c, func.row_number().over(order_by=ordering).label("n"), self.place(keys).label("place"))
         page = picked.where(*where).order_by(*ordering).limit(first + 1).correlate_except(source).subquery(f"{source.name}p")
         within = page.c.n <= first
@@ -291,7 +291,7 @@ class _Compiler:
         """What orders the page: the fields asked for, then the resource's own key, which makes the order total."""
         resource = selection.resource
         asked = [(masked(resource, order.field, source), order.descending) for order in selection.order]
-        return asked + [(source.c[name], False) for name in resource.order]
+        return asked + [(source.c[name], resource.descending) for name in resource.order]
 
     def place(self, keys: list[tuple[ColumnElement[Any], bool]]) -> ColumnElement[str]:
         array = func.json_build_array(*(cast(key, Text) for key, _ in keys))
@@ -340,6 +340,11 @@ def following(keys: list[tuple[ColumnElement[Any], bool]], after: tuple[str | No
             alternatives.append(and_(*equal, or_(beyond, key.is_(None))))
         equal.append(key.is_(None) if place is None else key == place)
     return or_(*alternatives)
+
+
+def _descending(key: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Nulls last; where there are none it is not said, since an index read backwards would not serve it."""
+    return key.desc() if _never_null(key) else key.desc().nulls_last()
 
 
 def _never_null(key: ColumnElement[Any]) -> bool:

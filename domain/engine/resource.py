@@ -223,7 +223,8 @@ Picked: TypeAlias = tuple[tuple[Column[Any], Any], ...]
 
 @dataclass(frozen=True, eq=False)
 class Resource:
-    """A readable noun. `order` names the source's columns that order a list when nothing else does, and make its cursors.
+    """A readable noun. `order` names the source's columns that order a list when nothing else does, and make its cursors; `descending` turns
+    it around.
 
     `gives` are links that another resource gets: they lead here, so that they are declared here.
     """
@@ -240,6 +241,9 @@ class Resource:
     gives: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)
     type_number: int | None = None
     identified_by: Callable[[str], Picked | None] | None = None
+    descending: bool = False
+    weight: int = 0
+    """What a page of it costs beyond its values, where they are computed."""
 
     @property
     def type_name(self) -> str:

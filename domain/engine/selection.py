@@ -183,7 +183,7 @@ def visible(resource: Resource, caller: Caller, link: Link | None = None) -> dic
 
 
 def cost(root: Root) -> int:
-    """How many values the answer holds if every page in it is full."""
+    """How many values the answer holds if every page in it is full, and what the pages cost beside."""
 
     def items(chosen: Items) -> int:
         return sum(item(one) for _, one in chosen)
@@ -200,7 +200,7 @@ def cost(root: Root) -> int:
 
     if isinstance(root, Single):
         return items(root.row)
-    return max(root.first, 1) * max(items(root.items), 1)
+    return root.resource.weight + max(root.first, 1) * max(items(root.items), 1)
 
 
 def check_cost(roots: Sequence[Root], beside: int = 0) -> int:

@@ -25,6 +25,7 @@ from domain.engine.command import Batch, Input
 from domain.engine.database import Connection, metadata
 from domain.engine.errors import Issue, invalid
 from domain.engine.ids import parse_id
+from domain.engine.receipts import Place
 from domain.engine.resource import Field, Filter, Link, Resource
 from domain.roster import upn as upn_rules
 from domain.roster.schools import Reached, SchoolRef, find_schools, school_not_found, schools
@@ -165,6 +166,8 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
         raise invalid([school_not_found("/school", scope)])
     if any(row.school is UNSET for _, row in batch.rows) and named is UNSET:
         found["unset"] = await _only_school(connection, caller, scope)
+    home = found.get("unset" if named is UNSET else repr(named))
+    batch.home = None if home is None else Place(home.tenant_id, home.id)
     settled: dict[int, Reached] = {}
     for at, row in batch.rows:
         ref = row.school if row.school is not UNSET else named
@@ -174,11 +177,12 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
             batch.reject(at, "school", issue.code, issue.message)
         else:
             settled[at] = school
+            batch.places[at] = Place(school.tenant_id, school.id)
     if len({school.tenant_id for school in settled.values()}) > 1:
         raise invalid(
             [
                 Issue(
-                    "/entries",
+                    f"/{batch.name}",
                     "several-tenants",
                     "The schools of a batch must be controlled by one trust or school. Send a batch for each.",
                 )

@@ -132,7 +132,7 @@ def identified(batch: Batch[Any, Any], rows: list[Row], seen_by_client: set[UUID
         reference = f"reference {row.school.id} {row.entry.reference}" if row.entry.reference is not UNSET else None
         for key in {row.pupil_id, reference, *(f"upn {number}" for number in (row.upn, *row.former) if number)} - {None}:
             if key in seen:
-                batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as row {seen[key]} (the first is 0).")
+                batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.pointer(seen[key])}.")
                 break
             seen[key] = row.at
     return still_good(batch, rows)

@@ -1,0 +1,52 @@
+"""expectedVersion: a row made from another version than the stored one is refused, and told what is stored if its caller may read that."""
+
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
+
+from msgspec import Meta, structs
+
+from domain.engine.access import IN_FORCE, Caller, Scope
+from domain.engine.command import Batch
+from domain.engine.database import Connection, columns
+from domain.engine.errors import Current
+
+Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class Conflicting(NamedTuple):
+    """A row by its index, whom it is about, the grade that is stored, and what else is stored."""
+
+    at: int
+    pupil_id: UUID
+    scheme_version_no: int | None
+    grade_no: int | None
+    current: Current
+
+
+_READABLE = f"""
+SELECT c.n, g.code FROM unnest($2::uuid[], $3::smallint[], $4::smallint[]) WITH ORDINALITY AS c (pupil_id, scheme_version_no, grade_no, n)
+JOIN pupils p ON p.tenant_id = $1 AND p.id = c.pupil_id
+LEFT JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
+WHERE EXISTS (
+    SELECT 1 FROM reach r WHERE r.client_id = $5 AND r.tenant_id = $1 AND $6 = ANY (r.scopes) AND {IN_FORCE} AND (
+        r.school_id = p.school_id
+        OR EXISTS (SELECT 1 FROM shared_pupils s WHERE s.tenant_id = $1 AND s.pupil_id = p.id AND s.school_id = r.school_id)
+    )
+)
+"""
+
+
+async def reject_conflicts(
+    connection: Connection, caller: Caller, scope: Scope, tenant_id: UUID, batch: Batch[Any, Any], conflicts: list[Conflicting]
+) -> None:
+    """Rejects these rows, with the current value where the caller holds `scope` at the pupil's school. One statement, or none."""
+    readable: dict[int, str | None] = {}
+    if conflicts and scope in caller.scopes:
+        keys = columns([conflict[1:4] for conflict in conflicts], 3)
+        rows = await connection.fetch(_READABLE, tenant_id, *keys, caller.client_id, scope.value)
+        readable = {row["n"] - 1: row["code"] for row in rows}
+    for n, conflict in enumerate(conflicts):
+        current = structs.replace(conflict.current, grade=readable[n]) if n in readable else None
+        batch.reject(
+            conflict.at, "expectedVersion", "version-conflict", "Another version than the one expected is stored.", current
+        )

@@ -1,0 +1,66 @@
+"""Receipts as they are read: what was last accepted at a school, from whom, and what was not. Every batch leaves them (domain/engine/receipts.py)."""
+
+from sqlalchemy import column, select, table
+
+from domain.assessment.subjects import aspects, code_of, subjects
+from domain.assessment.windows import windows
+from domain.engine.access import Scope, by_school
+from domain.engine.receipts import OUTCOMES, receipts
+from domain.engine.resource import Field, Link, Resource
+from domain.roster.schools import schools
+
+r = receipts.c
+
+_clients = table("clients", column("id"), column("name", schools.c.name.type))
+_client_name = select(_clients.c.name).where(_clients.c.id == r.client_id).correlate_except(_clients).scalar_subquery()
+
+_OUTCOME_DOCS = {
+    "created": "Rows that were new.",
+    "updated": "Rows that changed what was stored.",
+    "unchanged": "Rows that said what was stored already.",
+    "superseded": "Rows older than what was stored.",
+    "withdrawn": "Values taken back.",
+    "rejected": "Rows that were not accepted; all of them where the batch was refused whole.",
+}
+
+RECEIPTS = Resource(
+    name="receipt",
+    plural="receipts",
+    doc="What became of a batch at a school (of judgements: in a window, subject and aspect), newest first; kept for 13 months. It holds counts, no"
+    " value and no pupil: so it needs no more than schools:read, and whoever asks why a school has no values need not be entitled to values.",
+    source=receipts,
+    scope=Scope.SCHOOLS_READ,
+    order=("tenant_id", "received_at", "id"),
+    descending=True,
+    reach=by_school(r.tenant_id, r.school_id),
+    fields={
+        "id": Field(r.id, "Stable id."),
+        "schoolId": Field(r.school_id, "The school's id."),
+        "operation": Field(r.operation, "recordPupils, recordJudgements or recordTargets."),
+        "client": Field(_client_name, "Name of the client that sent it."),
+        "receivedAt": Field(r.received_at, "When it arrived."),
+        "accepted": Field(r.accepted, "Whether anything of the batch was taken; false where it was refused whole."),
+        "windowCode": Field(
+            code_of(windows, r.tenant_id, r.window_no),
+            "Of judgements, the window's code.",
+            scope=Scope.WINDOWS_READ,
+        ),
+        "subjectCode": Field(
+            code_of(subjects, r.tenant_id, r.subject_no),
+            "Of judgements, the subject's code.",
+            scope=Scope.WINDOWS_READ,
+        ),
+        "aspect": Field(code_of(aspects, r.tenant_id, r.aspect_no), "Of judgements, the aspect.", scope=Scope.WINDOWS_READ),
+        "received": Field(r.received, "Rows received; the sum of the outcomes."),
+        **{outcome: Field(r[outcome], _OUTCOME_DOCS[outcome]) for outcome in OUTCOMES},
+    },
+    links={
+        "school": Link(
+            "school",
+            ((r.tenant_id, schools.c.tenant_id), (r.school_id, schools.c.id)),
+            "The school.",
+            reverse="receipts",
+            reverse_doc="What was last received for it, from whom.",
+        )
+    },
+)

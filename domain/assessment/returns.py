@@ -1,0 +1,83 @@
+"""Returns: what each school has handed in to a window, and what is outstanding.
+
+Whom a school is to judge is decided by the census, as in the aggregates (migration 0007). The figures are of single schools and subjects and are
+not suppressed: they are for staff, so a row needs windows:read and judgements:read at its school, and aggregates:read shows none.
+"""
+
+from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, and_
+
+from domain.assessment.subjects import aspects, code_of, subjects
+from domain.assessment.windows import windows
+from domain.engine.access import Scope, by_school
+from domain.engine.resource import Field, Link, Resource
+from domain.roster.schools import schools
+
+LISTED = 200
+"""How many missing pupils a row lists; the view says the same."""
+
+returns = Table(
+    "returns",
+    MetaData(),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("window_no", SmallInteger, nullable=False),
+    Column("window_code", Text, nullable=False),
+    Column("school_id", Uuid, nullable=False),
+    Column("school_urn", Integer, nullable=False),
+    Column("school_name", Text, nullable=False),
+    Column("subject_no", SmallInteger, nullable=False),
+    Column("aspect_no", SmallInteger, nullable=False),
+    Column("expected", Integer, nullable=False),
+    Column("received", Integer, nullable=False),
+    Column("missing", Integer, nullable=False),
+    Column("missing_pupil_ids", ARRAY(Uuid), nullable=False),
+    Column("missing_cut", Boolean, nullable=False),
+    Column("last_push_at", DateTime(timezone=True)),
+    Column("last_client", Text),
+    Column("last_rejected", Integer),
+    comment="A view over the census, the pins, the judgements and the receipts",
+)
+v = returns.c
+
+_staff = by_school(v.tenant_id, v.school_id)
+
+RETURNS = Resource(
+    name="return",
+    plural="returns",
+    doc="What a school has handed in to a window in a subject and aspect that it collects; there are none before it opens. The school must be reached"
+    " with windows:read as well.",
+    source=returns,
+    scope=Scope.JUDGEMENTS_READ,
+    order=("tenant_id", "window_no", "school_id", "subject_no", "aspect_no"),
+    weight=2_000,
+    reach=lambda scope: and_(_staff(scope), _staff(Scope.WINDOWS_READ)),
+    fields={
+        "windowCode": Field(v.window_code, "The window's code."),
+        "schoolId": Field(v.school_id, "The school's id."),
+        "schoolUrn": Field(v.school_urn, "The school's unique reference number."),
+        "schoolName": Field(v.school_name, "The school's name."),
+        "subject": Field(code_of(subjects, v.tenant_id, v.subject_no), "The subject's code."),
+        "aspect": Field(code_of(aspects, v.tenant_id, v.aspect_no), "The aspect."),
+        "expected": Field(v.expected, "Pupils on roll here on the census date, in the window's year groups."),
+        "received": Field(v.received, "Of these, pupils with a grade, or a status that says why there is none."),
+        "missing": Field(v.missing, "Of these, pupils with neither: expected less received."),
+        "missingPupilIds": Field(
+            v.missing_pupil_ids,
+            f"Ids of missing pupils, of those within reach today, at most {LISTED}.",
+            scope=Scope.PUPILS_READ,
+        ),
+        "missingCut": Field(v.missing_cut, "Whether missing pupils are left out of missingPupilIds."),
+        "lastPushAt": Field(v.last_push_at, "When rows last arrived for it, accepted or not."),
+        "lastClient": Field(v.last_client, "Name of the client they came from."),
+        "lastRejected": Field(v.last_rejected, "How many of them were rejected."),
+    },
+    links={
+        "window": Link(
+            "window",
+            ((v.tenant_id, windows.c.tenant_id), (v.window_no, windows.c.no)),
+            "The window.",
+            reverse="returns",
+            reverse_doc="What each school has handed in, by subject and aspect.",
+        ),
+        "school": Link("school", ((v.school_id, schools.c.id),), "The school."),
+    },
+)
