@@ -4,12 +4,14 @@ from domain.assessment.judgements import JUDGEMENTS, record_judgements
 from domain.assessment.schemes import GRADES, SCHEMES, create_scheme
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
+from domain.assessment.window_change import delete_window, update_window
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
 from domain.engine.resource import link_up
 from domain.roster.enrolments import ENROLMENTS
+from domain.roster.pupil_change import update_pupil
 from domain.roster.pupils import PUPILS
 from domain.roster.roll import record_pupils
-from domain.roster.schools import MEMBERSHIPS, SCHOOLS
+from domain.roster.schools import MEMBERSHIPS, SCHOOLS, update_school
 from domain.roster.trusts import TRUSTS
 
 RESOURCES = link_up([TRUSTS, SCHOOLS, MEMBERSHIPS, PUPILS, ENROLMENTS, SUBJECTS, SCHEMES, GRADES, WINDOWS, JUDGEMENTS, TARGETS])
@@ -25,5 +27,9 @@ COMMANDS = {
         open_window,
         close_window,
         reopen_window,
+        update_school,
+        update_pupil,
+        update_window,
+        delete_window,
     )
 }

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from api.problems import STATUS
 from api.rest.components import HEADERS, PARAMETERS, refusals, refused, shared, told_in
 from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST, MAX_NESTED_FIRST
+from api.rest.routes import MERGE_PATCH, is_changeable, place_of, success_of
 from api.rest.schemas import SCALARS, Json, field_path, link_path, ref, schemas, sort_terms, whole
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
@@ -79,7 +80,7 @@ def document(base_url: str) -> Json:
         "paths": _paths(),
         "components": {
             "schemas": schemas(
-                {command.takes for command in posted if "{id}" not in url_of(command)} | {command.gives for command in posted}
+                {command.takes for command in posted if takes_body(command)} | {command.gives for command in posted}
             ),
             "responses": refusals(base_url),
             "parameters": PARAMETERS,
@@ -122,15 +123,15 @@ def _paths() -> dict[str, Json]:
     paths["/v1/pupils/lookup"] = {"post": _lookup(RESOURCES["pupil"])}
     for command in COMMANDS.values():
         if REST in command.doors:
-            paths.setdefault(url_of(command), {})["post"] = _command(command)
+            method, path = place_of(command)
+            paths.setdefault(path, {})[method.lower()] = _command(command)
     return {**paths, "/oauth/token": {"post": _token()}, "/graphql": {"post": _graphql()}}
 
 
-def url_of(command: Command) -> str:
-    """Where a command is posted to, by its name: record_ and create_ to the noun's list, any other verb to one row of it."""
-    verb, noun = command.name.split("_", 1)
-    plural = next(r.plural for r in RESOURCES.values() if noun in (r.name, r.plural))
-    return f"/v1/{plural}" if verb in ("record", "create") else f"/v1/{plural}/{{id}}/{verb}"
+def takes_body(command: Command) -> bool:
+    """Whether a command says in a body what it is about; another one's URL says it all."""
+    method, path = place_of(command)
+    return method == "PATCH" or "{id}" not in path
 
 
 def _list(resource: Resource) -> Json:
@@ -153,7 +154,7 @@ def _list(resource: Resource) -> Json:
 
 
 def _item(resource: Resource) -> Json:
-    answer = {200: _answer(resource.doc, resource.type_name)}
+    answer = {200: _answer(resource.doc, resource.type_name, *["ETag"] * is_changeable(resource))}
     parameters = [shared("Id"), *_tree_parameters(resource)]
     return _operation(f"get{resource.type_name}", f"Get one {resource.name}", [resource.scope], answer, (*READING, 404), parameters)
 
@@ -166,14 +167,20 @@ def _lookup(resource: Resource) -> Json:
 
 
 def _command(command: Command) -> Json:
-    """A bulk command knows preferences; one that names a row in its URL takes no body."""
-    named, bulk = "{id}" in url_of(command), command.entries is not None
-    parameters = [shared(name) for name in ["Id"] * named + ["IdempotencyKey", "DryRun"] + ["Prefer"] * bulk]
-    answer = _answer(command.doc, command.gives.__name__, "Idempotency-Replayed", *["Preference-Applied"] * bulk)
-    made = command.name.startswith("create_")
-    answers = {200: _answer("What a dry run would have made.", command.gives.__name__), 201: answer} if made else {200: answer}
-    statuses = (*WRITING, *(STATUS[kind] for kind in command.fails), *(() if named else (415,)))
-    body = None if named else _body(command.takes.__name__)
+    """A bulk command knows preferences; one that changes a row says which version it is for."""
+    method, path = place_of(command)
+    named, bulk, changes = "{id}" in path, command.entries is not None, command.changes
+    parameters = [
+        shared(name) for name in ["Id"] * named + ["IfMatch"] * changes + ["IdempotencyKey", "DryRun"] + ["Prefer"] * bulk
+    ]
+    told = ["Idempotency-Replayed", *["Preference-Applied"] * bulk, *["ETag"] * (method == "PATCH")]
+    answer = _answer(command.doc, command.gives.__name__, *told)
+    status = success_of(command)
+    if status == 204:
+        del answer["content"]
+    answers = {200: _answer("What a dry run would have done.", command.gives.__name__), status: answer}
+    statuses = {*WRITING, *(STATUS[kind] for kind in command.fails), *[415] * takes_body(command), *[428] * changes}
+    body = _body(command.takes.__name__, *MERGE_PATCH[: method == "PATCH"]) if takes_body(command) else None
     summary = command.doc.split(". ")[0].rstrip(".")
     return _operation(command.operation, summary, [command.scope], answers, statuses, parameters, body, command.doc)
 
@@ -289,8 +296,9 @@ def _json(schema: str) -> Json:
     return {"application/json": {"schema": ref(schema)}}
 
 
-def _body(schema: str) -> Json:
-    return {"required": True, "content": _json(schema)}
+def _body(schema: str, *beside: str) -> Json:
+    """A body of JSON, or of the media types beside it."""
+    return {"required": True, "content": {kind: {"schema": ref(schema)} for kind in (*beside, "application/json")}}
 
 
 def _answer(doc: str, schema: str, *headers: str) -> Json:

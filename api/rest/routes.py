@@ -17,38 +17,61 @@ from api.rest import request as read
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Batch, Command, check_key, perform
+from domain.engine.command import REST, Batch, Command, check_key, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
 from domain.engine.ids import parse_id
 from domain.engine.resource import Kind, Resource
-from domain.engine.selection import Many, Selection, Single, check_cost, permit
+from domain.engine.selection import Many, Nested, Selection, Single, Value, check_cost, permit
 from domain.insight import aggregates
 from domain.roster.imports import import_gias
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 PAGE = re.compile(rb'"page":\{"hasMore":(true|false),"endCursor":(?:"([^"]*)"|null)\}\}$')
+VERSIONED = re.compile(rb'\{"version":(\d+),"row":(.*)\}', re.DOTALL)
+MERGE_PATCH = ("application/merge-patch+json", "application/json")
 
 
 def routes() -> list[Route]:
-    """GET lists and items of every resource, a lookup of pupils by what may not stand in a URL, the commands, the aggregates."""
+    """GET lists and items of every resource, a lookup of pupils by what may not stand in a URL, the commands (place_of), the aggregates."""
     table: dict[str, dict[str, Handler]] = {}
     for resource in RESOURCES.values():
         table[f"/v1/{resource.plural}"] = {"GET": list_of(resource)}
         if resource.has_id:
             table[f"/v1/{resource.plural}/{{id}}"] = {"GET": item_of(resource)}
-    table["/v1/pupils"]["POST"] = does(COMMANDS["record_pupils"])
-    table["/v1/judgements"]["POST"] = does(COMMANDS["record_judgements"])
-    table["/v1/targets"]["POST"] = does(COMMANDS["record_targets"])
-    table["/v1/schemes"]["POST"] = does(COMMANDS["create_scheme"], 201)
-    table["/v1/windows"]["POST"] = does(COMMANDS["create_window"], 201)
-    table["/v1/windows/{id}/open"] = {"POST": does(COMMANDS["open_window"])}
-    table["/v1/windows/{id}/close"] = {"POST": does(COMMANDS["close_window"])}
-    table["/v1/windows/{id}/reopen"] = {"POST": does(COMMANDS["reopen_window"])}
+    for command in COMMANDS.values():
+        if REST in command.doors:
+            method, path = place_of(command)
+            table.setdefault(path, {})[method] = does(command)
     table["/v1/aggregates"] = {"GET": aggregate}
     table["/v1/imports/gias"] = {"POST": import_register}
     lookup = Route("/v1/pupils/lookup", lookup_of(RESOURCES["pupil"]), methods=["POST"])
     return [lookup, *(Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in table.items())]
+
+
+def place_of(command: Command) -> tuple[str, str]:
+    """The method and URL of a command, by its name: record_pupils and create_window POST to the noun's list, update_pupil and delete_window PATCH and
+    DELETE one row of it, and any other verb, as open_window, is POSTed to that row."""
+    verb, noun = command.name.split("_", 1)
+    plural = next(resource.plural for resource in RESOURCES.values() if noun in (resource.name, resource.plural))
+    match verb:
+        case "record" | "create":
+            return "POST", f"/v1/{plural}"
+        case "update":
+            return "PATCH", f"/v1/{plural}/{{id}}"
+        case "delete":
+            return "DELETE", f"/v1/{plural}/{{id}}"
+    return "POST", f"/v1/{plural}/{{id}}/{verb}"
+
+
+def is_changeable(resource: Resource) -> bool:
+    """Whether a row of it can be changed by itself."""
+    return f"update_{resource.name}" in COMMANDS
+
+
+def success_of(command: Command) -> int:
+    """The status of a command that was carried out."""
+    return {"create": 201, "delete": 204}.get(command.name.split("_")[0], 200)
 
 
 def _by_method(handlers: dict[str, Handler]) -> Handler:
@@ -143,9 +166,13 @@ def _cell(row: Any, path: tuple[str, ...]) -> str:
 
 
 def item_of(resource: Resource) -> Handler:
+    """One row. A row that can be changed has its version for an ETag, unless others are included: it says nothing of those."""
+
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         row = read.read_item(request, resource, caller)
+        if is_changeable(resource) and all(isinstance(item, Value) for _, item in row):
+            row = (("version", Value(resource.fields["version"])), ("row", Nested(row)))
         picked = resource.identify(request.path_params["id"])
         root = Single(resource, picked or (), row)
         permit([root], caller)
@@ -153,15 +180,16 @@ def item_of(resource: Resource) -> Handler:
         (body,) = (None,) if picked is None else await query.read([root], state.database, caller.client_id, state.cursors)
         if body is None:
             raise NotFound()
-        return Response(
-            body, headers={"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, media_type="application/json"
-        )
+        headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
+        if versioned := VERSIONED.fullmatch(body):
+            headers["ETag"], body = read.tag_of(int(versioned[1])), versioned[2]
+        return Response(body, headers=headers, media_type="application/json")
 
     return handle
 
 
-def does(command: Command, status: int = 200) -> Handler:
-    """A command by POST. Preferences, the idempotency key and dryRun mean the same for all of them."""
+def does(command: Command) -> Handler:
+    """A command. Preferences, the idempotency key and dryRun mean the same for all of them."""
 
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
@@ -171,17 +199,7 @@ def does(command: Command, status: int = 200) -> Handler:
             raise BadRequest(message, code="parameter-invalid", issues=(Issue("dryRun", "parameter-invalid", message),))
         caller.needs(command.scope, command.operation)
         preferences = read.read_preferences(request)
-        if "id" in request.path_params:
-            document: object = {"id": request.path_params["id"]}
-            body = await read_body(request)
-            if body.strip() not in (b"", b"{}"):
-                raise BadRequest("This command takes no body.", code="body-unexpected")
-            if parse_id(request.path_params["id"]) is None:
-                raise NotFound()
-            body = request.path_params["id"].encode()
-        else:
-            document, body = await read_json(request)
-        given = command.read(document, lenient=preferences.lenient, represent=preferences.represent)
+        given, body = await _given(request, command, preferences)
         key = request.headers.get("idempotency-key")
         options = repr((preferences.lenient, preferences.represent)).encode() if isinstance(given, Batch) else b""
         done = await perform(
@@ -198,9 +216,35 @@ def does(command: Command, status: int = 200) -> Handler:
             headers["Idempotency-Replayed"] = "true"
         if preferences.applied and isinstance(given, Batch):
             headers["Preference-Applied"] = preferences.applied
-        return Response(done.answer, status if dry_run == "false" else 200, headers, "application/json")
+        status = success_of(command) if dry_run == "false" else 200
+        if status == 204:
+            return Response(status_code=status, headers=headers)
+        if command.changes and dry_run == "false":
+            headers["ETag"] = read.tag_of(msgspec.json.decode(done.answer)["version"])
+        return Response(done.answer, status, headers, "application/json")
 
     return handle
+
+
+async def _given(request: Request, command: Command, preferences: read.Preferences) -> tuple[Any, bytes]:
+    """What a command is given, and the bytes that tell one request from another under the same Idempotency-Key."""
+    if "id" not in request.path_params:
+        document, body = await read_json(request)
+        return command.read(document, lenient=preferences.lenient, represent=preferences.represent), body
+    row_id = request.path_params["id"]
+    versions = read.read_versions(request) if command.changes else None
+    if request.method == "PATCH":
+        document, body = await read_json(request, MERGE_PATCH)
+    else:
+        document, body = {}, await read_body(request)
+        if body.strip() not in (b"", b"{}"):
+            raise BadRequest("This command takes no body.", code="body-unexpected")
+    if parse_id(row_id) is None:
+        raise NotFound()
+    if command.changes:
+        asked = f"{row_id} {'*' if versions is None else sorted(versions)} ".encode()
+        return command.read_change(row_id, versions, document), asked + body
+    return command.read({"id": row_id}), row_id.encode()
 
 
 def _no_parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:

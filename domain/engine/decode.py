@@ -95,7 +95,7 @@ def _object_issues(struct: type[Struct], data: dict[str, Any], at: str) -> typin
         yield Issue(
             f"{at}/{name.replace('~', '~0').replace('/', '~1')}",
             "unknown-field",
-            "There is no such field." + closest(name, list(fields)),
+            getattr(struct, "unknown", "There is no such field.") + closest(name, list(fields)),
         )
     found = False
     for name, field in fields.items():

@@ -275,7 +275,7 @@ def decide(batch: Batch[PupilBatch, PupilEntry], row: Row, known: Known, changes
     pupil_id = row.pupil_id or new_id(PUPIL)
     before = changes.size()
     if row.elsewhere is None or pupil_id in changes.moved:
-        _decide_facts(row, pupil_id, known.facts.get(pupil_id), known, changes, batch.head.as_of)
+        decide_facts(row, pupil_id, known.facts.get(pupil_id), known, changes, batch.head.as_of)
     if entry.reference is not UNSET and (school_id, entry.reference) not in known.references:
         changes.references.append((school_id, entry.reference, pupil_id))
     for spell in entry.enrolments:
@@ -290,7 +290,7 @@ def decide(batch: Batch[PupilBatch, PupilEntry], row: Row, known: Known, changes
     return batch.note(row.at, "updated", pupil_id, None if version is None else version + 1)
 
 
-def _decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, changes: Changes, as_of: date) -> None:
+def decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, changes: Changes, as_of: date) -> None:
     """What only the main school says: names, UPN, year group, characteristics, and that the pupil is here now."""
     entry, school_id = row.entry, row.school.id
     year_starts = years.academic_year_range(years.parse_academic_year(years.academic_year(as_of)))[0]
