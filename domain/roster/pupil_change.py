@@ -50,8 +50,8 @@ async def update_pupil(connection: Connection, caller: Caller, given: Change[Pup
     row = await _as_roll(connection, caller, counting, school, stored, given, today)
     said_for = known.years.get(given.id, today)
     changes = Changes()
-    # a year group that is not given is the one said last, since when it was said; one that is given takes its place
-    as_of = said_for if given.given.year_group is UNSET else max(said_for, today)
+    # the year group that is stored holds since when it was said; another one takes its place from this year on
+    as_of = said_for if row.year_group == stored.year_group else max(said_for, today)
     decide_facts(row, given.id, stored, known, changes, as_of)
     if given.given.upn is None and stored.upn is not None:  # a roll that gives no UPN keeps it
         changes.changed[given.id] = replace(changes.changed.get(given.id, stored), upn=None)
