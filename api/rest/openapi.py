@@ -55,6 +55,9 @@ identifies a pupil never stands in a URL: POST /v1/pupils/lookup filters by it.
 `x-scope` names the scope that a field needs beyond that of its resource. Where a token does not carry it the field is left out, and asking for
 it is a 403; where a grant does not give it at the row's school, its value is null.
 
+PATCH (a merge patch, RFC 7396) and DELETE are for the version of the row that was read: its GET, without `include`, has it as `ETag`, and
+`If-Match` gives it back. A row that has moved on is a 412 that tells its version, and a missing `If-Match` a 428.
+
 Every error is `application/problem+json` (RFC 9457) and lists everything that is wrong. What does not exist and what is out of reach are the
 same 404.
 """

@@ -1,24 +1,20 @@
 """A window changed after it was made, while its terms may change, or deleted, while nothing was ever judged in it."""
 
 from datetime import date
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.assessment.windows import Terms, checked, held, within_budget
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Change, Changed, Input, Instant, LongText, Removal, Text, command
+from domain.engine.command import Change, Changed, Instant, LongText, Patch, Removal, Text, command
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Invalid, Issue, NotFound, Stale, invalid
 from domain.roster import years
 
 
-class WindowChange(Input, kw_only=True):
+class WindowChange(Patch, kw_only=True):
     """What is to change of a window that is not locked; who is counted (censusOn, yearGroups) changes only while it is planned."""
-
-    unknown: ClassVar[str] = (
-        "This cannot be changed of a window; what can is name, opensAt, closesAt, acceptUntil, purpose, decision, censusOn and yearGroups."
-    )
 
     name: Text | UnsetType = UNSET
     opens_at: Instant | UnsetType = UNSET

@@ -35,9 +35,15 @@ LongText = Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
 class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """What a command takes. Unknown fields are refused, never dropped; `unknown` is what is told of them."""
+    """What a command takes. Unknown fields are refused, never dropped; `unknown` is what is told of them, with the known ones for {fields}."""
 
     unknown: ClassVar[str] = "There is no such field."
+
+
+class Patch(Input, kw_only=True):
+    """What may change of one row: each field UNSET, and staying as it is, unless it is given."""
+
+    unknown: ClassVar[str] = "This cannot be changed here; what can is {fields}."
 
 
 class Output(Struct, rename="camel", kw_only=True):

@@ -5,12 +5,12 @@ The rules are those of a roll, and so is the writing: UPN and year group keep th
 
 from dataclasses import replace
 from datetime import date
-from typing import ClassVar, Literal
+from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Batch, Change, Changed, Input, command
+from domain.engine.command import Batch, Change, Changed, Patch, command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection
 from domain.engine.errors import Invalid, Issue, NotFound, Stale, invalid
@@ -19,12 +19,8 @@ from domain.roster.roll import Name, PupilBatch, PupilEntry, Row, checked, decid
 from domain.roster.schools import Reached, SchoolRef, find_schools
 
 
-class PupilChange(Input, kw_only=True):
+class PupilChange(Patch, kw_only=True):
     """What is to change of a pupil. A year group holds from this academic year's 1 September; null takes the UPN away."""
-
-    unknown: ClassVar[str] = (
-        "This cannot be changed of one pupil; what can is surname, forename, dateOfBirth, sex, upn and yearGroup."
-    )
 
     surname: Name | UnsetType = UNSET
     forename: Name | UnsetType = UNSET

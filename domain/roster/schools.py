@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from domain.engine.access import IN_FORCE, Caller, Scope, by_registered_school
-from domain.engine.command import Change, Changed, Input, command
+from domain.engine.command import Change, Changed, Input, Patch, command
 from domain.engine.command import Text as ShortText
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, metadata
@@ -237,12 +237,10 @@ def school_not_found(at: str, scope: Scope) -> Issue:
     return Issue(at, "school-not-found", f"There is no such school within the reach of this client's scope {scope}.")
 
 
-class SchoolChange(Input, kw_only=True):
+class SchoolChange(Patch, kw_only=True):
     """What a school says of itself; the rest is the register's to say."""
 
-    unknown: ClassVar[str] = (
-        "shortName and maxLeaversPercent can be changed here; the rest of a school is the register's to say (GIAS)."
-    )
+    unknown: ClassVar[str] = "{fields} can be changed here; the rest of a school is the register's to say (GIAS)."
 
     short_name: ShortText | UnsetType | None = UNSET
     max_leavers_percent: Annotated[int, Meta(ge=0, le=100)] | UnsetType = UNSET
