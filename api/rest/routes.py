@@ -239,11 +239,11 @@ async def _given(request: Request, command: Command, preferences: read.Preferenc
         document, body = {}, await read_body(request)
         if body.strip() not in (b"", b"{}"):
             raise BadRequest("This command takes no body.", code="body-unexpected")
-    if parse_id(row_id) is None:
-        raise NotFound()
     if command.changes:
         asked = f"{row_id} {'*' if versions is None else sorted(versions)} ".encode()
         return command.read_change(row_id, versions, document), asked + body
+    if parse_id(row_id) is None:
+        raise NotFound()
     return command.read({"id": row_id}), row_id.encode()
 
 
