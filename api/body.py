@@ -86,13 +86,12 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
     return fields, files
 
 
-async def read_json(request: Request) -> tuple[object, bytes]:
-    """The strict JSON of a body, and its bytes."""
+async def read_json(request: Request, kinds: tuple[str, ...] = ("application/json",)) -> tuple[object, bytes]:
+    """The strict JSON of a body of one of these media types, and its bytes."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HttpProblem(
-            415, "media-type", "The media type is not supported", "Send application/json.", {"Accept-Post": "application/json"}
-        )
+    if kind not in kinds:
+        header, send = f"Accept-{request.method.title()}", f"Send {' or '.join(kinds)}."
+        raise HttpProblem(415, "media-type", "The media type is not supported", send, {header: ", ".join(kinds)})
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HttpProblem(
             415,

@@ -9,7 +9,18 @@ from starlette.responses import Response
 
 from api.auth import Unauthorised
 from api.strict_json import MalformedJson
-from domain.engine.errors import BadRequest, Busy, Conflict, DatabaseError, DomainError, Forbidden, InProgress, Invalid, NotFound
+from domain.engine.errors import (
+    BadRequest,
+    Busy,
+    Conflict,
+    DatabaseError,
+    DomainError,
+    Forbidden,
+    InProgress,
+    Invalid,
+    NotFound,
+    Stale,
+)
 
 STATUS: Mapping[type[DomainError], int] = {
     Invalid: 422,
@@ -17,6 +28,7 @@ STATUS: Mapping[type[DomainError], int] = {
     NotFound: 404,
     Forbidden: 403,
     Conflict: 409,
+    Stale: 412,
     InProgress: 409,
     Busy: 503,
     DatabaseError: 503,
@@ -88,5 +100,5 @@ def _place(error: Exception) -> str:
 
 
 PROBLEMS: Mapping[str, str] = {
-    kind.code: kind.title for kind in (Invalid, BadRequest, NotFound, Forbidden, Conflict, InProgress, Busy, DatabaseError)
+    kind.code: kind.title for kind in (Invalid, BadRequest, NotFound, Forbidden, Conflict, Stale, InProgress, Busy, DatabaseError)
 }

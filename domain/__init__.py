@@ -7,13 +7,15 @@ from domain.assessment.returns import RETURNS
 from domain.assessment.schemes import GRADES, SCHEMES, create_scheme
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
+from domain.assessment.window_change import delete_window, update_window
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
 from domain.engine.resource import link_up
 from domain.roster.enrolments import ENROLMENTS
-from domain.roster.groups import GROUPS, MEMBERS, record_groups
+from domain.roster.groups import GROUPS, MEMBERS, delete_group, record_groups, update_group
+from domain.roster.pupil_change import update_pupil
 from domain.roster.pupils import PUPILS
 from domain.roster.roll import record_pupils
-from domain.roster.schools import MEMBERSHIPS, SCHOOLS
+from domain.roster.schools import MEMBERSHIPS, SCHOOLS, update_school
 from domain.roster.trusts import TRUSTS
 
 RESOURCES = link_up(
@@ -41,6 +43,8 @@ COMMANDS = {
     for command in (
         record_pupils,
         record_groups,
+        update_group,
+        delete_group,
         record_judgements,
         record_targets,
         create_scheme,
@@ -48,5 +52,9 @@ COMMANDS = {
         open_window,
         close_window,
         reopen_window,
+        update_school,
+        update_pupil,
+        update_window,
+        delete_window,
     )
 }

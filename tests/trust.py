@@ -36,7 +36,7 @@ COLLECTED = (
 )
 WRITTEN = (
     *("judgements", "judgement_history", "targets", "target_history", "cells", "totals", "school_versions", "idempotency"),
-    *("pupils", "upns", "external_ids", "enrolments", "characteristics", "shared_pupils"),
+    *("pupils", "upns", "external_ids", "enrolments", "characteristics", "shared_pupils", "school_settings", "windows"),
 )
 
 

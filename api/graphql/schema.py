@@ -31,7 +31,7 @@ from msgspec import inspect
 
 from domain import COMMANDS, RESOURCES
 from domain.engine.answers import KeptAnswer
-from domain.engine.command import GRAPHQL, Command
+from domain.engine.command import GRAPHQL, Command, Which
 from domain.engine.resource import Comparison, Kind, Resource
 from domain.insight.aggregates import AggregateRow, Coverage, ExcludedSchool
 from domain.insight.question import DIMENSIONS, VIEWS
@@ -177,12 +177,11 @@ class _Reads:
 
 
 @functools.cache
-def input_type(struct: type[msgspec.Struct]) -> GraphQLInputObjectType:
+def input_type(struct: type[msgspec.Struct], *with_those_of: type[msgspec.Struct]) -> GraphQLInputObjectType:
     """The input object of a command's input; a field may be left out unless it is required."""
-    info = inspect.type_info(struct)
-    assert isinstance(info, inspect.StructType)
+    infos = [inspect.type_info(each) for each in (*with_those_of, struct)]
     name = struct.__name__ if struct.__name__.endswith("Input") else f"{struct.__name__}Input"
-    fields = lambda: {f.encode_name: GraphQLInputField(_input(f.type, f.required)) for f in info.fields}  # noqa: E731
+    fields = lambda: {f.encode_name: GraphQLInputField(_input(f.type, f.required)) for info in infos for f in info.fields}  # type: ignore[attr-defined]  # noqa: E731
     return GraphQLInputObjectType(name, fields, description=(struct.__doc__ or "").strip())
 
 
@@ -235,7 +234,7 @@ def _wrapped(type_: inspect.Type, of_struct: Callable[[type[msgspec.Struct]], An
 
 
 def _mutation(command: Command) -> GraphQLField:
-    arguments = {"input": GraphQLArgument(GraphQLNonNull(input_type(command.takes)))}
+    arguments = {"input": GraphQLArgument(GraphQLNonNull(input_type(command.takes, *[Which] * command.changes)))}
     if command.entries is not None:
         handling = "strict (all or nothing, the default) or lenient (good rows land, bad rows are listed)."
         arguments["handling"] = GraphQLArgument(GraphQLString, default_value="strict", description=handling)

@@ -4,11 +4,15 @@ from collections.abc import Iterable
 
 from api.problems import HttpProblem, problem, status_of
 from api.rest.schemas import Json, ref
-from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Forbidden, Issue, NotFound, invalid
+from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Forbidden, Issue, NotFound, Stale, invalid
 
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},
     "Link": {"description": 'The next page, as rel="next" (RFC 8288); absent on the last.', "schema": {"type": "string"}},
+    "ETag": {
+        "description": "The row's version in quotes. A change of the row names it in If-Match.",
+        "schema": {"type": "string", "examples": ['"3"']},
+    },
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}},
     "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
@@ -33,6 +37,13 @@ PARAMETERS: dict[str, Json] = {
         "description": "Any text of the client's own. For 7 days the same key and body get the same answer and change nothing a second time.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
     },
+    "IfMatch": {
+        "name": "If-Match",
+        "in": "header",
+        "required": True,
+        "description": "The ETag of the row as it was read, so that nobody's change is lost (RFC 9110, 13.1.1); * is whichever it is now.",
+        "schema": {"type": "string", "examples": ['"3"']},
+    },
     "Prefer": {
         "name": "Prefer",
         "in": "header",
@@ -52,6 +63,7 @@ PARAMETERS: dict[str, Json] = {
 
 _MISSPELT = Issue("yeargroup", "filter-unknown", "pupils cannot be filtered by yeargroup. Did you mean yearGroup?")
 _UNKNOWN = Issue("/entries/412/grade", "grade-unknown", "The scheme has no such grade. Did you mean EXS?")
+_MOVED_ON = Issue("version", Stale.code, "The row has version 4 now. Read it again, and change it as it is.")
 _ERRORS: list[DomainError] = [
     BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(_MISSPELT,)),
     HttpProblem(401, "unauthorised", "A valid access token is needed", "The access token has expired."),
@@ -59,9 +71,11 @@ _ERRORS: list[DomainError] = [
     NotFound(),
     Conflict("The window is planned; only a window that is open can become closed.", code="window-state"),
     HttpProblem(408, "body-too-slow", "The body did not arrive in time", "A body arrives within 60 seconds."),
+    Stale("The row has version 4 now. Read it again, and change it as it is.", issues=(_MOVED_ON,)),
     HttpProblem(413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts."),
     HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."),
     invalid([_UNKNOWN]),
+    HttpProblem(428, "precondition-required", "The version is missing", "If-Match says which version of the row this is for."),
     HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log."),
     Busy("The database did not answer in time."),
 ]

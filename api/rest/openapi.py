@@ -17,6 +17,7 @@ from api.problems import STATUS
 from api.rest import spreadsheet
 from api.rest.components import HEADERS, PARAMETERS, refusals, refused, shared, told_in
 from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST, MAX_NESTED_FIRST
+from api.rest.routes import MERGE_PATCH, is_changeable, place_of, success_of
 from api.rest.schemas import SCALARS, Json, compared, field_path, link_path, ref, schemas, sort_terms, whole
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
@@ -55,6 +56,9 @@ identifies a pupil never stands in a URL: POST /v1/pupils/lookup filters by it.
 `x-scope` names the scope that a field needs beyond that of its resource. Where a token does not carry it the field is left out, and asking for
 it is a 403; where a grant does not give it at the row's school, its value is null.
 
+PATCH (a merge patch, RFC 7396) and DELETE are for the version of the row that was read: its GET, without `include`, has it as `ETag`, and
+`If-Match` gives it back. A row that has moved on is a 412 that tells its version, and a missing `If-Match` a 428.
+
 Every error is `application/problem+json` (RFC 9457) and lists everything that is wrong. What does not exist and what is out of reach are the
 same 404.
 """
@@ -86,7 +90,7 @@ def document(base_url: str) -> Json:
         "paths": _paths(),
         "components": {
             "schemas": schemas(
-                {command.takes for command in posted if "{id}" not in url_of(command)} | {command.gives for command in posted}
+                {command.takes for command in posted if takes_body(command)} | {command.gives for command in posted}
             ),
             "responses": refusals(base_url),
             "parameters": PARAMETERS,
@@ -134,15 +138,15 @@ def _paths() -> dict[str, Json]:
     paths["/v1/imports/gias"] = {"post": _import()}
     for command in COMMANDS.values():
         if REST in command.doors:
-            paths.setdefault(url_of(command), {})["post"] = _command(command)
+            method, path = place_of(command)
+            paths.setdefault(path, {})[method.lower()] = _command(command)
     return {**paths, "/oauth/token": {"post": _token()}, "/graphql": {"post": _graphql()}}
 
 
-def url_of(command: Command) -> str:
-    """Where a command is posted to, by its name: record_ and create_ to the noun's list, any other verb to one row of it."""
-    verb, noun = command.name.split("_", 1)
-    plural = next(r.plural for r in RESOURCES.values() if noun in (r.name, r.plural))
-    return f"/v1/{plural}" if verb in ("record", "create") else f"/v1/{plural}/{{id}}/{verb}"
+def takes_body(command: Command) -> bool:
+    """Whether a command says in a body what it is about; another one's URL says it all."""
+    method, path = place_of(command)
+    return method == "PATCH" or "{id}" not in path
 
 
 def _list(resource: Resource) -> Json:
@@ -194,7 +198,7 @@ def _list_parameters(resource: Resource) -> list[Json]:
 
 
 def _item(resource: Resource) -> Json:
-    answer = {200: _answer(resource.doc, resource.type_name)}
+    answer = {200: _answer(resource.doc, resource.type_name, *["ETag"] * is_changeable(resource))}
     parameters = [shared("Id"), *_tree_parameters(resource)]
     return _operation(f"get{resource.type_name}", f"Get one {resource.name}", [resource.scope], answer, (*READING, 404), parameters)
 
@@ -207,14 +211,20 @@ def _lookup(resource: Resource) -> Json:
 
 
 def _command(command: Command) -> Json:
-    """A bulk command knows preferences; one that names a row in its URL takes no body."""
-    named, bulk = "{id}" in url_of(command), command.entries is not None
-    parameters = [shared(name) for name in ["Id"] * named + ["IdempotencyKey", "DryRun"] + ["Prefer"] * bulk]
-    answer = _answer(command.doc, command.gives.__name__, "Idempotency-Replayed", *["Preference-Applied"] * bulk)
-    made = command.name.startswith("create_")
-    answers = {200: _answer("What a dry run would have made.", command.gives.__name__), 201: answer} if made else {200: answer}
-    statuses = (*WRITING, *(STATUS[kind] for kind in command.fails), *(() if named else (415,)))
-    body = None if named else _body(command.takes.__name__)
+    """A bulk command knows preferences; one that changes a row says which version it is for."""
+    method, path = place_of(command)
+    named, bulk, changes = "{id}" in path, command.entries is not None, command.changes
+    parameters = [
+        shared(name) for name in ["Id"] * named + ["IfMatch"] * changes + ["IdempotencyKey", "DryRun"] + ["Prefer"] * bulk
+    ]
+    told = ["Idempotency-Replayed", *["Preference-Applied"] * bulk, *["ETag"] * (method == "PATCH")]
+    answer = _answer(command.doc, command.gives.__name__, *told)
+    status = success_of(command)
+    if status == 204:
+        del answer["content"]
+    answers = {200: _answer("What a dry run would have done.", command.gives.__name__), status: answer}
+    statuses = {*WRITING, *(STATUS[kind] for kind in command.fails), *[415] * takes_body(command), *[428] * changes}
+    body = _body(command.takes.__name__, *MERGE_PATCH[: method == "PATCH"]) if takes_body(command) else None
     summary = command.doc.split(". ")[0].rstrip(".")
     return _operation(command.operation, summary, [command.scope], answers, statuses, parameters, body, command.doc)
 
@@ -350,8 +360,9 @@ def _json(schema: str) -> Json:
     return {"application/json": {"schema": ref(schema)}}
 
 
-def _body(schema: str) -> Json:
-    return {"required": True, "content": _json(schema)}
+def _body(schema: str, *beside: str) -> Json:
+    """A body of JSON, or of the media types beside it."""
+    return {"required": True, "content": {kind: {"schema": ref(schema)} for kind in (*beside, "application/json")}}
 
 
 def _answer(doc: str, schema: str, *headers: str) -> Json:

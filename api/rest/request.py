@@ -1,5 +1,6 @@
-"""Query strings and bodies as the domain takes them: a query string becomes a Selection, a body a command's input. No rules, no SQL."""
+"""Query strings, headers and bodies as the domain takes them: a query string becomes a Selection, a body a command's input. No rules, no SQL."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
+from api.problems import HttpProblem
 from domain import RESOURCES
 from domain.engine.access import Caller
 from domain.engine.cursor import Cursors
@@ -319,6 +321,33 @@ def read_item(request: Request, resource: Resource, caller: Caller) -> Items:
     tree = read_tree(asked, resource, listing.lists["fields"], listing.lists["include"], listing.options)
     asked.done()
     return row_items(resource, tree, caller)
+
+
+_TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
+_VERSION = re.compile(r"([1-9][0-9]{0,9})(?:-gzip)?")
+
+
+def tag_of(version: object) -> str:
+    """The entity tag of a row with this version. A content coding may add its name to it, as -gzip."""
+    return f'"{version}"'
+
+
+def read_versions(request: Request) -> frozenset[int] | None:
+    """The versions that If-Match names by their tags, or None for `*` (RFC 9110, 13.1.1). A weak tag, or one that is no version's, matches no row."""
+    if "if-match" not in request.headers:
+        detail = (
+            'If-Match says which version of the row this is for: the ETag of its GET, which is its version in quotes, such as "3".'
+        )
+        raise HttpProblem(428, "precondition-required", "The version is missing", detail)
+    given = ",".join(request.headers.getlist("if-match"))
+    if given.strip() == "*":
+        return None
+    tags = _TAG.findall(given)
+    if not tags or _TAG.sub("", given).strip(" \t,"):
+        message = 'If-Match holds entity tags in double quotes, such as "3", or a * alone.'
+        raise BadRequest(message, code="if-match-malformed", issues=(Issue("If-Match", "if-match-malformed", message),))
+    named = [_VERSION.fullmatch(opaque) for weak, opaque in tags if not weak]
+    return frozenset(int(version[1]) for version in named if version)
 
 
 @dataclass(frozen=True)

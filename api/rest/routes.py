@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -16,12 +17,12 @@ from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Caller, Scope
 from domain.engine.answers import kept_answers
-from domain.engine.command import Batch, Command, perform
+from domain.engine.command import REST, Batch, Command, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
 from domain.engine.idempotency import check_key
 from domain.engine.ids import parse_id
 from domain.engine.resource import Kind, Resource
-from domain.engine.selection import Selection, Single, check_cost, permit
+from domain.engine.selection import Nested, Selection, Single, Value, check_cost, permit
 from domain.insight import aggregates
 from domain.insight.question import read_question
 from domain.roster.imports import import_gias
@@ -31,10 +32,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 WHOLE = "page"
 """Under what name a list stands in the row that it belongs to, until it is taken out."""
 PAGE = re.compile(rb'"page":\{"hasMore":(true|false),"endCursor":(?:"([^"]*)"|null)\}\}$')
+VERSIONED = re.compile(rb'\{"version":(\d+),"row":(.*)\}', re.DOTALL)
+MERGE_PATCH = ("application/merge-patch+json", "application/json")
 
 
 def routes() -> list[Route]:
-    """GET lists and items of every resource and what an item's links lead to, lookups by what may not stand in a URL, commands, aggregates."""
+    """GET lists and items of every resource and what an item's links lead to, lookups by what may not stand in a URL, the commands (place_of), the
+    aggregates."""
     table: dict[str, dict[str, Handler]] = {}
     for resource in RESOURCES.values():
         table[f"/v1/{resource.plural}"] = {"GET": list_of(resource)}
@@ -42,15 +46,10 @@ def routes() -> list[Route]:
             table[f"/v1/{resource.plural}/{{id}}"] = {"GET": item_of(resource)}
             for name in (name for name, link in resource.links.items() if link.many):
                 table[f"/v1/{resource.plural}/{{id}}/{name}"] = {"GET": linked_of(resource, name)}
-    table["/v1/pupils"]["POST"] = does(COMMANDS["record_pupils"])
-    table["/v1/groups"]["POST"] = does(COMMANDS["record_groups"])
-    table["/v1/judgements"]["POST"] = does(COMMANDS["record_judgements"])
-    table["/v1/targets"]["POST"] = does(COMMANDS["record_targets"])
-    table["/v1/schemes"]["POST"] = does(COMMANDS["create_scheme"], 201)
-    table["/v1/windows"]["POST"] = does(COMMANDS["create_window"], 201)
-    table["/v1/windows/{id}/open"] = {"POST": does(COMMANDS["open_window"])}
-    table["/v1/windows/{id}/close"] = {"POST": does(COMMANDS["close_window"])}
-    table["/v1/windows/{id}/reopen"] = {"POST": does(COMMANDS["reopen_window"])}
+    for command in COMMANDS.values():
+        if REST in command.doors:
+            method, path = place_of(command)
+            table.setdefault(path, {})[method] = does(command)
     table["/v1/aggregates"] = {"GET": aggregate}
     table["/v1/receipts/{key:path}"] = {"GET": kept}
     table["/v1/imports/gias"] = {"POST": import_register}
@@ -59,6 +58,31 @@ def routes() -> list[Route]:
     }
     table = {**lookups, **table}  # before the URLs with an id
     return [Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in table.items()]
+
+
+def place_of(command: Command) -> tuple[str, str]:
+    """The method and URL of a command, by its name: record_pupils and create_window POST to the noun's list, update_pupil and delete_window PATCH and
+    DELETE one row of it, and any other verb, as open_window, is POSTed to that row."""
+    verb, noun = command.name.split("_", 1)
+    plural = next(resource.plural for resource in RESOURCES.values() if noun in (resource.name, resource.plural))
+    match verb:
+        case "record" | "create":
+            return "POST", f"/v1/{plural}"
+        case "update":
+            return "PATCH", f"/v1/{plural}/{{id}}"
+        case "delete":
+            return "DELETE", f"/v1/{plural}/{{id}}"
+    return "POST", f"/v1/{plural}/{{id}}/{verb}"
+
+
+def is_changeable(resource: Resource) -> bool:
+    """Whether a row of it can be changed by itself."""
+    return f"update_{resource.name}" in COMMANDS
+
+
+def success_of(command: Command) -> int:
+    """The status of a command that was carried out."""
+    return {"create": 201, "delete": 204}.get(command.name.split("_")[0], 200)
 
 
 def _by_method(handlers: dict[str, Handler]) -> Handler:
@@ -130,9 +154,13 @@ def _next(request: Request, after: str) -> str:
 
 
 def item_of(resource: Resource) -> Handler:
+    """One row. A row that can be changed has its version for an ETag, unless others are included: it says nothing of those."""
+
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         row = read.read_item(request, resource, caller)
+        if is_changeable(resource) and all(isinstance(item, Value) for _, item in row):
+            row = (("version", Value(resource.fields["version"])), ("row", Nested(row)))
         picked = resource.identify(request.path_params["id"])
         root = Single(resource, picked or (), row)
         permit([root], caller)
@@ -140,15 +168,16 @@ def item_of(resource: Resource) -> Handler:
         (body,) = (None,) if picked is None else await query.read([root], state.database, caller.client_id, state.cursors)
         if body is None:
             raise NotFound()
-        return Response(
-            body, headers={"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, media_type="application/json"
-        )
+        headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
+        if versioned := VERSIONED.fullmatch(body):
+            headers["ETag"], body = read.tag_of(int(versioned[1])), versioned[2]
+        return Response(body, headers=headers, media_type="application/json")
 
     return handle
 
 
-def does(command: Command, status: int = 200) -> Handler:
-    """A command by POST. Preferences, the idempotency key and dryRun mean the same for all of them."""
+def does(command: Command) -> Handler:
+    """A command. Preferences, the idempotency key and dryRun mean the same for all of them."""
 
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
@@ -158,17 +187,7 @@ def does(command: Command, status: int = 200) -> Handler:
             raise BadRequest(message, code="parameter-invalid", issues=(Issue("dryRun", "parameter-invalid", message),))
         caller.needs(command.scope, command.operation)
         preferences = read.read_preferences(request)
-        if "id" in request.path_params:
-            document: object = {"id": request.path_params["id"]}
-            body = await read_body(request)
-            if body.strip() not in (b"", b"{}"):
-                raise BadRequest("This command takes no body.", code="body-unexpected")
-            if parse_id(request.path_params["id"]) is None:
-                raise NotFound()
-            body = request.path_params["id"].encode()
-        else:
-            document, body = await read_json(request)
-        given = command.read(document, lenient=preferences.lenient, represent=preferences.represent)
+        given, body = await _given(request, command, preferences)
         key = request.headers.get("idempotency-key")
         options = repr((preferences.lenient, preferences.represent)).encode() if isinstance(given, Batch) else b""
         done = await perform(
@@ -185,9 +204,35 @@ def does(command: Command, status: int = 200) -> Handler:
             headers["Idempotency-Replayed"] = "true"
         if preferences.applied and isinstance(given, Batch):
             headers["Preference-Applied"] = preferences.applied
-        return Response(done.answer, status if dry_run == "false" else 200, headers, "application/json")
+        status = success_of(command) if dry_run == "false" else 200
+        if status == 204:
+            return Response(status_code=status, headers=headers)
+        if command.changes and dry_run == "false":
+            headers["ETag"] = read.tag_of(msgspec.json.decode(done.answer)["version"])
+        return Response(done.answer, status, headers, "application/json")
 
     return handle
+
+
+async def _given(request: Request, command: Command, preferences: read.Preferences) -> tuple[Any, bytes]:
+    """What a command is given, and the bytes that tell one request from another under the same Idempotency-Key."""
+    if "id" not in request.path_params:
+        document, body = await read_json(request)
+        return command.read(document, lenient=preferences.lenient, represent=preferences.represent), body
+    row_id = request.path_params["id"]
+    versions = read.read_versions(request) if command.changes else None
+    if request.method == "PATCH":
+        document, body = await read_json(request, MERGE_PATCH)
+    else:
+        document, body = {}, await read_body(request)
+        if body.strip() not in (b"", b"{}"):
+            raise BadRequest("This command takes no body.", code="body-unexpected")
+    if command.changes:
+        asked = f"{row_id} {'*' if versions is None else sorted(versions)} ".encode()
+        return command.read_change(row_id, versions, document), asked + body
+    if parse_id(row_id) is None:
+        raise NotFound()
+    return command.read({"id": row_id}), row_id.encode()
 
 
 def _no_parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:

@@ -215,7 +215,7 @@ SELECT g.n, p.school_id AS main_school_id, w.state, COALESCE(w.closed_at, w.clos
     j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id
 FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
     WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
-JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no
+JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no AND w.state <> 'planned'
 CROSS JOIN LATERAL (SELECT school_id FROM pupils WHERE tenant_id = $1 AND id = g.pupil_id LIMIT 1) p
 LEFT JOIN LATERAL (
     SELECT * FROM judgements WHERE tenant_id = $1 AND academic_year = g.year AND pupil_id = g.pupil_id

@@ -1,6 +1,7 @@
 """Assessment windows: what is collected, when, from whom, and why. `state` decides what is accepted; a scheme version is pinned when a window opens."""
 
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -159,6 +160,18 @@ class WindowNow(Output, kw_only=True):
     version: int
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What is checked of a window that is, as of one that is to be made."""
+
+    academic_year: str
+    census_on: date
+    opens_at: datetime
+    closes_at: datetime
+    accept_until: datetime | None
+    year_groups: list[str]
+
+
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, Conflict))
 async def create_window(connection: Connection, caller: Caller, given: NewWindow) -> WindowNow:
     """Plan a window for a trust or school. It accepts nothing until it is opened."""
@@ -176,7 +189,8 @@ async def create_window(connection: Connection, caller: Caller, given: NewWindow
     lines = await collected(connection, caller, tenant_id, given, issues)
     if issues:
         raise invalid(issues)
-    await within_budget(connection, tenant_id, year, year_groups, given)
+    if not given.statutory and given.frequency_reasons is None:
+        await within_budget(connection, tenant_id, year, year_groups, "/frequencyReasons")
     if await connection.fetchval("SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2", tenant_id, given.code):
         raise Conflict(
             "A window with this code exists.",
@@ -210,7 +224,7 @@ async def create_window(connection: Connection, caller: Caller, given: NewWindow
     return _now(row)
 
 
-def checked(given: NewWindow) -> tuple[int | None, list[str], list[Issue]]:
+def checked(given: NewWindow | Terms) -> tuple[int | None, list[str], list[Issue]]:
     """The first calendar year of the academic year, the canonical year groups, and what is wrong."""
     issues: list[Issue] = []
     year = None
@@ -285,24 +299,22 @@ async def collected(connection: Connection, caller: Caller, tenant_id: UUID, giv
 
 
 async def within_budget(
-    connection: Connection, tenant_id: UUID, year: int | None, year_groups: list[str], given: NewWindow
+    connection: Connection, tenant_id: UUID, year: int | None, year_groups: list[str], at: str, beside: int = 0
 ) -> None:
-    """Raises Conflict for a window beyond the tenant's workload budget that does not give the three reasons. Statutory windows do not count.
+    """Raises Conflict, at this place, for a window beyond the tenant's workload budget; `beside` is its own no, where it has one. Statutory windows
+    do not count, and one that gives the three reasons may go beyond.
 
     Source: the Department for Education's workload reduction toolkit and the inspectorate's handbook on frequency of data collection.
     """
-    if given.statutory or given.frequency_reasons is not None:
-        return
     row = await connection.fetchrow(
         "SELECT t.workload_budget AS budget, (SELECT COALESCE(max(n), 0) FROM (SELECT count(*) AS n FROM windows w, unnest(w.year_groups) y"
-        " WHERE w.tenant_id = t.id AND w.academic_year = $2 AND NOT w.statutory AND y = ANY ($3) GROUP BY y) x) AS used FROM tenants t WHERE t.id = $1",
-        *(tenant_id, year, year_groups),
+        " WHERE w.tenant_id = t.id AND w.academic_year = $2 AND NOT w.statutory AND w.no <> $4 AND y = ANY ($3) GROUP BY y) x) AS used"
+        " FROM tenants t WHERE t.id = $1",
+        *(tenant_id, year, year_groups, beside),
     )
     if row is not None and row["used"] >= row["budget"]:
         message = f"Pupils would be assessed in more than {row['budget']} windows this year. Give frequencyReasons, all three, or choose fewer windows."
-        raise Conflict(
-            message, code="workload-budget-exceeded", issues=(Issue("/frequencyReasons", "workload-budget-exceeded", message),)
-        )
+        raise Conflict(message, code="workload-budget-exceeded", issues=(Issue(at, "workload-budget-exceeded", message),))
 
 
 _PIN = """
@@ -336,31 +348,40 @@ async def reopen_window(connection: Connection, caller: Caller, given: WindowRef
 
 
 _FIND = f"""
-SELECT w.tenant_id, w.no FROM windows w WHERE w.id = $2 AND EXISTS (
+SELECT w.* FROM windows w WHERE w.id = $2 AND EXISTS (
     SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = w.tenant_id AND r.school_id = w.tenant_id AND $3 = ANY (r.scopes)
         AND {IN_FORCE}
 )
 """
 
 
-async def _become(connection: Connection, caller: Caller, given: WindowRef, before: tuple[str, ...], after: str) -> WindowNow:
-    found = await connection.fetchrow(_FIND, caller.client_id, parse_id(given.id), Scope.WINDOWS_WRITE.value)
+async def held(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, Counting]:
+    """The window's row, while all its tenant's schools are locked, and with them every judgement; raises NotFound."""
+    found = await connection.fetchrow(_FIND, caller.client_id, window_id, Scope.WINDOWS_WRITE.value)
     if found is None:
         raise NotFound()
-    tenant_id, no = found["tenant_id"], found["no"]
+    tenant_id = found["tenant_id"]
     schools = [row["id"] for row in await connection.fetch("SELECT id FROM schools WHERE tenant_id = $1 ORDER BY id", tenant_id)]
     counting = Counting(connection, tenant_id)
     await counting.lock(schools, [])
-    row = await connection.fetchrow(
-        "UPDATE windows SET state = $3, closed_at = CASE $3 WHEN 'closed' THEN clock_timestamp() END, version = version + 1"
-        " WHERE tenant_id = $1 AND no = $2 AND state = ANY ($4) RETURNING id, code, state, version",
-        *(tenant_id, no, after, list(before)),
-    )
-    if row is None:
-        state = await connection.fetchval("SELECT state FROM windows WHERE tenant_id = $1 AND no = $2", tenant_id, no)
+    now = await connection.fetchrow("SELECT * FROM windows WHERE tenant_id = $1 AND id = $2 FOR UPDATE", tenant_id, window_id)
+    if now is None:
+        raise NotFound()
+    return now, counting
+
+
+async def _become(connection: Connection, caller: Caller, given: WindowRef, before: tuple[str, ...], after: str) -> WindowNow:
+    window, counting = await held(connection, caller, parse_id(given.id))
+    tenant_id, no, state = window["tenant_id"], window["no"], window["state"]
+    if state not in before:
         raise Conflict(
             f"The window is {state}; only a window that is {' or '.join(before)} can become {after}.", code="window-state"
         )
+    row = await connection.fetchrow(
+        "UPDATE windows SET state = $3, closed_at = CASE $3 WHEN 'closed' THEN clock_timestamp() END, version = version + 1"
+        " WHERE tenant_id = $1 AND no = $2 RETURNING id, code, state, version",
+        *(tenant_id, no, after),
+    )
     if after == "open":
         await connection.execute(_PIN, tenant_id, no)
         await counting.rebuild([no])

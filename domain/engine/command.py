@@ -2,7 +2,8 @@
 
 A command is an async function of (connection, caller, given); its scope, what it takes and what it answers are read from the declaration, and both
 doors follow from that. A bulk command's input has a field `entries`; it is given a Batch, whose good rows are typed and whose bad ones are issues.
-Any other list of structs in that input is read in the same way and stands beside the batch (`others`).
+Any other list of structs in that input is read in the same way and stands beside the batch (`others`). A command that changes or deletes one row is
+given a Change, which knows the versions that the row may have.
 """
 
 import hashlib
@@ -12,16 +13,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+from uuid import UUID
 
 import msgspec
-from msgspec import Meta, Struct, structs
+from msgspec import UNSET, Meta, Struct, structs
 
 from domain.engine import idempotency
 from domain.engine.access import Caller, Scope
 from domain.engine.database import Connection, Database
 from domain.engine.decode import decode, lists_in
-from domain.engine.errors import Busy, Conflict, Current, DomainError, Invalid, Issue, invalid
+from domain.engine.errors import Busy, Conflict, Current, DomainError, Invalid, Issue, NotFound, Stale, invalid
+from domain.engine.ids import parse_id
 from domain.engine.receipts import Place, Tallies, note_receipts
 
 Head = TypeVar("Head", bound=Struct)
@@ -36,7 +39,15 @@ LongText = Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
 class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """What a command takes. Unknown fields are refused, never dropped."""
+    """What a command takes. Unknown fields are refused, never dropped; `unknown` is what is told of them, with the known ones for {fields}."""
+
+    unknown: ClassVar[str] = "There is no such field."
+
+
+class Patch(Input, kw_only=True):
+    """What may change of one row: each field UNSET, and staying as it is, unless it is given."""
+
+    unknown: ClassVar[str] = "This cannot be changed here; what can is {fields}."
 
 
 class Output(Struct, rename="camel", kw_only=True):
@@ -50,6 +61,25 @@ class Result(Output, kw_only=True):
     outcome: str
     id: str | None = None
     version: int | None = None
+
+
+class Which(Input, kw_only=True):
+    """The row that a change is for, and the version that was read of it."""
+
+    id: str
+    expected_version: int
+
+
+class Removal(Input, kw_only=True):
+    """The deletion of a row."""
+
+
+class Changed(Output, kw_only=True):
+    """What became of a row: updated, unchanged or deleted, and the version it has (or had) now."""
+
+    id: str
+    outcome: str
+    version: int
 
 
 class Counts(Output, kw_only=True):
@@ -170,8 +200,32 @@ class Batch(Generic[Head, Entry]):
 
 
 @dataclass(frozen=True)
+class Change(Generic[Head]):
+    """A change of one row: what is given of it, each field UNSET where it stays, and the versions the row may have (None: any)."""
+
+    id: UUID
+    versions: frozenset[int] | None
+    given: Head
+
+    def check(self, version: int) -> None:
+        """Raises Stale, which tells the row's version, where the change is meant for another one."""
+        if self.versions is not None and version not in self.versions:
+            message = f"The row has version {version} now. Read it again, and change it as it is."
+            raise Stale(message, issues=(Issue("version", Stale.code, message),))
+
+    def over(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """The values as they are to be, by column: those given, else those stored. A field has the name of its column."""
+        given = {name: getattr(self.given, name) for name in self.given.__struct_fields__}
+        return {name: stored[name] if value is UNSET else value for name, value in given.items()}
+
+    def done(self, outcome: str, version: int) -> Changed:
+        return Changed(id=str(self.id), outcome=outcome, version=version)
+
+
+@dataclass(frozen=True)
 class Command:
-    """A declared write. `name` is its GraphQL mutation in snake case; `lists` are the types of a bulk command's rows, by the list they stand in."""
+    """A declared write. `name` is its GraphQL mutation in snake case; `lists` are the types of a bulk command's rows, by the list they stand in;
+    `changes` says whether it is given a Change."""
 
     name: str
     doc: str
@@ -181,6 +235,7 @@ class Command:
     takes: type[Struct]
     gives: type[Struct]
     lists: Mapping[str, type[Struct]]
+    changes: bool
     run: Callable[[Connection, Caller, Any], Awaitable[Any]]
 
     @property
@@ -196,12 +251,29 @@ class Command:
 
     def read(self, data: object, *, lenient: bool = False, represent: bool = False) -> Any:
         """The typed input of a JSON document; raises Invalid with every issue (a bulk command keeps its bad rows for later)."""
-        if self.entries is None:
-            value, issues = decode(self.takes, data, "")
-            if issues:
+        if self.entries is not None:
+            return self._read_batch(data, lenient, represent)
+        if self.changes and isinstance(data, dict):
+            known = ("id", "expectedVersion")
+            which, issues = decode(Which, {name: data[name] for name in known if name in data}, "")
+            if which is None:
                 raise invalid(issues)
-            return value
-        return self._read_batch(data, lenient, represent)
+            rest = {name: value for name, value in data.items() if name not in known}
+            return self.read_change(which.id, frozenset({which.expected_version}), rest)
+        value, issues = decode(self.takes, data, "")
+        if issues:
+            raise invalid(issues)
+        return value
+
+    def read_change(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Change[Any]":
+        """The typed change of the row with this id from a document that names only what is to change (a merge patch, RFC 7396)."""
+        given, issues = decode(self.takes, data, "")
+        if given is None or issues:
+            raise invalid(issues)
+        parsed = parse_id(row_id)
+        if parsed is None:
+            raise NotFound()
+        return Change(parsed, versions, given)
 
     def _read_batch(self, data: object, lenient: bool, represent: bool) -> "Batch[Any, Any]":
         if not isinstance(data, dict):
@@ -251,12 +323,14 @@ def command(
     def declared(run: Callable[[Connection, Caller, Any], Awaitable[Any]]) -> Command:
         hints = typing.get_type_hints(run, include_extras=True)
         takes, lists = hints["given"], {}
+        changes = typing.get_origin(takes) is Change
         if typing.get_origin(takes) is Batch:
             takes, _ = typing.get_args(takes)
             lists = lists_in(takes)
-        return Command(
-            run.__name__, (run.__doc__ or "").strip(), scope, fails, frozenset(doors), takes, hints["return"], lists, run
-        )
+        elif changes:
+            (takes,) = typing.get_args(takes)
+        doc = (run.__doc__ or "").strip()
+        return Command(run.__name__, doc, scope, fails, frozenset(doors), takes, hints["return"], lists, changes, run)
 
     return declared
 

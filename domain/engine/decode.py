@@ -91,11 +91,12 @@ def _whole(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
 def _object_issues(struct: type[Struct], data: dict[str, Any], at: str) -> typing.Iterator[Issue]:
     fields = {field.encode_name: field for field in structs.fields(struct)}
     unknown = [name for name in data if name not in fields]
+    told = getattr(struct, "unknown", "There is no such field.").format(fields=", ".join(fields))
     for name in unknown[:MOST_UNKNOWN]:
         yield Issue(
             f"{at}/{name.replace('~', '~0').replace('/', '~1')}",
             "unknown-field",
-            "There is no such field." + closest(name, list(fields)),
+            told + closest(name, list(fields)),
         )
     found = False
     for name, field in fields.items():

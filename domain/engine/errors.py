@@ -6,6 +6,7 @@ DomainError
 ├── NotFound            absent, or out of the caller's reach: the same words for both
 ├── Forbidden           a scope is missing; names it and what needs it
 ├── Conflict            the state of things refuses it now
+├── Stale               the row has another version than the change was meant for
 ├── Busy                the same request is still running, or the database is; says when to come back
 └── DatabaseError       the database cannot be reached or refuses to start
 """
@@ -72,6 +73,10 @@ class Forbidden(DomainError):
 
 class Conflict(DomainError):
     code, title = "conflict", "The current state refuses this"
+
+
+class Stale(DomainError):
+    code, title = "precondition-failed", "The row has changed since it was read"
 
 
 class Busy(DomainError):

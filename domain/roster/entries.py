@@ -41,12 +41,13 @@ class PupilEntry(Input, kw_only=True):
 
 
 class PupilBatch(Input, kw_only=True):
-    """A roll, or part of one, as it stood on a day. Who is absent from a complete one left the day before: at most maxLeavers percent at once."""
+    """A roll, or part of one, as it stood on a day. Who is absent from a complete one left the day before: at most maxLeavers percent at once, by
+    the school's own setting unless said."""
 
     school: SchoolRef | UnsetType = UNSET
     as_of: date
     complete: bool = False
-    max_leavers: Annotated[int, Meta(ge=0, le=100)] = 5
+    max_leavers: Annotated[int, Meta(ge=0, le=100)] | UnsetType = UNSET
     entries: list[PupilEntry]
 
 

@@ -27,12 +27,12 @@ from sqlalchemy import (
     literal_column,
 )
 
-from domain.engine.access import Caller, Scope, by_school
-from domain.engine.command import Batch, Input, Recorded, command
+from domain.engine.access import IN_FORCE, Caller, Scope, by_school
+from domain.engine.command import Batch, Change, Changed, Input, Patch, Recorded, Removal, command
 from domain.engine.command import Text as ShortText
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns, metadata
-from domain.engine.errors import Invalid, Issue, NotFound, invalid
+from domain.engine.errors import Conflict, Invalid, Issue, NotFound, Stale, invalid
 from domain.engine.ids import new_id
 from domain.engine.resource import Argument, Field, Link, Resource, view
 from domain.roster.enrolments import enrolments
@@ -368,3 +368,64 @@ async def write(connection: Connection, tenant_id: UUID, year: int, rows: list[R
     ]
     if admitted:
         await connection.execute(_ADMIT, tenant_id, *columns(admitted, 5))
+
+
+class GroupChange(Patch, kw_only=True):
+    """What is to change of a group. Who is in it is said by POST /v1/groups."""
+
+    name: ShortText | UnsetType = UNSET
+    code: Annotated[str, Meta(min_length=1, max_length=50)] | UnsetType = UNSET
+    kind: Literal["class", "registration", "teaching", "adhoc"] | UnsetType = UNSET
+
+
+_HELD = f"""
+SELECT g.* FROM groups g WHERE g.id = $2 AND EXISTS (
+    SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = g.tenant_id AND r.school_id = g.school_id AND $3 = ANY (r.scopes)
+        AND {IN_FORCE}
+) FOR UPDATE
+"""
+_CHANGE = "UPDATE groups SET name = $3, code = $4, kind = $5, version = version + 1, xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = $2"
+_TAKEN = "SELECT 1 FROM groups WHERE tenant_id = $1 AND school_id = $2 AND academic_year = $3 AND code = $4 AND id <> $5"
+
+
+@command(scope=Scope.GROUPS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
+async def update_group(connection: Connection, caller: Caller, given: Change[GroupChange]) -> Changed:
+    """Change a group's name, code or kind."""
+    stored, counting = await held(connection, caller, given)
+    wanted = given.over(stored)
+    if all(stored[name] == value for name, value in wanted.items()):
+        return given.done("unchanged", stored["version"])
+    place = (stored["tenant_id"], stored["school_id"], stored["academic_year"])
+    if await connection.fetchval(_TAKEN, *place, wanted["code"], given.id):
+        message = "A group of this school and year has this code."
+        raise Conflict(message, code="group-exists", issues=(Issue("/code", "group-exists", message),))
+    await connection.execute(_CHANGE, stored["tenant_id"], given.id, wanted["name"], wanted["code"], wanted["kind"])
+    await counting.bump()
+    return given.done("updated", stored["version"] + 1)
+
+
+@command(scope=Scope.GROUPS_WRITE, fails=(NotFound, Conflict, Stale))
+async def delete_group(connection: Connection, caller: Caller, given: Change[Removal]) -> Changed:
+    """Delete a group that nobody is or was in."""
+    stored, counting = await held(connection, caller, given)
+    if await connection.fetchval(
+        "SELECT 1 FROM group_members WHERE tenant_id = $1 AND group_id = $2", stored["tenant_id"], given.id
+    ):
+        raise Conflict("Somebody is or was in this group; end their memberships instead.", code="group-in-use")
+    await connection.execute("DELETE FROM groups WHERE tenant_id = $1 AND id = $2", stored["tenant_id"], given.id)
+    await counting.bump()
+    return given.done("deleted", stored["version"])
+
+
+async def held(connection: Connection, caller: Caller, given: Change[Any]) -> tuple[Any, Counting]:
+    """The group's row, while its school is locked; raises NotFound, or Stale where it has another version."""
+    school = await connection.fetchrow("SELECT tenant_id, school_id FROM groups WHERE id = $1", given.id)
+    if school is None:
+        raise NotFound()
+    counting = Counting(connection, school["tenant_id"])
+    await counting.lock([school["school_id"]], [])
+    stored = await connection.fetchrow(_HELD, caller.client_id, given.id, Scope.GROUPS_WRITE.value)
+    if stored is None:
+        raise NotFound()
+    given.check(stored["version"])
+    return stored, counting

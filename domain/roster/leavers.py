@@ -9,12 +9,14 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+from msgspec import UNSET, UnsetType
+
 from domain.engine.access import Caller, Scope
 from domain.engine.command import Batch
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Issue, invalid
 from domain.roster.changes import Changes
-from domain.roster.schools import Reached, find_school
+from domain.roster.schools import UNSAID, Reached, find_school
 
 NOT_ON_ROLL = "not-on-roll"
 TOLD = 100
@@ -55,8 +57,19 @@ async def on_roll(connection: Connection, school: Reached, day: date) -> list[On
     return [OnRoll(*row) for row in await connection.fetch(_ON_ROLL, school.tenant_id, school.id, day)]
 
 
-def absent(batch: Batch[Any, Any], rolled: list[OnRoll], present: Collection[UUID | None]) -> list[OnRoll]:
-    """The spells of who is absent; Conflict if those are too many.
+_SETTING = "SELECT max_leavers_percent FROM school_settings WHERE tenant_id = $1 AND school_id = $2"
+
+
+async def most_at_once(connection: Connection, school: Reached, given: int | UnsetType) -> int:
+    """How many percent may leave at once: as given, else as the school has set it."""
+    if given is not UNSET:
+        return given
+    setting = await connection.fetchval(_SETTING, school.tenant_id, school.id)
+    return int(UNSAID["max_leavers_percent"] if setting is None else setting)
+
+
+def absent(batch: Batch[Any, Any], rolled: list[OnRoll], present: Collection[UUID | None], share: int) -> list[OnRoll]:
+    """The spells of who is absent; Conflict if those are more than `share` percent.
 
     Nobody leaves by a roll with rejected rows, since a rejected row may be who seems absent; an issue says so.
     """
@@ -66,7 +79,6 @@ def absent(batch: Batch[Any, Any], rolled: list[OnRoll], present: Collection[UUI
         return []
     gone = [spell for spell in rolled if spell.pupil_id not in present]
     left, before = sorted({spell.pupil_id for spell in gone}), len({spell.pupil_id for spell in rolled})
-    share = batch.head.max_leavers
     most = max(before * share // 100, min(share, 1))
     if len(left) > most:
         raise Conflict(

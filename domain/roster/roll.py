@@ -59,7 +59,10 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     rows = await admitted(connection, caller, given, tenant_id, rows)
     rows = identified(given, rows, await visible(connection, tenant_id, rows))
     given.check()
-    gone = leavers.absent(given, rolled, {row.pupil_id for row in rows}) if whole is not None else []
+    gone: list[leavers.OnRoll] = []
+    if whole is not None:
+        share = await leavers.most_at_once(connection, whole, given.head.max_leavers)
+        gone = leavers.absent(given, rolled, {row.pupil_id for row in rows}, share)
     changes = await taken(connection, tenant_id, rows)
     found = [row.pupil_id for row in rows if row.pupil_id is not None]
     known = await read_known(connection, tenant_id, caller.client_id, found)
@@ -224,7 +227,7 @@ def decide(batch: Batch[PupilBatch, PupilEntry], row: Row, known: Known, changes
     pupil_id = row.pupil_id or new_id(PUPIL)
     before = changes.size()
     if row.elsewhere is None or pupil_id in changes.moved:
-        _decide_facts(row, pupil_id, known.facts.get(pupil_id), known, changes)
+        decide_facts(row, pupil_id, known.facts.get(pupil_id), known, changes)
     if entry.reference is not UNSET and (school_id, entry.reference) not in known.references:
         changes.references.append((school_id, entry.reference, pupil_id))
     for spell in entry.enrolments:
@@ -242,7 +245,7 @@ def decide(batch: Batch[PupilBatch, PupilEntry], row: Row, known: Known, changes
     return batch.note(row.at, "updated", pupil_id, None if version is None else version + 1)
 
 
-def _decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, changes: Changes) -> None:
+def decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, changes: Changes) -> None:
     """What only the main school says: names, UPN, year group, characteristics, and that the pupil is here now."""
     entry, school_id = row.entry, row.school.id
     year_starts = years.academic_year_range(years.parse_academic_year(years.academic_year(row.as_of)))[0]

@@ -1,15 +1,31 @@
-"""Schools as GIAS publishes them, and how a body names one: by id, URN or LAESTAB."""
+"""Schools as GIAS publishes them, with what each says of itself, and how a body names one: by id, URN or LAESTAB."""
 
 from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
-from msgspec import UNSET, UnsetType
-from sqlalchemy import Column, Date, Index, Integer, SmallInteger, Table, Text, Uuid
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Date,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    select,
+)
 
 from domain.engine.access import IN_FORCE, Caller, Scope, by_registered_school
-from domain.engine.command import Input
+from domain.engine.command import Change, Changed, Input, Patch, command
+from domain.engine.command import Text as ShortText
+from domain.engine.counting import Counting
 from domain.engine.database import Connection, metadata
-from domain.engine.errors import Issue, invalid
+from domain.engine.errors import Invalid, Issue, NotFound, Stale, invalid
 from domain.engine.ids import parse_id
 from domain.engine.resource import Field, Link, Resource
 from domain.roster.trusts import memberships, trusts
@@ -36,7 +52,7 @@ schools = Table(
     Column("closed_on", Date),
     Column("town", Text),
     Column("postcode", Text),
-    Index("schools_by_tenant", "tenant_id", "id"),
+    UniqueConstraint("tenant_id", "id", name="schools_by_tenant"),
     Index("schools_by_laestab", "laestab"),
 )
 
@@ -46,6 +62,27 @@ succession = Table(
     Column("predecessor_urn", Integer, primary_key=True, autoincrement=False),
     Column("successor_urn", Integer, primary_key=True, autoincrement=False),
 )
+
+school_settings = Table(
+    "school_settings",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("school_id", Uuid, primary_key=True),
+    Column("short_name", Text),
+    Column("max_leavers_percent", SmallInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    comment="What a school says of itself; a school without a row says UNSAID",
+)
+UNSAID: dict[str, Any] = {"short_name": None, "max_leavers_percent": 5, "version": 1}
+
+
+def _said(column: Column[Any]) -> ColumnElement[Any]:
+    """A setting of the school, or what stands while it says nothing."""
+    s = school_settings
+    of_school = select(column).where(s.c.tenant_id == schools.c.tenant_id, s.c.school_id == schools.c.id)
+    said = of_school.correlate_except(s).scalar_subquery()
+    return said if UNSAID[column.name] is None else func.coalesce(said, UNSAID[column.name], type_=column.type)
+
 
 SCHOOLS = Resource(
     name="school",
@@ -73,6 +110,17 @@ SCHOOLS = Resource(
         "closedOn": Field(schools.c.closed_on, "When the school was closed."),
         "town": Field(schools.c.town, "Town."),
         "postcode": Field(schools.c.postcode, "Postcode."),
+        "shortName": Field(_said(school_settings.c.short_name), "What the school calls itself, for portals to show."),
+        "maxLeaversPercent": Field(
+            _said(school_settings.c.max_leavers_percent),
+            "How many of those on roll may be missing from a complete roll before it is taken for a mistake, in percent.",
+            nullable=False,
+        ),
+        "version": Field(
+            _said(school_settings.c.version),
+            "Grows by one with each change of what the school says itself: shortName and maxLeaversPercent.",
+            nullable=False,
+        ),
     },
     links={
         "trust": Link(
@@ -185,3 +233,40 @@ async def find_school(connection: Connection, caller: Caller, scope: Scope, ref:
 
 def school_not_found(at: str, scope: Scope) -> Issue:
     return Issue(at, "school-not-found", f"There is no such school within the reach of this client's scope {scope}.")
+
+
+class SchoolChange(Patch, kw_only=True):
+    """What a school says of itself; the rest is the register's to say."""
+
+    unknown: ClassVar[str] = "{fields} can be changed here; the rest of a school is the register's to say (GIAS)."
+
+    short_name: ShortText | UnsetType | None = UNSET
+    max_leavers_percent: Annotated[int, Meta(ge=0, le=100)] | UnsetType = UNSET
+
+
+_SETTINGS = "SELECT short_name, max_leavers_percent, version FROM school_settings WHERE tenant_id = $1 AND school_id = $2"
+_SAY = """
+INSERT INTO school_settings (tenant_id, school_id, version, short_name, max_leavers_percent) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (tenant_id, school_id) DO UPDATE
+SET version = excluded.version, short_name = excluded.short_name, max_leavers_percent = excluded.max_leavers_percent
+"""
+
+
+@command(scope=Scope.SCHOOLS_WRITE, fails=(Invalid, NotFound, Stale))
+async def update_school(connection: Connection, caller: Caller, given: Change[SchoolChange]) -> Changed:
+    """Change a school's own settings. Everything else about a school comes from the register."""
+    (school,) = await find_schools(connection, caller, Scope.SCHOOLS_WRITE, [SchoolRef(id=str(given.id))])
+    if school is None:
+        raise NotFound()
+    counting = Counting(connection, school.tenant_id)
+    await counting.lock([school.id], [])
+    row = await connection.fetchrow(_SETTINGS, school.tenant_id, school.id)
+    stored = UNSAID if row is None else dict(row)
+    version = stored["version"]
+    given.check(version)
+    said = given.over(stored)
+    if all(stored[name] == value for name, value in said.items()):
+        return given.done("unchanged", version)
+    await connection.execute(_SAY, school.tenant_id, school.id, version + 1, said["short_name"], said["max_leavers_percent"])
+    await counting.bump()
+    return given.done("updated", version + 1)

@@ -1,0 +1,546 @@
+"""One row changed or deleted, for the version that was read of it: through both doors with the same outcome, and never over somebody else's change."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from domain.engine.ids import new_id
+from tests.conftest import Databases, serving
+from tests.faults.test_concurrent_writes import CONTRIBUTED, DIFFERING_CELLS, DIFFERING_TOTALS, GRAIN
+from tests.trust import AS_OF, TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, trust, upn, window
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a row, or the problem object, as either door says it."""
+
+    status: int
+    body: dict[str, Any]
+
+
+async def by_rest(client: httpx2.AsyncClient, command: str, id_: str, version: int, change: dict[str, Any]) -> Answer:
+    verb, noun = command.split("_")
+    url, headers = f"/v1/{noun}s/{id_}", {"If-Match": f'"{version}"'}
+    if verb == "delete":
+        answer = await client.delete(url, headers=headers)
+        return (
+            Answer(200, {"id": id_, "outcome": "deleted"})
+            if answer.status_code == 204
+            else Answer(answer.status_code, answer.json())
+        )
+    answer = await client.patch(url, json=change, headers=headers | {"Content-Type": "application/merge-patch+json"})
+    if answer.status_code == 200:
+        assert answer.headers["etag"] == f'"{answer.json()["version"]}"'
+    return Answer(answer.status_code, answer.json())
+
+
+async def by_graphql(client: httpx2.AsyncClient, command: str, id_: str, version: int, change: dict[str, Any]) -> Answer:
+    verb, noun = command.split("_")
+    shown, type_ = ("id outcome", "Removal") if verb == "delete" else ("id outcome version", f"{noun.title()}Change")
+    query = f"mutation ($input: {type_}Input!) {{ {verb}{noun.title()}(input: $input) {{ {shown} }} }}"
+    given = {"id": id_, "expectedVersion": version, **change}
+    answer = (await client.post("/graphql", json={"query": query, "variables": {"input": given}})).json()
+    if "errors" not in answer:
+        return Answer(200, answer["data"][f"{verb}{noun.title()}"])
+    problem = answer["errors"][0]["extensions"]["problem"]
+    return Answer(problem["status"], problem)
+
+
+Door = Callable[[httpx2.AsyncClient, str, str, int, dict[str, Any]], Awaitable[Answer]]
+both_doors = pytest.mark.parametrize("door", [by_rest, by_graphql], ids=["rest", "graphql"])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def hedgerow(module_databases: Databases) -> AsyncIterator[Trust]:
+    """Twenty pupils at Oak, of whom the first is shared with Elm, some judged in a window that is open."""
+    async with trust(module_databases) as made:
+        vendor = await made.client("vendor", f"trust:{TRUST}=all")
+        await made.client("stranger", f"school:{URNS['Quay']}=all")
+        await opened(vendor)
+        dual = entry(0, enrolments=[{"from": "2014-09-01", "status": "M"}])
+        await sent(vendor, "/v1/pupils", roll("Oak", [dual, *(entry(n) for n in range(1, 20))]))
+        await sent(vendor, "/v1/pupils", roll("Elm", [entry(0, enrolments=[{"from": "2014-09-01", "status": "S"}])]))
+        await sent(vendor, "/v1/judgements", batch("Oak", [judged(n) for n in range(20)]))
+        yield made
+
+
+@pytest.fixture
+def vendor(hedgerow: Trust) -> httpx2.AsyncClient:
+    return hedgerow.made[0]
+
+
+async def pupil(client: httpx2.AsyncClient, number: int) -> dict[str, Any]:
+    """A pupil's row, by its surname's number."""
+    found = await client.post("/v1/pupils/lookup", json={"where": {"surname": [f"Surname{number}"]}})
+    (row,) = found.json()["data"]
+    return dict(row)
+
+
+async def row_of(client: httpx2.AsyncClient, path: str) -> dict[str, Any]:
+    answer = await client.get(path)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["etag"] == f'"{answer.json()["version"]}"'
+    return dict(answer.json())
+
+
+# Pupils
+
+
+@both_doors
+async def test_a_pupil_is_corrected_and_what_changes_nothing_keeps_the_version(vendor: Any, hedgerow: Trust, door: Door) -> None:
+    before = await pupil(vendor, 1)
+    change = {"forename": f"By {door.__name__}", "sex": "FM"[before["sex"] == "F"], "dateOfBirth": "2006-12-31"}
+    answer = await door(vendor, "update_pupil", before["id"], before["version"], change)
+    version = before["version"] + 1
+    assert answer == Answer(200, {"id": before["id"], "outcome": "updated", "version": version})
+    assert await row_of(vendor, f"/v1/pupils/{before['id']}") == before | change | {"version": version}
+    for again in (change, {}, {"upn": before["upn"], "yearGroup": "Year 6", "surname": "Surname1"}):
+        answer = await door(vendor, "update_pupil", before["id"], version, again)
+        assert answer == Answer(200, {"id": before["id"], "outcome": "unchanged", "version": version})
+    assert await hedgerow.value(DIFFERING_CELLS.format(grain=GRAIN), hedgerow.ids["trust"]) == 0
+    assert await hedgerow.value(CONTRIBUTED + DIFFERING_TOTALS, hedgerow.ids["trust"]) == 0
+
+
+@both_doors
+async def test_a_change_is_for_the_version_that_was_read(vendor: Any, hedgerow: Trust, door: Door) -> None:
+    """The answer tells which version the row has; nothing is written, also where the change would change nothing."""
+    row = await pupil(vendor, 2)
+    planned = await sent(vendor, "/v1/windows", window(f"stale {door.__name__}"), 201)
+    school = await row_of(vendor, f"/v1/schools/{hedgerow.ids['Oak']}")
+    written = await hedgerow.everything()
+    for command, id_, version in (
+        ("update_pupil", row["id"], row["version"]),
+        ("update_window", planned["id"], 1),
+        ("delete_window", planned["id"], 1),
+        ("update_school", school["id"], school["version"]),
+    ):
+        for other in (version + 1, version - 1, -1, 2**31 - 1):
+            answer = await door(vendor, command, id_, other, {})
+            assert (answer.status, answer.body["type"].rsplit("/", 1)[1]) == (412, "precondition-failed")
+            assert [(issue["at"], f"version {version} now" in issue["message"]) for issue in answer.body["issues"]] == [
+                ("version", True)
+            ]
+    assert await hedgerow.everything() == written
+
+
+@both_doors
+async def test_a_year_group_holds_from_this_year_and_the_years_before_keep_theirs(vendor: Any, hedgerow: Trust, door: Door) -> None:
+    row = await pupil(vendor, 3 + (door is by_rest))
+    answer = await door(vendor, "update_pupil", row["id"], row["version"], {"yearGroup": "Year 7"})
+    assert (answer.status, answer.body["outcome"]) == (200, "updated")
+    assert (await row_of(vendor, f"/v1/pupils/{row['id']}"))["yearGroup"] == "7"
+    dated = "SELECT array_agg(value ORDER BY from_on) FROM characteristics WHERE pupil_id = $1 AND kind = 'yearGroup'"
+    assert await hedgerow.value(dated, row["id"]) == ["6", "7"]
+    answer = await door(vendor, "update_pupil", row["id"], row["version"] + 1, {"yearGroup": "8"})
+    assert (answer.body["outcome"], await hedgerow.value(dated, row["id"])) == ("updated", ["6", "8"])
+
+
+@both_doors
+async def test_a_upn_keeps_its_history_and_null_takes_it_away(vendor: Any, hedgerow: Trust, door: Door) -> None:
+    number = 5 + (door is by_rest)
+    row = await pupil(vendor, number)
+    for version, given in enumerate((upn(100 + number), None, None), row["version"]):
+        answer = await door(vendor, "update_pupil", row["id"], version, {"upn": given})
+        assert answer.status == 200
+    assert (answer.body["outcome"], answer.body["version"]) == ("unchanged", row["version"] + 2)
+    assert (await row_of(vendor, f"/v1/pupils/{row['id']}"))["upn"] is None
+    history = "SELECT array_agg((upn, current) ORDER BY received_at) FROM upns WHERE pupil_id = $1"
+    assert await hedgerow.value(history, row["id"]) == [(upn(number), False), (upn(100 + number), False)]
+    back = await sent(vendor, "/v1/pupils", roll("Oak", [entry(number, reference=None)]), Prefer="return=representation")
+    assert (back["results"][0]["outcome"], back["results"][0]["id"]) == ("updated", row["id"])
+    assert (await pupil(vendor, number))["upn"] == upn(number)
+
+
+@both_doors
+async def test_what_is_wrong_with_a_pupil_is_said_at_once_and_named_by_its_field(vendor: Any, hedgerow: Trust, door: Door) -> None:
+    row = await pupil(vendor, 7)
+    written = await hedgerow.everything()
+    wrong = {"upn": "H000", "yearGroup": "nursery", "dateOfBirth": "1899-12-31"}
+    answer = await door(vendor, "update_pupil", row["id"], row["version"], wrong)
+    assert (answer.status, issues(answer.body)) == (
+        422,
+        {"/upn": "upn-invalid", "/yearGroup": "year-group-invalid", "/dateOfBirth": "date-of-birth-implausible"},
+    )
+    answer = await door(vendor, "update_pupil", row["id"], row["version"], {"surname": None, "forename": "", "sex": "X"})
+    assert (answer.status, issues(answer.body)) == (422, dict.fromkeys(("/surname", "/forename", "/sex"), "wrong-value"))
+    taken = await door(vendor, "update_pupil", row["id"], row["version"], {"upn": upn(8)})
+    assert (taken.status, issues(taken.body)) == (422, {"/upn": "pupil-merge-needed"})
+    assert "Surname" not in str(taken.body)
+    assert upn(8) not in str(taken.body)
+    assert await hedgerow.everything() == written
+
+
+@both_doors
+async def test_only_the_main_school_corrects_a_pupil(hedgerow: Trust, door: Door) -> None:
+    row = await pupil(hedgerow.made[0], 0)
+    guest = await hedgerow.client(f"guest by {door.__name__}", f"school:{URNS['Elm']}=pupils:read,pupils:name,pupils:write")
+    reader = await hedgerow.client(
+        f"reader by {door.__name__}", f"school:{URNS['Oak']}=pupils:read", f"school:{URNS['Elm']}=pupils:write"
+    )
+    for client in (guest, reader):
+        assert (await client.get(f"/v1/pupils/{row['id']}")).status_code == 200
+        answer = await door(client, "update_pupil", row["id"], row["version"], {"forename": "Ours"})
+        assert (answer.status, answer.body["type"].rsplit("/", 1)[1]) == (404, "not-found")
+    nobody = await hedgerow.client(f"nobody by {door.__name__}", f"school:{URNS['Oak']}=pupils:read")
+    answer = await door(nobody, "update_pupil", row["id"], row["version"], {})
+    assert (answer.status, "updatePupil needs the scope pupils:write" in answer.body["detail"]) == (403, True)
+
+
+# Windows
+
+
+@both_doors
+async def test_the_terms_of_a_planned_window(vendor: Any, door: Door) -> None:
+    made = await sent(vendor, "/v1/windows", window(f"terms {door.__name__}", acceptUntil="2018-08-31T17:00:00Z"), 201)
+    change = {
+        "name": "Tests",
+        "opensAt": "2018-05-01T07:00:00Z",
+        "closesAt": "2018-06-30T16:00:00Z",
+        "acceptUntil": None,
+        "purpose": "To see",
+        "decision": "To help",
+        "censusOn": "2018-05-21",
+        "yearGroups": ["Y5", "6", "5"],
+    }
+    answer = await door(vendor, "update_window", made["id"], 1, change)
+    assert answer == Answer(200, {"id": made["id"], "outcome": "updated", "version": 2})
+    row = await row_of(vendor, f"/v1/windows/{made['id']}")
+    shown = {name: row[name].replace("+00:00", "Z") if name.endswith("At") else row[name] for name in change}
+    assert shown == change | {"yearGroups": ["5", "6"]}
+    assert (await door(vendor, "update_window", made["id"], 2, change)).body["outcome"] == "unchanged"
+    wrong = {
+        "closesAt": "2018-05-01T07:00:00Z",
+        "acceptUntil": "2018-04-01T00:00:00Z",
+        "censusOn": "2019-01-01",
+        "yearGroups": ["5", "six"],
+    }
+    answer = await door(vendor, "update_window", made["id"], 2, wrong)
+    assert (answer.status, issues(answer.body)) == (
+        422,
+        {
+            "/censusOn": "outside-academic-year",
+            "/yearGroups/1": "year-group-invalid",
+            "/closesAt": "closes-before-opening",
+            "/acceptUntil": "accepts-before-closing",
+        },
+    )
+
+
+@both_doors
+async def test_who_is_counted_is_settled_when_a_window_opens_and_everything_when_it_is_locked(
+    vendor: Any, hedgerow: Trust, door: Door
+) -> None:
+    code = f"open {door.__name__}"
+    id_ = await opened(vendor, code)
+    counts = {"censusOn": "2018-05-15", "yearGroups": ["5"]}
+    answer = await door(vendor, "update_window", id_, 2, {"name": "Renamed", **counts})
+    assert (answer.status, issues(answer.body)) == (409, {"/censusOn": "window-state", "/yearGroups": "window-state"})
+    same = {"name": "Renamed", "censusOn": "2018-05-14", "yearGroups": ["Year 6"], "acceptUntil": "2018-08-01T00:00:00Z"}
+    assert (await door(vendor, "update_window", id_, 2, same)).body["outcome"] == "updated"
+    await sent(vendor, f"/v1/windows/{id_}/close")
+    assert (await door(vendor, "update_window", id_, 4, {"closesAt": "2018-07-30T17:00:00Z"})).body["outcome"] == "updated"
+    await hedgerow.operator.execute("UPDATE windows SET state = 'locked' WHERE code = $1", code)
+    answer = await door(vendor, "update_window", id_, 5, {"purpose": "Another"})
+    assert (answer.status, issues(answer.body)) == (409, {"/purpose": "window-state"})
+
+
+async def test_more_year_groups_count_against_the_workload_budget(vendor: Any, hedgerow: Trust) -> None:
+    budget = await hedgerow.value("SELECT workload_budget FROM tenants WHERE id = $1", hedgerow.ids["trust"])
+    made = [
+        await sent(
+            vendor, "/v1/windows", window(f"budget {n}", academicYear="2019-20", censusOn="2020-01-15", statutory=False), 201
+        )
+        for n in range(budget)
+    ]
+    other = await sent(
+        vendor,
+        "/v1/windows",
+        window("other", academicYear="2019-20", censusOn="2020-01-15", statutory=False, yearGroups=["5"]),
+        201,
+    )
+    for id_, year_groups, status in (
+        (other["id"], ["5", "6"], 409),
+        (made[0]["id"], ["6", "5"], 200),
+        (other["id"], ["5", "4"], 200),
+    ):
+        answer = await by_rest(vendor, "update_window", id_, 1, {"yearGroups": year_groups})
+        assert answer.status == status, answer
+        assert status == 200 or issues(answer.body) == {"/yearGroups": "workload-budget-exceeded"}
+
+
+@both_doors
+async def test_a_window_in_which_nothing_was_judged_is_deleted_with_what_it_counted(
+    vendor: Any, hedgerow: Trust, door: Door
+) -> None:
+    planned = await sent(vendor, "/v1/windows", window(f"planned {door.__name__}"), 201)
+    unused = await opened(vendor, f"unused {door.__name__}")
+    left = "SELECT " + ", ".join(
+        f"(SELECT count(*) FROM {table} WHERE window_no = $1)" for table in ("cells", "totals", "pins", "collects")
+    )
+    no = await hedgerow.value("SELECT no FROM windows WHERE code = $1", f"unused {door.__name__}")
+    assert all(await hedgerow.operator.fetchrow(left, no))
+    for id_, version in ((planned["id"], 1), (unused, 2)):
+        answer = await door(vendor, "delete_window", id_, version, {})
+        assert answer == Answer(200, {"id": id_, "outcome": "deleted"})
+        assert (await vendor.get(f"/v1/windows/{id_}")).status_code == 404
+        assert (await door(vendor, "delete_window", id_, version, {})).status == 404
+        assert (await door(vendor, "update_window", id_, version, {})).status == 404
+    assert not any(await hedgerow.operator.fetchrow(left, no))
+
+
+@both_doors
+async def test_a_window_in_which_something_was_judged_stays(vendor: Any, hedgerow: Trust, door: Door) -> None:
+    """Also for a client that has the right over the trust and reaches none of its schools."""
+    office = await hedgerow.client(f"office by {door.__name__}", "trusts=windows:read,windows:write")
+    (row,) = (await vendor.get("/v1/windows", params={"code": "2017-18/KS2"})).json()["data"]
+    for client in (vendor, office):
+        answer = await door(client, "delete_window", row["id"], row["version"], {})
+        assert (answer.status, answer.body["issues"][0]["code"], "open" in answer.body["detail"]) == (409, "window-in-use", True)
+
+
+# Schools
+
+
+@both_doors
+async def test_a_school_says_some_things_of_itself_and_the_register_the_rest(vendor: Any, hedgerow: Trust, door: Door) -> None:
+    name = "Ash" if door is by_rest else "Elm"
+    path = f"/v1/schools/{hedgerow.ids[name]}"
+    before = await row_of(vendor, path)
+    assert (before["shortName"], before["maxLeaversPercent"], before["version"]) == (None, 5, 1)
+    for version, change in enumerate(
+        ({"shortName": "The wood"}, {"maxLeaversPercent": 0}, {"shortName": None, "maxLeaversPercent": 100}), 1
+    ):
+        answer = await door(vendor, "update_school", before["id"], version, change)
+        assert answer == Answer(200, {"id": before["id"], "outcome": "updated", "version": version + 1})
+        before |= change | {"version": version + 1}
+        assert await row_of(vendor, path) == before
+    assert (await door(vendor, "update_school", before["id"], 4, {"maxLeaversPercent": 100})).body["outcome"] == "unchanged"
+    wrong = {"shortName": "", "maxLeaversPercent": 101}
+    answer = await door(vendor, "update_school", before["id"], 4, wrong)
+    assert (answer.status, issues(answer.body)) == (422, dict.fromkeys(("/shortName", "/maxLeaversPercent"), "wrong-value"))
+    listed = await vendor.get(
+        "/v1/schools", params={"maxLeaversPercent": ["5", "100"], "sort": "-maxLeaversPercent", "fields": "maxLeaversPercent"}
+    )
+    assert [row["maxLeaversPercent"] for row in listed.json()["data"]][:1] == [100]
+
+
+async def test_what_belongs_to_the_register_is_refused_by_name(vendor: Any, hedgerow: Trust) -> None:
+    answer = await by_rest(vendor, "update_school", str(hedgerow.ids["Oak"]), 1, {"name": "Oakwood", "urn": 1, "shortName": 7})
+    assert (answer.status, issues(answer.body)) == (
+        422,
+        {"/name": "unknown-field", "/urn": "unknown-field", "/shortName": "wrong-value"},
+    )
+    assert all("register" in issue["message"] for issue in answer.body["issues"] if issue["code"] == "unknown-field")
+
+
+async def test_settings_follow_a_school_to_another_trust(hedgerow: Trust) -> None:
+    quay = hedgerow.ids["Quay"]
+    assert (await by_rest(hedgerow.made[1], "update_school", str(quay), 1, {"shortName": "Q"})).status == 200
+    await hedgerow.operator.execute("UPDATE schools SET tenant_id = $1 WHERE id = $2", hedgerow.ids["trust"], quay)
+    assert await hedgerow.value("SELECT tenant_id FROM school_settings WHERE school_id = $1", quay) == hedgerow.ids["trust"]
+    await hedgerow.operator.execute("UPDATE schools SET tenant_id = id WHERE id = $1", quay)
+    assert (await row_of(hedgerow.made[1], f"/v1/schools/{quay}"))["shortName"] == "Q"
+
+
+# Doors
+
+
+@both_doors
+async def test_anothers_row_and_a_row_that_is_nowhere_are_the_same_404(vendor: Any, hedgerow: Trust, door: Door) -> None:
+    stranger = hedgerow.made[1]
+    row, (shown, *_) = await pupil(vendor, 9), (await vendor.get("/v1/windows")).json()["data"]
+    written = await hedgerow.everything()
+    for command, id_ in (
+        ("update_pupil", row["id"]),
+        ("update_window", shown["id"]),
+        ("delete_window", shown["id"]),
+        ("update_school", str(hedgerow.ids["Oak"])),
+    ):
+        answers = [
+            await door(stranger, command, each, 1, {}) for each in (id_, str(new_id(4)), str(new_id(8)), "nothing", id_.upper())
+        ]
+        assert answers == [answers[0]] * 5
+        assert answers[0].status == 404
+    assert await hedgerow.everything() == written
+
+
+VERSIONS = {
+    '"{}"': 200,
+    '"{}-gzip"': 200,
+    "*": 200,
+    ' "x", "{}" ,': 200,
+    'W/"1","1","2", "{}"': 200,
+    '"a,b", "{}"': 200,
+    'W/"{}"': 412,
+    '"0{}"': 412,
+    '"{}-br"': 412,
+    '""': 412,
+    '"abc"': 412,
+    '"' + "9" * 5000 + '"': 412,
+    '"é"': 412,
+    "{}": 400,
+    "": 400,
+    " , ": 400,
+    '*, "{}"': 400,
+    '"{}': 400,
+    "'{}'": 400,
+    'w/"{}"': 400,
+}
+
+
+@pytest.mark.parametrize("given", VERSIONS)
+async def test_if_match_as_rfc_9110_has_it(vendor: Any, hedgerow: Trust, given: str) -> None:
+    row = await pupil(vendor, 10)
+    headers = {"If-Match": given.format(row["version"]).encode()}
+    answer = await vendor.patch(f"/v1/pupils/{row['id']}", json={}, headers=headers)
+    assert answer.status_code == VERSIONS[given], answer.text
+    if answer.status_code == 400:
+        assert issues(answer.json()) == {"If-Match": "if-match-malformed"}
+
+
+async def test_if_match_in_two_headers_is_one_list(vendor: Any) -> None:
+    row = await pupil(vendor, 10)
+    headers = [("If-Match", '"0"'), ("If-Match", f'"{row["version"]}"')]
+    assert (await vendor.patch(f"/v1/pupils/{row['id']}", json={}, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/pupils/{id}", "/v1/windows/{id}", "/v1/schools/{id}"])
+async def test_without_if_match_nothing_is_changed_or_looked_for(vendor: Any, path: str) -> None:
+    for id_ in (str(new_id(4)), "nothing"):
+        answers = [await vendor.patch(path.format(id=id_), json={"bad": 1})]
+        answers += [await vendor.delete(path.format(id=id_))] if "windows" in path else []
+        for answer in answers:
+            assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (428, "precondition-required")
+
+
+async def test_graphql_needs_the_version_too(vendor: Any) -> None:
+    answer = await vendor.post("/graphql", json={"query": 'mutation { updatePupil(input: {id: "x", forename: "A"}) { id } }'})
+    assert "expectedVersion" in answer.json()["errors"][0]["message"]
+
+
+async def test_a_body_is_a_merge_patch_of_what_can_change(vendor: Any, hedgerow: Trust) -> None:
+    row = await pupil(vendor, 11)
+    path, headers, written = f"/v1/pupils/{row['id']}", {"If-Match": "*"}, await hedgerow.everything()
+    for name in ("id", "expectedVersion", "version", "reference", "school", "enrolments", "Surname", ""):
+        answer = await vendor.patch(path, json={name: 1, "forename": 7}, headers=headers)
+        assert (answer.status_code, issues(answer.json())) == (422, {f"/{name}": "unknown-field", "/forename": "wrong-value"})
+        assert "yearGroup" in answer.json()["issues"][0]["message"]
+    for body in ("[]", "null", '"forename"', "3"):
+        answer = await vendor.patch(path, content=body, headers=headers | {"Content-Type": "application/merge-patch+json"})
+        assert (answer.status_code, [issue["at"] for issue in answer.json()["issues"]]) == (422, [""])
+    for kind in ("application/json-patch+json", "text/plain"):
+        answer = await vendor.patch(path, content="{}", headers=headers | {"Content-Type": kind})
+        assert (answer.status_code, answer.headers["accept-patch"]) == (415, "application/merge-patch+json, application/json")
+    answer = await vendor.patch(path, content="", headers=headers | {"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert (await vendor.patch(path, json={}, headers=headers, params={"first": 1})).status_code == 400
+    (shown, *_) = (await vendor.get("/v1/windows")).json()["data"]
+    answer = await vendor.request("DELETE", f"/v1/windows/{shown['id']}", json={"sure": True}, headers=headers)
+    assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (400, "body-unexpected")
+    assert await hedgerow.everything() == written
+
+
+async def test_a_plain_row_carries_its_version_and_is_the_same_row(vendor: Any, hedgerow: Trust) -> None:
+    row = await pupil(vendor, 12)
+    path = f"/v1/pupils/{row['id']}"
+    for fields in ("id", "surname,version", "version"):
+        answer = await vendor.get(path, params={"fields": fields})
+        assert (answer.headers["etag"], answer.json()) == (f'"{row["version"]}"', {name: row[name] for name in fields.split(",")})
+    assert "etag" not in (await vendor.get(path, params={"include": "school"})).headers
+    assert (await vendor.head(path)).headers["etag"] == f'"{row["version"]}"'
+    (judgement, *_) = (await vendor.get("/v1/judgements")).json()["data"]
+    answer = await vendor.get(f"/v1/judgements/{judgement['id']}")
+    assert (answer.json(), "etag" in answer.headers) == (judgement, False)
+    with hedgerow.statements.counting() as found:
+        await vendor.get(path)
+    assert len(found) == 1
+
+
+async def test_a_dry_run_and_a_repeated_request(vendor: Any, hedgerow: Trust) -> None:
+    row = await pupil(vendor, 13)
+    path, first = f"/v1/pupils/{row['id']}", {"If-Match": f'"{row["version"]}"'}
+    dry = await vendor.patch(path, json={"forename": "Dry"}, headers=first, params={"dryRun": "true"})
+    assert (dry.status_code, dry.json()["outcome"], "etag" in dry.headers, await pupil(vendor, 13)) == (200, "updated", False, row)
+    keyed = first | {"Idempotency-Key": "change-13"}
+    answers = [await vendor.patch(path, json={"forename": "Once"}, headers=keyed) for _ in range(2)]
+    assert [(answer.status_code, answer.headers["etag"], answer.content) for answer in answers] == [
+        (200, f'"{row["version"] + 1}"', answers[0].content)
+    ] * 2
+    assert answers[1].headers["idempotency-replayed"] == "true"
+    for change, headers in (({"forename": "Twice"}, keyed), ({"forename": "Once"}, keyed | {"If-Match": "*"})):
+        answer = await vendor.patch(path, json=change, headers=headers)
+        assert (answer.status_code, issues(answer.json())) == (422, {"Idempotency-Key": "idempotency-key-reused"})
+    other = await pupil(vendor, 14)
+    answer = await vendor.patch(f"/v1/pupils/{other['id']}", json={"forename": "Once"}, headers=keyed)
+    assert answer.status_code == 422
+
+    made = await sent(vendor, "/v1/windows", window("unwanted"), 201)
+    path, headers = f"/v1/windows/{made['id']}", {"If-Match": '"1"', "Idempotency-Key": "unwanted"}
+    dry = await vendor.delete(path, headers={"If-Match": '"1"'}, params={"dryRun": "true"})
+    assert (dry.status_code, dry.json()) == (200, {"id": made["id"], "outcome": "deleted", "version": 1})
+    answers = [await vendor.delete(path, headers=headers) for _ in range(2)]
+    assert [(answer.status_code, answer.content, answer.headers.get("idempotency-replayed")) for answer in answers] == [
+        (204, b"", None),
+        (204, b"", "true"),
+    ]
+    assert (await vendor.delete(path, headers={"If-Match": "*"})).status_code == 404
+
+
+@both_doors
+async def test_of_two_changes_at_once_one_is_made(vendor: Any, hedgerow: Trust, door: Door) -> None:
+    made = await sent(vendor, "/v1/windows", window(f"race {door.__name__}"), 201)
+    ids = {"pupil": (await pupil(vendor, 15))["id"], "window": made["id"], "school": str(hedgerow.ids["Oak"])}
+    fields = {"pupil": "forename", "window": "name", "school": "shortName"}
+    for n in range(5):
+        for noun, id_ in ids.items():
+            version = (await row_of(vendor, f"/v1/{noun}s/{id_}"))["version"]
+            said = [f"{door.__name__} {n} {who}" for who in range(4)]
+            answers = await asyncio.gather(*(door(vendor, f"update_{noun}", id_, version, {fields[noun]: name}) for name in said))
+            assert sorted(answer.status for answer in answers) == [200, 412, 412, 412]
+            winner = said[[answer.status for answer in answers].index(200)]
+            row = await row_of(vendor, f"/v1/{noun}s/{id_}")
+            assert (row[fields[noun]], row["version"]) == (winner, version + 1)
+
+
+async def test_a_change_and_a_roll_at_once_are_both_made(vendor: Any, hedgerow: Trust) -> None:
+    """Whoever comes second changes what the first one wrote."""
+    for n in range(5):
+        row = await pupil(vendor, 16)
+        dob = f"2007-02-{n + 1:02}"
+        alone = by_rest(vendor, "update_pupil", row["id"], row["version"], {"upn": upn(160 + n)})
+        bulk = vendor.post("/v1/pupils", json=roll("Oak", [entry(16, upn=None, dateOfBirth=dob)], asOf=str(AS_OF)))
+        answer, rolled = await asyncio.gather(alone, bulk)
+        assert counted(rolled.json()) == {"updated": 1}
+        now = await pupil(vendor, 16)
+        assert now["dateOfBirth"] == dob
+        assert (answer.status, now["upn"]) in ((200, upn(160 + n)), (412, row["upn"]))
+        assert now["version"] == row["version"] + (2 if answer.status == 200 else 1)
+
+
+def test_on_a_socket(hedgerow: Trust) -> None:
+    """What only a server shows: an empty 204, and changes that arrive on connections of their own."""
+    with serving(hedgerow.databases) as server:
+        server.register("by socket", f"trust:{TRUST}=all")
+        with server.client("by socket") as client, ThreadPoolExecutor(8) as pool:
+            path = f"/v1/schools/{hedgerow.ids['Oak']}"
+            tag = client.get(path).headers["etag"]
+
+            def change(name: str) -> httpx2.Response:
+                headers = {"If-Match": tag, "Content-Type": "application/merge-patch+json"}
+                return client.patch(path, json={"shortName": name}, headers=headers)
+
+            answers = list(pool.map(change, "abcdefgh"))
+            assert sorted(answer.status_code for answer in answers) == [200, *[412] * 7]
+            (made,) = [answer for answer in answers if answer.status_code == 200]
+            assert (client.get(path).headers["etag"], made.json()["outcome"]) == (made.headers["etag"], "updated")
+            unwanted = client.post("/v1/windows", json=window("on a socket")).json()["id"]
+            assert client.delete(f"/v1/windows/{unwanted}").status_code == 428
+            gone = client.delete(f"/v1/windows/{unwanted}", headers={"If-Match": '"1"'})
+            assert (gone.status_code, gone.content, "content-type" in gone.headers) == (204, b"", False)
+            assert client.get(f"/v1/windows/{unwanted}").status_code == 404
