@@ -15,13 +15,15 @@ from starlette.responses import Response
 
 from api.problems import STATUS
 from api.rest.components import HEADERS, PARAMETERS, refusals, refused, shared, told_in
-from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST, MAX_NESTED_FIRST
+from api.rest.request import MAX_DEPTH
 from api.rest.schemas import SCALARS, Json, field_path, link_path, ref, schemas, sort_terms, whole
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
+from domain.consent.me import Me
 from domain.engine.access import Scope
 from domain.engine.command import REST, Command
 from domain.engine.resource import Field, Filter, Resource
+from domain.engine.selection import FIRST, MAX_FIRST, MAX_NESTED_FIRST
 from domain.insight import aggregates
 
 VERSION = "0.1.0"
@@ -31,7 +33,7 @@ ROOMS = {
     "Roster": ("Trusts, schools, pupils and when they were on roll.", ("imports", "trusts", "schools", "pupils", "groups")),
     "Assessment": ("What is judged, when, in which scheme, and what is aimed at.", ("windows", "schemes", "judgements", "targets")),
     "Insight": ("Results pooled over pupils.", ("aggregates",)),
-    "Doors": ("Where tokens come from, and the other way to ask.", ()),
+    "Doors": ("Where tokens come from, what a client may do with them, and the other way to ask.", ()),
 }
 """A room's description, and the nouns of the scopes that open it."""
 
@@ -118,6 +120,7 @@ def _paths() -> dict[str, Json]:
         if resource.has_id:
             paths[f"/v1/{resource.plural}/{{id}}"] = {"get": _item(resource)}
     paths["/v1/aggregates"] = {"get": _aggregates()}
+    paths["/v1/me"] = {"get": _me()}
     paths["/v1/imports/gias"] = {"post": _import()}
     paths["/v1/pupils/lookup"] = {"post": _lookup(RESOURCES["pupil"])}
     for command in COMMANDS.values():
@@ -199,6 +202,11 @@ def _aggregates() -> Json:
     return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters)
 
 
+def _me() -> Json:
+    answer = _answer(inspect.cleandoc(Me.__doc__ or ""), "Me")
+    return _operation("getMe", "Where the client stands; needs no scope", [], {200: answer}, (400, 401, 500, 503), [])
+
+
 def _import() -> Json:
     body = {"required": True, "content": {"multipart/form-data": {"schema": ref("GiasFiles")}}}
     answer = _answer("What became of the rows; rows and files that could not be read are among the issues.", "ImportReport")
@@ -243,14 +251,15 @@ def _operation(
     body: Json | None = None,
     doc: str | None = None,
 ) -> Json:
-    """An operation that needs one of the scopes and answers one of the answers, or one of the refusals by status."""
-    room = next(room for room, (_, nouns) in ROOMS.items() if scopes[0].split(":")[0] in nouns)
+    """An operation that needs one of the scopes, if any, and answers one of the answers, or one of the refusals by status."""
+    noun = scopes[0].split(":")[0] if scopes else None
+    room = next((room for room, (_, nouns) in ROOMS.items() if noun in nouns), "Doors")
     return {
         "operationId": name,
         "summary": summary,
         **({"description": doc} if doc else {}),
         "tags": [room],
-        "security": [{"oauth2": [scope.value]} for scope in scopes],
+        "security": [{"oauth2": [scope.value]} for scope in scopes] or [{"oauth2": []}],
         "parameters": parameters,
         **({"requestBody": body} if body else {}),
         "responses": {str(status): answer for status, answer in answers.items()} | refused(refusals),

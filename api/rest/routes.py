@@ -15,6 +15,7 @@ from api.auth import authenticate
 from api.body import read_body, read_files, read_json
 from api.rest import request as read
 from domain import COMMANDS, RESOURCES
+from domain.consent.me import read_me
 from domain.engine import query
 from domain.engine.access import Caller, Scope
 from domain.engine.command import Batch, Command, check_key, perform
@@ -23,7 +24,7 @@ from domain.engine.ids import parse_id
 from domain.engine.resource import Kind, Resource
 from domain.engine.selection import Many, Selection, Single, check_cost, permit
 from domain.insight import aggregates
-from domain.roster.imports import import_gias
+from domain.roster.imports import IMPORT, import_gias
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -31,7 +32,7 @@ PAGE = re.compile(rb'"page":\{"hasMore":(true|false),"endCursor":(?:"([^"]*)"|nu
 
 
 def routes() -> list[Route]:
-    """GET lists and items of every resource, a lookup of pupils by what may not stand in a URL, the commands, the aggregates."""
+    """GET lists and items of every resource, a lookup of pupils by what may not stand in a URL, the commands, the aggregates, and where a client stands."""
     table: dict[str, dict[str, Handler]] = {}
     for resource in RESOURCES.values():
         table[f"/v1/{resource.plural}"] = {"GET": list_of(resource)}
@@ -46,6 +47,7 @@ def routes() -> list[Route]:
     table["/v1/windows/{id}/close"] = {"POST": does(COMMANDS["close_window"])}
     table["/v1/windows/{id}/reopen"] = {"POST": does(COMMANDS["reopen_window"])}
     table["/v1/aggregates"] = {"GET": aggregate}
+    table["/v1/me"] = {"GET": me}
     table["/v1/imports/gias"] = {"POST": import_register}
     lookup = Route("/v1/pupils/lookup", lookup_of(RESOURCES["pupil"]), methods=["POST"])
     return [lookup, *(Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in table.items())]
@@ -146,11 +148,10 @@ def item_of(resource: Resource) -> Handler:
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         row = read.read_item(request, resource, caller)
-        picked = resource.identify(request.path_params["id"])
-        root = Single(resource, picked or (), row)
+        root = Single(resource, resource.identify(request.path_params["id"]) or (), row)
         permit([root], caller)
         check_cost([root])
-        (body,) = (None,) if picked is None else await query.read([root], state.database, caller.client_id, state.cursors)
+        (body,) = await query.read([root], state.database, caller.client_id, state.cursors)
         if body is None:
             raise NotFound()
         return Response(
@@ -221,10 +222,17 @@ async def aggregate(request: Request) -> Response:
     )
 
 
+async def me(request: Request) -> Response:
+    state, caller = request.app.state, await authenticate(request)
+    _no_parameters(request, ())
+    standing = await read_me(state.database, caller, state.limits)
+    return Response(msgspec.json.encode(standing), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
 async def import_register(request: Request) -> Response:
     """The GIAS files as multipart/form-data: `asOf`, and each file under any name."""
     state, caller = request.app.state, await authenticate(request)
-    caller.needs(Scope.IMPORTS_WRITE, "Importing the register")
+    caller.needs(Scope.IMPORTS_WRITE, IMPORT)
     _no_parameters(request, ())
     fields, files = await read_files(request)
     try:

@@ -6,11 +6,13 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST
+from api.rest.request import MAX_DEPTH
 from domain import RESOURCES
+from domain.consent.me import Me
 from domain.engine.command import MAX_ENTRIES
 from domain.engine.errors import Issue
 from domain.engine.resource import Field, Filter, Kind, Link, Resource
+from domain.engine.selection import FIRST, MAX_FIRST
 from domain.insight.aggregates import AggregatePage
 from domain.roster.register import ImportReport
 
@@ -101,7 +103,7 @@ OF_THE_WEB: dict[str, Json] = {
 def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and the lookup, of what belongs to the web."""
     _, found = msgspec.json.schema_components(
-        {*structs, AggregatePage, ImportReport, Issue}, ref_template="#/components/schemas/{name}"
+        {*structs, AggregatePage, ImportReport, Issue, Me}, ref_template="#/components/schemas/{name}"
     )
     for schema in found.values():
         if "entries" in schema["properties"]:

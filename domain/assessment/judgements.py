@@ -13,7 +13,7 @@ from domain.assessment.grading import Gradebook, read_gradebook
 from domain.assessment.schemes import of_grade, scheme_grades
 from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.targets import targets
-from domain.assessment.windows import academic_year_text, windows
+from domain.assessment.windows import windows
 from domain.engine.access import Caller, Scope, by_pupil
 from domain.engine.command import Batch, Input, Instant, Recorded, command
 from domain.engine.command import Text as ShortText
@@ -24,6 +24,7 @@ from domain.engine.ids import parse_id
 from domain.engine.resource import Field, Filter, Link, Picked, Resource
 from domain.roster.pupils import PupilNamed, find_pupils, pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, schools
+from domain.roster.years import academic_year_text
 
 AHEAD = timedelta(minutes=5)
 

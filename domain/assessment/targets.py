@@ -9,7 +9,6 @@ from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Te
 
 from domain.assessment.schemes import of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
-from domain.assessment.windows import academic_year_text
 from domain.engine.access import Caller, Scope, by_pupil
 from domain.engine.command import Batch, Input, Instant, Recorded, command
 from domain.engine.command import Text as ShortText
@@ -67,7 +66,7 @@ TARGETS = Resource(
         "subjectCode": Field(code_of(subjects, t.tenant_id, t.subject_no), "The subject's code."),
         "aspect": Field(code_of(aspects, t.tenant_id, t.aspect_no), "main unless said otherwise."),
         "horizonYear": Field(
-            academic_year_text(t.horizon_year), "Academic year by which it is meant to be reached.", nullable=False
+            years.academic_year_text(t.horizon_year), "Academic year by which it is meant to be reached.", nullable=False
         ),
         "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year."),
         "grade": Field(of_grade(t, "code"), "The grade aimed at."),

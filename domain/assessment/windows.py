@@ -19,8 +19,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
-    cast,
-    func,
 )
 
 from domain.assessment.tenants import prepare_tenant
@@ -64,11 +62,6 @@ windows = Table(
 )
 
 
-def academic_year_text(start: Any) -> Any:
-    """2017 as 2017-18, in SQL."""
-    return cast(start, Text) + "-" + func.lpad(cast((start + 1) % 100, Text), 2, "0", type_=Text)
-
-
 WINDOWS = Resource(
     name="window",
     plural="windows",
@@ -82,7 +75,7 @@ WINDOWS = Resource(
         "id": Field(windows.c.id, "Stable id."),
         "code": Field(windows.c.code, "Code, unique in the tenant, such as 2017-18/KS2."),
         "name": Field(windows.c.name, "Name."),
-        "academicYear": Field(academic_year_text(windows.c.academic_year), "Academic year, such as 2017-18.", nullable=False),
+        "academicYear": Field(years.academic_year_text(windows.c.academic_year), "Academic year, such as 2017-18.", nullable=False),
         "censusOn": Field(
             windows.c.census_on, "Who is on roll on this day is eligible, with the school, trust and characteristics of this day."
         ),

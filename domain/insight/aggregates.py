@@ -32,11 +32,11 @@ from typing import Literal
 import msgspec
 from msgspec import structs
 
-from domain.engine.access import Caller, Scope
+from domain.engine.access import Caller, Scope, scope_missing
 from domain.engine.command import Output
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
-from domain.engine.errors import BadRequest, Forbidden, Invalid, Issue, invalid
+from domain.engine.errors import BadRequest, Invalid, Issue, invalid
 from domain.engine.ids import parse_id
 from domain.engine.resource import closest
 from domain.insight.cells import Categories, Counts, Key, Place, Pooled, Shape, plan
@@ -198,8 +198,7 @@ async def aggregate(database: Database, caller: Caller, cursors: Cursors, questi
     another question.
     """
     if caller.scopes.isdisjoint((Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)):
-        needed = f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"
-        raise Forbidden(f"Aggregates need the scope {needed}, which this client does not hold at any school.")
+        raise scope_missing({"aggregates": f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"})
     after = None if question.after is None else cursors.open(question.after, caller.client_id, question.fingerprint)
     pooled = await _read(database, caller, question)
     # hiding among hundreds of schools takes seconds of arithmetic; other requests go on meanwhile

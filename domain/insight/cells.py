@@ -49,12 +49,13 @@ from sqlalchemy import (
 from domain.assessment.schemes import schemes
 from domain.assessment.subjects import subjects
 from domain.assessment.tenants import tenants
-from domain.assessment.windows import academic_year_text, windows
+from domain.assessment.windows import windows
 from domain.engine.access import CALLER, Scope, in_force, reach
 from domain.engine.database import metadata
 from domain.engine.query import Plan, finish
 from domain.roster.schools import schools
 from domain.roster.trusts import memberships, trusts
+from domain.roster.years import academic_year_text
 
 _SUMMED = ("eligible", "valid", "expected", "higher", "valued", "value_sum")
 _GRAIN = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no")

@@ -24,6 +24,7 @@ from domain.roster.changes import SHARE, UNSHARE, Changes, Facts, Known, read_kn
 from domain.roster.characteristics import YEAR_GROUP, Characteristic
 from domain.roster.enrolments import ENROLMENT, MAIN, Spell
 from domain.roster.pupils import PUPIL, Match, match_pupils, settle_schools
+from domain.roster.rollover import note_roll
 from domain.roster.schools import Reached, SchoolRef, find_schools
 
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -133,6 +134,7 @@ async def record_pupils(connection: Connection, caller: Caller, given: Batch[Pup
     if changes.touched:
         async with counting.of_pupils(changes.touched):
             await write(connection, tenant_id, caller.client_id, changes)
+    await note_roll(connection, tenant_id, {row.school.id for row in rows}, given.head.as_of)
     return given.recorded()
 
 

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Column, Date, Index, Integer, SmallInteger, Table, Text, Uuid
+from sqlalchemy import Column, Date, Index, Integer, SmallInteger, Table, Text, Uuid, func
 
 from domain.engine.access import IN_FORCE, Caller, Scope, by_registered_school
 from domain.engine.command import Input
 from domain.engine.database import Connection, metadata
 from domain.engine.errors import Issue, invalid
 from domain.engine.ids import parse_id
-from domain.engine.resource import Field, Link, Resource
+from domain.engine.resource import Field, Filter, Link, Resource
+from domain.roster import rollover
 from domain.roster.trusts import memberships, trusts
+from domain.roster.years import academic_year_text
 
 SCHOOL = 3
 
@@ -73,6 +75,25 @@ SCHOOLS = Resource(
         "closedOn": Field(schools.c.closed_on, "When the school was closed."),
         "town": Field(schools.c.town, "Town."),
         "postcode": Field(schools.c.postcode, "Postcode."),
+        "academicYear": Field(
+            academic_year_text(rollover.THIS_YEAR),
+            "Today's academic year, such as 2026-27. 1 September starts it, in England's time.",
+            filter=Filter.NOWHERE,
+            sortable=False,
+            nullable=False,
+        ),
+        "rollYear": Field(
+            rollover.of_school(schools, academic_year_text(rollover.school_versions.c.roll_year)),
+            "Academic year of the newest roll accepted here, by its asOf; null where there has been none.",
+        ),
+        "rollState": Field(
+            func.coalesce(
+                rollover.of_school(schools, rollover.state_of(rollover.school_versions.c.roll_year, rollover.THIS_YEAR)), "none"
+            ),
+            "current: a roll of this academic year, or the next, has arrived. previous: this year's has not; pupils, year groups and"
+            " classes are still those of rollYear. none: there has been no roll, and lists are empty.",
+            nullable=False,
+        ),
     },
     links={
         "trust": Link(

@@ -6,6 +6,9 @@ overview" for the key stages. An academic year starts on 1 September.
 
 import re
 from datetime import date, timedelta
+from typing import Any
+
+from sqlalchemy import Text, cast, func
 
 YEARS = ("N1", "N2", "R", *(str(number) for number in range(1, 15)), "X")
 """National curriculum years in order of age: two of nursery, Reception, 1 to 14, and X for pupils who do not follow one."""
@@ -62,6 +65,11 @@ def format_academic_year(start: int) -> str:
     """The academic year that starts in a calendar year, 1990 to 2099: 2025 gives `2025-26`. Raises ValueError outside these."""
     _require_start(start)
     return f"{start}-{(start + 1) % 100:02}"
+
+
+def academic_year_text(start: Any) -> Any:
+    """The same in SQL: 2017 as 2017-18."""
+    return cast(start, Text) + "-" + func.lpad(cast((start + 1) % 100, Text), 2, "0", type_=Text)
 
 
 def parse_academic_year(text: str) -> int:
