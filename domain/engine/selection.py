@@ -150,7 +150,8 @@ def permit(roots: Sequence[Root], caller: Caller) -> None:
 
     def selection(chosen: Selection) -> None:
         resource(chosen.resource, chosen.items)
-        for name, field in [(w.name, w.field) for w in chosen.where] + [(o.name, o.field) for o in chosen.order]:
+        filters = sorted(chosen.where, key=lambda condition: condition.name)  # the doors meet them in different orders
+        for name, field in [(w.name, w.field) for w in filters] + [(o.name, o.field) for o in chosen.order]:
             need(field.scope, f"{chosen.resource.name}.{name}")
 
     def walk(of: Resource, item: Item) -> None:
