@@ -38,7 +38,7 @@ LIMITS = Limits(
     cost=MAX_COST,
     graphql=GraphqlLimits(**asdict(graphql_limits)),
 )
-"""What one request may ask for, as `me` tells it."""
+"""What one request may ask for, as `me` tells it: the one place where the doors' limits come together."""
 
 
 def build_app(settings: Settings, database: Database | None = None) -> Starlette:
