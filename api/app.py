@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -15,14 +16,29 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import oauth, pages
+from api.body import MAX_BODY
+from api.graphql.execute import LIMITS as graphql_limits
 from api.graphql.view import graphql
 from api.problems import PROBLEMS, HttpProblem, as_domain_error, respond
 from api.rest import openapi, routes
 from api.settings import Settings
+from domain.consent.me import GraphqlLimits, Limits
+from domain.engine.command import MAX_ENTRIES
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
+from domain.engine.selection import MAX_COST, MAX_FIRST, MAX_NESTED_FIRST
 
 log = structlog.get_logger()
+
+LIMITS = Limits(
+    first=MAX_FIRST,
+    nested_first=MAX_NESTED_FIRST,
+    batch_entries=MAX_ENTRIES,
+    body_bytes=MAX_BODY,
+    cost=MAX_COST,
+    graphql=GraphqlLimits(**asdict(graphql_limits)),
+)
+"""What one request may ask for, as `me` tells it: the one place where the doors' limits come together."""
 
 
 def build_app(settings: Settings, database: Database | None = None) -> Starlette:
@@ -56,6 +72,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.settings = settings
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
+    app.state.limits = LIMITS
     app.add_middleware(Outermost, base_url=settings.base_url)
     return app
 

@@ -1,10 +1,10 @@
-"""Answers one GraphQL operation: reads as one SQL statement, aggregates and commands by their domain functions, introspection by graphql-core.
+"""Answers one GraphQL operation: reads as one SQL statement, commands and FUNCTIONS by the domain's, introspection by graphql-core.
 
 Documents are parsed and validated once and found again by their text.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -24,11 +24,13 @@ from graphql import (
 from graphql.execution.values import get_variable_values
 from graphql.pyutils import Path
 
-from api.graphql.limits import LimitExceeded, Limits, check_shape, parse, validate
+from api.graphql.limits import LimitExceeded, check_shape, parse, validate
+from api.graphql.limits import Limits as DocumentLimits
 from api.graphql.schema import schema
 from api.graphql.selection import Collected, Reader
 from api.problems import as_domain_error, problem, status_of
 from domain import COMMANDS, RESOURCES
+from domain.consent.me import Limits, read_me
 from domain.engine import query
 from domain.engine.access import Caller
 from domain.engine.answers import kept_answers
@@ -41,8 +43,8 @@ from domain.engine.selection import Root, check_cost, permit
 from domain.insight import aggregates
 from domain.insight.question import read_question
 
-LIMITS = Limits()
-AGGREGATES_COST = 20_000
+LIMITS = DocumentLimits()
+FUNCTION_COST = 20_000
 MUTATIONS = {command.operation: command for command in COMMANDS.values()}
 
 
@@ -63,6 +65,7 @@ class Asker:
     cursors: Cursors
     base_url: str
     introspection: bool
+    limits: Limits
 
 
 @dataclass(frozen=True)
@@ -143,21 +146,21 @@ async def _read(asker: Asker, reader: Reader, operation: OperationDefinitionNode
         name = nodes[0].name.value
         if name == "__typename":
             pieces[key] = b'"Query"'
-        elif name not in ("__schema", "__type", *BESIDE):
+        elif name not in ("__schema", "__type", *FUNCTIONS):
             roots[key] = _root(reader, root_type, name, nodes)
     if reader.issues:
         raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(reader.issues))
     asked = {key: root for key, root in roots.items() if root is not None}
     permit(list(asked.values()), asker.caller)
-    price = check_cost(
-        list(asked.values()), AGGREGATES_COST * sum(nodes[0].name.value == "aggregates" for nodes in collected.values())
-    )
+    functions = {key: nodes for key, nodes in collected.items() if nodes[0].name.value in FUNCTIONS}
+    price = check_cost(list(asked.values()), FUNCTION_COST * len(functions))
     if asked:
         bodies = await query.read(list(asked.values()), asker.database, asker.caller.client_id, asker.cursors)
         pieces |= {key: body or b"null" for key, body in zip(asked, bodies, strict=True)}
-    for key, nodes in collected.items():
-        if (name := nodes[0].name.value) in BESIDE:
-            pieces[key] = await BESIDE[name](asker, reader, root_type, nodes)
+    for key, nodes in functions.items():
+        answer = await FUNCTIONS[nodes[0].name.value](asker, reader.arguments(root_type, nodes[0]))
+        below = [node.selection_set for node in nodes if node.selection_set is not None]
+        pieces[key] = msgspec.json.encode(reader.project(answer, reader.type_of(root_type, nodes[0]), below))
     pieces |= _introspected(asker, collected, operation, found, reader)
     data = b",".join(b'"%s":%s' % (key.encode(), pieces.get(key, b"null")) for key in collected)
     return Answer(b'{"data":{%s},"extensions":{"cost":%d}}' % (data, price))
@@ -174,8 +177,7 @@ def _root(reader: Reader, root_type: GraphQLObjectType, name: str, nodes: list[F
     raise AssertionError(name)
 
 
-async def _aggregate(asker: Asker, reader: Reader, root_type: GraphQLObjectType, nodes: list[FieldNode]) -> bytes:
-    given = reader.arguments(root_type, nodes[0])
+async def _aggregates(asker: Asker, given: dict[str, Any]) -> dict[str, Any]:
     pairs = [
         (name, str(each))
         for name, value in given.items()
@@ -185,31 +187,33 @@ async def _aggregate(asker: Asker, reader: Reader, root_type: GraphQLObjectType,
     page = await aggregates.aggregate(asker.database, asker.caller, asker.cursors, read_question(pairs))
     rows = msgspec.to_builtins(page.data)
     ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
-    shown = {
+    return {
         "nodes": rows,
         "edges": [{"cursor": cursor, "node": row} for cursor, row in zip(page.cursors, rows, strict=True)],
         "pageInfo": {"hasNextPage": page.page.has_more, "hasPreviousPage": given.get("after") is not None, **ends},
         "excluded": msgspec.to_builtins(page.excluded),
         "coverage": msgspec.to_builtins(page.coverage),
     }
-    below = [node.selection_set for node in nodes if node.selection_set is not None]
-    return msgspec.json.encode(reader.project(shown, reader.type_of(root_type, nodes[0]), below))
 
 
-async def _kept(asker: Asker, reader: Reader, root_type: GraphQLObjectType, nodes: list[FieldNode]) -> bytes:
-    key = check_key(reader.arguments(root_type, nodes[0])["key"])
+async def _me(asker: Asker, given: dict[str, Any]) -> Any:
+    return msgspec.to_builtins(await read_me(asker.database, asker.caller, asker.limits))
+
+
+async def _kept(asker: Asker, given: dict[str, Any]) -> Any:
     try:
-        kept = await kept_answers(asker.database, asker.caller, key, COMMANDS.values())
+        kept = await kept_answers(asker.database, asker.caller, check_key(given["key"]), COMMANDS.values())
     except NotFound:
-        return b"null"
-    below = [node.selection_set for node in nodes if node.selection_set is not None]
-    return msgspec.json.encode(
-        reader.project(msgspec.json.decode(msgspec.json.encode(kept.data)), reader.type_of(root_type, nodes[0]), below)
-    )
+        return None
+    return msgspec.json.decode(msgspec.json.encode(kept.data))
 
 
-BESIDE = {"aggregates": _aggregate, "receipt": _kept}
-"""The roots that are no resource, each asked by its domain function."""
+FUNCTIONS: Mapping[str, Callable[[Asker, dict[str, Any]], Awaitable[Any]]] = {
+    "aggregates": _aggregates,
+    "me": _me,
+    "receipt": _kept,
+}
+"""Roots that a function of the domain answers: from who asks and the arguments to plain values, of which what is selected is shown."""
 
 
 def _introspected(

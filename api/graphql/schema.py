@@ -5,6 +5,7 @@ Reads have no resolvers: execute.py compiles them to one SQL statement. graphql-
 
 import functools
 from collections.abc import Callable
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -30,9 +31,11 @@ from graphql import (
 from msgspec import inspect
 
 from domain import COMMANDS, RESOURCES
+from domain.consent.me import Me
 from domain.engine.answers import KeptAnswer
 from domain.engine.command import GRAPHQL, Command, Which
 from domain.engine.resource import Comparison, Kind, Resource
+from domain.engine.selection import FIRST, MAX_FIRST, MAX_NESTED_FIRST
 from domain.insight.aggregates import AggregateRow, Coverage, ExcludedSchool
 from domain.insight.question import DIMENSIONS, VIEWS
 
@@ -168,7 +171,9 @@ class _Reads:
         )
         return {
             "first": GraphQLArgument(
-                GraphQLInt, default_value=50, description="Rows a page: at most 1,000 at the top and 100 nested."
+                GraphQLInt,
+                default_value=FIRST,
+                description=f"Rows a page: at most {MAX_FIRST:,} at the top and {MAX_NESTED_FIRST} nested.",
             ),
             "after": GraphQLArgument(GraphQLString, description="A cursor."),
             "where": GraphQLArgument(where),
@@ -182,7 +187,7 @@ def input_type(struct: type[msgspec.Struct], *with_those_of: type[msgspec.Struct
     infos = [inspect.type_info(each) for each in (*with_those_of, struct)]
     name = struct.__name__ if struct.__name__.endswith("Input") else f"{struct.__name__}Input"
     fields = lambda: {f.encode_name: GraphQLInputField(_input(f.type, f.required)) for info in infos for f in info.fields}  # type: ignore[attr-defined]  # noqa: E731
-    return GraphQLInputObjectType(name, fields, description=(struct.__doc__ or "").strip())
+    return GraphQLInputObjectType(name, fields, description=cleandoc(struct.__doc__ or ""))
 
 
 def _input(type_: inspect.Type, required: bool) -> Any:
@@ -192,7 +197,7 @@ def _input(type_: inspect.Type, required: bool) -> Any:
 
 @functools.cache
 def output_type(struct: type[msgspec.Struct]) -> GraphQLObjectType:
-    """The object type of a command's answer."""
+    """The object type of what a command or another function of the domain answers."""
     info = inspect.type_info(struct)
     assert isinstance(info, inspect.StructType)
 
@@ -203,7 +208,7 @@ def output_type(struct: type[msgspec.Struct]) -> GraphQLObjectType:
             found[field.encode_name] = GraphQLField(type_ if nullable else GraphQLNonNull(type_))
         return found
 
-    return GraphQLObjectType(struct.__name__, fields, description=(struct.__doc__ or "").strip())
+    return GraphQLObjectType(struct.__name__, fields, description=cleandoc(struct.__doc__ or ""))
 
 
 _PLAIN: dict[type[inspect.Type], Any] = {
@@ -303,6 +308,7 @@ def schema() -> GraphQLSchema:
         {"key": GraphQLArgument(GraphQLNonNull(GraphQLString), description="The idempotencyKey of the request.")},
         description="What became of a request whose answer was lost; null where no request with the key ended well within 7 days.",
     )
+    query["me"] = GraphQLField(GraphQLNonNull(output_type(Me)), description="Where the client stands. Needs no scope.")
     mutation = {command.operation: _mutation(command) for command in COMMANDS.values() if GRAPHQL in command.doors}
     return GraphQLSchema(
         GraphQLObjectType("Query", query, description="Everything that can be read."),

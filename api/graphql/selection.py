@@ -26,6 +26,8 @@ from domain.engine.errors import BadRequest, Issue
 from domain.engine.ids import parse_id, type_number
 from domain.engine.resource import Comparison, Link, Resource
 from domain.engine.selection import (
+    MAX_FIRST,
+    MAX_NESTED_FIRST,
     Condition,
     Cursor,
     HasBefore,
@@ -44,7 +46,6 @@ from domain.engine.selection import (
 )
 
 Collected = dict[str, list[FieldNode]]
-MAX_FIRST, MAX_NESTED_FIRST = 1000, 100
 
 
 @dataclass
@@ -101,10 +102,9 @@ class Reader:
         assert isinstance(type_, GraphQLObjectType)
         return type_
 
-    def single(self, resource: Resource, id_: str, nodes: list[FieldNode]) -> Single | None:
-        """`pupil(id:)`, or None where the text cannot be an id of the resource."""
-        picked = resource.identify(id_)
-        return None if picked is None else Single(resource, picked, self.row(resource, _below(nodes)))
+    def single(self, resource: Resource, id_: str, nodes: list[FieldNode]) -> Single:
+        """`pupil(id:)`. A text that cannot be an id of the resource picks nothing."""
+        return Single(resource, resource.identify(id_) or (), self.row(resource, _below(nodes)))
 
     def node(self, id_: str, nodes: list[FieldNode]) -> Single | None:
         """`node(id:)`: the id itself says of what it is."""

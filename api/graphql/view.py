@@ -24,7 +24,7 @@ async def graphql(request: Request) -> Response:
         status = answer.status
     else:
         state = request.app.state
-        asker = Asker(caller, state.database, state.cursors, state.settings.base_url, state.settings.introspection)
+        asker = Asker(caller, state.database, state.cursors, state.settings.base_url, state.settings.introspection, state.limits)
         assert isinstance(document, dict)
         answer = await execute(asker, document["query"], document.get("operationName") or None, document.get("variables") or {})
         # the older media type says 200 whenever a request could be read, whatever its document came to (GraphQL over HTTP, section 6.4.1)

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from api.problems import HttpProblem, problem, status_of
 from api.rest.schemas import Json, ref
-from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Forbidden, Issue, NotFound, Stale, invalid
+from domain.engine.access import Scope, scope_missing
+from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, Stale, invalid
 
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},
@@ -67,7 +68,7 @@ _MOVED_ON = Issue("version", Stale.code, "The row has version 4 now. Read it aga
 _ERRORS: list[DomainError] = [
     BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(_MISSPELT,)),
     HttpProblem(401, "unauthorised", "A valid access token is needed", "The access token has expired."),
-    Forbidden("The command record_judgements needs the scope judgements:write, which this client does not hold at any school."),
+    scope_missing({"recordJudgements": Scope.JUDGEMENTS_WRITE}),
     NotFound(),
     Conflict("The window is planned; only a window that is open can become closed.", code="window-state"),
     HttpProblem(408, "body-too-slow", "The body did not arrive in time", "A body arrives within 60 seconds."),

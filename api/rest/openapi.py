@@ -16,14 +16,16 @@ from starlette.responses import Response
 from api.problems import STATUS
 from api.rest import spreadsheet
 from api.rest.components import HEADERS, PARAMETERS, refusals, refused, shared, told_in
-from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST, MAX_NESTED_FIRST
+from api.rest.request import MAX_DEPTH
 from api.rest.routes import MERGE_PATCH, is_changeable, place_of, success_of
 from api.rest.schemas import SCALARS, Json, compared, field_path, link_path, ref, schemas, sort_terms, whole
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
+from domain.consent.me import Me
 from domain.engine.access import Scope
 from domain.engine.command import REST, Command
 from domain.engine.resource import Comparison, Field, Filter, Link, Resource
+from domain.engine.selection import FIRST, MAX_FIRST, MAX_NESTED_FIRST
 from domain.insight import aggregates, question
 
 VERSION = "0.1.0"
@@ -33,7 +35,7 @@ ROOMS = {
     "Roster": ("Trusts, schools, pupils and when they were on roll.", ("imports", "trusts", "schools", "pupils", "groups")),
     "Assessment": ("What is judged, when, in which scheme, and what is aimed at.", ("windows", "schemes", "judgements", "targets")),
     "Insight": ("Results pooled over pupils.", ("aggregates",)),
-    "Doors": ("Where tokens come from, and the other way to ask.", ()),
+    "Doors": ("Where tokens come from, what a client may do with them, and the other way to ask.", ()),
 }
 """A room's description, and the nouns of the scopes that open it."""
 
@@ -135,6 +137,7 @@ def _paths() -> dict[str, Json]:
             paths[f"/v1/{resource.plural}/lookup"] = {"post": _lookup(resource)}
     paths["/v1/aggregates"] = {"get": _aggregates()}
     paths["/v1/receipts/{key}"] = {"get": _kept()}
+    paths["/v1/me"] = {"get": _me()}
     paths["/v1/imports/gias"] = {"post": _import()}
     for command in COMMANDS.values():
         if REST in command.doors:
@@ -261,6 +264,11 @@ def _kept() -> Json:
     return _operation("getKeptAnswers", summary, [], {200: answer}, statuses, [shared("Key")], room="Assessment")
 
 
+def _me() -> Json:
+    answer = _answer(inspect.cleandoc(Me.__doc__ or ""), "Me")
+    return _operation("getMe", "Where the client stands; needs no scope", [], {200: answer}, (400, 401, 500, 503), [])
+
+
 def _import() -> Json:
     body = {"required": True, "content": {"multipart/form-data": {"schema": ref("GiasFiles")}}}
     answer = _answer("What became of the rows; rows and files that could not be read are among the issues.", "ImportReport")
@@ -307,7 +315,8 @@ def _operation(
     room: str | None = None,
 ) -> Json:
     """An operation that needs one of the scopes, if any, and answers one of the answers, or one of the refusals by status."""
-    room = room or next(room for room, (_, nouns) in ROOMS.items() if scopes[0].split(":")[0] in nouns)
+    noun = scopes[0].split(":")[0] if scopes else None
+    room = room or next((room for room, (_, nouns) in ROOMS.items() if noun in nouns), "Doors")
     return {
         "operationId": name,
         "summary": summary,

@@ -14,10 +14,26 @@ from domain.engine.access import Caller
 from domain.engine.cursor import Cursors
 from domain.engine.errors import BadRequest, Issue
 from domain.engine.resource import Comparison, Field, Filter, Link, Resource, closest
-from domain.engine.selection import Condition, Cursor, HasMore, Items, Many, Nested, One, Order, Rows, Selection, Value, visible
+from domain.engine.selection import (
+    FIRST,
+    MAX_FIRST,
+    MAX_NESTED_FIRST,
+    Condition,
+    Cursor,
+    HasMore,
+    Items,
+    Many,
+    Nested,
+    One,
+    Order,
+    Rows,
+    Selection,
+    Value,
+    visible,
+)
 
 RESERVED = ("fields", "include", "sort", "first", "after", "format")
-FIRST, MAX_FIRST, MAX_NESTED_FIRST, MAX_DEPTH = 50, 1000, 100, 4
+MAX_DEPTH = 4
 MAX_ISSUES = MAX_FILTERS = 100
 
 

@@ -14,6 +14,7 @@ from api.body import read_body, read_files, read_json
 from api.rest import request as read
 from api.rest import spreadsheet
 from domain import COMMANDS, RESOURCES
+from domain.consent.me import read_me
 from domain.engine import query
 from domain.engine.access import Caller, Scope
 from domain.engine.answers import kept_answers
@@ -25,7 +26,7 @@ from domain.engine.resource import Kind, Resource
 from domain.engine.selection import Nested, Selection, Single, Value, check_cost, permit
 from domain.insight import aggregates
 from domain.insight.question import read_question
-from domain.roster.imports import import_gias
+from domain.roster.imports import IMPORT, import_gias
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -38,7 +39,7 @@ MERGE_PATCH = ("application/merge-patch+json", "application/json")
 
 def routes() -> list[Route]:
     """GET lists and items of every resource and what an item's links lead to, lookups by what may not stand in a URL, the commands (place_of), the
-    aggregates."""
+    aggregates, and where a client stands."""
     table: dict[str, dict[str, Handler]] = {}
     for resource in RESOURCES.values():
         table[f"/v1/{resource.plural}"] = {"GET": list_of(resource)}
@@ -52,6 +53,7 @@ def routes() -> list[Route]:
             table.setdefault(path, {})[method] = does(command)
     table["/v1/aggregates"] = {"GET": aggregate}
     table["/v1/receipts/{key:path}"] = {"GET": kept}
+    table["/v1/me"] = {"GET": me}
     table["/v1/imports/gias"] = {"POST": import_register}
     lookups = {
         f"/v1/{resource.plural}/lookup": {"POST": lookup_of(resource)} for resource in RESOURCES.values() if resource.has_lookup
@@ -161,11 +163,10 @@ def item_of(resource: Resource) -> Handler:
         row = read.read_item(request, resource, caller)
         if is_changeable(resource) and all(isinstance(item, Value) for _, item in row):
             row = (("version", Value(resource.fields["version"])), ("row", Nested(row)))
-        picked = resource.identify(request.path_params["id"])
-        root = Single(resource, picked or (), row)
+        root = Single(resource, resource.identify(request.path_params["id"]) or (), row)
         permit([root], caller)
         check_cost([root])
-        (body,) = (None,) if picked is None else await query.read([root], state.database, caller.client_id, state.cursors)
+        (body,) = await query.read([root], state.database, caller.client_id, state.cursors)
         if body is None:
             raise NotFound()
         headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
@@ -266,10 +267,17 @@ async def kept(request: Request) -> Response:
     return Response(msgspec.json.encode(answers), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
+async def me(request: Request) -> Response:
+    state, caller = request.app.state, await authenticate(request)
+    _no_parameters(request, ())
+    standing = await read_me(state.database, caller, state.limits)
+    return Response(msgspec.json.encode(standing), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
 async def import_register(request: Request) -> Response:
     """The GIAS files as multipart/form-data: `asOf`, and each file under any name."""
     state, caller = request.app.state, await authenticate(request)
-    caller.needs(Scope.IMPORTS_WRITE, "Importing the register")
+    caller.needs(Scope.IMPORTS_WRITE, IMPORT)
     _no_parameters(request, ())
     fields, files = await read_files(request)
     try:

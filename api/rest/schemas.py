@@ -6,12 +6,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST
+from api.rest.request import MAX_DEPTH
 from domain import COMMANDS, RESOURCES
+from domain.consent.me import Me
 from domain.engine.answers import KeptAnswers
 from domain.engine.command import MAX_ENTRIES
 from domain.engine.errors import Issue
 from domain.engine.resource import Comparison, Field, Kind, Link, Resource
+from domain.engine.selection import FIRST, MAX_FIRST
 from domain.insight.aggregates import AggregatePage
 from domain.roster.register import ImportReport
 
@@ -102,7 +104,7 @@ OF_THE_WEB: dict[str, Json] = {
 def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and the lookup, of what belongs to the web."""
     _, found = msgspec.json.schema_components(
-        {*structs, AggregatePage, ImportReport, Issue, KeptAnswers}, ref_template="#/components/schemas/{name}"
+        {*structs, AggregatePage, ImportReport, Issue, KeptAnswers, Me}, ref_template="#/components/schemas/{name}"
     )
     for command in COMMANDS.values():
         for name in command.lists if command.takes in structs else ():

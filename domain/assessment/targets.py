@@ -21,7 +21,6 @@ from domain.engine.resource import Field, Filter, Link, Resource, closest, view
 from domain.roster import years
 from domain.roster.pupils import AboutPupil, find_pupils, pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, schools
-from domain.roster.years import academic_year_text
 
 TARGET = 9
 
@@ -68,7 +67,7 @@ TARGETS = Resource(
         "subjectCode": Field(code_of(subjects, t.tenant_id, t.subject_no), "The subject's code."),
         "aspect": Field(code_of(aspects, t.tenant_id, t.aspect_no), "main unless said otherwise."),
         "horizonYear": Field(
-            academic_year_text(t.horizon_year), "Academic year by which it is meant to be reached.", nullable=False
+            years.academic_year_text(t.horizon_year), "Academic year by which it is meant to be reached.", nullable=False
         ),
         "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year."),
         "grade": Field(of_grade(t, "code"), "The grade aimed at."),

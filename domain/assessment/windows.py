@@ -34,7 +34,6 @@ from domain.engine.resource import Field, Resource
 from domain.roster import years
 from domain.roster.controllers import TenantRef, find_tenant
 from domain.roster.schools import SchoolRef, find_schools, school_not_found
-from domain.roster.years import academic_year_text
 
 WINDOW = 8
 
@@ -90,7 +89,7 @@ WINDOWS = Resource(
         "id": Field(windows.c.id, "Stable id."),
         "code": Field(windows.c.code, "Code, unique in the tenant, such as 2017-18/KS2."),
         "name": Field(windows.c.name, "Name."),
-        "academicYear": Field(academic_year_text(windows.c.academic_year), "Academic year, such as 2017-18.", nullable=False),
+        "academicYear": Field(years.academic_year_text(windows.c.academic_year), "Academic year, such as 2017-18.", nullable=False),
         "censusOn": Field(
             windows.c.census_on, "Who is on roll on this day is eligible, with the school, trust and characteristics of this day."
         ),

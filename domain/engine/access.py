@@ -4,7 +4,7 @@ A scope alone never suffices: a row is within reach when a grant in force gives 
 `reach` is derived from grants (migration 0002); row-level security reads it too and says the same in other words (migration 0005).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from domain.engine.database import metadata
-from domain.engine.errors import Forbidden
+from domain.engine.errors import Forbidden, Issue
 
 
 class Scope(StrEnum):
@@ -71,7 +71,14 @@ class Caller:
     def needs(self, scope: Scope, what: str) -> None:
         """Raises Forbidden, naming what needs which scope, unless the token carries it."""
         if scope not in self.scopes:
-            raise Forbidden(f"{what} needs the scope {scope}, which this client does not hold at any school.")
+            raise scope_missing({what: scope})
+
+
+def scope_missing(needs: Mapping[str, str]) -> Forbidden:
+    """The one refusal for want of scopes: of each thing asked for, which scope it needs."""
+    issues = tuple(Issue(what, "scope-missing", f"{what} needs the scope {scope}.") for what, scope in needs.items())
+    told = ", ".join(f"{what} needs {scope}" for what, scope in needs.items())
+    return Forbidden(f"{told}. GET /v1/me tells what the client holds.", issues=issues)
 
 
 reach = Table(

@@ -26,6 +26,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    false,
     func,
     literal_column,
     or_,
@@ -196,7 +197,9 @@ class _Compiler:
             return self.page(root, lambda source: [])
         picked = [(column, f"picked_{no}_{i}") for i, (column, no) in enumerate(root.picked_by)]
         return self.single(
-            root.resource, root.row, lambda source: [source.c[c.key] == bindparam(name, type_=c.type) for c, name in picked]
+            root.resource,
+            root.row,
+            lambda source: [source.c[c.key] == bindparam(name, type_=c.type) for c, name in picked] or [false()],
         )
 
     def alias(self, table: Table) -> NamedFromClause[Any]:

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from domain.engine.access import Caller, Scope
-from domain.engine.errors import BadRequest, Forbidden, Issue
+from domain.engine.access import Caller, Scope, scope_missing
+from domain.engine.errors import BadRequest, Issue
 from domain.engine.resource import Comparison, Field, Link, Picked, Resource
+
+FIRST, MAX_FIRST, MAX_NESTED_FIRST = 50, 1000, 100
+"""Rows a page: when nothing is said, at most, and at most where it is nested in a row."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Selection:
     items: Items
     where: tuple[Condition, ...] = ()
     order: tuple[Order, ...] = ()
-    first: int = 50
+    first: int = FIRST
     after: tuple[str | None, ...] | None = None
     within: str = ""
     given: tuple[tuple[str, Any], ...] = ()
@@ -119,7 +122,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Single:
-    """One row of a resource, picked by values of the source's columns; null where it is not within reach."""
+    """One row of a resource, picked by values of the source's columns; null where it is not within reach, or nothing picks one."""
 
     resource: Resource
     picked_by: Picked
@@ -150,7 +153,8 @@ def permit(roots: Sequence[Root], caller: Caller) -> None:
 
     def selection(chosen: Selection) -> None:
         resource(chosen.resource, chosen.items)
-        for name, field in [(w.name, w.field) for w in chosen.where] + [(o.name, o.field) for o in chosen.order]:
+        filters = sorted(chosen.where, key=lambda condition: condition.name)  # the doors meet them in different orders
+        for name, field in [(w.name, w.field) for w in filters] + [(o.name, o.field) for o in chosen.order]:
             need(field.scope, f"{chosen.resource.name}.{name}")
 
     def walk(of: Resource, item: Item) -> None:
@@ -168,9 +172,7 @@ def permit(roots: Sequence[Root], caller: Caller) -> None:
     for root in roots:
         selection(root) if isinstance(root, Selection) else resource(root.resource, root.row)
     if missing:
-        issues = tuple(Issue(what, "scope-missing", f"{what} needs the scope {scope}.") for what, scope in missing.items())
-        needs = ", ".join(f"{what} needs {scope}" for what, scope in missing.items())
-        raise Forbidden(f"This client holds these scopes at no school: {needs}.", issues=issues)
+        raise scope_missing(missing)
 
 
 def visible(resource: Resource, caller: Caller, link: Link | None = None) -> dict[str, Field]:

@@ -41,11 +41,11 @@ from typing import Literal
 import msgspec
 from msgspec import structs
 
-from domain.engine.access import Caller, Scope
+from domain.engine.access import Caller, Scope, scope_missing
 from domain.engine.command import Output
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
-from domain.engine.errors import Forbidden, Issue, invalid
+from domain.engine.errors import Issue, invalid
 from domain.engine.ids import parse_id
 from domain.insight.cells import Shape, plan
 from domain.insight.disclosure import LISTED, Count, Reason, suppress
@@ -175,8 +175,7 @@ async def aggregate(database: Database, caller: Caller, cursors: Cursors, questi
     is for nothing within reach; BadRequest for a cursor of another question.
     """
     if caller.scopes.isdisjoint((Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)):
-        needed = f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"
-        raise Forbidden(f"Aggregates need the scope {needed}, which this client does not hold at any school.")
+        raise scope_missing({"aggregates": f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"})
     if question.view == "public":
         caller.needs(Scope.AGGREGATES_INTERNAL, "view=public")
     after = None if question.after is None else cursors.open(question.after, caller.client_id, question.fingerprint)
@@ -255,7 +254,7 @@ def _suppressed(question: Question, pooled: Pooled, tally: Tally, dimensions: tu
     if question.view == "public":
         if not all(group.place.internal for group in groups):
             needed = f"{Scope.AGGREGATES_INTERNAL} at every school counted, those included among which a school is hidden"
-            raise Forbidden(f"view=public needs {needed}.")
+            raise scope_missing({"view=public": needed})
         for group in groups:
             group.place.internal, group.counts.guarded = False, group.counts.eligible
     _hide(groups, dimensions)

@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from datetime import date
 
-from domain.engine.access import IN_FORCE, Caller, Scope
+from domain.engine.access import IN_FORCE, Caller, Scope, scope_missing
 from domain.engine.database import Connection, Database
-from domain.engine.errors import Forbidden, Issue, invalid
+from domain.engine.errors import Issue, invalid
 from domain.engine.ids import NIL
 from domain.files import gias
 from domain.roster.register import ImportReport, apply_gias
+
+IMPORT = "importGias"
+"""The operation, as a refusal names it."""
 
 _MAY = f"""
 SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = $2 AND $3 = ANY (r.scopes) AND {IN_FORCE}
@@ -18,7 +21,7 @@ SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = $2 AND $3 = ANY (
 
 async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[str, bytes]], as_of: date) -> ImportReport:
     """Reads GIAS files and brings the register up to them, in one transaction. Raises Forbidden without the scope on the installation."""
-    caller.needs(Scope.IMPORTS_WRITE, "Importing the register")
+    caller.needs(Scope.IMPORTS_WRITE, IMPORT)
     extract = await asyncio.to_thread(gias.read, files)
     if not (extract.establishments or extract.groups or extract.links):
         raise invalid(
@@ -28,7 +31,7 @@ async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[
 
     async def work(connection: Connection) -> ImportReport:
         if await connection.fetchval(_MAY, caller.client_id, NIL, Scope.IMPORTS_WRITE.value) is None:
-            raise Forbidden(f"Importing the register needs {Scope.IMPORTS_WRITE} on the installation.")
+            raise scope_missing({IMPORT: f"{Scope.IMPORTS_WRITE} on the installation"})
         return await apply_gias(connection, extract, as_of)
 
     return await database.writing(caller.client_id, work)

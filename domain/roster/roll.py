@@ -25,6 +25,7 @@ from domain.roster.characteristics import YEAR_GROUP
 from domain.roster.enrolments import ENROLMENT, MAIN
 from domain.roster.entries import PupilBatch, PupilEntry, Row, checked
 from domain.roster.pupils import PUPIL, match_pupils, settle_schools
+from domain.roster.rollover import note_roll
 from domain.roster.schools import Reached, SchoolRef, find_schools
 
 
@@ -73,6 +74,8 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     if changes.touched:
         async with counting.of_pupils(changes.touched):
             await write(connection, tenant_id, caller.client_id, changes)
+    schools_told = {row.school.id for row in rows} | ({whole.id} if whole is not None else set())
+    await note_roll(connection, tenant_id, schools_told, as_of)
     return answer(given, gone)
 
 

@@ -28,7 +28,9 @@ from domain.engine.database import Connection, metadata
 from domain.engine.errors import Invalid, Issue, NotFound, Stale, invalid
 from domain.engine.ids import parse_id
 from domain.engine.resource import Field, Link, Resource
+from domain.roster import rollover
 from domain.roster.trusts import memberships, trusts
+from domain.roster.years import academic_year_text
 
 SCHOOL = 3
 
@@ -119,6 +121,23 @@ SCHOOLS = Resource(
         "version": Field(
             _said(school_settings.c.version),
             "Grows by one with each change of what the school says itself: shortName and maxLeaversPercent.",
+            nullable=False,
+        ),
+        "academicYear": Field(
+            academic_year_text(rollover.THIS_YEAR),
+            "Today's academic year, such as 2026-27. 1 September starts it, in England's time.",
+            nullable=False,
+        ),
+        "rollYear": Field(
+            rollover.of_school(schools, academic_year_text(rollover.school_versions.c.roll_year)),
+            "Academic year of the newest roll accepted here, by its asOf; null where there has been none.",
+        ),
+        "rollState": Field(
+            func.coalesce(
+                rollover.of_school(schools, rollover.state_of(rollover.school_versions.c.roll_year, rollover.THIS_YEAR)), "none"
+            ),
+            "current: a roll of this academic year, or the next, has arrived. previous: this year's has not; pupils, year groups and"
+            " classes are still those of rollYear. none: there has been no roll, and lists are empty.",
             nullable=False,
         ),
     },

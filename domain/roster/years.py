@@ -68,7 +68,7 @@ def format_academic_year(start: int) -> str:
 
 
 def academic_year_text(start: Any) -> Any:
-    """The same of a column of starting years, in SQL."""
+    """The same in SQL: 2017 as 2017-18."""
     return cast(start, Text) + "-" + func.lpad(cast((start + 1) % 100, Text), 2, "0", type_=Text)
 
 

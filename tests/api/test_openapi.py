@@ -130,6 +130,7 @@ def test_every_operation_needs_the_scope_of_what_it_shows_or_does() -> None:
     for resource in RESOURCES.values():
         names = (f"list{resource.plural}", f"get{resource.name}", f"lookup{resource.plural}")
         needed |= {name: {resource.scope} for name in names}
+    needed["getme"] = set()
     needed["importgias"] = {Scope.IMPORTS_WRITE}
     needed["getkeptanswers"] = set()
     needed["listaggregates"] = {Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL}
