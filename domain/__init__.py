@@ -1,10 +1,12 @@
-"""The catalogue: everything that can be read and every command, in the order the documentation shows them."""
+"""The catalogue: everything that can be read and every command, in the order the documentation shows them; and what expires."""
 
 from domain.assessment.judgements import JUDGEMENTS, record_judgements
 from domain.assessment.schemes import GRADES, SCHEMES, create_scheme
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
+from domain.consent import clients
+from domain.engine import command as commands
 from domain.engine.resource import link_up
 from domain.roster.enrolments import ENROLMENTS
 from domain.roster.pupils import PUPILS
@@ -27,3 +29,5 @@ COMMANDS = {
         reopen_window,
     )
 }
+
+EXPIRING = (*commands.EXPIRING, *clients.EXPIRING)

@@ -18,12 +18,14 @@ from domain.engine.access import Caller, Scope
 from domain.engine.database import Connection, Database
 from domain.engine.decode import decode
 from domain.engine.errors import BadRequest, DomainError, InProgress, Invalid, Issue, invalid
+from domain.engine.tidy import expired_rows
 
 Head = TypeVar("Head", bound=Struct)
 Entry = TypeVar("Entry", bound=Struct)
 Row = TypeVar("Row")
 
 KEY_LIFE = timedelta(days=7)
+EXPIRING = (expired_rows("idempotency keys", "idempotency", "expires_at <= now()"),)
 MAX_ENTRIES = 20_000
 
 Instant = Annotated[datetime, Meta(tz=True)]

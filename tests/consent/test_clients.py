@@ -128,9 +128,9 @@ async def test_what_does_not_exist_or_is_revoked_gets_no_secret(operator: Any) -
     with pytest.raises(NotFound):
         await clients.revoke_client(operator, new_id(clients.CLIENT))
     client_id, _ = await clients.create_client(operator, "MIS", "client_secret")
-    assert await clients.is_active(operator, client_id)
+    assert await clients.standing(operator, client_id)
     await clients.revoke_client(operator, client_id)
-    assert not await clients.is_active(operator, client_id)
+    assert await clients.standing(operator, client_id) is None
     with pytest.raises(Conflict, match="revoked"):
         await clients.rotate_secret(operator, client_id)
 
