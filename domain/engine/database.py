@@ -31,6 +31,8 @@ _BEGIN_WRITING = "SELECT set_config('markonce.caller', $1, true), set_config('st
 _LOST = "The connection to the database was lost; nothing of this request was written."
 READ_SECONDS, WRITE_SECONDS = 10, 60
 """How long one statement may take, unless the installation says otherwise."""
+POOL_SECONDS = 5.0
+"""How long a request waits for a connection."""
 
 
 @dataclass
@@ -112,7 +114,7 @@ class Database:
         used: Connection | None = None
         begun = time.perf_counter()
         try:
-            async with self._pool.acquire(timeout=5) as connection:
+            async with self._pool.acquire(timeout=POOL_SECONDS) as connection:
                 used = connection
                 yield connection
         except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as problem:
