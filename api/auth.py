@@ -43,9 +43,9 @@ class Unauthorised(Exception):
 
 
 async def authenticate(request: Request) -> Caller:
-    """The caller of a request, of whose quota it takes a token. The token of access stands in the Authorization header and nowhere else.
+    """The caller of a request, which counts against its quota. The access token stands in the Authorization header and nowhere else.
 
-    What is told with every answer to this client is noted in the scope. Raises Unauthorised, QuotaExceeded.
+    `standing` and `bucket` are noted in the scope, for what is told with the answer. Raises Unauthorised, QuotaExceeded.
     """
     state = request.app.state
     if not hasattr(state, "authenticator"):

@@ -22,7 +22,7 @@ TOKENS = "/oauth/token"
 PUBLIC = ("/openapi.json",)
 """What anybody may read, from anywhere."""
 
-METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
+METHODS = "GET, HEAD, POST, PATCH, DELETE"
 ALLOWED = "Authorization, Content-Type, Idempotency-Key, Prefer, If-Match, If-None-Match"
 EXPOSED = (
     "Link, ETag, RateLimit, RateLimit-Policy, Retry-After, Idempotency-Replayed, Preference-Applied, X-Request-Id, Markonce-Version"

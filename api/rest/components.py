@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from api.problems import HttpProblem, problem, status_of
+from api.problems import HttpProblem, TooMany, problem, status_of
 from api.rest.schemas import Json, ref
 from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Forbidden, Issue, NotFound, invalid
 
@@ -10,6 +10,14 @@ HEADERS: dict[str, Json] = {
     "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},
     "Link": {"description": 'The next page, as rel="next" (RFC 8288); absent on the last.', "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}},
+    "RateLimit": {
+        "description": "What is left of the quota: r requests now, and more in t seconds (draft-ietf-httpapi-ratelimit-headers-11).",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": "The quota: at most q requests at once, and as many again in w seconds; a body costs one more for each 100 kB.",
+        "schema": {"type": "string"},
+    },
     "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
@@ -55,11 +63,12 @@ _ERRORS: list[DomainError] = [
     HttpProblem(413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts."),
     HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."),
     invalid([_UNKNOWN]),
+    TooMany(1),
     HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log."),
     Busy("The database did not answer in time."),
 ]
 """An error for each status that a documented request can get."""
-_TOLD = {401: "WWW-Authenticate", 409: "Retry-After", 503: "Retry-After"}
+_TOLD = {401: "WWW-Authenticate", 409: "Retry-After", 429: "Retry-After", 503: "Retry-After"}
 
 
 def refusals(base_url: str) -> dict[str, Json]:

@@ -56,9 +56,12 @@ it is a 403; where a grant does not give it at the row's school, its value is nu
 
 Every error is `application/problem+json` (RFC 9457) and lists everything that is wrong. What does not exist and what is out of reach are the
 same 404.
+
+A client may ask as often as its quota allows, which is told with every answer (`RateLimit`) and grows with the number of tenants that it reaches;
+beyond it the answer is 429 with `Retry-After`. A browser app may read answers when its origin is on its client's list.
 """
 
-READING = (400, 401, 403, 500, 503)
+READING = (400, 401, 403, 429, 500, 503)
 SENDING = (*READING, 408, 413)
 WRITING = (*SENDING, 409, 422)
 
@@ -215,7 +218,8 @@ def _token() -> Json:
         "tags": ["Doors"],
         "security": [{"client": []}, {}],
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal} | refused((500, 503)),
+        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal, "429": refusal}
+        | refused((500, 503)),
     }
 
 
@@ -253,7 +257,7 @@ def _operation(
         "security": [{"oauth2": [scope.value]} for scope in scopes],
         "parameters": parameters,
         **({"requestBody": body} if body else {}),
-        "responses": {str(status): answer for status, answer in answers.items()} | refused(refusals),
+        "responses": {str(status): _counted(answer) for status, answer in answers.items()} | refused(refusals),
     }
 
 
@@ -295,6 +299,11 @@ def _body(schema: str) -> Json:
 
 def _answer(doc: str, schema: str, *headers: str) -> Json:
     return {"description": doc, "headers": told_in("X-Request-Id", *headers), "content": _json(schema)}
+
+
+def _counted(answer: Json) -> Json:
+    """An answer that tells what is left of the quota."""
+    return {**answer, "headers": {**answer["headers"], **told_in("RateLimit", "RateLimit-Policy")}}
 
 
 def _flow(base_url: str) -> Json:

@@ -1,7 +1,7 @@
 """Which browser apps may read an answer. Each test asks as a browser does, over a socket."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
@@ -18,8 +18,7 @@ def web(cluster: embedded.Cluster) -> Iterator[Server]:
     """Two clients, each with a browser app of its own."""
     with serving(fresh_database(cluster)) as server:
         for name, origin in (("app", APP), ("portal", PORTAL)):
-            server.register(name, GRANT)
-            server.command("client", "origins", name, origin)
+            server.register(name, GRANT, origins=(origin,))
         yield server
 
 
@@ -75,9 +74,8 @@ def test_the_description_is_open_and_tokens_are_for_servers(web: Server) -> None
 
 
 def test_an_origin_taken_away_is_refused(web: Server) -> None:
-    web.register("short", GRANT)
-    web.command("client", "origins", "short", "https://short.example", "https://other.example")
-    assert "browser apps at https://short.example https://other.example" in web.command("client", "list")
+    web.register("short", GRANT, origins=("https://short.example", "http://127.0.0.1:5173"))
+    assert "browser apps at https://short.example http://127.0.0.1:5173" in web.command("client", "list")
     until(lambda: preflight(web, "https://short.example").status_code == 204)
     web.command("client", "origins", "short")
     until(lambda: preflight(web, "https://short.example").status_code == 403)
@@ -85,27 +83,10 @@ def test_an_origin_taken_away_is_refused(web: Server) -> None:
         assert allowed(short.get("/v1/schools", headers={"Origin": "https://short.example"})) is None
 
 
-def test_an_origin_is_written_as_a_browser_sends_it(web: Server) -> None:
-    for wrong in (
-        "https://app.example/",
-        "https://App.example",
-        "https://*.example",
-        "https://app.example:443",
-        "null",
-        "app.example",
-    ):
-        assert "as a browser sends it" in web.command("client", "origins", "app", wrong, check=False), wrong
-    assert "without https" in web.command("client", "origins", "app", "http://app.example", check=False)
-    assert "at most 20" in web.command("client", "origins", "app", *(f"https://{i}.example" for i in range(21)), check=False)
-    made = web.command("client", "create", "whole", "--grant", GRANT, "--origin", "https://a.example:8443", "--origin", APP)
-    assert "client_id" in made
-    assert f"browser apps at https://a.example:8443 {APP}" in web.command("client", "list")
-
-
-def until(holds: object) -> None:
+def until(holds: Callable[[], bool]) -> None:
     """Waits for what is remembered for a few seconds to be asked again."""
     for _ in range(100):
-        if holds():  # type: ignore[operator]
+        if holds():
             return
         time.sleep(0.2)
     raise AssertionError("it never held")
