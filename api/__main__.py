@@ -17,11 +17,13 @@ from rich.table import Table
 
 from api import contracts as committed
 from api.settings import Settings, SettingsError
+from domain import EXPIRING
 from domain.consent import clients as registered
 from domain.consent import grants
 from domain.engine.database import Database, in_one_transaction
 from domain.engine.errors import DatabaseError, DomainError
 from domain.engine.migrate import migrate as run_migrations
+from domain.engine.tidy import tidy as remove_expired
 from domain.files import gias
 from domain.roster.register import apply_gias
 
@@ -137,6 +139,25 @@ def init(name: Annotated[str, typer.Option(help="The operator client's name.")] 
     as_operator(work)
 
 
+@app.command()
+def tidy() -> None:
+    """Remove what has expired. `serve` does so every hour by itself."""
+
+    async def work() -> dict[str, int]:
+        database = await Database.open(operator_url(), size=1, serving=False)
+        try:
+            return await remove_expired(database, EXPIRING)
+        finally:
+            await database.close()
+
+    try:
+        removed = asyncio.run(work())
+    except DomainError as problem:
+        fail(problem.detail)
+    for kind, count in removed.items():
+        console.print(f"{count:>12,} {kind}")
+
+
 def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun if n == 1 else noun + 's'}"
 
@@ -207,13 +228,18 @@ def client_create(
     jwks: Annotated[
         Path | None, typer.Option(help="A JWKS file with the client's public keys: it signs assertions and has no secret.")
     ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Where a browser app of the client is served from, such as https://app.example; repeat it."),
+    ] = None,
 ) -> None:
     """Register a client and write its grants."""
 
     async def work(connection: Any) -> None:
         parsed = [grants.parse_grant(text) for text in grant]
         keys = json.loads(jwks.read_text()) if jwks else None
-        client_id, secret = await registered.create_client(connection, name, "private_key_jwt" if jwks else "client_secret", keys)
+        method: registered.AuthMethod = "private_key_jwt" if jwks else "client_secret"
+        client_id, secret = await registered.create_client(connection, name, method, keys, origin or ())
         for each in parsed:
             await grants.approve_grant(connection, client_id, each, purpose=purpose, approved_by=approved_by)
         shown(client_id, secret)
@@ -235,10 +261,26 @@ def client_list() -> None:
     for known, held in as_operator(work):
         ended = f"  revoked {known.revoked_at:%Y-%m-%d}" if known.revoked_at else ""
         console.print(f"{known.id}  {known.name}  {known.auth_method}  made {known.created_at:%Y-%m-%d}{ended}", soft_wrap=True)
+        if known.origins:
+            console.print(f"    browser apps at {' '.join(known.origins)}", soft_wrap=True)
         for grant in held:
             state = f"  revoked {grant.revoked_at:%Y-%m-%d}" if grant.revoked_at else ""
             approval = f"approved by {grant.approved_by}: {grant.purpose}{state}"
             console.print(f"    {grant.place}={','.join(grant.scopes)}  {approval}", soft_wrap=True)
+
+
+@client.command("origins")
+def client_origins(
+    name: str, origins: Annotated[list[str] | None, typer.Argument(help="Such as https://app.example; none is none.")] = None
+) -> None:
+    """Say where the browser apps of a client are served from, in place of what was said before."""
+
+    async def work(connection: Any) -> None:
+        known = await registered.find_client(connection, name) or fail(f"There is no client {name}.")
+        await registered.set_origins(connection, known.id, origins or ())
+        console.print(f"{known.name} has browser apps at {' '.join(origins)}." if origins else f"{known.name} has no browser apps.")
+
+    as_operator(work)
 
 
 @client.command("rotate")

@@ -1,9 +1,8 @@
 """build_app(): the one place where things are wired."""
 
-import time
-import uuid
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -13,32 +12,30 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import oauth, pages
 from api.body import MAX_BODY
+from api.compression import Gzip
+from api.cors import Cors
 from api.graphql.execute import LIMITS as graphql_limits
 from api.graphql.view import graphql
-from api.problems import PROBLEMS, HttpProblem, as_domain_error, respond
+from api.outermost import Outermost
+from api.problems import PROBLEMS, HttpProblem, respond
+from api.quota import Buckets
 from api.rest import openapi, routes
 from api.settings import Settings
+from domain import EXPIRING
 from domain.consent.me import GraphqlLimits, Limits
 from domain.engine.command import MAX_ENTRIES
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
 from domain.engine.selection import MAX_COST, MAX_FIRST, MAX_NESTED_FIRST
+from domain.engine.tidy import tidy
 
 log = structlog.get_logger()
 
-LIMITS = Limits(
-    first=MAX_FIRST,
-    nested_first=MAX_NESTED_FIRST,
-    batch_entries=MAX_ENTRIES,
-    body_bytes=MAX_BODY,
-    cost=MAX_COST,
-    graphql=GraphqlLimits(**asdict(graphql_limits)),
-)
-"""What one request may ask for, as `me` tells it: the one place where the doors' limits come together."""
+TIDY_EVERY = 3600
+"""Seconds."""
 
 
 def build_app(settings: Settings, database: Database | None = None) -> Starlette:
@@ -46,10 +43,19 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.database = database or await Database.open(settings.database_url, size=settings.pool_size)
+        app.state.database = database or await Database.open(
+            settings.database_url,
+            size=settings.pool_size,
+            read_seconds=settings.read_seconds,
+            write_seconds=settings.write_seconds,
+        )
+        tidying = asyncio.create_task(_keep_tidy(app.state.database))
         try:
             yield
         finally:
+            tidying.cancel()
+            with suppress(asyncio.CancelledError):
+                await tidying
             if database is None:
                 await app.state.database.close()
 
@@ -72,49 +78,32 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.settings = settings
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
-    app.state.limits = LIMITS
-    app.add_middleware(Outermost, base_url=settings.base_url)
+    app.state.limits = Limits(
+        first=MAX_FIRST,
+        nested_first=MAX_NESTED_FIRST,
+        batch_entries=MAX_ENTRIES,
+        body_bytes=MAX_BODY,
+        cost=MAX_COST,
+        requests_per_second=settings.rate,
+        burst=settings.burst,
+        graphql=GraphqlLimits(**asdict(graphql_limits)),
+    )  # as `me` tells them: the one place where the doors' limits come together
+    app.state.attempts = Buckets(settings.rate, settings.burst)
+    app.add_middleware(Cors)
+    app.add_middleware(Outermost, base_url=settings.base_url, limit=settings.request_seconds)
+    app.add_middleware(Gzip)  # added last, it is passed first
     return app
 
 
-class Outermost:
-    """Gives each request its id, turns what was raised into a problem, and writes one access line: method, path and status, never a query or a body."""
-
-    def __init__(self, app: ASGIApp, base_url: str) -> None:
-        self.app = app
-        self.base_url = base_url
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        request_id, begun, status = uuid.uuid4().hex, time.perf_counter(), 0
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-
-        async def send_noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
-
+async def _keep_tidy(database: Database) -> None:
+    """Removes what has expired, now and every hour. A database that is away or busy is asked again the next time."""
+    while True:
         try:
-            await self.app(scope, receive, send_noted)
+            removed = await tidy(database, EXPIRING)
+            log.info("tidied", **{kind.replace(" ", "_"): count for kind, count in removed.items()})
         except Exception as error:
-            if status:
-                raise
-            await respond(as_domain_error(error), self.base_url)(scope, receive, send_noted)
-        finally:
-            milliseconds = round((time.perf_counter() - begun) * 1000, 1)
-            log.info("request", method=scope["method"], path=_template(scope), status=status, ms=milliseconds)
-            structlog.contextvars.clear_contextvars()
-
-
-def _template(scope: Scope) -> str:
-    """The path with the names of its parameters for their values, as it may be logged: somebody may have put a name or a UPN there."""
-    if "endpoint" not in scope:
-        return f"(unknown, {len(scope['path'])} characters)"
-    values = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
-    return "/".join(values.get(part, part) for part in scope["path"].split("/"))
+            log.warning("not tidied", kind=type(error).__name__)
+        await asyncio.sleep(TIDY_EVERY)
 
 
 async def _http_exception(request: Request, error: Any) -> Response:

@@ -1,6 +1,7 @@
 """Who asks: from the bearer token of a request (RFC 6750, RFC 9068) to a Caller.
 
-A token is verified once and remembered until it expires; that its client is not revoked is asked of the database again every few seconds.
+A token is verified once and remembered until it expires; how its client stands (that it is not revoked, the origins of its apps, how many tenants
+it reaches) is asked of the database again every few seconds.
 """
 
 import time
@@ -13,7 +14,9 @@ from joserfc.errors import BadSignatureError, ExpiredTokenError, InvalidKeyIdErr
 from joserfc.jwk import KeySet
 from starlette.requests import Request
 
-from domain.consent.clients import is_active, public_keys
+from api.quota import Buckets
+from api.settings import Settings
+from domain.consent.clients import Standing, public_keys, standing
 from domain.engine.access import Caller
 from domain.engine.database import Database
 
@@ -24,7 +27,7 @@ LEEWAY = 30
 """Seconds by which clocks may differ."""
 
 MAX_TOKENS = 4096
-ACTIVE_FOR = 5.0
+STANDS_FOR = 5.0
 KEYS_FOR = 60.0
 MISS_EVERY = 3.0
 
@@ -40,12 +43,20 @@ class Unauthorised(Exception):
 
 
 async def authenticate(request: Request) -> Caller:
-    """The caller of a request. The token stands in the Authorization header and nowhere else. Raises Unauthorised."""
+    """The caller of a request, which counts against its quota. The access token stands in the Authorization header and nowhere else.
+
+    `standing` and `bucket` are noted in the scope, for what is told with the answer. Raises Unauthorised, QuotaExceeded.
+    """
     state = request.app.state
     if not hasattr(state, "authenticator"):
-        state.authenticator = Authenticator(state.database, state.settings.base_url)
+        state.authenticator = Authenticator(state.database, state.settings)
     authenticator: Authenticator = state.authenticator
-    return await authenticator.caller(request.headers.getlist("authorization"))
+    caller = await authenticator.caller(request.headers.getlist("authorization"))
+    stands = await authenticator.standing(caller.client_id)
+    bucket = authenticator.buckets.of(str(caller.client_id), stands.tenants)
+    request.scope.update(standing=stands, bucket=bucket)
+    bucket.take()
+    return caller
 
 
 def verified(token: str, keys: KeySet, algorithms: Collection[str]) -> jwt.Token:
@@ -61,11 +72,12 @@ def verified(token: str, keys: KeySet, algorithms: Collection[str]) -> jwt.Token
 class Authenticator:
     """Verifies access tokens. Its memory is bounded and never outlives a token, a key's retirement by a minute or a client by 5 seconds."""
 
-    def __init__(self, database: Database, base_url: str) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._base_url = base_url
+        self._base_url = base_url = settings.base_url
+        self.buckets = Buckets(settings.rate, settings.burst)
         self._tokens: dict[str, tuple[Caller, float]] = {}
-        self._active: dict[UUID, float] = {}
+        self._standing: dict[UUID, tuple[Standing, float]] = {}
         self._keys: KeySet | None = None
         self._read_at = self._missed_at = float("-inf")
         ours: jwt.ClaimsOption = {"essential": True, "value": base_url}
@@ -84,7 +96,6 @@ class Authenticator:
         if caller is None or expires_at <= time.time():
             self._tokens.pop(token, None)
             caller = await self._verify(token)
-        await self._check_active(caller.client_id)
         return caller
 
     async def _verify(self, token: str) -> Caller:
@@ -120,13 +131,16 @@ class Authenticator:
         self._read_at = time.monotonic()
         return self._keys
 
-    async def _check_active(self, client_id: UUID) -> None:
+    async def standing(self, client_id: UUID) -> Standing:
+        """How the client stands. Raises Unauthorised when it is revoked."""
         now = time.monotonic()
-        if now - self._active.get(client_id, float("-inf")) <= ACTIVE_FOR:
-            return
+        known, read_at = self._standing.get(client_id) or (None, float("-inf"))
+        if known is not None and now - read_at <= STANDS_FOR:
+            return known
         async with self._database.register() as connection:
-            active = await is_active(connection, client_id)
-        if not active:
-            self._active.pop(client_id, None)
+            found = await standing(connection, client_id)
+        if found is None:
+            self._standing.pop(client_id, None)
             raise Unauthorised(self._base_url, "The client is revoked.")
-        self._active[client_id] = now
+        self._standing[client_id] = found, now
+        return found

@@ -35,6 +35,8 @@ async def read_body(request: Request) -> bytes:
         raise HttpProblem(
             400, "body-cut-short", "The request cannot be read", "The body ended before it was whole.", {"Connection": "close"}
         ) from problem
+    if bucket := request.scope.get("bucket"):
+        bucket.weigh(size)
     return b"".join(chunks)
 
 

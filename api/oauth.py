@@ -1,7 +1,8 @@
 """The authorization server: discovery (RFC 8414, RFC 9728), the public keys and the token endpoint for client_credentials (RFC 6749).
 
 A client proves itself by client_secret_basic, client_secret_post or private_key_jwt (RFC 7523 with draft-ietf-oauth-rfc7523bis: the issuer
-is the sole audience) and gets an `at+jwt` (RFC 9068) of ten minutes. The metadata lists what exists and nothing else. joserfc reads and
+is the sole audience) and gets an `at+jwt` (RFC 9068) of ten minutes. The metadata lists what exists and nothing else. Attempts are
+limited by the client they name, good and bad ones alike, so that nobody can guess for long. joserfc reads and
 writes the JWTs; the decisions are here and every fact they rest on comes from one transaction of `domain.consent.clients`.
 """
 
@@ -23,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from api.auth import LEEWAY, verified
+from api.quota import QuotaExceeded
 from domain.consent.clients import TOKEN_LIFE, Applicant, Assertion, Replayed, admit, public_keys
 from domain.engine.access import Scope
 from domain.engine.ids import NIL, parse_id
@@ -45,9 +47,9 @@ Prove: TypeAlias = Callable[[Applicant], Assertion | None]
 class Refused(Exception):
     """An error response of the token endpoint (RFC 6749 section 5.2); `basic` when the client came with an Authorization header."""
 
-    def __init__(self, error: str, description: str, status: int = 400, *, basic: bool = False) -> None:
+    def __init__(self, error: str, description: str, status: int = 400, *, basic: bool = False, wait: int | None = None) -> None:
         super().__init__(description)
-        self.error, self.status, self.basic = error, status, basic
+        self.error, self.status, self.basic, self.wait = error, status, basic, wait
 
 
 def routes() -> list[Route]:
@@ -103,6 +105,8 @@ async def token(request: Request) -> Response:
         headers = {"Cache-Control": "no-store"}
         if refused.status == 401 and refused.basic:
             headers["WWW-Authenticate"] = 'Basic realm="markonce", charset="UTF-8"'
+        if refused.wait is not None:
+            headers["Retry-After"] = str(refused.wait)
         return JSONResponse({"error": refused.error, "error_description": str(refused)}, refused.status, headers)
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
@@ -115,8 +119,13 @@ async def _answer(request: Request) -> dict[str, Any]:
     if form["grant_type"] != "client_credentials":
         raise Refused("unsupported_grant_type", "The one grant type is client_credentials.")
     client_id, prove = _credentials(request.headers.getlist("authorization"), form, state.settings.base_url)
+    known_as = parse_id(client_id) or NIL
     try:
-        applicant = await admit(state.database, parse_id(client_id) or NIL, prove)
+        state.attempts.of(str(known_as)).take()
+        applicant = await admit(state.database, known_as, prove)
+    except QuotaExceeded as problem:  # RFC 6749 has no word for it; this one it has for the authorization endpoint
+        description = "This client asks for too many tokens; each of them lasts for minutes."
+        raise Refused("temporarily_unavailable", description, 429, wait=problem.wait) from problem
     except Replayed as problem:
         raise Refused(
             "invalid_client", "The jti of this assertion was used before. Sign a new one for each request.", 401

@@ -8,6 +8,7 @@ import structlog
 from starlette.responses import Response
 
 from api.auth import Unauthorised
+from api.quota import QuotaExceeded
 from api.strict_json import MalformedJson
 from domain.engine.errors import (
     BadRequest,
@@ -39,10 +40,26 @@ log = structlog.get_logger()
 class HttpProblem(DomainError):
     """What only the web can get wrong: a method, a media type, a size."""
 
+    type: str | None = None
+    """Of a problem that is not ours alone: its registered type."""
+    members: Mapping[str, Any] = {}
+    """What a problem of that type has beside what all have."""
+
     def __init__(self, status: int, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail, code=code, title=title)
         self.status = status
         self.headers = dict(headers or {})
+
+
+class TooMany(HttpProblem):
+    """429, as draft-ietf-httpapi-ratelimit-headers-11 section 5 has it."""
+
+    type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    members = {"violated-policies": ["default"]}
+
+    def __init__(self, wait: int) -> None:
+        headers = {"Retry-After": str(wait)}
+        super().__init__(429, "quota-exceeded", "The quota is exceeded", "RateLimit says how much is left.", headers)
 
 
 def status_of(error: DomainError) -> int:
@@ -59,15 +76,21 @@ def problem(error: DomainError, base_url: str) -> dict[str, Any]:
         "status": status_of(error),
         "detail": error.detail,
     }
+    if isinstance(error, HttpProblem):
+        body |= {"type": error.type or body["type"], **error.members}
     if error.issues:
         body["issues"] = msgspec.to_builtins(error.issues)
     return body
 
 
-def respond(error: DomainError, base_url: str) -> Response:
-    headers: dict[str, str] = {"Cache-Control": "no-store", **(error.headers if isinstance(error, HttpProblem) else {})}
+def headers_of(error: DomainError) -> dict[str, str]:
     if isinstance(error, Busy):
-        headers["Retry-After"] = str(error.retry_after)
+        return {"Retry-After": str(error.retry_after)}
+    return error.headers if isinstance(error, HttpProblem) else {}
+
+
+def respond(error: DomainError, base_url: str) -> Response:
+    headers = {"Cache-Control": "no-store", **headers_of(error)}
     return Response(msgspec.json.encode(problem(error, base_url)), status_of(error), headers, "application/problem+json")
 
 
@@ -80,6 +103,8 @@ def as_domain_error(error: Exception) -> DomainError:
             return HttpProblem(
                 401, "unauthorised", "A valid access token is needed", str(error), {"WWW-Authenticate": error.challenge}
             )
+        case QuotaExceeded():
+            return TooMany(error.wait)
         case MalformedJson():
             from domain.engine.errors import Issue
 

@@ -4,6 +4,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from domain.engine.database import READ_SECONDS, WRITE_SECONDS
+
+NUMBERS = {
+    "pool_size": ("MARKONCE_POOL_SIZE", 100),
+    "rate": ("MARKONCE_RATE", 100_000),
+    "burst": ("MARKONCE_BURST", 1_000_000),
+    "read_seconds": ("MARKONCE_READ_SECONDS", 3600),
+    "write_seconds": ("MARKONCE_WRITE_SECONDS", 3600),
+    "request_seconds": ("MARKONCE_REQUEST_SECONDS", 3600),
+}
+"""By field, its variable and the most it may be."""
+
 
 class SettingsError(Exception):
     """A setting is missing or cannot be read; says which, and what it is for."""
@@ -11,13 +23,21 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """See the README for the table of settings. URLs are postgresql:// URLs; `secret` is at least 32 bytes."""
+    """See the README for the table of settings. URLs are postgresql:// URLs; `secret` is at least 32 bytes.
+
+    `rate` is in requests a second and `burst` in requests, both for each tenant that a client reaches.
+    """
 
     database_url: str
     secret: bytes
     base_url: str = "http://127.0.0.1:8000"
     pool_size: int = 10
     introspection: bool = True
+    rate: int = 100
+    burst: int = 1000
+    read_seconds: int = READ_SECONDS
+    write_seconds: int = WRITE_SECONDS
+    request_seconds: int = 120
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -32,15 +52,19 @@ class Settings:
         secret = environment.get("MARKONCE_SECRET", "").encode()
         if secret and len(secret) < 32:
             wrong.append("MARKONCE_SECRET is shorter than 32 bytes")
-        pool_size = environment.get("MARKONCE_POOL_SIZE", "10")
-        if not pool_size.isdigit() or not 1 <= int(pool_size) <= 100:
-            wrong.append("MARKONCE_POOL_SIZE is not a number from 1 to 100")
+        numbers: dict[str, int] = {}
+        for field, (name, most) in NUMBERS.items():
+            text = environment.get(name, str(getattr(cls, field)))
+            if text.isascii() and text.isdigit() and 1 <= int(text) <= most:
+                numbers[field] = int(text)
+            else:
+                wrong.append(f"{name} is not a number from 1 to {most}")
         if wrong:
             raise SettingsError("; ".join(wrong) + ".")
         return cls(
             database_url=environment["DATABASE_URL"],
             secret=secret,
             base_url=environment.get("MARKONCE_BASE_URL", cls.base_url).rstrip("/"),
-            pool_size=int(pool_size),
             introspection=environment.get("MARKONCE_INTROSPECTION", "on") != "off",
+            **numbers,
         )

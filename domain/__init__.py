@@ -1,4 +1,4 @@
-"""The catalogue: everything that can be read and every command, in the order the documentation shows them."""
+"""The catalogue: everything that can be read and every command, in the order the documentation shows them; and what expires."""
 
 from domain.assessment.judgements import JUDGEMENTS
 from domain.assessment.marking import record_judgements
@@ -9,6 +9,8 @@ from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
 from domain.assessment.window_change import delete_window, update_window
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
+from domain.consent import clients
+from domain.engine import idempotency, receipts
 from domain.engine.resource import link_up
 from domain.roster.enrolments import ENROLMENTS
 from domain.roster.groups import GROUPS, MEMBERS, delete_group, record_groups, update_group
@@ -58,3 +60,6 @@ COMMANDS = {
         delete_window,
     )
 }
+
+EXPIRING = (*idempotency.EXPIRING, *receipts.EXPIRING, *clients.EXPIRING)
+"""What `tidy` removes."""

@@ -162,9 +162,10 @@ class Server:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def register(self, name: str, *grants: str) -> None:
+    def register(self, name: str, *grants: str, origins: tuple[str, ...] = ()) -> None:
         """Registers a client through the command line, as the operator would."""
-        printed = self.command("client", "create", name, *(part for grant in grants for part in ("--grant", grant)))
+        options = [*(("--grant", grant) for grant in grants), *(("--origin", origin) for origin in origins)]
+        printed = self.command("client", "create", name, *(part for option in options for part in option))
         words = {line.split()[0]: line.split()[1] for line in printed.splitlines() if line.startswith("client_")}
         self.secrets[name] = (words["client_id"], words["client_secret"])
 

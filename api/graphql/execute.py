@@ -5,7 +5,7 @@ Documents are parsed and validated once and found again by their text.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from api.graphql.limits import LimitExceeded, check_shape, parse, validate
 from api.graphql.limits import Limits as DocumentLimits
 from api.graphql.schema import schema
 from api.graphql.selection import Collected, Reader
-from api.problems import as_domain_error, problem, status_of
+from api.problems import as_domain_error, headers_of, problem, status_of
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Limits, read_me
 from domain.engine import query
@@ -54,6 +54,7 @@ class Answer:
 
     body: bytes
     status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,16 @@ async def execute(asker: Asker, source: str, operation_name: str | None, variabl
     except GraphQLError as error:
         return refused([told(error)])
     except Exception as error:  # every error has an answer; what is unforeseen is logged and told as nothing more
-        return refused([_told(asker, as_domain_error(error))], status_of(as_domain_error(error)))
+        return failed(as_domain_error(error), asker.base_url)
 
 
-def _told(asker: Asker, error: DomainError, path: list[str | int] | None = None) -> dict[str, Any]:
-    told: dict[str, Any] = {"message": error.detail, "extensions": {"code": error.code, "problem": problem(error, asker.base_url)}}
+def failed(error: DomainError, base_url: str) -> Answer:
+    """The answer to an operation of which nothing was done."""
+    return Answer(msgspec.json.encode({"errors": [_told(error, base_url)]}), status_of(error), headers_of(error))
+
+
+def _told(error: DomainError, base_url: str, path: list[str | int] | None = None) -> dict[str, Any]:
+    told: dict[str, Any] = {"message": error.detail, "extensions": {"code": error.code, "problem": problem(error, base_url)}}
     return {**told, "path": path} if path else told
 
 
@@ -263,7 +269,7 @@ async def _mutate(asker: Asker, reader: Reader, operation: OperationDefinitionNo
         except GraphQLError as error:
             errors.append({**told(error), "path": Path(None, key, None).as_list()})
         except Exception as error:  # told with its place; the other commands go on
-            errors.append(_told(asker, as_domain_error(error), [key]))
+            errors.append(_told(as_domain_error(error), asker.base_url, [key]))
     return Answer(msgspec.json.encode({"errors": errors, "data": data} if errors else {"data": data}))
 
 

@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from api.auth import authenticate
 from api.body import read_json
-from api.graphql.execute import LIMITS, Asker, execute, refused
-from api.problems import HttpProblem
+from api.graphql.execute import LIMITS, Answer, Asker, execute, failed, refused
+from api.problems import HttpProblem, TooMany
+from api.quota import QuotaExceeded
 
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
@@ -16,22 +17,25 @@ RESPONSE, JSON = "application/graphql-response+json", "application/json"
 async def graphql(request: Request) -> Response:
     """POST /graphql."""
     media_type = accepted(request.headers.get("accept", "*/*"))
-    caller = await authenticate(request)
+    try:
+        caller = await authenticate(request)
+    except QuotaExceeded as exceeded:
+        return _respond(failed(TooMany(exceeded.wait), request.app.state.settings.base_url), media_type)
     document, _ = await read_json(request)
     wrong = malformed(document)
     if wrong:
-        answer = refused(wrong)
-        status = answer.status
-    else:
-        state = request.app.state
-        asker = Asker(caller, state.database, state.cursors, state.settings.base_url, state.settings.introspection, state.limits)
-        assert isinstance(document, dict)
-        answer = await execute(asker, document["query"], document.get("operationName") or None, document.get("variables") or {})
-        # the older media type says 200 whenever a request could be read, whatever its document came to (GraphQL over HTTP, section 6.4.1)
-        status = answer.status if media_type == RESPONSE else 200
-    return Response(
-        answer.body, status, {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}, f"{media_type}; charset=utf-8"
-    )
+        return _respond(refused(wrong), media_type)
+    state = request.app.state
+    asker = Asker(caller, state.database, state.cursors, state.settings.base_url, state.settings.introspection, state.limits)
+    assert isinstance(document, dict)
+    answer = await execute(asker, document["query"], document.get("operationName") or None, document.get("variables") or {})
+    # the older media type says 200 whenever a request could be read, whatever its document came to (GraphQL over HTTP, section 6.4.1)
+    return _respond(answer, media_type, answer.status if media_type == RESPONSE else 200)
+
+
+def _respond(answer: Answer, media_type: str, status: int | None = None) -> Response:
+    headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization", **answer.headers}
+    return Response(answer.body, status or answer.status, headers, f"{media_type}; charset=utf-8")
 
 
 def malformed(document: object) -> list[dict[str, Any]]:

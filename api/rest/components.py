@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from api.problems import HttpProblem, problem, status_of
+from api.problems import HttpProblem, TooMany, problem, status_of
 from api.rest.schemas import Json, ref
 from domain.engine.access import Scope, scope_missing
 from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, Stale, invalid
@@ -15,6 +15,14 @@ HEADERS: dict[str, Json] = {
         "schema": {"type": "string", "examples": ['"3"']},
     },
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}},
+    "RateLimit": {
+        "description": "What is left of the quota: r requests now, and more in t seconds (draft-ietf-httpapi-ratelimit-headers-11).",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": "The quota: at most q requests at once, and as many again in w seconds; a body costs one more for each 100 kB.",
+        "schema": {"type": "string"},
+    },
     "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
@@ -77,11 +85,12 @@ _ERRORS: list[DomainError] = [
     HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."),
     invalid([_UNKNOWN]),
     HttpProblem(428, "precondition-required", "The version is missing", "If-Match says which version of the row this is for."),
+    TooMany(1),
     HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log."),
     Busy("The database did not answer in time."),
 ]
 """An error for each status that a documented request can get."""
-_TOLD = {401: "WWW-Authenticate", 409: "Retry-After", 503: "Retry-After"}
+_TOLD = {401: "WWW-Authenticate", 409: "Retry-After", 429: "Retry-After", 503: "Retry-After"}
 
 
 def refusals(base_url: str) -> dict[str, Json]:

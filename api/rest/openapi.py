@@ -63,6 +63,9 @@ PATCH (a merge patch, RFC 7396) and DELETE are for the version of the row that w
 
 Every error is `application/problem+json` (RFC 9457) and lists everything that is wrong. What does not exist and what is out of reach are the
 same 404.
+
+A client may ask as often as its quota allows, which is told with every answer (`RateLimit`) and grows with the number of tenants that it reaches;
+beyond it the answer is 429 with `Retry-After`. A browser app may read answers when its origin is on its client's list.
 """
 
 SHAPE = """Of CSV alone. long, unless said: a row per row; wide: a row per school and no pages, with a column per combination of the other dimensions \
@@ -71,7 +74,7 @@ and figure, such as `reading.expectedPercent` or `reading.sex=F.expectedPercent`
 VIEW = """public: the answer as a reader with aggregates:read at the same schools gets it, with the reason beside each suppressed row. It needs \
 aggregates:internal at every school counted."""
 
-READING = (400, 401, 403, 500, 503)
+READING = (400, 401, 403, 429, 500, 503)
 SENDING = (*READING, 408, 413)
 WRITING = (*SENDING, 409, 422)
 
@@ -285,7 +288,8 @@ def _token() -> Json:
         "tags": ["Doors"],
         "security": [{"client": []}, {}],
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal} | refused((500, 503)),
+        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal, "429": refusal}
+        | refused((500, 503)),
     }
 
 
@@ -325,7 +329,7 @@ def _operation(
         "security": [{"oauth2": [scope.value]} for scope in scopes] or [{"oauth2": []}],
         "parameters": parameters,
         **({"requestBody": body} if body else {}),
-        "responses": {str(status): answer for status, answer in answers.items()} | refused(refusals),
+        "responses": {str(status): _counted(answer) for status, answer in answers.items()} | refused(refusals),
     }
 
 
@@ -376,6 +380,11 @@ def _body(schema: str, *beside: str) -> Json:
 
 def _answer(doc: str, schema: str, *headers: str) -> Json:
     return {"description": doc, "headers": told_in("X-Request-Id", *headers), "content": _json(schema)}
+
+
+def _counted(answer: Json) -> Json:
+    """An answer that tells what is left of the quota."""
+    return {**answer, "headers": {**answer["headers"], **told_in("RateLimit", "RateLimit-Policy")}}
 
 
 def _flow(base_url: str) -> Json:

@@ -49,6 +49,11 @@ OF_THE_WEB: dict[str, Json] = {
                 "items": {"$ref": "#/components/schemas/Issue"},
                 "description": "Everything that is wrong.",
             },
+            "violated-policies": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "With quota-exceeded, the policies of RateLimit-Policy that refuse it.",
+            },
         },
         "required": ["type", "title", "status", "detail"],
     },

@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
@@ -24,19 +25,31 @@ from joserfc.jwk import ECKey, Key, KeySet, KeySetSerialization, OctKey, RSAKey,
 
 from domain.engine.database import Connection, Database
 from domain.engine.errors import Conflict, DatabaseError, Issue, NotFound, invalid
-from domain.engine.ids import new_id, parse_id
+from domain.engine.ids import NIL, new_id, parse_id
+from domain.engine.tidy import Expiring, expired_rows
 
 CLIENT = 20
 TOKEN_LIFE = timedelta(minutes=10)
 MAX_KEYS = 10
+MAX_ORIGINS = 20
+ORIGIN = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::([1-9][0-9]{0,4}))?")
+LOCAL = ("localhost", "127.0.0.1")
+
+EXPIRING = (
+    expired_rows("used assertions", "used_assertions", "expires_at <= now()"),
+    Expiring("client secrets", "SELECT remove_expired_secrets($1)"),
+    Expiring("signing keys", "SELECT remove_retired_keys($1)"),
+)
+"""Deleting secrets and keys is more than the app's role may do; the functions delete those that have expired and no other."""
 
 AuthMethod: TypeAlias = Literal["client_secret", "private_key_jwt"]
 
 _LEEWAY = timedelta(minutes=1)
 _NONCE_BYTES = 12
-_CLIENT = "SELECT id, name, auth_method, created_at, revoked_at FROM clients"
+_CLIENT = "SELECT id, name, auth_method, origins, created_at, revoked_at FROM clients"
 _NEW_CLIENT = """
-INSERT INTO clients (id, name, auth_method, jwks) VALUES ($1, $2, $3, $4::text::jsonb) ON CONFLICT (name) DO NOTHING RETURNING id
+INSERT INTO clients (id, name, auth_method, jwks, origins) VALUES ($1, $2, $3, $4::text::jsonb, $5)
+ON CONFLICT (name) DO NOTHING RETURNING id
 """
 _NEW_SECRET = "INSERT INTO client_secrets (client_id, sha256) VALUES ($1, $2)"  # noqa: S105 (a statement)
 _END_SECRETS = """
@@ -47,20 +60,23 @@ WHERE client_id = $1 AND COALESCE(expires_at, 'infinity') > now() + $2::interval
 
 @dataclass(frozen=True)
 class Client:
-    """A registered client. A revoked one stays on the list: what it wrote still names it."""
+    """A registered client. A revoked one stays on the list: what it wrote still names it. `origins` is where its browser apps are served from."""
 
     id: UUID
     name: str
     auth_method: AuthMethod
+    origins: list[str]
     created_at: datetime
     revoked_at: datetime | None
 
 
-async def create_client(connection: Connection, name: str, auth_method: AuthMethod, jwks: object = None) -> tuple[UUID, str | None]:
+async def create_client(
+    connection: Connection, name: str, auth_method: AuthMethod, jwks: object = None, origins: Sequence[str] = ()
+) -> tuple[UUID, str | None]:
     """Registers a client; answers its id and, for client_secret, its secret, shown this once.
 
-    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only. Raises Invalid with every issue,
-    and Conflict for a name in use.
+    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only; `origins` are those of its
+    browser apps. Raises Invalid with every issue, and Conflict for a name in use.
     """
     issues = [] if 0 < len(name.strip()) <= 200 else [Issue("/name", "wrong-value", "A name has 1 to 200 characters.")]
     keys: KeySet | None = None
@@ -69,12 +85,13 @@ async def create_client(connection: Connection, name: str, auth_method: AuthMeth
         issues += wrong
     elif jwks is not None:
         issues.append(Issue("/jwks", "wrong-value", "Only a client that proves itself by private_key_jwt has public keys."))
+    issues += _wrong_origins(origins)
     if issues:
         raise invalid(issues)
     async with connection.transaction():
         client_id = await connection.fetchval(
             _NEW_CLIENT,
-            *(new_id(CLIENT), name.strip(), auth_method, json.dumps(keys.as_dict()) if keys else None),
+            *(new_id(CLIENT), name.strip(), auth_method, json.dumps(keys.as_dict()) if keys else None, [*dict.fromkeys(origins)]),
         )
         if client_id is None:
             raise Conflict(f"There is a client named {name.strip()!r} already.", code="name-in-use")
@@ -97,6 +114,30 @@ async def _add_secret(connection: Connection, client_id: UUID) -> str:
     secret = secrets.token_urlsafe(32)
     await connection.execute(_NEW_SECRET, client_id, hashlib.sha256(secret.encode()).digest())
     return secret
+
+
+async def set_origins(connection: Connection, client_id: UUID, origins: Sequence[str]) -> None:
+    """The origins of a client's browser apps, in place of those it had. Holds within 5 seconds. Raises NotFound, Invalid with every issue."""
+    if issues := _wrong_origins(origins):
+        raise invalid(issues)
+    async with connection.transaction():
+        await lock_client(connection, client_id)
+        await connection.execute("UPDATE clients SET origins = $2 WHERE id = $1", client_id, [*dict.fromkeys(origins)])
+
+
+def _wrong_origins(origins: Sequence[str]) -> list[Issue]:
+    """What is wrong with them. A browser sends an origin as RFC 6454 section 6.2 writes it, and it is compared as text."""
+    issues = [Issue("/origins", "too-many", f"A client has at most {MAX_ORIGINS} origins.")] if len(origins) > MAX_ORIGINS else []
+    for i, origin in enumerate(origins):
+        parts = ORIGIN.fullmatch(origin)
+        if parts is None or int(parts[3] or 1) > 65535 or (parts[1], parts[3]) in (("https", "443"), ("http", "80")):
+            message = (
+                "An origin is written as a browser sends it: scheme://host[:port] in lower case, without a path or a usual port."
+            )
+            issues.append(Issue(f"/origins/{i}", "wrong-value", message))
+        elif parts[1] == "http" and parts[2] not in LOCAL:
+            issues.append(Issue(f"/origins/{i}", "wrong-value", f"Only {' and '.join(LOCAL)} may do without https."))
+    return issues
 
 
 async def revoke_client(connection: Connection, client_id: UUID) -> None:
@@ -128,9 +169,35 @@ async def find_client(connection: Connection, named: str) -> Client | None:
     return None if row is None else Client(**row)
 
 
-async def is_active(connection: Connection, client_id: UUID) -> bool:
-    """Whether the client exists and is not revoked."""
-    return bool(await connection.fetchval("SELECT EXISTS (SELECT 1 FROM clients WHERE id = $1 AND revoked_at IS NULL)", client_id))
+@dataclass(frozen=True)
+class Standing:
+    """What holds for all requests of a client that is not revoked: the origins of its browser apps, and how many tenants it reaches."""
+
+    origins: frozenset[str]
+    tenants: int
+
+
+_STANDING = """
+SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
+    SELECT origins, (
+        SELECT count(DISTINCT tenant_id) FROM reach
+        WHERE client_id = $1 AND tenant_id <> $2 AND starts_at <= now() AND (ends_at IS NULL OR ends_at > now())
+    ) AS tenants
+    FROM clients WHERE id = $1 AND revoked_at IS NULL AND c.s IS NOT NULL OFFSET 0
+) x
+"""
+
+
+async def standing(connection: Connection, client_id: UUID) -> Standing | None:
+    """How the client stands now; None when there is no such client or it is revoked. One statement, which sets its own context."""
+    row = await connection.fetchrow(_STANDING, client_id, NIL)
+    return None if row is None else Standing(frozenset(row["origins"]), row["tenants"])
+
+
+async def listed_origins(connection: Connection) -> frozenset[str]:
+    """The origins of every client that is not revoked."""
+    rows = await connection.fetch("SELECT DISTINCT unnest(origins) AS origin FROM clients WHERE revoked_at IS NULL")
+    return frozenset(row["origin"] for row in rows)
 
 
 def _read_jwks(jwks: object) -> tuple[KeySet | None, list[Issue]]:

@@ -89,13 +89,16 @@ class GraphqlLimits(Output, kw_only=True):
 
 
 class Limits(Output, kw_only=True):
-    """What one request may ask for: rows a page, at the top and nested; entries a batch, bytes a body; how many values an answer could hold."""
+    """What one request may ask for: rows a page, at the top and nested; entries a batch, bytes a body; how many values an answer could hold. And how
+    often a client may ask, for each tenant it reaches."""
 
     first: int
     nested_first: int
     batch_entries: int
     body_bytes: int
     cost: int
+    requests_per_second: int
+    burst: int
     graphql: GraphqlLimits
 
 

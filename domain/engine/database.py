@@ -5,8 +5,11 @@ whose context is set once. Nothing relies on session state, so a transaction-mod
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -24,8 +27,23 @@ else:
 T = TypeVar("T")
 
 RETRIES = 4
+_BEGIN_WRITING = "SELECT set_config('markonce.caller', $1, true), set_config('statement_timeout', $2, true)"
 _LOST = "The connection to the database was lost; nothing of this request was written."
-STATEMENT_TIMEOUT = "60s"
+READ_SECONDS, WRITE_SECONDS = 10, 60
+"""How long one statement may take, unless the installation says otherwise."""
+POOL_SECONDS = 5.0
+"""How long a request waits for a connection."""
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent with the database, waiting for a connection included."""
+
+    seconds: float = 0.0
+
+
+stopwatch: ContextVar[Stopwatch | None] = ContextVar("stopwatch", default=None)
+"""Whoever wants to know sets one before it asks."""
 
 
 def columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
@@ -40,12 +58,25 @@ async def _nothing_to_reset(connection: Connection) -> None:
 class Database:
     """One pool. `reading()` and `writing()` raise Busy when no connection is to be had or a statement takes too long (503 at the door)."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", write_seconds: int = WRITE_SECONDS) -> None:
         self._pool = pool
+        self._write_limit = f"{write_seconds}s"
 
     @classmethod
-    async def open(cls, url: str, *, size: int = 10, serving: bool = True, on_connect: Any = None) -> "Database":
-        """Connects. With `serving`, refuses a role that owns tables or bypasses row-level security: the second wall must stand."""
+    async def open(
+        cls,
+        url: str,
+        *,
+        size: int = 10,
+        serving: bool = True,
+        on_connect: Any = None,
+        read_seconds: int = READ_SECONDS,
+        write_seconds: int = WRITE_SECONDS,
+    ) -> "Database":
+        """Connects; a statement is stopped after `read_seconds`, in writing() after `write_seconds`.
+
+        With `serving`, refuses a role that owns tables or bypasses row-level security: the second wall must stand.
+        """
         try:
             pool = await asyncpg.create_pool(
                 url,
@@ -53,11 +84,11 @@ class Database:
                 max_size=size,
                 init=on_connect,
                 reset=_nothing_to_reset,
-                command_timeout=90,
+                command_timeout=max(read_seconds, write_seconds) + 30,  # for a server that does not answer at all
                 server_settings={
                     "timezone": "UTC",
                     "jit": "off",
-                    "statement_timeout": STATEMENT_TIMEOUT,
+                    "statement_timeout": f"{read_seconds}s",
                     "application_name": "markonce",
                 },
             )
@@ -73,7 +104,7 @@ class Database:
                 raise DatabaseError(
                     "DATABASE_URL names a superuser, the owner of the tables or a role that bypasses row-level security; name the app role."
                 )
-        return cls(pool)
+        return cls(pool, write_seconds)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -81,8 +112,9 @@ class Database:
     @asynccontextmanager
     async def _acquire(self) -> AsyncIterator[Connection]:
         used: Connection | None = None
+        begun = time.perf_counter()
         try:
-            async with self._pool.acquire(timeout=5) as connection:
+            async with self._pool.acquire(timeout=POOL_SECONDS) as connection:
                 used = connection
                 yield connection
         except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as problem:
@@ -99,6 +131,9 @@ class Database:
             ConnectionError,
         ) as problem:
             raise Busy("The database did not answer in time.") from problem
+        finally:
+            if watch := stopwatch.get():
+                watch.seconds += time.perf_counter() - begun
 
     async def read(self, statement: str, *arguments: Any) -> "asyncpg.Record | None":
         """The one row of a statement that sets its caller's context itself (query.finish)."""
@@ -117,7 +152,7 @@ class Database:
         for attempt in range(RETRIES):
             try:
                 async with self._acquire() as connection, connection.transaction():
-                    await connection.execute("SELECT set_config('markonce.caller', $1, true)", str(caller) if caller else "")
+                    await connection.execute(_BEGIN_WRITING, str(caller) if caller else "", self._write_limit)
                     return await work(connection)
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
                 if attempt == RETRIES - 1:

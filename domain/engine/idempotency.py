@@ -8,8 +8,10 @@ from datetime import timedelta
 from domain.engine.access import Caller
 from domain.engine.database import Connection
 from domain.engine.errors import BadRequest, InProgress, Invalid, Issue
+from domain.engine.tidy import expired_rows
 
 KEY_LIFE = timedelta(days=7)
+EXPIRING = (expired_rows("idempotency keys", "idempotency", "expires_at <= now()"),)
 
 
 async def claim(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes) -> str | None:

@@ -12,8 +12,10 @@ from sqlalchemy import Boolean, Column, DateTime, Index, Integer, SmallInteger, 
 from domain.engine.access import Caller
 from domain.engine.database import Connection, columns, metadata
 from domain.engine.ids import new_id
+from domain.engine.tidy import Expiring
 
 RECEIPT = 14
+EXPIRING = (Expiring("receipts older than 13 months", "SELECT remove_old_receipts($1)"),)
 OUTCOMES = ("created", "updated", "unchanged", "superseded", "withdrawn", "rejected")
 
 receipts = Table(

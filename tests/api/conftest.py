@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -12,6 +11,8 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from api import auth, oauth
+from api.quota import Buckets
+from api.settings import Settings
 from domain.consent import clients
 from domain.consent.grants import approve_grant, parse_grant
 from domain.engine.database import Database
@@ -21,6 +22,7 @@ from tests.api.installation import BASE, EDWARDS, RSA, SECRET, SIGNS, Installati
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def app(module_databases: Any) -> AsyncIterator[Starlette]:
     built = Starlette(routes=[*oauth.routes(), Route("/who", who)], exception_handlers={auth.Unauthorised: unauthorised})
+    built.state.attempts = Buckets(Settings.rate, Settings.burst)
     built.state.database = await Database.open(module_databases.app_url)
     yield built
     await built.state.database.close()
@@ -43,7 +45,7 @@ async def installation(app: Starlette, operator: Any) -> AsyncIterator[Installat
     asked = parse_grant("installation=schools:read,pupils:read,judgements:write")
     grant_id = await approve_grant(operator, client_id, asked, purpose="tests", approved_by="tests")
     await approve_grant(operator, signer, asked, purpose="tests", approved_by="tests")
-    app.state.settings = SimpleNamespace(base_url=BASE, secret=SECRET)
+    app.state.settings = Settings("", SECRET, BASE)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=BASE) as http:
         made = Installation(app, http, operator, str(client_id), str(secret), str(signer), grant_id)
         made.forget()

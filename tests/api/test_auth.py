@@ -11,6 +11,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from api import auth
+from api.settings import Settings
 from domain.consent import clients
 from tests.api.installation import BASE, SECRET, Installation, forged
 
@@ -85,7 +86,7 @@ async def test_a_remembered_token_still_expires(installation: Installation) -> N
 
 
 async def test_memory_is_bounded_and_made_up_keys_cost_one_read(installation: Installation) -> None:
-    authenticator = auth.Authenticator(installation.app.state.database, BASE)
+    authenticator = auth.Authenticator(installation.app.state.database, Settings("", SECRET, BASE))
     authenticator._tokens = {str(i): (None, 0.0) for i in range(auth.MAX_TOKENS)}  # type: ignore[misc]
     await authenticator.caller([f"Bearer {await installation.token()}"])
     assert len(authenticator._tokens) == auth.MAX_TOKENS
@@ -102,6 +103,6 @@ async def test_a_revoked_client_is_remembered_as_active_for_a_few_seconds_at_mos
     token = await installation.token()
     assert (await installation.who(token)).status_code == 200
     await clients.revoke_client(installation.operator, UUID(installation.client_id))
-    active = installation.app.state.authenticator._active
-    active[UUID(installation.client_id)] -= auth.ACTIVE_FOR
+    standing, client_id = installation.app.state.authenticator._standing, UUID(installation.client_id)
+    standing[client_id] = standing[client_id][0], standing[client_id][1] - auth.STANDS_FOR
     assert (await installation.who(token)).status_code == 401

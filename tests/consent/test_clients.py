@@ -128,9 +128,9 @@ async def test_what_does_not_exist_or_is_revoked_gets_no_secret(operator: Any) -
     with pytest.raises(NotFound):
         await clients.revoke_client(operator, new_id(clients.CLIENT))
     client_id, _ = await clients.create_client(operator, "MIS", "client_secret")
-    assert await clients.is_active(operator, client_id)
+    assert await clients.standing(operator, client_id)
     await clients.revoke_client(operator, client_id)
-    assert not await clients.is_active(operator, client_id)
+    assert await clients.standing(operator, client_id) is None
     with pytest.raises(Conflict, match="revoked"):
         await clients.rotate_secret(operator, client_id)
 
@@ -170,3 +170,33 @@ async def test_a_retired_key_is_published_for_as_long_as_its_tokens_live(operato
     assert await clients.ensure_signing_key(operator, SECRET) == new
     await operator.execute("UPDATE signing_keys SET retired_at = now() - interval '12 minutes' WHERE kid = $1", old)
     assert [key.kid for key in KeySet.import_key_set(await clients.public_keys(operator))] == [new]
+
+
+async def test_an_origin_is_written_as_a_browser_sends_it(operator: Any) -> None:
+    good = [
+        "https://app.example",
+        "https://app.example:8443",
+        "http://localhost:5173",
+        "http://127.0.0.1",
+        "https://xn--caf-dma.example",
+    ]
+    client_id, _ = await clients.create_client(operator, "web", "client_secret", origins=[*good, good[0]])
+    assert (await clients.find_client(operator, "web")).origins == good  # type: ignore[union-attr]
+    wrong = ["https://a.example/", "https://A.example", "https://*.example", "https://a.example:443", "http://localhost:80", "null"]
+    wrong += [
+        "a.example",
+        "",
+        "https://a.example:0",
+        "https://a.example:65536",
+        "https://u@a.example",
+        "ftp://a.example",
+        "http://a.example",
+    ]
+    with pytest.raises(Invalid) as raised:
+        await clients.set_origins(operator, client_id, wrong)
+    assert [issue.at for issue in raised.value.issues] == [f"/origins/{i}" for i in range(len(wrong))]
+    with pytest.raises(Invalid, match="1 issue"):
+        await clients.set_origins(operator, client_id, [f"https://{i}.example" for i in range(clients.MAX_ORIGINS + 1)])
+    assert await clients.listed_origins(operator) == frozenset(good)
+    await clients.revoke_client(operator, client_id)
+    assert await clients.listed_origins(operator) == frozenset()

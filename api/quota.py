@@ -1,0 +1,89 @@
+"""How much a client may ask: a token bucket for each client, with a share for every tenant it reaches.
+
+This is how "per client and tenant" is read here: one request may span every tenant within reach, so it cannot be charged to one of them, but a
+vendor that serves 400 trusts has 400 times the bucket of one school's own app. Nothing is counted by address: the schools of an area leave
+through one. A request takes one token, and its body one more for each 100 kB, which is about 1,000 entries.
+
+The fields are those of draft-ietf-httpapi-ratelimit-headers-11. The buckets belong to this process: there is one worker, and each of several
+would allow as much.
+"""
+
+import base64
+import math
+import time
+from dataclasses import dataclass, field
+
+MOST = 10_000
+"""Buckets remembered. The one used longest ago goes first, and would most likely be full again anyway."""
+BODY = 100_000
+"""Bytes of a body that cost a token."""
+
+
+class QuotaExceeded(Exception):
+    """The bucket is empty; `wait` is in how many seconds it is worth trying again."""
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(wait)
+        self.wait = wait
+
+
+@dataclass
+class Bucket:
+    """`held` tokens at the time `at`; `rate` come back each second, up to `size`. Below zero is owed for a body that has been read."""
+
+    key: str
+    rate: int
+    size: int
+    held: float
+    at: float = field(default_factory=time.monotonic)
+
+    def take(self) -> None:
+        """Takes one token. Raises QuotaExceeded."""
+        self._refill()
+        if self.held < 1:
+            raise QuotaExceeded(self.wait)
+        self.held -= 1
+
+    def weigh(self, body: int) -> None:
+        """Charges for a body of so many bytes, once it is there: what it costs more is waited for by the next request."""
+        self.held = max(self.held - body // BODY, -self.size)
+
+    @property
+    def wait(self) -> int:
+        """In how many seconds there is a token more than now; 0 when the bucket is full."""
+        self._refill()
+        wanted = max(math.floor(self.held) + 1, 1)
+        return 0 if self.held >= self.size else math.ceil((wanted - self.held) / self.rate)
+
+    def fields(self) -> dict[str, str]:
+        """What the client is told."""
+        wait, remaining = self.wait, max(math.floor(self.held), 0)
+        key = base64.b64encode(self.key.encode()).decode()
+        return {
+            "RateLimit-Policy": f'"default";q={self.size};w={math.ceil(self.size / self.rate)};pk=:{key}:',
+            "RateLimit": f'"default";r={remaining};t={wait};pk=:{key}:',
+        }
+
+    def _refill(self) -> None:
+        now = time.monotonic()
+        self.held, self.at = min(self.held + (now - self.at) * self.rate, self.size), now
+
+
+class Buckets:
+    """The buckets of a process, by client. `rate` and `burst` are those of one tenant."""
+
+    def __init__(self, rate: int, burst: int) -> None:
+        self._rate, self._burst = rate, burst
+        self._buckets: dict[str, Bucket] = {}
+
+    def of(self, client_id: str, tenants: int = 1) -> Bucket:
+        """The client's bucket, sized anew where it reaches more or fewer tenants than before."""
+        shares = max(tenants, 1)
+        bucket = self._buckets.pop(client_id, None)
+        if bucket is None:
+            bucket = Bucket(client_id, self._rate * shares, self._burst * shares, self._burst * shares)
+            if len(self._buckets) >= MOST:
+                del self._buckets[next(iter(self._buckets))]
+        bucket.rate, bucket.size = self._rate * shares, self._burst * shares
+        self._buckets[client_id] = bucket
+        return bucket

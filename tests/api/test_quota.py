@@ -1,0 +1,165 @@
+"""The quota of a client: how large it is, what is told of it, and what comes when it is used up."""
+
+import base64
+import re
+from collections.abc import Iterator
+
+import asyncpg
+import httpx2
+import pytest
+
+from api import quota
+from api.quota import Buckets, QuotaExceeded
+from domain.consent import clients, grants
+from domain.engine import embedded
+from domain.engine.database import Database
+from domain.engine.ids import new_id
+from tests.conftest import Databases, Server, fresh_database, serving
+
+RATE, BURST = 1, 6
+
+
+@pytest.fixture(scope="module")
+def tight(cluster: embedded.Cluster) -> Iterator[Server]:
+    """A server that allows next to nothing."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MARKONCE_RATE", str(RATE))
+        environment.setenv("MARKONCE_BURST", str(BURST))
+        with serving(fresh_database(cluster)) as server:
+            yield server
+
+
+def remaining(answer: httpx2.Response) -> int:
+    (left,) = re.findall(r'^"default";r=(\d+);t=\d+;pk=:[A-Za-z0-9+/=]+:$', answer.headers["ratelimit"])
+    return int(left)
+
+
+def test_it_is_told_with_every_answer_and_ends_in_429(tight: Server) -> None:
+    tight.register("busy", "installation=trusts:read,schools:read")
+    with tight.client("busy") as busy:
+        answers = [busy.get("/v1/schools" if i % 2 else "/v1/schools?nonsense=1") for i in range(20 * BURST)]
+        first, refused = answers[0], next(answer for answer in answers if answer.status_code == 429)
+        key = base64.b64encode(tight.secrets["busy"][0].encode()).decode()
+        assert first.headers["ratelimit-policy"] == f'"default";q={BURST};w={BURST // RATE};pk=:{key}:'
+        assert remaining(first) == BURST - 1
+        assert {answer.status_code for answer in answers} == {200, 400, 429}
+        wait = int(refused.headers["retry-after"])
+        assert wait >= 1
+        assert refused.headers["ratelimit"] == f'"default";r=0;t={wait};pk=:{key}:'
+        problem = refused.json()
+        assert problem["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
+        assert (problem["status"], problem["violated-policies"]) == (429, ["default"])
+        asked = [busy.post("/graphql", json={"query": "{ __typename }"}) for _ in range(20 * BURST)]
+        (told, *_) = [answer for answer in asked if answer.status_code == 429]
+        assert told.json()["errors"][0]["extensions"] == {"code": "quota-exceeded", "problem": problem}
+        assert int(told.headers["retry-after"]) >= 1
+    with tight.client("operator") as other:
+        assert other.get("/v1/schools").status_code == 200  # each client has its own
+
+
+def test_guessing_a_secret_ends_in_429(tight: Server) -> None:
+    tight.register("guessed", "installation=schools:read")
+    client_id, _ = tight.secrets["guessed"]
+    form = {"grant_type": "client_credentials"}
+    answers = [httpx2.post(f"{tight.base_url}/oauth/token", data=form, auth=(client_id, f"guess {i}")) for i in range(20 * BURST)]
+    assert {answer.status_code for answer in answers} == {401, 429}
+    (refused, *_) = [answer for answer in answers if answer.status_code == 429]
+    assert refused.json()["error"] == "temporarily_unavailable"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert httpx2.post(f"{tight.base_url}/oauth/token", data=form, auth=tight.secrets["operator"]).status_code == 200
+
+
+async def test_it_grows_with_the_tenants_within_reach(databases: Databases, database: Database) -> None:
+    """A vendor that reaches two tenants has two shares; who reaches none has one. Read behind row-level security, as the app's role."""
+    operator = await asyncpg.connect(databases.operator_url)
+    trust, alone = new_id(1), new_id(2)
+    for urn, school, tenant in ((1, new_id(2), trust), (2, new_id(2), trust), (3, alone, alone)):
+        await operator.execute(
+            "INSERT INTO schools (id, tenant_id, urn, name, local_authority_code, local_authority, status)"
+            " VALUES ($1, $2, $3, 'A school', '1', 'Here', 'open')",
+            *(school, tenant, urn),
+        )
+    for target, tenants in (("schools", 2), ("school:2", 1), ("installation", 0)):
+        client_id, _ = await clients.create_client(operator, target, "client_secret")
+        grant = grants.parse_grant(f"{target}=schools:read")
+        await grants.approve_grant(operator, client_id, grant, purpose="test", approved_by="test")
+        async with database.register() as connection:
+            stands = await clients.standing(connection, client_id)
+        assert stands is not None
+        assert stands.tenants == tenants
+        assert Buckets(10, 100).of("x", stands.tenants).size == 100 * max(tenants, 1)
+    await operator.close()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(quota, "time", made)
+    return made
+
+
+def taken(bucket: quota.Bucket) -> int:
+    """How many can be taken now."""
+    for count in range(10_000):
+        try:
+            bucket.take()
+        except QuotaExceeded:
+            return count
+    raise AssertionError("endless")
+
+
+def fresh(rate: int, size: int) -> quota.Bucket:
+    return quota.Bucket("x", rate, size, size, quota.time.monotonic())
+
+
+def test_a_bucket_empties_and_fills(clock: Clock) -> None:
+    bucket = fresh(rate=2, size=10)
+    assert (taken(bucket), bucket.wait) == (10, 1)
+    clock.now += 0.5
+    assert taken(bucket) == 1
+    clock.now += 2
+    assert taken(bucket) == 4
+    clock.now += 1000
+    assert bucket.wait == 0
+    assert taken(bucket) == 10
+
+
+def test_a_large_body_costs_more_and_is_waited_for_afterwards(clock: Clock) -> None:
+    bucket = fresh(rate=2, size=10)
+    bucket.take()
+    bucket.weigh(90_000)
+    assert taken(bucket) == 9
+    clock.now += 5
+    bucket.take()
+    bucket.weigh(1_500_000)
+    assert bucket.wait == 4  # 15 more than the 9 it held are owed: 6, and one is wanted
+    assert bucket.fields()["RateLimit"].startswith('"default";r=0;t=4;')
+    bucket.weigh(10**9)
+    clock.now += 6
+    assert taken(bucket) == 2  # never is more owed than a full bucket
+
+
+def test_memory_is_bounded_and_the_busy_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quota, "MOST", 3)
+    buckets = Buckets(1, 5)
+    busy = buckets.of("busy")
+    for i in range(10):
+        buckets.of(str(i))
+        assert buckets.of("busy") is busy
+    assert len(buckets._buckets) == 3
+
+
+def test_a_bucket_follows_the_reach_of_its_client() -> None:
+    buckets = Buckets(1, 5)
+    assert buckets.of("x", 400).size == 2000
+    assert buckets.of("x", 1).take() is None
+    assert buckets.of("x", 1).fields()["RateLimit-Policy"].startswith('"default";q=5;w=5;')
+    assert buckets.of("x", 1).held <= 5

@@ -1,0 +1,124 @@
+"""What takes too long is stopped, answered 503 with Retry-After, and leaves the pool as it was: here it is one connection, so that a lost one shows."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+from api.app import build_app
+from api.settings import Settings, SettingsError
+from domain.engine import database as engine
+from domain.engine import embedded
+from domain.engine.database import Database
+from tests.conftest import SECRET, Databases, Server, fresh_database, serving
+
+
+@pytest.fixture(scope="module")
+def brief(cluster: embedded.Cluster) -> Iterator[Server]:
+    """A server with one connection, where a read may take a second and a request two."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in (("POOL_SIZE", "1"), ("READ_SECONDS", "1"), ("WRITE_SECONDS", "60"), ("REQUEST_SECONDS", "2")):
+            environment.setenv(f"MARKONCE_{name}", value)
+        with serving(fresh_database(cluster)) as server:
+            server.register("all", "installation=all")
+            server.token("all")
+            yield server
+
+
+@asynccontextmanager
+async def locked(databases: Databases, table: str) -> AsyncIterator[None]:
+    """Nobody else gets at the table."""
+    connection = await asyncpg.connect(databases.owner_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        await connection.close()
+
+
+async def ask(server: Server, method: str, path: str, **options: Any) -> httpx2.Response:
+    bearer = {"Authorization": f"Bearer {server.token('all')}"}
+    async with httpx2.AsyncClient(base_url=server.base_url, headers=bearer, timeout=60) as http:
+        return await http.request(method, path, **options)
+
+
+async def at_rest(databases: Databases) -> bool:
+    """Whether no statement and no transaction of the app's role is left."""
+    connection = await asyncpg.connect(databases.cluster.url(databases.name, embedded.SUPERUSER))
+    try:
+        states = await connection.fetch(
+            "SELECT state FROM pg_stat_activity WHERE usename = 'markonce_app' AND datname = $1", databases.name
+        )
+        return bool(states) and {row["state"] for row in states} == {"idle"}
+    finally:
+        await connection.close()
+
+
+def stopped(answer: httpx2.Response, detail: str) -> bool:
+    problem = answer.json()
+    assert (answer.status_code, problem["type"].rsplit("/", 1)[1]) == (503, "busy"), answer.text
+    assert int(answer.headers["retry-after"]) > 0
+    assert "x-request-id" in answer.headers
+    return detail in problem["detail"]
+
+
+async def test_a_read_is_stopped_by_the_database(brief: Server) -> None:
+    async with locked(brief.databases, "schools"):
+        assert stopped(await ask(brief, "GET", "/v1/schools"), "did not answer in time")
+        answer = await ask(brief, "POST", "/graphql", json={"query": "{ schools { nodes { id } } }"})
+        assert answer.json()["errors"][0]["extensions"]["problem"]["status"] == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert await at_rest(brief.databases)
+    for _ in range(3):
+        assert (await ask(brief, "GET", "/v1/schools")).status_code == 200
+
+
+async def test_a_request_is_stopped_and_so_is_its_statement(brief: Server) -> None:
+    """A write may take longer than a read, and waits for the lock until the request as a whole has had its time."""
+    async with locked(brief.databases, "idempotency"):
+        batch, key = {"window": "none", "entries": []}, {"Idempotency-Key": "stopped"}
+        answer = await ask(brief, "POST", "/v1/judgements", json=batch, headers=key)
+        assert stopped(answer, "took too long"), answer.text
+        assert await at_rest(brief.databases)
+    for _ in range(3):
+        assert (await ask(brief, "GET", "/v1/schools")).status_code == 200
+
+
+async def test_a_full_pool_is_503(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "POOL_SECONDS", 0.2)
+    database = await Database.open(databases.app_url, size=1)
+    app = build_app(Settings(databases.app_url, SECRET.encode()), database)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as http:
+        async with database.register():
+            assert stopped(await http.get("/health/ready"), "did not answer in time")
+        assert (await http.get("/health/ready")).status_code == 200
+    await database.close()
+
+
+async def test_the_answer_tells_how_long_it_took(brief: Server) -> None:
+    told = (await ask(brief, "GET", "/v1/schools")).headers["server-timing"]
+    (db, app), *_ = re.findall(r"^db;dur=([\d.]+), app;dur=([\d.]+)$", told)
+    assert 0 < float(db) <= float(app)
+    assert httpx2.get(f"{brief.base_url}/health/live").headers["server-timing"].startswith("db;dur=0.0, app;dur=")
+
+
+async def test_requests_at_the_same_time_are_timed_apart(brief: Server) -> None:
+    """One waits for the database and the other never asks it."""
+    async with locked(brief.databases, "schools"):
+        slow, quick = await asyncio.gather(ask(brief, "GET", "/v1/schools"), ask(brief, "GET", "/health/live"))
+    assert float(re.findall(r"db;dur=([\d.]+)", slow.headers["server-timing"])[0]) > 0
+    assert quick.headers["server-timing"].startswith("db;dur=0.0,")
+
+
+def test_a_number_that_is_none_is_named() -> None:
+    given = {"DATABASE_URL": "postgresql://x", "MARKONCE_SECRET": "x" * 32}
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_environment({**given, "MARKONCE_RATE": "0", "MARKONCE_READ_SECONDS": "ten", "MARKONCE_POOL_SIZE": "²"})
+    assert all(name in str(raised.value) for name in ("MARKONCE_RATE", "MARKONCE_READ_SECONDS", "MARKONCE_POOL_SIZE"))
+    assert Settings.from_environment({**given, "MARKONCE_BURST": "7"}).burst == 7

@@ -1,0 +1,119 @@
+"""What has expired goes and what has not stays, whoever tidies and whatever is in the way."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from api.app import build_app
+from api.settings import Settings
+from domain import EXPIRING
+from domain.consent import clients
+from domain.engine import tidy as tidying
+from domain.engine.database import Database
+from domain.engine.tidy import tidy
+from tests.conftest import SECRET, Databases, serving
+
+EXPIRED = {"idempotency keys": 12, "used assertions": 3, "client secrets": 2, "signing keys": 1}
+LEFT = {"idempotency": 1, "used_assertions": 1, "client_secrets": 2, "signing_keys": 2}
+
+
+async def fill(databases: Databases) -> None:
+    """As many rows as LEFT says to keep, and as many as EXPIRED says that are to go."""
+    operator = await asyncpg.connect(databases.operator_url)
+    await clients.ensure_signing_key(operator, SECRET.encode())
+    client_id, _ = await clients.create_client(operator, "client", "client_secret")
+    await operator.execute(
+        "INSERT INTO idempotency SELECT $1, 'x', i::text, '', 200, '{}', now(), now() + make_interval(hours => CASE i WHEN 0 THEN 1 ELSE -i END)"
+        " FROM generate_series(0, 12) i",
+        client_id,
+    )
+    await operator.execute(
+        "INSERT INTO used_assertions SELECT $1, i::text, now() + make_interval(mins => 2 - i) FROM generate_series(1, 4) i",
+        client_id,
+    )
+    await operator.execute(
+        "INSERT INTO client_secrets SELECT $1, sha256(i::text::bytea), now(), now() + make_interval(hours => i) FROM generate_series(-1, 1) i",
+        client_id,
+    )
+    await operator.execute(
+        "INSERT INTO signing_keys SELECT i::text, '{}', '', now(), now() - make_interval(hours => i) FROM generate_series(12, 36, 24) i"
+    )
+    await operator.close()
+
+
+async def left(databases: Databases) -> dict[str, int]:
+    operator = await asyncpg.connect(databases.operator_url)
+    counts = {table: await operator.fetchval(f"SELECT count(*) FROM {table}") for table in LEFT}
+    await operator.close()
+    return counts
+
+
+async def test_what_has_expired_goes_and_nothing_else(
+    databases: Databases, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the app's role, which may not delete a secret or a key that is in force."""
+    monkeypatch.setattr(tidying, "BATCH", 5)
+    await fill(databases)
+    assert await tidy(database, EXPIRING) == EXPIRED
+    assert await left(databases) == LEFT
+    assert await tidy(database, EXPIRING) == dict.fromkeys(EXPIRED, 0)
+    async with database.register() as connection:
+        for table in ("client_secrets", "signing_keys"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(f"DELETE FROM {table}")
+
+
+async def test_several_at_a_time_remove_each_row_once(
+    databases: Databases, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tidying, "BATCH", 1)
+    await fill(databases)
+    removed = [await tidy(database, EXPIRING), *await asyncio.gather(*(tidy(database, EXPIRING) for _ in range(4)))]
+    assert {kind: sum(each[kind] for each in removed) for kind in EXPIRED} == EXPIRED
+    assert await left(databases) == LEFT
+
+
+async def test_who_finds_another_at_it_leaves_it_to_him(databases: Databases, database: Database) -> None:
+    await fill(databases)
+    other = await asyncpg.connect(databases.operator_url)
+    async with other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(hashtextextended('markonce tidy', 0))")
+        assert await tidy(database, EXPIRING) == dict.fromkeys(EXPIRED, 0)
+    await other.close()
+    assert await tidy(database, EXPIRING) == EXPIRED
+
+
+async def test_the_command_and_the_server_tidy(databases: Databases) -> None:
+    await fill(databases)
+    with serving(databases) as server:
+        for _ in range(100):
+            if await left(databases) == LEFT | {"client_secrets": LEFT["client_secrets"] + 1}:  # and that of the operator
+                break
+            await asyncio.sleep(0.1)
+        else:
+            raise AssertionError(await left(databases))
+        assert [line.split(maxsplit=1) for line in server.command("tidy").splitlines()] == [["0", kind] for kind in EXPIRED]
+
+
+async def test_a_database_error_is_survived(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first hour goes wrong, the second does not."""
+    monkeypatch.setattr("api.app.TIDY_EVERY", 0.01)
+    await fill(databases)
+    owner = await asyncpg.connect(databases.owner_url)
+    await owner.execute("ALTER TABLE idempotency RENAME TO away")
+    app = build_app(Settings(databases.app_url, SECRET.encode()))
+    async with app.router.lifespan_context(app):
+        await asyncio.sleep(0.2)
+        assert await owner.fetchval("SELECT count(*) FROM away") == EXPIRED["idempotency keys"] + 1
+        await owner.execute("ALTER TABLE away RENAME TO idempotency")
+        await owner.close()
+        for _ in range(200):
+            if await left(databases) == LEFT:
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(await left(databases))
+
+
+def test_a_kind_is_named_once() -> None:
+    assert len({each.kind for each in EXPIRING}) == len(EXPIRING)
