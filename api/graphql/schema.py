@@ -33,7 +33,8 @@ from msgspec import inspect
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Me
 from domain.engine.answers import KeptAnswer
-from domain.engine.command import GRAPHQL, Command, Which
+from domain.engine.change import Which
+from domain.engine.command import GRAPHQL, Command
 from domain.engine.resource import Comparison, Kind, Resource
 from domain.engine.selection import FIRST, MAX_FIRST, MAX_NESTED_FIRST
 from domain.insight.aggregates import AggregateRow, Coverage, ExcludedSchool

@@ -18,7 +18,8 @@ from domain.consent.me import read_me
 from domain.engine import query
 from domain.engine.access import Caller, Scope
 from domain.engine.answers import kept_answers
-from domain.engine.command import REST, Batch, Command, perform
+from domain.engine.batch import Batch
+from domain.engine.command import REST, Command, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
 from domain.engine.idempotency import check_key
 from domain.engine.ids import parse_id

@@ -6,7 +6,7 @@ from uuid import UUID
 from msgspec import Meta, structs
 
 from domain.engine.access import IN_FORCE, Caller, Scope
-from domain.engine.command import Batch
+from domain.engine.batch import Batch
 from domain.engine.database import Connection, columns
 from domain.engine.errors import Current
 

@@ -14,10 +14,12 @@ from msgspec import UNSET, Meta, UnsetType, structs
 from domain.assessment.conflicts import Conflicting, Version, reject_conflicts
 from domain.assessment.grading import Gradebook, read_gradebook
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Batch, Counts, Input, Instant, Recorded, Text, command
+from domain.engine.batch import Batch, Counts, Recorded
+from domain.engine.command import command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns
 from domain.engine.errors import Current, Invalid, Issue, NotFound, invalid
+from domain.engine.inputs import Input, Instant, Text
 from domain.engine.receipts import Place
 from domain.roster.entries import PupilBatch, PupilEntry
 from domain.roster.pupils import AboutPupil, find_pupils, settle_schools

@@ -21,10 +21,11 @@ from sqlalchemy import (
 
 from domain.assessment.tenants import SCHEME, Grade, prepare_tenant, templates, write_scheme
 from domain.engine.access import Caller, Scope, by_tenant
-from domain.engine.command import Input, Output, command
-from domain.engine.command import Text as ShortText
+from domain.engine.command import command
 from domain.engine.database import Connection, metadata
 from domain.engine.errors import Conflict, Invalid, Issue, invalid
+from domain.engine.inputs import Input, Output
+from domain.engine.inputs import Text as ShortText
 from domain.engine.resource import Field, Link, Resource, closest
 from domain.roster.controllers import TenantRef, find_tenant
 

@@ -11,12 +11,14 @@ from domain.assessment.conflicts import Conflicting, Version, reject_conflicts
 from domain.assessment.schemes import of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
 from domain.engine.access import Caller, Scope, by_pupil
-from domain.engine.command import Batch, Input, Instant, Recorded, command
-from domain.engine.command import Text as ShortText
+from domain.engine.batch import Batch, Recorded
+from domain.engine.command import command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns, metadata
 from domain.engine.errors import Current, Invalid, NotFound
 from domain.engine.ids import new_id
+from domain.engine.inputs import Input, Instant
+from domain.engine.inputs import Text as ShortText
 from domain.engine.resource import Field, Filter, Link, Resource, closest, view
 from domain.roster import years
 from domain.roster.pupils import AboutPupil, find_pupils, pupils, settle_schools

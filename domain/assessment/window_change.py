@@ -7,9 +7,11 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.assessment.windows import Terms, checked, held, within_budget
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Change, Changed, Instant, LongText, Patch, Removal, Text, command
+from domain.engine.change import Change, Changed, Patch, Removal
+from domain.engine.command import command
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Invalid, Issue, NotFound, Stale, invalid
+from domain.engine.inputs import Instant, LongText, Text
 from domain.roster import years
 
 

@@ -24,12 +24,13 @@ from sqlalchemy import (
 
 from domain.assessment.tenants import prepare_tenant
 from domain.engine.access import IN_FORCE, Caller, Scope, by_tenant
-from domain.engine.command import Input, Instant, LongText, Output, command
-from domain.engine.command import Text as ShortText
+from domain.engine.command import command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns, metadata
 from domain.engine.errors import Conflict, Invalid, Issue, NotFound, invalid
 from domain.engine.ids import new_id, parse_id
+from domain.engine.inputs import Input, Instant, LongText, Output
+from domain.engine.inputs import Text as ShortText
 from domain.engine.resource import Field, Resource
 from domain.roster import years
 from domain.roster.controllers import TenantRef, find_tenant

@@ -12,9 +12,9 @@ from msgspec import structs
 from domain.consent.clients import TOKEN_LIFE, AuthMethod
 from domain.consent.grants import Target
 from domain.engine.access import IN_FORCE, Caller
-from domain.engine.command import Output
 from domain.engine.database import Database
 from domain.engine.ids import NIL
+from domain.engine.inputs import Output
 
 LISTED = 1000
 """How many grants, schools and trusts are listed at most; the counts beside them tell all."""

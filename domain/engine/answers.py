@@ -6,9 +6,10 @@ from datetime import datetime
 import msgspec
 
 from domain.engine.access import Caller
-from domain.engine.command import Command, Output
+from domain.engine.command import Command
 from domain.engine.database import Database
 from domain.engine.errors import InProgress, NotFound
+from domain.engine.inputs import Output
 
 
 class KeptAnswer(Output, kw_only=True):

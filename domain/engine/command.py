@@ -1,4 +1,4 @@
-"""How a write is declared and carried out: Command, Batch, and `perform`, the one place where transactions, keys and dry runs are handled.
+"""How a write is declared and carried out: Command and `perform`, the one place where transactions, keys and dry runs are handled.
 
 A command is an async function of (connection, caller, given); its scope, what it takes and what it answers are read from the declaration, and both
 doors follow from that. A bulk command's input has a field `entries`; it is given a Batch, whose good rows are typed and whose bad ones are issues.
@@ -8,218 +8,25 @@ given a Change, which knows the versions that the row may have.
 
 import hashlib
 import typing
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
-from uuid import UUID
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, structs
+from msgspec import Struct
 
 from domain.engine import idempotency
 from domain.engine.access import Caller, Scope
+from domain.engine.batch import Batch, Recorded
+from domain.engine.change import Change, Which
 from domain.engine.database import Connection, Database
 from domain.engine.decode import decode, lists_in
-from domain.engine.errors import Busy, Conflict, Current, DomainError, Invalid, Issue, NotFound, Stale, invalid
+from domain.engine.errors import Busy, Conflict, DomainError, Invalid, Issue, NotFound, invalid
 from domain.engine.ids import parse_id
-from domain.engine.receipts import Place, Tallies, note_receipts
-
-Head = TypeVar("Head", bound=Struct)
-Entry = TypeVar("Entry", bound=Struct)
-Row = TypeVar("Row")
+from domain.engine.receipts import note_receipts
 
 MAX_ENTRIES = 20_000
-
-Instant = Annotated[datetime, Meta(tz=True)]
-Text = Annotated[str, Meta(min_length=1, max_length=200)]
-LongText = Annotated[str, Meta(min_length=1, max_length=2000)]
-
-
-class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """What a command takes. Unknown fields are refused, never dropped; `unknown` is what is told of them, with the known ones for {fields}."""
-
-    unknown: ClassVar[str] = "There is no such field."
-
-
-class Patch(Input, kw_only=True):
-    """What may change of one row: each field UNSET, and staying as it is, unless it is given."""
-
-    unknown: ClassVar[str] = "This cannot be changed here; what can is {fields}."
-
-
-class Output(Struct, rename="camel", kw_only=True):
-    """What a command answers."""
-
-
-class Result(Output, kw_only=True):
-    """What became of one row."""
-
-    at: str
-    outcome: str
-    id: str | None = None
-    version: int | None = None
-
-
-class Which(Input, kw_only=True):
-    """The row that a change is for, and the version that was read of it."""
-
-    id: str
-    expected_version: int
-
-
-class Removal(Input, kw_only=True):
-    """The deletion of a row."""
-
-
-class Changed(Output, kw_only=True):
-    """What became of a row: updated, unchanged or deleted, and the version it has (or had) now."""
-
-    id: str
-    outcome: str
-    version: int
-
-
-class Counts(Output, kw_only=True):
-    """How many rows: received = created + updated + unchanged + superseded + withdrawn + rejected."""
-
-    received: int
-    created: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    superseded: int = 0
-    withdrawn: int = 0
-    rejected: int = 0
-
-
-class Recorded(Counts, kw_only=True):
-    """What became of a batch: received = created + updated + unchanged + superseded + withdrawn + rejected."""
-
-    dry_run: bool = False
-    issues: list[Issue] = []
-    results: list[Result] | None = None
-
-    def without_values(self) -> Self:
-        """The same with counts and pointers alone: what is kept under a key outlives the right to read a value."""
-        return structs.replace(self, issues=[structs.replace(issue, current=None) for issue in self.issues])
-
-
-@dataclass
-class Batch(Generic[Head, Entry]):
-    """A bulk input: the head as decoded with no rows, the good rows with their index, and what was wrong with the others.
-
-    `name` is the list the rows stand in, and begins their pointers. `places` says where a row belongs, by its index, and `home` where the rows do of
-    which nothing is known: receipts are made of these. `others` are the lists beside this one; their issues refuse this batch, they never refuse themselves.
-    """
-
-    head: Head
-    rows: list[tuple[int, Entry]]
-    received: int
-    issues: list[Issue] = field(default_factory=list)
-    lenient: bool = False
-    represent: bool = False
-    name: str = "entries"
-    operation: str = ""
-    others: "dict[str, Batch[Any, Any]]" = field(default_factory=dict)
-    places: dict[int, Place] = field(default_factory=dict)
-    home: Place | None = None
-    results: dict[int, Result] = field(default_factory=dict)
-    _rejected: set[int] = field(default_factory=set)
-
-    def afresh(self) -> "Batch[Head, Entry]":
-        """The batch as it was read: a transaction that is run again does not count twice."""
-        others = {name: other.afresh() for name, other in self.others.items()}
-        return replace(self, issues=[*self.issues], others=others, places={}, results={}, _rejected={*self._rejected})
-
-    def pointer(self, at: int) -> str:
-        """The JSON pointer of row `at` (RFC 6901)."""
-        return f"/{self.name}/{at}"
-
-    def reject(self, at: int, where: str, code: str, message: str, current: Current | None = None) -> None:
-        """Notes what is wrong with row `at`; `where` is the field inside it, or '' for the row."""
-        self._rejected.add(at)
-        self.issues.append(Issue(f"{self.pointer(at)}{'/' + where if where else ''}", code, message, current))
-
-    def good(self) -> list[tuple[int, Entry]]:
-        """The rows not rejected so far."""
-        return [row for row in self.rows if row[0] not in self._rejected]
-
-    def once(self, rows: list[Row], keyed: Callable[[Row], tuple[int, object]], names: str) -> list[Row]:
-        """The rows, rejecting the second of two for one natural key; `keyed` tells a row's index and key, `names` what the key is made of."""
-        seen: dict[object, int] = {}
-        for at, key in map(keyed, rows):
-            if key in seen:
-                self.reject(at, "", "duplicate-in-batch", f"This {names} stand in {self.pointer(seen[key])} already.")
-            seen.setdefault(key, at)
-        return [row for row, (at, key) in zip(rows, map(keyed, rows), strict=True) if seen[key] == at]
-
-    def check(self) -> None:
-        """With handling=strict, raises Invalid when any row is rejected: nothing of the batch is written."""
-        if not self.lenient and (issues := self.all_issues()):
-            raise invalid(issues)
-
-    def note(self, at: int, outcome: str, id_: object = None, version: int | None = None) -> None:
-        """Says what becomes of a row that was not rejected."""
-        self.results[at] = Result(at=self.pointer(at), outcome=outcome, id=None if id_ is None else str(id_), version=version)
-
-    def all_issues(self) -> list[Issue]:
-        """By row, those of the lists beside this one first."""
-        own = f"/{self.name}/"
-        issues = [issue for other in self.others.values() for issue in other.all_issues()]
-        return issues + sorted(self.issues, key=lambda issue: int(issue.at.split("/")[2]) if issue.at.startswith(own) else -1)
-
-    def all_results(self) -> list[Result]:
-        """By row, those of the lists beside this one first."""
-        rejected = {at: Result(at=self.pointer(at), outcome="rejected") for at in self._rejected}
-        results = [result for other in self.others.values() for result in other.all_results()]
-        return results + [result for _, result in sorted((self.results | rejected).items())]
-
-    def counts(self) -> Counts:
-        """How many rows of this list had each outcome."""
-        outcomes: dict[str, int] = Counter(result.outcome for result in self.results.values())
-        return Counts(received=self.received, rejected=len(self._rejected), **outcomes)
-
-    def recorded(self) -> Recorded:
-        """The counts of the outcomes noted, with what is wrong and, where asked for, what became of each row."""
-        counts = structs.asdict(self.counts())
-        return Recorded(**counts, issues=self.all_issues(), results=self.all_results() if self.represent else None)
-
-    def tallies(self, *, accepted: bool) -> Tallies:
-        """By operation and place, how many rows had each outcome: every one is rejected where the batch was refused whole."""
-        found: Tallies = {}
-        for at in range(self.received):
-            place = self.places.get(at, self.home)
-            if place is not None:
-                outcome = self.results[at].outcome if accepted and at in self.results else "rejected"
-                found.setdefault((self.operation, place), Counter())[outcome] += 1
-        for other in self.others.values():
-            found |= other.tallies(accepted=accepted)
-        return found
-
-
-@dataclass(frozen=True)
-class Change(Generic[Head]):
-    """A change of one row: what is given of it, each field UNSET where it stays, and the versions the row may have (None: any)."""
-
-    id: UUID
-    versions: frozenset[int] | None
-    given: Head
-
-    def check(self, version: int) -> None:
-        """Raises Stale, which tells the row's version, where the change is meant for another one."""
-        if self.versions is not None and version not in self.versions:
-            message = f"The row has version {version} now. Read it again, and change it as it is."
-            raise Stale(message, issues=(Issue("version", Stale.code, message),))
-
-    def over(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """The values as they are to be, by column: those given, else those stored. A field has the name of its column."""
-        given = {name: getattr(self.given, name) for name in self.given.__struct_fields__}
-        return {name: stored[name] if value is UNSET else value for name, value in given.items()}
-
-    def done(self, outcome: str, version: int) -> Changed:
-        return Changed(id=str(self.id), outcome=outcome, version=version)
 
 
 @dataclass(frozen=True)

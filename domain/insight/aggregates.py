@@ -42,11 +42,11 @@ import msgspec
 from msgspec import structs
 
 from domain.engine.access import Caller, Scope, scope_missing
-from domain.engine.command import Output
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
 from domain.engine.errors import Issue, invalid
 from domain.engine.ids import parse_id
+from domain.engine.inputs import Output
 from domain.insight.cells import Shape, plan
 from domain.insight.disclosure import LISTED, Count, Reason, suppress
 from domain.insight.pooled import Categories, Counts, Key, Place, Pooled, Tally

@@ -9,8 +9,8 @@ from datetime import date
 
 from sqlalchemy import Column, Date, Table, Text, Uuid
 
-from domain.engine.command import Input
 from domain.engine.database import metadata
+from domain.engine.inputs import Input
 
 characteristics = Table(
     "characteristics",

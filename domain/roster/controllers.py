@@ -5,10 +5,10 @@ from uuid import UUID
 from msgspec import UNSET, UnsetType
 
 from domain.engine.access import IN_FORCE, Caller, Scope
-from domain.engine.command import Input
 from domain.engine.database import Connection
 from domain.engine.errors import Issue, invalid
 from domain.engine.ids import parse_id
+from domain.engine.inputs import Input
 from domain.roster.schools import SchoolRef, find_school
 
 

@@ -7,8 +7,8 @@ from msgspec import Meta
 from sqlalchemy import Column, Date, ForeignKey, Index, Table, Text, UniqueConstraint, Uuid
 
 from domain.engine.access import Scope, by_school
-from domain.engine.command import Input
 from domain.engine.database import metadata
+from domain.engine.inputs import Input
 from domain.engine.resource import Field, Link, Resource
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools

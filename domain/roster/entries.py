@@ -8,7 +8,8 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
-from domain.engine.command import Batch, Input, Text
+from domain.engine.batch import Batch
+from domain.engine.inputs import Input, Text
 from domain.roster import upn as upn_rules
 from domain.roster import years
 from domain.roster.characteristics import Characteristic

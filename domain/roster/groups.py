@@ -28,12 +28,15 @@ from sqlalchemy import (
 )
 
 from domain.engine.access import IN_FORCE, Caller, Scope, by_school
-from domain.engine.command import Batch, Change, Changed, Input, Patch, Recorded, Removal, command
-from domain.engine.command import Text as ShortText
+from domain.engine.batch import Batch, Recorded
+from domain.engine.change import Change, Changed, Patch, Removal
+from domain.engine.command import command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns, metadata
 from domain.engine.errors import Conflict, Invalid, Issue, NotFound, Stale, invalid
 from domain.engine.ids import new_id
+from domain.engine.inputs import Input
+from domain.engine.inputs import Text as ShortText
 from domain.engine.resource import Argument, Field, Link, Resource, view
 from domain.roster.enrolments import enrolments
 from domain.roster.pupils import PupilNamed, find_pupils, pupils, settle_schools

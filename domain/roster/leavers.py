@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec import UNSET, UnsetType
 
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Batch
+from domain.engine.batch import Batch
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Issue, invalid
 from domain.roster.changes import Changes

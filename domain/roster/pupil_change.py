@@ -10,7 +10,9 @@ from typing import Literal
 from msgspec import UNSET, UnsetType
 
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Batch, Change, Changed, Patch, command
+from domain.engine.batch import Batch
+from domain.engine.change import Change, Changed, Patch
+from domain.engine.command import command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection
 from domain.engine.errors import Invalid, Issue, NotFound, Stale, invalid

@@ -21,10 +21,11 @@ from sqlalchemy import (
 )
 
 from domain.engine.access import CALLER, IN_FORCE, Caller, Scope, by_pupil
-from domain.engine.command import Batch, Input
+from domain.engine.batch import Batch
 from domain.engine.database import Connection, metadata
 from domain.engine.errors import Issue, invalid
 from domain.engine.ids import parse_id
+from domain.engine.inputs import Input
 from domain.engine.receipts import Place
 from domain.engine.resource import Field, Filter, Link, Resource
 from domain.roster import upn as upn_rules

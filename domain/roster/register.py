@@ -16,9 +16,9 @@ from uuid import UUID
 from msgspec.structs import asdict
 from sqlalchemy import Table
 
-from domain.engine.command import Output
 from domain.engine.database import Connection
 from domain.engine.ids import new_id
+from domain.engine.inputs import Output
 from domain.engine.query import DIALECT
 from domain.files.gias import TRUST_TYPES, Establishment, Extract, Group, GroupLink
 from domain.roster.schools import SCHOOL, schools

@@ -13,7 +13,8 @@ from uuid import UUID
 from msgspec import UNSET, structs
 
 from domain.engine.access import Caller, Scope
-from domain.engine.command import Batch, Recorded, Result, command
+from domain.engine.batch import Batch, Recorded, Result
+from domain.engine.command import command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Invalid, Issue, NotFound, invalid

@@ -21,12 +21,14 @@ from sqlalchemy import (
 )
 
 from domain.engine.access import IN_FORCE, Caller, Scope, by_registered_school
-from domain.engine.command import Change, Changed, Input, Patch, command
-from domain.engine.command import Text as ShortText
+from domain.engine.change import Change, Changed, Patch
+from domain.engine.command import command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, metadata
 from domain.engine.errors import Invalid, Issue, NotFound, Stale, invalid
 from domain.engine.ids import parse_id
+from domain.engine.inputs import Input
+from domain.engine.inputs import Text as ShortText
 from domain.engine.resource import Field, Link, Resource
 from domain.roster import rollover
 from domain.roster.trusts import memberships, trusts
