@@ -101,7 +101,7 @@ class Statements:
 
     @property
     def data(self) -> list[str]:
-        # asyncpg looks up array types once a connection; that and transaction control are not ours
+        # asyncpg looks up array types once a connection; that and transaction control are not ours. Whether a client is revoked is asked by the clock
         not_data = (
             "BEGIN",
             "COMMIT",
@@ -109,6 +109,7 @@ class Statements:
             "SELECT set_config('markonce.caller'",
             "WITH RECURSIVE typeinfo_tree",
             "SELECT current_setting('jit')",
+            "SELECT EXISTS (SELECT 1 FROM clients WHERE id = $1 AND revoked_at IS NULL)",
         )
         return [" ".join(query.split()) for query in self.seen if not " ".join(query.split()).startswith(not_data)]
 
