@@ -101,7 +101,7 @@ class Statements:
 
     @property
     def data(self) -> list[str]:
-        # asyncpg looks up array types once a connection; that and transaction control are not ours
+        # asyncpg looks up array types once a connection, and a client is asked for again every few seconds; transaction control is not ours
         not_data = (
             "BEGIN",
             "COMMIT",
@@ -109,6 +109,7 @@ class Statements:
             "SELECT set_config('markonce.caller'",
             "WITH RECURSIVE typeinfo_tree",
             "SELECT current_setting('jit')",
+            "SELECT EXISTS (SELECT 1 FROM clients",
         )
         return [" ".join(query.split()) for query in self.seen if not " ".join(query.split()).startswith(not_data)]
 
