@@ -32,12 +32,15 @@ MASKED = {
     ("pupil", "dateOfBirth"): ("pupils:birth", {"Cedar"}),
     ("judgement", "againstTarget"): ("targets:read", {"Birch"}),
 }
-"""Every field with a scope of its own, and at which schools the client `mixed` holds it."""
+"""Every field with a scope of its own, and at which schools the client `mixed` holds it; those of receipts and returns are tried in tests/assessment."""
 
 
 def test_every_field_with_a_scope_of_its_own_is_tried() -> None:
     declared = {
-        (name, key): field.scope for name, resource in RESOURCES.items() for key, field in resource.fields.items() if field.scope
+        (name, key): field.scope
+        for name, resource in RESOURCES.items()
+        for key, field in resource.fields.items()
+        if field.scope and name not in ("receipt", "return")
     }
     assert declared == {key: scope for key, (scope, _) in MASKED.items()}
 

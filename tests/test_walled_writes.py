@@ -150,6 +150,7 @@ async def test_a_command_that_names_what_is_anothers_writes_nothing_and_answers_
         answers.append((type(refused.value), refused.value.code, refused.value.detail, refused.value.issues))
     assert answers[0] == answers[1]
     assert await contents(world) == before
+    assert await world.as_superuser(_STRAY) == []
 
 
 async def contents(world: World) -> dict[str, str]:
@@ -159,7 +160,14 @@ async def contents(world: World) -> dict[str, str]:
     return dict(row)
 
 
+_STRAY = """
+SELECT id FROM receipts n WHERE NOT EXISTS (
+    SELECT 1 FROM reach r WHERE r.client_id = n.client_id AND r.tenant_id = n.tenant_id AND r.school_id = n.school_id
+)
+"""
+"""A batch that is refused leaves receipts, at schools its client reaches."""
 _TABLES = (
     "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"
+    " AND relname <> 'receipts'"
 )
 _HASH = "SELECT md5(COALESCE(string_agg(t::text, '' ORDER BY t::text), '')) FROM {} t"

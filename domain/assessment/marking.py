@@ -129,7 +129,8 @@ async def joined(connection: Connection, caller: Caller, given: Batch[JudgementB
         return None
     caller.needs(Scope.PUPILS_WRITE, "pupils in recordJudgements")
     if given.head.as_of is UNSET:
-        raise invalid([Issue("/asOf", "required", "asOf is required with pupils: the day on which the roll stood so.")])
+        undated = Issue("/asOf", "required", "asOf is required with pupils: the day on which the roll stood so.")
+        raise invalid([undated, *given.all_issues()])
     pupils.head = PupilBatch(school=given.head.school, as_of=given.head.as_of, entries=[])
     pupils.operation = record_pupils.operation
     await record_pupils.run(connection, caller, pupils)
