@@ -8,8 +8,20 @@ from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Forbid
 
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},
+    "RateLimit": {
+        "description": 'What is left of a policy, and seconds until it is whole again, as `"default";r=99;t=1`.',
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": 'The policies of this client: so many units in so many seconds, as `"default";q=100;w=10`.',
+        "schema": {"type": "string"},
+    },
+    "Access-Control-Allow-Origin": {
+        "description": "The origin that asks, where the client's allow-list holds it; absent otherwise.",
+        "schema": {"type": "string"},
+    },
     "Link": {"description": 'The next page, as rel="next" (RFC 8288); absent on the last.', "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}},
+    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
@@ -17,6 +29,9 @@ HEADERS: dict[str, Json] = {
         "schema": {"type": "string", "enum": ["true"]},
     },
 }
+
+EVERYWHERE = ("X-Request-Id", "RateLimit", "RateLimit-Policy", "Access-Control-Allow-Origin")
+"""The headers that any answer may have."""
 
 PARAMETERS: dict[str, Json] = {
     "Id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
@@ -29,11 +44,9 @@ PARAMETERS: dict[str, Json] = {
     "Prefer": {
         "name": "Prefer",
         "in": "header",
-        "description": "handling=strict (the default) lands all rows or none, lenient the good ones; return=representation adds `results`.",
-        "schema": {
-            "type": "array",
-            "items": {"type": "string", "enum": ["handling=strict", "handling=lenient", "return=minimal", "return=representation"]},
-        },
+        "description": "handling=strict (the default) lands all rows or none, lenient the good ones; return=representation adds `results`. "
+        "Commas stand between two (RFC 7240).",
+        "schema": {"type": "string", "examples": ["handling=lenient, return=representation"]},
     },
     "DryRun": {
         "name": "dryRun",
@@ -55,11 +68,14 @@ _ERRORS: list[DomainError] = [
     HttpProblem(413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts."),
     HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."),
     invalid([_UNKNOWN]),
+    HttpProblem(
+        429, "quota-exceeded", "Too many requests", "This client has asked for too much in a short time; try again in 3 seconds."
+    ),
     HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log."),
     Busy("The database did not answer in time."),
 ]
 """An error for each status that a documented request can get."""
-_TOLD = {401: "WWW-Authenticate", 409: "Retry-After", 503: "Retry-After"}
+_TOLD = {401: "WWW-Authenticate", 409: "Retry-After", 429: "Retry-After", 503: "Retry-After"}
 
 
 def refusals(base_url: str) -> dict[str, Json]:
@@ -68,7 +84,7 @@ def refusals(base_url: str) -> dict[str, Json]:
 
 
 def _refusal(error: DomainError, base_url: str) -> Json:
-    headers = [name for name in ("X-Request-Id", _TOLD.get(status_of(error))) if name]
+    headers = [name for name in (*EVERYWHERE, _TOLD.get(status_of(error))) if name]
     content = {"application/problem+json": {"schema": ref("Problem"), "example": problem(error, base_url)}}
     return {"description": f"{error.title}.", "headers": told_in(*headers), "content": content}
 

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.problems import STATUS
-from api.rest.components import HEADERS, PARAMETERS, refusals, refused, shared, told_in
+from api.rest.components import EVERYWHERE, HEADERS, PARAMETERS, refusals, refused, shared, told_in
 from api.rest.request import FIRST, MAX_DEPTH, MAX_FIRST, MAX_NESTED_FIRST
-from api.rest.schemas import SCALARS, Json, field_path, link_path, ref, schemas, sort_terms, whole
+from api.rest.schemas import MAX_SHEET, SCALARS, Json, bounded, field_path, link_path, listed, ref, schemas, whole
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
 from domain.engine.access import Scope
@@ -58,7 +58,7 @@ Every error is `application/problem+json` (RFC 9457) and lists everything that i
 same 404.
 """
 
-READING = (400, 401, 403, 500, 503)
+READING = (400, 401, 403, 429, 500, 503)
 SENDING = (*READING, 408, 413)
 WRITING = (*SENDING, 409, 422)
 
@@ -66,7 +66,7 @@ WRITING = (*SENDING, 409, 422)
 def document(base_url: str) -> Json:
     """The OpenAPI 3.1 document of the server at `base_url`, ready for JSON."""
     posted = [command for command in COMMANDS.values() if REST in command.doors]
-    return {
+    whole_document = {
         "openapi": "3.1.1",
         "info": {
             "title": "Markonce",
@@ -85,7 +85,11 @@ def document(base_url: str) -> Json:
             "parameters": PARAMETERS,
             "headers": HEADERS,
             "securitySchemes": {
-                "oauth2": {"type": "oauth2", "flows": {"clientCredentials": _flow(base_url)}},
+                "oauth2": {
+                    "type": "oauth2",
+                    "flows": {"clientCredentials": _flow(base_url)},
+                    "description": "Access tokens of ten minutes: JWTs by RFC 9068, signed with ES256, by the practices of RFC8725.",
+                },
                 "client": {
                     "type": "http",
                     "scheme": "basic",
@@ -94,6 +98,7 @@ def document(base_url: str) -> Json:
             },
         },
     }
+    return {part: bounded(content) for part, content in whole_document.items()}
 
 
 def openapi_text() -> str:
@@ -136,7 +141,7 @@ def url_of(command: Command) -> str:
 def _list(resource: Resource) -> Json:
     parameters = [
         *_tree_parameters(resource),
-        _names("sort", "Order, by one field after another; - for descending. Nulls come last.", sort_terms(resource)),
+        _names("sort", "Order, by one field after another; - for descending. Nulls come last.", ref(f"{resource.type_name}Sort")),
         _query("first", "How many rows.", whole(MAX_FIRST, default=FIRST)),
         _query("after", "The endCursor of the page before. It holds for the same filters and order.", {"type": "string"}),
         _query(
@@ -147,22 +152,27 @@ def _list(resource: Resource) -> Json:
         *(_filter(name, field) for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE),
     ]
     answer = _answer(resource.doc, f"{resource.type_name}Page", "Link")
-    answer["content"]["text/csv"] = {"schema": {"type": "string"}}
+    answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
     summary = f"List {resource.plural} within reach"
-    return _operation(f"list{resource.plural.capitalize()}", summary, [resource.scope], {200: answer}, READING, parameters)
+    return _operation(
+        f"list{resource.plural.capitalize()}", summary, [resource.scope], {200: answer}, READING, parameters, doc=resource.doc
+    )
 
 
 def _item(resource: Resource) -> Json:
     answer = {200: _answer(resource.doc, resource.type_name)}
     parameters = [shared("Id"), *_tree_parameters(resource)]
-    return _operation(f"get{resource.type_name}", f"Get one {resource.name}", [resource.scope], answer, (*READING, 404), parameters)
+    summary, statuses = f"Get one {resource.name}", (*READING, 404)
+    return _operation(f"get{resource.type_name}", summary, [resource.scope], answer, statuses, parameters, doc=resource.doc)
 
 
 def _lookup(resource: Resource) -> Json:
     summary = f"List {resource.plural} by what may not stand in a URL"
     answer = {200: _answer(resource.doc, f"{resource.type_name}Page")}
     body = _body(f"{resource.type_name}Lookup")
-    return _operation(f"lookup{resource.plural.capitalize()}", summary, [resource.scope], answer, (*SENDING, 415), [], body)
+    return _operation(
+        f"lookup{resource.plural.capitalize()}", summary, [resource.scope], answer, (*SENDING, 415), [], body, resource.doc
+    )
 
 
 def _command(command: Command) -> Json:
@@ -194,28 +204,32 @@ def _aggregates() -> Json:
         _query("first", "How many rows.", whole(aggregates.MOST_FIRST, default=aggregates.FIRST)),
         _query("after", "The endCursor of the page before.", {"type": "string"}),
     ]
-    answer = _answer(inspect.cleandoc(aggregates.AggregateRow.__doc__ or ""), "AggregatePage")
+    doc = inspect.cleandoc(aggregates.AggregateRow.__doc__ or "")
+    answer = _answer("A page of groups.", "AggregatePage")
     scopes = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL]
-    return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters)
+    return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters, doc=doc)
 
 
 def _import() -> Json:
     body = {"required": True, "content": {"multipart/form-data": {"schema": ref("GiasFiles")}}}
     answer = _answer("What became of the rows; rows and files that could not be read are among the issues.", "ImportReport")
-    summary = "Import the register that GIAS publishes"
-    return _operation("importGias", summary, [Scope.IMPORTS_WRITE], {200: answer}, (*READING, 413, 415, 422), [], body)
+    summary, statuses = "Import the register that GIAS publishes", (*READING, 413, 415, 422)
+    doc = "Trusts, schools and memberships as they stood on the day of the extract; what is unchanged is not written again."
+    return _operation("importGias", summary, [Scope.IMPORTS_WRITE], {200: answer}, statuses, [], body, doc)
 
 
 def _token() -> Json:
     content = {"application/x-www-form-urlencoded": {"schema": ref("TokenRequest")}}
-    refusal = {"description": "Refused, and why (RFC 6749, section 5.2).", "content": _json("TokenRefusal")}
+    refusal = _answer("Refused, and why (RFC 6749, section 5.2).", "TokenRefusal")
     return {
         "operationId": "issueToken",
         "summary": "An access token by client_credentials (RFC 6749, section 4.4)",
+        "description": "It is good for ten minutes and carries every scope of the client's grants, or those asked for.",
         "tags": ["Doors"],
         "security": [{"client": []}, {}],
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal} | refused((500, 503)),
+        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal}
+        | refused((429, 500, 503)),
     }
 
 
@@ -225,11 +239,12 @@ def _graphql() -> Json:
     unread = {**answer, "content": answer["content"] | {"application/problem+json": {"schema": ref("Problem")}}}
     return {
         "operationId": "graphql",
-        "summary": "One GraphQL operation; the schema is told by introspection",
+        "summary": "One GraphQL operation",
+        "description": "The schema is told by introspection, and holds the same resources and commands.",
         "tags": ["Doors"],
         "security": [{"oauth2": []}],
         "requestBody": _body("GraphqlRequest"),
-        "responses": {"200": answer, "400": unread, "default": unread} | refused((401, 408, 413, 415, 500)),
+        "responses": {"200": answer, "400": unread, "default": unread} | refused((401, 408, 413, 415, 429, 500)),
     }
 
 
@@ -266,13 +281,12 @@ def _query(name: str, doc: str, schema: Json) -> Json:
 
 def _names(name: str, doc: str, item: Json, **limits: Any) -> Json:
     """A parameter that is a list of names with commas between them."""
-    return _query(name, doc, {"type": "array", "items": item, **limits}) | {"style": "form", "explode": False}
+    return _query(name, doc, listed(item) | limits) | {"style": "form", "explode": False}
 
 
 def _filter(name: str, field: Field) -> Json:
     """A parameter that may repeat."""
-    schema = {"type": "array", "items": SCALARS[field.kind]}
-    return _query(name, f"{field.doc} Repeated: any of them.", schema) | {"style": "form", "explode": True}
+    return _query(name, f"{field.doc} Repeated: any of them.", listed(SCALARS[field.kind])) | {"style": "form", "explode": True}
 
 
 def _tree_parameters(resource: Resource) -> list[Json]:
@@ -281,7 +295,8 @@ def _tree_parameters(resource: Resource) -> list[Json]:
         parameters.append(_names("include", f"The links wanted, up to {MAX_DEPTH} deep with dots.", link_path(resource)))
     many = [name for name, link in resource.links.items() if link.many]
     return parameters + [
-        _query(f"{name}.first", f"How many {name} a row.", whole(MAX_NESTED_FIRST, default=FIRST)) for name in many
+        _query(f"{name}.first", f"How many {name} a row: {FIRST} unless said. It needs include={name}.", whole(MAX_NESTED_FIRST))
+        for name in many
     ]
 
 
@@ -294,7 +309,7 @@ def _body(schema: str) -> Json:
 
 
 def _answer(doc: str, schema: str, *headers: str) -> Json:
-    return {"description": doc, "headers": told_in("X-Request-Id", *headers), "content": _json(schema)}
+    return {"description": doc, "headers": told_in(*EVERYWHERE, *headers), "content": _json(schema)}
 
 
 def _flow(base_url: str) -> Json:

@@ -18,6 +18,7 @@ from domain.engine.access import Caller, Scope
 from domain.engine.database import Connection, Database
 from domain.engine.decode import decode
 from domain.engine.errors import BadRequest, DomainError, InProgress, Invalid, Issue, invalid
+from domain.engine.resource import MAX_TEXT
 
 Head = TypeVar("Head", bound=Struct)
 Entry = TypeVar("Entry", bound=Struct)
@@ -28,7 +29,7 @@ MAX_ENTRIES = 20_000
 
 Instant = Annotated[datetime, Meta(tz=True)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
-LongText = Annotated[str, Meta(min_length=1, max_length=2000)]
+LongText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 
 
 class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
