@@ -127,6 +127,7 @@ def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
         {*structs, AggregatePage, ImportReport, Issue}, ref_template="#/components/schemas/{name}"
     )
     for schema in found.values():
+        _without_defaults(schema)
         if "entries" in schema["properties"]:
             schema["properties"]["entries"]["maxItems"] = MAX_ENTRIES
     found["AggregatePage"]["properties"]["data"]["maxItems"] = MOST_FIRST
@@ -139,6 +140,19 @@ def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
     for name, example in json.loads(EXAMPLES.read_text()).items():
         found[name]["examples"] = [example]
     return dict(sorted(found.items()))
+
+
+def _without_defaults(schema: Json) -> None:
+    """Some clients take a property with a default for one that is always there. In an answer it is: a struct leaves nothing out. What is
+    sent (and closed to unknown properties) may leave it out: there the default is told in words."""
+    properties = schema["properties"]
+    defaults = {name: properties[name].pop("default") for name in properties if "default" in properties[name]}
+    if schema.get("additionalProperties") is not False:
+        schema["required"] = list(properties)
+        return
+    for name, default in defaults.items():
+        if default not in (None, []):
+            properties[name]["description"] = f"{str(default).lower()} unless said."
 
 
 def row(resource: Resource) -> Json:
