@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from api.problems import HttpProblem, problem, status_of
-from api.rest.schemas import Json, ref
+from api.rest.schemas import MAX_ID, Json, ref
 from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Forbidden, Issue, NotFound, invalid
 
 HEADERS: dict[str, Json] = {
@@ -34,7 +34,7 @@ EVERYWHERE = ("X-Request-Id", "RateLimit", "RateLimit-Policy", "Access-Control-A
 """The headers that any answer may have."""
 
 PARAMETERS: dict[str, Json] = {
-    "Id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
+    "Id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID}},
     "IdempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
