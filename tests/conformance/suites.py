@@ -1,7 +1,7 @@
 """Runs each suite against a demonstration of its own, or against the committed contracts, and says how it went, a line each.
 
 A journey is the developer's first hour in one client: a token, my schools, the pupils of a year with their judgements and targets, a judgement
-refused, one posted, and that one read again. `PYTHONPATH=. python -m tests.conformance.suites relay gql` runs those suites only.
+refused, one posted, and that one read again. `tests/conformance/run relay gql` runs those suites only.
 """
 
 import json
@@ -92,6 +92,9 @@ def run(commands: list[list[str]], environment: dict[str, str]) -> tuple[bool, s
 
 
 def main(names: list[str]) -> int:
+    if unknown := set(names) - set(SUITES):
+        print(f"No such suite: {', '.join(unknown)}. There are {', '.join(SUITES)}.")
+        return 2
     print(f"{'demonstration':<24}", end="", flush=True)
     with demonstration() as facts:
         print("serving")
