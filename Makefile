@@ -38,7 +38,7 @@ contracts: $(READY)  ## write openapi.json, schema.graphql and the goldens again
 bench: $(READY)  ## measure what each kind of request costs
 	@$(BIN)/python -m tests.bench
 
-conformance: $(READY)  ## suites written by others (needs Node)
+conformance: $(READY)  ## suites and generated clients of others, against a demonstration (needs Node)
 	@bash tests/conformance/run
 
 clean:  ## remove the virtual environment and the demonstration's data

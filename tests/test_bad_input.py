@@ -149,6 +149,31 @@ async def test_an_unknown_field_suggests_the_known_one(vendor: Any) -> None:
     assert await refused(vendor, "/v1/judgements", body | {"entires": []}) == {"/entires": "unknown-field"}
 
 
+async def test_the_issues_of_a_row_are_counted(vendor: Any) -> None:
+    row = entry(1, enrolments=[{}] * 1000)
+    assert len(await refused(vendor, "/v1/pupils", roll("Oak", [row]))) == 100
+
+
+@pytest.mark.parametrize(
+    ("query", "at", "code"),
+    [
+        ({"sex": "F" * 2001}, "sex", "filter-value-invalid"),
+        ({"sex": ["F"] * 1001}, "sex", "filter-too-long"),
+        ({"fields": ",".join(["id"] * 1001)}, "fields", "list-too-long"),
+        ({"include": ",".join(["school"] * 1001)}, "include", "list-too-long"),
+        ({"sort": ",".join(["id"] * 1001)}, "sort", "list-too-long"),
+    ],
+)
+async def test_a_list_that_asks_for_too_much(vendor: Any, query: dict[str, Any], at: str, code: str) -> None:
+    answer = await vendor.get("/v1/pupils", params=query)
+    assert (answer.status_code, issues(answer.json())) == (400, {at: code})
+    where = {"where": {"sex": "F" * 2001}, "fields": ["id"] * 1001}
+    assert await refused(vendor, "/v1/pupils/lookup", where, 400) == {
+        "/where/sex": "filter-value-invalid",
+        "/fields": "list-too-long",
+    }
+
+
 @pytest.mark.parametrize(
     "day",
     ["0000-00-00", "2018-13-01", "2018-02-29", "01/05/2018", "2018-5-1", "", "20180501", "2018-05-01T00:00:00Z", "99999-01-01"],

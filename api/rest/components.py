@@ -3,26 +3,30 @@
 from collections.abc import Iterable
 
 from api.problems import HttpProblem, TooMany, problem, status_of
-from api.rest.schemas import Json, ref
+from api.rest.schemas import MAX_ID, Json, ref
 from domain.engine.access import Scope, scope_missing
 from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, Stale, invalid
 
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},
+    "RateLimit": {
+        "description": 'What is left of a policy, and seconds until it is whole again, as `"default";r=99;t=1`.',
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": 'The policies of this client: so many units in so many seconds, as `"default";q=100;w=10`.',
+        "schema": {"type": "string"},
+    },
+    "Access-Control-Allow-Origin": {
+        "description": "The origin that asks, where the client's allow-list holds it; absent otherwise.",
+        "schema": {"type": "string"},
+    },
     "Link": {"description": 'The next page, as rel="next" (RFC 8288); absent on the last.', "schema": {"type": "string"}},
     "ETag": {
         "description": "The row's version in quotes. A change of the row names it in If-Match.",
         "schema": {"type": "string", "examples": ['"3"']},
     },
-    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}},
-    "RateLimit": {
-        "description": "What is left of the quota: r requests now, and more in t seconds (draft-ietf-httpapi-ratelimit-headers-11).",
-        "schema": {"type": "string"},
-    },
-    "RateLimit-Policy": {
-        "description": "The quota: at most q requests at once, and as many again in w seconds; a body costs one more for each 100 kB.",
-        "schema": {"type": "string"},
-    },
+    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
@@ -31,8 +35,11 @@ HEADERS: dict[str, Json] = {
     },
 }
 
+EVERYWHERE = ("X-Request-Id", "RateLimit", "RateLimit-Policy", "Access-Control-Allow-Origin")
+"""The headers that any answer may have."""
+
 PARAMETERS: dict[str, Json] = {
-    "Id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
+    "Id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID}},
     "Key": {
         "name": "key",
         "in": "path",
@@ -56,11 +63,9 @@ PARAMETERS: dict[str, Json] = {
     "Prefer": {
         "name": "Prefer",
         "in": "header",
-        "description": "handling=strict (the default) lands all rows or none, lenient the good ones; return=representation adds `results`.",
-        "schema": {
-            "type": "array",
-            "items": {"type": "string", "enum": ["handling=strict", "handling=lenient", "return=minimal", "return=representation"]},
-        },
+        "description": "handling=strict (the default) lands all rows or none, lenient the good ones; return=representation adds `results`. "
+        "Commas stand between two (RFC 7240).",
+        "schema": {"type": "string", "examples": ["handling=lenient, return=representation"]},
     },
     "DryRun": {
         "name": "dryRun",
@@ -99,7 +104,7 @@ def refusals(base_url: str) -> dict[str, Json]:
 
 
 def _refusal(error: DomainError, base_url: str) -> Json:
-    headers = [name for name in ("X-Request-Id", _TOLD.get(status_of(error))) if name]
+    headers = [name for name in (*EVERYWHERE, _TOLD.get(status_of(error))) if name]
     content = {"application/problem+json": {"schema": ref("Problem"), "example": problem(error, base_url)}}
     return {"description": f"{error.title}.", "headers": told_in(*headers), "content": content}
 

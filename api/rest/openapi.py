@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from api.problems import STATUS
 from api.rest import spreadsheet
-from api.rest.components import HEADERS, PARAMETERS, refusals, refused, shared, told_in
+from api.rest.components import EVERYWHERE, HEADERS, PARAMETERS, refusals, refused, shared, told_in
 from api.rest.request import MAX_DEPTH
 from api.rest.routes import MERGE_PATCH, is_changeable, place_of, success_of
-from api.rest.schemas import SCALARS, Json, compared, field_path, link_path, ref, schemas, sort_terms, whole
+from api.rest.schemas import MAX_SHEET, SCALARS, Json, bounded, compared, field_path, link_path, listed, ref, schemas, whole
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Me
@@ -82,7 +82,7 @@ WRITING = (*SENDING, 409, 422)
 def document(base_url: str) -> Json:
     """The OpenAPI 3.1 document of the server at `base_url`, ready for JSON."""
     posted = [command for command in COMMANDS.values() if REST in command.doors]
-    return {
+    whole_document = {
         "openapi": "3.1.1",
         "info": {
             "title": "Markonce",
@@ -101,7 +101,11 @@ def document(base_url: str) -> Json:
             "parameters": PARAMETERS,
             "headers": HEADERS,
             "securitySchemes": {
-                "oauth2": {"type": "oauth2", "flows": {"clientCredentials": _flow(base_url)}},
+                "oauth2": {
+                    "type": "oauth2",
+                    "flows": {"clientCredentials": _flow(base_url)},
+                    "description": "Access tokens of ten minutes: JWTs by RFC 9068, signed with ES256, by the practices of RFC8725.",
+                },
                 "client": {
                     "type": "http",
                     "scheme": "basic",
@@ -110,6 +114,7 @@ def document(base_url: str) -> Json:
             },
         },
     }
+    return {part: bounded(content) for part, content in whole_document.items()}
 
 
 def openapi_text() -> str:
@@ -179,14 +184,14 @@ def _capital(name: str) -> str:
 
 def _rows(resource: Resource, doc: str = "") -> Json:
     answer = _answer(doc or resource.doc, f"{resource.type_name}Page", "Link")
-    answer["content"]["text/csv"] = {"schema": {"type": "string"}}
+    answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
     return answer
 
 
 def _list_parameters(resource: Resource) -> list[Json]:
     return [
         *_tree_parameters(resource),
-        _names("sort", "Order, by one field after another; - for descending. Nulls come last.", sort_terms(resource)),
+        _names("sort", "Order, by one field after another; - for descending. Nulls come last.", ref(f"{resource.type_name}Sort")),
         _query("first", "How many rows.", whole(MAX_FIRST, default=FIRST)),
         _query("after", "The endCursor of the page before. It holds for the same filters and order.", {"type": "string"}),
         _query(
@@ -206,14 +211,17 @@ def _list_parameters(resource: Resource) -> list[Json]:
 def _item(resource: Resource) -> Json:
     answer = {200: _answer(resource.doc, resource.type_name, *["ETag"] * is_changeable(resource))}
     parameters = [shared("Id"), *_tree_parameters(resource)]
-    return _operation(f"get{resource.type_name}", f"Get one {resource.name}", [resource.scope], answer, (*READING, 404), parameters)
+    summary, statuses = f"Get one {resource.name}", (*READING, 404)
+    return _operation(f"get{resource.type_name}", summary, [resource.scope], answer, statuses, parameters, doc=resource.doc)
 
 
 def _lookup(resource: Resource) -> Json:
     summary = f"List {resource.plural} by what may not stand in a URL"
     answer = {200: _answer(resource.doc, f"{resource.type_name}Page")}
     body = _body(f"{resource.type_name}Lookup")
-    return _operation(f"lookup{resource.plural.capitalize()}", summary, [resource.scope], answer, (*SENDING, 415), [], body)
+    return _operation(
+        f"lookup{resource.plural.capitalize()}", summary, [resource.scope], answer, (*SENDING, 415), [], body, resource.doc
+    )
 
 
 def _command(command: Command) -> Json:
@@ -254,10 +262,11 @@ def _aggregates() -> Json:
         _query("first", "How many rows.", whole(question.MOST_FIRST, default=question.FIRST)),
         _query("after", "The endCursor of the page before.", {"type": "string"}),
     ]
-    answer = _answer(inspect.cleandoc(aggregates.AggregateRow.__doc__ or ""), "AggregatePage", "Link")
-    answer["content"]["text/csv"] = {"schema": {"type": "string"}}
+    doc = inspect.cleandoc(aggregates.AggregateRow.__doc__ or "")
+    answer = _answer("A page of groups.", "AggregatePage", "Link")
+    answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
     scopes = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL]
-    return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters)
+    return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters, doc=doc)
 
 
 def _kept() -> Json:
@@ -275,16 +284,18 @@ def _me() -> Json:
 def _import() -> Json:
     body = {"required": True, "content": {"multipart/form-data": {"schema": ref("GiasFiles")}}}
     answer = _answer("What became of the rows; rows and files that could not be read are among the issues.", "ImportReport")
-    summary = "Import the register that GIAS publishes"
-    return _operation("importGias", summary, [Scope.IMPORTS_WRITE], {200: answer}, (*READING, 413, 415, 422), [], body)
+    summary, statuses = "Import the register that GIAS publishes", (*READING, 413, 415, 422)
+    doc = "Trusts, schools and memberships as they stood on the day of the extract; what is unchanged is not written again."
+    return _operation("importGias", summary, [Scope.IMPORTS_WRITE], {200: answer}, statuses, [], body, doc)
 
 
 def _token() -> Json:
     content = {"application/x-www-form-urlencoded": {"schema": ref("TokenRequest")}}
-    refusal = {"description": "Refused, and why (RFC 6749, section 5.2).", "content": _json("TokenRefusal")}
+    refusal = _answer("Refused, and why (RFC 6749, section 5.2).", "TokenRefusal")
     return {
         "operationId": "issueToken",
         "summary": "An access token by client_credentials (RFC 6749, section 4.4)",
+        "description": "It is good for ten minutes and carries every scope of the client's grants, or those asked for.",
         "tags": ["Doors"],
         "security": [{"client": []}, {}],
         "requestBody": {"required": True, "content": content},
@@ -299,11 +310,12 @@ def _graphql() -> Json:
     unread = {**answer, "content": answer["content"] | {"application/problem+json": {"schema": ref("Problem")}}}
     return {
         "operationId": "graphql",
-        "summary": "One GraphQL operation; the schema is told by introspection",
+        "summary": "One GraphQL operation",
+        "description": "The schema is told by introspection, and holds the same resources and commands.",
         "tags": ["Doors"],
         "security": [{"oauth2": []}],
         "requestBody": _body("GraphqlRequest"),
-        "responses": {"200": answer, "400": unread, "default": unread} | refused((401, 408, 413, 415, 500)),
+        "responses": {"200": answer, "400": unread, "default": unread} | refused((401, 408, 413, 415, 429, 500)),
     }
 
 
@@ -329,7 +341,7 @@ def _operation(
         "security": [{"oauth2": [scope.value]} for scope in scopes] or [{"oauth2": []}],
         "parameters": parameters,
         **({"requestBody": body} if body else {}),
-        "responses": {str(status): _counted(answer) for status, answer in answers.items()} | refused(refusals),
+        "responses": {str(status): answer for status, answer in answers.items()} | refused(refusals),
     }
 
 
@@ -342,16 +354,13 @@ def _query(name: str, doc: str, schema: Json) -> Json:
 
 def _names(name: str, doc: str, item: Json, **limits: Any) -> Json:
     """A parameter that is a list of names with commas between them."""
-    return _query(name, doc, {"type": "array", "items": item, **limits}) | {"style": "form", "explode": False}
+    return _query(name, doc, listed(item) | limits) | {"style": "form", "explode": False}
 
 
 def _filters(name: str, field: Field) -> list[Json]:
     """A parameter that may repeat, and those that compare with a bound."""
     item = SCALARS[field.kind].get("items", SCALARS[field.kind])
-    equal = _query(name, f"{field.doc} Repeated: any of them.", {"type": "array", "items": item}) | {
-        "style": "form",
-        "explode": True,
-    }
+    equal = _query(name, f"{field.doc} Repeated: any of them.", listed(item)) | {"style": "form", "explode": True}
     if not field.comparable:
         return [equal]
     return [equal, *(_query(f"{name}.{by}", compared(name, by), SCALARS[field.kind]) for by in Comparison)]
@@ -379,12 +388,7 @@ def _body(schema: str, *beside: str) -> Json:
 
 
 def _answer(doc: str, schema: str, *headers: str) -> Json:
-    return {"description": doc, "headers": told_in("X-Request-Id", *headers), "content": _json(schema)}
-
-
-def _counted(answer: Json) -> Json:
-    """An answer that tells what is left of the quota."""
-    return {**answer, "headers": {**answer["headers"], **told_in("RateLimit", "RateLimit-Policy")}}
+    return {"description": doc, "headers": told_in(*EVERYWHERE, *headers), "content": _json(schema)}
 
 
 def _flow(base_url: str) -> Json:

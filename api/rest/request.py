@@ -34,6 +34,8 @@ from domain.engine.selection import (
 
 RESERVED = ("fields", "include", "sort", "first", "after", "format")
 MAX_DEPTH = 4
+MAX_VALUES = 1000
+"""Names in a list, and values of a filter."""
 MAX_ISSUES = MAX_FILTERS = 100
 
 
@@ -47,6 +49,13 @@ class Asked:
     def wrong(self, at: str, code: str, message: str) -> None:
         if len(self.issues) < MAX_ISSUES:
             self.issues.append(Issue(self.prefix + at, code, message))
+
+    def few(self, at: str, names: list[str]) -> list[str]:
+        """The names, or none where there are too many to look at."""
+        if len(names) <= MAX_VALUES:
+            return names
+        self.wrong(at, "list-too-long", f"{at} has more than {MAX_VALUES:,} names.")
+        return []
 
     def done(self) -> None:
         if self.issues:
@@ -86,7 +95,7 @@ def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list
     """The tree of dotted paths: `include=judgements.window` brings two levels, `fields=judgements.grade` narrows one, and an option such as
     `judgements.first` says how many or tells a link something."""
     tree = Tree()
-    for path in include:
+    for path in asked.few("include", include):
         level, at = tree, resource
         for depth, name in enumerate(path.split(".")):
             if name not in at.links:
@@ -97,7 +106,7 @@ def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list
                 break
             at = RESOURCES[at.links[name].target]
             level = level.links.setdefault(name, Tree())
-    for path in fields:
+    for path in asked.few("fields", fields):
         *links, name = path.split(".")
         found = _level(tree, resource, links)
         if found is None:
@@ -193,8 +202,8 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
 
 
 def _parsed(asked: Asked, name: str, field: Field, values: list[Any]) -> tuple[Any, ...]:
-    if len(values) > 1000:
-        asked.wrong(name, "filter-too-long", f"{name} is given more than 1,000 values.")
+    if len(values) > MAX_VALUES:
+        asked.wrong(name, "filter-too-long", f"{name} is given more than {MAX_VALUES:,} values.")
         return ()
     parsed = []
     for value in values:
@@ -208,7 +217,7 @@ def _parsed(asked: Asked, name: str, field: Field, values: list[Any]) -> tuple[A
 def ordering(asked: Asked, resource: Resource, sort: list[str]) -> tuple[Order, ...]:
     """`sort=surname,-dateOfBirth`."""
     found: dict[str, Order] = {}
-    for term in sort:
+    for term in asked.few("sort", sort):
         name = term.removeprefix("-")
         field = resource.fields.get(name)
         if field is None or not field.sortable:

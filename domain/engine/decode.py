@@ -5,6 +5,7 @@ import types
 import typing
 from datetime import datetime
 from functools import cache
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +17,8 @@ from domain.engine.resource import closest
 T = TypeVar("T", bound=Struct)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BLANK = " \u00a0\u200b\u3000\ufeff"
+MAX_ISSUES = 100
+"""Issues told of one body, or of one row of a batch: two bytes can be three issues."""
 MOST_UNKNOWN = 20
 """Unknown fields of one object that are told: finding what was meant takes time."""
 YEARS = (1900, 2200)
@@ -39,8 +42,8 @@ def decode(type_: type[T], data: object, at: str) -> tuple[T | None, list[Issue]
     try:
         value = msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
-        return None, list(_issues(type_, data, at))
-    return value, list(_implausible(value, at))
+        return None, list(islice(_issues(type_, data, at), MAX_ISSUES))
+    return value, list(islice(_implausible(value, at), MAX_ISSUES))
 
 
 def _implausible(value: object, at: str) -> typing.Iterator[Issue]:
@@ -70,8 +73,13 @@ def _issues(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
     if struct is not None and isinstance(data, dict):
         yield from _object_issues(struct, data, at)
     elif item is not None and isinstance(data, list):
-        found = [issue for i, element in enumerate(data) for issue in _issues(item, element, f"{at}/{i}")]
-        yield from found or _whole(type_, data, at)
+        found = False
+        for i, element in enumerate(data):
+            for issue in _issues(item, element, f"{at}/{i}"):
+                found = True
+                yield issue
+        if not found:
+            yield from _whole(type_, data, at)
     else:
         yield from _whole(type_, data, at)
 

@@ -5,9 +5,11 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
+from domain.engine.resource import MAX_TEXT
+
 Instant = Annotated[datetime, Meta(tz=True)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
-LongText = Annotated[str, Meta(min_length=1, max_length=2000)]
+LongText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 
 
 class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):

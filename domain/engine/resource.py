@@ -34,12 +34,15 @@ from sqlalchemy.types import TypeEngine
 from domain.engine.access import Reach, Scope
 from domain.engine.ids import parse_id, type_number
 
+MAX_TEXT = 2000
+"""Characters of the longest text that is written or compared with."""
+
 
 class Kind(Enum):
     """What a value is: its name in GraphQL, and how it is told in words when a value is not one."""
 
     ID = ("ID", "an id")
-    TEXT = ("String", "text")
+    TEXT = ("String", f"text of at most {MAX_TEXT:,} characters")
     TEXTS = ("[String!]", "a list of texts")
     INTEGER = ("Int", "a whole number of at most 32 bits")
     NUMBER = ("Float", "a number")
@@ -67,7 +70,9 @@ class Kind(Enum):
 
 
 def _parse_text(given: object) -> str | None:
-    return given if isinstance(given, str) and "\0" not in given and not re.search("[\ud800-\udfff]", given) else None
+    if not isinstance(given, str) or len(given) > MAX_TEXT or re.search("[\0\ud800-\udfff]", given):
+        return None
+    return given
 
 
 def _parse_integer(given: object) -> int | None:

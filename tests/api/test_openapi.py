@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from api.graphql.limits import Limits
 from api.rest.openapi import document
 from api.rest.routes import routes
 from domain import COMMANDS, RESOURCES
@@ -82,6 +83,27 @@ def test_the_example_of_a_problem_is_valid(name: str) -> None:
     (media_type,) = DOCUMENT["components"]["responses"][name]["content"].values()
     assert faults(media_type["example"], media_type["schema"]) == []
     assert media_type["example"]["status"] == int(name.removeprefix("Problem"))
+
+
+def test_every_schema_tells_its_bounds() -> None:
+    """What the OWASP rules of `make conformance` ask for. That the bounds are the server's, test_schemathesis.py and test_bad_input.py see."""
+    needed = {"string": {"maxLength"}, "integer": {"minimum", "maximum", "format"}, "array": {"maxItems"}}
+    for node in walk(DOCUMENT):
+        if not {"enum", "const"} & set(node):
+            types = node.get("type")
+            for type_ in types if isinstance(types, list) else [types] if isinstance(types, str) else ():
+                assert needed.get(type_, set()) <= set(node), node
+    assert SCHEMAS["GraphqlRequest"]["properties"]["query"]["maxLength"] == Limits().bytes
+
+
+def test_only_what_may_always_be_sent_has_a_default() -> None:
+    """Generated clients send defaults, or make a property with one required."""
+    assert not any("default" in node and "type" in node for node in walk(SCHEMAS))
+    assert not [
+        name
+        for name, parameter in parameters(OPERATIONS["/v1/pupils", "get"], "query").items()
+        if "default" in parameter["schema"] and "." in name
+    ]
 
 
 def test_everything_sent_and_every_row_has_an_example() -> None:

@@ -27,6 +27,7 @@ GIAS = [DATA / name for name in ("establishments.csv", "groups.csv", "group_link
 SCHOOL = next(school for school in whole_pupils.read(DATA / "ks2-2018.csv") if school.urn == "139721")
 TRUST = "trust:3201"
 CLIENT = "everything"
+LONGEST_URL = 8000
 CHECKS = [
     not_a_server_error,
     openapi.status_code_conformance,
@@ -83,7 +84,11 @@ def ask(server: Server, method: str, path: str, headers: dict[str, str] | None =
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_no_answer_lies_outside_the_document(case: schemathesis.Case, server: Server) -> None:
     authorization = {"Authorization": f"Bearer {server.token(CLIENT)}"}
-    case.call_and_validate(base_url=server.base_url, headers=authorization, checks=CHECKS)
+    answer = case.call(base_url=server.base_url, headers=authorization)
+    if answer.status_code == 431:  # a thousand of the longest values make a URL that the HTTP server does not read
+        assert len(answer.request.url or "") > LONGEST_URL
+    else:
+        case.validate_response(answer, checks=CHECKS)
 
 
 @pytest.mark.parametrize("resource", RESOURCES.values(), ids=RESOURCES)
