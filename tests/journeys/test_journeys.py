@@ -15,6 +15,13 @@ HERE = Path(__file__).parent
 SCRIPTS = sorted(path for path in HERE.glob("*.py") if path.name != Path(__file__).name)
 SAYS = {
     "developers_first_hour": ["7 classes", "posted: updated", "posted: unchanged", "seen:"],
+    "vendors_first_night": [
+        "1 joined, 1 left",
+        "['created', 'superseded', 'rejected']",
+        "window-closed",
+        "'updated'",
+        "recordJudgements",
+    ],
     "trusts_results_day": ["RWM expected", "disadvantaged true", " c\n", "hidden because", "spreadsheet: 6 schools"],
 }
 
