@@ -1,15 +1,30 @@
 """Enrolment spells: when a pupil was on roll at a school, and as what. A dual-registered pupil has a main and a subsidiary spell and is counted once."""
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
-from sqlalchemy import Column, Date, ForeignKey, Index, Table, Text, UniqueConstraint, Uuid
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Date,
+    ForeignKey,
+    Index,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    and_,
+    cast,
+    exists,
+    func,
+    literal_column,
+)
 
 from domain.engine.access import Scope, by_school
 from domain.engine.database import metadata
 from domain.engine.inputs import Input
-from domain.engine.resource import Field, Link, Resource
+from domain.engine.resource import Argument, Field, Link, Resource, view
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
 
@@ -31,6 +46,24 @@ enrolments = Table(
     Index("enrolments_by_id", "id"),
     Index("enrolments_by_school", "tenant_id", "school_id", "pupil_id"),
 )
+
+TODAY: ColumnElement[Any] = cast(func.timezone("Europe/London", func.now()), Date)
+FOR_EVER: ColumnElement[Any] = literal_column("'infinity'::date")
+school_roll = view("school_roll", pupils, Column("roll_school_id", Uuid))
+
+
+def on_roll(
+    tenant_id: ColumnElement[Any], pupil_id: ColumnElement[Any], school_id: ColumnElement[Any], day: ColumnElement[Any]
+) -> ColumnElement[bool]:
+    """A pupil is on roll at a school on a day, in any status."""
+    e = enrolments.alias()
+    spell = and_(e.c.tenant_id == tenant_id, e.c.pupil_id == pupil_id, e.c.school_id == school_id, e.c.from_on <= day)
+    return exists().where(spell, func.coalesce(e.c.to_on, FOR_EVER) >= day).correlate_except(e)
+
+
+def _on_roll(row: Any, on: ColumnElement[Any]) -> ColumnElement[bool]:
+    return on_roll(row.tenant_id, row.id, row.roll_school_id, func.coalesce(on, TODAY))
+
 
 ENROLMENTS = Resource(
     name="enrolment",
@@ -65,6 +98,18 @@ ENROLMENTS = Resource(
             reverse="enrolments",
             reverse_doc="Spells on roll here.",
         ),
+    },
+    gives={
+        "school": {
+            "onRoll": Link(
+                "pupil",
+                ((schools.c.tenant_id, school_roll.c.tenant_id), (schools.c.id, school_roll.c.roll_school_id)),
+                "Who is on roll here on a day, in any status, where within reach.",
+                many=True,
+                source=school_roll,
+                arguments={"on": Argument(Date(), "The day; today unless said.", _on_roll)},
+            )
+        }
     },
 )
 

@@ -21,10 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     and_,
-    cast,
-    exists,
     func,
-    literal_column,
 )
 
 from domain.engine.access import IN_FORCE, Caller, Scope, by_school
@@ -38,7 +35,7 @@ from domain.engine.ids import new_id
 from domain.engine.inputs import Input
 from domain.engine.inputs import Text as ShortText
 from domain.engine.resource import Argument, Field, Link, Resource, view
-from domain.roster.enrolments import enrolments
+from domain.roster.enrolments import FOR_EVER, TODAY, on_roll
 from domain.roster.pupils import PupilNamed, find_pupils, pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, schools
 from domain.roster.years import academic_year_text, parse_academic_year
@@ -81,18 +78,14 @@ def _dated() -> tuple[Column[date], Column[date]]:
 group_pupils = view("group_pupils", pupils, Column("group_id", Uuid), Column("group_school_id", Uuid), *_dated())
 pupil_groups = view("pupil_groups", groups, Column("pupil_id", Uuid), *_dated())
 
-TODAY: ColumnElement[Any] = cast(func.timezone("Europe/London", func.now()), Date)
-FOR_EVER: ColumnElement[Any] = literal_column("'infinity'::date")
-
 
 def attending(pupil: str, school: str) -> Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]:
     """Who is a member on a day, today where it is null, and on roll at the group's school: who leaves the school leaves its classes."""
 
     def condition(row: Any, on: ColumnElement[Any]) -> ColumnElement[bool]:
-        day, e = func.coalesce(on, TODAY), enrolments.alias()
-        spell = and_(e.c.tenant_id == row.tenant_id, e.c.pupil_id == row[pupil], e.c.school_id == row[school], e.c.from_on <= day)
-        on_roll = exists().where(spell, func.coalesce(e.c.to_on, FOR_EVER) >= day).correlate_except(e)
-        return and_(row.member_from <= day, func.coalesce(row.member_to, FOR_EVER) >= day, on_roll)
+        day = func.coalesce(on, TODAY)
+        member = and_(row.member_from <= day, func.coalesce(row.member_to, FOR_EVER) >= day)
+        return and_(member, on_roll(row.tenant_id, row[pupil], row[school], day))
 
     return condition
 

@@ -1,4 +1,4 @@
-"""What stands of a pupil today: the latest judgement of each subject and aspect, and the targets of the nearest year that is not over."""
+"""What stands today: who is on roll at a school, the latest judgement of each subject and aspect, the targets of the nearest year that is not over."""
 
 from alembic import op
 
@@ -8,6 +8,11 @@ branch_labels = None
 depends_on = None
 
 SQL = """
+CREATE VIEW school_roll WITH (security_invoker = true) AS
+SELECT DISTINCT e.school_id AS roll_school_id, p.* FROM enrolments e JOIN pupils p ON p.tenant_id = e.tenant_id AND p.id = e.pupil_id;
+
+COMMENT ON VIEW school_roll IS 'Who is or was on roll at a school, each once; a question adds the day';
+
 CREATE VIEW latest_judgements WITH (security_invoker = true) AS
 SELECT DISTINCT ON (j.tenant_id, j.pupil_id, j.subject_no, j.aspect_no) j.*
 FROM judgements j JOIN windows w ON w.tenant_id = j.tenant_id AND w.no = j.window_no
@@ -24,7 +29,7 @@ SELECT t.* FROM (
 
 COMMENT ON VIEW current_targets IS 'An academic year begins on 1 September, eight months into its calendar year';
 
-GRANT SELECT ON latest_judgements, current_targets TO markonce_app, markonce_operator
+GRANT SELECT ON school_roll, latest_judgements, current_targets TO markonce_app, markonce_operator
 """
 
 

@@ -1,7 +1,4 @@
-"""An MIS vendor's first nightly push: a whole roll with a joiner and a leaver, a correction, a closed window, a retry, and what is known of it.
-
-python vendors_first_night.py .markonce/demo/demo.json
-"""
+"""An MIS vendor's first nightly push (python vendors_first_night.py demo.json): a whole roll, a correction, a closed window, a retry."""
 
 import json
 import sys
@@ -19,35 +16,26 @@ school = next(school for school in demo["schools"] if school["name"].startswith(
 
 # What the MIS holds tonight: the roll of last night, less one who left, and one who came this morning
 facts = "reference,upn,surname,forename,dateOfBirth,sex,yearGroup"
-known = http.get(f"/v1/schools/{school['id']}/pupils", params={"first": 1000, "fields": facts, "sort": "surname,forename"}).json()
+known = http.get(f"/v1/schools/{school['id']}/onRoll", params={"first": 1000, "fields": facts, "sort": "surname,forename"}).json()
 leaver, *roll = known["data"]
-joiner = {
-    "reference": f"new-{uuid.uuid4().hex[:8]}",
-    "surname": "Okafor",
-    "forename": "Ada",
-    "dateOfBirth": "2016-03-14",
-    "sex": "F",
-}
-joiner |= {"yearGroup": "5", "enrolments": [{"from": "2026-11-24", "status": "C"}]}
+joiner = {"reference": f"new-{uuid.uuid4().hex[:8]}", "surname": "Okafor", "forename": "Ada", "dateOfBirth": "2016-03-14"}
+joiner |= {"sex": "F", "yearGroup": "5", "enrolments": [{"from": "2026-11-24", "status": "C"}]}
 
 # The whole roll: the joiner is on it, and whoever is not on it has left
 night = {"school": {"urn": school["urn"]}, "asOf": "2026-11-25", "complete": True, "entries": [*roll, joiner]}
 answer = http.post("/v1/pupils", json=night).json()
 print(f"roll: {answer['created']} joined, {answer['left']} left, {answer['unchanged']} unchanged, {len(answer['issues'])} issues")
-assert (answer["created"], answer["left"], answer["rejected"]) == (1, 1, 0)
 
 # Judgements: the joiner's, one recorded too long ago to matter, and one for a window that is closed
-autumn, summer = "2026-27/Autumn", "2025-26/Summer"
 pupil = next(row for row in roll if row["yearGroup"] == "5")["reference"]
 entries = [
-    {"reference": joiner["reference"], "subject": "reading", "window": autumn, "grade": "EXS"},
-    {"reference": pupil, "subject": "maths", "window": autumn, "status": "absent", "recordedAt": "2026-01-01T09:00:00Z"},
-    {"reference": pupil, "subject": "writing", "window": summer, "grade": "EXS"},
+    {"reference": joiner["reference"], "subject": "reading", "window": "2026-27/Autumn", "grade": "EXS"},
+    {"reference": pupil, "subject": "maths", "window": "2026-27/Autumn", "status": "absent", "recordedAt": "2026-01-01T09:00:00Z"},
+    {"reference": pupil, "subject": "writing", "window": "2025-26/Summer", "status": "exempt"},
 ]
 batch, key = {"school": {"urn": school["urn"]}, "entries": entries}, uuid.uuid4().hex
 first = http.post("/v1/judgements", json=batch, headers={"Idempotency-Key": key})
-print("judgements:", [result["outcome"] for result in first.json()["results"]])
-print("refused:", [(issue["at"], issue["code"]) for issue in first.json()["issues"]])
+print("judgements:", [result["outcome"] for result in first.json()["results"]], first.json()["issues"])
 
 # The answer was lost? The same request again gets the same answer, and changes nothing; the key alone tells it too
 again = http.post("/v1/judgements", json=batch, headers={"Idempotency-Key": key})
