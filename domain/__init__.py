@@ -13,7 +13,8 @@ from domain.consent import clients
 from domain.engine import idempotency, receipts
 from domain.engine.resource import link_up
 from domain.roster.enrolments import ENROLMENTS
-from domain.roster.groups import GROUPS, MEMBERS, delete_group, record_groups, update_group
+from domain.roster.group_lists import record_groups
+from domain.roster.groups import GROUPS, MEMBERS, delete_group, update_group
 from domain.roster.pupil_change import update_pupil
 from domain.roster.pupils import PUPILS
 from domain.roster.roll import record_pupils

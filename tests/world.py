@@ -156,7 +156,7 @@ async def build(databases: Databases) -> World:
 
 def settled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows in an order that does not hang on ids and times of arrival, which are new each time: so what is random repeats itself."""
-    new = ("id", "pupilId", "schoolId", "receivedAt")
+    new = ("id", "pupilId", "groupId", "schoolId", "receivedAt", "changedAt")
     return sorted(rows, key=lambda row: [str(value) for key, value in row.items() if key not in new and key[0] != "@"])
 
 

@@ -44,7 +44,10 @@ class MyToken(Output, kw_only=True):
 
 
 class MyGrant(Output, kw_only=True):
-    """What was approved for the client, and whether it counts now. A target of many schools or trusts has neither id nor name."""
+    """What was approved for the client, and whether it counts now. A target of many schools or trusts has neither id nor name.
+
+    Of a grant that is revoked or expired the client deletes what it holds (UK GDPR, article 28(3)(g)).
+    """
 
     id: str
     state: Literal["in-force", "to-come", "expired", "revoked"]

@@ -134,7 +134,7 @@ DELETE FROM shared_pupils s USING unnest($2::uuid[], $3::uuid[]) AS g (pupil_id,
 WHERE s.tenant_id = $1 AND s.pupil_id = g.pupil_id AND s.school_id = g.school_id RETURNING s.pupil_id, s.school_id
 """
 _TOUCHED = """
-UPDATE pupils SET version = version + 1, xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = ANY ($2)
+UPDATE pupils SET version = version + 1, changed_at = now(), xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = ANY ($2)
 """
 
 

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import (
     Column,
     Date,
+    DateTime,
     ForeignKey,
     Index,
     Integer,
@@ -32,6 +33,7 @@ from domain.roster import upn as upn_rules
 from domain.roster.schools import Reached, SchoolRef, find_schools, school_not_found, schools
 
 PUPIL = 4
+CHANGED_AT = "When it last changed here. changedAt.gte asks for what changed since an instant: begin a minute earlier, since a change may land late."
 
 pupils = Table(
     "pupils",
@@ -46,6 +48,7 @@ pupils = Table(
     Column("sex", Text, nullable=False),
     Column("year_group", Text, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
     Index("pupils_by_id", "id"),
     Index("pupils_by_school", "tenant_id", "school_id", "id"),
     Index("pupils_by_name", "tenant_id", "school_id", "surname", "forename", "id"),
@@ -92,6 +95,7 @@ PUPILS = Resource(
         "sex": Field(pupils.c.sex, "F or M, as in DfE exchange."),
         "yearGroup": Field(pupils.c.year_group, "National curriculum year today: N1, N2, R, 1 to 14 or X."),
         "version": Field(pupils.c.version, "Grows by one with each change."),
+        "changedAt": Field(pupils.c.changed_at, CHANGED_AT),
     },
     links={
         "school": Link(

@@ -1,4 +1,4 @@
-"""Groups as readers see them: a version on each, and who is or was in them, from either side."""
+"""Groups as readers see them: a version on each, and who is or was in them, from either side; and when a pupil or group last changed."""
 
 from alembic import op
 
@@ -8,7 +8,10 @@ branch_labels = None
 depends_on = None
 
 SQL = """
-ALTER TABLE groups ADD version integer NOT NULL DEFAULT 1, ADD xid xid8 NOT NULL DEFAULT pg_current_xact_id();
+ALTER TABLE pupils ADD changed_at timestamptz NOT NULL DEFAULT now();
+
+ALTER TABLE groups ADD version integer NOT NULL DEFAULT 1, ADD changed_at timestamptz NOT NULL DEFAULT now(),
+    ADD xid xid8 NOT NULL DEFAULT pg_current_xact_id();
 
 CREATE INDEX groups_by_school ON groups (tenant_id, school_id, id);
 
