@@ -306,5 +306,5 @@ def closest(name: str, among: Sequence[str]) -> str:
     """' Did you mean X?' where one of the names is near, else nothing."""
     import difflib
 
-    near = difflib.get_close_matches(name, among, n=1)
+    near = difflib.get_close_matches(name[:100], among, n=1)  # a name of megabytes would take seconds
     return f" Did you mean {near[0]}?" if near else ""
