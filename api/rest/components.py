@@ -1,9 +1,9 @@
-"""What operations of the OpenAPI document share: headers, parameters and the answer for each status that is an error."""
+"""What operations of the OpenAPI document share: headers and the answer for each status that is an error."""
 
 from collections.abc import Iterable
 
 from api.problems import HttpProblem, TooMany, problem, status_of
-from api.rest.schemas import MAX_ID, Json, ref
+from api.rest.schemas import Json, ref
 from domain.engine.access import Scope, scope_missing
 from domain.engine.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, Stale, invalid
 
@@ -37,43 +37,6 @@ HEADERS: dict[str, Json] = {
 
 EVERYWHERE = ("X-Request-Id", "RateLimit", "RateLimit-Policy", "Access-Control-Allow-Origin")
 """The headers that any answer may have."""
-
-PARAMETERS: dict[str, Json] = {
-    "Id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID}},
-    "Key": {
-        "name": "key",
-        "in": "path",
-        "required": True,
-        "description": "The Idempotency-Key of the request.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
-    },
-    "IdempotencyKey": {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "Any text of the client's own. For 7 days the same key and body get the same answer and change nothing a second time.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
-    },
-    "IfMatch": {
-        "name": "If-Match",
-        "in": "header",
-        "required": True,
-        "description": "The ETag of the row as it was read, so that nobody's change is lost (RFC 9110, 13.1.1); * is whichever it is now.",
-        "schema": {"type": "string", "examples": ['"3"']},
-    },
-    "Prefer": {
-        "name": "Prefer",
-        "in": "header",
-        "description": "handling=strict (the default) lands all rows or none, lenient the good ones; return=representation adds `results`. "
-        "Commas stand between two (RFC 7240).",
-        "schema": {"type": "string", "examples": ["handling=lenient, return=representation"]},
-    },
-    "DryRun": {
-        "name": "dryRun",
-        "in": "query",
-        "description": "Do everything, answer, and undo it.",
-        "schema": {"type": "boolean", "default": False},
-    },
-}
 
 _MISSPELT = Issue("yeargroup", "filter-unknown", "pupils cannot be filtered by yeargroup. Did you mean yearGroup?")
 _UNKNOWN = Issue("/entries/412/grade", "grade-unknown", "The scheme has no such grade. Did you mean EXS?")
@@ -116,10 +79,6 @@ def _name(status: int) -> str:
 def refused(statuses: Iterable[int]) -> dict[str, Json]:
     """The answers of an operation that can end with these statuses."""
     return {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in sorted(set(statuses))}
-
-
-def shared(parameter: str) -> Json:
-    return {"$ref": f"#/components/parameters/{parameter}"}
 
 
 def told_in(*headers: str) -> dict[str, Json]:

@@ -7,25 +7,24 @@ import inspect
 import json
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.problems import STATUS
-from api.rest import spreadsheet
-from api.rest.components import EVERYWHERE, HEADERS, PARAMETERS, refusals, refused, shared, told_in
+from api.rest import parameters, spreadsheet
+from api.rest.components import EVERYWHERE, HEADERS, refusals, refused, told_in
 from api.rest.request import MAX_DEPTH
 from api.rest.routes import MERGE_PATCH, is_changeable, place_of, success_of
-from api.rest.schemas import MAX_SHEET, SCALARS, Json, bounded, compared, field_path, link_path, listed, ref, schemas, whole
+from api.rest.schemas import MAX_SHEET, SCALARS, Json, bounded, ref, schemas, whole
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Me
 from domain.engine.access import Scope
 from domain.engine.command import REST, Command
-from domain.engine.resource import Comparison, Field, Filter, Link, Resource
-from domain.engine.selection import FIRST, MAX_FIRST, MAX_NESTED_FIRST
+from domain.engine.resource import Link, Resource
+from domain.engine.selection import MAX_NESTED_FIRST
 from domain.insight import aggregates, question
 
 VERSION = "0.1.0"
@@ -98,7 +97,7 @@ def document(base_url: str) -> Json:
                 {command.takes for command in posted if takes_body(command)} | {command.gives for command in posted}
             ),
             "responses": refusals(base_url),
-            "parameters": PARAMETERS,
+            "parameters": parameters.every(),
             "headers": HEADERS,
             "securitySchemes": {
                 "oauth2": {
@@ -163,19 +162,19 @@ def takes_body(command: Command) -> bool:
 def _list(resource: Resource) -> Json:
     answer, summary = _rows(resource), f"List {resource.plural} within reach"
     return _operation(
-        f"list{_capital(resource.plural)}", summary, [resource.scope], {200: answer}, READING, _list_parameters(resource)
+        f"list{_capital(resource.plural)}", summary, [resource.scope], {200: answer}, READING, parameters.of_list(resource)
     )
 
 
 def _linked(resource: Resource, name: str, link: Link) -> Json:
     """A list of what a to-many link of one row leads to."""
     target = RESOURCES[link.target]
-    told = [_query(argument, given.doc, SCALARS[given.kind]) for argument, given in link.arguments.items()]
-    parameters = [shared("Id"), *told, *_list_parameters(target)]
+    told = [parameters.query(argument, given.doc, SCALARS[given.kind]) for argument, given in link.arguments.items()]
+    asked = [parameters.shared("Id"), *told, *parameters.of_list(target)]
     operation = f"list{_capital(name)}Of{resource.type_name}"
     summary = f"List {name} of one {resource.name}"
     answers = {200: _rows(target, link.doc)}
-    return _operation(operation, summary, [target.scope], answers, (*READING, 404), parameters)
+    return _operation(operation, summary, [target.scope], answers, (*READING, 404), asked)
 
 
 def _capital(name: str) -> str:
@@ -188,31 +187,11 @@ def _rows(resource: Resource, doc: str = "") -> Json:
     return answer
 
 
-def _list_parameters(resource: Resource) -> list[Json]:
-    return [
-        *_tree_parameters(resource),
-        _names("sort", "Order, by one field after another; - for descending. Nulls come last.", ref(f"{resource.type_name}Sort")),
-        _query("first", "How many rows.", whole(MAX_FIRST, default=FIRST)),
-        _query("after", "The endCursor of the page before. It holds for the same filters and order.", {"type": "string"}),
-        _query(
-            "format",
-            "csv is for spreadsheets, and takes no to-many links. `Accept: text/csv` means the same.",
-            {"enum": ["json", "csv"]},
-        ),
-        *(
-            parameter
-            for name, field in resource.fields.items()
-            if field.filter is Filter.ANYWHERE
-            for parameter in _filters(name, field)
-        ),
-    ]
-
-
 def _item(resource: Resource) -> Json:
     answer = {200: _answer(resource.doc, resource.type_name, *["ETag"] * is_changeable(resource))}
-    parameters = [shared("Id"), *_tree_parameters(resource)]
+    asked = [parameters.shared("Id"), *parameters.of_row(resource)]
     summary, statuses = f"Get one {resource.name}", (*READING, 404)
-    return _operation(f"get{resource.type_name}", summary, [resource.scope], answer, statuses, parameters, doc=resource.doc)
+    return _operation(f"get{resource.type_name}", summary, [resource.scope], answer, statuses, asked, doc=resource.doc)
 
 
 def _lookup(resource: Resource) -> Json:
@@ -228,8 +207,9 @@ def _command(command: Command) -> Json:
     """A bulk command knows preferences; one that changes a row says which version it is for."""
     method, path = place_of(command)
     named, bulk, changes = "{id}" in path, command.entries is not None, command.changes
-    parameters = [
-        shared(name) for name in ["Id"] * named + ["IfMatch"] * changes + ["IdempotencyKey", "DryRun"] + ["Prefer"] * bulk
+    asked = [
+        parameters.shared(name)
+        for name in ["Id"] * named + ["IfMatch"] * changes + ["IdempotencyKey", "DryRun"] + ["Prefer"] * bulk
     ]
     told = ["Idempotency-Replayed", *["Preference-Applied"] * bulk, *["ETag"] * (method == "PATCH")]
     answer = _answer(command.doc, command.gives.__name__, *told)
@@ -240,40 +220,40 @@ def _command(command: Command) -> Json:
     statuses = {*WRITING, *(STATUS[kind] for kind in command.fails), *[415] * takes_body(command), *[428] * changes}
     body = _body(command.takes.__name__, *MERGE_PATCH[: method == "PATCH"]) if takes_body(command) else None
     summary = command.doc.split(". ")[0].rstrip(".")
-    return _operation(command.operation, summary, [command.scope], answers, statuses, parameters, body, command.doc)
+    return _operation(command.operation, summary, [command.scope], answers, statuses, asked, body, command.doc)
 
 
 def _aggregates() -> Json:
     one_each = "One of them; needed unless it is grouped by."
     dimensions = {"type": "string", "enum": list(question.DIMENSIONS)}
-    group_by = _names(
+    group_by = parameters.names(
         "groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=question.MOST_DIMENSIONS, uniqueItems=True
     )
     schools = {"type": "array", "items": {"type": "string"}, "maxItems": question.MOST_SCHOOLS}
-    parameters = [
+    asked = [
         group_by | {"required": True},
-        _query("window", f"A window's code or id. {one_each}", {"type": "string"}),
-        _query("subject", f"A subject's code. {one_each}", {"type": "string"}),
-        _query("trust", "A trust's id or GIAS group UID: its members on the window's census date.", {"type": "string"}),
-        _query("school", "A school's id or URN; repeat for several.", schools),
-        _query("view", VIEW, {"enum": list(question.VIEWS), "default": question.VIEWS[0]}),
-        _query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
-        _query("shape", SHAPE, {"enum": list(spreadsheet.SHAPES)}),
-        _query("first", "How many rows.", whole(question.MOST_FIRST, default=question.FIRST)),
-        _query("after", "The endCursor of the page before.", {"type": "string"}),
+        parameters.query("window", f"A window's code or id. {one_each}", {"type": "string"}),
+        parameters.query("subject", f"A subject's code. {one_each}", {"type": "string"}),
+        parameters.query("trust", "A trust's id or GIAS group UID: its members on the window's census date.", {"type": "string"}),
+        parameters.query("school", "A school's id or URN; repeat for several.", schools),
+        parameters.query("view", VIEW, {"enum": list(question.VIEWS), "default": question.VIEWS[0]}),
+        parameters.query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
+        parameters.query("shape", SHAPE, {"enum": list(spreadsheet.SHAPES)}),
+        parameters.query("first", "How many rows.", whole(question.MOST_FIRST, default=question.FIRST)),
+        parameters.query("after", "The endCursor of the page before.", {"type": "string"}),
     ]
     doc = inspect.cleandoc(aggregates.AggregateRow.__doc__ or "")
     answer = _answer("A page of groups.", "AggregatePage", "Link")
     answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
     scopes = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL]
-    return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), parameters, doc=doc)
+    return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), asked, doc=doc)
 
 
 def _kept() -> Json:
     answer = _answer("What the client was answered; 404 where no request with the key ended well within 7 days.", "KeptAnswers")
     summary = "What became of a request whose answer was lost"
     statuses = (400, 401, 404, 409, 500, 503)
-    return _operation("getKeptAnswers", summary, [], {200: answer}, statuses, [shared("Key")], room="Assessment")
+    return _operation("getKeptAnswers", summary, [], {200: answer}, statuses, [parameters.shared("Key")], room="Assessment")
 
 
 def _me() -> Json:
@@ -325,7 +305,7 @@ def _operation(
     scopes: list[Scope],
     answers: dict[int, Json],
     refusals: Iterable[int],
-    parameters: list[Json],
+    asked: list[Json],
     body: Json | None = None,
     doc: str | None = None,
     room: str | None = None,
@@ -339,43 +319,13 @@ def _operation(
         **({"description": doc} if doc else {}),
         "tags": [room],
         "security": [{"oauth2": [scope.value]} for scope in scopes] or [{"oauth2": []}],
-        "parameters": parameters,
+        "parameters": asked,
         **({"requestBody": body} if body else {}),
         "responses": {str(status): answer for status, answer in answers.items()} | refused(refusals),
     }
 
 
 # Parameters, bodies and answers
-
-
-def _query(name: str, doc: str, schema: Json) -> Json:
-    return {"name": name, "in": "query", "description": doc, "schema": schema}
-
-
-def _names(name: str, doc: str, item: Json, **limits: Any) -> Json:
-    """A parameter that is a list of names with commas between them."""
-    return _query(name, doc, listed(item) | limits) | {"style": "form", "explode": False}
-
-
-def _filters(name: str, field: Field) -> list[Json]:
-    """A parameter that may repeat, and those that compare with a bound."""
-    item = SCALARS[field.kind].get("items", SCALARS[field.kind])
-    equal = _query(name, f"{field.doc} Repeated: any of them.", listed(item)) | {"style": "form", "explode": True}
-    if not field.comparable:
-        return [equal]
-    return [equal, *(_query(f"{name}.{by}", compared(name, by), SCALARS[field.kind]) for by in Comparison)]
-
-
-def _tree_parameters(resource: Resource) -> list[Json]:
-    parameters = [_names("fields", "The fields wanted; of linked rows, with dots.", field_path(resource))]
-    if resource.links:
-        parameters.append(_names("include", f"The links wanted, up to {MAX_DEPTH} deep with dots.", link_path(resource)))
-    for name, link in resource.links.items():
-        if link.many:
-            many = f"How many {name} a row, where include brings them: {FIRST} unless told."
-            parameters.append(_query(f"{name}.first", many, whole(MAX_NESTED_FIRST)))
-            parameters += [_query(f"{name}.{told}", a.doc, SCALARS[a.kind]) for told, a in link.arguments.items()]
-    return parameters
 
 
 def _json(schema: str) -> Json:
