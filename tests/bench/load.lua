@@ -1,0 +1,23 @@
+-- Sends the requests of a file in turn, from a random one on: a line is METHOD, path and, after another tab, a body.
+local requests, at = {}, 0
+
+function init(arguments)
+   for line in io.lines(arguments[1]) do
+      local method, path, body = line:match("^(%u+)\t([^\t]+)\t?(.*)$")
+      requests[#requests + 1] = wrk.format(method, path, nil, body ~= "" and body or nil)
+   end
+   math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 1000000)
+   at = math.random(#requests)
+end
+
+function request()
+   at = at % #requests + 1
+   return requests[at]
+end
+
+function done(summary, latency)
+   local errors = summary.errors
+   io.write(string.format('\n{"requests": %d, "seconds": %.6f, "p50": %.3f, "p99": %.3f, "errors": %d}\n', summary.requests,
+      summary.duration / 1e6, latency:percentile(50) / 1000, latency:percentile(99) / 1000,
+      errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
