@@ -101,7 +101,8 @@ def kept(folder: Path, scale: int, console: Console) -> Iterator[tuple[embedded.
             facts.write_text(json.dumps(asdict(made)))
             facts.chmod(0o600)
         read = json.loads(facts.read_text())
-        yield cluster, Data(**read | {"trusts": [Trust(**trust) for trust in read["trusts"]]})
+        clients = {name: (client_id, secret) for name, (client_id, secret) in read["clients"].items()}
+        yield cluster, Data(**read | {"trusts": [Trust(**trust) for trust in read["trusts"]], "clients": clients})
     finally:
         cluster.stop()
 

@@ -1,9 +1,10 @@
--- Sends the requests of a file in turn, from a random one on: a line is METHOD, path and, after another tab, a body.
+-- Sends the requests of a file in turn, from a random one on. A line is METHOD, path, body and entity tag, with tabs between; the last two may be empty.
 local requests, at = {}, 0
 
 function init(arguments)
    for line in io.lines(arguments[1]) do
-      local method, path, body = line:match("^(%u+)\t([^\t]+)\t?(.*)$")
+      local method, path, body, etag = line:match("^([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)$")
+      wrk.headers["If-None-Match"] = etag ~= "" and etag or nil
       requests[#requests + 1] = wrk.format(method, path, nil, body ~= "" and body or nil)
    end
    math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 1000000)
