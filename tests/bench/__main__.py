@@ -30,13 +30,13 @@ from rich.progress import Progress
 from domain.engine import embedded
 from tests.bench import answers, load, profiling, report
 from tests.bench.data import count_afresh, kept
-from tests.bench.servers import ORDINARY, Server, ordinary, ours, postmaster
+from tests.bench.servers import ORDINARY, Server, Unfit, ordinary, ours, postmaster
 from tests.bench.workloads import CONSTANT, FASTAPI, LIMIT, REACHES, REST, STRAWBERRY, WORKLOADS, Bench, Request, Workload
 from tests.conftest import ROOT
 
 FOLDER = ROOT / ".markonce" / "bench"
 VENV = FOLDER / "venv"
-LONGEST = 30.0
+LONGEST = 15.0
 """Seconds that a slow contender is measured for, at most."""
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=170)
 
@@ -89,13 +89,18 @@ class Run:
 
     def measure(self, workload: Workload, contender: str, file: Path | None, connections: int, seconds: float) -> load.Measure:
         if file is None:
-            url = self.cluster.url(embedded.DATABASE, embedded.SUPERUSER)
-            return load.pgbench(url, list(workload.limit), self.bench.variables(workload), connections, seconds, self.database)
+            return self.limit(workload, connections, seconds)
         client = workload.client_of(contender)
         return load.wrk(self.servers[contender], client, file, connections, seconds, self.database)
 
-    def seconds(self, workload: Workload, contender: str, request: Request, connections: int, seconds: float) -> float:
+    def limit(self, workload: Workload, connections: int, seconds: float | None) -> load.Measure:
+        url = self.cluster.url(embedded.DATABASE, embedded.SUPERUSER)
+        return load.pgbench(url, list(workload.limit), self.bench.variables(workload), connections, seconds, self.database)
+
+    def seconds(self, workload: Workload, contender: str, request: Request | None, connections: int, seconds: float) -> float:
         """As asked, or three times as long as all connections need for an answer: what has not ended is not counted."""
+        if request is None:
+            return max(seconds, min(3 * self.limit(workload, connections, None).p99 / 1000, LONGEST))
         begun = 0.0
         for _ in range(2):  # the first may be the first of its kind
             begun = time.perf_counter()
@@ -132,7 +137,7 @@ def interleave(
     for number in connections:
         result = report.Result(workload.name, number, {contender: [] for contender in files})
         lasting = {
-            contender: run.seconds(workload, contender, asked[contender][0], number, seconds) if file else seconds
+            contender: run.seconds(workload, contender, asked[contender][0] if file else None, number, seconds)
             for contender, file in files.items()
             if contender != CONSTANT
         }
@@ -141,8 +146,10 @@ def interleave(
         for i in range(rounds + 1):
             for contender in order:
                 warming = i == 0
-                for_ = 1 if warming else lasting.get(contender, seconds)
-                measured = run.measure(workload, contender, files[contender], number, for_)
+                if not warming or files[contender]:  # the limit is warm from being tried
+                    measured = run.measure(
+                        workload, contender, files[contender], number, 1 if warming else lasting.get(contender, seconds)
+                    )
                 if not warming:
                     result.measures[contender].append(measured)
                 progress.advance(task)
@@ -172,17 +179,24 @@ def main(
         run = Run(held, scale, with_ordinary=not only_ours and not profile)
         if profile:
             return _profile(run, WORKLOADS[profile])
-        results = report.Results(scale)
+        results, failed = report.Results(scale), []
         with Progress(console=console) as progress:
             for name in workload or WORKLOADS:
                 at = [1, 16, 64] if full else connections
-                results.results += interleave(run, WORKLOADS[name], at, rounds, seconds, progress)
+                try:
+                    results.results += interleave(run, WORKLOADS[name], at, rounds, seconds, progress)
+                except Unfit as problem:
+                    failed.append(str(problem))
         results.plans = profiling.first_plans(run.bench, workload or list(WORKLOADS))
     report.show(results, FOLDER, console)
     said, picture = FOLDER / f"results-x{scale}.json", FOLDER / "bench.png"
     results.save(said)
     subprocess.run([str(VENV / "bin" / "python"), str(Path(__file__).parent / "draw.py"), str(said), str(picture)], check=True)
     console.print(f"{said}\n{picture}", soft_wrap=True)
+    for problem in failed:
+        console.print(f"[red]not measured:[/red] {problem}", soft_wrap=True)
+    if failed:
+        raise SystemExit(1)
 
 
 def _profile(run: Run, workload: Workload) -> None:
@@ -193,7 +207,7 @@ def _profile(run: Run, workload: Workload) -> None:
         profiling.sample(run.servers[contender], client, file, run.database, VENV, 8, console)
     first: Any = next(iter(run.asked(workload).values()))[0]
     if not workload.writes:
-        profiling.run(run.bench, run.cluster, first, workload.client, console)
+        asyncio.run(profiling.explain(run.cluster, run.data, first, workload.client, console))
     for name, milliseconds in profiling.first_plans(run.bench, [workload.name]).items():
         console.print(f"first-time plan of {name}: {milliseconds:.1f} ms")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from domain.engine.programs import find_binaries
-from tests.bench.servers import Server, cpu_seconds, resident_bytes
+from tests.bench.servers import Server, Unfit, cpu_seconds, resident_bytes
 
 HERE = Path(__file__).parent
 
@@ -70,10 +70,10 @@ def wrk(server: Server, client: str, requests: Path, connections: int, seconds: 
         done = subprocess.run([*command, server.base_url, "--", str(requests)], capture_output=True, text=True, check=False)
         server_cpu, database_cpu = by_server(), by_database()
     if done.returncode:
-        raise SystemExit(f"wrk failed: {done.stdout}{done.stderr}")
+        raise Unfit(f"wrk failed: {done.stdout}{done.stderr}")
     said = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
     if said["errors"]:
-        raise SystemExit(f"{said['errors']} of {said['requests']} requests of {requests.name} failed")
+        raise Unfit(f"{said['errors']} of {said['requests']} requests of {requests.name} failed")
     answered = max(said["requests"], 1)
     return Measure(
         said["requests"] / said["seconds"],
@@ -86,21 +86,26 @@ def wrk(server: Server, client: str, requests: Path, connections: int, seconds: 
 
 
 def pgbench(
-    url: str, scripts: list[tuple[str, int]], variables: dict[str, object], connections: int, seconds: float, database: int
+    url: str, scripts: list[tuple[str, int]], variables: dict[str, object], connections: int, seconds: float | None, database: int
 ) -> Measure:
-    """Scripts of limit/ by weight, prepared once a connection, by one thread. The latencies are from its log of transactions."""
+    """Scripts of limit/ by weight, by one thread, once on each connection where no seconds are said; the latencies are from its log.
+
+    Each connection plans a statement once (a short run would measure the planner otherwise), but for R4, which is worth a plan of its own.
+    """
     place = urlsplit(url)
-    command = [find_pgbench(), "-n", "-M", "prepared", "-c", str(connections), "-j", "1", "-T", str(max(1, round(seconds)))]
+    often = ["-t", "1"] if seconds is None else ["-T", str(max(1, round(seconds)))]
+    command = [find_pgbench(), "-n", "-M", "prepared", "-c", str(connections), "-j", "1", *often]
     command += [part for name, weight in scripts for part in ("-f", f"{HERE / 'limit' / name}.sql@{weight}")]
     command += [part for name, value in variables.items() for part in ("-D", f"{name}={value}")]
     command += ["-h", str(place.hostname), "-p", str(place.port), "-U", str(place.username), "--log", place.path[1:]]
+    environment = {"PGPASSWORD": str(place.password)}
+    if scripts[0][0] != "r4":
+        environment["PGOPTIONS"] = "-c plan_cache_mode=force_generic_plan"
     with tempfile.TemporaryDirectory() as folder, _spent(database) as by_database:
-        done = subprocess.run(
-            command, cwd=folder, env={"PGPASSWORD": str(place.password)}, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         database_cpu = by_database()
         if done.returncode or "number of failed transactions: 0" not in done.stdout:
-            raise SystemExit(f"pgbench failed: {done.stdout}{done.stderr}")
+            raise Unfit(f"pgbench failed: {done.stdout}{done.stderr}")
         lines = [line for log in Path(folder).glob("pgbench_log.*") for line in log.read_text().splitlines()]
     taken = [int(line.split()[2]) / 1000 for line in lines]  # client, transaction, microseconds, …
     rate = next(float(line.split()[2]) for line in done.stdout.splitlines() if line.startswith("tps ="))

@@ -1,12 +1,14 @@
 """Where the time of a read goes: in the server (py-spy, while it is under load), in PostgreSQL (EXPLAIN of the product's own statement), and
 the first time that a shape is asked for."""
 
-import asyncio
 import json
+import os
+import re
 import subprocess
 import tempfile
 import time
 from collections import Counter
+from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from api.app import build_app
+from api.logs import configure_logging
 from api.settings import Settings
 from domain.engine import embedded
 from domain.engine.database import Database
@@ -25,6 +28,7 @@ from tests.bench.servers import Server, tree
 from tests.bench.workloads import R1_PATH, R1_QUERY, R2_PATH, R2_QUERY, Bench, Request
 
 PLANNED, REPEATED = 5, 4
+OURS_IN = re.compile(r"\((.*/)?(api|domain)/")
 
 
 def first_plans(bench: Bench, workloads: list[str]) -> dict[str, float]:
@@ -77,6 +81,8 @@ class Noting(Database):
 async def explain(cluster: embedded.Cluster, data: Data, request: Request, client: str, console: Console) -> None:
     """The statement that the product makes of a request, and what PostgreSQL does with it as the app role, row-level security in force."""
     url = cluster.url(embedded.DATABASE, "markonce_app")
+    os.environ["MARKONCE_LOG"] = "warnings"
+    configure_logging()
     database = await Noting.open(url, size=1)
     assert isinstance(database, Noting)
     app = build_app(Settings(database_url=url, secret=data.secret.encode(), base_url="http://bench"), database)
@@ -88,11 +94,15 @@ async def explain(cluster: embedded.Cluster, data: Data, request: Request, clien
             assert answer.status_code == 200, answer.text
         statement, arguments = database.last
         async with database.register() as connection:
-            prepared, times = await connection.prepare(statement), []
-            for _ in range(50):
-                begun = time.perf_counter()
-                await prepared.fetchrow(*arguments)
-                times.append(1000 * (time.perf_counter() - begun))
+            taken = {}
+            for mode in ("auto", "force_generic_plan", "force_custom_plan"):
+                await connection.execute(f"SET plan_cache_mode = {mode}")
+                prepared, times = await connection.prepare(statement), []
+                for _ in range(50):
+                    begun = time.perf_counter()
+                    await prepared.fetchrow(*arguments)
+                    times.append(1000 * (time.perf_counter() - begun))
+                taken[mode] = f"{mode} {median(times):.2f} ms"
             plans = [await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", *arguments) for _ in range(3)]
     finally:
         await database.close()
@@ -101,15 +111,15 @@ async def explain(cluster: embedded.Cluster, data: Data, request: Request, clien
     console.rule("plan")
     for line in plans[-1]:
         console.out(line[0], highlight=False)
-    console.print(
-        f"\n{len(answer.content):,} bytes; the statement has {len(statement):,} characters; prepared, from Python:"
-        f" {median(times):.2f} ms (planned anew each time, if PostgreSQL finds that cheaper: see Planning Time above)"
-    )
+    console.print(f"\n{len(answer.content):,} bytes; the statement has {len(statement):,} characters")
+    console.print(f"run again and again from Python, by plan_cache_mode: {', '.join(taken.values())}")
 
 
 def sample(server: Server, client: str, requests: Path, database: int, venv: Path, seconds: int, console: Console) -> None:
     """What the worker does under 16 connections, by py-spy: the share of samples in each function itself, and in it or below it."""
-    worker = max(tree(server.process.pid), key=lambda pid: sum(map(int, tree(pid)[pid][11:13])))
+    load.wrk(server, client, requests, 16, 2, database)  # warm, and the worker is the process that has been busy
+    processes = tree(server.process.pid)
+    worker = max(processes, key=lambda pid: sum(map(int, processes[pid][11:13])))
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "stacks"
         command = [
@@ -126,7 +136,6 @@ def sample(server: Server, client: str, requests: Path, database: int, venv: Pat
             "-o",
             str(raw),
         ]
-        load.wrk(server, client, requests, 16, 1, database)  # warm
         spy = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         measured = load.wrk(server, client, requests, 16, seconds + 2, database)
         said = spy.communicate()[0].decode()
@@ -136,27 +145,18 @@ def sample(server: Server, client: str, requests: Path, database: int, venv: Pat
     itself: Counter[str] = Counter()
     within: Counter[str] = Counter()
     for stack, _, count in stacks:
-        frames = [_named(frame) for frame in stack.split(";")]
+        frames = [re.sub(r":\d+\)$", ")", frame) for frame in stack.split(";")]
         itself[frames[-1]] += int(count)
-        for frame in set(frames):
+        for frame in {frame for frame in frames if OURS_IN.search(frame)}:
             within[frame] += int(count)
     total = max(itself.total(), 1)
     console.rule("server")
     console.print(
-        f"{measured.rate:,.0f} requests/s under py-spy, {measured.server_cpu:.2f} ms of CPU each; {total:,} samples of the worker"
+        f"{measured.rate:,.0f} requests/s under py-spy, {measured.server_cpu:.2f} ms of CPU each; {total:,} samples of running Python"
     )
-    table = Table("in itself", "%", "in it or below", "%")
-    for (own, n), (whole, m) in zip(itself.most_common(30), within.most_common(45)[15:], strict=False):
-        table.add_row(own, f"{100 * n / total:.1f}", whole, f"{100 * m / total:.1f}")
+    table = Table("in itself", "%", "of ours, in it or below", "%")
+    for own, whole in zip_longest(itself.most_common(30), within.most_common(30)):
+        table.add_row(
+            *(cell for pair in (own, whole) for cell in ((pair[0], f"{100 * pair[1] / total:.1f}") if pair else ("", "")))
+        )
     console.print(table)
-
-
-def _named(frame: str) -> str:
-    """`function (package/file.py)`: without the line and the way to the package."""
-    name, _, place = frame.partition(" (")
-    path = place.rstrip(")").split(":")[0].split("/")
-    return f"{name} ({'/'.join(path[-2:])})" if place else name
-
-
-def run(bench: Bench, cluster: embedded.Cluster, request: Request, client: str, console: Console) -> None:
-    asyncio.run(explain(cluster, bench.data, request, client, console))

@@ -21,6 +21,10 @@ TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 ORDINARY = Path(__file__).parent / "ordinary"
 
 
+class Unfit(Exception):
+    """A contender fails, or answers otherwise than the others: it is not measured."""
+
+
 def tree(root: int) -> dict[int, list[str]]:
     """The fields of /proc/PID/stat after the name (proc(5)), of a process and all below it."""
     stats = {}
@@ -75,10 +79,10 @@ class Server:
         return token
 
     def ask(self, method: str, path: str, body: str | None = None, client: str = "trust") -> Any:
-        """The answer as JSON; SystemExit where it is no success."""
+        """The answer as JSON; Unfit where it is no success."""
         answer = self.send(method, path, body, client)
         if answer.status_code >= 400 or b'"errors":' in answer.content[:20]:
-            raise SystemExit(f"{method} {path} answered {answer.status_code}: {answer.text[:600]}")
+            raise Unfit(f"{method} {path} answered {answer.status_code}: {answer.text[:600]}")
         return answer.json()
 
     def send(self, method: str, path: str, body: str | None = None, client: str = "trust", **headers: str) -> httpx2.Response:

@@ -200,8 +200,10 @@ R3 = Workload(
 
 # R4: a page of 1,000 groups, and all of them on the fly
 
-_GROUP = "schoolUrn subject window eligible valid expected higher"
-R4_QUERY = f"query($trust: ID!) {{ aggregates(trust: $trust, groupBy: [school, subject, window], first: 1000) {{ nodes {{ {_GROUP} }} }} }}"
+GROUP = "schoolUrn subject window eligible valid expected higher"
+R4_QUERY = (
+    f"query($trust: ID!) {{ aggregates(trust: $trust, groupBy: [school, subject, window], first: 1000) {{ nodes {{ {GROUP} }} }} }}"
+)
 
 
 def _r4(name: str, schools: int, client: str, targets: dict[str, float]) -> Workload:

@@ -9,7 +9,6 @@ import models as m
 import strawberry
 from fastapi import Depends, FastAPI, Header, HTTPException
 from sqlalchemy import select
-from sqlalchemy.orm import aliased
 from strawberry.dataloader import DataLoader
 from strawberry.fastapi import GraphQLRouter
 from strawberry.types import Info
@@ -55,13 +54,8 @@ class Loaders:
         return [found[id_] for id_ in ids]
 
     async def _first(self, ids: list[UUID]) -> list[list[m.Judgement]]:
-        number = m.func.row_number().over(order_by=m.ORDER, partition_by=m.Judgement.pupil_id).label("n")
-        numbered = select(m.Judgement, number).where(m.Judgement.tenant_id == self.tenant, m.Judgement.pupil_id.in_(ids)).subquery()
-        row = aliased(m.Judgement, numbered)
-        rows = await self._all(
-            select(row).where(numbered.c.n <= m.FIRST).order_by(row.academic_year, row.window_no, row.subject_no, row.aspect_no)
-        )
-        return self._by_pupil(ids, rows)
+        statement, _ = m.first_judgements(self.tenant, ids)
+        return self._by_pupil(ids, await self._all(statement))
 
     async def _latest(self, ids: list[UUID]) -> list[list[m.Judgement]]:
         j = m.Judgement

@@ -1,10 +1,12 @@
 """The tables as an ordinary server maps them: SQLAlchemy's ORM, one pool of ten connections, the tenant a filter in each query."""
 
 import os
+from collections.abc import Sequence
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKeyConstraint, func, select
+from sqlalchemy import DateTime, ForeignKeyConstraint, func, select
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column, relationship
 
@@ -17,7 +19,7 @@ TOKENS = {os.environ["BENCH_TOKEN"]: UUID(os.environ["BENCH_TENANT"])}
 
 
 class Base(DeclarativeBase):
-    pass
+    type_annotation_map = {datetime: DateTime(timezone=True)}
 
 
 class Subject(Base):
@@ -127,18 +129,15 @@ class Target(Base):
 ORDER = (Judgement.academic_year, Judgement.window_no, Judgement.subject_no, Judgement.aspect_no)
 FIRST = 15
 
-# the row-limited relationship of SQLAlchemy's documentation
-_numbered = select(
-    Judgement, func.row_number().over(order_by=ORDER, partition_by=(Judgement.tenant_id, Judgement.pupil_id)).label("n")
-).subquery()
-FirstJudgement = aliased(Judgement, _numbered)
-Pupil.judgements = relationship(
-    FirstJudgement,
-    primaryjoin=(Pupil.tenant_id == FirstJudgement.tenant_id) & (Pupil.id == FirstJudgement.pupil_id) & (_numbered.c.n <= FIRST),
-    order_by=(FirstJudgement.academic_year, FirstJudgement.window_no, FirstJudgement.subject_no, FirstJudgement.aspect_no),
-    viewonly=True,
-    uselist=True,
-)
+
+def first_judgements(tenant: UUID, pupil_ids: Sequence[UUID]) -> tuple[Any, Any]:
+    """The first judgements of each pupil, and the entity that stands for them. The pupils are named inside the subquery: the row-limited
+    relationship of SQLAlchemy's documentation names them outside, and PostgreSQL then numbers every judgement there is."""
+    number = func.row_number().over(order_by=ORDER, partition_by=Judgement.pupil_id).label("n")
+    numbered = select(Judgement, number).where(Judgement.tenant_id == tenant, Judgement.pupil_id.in_(pupil_ids)).subquery()
+    row = aliased(Judgement, numbered)
+    ordered = select(row).where(numbered.c.n <= FIRST).order_by(row.academic_year, row.window_no, row.subject_no, row.aspect_no)
+    return ordered, row
 
 
 def this_year() -> int:

@@ -1,15 +1,16 @@
 """An ordinary REST server: FastAPI, SQLAlchemy's ORM and pydantic."""
 
+from collections import defaultdict
 from datetime import date, datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Header, HTTPException
-from models import TOKENS, FirstJudgement, Judgement, Pupil, Session, Target, Window, nearest, this_year
+from models import TOKENS, Judgement, Pupil, Session, Target, Window, first_judgements, nearest, this_year
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from sqlalchemy import select
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import joinedload
 from writing import write_judgements
 
 app = FastAPI()
@@ -149,34 +150,22 @@ async def pupil(pupil_id: UUID, tenant: Tenant) -> PupilOut:
 @app.get("/pupils")
 async def pupils(tenant: Tenant, after: UUID, first: int = 50) -> list[PupilPageOut]:
     async with Session() as session:
-        page = await session.scalars(
-            select(Pupil)
-            .where(Pupil.tenant_id == tenant, Pupil.id > after)
-            .order_by(Pupil.id)
-            .limit(first)
-            .options(
-                selectinload(Pupil.judgements).options(
-                    joinedload(FirstJudgement.subject), joinedload(FirstJudgement.window), joinedload(FirstJudgement.grade)
+        page = select(Pupil).where(Pupil.tenant_id == tenant, Pupil.id > after).order_by(Pupil.id).limit(first)
+        found = list(await session.scalars(page))
+        statement, row = first_judgements(tenant, [p.id for p in found])
+        judgements = defaultdict(list)
+        for j in await session.scalars(statement.options(joinedload(row.subject), joinedload(row.window), joinedload(row.grade))):
+            judgements[j.pupil_id].append(
+                JudgementOut(
+                    grade=j.grade and j.grade.code,
+                    recorded_at=j.recorded_at,
+                    subject=Named.model_validate(j.subject),
+                    window=Named.model_validate(j.window),
                 )
             )
-        )
         return [
-            PupilPageOut(
-                id=p.id,
-                forename=p.forename,
-                surname=p.surname,
-                year_group=p.year_group,
-                judgements=[
-                    JudgementOut(
-                        grade=j.grade and j.grade.code,
-                        recorded_at=j.recorded_at,
-                        subject=Named.model_validate(j.subject),
-                        window=Named.model_validate(j.window),
-                    )
-                    for j in p.judgements
-                ],
-            )
-            for p in page
+            PupilPageOut(id=p.id, forename=p.forename, surname=p.surname, year_group=p.year_group, judgements=judgements[p.id])
+            for p in found
         ]
 
 
