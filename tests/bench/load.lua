@@ -18,7 +18,7 @@ end
 
 function done(summary, latency)
    local errors = summary.errors
-   io.write(string.format('\n{"requests": %d, "seconds": %.6f, "p50": %.3f, "p99": %.3f, "errors": %d}\n', summary.requests,
-      summary.duration / 1e6, latency:percentile(50) / 1000, latency:percentile(99) / 1000,
-      errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+   io.write(string.format('\n{"requests": %d, "seconds": %.6f, "p50": %.3f, "p99": %.3f, "refused": %d, "timeouts": %d, "broken": %d}\n',
+      summary.requests, summary.duration / 1e6, latency:percentile(50) / 1000, latency:percentile(99) / 1000, errors.status, errors.timeout,
+      errors.connect + errors.read + errors.write))
 end

@@ -72,8 +72,9 @@ def wrk(server: Server, client: str, requests: Path, connections: int, seconds: 
     if done.returncode:
         raise Unfit(f"wrk failed: {done.stdout}{done.stderr}")
     said = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
-    if said["errors"]:
-        raise Unfit(f"{said['errors']} of {said['requests']} requests of {requests.name} failed")
+    wrong = {name: said[name] for name in ("refused", "timeouts", "broken") if said[name]}
+    if wrong:
+        raise Unfit(f"of {said['requests']} requests of {requests.name} some failed: {wrong}")
     answered = max(said["requests"], 1)
     return Measure(
         said["requests"] / said["seconds"],

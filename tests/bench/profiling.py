@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from api.app import build_app
@@ -117,9 +118,9 @@ async def explain(cluster: embedded.Cluster, data: Data, request: Request, clien
 
 def sample(server: Server, client: str, requests: Path, database: int, venv: Path, seconds: int, console: Console) -> None:
     """What the worker does under 16 connections, by py-spy: the share of samples in each function itself, and in it or below it."""
-    load.wrk(server, client, requests, 16, 2, database)  # warm, and the worker is the process that has been busy
+    load.wrk(server, client, requests, 16, 2, database)  # warm, and the worker is the busy one of the supervisor's children
     processes = tree(server.process.pid)
-    worker = max(processes, key=lambda pid: sum(map(int, processes[pid][11:13])))
+    worker = max(processes.keys() - {server.process.pid}, key=lambda pid: sum(map(int, processes[pid][11:13])))
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "stacks"
         command = [
@@ -157,6 +158,6 @@ def sample(server: Server, client: str, requests: Path, database: int, venv: Pat
     table = Table("in itself", "%", "of ours, in it or below", "%")
     for own, whole in zip_longest(itself.most_common(30), within.most_common(30)):
         table.add_row(
-            *(cell for pair in (own, whole) for cell in ((pair[0], f"{100 * pair[1] / total:.1f}") if pair else ("", "")))
+            *(cell for pair in (own, whole) for cell in ((escape(pair[0]), f"{100 * pair[1] / total:.1f}") if pair else ("", "")))
         )
     console.print(table)
