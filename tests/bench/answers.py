@@ -113,15 +113,16 @@ JOIN grades g ON g.tenant_id = j.tenant_id AND g.scheme_version_no = j.scheme_ve
 WHERE j.tenant_id = $1::text::uuid AND w.code = $2 AND j.pupil_id = ANY ($3::text[]::uuid[]) AND s.code = ANY ($4)
 """
 _FORGET = """
-DELETE FROM judgements j USING windows w, subjects s WHERE w.tenant_id = j.tenant_id AND w.no = j.window_no AND s.tenant_id = j.tenant_id
-    AND s.no = j.subject_no AND j.tenant_id = $1::text::uuid AND w.code = $2 AND j.pupil_id = ANY ($3::text[]::uuid[]) AND s.code = ANY ($4)
+UPDATE judgements j SET grade_no = NULL, status_code = 'absent', recorded_at = w.opens_at FROM windows w, subjects s
+WHERE w.tenant_id = j.tenant_id AND w.no = j.window_no AND s.tenant_id = j.tenant_id AND s.no = j.subject_no
+    AND j.tenant_id = $1::text::uuid AND w.code = $2 AND j.pupil_id = ANY ($3::text[]::uuid[]) AND s.code = ANY ($4)
 """
 
 
 async def _check_writes(
     workload: Workload, bench: Bench, servers: dict[str, Server], asked: dict[str, list[Request]], connection: Any
 ) -> None:
-    """The first write of each is in the table; what was there is taken away before."""
+    """The first write of each is in the table; what was there says nothing before."""
     for contender, requests in asked.items():
         request = next(request for request in requests if request.method == "POST" and '"entries"' in request.body)
         entries = _entries(json.loads(request.body))

@@ -91,7 +91,8 @@ def pgbench(
 ) -> Measure:
     """Scripts of limit/ by weight, by one thread, once on each connection where no seconds are said; the latencies are from its log.
 
-    Each connection plans a statement once (a short run would measure the planner otherwise), but for R4, which is worth a plan of its own.
+    Each connection plans a statement once (a short run would measure the planner otherwise), but for R4, which is worth a plan of its own,
+    and memory to sort in.
     """
     place = urlsplit(url)
     often = ["-t", "1"] if seconds is None else ["-T", str(max(1, round(seconds)))]
@@ -99,9 +100,8 @@ def pgbench(
     command += [part for name, weight in scripts for part in ("-f", f"{HERE / 'limit' / name}.sql@{weight}")]
     command += [part for name, value in variables.items() for part in ("-D", f"{name}={value}")]
     command += ["-h", str(place.hostname), "-p", str(place.port), "-U", str(place.username), "--log", place.path[1:]]
-    environment = {"PGPASSWORD": str(place.password)}
-    if scripts[0][0] != "r4":
-        environment["PGOPTIONS"] = "-c plan_cache_mode=force_generic_plan"
+    options = "-c work_mem=256MB" if scripts[0][0] == "r4" else "-c plan_cache_mode=force_generic_plan"
+    environment = {"PGPASSWORD": str(place.password), "PGOPTIONS": options}
     with tempfile.TemporaryDirectory() as folder, _spent(database) as by_database:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         database_cpu = by_database()
