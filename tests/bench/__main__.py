@@ -14,6 +14,7 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -141,7 +142,7 @@ def interleave(
     if workload.limit:
         files[LIMIT] = None
     found = []
-    for number in connections:
+    for number in sorted({min(number, workload.most_connections) for number in connections}):
         result = report.Result(workload.name, number, {contender: [] for contender in files})
         lasting = {
             contender: run.seconds(workload, contender, asked[contender][0] if file else None, number, seconds)
@@ -181,6 +182,7 @@ def main(
     unknown = [name for name in [*workload, *([profile] if profile else [])] if name not in WORKLOADS]
     if unknown:
         raise SystemExit(f"There is no workload {unknown[0]}. There are {', '.join(WORKLOADS)}.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     install()
     with ExitStack() as held:
         run = Run(held, scale, with_ordinary=not only_ours and not profile)

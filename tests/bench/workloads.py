@@ -32,6 +32,7 @@ class Workload:
     """`targets` are the least ratios wanted of ours to a contender's rate; `rows` is what one request writes.
 
     `asks` makes the requests of a server, by contender; `limit` are the scripts of pgbench with their weights. `client` is who asks ours.
+    Where a request takes seconds, more than `most_connections` would only measure a queue.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Workload:
     schools: int = 100
     rows: int = 0
     writes: bool = False
+    most_connections: int = 64
     clients: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -218,6 +220,7 @@ def _r4(name: str, schools: int, client: str, targets: dict[str, float]) -> Work
         targets,
         client,
         schools,
+        most_connections=2,
     )
 
 
@@ -304,6 +307,7 @@ W2 = Workload(
     (("w2", 1),),
     writes=True,
     rows=BATCH * len(rows.SUBJECTS),
+    most_connections=2,
 )
 
 

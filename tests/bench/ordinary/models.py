@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column, relationship
 
 engine = create_async_engine(
-    os.environ["BENCH_DATABASE"].replace("postgresql://", "postgresql+asyncpg://"), pool_size=10, max_overflow=0
+    os.environ["BENCH_DATABASE"].replace("postgresql://", "postgresql+asyncpg://"), pool_size=10, max_overflow=0, pool_timeout=120
 )
 Session = async_sessionmaker(engine, expire_on_commit=False)
 TOKENS = {os.environ["BENCH_TOKEN"]: UUID(os.environ["BENCH_TENANT"])}
