@@ -37,7 +37,7 @@ from tests.conftest import ROOT
 
 FOLDER = ROOT / ".markonce" / "bench"
 VENV = FOLDER / "venv"
-LONGEST = 15.0
+LONGEST = 20.0
 """Seconds that a slow contender is measured for, at most."""
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=170)
 
@@ -73,6 +73,9 @@ class Run:
                 self.servers[contender] = held.enter_context(ordinary(module, self.cluster, self.data, self.folder, VENV))
         self.bench = Bench(self.data, mine)
         self.database = postmaster(self.cluster)
+        self.untidy = self.folder / "written"
+        if self.untidy.exists():  # by a run that was ended
+            self.tidy()
 
     def asked(self, workload: Workload) -> dict[str, list[Request]]:
         """The requests by contender, drawn alike for all; none for what is not built or not started."""
@@ -128,15 +131,16 @@ class Run:
             await connection.close()
 
         asyncio.run(work())
+        self.untidy.unlink(missing_ok=True)
 
 
 def interleave(
     run: Run, workload: Workload, connections: list[int], rounds: int, seconds: float, progress: Progress
 ) -> list[report.Result]:
     """Each round asks every contender in turn, and begins with another one."""
-    if workload.writes:
-        run.tidy()
     asked = run.asked(workload)
+    if workload.writes:
+        run.untidy.touch()
     run.check(workload, asked)
     files: dict[str, Path | None] = {contender: run.file(workload, contender, requests) for contender, requests in asked.items()}
     if workload.limit:

@@ -5,6 +5,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,15 @@ def _spent(root: int) -> Iterator[Callable[[], float]]:
     yield lambda: cpu_seconds(root) - before
 
 
+def _settle(root: int) -> None:
+    """Waits for what wrk has hung up on: a server goes on with it, and would disturb who is measured next."""
+    for _ in range(300):
+        with _spent(root) as spent:
+            time.sleep(0.2)
+            if spent() < 0.03:
+                return
+
+
 def wrk(server: Server, client: str, requests: Path, connections: int, seconds: float, database: int) -> Measure:
     """Requests of a file (see load.lua) on so many connections, by one thread."""
     headers = [f"Authorization: Bearer {server.token(client)}", "Content-Type: application/json"]
@@ -69,6 +79,7 @@ def wrk(server: Server, client: str, requests: Path, connections: int, seconds: 
     with _spent(server.process.pid) as by_server, _spent(database) as by_database:
         done = subprocess.run([*command, server.base_url, "--", str(requests)], capture_output=True, text=True, check=False)
         server_cpu, database_cpu = by_server(), by_database()
+    _settle(server.process.pid)
     if done.returncode:
         raise Unfit(f"wrk failed: {done.stdout}{done.stderr}")
     said = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))

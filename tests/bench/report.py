@@ -32,7 +32,8 @@ class Result:
         if contender not in self.measures or to not in self.measures:
             return None
         pairs = zip(self.measures[contender], self.measures[to], strict=True)
-        return median(getattr(mine, figure) / max(getattr(theirs, figure), 1e-9) for mine, theirs in pairs)
+        ratios = [getattr(mine, figure) / getattr(theirs, figure) for mine, theirs in pairs if getattr(theirs, figure)]
+        return median(ratios) if ratios else None
 
 
 @dataclass

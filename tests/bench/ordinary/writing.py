@@ -10,8 +10,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 CLIENT = UUID(os.environ["BENCH_CLIENT"])
-ROWS = 1000
-"""A statement takes at most 32,767 parameters."""
 
 
 async def write_judgements(session: AsyncSession, tenant: UUID, window_code: str, entries: list[tuple[UUID, str, str]]) -> int:
@@ -55,19 +53,12 @@ async def write_judgements(session: AsyncSession, tenant: UUID, window_code: str
             }
         )
     rows.sort(key=lambda row: (row["pupil_id"], row["subject_no"]))  # so that two requests do not wait for each other in a circle
-    for start in range(0, len(rows), ROWS):
-        statement = insert(Judgement).values(rows[start : start + ROWS])
-        given = statement.excluded
-        await session.execute(
-            statement.on_conflict_do_update(
-                index_elements=list(Judgement.__table__.primary_key),
-                set_={
-                    **{
-                        name: given[name] for name in ("scheme_version_no", "grade_no", "status_code", "recorded_at", "received_at")
-                    },
-                    "version": Judgement.version + 1,
-                },
-            )
-        )
+    statement = insert(Judgement)
+    changed = ("scheme_version_no", "grade_no", "status_code", "recorded_at", "received_at")
+    upsert = statement.on_conflict_do_update(
+        index_elements=list(Judgement.__table__.primary_key),
+        set_={name: statement.excluded[name] for name in changed} | {"version": Judgement.version + 1},
+    )
+    await session.execute(upsert, rows)
     await session.commit()
     return len(rows)
