@@ -38,6 +38,20 @@ TIDY_EVERY = 3600
 """Seconds."""
 
 
+def limits(settings: Settings) -> Limits:
+    """What may be asked for, as `me` tells it: the one place where the limits of both doors come together."""
+    return Limits(
+        first=MAX_FIRST,
+        nested_first=MAX_NESTED_FIRST,
+        batch_entries=MAX_ENTRIES,
+        body_bytes=MAX_BODY,
+        cost=MAX_COST,
+        requests_per_second=settings.rate,
+        burst=settings.burst,
+        graphql=GraphqlLimits(**asdict(graphql_limits)),
+    )
+
+
 def build_app(settings: Settings, database: Database | None = None) -> Starlette:
     """The ASGI application. It opens its own database when started, unless it is given one."""
 
@@ -78,16 +92,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.settings = settings
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
-    app.state.limits = Limits(
-        first=MAX_FIRST,
-        nested_first=MAX_NESTED_FIRST,
-        batch_entries=MAX_ENTRIES,
-        body_bytes=MAX_BODY,
-        cost=MAX_COST,
-        requests_per_second=settings.rate,
-        burst=settings.burst,
-        graphql=GraphqlLimits(**asdict(graphql_limits)),
-    )  # as `me` tells them: the one place where the doors' limits come together
+    app.state.limits = limits(settings)
     app.state.attempts = Buckets(settings.rate, settings.burst)
     app.add_middleware(Cors)
     app.add_middleware(Outermost, base_url=settings.base_url, limit=settings.request_seconds)

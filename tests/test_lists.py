@@ -90,6 +90,7 @@ async def test_carried_from_is_null_where_a_later_grade_has_come(doors: Doors) -
     replaced = [row for row in of_autumn if (row["pupilId"], row["subjectCode"], row["aspect"]) in later]
     assert len(replaced) > 5
     assert {row["carriedFrom"] for row in replaced} == {None}
+    assert "2024-25/autumn" in {row["carriedFrom"] for row in of_autumn}
     _, unnamed = await get(doors, "judgements", first=1)
     assert "carriedFrom" not in unnamed["data"][0]
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from domain.engine.ids import new_id
 from tests.conftest import Databases, serving
-from tests.faults.test_concurrent_writes import CONTRIBUTED, DIFFERING_CELLS, DIFFERING_TOTALS, GRAIN
+from tests.recount import CONTRIBUTED, DIFFERING_CELLS, DIFFERING_TOTALS, GRAIN
 from tests.trust import AS_OF, TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, trust, upn, window
 
 

@@ -23,7 +23,7 @@ from domain.engine import query
 from domain.engine.database import Database
 from domain.engine.embedded import SUPERUSER
 from domain.engine.ids import new_id
-from domain.engine.resource import Field, Resource
+from domain.engine.resource import Field, Kind, Resource
 from domain.engine.selection import Condition, Cursor, Items, Many, One, Order, Root, Rows, Selection, Single, Value
 from domain.roster.pupils import pupils
 from tests.conftest import Databases
@@ -141,6 +141,8 @@ class Request:
         """The row's own value, or that of others where it has none; or two."""
         rows = self.asked[next(of.name for of in RESOURCES.values() if of.fields.get(name) is field)]
         given = [r[name] for r in (row, *self.draw.sample(rows, len(rows))) if r[name] is not None]
+        if field.kind is Kind.TEXTS:
+            given = [text for texts in given for text in texts]
         return Condition(name, field, tuple(map(field.kind.parse, (given * 2)[: self.shape.choice((1, 1, 2))])))
 
     def row(self, resource: Resource, depth: int) -> Items:

@@ -142,7 +142,9 @@ def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
         for name in command.lists if command.takes in structs else ():
             found[command.takes.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
     found["AggregatePage"]["properties"]["data"]["maxItems"] = MOST_FIRST
-    found["Issue"]["properties"] = {name: schema | _ECHO for name, schema in found["Issue"]["properties"].items()}
+    found["Issue"]["required"].remove("current")  # the one thing that is left out where there is none
+    for name in ("at", "code", "message"):
+        found["Issue"]["properties"][name] |= _ECHO
     for resource in RESOURCES.values():
         found[resource.type_name] = row(resource)
         found[f"{resource.type_name}Page"] = page(resource)

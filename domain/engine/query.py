@@ -156,9 +156,11 @@ def finish(columns: Sequence[ColumnElement[Any]]) -> Plan:
 
 
 def adapt(expression: ColumnElement[Any], source: Table, target: FromClause) -> ColumnElement[Any]:
-    """The expression with the source's columns taken from `target`."""
+    """The expression with the source's columns taken from `target`. What it looks up by itself in the same table, by an alias, it still does."""
 
     def replace(element: Any, **_: Any) -> Any:
+        if getattr(element, "element", None) is source:
+            return element
         if element is source:
             return target
         if getattr(element, "table", None) is source:
@@ -203,8 +205,9 @@ class _Compiler:
         )
 
     def alias(self, table: Table) -> NamedFromClause[Any]:
+        """Named as no alias without a name is (pupils_1): a field's expression may look into its own table."""
         self._aliases += 1
-        return table.alias(f"{table.name}_{self._aliases}")
+        return table.alias(f"{table.name}{self._aliases}")
 
     def single(self, resource: Resource, items: Items, on: Callable[[FromClause], list[ColumnElement[bool]]]) -> ColumnElement[Any]:
         source = self.alias(resource.source)
@@ -316,7 +319,7 @@ def matching(expression: ColumnElement[Any], condition: Condition, bind: str) ->
     """The expression equals the value bound, or one of them, or compares with it; a list holds one of them."""
     type_: TypeEngine[Any] = expression.type
     if isinstance(type_, ARRAY):
-        return expression.op("&&", is_comparison=True)(cast(bindparam(bind, type_=ARRAY(Text)), ARRAY(Text)))
+        return cast(expression, ARRAY(Text)).op("&&", is_comparison=True)(bindparam(bind, type_=ARRAY(Text)))
     if isinstance(type_, SmallInteger | Numeric):  # a filter may be any number, whatever the column holds
         type_ = Integer() if isinstance(type_, SmallInteger) else Numeric()
     if condition.comparison is not None:

@@ -15,7 +15,7 @@ from api.rest.routes import routes
 from domain import COMMANDS, RESOURCES
 from domain.engine.access import Scope
 from domain.engine.command import REST
-from domain.engine.resource import Filter
+from domain.engine.resource import Comparison, Filter
 
 BASE = "https://markonce.example"
 DOCUMENT = json.loads(json.dumps(document(BASE)))
@@ -136,13 +136,15 @@ def test_a_row_has_the_fields_and_links_declared(resource: Any) -> None:
 @pytest.mark.parametrize("resource", RESOURCES.values(), ids=RESOURCES)
 def test_a_list_takes_every_filter_that_may_stand_in_a_url(resource: Any) -> None:
     query = parameters(OPERATIONS[f"/v1/{resource.plural}", "get"], "query")
-    filters = {name for name in query if not name.endswith(".first")} - {"fields", "include", "sort", "first", "after", "format"}
-    assert filters == {name for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE}
+    options = {f"{name}.{option}" for name, link in resource.links.items() for option in ("first", *link.arguments)}
+    allowed = {name: field for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE}
+    ranges = {f"{name}.{by}" for name, field in allowed.items() if field.comparable for by in Comparison}
+    assert set(query) - options - {"fields", "include", "sort", "first", "after", "format"} == {*allowed, *ranges}
 
 
 def test_what_identifies_a_pupil_is_filtered_in_a_body_only() -> None:
     identifying = {name for name, field in RESOURCES["pupil"].fields.items() if field.filter is Filter.BODY}
-    assert identifying == {"upn", "surname", "forename", "dateOfBirth"}
+    assert identifying == {"upn", "surname", "forename", "dateOfBirth", "reference"}
     assert identifying <= set(SCHEMAS["PupilLookup"]["properties"]["where"]["properties"])
     assert not any(identifying & set(parameters(operation, "query")) for at, operation in OPERATIONS.items() if at not in ELSEWHERE)
 
@@ -150,8 +152,13 @@ def test_what_identifies_a_pupil_is_filtered_in_a_body_only() -> None:
 def test_every_operation_needs_the_scope_of_what_it_shows_or_does() -> None:
     needed = {name.replace("_", "").lower(): {command.scope} for name, command in COMMANDS.items()}
     for resource in RESOURCES.values():
-        names = (f"list{resource.plural}", f"get{resource.name}", f"lookup{resource.plural}")
+        names = [
+            f"{verb}{noun}".lower()
+            for verb, noun in (("list", resource.plural), ("get", resource.name), ("lookup", resource.plural))
+        ]
         needed |= {name: {resource.scope} for name in names}
+        linked = {name: RESOURCES[link.target] for name, link in resource.links.items() if link.many}
+        needed |= {f"list{name}of{resource.name}".lower(): {target.scope} for name, target in linked.items()}
     needed["getme"] = set()
     needed["importgias"] = {Scope.IMPORTS_WRITE}
     needed["getkeptanswers"] = set()

@@ -8,8 +8,9 @@ import httpx2
 import pytest_asyncio
 from graphql import GraphQLObjectType, get_named_type
 
-from api.app import LIMITS
+from api.app import limits
 from api.graphql.schema import schema
+from api.settings import Settings
 from domain.consent.clients import find_client, rotate_secret
 from domain.consent.grants import approve_grant, list_grants, parse_grant, revoke_grant
 from domain.consent.me import read_me
@@ -145,7 +146,7 @@ async def test_of_two_thousand_schools_the_first_thousand_are_listed_by_one_stat
     assert [school["name"] for school in told["schools"]] == ["Ash", "Elm", "Oak", "Quay", *(f"School {n:04}" for n in range(996))]
     assert told["schools"][4]["scopes"] == ["pupils:read", "schools:read"]
     with hedgerow.statements.counting() as statements:
-        await read_me(hedgerow.database, Caller(client_id, frozenset()), LIMITS)
+        await read_me(hedgerow.database, Caller(client_id, frozenset()), limits(Settings("", b"")))
     assert len(statements) == 1
 
 

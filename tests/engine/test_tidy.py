@@ -11,11 +11,12 @@ from domain import EXPIRING
 from domain.consent import clients
 from domain.engine import tidy as tidying
 from domain.engine.database import Database
+from domain.engine.ids import new_id
 from domain.engine.tidy import tidy
 from tests.conftest import SECRET, Databases, serving
 
-EXPIRED = {"idempotency keys": 12, "used assertions": 3, "client secrets": 2, "signing keys": 1}
-LEFT = {"idempotency": 1, "used_assertions": 1, "client_secrets": 2, "signing_keys": 2}
+EXPIRED = {"idempotency keys": 12, "receipts older than 13 months": 4, "used assertions": 3, "client secrets": 2, "signing keys": 1}
+LEFT = {"idempotency": 1, "receipts": 1, "used_assertions": 1, "client_secrets": 2, "signing_keys": 2}
 
 
 async def fill(databases: Databases) -> None:
@@ -38,6 +39,17 @@ async def fill(databases: Databases) -> None:
     )
     await operator.execute(
         "INSERT INTO signing_keys SELECT i::text, '{}', '', now(), now() - make_interval(hours => i) FROM generate_series(12, 36, 24) i"
+    )
+    school_id = new_id(3)
+    await operator.execute(
+        "INSERT INTO schools (id, tenant_id, urn, name, local_authority_code, local_authority, status)"
+        " VALUES ($1, $1, 100001, 'Ash', '936', 'Surrey', 'open')",
+        school_id,
+    )
+    await operator.execute(
+        "INSERT INTO receipts SELECT $1, gen_random_uuid(), $1, NULL, NULL, NULL, $2, 'recordPupils', true,"
+        " now() - make_interval(months => i), 0, 0, 0, 0, 0, 0, 0 FROM generate_series(12, 16) i",
+        *(school_id, client_id),
     )
     await operator.close()
 
