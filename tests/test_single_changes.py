@@ -86,7 +86,7 @@ async def row_of(client: httpx2.AsyncClient, path: str) -> dict[str, Any]:
     answer = await client.get(path)
     assert answer.status_code == 200, answer.text
     assert answer.headers["etag"] == f'"{answer.json()["version"]}"'
-    return dict(answer.json())
+    return {name: value for name, value in answer.json().items() if name != "changedAt"}
 
 
 # Pupils

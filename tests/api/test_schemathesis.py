@@ -53,6 +53,7 @@ def server(cluster: embedded.Cluster) -> Iterator[Server]:
             results.post(client, f"/v1/windows/{window}/open", None)
             results.post(client, "/v1/judgements", judgements())
             results.post(client, "/v1/targets", target())
+            results.post(client, "/v1/groups", class_list())
         yield running
 
 
@@ -66,6 +67,13 @@ def target(**changed: Any) -> dict[str, Any]:
     """A batch of one target."""
     aim = {"upn": whole_pupils.upn(SCHOOL.laestab, 1), "subject": "reading", "grade": "110", "basis": "teacher"}
     return {"school": {"urn": SCHOOL.urn}, "entries": [{**aim, "horizon": {"academicYear": "2017-18", "point": "KS2"}, **changed}]}
+
+
+def class_list() -> dict[str, Any]:
+    """A class of one pupil."""
+    members = [{"upn": whole_pupils.upn(SCHOOL.laestab, 1)}]
+    entry = {"code": "6W", "name": "6 Willow", "kind": "class", "members": members}
+    return {"school": {"urn": SCHOOL.urn}, "academicYear": "2017-18", "asOf": "2017-10-01", "entries": [entry]}
 
 
 def roster(**changed: Any) -> dict[str, Any]:
