@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 import os
 import secrets
 import socket
@@ -23,14 +24,31 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
+import structlog
 
 from domain.engine import embedded
 from domain.engine.database import Database
 from domain.engine.migrate import migrate
+from tests.privacy import PLANTED, children, told
 
 ROOT = Path(__file__).parents[1]
 SECRET = "a secret for the tests, which is long enough"
 _names = count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_of_the_suite() -> Iterator[None]:
+    """Every line that an application in process logs, read once more at the end: no line holds a UPN, and no path more than its template."""
+    seen: list[str] = []
+
+    def note(_: Any, __: str, event: Any) -> Any:
+        seen.append(json.dumps(event, default=str))
+        return event
+
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, note, structlog.dev.ConsoleRenderer()])
+    yield
+    structlog.reset_defaults()
+    assert [line for line in seen if told(line)] == []
 
 
 @pytest.fixture(scope="session")
@@ -223,7 +241,11 @@ def serving(databases: Databases) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
         log.close()
+        logged = Path(log.name).read_text()
         Path(log.name).unlink()
+        with ThreadPoolExecutor(1) as pool:  # an event loop may be running here
+            names = pool.submit(children, databases.cluster.url(databases.name, embedded.SUPERUSER)).result()
+        assert told(logged, names | {PLANTED}) == set(), "the server's log gives a child away"
 
 
 def _wait_until_ready(server: Server, log: Path) -> None:

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from api.demonstration.names import POOLS
 from tests.conftest import ROOT
+from tests.privacy import told
 
 PATIENCE = 180
 """Seconds; a start takes about ten on a quiet machine."""
@@ -35,6 +37,7 @@ def demonstration(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Pat
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0, logged.read_text()[-2000:]
         assert not facts.exists()
+        assert told(logged.read_text(), {name for pool in POOLS for name in (*pool.girls, *pool.boys, *pool.surnames)}) == set()
     finally:
         if process.poll() is None:
             process.terminate()

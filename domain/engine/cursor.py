@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from domain.engine.errors import BadRequest, Issue
 
+_MARKER = re.compile(rb"~([0-9a-f]{16})\.(\d+):([0-9a-f]*)~")
+
 
 def new_nonce() -> str:
     return os.urandom(8).hex()
@@ -45,7 +47,11 @@ class Cursors:
     def seal_all(self, body: bytes, nonce: str, client_id: UUID, fingerprints: list[str]) -> bytes:
         """The body with every marker replaced by its cursor."""
 
-        def sealed(match: re.Match[bytes]) -> bytes:
-            return self.seal(bytes.fromhex(match[2].decode()), client_id, fingerprints[int(match[1])]).encode()
+        made = nonce.encode()
 
-        return re.sub(rb"~%s\.(\d+):([0-9a-f]*)~" % nonce.encode(), sealed, body)
+        def sealed(match: re.Match[bytes]) -> bytes:
+            if match[1] != made:  # somebody's text that looks like a marker
+                return match[0]
+            return self.seal(bytes.fromhex(match[3].decode()), client_id, fingerprints[int(match[2])]).encode()
+
+        return _MARKER.sub(sealed, body)

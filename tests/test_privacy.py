@@ -1,0 +1,110 @@
+"""No name and no UPN in a URL, a cursor, a log or a refusal. The logs of the whole suite are read too (tests/conftest.py, tests/demonstration.py)."""
+
+import base64
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from urllib.parse import unquote
+
+import pytest_asyncio
+
+from domain import RESOURCES
+from domain.engine.resource import Filter
+from tests.conftest import Databases, Server
+from tests.doors import Doors, exact, opened
+from tests.privacy import PLANTED, told
+from tests.world import upn
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def doors(module_databases: Databases) -> AsyncIterator[Doors]:
+    async with opened(module_databases) as both:
+        yield both
+
+
+def cursors(answer: Any) -> Iterator[str]:
+    """Every cursor of an answer, at whatever depth."""
+    if isinstance(answer, dict):
+        for key, value in answer.items():
+            if key in ("endCursor", "startCursor", "cursor") and value is not None:
+                yield value
+            else:
+                yield from cursors(value)
+    elif isinstance(answer, list):
+        for each in answer:
+            yield from cursors(each)
+
+
+async def test_cursors_and_links_tell_no_name(doors: Doors) -> None:
+    """Sorted by what identifies a child, at the top and nested; the cursor's bytes are looked at, not only its letters."""
+    rows = doors.rows["North"]["pupil"]
+    names = {row[name] for row in rows for name in ("surname", "forename")} | {row["upn"] for row in rows if row["upn"]}
+    by_graphql = """{ schools { nodes { pupils(first: 3, orderBy: [{field: surname}, {field: upn}]) {
+        edges { cursor } pageInfo { startCursor endCursor } } } } }"""
+    seen = list(cursors(await doors.graphql("North", by_graphql)))
+    for sort in ("surname", "-forename", "upn", "dateOfBirth,surname"):
+        answer = await doors.http.get(f"/v1/pupils?first=3&sort={sort}&include=school", headers=doors.tokens["North"])
+        assert told(unquote(answer.headers["link"]), names) == set()
+        seen += cursors(exact(answer))
+    assert len(seen) > 10
+    for cursor in seen:
+        plain = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        assert told(cursor, names) == told(plain.decode("latin-1"), names) == set()
+        assert not any(name.encode() in plain for name in names if len(name) > 3)
+
+
+def test_what_identifies_a_person_is_filtered_in_a_body_only() -> None:
+    identifying = {(of.name, name) for of in RESOURCES.values() for name, field in of.fields.items() if field.filter is Filter.BODY}
+    named = {("pupil", name) for name in ("reference", "upn", "surname", "forename", "dateOfBirth")}
+    assert identifying == named | {("judgement", "actor"), ("target", "actor")}
+
+
+async def test_a_refusal_repeats_no_name_and_no_upn(doors: Doors) -> None:
+    """Wherever somebody puts one: as a value that is not taken, in a URL, in a query."""
+    known, surname = upn("Alder", 0), PLANTED
+    pupil = {
+        "reference": "x",
+        "upn": known[::-1],
+        "surname": surname,
+        "forename": 7,
+        "dateOfBirth": surname,
+        "sex": surname,
+        "yearGroup": surname,
+    }
+    judged = {"upn": known, "subject": "reading", "window": "2024-25/autumn", "grade": "EX", "recordedAt": surname}
+    bodies = [
+        ("/v1/pupils", {"school": {"urn": 100001}, "asOf": "2024-10-01", "entries": [pupil | {"enrolments": surname}]}),
+        ("/v1/judgements", {"school": {"urn": 100001}, "entries": [judged, judged | {"recordedAt": "2025-01-01T00:00:00Z"}]}),
+        ("/v1/pupils/lookup", {"where": {"yearGroup": 6, "dateOfBirth": surname, "upn": [known, 5]}}),
+        (
+            "/graphql",
+            {"query": "query ($d: Date) { pupils(where: {dateOfBirth: [$d]}) { nodes { id } } }", "variables": {"d": surname}},
+        ),
+        ("/graphql", {"query": f'{{ pupil(id: "{known}") {{ id }} pupils(after: "{surname}") {{ nodes {{ id }} }} }}'}),
+    ]
+    answers = [await doors.http.post(url, json=body, headers=doors.tokens["North"]) for url, body in bodies]
+    answers += [
+        await doors.http.get(f"/v1/{path}", headers=doors.tokens["North"])
+        for path in (f"pupils/{known}", f"receipts/{surname}", surname)
+    ]
+    answers.append(
+        await doors.http.get(f"/v1/pupils?dateOfBirth={surname}&after={surname}&upn={known}", headers=doors.tokens["North"])
+    )
+    for answer in answers:
+        assert told(answer.text, {surname, known, known[::-1]}) == set(), answer.text
+    assert {answer.status_code for answer in answers} <= {200, 400, 404, 422}
+
+
+def test_the_log_of_a_server_tells_no_name_wherever_it_was_put(server: Server) -> None:
+    """Its log is read when the session ends; here is what puts names in its way."""
+    with server.client("operator") as client:
+        for path in (
+            "/v1/pupils/Featherstonehaugh",
+            "/Featherstonehaugh?q=Featherstonehaugh",
+            "/v1/pupils?surname=Featherstonehaugh",
+        ):
+            assert client.get(path).status_code in (400, 403, 404)
+        assert client.post("/v1/pupils", content=b'{"surname": "Featherstonehaugh", ', headers=JSON).status_code in (400, 403)
+    assert told("path=/v1/pupils/Featherstonehaugh", {PLANTED}) == {PLANTED}
+    assert told(f"key ({upn('Alder', 1)}) exists") == {upn("Alder", 1)}
