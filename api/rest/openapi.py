@@ -162,7 +162,13 @@ def takes_body(command: Command) -> bool:
 def _list(resource: Resource) -> Json:
     answer, summary = _rows(resource), f"List {resource.plural} within reach"
     return _operation(
-        f"list{_capital(resource.plural)}", summary, [resource.scope], {200: answer}, READING, parameters.of_list(resource)
+        f"list{_capital(resource.plural)}",
+        summary,
+        [resource.scope],
+        {200: answer},
+        READING,
+        parameters.of_list(resource),
+        doc=resource.doc,
     )
 
 
@@ -174,7 +180,7 @@ def _linked(resource: Resource, name: str, link: Link) -> Json:
     operation = f"list{_capital(name)}Of{resource.type_name}"
     summary = f"List {name} of one {resource.name}"
     answers = {200: _rows(target, link.doc)}
-    return _operation(operation, summary, [target.scope], answers, (*READING, 404), asked)
+    return _operation(operation, summary, [target.scope], answers, (*READING, 404), asked, doc=link.doc)
 
 
 def _capital(name: str) -> str:
@@ -250,15 +256,26 @@ def _aggregates() -> Json:
 
 
 def _kept() -> Json:
-    answer = _answer("What the client was answered; 404 where no request with the key ended well within 7 days.", "KeptAnswers")
+    doc = "What the client was answered; 404 where no request with the key ended well within 7 days."
+    answer = _answer(doc, "KeptAnswers")
     summary = "What became of a request whose answer was lost"
-    statuses = (400, 401, 404, 409, 500, 503)
-    return _operation("getKeptAnswers", summary, [], {200: answer}, statuses, [parameters.shared("Key")], room="Assessment")
+    statuses = (400, 401, 404, 409, 429, 500, 503)
+    return _operation(
+        "getKeptAnswers", summary, [], {200: answer}, statuses, [parameters.shared("Key")], doc=doc, room="Assessment"
+    )
 
 
 def _me() -> Json:
     answer = _answer(inspect.cleandoc(Me.__doc__ or ""), "Me")
-    return _operation("getMe", "Where the client stands; needs no scope", [], {200: answer}, (400, 401, 500, 503), [])
+    return _operation(
+        "getMe",
+        "Where the client stands; needs no scope",
+        [],
+        {200: answer},
+        (400, 401, 429, 500, 503),
+        [],
+        doc=inspect.cleandoc(Me.__doc__ or ""),
+    )
 
 
 def _import() -> Json:
@@ -272,6 +289,7 @@ def _import() -> Json:
 def _token() -> Json:
     content = {"application/x-www-form-urlencoded": {"schema": ref("TokenRequest")}}
     refusal = _answer("Refused, and why (RFC 6749, section 5.2).", "TokenRefusal")
+    busy = _answer("Asked too often.", "TokenRefusal", "Retry-After")
     return {
         "operationId": "issueToken",
         "summary": "An access token by client_credentials (RFC 6749, section 4.4)",
@@ -279,7 +297,7 @@ def _token() -> Json:
         "tags": ["Doors"],
         "security": [{"client": []}, {}],
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal, "429": refusal}
+        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal, "429": busy}
         | refused((500, 503)),
     }
 

@@ -84,7 +84,7 @@ def test_an_asset_is_the_same_compressed(server: Server) -> None:
     assert "content-encoding" not in plain.headers
     with httpx2.stream("GET", url, headers={"Accept-Encoding": "gzip"}) as answer:
         sent = b"".join(answer.iter_raw())
-    assert answer.headers["vary"] == "Accept-Encoding"
+    assert "Accept-Encoding" in answer.headers["vary"]
     assert len(sent) < len(plain.content) / 3
     assert gzip.decompress(sent) == plain.content
 

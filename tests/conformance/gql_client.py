@@ -13,15 +13,19 @@ client = (os.environ["CLIENT_ID"], os.environ["CLIENT_SECRET"])
 token = httpx.post(f"{base_url}/oauth/token", data={"grant_type": "client_credentials"}, auth=client).json()["access_token"]
 
 CLASS = gql("""
-  query Class($yearGroup: String!) {
+  query Class($code: String!) {
     schools(orderBy: [{field: name}]) { nodes { id name } }
     windows(where: {state: ["open"]}) { nodes { code } }
-    pupils(first: 5, where: {yearGroup: [$yearGroup]}) {
+    groups(first: 1, where: {kind: ["class"], code: [$code]}) {
       nodes {
-        id
-        school { id }
-        judgements { nodes { subjectCode grade } }
-        targets { nodes { subjectCode grade } }
+        pupils(first: 5) {
+          nodes {
+            id
+            school { id }
+            latestJudgements { nodes { subjectCode grade } }
+            currentTargets { nodes { subjectCode grade } }
+          }
+        }
       }
     }
   }
@@ -35,12 +39,12 @@ SEE = gql("query See($id: ID!) { judgement(id: $id) { grade } }")
 
 transport = HTTPXTransport(f"{base_url}/graphql", headers={"Authorization": f"Bearer {token}"})
 with Client(transport=transport, fetch_schema_from_transport=True) as session:
-    found = session.execute(CLASS, variable_values={"yearGroup": "4"})
+    found = session.execute(CLASS, variable_values={"code": "4A"})
     (window,) = found["windows"]["nodes"]
-    pupil = found["pupils"]["nodes"][3]
+    pupil = found["groups"]["nodes"][0]["pupils"]["nodes"][3]
     assert pupil["school"]["id"] in {school["id"] for school in found["schools"]["nodes"]}
-    *_, latest = (judgement for judgement in pupil["judgements"]["nodes"] if judgement["subjectCode"] == "reading")
-    assert any(target["subjectCode"] == "reading" and target["grade"] for target in pupil["targets"]["nodes"])
+    *_, latest = (judgement for judgement in pupil["latestJudgements"]["nodes"] if judgement["subjectCode"] == "reading")
+    assert any(target["subjectCode"] == "reading" and target["grade"] for target in pupil["currentTargets"]["nodes"])
 
     def post(grade: str) -> dict:
         now = datetime.now(UTC).isoformat()

@@ -2,18 +2,22 @@
 import type { TypedDocumentNode } from '@graphql-typed-document-node/core';
 import { print } from 'graphql';
 import { graphql } from './generated/graphql-codegen';
-import { BASE_URL, SUBJECT, YEAR_GROUP, accessToken, another, equal, judged, there } from './hour';
+import { BASE_URL, SUBJECT, CLASS_CODE, accessToken, another, equal, judged, there } from './hour';
 
 const CLASS = graphql(`
-  query Class($yearGroup: [String!]!) {
+  query Class($code: [String!]!) {
     schools(orderBy: [{ field: name }]) { nodes { id name } }
     windows(where: { state: ["open"] }) { nodes { code } }
-    pupils(first: 5, where: { yearGroup: $yearGroup }) {
+    groups(first: 1, where: { kind: ["class"], code: $code }) {
       nodes {
-        id
-        school { id }
-        judgements { nodes { subjectCode grade } }
-        targets { nodes { subjectCode grade } }
+        pupils(first: 5) {
+          nodes {
+            id
+            school { id }
+            latestJudgements { nodes { subjectCode grade } }
+            currentTargets { nodes { subjectCode grade } }
+          }
+        }
       }
     }
   }
@@ -40,12 +44,12 @@ async function ask<Data, Variables>(document: TypedDocumentNode<Data, Variables>
   return answer.json();
 }
 
-const { data: found } = await ask(CLASS, { yearGroup: [YEAR_GROUP] });
+const { data: found } = await ask(CLASS, { code: [CLASS_CODE] });
 const window = there(found?.windows.nodes[0], 'open window').code;
-const pupil = there(found?.pupils.nodes[4], 'pupil');
+const pupil = there(found?.groups.nodes[0]?.pupils.nodes[4], 'pupil');
 const school = there(found?.schools.nodes.find((one) => one.id === pupil.school?.id), 'school').id;
-const latest = there(pupil.judgements.nodes.filter((judgement) => judgement.subjectCode === SUBJECT).at(-1), 'judgement');
-there(pupil.targets.nodes.find((target) => target.subjectCode === SUBJECT)?.grade, 'target');
+const latest = there(pupil.latestJudgements.nodes.filter((judgement) => judgement.subjectCode === SUBJECT).at(-1), 'judgement');
+there(pupil.currentTargets.nodes.find((target) => target.subjectCode === SUBJECT)?.grade, 'target');
 
 const post = (grade: string) =>
   ask(POST, { batch: { school: { id: school }, window, entries: [{ id: pupil.id, ...judged(grade) }] } });

@@ -1,7 +1,7 @@
 // The developer's first hour with @hey-api/openapi-ts.
-import { getJudgement, issueToken, listPupils, listSchools, listWindows, recordJudgements } from './generated/hey-api';
+import { getJudgement, issueToken, listGroups, listPupilsOfGroup, listSchools, listWindows, recordJudgements } from './generated/hey-api';
 import { client } from './generated/hey-api/client.gen';
-import { BASE_URL, CLIENT_ID, CLIENT_SECRET, SUBJECT, YEAR_GROUP, another, equal, judged, there } from './hour';
+import { BASE_URL, CLIENT_ID, CLIENT_SECRET, SUBJECT, CLASS_CODE, another, equal, judged, there } from './hour';
 
 client.setConfig({ baseUrl: BASE_URL });
 const { data: token } = await issueToken({
@@ -11,13 +11,17 @@ client.setConfig({ auth: there(token, 'token').access_token });
 
 const { data: schools } = await listSchools({ query: { fields: ['id', 'name'], sort: ['name'] } });
 const { data: windows } = await listWindows({ query: { state: ['open'] } });
-const { data: pupils } = await listPupils({ query: { yearGroup: [YEAR_GROUP], include: ['school', 'judgements', 'targets'] } });
+const { data: classes } = await listGroups({ query: { kind: ['class'], code: [CLASS_CODE] } });
+const { data: pupils } = await listPupilsOfGroup({
+  path: { id: there(classes?.data[0]?.id, 'class') },
+  query: { include: ['school', 'latestJudgements', 'currentTargets'] },
+});
 const window = there(windows?.data[0]?.code, 'open window');
 const pupil = there(pupils?.data[1], 'pupil');
 const id = there(pupil.id, 'id');
 const school = there(schools?.data.find((one) => one.id === pupil.school?.id)?.id, 'school');
-const latest = there(pupil.judgements?.data.filter((judgement) => judgement.subjectCode === SUBJECT).at(-1), 'judgement');
-there(pupil.targets?.data.find((target) => target.subjectCode === SUBJECT)?.grade, 'target');
+const latest = there(pupil.latestJudgements?.data.filter((judgement) => judgement.subjectCode === SUBJECT).at(-1), 'judgement');
+there(pupil.currentTargets?.data.find((target) => target.subjectCode === SUBJECT)?.grade, 'target');
 
 const post = (grade: string) =>
   recordJudgements({

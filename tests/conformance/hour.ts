@@ -1,6 +1,7 @@
 // What the journeys share: where the server is, who asks, and the class and subject of the developer's first hour.
 export const { BASE_URL = '', CLIENT_ID = '', CLIENT_SECRET = '' } = process.env;
-export const YEAR_GROUP = '4';
+/** The code of a class of the demonstration. */
+export const CLASS_CODE = '4A';
 export const SUBJECT = 'reading';
 
 /** A judgement of the subject, made now. */

@@ -1,7 +1,7 @@
 // The developer's first hour with openapi-typescript and openapi-fetch.
 import createClient from 'openapi-fetch';
 import type { paths } from './generated/openapi-typescript';
-import { BASE_URL, CLIENT_ID, CLIENT_SECRET, SUBJECT, YEAR_GROUP, another, equal, judged, there } from './hour';
+import { BASE_URL, CLIENT_ID, CLIENT_SECRET, SUBJECT, CLASS_CODE, another, equal, judged, there } from './hour';
 
 // A list can be CSV too: this says that it is read as JSON.
 const client = createClient<paths, `application/${string}`>({ baseUrl: BASE_URL });
@@ -16,15 +16,19 @@ client.use({
 
 const { data: schools } = await client.GET('/v1/schools', { params: { query: { fields: ['id', 'name'], sort: ['name'] } } });
 const { data: windows } = await client.GET('/v1/windows', { params: { query: { state: ['open'] } } });
-const { data: pupils } = await client.GET('/v1/pupils', {
-  params: { query: { yearGroup: [YEAR_GROUP], include: ['school', 'judgements', 'targets'] } },
+const { data: classes } = await client.GET('/v1/groups', { params: { query: { kind: ['class'], code: [CLASS_CODE] } } });
+const { data: pupils } = await client.GET('/v1/groups/{id}/pupils', {
+  params: {
+    path: { id: there(classes?.data[0]?.id, 'class') },
+    query: { include: ['school', 'latestJudgements', 'currentTargets'] },
+  },
 });
 const window = there(windows?.data[0]?.code, 'open window');
 const pupil = there(pupils?.data[0], 'pupil');
 const id = there(pupil.id, 'id');
 const school = there(schools?.data.find((one) => one.id === pupil.school?.id)?.id, 'school');
-const latest = there(pupil.judgements?.data.filter((judgement) => judgement.subjectCode === SUBJECT).at(-1), 'judgement');
-there(pupil.targets?.data.find((target) => target.subjectCode === SUBJECT)?.grade, 'target');
+const latest = there(pupil.latestJudgements?.data.filter((judgement) => judgement.subjectCode === SUBJECT).at(-1), 'judgement');
+there(pupil.currentTargets?.data.find((target) => target.subjectCode === SUBJECT)?.grade, 'target');
 
 const post = (grade: string) =>
   client.POST('/v1/judgements', {

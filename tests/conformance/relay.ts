@@ -6,21 +6,27 @@ import type { relayPostMutation, relayPostMutation$data } from './generated/rela
 import postMutation from './generated/relay/relayPostMutation.graphql';
 import type { relaySeeQuery } from './generated/relay/relaySeeQuery.graphql';
 import seeQuery from './generated/relay/relaySeeQuery.graphql';
-import { BASE_URL, SUBJECT, YEAR_GROUP, accessToken, another, equal, judged, there } from './hour';
+import { BASE_URL, SUBJECT, CLASS_CODE, accessToken, another, equal, judged, there } from './hour';
 
 const graphql = (_document: TemplateStringsArray) => undefined;
 
 graphql`
-  query relayClassQuery($yearGroup: [String!]!, $after: String) {
+  query relayClassQuery($code: [String!]!, $after: String) {
     schools(orderBy: [{ field: name }]) { edges { node { id name } } }
     windows(where: { state: ["open"] }) { edges { node { code } } }
-    pupils(first: 6, after: $after, where: { yearGroup: $yearGroup }) @connection(key: "relayClass_pupils") {
+    groups(first: 1, where: { kind: ["class"], code: $code }) {
       edges {
         node {
-          id
-          school { id }
-          judgements { edges { node { subjectCode grade } } }
-          targets { edges { node { subjectCode grade } } }
+          pupils(first: 6, after: $after) @connection(key: "relayClass_pupils") {
+            edges {
+              node {
+                id
+                school { id }
+                latestJudgements { edges { node { subjectCode grade } } }
+                currentTargets { edges { node { subjectCode grade } } }
+              }
+            }
+          }
         }
       }
     }
@@ -49,12 +55,12 @@ const network = Network.create(async ({ text }, variables): Promise<GraphQLRespo
 });
 const environment = new Environment({ network, store: new Store(new RecordSource()) });
 
-const found = await fetchQuery<relayClassQuery>(environment, classQuery, { yearGroup: [YEAR_GROUP] }).toPromise();
+const found = await fetchQuery<relayClassQuery>(environment, classQuery, { code: [CLASS_CODE] }).toPromise();
 const window = there(found?.windows.edges[0], 'open window').node.code;
-const pupil = there(found?.pupils.edges[5], 'pupil').node;
+const pupil = there(found?.groups.edges[0]?.node.pupils.edges[5], 'pupil').node;
 const school = there(found?.schools.edges.find(({ node }) => node.id === pupil.school?.id), 'school').node.id;
-const latest = there(pupil.judgements.edges.filter(({ node }) => node.subjectCode === SUBJECT).at(-1), 'judgement').node;
-there(pupil.targets.edges.find(({ node }) => node.subjectCode === SUBJECT)?.node.grade, 'target');
+const latest = there(pupil.latestJudgements.edges.filter(({ node }) => node.subjectCode === SUBJECT).at(-1), 'judgement').node;
+there(pupil.currentTargets.edges.find(({ node }) => node.subjectCode === SUBJECT)?.node.grade, 'target');
 
 const post = (grade: string) =>
   new Promise<relayPostMutation$data>((resolve, reject) =>
