@@ -271,14 +271,20 @@ def client_list() -> None:
 
 @client.command("origins")
 def client_origins(
-    name: str, origins: Annotated[list[str] | None, typer.Argument(help="Such as https://app.example; none is none.")] = None
+    name: str,
+    origins: Annotated[
+        list[str] | None, typer.Argument(help="Such as https://app.example, in place of what was said before.")
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="It has no browser apps any more.")] = False,
 ) -> None:
-    """Say where the browser apps of a client are served from, in place of what was said before."""
+    """Say where the browser apps of a client are served from; without origins, tell what is said."""
 
     async def work(connection: Any) -> None:
         known = await registered.find_client(connection, name) or fail(f"There is no client {name}.")
-        await registered.set_origins(connection, known.id, origins or ())
-        console.print(f"{known.name} has browser apps at {' '.join(origins)}." if origins else f"{known.name} has no browser apps.")
+        said = list(known.origins) if not (origins or none) else origins or []
+        if origins or none:
+            await registered.set_origins(connection, known.id, said)
+        console.print(f"{known.name} has browser apps at {' '.join(said)}." if said else f"{known.name} has no browser apps.")
 
     as_operator(work)
 

@@ -114,7 +114,7 @@ async def _keep_tidy(database: Database) -> None:
 async def _http_exception(request: Request, error: Any) -> Response:
     base_url = request.app.state.settings.base_url
     if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "")
+        allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
         return respond(HttpProblem(405, "method", "The method is not allowed here", f"Use {allow}.", {"Allow": allow}), base_url)
     return respond(
         HttpProblem(error.status_code, "url-unknown", "There is no such URL", "See /openapi.json for what there is."), base_url

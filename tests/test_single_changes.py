@@ -194,7 +194,7 @@ async def test_only_the_main_school_corrects_a_pupil(hedgerow: Trust, door: Door
         assert (answer.status, answer.body["type"].rsplit("/", 1)[1]) == (404, "not-found")
     nobody = await hedgerow.client(f"nobody by {door.__name__}", f"school:{URNS['Oak']}=pupils:read")
     answer = await door(nobody, "update_pupil", row["id"], row["version"], {})
-    assert (answer.status, "updatePupil needs the scope pupils:write" in answer.body["detail"]) == (403, True)
+    assert (answer.status, "updatePupil needs pupils:write" in answer.body["detail"]) == (403, True)
 
 
 # Windows

@@ -60,7 +60,7 @@ GRANTS = {
         "judgements:read,judgements:write,targets:read,targets:write"
     ],
     MANAGER: [
-        f"{_TRUST}{_REGISTER}schools:write,pupils:read,groups:read,windows:read,windows:write,schemes:read,schemes:write,aggregates:read,aggregates:internal"
+        f"{_TRUST}{_REGISTER}schools:write,pupils:read,groups:read,windows:read,windows:write,schemes:read,schemes:write,judgements:read,aggregates:read,aggregates:internal"
     ],
     "partner-app": [
         f"{_TRUST}{_REGISTER}pupils:read,pupils:name,groups:read,windows:read,schemes:read,judgements:read,judgements:write,targets:read"

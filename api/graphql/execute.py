@@ -101,7 +101,8 @@ def told(error: GraphQLError) -> dict[str, Any]:
     """An error of graphql-core's as it is answered: with its place, and without the value, which may be a name or a UPN."""
     formatted = cast(dict[str, Any], error.formatted)
     message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
-    return {**formatted, "message": message}
+    extensions = formatted.get("extensions") or {"code": "graphql-invalid"}
+    return {**formatted, "message": message, "extensions": extensions}
 
 
 def refused(errors: list[dict[str, Any]], status: int = 400) -> Answer:

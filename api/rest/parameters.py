@@ -60,7 +60,7 @@ COMMON: dict[str, Json] = {
     "After": query("after", "The endCursor of the page before. It holds for the same filters and order.", {"type": "string"}),
     "Format": query(
         "format",
-        "csv is for spreadsheets, and takes no to-many links. `Accept: text/csv` means the same.",
+        "csv is for spreadsheets: it takes no to-many links, and has 1,000 rows a page unless `first` says otherwise. `Accept: text/csv` means the same.",
         {"enum": ["json", "csv"]},
     ),
     "Id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID}},

@@ -258,13 +258,13 @@ def _listing(asked: Asked, given: QueryParams, resource: Resource, told: Collect
     return listing
 
 
-def read_list(request: Request, resource: Resource, caller: Caller, cursors: Cursors) -> Selection:
+def read_list(request: Request, resource: Resource, caller: Caller, cursors: Cursors, *, sheet: bool = False) -> Selection:
     """The Selection of `GET /v1/{plural}`; BadRequest with every problem at once."""
     asked = Asked()
-    return _selection(asked, resource, caller, cursors, _listing(asked, request.query_params, resource))
+    return _selection(asked, resource, caller, cursors, _listing(asked, request.query_params, resource), sheet=sheet)
 
 
-def read_linked(request: Request, resource: Resource, name: str, caller: Caller, cursors: Cursors) -> Many:
+def read_linked(request: Request, resource: Resource, name: str, caller: Caller, cursors: Cursors, *, sheet: bool = False) -> Many:
     """The page of `GET /v1/{plural}/{id}/{link}`: a list of what the link leads to, which the link's arguments may narrow.
 
     Its cursors are those of the same page when it is nested in a row.
@@ -275,7 +275,7 @@ def read_linked(request: Request, resource: Resource, name: str, caller: Caller,
     told = {argument: listing.single[argument] for argument in link.arguments if argument in listing.single}
     given = tuple(arguments(asked, link, told).items())
     within = f"{resource.name}.{name}"
-    return Many(link, _selection(asked, target, caller, cursors, listing, by=link, within=within, given=given))
+    return Many(link, _selection(asked, target, caller, cursors, listing, sheet=sheet, by=link, within=within, given=given))
 
 
 def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Cursors) -> Selection:
@@ -318,6 +318,7 @@ def _selection(
     listing: Listing,
     *,
     in_body: bool = False,
+    sheet: bool = False,
     by: Link | None = None,
     within: str = "",
     given: tuple[tuple[str, Any], ...] = (),
@@ -328,7 +329,8 @@ def _selection(
     where = conditions(asked, resource, listing.filters, in_body=in_body)
     asked.prefix = "/" if in_body else ""
     order = ordering(asked, resource, listing.lists["sort"])
-    first, after = asked.number(listing.single.get("first"), "first", FIRST, MAX_FIRST), listing.single.get("after")
+    usual = MAX_FIRST if sheet else FIRST  # a spreadsheet is for reading whole
+    first, after = asked.number(listing.single.get("first"), "first", usual, MAX_FIRST), listing.single.get("after")
     asked.done()
     items = page_items(row_items(resource, tree, caller, by))
     selection = Selection(resource, items, where, order, first, within=within, given=given)

@@ -100,8 +100,8 @@ def _by_method(handlers: dict[str, Handler]) -> Handler:
 def list_of(resource: Resource) -> Handler:
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
-        selection = read.read_list(request, resource, caller, state.cursors)
-        return await _page(request, selection, caller, spreadsheet.is_wanted(request))
+        sheet = spreadsheet.is_wanted(request)
+        return await _page(request, read.read_list(request, resource, caller, state.cursors, sheet=sheet), caller, sheet)
 
     return handle
 
@@ -121,10 +121,11 @@ def linked_of(resource: Resource, name: str) -> Handler:
 
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
-        many = read.read_linked(request, resource, name, caller, state.cursors)
+        sheet = spreadsheet.is_wanted(request)
+        many = read.read_linked(request, resource, name, caller, state.cursors, sheet=sheet)
         picked = resource.identify(request.path_params["id"])
         root = Single(resource, picked or (), ((WHOLE, many),))
-        return await _page(request, many.selection, caller, spreadsheet.is_wanted(request), root, absent=picked is None)
+        return await _page(request, many.selection, caller, sheet, root, absent=picked is None)
 
     return handle
 
@@ -232,6 +233,9 @@ async def _given(request: Request, command: Command, preferences: read.Preferenc
     if command.changes:
         asked = f"{row_id} {'*' if versions is None else sorted(versions)} ".encode()
         return command.read_change(row_id, versions, document), asked + body
+    if "if-match" in request.headers:
+        message = "This command looks at the row's state, not at its version: leave If-Match out."
+        raise BadRequest(message, code="if-match-unused", issues=(Issue("If-Match", "if-match-unused", message),))
     if parse_id(row_id) is None:
         raise NotFound()
     return command.read({"id": row_id}), row_id.encode()

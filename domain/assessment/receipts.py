@@ -26,17 +26,17 @@ _OUTCOME_DOCS = {
 RECEIPTS = Resource(
     name="receipt",
     plural="receipts",
-    doc="What became of a batch at a school (of judgements: in a window, subject and aspect), newest first; kept for 13 months. It holds counts, no"
-    " value and no pupil: so it needs no more than schools:read, and whoever asks why a school has no values need not be entitled to values.",
+    doc="What became of a batch at a school (of judgements: in a window, subject and aspect), newest first; kept for 13 months. It holds counts, of"
+    " small groups too, which aggregates would hide: so it is for those who may see the pupils.",
     source=receipts,
-    scope=Scope.SCHOOLS_READ,
+    scope=Scope.PUPILS_READ,
     order=("tenant_id", "received_at", "id"),
     descending=True,
     reach=by_school(r.tenant_id, r.school_id),
     fields={
         "id": Field(r.id, "Stable id."),
         "schoolId": Field(r.school_id, "The school's id."),
-        "operation": Field(r.operation, "recordPupils, recordJudgements or recordTargets."),
+        "operation": Field(r.operation, "recordPupils, recordGroups, recordJudgements or recordTargets."),
         "client": Field(_client_name, "Name of the client that sent it."),
         "receivedAt": Field(r.received_at, "When it arrived."),
         "accepted": Field(r.accepted, "Whether anything of the batch was taken; false where it was refused whole."),

@@ -71,7 +71,8 @@ def parse_grant(text: str) -> Asked:
     known = [scope.value for scope in Scope]
     wrong += [f"there is no scope {scope!r}.{closest(scope, known)}" for scope in asked if scope not in known and scope != "all"]
     if wrong or target is None:
-        raise ValueError(f"{text}: " + "; ".join(problem.rstrip(".") for problem in wrong) + ".")
+        told = "; ".join(problem.rstrip(".") for problem in wrong)
+        raise ValueError(f"{text}: {told}" + ("" if told.endswith("?") else "."))
     scopes = tuple(scope for scope in Scope if "all" in asked or scope.value in asked)
     return Asked(target, int(key) if target in KEYS else None, scopes)
 

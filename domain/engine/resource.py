@@ -95,7 +95,7 @@ def _parse_date(given: object) -> date | None:
 def _parse_instant(given: object) -> datetime | None:
     if not isinstance(given, str) or not re.match(r"\d{4}-\d\d-\d\dT", given, re.ASCII):
         return None
-    instant = datetime.fromisoformat(given)
+    instant = datetime.fromisoformat(given.replace(" ", "+"))  # in a URL, an offset's + that was not escaped arrives as a space
     return instant.astimezone(UTC) if instant.tzinfo else None
 
 

@@ -21,7 +21,7 @@ from domain.engine.inputs import Text as ShortText
 from domain.roster.groups import GROUP, Code, Kind
 from domain.roster.pupils import PupilNamed, find_pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef
-from domain.roster.years import parse_academic_year
+from domain.roster.years import academic_year_range, parse_academic_year
 
 
 class Member(PupilNamed, kw_only=True):
@@ -81,6 +81,9 @@ async def record_groups(connection: Connection, caller: Caller, given: Batch[Gro
         year = parse_academic_year(given.head.academic_year)
     except ValueError as problem:
         raise invalid([Issue("/academicYear", "academic-year-invalid", str(problem))]) from problem
+    first, last = academic_year_range(year)
+    if not first <= given.head.as_of <= last:
+        raise invalid([Issue("/asOf", "outside-academic-year", "asOf lies outside the academic year of the groups.")])
     settled = await settle_schools(connection, caller, Scope.GROUPS_WRITE, given)
     if not settled:
         given.check()

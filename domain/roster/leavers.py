@@ -16,6 +16,7 @@ from domain.engine.batch import Batch
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Issue, invalid
 from domain.roster.changes import Changes
+from domain.roster.entries import Row
 from domain.roster.schools import UNSAID, Reached, find_school
 
 NOT_ON_ROLL = "not-on-roll"
@@ -55,6 +56,22 @@ ORDER BY e.pupil_id
 async def on_roll(connection: Connection, school: Reached, day: date) -> list[OnRoll]:
     """Whoever is on roll at the school that day, in any status, with no end known."""
     return [OnRoll(*row) for row in await connection.fetch(_ON_ROLL, school.tenant_id, school.id, day)]
+
+
+_OFF_ROLL = """
+SELECT x.pupil_id FROM unnest($3::uuid[]) AS x (pupil_id) WHERE NOT EXISTS (
+    SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.school_id = $2 AND e.pupil_id = x.pupil_id AND COALESCE(e.to_on, 'infinity') >= $4
+)
+"""
+
+
+async def check_named(connection: Connection, school: Reached, batch: Batch[Any, Any], rows: list[Row]) -> None:
+    """Rejects who is named in a whole roll, has left, and comes without the spell that would put the pupil on roll again."""
+    silent = {row.pupil_id: row for row in rows if not row.entry.enrolments}
+    off = await connection.fetch(_OFF_ROLL, school.tenant_id, school.id, list(silent), batch.head.as_of)
+    for each in off:
+        message = "This pupil has left and is in the whole roll: give the spell that puts the pupil on roll again."
+        batch.reject(silent[each["pupil_id"]].at, "enrolments", "enrolment-required", message)
 
 
 _SETTING = "SELECT max_leavers_percent FROM school_settings WHERE tenant_id = $1 AND school_id = $2"

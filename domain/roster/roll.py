@@ -60,6 +60,9 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     rolled = await matched(connection, caller, counting, tenant_id, rows, whole, as_of)
     rows = await admitted(connection, caller, given, tenant_id, rows)
     rows = identified(given, rows, await visible(connection, tenant_id, rows))
+    if whole is not None:
+        await leavers.check_named(connection, whole, given, rows)
+        rows = still_good(given, rows)
     given.check()
     gone: list[leavers.OnRoll] = []
     if whole is not None:

@@ -77,7 +77,7 @@ def test_an_origin_taken_away_is_refused(web: Server) -> None:
     web.register("short", GRANT, origins=("https://short.example", "http://127.0.0.1:5173"))
     assert "browser apps at https://short.example http://127.0.0.1:5173" in web.command("client", "list")
     until(lambda: preflight(web, "https://short.example").status_code == 204)
-    web.command("client", "origins", "short")
+    web.command("client", "origins", "short", "--none")
     until(lambda: preflight(web, "https://short.example").status_code == 403)
     with web.client("short") as short:
         assert allowed(short.get("/v1/schools", headers={"Origin": "https://short.example"})) is None

@@ -90,17 +90,19 @@ async def test_pupils_that_come_along_and_targets_have_their_own(vendor: Any) ->
     assert all(told(row) == {"accepted": True, "created": 1} for row in found[:3])
 
 
-async def test_schools_read_suffices_and_windows_stay_unnamed_without_their_scope(hedgerow: Trust, vendor: Any) -> None:
+async def test_windows_stay_unnamed_without_their_scope_and_a_portal_sees_no_counts(hedgerow: Trust, vendor: Any) -> None:
+    """A batch of three judgements tells that a class has three pupils, which aggregates hide."""
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
-    portal = await hedgerow.client("portal", "trust:4128=schools:read")
-    newest = (await portal.get("/v1/receipts", params={"first": 1})).json()["data"][0]
+    staff = await hedgerow.client("staff", "trust:4128=pupils:read")
+    newest = (await staff.get("/v1/receipts", params={"first": 1})).json()["data"][0]
     assert (newest["client"], newest["created"], "windowCode" in newest) == ("vendor", 1, False)
     seen = await asked(vendor, "{ receipts(first: 1) { nodes { client subjectCode created school { urn } } } }")
     assert seen["receipts"]["nodes"] == [
         {"client": "vendor", "subjectCode": "reading", "created": 1, "school": {"urn": URNS["Oak"]}}
     ]
-    blind = await hedgerow.client("blind", "trust:4128=pupils:read")
-    assert (await blind.get("/v1/receipts")).status_code == 403
+    portal = await hedgerow.client("portal", "trust:4128=trusts:read,schools:read,windows:read,aggregates:read")
+    for path in ("/v1/receipts", f"/v1/schools/{hedgerow.ids['Oak']}/receipts", "/v1/schools?include=receipts", "/v1/returns"):
+        assert (await portal.get(path)).status_code == 403
 
 
 # What became of a request whose answer was lost.

@@ -107,6 +107,13 @@ async def test_what_is_wrong_is_told_with_its_place(members: list[Any], at: str,
     assert await world.as_superuser("SELECT 1 FROM groups WHERE code = 'wrong'") == []
 
 
+@pytest.mark.parametrize("day", ["0001-01-01", "2024-08-31", "2025-09-01", "9999-12-31"])
+async def test_a_day_outside_the_groups_year_is_refused(day: str, world: World) -> None:
+    with pytest.raises(Invalid) as refused:
+        await record(world, batch("early", by_reference(1), asOf=day, complete=True))
+    assert [(issue.at, issue.code) for issue in refused.value.issues] == [("/asOf", "outside-academic-year")]
+
+
 async def test_another_tenant_has_no_hand_in_it(world: World) -> None:
     with pytest.raises(Invalid) as refused:
         await record(world, batch("theirs", by_reference(1)), "South")

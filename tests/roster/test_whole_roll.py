@@ -147,6 +147,19 @@ async def test_who_comes_back_gets_a_new_spell(hedgerow: Trust, oak: Any) -> Non
     assert await spells(hedgerow, 38) == [("2014-09-01", None, None)]
 
 
+async def test_who_has_left_and_is_named_without_a_spell_is_told(hedgerow: Trust, oak: Any) -> None:
+    """A roll that was cut short and is sent whole again would otherwise leave the child off roll, and say nothing."""
+    await sent(oak, "/v1/pupils", whole(39))
+    again = whole(39)
+    again["entries"].append(entry(39, enrolments=[]))
+    refused = await oak.post("/v1/pupils", json=again)
+    assert (refused.status_code, [(i["at"], i["code"]) for i in refused.json()["issues"]]) == (
+        422,
+        [("/entries/39/enrolments", "enrolment-required")],
+    )
+    assert counted(await sent(oak, "/v1/pupils", whole(39) | {"complete": False})) == {"unchanged": 39}
+
+
 async def test_a_guest_who_is_absent_is_shared_no_longer(hedgerow: Trust, oak: Any, vendor: Any) -> None:
     elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
     guest = entry(1, reference="E1", enrolments=[{"from": "2018-01-08", "status": "G"}])
