@@ -180,3 +180,14 @@ async def test_a_list_of_a_row_as_a_spreadsheet(doors: Doors) -> None:
     _, listed = await get(doors, f"groups/{group}/pupils", on="2024-11-01")
     assert answer.headers["content-type"].startswith("text/csv")
     assert len(answer.text.splitlines()) == len(listed["data"]) + 1 > 2
+
+
+async def test_pupils_of_several_schools_at_once(doors: Doors) -> None:
+    ids = [str(doors.world.schools[name]) for name in ("Alder", "Birch")]
+    _, both = await get(doors, "pupils", first=1000, schoolId=ids)
+    assert {row["schoolId"] for row in both["data"]} == set(ids)
+    apart = [await get(doors, "pupils", first=1000, schoolId=id_) for id_ in ids]
+    assert sorted(row["id"] for row in both["data"]) == sorted(row["id"] for _, answer in apart for row in answer["data"])
+    query = "query ($ids: [ID!]) { pupils(first: 1000, where: {schoolId: $ids}) { nodes { id } } }"
+    by_graphql = await doors.graphql("North", query, ids=ids)
+    assert [row["id"] for row in by_graphql["data"]["pupils"]["nodes"]] == [row["id"] for row in both["data"]]

@@ -76,6 +76,8 @@ ENROLMENTS = Resource(
     reach=by_school(enrolments.c.tenant_id, enrolments.c.school_id),
     fields={
         "id": Field(enrolments.c.id, "Stable id."),
+        "pupilId": Field(enrolments.c.pupil_id, "The pupil's id."),
+        "schoolId": Field(enrolments.c.school_id, "The school's id."),
         "status": Field(enrolments.c.status, "C current, M main dual, S subsidiary dual, G guest."),
         "from": Field(enrolments.c.from_on, "First day on roll."),
         "to": Field(enrolments.c.to_on, "Last day on roll; null while it lasts."),

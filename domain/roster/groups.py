@@ -103,6 +103,7 @@ GROUPS = Resource(
         "name": Field(groups.c.name, "Name."),
         "kind": Field(groups.c.kind, "class, registration, teaching or adhoc."),
         "academicYear": Field(academic_year_text(groups.c.academic_year), "Academic year, such as 2026-27.", nullable=False),
+        "schoolId": Field(groups.c.school_id, "The school's id."),
         "version": Field(groups.c.version, "Grows by one with each change, of its members too."),
         "changedAt": Field(groups.c.changed_at, CHANGED_AT),
     },
