@@ -83,6 +83,21 @@ async def test_a_refusal_repeats_no_name_and_no_upn(doors: Doors) -> None:
         ),
         ("/graphql", {"query": f'{{ pupil(id: "{known}") {{ id }} pupils(after: "{surname}") {{ nodes {{ id }} }} }}'}),
     ]
+    roll = "mutation ($i: PupilBatchInput!) { recordPupils(input: $i) { received } }"
+    misspelt = {
+        "school": {"urn": 100001},
+        "asOf": "2024-10-01",
+        "entries": [{"surname": surname, "upnn": known, "forenam": surname}],
+    }
+    bodies += [
+        ("/graphql", {"query": roll, "variables": {"i": misspelt}}),
+        ("/graphql", {"query": f'{{ pupils(where: {{surname: ["{surname}"], forname: ["{surname}"]}}) {{ nodes {{ id }} }} }}'}),
+        (
+            "/graphql",
+            {"query": "query ($w: PupilWhere) { pupils(where: $w) { nodes { id } } }", "variables": {"w": {"surnam": [surname]}}},
+        ),
+        ("/graphql", {"query": f'{{ pupils(where: {{dateOfBirth: ["{surname}"]}}, first: "{surname}") {{ nodes {{ id }} }} }}'}),
+    ]
     answers = [await doors.http.post(url, json=body, headers=doors.tokens["North"]) for url, body in bodies]
     answers += [
         await doors.http.get(f"/v1/{path}", headers=doors.tokens["North"])

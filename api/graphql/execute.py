@@ -94,7 +94,7 @@ def document(source: str, suggestions: bool) -> Document:
     return Document(operations, fragments, tuple(errors))
 
 
-_WITH_VALUE = re.compile(r"^(.*?)(?:,? found: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
+_WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
 
 
 def told(error: GraphQLError) -> dict[str, Any]:

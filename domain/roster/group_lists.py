@@ -47,7 +47,8 @@ class GroupEntry(Input, kw_only=True):
 
 
 class GroupBatch(Input, kw_only=True):
-    """Groups of an academic year as they stood on a day. With complete, whoever is not named in a group leaves it the day before."""
+    """Groups of an academic year as they stood on a day. With complete, who is in a group that day and not named leaves it the day before;
+    who is to join later stays."""
 
     school: SchoolRef | UnsetType = UNSET
     academic_year: str
@@ -165,7 +166,7 @@ def decide(batch: Batch[GroupBatch, GroupEntry], row: Row) -> bool:
         named = set(row.people.values())
         last = head.as_of - timedelta(days=1)
         spells = {
-            (who, begun): to if who in named or (to is not None and to < head.as_of) else last
+            (who, begun): last if who not in named and begun <= head.as_of and (to is None or to >= head.as_of) else to
             for (who, begun), to in spells.items()
         }
     row.after = {(who, begun): to for (who, begun), to in spells.items() if to is None or to >= begun}

@@ -67,10 +67,14 @@ async def test_absence_removes_nobody_unless_the_batch_is_complete(world: World)
     await record(world, batch("set-2", by_reference(1), by_reference(2), by_reference(5, **{"from": "2025-01-06"})))
     assert outcome(await record(world, batch("set-2", by_reference(2), asOf="2024-12-01"))) == ("unchanged", 1)
     assert outcome(await record(world, batch("set-2", by_reference(2), asOf="2024-12-01", complete=True))) == ("updated", 2)
-    assert await spells(world, "set-2") == [("Alder-1", AS_OF, "2024-11-30"), ("Alder-2", AS_OF, None)]
-    assert outcome(await record(world, batch("set-2", by_reference(2), asOf="2024-12-01", complete=True))) == ("unchanged", 2)
+    later = ("Alder-5", "2025-01-06", None)
+    assert await spells(world, "set-2") == [("Alder-1", AS_OF, "2024-11-30"), ("Alder-2", AS_OF, None), later]
+    assert outcome(await record(world, batch("set-2", asOf="2024-11-15", complete=True))) == ("updated", 3)
+    assert await spells(world, "set-2") == [("Alder-1", AS_OF, "2024-11-14"), ("Alder-2", AS_OF, "2024-11-14"), later]
+    assert outcome(await record(world, batch("set-2", by_reference(2, **{"from": AS_OF, "to": None})))) == ("updated", 4)
+    assert outcome(await record(world, batch("set-2", by_reference(2), asOf="2024-12-01", complete=True))) == ("unchanged", 4)
     await record(world, batch("set-2", by_reference(1), by_reference(2), asOf="2025-03-01", complete=True))
-    assert (await spells(world, "set-2"))[:2] == [("Alder-1", AS_OF, "2024-11-30"), ("Alder-1", "2025-03-01", None)]
+    assert (await spells(world, "set-2"))[:2] == [("Alder-1", AS_OF, "2024-11-14"), ("Alder-1", "2025-03-01", None)]
 
 
 async def test_a_member_who_is_not_found_is_told_with_a_place(world: World) -> None:
