@@ -142,6 +142,7 @@ async def test_a_list_of_a_row_out_of_reach_is_the_same_404_as_one_of_none(doors
         ("pupils?on=2024-01-01", "on", "filter-unknown"),
         ("judgements?grade.gte=4", "grade.gte", "filter-unknown"),
         ("judgements?mark.over=4", "mark.over", "filter-unknown"),
+        ("judgements?version.=4", "version.", "filter-unknown"),
         ("judgements?mark.gte=x", "mark.gte", "filter-value-invalid"),
         ("judgements?mark.gte=1&mark.gte=2", "mark.gte", "parameter-repeated"),
     ],

@@ -182,7 +182,7 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
     """
     found = []
     for at, values in given.items():
-        name, _, compared = at.partition(".")
+        name, dot, compared = at.partition(".")
         field = resource.fields.get(name)
         if field is None:
             known = [*resource.fields, *RESERVED]
@@ -190,7 +190,7 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
         elif field.filter is Filter.BODY and not in_body:
             where = f"use POST /v1/{resource.plural}/lookup"
             asked.wrong(at, "filter-in-body-only", f"{name} identifies a person and cannot stand in a URL; {where}.")
-        elif compared and (compared not in list(Comparison) or not field.comparable):
+        elif dot and (compared not in list(Comparison) or not field.comparable):
             known = [f"{name}.{comparison}" for comparison in Comparison] if field.comparable else [name]
             asked.wrong(at, "filter-unknown", f"{name} is filtered as {', '.join(known)}; there is no {at}.")
         elif compared and len(values) > 1:
