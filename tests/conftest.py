@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +31,20 @@ from domain.engine import embedded
 from domain.engine.database import Database
 from domain.engine.migrate import migrate
 from tests.privacy import PLANTED, children, told
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test has an id of its own: of those that share one, a parallel run makes one only, and says nothing.
+
+    schemathesis 4.32 names its tests by operation, but under pytest 9.2 the operation is missing from their ids.
+    """
+    for item in items:
+        if not item.nodeid.endswith(item.name):
+            item._id = item.id.parse(f"{item.nodeid.rpartition('::')[0]}::{item.name}")
+    if shared := [name for name, times in Counter(item.nodeid for item in items).items() if times > 1]:
+        raise pytest.UsageError(f"Tests that share an id: {', '.join(shared)}")
+
 
 ROOT = Path(__file__).parents[1]
 SECRET = "a secret for the tests, which is long enough"
