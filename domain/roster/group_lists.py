@@ -152,11 +152,7 @@ def decide(batch: Batch[GroupBatch, GroupEntry], row: Row) -> bool:
     spells = dict(row.before)
     for i, pupil_id in row.people.items():
         member = entry.members[i]
-        covering = (
-            begun
-            for (who, begun), to in spells.items()
-            if who == pupil_id and begun <= head.as_of and (to is None or to >= head.as_of)
-        )
+        covering = [begun for who, begun in lasting(spells, head.as_of) if who == pupil_id]
         begins = member.from_ if member.from_ is not UNSET else max(covering, default=head.as_of)
         ends = member.to if member.to is not UNSET else spells.get((pupil_id, begins))
         if ends is not None and ends < begins:
@@ -164,11 +160,8 @@ def decide(batch: Batch[GroupBatch, GroupEntry], row: Row) -> bool:
         spells[pupil_id, begins] = ends
     if head.complete and len(row.people) == len(entry.members):  # one who was not found may be one of those who are absent
         named = set(row.people.values())
-        last = head.as_of - timedelta(days=1)
-        spells = {
-            (who, begun): last if who not in named and begun <= head.as_of and (to is None or to >= head.as_of) else to
-            for (who, begun), to in spells.items()
-        }
+        left = [key for key in lasting(spells, head.as_of) if key[0] not in named]
+        spells |= dict.fromkeys(left, head.as_of - timedelta(days=1))
     row.after = {(who, begun): to for (who, begun), to in spells.items() if to is None or to >= begun}
     twice = set(overlapping(row.after))
     for i, pupil_id in row.people.items():
@@ -184,6 +177,11 @@ def decide(batch: Batch[GroupBatch, GroupEntry], row: Row) -> bool:
         return False
     batch.note(row.at, "updated", row.id, row.stored["version"] + 1)
     return True
+
+
+def lasting(spells: Spells, day: date) -> list[tuple[UUID, date]]:
+    """The memberships on a day, by pupil and first day."""
+    return [(who, begun) for (who, begun), to in spells.items() if begun <= day and (to is None or to >= day)]
 
 
 def overlapping(spells: Spells) -> Iterator[UUID]:
