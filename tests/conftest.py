@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import httpx2
@@ -31,6 +31,9 @@ from domain.engine import embedded
 from domain.engine.database import Database
 from domain.engine.migrate import migrate
 from tests.privacy import PLANTED, children, told
+
+if TYPE_CHECKING:
+    from tests.trust import Trust
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -153,6 +156,21 @@ class Statements:
         found: list[str] = []
         yield found
         found += self.data
+
+
+@pytest_asyncio.fixture
+async def hedgerow(databases: Databases) -> "AsyncIterator[Trust]":
+    """A trust of three schools and a school without one, for one test."""
+    from tests.trust import trust  # which is made of what stands here
+
+    async with trust(databases) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def vendor(hedgerow: "Trust") -> Any:
+    """The client of the whole trust, which may do everything there."""
+    return await hedgerow.client("vendor", "trust:4128=all")
 
 
 @pytest.fixture

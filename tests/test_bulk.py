@@ -1,7 +1,6 @@
 """Bulk writes over HTTP: what is promised of 5,000 judgements, of a batch sent again, of rolls and of targets."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +8,6 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.conftest import Databases
 from tests.trust import (
     COLLECTED,
     URNS,
@@ -23,24 +21,12 @@ from tests.trust import (
     opened,
     roll,
     sent,
-    trust,
     upn,
     window,
 )
 
 MOST_STATEMENTS = 25
 SIZE = 5_000
-
-
-@pytest_asyncio.fixture
-async def hedgerow(databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(databases) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def vendor(hedgerow: Trust) -> Any:
-    return await hedgerow.client("vendor", "trust:4128=all")
 
 
 def five_thousand(pupils: int = 834) -> list[dict[str, Any]]:

@@ -1,19 +1,11 @@
 """What testers broke once: each stays mended."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.conftest import Databases
-from tests.trust import TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, trust, upn, window
-
-
-@pytest_asyncio.fixture
-async def hedgerow(databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(databases) as made:
-        yield made
+from tests.trust import TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
 
 
 @pytest_asyncio.fixture

@@ -1,18 +1,10 @@
 """A trust with a window open, 10 pupils at Oak and 3 at Elm, and its vendor, who may do everything."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest_asyncio
 
-from tests.conftest import Databases
-from tests.trust import Trust, entry, opened, roll, sent, trust
-
-
-@pytest_asyncio.fixture
-async def hedgerow(databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(databases) as made:
-        yield made
+from tests.trust import Trust, entry, opened, roll, sent
 
 
 @pytest_asyncio.fixture

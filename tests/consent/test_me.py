@@ -1,11 +1,9 @@
 """Where a client stands, asked over HTTP through both doors: each gives the same, and only what is the client's own."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import httpx2
-import pytest_asyncio
 from graphql import GraphQLObjectType, get_named_type
 
 from api.app import limits
@@ -16,14 +14,7 @@ from domain.consent.grants import approve_grant, list_grants, parse_grant, revok
 from domain.consent.me import read_me
 from domain.engine.access import Caller
 from domain.engine.ids import new_id
-from tests.conftest import Databases
-from tests.trust import URNS, Trust, trust
-
-
-@pytest_asyncio.fixture
-async def hedgerow(databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(databases) as made:
-        yield made
+from tests.trust import URNS, Trust
 
 
 def whole(type_: Any) -> str:

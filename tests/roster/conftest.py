@@ -1,4 +1,4 @@
-"""Fixtures of the roster: the register, empty, and a trust with its vendor."""
+"""Fixtures of the roster: the register, empty."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,7 +9,6 @@ import pytest_asyncio
 from domain.engine.embedded import SUPERUSER
 from tests.conftest import Databases
 from tests.roster.gias_rows import as_role
-from tests.trust import TRUST, Trust, trust
 
 
 @pytest_asyncio.fixture
@@ -22,15 +21,3 @@ async def connection(module_databases: Databases) -> AsyncIterator[Any]:
     yield opened
     await transaction.rollback()
     await opened.close()
-
-
-@pytest_asyncio.fixture
-async def hedgerow(databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(databases) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def vendor(hedgerow: Trust) -> Any:
-    """The client of the whole trust."""
-    return await hedgerow.client("vendor", f"trust:{TRUST}=all")

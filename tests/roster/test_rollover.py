@@ -1,35 +1,22 @@
 """Roll-over: a school tells its academic year and which one its newest roll is of, and nothing that is not there yet is a 404."""
 
 import importlib.util
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
-import pytest_asyncio
 from sqlalchemy import DateTime, SmallInteger, bindparam, select
 
 from domain.engine.query import DIALECT
 from domain.roster.rollover import state_of, year_of
 from domain.roster.years import academic_year, format_academic_year, parse_academic_year
-from tests.conftest import ROOT, Databases
-from tests.trust import URNS, Trust, entry, roll, sent, trust
+from tests.conftest import ROOT
+from tests.trust import URNS, Trust, entry, roll, sent
 
 ENGLAND = ZoneInfo("Europe/London")
 NOW = parse_academic_year(academic_year(datetime.now(ENGLAND).date()))
-
-
-@pytest_asyncio.fixture
-async def hedgerow(databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(databases) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def vendor(hedgerow: Trust) -> Any:
-    return await hedgerow.client("vendor", "trust:4128=all")
 
 
 async def states(client: Any) -> dict[str, tuple[str | None, str]]:
