@@ -36,15 +36,8 @@ if TYPE_CHECKING:
     from tests.trust import Trust
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test has an id of its own: of those that share one, a parallel run makes one only, and says nothing.
-
-    schemathesis 4.32 names its tests by operation, but under pytest 9.2 the operation is missing from their ids.
-    """
-    for item in items:
-        if not item.nodeid.endswith(item.name):
-            item._id = item.id.parse(f"{item.nodeid.rpartition('::')[0]}::{item.name}")
+    """Every test has an id of its own: of those that share one, a parallel run makes one only, and says nothing."""
     if shared := [name for name, times in Counter(item.nodeid for item in items).items() if times > 1]:
         raise pytest.UsageError(f"Tests that share an id: {', '.join(shared)}")
 

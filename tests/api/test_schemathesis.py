@@ -1,7 +1,7 @@
 """A real server, asked with a real token, keeps to its OpenAPI document: schemathesis makes requests that the document allows and some that it does
 not, and then come requests that a client would make. No answer lies outside the document, and none is a 5xx.
 
-The operations are taken from the document itself, whose base URL is another: a document from a fixture is beyond schemathesis 4.32 under pytest 9.2.
+The operations are taken from the document itself, whose base URL is another: a document from a fixture is beyond schemathesis 4.32.
 """
 
 from collections.abc import Iterator
