@@ -17,6 +17,7 @@ from api import oauth, pages
 from api.body import MAX_BODY
 from api.compression import Gzip
 from api.cors import Cors
+from api.forms import Forms
 from api.graphql.execute import LIMITS as graphql_limits
 from api.graphql.view import graphql
 from api.outermost import Outermost
@@ -93,6 +94,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
     app.state.limits = limits(settings)
+    app.state.forms = Forms()
     app.state.attempts = Buckets(settings.rate, settings.burst)
     app.add_middleware(Cors)
     app.add_middleware(Outermost, base_url=settings.base_url, limit=settings.request_seconds)

@@ -7,6 +7,7 @@ it reaches) is asked of the database again every few seconds.
 import time
 import warnings
 from collections.abc import Collection
+from dataclasses import replace
 from uuid import UUID
 
 from joserfc import jwt
@@ -56,7 +57,7 @@ async def authenticate(request: Request) -> Caller:
     bucket = authenticator.buckets.of(str(caller.client_id), stands.tenants)
     request.scope.update(standing=stands, bucket=bucket)
     bucket.take()
-    return caller
+    return replace(caller, uniform=stands.uniform)
 
 
 def verified(token: str, keys: KeySet, algorithms: Collection[str]) -> jwt.Token:

@@ -192,10 +192,11 @@ async def test_each_part_of_a_connection_alone_is_what_it_is_among_the_others(si
 
 
 async def test_a_read_however_nested_is_one_data_statement(doors: Doors) -> None:
-    """Through either door, once the client's token is known."""
+    """Through either door, once the client's token is known and what the names are of what is asked for."""
     window = doors.rows["North"]["window"][0]["id"]
     url = "/v1/pupils?first=5&sort=surname&include=school.trust,judgements.window.judgements,targets.subject&judgements.first=3"
-    await doors.http.get("/v1/schools", headers=doors.tokens["North"])
+    await doors.http.get(url, headers=doors.tokens["North"])
+    await doors.graphql("North", NESTED, window=window)
     with doors.world.statements.counting() as by_rest:
         rest = await doors.http.get(url, headers=doors.tokens["North"])
     with doors.world.statements.counting() as by_graphql:

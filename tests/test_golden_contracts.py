@@ -108,9 +108,9 @@ SQL: dict[str, Root] = {
 
 @pytest.mark.parametrize("name", SQL)
 def test_golden_sql(name: str) -> None:
-    shape = query._shape(SQL[name], {}, [])
-    compiled = query.plan((shape,))
-    check_golden(ROOT / "expected" / "sql" / f"{name}.sql", compiled.sql + "\n")
+    shapes = query.Prepared([SQL[name]]).shapes
+    for scopes, suffix in ((None, ""), (frozenset(Scope), "_uniform")):
+        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", query.plan(shapes, scopes).sql + "\n")
 
 
 @pytest.mark.parametrize("path", CONTRACTS, ids=str)

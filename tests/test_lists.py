@@ -165,11 +165,10 @@ async def test_ranges(doors: Doors) -> None:
 
 async def test_a_list_of_a_row_is_one_data_statement(doors: Doors) -> None:
     group = doors.rows["North"]["group"][0]["id"]
-    await get(doors, "schools")
+    asked = {"on": "2024-11-01", "include": "latestJudgements,currentTargets", "fields": "forename,surname"}
+    await get(doors, f"groups/{group}/pupils", **asked)  # from now on the names of what is asked for are known
     with doors.world.statements.counting() as seen:
-        await get(
-            doors, f"groups/{group}/pupils", on="2024-11-01", include="latestJudgements,currentTargets", fields="forename,surname"
-        )
+        await get(doors, f"groups/{group}/pupils", **asked)
     assert len(seen) == 1
 
 

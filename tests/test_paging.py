@@ -52,7 +52,7 @@ async def walked(world: World, client_id: UUID, asked: Selection, draw: random.R
         if not more:
             return rows
         assert end is not None
-        asked = replace(asked, after=world.cursors.open(end, client_id, asked.fingerprint))
+        asked = replace(asked, after=world.cursors.open(end, client_id, asked.fingerprint()))
 
 
 def orders(resource: Resource) -> list[tuple[Order, ...]]:

@@ -4,7 +4,8 @@ Documents are parsed and validated once and found again by their text.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -24,6 +25,8 @@ from graphql import (
 from graphql.execution.values import get_variable_values
 from graphql.pyutils import Path
 
+from api.forms import Forms
+from api.graphql.form import lift, lift_variables, shaping_variables
 from api.graphql.limits import LimitExceeded, check_shape, parse, validate
 from api.graphql.limits import Limits as DocumentLimits
 from api.graphql.schema import schema
@@ -37,7 +40,7 @@ from domain.engine.answers import kept_answers
 from domain.engine.command import perform
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
-from domain.engine.errors import BadRequest, DomainError, Issue, NotFound
+from domain.engine.errors import BadRequest, DomainError, Forbidden, Issue, NotFound
 from domain.engine.idempotency import check_key
 from domain.engine.selection import Root, check_cost, permit
 from domain.insight import aggregates
@@ -67,6 +70,7 @@ class Asker:
     base_url: str
     introspection: bool
     limits: Limits
+    forms: Forms["Asked"]
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,98 @@ def refused(errors: list[dict[str, Any]], status: int = 400) -> Answer:
     return Answer(msgspec.json.encode({"errors": errors}), status)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a form was read as: the roots, and the bytes between their texts."""
+
+    prepared: query.Prepared
+    between: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a document, and the variables that are a part of its form."""
+
+    definition: OperationDefinitionNode
+    document: Document
+    shaping: frozenset[str]
+
+
+@lru_cache(maxsize=1000)
+def chosen(source: str, name: str | None, suggestions: bool) -> Operation | None:
+    """The operation of a document that is asked for; None where there is anything to be said against it, or it is no query."""
+    found = document(source, suggestions)
+    wanted = found.operations.get(name) if name is not None else next(iter(found.operations.values()), None)
+    if found.errors or wanted is None or (name is None and len(found.operations) > 1):
+        return None
+    return Operation(wanted, found, shaping_variables(wanted)) if wanted.operation is OperationType.QUERY else None
+
+
 async def execute(asker: Asker, source: str, operation_name: str | None, variables: dict[str, Any]) -> Answer:
-    """The answer to one operation of a document."""
+    """The answer to one operation of a document: by what its form was read as, else read now."""
+    form, texts = lift(source)
+    operation = chosen(form, operation_name, asker.introspection)
+    try:
+        if (
+            operation is not None
+            and (answer := await _by_form(asker, operation, (form, operation_name), variables, texts)) is not None
+        ):
+            return answer
+        return await _execute(asker, source, operation_name, variables)
+    except Exception as error:  # every error has an answer; what is unforeseen is logged and told as nothing more
+        return failed(as_domain_error(error), asker.base_url)
+
+
+async def _by_form(
+    asker: Asker, operation: Operation, named: Hashable, variables: dict[str, Any], texts: list[str]
+) -> Answer | None:
+    """The answer by what the form of the request was or can be read as; None where it must be read as it stands, if only to say what is wrong."""
+    of_variables, lifted = lift_variables(variables, operation.shaping, texts)
+    key = (named, of_variables, asker.caller.scopes)
+    with suppress(ValueError, GraphQLError, BadRequest, Forbidden):
+        if (asked := asker.forms.get(key)) is None:
+            asked = _form(asker, operation, lifted, texts)
+            if asked is None:
+                return None
+            asker.forms.keep(key, asked)
+        caller = asker.caller
+        bodies = await asked.prepared.read(asker.database, caller.client_id, asker.cursors, caller.uniform, texts)
+        pieces = [piece for before, body in zip(asked.between, bodies, strict=False) for piece in (before, body or b"null")]
+        return Answer(b"".join([*pieces, asked.between[-1]]))
+    return None
+
+
+def _form(asker: Asker, operation: Operation, variables: dict[str, Any], texts: Sequence[str]) -> Asked | None:
+    """What a form is read as; None where its answer is no matter of rows alone, or nothing but of these texts. Raises what is wrong with it."""
+    root_type = schema().query_type
+    assert root_type is not None
+    definitions = operation.definition.variable_definitions or ()
+    coerced = get_variable_values(schema(), definitions, variables)
+    if isinstance(coerced, list):
+        return None
+    reader = Reader(schema(), operation.document.fragments, coerced, asker.caller, asker.cursors, texts)
+    roots: list[Root] = []
+    between, text = [], b'{"data":{'
+    for i, (key, nodes) in enumerate(reader.collect([operation.definition.selection_set], root_type).items()):
+        text += b'%s"%s":' % (b"," if i else b"", key.encode())
+        if (name := nodes[0].name.value) == "__typename":
+            text += b'"Query"'
+            continue
+        root = _root(reader, root_type, name, nodes) if name not in ("__schema", "__type", *FUNCTIONS) else None
+        if root is None:
+            return None
+        roots.append(root)
+        between.append(text)
+        text = b""
+    if reader.issues or reader.particular or not roots:
+        return None
+    permit(roots, asker.caller)
+    between.append(b'%s},"extensions":{"cost":%d}}' % (text, check_cost(roots)))
+    return Asked(query.Prepared(roots), tuple(between))
+
+
+async def _execute(asker: Asker, source: str, operation_name: str | None, variables: dict[str, Any]) -> Answer:
+    """The answer to an operation as it stands."""
     found = document(source, asker.introspection)
     if found.errors:
         return refused([told(error) for error in found.errors])
@@ -129,8 +223,6 @@ async def execute(asker: Asker, source: str, operation_name: str | None, variabl
         return await _read(asker, reader, operation, found)
     except GraphQLError as error:
         return refused([told(error)])
-    except Exception as error:  # every error has an answer; what is unforeseen is logged and told as nothing more
-        return failed(as_domain_error(error), asker.base_url)
 
 
 def failed(error: DomainError, base_url: str) -> Answer:
@@ -162,7 +254,7 @@ async def _read(asker: Asker, reader: Reader, operation: OperationDefinitionNode
     functions = {key: nodes for key, nodes in collected.items() if nodes[0].name.value in FUNCTIONS}
     price = check_cost(list(asked.values()), FUNCTION_COST * len(functions))
     if asked:
-        bodies = await query.read(list(asked.values()), asker.database, asker.caller.client_id, asker.cursors)
+        bodies = await query.read(list(asked.values()), asker.database, asker.caller.client_id, asker.cursors, asker.caller.uniform)
         pieces |= {key: body or b"null" for key, body in zip(asked, bodies, strict=True)}
     for key, nodes in functions.items():
         answer = await FUNCTIONS[nodes[0].name.value](asker, reader.arguments(root_type, nodes[0]))

@@ -18,6 +18,7 @@ from graphql import (
 from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
 from graphql.type import get_named_type
 
+from api.graphql.form import replaced
 from api.graphql.schema import RANGE
 from domain import RESOURCES
 from domain.engine.access import Caller
@@ -32,8 +33,10 @@ from domain.engine.selection import (
     Cursor,
     HasBefore,
     HasMore,
+    Held,
     Item,
     Items,
+    Lifted,
     Literal,
     Many,
     Nested,
@@ -43,6 +46,8 @@ from domain.engine.selection import (
     Selection,
     Single,
     Value,
+    held,
+    picked_by,
 )
 
 Collected = dict[str, list[FieldNode]]
@@ -57,7 +62,11 @@ class Reader:
     variables: VariableValues
     caller: Caller
     cursors: Cursors
+    texts: Sequence[str] = ()
+    """Those lifted from the document, whose placeholders stand in it."""
     issues: list[Issue] = field(default_factory=list)
+    particular: bool = False
+    """Whether what was read is true of these texts alone, because one is no id of anything."""
 
     def collect(self, sets: Sequence[SelectionSetNode], type_: GraphQLObjectType) -> Collected:
         """The fields of an object, by response name, in the order of the document (GraphQL spec, CollectFields)."""
@@ -95,7 +104,8 @@ class Reader:
         return isinstance(named, GraphQLInterfaceType) and named in type_.interfaces
 
     def arguments(self, parent: GraphQLObjectType, node: FieldNode) -> dict[str, Any]:
-        return get_argument_values(parent.fields[node.name.value], node, self.variables)
+        given = get_argument_values(parent.fields[node.name.value], node, self.variables)
+        return {name: replaced(value, self.texts) for name, value in given.items()} if self.texts else given
 
     def type_of(self, parent: GraphQLObjectType, node: FieldNode) -> GraphQLObjectType:
         type_ = get_named_type(parent.fields[node.name.value].type)
@@ -104,7 +114,10 @@ class Reader:
 
     def single(self, resource: Resource, id_: str, nodes: list[FieldNode]) -> Single:
         """`pupil(id:)`. A text that cannot be an id of the resource picks nothing."""
-        return Single(resource, resource.identify(id_) or (), self.row(resource, _below(nodes)))
+        picked = picked_by(resource, id_)
+        if picked is None:
+            self.particular = True
+        return Single(resource, picked or (), self.row(resource, _below(nodes)))
 
     def node(self, id_: str, nodes: list[FieldNode]) -> Single | None:
         """`node(id:)`: the id itself says of what it is."""
@@ -114,6 +127,7 @@ class Reader:
         parsed = parse_id(id_)
         numbered = {resource.type_number: resource for resource in RESOURCES.values() if resource.type_number is not None}
         named = numbered.get(type_number(parsed)) if parsed is not None else None
+        self.particular = self.particular or named is None
         return None if named is None else self.single(named, id_, nodes)
 
     def row(self, resource: Resource, sets: Sequence[SelectionSetNode]) -> Items:
@@ -160,7 +174,9 @@ class Reader:
         if given.get("after") is None:
             return selection
         try:
-            after = self.cursors.open(given["after"], self.caller.client_id, selection.fingerprint, f"{at}.after")
+            text = given["after"]
+            place = self.cursors.open(text, self.caller.client_id, selection.fingerprint(), f"{at}.after")
+            after = Held(place, text.at, str) if isinstance(text, Lifted) else place
         except BadRequest as problem:
             self.issues += problem.issues
             return selection
@@ -181,7 +197,7 @@ class Reader:
     def _told(self, at: str, link: Link, given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
         """What the link is told; an argument that is null is left out."""
         told = {name: argument.kind for name, argument in link.arguments.items() if given.get(name) is not None}
-        return tuple((name, kind.parse(given[name])) for name, kind in told.items())
+        return tuple((name, held(given[name], kind.parse)) for name, kind in told.items())
 
     def _values(self, at: str, resource: Resource, name: str, values: list[Any] | None) -> tuple[Any, ...]:
         if values is None:
@@ -190,7 +206,7 @@ class Reader:
         parsed = []
         for value in values:
             try:
-                parsed.append(resource.fields[name].kind.parse(value))
+                parsed.append(held(value, resource.fields[name].kind.parse))
             except ValueError as problem:
                 self.issues.append(Issue(at, "filter-value-invalid", f"The value given for {name} {problem}."))
         return tuple(dict.fromkeys(parsed))

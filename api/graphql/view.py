@@ -26,7 +26,8 @@ async def graphql(request: Request) -> Response:
     if wrong:
         return _respond(refused(wrong), media_type)
     state = request.app.state
-    asker = Asker(caller, state.database, state.cursors, state.settings.base_url, state.settings.introspection, state.limits)
+    settings = state.settings
+    asker = Asker(caller, state.database, state.cursors, settings.base_url, settings.introspection, state.limits, state.forms)
     assert isinstance(document, dict)
     answer = await execute(asker, document["query"], document.get("operationName") or None, document.get("variables") or {})
     # the older media type says 200 whenever a request could be read, whatever its document came to (GraphQL over HTTP, section 6.4.1)

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
 
-from starlette.datastructures import QueryParams
+from starlette.datastructures import ImmutableMultiDict, QueryParams
 from starlette.requests import Request
 
 from api.problems import HttpProblem
@@ -21,7 +22,9 @@ from domain.engine.selection import (
     Condition,
     Cursor,
     HasMore,
+    Held,
     Items,
+    Lifted,
     Many,
     Nested,
     One,
@@ -29,6 +32,7 @@ from domain.engine.selection import (
     Rows,
     Selection,
     Value,
+    held,
     visible,
 )
 
@@ -37,6 +41,27 @@ MAX_DEPTH = 4
 MAX_VALUES = 1000
 """Names in a list, and values of a filter."""
 MAX_ISSUES = MAX_FILTERS = 100
+
+
+Parameters: TypeAlias = ImmutableMultiDict[str, str]
+_FORM = frozenset(RESERVED) - {"after"}
+"""Parameters whose values are a part of a request's form; of the others, but for `….first`, only the names are."""
+
+
+def lift(query: str) -> tuple[tuple[tuple[str, str | None], ...], list[tuple[str, str]]]:
+    """A query string's form, equal for all that differ in values alone, and its parameters, with those values lifted."""
+    parameters: list[tuple[str, str]] = []
+    form: list[tuple[str, str | None]] = []
+    lifted = 0
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in _FORM or name.endswith(".first"):
+            parameters.append((name, value))
+            form.append((name, value))
+        else:
+            parameters.append((name, Lifted(value, lifted)))
+            form.append((name, None))
+            lifted += 1
+    return tuple(form), parameters
 
 
 class Asked:
@@ -140,7 +165,7 @@ def arguments(asked: Asked, link: Link, given: dict[str, str], at: str = "") -> 
             asked.wrong(at or name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, known)}")
             continue
         try:
-            found[name] = link.arguments[name].kind.parse(value)
+            found[name] = held(value, link.arguments[name].kind.parse)
         except ValueError as problem:
             asked.wrong(at or name, "parameter-invalid", f"The value given for {name} {problem}.")
     return found
@@ -208,7 +233,7 @@ def _parsed(asked: Asked, name: str, field: Field, values: list[Any]) -> tuple[A
     parsed = []
     for value in values:
         try:
-            parsed.append(field.kind.parse(value))
+            parsed.append(held(value, field.kind.parse))
         except ValueError as problem:
             asked.wrong(name, "filter-value-invalid", f"The value given for {name} {problem}.")
     return tuple(dict.fromkeys(parsed))
@@ -241,7 +266,7 @@ class Listing:
     filters: dict[str, list[Any]] = field(default_factory=dict)
 
 
-def _listing(asked: Asked, given: QueryParams, resource: Resource, told: Collection[str] = ()) -> Listing:
+def _listing(asked: Asked, given: Parameters, resource: Resource, told: Collection[str] = ()) -> Listing:
     """`told` are the arguments of the link that leads to the list."""
     listing = Listing()
     for name in given:
@@ -258,24 +283,24 @@ def _listing(asked: Asked, given: QueryParams, resource: Resource, told: Collect
     return listing
 
 
-def read_list(request: Request, resource: Resource, caller: Caller, cursors: Cursors, *, sheet: bool = False) -> Selection:
+def read_list(given: Parameters, resource: Resource, caller: Caller, cursors: Cursors, *, sheet: bool = False) -> Selection:
     """The Selection of `GET /v1/{plural}`; BadRequest with every problem at once."""
     asked = Asked()
-    return _selection(asked, resource, caller, cursors, _listing(asked, request.query_params, resource), sheet=sheet)
+    return _selection(asked, resource, caller, cursors, _listing(asked, given, resource), sheet=sheet)
 
 
-def read_linked(request: Request, resource: Resource, name: str, caller: Caller, cursors: Cursors, *, sheet: bool = False) -> Many:
+def read_linked(given: Parameters, resource: Resource, name: str, caller: Caller, cursors: Cursors, *, sheet: bool = False) -> Many:
     """The page of `GET /v1/{plural}/{id}/{link}`: a list of what the link leads to, which the link's arguments may narrow.
 
     Its cursors are those of the same page when it is nested in a row.
     """
     asked, link = Asked(), resource.links[name]
     target = RESOURCES[link.target]
-    listing = _listing(asked, request.query_params, target, link.arguments)
+    listing = _listing(asked, given, target, link.arguments)
     told = {argument: listing.single[argument] for argument in link.arguments if argument in listing.single}
-    given = tuple(arguments(asked, link, told).items())
+    heard = tuple(arguments(asked, link, told).items())
     within = f"{resource.name}.{name}"
-    return Many(link, _selection(asked, target, caller, cursors, listing, sheet=sheet, by=link, within=within, given=given))
+    return Many(link, _selection(asked, target, caller, cursors, listing, sheet=sheet, by=link, within=within, given=heard))
 
 
 def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Cursors) -> Selection:
@@ -336,14 +361,15 @@ def _selection(
     selection = Selection(resource, items, where, order, first, within=within, given=given)
     if after is None:
         return selection
-    return replace(selection, after=cursors.open(after, caller.client_id, selection.fingerprint))
+    place = cursors.open(after, caller.client_id, selection.fingerprint())
+    return replace(selection, after=Held(place, after.at, str) if isinstance(after, Lifted) else place)
 
 
-def read_item(request: Request, resource: Resource, caller: Caller) -> Items:
+def read_item(given: Parameters, resource: Resource, caller: Caller) -> Items:
     """The row of `GET /v1/{plural}/{id}`."""
     asked = Asked()
-    listing = _listing(asked, request.query_params, resource)
-    for name in [*listing.single, *listing.filters, *(["sort"] if "sort" in request.query_params else [])]:
+    listing = _listing(asked, given, resource)
+    for name in [*listing.single, *listing.filters, *(["sort"] if "sort" in given else [])]:
         asked.wrong(name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, ('fields', 'include'))}")
     tree = read_tree(asked, resource, listing.lists["fields"], listing.lists["include"], listing.options)
     asked.done()

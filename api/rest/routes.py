@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,6 +16,7 @@ from api.auth import authenticate
 from api.body import read_body, read_files, read_json
 from api.rest import request as read
 from api.rest import spreadsheet
+from api.rest.request import Parameters
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import read_me
 from domain.engine import query
@@ -24,7 +28,7 @@ from domain.engine.errors import BadRequest, Issue, NotFound
 from domain.engine.idempotency import check_key
 from domain.engine.ids import parse_id
 from domain.engine.resource import Kind, Resource
-from domain.engine.selection import Nested, Selection, Single, Value, check_cost, permit
+from domain.engine.selection import Lifted, Nested, Root, Selection, Single, Value, check_cost, permit, picked_by
 from domain.insight import aggregates
 from domain.insight.question import read_question
 from domain.roster.imports import IMPORT, import_gias
@@ -33,6 +37,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 WHOLE = "page"
 """Under what name a list stands in the row that it belongs to, until it is taken out."""
+_WHOLE = f'{{"{WHOLE}":'.encode()
+LONGEST_PAGE = 4000
+"""Bytes of a list's `page`, which comes last."""
 PAGE = re.compile(rb'"page":\{"hasMore":(true|false),"endCursor":(?:"([^"]*)"|null)\}\}$')
 VERSIONED = re.compile(rb'\{"version":(\d+),"row":(.*)\}', re.DOTALL)
 MERGE_PATCH = ("application/merge-patch+json", "application/json")
@@ -97,57 +104,102 @@ def _by_method(handlers: dict[str, Handler]) -> Handler:
     return handle
 
 
-def list_of(resource: Resource) -> Handler:
+@dataclass(frozen=True)
+class Asked:
+    """What a form was read as. `selection` is the list's, where there is one, and `as_csv` whether it is wanted as a sheet."""
+
+    prepared: query.Prepared
+    selection: Selection | None
+    as_csv: bool = False
+
+
+Read = Callable[[Request, Parameters, str, Caller], Asked]
+"""What is asked for by a request's parameters, lifted, and the lifted id of its path."""
+
+
+def answering(read_form: Read, answer: Callable[[Request, Asked, bytes], Response]) -> Handler:
+    """GETs of this form: read once, and answered from then on by the values that differ."""
+
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
+        form, parameters = read.lift(request.scope["query_string"].decode("latin-1"))
+        texts = [value for _, value in parameters if isinstance(value, Lifted)]
+        id_ = Lifted(request.path_params.get("id", ""), len(texts))
+        texts.append(id_)
+        key = (handle, form, caller.scopes, spreadsheet.accepts(request))
+        asked = state.forms.get(key)
+        if asked is not None:
+            with suppress(ValueError, BadRequest):  # what is wrong is said when the request is read
+                (body,) = await asked.prepared.read(state.database, caller.client_id, state.cursors, caller.uniform, texts)
+                return _found(request, asked, body, answer)
+        asked = read_form(request, ImmutableMultiDict(parameters), id_, caller)
+        (body,) = await asked.prepared.read(state.database, caller.client_id, state.cursors, caller.uniform, texts)
+        state.forms.keep(key, asked)
+        return _found(request, asked, body, answer)
+
+    return handle
+
+
+def _found(request: Request, asked: Asked, body: bytes | None, answer: Callable[[Request, Asked, bytes], Response]) -> Response:
+    if body is None:
+        raise NotFound()
+    return answer(request, asked, body)
+
+
+def list_of(resource: Resource) -> Handler:
+    def read_form(request: Request, given: Parameters, id_: str, caller: Caller) -> Asked:
         sheet = spreadsheet.is_wanted(request)
-        return await _page(request, read.read_list(request, resource, caller, state.cursors, sheet=sheet), caller, sheet)
+        selection = read.read_list(given, resource, caller, request.app.state.cursors, sheet=sheet)
+        return _asked(selection, selection, caller, sheet)
 
-    return handle
-
-
-def lookup_of(resource: Resource) -> Handler:
-    async def handle(request: Request) -> Response:
-        caller = await authenticate(request)
-        _no_parameters(request, ())
-        body, _ = await read_json(request)
-        return await _page(request, read.read_lookup(body, resource, caller, request.app.state.cursors), caller, False)
-
-    return handle
+    return answering(read_form, _page)
 
 
 def linked_of(resource: Resource, name: str) -> Handler:
     """What a to-many link of one row leads to, as a list."""
 
+    def read_form(request: Request, given: Parameters, id_: str, caller: Caller) -> Asked:
+        sheet = spreadsheet.is_wanted(request)
+        many = read.read_linked(given, resource, name, caller, request.app.state.cursors, sheet=sheet)
+        picked = picked_by(resource, id_)
+        asked = _asked(Single(resource, picked or (), ((WHOLE, many),)), many.selection, caller, sheet)
+        if picked is None:
+            raise NotFound()
+        return asked
+
+    return answering(read_form, _page)
+
+
+def _asked(root: Root, selection: Selection, caller: Caller, as_csv: bool) -> Asked:
+    permit([root], caller)
+    check_cost([selection])
+    return Asked(query.Prepared([root]), selection, as_csv)
+
+
+def lookup_of(resource: Resource) -> Handler:
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
-        sheet = spreadsheet.is_wanted(request)
-        many = read.read_linked(request, resource, name, caller, state.cursors, sheet=sheet)
-        picked = resource.identify(request.path_params["id"])
-        root = Single(resource, picked or (), ((WHOLE, many),))
-        return await _page(request, many.selection, caller, sheet, root, absent=picked is None)
+        _no_parameters(request, ())
+        body, _ = await read_json(request)
+        selection = read.read_lookup(body, resource, caller, state.cursors)
+        asked = _asked(selection, selection, caller, False)
+        (found,) = await asked.prepared.read(state.database, caller.client_id, state.cursors, caller.uniform)
+        return _found(request, asked, found, _page)
 
     return handle
 
 
-async def _page(
-    request: Request, selection: Selection, caller: Caller, as_csv: bool, root: Single | None = None, *, absent: bool = False
-) -> Response:
-    """The answer of a list, which may stand in a row: that of `root`, or NotFound."""
-    state = request.app.state
-    permit([root or selection], caller)
-    check_cost([selection])
-    (body,) = (None,) if absent else await query.read([root or selection], state.database, caller.client_id, state.cursors)
-    if body is None:
-        raise NotFound()
-    if root is not None:
-        body = body[len(f'{{"{WHOLE}":') : -1]
+def _page(request: Request, asked: Asked, body: bytes) -> Response:
+    """The answer of a list, which may stand in a row."""
+    assert asked.selection is not None
+    if body.startswith(_WHOLE):
+        body = body[len(_WHOLE) : -1]
     headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
-    page = PAGE.search(body)
+    page = PAGE.search(body, max(len(body) - LONGEST_PAGE, 0))
     if page is not None and page[1] == b"true" and request.method == "GET":
         headers["Link"] = _next(request, page[2].decode())
-    if as_csv:
-        return spreadsheet.response(selection.resource.plural, spreadsheet.of_list(selection, body), headers)
+    if asked.as_csv:
+        return spreadsheet.response(asked.selection.resource.plural, spreadsheet.of_list(asked.selection, body), headers)
     return Response(body, headers=headers, media_type="application/json")
 
 
@@ -160,23 +212,26 @@ def _next(request: Request, after: str) -> str:
 def item_of(resource: Resource) -> Handler:
     """One row. A row that can be changed has its version for an ETag, unless others are included: it says nothing of those."""
 
-    async def handle(request: Request) -> Response:
-        state, caller = request.app.state, await authenticate(request)
-        row = read.read_item(request, resource, caller)
+    def read_form(request: Request, given: Parameters, id_: str, caller: Caller) -> Asked:
+        row = read.read_item(given, resource, caller)
         if is_changeable(resource) and all(isinstance(item, Value) for _, item in row):
             row = (("version", Value(resource.fields["version"])), ("row", Nested(row)))
-        root = Single(resource, resource.identify(request.path_params["id"]) or (), row)
+        picked = picked_by(resource, id_)
+        root = Single(resource, picked or (), row)
         permit([root], caller)
         check_cost([root])
-        (body,) = await query.read([root], state.database, caller.client_id, state.cursors)
-        if body is None:
+        if picked is None:
             raise NotFound()
-        headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
-        if versioned := VERSIONED.fullmatch(body):
-            headers["ETag"], body = read.tag_of(int(versioned[1])), versioned[2]
-        return Response(body, headers=headers, media_type="application/json")
+        return Asked(query.Prepared([root]), None)
 
-    return handle
+    return answering(read_form, _item)
+
+
+def _item(request: Request, asked: Asked, body: bytes) -> Response:
+    headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
+    if versioned := VERSIONED.fullmatch(body):
+        headers["ETag"], body = read.tag_of(int(versioned[1])), versioned[2]
+    return Response(body, headers=headers, media_type="application/json")
 
 
 def does(command: Command) -> Handler:

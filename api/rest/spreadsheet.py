@@ -28,7 +28,12 @@ def is_wanted(request: Request) -> bool:
     asked = request.query_params.get("format")
     if asked not in (None, "json", "csv"):
         raise BadRequest(_FORMAT.message, code="parameter-invalid", issues=(_FORMAT,))
-    return asked == "csv" or (asked is None and request.headers.get("accept", "").split(",")[0].split(";")[0].strip() == "text/csv")
+    return asked == "csv" or (asked is None and accepts(request))
+
+
+def accepts(request: Request) -> bool:
+    """Whether the client would sooner have a spreadsheet."""
+    return request.headers.get("accept", "").split(",")[0].split(";")[0].strip() == "text/csv"
 
 
 def read_shape(request: Request) -> tuple[bool, str, list[Issue]]:

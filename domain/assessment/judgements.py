@@ -90,7 +90,7 @@ def _against_target() -> ColumnElement[Any]:
     grade = (
         (aimed.c.tenant_id == t.c.tenant_id) & (aimed.c.scheme_version_no == t.c.scheme_version_no) & (aimed.c.no == t.c.grade_no)
     )
-    rank = of_grade(j, "rank")
+    rank = of_grade(j, "rank").expression
     verdict = case((rank > aimed.c.rank, "above"), (rank == aimed.c.rank, "on"), (rank < aimed.c.rank, "below"))
     nearest = (
         select(verdict)
@@ -186,6 +186,8 @@ JUDGEMENTS = Resource(
             "The pupil.",
             reverse="judgements",
             reverse_doc="Judgements.",
+            reached=True,
+            reverse_reached=True,
         ),
         "window": Link(
             "window",
@@ -193,8 +195,11 @@ JUDGEMENTS = Resource(
             "The window.",
             reverse="judgements",
             reverse_doc="Values.",
+            reached=True,
         ),
-        "subject": Link("subject", ((j.tenant_id, subjects.c.tenant_id), (j.subject_no, subjects.c.no)), "The subject."),
+        "subject": Link(
+            "subject", ((j.tenant_id, subjects.c.tenant_id), (j.subject_no, subjects.c.no)), "The subject.", reached=True
+        ),
         "school": Link("school", ((j.school_id, schools.c.id),), "The pupil's school of main registration."),
     },
     gives={
@@ -206,6 +211,7 @@ JUDGEMENTS = Resource(
                 many=True,
                 source=latest_judgements,
                 shows=("carriedFrom",),
+                reached=True,
             )
         }
     },

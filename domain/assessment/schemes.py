@@ -6,7 +6,6 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import (
     Boolean,
     Column,
-    ColumnElement,
     ForeignKey,
     Index,
     MetaData,
@@ -16,7 +15,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
-    select,
 )
 
 from domain.assessment.tenants import SCHEME, Grade, prepare_tenant, templates, write_scheme
@@ -26,7 +24,7 @@ from domain.engine.database import Connection, metadata
 from domain.engine.errors import Conflict, Invalid, Issue, invalid
 from domain.engine.inputs import Input, Output
 from domain.engine.inputs import Text as ShortText
-from domain.engine.resource import Field, Link, Resource, closest
+from domain.engine.resource import Field, Link, Lookup, Resource, closest
 from domain.roster.controllers import TenantRef, find_tenant
 
 schemes = Table(
@@ -65,11 +63,12 @@ scheme_grades = Table(
 )
 
 
-def of_grade(row: Any, name: str) -> ColumnElement[Any]:
+def of_grade(row: Any, name: str) -> Lookup:
     """What the grade of a row (its columns: a judgement's, a target's) has in this column; null for a row without one."""
-    g = scheme_grades.alias()
-    is_its = (g.c.tenant_id == row.tenant_id) & (g.c.scheme_version_no == row.scheme_version_no) & (g.c.no == row.grade_no)
-    return select(g.c[name]).where(is_its).correlate_except(g).scalar_subquery()
+    g = scheme_grades.c
+    return Lookup(
+        scheme_grades, ((row.tenant_id, g.tenant_id), (row.scheme_version_no, g.scheme_version_no), (row.grade_no, g.no)), name
+    )
 
 
 SCHEMES = Resource(

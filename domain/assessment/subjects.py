@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import Boolean, Column, ColumnElement, Index, SmallInteger, Table, Text, UniqueConstraint, Uuid, select
+from sqlalchemy import Boolean, Column, Index, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
 from domain.assessment.tenants import SUBJECT
 from domain.engine.access import Scope, by_tenant
 from domain.engine.database import metadata
-from domain.engine.resource import Field, Resource
+from domain.engine.resource import Field, Lookup, Resource
 
 subjects = Table(
     "subjects",
@@ -35,10 +35,9 @@ aspects = Table(
 )
 
 
-def code_of(named: Table, tenant_id: Column[Any], no: Column[Any]) -> ColumnElement[Any]:
+def code_of(named: Table, tenant_id: Column[Any], no: Column[Any]) -> Lookup:
     """The code that stands for a small number in a tenant: of a subject, an aspect or a window."""
-    t = named.alias()
-    return select(t.c.code).where(t.c.tenant_id == tenant_id, t.c.no == no).correlate_except(t).scalar_subquery()
+    return Lookup(named, ((tenant_id, named.c.tenant_id), (no, named.c.no)), "code")
 
 
 SUBJECTS = Resource(
@@ -50,6 +49,7 @@ SUBJECTS = Resource(
     scope=Scope.WINDOWS_READ,
     order=("tenant_id", "id"),
     reach=by_tenant(subjects.c.tenant_id),
+    reference=True,
     fields={
         "id": Field(subjects.c.id, "Stable id."),
         "code": Field(subjects.c.code, "Short code, such as reading; the same in every tenant for statutory subjects."),

@@ -88,8 +88,12 @@ TARGETS = Resource(
             "The pupil.",
             reverse="targets",
             reverse_doc="Targets.",
+            reached=True,
+            reverse_reached=True,
         ),
-        "subject": Link("subject", ((t.tenant_id, subjects.c.tenant_id), (t.subject_no, subjects.c.no)), "The subject."),
+        "subject": Link(
+            "subject", ((t.tenant_id, subjects.c.tenant_id), (t.subject_no, subjects.c.no)), "The subject.", reached=True
+        ),
         "school": Link("school", ((t.school_id, schools.c.id),), "The pupil's school of main registration."),
     },
     gives={
@@ -100,6 +104,7 @@ TARGETS = Resource(
                 "The targets of each subject and aspect for the nearest academic year that is not over.",
                 many=True,
                 source=current_targets,
+                reached=True,
             )
         }
     },

@@ -86,6 +86,7 @@ WINDOWS = Resource(
     scope=Scope.WINDOWS_READ,
     order=("tenant_id", "id"),
     reach=by_tenant(windows.c.tenant_id),
+    reference=True,
     fields={
         "id": Field(windows.c.id, "Stable id."),
         "code": Field(windows.c.code, "Code, unique in the tenant, such as 2017-18/KS2."),

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, KeySet, KeySetSerialization, OctKey, RSAKey, import_key
 
+from domain.engine.access import IN_FORCE, Uniform
 from domain.engine.database import Connection, Database
 from domain.engine.errors import Conflict, DatabaseError, Issue, NotFound, invalid
 from domain.engine.ids import NIL, new_id, parse_id
@@ -171,18 +172,27 @@ async def find_client(connection: Connection, named: str) -> Client | None:
 
 @dataclass(frozen=True)
 class Standing:
-    """What holds for all requests of a client that is not revoked: the origins of its browser apps, and how many tenants it reaches."""
+    """What holds for all requests of a client that is not revoked: the origins of its browser apps, how many tenants it reaches, and which scopes it
+    has at every place of these."""
 
     origins: frozenset[str]
     tenants: int
+    uniform: Uniform
 
 
-_STANDING = """
+_STANDING = f"""
 SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
-    SELECT origins, (
-        SELECT count(DISTINCT tenant_id) FROM reach
-        WHERE client_id = $1 AND tenant_id <> $2 AND starts_at <= now() AND (ends_at IS NULL OR ends_at > now())
-    ) AS tenants
+    SELECT origins, reach_version, (SELECT count(DISTINCT tenant_id) FROM reach r WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE}) AS tenants, (
+        SELECT array_agg(scope) FROM (
+            SELECT scope FROM reach r CROSS JOIN unnest(scopes) scope WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE} GROUP BY scope
+            HAVING count(DISTINCT (tenant_id, school_id)) = (
+                SELECT count(DISTINCT (tenant_id, school_id)) FROM reach r WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE}
+            )
+        ) everywhere
+    ) AS everywhere, (
+        SELECT min(at) FROM grants CROSS JOIN LATERAL (VALUES (starts_at), (expires_at)) times (at)
+        WHERE client_id = $1 AND revoked_at IS NULL AND at > now()
+    ) AS until
     FROM clients WHERE id = $1 AND revoked_at IS NULL AND c.s IS NOT NULL OFFSET 0
 ) x
 """
@@ -191,7 +201,10 @@ SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s
 async def standing(connection: Connection, client_id: UUID) -> Standing | None:
     """How the client stands now; None when there is no such client or it is revoked. One statement, which sets its own context."""
     row = await connection.fetchrow(_STANDING, client_id, NIL)
-    return None if row is None else Standing(frozenset(row["origins"]), row["tenants"])
+    if row is None:
+        return None
+    uniform = Uniform(frozenset(row["everywhere"] or ()), row["reach_version"], row["until"])
+    return Standing(frozenset(row["origins"]), row["tenants"], uniform)
 
 
 async def listed_origins(connection: Connection) -> frozenset[str]:

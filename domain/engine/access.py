@@ -6,6 +6,7 @@ A scope alone never suffices: a row is within reach when a grant in force gives 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -24,7 +25,6 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
-    literal,
     literal_column,
     or_,
     select,
@@ -62,11 +62,24 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True)
+class Uniform:
+    """The scopes that a client's grants give at every place within its reach, as its reach was at this version and is until then.
+
+    A statement that relies on them makes sure that they still hold (query.finish), so that this may be remembered.
+    """
+
+    scopes: frozenset[str]
+    version: int
+    until: datetime | None
+
+
+@dataclass(frozen=True)
 class Caller:
     """An authenticated client and the scopes its token carries (never more than its grants gave when the token was issued)."""
 
     client_id: UUID
     scopes: frozenset[str]
+    uniform: Uniform | None = None
 
     def needs(self, scope: Scope, what: str) -> None:
         """Raises Forbidden, naming what needs which scope, unless the token carries it."""
@@ -104,8 +117,8 @@ shared_pupils = Table(
 
 CALLER = bindparam("caller", type_=Uuid)
 
-Reach: TypeAlias = Callable[[Scope], ColumnElement[bool]]
-"""From the scope needed to the predicate that a row is within the caller's reach with it."""
+Reach: TypeAlias = Callable[[Scope | None], ColumnElement[bool]]
+"""From the scope needed to the predicate that a row is within the caller's reach with it; None asks for no scope."""
 
 
 def in_force(r: Any) -> ColumnElement[bool]:
@@ -117,11 +130,13 @@ IN_FORCE = "r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())"
 """The same of a row `r`, for statements written as text."""
 
 
-def granted(scope: Scope, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
+def granted(scope: Scope | None, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
     """A grant in force gives the caller this scope on a row of reach that `match`es (it is given the columns of reach)."""
     r = reach.alias()
     inner: Select[Any] = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), in_force(r.c))
-    return exists(inner.where(literal(scope.value) == any_(r.c.scopes)).correlate_except(r))
+    if scope is not None:
+        inner = inner.where(literal_column(f"'{scope.value}'", Text) == any_(r.c.scopes))
+    return exists(inner.correlate_except(r))
 
 
 def by_school(tenant_id: Column[UUID], school_id: Column[UUID]) -> Reach:
@@ -142,7 +157,7 @@ def by_registered_school(school_id: Column[UUID]) -> Reach:
 def by_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Column[UUID]) -> Reach:
     """Rows about a pupil: at the school of main registration, or at a second school that shares the pupil."""
 
-    def within(scope: Scope) -> ColumnElement[bool]:
+    def within(scope: Scope | None) -> ColumnElement[bool]:
         s = shared_pupils.alias()
         of_pupil = (s.c.tenant_id == tenant_id) & (s.c.pupil_id == pupil_id)
         shared: Select[Any] = (

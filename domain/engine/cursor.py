@@ -1,27 +1,19 @@
 """Cursors: a row's place in an order, encrypted (AES-SIV, RFC 5297) and bound to the client and the query, so that neither can be told or swapped.
 
-The database writes a row's place into the answer as `~nonce.binding:hex~`, with a nonce made for the request, and `seal` replaces each by its token
-in one pass over the bytes: the rows never become objects.
+The database writes a row's place into the answer as a marker (query.py), and its token is put there in one pass over the bytes: the rows never
+become objects.
 """
 
 import base64
 import binascii
 import hashlib
 import json
-import os
-import re
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from domain.engine.errors import BadRequest, Issue
-
-_MARKER = re.compile(rb"~([0-9a-f]{16})\.(\d+):([0-9a-f]*)~")
-
-
-def new_nonce() -> str:
-    return os.urandom(8).hex()
 
 
 class Cursors:
@@ -43,15 +35,3 @@ class Cursors:
             message = "This cursor was not made for this client, resource, filters and order. Start again without it."
             raise BadRequest(message, code="cursor-invalid", issues=(Issue(at, "cursor-invalid", message),)) from problem
         return tuple(place)
-
-    def seal_all(self, body: bytes, nonce: str, client_id: UUID, fingerprints: list[str]) -> bytes:
-        """The body with every marker replaced by its cursor."""
-
-        made = nonce.encode()
-
-        def sealed(match: re.Match[bytes]) -> bytes:
-            if match[1] != made:  # somebody's text that looks like a marker
-                return match[0]
-            return self.seal(bytes.fromhex(match[3].decode()), client_id, fingerprints[int(match[2])]).encode()
-
-        return _MARKER.sub(sealed, body)

@@ -17,6 +17,7 @@ import asyncpg
 from sqlalchemy import MetaData
 
 from domain.engine.errors import Busy, DatabaseError
+from domain.engine.references import References
 
 metadata = MetaData()
 
@@ -61,6 +62,7 @@ class Database:
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", write_seconds: int = WRITE_SECONDS) -> None:
         self._pool = pool
         self._write_limit = f"{write_seconds}s"
+        self.references = References()
 
     @classmethod
     async def open(
@@ -89,6 +91,7 @@ class Database:
                     "timezone": "UTC",
                     "jit": "off",
                     "statement_timeout": f"{read_seconds}s",
+                    "plan_cache_mode": "force_generic_plan",
                     "application_name": "markonce",
                 },
             )

@@ -14,26 +14,31 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
+    Date,
+    DateTime,
     FromClause,
     Integer,
     Numeric,
     SmallInteger,
     Table,
     Text,
+    Uuid,
     and_,
     any_,
     bindparam,
     case,
     cast,
+    column,
     false,
     func,
     literal_column,
     or_,
     select,
+    table,
     true,
     tuple_,
-    type_coerce,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
@@ -41,15 +46,17 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from sqlalchemy.sql.visitors import replacement_traverse
 from sqlalchemy.types import TypeEngine
 
-from domain.engine.access import CALLER
-from domain.engine.cursor import Cursors, new_nonce
+from domain.engine.access import CALLER, Scope, Uniform
+from domain.engine.cursor import Cursors
 from domain.engine.database import Database
-from domain.engine.resource import Comparison, Field, Kind, Link, Resource
+from domain.engine.references import MARK, Changed
+from domain.engine.resource import Comparison, Field, Kind, Link, Lookup, Resource, kind_of
 from domain.engine.selection import (
     Condition,
     Cursor,
     HasBefore,
     HasMore,
+    Held,
     Item,
     Items,
     Literal,
@@ -61,98 +68,223 @@ from domain.engine.selection import (
     Selection,
     Single,
     Value,
+    plain,
 )
 
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
-NONCE = bindparam("nonce", type_=Text)
+KEPT = 1000
+"""Plans that are remembered."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """A compiled statement: SQL, its bind names by position with the values that never change, and what its cursors are bound to."""
+    """A compiled statement: SQL, and its bind names by position with the values that never change. `fragments` read the texts of the references that
+    its markers stand for; `is_uniform` says that it relies on Uniform, and answers in a column of its own whether that still holds."""
 
     sql: str
     names: tuple[str, ...]
     constants: Mapping[str, Any]
+    fragments: "Plan | None" = None
+    is_uniform: bool = False
+
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """`values` are the caller and whatever else differs between requests of this shape."""
+        return [values[name] if name in values else self.constants[name] for name in self.names]
 
     async def run(self, database: Database, values: Mapping[str, Any]) -> list[Any]:
-        """The columns of the one row. `values` are the caller and whatever else differs between requests of this shape."""
-        row = await database.read(self.sql, *(values[name] if name in values else self.constants[name] for name in self.names))
-        return list(row or ())
+        """The columns of the one row."""
+        return list(await database.read(self.sql, *self.arguments(values)) or ())
 
 
-@lru_cache(maxsize=1000)
-def plan(shapes: tuple[Root, ...]) -> Plan:
-    """The plan of a shape; compiled once, since writing the SQL costs tens of milliseconds and running it one."""
-    compiler = _Compiler()
-    return finish([compiler.root(root) for root in shapes])
+@lru_cache(maxsize=KEPT)
+def plan(shapes: tuple[Root, ...], scopes: frozenset[str] | None = None) -> Plan:
+    """The plan of a shape, for a caller whose every place gives these scopes; compiled once, since writing the SQL costs tens of milliseconds and
+    running it one."""
+    compiler = _Compiler(scopes)
+    columns = [compiler.root(root) for root in shapes]
+    return finish(columns, fragments=list(compiler.fragments.values()), uniform=scopes is not None)
 
 
-async def read(roots: Sequence[Root], database: Database, caller: UUID, cursors: Cursors) -> list[bytes | None]:
-    """The JSON text of each root, or None for a single row that is not there. One data statement."""
-    values: dict[str, Any] = {"caller": caller, "nonce": new_nonce()}
-    fingerprints: list[str] = []
-    shapes = tuple(_shape(root, values, fingerprints) for root in roots)
-    texts = await plan(shapes).run(database, values)
-    bodies = [None if text is None else text.encode() for text in texts]
-    if any(body is not None and values["nonce"].encode() in body for body in bodies):
-        return [body and cursors.seal_all(body, values["nonce"], caller, fingerprints) for body in bodies]
-    return bodies
+class Prepared:
+    """Roots that have been read, ready to be asked for by each request that differs in its lifted texts alone. Of these none is kept."""
 
+    def __init__(self, roots: Sequence[Root]) -> None:
+        self._values: dict[str, Any] = {}
+        self._pages: list[Selection] = []
+        self._after: dict[int, tuple[int, tuple[str | None, ...]]] = {}
+        self.shapes = tuple(self._shape(root) for root in roots)
+        self._plans: dict[frozenset[str] | None, Plan] = {}
+        self._held = {name: value for name, value in self._values.items() if _is_held(value)}
+        self._fixed = [None if any(map(_is_held, _told(page))) else page.fingerprint() for page in self._pages]
 
-def _shape(root: Root, values: dict[str, Any], fingerprints: list[str]) -> Root:
-    """The root without what differs between requests, which goes into `values` under the names the compiler gives its binds."""
-    if isinstance(root, Single):
-        no = len(values)
-        values.update({f"picked_{no}_{i}": value for i, (_, value) in enumerate(root.picked_by)})
-        return replace(
-            root, picked_by=tuple((column, no) for column, _ in root.picked_by), row=_shape_items(root.row, values, fingerprints)
+    async def read(
+        self,
+        database: Database,
+        caller: UUID,
+        cursors: Cursors,
+        uniform: Uniform | None = None,
+        texts: Sequence[str] = (),
+    ) -> list[bytes | None]:
+        """The JSON text of each root, or None for a single row that is not there. One data statement.
+
+        `texts` are the request's lifted ones. Raises ValueError or BadRequest where one of them cannot be read.
+        """
+        values, fingerprints = self._bound(caller, cursors, texts)
+        if uniform is not None:
+            try:
+                return await self._read(database, values, fingerprints, cursors, uniform)
+            except Changed:  # the caller's reach has, or a reference that the row means is not within it
+                pass
+        return await self._read(database, values, fingerprints, cursors, None)
+
+    async def _read(
+        self,
+        database: Database,
+        values: dict[str, Any],
+        fingerprints: list[str],
+        cursors: Cursors,
+        uniform: Uniform | None,
+    ) -> list[bytes | None]:
+        scopes = None
+        if uniform is not None:
+            scopes = uniform.scopes
+            values |= {"reach_version": uniform.version, "until": uniform.until}
+        if (chosen := self._plans.get(scopes)) is None:
+            chosen = self._plans[scopes] = plan(self.shapes, scopes)
+        answered = await chosen.run(database, values)
+        version = answered.pop() if chosen.fragments else 0
+        if chosen.is_uniform and not answered.pop():
+            raise Changed
+        caller = values["caller"]
+        bodies: list[bytes | None] = []
+        for text in answered:
+            parts = [] if text is None else text.encode().split(MARK)
+            if len(parts) > 1:
+                await database.references.fill(parts, chosen, version, database, caller)
+                for i in range(1, len(parts), 2):
+                    if parts[i][:1] == b"~":
+                        number, _, place = parts[i][1:].partition(b":")
+                        sealed = cursors.seal(bytes.fromhex(place.decode()), caller, fingerprints[int(number)])
+                        parts[i] = b'"%s"' % sealed.encode()
+            bodies.append(b"".join(parts) if parts else None)
+        return bodies
+
+    def _bound(self, caller: UUID, cursors: Cursors, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        """The values to bind, and what the cursors of each page are bound to."""
+
+        def value_of(value: Any) -> Any:
+            return value.read(texts[value.at]) if isinstance(value, Held) else value
+
+        values: dict[str, Any] = {"caller": caller, **self._values}
+        for name, value in self._held.items():
+            values[name] = [value_of(one) for one in value] if isinstance(value, list) else value_of(value)
+        fingerprints = [
+            fixed if fixed is not None else page.fingerprint(value_of) for fixed, page in zip(self._fixed, self._pages, strict=True)
+        ]
+        for no, (at, nulls) in self._after.items():
+            place = cursors.open(texts[at], caller, fingerprints[no])
+            if _nulls(place) != nulls:
+                raise ValueError("the place has nulls elsewhere")
+            values |= {f"after_{no}_{i}": value for i, value in enumerate(place)}
+        return values, fingerprints
+
+    def _shape(self, root: Root) -> Root:
+        """The root without what differs between requests, which goes into the values under the names the compiler gives its binds."""
+        if isinstance(root, Single):
+            no = len(self._values)
+            self._values.update({f"picked_{no}_{i}": _emptied(value) for i, (_, value) in enumerate(root.picked_by)})
+            return replace(root, picked_by=tuple((column, no) for column, _ in root.picked_by), row=self._items(root.row))
+        no = len(self._pages)
+        place: tuple[str | None, ...] | None = plain(root.after)
+        after = None if place is None else _nulls(place)
+        if isinstance(root.after, Held) and after is not None:
+            self._after[no] = root.after.at, after
+        elif place is not None:
+            self._values.update({f"after_{no}_{i}": value for i, value in enumerate(place)})
+        root = replace(
+            root,
+            where=tuple(replace(condition, values=tuple(map(_emptied, condition.values))) for condition in root.where),
+            given=tuple((name, _emptied(value)) for name, value in root.given),
+            after=after,
         )
-    no = len(fingerprints)
-    fingerprints.append(root.fingerprint)
-    values[f"first_{no}"] = root.first
-    where = []
-    for i, condition in enumerate(root.where):
-        one = len(condition.values) == 1 and condition.field.kind is not Kind.TEXTS
-        values[f"where_{no}_{i}"] = condition.values[0] if one else list(condition.values)
-        where.append(replace(condition, values=("one" if one else "many",)))
-    after = None
-    if root.after is not None:
-        values.update({f"after_{no}_{i}": value for i, value in enumerate(root.after)})
-        after = tuple(None if value is None else "" for value in root.after)
-    items = _shape_items(root.items, values, fingerprints)
-    return replace(root, items=items, where=tuple(where), first=0, after=after, given=())
+        self._pages.append(root)
+        self._values[f"first_{no}"] = root.first
+        where = []
+        for i, condition in enumerate(root.where):
+            one = len(condition.values) == 1 and condition.field.kind is not Kind.TEXTS
+            self._values[f"where_{no}_{i}"] = condition.values[0] if one else list(condition.values)
+            where.append(replace(condition, values=("one" if one else "many",)))
+        return replace(root, items=self._items(root.items), where=tuple(where), first=0, given=())
 
+    def _items(self, items: Items) -> Items:
+        return tuple((key, self._item(item)) for key, item in items)
 
-def _shape_items(items: Items, values: dict[str, Any], fingerprints: list[str]) -> Items:
-    def shape(item: Item) -> Item:
+    def _item(self, item: Item) -> Item:
         match item:
             case Many(link=link, selection=selection):
-                given = dict(selection.given)
-                values.update({f"given_{len(fingerprints)}_{name}": given.get(name) for name in link.arguments})
-                shaped = _shape(selection, values, fingerprints)
+                given = {name: _emptied(value) for name, value in selection.given}
+                self._values.update({f"given_{len(self._pages)}_{name}": given.get(name) for name in link.arguments})
+                shaped = self._shape(selection)
                 assert isinstance(shaped, Selection)
                 return Many(link, shaped)
             case One(link=link, resource=resource, row=row):
-                return One(link, resource, _shape_items(row, values, fingerprints))
+                return One(link, resource, self._items(row))
             case Rows(row=row):
-                return Rows(_shape_items(row, values, fingerprints))
+                return Rows(self._items(row))
             case Nested(items=nested):
-                return Nested(_shape_items(nested, values, fingerprints))
+                return Nested(self._items(nested))
         return item
 
-    return tuple((key, shape(item)) for key, item in items)
+
+def _emptied(value: Any) -> Any:
+    return Held(None, value.at, value.read) if isinstance(value, Held) else value
 
 
-def finish(columns: Sequence[ColumnElement[Any]]) -> Plan:
-    """The statement that sets the caller's context, then computes these columns."""
+def _is_held(value: Any) -> bool:
+    return isinstance(value, Held) or (isinstance(value, list) and any(isinstance(one, Held) for one in value))
+
+
+def _told(page: Selection) -> list[Any]:
+    """What a page's fingerprint depends on."""
+    return [value for condition in page.where for value in condition.values] + [value for _, value in page.given]
+
+
+def _nulls(place: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    return tuple(None if value is None else "" for value in place)
+
+
+async def read(
+    roots: Sequence[Root], database: Database, caller: UUID, cursors: Cursors, uniform: Uniform | None = None
+) -> list[bytes | None]:
+    """The JSON text of each root, or None for a single row that is not there. One data statement."""
+    return await Prepared(roots).read(database, caller, cursors, uniform)
+
+
+def finish(columns: Sequence[ColumnElement[Any]], *, fragments: Sequence[ColumnElement[Any]] = (), uniform: bool = False) -> Plan:
+    """The statement that sets the caller's context, then computes these columns; for Uniform whether it holds, and for fragments their version."""
     context = select(func.set_config(literal_column("'markonce.caller'"), cast(CALLER, Text), literal_column("true")).label("s"))
     c = context.offset(literal_column("0")).subquery("c")
     named = [column.label(f"r{i}") for i, column in enumerate(columns)]
+    if uniform:
+        named.append(_STILL_UNIFORM.label("uniform"))
+    if fragments:
+        named.append(_REFERENCES.label("version"))
     body = select(*named).where(c.c.s.is_not(None)).offset(literal_column("0")).correlate(c).lateral("x")
     compiled = select(*body.c).select_from(c.join(body, true())).compile(dialect=DIALECT)
     names: list[str] = list(compiled.positiontup or ())
-    return Plan(compiled.string, tuple(names), compiled.params)
+    texts = finish([*fragments, _REFERENCES]) if fragments else None
+    return Plan(compiled.string, tuple(names), compiled.params, texts, uniform)
+
+
+_clients = table("clients", column("id", Uuid), column("reach_version", BigInteger))
+_versions = table("data_versions", column("name", Text), column("version", BigInteger))
+_UNTIL = bindparam("until", type_=DateTime(timezone=True))
+_STILL_UNIFORM = (
+    select((_clients.c.reach_version == bindparam("reach_version", type_=BigInteger)) & (_UNTIL.is_(None) | (func.now() < _UNTIL)))
+    .where(_clients.c.id == CALLER)
+    .scalar_subquery()
+)
+_REFERENCES = select(_versions.c.version).where(_versions.c.name == literal_column("'references'")).scalar_subquery()
 
 
 def adapt(expression: ColumnElement[Any], source: Table, target: FromClause) -> ColumnElement[Any]:
@@ -184,15 +316,25 @@ def as_json(field_kind: Kind, expression: ColumnElement[Any]) -> ColumnElement[s
     """A value's JSON text."""
     if field_kind in (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN):
         return cast(expression, Text)
+    if field_kind in (Kind.ID, Kind.DATE) and isinstance(expression.type, Uuid | Date):
+        return concatenate([quote('"'), cast(expression, Text), quote('"')])  # nothing to escape, and a third of the time
     return cast(func.to_json(expression), Text)
 
 
 class _Compiler:
-    """Writes the SQL of shapes. Pages are numbered in the order _shape meets them."""
+    """Writes the SQL of shapes. Pages are numbered in the order Prepared meets them.
 
-    def __init__(self) -> None:
+    With `scopes`, every place within the caller's reach gives these: then no row is asked for them, and what a link leads to is not looked for in
+    reach again. The values of references are then written as markers, in the order in which `fragments` are.
+    """
+
+    def __init__(self, scopes: frozenset[str] | None = None) -> None:
+        self.fragments: dict[Any, ColumnElement[Any]] = {}
+        self._scopes = scopes
         self._pages = 0
         self._aliases = 0
+        self._marked = False
+        """Whether what is being written has markers whose tenant must be told."""
 
     def root(self, root: Root) -> ColumnElement[Any]:
         if isinstance(root, Selection):
@@ -209,14 +351,33 @@ class _Compiler:
         self._aliases += 1
         return table.alias(f"{table.name}{self._aliases}")
 
-    def single(self, resource: Resource, items: Items, on: Callable[[FromClause], list[ColumnElement[bool]]]) -> ColumnElement[Any]:
+    def has(self, scope: Scope | None) -> bool:
+        """Whether every row within reach is reached with the scope."""
+        return scope is None or (self._scopes is not None and scope in self._scopes)
+
+    def within(self, resource: Resource, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
+        """The row is within the caller's reach."""
+        if not self.has(resource.scope):
+            return [adapt(resource.reach(resource.scope), resource.source, source)]
+        return [] if link is not None and link.reached else [adapt(resource.reach(None), resource.source, source)]
+
+    def value(self, resource: Resource, field: Field, source: FromClause) -> ColumnElement[Any]:
+        """A field's value where the caller holds its scope at the row's school, else null."""
+        expression = field.expression
+        if field.scope != resource.scope and not self.has(field.scope):
+            assert field.scope is not None
+            expression = case((resource.reach(field.scope), expression), else_=None)
+        return adapt(expression, resource.source, source)
+
+    def single(
+        self, resource: Resource, items: Items, on: Callable[[FromClause], list[ColumnElement[bool]]], link: Link | None = None
+    ) -> ColumnElement[Any]:
         source = self.alias(resource.source)
-        text = self.object(items, lambda item: self.row_item(item, resource, source, None))
-        reached = adapt(resource.reach(resource.scope), resource.source, source)
+        text = self.row(items, resource, source, None, link)
         return (
             select(text)
             .select_from(source)
-            .where(*on(source), reached)
+            .where(*on(source), *self.within(resource, source, link))
             .limit(literal_column("1"))
             .correlate_except(source)
             .scalar_subquery()
@@ -229,35 +390,54 @@ class _Compiler:
         source = self.alias(resource.source if link is None or link.source is None else link.source)
         self._pages += 1
         first = bindparam(f"first_{no}", type_=Integer)
-        keys = self.keys(selection, source)
-        where = [*on(source), adapt(resource.reach(resource.scope), resource.source, source)]
+        asked = [
+            (self.value(resource, order.field, source).label(f"key{i}"), order.descending)
+            for i, order in enumerate(selection.order)
+        ]
+        keys = [(label.element, descending) for label, descending in asked]
+        keys += [(source.c[name], resource.descending) for name in resource.order]
+        where = [*on(source), *self.within(resource, source, link)]
         for name, argument in link.arguments.items() if link is not None else ():
             where.append(argument.condition(source.c, bindparam(f"given_{no}_{name}", type_=argument.type)))
-        where += [matching(masked(resource, c.field, source), c, f"where_{no}_{i}") for i, c in enumerate(selection.where)]
+        where += [matching(self.value(resource, c.field, source), c, f"where_{no}_{i}") for i, c in enumerate(selection.where)]
         if selection.after is not None:
+            assert isinstance(selection.after, tuple)
             where.append(following(keys, selection.after, f"after_{no}"))
         ordering = [_descending(key) if descending else key.asc() for key, descending in keys]
-        picked = select(*source.c, func.row_number().over(order_by=ordering).label("n"), self.place(keys).label("place"))
-        page = picked.where(*where).order_by(*ordering).limit(first + 1).correlate_except(source).subquery(f"{source.name}p")
+        number = func.row_number().over(order_by=ordering).label("n")
+        is_last = func.lead(literal_column("1")).over(order_by=ordering).is_(None).label("is_last")
+        picked = select(*source.c, *(label for label, _ in asked), number, is_last)
+        page = (
+            picked.where(*where)
+            .order_by(*ordering)
+            .limit(first + literal_column("1"))
+            .correlate_except(source)
+            .subquery(f"{source.name}p")
+        )
         within = page.c.n <= first
+        places = [page.c[label.name] for label, _ in asked] + [page.c[name] for name in resource.order]
+        # the order of the page once more: PostgreSQL sees that the rows have it already
+        again = [_descending(key) if down else key.asc() for key, (_, down) in zip(places, keys, strict=True)]
 
-        def place(cursor: ColumnElement[str]) -> ColumnElement[str]:
-            return concatenate([quote('"~'), NONCE, quote(f".{no}:"), cursor, quote('~"')])
+        def place() -> ColumnElement[str]:
+            array = func.json_build_array(*(cast(key, Text) for key in places))
+            return marker(
+                f"~{no}:", func.encode(func.convert_to(cast(array, Text), literal_column("'UTF8'")), literal_column("'hex'"))
+            )
 
         def page_item(item: Any) -> ColumnElement[str]:
             match item:
                 case Rows(row=row):
-                    text = self.object(row, lambda i: self.row_item(i, resource, page, place))
-                    rows = func.string_agg(text, aggregate_order_by(literal_column("','"), page.c.n)).filter(within)
-                    return concatenate([quote("["), func.coalesce(rows, ""), quote("]")])
+                    text = self.row(row, resource, page, place, link)
+                    rows = func.string_agg(text, aggregate_order_by(literal_column("','"), *again)).filter(within)
+                    return concatenate([quote("["), func.coalesce(rows, quote("")), quote("]")])
                 case HasMore():
                     return case((func.count() > first, quote("true")), else_=quote("false"))
                 case HasBefore():
                     return quote("false" if selection.after is None else "true")
                 case Cursor(first=of_first):
-                    order = page.c.n.asc() if of_first else page.c.n.desc()
-                    places = func.array_agg(aggregate_order_by(page.c.place, order)).filter(within)
-                    return func.coalesce(place(type_coerce(places, ARRAY(Text))[1]), "null")
+                    its = page.c.n == literal_column("1") if of_first else or_(page.c.n == first, page.c.is_last)
+                    return func.coalesce(func.max(place()).filter(within, its), quote("null"))
                 case Nested(items=items):
                     return self.object(items, page_item)
                 case Literal(text=text):
@@ -268,6 +448,24 @@ class _Compiler:
         # one row, whatever is asked for: also a page of which only __typename is
         return answer.having(func.count() >= literal_column("0")).correlate_except(page).scalar_subquery()
 
+    def row(
+        self,
+        items: Items,
+        resource: Resource,
+        source: FromClause,
+        place: Callable[[], ColumnElement[str]] | None,
+        link: Link | None,
+    ) -> ColumnElement[str]:
+        """A row's text. Where it has markers of references, its tenant is told before, unless that is the tenant of the row it is nested in."""
+        before, self._marked = self._marked, False
+        text = self.object(items, lambda item: self.row_item(item, resource, source, place))
+        if link is not None and any(here.key == there.key == "tenant_id" for here, there in link.on):
+            self._marked = self._marked or before
+        else:
+            text = concatenate([_tenant(source), text]) if self._marked else text
+            self._marked = before
+        return text
+
     def object(self, items: Items, write: Callable[[Any], ColumnElement[str]]) -> ColumnElement[str]:
         parts: list[ColumnElement[str]] = []
         for i, (key, item) in enumerate(items):
@@ -275,41 +473,104 @@ class _Compiler:
         return concatenate([*parts, quote("}")]) if parts else quote("{}")
 
     def row_item(
-        self, item: Any, resource: Resource, source: FromClause, place: Callable[[Any], ColumnElement[str]] | None
+        self, item: Any, resource: Resource, source: FromClause, place: Callable[[], ColumnElement[str]] | None
     ) -> ColumnElement[str]:
         match item:
             case Value(field=field):
-                text = as_json(field.kind, masked(resource, field, source))
-                return func.coalesce(text, "null") if field.may_be_null else text
+                if isinstance(field.shown, Lookup) and (text := self.looked_up(field.shown, field, resource, source)) is not None:
+                    return text
+                text = as_json(field.kind, self.value(resource, field, source))
+                return func.coalesce(text, quote("null")) if field.may_be_null else text
             case Literal(text=literal_text):
                 return quote(f'"{literal_text}"')
             case Cursor() if place is not None:
-                return place(source.c.place)
+                return place()
             case Nested(items=items):
                 return self.object(items, lambda i: self.row_item(i, resource, source, place))
             case One(link=link, resource=target, row=row):
-                return func.coalesce(self.single(target, row, _joined(link, source)), "null")
+                if (text := self.referred(link, target, row, source)) is not None:
+                    return text
+                return self.nested(
+                    func.coalesce(self.single(target, row, _joined(link, source), link), quote("null")), link, source
+                )
             case Many(link=link, selection=selection):
-                return self.page(selection, _joined(link, source), link)
+                return self.nested(self.page(selection, _joined(link, source), link), link, source)
         raise TypeError(f"{item} does not stand in a row")
 
-    def keys(self, selection: Selection, source: FromClause) -> list[tuple[ColumnElement[Any], bool]]:
-        """What orders the page: the fields asked for, then the resource's own key, which makes the order total."""
-        resource = selection.resource
-        asked = [(masked(resource, order.field, source), order.descending) for order in selection.order]
-        return asked + [(source.c[name], resource.descending) for name in resource.order]
+    def nested(self, text: ColumnElement[str], link: Link, source: FromClause) -> ColumnElement[str]:
+        """What stands in a row: where it told a tenant of its own, the row's is told again."""
+        if (
+            self._scopes is None
+            or "tenant_id" not in source.c
+            or any(here.key == there.key == "tenant_id" for here, there in link.on)
+        ):
+            return text
+        return concatenate([text, _tenant(source)])
 
-    def place(self, keys: list[tuple[ColumnElement[Any], bool]]) -> ColumnElement[str]:
-        array = func.json_build_array(*(cast(key, Text) for key, _ in keys))
-        return func.encode(func.convert_to(cast(array, Text), literal_column("'UTF8'")), literal_column("'hex'"))
+    def looked_up(self, lookup: Lookup, field: Field, resource: Resource, source: FromClause) -> ColumnElement[str] | None:
+        """The marker of a value of a reference, where the caller may see it without asking the row."""
+        if self._scopes is None or (field.scope != resource.scope and not self.has(field.scope)):
+            return None
+        keys = [theirs.key for _, theirs in lookup.on[1:]]
+
+        def text(t: FromClause) -> ColumnElement[str]:
+            return func.coalesce(as_json(kind_of(t.c[lookup.column].type), t.c[lookup.column]), quote("null"))
+
+        return self.marked(
+            (lookup.table, lookup.column), lookup.table, keys, text, [adapt(m, resource.source, source) for m, _ in lookup.on[1:]]
+        )
+
+    def referred(self, link: Link, target: Resource, items: Items, source: FromClause) -> ColumnElement[str] | None:
+        """The marker of a linked row of a reference, likewise."""
+        if self._scopes is None or not (target.reference and link.reached and self.has(target.scope)):
+            return None
+        if not all(isinstance(item, Literal) or (isinstance(item, Value) and self.has(item.field.scope)) for _, item in items):
+            return None
+        pairs = [(here, there) for here, there in link.on if there.key != "tenant_id"]
+
+        def text(t: FromClause) -> ColumnElement[str]:
+            return self.object(items, lambda item: self.row_item(item, target, t, None))
+
+        return self.marked(
+            (target.name, items), target.source, [t.key for _, t in pairs], text, [source.c[h.key] for h, _ in pairs]
+        )
+
+    def marked(
+        self,
+        what: Any,
+        table: Table,
+        keys: list[str],
+        text: Callable[[FromClause], ColumnElement[str]],
+        mine: list[ColumnElement[Any]],
+    ) -> ColumnElement[str]:
+        """The marker of a fragment, null without a number."""
+        if what not in self.fragments:
+            t = self.alias(table)
+            number = concatenate([quote(f"{len(self.fragments)}:"), *_dotted([t.c[key] for key in keys])])
+            rows = select(func.json_build_array(number, text(t)).label("row")).where(
+                t.c.tenant_id == bindparam("tenant", type_=Uuid)
+            )
+            every = rows.subquery("every")
+            listed = select(func.coalesce(cast(func.json_agg(every.c.row), Text), quote("[]"))).scalar_subquery()
+            self.fragments[what] = listed
+        self._marked = True
+        number = concatenate(_dotted(mine))
+        return func.coalesce(marker(f"{list(self.fragments).index(what)}:", number), quote("null"))
 
 
-def masked(resource: Resource, field: Field, source: FromClause) -> ColumnElement[Any]:
-    """A field's value where the caller holds its scope at the row's school, else null."""
-    expression = field.expression
-    if field.scope is not None and field.scope != resource.scope:
-        expression = case((resource.reach(field.scope), expression), else_=None)
-    return adapt(expression, resource.source, source)
+def _dotted(numbers: list[ColumnElement[Any]]) -> list[ColumnElement[str]]:
+    texts = [cast(number, Text) for number in numbers]
+    return [part for i, text in enumerate(texts) for part in ([quote("."), text] if i else [text])]
+
+
+def marker(kind: str, text: ColumnElement[Any]) -> ColumnElement[str]:
+    """What is put in place once the bytes are there (Prepared, References): U+0001 stands in no JSON text that PostgreSQL writes."""
+    return concatenate([literal_column(f"E'\\x01{kind}'", Text), text, literal_column("E'\\x01'", Text)])
+
+
+def _tenant(source: FromClause) -> ColumnElement[str]:
+    """Tells whose the references are that follow."""
+    return marker("@", cast(source.c.tenant_id, Text))
 
 
 _COMPARE = {Comparison.GTE: operator.ge, Comparison.GT: operator.gt, Comparison.LTE: operator.le, Comparison.LT: operator.lt}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum, StrEnum
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -28,6 +29,7 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
+    select,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -145,14 +147,29 @@ def kind_of(type_: TypeEngine[Any]) -> Kind:
 
 
 @dataclass(frozen=True, eq=False)
+class Lookup:
+    """A value of a reference (a small table of a tenant, whose rows are meant by numbers): pairs of (my column, its column), the tenant first."""
+
+    table: Table
+    on: tuple[tuple[Any, Any], ...]
+    column: str
+
+    @property
+    def expression(self) -> ColumnElement[Any]:
+        t = self.table.alias()
+        its = (t.c[theirs.key] == mine for mine, theirs in self.on)
+        return select(t.c[self.column]).where(*its).correlate_except(t).scalar_subquery()
+
+
+@dataclass(frozen=True, eq=False)
 class Field:
-    """A readable value: a column or an expression over the source's columns, and what it means.
+    """A readable value: a column, a value looked up or an expression over the source's columns, and what it means.
 
     `scope` is needed beyond the resource's own, tested per row: where it is not held the value is null. A subquery in the expression
     must `correlate_except` its own tables. A `costly` field is left out unless it is named, or the link that leads to the row shows it.
     """
 
-    expression: ColumnElement[Any]
+    shown: ColumnElement[Any] | Lookup
     doc: str
     scope: Scope | None = None
     filter: Filter = Filter.ANYWHERE
@@ -162,6 +179,10 @@ class Field:
     def __post_init__(self) -> None:
         if not any(isinstance(self.expression.type, type_) for type_, _ in _KIND_OF_COLUMN):
             raise TypeError(f"a field cannot be of type {self.expression.type!r}: {self.doc}")
+
+    @cached_property
+    def expression(self) -> ColumnElement[Any]:
+        return self.shown.expression if isinstance(self.shown, Lookup) else self.shown
 
     @property
     def kind(self) -> Kind:
@@ -202,7 +223,8 @@ class Link:
     """From a row to a row (or rows) of another resource: pairs of (my column, their column) that must be equal.
 
     `source` is a view with the target's columns from which the rows are taken instead of the target's own table, such as the latest of
-    them; `shows` names costly fields that are worth their cost here.
+    them; `shows` names costly fields that are worth their cost here. `reached`: who reaches the row at a place reaches there what it leads to,
+    and `reverse_reached` the other way round.
     """
 
     target: str
@@ -215,6 +237,8 @@ class Link:
     source: Table | None = None
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     shows: tuple[str, ...] = ()
+    reached: bool = False
+    reverse_reached: bool = False
 
 
 def view(name: str, of: Table, *more: Column[Any]) -> Table:
@@ -247,6 +271,8 @@ class Resource:
     type_number: int | None = None
     identified_by: Callable[[str], Picked | None] | None = None
     descending: bool = False
+    reference: bool = False
+    """Whether a tenant has a few rows, which seldom change."""
     weight: int = 0
     """What a page of it costs beyond its values, where they are computed."""
 
@@ -298,7 +324,11 @@ def link_up(resources: Iterable[Resource]) -> dict[str, Resource]:
         for link in resource.links.values():
             if link.reverse is not None:
                 swapped = tuple((theirs, mine) for mine, theirs in link.on)
-                add(link.target, link.reverse, Link(resource.name, swapped, link.reverse_doc, many=True))
+                add(
+                    link.target,
+                    link.reverse,
+                    Link(resource.name, swapped, link.reverse_doc, many=True, reached=link.reverse_reached),
+                )
     return {name: replace(resource, links=links[name]) for name, resource in catalogue.items()}
 
 

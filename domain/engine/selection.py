@@ -4,16 +4,67 @@ The doors decide the names (`key`) under which things stand in the answer: REST 
 whatever aliases the client chose. The compiler (query.py) turns a tuple of roots into one statement.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from domain.engine.access import Caller, Scope, scope_missing
 from domain.engine.errors import BadRequest, Issue
 from domain.engine.resource import Comparison, Field, Link, Picked, Resource
 
+T = TypeVar("T")
+
 FIRST, MAX_FIRST, MAX_NESTED_FIRST = 50, 1000, 100
 """Rows a page: when nothing is said, at most, and at most where it is nested in a row."""
+
+
+class Lifted(str):
+    """A text of a request that stands for a value and nothing else, so that the same request with another text there has the same form.
+    `at` says which of the request's texts it is."""
+
+    at: int
+
+    def __new__(cls, text: str, at: int) -> "Lifted":
+        lifted = super().__new__(cls, text)
+        lifted.at = at
+        return lifted
+
+
+@dataclass(frozen=True)
+class Held:
+    """A value that a lifted text was read as, and how the text of another request is; `read` raises ValueError."""
+
+    value: Any
+    at: int
+    read: Callable[[str], Any]
+
+
+def held(given: Any, read: Callable[[Any], T]) -> T | Held:
+    """What a value is read as; ValueError where it cannot be."""
+    value = read(given)
+    return Held(value, given.at, read) if isinstance(given, Lifted) else value
+
+
+def picked_by(resource: Resource, given: str) -> Picked | None:
+    """What picks the row with this id, held where the id is lifted; None where the text cannot be an id of the resource."""
+
+    def nth(i: int) -> Callable[[str], Any]:
+        def read(text: str) -> Any:
+            picked = resource.identify(text)
+            if picked is None or len(picked) <= i:
+                raise ValueError("cannot be such an id")
+            return picked[i][1]
+
+        return read
+
+    picked = resource.identify(given)
+    if picked is None or not isinstance(given, Lifted):
+        return picked
+    return tuple((column, Held(value, given.at, nth(i))) for i, (column, value) in enumerate(picked))
+
+
+def plain(value: Any) -> Any:
+    return value.value if isinstance(value, Held) else value
 
 
 @dataclass(frozen=True)
@@ -108,15 +159,14 @@ class Selection:
     where: tuple[Condition, ...] = ()
     order: tuple[Order, ...] = ()
     first: int = FIRST
-    after: tuple[str | None, ...] | None = None
+    after: "tuple[str | None, ...] | Held | None" = None
     within: str = ""
     given: tuple[tuple[str, Any], ...] = ()
 
-    @property
-    def fingerprint(self) -> str:
+    def fingerprint(self, value_of: Callable[[Any], Any] = plain) -> str:
         """What a cursor is bound to, beside the client: the resource, the link it was reached by, its filters and its order."""
-        where = sorted((c.name, c.comparison or "", sorted(map(str, c.values))) for c in self.where)
-        given = sorted((name, str(value)) for name, value in self.given)
+        where = sorted((c.name, c.comparison or "", sorted({str(value_of(value)) for value in c.values})) for c in self.where)
+        given = sorted((name, str(value_of(value))) for name, value in self.given)
         return repr((self.within, self.resource.name, given, where, [(o.name, o.descending) for o in self.order]))
 
 

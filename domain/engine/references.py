@@ -1,0 +1,63 @@
+"""Copies of what small numbers mean (the codes and names of a tenant's subjects, aspects, windows and grades), so that a page of a thousand rows that
+means ten of them need not look each up a hundred times.
+
+A statement writes markers where such texts stand, and beside them the version of all references as it saw them (migration 0013); a copy is used for
+that version alone. What a caller may see of them was decided when the plan was made: who reaches a place of a tenant reads the same names there.
+"""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+if TYPE_CHECKING:
+    from domain.engine.database import Database
+    from domain.engine.query import Plan
+
+MARK = b"\x01"
+MOST = 2000
+"""Copies, each of one tenant's for one plan; the oldest goes first."""
+
+Texts = Mapping[bytes, bytes]
+
+
+class Changed(Exception):
+    """What a plan relied on no longer holds, or never did."""
+
+
+class References:
+    """The copies of a process."""
+
+    def __init__(self) -> None:
+        self._copies: dict[tuple[Plan, bytes], tuple[int, Texts]] = {}
+
+    async def fill(self, parts: list[bytes], plan: "Plan", version: int, database: "Database", caller: UUID) -> None:
+        """Puts texts in the place of the markers, which are every other part, but for those of cursors. Raises Changed."""
+        texts: Texts = {}
+        for i in range(1, len(parts), 2):
+            mark = parts[i]
+            if mark[0] == 64:  # @: whose are those that follow
+                texts = await self._texts(plan, mark, version, database, caller)
+                parts[i] = b""
+            elif mark[0] != 126:  # ~ is a cursor's
+                try:
+                    parts[i] = texts[mark]
+                except KeyError:
+                    raise Changed from None
+
+    async def _texts(self, plan: "Plan", tenant: bytes, version: int, database: "Database", caller: UUID) -> Texts:
+        known, texts = self._copies.get((plan, tenant), (0, {}))
+        if known == version:
+            return texts
+        assert plan.fragments is not None
+        *fragments, seen = await plan.fragments.run(database, {"caller": caller, "tenant": UUID(tenant[1:].decode())})
+        if seen != version:
+            raise Changed
+        rows = chain.from_iterable(msgspec.json.decode(fragment, type=list[tuple[str, str]]) for fragment in fragments)
+        texts = {number.encode(): text.encode() for number, text in rows}
+        if len(self._copies) >= MOST:
+            del self._copies[next(iter(self._copies))]
+        self._copies[plan, tenant] = version, texts
+        return texts

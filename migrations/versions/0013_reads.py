@@ -1,0 +1,91 @@
+"""Cheap walls and versions: what a statement reads of `reach` is said once, on reach itself, and what clients have read is known by its version.
+
+`reach` shows its own rows in force and no others, so that the rules of the other tables need only name the place; `shared_pupils` shows those of
+schools within reach, so that theirs need not look at reach again. A rule is a part of every plan and is made ready with every statement: each
+table named in it costs, whether it is looked at or not.
+
+`data_versions` counts the changes of what everybody's answers hold: the names behind small numbers (references) and the register. A change is
+counted once a transaction, at its end, so that transactions do not wait for each other longer than that.
+"""
+
+from alembic import op
+
+revision = "0013"
+down_revision = "0012"
+branch_labels = None
+depends_on = None
+
+BY_SCHOOL = "EXISTS (SELECT 1 FROM reach r WHERE r.tenant_id = {table}.tenant_id AND r.school_id = {table}.school_id)"
+SHARED = "EXISTS (SELECT 1 FROM shared_pupils s WHERE s.tenant_id = {table}.tenant_id AND s.pupil_id = {table}.{pupil})"
+BY_TENANT = "EXISTS (SELECT 1 FROM reach r WHERE r.tenant_id = {table}.tenant_id)"
+POLICIES = {
+    **dict.fromkeys(("external_ids", "enrolments", "shared_pupils", "groups", "group_members", "school_versions"), BY_SCHOOL),
+    **dict.fromkeys(("cells", "totals", "school_settings", "receipts"), BY_SCHOOL),
+    **dict.fromkeys(("pupils", "upns", "characteristics", "judgements", "judgement_history"), f"{BY_SCHOOL} OR {SHARED}"),
+    **dict.fromkeys(("targets", "target_history"), f"{BY_SCHOOL} OR {SHARED}"),
+    "tenants": BY_TENANT.replace("{table}.tenant_id", "{table}.id"),
+    **dict.fromkeys(("subjects", "aspects", "schemes", "scheme_versions", "grades", "windows", "collects", "pins"), BY_TENANT),
+}
+REFERENCES = ("subjects", "aspects", "windows", "schemes", "scheme_versions", "grades")
+REGISTER = ("trusts", "schools", "memberships", "succession")
+
+SQL = """
+ALTER TABLE clients ADD COLUMN reach_version bigint NOT NULL DEFAULT 1;
+
+COMMENT ON COLUMN clients.reach_version IS 'Grows whenever the reach of the client is derived anew';
+
+CREATE OR REPLACE FUNCTION derive_reach(for_clients uuid[] DEFAULT NULL) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT 1 FROM clients WHERE for_clients IS NULL OR id = ANY (for_clients) ORDER BY id FOR UPDATE;
+    UPDATE clients SET reach_version = reach_version + 1 WHERE for_clients IS NULL OR id = ANY (for_clients);
+    DELETE FROM reach WHERE for_clients IS NULL OR client_id = ANY (for_clients);
+    INSERT INTO reach (client_id, tenant_id, school_id, grant_id, scopes, starts_at, ends_at)
+    SELECT DISTINCT g.client_id, t.tenant_id, t.school_id, g.id, g.scopes, g.starts_at, g.expires_at
+    FROM grants g
+    JOIN clients c ON c.id = g.client_id AND c.revoked_at IS NULL
+    CROSS JOIN LATERAL (
+        SELECT '00000000-0000-0000-0000-000000000000'::uuid AS tenant_id, '00000000-0000-0000-0000-000000000000'::uuid AS school_id
+        WHERE g.target = 'installation'
+        UNION ALL SELECT s.tenant_id, s.id FROM schools s WHERE g.target = 'schools'
+        UNION ALL SELECT s.tenant_id, s.id FROM schools s WHERE g.target = 'school' AND s.id = g.target_id
+        UNION ALL SELECT s.tenant_id, s.id FROM schools s WHERE g.target = 'trust' AND s.tenant_id = g.target_id
+        UNION ALL SELECT t.id, t.id FROM trusts t WHERE g.target = 'trusts' OR (g.target = 'trust' AND t.id = g.target_id)
+    ) t
+    WHERE g.revoked_at IS NULL AND (for_clients IS NULL OR g.client_id = ANY (for_clients))
+$$;
+
+DROP POLICY own ON reach;
+
+CREATE POLICY own ON reach TO markonce_app USING (
+    client_id = (SELECT NULLIF(current_setting('markonce.caller', true), '')::uuid) AND starts_at <= now() AND (ends_at IS NULL OR ends_at > now())
+);
+
+CREATE TABLE data_versions (name text PRIMARY KEY, version bigint NOT NULL, xid xid8 NOT NULL);
+
+COMMENT ON TABLE data_versions IS 'How often the references of all tenants, and the register, have changed. It belongs to no tenant and names nothing';
+
+INSERT INTO data_versions VALUES ('references', 1, pg_current_xact_id()), ('register', 1, pg_current_xact_id());
+
+CREATE FUNCTION count_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    UPDATE data_versions SET version = version + 1, xid = pg_current_xact_id() WHERE name = TG_ARGV[0] AND xid <> pg_current_xact_id();
+    RETURN NULL;
+END $$;
+
+GRANT SELECT ON data_versions TO markonce_app, markonce_operator
+"""
+
+
+def upgrade() -> None:
+    connection = op.get_bind()
+    for statement in SQL.strip().split(";\n\n"):
+        connection.exec_driver_sql(statement)
+    for table, rule in POLICIES.items():
+        using = rule.format(table=table, pupil="id" if table == "pupils" else "pupil_id")
+        connection.exec_driver_sql(f"DROP POLICY reached ON {table}")
+        connection.exec_driver_sql(f"CREATE POLICY reached ON {table} TO markonce_app USING ({using})")
+    for name, tables in (("references", REFERENCES), ("register", REGISTER)):
+        for table in tables:
+            connection.exec_driver_sql(
+                f"CREATE CONSTRAINT TRIGGER count_change AFTER INSERT OR UPDATE OR DELETE ON {table}"
+                f" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION count_change('{name}')"
+            )
