@@ -20,7 +20,7 @@ from api.cors import Cors
 from api.forms import Forms
 from api.graphql.execute import LIMITS as graphql_limits
 from api.graphql.view import graphql
-from api.outermost import Outermost
+from api.outermost import Outermost, Paths
 from api.problems import PROBLEMS, HttpProblem, respond
 from api.quota import Buckets
 from api.rest import openapi, routes
@@ -74,11 +74,11 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             if database is None:
                 await app.state.database.close()
 
+    api = [*routes.routes(), Route("/graphql", graphql, methods=["POST"])]
     app = Starlette(
         routes=[
             *oauth.routes(),
-            Route("/graphql", graphql, methods=["POST"]),
-            *routes.routes(),
+            *api,
             *pages.routes(),
             Route("/", _start, methods=["GET"]),
             Route("/problems/{code}", _problem, methods=["GET"]),
@@ -97,7 +97,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.forms = Forms()
     app.state.attempts = Buckets(settings.rate, settings.burst)
     app.add_middleware(Cors)
-    app.add_middleware(Outermost, base_url=settings.base_url, limit=settings.request_seconds)
+    app.add_middleware(Outermost, base_url=settings.base_url, limit=settings.request_seconds, paths=Paths(api))
     app.add_middleware(Gzip)  # added last, it is passed first
     return app
 

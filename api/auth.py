@@ -52,7 +52,9 @@ async def authenticate(request: Request) -> Caller:
     if not hasattr(state, "authenticator"):
         state.authenticator = Authenticator(state.database, state.settings)
     authenticator: Authenticator = state.authenticator
-    caller = await authenticator.caller(request.headers.getlist("authorization"))
+    caller = await authenticator.caller(
+        [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
+    )
     stands = await authenticator.standing(caller.client_id)
     bucket = authenticator.buckets.of(str(caller.client_id), stands.tenants)
     request.scope.update(standing=stands, bucket=bucket)

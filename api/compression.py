@@ -1,7 +1,7 @@
 """gzip for who asks for it (RFC 9110 section 12.5.3). Starlette compresses; when it should, and what then becomes of an ETag, is decided here."""
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware.gzip import GZipResponder, IdentityResponder
+from starlette.middleware.gzip import GZipResponder
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SMALL = 1_000
@@ -18,16 +18,26 @@ class Gzip:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers = Headers(scope=scope)
-        if not wants_gzip(", ".join(headers.getlist("accept-encoding"))):
-            return await IdentityResponder(self.app, SMALL)(scope, receive, send)
+        accepted = [value for name, value in scope["headers"] if name == b"accept-encoding"]
+        if not accepted or not wants_gzip(b", ".join(accepted).decode("latin-1")):
+
+            async def send_as_is(message: Message) -> None:
+                if message["type"] == "http.response.start" and _length(message) >= SMALL:
+                    message["headers"].append((b"vary", b"Accept-Encoding"))
+                await send(message)
+
+            return await self.app(scope, receive, send_as_is)
 
         async def send_tagged(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _tag(MutableHeaders(scope=message), message["status"], headers.get("if-none-match", ""))
+                _tag(MutableHeaders(scope=message), message["status"], Headers(scope=scope).get("if-none-match", ""))
             await send(message)
 
         await GZipResponder(self.app, SMALL, LEVEL)(scope, receive, send_tagged)
+
+
+def _length(message: Message) -> int:
+    return int(next((value for name, value in message["headers"] if name == b"content-length"), b"0"))
 
 
 def _tag(headers: MutableHeaders, status: int, known: str) -> None:

@@ -19,6 +19,7 @@ from domain.consent.clients import listed_origins
 LISTED_FOR = 5.0
 MAX_AGE = 600
 TOKENS = "/oauth/token"
+VARY = (b"vary", b"Origin")
 PUBLIC = ("/openapi.json",)
 """What anybody may read, from anywhere."""
 

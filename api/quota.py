@@ -12,6 +12,7 @@ import base64
 import math
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 
 MOST = 10_000
 """Buckets remembered. The one used longest ago goes first, and would most likely be full again anyway."""
@@ -55,14 +56,16 @@ class Bucket:
         wanted = max(math.floor(self.held) + 1, 1)
         return 0 if self.held >= self.size else math.ceil((wanted - self.held) / self.rate)
 
-    def fields(self) -> dict[str, str]:
-        """What the client is told."""
+    def fields(self) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+        """What the client is told, as header fields."""
         wait, remaining = self.wait, max(math.floor(self.held), 0)
-        key = base64.b64encode(self.key.encode()).decode()
-        return {
-            "RateLimit-Policy": f'"default";q={self.size};w={math.ceil(self.size / self.rate)};pk=:{key}:',
-            "RateLimit": f'"default";r={remaining};t={wait};pk=:{key}:',
-        }
+        policy = f'"default";q={self.size};w={math.ceil(self.size / self.rate)};pk=:{self.partition}:'
+        state = f'"default";r={remaining};t={wait};pk=:{self.partition}:'
+        return (b"ratelimit-policy", policy.encode()), (b"ratelimit", state.encode())
+
+    @cached_property
+    def partition(self) -> str:
+        return base64.b64encode(self.key.encode()).decode()
 
     def _refill(self) -> None:
         now = time.monotonic()

@@ -1,10 +1,12 @@
 """GraphQL over HTTP: POST of JSON, one operation a request, `application/graphql-response+json` or `application/json` as the client accepts."""
 
+from functools import lru_cache
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.answer import Json
 from api.auth import authenticate
 from api.body import read_json
 from api.graphql.execute import LIMITS, Answer, Asker, execute, failed, refused
@@ -35,8 +37,8 @@ async def graphql(request: Request) -> Response:
 
 
 def _respond(answer: Answer, media_type: str, status: int | None = None) -> Response:
-    headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization", **answer.headers}
-    return Response(answer.body, status or answer.status, headers, f"{media_type}; charset=utf-8")
+    more = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
+    return Json(answer.body, *more, kind=(b"content-type", f"{media_type}; charset=utf-8".encode()), status=status or answer.status)
 
 
 def malformed(document: object) -> list[dict[str, Any]]:
@@ -58,6 +60,7 @@ def malformed(document: object) -> list[dict[str, Any]]:
     return wrong
 
 
+@lru_cache(maxsize=200)
 def accepted(header: str) -> str:
     """The media type to answer in; 406 where the client takes neither."""
     ranges: list[tuple[float, str]] = []

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -48,6 +49,7 @@ _FORM = frozenset(RESERVED) - {"after"}
 """Parameters whose values are a part of a request's form; of the others, but for `….first`, only the names are."""
 
 
+@lru_cache(maxsize=1000)
 def lift(query: str) -> tuple[tuple[tuple[str, str | None], ...], list[tuple[str, str]]]:
     """A query string's form, equal for all that differ in values alone, and its parameters, with those values lifted."""
     parameters: list[tuple[str, str]] = []

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.datastructures import ImmutableMultiDict
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from api.answer import Json
 from api.auth import authenticate
 from api.body import read_body, read_files, read_json
 from api.rest import request as read
@@ -194,19 +196,22 @@ def _page(request: Request, asked: Asked, body: bytes) -> Response:
     assert asked.selection is not None
     if body.startswith(_WHOLE):
         body = body[len(_WHOLE) : -1]
-    headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
     page = PAGE.search(body, max(len(body) - LONGEST_PAGE, 0))
-    if page is not None and page[1] == b"true" and request.method == "GET":
-        headers["Link"] = _next(request, page[2].decode())
-    if asked.as_csv:
-        return spreadsheet.response(asked.selection.resource.plural, spreadsheet.of_list(asked.selection, body), headers)
-    return Response(body, headers=headers, media_type="application/json")
+    has_next = page is not None and page[1] == b"true" and request.method == "GET"
+    link = [(b"link", _next(request, page[2].decode()).encode())] if page is not None and has_next else []
+    if not asked.as_csv:
+        return Json(body, *link)
+    sheet = spreadsheet.of_list(asked.selection, body)
+    response = spreadsheet.response(asked.selection.resource.plural, sheet, {"Cache-Control": "private, no-store"})
+    response.raw_headers += [(b"vary", b"Accept, Authorization"), *link]
+    return response
 
 
 def _next(request: Request, after: str) -> str:
     """The Link header of the page after a cursor."""
-    following = request.url.remove_query_params("after").include_query_params(after=after)
-    return f'<{following.path}?{following.query}>; rel="next"'
+    raw = request.scope["query_string"].decode("latin-1").replace("<", "%3C").replace(">", "%3E")
+    others = "&".join(part for part in raw.split("&") if part and not part.startswith("after="))
+    return f'<{quote(request.scope["path"])}?{others}{"&" if others else ""}after={after}>; rel="next"'
 
 
 def item_of(resource: Resource) -> Handler:
@@ -228,10 +233,9 @@ def item_of(resource: Resource) -> Handler:
 
 
 def _item(request: Request, asked: Asked, body: bytes) -> Response:
-    headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
     if versioned := VERSIONED.fullmatch(body):
-        headers["ETag"], body = read.tag_of(int(versioned[1])), versioned[2]
-    return Response(body, headers=headers, media_type="application/json")
+        return Json(versioned[2], (b"etag", read.tag_of(int(versioned[1])).encode()))
+    return Json(body)
 
 
 def does(command: Command) -> Handler:

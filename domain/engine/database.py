@@ -1,4 +1,4 @@
-"""The door to PostgreSQL: a pool of asyncpg connections with two intents, reading() and writing().
+"""The door to PostgreSQL: a pool of asyncpg connections with two intents, read() and writing().
 
 A read is one auto-commit statement that sets its own row-level-security context, so it costs no round trip for it; a write is a transaction
 whose context is set once. Nothing relies on session state, so a transaction-mode pooler works in between.
@@ -10,21 +10,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import MetaData
 
 from domain.engine.errors import Busy, DatabaseError
+from domain.engine.pool import Connection as Connection
+from domain.engine.pool import Pool
 from domain.engine.references import References
 
 metadata = MetaData()
 
-if TYPE_CHECKING:
-    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
-else:
-    Connection: TypeAlias = asyncpg.Connection
 T = TypeVar("T")
 
 RETRIES = 4
@@ -32,6 +30,8 @@ _BEGIN_WRITING = "SELECT set_config('markonce.caller', $1, true), set_config('st
 _LOST = "The connection to the database was lost; nothing of this request was written."
 READ_SECONDS, WRITE_SECONDS = 10, 60
 """How long one statement may take, unless the installation says otherwise."""
+STATEMENTS = 500
+"""Statements that stay prepared on a connection."""
 POOL_SECONDS = 5.0
 """How long a request waits for a connection."""
 
@@ -52,14 +52,13 @@ def columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
-async def _nothing_to_reset(connection: Connection) -> None:
-    """Every context is local to its transaction, so giving a connection back costs no round trip."""
-
-
 class Database:
-    """One pool. `reading()` and `writing()` raise Busy when no connection is to be had or a statement takes too long (503 at the door)."""
+    """One pool. `read()` and `writing()` raise Busy when no connection is to be had or a statement takes too long (503 at the door).
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", write_seconds: int = WRITE_SECONDS) -> None:
+    Every context is local to its transaction, so giving a connection back costs no round trip.
+    """
+
+    def __init__(self, pool: Pool, write_seconds: int = WRITE_SECONDS) -> None:
         self._pool = pool
         self._write_limit = f"{write_seconds}s"
         self.references = References()
@@ -79,14 +78,12 @@ class Database:
 
         With `serving`, refuses a role that owns tables or bypasses row-level security: the second wall must stand.
         """
-        try:
-            pool = await asyncpg.create_pool(
+
+        async def connect() -> Connection:
+            connection = await asyncpg.connect(
                 url,
-                min_size=1,
-                max_size=size,
-                init=on_connect,
-                reset=_nothing_to_reset,
-                command_timeout=max(read_seconds, write_seconds) + 30,  # for a server that does not answer at all
+                statement_cache_size=STATEMENTS,
+                max_cacheable_statement_size=0,
                 server_settings={
                     "timezone": "UTC",
                     "jit": "off",
@@ -95,31 +92,39 @@ class Database:
                     "application_name": "markonce",
                 },
             )
+            if on_connect is not None:
+                await on_connect(connection)
+            return connection
+
+        pool = Pool(connect, size)
+        try:
+            first = await pool.lend(POOL_SECONDS)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
             raise DatabaseError(f"PostgreSQL could not be reached: {type(problem).__name__}: {problem}") from problem
-        if serving:
-            unsafe = await pool.fetchval(
+        try:
+            unsafe = serving and await first.fetchval(
                 "SELECT rolsuper OR rolbypassrls OR EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
                 " WHERE n.nspname = 'public' AND c.relowner = r.oid) FROM pg_roles r WHERE rolname = current_user"
             )
-            if unsafe:
-                await pool.close()
-                raise DatabaseError(
-                    "DATABASE_URL names a superuser, the owner of the tables or a role that bypasses row-level security; name the app role."
-                )
+        finally:
+            pool.give_back(first)
+        if unsafe:
+            await pool.close()
+            raise DatabaseError(
+                "DATABASE_URL names a superuser, the owner of the tables or a role that bypasses row-level security; name the app role."
+            )
         return cls(pool, write_seconds)
 
     async def close(self) -> None:
         await self._pool.close()
 
     @asynccontextmanager
-    async def _acquire(self) -> AsyncIterator[Connection]:
+    async def _lent(self) -> AsyncIterator[Connection]:
         used: Connection | None = None
         begun = time.perf_counter()
         try:
-            async with self._pool.acquire(timeout=POOL_SECONDS) as connection:
-                used = connection
-                yield connection
+            used = await self._pool.lend(POOL_SECONDS)
+            yield used
         except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as problem:
             raise Busy(_LOST) from problem
         except asyncpg.InterfaceError as problem:  # also what a rollback raises on a connection that has died
@@ -135,18 +140,20 @@ class Database:
         ) as problem:
             raise Busy("The database did not answer in time.") from problem
         finally:
+            if used is not None:
+                self._pool.give_back(used)
             if watch := stopwatch.get():
                 watch.seconds += time.perf_counter() - begun
 
     async def read(self, statement: str, *arguments: Any) -> "asyncpg.Record | None":
         """The one row of a statement that sets its caller's context itself (query.finish)."""
-        async with self._acquire() as connection:
+        async with self._lent() as connection:
             return await connection.fetchrow(statement, *arguments)
 
     @asynccontextmanager
     async def register(self) -> AsyncIterator[Connection]:
         """A connection with no caller, for what is nobody's: the register, clients and keys. Tenant tables are empty to it."""
-        async with self._acquire() as connection:
+        async with self._lent() as connection:
             yield connection
 
     async def writing(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -154,7 +161,7 @@ class Database:
         transaction has just made the same row."""
         for attempt in range(RETRIES):
             try:
-                async with self._acquire() as connection, connection.transaction():
+                async with self._lent() as connection, connection.transaction():
                     await connection.execute(_BEGIN_WRITING, str(caller) if caller else "", self._write_limit)
                     return await work(connection)
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
