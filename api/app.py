@@ -20,6 +20,7 @@ from api.cors import Cors
 from api.forms import Forms
 from api.graphql.execute import LIMITS as graphql_limits
 from api.graphql.view import graphql
+from api.kept import Kept
 from api.outermost import Outermost, Paths
 from api.problems import PROBLEMS, HttpProblem, respond
 from api.quota import Buckets
@@ -95,6 +96,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.database = database
     app.state.limits = limits(settings)
     app.state.forms = Forms()
+    app.state.kept = Kept(settings.cache_mb * 1_000_000)
     app.state.attempts = Buckets(settings.rate, settings.burst)
     app.add_middleware(Cors)
     app.add_middleware(Outermost, base_url=settings.base_url, limit=settings.request_seconds, paths=Paths(api))

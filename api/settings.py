@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from domain.engine.database import READ_SECONDS, WRITE_SECONDS
 
 NUMBERS = {
-    "pool_size": ("MARKONCE_POOL_SIZE", 100),
-    "rate": ("MARKONCE_RATE", 100_000),
-    "burst": ("MARKONCE_BURST", 1_000_000),
-    "read_seconds": ("MARKONCE_READ_SECONDS", 3600),
-    "write_seconds": ("MARKONCE_WRITE_SECONDS", 3600),
-    "request_seconds": ("MARKONCE_REQUEST_SECONDS", 3600),
+    "pool_size": ("MARKONCE_POOL_SIZE", 1, 100),
+    "rate": ("MARKONCE_RATE", 1, 100_000),
+    "burst": ("MARKONCE_BURST", 1, 1_000_000),
+    "read_seconds": ("MARKONCE_READ_SECONDS", 1, 3600),
+    "write_seconds": ("MARKONCE_WRITE_SECONDS", 1, 3600),
+    "cache_mb": ("MARKONCE_CACHE_MB", 0, 100_000),
+    "request_seconds": ("MARKONCE_REQUEST_SECONDS", 1, 3600),
 }
-"""By field, its variable and the most it may be."""
+"""By field, its variable, and the least and the most it may be."""
 
 
 class SettingsError(Exception):
@@ -38,6 +39,7 @@ class Settings:
     read_seconds: int = READ_SECONDS
     write_seconds: int = WRITE_SECONDS
     request_seconds: int = 120
+    cache_mb: int = 32
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -53,12 +55,12 @@ class Settings:
         if secret and len(secret) < 32:
             wrong.append("MARKONCE_SECRET is shorter than 32 bytes")
         numbers: dict[str, int] = {}
-        for field, (name, most) in NUMBERS.items():
+        for field, (name, least, most) in NUMBERS.items():
             text = environment.get(name, str(getattr(cls, field)))
-            if text.isascii() and text.isdigit() and 1 <= int(text) <= most:
+            if text.isascii() and text.isdigit() and least <= int(text) <= most:
                 numbers[field] = int(text)
             else:
-                wrong.append(f"{name} is not a number from 1 to {most}")
+                wrong.append(f"{name} is not a number from {least} to {most}")
         if wrong:
             raise SettingsError("; ".join(wrong) + ".")
         return cls(

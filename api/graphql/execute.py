@@ -31,6 +31,7 @@ from api.graphql.limits import LimitExceeded, check_shape, parse, validate
 from api.graphql.limits import Limits as DocumentLimits
 from api.graphql.schema import schema
 from api.graphql.selection import Collected, Reader
+from api.kept import Kept
 from api.problems import as_domain_error, headers_of, problem, status_of
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Limits, read_me
@@ -48,6 +49,8 @@ from domain.insight.question import read_question
 
 LIMITS = DocumentLimits()
 FUNCTION_COST = 20_000
+_BETWEEN = b"\x00"
+"""Stands in no JSON text."""
 MUTATIONS = {command.operation: command for command in COMMANDS.values()}
 
 
@@ -71,6 +74,7 @@ class Asker:
     introspection: bool
     limits: Limits
     forms: Forms["Asked"]
+    kept: Kept
 
 
 @dataclass(frozen=True)
@@ -167,11 +171,24 @@ async def _by_form(
             if asked is None:
                 return None
             asker.forms.keep(key, asked)
-        caller = asker.caller
-        bodies = await asked.prepared.read(asker.database, caller.client_id, asker.cursors, caller.uniform, texts)
+        bodies = await _bodies(asker, asked.prepared, texts)
         pieces = [piece for before, body in zip(asked.between, bodies, strict=False) for piece in (before, body or b"null")]
         return Answer(b"".join([*pieces, asked.between[-1]]))
     return None
+
+
+async def _bodies(asker: Asker, prepared: query.Prepared, texts: list[str]) -> list[bytes | None]:
+    """The roots' texts: those kept, where they still are what would be read."""
+    caller, database, cursors = asker.caller, asker.database, asker.cursors
+    key = (prepared, caller.client_id, *texts)
+    if caller.uniform is not None and asker.kept.state_of(key) is not None:
+        now = await prepared.state(database, caller.client_id, cursors, caller.uniform, texts)
+        if now is not None and (kept := asker.kept.body(key, now)) is not None:
+            return [body or None for body in kept.split(_BETWEEN)]
+    bodies, state = await prepared.read(database, caller.client_id, cursors, caller.uniform, texts)
+    if state is not None:
+        asker.kept.keep(key, state, _BETWEEN.join(body or b"" for body in bodies))
+    return bodies
 
 
 def _form(asker: Asker, operation: Operation, variables: dict[str, Any], texts: Sequence[str]) -> Asked | None:

@@ -29,7 +29,9 @@ async def graphql(request: Request) -> Response:
         return _respond(refused(wrong), media_type)
     state = request.app.state
     settings = state.settings
-    asker = Asker(caller, state.database, state.cursors, settings.base_url, settings.introspection, state.limits, state.forms)
+    asker = Asker(
+        caller, state.database, state.cursors, settings.base_url, settings.introspection, state.limits, state.forms, state.kept
+    )
     assert isinstance(document, dict)
     answer = await execute(asker, document["query"], document.get("operationName") or None, document.get("variables") or {})
     # the older media type says 200 whenever a request could be read, whatever its document came to (GraphQL over HTTP, section 6.4.1)

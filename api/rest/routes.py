@@ -1,7 +1,7 @@
 """One page of URLs. Each line is one hop from a URL to a domain function; the handlers below only translate."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.answer import Json
+from api.answer import Json, tagged, unchanged
 from api.auth import authenticate
 from api.body import read_body, read_files, read_json
+from api.kept import is_known, tag_of
 from api.rest import request as read
 from api.rest import spreadsheet
 from api.rest.request import Parameters
@@ -106,21 +107,23 @@ def _by_method(handlers: dict[str, Handler]) -> Handler:
     return handle
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked:
     """What a form was read as. `selection` is the list's, where there is one, and `as_csv` whether it is wanted as a sheet."""
 
     prepared: query.Prepared
     selection: Selection | None
+    seed: bytes
     as_csv: bool = False
 
 
 Read = Callable[[Request, Parameters, str, Caller], Asked]
 """What is asked for by a request's parameters, lifted, and the lifted id of its path."""
+Answering = Callable[[Request, Asked, bytes], Json]
 
 
-def answering(read_form: Read, answer: Callable[[Request, Asked, bytes], Response]) -> Handler:
-    """GETs of this form: read once, and answered from then on by the values that differ."""
+def answering(read_form: Read, answer: Answering) -> Handler:
+    """GETs: each form is read once, and its requests are answered from then on by the values that differ."""
 
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
@@ -132,27 +135,44 @@ def answering(read_form: Read, answer: Callable[[Request, Asked, bytes], Respons
         asked = state.forms.get(key)
         if asked is not None:
             with suppress(ValueError, BadRequest):  # what is wrong is said when the request is read
-                (body,) = await asked.prepared.read(state.database, caller.client_id, state.cursors, caller.uniform, texts)
-                return _found(request, asked, body, answer)
+                return await _answer(request, asked, caller, texts, answer)
         asked = read_form(request, ImmutableMultiDict(parameters), id_, caller)
-        (body,) = await asked.prepared.read(state.database, caller.client_id, state.cursors, caller.uniform, texts)
+        response = await _answer(request, asked, caller, texts, answer)
         state.forms.keep(key, asked)
-        return _found(request, asked, body, answer)
+        return response
 
     return handle
 
 
-def _found(request: Request, asked: Asked, body: bytes | None, answer: Callable[[Request, Asked, bytes], Response]) -> Response:
+async def _answer(request: Request, asked: Asked, caller: Caller, texts: Sequence[str], answer: Answering) -> Response:
+    """The answer, or that it is the one which the client has. Of what can be told by its state, the body is kept for the next who asks."""
+    state, uniform = request.app.state, caller.uniform
+    known = next((value.decode("latin-1") for name, value in request.scope["headers"] if name == b"if-none-match"), None)
+    key = (asked, caller.client_id, *texts)
+    seed = (asked.seed, caller.client_id.bytes, repr(sorted(caller.scopes)).encode(), *(text.encode() for text in texts))
+    if uniform is not None and (known is not None or state.kept.state_of(key) is not None):
+        now = await asked.prepared.state(state.database, caller.client_id, state.cursors, uniform, texts)
+        if now is not None:
+            tag = tag_of(now, *seed)
+            if known is not None and is_known(tag, known):
+                return unchanged(tag)
+            if (body := state.kept.body(key, now)) is not None:
+                return tagged(answer(request, asked, body), tag)
+    (body,), told = await asked.prepared.read(state.database, caller.client_id, state.cursors, uniform, texts)
     if body is None:
         raise NotFound()
-    return answer(request, asked, body)
+    response = answer(request, asked, body)
+    if told is None or response.is_tagged:
+        return unchanged(response.tag) if known is not None and response.is_tagged and is_known(response.tag, known) else response
+    state.kept.keep(key, told, body)
+    return tagged(response, tag_of(told, *seed))
 
 
 def list_of(resource: Resource) -> Handler:
     def read_form(request: Request, given: Parameters, id_: str, caller: Caller) -> Asked:
         sheet = spreadsheet.is_wanted(request)
         selection = read.read_list(given, resource, caller, request.app.state.cursors, sheet=sheet)
-        return _asked(selection, selection, caller, sheet)
+        return _asked(selection, selection, caller, sheet, repr(resource.name))
 
     return answering(read_form, _page)
 
@@ -164,7 +184,7 @@ def linked_of(resource: Resource, name: str) -> Handler:
         sheet = spreadsheet.is_wanted(request)
         many = read.read_linked(given, resource, name, caller, request.app.state.cursors, sheet=sheet)
         picked = picked_by(resource, id_)
-        asked = _asked(Single(resource, picked or (), ((WHOLE, many),)), many.selection, caller, sheet)
+        asked = _asked(Single(resource, picked or (), ((WHOLE, many),)), many.selection, caller, sheet, f"{resource.name} {name}")
         if picked is None:
             raise NotFound()
         return asked
@@ -172,10 +192,10 @@ def linked_of(resource: Resource, name: str) -> Handler:
     return answering(read_form, _page)
 
 
-def _asked(root: Root, selection: Selection, caller: Caller, as_csv: bool) -> Asked:
+def _asked(root: Root, selection: Selection, caller: Caller, as_csv: bool, seed: str) -> Asked:
     permit([root], caller)
     check_cost([selection])
-    return Asked(query.Prepared([root]), selection, as_csv)
+    return Asked(query.Prepared([root]), selection, f"{seed} {as_csv}".encode(), as_csv)
 
 
 def lookup_of(resource: Resource) -> Handler:
@@ -184,14 +204,14 @@ def lookup_of(resource: Resource) -> Handler:
         _no_parameters(request, ())
         body, _ = await read_json(request)
         selection = read.read_lookup(body, resource, caller, state.cursors)
-        asked = _asked(selection, selection, caller, False)
-        (found,) = await asked.prepared.read(state.database, caller.client_id, state.cursors, caller.uniform)
-        return _found(request, asked, found, _page)
+        asked = _asked(selection, selection, caller, False, "")
+        (found,), _ = await asked.prepared.read(state.database, caller.client_id, state.cursors, caller.uniform)
+        return _page(request, asked, found or b"")
 
     return handle
 
 
-def _page(request: Request, asked: Asked, body: bytes) -> Response:
+def _page(request: Request, asked: Asked, body: bytes) -> Json:
     """The answer of a list, which may stand in a row."""
     assert asked.selection is not None
     if body.startswith(_WHOLE):
@@ -201,10 +221,12 @@ def _page(request: Request, asked: Asked, body: bytes) -> Response:
     link = [(b"link", _next(request, page[2].decode()).encode())] if page is not None and has_next else []
     if not asked.as_csv:
         return Json(body, *link)
-    sheet = spreadsheet.of_list(asked.selection, body)
-    response = spreadsheet.response(asked.selection.resource.plural, sheet, {"Cache-Control": "private, no-store"})
-    response.raw_headers += [(b"vary", b"Accept, Authorization"), *link]
-    return response
+    return Json(
+        spreadsheet.of_list(asked.selection, body),
+        *spreadsheet.named(asked.selection.resource.plural),
+        *link,
+        kind=spreadsheet.KIND,
+    )
 
 
 def _next(request: Request, after: str) -> str:
@@ -227,12 +249,12 @@ def item_of(resource: Resource) -> Handler:
         check_cost([root])
         if picked is None:
             raise NotFound()
-        return Asked(query.Prepared([root]), None)
+        return Asked(query.Prepared([root]), None, resource.name.encode())
 
     return answering(read_form, _item)
 
 
-def _item(request: Request, asked: Asked, body: bytes) -> Response:
+def _item(request: Request, asked: Asked, body: bytes) -> Json:
     if versioned := VERSIONED.fullmatch(body):
         return Json(versioned[2], (b"etag", read.tag_of(int(versioned[1])).encode()))
     return Json(body)

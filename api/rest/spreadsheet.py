@@ -55,6 +55,14 @@ def read_shape(request: Request) -> tuple[bool, str, list[Issue]]:
     return as_csv, shape, wrong
 
 
+KIND = (b"content-type", b"text/csv; charset=utf-8; header=present")
+
+
+def named(name: str) -> list[tuple[bytes, bytes]]:
+    """So that it is saved as NAME.csv."""
+    return [(b"content-disposition", f'attachment; filename="{name}.csv"'.encode())]
+
+
 def response(name: str, sheet: bytes, headers: Mapping[str, str]) -> Response:
     """A sheet, to be saved as NAME.csv."""
     headers = {**headers, "Content-Disposition": f'attachment; filename="{name}.csv"'}

@@ -161,7 +161,7 @@ async def judged(connection: Connection, caller: Caller, given: Batch[JudgementB
     given.check()
     counting = Counting(connection, tenant_id)
     await counting.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
-    changed = await compared(connection, caller, tenant_id, given, rows)
+    changed = await compared(connection, caller, tenant_id, given, rows, counting)
     given.check()
     if changed:
         async with counting.of_pupils({row.pupil_id for row in changed}, {row.window["no"] for row in changed}):
@@ -227,7 +227,9 @@ LEFT JOIN LATERAL (
 """
 
 
-async def compared(connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
+async def compared(
+    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Row], counting: Counting
+) -> list[Row]:
     """The rows that change something, after noting the outcome of each; rejects a change in a window that no longer takes it.
 
     A value confirmed at a later instant is unchanged, and stands from then on against anything recorded before.
@@ -273,6 +275,7 @@ async def compared(connection: Connection, caller: Caller, tenant_id: UUID, batc
     await reject_conflicts(connection, caller, Scope.JUDGEMENTS_READ, tenant_id, batch, conflicts)
     if confirmed:
         await connection.execute(_CONFIRM, tenant_id, *columns(confirmed, 6))
+        await counting.bump()
     return changed
 
 

@@ -26,6 +26,7 @@ _OUTCOME_DOCS = {
 RECEIPTS = Resource(
     name="receipt",
     plural="receipts",
+    versioned=False,
     doc="What became of a batch at a school (of judgements: in a window, subject and aspect), newest first; kept for 13 months. It holds counts, of"
     " small groups too, which aggregates would hide: so it is for those who may see the pupils.",
     source=receipts,

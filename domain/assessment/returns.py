@@ -43,6 +43,7 @@ _staff = by_school(v.tenant_id, v.school_id)
 RETURNS = Resource(
     name="return",
     plural="returns",
+    versioned=False,
     doc="What a school has handed in to a window in a subject and aspect that it collects; there are none before it opens. The school must be reached"
     " with windows:read as well.",
     source=returns,

@@ -6,10 +6,11 @@ is joined to laterally, so that it runs first.
 """
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -76,16 +77,27 @@ KEPT = 1000
 """Plans that are remembered."""
 
 
+def concatenate(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
+    return reduce(lambda left, right: left.concat(right), parts)
+
+
+def quote(text: str) -> ColumnElement[str]:
+    """A text in SQL. Only declared names, GraphQL names and punctuation come here, never a value."""
+    return literal_column("'" + text.replace("'", "''") + "'", Text)
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A compiled statement: SQL, and its bind names by position with the values that never change. `fragments` read the texts of the references that
-    its markers stand for; `is_uniform` says that it relies on Uniform, and answers in a column of its own whether that still holds."""
+    its markers stand for; `is_uniform` says that it relies on Uniform, and answers in a column of its own whether that still holds; `has_state` that it
+    tells in another what all that it answers depends on."""
 
     sql: str
     names: tuple[str, ...]
     constants: Mapping[str, Any]
     fragments: "Plan | None" = None
     is_uniform: bool = False
+    has_state: bool = False
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """`values` are the caller and whatever else differs between requests of this shape."""
@@ -100,9 +112,48 @@ class Plan:
 def plan(shapes: tuple[Root, ...], scopes: frozenset[str] | None = None) -> Plan:
     """The plan of a shape, for a caller whose every place gives these scopes; compiled once, since writing the SQL costs tens of milliseconds and
     running it one."""
-    compiler = _Compiler(scopes)
+    if scopes is None:
+        compiler = _Compiler()
+        return finish([compiler.root(root) for root in shapes])
+    versioned, narrow = all(map(_is_versioned, shapes)), bool(shapes) and all(map(_is_narrow, shapes))
+    compiler = _Compiler(scopes, narrow=narrow)
     columns = [compiler.root(root) for root in shapes]
-    return finish(columns, fragments=list(compiler.fragments.values()), uniform=scopes is not None)
+    state = None if not versioned else _OF_ALL if narrow else concatenate([_OF_ALL, quote("."), cast(func.reach_state(), Text)])
+    return finish(columns, fragments=list(compiler.fragments.values()), uniform=True, state=state)
+
+
+def _is_versioned(root: Root) -> bool:
+    """Whether every change of what is asked for is counted in a version."""
+    return root.resource.versioned and all(
+        resource.versioned for _, resource in _links(root.items if isinstance(root, Selection) else root.row)
+    )
+
+
+def _is_narrow(root: Root) -> bool:
+    """Whether all that is asked for is at the place of one row, whose version then tells of every change."""
+    if not isinstance(root, Single) or not {"tenant_id", "school_id"} <= set(root.resource.source.c.keys()):
+        return False
+    return all(link.reached for link, _ in _links(root.row))
+
+
+def _links(items: Items) -> Iterator[tuple[Link, Resource]]:
+    for _, item in items:
+        match item:
+            case One(link=link, resource=resource, row=row):
+                yield link, resource
+                yield from _links(row)
+            case Many(link=link, selection=selection):
+                yield link, selection.resource
+                yield from _links(selection.items)
+            case Rows(row=inner) | Nested(items=inner):
+                yield from _links(inner)
+
+
+class Answered(NamedTuple):
+    """The JSON text of each root, None for a single row that is not there; and the state they are of: as long as it is the same, so are they."""
+
+    bodies: list[bytes | None]
+    state: bytes | None
 
 
 class Prepared:
@@ -113,7 +164,11 @@ class Prepared:
         self._pages: list[Selection] = []
         self._after: dict[int, tuple[int, tuple[str | None, ...]]] = {}
         self.shapes = tuple(self._shape(root) for root in roots)
-        self._plans: dict[frozenset[str] | None, Plan] = {}
+        self._plans: dict[tuple[bool, frozenset[str] | None], Plan] = {}
+        self._versioned, self._narrow = (
+            all(map(_is_versioned, self.shapes)),
+            bool(self.shapes) and all(map(_is_narrow, self.shapes)),
+        )
         self._held = {name: value for name, value in self._values.items() if _is_held(value)}
         self._fixed = [None if any(map(_is_held, _told(page))) else page.fingerprint() for page in self._pages]
 
@@ -124,18 +179,28 @@ class Prepared:
         cursors: Cursors,
         uniform: Uniform | None = None,
         texts: Sequence[str] = (),
-    ) -> list[bytes | None]:
-        """The JSON text of each root, or None for a single row that is not there. One data statement.
+    ) -> Answered:
+        """What is asked for. One data statement.
 
         `texts` are the request's lifted ones. Raises ValueError or BadRequest where one of them cannot be read.
         """
         values, fingerprints = self._bound(caller, cursors, texts)
         if uniform is not None:
-            try:
-                return await self._read(database, values, fingerprints, cursors, uniform)
-            except Changed:  # the caller's reach has, or a reference that the row means is not within it
-                pass
-        return await self._read(database, values, fingerprints, cursors, None)
+            with suppress(Changed):  # the caller's reach has, or a reference that the row means is not within it
+                return await self._read(database, values, fingerprints, cursors, uniform, self.shapes)
+        return await self._read(database, values, fingerprints, cursors, None, self.shapes)
+
+    async def state(
+        self, database: Database, caller: UUID, cursors: Cursors, uniform: Uniform, texts: Sequence[str] = ()
+    ) -> bytes | None:
+        """The state of which an answer would be now, by a tiny read; None where none is told."""
+        values, fingerprints = self._bound(caller, cursors, texts)
+        shapes = tuple(replace(root, row=()) for root in self.shapes if isinstance(root, Single)) if self._narrow else ()
+        if not self._versioned:
+            return None
+        with suppress(Changed):
+            return (await self._read(database, values, fingerprints, cursors, uniform, shapes)).state
+        return None
 
     async def _read(
         self,
@@ -144,15 +209,19 @@ class Prepared:
         fingerprints: list[str],
         cursors: Cursors,
         uniform: Uniform | None,
-    ) -> list[bytes | None]:
+        shapes: tuple[Root, ...],
+    ) -> Answered:
         scopes = None
         if uniform is not None:
             scopes = uniform.scopes
             values |= {"reach_version": uniform.version, "until": uniform.until}
-        if (chosen := self._plans.get(scopes)) is None:
-            chosen = self._plans[scopes] = plan(self.shapes, scopes)
+        if (chosen := self._plans.get((shapes is self.shapes, scopes))) is None:
+            chosen = self._plans[shapes is self.shapes, scopes] = plan(shapes, scopes)
         answered = await chosen.run(database, values)
+        if not answered:
+            raise Changed
         version = answered.pop() if chosen.fragments else 0
+        state = [answered.pop().encode()] if chosen.has_state else []
         if chosen.is_uniform and not answered.pop():
             raise Changed
         caller = values["caller"]
@@ -166,8 +235,12 @@ class Prepared:
                         number, _, place = parts[i][1:].partition(b":")
                         sealed = cursors.seal(bytes.fromhex(place.decode()), caller, fingerprints[int(number)])
                         parts[i] = b'"%s"' % sealed.encode()
+                    elif parts[i][:1] == b"=":
+                        state.append(parts[i])
+                        parts[i] = b""
             bodies.append(b"".join(parts) if parts else None)
-        return bodies
+        told = b"|".join([f"{uniform.version} {uniform.until}".encode(), *state]) if uniform and chosen.has_state else None
+        return Answered(bodies, told)
 
     def _bound(self, caller: UUID, cursors: Cursors, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """The values to bind, and what the cursors of each page are bound to."""
@@ -257,33 +330,50 @@ async def read(
     roots: Sequence[Root], database: Database, caller: UUID, cursors: Cursors, uniform: Uniform | None = None
 ) -> list[bytes | None]:
     """The JSON text of each root, or None for a single row that is not there. One data statement."""
-    return await Prepared(roots).read(database, caller, cursors, uniform)
+    return (await Prepared(roots).read(database, caller, cursors, uniform)).bodies
 
 
-def finish(columns: Sequence[ColumnElement[Any]], *, fragments: Sequence[ColumnElement[Any]] = (), uniform: bool = False) -> Plan:
+def finish(
+    columns: Sequence[ColumnElement[Any]],
+    *,
+    fragments: Sequence[ColumnElement[Any]] = (),
+    uniform: bool = False,
+    state: ColumnElement[Any] | None = None,
+) -> Plan:
     """The statement that sets the caller's context, then computes these columns; for Uniform whether it holds, and for fragments their version."""
     context = select(func.set_config(literal_column("'markonce.caller'"), cast(CALLER, Text), literal_column("true")).label("s"))
     c = context.offset(literal_column("0")).subquery("c")
     named = [column.label(f"r{i}") for i, column in enumerate(columns)]
     if uniform:
         named.append(_STILL_UNIFORM.label("uniform"))
+    if state is not None:
+        named.append(state.label("state"))
     if fragments:
         named.append(_REFERENCES.label("version"))
     body = select(*named).where(c.c.s.is_not(None)).offset(literal_column("0")).correlate(c).lateral("x")
     compiled = select(*body.c).select_from(c.join(body, true())).compile(dialect=DIALECT)
     names: list[str] = list(compiled.positiontup or ())
     texts = finish([*fragments, _REFERENCES]) if fragments else None
-    return Plan(compiled.string, tuple(names), compiled.params, texts, uniform)
+    return Plan(compiled.string, tuple(names), compiled.params, texts, uniform, state is not None)
 
 
 _clients = table("clients", column("id", Uuid), column("reach_version", BigInteger))
 _versions = table("data_versions", column("name", Text), column("version", BigInteger))
+_places = table("school_versions", column("tenant_id", Uuid), column("school_id", Uuid), column("version", BigInteger))
 _UNTIL = bindparam("until", type_=DateTime(timezone=True))
 _STILL_UNIFORM = (
     select((_clients.c.reach_version == bindparam("reach_version", type_=BigInteger)) & (_UNTIL.is_(None) | (func.now() < _UNTIL)))
     .where(_clients.c.id == CALLER)
     .scalar_subquery()
 )
+_OF_ALL = concatenate(
+    [
+        cast(select(func.sum(_versions.c.version)).scalar_subquery(), Text),
+        literal_column("'.'", Text),
+        cast(cast(func.timezone(literal_column("'Europe/London'"), func.now()), Date), Text),
+    ]
+)
+"""What every answer depends on: the references, the register and the day."""
 _REFERENCES = select(_versions.c.version).where(_versions.c.name == literal_column("'references'")).scalar_subquery()
 
 
@@ -303,15 +393,6 @@ def adapt(expression: ColumnElement[Any], source: Table, target: FromClause) -> 
     return adapted
 
 
-def concatenate(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
-    return reduce(lambda left, right: left.concat(right), parts)
-
-
-def quote(text: str) -> ColumnElement[str]:
-    """A text in SQL. Only declared names, GraphQL names and punctuation come here, never a value."""
-    return literal_column("'" + text.replace("'", "''") + "'", Text)
-
-
 def as_json(field_kind: Kind, expression: ColumnElement[Any]) -> ColumnElement[str]:
     """A value's JSON text."""
     if field_kind in (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN):
@@ -328,7 +409,8 @@ class _Compiler:
     reach again. The values of references are then written as markers, in the order in which `fragments` are.
     """
 
-    def __init__(self, scopes: frozenset[str] | None = None) -> None:
+    def __init__(self, scopes: frozenset[str] | None = None, *, narrow: bool = False) -> None:
+        self.narrow = narrow
         self.fragments: dict[Any, ColumnElement[Any]] = {}
         self._scopes = scopes
         self._pages = 0
@@ -374,6 +456,8 @@ class _Compiler:
     ) -> ColumnElement[Any]:
         source = self.alias(resource.source)
         text = self.row(items, resource, source, None, link)
+        if self.narrow and link is None:
+            text = concatenate([_place_version(source), text])
         return (
             select(text)
             .select_from(source)
@@ -566,6 +650,13 @@ def _dotted(numbers: list[ColumnElement[Any]]) -> list[ColumnElement[str]]:
 def marker(kind: str, text: ColumnElement[Any]) -> ColumnElement[str]:
     """What is put in place once the bytes are there (Prepared, References): U+0001 stands in no JSON text that PostgreSQL writes."""
     return concatenate([literal_column(f"E'\\x01{kind}'", Text), text, literal_column("E'\\x01'", Text)])
+
+
+def _place_version(source: FromClause) -> ColumnElement[str]:
+    """Tells the place of a row, and its version."""
+    its = (_places.c.tenant_id == source.c.tenant_id) & (_places.c.school_id == source.c.school_id)
+    version = select(cast(_places.c.version, Text)).where(its).scalar_subquery()
+    return marker("=", concatenate([cast(source.c.school_id, Text), quote("."), func.coalesce(version, quote("0"))]))
 
 
 def _tenant(source: FromClause) -> ColumnElement[str]:

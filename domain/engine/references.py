@@ -41,7 +41,7 @@ class References:
             if mark[0] == 64:  # @: whose are those that follow
                 texts = await self._texts(plan, mark, version, database, caller)
                 parts[i] = b""
-            elif mark[0] != 126:  # ~ is a cursor's
+            elif mark[0] not in b"~=":  # cursors, and versions
                 try:
                     parts[i] = texts[mark]
                 except KeyError:

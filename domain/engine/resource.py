@@ -273,6 +273,8 @@ class Resource:
     descending: bool = False
     reference: bool = False
     """Whether a tenant has a few rows, which seldom change."""
+    versioned: bool = True
+    """Whether every change of its rows is counted in the versions of the schools whose readers see it."""
     weight: int = 0
     """What a page of it costs beyond its values, where they are computed."""
 

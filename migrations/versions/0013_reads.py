@@ -26,7 +26,7 @@ POLICIES = {
     "tenants": BY_TENANT.replace("{table}.tenant_id", "{table}.id"),
     **dict.fromkeys(("subjects", "aspects", "schemes", "scheme_versions", "grades", "windows", "collects", "pins"), BY_TENANT),
 }
-REFERENCES = ("subjects", "aspects", "windows", "schemes", "scheme_versions", "grades")
+REFERENCES = ("tenants", "subjects", "aspects", "windows", "collects", "pins", "schemes", "scheme_versions", "grades")
 REGISTER = ("trusts", "schools", "memberships", "succession")
 
 SQL = """
@@ -71,7 +71,19 @@ BEGIN
     RETURN NULL;
 END $$;
 
-GRANT SELECT ON data_versions TO markonce_app, markonce_operator
+GRANT SELECT ON data_versions TO markonce_app, markonce_operator;
+
+CREATE FUNCTION reach_state() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT COALESCE(sum(v.version), 0)::bigint
+    FROM reach r JOIN school_versions v ON v.tenant_id = r.tenant_id AND v.school_id = r.school_id
+    WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+$$;
+
+COMMENT ON FUNCTION reach_state IS 'Grows with every change at a school within the reach of the caller, as long as its reach is the same';
+
+REVOKE ALL ON FUNCTION reach_state FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION reach_state TO markonce_app
 """
 
 
