@@ -12,6 +12,7 @@ import httpx2
 from api.app import build_app
 from api.settings import Settings
 from domain import RESOURCES
+from domain.engine.resource import Resource
 from tests.conftest import SECRET, Databases
 from tests.questions import Ask, Asking
 from tests.world import World, build, settled
@@ -26,11 +27,20 @@ class Doors:
     tokens: dict[str, dict[str, str]]
     rows: dict[str, dict[str, list[Any]]]
 
-    async def rest(self, client: str, ask: Ask, after: str | None = None) -> httpx2.Response:
+    async def rest(self, client: str, ask: Ask) -> httpx2.Response:
         headers = self.tokens[client]
         if ask.identifies:
-            return await self.http.post(f"/v1/{ask.resource.plural}/lookup", json=ask.body(after), headers=headers)
-        return await self.http.get(f"/v1/{ask.resource.plural}", params=ask.parameters(after), headers=headers)
+            return await self.http.post(f"/v1/{ask.resource.plural}/lookup", json=ask.body(), headers=headers)
+        return await self.http.get(f"/v1/{ask.resource.plural}", params=ask.parameters(), headers=headers)
+
+    async def row(self, client: str, ask: Ask, id_: str) -> httpx2.Response:
+        """One row, by its URL."""
+        asked = ask.parameters().remove("first")
+        return await self.http.get(f"/v1/{ask.resource.plural}/{id_}", params=asked, headers=self.tokens[client])
+
+    async def of_row(self, client: str, resource: Resource, id_: str, link: str, ask: Ask) -> httpx2.Response:
+        """What a row leads to, as a list."""
+        return await self.http.get(f"/v1/{resource.plural}/{id_}/{link}", params=ask.parameters(), headers=self.tokens[client])
 
     def asking(self, client: str, draw: random.Random) -> Asking:
         return Asking(self.world.clients[client].caller, self.rows[client], draw)

@@ -1,6 +1,7 @@
 """Two doors, one house: the same random question asked over HTTP of REST and of GraphQL is answered with the same data, cursors included.
 
-GraphQL asks it in its own ways: aliases, fragments, @include and @skip, edges or nodes, variables or literals.
+GraphQL asks it in its own ways: aliases, fragments in fragments, @include and @skip, objects in two halves, edges or nodes, several roots in one
+document, variables or literals.
 """
 
 import random
@@ -22,6 +23,10 @@ from tests.world import upn
 
 QUESTIONS = {"North": 120, "mixed": 80, "everything": 100}
 """By client, how many random selections."""
+OF_ROWS = {"North": 30, "mixed": 15}
+"""By client, how many random selections of what a row leads to."""
+TOGETHER, ALIKE = 20, 25
+"""How many documents of several questions, and how many written with variables and without."""
 PAGES = 3
 OF_THE_MOMENT = ("x-request-id", "server-timing", "ratelimit", "ratelimit-policy")
 """Headers that tell of the request and the client, and never of what was asked for."""
@@ -38,20 +43,85 @@ async def test_both_doors_answer_the_same(client: str, doors: Doors) -> None:
     rows = followed = 0
     for n in range(QUESTIONS[client]):
         draw = random.Random(f"{client} {n}")
-        ask, after = doors.asking(client, draw).question(), None
+        ask = doors.asking(client, draw).question()
         for _ in range(PAGES):
-            rest, document = await doors.rest(client, ask, after), Document(draw)
-            asked, read = document.page(ask, ask.resource.plural, after=after)
-            answer = await doors.graphql(client, document.text(asked), **document.values)
-            assert (n, rest.status_code, answer.get("errors")) == (n, 200, None), (rest.text, document.text(asked))
+            rest, document = await doors.rest(client, ask), Document(draw)
+            asked, read = document.asking(document.page(ask, ask.resource.plural))
+            answer = await doors.graphql(client, asked, **document.values)
+            assert (n, rest.status_code, answer.get("errors")) == (n, 200, None), (rest.text, asked)
             page = exact(rest)
-            assert (n, read(answer["data"])) == (n, page), (str(rest.url), document.text(asked), document.values)
+            assert (n, read(answer["data"])) == (n, [page]), (str(rest.url), asked, document.values)
             rows += len(page["data"])
             if not page["page"]["hasMore"]:
                 break
-            after, followed = page["page"]["endCursor"], followed + 1
+            ask.after, followed = page["page"]["endCursor"], followed + 1
     assert rows > 5 * QUESTIONS[client]
     assert followed > QUESTIONS[client] / 4
+
+
+@pytest.mark.parametrize("client", OF_ROWS)
+async def test_what_is_nested_in_a_row_is_the_list_of_that_row_page_by_page(client: str, doors: Doors) -> None:
+    """In the row by its field and by node(id:), and in a list beside another row, where the same cursor is as good."""
+    rows = followed = 0
+    for n in range(OF_ROWS[client]):
+        draw = random.Random(f"{client} of a row {n}")
+        resource, id_, link, ask = doors.asking(client, draw).of_row()
+        ids = sorted({id_, draw.choice(doors.rows[client][resource.name])["id"]})
+        within = Ask(resource, ["id"], {link: ask}, where={"id": ids}, order=[("id", False)])
+        for _ in range(PAGES):
+            rest = {id_: await doors.of_row(client, resource, id_, link, ask) for id_ in ids}
+            assert {answer.status_code for answer in rest.values()} == {200}, rest
+            pages = {id_: exact(answer) for id_, answer in rest.items()}
+            document = Document(draw)
+            asked, read = document.asking(
+                document.by_id(within, id_), document.node(within, id_), document.page(within, resource.plural)
+            )
+            answer = await doors.graphql(client, asked, **document.values)
+            assert (n, answer.get("errors")) == (n, None), asked
+            by_field, by_node, listed = read(answer["data"])
+            assert by_field == by_node == {"id": id_, link: pages[id_]}, (str(rest[id_].url), asked, document.values)
+            assert listed["data"] == [{"id": each, link: pages[each]} for each in ids], (asked, document.values)
+            rows += len(pages[id_]["data"])
+            if not pages[id_]["page"]["hasMore"]:
+                break
+            ask.after, followed = pages[id_]["page"]["endCursor"], followed + 1
+    assert rows > OF_ROWS[client]
+    assert followed > OF_ROWS[client] / 4
+
+
+async def test_several_questions_in_one_document_are_answered_as_each_by_itself(doors: Doors) -> None:
+    for n in range(TOGETHER):
+        draw = random.Random(f"together {n}")
+        asking, document = doors.asking("North", draw), Document(draw)
+        asks = [asking.question() for _ in range(2)]
+        asks.append(Ask(asks[0].resource, asks[0].fields[:1]))  # the same field again
+        for ask in asks:
+            ask.first = min(ask.first, 2)
+        named = RESOURCES[draw.choice([name for name, rows in doors.rows["North"].items() if rows and RESOURCES[name].has_id])]
+        row, id_ = asking.about(named, 1), draw.choice(doors.rows["North"][named.name])["id"]
+        chosen = [document.page(ask, ask.resource.plural) for ask in asks] + [document.node(row, id_)]
+        order = draw.sample(range(len(chosen)), len(chosen))
+        asked, read = document.asking(*(chosen[i] for i in order))
+        answer = await doors.graphql("North", asked, **document.values)
+        assert (n, answer.get("errors")) == (n, None), asked
+        alone = [exact(await doors.rest("North", ask)) for ask in asks] + [exact(await doors.row("North", row, id_))]
+        assert (n, read(answer["data"])) == (n, [alone[i] for i in order]), (asked, document.values)
+
+
+async def test_a_value_is_the_same_as_a_literal_and_as_a_variable(doors: Doors) -> None:
+    """Byte for byte, cursors and cost included."""
+    for n in range(ALIKE):
+        ask, answers = doors.asking("North", random.Random(f"alike {n}")).question(), set()
+        for told in ("literals", "variables", "either"):
+            document = Document(random.Random(n), told)
+            asked, read = document.asking(document.page(ask, ask.resource.plural))
+            assert told == "either" or bool(document.variables) is (told == "variables")
+            answer = await doors.http.post(
+                "/graphql", json={"query": asked, "variables": document.values}, headers=doors.tokens["North"]
+            )
+            answers.add(answer.content)
+        assert len(answers) == 1, (n, answers)
+        assert read(exact(answer)["data"]) == [exact(await doors.rest("North", ask))]
 
 
 @pytest.mark.parametrize("client", QUESTIONS)
@@ -63,9 +133,9 @@ async def test_who_is_looked_up_is_found_the_same(name: str, client: str, doors:
     for given in (*([value] for value in values), values[:2], values[-3:], [], [upn("Fir", 99) if name == "upn" else "1999-12-31"]):
         ask, document = Ask(pupil, ["id", name, "yearGroup"], where={name: given}, order=[(name, True)]), Document(random.Random(2))
         rest = exact(await doors.rest(client, ask))
-        asked, read = document.page(ask, pupil.plural)
-        answer = await doors.graphql(client, document.text(asked), **document.values)
-        assert read(answer["data"]) == rest
+        asked, read = document.asking(document.page(ask, pupil.plural))
+        answer = await doors.graphql(client, asked, **document.values)
+        assert read(answer["data"]) == [rest]
         assert {row["id"] for row in rest["data"]} == {row["id"] for row in rows if row[name] in given}
 
 
@@ -73,20 +143,14 @@ async def test_who_is_looked_up_is_found_the_same(name: str, client: str, doors:
 async def test_a_row_by_its_id_is_the_same_three_ways(name: str, doors: Doors) -> None:
     """By its URL, by its GraphQL field and by node(id:)."""
     resource = RESOURCES[name]
-    for row in doors.rows["North"][name][:12]:
-        draw = random.Random(row["id"])
+    for n, row in enumerate(doors.rows["North"][name][:12]):
+        draw = random.Random(f"{name} {n}")
         ask, document = doors.asking("North", draw).about(resource, 2), Document(draw)
-        ask.first = 50
-        rest = await doors.http.get(
-            f"/v1/{resource.plural}/{row['id']}", params=ask.parameters(None), headers=doors.tokens["North"]
-        )
-        (by_field, read_field), (by_node, read_node) = document.row(ask, 1), document.row(ask, 1)
-        document.variables["id"] = ("ID!", row["id"])
-        asked = f"{name}(id: $id) {{ {by_field} }} node(id: $id) {{ id ... on {resource.type_name} {{ {by_node} }} }}"
-        answer = await doors.graphql("North", document.text(asked), **document.values)
+        rest = exact(await doors.row("North", ask, row["id"]))
+        asked, read = document.asking(document.by_id(ask, row["id"]), document.node(ask, row["id"]))
+        answer = await doors.graphql("North", asked, **document.values)
         assert "errors" not in answer, answer
-        assert read_field(answer["data"][name]) == read_node(answer["data"]["node"]) == exact(rest)
-        assert answer["data"]["node"]["id"] == row["id"]
+        assert read(answer["data"]) == [rest, rest], asked
 
 
 AGGREGATES = """
@@ -150,8 +214,8 @@ async def test_both_doors_refuse_in_the_same_words(doors: Doors) -> None:
         Ask(scheme, ["code"]),
     ):
         rest, document = await doors.rest("narrow", ask), Document(random.Random(1))
-        asked, _ = document.page(ask, ask.resource.plural)
-        answer = await doors.graphql("narrow", document.text(asked), **document.values)
+        asked, _ = document.asking(document.page(ask, ask.resource.plural))
+        answer = await doors.graphql("narrow", asked, **document.values)
         (error,) = answer["errors"]
         assert rest.status_code == 403
         assert len(exact(rest)["issues"]) >= 1
@@ -216,9 +280,10 @@ async def test_a_cursor_is_good_for_its_client_and_question_alone(doors: Doors) 
         ("North", others, 400),
         ("North", Ask(RESOURCES["target"], ["id"]), 400),
     ):
-        rest, document = await doors.rest(client, ask, cursor), Document(random.Random(1))
-        asked, _ = document.page(ask, ask.resource.plural, after=cursor)
-        errors = (await doors.graphql(client, document.text(asked), **document.values)).get("errors", [])
+        ask.after = cursor
+        rest, document = await doors.rest(client, ask), Document(random.Random(1))
+        asked, _ = document.asking(document.page(ask, ask.resource.plural))
+        errors = (await doors.graphql(client, asked, **document.values)).get("errors", [])
         assert (rest.status_code, len(errors)) == (status, int(status == 400))
         assert [issue["code"] for error in errors for issue in error["extensions"]["problem"]["issues"]] == [
             "cursor-invalid"

@@ -1,9 +1,15 @@
-"""Paging: however a list is ordered, page by page it is the list, with no row skipped and none repeated. Nulls come last in either direction."""
+"""Paging: however a list is ordered, page by page it is the list, with no row skipped and none repeated. Nulls come last in either direction.
+
+So it is while rows come, move and go between the pages: who stays in its place is shown once, and what comes is shown where it comes ahead.
+"""
 
 import json
 import random
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,20 +19,28 @@ import pytest_asyncio
 from domain import RESOURCES
 from domain.engine import query
 from domain.engine.resource import Field, Kind, Resource
-from domain.engine.selection import Cursor, HasMore, Order, Rows, Selection, Value
+from domain.engine.selection import Cursor, HasMore, Order, Rows, Selection, Value, visible
 from tests.conftest import Databases
-from tests.world import World, build
+from tests.doors import Doors, exact, opened
+from tests.questions import Ask, Document
+from tests.world import AUTUMN, AWKWARD, GRADES, TRUSTS, World, batch, window
 
 Row = tuple[Any, ...]
 SEVERAL = 60
 """How many orders by two or three fields at once."""
+WALKS = {"pupil": 3, "group": 5, "judgement": 6}
+"""By what a list holds, how often it is walked while it changes."""
 
 
 @pytest_asyncio.fixture(scope="module")
-async def world(module_databases: Databases) -> AsyncIterator[World]:
-    made = await build(module_databases)
-    yield made
-    await made.database.close()
+async def doors(module_databases: Databases) -> AsyncIterator[Doors]:
+    async with opened(module_databases) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def world(doors: Doors) -> World:
+    return doors.world
 
 
 async def page(world: World, client_id: UUID, asked: Selection) -> tuple[list[Row], bool, str | None]:
@@ -96,3 +110,324 @@ async def test_pages_make_up_the_list_ordered_by_several_fields(world: World) ->
         whole, _, _ = await page(world, north, asked)
         assert await walked(world, north, asked, draw) == whole
         assert len(set(whole)) == len(whole)
+
+
+@dataclass
+class Change:
+    """What a school sends between two pages: each change is a command, through REST."""
+
+    doors: Doors
+    draw: random.Random
+    home: str = "Alder"
+    names: dict[str, str] = field(default_factory=dict)
+    """By what a list may be of, its id."""
+    judged: list[tuple[str, ...]] = field(default_factory=list)
+
+    async def send(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        headers = {name.replace("_", "-"): value for name, value in headers.items()} | self.doors.tokens["North"]
+        answer = await self.doors.http.request(method, f"/v1/{path}", json=body, headers=headers)
+        assert answer.is_success, answer.text
+        return exact(answer) if answer.content else None
+
+    def name(self) -> str:
+        return self.draw.choice((*AWKWARD, "B", "b", "Ba", "ba", "z"))
+
+    async def pupil_comes(self, rows: list[Row]) -> None:
+        """On roll and into the class."""
+        entry = {
+            "reference": f"comes-{self.draw.getrandbits(60)}",
+            "surname": self.name(),
+            "forename": self.name(),
+            "dateOfBirth": str(date(2014, self.draw.randint(1, 12), self.draw.randint(1, 28))),
+            "sex": self.draw.choice("FM"),
+            "yearGroup": self.draw.choice(("5", "6")),
+            "enrolments": [{"from": "2024-09-02", "status": "C"}],
+        }
+        answer = await self.send("POST", "pupils", batch(self.home, [entry], asOf="2024-10-01"), prefer="return=representation")
+        self.names["pupil"] = answer["results"][0]["id"]
+        await self.member({"id": self.names["pupil"]})
+
+    async def member(self, member: dict[str, str]) -> None:
+        """In the class, or no longer."""
+        entry = {"code": "walked", "name": "Walked", "kind": "class", "members": [member]}
+        await self.send("POST", "groups", batch(self.home, [entry], academicYear="2024-25", asOf="2024-10-01"))
+
+    async def pupil_moves(self, rows: list[Row]) -> None:
+        """To another place in the order, if it is by what is corrected or by when that was."""
+        born = str(date(2014, self.draw.randint(1, 12), self.draw.randint(1, 28)))
+        change = {"surname": self.name(), "forename": self.name(), "dateOfBirth": born, "sex": self.draw.choice("FM")}
+        await self.send("PATCH", f"pupils/{self.draw.choice(rows)[0]}", change, if_match="*")
+
+    async def pupil_goes(self, rows: list[Row]) -> None:
+        """To another school: off this one's roll, and out of the class."""
+        id_ = self.draw.choice(rows)[0]
+        facts = await self.send("GET", f"pupils/{id_}?fields=id,surname,forename,dateOfBirth,sex,yearGroup,schoolId")
+        if facts.pop("schoolId") == self.names["school"]:
+            spell = {"from": "2025-09-01", "status": "C"}
+            await self.send("POST", "pupils", batch("Birch", [facts | {"enrolments": [spell]}], asOf="2025-09-02"))
+
+    async def member_goes(self, rows: list[Row]) -> None:
+        await self.member({"id": self.draw.choice(rows)[0], "from": "2024-10-01", "to": "2025-01-31"})
+
+    async def group_comes(self, rows: list[Row]) -> None:
+        entry = {"code": f"{self.draw.getrandbits(50)}", "name": self.name(), "kind": self.draw.choice(("class", "adhoc"))}
+        await self.send("POST", "groups", batch(self.home, [entry], academicYear="2024-25", asOf="2024-10-01"))
+
+    async def group_moves(self, rows: list[Row]) -> None:
+        change = self.draw.choice(({"name": self.name()}, {"code": f"{self.draw.getrandbits(50)}"}, {"kind": "teaching"}))
+        await self.send("PATCH", f"groups/{self.draw.choice(rows)[0]}", change, if_match="*")
+
+    async def group_goes(self, rows: list[Row]) -> None:
+        """One that nobody was ever in."""
+        row = self.draw.choice(rows)
+        if not (await self.send("GET", f"groups/{row[0]}/members?first=1"))["data"]:
+            await self.send("DELETE", f"groups/{row[0]}", if_match="*")
+            rows.remove(row)
+
+    async def judgement_comes(self, rows: list[Row]) -> None:
+        """Or another value takes its place, or it stands again."""
+        await self.judge(self.grade(), tuple(map(self.draw.choice, (SUBJECTS, ASPECTS, CODES))))
+
+    async def judgement_moves(self, rows: list[Row]) -> None:
+        await self.judge(self.grade(), self.draw.choice(self.judged))
+
+    async def judgement_goes(self, rows: list[Row]) -> None:
+        """It is taken back, or an absence takes its place: nothing of it stands, and its history does."""
+        await self.judge(self.draw.choice(({"withdrawn": True}, {"status": "absent"})), self.draw.choice(self.judged))
+
+    def grade(self) -> dict[str, Any]:
+        at = f"2025-0{self.draw.randint(1, 6)}-1{self.draw.randint(0, 9)}T09:30:00.{self.draw.choice(('5', '25', '123456'))}Z"
+        said = {"recordedAt": at, "actor": self.draw.choice((None, *AWKWARD)), "source": self.draw.choice((None, "markbook"))}
+        return said | {"grade": self.draw.choice(GRADES["house"][:3]), "mark": self.draw.choice((None, 2, 10, 7.25))}
+
+    async def judge(self, value: dict[str, Any], what: tuple[str, ...]) -> None:
+        subject, aspect, code = what
+        entry = {"id": self.names["pupil"], "subject": subject, "aspect": aspect, **value}
+        await self.send("POST", "judgements", batch(self.home, [entry], window=code))
+        self.judged.append(what)
+
+    async def begin(self, target: str) -> None:
+        """What the lists of a walk are of: a school, its class, and a pupil with judgements; with some rows of the target."""
+        self.names["school"] = str(self.doors.world.schools[self.home])
+        for _ in range(5 if target == "pupil" else 1):
+            await self.pupil_comes([])
+        self.names["group"] = (await self.send("GET", "groups?code=walked"))["data"][0]["id"]
+        for _ in range(10):
+            if target == "group":
+                await self.group_comes([])
+            elif target == "judgement":
+                await self.judgement_comes([])
+
+
+SUBJECTS, ASPECTS = ("reading", "writing", "science", "gps"), ("main", "teacher", "test")
+CODES = ("2023-24/walked-1", "2023-24/walked-2")
+Does = Callable[[Change, list[Row]], Awaitable[None]]
+OF_PUPILS: tuple[Does, ...] = (Change.pupil_comes, Change.pupil_moves, Change.pupil_goes)
+OF_GROUPS: tuple[Does, ...] = (Change.group_comes, Change.group_moves, Change.group_goes)
+OF_JUDGEMENTS: tuple[Does, ...] = (Change.judgement_comes, Change.judgement_moves, Change.judgement_goes)
+LISTS: dict[str, tuple[str, str, tuple[Does, ...]]] = {
+    "pupils": ("North", "pupil", OF_PUPILS),
+    "pupils, of whom some have no name": ("mixed", "pupil", OF_PUPILS),
+    "school.onRoll": ("North", "pupil", OF_PUPILS),
+    "group.pupils": ("North", "pupil", (*OF_PUPILS, Change.member_goes)),
+    "groups": ("North", "group", OF_GROUPS),
+    "school.groups": ("North", "group", OF_GROUPS),
+    "pupil.judgements": ("North", "judgement", OF_JUDGEMENTS),
+    "pupil.latestJudgements": ("North", "judgement", OF_JUDGEMENTS),
+}
+"""By list, who reads it, what its rows are, and how they come, move and go."""
+OFTEN = {"surname", "forename", "dateOfBirth", "name", "kind", "grade", "mark", "recordedAt"}
+"""Fields to order by more often than by others, since a row moves when they change."""
+
+
+@pytest_asyncio.fixture(scope="module")
+async def windows(doors: Doors) -> None:
+    """Two windows that collect many subjects, open."""
+    collects = [{"subject": subject, "aspect": aspect, "scheme": "house"} for subject in SUBJECTS for aspect in ASPECTS]
+    for code in CODES:
+        asked = window({"trust": {"groupUid": TRUSTS["North"]}}, AUTUMN) | {
+            "code": code,
+            "academicYear": "2023-24",
+            "censusOn": "2023-11-01",
+            "collects": collects,
+        }
+        made = await doors.world.do("North", "create_window", asked)
+        await doors.world.do("North", "open_window", {"id": made["id"]})
+
+
+@dataclass
+class Walk:
+    """One reader's way through a list, each page through whichever door."""
+
+    doors: Doors
+    client: str
+    ask: Ask
+    of: tuple[Resource, str, str] | None
+    """The row that the list is of, and the link."""
+    draw: random.Random
+
+    async def rest(self, client: str, ask: Ask) -> Any:
+        if self.of is not None:
+            return await self.doors.of_row(client, *self.of, ask)
+        if ask.resource.has_lookup and self.draw.random() < 0.5:
+            url = f"/v1/{ask.resource.plural}/lookup"
+            return await self.doors.http.post(url, json=ask.body(), headers=self.doors.tokens[client])
+        return await self.doors.rest(client, ask)
+
+    async def graphql(self, client: str, ask: Ask) -> tuple[Any, Callable[[Any], Any]]:
+        """The answer and what reads it."""
+        document = Document(random.Random(1), "variables")
+        if self.of is None:
+            asked, read = document.asking(document.page(ask, ask.resource.plural))
+            return await self.doors.graphql(client, asked, **document.values), lambda data: read(data)[0]
+        resource, id_, link = self.of
+        within = Ask(resource, ["id"], {link: ask})
+        row = self.draw.choice((document.by_id, document.node))(within, id_)
+        asked, read = document.asking(row)
+        return await self.doors.graphql(client, asked, **document.values), lambda data: read(data)[0][link]
+
+    async def page(self, ask: Ask, *, by_rest: bool) -> tuple[list[Row], bool, str | None]:
+        if by_rest:
+            page = exact(await self.rest(self.client, ask))
+        else:
+            answer, read = await self.graphql(self.client, ask)
+            page = read(answer["data"])
+        rows = [tuple(known(ask, name, row[name]) for name in ask.fields) for row in page["data"]]
+        return rows, page["page"]["hasMore"], page["page"]["endCursor"]
+
+    async def whole(self) -> list[Row]:
+        rows, more, _ = await self.page(replace(self.ask, first=1000), by_rest=True)
+        assert not more
+        assert rows == self.in_place(rows)
+        return rows
+
+    def in_place(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows as they should be ordered. The database's collation is C, as Python's."""
+        placed = sorted(rows, key=lambda row: (row[0].split(".")[0], *map(int, row[0].split(".")[1:])))
+        for name, descending in reversed(self.ask.order):
+            at = self.ask.fields.index(name)
+            some = sorted((row for row in placed if row[at] is not None), key=lambda row: row[at], reverse=descending)
+            placed = some + [row for row in placed if row[at] is None]
+        return placed
+
+    def following(self, rows: list[Row], last: Row | None) -> list[Row]:
+        """The rows beyond the place of one that was shown, wherever that is now."""
+        if last is None:
+            return rows
+        placed = self.in_place([*{*rows, last}])
+        return placed[placed.index(last) + 1 :]
+
+
+def known(ask: Ask, name: str, value: Any) -> Any:
+    """A value of an answer as one that can be compared."""
+    match ask.resource.fields[name].kind:
+        case _ if value is None:
+            return None
+        case Kind.INTEGER | Kind.NUMBER:
+            return Decimal(value)
+        case Kind.INSTANT:
+            return datetime.fromisoformat(value)
+    return value
+
+
+def walk(doors: Doors, name: str, change: Change, draw: random.Random) -> Walk:
+    """The beginning of a walk in the usual order, or in one by one or two fields either way."""
+    client, target, _ = LISTS[name]
+    resource = RESOURCES[target]
+    row, _, link = name.partition(".")
+    may = [n for n in visible(resource, doors.world.clients[client].caller) if resource.fields[n].sortable]
+    names = dict.fromkeys(draw.choices([*may, *3 * [n for n in may if n in OFTEN]], k=draw.choice((0, 1, 1, 2, 2))))
+    order = [(by, draw.random() < 0.5) for by in names]
+    ask = Ask(resource, [*dict.fromkeys(["id", *(by for by, _ in order)])], order=order)
+    if name == "pupils":
+        ask.where = {"schoolId": [change.names["school"]]}
+    return Walk(doors, client, ask, (RESOURCES[row], change.names[row], link) if link else None, draw)
+
+
+@pytest.mark.parametrize("target", WALKS)
+async def test_pages_are_true_of_a_list_that_changes_between_them(target: str, doors: Doors, windows: None) -> None:
+    told: Counter[str] = Counter()
+    for name in (name for name, (_, of, _) in LISTS.items() if of == target):
+        for n in range(WALKS[target]):
+            told += await walked_while_it_changes(doors, name, random.Random(f"{name} {n}"))
+    assert {what for what, times in told.items() if times > 1} == {"stayed", "ahead", "behind", "moved", "gone"}, told
+
+
+async def walked_while_it_changes(doors: Doors, name: str, draw: random.Random) -> Counter[str]:
+    """Walks to the end, page by page as it has to be, and tells how many rows stayed, came, moved and went."""
+    change, (_, target, does) = Change(doors, draw), LISTS[name]
+    await change.begin(target)
+    walked = walk(doors, name, change, draw)
+    seen, shown, pages = [await walked.whole()], list[Row](), list[int]()
+    ask, more = replace(walked.ask), True
+    while more:
+        ask.first = draw.randint(1, 2 + len(seen[0]) // 6)
+        rows, more, ask.after = await walked.page(ask, by_rest=draw.random() < 0.5)
+        ahead = walked.following(seen[-1], shown[-1] if shown else None)
+        assert (name, rows, more) == (name, ahead[: ask.first], len(ahead) > ask.first), (ask.order, shown, seen)
+        shown += rows
+        if more:
+            there = [*seen[-1]]
+            for _ in range(draw.randint(0, 3)):
+                await draw.choice(does)(change, there)
+            seen.append(await walked.whole())
+            pages.append(len(shown))
+    stayed = set(seen[0]).intersection(*seen)
+    assert [row for row in shown if row in stayed] == [row for row in seen[0] if row in stayed]
+    assert shown == walked.in_place([*{*shown}])
+    moved = {row[0] for rows in seen for row in rows} - {row[0] for row in stayed}
+    assert {id_ for id_, times in Counter(row[0] for row in shown).items() if times > 1} <= moved
+    told = Counter(stayed=len(stayed))
+    for i, page in enumerate(pages, 1):
+        before, after = ({row[0]: row for row in rows} for rows in (seen[i - 1], seen[i]))
+        came = {row for id_, row in after.items() if id_ not in before}
+        ahead_of = came.intersection(walked.following(seen[i], shown[page - 1]))
+        stays = came.intersection(*seen[i:])
+        assert stays.intersection(shown[page:]) == stays & ahead_of
+        told["ahead"] += len(ahead_of)
+        told["behind"] += len(came - ahead_of)
+        told["moved"] += sum(before[id_] != row for id_, row in after.items() if id_ in before)
+        told["gone"] += len(before.keys() - after.keys())
+    return told
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_a_cursor_that_is_anothers_or_altered_is_refused(name: str, doors: Doors, windows: None) -> None:
+    draw, (client, target, _) = random.Random(f"refused {name}"), LISTS[name]
+    change = Change(doors, draw)
+    await change.begin(target)
+    walked = walk(doors, name, change, draw)
+    _, more, cursor = await walked.page(replace(walked.ask, first=1), by_rest=True)
+    assert more
+    assert cursor is not None
+    asked = replace(walked.ask, first=2, after=cursor)
+    assert await walked.page(asked, by_rest=True) == await walked.page(asked, by_rest=False)
+    for token in altered(cursor, draw):
+        await refused(walked, client, replace(asked, after=token))
+    await refused(walked, "everything", asked)
+    await refused(walked, client, replace(asked, order=[("version", True)] if asked.order != [("version", True)] else []))
+    await refused(walked, client, replace(asked, where=asked.where | {"version": [1]}))
+    of = {"pupil": ("school", "pupils"), "group": ("school", "groups"), "judgement": ("pupil", "targets")}[target]
+    elsewhere = None if walked.of is not None else (RESOURCES[of[0]], change.names[of[0]], of[1])
+    await refused(replace(walked, of=elsewhere), client, asked)
+
+
+def altered(cursor: str, draw: random.Random) -> list[str]:
+    """The cursor with another character in a place, without one, and with one more. Its last may be one of several that mean the same bits."""
+    tokens = ["", cursor[:-1], cursor + "A", cursor[1:], cursor[::-1], "é" + cursor[1:]]
+    for at in draw.sample(range(len(cursor) - 1), 6):
+        other = draw.choice([letter for letter in "AZaz059" if letter != cursor[at]])
+        tokens += [cursor[:at] + other + cursor[at + 1 :], cursor[:at] + cursor[at + 1 :], cursor[:at] + other + cursor[at:]]
+    return [token for token in tokens if token != cursor]
+
+
+async def refused(walked: Walk, client: str, ask: Ask) -> None:
+    """Through both doors, for the cursor alone."""
+    rest = await walked.rest(client, ask)
+    told = [(issue["at"].strip("/"), issue["code"]) for issue in exact(rest).get("issues", [])]
+    assert (rest.status_code, told) == (400, [("after", "cursor-invalid")]), (ask.after, rest.text)
+    answer, _ = await walked.graphql(client, ask)
+    (error,) = answer["errors"]
+    problem = error["extensions"]["problem"]
+    assert (problem["status"], [issue["code"] for issue in problem["issues"]]) == ("400", ["cursor-invalid"])
+    assert problem["issues"][0]["at"].endswith(".after")
