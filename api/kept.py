@@ -8,6 +8,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Hashable
 
+Fields = tuple[tuple[bytes, bytes], ...]
 _TAGS = re.compile(r'(?:W/)?"([!#-~\x80-\xff]*)"')
 
 
@@ -17,25 +18,30 @@ class Kept:
     def __init__(self, most: int) -> None:
         self._most = most
         self._bytes = 0
-        self._bodies: OrderedDict[Hashable, tuple[bytes, bytes]] = OrderedDict()
+        self._bodies: OrderedDict[Hashable, tuple[bytes, bytes, Fields]] = OrderedDict()
 
     def state_of(self, key: Hashable) -> bytes | None:
         """The state of which there is a body."""
         known = self._bodies.get(key)
         return None if known is None else known[0]
 
-    def body(self, key: Hashable, state: bytes) -> bytes | None:
+    def whole(self, key: Hashable, state: bytes) -> tuple[bytes, Fields] | None:
+        """The body of this state, and the header fields that were kept with it."""
         known = self._bodies.get(key)
         if known is None or known[0] != state:
             return None
         self._bodies.move_to_end(key)
-        return known[1]
+        return known[1:]
 
-    def keep(self, key: Hashable, state: bytes, body: bytes) -> None:
+    def body(self, key: Hashable, state: bytes) -> bytes | None:
+        found = self.whole(key, state)
+        return None if found is None else found[0]
+
+    def keep(self, key: Hashable, state: bytes, body: bytes, fields: Fields = ()) -> None:
         if len(body) > self._most // 10:  # no answer drives out all others
             return
         self._forget(key)
-        self._bodies[key] = state, body
+        self._bodies[key] = state, body, fields
         self._bytes += len(body)
         while self._bytes > self._most:
             self._forget(next(iter(self._bodies)))

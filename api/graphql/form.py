@@ -12,7 +12,7 @@ from graphql.type import get_named_type
 from api.graphql.schema import schema
 from domain.engine.selection import Lifted
 
-_STRINGS = re.compile(r'"""(?:\\"""|[^"]|"(?!""))*"""|#[^\n\r]*|"((?:[^"\\\n\r])*)"')
+_STRINGS = re.compile(r'"""(?:\\"""|[^"]|"(?!""))*"""|#[^\n\r]*|"([^"\\\n\r]*)"|"(?:[^"\\\n\r]|\\.)*"')
 _PLACEHOLDER = "\1"
 
 

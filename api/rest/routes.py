@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.answer import Json, tagged, unchanged
+from api.answer import JSON, Json, tagged, unchanged
 from api.auth import authenticate
 from api.body import read_body, read_files, read_json
 from api.kept import is_known, tag_of
@@ -330,19 +330,39 @@ def _no_parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:
 
 
 async def aggregate(request: Request) -> Response:
+    """Aggregates, which are made of everything within reach; what took long to make is kept until anything of that changes."""
     state, caller = request.app.state, await authenticate(request)
+    known = request.headers.get("if-none-match")
+    key = ("aggregates", caller, request.scope["query_string"], spreadsheet.accepts(request))
+    tag = now = None
+    if caller.uniform is not None:
+        now = await query.EVERYTHING.state(state.database, caller.client_id, state.cursors, caller.uniform)
+    if now is not None:
+        tag = tag_of(now, repr(key[2:]).encode(), caller.client_id.bytes, repr(sorted(caller.scopes)).encode())
+        if known is not None and is_known(tag, known):
+            return unchanged(tag)
+    if now is None or (made := state.kept.whole(key, now)) is None:
+        made = await _aggregates(request, caller)
+        if now is not None:
+            state.kept.keep(key, now, *made)
+    body, fields = made
+    response = Json(body, *fields[1:], kind=fields[0])
+    return response if tag is None else tagged(response, tag)
+
+
+async def _aggregates(request: Request, caller: Caller) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+    """The body, and its header fields, of which the first is the media type."""
+    state = request.app.state
     as_csv, shape, wrong = spreadsheet.read_shape(request)
     question = read_question((pair for pair in request.query_params.multi_items() if pair[0] not in spreadsheet.PARAMETERS), wrong)
     page = await aggregates.aggregate(
         state.database, caller, state.cursors, spreadsheet.whole(question) if shape == "wide" else question
     )
-    headers = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
-    if page.page.has_more and page.page.end_cursor:
-        headers["Link"] = _next(request, page.page.end_cursor)
+    link = ((b"link", _next(request, page.page.end_cursor).encode()),) if page.page.has_more and page.page.end_cursor else ()
     if as_csv:
         write = spreadsheet.wide if shape == "wide" else spreadsheet.long
-        return spreadsheet.response("aggregates", write(page, question), headers)
-    return Response(msgspec.json.encode(page), headers=headers, media_type="application/json")
+        return write(page, question), (spreadsheet.KIND, *spreadsheet.named("aggregates"), *link)
+    return msgspec.json.encode(page), (JSON, *link)
 
 
 async def kept(request: Request) -> Response:

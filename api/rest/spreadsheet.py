@@ -5,13 +5,12 @@ Identifiers are written as text, as they are; text that a spreadsheet would run 
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
 
 from domain.engine.errors import BadRequest, Issue
 from domain.engine.selection import Many, Selection
@@ -61,12 +60,6 @@ KIND = (b"content-type", b"text/csv; charset=utf-8; header=present")
 def named(name: str) -> list[tuple[bytes, bytes]]:
     """So that it is saved as NAME.csv."""
     return [(b"content-disposition", f'attachment; filename="{name}.csv"'.encode())]
-
-
-def response(name: str, sheet: bytes, headers: Mapping[str, str]) -> Response:
-    """A sheet, to be saved as NAME.csv."""
-    headers = {**headers, "Content-Disposition": f'attachment; filename="{name}.csv"'}
-    return Response(sheet, headers=headers, media_type="text/csv; charset=utf-8; header=present")
 
 
 def of_list(selection: Selection, body: bytes) -> bytes:

@@ -711,3 +711,7 @@ def _never_null(key: ColumnElement[Any]) -> bool:
 
 def _joined(link: Link, source: FromClause) -> Callable[[FromClause], list[ColumnElement[bool]]]:
     return lambda target: [target.c[there.key] == source.c[here.key] for here, there in link.on]
+
+
+EVERYTHING = Prepared([])
+"""Asks for nothing; its state is that of all within the caller's reach."""
