@@ -124,6 +124,7 @@ class Statements:
     """The statements a database ran while counting: BEGIN, COMMIT and setting the context are not data statements."""
 
     seen: list[str] = field(default_factory=list)
+    are_counted: bool = False
 
     def note(self, record: Any) -> None:
         self.seen.append(record.query)
@@ -147,7 +148,9 @@ class Statements:
     def counting(self) -> Iterator[list[str]]:
         self.seen.clear()
         found: list[str] = []
+        self.are_counted = True
         yield found
+        self.are_counted = False
         found += self.data
 
 

@@ -19,6 +19,7 @@ from domain.engine.database import Database
 from domain.engine.ids import new_id
 from domain.roster.upn import check_letter
 from tests.conftest import SECRET, Databases, Statements
+from tests.exact import Exact
 
 BASE = "http://markonce.example"
 TRUST, URNS = 4128, {"Oak": 100001, "Elm": 100002, "Ash": 100003, "Quay": 100004}
@@ -101,7 +102,7 @@ async def trust(databases: Databases, *, pool: int = 10) -> AsyncIterator[Trust]
     await clients.ensure_signing_key(operator, SECRET.encode())
     database = await Database.open(databases.app_url, size=pool, on_connect=watch)
     app = build_app(Settings(databases.app_url, SECRET.encode(), BASE, cache_mb=0), database)
-    transport = httpx2.ASGITransport(app=app)
+    transport = Exact(app, statements)
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as http:
         made = Trust(databases, database, operator, http, transport, statements, ids)
         yield made

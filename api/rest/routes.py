@@ -113,7 +113,6 @@ class Asked:
 
     prepared: query.Prepared
     selection: Selection | None
-    seed: bytes
     as_csv: bool = False
 
 
@@ -144,12 +143,18 @@ def answering(read_form: Read, answer: Answering) -> Handler:
     return handle
 
 
+def _seed(request: Request, caller: Caller, as_csv: bool) -> tuple[bytes, ...]:
+    """What tells the answers of one state apart."""
+    scopes = " ".join(sorted(caller.scopes)).encode()
+    return request.scope["path"].encode(), request.scope["query_string"], scopes, caller.client_id.bytes, bytes([as_csv])
+
+
 async def _answer(request: Request, asked: Asked, caller: Caller, texts: Sequence[str], answer: Answering) -> Response:
     """The answer, or that it is the one which the client has. Of what can be told by its state, the body is kept for the next who asks."""
     state, uniform = request.app.state, caller.uniform
     known = next((value.decode("latin-1") for name, value in request.scope["headers"] if name == b"if-none-match"), None)
     key = (asked, caller.client_id, *texts)
-    seed = (asked.seed, caller.client_id.bytes, repr(sorted(caller.scopes)).encode(), *(text.encode() for text in texts))
+    seed = _seed(request, caller, asked.as_csv)
     if uniform is not None and (known is not None or state.kept.state_of(key) is not None):
         now = await asked.prepared.state(state.database, caller.client_id, state.cursors, uniform, texts)
         if now is not None:
@@ -172,7 +177,7 @@ def list_of(resource: Resource) -> Handler:
     def read_form(request: Request, given: Parameters, id_: str, caller: Caller) -> Asked:
         sheet = spreadsheet.is_wanted(request)
         selection = read.read_list(given, resource, caller, request.app.state.cursors, sheet=sheet)
-        return _asked(selection, selection, caller, sheet, repr(resource.name))
+        return _asked(selection, selection, caller, sheet)
 
     return answering(read_form, _page)
 
@@ -184,7 +189,7 @@ def linked_of(resource: Resource, name: str) -> Handler:
         sheet = spreadsheet.is_wanted(request)
         many = read.read_linked(given, resource, name, caller, request.app.state.cursors, sheet=sheet)
         picked = picked_by(resource, id_)
-        asked = _asked(Single(resource, picked or (), ((WHOLE, many),)), many.selection, caller, sheet, f"{resource.name} {name}")
+        asked = _asked(Single(resource, picked or (), ((WHOLE, many),)), many.selection, caller, sheet)
         if picked is None:
             raise NotFound()
         return asked
@@ -192,10 +197,10 @@ def linked_of(resource: Resource, name: str) -> Handler:
     return answering(read_form, _page)
 
 
-def _asked(root: Root, selection: Selection, caller: Caller, as_csv: bool, seed: str) -> Asked:
+def _asked(root: Root, selection: Selection, caller: Caller, as_csv: bool) -> Asked:
     permit([root], caller)
     check_cost([selection])
-    return Asked(query.Prepared([root]), selection, f"{seed} {as_csv}".encode(), as_csv)
+    return Asked(query.Prepared([root]), selection, as_csv)
 
 
 def lookup_of(resource: Resource) -> Handler:
@@ -204,7 +209,7 @@ def lookup_of(resource: Resource) -> Handler:
         _no_parameters(request, ())
         body, _ = await read_json(request)
         selection = read.read_lookup(body, resource, caller, state.cursors)
-        asked = _asked(selection, selection, caller, False, "")
+        asked = _asked(selection, selection, caller, False)
         (found,), _ = await asked.prepared.read(state.database, caller.client_id, state.cursors, caller.uniform)
         return _page(request, asked, found or b"")
 
@@ -249,7 +254,7 @@ def item_of(resource: Resource) -> Handler:
         check_cost([root])
         if picked is None:
             raise NotFound()
-        return Asked(query.Prepared([root]), None, resource.name.encode())
+        return Asked(query.Prepared([root]), None)
 
     return answering(read_form, _item)
 
@@ -338,7 +343,7 @@ async def aggregate(request: Request) -> Response:
     if caller.uniform is not None:
         now = await query.EVERYTHING.state(state.database, caller.client_id, state.cursors, caller.uniform)
     if now is not None:
-        tag = tag_of(now, repr(key[2:]).encode(), caller.client_id.bytes, repr(sorted(caller.scopes)).encode())
+        tag = tag_of(now, *_seed(request, caller, spreadsheet.accepts(request)))
         if known is not None and is_known(tag, known):
             return unchanged(tag)
     if now is None or (made := state.kept.whole(key, now)) is None:

@@ -1,0 +1,153 @@
+"""Entity tags come from versions, and a kept body is served only while they stand: never a stale answer. (tests/exact.py asks the same of every GET
+that the suite repeats.)"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest_asyncio
+
+from api.app import build_app
+from api.kept import Kept
+from api.settings import Settings
+from tests.conftest import SECRET
+from tests.trust import BASE, Trust, batch, entry, judged, opened, roll, sent
+
+PUPILS = "/v1/pupils?include=judgements,latestJudgements,targets&fields=id,forename,judgements.mark"
+
+
+@pytest_asyncio.fixture
+async def keeping(hedgerow: Trust) -> Any:
+    """The application as it is served, which keeps bodies."""
+    return build_app(Settings(hedgerow.databases.app_url, SECRET.encode(), BASE), hedgerow.database)
+
+
+@pytest_asyncio.fixture
+async def reader(hedgerow: Trust, vendor: Any, keeping: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """The vendor again, at that application."""
+    transport = httpx2.ASGITransport(app=keeping)
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE, headers=vendor.headers) as client:
+        yield client
+
+
+async def prepared(vendor: Any) -> str:
+    """Two pupils of Oak and one of Elm, and a window; the id of the first."""
+    await opened(vendor)
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2)]))
+    await sent(vendor, "/v1/pupils", roll("Elm", [entry(3)]))
+    found = await sent(vendor, "/v1/pupils/lookup", {"where": {"reference": ["P1"]}, "fields": ["id"]})
+    return str(found["data"][0]["id"])
+
+
+async def test_what_has_not_changed_is_not_sent_again(reader: Any, vendor: Any) -> None:
+    id_ = await prepared(reader)
+    one = f"/v1/pupils/{id_}?include=latestJudgements,currentTargets"
+    for url in (one, PUPILS, f"/v1/pupils/{id_}/judgements", "/v1/windows", "/v1/aggregates?groupBy=school,subject,window"):
+        first = await reader.get(url)
+        tag = first.headers["etag"]
+        again = await reader.get(url, headers={"If-None-Match": f'"other", W/{tag}'})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert again.headers["cache-control"] == first.headers["cache-control"]
+        assert (await reader.get(url, headers={"If-None-Match": "*"})).status_code == 304
+        kept = await reader.get(url)
+        assert (kept.status_code, kept.content, kept.headers["etag"]) == (200, first.content, tag)
+        compressed = await reader.get(url, headers={"Accept-Encoding": "gzip"})
+        known = {"Accept-Encoding": "gzip", "If-None-Match": compressed.headers["etag"]}
+        assert (await reader.get(url, headers=known)).status_code == 304
+    # at another school than the pupil's: the row stands, the lists do not
+    tags = {url: (await reader.get(url)).headers["etag"] for url in (one, PUPILS)}
+    await sent(vendor, "/v1/judgements", batch("Elm", [judged(3)]))
+    found = {url: (await reader.get(url, headers={"If-None-Match": tag})).status_code for url, tag in tags.items()}
+    assert found == {one: 304, PUPILS: 200}
+    await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
+    assert (await reader.get(one, headers={"If-None-Match": tags[one]})).status_code == 200
+
+
+async def test_what_is_asked_for_otherwise_has_another_tag(reader: Any, hedgerow: Trust, keeping: Any) -> None:
+    await prepared(reader)
+    urls = (
+        "/v1/pupils?first=1",
+        "/v1/pupils?first=2",
+        "/v1/pupils?first=2&format=csv",
+        "/v1/pupils?first=2&yearGroup=6",
+        "/v1/schools",
+    )
+    tags = {(await reader.get(url)).headers["etag"] for url in urls}
+    assert len(tags) == len(urls)
+    fewer = await hedgerow.client("fewer", "trust:4128=pupils:read")
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=keeping), base_url=BASE, headers=fewer.headers) as other:
+        theirs = await other.get(
+            "/v1/pupils?first=2", headers={"If-None-Match": (await reader.get("/v1/pupils?first=2")).headers["etag"]}
+        )
+    assert theirs.status_code == 200
+    assert "surname" not in theirs.json()["data"][0]
+
+
+async def test_a_kept_body_costs_a_tiny_read(reader: Any, hedgerow: Trust) -> None:
+    id_ = await prepared(reader)
+    for url in (PUPILS, f"/v1/pupils/{id_}?include=judgements"):
+        first = await reader.get(url)
+        await asyncio.sleep(0)
+        with hedgerow.statements.counting() as seen:
+            assert (await reader.get(url)).content == first.content
+            await asyncio.sleep(0)
+        assert len(seen) == 1
+        assert "surname" not in seen[0]
+
+
+async def test_a_reach_that_is_taken_away_is_gone_from_what_is_kept(reader: Any, hedgerow: Trust) -> None:
+    await prepared(reader)
+    assert len((await reader.get(PUPILS)).json()["data"]) == 3
+    tag = (await reader.get(PUPILS)).headers["etag"]
+    await hedgerow.operator.execute(
+        "UPDATE grants SET revoked_at = now() WHERE client_id = (SELECT id FROM clients WHERE name = 'vendor')"
+    )
+    await hedgerow.operator.execute("SELECT derive_reach(NULL)")
+    answer = await reader.get(PUPILS, headers={"If-None-Match": tag})
+    assert (answer.status_code, answer.json()["data"]) == (200, [])
+
+
+async def test_readers_never_see_less_than_what_was_written_before_they_asked(reader: Any, vendor: Any) -> None:
+    """One writes marks that only grow while others read the same pupil, whose answer is kept, and a list."""
+    id_ = await prepared(reader)
+    one, written, reading = f"/v1/pupils/{id_}?include=latestJudgements&fields=id,latestJudgements.grade", 80, True
+
+    async def write() -> None:
+        nonlocal written, reading
+        for grade in range(81, 121):
+            await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=grade)]))
+            written = grade
+        reading = False
+
+    async def read(url: str, at: Any) -> int:
+        checked, tag = 0, ""
+        while reading:
+            before = written
+            answer = await reader.get(url, headers={"If-None-Match": tag} if checked % 2 and tag else {})
+            if answer.status_code == 200:
+                shown = at(answer.json())
+                latest = int(shown[0]["grade"]) if shown else 80
+                tag = answer.headers.get("etag", "")
+            assert latest >= before  # a 304 says that what was read last still stands
+            checked += 1
+        return checked
+
+    lists = "/v1/pupils?include=latestJudgements&fields=id,latestJudgements.grade"
+    checked = await asyncio.gather(
+        write(),
+        *(read(one, lambda row: row["latestJudgements"]["data"]) for _ in range(3)),
+        read(lists, lambda page: next(row for row in page["data"] if row["id"] == id_)["latestJudgements"]["data"]),
+    )
+    assert sum(filter(None, checked)) > 20  # type: ignore[misc]
+
+
+def test_what_is_kept_is_bounded() -> None:
+    kept = Kept(1000)
+    for n in range(50):
+        kept.keep(n, b"s", bytes(90))
+    assert [n for n in range(50) if kept.body(n, b"s") is not None] == list(range(39, 50))
+    kept.keep("large", b"s", bytes(101))
+    assert (kept.body("large", b"s"), kept.body(49, b"t"), kept.state_of(49)) == (None, None, b"s")
+    kept.keep(49, b"t", bytes(10))
+    assert (kept.body(49, b"s"), kept.body(49, b"t")) == (None, bytes(10))
