@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -50,8 +51,8 @@ def operator_url() -> str:
     return url
 
 
-def fail(message: str) -> Any:
-    console.print(f"[red]error:[/red] {message}", soft_wrap=True)
+def fail(message: str, to: Console = console) -> Any:
+    to.print(f"[red]error:[/red] {message}", soft_wrap=True)
     raise typer.Exit(1)
 
 
@@ -61,8 +62,13 @@ def as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
     try:
         return asyncio.run(in_one_transaction(operator_url(), work))
     except (DomainError, ValueError) as problem:
-        issues = "".join(f"\n  {issue.at} {issue.message}" for issue in getattr(problem, "issues", ()))
-        return fail((getattr(problem, "detail", None) or str(problem)) + issues)  # type: ignore[no-any-return]
+        return fail(told(problem))  # type: ignore[no-any-return]
+
+
+def told(problem: Exception) -> str:
+    """What is wrong, with every issue."""
+    issues = "".join(f"\n  {issue.at} {issue.message}" for issue in getattr(problem, "issues", ()))
+    return (getattr(problem, "detail", None) or str(problem)) + issues
 
 
 @app.command()
@@ -311,6 +317,31 @@ def client_revoke(name: str) -> None:
         console.print(f"{name} is revoked.")
 
     as_operator(work)
+
+
+@app.command()
+def explain(
+    request: Annotated[
+        str, typer.Argument(help="A URL that begins with /, or a GraphQL document; - reads it from standard input.")
+    ],
+    as_client: Annotated[str, typer.Option("--client", help="Who asks, by id or name, with all that its grants give.")],
+    variables: Annotated[str | None, typer.Option(help="The variables of a GraphQL document, as JSON.")] = None,
+) -> None:
+    """Tell how a request is read, the SQL it becomes, and what PostgreSQL does with it, as the app role. Nothing is written."""
+    from api import explain as explaining
+    from api.logs import configure_logging
+
+    errors = Console(stderr=True, highlight=False)
+    configure_logging(quiet=True)
+    try:
+        given = json.loads(variables or "{}")
+        asked = sys.stdin.read() if request == "-" else request
+        explained = asyncio.run(explaining.explain(Settings.from_environment(), as_client, asked.strip(), given))
+    except json.JSONDecodeError:
+        fail("--variables is not JSON.", errors)
+    except (SettingsError, DomainError) as problem:
+        fail(escape(told(problem)), errors)
+    explaining.show(explained, console)
 
 
 @app.command()

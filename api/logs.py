@@ -7,9 +7,9 @@ import sys
 import structlog
 
 
-def configure_logging() -> None:
+def configure_logging(*, quiet: bool = False) -> None:
     terminal = sys.stderr.isatty()
-    level = logging.WARNING if os.environ.get("MARKONCE_LOG") == "warnings" else logging.INFO
+    level = logging.WARNING if quiet or os.environ.get("MARKONCE_LOG") == "warnings" else logging.INFO
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
         processors=[

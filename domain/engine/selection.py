@@ -5,6 +5,7 @@ whatever aliases the client chose. The compiler (query.py) turns a tuple of root
 """
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -181,6 +182,9 @@ class Single:
 
 Root: TypeAlias = Selection | Single
 
+permitted: ContextVar[list[Root] | None] = ContextVar("permitted", default=None)
+"""Whoever wants to know what a request was read as sets a list before it asks."""
+
 MAX_COST = 200_000
 """How many values an answer may hold, if every page in it were full."""
 
@@ -223,6 +227,8 @@ def permit(roots: Sequence[Root], caller: Caller) -> None:
         selection(root) if isinstance(root, Selection) else resource(root.resource, root.row)
     if missing:
         raise scope_missing(missing)
+    if (noted := permitted.get()) is not None:
+        noted[:] = roots
 
 
 def visible(resource: Resource, caller: Caller, link: Link | None = None) -> dict[str, Field]:
