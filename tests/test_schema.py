@@ -10,7 +10,7 @@ from domain.engine.database import metadata
 from tests.conftest import Databases
 
 REGISTER_AND_SHARED = {
-    "academic_years", "alembic_version", "client_secrets", "clients", "grants", "idempotency", "memberships",
+    "academic_years", "alembic_version", "client_secrets", "clients", "data_versions", "grants", "idempotency", "memberships",
     "schools", "signing_keys", "succession", "trusts", "used_assertions",
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     ARRAY,
@@ -78,12 +79,30 @@ KEPT = 1000
 
 
 def concatenate(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
-    return reduce(lambda left, right: left.concat(right), parts)
+    """One text of several; those in a row that are fixed become one, since each costs PostgreSQL and the compiler a step."""
+    flat: list[ColumnElement[str]] = []
+    for part in parts:
+        for inner in _inner.get(part, (part,)):
+            if flat and inner in _fixed and flat[-1] in _fixed:
+                flat[-1] = quote(_fixed[flat[-1]] + _fixed[inner])
+            else:
+                flat.append(inner)
+    whole = reduce(lambda left, right: left.concat(right), flat)
+    if len(flat) > 1:
+        _inner[whole] = flat
+    return whole
 
 
 def quote(text: str) -> ColumnElement[str]:
     """A text in SQL. Only declared names, GraphQL names and punctuation come here, never a value."""
-    return literal_column("'" + text.replace("'", "''") + "'", Text)
+    quoted: ColumnElement[str] = literal_column("'" + text.replace("'", "''") + "'", Text)
+    _fixed[quoted] = text
+    return quoted
+
+
+_fixed: WeakKeyDictionary[ColumnElement[str], str] = WeakKeyDictionary()
+_inner: WeakKeyDictionary[ColumnElement[str], list[ColumnElement[str]]] = WeakKeyDictionary()
+"""Of what has been made so far: the texts that are fixed, and of what others were put together."""
 
 
 @dataclass(frozen=True, eq=False)

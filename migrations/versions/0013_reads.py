@@ -4,6 +4,8 @@
 schools within reach, so that theirs need not look at reach again. A rule is a part of every plan and is made ready with every statement: each
 table named in it costs, whether it is looked at or not.
 
+A partition costs in every plan, too, so that a year has one from its first window on, and none before.
+
 `data_versions` counts the changes of what everybody's answers hold: the names behind small numbers (references) and the register. A change is
 counted once a transaction, at its end, so that transactions do not wait for each other longer than that.
 """
@@ -83,7 +85,29 @@ COMMENT ON FUNCTION reach_state IS 'Grows with every change at a school within t
 
 REVOKE ALL ON FUNCTION reach_state FROM PUBLIC;
 
-GRANT EXECUTE ON FUNCTION reach_state TO markonce_app
+GRANT EXECUTE ON FUNCTION reach_state TO markonce_app;
+
+CREATE OR REPLACE FUNCTION prepare_years(first smallint, last smallint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO academic_years SELECT generate_series(first::integer, last) ON CONFLICT DO NOTHING
+$$;
+
+CREATE FUNCTION hold_year() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    parent text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('markonce years'), NEW.academic_year);
+    FOREACH parent IN ARRAY ARRAY['judgements', 'judgement_history'] LOOP
+        IF to_regclass(parent || '_' || NEW.academic_year) IS NULL THEN
+            EXECUTE format('CREATE TABLE %1$s_%2$s (LIKE %1$s INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', parent, NEW.academic_year);
+            EXECUTE format('ALTER TABLE %1$s ATTACH PARTITION %1$s_%2$s FOR VALUES IN (%2$s)', parent, NEW.academic_year);
+        END IF;
+    END LOOP;
+    RETURN NEW;
+END $$;
+
+COMMENT ON FUNCTION hold_year IS 'Makes the partitions of the year of a window. Attaching them keeps nobody from reading and writing the others';
+
+CREATE TRIGGER hold_year BEFORE INSERT ON windows FOR EACH ROW EXECUTE FUNCTION hold_year()
 """
 
 
@@ -91,6 +115,9 @@ def upgrade() -> None:
     connection = op.get_bind()
     for statement in SQL.strip().split(";\n\n"):
         connection.exec_driver_sql(statement)
+    unused = "SELECT year FROM academic_years y WHERE NOT EXISTS (SELECT 1 FROM windows w WHERE w.academic_year = y.year)"
+    for (year,) in connection.exec_driver_sql(unused).fetchall():
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS judgements_{year}, judgement_history_{year}")
     for table, rule in POLICIES.items():
         using = rule.format(table=table, pupil="id" if table == "pupils" else "pupil_id")
         connection.exec_driver_sql(f"DROP POLICY reached ON {table}")

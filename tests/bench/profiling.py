@@ -86,7 +86,7 @@ async def explain(cluster: embedded.Cluster, data: Data, request: Request, clien
     configure_logging()
     database = await Noting.open(url, size=1)
     assert isinstance(database, Noting)
-    app = build_app(Settings(database_url=url, secret=data.secret.encode(), base_url="http://bench"), database)
+    app = build_app(Settings(database_url=url, secret=data.secret.encode(), base_url="http://bench", cache_mb=0), database)
     try:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://bench") as asking:
             token = await asking.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=data.clients[client])
