@@ -76,7 +76,7 @@ def serve(
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000, host: Annotated[str, typer.Option()] = "127.0.0.1"
 ) -> None:
     """Serve the API. The environment says where the database is; nothing starts without it."""
-    from api.server import reserved, run
+    from api.server import reserved
 
     try:
         settings = Settings.from_environment()
@@ -86,7 +86,8 @@ def serve(
     except (SettingsError, DatabaseError, OSError) as problem:
         fail(str(problem))
     console.print(f"Serving {settings.base_url} on {host}:{port}. Ctrl-C stops it.")
-    run(host, port)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "api.server", host, str(port)])  # noqa: S606 (our own interpreter)
 
 
 async def _reachable(settings: Settings) -> None:

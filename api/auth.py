@@ -18,7 +18,7 @@ from starlette.requests import Request
 from api.quota import Buckets
 from api.settings import Settings
 from domain.consent.clients import Standing, public_keys, standing
-from domain.engine.access import Caller
+from domain.engine.access import Caller, Uniform
 from domain.engine.database import Database
 
 # RFC 9864 renames EdDSA to Ed25519; clients may still say the older name, which is as safe with the one curve they may register
@@ -52,14 +52,13 @@ async def authenticate(request: Request) -> Caller:
     if not hasattr(state, "authenticator"):
         state.authenticator = Authenticator(state.database, state.settings)
     authenticator: Authenticator = state.authenticator
-    caller = await authenticator.caller(
-        [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
-    )
+    given = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
+    caller = await authenticator.caller(given)
     stands = await authenticator.standing(caller.client_id)
-    bucket = authenticator.buckets.of(str(caller.client_id), stands.tenants)
+    bucket = authenticator.buckets.of(caller.client_id, stands.tenants)
     request.scope.update(standing=stands, bucket=bucket)
     bucket.take()
-    return replace(caller, uniform=stands.uniform)
+    return caller if caller.uniform is stands.uniform else authenticator.with_uniform(caller, given[0], stands.uniform)
 
 
 def verified(token: str, keys: KeySet, algorithms: Collection[str]) -> jwt.Token:
@@ -99,6 +98,14 @@ class Authenticator:
         if caller is None or expires_at <= time.time():
             self._tokens.pop(token, None)
             caller = await self._verify(token)
+        return caller
+
+    def with_uniform(self, caller: Caller, authorization: str, uniform: Uniform) -> Caller:
+        """The caller as its reach is now, remembered with its token."""
+        token = authorization.partition(" ")[2].strip()
+        caller = replace(caller, uniform=uniform)
+        if (known := self._tokens.get(token)) is not None:
+            self._tokens[token] = caller, known[1]
         return caller
 
     async def _verify(self, token: str) -> Caller:

@@ -11,6 +11,7 @@ would allow as much.
 import base64
 import math
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -77,14 +78,14 @@ class Buckets:
 
     def __init__(self, rate: int, burst: int) -> None:
         self._rate, self._burst = rate, burst
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[Hashable, Bucket] = {}
 
-    def of(self, client_id: str, tenants: int = 1) -> Bucket:
+    def of(self, client_id: Hashable, tenants: int = 1) -> Bucket:
         """The client's bucket, sized anew where it reaches more or fewer tenants than before."""
         shares = max(tenants, 1)
         bucket = self._buckets.pop(client_id, None)
         if bucket is None:
-            bucket = Bucket(client_id, self._rate * shares, self._burst * shares, self._burst * shares)
+            bucket = Bucket(str(client_id), self._rate * shares, self._burst * shares, self._burst * shares)
             if len(self._buckets) >= MOST:
                 del self._buckets[next(iter(self._buckets))]
         bucket.rate, bucket.size = self._rate * shares, self._burst * shares

@@ -1,28 +1,31 @@
-"""Runs the application under granian, which closes slow and oversized headers by itself."""
+"""Runs the application under granian, which closes slow and oversized headers by itself.
+
+`python -m api.server HOST PORT` is what `serve` becomes: it starts workers and needs nothing of the application itself, whose modules are large.
+"""
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings
-from starlette.applications import Starlette
-
-from api.app import build_app
-from api.logs import configure_logging
-from api.settings import Settings
 
 HEADER_TIMEOUT_MS = 5_000
 T = TypeVar("T")
 
 
-def from_environment() -> Starlette:
-    """What each worker runs."""
+def from_environment() -> Any:
+    """What each worker runs: the ASGI application."""
+    from api.app import build_app
+    from api.logs import configure_logging
+    from api.settings import Settings
+
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     configure_logging()
     return build_app(Settings.from_environment())
@@ -76,3 +79,7 @@ def run(host: str, port: int) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=10,
     ).serve()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], int(sys.argv[2]))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -71,6 +72,11 @@ class Uniform:
     scopes: frozenset[str]
     version: int
     until: datetime | None
+
+    @cached_property
+    def told(self) -> bytes:
+        """What tells it from what the reach was before."""
+        return f"{self.version} {self.until}".encode()
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ class Prepared:
                         state.append(parts[i])
                         parts[i] = b""
             bodies.append(b"".join(parts) if parts else None)
-        told = b"|".join([f"{uniform.version} {uniform.until}".encode(), *state]) if uniform and chosen.has_state else None
+        told = b"|".join([uniform.told, *state]) if uniform and chosen.has_state else None
         return Answered(bodies, told)
 
     def _bound(self, caller: UUID, cursors: Cursors, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
