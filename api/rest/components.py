@@ -23,7 +23,8 @@ HEADERS: dict[str, Json] = {
     },
     "Link": {"description": 'The next page, as rel="next" (RFC 8288); absent on the last.', "schema": {"type": "string"}},
     "ETag": {
-        "description": "The row's version in quotes. A change of the row names it in If-Match.",
+        "description": "Of one row without `include`, its version in quotes, which a change of the row names in If-Match; else a tag that "
+        "stands until anything changes on which the answer depends. Absent where what is read is not versioned.",
         "schema": {"type": "string", "examples": ['"3"']},
     },
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}},
@@ -64,6 +65,11 @@ _TOLD = {401: "WWW-Authenticate", 409: "Retry-After", 429: "Retry-After", 503: "
 def refusals(base_url: str) -> dict[str, Json]:
     """By name, an answer for each status: problem+json, with an example written by what writes the real ones."""
     return {_name(status_of(error)): _refusal(error, base_url) for error in _ERRORS}
+
+
+def unchanged() -> Json:
+    """What says that the client has the answer."""
+    return {"description": "The client has the answer: it would be the same again.", "headers": told_in(*EVERYWHERE, "ETag")}
 
 
 def _refusal(error: DomainError, base_url: str) -> Json:

@@ -14,9 +14,9 @@ from starlette.responses import Response
 
 from api.problems import STATUS
 from api.rest import parameters, spreadsheet
-from api.rest.components import EVERYWHERE, HEADERS, refusals, refused, told_in
+from api.rest.components import EVERYWHERE, HEADERS, refusals, refused, told_in, unchanged
 from api.rest.request import MAX_DEPTH
-from api.rest.routes import MERGE_PATCH, is_changeable, place_of, success_of
+from api.rest.routes import MERGE_PATCH, place_of, success_of
 from api.rest.schemas import MAX_SHEET, SCALARS, Json, bounded, ref, schemas, whole
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
@@ -57,6 +57,8 @@ identifies a pupil never stands in a URL: POST /v1/pupils/lookup filters by it.
 `x-scope` names the scope that a field needs beyond that of its resource. Where a token does not carry it the field is left out, and asking for
 it is a 403; where a grant does not give it at the row's school, its value is null.
 
+An answer to a GET has an `ETag`, and given back as `If-None-Match` it saves the answer: a 304 says that it would be the same, and is never wrong.
+
 PATCH (a merge patch, RFC 7396) and DELETE are for the version of the row that was read: its GET, without `include`, has it as `ETag`, and
 `If-Match` gives it back. A row that has moved on is a 412 that tells its version, and a missing `If-Match` a 428.
 
@@ -73,6 +75,7 @@ and figure, such as `reading.expectedPercent` or `reading.sex=F.expectedPercent`
 VIEW = """public: the answer as a reader with aggregates:read at the same schools gets it, with the reason beside each suppressed row. It needs \
 aggregates:internal at every school counted."""
 
+UNCHANGED = {"$ref": "#/components/responses/Unchanged"}
 READING = (400, 401, 403, 429, 500, 503)
 SENDING = (*READING, 408, 413)
 WRITING = (*SENDING, 409, 422)
@@ -96,7 +99,7 @@ def document(base_url: str) -> Json:
             "schemas": schemas(
                 {command.takes for command in posted if takes_body(command)} | {command.gives for command in posted}
             ),
-            "responses": refusals(base_url),
+            "responses": {**refusals(base_url), "Unchanged": unchanged()},
             "parameters": parameters.every(),
             "headers": HEADERS,
             "securitySchemes": {
@@ -165,9 +168,9 @@ def _list(resource: Resource) -> Json:
         f"list{_capital(resource.plural)}",
         summary,
         [resource.scope],
-        {200: answer},
+        {200: answer, 304: UNCHANGED},
         READING,
-        parameters.of_list(resource),
+        [parameters.shared("IfNoneMatch"), *parameters.of_list(resource)],
         doc=resource.doc,
     )
 
@@ -176,10 +179,10 @@ def _linked(resource: Resource, name: str, link: Link) -> Json:
     """A list of what a to-many link of one row leads to."""
     target = RESOURCES[link.target]
     told = [parameters.query(argument, given.doc, SCALARS[given.kind]) for argument, given in link.arguments.items()]
-    asked = [parameters.shared("Id"), *told, *parameters.of_list(target)]
+    asked = [parameters.shared("Id"), parameters.shared("IfNoneMatch"), *told, *parameters.of_list(target)]
     operation = f"list{_capital(name)}Of{resource.type_name}"
     summary = f"List {name} of one {resource.name}"
-    answers = {200: _rows(target, link.doc)}
+    answers = {200: _rows(target, link.doc), 304: UNCHANGED}
     return _operation(operation, summary, [target.scope], answers, (*READING, 404), asked, doc=link.doc)
 
 
@@ -188,14 +191,14 @@ def _capital(name: str) -> str:
 
 
 def _rows(resource: Resource, doc: str = "") -> Json:
-    answer = _answer(doc or resource.doc, f"{resource.type_name}Page", "Link")
+    answer = _answer(doc or resource.doc, f"{resource.type_name}Page", "Link", "ETag")
     answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
     return answer
 
 
 def _item(resource: Resource) -> Json:
-    answer = {200: _answer(resource.doc, resource.type_name, *["ETag"] * is_changeable(resource))}
-    asked = [parameters.shared("Id"), *parameters.of_row(resource)]
+    answer = {200: _answer(resource.doc, resource.type_name, "ETag"), 304: UNCHANGED}
+    asked = [parameters.shared("Id"), parameters.shared("IfNoneMatch"), *parameters.of_row(resource)]
     summary, statuses = f"Get one {resource.name}", (*READING, 404)
     return _operation(f"get{resource.type_name}", summary, [resource.scope], answer, statuses, asked, doc=resource.doc)
 
@@ -237,6 +240,7 @@ def _aggregates() -> Json:
     )
     schools = {"type": "array", "items": {"type": "string"}, "maxItems": question.MOST_SCHOOLS}
     asked = [
+        parameters.shared("IfNoneMatch"),
         group_by | {"required": True},
         parameters.query("window", f"A window's code or id. {one_each}", {"type": "string"}),
         parameters.query("subject", f"A subject's code. {one_each}", {"type": "string"}),
@@ -249,10 +253,11 @@ def _aggregates() -> Json:
         parameters.query("after", "The endCursor of the page before.", {"type": "string"}),
     ]
     doc = inspect.cleandoc(aggregates.AggregateRow.__doc__ or "")
-    answer = _answer("A page of groups.", "AggregatePage", "Link")
+    answer = _answer("A page of groups.", "AggregatePage", "Link", "ETag")
     answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
     scopes = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL]
-    return _operation("listAggregates", "Results pooled over pupils", scopes, {200: answer}, (*READING, 422), asked, doc=doc)
+    answers = {200: answer, 304: UNCHANGED}
+    return _operation("listAggregates", "Results pooled over pupils", scopes, answers, (*READING, 422), asked, doc=doc)
 
 
 def _kept() -> Json:

@@ -77,6 +77,12 @@ COMMON: dict[str, Json] = {
         "description": "Any text of the client's own. For 7 days the same key and body get the same answer and change nothing a second time.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
     },
+    "IfNoneMatch": {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "The ETag of an earlier answer to the same request: where it would be the same again, 304 says so (RFC 9110, 13.1.2).",
+        "schema": {"type": "string", "examples": ['"0f5d8a3b1c2e4f60718293a4"']},
+    },
     "IfMatch": {
         "name": "If-Match",
         "in": "header",
