@@ -164,9 +164,10 @@ class Reader:
             self.issues.append(Issue(f"{at}.first", "argument-invalid", f"first is a whole number from 0 to {most}."))
             first = 0
         where = self._conditions(f"{at}.where", resource, given.get("where") or {})
-        order = tuple(
-            Order(by["field"], resource.fields[by["field"]], by.get("direction") == "DESC") for by in given.get("orderBy") or ()
-        )
+        named: dict[str, Order] = {}
+        for by in given.get("orderBy") or ():
+            named.setdefault(by["field"], Order(by["field"], resource.fields[by["field"]], by.get("direction") == "DESC"))
+        order = tuple(named.values())
         connection = self.type_of(parent, nodes[0])
         items = self._page_items(resource, connection, _below(nodes))
         told = self._told(at, link, given) if link is not None else ()

@@ -30,6 +30,8 @@ class Cursors:
         """The place a cursor stands for; BadRequest for one that was made for another client or query, or altered."""
         try:
             sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+            if base64.urlsafe_b64encode(sealed).rstrip(b"=") != token.encode():
+                raise ValueError("another spelling of the same bytes")
             place = json.loads(self._cipher.decrypt(sealed, [client_id.bytes, fingerprint.encode()]))
         except (InvalidTag, ValueError, binascii.Error) as problem:
             message = "This cursor was not made for this client, resource, filters and order. Start again without it."

@@ -78,7 +78,7 @@ def test_the_example_of_a_schema_is_valid(name: str) -> None:
     assert [fault for example in SCHEMAS[name]["examples"] for fault in faults(example, SCHEMAS[name])] == []
 
 
-@pytest.mark.parametrize("name", DOCUMENT["components"]["responses"])
+@pytest.mark.parametrize("name", [name for name in DOCUMENT["components"]["responses"] if name.startswith("Problem")])
 def test_the_example_of_a_problem_is_valid(name: str) -> None:
     (media_type,) = DOCUMENT["components"]["responses"][name]["content"].values()
     assert faults(media_type["example"], media_type["schema"]) == []
