@@ -239,14 +239,18 @@ async def test_grants_follow_the_register_and_only_where_it_changed(connection: 
 PUPIL = """INSERT INTO pupils (tenant_id, id, school_id, surname, forename, date_of_birth, sex, year_group)
     VALUES ('{tenant}', '{id}', '{school}', 'A', 'B', '2015-01-01', 'F', '1')"""
 PUPIL_ELSEWHERE = PUPIL.replace("{school}", "{other_school}")
+WINDOW = """INSERT INTO windows (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, statutory, purpose,
+        decision, year_groups)
+    VALUES ('{tenant}', '{id}', 1, 'w', 'w', 2021, '2022-05-01', now(), now() + interval '1 day', false, 'p', 'd', ARRAY['1'])"""
 HELD = {
     "a pupil": PUPIL,
     "a former pupil": f"""{PUPIL_ELSEWHERE};
         INSERT INTO enrolments (tenant_id, id, pupil_id, school_id, status, from_on, to_on)
         VALUES ('{{tenant}}', '{{id}}', '{{id}}', '{{school}}', 'C', '2020-09-01', '2021-07-20')""",
-    "a judgement": """INSERT INTO judgements (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, school_id,
+    "a judgement": f"""{WINDOW};
+        INSERT INTO judgements (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, school_id,
             scheme_version_no, recorded_at, received_at, recorded_at_school_id, client_id)
-        VALUES ('{tenant}', 2021, '{id}', 1, 1, 0, '{school}', 1, now(), now(), '{school}', '{id}')""",
+        VALUES ('{{tenant}}', 2021, '{{id}}', 1, 1, 0, '{{school}}', 1, now(), now(), '{{school}}', '{{id}}')""",
     "a target": f"""{PUPIL_ELSEWHERE};
         INSERT INTO targets (tenant_id, id, pupil_id, school_id, subject_no, aspect_no, horizon_year, horizon_point, basis,
             scheme_version_no, grade_no, recorded_at, received_at, client_id)
@@ -254,9 +258,6 @@ HELD = {
     "a group": """INSERT INTO groups (tenant_id, id, school_id, kind, code, name, academic_year)
         VALUES ('{tenant}', '{id}', '{school}', 'class', '1A', '1A', 2021)""",
 }
-WINDOW = """INSERT INTO windows (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, statutory, purpose,
-        decision, year_groups)
-    VALUES ('{tenant}', '{id}', 1, 'w', 'w', 2021, '2022-05-01', now(), now() + interval '1 day', false, 'p', 'd', ARRAY['1'])"""
 
 
 async def hold(connection: Any, statements: str) -> None:
