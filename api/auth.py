@@ -52,13 +52,14 @@ async def authenticate(request: Request) -> Caller:
     if not hasattr(state, "authenticator"):
         state.authenticator = Authenticator(state.database, state.settings)
     authenticator: Authenticator = state.authenticator
-    given = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
-    caller = await authenticator.caller(given)
+    caller = await authenticator.caller(
+        [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
+    )
     stands = await authenticator.standing(caller.client_id)
     bucket = authenticator.buckets.of(caller.client_id, stands.tenants)
     request.scope.update(standing=stands, bucket=bucket)
     bucket.take()
-    return caller if caller.uniform is stands.uniform else authenticator.with_uniform(caller, given[0], stands.uniform)
+    return authenticator.asking(caller, stands.uniform)
 
 
 def verified(token: str, keys: KeySet, algorithms: Collection[str]) -> jwt.Token:
@@ -79,6 +80,7 @@ class Authenticator:
         self._base_url = base_url = settings.base_url
         self.buckets = Buckets(settings.rate, settings.burst)
         self._tokens: dict[str, tuple[Caller, float]] = {}
+        self._asking: dict[Caller, Caller] = {}
         self._standing: dict[UUID, tuple[Standing, float]] = {}
         self._keys: KeySet | None = None
         self._read_at = self._missed_at = float("-inf")
@@ -100,13 +102,14 @@ class Authenticator:
             caller = await self._verify(token)
         return caller
 
-    def with_uniform(self, caller: Caller, authorization: str, uniform: Uniform) -> Caller:
-        """The caller as its reach is now, remembered with its token."""
-        token = authorization.partition(" ")[2].strip()
-        caller = replace(caller, uniform=uniform)
-        if (known := self._tokens.get(token)) is not None:
-            self._tokens[token] = caller, known[1]
-        return caller
+    def asking(self, caller: Caller, uniform: Uniform) -> Caller:
+        """The caller with its reach as it is now."""
+        known = self._asking.get(caller)
+        if known is None or known.uniform is not uniform:
+            if len(self._asking) >= MAX_TOKENS:
+                self._asking.clear()
+            known = self._asking[caller] = replace(caller, uniform=uniform)
+        return known
 
     async def _verify(self, token: str) -> Caller:
         try:
