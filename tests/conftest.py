@@ -201,7 +201,7 @@ class Server:
     environment: dict[str, str]
     process: "subprocess.Popen[bytes]"
     secrets: dict[str, tuple[str, str]] = field(default_factory=dict)
-    tokens: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def command(self, *arguments: str, check: bool = True) -> str:
         """What `python -m api …` prints when run against this server's database."""
@@ -219,12 +219,14 @@ class Server:
         self.secrets[name] = (words["client_id"], words["client_secret"])
 
     def token(self, name: str) -> str:
-        """An access token by client_credentials, kept for the session."""
-        if name not in self.tokens:
+        """An access token by client_credentials, good for five minutes more."""
+        token, until = self.tokens.get(name, ("", 0.0))
+        if time.monotonic() > until:
             answer = httpx2.post(f"{self.base_url}/oauth/token", data={"grant_type": "client_credentials"}, auth=self.secrets[name])
             assert answer.status_code == 200, answer.text
-            self.tokens[name] = answer.json()["access_token"]
-        return self.tokens[name]
+            token, until = answer.json()["access_token"], time.monotonic() + 300
+            self.tokens[name] = token, until
+        return token
 
     def client(self, name: str) -> httpx2.Client:
         """An HTTP client with this client's token."""

@@ -42,6 +42,8 @@ MAX_DEPTH = 4
 MAX_VALUES = 1000
 """Names in a list, and values of a filter."""
 MAX_ISSUES = MAX_FILTERS = 100
+REMEMBERED = 2000
+"""Characters of the longest query string that is taken apart once for all."""
 
 
 Parameters: TypeAlias = ImmutableMultiDict[str, str]
@@ -49,9 +51,13 @@ _FORM = frozenset(RESERVED) - {"after"}
 """Parameters whose values are a part of a request's form; of the others, but for `….first`, only the names are."""
 
 
-@lru_cache(maxsize=1000)
 def lift(query: str) -> tuple[tuple[tuple[str, str | None], ...], list[tuple[str, str]]]:
     """A query string's form, equal for all that differ in values alone, and its parameters, with those values lifted."""
+    return _lifted(query) if len(query) <= REMEMBERED else _lifted.__wrapped__(query)
+
+
+@lru_cache(maxsize=500)
+def _lifted(query: str) -> tuple[tuple[tuple[str, str | None], ...], list[tuple[str, str]]]:
     parameters: list[tuple[str, str]] = []
     form: list[tuple[str, str | None]] = []
     lifted = 0
