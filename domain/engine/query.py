@@ -184,10 +184,10 @@ class Prepared:
         self._after: dict[int, tuple[int, tuple[str | None, ...]]] = {}
         self.shapes = tuple(self._shape(root) for root in roots)
         self._plans: dict[tuple[bool, frozenset[str] | None], Plan] = {}
-        self._versioned, self._narrow = (
-            all(map(_is_versioned, self.shapes)),
-            bool(self.shapes) and all(map(_is_narrow, self.shapes)),
-        )
+        self._is_versioned = all(map(_is_versioned, self.shapes))
+        singles = tuple(root for root in self.shapes if isinstance(root, Single) and _is_narrow(root))
+        self._places = tuple(replace(root, row=()) for root in singles) if len(singles) == len(self.shapes) else ()
+        """What tells the state: the rows themselves, where all is at their places, else nothing but the reach."""
         self._held = {name: value for name, value in self._values.items() if _is_held(value)}
         self._fixed = [None if any(map(_is_held, _told(page))) else page.fingerprint() for page in self._pages]
 
@@ -213,12 +213,10 @@ class Prepared:
         self, database: Database, caller: UUID, cursors: Cursors, uniform: Uniform, texts: Sequence[str] = ()
     ) -> bytes | None:
         """The state of which an answer would be now, by a tiny read; None where none is told."""
-        values, fingerprints = self._bound(caller, cursors, texts)
-        shapes = tuple(replace(root, row=()) for root in self.shapes if isinstance(root, Single)) if self._narrow else ()
-        if not self._versioned:
-            return None
-        with suppress(Changed):
-            return (await self._read(database, values, fingerprints, cursors, uniform, shapes)).state
+        if self._is_versioned:
+            values, fingerprints = self._bound(caller, cursors, texts)
+            with suppress(Changed):
+                return (await self._read(database, values, fingerprints, cursors, uniform, self._places)).state
         return None
 
     async def _read(
