@@ -150,6 +150,8 @@ class Authenticator:
         known, read_at = self._standing.get(client_id) or (None, float("-inf"))
         if known is not None and now - read_at <= STANDS_FOR:
             return known
+        if known is not None:  # while it is asked again by one request, the others go on
+            self._standing[client_id] = known, now
         async with self._database.register() as connection:
             found = await standing(connection, client_id)
         if found is None:

@@ -183,13 +183,8 @@ class Standing:
 _STANDING = f"""
 SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
     SELECT origins, reach_version, (SELECT count(DISTINCT tenant_id) FROM reach r WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE}) AS tenants, (
-        SELECT array_agg(scope) FROM (
-            SELECT scope FROM reach r CROSS JOIN unnest(scopes) scope WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE} GROUP BY scope
-            HAVING count(DISTINCT (tenant_id, school_id)) = (
-                SELECT count(DISTINCT (tenant_id, school_id)) FROM reach r WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE}
-            )
-        ) everywhere
-    ) AS everywhere, (
+        SELECT json_agg(DISTINCT scopes) FROM reach r WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE}
+    ) AS given, (
         SELECT min(at) FROM grants CROSS JOIN LATERAL (VALUES (starts_at), (expires_at)) times (at)
         WHERE client_id = $1 AND revoked_at IS NULL AND at > now()
     ) AS until
@@ -203,7 +198,8 @@ async def standing(connection: Connection, client_id: UUID) -> Standing | None:
     row = await connection.fetchrow(_STANDING, client_id, NIL)
     if row is None:
         return None
-    uniform = Uniform(frozenset(row["everywhere"] or ()), row["reach_version"], row["until"])
+    given = [frozenset(scopes) for scopes in json.loads(row["given"] or "[]")]  # by each grant; a place may have several
+    uniform = Uniform(frozenset.intersection(*given) if given else frozenset(), row["reach_version"], row["until"])
     return Standing(frozenset(row["origins"]), row["tenants"], uniform)
 
 
