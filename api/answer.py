@@ -4,8 +4,6 @@ from starlette.responses import Response
 
 JSON = (b"content-type", b"application/json")
 PRIVATE = ((b"cache-control", b"private, no-store"), (b"vary", b"Accept, Authorization"))
-
-
 TAG = b"etag"
 
 
@@ -22,10 +20,6 @@ class Json(Response):
     def tag(self) -> str:
         """Its entity tag, empty where it has none."""
         return next((value.decode("latin-1") for name, value in self.raw_headers if name == TAG), "")
-
-    @property
-    def is_tagged(self) -> bool:
-        return any(name == TAG for name, _ in self.raw_headers)
 
 
 def tagged(answer: Json, tag: str) -> Json:

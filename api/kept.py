@@ -58,8 +58,9 @@ def tag_of(*parts: bytes) -> str:
 
 
 def is_known(tag: str, if_none_match: str) -> bool:
-    """Whether If-None-Match names the tag, compared weakly, whatever the content coding of the answer that the client has."""
-    if if_none_match.strip() == "*":
-        return True
+    """Whether If-None-Match names the tag, compared weakly, whatever the content coding of the answer that the client has.
+
+    A `*` names none: it is of whatever there is, which is known only when there is an answer.
+    """
     bare = tag.strip('"')
     return any(opaque.removesuffix("-gzip") == bare for opaque in _TAGS.findall(if_none_match))

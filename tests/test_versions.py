@@ -11,6 +11,8 @@ import pytest_asyncio
 from api.app import build_app
 from api.kept import Kept
 from api.settings import Settings
+from domain.engine.ids import new_id
+from domain.roster.pupils import PUPIL
 from tests.conftest import SECRET
 from tests.trust import BASE, Trust, batch, entry, judged, opened, roll, sent
 
@@ -62,6 +64,21 @@ async def test_what_has_not_changed_is_not_sent_again(reader: Any, vendor: Any) 
     assert found == {one: 304, PUPILS: 200}
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
     assert (await reader.get(one, headers={"If-None-Match": tags[one]})).status_code == 200
+
+
+async def test_any_tag_is_no_way_around_what_is_wrong(reader: Any, hedgerow: Trust, keeping: Any) -> None:
+    """If-None-Match: * is of what there is: not of what is absent, refused or cannot be read, however often it is asked for."""
+    id_ = await prepared(reader)
+    await reader.get(f"/v1/pupils/{id_}?include=judgements")
+    fewer = await hedgerow.client("fewer", "trust:4128=pupils:read")
+    any_ = {"If-None-Match": "*"}
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=keeping), base_url=BASE, headers=fewer.headers) as other:
+        for _ in range(2):
+            assert (await reader.get(f"/v1/pupils/{new_id(PUPIL)}?include=judgements", headers=any_)).status_code == 404
+            assert (await reader.get(f"/v1/pupils/{new_id(PUPIL)}/judgements", headers=any_)).status_code == 404
+            assert (await reader.get("/v1/aggregates?groupBy=school", headers=any_)).status_code == 400
+            assert (await other.get("/v1/aggregates?groupBy=school,subject,window", headers=any_)).status_code == 403
+            assert (await other.get("/v1/judgements", headers=any_)).status_code == 403
 
 
 async def test_what_is_asked_for_otherwise_has_another_tag(reader: Any, hedgerow: Trust, keeping: Any) -> None:

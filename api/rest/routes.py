@@ -162,15 +162,22 @@ async def _answer(request: Request, asked: Asked, caller: Caller, texts: Sequenc
             if known is not None and is_known(tag, known):
                 return unchanged(tag)
             if (body := state.kept.body(key, now)) is not None:
-                return tagged(answer(request, asked, body), tag)
+                return unless_known(tagged(answer(request, asked, body), tag), known)
     (body,), told = await asked.prepared.read(state.database, caller.client_id, state.cursors, uniform, texts)
     if body is None:
         raise NotFound()
     response = answer(request, asked, body)
-    if told is None or response.is_tagged:
-        return unchanged(response.tag) if known is not None and response.is_tagged and is_known(response.tag, known) else response
-    state.kept.keep(key, told, body)
-    return tagged(response, tag_of(told, *seed))
+    if told is not None and not response.tag:
+        state.kept.keep(key, told, body)
+        tagged(response, tag_of(told, *seed))
+    return unless_known(response, known)
+
+
+def unless_known(answer: Json, known: str | None) -> Response:
+    """The answer, or 304 where If-None-Match says that the client has it (`*`: any)."""
+    if known is None or not answer.tag or not (known.strip() == "*" or is_known(answer.tag, known)):
+        return answer
+    return unchanged(answer.tag)
 
 
 def list_of(resource: Resource) -> Handler:
@@ -352,7 +359,7 @@ async def aggregate(request: Request) -> Response:
             state.kept.keep(key, now, *made)
     body, fields = made
     response = Json(body, *fields[1:], kind=fields[0])
-    return response if tag is None else tagged(response, tag)
+    return unless_known(response if tag is None else tagged(response, tag), known)
 
 
 async def _aggregates(request: Request, caller: Caller) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
