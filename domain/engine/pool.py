@@ -66,8 +66,6 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Takes a connection back, at once; one that was left in a transaction is of no use to anybody else."""
-        if connection not in self._lent:
-            return
         if not connection.is_closed() and not connection.is_in_transaction():
             return self._hand_on(connection)
         connection.terminate()

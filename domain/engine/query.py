@@ -134,25 +134,26 @@ def plan(shapes: tuple[Root, ...], scopes: frozenset[str] | None = None) -> Plan
     if scopes is None:
         compiler = _Compiler()
         return finish([compiler.root(root) for root in shapes])
-    versioned, narrow = all(map(_is_versioned, shapes)), bool(shapes) and all(map(_is_narrow, shapes))
+    narrow = bool(places(shapes))
     compiler = _Compiler(scopes, narrow=narrow)
     columns = [compiler.root(root) for root in shapes]
-    state = None if not versioned else _OF_ALL if narrow else concatenate([_OF_ALL, quote("."), cast(func.reach_state(), Text)])
+    of_reach = _OF_ALL if narrow else concatenate([_OF_ALL, quote("."), cast(func.reach_state(), Text)])
+    state = of_reach if all(map(is_versioned, shapes)) else None
     return finish(columns, fragments=list(compiler.fragments.values()), uniform=True, state=state)
 
 
-def _is_versioned(root: Root) -> bool:
+def is_versioned(root: Root) -> bool:
     """Whether every change of what is asked for is counted in a version."""
     return root.resource.versioned and all(
         resource.versioned for _, resource in _links(root.items if isinstance(root, Selection) else root.row)
     )
 
 
-def _is_narrow(root: Root) -> bool:
-    """Whether all that is asked for is at the place of one row, whose version then tells of every change."""
-    if not isinstance(root, Single) or not {"tenant_id", "school_id"} <= set(root.resource.source.c.keys()):
-        return False
-    return all(link.reached for link, _ in _links(root.row))
+def places(shapes: tuple[Root, ...]) -> tuple[Single, ...]:
+    """What tells the state by itself: the rows alone, where each root is one and all that is asked for is at its place; else nothing but the reach."""
+    rows = [root for root in shapes if isinstance(root, Single) and all(link.reached for link, _ in _links(root.row))]
+    placed = [root for root in rows if {"tenant_id", "school_id"} <= set(root.resource.source.c.keys())]
+    return tuple(replace(root, row=()) for root in placed) if len(placed) == len(shapes) else ()
 
 
 def _links(items: Items) -> Iterator[tuple[Link, Resource]]:
@@ -184,10 +185,7 @@ class Prepared:
         self._after: dict[int, tuple[int, tuple[str | None, ...]]] = {}
         self.shapes = tuple(self._shape(root) for root in roots)
         self._plans: dict[tuple[bool, frozenset[str] | None], Plan] = {}
-        self._is_versioned = all(map(_is_versioned, self.shapes))
-        singles = tuple(root for root in self.shapes if isinstance(root, Single) and _is_narrow(root))
-        self._places = tuple(replace(root, row=()) for root in singles) if len(singles) == len(self.shapes) else ()
-        """What tells the state: the rows themselves, where all is at their places, else nothing but the reach."""
+        self._is_versioned, self._places = all(map(is_versioned, self.shapes)), places(self.shapes)
         self._held = {name: value for name, value in self._values.items() if _is_held(value)}
         self._fixed = [None if any(map(_is_held, _told(page))) else page.fingerprint() for page in self._pages]
 
@@ -557,15 +555,15 @@ class _Compiler:
         place: Callable[[], ColumnElement[str]] | None,
         link: Link | None,
     ) -> ColumnElement[str]:
-        """A row's text. Where it has markers of references, its tenant is told before, unless that is the tenant of the row it is nested in."""
+        """A row's text. Where it has markers of references, they stand between markers of its tenant and of its end, unless that is the tenant of the
+        row it is nested in."""
         before, self._marked = self._marked, False
         text = self.object(items, lambda item: self.row_item(item, resource, source, place))
         if link is not None and any(here.key == there.key == "tenant_id" for here, there in link.on):
             self._marked = self._marked or before
-        else:
-            text = concatenate([_tenant(source), text]) if self._marked else text
-            self._marked = before
-        return text
+            return text
+        marked, self._marked = self._marked, before
+        return concatenate([marker("@", cast(source.c.tenant_id, Text)), text, _END]) if marked else text
 
     def object(self, items: Items, write: Callable[[Any], ColumnElement[str]]) -> ColumnElement[str]:
         parts: list[ColumnElement[str]] = []
@@ -591,22 +589,10 @@ class _Compiler:
             case One(link=link, resource=target, row=row):
                 if (text := self.referred(link, target, row, source)) is not None:
                     return text
-                return self.nested(
-                    func.coalesce(self.single(target, row, _joined(link, source), link), quote("null")), link, source
-                )
+                return func.coalesce(self.single(target, row, _joined(link, source), link), quote("null"))
             case Many(link=link, selection=selection):
-                return self.nested(self.page(selection, _joined(link, source), link), link, source)
+                return self.page(selection, _joined(link, source), link)
         raise TypeError(f"{item} does not stand in a row")
-
-    def nested(self, text: ColumnElement[str], link: Link, source: FromClause) -> ColumnElement[str]:
-        """What stands in a row: where it told a tenant of its own, the row's is told again."""
-        if (
-            self._scopes is None
-            or "tenant_id" not in source.c
-            or any(here.key == there.key == "tenant_id" for here, there in link.on)
-        ):
-            return text
-        return concatenate([text, _tenant(source)])
 
     def looked_up(self, lookup: Lookup, field: Field, resource: Resource, source: FromClause) -> ColumnElement[str] | None:
         """The marker of a value of a reference, where the caller may see it without asking the row."""
@@ -669,16 +655,15 @@ def marker(kind: str, text: ColumnElement[Any]) -> ColumnElement[str]:
     return concatenate([literal_column(f"E'\\x01{kind}'", Text), text, literal_column("E'\\x01'", Text)])
 
 
+_END = literal_column(r"E'\x01/\x01'", Text)
+"""Of a row that told its tenant."""
+
+
 def _place_version(source: FromClause) -> ColumnElement[str]:
     """Tells the place of a row, and its version."""
     its = (_places.c.tenant_id == source.c.tenant_id) & (_places.c.school_id == source.c.school_id)
     version = select(cast(_places.c.version, Text)).where(its).scalar_subquery()
     return marker("=", concatenate([cast(source.c.school_id, Text), quote("."), func.coalesce(version, quote("0"))]))
-
-
-def _tenant(source: FromClause) -> ColumnElement[str]:
-    """Tells whose the references are that follow."""
-    return marker("@", cast(source.c.tenant_id, Text))
 
 
 _COMPARE = {Comparison.GTE: operator.ge, Comparison.GT: operator.gt, Comparison.LTE: operator.le, Comparison.LT: operator.lt}

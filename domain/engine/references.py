@@ -36,10 +36,15 @@ class References:
     async def fill(self, parts: list[bytes], plan: "Plan", version: int, database: "Database", caller: UUID) -> None:
         """Puts texts in the place of the markers, which are every other part, but for those of cursors. Raises Changed."""
         texts: Texts = {}
+        around: list[Texts] = []
         for i in range(1, len(parts), 2):
             mark = parts[i]
-            if mark[0] == 64:  # @: whose are those that follow
+            if mark.startswith(b"@"):  # a row, and whose its references are
+                around.append(texts)
                 texts = await self._texts(plan, mark, version, database, caller)
+                parts[i] = b""
+            elif mark == b"/":  # its end
+                texts = around.pop()
                 parts[i] = b""
             elif mark[0] not in b"~=":  # cursors, and versions
                 try:
