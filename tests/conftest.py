@@ -34,6 +34,7 @@ from tests.privacy import PLANTED, children, told
 
 if TYPE_CHECKING:
     from tests.trust import Trust
+    from tests.world import World
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -161,6 +162,16 @@ async def hedgerow(databases: Databases) -> "AsyncIterator[Trust]":
 
     async with trust(databases) as made:
         yield made
+
+
+@pytest_asyncio.fixture(scope="module")
+async def world(module_databases: Databases) -> "AsyncIterator[World]":
+    """Two trusts and a school, and clients of many kinds, for the tests of a module."""
+    from tests.world import build  # which is made of what stands here
+
+    made = await build(module_databases)
+    yield made
+    await made.database.close()
 
 
 @pytest_asyncio.fixture

@@ -1,12 +1,10 @@
 """Scopes of fields: held nowhere, a field is refused by name; held at some schools, it is null elsewhere, and neither a filter nor an order tells more."""
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from domain import RESOURCES
 from domain.engine import query
@@ -14,16 +12,7 @@ from domain.engine.access import Caller
 from domain.engine.errors import Forbidden
 from domain.engine.ids import new_id
 from domain.engine.selection import Condition, Many, Order, Root, Rows, Selection, Single, Value, permit
-from tests.conftest import Databases
-from tests.world import World, build
-
-
-@pytest_asyncio.fixture(scope="module")
-async def world(module_databases: Databases) -> AsyncIterator[World]:
-    made = await build(module_databases)
-    yield made
-    await made.database.close()
-
+from tests.world import World
 
 MASKED = {
     ("pupil", "upn"): ("pupils:upn", {"Birch"}),

@@ -1,7 +1,6 @@
 """Commands that name what is another tenant's: nothing is written, and the answer is the one for what is nowhere."""
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +10,7 @@ import pytest_asyncio
 from domain import RESOURCES
 from domain.engine.errors import DomainError
 from domain.engine.ids import new_id
-from tests.conftest import Databases
-from tests.world import AUTUMN, HOUSE, SCHOOLS, SUMMER, TRUSTS, World, batch, build, upn, window
-
-
-@pytest_asyncio.fixture(scope="module")
-async def world(module_databases: Databases) -> AsyncIterator[World]:
-    made = await build(module_databases)
-    yield made
-    await made.database.close()
+from tests.world import AUTUMN, HOUSE, SCHOOLS, SUMMER, TRUSTS, World, batch, upn, window
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,16 @@ from sqlalchemy import func, literal_column, select, true
 
 from domain import RESOURCES
 from domain.assessment.judgements import judgements
+from domain.consent.clients import standing
 from domain.engine import query
+from domain.engine.access import Uniform
 from domain.engine.database import Database
 from domain.engine.embedded import SUPERUSER
 from domain.engine.ids import new_id
 from domain.engine.resource import Field, Kind, Resource
 from domain.engine.selection import Condition, Cursor, Items, Many, One, Order, Root, Rows, Selection, Single, Value
 from domain.roster.pupils import pupils
-from tests.conftest import Databases
-from tests.world import TENANTS, World, build, settled
+from tests.world import TENANTS, World, settled
 
 Catalogue = Mapping[str, Resource]
 Row = dict[str, Any]
@@ -51,13 +52,6 @@ OWNERS: dict[str, tuple[str, Field]] = {
 }
 PLACES = {name: {f"@{c}": Field(resource.source.c[c], "") for c in resource.order} for name, resource in RESOURCES.items()}
 """By resource, the key that ends every order; PLACES in a row, and whose the row is, are asked for as fields."""
-
-
-@pytest_asyncio.fixture(scope="module")
-async def world(module_databases: Databases) -> AsyncIterator[World]:
-    made = await build(module_databases)
-    yield made
-    await made.database.close()
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -180,15 +174,29 @@ def owned(body: bytes | None, known: Known, *keys: str) -> set[str]:
     return {known.owner[id_.decode()] for _, id_ in found}
 
 
+@pytest_asyncio.fixture(scope="module")
+async def uniform(world: World) -> dict[str, Uniform]:
+    """What each client's grants give wherever it reaches: with it, a statement asks rows for no scope, and does not look for linked ones in reach again."""
+    found = {}
+    async with world.database.register() as connection:
+        for name, client in world.clients.items():
+            stands = await standing(connection, client.caller.client_id)
+            assert stands is not None
+            found[name] = stands.uniform
+    return found
+
+
+@pytest.mark.parametrize("asks_rows", [True, False], ids=["rows are asked for scopes", "reach gives them everywhere"])
 @pytest.mark.parametrize("wall", WALLS)
 async def test_five_thousand_requests_find_no_row_of_another_tenant(
-    wall: str, world: World, roles: dict[str, Database], known: Known
+    wall: str, asks_rows: bool, world: World, roles: dict[str, Database], known: Known, uniform: dict[str, Uniform]
 ) -> None:
     catalogue, role = WALLS[wall]
     keys = ("owner",) if catalogue is OPEN else ("owner", "register")
     requests, own, leaked = 0, 0, []
     for asker, asked, roots in statements(catalogue, known):
-        bodies = await query.read(roots, roles[role], world.clients[asker].caller.client_id, world.cursors)
+        held = None if asks_rows else uniform[asker]
+        bodies = await query.read(roots, roles[role], world.clients[asker].caller.client_id, world.cursors, held)
         requests += len(bodies)
         for root, body in zip(roots, bodies, strict=True):
             found = owned(body, known, *keys)

@@ -87,6 +87,14 @@ class Document:
     told: dict[Hashable, dict[str, bytes]] = field(default_factory=dict)
     """What the schema tells of itself, by operation and variables: always the same."""
 
+    def operation(self, name: str | None) -> OperationDefinitionNode | None:
+        """The one that is named, or the only one."""
+        return (
+            self.operations.get(name)
+            if name is not None or len(self.operations) > 1
+            else next(iter(self.operations.values()), None)
+        )
+
 
 @lru_cache(maxsize=1000)
 def document(source: str, suggestions: bool) -> Document:
@@ -140,10 +148,10 @@ class Operation:
 def chosen(source: str, name: str | None, suggestions: bool) -> Operation | None:
     """The operation of a document that is asked for; None where there is anything to be said against it, or it is no query."""
     found = document(source, suggestions)
-    wanted = found.operations.get(name) if name is not None else next(iter(found.operations.values()), None)
-    if found.errors or wanted is None or (name is None and len(found.operations) > 1):
+    wanted = found.operation(name)
+    if found.errors or wanted is None or wanted.operation is not OperationType.QUERY:
         return None
-    return Operation(wanted, found, shaping_variables(wanted)) if wanted.operation is OperationType.QUERY else None
+    return Operation(wanted, found, shaping_variables(wanted))
 
 
 async def execute(asker: Asker, source: str, operation_name: str | None, variables: dict[str, Any]) -> Answer:
@@ -227,8 +235,8 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
     found = document(source, asker.introspection)
     if found.errors:
         return refused([told(error) for error in found.errors])
-    operation = found.operations.get(operation_name) if operation_name is not None else next(iter(found.operations.values()), None)
-    if operation is None or (operation_name is None and len(found.operations) > 1):
+    operation = found.operation(operation_name)
+    if operation is None:
         return refused([{"message": "Name one of the document's operations in operationName."}])
     if operation.operation is OperationType.SUBSCRIPTION:
         return refused([{"message": "There are no subscriptions here."}])

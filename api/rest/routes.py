@@ -145,8 +145,7 @@ def answering(read_form: Read, answer: Answering) -> Handler:
 
 def _seed(request: Request, caller: Caller, as_csv: bool) -> tuple[bytes, ...]:
     """What tells the answers of one state apart."""
-    scopes = " ".join(sorted(caller.scopes)).encode()
-    return request.scope["path"].encode(), request.scope["query_string"], scopes, caller.client_id.bytes, bytes([as_csv])
+    return request.scope["path"].encode(), request.scope["query_string"], caller.told, bytes([as_csv])
 
 
 async def _answer(request: Request, asked: Asked, caller: Caller, texts: Sequence[str], answer: Answering) -> Response:

@@ -87,6 +87,11 @@ class Caller:
     scopes: frozenset[str]
     uniform: Uniform | None = None
 
+    @cached_property
+    def told(self) -> bytes:
+        """What tells apart who sees other things of the same rows."""
+        return self.client_id.bytes + " ".join(sorted(self.scopes)).encode()
+
     def needs(self, scope: Scope, what: str) -> None:
         """Raises Forbidden, naming what needs which scope, unless the token carries it."""
         if scope not in self.scopes:

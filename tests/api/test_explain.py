@@ -5,25 +5,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
 from api.explain import explain
 from api.settings import Settings
 from domain.engine.ids import new_id
-from tests.conftest import ROOT, SECRET, Databases
+from tests.conftest import ROOT, SECRET
 from tests.privacy import PLANTED, told
-from tests.world import AUTUMN, World, build, upn
+from tests.world import AUTUMN, World, upn
 
 QUERY = 'query ($first: Int) { pupils(first: $first, where: {yearGroup: "6"}) { nodes { id forename school { name } } } }'
-
-
-@pytest_asyncio.fixture(scope="module")
-async def world(module_databases: Databases) -> AsyncIterator[World]:
-    made = await build(module_databases)
-    yield made
-    await made.database.close()
 
 
 @pytest_asyncio.fixture(scope="module")

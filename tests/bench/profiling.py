@@ -11,7 +11,6 @@ from collections import Counter
 from itertools import zip_longest
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import httpx2
 from rich.console import Console
@@ -22,7 +21,8 @@ from api.app import build_app
 from api.logs import configure_logging
 from api.settings import Settings
 from domain.engine import embedded
-from domain.engine.database import Database
+from domain.engine.database import READ_SECONDS
+from domain.engine.explain import noting
 from tests.bench import load
 from tests.bench.data import Data
 from tests.bench.servers import Server, tree
@@ -69,32 +69,22 @@ def first_plans(bench: Bench, workloads: list[str]) -> dict[str, float]:
         }
 
 
-class Noting(Database):
-    """Keeps the last statement that was read, with its arguments."""
-
-    last: tuple[str, tuple[Any, ...]] = ("", ())
-
-    async def read(self, statement: str, *arguments: Any) -> Any:
-        self.last = (statement, arguments)
-        return await super().read(statement, *arguments)
-
-
 async def explain(cluster: embedded.Cluster, data: Data, request: Request, client: str, console: Console) -> None:
     """The statement that the product makes of a request, and what PostgreSQL does with it as the app role, row-level security in force."""
     url = cluster.url(embedded.DATABASE, "markonce_app")
     os.environ["MARKONCE_LOG"] = "warnings"
     configure_logging()
-    database = await Noting.open(url, size=1)
-    assert isinstance(database, Noting)
+    database = await noting(url, READ_SECONDS)
     app = build_app(Settings(database_url=url, secret=data.secret.encode(), base_url="http://bench", cache_mb=0), database)
     try:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://bench") as asking:
             token = await asking.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=data.clients[client])
             headers = {"Authorization": f"Bearer {token.json()['access_token']}", "Content-Type": "application/json"}
+            database.noted = []
             for _ in range(2):  # the first may read what names there are, too
                 answer = await asking.request(request.method, request.path, content=request.body or None, headers=headers)
                 assert answer.status_code == 200, answer.text
-        statement, arguments = database.last
+        statement, arguments = database.noted[-1]
         async with database.register() as connection:
             taken = {}
             for mode in ("auto", "force_generic_plan", "force_custom_plan"):

@@ -1,26 +1,16 @@
 """Groups: who is in a class on a day, written in bulk by a vendor and read through both doors."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from domain import COMMANDS
 from domain.engine.command import perform
 from domain.engine.errors import Invalid
-from tests.conftest import Databases
-from tests.world import World, build
+from tests.world import World
 
 AS_OF = "2024-10-01"
-
-
-@pytest_asyncio.fixture(scope="module")
-async def world(module_databases: Databases) -> AsyncIterator[World]:
-    built = await build(module_databases)
-    yield built
-    await built.database.close()
 
 
 def batch(code: str, *members: Any, **head: Any) -> dict[str, Any]:
