@@ -1,4 +1,4 @@
-"""Bodies of recent answers, and their entity tags (RFC 9110 section 8.8.3): both by the state of what was read, which a tiny read tells (query.Prepared).
+"""Bodies of recent answers, and their entity tags (RFC 9110 section 8.8.3): both by the state of what was read, which a tiny read tells (Prepared).
 
 A body is served again, or a 304 in its place, only after that read: an answer is as true as if it had been made anew.
 """

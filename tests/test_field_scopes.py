@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from domain import RESOURCES
-from domain.engine import query
+from domain.engine import prepared
 from domain.engine.access import Caller
 from domain.engine.errors import Forbidden
 from domain.engine.ids import new_id
@@ -74,7 +74,7 @@ async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_else
 
     async def ids(**asked: Any) -> list[str]:
         page = Selection(resource, (("data", Rows((("id", Value(resource.fields["id"])),))),), first=1000, **asked)
-        (body,) = await query.read([page], world.database, mixed.client_id, world.cursors)
+        (body,) = await prepared.read([page], world.database, mixed.client_id, world.cursors)
         return [row["id"] for row in json.loads(body or b"")["data"]]
 
     values = {value for id_, value in truth.items() if value is not None}

@@ -8,6 +8,7 @@ from api.contracts import CONTRACTS
 from domain import COMMANDS, RESOURCES
 from domain.engine import query
 from domain.engine.access import Scope
+from domain.engine.prepared import Prepared
 from domain.engine.resource import Filter
 from domain.engine.selection import (
     Condition,
@@ -108,7 +109,7 @@ SQL: dict[str, Root] = {
 
 @pytest.mark.parametrize("name", SQL)
 def test_golden_sql(name: str) -> None:
-    shapes = query.Prepared([SQL[name]]).shapes
+    shapes = Prepared([SQL[name]]).shapes
     for scopes, suffix in ((None, ""), (frozenset(Scope), "_uniform")):
         check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", query.plan(shapes, scopes).sql + "\n")
 

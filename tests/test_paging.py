@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from domain import RESOURCES
-from domain.engine import query
+from domain.engine import prepared
 from domain.engine.resource import Field, Kind, Resource
 from domain.engine.selection import Cursor, HasMore, Order, Rows, Selection, Value, visible
 from tests.conftest import Databases
@@ -45,7 +45,7 @@ def world(doors: Doors) -> World:
 
 async def page(world: World, client_id: UUID, asked: Selection) -> tuple[list[Row], bool, str | None]:
     """The rows of a page, each as what is ordered by and then its key; whether more follow; and where the page ends."""
-    (body,) = await query.read([asked], world.database, client_id, world.cursors)
+    (body,) = await prepared.read([asked], world.database, client_id, world.cursors)
     found = json.loads(body or b"", parse_float=str, parse_int=str)
     return [tuple(row.values()) for row in found["data"]], found["more"], found["end"]
 

@@ -20,7 +20,7 @@ from sqlalchemy import func, literal_column, select, true
 from domain import RESOURCES
 from domain.assessment.judgements import judgements
 from domain.consent.clients import standing
-from domain.engine import query
+from domain.engine import prepared, query
 from domain.engine.access import Uniform
 from domain.engine.database import Database
 from domain.engine.embedded import SUPERUSER
@@ -196,7 +196,7 @@ async def test_five_thousand_requests_find_no_row_of_another_tenant(
     requests, own, leaked = 0, 0, []
     for asker, asked, roots in statements(catalogue, known):
         held = None if asks_rows else uniform[asker]
-        bodies = await query.read(roots, roles[role], world.clients[asker].caller.client_id, world.cursors, held)
+        bodies = await prepared.read(roots, roles[role], world.clients[asker].caller.client_id, world.cursors, held)
         requests += len(bodies)
         for root, body in zip(roots, bodies, strict=True):
             found = owned(body, known, *keys)
@@ -211,7 +211,7 @@ async def test_without_either_wall_the_same_requests_find_them(world: World, rol
     """So the test above can fail, and its two kinds of switched-off wall are off."""
     requests = found = 0
     for asker, asked, roots in statements(OPEN, known, shapes=20):
-        bodies = await query.read(roots, roles["superuser"], world.clients[asker].caller.client_id, world.cursors)
+        bodies = await prepared.read(roots, roles["superuser"], world.clients[asker].caller.client_id, world.cursors)
         requests += len(roots)
         found += sum(asked in owned(body, known, "owner", "register") for body in bodies)
     assert found > requests / 2

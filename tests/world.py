@@ -17,7 +17,7 @@ import asyncpg
 from domain import COMMANDS
 from domain.consent.clients import create_client, ensure_signing_key
 from domain.consent.grants import approve_grant, parse_grant
-from domain.engine import query
+from domain.engine import prepared
 from domain.engine.access import Caller, Scope
 from domain.engine.command import perform
 from domain.engine.cursor import Cursors
@@ -119,7 +119,7 @@ class World:
         """Every row a caller sees, with all its fields and more; numbers are given as texts."""
         items = tuple((key, Value(field)) for key, field in {**resource.fields, **more}.items())
         page = Selection(resource, (("data", Rows(items)),), first=1000)
-        (body,) = await query.read([page], database, caller.client_id, self.cursors)
+        (body,) = await prepared.read([page], database, caller.client_id, self.cursors)
         return list(json.loads(body or b"", parse_float=str, parse_int=str)["data"])
 
     async def as_superuser(self, statement: str) -> list[Any]:

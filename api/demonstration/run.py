@@ -36,7 +36,7 @@ from api import server
 from api.demonstration import assessment_data, school_data
 from domain import COMMANDS, RESOURCES
 from domain.consent import clients, grants
-from domain.engine import embedded, query
+from domain.engine import embedded, prepared
 from domain.engine.access import Caller
 from domain.engine.command import perform
 from domain.engine.cursor import Cursors
@@ -249,7 +249,7 @@ async def listed(database: Database, cursors: Cursors, caller: Caller, plural: s
     """These fields of every row of a resource within the caller's reach."""
     (resource,) = (resource for resource in RESOURCES.values() if resource.plural == plural)
     row = Rows(tuple((name, Value(resource.fields[name])) for name in names))
-    (body,) = await query.read([Selection(resource, (("data", row),), first=1000)], database, caller.client_id, cursors)
+    (body,) = await prepared.read([Selection(resource, (("data", row),), first=1000)], database, caller.client_id, cursors)
     rows: list[dict[str, Any]] = json.loads(body or b"")["data"]
     return rows
 

@@ -35,7 +35,6 @@ from api.kept import Kept
 from api.problems import as_domain_error, headers_of, problem, status_of
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Limits, read_me
-from domain.engine import query
 from domain.engine.access import Caller
 from domain.engine.answers import kept_answers
 from domain.engine.command import perform
@@ -43,6 +42,7 @@ from domain.engine.cursor import Cursors
 from domain.engine.database import Database
 from domain.engine.errors import BadRequest, DomainError, Forbidden, Issue, NotFound
 from domain.engine.idempotency import check_key
+from domain.engine.prepared import EVERYTHING, Prepared, read
 from domain.engine.selection import Root, check_cost, permit
 from domain.insight import aggregates
 from domain.insight.question import read_question
@@ -131,7 +131,7 @@ def refused(errors: list[dict[str, Any]], status: int = 400) -> Answer:
 class Asked:
     """What a form was read as: the roots, and the bytes between their texts."""
 
-    prepared: query.Prepared
+    prepared: Prepared
     between: tuple[bytes, ...]
 
 
@@ -187,7 +187,7 @@ async def _by_form(
     return None
 
 
-async def _bodies(asker: Asker, prepared: query.Prepared, texts: list[str]) -> list[bytes | None]:
+async def _bodies(asker: Asker, prepared: Prepared, texts: list[str]) -> list[bytes | None]:
     """The roots' texts: those kept, where they still are what would be read."""
     caller, database, cursors = asker.caller, asker.database, asker.cursors
     key = (prepared, caller.client_id, *texts)
@@ -227,7 +227,7 @@ def _form(asker: Asker, operation: Operation, variables: dict[str, Any], texts: 
         return None
     permit(roots, asker.caller)
     between.append(b'%s},"extensions":{"cost":%d}}' % (text, check_cost(roots)))
-    return Asked(query.Prepared(roots), tuple(between))
+    return Asked(Prepared(roots), tuple(between))
 
 
 async def _execute(asker: Asker, source: str, operation_name: str | None, variables: dict[str, Any]) -> Answer:
@@ -284,11 +284,11 @@ async def _read(
     functions = {key: nodes for key, nodes in collected.items() if nodes[0].name.value in FUNCTIONS}
     price = check_cost(list(asked.values()), FUNCTION_COST * len(functions))
     if asked:
-        bodies = await query.read(list(asked.values()), asker.database, asker.caller.client_id, asker.cursors, asker.caller.uniform)
+        bodies = await read(list(asked.values()), asker.database, asker.caller.client_id, asker.cursors, asker.caller.uniform)
         pieces |= {key: body or b"null" for key, body in zip(asked, bodies, strict=True)}
     kept: tuple[Hashable, bytes] | None = None
     if only_aggregates and asker.caller.uniform is not None:
-        state = await query.EVERYTHING.state(asker.database, asker.caller.client_id, asker.cursors, asker.caller.uniform)
+        state = await EVERYTHING.state(asker.database, asker.caller.client_id, asker.cursors, asker.caller.uniform)
         if state is not None:
             kept = (source, msgspec.json.encode(variables), operation.name and operation.name.value, asker.caller), state
             if (body := asker.kept.body(*kept)) is not None:

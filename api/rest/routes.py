@@ -22,7 +22,6 @@ from api.rest import spreadsheet
 from api.rest.request import Parameters
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import read_me
-from domain.engine import query
 from domain.engine.access import Caller, Scope
 from domain.engine.answers import kept_answers
 from domain.engine.batch import Batch
@@ -30,6 +29,7 @@ from domain.engine.command import REST, Command, perform
 from domain.engine.errors import BadRequest, Issue, NotFound
 from domain.engine.idempotency import check_key
 from domain.engine.ids import parse_id
+from domain.engine.prepared import EVERYTHING, Prepared
 from domain.engine.resource import Kind, Resource
 from domain.engine.selection import Lifted, Nested, Root, Selection, Single, Value, check_cost, permit, picked_by
 from domain.insight import aggregates
@@ -111,7 +111,7 @@ def _by_method(handlers: dict[str, Handler]) -> Handler:
 class Asked:
     """What a form was read as. `selection` is the list's, where there is one, and `as_csv` whether it is wanted as a sheet."""
 
-    prepared: query.Prepared
+    prepared: Prepared
     selection: Selection | None
     as_csv: bool = False
 
@@ -206,7 +206,7 @@ def linked_of(resource: Resource, name: str) -> Handler:
 def _asked(root: Root, selection: Selection, caller: Caller, as_csv: bool) -> Asked:
     permit([root], caller)
     check_cost([selection])
-    return Asked(query.Prepared([root]), selection, as_csv)
+    return Asked(Prepared([root]), selection, as_csv)
 
 
 def lookup_of(resource: Resource) -> Handler:
@@ -260,7 +260,7 @@ def item_of(resource: Resource) -> Handler:
         check_cost([root])
         if picked is None:
             raise NotFound()
-        return Asked(query.Prepared([root]), None)
+        return Asked(Prepared([root]), None)
 
     return answering(read_form, _item)
 
@@ -347,7 +347,7 @@ async def aggregate(request: Request) -> Response:
     key = ("aggregates", caller, request.scope["query_string"], spreadsheet.accepts(request))
     tag = now = None
     if caller.uniform is not None:
-        now = await query.EVERYTHING.state(state.database, caller.client_id, state.cursors, caller.uniform)
+        now = await EVERYTHING.state(state.database, caller.client_id, state.cursors, caller.uniform)
     if now is not None:
         tag = tag_of(now, *_seed(request, caller, spreadsheet.accepts(request)))
         if known is not None and is_known(tag, known):
