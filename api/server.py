@@ -3,6 +3,7 @@
 `python -m api.server HOST PORT` is what `serve` becomes: it starts workers and needs nothing of the application itself, whose modules are large.
 """
 
+import gc
 import os
 import socket
 import sys
@@ -28,7 +29,10 @@ def from_environment() -> Any:
 
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     configure_logging()
-    return build_app(Settings.from_environment())
+    app = build_app(Settings.from_environment())
+    gc.collect()
+    gc.freeze()  # modules stay for good: a large batch, which makes garbage collection busy, need not look at them
+    return app
 
 
 def soon(take: Callable[[], T]) -> T:

@@ -101,7 +101,7 @@ async def trust(databases: Databases, *, pool: int = 10) -> AsyncIterator[Trust]
     )
     await clients.ensure_signing_key(operator, SECRET.encode())
     database = await Database.open(databases.app_url, size=pool, on_connect=watch)
-    app = build_app(Settings(databases.app_url, SECRET.encode(), BASE, cache_mb=0), database)
+    app = build_app(Settings(databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=1_000_000, cache_mb=0), database)
     transport = Exact(app, statements)
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as http:
         made = Trust(databases, database, operator, http, transport, statements, ids)

@@ -144,10 +144,9 @@ async def judged(connection: Connection, caller: Caller, given: Batch[JudgementB
         return given.check()
     tenant_id = next(iter(settled.values())).tenant_id
     codes = {given.head.window, *(entry.window for _, entry in given.rows)} - {UNSET}
-    book = await read_gradebook(connection, tenant_id, {str(code) for code in codes})
+    book, now = await read_gradebook(connection, tenant_id, {str(code) for code in codes})
     if given.head.window is not UNSET and given.head.window not in book.windows:
         raise invalid([Issue("/window", "window-unknown", "This tenant has no such window.")])
-    now: datetime = await connection.fetchval("SELECT clock_timestamp()")
     good = given.good()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     numbered = [
@@ -164,8 +163,8 @@ async def judged(connection: Connection, caller: Caller, given: Batch[JudgementB
     changed = await compared(connection, caller, tenant_id, given, rows, counting)
     given.check()
     if changed:
-        async with counting.of_pupils({row.pupil_id for row in changed}, {row.window["no"] for row in changed}):
-            await write(connection, caller, tenant_id, changed, now)
+        await write(connection, caller, tenant_id, changed, now)
+        await counting.of_judgements({row.pupil_id for row in changed}, {row.window["no"] for row in changed})
 
 
 def _window(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:
@@ -293,17 +292,22 @@ FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smal
 WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id AND j.window_no = g.window_no
     AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no
 """
-_HISTORY = """
-INSERT INTO judgement_history SELECT j.*, now() FROM judgements j
-JOIN unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[]) AS g (year, pupil_id, window_no, subject_no, aspect_no)
-    ON j.academic_year = g.year AND j.pupil_id = g.pupil_id AND j.window_no = g.window_no AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no
-WHERE j.tenant_id = $1
-"""
 _WRITE = """
+WITH given AS (
+    SELECT * FROM unnest($4::smallint[], $5::uuid[], $6::smallint[], $7::smallint[], $8::smallint[], $9::uuid[], $10::uuid[],
+        $11::smallint[], $12::smallint[], $13::numeric[], $14::text[], $15::timestamptz[], $16::text[], $17::text[], $18::text[], $19::integer[])
+    AS g (year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id, scheme_version_no, grade_no, mark, status_code, recorded_at,
+        actor, source, method, version)
+), replaced AS (
+    INSERT INTO judgement_history SELECT j.*, now() FROM given g CROSS JOIN LATERAL (
+        SELECT * FROM judgements j WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id
+            AND j.window_no = g.window_no AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no LIMIT 1
+    ) j WHERE g.version IS NOT NULL
+)
 INSERT INTO judgements AS j (tenant_id, client_id, received_at, academic_year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id,
     scheme_version_no, grade_no, mark, status_code, recorded_at, actor, source, method)
-SELECT $1, $2, $3, * FROM unnest($4::smallint[], $5::uuid[], $6::smallint[], $7::smallint[], $8::smallint[], $9::uuid[], $10::uuid[],
-    $11::smallint[], $12::smallint[], $13::numeric[], $14::text[], $15::timestamptz[], $16::text[], $17::text[], $18::text[])
+SELECT $1, $2, $3, year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id,
+    scheme_version_no, grade_no, mark, status_code, recorded_at, actor, source, method FROM given
 ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no) DO UPDATE SET
     scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, mark = excluded.mark, status_code = excluded.status_code,
     recorded_at = excluded.recorded_at, received_at = excluded.received_at, recorded_at_school_id = excluded.recorded_at_school_id,
@@ -313,12 +317,12 @@ ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_n
 
 
 async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row], now: datetime) -> None:
-    """The changed rows, and into history what they replace. Two statements at most."""
-    replaced = [row.key for row in rows if row.stored["version"] is not None]
-    if replaced:
-        await connection.execute(_HISTORY, tenant_id, *columns(replaced, 5))
+    """The changed rows, and into history what they replace. One statement."""
     written = [
-        (*r.key, r.stored["main_school_id"], r.school.id, *r.value, r.recorded_at, r.entry.actor, r.entry.source, r.entry.method)
+        (
+            *(*r.key, r.stored["main_school_id"], r.school.id, *r.value, r.recorded_at),
+            *(r.entry.actor, r.entry.source, r.entry.method, r.stored["version"]),
+        )
         for r in rows
     ]
-    await connection.execute(_WRITE, tenant_id, caller.client_id, now, *columns(written, 15))
+    await connection.execute(_WRITE, tenant_id, caller.client_id, now, *columns(written, 16))

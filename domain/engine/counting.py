@@ -1,7 +1,8 @@
 """Keeps cells, totals and school versions true to what they count, inside the transaction of the write.
 
-A write first locks the version rows of every school it may touch, in id order; a small one then applies the difference (what the pupils contributed before
-and after), a batch rebuilds the touched schools' cells in a later statement. Both bump the schools' versions.
+A write first locks the version rows of every school it may touch, in id order. Judgements then add the difference that they make, which the database
+reads off their history; a small change of the roll adds what the pupils contribute afterwards to what it took away before, and a large one
+rebuilds the touched schools' cells. All bump the schools' versions.
 """
 
 from collections.abc import AsyncIterator, Collection
@@ -31,12 +32,11 @@ class Counting:
         )
 
     @asynccontextmanager
-    async def of_pupils(self, pupil_ids: Collection[UUID], windows: Collection[int] | None = None) -> AsyncIterator[None]:
-        """Around a write that changes what these pupils contribute: to these windows, or to all that have opened."""
-        if windows is None:
-            windows = await self._connection.fetchval(
-                "SELECT COALESCE(array_agg(no), '{}') FROM windows WHERE tenant_id = $1 AND state <> 'planned'", self._tenant_id
-            )
+    async def of_pupils(self, pupil_ids: Collection[UUID]) -> AsyncIterator[None]:
+        """Around a write that changes what these pupils contribute to the windows that have opened."""
+        windows = await self._connection.fetchval(
+            "SELECT COALESCE(array_agg(no), '{}') FROM windows WHERE tenant_id = $1 AND state <> 'planned'", self._tenant_id
+        )
         if len(pupil_ids) <= SMALL:
             await self._adjust(pupil_ids, windows, -1)
             yield
@@ -45,6 +45,12 @@ class Counting:
             yield
             await self.rebuild(windows)
         await self.bump()
+
+    async def of_judgements(self, pupil_ids: Collection[UUID], windows: Collection[int]) -> None:
+        """After a write of judgements of these pupils in these windows, which put what it replaced into history."""
+        await self._connection.execute(
+            "SELECT adjust_cells($1, $2, $3), bump_versions($1, $4)", self._tenant_id, list(pupil_ids), list(windows), self._held
+        )
 
     async def _adjust(self, pupil_ids: Collection[UUID], windows: Collection[int], sign: int) -> None:
         if windows:
