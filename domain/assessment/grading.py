@@ -51,14 +51,15 @@ _kept: dict[tuple[UUID, frozenset[str]], tuple[tuple[int, str], Gradebook]] = {}
 
 async def read_gradebook(connection: Connection, tenant_id: UUID, named: Collection[str]) -> tuple[Gradebook, datetime]:
     """The gradebook for the windows named, by code or id, and the database's clock. The caller must have shown that it reaches the tenant."""
-    version, xid, now = await connection.fetchrow(_VERSION)
+    ((version, xid, now),) = await connection.fetch(_VERSION)
     key = tenant_id, frozenset(named)
-    seen, book = _kept.get(key, (None, None))
-    if book is None or seen != (version, xid):
-        book = await _read(connection, tenant_id, named)
-        if len(_kept) >= MOST:
-            del _kept[next(iter(_kept))]
-        _kept[key] = (version, xid), book
+    known = _kept.get(key)
+    if known is not None and known[0] == (version, xid):
+        return known[1], now
+    book = await _read(connection, tenant_id, named)
+    if len(_kept) >= MOST:
+        del _kept[next(iter(_kept))]
+    _kept[key] = (version, xid), book
     return book, now
 
 

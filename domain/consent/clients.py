@@ -180,15 +180,19 @@ class Standing:
     uniform: Uniform
 
 
+FEW = 5
+"""Places whose versions are added up one by one: what changes at another school of the trust then leaves an answer what it was."""
 _STANDING = f"""
 SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
-    SELECT origins, reach_version, (SELECT count(DISTINCT tenant_id) FROM reach r WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE}) AS tenants, (
-        SELECT json_agg(DISTINCT scopes) FROM reach r WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE}
-    ) AS given, (
+    SELECT origins, reach_version, r.places, r.tenants, r.given, (
         SELECT min(at) FROM grants CROSS JOIN LATERAL (VALUES (starts_at), (expires_at)) times (at)
         WHERE client_id = $1 AND revoked_at IS NULL AND at > now()
     ) AS until
-    FROM clients WHERE id = $1 AND revoked_at IS NULL AND c.s IS NOT NULL OFFSET 0
+    FROM clients CROSS JOIN LATERAL (
+        SELECT count(DISTINCT school_id) AS places, array_agg(DISTINCT tenant_id) AS tenants, json_agg(DISTINCT scopes) AS given
+        FROM reach r WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE}
+    ) r
+    WHERE id = $1 AND revoked_at IS NULL AND c.s IS NOT NULL OFFSET 0
 ) x
 """
 
@@ -199,8 +203,9 @@ async def standing(connection: Connection, client_id: UUID) -> Standing | None:
     if row is None:
         return None
     given = [frozenset(scopes) for scopes in json.loads(row["given"] or "[]")]  # by each grant; a place may have several
-    uniform = Uniform(frozenset.intersection(*given) if given else frozenset(), row["reach_version"], row["until"])
-    return Standing(frozenset(row["origins"]), row["tenants"], uniform)
+    scopes, tenants = frozenset.intersection(*given) if given else frozenset(), tuple(row["tenants"] or ())
+    uniform = Uniform(scopes, row["reach_version"], row["until"], tenants if row["places"] > FEW else None)
+    return Standing(frozenset(row["origins"]), len(tenants), uniform)
 
 
 async def listed_origins(connection: Connection) -> frozenset[str]:

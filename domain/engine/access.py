@@ -66,12 +66,14 @@ class Scope(StrEnum):
 class Uniform:
     """The scopes that a client's grants give at every place within its reach, as its reach was at this version and is until then.
 
-    A statement that relies on them makes sure that they still hold (query.finish), so that this may be remembered.
+    `tenants` are those it reaches anything of, where these are so many places that their versions are not added up one by one. A statement that relies
+    on any of it makes sure that it still holds (query.finish), so that this may be remembered.
     """
 
     scopes: frozenset[str]
     version: int
     until: datetime | None
+    tenants: tuple[UUID, ...] | None
 
     @cached_property
     def told(self) -> bytes:

@@ -77,7 +77,7 @@ class Prepared:
         scopes = None
         if uniform is not None:
             scopes = uniform.scopes
-            values |= {"reach_version": uniform.version, "until": uniform.until}
+            values |= {"reach_version": uniform.version, "until": uniform.until, "tenants": uniform.tenants}
         if (chosen := self._plans.get((shapes is self.shapes, scopes))) is None:
             chosen = self._plans[shapes is self.shapes, scopes] = plan(shapes, scopes)
         answered = await chosen.run(database, values)

@@ -130,7 +130,7 @@ def plan(shapes: tuple[Root, ...], scopes: frozenset[str] | None = None) -> Plan
     narrow = bool(places(shapes))
     compiler = _Compiler(scopes, narrow=narrow)
     columns = [compiler.root(root) for root in shapes]
-    of_reach = _OF_ALL if narrow else concatenate([_OF_ALL, quote("."), cast(func.reach_state(), Text)])
+    of_reach = _OF_ALL if narrow else concatenate([_OF_ALL, quote("."), _OF_REACH])
     state = of_reach if all(map(is_versioned, shapes)) else None
     return finish(columns, fragments=list(compiler.fragments.values()), uniform=True, state=state)
 
@@ -203,6 +203,7 @@ _OF_ALL = concatenate(
     ]
 )
 """What every answer depends on: the references, the register and the day."""
+_OF_REACH = cast(func.reach_state(bindparam("tenants", type_=ARRAY(Uuid))), Text)
 _REFERENCES = select(_versions.c.version).where(_versions.c.name == literal_column("'references'")).scalar_subquery()
 
 

@@ -2,6 +2,9 @@
 off the judgements of its parts. As a view that two questions pulled apart, it was asked again for each subject: 430 ms for 1,500 pupils, now 110.
 
 Pupils are what is asked about, since all that is counted is found by them; a school is counted by those who ever were on its roll.
+
+`tenant_versions` adds up the versions of a tenant's schools, so that whoever reaches many of them need not (0.4 ms for a hundred). It is counted at the
+end of a transaction: the row is held no longer than the commit takes, and nothing is waited for with it in hand.
 """
 
 from alembic import op
@@ -151,7 +154,42 @@ REVOKE ALL ON FUNCTION adjust_cells FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION adjust_cells TO markonce_app, markonce_operator;
 
-DROP VIEW contributions
+DROP VIEW contributions;
+
+CREATE TABLE tenant_versions (tenant_id uuid PRIMARY KEY, version bigint NOT NULL, xid xid8 NOT NULL DEFAULT pg_current_xact_id());
+
+COMMENT ON TABLE tenant_versions IS 'Grows with every change at a school of the tenant, once a transaction';
+
+INSERT INTO tenant_versions SELECT tenant_id, sum(version) FROM school_versions GROUP BY tenant_id;
+
+CREATE FUNCTION count_tenant() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO tenant_versions AS t (tenant_id, version) VALUES (NEW.tenant_id, 1)
+    ON CONFLICT (tenant_id) DO UPDATE SET version = t.version + 1, xid = excluded.xid WHERE t.xid <> excluded.xid;
+    RETURN NULL;
+END $$;
+
+CREATE CONSTRAINT TRIGGER count_tenant AFTER INSERT OR UPDATE ON school_versions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION count_tenant();
+
+DROP FUNCTION reach_state;
+
+CREATE FUNCTION reach_state(tenants uuid[]) RETURNS bigint LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    IF tenants IS NOT NULL THEN
+        RETURN (SELECT COALESCE(sum(v.version), 0)::bigint FROM tenant_versions v WHERE v.tenant_id = ANY (tenants));
+    END IF;
+    RETURN (
+        SELECT COALESCE(sum(v.version), 0)::bigint
+        FROM reach r JOIN school_versions v ON v.tenant_id = r.tenant_id AND v.school_id = r.school_id
+        WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+    );
+END $$;
+
+COMMENT ON FUNCTION reach_state IS 'Grows with every change at a school within the reach of the caller, as long as its reach is the same; of these tenants, where they are all that it reaches anything of, with every change at any of their schools';
+
+REVOKE ALL ON FUNCTION reach_state FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION reach_state TO markonce_app
 """
 
 
