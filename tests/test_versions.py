@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
+import pytest
 import pytest_asyncio
 
 from api.app import build_app
@@ -19,9 +20,10 @@ from tests.trust import BASE, Trust, batch, entry, judged, opened, roll, sent
 PUPILS = "/v1/pupils?include=judgements,latestJudgements,targets&fields=id,forename,judgements.mark"
 
 
-@pytest_asyncio.fixture
-async def keeping(hedgerow: Trust) -> Any:
-    """The application as it is served, which keeps bodies."""
+@pytest_asyncio.fixture(params=[5, 0], ids=["by school", "by tenant"])
+async def keeping(hedgerow: Trust, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The application as it is served, which keeps bodies; to a client with few schools, and with many."""
+    monkeypatch.setattr("domain.consent.clients.FEW", request.param)
     return build_app(Settings(hedgerow.databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=100_000), hedgerow.database)
 
 
