@@ -15,7 +15,7 @@ from api.settings import Settings
 from domain.engine.ids import new_id
 from domain.roster.pupils import PUPIL
 from tests.conftest import SECRET
-from tests.trust import BASE, Trust, batch, entry, judged, opened, roll, sent
+from tests.trust import BASE, URNS, Trust, batch, entry, judged, opened, roll, sent
 
 PUPILS = "/v1/pupils?include=judgements,latestJudgements,targets&fields=id,forename,judgements.mark"
 
@@ -113,6 +113,29 @@ async def test_a_kept_body_costs_a_tiny_read(reader: Any, hedgerow: Trust) -> No
             await asyncio.sleep(0)
         assert len(seen) == 1
         assert "surname" not in seen[0]
+
+
+async def test_a_guest_changes_for_both_schools(reader: Any, hedgerow: Trust, keeping: Any) -> None:
+    """The school that a pupil visits sees what the main school writes, although it reaches no version of that school."""
+    id_ = await prepared(reader)
+    await sent(reader, "/v1/pupils", roll("Elm", [entry(1, reference="E1", enrolments=[{"from": "2018-01-08", "status": "G"}])]))
+    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=pupils:read,pupils:name,judgements:read")
+    urls = (f"/v1/pupils/{id_}?include=latestJudgements", f"/v1/pupils/{id_}/judgements", "/v1/pupils?include=latestJudgements")
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=keeping), base_url=BASE, headers=elm.headers) as guest:
+        before = {url: await guest.get(url) for url in urls}
+        assert {answer.status_code for answer in before.values()} == {200}
+        for path, change in (
+            ("/v1/judgements", batch("Oak", [judged(1)])),
+            ("/v1/pupils", roll("Oak", [entry(1, forename="Alex"), entry(2)])),
+            ("/v1/judgements", batch("Oak", [{"reference": "P1", "subject": "reading", "withdrawn": True}])),
+        ):
+            await sent(reader, path, change)
+            for url, answer in before.items():
+                now, truth = await guest.get(url, headers={"If-None-Match": answer.headers["etag"]}), await elm.get(url)
+                assert now.status_code == 200 or truth.content == answer.content
+                if now.status_code == 200:
+                    assert now.content == truth.content
+                    before[url] = now
 
 
 async def test_a_reach_that_is_taken_away_is_gone_from_what_is_kept(reader: Any, hedgerow: Trust) -> None:

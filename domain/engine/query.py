@@ -475,10 +475,10 @@ _END = literal_column(r"E'\x01/\x01'", Text)
 
 
 def _place_version(source: FromClause) -> ColumnElement[str]:
-    """Tells the place of a row, and its version."""
+    """Tells the place of a row, and its version; of a guest from a school beyond the reach, which alone is not seen, that of the whole reach."""
     its = (_places.c.tenant_id == source.c.tenant_id) & (_places.c.school_id == source.c.school_id)
     version = select(cast(_places.c.version, Text)).where(its).scalar_subquery()
-    return marker("=", concatenate([cast(source.c.school_id, Text), quote("."), func.coalesce(version, quote("0"))]))
+    return marker("=", concatenate([cast(source.c.school_id, Text), quote("."), func.coalesce(version, _OF_REACH)]))
 
 
 _COMPARE = {Comparison.GTE: operator.ge, Comparison.GT: operator.gt, Comparison.LTE: operator.le, Comparison.LT: operator.lt}
