@@ -8,7 +8,7 @@ is joined to laterally, so that it runs first.
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -42,6 +42,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.sql.elements import ExpressionClauseList
+from sqlalchemy.sql.operators import concat_op
 from sqlalchemy.sql.selectable import NamedFromClause
 from sqlalchemy.sql.visitors import replacement_traverse
 from sqlalchemy.types import TypeEngine
@@ -75,15 +77,12 @@ def concatenate(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
     """One text of several; those in a row that are fixed become one, since each costs PostgreSQL and the compiler a step."""
     flat: list[ColumnElement[str]] = []
     for part in parts:
-        for inner in _inner.get(part, (part,)):
+        for inner in part.clauses if isinstance(part, ExpressionClauseList) else (part,):
             if flat and inner in _fixed and flat[-1] in _fixed:
                 flat[-1] = quote(_fixed[flat[-1]] + _fixed[inner])
             else:
                 flat.append(inner)
-    whole = reduce(lambda left, right: left.concat(right), flat)
-    if len(flat) > 1:
-        _inner[whole] = flat
-    return whole
+    return flat[0] if len(flat) == 1 else ExpressionClauseList(concat_op, *flat, type_=Text)
 
 
 def quote(text: str) -> ColumnElement[str]:
@@ -94,8 +93,7 @@ def quote(text: str) -> ColumnElement[str]:
 
 
 _fixed: WeakKeyDictionary[ColumnElement[str], str] = WeakKeyDictionary()
-_inner: WeakKeyDictionary[ColumnElement[str], list[ColumnElement[str]]] = WeakKeyDictionary()
-"""Of what has been made so far: the texts that are fixed, and of what others were put together."""
+"""The texts that are fixed, of what has been made so far."""
 
 
 @dataclass(frozen=True, eq=False)
