@@ -25,7 +25,7 @@ from tests.trust import (
     window,
 )
 
-MOST_STATEMENTS = 25
+MOST_STATEMENTS, MOST_OF_JUDGEMENTS = 25, 12
 SIZE = 5_000
 
 
@@ -41,15 +41,17 @@ async def test_five_thousand_judgements_take_as_many_statements_as_five_hundred(
     with hedgerow.statements.counting() as pupils_written:
         assert counted(await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(834)]))) == {"created": 834}
     entries = five_thousand()
+    await sent(vendor, "/v1/judgements", batch("Oak", entries[:1]))  # what the trust marks with is read once
     with hedgerow.statements.counting() as few:
-        assert counted(await sent(vendor, "/v1/judgements", batch("Oak", entries[:500]))) == {"created": 500}
+        assert counted(await sent(vendor, "/v1/judgements", batch("Oak", entries[:500]))) == {"created": 499, "unchanged": 1}
     with hedgerow.statements.counting() as many:
         assert counted(await sent(vendor, "/v1/judgements", batch("Oak", entries))) == {"created": 4_500, "unchanged": 500}
     assert len(many) == len(few), "\n".join(many)
     changed = [{**e, "grade": {"100": "101", "EXS": "A"}[e["grade"]]} for e in entries]
     with hedgerow.statements.counting() as corrected:
         assert counted(await sent(vendor, "/v1/judgements", batch("Oak", changed))) == {"updated": SIZE}
-    assert max(len(pupils_written), len(few), len(corrected)) <= MOST_STATEMENTS
+    assert len(pupils_written) <= MOST_STATEMENTS
+    assert max(len(few), len(corrected)) <= MOST_OF_JUDGEMENTS
     assert await hedgerow.value("SELECT count(*) FROM judgement_history") == SIZE
     assert await hedgerow.value("SELECT sum(n) FROM cells c JOIN subjects s ON s.no = c.subject_no WHERE s.code = 'maths'") == 834
 

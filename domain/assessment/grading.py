@@ -44,8 +44,8 @@ WHERE w.tenant_id = $1 AND (w.code = ANY ($2) OR w.id = ANY ($3))
 
 
 _VERSION = "SELECT version, xid::text, clock_timestamp() AS now FROM data_versions WHERE name = 'references'"
-MOST = 100
-"""Books that are kept; the oldest goes first."""
+MOST, MOST_NAMED = 30, 10
+"""Books that are kept, of which the oldest goes first, and windows of a book that is kept."""
 _kept: dict[tuple[UUID, frozenset[str]], tuple[tuple[int, str], Gradebook]] = {}
 
 
@@ -57,9 +57,11 @@ async def read_gradebook(connection: Connection, tenant_id: UUID, named: Collect
     if known is not None and known[0] == (version, xid):
         return known[1], now
     book = await _read(connection, tenant_id, named)
-    if len(_kept) >= MOST:
-        del _kept[next(iter(_kept))]
-    _kept[key] = (version, xid), book
+    if len(named) <= MOST_NAMED:
+        _kept.pop(key, None)
+        if len(_kept) >= MOST:
+            del _kept[next(iter(_kept))]
+        _kept[key] = (version, xid), book
     return book, now
 
 

@@ -77,7 +77,7 @@ def concatenate(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
     """One text of several; those in a row that are fixed become one, since each costs PostgreSQL and the compiler a step."""
     flat: list[ColumnElement[str]] = []
     for part in parts:
-        for inner in part.clauses if isinstance(part, ExpressionClauseList) else (part,):
+        for inner in part.clauses if isinstance(part, ExpressionClauseList) and part.operator is concat_op else (part,):
             if flat and inner in _fixed and flat[-1] in _fixed:
                 flat[-1] = quote(_fixed[flat[-1]] + _fixed[inner])
             else:
