@@ -8,23 +8,22 @@ TAG = b"etag"
 
 
 class Json(Response):
-    """JSON about somebody, which nobody else may keep."""
+    """JSON about somebody, which nobody else may keep; of a row that can be changed it tells the version."""
 
-    def __init__(self, body: bytes, *fields: tuple[bytes, bytes], kind: tuple[bytes, bytes] = JSON, status: int = 200) -> None:
+    def __init__(
+        self, body: bytes, *fields: tuple[bytes, bytes], kind: tuple[bytes, bytes] = JSON, status: int = 200, version: str = ""
+    ) -> None:
         self.status_code = status
         self.background = None
         self.body = body
         self.raw_headers = [(b"content-length", str(len(body)).encode()), kind, *PRIVATE, *fields]
+        self.version, self.told, self.tag = version, "", ""
 
-    @property
-    def tag(self) -> str:
-        """Its entity tag, empty where it has none."""
-        return next((value.decode("latin-1") for name, value in self.raw_headers if name == TAG), "")
-
-
-def tagged(answer: Json, tag: str) -> Json:
-    answer.raw_headers.append((TAG, tag.encode("latin-1")))
-    return answer
+    def tagged(self, told: str) -> "Json":
+        """With an entity tag: what the answer is known by, after the version that a change of the row may name in If-Match."""
+        self.told, self.tag = told, f'"{self.version}.{told}"' if self.version else f'"{told}"'
+        self.raw_headers.append((TAG, self.tag.encode()))
+        return self
 
 
 def unchanged(tag: str) -> Response:

@@ -52,15 +52,14 @@ class Kept:
 
 
 def tag_of(*parts: bytes) -> str:
-    """The entity tag of an answer to this request, of this state."""
-    digest = hashlib.blake2b(b"\x00".join(parts), digest_size=12).hexdigest()
-    return f'"{digest}"'
+    """What an answer to this request, of this state, is known by: the last part of its entity tag, after the version of a row that can be changed."""
+    return hashlib.blake2b(b"\x00".join(parts), digest_size=12).hexdigest()
 
 
-def is_known(tag: str, if_none_match: str) -> bool:
-    """Whether If-None-Match names the tag, compared weakly, whatever the content coding of the answer that the client has.
+def known_by(told: str, if_none_match: str) -> str | None:
+    """The entity tag by which If-None-Match names the answer, compared weakly, whatever the content coding of the answer that the client has.
 
     A `*` names none: it is of whatever there is, which is known only when there is an answer.
     """
-    bare = tag.strip('"')
-    return any(opaque.removesuffix("-gzip") == bare for opaque in _TAGS.findall(if_none_match))
+    named = (opaque.removesuffix("-gzip") for opaque in _TAGS.findall(if_none_match))
+    return next((f'"{opaque}"' for opaque in named if opaque.rpartition(".")[2] == told), None)

@@ -154,6 +154,17 @@ async def test_a_row_by_its_id_is_the_same_three_ways(name: str, doors: Doors) -
         assert read(answer["data"]) == [rest, rest], asked
 
 
+@pytest.mark.parametrize("client", QUESTIONS)
+async def test_a_row_with_nothing_asked_of_it_is_as_it_stands_in_the_list(client: str, doors: Doors) -> None:
+    seen = set()
+    for resource in (resource for resource in RESOURCES.values() if resource.has_id and resource.name in doors.rows[client]):
+        path, headers = f"/v1/{resource.plural}", doors.tokens[client]
+        for row in exact(await doors.http.get(path, params={"first": 20}, headers=headers))["data"]:
+            assert exact(await doors.http.get(f"{path}/{row['id']}", headers=headers)) == row
+            seen.add(resource.name)
+    assert len(seen) >= 8
+
+
 AGGREGATES = """
 query ($by: [AggregateDimension!]!, $window: String, $view: AggregateView, $school: [ID!]) {
   aggregates(groupBy: $by, window: $window, view: $view, school: $school, first: 1000) {

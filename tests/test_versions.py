@@ -115,6 +115,26 @@ async def test_a_kept_body_costs_a_tiny_read(reader: Any, hedgerow: Trust) -> No
         assert "surname" not in seen[0]
 
 
+async def test_a_row_by_itself_changes_with_all_that_it_shows(reader: Any, hedgerow: Trust, keeping: Any) -> None:
+    """Its version counts its own changes: not those of the register, nor who may see what of it."""
+    id_ = await prepared(reader)
+    fewer = await hedgerow.client("fewer", "trust:4128=pupils:read,schools:read")
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=keeping), base_url=BASE, headers=fewer.headers) as other:
+        for _ in range(2):
+            mine, theirs = await reader.get(f"/v1/pupils/{id_}"), await other.get(f"/v1/pupils/{id_}")
+            assert mine.content != theirs.content
+            crossed = await other.get(f"/v1/pupils/{id_}", headers={"If-None-Match": mine.headers["etag"]})
+            assert (crossed.status_code, crossed.content) == (200, theirs.content)
+        school = f"/v1/schools/{hedgerow.ids['Oak']}"
+        for client in (reader, other):
+            tag = (await client.get(school)).headers["etag"]
+            assert (await client.get(school, headers={"If-None-Match": tag})).headers["etag"] == tag
+        await hedgerow.operator.execute("UPDATE schools SET name = 'Acorn' WHERE id = $1", hedgerow.ids["Oak"])
+        for client in (reader, other):
+            renamed = await client.get(school, headers={"If-None-Match": tag})
+            assert (renamed.status_code, renamed.json()["name"]) == (200, "Acorn")
+
+
 async def test_a_guest_changes_for_both_schools(reader: Any, hedgerow: Trust, keeping: Any) -> None:
     """The school that a pupil visits sees what the main school writes, although it reaches no version of that school."""
     id_ = await prepared(reader)

@@ -23,9 +23,9 @@ HEADERS: dict[str, Json] = {
     },
     "Link": {"description": 'The next page, as rel="next" (RFC 8288); absent on the last.', "schema": {"type": "string"}},
     "ETag": {
-        "description": "Of one row without `include`, its version in quotes, which a change of the row names in If-Match; else a tag that "
-        "stands until anything changes on which the answer depends. Absent where what is read is not versioned.",
-        "schema": {"type": "string", "examples": ['"3"']},
+        "description": "Stands until anything changes on which the answer depends. Of one row without `include` it begins with the row's version and "
+        "a dot, and a change of the row names it in If-Match. Absent where what is read is not versioned.",
+        "schema": {"type": "string", "examples": ['"3.6c5b9a3a1f5d4f0e8b7c2d10"']},
     },
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},

@@ -385,20 +385,18 @@ def read_item(given: Parameters, resource: Resource, caller: Caller) -> Items:
 
 
 _TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
-_VERSION = re.compile(r"([1-9][0-9]{0,9})(?:-gzip)?")
+_VERSION = re.compile(r"([1-9][0-9]{0,9})(?:\.[0-9a-f]+)?(?:-gzip)?")
 
 
 def tag_of(version: object) -> str:
-    """The entity tag of a row with this version. A content coding may add its name to it, as -gzip."""
+    """The entity tag of a row with this version, as a change tells it. What a GET adds to it, after a dot, tells answers apart and versions not."""
     return f'"{version}"'
 
 
 def read_versions(request: Request) -> frozenset[int] | None:
     """The versions that If-Match names by their tags, or None for `*` (RFC 9110, 13.1.1). A weak tag, or one that is no version's, matches no row."""
     if "if-match" not in request.headers:
-        detail = (
-            'If-Match says which version of the row this is for: the ETag of its GET, which is its version in quotes, such as "3".'
-        )
+        detail = 'If-Match says which version of the row this is for: the ETag of its GET, or its version in quotes, such as "3".'
         raise HttpProblem(428, "precondition-required", "The version is missing", detail)
     given = ",".join(request.headers.getlist("if-match"))
     if given.strip() == "*":

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.answer import JSON, Json, tagged, unchanged
+from api.answer import JSON, Json, unchanged
 from api.auth import authenticate
 from api.body import read_body, read_files, read_json
-from api.kept import is_known, tag_of
+from api.kept import known_by, tag_of
 from api.rest import request as read
 from api.rest import spreadsheet
 from api.rest.request import Parameters
@@ -157,24 +157,26 @@ async def _answer(request: Request, asked: Asked, caller: Caller, texts: Sequenc
     if uniform is not None and (known is not None or state.kept.state_of(key) is not None):
         now = await asked.prepared.state(state.database, caller.client_id, state.cursors, uniform, texts)
         if now is not None:
-            tag = tag_of(now, *seed)
-            if known is not None and is_known(tag, known):
+            told_by = tag_of(now, *seed)
+            if known is not None and (tag := known_by(told_by, known)) is not None:
                 return unchanged(tag)
             if (body := state.kept.body(key, now)) is not None:
-                return unless_known(tagged(answer(request, asked, body), tag), known)
+                return unless_known(answer(request, asked, body).tagged(told_by), known)
     (body,), told = await asked.prepared.read(state.database, caller.client_id, state.cursors, uniform, texts)
     if body is None:
         raise NotFound()
     response = answer(request, asked, body)
-    if told is not None and not response.tag:
+    if told is not None:
         state.kept.keep(key, told, body)
-        tagged(response, tag_of(told, *seed))
+        response.tagged(tag_of(told, *seed))
+    elif response.version:  # so that it can be named in If-Match
+        response.tagged(tag_of(body, *seed))
     return unless_known(response, known)
 
 
 def unless_known(answer: Json, known: str | None) -> Response:
     """The answer, or 304 where If-None-Match says that the client has it (`*`: any)."""
-    if known is None or not answer.tag or not (known.strip() == "*" or is_known(answer.tag, known)):
+    if known is None or not answer.tag or not (known.strip() == "*" or known_by(answer.told, known)):
         return answer
     return unchanged(answer.tag)
 
@@ -248,7 +250,7 @@ def _next(request: Request, after: str) -> str:
 
 
 def item_of(resource: Resource) -> Handler:
-    """One row. A row that can be changed has its version for an ETag, unless others are included: it says nothing of those."""
+    """One row. The ETag of one that can be changed begins with its version, unless others are included: it says nothing of those."""
 
     def read_form(request: Request, given: Parameters, id_: str, caller: Caller) -> Asked:
         row = read.read_item(given, resource, caller)
@@ -267,7 +269,7 @@ def item_of(resource: Resource) -> Handler:
 
 def _item(request: Request, asked: Asked, body: bytes) -> Json:
     if versioned := VERSIONED.fullmatch(body):
-        return Json(versioned[2], (b"etag", read.tag_of(int(versioned[1])).encode()))
+        return Json(versioned[2], version=versioned[1].decode())
     return Json(body)
 
 
@@ -345,12 +347,12 @@ async def aggregate(request: Request) -> Response:
     state, caller = request.app.state, await authenticate(request)
     known = request.headers.get("if-none-match")
     key = ("aggregates", caller, request.scope["query_string"], spreadsheet.accepts(request))
-    tag = now = None
+    told_by = now = None
     if caller.uniform is not None:
         now = await EVERYTHING.state(state.database, caller.client_id, state.cursors, caller.uniform)
     if now is not None:
-        tag = tag_of(now, *_seed(request, caller, spreadsheet.accepts(request)))
-        if known is not None and is_known(tag, known):
+        told_by = tag_of(now, *_seed(request, caller, spreadsheet.accepts(request)))
+        if known is not None and (tag := known_by(told_by, known)) is not None:
             return unchanged(tag)
     if now is None or (made := state.kept.whole(key, now)) is None:
         made = await _aggregates(request, caller)
@@ -358,7 +360,7 @@ async def aggregate(request: Request) -> Response:
             state.kept.keep(key, now, *made)
     body, fields = made
     response = Json(body, *fields[1:], kind=fields[0])
-    return unless_known(response if tag is None else tagged(response, tag), known)
+    return unless_known(response if told_by is None else response.tagged(told_by), known)
 
 
 async def _aggregates(request: Request, caller: Caller) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:

@@ -42,6 +42,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.elements import ExpressionClauseList
 from sqlalchemy.sql.operators import concat_op
 from sqlalchemy.sql.selectable import NamedFromClause
@@ -143,8 +144,13 @@ def is_versioned(root: Root) -> bool:
 def places(shapes: tuple[Root, ...]) -> tuple[Single, ...]:
     """What tells the state by itself: the rows alone, where each root is one and all that is asked for is at its place; else nothing but the reach."""
     rows = [root for root in shapes if isinstance(root, Single) and all(link.reached for link, _ in _links(root.row))]
-    placed = [root for root in rows if {"tenant_id", "school_id"} <= set(root.resource.source.c.keys())]
+    placed = [root for root in rows if _is_placed(root.resource.source.c)]
     return tuple(replace(root, row=()) for root in placed) if len(placed) == len(shapes) else ()
+
+
+def _is_placed(c: ReadOnlyColumnCollection[str, Any]) -> bool:
+    """Whether each row is at a school of a tenant."""
+    return "tenant_id" in c and "school_id" in c and not c.school_id.nullable
 
 
 def _links(items: Items) -> Iterator[tuple[Link, Resource]]:

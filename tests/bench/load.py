@@ -115,6 +115,7 @@ def pgbench(
     environment = {"PGPASSWORD": str(place.password), "PGOPTIONS": options}
     with tempfile.TemporaryDirectory() as folder, _spent(database) as by_database:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        time.sleep(0.3)  # its connections end after it, and what they took is known when they have
         database_cpu = by_database()
         if done.returncode or "number of failed transactions: 0" not in done.stdout:
             raise Unfit(f"pgbench failed: {done.stdout}{done.stderr}")
