@@ -16,6 +16,8 @@ NUMBERS = {
     "request_seconds": ("MARKONCE_REQUEST_SECONDS", 1, 3600),
 }
 """By field, its variable, and the least and the most it may be."""
+WORDS = {"MARKONCE_INTROSPECTION": ("on", "off"), "MARKONCE_LOG": ("requests", "warnings")}
+"""By variable, what it may say, first what it says when it is not set."""
 
 
 class SettingsError(Exception):
@@ -61,6 +63,7 @@ class Settings:
                 numbers[field] = int(text)
             else:
                 wrong.append(f"{name} is not a number from {least} to {most}")
+        wrong += [f"{name} is {' or '.join(known)}" for name, known in WORDS.items() if environment.get(name, known[0]) not in known]
         if wrong:
             raise SettingsError("; ".join(wrong) + ".")
         return cls(

@@ -122,3 +122,5 @@ def test_a_number_that_is_none_is_named() -> None:
         Settings.from_environment({**given, "MARKONCE_RATE": "0", "MARKONCE_READ_SECONDS": "ten", "MARKONCE_POOL_SIZE": "²"})
     assert all(name in str(raised.value) for name in ("MARKONCE_RATE", "MARKONCE_READ_SECONDS", "MARKONCE_POOL_SIZE"))
     assert Settings.from_environment({**given, "MARKONCE_BURST": "7"}).burst == 7
+    with pytest.raises(SettingsError, match="MARKONCE_INTROSPECTION is on or off; MARKONCE_LOG is requests or warnings"):
+        Settings.from_environment({**given, "MARKONCE_INTROSPECTION": "false", "MARKONCE_LOG": "loud"})
