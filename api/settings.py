@@ -63,7 +63,9 @@ class Settings:
                 numbers[field] = int(text)
             else:
                 wrong.append(f"{name} is not a number from {least} to {most}")
-        wrong += [f"{name} is {' or '.join(known)}" for name, known in WORDS.items() if environment.get(name, known[0]) not in known]
+        wrong += [
+            f"{name} is {' or '.join(known)}" for name, known in WORDS.items() if environment.get(name, known[0]) not in known
+        ]
         if wrong:
             raise SettingsError("; ".join(wrong) + ".")
         return cls(

@@ -367,6 +367,6 @@ async def test_a_window_that_is_none(vendor: Any, id_: str) -> None:
     await refused(vendor, f"/v1/windows/{id_}/open", b'{"a": 1}', 400)
 
 
-@pytest.mark.parametrize("text", [" ", "\u200b", "A\u0001", "A\nB", "\x7f"])
+@pytest.mark.parametrize("text", ["\u200d", "\u2028\u2029", "\U000e0001", " ", "\u200b", "A\u0001", "A\nB", "\x7f"])
 async def test_a_text_nobody_means(vendor: Any, text: str) -> None:
     assert await refused(vendor, "/v1/pupils", roll("Oak", [entry(1, surname=text)])) == {"/entries/0/surname": "text-unreadable"}

@@ -17,7 +17,6 @@ from domain.engine.resource import closest
 
 T = TypeVar("T", bound=Struct)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_BLANK = " \u00a0\u200b\u3000\ufeff"
 MAX_ISSUES = 100
 """Issues told of one body, or of one row of a batch: two bytes can be three issues."""
 MOST_UNKNOWN = 20
@@ -69,7 +68,7 @@ def _plausible(parts: Iterable[object]) -> bool:
 def _implausible(value: object, at: str) -> typing.Iterator[Issue]:
     """What has the right type and cannot be meant: blank texts, control characters, instants that could not be turned into UTC."""
     if isinstance(value, str):
-        if value and (not value.strip(_BLANK) or _CONTROL.search(value)):
+        if value and (not any(c.isprintable() and not c.isspace() for c in value) or _CONTROL.search(value)):
             yield Issue(at, "text-unreadable", "The text is blank or holds control characters.")
     elif isinstance(value, datetime):
         if not YEARS[0] <= value.year <= YEARS[1]:
