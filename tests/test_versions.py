@@ -135,6 +135,44 @@ async def test_a_row_by_itself_changes_with_all_that_it_shows(reader: Any, hedge
             assert (renamed.status_code, renamed.json()["name"]) == (200, "Acorn")
 
 
+async def test_a_row_that_moves_is_followed(reader: Any, vendor: Any, hedgerow: Trust, keeping: Any) -> None:
+    """To the trust, and to each of the two schools, whatever each has seen of the pupil before."""
+    id_ = await prepared(reader)
+    here = {name: await hedgerow.client(name, f"school:{URNS[name]}=all") for name in ("Oak", "Elm")}
+    served = httpx2.ASGITransport(app=keeping)
+    keepers = [(httpx2.AsyncClient(transport=served, base_url=BASE, headers=who.headers), who) for who in (vendor, *here.values())]
+    urls = [f"/v1/pupils/{id_}", f"/v1/pupils/{id_}?include=latestJudgements,enrolments", f"/v1/pupils/{id_}/judgements"]
+    tags: dict[tuple[int, str], str] = {}
+
+    async def look() -> None:
+        for n, (keeper, plain) in enumerate(keepers):
+            for url in urls * 2:
+                known = {"If-None-Match": tags[n, url]} if (n, url) in tags else {}
+                shown, kept, truth = await keeper.get(url, headers=known), await keeper.get(url), await plain.get(url)
+                assert (url, kept.status_code, kept.content) == (url, truth.status_code, truth.content)
+                assert shown.status_code in (304, truth.status_code)
+                assert shown.status_code != 304 or known["If-None-Match"] == kept.headers["etag"]
+                if "etag" in kept.headers:
+                    tags[n, url] = kept.headers["etag"]
+
+    def at(school: str, *spells: dict[str, str]) -> dict[str, Any]:
+        return roll(school, [entry(1, reference=f"{school}-1", enrolments=list(spells))], asOf="2018-05-12")
+
+    await look()
+    for path, change in (
+        ("/v1/judgements", batch("Oak", [judged(1)])),
+        ("/v1/pupils", at("Elm", {"from": "2018-05-11", "status": "C"})),
+        ("/v1/judgements", batch("Oak", [judged(2)])),
+        ("/v1/judgements", batch("Elm", [judged(1, grade=110) | {"reference": "Elm-1"}])),
+        ("/v1/pupils", at("Oak", {"from": "2018-05-12", "status": "G"})),
+        ("/v1/judgements", batch("Elm", [judged(1, grade=111) | {"reference": "Elm-1"}])),
+    ):
+        await sent(vendor, path, change)
+        await look()
+    for keeper, _ in keepers:
+        await keeper.aclose()
+
+
 async def test_a_guest_changes_for_both_schools(reader: Any, hedgerow: Trust, keeping: Any) -> None:
     """The school that a pupil visits sees what the main school writes, although it reaches no version of that school."""
     id_ = await prepared(reader)

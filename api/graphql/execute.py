@@ -191,8 +191,8 @@ async def _bodies(asker: Asker, prepared: Prepared, texts: list[str]) -> list[by
     """The roots' texts: those kept, where they still are what would be read."""
     caller, database, cursors = asker.caller, asker.database, asker.cursors
     key = (prepared, caller.client_id, *texts)
-    if caller.uniform is not None and asker.kept.state_of(key) is not None:
-        now = await prepared.state(database, caller.client_id, cursors, caller.uniform, texts)
+    if caller.uniform is not None and (was := asker.kept.state_of(key)) is not None:
+        now = await prepared.state(database, caller.client_id, cursors, caller.uniform, texts, was)
         if now is not None and (kept := asker.kept.body(key, now)) is not None:
             return [body or None for body in kept.split(_BETWEEN)]
     bodies, state = await prepared.read(database, caller.client_id, cursors, caller.uniform, texts)

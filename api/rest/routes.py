@@ -154,8 +154,9 @@ async def _answer(request: Request, asked: Asked, caller: Caller, texts: Sequenc
     known = next((value.decode("latin-1") for name, value in request.scope["headers"] if name == b"if-none-match"), None)
     key = (asked, caller.client_id, *texts)
     seed = _seed(request, caller, asked.as_csv)
-    if uniform is not None and (known is not None or state.kept.state_of(key) is not None):
-        now = await asked.prepared.state(state.database, caller.client_id, state.cursors, uniform, texts)
+    was = state.kept.state_of(key)
+    if uniform is not None and (known is not None or was is not None):
+        now = await asked.prepared.state(state.database, caller.client_id, state.cursors, uniform, texts, was)
         if now is not None:
             told_by = tag_of(now, *seed)
             if known is not None and (tag := known_by(told_by, known)) is not None:

@@ -479,10 +479,24 @@ _END = literal_column(r"E'\x01/\x01'", Text)
 
 
 def _place_version(source: FromClause) -> ColumnElement[str]:
-    """Tells the place of a row, and its version; of a guest from a school beyond the reach, which alone is not seen, that of the whole reach."""
+    """Tells the tenant and school of a row, and the school's version: of a guest, whose school is beyond the reach and not seen, that of the whole reach."""
     its = (_places.c.tenant_id == source.c.tenant_id) & (_places.c.school_id == source.c.school_id)
     version = select(cast(_places.c.version, Text)).where(its).scalar_subquery()
-    return marker("=", concatenate([cast(source.c.school_id, Text), quote("."), func.coalesce(version, _OF_REACH)]))
+    return marker(
+        "=", concatenate([*_dotted([source.c.tenant_id, source.c.school_id]), quote("."), func.coalesce(version, _OF_REACH)])
+    )
+
+
+AT_PLACE = finish(
+    [
+        select(cast(_places.c.version, Text))
+        .where(_places.c.tenant_id == bindparam("tenant", type_=Uuid), _places.c.school_id == bindparam("school", type_=Uuid))
+        .scalar_subquery()
+    ],
+    uniform=True,
+    state=_OF_ALL,
+)
+"""Tells the version of a school, as `_place_version` does, where it is known that a row was there. It still is there: what moves a row changes both places."""
 
 
 _COMPARE = {Comparison.GTE: operator.ge, Comparison.GT: operator.gt, Comparison.LTE: operator.le, Comparison.LT: operator.lt}
