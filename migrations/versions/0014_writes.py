@@ -160,6 +160,14 @@ CREATE TABLE tenant_versions (tenant_id uuid PRIMARY KEY, version bigint NOT NUL
 
 COMMENT ON TABLE tenant_versions IS 'Grows with every change at a school of the tenant, once a transaction';
 
+ALTER TABLE tenant_versions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE POLICY reached ON tenant_versions TO markonce_app USING (EXISTS (SELECT 1 FROM reach r WHERE r.tenant_id = tenant_versions.tenant_id));
+
+CREATE POLICY maintenance ON tenant_versions TO CURRENT_USER, markonce_operator USING (true) WITH CHECK (true);
+
+GRANT SELECT ON tenant_versions TO markonce_app, markonce_operator;
+
 INSERT INTO tenant_versions SELECT tenant_id, sum(version) FROM school_versions GROUP BY tenant_id;
 
 CREATE FUNCTION count_tenant() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
