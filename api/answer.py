@@ -17,11 +17,11 @@ class Json(Response):
         self.background = None
         self.body = body
         self.raw_headers = [(b"content-length", str(len(body)).encode()), kind, *PRIVATE, *fields]
-        self.version, self.told, self.tag = version, "", ""
+        self.version, self.digest, self.tag = version, "", ""
 
-    def tagged(self, told: str) -> "Json":
+    def tagged(self, digest: str) -> "Json":
         """With an entity tag: what the answer is known by, after the version that a change of the row may name in If-Match."""
-        self.told, self.tag = told, f'"{self.version}.{told}"' if self.version else f'"{told}"'
+        self.digest, self.tag = digest, f'"{self.version}.{digest}"' if self.version else f'"{digest}"'
         self.raw_headers.append((TAG, self.tag.encode()))
         return self
 

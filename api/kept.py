@@ -51,15 +51,15 @@ class Kept:
             self._bytes -= len(known[1])
 
 
-def tag_of(*parts: bytes) -> str:
+def digest_of(*parts: bytes) -> str:
     """What an answer to this request, of this state, is known by: the last part of its entity tag, after the version of a row that can be changed."""
     return hashlib.blake2b(b"\x00".join(parts), digest_size=12).hexdigest()
 
 
-def known_by(told: str, if_none_match: str) -> str | None:
+def known_by(digest: str, if_none_match: str) -> str | None:
     """The entity tag by which If-None-Match names the answer, compared weakly, whatever the content coding of the answer that the client has.
 
     A `*` names none: it is of whatever there is, which is known only when there is an answer.
     """
     named = (opaque.removesuffix("-gzip") for opaque in _TAGS.findall(if_none_match))
-    return next((f'"{opaque}"' for opaque in named if opaque.rpartition(".")[2] == told), None)
+    return next((f'"{opaque}"' for opaque in named if opaque.rpartition(".")[2] == digest), None)

@@ -15,7 +15,7 @@ from api.settings import Settings
 from domain.engine.ids import new_id
 from domain.roster.pupils import PUPIL
 from tests.conftest import SECRET
-from tests.trust import BASE, URNS, Trust, batch, entry, judged, opened, roll, sent
+from tests.trust import BASE, URNS, Trust, at, batch, entry, judged, opened, roll, sent
 
 PUPILS = "/v1/pupils?include=judgements,latestJudgements,targets&fields=id,forename,judgements.mark"
 
@@ -30,9 +30,13 @@ async def keeping(hedgerow: Trust, request: pytest.FixtureRequest, monkeypatch: 
 @pytest_asyncio.fixture
 async def reader(hedgerow: Trust, vendor: Any, keeping: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """The vendor again, at that application."""
-    transport = httpx2.ASGITransport(app=keeping)
-    async with httpx2.AsyncClient(transport=transport, base_url=BASE, headers=vendor.headers) as client:
+    async with served(keeping, vendor) as client:
         yield client
+
+
+def served(app: Any, client: Any) -> httpx2.AsyncClient:
+    """The same client, at another application."""
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=BASE, headers=client.headers)
 
 
 async def prepared(vendor: Any) -> str:
@@ -74,7 +78,7 @@ async def test_any_tag_is_no_way_around_what_is_wrong(reader: Any, hedgerow: Tru
     await reader.get(f"/v1/pupils/{id_}?include=judgements")
     fewer = await hedgerow.client("fewer", "trust:4128=pupils:read")
     any_ = {"If-None-Match": "*"}
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=keeping), base_url=BASE, headers=fewer.headers) as other:
+    async with served(keeping, fewer) as other:
         for _ in range(2):
             assert (await reader.get(f"/v1/pupils/{new_id(PUPIL)}?include=judgements", headers=any_)).status_code == 404
             assert (await reader.get(f"/v1/pupils/{new_id(PUPIL)}/judgements", headers=any_)).status_code == 404
@@ -95,7 +99,7 @@ async def test_what_is_asked_for_otherwise_has_another_tag(reader: Any, hedgerow
     tags = {(await reader.get(url)).headers["etag"] for url in urls}
     assert len(tags) == len(urls)
     fewer = await hedgerow.client("fewer", "trust:4128=pupils:read")
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=keeping), base_url=BASE, headers=fewer.headers) as other:
+    async with served(keeping, fewer) as other:
         theirs = await other.get(
             "/v1/pupils?first=2", headers={"If-None-Match": (await reader.get("/v1/pupils?first=2")).headers["etag"]}
         )
@@ -119,7 +123,7 @@ async def test_a_row_by_itself_changes_with_all_that_it_shows(reader: Any, hedge
     """Its version counts its own changes: not those of the register, nor who may see what of it."""
     id_ = await prepared(reader)
     fewer = await hedgerow.client("fewer", "trust:4128=pupils:read,schools:read")
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=keeping), base_url=BASE, headers=fewer.headers) as other:
+    async with served(keeping, fewer) as other:
         for _ in range(2):
             mine, theirs = await reader.get(f"/v1/pupils/{id_}"), await other.get(f"/v1/pupils/{id_}")
             assert mine.content != theirs.content
@@ -139,8 +143,7 @@ async def test_a_row_that_moves_is_followed(reader: Any, vendor: Any, hedgerow: 
     """To the trust, and to each of the two schools, whatever each has seen of the pupil before."""
     id_ = await prepared(reader)
     here = {name: await hedgerow.client(name, f"school:{URNS[name]}=all") for name in ("Oak", "Elm")}
-    served = httpx2.ASGITransport(app=keeping)
-    keepers = [(httpx2.AsyncClient(transport=served, base_url=BASE, headers=who.headers), who) for who in (vendor, *here.values())]
+    keepers = [(served(keeping, who), who) for who in (vendor, *here.values())]
     urls = [f"/v1/pupils/{id_}", f"/v1/pupils/{id_}?include=latestJudgements,enrolments", f"/v1/pupils/{id_}/judgements"]
     tags: dict[tuple[int, str], str] = {}
 
@@ -154,9 +157,6 @@ async def test_a_row_that_moves_is_followed(reader: Any, vendor: Any, hedgerow: 
                 assert shown.status_code != 304 or known["If-None-Match"] == kept.headers["etag"]
                 if "etag" in kept.headers:
                     tags[n, url] = kept.headers["etag"]
-
-    def at(school: str, *spells: dict[str, str]) -> dict[str, Any]:
-        return roll(school, [entry(1, reference=f"{school}-1", enrolments=list(spells))], asOf="2018-05-12")
 
     await look()
     for path, change in (
@@ -179,7 +179,7 @@ async def test_a_guest_changes_for_both_schools(reader: Any, hedgerow: Trust, ke
     await sent(reader, "/v1/pupils", roll("Elm", [entry(1, reference="E1", enrolments=[{"from": "2018-01-08", "status": "G"}])]))
     elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=pupils:read,pupils:name,judgements:read")
     urls = (f"/v1/pupils/{id_}?include=latestJudgements", f"/v1/pupils/{id_}/judgements", "/v1/pupils?include=latestJudgements")
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=keeping), base_url=BASE, headers=elm.headers) as guest:
+    async with served(keeping, elm) as guest:
         before = {url: await guest.get(url) for url in urls}
         assert {answer.status_code for answer in before.values()} == {200}
         for path, change in (

@@ -139,6 +139,15 @@ def roll(at: str, entries: Sequence[dict[str, Any]], **changed: Any) -> dict[str
     return {"school": {"urn": URNS[at]}, "asOf": str(AS_OF), "entries": list(entries)} | changed
 
 
+DAY = "2018-05-12"
+"""Before the census."""
+
+
+def at(school: str, *spells: dict[str, Any], day: str = DAY, **changed: Any) -> dict[str, Any]:
+    """Pupil 1 on a school's roll, as the school knows it."""
+    return roll(school, [entry(1, reference=f"{school}-1", enrolments=list(spells), **changed)], asOf=day)
+
+
 def judged(number: int, subject: str = "reading", grade: Any = 100, **more: Any) -> dict[str, Any]:
     return {"reference": f"P{number}", "subject": subject, "grade": grade} | more
 

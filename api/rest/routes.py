@@ -16,7 +16,7 @@ from starlette.routing import Route
 from api.answer import JSON, Json, unchanged
 from api.auth import authenticate
 from api.body import read_body, read_files, read_json
-from api.kept import known_by, tag_of
+from api.kept import digest_of, known_by
 from api.rest import request as read
 from api.rest import spreadsheet
 from api.rest.request import Parameters
@@ -158,26 +158,26 @@ async def _answer(request: Request, asked: Asked, caller: Caller, texts: Sequenc
     if uniform is not None and (known is not None or was is not None):
         now = await asked.prepared.state(state.database, caller.client_id, state.cursors, uniform, texts, was)
         if now is not None:
-            told_by = tag_of(now, *seed)
-            if known is not None and (tag := known_by(told_by, known)) is not None:
+            digest = digest_of(now, *seed)
+            if known is not None and (tag := known_by(digest, known)) is not None:
                 return unchanged(tag)
             if (body := state.kept.body(key, now)) is not None:
-                return unless_known(answer(request, asked, body).tagged(told_by), known)
+                return unless_known(answer(request, asked, body).tagged(digest), known)
     (body,), told = await asked.prepared.read(state.database, caller.client_id, state.cursors, uniform, texts)
     if body is None:
         raise NotFound()
     response = answer(request, asked, body)
     if told is not None:
         state.kept.keep(key, told, body)
-        response.tagged(tag_of(told, *seed))
+        response.tagged(digest_of(told, *seed))
     elif response.version:  # so that it can be named in If-Match
-        response.tagged(tag_of(body, *seed))
+        response.tagged(digest_of(body, *seed))
     return unless_known(response, known)
 
 
 def unless_known(answer: Json, known: str | None) -> Response:
     """The answer, or 304 where If-None-Match says that the client has it (`*`: any)."""
-    if known is None or not answer.tag or not (known.strip() == "*" or known_by(answer.told, known)):
+    if known is None or not answer.tag or not (known.strip() == "*" or known_by(answer.digest, known)):
         return answer
     return unchanged(answer.tag)
 
@@ -348,12 +348,12 @@ async def aggregate(request: Request) -> Response:
     state, caller = request.app.state, await authenticate(request)
     known = request.headers.get("if-none-match")
     key = ("aggregates", caller, request.scope["query_string"], spreadsheet.accepts(request))
-    told_by = now = None
+    digest = now = None
     if caller.uniform is not None:
         now = await EVERYTHING.state(state.database, caller.client_id, state.cursors, caller.uniform)
     if now is not None:
-        told_by = tag_of(now, *_seed(request, caller, spreadsheet.accepts(request)))
-        if known is not None and (tag := known_by(told_by, known)) is not None:
+        digest = digest_of(now, *_seed(request, caller, spreadsheet.accepts(request)))
+        if known is not None and (tag := known_by(digest, known)) is not None:
             return unchanged(tag)
     if now is None or (made := state.kept.whole(key, now)) is None:
         made = await _aggregates(request, caller)
@@ -361,7 +361,7 @@ async def aggregate(request: Request) -> Response:
             state.kept.keep(key, now, *made)
     body, fields = made
     response = Json(body, *fields[1:], kind=fields[0])
-    return unless_known(response if told_by is None else response.tagged(told_by), known)
+    return unless_known(response if digest is None else response.tagged(digest), known)
 
 
 async def _aggregates(request: Request, caller: Caller) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:

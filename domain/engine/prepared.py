@@ -113,8 +113,7 @@ class Prepared:
                         state.append(parts[i])
                         parts[i] = b""
             bodies.append(b"".join(parts) if parts else None)
-        told = b"|".join([uniform.told, *state]) if uniform and chosen.has_state else None
-        return Answered(bodies, told)
+        return Answered(bodies, _state(uniform, *state) if uniform and chosen.has_state else None)
 
     def _bound(self, caller: UUID, cursors: Cursors, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """The values to bind, and what the cursors of each page are bound to."""
@@ -200,8 +199,13 @@ def _nulls(place: tuple[str | None, ...]) -> tuple[str | None, ...]:
     return tuple(None if value is None else "" for value in place)
 
 
+def _state(uniform: Uniform, of_all: bytes, *places: bytes) -> bytes:
+    """Of the reach, of what every answer depends on, and of the places of single rows."""
+    return b"|".join([uniform.told, of_all, *places])
+
+
 ONE_PLACE = 2
-"""Bars in a state that tells of one place: after the reach, and after what every answer depends on."""
+"""Bars in the state of one place."""
 
 
 async def _stands(known: bytes, database: Database, caller: UUID, uniform: Uniform) -> bool:
@@ -213,7 +217,7 @@ async def _stands(known: bytes, database: Database, caller: UUID, uniform: Unifo
     if not answered:
         return False
     version, is_uniform, of_all = answered
-    return is_uniform and known == b"|".join([uniform.told, of_all.encode(), f"={tenant}.{school}.{version}".encode()])
+    return is_uniform and known == _state(uniform, of_all.encode(), f"={tenant}.{school}.{version}".encode())
 
 
 async def read(

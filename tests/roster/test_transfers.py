@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from tests.recount import miscounted
-from tests.trust import CENSUS, URNS, WINDOW, Trust, batch, counted, entry, issues, opened, roll, sent, upn
+from tests.trust import CENSUS, DAY, URNS, WINDOW, Trust, at, batch, counted, issues, opened, roll, sent, upn
 
 SPELLS = """
 SELECT s.name, e.status, e.from_on::text, e.to_on::text FROM enrolments e JOIN upns u USING (tenant_id, pupil_id) JOIN schools s ON s.id = e.school_id
@@ -22,13 +22,6 @@ HAS, HAS_NOT = ([upn(1)], ["100"], ["105"]), ([], [], [])
 STAYED = {"from": "2014-09-01", "status": "C"}
 LEFT = STAYED | {"to": "2018-05-10", "leavingReason": "Moved"}
 CAME = {"from": "2018-05-11", "status": "C"}
-DAY = "2018-05-12"
-"""The day after the arrival, and before the census."""
-
-
-def at(school: str, *spells: dict[str, Any], day: str = DAY, **changed: Any) -> dict[str, Any]:
-    """Pupil 1 on a school's roll."""
-    return roll(school, [entry(1, reference=f"{school}-1", enrolments=list(spells), **changed)], asOf=day)
 
 
 async def written(client: Any, body: dict[str, Any]) -> dict[str, int]:
