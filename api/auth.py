@@ -19,7 +19,7 @@ from api.quota import Buckets
 from api.settings import Settings
 from domain.consent.clients import Standing, public_keys, standing
 from domain.engine.access import Caller, Uniform
-from domain.engine.database import Database
+from domain.engine.database import Database, database_use
 
 # RFC 9864 renames EdDSA to Ed25519; clients may still say the older name, which is as safe with the one curve they may register
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
@@ -59,6 +59,8 @@ async def authenticate(request: Request) -> Caller:
     bucket = authenticator.buckets.of(caller.client_id, stands.tenants)
     request.scope.update(standing=stands, bucket=bucket)
     bucket.take()
+    if use := database_use.get():
+        use.client = caller.client_id
     return authenticator.asking(caller, stands.uniform)
 
 

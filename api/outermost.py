@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import cors
 from api.problems import as_domain_error, respond
-from domain.engine.database import Stopwatch, stopwatch
-from domain.engine.errors import Busy
+from domain.engine.database import DatabaseUse, database_use
+from domain.engine.errors import Busy, DomainError
+from domain.engine.outages import OutcomeUnknown
 
 log = structlog.get_logger()
 
@@ -104,8 +105,8 @@ class Outermost:
             return await self.app(scope, receive, send)
         request_id, begun, status = os.urandom(16).hex(), time.perf_counter(), 0
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
-        in_database = Stopwatch()
-        watched = stopwatch.set(in_database)
+        use = DatabaseUse()
+        watched = database_use.set(use)
         endpoint = self.paths.find(scope)
         task = asyncio.current_task()
         assert task is not None
@@ -114,7 +115,7 @@ class Outermost:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                timing = f"db;dur={_ms(in_database.seconds)}, app;dur={_ms(time.perf_counter() - begun)}"
+                timing = f"db;dur={_ms(use.seconds)}, app;dur={_ms(time.perf_counter() - begun)}"
                 raw = message["headers"]
                 raw += ((b"x-request-id", request_id.encode()), (b"server-timing", timing.encode()))
                 if bucket := scope.get("bucket"):
@@ -136,20 +137,26 @@ class Outermost:
             if not self.deadlines.end(task) or status:
                 raise
             task.uncancel()
-            await respond(Busy(_TOO_LONG), self.base_url)(scope, receive, send_noted)
+            await respond(_stopped(use), self.base_url)(scope, receive, send_noted)
         except Exception as error:
             if status:
                 raise
             await respond(as_domain_error(error), self.base_url)(scope, receive, send_noted)
         finally:
             self.deadlines.end(task)
-            stopwatch.reset(watched)
+            database_use.reset(watched)
             ms = _ms(time.perf_counter() - begun)
             log.info("request", method=scope["method"], path=_template(scope), status=status, ms=ms)
             structlog.contextvars.reset_contextvars(**bound)
 
 
-_TOO_LONG = "The request took too long and was stopped. A write sent again with the same Idempotency-Key is done once."
+def _stopped(use: DatabaseUse) -> DomainError:
+    """What is told of a request that ran over its time limit."""
+    if use.is_committing:
+        return OutcomeUnknown()
+    return Busy(
+        f"The request took too long and was stopped; {use.describe_loss()}. A write sent again with the same Idempotency-Key is done once."
+    )
 
 
 def _ms(seconds: float) -> float:

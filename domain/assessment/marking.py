@@ -1,6 +1,9 @@
 """Judgements in bulk: recorded, corrected and withdrawn, and with them the pupils who have just joined. The same batch twice changes nothing.
 
 A row that changes nothing never fails, whatever the window's state and whatever version it expects, so that a batch may be sent again.
+
+recordedAt orders the values of those who say it. A row without it stands from its commit on: the later commit wins, whatever the clock says, which may
+go back.
 """
 
 from dataclasses import dataclass
@@ -163,7 +166,7 @@ async def judged(connection: Connection, caller: Caller, given: Batch[JudgementB
     changed = await compared(connection, caller, tenant_id, given, rows, counting)
     given.check()
     if changed:
-        await write(connection, caller, tenant_id, changed, now)
+        await write(connection, caller, tenant_id, changed)
         await counting.of_judgements({row.pupil_id for row in changed}, {row.window["no"] for row in changed})
 
 
@@ -213,7 +216,8 @@ def resolved(
 
 
 _STORED = """
-SELECT g.n, p.school_id AS main_school_id, w.state, COALESCE(w.closed_at, w.closes_at) AS closed_at, w.accept_until >= now() AS accepts,
+SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id AS main_school_id, w.state,
+    COALESCE(w.closed_at, w.closes_at) AS closed_at, w.accept_until >= now() AS accepts,
     j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id
 FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
     WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
@@ -242,15 +246,13 @@ async def compared(
         row.stored = stored
         exists = stored["version"] is not None
         public_id = ".".join(map(str, (row.pupil_id, row.window["no"], row.subject_no, row.aspect_no)))
-        late = stored["accepts"] and row.recorded_at <= stored["closed_at"]
+        is_dated = row.entry.recorded_at is not UNSET
+        if not is_dated:
+            row.recorded_at = max(stored["now"], stored["recorded_at"] or stored["now"])
+        late = is_dated and stored["accepts"] and row.recorded_at <= stored["closed_at"]
         if not row.changes(stored):
             batch.note(row.at, "unchanged", public_id if exists else None, stored["version"])
-            if (
-                exists
-                and row.entry.recorded_at is not UNSET
-                and row.recorded_at > stored["recorded_at"]
-                and stored["state"] == "open"
-            ):
+            if exists and is_dated and row.recorded_at > stored["recorded_at"] and stored["state"] == "open":
                 confirmed.append((*row.key, row.recorded_at))
         elif row.entry.expected_version not in (UNSET, stored["version"] or 0):
             conflicts.append(conflicting(row, stored))
@@ -299,7 +301,7 @@ WITH given AS (
     AS g (year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id, scheme_version_no, grade_no, mark, status_code, recorded_at,
         actor, source, method, version)
 ), replaced AS (
-    INSERT INTO judgement_history SELECT j.*, now() FROM given g CROSS JOIN LATERAL (
+    INSERT INTO judgement_history SELECT j.*, GREATEST($3, j.received_at) FROM given g CROSS JOIN LATERAL (
         SELECT * FROM judgements j WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id
             AND j.window_no = g.window_no AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no LIMIT 1
     ) j WHERE g.version IS NOT NULL
@@ -310,13 +312,13 @@ SELECT $1, $2, $3, year, pupil_id, window_no, subject_no, aspect_no, school_id, 
     scheme_version_no, grade_no, mark, status_code, recorded_at, actor, source, method FROM given
 ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no) DO UPDATE SET
     scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, mark = excluded.mark, status_code = excluded.status_code,
-    recorded_at = excluded.recorded_at, received_at = excluded.received_at, recorded_at_school_id = excluded.recorded_at_school_id,
+    recorded_at = excluded.recorded_at, received_at = GREATEST(excluded.received_at, j.received_at), recorded_at_school_id = excluded.recorded_at_school_id,
     client_id = excluded.client_id, actor = excluded.actor, source = excluded.source, method = excluded.method,
     version = j.version + 1, xid = pg_current_xact_id()
 """
 
 
-async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row], now: datetime) -> None:
+async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row]) -> None:
     """The changed rows, and into history what they replace. One statement."""
     written = [
         (
@@ -325,4 +327,4 @@ async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: l
         )
         for r in rows
     ]
-    await connection.execute(_WRITE, tenant_id, caller.client_id, now, *columns(written, 16))
+    await connection.execute(_WRITE, tenant_id, caller.client_id, rows[0].stored["now"], *columns(written, 16))

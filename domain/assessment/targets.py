@@ -203,7 +203,6 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
         given.check()
         return given.recorded()
     tenant_id = next(iter(settled.values())).tenant_id
-    now: datetime = await connection.fetchval("SELECT clock_timestamp()")
     codes = await connection.fetch(
         "SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived"
         " UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1",
@@ -224,7 +223,7 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     given.check()
     counting = Counting(connection, tenant_id)
     await counting.lock({school.id for school in settled.values()}, {key[0] for _, _, key in rows})
-    changed = await compared(connection, caller, tenant_id, given, rows, now)
+    changed, now = await compared(connection, caller, tenant_id, given, rows)
     given.check()
     if changed:
         await write(connection, caller, tenant_id, changed, now)
@@ -257,14 +256,16 @@ Keyed = tuple[int, TargetEntry, tuple[Any, ...]]
 
 
 _STORED = """
-SELECT g.n, p.school_id, t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at
+SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id, t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at
 FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[])
     WITH ORDINALITY AS g (pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis, n)
 JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id
 LEFT JOIN targets t ON t.tenant_id = $1 AND t.pupil_id = g.pupil_id AND t.subject_no = g.subject_no AND t.aspect_no = g.aspect_no
     AND t.horizon_year = g.horizon_year AND t.horizon_point = g.horizon_point AND t.basis = g.basis
 """
-_HISTORY = "INSERT INTO target_history SELECT t.*, now() FROM targets t WHERE t.tenant_id = $1 AND t.id = ANY ($2)"
+_HISTORY = (
+    "INSERT INTO target_history SELECT t.*, GREATEST($3, t.received_at) FROM targets t WHERE t.tenant_id = $1 AND t.id = ANY ($2)"
+)
 _WRITE = """
 INSERT INTO targets AS t (tenant_id, client_id, received_at, id, school_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis,
     scheme_version_no, grade_no, visibility, recorded_at, actor)
@@ -272,22 +273,25 @@ SELECT $1, $2, $3, * FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::smallin
     $12::smallint[], $13::smallint[], $14::text[], $15::timestamptz[], $16::text[])
 ON CONFLICT (tenant_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis) DO UPDATE SET
     scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, visibility = excluded.visibility, recorded_at = excluded.recorded_at,
-    received_at = excluded.received_at, client_id = excluded.client_id, actor = excluded.actor, version = t.version + 1, xid = pg_current_xact_id()
+    received_at = GREATEST(excluded.received_at, t.received_at), client_id = excluded.client_id, actor = excluded.actor,
+    version = t.version + 1, xid = pg_current_xact_id()
 """
 
 
 async def compared(
-    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Keyed], now: datetime
-) -> list[tuple[Any, ...]]:
-    """The rows of columns that change something, after noting the outcome of each entry."""
+    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Keyed]
+) -> tuple[list[tuple[Any, ...]], Any]:
+    """The rows of columns that change something, after noting the outcome of each entry; and the database's time, taken after the locks. A target
+    without recordedAt stands from its commit on: the later commit wins, whatever the clock says."""
     by_n = dict(enumerate(rows, 1))
     changed: list[tuple[Any, ...]] = []
+    now: datetime | None = None
     conflicts: list[Conflicting] = []
     keys = columns([key[:6] for _, _, key in rows], 6)
     for stored in await connection.fetch(_STORED, tenant_id, *keys):
         at, entry, key = by_n.pop(stored["n"])
-        exists = stored["id"] is not None
-        recorded_at = now if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
+        exists, now = stored["id"] is not None, stored["now"]
+        recorded_at = max(now, stored["recorded_at"] or now) if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
         if exists and (*key[6:], entry.visibility) == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
             batch.note(at, "unchanged", stored["id"], stored["version"])
         elif entry.expected_version not in (UNSET, stored["version"] or 0):
@@ -304,11 +308,11 @@ async def compared(
     for at, _, _ in by_n.values():
         batch.reject(at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
     await reject_conflicts(connection, caller, Scope.TARGETS_READ, tenant_id, batch, conflicts)
-    return changed
+    return changed, now
 
 
 async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[tuple[Any, ...]], now: datetime) -> None:
     """The changed targets, and into history what they replace. Two statements."""
     written = columns(rows, len(rows[0]))
-    await connection.execute(_HISTORY, tenant_id, written[0])
+    await connection.execute(_HISTORY, tenant_id, written[0], now)
     await connection.execute(_WRITE, tenant_id, caller.client_id, now, *written)

@@ -1,8 +1,13 @@
-"""Connections to PostgreSQL, kept open and lent out. asyncpg's own pool starts a task or two for each loan, which costs as much as a small read."""
+"""Connections to PostgreSQL, kept open and lent. asyncpg's own pool starts a task or two for each loan, which costs as much as a small read.
+
+No borrower takes the pool from the others: at most half of the connections write, so that reads go on while writes wait for a lock, and one client
+leaves a fifth of each kind to the others. Of those who wait, the one whose client has the fewest connections is served first.
+"""
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
@@ -12,79 +17,198 @@ if TYPE_CHECKING:
 else:
     Connection: TypeAlias = asyncpg.Connection
 
+CLOSE_SECONDS = 2.0
+"""How long a connection may take to cancel its statement and to close, before its socket is cut."""
+
+
+@dataclass(eq=False)
+class Loan:
+    """One borrower's use of a connection. `may_open` is False once opening a connection has failed for it."""
+
+    client: Hashable | None
+    is_writing: bool
+    may_open: bool = True
+
+
+class _Permit:
+    """The right to open one more connection."""
+
+
+PERMIT = _Permit()
+Granted: TypeAlias = Connection | _Permit
+
 
 class Pool:
-    """At most `size` connections, opened when they are first needed; the one given back last is lent first, since it is warm."""
+    """At most `size` connections, opened when they are first needed; the one released last is lent first, since it is warm."""
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], size: int) -> None:
         self._connect = connect
-        self._free = size
-        """How many more may be opened."""
+        self._unopened = size
         self._idle: list[Connection] = []
-        self._lent: set[Connection] = set()
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._lent: dict[Connection, Loan] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._waiting: dict[tuple[Hashable | None, bool], dict[asyncio.Future[Granted], Loan]] = {}
+        """By client and whether they write, in the order in which they came."""
+        self._in_use = {False: 0, True: 0}
+        """Loans by whether they write; those that write are counted in both."""
+        self._by_client: dict[bool, Counter[Hashable]] = {False: Counter(), True: Counter()}
+        self._most = {False: size, True: max(size // 2, 1)}
+        self._most_of_client = {kind: most - max(most // 5, 1) if most > 1 else 1 for kind, most in self._most.items()}
 
-    async def lend(self, seconds: float) -> Connection:
-        """A connection, to be given back. Raises TimeoutError when none is to be had in time, and what connecting raises."""
+    async def acquire(self, seconds: float, client: Hashable | None = None, *, is_writing: bool = False) -> Connection:
+        """A connection, to be released.
+
+        A connection that cannot be opened is waited for among those that others have. Raises TimeoutError where none is free in time, and what
+        connecting raised.
+        """
+        loop = asyncio.get_running_loop()
+        until, loan = loop.time() + seconds, Loan(client, is_writing)
+        failure: Exception | None = None
         while True:
-            while self._idle:
-                connection = self._idle.pop()
-                if not connection.is_closed():
-                    self._lent.add(connection)
-                    return connection
-                self._free += 1
-            if self._free:
-                return await self._open()
-            if (given := await self._wait(seconds)) is not None:
-                return given
+            granted = self._take(loan)
+            try:
+                if granted is None:
+                    granted = await self._wait(loan, until - loop.time())
+            except TimeoutError:
+                raise failure or TimeoutError from None
+            if not isinstance(granted, _Permit):
+                return granted
+            try:
+                return await self._open(loan)
+            except Exception as problem:
+                if not self._lent:
+                    raise
+                failure, loan.may_open = problem, False
 
-    async def _open(self) -> Connection:
-        self._free -= 1
+    def release(self, connection: Connection, *, is_reusable: bool) -> None:
+        """Takes a connection back, at once. One that is not reusable, or was left in a transaction, is closed in the background: nobody can know what of
+        that which was sent is still on its way to PostgreSQL."""
+        self._count(self._lent.pop(connection), -1)
+        if is_reusable and not connection.is_closed() and not connection.is_in_transaction():
+            self._idle.append(connection)
+            self._serve()
+        elif connection.is_closed():
+            self._forget()
+        else:
+            closing = asyncio.get_running_loop().create_task(self._close(connection))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Closes what is idle, and cuts what is lent."""
+        for connection in self._lent:
+            connection.terminate()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*self._closing, *map(_close, idle))
+
+    def _take(self, loan: Loan) -> Granted | None:
+        """What the loan can have now."""
+        if not self._is_allowed(loan):
+            return None
+        granted: Granted | None = None
+        while self._idle and granted is None:
+            connection = self._idle.pop()
+            if connection.is_closed():
+                self._unopened += 1
+            else:
+                granted = connection
+                self._lent[connection] = loan
+        if granted is None and self._unopened and loan.may_open:
+            self._unopened -= 1
+            granted = PERMIT
+        if granted is not None:
+            self._count(loan, 1)
+        return granted
+
+    def _is_allowed(self, loan: Loan) -> bool:
+        for kind in (False, True) if loan.is_writing else (False,):
+            if self._in_use[kind] >= self._most[kind]:
+                return False
+            if loan.client is not None and self._by_client[kind][loan.client] >= self._most_of_client[kind]:
+                return False
+        return True
+
+    def _count(self, loan: Loan, change: int) -> None:
+        for kind in (False, True) if loan.is_writing else (False,):
+            self._in_use[kind] += change
+            if loan.client is not None:
+                by_client = self._by_client[kind]
+                by_client[loan.client] += change
+                if not by_client[loan.client]:
+                    del by_client[loan.client]
+
+    async def _open(self, loan: Loan) -> Connection:
         try:
             connection = await self._connect()
         except BaseException:
-            self._free += 1
-            self._hand_on(None)
+            self._count(loan, -1)
+            self._unopened += 1
+            self._serve()
             raise
-        self._lent.add(connection)
+        self._lent[connection] = loan
         return connection
 
-    async def _wait(self, seconds: float) -> Connection | None:
-        """The next connection given back; None where one may be opened instead."""
-        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+    async def _wait(self, loan: Loan, seconds: float) -> Granted:
+        waiter: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
+        key = loan.client, loan.is_writing
+        self._waiting.setdefault(key, {})[waiter] = loan
         try:
             await asyncio.wait((waiter,), timeout=seconds)
             if not waiter.done():
                 raise TimeoutError
             return waiter.result()
         except BaseException:
-            if waiter.done() and not waiter.cancelled():  # it was handed on just as the waiting ended
-                self._hand_on(waiter.result())
-            waiter.cancel()
+            if waiter.done() and not waiter.cancelled():  # it was granted just as the waiting ended
+                self._return(loan, waiter.result())
             raise
+        finally:
+            self._leave(key, waiter)
 
-    def give_back(self, connection: Connection) -> None:
-        """Takes a connection back, at once; one that was left in a transaction is of no use to anybody else."""
-        if not connection.is_closed() and not connection.is_in_transaction():
-            return self._hand_on(connection)
+    def _leave(self, key: tuple[Hashable | None, bool], waiter: "asyncio.Future[Granted]") -> None:
+        if (queue := self._waiting.get(key)) is not None:
+            queue.pop(waiter, None)
+            if not queue:
+                del self._waiting[key]
+
+    def _return(self, loan: Loan, granted: Granted) -> None:
+        """Takes back what was granted and not used."""
+        if not isinstance(granted, _Permit):
+            return self.release(granted, is_reusable=True)
+        self._count(loan, -1)
+        self._unopened += 1
+        self._serve()
+
+    def _serve(self) -> None:
+        """Grants what is free to those who wait."""
+        while (self._idle or self._unopened) and self._serve_one():
+            pass
+
+    def _serve_one(self) -> bool:
+        """Whether anybody could be served."""
+        for key in sorted(self._waiting, key=lambda key: self._by_client[False][key[0]]):
+            waiter, loan = next(iter(self._waiting[key].items()))
+            if (granted := self._take(loan)) is not None:
+                self._leave(key, waiter)
+                waiter.set_result(granted)
+                return True
+        return False
+
+    async def _close(self, connection: Connection) -> None:
+        await _close(connection)
+        self._forget()
+
+    def _forget(self) -> None:
+        """A connection is gone: another may be opened, also by those for whom that has failed."""
+        self._unopened += 1
+        for queue in self._waiting.values():
+            for loan in queue.values():
+                loan.may_open = True
+        self._serve()
+
+
+async def _close(connection: Connection) -> None:
+    """Cancels what the connection is doing and closes it, within a bounded time."""
+    try:
+        await connection.close(timeout=CLOSE_SECONDS)
+    except Exception:
         connection.terminate()
-        self._lent.discard(connection)
-        self._free += 1
-        self._hand_on(None)
-
-    def _hand_on(self, connection: Connection | None) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                return waiter.set_result(connection)
-        if connection is not None:
-            self._lent.discard(connection)
-            self._idle.append(connection)
-
-    async def close(self) -> None:
-        """Closes what is idle, and ends what is lent."""
-        for connection in self._lent:
-            connection.terminate()
-        while self._idle:
-            await self._idle.pop().close(timeout=10)

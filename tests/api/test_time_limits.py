@@ -48,14 +48,18 @@ async def ask(server: Server, method: str, path: str, **options: Any) -> httpx2.
         return await http.request(method, path, **options)
 
 
-async def at_rest(databases: Databases) -> bool:
-    """Whether no statement and no transaction of the app's role is left."""
+async def is_at_rest(databases: Databases) -> bool:
+    """Whether no statement and no transaction of the app's role is left, soon after what was stopped has been answered."""
     connection = await asyncpg.connect(databases.cluster.url(databases.name, embedded.SUPERUSER))
     try:
-        states = await connection.fetch(
-            "SELECT state FROM pg_stat_activity WHERE usename = 'markonce_app' AND datname = $1", databases.name
-        )
-        return bool(states) and {row["state"] for row in states} == {"idle"}
+        for _ in range(50):
+            states = await connection.fetch(
+                "SELECT state FROM pg_stat_activity WHERE usename = 'markonce_app' AND datname = $1", databases.name
+            )
+            if {row["state"] for row in states} <= {"idle"}:
+                return True
+            await asyncio.sleep(0.1)
+        return False
     finally:
         await connection.close()
 
@@ -74,7 +78,7 @@ async def test_a_read_is_stopped_by_the_database(brief: Server) -> None:
         answer = await ask(brief, "POST", "/graphql", json={"query": "{ schools { nodes { id } } }"})
         assert answer.json()["errors"][0]["extensions"]["problem"]["status"] == 503
         assert int(answer.headers["retry-after"]) > 0
-        assert await at_rest(brief.databases)
+        assert await is_at_rest(brief.databases)
     for _ in range(3):
         assert (await ask(brief, "GET", "/v1/schools")).status_code == 200
 
@@ -85,7 +89,7 @@ async def test_a_request_is_stopped_and_so_is_its_statement(brief: Server) -> No
         batch, key = {"window": "none", "entries": []}, {"Idempotency-Key": "stopped"}
         answer = await ask(brief, "POST", "/v1/judgements", json=batch, headers=key)
         assert stopped(answer, "took too long"), answer.text
-        assert await at_rest(brief.databases)
+        assert await is_at_rest(brief.databases)
     for _ in range(3):
         assert (await ask(brief, "GET", "/v1/schools")).status_code == 200
 
