@@ -16,10 +16,21 @@ LOST = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What a broken connection raises, also one that broke off in the middle of a message. TimeoutError is an OSError."""
 
 
+def is_rejection(error: BaseException) -> bool:
+    """Whether PostgreSQL has refused a statement and goes on with the session as it was: what was sent had no effect."""
+    return (
+        isinstance(error, asyncpg.PostgresError)
+        and getattr(error, "severity_en", None) == "ERROR"
+        and not isinstance(error, asyncpg.InvalidSQLStatementNameError)  # the session is another one behind a pooler
+    )
+
+
 def is_outage(error: BaseException) -> bool:
-    """Whether PostgreSQL says of itself that it cannot serve."""
-    sqlstate = str(getattr(error, "sqlstate", None) or "")
-    return isinstance(error, asyncpg.PostgresError) and (sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_STATES)
+    """Whether PostgreSQL says of itself that it cannot serve: it ended the session or refused to begin one, or it refused a statement for such a reason."""
+    if not isinstance(error, asyncpg.PostgresError):
+        return False
+    sqlstate = str(error.sqlstate or "")
+    return not is_rejection(error) or sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_STATES
 
 
 def is_timeout(error: BaseException) -> bool:
@@ -29,15 +40,6 @@ def is_timeout(error: BaseException) -> bool:
 
 def is_lock_timeout(error: BaseException) -> bool:
     return getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE
-
-
-def is_rejection(error: BaseException) -> bool:
-    """Whether PostgreSQL has refused a statement and goes on with the session as it was: what was sent had no effect."""
-    return (
-        isinstance(error, asyncpg.PostgresError)
-        and getattr(error, "severity_en", None) == "ERROR"
-        and not isinstance(error, asyncpg.InvalidSQLStatementNameError)  # the session is another one behind a pooler
-    )
 
 
 class OutcomeUnknown(Busy):
