@@ -20,7 +20,7 @@ async def single(databases: Databases) -> AsyncIterator[Database]:
 async def read_prepared(database: Database) -> list[str]:
     async with database.register() as connection:
         rows: list[Any] = await connection.fetch("SELECT statement FROM pg_prepared_statements")
-    return [row["statement"] for row in rows if "pg_prepared_statements" not in row["statement"]]
+    return [row["statement"] for row in rows if row["statement"].startswith("SELECT $1::int +")]
 
 
 async def ask(database: Database, n: int, padding: int = 0) -> None:
