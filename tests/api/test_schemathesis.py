@@ -48,7 +48,7 @@ def server(cluster: embedded.Cluster) -> Iterator[Server]:
         running.command("import", "gias", *map(str, GIAS), "--as-of", "2022-04-20", check=False)
         running.register(CLIENT, f"{TRUST}=all", "installation=imports:write")
         with running.client(CLIENT) as client:
-            results.post(client, "/v1/pupils", whole_pupils.roster(SCHOOL, pupils, results.AS_OF))
+            results.post(client, "/v1/pupils", whole_pupils.roster(SCHOOL, pupils))
             window = results.post(client, "/v1/windows", results.window_of(TRUST))["id"]
             results.post(client, f"/v1/windows/{window}/open", None)
             results.post(client, "/v1/judgements", judgements())
@@ -65,20 +65,20 @@ def judgements(**changed: Any) -> dict[str, Any]:
 
 def target(**changed: Any) -> dict[str, Any]:
     """A batch of one target."""
-    aim = {"upn": whole_pupils.upn(SCHOOL.laestab, 1), "subject": "reading", "grade": "110", "basis": "teacher"}
-    return {"school": {"urn": SCHOOL.urn}, "entries": [{**aim, "horizon": {"academicYear": "2017-18", "point": "KS2"}, **changed}]}
+    aim = {"upn": whole_pupils.upn(SCHOOL, 1), "subject": "reading", "grade": "110", "basis": "teacher"}
+    return {"school": {"urn": SCHOOL.urn}, "entries": [{**aim, "horizon": {"academicYear": "2018-19", "point": "KS2"}, **changed}]}
 
 
 def class_list() -> dict[str, Any]:
     """A class of one pupil."""
-    members = [{"upn": whole_pupils.upn(SCHOOL.laestab, 1)}]
+    members = [{"upn": whole_pupils.upn(SCHOOL, 1)}]
     entry = {"code": "6W", "name": "6 Willow", "kind": "class", "members": members}
-    return {"school": {"urn": SCHOOL.urn}, "academicYear": "2017-18", "asOf": "2017-10-01", "entries": [entry]}
+    return {"school": {"urn": SCHOOL.urn}, "academicYear": "2018-19", "asOf": "2018-10-01", "entries": [entry]}
 
 
 def roster(**changed: Any) -> dict[str, Any]:
     """A roll of one pupil."""
-    return whole_pupils.roster(SCHOOL, (whole_pupils.pupils(SCHOOL) or [])[:1], results.AS_OF) | changed
+    return whole_pupils.roster(SCHOOL, (whole_pupils.pupils(SCHOOL) or [])[:1]) | changed
 
 
 def ask(server: Server, method: str, path: str, headers: dict[str, str] | None = None, **request: Any) -> Any:
@@ -126,7 +126,7 @@ def test_pages_and_lookups_of_pupils(server: Server) -> None:
     )
     assert (len(last.json()["data"]), last.json()["page"]["hasMore"], "link" in last.headers) == (9, False, False)
     body = {
-        "where": {"upn": whole_pupils.upn(SCHOOL.laestab, 1), "sex": ["F", "M"]},
+        "where": {"upn": whole_pupils.upn(SCHOOL, 1), "sex": ["F", "M"]},
         "include": ["judgements.window"],
         "sort": ["surname"],
     }

@@ -1,7 +1,8 @@
 """The proof: published key stage 2 figures against what the API answers, over HTTP with real tokens, through both doors.
 
 In the suite it runs on the slice in `data/`. By hand it takes any file of the DfE's:
-`python -m tests.published.results KS2.csv ESTABLISHMENTS.csv GROUPS.csv GROUP_LINKS.csv`; it prints how many figures matched.
+`python -m tests.published.results KS2-2018.csv ESTABLISHMENTS.csv GROUPS.csv GROUP_LINKS.csv`; it prints how many figures matched.
+The file is named by the year in which its academic year starts.
 """
 
 import csv
@@ -10,7 +11,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,8 @@ from domain.engine import embedded
 from domain.engine.migrate import migrate
 from tests.conftest import Server, fresh_database, serving
 from tests.published import whole_pupils
-from tests.published.whole_pupils import Pupil, School
+from tests.published.whole_pupils import Pupil, School, Year
 
-AS_OF = date(2018, 5, 1)
-WINDOW = "2017-18/KS2"
 SHOWN_BY = {
     "all": (),
     "disadvantaged": ("disadvantaged", "true"),
@@ -50,6 +48,7 @@ class Loaded:
     """A server that holds the schools of a file, and the pupils made for each."""
 
     server: Server
+    year: Year
     pupils: dict[School, list[Pupil]]
     windows: dict[str, str] = field(default_factory=dict)
 
@@ -65,21 +64,20 @@ def controllers(establishments: Path, links: Path, urns: Iterable[str]) -> dict[
     return {urn: f"trust:{trusts[urn]}" if urn in trusts else f"school:{urn}" for urn in urns}
 
 
-def load(server: Server, ks2: Sequence[Path], gias: Sequence[Path], *, show: bool = False) -> Loaded:
+def load(server: Server, ks2: Path, gias: Sequence[Path], *, show: bool = False) -> Loaded:
     """Imports the register, registers clients, then posts pupils, windows and judgements as a vendor does."""
     server.command("import", "gias", *map(str, gias), "--as-of", "2022-04-20", check=False)
-    made = {
-        school: pupils for path in ks2 for school in whole_pupils.read(path) if (pupils := whole_pupils.pupils(school)) is not None
-    }
+    year = Year.of_file(ks2)
+    made = {school: pupils for school in whole_pupils.read(ks2) if (pupils := whole_pupils.pupils(school)) is not None}
     control = controllers(gias[0], gias[2], [school.urn for school in made])
     for name, scopes in (("vendor", VENDOR), ("manager", MANAGER), ("portal", PORTAL)):
         server.register(name, *(f"{target}={scopes}" for target in dict.fromkeys(control.values())))
-    loaded = Loaded(server, made)
+    loaded = Loaded(server, year, made)
     with server.client("vendor") as vendor, server.client("manager") as manager:
         for school, pupils in track(made.items(), "pupils", disable=not show):
-            post(vendor, "/v1/pupils", whole_pupils.roster(school, pupils, AS_OF))
+            post(vendor, "/v1/pupils", whole_pupils.roster(school, pupils))
         for target in dict.fromkeys(control.values()):
-            loaded.windows[target] = post(manager, "/v1/windows", window_of(target))["id"]
+            loaded.windows[target] = post(manager, "/v1/windows", window_of(target, year))["id"]
             post(manager, f"/v1/windows/{loaded.windows[target]}/open", None)
         for school, pupils in track(made.items(), "judgements", disable=not show):
             post(vendor, "/v1/judgements", whole_pupils.judgements(school, pupils))
@@ -88,17 +86,17 @@ def load(server: Server, ks2: Sequence[Path], gias: Sequence[Path], *, show: boo
     return loaded
 
 
-def window_of(target: str) -> dict[str, Any]:
-    """The statutory window of 2018, planned for one tenant."""
+def window_of(target: str, year: Year) -> dict[str, Any]:
+    """The statutory window of a year, planned for one tenant."""
     kind, _, key = target.partition(":")
     return {
         "tenant": {"trust": {"groupUid": key}} if kind == "trust" else {"school": {"urn": key}},
-        "code": WINDOW,
-        "name": "Key stage 2 2018",
-        "academicYear": "2017-18",
-        "censusOn": "2018-05-14",
-        "opensAt": "2018-05-14T08:00:00+01:00",
-        "closesAt": "2018-07-31T17:00:00+01:00",
+        "code": year.window,
+        "name": f"Key stage 2 {year.start + 1}",
+        "academicYear": year.window.partition("/")[0],
+        "censusOn": year.tests_on.isoformat(),
+        "opensAt": f"{year.tests_on}T08:00:00+01:00",
+        "closesAt": f"{year.start + 1}-07-31T17:00:00+01:00",
         "statutory": True,
         "purpose": "National curriculum assessment at the end of key stage 2",
         "decision": "Reporting to parents and publication by the Department for Education",
@@ -117,13 +115,13 @@ def post(client: httpx2.Client, path: str, body: Any) -> Any:
     return answer.json()
 
 
-def by_rest(client: httpx2.Client, by: Sequence[str], **filters: str) -> list[Any]:
+def by_rest(client: httpx2.Client, window: str, by: Sequence[str], **filters: str) -> list[Any]:
     """Every row of an aggregates question, page by page."""
     rows: list[Any] = []
     after: dict[str, str] = {}
     while True:
         answer = client.get(
-            "/v1/aggregates", params={"window": WINDOW, "groupBy": ",".join(by), "first": "1000", **filters, **after}
+            "/v1/aggregates", params={"window": window, "groupBy": ",".join(by), "first": "1000", **filters, **after}
         )
         assert answer.status_code == 200, answer.text
         page = answer.json()
@@ -133,12 +131,12 @@ def by_rest(client: httpx2.Client, by: Sequence[str], **filters: str) -> list[An
         after = {"after": page["page"]["endCursor"]}
 
 
-def by_graphql(client: httpx2.Client, by: Sequence[str], **filters: str) -> list[Any]:
+def by_graphql(client: httpx2.Client, window: str, by: Sequence[str], **filters: str) -> list[Any]:
     """The same through the other door."""
     rows: list[Any] = []
     after = None
     while True:
-        variables = {"window": WINDOW, "by": list(by), "after": after, **filters}
+        variables = {"window": window, "by": list(by), "after": after, **filters}
         answer = client.post("/graphql", json={"query": QUERY, "variables": variables})
         body = answer.json()
         assert "errors" not in body, body
@@ -152,11 +150,14 @@ def by_graphql(client: httpx2.Client, by: Sequence[str], **filters: str) -> list
 DOORS = {"REST": by_rest, "GraphQL": by_graphql}
 
 
-def answered(door: Any, client: httpx2.Client) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+def answered(door: Any, client: httpx2.Client, window: str) -> dict[tuple[str, str, str], Mapping[str, Any]]:
     """By (URN, subject, group), the row the door answers."""
     found = {}
     for by, groups in (((), ("all",)), (("disadvantaged",), ("disadvantaged", "other")), (("sex",), ("boys", "girls"))):
-        rows = {(str(r["schoolUrn"]), r["subject"], *(r[name] for name in by)): r for r in door(client, ["school", "subject", *by])}
+        rows = {
+            (str(r["schoolUrn"]), r["subject"], *(r[name] for name in by)): r
+            for r in door(client, window, ["school", "subject", *by])
+        }
         for (urn, subject, *value), row in rows.items():
             group = next(g for g in groups if SHOWN_BY[g][1:] == tuple(value)) if by else "all"
             found[urn, subject, group] = row
@@ -166,7 +167,7 @@ def answered(door: Any, client: httpx2.Client) -> dict[tuple[str, str, str], Map
 def compared(loaded: Loaded, door: Any, client_name: str) -> Iterator[tuple[School, whole_pupils.Figure, Mapping[str, Any]]]:
     """Each published figure with the row that should say the same."""
     with loaded.server.client(client_name) as client:
-        found = answered(door, client)
+        found = answered(door, client, loaded.year.window)
     for school in loaded.pupils:
         for figure in school.figures:
             yield school, figure, found[school.urn, figure.measure, figure.group]
@@ -228,7 +229,7 @@ def main(arguments: Sequence[str]) -> None:
             migrate(cluster.url(embedded.DATABASE, "markonce_owner"))
             with serving(fresh_database(cluster)) as server:
                 files = [with_stand_ins(ks2, establishments, Path(folder)), groups, links]
-                loaded = load(server, [ks2], files, show=True)
+                loaded = load(server, ks2, files, show=True)
                 print(f"{len(loaded.pupils)} schools, {sum(map(len, loaded.pupils.values())):,} pupils")
                 for name, door in DOORS.items():
                     for verdict, count in sorted(verdicts(loaded, door).items()):

@@ -1,31 +1,20 @@
 """The invented pupils against the published tables: every percentage again, from the pupils and from what is sent to the API."""
 
 import csv
-import importlib.util
 from collections import Counter
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests.published import whole_pupils
 
 DATA = Path(__file__).with_name("data")
 
 
-def _module() -> Any:
-    spec = importlib.util.spec_from_file_location("whole_pupils", Path(__file__).with_name("whole_pupils.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-whole_pupils = _module()
 SCHOOLS = {school.urn: school for name in ("ks2-2018.csv", "ks2-2018-special.csv") for school in whole_pupils.read(DATA / name)}
 SOLVABLE = [urn for urn in SCHOOLS if urn != "141446"]
-AS_OF = date(2018, 5, 1)
 
 
 def _share(part: int, whole: int) -> int:
@@ -65,7 +54,7 @@ def test_what_is_sent_gives_the_published_figures(urn: str) -> None:
     grades: dict[str, dict[str, str]] = {}
     for entry in whole_pupils.judgements(school, found)["entries"]:
         grades.setdefault(entry["upn"], {})[entry["subject"]] = entry["grade"]
-    entries = whole_pupils.roster(school, found, AS_OF)["entries"]
+    entries = whole_pupils.roster(school, found)["entries"]
     groups: dict[str, set[str]] = {group: set() for group in school.eligible}
     for entry in entries:
         facts = {line["kind"]: line["value"] for line in entry["characteristics"]}
@@ -116,14 +105,14 @@ def test_rosters_hold_whole_distinct_children() -> None:
     entries = []
     for urn in SOLVABLE:
         school = SCHOOLS[urn]
-        body = whole_pupils.roster(school, whole_pupils.pupils(school), AS_OF)
-        assert (body["school"], body["asOf"]) == ({"urn": urn}, "2018-05-01")
+        body = whole_pupils.roster(school, whole_pupils.pupils(school))
+        assert (body["school"], body["asOf"]) == ({"urn": urn}, "2019-05-01")
         assert len({(entry["surname"], entry["forename"]) for entry in body["entries"]}) == len(body["entries"])
         entries += body["entries"]
     assert len(entries) == sum(SCHOOLS[urn].eligible["all"] for urn in SOLVABLE)
     assert len({entry["upn"] for entry in entries}) == len({entry["reference"] for entry in entries}) == len(entries)
     born = [entry["dateOfBirth"] for entry in entries]
-    assert "2006-09-01" <= min(born) <= max(born) <= "2007-08-31"
+    assert "2007-09-01" <= min(born) <= max(born) <= "2008-08-31"
     for upn in ["P207000016049", "T301999925002", *(entry["upn"] for entry in entries)]:
         weighted = sum(place * int(digit) for place, digit in enumerate(upn[1:], start=2))
         assert "ABCDEFGHJKLMNPQRTUVWXYZ".index(upn[0]) == weighted % 23
@@ -142,7 +131,7 @@ def test_each_school_of_the_slice_joins_directly() -> None:
 
 
 def test_every_bad_cell_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "bad.csv"
+    path = tmp_path / "bad-2018.csv"
     header, *lines = (DATA / "ks2-2018.csv").read_text(encoding="utf-8").splitlines()
     wrong = [(2, "TELIG", "many"), (3, "PTMAT_EXP", "101%"), (3, "PTREAD_HIGH_FSM6CLA1A", "7.5"), (5, "PTRWM_EXP_B", "x")]
     for number, column, value in wrong:
@@ -158,7 +147,25 @@ def test_every_bad_cell_is_named(tmp_path: Path) -> None:
 
 
 def test_every_missing_column_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "short.csv"
+    path = tmp_path / "short-2018.csv"
     path.write_text("RECTYPE,URN\n1,125070\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"^short\.csv lacks the columns LEA, ESTAB, SCHNAME, TELIG, .*PTRWM_HIGH_G$"):
+    with pytest.raises(ValueError, match=r"^short-2018\.csv lacks the columns LEA, ESTAB, SCHNAME, TELIG, .*PTRWM_HIGH_G$"):
         whole_pupils.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "window", "tests_on"),
+    [
+        ("surrey-2018.csv", "2018-19/KS2", "2019-05-13"),
+        ("surrey-2017.csv", "2017-18/KS2", "2018-05-14"),
+        ("ks2-2018-special.csv", "2018-19/KS2", "2019-05-13"),
+    ],
+)
+def test_a_file_is_named_by_the_year_in_which_its_academic_year_starts(name: str, window: str, tests_on: str) -> None:
+    year = whole_pupils.Year.of_file(Path(name))
+    assert (year.window, year.tests_on) == (window, date.fromisoformat(tests_on))
+
+
+def test_a_file_whose_name_tells_no_year_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"surrey-2018\.csv"):
+        whole_pupils.read(Path("surrey.csv"))

@@ -6,7 +6,9 @@ for pupils, each with a sex, disadvantage and three outcomes, from which every o
 programme with one unknown per kind of pupil (2 sexes x 2 x 3 outcomes cubed = 108). The pupils are invented; only the totals are
 real. They can then be sent through the API, and what it answers compared with what was published.
 
-    python tests/published/whole_pupils.py FILE.csv     says for how many schools of a file whole pupils exist
+    python tests/published/whole_pupils.py FILE-2018.csv     says for how many schools of a file whole pupils exist
+
+A file is named by the year in which its academic year starts: FILE-2018.csv holds the summer of 2019.
 """
 
 import csv
@@ -62,10 +64,52 @@ class Figure:
     value: int | None
 
 
+@dataclass(frozen=True)
+class Year:
+    """An academic year whose pupils of Year 6 the tables are about; `start` is the calendar year in which it starts."""
+
+    start: int
+
+    @classmethod
+    def of_file(cls, path: Path) -> "Year":
+        """The year that the file's name ends with. Raises ValueError."""
+        if (found := re.fullmatch(r".*(20\d\d)(?:-[a-z]+)?", path.stem)) is None:
+            raise ValueError(f"{path.name} does not name the year in which the academic year starts, as in surrey-2018.csv")
+        return cls(int(found[1]))
+
+    @property
+    def window(self) -> str:
+        return f"{self.start}-{(self.start + 1) % 100}/KS2"
+
+    @property
+    def tests_on(self) -> date:
+        """The Monday of the week of the tests, the second of May, on which pupils on roll are counted."""
+        first = date(self.start + 1, 5, 1)
+        return first + timedelta(days=7 + -first.weekday() % 7)
+
+    @property
+    def roll_on(self) -> date:
+        return date(self.start + 1, 5, 1)
+
+    @property
+    def recorded_at(self) -> str:
+        return f"{self.start + 1}-07-10T09:00:00Z"
+
+    @property
+    def admitted(self) -> str:
+        """The year of admission to Reception, in the two digits that a UPN has."""
+        return f"{(self.start - 6) % 100:02}"
+
+    @property
+    def eldest(self) -> date:
+        return date(self.start - 11, 9, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class School:
-    """A school of the tables. `eligible` counts the pupils of each of `GROUPS`, None where DfE suppressed the count."""
+    """A school of the tables of one academic year. `eligible` counts the pupils of each of `GROUPS`, None where DfE suppressed the count."""
 
+    year: Year
     urn: str
     name: str
     laestab: str
@@ -112,8 +156,9 @@ def percentage(pupils: Sequence[Pupil], measure: str, level: str, group: str) ->
 def read(path: Path) -> list[School]:
     """The schools of a DfE key stage 2 file (UTF-8) whose number of eligible pupils is published, in its order.
 
-    Raises ValueError naming every missing column, or the line and column of every cell that is no count, percentage or known code.
+    Raises ValueError for a name that tells no year, naming every missing column, or the line and column of every bad cell.
     """
+    year = Year.of_file(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, restval="(nothing)")
         counts = [column for column, _ in GROUPS.values()]
@@ -124,7 +169,7 @@ def read(path: Path) -> list[School]:
         problems: list[str] = []
         for row in rows:
             if row["RECTYPE"] in ("1", "2") and row["TELIG"] not in (SUPPRESSED, *NOT_PUBLISHED):
-                school, wrong = _school(row)
+                school, wrong = _school(row, year)
                 schools.append(school)
                 problems += [f"line {rows.line_num}, {place}" for place in wrong]
     if problems:
@@ -132,7 +177,7 @@ def read(path: Path) -> list[School]:
     return schools
 
 
-def _school(row: Mapping[str, str]) -> tuple[School, list[str]]:
+def _school(row: Mapping[str, str], year: Year) -> tuple[School, list[str]]:
     """A row as a school, and what is wrong with the row, each with its column."""
     problems: list[str] = []
     eligible: dict[str, int | None] = {}
@@ -153,7 +198,7 @@ def _school(row: Mapping[str, str]) -> tuple[School, list[str]]:
             problems.append(f"{column}: {cell!r} of an unknown number of pupils")
         else:
             figures.append(Figure(measure, level, group, int(cell[:-1])))
-    return School(row["URN"], row["SCHNAME"], row["LEA"] + row["ESTAB"], eligible, tuple(figures)), problems
+    return School(year, row["URN"], row["SCHNAME"], row["LEA"] + row["ESTAB"], eligible, tuple(figures)), problems
 
 
 def pupils(school: School) -> list[Pupil] | None:
@@ -191,14 +236,6 @@ def pupils(school: School) -> list[Pupil] | None:
     return found
 
 
-# The year the tables of 2018 are about: pupils of Year 6 in 2017-18, who came into Reception in 2011.
-WINDOW = "2017-18/KS2"
-RECORDED_AT = "2018-07-10T09:00:00Z"
-ADMITTED = "11"
-ELDEST = date(2006, 9, 1)
-ENROLLED_FROM = "2017-09-01"
-KNOWN_FROM = "2016-09-01"
-
 # 23 and 16 have no common factor, so the first 368 pupils of a school have different names.
 SURNAMES = (
     "Abara", "Ashdown", "Bellweather", "Bhatt", "Coppard", "Dunmore", "Eastlake", "Farrow",
@@ -219,13 +256,13 @@ SCALED_SCORES = {"below": (80, 99), "expected": (100, 109), "higher": (110, 120)
 WRITING = {"below": "WTS", "expected": "EXS", "higher": "GDS"}
 
 
-def upn(laestab: str, serial: int) -> str:
+def upn(school: School, serial: int) -> str:
     """A unique pupil number with its right check letter: LAESTAB, year of admission, serial number 1 to 999 (DfE's UPN guide)."""
-    digits = f"{laestab}{ADMITTED}{serial:03}"
+    digits = f"{school.laestab}{school.year.admitted}{serial:03}"
     return "ABCDEFGHJKLMNPQRTUVWXYZ"[sum(weight * int(digit) for weight, digit in enumerate(digits, start=2)) % 23] + digits
 
 
-def roster(school: School, pupils: Sequence[Pupil], as_of: date) -> dict[str, Any]:
+def roster(school: School, pupils: Sequence[Pupil]) -> dict[str, Any]:
     """The body of POST /v1/pupils that puts the pupils on roll. Names, dates of birth, EAL and SEN are invented, not from DfE."""
     entries = []
     for index, pupil in enumerate(pupils):
@@ -234,17 +271,19 @@ def roster(school: School, pupils: Sequence[Pupil], as_of: date) -> dict[str, An
         entries.append(
             {
                 "reference": f"ks2:{school.urn}:{index + 1:04}",
-                "upn": upn(school.laestab, index + 1),
+                "upn": upn(school, index + 1),
                 "surname": SURNAMES[(int(school.urn) + index) % len(SURNAMES)],
                 "forename": forenames[index % len(forenames)],
-                "dateOfBirth": (ELDEST + timedelta(days=index * 37 % 365)).isoformat(),
+                "dateOfBirth": (school.year.eldest + timedelta(days=index * 37 % 365)).isoformat(),
                 "sex": pupil.sex,
                 "yearGroup": "6",
-                "enrolments": [{"from": ENROLLED_FROM, "to": None, "status": "C"}],
-                "characteristics": [{"kind": kind, "value": value, "from": KNOWN_FROM} for kind, value in known.items()],
+                "enrolments": [{"from": f"{school.year.start}-09-01", "to": None, "status": "C"}],
+                "characteristics": [
+                    {"kind": kind, "value": value, "from": f"{school.year.start - 1}-09-01"} for kind, value in known.items()
+                ],
             }
         )
-    return {"school": {"urn": school.urn}, "asOf": as_of.isoformat(), "entries": entries}
+    return {"school": {"urn": school.urn}, "asOf": school.year.roll_on.isoformat(), "entries": entries}
 
 
 def judgements(school: School, pupils: Sequence[Pupil]) -> dict[str, Any]:
@@ -258,19 +297,19 @@ def judgements(school: School, pupils: Sequence[Pupil]) -> dict[str, Any]:
             score = low + (7 * index + len(subject)) % (high - low + 1)
             entries.append(
                 {
-                    "upn": upn(school.laestab, index + 1),
+                    "upn": upn(school, index + 1),
                     "subject": subject,
                     "grade": WRITING[outcome] if subject == "writing" else str(score),
-                    "recordedAt": RECORDED_AT,
+                    "recordedAt": school.year.recorded_at,
                 }
             )
-    return {"school": {"urn": school.urn}, "window": WINDOW, "entries": entries}
+    return {"school": {"urn": school.urn}, "window": school.year.window, "entries": entries}
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print for how many schools of a file whole pupils exist, and which have none. Exits with a message on a bad file."""
     if len(arguments) != 1:
-        sys.exit("usage: python tests/published/whole_pupils.py FILE.csv")
+        sys.exit("usage: python tests/published/whole_pupils.py FILE-2018.csv")
     try:
         schools = read(Path(arguments[0]))
     except (OSError, ValueError) as error:
