@@ -22,6 +22,7 @@ from domain.engine.errors import (
     NotFound,
     Stale,
 )
+from domain.engine.outages import OutcomeUnknown
 
 STATUS: Mapping[type[DomainError], int] = {
     Invalid: 422,
@@ -125,5 +126,6 @@ def _place(error: Exception) -> str:
 
 
 PROBLEMS: Mapping[str, str] = {
-    kind.code: kind.title for kind in (Invalid, BadRequest, NotFound, Forbidden, Conflict, Stale, InProgress, Busy, DatabaseError)
+    kind.code: kind.title
+    for kind in (Invalid, BadRequest, NotFound, Forbidden, Conflict, Stale, InProgress, Busy, OutcomeUnknown, DatabaseError)
 }
