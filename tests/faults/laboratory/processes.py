@@ -207,7 +207,7 @@ class Server:
 
     def unforeseen(self) -> list[str]:
         """What the log has on answers 500: their kinds and places."""
-        return [line for line in self.log.read_text(errors="replace").splitlines() if "unforeseen" in line]
+        return [line for line in self.log.read_text(errors="replace").splitlines() if '"unforeseen"' in line]
 
 
 def _is_tracker(pid: int) -> bool:

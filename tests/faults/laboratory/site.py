@@ -1,7 +1,6 @@
 """The installation that a trial harms: a PostgreSQL of its own with a trust and a school of another tenant, copied for each trial."""
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -20,6 +19,7 @@ from domain.consent.grants import approve_grant, parse_grant
 from domain.engine import embedded
 from domain.engine.migrate import migrate
 from tests.conftest import Databases
+from tests.faults.laboratory.disk import programs_with_disk
 from tests.faults.laboratory.processes import Postgres, Server
 from tests.faults.laboratory.result import Result
 from tests.recount import miscounted
@@ -93,8 +93,11 @@ class Laboratory:
         return Server(url, self.folder / f"{databases.name}.log", named)
 
     async def superuser(self, database: str = "postgres") -> Any:
-        """A connection that may do everything."""
-        return await asyncpg.connect(self.postgres.cluster.url(database, embedded.SUPERUSER), timeout=30)
+        """A connection that may do everything, whatever a trial has set for others."""
+        settings = {"default_transaction_read_only": "off", "lock_timeout": "0", "idle_session_timeout": "0"}
+        settings["idle_in_transaction_session_timeout"] = "0"
+        url = self.postgres.cluster.url(database, embedded.SUPERUSER)
+        return await asyncpg.connect(url, timeout=30, server_settings=settings)
 
     async def as_superuser(self, *statements: str, database: str = "postgres") -> None:
         connection = await self.superuser(database)
@@ -165,7 +168,7 @@ async def laboratory(*, durable: bool) -> AsyncIterator[Laboratory]:
     """Starts PostgreSQL in a folder that its user can reach, makes the template, and removes all of it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="markonce-faults-"))
     folder.chmod(0o755)
-    postgres = Postgres(folder / "data", durable)
+    postgres = Postgres(folder / "data", durable, programs_with_disk(folder))
     try:
         await postgres.start()
         await asyncio.to_thread(migrate, postgres.cluster.url(embedded.DATABASE, "markonce_owner"))
@@ -202,7 +205,3 @@ async def _seed(databases: Databases) -> tuple[dict[str, UUID], dict[str, tuple[
 
 def _judgements(numbers: Sequence[int]) -> list[dict[str, Any]]:
     return [judged(n, subject, 80 + n % 41) for n in numbers for subject in ("reading", "maths")]
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0

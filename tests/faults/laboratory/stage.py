@@ -1,7 +1,9 @@
 """What most trials begin with: a fresh database, a proxy before it, a server on it and a client of the trust."""
 
 import asyncio
+import json
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -80,20 +82,19 @@ class Stage:
         """Reads all back."""
         self.ledger.compare(await self.lab.find_values(self.databases), self.result)
         await self.lab.check_counts(self.databases, self.result)
-        self.result.numbers["values acknowledged"] = self.ledger.acknowledged
-        self.result.numbers["answers"] = ", ".join(f"{n} × {status}" for status, n in sorted(self.ledger.statuses.items()))
+        note_ledger(self.ledger, self.result)
 
 
 @asynccontextmanager
-async def stage(lab: Laboratory, result: Result, *, client: str = "trust", **settings: int) -> AsyncIterator[Stage]:
-    """Starts all of it, and ends it. What the server's log has on answers 500 is added to the result."""
-    databases = await lab.fresh()
+async def stage(lab: Laboratory, result: Result, *, options: str = "", **settings: int) -> AsyncIterator[Stage]:
+    """Starts all of it, and ends it. `options` are those of CREATE DATABASE. What the server's log has on answers 500 is added to the result."""
+    databases = await lab.fresh(options)
     proxy = Proxy(lab.postgres.cluster.port)
     await proxy.start()
     server = lab.server(databases, port=proxy.port, **settings)
     try:
         await server.start()
-        async with Asker(server, lab.clients[client]) as asker:
+        async with Asker(server, lab.clients["trust"]) as asker:
             maker = Maker(random.Random(result.seed), count(1))
             yield Stage(lab, databases, proxy, server, asker, maker, Ledger(), result)
     finally:
@@ -104,8 +105,16 @@ async def stage(lab: Laboratory, result: Result, *, client: str = "trust", **set
         await lab.drop(databases)
 
 
+def note_ledger(ledger: Ledger, result: Result) -> None:
+    """Adds what was answered to the numbers."""
+    result.count("values acknowledged", ledger.acknowledged)
+    for status, times in sorted(ledger.statuses.items()):
+        result.count(f"writes {'not answered' if status == 0 else f'answered {status}'}", times)
+
+
 def note_unforeseen(server: Server, result: Result) -> None:
-    """Where answers 500 came from, as the log has it, as an example of the promise that they broke."""
-    places = {line[line.find("kind") - 1 :][:220] for line in server.unforeseen()}
+    """Where answers 500 came from, as the log has it, as examples of the promise that they broke."""
+    lines = [json.loads(line) for line in server.unforeseen()]
+    places = Counter(f"{line.get('kind')} {line.get('sqlstate')} at {str(line.get('at'))[-120:]}" for line in lines)
     if places and (examples := result.examples.get("no answer is 500")) is not None:
-        examples += sorted(places)[:6]
+        examples += [f"{times} × {place}" for place, times in places.most_common(8)]

@@ -103,7 +103,7 @@ def steps(count: int) -> int:
 async def _step_back(here: Stage, connection: Any, kind: Kind, number: int, *, by_clock: bool) -> None:
     """A value, a clock that is a second earlier, another value: the other stands. Where its own recordedAt is earlier, it does not."""
     result, what = here.result, f"{kind.name}, {'clock' if by_clock else 'stored instant'}"
-    value = 2 * int(str(result.numbers.get("steps back", 0))) + 1
+    value = 3 * int(str(result.numbers.get("steps back", 0))) + 1
     first = await kind.write(here, number, value)
     if by_clock:
         await connection.execute("UPDATE clock.back SET by = by + interval '1 second'")
@@ -117,7 +117,7 @@ async def _step_back(here: Stage, connection: Any, kind: Kind, number: int, *, b
     stands = await kind.stands(connection, number)
     result.expect(not _superseded(second), "a write without recordedAt is not superseded", f"{what}: {second.data}")
     result.expect(stands == kind.shown(value + 1), "the later commit stands", f"{what}: {stands} and not {kind.shown(value + 1)}")
-    older = await kind.write(here, number, value, recordedAt="2018-06-01T09:00:00Z")
+    older = await kind.write(here, number, value + 2, recordedAt="2018-06-01T09:00:00Z")
     result.expect(_superseded(older), "a value recorded earlier is superseded", f"{what}: {older.data}")
 
 

@@ -17,7 +17,7 @@ from tests.faults.laboratory.asking import Asker
 from tests.faults.laboratory.processes import NotWorking, Server, is_alive, send, wait_until
 from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import Laboratory
-from tests.faults.laboratory.stage import note_unforeseen
+from tests.faults.laboratory.stage import note_ledger, note_unforeseen
 from tests.faults.laboratory.writers import KINDS, Ledger, Maker, write_until
 
 ABOUT = "worker, supervisor, PostgreSQL and sessions are killed under eight writers"
@@ -125,8 +125,7 @@ async def run(lab: Laboratory, count: int, seed: int, watch: Watch) -> Result:
         await killing.server.stop()
         note_unforeseen(killing.server, result)
         await lab.drop(databases)
-    result.numbers["values acknowledged"] = ledger.acknowledged
-    result.numbers["answers"] = ", ".join(f"{n} × {status}" for status, n in sorted(ledger.statuses.items()))
+    note_ledger(ledger, result)
     return result
 
 
