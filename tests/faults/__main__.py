@@ -24,10 +24,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tests.faults.catalogue import TRIALS, Trial
 from tests.faults.laboratory.result import Result
 from tests.faults.laboratory.site import laboratory
-from tests.faults.catalogue import TRIALS, Trial
 
+LONGEST = 3_600
+"""Seconds after which a trial is ended."""
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=150)
 
 
@@ -36,7 +38,7 @@ async def perform(trial: Trial, count: int, seed: int, progress: Progress) -> Re
     task = progress.add_task(trial.name, total=trial.steps(count))
     begun = time.monotonic()
     try:
-        async with laboratory(durable=trial.durable) as lab:
+        async with asyncio.timeout(LONGEST), laboratory(durable=trial.durable) as lab:
             result = await trial.run(lab, count, seed, lambda: progress.advance(task))
     except Exception as problem:
         result = Result(trial.name, seed)
@@ -82,7 +84,9 @@ def main(
             results.append(asyncio.run(perform(chosen, count or (chosen.full if full else chosen.small), seed, progress)))
     show(results)
     if any(result.broken for result in results):
-        console.print(f"[red]Promises were broken.[/red] Again: make faults ARGS='{' '.join(trial or ())} --seed {seed}'", soft_wrap=True)
+        console.print(
+            f"[red]Promises were broken.[/red] Again: make faults ARGS='{' '.join(trial or ())} --seed {seed}'", soft_wrap=True
+        )
         raise SystemExit(1)
     console.print("[green]Every promise was kept.[/green]")
 

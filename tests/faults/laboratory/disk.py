@@ -36,7 +36,9 @@ def programs_with_disk(folder: Path) -> Binaries | None:
     for program in ("initdb", "pg_ctl"):
         (made / program).symlink_to(real.folder / program)
     mount = f"mount -t tmpfs -o size={MEGABYTES}m,mode=0700 tmpfs '{folder / 'disk'}'"
-    script = f"#!/bin/sh\nexec {' '.join(_NAMESPACE)} sh -c \"{mount} && exec '{real.folder / 'postgres'}' \\\"\\$@\\\"\" postgres \"$@\"\n"
+    script = (
+        f'#!/bin/sh\nexec {" ".join(_NAMESPACE)} sh -c "{mount} && exec \'{real.folder / "postgres"}\' \\"\\$@\\"" postgres "$@"\n'
+    )
     (made / "postgres").write_text(script)
     (made / "postgres").chmod(0o755)
     return Binaries(made, real.major)

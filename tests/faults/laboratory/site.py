@@ -158,6 +158,20 @@ class Laboratory:
             result.expect(wrong_rows == 0, promise, f"{wrong_rows} rows")
         await connection.close()
 
+    @asynccontextmanager
+    async def connections_taken(self, databases: Databases) -> AsyncIterator[int]:
+        """Others have all the connections that there are, but for those that the app's role has open. Yields how many they have."""
+        others: list[Any] = []
+        try:
+            with suppress(asyncpg.TooManyConnectionsError):
+                while True:
+                    others.append(await asyncpg.connect(databases.operator_url, timeout=30))  # noqa: PERF401 (it ends by being refused)
+            yield len(others)
+        finally:
+            for other in others:
+                with suppress(OSError, asyncpg.PostgresError):
+                    await other.close()
+
     async def drop(self, databases: Databases) -> None:
         """Removes a trial's database."""
         await self.as_superuser(f"DROP DATABASE IF EXISTS {databases.name} WITH (FORCE)")
@@ -166,8 +180,7 @@ class Laboratory:
 @asynccontextmanager
 async def laboratory(*, durable: bool) -> AsyncIterator[Laboratory]:
     """Starts PostgreSQL in a folder that its user can reach, makes the template, and removes all of it at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="markonce-faults-"))
-    folder.chmod(0o755)
+    folder = _make_folder()
     postgres = Postgres(folder / "data", durable, programs_with_disk(folder))
     try:
         await postgres.start()
@@ -178,6 +191,12 @@ async def laboratory(*, durable: bool) -> AsyncIterator[Laboratory]:
         await postgres.stop()
         with suppress(OSError):
             shutil.rmtree(folder)
+
+
+def _make_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="markonce-faults-"))
+    folder.chmod(0o755)
+    return folder
 
 
 async def _seed(databases: Databases) -> tuple[dict[str, UUID], dict[str, tuple[str, str]]]:

@@ -184,9 +184,7 @@ def _count(data: Any, outcome: str) -> int:
     return int(data.get(outcome, 0)) if isinstance(data, dict) else 0
 
 
-async def write_until(
-    stopped: asyncio.Event, asker: Asker, maker: Maker, kinds: list[str], ledger: Ledger, result: Result
-) -> None:
+async def write_until(stopped: asyncio.Event, asker: Asker, maker: Maker, kinds: list[str], ledger: Ledger, result: Result) -> None:
     """A writer: sends writes one after another; what is not answered 200 it sends again until it is, or gives up by chance."""
     while not stopped.is_set():
         write = maker.make(maker.draw.choice(kinds))

@@ -33,8 +33,14 @@ _CLOCK = [
     "GRANT USAGE ON SCHEMA clock TO PUBLIC",
     "GRANT SELECT ON clock.back TO PUBLIC",
 ]
-_MARKS = "SELECT j.mark::float FROM judgements j JOIN upns u USING (tenant_id, pupil_id) JOIN subjects s ON s.tenant_id = j.tenant_id AND s.no = j.subject_no WHERE u.upn = $1 AND s.code = 'maths'"
-_GRADES = "SELECT g.code FROM targets t JOIN upns u USING (tenant_id, pupil_id) JOIN grades g ON g.tenant_id = t.tenant_id AND g.scheme_version_no = t.scheme_version_no AND g.no = t.grade_no WHERE u.upn = $1"
+_MARKS = """
+SELECT j.mark::float FROM judgements j JOIN upns u USING (tenant_id, pupil_id)
+JOIN subjects s ON s.tenant_id = j.tenant_id AND s.no = j.subject_no WHERE u.upn = $1 AND s.code = 'maths'
+"""
+_GRADES = """
+SELECT g.code FROM targets t JOIN upns u USING (tenant_id, pupil_id)
+JOIN grades g ON g.tenant_id = t.tenant_id AND g.scheme_version_no = t.scheme_version_no AND g.no = t.grade_no WHERE u.upn = $1
+"""
 _AHEAD = "UPDATE {table} SET recorded_at = recorded_at + interval '1 second'"
 MUTATION = "mutation ($input: {}!) {{ {}(input: $input) {{ received created updated unchanged superseded withdrawn rejected }} }}"
 
@@ -166,5 +172,5 @@ async def _pair(here: Stage, connection: Any, kind: Kind, number: int, at: int, 
 def _superseded(answer: Answer) -> bool:
     """Whether an answer of either interface has superseded rows."""
     data = answer.data or {}
-    results = data["data"].values() if "data" in data and data["data"] else [data]
+    results = data["data"].values() if data.get("data") else [data]
     return any(one and one.get("superseded") for one in results)

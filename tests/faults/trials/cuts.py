@@ -109,9 +109,7 @@ async def _cut(here: Stage, case: Case) -> None:
     await here.reads(str(case))
 
 
-async def check_words(
-    here: Stage, write: Write, answer: Answer, is_commit_sent: bool, what: str, *, is_cut: bool = True
-) -> None:
+async def check_words(here: Stage, write: Write, answer: Answer, is_commit_sent: bool, what: str, *, is_cut: bool = True) -> None:
     """Holds what an answer says of the write against what was written. A request that was stopped at its limit need not say what is not known."""
     found = await here.lab.find_values(here.databases)
     present = [value for value in write.values if found[value]]
@@ -125,7 +123,9 @@ async def check_words(
         not (says_nothing and is_commit_sent), f"“{NOTHING_WRITTEN}” is not said once COMMIT was sent", f"{what}: {answer.detail}"
     )
     if is_cut and is_commit_sent and answer.status == 503:
-        result.expect(NOT_KNOWN in answer.detail.lower(), "after COMMIT the answer says that it is not known", f"{what}: {answer.detail}")
+        result.expect(
+            NOT_KNOWN in answer.detail.lower(), "after COMMIT the answer says that it is not known", f"{what}: {answer.detail}"
+        )
 
 
 async def _end_server(here: Stage, draw: random.Random, number: int) -> None:

@@ -67,9 +67,11 @@ class Crowd:
         """A writer of every kind, which sends again what is refused."""
         while time.monotonic() < self.until:
             write = maker.make(self.draw.choice(list(KINDS)))
-            while (await self.here.ledger.send(write, asker, self.here.result)).status != 200 and time.monotonic() < self.until:
-                await asyncio.sleep(0.2)
-            await asyncio.sleep(0.05)
+            while time.monotonic() < self.until:
+                answer = await self.here.ledger.send(write, asker, self.here.result)
+                await asyncio.sleep(0.05 if answer.status == 200 else 0.2)
+                if answer.status == 200:
+                    break
 
 
 async def run(lab: Laboratory, count: int, seed: int, watch: Watch) -> Result:

@@ -38,7 +38,8 @@ class Refusal:
 
 
 def _by_statements(before: list[str], after: list[str], *, ends_sessions: bool = True) -> Callable[[Stage], Any]:
-    """Statements of a superuser, in which {name} is the database and {password} the app role's; the sessions are ended in between, so that new ones are asked for."""
+    """Statements of a superuser, in which {name} is the database and {password} the app role's; the sessions are ended in between, so that new
+    ones are asked for."""
 
     @asynccontextmanager
     async def refusing(here: Stage) -> AsyncIterator[None]:
@@ -90,24 +91,11 @@ async def _dropped(here: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _taken(here: Stage) -> AsyncIterator[None]:
-    """All connections are others'."""
-    others: list[Any] = []
-    await here.lab.end_sessions(here.databases)
-    try:
-        for _ in range(1000):
-            others.append(await asyncpg.connect(here.databases.operator_url, timeout=30))
-    except asyncpg.TooManyConnectionsError:
-        pass
-    try:
+    """All connections are others', also those that the app had."""
+    async with here.lab.connections_taken(here.databases):
         await here.lab.end_sessions(here.databases)
-        with suppress(asyncpg.TooManyConnectionsError):
-            for _ in range(10):
-                others.append(await asyncpg.connect(here.databases.operator_url, timeout=30))
-        yield
-    finally:
-        for other in others:
-            with suppress(OSError, asyncpg.PostgresError):
-                await other.close()
+        async with here.lab.connections_taken(here.databases):
+            yield
 
 
 @asynccontextmanager
@@ -162,7 +150,9 @@ def _again_and_again(statement: str) -> Callable[[Stage], Any]:
 
         async def repeat() -> None:
             while True:
-                await connection.execute(f"SELECT {statement} FROM pg_stat_activity WHERE usename = 'markonce_app' AND state = 'active'")
+                await connection.execute(
+                    f"SELECT {statement} FROM pg_stat_activity WHERE usename = 'markonce_app' AND state = 'active'"
+                )
                 await asyncio.sleep(0.001)
 
         repeating = asyncio.create_task(repeat())
@@ -314,4 +304,3 @@ async def _recovered(here: Stage, what: str) -> None:
     await here.reads(what)
     for kind in KINDS:
         await here.insist(here.make(kind))
-

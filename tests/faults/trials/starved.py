@@ -2,11 +2,6 @@
 
 import asyncio
 import statistics
-from contextlib import suppress
-from itertools import count as numbers
-from typing import Any
-
-import asyncpg
 
 from tests.faults.laboratory.asking import Answer
 from tests.faults.laboratory.result import Result, Watch
@@ -44,25 +39,17 @@ async def _take_connections(here: Stage) -> None:
     """Others open connections until PostgreSQL has none, while the pool holds a few: more requests than these come, and wait for them."""
     result, lab = here.result, here.lab
     await asyncio.gather(*(here.asker.ask("GET", "/v1/schools") for _ in range(3)))
-    others: list[Any] = []
-    for _ in numbers():
-        try:
-            others.append(await asyncpg.connect(here.databases.operator_url, timeout=30))
-        except asyncpg.TooManyConnectionsError:
-            break
-    try:
-        result.numbers["connections of others"] = len(others)
+    async with lab.connections_taken(here.databases) as taken:
+        result.numbers["connections of others"] = taken
         result.numbers["connections of the pool"] = len(await lab.backends(here.databases))
         requests = [here.asker.ask("GET", f"/v1/schools?first={1 + n % 4}&fields=id,name") for n in range(AT_ONCE)]
         requests += [here.ledger.send(here.make("single"), here.asker, result) for _ in range(8)]
         for answer in await asyncio.gather(*requests):
             answer.check(result, "max_connections is taken")
             result.count("requests while starved")
-            result.expect(answer.status == 200, "a request waits for a connection of the pool's own", f"{answer.status} {answer.detail}")
-    finally:
-        for other in others:
-            with suppress(OSError, asyncpg.PostgresError):
-                await other.close()
+            result.expect(
+                answer.status == 200, "a request waits for a connection of the pool's own", f"{answer.status} {answer.detail}"
+            )
     await here.reads("the connections are free again")
 
 
@@ -83,7 +70,9 @@ async def _lock_school(here: Stage, interface: str) -> None:
         n = 0
         while asyncio.get_running_loop().time() < deadline and not all(writer.done() for writer in writers):
             n += 1
-            some = [here.asker.ask("GET", f"/v1/pupils?schoolId={here.lab.ids[school]}&first=5") for school in ("Elm", "Ash", "Oak")]
+            some = [
+                here.asker.ask("GET", f"/v1/pupils?schoolId={here.lab.ids[school]}&first=5") for school in ("Elm", "Ash", "Oak")
+            ]
             some.append(here.asker.query("{ schools(first: 3) { nodes { id name } } }"))
             reads += await asyncio.gather(*some)
             if n % 4 == 0:
@@ -92,7 +81,9 @@ async def _lock_school(here: Stage, interface: str) -> None:
             await asyncio.sleep(0.25)
         waiting = sum(not writer.done() for writer in writers)
         result.expect(
-            not waiting, "a lock is waited for a few seconds", f"{waiting} of {LOCKED_WRITERS} ({interface}) wait after {LONGEST_WAIT:.0f} s"
+            not waiting,
+            "a lock is waited for a few seconds",
+            f"{waiting} of {LOCKED_WRITERS} ({interface}) wait after {LONGEST_WAIT:.0f} s",
         )
     finally:
         await transaction.rollback()
