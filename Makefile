@@ -7,7 +7,7 @@ DATA_DIR ?= .markonce/demo
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check contracts bench conformance clean
+.PHONY: help demo test check contracts bench faults conformance clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ contracts: $(READY)  ## write openapi.json, schema.graphql and the goldens again
 
 bench: $(READY)  ## measure both doors beside ordinary servers and PostgreSQL itself (ARGS="--workload R1 --rounds 3", --profile R1, --full, --scale 10)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+faults: $(READY)  ## kills, cuts, freezes and refusals under load: what was acknowledged is there (ARGS="kills --count 40", --small, --seed 7)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 conformance: $(READY)  ## suites and generated clients of others, against a demonstration (needs Node)
 	@bash tests/conformance/run
