@@ -1,25 +1,35 @@
 """Who asks: from the bearer token of a request (RFC 6750, RFC 9068) to a Caller.
 
 A token is verified once and remembered until it expires; how its client stands (that it is not revoked, the origins of its apps, how many tenants
-it reaches) is asked of the database again every few seconds.
+it reaches) is asked of the database again every few seconds. A token that is refused spends no client's quota, and causes a statement at most once in
+a few seconds.
+
+Tokens are issued and verified by the same clock, which is the database's. Its time is read with the public keys and advanced by the monotonic clock,
+so the clock of the API's machine does not matter.
 """
 
+import re
 import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from joserfc import jwt
-from joserfc.errors import BadSignatureError, ExpiredTokenError, InvalidKeyIdError, JoseError, SecurityWarning
-from joserfc.jwk import KeySet
+from joserfc.errors import ExpiredTokenError, InvalidClaimError, InvalidKeyIdError, JoseError, SecurityWarning
+from joserfc.jwk import KeySet, KeySetSerialization
 from starlette.requests import Request
 
+from api.jose import ACCESS_TOKEN, Jwt, read, verify
 from api.quota import Buckets
 from api.settings import Settings
-from domain.consent.clients import Standing, public_keys, standing
+from domain.consent.clients import TOKEN_LIFE, Standing, public_keys, read_issuing_clock, standing
 from domain.engine.access import Caller, Uniform
 from domain.engine.database import Database, database_use
+from domain.engine.ids import parse_id
+from domain.engine.shared_reads import SharedReads
 
 # RFC 9864 renames EdDSA to Ed25519; clients may still say the older name, which is as safe with the one curve they may register
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
@@ -31,6 +41,10 @@ MAX_TOKENS = 4096
 STANDS_FOR = 5.0
 KEYS_FOR = 60.0
 MISS_EVERY = 3.0
+"""Seconds between two readings of the keys and the clock that tokens which are refused may cause."""
+
+SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
+"""RFC 6749 section 3.3. What does not match may not be repeated in an error_description either."""
 
 
 class Unauthorised(Exception):
@@ -43,15 +57,20 @@ class Unauthorised(Exception):
             self.challenge += f', error="invalid_token", error_description="{description}"'
 
 
+def get_authenticator(state: Any) -> "Authenticator":
+    """The application's authenticator, made when it is first needed."""
+    if not hasattr(state, "authenticator"):
+        state.authenticator = Authenticator(state.database, state.settings)
+    authenticator: Authenticator = state.authenticator
+    return authenticator
+
+
 async def authenticate(request: Request) -> Caller:
     """The caller of a request, which counts against its quota. The access token stands in the Authorization header and nowhere else.
 
     `standing` and `bucket` are noted in the scope, for what is told with the answer. Raises Unauthorised, QuotaExceeded.
     """
-    state = request.app.state
-    if not hasattr(state, "authenticator"):
-        state.authenticator = Authenticator(state.database, state.settings)
-    authenticator: Authenticator = state.authenticator
+    authenticator = get_authenticator(request.app.state)
     caller = await authenticator.caller(
         [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
     )
@@ -64,16 +83,6 @@ async def authenticate(request: Request) -> Caller:
     return authenticator.asking(caller, stands.uniform)
 
 
-def verified(token: str, keys: KeySet, algorithms: Collection[str]) -> jwt.Token:
-    """A JWT whose signature one of the keys made, by one of the algorithms. Raises JoseError, whatever is wrong with the token."""
-    try:
-        return jwt.decode(token, keys, algorithms)
-    except JoseError:
-        raise
-    except Exception as problem:  # what joserfc lets through of malformed tokens: ValueError, TypeError, RecursionError and others
-        raise BadSignatureError from problem
-
-
 class Authenticator:
     """Verifies access tokens. Its memory is bounded and never outlives a token, a key's retirement by a minute or a client by 5 seconds."""
 
@@ -83,12 +92,22 @@ class Authenticator:
         self.buckets = Buckets(settings.rate, settings.burst)
         self._tokens: dict[str, tuple[Caller, float]] = {}
         self._asking: dict[Caller, Caller] = {}
-        self._standing: dict[UUID, tuple[Standing, float]] = {}
+        self._standing: dict[UUID, tuple[Standing | None, float]] = {}
         self._keys: KeySet | None = None
+        self._key_reads = SharedReads(self._read_keys)
         self._read_at = self._missed_at = float("-inf")
+        self._ahead = time.time() - time.monotonic()
+        """Seconds by which the database's clock is ahead of this process's monotonic one."""
+        essential: jwt.ClaimsOption = {"essential": True}
         ours: jwt.ClaimsOption = {"essential": True, "value": base_url}
-        there: jwt.ClaimsOption = {"essential": True}
-        self._claims = jwt.JWTClaimsRegistry(leeway=LEEWAY, iss=ours, aud=ours, exp=there, client_id=there, scope=there)
+        self._claims = jwt.JWTClaimsRegistry(
+            lambda: int(self.now), LEEWAY, iss=ours, aud=ours, sub=essential, exp=essential, client_id=essential, scope=essential
+        )
+
+    @property
+    def now(self) -> float:
+        """The time by the database's clock, in seconds since 1970."""
+        return time.monotonic() + self._ahead
 
     async def caller(self, authorization: list[str]) -> Caller:
         """The caller named by the values of the Authorization header. Raises Unauthorised."""
@@ -97,9 +116,9 @@ class Authenticator:
             raise Unauthorised(self._base_url, "Send an access token in the Authorization header.", sent=False)
         if len(schemes) > 1:
             raise Unauthorised(self._base_url, "Send one Authorization header.")
-        token = schemes[0][2].strip()
+        token = schemes[0][2].lstrip(" ")
         caller, expires_at = self._tokens.get(token) or (None, 0.0)
-        if caller is None or expires_at <= time.time():
+        if caller is None or expires_at <= self.now:
             self._tokens.pop(token, None)
             caller = await self._verify(token)
         return caller
@@ -113,51 +132,86 @@ class Authenticator:
             known = self._asking[caller] = replace(caller, uniform=uniform)
         return known
 
-    async def _verify(self, token: str) -> Caller:
+    async def _verify(self, text: str) -> Caller:
         try:
-            read = await self._read(token)
-            if str(read.header.get("typ")).lower() not in ("at+jwt", "application/at+jwt"):
-                raise Unauthorised(self._base_url, "This is not an access token.")
-            self._claims.validate(read.claims)
+            caller, expires_at = await self._read(text)
         except ExpiredTokenError as problem:
             raise Unauthorised(self._base_url, "The access token has expired.") from problem
         except JoseError as problem:
             raise Unauthorised(self._base_url, "The access token is not valid here.") from problem
-        caller = Caller(UUID(read.claims["client_id"]), frozenset(read.claims["scope"].split()))
         if len(self._tokens) >= MAX_TOKENS:
             del self._tokens[next(iter(self._tokens))]  # the one verified longest ago
-        self._tokens[token] = caller, read.claims["exp"] + LEEWAY
+        self._tokens[text] = caller, expires_at
         return caller
 
-    async def _read(self, token: str) -> jwt.Token:
-        """The token, once its signature holds. A key that is not known may be new: the keys are read again, at most once in a few seconds."""
-        known = self._keys if time.monotonic() - self._read_at < KEYS_FOR else None
+    async def _read(self, text: str) -> tuple[Caller, float]:
+        """The caller that a token names, and the time from which it is refused. Raises JoseError.
+
+        An unknown key may be a new one, and a wrong time may be right since the database's clock was set: keys and clock are read again, at most
+        once in MISS_EVERY seconds.
+        """
+        token = read(text, ACCESS_TOKEN)
+        if token.type not in ("at+jwt", "application/at+jwt"):
+            raise InvalidClaimError("typ")
+        if time.monotonic() - self._read_at >= KEYS_FOR:
+            await self._key_reads.get(None)
         try:
-            return verified(token, known or await self._read_keys(), ("ES256",))
-        except InvalidKeyIdError:
+            return self._check(token)
+        except (InvalidKeyIdError, ExpiredTokenError, InvalidClaimError):
             if time.monotonic() - self._missed_at < MISS_EVERY:
                 raise
             self._missed_at = time.monotonic()
-            return verified(token, await self._read_keys(), ("ES256",))
+            await self._key_reads.get(None)
+            return self._check(token)
 
-    async def _read_keys(self) -> KeySet:
+    def _check(self, token: Jwt) -> tuple[Caller, float]:
+        """Checks the signature, and the type and value of every claim, by the keys and the clock as they are. Answers what `_read` does."""
+        verify(token, self._keys or KeySet([]), ACCESS_TOKEN)
+        claims = token.claims
+        self._claims.validate(claims)
+        client_id, scope, exp = claims["client_id"], claims["scope"], claims["exp"]
+        named = parse_id(client_id) if isinstance(client_id, str) else None
+        if named is None or claims["sub"] != client_id or not isinstance(scope, str) or not SCOPES.fullmatch(scope):
+            raise InvalidClaimError("client_id, sub or scope")
+        # joserfc accepts other audiences beside ours, and any exp in the future
+        if claims["aud"] not in (self._base_url, [self._base_url]) or not token.is_json:
+            raise InvalidClaimError("aud")
+        if exp > self.now + TOKEN_LIFE.total_seconds() + LEEWAY:
+            raise InvalidClaimError("exp")
+        return Caller(named, frozenset(scope.split(" "))), exp + LEEWAY
+
+    async def read_public_keys(self) -> KeySetSerialization:
+        """The keys in force now."""
+        return await self._key_reads.get(None)
+
+    async def _read_keys(self, _: Sequence[None]) -> dict[None, KeySetSerialization]:
         async with self._database.register() as connection:
-            self._keys = KeySet.import_key_set(await public_keys(connection))
+            found = await public_keys(connection)
+            self._set_clock(await read_issuing_clock(connection))
+        self._keys = KeySet.import_key_set(found) if found["keys"] else KeySet([])
         self._read_at = time.monotonic()
-        return self._keys
+        return {None: found}
+
+    def note_issued(self, kid: str, now: datetime) -> None:
+        """Takes note of a token that this process has just issued: of the database's time, and of a key that is new, so that the keys are read again.
+        Tokens that are refused may use up the readings that MISS_EVERY allows; a new key does not depend on these."""
+        self._set_clock(now)
+        if self._keys is not None and kid not in [key.kid for key in self._keys]:
+            self._read_at = float("-inf")
+
+    def _set_clock(self, now: datetime) -> None:
+        self._ahead = now.timestamp() - time.monotonic()
 
     async def standing(self, client_id: UUID) -> Standing:
-        """How the client stands. Raises Unauthorised when it is revoked."""
+        """How the client stands. Raises Unauthorised when it is revoked. That is remembered as long, so that its tokens cost no statement each."""
         now = time.monotonic()
-        known, read_at = self._standing.get(client_id) or (None, float("-inf"))
-        if known is not None and now - read_at <= STANDS_FOR:
-            return known
-        if known is not None:  # while it is asked again by one request, the others go on
-            self._standing[client_id] = known, now
-        async with self._database.register() as connection:
-            found = await standing(connection, client_id)
+        found, read_at = self._standing.get(client_id) or (None, float("-inf"))
+        if now - read_at > STANDS_FOR:
+            if client_id in self._standing:  # while it is asked again by one request, the others go on
+                self._standing[client_id] = found, now
+            async with self._database.register() as connection:
+                found = await standing(connection, client_id)
+            self._standing[client_id] = found, now
         if found is None:
-            self._standing.pop(client_id, None)
             raise Unauthorised(self._base_url, "The client is revoked.")
-        self._standing[client_id] = found, now
         return found

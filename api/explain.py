@@ -96,7 +96,7 @@ async def _find(database: Noting, named: str) -> UUID:
     raise DomainError(f"There is no client {named}. There are: {', '.join(names) or 'none'}.")
 
 
-def _proven(_: clients.Applicant) -> None:
+def _proven(_: clients.Credentials) -> None:
     """Nobody asks for a token here."""
 
 

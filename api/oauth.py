@@ -1,35 +1,48 @@
 """The authorization server: discovery (RFC 8414, RFC 9728), the public keys and the token endpoint for client_credentials (RFC 6749).
 
 A client proves itself by client_secret_basic, client_secret_post or private_key_jwt (RFC 7523 with draft-ietf-oauth-rfc7523bis: the issuer
-is the sole audience) and gets an `at+jwt` (RFC 9068) of ten minutes. The metadata lists what exists and nothing else. Attempts are
-limited by the client they name, good and bad ones alike, so that nobody can guess for long. joserfc reads and
-writes the JWTs; the decisions are here and every fact they rest on comes from one transaction of `domain.consent.clients`.
+is the sole audience) and gets an `at+jwt` (RFC 9068) of ten minutes. The metadata lists what exists and nothing else. joserfc writes and verifies
+the JWTs; the decisions are here and every fact they rest on comes from `domain.consent.clients`.
+
+Credentials are verified before anything is counted. A wrong attempt counts against the client that it names together with its address, and is 429
+beyond the limit. A right one counts against the client alone. So guesses never make the client's own requests 429, whatever address they come from.
+Unknown clients are counted and answered like known ones. All attempts that wait at the same time are verified against one small read.
 """
 
 import asyncio
 import base64
-import json
-import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeGuard
 from urllib.parse import parse_qsl, unquote_plus
 
-from joserfc import jws, jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc import jwt
+from joserfc.errors import BadSignatureError, JoseError
+from joserfc.jwk import ECKey, OKPKey, import_key
+from joserfc.util import urlsafe_b64encode
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api.auth import LEEWAY, verified
-from api.quota import QuotaExceeded
-from domain.consent.clients import TOKEN_LIFE, Applicant, Assertion, Replayed, admit, public_keys
+from api.auth import LEEWAY, SCOPES, get_authenticator
+from api.jose import CLIENT_ASSERTION, Jwt, read, verify
+from api.quota import QuotaExceeded, find_network
+from domain.consent.clients import (
+    TOKEN_LIFE,
+    Applicant,
+    Assertion,
+    Attempt,
+    Credentials,
+    Replayed,
+    admit,
+    read_credentials,
+)
 from domain.engine.access import Scope
 from domain.engine.ids import NIL, parse_id
+from domain.engine.shared_reads import SharedReads
 
-ALGORITHMS = ("ES256", "RS256", "PS256", "EdDSA", "Ed25519")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_TYPES = ("jwt", "client-authentication+jwt", "application/client-authentication+jwt")
 ASSERTION_LIFE = 300
@@ -37,11 +50,11 @@ MAX_BODY, MAX_PARAMETERS = 16_384, 32
 DEADLINE = 10  # seconds for the body
 CACHED = {"Cache-Control": "public, max-age=60"}
 
-SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
-"""RFC 6749 section 3.3. What does not match may not be repeated in an error_description either."""
+NOT_SIGNED = "The client is not known, or none of its keys (named by kid, where there are several) made this signature."
+REPLAYED = "The jti of this assertion was used before. Sign a new one for each request."
 
 Form: TypeAlias = dict[str, str]
-Prove: TypeAlias = Callable[[Applicant], Assertion | None]
+Prove: TypeAlias = Callable[[Credentials], Assertion | None]
 
 
 class Refused(Exception):
@@ -73,7 +86,7 @@ async def server_metadata(request: Request) -> Response:
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
-        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+        "token_endpoint_auth_signing_alg_values_supported": CLIENT_ASSERTION.allowed,
     }
     return JSONResponse(document, headers=CACHED)
 
@@ -93,8 +106,7 @@ async def resource_metadata(request: Request) -> Response:
 
 async def jwks(request: Request) -> Response:
     """The keys of access tokens in force (RFC 7517)."""
-    async with request.app.state.database.register() as connection:
-        return JSONResponse(await public_keys(connection), headers=CACHED)
+    return JSONResponse(await get_authenticator(request.app.state).read_public_keys(), headers=CACHED)
 
 
 async def token(request: Request) -> Response:
@@ -118,25 +130,42 @@ async def _answer(request: Request) -> dict[str, Any]:
         raise Refused("invalid_request", "The parameter grant_type is required.")
     if form["grant_type"] != "client_credentials":
         raise Refused("unsupported_grant_type", "The one grant type is client_credentials.")
-    client_id, prove = _credentials(request.headers.getlist("authorization"), form, state.settings.base_url)
-    known_as = parse_id(client_id) or NIL
-    try:
-        state.attempts.of(str(known_as)).take()
-        applicant = await admit(state.database, known_as, prove)
-    except QuotaExceeded as problem:  # RFC 6749 has no word for it; this one it has for the authorization endpoint
-        description = "This client asks for too many tokens; each of them lasts for minutes."
-        raise Refused("temporarily_unavailable", description, 429, wait=problem.wait) from problem
-    except Replayed as problem:
-        raise Refused(
-            "invalid_client", "The jti of this assertion was used before. Sign a new one for each request.", 401
-        ) from problem
+    attempt, prove = _credentials(request.headers.getlist("authorization"), form, state.settings.base_url)
+    applicant = await _authenticate_client(request, attempt, prove)
     scope = " ".join(sorted(_scopes(form.get("scope"), applicant.scopes)))
+    access_token = _access_token(applicant, scope, state.settings.base_url, state.settings.secret)
+    get_authenticator(state).note_issued(str(applicant.kid), applicant.now)
     return {
-        "access_token": _access_token(applicant, scope, state.settings.base_url, state.settings.secret),
+        "access_token": access_token,
         "token_type": "Bearer",
         "expires_in": int(TOKEN_LIFE.total_seconds()),
         "scope": scope,
     }
+
+
+async def _authenticate_client(request: Request, attempt: Attempt, prove: Prove) -> Applicant:
+    """The client, if the attempt proves it. A wrong attempt takes from the bucket of client and address, a right one from the client's own."""
+    state, (client_id, _) = request.app.state, attempt
+    if not hasattr(state, "credential_reads"):
+        state.credential_reads = SharedReads(partial(read_credentials, state.database))
+    reads: SharedReads[Attempt, Credentials] = state.credential_reads
+    try:
+        prove(await reads.get(attempt))  # this refuses what is wrong; what is right is decided by admit
+        state.attempts.of(client_id).take()
+        return await admit(state.database, client_id, prove)
+    except QuotaExceeded as problem:  # RFC 6749 has no word for it; this one it has for the authorization endpoint
+        description = "This client asks for too many tokens; each of them lasts for minutes."
+        raise Refused("temporarily_unavailable", description, 429, wait=problem.wait) from problem
+    except Replayed:
+        wrong = Refused("invalid_client", REPLAYED, 401)
+    except Refused as refused:
+        wrong = refused
+    try:
+        state.attempts.of((client_id, find_network(request.client.host if request.client else ""))).take()
+    except QuotaExceeded as problem:
+        description = "There are too many wrong attempts for this client from this address. A right one is taken at any time."
+        raise Refused("temporarily_unavailable", description, 429, wait=problem.wait) from problem
+    raise wrong
 
 
 def _access_token(applicant: Applicant, scope: str, base_url: str, secret: bytes) -> str:
@@ -194,7 +223,7 @@ async def _form(request: Request) -> Form:
     return {name: value for name, value in pairs if value}
 
 
-def _credentials(authorization: list[str], form: Form, issuer: str) -> tuple[str, Prove]:
+def _credentials(authorization: list[str], form: Form, issuer: str) -> tuple[Attempt, Prove]:
     """Who the client says it is, and how that is proved. It uses one method and names itself one way (RFC 6749 section 2.3)."""
     by_assertion = "client_assertion" in form or "client_assertion_type" in form
     methods = len(authorization) + ("client_secret" in form) + by_assertion
@@ -202,19 +231,19 @@ def _credentials(authorization: list[str], form: Form, issuer: str) -> tuple[str
         raise Refused("invalid_request", "Use one method of client authentication, once.")
     if methods == 0:
         raise Refused("invalid_client", "The client must authenticate.", 401)
+    jti = ""
     if authorization:
         client_id, secret = _basic(authorization[0])
         prove = _by_secret(secret, basic=True)
     elif by_assertion:
         if form.get("client_assertion_type") != ASSERTION_TYPE or "client_assertion" not in form:
             raise Refused("invalid_request", f"A client_assertion goes with the client_assertion_type {ASSERTION_TYPE}.")
-        client_id = _claimed_subject(form["client_assertion"])
-        prove = _by_assertion(form["client_assertion"], issuer)
+        client_id, jti, prove = _read_assertion(form["client_assertion"], issuer)
     else:
         client_id, prove = form.get("client_id", ""), _by_secret(form["client_secret"], basic=False)
     if form.get("client_id", client_id) != client_id:
         raise Refused("invalid_request", "The client_id is not the one that authenticates.")
-    return client_id, prove
+    return (parse_id(client_id) or NIL, jti), prove
 
 
 def _basic(authorization: str) -> tuple[str, str]:
@@ -231,54 +260,89 @@ def _basic(authorization: str) -> tuple[str, str]:
 
 
 def _by_secret(secret: str, *, basic: bool) -> Prove:
-    def prove(applicant: Applicant) -> None:
-        if not applicant.has_secret(secret):
+    def prove(credentials: Credentials) -> None:
+        if not credentials.has_secret(secret):
             raise Refused("invalid_client", "The client is not known or its secret is not right.", 401, basic=basic)
 
     return prove
 
 
-def _by_assertion(assertion: str, issuer: str) -> Prove:
+def _read_assertion(text: str, issuer: str) -> tuple[str, str, Prove]:
+    """The sub and the jti of an assertion, which are not verified yet and only tell which credentials to read, and its proof."""
+    try:
+        token = read(text, CLIENT_ASSERTION)
+    except JoseError as problem:
+        raise Refused("invalid_client", NOT_SIGNED, 401) from problem
+    client_id, jti = token.claims.get("sub"), token.claims.get("jti")
+    if not isinstance(client_id, str):
+        raise Refused("invalid_client", NOT_SIGNED, 401)
+    return client_id, jti if _is_jti(jti) else "", _by_assertion(token, issuer)
+
+
+def _by_assertion(token: Jwt, issuer: str) -> Prove:
     """What is said of a claim is said only to who holds the key; to all others, an unknown client and a wrong signature are the same."""
 
-    def prove(applicant: Applicant) -> Assertion:
+    def prove(credentials: Credentials) -> Assertion:
         try:
-            read = verified(assertion, KeySet.import_key_set(applicant.jwks or {"keys": []}), ALGORITHMS)
+            _verify_by_own_key(token, credentials)
         except JoseError as problem:
-            description = (
-                "The client is not known, or none of its keys (named by kid, where there are several) made this signature."
-            )
-            raise Refused("invalid_client", description, 401) from problem
-        if wrong := _wrong_claim(read, str(applicant.client_id), issuer, applicant.now.timestamp()):
+            raise Refused("invalid_client", NOT_SIGNED, 401) from problem
+        if wrong := _wrong_claim(token, str(credentials.client_id), issuer, credentials.now.timestamp()):
             raise Refused("invalid_client", f"The client assertion is refused: {wrong}.", 401)
-        return Assertion(read.claims["jti"], datetime.fromtimestamp(read.claims["exp"] + LEEWAY, UTC))
+        if credentials.is_used:
+            raise Refused("invalid_client", REPLAYED, 401)
+        return Assertion(token.claims["jti"], datetime.fromtimestamp(token.claims["exp"] + LEEWAY, UTC))
 
     return prove
 
 
-def _wrong_claim(read: jwt.Token, client_id: str, issuer: str, now: float) -> str | None:
+def _verify_by_own_key(token: Jwt, credentials: Credentials) -> None:
+    """Verifies an assertion with the key that it names, or with the only key there is. Raises JoseError.
+
+    Without such a key it is verified with a key that nobody has, so that the time of a refusal does not tell whether the client exists.
+    """
+    registered = credentials.jwks["keys"] if credentials.jwks else []
+    named = [key for key in registered if token.header.get("kid", key.get("kid")) == key.get("kid")]
+    is_named = len(named) == 1
+    try:
+        key = import_key(dict(named[0]) if is_named else dict(NOBODYS_KEYS[token.header["alg"][:2]]))
+    except (ValueError, TypeError, KeyError, AttributeError) as problem:  # joserfc lets through what its parts raise
+        raise BadSignatureError from problem
+    verify(token, key, CLIENT_ASSERTION)
+    if not is_named:
+        raise BadSignatureError
+
+
+_NOBODYS_RSA = {"kty": "RSA", "e": "AQAB", "n": urlsafe_b64encode(b"\xff" + secrets.token_bytes(254) + b"\xff").decode()}
+NOBODYS_KEYS: Mapping[str, Mapping[str, Any]] = {
+    "ES": ECKey.generate_key("P-256").as_dict(private=False),
+    "Ed": OKPKey.generate_key("Ed25519").as_dict(private=False),
+    "RS": _NOBODYS_RSA,
+    "PS": _NOBODYS_RSA,
+}
+"""By the first letters of an algorithm; new in each process."""
+
+
+def _is_jti(jti: object) -> TypeGuard[str]:
+    return isinstance(jti, str) and jti.isprintable() and 0 < len(jti) <= 255
+
+
+def _wrong_claim(token: Jwt, client_id: str, issuer: str, now: float) -> str | None:
     """What is wrong with a client assertion (RFC 7523 section 3), or None. `jti` is required: without it a replay cannot be told."""
-    claims, jti = read.claims, read.claims.get("jti")
-    if str(read.header.get("typ", "JWT")).lower() not in ASSERTION_TYPES:
+    claims = token.claims
+    if token.type not in ASSERTION_TYPES:
         return "its typ is that of another kind of token"
     if claims.get("iss") != client_id:  # sub is: it named the client whose keys verified this
         return "iss and sub are both the client_id"
     if claims.get("aud") not in (issuer, [issuer]):
         return f"aud is the issuer, {issuer}, and nothing else"
-    if not isinstance(jti, str) or not jti.isprintable() or not 0 < len(jti) <= 255:
+    if not _is_jti(claims.get("jti")):
         return "jti is a text of 1 to 255 characters, new for each assertion"
     times: jwt.ClaimsOption = {"essential": True}
     try:
         jwt.JWTClaimsRegistry(int(now), LEEWAY, exp=times, iat=times).validate(claims)
     except JoseError as problem:
         return problem.description.rstrip(".") if problem.description else "its times are not right"
-    return f"exp is at most {ASSERTION_LIFE} seconds ahead" if claims["exp"] > now + ASSERTION_LIFE + LEEWAY else None
-
-
-def _claimed_subject(assertion: str) -> str:
-    """The sub of an assertion nobody has verified yet: it picks the keys to verify with and decides nothing. Empty where it cannot be read."""
-    try:
-        subject = json.loads(jws.extract_compact(assertion.encode()).payload)["sub"]
-    except Exception:  # whatever a malformed token makes joserfc and json raise
-        return ""
-    return subject if isinstance(subject, str) else ""
+    if claims["exp"] > now + ASSERTION_LIFE + LEEWAY:
+        return f"exp is at most {ASSERTION_LIFE} seconds ahead"
+    return None if token.is_json else "its claims are not JSON, which has no NaN and no Infinity"

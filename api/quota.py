@@ -1,8 +1,9 @@
 """How much a client may ask: a token bucket for each client, with a share for every tenant it reaches.
 
 This is how "per client and tenant" is read here: one request may span every tenant within reach, so it cannot be charged to one of them, but a
-vendor that serves 400 trusts has 400 times the bucket of one school's own app. Nothing is counted by address: the schools of an area leave
-through one. A request takes one token, and its body one more for each 100 kB, which is about 1,000 entries.
+vendor that serves 400 trusts has 400 times the bucket of one school's own app. A request takes one token, and its body one more for each 100 kB,
+which is about 1,000 entries. Requests of a client are not counted by address: the schools of an area share one. Attempts that fail to prove a client
+are counted by the client that they name and by the address, in buckets that requests of the client take nothing from.
 
 The fields are those of draft-ietf-httpapi-ratelimit-headers-11. The buckets belong to this process: there is one worker, and each of several
 would allow as much.
@@ -14,11 +15,23 @@ import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
+from ipaddress import IPv6Address, ip_address, ip_network
 
 MOST = 10_000
 """Buckets remembered. The one used longest ago goes first, and would most likely be full again anyway."""
 BODY = 100_000
 """Bytes of a body that cost a token."""
+
+
+def find_network(address: str) -> str:
+    """What is counted for an address: an IPv4 address itself, and of an IPv6 address its /64 network, since one host has all of that."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
 
 
 class QuotaExceeded(Exception):
@@ -74,20 +87,20 @@ class Bucket:
 
 
 class Buckets:
-    """The buckets of a process, by client. `rate` and `burst` are those of one tenant."""
+    """The buckets of a process, by client, or by a client and an address. `rate` and `burst` are those of one tenant."""
 
     def __init__(self, rate: int, burst: int) -> None:
         self._rate, self._burst = rate, burst
         self._buckets: dict[Hashable, Bucket] = {}
 
-    def of(self, client_id: Hashable, tenants: int = 1) -> Bucket:
+    def of(self, key: Hashable, tenants: int = 1) -> Bucket:
         """The client's bucket, sized anew where it reaches more or fewer tenants than before."""
         shares = max(tenants, 1)
-        bucket = self._buckets.pop(client_id, None)
+        bucket = self._buckets.pop(key, None)
         if bucket is None:
-            bucket = Bucket(str(client_id), self._rate * shares, self._burst * shares, self._burst * shares)
+            bucket = Bucket(str(key), self._rate * shares, self._burst * shares, self._burst * shares)
             if len(self._buckets) >= MOST:
                 del self._buckets[next(iter(self._buckets))]
         bucket.rate, bucket.size = self._rate * shares, self._burst * shares
-        self._buckets[client_id] = bucket
+        self._buckets[key] = bucket
         return bucket

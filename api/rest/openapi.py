@@ -294,7 +294,7 @@ def _import() -> Json:
 def _token() -> Json:
     content = {"application/x-www-form-urlencoded": {"schema": ref("TokenRequest")}}
     refusal = _answer("Refused, and why (RFC 6749, section 5.2).", "TokenRefusal")
-    busy = _answer("Asked too often.", "TokenRefusal", "Retry-After")
+    busy = _answer("Asked too often, or too often wrongly from this address.", "TokenRefusal", "Retry-After")
     return {
         "operationId": "issueToken",
         "summary": "An access token by client_credentials (RFC 6749, section 4.4)",

@@ -20,9 +20,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, Key, KeySet, KeySetSerialization, OctKey, RSAKey, import_key
+from joserfc.jwk import ECKey, KeySet, KeySetSerialization
 
+from domain.consent.key_sets import read_key_set
 from domain.engine.access import IN_FORCE, Uniform
 from domain.engine.database import Connection, Database
 from domain.engine.errors import Conflict, DatabaseError, Issue, NotFound, invalid
@@ -31,7 +31,6 @@ from domain.engine.tidy import Expiring, expired_rows
 
 CLIENT = 20
 TOKEN_LIFE = timedelta(minutes=10)
-MAX_KEYS = 10
 MAX_ORIGINS = 20
 ORIGIN = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::([1-9][0-9]{0,4}))?")
 LOCAL = ("localhost", "127.0.0.1")
@@ -82,7 +81,7 @@ async def create_client(
     issues = [] if 0 < len(name.strip()) <= 200 else [Issue("/name", "wrong-value", "A name has 1 to 200 characters.")]
     keys: KeySet | None = None
     if auth_method == "private_key_jwt":
-        keys, wrong = _read_jwks(jwks)
+        keys, wrong = read_key_set(jwks)
         issues += wrong
     elif jwks is not None:
         issues.append(Issue("/jwks", "wrong-value", "Only a client that proves itself by private_key_jwt has public keys."))
@@ -214,43 +213,6 @@ async def listed_origins(connection: Connection) -> frozenset[str]:
     return frozenset(row["origin"] for row in rows)
 
 
-def _read_jwks(jwks: object) -> tuple[KeySet | None, list[Issue]]:
-    given = jwks.get("keys") if isinstance(jwks, dict) else None
-    if not isinstance(given, list) or not 0 < len(given) <= MAX_KEYS:
-        return None, [
-            Issue(
-                "/jwks/keys",
-                "wrong-value",
-                f"A JWKS is an object whose keys are an array of 1 to {MAX_KEYS} public keys (RFC 7517).",
-            )
-        ]
-    keys: list[Key] = []
-    issues: list[Issue] = []
-    for i, data in enumerate(given):
-        try:
-            key = import_key(data)
-        except (JoseError, ValueError, KeyError, TypeError, AttributeError):  # joserfc lets through what its parts raise
-            issues.append(Issue(f"/jwks/keys/{i}", "wrong-value", "This is not a JSON Web Key of a known type."))
-            continue
-        if problem := _unusable(key):
-            issues.append(Issue(f"/jwks/keys/{i}", "wrong-value", problem))
-        keys.append(key)
-    if not issues and len({key.kid for key in keys}) < len(keys):
-        issues.append(Issue("/jwks/keys", "wrong-value", "Each of several keys needs a kid of its own."))
-    return (None, issues) if issues else (KeySet(keys), [])
-
-
-def _unusable(key: Key) -> str | None:
-    """Why a client cannot prove itself with this key, or None where it can: by ES256, RS256, PS256 or Ed25519."""
-    if isinstance(key, OctKey) or key.is_private:
-        return "This holds a secret. Register the public key, and treat this one as disclosed."
-    if key.get("use", "sig") != "sig":
-        return "This key is not for signatures: its use is not sig."
-    if isinstance(key, RSAKey):
-        return None if 2048 <= key.raw_value.key_size <= 4096 else "An RSA key has 2048 to 4096 bits."
-    return None if key.curve_name in ("P-256", "Ed25519") else "The curve is P-256 or Ed25519."
-
-
 @dataclass(frozen=True)
 class Assertion:
     """A signed assertion (RFC 7523) that was accepted; the same jti is refused until it would have expired anyway."""
@@ -263,25 +225,30 @@ class Replayed(Exception):
     """This client has used an assertion with this jti before."""
 
 
-@dataclass(frozen=True)
-class Applicant:
-    """Who a token request says it comes from, and all that the token endpoint needs.
-
-    A client that is unknown or revoked looks like one that has no secret, no key and no scope.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """What a client can prove itself with, at `now` by the database's clock. A client that is unknown or revoked looks like one without secrets and
+    keys. `is_used` says that the assertion of the attempt was accepted before."""
 
     client_id: UUID
     now: datetime
     secret_hashes: list[bytes]
     jwks: KeySetSerialization | None
-    scopes: frozenset[str]
-    kid: str | None
-    sealed_key: bytes | None
+    is_used: bool = False
 
     def has_secret(self, secret: str) -> bool:
         """Compares with every secret in force in constant time, and for a client without any with one that nothing hashes to."""
         presented = hashlib.sha256(secret.encode()).digest()
         return True in [hmac.compare_digest(presented, kept) for kept in self.secret_hashes or [bytes(32)]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applicant(Credentials):
+    """Who a token request comes from, and all that the token endpoint needs. A client that is unknown or revoked has no scope."""
+
+    scopes: frozenset[str]
+    kid: str | None
+    sealed_key: bytes | None
 
     def signing_key(self, secret: bytes) -> ECKey:
         """The installation's current private key, which signs the token. Raises DatabaseError when there is none."""
@@ -291,37 +258,64 @@ class Applicant:
 
 
 _CURRENT_KEY = "SELECT kid, private_encrypted FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC, kid LIMIT 1"
-_APPLICANT = f"""
-SELECT now() AS now, c.jwks::text AS jwks, k.kid, k.private_encrypted AS sealed_key,
-    COALESCE((
+_SECRET_HASHES = """COALESCE((
         SELECT array_agg(sha256) FROM client_secrets WHERE client_id = c.id AND (expires_at IS NULL OR expires_at > now())
-    ), '{{}}') AS secret_hashes,
-    COALESCE((SELECT array_agg(DISTINCT scope) FROM (
-        SELECT DISTINCT scopes FROM reach WHERE client_id = c.id AND starts_at <= now() AND (ends_at IS NULL OR ends_at > now())
-    ) held, unnest(held.scopes) scope), '{{}}') AS scopes
-FROM (SELECT) always_a_row
-LEFT JOIN clients c ON c.id = $1 AND c.revoked_at IS NULL
-LEFT JOIN ({_CURRENT_KEY}) k ON true
+    ), '{}')"""  # noqa: S105 (an expression)
+_CREDENTIALS = f"""
+SELECT now() AS now, c.jwks::text AS jwks, {_SECRET_HASHES} AS secret_hashes,
+    EXISTS (SELECT FROM used_assertions u WHERE u.client_id = attempt.id AND u.jti = attempt.jti) AS is_used
+FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY attempt (id, jti, number)
+LEFT JOIN clients c ON c.id = attempt.id AND c.revoked_at IS NULL
+ORDER BY number
+"""
+_APPLICANT = f"""
+SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) caller CROSS JOIN LATERAL (
+    SELECT now() AS now, c.jwks::text AS jwks, k.kid, k.private_encrypted AS sealed_key, {_SECRET_HASHES} AS secret_hashes,
+        COALESCE((SELECT array_agg(DISTINCT scope) FROM (
+            SELECT DISTINCT scopes FROM reach WHERE client_id = c.id AND starts_at <= now() AND (ends_at IS NULL OR ends_at > now())
+        ) held, unnest(held.scopes) scope), '{{}}') AS scopes
+    FROM (SELECT) always_a_row
+    LEFT JOIN clients c ON c.id = $1 AND c.revoked_at IS NULL
+    LEFT JOIN ({_CURRENT_KEY}) k ON true
+    WHERE caller.s IS NOT NULL OFFSET 0
+) x
 """
 _USE_ASSERTION = "INSERT INTO used_assertions (client_id, jti, expires_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING jti"
 
+Attempt: TypeAlias = tuple[UUID, str]
+"""The client that a token request names, and the jti of its assertion, which is empty where there is none."""
 
-async def admit(database: Database, client_id: UUID, prove: Callable[[Applicant], Assertion | None]) -> Applicant:
-    """Lets `prove` decide, in one transaction, whether the request comes from this client; it raises to refuse.
 
-    The assertion it accepted, if any, is noted in the same transaction: Replayed when it was used before.
+async def read_credentials(database: Database, attempts: Sequence[Attempt]) -> dict[Attempt, Credentials]:
+    """The credentials of each of these clients, in one small statement. A wrong guess costs a share of it."""
+    async with database.register() as connection:
+        rows = await connection.fetch(_CREDENTIALS, [client_id for client_id, _ in attempts], [jti for _, jti in attempts])
+    return {
+        attempt: Credentials(client_id=attempt[0], **{**row, "jwks": json.loads(row["jwks"] or "null")})
+        for attempt, row in zip(attempts, rows, strict=True)
+    }
+
+
+async def admit(database: Database, client_id: UUID, prove: Callable[[Credentials], Assertion | None]) -> Applicant:
+    """Lets `prove` decide whether the request comes from this client; it raises to refuse. All facts that it and the token rest on come from one
+    statement.
+
+    The assertion it accepted, if any, is noted before this returns: Replayed when it was used before.
     """
-
-    async def work(connection: Connection) -> Applicant:
-        (row,) = await connection.fetch(_APPLICANT, client_id)
-        values: dict[str, Any] = {**row, "jwks": json.loads(row["jwks"] or "null"), "scopes": frozenset(row["scopes"])}
-        applicant = Applicant(client_id, **values)
-        used = prove(applicant)
-        if used and await connection.fetchval(_USE_ASSERTION, client_id, used.jti, used.expires_at) is None:
-            raise Replayed
+    row = await database.read(_APPLICANT, client_id)
+    assert row is not None
+    values: dict[str, Any] = {**row, "jwks": json.loads(row["jwks"] or "null"), "scopes": frozenset(row["scopes"])}
+    applicant = Applicant(client_id=client_id, **values)
+    used = prove(applicant)
+    if used is None:
         return applicant
 
-    return await database.writing(client_id, work)
+    async def work(connection: Connection) -> None:
+        if await connection.fetchval(_USE_ASSERTION, client_id, used.jti, used.expires_at) is None:
+            raise Replayed
+
+    await database.writing(client_id, work)
+    return applicant
 
 
 async def ensure_signing_key(connection: Connection, secret: bytes) -> str:
@@ -358,6 +352,12 @@ async def public_keys(connection: Connection) -> KeySetSerialization:
     """The keys that tokens still in force may be signed with: the current one, and those retired within the life of a token."""
     rows = await connection.fetch(_PUBLIC_KEYS, TOKEN_LIFE + _LEEWAY)
     return {"keys": [json.loads(row["public_jwk"]) for row in rows]}
+
+
+async def read_issuing_clock(connection: Connection) -> datetime:
+    """The time by the database's clock. Tokens are issued by it, so they are verified by it too."""
+    now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    return now
 
 
 def _cipher(secret: bytes) -> AESGCM:

@@ -1,0 +1,72 @@
+"""The API's clock may be wrong: tokens are issued and verified by the database's."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from api import auth
+from api.app import build_app
+from api.settings import Settings
+from domain.consent import clients
+from tests.conftest import SECRET
+from tests.faults.forgeries import Signer
+from tests.trust import BASE, Trust
+
+
+@contextmanager
+def clock_off_by(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    right = time.time
+    with monkeypatch.context() as changed:
+        changed.setattr(time, "time", lambda: right() + seconds)
+        yield
+
+
+@pytest.mark.parametrize("seconds", [-100_000, -31, 31, 700, 100_000])
+async def test_a_fresh_token_is_good_whatever_the_clock_of_the_machine_says(
+    hedgerow: Trust, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    vendor = await hedgerow.client("vendor", "trust:4128=schools:read")
+    settings = Settings(hedgerow.databases.app_url, SECRET.encode(), BASE, cache_mb=0)
+    with clock_off_by(seconds, monkeypatch):
+        app = build_app(settings, hedgerow.database)
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=BASE, headers=vendor.headers) as http:
+            assert (await http.get("/v1/me")).status_code == 200
+            assert (await http.post("/graphql", json={"query": "{ me { name } }"})).status_code == 200
+    with clock_off_by(seconds, monkeypatch):  # while it runs
+        assert (await vendor.get("/v1/me")).status_code == 200
+
+
+async def test_a_token_ends_by_the_clock_it_was_issued_by(hedgerow: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock of the machine that stands still makes no token last."""
+    vendor = await hedgerow.client("vendor", "trust:4128=schools:read")
+    authenticator: Any = hedgerow.transport.app.state.authenticator
+    assert (await vendor.get("/v1/me")).status_code == 200
+    (token,) = authenticator._tokens
+    later = datetime.now(UTC) + clients.TOKEN_LIFE + timedelta(seconds=auth.LEEWAY + 1)
+    stands = time.time()
+    monkeypatch.setattr(time, "time", lambda: stands)
+    authenticator.note_issued(next(iter(authenticator._keys)).kid, later)
+    authenticator._missed_at = time.monotonic()  # the database is not asked again: its clock did not move
+    with pytest.raises(auth.Unauthorised, match="expired"):
+        await authenticator.caller([f"Bearer {token}"])
+
+
+async def test_a_database_clock_that_was_set_is_followed(hedgerow: Trust) -> None:
+    """Tokens that another process issued tell nothing of the time: it is read again, at most every few seconds."""
+    client_id, _ = await clients.create_client(hedgerow.operator, "vendor", "client_secret")
+    applicant = await clients.admit(hedgerow.database, client_id, lambda _: None)
+    now = int(applicant.now.timestamp())
+    claims = {"iss": BASE, "aud": BASE, "sub": str(client_id), "client_id": str(client_id), "scope": "schools:read"}
+    header = {"alg": "ES256", "typ": "at+jwt", "kid": applicant.kid}
+    signer = Signer("access", applicant.signing_key(SECRET.encode()), header, lambda: claims | {"iat": now, "exp": now + 600}, ())
+    authenticator = auth.get_authenticator(hedgerow.transport.app.state)
+    assert await authenticator.caller([f"Bearer {signer.sign()}"])
+    for off in (timedelta(hours=1), -timedelta(hours=1)):
+        authenticator.note_issued(str(applicant.kid), applicant.now + off)  # before the clock was set
+        authenticator._missed_at = float("-inf")
+        assert await authenticator.caller([f"Bearer {signer.claiming(jti=str(off))}"])
