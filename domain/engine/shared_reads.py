@@ -7,7 +7,7 @@ from contextvars import Context
 from itertools import islice
 from typing import Generic, TypeVar
 
-from domain.engine.database import POOL_SECONDS, stopwatch
+from domain.engine.database import POOL_SECONDS, database_use
 from domain.engine.errors import Busy
 
 K = TypeVar("K")
@@ -45,8 +45,8 @@ class SharedReads(Generic[K, V]):
         try:
             return await asyncio.shield(self._waiting[key])
         finally:
-            if watch := stopwatch.get():
-                watch.seconds += time.perf_counter() - begun
+            if use := database_use.get():
+                use.seconds += time.perf_counter() - begun
 
     async def _read_in_time(self, keys: Sequence[K]) -> Mapping[K, V]:
         try:
