@@ -17,7 +17,6 @@ from api import oauth, pages
 from api.body import MAX_BODY
 from api.compression import Gzip
 from api.cors import Cors
-from api.forms import Forms
 from api.graphql.execute import LIMITS as graphql_limits
 from api.graphql.view import graphql
 from api.kept import Kept
@@ -31,6 +30,8 @@ from domain.consent.me import GraphqlLimits, Limits
 from domain.engine.command import MAX_ENTRIES
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
+from domain.engine.lru import Lru
+from domain.engine.resource import DECLARED
 from domain.engine.selection import MAX_COST, MAX_FIRST, MAX_NESTED_FIRST
 from domain.engine.tidy import tidy
 
@@ -95,9 +96,9 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
     app.state.limits = limits(settings)
-    app.state.forms = Forms()
+    app.state.forms = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)
     app.state.kept = Kept(settings.cache_mb * 1_000_000)
-    app.state.attempts = Buckets(settings.rate, settings.burst)
+    app.state.attempts = Buckets(settings.rate, settings.burst, "token attempts")
     app.add_middleware(Cors)
     app.add_middleware(Outermost, base_url=settings.base_url, limit=settings.request_seconds, paths=Paths(api))
     app.add_middleware(Gzip)  # added last, it is passed first

@@ -29,6 +29,7 @@ from domain.consent.clients import TOKEN_LIFE, Standing, public_keys, read_issui
 from domain.engine.access import Caller, Uniform
 from domain.engine.database import Database, database_use
 from domain.engine.ids import parse_id
+from domain.engine.lru import Lru
 from domain.engine.shared_reads import SharedReads
 
 # RFC 9864 renames EdDSA to Ed25519; clients may still say the older name, which is as safe with the one curve they may register
@@ -37,7 +38,8 @@ warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=Securi
 LEEWAY = 30
 """Seconds by which clocks may differ."""
 
-MAX_TOKENS = 4096
+MAX_TOKENS = 6_000_000
+"""Bytes of the tokens remembered: about 1,500 with every scope."""
 STANDS_FOR = 5.0
 KEYS_FOR = 60.0
 MISS_EVERY = 3.0
@@ -83,6 +85,12 @@ async def authenticate(request: Request) -> Caller:
     return authenticator.asking(caller, stands.uniform)
 
 
+def _weight(caller: Caller, asking: Caller) -> int:
+    uniform = asking.uniform
+    scopes = len(caller.scopes) + (0 if uniform is None else len(uniform.scopes))
+    return 1000 + 200 * scopes + (0 if uniform is None else 80 * len(uniform.tenants or ()))
+
+
 class Authenticator:
     """Verifies access tokens. Its memory is bounded and never outlives a token, a key's retirement by a minute or a client by 5 seconds."""
 
@@ -90,9 +98,9 @@ class Authenticator:
         self._database = database
         self._base_url = base_url = settings.base_url
         self.buckets = Buckets(settings.rate, settings.burst)
-        self._tokens: dict[str, tuple[Caller, float]] = {}
-        self._asking: dict[Caller, Caller] = {}
-        self._standing: dict[UUID, tuple[Standing | None, float]] = {}
+        self._tokens: Lru[str, tuple[Caller, float]] = Lru("access tokens", MAX_TOKENS)
+        self._asking: Lru[Caller, Caller] = Lru("callers", 8_000_000, weigh=_weight)
+        self._standing: Lru[UUID, tuple[Standing | None, float]] = Lru("clients", 4_000_000)
         self._keys: KeySet | None = None
         self._key_reads = SharedReads(self._read_keys)
         self._read_at = self._missed_at = float("-inf")
@@ -119,7 +127,7 @@ class Authenticator:
         token = schemes[0][2].lstrip(" ")
         caller, expires_at = self._tokens.get(token) or (None, 0.0)
         if caller is None or expires_at <= self.now:
-            self._tokens.pop(token, None)
+            self._tokens.discard(token)
             caller = await self._verify(token)
         return caller
 
@@ -127,9 +135,7 @@ class Authenticator:
         """The caller with its reach as it is now."""
         known = self._asking.get(caller)
         if known is None or known.uniform is not uniform:
-            if len(self._asking) >= MAX_TOKENS:
-                self._asking.clear()
-            known = self._asking[caller] = replace(caller, uniform=uniform)
+            known = self._asking.put(caller, replace(caller, uniform=uniform))
         return known
 
     async def _verify(self, text: str) -> Caller:
@@ -139,9 +145,7 @@ class Authenticator:
             raise Unauthorised(self._base_url, "The access token has expired.") from problem
         except JoseError as problem:
             raise Unauthorised(self._base_url, "The access token is not valid here.") from problem
-        if len(self._tokens) >= MAX_TOKENS:
-            del self._tokens[next(iter(self._tokens))]  # the one verified longest ago
-        self._tokens[text] = caller, expires_at
+        self._tokens.put(text, (caller, expires_at))
         return caller
 
     async def _read(self, text: str) -> tuple[Caller, float]:
@@ -207,11 +211,11 @@ class Authenticator:
         now = time.monotonic()
         found, read_at = self._standing.get(client_id) or (None, float("-inf"))
         if now - read_at > STANDS_FOR:
-            if client_id in self._standing:  # while it is asked again by one request, the others go on
-                self._standing[client_id] = found, now
+            if read_at > 0:  # while it is asked again by one request, the others go on
+                self._standing.put(client_id, (found, now))
             async with self._database.register() as connection:
                 found = await standing(connection, client_id)
-            self._standing[client_id] = found, now
+            self._standing.put(client_id, (found, now))
         if found is None:
             raise Unauthorised(self._base_url, "The client is revoked.")
         return found

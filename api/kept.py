@@ -5,50 +5,49 @@ A body is served again, or a 304 in its place, only after that read: an answer i
 
 import hashlib
 import re
-from collections import OrderedDict
-from collections.abc import Hashable
+
+from domain.engine.lru import Lru
 
 Fields = tuple[tuple[bytes, bytes], ...]
 _TAGS = re.compile(r'(?:W/)?"([!#-~\x80-\xff]*)"')
 
 
 class Kept:
-    """The bodies of a process, no more than so many bytes of them; the one used longest ago goes first."""
+    """The bodies of a process by the keys of their requests (`key_of`), at most so many bytes in all."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._bytes = 0
-        self._bodies: OrderedDict[Hashable, tuple[bytes, bytes, Fields]] = OrderedDict()
+        self._bodies: Lru[bytes, tuple[bytes, bytes, Fields]] = Lru("answers", most, weigh=_weight)
 
-    def state_of(self, key: Hashable) -> bytes | None:
+    def state_of(self, key: bytes) -> bytes | None:
         """The state of which there is a body."""
         known = self._bodies.get(key)
         return None if known is None else known[0]
 
-    def whole(self, key: Hashable, state: bytes) -> tuple[bytes, Fields] | None:
+    def whole(self, key: bytes, state: bytes) -> tuple[bytes, Fields] | None:
         """The body of this state, and the header fields that were kept with it."""
         known = self._bodies.get(key)
-        if known is None or known[0] != state:
-            return None
-        self._bodies.move_to_end(key)
-        return known[1:]
+        return None if known is None or known[0] != state else known[1:]
 
-    def body(self, key: Hashable, state: bytes) -> bytes | None:
+    def body(self, key: bytes, state: bytes) -> bytes | None:
         found = self.whole(key, state)
         return None if found is None else found[0]
 
-    def keep(self, key: Hashable, state: bytes, body: bytes, fields: Fields = ()) -> None:
-        if len(body) > self._most // 10:  # no answer drives out all others
-            return
-        self._forget(key)
-        self._bodies[key] = state, body, fields
-        self._bytes += len(body)
-        while self._bytes > self._most:
-            self._forget(next(iter(self._bodies)))
+    def keep(self, key: bytes, state: bytes, body: bytes, fields: Fields = ()) -> None:
+        self._bodies.put(key, (state, body, fields))
 
-    def _forget(self, key: Hashable) -> None:
-        if (known := self._bodies.pop(key, None)) is not None:
-            self._bytes -= len(known[1])
+
+def _weight(key: bytes, answer: tuple[bytes, bytes, Fields]) -> int:
+    state, body, fields = answer
+    return 200 + len(key) + len(state) + len(body) + sum(150 + len(name) + len(value) for name, value in fields)
+
+
+def key_of(*parts: bytes) -> bytes:
+    """The key of an answer: a digest of what tells requests apart, which is small however long these are.
+
+    The parts are separated by a byte that stands in no UTF-8, so that no two requests have the same text. Only the last part may be other than UTF-8,
+    and the first, where it always begins with an id.
+    """
+    return hashlib.blake2b(b"\xff".join(parts), digest_size=32).digest()
 
 
 def digest_of(*parts: bytes) -> str:

@@ -199,7 +199,7 @@ def _scopes(asked: str | None, held: frozenset[str]) -> frozenset[str]:
 
 async def _form(request: Request) -> Form:
     """The parameters of the body. One without a value counts as left out, one given twice is an error (RFC 6749 section 3.2)."""
-    if request.url.query:
+    if request.scope["query_string"]:
         raise Refused("invalid_request", "Parameters stand in the body, never in the URL.")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise Refused("invalid_request", "The body is application/x-www-form-urlencoded.")

@@ -17,8 +17,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv6Address, ip_address, ip_network
 
-MOST = 10_000
+from domain.engine.lru import Lru
+
+MOST = 5_000
 """Buckets remembered. The one used longest ago goes first, and would most likely be full again anyway."""
+WEIGHT = 800
+"""Bytes of a bucket and its key, which is an id, or an id and an address."""
 BODY = 100_000
 """Bytes of a body that cost a token."""
 
@@ -89,18 +93,16 @@ class Bucket:
 class Buckets:
     """The buckets of a process, by client, or by a client and an address. `rate` and `burst` are those of one tenant."""
 
-    def __init__(self, rate: int, burst: int) -> None:
+    def __init__(self, rate: int, burst: int, name: str = "rate limits") -> None:
         self._rate, self._burst = rate, burst
-        self._buckets: dict[Hashable, Bucket] = {}
+        self._buckets: Lru[Hashable, Bucket] = Lru(name, MOST * 1000, entries=MOST, share=1, weigh=lambda _, bucket: WEIGHT)
 
     def of(self, key: Hashable, tenants: int = 1) -> Bucket:
         """The client's bucket, sized anew where it reaches more or fewer tenants than before."""
         shares = max(tenants, 1)
-        bucket = self._buckets.pop(key, None)
+        bucket = self._buckets.get(key)
         if bucket is None:
             bucket = Bucket(str(key), self._rate * shares, self._burst * shares, self._burst * shares)
-            if len(self._buckets) >= MOST:
-                del self._buckets[next(iter(self._buckets))]
+            self._buckets.put(key, bucket)
         bucket.rate, bucket.size = self._rate * shares, self._burst * shares
-        self._buckets[key] = bucket
         return bucket

@@ -109,9 +109,9 @@ SQL: dict[str, Root] = {
 
 @pytest.mark.parametrize("name", SQL)
 def test_golden_sql(name: str) -> None:
-    shapes = Prepared([SQL[name]]).shapes
+    shape = Prepared([SQL[name]]).shape
     for scopes, suffix in ((None, ""), (frozenset(Scope), "_uniform")):
-        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", query.plan(shapes, scopes).sql + "\n")
+        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", query.plan(shape, scopes).sql + "\n")
 
 
 @pytest.mark.parametrize("path", CONTRACTS, ids=str)

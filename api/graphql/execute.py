@@ -4,10 +4,11 @@ Documents are parsed and validated once and found again by their text.
 """
 
 import re
+import sys
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from itertools import count
 from typing import Any, cast
 
 import msgspec
@@ -20,18 +21,18 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    Token,
     execute_sync,
 )
 from graphql.execution.values import get_variable_values
 from graphql.pyutils import Path
 
-from api.forms import Forms
 from api.graphql.form import lift, lift_variables, shaping_variables
 from api.graphql.limits import LimitExceeded, check_shape, parse, validate
 from api.graphql.limits import Limits as DocumentLimits
 from api.graphql.schema import schema
 from api.graphql.selection import Collected, Reader
-from api.kept import Kept
+from api.kept import Kept, key_of
 from api.problems import as_domain_error, headers_of, problem, status_of
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Limits, read_me
@@ -42,6 +43,7 @@ from domain.engine.cursor import Cursors
 from domain.engine.database import Database
 from domain.engine.errors import BadRequest, DomainError, Forbidden, Issue, NotFound
 from domain.engine.idempotency import check_key
+from domain.engine.lru import Lru, size_of
 from domain.engine.prepared import EVERYTHING, Prepared, read
 from domain.engine.selection import Root, check_cost, permit
 from domain.insight import aggregates
@@ -73,21 +75,31 @@ class Asker:
     base_url: str
     introspection: bool
     limits: Limits
-    forms: Forms["Asked"]
+    forms: Lru[Hashable, "Asked"]
     kept: Kept
+
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a valid document, the variables that are a part of its form, and a number that no other has."""
+
+    definition: OperationDefinitionNode
+    shaping: frozenset[str]
+    number: int = field(default_factory=_numbers.__next__)
 
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed and validated document, or what is wrong with it."""
+    """A parsed and validated document, or what is wrong with it, as it is answered."""
 
-    operations: Mapping[str | None, OperationDefinitionNode]
+    operations: Mapping[str | None, Operation]
     fragments: dict[str, FragmentDefinitionNode]
-    errors: tuple[GraphQLError, ...] = ()
-    told: dict[Hashable, dict[str, bytes]] = field(default_factory=dict)
-    """What the schema tells of itself, by operation and variables: always the same."""
+    errors: tuple[dict[str, Any], ...] = ()
 
-    def operation(self, name: str | None) -> OperationDefinitionNode | None:
+    def operation(self, name: str | None) -> Operation | None:
         """The one that is named, or the only one."""
         return (
             self.operations.get(name)
@@ -96,20 +108,50 @@ class Document:
         )
 
 
-@lru_cache(maxsize=1000)
+TOKEN = 450
+"""Bytes that a document takes for each token of its source, with the nodes made of them."""
+
+
+def _weight(key: tuple[str, bool], found: Document) -> int:
+    """About how many bytes a document takes. The values of its tokens are its source once more."""
+    source = sys.getsizeof(key[0])
+    if not found.operations:
+        return source + size_of(found)
+    token: Token | None = cast(Any, next(iter(found.operations.values())).definition.loc).start_token
+    while token is not None and token.prev is not None:
+        token = token.prev
+    tokens = 0
+    while token is not None:
+        tokens, token = tokens + 1, token.next
+    return 1000 + 2 * source + TOKEN * tokens
+
+
+documents: Lru[tuple[str, bool], Document] = Lru("GraphQL documents", 8_000_000, weigh=_weight)
+introspections: Lru[bytes, dict[str, bytes]] = Lru("introspection", 4_000_000, share=2)
+"""What the schema tells of itself, by document, operation and variables: always the same."""
+
+
 def document(source: str, suggestions: bool) -> Document:
-    """The document of a text. Limits come before validation, which is quadratic where they are not."""
+    """The document of a text."""
+    key = source, suggestions
+    return documents.get(key) or documents.put(key, _read_document(source, suggestions))
+
+
+def _read_document(source: str, suggestions: bool) -> Document:
+    """Limits come before validation, which is quadratic where they are not."""
     try:
         parsed: DocumentNode = parse(source, LIMITS)
         check_shape(parsed, LIMITS)
         errors = validate(schema(), parsed, suggestions=suggestions)
     except LimitExceeded as problem:
-        return Document({}, {}, (GraphQLError(problem.detail, extensions={"code": problem.code}),))
+        return Document({}, {}, (told(GraphQLError(problem.detail, extensions={"code": problem.code})),))
     except GraphQLError as problem:
-        return Document({}, {}, (problem,))
-    operations = {(d.name.value if d.name else None): d for d in parsed.definitions if isinstance(d, OperationDefinitionNode)}
+        return Document({}, {}, (told(problem),))
+    if errors:
+        return Document({}, {}, tuple(map(told, errors)))
+    operations = [d for d in parsed.definitions if isinstance(d, OperationDefinitionNode)]
     fragments = {d.name.value: d for d in parsed.definitions if isinstance(d, FragmentDefinitionNode)}
-    return Document(operations, fragments, tuple(errors))
+    return Document({(d.name.value if d.name else None): Operation(d, shaping_variables(d)) for d in operations}, fragments)
 
 
 _WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
@@ -135,62 +177,48 @@ class Asked:
     between: tuple[bytes, ...]
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One operation of a document, and the variables that are a part of its form."""
-
-    definition: OperationDefinitionNode
-    document: Document
-    shaping: frozenset[str]
-
-
-@lru_cache(maxsize=1000)
-def chosen(source: str, name: str | None, suggestions: bool) -> Operation | None:
-    """The operation of a document that is asked for; None where there is anything to be said against it, or it is no query."""
-    found = document(source, suggestions)
-    wanted = found.operation(name)
-    if found.errors or wanted is None or wanted.operation is not OperationType.QUERY:
-        return None
-    return Operation(wanted, found, shaping_variables(wanted))
-
-
 async def execute(asker: Asker, source: str, operation_name: str | None, variables: dict[str, Any]) -> Answer:
     """The answer to one operation of a document: by what its form was read as, else read now."""
     form, texts = lift(source)
-    operation = chosen(form, operation_name, asker.introspection)
+    found = document(form, asker.introspection)
+    operation = found.operation(operation_name)
     try:
-        if (
-            operation is not None
-            and (answer := await _by_form(asker, operation, (form, operation_name), variables, texts)) is not None
-        ):
-            return answer
+        if operation is not None and operation.definition.operation is OperationType.QUERY:
+            answer = await _by_form(asker, found, operation, source, variables, texts)
+            if answer is not None:
+                return answer
         return await _execute(asker, source, operation_name, variables)
     except Exception as error:  # every error has an answer; what is unforeseen is logged and told as nothing more
         return failed(as_domain_error(error), asker.base_url)
 
 
 async def _by_form(
-    asker: Asker, operation: Operation, named: Hashable, variables: dict[str, Any], texts: list[str]
+    asker: Asker, found: Document, operation: Operation, source: str, variables: dict[str, Any], texts: list[str]
 ) -> Answer | None:
     """The answer by what the form of the request was or can be read as; None where it must be read as it stands, if only to say what is wrong."""
     of_variables, lifted = lift_variables(variables, operation.shaping, texts)
-    key = (named, of_variables, asker.caller.scopes)
+    key = (operation.number, of_variables, asker.caller.scopes)
     with suppress(ValueError, GraphQLError, BadRequest, Forbidden):
         if (asked := asker.forms.get(key)) is None:
-            asked = _form(asker, operation, lifted, texts)
+            asked = _form(asker, found, operation, lifted, texts)
             if asked is None:
                 return None
-            asker.forms.keep(key, asked)
-        bodies = await _bodies(asker, asked.prepared, texts)
+            asker.forms.put(key, asked)
+        bodies = await _bodies(asker, asked.prepared, texts, _key(asker.caller.told, source, operation.definition, variables))
         pieces = [piece for before, body in zip(asked.between, bodies, strict=False) for piece in (before, body or b"null")]
         return Answer(b"".join([*pieces, asked.between[-1]]))
     return None
 
 
-async def _bodies(asker: Asker, prepared: Prepared, texts: list[str]) -> list[bytes | None]:
+def _key(told: bytes, source: str, operation: OperationDefinitionNode, variables: dict[str, Any]) -> bytes:
+    """The key of the answer to a query, which the schema gives to all alike or to a caller (Caller.told)."""
+    name = operation.name.value if operation.name else ""
+    return key_of(told, b"graphql", name.encode(), source.encode(errors="surrogatepass"), msgspec.json.encode(variables))
+
+
+async def _bodies(asker: Asker, prepared: Prepared, texts: list[str], key: bytes) -> list[bytes | None]:
     """The roots' texts: those kept, where they still are what would be read."""
     caller, database, cursors = asker.caller, asker.database, asker.cursors
-    key = (prepared, caller.client_id, *texts)
     if caller.uniform is not None and (was := asker.kept.state_of(key)) is not None:
         now = await prepared.state(database, caller.client_id, cursors, caller.uniform, texts, was)
         if now is not None and (kept := asker.kept.body(key, now)) is not None:
@@ -201,7 +229,7 @@ async def _bodies(asker: Asker, prepared: Prepared, texts: list[str]) -> list[by
     return bodies
 
 
-def _form(asker: Asker, operation: Operation, variables: dict[str, Any], texts: Sequence[str]) -> Asked | None:
+def _form(asker: Asker, found: Document, operation: Operation, variables: dict[str, Any], texts: Sequence[str]) -> Asked | None:
     """What a form is read as; None where its answer is no matter of rows alone, or nothing but of these texts. Raises what is wrong with it."""
     root_type = schema().query_type
     assert root_type is not None
@@ -209,7 +237,7 @@ def _form(asker: Asker, operation: Operation, variables: dict[str, Any], texts: 
     coerced = get_variable_values(schema(), definitions, variables)
     if isinstance(coerced, list):
         return None
-    reader = Reader(schema(), operation.document.fragments, coerced, asker.caller, asker.cursors, texts)
+    reader = Reader(schema(), found.fragments, coerced, asker.caller, asker.cursors, texts)
     roots: list[Root] = []
     between, text = [], b'{"data":{'
     for i, (key, nodes) in enumerate(reader.collect([operation.definition.selection_set], root_type).items()):
@@ -234,10 +262,11 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
     """The answer to an operation as it stands."""
     found = document(source, asker.introspection)
     if found.errors:
-        return refused([told(error) for error in found.errors])
-    operation = found.operation(operation_name)
-    if operation is None:
+        return refused(list(found.errors))
+    wanted = found.operation(operation_name)
+    if wanted is None:
         return refused([{"message": "Name one of the document's operations in operationName."}])
+    operation = wanted.definition
     if operation.operation is OperationType.SUBSCRIPTION:
         return refused([{"message": "There are no subscriptions here."}])
     coerced = get_variable_values(schema(), operation.variable_definitions or (), variables, max_errors=20)
@@ -286,18 +315,18 @@ async def _read(
     if asked:
         bodies = await read(list(asked.values()), asker.database, asker.caller.client_id, asker.cursors, asker.caller.uniform)
         pieces |= {key: body or b"null" for key, body in zip(asked, bodies, strict=True)}
-    kept: tuple[Hashable, bytes] | None = None
+    kept: tuple[bytes, bytes] | None = None
     if only_aggregates and asker.caller.uniform is not None:
         state = await EVERYTHING.state(asker.database, asker.caller.client_id, asker.cursors, asker.caller.uniform)
         if state is not None:
-            kept = (source, msgspec.json.encode(variables), operation.name and operation.name.value, asker.caller), state
+            kept = _key(asker.caller.told, source, operation, variables), state
             if (body := asker.kept.body(*kept)) is not None:
                 return Answer(body)
     for key, nodes in functions.items():
         answer = await FUNCTIONS[nodes[0].name.value](asker, reader.arguments(root_type, nodes[0]))
         below = [node.selection_set for node in nodes if node.selection_set is not None]
         pieces[key] = msgspec.json.encode(reader.project(answer, reader.type_of(root_type, nodes[0]), below))
-    pieces |= _introspected(asker, collected, operation, found, reader)
+    pieces |= _introspected(asker, collected, operation, found, reader, source)
     data = b",".join(b'"%s":%s' % (key.encode(), pieces.get(key, b"null")) for key in collected)
     answered = b'{"data":{%s},"extensions":{"cost":%d}}' % (data, price)
     if kept is not None:
@@ -356,7 +385,7 @@ FUNCTIONS: Mapping[str, Callable[[Asker, dict[str, Any]], Awaitable[Any]]] = {
 
 
 def _introspected(
-    asker: Asker, collected: Collected, operation: OperationDefinitionNode, found: Document, reader: Reader
+    asker: Asker, collected: Collected, operation: OperationDefinitionNode, found: Document, reader: Reader, source: str
 ) -> dict[str, bytes]:
     """The answers of __schema and __type, by graphql-core's executor over just these fields."""
     wanted = {key: nodes for key, nodes in collected.items() if nodes[0].name.value in ("__schema", "__type")}
@@ -368,9 +397,9 @@ def _introspected(
             code="introspection-off",
             issues=(Issue("__schema", "introspection-off", "It is switched off."),),
         )
-    asked = (operation.name and operation.name.value, msgspec.json.encode(dict(reader.variables.coerced), order="sorted"))
-    if (told := found.told.get(asked)) is not None:
-        return told
+    key = _key(b"", source, operation, dict(reader.variables.coerced))
+    if (answered := introspections.get(key)) is not None:
+        return answered
     selections = tuple(node for nodes in wanted.values() for node in nodes)
     alone = OperationDefinitionNode(
         operation=OperationType.QUERY,
@@ -383,10 +412,7 @@ def _introspected(
     )
     if result.errors:
         raise result.errors[0]
-    if len(found.told) >= 20:
-        found.told.clear()
-    found.told[asked] = {key: msgspec.json.encode((result.data or {}).get(key)) for key in wanted}
-    return found.told[asked]
+    return introspections.put(key, {root: msgspec.json.encode((result.data or {}).get(root)) for root in wanted})
 
 
 async def _mutate(asker: Asker, reader: Reader, operation: OperationDefinitionNode) -> Answer:

@@ -1,6 +1,5 @@
 """GraphQL over HTTP: POST of JSON, one operation a request, `application/graphql-response+json` or `application/json` as the client accepts."""
 
-from functools import lru_cache
 from typing import Any
 
 from starlette.requests import Request
@@ -12,6 +11,7 @@ from api.body import read_json
 from api.graphql.execute import LIMITS, Answer, Asker, execute, failed, refused
 from api.problems import HttpProblem, TooMany
 from api.quota import QuotaExceeded
+from domain.engine.lru import Lru
 
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
@@ -62,9 +62,15 @@ def malformed(document: object) -> list[dict[str, Any]]:
     return wrong
 
 
-@lru_cache(maxsize=200)
+_media_types: Lru[str, str] = Lru("Accept headers", 100_000, weigh=lambda header, media_type: 100 + len(header))
+
+
 def accepted(header: str) -> str:
     """The media type to answer in; 406 where the client takes neither."""
+    return _media_types.get(header) or _media_types.put(header, _accepted(header))
+
+
+def _accepted(header: str) -> str:
     ranges: list[tuple[float, str]] = []
     for part in header.split(","):
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))

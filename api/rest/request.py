@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -15,6 +14,7 @@ from domain import RESOURCES
 from domain.engine.access import Caller
 from domain.engine.cursor import Cursors
 from domain.engine.errors import BadRequest, Issue
+from domain.engine.lru import Lru
 from domain.engine.resource import Comparison, Field, Filter, Link, Resource, closest
 from domain.engine.selection import (
     FIRST,
@@ -42,22 +42,24 @@ MAX_DEPTH = 4
 MAX_VALUES = 1000
 """Names in a list, and values of a filter."""
 MAX_ISSUES = MAX_FILTERS = 100
-REMEMBERED = 2000
-"""Characters of the longest query string that is taken apart once for all."""
-
 
 Parameters: TypeAlias = ImmutableMultiDict[str, str]
 _FORM = frozenset(RESERVED) - {"after"}
 """Parameters whose values are a part of a request's form; of the others, but for `….first`, only the names are."""
 
 
-def lift(query: str) -> tuple[tuple[tuple[str, str | None], ...], list[tuple[str, str]]]:
+Parsed: TypeAlias = tuple[tuple[tuple[str, str | None], ...], list[tuple[str, str]]]
+_parsed_queries: Lru[str, Parsed] = Lru(
+    "query strings", 3_000_000, weigh=lambda query, parsed: 3 * len(query) + 620 * len(parsed[1])
+)
+
+
+def lift(query: str) -> Parsed:
     """A query string's form, equal for all that differ in values alone, and its parameters, with those values lifted."""
-    return _lifted(query) if len(query) <= REMEMBERED else _lifted.__wrapped__(query)
+    return _parsed_queries.get(query) or _parsed_queries.put(query, _lifted(query))
 
 
-@lru_cache(maxsize=500)
-def _lifted(query: str) -> tuple[tuple[tuple[str, str | None], ...], list[tuple[str, str]]]:
+def _lifted(query: str) -> Parsed:
     parameters: list[tuple[str, str]] = []
     form: list[tuple[str, str | None]] = []
     lifted = 0

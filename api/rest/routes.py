@@ -16,7 +16,7 @@ from starlette.routing import Route
 from api.answer import JSON, Json, unchanged
 from api.auth import authenticate
 from api.body import read_body, read_files, read_json
-from api.kept import digest_of, known_by
+from api.kept import digest_of, key_of, known_by
 from api.rest import request as read
 from api.rest import spreadsheet
 from api.rest.request import Parameters
@@ -137,28 +137,28 @@ def answering(read_form: Read, answer: Answering) -> Handler:
                 return await _answer(request, asked, caller, texts, answer)
         asked = read_form(request, ImmutableMultiDict(parameters), id_, caller)
         response = await _answer(request, asked, caller, texts, answer)
-        state.forms.keep(key, asked)
+        state.forms.put(key, asked)
         return response
 
     return handle
 
 
-def _seed(request: Request, caller: Caller, as_csv: bool) -> tuple[bytes, ...]:
+def _key(request: Request, caller: Caller, as_csv: bool) -> bytes:
     """What tells the answers of one state apart."""
-    return request.scope["path"].encode(), request.scope["query_string"], caller.told, bytes([as_csv])
+    path, query = request.scope["path"].encode(errors="surrogatepass"), request.scope["query_string"]
+    return key_of(caller.told, path, b"csv" if as_csv else b"json", query)
 
 
 async def _answer(request: Request, asked: Asked, caller: Caller, texts: Sequence[str], answer: Answering) -> Response:
     """The answer, or that it is the one which the client has. Of what can be told by its state, the body is kept for the next who asks."""
     state, uniform = request.app.state, caller.uniform
     known = next((value.decode("latin-1") for name, value in request.scope["headers"] if name == b"if-none-match"), None)
-    key = (asked, caller.client_id, *texts)
-    seed = _seed(request, caller, asked.as_csv)
+    key = _key(request, caller, asked.as_csv)
     was = state.kept.state_of(key)
     if uniform is not None and (known is not None or was is not None):
         now = await asked.prepared.state(state.database, caller.client_id, state.cursors, uniform, texts, was)
         if now is not None:
-            digest = digest_of(now, *seed)
+            digest = digest_of(now, key)
             if known is not None and (tag := known_by(digest, known)) is not None:
                 return unchanged(tag)
             if (body := state.kept.body(key, now)) is not None:
@@ -169,9 +169,9 @@ async def _answer(request: Request, asked: Asked, caller: Caller, texts: Sequenc
     response = answer(request, asked, body)
     if told is not None:
         state.kept.keep(key, told, body)
-        response.tagged(digest_of(told, *seed))
+        response.tagged(digest_of(told, key))
     elif response.version:  # so that it can be named in If-Match
-        response.tagged(digest_of(body, *seed))
+        response.tagged(digest_of(body, key))
     return unless_known(response, known)
 
 
@@ -347,12 +347,12 @@ async def aggregate(request: Request) -> Response:
     """Aggregates, which are made of everything within reach; what took long to make is kept until anything of that changes."""
     state, caller = request.app.state, await authenticate(request)
     known = request.headers.get("if-none-match")
-    key = ("aggregates", caller, request.scope["query_string"], spreadsheet.accepts(request))
+    key = _key(request, caller, spreadsheet.accepts(request))
     digest = now = None
     if caller.uniform is not None:
         now = await EVERYTHING.state(state.database, caller.client_id, state.cursors, caller.uniform)
     if now is not None:
-        digest = digest_of(now, *_seed(request, caller, spreadsheet.accepts(request)))
+        digest = digest_of(now, key)
         if known is not None and (tag := known_by(digest, known)) is not None:
             return unchanged(tag)
     if now is None or (made := state.kept.whole(key, now)) is None:

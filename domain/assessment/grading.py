@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.engine.database import Connection
 from domain.engine.ids import parse_id
+from domain.engine.lru import Lru
 from domain.engine.resource import closest
 
 
@@ -44,24 +45,35 @@ WHERE w.tenant_id = $1 AND (w.code = ANY ($2) OR w.id = ANY ($3))
 
 
 _VERSION = "SELECT version, xid::text, clock_timestamp() AS now FROM data_versions WHERE name = 'references'"
-MOST, MOST_NAMED = 30, 10
-"""Books that are kept, of which the oldest goes first, and windows of a book that is kept."""
-_kept: dict[tuple[UUID, frozenset[str]], tuple[tuple[int, str], Gradebook]] = {}
+
+
+def _weight(key: tuple[UUID, frozenset[str]], kept: tuple[object, Gradebook]) -> int:
+    book = kept[1]
+    return (
+        2000
+        + sum(100 + len(name) for name in key[1])
+        + 1000 * len(book.windows)
+        + 200 * (len(book.subjects) + len(book.aspects))
+        + 300 * len(book.pins)
+        + 200 * len(book.grades)
+    )
+
+
+gradebooks: Lru[tuple[UUID, frozenset[str]], tuple[tuple[int, str], Gradebook]] = Lru(
+    "gradebooks", 8_000_000, share=4, weigh=_weight
+)
+"""By tenant and the windows named, with the version of the references that each was read at."""
 
 
 async def read_gradebook(connection: Connection, tenant_id: UUID, named: Collection[str]) -> tuple[Gradebook, datetime]:
     """The gradebook for the windows named, by code or id, and the database's clock. The caller must have shown that it reaches the tenant."""
     ((version, xid, now),) = await connection.fetch(_VERSION)
     key = tenant_id, frozenset(named)
-    known = _kept.get(key)
+    known = gradebooks.get(key)
     if known is not None and known[0] == (version, xid):
         return known[1], now
     book = await _read(connection, tenant_id, named)
-    if len(named) <= MOST_NAMED:
-        _kept.pop(key, None)
-        if len(_kept) >= MOST:
-            del _kept[next(iter(_kept))]
-        _kept[key] = (version, xid), book
+    gradebooks.put(key, ((version, xid), book))
     return book, now
 
 

@@ -20,6 +20,7 @@ import asyncpg
 from sqlalchemy import MetaData
 
 from domain.engine.errors import Busy, DatabaseError
+from domain.engine.lru import Lru
 from domain.engine.outages import LOST, OutcomeUnknown, is_lock_timeout, is_outage, is_rejection, is_timeout
 from domain.engine.pool import Connection as Connection
 from domain.engine.pool import Pool
@@ -79,7 +80,7 @@ class Database:
         self._pool = pool
         self._write_limit = f"{write_seconds}s"
         self.references = References()
-        self._run_lately: dict[int, None] = {}
+        self._run_lately: Lru[int, bool] = Lru("statements that ran", STATEMENTS_REMEMBERED * 300, weigh=lambda key, value: 64)
 
     @classmethod
     async def open(
@@ -178,11 +179,9 @@ class Database:
     def _has_run(self, statement: str) -> bool:
         """Whether the statement has run lately; it counts as run from now on."""
         key = hash(statement)
-        if key in self._run_lately:
+        if self._run_lately.get(key):
             return True
-        self._run_lately[key] = None
-        if len(self._run_lately) > STATEMENTS_REMEMBERED:
-            del self._run_lately[next(iter(self._run_lately))]
+        self._run_lately.put(key, True)
         return False
 
     @asynccontextmanager

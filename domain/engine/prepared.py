@@ -11,10 +11,10 @@ from uuid import UUID
 from domain.engine.access import Uniform
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
-from domain.engine.query import AT_PLACE, Plan, is_versioned, places, plan
+from domain.engine.query import AT_PLACE, is_versioned, places, plan
 from domain.engine.references import MARK, Changed
 from domain.engine.resource import Kind
-from domain.engine.selection import Held, Item, Items, Many, Nested, One, Root, Rows, Selection, Single, plain
+from domain.engine.selection import Held, Item, Items, Many, Nested, One, QueryShape, Root, Rows, Selection, Single, plain
 
 
 class Answered(NamedTuple):
@@ -31,9 +31,8 @@ class Prepared:
         self._values: dict[str, Any] = {}
         self._pages: list[Selection] = []
         self._after: dict[int, tuple[int, tuple[str | None, ...]]] = {}
-        self.shapes = tuple(self._shape(root) for root in roots)
-        self._plans: dict[tuple[bool, frozenset[str] | None], Plan] = {}
-        self._is_versioned, self._places = all(map(is_versioned, self.shapes)), places(self.shapes)
+        self.shape = QueryShape.of(tuple(self._shape(root) for root in roots))
+        self._is_versioned, self._places = all(map(is_versioned, self.shape.roots)), QueryShape.of(places(self.shape.roots))
         self._held = {name: value for name, value in self._values.items() if _is_held(value)}
         self._fixed = [None if any(map(_is_held, _told(page))) else page.fingerprint() for page in self._pages]
 
@@ -52,8 +51,8 @@ class Prepared:
         values, fingerprints = self._bound(caller, cursors, texts)
         if uniform is not None:
             with suppress(Changed):  # the caller's reach has, or a reference that the row means is not within it
-                return await self._read(database, values, fingerprints, cursors, uniform, self.shapes)
-        return await self._read(database, values, fingerprints, cursors, None, self.shapes)
+                return await self._read(database, values, fingerprints, cursors, uniform, self.shape)
+        return await self._read(database, values, fingerprints, cursors, None, self.shape)
 
     async def state(
         self,
@@ -68,7 +67,7 @@ class Prepared:
 
         `known` is what it was: where that tells one place, only that is looked at, and None says that it is another by now.
         """
-        if known is not None and self._places and known.count(b"|") == ONE_PLACE:
+        if known is not None and self._places.roots and known.count(b"|") == ONE_PLACE:
             return known if await _stands(known, database, caller, uniform) else None
         if self._is_versioned:
             values, fingerprints = self._bound(caller, cursors, texts)
@@ -83,14 +82,13 @@ class Prepared:
         fingerprints: list[str],
         cursors: Cursors,
         uniform: Uniform | None,
-        shapes: tuple[Root, ...],
+        shape: QueryShape,
     ) -> Answered:
         scopes = None
         if uniform is not None:
             scopes = uniform.scopes
             values |= {"reach_version": uniform.version, "until": uniform.until, "tenants": uniform.tenants}
-        if (chosen := self._plans.get((shapes is self.shapes, scopes))) is None:
-            chosen = self._plans[shapes is self.shapes, scopes] = plan(shapes, scopes)
+        chosen = plan(shape, scopes)
         answered = await chosen.run(database, values)
         if not answered:
             raise Changed

@@ -7,8 +7,8 @@ is joined to laterally, so that it runs first.
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -51,7 +51,8 @@ from sqlalchemy.types import TypeEngine
 
 from domain.engine.access import CALLER, Scope
 from domain.engine.database import Database
-from domain.engine.resource import Comparison, Field, Kind, Link, Lookup, Resource, kind_of
+from domain.engine.lru import Lru
+from domain.engine.resource import DECLARED, Comparison, Field, Kind, Link, Lookup, Resource, kind_of
 from domain.engine.selection import (
     Condition,
     Cursor,
@@ -62,6 +63,7 @@ from domain.engine.selection import (
     Many,
     Nested,
     One,
+    QueryShape,
     Root,
     Rows,
     Selection,
@@ -70,8 +72,7 @@ from domain.engine.selection import (
 )
 
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
-KEPT = 1000
-"""Plans that are remembered."""
+_numbers = count(1)
 
 
 def concatenate(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
@@ -109,6 +110,8 @@ class Plan:
     fragments: "Plan | None" = None
     is_uniform: bool = False
     has_state: bool = False
+    number: int = field(default_factory=_numbers.__next__)
+    """Of this plan and no other: what is kept by it need not keep the plan."""
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """`values` are the caller and whatever else differs between requests of this shape."""
@@ -119,10 +122,17 @@ class Plan:
         return list(await database.read(self.sql, *self.arguments(values)) or ())
 
 
-@lru_cache(maxsize=KEPT)
-def plan(shapes: tuple[Root, ...], scopes: frozenset[str] | None = None) -> Plan:
+plans: Lru[tuple[QueryShape, frozenset[str] | None], Plan] = Lru("statements", 12_000_000, beyond=DECLARED)
+
+
+def plan(shape: QueryShape, scopes: frozenset[str] | None = None) -> Plan:
     """The plan of a shape, for a caller whose every place gives these scopes; compiled once, since writing the SQL costs tens of milliseconds and
     running it one."""
+    key = shape, scopes
+    return plans.get(key) or plans.put(key, _compile(shape.roots, scopes))
+
+
+def _compile(shapes: tuple[Root, ...], scopes: frozenset[str] | None) -> Plan:
     if scopes is None:
         compiler = _Compiler()
         return finish([compiler.root(root) for root in shapes])

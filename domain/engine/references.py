@@ -12,13 +12,13 @@ from uuid import UUID
 
 import msgspec
 
+from domain.engine.lru import Lru
+
 if TYPE_CHECKING:
     from domain.engine.database import Database
     from domain.engine.query import Plan
 
 MARK = b"\x01"
-MOST = 2000
-"""Copies, each of one tenant's for one plan; the oldest goes first."""
 
 Texts = Mapping[bytes, bytes]
 
@@ -31,7 +31,8 @@ class References:
     """The copies of a process."""
 
     def __init__(self) -> None:
-        self._copies: dict[tuple[Plan, bytes], tuple[int, Texts]] = {}
+        self._copies: Lru[tuple[int, bytes], tuple[int, Texts]] = Lru("labels", 8_000_000, weigh=_weight)
+        """By the number of a plan and the mark of a tenant."""
 
     async def fill(self, parts: list[bytes], plan: "Plan", version: int, database: "Database", caller: UUID) -> None:
         """Puts texts in the place of the markers, which are every other part, but for those of cursors. Raises Changed."""
@@ -53,16 +54,18 @@ class References:
                     raise Changed from None
 
     async def _texts(self, plan: "Plan", tenant: bytes, version: int, database: "Database", caller: UUID) -> Texts:
-        known, texts = self._copies.get((plan, tenant), (0, {}))
-        if known == version:
-            return texts
+        key = plan.number, tenant
+        if (copy := self._copies.get(key)) is not None and copy[0] == version:
+            return copy[1]
         assert plan.fragments is not None
         *fragments, seen = await plan.fragments.run(database, {"caller": caller, "tenant": UUID(tenant[1:].decode())})
         if seen != version:
             raise Changed
         rows = chain.from_iterable(msgspec.json.decode(fragment, type=list[tuple[str, str]]) for fragment in fragments)
         texts = {number.encode(): text.encode() for number, text in rows}
-        if len(self._copies) >= MOST:
-            del self._copies[next(iter(self._copies))]
-        self._copies[plan, tenant] = version, texts
-        return texts
+        return self._copies.put(key, (version, texts))[1]
+
+
+def _weight(key: tuple[int, bytes], copy: tuple[int, Texts]) -> int:
+    texts = copy[1]
+    return 600 + 180 * len(texts) + sum(map(len, texts)) + sum(map(len, texts.values()))

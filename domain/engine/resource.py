@@ -302,6 +302,10 @@ class Resource:
         return ((self.source.c.id, parsed),)
 
 
+DECLARED = (Resource, Field, Link, Argument, Column)
+"""Of which the catalogue is made: requests refer to its instances and make none."""
+
+
 def link_up(resources: Iterable[Resource]) -> dict[str, Resource]:
     """The catalogue by name, with the reverse of every link; raises ValueError where a link leads nowhere or a name is taken."""
     catalogue = {resource.name: resource for resource in resources}

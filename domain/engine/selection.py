@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 from domain.engine.access import Caller, Scope, scope_missing
 from domain.engine.errors import BadRequest, Issue
@@ -31,7 +32,7 @@ class Lifted(str):
         return lifted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Held:
     """A value that a lifted text was read as, and how the text of another request is; `read` raises ValueError."""
 
@@ -181,6 +182,32 @@ class Single:
 
 
 Root: TypeAlias = Selection | Single
+
+
+class QueryShape:
+    """Roots without what differs between requests, hashed once. Those that are equal are one object (`of`), so that finding a statement compares nothing."""
+
+    __slots__ = ("__weakref__", "_hash", "roots")
+
+    def __init__(self, roots: tuple[Root, ...]) -> None:
+        self.roots = roots
+        self._hash = hash(roots)
+
+    @classmethod
+    def of(cls, roots: tuple[Root, ...]) -> "QueryShape":
+        """The one shape of these roots, for as long as anybody refers to it."""
+        shape = cls(roots)
+        found = _shapes.setdefault(shape, ref(shape))()
+        return shape if found is None else found
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, QueryShape) and self._hash == other._hash and self.roots == other.roots)
+
+
+_shapes: WeakKeyDictionary[QueryShape, ref[QueryShape]] = WeakKeyDictionary()
 
 permitted: ContextVar[list[Root] | None] = ContextVar("permitted", default=None)
 """Whoever wants to know what a request was read as sets a list before it asks."""

@@ -20,10 +20,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
-from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from msgspec import Struct
+
+from domain.engine.lru import Lru
 
 TRUST_TYPES = {6: "multi-academy", 10: "single-academy"}
 """Group type codes that are trusts, among sponsors, federations, children's centres and others."""
@@ -114,10 +115,16 @@ def _status(cell: str) -> str:
     return STATUSES.get(status, status)
 
 
-@lru_cache(maxsize=8192)
+_days: Lru[str, date] = Lru("days of the register", 1_000_000, weigh=lambda cell, day: 150)
+
+
 def _date(cell: str) -> date | None:
     if cell in NOT_RECORDED:
         return None
+    return _days.get(cell) or _days.put(cell, _day(cell))
+
+
+def _day(cell: str) -> date:
     parts = _DAY_FIRST.fullmatch(cell)
     try:
         if parts:

@@ -10,7 +10,6 @@ year, since one tenant's "autumn" may be another year's.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -52,6 +51,7 @@ from domain.assessment.tenants import tenants
 from domain.assessment.windows import pins, windows
 from domain.engine.access import CALLER, Scope, in_force, reach
 from domain.engine.database import metadata
+from domain.engine.lru import Lru
 from domain.engine.query import Plan, finish
 from domain.insight.pooled import Categories
 from domain.roster.schools import schools
@@ -131,8 +131,15 @@ class Shape:
         return self.schools or not self.by_school
 
 
-@lru_cache(maxsize=500)
+plans: Lru[Shape, Plan] = Lru("aggregate statements", 2_000_000)
+
+
 def plan(shape: Shape) -> Plan:
+    """The statement of a shape, compiled once."""
+    return plans.get(shape) or plans.put(shape, _compile(shape))
+
+
+def _compile(shape: Shape) -> Plan:
     """The statement of a shape: one column, the JSON text of a Pooled.
 
     Its values: caller; internal, whether the token holds aggregates:internal; subject, a code or None; and, where the shape has the

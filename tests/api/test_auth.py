@@ -76,21 +76,23 @@ async def test_a_remembered_token_still_expires(installation: Installation) -> N
     token = await installation.token()
     assert (await installation.who(token)).status_code == 200
     tokens = installation.app.state.authenticator._tokens
-    caller, _ = tokens[token]
-    tokens[token] = caller, time.time() - 1
+    caller, _ = tokens.get(token)
+    tokens.put(token, (caller, time.time() - 1))
     await installation.operator.execute("DELETE FROM signing_keys")
     await clients.ensure_signing_key(installation.operator, SECRET)
     installation.app.state.authenticator._read_at = float("-inf")
     assert (await installation.who(token)).status_code == 401
-    assert token not in tokens
+    assert tokens.get(token) is None
 
 
 async def test_memory_is_bounded_and_made_up_keys_cost_one_read(installation: Installation) -> None:
     authenticator = auth.Authenticator(installation.app.state.database, Settings("", SECRET, BASE))
-    authenticator._tokens = {str(i): (None, 0.0) for i in range(auth.MAX_TOKENS)}  # type: ignore[misc]
+    tokens, bytes_kept = authenticator._tokens, auth.MAX_TOKENS
+    for i in range(bytes_kept // 1000):
+        tokens.put(f"{i:09}" + "x" * 1000, (None, 0.0))  # type: ignore[arg-type]
     await authenticator.caller([f"Bearer {await installation.token()}"])
-    assert len(authenticator._tokens) == auth.MAX_TOKENS
-    assert "0" not in authenticator._tokens
+    assert bytes_kept * 0.9 < tokens.weight <= bytes_kept
+    assert tokens.get("000000000" + "x" * 1000) is None
     read_at = []
     for kid in ("a", "b", "c"):
         with pytest.raises(auth.Unauthorised):
@@ -104,5 +106,6 @@ async def test_a_revoked_client_is_remembered_as_active_for_a_few_seconds_at_mos
     assert (await installation.who(token)).status_code == 200
     await clients.revoke_client(installation.operator, UUID(installation.client_id))
     standing, client_id = installation.app.state.authenticator._standing, UUID(installation.client_id)
-    standing[client_id] = standing[client_id][0], standing[client_id][1] - auth.STANDS_FOR
+    stands, read_at = standing.get(client_id)
+    standing.put(client_id, (stands, read_at - auth.STANDS_FOR))
     assert (await installation.who(token)).status_code == 401

@@ -154,7 +154,7 @@ def test_memory_is_bounded_and_the_busy_are_remembered(monkeypatch: pytest.Monke
     for i in range(10):
         buckets.of(str(i))
         assert buckets.of("busy") is busy
-    assert len(buckets._buckets) == 3
+    assert buckets._buckets.size == 3
 
 
 def test_a_bucket_follows_the_reach_of_its_client() -> None:

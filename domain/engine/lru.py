@@ -1,0 +1,164 @@
+"""The caches of this process. Each holds at most so many bytes, its keys included, and forgets first what was used longest ago.
+
+`caches()` lists them with their sizes. docs/memory.md says what each is for.
+"""
+
+import sys
+from collections.abc import Callable, Hashable
+from datetime import date, datetime
+from enum import Enum
+from gc import get_referents
+from sys import getsizeof
+from types import FunctionType, ModuleType
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+ENTRY = 200
+"""Bytes that an entry takes beside its key and its value: a link of the list and a slot of the table."""
+SHARE = 8
+"""An entry that is heavier than this part of the limit is not kept: it would drive out all others."""
+
+
+class _Entry(Generic[K, V]):
+    """An entry, between the one that was used before it and the one that was used after it."""
+
+    __slots__ = ("after", "before", "key", "value", "weight")
+
+    def __init__(
+        self, key: K, value: V, weight: int, before: "_Entry[K, V] | None" = None, after: "_Entry[K, V] | None" = None
+    ) -> None:
+        self.key, self.value, self.weight = key, value, weight
+        self.before, self.after = before or self, after or self
+
+
+class Lru(Generic[K, V]):
+    """A bounded cache: at most `limit` bytes and, where it is said, at most so many `entries`.
+
+    `weigh` says how many bytes a key and its value take. Without it they are measured, without the instances of the types in `beyond` (`size_of`).
+    A value is never None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limit: int,
+        *,
+        entries: int = sys.maxsize,
+        share: int = SHARE,
+        weigh: Callable[[K, V], int] | None = None,
+        beyond: tuple[type, ...] = (),
+    ) -> None:
+        self.name, self.limit, self.entries = name, limit, entries
+        self.weight = 0
+        self._share = share
+        self._weigh = weigh or self._measure
+        self._beyond = beyond
+        self._found: dict[K, _Entry[K, V]] = {}
+        self._ends: _Entry[K, V] = _Entry(None, None, 0)  # type: ignore[arg-type]
+        """Between the entry that was used last (`before`) and the one that was used longest ago (`after`)."""
+        _caches.add(self)
+
+    @property
+    def size(self) -> int:
+        """How many entries there are."""
+        return len(self._found)
+
+    def get(self, key: K) -> V | None:
+        """The value, which is now the one used last."""
+        entry = self._found.get(key)
+        if entry is None:
+            return None
+        ends = self._ends
+        if (last := ends.before) is not entry:
+            before, after = entry.before, entry.after
+            before.after, after.before = after, before
+            entry.before, entry.after = last, ends
+            last.after = ends.before = entry
+        return entry.value
+
+    def put(self, key: K, value: V) -> V:
+        """Keeps the value under the key, unless it is too heavy, and forgets others until all fit. Returns the value."""
+        weight = self._weigh(key, value) + ENTRY
+        if key in self._found:
+            self.discard(key)
+        if weight <= self.limit // self._share:
+            ends = self._ends
+            last = ends.before
+            entry = self._found[key] = _Entry(key, value, weight, last, ends)
+            last.after = ends.before = entry
+            self.weight += weight
+            if self.weight > self.limit or len(self._found) > self.entries:
+                self._fit()
+        return value
+
+    def discard(self, key: K) -> None:
+        """Forgets the value of the key, if there is one."""
+        entry = self._found.pop(key, None)
+        if entry is not None:
+            entry.before.after, entry.after.before = entry.after, entry.before
+            self.weight -= entry.weight
+
+    def resize(self, limit: int) -> None:
+        """Holds at most so many bytes from now on."""
+        self.limit = limit
+        self._fit()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        while self._found:
+            self.discard(self._ends.after.key)
+
+    def _measure(self, key: K, value: V) -> int:
+        return size_of(key, value, beyond=self._beyond, enough=self.limit // self._share)
+
+    def _fit(self) -> None:
+        while self.weight > self.limit or len(self._found) > self.entries:
+            self.discard(self._ends.after.key)
+
+
+_caches: WeakSet[Lru[Any, Any]] = WeakSet()
+
+
+def caches() -> list[Lru[Any, Any]]:
+    """Every cache of the process, by name. Two applications in one process have two caches of the same name."""
+    return sorted(_caches, key=lambda cache: cache.name)
+
+
+_WHOLE = frozenset((str, bytes, int, float, bool, type(None), date, datetime))
+"""Types whose instances refer to nothing."""
+
+
+def size_of(*values: object, beyond: tuple[type, ...] = (), enough: int = sys.maxsize) -> int:
+    """About how many bytes the values hold, with all that they refer to. What two caches share is counted in both.
+
+    Classes, modules and members of enums last as long as the process and are left out, and so are instances of the types in `beyond`. Each object takes
+    about 0.3 µs to measure, so the rest is left out once there are more bytes than `enough`.
+    """
+    lasting = (type, ModuleType, Enum, *beyond)
+    is_left_out: dict[type, bool] = {}
+    seen: set[int] = set()
+    remaining = list(values)
+    size = 0
+    while remaining and size <= enough:
+        value = remaining.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        kind = type(value)
+        if (is_lasting := is_left_out.get(kind)) is None:
+            is_lasting = is_left_out[kind] = issubclass(kind, lasting)
+        if is_lasting:
+            continue
+        size += getsizeof(value) + 15 & -16  # the allocator's step
+        if kind in _WHOLE:
+            continue
+        inside = value.__closure__ or () if isinstance(value, FunctionType) else get_referents(value)
+        if isinstance(value, dict):
+            remaining += value  # the garbage collector does not look at keys that are texts
+        if kind.__dictoffset__:
+            size += 16 + 8 * len(inside)  # its attributes lie in an array, which sys.getsizeof leaves out
+        remaining += inside
+    return size
