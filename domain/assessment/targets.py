@@ -10,7 +10,7 @@ from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Te
 from domain.assessment.conflicts import Conflicting, Version, reject_conflicts
 from domain.assessment.schemes import of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
-from domain.engine.access import Caller, Scope, by_pupil
+from domain.engine.access import Caller, Scope, by_pupil, reaches_pupil_sql
 from domain.engine.batch import Batch, Recorded
 from domain.engine.command import command
 from domain.engine.counting import Counting
@@ -256,11 +256,11 @@ def resolved(
 Keyed = tuple[int, TargetEntry, tuple[Any, ...]]
 
 
-_STORED = """
+_STORED = f"""
 SELECT g.n, p.school_id, t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at
 FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[])
     WITH ORDINALITY AS g (pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis, n)
-JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id
+JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id AND {reaches_pupil_sql("$8", "p", "id")}
 LEFT JOIN targets t ON t.tenant_id = $1 AND t.pupil_id = g.pupil_id AND t.subject_no = g.subject_no AND t.aspect_no = g.aspect_no
     AND t.horizon_year = g.horizon_year AND t.horizon_point = g.horizon_point AND t.basis = g.basis
 """
@@ -284,7 +284,7 @@ async def compared(
     changed: list[tuple[Any, ...]] = []
     conflicts: list[Conflicting] = []
     keys = columns([key[:6] for _, _, key in rows], 6)
-    for stored in await connection.fetch(_STORED, tenant_id, *keys):
+    for stored in await connection.fetch(_STORED, tenant_id, *keys, caller.client_id):
         at, entry, key = by_n.pop(stored["n"])
         exists = stored["id"] is not None
         recorded_at = now if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from domain.assessment.tenants import prepare_tenant
-from domain.engine.access import IN_FORCE, Caller, Scope, by_tenant
+from domain.engine.access import Caller, Scope, by_tenant, reaches_sql
 from domain.engine.command import command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns, metadata
@@ -348,12 +348,7 @@ async def reopen_window(connection: Connection, caller: Caller, given: WindowRef
     return await _become(connection, caller, given, ("closed",), "open")
 
 
-_FIND = f"""
-SELECT w.* FROM windows w WHERE w.id = $2 AND EXISTS (
-    SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = w.tenant_id AND r.school_id = w.tenant_id AND $3 = ANY (r.scopes)
-        AND {IN_FORCE}
-)
-"""
+_FIND = f"SELECT w.* FROM windows w WHERE w.id = $2 AND {reaches_sql('$1', 'w.tenant_id', 'w.tenant_id', '$3')}"
 
 
 async def held(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, Counting]:
