@@ -152,7 +152,7 @@ WITH version AS (
     FROM pins p JOIN windows w ON w.tenant_id = p.tenant_id AND w.no = p.window_no WHERE p.tenant_id = $1 AND p.school_id = ANY ($2)
 )
 SELECT v.school_id, v.subject_no, v.scheme, v.age, v.no AS version_no, g.code, g.no FROM version v
-JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = v.no ORDER BY v.age, g.no
+JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = v.no ORDER BY v.age, v.scheme, g.no
 """
 
 
@@ -206,7 +206,7 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
     codes = await connection.fetch(
         "SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived"
-        " UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1",
+        " UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1 ORDER BY kind, no",
         tenant_id,
     )
     numbers = {(row["kind"], row["code"]): row["no"] for row in codes}

@@ -255,11 +255,16 @@ Line = tuple[int, int, UUID, UUID]
 async def collected(connection: Connection, caller: Caller, tenant_id: UUID, given: NewWindow, issues: list[Issue]) -> list[Line]:
     """The lines (subject no, aspect no, school or tenant, scheme), adding an issue for everything that cannot be resolved."""
     subjects = {
-        r["code"]: r for r in await connection.fetch("SELECT code, no, derived FROM subjects WHERE tenant_id = $1", tenant_id)
+        r["code"]: r
+        for r in await connection.fetch("SELECT code, no, derived FROM subjects WHERE tenant_id = $1 ORDER BY no", tenant_id)
     }
-    aspects = {r["code"]: r["no"] for r in await connection.fetch("SELECT code, no FROM aspects WHERE tenant_id = $1", tenant_id)}
+    aspects = {
+        r["code"]: r["no"]
+        for r in await connection.fetch("SELECT code, no FROM aspects WHERE tenant_id = $1 ORDER BY no", tenant_id)
+    }
     schemes = {
-        r["code"]: r for r in await connection.fetch("SELECT code, id, derived FROM schemes WHERE tenant_id = $1", tenant_id)
+        r["code"]: r
+        for r in await connection.fetch("SELECT code, id, derived FROM schemes WHERE tenant_id = $1 ORDER BY code", tenant_id)
     }
     refs = [(i, j, ref) for i, line in enumerate(given.collects) for j, ref in enumerate(line.schools or [])]
     found = {
