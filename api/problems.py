@@ -1,6 +1,6 @@
 """Domain errors as the web says them: problem+json (RFC 9457) and GraphQL errors. The only place that knows status codes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -35,6 +35,8 @@ STATUS: Mapping[type[DomainError], int] = {
     Busy: 503,
     DatabaseError: 503,
 }
+UNAVAILABLE_FOR = 10
+"""Seconds after which a database that is not available may be again."""
 log = structlog.get_logger()
 
 
@@ -87,7 +89,19 @@ def problem(error: DomainError, base_url: str) -> dict[str, Any]:
 def headers_of(error: DomainError) -> dict[str, str]:
     if isinstance(error, Busy):
         return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, DatabaseError):
+        return {"Retry-After": str(UNAVAILABLE_FOR)}
     return error.headers if isinstance(error, HttpProblem) else {}
+
+
+def merge_headers(errors: Iterable[DomainError]) -> dict[str, str]:
+    """The headers of one answer that tells several errors. Its Retry-After is the longest: after it each may be tried again."""
+    merged: dict[str, str] = {}
+    for error in errors:
+        for name, value in headers_of(error).items():
+            longer = name == "Retry-After" and name in merged and int(merged[name]) > int(value)
+            merged[name] = merged[name] if longer else value
+    return merged
 
 
 def respond(error: DomainError, base_url: str) -> Response:

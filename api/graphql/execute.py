@@ -3,7 +3,6 @@
 Documents are parsed and validated once and found again by their text.
 """
 
-import re
 import sys
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -25,20 +24,20 @@ from graphql import (
     execute_sync,
 )
 from graphql.execution.values import get_variable_values
-from graphql.pyutils import Path
 
 from api.graphql.form import lift, lift_variables, shaping_variables
 from api.graphql.limits import LimitExceeded, check_shape, parse, validate
 from api.graphql.limits import Limits as DocumentLimits
+from api.graphql.response import Answer, Outcomes, describe, failed, refused, told
 from api.graphql.schema import schema
 from api.graphql.selection import Collected, Reader
 from api.kept import Kept, key_of
-from api.problems import as_domain_error, headers_of, problem, status_of
+from api.problems import as_domain_error
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Limits, read_me
 from domain.engine.access import Caller
 from domain.engine.answers import kept_answers
-from domain.engine.command import perform
+from domain.engine.command import Performed, perform
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
 from domain.engine.errors import BadRequest, DomainError, Forbidden, Issue, NotFound
@@ -54,15 +53,6 @@ FUNCTION_COST = 20_000
 _BETWEEN = b"\x00"
 """Stands in no JSON text."""
 MUTATIONS = {command.operation: command for command in COMMANDS.values()}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The body of a response, and the status it has where the media type lets it have one (GraphQL over HTTP)."""
-
-    body: bytes
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,21 +144,6 @@ def _read_document(source: str, suggestions: bool) -> Document:
     return Document({(d.name.value if d.name else None): Operation(d, shaping_variables(d)) for d in operations}, fragments)
 
 
-_WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
-
-
-def told(error: GraphQLError) -> dict[str, Any]:
-    """An error of graphql-core's as it is answered: with its place, and without the value, which may be a name or a UPN."""
-    formatted = cast(dict[str, Any], error.formatted)
-    message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
-    extensions = formatted.get("extensions") or {"code": "graphql-invalid"}
-    return {**formatted, "message": message, "extensions": extensions}
-
-
-def refused(errors: list[dict[str, Any]], status: int = 400) -> Answer:
-    return Answer(msgspec.json.encode({"errors": errors}), status)
-
-
 @dataclass(frozen=True)
 class Asked:
     """What a form was read as: the roots, and the bytes between their texts."""
@@ -179,6 +154,8 @@ class Asked:
 
 async def execute(asker: Asker, source: str, operation_name: str | None, variables: dict[str, Any]) -> Answer:
     """The answer to one operation of a document: by what its form was read as, else read now."""
+    if len(source.encode()) > LIMITS.bytes:
+        return refused([{"message": f"A document has at most {LIMITS.bytes:,} bytes.", "extensions": {"code": "graphql-too-long"}}])
     form, texts = lift(source)
     found = document(form, asker.introspection)
     operation = found.operation(operation_name)
@@ -281,16 +258,6 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
         return refused([told(error)])
 
 
-def failed(error: DomainError, base_url: str) -> Answer:
-    """The answer to an operation of which nothing was done."""
-    return Answer(msgspec.json.encode({"errors": [_told(error, base_url)]}), status_of(error), headers_of(error))
-
-
-def _told(error: DomainError, base_url: str, path: list[str | int] | None = None) -> dict[str, Any]:
-    told: dict[str, Any] = {"message": error.detail, "extensions": {"code": error.code, "problem": problem(error, base_url)}}
-    return {**told, "path": path} if path else told
-
-
 async def _read(
     asker: Asker, reader: Reader, operation: OperationDefinitionNode, found: Document, source: str, variables: dict[str, Any]
 ) -> Answer:
@@ -323,7 +290,10 @@ async def _read(
             if (body := asker.kept.body(*kept)) is not None:
                 return Answer(body)
     for key, nodes in functions.items():
-        answer = await FUNCTIONS[nodes[0].name.value](asker, reader.arguments(root_type, nodes[0]))
+        try:
+            answer = await FUNCTIONS[nodes[0].name.value](asker, reader.arguments(root_type, nodes[0]))
+        except DomainError as error:
+            return failed(error, asker.base_url, [key])
         below = [node.selection_set for node in nodes if node.selection_set is not None]
         pieces[key] = msgspec.json.encode(reader.project(answer, reader.type_of(root_type, nodes[0]), below))
     pieces |= _introspected(asker, collected, operation, found, reader, source)
@@ -419,26 +389,29 @@ async def _mutate(asker: Asker, reader: Reader, operation: OperationDefinitionNo
     """The commands one after another, each in a transaction of its own; one that fails is null and told among the errors."""
     root_type = schema().mutation_type
     assert root_type is not None
-    data: dict[str, Any] = {}
-    errors: list[dict[str, Any]] = []
+    outcomes = Outcomes()
     for key, nodes in reader.collect([operation.selection_set], root_type).items():
         name = nodes[0].name.value
         if name == "__typename":
-            data[key] = root_type.name
+            outcomes.data[key] = root_type.name
             continue
-        data[key] = None
+        outcomes.data[key] = None
+        outcomes.commands += 1
         try:
-            answer = await _command(asker, name, reader.arguments(root_type, nodes[0]))
+            done = await _command(asker, name, reader.arguments(root_type, nodes[0]))
             below = [node.selection_set for node in nodes if node.selection_set is not None]
-            data[key] = reader.project(answer, reader.type_of(root_type, nodes[0]), below)
-        except GraphQLError as error:
-            errors.append({**told(error), "path": Path(None, key, None).as_list()})
-        except Exception as error:  # told with its place; the other commands go on
-            errors.append(_told(as_domain_error(error), asker.base_url, [key]))
-    return Answer(msgspec.json.encode({"errors": errors, "data": data} if errors else {"data": data}))
+            answer = msgspec.json.decode(done.answer)
+            outcomes.data[key] = reader.project(answer, reader.type_of(root_type, nodes[0]), below)
+            outcomes.replayed += done.replayed
+        except GraphQLError as problem:
+            outcomes.fail(key, BadRequest(problem.message, code="graphql-invalid"), told(problem))
+        except Exception as problem:  # told with its place; the other commands go on
+            error = as_domain_error(problem)
+            outcomes.fail(key, error, describe(error, asker.base_url))
+    return outcomes.respond()
 
 
-async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Any:
+async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Performed:
     command = MUTATIONS[name]
     asker.caller.needs(command.scope, command.operation)
     wrong = [
@@ -457,7 +430,7 @@ async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Any:
         if key is not None
         else b""
     )
-    done = await perform(
+    return await perform(
         asker.database,
         command,
         asker.caller,
@@ -466,4 +439,3 @@ async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Any:
         key=check_key(key) if key is not None else None,
         body=body,
     )
-    return msgspec.json.decode(done.answer)

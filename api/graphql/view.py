@@ -1,6 +1,6 @@
 """GraphQL over HTTP: POST of JSON, one operation a request, `application/graphql-response+json` or `application/json` as the client accepts."""
 
-from typing import Any
+import re
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -8,25 +8,21 @@ from starlette.responses import Response
 from api.answer import Json
 from api.auth import authenticate
 from api.body import read_json
-from api.graphql.execute import LIMITS, Answer, Asker, execute, failed, refused
-from api.problems import HttpProblem, TooMany
-from api.quota import QuotaExceeded
+from api.graphql.execute import Asker, execute
+from api.graphql.response import Answer
+from api.problems import HttpProblem
+from domain.engine.errors import BadRequest, Issue
 from domain.engine.lru import Lru
 
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
 
 async def graphql(request: Request) -> Response:
-    """POST /graphql."""
-    media_type = accepted(request.headers.get("accept", "*/*"))
-    try:
-        caller = await authenticate(request)
-    except QuotaExceeded as exceeded:
-        return _respond(failed(TooMany(exceeded.wait), request.app.state.settings.base_url), media_type)
+    """POST /graphql. What is refused before a document is read is raised, and answered as in REST, with problem+json."""
+    media_type = accepted(",".join(request.headers.getlist("accept")))
+    caller = await authenticate(request)
     document, _ = await read_json(request)
-    wrong = malformed(document)
-    if wrong:
-        return _respond(refused(wrong), media_type)
+    check_request(document)
     state = request.app.state
     settings = state.settings
     asker = Asker(
@@ -34,21 +30,25 @@ async def graphql(request: Request) -> Response:
     )
     assert isinstance(document, dict)
     answer = await execute(asker, document["query"], document.get("operationName") or None, document.get("variables") or {})
-    # the older media type says 200 whenever a request could be read, whatever its document came to (GraphQL over HTTP, section 6.4.1)
-    return _respond(answer, media_type, answer.status if media_type == RESPONSE else 200)
+    return _respond(answer, media_type)
 
 
-def _respond(answer: Answer, media_type: str, status: int | None = None) -> Response:
+def _respond(answer: Answer, media_type: str) -> Response:
+    """The older media type is answered 200 once a document was read, whatever came of it: others cannot be told from those of a proxy."""
     more = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
-    return Json(answer.body, *more, kind=(b"content-type", f"{media_type}; charset=utf-8".encode()), status=status or answer.status)
+    kind = (b"content-type", f"{media_type}; charset=utf-8".encode())
+    if media_type == JSON:
+        return Json(answer.body, *more, kind=kind)
+    return Json(answer.body if answer.refusal is None else answer.refusal, *more, kind=kind, status=answer.status)
 
 
-def malformed(document: object) -> list[dict[str, Any]]:
-    """What keeps a body from being a GraphQL request."""
+def check_request(document: object) -> None:
+    """Raises BadRequest, with all that keeps a body from being a GraphQL request (GraphQL over HTTP, section 5.4.1)."""
     if not isinstance(document, dict):
-        return [{"message": "Send one request, an object with query and variables; batches are not taken."}]
-    wrong: list[dict[str, Any]] = [
-        {"message": f"{name} must be {words}."}
+        detail = "Send one request, an object with query and variables; batches are not taken."
+        raise BadRequest(detail, code="graphql-malformed", issues=(Issue("", "wrong-type", detail),))
+    wrong = [
+        Issue(f"/{name}", "wrong-type" if name in document else "required", f"{name} must be {words}.")
         for name, types, words in (
             ("query", (str,), "text, and is needed"),
             ("operationName", (str, type(None)), "text"),
@@ -57,33 +57,37 @@ def malformed(document: object) -> list[dict[str, Any]]:
         )
         if not isinstance(document.get(name), types)
     ]
-    if not wrong and len(document["query"].encode()) > LIMITS.bytes:
-        wrong.append({"message": f"A document has at most {LIMITS.bytes:,} bytes.", "extensions": {"code": "graphql-too-long"}})
-    return wrong
+    if wrong:
+        raise BadRequest("This is not a GraphQL request.", code="graphql-malformed", issues=tuple(wrong))
+
+
+_WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 _media_types: Lru[str, str] = Lru("Accept headers", 100_000, weigh=lambda header, media_type: 100 + len(header))
 
 
 def accepted(header: str) -> str:
-    """The media type to answer in; 406 where the client takes neither."""
+    """The media type to answer in. Raises HttpProblem 406 where the client takes neither."""
     return _media_types.get(header) or _media_types.put(header, _accepted(header))
 
 
 def _accepted(header: str) -> str:
-    ranges: list[tuple[float, str]] = []
+    """By RFC 9110, section 12.5.1: the one the client weighs more, or names, or names first. Without an Accept header the newer one (GraphQL over HTTP,
+    section 6.1.1), for a wildcard the older."""
+    if not header:
+        return RESPONSE
+    weights: dict[str, float] = {}
     for part in header.split(","):
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        try:
-            ranges.append((float(weight), kind))
-        except ValueError:
-            continue
-    ranges.sort(key=lambda each: -each[0])
-    for quality, kind in ranges:
-        if quality > 0 and kind == RESPONSE:
-            return RESPONSE
-        if quality > 0 and kind in (JSON, "application/*", "*/*"):
-            return JSON
-    detail = f"Accept {RESPONSE} or {JSON}."
-    raise HttpProblem(406, "not-acceptable", "There is no such representation", detail)
+        given = [_WEIGHT.fullmatch(each) for each in parameters if each.startswith("q=")]
+        if all(given):
+            weights.setdefault(kind, min((float(each[1]) for each in given if each), default=1.0))
+    named = [kind for kind in weights if kind in (RESPONSE, JSON)]
+    wildcard = next((weights[kind] for kind in ("application/*", "*/*") if kind in weights), 0.0)
+    weighed = {kind: weights.get(kind, wildcard) for kind in dict.fromkeys([*named, JSON, RESPONSE])}
+    best = max(weighed, key=weighed.__getitem__)
+    if weighed[best] == 0:
+        detail = f"Accept {RESPONSE} or {JSON}."
+        raise HttpProblem(406, "not-acceptable", "There is no such representation", detail)
+    return best

@@ -29,6 +29,15 @@ HEADERS: dict[str, Json] = {
     },
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},
+    "Accept-Post": {
+        "description": "The media types that a POST may send (Linked Data Platform, 7.1).",
+        "schema": {"type": "string"},
+    },
+    "Accept-Patch": {"description": "The media types that a PATCH may send (RFC 5789, 3.1).", "schema": {"type": "string"}},
+    "Accept-Encoding": {
+        "description": "The content codings that a body may have (RFC 9110, 12.5.3).",
+        "schema": {"type": "string"},
+    },
     "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
         "description": "true where this answer was kept from the first request with the key.",
@@ -47,6 +56,7 @@ _ERRORS: list[DomainError] = [
     HttpProblem(401, "unauthorised", "A valid access token is needed", "The access token has expired."),
     scope_missing({"recordJudgements": Scope.JUDGEMENTS_WRITE}),
     NotFound(),
+    HttpProblem(406, "not-acceptable", "There is no such representation", "Accept application/json."),
     Conflict("The window is planned; only a window that is open can become closed.", code="window-state"),
     HttpProblem(408, "body-too-slow", "The body did not arrive in time", "A body arrives within 60 seconds."),
     Stale("The row has version 4 now. Read it again, and change it as it is.", issues=(_MOVED_ON,)),
@@ -59,7 +69,14 @@ _ERRORS: list[DomainError] = [
     Busy("The database did not answer in time."),
 ]
 """An error for each status that a documented request can get."""
-_TOLD = {401: "WWW-Authenticate", 409: "Retry-After", 429: "Retry-After", 503: "Retry-After"}
+_TOLD: dict[int, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    409: ("Retry-After",),
+    415: ("Accept-Post", "Accept-Patch", "Accept-Encoding"),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+"""Headers that errors of a status have beside those of any answer."""
 
 
 def refusals(base_url: str) -> dict[str, Json]:
@@ -73,7 +90,7 @@ def unchanged() -> Json:
 
 
 def _refusal(error: DomainError, base_url: str) -> Json:
-    headers = [name for name in (*EVERYWHERE, _TOLD.get(status_of(error))) if name]
+    headers = (*EVERYWHERE, *_TOLD.get(status_of(error), ()))
     content = {"application/problem+json": {"schema": ref("Problem"), "example": problem(error, base_url)}}
     return {"description": f"{error.title}.", "headers": told_in(*headers), "content": content}
 

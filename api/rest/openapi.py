@@ -63,7 +63,7 @@ PATCH (a merge patch, RFC 7396) and DELETE are for the version of the row that w
 `If-Match` gives it back. A row that has moved on is a 412 that tells its version, and a missing `If-Match` a 428.
 
 Every error is `application/problem+json` (RFC 9457) and lists everything that is wrong. What does not exist and what is out of reach are the
-same 404.
+same 404. HEAD is answered as GET, without a body; another method is a 405 whose `Allow` names those that a URL has, and a URL that is not there a 404.
 
 A client may ask as often as its quota allows, which is told with every answer (`RateLimit`) and grows with the number of tenants that it reaches;
 beyond it the answer is 429 with `Retry-After`. A browser app may read answers when its origin is on its client's list.
@@ -163,26 +163,28 @@ def takes_body(command: Command) -> bool:
 
 
 def _list(resource: Resource) -> Json:
-    answer, summary = _rows(resource), f"List {resource.plural} within reach"
-    return _operation(
-        f"list{_capital(resource.plural)}",
-        summary,
-        [resource.scope],
-        {200: answer, 304: UNCHANGED},
-        READING,
-        [parameters.shared("IfNoneMatch"), *parameters.of_list(resource)],
-        doc=resource.doc,
-    )
+    answers, condition = _read(_rows(resource), resource.versioned)
+    operation, summary = f"list{_capital(resource.plural)}", f"List {resource.plural} within reach"
+    asked = [*condition, *parameters.of_list(resource)]
+    return _operation(operation, summary, [resource.scope], answers, READING, asked, doc=resource.doc)
+
+
+def _read(answer: Json, is_versioned: bool) -> tuple[dict[int, Json], list[Json]]:
+    """The answers to a GET, and its condition: what is not versioned has no entity tag."""
+    if is_versioned:
+        answer["headers"] |= told_in("ETag")
+        return {200: answer, 304: UNCHANGED}, [parameters.shared("IfNoneMatch")]
+    return {200: answer}, []
 
 
 def _linked(resource: Resource, name: str, link: Link) -> Json:
     """A list of what a to-many link of one row leads to."""
     target = RESOURCES[link.target]
     told = [parameters.query(argument, given.doc, SCALARS[given.kind]) for argument, given in link.arguments.items()]
-    asked = [parameters.shared("Id"), parameters.shared("IfNoneMatch"), *told, *parameters.of_list(target)]
+    answers, condition = _read(_rows(target, link.doc), resource.versioned and target.versioned)
+    asked = [parameters.shared("Id"), *condition, *told, *parameters.of_list(target)]
     operation = f"list{_capital(name)}Of{resource.type_name}"
     summary = f"List {name} of one {resource.name}"
-    answers = {200: _rows(target, link.doc), 304: UNCHANGED}
     return _operation(operation, summary, [target.scope], answers, (*READING, 404), asked, doc=link.doc)
 
 
@@ -191,16 +193,16 @@ def _capital(name: str) -> str:
 
 
 def _rows(resource: Resource, doc: str = "") -> Json:
-    answer = _answer(doc or resource.doc, f"{resource.type_name}Page", "Link", "ETag")
+    answer = _answer(doc or resource.doc, f"{resource.type_name}Page", "Link")
     answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
     return answer
 
 
 def _item(resource: Resource) -> Json:
-    answer = {200: _answer(resource.doc, resource.type_name, "ETag"), 304: UNCHANGED}
-    asked = [parameters.shared("Id"), parameters.shared("IfNoneMatch"), *parameters.of_row(resource)]
+    answers, condition = _read(_answer(resource.doc, resource.type_name), resource.versioned)
+    asked = [parameters.shared("Id"), *condition, *parameters.of_row(resource)]
     summary, statuses = f"Get one {resource.name}", (*READING, 404)
-    return _operation(f"get{resource.type_name}", summary, [resource.scope], answer, statuses, asked, doc=resource.doc)
+    return _operation(f"get{resource.type_name}", summary, [resource.scope], answers, statuses, asked, doc=resource.doc)
 
 
 def _lookup(resource: Resource) -> Json:
@@ -227,6 +229,7 @@ def _command(command: Command) -> Json:
         del answer["content"]
     answers = {200: _answer("What a dry run would have done.", command.gives.__name__), status: answer}
     statuses = {*WRITING, *(STATUS[kind] for kind in command.fails), *[415] * takes_body(command), *[428] * changes}
+    statuses -= set() if named else {404}  # what a body names and is not there is an issue of the body
     body = _body(command.takes.__name__, *MERGE_PATCH[: method == "PATCH"]) if takes_body(command) else None
     summary = command.doc.split(". ")[0].rstrip(".")
     return _operation(command.operation, summary, [command.scope], answers, statuses, asked, body, command.doc)
@@ -239,8 +242,11 @@ def _aggregates() -> Json:
         "groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=question.MOST_DIMENSIONS, uniqueItems=True
     )
     schools = {"type": "array", "items": {"type": "string"}, "maxItems": question.MOST_SCHOOLS}
+    answer = _answer("A page of groups.", "AggregatePage", "Link")
+    answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
+    answers, condition = _read(answer, is_versioned=True)
     asked = [
-        parameters.shared("IfNoneMatch"),
+        *condition,
         group_by | {"required": True},
         parameters.query("window", f"A window's code or id. {one_each}", {"type": "string"}),
         parameters.query("subject", f"A subject's code. {one_each}", {"type": "string"}),
@@ -253,10 +259,7 @@ def _aggregates() -> Json:
         parameters.query("after", "The endCursor of the page before.", {"type": "string"}),
     ]
     doc = inspect.cleandoc(aggregates.AggregateRow.__doc__ or "")
-    answer = _answer("A page of groups.", "AggregatePage", "Link", "ETag")
-    answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
     scopes = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL]
-    answers = {200: answer, 304: UNCHANGED}
     return _operation("listAggregates", "Results pooled over pupils", scopes, answers, (*READING, 422), asked, doc=doc)
 
 
@@ -286,15 +289,17 @@ def _me() -> Json:
 def _import() -> Json:
     body = {"required": True, "content": {"multipart/form-data": {"schema": ref("GiasFiles")}}}
     answer = _answer("What became of the rows; rows and files that could not be read are among the issues.", "ImportReport")
-    summary, statuses = "Import the register that GIAS publishes", (*READING, 413, 415, 422)
+    summary, statuses = "Import the register that GIAS publishes", (*SENDING, 415, 422)
     doc = "Trusts, schools and memberships as they stood on the day of the extract; what is unchanged is not written again."
     return _operation("importGias", summary, [Scope.IMPORTS_WRITE], {200: answer}, statuses, [], body, doc)
 
 
 def _token() -> Json:
     content = {"application/x-www-form-urlencoded": {"schema": ref("TokenRequest")}}
-    refusal = _answer("Refused, and why (RFC 6749, section 5.2).", "TokenRefusal")
-    busy = _answer("Asked too often, or too often wrongly from this address.", "TokenRefusal", "Retry-After")
+    doc = "Refused, and why (RFC 6749, section 5.2)."
+    refusal = {str(status): _answer(doc, "TokenRefusal") for status in (400, 408, 413)}
+    refusal["401"] = _answer(f"{doc} WWW-Authenticate is told to who came with HTTP Basic.", "TokenRefusal", "WWW-Authenticate")
+    refusal["429"] = _answer("Asked too often, or too often wrongly from this address.", "TokenRefusal", "Retry-After")
     return {
         "operationId": "issueToken",
         "summary": "An access token by client_credentials (RFC 6749, section 4.4)",
@@ -302,24 +307,45 @@ def _token() -> Json:
         "tags": ["Doors"],
         "security": [{"client": []}, {}],
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": _answer("The token.", "Token"), "400": refusal, "401": refusal, "413": refusal, "429": busy}
-        | refused((500, 503)),
+        "responses": {"200": _answer("The token.", "Token")} | refusal | refused((500, 503)),
     }
+
+
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+GRAPHQL = f"""\
+The schema is told by introspection, and holds the same resources and commands.
+
+A request that is refused before its document is read is answered as in REST, with a problem. Once a document was read, the answer is GraphQL's, in the
+media type that is accepted. As {GRAPHQL_RESPONSE}, which is also sent where there is no Accept header, it has a status: an operation of which nothing was
+done has no `data`, and the status of its error. So it is for a mutation all of whose commands failed with one status; where some were carried out, or they
+failed differently, it is 200 with `data` and `errors`. As application/json it is always 200. In both, the headers are those of REST: where anything may be
+tried again, `Retry-After` tells after how long; `Idempotency-Replayed` is told where every command's answer was kept from an earlier request."""
+UNREAD, OF_A_DOCUMENT = (401, 406, 408, 413, 415, 429), (403, 404, 409, 412, 422)
+"""Statuses of a request that is refused before its document is read, and of an operation of which nothing was done; 400, 500 and 503 are both."""
 
 
 def _graphql() -> Json:
-    answer = _answer("The answer, with `errors` where something could not be done.", "GraphqlAnswer")
-    answer["content"]["application/graphql-response+json"] = {"schema": ref("GraphqlAnswer")}
-    unread = {**answer, "content": answer["content"] | {"application/problem+json": {"schema": ref("Problem")}}}
+    answers = {200: _answer("The answer, with `errors` where something could not be done.", "GraphqlAnswer", *_RETRIED)}
+    answers[200]["content"][GRAPHQL_RESPONSE] = {"schema": ref("GraphqlAnswer")}
+    for status in (400, *OF_A_DOCUMENT, 500, 503):
+        refusal = answers[status] = _answer(
+            "Nothing was done; `errors` says why.", "GraphqlAnswer", *_RETRIED[: status in (409, 503)]
+        )
+        refusal["content"] = {GRAPHQL_RESPONSE: {"schema": ref("GraphqlAnswer")}}
+        if status not in OF_A_DOCUMENT:
+            refusal["content"]["application/problem+json"] = {"schema": ref("Problem")}
     return {
         "operationId": "graphql",
         "summary": "One GraphQL operation",
-        "description": "The schema is told by introspection, and holds the same resources and commands.",
+        "description": GRAPHQL,
         "tags": ["Doors"],
         "security": [{"oauth2": []}],
         "requestBody": _body("GraphqlRequest"),
-        "responses": {"200": answer, "400": unread, "default": unread} | refused((401, 408, 413, 415, 429, 500)),
+        "responses": {str(status): answer for status, answer in sorted(answers.items())} | refused(UNREAD),
     }
+
+
+_RETRIED = ("Retry-After", "Idempotency-Replayed")
 
 
 def _operation(

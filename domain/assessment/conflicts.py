@@ -5,7 +5,7 @@ from uuid import UUID
 
 from msgspec import Meta, structs
 
-from domain.engine.access import IN_FORCE, Caller, Scope
+from domain.engine.access import Caller, Scope, reaches_pupil_sql
 from domain.engine.batch import Batch
 from domain.engine.database import Connection, columns
 from domain.engine.errors import Current
@@ -27,12 +27,7 @@ _READABLE = f"""
 SELECT c.n, g.code FROM unnest($2::uuid[], $3::smallint[], $4::smallint[]) WITH ORDINALITY AS c (pupil_id, scheme_version_no, grade_no, n)
 JOIN pupils p ON p.tenant_id = $1 AND p.id = c.pupil_id
 LEFT JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
-WHERE EXISTS (
-    SELECT 1 FROM reach r WHERE r.client_id = $5 AND r.tenant_id = $1 AND $6 = ANY (r.scopes) AND {IN_FORCE} AND (
-        r.school_id = p.school_id
-        OR EXISTS (SELECT 1 FROM shared_pupils s WHERE s.tenant_id = $1 AND s.pupil_id = p.id AND s.school_id = r.school_id)
-    )
-)
+WHERE {reaches_pupil_sql("$5", "p", "id", "$6")}
 """
 
 

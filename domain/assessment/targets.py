@@ -10,7 +10,7 @@ from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Te
 from domain.assessment.conflicts import Conflicting, Version, reject_conflicts
 from domain.assessment.schemes import of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
-from domain.engine.access import Caller, Scope, by_pupil
+from domain.engine.access import Caller, Scope, by_pupil, reaches_pupil_sql
 from domain.engine.batch import Batch, Recorded
 from domain.engine.command import command
 from domain.engine.counting import Counting
@@ -152,7 +152,7 @@ WITH version AS (
     FROM pins p JOIN windows w ON w.tenant_id = p.tenant_id AND w.no = p.window_no WHERE p.tenant_id = $1 AND p.school_id = ANY ($2)
 )
 SELECT v.school_id, v.subject_no, v.scheme, v.age, v.no AS version_no, g.code, g.no FROM version v
-JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = v.no ORDER BY v.age, g.no
+JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = v.no ORDER BY v.age, v.scheme, g.no
 """
 
 
@@ -205,7 +205,7 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     tenant_id = next(iter(settled.values())).tenant_id
     codes = await connection.fetch(
         "SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived"
-        " UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1",
+        " UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1 ORDER BY kind, no",
         tenant_id,
     )
     numbers = {(row["kind"], row["code"]): row["no"] for row in codes}
@@ -255,11 +255,11 @@ def resolved(
 Keyed = tuple[int, TargetEntry, tuple[Any, ...]]
 
 
-_STORED = """
+_STORED = f"""
 SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id, t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at
 FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[])
     WITH ORDINALITY AS g (pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis, n)
-JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id
+JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id AND {reaches_pupil_sql("$8", "p", "id")}
 LEFT JOIN targets t ON t.tenant_id = $1 AND t.pupil_id = g.pupil_id AND t.subject_no = g.subject_no AND t.aspect_no = g.aspect_no
     AND t.horizon_year = g.horizon_year AND t.horizon_point = g.horizon_point AND t.basis = g.basis
 """
@@ -288,7 +288,7 @@ async def compared(
     now: datetime | None = None
     conflicts: list[Conflicting] = []
     keys = columns([key[:6] for _, _, key in rows], 6)
-    for stored in await connection.fetch(_STORED, tenant_id, *keys):
+    for stored in await connection.fetch(_STORED, tenant_id, *keys, caller.client_id):
         at, entry, key = by_n.pop(stored["n"])
         exists, now = stored["id"] is not None, stored["now"]
         recorded_at = max(now, stored["recorded_at"] or now) if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from domain.assessment.tenants import prepare_tenant
-from domain.engine.access import IN_FORCE, Caller, Scope, by_tenant
+from domain.engine.access import Caller, Scope, by_tenant, reaches_sql
 from domain.engine.command import command
 from domain.engine.counting import Counting
 from domain.engine.database import Connection, columns, metadata
@@ -255,11 +255,16 @@ Line = tuple[int, int, UUID, UUID]
 async def collected(connection: Connection, caller: Caller, tenant_id: UUID, given: NewWindow, issues: list[Issue]) -> list[Line]:
     """The lines (subject no, aspect no, school or tenant, scheme), adding an issue for everything that cannot be resolved."""
     subjects = {
-        r["code"]: r for r in await connection.fetch("SELECT code, no, derived FROM subjects WHERE tenant_id = $1", tenant_id)
+        r["code"]: r
+        for r in await connection.fetch("SELECT code, no, derived FROM subjects WHERE tenant_id = $1 ORDER BY no", tenant_id)
     }
-    aspects = {r["code"]: r["no"] for r in await connection.fetch("SELECT code, no FROM aspects WHERE tenant_id = $1", tenant_id)}
+    aspects = {
+        r["code"]: r["no"]
+        for r in await connection.fetch("SELECT code, no FROM aspects WHERE tenant_id = $1 ORDER BY no", tenant_id)
+    }
     schemes = {
-        r["code"]: r for r in await connection.fetch("SELECT code, id, derived FROM schemes WHERE tenant_id = $1", tenant_id)
+        r["code"]: r
+        for r in await connection.fetch("SELECT code, id, derived FROM schemes WHERE tenant_id = $1 ORDER BY code", tenant_id)
     }
     refs = [(i, j, ref) for i, line in enumerate(given.collects) for j, ref in enumerate(line.schools or [])]
     found = {
@@ -348,12 +353,7 @@ async def reopen_window(connection: Connection, caller: Caller, given: WindowRef
     return await _become(connection, caller, given, ("closed",), "open")
 
 
-_FIND = f"""
-SELECT w.* FROM windows w WHERE w.id = $2 AND EXISTS (
-    SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = w.tenant_id AND r.school_id = w.tenant_id AND $3 = ANY (r.scopes)
-        AND {IN_FORCE}
-)
-"""
+_FIND = f"SELECT w.* FROM windows w WHERE w.id = $2 AND {reaches_sql('$1', 'w.tenant_id', 'w.tenant_id', '$3')}"
 
 
 async def held(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, Counting]:

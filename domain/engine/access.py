@@ -143,6 +143,24 @@ IN_FORCE = "r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())"
 """The same of a row `r`, for statements written as text."""
 
 
+def reaches_sql(client: str, tenant_id: str, school_id: str, scope: str | None = None) -> str:
+    """The text of by_school: a grant in force gives the client something, or this scope, at the school. All four are SQL."""
+    asked = f" AND {scope} = ANY (r.scopes)" if scope is not None else ""
+    return (
+        f"EXISTS (SELECT 1 FROM reach r WHERE r.client_id = {client} AND r.tenant_id = {tenant_id} AND r.school_id = {school_id}{asked}"
+        f" AND {IN_FORCE})"
+    )
+
+
+def reaches_pupil_sql(client: str, row: str, pupil_id: str = "pupil_id", scope: str | None = None) -> str:
+    """The text of by_pupil, of a row with tenant_id, school_id and the pupil's id."""
+    shared = reaches_sql(client, "s.tenant_id", "s.school_id", scope)
+    return (
+        f"({reaches_sql(client, f'{row}.tenant_id', f'{row}.school_id', scope)} OR EXISTS ("
+        f"SELECT 1 FROM shared_pupils s WHERE s.tenant_id = {row}.tenant_id AND s.pupil_id = {row}.{pupil_id} AND {shared}))"
+    )
+
+
 def granted(scope: Scope | None, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
     """A grant in force gives the caller this scope on a row of reach that `match`es (it is given the columns of reach)."""
     r = reach.alias()

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+from domain.engine.access import Caller, reaches_pupil_sql, reaches_sql
 from domain.engine.database import Connection, columns
 from domain.roster.characteristics import YEAR_GROUP
 
@@ -62,28 +63,33 @@ class Changes:
         return sum(len(table) for table in tables)
 
 
-async def read_known(connection: Connection, tenant_id: UUID, source: UUID, pupil_ids: list[UUID]) -> Known:
+_OF_PUPIL, _OF_SCHOOL = reaches_pupil_sql("$3", "x"), reaches_sql("$3", "x.tenant_id", "x.school_id")
+_PUPILS = f"SELECT x.* FROM pupils x WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND {reaches_pupil_sql('$3', 'x', 'id')}"
+_UPNS_KNOWN = f"SELECT x.upn, x.pupil_id, x.current FROM upns x WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_PUPIL}"
+_REFERENCES_KNOWN = f"""
+SELECT x.school_id, x.value FROM external_ids x
+WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND x.source = $3 AND x.kind = 'pupil' AND {_OF_SCHOOL}
+"""
+_ENROLMENTS = f"SELECT x.* FROM enrolments x WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_SCHOOL}"
+_CHARACTERISTICS = f"SELECT x.* FROM characteristics x WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_PUPIL}"
+
+
+async def read_known(connection: Connection, caller: Caller, tenant_id: UUID, pupil_ids: list[UUID]) -> Known:
     """What is stored of these pupils, within the caller's reach. Five statements, whatever their number."""
     known = Known()
-    arguments = (tenant_id, pupil_ids)
-    for r in await connection.fetch("SELECT * FROM pupils WHERE tenant_id = $1 AND id = ANY ($2)", *arguments):
+    arguments = (tenant_id, pupil_ids, caller.client_id)
+    for r in await connection.fetch(_PUPILS, *arguments):
         known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
         known.versions[r["id"]] = r["version"]
-    for r in await connection.fetch(
-        "SELECT upn, pupil_id, current FROM upns WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments
-    ):
+    for r in await connection.fetch(_UPNS_KNOWN, *arguments):
         known.upns.setdefault(r["pupil_id"], {})[r["upn"]] = r["current"]
-    for r in await connection.fetch(
-        "SELECT school_id, value FROM external_ids WHERE tenant_id = $1 AND id = ANY ($2) AND source = $3 AND kind = 'pupil'",
-        *arguments,
-        source,
-    ):
+    for r in await connection.fetch(_REFERENCES_KNOWN, *arguments):
         known.references.add((r["school_id"], r["value"]))
-    for r in await connection.fetch("SELECT * FROM enrolments WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments):
+    for r in await connection.fetch(_ENROLMENTS, *arguments):
         known.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"], r["leaving_reason"])
         if r["to_on"] is None:
             known.open.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"], r["status"]))
-    for r in await connection.fetch("SELECT * FROM characteristics WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments):
+    for r in await connection.fetch(_CHARACTERISTICS, *arguments):
         known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
         if r["kind"] == YEAR_GROUP:
             known.years[r["pupil_id"]] = max(r["from_on"], known.years.get(r["pupil_id"], r["from_on"]))

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
-from domain.engine.access import IN_FORCE, Caller, Scope
+from domain.engine.access import Caller, Scope, reaches_sql
 from domain.engine.database import Connection
 from domain.engine.errors import Issue, invalid
 from domain.engine.ids import parse_id
@@ -35,10 +35,7 @@ class TenantRef(Input, kw_only=True):
 
 
 _FIND_TRUST = f"""
-SELECT t.id FROM trusts t WHERE (t.id = $2 OR t.group_uid = $3) AND EXISTS (
-    SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = t.id AND r.school_id = t.id AND $4 = ANY (r.scopes)
-        AND {IN_FORCE}
-)
+SELECT t.id FROM trusts t WHERE (t.id = $2 OR t.group_uid = $3) AND {reaches_sql("$1", "t.id", "t.id", "$4")}
 """
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     func,
 )
 
-from domain.engine.access import IN_FORCE, Caller, Scope, by_school
+from domain.engine.access import Caller, Scope, by_school, reaches_sql
 from domain.engine.change import Change, Changed, Patch, Removal
 from domain.engine.command import command
 from domain.engine.counting import Counting
@@ -178,12 +178,7 @@ class GroupChange(Patch, kw_only=True):
     kind: Kind | UnsetType = UNSET
 
 
-_HELD = f"""
-SELECT g.* FROM groups g WHERE g.id = $2 AND EXISTS (
-    SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = g.tenant_id AND r.school_id = g.school_id AND $3 = ANY (r.scopes)
-        AND {IN_FORCE}
-) FOR UPDATE
-"""
+_REACHED = f"SELECT g.* FROM groups g WHERE g.id = $2 AND {reaches_sql('$1', 'g.tenant_id', 'g.school_id', '$3')}"
 _CHANGE = """
 UPDATE groups SET name = $3, code = $4, kind = $5, version = version + 1, changed_at = now(), xid = pg_current_xact_id()
 WHERE tenant_id = $1 AND id = $2
@@ -222,12 +217,13 @@ async def delete_group(connection: Connection, caller: Caller, given: Change[Rem
 
 async def held(connection: Connection, caller: Caller, given: Change[Any]) -> tuple[Any, Counting]:
     """The group's row, while its school is locked; raises NotFound, or Stale where it has another version."""
-    school = await connection.fetchrow("SELECT tenant_id, school_id FROM groups WHERE id = $1", given.id)
-    if school is None:
+    asked = (caller.client_id, given.id, Scope.GROUPS_WRITE.value)
+    found = await connection.fetchrow(_REACHED, *asked)
+    if found is None:
         raise NotFound()
-    counting = Counting(connection, school["tenant_id"])
-    await counting.lock([school["school_id"]], [])
-    stored = await connection.fetchrow(_HELD, caller.client_id, given.id, Scope.GROUPS_WRITE.value)
+    counting = Counting(connection, found["tenant_id"])
+    await counting.lock([found["school_id"]], [])
+    stored = await connection.fetchrow(f"{_REACHED} FOR UPDATE", *asked)
     if stored is None:
         raise NotFound()
     given.check(stored["version"])

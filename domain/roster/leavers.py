@@ -11,7 +11,7 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
-from domain.engine.access import Caller, Scope
+from domain.engine.access import Caller, Scope, reaches_pupil_sql
 from domain.engine.batch import Batch
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Issue, invalid
@@ -46,16 +46,17 @@ async def school_of(connection: Connection, caller: Caller, batch: Batch[Any, An
     return school
 
 
-_ON_ROLL = """
-SELECT e.pupil_id, e.from_on, p.version FROM enrolments e LEFT JOIN pupils p ON p.tenant_id = e.tenant_id AND p.id = e.pupil_id
+_ON_ROLL = f"""
+SELECT e.pupil_id, e.from_on, p.version FROM enrolments e
+LEFT JOIN pupils p ON p.tenant_id = e.tenant_id AND p.id = e.pupil_id AND {reaches_pupil_sql("$4", "p", "id")}
 WHERE e.tenant_id = $1 AND e.school_id = $2 AND e.to_on IS NULL AND e.from_on <= $3
 ORDER BY e.pupil_id
 """
 
 
-async def on_roll(connection: Connection, school: Reached, day: date) -> list[OnRoll]:
+async def on_roll(connection: Connection, caller: Caller, school: Reached, day: date) -> list[OnRoll]:
     """Whoever is on roll at the school that day, in any status, with no end known."""
-    return [OnRoll(*row) for row in await connection.fetch(_ON_ROLL, school.tenant_id, school.id, day)]
+    return [OnRoll(*row) for row in await connection.fetch(_ON_ROLL, school.tenant_id, school.id, day, caller.client_id)]
 
 
 _OFF_ROLL = """

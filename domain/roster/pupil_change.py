@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from domain.engine.access import Caller, Scope
+from domain.engine.access import Caller, Scope, reaches_sql
 from domain.engine.batch import Batch
 from domain.engine.change import Change, Changed, Patch
 from domain.engine.command import command
@@ -39,7 +39,7 @@ async def update_pupil(connection: Connection, caller: Caller, given: Change[Pup
     school = await _main_school(connection, caller, given)
     counting = Counting(connection, school.tenant_id)
     await counting.lock([school.id], [given.id])
-    known = await read_known(connection, school.tenant_id, caller.client_id, [given.id])
+    known = await read_known(connection, caller, school.tenant_id, [given.id])
     stored = known.facts.get(given.id)
     if stored is None or stored.school_id != school.id:  # it has moved since it was found
         raise NotFound()
@@ -63,8 +63,13 @@ async def update_pupil(connection: Connection, caller: Caller, given: Change[Pup
     return given.done("updated", version + 1)
 
 
+_MAIN_SCHOOL = f"SELECT p.school_id FROM pupils p WHERE p.id = $2 AND {reaches_sql('$1', 'p.tenant_id', 'p.school_id', '$3')}"
+
+
 async def _main_school(connection: Connection, caller: Caller, given: Change[PupilChange]) -> Reached:
-    school_id = await connection.fetchval("SELECT school_id FROM pupils WHERE id = $1", given.id)
+    school_id = await connection.fetchval(_MAIN_SCHOOL, caller.client_id, given.id, Scope.PUPILS_WRITE.value)
+    if school_id is None:
+        raise NotFound()
     (school,) = await find_schools(connection, caller, Scope.PUPILS_WRITE, [SchoolRef(id=str(school_id))])
     if school is None:
         raise NotFound()
@@ -87,7 +92,7 @@ async def _as_roll(
     row = checked(roll, 0, entry, school)
     if row is not None:
         await matched(connection, caller, counting, school.tenant_id, [row], None, today)
-        identified(roll, [row], await visible(connection, school.tenant_id, [row]))
+        identified(roll, [row], await visible(connection, caller, school.tenant_id, [row]))
     if roll.issues or row is None:
         # what is said of the whole row is said of its keys, and the only one given is the UPN
         places = [(issue, issue.at.removeprefix("/entries/0") or "/upn") for issue in roll.issues]

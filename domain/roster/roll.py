@@ -12,7 +12,7 @@ from uuid import UUID
 
 from msgspec import UNSET, structs
 
-from domain.engine.access import Caller, Scope
+from domain.engine.access import Caller, Scope, reaches_pupil_sql
 from domain.engine.batch import Batch, Recorded, Result
 from domain.engine.command import command
 from domain.engine.counting import Counting
@@ -59,7 +59,7 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     counting = Counting(connection, tenant_id)
     rolled = await matched(connection, caller, counting, tenant_id, rows, whole, as_of)
     rows = await admitted(connection, caller, given, tenant_id, rows)
-    rows = identified(given, rows, await visible(connection, tenant_id, rows))
+    rows = identified(given, rows, await visible(connection, caller, tenant_id, rows))
     if whole is not None:
         await leavers.check_named(connection, whole, given, rows)
         rows = still_good(given, rows)
@@ -70,7 +70,7 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
         gone = leavers.absent(given, rolled, {row.pupil_id for row in rows}, share)
     changes = await taken(connection, tenant_id, rows)
     found = [row.pupil_id for row in rows if row.pupil_id is not None]
-    known = await read_known(connection, tenant_id, caller.client_id, found)
+    known = await read_known(connection, caller, tenant_id, found)
     for row in rows:
         decide(given, row, known, changes)
     if whole is not None:
@@ -111,7 +111,7 @@ async def matched(
         found = iter(await match_pupils(connection, caller, tenant_id, [key for row in rows for key in row.keys]))
         for row in rows:
             row.matches = list(islice(found, len(row.keys)))
-        rolled = await leavers.on_roll(connection, whole, as_of) if whole is not None else []
+        rolled = await leavers.on_roll(connection, caller, whole, as_of) if whole is not None else []
         hits = {hit for row in rows for hit in row.hits} | {spell.pupil_id for spell in rolled}
         if locked is not None and hits <= locked:
             return rolled
@@ -152,10 +152,13 @@ def named_in(pupil_ids: list[UUID], seen_by_client: set[UUID]) -> str:
     return " and ".join(str(id_) if id_ in seen_by_client else "one out of this client's reach" for id_ in pupil_ids)
 
 
-async def visible(connection: Connection, tenant_id: UUID, rows: list[Row]) -> set[UUID]:
+_VISIBLE = f"SELECT p.id FROM pupils p WHERE p.tenant_id = $1 AND p.id = ANY ($2) AND {reaches_pupil_sql('$3', 'p', 'id')}"
+
+
+async def visible(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row]) -> set[UUID]:
     """Which of the pupils the rows' keys belong to are within the caller's reach."""
     hits = [hit for row in rows for hit in row.hits]
-    found = await connection.fetch("SELECT id FROM pupils WHERE tenant_id = $1 AND id = ANY ($2)", tenant_id, hits)
+    found = await connection.fetch(_VISIBLE, tenant_id, hits, caller.client_id)
     return {each["id"] for each in found}
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
     select,
 )
 
-from domain.engine.access import IN_FORCE, Caller, Scope, by_registered_school
+from domain.engine.access import Caller, Scope, by_registered_school, reaches_sql
 from domain.engine.change import Change, Changed, Patch
 from domain.engine.command import command
 from domain.engine.counting import Counting
@@ -211,10 +211,7 @@ class Reached:
 _FIND = f"""
 SELECT g.n, s.id, s.tenant_id, s.name FROM unnest($2::uuid[], $3::integer[], $4::text[]) WITH ORDINALITY AS g (id, urn, laestab, n)
 JOIN schools s ON s.id = g.id OR s.urn = g.urn OR (s.laestab = g.laestab AND s.status <> 'closed')
-WHERE EXISTS (
-    SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = s.tenant_id AND r.school_id = s.id AND $5 = ANY (r.scopes)
-        AND {IN_FORCE}
-)
+WHERE {reaches_sql("$1", "s.tenant_id", "s.id", "$5")}
 FOR KEY SHARE OF s
 """
 

@@ -165,7 +165,7 @@ class Laboratory:
         try:
             with suppress(asyncpg.TooManyConnectionsError):
                 while True:
-                    others.append(await asyncpg.connect(databases.operator_url, timeout=30))  # noqa: PERF401 (it ends by being refused)
+                    others.append(await asyncpg.connect(databases.operator_url, timeout=30))
             yield len(others)
         finally:
             for other in others:

@@ -1,0 +1,190 @@
+"""What is out of reach is out of the query: with a role for which row-level security is off, nothing of another tenant is told or written.
+
+Foreign and absent are the same bytes in both interfaces, for every id and natural key that a request can name.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from domain import COMMANDS, RESOURCES
+from domain.engine.command import Command
+from domain.engine.ids import new_id
+from domain.engine.resource import Filter
+from tests.conftest import Databases
+from tests.naming import DOCUMENTS, ENTRY, EVERY_PLACE, URL, by_graphql, by_rest, told, tries
+from tests.sides import Sides, both_sides
+from tests.world import SCHOOLS, World, batch, upn
+
+INTERFACES = {"rest": by_rest, "graphql": by_graphql}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def sides(module_databases: Databases) -> AsyncIterator[Sides]:
+    async with both_sides(module_databases) as made:
+        yield made
+
+
+OF_THE_TENANT = {"trust", "window", "subject", "aspect", "scheme"}
+"""What all schools of a tenant share, so that nothing of it is a neighbour's."""
+BY_UPN = {"record_pupils", "record_judgements pupils", "update_pupil"}
+"""Schools of one tenant hear by UPN that a child is or was the other's, and nothing else of them."""
+
+
+def is_of_a_school(command: Command, place: str) -> bool:
+    parts = place.split(".")
+    if place == URL:
+        return command.name.split("_")[1] in ("pupil", "group", "school")
+    if parts[-1] in ("upn", "formerUpns") and BY_UPN & {command.name, f"{command.name} {parts[0]}"}:
+        return False
+    return not OF_THE_TENANT & set(parts) and parts[0] != "tenant"
+
+
+def test_every_command_is_asked() -> None:
+    assert {command.name for command, _ in EVERY_PLACE} == set(COMMANDS)
+
+
+@pytest.mark.parametrize(("command", "place"), EVERY_PLACE, ids=[f"{command.name} {place}" for command, place in EVERY_PLACE])
+async def test_a_command_that_names_what_is_anothers_answers_as_if_it_were_absent(
+    command: Command, place: str, sides: Sides
+) -> None:
+    """Of another tenant, and of another school of the same tenant; with and without row-level security."""
+    for interface, send in INTERFACES.items():
+        kinds = [("North", sides.foreign)] + [("Alder", sides.neighbour)] * is_of_a_school(command, place)
+        for client, others in kinds:
+            answers = [
+                [await send(sides.http[role, client], command, *try_) for try_ in tries(command, place, names, sides.own)]
+                for role in ("unwalled", "app")
+                for names in (others, sides.absent)
+            ]
+            assert all(each == answers[0] for each in answers), (interface, client, answers)
+            assert all(answer.status < 500 for answer in answers[0]), answers[0]
+        own = [await send(sides.http["unwalled", "North"], command, *try_) for try_ in tries(command, place, sides.own, sides.own)]
+        foreign = [
+            await send(sides.http["unwalled", "North"], command, *try_) for try_ in tries(command, place, sides.foreign, sides.own)
+        ]
+        assert all(mine != theirs for mine, theirs in zip(own, foreign, strict=True)), "the name says nothing"
+
+
+async def contents(world: World) -> list[Any]:
+    names = [row["relname"] for row in await world.as_superuser(_TABLES)]
+    hashes = ", ".join(f"(SELECT md5(COALESCE(string_agg(t::text, '' ORDER BY t::text), '')) FROM {name} t)" for name in names)
+    return list(await world.as_superuser(f"SELECT {hashes}"))
+
+
+_TABLES = (
+    "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"
+    " AND relname <> 'receipts'"
+)
+
+
+async def test_what_is_refused_writes_nothing(sides: Sides) -> None:
+    """The same without a dry run, where a name of another tenant's is refused."""
+    before, refused = await contents(sides.world), 0
+    for command, place in EVERY_PLACE:
+        for send in INTERFACES.values():
+            for id_, body in tries(command, place, sides.foreign, sides.own):
+                http = sides.http["unwalled", "North"]
+                if (await send(http, command, id_, body)).status >= 400:
+                    assert (await send(http, command, id_, body, dry=False)).status >= 400
+                    refused += 1
+    assert refused > 60
+    assert await contents(sides.world) == before
+
+
+# Within a tenant
+
+
+async def test_a_child_who_has_left_for_a_school_out_of_reach_is_neither_judged_nor_aimed_for(sides: Sides) -> None:
+    """Birch had the child, whose main school is Alder now."""
+    aimed = DOCUMENTS["record_targets"] | {"school": {"urn": SCHOOLS["Birch"]}}
+    for entry in ({"upn": upn("Birch", 0)}, {"id": await _moved(sides.world)}):
+        body = aimed | {"entries": [{k: v for k, v in aimed["entries"][0].items() if k != "reference"} | entry]}
+        answers = [
+            await send(sides.http[role, "Birch"], COMMANDS["record_targets"], "", body)
+            for role in ("app", "unwalled")
+            for send in INTERFACES.values()
+        ]
+        assert [answer.status for answer in answers] == [422] * 4
+        assert answers[:2] == answers[2:]
+
+
+async def _moved(world: World) -> str:
+    rows = await world.rows(world.database, world.clients["North"].caller, RESOURCES["pupil"])
+    return str(next(row["id"] for row in rows if row["upn"] == upn("Birch", 0)))
+
+
+async def test_a_roll_tells_the_same_of_children_at_other_schools(sides: Sides) -> None:
+    """A former school's spell, a whole roll, and keys of two children: no version and no id of who is out of reach."""
+    rows = await sides.world.rows(sides.world.database, sides.world.clients["North"].caller, RESOURCES["pupil"])
+    ids = {row["upn"]: row["id"] for row in rows}
+    former = ENTRY | {"id": ids[upn("Birch", 0)], "enrolments": [{"from": "2020-09-01", "to": "2025-01-04", "status": "C"}]}
+    bodies = [
+        batch("Birch", [ENTRY | {"id": ids[upn("Birch", 1)], "upn": upn("Alder", 1)}], asOf="2025-02-01"),
+        batch("Birch", [former], asOf="2025-02-01"),
+        batch("Birch", [ENTRY | {"id": ids[upn("Birch", 1)]}], asOf="2024-12-01", complete=True, maxLeavers=100),
+    ]
+    for body in bodies:
+        params, prefer = {"dryRun": "true"}, {"Prefer": "return=representation"}
+        answers = [
+            told(await sides.http[role, "Birch"].post("/v1/pupils", json=body, params=params, headers=prefer))
+            for role in ("app", "unwalled")
+        ]
+        assert answers[0] == answers[1], body
+    assert answers[0].status == 200
+
+
+# Reads
+
+
+async def test_reads_of_what_is_anothers_and_of_what_is_nowhere_are_the_same_bytes(sides: Sides) -> None:
+    """By id, through links, by filters in a URL and in a body, and among the arguments of aggregates."""
+    http, world, seen = sides.http["unwalled", "North"], sides.world, set[str]()
+    for name, resource in RESOURCES.items():
+        rows = await world.rows(world.database, world.clients["South"].caller, resource)
+        own = await world.rows(world.database, world.clients["North"].caller, resource)
+        naming = [field for field in resource.fields if field.lower().endswith(("id", "urn", "upn", "reference"))]
+        known = {field: {row[field] for row in own} for field in naming}
+        row = next((row for row in rows if not any(row[field] in known[field] for field in naming)), None)
+        if row is None:
+            continue
+        seen.add(name)
+        nowhere = f"{new_id(4)}.1.1.0" if resource.type_number is None else str(new_id(resource.type_number))
+        if resource.has_id:
+            paths = ["", *(f"/{link}" for link, to in resource.links.items() if to.many)]
+            for path in paths:
+                found = [told(await http.get(f"/v1/{resource.plural}/{id_}{path}")) for id_ in (row["id"], nowhere)]
+                assert found[0] == found[1]
+                assert found[0].status == 404
+            text = f"query ($id: ID!) {{ {name}(id: $id) {{ id }} node(id: $id) {{ id }} }}"
+            asked = [
+                told(await http.post("/graphql", json={"query": text, "variables": {"id": id_}})) for id_ in (row["id"], nowhere)
+            ]
+            assert asked[0] == asked[1]
+        for field in naming:
+            declared, value = resource.fields[field], row[field]
+            if value is None:
+                continue
+            absent = str(new_id(4)) if "-" in value else "199999" if value.isdigit() else "nobody"
+            if resource.has_lookup:
+                sent = [told(await http.post(f"/v1/{resource.plural}/lookup", json={"where": {field: v}})) for v in (value, absent)]
+                assert sent[0] == sent[1]
+                assert b'"data":[]' in sent[0].body
+            if declared.filter is Filter.ANYWHERE:
+                sent = [told(await http.get(f"/v1/{resource.plural}", params={field: v})) for v in (value, absent)]
+                assert sent[0] == sent[1], (name, field)
+                assert b'"data":[]' in sent[0].body
+    assert set(RESOURCES) - seen <= {"grade"}, "these have no id"
+    question = {"groupBy": "subject", "window": "2024-25/KS2"}
+    for key, values in {
+        "school": (sides.foreign.school["urn"], sides.absent.school["urn"]),
+        "trust": (sides.foreign.trust["id"], sides.absent.trust["id"]),
+        "window": (sides.foreign.window, sides.absent.window),
+        "subject": ("latin", "nothing"),
+    }.items():
+        by = {"groupBy": "window"} if key == "subject" else {}
+        sent = [told(await http.get("/v1/aggregates", params=question | by | {key: v})) for v in values]
+        assert sent[0] == sent[1]
+        assert sent[0].status == 422

@@ -1,0 +1,342 @@
+"""A request that is in order for each operation of the contract, and how each status is provoked at it."""
+
+import asyncio
+import base64
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
+
+import asyncpg
+import httpx2
+
+from api.app import build_app
+from api.rest.openapi import document
+from api.settings import Settings
+from domain import COMMANDS
+from domain.consent import clients as registered
+from domain.consent.grants import approve_grant, parse_grant
+from domain.engine.database import Database
+from domain.engine.embedded import SUPERUSER
+from domain.engine.ids import new_id
+from tests.conftest import SECRET, Databases
+from tests.roster import gias_rows
+from tests.trust import BASE, TRUST, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent, trust, window
+
+DOCUMENT = document(BASE)
+OPERATIONS = {
+    operation["operationId"]: (method, path, operation)
+    for path, of in DOCUMENT["paths"].items()
+    for method, operation in of.items()
+}
+BY_OPERATION = {command.operation: command for command in COMMANDS.values()}
+PROBLEM, GRAPHQL = "application/problem+json", "application/graphql-response+json"
+MIB = 1024 * 1024
+ROLL = "mutation ($b: PupilBatchInput!, $key: String) { recordPupils(input: $b, idempotencyKey: $key) { received } }"
+RENAME = "mutation ($c: PupilChangeInput!) { updatePupil(input: $c) { id } }"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request, and by whom: a client's name, or nobody."""
+
+    method: str
+    url: str
+    client: str | None = "vendor"
+    params: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def having(self, **headers: str) -> "Request":
+        return replace(self, headers=self.headers | {name.replace("_", "-"): value for name, value in headers.items()})
+
+    def asking(self, **params: str) -> "Request":
+        return replace(self, params=self.params | params)
+
+    def sending(self, **more: Any) -> "Request":
+        return replace(self, more=more)
+
+
+@dataclass
+class Contract:
+    """Applications on one database: as it is, with next to no quota, and with a pool of one connection. Ids of rows by noun."""
+
+    here: Trust
+    apps: dict[str, httpx2.AsyncClient]
+    taken: Database
+    """Of the application `busy`, whose one connection is easily lent to another."""
+    tokens: dict[str, str]
+    basic: str
+    ids: dict[str, str]
+    _numbers: Any = field(default_factory=lambda: count(1))
+
+    async def send(self, request: Request, app: str = "usual") -> httpx2.Response:
+        headers = request.headers
+        if request.client is not None:
+            headers = {"Authorization": f"Bearer {self.tokens[request.client]}"} | headers
+        http = self.apps[app]
+        built = http.build_request(request.method, request.url, params=request.params, headers=headers, **request.more)
+        return await http.send(built)
+
+    async def fresh_window(self) -> str:
+        made = await sent(self.here.made[0], "/v1/windows", window(f"w{next(self._numbers)}"), 201)
+        return str(made["id"])
+
+    async def fresh_group(self) -> str:
+        given = class_list(f"g{next(self._numbers)}", [])
+        results = await sent(self.here.made[0], "/v1/groups", given, Prefer="return=representation")
+        return str(results["results"][0]["id"])
+
+    async def good(self, name: str) -> Request:
+        """A request that is answered well."""
+        method, path, operation = OPERATIONS[name]
+        noun = path.split("/")[2] if path.startswith("/v1/") else ""
+        id_ = self.ids.get(noun, "")
+        if name in ("deleteWindow", "openWindow", "closeWindow", "reopenWindow"):
+            id_ = await self.fresh_window()
+            for verb in {"closeWindow": ["open"], "reopenWindow": ["open", "close"]}.get(name, []):
+                await sent(self.here.made[0], f"/v1/windows/{id_}/{verb}")
+        elif name == "deleteGroup":
+            id_ = await self.fresh_group()
+        elif noun == "receipts":
+            id_ = ""
+        url = path.replace("{id}", id_).replace("{key}", "kept")
+        request = Request(method.upper(), url)
+        if any(parameter.get("$ref", "").endswith("/IfMatch") for parameter in operation.get("parameters", ())):
+            request = request.having(If_Match="*")
+        bodies: dict[str, Any] = {
+            "recordPupils": roll("Oak", [entry(1)]),
+            "recordGroups": class_list("6W", [{"reference": "P1"}]),
+            "recordJudgements": batch("Oak", [judged(1)]),
+            "recordTargets": {"school": {"urn": URNS["Oak"]}, "entries": [AIMED]},
+            "createScheme": {"tenant": TENANT, "code": f"s{next(self._numbers)}", "name": "S", "template": "effort"},
+            "createWindow": window(f"w{next(self._numbers)}"),
+            "updateGroup": {"name": f"Renamed {next(self._numbers)}"},
+            "updateSchool": {"shortName": f"Renamed {next(self._numbers)}"},
+            "updatePupil": {"forename": f"Renamed{next(self._numbers)}"},
+            "updateWindow": {"name": f"Renamed {next(self._numbers)}"},
+            "graphql": {"query": "{ schools { nodes { id } } }"},
+        }
+        if name in bodies:
+            return request.sending(json=bodies[name])
+        if name.startswith("lookup"):
+            return request.sending(json={"where": {}})
+        if name == "issueToken":
+            return replace(request, client=None).having(Authorization=self.basic).sending(data={"grant_type": "client_credentials"})
+        if name == "importGias":
+            return replace(request, client="importer").sending(data={"asOf": "2022-04-20"}, files={"file": ("groups.csv", GROUPS)})
+        return request.asking(groupBy="subject", window=WINDOW) if name == "listAggregates" else request
+
+
+TENANT = {"trust": {"groupUid": TRUST}}
+HORIZON = {"academicYear": "2017-18", "point": "KS2"}
+AIMED = {"reference": "P1", "subject": "reading", "grade": 100, "basis": "teacher", "horizon": HORIZON}
+GROUPS = "\n".join([",".join(gias_rows.group(9001)), ",".join(gias_rows.group(9001).values()), ""]).encode()
+
+
+def class_list(code: str, members: list[Any]) -> dict[str, Any]:
+    entries = [{"code": code, "name": "A class", "kind": "class", "members": members}]
+    return {"school": {"urn": URNS["Oak"]}, "academicYear": "2017-18", "asOf": "2018-05-01", "entries": entries}
+
+
+@asynccontextmanager
+async def under_contract(databases: Databases) -> AsyncIterator[Contract]:
+    """The applications, on a trust that has a row of everything."""
+    async with trust(databases) as here:
+        vendor = await here.client("vendor", "trust:4128=all")
+        clients = {"vendor": vendor}
+        for name, grant in {
+            "schools": "trust:4128=schools:read",
+            "trusts": "trust:4128=trusts:read",
+            "importer": "installation=imports:write",
+        }.items():
+            clients[name] = await here.client(name, grant)
+        await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(1, 5)]))
+        await opened(vendor)
+        await sent(vendor, "/v1/judgements", batch("Oak", [judged(n) for n in range(1, 5)]), Idempotency_Key="kept")
+        await sent(vendor, "/v1/groups", class_list("6W", [{"reference": "P1"}]))
+        await sent(vendor, "/v1/targets", {"school": {"urn": URNS["Oak"]}, "entries": [AIMED]})
+        await here.operator.execute(
+            "INSERT INTO memberships (id, trust_id, school_id) VALUES ($1, $2, $3)", new_id(2), here.ids["trust"], here.ids["Oak"]
+        )
+        ids = {}
+        for noun in {path.split("/")[2] for path in DOCUMENT["paths"] if "{id}" in path}:
+            ids[noun] = (await vendor.get(f"/v1/{noun}", params={"first": "1"})).json()["data"][0]["id"]
+        client_id, secret = await _credentials(here)
+        basic = f"Basic {base64.b64encode(f'{client_id}:{secret}'.encode()).decode()}"
+        tokens = {name: client.headers["authorization"].removeprefix("Bearer ") for name, client in clients.items()}
+        async with another_app(databases, 1) as (tight, _), another_app(databases, 100_000) as (busy, taken):
+            yield Contract(here, {"usual": here.http, "tight": tight, "busy": busy}, taken, tokens, basic, ids)
+
+
+async def _credentials(here: Trust) -> tuple[str, str]:
+    client_id, secret = await registered.create_client(here.operator, "asks for tokens", "client_secret")
+    await approve_grant(here.operator, client_id, parse_grant("trust:4128=schools:read"), purpose="tests", approved_by="tests")
+    return str(client_id), str(secret)
+
+
+@asynccontextmanager
+async def another_app(databases: Databases, rate: int) -> AsyncIterator[tuple[httpx2.AsyncClient, Database]]:
+    """The application with this quota, on a pool of one connection."""
+    database = await Database.open(databases.app_url, size=1)
+    app = build_app(Settings("", SECRET.encode(), BASE, rate=rate, burst=rate, cache_mb=0), database)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=BASE) as http:
+        yield http, database
+    await database.close()
+
+
+# How each status is provoked
+
+Provoke = Callable[[Contract, str, Request], Awaitable[httpx2.Response]]
+
+
+async def unknown_parameter(c: Contract, name: str, good: Request) -> httpx2.Response:
+    if name == "graphql":
+        return await c.send(good.sending(json={"query": 1}))
+    if name == "issueToken":
+        return await c.send(good.sending(data={}))
+    return await c.send(good.asking(nonsense="1") if name != "getKeptAnswers" else replace(good, url="/v1/receipts/k%20k"))
+
+
+async def nobody(c: Contract, name: str, good: Request) -> httpx2.Response:
+    if name == "issueToken":
+        return await c.send(good.having(Authorization="Basic eDp5"))
+    return await c.send(replace(good, client=None))
+
+
+async def without_scope(c: Contract, name: str, good: Request) -> httpx2.Response:
+    if name == "graphql":
+        return await c.send(replace(good, client="trusts").having(Accept=GRAPHQL))
+    needed = {scope for way in OPERATIONS[name][2]["security"] for scope in way["oauth2"]}
+    return await c.send(replace(good, client="trusts" if "schools:read" in needed else "schools"))
+
+
+async def absent(c: Contract, name: str, good: Request) -> httpx2.Response:
+    if name == "graphql":
+        given = {"query": RENAME, "variables": {"c": {"id": str(new_id(4)), "expectedVersion": 1, "forename": "A"}}}
+        return await c.send(good.having(Accept=GRAPHQL).sending(json=given))
+    if name == "getKeptAnswers":
+        return await c.send(replace(good, url="/v1/receipts/never"))
+    return await c.send(replace(good, url=re.sub(r"(/v1/\w+/)[^/]+", rf"\g<1>{new_id(4)}", good.url)))
+
+
+async def unacceptable(c: Contract, name: str, good: Request) -> httpx2.Response:
+    return await c.send(good.having(Accept="text/html"))
+
+
+async def too_slow(c: Contract, name: str, good: Request) -> httpx2.Response:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"--x\r\n" if name == "importGias" else b"{"
+        await asyncio.sleep(5)
+
+    kinds = list(OPERATIONS[name][2].get("requestBody", {"content": {"application/json": 0}})["content"])
+    kind = f"{kinds[0]}; boundary=x" if kinds[0].startswith("multipart") else kinds[0]
+    return await c.send(good.having(Content_Type=kind, Content_Length="100").sending(content=slowly()))
+
+
+async def in_progress(c: Contract, name: str, good: Request) -> httpx2.Response:
+    """Another session holds the key as a request that has not finished does."""
+    command = {"graphql": "record_pupils", "getKeptAnswers": "record_pupils"}.get(name) or BY_OPERATION[name].name
+    client_id = await c.here.value("SELECT id FROM clients WHERE name = 'vendor'")
+    lock = "SELECT pg_{}advisory_{}lock(hashtextextended($1, 0))"
+    named = f"{client_id} {command} running"
+    await c.here.operator.execute(lock.format("", ""), named)
+    try:
+        if name == "getKeptAnswers":
+            return await c.send(replace(good, url="/v1/receipts/running"))
+        if name == "graphql":
+            given = {"query": ROLL, "variables": {"b": roll("Oak", [entry(1)]), "key": "running"}}
+            return await c.send(good.having(Accept=GRAPHQL).sending(json=given))
+        return await c.send(good.having(Idempotency_Key="running"))
+    finally:
+        await c.here.operator.execute(lock.format("", "un"), named)
+
+
+async def stale(c: Contract, name: str, good: Request) -> httpx2.Response:
+    if name == "graphql":
+        given = {"query": RENAME, "variables": {"c": {"id": c.ids["pupils"], "expectedVersion": 999, "forename": "A"}}}
+        return await c.send(good.having(Accept=GRAPHQL).sending(json=given))
+    return await c.send(good.having(If_Match='"999"'))
+
+
+async def too_large(c: Contract, name: str, good: Request) -> httpx2.Response:
+    if name == "issueToken":
+        return await c.send(good.sending(data={"scope": "x" * 20_000}))
+    kind = "multipart/form-data; boundary=x" if name == "importGias" else "application/json"
+    return await c.send(good.having(Content_Type=kind, Content_Length=str(65 * MIB)).sending(content=b"{}"))
+
+
+async def another_media_type(c: Contract, name: str, good: Request) -> httpx2.Response:
+    return await c.send(good.having(Content_Type="text/plain").sending(content=b"{}"))
+
+
+async def invalid(c: Contract, name: str, good: Request) -> httpx2.Response:
+    if name == "graphql":
+        given = {"query": ROLL, "variables": {"b": roll("Oak", [entry(1)], asOf="1850-01-01")}}
+        return await c.send(good.having(Accept=GRAPHQL).sending(json=given))
+    if name == "listAggregates":
+        return await c.send(good.asking(groupBy="teacher"))
+    if name == "importGias":
+        return await c.send(good.sending(data={"asOf": "2022-04-20"}, files={"file": ("x.csv", b"a,b\n1,2\n")}))
+    if "requestBody" in OPERATIONS[name][2]:
+        return await c.send(good.sending(json={"nonsense": 1}))
+    key = f"used {name}".replace(" ", "-")  # a key that was used for another row
+    assert (await c.send(good.having(Idempotency_Key=key))).status_code in (200, 204)
+    return await c.send((await c.good(name)).having(Idempotency_Key=key))
+
+
+async def without_version(c: Contract, name: str, good: Request) -> httpx2.Response:
+    return await c.send(replace(good, headers={}))
+
+
+async def beyond_quota(c: Contract, name: str, good: Request) -> httpx2.Response:
+    for _ in range(3):
+        answer = await c.send(good, "tight")
+        if answer.status_code == 429:
+            break
+    return answer
+
+
+@asynccontextmanager
+async def without_tables(databases: Databases, *tables: str) -> AsyncIterator[None]:
+    """The database as an installation must never have it, for a while."""
+    superuser = await asyncpg.connect(databases.cluster.url(databases.name, SUPERUSER))
+    await superuser.execute("; ".join(f"ALTER TABLE {table} RENAME TO {table}_gone" for table in tables))
+    try:
+        yield
+    finally:
+        await superuser.execute("; ".join(f"ALTER TABLE {table}_gone RENAME TO {table}" for table in tables))
+        await superuser.close()
+
+
+async def broken(c: Contract, name: str, good: Request) -> httpx2.Response:
+    """Tables that every operation needs are not there."""
+    async with without_tables(c.here.databases, "reach", "idempotency"):
+        return await c.send(good.having(Accept=GRAPHQL) if name == "graphql" else good)
+
+
+async def busy(c: Contract, name: str, good: Request) -> httpx2.Response:
+    """The one connection is lent to another for longer than a request waits."""
+    async with c.taken.register():
+        return await c.send(good.having(Accept=GRAPHQL) if name == "graphql" else good, "busy")
+
+
+PROVOKED: dict[int, Provoke] = {
+    400: unknown_parameter,
+    401: nobody,
+    403: without_scope,
+    404: absent,
+    406: unacceptable,
+    408: too_slow,
+    409: in_progress,
+    412: stale,
+    413: too_large,
+    415: another_media_type,
+    422: invalid,
+    428: without_version,
+    429: beyond_quota,
+    500: broken,
+    503: busy,
+}
