@@ -7,7 +7,7 @@ whose context is set once. Nothing relies on session state, so a transaction-mod
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from domain.engine.errors import Busy, DatabaseError
 from domain.engine.pool import Connection as Connection
 from domain.engine.pool import Pool
 from domain.engine.references import References
+from domain.engine.schema import STALE_PLANS
 
 metadata = MetaData()
 
@@ -127,6 +128,10 @@ class Database:
             yield used
         except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as problem:
             raise Busy(_LOST) from problem
+        except STALE_PLANS:
+            if used is not None:
+                await used.reload_schema_state()  # the others that it has prepared are as old
+            raise
         except asyncpg.InterfaceError as problem:  # also what a rollback raises on a connection that has died
             if used is not None and not used.is_closed():
                 raise
@@ -146,25 +151,36 @@ class Database:
                 watch.seconds += time.perf_counter() - begun
 
     async def read(self, statement: str, *arguments: Any) -> "asyncpg.Record | None":
-        """The one row of a statement that sets its caller's context itself (query.finish)."""
+        """The one row of a statement that sets its caller's context itself (query.finish); once more where a migration was in the way."""
+        with suppress(*STALE_PLANS, asyncpg.DeadlockDetectedError):
+            async with self._lent() as connection:
+                return await connection.fetchrow(statement, *arguments)
         async with self._lent() as connection:
             return await connection.fetchrow(statement, *arguments)
 
     @asynccontextmanager
     async def register(self) -> AsyncIterator[Connection]:
         """A connection with no caller, for what is nobody's: the register, clients and keys. Tenant tables are empty to it."""
-        async with self._lent() as connection:
-            yield connection
+        try:
+            async with self._lent() as connection:
+                yield connection
+        except (*STALE_PLANS, asyncpg.DeadlockDetectedError) as problem:
+            raise Busy("The schema of the database is being changed.") from problem
 
     async def writing(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Runs `work` in one transaction in the caller's context; again, from the start, when PostgreSQL broke a deadlock or another
-        transaction has just made the same row."""
+        transaction has just made the same row, or a statement was planned before a migration."""
         for attempt in range(RETRIES):
             try:
                 async with self._lent() as connection, connection.transaction():
                     await connection.execute(_BEGIN_WRITING, str(caller) if caller else "", self._write_limit)
                     return await work(connection)
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
+            except (
+                asyncpg.DeadlockDetectedError,
+                asyncpg.SerializationError,
+                asyncpg.UniqueViolationError,
+                *STALE_PLANS,
+            ) as problem:
                 if attempt == RETRIES - 1:
                     raise Busy("Other writes to the same schools are in the way.") from problem
                 await asyncio.sleep(0.05 * 2**attempt)

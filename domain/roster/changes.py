@@ -66,7 +66,7 @@ async def read_known(connection: Connection, tenant_id: UUID, source: UUID, pupi
     """What is stored of these pupils, within the caller's reach. Five statements, whatever their number."""
     known = Known()
     arguments = (tenant_id, pupil_ids)
-    for r in await connection.fetch("SELECT * FROM pupils WHERE tenant_id = $1 AND id = ANY ($2)", *arguments):
+    for r in await connection.fetch(_FACTS, *arguments):
         known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
         known.versions[r["id"]] = r["version"]
     for r in await connection.fetch(
@@ -79,17 +79,23 @@ async def read_known(connection: Connection, tenant_id: UUID, source: UUID, pupi
         source,
     ):
         known.references.add((r["school_id"], r["value"]))
-    for r in await connection.fetch("SELECT * FROM enrolments WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments):
+    for r in await connection.fetch(
+        "SELECT pupil_id, school_id, from_on, to_on, status, leaving_reason FROM enrolments WHERE tenant_id = $1 AND pupil_id = ANY ($2)",
+        *arguments,
+    ):
         known.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"], r["leaving_reason"])
         if r["to_on"] is None:
             known.open.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"], r["status"]))
-    for r in await connection.fetch("SELECT * FROM characteristics WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments):
+    for r in await connection.fetch(
+        "SELECT pupil_id, kind, from_on, to_on, value FROM characteristics WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments
+    ):
         known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
         if r["kind"] == YEAR_GROUP:
             known.years[r["pupil_id"]] = max(r["from_on"], known.years.get(r["pupil_id"], r["from_on"]))
     return known
 
 
+_FACTS = f"SELECT id, version, {', '.join(Facts.__dataclass_fields__)} FROM pupils WHERE tenant_id = $1 AND id = ANY ($2)"
 _NEW = """
 INSERT INTO pupils (tenant_id, id, school_id, upn, surname, forename, date_of_birth, sex, year_group)
 SELECT $1, * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[], $8::text[], $9::text[])

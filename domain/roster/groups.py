@@ -179,7 +179,7 @@ class GroupChange(Patch, kw_only=True):
 
 
 _HELD = f"""
-SELECT g.* FROM groups g WHERE g.id = $2 AND EXISTS (
+SELECT {", ".join(f"g.{column.name}" for column in groups.columns)} FROM groups g WHERE g.id = $2 AND EXISTS (
     SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = g.tenant_id AND r.school_id = g.school_id AND $3 = ANY (r.scopes)
         AND {IN_FORCE}
 ) FOR UPDATE
