@@ -24,6 +24,7 @@ from domain.consent import grants
 from domain.engine.database import Database, in_one_transaction
 from domain.engine.errors import DatabaseError, DomainError
 from domain.engine.migrate import migrate as run_migrations
+from domain.engine.schema import misfit, read_schema, take_turn
 from domain.engine.tidy import tidy as remove_expired
 from domain.files import gias
 from domain.roster.register import apply_gias
@@ -83,7 +84,7 @@ def serve(
         asyncio.run(_reachable(settings))
         with reserved(host, port) as release:
             release()
-    except (SettingsError, DatabaseError, OSError) as problem:
+    except (SettingsError, DomainError, OSError) as problem:
         fail(str(problem))
     console.print(f"Serving {settings.base_url} on {host}:{port}. Ctrl-C stops it.")
     sys.stdout.flush()
@@ -91,13 +92,15 @@ def serve(
 
 
 async def _reachable(settings: Settings) -> None:
+    """Raises DatabaseError where this program cannot serve this database: a schema of another time, no key, or one that another secret protects."""
     database = await Database.open(settings.database_url, size=1)
-    async with database.register() as connection:
-        if await connection.fetchval("SELECT to_regclass('tenants')") is None:
-            raise DatabaseError("The database has no tables yet: run `python -m api migrate` (or `init`) first.")
-        if await connection.fetchval("SELECT count(*) FROM signing_keys") == 0:
-            raise DatabaseError("There is no signing key yet: run `python -m api init` first.")
-    await database.close()
+    try:
+        async with database.register() as connection:
+            if reason := misfit(await read_schema(connection)):
+                raise DatabaseError(reason)
+            await registered.check_signing_key(connection, settings.secret)
+    finally:
+        await database.close()
 
 
 @app.command()
@@ -113,13 +116,12 @@ def demo(
 
 @app.command()
 def migrate() -> None:
-    """Bring the database of DATABASE_OWNER_URL to the newest schema."""
+    """Bring the database of DATABASE_OWNER_URL to the newest schema, while it is served. Of two at once one waits for the other."""
     url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: migrations run as the owner of the database.")
     try:
-        run_migrations(url)
+        run_migrations(url, lambda line: console.print(escape(line), soft_wrap=True))
     except DatabaseError as problem:
-        fail(problem.detail)
-    console.print("The database has the newest schema.")
+        fail(escape(problem.detail))
 
 
 @app.command()
@@ -133,6 +135,7 @@ def init(name: Annotated[str, typer.Option(help="The operator client's name.")] 
         )
 
     async def work(connection: Any) -> None:
+        await take_turn(connection, "init")
         await registered.ensure_signing_key(connection, secret.encode())
         if any(known.name == name for known in await registered.list_clients(connection)):
             console.print(f"The client {name} exists; nothing was changed.")

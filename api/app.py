@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api import oauth, pages
+from api import health, oauth, pages
 from api.body import MAX_BODY
 from api.compression import Gzip
 from api.cors import Cors
@@ -85,8 +85,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             Route("/", _start, methods=["GET"]),
             Route("/problems/{code}", _problem, methods=["GET"]),
             Route("/openapi.json", openapi.serve, methods=["GET"]),
-            Route("/health/live", _alive, methods=["GET"]),
-            Route("/health/ready", _ready, methods=["GET"]),
+            *health.routes(),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_exception},
@@ -96,6 +95,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
     app.state.limits = limits(settings)
+    app.state.readiness = health.readiness(settings)
     app.state.forms = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)
     app.state.kept = Kept(settings.cache_mb * 1_000_000)
     app.state.attempts = Buckets(settings.rate, settings.burst, "token attempts")
@@ -145,13 +145,3 @@ async def _problem(request: Request) -> Response:
     code = request.path_params["code"]
     about = "Each of the problem's `issues` names its place (`at`), a stable `code` such as this one, and what is wrong. See /openapi.json."
     return JSONResponse({"code": code, "title": PROBLEMS.get(code, "A problem with a request"), "about": about})
-
-
-async def _alive(request: Request) -> Response:
-    return Response(b'{"status":"alive"}', media_type="application/json")
-
-
-async def _ready(request: Request) -> Response:
-    async with request.app.state.database.register() as connection:
-        await connection.fetchval("SELECT 1")
-    return Response(b'{"status":"ready"}', media_type="application/json")

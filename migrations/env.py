@@ -1,25 +1,11 @@
-"""Runs the migrations as the owner of the database, over a connection the caller opened or over DATABASE_OWNER_URL."""
-
-import asyncio
-import os
+"""Runs migrations in the session of domain/engine/migrate.py, each in a transaction of its own."""
 
 from alembic import context
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
+from alembic.util import CommandError
 
-
-def run(connection: Connection) -> None:
-    context.configure(connection=connection, transaction_per_migration=False)
-    with context.begin_transaction():
-        context.run_migrations()
-
-
-async def connect_and_run() -> None:
-    url = context.config.attributes.get("url") or os.environ["DATABASE_OWNER_URL"]
-    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1))
-    async with engine.begin() as connection:
-        await connection.run_sync(run)
-    await engine.dispose()
-
-
-asyncio.run(connect_and_run())
+connection = context.config.attributes.get("connection")
+if connection is None:
+    raise CommandError("Run `python -m api migrate`: it lets one run at a time work, and retries where a lock cannot be had.")
+context.configure(connection=connection, transaction_per_migration=True)
+with context.begin_transaction():
+    context.run_migrations()

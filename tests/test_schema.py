@@ -11,7 +11,7 @@ from tests.conftest import Databases
 
 REGISTER_AND_SHARED = {
     "academic_years", "alembic_version", "client_secrets", "clients", "data_versions", "grants", "idempotency", "memberships",
-    "schools", "signing_keys", "succession", "trusts", "used_assertions",
+    "schema_compatibility", "schools", "signing_keys", "succession", "trusts", "used_assertions",
 }  # fmt: skip
 
 

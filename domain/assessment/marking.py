@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, UnsetType, structs
 
 from domain.assessment.conflicts import Conflicting, Version, reject_conflicts
 from domain.assessment.grading import Gradebook, read_gradebook
+from domain.assessment.judgements import judgements
 from domain.engine.access import Caller, Scope
 from domain.engine.batch import Batch, Counts, Recorded
 from domain.engine.command import command
@@ -294,14 +295,16 @@ FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smal
 WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id AND j.window_no = g.window_no
     AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no
 """
-_WRITE = """
+_COLUMNS = ", ".join((*judgements.columns.keys(), "xid"))
+_WRITE = f"""
 WITH given AS (
     SELECT * FROM unnest($4::smallint[], $5::uuid[], $6::smallint[], $7::smallint[], $8::smallint[], $9::uuid[], $10::uuid[],
         $11::smallint[], $12::smallint[], $13::numeric[], $14::text[], $15::timestamptz[], $16::text[], $17::text[], $18::text[], $19::integer[])
     AS g (year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id, scheme_version_no, grade_no, mark, status_code, recorded_at,
         actor, source, method, version)
 ), replaced AS (
-    INSERT INTO judgement_history SELECT j.*, GREATEST($3, j.received_at) FROM given g CROSS JOIN LATERAL (
+    INSERT INTO judgement_history ({_COLUMNS}, until)
+    SELECT {", ".join(f"j.{name}" for name in _COLUMNS.split(", "))}, GREATEST($3, j.received_at) FROM given g CROSS JOIN LATERAL (
         SELECT * FROM judgements j WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id
             AND j.window_no = g.window_no AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no LIMIT 1
     ) j WHERE g.version IS NOT NULL

@@ -263,9 +263,11 @@ JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id AND {reaches_pupil_sql("
 LEFT JOIN targets t ON t.tenant_id = $1 AND t.pupil_id = g.pupil_id AND t.subject_no = g.subject_no AND t.aspect_no = g.aspect_no
     AND t.horizon_year = g.horizon_year AND t.horizon_point = g.horizon_point AND t.basis = g.basis
 """
-_HISTORY = (
-    "INSERT INTO target_history SELECT t.*, GREATEST($3, t.received_at) FROM targets t WHERE t.tenant_id = $1 AND t.id = ANY ($2)"
-)
+_COLUMNS = ", ".join((*targets.columns.keys(), "xid"))
+_HISTORY = f"""
+INSERT INTO target_history ({_COLUMNS}, until)
+SELECT {_COLUMNS}, GREATEST($3, received_at) FROM targets WHERE tenant_id = $1 AND id = ANY ($2)
+"""
 _WRITE = """
 INSERT INTO targets AS t (tenant_id, client_id, received_at, id, school_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis,
     scheme_version_no, grade_no, visibility, recorded_at, actor)

@@ -353,7 +353,11 @@ async def reopen_window(connection: Connection, caller: Caller, given: WindowRef
     return await _become(connection, caller, given, ("closed",), "open")
 
 
-_FIND = f"SELECT w.* FROM windows w WHERE w.id = $2 AND {reaches_sql('$1', 'w.tenant_id', 'w.tenant_id', '$3')}"
+_FIND = f"SELECT w.tenant_id FROM windows w WHERE w.id = $2 AND {reaches_sql('$1', 'w.tenant_id', 'w.tenant_id', '$3')}"
+_ROW = (
+    f"SELECT {', '.join(column.name for column in windows.columns)}, frequency_reasons"
+    " FROM windows WHERE tenant_id = $1 AND id = $2 FOR UPDATE"
+)
 
 
 async def held(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, Counting]:
@@ -365,7 +369,7 @@ async def held(connection: Connection, caller: Caller, window_id: UUID | None) -
     schools = [row["id"] for row in await connection.fetch("SELECT id FROM schools WHERE tenant_id = $1 ORDER BY id", tenant_id)]
     counting = Counting(connection, tenant_id)
     await counting.lock(schools, [])
-    now = await connection.fetchrow("SELECT * FROM windows WHERE tenant_id = $1 AND id = $2 FOR UPDATE", tenant_id, window_id)
+    now = await connection.fetchrow(_ROW, tenant_id, window_id)
     if now is None:
         raise NotFound()
     return now, counting

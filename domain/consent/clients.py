@@ -327,6 +327,14 @@ async def ensure_signing_key(connection: Connection, secret: bytes) -> str:
     return str(row["kid"])
 
 
+async def check_signing_key(connection: Connection, secret: bytes) -> None:
+    """Raises DatabaseError where no token can be signed: there is no key, or it was sealed with another secret."""
+    row = await connection.fetchrow(_CURRENT_KEY)
+    if row is None:
+        raise DatabaseError("There is no signing key yet: run `python -m api init` first.")
+    _unseal(row["kid"], row["private_encrypted"], secret)
+
+
 async def rotate_signing_key(connection: Connection, secret: bytes) -> str:
     """A new ES256 key signs from now on; tokens signed with the old one stay good until they expire. Answers the new kid."""
     key = ECKey.generate_key("P-256", auto_kid=True, parameters={"use": "sig", "alg": "ES256"})

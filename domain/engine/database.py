@@ -10,7 +10,7 @@ leaves it in a state that nobody knows: a BEGIN that arrives late would make the
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from domain.engine.outages import LOST, OutcomeUnknown, is_lock_timeout, is_outa
 from domain.engine.pool import Connection as Connection
 from domain.engine.pool import Pool
 from domain.engine.references import References
+from domain.engine.schema import STALE_PLANS
 
 metadata = MetaData()
 
@@ -42,6 +43,9 @@ POOL_SECONDS = 5.0
 """How long a request waits for a connection, and opening one may take."""
 ROLLBACK_SECONDS = 2.0
 IN_THE_WAY = "Other writes to the same schools are in the way."
+MIGRATING = "The schema of the database is being changed."
+IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
+"""What a statement may raise while a migration runs; writers break each other's deadlocks too."""
 CLIENT_CHECK = "2s"
 """How soon PostgreSQL notices, during a statement, that the process which sent it is gone."""
 
@@ -150,7 +154,7 @@ class Database:
             connection = await self._pool.acquire(POOL_SECONDS, use.client, is_writing=is_writing)
             yield connection
             is_reusable = True
-        except OutcomeUnknown:
+        except (OutcomeUnknown, *STALE_PLANS):  # what else the connection has prepared is as old
             raise
         except LOST as problem:
             if isinstance(problem, asyncpg.InterfaceError) and connection is not None and not connection.is_closed():
@@ -167,14 +171,17 @@ class Database:
             use.seconds += time.perf_counter() - begun
 
     async def read(self, statement: str, *arguments: Any) -> "asyncpg.Record | None":
-        """The one row of a statement that sets its caller's context itself (query.finish).
+        """The one row of a statement that sets its caller's context itself (query.finish); again where a migration was in the way.
 
         A statement stays prepared from its second run on: what is asked once takes no memory of PostgreSQL's.
         """
-        async with self._connection() as connection:
-            if self._has_run(statement):
-                return await connection.fetchrow(statement, *arguments)
-            return await (await connection.prepare(statement, name="")).fetchrow(*arguments)
+        for _ in range(RETRIES):
+            with suppress(*IN_MIGRATION):
+                async with self._connection() as connection:
+                    if self._has_run(statement):
+                        return await connection.fetchrow(statement, *arguments)
+                    return await (await connection.prepare(statement, name="")).fetchrow(*arguments)
+        raise Busy(MIGRATING)
 
     def _has_run(self, statement: str) -> bool:
         """Whether the statement has run lately; it counts as run from now on."""
@@ -187,17 +194,20 @@ class Database:
     @asynccontextmanager
     async def register(self) -> AsyncIterator[Connection]:
         """A connection with no caller, for what is nobody's: the register, clients and keys. Tenant tables are empty to it."""
-        async with self._connection() as connection:
-            yield connection
+        try:
+            async with self._connection() as connection:
+                yield connection
+        except IN_MIGRATION as problem:
+            raise Busy(MIGRATING) from problem
 
     async def writing(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Runs `work` in one transaction in the caller's context; again, from the start, when PostgreSQL broke a deadlock or another
-        transaction has just made the same row. Raises OutcomeUnknown when the answer to COMMIT did not come."""
+        """Runs `work` in one transaction in the caller's context; again, from the start, when PostgreSQL broke a deadlock, another transaction
+        has just made the same row, or a statement was planned before a migration. Raises OutcomeUnknown when the answer to COMMIT did not come."""
         for attempt in range(RETRIES):
             try:
                 async with self._connection(is_writing=True) as connection:
                     return await self._transact(connection, caller, work)
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
+            except (*IN_MIGRATION, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
                 if attempt == RETRIES - 1:
                     raise Busy(IN_THE_WAY) from problem
                 await asyncio.sleep(0.05 * 2**attempt)

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    ColumnClause,
     ColumnElement,
     Date,
     DateTime,
@@ -46,7 +47,7 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.elements import ExpressionClauseList
 from sqlalchemy.sql.operators import concat_op
 from sqlalchemy.sql.selectable import NamedFromClause
-from sqlalchemy.sql.visitors import replacement_traverse
+from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlalchemy.types import TypeEngine
 
 from domain.engine.access import CALLER, Scope
@@ -237,6 +238,11 @@ def adapt(expression: ColumnElement[Any], source: Table, target: FromClause) -> 
     return adapted
 
 
+def columns_of(expression: ColumnElement[Any], source: Table) -> set[str]:
+    """The source's columns that an expression holds."""
+    return {str(element.key) for element in iterate(expression) if isinstance(element, ColumnClause) and element.table is source}
+
+
 def as_json(field_kind: Kind, expression: ColumnElement[Any]) -> ColumnElement[str]:
     """A value's JSON text."""
     if field_kind in (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN):
@@ -334,7 +340,8 @@ class _Compiler:
         ordering = [_descending(key) if descending else key.asc() for key, descending in keys]
         number = func.row_number().over(order_by=ordering).label("n")
         is_last = func.lead(literal_column("1")).over(order_by=ordering).is_(None).label("is_last")
-        picked = select(*source.c, *(label for label, _ in asked), number, is_last)
+        used = {"tenant_id", *resource.order, *self.used(resource, selection.items)}
+        picked = select(*(c for c in source.c if c.key in used), *(label for label, _ in asked), number, is_last)
         page = (
             picked.where(*where)
             .order_by(*ordering)
@@ -375,6 +382,22 @@ class _Compiler:
         answer = select(self.object(selection.items, page_item)).select_from(page)
         # one row, whatever is asked for: also a page of which only __typename is
         return answer.having(func.count() >= literal_column("0")).correlate_except(page).scalar_subquery()
+
+    def used(self, resource: Resource, items: Items) -> set[str]:
+        """The columns that a row of these items is written from and that its links start at. No other is read: a view has those that its table had
+        when it was made."""
+        names: set[str] = set()
+        for _, item in items:
+            match item:
+                case Value(field=field):
+                    names |= columns_of(field.expression, resource.source)
+                    if field.scope != resource.scope and not self.has(field.scope):
+                        names |= columns_of(resource.reach(field.scope), resource.source)
+                case One(link=link) | Many(link=link):
+                    names |= {here.key for here, _ in link.on}
+                case Rows(row=inner) | Nested(items=inner):
+                    names |= self.used(resource, inner)
+        return names
 
     def row(
         self,

@@ -64,21 +64,26 @@ class Changes:
 
 
 _OF_PUPIL, _OF_SCHOOL = reaches_pupil_sql("$3", "x"), reaches_sql("$3", "x.tenant_id", "x.school_id")
-_PUPILS = f"SELECT x.* FROM pupils x WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND {reaches_pupil_sql('$3', 'x', 'id')}"
 _UPNS_KNOWN = f"SELECT x.upn, x.pupil_id, x.current FROM upns x WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_PUPIL}"
 _REFERENCES_KNOWN = f"""
 SELECT x.school_id, x.value FROM external_ids x
 WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND x.source = $3 AND x.kind = 'pupil' AND {_OF_SCHOOL}
 """
-_ENROLMENTS = f"SELECT x.* FROM enrolments x WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_SCHOOL}"
-_CHARACTERISTICS = f"SELECT x.* FROM characteristics x WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_PUPIL}"
+_ENROLMENTS = f"""
+SELECT x.pupil_id, x.school_id, x.from_on, x.to_on, x.status, x.leaving_reason FROM enrolments x
+WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_SCHOOL}
+"""
+_CHARACTERISTICS = f"""
+SELECT x.pupil_id, x.kind, x.from_on, x.to_on, x.value FROM characteristics x
+WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_PUPIL}
+"""
 
 
 async def read_known(connection: Connection, caller: Caller, tenant_id: UUID, pupil_ids: list[UUID]) -> Known:
     """What is stored of these pupils, within the caller's reach. Five statements, whatever their number."""
     known = Known()
     arguments = (tenant_id, pupil_ids, caller.client_id)
-    for r in await connection.fetch(_PUPILS, *arguments):
+    for r in await connection.fetch(_FACTS, *arguments):
         known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
         known.versions[r["id"]] = r["version"]
     for r in await connection.fetch(_UPNS_KNOWN, *arguments):
@@ -96,6 +101,10 @@ async def read_known(connection: Connection, caller: Caller, tenant_id: UUID, pu
     return known
 
 
+_FACTS = f"""
+SELECT {", ".join(f"x.{name}" for name in ("id", "version", *Facts.__dataclass_fields__))} FROM pupils x
+WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND {reaches_pupil_sql("$3", "x", "id")}
+"""
 _NEW = """
 INSERT INTO pupils (tenant_id, id, school_id, upn, surname, forename, date_of_birth, sex, year_group)
 SELECT $1, * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[], $8::text[], $9::text[])

@@ -178,7 +178,10 @@ class GroupChange(Patch, kw_only=True):
     kind: Kind | UnsetType = UNSET
 
 
-_REACHED = f"SELECT g.* FROM groups g WHERE g.id = $2 AND {reaches_sql('$1', 'g.tenant_id', 'g.school_id', '$3')}"
+_REACHED = (
+    f"SELECT {', '.join(f'g.{column.name}' for column in groups.columns)} FROM groups g"
+    f" WHERE g.id = $2 AND {reaches_sql('$1', 'g.tenant_id', 'g.school_id', '$3')}"
+)
 _CHANGE = """
 UPDATE groups SET name = $3, code = $4, kind = $5, version = version + 1, changed_at = now(), xid = pg_current_xact_id()
 WHERE tenant_id = $1 AND id = $2

@@ -213,8 +213,9 @@ async def match_pupils(
     once = list(dict.fromkeys(keys))
     school_ids, ids, references, upns = zip(*once, strict=True) if once else ((), (), (), ())
     parsed = [parse_id(given) if given else None for given in ids]
+    names = tuple(Match.__dataclass_fields__)
     rows = await connection.fetch(
-        "SELECT * FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n",
+        f"SELECT {', '.join(names)} FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n",
         tenant_id,
         caller.client_id,
         school_ids,
@@ -222,7 +223,6 @@ async def match_pupils(
         references,
         upns,
     )
-    names = tuple(Match.__dataclass_fields__)
     matched = {key: Match(*(row[name] for name in names)) for key, row in zip(once, rows, strict=True)}
     return [matched[key] for key in keys]
 

@@ -1,7 +1,7 @@
 SELECT x.r0, x.uniform, x.state 
 FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s
  LIMIT ALL OFFSET 0) AS c JOIN LATERAL (SELECT (SELECT '{"data":[' || coalesce(string_agg('{"id":"' || CAST(pupils1p.id AS TEXT) || '"}', ',' ORDER BY pupils1p.key0 DESC, pupils1p.tenant_id ASC, pupils1p.id ASC) FILTER (WHERE pupils1p.n <= $2::INTEGER), '') || '],"page":{"hasMore":' || CASE WHEN (count(*) > $2::INTEGER) THEN 'true' ELSE 'false' END || ',"endCursor":' || coalesce(max(E'\x01~0:' || encode(convert_to(CAST(json_build_array(CAST(pupils1p.key0 AS TEXT), CAST(pupils1p.tenant_id AS TEXT), CAST(pupils1p.id AS TEXT)) AS TEXT), 'UTF8'), 'hex') || E'\x01') FILTER (WHERE pupils1p.n <= $2::INTEGER AND (pupils1p.n = $2::INTEGER OR pupils1p.is_last)), 'null') || '}}' AS anon_1 
-FROM (SELECT pupils1.tenant_id AS tenant_id, pupils1.id AS id, pupils1.school_id AS school_id, pupils1.upn AS upn, pupils1.surname AS surname, pupils1.forename AS forename, pupils1.date_of_birth AS date_of_birth, pupils1.sex AS sex, pupils1.year_group AS year_group, pupils1.version AS version, pupils1.changed_at AS changed_at, pupils1.surname AS key0, row_number() OVER (ORDER BY pupils1.surname DESC, pupils1.tenant_id ASC, pupils1.id ASC) AS n, lead(1) OVER (ORDER BY pupils1.surname DESC, pupils1.tenant_id ASC, pupils1.id ASC) IS NULL AS is_last 
+FROM (SELECT pupils1.tenant_id AS tenant_id, pupils1.id AS id, pupils1.surname AS key0, row_number() OVER (ORDER BY pupils1.surname DESC, pupils1.tenant_id ASC, pupils1.id ASC) AS n, lead(1) OVER (ORDER BY pupils1.surname DESC, pupils1.tenant_id ASC, pupils1.id ASC) IS NULL AS is_last 
 FROM pupils AS pupils1 
 WHERE ((EXISTS (SELECT 1 
 FROM reach AS reach_1 

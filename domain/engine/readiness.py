@@ -1,0 +1,156 @@
+"""Whether a server can do its work now: its database answers and takes writes, has a schema and a key that this program can use, and the same time.
+
+Each check connects anew, since a connection that is open already goes on where a new one would be refused or read-only; and so a pool that is lent out does
+not delay it. Probes that come at once, or shortly after each other, share one check.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from domain.engine.database import Database
+from domain.engine.errors import DatabaseError, DomainError
+from domain.engine.pool import Connection
+from domain.engine.schema import misfit, read_schema
+
+SECONDS = 2.0
+"""How long a check may take."""
+SHARED_FOR = 0.5
+"""Seconds for which what was found is told again."""
+MOST_APART = 10.0
+"""Seconds by which the two clocks may differ: well below the leeway with which tokens are verified."""
+
+_FACTS = """
+SELECT pg_is_in_recovery() AS is_standby, current_setting('transaction_read_only')::boolean AS is_read_only, clock_timestamp() AS now
+"""
+_WRITE = """
+SELECT set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', true);
+SELECT count(*) FROM generate_series(1, 8000);
+SELECT pg_logical_emit_message(true, 'markonce', 'ready')
+"""
+"""One transaction that needs a disk: rows that do not fit into the memory allowed go to a file beside the tables, where a full disk shows, which an update of
+one row would not; and the message is a record that the commit waits for. It leaves nothing behind."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What keeps the server from being ready. `check` is one of database, writing, schema, clock and signing-key; the message names no secret."""
+
+    check: str
+    message: str
+    kind: str = ""
+    """What was raised, for the log."""
+
+
+class Readiness:
+    """The checks of one server. `check_key` raises DatabaseError where no token can be signed; `clock` tells the seconds since 1970."""
+
+    def __init__(
+        self, url: str, check_key: Callable[[Connection], Awaitable[None]], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._url = url
+        self._check_key = check_key
+        self._clock = clock
+        self._checking: asyncio.Task[tuple[Failure, ...]] | None = None
+        self._fresh_until = float("-inf")
+
+    async def failures(self, database: Database) -> tuple[Failure, ...]:
+        """What keeps the server from being ready; nothing where it is."""
+        checking = self._checking
+        if checking is None or (checking.done() and (checking.cancelled() or time.monotonic() > self._fresh_until)):
+            checking = self._checking = asyncio.create_task(self._check(database))
+        return await asyncio.shield(checking)
+
+    async def _check(self, database: Database) -> tuple[Failure, ...]:
+        step, found = "database", list[Failure]()
+        try:
+            async with asyncio.timeout(SECONDS), self._connected(database) as connection:
+                found += await self._read(connection)
+                if not any(failure.check == "writing" for failure in found):
+                    step = "writing"
+                    await connection.execute(_WRITE)
+        except Exception as problem:  # whatever it is, it is told and not raised
+            found.append(_failure(step, problem))
+        self._fresh_until = time.monotonic() + SHARED_FOR
+        return tuple(found)
+
+    @asynccontextmanager
+    async def _connected(self, database: Database) -> AsyncIterator[Connection]:
+        """A new connection; where the database has none left for anybody, one of the pool's, with which the server still works."""
+        try:
+            connection = await asyncpg.connect(
+                self._url, statement_cache_size=0, server_settings={"application_name": "markonce ready"}
+            )
+        except asyncpg.TooManyConnectionsError:
+            async with database.register() as lent:
+                yield lent
+            return
+        try:
+            yield connection
+            await connection.close()
+        finally:
+            connection.terminate()
+
+    async def _read(self, connection: Connection) -> list[Failure]:
+        """What can be found out without writing."""
+        found = []
+        before = self._clock()
+        facts = await connection.fetchrow(_FACTS)
+        after = self._clock()
+        assert facts is not None
+        if facts["is_standby"]:
+            found.append(Failure("writing", "The database is a standby, which takes no writes."))
+        elif facts["is_read_only"]:
+            found.append(Failure("writing", "The database is read-only."))
+        now = facts["now"].timestamp()
+        apart = max(before - now, now - after)
+        if apart > MOST_APART:
+            found.append(
+                Failure(
+                    "clock",
+                    f"The clock of this server and that of the database are {apart:,.0f} s apart, and may be {MOST_APART:.0f}: tokens"
+                    " that one stamps are refused by the other. Set both by NTP.",
+                )
+            )
+        if reason := misfit(await read_schema(connection)):
+            return [*found, Failure("schema", reason)]
+        try:
+            await self._check_key(connection)
+        except DatabaseError as problem:
+            found.append(Failure("signing-key", problem.detail))
+        return found
+
+
+_REASONS = {
+    "25006": "The database is read-only.",
+    "53100": "The database's disk is full.",
+    "53300": "All connections that the database allows are taken.",
+    "53": "The database is out of memory or of another resource.",
+    "28": "The database refuses the login of this server.",
+    "3D": "There is no such database.",
+    "42501": "The role of this server lacks a right that it needs.",
+    "57P": "The database is starting or stopping.",
+    "58": "The database cannot read or write its files.",
+}
+"""By SQLSTATE or its beginning, the longer first."""
+
+
+def _failure(check: str, problem: Exception) -> Failure:
+    """What was raised, without its own text, which may name roles and addresses."""
+    sqlstate = str(getattr(problem, "sqlstate", None) or "")
+    kind = f"{type(problem).__name__} {sqlstate}".strip()
+    for begins, reason in _REASONS.items():
+        if sqlstate.startswith(begins):
+            return Failure(check, reason, kind)
+    if isinstance(problem, TimeoutError):
+        late = "A write was not on disk" if check == "writing" else "The database did not answer"
+        return Failure(check, f"{late} within {SECONDS:.0f} s.", kind)
+    if isinstance(problem, DomainError):
+        return Failure(check, problem.detail, kind)
+    if sqlstate and not isinstance(problem, asyncpg.PostgresConnectionError):
+        return Failure(check, f"The database answers with an error (SQLSTATE {sqlstate}).", kind)
+    return Failure(check, "The database cannot be reached.", kind)

@@ -1,0 +1,66 @@
+"""What a migration calls to change tables that are being read and written.
+
+Both commit what stands before them in the migration and what they do themselves. So each is best all that its migration does; and since a run that was cut short
+does all of its migration again, what they run must do nothing the second time: IF NOT EXISTS, OR REPLACE.
+"""
+
+import time
+
+from alembic import op
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+TRIES = 20
+"""How often a lock is asked for before the whole migration is tried again, later."""
+NO_LOCK, DEADLOCK = "55P03", "40P01"
+
+
+def run_each(*statements: str) -> None:
+    """Runs each statement in a transaction of its own, so that the lock on one table is let go before the next one is asked for.
+
+    Whoever holds several such locks at once meets, under load, readers who have them in another order, each of whom waits for the other.
+    """
+    with op.get_context().autocommit_block():
+        for statement in statements:
+            _run(op.get_bind(), statement)
+
+
+def _run(connection: Connection, statement: str) -> None:
+    for attempt in range(1, TRIES + 1):
+        try:
+            connection.exec_driver_sql(statement)
+            return
+        except DBAPIError as problem:
+            if attempt == TRIES or getattr(problem.orig, "sqlstate", None) not in (NO_LOCK, DEADLOCK):
+                raise
+        time.sleep(min(1.0, 0.05 * 2**attempt))
+
+
+def build_index(name: str, table: str, definition: str, *, unique: bool = False) -> None:
+    """Builds `CREATE INDEX name ON table definition` while the table is written (CONCURRENTLY), also on a partitioned one.
+
+    A build that was cut short leaves an invalid index, which the next one drops.
+    """
+    kind = "UNIQUE INDEX" if unique else "INDEX"
+    with op.get_context().autocommit_block():
+        connection = op.get_bind()
+        if connection.exec_driver_sql(f"SELECT relkind = 'r' FROM pg_class WHERE oid = '{table}'::regclass").scalar_one():
+            return _build(connection, kind, name, table, definition)
+        # of the parent alone, which has no rows; a partition that is made from now on has the index by itself
+        _run(connection, f"CREATE {kind} IF NOT EXISTS {name} ON ONLY {table} {definition}")
+        partitions = f"SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = '{table}'::regclass ORDER BY 1"
+        for partition in connection.exec_driver_sql(partitions).scalars().all():
+            _build(connection, kind, f"{name}_{partition}", partition, definition)
+            _run(connection, f"ALTER INDEX {name} ATTACH PARTITION {name}_{partition}")
+
+
+def _build(connection: Connection, kind: str, name: str, table: str, definition: str) -> None:
+    wait = connection.exec_driver_sql("SHOW lock_timeout").scalar_one()
+    connection.exec_driver_sql("SET lock_timeout = 0")  # it waits for long transactions, and no reader or writer waits for it
+    try:
+        broken = f"SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass('{name}')"
+        if connection.exec_driver_sql(broken).scalar_one_or_none():
+            connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY {name}")
+        connection.exec_driver_sql(f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {name} ON {table} {definition}")
+    finally:
+        connection.exec_driver_sql(f"SET lock_timeout = '{wait}'")
