@@ -42,6 +42,7 @@ from domain.engine.cursor import Cursors
 from domain.engine.database import Database
 from domain.engine.errors import BadRequest, DomainError, Forbidden, Issue, NotFound
 from domain.engine.idempotency import check_key
+from domain.engine.ids import parse_id
 from domain.engine.lru import Lru, size_of
 from domain.engine.prepared import EVERYTHING, Prepared, read
 from domain.engine.selection import Root, check_cost, permit
@@ -421,6 +422,8 @@ async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Performed:
     ]
     if wrong:
         raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(wrong))
+    if command.takes.__struct_fields__ == ("id",) and parse_id(given["input"]["id"]) is None:
+        raise NotFound()  # as of a URL: what cannot be an id is nothing's
     typed = command.read(
         given["input"], lenient=given.get("handling") == "lenient", represent=given.get("return") == "representation"
     )
