@@ -22,12 +22,22 @@ from graphql import (
     SelectionSetNode,
     execute_sync,
 )
-from graphql.execution.values import get_variable_values
+from graphql.execution.values import VariableValues, get_variable_values
 from graphql.pyutils import Path
 
 from api.forms import Forms
 from api.graphql.form import lift, lift_variables, shaping_variables
-from api.graphql.limits import LimitExceeded, check_shape, parse, validate
+from api.graphql.limits import (
+    MAX_ERRORS,
+    LimitExceeded,
+    check_entries,
+    check_shape,
+    check_values,
+    has_more_values,
+    parse,
+    used,
+    validate,
+)
 from api.graphql.limits import Limits as DocumentLimits
 from api.graphql.schema import schema
 from api.graphql.selection import Collected, Reader
@@ -44,11 +54,16 @@ from domain.engine.errors import BadRequest, DomainError, Forbidden, Issue, NotF
 from domain.engine.idempotency import check_key
 from domain.engine.prepared import EVERYTHING, Prepared, read
 from domain.engine.selection import Root, check_cost, permit
+from domain.engine.slices import run_in_slices, run_in_thread
 from domain.insight import aggregates
 from domain.insight.question import read_question
 
 LIMITS = DocumentLimits()
 FUNCTION_COST = 20_000
+MANY_VALUES = 5_000
+"""Values of variables beyond which they are coerced beside the event loop."""
+MAX_MESSAGE = 1_000
+"""Characters of an error of graphql-core's, which repeats names of any length."""
 _BETWEEN = b"\x00"
 """Stands in no JSON text."""
 MUTATIONS = {command.operation: command for command in COMMANDS.values()}
@@ -118,7 +133,7 @@ _WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=
 def told(error: GraphQLError) -> dict[str, Any]:
     """An error of graphql-core's as it is answered: with its place, and without the value, which may be a name or a UPN."""
     formatted = cast(dict[str, Any], error.formatted)
-    message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
+    message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message[:MAX_MESSAGE])
     extensions = formatted.get("extensions") or {"code": "graphql-invalid"}
     return {**formatted, "message": message, "extensions": extensions}
 
@@ -144,6 +159,12 @@ class Operation:
     shaping: frozenset[str]
 
 
+def reads(source: str, name: str | None, suggestions: bool) -> bool:
+    """Whether a document's operation is a query."""
+    wanted = document(source, suggestions).operation(name)
+    return wanted is not None and wanted.operation is OperationType.QUERY
+
+
 @lru_cache(maxsize=1000)
 def chosen(source: str, name: str | None, suggestions: bool) -> Operation | None:
     """The operation of a document that is asked for; None where there is anything to be said against it, or it is no query."""
@@ -159,11 +180,11 @@ async def execute(asker: Asker, source: str, operation_name: str | None, variabl
     form, texts = lift(source)
     operation = chosen(form, operation_name, asker.introspection)
     try:
-        if (
-            operation is not None
-            and (answer := await _by_form(asker, operation, (form, operation_name), variables, texts)) is not None
-        ):
-            return answer
+        if operation is not None:
+            variables = used(operation.definition, variables)
+            check_values(variables)
+            if (answer := await _by_form(asker, operation, (form, operation_name), variables, texts)) is not None:
+                return answer
         return await _execute(asker, source, operation_name, variables)
     except Exception as error:  # every error has an answer; what is unforeseen is logged and told as nothing more
         return failed(as_domain_error(error), asker.base_url)
@@ -206,7 +227,7 @@ def _form(asker: Asker, operation: Operation, variables: dict[str, Any], texts: 
     root_type = schema().query_type
     assert root_type is not None
     definitions = operation.definition.variable_definitions or ()
-    coerced = get_variable_values(schema(), definitions, variables)
+    coerced = get_variable_values(schema(), definitions, variables, max_errors=1, hide_suggestions=True)
     if isinstance(coerced, list):
         return None
     reader = Reader(schema(), operation.document.fragments, coerced, asker.caller, asker.cursors, texts)
@@ -240,7 +261,7 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
         return refused([{"message": "Name one of the document's operations in operationName."}])
     if operation.operation is OperationType.SUBSCRIPTION:
         return refused([{"message": "There are no subscriptions here."}])
-    coerced = get_variable_values(schema(), operation.variable_definitions or (), variables, max_errors=20)
+    coerced = await _coerced(operation, used(operation, variables), asker.introspection)
     if isinstance(coerced, list):
         return refused([told(error) for error in coerced])
     reader = Reader(schema(), found.fragments, coerced, asker.caller, asker.cursors)
@@ -250,6 +271,20 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
         return await _read(asker, reader, operation, found, source, variables)
     except GraphQLError as error:
         return refused([told(error)])
+
+
+async def _coerced(
+    operation: OperationDefinitionNode, variables: dict[str, Any], suggestions: bool
+) -> VariableValues | list[GraphQLError]:
+    """The variables as values of their types, or what is wrong with them."""
+    if operation.operation is OperationType.MUTATION:
+        check_entries(variables)
+    else:
+        check_values(variables)
+    given = schema(), operation.variable_definitions or (), variables, MAX_ERRORS, not suggestions
+    if has_more_values(variables, MANY_VALUES):
+        return await run_in_thread(get_variable_values, *given)
+    return get_variable_values(*given)
 
 
 def failed(error: DomainError, base_url: str) -> Answer:
@@ -296,7 +331,8 @@ async def _read(
     for key, nodes in functions.items():
         answer = await FUNCTIONS[nodes[0].name.value](asker, reader.arguments(root_type, nodes[0]))
         below = [node.selection_set for node in nodes if node.selection_set is not None]
-        pieces[key] = msgspec.json.encode(reader.project(answer, reader.type_of(root_type, nodes[0]), below))
+        shown = await run_in_slices(reader.project(answer, reader.type_of(root_type, nodes[0]), below))
+        pieces[key] = msgspec.json.encode(shown)
     pieces |= _introspected(asker, collected, operation, found, reader)
     data = b",".join(b'"%s":%s' % (key.encode(), pieces.get(key, b"null")) for key in collected)
     answered = b'{"data":{%s},"extensions":{"cost":%d}}' % (data, price)
@@ -402,9 +438,9 @@ async def _mutate(asker: Asker, reader: Reader, operation: OperationDefinitionNo
             continue
         data[key] = None
         try:
-            answer = await _command(asker, name, reader.arguments(root_type, nodes[0]))
+            answer = await _command(asker, name, reader.input_of(root_type, nodes[0]))
             below = [node.selection_set for node in nodes if node.selection_set is not None]
-            data[key] = reader.project(answer, reader.type_of(root_type, nodes[0]), below)
+            data[key] = await run_in_slices(reader.project(answer, reader.type_of(root_type, nodes[0]), below))
         except GraphQLError as error:
             errors.append({**told(error), "path": Path(None, key, None).as_list()})
         except Exception as error:  # told with its place; the other commands go on
@@ -422,9 +458,8 @@ async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Any:
     ]
     if wrong:
         raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(wrong))
-    typed = command.read(
-        given["input"], lenient=given.get("handling") == "lenient", represent=given.get("return") == "representation"
-    )
+    lenient, represent = given.get("handling") == "lenient", given.get("return") == "representation"
+    typed = await run_in_slices(command.reading(given["input"], lenient=lenient, represent=represent))
     key = given.get("idempotencyKey")
     body = (
         msgspec.json.encode([given["input"], given.get("handling"), given.get("return")], order="sorted")

@@ -8,14 +8,17 @@ from starlette.responses import Response
 
 from api.answer import Json
 from api.auth import authenticate
-from api.body import read_json
-from api.graphql.execute import LIMITS, Answer, Asker, execute, failed, refused
-from api.problems import HttpProblem, TooMany
+from api.body import MAX_BODY, MAX_OTHER_BODY, read_json, too_large, with_body
+from api.graphql.execute import LIMITS, Answer, Asker, execute, failed, reads, refused
+from api.problems import HttpProblem, TooMany, as_domain_error
 from api.quota import QuotaExceeded
+from api.strict_json import MalformedJson
+from domain.engine.errors import DomainError
 
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
 
+@with_body
 async def graphql(request: Request) -> Response:
     """POST /graphql."""
     media_type = accepted(request.headers.get("accept", "*/*"))
@@ -23,12 +26,25 @@ async def graphql(request: Request) -> Response:
         caller = await authenticate(request)
     except QuotaExceeded as exceeded:
         return _respond(failed(TooMany(exceeded.wait), request.app.state.settings.base_url), media_type)
-    document, _ = await read_json(request)
+    state = request.app.state
+    settings = state.settings
+
+    def check(document: object) -> None:
+        """A large body is a batch's: of a query it is refused before its variables are read."""
+        if (
+            isinstance(document, dict)
+            and not malformed(document)
+            and reads(document["query"], document.get("operationName") or None, settings.introspection)
+        ):
+            raise too_large(MAX_OTHER_BODY)
+
+    try:
+        document, _ = await read_json(request, most=MAX_BODY, check=check)
+    except (DomainError, MalformedJson) as problem:
+        return _respond(failed(as_domain_error(problem), settings.base_url), media_type)
     wrong = malformed(document)
     if wrong:
         return _respond(refused(wrong), media_type)
-    state = request.app.state
-    settings = state.settings
     asker = Asker(
         caller, state.database, state.cursors, settings.base_url, settings.introspection, state.limits, state.forms, state.kept
     )

@@ -207,7 +207,7 @@ def resolved(
     if entry.grade is not None:
         grade_no = book.grades.get((version_no, str(entry.grade)))
         if grade_no is None:
-            batch.reject(at, "grade", "grade-unknown", book.unknown_grade(version_no, str(entry.grade)))
+            batch.reject(at, "grade", "grade-unknown", book.unknown_grade(version_no, str(entry.grade), batch.suggestions))
             return None
     return window, subject_no, aspect_no, version_no, grade_no, recorded_at
 

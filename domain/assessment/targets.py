@@ -19,7 +19,7 @@ from domain.engine.errors import Current, Invalid, NotFound
 from domain.engine.ids import new_id
 from domain.engine.inputs import Input, Instant
 from domain.engine.inputs import Text as ShortText
-from domain.engine.resource import Field, Filter, Link, Resource, closest, view
+from domain.engine.resource import Field, Filter, Link, Resource, view
 from domain.roster import years
 from domain.roster.pupils import AboutPupil, find_pupils, pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, schools
@@ -187,10 +187,9 @@ class GradeFinder:
                 )
                 return None
         if str(entry.grade) not in known:
+            near = batch.suggestions.closest(str(entry.grade), tuple(known))
             hint = "" if entry.scheme is not UNSET else " Name the scheme if the target is in another one."
-            batch.reject(
-                at, "grade", "grade-unknown", f"The scheme has no such grade.{closest(str(entry.grade), list(known))}{hint}"
-            )
+            batch.reject(at, "grade", "grade-unknown", f"The scheme has no such grade.{near}{hint}")
             return None
         return known[str(entry.grade)]
 

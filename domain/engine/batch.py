@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 from domain.engine.errors import Current, Issue, invalid
 from domain.engine.inputs import Output
 from domain.engine.receipts import Place, Tallies
+from domain.engine.suggestions import Suggestions
 
 Head = TypeVar("Head", bound=Struct)
 Entry = TypeVar("Entry", bound=Struct)
@@ -68,6 +69,7 @@ class Batch(Generic[Head, Entry]):
     others: "dict[str, Batch[Any, Any]]" = field(default_factory=dict)
     places: dict[int, Place] = field(default_factory=dict)
     home: Place | None = None
+    suggestions: Suggestions = field(default_factory=Suggestions)
     results: dict[int, Result] = field(default_factory=dict)
     _rejected: set[int] = field(default_factory=set)
 
