@@ -1,6 +1,8 @@
 """Request bodies: bounded in bytes, in values and in how many of them are in memory at once, and JSON that means one thing only."""
 
 import asyncio
+import gc
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -52,25 +54,60 @@ class Bodies:
     worked_on: Budget = field(default_factory=lambda: Budget(IN_MEMORY, SHARE))
 
 
+class FullCollections:
+    """Puts off full garbage collections while large bodies are worked on. Each would hold the event loop for 100 ms to look at all the objects of
+    a batch, none of which is garbage: they are freed when nobody refers to them any more. Young objects are collected as ever."""
+
+    EVERY = 60
+    """Seconds for which they are put off at most."""
+
+    def __init__(self) -> None:
+        self._bodies = 0
+        self._usual = gc.get_threshold()
+        self._last = time.monotonic()
+
+    def put_off(self) -> None:
+        self._bodies += 1
+        if self._bodies == 1:
+            self._usual, self._last = gc.get_threshold(), time.monotonic()
+            gc.set_threshold(*self._usual[:2], 2**31 - 1)
+
+    def resume(self) -> None:
+        self._bodies -= 1
+        if self._bodies == 0:
+            gc.set_threshold(*self._usual)
+        elif time.monotonic() - self._last > self.EVERY:
+            self._last = time.monotonic()
+            gc.collect()
+
+
+_full_collections = FullCollections()
+
+
 def with_body(handler: Handler) -> Handler:
-    """The handler of requests that have a body, whose part of the memory ends with the request."""
+    """The handler of requests that have a body: what is taken for it is given back when the request ends."""
 
     @wraps(handler)
     async def handle(request: Request) -> Response:
         try:
             return await handler(request)
         finally:
-            for budget, client, size in request.scope.pop("taken", ()):
-                budget.give_back(client, size)
+            for give_back in request.scope.pop("taken", ()):
+                give_back()
 
     return handle
+
+
+def _until_the_end(request: Request, give_back: Callable[[], None]) -> None:
+    request.scope.setdefault("taken", []).append(give_back)
 
 
 async def _take(request: Request, budget: Budget, size: int) -> None:
     """Waits until so much of the budget is free, and takes it until the request ends."""
     bucket = request.scope.get("bucket")
     client = bucket.key if bucket else None
-    request.scope.setdefault("taken", []).append((budget, client, await budget.take(client, size)))
+    taken = await budget.take(client, size)
+    _until_the_end(request, lambda: budget.give_back(client, taken))
 
 
 async def read_body(request: Request) -> bytes:
@@ -96,10 +133,7 @@ async def _read(request: Request, most: int) -> Body:
                 if read > NOTICED and not noticed:
                     noticed = True
                     await _take(request, request.app.state.bodies.arriving, most if size is None else size)
-                counter.chunks.append(chunk)
-                counter.most += _structural(chunk)
-                if counter.most > MAX_VALUES:
-                    await run_in_slices(counter.count())
+                await run_in_slices(counter.add(chunk))
     except TimeoutError as problem:
         raise _too_slow() from problem
     except (ClientDisconnect, OSError, RuntimeError) as problem:  # the client hung up, or its chunks are no chunks
@@ -109,6 +143,8 @@ async def _read(request: Request, most: int) -> Body:
     finally:
         if bucket := request.scope.get("bucket"):
             bucket.weigh(max(read, min(counter.most, MAX_VALUES) * CHARGED))
+    if counter.is_over:
+        raise _too_many_values()
     if noticed:
         await _take(request, request.app.state.bodies.worked_on, max(read, counter.most * BUILT))
     return Body(b"".join(counter.chunks), counter.most)
@@ -121,7 +157,8 @@ def _structural(part: bytes) -> int:
 
 class _Counter:
     """Counts the values of a body while it arrives, without building one: `most` is what they can be at most. Commas in texts are counted with
-    them until that is too many, and the texts are left out then."""
+    them until that is too many, and the texts are left out then. Of a body with too many values nothing is kept, but it is read to its end,
+    since a client that is sending does not see an answer."""
 
     WINDOW = 64 * 1024
 
@@ -133,16 +170,26 @@ class _Counter:
         self._in_text = False
         self._escape = b""
 
-    def count(self) -> Steps[None]:
-        """Counts what has arrived. Raises HttpProblem beyond MAX_VALUES."""
-        for chunk in self.chunks[self._counted :]:
-            for start in range(0, len(chunk), self.WINDOW):
+    @property
+    def is_over(self) -> bool:
+        return self._values > MAX_VALUES
+
+    def add(self, chunk: bytes) -> Steps[None]:
+        """Keeps and counts what has arrived."""
+        if self.is_over:
+            return
+        self.chunks.append(chunk)
+        self.most += _structural(chunk)
+        if self.most <= MAX_VALUES:
+            return
+        for uncounted in self.chunks[self._counted :]:
+            for start in range(0, len(uncounted), self.WINDOW):
                 yield
-                self._count(chunk[start : start + self.WINDOW])
-                if self._values > MAX_VALUES:
-                    raise _too_many_values()
+                self._count(uncounted[start : start + self.WINDOW])
         self._counted = len(self.chunks)
         self.most = self._values
+        if self.is_over:
+            self.chunks.clear()
 
     def _count(self, part: bytes) -> None:
         part = self._escape + part
@@ -166,7 +213,7 @@ def too_large(most: int) -> HttpProblem:
 
 def _too_many_values() -> HttpProblem:
     detail = f"A body has at most {MAX_VALUES:,} values (objects, arrays, texts, numbers, true, false and null). Send it in parts."
-    return HttpProblem(413, "body-too-many-values", "The body has too many values", detail, {"Connection": "close"})
+    return HttpProblem(413, "body-too-many-values", "The body has too many values", detail)
 
 
 async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
@@ -232,4 +279,6 @@ async def read_json(
     body, values = await _read(request, most)
     if len(body) <= MAX_OTHER_BODY and values <= ONE_PIECE:
         return await run_in_slices(strict_json.parsing(body)), body
+    _full_collections.put_off()
+    _until_the_end(request, _full_collections.resume)
     return await run_in_slices(long_json.parsing(body, check)), body

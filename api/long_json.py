@@ -52,6 +52,9 @@ def parsing(body: bytes, check: Callable[[Value], None] | None = None) -> Steps[
             continue
         for piece in array.pieces:
             yield
+            if piece[1] - piece[0] > PIECE + MAX_ELEMENT:
+                message = f"objects in the arrays of a large body have at most {MAX_ELEMENT // 1024} kB, and values of other kinds together."
+                _refuse(body, piece[0], "json-too-large", message)
             read = yield from _read(body, [piece], MAX_DEPTH - array.depth + 1, (*path, len(elements)))
             assert isinstance(read, list)
             elements += read
@@ -99,6 +102,11 @@ def _line_and_column(body: bytes, at: int) -> tuple[int, int]:
     return body.count(b"\n", 0, at) + 1, len(line.decode(errors="surrogateescape")) + 1
 
 
+def _refuse(body: bytes, at: int, code: str, message: str) -> NoReturn:
+    line, column = _line_and_column(body, at)
+    raise MalformedJson([Issue("", code, f"Line {line}, column {column}: {message}")])
+
+
 class _Cut:
     """One cutting of a body into the segments of its frame and the pieces of its arrays."""
 
@@ -127,7 +135,7 @@ class _Cut:
             array = self._open(at, array) if self.text[at] in b"[{" else self._close(at, array)
             at = self._bracket(at + 1)
         if self.depth:
-            self._refuse(at, "json-malformed", "the document ends where a bracket should be closed.")
+            _refuse(self.body, at, "json-malformed", "the document ends where a bracket should be closed.")
         self._end_segment(at)
         return self.arrays, self.frame
 
@@ -141,7 +149,7 @@ class _Cut:
                 assert run is not None
                 end = run.end() + 1
             if end - start > 2 * WINDOW:
-                self._refuse(start, "json-too-large", "so many backslashes stand in no text that can be taken.")
+                _refuse(self.body, start, "json-too-large", "so many backslashes stand in no text that can be taken.")
             yield self.body[start:end].replace(rb"\\", b"  ").replace(rb"\"", b"  ")
             start = end
 
@@ -154,12 +162,12 @@ class _Cut:
             if self.text[at : at + 1] != b'"':
                 return at
             if self.text.find(b'"', at + 1) < 0:
-                self._refuse(at, "json-malformed", "this string is never closed.")
+                _refuse(self.body, at, "json-malformed", "this string is never closed.")
 
     def _open(self, at: int, array: Array | None) -> Array | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            self._refuse(at, "json-too-deep", f"arrays and objects are nested more than {MAX_DEPTH} deep here.")
+            _refuse(self.body, at, "json-too-deep", f"arrays and objects are nested more than {MAX_DEPTH} deep here.")
         if array is not None or self.text[at] != ord("["):
             return array
         self._end_segment(at + 1)
@@ -169,7 +177,7 @@ class _Cut:
     def _close(self, at: int, array: Array | None) -> Array | None:
         self.depth -= 1
         if self.depth < 0:
-            self._refuse(at, "json-malformed", "the end of the document should stand here.")
+            _refuse(self.body, at, "json-malformed", "the end of the document should stand here.")
         if array is None or self.depth > array.depth:
             return array
         if self.depth < array.depth:
@@ -183,19 +191,12 @@ class _Cut:
         self.frame.append((self.start, at))
         self.size += at - self.start
         if self.size > MAX_ELEMENT:
-            self._refuse(self.start, "json-too-large", f"outside of its arrays a large body has at most {MAX_ELEMENT // 1024} kB.")
+            _refuse(
+                self.body, self.start, "json-too-large", f"outside of its arrays a large body has at most {MAX_ELEMENT // 1024} kB."
+            )
         self.start = at
 
     def _end_piece(self, array: Array, end: int, start: int) -> None:
         """Ends the piece in hand; the next one, or the frame, goes on at `start`."""
-        if end - self.start > PIECE + MAX_ELEMENT:
-            message = (
-                f"objects in the arrays of a large body have at most {MAX_ELEMENT // 1024} kB, and values of other kinds together."
-            )
-            self._refuse(self.start, "json-too-large", message)
         array.pieces.append((self.start, end))
         self.start = start
-
-    def _refuse(self, at: int, code: str, message: str) -> NoReturn:
-        line, column = _line_and_column(self.body, at)
-        raise MalformedJson([Issue("", code, f"Line {line}, column {column}: {message}")])

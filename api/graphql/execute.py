@@ -159,9 +159,9 @@ class Operation:
     shaping: frozenset[str]
 
 
-def reads(source: str, name: str | None, suggestions: bool) -> bool:
-    """Whether a document's operation is a query."""
-    wanted = document(source, suggestions).operation(name)
+def reads(source: str, name: object, suggestions: bool) -> bool:
+    """Whether the operation of this name in a document is a query."""
+    wanted = document(source, suggestions).operation(name if isinstance(name, str) and name else None)
     return wanted is not None and wanted.operation is OperationType.QUERY
 
 

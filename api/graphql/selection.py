@@ -234,10 +234,10 @@ class Reader:
         if len(values) > MAX_VALUES:
             self.issues.append(Issue(at, "filter-too-long", f"{name} is given more than {MAX_VALUES:,} values."))
             return ("",)
-        parsed = []
+        parsed, parse = [], resource.fields[name].kind.parse
         for value in values:
             try:
-                parsed.append(held(value, resource.fields[name].kind.parse))
+                parsed.append(held(value, parse))
             except ValueError as problem:
                 self.issues.append(Issue(at, "filter-value-invalid", f"The value given for {name} {problem}."))
         return tuple(dict.fromkeys(parsed))

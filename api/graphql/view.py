@@ -10,10 +10,8 @@ from api.answer import Json
 from api.auth import authenticate
 from api.body import MAX_BODY, MAX_OTHER_BODY, read_json, too_large, with_body
 from api.graphql.execute import LIMITS, Answer, Asker, execute, failed, reads, refused
-from api.problems import HttpProblem, TooMany, as_domain_error
+from api.problems import HttpProblem, TooMany
 from api.quota import QuotaExceeded
-from api.strict_json import MalformedJson
-from domain.engine.errors import DomainError
 
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
@@ -26,25 +24,13 @@ async def graphql(request: Request) -> Response:
         caller = await authenticate(request)
     except QuotaExceeded as exceeded:
         return _respond(failed(TooMany(exceeded.wait), request.app.state.settings.base_url), media_type)
-    state = request.app.state
-    settings = state.settings
-
-    def check(document: object) -> None:
-        """A large body is a batch's: of a query it is refused before its variables are read."""
-        if (
-            isinstance(document, dict)
-            and not malformed(document)
-            and reads(document["query"], document.get("operationName") or None, settings.introspection)
-        ):
-            raise too_large(MAX_OTHER_BODY)
-
-    try:
-        document, _ = await read_json(request, most=MAX_BODY, check=check)
-    except (DomainError, MalformedJson) as problem:
-        return _respond(failed(as_domain_error(problem), settings.base_url), media_type)
+    introspection = request.app.state.settings.introspection
+    document, _ = await read_json(request, most=MAX_BODY, check=lambda document: check_large(document, introspection))
     wrong = malformed(document)
     if wrong:
         return _respond(refused(wrong), media_type)
+    state = request.app.state
+    settings = state.settings
     asker = Asker(
         caller, state.database, state.cursors, settings.base_url, settings.introspection, state.limits, state.forms, state.kept
     )
@@ -57,6 +43,13 @@ async def graphql(request: Request) -> Response:
 def _respond(answer: Answer, media_type: str, status: int | None = None) -> Response:
     more = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
     return Json(answer.body, *more, kind=(b"content-type", f"{media_type}; charset=utf-8".encode()), status=status or answer.status)
+
+
+def check_large(document: object, introspection: bool) -> None:
+    """Refuses the large body of a query before its variables are read: only a batch may have one. Raises HttpProblem."""
+    source = document.get("query") if isinstance(document, dict) else None
+    if isinstance(document, dict) and isinstance(source, str) and reads(source, document.get("operationName"), introspection):
+        raise too_large(MAX_OTHER_BODY)
 
 
 def malformed(document: object) -> list[dict[str, Any]]:

@@ -326,8 +326,7 @@ def _graphql() -> Json:
         "tags": ["Doors"],
         "security": [{"oauth2": []}],
         "requestBody": _body("GraphqlRequest"),
-        "responses": {"200": answer, **dict.fromkeys(("400", "408", "413", "415", "503", "default"), unread)}
-        | refused((401, 429, 500)),
+        "responses": {"200": answer, "400": unread, "default": unread} | refused((401, 408, 413, 415, 429, 500)),
     }
 
 

@@ -262,10 +262,10 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
 
 
 def _parsed(asked: Asked, name: str, field: Field, values: list[Any]) -> tuple[Any, ...]:
-    parsed = []
+    parsed, parse = [], field.kind.parse
     for value in values:
         try:
-            parsed.append(held(value, field.kind.parse))
+            parsed.append(held(value, parse))
         except ValueError as problem:
             asked.wrong(name, "filter-value-invalid", f"The value given for {name} {problem}.")
     return tuple(dict.fromkeys(parsed))

@@ -7,7 +7,7 @@ event loop holds one slice.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from typing import ParamSpec, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -19,6 +19,8 @@ SLICE = 0.005
 """Seconds after which long work lets others go on."""
 STRIDE = 32
 """Rows between two looks at the clock."""
+ROWS = 5_000
+"""Rows that one statement writes: to turn them into its arguments is one piece of work."""
 
 
 class _Turns:
@@ -85,6 +87,11 @@ async def in_slices(rows: Iterable[T]) -> AsyncIterator[T]:
         if i % STRIDE == 0 and time.monotonic() > until:
             await _turns_here().next()
             until = time.monotonic() + SLICE
+
+
+def in_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The rows in parts that one statement each writes."""
+    return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
 
 
 async def run_in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
