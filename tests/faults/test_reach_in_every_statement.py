@@ -97,7 +97,7 @@ async def test_what_is_refused_writes_nothing(sides: Sides) -> None:
 # Within a tenant
 
 
-async def test_a_child_who_has_left_for_a_school_out_of_reach_is_neither_judged_nor_aimed_for(sides: Sides) -> None:
+async def test_no_target_is_set_for_a_child_who_has_left_for_a_school_out_of_reach(sides: Sides) -> None:
     """Birch had the child, whose main school is Alder now."""
     aimed = DOCUMENTS["record_targets"] | {"school": {"urn": SCHOOLS["Birch"]}}
     for entry in ({"upn": upn("Birch", 0)}, {"id": await _moved(sides.world)}):
