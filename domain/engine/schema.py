@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 
+from domain.engine.errors import DatabaseError
 from domain.engine.pool import Connection
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
@@ -68,6 +69,12 @@ def misfit(schema: Schema, program: str = PROGRAM) -> str | None:
             f" {program}: start a newer release."
         )
     return None
+
+
+async def require_schema(connection: Connection) -> None:
+    """Raises DatabaseError where this program does not fit the database's schema."""
+    if reason := misfit(await read_schema(connection)):
+        raise DatabaseError(reason)
 
 
 async def take_turn(connection: Connection, what: str) -> None:

@@ -289,6 +289,9 @@ async def test_a_newer_program_does_not_serve_an_older_schema(cluster: embedded.
     code, text = await printed(databases, "serve", "--port", str(free_port()))
     assert code == 1
     assert f"schema is 0014 or older and this program needs {PROGRAM}: run `python -m api migrate` first." in text
+    for command in (("client", "list"), ("tidy",)):
+        code, text = await printed(databases, *command)
+        assert (code, "run `python -m api migrate` first." in text) == (1, True), text
     code, text = await printed(databases, "init")
     assert (code, text.splitlines()[0].startswith("Migrated 0014 → 0015")) == (0, True), text
 
