@@ -60,12 +60,12 @@ def fail(message: str, to: Console = console) -> Any:
 def as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
     """Runs `work` in one transaction of the operator's, on a schema that fits this program."""
 
-    async def checked(connection: Any) -> T:
+    async def check_and_work(connection: Any) -> T:
         await require_schema(connection)
         return await work(connection)
 
     try:
-        return asyncio.run(in_one_transaction(operator_url(), checked))
+        return asyncio.run(in_one_transaction(operator_url(), check_and_work))
     except (DomainError, ValueError) as problem:
         return fail(told(problem))  # type: ignore[no-any-return]
 

@@ -79,7 +79,7 @@ async def read_catalogue(connection: Any) -> Catalogue:
     return Catalogue(promises, demands, dict(await connection.fetch(_FILES)))
 
 
-def taken_away(before: Catalogue, after: Catalogue) -> list[str]:
+def find_losses(before: Catalogue, after: Catalogue) -> list[str]:
     """What a program that was written for the catalogue before would miss, by its name."""
     tables = {name.removeprefix("relation ") for name in before.promises if name.startswith("relation ")}
     missing = [name for name in before.promises if name not in after.promises]
@@ -100,7 +100,7 @@ def taken_away(before: Catalogue, after: Catalogue) -> list[str]:
     return missing
 
 
-def written_anew(before: Catalogue, after: Catalogue) -> list[str]:
+def find_rewrites(before: Catalogue, after: Catalogue) -> list[str]:
     """The tables that were copied as a whole, during which nobody could read them."""
     return [table for table, file in before.files.items() if after.files.get(table, file) != file]
 
@@ -123,12 +123,12 @@ FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN (
 """The relations that are there before a migration; a partition has the name of its parent."""
 
 
-def badly_locked(known: Iterable[Any], noted: Iterable[Any]) -> list[str]:
+def find_bad_locks(relations: Iterable[Any], locks: Iterable[Any]) -> list[str]:
     """Where a transaction keeps readers from two relations or more at the same time, and where nobody could write a table while its index was built."""
-    by_oid = {row["oid"]: row for row in known}
+    by_oid = {row["oid"]: row for row in relations}
     wrong: list[str] = []
     closed: dict[Any, set[str]] = {}
-    for row in noted:
+    for row in locks:
         if (relation := by_oid.get(row["oid"])) is None:
             continue
         if row["mode"] in ("AccessExclusiveLock", "ExclusiveLock"):

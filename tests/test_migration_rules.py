@@ -16,7 +16,7 @@ from domain.engine.schema import MIGRATIONS
 from migrations.later import LATER
 from tests.conftest import Databases
 from tests.migrations import empty_database, folder_of, following, migrated, sql
-from tests.system_catalogue import KNOWN, NOTE_LOCKS, badly_locked, read_catalogue, taken_away, written_anew
+from tests.system_catalogue import KNOWN, NOTE_LOCKS, find_bad_locks, find_losses, find_rewrites, read_catalogue
 
 FIRST = "0015"
 """The first migration that these rules are for."""
@@ -39,7 +39,7 @@ class Found:
     oldest_program: str
 
 
-async def prepared(databases: Databases) -> Databases:
+async def prepare(databases: Databases) -> Databases:
     """The database, which notes from now on what migrations lock."""
     superuser = await asyncpg.connect(databases.cluster.url(databases.name, embedded.SUPERUSER))
     await superuser.execute(SOME_DATA)
@@ -48,7 +48,7 @@ async def prepared(databases: Databases) -> Databases:
     return databases
 
 
-async def found_wrong(databases: Databases, folder: Path, later: Mapping[str, str]) -> Found:
+async def run_and_check(databases: Databases, folder: Path, later: Mapping[str, str]) -> Found:
     """Runs the one migration of the folder that has not run."""
     connection = await asyncpg.connect(databases.cluster.url(databases.name, embedded.SUPERUSER))
     try:
@@ -59,9 +59,9 @@ async def found_wrong(databases: Databases, folder: Path, later: Mapping[str, st
         after, noted = await read_catalogue(connection), await connection.fetch("SELECT * FROM noted.locks")
         oldest = await connection.fetchval("SELECT oldest_program FROM schema_compatibility")
         revision = await connection.fetchval("SELECT version_num FROM alembic_version")
-        wrong = [name for name in taken_away(before, after) if not is_listed(name, revision, oldest, later)]
-        wrong += [f"{table} is written anew" for table in written_anew(before, after)]
-        wrong += badly_locked(known, noted)
+        wrong = [name for name in find_losses(before, after) if not is_listed(name, revision, oldest, later)]
+        wrong += [f"{table} is written anew" for table in find_rewrites(before, after)]
+        wrong += find_bad_locks(known, noted)
         if len({row["transaction"] for row in noted}) > 1:  # then a run may be cut short in its middle
             await connection.execute("UPDATE alembic_version SET version_num = $1", version)
             await migrated(databases, folder)
@@ -86,8 +86,8 @@ def is_listed(name: str, revision: str, oldest_program: str, later: Mapping[str,
 async def test_a_migration_of_ours_takes_nothing_away(cluster: embedded.Cluster, tmp_path: Path, revision: str) -> None:
     databases = empty_database(cluster)
     await migrated(databases, folder_of(tmp_path / "before", up_to=OURS[OURS.index(revision) - 1]))
-    await prepared(databases)
-    assert (await found_wrong(databases, folder_of(tmp_path / "after", up_to=revision), LATER)).wrong == []
+    await prepare(databases)
+    assert (await run_and_check(databases, folder_of(tmp_path / "after", up_to=revision), LATER)).wrong == []
 
 
 def test_migrations_follow_each_other_by_number() -> None:
@@ -172,21 +172,21 @@ RIGHT = {
 @pytest.mark.parametrize("case", WRONG)
 async def test_what_breaks_the_rules_is_found(databases: Databases, tmp_path: Path, case: str) -> None:
     body, expected = WRONG[case]
-    await prepared(databases)
-    assert expected in (await found_wrong(databases, folder_of(tmp_path / "after", {NEXT: body}), {})).wrong
+    await prepare(databases)
+    assert expected in (await run_and_check(databases, folder_of(tmp_path / "after", {NEXT: body}), {})).wrong
 
 
 @pytest.mark.parametrize("case", RIGHT)
 async def test_what_keeps_to_the_rules_is_let_be(databases: Databases, tmp_path: Path, case: str) -> None:
-    await prepared(databases)
-    assert (await found_wrong(databases, folder_of(tmp_path / "after", {NEXT: RIGHT[case]}), {})).wrong == []
+    await prepare(databases)
+    assert (await run_and_check(databases, folder_of(tmp_path / "after", {NEXT: RIGHT[case]}), {})).wrong == []
 
 
 async def test_what_is_not_one_transaction_can_be_run_again(databases: Databases, tmp_path: Path) -> None:
-    await prepared(databases)
+    await prepare(databases)
     body = '    run_each("ALTER TABLE pupils ADD COLUMN later text", "ALTER TABLE schools ADD COLUMN later text")'
     with pytest.raises(Exception, match='column "later" of relation "pupils" already exists'):
-        await found_wrong(databases, folder_of(tmp_path / "after", {NEXT: body}), {})
+        await run_and_check(databases, folder_of(tmp_path / "after", {NEXT: body}), {})
 
 
 @pytest.mark.parametrize(("since", "oldest", "is_right"), [("0015", "0015", True), ("0015", "0014", False), (NEXT, NEXT, False)])
@@ -194,7 +194,7 @@ async def test_what_is_listed_may_be_dropped_once_no_program_that_needs_it_is_se
     databases: Databases, tmp_path: Path, since: str, oldest: str, is_right: bool
 ) -> None:
     """And not by the migration with which it becomes needless."""
-    await prepared(databases)
+    await prepare(databases)
     body = sql("DROP VIEW school_roll", f"UPDATE schema_compatibility SET oldest_program = '{oldest}'")
-    found = await found_wrong(databases, folder_of(tmp_path / "after", {NEXT: body}), {"relation school_roll": since})
+    found = await run_and_check(databases, folder_of(tmp_path / "after", {NEXT: body}), {"relation school_roll": since})
     assert (found.wrong == []) is is_right, found.wrong
