@@ -100,7 +100,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
     app.state.limits = limits(settings)
-    app.state.readiness = health.readiness(settings)
+    app.state.readiness = health.make_readiness(settings)
     app.state.forms = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)
     app.state.bodies = Bodies()
     app.state.kept = Kept(settings.cache_mb * 1_000_000)
