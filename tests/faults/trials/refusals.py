@@ -242,6 +242,7 @@ async def run(lab: Laboratory, count: int, seed: int, watch: Watch) -> Result:
     others = [refusal for refusal in REFUSALS if refusal is not DISK_FULL] * count
     draw.shuffle(others)
     async with stage(lab, result) as here:
+        await _recovered(here, "at the beginning")
         for refusal in others:
             await _refuse(here, refusal)
             watch()
@@ -264,6 +265,7 @@ async def _fill_disk(lab: Laboratory, count: int, result: Result, watch: Watch) 
         await lab.as_superuser(f"CREATE TABLESPACE small LOCATION '{place}'")
         try:
             async with stage(lab, result, options="TABLESPACE small") as here:
+                await _recovered(here, "at the beginning")
                 for _ in range(count):
                     await _refuse(here, DISK_FULL)
                     watch()
@@ -275,7 +277,6 @@ async def _fill_disk(lab: Laboratory, count: int, result: Result, watch: Watch) 
 async def _refuse(here: Stage, refusal: Refusal) -> None:
     """Asks for everything while PostgreSQL refuses, and for everything again afterwards."""
     result, refused = here.result, 0
-    await _recovered(here, f"before {refusal.name}")
     async with refusal.begins(here):
         if refusal.all_writes:
             ready = await here.asker.ask("GET", "/health/ready")
