@@ -28,13 +28,14 @@ PASSES = 2
 
 @dataclass(frozen=True)
 class Refusal:
-    """`begins` makes PostgreSQL refuse within its block. Where `reads` is set, reads must go on; where `all_writes`, every write is refused and
-    `ready` says so."""
+    """`begins` makes PostgreSQL refuse within its block. Where `reads` is set, reads must go on; where `all_writes`, every write is refused and,
+    unless it is `others` who are in the way, `ready` says so."""
 
     name: str
     begins: Callable[[Stage], AbstractAsyncContextManager[None]]
     all_writes: bool = True
     reads: bool = False
+    others: bool = False
 
 
 def _by_statements(before: list[str], after: list[str], *, ends_sessions: bool = True) -> Callable[[Stage], Any]:
@@ -232,7 +233,7 @@ REFUSALS = (
     Refusal("sessions ended", _again_and_again("pg_terminate_backend(pid)"), all_writes=False),
     Refusal("idle sessions ended", _system("idle_session_timeout", "20ms"), all_writes=False),
     Refusal("idle transactions ended", _system("idle_in_transaction_session_timeout", "1ms"), all_writes=False),
-    Refusal("no lock in time", _locked_briefly),
+    Refusal("no lock in time", _locked_briefly, others=True),
 )
 
 
@@ -278,7 +279,7 @@ async def _refuse(here: Stage, refusal: Refusal) -> None:
     """Asks for everything while PostgreSQL refuses, and for everything again afterwards."""
     result, refused = here.result, 0
     async with refusal.begins(here):
-        if refusal.all_writes:
+        if refusal.all_writes and not refusal.others:
             ready = await here.asker.ask("GET", "/health/ready")
             result.expect(ready.status == 503, "ready says that nothing can be written", f"{refusal.name}: {ready.status}")
         for n in range(PASSES * (4 if refusal is DISK_FULL else 1)):
