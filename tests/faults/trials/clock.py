@@ -115,10 +115,11 @@ async def _step_back(here: Stage, connection: Any, kind: Kind, number: int, *, b
     value = 3 * int(str(result.numbers.get("steps back", 0))) + 1
     first = await kind.write(here, number, value)
     if by_clock:
-        await connection.execute("UPDATE clock.back SET by = by + interval '1 second'")
+        await connection.execute("UPDATE clock.back SET by = '1 second'")
     else:
         await connection.execute(_AHEAD.format(table=kind.table))
     second = await kind.write(here, number, value + 1)
+    await connection.execute("UPDATE clock.back SET by = '0'")
     for answer in (first, second):
         answer.check(result, what)
     result.count("steps back")

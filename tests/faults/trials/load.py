@@ -24,8 +24,8 @@ RATE = 20
 READERS, SHAPES, FIELDS = 3, 150, 60
 """Readers of each client, how many different documents and URLs there are beside the usual ones, and the most fields that they have."""
 GROWTH_MB = 40
-"""The most that memory may grow after warming, which a run of a minute or more can show."""
-LONG = 60
+"""The most that memory may grow after warming, which a run of some minutes can show."""
+LONG = 300
 
 
 @dataclass
