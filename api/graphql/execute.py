@@ -38,7 +38,8 @@ from api.graphql.limits import (
     validate,
 )
 from api.graphql.limits import Limits as DocumentLimits
-from api.graphql.response import Answer, Outcomes, describe, failed, refused, told
+from api.graphql.mutations import mutate
+from api.graphql.response import Answer, failed, refused, told
 from api.graphql.schema import schema
 from api.graphql.selection import Collected, Reader
 from api.kept import Kept, key_of
@@ -47,12 +48,10 @@ from domain import COMMANDS, RESOURCES
 from domain.consent.me import Limits, read_me
 from domain.engine.access import Caller
 from domain.engine.answers import kept_answers
-from domain.engine.command import Performed, perform
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
 from domain.engine.errors import BadRequest, DomainError, Forbidden, Issue, NotFound
 from domain.engine.idempotency import check_key
-from domain.engine.ids import parse_id
 from domain.engine.lru import Lru, size_of
 from domain.engine.prepared import EVERYTHING, Prepared, read
 from domain.engine.selection import Root, check_cost, permit
@@ -68,7 +67,6 @@ MAX_MESSAGE = 1_000
 """Characters of an error of graphql-core's, which repeats names of any length."""
 _BETWEEN = b"\x00"
 """Stands in no JSON text."""
-MUTATIONS = {command.operation: command for command in COMMANDS.values()}
 
 
 @dataclass(frozen=True)
@@ -276,7 +274,7 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
     reader = Reader(schema(), found.fragments, coerced, asker.caller, asker.cursors)
     try:
         if operation.operation is OperationType.MUTATION:
-            return await _mutate(asker, reader, operation)
+            return await mutate(asker, reader, operation)
         return await _read(asker, reader, operation, found, source, variables)
     except GraphQLError as error:
         return refused([told(error)])
@@ -422,60 +420,3 @@ def _introspected(
     if result.errors:
         raise result.errors[0]
     return introspections.put(key, {root: msgspec.json.encode((result.data or {}).get(root)) for root in wanted})
-
-
-async def _mutate(asker: Asker, reader: Reader, operation: OperationDefinitionNode) -> Answer:
-    """The commands one after another, each in a transaction of its own; one that fails is null and told among the errors."""
-    root_type = schema().mutation_type
-    assert root_type is not None
-    outcomes = Outcomes()
-    for key, nodes in reader.collect([operation.selection_set], root_type).items():
-        name = nodes[0].name.value
-        if name == "__typename":
-            outcomes.data[key] = root_type.name
-            continue
-        outcomes.data[key] = None
-        outcomes.commands += 1
-        try:
-            done = await _command(asker, name, reader.input_of(root_type, nodes[0]))
-            below = [node.selection_set for node in nodes if node.selection_set is not None]
-            answer = msgspec.json.decode(done.answer)
-            outcomes.data[key] = await run_in_slices(reader.project(answer, reader.type_of(root_type, nodes[0]), below))
-            outcomes.replayed += done.replayed
-        except GraphQLError as problem:
-            outcomes.fail(key, BadRequest(problem.message, code="graphql-invalid"), told(problem))
-        except Exception as problem:  # told with its place; the other commands go on
-            error = as_domain_error(problem)
-            outcomes.fail(key, error, describe(error, asker.base_url))
-    return outcomes.respond()
-
-
-async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Performed:
-    command = MUTATIONS[name]
-    asker.caller.needs(command.scope, command.operation)
-    wrong = [
-        Issue(option, "argument-invalid", f"{option} is {' or '.join(known)}.")
-        for option, known in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))
-        if given.get(option, known[0]) not in known
-    ]
-    if wrong:
-        raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(wrong))
-    if command.takes.__struct_fields__ == ("id",) and parse_id(given["input"]["id"]) is None:
-        raise NotFound()  # as of a URL: what cannot be an id is nothing's
-    lenient, represent = given.get("handling") == "lenient", given.get("return") == "representation"
-    typed = await run_in_slices(command.reading(given["input"], lenient=lenient, represent=represent))
-    key = given.get("idempotencyKey")
-    body = (
-        msgspec.json.encode([given["input"], given.get("handling"), given.get("return")], order="sorted")
-        if key is not None
-        else b""
-    )
-    return await perform(
-        asker.database,
-        command,
-        asker.caller,
-        typed,
-        dry_run=bool(given.get("dryRun")),
-        key=check_key(key) if key is not None else None,
-        body=body,
-    )

@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, UnsetType, structs
 from domain.assessment.conflicts import Conflicting, Version, reject_conflicts
 from domain.assessment.grading import Gradebook, read_gradebook
 from domain.assessment.judgements import judgements
-from domain.engine.access import Caller, Scope
+from domain.engine.access import Caller, Scope, reaches_pupil_sql
 from domain.engine.batch import Batch, Counts, Recorded
 from domain.engine.command import command
 from domain.engine.counting import Counting
@@ -215,14 +215,16 @@ def resolved(
     return window, subject_no, aspect_no, version_no, grade_no, recorded_at
 
 
-_STORED = """
+_STORED = f"""
 SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id AS main_school_id, w.state,
     COALESCE(w.closed_at, w.closes_at) AS closed_at, w.accept_until >= now() AS accepts,
     j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id
 FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
     WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
 JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no AND w.state <> 'planned'
-CROSS JOIN LATERAL (SELECT school_id FROM pupils WHERE tenant_id = $1 AND id = g.pupil_id LIMIT 1) p
+CROSS JOIN LATERAL (
+    SELECT school_id FROM pupils x WHERE tenant_id = $1 AND id = g.pupil_id AND {reaches_pupil_sql("$7", "x", "id")} LIMIT 1
+) p
 LEFT JOIN LATERAL (
     SELECT * FROM judgements WHERE tenant_id = $1 AND academic_year = g.year AND pupil_id = g.pupil_id
         AND window_no = g.window_no AND subject_no = g.subject_no AND aspect_no = g.aspect_no LIMIT 1
@@ -241,7 +243,9 @@ async def compared(
     changed: list[Row] = []
     confirmed: list[tuple[Any, ...]] = []
     conflicts: list[Conflicting] = []
-    async for stored in in_slices(await connection.fetch(_STORED, tenant_id, *columns([row.key for row in rows], 5))):
+    async for stored in in_slices(
+        await connection.fetch(_STORED, tenant_id, *columns([row.key for row in rows], 5), caller.client_id)
+    ):
         row = by_n.pop(stored["n"])
         row.stored = stored
         exists = stored["version"] is not None
