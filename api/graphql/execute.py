@@ -62,8 +62,6 @@ LIMITS = DocumentLimits()
 FUNCTION_COST = 20_000
 MANY_VALUES = 5_000
 """Values of variables beyond which they are coerced beside the event loop."""
-MAX_MESSAGE = 1_000
-"""Characters of an error of graphql-core's, which repeats names of any length."""
 _BETWEEN = b"\x00"
 """Stands in no JSON text."""
 MUTATIONS = {command.operation: command for command in COMMANDS.values()}
@@ -133,7 +131,7 @@ _WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=
 def told(error: GraphQLError) -> dict[str, Any]:
     """An error of graphql-core's as it is answered: with its place, and without the value, which may be a name or a UPN."""
     formatted = cast(dict[str, Any], error.formatted)
-    message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message[:MAX_MESSAGE])
+    message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
     extensions = formatted.get("extensions") or {"code": "graphql-invalid"}
     return {**formatted, "message": message, "extensions": extensions}
 
@@ -261,7 +259,7 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
         return refused([{"message": "Name one of the document's operations in operationName."}])
     if operation.operation is OperationType.SUBSCRIPTION:
         return refused([{"message": "There are no subscriptions here."}])
-    coerced = await _coerced(operation, used(operation, variables), asker.introspection)
+    coerced = await _coerced(operation, used(operation, variables))
     if isinstance(coerced, list):
         return refused([told(error) for error in coerced])
     reader = Reader(schema(), found.fragments, coerced, asker.caller, asker.cursors)
@@ -273,15 +271,13 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
         return refused([told(error)])
 
 
-async def _coerced(
-    operation: OperationDefinitionNode, variables: dict[str, Any], suggestions: bool
-) -> VariableValues | list[GraphQLError]:
-    """The variables as values of their types, or what is wrong with them."""
+async def _coerced(operation: OperationDefinitionNode, variables: dict[str, Any]) -> VariableValues | list[GraphQLError]:
+    """The variables as values of their types, or what is wrong with them, without suggestions: `told` leaves out what follows "invalid value"."""
     if operation.operation is OperationType.MUTATION:
         check_entries(variables)
     else:
         check_values(variables)
-    given = schema(), operation.variable_definitions or (), variables, MAX_ERRORS, not suggestions
+    given = schema(), operation.variable_definitions or (), variables, MAX_ERRORS, True
     if has_more_values(variables, MANY_VALUES):
         return await run_in_thread(get_variable_values, *given)
     return get_variable_values(*given)
