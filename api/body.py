@@ -121,7 +121,7 @@ async def _read(request: Request, most: int) -> Body:
     size = int(declared) if declared.isdigit() else None
     if size is not None and size > most:
         raise too_large(most)
-    counter = _Counter()
+    counter = ValueCount()
     read = 0
     noticed = False
     try:
@@ -155,7 +155,7 @@ def _structural(part: bytes) -> int:
     return len(part) - len(part.translate(None, b",[{"))
 
 
-class _Counter:
+class ValueCount:
     """Counts the values of a body while it arrives, without building one: `most` is what they can be at most. Commas in texts are counted with
     them until that is too many, and the texts are left out then. Of a body with too many values nothing is kept, but it is read to its end,
     since a client that is sending does not see an answer."""

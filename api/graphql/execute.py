@@ -63,8 +63,6 @@ LIMITS = DocumentLimits()
 FUNCTION_COST = 20_000
 MANY_VALUES = 5_000
 """Values of variables beyond which they are coerced beside the event loop."""
-MAX_MESSAGE = 1_000
-"""Characters of an error of graphql-core's, which repeats names of any length."""
 _BETWEEN = b"\x00"
 """Stands in no JSON text."""
 
@@ -268,7 +266,7 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
     operation = wanted.definition
     if operation.operation is OperationType.SUBSCRIPTION:
         return refused([{"message": "There are no subscriptions here."}])
-    coerced = await _coerced(operation, used(operation, variables), asker.introspection)
+    coerced = await _coerced(operation, used(operation, variables))
     if isinstance(coerced, list):
         return refused([told(error) for error in coerced])
     reader = Reader(schema(), found.fragments, coerced, asker.caller, asker.cursors)
@@ -280,15 +278,13 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
         return refused([told(error)])
 
 
-async def _coerced(
-    operation: OperationDefinitionNode, variables: dict[str, Any], suggestions: bool
-) -> VariableValues | list[GraphQLError]:
-    """The variables as values of their types, or what is wrong with them."""
+async def _coerced(operation: OperationDefinitionNode, variables: dict[str, Any]) -> VariableValues | list[GraphQLError]:
+    """The variables as values of their types, or what is wrong with them, without suggestions: `told` leaves out what follows "invalid value"."""
     if operation.operation is OperationType.MUTATION:
         check_entries(variables)
     else:
         check_values(variables)
-    given = schema(), operation.variable_definitions or (), variables, MAX_ERRORS, not suggestions
+    given = schema(), operation.variable_definitions or (), variables, MAX_ERRORS, True
     if has_more_values(variables, MANY_VALUES):
         return await run_in_thread(get_variable_values, *given)
     return get_variable_values(*given)
