@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey
 
 from api import quota
 from api.app import build_app
-from api.oauth import ASSERTION_TYPE
+from api.oauth.client_auth import ASSERTION_TYPE
 from api.settings import Settings
 from domain.consent import clients
 from domain.consent.grants import approve_grant, parse_grant
