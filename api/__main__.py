@@ -24,7 +24,7 @@ from domain.consent import grants
 from domain.engine.database import Database, in_one_transaction
 from domain.engine.errors import DatabaseError, DomainError
 from domain.engine.migrate import migrate as run_migrations
-from domain.engine.schema import misfit, read_schema, take_turn
+from domain.engine.schema import require_schema, take_turn
 from domain.engine.tidy import tidy as remove_expired
 from domain.files import gias
 from domain.roster.register import apply_gias
@@ -58,10 +58,14 @@ def fail(message: str, to: Console = console) -> Any:
 
 
 def as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
-    """Runs `work` in one transaction of the operator's."""
+    """Runs `work` in one transaction of the operator's, on a schema that fits this program."""
+
+    async def check_and_work(connection: Any) -> T:
+        await require_schema(connection)
+        return await work(connection)
 
     try:
-        return asyncio.run(in_one_transaction(operator_url(), work))
+        return asyncio.run(in_one_transaction(operator_url(), check_and_work))
     except (DomainError, ValueError) as problem:
         return fail(told(problem))  # type: ignore[no-any-return]
 
@@ -96,8 +100,7 @@ async def _reachable(settings: Settings) -> None:
     database = await Database.open(settings.database_url, size=1)
     try:
         async with database.register() as connection:
-            if reason := misfit(await read_schema(connection)):
-                raise DatabaseError(reason)
+            await require_schema(connection)
             await registered.check_signing_key(connection, settings.secret)
     finally:
         await database.close()
@@ -156,6 +159,8 @@ def tidy() -> None:
     async def work() -> dict[str, int]:
         database = await Database.open(operator_url(), size=1, serving=False)
         try:
+            async with database.register() as connection:
+                await require_schema(connection)
             return await remove_expired(database, EXPIRING)
         finally:
             await database.close()

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from api import health, oauth, pages
-from api.body import MAX_BODY
+from api.body import MAX_BODY, MAX_OTHER_BODY, MAX_VALUES, Bodies
 from api.compression import Gzip
 from api.cors import Cors
 from api.graphql.execute import LIMITS as graphql_limits
@@ -27,6 +27,7 @@ from api.rest import openapi, routes
 from api.settings import Settings
 from domain import EXPIRING
 from domain.consent.me import GraphqlLimits, Limits
+from domain.engine import selection
 from domain.engine.command import MAX_ENTRIES
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
@@ -48,6 +49,10 @@ def limits(settings: Settings) -> Limits:
         nested_first=MAX_NESTED_FIRST,
         batch_entries=MAX_ENTRIES,
         body_bytes=MAX_BODY,
+        other_body_bytes=MAX_OTHER_BODY,
+        body_values=MAX_VALUES,
+        filter_values=selection.MAX_VALUES,
+        filter_values_in_all=selection.MAX_VALUES_IN_ALL,
         cost=MAX_COST,
         requests_per_second=settings.rate,
         burst=settings.burst,
@@ -95,8 +100,9 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
     app.state.limits = limits(settings)
-    app.state.readiness = health.readiness(settings)
+    app.state.readiness = health.make_readiness(settings)
     app.state.forms = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)
+    app.state.bodies = Bodies()
     app.state.kept = Kept(settings.cache_mb * 1_000_000)
     app.state.attempts = Buckets(settings.rate, settings.burst, "token attempts")
     app.add_middleware(Cors)

@@ -1,43 +1,203 @@
-"""Request bodies: bounded, and JSON that means one thing only."""
+"""Request bodies: bounded in bytes, in values and in how many of them are in memory at once, and JSON that means one thing only."""
 
 import asyncio
+import gc
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
-from api import strict_json
+from api import long_json, strict_json
+from api.budget import Budget
 from api.problems import HttpProblem
+from api.strict_json import Value
+from domain.engine.slices import Steps, run_in_slices
 
 MAX_BODY = 16 * 1024 * 1024
+"""Bytes of a batch."""
+MAX_OTHER_BODY = 1024 * 1024
+"""Bytes of any other body."""
+MAX_VALUES = 1_000_000
+"""Values in a body: objects, arrays, texts, numbers, true, false and null. An empty object or array counts twice."""
+ONE_PIECE = 50_000
+"""Values of a body that is read in one piece of work, if it has no more bytes than any other body may have."""
 MAX_FILES = 64 * 1024 * 1024
-LARGE = 1024 * 1024
-"""Bytes beyond which a body is parsed in a thread, so that other requests go on."""
 DEADLINE = 60
 """Seconds for a body to arrive. The server closes slow headers itself, but not slow bodies."""
+NOTICED = 2_000
+"""Bytes beyond which a body takes its part of what may be in memory."""
+IN_MEMORY, SHARE = 2 * MAX_BODY, MAX_BODY
+"""Bytes of all bodies whose requests are being answered, and of those of one client."""
+CHARGED, BUILT = 16, 64
+"""Bytes that a value counts for, if it is smaller: for the client's quota, as in a usual batch; and in memory, with what is said of a wrong one."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Body(NamedTuple):
+    """A body, and how many values it can have at most."""
+
+    bytes: bytes
+    values: int
+
+
+@dataclass
+class Bodies:
+    """What may be in memory of the bodies of requests that are being answered: as it arrives, and as it is worked on."""
+
+    arriving: Budget = field(default_factory=lambda: Budget(IN_MEMORY, SHARE))
+    worked_on: Budget = field(default_factory=lambda: Budget(IN_MEMORY, SHARE))
+
+
+class FullCollections:
+    """Puts off full garbage collections while large bodies are worked on. Each would hold the event loop for 100 ms to look at all the objects of
+    a batch, none of which is garbage: they are freed when nobody refers to them any more. Young objects are collected as ever."""
+
+    EVERY = 60
+    """Seconds for which they are put off at most."""
+
+    def __init__(self) -> None:
+        self._bodies = 0
+        self._usual = gc.get_threshold()
+        self._last = time.monotonic()
+
+    def put_off(self) -> None:
+        self._bodies += 1
+        if self._bodies == 1:
+            self._usual, self._last = gc.get_threshold(), time.monotonic()
+            gc.set_threshold(*self._usual[:2], 2**31 - 1)
+
+    def resume(self) -> None:
+        self._bodies -= 1
+        if self._bodies == 0:
+            gc.set_threshold(*self._usual)
+        elif time.monotonic() - self._last > self.EVERY:
+            self._last = time.monotonic()
+            gc.collect()
+
+
+_full_collections = FullCollections()
+
+
+def with_body(handler: Handler) -> Handler:
+    """The handler of requests that have a body: what is taken for it is given back when the request ends."""
+
+    @wraps(handler)
+    async def handle(request: Request) -> Response:
+        try:
+            return await handler(request)
+        finally:
+            for give_back in request.scope.pop("taken", ()):
+                give_back()
+
+    return handle
+
+
+def _until_the_end(request: Request, give_back: Callable[[], None]) -> None:
+    request.scope.setdefault("taken", []).append(give_back)
+
+
+async def _take(request: Request, budget: Budget, size: int) -> None:
+    """Waits until so much of the budget is free, and takes it until the request ends."""
+    bucket = request.scope.get("bucket")
+    client = bucket.key if bucket else None
+    taken = await budget.take(client, size)
+    _until_the_end(request, lambda: budget.give_back(client, taken))
 
 
 async def read_body(request: Request) -> bytes:
-    """The body; 413 beyond 16 MiB, without reading the rest, and 408 when it does not arrive in time."""
+    """The body of a request whose media type says nothing; 413 where it is too large, without reading the rest, and 408 when it does not
+    arrive in time."""
+    return (await _read(request, MAX_OTHER_BODY)).bytes
+
+
+async def _read(request: Request, most: int) -> Body:
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > MAX_BODY:
-        raise _too_large()
-    chunks, size = [], 0
+    size = int(declared) if declared.isdigit() else None
+    if size is not None and size > most:
+        raise too_large(most)
+    counter = ValueCount()
+    read = 0
+    noticed = False
     try:
         async with asyncio.timeout(DEADLINE):
             async for chunk in request.stream():
-                size += len(chunk)
-                if size > MAX_BODY:
-                    raise _too_large()
-                chunks.append(chunk)
+                read += len(chunk)
+                if read > most:
+                    raise too_large(most)
+                if read > NOTICED and not noticed:
+                    noticed = True
+                    await _take(request, request.app.state.bodies.arriving, most if size is None else size)
+                await run_in_slices(counter.add(chunk))
     except TimeoutError as problem:
         raise _too_slow() from problem
     except (ClientDisconnect, OSError, RuntimeError) as problem:  # the client hung up, or its chunks are no chunks
         raise HttpProblem(
             400, "body-cut-short", "The request cannot be read", "The body ended before it was whole.", {"Connection": "close"}
         ) from problem
-    if bucket := request.scope.get("bucket"):
-        bucket.weigh(size)
-    return b"".join(chunks)
+    finally:
+        if bucket := request.scope.get("bucket"):
+            bucket.weigh(max(read, min(counter.most, MAX_VALUES) * CHARGED))
+    if counter.is_over:
+        raise _too_many_values()
+    if noticed:
+        await _take(request, request.app.state.bodies.worked_on, max(read, counter.most * BUILT))
+    return Body(b"".join(counter.chunks), counter.most)
+
+
+def _structural(part: bytes) -> int:
+    """The commas and opening brackets: with one more, there are no more values than these."""
+    return len(part) - len(part.translate(None, b",[{"))
+
+
+class ValueCount:
+    """Counts the values of a body while it arrives, without building one: `most` is what they can be at most. Commas in texts are counted with
+    them until that is too many, and the texts are left out then. Of a body with too many values nothing is kept, but it is read to its end,
+    since a client that is sending does not see an answer."""
+
+    WINDOW = 64 * 1024
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.most = 1
+        self._counted = 0
+        self._values = 1
+        self._in_text = False
+        self._escape = b""
+
+    @property
+    def is_over(self) -> bool:
+        return self._values > MAX_VALUES
+
+    def add(self, chunk: bytes) -> Steps[None]:
+        """Keeps and counts what has arrived."""
+        if self.is_over:
+            return
+        self.chunks.append(chunk)
+        self.most += _structural(chunk)
+        if self.most <= MAX_VALUES:
+            return
+        for uncounted in self.chunks[self._counted :]:
+            for start in range(0, len(uncounted), self.WINDOW):
+                yield
+                self._count(uncounted[start : start + self.WINDOW])
+        self._counted = len(self.chunks)
+        self.most = self._values
+        if self.is_over:
+            self.chunks.clear()
+
+    def _count(self, part: bytes) -> None:
+        part = self._escape + part
+        self._escape = b"\\" if (len(part) - len(part.rstrip(b"\\"))) % 2 else b""
+        part = part.removesuffix(self._escape).replace(rb"\\", b"").replace(rb"\"", b"")
+        texts = part.split(b'"')
+        self._values += sum(map(_structural, texts[self._in_text :: 2]))
+        self._in_text ^= len(texts) % 2 == 0
 
 
 def _too_slow() -> HttpProblem:
@@ -45,10 +205,15 @@ def _too_slow() -> HttpProblem:
     return HttpProblem(408, "body-too-slow", "The body did not arrive in time", detail, {"Connection": "close"})
 
 
-def _too_large() -> HttpProblem:
-    return HttpProblem(
-        413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts.", {"Connection": "close"}
-    )
+def too_large(most: int) -> HttpProblem:
+    subject, advice = ("A batch", " Send it in parts.") if most == MAX_BODY else ("A body that is no batch", "")
+    detail = f"{subject} has at most {most // 1024**2} MiB.{advice}"
+    return HttpProblem(413, "body-too-large", "The body is too large", detail, {"Connection": "close"})
+
+
+def _too_many_values() -> HttpProblem:
+    detail = f"A body has at most {MAX_VALUES:,} values (objects, arrays, texts, numbers, true, false and null). Send it in parts."
+    return HttpProblem(413, "body-too-many-values", "The body has too many values", detail)
 
 
 async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
@@ -70,6 +235,7 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
             "The files have at most 64 MiB, and a Content-Length says so.",
             {"Connection": "close"},
         )
+    await _take(request, request.app.state.bodies.arriving, int(declared))
     fields: dict[str, str] = {}
     files: list[tuple[str, bytes]] = []
     try:
@@ -88,8 +254,16 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
     return fields, files
 
 
-async def read_json(request: Request, kinds: tuple[str, ...] = ("application/json",)) -> tuple[object, bytes]:
-    """The strict JSON of a body of one of these media types, and its bytes."""
+async def read_json(
+    request: Request,
+    kinds: tuple[str, ...] = ("application/json",),
+    most: int = MAX_OTHER_BODY,
+    check: Callable[[Value], None] | None = None,
+) -> tuple[object, bytes]:
+    """The strict JSON of a body of one of these media types, and its bytes.
+
+    A large body is read in pieces; `check` is shown what remains of it when its arrays are emptied, before they are read, and may raise.
+    """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind not in kinds:
         header, send = f"Accept-{request.method.title()}", f"Send {' or '.join(kinds)}."
@@ -102,7 +276,9 @@ async def read_json(request: Request, kinds: tuple[str, ...] = ("application/jso
             "Send the body uncompressed.",
             {"Accept-Encoding": "identity"},
         )
-    body = await read_body(request)
-    if len(body) > LARGE:
-        return await asyncio.to_thread(strict_json.parse, body), body
-    return strict_json.parse(body), body
+    body, values = await _read(request, most)
+    if len(body) <= MAX_OTHER_BODY and values <= ONE_PIECE:
+        return await run_in_slices(strict_json.parsing(body)), body
+    _full_collections.put_off()
+    _until_the_end(request, _full_collections.resume)
+    return await run_in_slices(long_json.parsing(body, check)), body

@@ -1,4 +1,4 @@
-"""/health/live says that the process runs, and asks nobody. /health/ready says whether it can do its work, and if not, why."""
+"""/health/live answers that the process runs, without the database. /health/ready answers whether the server can do its work."""
 
 import structlog
 from starlette.requests import Request
@@ -17,24 +17,24 @@ RETRY_AFTER = "2"
 """Seconds."""
 
 
-def readiness(settings: Settings) -> Readiness:
+def make_readiness(settings: Settings) -> Readiness:
     """The checks of a server with these settings."""
     return Readiness(settings.database_url, lambda connection: check_signing_key(connection, settings.secret))
 
 
 def routes() -> list[Route]:
-    return [Route("/health/live", _live, methods=["GET"]), Route("/health/ready", _ready, methods=["GET"])]
+    return [Route("/health/live", _answer_live, methods=["GET"]), Route("/health/ready", _answer_ready, methods=["GET"])]
 
 
-async def _live(request: Request) -> Response:
+async def _answer_live(request: Request) -> Response:
     return Response(b'{"status":"alive"}', media_type="application/json")
 
 
-async def _ready(request: Request) -> Response:
+async def _answer_ready(request: Request) -> Response:
     state = request.app.state
-    failures = await state.readiness.failures(state.database)
+    failures = await state.readiness.find_failures(state.database)
     if (kinds := [(failure.check, failure.kind) for failure in failures]) != getattr(state, "unready", []):
-        _note(failures)
+        _log_change(failures)
     state.unready = kinds
     if not failures:
         return Response(b'{"status":"ready"}', media_type="application/json")
@@ -44,8 +44,8 @@ async def _ready(request: Request) -> Response:
     return respond(problem, state.settings.base_url)
 
 
-def _note(failures: tuple[Failure, ...]) -> None:
-    """One line whenever it changes, however often it is asked."""
+def _log_change(failures: tuple[Failure, ...]) -> None:
+    """Logs a change of the result, not every probe."""
     if not failures:
         log.warning("ready again")
     for failure in failures:

@@ -82,7 +82,7 @@ def problem(error: DomainError, base_url: str) -> dict[str, Any]:
     if isinstance(error, HttpProblem):
         body |= {"type": error.type or body["type"], **error.members}
     if error.issues:
-        body["issues"] = msgspec.to_builtins(error.issues)
+        body["issues"] = error.issues
     return body
 
 

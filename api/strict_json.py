@@ -5,22 +5,30 @@ neither U+0000 nor a lone surrogate. So a body holding any of these is refused h
 
 Two passes with one duty each. `parse` *decides*, with the C scanner of the standard library and one shallow walk. Only when it
 has decided against a body does `_Scan` read the text again, token by token and without recursion, to *find* every place.
+
+Deciding takes one piece of work, so that it is for bodies, or parts of them, which are not large (long_json.py). Finding is done in steps.
 """
 
 import codecs
 import json
 import re
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
 from math import isinf
 from typing import NamedTuple, NoReturn, TypeAlias
 
+from domain.engine.slices import Steps, run_at_once
+
 MAX_DEPTH = 64
 """Arrays and objects that may stand inside one another, the outermost included."""
 MAX_ISSUES = 100
 """Issues listed for one body; one more entry then says that there are others."""
-MAX_TOKENS = 500_000
+MAX_TOKENS = 100_000
 """Tokens read in search of issues, so that a hostile body holds nobody up; those inside a sound entry of a batch do not count."""
+
+STRIDE = 256
+"""Tokens read in search of issues before others may go on."""
 
 Value: TypeAlias = "dict[str, Value] | list[Value] | str | int | float | bool | None"
 
@@ -57,13 +65,24 @@ class MalformedJson(Exception):
 
 def parse(body: bytes) -> Value:
     """The value of a JSON document in UTF-8: dict, list, str, int, float, bool or None. Raises MalformedJson."""
+    return run_at_once(parsing(body))
+
+
+def parsing(body: bytes) -> Steps[Value]:
+    """The same in steps."""
     try:
-        text = body.decode()
-        value: Value = _DECODER.decode(text)
+        return decide(body)
     except (ValueError, RecursionError):
-        raise MalformedJson(_faults(body)) from None
-    if _unstorable_escape(text) or not _within_limits(value, MAX_DEPTH):
-        raise MalformedJson(_faults(body))
+        pass
+    raise MalformedJson((yield from find_faults(body)))
+
+
+def decide(body: bytes, depth: int = MAX_DEPTH) -> Value:
+    """The value of an acceptable document, in one piece of work. Raises ValueError or RecursionError, which say nothing more."""
+    text = body.decode()
+    value: Value = _DECODER.decode(text)
+    if _unstorable_escape(text) or not _within_limits(value, depth):
+        raise ValueError("cannot be stored")
     return value
 
 
@@ -80,24 +99,22 @@ def _not_a_number(word: str) -> NoReturn:
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_not_a_number)
 
-# Every alternative takes a whole escape, so that what follows an escaped backslash is never taken for one.
-_ESCAPE = re.compile(
-    r"""\\(?:
-        (?P<pair>u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})
-      | (?P<nul>u0000)
-      | (?P<surrogate>u[dD][89a-fA-F][0-9a-fA-F]{2})
-      | (?P<plain>["\\/bfnrt]|u[0-9a-fA-F]{4})
-      | (?P<unknown>.)
-    )""",
-    re.VERBOSE | re.DOTALL,
-)
+_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_UNKNOWN_ESCAPE = re.compile(r"""\\(?!["/bfnrt]|u[0-9a-fA-F]{4})""")
+
+
+def _without_sound_escapes(text: str) -> str:
+    """The text in which each backslash begins an escape: escaped backslashes and surrogate pairs stand in it as blanks."""
+    return _PAIR.sub(" ", text.replace("\\\\", " "))
 
 
 def _unstorable_escape(text: str) -> bool:
     """Whether a well-formed document escapes U+0000 or half a surrogate pair."""
     if not ("\\u0000" in text or "\\ud" in text or "\\uD" in text):
         return False
-    return any(escape.lastgroup in ("nul", "surrogate") for escape in _ESCAPE.finditer(text))
+    rest = _without_sound_escapes(text)
+    return "\\u0000" in rest or _HALF_A_PAIR.search(rest) is not None
 
 
 def _within_limits(value: Value, depth: int) -> bool:
@@ -149,7 +166,7 @@ _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 _LENIENT = json.JSONDecoder(strict=False)
 _BLANKS = " \t\n\r"
 _BYTE_ORDER_MARK = "\ufeff"
-_FOREIGN_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # UTF-32-LE's begins as UTF-16-LE's does
+FOREIGN_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # UTF-32-LE's begins as UTF-16-LE's does
 
 
 class _State(Enum):
@@ -173,30 +190,39 @@ class _Lost(Exception):
     """The scan stops: the structure cannot be followed any further, or enough issues are listed."""
 
 
-def _faults(body: bytes) -> list[Issue]:
-    """Every fault of a body that `parse` has decided against, up to the first that hides the structure of the rest."""
-    if body.startswith(_FOREIGN_MARKS):
+Place: TypeAlias = Callable[[int], tuple[int, int]]
+"""From the index of a character in a text to the line and column where it stands in the body."""
+
+
+def find_faults(body: bytes, inside: Sequence[int | str] = (), place: Place | None = None) -> Steps[list[Issue]]:
+    """Every fault of a body that was decided against, up to the first that hides the structure of the rest.
+
+    Of a part of a body, some elements of an array, `inside` leads to the first of them, and `place` tells where a character stands.
+    """
+    if body.startswith(FOREIGN_MARKS):
         return [Issue("", "json-encoding", "The body is in UTF-16 or UTF-32; send UTF-8 without a byte order mark.")]
-    scan = _Scan(body.decode(errors="surrogateescape"))
+    ends = "".join("]" if isinstance(step, int) else "}" for step in reversed(inside))
+    scan = _Scan(body.decode(errors="surrogateescape") + ends, inside, place)
     with suppress(_Lost):
-        scan.run()
+        yield from scan.run()
     return scan.issues
 
 
 class _Scan:
     """One reading of a text, whose undecodable bytes stand in it as U+DC80 to U+DCFF."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, inside: Sequence[int | str], place: Place | None) -> None:
         self.text = text
+        self.place = place or self.place_in_text
         self.start = 0  # of the token in hand
         self.end = 0
         self.issues: list[Issue] = []
         self.budget = iter(range(MAX_TOKENS))
         # For each open container: where in it we are (an array's index; an object's key, None before it), and its keys so far.
-        self.path: list[int | str | None] = []
-        self.keys: list[set[str]] = []
+        self.path: list[int | str | None] = [*inside]
+        self.keys: list[set[str]] = [set() for _ in inside]
 
-    def run(self) -> None:
+    def run(self) -> Steps[None]:
         """Reads the text to its end, filling `issues`. Raises _Lost where it has to stop."""
         if self.text.startswith(_BYTE_ORDER_MARK):
             self.note("json-encoding", "The body starts with a byte order mark; send UTF-8 without one.")
@@ -205,7 +231,9 @@ class _Scan:
             self.note("json-malformed", "The body is empty; a JSON document is needed.")
             return
         state = _State.VALUE
-        for _ in self.budget:
+        for read in self.budget:
+            if read % STRIDE == 0:
+                yield
             token = _TOKEN.match(self.text, self.end)
             kind = token.lastgroup if token else None  # no token: a string that is never closed
             if token is None or kind not in state.kinds:
@@ -261,13 +289,13 @@ class _Scan:
         """Notes each kind of fault of a string once. `raw` is the string as sent, quotes included."""
         if not _DOUBTFUL.search(raw):
             return
-        escapes = {escape.lastgroup for escape in _ESCAPE.finditer(raw)}
+        escapes = _without_sound_escapes(raw)
         without_surrogates = _SURROGATE_AS_BYTES.sub("", raw)
-        if "nul" in escapes or "\0" in raw:
+        if "\\u0000" in escapes or "\0" in raw:
             self.note("json-nul", f"{subject} holds the character U+0000, which cannot be stored.")
-        if "surrogate" in escapes or len(without_surrogates) < len(raw):
+        if _HALF_A_PAIR.search(escapes) or len(without_surrogates) < len(raw):
             self.note("json-surrogate", f"{subject} holds one half of a surrogate pair, which is not a character.")
-        if "unknown" in escapes:
+        if _UNKNOWN_ESCAPE.search(escapes):
             self.note("json-malformed", f"{self.line()}: a backslash in this string starts no JSON escape.")
         if _CONTROL.search(raw):
             self.note("json-malformed", f"{self.line()}: a control character in this string is not escaped.")
@@ -355,8 +383,10 @@ class _Scan:
                 shown += "/" + _UNPRINTABLE.sub("\ufffd", key).replace("~", "~0").replace("/", "~1")
         return shown
 
+    def place_in_text(self, at: int) -> tuple[int, int]:
+        return self.text.count("\n", 0, at) + 1, at - self.text.rfind("\n", 0, at)
+
     def line(self) -> str:
         """Where the token in hand starts; lines and columns count from 1, columns in characters."""
-        line = self.text.count("\n", 0, self.start) + 1
-        column = self.start - self.text.rfind("\n", 0, self.start)
+        line, column = self.place(self.start)
         return f"Line {line}, column {column}"

@@ -9,6 +9,7 @@ depends_on = None
 
 SQL = """
 """
+"""It only adds (docs/migrations.md). A table that is in use is changed alone, or by run_each; its indexes are built by build_index."""
 
 
 def upgrade() -> None:

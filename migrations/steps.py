@@ -1,7 +1,7 @@
-"""What a migration calls to change tables that are being read and written.
+"""Functions for migrations that change tables in use.
 
-Both commit what stands before them in the migration and what they do themselves. So each is best all that its migration does; and since a run that was cut short
-does all of its migration again, what they run must do nothing the second time: IF NOT EXISTS, OR REPLACE.
+Both commit what comes before them in the migration, and each of their statements. So let one of them be all that its migration does. A run that was cut
+short does the whole migration again: each statement must do nothing the second time (IF NOT EXISTS, OR REPLACE).
 """
 
 import time
@@ -16,9 +16,9 @@ NO_LOCK, DEADLOCK = "55P03", "40P01"
 
 
 def run_each(*statements: str) -> None:
-    """Runs each statement in a transaction of its own, so that the lock on one table is let go before the next one is asked for.
+    """Runs each statement in a transaction of its own, so that it never holds locks on two tables.
 
-    Whoever holds several such locks at once meets, under load, readers who have them in another order, each of whom waits for the other.
+    Under load, readers lock the same tables in another order, so that each side would wait for the other.
     """
     with op.get_context().autocommit_block():
         for statement in statements:

@@ -67,8 +67,8 @@ def empty_database(cluster: embedded.Cluster) -> Databases:
     return Databases(cluster, name)
 
 
-async def migrated(databases: Databases, folder: Path, *, tries: int = 40, told: list[str] | None = None) -> list[str]:
-    """What `migrate` tells, into `told` at once; in a thread of its own, so that the server of a test goes on."""
-    told = [] if told is None else told
-    await asyncio.to_thread(migrate, databases.owner_url, told.append, folder=folder, tries=tries)
-    return told
+async def migrated(databases: Databases, folder: Path, *, tries: int = 40, lines: list[str] | None = None) -> list[str]:
+    """What `migrate` tells, into `lines` at once; in a thread of its own, so that the server of a test goes on."""
+    lines = [] if lines is None else lines
+    await asyncio.to_thread(migrate, databases.owner_url, lines.append, folder=folder, tries=tries)
+    return lines

@@ -160,10 +160,14 @@ def told(answer: httpx2.Response) -> Told:
     return Told(answer.status_code, headers, answer.content)
 
 
-async def by_rest(http: httpx2.AsyncClient, command: Command, id_: str, body: dict[str, Any], *, dry: bool = True) -> Told:
-    """A command by its URL, for whichever version the row has."""
+async def by_rest(
+    http: httpx2.AsyncClient, command: Command, id_: str, body: Any, *, dry: bool = True, match: str = "*", key: str | None = None
+) -> Told:
+    """A command by its URL."""
     method, path = place_of(command)
-    headers = {"If-Match": "*"} if command.changes else {}
+    headers = {"If-Match": match.encode()} if command.changes else {}
+    if key is not None:
+        headers["Idempotency-Key"] = key.encode()
     content = {"json": body} if "{id}" not in path or method == "PATCH" else {}
     url = path.replace("{id}", quote(id_, safe=""))
     return told(await http.request(method, url, params={"dryRun": "true"} if dry else {}, headers=headers, **content))
@@ -176,7 +180,7 @@ def _shown(type_: GraphQLObjectType) -> str:
 
 
 async def by_graphql(
-    http: httpx2.AsyncClient, command: Command, id_: str, body: dict[str, Any], *, dry: bool = True, version: int = 1
+    http: httpx2.AsyncClient, command: Command, id_: str, body: Any, *, dry: bool = True, version: int = 1, key: str | None = None
 ) -> Told:
     """The command as a mutation, for this version of the row."""
     root = schema().mutation_type
@@ -185,9 +189,11 @@ async def by_graphql(
     type_, answer = operation.args["input"].type, get_named_type(operation.type)
     assert isinstance(answer, GraphQLObjectType)
     given = body | ({"id": id_} if id_ else {}) | ({"expectedVersion": version} if command.changes else {})
-    text = f"mutation ($i: {type_}, $dry: Boolean) {{ {command.operation}(input: $i, dryRun: $dry) {{ {_shown(answer)} }} }}"
+    call = f"{command.operation}(input: $i, dryRun: $dry, idempotencyKey: $key) {{ {_shown(answer)} }}"
+    text = f"mutation ($i: {type_}, $dry: Boolean, $key: String) {{ {call} }}"
+    variables = {"i": given, "dry": dry, "key": key}
     accept = {"Accept": "application/graphql-response+json"}
-    return told(await http.post("/graphql", json={"query": text, "variables": {"i": given, "dry": dry}}, headers=accept))
+    return told(await http.post("/graphql", json={"query": text, "variables": variables}, headers=accept))
 
 
 EVERY_PLACE = [(command, place) for command in COMMANDS.values() for place in naming_places(command)]

@@ -1,11 +1,12 @@
 """The migrations add up to the tables the nouns declare, and every tenant table is walled."""
 
 import asyncpg
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
-import domain  # noqa: F401  (declares every table)
+from domain import RESOURCES
 from domain.engine.database import metadata
 from tests.conftest import Databases
 
@@ -24,6 +25,35 @@ async def test_every_declared_column_is_in_the_database(databases: Databases) ->
     await engine.dispose()
     kinds = [difference for each in found for difference in (each if isinstance(each, list) else [each])]
     assert [d for d in kinds if d[0] in ("add_table", "add_column", "modify_nullable", "modify_type")] == []
+
+
+async def columns_of(databases: Databases) -> dict[str, set[str]]:
+    """The columns of every table and view of the database, by its name."""
+    connection = await asyncpg.connect(databases.owner_url)
+    rows = await connection.fetch(
+        "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND a.attnum > 0 AND NOT a.attisdropped"
+    )
+    await connection.close()
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["relname"], set()).add(row["attname"])
+    return found
+
+
+async def test_a_view_has_every_column_that_its_table_has(databases: Databases) -> None:
+    """A migration that adds a column which is read through a view makes the view anew, with the column at its end: one keeps those of its day."""
+    found = await columns_of(databases)
+    views = [link.source for resource in RESOURCES.values() for link in resource.links.values() if link.source is not None]
+    assert len(views) == 5
+    assert {view.name: {*view.columns.keys()} - found[view.name] for view in views} == {view.name: set() for view in views}
+
+
+@pytest.mark.parametrize("table", ["judgement", "target"])
+async def test_a_history_has_every_column_that_its_table_has(databases: Databases, table: str) -> None:
+    found = await columns_of(databases)
+    assert found[f"{table}_history"] - found[f"{table}s"] == {"until"}
+    assert found[f"{table}s"] <= found[f"{table}_history"]
 
 
 async def test_row_level_security_is_forced_on_everything_a_tenant_owns(databases: Databases) -> None:

@@ -23,12 +23,23 @@ from graphql import (
     Token,
     execute_sync,
 )
-from graphql.execution.values import get_variable_values
+from graphql.execution.values import VariableValues, get_variable_values
 
 from api.graphql.form import lift, lift_variables, shaping_variables
-from api.graphql.limits import LimitExceeded, check_shape, parse, validate
+from api.graphql.limits import (
+    MAX_ERRORS,
+    LimitExceeded,
+    check_entries,
+    check_shape,
+    check_values,
+    has_more_values,
+    parse,
+    used,
+    validate,
+)
 from api.graphql.limits import Limits as DocumentLimits
-from api.graphql.response import Answer, Outcomes, describe, failed, refused, told
+from api.graphql.mutations import mutate
+from api.graphql.response import Answer, failed, refused, told
 from api.graphql.schema import schema
 from api.graphql.selection import Collected, Reader
 from api.kept import Kept, key_of
@@ -37,7 +48,6 @@ from domain import COMMANDS, RESOURCES
 from domain.consent.me import Limits, read_me
 from domain.engine.access import Caller
 from domain.engine.answers import kept_answers
-from domain.engine.command import Performed, perform
 from domain.engine.cursor import Cursors
 from domain.engine.database import Database
 from domain.engine.errors import BadRequest, DomainError, Forbidden, Issue, NotFound
@@ -45,14 +55,16 @@ from domain.engine.idempotency import check_key
 from domain.engine.lru import Lru, size_of
 from domain.engine.prepared import EVERYTHING, Prepared, read
 from domain.engine.selection import Root, check_cost, permit
+from domain.engine.slices import run_in_slices, run_in_thread
 from domain.insight import aggregates
 from domain.insight.question import read_question
 
 LIMITS = DocumentLimits()
 FUNCTION_COST = 20_000
+MANY_VALUES = 5_000
+"""Values of variables beyond which they are coerced beside the event loop."""
 _BETWEEN = b"\x00"
 """Stands in no JSON text."""
-MUTATIONS = {command.operation: command for command in COMMANDS.values()}
 
 
 @dataclass(frozen=True)
@@ -152,6 +164,12 @@ class Asked:
     between: tuple[bytes, ...]
 
 
+def reads(source: str, name: object, suggestions: bool) -> bool:
+    """Whether the operation of this name in a document is a query."""
+    wanted = document(source, suggestions).operation(name if isinstance(name, str) and name else None)
+    return wanted is not None and wanted.definition.operation is OperationType.QUERY
+
+
 async def execute(asker: Asker, source: str, operation_name: str | None, variables: dict[str, Any]) -> Answer:
     """The answer to one operation of a document: by what its form was read as, else read now."""
     if len(source.encode()) > LIMITS.bytes:
@@ -161,6 +179,8 @@ async def execute(asker: Asker, source: str, operation_name: str | None, variabl
     operation = found.operation(operation_name)
     try:
         if operation is not None and operation.definition.operation is OperationType.QUERY:
+            variables = used(operation.definition, variables)
+            check_values(variables)
             answer = await _by_form(asker, found, operation, source, variables, texts)
             if answer is not None:
                 return answer
@@ -211,7 +231,7 @@ def _form(asker: Asker, found: Document, operation: Operation, variables: dict[s
     root_type = schema().query_type
     assert root_type is not None
     definitions = operation.definition.variable_definitions or ()
-    coerced = get_variable_values(schema(), definitions, variables)
+    coerced = get_variable_values(schema(), definitions, variables, max_errors=1, hide_suggestions=True)
     if isinstance(coerced, list):
         return None
     reader = Reader(schema(), found.fragments, coerced, asker.caller, asker.cursors, texts)
@@ -246,16 +266,28 @@ async def _execute(asker: Asker, source: str, operation_name: str | None, variab
     operation = wanted.definition
     if operation.operation is OperationType.SUBSCRIPTION:
         return refused([{"message": "There are no subscriptions here."}])
-    coerced = get_variable_values(schema(), operation.variable_definitions or (), variables, max_errors=20)
+    coerced = await _coerced(operation, used(operation, variables))
     if isinstance(coerced, list):
         return refused([told(error) for error in coerced])
     reader = Reader(schema(), found.fragments, coerced, asker.caller, asker.cursors)
     try:
         if operation.operation is OperationType.MUTATION:
-            return await _mutate(asker, reader, operation)
+            return await mutate(asker, reader, operation)
         return await _read(asker, reader, operation, found, source, variables)
     except GraphQLError as error:
         return refused([told(error)])
+
+
+async def _coerced(operation: OperationDefinitionNode, variables: dict[str, Any]) -> VariableValues | list[GraphQLError]:
+    """The variables as values of their types, or what is wrong with them, without suggestions: `told` leaves out what follows "invalid value"."""
+    if operation.operation is OperationType.MUTATION:
+        check_entries(variables)
+    else:
+        check_values(variables)
+    given = schema(), operation.variable_definitions or (), variables, MAX_ERRORS, True
+    if has_more_values(variables, MANY_VALUES):
+        return await run_in_thread(get_variable_values, *given)
+    return get_variable_values(*given)
 
 
 async def _read(
@@ -295,7 +327,8 @@ async def _read(
         except DomainError as error:
             return failed(error, asker.base_url, [key])
         below = [node.selection_set for node in nodes if node.selection_set is not None]
-        pieces[key] = msgspec.json.encode(reader.project(answer, reader.type_of(root_type, nodes[0]), below))
+        shown = await run_in_slices(reader.project(answer, reader.type_of(root_type, nodes[0]), below))
+        pieces[key] = msgspec.json.encode(shown)
     pieces |= _introspected(asker, collected, operation, found, reader, source)
     data = b",".join(b'"%s":%s' % (key.encode(), pieces.get(key, b"null")) for key in collected)
     answered = b'{"data":{%s},"extensions":{"cost":%d}}' % (data, price)
@@ -383,59 +416,3 @@ def _introspected(
     if result.errors:
         raise result.errors[0]
     return introspections.put(key, {root: msgspec.json.encode((result.data or {}).get(root)) for root in wanted})
-
-
-async def _mutate(asker: Asker, reader: Reader, operation: OperationDefinitionNode) -> Answer:
-    """The commands one after another, each in a transaction of its own; one that fails is null and told among the errors."""
-    root_type = schema().mutation_type
-    assert root_type is not None
-    outcomes = Outcomes()
-    for key, nodes in reader.collect([operation.selection_set], root_type).items():
-        name = nodes[0].name.value
-        if name == "__typename":
-            outcomes.data[key] = root_type.name
-            continue
-        outcomes.data[key] = None
-        outcomes.commands += 1
-        try:
-            done = await _command(asker, name, reader.arguments(root_type, nodes[0]))
-            below = [node.selection_set for node in nodes if node.selection_set is not None]
-            answer = msgspec.json.decode(done.answer)
-            outcomes.data[key] = reader.project(answer, reader.type_of(root_type, nodes[0]), below)
-            outcomes.replayed += done.replayed
-        except GraphQLError as problem:
-            outcomes.fail(key, BadRequest(problem.message, code="graphql-invalid"), told(problem))
-        except Exception as problem:  # told with its place; the other commands go on
-            error = as_domain_error(problem)
-            outcomes.fail(key, error, describe(error, asker.base_url))
-    return outcomes.respond()
-
-
-async def _command(asker: Asker, name: str, given: dict[str, Any]) -> Performed:
-    command = MUTATIONS[name]
-    asker.caller.needs(command.scope, command.operation)
-    wrong = [
-        Issue(option, "argument-invalid", f"{option} is {' or '.join(known)}.")
-        for option, known in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))
-        if given.get(option, known[0]) not in known
-    ]
-    if wrong:
-        raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(wrong))
-    typed = command.read(
-        given["input"], lenient=given.get("handling") == "lenient", represent=given.get("return") == "representation"
-    )
-    key = given.get("idempotencyKey")
-    body = (
-        msgspec.json.encode([given["input"], given.get("handling"), given.get("return")], order="sorted")
-        if key is not None
-        else b""
-    )
-    return await perform(
-        asker.database,
-        command,
-        asker.caller,
-        typed,
-        dry_run=bool(given.get("dryRun")),
-        key=check_key(key) if key is not None else None,
-        body=body,
-    )

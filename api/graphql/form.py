@@ -12,7 +12,8 @@ from graphql.type import get_named_type
 from api.graphql.schema import schema
 from domain.engine.selection import Lifted
 
-_STRINGS = re.compile(r'"""(?:\\"""|[^"]|"(?!""))*"""|#[^\n\r]*|"([^"\\\n\r]*)"|"(?:[^"\\\n\r]|\\.)*"')
+# What is never closed is taken to its end, where it has one: from each quote in it, the rest would be looked through again.
+_STRINGS = re.compile(r'"""(?:\\"""|[^"]|"(?!""))*(?:"""|\Z)|#[^\n\r]*|"([^"\\\n\r]*)"|"(?:[^"\\\n\r]|\\.)*(?:"|$|(?=[\n\r\\]))')
 _PLACEHOLDER = "\1"
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import graphql
 from graphql import (
@@ -33,12 +33,18 @@ from graphql import (
 from graphql.validation.rules import overlapping_fields_can_be_merged
 from graphql.validation.validate import ValidationAbortedError
 
-from domain.engine.errors import BadRequest
+from domain.engine.command import MAX_ENTRIES, too_many_entries
+from domain.engine.errors import BadRequest, Issue, invalid
+from domain.engine.selection import MAX_VALUES_IN_ALL
 
 MAX_NESTING = 64
 """Brackets of any kind that may stand inside one another in a source: above any shape allowed, below Python's recursion limit."""
 MAX_ERRORS = 20
-"""Validation errors listed for one document. Each may look for similar names, which takes milliseconds."""
+"""Validation errors listed for one document."""
+MAX_SUGGESTIONS = 3
+"""Of those, how many say what may have been meant: to compare a name with all of a schema takes milliseconds."""
+MAX_OPERATIONS = 50
+"""Operations in one document. Validation visits the fragments of each."""
 MAX_INTROSPECTIONS = 5
 """Selections of `__schema` and `__type` in one operation; every tool known sends one to three."""
 SATURATED = 1_000_000_000
@@ -47,7 +53,7 @@ SATURATED = 1_000_000_000
 # Comparisons of fields and fragments that validation may make before it gives up (graphql-core documents assigning this attribute).
 # One takes 1 to 2 µs, and the default of 500,000 lets 2,000 tokens of one repeated field keep a core busy for 0.7 s. A page of forty
 # components that each ask for the same connection takes 14,000.
-overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 40_000
+overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 20_000
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class LimitExceeded(BadRequest):
     """A document is over a limit; the message names the limit and what was measured, and repeats nothing of the document.
 
     Codes: `graphql-too-long`, `graphql-too-many-tokens`, `graphql-too-deep`, `graphql-too-many-aliases`,
-    `graphql-too-many-fields`, `graphql-too-much-introspection`, `graphql-too-complex`.
+    `graphql-too-many-fields`, `graphql-too-many-operations`, `graphql-too-much-introspection`, `graphql-too-complex`.
     """
 
     title = "The GraphQL document is over a limit"
@@ -140,21 +146,63 @@ def check_shape(document: DocumentNode, limits: Limits) -> None:
     shapes: dict[str, _Shape] = {}
     for name, fragment in _innermost_first(fragments):
         shapes[name] = _shape(fragment.selection_set, shapes)
-    for definition in document.definitions:
-        if isinstance(definition, OperationDefinitionNode):
-            _check(_shape(definition.selection_set, shapes), limits, "The operation")
+    operations = [definition for definition in document.definitions if isinstance(definition, OperationDefinitionNode)]
+    if len(operations) > MAX_OPERATIONS:
+        found = f"The document has {len(operations)} operations; the limit is {MAX_OPERATIONS}."
+        raise LimitExceeded("graphql-too-many-operations", found)
+    for definition in operations:
+        _check(_shape(definition.selection_set, shapes), limits, "The operation")
 
 
 def validate(schema: GraphQLSchema, document: DocumentNode, *, suggestions: bool) -> list[GraphQLError]:
     """The errors of a document by the specification's rules: at most MAX_ERRORS, then one that says there are more; [] if valid.
 
-    `suggestions` adds "Did you mean ...?", which discloses names of the schema. Raises LimitExceeded where no error has been found
+    `suggestions` adds "Did you mean ...?" to the first of them, which discloses names of the schema. Raises LimitExceeded where no error has been found
     before the document's repeated fields and fragments have taken too many comparisons.
     """
-    errors = graphql.validate(schema, document, max_errors=MAX_ERRORS, hide_suggestions=not suggestions)
+    errors = graphql.validate(schema, document, max_errors=MAX_ERRORS, hide_suggestions=True)
     if len(errors) == 1 and isinstance(errors[0], ValidationAbortedError):
         raise LimitExceeded("graphql-too-complex", "The document repeats fields, or nests fragments, too often to be validated.")
+    if errors and suggestions:
+        first = graphql.validate(schema, document, max_errors=MAX_SUGGESTIONS)[:MAX_SUGGESTIONS]
+        errors[: len(first)] = first
     return errors
+
+
+def used(operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables that an operation declares: nothing is done for others."""
+    names = (definition.variable.name.value for definition in operation.variable_definitions or ())
+    return {name: variables[name] for name in names if name in variables}
+
+
+def has_more_values(variables: Mapping[str, Any], than: int) -> bool:
+    """Whether lists and objects in the variables hold more values, whose count ends there."""
+    count, inside = 0, [*variables.values()]
+    while inside:
+        value = inside.pop()
+        if isinstance(value, list | dict):
+            count += len(value)
+            if count > than:
+                return True
+            inside += value if isinstance(value, list) else value.values()
+    return False
+
+
+def check_values(variables: Mapping[str, Any]) -> None:
+    """Refuses more values than the filters of an operation may have. Raises BadRequest."""
+    if has_more_values(variables, MAX_VALUES_IN_ALL):
+        message = f"The variables of an operation that reads hold at most {MAX_VALUES_IN_ALL:,} values."
+        issue = Issue("variables", "filter-too-long", message)
+        raise BadRequest("The variables hold too many values.", code="argument-invalid", issues=(issue,))
+
+
+def check_entries(variables: Mapping[str, Any]) -> None:
+    """Refuses a list that is longer than a batch may be, before its rows are looked at. Raises Invalid."""
+    inputs = [variables, *(value for value in variables.values() if isinstance(value, dict))]
+    lists = ((name, value) for each in inputs for name, value in each.items() if isinstance(value, list))
+    wrong = [too_many_entries(name, len(value)) for name, value in lists if len(value) > MAX_ENTRIES]
+    if wrong:
+        raise invalid(wrong)
 
 
 def _number(count: int) -> str:

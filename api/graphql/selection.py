@@ -22,13 +22,16 @@ from api.graphql.form import replaced
 from api.graphql.schema import RANGE
 from domain import RESOURCES
 from domain.engine.access import Caller
+from domain.engine.command import MAX_ENTRIES, too_many_entries
 from domain.engine.cursor import Cursors
-from domain.engine.errors import BadRequest, Issue
+from domain.engine.errors import BadRequest, Issue, invalid
 from domain.engine.ids import parse_id, type_number
 from domain.engine.resource import Comparison, Link, Resource
 from domain.engine.selection import (
     MAX_FIRST,
     MAX_NESTED_FIRST,
+    MAX_VALUES,
+    MAX_VALUES_IN_ALL,
     Condition,
     Cursor,
     HasBefore,
@@ -49,8 +52,11 @@ from domain.engine.selection import (
     held,
     picked_by,
 )
+from domain.engine.slices import Steps
 
 Collected = dict[str, list[FieldNode]]
+STRIDE = 32
+"""Elements of a list that are shown before others may go on."""
 
 
 @dataclass
@@ -67,6 +73,12 @@ class Reader:
     issues: list[Issue] = field(default_factory=list)
     particular: bool = False
     """Whether what was read is true of these texts alone, because one is no id of anything."""
+    values: int = 0
+    """Those given to filters so far: one list may serve many."""
+    entries: int = 0
+    """Those given to commands so far."""
+    shown: dict[Any, list[tuple[str, str, GraphQLObjectType | None, list[SelectionSetNode]]]] = field(default_factory=dict)
+    """What selection sets show of the objects of a type: key, name, and of an object its type and selection sets."""
 
     def collect(self, sets: Sequence[SelectionSetNode], type_: GraphQLObjectType) -> Collected:
         """The fields of an object, by response name, in the order of the document (GraphQL spec, CollectFields)."""
@@ -106,6 +118,16 @@ class Reader:
     def arguments(self, parent: GraphQLObjectType, node: FieldNode) -> dict[str, Any]:
         given = get_argument_values(parent.fields[node.name.value], node, self.variables)
         return {name: replaced(value, self.texts) for name, value in given.items()} if self.texts else given
+
+    def input_of(self, parent: GraphQLObjectType, node: FieldNode) -> dict[str, Any]:
+        """The arguments of a command. Its rows count with those of the commands before it, whose input may be the same variable."""
+        given = self.arguments(parent, node)
+        for name, rows in given["input"].items():
+            if isinstance(rows, list):
+                self.entries += len(rows)
+                if self.entries > MAX_ENTRIES:
+                    raise invalid([too_many_entries(name, self.entries)])
+        return given
 
     def type_of(self, parent: GraphQLObjectType, node: FieldNode) -> GraphQLObjectType:
         type_ = get_named_type(parent.fields[node.name.value].type)
@@ -204,10 +226,18 @@ class Reader:
         if values is None:
             self.issues.append(Issue(at, "filter-value-invalid", "null is not a value to filter by; leave the filter out."))
             return ("",)
-        parsed = []
+        self.values += len(values)
+        if self.values > MAX_VALUES_IN_ALL:
+            message = f"The filters up to this one are given more than {MAX_VALUES_IN_ALL:,} values in all."
+            self.issues.append(Issue(at, "filter-too-long", message))
+            raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(self.issues))
+        if len(values) > MAX_VALUES:
+            self.issues.append(Issue(at, "filter-too-long", f"{name} is given more than {MAX_VALUES:,} values."))
+            return ("",)
+        parsed, parse = [], resource.fields[name].kind.parse
         for value in values:
             try:
-                parsed.append(held(value, resource.fields[name].kind.parse))
+                parsed.append(held(value, parse))
             except ValueError as problem:
                 self.issues.append(Issue(at, "filter-value-invalid", f"The value given for {name} {problem}."))
         return tuple(dict.fromkeys(parsed))
@@ -251,23 +281,37 @@ class Reader:
             for key, nodes in self.collect(sets, info).items()
         )
 
-    def project(self, value: Any, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Any:
+    def project(self, value: Any, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Steps[Any]:
         """What a selection set shows of a plain value (the answer of a command, aggregates)."""
         if value is None:
             return None
         if isinstance(value, list):
-            return [self.project(element, type_, sets) for element in value]
+            elements = []
+            for i, element in enumerate(value):
+                if i % STRIDE == STRIDE - 1:
+                    yield
+                elements.append((yield from self.project(element, type_, sets)))
+            return elements
         shown: dict[str, Any] = {}
-        for key, nodes in self.collect(sets, type_).items():
-            name = nodes[0].name.value
+        for key, name, inner, below in self._shown(type_, sets):
             if name == "__typename":
                 shown[key] = type_.name
             else:
-                below, inner = _below(nodes), get_named_type(type_.fields[name].type)
-                shown[key] = (
-                    self.project(value.get(name), inner, below) if isinstance(inner, GraphQLObjectType) else value.get(name)
-                )
+                shown[key] = value.get(name) if inner is None else (yield from self.project(value.get(name), inner, below))
         return shown
+
+    def _shown(
+        self, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode]
+    ) -> list[tuple[str, str, GraphQLObjectType | None, list[SelectionSetNode]]]:
+        key = type_.name, *map(id, sets)
+        if key not in self.shown:
+            self.shown[key] = []
+            for answered, nodes in self.collect(sets, type_).items():
+                name = nodes[0].name.value
+                inner = None if name == "__typename" else get_named_type(type_.fields[name].type)
+                inner = inner if isinstance(inner, GraphQLObjectType) else None
+                self.shown[key].append((answered, name, inner, _below(nodes)))
+        return self.shown[key]
 
     def _type(self, name: str) -> GraphQLObjectType:
         type_ = self.schema.type_map[name]

@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from api.answer import Json
 from api.auth import authenticate
-from api.body import read_json
-from api.graphql.execute import Asker, execute
+from api.body import MAX_BODY, MAX_OTHER_BODY, read_json, too_large, with_body
+from api.graphql.execute import Asker, execute, reads
 from api.graphql.response import Answer
 from api.problems import HttpProblem
 from domain.engine.errors import BadRequest, Issue
@@ -17,11 +17,13 @@ from domain.engine.lru import Lru
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
 
+@with_body
 async def graphql(request: Request) -> Response:
     """POST /graphql. What is refused before a document is read is raised, and answered as in REST, with problem+json."""
     media_type = accepted(",".join(request.headers.getlist("accept")))
     caller = await authenticate(request)
-    document, _ = await read_json(request)
+    introspection = request.app.state.settings.introspection
+    document, _ = await read_json(request, most=MAX_BODY, check=lambda document: check_large(document, introspection))
     check_request(document)
     state = request.app.state
     settings = state.settings
@@ -40,6 +42,13 @@ def _respond(answer: Answer, media_type: str) -> Response:
     if media_type == JSON:
         return Json(answer.body, *more, kind=kind)
     return Json(answer.body if answer.refusal is None else answer.refusal, *more, kind=kind, status=answer.status)
+
+
+def check_large(document: object, introspection: bool) -> None:
+    """Refuses the large body of a query before its variables are read: only a batch may have one. Raises HttpProblem."""
+    source = document.get("query") if isinstance(document, dict) else None
+    if isinstance(document, dict) and isinstance(source, str) and reads(source, document.get("operationName"), introspection):
+        raise too_large(MAX_OTHER_BODY)
 
 
 def check_request(document: object) -> None:

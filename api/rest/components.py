@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+import msgspec
+
+from api.body import MAX_BODY, too_large
 from api.problems import HttpProblem, TooMany, problem, status_of
 from api.rest.schemas import Json, ref
 from domain.engine.access import Scope, scope_missing
@@ -60,7 +63,7 @@ _ERRORS: list[DomainError] = [
     Conflict("The window is planned; only a window that is open can become closed.", code="window-state"),
     HttpProblem(408, "body-too-slow", "The body did not arrive in time", "A body arrives within 60 seconds."),
     Stale("The row has version 4 now. Read it again, and change it as it is.", issues=(_MOVED_ON,)),
-    HttpProblem(413, "body-too-large", "The body is too large", "A body has at most 16 MiB. Send it in parts."),
+    too_large(MAX_BODY),
     HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."),
     invalid([_UNKNOWN]),
     HttpProblem(428, "precondition-required", "The version is missing", "If-Match says which version of the row this is for."),
@@ -91,7 +94,7 @@ def unchanged() -> Json:
 
 def _refusal(error: DomainError, base_url: str) -> Json:
     headers = (*EVERYWHERE, *_TOLD.get(status_of(error), ()))
-    content = {"application/problem+json": {"schema": ref("Problem"), "example": problem(error, base_url)}}
+    content = {"application/problem+json": {"schema": ref("Problem"), "example": msgspec.to_builtins(problem(error, base_url))}}
     return {"description": f"{error.title}.", "headers": told_in(*headers), "content": content}
 
 

@@ -6,12 +6,14 @@ A test holds its paths to those of routes.py, and another lets schemathesis ask 
 import inspect
 import json
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.body import MAX_BODY, MAX_OTHER_BODY
+from api.body import MAX_VALUES as BODY_VALUES
 from api.problems import STATUS
 from api.rest import parameters, spreadsheet
 from api.rest.components import EVERYWHERE, HEADERS, refusals, refused, told_in, unchanged
@@ -22,9 +24,10 @@ from api.settings import Settings
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Me
 from domain.engine.access import Scope
-from domain.engine.command import REST, Command
+from domain.engine.command import MAX_BATCH_ISSUES, MAX_ENTRIES, REST, Command
+from domain.engine.decode import MAX_ISSUES
 from domain.engine.resource import Link, Resource
-from domain.engine.selection import MAX_NESTED_FIRST
+from domain.engine.selection import MAX_NESTED_FIRST, MAX_VALUES, MAX_VALUES_IN_ALL
 from domain.insight import aggregates, question
 
 VERSION = "0.1.0"
@@ -64,6 +67,11 @@ PATCH (a merge patch, RFC 7396) and DELETE are for the version of the row that w
 
 Every error is `application/problem+json` (RFC 9457) and lists everything that is wrong. What does not exist and what is out of reach are the
 same 404. HEAD is answered as GET, without a body; another method is a 405 whose `Allow` names those that a URL has, and a URL that is not there a 404.
+
+A batch has at most {MAX_ENTRIES:,} rows and {MAX_BODY // 1024**2} MiB, any other body {MAX_OTHER_BODY // 1024**2} MiB, and either {BODY_VALUES:,} values
+(objects, arrays, texts, numbers, true, false and null; an empty object or array counts twice): beyond it the answer is 413. A filter takes
+{MAX_VALUES:,} values, and all filters of a request together {MAX_VALUES_IN_ALL:,}. A row tells {MAX_ISSUES} of its issues; once a batch has told
+{MAX_BATCH_ISSUES:,}, each further row tells its first. Names that may have been meant stand with the first unknown names of a request.
 
 A client may ask as often as its quota allows, which is told with every answer (`RateLimit`) and grows with the number of tenants that it reaches;
 beyond it the answer is 429 with `Retry-After`. A browser app may read answers when its origin is on its client's list.
@@ -124,7 +132,7 @@ def openapi_text() -> str:
     return json.dumps(document(Settings.base_url), indent=2, ensure_ascii=False) + "\n"
 
 
-@lru_cache(maxsize=4)
+@cache
 def _served(base_url: str) -> bytes:
     return msgspec.json.encode(document(base_url))
 

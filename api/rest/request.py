@@ -1,7 +1,7 @@
 """Query strings, headers and bodies as the domain takes them: a query string becomes a Selection, a body a command's input. No rules, no SQL."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
@@ -15,11 +15,13 @@ from domain.engine.access import Caller
 from domain.engine.cursor import Cursors
 from domain.engine.errors import BadRequest, Issue
 from domain.engine.lru import Lru
-from domain.engine.resource import Comparison, Field, Filter, Link, Resource, closest
+from domain.engine.resource import Comparison, Field, Filter, Link, Resource
 from domain.engine.selection import (
     FIRST,
     MAX_FIRST,
     MAX_NESTED_FIRST,
+    MAX_VALUES,
+    MAX_VALUES_IN_ALL,
     Condition,
     Cursor,
     HasMore,
@@ -36,12 +38,13 @@ from domain.engine.selection import (
     held,
     visible,
 )
+from domain.engine.suggestions import Suggestions
 
 RESERVED = ("fields", "include", "sort", "first", "after", "format")
 MAX_DEPTH = 4
-MAX_VALUES = 1000
-"""Names in a list, and values of a filter."""
 MAX_ISSUES = MAX_FILTERS = 100
+MAX_PARAMETERS = MAX_VALUES_IN_ALL + MAX_FILTERS
+"""Parameters of a query string."""
 
 Parameters: TypeAlias = ImmutableMultiDict[str, str]
 _FORM = frozenset(RESERVED) - {"after"}
@@ -56,6 +59,9 @@ _parsed_queries: Lru[str, Parsed] = Lru(
 
 def lift(query: str) -> Parsed:
     """A query string's form, equal for all that differ in values alone, and its parameters, with those values lifted."""
+    if query.count("&") >= MAX_PARAMETERS:
+        message = f"A query string has at most {MAX_PARAMETERS:,} parameters."
+        raise BadRequest(message, code="parameter-invalid", issues=(Issue("", "too-many-parameters", message),))
     return _parsed_queries.get(query) or _parsed_queries.put(query, _lifted(query))
 
 
@@ -80,10 +86,16 @@ class Asked:
     def __init__(self, prefix: str = "") -> None:
         self.issues: list[Issue] = []
         self.prefix = prefix
+        self.suggestions = Suggestions()
 
     def wrong(self, at: str, code: str, message: str) -> None:
         if len(self.issues) < MAX_ISSUES:
             self.issues.append(Issue(self.prefix + at, code, message))
+
+    def unknown(self, at: str, code: str, message: str, name: str, among: Sequence[str]) -> None:
+        """Notes that there is no such name, and which of the names there are may have been meant."""
+        if len(self.issues) < MAX_ISSUES:
+            self.wrong(at, code, message + self.suggestions.closest(name, among))
 
     def few(self, at: str, names: list[str]) -> list[str]:
         """The names, or none where there are too many to look at."""
@@ -116,12 +128,20 @@ class Tree:
     given: dict[str, Any] = field(default_factory=dict)
 
 
+def _by_name(given: Parameters) -> dict[str, list[str]]:
+    """The values of every parameter: `getlist` looks through all of them for each."""
+    found: dict[str, list[str]] = {}
+    for name, value in given.multi_items():
+        found.setdefault(name, []).append(value)
+    return found
+
+
 def single_values(asked: Asked, given: QueryParams, known: tuple[str, ...]) -> dict[str, str]:
     """The parameters that stand once; noting those that stand twice or are unknown."""
-    for name in given:
+    for name, values in _by_name(given).items():
         if name not in known:
-            asked.wrong(name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, known)}")
-        elif len(given.getlist(name)) > 1:
+            asked.unknown(name, "parameter-unknown", f"There is no parameter {name} here.", name, known)
+        elif len(values) > 1:
             asked.wrong(name, "parameter-repeated", f"{name} stands more than once.")
     return {name: given[name] for name in given if name in known}
 
@@ -134,7 +154,7 @@ def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list
         level, at = tree, resource
         for depth, name in enumerate(path.split(".")):
             if name not in at.links:
-                asked.wrong("include", "link-unknown", f"{at.name} has no link {name}.{closest(name, list(at.links))}")
+                asked.unknown("include", "link-unknown", f"{at.name} has no link {name}.", name, tuple(at.links))
                 break
             if depth >= MAX_DEPTH:
                 asked.wrong("include", "include-too-deep", f"Links nest at most {MAX_DEPTH} deep.")
@@ -147,7 +167,8 @@ def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list
         if found is None:
             asked.wrong("fields", "link-not-included", f"fields names {path}, but include does not bring {'.'.join(links)}.")
         elif name not in found[1].fields:
-            asked.wrong("fields", "field-unknown", f"{found[1].name} has no field {name}.{closest(name, list(found[1].fields))}")
+            message = f"{found[1].name} has no field {name}."
+            asked.unknown("fields", "field-unknown", message, name, tuple(found[1].fields))
         elif name not in found[0].fields:
             found[0].fields.append(name)
     for path, given in options.items():
@@ -171,8 +192,8 @@ def arguments(asked: Asked, link: Link, given: dict[str, str], at: str = "") -> 
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name not in link.arguments:
-            known = [*link.arguments, "first"]
-            asked.wrong(at or name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, known)}")
+            known = (*link.arguments, "first")
+            asked.unknown(at or name, "parameter-unknown", f"There is no parameter {name} here.", name, known)
             continue
         try:
             found[name] = held(value, link.arguments[name].kind.parse)
@@ -215,21 +236,27 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
 
     What identifies a person is taken in a body only.
     """
-    found = []
+    found, in_all = [], 0
     for at, values in given.items():
         name, dot, compared = at.partition(".")
         field = resource.fields.get(name)
         if field is None:
-            known = [*resource.fields, *RESERVED]
-            asked.wrong(at, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.{closest(name, known)}")
+            known = (*resource.fields, *RESERVED)
+            asked.unknown(at, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.", name, known)
         elif field.filter is Filter.BODY and not in_body:
             where = f"use POST /v1/{resource.plural}/lookup"
             asked.wrong(at, "filter-in-body-only", f"{name} identifies a person and cannot stand in a URL; {where}.")
         elif dot and (compared not in list(Comparison) or not field.comparable):
-            known = [f"{name}.{comparison}" for comparison in Comparison] if field.comparable else [name]
-            asked.wrong(at, "filter-unknown", f"{name} is filtered as {', '.join(known)}; there is no {at}.")
+            ways = [f"{name}.{comparison}" for comparison in Comparison] if field.comparable else [name]
+            asked.wrong(at, "filter-unknown", f"{name} is filtered as {', '.join(ways)}; there is no {at}.")
         elif compared and len(values) > 1:
             asked.wrong(at, "parameter-repeated", f"{at} takes one value.")
+        elif len(values) > MAX_VALUES:
+            asked.wrong(at, "filter-too-long", f"{at} is given more than {MAX_VALUES:,} values.")
+        elif (in_all := in_all + len(values)) > MAX_VALUES_IN_ALL:
+            asked.wrong(
+                at, "filter-too-long", f"The filters up to this one are given more than {MAX_VALUES_IN_ALL:,} values in all."
+            )
         else:
             parsed = _parsed(asked, at, field, values)
             found.append(Condition(name, field, parsed, Comparison(compared) if compared and parsed else None))
@@ -237,13 +264,10 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
 
 
 def _parsed(asked: Asked, name: str, field: Field, values: list[Any]) -> tuple[Any, ...]:
-    if len(values) > MAX_VALUES:
-        asked.wrong(name, "filter-too-long", f"{name} is given more than {MAX_VALUES:,} values.")
-        return ()
-    parsed = []
+    parsed, parse = [], field.kind.parse
     for value in values:
         try:
-            parsed.append(held(value, field.kind.parse))
+            parsed.append(held(value, parse))
         except ValueError as problem:
             asked.wrong(name, "filter-value-invalid", f"The value given for {name} {problem}.")
     return tuple(dict.fromkeys(parsed))
@@ -256,8 +280,8 @@ def ordering(asked: Asked, resource: Resource, sort: list[str]) -> tuple[Order, 
         name = term.removeprefix("-")
         field = resource.fields.get(name)
         if field is None or not field.sortable:
-            usable = [n for n, f in resource.fields.items() if f.sortable]
-            asked.wrong("sort", "sort-unknown", f"{resource.plural} cannot be sorted by {name}.{closest(name, usable)}")
+            usable = tuple(n for n, f in resource.fields.items() if f.sortable)
+            asked.unknown("sort", "sort-unknown", f"{resource.plural} cannot be sorted by {name}.", name, usable)
         else:
             found.setdefault(name, Order(name, field, term.startswith("-")))
     return tuple(found.values())
@@ -279,8 +303,7 @@ class Listing:
 def _listing(asked: Asked, given: Parameters, resource: Resource, told: Collection[str] = ()) -> Listing:
     """`told` are the arguments of the link that leads to the list."""
     listing = Listing()
-    for name in given:
-        values = given.getlist(name)
+    for name, values in _by_name(given).items():
         head, _, rest = name.partition(".")
         if name in LISTS:
             listing.lists[name] = [part for value in values for part in value.split(",") if part]
@@ -289,7 +312,7 @@ def _listing(asked: Asked, given: Parameters, resource: Resource, told: Collecti
             if len(values) > 1:
                 asked.wrong(name, "parameter-repeated", f"{name} stands more than once.")
         else:
-            listing.filters[name] = list(values)
+            listing.filters[name] = [*values]
     return listing
 
 
@@ -321,7 +344,7 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
         asked.wrong("", "wrong-type", "The body must be an object.")
     for name in list(given)[:MAX_ISSUES]:
         if name not in ("where", "fields", "include", "sort", "first", "after"):
-            asked.wrong(f"/{name}", "unknown-field", "There is no such field." + closest(name, ["where", *RESERVED[:-1]]))
+            asked.unknown(f"/{name}", "unknown-field", "There is no such field.", name, ("where", *RESERVED[:-1]))
     listing = Listing()
     for name in LISTS:
         value = given.get(name, [])
@@ -380,7 +403,7 @@ def read_item(given: Parameters, resource: Resource, caller: Caller) -> Items:
     asked = Asked()
     listing = _listing(asked, given, resource)
     for name in [*listing.single, *listing.filters, *(["sort"] if "sort" in given else [])]:
-        asked.wrong(name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, ('fields', 'include'))}")
+        asked.unknown(name, "parameter-unknown", f"There is no parameter {name} here.", name, ("fields", "include"))
     tree = read_tree(asked, resource, listing.lists["fields"], listing.lists["include"], listing.options)
     asked.done()
     return row_items(resource, tree, caller)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from api.answer import JSON, Json, unchanged
 from api.auth import authenticate
-from api.body import read_body, read_files, read_json
+from api.body import MAX_BODY, MAX_OTHER_BODY, read_body, read_files, read_json, with_body
 from api.kept import digest_of, key_of, known_by
 from api.rest import request as read
 from api.rest import spreadsheet
@@ -32,6 +32,7 @@ from domain.engine.ids import parse_id
 from domain.engine.prepared import EVERYTHING, Prepared
 from domain.engine.resource import Kind, Resource
 from domain.engine.selection import Lifted, Nested, Root, Selection, Single, Value, check_cost, permit, picked_by
+from domain.engine.slices import run_in_slices
 from domain.insight import aggregates
 from domain.insight.question import read_question
 from domain.roster.imports import IMPORT, import_gias
@@ -118,7 +119,7 @@ class Asked:
 
 Read = Callable[[Request, Parameters, str, Caller], Asked]
 """What is asked for by a request's parameters, lifted, and the lifted id of its path."""
-Answering = Callable[[Request, Asked, bytes], Json]
+Answering = Callable[[Request, Asked, bytes], Awaitable[Json]]
 
 
 def answering(read_form: Read, answer: Answering) -> Handler:
@@ -162,11 +163,11 @@ async def _answer(request: Request, asked: Asked, caller: Caller, texts: Sequenc
             if known is not None and (tag := known_by(digest, known)) is not None:
                 return unchanged(tag)
             if (body := state.kept.body(key, now)) is not None:
-                return unless_known(answer(request, asked, body).tagged(digest), known)
+                return unless_known((await answer(request, asked, body)).tagged(digest), known)
     (body,), told = await asked.prepared.read(state.database, caller.client_id, state.cursors, uniform, texts)
     if body is None:
         raise NotFound()
-    response = answer(request, asked, body)
+    response = await answer(request, asked, body)
     if told is not None:
         state.kept.keep(key, told, body)
         response.tagged(digest_of(told, key))
@@ -213,6 +214,7 @@ def _asked(root: Root, selection: Selection, caller: Caller, as_csv: bool) -> As
 
 
 def lookup_of(resource: Resource) -> Handler:
+    @with_body
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         _no_parameters(request, ())
@@ -220,12 +222,12 @@ def lookup_of(resource: Resource) -> Handler:
         selection = read.read_lookup(body, resource, caller, state.cursors)
         asked = _asked(selection, selection, caller, False)
         (found,), _ = await asked.prepared.read(state.database, caller.client_id, state.cursors, caller.uniform)
-        return _page(request, asked, found or b"")
+        return await _page(request, asked, found or b"")
 
     return handle
 
 
-def _page(request: Request, asked: Asked, body: bytes) -> Json:
+async def _page(request: Request, asked: Asked, body: bytes) -> Json:
     """The answer of a list, which may stand in a row."""
     assert asked.selection is not None
     if body.startswith(_WHOLE):
@@ -236,7 +238,7 @@ def _page(request: Request, asked: Asked, body: bytes) -> Json:
     if not asked.as_csv:
         return Json(body, *link)
     return Json(
-        spreadsheet.of_list(asked.selection, body),
+        await run_in_slices(spreadsheet.of_list(asked.selection, body)),
         *spreadsheet.named(asked.selection.resource.plural),
         *link,
         kind=spreadsheet.KIND,
@@ -268,7 +270,7 @@ def item_of(resource: Resource) -> Handler:
     return answering(read_form, _item)
 
 
-def _item(request: Request, asked: Asked, body: bytes) -> Json:
+async def _item(request: Request, asked: Asked, body: bytes) -> Json:
     if versioned := VERSIONED.fullmatch(body):
         return Json(versioned[2], version=versioned[1].decode())
     return Json(body)
@@ -277,6 +279,7 @@ def _item(request: Request, asked: Asked, body: bytes) -> Json:
 def does(command: Command) -> Handler:
     """A command. Preferences, the idempotency key and dryRun mean the same for all of them."""
 
+    @with_body
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         dry_run = _no_parameters(request, ("dryRun",)).get("dryRun", "false")
@@ -315,8 +318,9 @@ def does(command: Command) -> Handler:
 async def _given(request: Request, command: Command, preferences: read.Preferences) -> tuple[Any, bytes]:
     """What a command is given, and the bytes that tell one request from another under the same Idempotency-Key."""
     if "id" not in request.path_params:
-        document, body = await read_json(request)
-        return command.read(document, lenient=preferences.lenient, represent=preferences.represent), body
+        document, body = await read_json(request, most=MAX_OTHER_BODY if command.entries is None else MAX_BODY)
+        steps = command.reading(document, lenient=preferences.lenient, represent=preferences.represent)
+        return await run_in_slices(steps), body
     row_id = request.path_params["id"]
     versions = read.read_versions(request) if command.changes else None
     if request.method == "PATCH":
@@ -375,7 +379,7 @@ async def _aggregates(request: Request, caller: Caller) -> tuple[bytes, tuple[tu
     link = ((b"link", _next(request, page.page.end_cursor).encode()),) if page.page.has_more and page.page.end_cursor else ()
     if as_csv:
         write = spreadsheet.wide if shape == "wide" else spreadsheet.long
-        return write(page, question), (spreadsheet.KIND, *spreadsheet.named("aggregates"), *link)
+        return await run_in_slices(write(page, question)), (spreadsheet.KIND, *spreadsheet.named("aggregates"), *link)
     return msgspec.json.encode(page), (JSON, *link)
 
 
@@ -394,6 +398,7 @@ async def me(request: Request) -> Response:
     return Response(msgspec.json.encode(standing), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
+@with_body
 async def import_register(request: Request) -> Response:
     """The GIAS files as multipart/form-data: `asOf`, and each file under any name."""
     state, caller = request.app.state, await authenticate(request)

@@ -9,7 +9,7 @@ import msgspec
 
 from api.body import MAX_BODY, MAX_FILES
 from api.oauth.form import MAX_BODY as MAX_FORM
-from api.rest.request import MAX_DEPTH, MAX_VALUES
+from api.rest.request import MAX_DEPTH
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Me
 from domain.engine.answers import KeptAnswers
@@ -17,7 +17,7 @@ from domain.engine.command import MAX_ENTRIES
 from domain.engine.decode import MAX_ISSUES
 from domain.engine.errors import Issue
 from domain.engine.resource import MAX_TEXT, Comparison, Field, Kind, Link, Resource
-from domain.engine.selection import FIRST, MAX_FIRST
+from domain.engine.selection import FIRST, MAX_FIRST, MAX_VALUES
 from domain.insight.aggregates import AggregatePage
 from domain.insight.question import MOST_FIRST
 from domain.roster.register import ImportReport

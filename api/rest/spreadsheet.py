@@ -14,9 +14,12 @@ from starlette.requests import Request
 
 from domain.engine.errors import BadRequest, Issue
 from domain.engine.selection import Many, Selection
+from domain.engine.slices import Steps
 from domain.insight.aggregates import AggregatePage, AggregateRow
 from domain.insight.question import DIMENSIONS, Question
 
+STRIDE = 16
+"""Rows written before others may go on."""
 PARAMETERS, SHAPES = ("format", "shape"), ("long", "wide")
 FIGURES = ("eligible", "expectedPercent", "higherPercent", "average")
 """What a wide sheet says of each group of pupils."""
@@ -62,7 +65,7 @@ def named(name: str) -> list[tuple[bytes, bytes]]:
     return [(b"content-disposition", f'attachment; filename="{name}.csv"'.encode())]
 
 
-def of_list(selection: Selection, body: bytes) -> bytes:
+def of_list(selection: Selection, body: bytes) -> Steps[bytes]:
     """The rows of a list's JSON; those of linked rows as dotted columns. BadRequest for a to-many link."""
     (_, rows), *_ = selection.items
     columns = _columns(rows.row)  # type: ignore[union-attr]
@@ -71,7 +74,7 @@ def of_list(selection: Selection, body: bytes) -> bytes:
     )
 
 
-def long(page: AggregatePage, question: Question) -> bytes:
+def long(page: AggregatePage, question: Question) -> Steps[bytes]:
     """A row per row, without the columns of dimensions that were not asked about."""
     asked = {"subject", "window", *question.group_by, *(["school"] if question.school else [])}
     told = {"school": ("schoolId", "schoolUrn", "schoolName")}
@@ -87,7 +90,7 @@ def whole(question: Question) -> Question:
     return replace(question, group_by=(*ahead, *others, "school"), first=None)
 
 
-def wide(page: AggregatePage, question: Question) -> bytes:
+def wide(page: AggregatePage, question: Question) -> Steps[bytes]:
     """A row per school with its URN and name, and a column per group of pupils and figure: `reading.sex=F.expectedPercent`.
 
     As in the DfE's files: c suppressed, z not applicable (nobody eligible, not collected, no average in this subject), x not available.
@@ -118,12 +121,15 @@ def _figure(row: dict[str, Any] | None, figure: str) -> Any:
     return value if value is not None else ((row and row["status"]) or "z")
 
 
-def written(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
-    """A sheet of JSON values."""
+def written(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Steps[bytes]:
+    """A sheet of JSON values, in steps."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(header)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    for i, row in enumerate(rows, 1):
+        writer.writerow([_cell(value) for value in row])
+        if i % STRIDE == 0:
+            yield
     return b"\xef\xbb\xbf" + out.getvalue().encode()
 
 

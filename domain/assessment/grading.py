@@ -7,13 +7,14 @@ It changes a few times a term and is asked for with every judgement, so that a b
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from domain.engine.database import Connection
 from domain.engine.ids import parse_id
 from domain.engine.lru import Lru
-from domain.engine.resource import closest
+from domain.engine.suggestions import Suggestions
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,17 @@ class Gradebook:
     pins: dict[tuple[int, UUID, int, int], int]
     grades: dict[tuple[int, str], int]
 
-    def unknown_grade(self, version_no: int, given: str) -> str:
-        codes = [code for version, code in self.grades if version == version_no]
+    @cached_property
+    def _codes(self) -> dict[int, tuple[str, ...]]:
+        found: dict[int, list[str]] = {}
+        for version, code in self.grades:
+            found.setdefault(version, []).append(code)
+        return {version: tuple(codes) for version, codes in found.items()}
+
+    def unknown_grade(self, version_no: int, given: str, suggestions: Suggestions) -> str:
+        codes = self._codes.get(version_no, ())
         shown = ", ".join(codes) if len(codes) <= 20 else f"{', '.join(codes[:3])} … {', '.join(codes[-3:])}"
-        return f"The scheme has no such grade.{closest(given, codes)} It has: {shown}."
+        return f"The scheme has no such grade.{suggestions.closest(given, codes)} It has: {shown}."
 
 
 _NAMES = """

@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, UnsetType, structs
 from domain.assessment.conflicts import Conflicting, Version, reject_conflicts
 from domain.assessment.grading import Gradebook, read_gradebook
 from domain.assessment.judgements import judgements
-from domain.engine.access import Caller, Scope
+from domain.engine.access import Caller, Scope, reaches_pupil_sql
 from domain.engine.batch import Batch, Counts, Recorded
 from domain.engine.command import command
 from domain.engine.counting import Counting
@@ -25,6 +25,7 @@ from domain.engine.database import Connection, columns
 from domain.engine.errors import Current, Invalid, Issue, NotFound, invalid
 from domain.engine.inputs import Input, Instant, Text
 from domain.engine.receipts import Place
+from domain.engine.slices import in_parts, in_slices
 from domain.roster.entries import PupilBatch, PupilEntry
 from domain.roster.pupils import AboutPupil, find_pupils, settle_schools
 from domain.roster.roll import record_pupils
@@ -153,14 +154,12 @@ async def judged(connection: Connection, caller: Caller, given: Batch[JudgementB
         raise invalid([Issue("/window", "window-unknown", "This tenant has no such window.")])
     good = given.good()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
-    numbered = [
-        (at, entry, found) for at, entry in good if (found := resolved(given, book, settled[at], at, entry, now)) is not None
-    ]
-    rows = given.once(
-        [Row(at, entry, settled[at], people[at], *found) for at, entry, found in numbered if at in people],
-        lambda row: (row.at, row.key),
-        "pupil, subject, aspect and window",
-    )
+    rows: list[Row] = []
+    async for at, entry in in_slices(good):
+        found = resolved(given, book, settled[at], at, entry, now)
+        if found is not None and at in people:
+            rows.append(Row(at, entry, settled[at], people[at], *found))
+    rows = await given.once(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
     given.check()
     counting = Counting(connection, tenant_id)
     await counting.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
@@ -211,19 +210,21 @@ def resolved(
     if entry.grade is not None:
         grade_no = book.grades.get((version_no, str(entry.grade)))
         if grade_no is None:
-            batch.reject(at, "grade", "grade-unknown", book.unknown_grade(version_no, str(entry.grade)))
+            batch.reject(at, "grade", "grade-unknown", book.unknown_grade(version_no, str(entry.grade), batch.suggestions))
             return None
     return window, subject_no, aspect_no, version_no, grade_no, recorded_at
 
 
-_STORED = """
+_STORED = f"""
 SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id AS main_school_id, w.state,
     COALESCE(w.closed_at, w.closes_at) AS closed_at, w.accept_until >= now() AS accepts,
     j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id
 FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
     WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
 JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no AND w.state <> 'planned'
-CROSS JOIN LATERAL (SELECT school_id FROM pupils WHERE tenant_id = $1 AND id = g.pupil_id LIMIT 1) p
+CROSS JOIN LATERAL (
+    SELECT school_id FROM pupils x WHERE tenant_id = $1 AND id = g.pupil_id AND {reaches_pupil_sql("$7", "x", "id")} LIMIT 1
+) p
 LEFT JOIN LATERAL (
     SELECT * FROM judgements WHERE tenant_id = $1 AND academic_year = g.year AND pupil_id = g.pupil_id
         AND window_no = g.window_no AND subject_no = g.subject_no AND aspect_no = g.aspect_no LIMIT 1
@@ -242,7 +243,9 @@ async def compared(
     changed: list[Row] = []
     confirmed: list[tuple[Any, ...]] = []
     conflicts: list[Conflicting] = []
-    for stored in await connection.fetch(_STORED, tenant_id, *columns([row.key for row in rows], 5)):
+    async for stored in in_slices(
+        await connection.fetch(_STORED, tenant_id, *columns([row.key for row in rows], 5), caller.client_id)
+    ):
         row = by_n.pop(stored["n"])
         row.stored = stored
         exists = stored["version"] is not None
@@ -322,12 +325,13 @@ ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_n
 
 
 async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row]) -> None:
-    """The changed rows, and into history what they replace. One statement."""
+    """The changed rows, and into history what they replace."""
     written = [
         (
             *(*r.key, r.stored["main_school_id"], r.school.id, *r.value, r.recorded_at),
             *(r.entry.actor, r.entry.source, r.entry.method, r.stored["version"]),
         )
-        for r in rows
+        async for r in in_slices(rows)
     ]
-    await connection.execute(_WRITE, tenant_id, caller.client_id, rows[0].stored["now"], *columns(written, 16))
+    for part in in_parts(written):
+        await connection.execute(_WRITE, tenant_id, caller.client_id, rows[0].stored["now"], *columns(part, 16))

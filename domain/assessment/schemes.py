@@ -24,7 +24,8 @@ from domain.engine.database import Connection, metadata
 from domain.engine.errors import Conflict, Invalid, Issue, invalid
 from domain.engine.inputs import Input, Output
 from domain.engine.inputs import Text as ShortText
-from domain.engine.resource import Field, Link, Lookup, Resource, closest
+from domain.engine.resource import Field, Link, Lookup, Resource
+from domain.engine.suggestions import Suggestions
 from domain.roster.controllers import TenantRef, find_tenant
 
 schemes = Table(
@@ -196,7 +197,9 @@ async def create_scheme(connection: Connection, caller: Caller, given: NewScheme
         template = templates().scheme(str(given.template))
         if template is None or template.derived:
             codes = [known.code for known in templates().schemes if not known.derived]
-            message = f"There is no such template.{closest(str(given.template), codes)} Templates: {', '.join(codes)}."
+            message = (
+                f"There is no such template.{Suggestions().closest(str(given.template), codes)} Templates: {', '.join(codes)}."
+            )
             raise invalid([Issue("/template", "template-unknown", message)])
         grades = template.all_grades()
     scheme_id = await write_scheme(connection, tenant_id, given.code, given.name, None, grades)

@@ -19,7 +19,8 @@ from domain.engine.errors import Current, Invalid, NotFound
 from domain.engine.ids import new_id
 from domain.engine.inputs import Input, Instant
 from domain.engine.inputs import Text as ShortText
-from domain.engine.resource import Field, Filter, Link, Resource, closest, view
+from domain.engine.resource import Field, Filter, Link, Resource, view
+from domain.engine.slices import in_parts, in_slices
 from domain.roster import years
 from domain.roster.pupils import AboutPupil, find_pupils, pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, schools
@@ -187,10 +188,9 @@ class GradeFinder:
                 )
                 return None
         if str(entry.grade) not in known:
+            near = batch.suggestions.closest(str(entry.grade), tuple(known))
             hint = "" if entry.scheme is not UNSET else " Name the scheme if the target is in another one."
-            batch.reject(
-                at, "grade", "grade-unknown", f"The scheme has no such grade.{closest(str(entry.grade), list(known))}{hint}"
-            )
+            batch.reject(at, "grade", "grade-unknown", f"The scheme has no such grade.{near}{hint}")
             return None
         return known[str(entry.grade)]
 
@@ -213,9 +213,11 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     good = given.good()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     numbered = [
-        (at, entry, key) for at, entry in good if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None
+        (at, entry, key)
+        async for at, entry in in_slices(good)
+        if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None
     ]
-    rows = given.once(
+    rows = await given.once(
         [(at, entry, (people[at], *key)) for at, entry, key in numbered if at in people],
         lambda row: (row[0], row[2][:6]),
         "pupil, subject, horizon and basis",
@@ -290,7 +292,7 @@ async def compared(
     now: datetime | None = None
     conflicts: list[Conflicting] = []
     keys = columns([key[:6] for _, _, key in rows], 6)
-    for stored in await connection.fetch(_STORED, tenant_id, *keys, caller.client_id):
+    async for stored in in_slices(await connection.fetch(_STORED, tenant_id, *keys, caller.client_id)):
         at, entry, key = by_n.pop(stored["n"])
         exists, now = stored["id"] is not None, stored["now"]
         recorded_at = max(now, stored["recorded_at"] or now) if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
@@ -314,7 +316,8 @@ async def compared(
 
 
 async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[tuple[Any, ...]], now: datetime) -> None:
-    """The changed targets, and into history what they replace. Two statements."""
-    written = columns(rows, len(rows[0]))
-    await connection.execute(_HISTORY, tenant_id, written[0], now)
-    await connection.execute(_WRITE, tenant_id, caller.client_id, now, *written)
+    """The changed targets, and into history what they replace."""
+    for part in in_parts(rows):
+        written = columns(part, len(part[0]))
+        await connection.execute(_HISTORY, tenant_id, written[0], now)
+        await connection.execute(_WRITE, tenant_id, caller.client_id, now, *written)

@@ -269,7 +269,7 @@ def _cipher(secret: bytes) -> AESGCM:
     return AESGCM(HKDF(SHA256(), length=32, salt=None, info=b"markonce signing keys").derive(secret))
 
 
-_signing_keys: Lru[tuple[str, bytes, bytes], ECKey] = Lru("signing keys", 20_000, share=1, weigh=lambda key, value: 4_000)
+_signing_keys: Lru[tuple[str, bytes, bytes], ECKey] = Lru("signing keys", 100_000, weigh=lambda key, value: 4_000)
 
 
 def decrypt_signing_key(kid: str, encrypted: bytes, secret: bytes) -> ECKey:

@@ -15,7 +15,7 @@ from domain.engine.access import Scope
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Issue, NotFound, invalid
 from domain.engine.ids import new_id
-from domain.engine.resource import closest
+from domain.engine.suggestions import Suggestions
 
 GRANT = 21
 
@@ -57,10 +57,11 @@ def parse_grant(text: str) -> Asked:
     """
     place, equals, listed = text.partition("=")
     name, colon, key = place.strip().partition(":")
+    suggestions = Suggestions()
     wrong = [] if equals else ["TARGET=SCOPES is expected, such as school:125123=pupils:read,judgements:write"]
     target = next((target for target in TARGETS if target == name), None)
     if target is None:
-        wrong.append(f"there is no target {name!r}.{closest(name, TARGETS)} The targets are {', '.join(TARGETS)}")
+        wrong.append(f"there is no target {name!r}.{suggestions.closest(name, TARGETS)} The targets are {', '.join(TARGETS)}")
     elif target in KEYS and not (key.isascii() and key.isdigit() and len(key) <= 9):
         wrong.append(f"{target} needs its {KEYS[target]}, a number, as in {target}:125123")
     elif colon and target not in KEYS:
@@ -69,7 +70,11 @@ def parse_grant(text: str) -> Asked:
     if equals and not asked:
         wrong.append("no scope is named")
     known = [scope.value for scope in Scope]
-    wrong += [f"there is no scope {scope!r}.{closest(scope, known)}" for scope in asked if scope not in known and scope != "all"]
+    wrong += [
+        f"there is no scope {scope!r}.{suggestions.closest(scope, known)}"
+        for scope in asked
+        if scope not in known and scope != "all"
+    ]
     if wrong or target is None:
         told = "; ".join(problem.rstrip(".") for problem in wrong)
         raise ValueError(f"{text}: {told}" + ("" if told.endswith("?") else "."))

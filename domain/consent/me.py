@@ -92,13 +92,18 @@ class GraphqlLimits(Output, kw_only=True):
 
 
 class Limits(Output, kw_only=True):
-    """What one request may ask for: rows a page, at the top and nested; entries a batch, bytes a body; how many values an answer could hold. And how
-    often a client may ask, for each tenant it reaches."""
+    """What one request may ask for: rows a page, at the top and nested; entries a batch; bytes of a batch and of any other body, and JSON values
+    in either; values of one filter and of all filters; how many values an answer could hold. And how often a client may ask, for each tenant
+    it reaches."""
 
     first: int
     nested_first: int
     batch_entries: int
     body_bytes: int
+    other_body_bytes: int
+    body_values: int
+    filter_values: int
+    filter_values_in_all: int
     cost: int
     requests_per_second: int
     burst: int

@@ -10,6 +10,8 @@ from msgspec import Struct, structs
 from domain.engine.errors import Current, Issue, invalid
 from domain.engine.inputs import Output
 from domain.engine.receipts import Place, Tallies
+from domain.engine.slices import in_slices
+from domain.engine.suggestions import Suggestions
 
 Head = TypeVar("Head", bound=Struct)
 Entry = TypeVar("Entry", bound=Struct)
@@ -68,6 +70,7 @@ class Batch(Generic[Head, Entry]):
     others: "dict[str, Batch[Any, Any]]" = field(default_factory=dict)
     places: dict[int, Place] = field(default_factory=dict)
     home: Place | None = None
+    suggestions: Suggestions = field(default_factory=Suggestions)
     results: dict[int, Result] = field(default_factory=dict)
     _rejected: set[int] = field(default_factory=set)
 
@@ -89,14 +92,18 @@ class Batch(Generic[Head, Entry]):
         """The rows not rejected so far."""
         return [row for row in self.rows if row[0] not in self._rejected]
 
-    def once(self, rows: list[Row], keyed: Callable[[Row], tuple[int, object]], names: str) -> list[Row]:
+    async def once(self, rows: list[Row], keyed: Callable[[Row], tuple[int, object]], names: str) -> list[Row]:
         """The rows, rejecting the second of two for one natural key; `keyed` tells a row's index and key, `names` what the key is made of."""
         seen: dict[object, int] = {}
-        for at, key in map(keyed, rows):
+        first = []
+        async for row in in_slices(rows):
+            at, key = keyed(row)
             if key in seen:
                 self.reject(at, "", "duplicate-in-batch", f"This {names} stand in {self.pointer(seen[key])} already.")
-            seen.setdefault(key, at)
-        return [row for row, (at, key) in zip(rows, map(keyed, rows), strict=True) if seen[key] == at]
+            else:
+                seen[key] = at
+                first.append(row)
+        return first
 
     def check(self) -> None:
         """With handling=strict, raises Invalid when any row is rejected: nothing of the batch is written."""

@@ -21,12 +21,18 @@ from domain.engine.access import Caller, Scope
 from domain.engine.batch import Batch, Recorded
 from domain.engine.change import Change, Which
 from domain.engine.database import Connection, Database
-from domain.engine.decode import decode, lists_in
+from domain.engine.decode import MAX_ISSUES, decode, lists_in
 from domain.engine.errors import Busy, Conflict, DomainError, Invalid, Issue, NotFound, invalid
 from domain.engine.ids import parse_id
 from domain.engine.receipts import note_receipts
+from domain.engine.slices import Steps, run_at_once
+from domain.engine.suggestions import Suggestions
 
 MAX_ENTRIES = 20_000
+MAX_BATCH_ISSUES = 40_000
+"""Issues of a batch's rows beyond which only the first of each further row is told."""
+ROWS = 16
+"""Rows decoded before others may go on."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,12 @@ class Command:
 
     def read(self, data: object, *, lenient: bool = False, represent: bool = False) -> Any:
         """The typed input of a JSON document; raises Invalid with every issue (a bulk command keeps its bad rows for later)."""
+        return run_at_once(self.reading(data, lenient=lenient, represent=represent))
+
+    def reading(self, data: object, *, lenient: bool = False, represent: bool = False) -> Steps[Any]:
+        """The same in steps."""
         if self.entries is not None:
-            return self._read_batch(data, lenient, represent)
+            return (yield from self._read_batch(data, lenient, represent))
         if self.changes and isinstance(data, dict):
             known = ("id", "expectedVersion")
             which, issues = decode(Which, {name: data[name] for name in known if name in data}, "")
@@ -82,7 +92,7 @@ class Command:
             raise NotFound()
         return Change(parsed, versions, given)
 
-    def _read_batch(self, data: object, lenient: bool, represent: bool) -> "Batch[Any, Any]":
+    def _read_batch(self, data: object, lenient: bool, represent: bool) -> "Steps[Batch[Any, Any]]":
         if not isinstance(data, dict):
             raise invalid([Issue("", "wrong-type", "The body must be an object with entries.")])
         given = {name: rows for name in self.lists if (rows := data.get(name)) is not None}
@@ -92,15 +102,22 @@ class Command:
         head, issues = decode(self.takes, data | {name: [] for name in given}, "")
         if issues:
             raise invalid(issues)
-        lists = {name: self._read_list(name, type_, given.get(name, [])) for name, type_ in self.lists.items()}
+        lists, suggestions = {}, Suggestions()
+        for name, type_ in self.lists.items():
+            lists[name] = yield from self._read_list(name, type_, given.get(name, []), suggestions)
         batch = lists.pop("entries")
         batch.head, batch.lenient, batch.represent, batch.others = head, lenient, represent, lists
         return batch
 
-    def _read_list(self, name: str, type_: type[Struct], rows: list[object]) -> "Batch[Any, Any]":
-        batch: Batch[Any, Any] = Batch(None, [], len(rows), lenient=True, name=name, operation=self.operation)
+    def _read_list(self, name: str, type_: type[Struct], rows: list[object], suggestions: Suggestions) -> "Steps[Batch[Any, Any]]":
+        batch: Batch[Any, Any] = Batch(
+            None, [], len(rows), lenient=True, name=name, operation=self.operation, suggestions=suggestions
+        )
         for at, given in enumerate(rows):
-            row, wrong = decode(type_, given, batch.pointer(at))
+            if at % ROWS == 0:
+                yield
+            most = MAX_ISSUES if len(batch.issues) < MAX_BATCH_ISSUES else 1
+            row, wrong = decode(type_, given, batch.pointer(at), suggestions, most)
             if wrong:
                 batch._rejected.add(at)
                 batch.issues += wrong
@@ -114,9 +131,13 @@ def _not_a_list(name: str, rows: object) -> Issue | None:
     if not isinstance(rows, list):
         return Issue(f"/{name}", "wrong-type", f"{name} must be an array.")
     if len(rows) > MAX_ENTRIES:
-        message = f"A batch has at most {MAX_ENTRIES} {name}; this one has {len(rows)}. Send it in parts."
-        return Issue(f"/{name}", "too-many-entries", message)
+        return too_many_entries(name, len(rows))
     return None
+
+
+def too_many_entries(name: str, count: int) -> Issue:
+    message = f"A batch has at most {MAX_ENTRIES} {name}; this one has {count}. Send it in parts."
+    return Issue(f"/{name}", "too-many-entries", message)
 
 
 REST, GRAPHQL = "rest", "graphql"
@@ -172,7 +193,7 @@ async def perform(
     transaction, or, where it is refused whole, in one after it.
     """
     caller.needs(chosen.scope, chosen.operation)
-    fingerprint = hashlib.sha256(body + (b" dry" if dry_run else b"")).digest()
+    fingerprint = b"" if key is None else hashlib.sha256(body + (b" dry" if dry_run else b"")).digest()
     tried = given
 
     async def work(connection: Connection) -> Performed:

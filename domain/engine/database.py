@@ -39,8 +39,8 @@ LOCK_SECONDS = 5
 STATEMENTS, STATEMENT_CHARACTERS = 100, 16_000
 """How many statements stay prepared on a connection, and the longest that does: each holds its plan in PostgreSQL's memory, some 40 times its text."""
 STATEMENTS_REMEMBERED = 5_000
-POOL_SECONDS = 5.0
-"""How long a request waits for a connection, and opening one may take."""
+POOL_SECONDS, CONNECT_SECONDS = 5.0, 5.0
+"""How long a request waits for a connection, and how long opening one may take."""
 ROLLBACK_SECONDS = 2.0
 IN_THE_WAY = "Other writes to the same schools are in the way."
 MIGRATING = "The schema of the database is being changed."
@@ -105,7 +105,7 @@ class Database:
         async def connect() -> Connection:
             connection = await asyncpg.connect(
                 url,
-                timeout=POOL_SECONDS,
+                timeout=CONNECT_SECONDS,
                 statement_cache_size=STATEMENTS,
                 max_cacheable_statement_size=STATEMENT_CHARACTERS,
                 server_settings={

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from domain.engine.errors import Issue
-from domain.engine.resource import closest
+from domain.engine.suggestions import Suggestions
 
 T = TypeVar("T", bound=Struct)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -37,13 +37,15 @@ _WORDS = {
 }
 
 
-def decode(type_: type[T], data: object, at: str) -> tuple[T | None, list[Issue]]:
-    """The typed value, or None and what is wrong with it; `at` is the JSON pointer of `data`."""
+def decode(
+    type_: type[T], data: object, at: str, suggestions: Suggestions | None = None, most: int = MAX_ISSUES
+) -> tuple[T | None, list[Issue]]:
+    """The typed value, or None and what is wrong with it, at `most` so many issues; `at` is the JSON pointer of `data`."""
     try:
         value = msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
-        return None, list(islice(_issues(type_, data, at), MAX_ISSUES))
-    return value, [] if _plausible(structs.astuple(value)) else list(islice(_implausible(value, at), MAX_ISSUES))
+        return None, list(islice(_issues(type_, data, at, suggestions or Suggestions()), most))
+    return value, [] if _plausible(structs.astuple(value)) else list(islice(_implausible(value, at), most))
 
 
 def _plausible(parts: Iterable[object]) -> bool:
@@ -87,20 +89,30 @@ def _names(struct: type[Struct]) -> list[tuple[str, str]]:
     return [(field.name, field.encode_name) for field in structs.fields(struct)]
 
 
-def _issues(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
+def _issues(type_: Any, data: object, at: str, suggestions: Suggestions) -> typing.Iterator[Issue]:
     struct, item = _struct_in(type_), _item_in(type_)
     if struct is not None and isinstance(data, dict):
-        yield from _object_issues(struct, data, at)
+        yield from _object_issues(struct, data, at, suggestions)
     elif item is not None and isinstance(data, list):
         found = False
         for i, element in enumerate(data):
-            for issue in _issues(item, element, f"{at}/{i}"):
+            if _is_right(item, element):  # which is known sooner than that nothing in it is wrong
+                continue
+            for issue in _issues(item, element, f"{at}/{i}", suggestions):
                 found = True
                 yield issue
         if not found:
             yield from _whole(type_, data, at)
     else:
         yield from _whole(type_, data, at)
+
+
+def _is_right(type_: Any, data: object) -> bool:
+    try:
+        msgspec.convert(data, type_)
+    except (msgspec.ValidationError, OverflowError):
+        return False
+    return True
 
 
 def _whole(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
@@ -115,20 +127,23 @@ def _whole(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
         yield Issue(at, "wrong-value", hint.strip() or _in_words(str(problem)))
 
 
-def _object_issues(struct: type[Struct], data: dict[str, Any], at: str) -> typing.Iterator[Issue]:
-    fields = {field.encode_name: field for field in structs.fields(struct)}
+@cache
+def _fields(struct: type[Struct]) -> dict[str, structs.FieldInfo]:
+    """The fields of a struct by their names on the wire."""
+    return {field.encode_name: field for field in structs.fields(struct)}
+
+
+def _object_issues(struct: type[Struct], data: dict[str, Any], at: str, suggestions: Suggestions) -> typing.Iterator[Issue]:
+    fields = _fields(struct)
     unknown = [name for name in data if name not in fields]
-    told = getattr(struct, "unknown", "There is no such field.").format(fields=", ".join(fields))
+    told = getattr(struct, "unknown", "There is no such field.").format(fields=", ".join(fields)) if unknown else ""
     for name in unknown[:MOST_UNKNOWN]:
-        yield Issue(
-            f"{at}/{name.replace('~', '~0').replace('/', '~1')}",
-            "unknown-field",
-            told + closest(name, list(fields)),
-        )
+        pointer = f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
+        yield Issue(pointer, "unknown-field", told + suggestions.closest(name, tuple(fields)))
     found = False
     for name, field in fields.items():
         if name in data:
-            for issue in _issues(field.type, data[name], f"{at}/{name}"):
+            for issue in _issues(field.type, data[name], f"{at}/{name}", suggestions):
                 found = True
                 yield issue
         elif field.required:
@@ -138,10 +153,12 @@ def _object_issues(struct: type[Struct], data: dict[str, Any], at: str) -> typin
         yield from _whole(struct, data, at)  # a rule of the whole object (__post_init__)
 
 
+@cache
 def _struct_in(type_: Any) -> type[Struct] | None:
     return next((t for t in _members(type_) if isinstance(t, type) and issubclass(t, Struct)), None)
 
 
+@cache
 def _item_in(type_: Any) -> Any:
     return next((typing.get_args(t)[0] for t in _members(type_) if typing.get_origin(t) is list), None)
 

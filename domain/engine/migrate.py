@@ -1,10 +1,11 @@
 """Brings a database to the newest schema, as its owner.
 
-One session does it all. It holds an advisory lock, so that a second run waits, and asks for it again and again rather than waiting in a statement: CREATE INDEX
-CONCURRENTLY waits for every statement that began before it. Each migration is a transaction of its own, so that a run that was cut short goes on where it was.
+One session runs all migrations. It holds an advisory lock, so that a second run waits. The second run asks for the lock again and again: if it waited
+inside a statement, CREATE INDEX CONCURRENTLY would wait for that statement. Each migration is one transaction, so a run that was cut short goes on
+where it was.
 
-A statement that waits for a table's lock makes everybody wait who comes after it, readers included. So it waits for less than the second after which PostgreSQL
-looks for deadlocks; then the migration is undone, and tried again after a pause. It is thereby the migration that gives way, never a writer.
+A statement that waits for a lock on a table makes everybody wait who asks for the table after it, readers included. So it waits for 300 ms only. That is
+less than the second after which PostgreSQL looks for deadlocks and ends one of the sessions. Then the migration is rolled back, and tried again later.
 """
 
 import asyncio
@@ -34,8 +35,8 @@ TRIES = 40
 LONGEST_PAUSE = 2.0
 TELL_EVERY = 10.0
 """Seconds."""
-NO_LOCK, GIVES_WAY = "55P03", ("55P03", "40P01", "40001")
-"""SQLSTATEs of what another transaction was in the way of, which may go well the next time."""
+NO_LOCK, RETRIED = "55P03", ("55P03", "40P01", "40001")
+"""SQLSTATEs of a conflict with another transaction: a lock that was not to be had, a deadlock, a serialization failure."""
 
 Tell = Callable[[str], None]
 
@@ -60,11 +61,11 @@ async def _migrate(owner_url: str, tell: Tell, folder: Path, tries: int) -> None
         async with engine.connect() as connection:
             await _set_up(connection)
             await _take_turn(connection, tell)
-            await _Run(connection, config, tell, tries).all()
+            await _Run(connection, config, tell, tries).run_all()
     except CommandError as problem:
         raise DatabaseError(f"The migrations in {folder} do not fit together or to this database: {problem}") from problem
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, ValueError, TimeoutError) as problem:
-        raise DatabaseError(f"The migration failed: {_said(problem)}") from problem
+        raise DatabaseError(f"The migration failed: {_find_message(problem)}") from problem
     finally:
         await engine.dispose()
 
@@ -76,7 +77,7 @@ WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_
 
 
 async def _set_up(connection: AsyncConnection) -> None:
-    """A migration may take as long as it needs, but not to wait for a lock; and its statement ends soon after a process that was killed."""
+    """Takes every time limit away but that for locks. A statement ends within a second when its client was killed."""
     await connection.execute(text(_SETTINGS))
     await connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
     await connection.commit()
@@ -94,12 +95,12 @@ WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_datab
 
 
 async def _take_turn(connection: AsyncConnection, tell: Tell) -> None:
-    """The advisory lock, which is let go with the session. Waits for whoever has it, and says so now and then."""
+    """Takes the advisory lock, which ends with the session. Waits for the run that has it, and tells so now and then."""
     told_at = float("-inf")
     while not await connection.scalar(text(_TAKE)):
         if time.monotonic() - told_at > TELL_EVERY:
             holder = await connection.scalar(text(_HOLDER))
-            tell(f"Another migrate is at work{f' (session {holder})' if holder else ''}; waiting for it to end.")
+            tell(f"Another migrate is running{f' (session {holder})' if holder else ''}; waiting for it to end.")
             told_at = time.monotonic()
         await connection.rollback()
         await asyncio.sleep(0.2)
@@ -115,10 +116,10 @@ class _Run:
         self._tell = tell
         self._tries = tries
 
-    async def all(self) -> None:
+    async def run_all(self) -> None:
         """Every migration that has not run, oldest first."""
         revisions = [script.revision for script in ScriptDirectory.from_config(self._config).walk_revisions()][::-1]
-        version = await self._connection.run_sync(_version)
+        version = await self._connection.run_sync(_read_version)
         await self._connection.rollback()
         if version is not None and version not in revisions:
             return self._tell(f"Nothing to do: the schema is {version}, newer than this program's, {revisions[-1]}.")
@@ -126,42 +127,42 @@ class _Run:
         if not pending:
             self._tell(f"Nothing to do: the schema is {version}, the newest.")
         for revision in pending:
-            await self._one(version or "no tables", revision)
+            await self._run_one(version or "no tables", revision)
             version = revision
 
-    async def _one(self, before: str, revision: str) -> None:
+    async def _run_one(self, before: str, revision: str) -> None:
         begun, lasting = time.monotonic(), None
         for attempt in range(1, self._tries + 1):
             try:
-                async with self._telling(f"{before} → {revision}", begun):
+                async with self._report_progress(f"{before} → {revision}", begun):
                     await self._connection.run_sync(_upgrade, self._config, revision)
                 return self._tell(f"Migrated {before} → {revision} in {time.monotonic() - begun:.1f} s.")
             except SQLAlchemyError as problem:
                 sqlstate = getattr(getattr(problem, "orig", None), "sqlstate", None)
-                if sqlstate not in GIVES_WAY:
+                if sqlstate not in RETRIED:
                     raise DatabaseError(
-                        f"The migration {revision} failed: {_said(problem)} The schema is {before} still; once that is mended, run"
+                        f"The migration {revision} failed: {_find_message(problem)} The schema is {before} still; once that is mended, run"
                         " migrate again, which goes on from there."
                     ) from problem
                 await self._connection.rollback()
-                holders = await self._holders()
+                holders = await self._find_holders()
                 lasting = holders if lasting is None else lasting & holders
                 if attempt == self._tries:
-                    raise DatabaseError(_gave_up(before, revision, attempt, lasting)) from problem
+                    raise DatabaseError(_describe_locks(before, revision, attempt, lasting)) from problem
                 if attempt % 10 == 1:
-                    reason = "waits for a lock on a table" if sqlstate == NO_LOCK else "gave way to another transaction"
-                    self._tell(f"{before} → {revision} {reason}: try {attempt} of {self._tries}{_named(holders)}.")
+                    reason = "waits for a lock on a table" if sqlstate == NO_LOCK else "met another transaction"
+                    self._tell(f"{before} → {revision} {reason}: try {attempt} of {self._tries}{_list_sessions(holders)}.")
             await asyncio.sleep(min(LONGEST_PAUSE, 0.1 * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311 (no secret)
         raise AssertionError("unreachable")
 
     @asynccontextmanager
-    async def _telling(self, what: str, begun: float) -> AsyncIterator[None]:
-        """Says every few seconds that it is still at it."""
+    async def _report_progress(self, what: str, begun: float) -> AsyncIterator[None]:
+        """Tells every few seconds that it is still running."""
 
         async def tell() -> None:
             while True:
                 await asyncio.sleep(TELL_EVERY)
-                self._tell(f"{what}: at it for {time.monotonic() - begun:.0f} s.")
+                self._tell(f"{what}: still running after {time.monotonic() - begun:.0f} s.")
 
         telling = asyncio.create_task(tell())
         try:
@@ -169,7 +170,7 @@ class _Run:
         finally:
             telling.cancel()
 
-    async def _holders(self) -> set[tuple[str, int, str]]:
+    async def _find_holders(self) -> set[tuple[str, int, str]]:
         """The transactions of others that hold a table of this database: transaction, session and role."""
         rows = (await self._connection.execute(text(_HOLDERS))).all()
         await self._connection.rollback()
@@ -184,7 +185,7 @@ WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid() AND l.
 """
 
 
-def _version(connection: Connection) -> str | None:
+def _read_version(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -193,22 +194,22 @@ def _upgrade(connection: Connection, config: Config, revision: str) -> None:
     command.upgrade(config, revision)
 
 
-def _gave_up(before: str, revision: str, tries: int, lasting: set[tuple[str, int, str]]) -> str:
-    """`lasting` are the transactions that were in the way at every try."""
+def _describe_locks(before: str, revision: str, tries: int, lasting: set[tuple[str, int, str]]) -> str:
+    """Why no try succeeded. `lasting` are the transactions that held tables at every try."""
     if lasting:
         reason, advice = (
-            f"long transactions were in the way all the time{_named(lasting)}",
+            f"long transactions held tables all the time{_list_sessions(lasting)}",
             "End them, or wait until they have ended",
         )
     else:
-        reason, advice = "each time other transactions were in the way", "Wait for a quieter time"
+        reason, advice = "other transactions held them each time", "Wait for a quieter time"
     return (
         f"The migration {revision} could not get its locks after {tries} tries: {reason}. The schema is {before} still. {advice},"
         " and run migrate again, which goes on from there."
     )
 
 
-def _named(holders: set[tuple[str, int, str]]) -> str:
+def _list_sessions(holders: set[tuple[str, int, str]]) -> str:
     if not holders:
         return ""
     sessions = sorted({(pid, role) for _, pid, role in holders})
@@ -216,8 +217,8 @@ def _named(holders: set[tuple[str, int, str]]) -> str:
     return f" (session{'' if len(sessions) == 1 else 's'} {listed}{' and others' if len(sessions) > 5 else ''})"
 
 
-def _said(problem: BaseException) -> str:
-    """What PostgreSQL said, in its first line: the others may tell of a row."""
+def _find_message(problem: BaseException) -> str:
+    """The first line of PostgreSQL's message; the others may quote a row."""
     cause = getattr(getattr(problem, "orig", None), "__cause__", None) or problem
     lines = str(cause).splitlines() or [type(cause).__name__]
     return lines[0].rstrip(".") + "."

@@ -238,7 +238,7 @@ def adapt(expression: ColumnElement[Any], source: Table, target: FromClause) -> 
     return adapted
 
 
-def columns_of(expression: ColumnElement[Any], source: Table) -> set[str]:
+def find_columns(expression: ColumnElement[Any], source: Table) -> set[str]:
     """The source's columns that an expression holds."""
     return {str(element.key) for element in iterate(expression) if isinstance(element, ColumnClause) and element.table is source}
 
@@ -340,8 +340,8 @@ class _Compiler:
         ordering = [_descending(key) if descending else key.asc() for key, descending in keys]
         number = func.row_number().over(order_by=ordering).label("n")
         is_last = func.lead(literal_column("1")).over(order_by=ordering).is_(None).label("is_last")
-        used = {"tenant_id", *resource.order, *self.used(resource, selection.items)}
-        picked = select(*(c for c in source.c if c.key in used), *(label for label, _ in asked), number, is_last)
+        needed = {"tenant_id", *resource.order, *self.list_columns(resource, selection.items)}
+        picked = select(*(c for c in source.c if c.key in needed), *(label for label, _ in asked), number, is_last)
         page = (
             picked.where(*where)
             .order_by(*ordering)
@@ -383,20 +383,20 @@ class _Compiler:
         # one row, whatever is asked for: also a page of which only __typename is
         return answer.having(func.count() >= literal_column("0")).correlate_except(page).scalar_subquery()
 
-    def used(self, resource: Resource, items: Items) -> set[str]:
+    def list_columns(self, resource: Resource, items: Items) -> set[str]:
         """The columns that a row of these items is written from and that its links start at. No other is read: a view has those that its table had
         when it was made."""
         names: set[str] = set()
         for _, item in items:
             match item:
                 case Value(field=field):
-                    names |= columns_of(field.expression, resource.source)
+                    names |= find_columns(field.expression, resource.source)
                     if field.scope != resource.scope and not self.has(field.scope):
-                        names |= columns_of(resource.reach(field.scope), resource.source)
+                        names |= find_columns(resource.reach(field.scope), resource.source)
                 case One(link=link) | Many(link=link):
                     names |= {here.key for here, _ in link.on}
                 case Rows(row=inner) | Nested(items=inner):
-                    names |= self.used(resource, inner)
+                    names |= self.list_columns(resource, inner)
         return names
 
     def row(

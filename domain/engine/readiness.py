@@ -1,7 +1,8 @@
-"""Whether a server can do its work now: its database answers and takes writes, has a schema and a key that this program can use, and the same time.
+"""Checks whether a server can do its work now.
 
-Each check connects anew, since a connection that is open already goes on where a new one would be refused or read-only; and so a pool that is lent out does
-not delay it. Probes that come at once, or shortly after each other, share one check.
+The database must answer and take writes, have a schema and a signing key that this program can use, and the same time. Each check opens a connection: an
+open one may still work where a new one would be refused or read-only, and a pool whose connections are all in use must not delay the answer. Probes that
+come within half a second share one check.
 """
 
 import asyncio
@@ -15,12 +16,12 @@ import asyncpg
 from domain.engine.database import Database
 from domain.engine.errors import DatabaseError, DomainError
 from domain.engine.pool import Connection
-from domain.engine.schema import misfit, read_schema
+from domain.engine.schema import explain_misfit, read_schema
 
 SECONDS = 2.0
 """How long a check may take."""
 SHARED_FOR = 0.5
-"""Seconds for which what was found is told again."""
+"""Seconds for which a result is used again."""
 MOST_APART = 10.0
 """Seconds by which the two clocks may differ: well below the leeway with which tokens are verified."""
 
@@ -32,13 +33,13 @@ SELECT set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', 
 SELECT count(*) FROM generate_series(1, 8000);
 SELECT pg_logical_emit_message(true, 'markonce', 'ready')
 """
-"""One transaction that needs a disk: rows that do not fit into the memory allowed go to a file beside the tables, where a full disk shows, which an update of
-one row would not; and the message is a record that the commit waits for. It leaves nothing behind."""
+"""One transaction that needs the disk and leaves nothing behind. The rows exceed work_mem and go to a temporary file beside the tables, which fails on a
+full disk; an update of one row would not. The message is a record of the write-ahead log, and the commit waits until it is on disk."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What keeps the server from being ready. `check` is one of database, writing, schema, clock and signing-key; the message names no secret."""
+    """A check that failed: database, writing, schema, clock or signing-key. The message names no secret."""
 
     check: str
     message: str
@@ -47,7 +48,7 @@ class Failure:
 
 
 class Readiness:
-    """The checks of one server. `check_key` raises DatabaseError where no token can be signed; `clock` tells the seconds since 1970."""
+    """The checks of one server. `check_key` raises DatabaseError where no token can be signed; `clock` answers the seconds since 1970."""
 
     def __init__(
         self, url: str, check_key: Callable[[Connection], Awaitable[None]], *, clock: Callable[[], float] = time.time
@@ -58,29 +59,29 @@ class Readiness:
         self._checking: asyncio.Task[tuple[Failure, ...]] | None = None
         self._fresh_until = float("-inf")
 
-    async def failures(self, database: Database) -> tuple[Failure, ...]:
-        """What keeps the server from being ready; nothing where it is."""
+    async def find_failures(self, database: Database) -> tuple[Failure, ...]:
+        """The checks that fail; none where the server is ready."""
         checking = self._checking
         if checking is None or (checking.done() and (checking.cancelled() or time.monotonic() > self._fresh_until)):
-            checking = self._checking = asyncio.create_task(self._check(database))
+            checking = self._checking = asyncio.create_task(self._run_checks(database))
         return await asyncio.shield(checking)
 
-    async def _check(self, database: Database) -> tuple[Failure, ...]:
+    async def _run_checks(self, database: Database) -> tuple[Failure, ...]:
         step, found = "database", list[Failure]()
         try:
-            async with asyncio.timeout(SECONDS), self._connected(database) as connection:
-                found += await self._read(connection)
+            async with asyncio.timeout(SECONDS), self._connect(database) as connection:
+                found += await self._check_without_writing(connection)
                 if not any(failure.check == "writing" for failure in found):
                     step = "writing"
                     await connection.execute(_WRITE)
-        except Exception as problem:  # whatever it is, it is told and not raised
-            found.append(_failure(step, problem))
+        except Exception as problem:  # a probe gets an answer, whatever was raised
+            found.append(_describe_failure(step, problem))
         self._fresh_until = time.monotonic() + SHARED_FOR
         return tuple(found)
 
     @asynccontextmanager
-    async def _connected(self, database: Database) -> AsyncIterator[Connection]:
-        """A new connection; where the database has none left for anybody, one of the pool's, with which the server still works."""
+    async def _connect(self, database: Database) -> AsyncIterator[Connection]:
+        """A new connection. Where the database has none left, one of the pool: the server still works with those."""
         try:
             connection = await asyncpg.connect(
                 self._url, statement_cache_size=0, server_settings={"application_name": "markonce ready"}
@@ -95,8 +96,8 @@ class Readiness:
         finally:
             connection.terminate()
 
-    async def _read(self, connection: Connection) -> list[Failure]:
-        """What can be found out without writing."""
+    async def _check_without_writing(self, connection: Connection) -> list[Failure]:
+        """The failures that reading shows."""
         found = []
         before = self._clock()
         facts = await connection.fetchrow(_FACTS)
@@ -116,7 +117,7 @@ class Readiness:
                     " that one stamps are refused by the other. Set both by NTP.",
                 )
             )
-        if reason := misfit(await read_schema(connection)):
+        if reason := explain_misfit(await read_schema(connection)):
             return [*found, Failure("schema", reason)]
         try:
             await self._check_key(connection)
@@ -139,8 +140,8 @@ _REASONS = {
 """By SQLSTATE or its beginning, the longer first."""
 
 
-def _failure(check: str, problem: Exception) -> Failure:
-    """What was raised, without its own text, which may name roles and addresses."""
+def _describe_failure(check: str, problem: Exception) -> Failure:
+    """The failure that an exception means. The exception's own text may name roles and addresses, so it is not used."""
     sqlstate = str(getattr(problem, "sqlstate", None) or "")
     kind = f"{type(problem).__name__} {sqlstate}".strip()
     for begins, reason in _REASONS.items():

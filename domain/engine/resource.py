@@ -6,7 +6,7 @@ A link is declared once, on the side that holds the key; `link_up` makes the rev
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
@@ -336,11 +336,3 @@ def link_up(resources: Iterable[Resource]) -> dict[str, Resource]:
                     Link(resource.name, swapped, link.reverse_doc, many=True, reached=link.reverse_reached),
                 )
     return {name: replace(resource, links=links[name]) for name, resource in catalogue.items()}
-
-
-def closest(name: str, among: Sequence[str]) -> str:
-    """' Did you mean X?' where one of the names is near, else nothing."""
-    import difflib
-
-    near = difflib.get_close_matches(name[:100], among, n=1)  # a name of megabytes would take seconds
-    return f" Did you mean {near[0]}?" if near else ""

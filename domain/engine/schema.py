@@ -1,8 +1,8 @@
-"""The database's schema and this program: which of the two is newer, and whether they fit together.
+"""Compares the version of the database's schema with that of this program.
 
-A schema is named by its newest migration, and so is a program: by the newest migration that it comes with. A schema that is older does not have what the
-program asks for. A newer one has it, because migrations only add; what they make needless is dropped a release later, and the schema then names the oldest
-program that it still serves (docs/migrations.md).
+The newest migration names the schema. The newest migration that a program comes with names the program. An older schema lacks what the program needs.
+A newer schema has it, because migrations only add. A migration that drops something records the oldest program that the schema still serves
+(docs/migrations.md).
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,21 @@ from pathlib import Path
 
 import asyncpg
 
+from domain.engine.errors import DatabaseError
 from domain.engine.pool import Connection
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 STALE_PLANS = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError, asyncpg.InvalidSQLStatementNameError)
-"""What a statement raises that was prepared before the schema changed. Prepared afresh it runs: nothing was wrong with the request."""
+"""Errors of a statement that was prepared before the schema changed. The same statement runs when it is prepared again."""
 
 
-def newest_migration(folder: Path = MIGRATIONS) -> str:
+def find_newest_migration(folder: Path = MIGRATIONS) -> str:
     """The number of the newest migration in a folder: 0015 of 0015_compatibility.py."""
     return max(path.name.partition("_")[0] for path in (folder / "versions").glob("[0-9]*_*.py"))
 
 
-PROGRAM = newest_migration()
+PROGRAM = find_newest_migration()
 """The schema that this program was written for, as its folder was when it started."""
 
 
@@ -55,7 +56,7 @@ async def read_schema(connection: Connection) -> Schema:
     return Schema(version, str(await connection.fetchval("SELECT oldest_program FROM schema_compatibility")))
 
 
-def misfit(schema: Schema, program: str = PROGRAM) -> str | None:
+def explain_misfit(schema: Schema, program: str = PROGRAM) -> str | None:
     """Why the program cannot serve a database with this schema, in a sentence that says what to do; None where it can."""
     if schema.version is None:
         return "The database has no tables yet: run `python -m api migrate` (or `init`) first."
@@ -70,6 +71,12 @@ def misfit(schema: Schema, program: str = PROGRAM) -> str | None:
     return None
 
 
+async def require_schema(connection: Connection) -> None:
+    """Raises DatabaseError where this program does not fit the database's schema."""
+    if reason := explain_misfit(await read_schema(connection)):
+        raise DatabaseError(reason)
+
+
 async def take_turn(connection: Connection, what: str) -> None:
-    """Lets one transaction at a time do this; the next goes on when it has ended."""
+    """Takes an advisory lock of this name until the transaction ends."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('markonce ' || $1, 0))", what)

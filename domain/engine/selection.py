@@ -20,6 +20,10 @@ FIRST, MAX_FIRST, MAX_NESTED_FIRST = 50, 1000, 100
 """Rows a page: when nothing is said, at most, and at most where it is nested in a row."""
 
 
+MAX_VALUES, MAX_VALUES_IN_ALL = 1000, 5000
+"""Values of one filter, and of all filters of a request; also names in a list."""
+
+
 class Lifted(str):
     """A text of a request that stands for a value and nothing else, so that the same request with another text there has the same form.
     `at` says which of the request's texts it is."""

@@ -3,14 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from domain.engine.errors import BadRequest, Invalid, Issue
-from domain.engine.resource import closest
+from domain.engine.suggestions import Suggestions
 
 DIMENSIONS = ("school", "subject", "window", "yearGroup", "sex", "disadvantaged", "eal", "sen")
 PARAMETERS = ("groupBy", "window", "subject", "trust", "school", "view", "first", "after")
 VIEWS = ("own", "public")
 MOST_DIMENSIONS, MOST_SCHOOLS, FIRST, MOST_FIRST = 3, 200, 100, 1000
+
+MAX_ISSUES = 100
 
 _PERSONAL = ("teacher", "teachers", "class", "classes", "group", "groups", "actor", "actors")
 
@@ -47,7 +50,7 @@ def read_question(pairs: Iterable[tuple[str, str]], wrong: Iterable[Issue] = ())
     for name, value in pairs:
         given[name].append(value)
     group_by = [name for value in given["groupBy"] for name in value.split(",")]
-    issues = [*wrong, *_issues(given, group_by)]
+    issues = list(islice(chain(wrong, _by_teacher(group_by), _issues(given, group_by)), MAX_ISSUES))
     if any(issue.code == "teacher-comparison-not-supported" for issue in issues):
         raise Invalid("Results are not compared by teacher.", code="teacher-comparison-not-supported", issues=tuple(issues))
     if issues:
@@ -59,20 +62,29 @@ def read_question(pairs: Iterable[tuple[str, str]], wrong: Iterable[Issue] = ())
     )
 
 
+def _by_teacher(group_by: list[str]) -> Iterable[Issue]:
+    reason = "Results are not compared by teacher: pay and appraisal must not hang on them."
+    return (
+        Issue("groupBy", "teacher-comparison-not-supported", reason)
+        for name in dict.fromkeys(group_by)
+        if name.lower() in _PERSONAL
+    )
+
+
 def _issues(given: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]:
+    suggestions = Suggestions()
     for name, values in given.items():
         if name not in PARAMETERS:
-            yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{closest(name, PARAMETERS)}")
+            yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{suggestions.closest(name, PARAMETERS)}")
         elif len(values) > 1 and name not in ("groupBy", "school"):
             yield Issue(name, "parameter-repeated", f"{name} stands more than once.")
         elif any(not value.isprintable() for value in values):
             yield Issue(name, "parameter-invalid", f"{name} holds a character that cannot be in it.")
     for name in dict.fromkeys(group_by):
         if name.lower() in _PERSONAL:
-            reason = "Results are not compared by teacher: pay and appraisal must not hang on them."
-            yield Issue("groupBy", "teacher-comparison-not-supported", reason)
-        elif name not in DIMENSIONS:
-            message = f"There is no dimension {name}.{closest(name, DIMENSIONS)} There are: {', '.join(DIMENSIONS)}."
+            continue
+        if name not in DIMENSIONS:
+            message = f"There is no dimension {name}.{suggestions.closest(name, DIMENSIONS)} There are: {', '.join(DIMENSIONS)}."
             yield Issue("groupBy", "dimension-unknown", message)
         elif group_by.count(name) > 1:
             yield Issue("groupBy", "dimension-repeated", f"{name} stands more than once.")

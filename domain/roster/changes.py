@@ -7,6 +7,7 @@ from uuid import UUID
 
 from domain.engine.access import Caller, reaches_pupil_sql, reaches_sql
 from domain.engine.database import Connection, columns
+from domain.engine.slices import in_parts, in_slices
 from domain.roster.characteristics import YEAR_GROUP
 
 
@@ -83,18 +84,18 @@ async def read_known(connection: Connection, caller: Caller, tenant_id: UUID, pu
     """What is stored of these pupils, within the caller's reach. Five statements, whatever their number."""
     known = Known()
     arguments = (tenant_id, pupil_ids, caller.client_id)
-    for r in await connection.fetch(_FACTS, *arguments):
+    async for r in in_slices(await connection.fetch(_FACTS, *arguments)):
         known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
         known.versions[r["id"]] = r["version"]
-    for r in await connection.fetch(_UPNS_KNOWN, *arguments):
+    async for r in in_slices(await connection.fetch(_UPNS_KNOWN, *arguments)):
         known.upns.setdefault(r["pupil_id"], {})[r["upn"]] = r["current"]
-    for r in await connection.fetch(_REFERENCES_KNOWN, *arguments):
+    async for r in in_slices(await connection.fetch(_REFERENCES_KNOWN, *arguments)):
         known.references.add((r["school_id"], r["value"]))
-    for r in await connection.fetch(_ENROLMENTS, *arguments):
+    async for r in in_slices(await connection.fetch(_ENROLMENTS, *arguments)):
         known.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"], r["leaving_reason"])
         if r["to_on"] is None:
             known.open.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"], r["status"]))
-    for r in await connection.fetch(_CHARACTERISTICS, *arguments):
+    async for r in in_slices(await connection.fetch(_CHARACTERISTICS, *arguments)):
         known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
         if r["kind"] == YEAR_GROUP:
             known.years[r["pupil_id"]] = max(r["from_on"], known.years.get(r["pupil_id"], r["from_on"]))
@@ -154,7 +155,7 @@ UPDATE pupils SET version = version + 1, changed_at = now(), xid = pg_current_xa
 
 
 async def write(connection: Connection, tenant_id: UUID, source: UUID, changes: Changes) -> None:
-    """Writes the changes: a fixed number of set-based statements."""
+    """Writes the changes: a fixed number of set-based statements for each part of their rows."""
 
     def pupils(facts: dict[UUID, Facts]) -> list[tuple[Any, ...]]:
         return [(id_, *(getattr(f, name) for name in Facts.__dataclass_fields__)) for id_, f in facts.items()]
@@ -168,10 +169,10 @@ async def write(connection: Connection, tenant_id: UUID, source: UUID, changes: 
         (_SPELLS, changes.spells),
         (_DATED, changes.dated),
     ):
-        if rows:
-            await connection.execute(statement, tenant_id, *columns(rows, len(rows[0])))
-    if changes.references:
-        await connection.execute(_REFERENCES, tenant_id, *columns(changes.references, 3), source)
+        for part in in_parts(rows):
+            await connection.execute(statement, tenant_id, *columns(part, len(part[0])))
+    for references in in_parts(changes.references):
+        await connection.execute(_REFERENCES, tenant_id, *columns(references, 3), source)
     updated = [pupil_id for pupil_id in changes.touched if pupil_id not in changes.new]
     if updated:
         await connection.execute(_TOUCHED, tenant_id, updated)

@@ -90,7 +90,7 @@ async def record_groups(connection: Connection, caller: Caller, given: Batch[Gro
         given.check()
         return given.recorded()
     tenant_id = next(iter(settled.values())).tenant_id
-    entries = given.once(given.good(), lambda row: (row[0], (settled[row[0]].id, row[1].code)), "school and code")
+    entries = await given.once(given.good(), lambda row: (row[0], (settled[row[0]].id, row[1].code)), "school and code")
     people = await find_members(connection, caller, tenant_id, given, entries, settled)
     rows = [Row(at, entry, settled[at], people[at], new_id(GROUP)) for at, entry in entries]
     counting = Counting(connection, tenant_id)

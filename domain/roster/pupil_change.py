@@ -92,7 +92,7 @@ async def _as_roll(
     row = checked(roll, 0, entry, school)
     if row is not None:
         await matched(connection, caller, counting, school.tenant_id, [row], None, today)
-        identified(roll, [row], await visible(connection, caller, school.tenant_id, [row]))
+        await identified(roll, [row], await visible(connection, caller, school.tenant_id, [row]))
     if roll.issues or row is None:
         # what is said of the whole row is said of its keys, and the only one given is the UPN
         places = [(issue, issue.at.removeprefix("/entries/0") or "/upn") for issue in roll.issues]

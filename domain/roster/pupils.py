@@ -29,6 +29,7 @@ from domain.engine.ids import parse_id
 from domain.engine.inputs import Input
 from domain.engine.receipts import Place
 from domain.engine.resource import Field, Filter, Link, Resource
+from domain.engine.slices import in_slices
 from domain.roster import upn as upn_rules
 from domain.roster.schools import Reached, SchoolRef, find_schools, school_not_found, schools
 
@@ -163,7 +164,7 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
     """
     named = batch.head.school
     refs: dict[str, SchoolRef] = {} if named is UNSET else {repr(named): named}
-    for _, row in batch.rows:
+    async for _, row in in_slices(batch.rows):
         ref = row.school if row.school is not UNSET else named
         if ref is not UNSET:
             refs[repr(ref)] = ref
@@ -175,7 +176,7 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
     home = found.get("unset" if named is UNSET else repr(named))
     batch.home = None if home is None else Place(home.tenant_id, home.id)
     settled: dict[int, Reached] = {}
-    for at, row in batch.rows:
+    async for at, row in in_slices(batch.rows):
         ref = row.school if row.school is not UNSET else named
         school = found["unset" if ref is UNSET else repr(ref)]
         if school is None:
@@ -212,7 +213,7 @@ async def match_pupils(
     """Whom each (school, id, reference, UPN and after a blank a former UPN) belongs to. One statement."""
     once = list(dict.fromkeys(keys))
     school_ids, ids, references, upns = zip(*once, strict=True) if once else ((), (), (), ())
-    parsed = [parse_id(given) if given else None for given in ids]
+    parsed = [parse_id(given) if given else None async for given in in_slices(ids)]
     names = tuple(Match.__dataclass_fields__)
     rows = await connection.fetch(
         f"SELECT {', '.join(names)} FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n",
@@ -223,7 +224,7 @@ async def match_pupils(
         references,
         upns,
     )
-    matched = {key: Match(*(row[name] for name in names)) for key, row in zip(once, rows, strict=True)}
+    matched = {key: Match(*(row[name] for name in names)) async for key, row in in_slices(zip(once, rows, strict=True))}
     return [matched[key] for key in keys]
 
 
@@ -240,7 +241,7 @@ async def find_pupils(
     rows = batch.good()
     keys: list[tuple[UUID, str | None, str | None, str | None]] = []
     wrong: set[int] = set()
-    for at, row in rows:
+    async for at, row in in_slices(rows):
         upn = None
         if row.upn is not UNSET:
             try:
@@ -251,13 +252,13 @@ async def find_pupils(
         keys.append((settled[at].id, row.id or None, row.reference or None, upn))
     matches = await match_pupils(connection, caller, tenant_id, keys)
     found: dict[int, UUID] = {}
-    for (at, _), match in zip(rows, matches, strict=True):
+    async for (at, _), match in in_slices(zip(rows, matches, strict=True)):
         if match.hits:
             found[at] = match.hits[0]
     at_school = await connection.fetch(_AT_SCHOOL, tenant_id, list(found.values()), [settled[at].id for at in found])
     places = list(found)
     present = {places[row["n"] - 1] for row in at_school}
-    for at, row in rows:
+    async for at, row in in_slices(rows):
         if at not in present and at not in wrong:
             key = next(name for name in ("id", "upn", "reference") if getattr(row, name) is not UNSET)
             batch.reject(at, key, "pupil-not-found", f"No pupil with this {key} is or was on roll at {settled[at].name}.")

@@ -19,6 +19,7 @@ from domain.engine.counting import Counting
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Invalid, Issue, NotFound, invalid
 from domain.engine.ids import new_id
+from domain.engine.slices import in_slices
 from domain.roster import leavers, years
 from domain.roster import upn as upn_rules
 from domain.roster.changes import SHARE, UNSHARE, Changes, Facts, Known, read_known, write
@@ -51,7 +52,7 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
         raise invalid([Issue("/asOf", "as-of-implausible", str(problem))]) from problem
     schools = await settle_schools(connection, caller, Scope.PUPILS_WRITE, given)
     whole = await leavers.school_of(connection, caller, given, schools)
-    rows = [row for at, entry in given.good() if (row := checked(given, at, entry, schools[at])) is not None]
+    rows = [row async for at, entry in in_slices(given.good()) if (row := checked(given, at, entry, schools[at])) is not None]
     tenant_id = next((school.tenant_id for school in (whole, *(row.school for row in rows)) if school is not None), None)
     if tenant_id is None:
         given.check()
@@ -59,7 +60,7 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     counting = Counting(connection, tenant_id)
     rolled = await matched(connection, caller, counting, tenant_id, rows, whole, as_of)
     rows = await admitted(connection, caller, given, tenant_id, rows)
-    rows = identified(given, rows, await visible(connection, caller, tenant_id, rows))
+    rows = await identified(given, rows, await visible(connection, caller, tenant_id, rows))
     if whole is not None:
         await leavers.check_named(connection, whole, given, rows)
         rows = still_good(given, rows)
@@ -69,9 +70,9 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
         share = await leavers.most_at_once(connection, whole, given.head.max_leavers)
         gone = leavers.absent(given, rolled, {row.pupil_id for row in rows}, share)
     changes = await taken(connection, tenant_id, rows)
-    found = [row.pupil_id for row in rows if row.pupil_id is not None]
+    found = [pupil_id async for row in in_slices(rows) if (pupil_id := row.pupil_id) is not None]
     known = await read_known(connection, caller, tenant_id, found)
-    for row in rows:
+    async for row in in_slices(rows):
         decide(given, row, known, changes)
     if whole is not None:
         leavers.depart(changes, whole, as_of, gone)
@@ -108,21 +109,22 @@ async def matched(
     school_ids = {row.school.id for row in rows} | ({whole.id} if whole is not None else set())
     locked: set[UUID] | None = None
     while True:
-        found = iter(await match_pupils(connection, caller, tenant_id, [key for row in rows for key in row.keys]))
-        for row in rows:
+        keys = [key async for row in in_slices(rows) for key in row.keys]
+        found = iter(await match_pupils(connection, caller, tenant_id, keys))
+        async for row in in_slices(rows):
             row.matches = list(islice(found, len(row.keys)))
         rolled = await leavers.on_roll(connection, caller, whole, as_of) if whole is not None else []
-        hits = {hit for row in rows for hit in row.hits} | {spell.pupil_id for spell in rolled}
+        hits = {hit async for row in in_slices(rows) for hit in row.hits} | {spell.pupil_id for spell in rolled}
         if locked is not None and hits <= locked:
             return rolled
         await counting.lock(school_ids, hits)
         locked = hits
 
 
-def identified(batch: Batch[Any, Any], rows: list[Row], seen_by_client: set[UUID]) -> list[Row]:
+async def identified(batch: Batch[Any, Any], rows: list[Row], seen_by_client: set[UUID]) -> list[Row]:
     """The rows that name one pupil each; rejects what could be two children, and what the batch says twice."""
     seen: dict[object, int] = {}
-    for row in rows:
+    async for row in in_slices(rows):
         if row.entry.id is not UNSET and row.matches[0].by_id is None:
             batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
         if len(row.hits) > 1:
@@ -157,7 +159,7 @@ _VISIBLE = f"SELECT p.id FROM pupils p WHERE p.tenant_id = $1 AND p.id = ANY ($2
 
 async def visible(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row]) -> set[UUID]:
     """Which of the pupils the rows' keys belong to are within the caller's reach."""
-    hits = [hit for row in rows for hit in row.hits]
+    hits = [hit async for row in in_slices(rows) for hit in row.hits]
     found = await connection.fetch(_VISIBLE, tenant_id, hits, caller.client_id)
     return {each["id"] for each in found}
 
@@ -174,7 +176,7 @@ async def admitted(connection: Connection, caller: Caller, batch: Batch[Any, Any
     school has let go, or says itself, with a main dual spell, that there is a second school. A school that has had the child may go on telling
     when and why its own spells ended.
     """
-    away = [(row, match) for row in rows if (match := row.elsewhere) is not None]
+    away = [(row, match) async for row in in_slices(rows) if (match := row.elsewhere) is not None]
     if not away:
         return rows
     refs = {match.school_id: SchoolRef(id=str(match.school_id)) for _, match in away}

@@ -42,19 +42,29 @@ pytestmark = pytest.mark.xdist_group("schemathesis")
 
 @pytest.fixture(scope="module")
 def server(cluster: embedded.Cluster) -> Iterator[Server]:
-    """A server that holds a school's pupils, judgements and a target, and a client that may do everything in the school's trust."""
+    """A server that holds a school's pupils, judgements and a target, and a client that may do everything in the school's trust.
+
+    The quota is wide: how many requests are made in a second depends on the machine.
+    """
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MARKONCE_RATE", "100000")
+        environment.setenv("MARKONCE_BURST", "1000000")
+        with serving(fresh_database(cluster)) as running:
+            running.command("import", "gias", *map(str, GIAS), "--as-of", "2022-04-20", check=False)
+            running.register(CLIENT, f"{TRUST}=all", "installation=imports:write")
+            with running.client(CLIENT) as client:
+                _fill(client)
+            yield running
+
+
+def _fill(client: Any) -> None:
     pupils = whole_pupils.pupils(SCHOOL) or []
-    with serving(fresh_database(cluster)) as running:
-        running.command("import", "gias", *map(str, GIAS), "--as-of", "2022-04-20", check=False)
-        running.register(CLIENT, f"{TRUST}=all", "installation=imports:write")
-        with running.client(CLIENT) as client:
-            results.post(client, "/v1/pupils", whole_pupils.roster(SCHOOL, pupils))
-            window = results.post(client, "/v1/windows", results.window_of(TRUST))["id"]
-            results.post(client, f"/v1/windows/{window}/open", None)
-            results.post(client, "/v1/judgements", judgements())
-            results.post(client, "/v1/targets", target())
-            results.post(client, "/v1/groups", class_list())
-        yield running
+    results.post(client, "/v1/pupils", whole_pupils.roster(SCHOOL, pupils))
+    window = results.post(client, "/v1/windows", results.window_of(TRUST, SCHOOL.year))["id"]
+    results.post(client, f"/v1/windows/{window}/open", None)
+    results.post(client, "/v1/judgements", judgements())
+    results.post(client, "/v1/targets", target())
+    results.post(client, "/v1/groups", class_list())
 
 
 def judgements(**changed: Any) -> dict[str, Any]:

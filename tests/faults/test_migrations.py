@@ -108,7 +108,7 @@ async def test_who_finds_another_at_it_says_so_and_waits(databases: Databases, o
     folder = folder_of(tmp_path / "more", {NEXT: sql("ALTER TABLE pupils ADD COLUMN later text")})
     assert await owner.fetchval("SELECT pg_try_advisory_lock(hashtextextended('markonce migrate', 0))")
     told: list[str] = []
-    waiting = asyncio.create_task(migrated(databases, folder, told=told))
+    waiting = asyncio.create_task(migrated(databases, folder, lines=told))
     await until(lambda: asyncio.sleep(0, told))
     assert str(owner.get_server_pid()) in told[0]
     await asyncio.wait_for(owner.execute("CREATE INDEX CONCURRENTLY probe ON pupils (surname)"), 20)
@@ -132,7 +132,7 @@ async def test_a_migration_gives_way_to_a_writer_and_is_tried_again(databases: D
     await writing.start()
     await writer.execute("DELETE FROM succession")
     told: list[str] = []
-    running = asyncio.create_task(migrated(databases, folder, told=told))
+    running = asyncio.create_task(migrated(databases, folder, lines=told))
     await until(lambda: owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'succession'::regclass"))
     await writer.execute("DELETE FROM trusts")
     await writing.commit()
@@ -157,7 +157,7 @@ async def test_a_migration_that_waits_holds_no_reader_up_and_names_who_is_in_the
             await reader.fetchval("SELECT count(*) FROM pupils")
             reads += 1
         with pytest.raises(
-            DatabaseError, match="could not get its locks after 4 tries: long transactions were in the way"
+            DatabaseError, match="could not get its locks after 4 tries: long transactions held tables all the time"
         ) as raised:
             await running
         assert f"{long.get_server_pid()} of markonce_app" in raised.value.detail
@@ -216,7 +216,7 @@ async def test_a_long_migration_says_that_it_is_still_at_it(
 ) -> None:
     monkeypatch.setattr(migrating, "TELL_EVERY", 0.1)
     told = await migrated(databases, folder_of(tmp_path / "slow", {NEXT: sql("SELECT pg_sleep(0.5)")}))
-    assert [line for line in told if "at it for" in line][:1] == [f"{PROGRAM} → {NEXT}: at it for 0 s."]
+    assert [line for line in told if "still running" in line][:1] == [f"{PROGRAM} → {NEXT}: still running after 0 s."]
 
 
 async def test_a_session_that_ends_in_the_middle_is_told(databases: Databases, owner: Any, tmp_path: Path) -> None:
@@ -289,6 +289,9 @@ async def test_a_newer_program_does_not_serve_an_older_schema(cluster: embedded.
     code, text = await printed(databases, "serve", "--port", str(free_port()))
     assert code == 1
     assert f"schema is 0014 or older and this program needs {PROGRAM}: run `python -m api migrate` first." in text
+    for command in (("client", "list"), ("tidy",)):
+        code, text = await printed(databases, *command)
+        assert (code, "run `python -m api migrate` first." in text) == (1, True), text
     code, text = await printed(databases, "init")
     assert (code, text.splitlines()[0].startswith("Migrated 0014 → 0015")) == (0, True), text
 

@@ -99,16 +99,17 @@ async def test_what_is_refused_writes_nothing(sides: Sides) -> None:
 
 async def test_a_child_who_has_left_for_a_school_out_of_reach_is_neither_judged_nor_aimed_for(sides: Sides) -> None:
     """Birch had the child, whose main school is Alder now."""
-    aimed = DOCUMENTS["record_targets"] | {"school": {"urn": SCHOOLS["Birch"]}}
-    for entry in ({"upn": upn("Birch", 0)}, {"id": await _moved(sides.world)}):
-        body = aimed | {"entries": [{k: v for k, v in aimed["entries"][0].items() if k != "reference"} | entry]}
-        answers = [
-            await send(sides.http[role, "Birch"], COMMANDS["record_targets"], "", body)
-            for role in ("app", "unwalled")
-            for send in INTERFACES.values()
-        ]
-        assert [answer.status for answer in answers] == [422] * 4
-        assert answers[:2] == answers[2:]
+    for name in ("record_targets", "record_judgements"):
+        body = {key: value for key, value in DOCUMENTS[name].items() if key != "pupils"} | {"school": {"urn": SCHOOLS["Birch"]}}
+        unnamed = {key: value for key, value in body["entries"][0].items() if key != "reference"}
+        for entry in ({"upn": upn("Birch", 0)}, {"id": await _moved(sides.world)}):
+            answers = [
+                await send(sides.http[role, "Birch"], COMMANDS[name], "", body | {"entries": [unnamed | entry]})
+                for role in ("app", "unwalled")
+                for send in INTERFACES.values()
+            ]
+            assert [answer.status for answer in answers] == [422] * 4, answers
+            assert answers[:2] == answers[2:]
 
 
 async def _moved(world: World) -> str:

@@ -18,6 +18,7 @@ import structlog
 from starlette.applications import Starlette
 
 from api.app import build_app
+from api.auth import LEEWAY
 from api.settings import Settings
 from domain.consent.clients import check_signing_key, ensure_signing_key
 from domain.engine import embedded, readiness
@@ -269,6 +270,7 @@ async def test_a_key_that_is_missing_or_that_another_secret_protects_is_told(dat
 
 @pytest.mark.parametrize(("seconds", "is_told"), [(31, True), (-31, True), (11, True), (9, False), (-9, False)])
 async def test_clocks_that_differ_are_told_before_tokens_are_refused(keyed: Databases, seconds: int, is_told: bool) -> None:
+    assert readiness.MOST_APART < LEEWAY / 2
     async with probing(keyed) as (http, app):
         app.state.readiness = Readiness(
             keyed.app_url, lambda c: check_signing_key(c, SECRET.encode()), clock=lambda: time.time() + seconds

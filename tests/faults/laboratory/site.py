@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,8 @@ class Laboratory:
     folder: Path
     postgres: Postgres
     ids: dict[str, UUID]
-    clients: dict[str, tuple[str, str]]
-    _names: Any = None
+    clients: dict[str, tuple[str, str]] = field(repr=False)
+    _names: "count[int]" = field(default_factory=lambda: count(1))
 
     async def fresh(self, options: str = "") -> Databases:
         """A copy of the template."""
@@ -186,7 +186,7 @@ async def laboratory(*, durable: bool) -> AsyncIterator[Laboratory]:
         await postgres.start()
         await asyncio.to_thread(migrate, postgres.cluster.url(embedded.DATABASE, "markonce_owner"))
         ids, registered = await _seed(Databases(postgres.cluster, embedded.DATABASE))
-        yield Laboratory(folder, postgres, ids, registered, count(1))
+        yield Laboratory(folder, postgres, ids, registered)
     finally:
         await postgres.stop()
         with suppress(OSError):

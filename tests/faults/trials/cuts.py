@@ -19,6 +19,8 @@ from tests.faults.laboratory.writers import KINDS, Write
 
 ABOUT = "the connection is cut at every message of a write"
 SMALL, FULL = 40, 1_200
+FEW = 100
+"""Below so many cuts, those of four ways of writing alone are tried."""
 PER_END = 40
 """Cuts for each server that is told to end."""
 LIMIT = 4
@@ -75,7 +77,7 @@ def steps(count: int) -> int:
 async def _choose(here: Stage, count: int, draw: random.Random) -> list[Case]:
     kinds = list(KINDS)
     modes = [(kind, keyed, is_cold) for kind in kinds for keyed in (False, True) for is_cold in (False, True)]
-    if count < 10 * len(modes):
+    if count < FEW:
         modes = draw.sample(modes, 4)
     found = [case for mode in modes for case in cases_of(*mode, await here.record(mode[0], keyed=mode[1], is_cold=mode[2]))]
     draw.shuffle(found)

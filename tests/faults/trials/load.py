@@ -23,9 +23,9 @@ RATE = 20
 """Requests a second, of a client for each tenant."""
 READERS, SHAPES, FIELDS = 3, 150, 60
 """Readers of each client, how many different documents and URLs there are beside the usual ones, and the most fields that they have."""
-GROWTH_MB = 40
-"""The most that memory may grow after warming, which a run of a minute or more can show."""
-LONG = 60
+GROWTH_MB = 60
+"""The most that memory may grow in the last quarter of a run that is LONG, in seconds: the 1.8 GB of issue 11 grew by seven times as much."""
+LONG = 300
 
 
 @dataclass
@@ -94,7 +94,7 @@ async def run(lab: Laboratory, count: int, seed: int, watch: Watch) -> Result:
         memory.check(here)
         if count >= LONG:
             memory.check_growth(here, GROWTH_MB)
-        result.expect(len(crowd.r1) > count, "what the trial needs is there", f"{len(crowd.r1)} reads of one pupil")
+        result.expect(len(crowd.r1) > 5, "what the trial needs is there", f"{len(crowd.r1)} reads of one pupil")
         result.numbers["R1 p99 ms"] = f"{1000 * statistics.quantiles(crowd.r1, n=100)[98]:.0f}" if len(crowd.r1) > 1 else "–"
         await here.finish()
     return result

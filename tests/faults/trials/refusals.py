@@ -28,13 +28,14 @@ PASSES = 2
 
 @dataclass(frozen=True)
 class Refusal:
-    """`begins` makes PostgreSQL refuse within its block. Where `reads` is set, reads must go on; where `all_writes`, every write is refused and
-    `ready` says so."""
+    """`begins` makes PostgreSQL refuse within its block. Where `reads` is set, reads must go on; where `all_writes`, every write is refused and,
+    unless it is `others` who are in the way, `ready` says so."""
 
     name: str
     begins: Callable[[Stage], AbstractAsyncContextManager[None]]
     all_writes: bool = True
     reads: bool = False
+    others: bool = False
 
 
 def _by_statements(before: list[str], after: list[str], *, ends_sessions: bool = True) -> Callable[[Stage], Any]:
@@ -232,7 +233,7 @@ REFUSALS = (
     Refusal("sessions ended", _again_and_again("pg_terminate_backend(pid)"), all_writes=False),
     Refusal("idle sessions ended", _system("idle_session_timeout", "20ms"), all_writes=False),
     Refusal("idle transactions ended", _system("idle_in_transaction_session_timeout", "1ms"), all_writes=False),
-    Refusal("no lock in time", _locked_briefly),
+    Refusal("no lock in time", _locked_briefly, others=True),
 )
 
 
@@ -242,6 +243,7 @@ async def run(lab: Laboratory, count: int, seed: int, watch: Watch) -> Result:
     others = [refusal for refusal in REFUSALS if refusal is not DISK_FULL] * count
     draw.shuffle(others)
     async with stage(lab, result) as here:
+        await _recovered(here, "at the beginning")
         for refusal in others:
             await _refuse(here, refusal)
             watch()
@@ -264,6 +266,7 @@ async def _fill_disk(lab: Laboratory, count: int, result: Result, watch: Watch) 
         await lab.as_superuser(f"CREATE TABLESPACE small LOCATION '{place}'")
         try:
             async with stage(lab, result, options="TABLESPACE small") as here:
+                await _recovered(here, "at the beginning")
                 for _ in range(count):
                     await _refuse(here, DISK_FULL)
                     watch()
@@ -275,9 +278,8 @@ async def _fill_disk(lab: Laboratory, count: int, result: Result, watch: Watch) 
 async def _refuse(here: Stage, refusal: Refusal) -> None:
     """Asks for everything while PostgreSQL refuses, and for everything again afterwards."""
     result, refused = here.result, 0
-    await _recovered(here, f"before {refusal.name}")
     async with refusal.begins(here):
-        if refusal.all_writes:
+        if refusal.all_writes and not refusal.others:
             ready = await here.asker.ask("GET", "/health/ready")
             result.expect(ready.status == 503, "ready says that nothing can be written", f"{refusal.name}: {ready.status}")
         for n in range(PASSES * (4 if refusal is DISK_FULL else 1)):

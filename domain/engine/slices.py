@@ -1,0 +1,101 @@
+"""Long work on the event loop, in slices: the requests of others are answered between them.
+
+Long work is a generator that yields wherever it may be interrupted, and returns its result. However much of it is under way, one turn of the
+event loop holds one slice.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from typing import ParamSpec, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Steps: TypeAlias = Generator[None, None, T]
+
+SLICE = 0.005
+"""Seconds after which long work lets others go on."""
+STRIDE = 32
+"""Rows between two looks at the clock."""
+ROWS = 5_000
+"""Rows that one statement writes: to turn them into its arguments is one piece of work."""
+
+
+class _Turns:
+    """Who waits for a slice of one event loop, and who for the one thread of long work that holds no slice."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.thread = asyncio.Lock()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def next(self) -> "asyncio.Future[None]":
+        """Is done when it is the caller's turn."""
+        if not self._waiting:
+            self.loop.call_soon(self._admit)
+        self._waiting.append(self.loop.create_future())
+        return self._waiting[-1]
+
+    def _admit(self) -> None:
+        """Lets one go on, and the next of them in the next turn of the loop."""
+        while self._waiting:
+            first = self._waiting.popleft()
+            if not first.done():  # one that is done was cancelled
+                first.set_result(None)
+                break
+        if self._waiting:
+            self.loop.call_soon(self._admit)
+
+
+_turns: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]" = WeakKeyDictionary()
+
+
+def _turns_here() -> _Turns:
+    loop = asyncio.get_running_loop()
+    return _turns.get(loop) or _turns.setdefault(loop, _Turns(loop))
+
+
+def run_at_once(steps: Steps[T]) -> T:
+    """The result of long work where nobody else waits, as on the command line."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+async def run_in_slices(steps: Steps[T]) -> T:
+    """The result of long work, of which each slice is one turn of the event loop."""
+    until = time.monotonic() + SLICE
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if time.monotonic() > until:
+            await _turns_here().next()
+            until = time.monotonic() + SLICE
+
+
+async def in_slices(rows: Iterable[T]) -> AsyncIterator[T]:
+    """The rows one by one; whoever works on them in an async function lets others go on between two slices."""
+    until = time.monotonic() + SLICE
+    for i, row in enumerate(rows, 1):
+        yield row
+        if i % STRIDE == 0 and time.monotonic() > until:
+            await _turns_here().next()
+            until = time.monotonic() + SLICE
+
+
+def in_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The rows in parts that one statement each writes."""
+    return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+
+
+async def run_in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """The result of long work that cannot be interrupted, run beside the event loop: one at a time, since all of it contends for the
+    interpreter. It must be Python, or C that lets the interpreter go."""
+    async with _turns_here().thread:
+        return await asyncio.to_thread(work, *arguments, **named)
