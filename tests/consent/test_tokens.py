@@ -56,6 +56,7 @@ async def test_the_facts_are_those_of_the_client_that_is_named(operator: Any, si
     assert (facts.client.client_id, facts.client.scopes, facts.client.is_used) == (signer, {"schools:read"}, False)
     assert facts.client.jwks == {"keys": [KEY.as_dict(private=False)]}
     assert facts.signing_key(SECRET).thumbprint() == facts.kid == kid
+    assert facts.signing_key(SECRET) is (await load(database, Attempt(signer))).signing_key(SECRET)  # it is decrypted once
     assert abs((facts.client.now - datetime.now(UTC)).total_seconds()) < 60
     with pytest.raises(DatabaseError, match="MARKONCE_SECRET"):
         facts.signing_key(b"another")
