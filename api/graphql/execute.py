@@ -117,9 +117,10 @@ TOKEN = 450
 def _weight(key: tuple[str, bool], found: Document) -> int:
     """About how many bytes a document takes. The values of its tokens are its source once more."""
     source = sys.getsizeof(key[0])
-    if not found.operations:
+    located = next((operation.definition.loc for operation in found.operations.values()), None)
+    if located is None:
         return source + size_of(found)
-    token: Token | None = cast(Any, next(iter(found.operations.values())).definition.loc).start_token
+    token: Token | None = located.start_token
     while token is not None and token.prev is not None:
         token = token.prev
     tokens = 0
