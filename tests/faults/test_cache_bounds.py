@@ -212,12 +212,17 @@ CLOSED = {
     "api/pages/__init__.py": {"assets", "version"},
     "api/rest/openapi.py": {"_served"},
     "domain/assessment/tenants.py": {"templates"},
-    "domain/engine/decode.py": {"_names"},
+    "domain/engine/decode.py": {"_names", "_fields", "_struct_in", "_item_in"},
     "domain/roster/register.py": {"_write_sql"},
 }
 """Functions whose results functools keeps: what they are asked is a part of the program or a setting, never of a request."""
 
-WEAK = {"domain/engine/lru.py": {"_caches"}, "domain/engine/query.py": {"_fixed"}, "domain/engine/selection.py": {"_shapes"}}
+WEAK = {
+    "domain/engine/lru.py": {"_caches"},
+    "domain/engine/query.py": {"_fixed"},
+    "domain/engine/selection.py": {"_shapes"},
+    "domain/engine/slices.py": {"_turns"},
+}
 """Collections of a module that start empty: they keep nothing that nobody else refers to."""
 
 
