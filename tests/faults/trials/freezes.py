@@ -15,7 +15,7 @@ from tests.faults.laboratory.proxy import Fault, Message
 from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import Laboratory
 from tests.faults.laboratory.stage import Stage, stage
-from tests.faults.laboratory.writers import KINDS
+from tests.faults.laboratory.writers import KINDS, Write
 from tests.faults.trials.cuts import check_words
 
 ABOUT = "PostgreSQL, or the way to it, stands still at every message of a write"
@@ -104,6 +104,19 @@ def _with_stop(case: Case) -> Case:
     return Case(case.kind, case.keyed, case.is_cold, case.at, case.message, True)
 
 
+def _make_beside(here: Stage, write: Write) -> Write:
+    """A single judgement of which the write says nothing: without a key, a write that is sent again replaces what others wrote since."""
+    while True:
+        single = here.make("single", keyed=False)
+        if not _pairs(single) & _pairs(write):
+            return single
+
+
+def _pairs(write: Write) -> set[tuple[str | None, str | None]]:
+    body = write.body["variables"]["input"] if "variables" in write.body else write.body
+    return {(entry.get("upn"), entry.get("subject")) for entry in body["entries"]}
+
+
 async def _freeze(here: Stage, case: Case) -> None:
     if case.is_cold:
         await here.reads(str(case))
@@ -129,7 +142,7 @@ async def _freeze(here: Stage, case: Case) -> None:
         send(stopped, signal.SIGCONT)
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(sending), 30)
-    following = [here.make("single", keyed=False) for _ in range(FOLLOWING)]
+    following = [_make_beside(here, write) for _ in range(FOLLOWING)]
     answers = [await here.ledger.send(one, here.asker, here.result) for one in following]
     if not has_fired:
         return here.result.count("not reached")
