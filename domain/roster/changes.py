@@ -67,13 +67,15 @@ async def read_known(connection: Connection, tenant_id: UUID, source: UUID, pupi
     """What is stored of these pupils, within the caller's reach. Five statements, whatever their number."""
     known = Known()
     arguments = (tenant_id, pupil_ids)
-    async for r in in_slices(await connection.fetch("SELECT * FROM pupils WHERE tenant_id = $1 AND id = ANY ($2)", *arguments)):
-        known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
-        known.versions[r["id"]] = r["version"]
-    async for r in in_slices(
+    async for part in in_slices(await connection.fetch("SELECT * FROM pupils WHERE tenant_id = $1 AND id = ANY ($2)", *arguments)):
+        for r in part:
+            known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
+            known.versions[r["id"]] = r["version"]
+    async for part in in_slices(
         await connection.fetch("SELECT upn, pupil_id, current FROM upns WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments)
     ):
-        known.upns.setdefault(r["pupil_id"], {})[r["upn"]] = r["current"]
+        for r in part:
+            known.upns.setdefault(r["pupil_id"], {})[r["upn"]] = r["current"]
     for r in await connection.fetch(
         "SELECT school_id, value FROM external_ids WHERE tenant_id = $1 AND id = ANY ($2) AND source = $3 AND kind = 'pupil'",
         *arguments,
@@ -81,15 +83,17 @@ async def read_known(connection: Connection, tenant_id: UUID, source: UUID, pupi
     ):
         known.references.add((r["school_id"], r["value"]))
     spells = await connection.fetch("SELECT * FROM enrolments WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments)
-    async for r in in_slices(spells):
-        known.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"], r["leaving_reason"])
-        if r["to_on"] is None:
-            known.open.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"], r["status"]))
+    async for part in in_slices(spells):
+        for r in part:
+            known.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"], r["leaving_reason"])
+            if r["to_on"] is None:
+                known.open.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"], r["status"]))
     dated = await connection.fetch("SELECT * FROM characteristics WHERE tenant_id = $1 AND pupil_id = ANY ($2)", *arguments)
-    async for r in in_slices(dated):
-        known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
-        if r["kind"] == YEAR_GROUP:
-            known.years[r["pupil_id"]] = max(r["from_on"], known.years.get(r["pupil_id"], r["from_on"]))
+    async for part in in_slices(dated):
+        for r in part:
+            known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
+            if r["kind"] == YEAR_GROUP:
+                known.years[r["pupil_id"]] = max(r["from_on"], known.years.get(r["pupil_id"], r["from_on"]))
     return known
 
 
