@@ -257,8 +257,8 @@ async def find_pupils(
             keys.append((settled[at].id, row.id or None, row.reference or None, upn))
     matches = await match_pupils(connection, caller, tenant_id, keys)
     found: dict[int, UUID] = {}
-    async for part in in_slices(zip(rows, matches, strict=True)):
-        for (at, _), match in part:
+    async for pairs in in_slices(zip(rows, matches, strict=True)):
+        for (at, _), match in pairs:
             if match.hits:
                 found[at] = match.hits[0]
     at_school = await connection.fetch(_AT_SCHOOL, tenant_id, list(found.values()), [settled[at].id for at in found])
