@@ -16,7 +16,7 @@ from api.auth import authenticate
 from api.body import MAX_BODY, MAX_OTHER_BODY, read_json, too_large, with_body
 from api.graphql.context import OperationContext
 from api.graphql.document import is_query
-from api.graphql.response import Answer, make_answer
+from api.graphql.response import Answer, encode_body, make_answer
 from api.graphql.schema import graphql_schema, make_schema
 from api.problems import HttpProblem
 from domain.engine.errors import BadRequest, Issue
@@ -51,6 +51,10 @@ class Endpoint(GraphQL[OperationContext, None]):
         return OperationContext(
             caller, state.database, state.cursors, settings.base_url, settings.introspection, state.limits, state.forms, state.kept
         )
+
+    def encode_json(self, data: object) -> str:
+        """JSON of a result, in which rows are JSON already. It is text, since WebSocket handlers send bytes as binary messages."""
+        return encode_body(data).decode()
 
 
 @cache

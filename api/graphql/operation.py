@@ -50,8 +50,6 @@ introspections: Lru[bytes, dict[str, bytes]] = Lru("introspection", 4_000_000, s
 class OperationState:
     """What one operation notes on its way: Strawberry's root value. Nothing of it outlives the operation."""
 
-    name: str | None
-    """The one that the request names."""
     document: Document = field(init=False)
     operation: Operation = field(init=False)
     variables: VariableValues = field(init=False)
@@ -80,9 +78,12 @@ class OperationExtension(SchemaExtension):
     def on_parse(self) -> Iterator[None]:
         """Never raises: a WebSocket client would be told that its operation is complete. on_validate tells the errors."""
         context = self.execution_context
+        if context.root_value is None:  # of an operation that is streamed
+            context.root_value = OperationState()
         state = self._state
+        name, context._provided_operation_name = context._provided_operation_name, None  # the document below has one operation
         state.document = read_document(context.schema._schema, context.query or "", context.context.introspection)
-        operation = state.document.operation(state.name)
+        operation = state.document.operation(name)
         self._errors = list(state.document.errors)
         if not self._errors and operation is None:
             self._errors = [GraphQLError("Name one of the document's operations in operationName.")]

@@ -36,7 +36,7 @@ def make_answer(result: ExecutionResult) -> Answer:
             return Answer(_encode_errors(result.errors), 400)
         return Answer(_encode_errors(result.errors), status_of(causes[0]), headers_of(causes[0]))
     body = {"data": result.data} | ({"extensions": result.extensions} if result.extensions else {})
-    return Answer(msgspec.json.encode(body))
+    return Answer(encode_body(body))
 
 
 def _answer_mutation(result: MutationResult) -> Answer:
@@ -47,8 +47,8 @@ def _answer_mutation(result: MutationResult) -> Answer:
     if result.replayed == result.commands:
         headers["Idempotency-Replayed"] = "true"
     if not errors:
-        return Answer(msgspec.json.encode({"data": result.data}), headers=headers)
-    body = msgspec.json.encode({"errors": [error.formatted for error in errors], "data": result.data})
+        return Answer(encode_body({"data": result.data}), headers=headers)
+    body = encode_body({"errors": [error.formatted for error in errors], "data": result.data})
     statuses = {status_of(cause) for cause in causes} | ({400} if len(causes) < len(errors) else set())
     if len(errors) < result.commands or len(statuses) > 1:
         return Answer(body, headers=headers)
@@ -57,4 +57,9 @@ def _answer_mutation(result: MutationResult) -> Answer:
 
 def _encode_errors(errors: list[GraphQLError]) -> bytes:
     formatted: list[Any] = [error.formatted for error in errors]
-    return msgspec.json.encode({"errors": formatted})
+    return encode_body({"errors": formatted})
+
+
+def encode_body(body: object) -> bytes:
+    """JSON of a response, in which rows are JSON already (`msgspec.Raw`)."""
+    return msgspec.json.encode(body)

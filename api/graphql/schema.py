@@ -5,6 +5,7 @@ command, and a function one of the domain's: the executor calls both.
 """
 
 import functools
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -44,6 +45,10 @@ from domain.engine.command import GRAPHQL, Command
 from domain.engine.slices import run_in_slices
 from domain.insight.aggregates import AggregateRow, Coverage, ExcludedSchool
 from domain.insight.question import DIMENSIONS, VIEWS
+
+# Strawberry logs the messages of errors, which may hold names and UPNs. What is unforeseen is logged by problems.py.
+logging.getLogger("strawberry").addHandler(logging.NullHandler())
+logging.getLogger("strawberry").propagate = False
 
 AGGREGATE_DIMENSION = make_enum("AggregateDimension", list(DIMENSIONS), "What aggregates can be grouped by.")
 AGGREGATE_VIEW = make_enum(
@@ -182,8 +187,10 @@ class Schema(strawberry.Schema):
             return ExecutionResult(None, [describe_error(error, context.base_url)])
         if result is not None:
             return result
-        state = OperationState(operation_name)
-        result = await super().execute(source, variable_values, context, state, None, allowed_operation_types, operation_extensions)
+        state = OperationState()
+        result = await super().execute(
+            source, variable_values, context, state, operation_name, allowed_operation_types, operation_extensions
+        )
         return (
             MutationResult(result.data, result.errors, result.extensions, state.commands, state.replayed)
             if state.commands
