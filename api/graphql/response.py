@@ -35,8 +35,9 @@ def make_answer(result: ExecutionResult) -> Answer:
         if not causes:
             return Answer(_encode_errors(result.errors), 400)
         return Answer(_encode_errors(result.errors), status_of(causes[0]), headers_of(causes[0]))
-    body = {"data": result.data} | ({"extensions": result.extensions} if result.extensions else {})
-    return Answer(encode_body(body))
+    if result.extensions:
+        return Answer(encode_body({"data": result.data, "extensions": result.extensions}))
+    return Answer(encode_body({"data": result.data}))
 
 
 def _answer_mutation(result: MutationResult) -> Answer:
