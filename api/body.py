@@ -12,10 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from api import long_json, strict_json
+from api import long_json
 from api.budget import Budget
 from api.problems import HttpProblem
-from api.strict_json import Value
+from api.strict_json import MalformedJson, Value, decide, find_faults
 from domain.engine.slices import Steps, run_in_slices
 
 MAX_BODY = 16 * 1024 * 1024
@@ -121,7 +121,7 @@ async def _read(request: Request, most: int) -> Body:
     size = int(declared) if declared.isdigit() else None
     if size is not None and size > most:
         raise too_large(most)
-    counter = _Counter()
+    counter = ValueCount()
     read = 0
     noticed = False
     try:
@@ -133,7 +133,9 @@ async def _read(request: Request, most: int) -> Body:
                 if read > NOTICED and not noticed:
                     noticed = True
                     await _take(request, request.app.state.bodies.arriving, most if size is None else size)
-                await run_in_slices(counter.add(chunk))
+                counter.add(chunk)
+                if counter.most > MAX_VALUES:
+                    await run_in_slices(counter.leave_texts_out())
     except TimeoutError as problem:
         raise _too_slow() from problem
     except (ClientDisconnect, OSError, RuntimeError) as problem:  # the client hung up, or its chunks are no chunks
@@ -155,7 +157,7 @@ def _structural(part: bytes) -> int:
     return len(part) - len(part.translate(None, b",[{"))
 
 
-class _Counter:
+class ValueCount:
     """Counts the values of a body while it arrives, without building one: `most` is what they can be at most. Commas in texts are counted with
     them until that is too many, and the texts are left out then. Of a body with too many values nothing is kept, but it is read to its end,
     since a client that is sending does not see an answer."""
@@ -174,14 +176,14 @@ class _Counter:
     def is_over(self) -> bool:
         return self._values > MAX_VALUES
 
-    def add(self, chunk: bytes) -> Steps[None]:
+    def add(self, chunk: bytes) -> None:
         """Keeps and counts what has arrived."""
-        if self.is_over:
-            return
-        self.chunks.append(chunk)
-        self.most += _structural(chunk)
-        if self.most <= MAX_VALUES:
-            return
+        if not self.is_over:
+            self.chunks.append(chunk)
+            self.most += _structural(chunk)
+
+    def leave_texts_out(self) -> Steps[None]:
+        """Counts exactly what has arrived."""
         for uncounted in self.chunks[self._counted :]:
             for start in range(0, len(uncounted), self.WINDOW):
                 yield
@@ -278,7 +280,11 @@ async def read_json(
         )
     body, values = await _read(request, most)
     if len(body) <= MAX_OTHER_BODY and values <= ONE_PIECE:
-        return await run_in_slices(strict_json.parsing(body)), body
+        try:
+            return decide(body), body
+        except (ValueError, RecursionError):
+            pass
+        raise MalformedJson(await run_in_slices(find_faults(body)))
     _full_collections.put_off()
     _until_the_end(request, _full_collections.resume)
     return await run_in_slices(long_json.parsing(body, check)), body

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from domain.engine.errors import Busy
 
-PATIENCE = 10
+PATIENCE = 30
 """Seconds for which a request waits for its part."""
 
 

@@ -65,16 +65,11 @@ class MalformedJson(Exception):
 
 def parse(body: bytes) -> Value:
     """The value of a JSON document in UTF-8: dict, list, str, int, float, bool or None. Raises MalformedJson."""
-    return run_at_once(parsing(body))
-
-
-def parsing(body: bytes) -> Steps[Value]:
-    """The same in steps."""
     try:
         return decide(body)
     except (ValueError, RecursionError):
         pass
-    raise MalformedJson((yield from find_faults(body)))
+    raise MalformedJson(run_at_once(find_faults(body)))
 
 
 def decide(body: bytes, depth: int = MAX_DEPTH) -> Value:

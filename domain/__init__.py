@@ -9,7 +9,7 @@ from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
 from domain.assessment.window_change import delete_window, update_window
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
-from domain.consent import clients
+from domain.consent import clients, tokens
 from domain.engine import idempotency, receipts
 from domain.engine.resource import link_up
 from domain.roster.enrolments import ENROLMENTS
@@ -62,5 +62,5 @@ COMMANDS = {
     )
 }
 
-EXPIRING = (*idempotency.EXPIRING, *receipts.EXPIRING, *clients.EXPIRING)
+EXPIRING = (*idempotency.EXPIRING, *receipts.EXPIRING, *tokens.EXPIRING, *clients.EXPIRING)
 """What `tidy` removes."""

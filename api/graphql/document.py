@@ -4,7 +4,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, cast
 
 from graphql import (
     DocumentNode,
@@ -69,9 +68,10 @@ class Document:
 def _weigh(key: tuple[str, bool], document: Document) -> int:
     """About how many bytes a document takes. The values of its tokens are its source once more."""
     source = sys.getsizeof(key[0])
-    if not document.operations:
+    located = next((operation.definition.loc for operation in document.operations.values()), None)
+    if located is None:
         return source + size_of([error.formatted for error in document.errors])
-    token: Token | None = cast(Any, next(iter(document.operations.values())).definition.loc).start_token
+    token: Token | None = located.start_token
     while token is not None and token.prev is not None:
         token = token.prev
     tokens = 0

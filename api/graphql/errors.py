@@ -7,14 +7,12 @@ from graphql import GraphQLError
 from api.problems import as_domain_error, problem
 from domain.engine.errors import DomainError
 
-MAX_MESSAGE = 1_000
-"""Characters of an error of graphql-core's, which repeats names of any length."""
 _WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
 
 
 def strip_error(error: GraphQLError) -> GraphQLError:
     """An error of graphql-core's as it is answered, with its locations. It does not refer to the document, so that it may outlive it."""
-    message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message[:MAX_MESSAGE])
+    message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
     stripped = GraphQLError(message, path=error.path, extensions=error.extensions or {"code": "graphql-invalid"})
     stripped.locations = error.locations
     return stripped

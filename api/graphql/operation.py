@@ -128,12 +128,13 @@ class OperationExtension(SchemaExtension):
         return {} if self._cost is None else {"cost": self._cost}
 
     async def _coerce(self, state: OperationState) -> bool:
-        """Whether the variables are values of their types. What is wrong with them is the result."""
+        """Whether the variables are values of their types. What is wrong with them is the result, without suggestions: `strip_error` leaves out what
+        follows "invalid value"."""
         context = self.execution_context
         schema, definition = context.schema._schema, state.operation.definition
         variables = used(definition, context.variables or {})
         (check_values if state.operation.is_query else check_entries)(variables)
-        arguments = schema, definition.variable_definitions or (), variables, MAX_ERRORS, not context.context.introspection
+        arguments = schema, definition.variable_definitions or (), variables, MAX_ERRORS, True
         if has_more_values(variables, MANY_VALUES):
             coerced = await run_in_thread(get_variable_values, *arguments)
         else:

@@ -6,7 +6,7 @@ A test holds its paths to those of routes.py, and another lets schemathesis ask 
 import inspect
 import json
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 import msgspec
 from starlette.requests import Request
@@ -132,7 +132,7 @@ def openapi_text() -> str:
     return json.dumps(document(Settings.base_url), indent=2, ensure_ascii=False) + "\n"
 
 
-@lru_cache(maxsize=4)
+@cache
 def _served(base_url: str) -> bytes:
     return msgspec.json.encode(document(base_url))
 

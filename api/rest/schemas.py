@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from api.body import MAX_BODY, MAX_FILES
-from api.oauth import MAX_BODY as MAX_FORM
+from api.oauth.form import MAX_BODY as MAX_FORM
 from api.rest.request import MAX_DEPTH
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Me

@@ -155,10 +155,11 @@ async def judged(connection: Connection, caller: Caller, given: Batch[JudgementB
     good = given.good()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     rows: list[Row] = []
-    async for at, entry in in_slices(good):
-        found = resolved(given, book, settled[at], at, entry, now)
-        if found is not None and at in people:
-            rows.append(Row(at, entry, settled[at], people[at], *found))
+    async for part in in_slices(good):
+        for at, entry in part:
+            found = resolved(given, book, settled[at], at, entry, now)
+            if found is not None and at in people:
+                rows.append(Row(at, entry, settled[at], people[at], *found))
     rows = await given.once(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
     given.check()
     counting = Counting(connection, tenant_id)
@@ -243,38 +244,39 @@ async def compared(
     changed: list[Row] = []
     confirmed: list[tuple[Any, ...]] = []
     conflicts: list[Conflicting] = []
-    async for stored in in_slices(
+    async for part in in_slices(
         await connection.fetch(_STORED, tenant_id, *columns([row.key for row in rows], 5), caller.client_id)
     ):
-        row = by_n.pop(stored["n"])
-        row.stored = stored
-        exists = stored["version"] is not None
-        public_id = ".".join(map(str, (row.pupil_id, row.window["no"], row.subject_no, row.aspect_no)))
-        is_dated = row.entry.recorded_at is not UNSET
-        if not is_dated:
-            row.recorded_at = max(stored["now"], stored["recorded_at"] or stored["now"])
-        late = is_dated and stored["accepts"] and row.recorded_at <= stored["closed_at"]
-        if not row.changes(stored):
-            batch.note(row.at, "unchanged", public_id if exists else None, stored["version"])
-            if exists and is_dated and row.recorded_at > stored["recorded_at"] and stored["state"] == "open":
-                confirmed.append((*row.key, row.recorded_at))
-        elif row.entry.expected_version not in (UNSET, stored["version"] or 0):
-            conflicts.append(conflicting(row, stored))
-        elif exists and row.recorded_at < stored["recorded_at"]:
-            batch.note(row.at, "superseded", public_id, stored["version"])
-        elif exists and stored["recorded_at_school_id"] == stored["main_school_id"] != row.school.id:
-            batch.reject(
-                row.at,
-                "",
-                "recorded-by-main-school",
-                "The pupil's main school has recorded this; a second school cannot replace it.",
-            )
-        elif stored["state"] == "locked" or (stored["state"] == "closed" and not late):
-            batch.reject(row.at, "window", "window-closed", f"The window is {stored['state']} and takes no changes.")
-        else:
-            outcome = "created" if not exists else WITHDRAWN if row.entry.withdrawn else "updated"
-            batch.note(row.at, outcome, public_id, stored["version"] + 1 if exists else 1)
-            changed.append(row)
+        for stored in part:
+            row = by_n.pop(stored["n"])
+            row.stored = stored
+            exists = stored["version"] is not None
+            public_id = ".".join(map(str, (row.pupil_id, row.window["no"], row.subject_no, row.aspect_no)))
+            is_dated = row.entry.recorded_at is not UNSET
+            if not is_dated:
+                row.recorded_at = max(stored["now"], stored["recorded_at"] or stored["now"])
+            late = is_dated and stored["accepts"] and row.recorded_at <= stored["closed_at"]
+            if not row.changes(stored):
+                batch.note(row.at, "unchanged", public_id if exists else None, stored["version"])
+                if exists and is_dated and row.recorded_at > stored["recorded_at"] and stored["state"] == "open":
+                    confirmed.append((*row.key, row.recorded_at))
+            elif row.entry.expected_version not in (UNSET, stored["version"] or 0):
+                conflicts.append(conflicting(row, stored))
+            elif exists and row.recorded_at < stored["recorded_at"]:
+                batch.note(row.at, "superseded", public_id, stored["version"])
+            elif exists and stored["recorded_at_school_id"] == stored["main_school_id"] != row.school.id:
+                batch.reject(
+                    row.at,
+                    "",
+                    "recorded-by-main-school",
+                    "The pupil's main school has recorded this; a second school cannot replace it.",
+                )
+            elif stored["state"] == "locked" or (stored["state"] == "closed" and not late):
+                batch.reject(row.at, "window", "window-closed", f"The window is {stored['state']} and takes no changes.")
+            else:
+                outcome = "created" if not exists else WITHDRAWN if row.entry.withdrawn else "updated"
+                batch.note(row.at, outcome, public_id, stored["version"] + 1 if exists else 1)
+                changed.append(row)
     for row in by_n.values():
         batch.reject(row.at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
     await reject_conflicts(connection, caller, Scope.JUDGEMENTS_READ, tenant_id, batch, conflicts)
@@ -331,7 +333,8 @@ async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: l
             *(*r.key, r.stored["main_school_id"], r.school.id, *r.value, r.recorded_at),
             *(r.entry.actor, r.entry.source, r.entry.method, r.stored["version"]),
         )
-        async for r in in_slices(rows)
+        async for part in in_slices(rows)
+        for r in part
     ]
     for part in in_parts(written):
         await connection.execute(_WRITE, tenant_id, caller.client_id, rows[0].stored["now"], *columns(part, 16))

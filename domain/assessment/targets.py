@@ -214,7 +214,8 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     numbered = [
         (at, entry, key)
-        async for at, entry in in_slices(good)
+        async for part in in_slices(good)
+        for at, entry in part
         if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None
     ]
     rows = await given.once(
@@ -292,23 +293,26 @@ async def compared(
     now: datetime | None = None
     conflicts: list[Conflicting] = []
     keys = columns([key[:6] for _, _, key in rows], 6)
-    async for stored in in_slices(await connection.fetch(_STORED, tenant_id, *keys, caller.client_id)):
-        at, entry, key = by_n.pop(stored["n"])
-        exists, now = stored["id"] is not None, stored["now"]
-        recorded_at = max(now, stored["recorded_at"] or now) if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
-        if exists and (*key[6:], entry.visibility) == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
-            batch.note(at, "unchanged", stored["id"], stored["version"])
-        elif entry.expected_version not in (UNSET, stored["version"] or 0):
-            current = Current(stored["version"] or 0, recorded_at=stored["recorded_at"])
-            conflicts.append(Conflicting(at, key[0], stored["scheme_version_no"], stored["grade_no"], current))
-        elif exists and recorded_at < stored["recorded_at"]:
-            batch.note(at, "superseded", stored["id"], stored["version"])
-        elif stored["locked_at"] is not None:
-            batch.reject(at, "", "target-locked", "This target is locked and takes no changes.")
-        else:
-            target_id = stored["id"] if exists else new_id(TARGET)
-            batch.note(at, "updated" if exists else "created", target_id, stored["version"] + 1 if exists else 1)
-            changed.append((target_id, stored["school_id"], *key, entry.visibility, recorded_at, entry.actor))
+    async for part in in_slices(await connection.fetch(_STORED, tenant_id, *keys, caller.client_id)):
+        for stored in part:
+            at, entry, key = by_n.pop(stored["n"])
+            exists, now = stored["id"] is not None, stored["now"]
+            recorded_at = (
+                max(now, stored["recorded_at"] or now) if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
+            )
+            if exists and (*key[6:], entry.visibility) == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
+                batch.note(at, "unchanged", stored["id"], stored["version"])
+            elif entry.expected_version not in (UNSET, stored["version"] or 0):
+                current = Current(stored["version"] or 0, recorded_at=stored["recorded_at"])
+                conflicts.append(Conflicting(at, key[0], stored["scheme_version_no"], stored["grade_no"], current))
+            elif exists and recorded_at < stored["recorded_at"]:
+                batch.note(at, "superseded", stored["id"], stored["version"])
+            elif stored["locked_at"] is not None:
+                batch.reject(at, "", "target-locked", "This target is locked and takes no changes.")
+            else:
+                target_id = stored["id"] if exists else new_id(TARGET)
+                batch.note(at, "updated" if exists else "created", target_id, stored["version"] + 1 if exists else 1)
+                changed.append((target_id, stored["school_id"], *key, entry.visibility, recorded_at, entry.actor))
     for at, _, _ in by_n.values():
         batch.reject(at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
     await reject_conflicts(connection, caller, Scope.TARGETS_READ, tenant_id, batch, conflicts)

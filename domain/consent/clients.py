@@ -5,15 +5,14 @@ keys are encrypted at rest with MARKONCE_SECRET. The operator's role writes here
 """
 
 import hashlib
-import hmac
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -24,10 +23,11 @@ from joserfc.jwk import ECKey, KeySet, KeySetSerialization
 
 from domain.consent.key_sets import read_key_set
 from domain.engine.access import IN_FORCE, Uniform
-from domain.engine.database import Connection, Database
+from domain.engine.database import Connection
 from domain.engine.errors import Conflict, DatabaseError, Issue, NotFound, invalid
 from domain.engine.ids import NIL, new_id, parse_id
-from domain.engine.tidy import Expiring, expired_rows
+from domain.engine.lru import Lru
+from domain.engine.tidy import Expiring
 
 CLIENT = 20
 TOKEN_LIFE = timedelta(minutes=10)
@@ -36,7 +36,6 @@ ORIGIN = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::([1
 LOCAL = ("localhost", "127.0.0.1")
 
 EXPIRING = (
-    expired_rows("used assertions", "used_assertions", "expires_at <= now()"),
     Expiring("client secrets", "SELECT remove_expired_secrets($1)"),
     Expiring("signing keys", "SELECT remove_retired_keys($1)"),
 )
@@ -213,126 +212,24 @@ async def listed_origins(connection: Connection) -> frozenset[str]:
     return frozenset(row["origin"] for row in rows)
 
 
-@dataclass(frozen=True)
-class Assertion:
-    """A signed assertion (RFC 7523) that was accepted; the same jti is refused until it would have expired anyway."""
-
-    jti: str
-    expires_at: datetime
-
-
-class Replayed(Exception):
-    """This client has used an assertion with this jti before."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Credentials:
-    """What a client can prove itself with, at `now` by the database's clock. A client that is unknown or revoked looks like one without secrets and
-    keys. `is_used` says that the assertion of the attempt was accepted before."""
-
-    client_id: UUID
-    now: datetime
-    secret_hashes: list[bytes]
-    jwks: KeySetSerialization | None
-    is_used: bool = False
-
-    def has_secret(self, secret: str) -> bool:
-        """Compares with every secret in force in constant time, and for a client without any with one that nothing hashes to."""
-        presented = hashlib.sha256(secret.encode()).digest()
-        return True in [hmac.compare_digest(presented, kept) for kept in self.secret_hashes or [bytes(32)]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Applicant(Credentials):
-    """Who a token request comes from, and all that the token endpoint needs. A client that is unknown or revoked has no scope."""
-
-    scopes: frozenset[str]
-    kid: str | None
-    sealed_key: bytes | None
-
-    def signing_key(self, secret: bytes) -> ECKey:
-        """The installation's current private key, which signs the token. Raises DatabaseError when there is none."""
-        if self.kid is None or self.sealed_key is None:
-            raise DatabaseError("There is no signing key yet: init makes one.")
-        return _unseal(self.kid, self.sealed_key, secret)
-
-
-_CURRENT_KEY = "SELECT kid, private_encrypted FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC, kid LIMIT 1"
-_SECRET_HASHES = """COALESCE((
-        SELECT array_agg(sha256) FROM client_secrets WHERE client_id = c.id AND (expires_at IS NULL OR expires_at > now())
-    ), '{}')"""  # noqa: S105 (an expression)
-_CREDENTIALS = f"""
-SELECT now() AS now, c.jwks::text AS jwks, {_SECRET_HASHES} AS secret_hashes,
-    EXISTS (SELECT FROM used_assertions u WHERE u.client_id = attempt.id AND u.jti = attempt.jti) AS is_used
-FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY attempt (id, jti, number)
-LEFT JOIN clients c ON c.id = attempt.id AND c.revoked_at IS NULL
-ORDER BY number
-"""
-_APPLICANT = f"""
-SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) caller CROSS JOIN LATERAL (
-    SELECT now() AS now, c.jwks::text AS jwks, k.kid, k.private_encrypted AS sealed_key, {_SECRET_HASHES} AS secret_hashes,
-        COALESCE((SELECT array_agg(DISTINCT scope) FROM (
-            SELECT DISTINCT scopes FROM reach WHERE client_id = c.id AND starts_at <= now() AND (ends_at IS NULL OR ends_at > now())
-        ) held, unnest(held.scopes) scope), '{{}}') AS scopes
-    FROM (SELECT) always_a_row
-    LEFT JOIN clients c ON c.id = $1 AND c.revoked_at IS NULL
-    LEFT JOIN ({_CURRENT_KEY}) k ON true
-    WHERE caller.s IS NOT NULL OFFSET 0
-) x
-"""
-_USE_ASSERTION = "INSERT INTO used_assertions (client_id, jti, expires_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING jti"
-
-Attempt: TypeAlias = tuple[UUID, str]
-"""The client that a token request names, and the jti of its assertion, which is empty where there is none."""
-
-
-async def read_credentials(database: Database, attempts: Sequence[Attempt]) -> dict[Attempt, Credentials]:
-    """The credentials of each of these clients, in one small statement. A wrong guess costs a share of it."""
-    async with database.register() as connection:
-        rows = await connection.fetch(_CREDENTIALS, [client_id for client_id, _ in attempts], [jti for _, jti in attempts])
-    return {
-        attempt: Credentials(client_id=attempt[0], **{**row, "jwks": json.loads(row["jwks"] or "null")})
-        for attempt, row in zip(attempts, rows, strict=True)
-    }
-
-
-async def admit(database: Database, client_id: UUID, prove: Callable[[Credentials], Assertion | None]) -> Applicant:
-    """Lets `prove` decide whether the request comes from this client; it raises to refuse. All facts that it and the token rest on come from one
-    statement.
-
-    The assertion it accepted, if any, is noted before this returns: Replayed when it was used before.
-    """
-    row = await database.read(_APPLICANT, client_id)
-    assert row is not None
-    values: dict[str, Any] = {**row, "jwks": json.loads(row["jwks"] or "null"), "scopes": frozenset(row["scopes"])}
-    applicant = Applicant(client_id=client_id, **values)
-    used = prove(applicant)
-    if used is None:
-        return applicant
-
-    async def work(connection: Connection) -> None:
-        if await connection.fetchval(_USE_ASSERTION, client_id, used.jti, used.expires_at) is None:
-            raise Replayed
-
-    await database.writing(client_id, work)
-    return applicant
+CURRENT_KEY = "SELECT kid, private_encrypted FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC, kid LIMIT 1"
 
 
 async def ensure_signing_key(connection: Connection, secret: bytes) -> str:
     """The kid of the current signing key, made now if there is none. Raises DatabaseError when it was sealed otherwise."""
-    row = await connection.fetchrow(_CURRENT_KEY)
+    row = await connection.fetchrow(CURRENT_KEY)
     if row is None:
         return await rotate_signing_key(connection, secret)
-    _unseal(row["kid"], row["private_encrypted"], secret)
+    decrypt_signing_key(row["kid"], row["private_encrypted"], secret)
     return str(row["kid"])
 
 
 async def check_signing_key(connection: Connection, secret: bytes) -> None:
     """Raises DatabaseError where no token can be signed: there is no key, or it was sealed with another secret."""
-    row = await connection.fetchrow(_CURRENT_KEY)
+    row = await connection.fetchrow(CURRENT_KEY)
     if row is None:
         raise DatabaseError("There is no signing key yet: run `python -m api init` first.")
-    _unseal(row["kid"], row["private_encrypted"], secret)
+    decrypt_signing_key(row["kid"], row["private_encrypted"], secret)
 
 
 async def rotate_signing_key(connection: Connection, secret: bytes) -> str:
@@ -372,11 +269,18 @@ def _cipher(secret: bytes) -> AESGCM:
     return AESGCM(HKDF(SHA256(), length=32, salt=None, info=b"markonce signing keys").derive(secret))
 
 
-def _unseal(kid: str, sealed: bytes, secret: bytes) -> ECKey:
+_signing_keys: Lru[tuple[str, bytes, bytes], ECKey] = Lru("signing keys", 100_000, weigh=lambda key, value: 4_000)
+
+
+def decrypt_signing_key(kid: str, encrypted: bytes, secret: bytes) -> ECKey:
+    """A private key, as the database has it. Raises DatabaseError where it was encrypted with another secret."""
+    key = _signing_keys.get((kid, encrypted, secret))
+    if key is not None:
+        return key
     try:
-        private = _cipher(secret).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], kid.encode())
+        private = _cipher(secret).decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], kid.encode())
     except InvalidTag as problem:
         raise DatabaseError(
             "MARKONCE_SECRET is not the one that the signing keys in this database were encrypted with."
         ) from problem
-    return ECKey.import_key(json.loads(private))
+    return _signing_keys.put((kid, encrypted, secret), ECKey.import_key(json.loads(private)))

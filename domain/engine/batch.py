@@ -96,13 +96,14 @@ class Batch(Generic[Head, Entry]):
         """The rows, rejecting the second of two for one natural key; `keyed` tells a row's index and key, `names` what the key is made of."""
         seen: dict[object, int] = {}
         first = []
-        async for row in in_slices(rows):
-            at, key = keyed(row)
-            if key in seen:
-                self.reject(at, "", "duplicate-in-batch", f"This {names} stand in {self.pointer(seen[key])} already.")
-            else:
-                seen[key] = at
-                first.append(row)
+        async for part in in_slices(rows):
+            for row in part:
+                at, key = keyed(row)
+                if key in seen:
+                    self.reject(at, "", "duplicate-in-batch", f"This {names} stand in {self.pointer(seen[key])} already.")
+                else:
+                    seen[key] = at
+                    first.append(row)
         return first
 
     def check(self) -> None:

@@ -84,21 +84,26 @@ async def read_known(connection: Connection, caller: Caller, tenant_id: UUID, pu
     """What is stored of these pupils, within the caller's reach. Five statements, whatever their number."""
     known = Known()
     arguments = (tenant_id, pupil_ids, caller.client_id)
-    async for r in in_slices(await connection.fetch(_FACTS, *arguments)):
-        known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
-        known.versions[r["id"]] = r["version"]
-    async for r in in_slices(await connection.fetch(_UPNS_KNOWN, *arguments)):
-        known.upns.setdefault(r["pupil_id"], {})[r["upn"]] = r["current"]
-    async for r in in_slices(await connection.fetch(_REFERENCES_KNOWN, *arguments)):
-        known.references.add((r["school_id"], r["value"]))
-    async for r in in_slices(await connection.fetch(_ENROLMENTS, *arguments)):
-        known.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"], r["leaving_reason"])
-        if r["to_on"] is None:
-            known.open.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"], r["status"]))
-    async for r in in_slices(await connection.fetch(_CHARACTERISTICS, *arguments)):
-        known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
-        if r["kind"] == YEAR_GROUP:
-            known.years[r["pupil_id"]] = max(r["from_on"], known.years.get(r["pupil_id"], r["from_on"]))
+    async for part in in_slices(await connection.fetch(_FACTS, *arguments)):
+        for r in part:
+            known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
+            known.versions[r["id"]] = r["version"]
+    async for part in in_slices(await connection.fetch(_UPNS_KNOWN, *arguments)):
+        for r in part:
+            known.upns.setdefault(r["pupil_id"], {})[r["upn"]] = r["current"]
+    async for part in in_slices(await connection.fetch(_REFERENCES_KNOWN, *arguments)):
+        for r in part:
+            known.references.add((r["school_id"], r["value"]))
+    async for part in in_slices(await connection.fetch(_ENROLMENTS, *arguments)):
+        for r in part:
+            known.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"], r["leaving_reason"])
+            if r["to_on"] is None:
+                known.open.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"], r["status"]))
+    async for part in in_slices(await connection.fetch(_CHARACTERISTICS, *arguments)):
+        for r in part:
+            known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
+            if r["kind"] == YEAR_GROUP:
+                known.years[r["pupil_id"]] = max(r["from_on"], known.years.get(r["pupil_id"], r["from_on"]))
     return known
 
 

@@ -164,10 +164,11 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
     """
     named = batch.head.school
     refs: dict[str, SchoolRef] = {} if named is UNSET else {repr(named): named}
-    async for _, row in in_slices(batch.rows):
-        ref = row.school if row.school is not UNSET else named
-        if ref is not UNSET:
-            refs[repr(ref)] = ref
+    async for part in in_slices(batch.rows):
+        for _, row in part:
+            ref = row.school if row.school is not UNSET else named
+            if ref is not UNSET:
+                refs[repr(ref)] = ref
     found = dict(zip(refs, await find_schools(connection, caller, scope, list(refs.values())), strict=True))
     if named is not UNSET and found[repr(named)] is None:
         raise invalid([school_not_found("/school", scope)])
@@ -176,15 +177,16 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
     home = found.get("unset" if named is UNSET else repr(named))
     batch.home = None if home is None else Place(home.tenant_id, home.id)
     settled: dict[int, Reached] = {}
-    async for at, row in in_slices(batch.rows):
-        ref = row.school if row.school is not UNSET else named
-        school = found["unset" if ref is UNSET else repr(ref)]
-        if school is None:
-            issue = school_not_found("", scope)
-            batch.reject(at, "school", issue.code, issue.message)
-        else:
-            settled[at] = school
-            batch.places[at] = Place(school.tenant_id, school.id)
+    async for part in in_slices(batch.rows):
+        for at, row in part:
+            ref = row.school if row.school is not UNSET else named
+            school = found["unset" if ref is UNSET else repr(ref)]
+            if school is None:
+                issue = school_not_found("", scope)
+                batch.reject(at, "school", issue.code, issue.message)
+            else:
+                settled[at] = school
+                batch.places[at] = Place(school.tenant_id, school.id)
     if len({school.tenant_id for school in settled.values()}) > 1:
         raise invalid(
             [
@@ -213,7 +215,7 @@ async def match_pupils(
     """Whom each (school, id, reference, UPN and after a blank a former UPN) belongs to. One statement."""
     once = list(dict.fromkeys(keys))
     school_ids, ids, references, upns = zip(*once, strict=True) if once else ((), (), (), ())
-    parsed = [parse_id(given) if given else None async for given in in_slices(ids)]
+    parsed = [parse_id(given) if given else None async for part in in_slices(ids) for given in part]
     names = tuple(Match.__dataclass_fields__)
     rows = await connection.fetch(
         f"SELECT {', '.join(names)} FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n",
@@ -224,7 +226,9 @@ async def match_pupils(
         references,
         upns,
     )
-    matched = {key: Match(*(row[name] for name in names)) async for key, row in in_slices(zip(once, rows, strict=True))}
+    matched = {
+        key: Match(*(row[name] for name in names)) async for part in in_slices(zip(once, rows, strict=True)) for key, row in part
+    }
     return [matched[key] for key in keys]
 
 
@@ -241,25 +245,28 @@ async def find_pupils(
     rows = batch.good()
     keys: list[tuple[UUID, str | None, str | None, str | None]] = []
     wrong: set[int] = set()
-    async for at, row in in_slices(rows):
-        upn = None
-        if row.upn is not UNSET:
-            try:
-                upn = upn_rules.check(row.upn).text
-            except ValueError as problem:
-                batch.reject(at, "upn", "upn-invalid", str(problem))
-                wrong.add(at)
-        keys.append((settled[at].id, row.id or None, row.reference or None, upn))
+    async for part in in_slices(rows):
+        for at, row in part:
+            upn = None
+            if row.upn is not UNSET:
+                try:
+                    upn = upn_rules.check(row.upn).text
+                except ValueError as problem:
+                    batch.reject(at, "upn", "upn-invalid", str(problem))
+                    wrong.add(at)
+            keys.append((settled[at].id, row.id or None, row.reference or None, upn))
     matches = await match_pupils(connection, caller, tenant_id, keys)
     found: dict[int, UUID] = {}
-    async for (at, _), match in in_slices(zip(rows, matches, strict=True)):
-        if match.hits:
-            found[at] = match.hits[0]
+    async for part in in_slices(zip(rows, matches, strict=True)):
+        for (at, _), match in part:
+            if match.hits:
+                found[at] = match.hits[0]
     at_school = await connection.fetch(_AT_SCHOOL, tenant_id, list(found.values()), [settled[at].id for at in found])
     places = list(found)
     present = {places[row["n"] - 1] for row in at_school}
-    async for at, row in in_slices(rows):
-        if at not in present and at not in wrong:
-            key = next(name for name in ("id", "upn", "reference") if getattr(row, name) is not UNSET)
-            batch.reject(at, key, "pupil-not-found", f"No pupil with this {key} is or was on roll at {settled[at].name}.")
+    async for part in in_slices(rows):
+        for at, row in part:
+            if at not in present and at not in wrong:
+                key = next(name for name in ("id", "upn", "reference") if getattr(row, name) is not UNSET)
+                batch.reject(at, key, "pupil-not-found", f"No pupil with this {key} is or was on roll at {settled[at].name}.")
     return {at: pupil_id for at, pupil_id in found.items() if at in present}

@@ -52,7 +52,12 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
         raise invalid([Issue("/asOf", "as-of-implausible", str(problem))]) from problem
     schools = await settle_schools(connection, caller, Scope.PUPILS_WRITE, given)
     whole = await leavers.school_of(connection, caller, given, schools)
-    rows = [row async for at, entry in in_slices(given.good()) if (row := checked(given, at, entry, schools[at])) is not None]
+    rows = [
+        row
+        async for part in in_slices(given.good())
+        for at, entry in part
+        if (row := checked(given, at, entry, schools[at])) is not None
+    ]
     tenant_id = next((school.tenant_id for school in (whole, *(row.school for row in rows)) if school is not None), None)
     if tenant_id is None:
         given.check()
@@ -70,10 +75,11 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
         share = await leavers.most_at_once(connection, whole, given.head.max_leavers)
         gone = leavers.absent(given, rolled, {row.pupil_id for row in rows}, share)
     changes = await taken(connection, tenant_id, rows)
-    found = [pupil_id async for row in in_slices(rows) if (pupil_id := row.pupil_id) is not None]
+    found = [pupil_id async for part in in_slices(rows) for row in part if (pupil_id := row.pupil_id) is not None]
     known = await read_known(connection, caller, tenant_id, found)
-    async for row in in_slices(rows):
-        decide(given, row, known, changes)
+    async for part in in_slices(rows):
+        for row in part:
+            decide(given, row, known, changes)
     if whole is not None:
         leavers.depart(changes, whole, as_of, gone)
     if changes.touched:
@@ -109,12 +115,13 @@ async def matched(
     school_ids = {row.school.id for row in rows} | ({whole.id} if whole is not None else set())
     locked: set[UUID] | None = None
     while True:
-        keys = [key async for row in in_slices(rows) for key in row.keys]
+        keys = [key async for part in in_slices(rows) for row in part for key in row.keys]
         found = iter(await match_pupils(connection, caller, tenant_id, keys))
-        async for row in in_slices(rows):
-            row.matches = list(islice(found, len(row.keys)))
+        async for part in in_slices(rows):
+            for row in part:
+                row.matches = list(islice(found, len(row.keys)))
         rolled = await leavers.on_roll(connection, caller, whole, as_of) if whole is not None else []
-        hits = {hit async for row in in_slices(rows) for hit in row.hits} | {spell.pupil_id for spell in rolled}
+        hits = {hit async for part in in_slices(rows) for row in part for hit in row.hits} | {spell.pupil_id for spell in rolled}
         if locked is not None and hits <= locked:
             return rolled
         await counting.lock(school_ids, hits)
@@ -124,29 +131,30 @@ async def matched(
 async def identified(batch: Batch[Any, Any], rows: list[Row], seen_by_client: set[UUID]) -> list[Row]:
     """The rows that name one pupil each; rejects what could be two children, and what the batch says twice."""
     seen: dict[object, int] = {}
-    async for row in in_slices(rows):
-        if row.entry.id is not UNSET and row.matches[0].by_id is None:
-            batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
-        if len(row.hits) > 1:
-            named = named_in(row.hits, seen_by_client)
-            message = f"The keys of this row belong to {len(row.hits)} pupils, {named}. Nothing was merged."
-            batch.reject(row.at, "", "pupil-merge-needed", message)
-            continue
-        if row.is_another_child:
-            message = (
-                f"This new reference comes with the UPN of {named_in(row.hits, seen_by_client)}, who was born on another day or has another"
-                " forename. Nothing was merged. Correct the UPN; or if it is the same child, name the pupil by id."
-            )
-            batch.reject(row.at, "upn", "pupil-merge-needed", message)
-            continue
-        if row.pupil_id is None and not row.entry.enrolments:
-            batch.reject(row.at, "enrolments", "enrolment-required", "A new pupil needs at least one spell on roll.")
-        reference = f"reference {row.school.id} {row.entry.reference}" if row.entry.reference is not UNSET else None
-        for key in {row.pupil_id, reference, *(f"upn {number}" for number in (row.upn, *row.former) if number)} - {None}:
-            if key in seen:
-                batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.pointer(seen[key])}.")
-                break
-            seen[key] = row.at
+    async for part in in_slices(rows):
+        for row in part:
+            if row.entry.id is not UNSET and row.matches[0].by_id is None:
+                batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
+            if len(row.hits) > 1:
+                named = named_in(row.hits, seen_by_client)
+                message = f"The keys of this row belong to {len(row.hits)} pupils, {named}. Nothing was merged."
+                batch.reject(row.at, "", "pupil-merge-needed", message)
+                continue
+            if row.is_another_child:
+                message = (
+                    f"This new reference comes with the UPN of {named_in(row.hits, seen_by_client)}, who was born on another day or has another"
+                    " forename. Nothing was merged. Correct the UPN; or if it is the same child, name the pupil by id."
+                )
+                batch.reject(row.at, "upn", "pupil-merge-needed", message)
+                continue
+            if row.pupil_id is None and not row.entry.enrolments:
+                batch.reject(row.at, "enrolments", "enrolment-required", "A new pupil needs at least one spell on roll.")
+            reference = f"reference {row.school.id} {row.entry.reference}" if row.entry.reference is not UNSET else None
+            for key in {row.pupil_id, reference, *(f"upn {number}" for number in (row.upn, *row.former) if number)} - {None}:
+                if key in seen:
+                    batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.pointer(seen[key])}.")
+                    break
+                seen[key] = row.at
     return still_good(batch, rows)
 
 
@@ -159,7 +167,7 @@ _VISIBLE = f"SELECT p.id FROM pupils p WHERE p.tenant_id = $1 AND p.id = ANY ($2
 
 async def visible(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row]) -> set[UUID]:
     """Which of the pupils the rows' keys belong to are within the caller's reach."""
-    hits = [hit async for row in in_slices(rows) for hit in row.hits]
+    hits = [hit async for part in in_slices(rows) for row in part for hit in row.hits]
     found = await connection.fetch(_VISIBLE, tenant_id, hits, caller.client_id)
     return {each["id"] for each in found}
 
@@ -176,7 +184,7 @@ async def admitted(connection: Connection, caller: Caller, batch: Batch[Any, Any
     school has let go, or says itself, with a main dual spell, that there is a second school. A school that has had the child may go on telling
     when and why its own spells ended.
     """
-    away = [(row, match) async for row in in_slices(rows) if (match := row.elsewhere) is not None]
+    away = [(row, match) async for part in in_slices(rows) for row in part if (match := row.elsewhere) is not None]
     if not away:
         return rows
     refs = {match.school_id: SchoolRef(id=str(match.school_id)) for _, match in away}

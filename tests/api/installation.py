@@ -15,7 +15,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api import auth, oauth
+from api import auth
+from api.oauth.client_auth import ASSERTION_TYPE
 
 BASE = "https://markonce.example"
 SECRET = b"a secret of the installation, for tests"
@@ -69,7 +70,7 @@ class Installation:
 
     async def present(self, assertion: str, **more: str) -> httpx2.Response:
         """A request for a token with a client assertion."""
-        return await self.ask({"client_assertion_type": oauth.ASSERTION_TYPE, "client_assertion": assertion, **more})
+        return await self.ask({"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion, **more})
 
     def claims(self, **changed: Any) -> dict[str, Any]:
         """The claims of a good assertion, changed; None leaves one out."""

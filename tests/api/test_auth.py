@@ -13,6 +13,7 @@ from joserfc.jwk import ECKey
 from api import auth
 from api.settings import Settings
 from domain.consent import clients
+from domain.consent.tokens import Attempt, load
 from tests.api.installation import BASE, SECRET, Installation, forged
 
 
@@ -36,8 +37,8 @@ async def test_a_token_that_is_not_good_is_told_so(installation: Installation) -
 
 async def test_only_our_own_access_tokens_for_us_are_taken(installation: Installation) -> None:
     kid = await installation.operator.fetchval("SELECT kid FROM signing_keys WHERE retired_at IS NULL")
-    applicant = await clients.admit(installation.app.state.database, UUID(installation.client_id), lambda _: None)
-    ours, now = applicant.signing_key(SECRET), int(time.time())
+    facts = await load(installation.app.state.database, Attempt(UUID(installation.client_id)))
+    ours, now = facts.signing_key(SECRET), int(time.time())
     good = {
         "iss": BASE,
         "aud": BASE,

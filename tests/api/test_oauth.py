@@ -12,7 +12,7 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from api import oauth
+from api.oauth.client_auth import ASSERTION_TYPE
 from domain.consent import clients
 from domain.consent.grants import approve_grant, parse_grant, revoke_grant
 from domain.engine.access import Scope
@@ -110,7 +110,7 @@ async def test_no_method_is_no_authentication_and_two_are_one_too_many(installat
     both = {"client_id": installation.client_id, "client_secret": installation.secret}
     installation.refused(await installation.ask(both, auth=(installation.client_id, installation.secret)), "invalid_request")
     installation.refused(await installation.present(installation.sign(), client_secret="x"), "invalid_request")
-    installation.refused(await installation.ask({"client_assertion_type": oauth.ASSERTION_TYPE}), "invalid_request")
+    installation.refused(await installation.ask({"client_assertion_type": ASSERTION_TYPE}), "invalid_request")
     installation.refused(
         await installation.ask({"client_id": installation.signer}, auth=(installation.client_id, installation.secret)),
         "invalid_request",

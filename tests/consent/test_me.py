@@ -1,6 +1,7 @@
 """Where a client stands, asked over HTTP through both doors: each gives the same, and only what is the client's own."""
 
 import asyncio
+import json
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ import httpx2
 from graphql import GraphQLObjectType, get_named_type
 
 from api.app import limits
+from api.graphql.endpoint import RESPONSE
 from api.graphql.schema import graphql_schema as schema
 from api.settings import Settings
 from domain.consent.clients import find_client, rotate_secret
@@ -162,6 +164,16 @@ async def test_the_limits_told_are_those_that_hold(hedgerow: Trust) -> None:
     assert [issue["code"] for issue in answer.json()["issues"]] == ["too-many-entries"]
     too_large = await app.post("/v1/pupils", content=b" " * (limits["bodyBytes"] + 1), headers={"Content-Type": "application/json"})
     assert too_large.status_code == 413
+    ids = [str(hedgerow.ids["Oak"])] * (limits["filterValues"] + 1)
+    query = "query($ids: [ID!]) { " + " ".join(f"s{n}: schools(where: {{id: $ids}}) {{ nodes {{ id }} }}" for n in range(6)) + " }"
+    for body, status in (
+        (b"[" + b"0," * limits["bodyValues"] + b"0]", 413),
+        (b'{"query":"{__typename}","variables":{"unused":["' + b"x" * limits["otherBodyBytes"] + b'"]}}', 413),
+        (json.dumps({"query": query, "variables": {"ids": ids}}).encode(), 400),
+        (json.dumps({"query": query, "variables": {"ids": ids[: limits["filterValuesInAll"] // 6]}}).encode(), 200),
+    ):
+        told = await app.post("/graphql", content=body, headers={"Content-Type": "application/json", "Accept": RESPONSE})
+        assert told.status_code == status, told.text[:300]
     for name, document in (
         ("aliases", "{ " + " ".join(f"a{n}: __typename" for n in range(limits["graphql"]["aliases"] + 1)) + " }"),
         ("tokens", "{ " + "__typename " * limits["graphql"]["tokens"] + "}"),

@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
 from api import body as api_body
-from api import oauth
 from api.app import build_app
+from api.oauth import form
 from api.rest.routes import place_of
 from api.settings import Settings
 from domain import COMMANDS
@@ -127,7 +127,7 @@ async def test_every_status_that_is_listed_is_answered_as_listed(
 ) -> None:
     monkeypatch.setattr(engine, "POOL_SECONDS", 0.05)
     monkeypatch.setattr(api_body, "DEADLINE", 0.05)
-    monkeypatch.setattr(oauth, "DEADLINE", 0.05)
+    monkeypatch.setattr(form, "DEADLINE", 0.05)
     responses = {int(status): resolved(response) for status, response in OPERATIONS[name][2]["responses"].items()}
     answers = [answer async for answer in well(contract, name, {status for status in responses if status < 400})]
     for status in sorted(status for status in responses if status >= 400):

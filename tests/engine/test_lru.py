@@ -116,17 +116,17 @@ def test_a_key_is_hashed_once_to_be_found() -> None:
 
 
 def test_caches_are_listed_as_long_as_they_live() -> None:
-    cache = Lru[str, str]("listed here", 1000)
+    cache = Lru[str, str]("listed by a test", 1000)
     cache.put("a", "b")
-    assert [(found.name, found.size, found.limit) for found in caches() if found.name == "listed here"] == [
-        ("listed here", 0, 1000)
+    assert [(found.name, found.size, found.limit) for found in caches() if found.name == "listed by a test"] == [
+        ("listed by a test", 0, 1000)
     ]
     cache.resize(10_000)
     cache.put("a", "b")
     assert [found.weight > ENTRY for found in caches() if found is cache] == [True]
     del cache
     gc.collect()
-    assert "listed here" not in {found.name for found in caches()}
+    assert "listed by a test" not in {found.name for found in caches()}
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import pytest_asyncio
 import structlog
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from api import oauth
+from api.oauth.client_auth import ASSERTION_TYPE
 from domain.consent import clients
 from domain.consent.grants import approve_grant, parse_grant
+from domain.consent.tokens import Attempt, load
 from tests.conftest import SECRET, Databases
 from tests.faults.forgeries import Forgery, Signer, forgeries, trailing_bits
 from tests.trust import BASE, Trust, trust
@@ -70,7 +71,7 @@ class Place:
         return await self.http.request(method, url, headers=headers, **body)
 
     async def present(self, assertion: str, **more: str) -> httpx2.Response:
-        form = {"grant_type": "client_credentials", "client_assertion_type": oauth.ASSERTION_TYPE, "client_assertion": assertion}
+        form = {"grant_type": "client_credentials", "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
         return await self.http.post("/oauth/token", data=form | more)
 
 
@@ -82,9 +83,9 @@ async def place(module_databases: Databases) -> AsyncIterator[Place]:
         client_id, _ = await clients.create_client(here.operator, "signs", "private_key_jwt", key_set)
         grant = parse_grant("trust:4128=schools:read")
         await approve_grant(here.operator, client_id, grant, purpose="tests", approved_by="tests")
-        applicant = await clients.admit(here.database, client_id, lambda _: None)
+        facts = await load(here.database, Attempt(client_id))
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(here.transport.app), base_url=BASE) as http:
-            yield Place(here, http, str(client_id), str(applicant.kid), applicant.signing_key(SECRET.encode()))
+            yield Place(here, http, str(client_id), str(facts.kid), facts.signing_key(SECRET.encode()))
 
 
 def refusal(answer: httpx2.Response) -> str:

@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey
 
 from api import quota
 from api.app import build_app
-from api.oauth import ASSERTION_TYPE
+from api.oauth.client_auth import ASSERTION_TYPE
 from api.settings import Settings
 from domain.consent import clients
 from domain.consent.grants import approve_grant, parse_grant
@@ -189,12 +189,13 @@ async def test_a_client_that_does_not_exist_is_told_like_one_that_does(office: O
     assert answers[0].status_code == 429
 
 
-async def test_ids_that_are_made_up_are_remembered_within_bounds(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quota, "MOST", 50)
+async def test_ids_that_are_made_up_are_remembered_within_bounds(office: Office) -> None:
+    assert office.app.state.attempts._buckets.entries == quota.MOST
+    office.app.state.attempts._buckets.entries = 50
     for _ in range(5):
         await asyncio.gather(*(office.ask(HERE, auth=(str(new_id(clients.CLIENT)), "x")) for _ in range(40)))
     state = office.app.state
-    assert len(state.attempts._buckets) == 50
+    assert state.attempts._buckets.size == 50
     assert len(state.credential_reads._waiting) == 0
 
 

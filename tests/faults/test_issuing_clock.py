@@ -13,6 +13,7 @@ from api import auth
 from api.app import build_app
 from api.settings import Settings
 from domain.consent import clients
+from domain.consent.tokens import Attempt, load
 from tests.conftest import SECRET
 from tests.faults.forgeries import Signer
 from tests.trust import BASE, Trust
@@ -46,7 +47,7 @@ async def test_a_token_ends_by_the_clock_it_was_issued_by(hedgerow: Trust, monke
     vendor = await hedgerow.client("vendor", "trust:4128=schools:read")
     authenticator: Any = hedgerow.transport.app.state.authenticator
     assert (await vendor.get("/v1/me")).status_code == 200
-    (token,) = authenticator._tokens
+    (token,) = authenticator._tokens._found
     later = datetime.now(UTC) + clients.TOKEN_LIFE + timedelta(seconds=auth.LEEWAY + 1)
     stands = time.time()
     monkeypatch.setattr(time, "time", lambda: stands)
@@ -59,14 +60,14 @@ async def test_a_token_ends_by_the_clock_it_was_issued_by(hedgerow: Trust, monke
 async def test_a_database_clock_that_was_set_is_followed(hedgerow: Trust) -> None:
     """Tokens that another process issued tell nothing of the time: it is read again, at most every few seconds."""
     client_id, _ = await clients.create_client(hedgerow.operator, "vendor", "client_secret")
-    applicant = await clients.admit(hedgerow.database, client_id, lambda _: None)
-    now = int(applicant.now.timestamp())
+    facts = await load(hedgerow.database, Attempt(client_id))
+    now = int(facts.client.now.timestamp())
     claims = {"iss": BASE, "aud": BASE, "sub": str(client_id), "client_id": str(client_id), "scope": "schools:read"}
-    header = {"alg": "ES256", "typ": "at+jwt", "kid": applicant.kid}
-    signer = Signer("access", applicant.signing_key(SECRET.encode()), header, lambda: claims | {"iat": now, "exp": now + 600}, ())
+    header = {"alg": "ES256", "typ": "at+jwt", "kid": facts.kid}
+    signer = Signer("access", facts.signing_key(SECRET.encode()), header, lambda: claims | {"iat": now, "exp": now + 600}, ())
     authenticator = auth.get_authenticator(hedgerow.transport.app.state)
     assert await authenticator.caller([f"Bearer {signer.sign()}"])
     for off in (timedelta(hours=1), -timedelta(hours=1)):
-        authenticator.note_issued(str(applicant.kid), applicant.now + off)  # before the clock was set
+        authenticator.note_issued(str(facts.kid), facts.client.now + off)  # before the clock was set
         authenticator._missed_at = float("-inf")
         assert await authenticator.caller([f"Bearer {signer.claiming(jti=str(off))}"])

@@ -28,7 +28,7 @@ def programs_with_disk(folder: Path) -> Binaries | None:
     where they are not needed, or cannot be had."""
     if os.geteuid() == 0:
         return None
-    if subprocess.run([*_NAMESPACE, "true"], check=False, capture_output=True).returncode:
+    if _run(*_NAMESPACE, "true"):
         return None
     real, made = find_binaries(), folder / "programs"
     made.mkdir()
@@ -50,19 +50,27 @@ def small_disk(folder: Path, cluster: Path, programs: Binaries | None) -> Iterat
     disk = folder / "disk"
     if os.geteuid() != 0:
         if programs is None:
-            raise NotWorking(_MISSING.format(f"user {os.geteuid()} may not, and `{' '.join(_NAMESPACE)}` fails"))
+            raise NotWorking(_MISSING.format(f"user {os.geteuid()} may not, and in a namespace: {_run(*_NAMESPACE, 'true')}"))
         yield disk
         return
     disk.mkdir(exist_ok=True)
     owner = cluster.stat()
     options = f"size={MEGABYTES}m,mode=0700,uid={owner.st_uid},gid={owner.st_gid}"
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise NotWorking(_MISSING.format(done.stderr.strip() or "mount failed"))
+    if problem := _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)):
+        raise NotWorking(_MISSING.format(problem))
     try:
         yield disk
     finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=False)
+        _run("umount", "--lazy", str(disk))
+
+
+def _run(*command: str) -> str:
+    """What is wrong, where the command fails."""
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    except OSError as problem:
+        return str(problem)
+    return (done.stderr.strip() or f"{command[0]} fails") if done.returncode else ""
 
 
 async def fill(connection: Any) -> None:

@@ -15,13 +15,15 @@ from tests.faults.laboratory.proxy import Fault, Message
 from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import Laboratory
 from tests.faults.laboratory.stage import Stage, stage
-from tests.faults.laboratory.writers import KINDS
+from tests.faults.laboratory.writers import KINDS, Write
 from tests.faults.trials.cuts import check_words
 
 ABOUT = "PostgreSQL, or the way to it, stands still at every message of a write"
 SMALL, FULL = 6, 480
 LANES = 4
 """Servers whose proxies are frozen at the same time: a freeze is waited for, and costs nothing."""
+FEW = 16
+"""Below so many, one server does: to start one costs more."""
 LIMIT = 1
 """Seconds that a request may take."""
 LONGEST = 8.0
@@ -47,14 +49,15 @@ class Case:
 async def run(lab: Laboratory, count: int, seed: int, watch: Watch) -> Result:
     """Freezes the way in several lanes at once, then PostgreSQL in one. A third of the cases are of PostgreSQL."""
     result, draw = Result("freezes", seed), random.Random(seed)
-    lanes = min(LANES, max(1, count // 3))
+    lanes = LANES if count >= FEW else 1
     stopping = max(2, count // 3)
     cases: list[Case] = []
     async with stage(lab, result, request_seconds=LIMIT, pool_size=2) as here:
         cases = await _choose(here, count, draw)
-        await _lane(here, [_with_stop(case) for case in cases[:stopping]], watch)
-    rest = cases[stopping:]
-    await asyncio.gather(*(_run_lane(lab, result, rest[lane::lanes], watch) for lane in range(lanes)))
+        here_too = cases[stopping:] if lanes == 1 else []
+        await _lane(here, [*(_with_stop(case) for case in cases[:stopping]), *here_too], watch)
+    if lanes > 1:
+        await asyncio.gather(*(_run_lane(lab, result, cases[stopping + lane :: lanes], watch) for lane in range(lanes)))
     return result
 
 
@@ -94,11 +97,24 @@ async def _choose(here: Stage, count: int, draw: random.Random) -> list[Case]:
     chosen = sorted(found, key=rank)[:count]
     here.result.numbers["places"] = f"{len(chosen)} of {len(found)}"
     draw.shuffle(chosen)
-    return sorted(chosen, key=lambda case: "BEGIN" not in case.message) if count < LANES * 4 else chosen
+    return sorted(chosen, key=lambda case: "BEGIN" not in case.message) if count < FEW else chosen
 
 
 def _with_stop(case: Case) -> Case:
     return Case(case.kind, case.keyed, case.is_cold, case.at, case.message, True)
+
+
+def _make_beside(here: Stage, write: Write) -> Write:
+    """A single judgement of which the write says nothing: without a key, a write that is sent again replaces what others wrote since."""
+    while True:
+        single = here.make("single", keyed=False)
+        if not _pairs(single) & _pairs(write):
+            return single
+
+
+def _pairs(write: Write) -> set[tuple[str | None, str | None]]:
+    body = write.body["variables"]["input"] if "variables" in write.body else write.body
+    return {(entry.get("upn"), entry.get("subject")) for entry in body["entries"]}
 
 
 async def _freeze(here: Stage, case: Case) -> None:
@@ -126,7 +142,7 @@ async def _freeze(here: Stage, case: Case) -> None:
         send(stopped, signal.SIGCONT)
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(sending), 30)
-    following = [here.make("single", keyed=False) for _ in range(FOLLOWING)]
+    following = [_make_beside(here, write) for _ in range(FOLLOWING)]
     answers = [await here.ledger.send(one, here.asker, here.result) for one in following]
     if not has_fired:
         return here.result.count("not reached")

@@ -1,0 +1,86 @@
+"""The token endpoint (RFC 6749 section 3.2).
+
+Credentials are verified before anything is counted. A wrong attempt counts against the client that it names together with its address, and is 429
+beyond the limit. A right one counts against the client alone. So guesses never make the client's own requests 429, whatever address they come from.
+Unknown clients are counted and answered like known ones. All attempts that wait at the same time are verified against one small read.
+"""
+
+from functools import partial
+from typing import Any
+
+from authlib.oauth2.rfc6749 import OAuth2Error
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from api.auth import get_authenticator
+from api.oauth.client_auth import ClientAuth, read_client_auth
+from api.oauth.errors import NO_STORE, TokenError, respond
+from api.oauth.form import Form, read_form
+from api.oauth.server import GRANT_TYPES, Answer, Server, TokenRequest
+from api.quota import QuotaExceeded, find_network
+from domain.consent.tokens import Attempt, Credentials, Effects, Facts, exchange, read_credentials
+from domain.engine.shared_reads import SharedReads
+
+
+async def token(request: Request) -> Response:
+    """POST /oauth/token."""
+    try:
+        form = await read_form(request)
+        if "grant_type" not in form:
+            raise TokenError("invalid_request", "The parameter grant_type is required.")
+        if form["grant_type"] not in GRANT_TYPES:
+            raise TokenError("unsupported_grant_type", "The one grant type is client_credentials.")
+        client_auth = read_client_auth(request.headers.getlist("authorization"), form, request.app.state.settings.base_url)
+        answer = await _issue_within_limits(request, client_auth, form)
+    except OAuth2Error as error:
+        return respond(error)
+    return JSONResponse({"access_token": answer.body["access_token"], **answer.body}, answer.status, NO_STORE)
+
+
+async def _issue_within_limits(request: Request, client_auth: ClientAuth, form: Form) -> Answer:
+    """Issues a token. A wrong attempt takes from the bucket of client and address, a right one from the client's own."""
+    attempts, client_id = request.app.state.attempts, client_auth.attempt.client_id
+    try:
+        client_auth.verify(await _get_credential_reads(request.app.state).get(client_auth.attempt))
+        attempts.of(client_id).take()
+        return await _exchange(request.app.state, client_auth, form)
+    except QuotaExceeded as problem:
+        raise _too_many("This client asks for too many tokens; each of them lasts for minutes.", problem) from problem
+    except OAuth2Error as error:
+        if error.error != "invalid_client":
+            raise
+        wrong = error
+    try:
+        attempts.of((client_id, find_network(request.client.host if request.client else ""))).take()
+    except QuotaExceeded as problem:
+        description = "There are too many wrong attempts for this client from this address. A right one is taken at any time."
+        raise _too_many(description, problem) from problem
+    raise wrong
+
+
+def _too_many(description: str, problem: QuotaExceeded) -> TokenError:
+    """RFC 6749 has no error for it at the token endpoint; this is the one that it has for the authorization endpoint."""
+    return TokenError("temporarily_unavailable", description, 429, retry_after=problem.wait)
+
+
+def _get_credential_reads(state: Any) -> SharedReads[Attempt, Credentials]:
+    """The application's reads of credentials, made when they are first needed."""
+    if not hasattr(state, "credential_reads"):
+        state.credential_reads = SharedReads(partial(read_credentials, state.database))
+    reads: SharedReads[Attempt, Credentials] = state.credential_reads
+    return reads
+
+
+async def _exchange(state: Any, client_auth: ClientAuth, form: Form) -> Answer:
+    """What Authlib decides between one load and one persist. Raises OAuth2Error."""
+    settings = state.settings
+
+    def decide(facts: Facts, effects: Effects) -> tuple[Answer | OAuth2Error, Facts]:
+        server = Server(settings.base_url, settings.secret, facts, effects)
+        return server.create_token_response(TokenRequest(settings.base_url, form, client_auth)), facts
+
+    answer, facts = await exchange(state.database, client_auth.attempt, decide)
+    if isinstance(answer, OAuth2Error):
+        raise answer
+    get_authenticator(state).note_issued(str(facts.kid), facts.client.now)
+    return answer
