@@ -17,8 +17,8 @@ from api import health, oauth, pages
 from api.body import MAX_BODY, MAX_OTHER_BODY, MAX_VALUES, Bodies
 from api.compression import Gzip
 from api.cors import Cors
-from api.graphql.execute import LIMITS as graphql_limits
-from api.graphql.view import graphql
+from api.graphql.document import LIMITS as graphql_limits
+from api.graphql.endpoint import graphql
 from api.kept import Kept
 from api.outermost import Outermost, Paths
 from api.problems import PROBLEMS, HttpProblem, respond

@@ -10,7 +10,7 @@ import httpx2
 from graphql import GraphQLObjectType, get_named_type
 from msgspec import inspect
 
-from api.graphql.schema import schema
+from api.graphql.schema import graphql_schema as schema
 from api.rest.routes import place_of
 from domain import COMMANDS
 from domain.engine.command import Command

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import httpx2
 from graphql import GraphQLInputObjectType
 
-from api.graphql.schema import schema
+from api.graphql.schema import graphql_schema as schema
 from domain import RESOURCES
 from domain.engine.access import Caller
 from domain.engine.resource import Filter, Kind, Link, Resource

@@ -1,323 +1,227 @@
-"""The GraphQL schema, made from the catalogue and the commands' inputs and outputs. Nothing about a field is said here a second time.
+"""The schema: what can be read and written, who answers it, and its text.
 
-Reads have no resolvers: execute.py compiles them to one SQL statement. graphql-core parses, validates and answers introspection.
+The rows of an operation are read before the executor comes to any of its roots (operation.py), so fields of rows have no resolvers. A mutation is a
+command, and a function one of the domain's: the executor calls both.
 """
 
 import functools
-from collections.abc import Callable
-from inspect import cleandoc
-from typing import Any
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
 
 import msgspec
-from graphql import (
-    GraphQLArgument,
-    GraphQLBoolean,
-    GraphQLEnumType,
-    GraphQLField,
-    GraphQLFloat,
-    GraphQLID,
-    GraphQLInputField,
-    GraphQLInputObjectType,
-    GraphQLInt,
-    GraphQLInterfaceType,
-    GraphQLList,
-    GraphQLNonNull,
-    GraphQLObjectType,
-    GraphQLScalarType,
-    GraphQLSchema,
-    GraphQLString,
-    print_schema,
-)
-from msgspec import inspect
+import strawberry
+from graphql import GraphQLError, GraphQLSchema, print_schema
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext, ExecutionResult, Info
+from strawberry.types.field import StrawberryField
+from strawberry.types.graphql import OperationType
 
+from api.graphql import plans
+from api.graphql.context import FUNCTIONS, OperationContext, perform_command
+from api.graphql.document import LIMITS
+from api.graphql.errors import describe_error
+from api.graphql.executor import Executor
+from api.graphql.operation import OperationExtension, OperationState
+from api.graphql.types import (
+    NAMES,
+    SCALARS,
+    Connection,
+    Edge,
+    input_type,
+    make_argument,
+    make_enum,
+    make_field,
+    make_type,
+    output_type,
+    page_arguments,
+)
 from domain import COMMANDS, RESOURCES
 from domain.consent.me import Me
 from domain.engine.answers import KeptAnswer
 from domain.engine.change import Which
 from domain.engine.command import GRAPHQL, Command
-from domain.engine.resource import Comparison, Kind, Resource
-from domain.engine.selection import FIRST, MAX_FIRST, MAX_NESTED_FIRST
+from domain.engine.slices import run_in_slices
 from domain.insight.aggregates import AggregateRow, Coverage, ExcludedSchool
 from domain.insight.question import DIMENSIONS, VIEWS
 
+# Strawberry logs the messages of errors, which may hold names and UPNs. What is unforeseen is logged by problems.py.
+logging.getLogger("strawberry").addHandler(logging.NullHandler())
+logging.getLogger("strawberry").propagate = False
 
-def _text_scalar(name: str, description: str, kind: Kind) -> GraphQLScalarType:
-    def coerce(value: Any) -> Any:
-        kind.parse(value)
-        return value
-
-    return GraphQLScalarType(name, coerce_input_value=coerce, description=description)
-
-
-_COMPARED = {
-    Comparison.GTE: "This or more, or later.",
-    Comparison.GT: "More than this, or later.",
-    Comparison.LTE: "This or less, or earlier.",
-    Comparison.LT: "Less than this, or earlier.",
-}
-DATE = _text_scalar("Date", "A date, as 2026-09-01 (ISO 8601).", Kind.DATE)
-INSTANT = _text_scalar("DateTime", "An instant with its offset, as 2026-09-01T08:30:00Z (RFC 3339).", Kind.INSTANT)
-JSON = GraphQLScalarType("JSON", description="Any JSON value, as REST answers it.")
-SCALARS: dict[Kind, Any] = {
-    Kind.ID: GraphQLID,
-    Kind.TEXT: GraphQLString,
-    Kind.TEXTS: GraphQLList(GraphQLNonNull(GraphQLString)),
-    Kind.INTEGER: GraphQLInt,
-    Kind.NUMBER: GraphQLFloat,
-    Kind.BOOLEAN: GraphQLBoolean,
-    Kind.DATE: DATE,
-    Kind.INSTANT: INSTANT,
-}
-RANGE = "range"
-RANGES = {
-    kind: GraphQLInputObjectType(
-        f"{kind.graphql}Range",
-        {comparison.value: GraphQLInputField(SCALARS[kind], description=_COMPARED[comparison]) for comparison in Comparison},
-        description="Bounds; every one given must hold.",
-    )
-    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.INSTANT)
-}
-NODE = GraphQLInterfaceType(
-    "Node", {"id": GraphQLField(GraphQLNonNull(GraphQLID), description="Stable id.")}, description="Anything with an id."
-)
-DIRECTION = GraphQLEnumType("Direction", {"ASC": "ASC", "DESC": "DESC"}, description="Nulls come last in either.")
-PAGE_INFO = GraphQLObjectType(
-    "PageInfo",
-    {
-        "hasNextPage": GraphQLField(GraphQLNonNull(GraphQLBoolean), description="Whether more follow."),
-        "hasPreviousPage": GraphQLField(GraphQLNonNull(GraphQLBoolean), description="Whether the page was reached by a cursor."),
-        "startCursor": GraphQLField(GraphQLString, description="The first row's cursor."),
-        "endCursor": GraphQLField(GraphQLString, description="The last row's cursor: give it as `after`."),
-    },
-    description="Where a page stands.",
+AGGREGATE_DIMENSION = make_enum("AggregateDimension", list(DIMENSIONS), "What aggregates can be grouped by.")
+AGGREGATE_VIEW = make_enum(
+    "AggregateView",
+    list(VIEWS),
+    "own: as the caller is entitled to. public: as a reader with aggregates:read sees it, with reasons; needs aggregates:internal.",
 )
 
 
-def _connection(name: str, node: GraphQLObjectType, **more: GraphQLField) -> GraphQLObjectType:
-    edge = GraphQLObjectType(
-        f"{name}Edge",
-        {
-            "cursor": GraphQLField(GraphQLNonNull(GraphQLString), description="This row's cursor."),
-            "node": GraphQLField(GraphQLNonNull(node), description="The row."),
-        },
-        description="A row and its cursor.",
-    )
-    return GraphQLObjectType(
-        f"{name}Connection",
-        {
-            "edges": GraphQLField(GraphQLNonNull(GraphQLList(GraphQLNonNull(edge))), description="The rows with their cursors."),
-            "nodes": GraphQLField(GraphQLNonNull(GraphQLList(GraphQLNonNull(node))), description="The rows."),
-            "pageInfo": GraphQLField(GraphQLNonNull(PAGE_INFO), description="Where the page stands."),
-            **more,
-        },
-        description="A page (Relay cursor connections).",
-    )
+class FunctionField(StrawberryField):
+    """A root that a function of the domain answers. It answers JSON with what is selected, so that the executor need not visit each value."""
+
+    is_async = True
+    is_basic_field = False
+
+    async def get_result(self, source: OperationState, info: Info, args: list[Any], kwargs: dict[str, Any]) -> Any:  # type: ignore[override]
+        answer = await FUNCTIONS[self.graphql_name or ""](info.context, kwargs)
+        return await _write_selected(source, info, answer)
 
 
-class _Reads:
-    """The object types, connections and arguments of the resources."""
+class CommandField(StrawberryField):
+    """A mutation."""
 
-    def __init__(self) -> None:
-        self.types = {name: self._object(resource) for name, resource in RESOURCES.items()}
-        self.connections = {name: _connection(RESOURCES[name].type_name, type_) for name, type_ in self.types.items()}
-        self.arguments = {name: self._arguments(resource) for name, resource in RESOURCES.items()}
+    is_async = True
+    is_basic_field = False
+    command: Command
 
-    def _object(self, resource: Resource) -> GraphQLObjectType:
-        def fields() -> dict[str, GraphQLField]:
-            found = {}
-            for name, field in resource.fields.items():
-                type_: Any = GraphQLID if name == "id" else SCALARS[field.kind]
-                needs = f" Needs {field.scope}." if field.scope is not None else ""
-                found[name] = GraphQLField(type_ if field.may_be_null else GraphQLNonNull(type_), description=field.doc + needs)
-            for name, link in resource.links.items():
-                if link.many:
-                    connection = GraphQLNonNull(self.connections[link.target])
-                    told = {n: GraphQLArgument(SCALARS[a.kind], description=a.doc) for n, a in link.arguments.items()}
-                    found[name] = GraphQLField(connection, self.arguments[link.target] | told, description=link.doc)
-                else:
-                    found[name] = GraphQLField(self.types[link.target], description=link.doc)
-            return found
-
-        node = [NODE] if resource.has_id else []
-        return GraphQLObjectType(resource.type_name, fields, interfaces=node, description=f"{resource.doc} Needs {resource.scope}.")
-
-    def _arguments(self, resource: Resource) -> dict[str, GraphQLArgument]:
-        filters = {
-            name: GraphQLInputField(
-                SCALARS[Kind.TEXTS]
-                if field.kind is Kind.TEXTS
-                else GraphQLList(GraphQLNonNull(GraphQLID if name == "id" else SCALARS[field.kind])),
-                description=field.doc,
-            )
-            for name, field in resource.fields.items()
-        }
-        ranges = {
-            name: GraphQLInputField(RANGES[field.kind], description=field.doc)
-            for name, field in resource.fields.items()
-            if field.comparable
-        }
-        if ranges:
-            between = GraphQLInputObjectType(f"{resource.type_name}Ranges", ranges, description="Every range given must hold.")
-            filters[RANGE] = GraphQLInputField(between, description="Numbers and dates between bounds.")
-        where = GraphQLInputObjectType(
-            f"{resource.type_name}Where",
-            filters,
-            description="Every field given must equal one of its values; a list must hold one of them.",
-        )
-        sortable = {name: name for name, field in resource.fields.items() if field.sortable}
-        by = GraphQLEnumType(f"{resource.type_name}SortField", sortable, description=f"What {resource.plural} can be ordered by.")
-        order = GraphQLInputObjectType(
-            f"{resource.type_name}OrderBy",
-            {"field": GraphQLInputField(GraphQLNonNull(by)), "direction": GraphQLInputField(DIRECTION, default_value="ASC")},
-        )
-        return {
-            "first": GraphQLArgument(
-                GraphQLInt,
-                default_value=FIRST,
-                description=f"Rows a page: at most {MAX_FIRST:,} at the top and {MAX_NESTED_FIRST} nested.",
-            ),
-            "after": GraphQLArgument(GraphQLString, description="A cursor."),
-            "where": GraphQLArgument(where),
-            "orderBy": GraphQLArgument(GraphQLList(GraphQLNonNull(order))),
-        }
+    async def get_result(self, source: OperationState, info: Info, args: list[Any], kwargs: dict[str, Any]) -> Any:  # type: ignore[override]
+        source.reader.count_entries(kwargs["input"])
+        performed = await perform_command(info.context, self.command, kwargs)
+        written = await _write_selected(source, info, msgspec.json.decode(performed.answer))
+        source.replayed += performed.replayed
+        return written
 
 
-@functools.cache
-def input_type(struct: type[msgspec.Struct], *with_those_of: type[msgspec.Struct]) -> GraphQLInputObjectType:
-    """The input object of a command's input; a field may be left out unless it is required."""
-    infos = [inspect.type_info(each) for each in (*with_those_of, struct)]
-    name = struct.__name__ if struct.__name__.endswith("Input") else f"{struct.__name__}Input"
-    fields = lambda: {f.encode_name: GraphQLInputField(_input(f.type, f.required)) for info in infos for f in info.fields}  # type: ignore[attr-defined]  # noqa: E731
-    return GraphQLInputObjectType(name, fields, description=cleandoc(struct.__doc__ or ""))
+async def _write_selected(state: OperationState, info: Info, answer: Any) -> msgspec.Raw | None:
+    """What is selected of a plain value, as JSON."""
+    if answer is None:
+        return None
+    raw = info._raw_info
+    below = [node.selection_set for node in raw.field_nodes if node.selection_set is not None]
+    selected = await run_in_slices(state.reader.project(answer, state.reader.type_of(raw.parent_type, raw.field_nodes[0]), below))
+    return msgspec.Raw(msgspec.json.encode(selected))
 
 
-def _input(type_: inspect.Type, required: bool) -> Any:
-    found, nullable = _wrapped(type_, input_type)
-    return GraphQLNonNull(found) if required and not nullable else found
-
-
-@functools.cache
-def output_type(struct: type[msgspec.Struct]) -> GraphQLObjectType:
-    """The object type of what a command or another function of the domain answers."""
-    info = inspect.type_info(struct)
-    assert isinstance(info, inspect.StructType)
-
-    def fields() -> dict[str, GraphQLField]:
-        found = {}
-        for field in info.fields:
-            type_, nullable = _wrapped(field.type, output_type)
-            found[field.encode_name] = GraphQLField(type_ if nullable else GraphQLNonNull(type_))
-        return found
-
-    return GraphQLObjectType(struct.__name__, fields, description=cleandoc(struct.__doc__ or ""))
-
-
-_PLAIN: dict[type[inspect.Type], Any] = {
-    inspect.StrType: GraphQLString,
-    inspect.LiteralType: GraphQLString,
-    inspect.IntType: GraphQLInt,
-    inspect.FloatType: GraphQLFloat,
-    inspect.BoolType: GraphQLBoolean,
-    inspect.DateType: DATE,
-    inspect.DateTimeType: INSTANT,
-    inspect.RawType: JSON,
-}
-
-
-def _wrapped(type_: inspect.Type, of_struct: Callable[[type[msgspec.Struct]], Any]) -> tuple[Any, bool]:
-    """The GraphQL type of a Python one, and whether it may be null or left out."""
-    if isinstance(type_, inspect.UnionType):
-        members = [t for t in type_.types if not isinstance(t, inspect.NoneType)]
-        if len(members) > 1:  # text or number: an ID takes both
-            return GraphQLID, len(members) < len(type_.types)
-        return _wrapped(members[0], of_struct)[0], len(members) < len(type_.types)
-    if isinstance(type_, inspect.ListType):
-        item, nullable = _wrapped(type_.item_type, of_struct)
-        return GraphQLList(item if nullable else GraphQLNonNull(item)), False
-    if isinstance(type_, inspect.StructType):
-        return of_struct(type_.cls), False
-    return _PLAIN[type(type_)], False
-
-
-def _mutation(command: Command) -> GraphQLField:
-    arguments = {"input": GraphQLArgument(GraphQLNonNull(input_type(command.takes, *[Which] * command.changes)))}
+def _make_mutation(command: Command) -> CommandField:
+    arguments = [make_argument("input", input_type(command.takes, *[Which] * command.changes))]
     if command.entries is not None:
         handling = "strict (all or nothing, the default) or lenient (good rows land, bad rows are listed)."
-        arguments["handling"] = GraphQLArgument(GraphQLString, default_value="strict", description=handling)
-        arguments["return"] = GraphQLArgument(
-            GraphQLString, default_value="minimal", description="minimal or representation (what became of each row)."
-        )
-    arguments["dryRun"] = GraphQLArgument(GraphQLBoolean, default_value=False, description="Do everything, then undo it.")
+        arguments.append(make_argument("handling", "String | None", handling, default="strict"))
+        returned = "minimal or representation (what became of each row)."
+        arguments.append(make_argument("return", "String | None", returned, default="minimal"))
+    arguments.append(make_argument("dryRun", "Boolean | None", "Do everything, then undo it.", default=False))
     key = "The same key and input within 7 days give the first answer."
-    arguments["idempotencyKey"] = GraphQLArgument(GraphQLString, description=key)
-    return GraphQLField(output_type(command.gives), arguments, description=f"{command.doc} Needs {command.scope}.")
+    arguments.append(make_argument("idempotencyKey", "String | None", key))
+    description = f"{command.doc} Needs {command.scope}."
+    field = make_field(CommandField, command.operation, f"{output_type(command.gives)} | None", description, arguments)
+    field.command = command
+    return field
 
 
-AGGREGATE_DIMENSION = GraphQLEnumType(
-    "AggregateDimension", {name: name for name in DIMENSIONS}, description="What aggregates can be grouped by."
-)
-AGGREGATE_VIEW = GraphQLEnumType(
-    "AggregateView",
-    {name: name for name in VIEWS},
-    description="own: as the caller is entitled to. public: as a reader with aggregates:read sees it, with reasons; needs aggregates:internal.",
-)
-
-
-def _aggregates() -> GraphQLField:
-    arguments = {
-        "groupBy": GraphQLArgument(
-            GraphQLNonNull(GraphQLList(GraphQLNonNull(AGGREGATE_DIMENSION))), description="One to three dimensions."
-        ),
-        "window": GraphQLArgument(GraphQLString, description="A window by code or id; needed unless grouped by."),
-        "subject": GraphQLArgument(GraphQLString, description="A subject by code; needed unless grouped by."),
-        "trust": GraphQLArgument(
-            GraphQLID, description="A trust by id or GIAS group UID: its members on the window's census date."
-        ),
-        "school": GraphQLArgument(GraphQLList(GraphQLNonNull(GraphQLID)), description="Schools by id or URN."),
-        "view": GraphQLArgument(AGGREGATE_VIEW, default_value=VIEWS[0], description="As whom to see them."),
-        "first": GraphQLArgument(GraphQLInt, default_value=100),
-        "after": GraphQLArgument(GraphQLString),
+def _make_aggregates() -> FunctionField:
+    row = NAMES[output_type(AggregateRow)]
+    edge, connection = cast(Any, Edge)[row], cast(Any, Connection)[row]
+    make_type("AggregateEdge", {}, "A row and its cursor.", edge)
+    excluded = f"list[{output_type(ExcludedSchool)}]"
+    fields = {
+        "edges": make_field(StrawberryField, "edges", "list[AggregateEdge]", "The rows with their cursors."),
+        "excluded": make_field(StrawberryField, "excluded", excluded, "The schools asked about that contribute to no row."),
+        "coverage": make_field(StrawberryField, "coverage", output_type(Coverage), "How many schools contribute."),
     }
-    excluded = GraphQLNonNull(GraphQLList(GraphQLNonNull(output_type(ExcludedSchool))))
-    connection = _connection(
-        "Aggregate",
-        output_type(AggregateRow),
-        excluded=GraphQLField(excluded, description="The schools asked about that contribute to no row."),
-        coverage=GraphQLField(GraphQLNonNull(output_type(Coverage)), description="How many schools contribute."),
-    )
-    doc = "Results pooled over pupils. Needs aggregates:read, which hides small groups, or aggregates:internal."
-    return GraphQLField(GraphQLNonNull(connection), arguments, description=doc)
+    make_type("AggregateConnection", fields, "A page (Relay cursor connections).", connection)
+    arguments = [
+        make_argument("groupBy", "list[AggregateDimension]", "One to three dimensions."),
+        make_argument("window", "String | None", "A window by code or id; needed unless grouped by."),
+        make_argument("subject", "String | None", "A subject by code; needed unless grouped by."),
+        make_argument("trust", "ID | None", "A trust by id or GIAS group UID: its members on the window's census date."),
+        make_argument("school", "list[ID] | None", "Schools by id or URN."),
+        make_argument("view", "AggregateView | None", "As whom to see them.", default=AGGREGATE_VIEW(VIEWS[0])),
+        make_argument("first", "Int | None", default=100),
+        make_argument("after", "String | None"),
+    ]
+    description = "Results pooled over pupils. Needs aggregates:read, which hides small groups, or aggregates:internal."
+    return make_field(FunctionField, "aggregates", "AggregateConnection", description, arguments)
 
 
-@functools.cache
-def schema() -> GraphQLSchema:
-    """The schema, made once."""
-    reads = _Reads()
-    query: dict[str, GraphQLField] = {
-        "node": GraphQLField(NODE, {"id": GraphQLArgument(GraphQLNonNull(GraphQLID))}, description="Anything by its id, or null.")
+def _make_query() -> type:
+    by_id = [make_argument("id", "ID")]
+    query: dict[str, StrawberryField] = {
+        "node": make_field(StrawberryField, "node", "Node | None", "Anything by its id, or null.", by_id)
     }
     for name, resource in RESOURCES.items():
         if resource.has_id:
-            by_id = {"id": GraphQLArgument(GraphQLNonNull(GraphQLID))}
-            query[name] = GraphQLField(reads.types[name], by_id, description=f"{resource.doc} Null where it is not within reach.")
-        query[resource.plural] = GraphQLField(
-            GraphQLNonNull(reads.connections[name]), reads.arguments[name], description=resource.doc
+            description = f"{resource.doc} Null where it is not within reach."
+            query[name] = make_field(StrawberryField, name, f"{resource.type_name} | None", description, by_id)
+        page = f"Connection[{resource.type_name}]"
+        query[resource.plural] = make_field(StrawberryField, resource.plural, page, resource.doc, page_arguments(resource))
+    query["aggregates"] = _make_aggregates()
+    description = "What became of a request whose answer was lost; null where no request with the key ended well within 7 days."
+    key = [make_argument("key", "String", "The idempotencyKey of the request.")]
+    query["receipt"] = make_field(FunctionField, "receipt", f"list[{output_type(KeptAnswer)}] | None", description, key)
+    query["me"] = make_field(FunctionField, "me", output_type(Me), "Where the client stands. Needs no scope.")
+    return make_type("Query", query, "Everything that can be read.")
+
+
+@dataclass
+class MutationResult(ExecutionResult):
+    """The result of a mutation: how many commands it had, and how many of them were answered again from an earlier request."""
+
+    commands: int = 0
+    replayed: int = 0
+
+
+class Schema(strawberry.Schema):
+    """Looks for the plan of an operation before Strawberry reads it, and describes errors, whatever the transport."""
+
+    async def execute(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any = None,
+        root_value: Any = None,
+        operation_name: str | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
+        """The result of an operation. `context_value` is its OperationContext."""
+        context: OperationContext = context_value
+        source = query or " "  # Strawberry raises for none; the parser says what is wrong with it
+        if len(source.encode()) > LIMITS.bytes:
+            message = f"A document has at most {LIMITS.bytes:,} bytes."
+            return ExecutionResult(None, [GraphQLError(message, extensions={"code": "graphql-too-long"})])
+        try:
+            result = await plans.answer_by_plan(self._schema, context, source, operation_name, variable_values or {})
+        except Exception as error:  # every error has an answer
+            return ExecutionResult(None, [describe_error(error, context.base_url)])
+        if result is not None:
+            return result
+        state = OperationState()
+        result = await super().execute(
+            source, variable_values, context, state, operation_name, allowed_operation_types, operation_extensions
         )
-    query["aggregates"] = _aggregates()
-    query["receipt"] = GraphQLField(
-        GraphQLList(GraphQLNonNull(output_type(KeptAnswer))),
-        {"key": GraphQLArgument(GraphQLNonNull(GraphQLString), description="The idempotencyKey of the request.")},
-        description="What became of a request whose answer was lost; null where no request with the key ended well within 7 days.",
+        return (
+            MutationResult(result.data, result.errors, result.extensions, state.commands, state.replayed)
+            if state.commands
+            else result
+        )
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        """Errors as they are answered. Strawberry's own would log their messages, which may hold names and UPNs."""
+        assert execution_context is not None
+        errors[:] = [describe_error(error, execution_context.context.base_url) for error in errors]
+
+
+@functools.cache
+def make_schema() -> Schema:
+    """The schema, made once."""
+    mutation = {command.operation: _make_mutation(command) for command in COMMANDS.values() if GRAPHQL in command.doors}
+    return Schema(
+        query=_make_query(),
+        mutation=make_type("Mutation", mutation, "Everything that can be written."),
+        types=[NAMES[resource.type_name] for resource in RESOURCES.values()],
+        extensions=[OperationExtension],
+        execution_context_class=Executor,
+        config=StrawberryConfig(auto_camel_case=False, scalar_map=SCALARS),
     )
-    query["me"] = GraphQLField(GraphQLNonNull(output_type(Me)), description="Where the client stands. Needs no scope.")
-    mutation = {command.operation: _mutation(command) for command in COMMANDS.values() if GRAPHQL in command.doors}
-    return GraphQLSchema(
-        GraphQLObjectType("Query", query, description="Everything that can be read."),
-        GraphQLObjectType("Mutation", mutation, description="Everything that can be written."),
-        types=list(reads.types.values()),
-    )
+
+
+def graphql_schema() -> GraphQLSchema:
+    """The schema as graphql-core has it."""
+    return make_schema()._schema
 
 
 def schema_text() -> str:
     """The schema in SDL, as committed in schema.graphql."""
-    return print_schema(schema()) + "\n"
+    return print_schema(graphql_schema()) + "\n"

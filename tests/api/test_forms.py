@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api.graphql.form import lift
+from api.graphql.plans import split_template
 from domain.engine.ids import new_id
 from tests.trust import Trust, entry, opened, roll, sent
 
@@ -76,6 +76,6 @@ async def test_a_url_is_read_once_whatever_its_values(vendor: Any, hedgerow: Tru
 
 def test_what_is_lifted_of_a_document() -> None:
     document = '{ a(x: "one", y: "es\\"caped") b(z: """block "quoted" """) # "comment"\n c(w: "") }'
-    form, texts = lift(document)
+    form, texts = split_template(document)
     assert texts == ["one", ""]
     assert form == '{ a(x: "\\u00010", y: "es\\"caped") b(z: """block "quoted" """) # "comment"\n c(w: "\\u00011") }'

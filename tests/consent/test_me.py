@@ -9,8 +9,8 @@ import httpx2
 from graphql import GraphQLObjectType, get_named_type
 
 from api.app import limits
-from api.graphql.schema import schema
-from api.graphql.view import RESPONSE
+from api.graphql.endpoint import RESPONSE
+from api.graphql.schema import graphql_schema as schema
 from api.settings import Settings
 from domain.consent.clients import find_client, rotate_secret
 from domain.consent.grants import approve_grant, list_grants, parse_grant, revoke_grant

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from api.graphql.view import accepted
+from api.graphql.endpoint import negotiate_media_type
 from api.problems import HttpProblem, merge_headers
 from domain.engine import database as engine
 from domain.engine.errors import Busy, DatabaseError, InProgress, NotFound
@@ -204,7 +204,7 @@ CHOSEN = {
 
 @pytest.mark.parametrize("header", CHOSEN)
 def test_the_media_type_is_chosen_by_what_the_client_accepts(header: str) -> None:
-    assert accepted(header) == CHOSEN[header]
+    assert negotiate_media_type(header) == CHOSEN[header]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_the_media_type_is_chosen_by_what_the_client_accepts(header: str) -> Non
 )
 def test_without_a_representation_it_is_406(header: str) -> None:
     with pytest.raises(HttpProblem) as refused:
-        accepted(header)
+        negotiate_media_type(header)
     assert refused.value.status == 406
 
 

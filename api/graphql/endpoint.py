@@ -1,15 +1,23 @@
-"""GraphQL over HTTP: POST of JSON, one operation a request, `application/graphql-response+json` or `application/json` as the client accepts."""
+"""GraphQL over HTTP: Strawberry's endpoint, for POST of JSON, one operation a request, `application/graphql-response+json` or `application/json` as
+the client accepts.
+"""
 
 import re
+from functools import cache
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
+from strawberry.asgi import GraphQL
+from strawberry.types.unset import UNSET
 
 from api.answer import Json
 from api.auth import authenticate
 from api.body import MAX_BODY, MAX_OTHER_BODY, read_json, too_large, with_body
-from api.graphql.execute import Asker, execute, reads
-from api.graphql.response import Answer
+from api.graphql.context import OperationContext
+from api.graphql.document import is_query
+from api.graphql.response import Answer, encode_body, make_answer
+from api.graphql.schema import graphql_schema, make_schema
 from api.problems import HttpProblem
 from domain.engine.errors import BadRequest, Issue
 from domain.engine.lru import Lru
@@ -17,22 +25,49 @@ from domain.engine.lru import Lru
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
 
+class Endpoint(GraphQL[OperationContext, None]):
+    """Strawberry's ASGI endpoint, with the bodies, media types and statuses that the rest of the API has."""
+
+    async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:
+        """The response to a POST. What is refused before a document is read is raised, and answered as in REST, with problem+json."""
+        media_type = negotiate_media_type(",".join(request.headers.getlist("accept")))
+        context = await self.get_context(request, None)
+        document, _ = await read_json(request, most=MAX_BODY, check=lambda document: check_large(document, context.introspection))
+        check_request(document)
+        assert isinstance(document, dict)
+        result = await self.schema.execute(
+            document["query"],
+            document.get("variables") or {},
+            context_value=context,
+            operation_name=document.get("operationName") or None,
+        )
+        return _respond(make_answer(result), media_type)
+
+    async def get_context(self, request: Any, response: Any) -> OperationContext:
+        """The context of the one operation of a request."""
+        state = request.app.state
+        settings = state.settings
+        caller = await authenticate(request)
+        return OperationContext(
+            caller, state.database, state.cursors, settings.base_url, settings.introspection, state.limits, state.forms, state.kept
+        )
+
+    def encode_json(self, data: object) -> str:
+        """JSON of a result, in which rows are JSON already. It is text, since WebSocket handlers send bytes as binary messages."""
+        return encode_body(data).decode()
+
+
+@cache
+def make_endpoint() -> Endpoint:
+    """The endpoint, made once. A query in a URL could hold a name or a UPN, so that there are none; the page that asks GraphQL is /explorer."""
+    return Endpoint(make_schema(), graphql_ide=None, allow_queries_via_get=False)
+
+
 @with_body
 async def graphql(request: Request) -> Response:
-    """POST /graphql. What is refused before a document is read is raised, and answered as in REST, with problem+json."""
-    media_type = accepted(",".join(request.headers.getlist("accept")))
-    caller = await authenticate(request)
-    introspection = request.app.state.settings.introspection
-    document, _ = await read_json(request, most=MAX_BODY, check=lambda document: check_large(document, introspection))
-    check_request(document)
-    state = request.app.state
-    settings = state.settings
-    asker = Asker(
-        caller, state.database, state.cursors, settings.base_url, settings.introspection, state.limits, state.forms, state.kept
-    )
-    assert isinstance(document, dict)
-    answer = await execute(asker, document["query"], document.get("operationName") or None, document.get("variables") or {})
-    return _respond(answer, media_type)
+    """POST /graphql."""
+    response: Response = await make_endpoint().run(request)
+    return response
 
 
 def _respond(answer: Answer, media_type: str) -> Response:
@@ -46,8 +81,9 @@ def _respond(answer: Answer, media_type: str) -> Response:
 
 def check_large(document: object, introspection: bool) -> None:
     """Refuses the large body of a query before its variables are read: only a batch may have one. Raises HttpProblem."""
-    source = document.get("query") if isinstance(document, dict) else None
-    if isinstance(document, dict) and isinstance(source, str) and reads(source, document.get("operationName"), introspection):
+    if not isinstance(document, dict) or not isinstance(source := document.get("query"), str):
+        return
+    if is_query(graphql_schema(), source, document.get("operationName"), introspection):
         raise too_large(MAX_OTHER_BODY)
 
 
@@ -76,12 +112,12 @@ _WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 _media_types: Lru[str, str] = Lru("Accept headers", 100_000, weigh=lambda header, media_type: 100 + len(header))
 
 
-def accepted(header: str) -> str:
+def negotiate_media_type(header: str) -> str:
     """The media type to answer in. Raises HttpProblem 406 where the client takes neither."""
-    return _media_types.get(header) or _media_types.put(header, _accepted(header))
+    return _media_types.get(header) or _media_types.put(header, _weigh_media_types(header))
 
 
-def _accepted(header: str) -> str:
+def _weigh_media_types(header: str) -> str:
     """By RFC 9110, section 12.5.1: the one the client weighs more, or names, or names first. Without an Accept header the newer one (GraphQL over HTTP,
     section 6.1.1), for a wildcard the older."""
     if not header:

@@ -1,6 +1,6 @@
 """From a validated GraphQL operation to Selections: fragments, aliases, @skip and @include are resolved here, rules and SQL are elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,8 +18,7 @@ from graphql import (
 from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
 from graphql.type import get_named_type
 
-from api.graphql.form import replaced
-from api.graphql.schema import RANGE
+from api.graphql.types import RANGE
 from domain import RESOURCES
 from domain.engine.access import Caller
 from domain.engine.command import MAX_ENTRIES, too_many_entries
@@ -45,6 +44,7 @@ from domain.engine.selection import (
     Nested,
     One,
     Order,
+    Root,
     Rows,
     Selection,
     Single,
@@ -57,6 +57,19 @@ from domain.engine.slices import Steps
 Collected = dict[str, list[FieldNode]]
 STRIDE = 32
 """Elements of a list that are shown before others may go on."""
+_PLACEHOLDER = "\1"
+
+
+def restore_texts(value: Any, texts: Sequence[str]) -> Any:
+    """An argument with the lifted texts in place of their placeholders."""
+    match value:
+        case str() if value.startswith(_PLACEHOLDER) and value[1:].isdigit() and int(value[1:]) < len(texts):
+            return Lifted(texts[int(value[1:])], int(value[1:]))
+        case list():
+            return [restore_texts(one, texts) for one in value]
+        case dict():
+            return {name: restore_texts(one, texts) for name, one in value.items()}
+    return value
 
 
 @dataclass
@@ -116,18 +129,28 @@ class Reader:
         return isinstance(named, GraphQLInterfaceType) and named in type_.interfaces
 
     def arguments(self, parent: GraphQLObjectType, node: FieldNode) -> dict[str, Any]:
-        given = get_argument_values(parent.fields[node.name.value], node, self.variables)
-        return {name: replaced(value, self.texts) for name, value in given.items()} if self.texts else given
+        values = get_argument_values(parent.fields[node.name.value], node, self.variables)
+        return {name: restore_texts(value, self.texts) for name, value in values.items()} if self.texts else values
 
-    def input_of(self, parent: GraphQLObjectType, node: FieldNode) -> dict[str, Any]:
-        """The arguments of a command. Its rows count with those of the commands before it, whose input may be the same variable."""
-        given = self.arguments(parent, node)
-        for name, rows in given["input"].items():
+    def count_entries(self, command_input: Mapping[str, Any]) -> None:
+        """Counts the rows of a command with those of the commands before it, whose input may be the same variable. Raises Invalid."""
+        for name, rows in command_input.items():
             if isinstance(rows, list):
                 self.entries += len(rows)
                 if self.entries > MAX_ENTRIES:
                     raise invalid([too_many_entries(name, self.entries)])
-        return given
+
+    def root(self, root_type: GraphQLObjectType, nodes: list[FieldNode]) -> Root | None:
+        """What a root of rows asks for; None where it can be nothing."""
+        name = nodes[0].name.value
+        if name == "node":
+            return self.node(self.arguments(root_type, nodes[0])["id"], nodes)
+        for resource in RESOURCES.values():
+            if name == resource.name:
+                return self.single(resource, self.arguments(root_type, nodes[0])["id"], nodes)
+            if name == resource.plural:
+                return self.page(resource, root_type, nodes)
+        raise AssertionError(name)
 
     def type_of(self, parent: GraphQLObjectType, node: FieldNode) -> GraphQLObjectType:
         type_ = get_named_type(parent.fields[node.name.value].type)
@@ -188,7 +211,8 @@ class Reader:
         where = self._conditions(f"{at}.where", resource, given.get("where") or {})
         named: dict[str, Order] = {}
         for by in given.get("orderBy") or ():
-            named.setdefault(by["field"], Order(by["field"], resource.fields[by["field"]], by.get("direction") == "DESC"))
+            name = str(by["field"])  # a member of an enumeration, whose repr would make cursors of GraphQL's own
+            named.setdefault(name, Order(name, resource.fields[name], by.get("direction") == "DESC"))
         order = tuple(named.values())
         connection = self.type_of(parent, nodes[0])
         items = self._page_items(resource, connection, _below(nodes))

@@ -1,0 +1,110 @@
+"""The context of one operation, which Strawberry hands to every resolver: who asks, and what an answer is made with."""
+
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from api.kept import Kept
+from domain import COMMANDS
+from domain.consent.me import Limits, read_me
+from domain.engine.access import Caller
+from domain.engine.answers import kept_answers
+from domain.engine.command import Command, Performed, perform
+from domain.engine.cursor import Cursors
+from domain.engine.database import Database
+from domain.engine.errors import BadRequest, Issue, NotFound
+from domain.engine.idempotency import check_key
+from domain.engine.ids import parse_id
+from domain.engine.lru import Lru
+from domain.engine.slices import run_in_slices
+from domain.insight import aggregates
+from domain.insight.question import read_question
+
+if TYPE_CHECKING:
+    from api.graphql.plans import Plan
+
+
+@dataclass(frozen=True)
+class OperationContext:
+    """Who asks, and what an answer is made with. It is made for one request and never changes: what an operation notes is in its OperationState."""
+
+    caller: Caller
+    database: Database
+    cursors: Cursors
+    base_url: str
+    introspection: bool
+    limits: Limits
+    plans: Lru[Hashable, "Plan"]
+    kept: Kept
+
+
+async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> Performed:
+    """Carries a command out, in a transaction of its own. `arguments` are the mutation's."""
+    context.caller.needs(command.scope, command.operation)
+    wrong = [
+        Issue(option, "argument-invalid", f"{option} is {' or '.join(allowed)}.")
+        for option, allowed in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))
+        if arguments.get(option, allowed[0]) not in allowed
+    ]
+    if wrong:
+        raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(wrong))
+    if command.takes.__struct_fields__ == ("id",) and parse_id(arguments["input"]["id"]) is None:
+        raise NotFound()  # as of a URL: what cannot be an id is nothing's
+    lenient, represent = arguments.get("handling") == "lenient", arguments.get("return") == "representation"
+    typed = await run_in_slices(command.reading(arguments["input"], lenient=lenient, represent=represent))
+    key = arguments.get("idempotencyKey")
+    body = (
+        msgspec.json.encode([arguments["input"], arguments.get("handling"), arguments.get("return")], order="sorted")
+        if key is not None
+        else b""
+    )
+    return await perform(
+        context.database,
+        command,
+        context.caller,
+        typed,
+        dry_run=bool(arguments.get("dryRun")),
+        key=check_key(key) if key is not None else None,
+        body=body,
+    )
+
+
+async def _read_aggregates(context: OperationContext, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    pairs = [
+        (name, str(each))
+        for name, value in arguments.items()
+        if value is not None
+        for each in (value if isinstance(value, list) else [value])
+    ]
+    page = await aggregates.aggregate(context.database, context.caller, context.cursors, read_question(pairs))
+    rows = msgspec.to_builtins(page.data)
+    ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
+    return {
+        "nodes": rows,
+        "edges": [{"cursor": cursor, "node": row} for cursor, row in zip(page.cursors, rows, strict=True)],
+        "pageInfo": {"hasNextPage": page.page.has_more, "hasPreviousPage": arguments.get("after") is not None, **ends},
+        "excluded": msgspec.to_builtins(page.excluded),
+        "coverage": msgspec.to_builtins(page.coverage),
+    }
+
+
+async def _read_me(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
+    return msgspec.to_builtins(await read_me(context.database, context.caller, context.limits))
+
+
+async def _read_receipt(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
+    try:
+        kept = await kept_answers(context.database, context.caller, check_key(arguments["key"]), COMMANDS.values())
+    except NotFound:
+        return None
+    return msgspec.json.decode(msgspec.json.encode(kept.data))
+
+
+FUNCTIONS: Mapping[str, Callable[[OperationContext, Mapping[str, Any]], Awaitable[Any]]] = {
+    "aggregates": _read_aggregates,
+    "me": _read_me,
+    "receipt": _read_receipt,
+}
+"""Roots that a function of the domain answers: from the context and the arguments to plain values, of which what is selected is answered."""

@@ -1,0 +1,146 @@
+"""GraphQL documents: parsed and validated once within the limits, and found again by their text."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+from graphql import (
+    DocumentNode,
+    FragmentDefinitionNode,
+    GraphQLEnumType,
+    GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLInputType,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    OperationType,
+    Token,
+    type_from_ast,
+)
+from graphql.type import get_named_type
+
+from api.graphql.errors import strip_error
+from api.graphql.limits import LimitExceeded, Limits, check_shape, parse, validate
+from domain.engine.lru import Lru, size_of
+
+LIMITS = Limits()
+TOKEN = 450
+"""Bytes that a document takes for each token of its source, with the nodes made of them."""
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a valid document, and a number that no other has."""
+
+    definition: OperationDefinitionNode
+    executable: DocumentNode
+    """The operation alone, with its fragments. It declares no variables: they are coerced before it is executed."""
+    shaping: frozenset[str]
+    """The variables that are a part of the request's template."""
+    number: int = field(default_factory=_numbers.__next__)
+
+    @property
+    def is_query(self) -> bool:
+        """Whether it reads."""
+        return self.definition.operation is OperationType.QUERY
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed and validated document, or what is wrong with it."""
+
+    operations: Mapping[str | None, Operation]
+    fragments: dict[str, FragmentDefinitionNode]
+    errors: tuple[GraphQLError, ...] = ()
+
+    def operation(self, name: str | None) -> Operation | None:
+        """The one of this name, or the only one."""
+        return (
+            self.operations.get(name)
+            if name is not None or len(self.operations) > 1
+            else next(iter(self.operations.values()), None)
+        )
+
+
+def _weigh(key: tuple[str, bool], document: Document) -> int:
+    """About how many bytes a document takes. The values of its tokens are its source once more."""
+    source = sys.getsizeof(key[0])
+    located = next((operation.definition.loc for operation in document.operations.values()), None)
+    if located is None:
+        return source + size_of([error.formatted for error in document.errors])
+    token: Token | None = located.start_token
+    while token is not None and token.prev is not None:
+        token = token.prev
+    tokens = 0
+    while token is not None:
+        tokens, token = tokens + 1, token.next
+    return 1000 + 2 * source + TOKEN * tokens
+
+
+documents: Lru[tuple[str, bool], Document] = Lru("GraphQL documents", 8_000_000, weigh=_weigh)
+
+
+def read_document(schema: GraphQLSchema, source: str, suggestions: bool) -> Document:
+    """The document of a text."""
+    key = source, suggestions
+    return documents.get(key) or documents.put(key, _read(schema, source, suggestions))
+
+
+def _read(schema: GraphQLSchema, source: str, suggestions: bool) -> Document:
+    """Limits come before validation, which is quadratic where they are not."""
+    try:
+        parsed = parse(source, LIMITS)
+        check_shape(parsed, LIMITS)
+        errors = validate(schema, parsed, suggestions=suggestions)
+    except LimitExceeded as problem:
+        return Document({}, {}, (GraphQLError(problem.detail, extensions={"code": problem.code}),))
+    except GraphQLError as problem:
+        return Document({}, {}, (strip_error(problem),))
+    if errors:
+        return Document({}, {}, tuple(map(strip_error, errors)))
+    definitions = [d for d in parsed.definitions if isinstance(d, OperationDefinitionNode)]
+    fragments = {d.name.value: d for d in parsed.definitions if isinstance(d, FragmentDefinitionNode)}
+    operations = (_operation(schema, definition, fragments) for definition in definitions)
+    return Document({(o.definition.name.value if o.definition.name else None): o for o in operations}, fragments)
+
+
+def _operation(
+    schema: GraphQLSchema, definition: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]
+) -> Operation:
+    alone = OperationDefinitionNode(
+        operation=definition.operation,
+        name=definition.name,
+        variable_definitions=(),
+        directives=definition.directives,
+        selection_set=definition.selection_set,
+    )
+    executable = DocumentNode(definitions=(alone, *fragments.values()))
+    return Operation(definition, executable, shaping_variables(schema, definition))
+
+
+def is_query(schema: GraphQLSchema, source: str, name: object, suggestions: bool) -> bool:
+    """Whether the operation of this name in a document is a query."""
+    operation = read_document(schema, source, suggestions).operation(name if isinstance(name, str) and name else None)
+    return operation is not None and operation.is_query
+
+
+def shaping_variables(schema: GraphQLSchema, operation: OperationDefinitionNode) -> frozenset[str]:
+    """The variables whose texts may name an order. They shape the statement, so they are no values of it."""
+    return frozenset(
+        definition.variable.name.value
+        for definition in operation.variable_definitions or ()
+        if (type_ := type_from_ast(schema, definition.type)) is None or _has_enum(type_, set())  # type: ignore[arg-type]
+    )
+
+
+def _has_enum(type_: GraphQLInputType, seen: set[str]) -> bool:
+    named = get_named_type(type_)
+    if isinstance(named, GraphQLEnumType):
+        return True
+    if not isinstance(named, GraphQLInputObjectType) or named.name in seen:
+        return False
+    seen.add(named.name)
+    return any(_has_enum(member.type, seen) for member in named.fields.values())

@@ -1,0 +1,36 @@
+"""GraphQL errors: one of the domain is answered as a problem, one of graphql-core's without the value, which may be a name or a UPN."""
+
+import re
+
+from graphql import GraphQLError
+
+from api.problems import as_domain_error, problem
+from domain.engine.errors import DomainError
+
+_WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
+
+
+def strip_error(error: GraphQLError) -> GraphQLError:
+    """An error of graphql-core's as it is answered, with its locations. It does not refer to the document, so that it may outlive it."""
+    message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
+    stripped = GraphQLError(message, path=error.path, extensions=error.extensions or {"code": "graphql-invalid"})
+    stripped.locations = error.locations
+    return stripped
+
+
+def describe_error(error: Exception, base_url: str) -> GraphQLError:
+    """An error of an operation as it is answered. Its `original_error` is the domain's error, if it is one; what is unforeseen is logged, and
+    answered as nothing more."""
+    cause = error.original_error if isinstance(error, GraphQLError) else error
+    path = error.path if isinstance(error, GraphQLError) else None
+    if isinstance(error, GraphQLError) and (cause is None or isinstance(cause, GraphQLError)):
+        return strip_error(error)
+    assert isinstance(cause, Exception)
+    domain_error = as_domain_error(cause)
+    extensions = {"code": domain_error.code, "problem": problem(domain_error, base_url)}
+    return GraphQLError(domain_error.detail, path=path, extensions=extensions, original_error=domain_error)
+
+
+def domain_errors(errors: list[GraphQLError]) -> list[DomainError]:
+    """The domain's errors among those of a result."""
+    return [error.original_error for error in errors if isinstance(error.original_error, DomainError)]

@@ -1,0 +1,217 @@
+"""One operation on its way through Strawberry: its document is found or read within the limits, and its rows are read by one statement.
+
+Where an operation selects rows and nothing else, what the statement wrote is the result and the executor has nothing to do. Otherwise the executor
+takes the rows from the OperationState and executes the remaining roots.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+)
+from graphql.execution.values import VariableValues, get_variable_values
+from strawberry.extensions import SchemaExtension
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
+
+from api.graphql.context import FUNCTIONS
+from api.graphql.document import Document, Operation, read_document
+from api.graphql.errors import describe_error
+from api.graphql.limits import MAX_ERRORS, check_entries, check_values, has_more_values, used
+from api.graphql.query import Collected, Reader
+from api.kept import key_of
+from domain.engine.errors import BadRequest, Issue
+from domain.engine.lru import Lru
+from domain.engine.prepared import EVERYTHING, read
+from domain.engine.selection import Root, check_cost, permit
+from domain.engine.slices import run_in_thread
+
+FUNCTION_COST = 20_000
+INTROSPECTION = ("__schema", "__type")
+MANY_VALUES = 5_000
+"""Values of variables beyond which they are coerced beside the event loop."""
+_EMPTY = DocumentNode(
+    definitions=(OperationDefinitionNode(operation=OperationType.QUERY, selection_set=SelectionSetNode(selections=())),)
+)
+"""Stands for a document of which only the errors are answered."""
+
+introspections: Lru[bytes, dict[str, bytes]] = Lru("introspection", 4_000_000, share=2)
+"""What the schema tells of itself, by document, operation and variables: always the same."""
+
+
+@dataclass
+class OperationState:
+    """What one operation notes on its way: Strawberry's root value. Nothing of it outlives the operation."""
+
+    document: Document = field(init=False)
+    operation: Operation = field(init=False)
+    variables: VariableValues = field(init=False)
+    reader: Reader = field(init=False)
+    ready: dict[str, msgspec.Raw] = field(default_factory=dict)
+    """The roots that are answered before the executor begins, by response name."""
+    commands: int = 0
+    replayed: int = 0
+
+
+def response_key(cache_key: bytes, source: str, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> bytes:
+    """The key of the answer to a query, which the schema gives to all alike or to a caller (Caller.told)."""
+    name = operation.name.value if operation.name else ""
+    return key_of(cache_key, b"graphql", name.encode(), source.encode(errors="surrogatepass"), msgspec.json.encode(variables))
+
+
+class OperationExtension(SchemaExtension):
+    """Finds the document, checks what it may ask for and reads its rows. Strawberry makes one for each operation."""
+
+    _cost: int | None = None
+
+    @property
+    def _state(self) -> OperationState:
+        return cast(OperationState, self.execution_context.root_value)
+
+    def on_parse(self) -> Iterator[None]:
+        """Never raises: a WebSocket client would be told that its operation is complete. on_validate tells the errors."""
+        context = self.execution_context
+        if context.root_value is None:  # of an operation that is streamed
+            context.root_value = OperationState()
+        state = self._state
+        name, context._provided_operation_name = context._provided_operation_name, None  # the document below has one operation
+        state.document = read_document(context.schema._schema, context.query or "", context.context.introspection)
+        operation = state.document.operation(name)
+        self._errors = list(state.document.errors)
+        if not self._errors and operation is None:
+            self._errors = [GraphQLError("Name one of the document's operations in operationName.")]
+        elif operation is not None and operation.definition.operation is OperationType.SUBSCRIPTION:
+            self._errors = [GraphQLError("There are no subscriptions here.")]
+        if operation is not None and not self._errors:
+            state.operation = operation
+            context.graphql_document = operation.executable
+        else:
+            context.graphql_document = _EMPTY
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        """The document was validated when it was first read."""
+        self.execution_context.pre_execution_errors = self._errors
+        yield
+
+    async def on_execute(self) -> AsyncIterator[None]:
+        """Coerces the variables and reads the rows. Of a query of which anything fails, the first error alone is answered."""
+        context = self.execution_context
+        state = self._state
+        keep: Callable[[dict[str, Any]], None] | None = None
+        if await self._coerce(state):
+            if state.operation.is_query:
+                keep = await self._read(state)
+            else:
+                root_type = context.schema._schema.mutation_type
+                assert root_type is not None
+                collected = state.reader.collect([state.operation.definition.selection_set], root_type)
+                state.commands = sum(nodes[0].name.value != "__typename" for nodes in collected.values())
+        yield
+        result = context.result
+        if result is None or isinstance(result, PreExecutionError) or not state.operation.is_query:
+            return
+        if result.errors:
+            del result.errors[1:]
+            result.data = None
+        elif keep is not None and isinstance(result.data, dict):
+            keep(result.data)
+
+    def get_results(self) -> dict[str, Any]:
+        return {} if self._cost is None else {"cost": self._cost}
+
+    async def _coerce(self, state: OperationState) -> bool:
+        """Whether the variables are values of their types. What is wrong with them is the result, without suggestions: `strip_error` leaves out what
+        follows "invalid value"."""
+        context = self.execution_context
+        schema, definition = context.schema._schema, state.operation.definition
+        variables = used(definition, context.variables or {})
+        (check_values if state.operation.is_query else check_entries)(variables)
+        arguments = schema, definition.variable_definitions or (), variables, MAX_ERRORS, True
+        if has_more_values(variables, MANY_VALUES):
+            coerced = await run_in_thread(get_variable_values, *arguments)
+        else:
+            coerced = get_variable_values(*arguments)
+        if isinstance(coerced, list):
+            context.result = PreExecutionError(None, [describe_error(error, context.context.base_url) for error in coerced])
+            return False
+        state.variables = coerced
+        state.reader = Reader(schema, state.document.fragments, coerced, context.context.caller, context.context.cursors)
+        return True
+
+    async def _read(self, state: OperationState) -> Callable[[dict[str, Any]], None] | None:
+        """Reads the roots of rows. Returns how to keep what the executor answers, where it may be kept."""
+        context, reader = self.execution_context.context, state.reader
+        root_type = self.execution_context.schema._schema.query_type
+        assert root_type is not None
+        collected = reader.collect([state.operation.definition.selection_set], root_type)
+        names = {key: nodes[0].name.value for key, nodes in collected.items()}
+        special = {"__typename", *INTROSPECTION, *FUNCTIONS}
+        roots = {key: reader.root(root_type, collected[key]) for key, name in names.items() if name not in special}
+        if reader.issues:
+            raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(reader.issues))
+        found: dict[str, Root] = {key: root for key, root in roots.items() if root is not None}
+        permit(list(found.values()), context.caller)
+        self._cost = check_cost(list(found.values()), FUNCTION_COST * sum(name in FUNCTIONS for name in names.values()))
+        if not context.introspection and not set(names.values()).isdisjoint(INTROSPECTION):
+            issue = Issue("__schema", "introspection-off", "It is switched off.")
+            raise BadRequest("Introspection is switched off here.", code="introspection-off", issues=(issue,))
+        state.ready = dict.fromkeys(roots, msgspec.Raw(b"null"))
+        if found:
+            bodies = await read(
+                list(found.values()), context.database, context.caller.client_id, context.cursors, context.caller.uniform
+            )
+            state.ready |= {key: msgspec.Raw(body or b"null") for key, body in zip(found, bodies, strict=True)}
+        if not set(names.values()).isdisjoint(INTROSPECTION):
+            return self._find_introspection(state, collected)
+        if set(names.values()) == {"aggregates"}:
+            return await self._find_aggregates(state)
+        if set(names.values()).isdisjoint(FUNCTIONS):
+            self._set_result(state, names)
+        return None
+
+    def _set_result(self, state: OperationState, names: Mapping[str, str]) -> None:
+        """The result of an operation whose roots are all ready."""
+        pieces = (
+            b'"%s":%s' % (key.encode(), b'"Query"' if name == "__typename" else bytes(state.ready[key]))
+            for key, name in names.items()
+        )
+        self.execution_context.result = _make_result(msgspec.Raw(b"{%s}" % b",".join(pieces)))
+
+    def _find_introspection(self, state: OperationState, collected: Collected) -> Callable[[dict[str, Any]], None] | None:
+        key = response_key(b"", self.execution_context.query or "", state.operation.definition, state.variables.coerced)
+        if (pieces := introspections.get(key)) is not None:
+            state.ready |= {root: msgspec.Raw(piece) for root, piece in pieces.items()}
+            return None
+        wanted = [root for root, nodes in collected.items() if nodes[0].name.value in INTROSPECTION]
+
+        def keep(data: dict[str, Any]) -> None:
+            introspections.put(key, {root: msgspec.json.encode(data[root]) for root in wanted})
+
+        return keep
+
+    async def _find_aggregates(self, state: OperationState) -> Callable[[dict[str, Any]], None] | None:
+        context, query = self.execution_context.context, self.execution_context.query or ""
+        if context.caller.uniform is None:
+            return None
+        version = await EVERYTHING.state(context.database, context.caller.client_id, context.cursors, context.caller.uniform)
+        if version is None:
+            return None
+        variables = used(state.operation.definition, self.execution_context.variables or {})
+        key = response_key(context.caller.told, query, state.operation.definition, variables)
+        if (body := context.kept.body(key, version)) is not None:
+            self.execution_context.result = _make_result(msgspec.Raw(body))
+            return None
+        return lambda data: context.kept.keep(key, version, msgspec.json.encode(data))
+
+
+def _make_result(data: Any) -> ExecutionResult:
+    """A result whose data is JSON that is written already."""
+    return ExecutionResult(data, None)

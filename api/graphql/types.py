@@ -1,0 +1,274 @@
+"""The GraphQL types, as Strawberry's, made from the catalogue and the commands' inputs and outputs. Nothing about a field is said here a second time."""
+
+import keyword
+import types
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from enum import StrEnum
+from functools import cache
+from inspect import cleandoc
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import strawberry
+from msgspec import inspect
+from strawberry.annotation import StrawberryAnnotation
+from strawberry.scalars import JSON
+from strawberry.types.arguments import StrawberryArgument
+from strawberry.types.base import StrawberryObjectDefinition
+from strawberry.types.field import StrawberryField
+from strawberry.types.scalar import ScalarDefinition
+
+from domain import RESOURCES
+from domain.engine.resource import Comparison, Field, Kind, Resource
+from domain.engine.selection import FIRST, MAX_FIRST, MAX_NESTED_FIRST
+
+N = TypeVar("N")
+F = TypeVar("F", bound=StrawberryField)
+RANGE = "range"
+NAMES: dict[str, Any] = {
+    "ID": strawberry.ID,
+    "String": str,
+    "Int": int,
+    "Float": float,
+    "Boolean": bool,
+    "Date": date,
+    "DateTime": datetime,
+    "JSON": JSON,
+}
+"""The types by name. Resources lead to one another, so a field says the name of its type and the schema looks it up when it is made."""
+
+
+def make_annotation(expression: str) -> StrawberryAnnotation:
+    """A type by its name, `list[Name]` or `Name | None`."""
+    return StrawberryAnnotation(expression, namespace=NAMES)
+
+
+def make_argument(name: str, type_: str, description: str | None = None, default: Any = strawberry.UNSET) -> StrawberryArgument:
+    """An argument of a field."""
+    return StrawberryArgument(name, name, make_annotation(type_), description=description, default=default)
+
+
+def make_field(
+    kind: type[F],
+    name: str,
+    type_: str,
+    description: str | None = None,
+    arguments: Sequence[StrawberryArgument] = (),
+    **options: Any,
+) -> F:
+    """A field of this name. `make_type` takes its annotation from it: Strawberry resolves the type of a field that has one at once."""
+    field = kind(python_name=_python_name(name), graphql_name=name, description=description, **options)
+    field.annotation = make_annotation(type_)  # type: ignore[attr-defined]
+    field.arguments = list(arguments)
+    return field
+
+
+def make_type(name: str, fields: Mapping[str, StrawberryField], description: str | None, *bases: type, **options: Any) -> type:
+    """A type of these fields, under its name. (`strawberry.tools.create_type` resolves types at once, so that none may lead to another.)"""
+    members = {_python_name(key): field for key, field in fields.items()}
+    annotations = {key: field.__dict__.pop("annotation") for key, field in members.items()}
+    space = {"__annotations__": annotations, "__module__": __name__, **members}
+    plain = types.new_class(name, bases, {}, lambda namespace: namespace.update(space))
+    NAMES[name] = strawberry.type(plain, name=name, description=description, **options)
+    return NAMES[name]  # type: ignore[no-any-return]
+
+
+def make_enum(name: str, values: Sequence[str], description: str) -> Callable[[str], StrEnum]:
+    """An enumeration of texts."""
+    create: Any = StrEnum  # mypy takes no names that it cannot read
+    members = create(name, {value: value for value in values})
+    NAMES[name] = strawberry.enum(members, name=name, description=description)
+    return members  # type: ignore[no-any-return]
+
+
+def _python_name(name: str) -> str:
+    """The name of an attribute: a dataclass takes no keyword."""
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
+def _make_input(name: str, members: Mapping[str, StrawberryField], description: str | None) -> None:
+    """An input object. Resolvers get the mapping that was sent, in which a member that is left out differs from one that is null."""
+    type_ = make_type(name, members, description, is_input=True)
+    definition: StrawberryObjectDefinition = type_.__strawberry_definition__  # type: ignore[attr-defined]
+    definition.from_input = lambda cls, values, context: values
+
+
+def _make_scalar(kind: Kind, description: str) -> ScalarDefinition:
+    def parse(value: Any) -> Any:
+        kind.parse(value)
+        return value
+
+    return strawberry.scalar(name=kind.graphql, description=description, parse_value=parse)
+
+
+SCALARS: dict[object, ScalarDefinition] = {
+    date: _make_scalar(Kind.DATE, "A date, as 2026-09-01 (ISO 8601)."),
+    datetime: _make_scalar(Kind.INSTANT, "An instant with its offset, as 2026-09-01T08:30:00Z (RFC 3339)."),
+    JSON: strawberry.scalar(name="JSON", description="Any JSON value, as REST answers it."),
+}
+
+
+@strawberry.interface(description="Anything with an id.")
+class Node:
+    id: strawberry.ID = strawberry.field(description="Stable id.")
+
+
+@strawberry.type(description="Where a page stands.")
+class PageInfo:
+    hasNextPage: bool = strawberry.field(description="Whether more follow.")
+    hasPreviousPage: bool = strawberry.field(description="Whether the page was reached by a cursor.")
+    startCursor: str | None = strawberry.field(description="The first row's cursor.")
+    endCursor: str | None = strawberry.field(description="The last row's cursor: give it as `after`.")
+
+
+@strawberry.type(description="A row and its cursor.")
+class Edge(Generic[N]):
+    cursor: str = strawberry.field(description="This row's cursor.")
+    node: N = strawberry.field(description="The row.")
+
+
+@strawberry.type(description="A page (Relay cursor connections).")
+class Connection(Generic[N]):
+    edges: list[Edge[N]] = strawberry.field(description="The rows with their cursors.")
+    nodes: list[N] = strawberry.field(description="The rows.")
+    pageInfo: PageInfo = strawberry.field(description="Where the page stands.")
+
+
+NAMES |= {"Node": Node, "PageInfo": PageInfo, "Edge": Edge, "Connection": Connection}
+_DIRECTION = make_enum("Direction", ("ASC", "DESC"), "Nulls come last in either.")
+_COMPARED = {
+    Comparison.GTE: "This or more, or later.",
+    Comparison.GT: "More than this, or later.",
+    Comparison.LTE: "This or less, or earlier.",
+    Comparison.LT: "Less than this, or earlier.",
+}
+
+
+def _make_ranges() -> None:
+    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.INSTANT):
+        bounds = {c.value: make_field(StrawberryField, c.value, f"{kind.graphql} | None", _COMPARED[c]) for c in Comparison}
+        _make_input(f"{kind.graphql}Range", bounds, "Bounds; every one given must hold.")
+
+
+def _type_of(name: str, kind: Kind) -> str:
+    if kind is Kind.TEXTS:
+        return "list[String]"
+    return "ID" if name == "id" else kind.graphql
+
+
+def _make_object(resource: Resource) -> None:
+    fields: dict[str, StrawberryField] = {}
+    for name, field in resource.fields.items():
+        type_ = _type_of(name, field.kind)
+        needs = f" Needs {field.scope}." if field.scope is not None else ""
+        fields[name] = make_field(StrawberryField, name, f"{type_} | None" if field.may_be_null else type_, field.doc + needs)
+    for name, link in resource.links.items():
+        target = RESOURCES[link.target]
+        if link.many:
+            further = [make_argument(n, f"{_type_of('', a.kind)} | None", a.doc) for n, a in link.arguments.items()]
+            arguments = [*page_arguments(target), *further]
+            fields[name] = make_field(StrawberryField, name, f"Connection[{target.type_name}]", link.doc, arguments)
+        else:
+            fields[name] = make_field(StrawberryField, name, f"{target.type_name} | None", link.doc)
+    make_type(resource.type_name, fields, f"{resource.doc} Needs {resource.scope}.", *[Node] * resource.has_id)
+
+
+@cache
+def page_arguments(resource: Resource) -> tuple[StrawberryArgument, ...]:
+    """The arguments of a page of a resource."""
+    name = resource.type_name
+    _make_filters(resource)
+    sortable = [field_name for field_name, field in resource.fields.items() if field.sortable]
+    make_enum(f"{name}SortField", sortable, f"What {resource.plural} can be ordered by.")
+    order = {
+        "field": make_field(StrawberryField, "field", f"{name}SortField"),
+        "direction": make_field(StrawberryField, "direction", "Direction | None", default=_DIRECTION("ASC")),
+    }
+    _make_input(f"{name}OrderBy", order, None)
+    rows = f"Rows a page: at most {MAX_FIRST:,} at the top and {MAX_NESTED_FIRST} nested."
+    return (
+        make_argument("first", "Int | None", rows, default=FIRST),
+        make_argument("after", "String | None", "A cursor."),
+        make_argument("where", f"{name}Where | None"),
+        make_argument("orderBy", f"list[{name}OrderBy] | None"),
+    )
+
+
+def _make_filters(resource: Resource) -> None:
+    name = resource.type_name
+    filters = {
+        key: make_field(StrawberryField, key, f"{_filter_type(key, field)} | None", field.doc)
+        for key, field in resource.fields.items()
+    }
+    ranges = {
+        key: make_field(StrawberryField, key, f"{field.kind.graphql}Range | None", field.doc)
+        for key, field in resource.fields.items()
+        if field.comparable
+    }
+    if ranges:
+        _make_input(f"{name}Ranges", ranges, "Every range given must hold.")
+        filters[RANGE] = make_field(StrawberryField, RANGE, f"{name}Ranges | None", "Numbers and dates between bounds.")
+    _make_input(f"{name}Where", filters, "Every field given must equal one of its values; a list must hold one of them.")
+
+
+def _filter_type(name: str, field: Field) -> str:
+    type_ = _type_of(name, field.kind)
+    return type_ if field.kind is Kind.TEXTS else f"list[{type_}]"
+
+
+_make_ranges()
+for _resource in RESOURCES.values():
+    _make_object(_resource)
+
+
+@cache
+def input_type(struct: type[msgspec.Struct], *with_those_of: type[msgspec.Struct]) -> str:
+    """The name of the input object of a command's input. A field may be left out unless it is required."""
+    name = struct.__name__ if struct.__name__.endswith("Input") else f"{struct.__name__}Input"
+    members = {}
+    for each in (*with_those_of, struct):
+        for field in inspect.type_info(each).fields:  # type: ignore[attr-defined]
+            type_, nullable = _unwrap(field.type, input_type)
+            optional = nullable or not field.required
+            members[field.encode_name] = make_field(StrawberryField, field.encode_name, f"{type_} | None" if optional else type_)
+    _make_input(name, members, cleandoc(struct.__doc__ or ""))
+    return name
+
+
+@cache
+def output_type(struct: type[msgspec.Struct]) -> str:
+    """The name of the object type of what a command or another function of the domain answers."""
+    fields = {}
+    for field in inspect.type_info(struct).fields:  # type: ignore[attr-defined]
+        type_, nullable = _unwrap(field.type, output_type)
+        fields[field.encode_name] = make_field(StrawberryField, field.encode_name, f"{type_} | None" if nullable else type_)
+    make_type(struct.__name__, fields, cleandoc(struct.__doc__ or ""))
+    return struct.__name__
+
+
+_PLAIN: dict[type[inspect.Type], str] = {
+    inspect.StrType: "String",
+    inspect.LiteralType: "String",
+    inspect.IntType: "Int",
+    inspect.FloatType: "Float",
+    inspect.BoolType: "Boolean",
+    inspect.DateType: "Date",
+    inspect.DateTimeType: "DateTime",
+    inspect.RawType: "JSON",
+}
+
+
+def _unwrap(type_: inspect.Type, of_struct: Any) -> tuple[str, bool]:
+    """The GraphQL type of a Python one, by name, and whether it may be null or left out."""
+    if isinstance(type_, inspect.UnionType):
+        members = [t for t in type_.types if not isinstance(t, inspect.NoneType)]
+        if len(members) > 1:  # text or number: an ID takes both
+            return "ID", len(members) < len(type_.types)
+        return _unwrap(members[0], of_struct)[0], len(members) < len(type_.types)
+    if isinstance(type_, inspect.ListType):
+        item, nullable = _unwrap(type_.item_type, of_struct)
+        return f"list[{item} | None]" if nullable else f"list[{item}]", False
+    if isinstance(type_, inspect.StructType):
+        return of_struct(type_.cls), False
+    return _PLAIN[type(type_)], False
