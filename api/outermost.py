@@ -133,10 +133,11 @@ class Outermost:
                 response = await endpoint(Request(scope, receive))
                 await response(scope, receive, send_noted)
         except asyncio.CancelledError:
-            if not self.deadlines.end(task) or status:
+            detail = _TOO_LONG if self.deadlines.end(task) else _STOPPING
+            if status:
                 raise
             task.uncancel()
-            await respond(Busy(_TOO_LONG), self.base_url)(scope, receive, send_noted)
+            await respond(Busy(detail), self.base_url)(scope, receive, send_noted)
         except Exception as error:
             if status:
                 raise
@@ -150,6 +151,7 @@ class Outermost:
 
 
 _TOO_LONG = "The request took too long and was stopped. A write sent again with the same Idempotency-Key is done once."
+_STOPPING = "The server is stopping. It is not known whether anything was written; the same request again, best with an Idempotency-Key, tells."
 
 
 def _ms(seconds: float) -> float:
