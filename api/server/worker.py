@@ -9,8 +9,6 @@ import socket
 import sys
 from threading import Thread
 
-GRACE_SECONDS = 8.0
-"""For requests to end when the server stops."""
 RESERVED_DESCRIPTORS = 128
 """For everything but clients: the database, logs, files."""
 
@@ -41,26 +39,21 @@ def _end_with_supervisor(lifeline: int) -> None:
 async def _serve(listener: socket.socket, lifeline: int) -> None:
     from api.app import build_app
     from api.problems import respond
-    from api.server.connections import MAX_CONNECTIONS, Connections
-    from api.server.supervisor import BACKLOG
+    from api.server.serving import MAX_CONNECTIONS, Server
     from api.settings import Settings
 
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
     settings = Settings.from_environment()
     app = build_app(settings)
     limit = min(MAX_CONNECTIONS, raise_descriptor_limit() - RESERVED_DESCRIPTORS)
-    connections = Connections(app, lambda problem: respond(problem, settings.base_url), limit)
+    server = Server(app, lambda problem: respond(problem, settings.base_url), limit)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.stop)
     async with app.router.lifespan_context(app):
         gc.collect()
         gc.freeze()  # modules stay for good: a large batch, which makes garbage collection busy, need not look at them
-        server = await loop.create_server(connections, sock=listener, backlog=BACKLOG)
-        os.write(lifeline, b"!")  # the supervisor knows now that the start is not what fails
-        await stopped.wait()
-        server.close()
-        await connections.stop(GRACE_SECONDS)
+        server.on_started = lambda: os.write(lifeline, b"!")  # the supervisor knows then that the start is not what fails
+        await server.serve([listener])
 
 
 def raise_descriptor_limit() -> int:

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from api.problems import respond
-from api.server.connections import Connections
 from tests.conftest import Server
 from tests.faults.raw import LAST, connect, exchange, read_to_end, request
+from tests.faults.serving import answer, make_server
 
 LIVE, READY = "GET /health/live HTTP/1.1", "GET /health/ready HTTP/1.1"
 POST = "POST /graphql HTTP/1.1"
@@ -161,6 +160,12 @@ TAKEN = {
     "a target in absolute form": request("GET http://x/health/live HTTP/1.1"),
     "a target with the port that is meant": request("GET http://x:80/health/live HTTP/1.1"),
     "an offer of HTTP/2": request(LIVE, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"),
+    "an offer of HTTP/2 before a body": request(
+        LIVE, "Connection: Upgrade, HTTP2-Settings", "uPGRADE: h2c", "HTTP2-Settings: AAMAAABk", "Content-Length: 2", body=b"{}"
+    ),
+    "an offer of WebSocket before chunks": request(
+        LIVE, "Connection: Upgrade", "Upgrade: websocket", CHUNKED, body=b"2\r\n{}\r\n" + END
+    ),
     "a body that nobody reads": request(LIVE, "Content-Length: 2", body=b"{}"),
     "chunks that nobody reads": request(LIVE, CHUNKED, body=b"2\r\n{}\r\n" + END),
     "an extension": request(LIVE, CHUNKED, body=b'2;a=b;c="d e"\r\n{}\r\n' + END),
@@ -250,16 +255,15 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         else:
             body, more = body + message["body"], message["more_body"]
     read = [scope["method"], scope["path"], scope["query_string"], scope["http_version"], scope["headers"], body]
-    await send({"type": "http.response.start", "status": status, "headers": []})
-    await send({"type": "http.response.body", "body": repr(read).encode()})
+    await answer(send, repr(read).encode(), status)
 
 
 async def answers(*pieces: bytes) -> list[bytes]:
     """The statuses and bodies of the responses to what arrives in these pieces."""
-    connections = Connections(echo, lambda problem: respond(problem, "http://x"), 10)
+    server = make_server(echo)
     ours, theirs = socket.socketpair()
     loop = asyncio.get_running_loop()
-    await loop.connect_accepted_socket(connections, theirs)
+    await loop.connect_accepted_socket(lambda: server.make_protocol(server.config, server.server_state, {}), theirs)
     ours.setblocking(False)
     received = b""
     for piece in pieces:

@@ -8,21 +8,20 @@ import os
 import select
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from api.problems import respond
-from api.server import connection as timing
-from api.server import connections as counting
-from api.server.connections import Connections
+from api.server import protocol as timing
+from api.server import serving as counting
 from tests.conftest import Server, free_port
 from tests.faults.processes import PATIENCE, answers, marked, wait_until
 from tests.faults.raw import connect, request
+from tests.faults.serving import answer, serving_here
 
 MANY = int(os.environ.get("MARKONCE_FAULT_CONNECTIONS", "600"))
 SILENT = {
@@ -108,20 +107,8 @@ def test_silent_connections_stop_nobody_though_they_take_every_descriptor(server
 BIG = 5_000_000
 
 
-@asynccontextmanager
-async def serving_here(app: Any, limit: int = 1_000) -> AsyncIterator[tuple[int, Connections]]:
-    connections = Connections(app, lambda problem: respond(problem, "http://x"), limit)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
-        served = await asyncio.get_running_loop().create_server(connections, sock=listener)
-        yield listener.getsockname()[1], connections
-        served.close()
-        await connections.stop(0.1)
-
-
 async def big(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": os.urandom(1) * BIG})
+    await answer(send, os.urandom(1) * BIG)
 
 
 async def opened(port: int, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -144,19 +131,18 @@ async def body_of(reader: asyncio.StreamReader) -> bytes:
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(counting, "SWEEP_TICKS", 1)
     monkeypatch.setattr(timing, "STALL_SECONDS", 1.0)
-    monkeypatch.setattr(timing, "IDLE_SECONDS", 0.5)
     monkeypatch.setattr(timing, "DISCARD_SECONDS", 0.5)
 
 
 async def test_responses_that_nobody_reads_hold_no_more_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "MAX_UNSENT", 4 * BIG)
-    async with serving_here(big) as (port, connections):
+    async with serving_here(big) as (port, server):
         deaf = [await opened(port, request()) for _ in range(12)]
         for _ in range(200):
             await asyncio.sleep(0.01)
-            assert connections.unsent <= 4 * BIG
+            assert server.unsent <= 4 * BIG
         reader, writer = await opened(port, request())
         assert len(await body_of(reader)) == BIG
         cut = 0
@@ -190,7 +176,7 @@ async def test_the_next_response_is_not_made_before_the_one_before_is_read() -> 
 
 @pytest.mark.usefixtures("brief")
 async def test_a_response_that_is_not_read_is_given_up_and_one_that_is_read_slowly_is_not() -> None:
-    async with serving_here(big) as (port, connections):
+    async with serving_here(big) as (port, server):
         _, deaf = await opened(port, request())
         slow_reader, slow = await opened(port, request())
         received = 0
@@ -198,10 +184,10 @@ async def test_a_response_that_is_not_read_is_given_up_and_one_that_is_read_slow
             received += len(await slow_reader.read(100_000))
             await asyncio.sleep(0.06)
         for _ in range(1_000):
-            if connections.unsent == 0:
+            if server.unsent == 0:
                 break
             await asyncio.sleep(0.01)
-        assert connections.unsent == 0
+        assert server.unsent == 0
         deaf.close()
         slow.close()
 
@@ -212,10 +198,9 @@ async def test_a_response_that_is_not_read_is_given_up_and_one_that_is_read_slow
 )
 async def test_a_connection_is_not_kept_for_ever_for_what_may_come(data: bytes) -> None:
     async def small(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"!"})
+        await answer(send, b"!")
 
-    async with serving_here(small) as (port, _):
+    async with serving_here(small, idle=0.5) as (port, _):
         reader, writer = await opened(port, data)
         received = await asyncio.wait_for(reader.read(-1), PATIENCE)
         assert received.endswith(b"\r\n\r\n!")
@@ -227,8 +212,7 @@ async def test_a_request_that_is_answered_is_not_given_up_for_new_connections() 
 
     async def waiting(scope: Any, receive: Any, send: Any) -> None:
         await ready.wait()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"!"})
+        await answer(send, b"!")
 
     async with serving_here(waiting, limit=20) as (port, _):
         busy = [await opened(port, request()) for _ in range(10)]

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from api.outermost import Outermost, Paths
-from api.problems import respond
-from api.server.connections import Connections
 from tests.faults.raw import request
+from tests.faults.serving import answer, serving_here
 
 
 async def unending(scope: Any, receive: Any, send: Any) -> None:
@@ -18,21 +17,18 @@ async def unending(scope: Any, receive: Any, send: Any) -> None:
 
 async def slow(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.sleep(0.3)
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"!"})
+    await answer(send, b"!")
 
 
 async def last_words(app: Any, data: bytes, grace: float) -> bytes:
     """What a client reads, which has sent this and not been answered when the server is told to stop."""
     outermost = Outermost(app, "http://x", 60, Paths([]))
-    connections = Connections(outermost, lambda problem: respond(problem, "http://x"), 10)
-    served = await asyncio.get_running_loop().create_server(connections, "127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection(*served.sockets[0].getsockname())
-    idle, _ = await asyncio.open_connection(*served.sockets[0].getsockname())
-    writer.write(data)
-    await asyncio.sleep(0.1)
-    served.close()
-    await connections.stop(grace)
+    async with serving_here(outermost, grace=grace) as (port, server):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        idle, _ = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(data)
+        await asyncio.sleep(0.1)
+    assert server.should_exit
     assert await idle.read(-1) == b""
     received = await reader.read(-1)
     writer.close()

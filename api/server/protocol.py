@@ -1,0 +1,278 @@
+"""One connection: uvicorn's protocol, with the limits and the strictness that it leaves to a proxy."""
+
+import asyncio
+import secrets
+import time
+from math import inf
+from typing import TYPE_CHECKING, Any, cast
+
+import httptools
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from api.problems import HttpProblem
+from api.server.chunks import Chunks
+from api.server.head import (
+    MalformedRequest,
+    check_fields,
+    check_incomplete,
+    check_lines,
+    check_trailer,
+    drop_upgrade,
+    no_such_method,
+)
+from api.server.transport import LingeringTransport
+
+if TYPE_CHECKING:
+    from api.server.serving import Server
+
+HEAD_SECONDS = 5.0
+"""For a head to arrive: since the connection was opened, or since the first byte of a later request."""
+DISCARD_SECONDS = 5.0
+"""For the rest of a body that nobody wants, or for the client to see that the connection is closed (RFC 9112 section 9.6)."""
+STALL_SECONDS = 20.0
+STALL_BYTES = 65_536
+"""A client takes at least so many bytes of a response in so many seconds."""
+MAX_BUFFERED = 16_384
+"""Bytes of a response that may wait for the client to read them before the server waits too."""
+MAX_WAITING = 65_536
+"""Bytes of further requests that wait for the one before; no more is read before its end."""
+MAX_DISCARDED = 262_144
+"""Bytes of a body that nobody wants, beyond which the connection is closed instead."""
+
+log = structlog.get_logger()
+
+
+class StrictProtocol(HttpToolsProtocol):
+    """Hands llhttp one request at a time, each after its head was checked, and the next one when the response to it has been sent."""
+
+    def __init__(self, owner: "Server", config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, server_state, app_state)
+        self._owner = owner
+        self._application, self.app = self.app, self._run
+        self._unread = b""
+        self._scanned = 0
+        self._in_body = self._has_begun = self._is_broken = self._is_idle = self._is_lingering = False
+        self._remaining = 0
+        self._chunks: Chunks | None = None
+        self._mark = self.unsent = 0
+        self._since, self.deadline = 0.0, inf
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._wire = transport
+        transport.set_write_buffer_limits(MAX_BUFFERED)
+        super().connection_made(LingeringTransport(transport, self._linger))
+        self._wait(HEAD_SECONDS)
+        self._owner.make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.deadline = inf
+        self._settle()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_lingering and not self._is_broken:
+            self._since = time.monotonic()
+            self._read(self._unread + data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait(STALL_SECONDS)
+        self._mark = self.unsent = self._wire.get_write_buffer_size()
+        self._owner.count_unsent(self.unsent)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._settle()
+        self.deadline = inf
+        if self._is_lingering:
+            self._wait(DISCARD_SECONDS)
+        elif not self._is_answering:
+            self._go_on()
+
+    # From one request to the next.
+
+    def _read(self, data: bytes) -> None:
+        """Reads what may be read now of the present request and of those after it."""
+        self._unset_keepalive_if_required()
+        try:
+            while data and not self.transport.is_closing():
+                if self._in_body:
+                    size = self._read_body(data)
+                elif self._is_answering or self.flow.write_paused:
+                    break
+                else:
+                    size = self._read_head(data)
+                    if not size:
+                        break
+                data = data[size:]
+        except MalformedRequest as malformed:
+            self._unread = b""
+            self._refuse(malformed)
+            return
+        self._unread = data
+        if len(data) > MAX_WAITING and (self._is_answering or self.flow.write_paused):
+            self.flow.pause_reading()
+
+    def _read_head(self, data: bytes) -> int:
+        """Hands the parser a head that is whole, and returns its size. An empty line before it is skipped (RFC 9112 section 2.2)."""
+        start = 2 if data.startswith(b"\r\n") else 0
+        end = data.find(b"\r\n\r\n", max(start, self._scanned - 3)) + 4
+        if end < 4:
+            check_incomplete(data)
+            self._scanned = len(data)
+            if self._is_idle:
+                self._is_idle = False
+                self._wait(HEAD_SECONDS)
+            return 0
+        head = data[start:end]
+        self._scanned, self._is_idle, self.deadline = 0, False, inf
+        self._line = check_lines(head)
+        self._feed(drop_upgrade(head))
+        return end
+
+    def _read_body(self, data: bytes) -> int:
+        if self._chunks is not None:
+            size = self._chunks.measure(data)
+        else:
+            size = min(self._remaining, len(data))
+            self._remaining -= size
+        self._feed(data[:size])
+        return size
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserInvalidMethodError as problem:
+            raise no_such_method() from problem
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
+            if isinstance(problem.__context__, MalformedRequest):
+                raise problem.__context__ from None
+            raise MalformedRequest(_ILL_FORMED_BODY if self._in_body else _ILL_FORMED_HEAD) from problem
+
+    # What the parser calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            check_trailer(name)
+        else:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        length, self.url = check_fields(self.headers, self._line)
+        self._chunks, self._remaining = (Chunks(), 0) if length is None else (None, length)
+        self._in_body, self._has_begun = True, False
+        self.expect_100_continue = self.expect_100_continue and self._line.is_modern
+        super().on_headers_complete()
+        if self.expect_100_continue:
+            self.cycle.keep_alive = False  # whether the body comes is the client's to decide, if the response comes first
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    # The application.
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self.cycle.disconnected:
+            self._has_begun = True
+            await self._application(scope, self._receive if self._in_body else receive, send)
+
+    async def _receive(self) -> Message:
+        message = await self.cycle.receive()
+        return {"type": "http.disconnect"} if self._is_broken else cast(Message, message)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing() and not self.flow.write_paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The response is sent. What is left of the request's body is read past, where it is short; the next request may be there."""
+        if self._in_body and (self._chunks is not None or self._remaining > MAX_DISCARDED):
+            self.transport.close()
+        elif self._in_body:
+            self._wait(DISCARD_SECONDS)
+        else:
+            self._is_idle = True
+            if self._unread:
+                self._read(self._unread)
+
+    def _refuse(self, malformed: MalformedRequest) -> None:
+        """Answers a request that does not reach the application, and ends the connection: nobody can say where the next request begins.
+
+        An application that has begun answers itself, with a body that breaks off here; nobody else knows what it has done.
+        """
+        if self._is_answering and self._has_begun:
+            self._is_broken, self.cycle.keep_alive = True, False
+            self.cycle.message_event.set()
+            return
+        if self._is_answering:
+            self.cycle.disconnected = True
+        if not self._in_body or self._is_answering:
+            log.info("request", path="(malformed)", status=malformed.status)
+            response = self._owner.respond(HttpProblem(malformed.status, malformed.code, _TITLE, malformed.detail))
+            request_id = (b"x-request-id", secrets.token_hex(16).encode())
+            fields = [*self.server_state.default_headers, *response.raw_headers, request_id, (b"connection", b"close")]
+            lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (malformed.status, malformed.phrase, lines, bytes(response.body)))
+        self.transport.close()
+
+    # The limits.
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when the server has waited for the client; None while it is the client that waits."""
+        waits = self.flow.write_paused or not self._is_answering or (self._in_body and not self.flow.read_paused)
+        return self._since if waits else None
+
+    def expire(self, now: float) -> None:
+        """Ends what has waited too long for the client."""
+        if self.flow.write_paused:
+            size = self._wire.get_write_buffer_size()
+            if self._mark - size < STALL_BYTES:
+                self.abort()
+            else:
+                self._mark, self.deadline = size, now + STALL_SECONDS
+        elif self._unread and not self._is_lingering:
+            self._unread = b""
+            self._refuse(MalformedRequest(f"A head arrives within {HEAD_SECONDS:g} seconds.", 408, "request-too-slow"))
+        else:
+            self.abort()
+
+    def _linger(self) -> None:
+        self._is_lingering = True
+        self._unread = b""
+        if self._owner.should_exit:
+            self._wire.close()
+            return
+        self.flow.resume_reading()
+        if not self.flow.write_paused:
+            self._wait(DISCARD_SECONDS)
+        self._wire.write_eof()
+
+    def abort(self) -> None:
+        self.deadline = inf
+        self._wire.abort()
+
+    def _wait(self, seconds: float) -> None:
+        self._since = time.monotonic()
+        self.deadline = self._since + seconds
+
+    def _settle(self) -> None:
+        self._owner.unsent -= self.unsent
+        self.unsent = 0
+
+
+_TITLE = "The request cannot be read"
+_ILL_FORMED_HEAD = "A field is a name, a colon and a value on one line, without a space before the colon; lines end in CRLF."
+_ILL_FORMED_BODY = "The body is not as long as it says, or its chunks are not well formed."
