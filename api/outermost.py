@@ -139,9 +139,10 @@ class Outermost:
             task.uncancel()
             await respond(Busy(detail), self.base_url)(scope, receive, send_noted)
         except Exception as error:
+            problem = as_domain_error(error)  # which notes what is unforeseen
             if status:
                 raise
-            await respond(as_domain_error(error), self.base_url)(scope, receive, send_noted)
+            await respond(problem, self.base_url)(scope, receive, send_noted)
         finally:
             self.deadlines.end(task)
             stopwatch.reset(watched)

@@ -2,11 +2,11 @@
 
     supervisor.py   opens the socket, starts the worker, starts it again when it dies, ends it
     worker.py       what the worker runs: the application between its start and its end
-    connections.py  all connections: how many, how long each may keep the server waiting
-    connection.py   one connection: its requests, one after another
-    exchange.py     one request and its response, as ASGI has them
-    head.py         the head of a request, read in one way only
-    content.py      the body of a request: so many bytes, or chunks
+    serving.py      uvicorn's server, with bounds on what all connections cost together
+    protocol.py     uvicorn's protocol for one connection, with limits and a check of each request before llhttp parses it
+    transport.py    how a connection ends, so that the client can read the last response
+    head.py         what is refused of a head though llhttp takes it
+    chunks.py       where a body in chunks ends, and what is refused of it though llhttp takes it
 
 TLS and HTTP/2 are a proxy's.
 """

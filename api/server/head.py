@@ -28,6 +28,7 @@ _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content
 """Fields that a request has once: recipients differ in whether the first or the last counts."""
 _NOT_IN_TRAILERS = _SINGLE | {b"authorization"}
 """What is needed before the content (RFC 9110 section 6.5.1)."""
+NO_SUCH_METHOD = ("There is no such method here.", HTTPStatus.NOT_IMPLEMENTED, "method-not-implemented")
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 
@@ -64,7 +65,7 @@ def check_lines(head: bytes) -> RequestLine:
     if major != b"1" or minor not in b"01":
         raise MalformedRequest("HTTP/1.1 is spoken here.", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "version-not-supported")
     if method == b"CONNECT" or _METHOD.fullmatch(method) is None:
-        raise no_such_method()
+        raise MalformedRequest(*NO_SUCH_METHOD)
     if len(target) > MAX_TARGET:
         raise _too_long()
     if len(head) > MAX_HEAD:
@@ -152,10 +153,6 @@ def _check_path(path: bytes) -> None:
         raise MalformedRequest("The path is UTF-8.") from problem
     if _CONTROL.search(text):
         raise MalformedRequest("The path holds a control character.")
-
-
-def no_such_method() -> MalformedRequest:
-    return MalformedRequest("There is no such method here.", HTTPStatus.NOT_IMPLEMENTED, "method-not-implemented")
 
 
 def _too_long() -> MalformedRequest:

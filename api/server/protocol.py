@@ -1,28 +1,26 @@
 """One connection: uvicorn's protocol, with the limits and the strictness that it leaves to a proxy."""
 
 import asyncio
-import secrets
 import time
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httptools
-import structlog
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from api.problems import HttpProblem
 from api.server.chunks import Chunks
 from api.server.head import (
+    NO_SUCH_METHOD,
     MalformedRequest,
+    RequestLine,
     check_fields,
     check_incomplete,
     check_lines,
     check_trailer,
     drop_upgrade,
-    no_such_method,
 )
 from api.server.transport import LingeringTransport
 
@@ -43,8 +41,6 @@ MAX_WAITING = 65_536
 MAX_DISCARDED = 262_144
 """Bytes of a body that nobody wants, beyond which the connection is closed instead."""
 
-log = structlog.get_logger()
-
 
 class StrictProtocol(HttpToolsProtocol):
     """Hands llhttp one request at a time, each after its head was checked, and the next one when the response to it has been sent."""
@@ -56,8 +52,9 @@ class StrictProtocol(HttpToolsProtocol):
         self._unread = b""
         self._scanned = 0
         self._in_body = self._has_begun = self._is_broken = self._is_idle = self._is_lingering = False
-        self._remaining = 0
+        self._line: RequestLine | None = None
         self._chunks: Chunks | None = None
+        self._remaining = 0
         self._mark = self.unsent = 0
         self._since, self.deadline = 0.0, inf
 
@@ -104,6 +101,9 @@ class StrictProtocol(HttpToolsProtocol):
             while data and not self.transport.is_closing():
                 if self._in_body:
                     size = self._read_body(data)
+                    if not (self._in_body or self._is_answering):
+                        self._is_idle = True
+                        self._wait(self.timeout_keep_alive)
                 elif self._is_answering or self.flow.write_paused:
                     break
                 else:
@@ -142,6 +142,8 @@ class StrictProtocol(HttpToolsProtocol):
         else:
             size = min(self._remaining, len(data))
             self._remaining -= size
+        if not size:
+            raise MalformedRequest(_ILL_FORMED_BODY)
         self._feed(data[:size])
         return size
 
@@ -149,11 +151,17 @@ class StrictProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserInvalidMethodError as problem:
-            raise no_such_method() from problem
+            raise MalformedRequest(*NO_SUCH_METHOD) from problem
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
             if isinstance(problem.__context__, MalformedRequest):
                 raise problem.__context__ from None
             raise MalformedRequest(_ILL_FORMED_BODY if self._in_body else _ILL_FORMED_HEAD) from problem
+
+    def shutdown(self) -> None:
+        if self._is_lingering:
+            self._wire.close()
+        else:
+            super().shutdown()
 
     # What the parser calls.
 
@@ -164,10 +172,13 @@ class StrictProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        length, self.url = check_fields(self.headers, self._line)
+        line, self._line = self._line, None
+        if line is None:  # of a request that begins in the body of another
+            raise MalformedRequest(_ILL_FORMED_BODY)
+        length, self.url = check_fields(self.headers, line)
         self._chunks, self._remaining = (Chunks(), 0) if length is None else (None, length)
         self._in_body, self._has_begun = True, False
-        self.expect_100_continue = self.expect_100_continue and self._line.is_modern
+        self.expect_100_continue = self.expect_100_continue and line.is_modern
         super().on_headers_complete()
         if self.expect_100_continue:
             self.cycle.keep_alive = False  # whether the body comes is the client's to decide, if the response comes first
@@ -183,13 +194,13 @@ class StrictProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_unless_broken() -> Message:
+            message = await receive()
+            return {"type": "http.disconnect"} if self._is_broken else message
+
         if not self.cycle.disconnected:
             self._has_begun = True
-            await self._application(scope, self._receive if self._in_body else receive, send)
-
-    async def _receive(self) -> Message:
-        message = await self.cycle.receive()
-        return {"type": "http.disconnect"} if self._is_broken else cast(Message, message)
+            await self._application(scope, receive_unless_broken if self._in_body else receive, send)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -198,6 +209,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     def _go_on(self) -> None:
         """The response is sent. What is left of the request's body is read past, where it is short; the next request may be there."""
+        self.flow.resume_reading()
         if self._in_body and (self._chunks is not None or self._remaining > MAX_DISCARDED):
             self.transport.close()
         elif self._in_body:
@@ -219,12 +231,7 @@ class StrictProtocol(HttpToolsProtocol):
         if self._is_answering:
             self.cycle.disconnected = True
         if not self._in_body or self._is_answering:
-            log.info("request", path="(malformed)", status=malformed.status)
-            response = self._owner.respond(HttpProblem(malformed.status, malformed.code, _TITLE, malformed.detail))
-            request_id = (b"x-request-id", secrets.token_hex(16).encode())
-            fields = [*self.server_state.default_headers, *response.raw_headers, request_id, (b"connection", b"close")]
-            lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (malformed.status, malformed.phrase, lines, bytes(response.body)))
+            self.transport.write(self._owner.refuse(malformed))
         self.transport.close()
 
     # The limits.
@@ -273,6 +280,5 @@ class StrictProtocol(HttpToolsProtocol):
         self.unsent = 0
 
 
-_TITLE = "The request cannot be read"
 _ILL_FORMED_HEAD = "A field is a name, a colon and a value on one line, without a space before the colon; lines end in CRLF."
 _ILL_FORMED_BODY = "The body is not as long as it says, or its chunks are not well formed."

@@ -1,17 +1,21 @@
 """The server in its worker: uvicorn's, with bounds on what all connections cost together."""
 
 import asyncio
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import structlog
 import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
+from api.problems import HttpProblem
+from api.server.head import MalformedRequest
 from api.server.protocol import StrictProtocol
 from api.server.supervisor import BACKLOG
 from domain.engine.errors import DomainError
@@ -25,6 +29,8 @@ SWEEP_TICKS = 5
 MAX_CONNECTIONS = 4_000
 MAX_UNSENT = 64_000_000
 """Bytes of responses that clients have not read, all together."""
+
+log = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
@@ -54,7 +60,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=grace,
         )
         super().__init__(config)
-        self.respond = respond
+        self._respond = respond
         self.on_started: Callable[[], object] = lambda: None
         self.unsent = 0
         self._limit = limit
@@ -83,6 +89,15 @@ class Server(uvicorn.Server):
             for connection in [each for each in self._connections if each.deadline < now]:
                 connection.expire(now)
         return await super().on_tick(counter)
+
+    def refuse(self, malformed: MalformedRequest) -> bytes:
+        """The response to a request that does not reach the application."""
+        log.info("request", path="(malformed)", status=malformed.status)
+        response = self._respond(HttpProblem(malformed.status, malformed.code, "The request cannot be read", malformed.detail))
+        request_id = (b"x-request-id", secrets.token_hex(16).encode())
+        fields = [*self.server_state.default_headers, *response.raw_headers, request_id, (b"connection", b"close")]
+        lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+        return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (malformed.status, malformed.phrase, lines, bytes(response.body))
 
     def make_room(self) -> None:
         """Closes the twentieth part of the connections where there are too many, so that looking for them costs little for each new one."""
