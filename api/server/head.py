@@ -5,8 +5,8 @@ second Host, a request line without its version. RFC 9112 allows some of it to b
 """
 
 import re
+from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 MAX_TARGET = 65_535
@@ -14,9 +14,10 @@ MAX_TARGET = 65_535
 MAX_HEAD = 131_072
 """Bytes of a head."""
 MAX_FIELDS = 100
+MAX_HOST = 261
+"""Bytes of a Host: of a name (RFC 1035) and a port."""
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([^ \r\n]+) HTTP/([0-9])\.([0-9])\r\n")
-_METHOD = re.compile(rb"[A-Z]{1,20}")
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
 _TARGET = re.compile(rb"([A-Za-z0-9\-._~!$&'()*+,;=:@/%]*)(?:\?[!$-;=?-~]*)?")
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(rb"(https?)://([^/?#]*)(.*)", re.IGNORECASE)
@@ -41,11 +42,12 @@ class MalformedRequest(Exception):
         self.phrase = HTTPStatus(status).phrase.encode()
 
 
-class RequestLine(NamedTuple):
-    method: bytes
-    target: bytes
-    is_modern: bool
-    """Whether the version is HTTP/1.1, not 1.0."""
+class UpgradeOffered(MalformedRequest):
+    """A request that another protocol is offered with."""
+
+
+RequestLine = tuple[bytes, bytes, bool]
+"""Method, target, and whether the version is HTTP/1.1, not 1.0."""
 
 
 def check_incomplete(head: bytes) -> None:
@@ -61,47 +63,58 @@ def check_lines(head: bytes) -> RequestLine:
     match = _REQUEST_LINE.match(head)
     if match is None:
         raise MalformedRequest("The request line is a method, a target and HTTP/1.1, with one space between each two.")
-    method, target, major, minor = match.groups()
-    if major != b"1" or minor not in b"01":
+    method, target, version = match.groups()
+    if version not in (b"1.1", b"1.0"):
         raise MalformedRequest("HTTP/1.1 is spoken here.", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "version-not-supported")
-    if method == b"CONNECT" or _METHOD.fullmatch(method) is None:
+    if method == b"CONNECT" or not (method.isalpha() and method.isupper()):
         raise MalformedRequest(*NO_SUCH_METHOD)
     if len(target) > MAX_TARGET:
         raise _too_long()
     if len(head) > MAX_HEAD:
         raise _too_large(f"A head has at most {MAX_HEAD:,} bytes.")
-    if head.count(b"\r\n") > MAX_FIELDS + 2:
-        raise _too_large(f"A request has at most {MAX_FIELDS} header fields.")
-    return RequestLine(method, target, minor == b"1")
+    return method, target, version == b"1.1"
 
 
 def drop_upgrade(head: bytes) -> bytes:
-    """The head without an offer of another protocol, which a server may ignore (RFC 9110 section 7.8); httptools would not read the body after it."""
-    return _UPGRADE.sub(b"", head) if b"upgrade:" in head.lower() else head
+    """The head without its offer of another protocol, which a server may ignore (RFC 9110 section 7.8)."""
+    return _UPGRADE.sub(b"", head)
 
 
-def check_fields(fields: list[tuple[bytes, bytes]], line: RequestLine) -> tuple[int | None, bytes]:
+def check_fields(fields: list[tuple[bytes, bytes]], line: RequestLine) -> tuple[int | None, bytes, bool]:
     """Checks a head that was parsed, with names of fields in lower case.
 
-    Returns the bytes of the body, None where it is chunked, and the target without scheme and host. Raises MalformedRequest.
+    Returns the bytes of the body, None where it is chunked; the target without scheme and host; and whether 100 (Continue) is waited for. Raises
+    MalformedRequest.
     """
-    single: dict[bytes, bytes] = {}
-    for name, value in fields:
-        if name in _SINGLE:
-            if name in single:
-                raise MalformedRequest(f"A request has one {name.decode()} field.")
-            single[name] = value
-    expectation = single.get(b"expect")
+    if len(fields) > MAX_FIELDS:
+        raise _too_large(f"A request has at most {MAX_FIELDS} header fields.")
+    by_name = dict(fields)
+    if len(by_name) < len(fields):
+        _check_single(fields)
+    expectation = by_name.get(b"expect")
     if expectation is not None and expectation.lower() != b"100-continue":
         raise MalformedRequest("The one expectation here is 100-continue.", HTTPStatus.EXPECTATION_FAILED, "expectation-failed")
-    host = single.get(b"host")
+    method, target, is_modern = line
+    host = by_name.get(b"host")
     if host is None:
-        if line.is_modern:
+        if is_modern:
             raise MalformedRequest("A request has a Host field.")
-    elif _HOST.fullmatch(host) is None:
+    elif len(host) > MAX_HOST or not _is_host(host):
         raise MalformedRequest("Host is a name or an address, and a port if need be.")
-    length = _read_length(single.get(b"transfer-encoding"), single.get(b"content-length"), line.is_modern)
-    return length, _read_target(line.target, line.method, host)
+    length = _read_length(by_name.get(b"transfer-encoding"), by_name.get(b"content-length"), is_modern)
+    return length, _read_target(target, method, host), expectation is not None and is_modern
+
+
+def _check_single(fields: list[tuple[bytes, bytes]]) -> None:
+    names = [name for name, _ in fields]
+    for name in _SINGLE:
+        if names.count(name) > 1:
+            raise MalformedRequest(f"A request has one {name.decode()} field.")
+
+
+@lru_cache(64)
+def _is_host(host: bytes) -> bool:
+    return _HOST.fullmatch(host) is not None
 
 
 def check_trailer(name: bytes) -> None:

@@ -16,6 +16,7 @@ from api.server.head import (
     NO_SUCH_METHOD,
     MalformedRequest,
     RequestLine,
+    UpgradeOffered,
     check_fields,
     check_incomplete,
     check_lines,
@@ -68,7 +69,7 @@ class StrictProtocol(HttpToolsProtocol):
         self._owner.make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.deadline = inf
+        self.deadline, self._is_lingering = inf, True
         self._settle()
         super().connection_lost(exc)
 
@@ -96,14 +97,12 @@ class StrictProtocol(HttpToolsProtocol):
 
     def _read(self, data: bytes) -> None:
         """Reads what may be read now of the present request and of those after it."""
-        self._unset_keepalive_if_required()
         try:
-            while data and not self.transport.is_closing():
+            while data and not self._is_lingering:
                 if self._in_body:
                     size = self._read_body(data)
                     if not (self._in_body or self._is_answering):
-                        self._is_idle = True
-                        self._wait(self.timeout_keep_alive)
+                        self._rest()
                 elif self._is_answering or self.flow.write_paused:
                     break
                 else:
@@ -132,8 +131,12 @@ class StrictProtocol(HttpToolsProtocol):
             return 0
         head = data[start:end]
         self._scanned, self._is_idle, self.deadline = 0, False, inf
-        self._line = check_lines(head)
-        self._feed(drop_upgrade(head))
+        line = self._line = check_lines(head)
+        try:
+            self._feed(head)
+        except UpgradeOffered:  # httptools would not read the body after it
+            self._line, self.parser = line, httptools.HttpRequestParser(self)
+            self._feed(drop_upgrade(head))
         return end
 
     def _read_body(self, data: bytes) -> int:
@@ -169,16 +172,17 @@ class StrictProtocol(HttpToolsProtocol):
         if self._in_body:
             check_trailer(name)
         else:
-            super().on_header(name, value)
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         line, self._line = self._line, None
         if line is None:  # of a request that begins in the body of another
             raise MalformedRequest(_ILL_FORMED_BODY)
-        length, self.url = check_fields(self.headers, line)
+        if self.parser.should_upgrade():
+            raise UpgradeOffered(_ILL_FORMED_HEAD)
+        length, self.url, self.expect_100_continue = check_fields(self.headers, line)
         self._chunks, self._remaining = (Chunks(), 0) if length is None else (None, length)
         self._in_body, self._has_begun = True, False
-        self.expect_100_continue = self.expect_100_continue and line.is_modern
         super().on_headers_complete()
         if self.expect_100_continue:
             self.cycle.keep_alive = False  # whether the body comes is the client's to decide, if the response comes first
@@ -194,17 +198,19 @@ class StrictProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self.cycle.disconnected:
+            self._has_begun = True
+            await self._application(scope, self._break_off(receive) if self._in_body else receive, send)
+
+    def _break_off(self, receive: Receive) -> Receive:
         async def receive_unless_broken() -> Message:
             message = await receive()
             return {"type": "http.disconnect"} if self._is_broken else message
 
-        if not self.cycle.disconnected:
-            self._has_begun = True
-            await self._application(scope, receive_unless_broken if self._in_body else receive, send)
+        return receive_unless_broken
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if not self.transport.is_closing() and not self.flow.write_paused:
+        if not self._is_lingering and not self.flow.write_paused:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -215,9 +221,13 @@ class StrictProtocol(HttpToolsProtocol):
         elif self._in_body:
             self._wait(DISCARD_SECONDS)
         else:
-            self._is_idle = True
+            self._rest()
             if self._unread:
                 self._read(self._unread)
+
+    def _rest(self) -> None:
+        self._is_idle = True
+        self._wait(self.timeout_keep_alive)
 
     def _refuse(self, malformed: MalformedRequest) -> None:
         """Answers a request that does not reach the application, and ends the connection: nobody can say where the next request begins.

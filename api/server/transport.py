@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 
 class LingeringTransport(asyncio.Transport):
@@ -12,13 +11,10 @@ class LingeringTransport(asyncio.Transport):
     def __init__(self, transport: asyncio.Transport, linger: Callable[[], None]) -> None:
         self._transport, self._linger = transport, linger
         self._is_closing = False
+        self.write = transport.write  # type: ignore[method-assign]
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
         self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
         self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
-
-    def write(self, data: Any) -> None:
-        if not self._is_closing:
-            self._transport.write(data)
 
     def is_closing(self) -> bool:
         return self._is_closing or self._transport.is_closing()
