@@ -1,6 +1,5 @@
-"""One connection: uvicorn's protocol, with the limits and the strictness that it leaves to a proxy."""
+"""One connection: each request is checked, then parsed by llhttp, then answered, before the next one is looked at."""
 
-import asyncio
 import time
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import httptools
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from api.server.chunks import Chunks
@@ -23,73 +21,42 @@ from api.server.head import (
     check_trailer,
     drop_upgrade,
 )
-from api.server.transport import LingeringTransport
+from api.server.limits import LimitedProtocol
 
 if TYPE_CHECKING:
     from api.server.serving import Server
 
-HEAD_SECONDS = 5.0
-"""For a head to arrive: since the connection was opened, or since the first byte of a later request."""
-DISCARD_SECONDS = 5.0
-"""For the rest of a body that nobody wants, or for the client to see that the connection is closed (RFC 9112 section 9.6)."""
-STALL_SECONDS = 20.0
-STALL_BYTES = 65_536
-"""A client takes at least so many bytes of a response in so many seconds."""
-MAX_BUFFERED = 16_384
-"""Bytes of a response that may wait for the client to read them before the server waits too."""
 MAX_WAITING = 65_536
 """Bytes of further requests that wait for the one before; no more is read before its end."""
 MAX_DISCARDED = 262_144
 """Bytes of a body that nobody wants, beyond which the connection is closed instead."""
 
 
-class StrictProtocol(HttpToolsProtocol):
+class StrictProtocol(LimitedProtocol):
     """Hands llhttp one request at a time, each after its head was checked, and the next one when the response to it has been sent."""
 
     def __init__(self, owner: "Server", config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-        super().__init__(config, server_state, app_state)
-        self._owner = owner
+        super().__init__(owner, config, server_state, app_state)
         self._application, self.app = self.app, self._run
-        self._unread = b""
         self._scanned = 0
-        self._in_body = self._has_begun = self._is_broken = self._is_idle = self._is_lingering = False
+        self._has_begun = self._is_broken = False
         self._line: RequestLine | None = None
         self._chunks: Chunks | None = None
         self._remaining = 0
-        self._mark = self.unsent = 0
-        self._since, self.deadline = 0.0, inf
 
     # What the event loop calls.
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._wire = transport
-        transport.set_write_buffer_limits(MAX_BUFFERED)
-        super().connection_made(LingeringTransport(transport, self._linger))
-        self._wait(HEAD_SECONDS)
-        self._owner.make_room()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.deadline, self._is_lingering = inf, True
-        self._settle()
-        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if not self._is_lingering and not self._is_broken:
             self._since = time.monotonic()
             self._read(self._unread + data)
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._wait(STALL_SECONDS)
-        self._mark = self.unsent = self._wire.get_write_buffer_size()
-        self._owner.count_unsent(self.unsent)
-
     def resume_writing(self) -> None:
         super().resume_writing()
         self._settle()
         self.deadline = inf
         if self._is_lingering:
-            self._wait(DISCARD_SECONDS)
+            self._wait_for_rest()
         elif not self._is_answering:
             self._go_on()
 
@@ -111,7 +78,6 @@ class StrictProtocol(HttpToolsProtocol):
                         break
                 data = data[size:]
         except MalformedRequest as malformed:
-            self._unread = b""
             self._refuse(malformed)
             return
         self._unread = data
@@ -127,7 +93,7 @@ class StrictProtocol(HttpToolsProtocol):
             self._scanned = len(data)
             if self._is_idle:
                 self._is_idle = False
-                self._wait(HEAD_SECONDS)
+                self._wait_for_head()
             return 0
         head = data[start:end]
         self._scanned, self._is_idle, self.deadline = 0, False, inf
@@ -160,12 +126,6 @@ class StrictProtocol(HttpToolsProtocol):
                 raise problem.__context__ from None
             raise MalformedRequest(_ILL_FORMED_BODY if self._in_body else _ILL_FORMED_HEAD) from problem
 
-    def shutdown(self) -> None:
-        if self._is_lingering:
-            self._wire.close()
-        else:
-            super().shutdown()
-
     # What the parser calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -193,10 +153,6 @@ class StrictProtocol(HttpToolsProtocol):
 
     # The application.
 
-    @property
-    def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.cycle.disconnected:
             self._has_begun = True
@@ -219,21 +175,18 @@ class StrictProtocol(HttpToolsProtocol):
         if self._in_body and (self._chunks is not None or self._remaining > MAX_DISCARDED):
             self.transport.close()
         elif self._in_body:
-            self._wait(DISCARD_SECONDS)
+            self._wait_for_rest()
         else:
             self._rest()
             if self._unread:
                 self._read(self._unread)
-
-    def _rest(self) -> None:
-        self._is_idle = True
-        self._wait(self.timeout_keep_alive)
 
     def _refuse(self, malformed: MalformedRequest) -> None:
         """Answers a request that does not reach the application, and ends the connection: nobody can say where the next request begins.
 
         An application that has begun answers itself, with a body that breaks off here; nobody else knows what it has done.
         """
+        self._unread = b""
         if self._is_answering and self._has_begun:
             self._is_broken, self.cycle.keep_alive = True, False
             self.cycle.message_event.set()
@@ -243,51 +196,6 @@ class StrictProtocol(HttpToolsProtocol):
         if not self._in_body or self._is_answering:
             self.transport.write(self._owner.refuse(malformed))
         self.transport.close()
-
-    # The limits.
-
-    @property
-    def waits_since(self) -> float | None:
-        """Since when the server has waited for the client; None while it is the client that waits."""
-        waits = self.flow.write_paused or not self._is_answering or (self._in_body and not self.flow.read_paused)
-        return self._since if waits else None
-
-    def expire(self, now: float) -> None:
-        """Ends what has waited too long for the client."""
-        if self.flow.write_paused:
-            size = self._wire.get_write_buffer_size()
-            if self._mark - size < STALL_BYTES:
-                self.abort()
-            else:
-                self._mark, self.deadline = size, now + STALL_SECONDS
-        elif self._unread and not self._is_lingering:
-            self._unread = b""
-            self._refuse(MalformedRequest(f"A head arrives within {HEAD_SECONDS:g} seconds.", 408, "request-too-slow"))
-        else:
-            self.abort()
-
-    def _linger(self) -> None:
-        self._is_lingering = True
-        self._unread = b""
-        if self._owner.should_exit:
-            self._wire.close()
-            return
-        self.flow.resume_reading()
-        if not self.flow.write_paused:
-            self._wait(DISCARD_SECONDS)
-        self._wire.write_eof()
-
-    def abort(self) -> None:
-        self.deadline = inf
-        self._wire.abort()
-
-    def _wait(self, seconds: float) -> None:
-        self._since = time.monotonic()
-        self.deadline = self._since + seconds
-
-    def _settle(self) -> None:
-        self._owner.unsent -= self.unsent
-        self.unsent = 0
 
 
 _ILL_FORMED_HEAD = "A field is a name, a colon and a value on one line, without a space before the colon; lines end in CRLF."

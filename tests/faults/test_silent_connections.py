@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.server import protocol as timing
+from api.server import limits as timing
 from api.server import serving as counting
 from tests.conftest import Server, free_port
 from tests.faults.processes import PATIENCE, answers, marked, wait_until
