@@ -20,7 +20,7 @@ $(READY): requirements.lock
 	@touch $@
 
 demo: $(READY)  ## a fictional trust on an embedded PostgreSQL, served on 127.0.0.1 (PORT=8000 DATA_DIR=.markonce/demo)
-	@$(BIN)/python -m api demo --port $(PORT) --data-dir $(DATA_DIR)
+	@exec $(BIN)/python -m api demo --port $(PORT) --data-dir $(DATA_DIR) --parent $$PPID
 
 test: check  ## everything CI runs: the checks, then the suite
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q

@@ -81,18 +81,18 @@ def serve(
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000, host: Annotated[str, typer.Option()] = "127.0.0.1"
 ) -> None:
     """Serve the API. The environment says where the database is; nothing starts without it."""
-    from api.server import reserved
+    from api.server.supervisor import listen
 
     try:
         settings = Settings.from_environment()
         asyncio.run(_reachable(settings))
-        with reserved(host, port) as release:
-            release()
+        listener = listen(host, port)
     except (SettingsError, DomainError, OSError) as problem:
         fail(str(problem))
     console.print(f"Serving {settings.base_url} on {host}:{port}. Ctrl-C stops it.")
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "api.server", host, str(port)])  # noqa: S606 (our own interpreter)
+    listener.set_inheritable(True)
+    os.execv(sys.executable, [sys.executable, "-m", "api.server", str(listener.fileno())])  # noqa: S606 (our own interpreter)
 
 
 async def _reachable(settings: Settings) -> None:
@@ -110,10 +110,13 @@ async def _reachable(settings: Settings) -> None:
 def demo(
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000,
     data_dir: Annotated[Path, typer.Option(help="Where the database and demo.json are kept.")] = Path(".markonce/demo"),
+    parent: Annotated[int, typer.Option(hidden=True, help="Stop when this process, which started it, has ended.")] = 0,
 ) -> None:
     """Bring up an embedded PostgreSQL with a fictional trust, and serve it."""
-    from api.demonstration.run import run
+    from api.demonstration.run import end_with, run
 
+    if parent:
+        end_with(parent)
     run(port, data_dir, console)
 
 

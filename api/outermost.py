@@ -134,14 +134,16 @@ class Outermost:
                 response = await endpoint(Request(scope, receive))
                 await response(scope, receive, send_noted)
         except asyncio.CancelledError:
-            if not self.deadlines.end(task) or status:
-                raise
-            task.uncancel()
-            await respond(_stopped(use), self.base_url)(scope, receive, send_noted)
-        except Exception as error:
+            reason = _TOO_LONG if self.deadlines.end(task) else _STOPPING
             if status:
                 raise
-            await respond(as_domain_error(error), self.base_url)(scope, receive, send_noted)
+            task.uncancel()
+            await respond(_describe_stop(reason, use), self.base_url)(scope, receive, send_noted)
+        except Exception as error:
+            problem = as_domain_error(error)  # which notes what is unforeseen
+            if status:
+                raise
+            await respond(problem, self.base_url)(scope, receive, send_noted)
         finally:
             self.deadlines.end(task)
             database_use.reset(watched)
@@ -150,13 +152,14 @@ class Outermost:
             structlog.contextvars.reset_contextvars(**bound)
 
 
-def _stopped(use: DatabaseUse) -> DomainError:
-    """What is told of a request that ran over its time limit."""
+_TOO_LONG, _STOPPING = "The request took too long and was stopped", "The server is stopping"
+
+
+def _describe_stop(reason: str, use: DatabaseUse) -> DomainError:
+    """What is told of a request that was stopped: that nothing was written only where no COMMIT was sent."""
     if use.is_committing:
         return OutcomeUnknown()
-    return Busy(
-        f"The request took too long and was stopped; {use.describe_loss()}. A write sent again with the same Idempotency-Key is done once."
-    )
+    return Busy(f"{reason}; {use.describe_loss()}. A write sent again with the same Idempotency-Key is done once.")
 
 
 def _ms(seconds: float) -> float:

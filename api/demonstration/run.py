@@ -12,7 +12,6 @@ the other clients are made after it, so that a start that was cut short is taken
 import asyncio
 import fcntl
 import json
-import multiprocessing
 import os
 import secrets
 import shlex
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -32,8 +31,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from api import server
 from api.demonstration import assessment_data, school_data
+from api.server import supervisor
 from domain import COMMANDS, RESOURCES
 from domain.consent import clients, grants
 from domain.engine import embedded, prepared
@@ -72,10 +71,10 @@ GRANTS = {
 
 
 def run(port: int, data_dir: Path, console: Console) -> None:
-    """Serves the demonstration on 127.0.0.1 until it is told to stop. Exits with 1, saying why, when it cannot be brought up."""
+    """Serves the demonstration on 127.0.0.1 until it is told to stop, then exits. Exits with 1, saying why, when it cannot be brought up."""
     data_dir = data_dir.absolute()
     try:
-        with _claimed(data_dir), server.reserved(HOST, port) as release, _running(data_dir, console) as cluster:
+        with _claimed(data_dir), supervisor.listen(HOST, port) as listener, _running(data_dir, console) as cluster:
             kept = Secrets.read(data_dir / "secrets.json")
             console.print("Preparing the schema …")
             environment = environment_of(cluster, kept, port)
@@ -85,14 +84,25 @@ def run(port: int, data_dir: Path, console: Console) -> None:
             keep(data_dir / "demo.env", "".join(lines))
             os.environ.update(environment)
             facts = {"baseUrl": environment["MARKONCE_BASE_URL"], **facts}
-            Thread(target=announce, args=(port, data_dir / "demo.json", facts, console), daemon=True).start()
-            release()
-            server.run(HOST, port)
+            with _announced(port, data_dir / "demo.json", facts, console):
+                status = supervisor.supervise(listener)
     except KeyboardInterrupt:  # told to stop while it was coming up; later the server sees to that
         return
     except (DomainError, EmbeddedError, OSError) as problem:
         console.print("[red]error:[/red]", escape(getattr(problem, "detail", None) or str(problem)), soft_wrap=True)
         raise SystemExit(1) from problem
+    raise SystemExit(status)
+
+
+def end_with(parent: int) -> None:
+    """Stops the demonstration when the process that started it has ended, as `make` wants it: nobody could stop it otherwise."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.25)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=watch, daemon=True).start()
 
 
 # What is held while it runs.
@@ -109,7 +119,7 @@ def _claimed(data_dir: Path) -> Iterator[None]:
     with ExitStack() as held:
         held.callback(os.close, descriptor)
         try:
-            server.soon(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            supervisor.retry(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError as problem:
             raise OSError(f"A demonstration is running in {data_dir} already: stop it, or choose another folder.") from problem
         (data_dir / "demo.json").unlink(missing_ok=True)
@@ -119,15 +129,17 @@ def _claimed(data_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def _running(data_dir: Path, console: Console) -> Iterator[embedded.Cluster]:
-    """The cluster, stopped at the end whatever the end is; SIGTERM ends things as Ctrl-C does."""
+    """The cluster, stopped at the end whatever the end is; SIGTERM and SIGHUP end things as Ctrl-C does."""
 
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # asyncio knows how to end for this one
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(each, lambda *_: signal.raise_signal(signal.SIGINT))  # asyncio knows how to end for this one
     console.print("Starting the embedded PostgreSQL …")
     cluster = embedded.start(data_dir / "postgresql")
     try:
         yield cluster
     finally:
-        for again in (signal.SIGINT, signal.SIGTERM):
+        for again in supervisor.STOPPING:
             signal.signal(again, signal.SIG_IGN)
         console.print("Stopping …")
         cluster.stop()
@@ -298,12 +310,24 @@ class Seeding:
 # What is said when it is ready.
 
 
-def announce(port: int, path: Path, facts: dict[str, Any], console: Console) -> None:
+@contextmanager
+def _announced(port: int, path: Path, facts: dict[str, Any], console: Console) -> Iterator[None]:
+    """Announces the server once it answers; nothing is printed or written after the block."""
+    ended = Event()
+    announcing = Thread(target=announce, args=(port, path, facts, console, ended))
+    announcing.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        announcing.join()
+
+
+def announce(port: int, path: Path, facts: dict[str, Any], console: Console, ended: Event) -> None:
     """Waits until the server answers, prints what to ask it, and writes demo.json."""
-    while not multiprocessing.active_children():  # no thread of ours may do anything while the server forks its worker
-        time.sleep(0.02)
     while not _is_ready(port):
-        time.sleep(0.05)
+        if ended.wait(0.05):
+            return
     console.print(f"\n[bold]{escape(school_data.TRUST)}[/bold] is served at {facts['baseUrl']}. Ctrl-C stops it.\n", soft_wrap=True)
     for name, client in facts["clients"].items():
         console.out(f"{name:<20}{client['clientId']}  {client['clientSecret']}", highlight=False)
@@ -315,7 +339,7 @@ def announce(port: int, path: Path, facts: dict[str, Any], console: Console) -> 
 
 
 def _is_ready(port: int) -> bool:
-    connection = HTTPConnection(HOST, port, timeout=5)
+    connection = HTTPConnection(HOST, port, timeout=2)
     try:
         connection.request("GET", "/health/ready")
         return connection.getresponse().status == 200

@@ -1,7 +1,7 @@
 """PostgreSQL with nothing installed: makes a cluster in one folder, starts, recovers and stops it (programs.py finds its programs).
 
     supervisor.lock   held by the process that called `start`, so that a second one is refused
-    server.lock       inherited by the server and all its children: held while any of them lives
+    server.lock       inherited by the server and all its children, and by the programs that make a cluster: held while any of them lives
     passwords.json    one random password for each role (mode 0600)
     postgresql/       the cluster itself, owned by whoever the server runs as
     server.log        what the server said since the last start; server.log.1 is the run before
@@ -183,6 +183,20 @@ def _passwords(data_dir: Path, keep: bool) -> dict[str, str]:
 
 def _make_cluster(programs: Programs, data_dir: Path, passwords: Mapping[str, str], durable: bool) -> None:
     """initdb, then the roles and the database in single-user mode (nobody else can connect), then the rename that makes it real."""
+    with _wait_for_lock(data_dir / "server.lock") as lock:  # the programs of a start that was killed may still be writing
+        _make_cluster_alone(programs, data_dir, passwords, durable, lock.fileno())
+
+
+def _wait_for_lock(path: Path) -> IO[bytes]:
+    deadline = time.monotonic() + _PATIENCE
+    while not (lock := _lock(path)):
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"programs of an earlier start in {path.parent} do not end")
+        time.sleep(0.05)
+    return lock
+
+
+def _make_cluster_alone(programs: Programs, data_dir: Path, passwords: Mapping[str, str], durable: bool, lock: int) -> None:
     making = data_dir / "postgresql.new"
     if making.exists():
         shutil.rmtree(making)
@@ -204,10 +218,10 @@ def _make_cluster(programs: Programs, data_dir: Path, passwords: Mapping[str, st
         with programs.reach(making) as (folder, descriptors):
             options = ["--auth=scram-sha-256", f"--username={SUPERUSER}", f"--pwfile=/dev/fd/{password.fileno()}"]
             options += ["--data-checksums", "--encoding=UTF8", *locale, *sync]
-            programs.run("initdb", f"--pgdata={folder}", *options, inherit=(password.fileno(), *descriptors))
+            programs.run("initdb", f"--pgdata={folder}", *options, inherit=(lock, password.fileno(), *descriptors))
             options = _options(_LOGGING | _durability(durable) | {"exit_on_error": "on"})
             said = "".join(f"{statement}\n" for statement in statements)
-            programs.run("postgres", "--single", "-D", folder, *options, SUPERUSER, said=said, inherit=descriptors)
+            programs.run("postgres", "--single", "-D", folder, *options, SUPERUSER, said=said, inherit=(lock, *descriptors))
     making.rename(data_dir / "postgresql")
     descriptor = os.open(data_dir, os.O_RDONLY)
     os.fsync(descriptor)

@@ -109,7 +109,12 @@ class Programs:
     def run(self, program: str, *arguments: str, said: str = "", inherit: Sequence[int] = ()) -> str:
         """Run a program to its end, `said` on its input, and return what it printed. Raises EmbeddedError when it fails."""
         process = self.spawn(program, *arguments, stdin=subprocess.PIPE, output=subprocess.PIPE, inherit=inherit)
-        printed = process.communicate(said.encode())[0].decode(errors="replace")
+        try:
+            printed = process.communicate(said.encode())[0].decode(errors="replace")
+        except BaseException:  # we are told to stop, and so is the program
+            process.kill()
+            process.wait()
+            raise
         if process.returncode:
             raise EmbeddedError(f"{program} failed:\n{last_lines(printed)}")
         return printed

@@ -1,0 +1,131 @@
+"""The server in its worker: uvicorn's, with bounds on what all connections cost together."""
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import structlog
+import uvicorn
+from starlette.responses import Response
+from starlette.types import ASGIApp
+from uvicorn.server import ServerState
+
+from api.problems import HttpProblem
+from api.server.head import MalformedRequest
+from api.server.protocol import StrictProtocol
+from api.server.supervisor import BACKLOG
+from domain.engine.errors import DomainError
+
+GRACE_SECONDS = 8
+"""For requests to end when the server stops."""
+IDLE_SECONDS = 75
+"""Between two requests; a proxy reuses a connection for up to a minute."""
+SWEEP_TICKS = 5
+"""A tick of uvicorn's is a tenth of a second."""
+MAX_CONNECTIONS = 4_000
+MAX_UNSENT = 64_000_000
+"""Bytes of responses that clients have not read, all together."""
+
+log = structlog.get_logger()
+
+
+class Server(uvicorn.Server):
+    """Closes connections that cost too much.
+
+    A connection for which the server waits can always be closed, the one that has been silent for longest first: a client that comes when all are
+    taken is served before those that say nothing.
+    """
+
+    def __init__(
+        self, application: ASGIApp, respond: Callable[[DomainError], Response], limit: int, grace: int = GRACE_SECONDS
+    ) -> None:
+        config = uvicorn.Config(
+            cast(Any, application),
+            http=cast(Any, self.make_protocol),
+            ws="none",
+            lifespan="off",  # it is the worker's: it ends after the last request, and why it cannot begin is told in one line
+            interface="asgi3",
+            log_config=None,
+            log_level="critical",  # its tracebacks may hold personal data; problems.py notes what is unforeseen
+            access_log=False,
+            workers=1,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=grace,
+        )
+        super().__init__(config)
+        self._respond = respond
+        self.on_started: Callable[[], object] = lambda: None
+        self.unsent = 0
+        self._limit = limit
+        self._connections = cast("set[StrictProtocol]", self.server_state.connections)
+
+    def make_protocol(
+        self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any], _loop: object = None
+    ) -> StrictProtocol:
+        return StrictProtocol(self, config, server_state, app_state)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the worker's, which sets `should_exit`."""
+        yield
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP_TICKS == 0:
+            now = time.monotonic()
+            for connection in [each for each in self._connections if each.deadline < now]:
+                connection.expire(now)
+        return await super().on_tick(counter)
+
+    def refuse(self, malformed: MalformedRequest) -> bytes:
+        """The response to a request that does not reach the application."""
+        log.info("request", path="(malformed)", status=malformed.status)
+        response = self._respond(HttpProblem(malformed.status, malformed.code, "The request cannot be read", malformed.detail))
+        request_id = (b"x-request-id", secrets.token_hex(16).encode())
+        fields = [*self.server_state.default_headers, *response.raw_headers, request_id, (b"connection", b"close")]
+        lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+        return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (malformed.status, malformed.phrase, lines, bytes(response.body))
+
+    def make_room(self) -> None:
+        """Closes the twentieth part of the connections where there are too many, so that looking for them costs little for each new one."""
+        if len(self._connections) > self._limit:
+            waiting = [(connection.waits_since, id(connection), connection) for connection in self._connections]
+            silent = sorted((since, number, connection) for since, number, connection in waiting if since is not None)
+            for _, _, connection in silent[: max(1, self._limit // 20)]:
+                connection.abort()
+                self._connections.discard(connection)
+
+    def count_unsent(self, size: int) -> None:
+        """Notes that a client has not read so many bytes yet. Where all have too much unread, those lose their connection that read least lately."""
+        self.unsent += size
+        if self.unsent > MAX_UNSENT:
+            for connection in sorted(self._connections, key=lambda each: each.waits_since or 0.0):
+                if connection.unsent:
+                    self.unsent -= connection.unsent
+                    connection.unsent = 0
+                    connection.abort()
+                if self.unsent <= MAX_UNSENT // 2:
+                    break
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Lets requests end, then cancels those that have not. Nothing is open afterwards."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=1)
+        await asyncio.sleep(0)
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)

@@ -1,0 +1,70 @@
+"""`python -m api.server.worker LISTENER LIFELINE`: the process that answers, as its supervisor starts it."""
+
+import asyncio
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+from threading import Thread
+
+RESERVED_DESCRIPTORS = 128
+"""For everything but clients: the database, logs, files."""
+
+
+def main(listener: int, lifeline: int) -> None:
+    Thread(target=_end_with_supervisor, args=(lifeline,), daemon=True).start()
+    import uvloop  # after the thread has begun: what is imported takes a second
+
+    from api.logs import configure_logging
+    from api.settings import SettingsError
+    from domain.engine.errors import DomainError
+
+    configure_logging()
+    try:
+        uvloop.run(_serve(socket.socket(fileno=listener), lifeline))
+    except (SettingsError, DomainError, OSError) as problem:
+        sys.exit(f"error: {getattr(problem, 'detail', None) or problem}")
+
+
+def _end_with_supervisor(lifeline: int) -> None:
+    """Ends the process, whatever it is doing, when the supervisor has ended: nobody else has the other end."""
+    try:
+        os.read(lifeline, 1)
+    finally:
+        os._exit(1)
+
+
+async def _serve(listener: socket.socket, lifeline: int) -> None:
+    from api.app import build_app
+    from api.problems import respond
+    from api.server.serving import MAX_CONNECTIONS, Server
+    from api.settings import Settings
+
+    settings = Settings.from_environment()
+    app = build_app(settings)
+    limit = min(MAX_CONNECTIONS, raise_descriptor_limit() - RESERVED_DESCRIPTORS)
+    server = Server(app, lambda problem: respond(problem, settings.base_url), limit)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.stop)
+    async with app.router.lifespan_context(app):
+        gc.collect()
+        gc.freeze()  # modules stay for good: a large batch, which makes garbage collection busy, need not look at them
+        server.on_started = lambda: os.write(lifeline, b"!")  # the supervisor knows then that the start is not what fails
+        await server.serve([listener])
+
+
+def raise_descriptor_limit() -> int:
+    """Lets the process have as many descriptors as it may; how many those are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # macOS says that there is no limit, and has one
+        return soft
+    return hard if hard != resource.RLIM_INFINITY else sys.maxsize
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
