@@ -183,6 +183,6 @@ def test_a_demonstration_ends_with_the_make_that_started_it(tmp_path: Path) -> N
         making.signal(signal.SIGKILL)
         making.process.wait()
         wait_until(lambda: not making.pids and is_free(port), "the end of the demonstration", 60)
-        assert not is_held(folder / "postgresql" / "server.lock"), "PostgreSQL was not stopped"
+        wait_until(lambda: not is_held(folder / "postgresql" / "server.lock"), "the end of PostgreSQL", 60)
     finally:
         making.kill_all()
