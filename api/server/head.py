@@ -23,6 +23,7 @@ _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(rb"(https?)://([^/?#]*)(.*)", re.IGNORECASE)
 _HOST = re.compile(rb"(?:[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BARE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*(?=\r\n)", re.IGNORECASE)
 
 _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"})
@@ -50,8 +51,12 @@ RequestLine = tuple[bytes, bytes, bool]
 """Method, target, and whether the version is HTTP/1.1, not 1.0."""
 
 
-def check_incomplete(head: bytes) -> None:
-    """Refuses the beginning of a head that is too long already."""
+def check_incomplete(head: bytes, since: int) -> None:
+    """Refuses what will not become a head, so that nobody waits for its end. What comes before `since` was checked before."""
+    if not head[:1].isalpha() and head[:2] not in (b"", b"\r", b"\r\n"):
+        raise MalformedRequest("A request begins with its method.")
+    if _BARE.search(head, max(since - 1, 0)):
+        raise MalformedRequest("Lines end in CRLF, and neither CR nor LF stands elsewhere.")
     if len(head) > MAX_TARGET and head.find(b"\r\n", 2, MAX_TARGET + 32) < 0:
         raise _too_long()
     if len(head) > MAX_HEAD:

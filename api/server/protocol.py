@@ -89,7 +89,7 @@ class StrictProtocol(LimitedProtocol):
         start = 2 if data.startswith(b"\r\n") else 0
         end = data.find(b"\r\n\r\n", max(start, self._scanned - 3)) + 4
         if end < 4:
-            check_incomplete(data)
+            check_incomplete(data, self._scanned)
             self._scanned = len(data)
             if self._is_idle:
                 self._is_idle = False

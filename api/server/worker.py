@@ -44,7 +44,7 @@ async def _serve(listener: socket.socket, lifeline: int) -> None:
 
     settings = Settings.from_environment()
     app = build_app(settings)
-    limit = min(MAX_CONNECTIONS, raise_descriptor_limit() - RESERVED_DESCRIPTORS)
+    limit = max(1, min(MAX_CONNECTIONS, raise_descriptor_limit() - RESERVED_DESCRIPTORS))
     server = Server(app, lambda problem: respond(problem, settings.base_url), limit)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

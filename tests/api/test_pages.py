@@ -93,12 +93,14 @@ def test_nothing_but_an_asset_can_be_asked_for(server: Server) -> None:
     url = next(url for url in named(server.base_url + "/explorer") if url.endswith("explorer.js"))
     folder = urlsplit(url).path.rsplit("/", 1)[0]
     connection = http.client.HTTPConnection(urlsplit(server.base_url).netloc, timeout=30)  # sends a path as it is given
-    inside = ("__init__.py", "docs.html", "", ".", "..", "../../app.py", "..%2f..%2fapp.py", "%2e%2e/app.py", "..%5capp.py", "%00")
+    inside = ("__init__.py", "docs.html", "", ".", "..", "../../app.py", "..%2f..%2fapp.py", "%2e%2e/app.py", "..%5capp.py")
     paths = [f"{folder}/{name}" for name in inside] + ["/assets/0000000000000000/explorer.js", "/assets/explorer.js", "/assets/"]
     for path in paths:
         connection.request("GET", path)
         answer = connection.getresponse()
         assert (answer.status, answer.read()[:1]) == (404, b"{"), path
+    connection.request("GET", f"{folder}/%00")
+    assert connection.getresponse().status == 400
     connection.close()
 
 

@@ -195,6 +195,11 @@ def test_it_is_refused_and_nothing_after_it_is_read(server: Server, name: str) -
     assert is_problem(reply.body, 400)
 
 
+@pytest.mark.parametrize("name", ["every line ends in LF", "an LF before the request", "TLS"])
+def test_the_end_of_a_head_that_cannot_come_is_not_waited_for(server: Server, name: str) -> None:
+    assert exchange(server.base_url, REFUSED[name]).statuses == [400]
+
+
 @pytest.mark.parametrize("name", OTHERWISE)
 def test_it_is_refused_with_a_status_of_its_own(server: Server, name: str) -> None:
     data, status = OTHERWISE[name]

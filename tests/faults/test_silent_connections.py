@@ -225,3 +225,27 @@ async def test_a_request_that_is_answered_is_not_given_up_for_new_connections() 
         assert sum([reader.at_eof() for reader, _ in others]) >= 80
         for _, writer in [*busy, *others, late]:
             writer.close()
+
+
+async def test_a_connection_is_kept_after_a_body_that_came_later_than_the_response() -> None:
+    async def small(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, b"!")
+
+    async with serving_here(small) as (port, _):
+        reader, writer = await opened(port, request("POST / HTTP/1.1", "Content-Length: 9"))
+        assert await body_of(reader) == b"!"
+        for piece in (b"123", b"456789" + request(), request()[:20], request()[20:]):
+            writer.write(piece)
+            await asyncio.sleep(0.05)
+        assert [await asyncio.wait_for(body_of(reader), PATIENCE) for _ in range(2)] == [b"!"] * 2
+        writer.close()
+
+
+async def test_what_arrives_beside_a_response_that_is_read_slowly_is_answered_after_it() -> None:
+    async with serving_here(big) as (port, _):
+        reader, writer = await opened(
+            port, request("POST / HTTP/1.1", "Content-Length: 200000", body=b"a" * 200_000) + request() * 3_000
+        )
+        for _ in range(3):
+            assert len(await asyncio.wait_for(body_of(reader), PATIENCE)) == BIG
+        writer.close()
