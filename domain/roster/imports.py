@@ -1,6 +1,5 @@
 """The register import as a client asks for it: only with imports:write on the installation itself."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import date
 
@@ -8,6 +7,7 @@ from domain.engine.access import IN_FORCE, Caller, Scope, scope_missing
 from domain.engine.database import Connection, Database
 from domain.engine.errors import Issue, invalid
 from domain.engine.ids import NIL
+from domain.engine.slices import run_in_thread
 from domain.files import gias
 from domain.roster.register import ImportReport, apply_gias
 
@@ -22,7 +22,7 @@ SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = $2 AND $3 = ANY (
 async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[str, bytes]], as_of: date) -> ImportReport:
     """Reads GIAS files and brings the register up to them, in one transaction. Raises Forbidden without the scope on the installation."""
     caller.needs(Scope.IMPORTS_WRITE, IMPORT)
-    extract = await asyncio.to_thread(gias.read, files)
+    extract = await run_in_thread(gias.read, files)
     if not (extract.establishments or extract.groups or extract.links):
         raise invalid(
             [Issue(f"/files/{i.file}", i.code, f"{i.message} (line {i.line}, {i.column})") for i in extract.issues],

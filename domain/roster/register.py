@@ -20,6 +20,7 @@ from domain.engine.database import Connection
 from domain.engine.ids import new_id
 from domain.engine.inputs import Output
 from domain.engine.query import DIALECT
+from domain.engine.slices import in_parts, run_in_thread
 from domain.files.gias import TRUST_TYPES, Establishment, Extract, Group, GroupLink
 from domain.roster.schools import SCHOOL, schools
 from domain.roster.trusts import MEMBERSHIP, TRUST, memberships, trusts
@@ -316,9 +317,9 @@ def _write_sql(table: Table, key: str) -> str:
 
 
 async def _write(connection: Connection, table: Table, key: str, rows: Sequence[Sequence[Any]], account: Account) -> None:
-    columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
-    for row in await connection.fetch(_write_sql(table, key), *columns):
-        (account.created if row["created"] else account.updated).add(row["key"])
+    for part in in_parts(rows):
+        for row in await connection.fetch(_write_sql(table, key), *zip(*part, strict=True)):
+            (account.created if row["created"] else account.updated).add(row["key"])
 
 
 async def _known(connection: Connection, table: Table, key: str) -> dict[int, Known]:
@@ -339,9 +340,6 @@ async def _place(connection: Connection, school_ids: Collection[UUID], as_of: da
         if id_ in holding
     ]
     return {row["urn"] for row in free}, transfers
-
-
-# Applying an extract.
 
 
 async def apply_gias(
@@ -365,20 +363,21 @@ async def apply_gias(
 
     await connection.execute(_LOCK)
     with accounting("trusts", len(extract.groups)) as of_trusts:
-        await _write(connection, trusts, "group_uid", trust_rows(extract.groups, of_trusts), of_trusts)
+        await _write(connection, trusts, "group_uid", await run_in_thread(trust_rows, extract.groups, of_trusts), of_trusts)
     with accounting("schools", len(extract.establishments)) as of_schools:
-        given_schools = school_rows(extract.establishments, of_schools, issues)
+        given_schools = await run_in_thread(school_rows, extract.establishments, of_schools, issues)
         await _write(connection, schools, "urn", given_schools, of_schools)
     with accounting("memberships", len(extract.links)) as of_links:
         register = Register(await _known(connection, trusts, "group_uid"), await _known(connection, schools, "urn"), as_of)
         stored = [Membership(*row) for row in await connection.fetch(_MEMBERSHIPS)]
-        rows = linked(usable_links(extract.links, register, of_links, issues), register, stored)
+        links = await run_in_thread(usable_links, extract.links, register, of_links, issues)
+        rows = await run_in_thread(linked, links, register, stored)
         present = {register.schools[e.urn].id for e in extract.establishments if e.urn in register.schools}
-        gone = ended(register, stored, rows, set() if unread else present)
+        gone = await run_in_thread(ended, register, stored, rows, set() if unread else present)
         await _write(connection, memberships, "id", [*rows, *gone], of_links)
         of_links.updated -= {row.id for row in gone}
     with accounting("succession", sum(len(e.links) for e in extract.establishments)) as of_succession:
-        pairs = list(successions(extract.establishments, of_succession))
+        pairs = list(await run_in_thread(successions, extract.establishments, of_succession))
         columns = [before for before, _ in pairs], [after for _, after in pairs]
         of_succession.created.update(await connection.fetch(_SUCCEED, *columns))
 
