@@ -5,7 +5,6 @@ second Host, a request line without its version. RFC 9112 allows some of it to b
 """
 
 import re
-from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
 
@@ -104,7 +103,7 @@ def check_fields(fields: list[tuple[bytes, bytes]], line: RequestLine) -> tuple[
     if host is None:
         if is_modern:
             raise MalformedRequest("A request has a Host field.")
-    elif len(host) > MAX_HOST or not _is_host(host):
+    elif len(host) > MAX_HOST or _HOST.fullmatch(host) is None:
         raise MalformedRequest("Host is a name or an address, and a port if need be.")
     length = _read_length(by_name.get(b"transfer-encoding"), by_name.get(b"content-length"), is_modern)
     return length, _read_target(target, method, host), expectation is not None and is_modern
@@ -115,11 +114,6 @@ def _check_single(fields: list[tuple[bytes, bytes]]) -> None:
     for name in _SINGLE:
         if names.count(name) > 1:
             raise MalformedRequest(f"A request has one {name.decode()} field.")
-
-
-@lru_cache(64)
-def _is_host(host: bytes) -> bool:
-    return _HOST.fullmatch(host) is not None
 
 
 def check_trailer(name: bytes) -> None:

@@ -20,8 +20,9 @@ import pytest_asyncio
 from api.app import build_app
 from api.auth import Authenticator
 from api.settings import Settings
+from domain.engine.database import Database
 from domain.engine.lru import caches
-from domain.engine.references import References
+from domain.engine.pool import Connection, Pool
 from tests.conftest import ROOT, SECRET
 from tests.trust import BASE, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent
 
@@ -195,10 +196,14 @@ async def test_memory_grows_by_what_the_caches_say(name: str, client: httpx2.Asy
         assert weight > limit * 0.7, f"{cache} was not filled: {sizes[cache]}"
 
 
+async def _never_connect() -> Connection:
+    raise AssertionError("nothing is asked")
+
+
 def test_every_cache_is_documented_with_its_limit() -> None:
     before = caches()
     app = build_app(Settings("", SECRET.encode(), BASE))
-    made = app, Authenticator(app.state.database, app.state.settings), References()
+    made = app, Authenticator(app.state.database, app.state.settings), Database(Pool(_never_connect, 1))
     limits = {cache.name: cache.limit for cache in before + [cache for cache in caches() if cache not in before]}
     rows = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \|", (ROOT / "docs" / "memory.md").read_text(), re.MULTILINE)
     documented = {name: round(float(megabytes) * 1_000_000) for name, megabytes in rows}
