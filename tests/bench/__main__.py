@@ -62,8 +62,10 @@ def install_wrk() -> None:
 
 def main(
     workload: Annotated[list[str], typer.Option(help=f"Which: {', '.join(WORKLOADS)}; all unless said.")] = [],  # noqa: B006
-    rounds: Annotated[int, typer.Option(help="Times that each contender is measured: 3 unless said, 7 with --against.")] = 0,
-    seconds: Annotated[float, typer.Option(help="For how long each time: 3 unless said, 2 with --against.")] = 0,
+    rounds: Annotated[int, typer.Option(help="Rounds in which each contender is measured: 3 unless said, 7 with --against.")] = 0,
+    seconds: Annotated[
+        float, typer.Option(help="For how long each time: 3 unless said, 1 with --against, four times a round.")
+    ] = 0,
     connections: Annotated[list[int], typer.Option(help="16 unless said.")] = [16],  # noqa: B006
     full: Annotated[bool, typer.Option(help="At 1, 16 and 64 connections.")] = False,
     scale: Annotated[int, typer.Option(help="1 or 10: how much data, as a multiple of 2 million judgements.")] = 1,
@@ -84,7 +86,7 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     install_wrk()
     if revision:
-        return _against(revision, workload, rounds or 7, seconds or 2, connections[0], schools)
+        return _against(revision, workload, rounds or 7, seconds or 1, connections[0], schools)
     if not show_functions:
         install()
     with ExitStack() as stack:
@@ -107,9 +109,9 @@ def _beside(run: Run, names: list[str], connections: list[int], rounds: int, sec
             except Unfit as problem:
                 failed.append(str(problem))
     results.plans = profiling.first_plans(run.bench, names)
-    entered = functions.entered_functions(NOW, run.cluster, COPY, run.data, run.folder / "server.log")
+    entered = functions.find_entered_functions(NOW, run.cluster, COPY, run.data, run.folder / "server.log")
     counts = {name: len(lines) for name, lines in entered.items()}
-    results.process = process.describe(run.ours, run.database, counts)
+    results.process = process.describe_process(run.ours, run.database, counts)
     report.show(results, FOLDER, console)
     said, picture = FOLDER / f"results-x{scale}.json", FOLDER / "bench.png"
     results.save(said)
@@ -129,7 +131,7 @@ def _against(revision: str, names: list[str], rounds: int, seconds: float, conne
 
 
 def _functions(run: Run) -> None:
-    functions.show(functions.entered_functions(NOW, run.cluster, COPY, run.data, run.folder / "server.log"), console)
+    functions.show(functions.find_entered_functions(NOW, run.cluster, COPY, run.data, run.folder / "server.log"), console)
 
 
 def _profile(run: Run, workload: Workload) -> None:
@@ -137,7 +139,7 @@ def _profile(run: Run, workload: Workload) -> None:
     run.prepare(workload, streams)
     for contender, stream in streams.items():
         console.rule(f"[bold]{workload.name}: {contender}[/bold]")
-        run.make_windows(workload, streams)
+        run.make_windows(workload, contender, stream, 20)
         profiling.sample(run.servers[contender], workload, contender, stream, run.database, VENV, 8, console)
     first: Any = next(iter(streams.values())).requests[0]
     if not workload.writes:

@@ -19,24 +19,25 @@ from rich.progress import Progress
 
 from domain.engine import embedded
 from tests.bench import answers, fill, load
-from tests.bench.beside import AHEAD
-from tests.bench.builds import checked_out, schema_of
+from tests.bench.builds import check_out, schema_of
 from tests.bench.compare import Cell, Comparison
 from tests.bench.data import Data, copy_database
-from tests.bench.functions import entered_functions
+from tests.bench.functions import find_entered_functions
 from tests.bench.load import Database, Measure
-from tests.bench.process import Process, describe
+from tests.bench.process import Process, describe_process
 from tests.bench.servers import NONE_KEPT as WITHOUT_CACHE
-from tests.bench.servers import NOW, Build, Server, serving
+from tests.bench.servers import NOW, Build, Server, serve
 from tests.bench.traffic import GRAPHQL, NONE_KEPT, OURS, REST, Bench, Position, Stream, Workload, make_stream
 
 USUAL = ("R1", "R2", "R3", "R5", "W1", "W2")
+ROUTES, PAGES = 500, 40
+"""Pupils and pages that reads ask for: so few that the answers of all workloads are kept, by either interface, and the first second asks for each."""
 STARTS = 3
 """Times that each build is started, to tell how long that takes."""
 
 
 @contextmanager
-def filled(build: Build, schools: int, folder: Path, console: Console) -> Iterator[tuple[embedded.Cluster, Data]]:
+def open_filled(build: Build, schools: int, folder: Path, console: Console) -> Iterator[tuple[embedded.Cluster, Data]]:
     """A running cluster whose database holds the data as this build's schema has it, made now where it is not whole."""
     folder = folder / f"against-{schools}-{schema_of(build)}"
     facts = folder / "data.json"
@@ -80,14 +81,14 @@ class Side:
 
     def start_once(self) -> None:
         """Starts and ends a server, for the time that it takes."""
-        with serving(self.build, self.database.cluster, self.database.name, self.data, self.log) as server:
+        with serve(self.build, self.database.cluster, self.database.name, self.data, self.log) as server:
             self.starts.append(server.started)
 
     def start(self, stack: ExitStack, keeps: bool) -> None:
         settings = {} if keeps else WITHOUT_CACHE
-        started = serving(self.build, self.database.cluster, self.database.name, self.data, self.log, **settings)
+        started = serve(self.build, self.database.cluster, self.database.name, self.data, self.log, **settings)
         self.servers[keeps] = stack.enter_context(started)
-        self.benches[keeps] = Bench(self.data, self.servers[keeps])
+        self.benches[keeps] = Bench(self.data, self.servers[keeps], routes=ROUTES, pages=PAGES)
 
     def prepare(self, workload: Workload, contenders: Sequence[str]) -> None:
         """Makes the requests, and writes the values that the first of them change or repeat."""
@@ -103,16 +104,16 @@ class Side:
 
     def measure(self, workload: Workload, contender: str, connections: int, seconds: float) -> Measure:
         stream = self.streams[workload.name, contender]
-        if workload.makes_windows and stream.position:
-            self.benches[True].make_windows((stream.position.at + AHEAD) // len(stream.requests) + 1)
+        if workload.makes_windows:
+            self.benches[True].make_windows(stream, seconds)
         measure = load.measure_bulk if workload.is_bulk else load.measure
         number = min(connections, workload.most_connections)
         return measure(self.server_of(contender), workload.client_of(contender), stream, number, seconds, self.database)
 
-    def described(self) -> Process:
-        entered = entered_functions(self.build, self.database.cluster, self.database.name, self.data, self.log)
+    def describe(self) -> Process:
+        entered = find_entered_functions(self.build, self.database.cluster, self.database.name, self.data, self.log)
         counts = {name: len(lines) for name, lines in entered.items()}
-        return describe(self.servers[True], self.database, counts, median(self.starts))
+        return describe_process(self.servers[True], self.database, counts, median(self.starts))
 
 
 def compare(
@@ -125,18 +126,18 @@ def compare(
     folder: Path,
     console: Console,
 ) -> Comparison:
-    """Rounds in the order A B, B A, …, over all workloads each."""
+    """Rounds over all reads, then over all writes, so that answers which are kept stay so. Within each the builds come in the order A B B A, or
+    B A A B: what the machine does beside, and less or more of it from second to second, falls on both."""
     if unfit := [w.name for w in workloads if w.schools != 100 or w.client != "trust" or w.clients or w.name.startswith("R4")]:
         raise SystemExit(f"{', '.join(unfit)}: not with --against, whose data has one trust and one client.")
     chosen = {workload.name: [c for c in workload.asks if c in (*OURS, *NONE_KEPT)] for workload in workloads}
     with ExitStack() as stack:
-        name, older = stack.enter_context(checked_out(revision, folder, console))
-        cluster, data = stack.enter_context(filled(older, schools, folder, console))
-        files = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sides = [
-            _make_side(side_name, build, cluster, f"bench_{which}", data, folder, files)
-            for side_name, build, which in ((name, older, "before"), ("now", NOW, "after"))
-        ]
+        name, older = stack.enter_context(check_out(revision, folder, console))
+        cluster, data = stack.enter_context(open_filled(older, schools, folder, console))
+        sides = []
+        for side_name, build, database in ((name, older, "bench_before"), ("now", NOW, "bench_after")):
+            files = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            sides.append(_make_side(side_name, build, cluster, database, data, folder, files))
         for i in range(STARTS):
             for side in _in_turn(sides, i):
                 side.start_once()
@@ -145,21 +146,25 @@ def compare(
                 side.start(stack, keeps)
         cells = [Cell(workload.name, contender) for workload in workloads for contender in chosen[workload.name]]
         with Progress(console=console) as progress:
-            task = progress.add_task(f"{name} and now", total=(rounds + 1) * len(cells) * 2)
-            for workload in workloads:
-                for side in sides:
-                    side.prepare(workload, chosen[workload.name])
-                _check(workload, sides)
-            for i in range(rounds + 1):
-                for workload, cell in ((w, cell) for w in workloads for cell in cells if cell.workload == w.name):
-                    for side in _in_turn(sides, i):
-                        measured = side.measure(workload, cell.contender, connections, seconds if i else 1)
+            task = progress.add_task(f"{name} and now", total=(rounds + 1) * len(cells) * 4)
+            for writes in (False, True):
+                alike = [workload for workload in workloads if workload.writes == writes]
+                for workload in alike:
+                    for side in sides:
+                        side.prepare(workload, chosen[workload.name])
+                    _check(workload, sides)
+                for i in range(rounds + 1):
+                    for workload, cell in ((w, cell) for w in alike for cell in cells if cell.workload == w.name):
+                        measured: dict[str, list[Measure]] = {side.database.name: [] for side in sides}
+                        for side in (*_in_turn(sides, i), *_in_turn(sides, i + 1)):
+                            measure = side.measure(workload, cell.contender, connections, seconds)
+                            measured[side.database.name].append(measure)
+                            progress.advance(task)
                         if i:  # what comes before the first round warms
-                            (cell.before if side is sides[0] else cell.after).append(measured)
-                        progress.advance(task)
+                            cell.add(*measured.values())
         for side in sides:
             _recount(workloads, side)
-        older_process, newer_process = (side.described() for side in sides)
+        older_process, newer_process = (side.describe() for side in sides)
         return Comparison(name, "now", schools, connections, cells, older_process, newer_process, folder)
 
 
@@ -183,16 +188,14 @@ def _check(workload: Workload, sides: list[Side]) -> None:
         requests = [side.streams[workload.name, contender].requests[: answers.CHECKED] for side in sides]
         for pair in zip(*requests, strict=True):
             before, after = (
-                answers.answer(workload, contender, side.server_of(contender), request)
+                answers.fetch_answer(workload, contender, side.server_of(contender), request)
                 for side, request in zip(sides, pair, strict=True)
             )
-            answers.same(workload, f"{sides[1].name}, {contender}", before, after)
+            answers.require_same(workload, f"{sides[1].name}, {contender}", before, after)
 
 
 def _recount(workloads: Sequence[Workload], side: Side) -> None:
     """Raises Unfit where a build has miscounted. The recount is this tree's, so it is asked of builds that have its schema."""
     written = [workload for workload in workloads if workload.writes]
     if written and schema_of(side.build) == schema_of(NOW):
-        asyncio.run(
-            answers.check_counts(written[-1], side.database.superuser_url, side.data.trust(len(side.data.trusts[0].urns)).id)
-        )
+        asyncio.run(answers.check_counts(written[-1], side.database.superuser_url, side.data.trusts[0].id))

@@ -7,7 +7,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import asyncpg
 from rich.console import Console
 from rich.progress import Progress
 
@@ -15,7 +14,7 @@ from tests.bench import answers, load, report
 from tests.bench.data import copy_database, drop_database, kept
 from tests.bench.load import Database
 from tests.bench.reads import REACHES
-from tests.bench.servers import NONE_KEPT, NOW, Server, ordinary, serving
+from tests.bench.servers import NONE_KEPT, NOW, Server, ordinary, serve
 from tests.bench.traffic import (
     CONSTANT,
     FASTAPI,
@@ -37,8 +36,6 @@ LONGEST = 20.0
 """Seconds that a slow contender is measured for, at most."""
 COPY = "bench_run"
 """The database of a run: whatever is written is gone with it."""
-AHEAD = 60
-"""Batches of W2-created for which there are windows before each measurement."""
 
 
 class Run:
@@ -53,8 +50,8 @@ class Run:
         self.database = Database(self.cluster, COPY)
         self.files = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         log = self.folder / "server.log"
-        self.ours = stack.enter_context(serving(NOW, self.cluster, COPY, self.data, log))
-        none_kept = stack.enter_context(serving(NOW, self.cluster, COPY, self.data, log, **NONE_KEPT))
+        self.ours = stack.enter_context(serve(NOW, self.cluster, COPY, self.data, log))
+        none_kept = stack.enter_context(serve(NOW, self.cluster, COPY, self.data, log, **NONE_KEPT))
         self.servers: dict[str, Server] = dict.fromkeys((REST, GRAPHQL, CONSTANT, *REACHES), self.ours)
         self.servers |= dict.fromkeys((REST_NONE, GRAPHQL_NONE), none_kept)
         if venv:
@@ -76,7 +73,8 @@ class Run:
 
     def prepare(self, workload: Workload, streams: dict[str, Stream]) -> None:
         """Writes the values that the first requests change or repeat, and checks what everybody answers."""
-        self.make_windows(workload, streams)
+        for contender, stream in streams.items():
+            self.make_windows(workload, contender, stream, 1)
         for batch in workload.first_values(self.bench) if workload.first_values else ():
             self.ours.ask("POST", "/v1/judgements", json.dumps(batch))
             if FASTAPI in self.servers:
@@ -84,15 +82,15 @@ class Run:
                 self.servers[FASTAPI].ask("POST", "/judgements", json.dumps(batch | {"entries": bare}))
         asyncio.run(answers.check(workload, self.bench, self.servers, streams, self.database))
 
-    def make_windows(self, workload: Workload, streams: dict[str, Stream]) -> None:
-        """Those that W2-created will write in the next measurement."""
-        for contender, stream in streams.items():
-            if workload.makes_windows and contender in OURS and stream.position:
-                self.bench.make_windows((stream.position.at + AHEAD) // len(stream.requests) + 1)
+    def make_windows(self, workload: Workload, contender: str, stream: Stream, seconds: float) -> None:
+        """Those that ours will write; the ordinary servers' tables have theirs."""
+        if workload.makes_windows and contender in OURS:
+            self.bench.make_windows(stream, seconds)
 
     def measure(self, workload: Workload, contender: str, stream: Stream | None, connections: int, seconds: float) -> load.Measure:
         if stream is None:
             return self.limit(workload, connections, seconds)
+        self.make_windows(workload, contender, stream, seconds)
         measure = load.measure_bulk if workload.is_bulk else load.measure
         return measure(self.servers[contender], workload.client_of(contender), stream, connections, seconds, self.database)
 
@@ -111,16 +109,9 @@ class Run:
             self.servers[contender].ask(request.method, request.path, request.body or None, workload.client_of(contender))
         return max(seconds, min(3 * connections * (time.perf_counter() - begun), LONGEST))
 
-    def tidy(self, workload: Workload) -> None:
-        """After writes: fails where the product has miscounted, and removes what the updates have left, so that the next workload begins alike."""
-
-        async def work() -> None:
-            await answers.check_counts(workload, self.database.superuser_url, self.data.trust(100).id)
-            connection = await asyncpg.connect(self.database.superuser_url)
-            await connection.execute("VACUUM")
-            await connection.close()
-
-        asyncio.run(work())
+    def check_counts(self, workload: Workload) -> None:
+        """Fails where the product has miscounted. What the updates have left is removed first, so that the next workload begins alike."""
+        asyncio.run(answers.check_counts(workload, self.database.superuser_url, self.bench.trust.id))
 
 
 def interleave(
@@ -144,7 +135,6 @@ def interleave(
             for contender in order:
                 stream, is_warming = everybody[contender], i == 0
                 if not is_warming or stream:  # the limit is warm from being tried
-                    run.make_windows(workload, streams)
                     lasts = 1 if is_warming else lasting.get(contender, seconds)
                     measured = run.measure(workload, contender, stream, number, lasts)
                 if not is_warming:
@@ -153,5 +143,5 @@ def interleave(
             order = order[1:] + order[:1]
         found.append(result)
         if workload.writes:
-            run.tidy(workload)
+            run.check_counts(workload)
     return found

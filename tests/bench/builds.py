@@ -16,7 +16,7 @@ LOCK = "requirements.lock"
 
 
 @contextmanager
-def checked_out(revision: str, folder: Path, console: Console) -> Iterator[tuple[str, Build]]:
+def check_out(revision: str, folder: Path, console: Console) -> Iterator[tuple[str, Build]]:
     """A commit's short name and its build, in a worktree that is removed afterwards; `self` is this tree as it is on disk."""
     if revision == "self":
         yield "self", NOW

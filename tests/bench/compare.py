@@ -2,9 +2,9 @@
 
 import json
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, quantiles
 
 from rich.console import Console
 from rich.table import Table
@@ -19,12 +19,18 @@ BOUND, GRAPHQL_WRITES = 1.03, 1.2
 START, MEMORY = 0.3, 210e6
 """Seconds by which the newer build may begin to serve later, and bytes that its supervisor and worker may hold."""
 DRAWS = 2000
+FEWEST = 5
+"""Rounds below which nothing is held against a bound."""
+CAPTION = (
+    "server: supervisor and worker; backends: PostgreSQL's of that database. ÷: the median of the rounds' ratios, and where it lies in 95 % of"
+    " draws of them; calm: of the cheapest quarter of the rounds; itself: the last ratio of a build to itself (--against self)"
+)
 FIGURES = {"server": "server_cpu", "backends": "backend_cpu"}
 
 
 @dataclass
 class Cell:
-    """The measures of one workload by one interface, one a round of each build."""
+    """The measures of one workload by one interface, of each build one a round."""
 
     workload: str
     contender: str
@@ -39,23 +45,39 @@ class Cell:
     def bound(self) -> float:
         return GRAPHQL_WRITES if WORKLOADS[self.workload].writes and self.contender == GRAPHQL else BOUND
 
+    def add(self, before: list[Measure], after: list[Measure]) -> None:
+        """What was measured in a round, as means."""
+        self.before.append(_mean(before))
+        self.after.append(_mean(after))
+
+    def ratios(self, figure: str) -> list[float]:
+        """The newer build's to the older's, in each round."""
+        pairs = zip(_values(self.after, figure), _values(self.before, figure), strict=True)
+        return [after / before if before else float("nan") for after, before in pairs]
+
     def ratio(self, figure: str) -> float:
-        """Of the medians, the newer build's to the older's."""
-        return _ratio(list(zip(_values(self.after, figure), _values(self.before, figure), strict=True)))
+        """The median of the rounds' ratios: both were measured within seconds of each other."""
+        return median(self.ratios(figure))
+
+    def calm_ratio(self, figure: str) -> float:
+        """The same of each build's cheapest rounds, their lower quartiles: what the machine does beside makes a request dearer, never cheaper."""
+        after, before = (quantiles(_values(rounds, figure), n=4, method="inclusive")[0] for rounds in (self.after, self.before))
+        return after / before if before else float("nan")
 
     def interval(self, figure: str) -> tuple[float, float]:
         """Where the ratio of nineteen in twenty runs would lie, as far as these rounds tell: a bootstrap over rounds."""
-        pairs = list(zip(_values(self.after, figure), _values(self.before, figure), strict=True))
-        draw = random.Random(1)
-        ratios = sorted(_ratio(draw.choices(pairs, k=len(pairs))) for _ in range(DRAWS))
-        return ratios[round(0.025 * DRAWS)], ratios[round(0.975 * DRAWS) - 1]
+        ratios, draw = self.ratios(figure), random.Random(1)
+        found = sorted(median(draw.choices(ratios, k=len(ratios))) for _ in range(DRAWS))
+        return found[round(0.025 * DRAWS)], found[round(0.975 * DRAWS) - 1]
 
     def verdict(self, itself: float) -> str:
-        """`itself` is the ratio of a build to itself: the bound holds beyond what that differs."""
-        allowed = self.bound * max(1.0, itself)
+        """`itself` is the ratio of a build to itself: the bound holds beyond what that differs from 1. Few rounds tell nothing."""
+        allowed = self.bound * max(itself, 1 / itself)
+        if len(self.before) < FEWEST:
+            return "–"
         if self.ratio("total") <= allowed:
             return "within"
-        return "unclear" if self.interval("total")[0] <= allowed else "above"
+        return "above" if min(self.interval("total")[0], self.calm_ratio("total")) > allowed else "unclear"
 
 
 def _values(measures: list[Measure], figure: str) -> list[float]:
@@ -65,9 +87,9 @@ def _values(measures: list[Measure], figure: str) -> list[float]:
     return [sum(getattr(measure, name) for name in names) for measure in measures]
 
 
-def _ratio(pairs: list[tuple[float, float]]) -> float:
-    after, before = median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
-    return after / before if before else float("nan")
+def _mean(measures: list[Measure]) -> Measure:
+    values = {f.name: [getattr(measure, f.name) for measure in measures] for f in fields(Measure)}
+    return Measure(**{name: mean(found) for name, found in values.items()})
 
 
 @dataclass
@@ -88,7 +110,7 @@ class Comparison:
         said = asdict(self) | {"folder": str(self.folder)}
         for cell, known in zip(said["cells"], self.cells, strict=True):
             cell["ratios"] = {figure: known.ratio(figure) for figure in (*FIGURES, "total", "rate")}
-            cell["interval"] = known.interval("total")
+            cell["interval"], cell["verdict"] = known.interval("total"), known.verdict(1.0)
         path.write_text(json.dumps(said, indent=1))
         return path
 
@@ -116,27 +138,10 @@ class Comparison:
 
     def _costs(self, itself: dict[str, float], verdicts: dict[str, str]) -> Table:
         rounds = len(self.cells[0].before)
-        title = (
-            f"CPU of a request in µs, {self.before} → {self.after}: medians of {rounds} rounds at {self.connections} connections"
-        )
-        names = (
-            "",
-            "interface",
-            "answers",
-            "server",
-            "÷",
-            "backends",
-            "÷",
-            "total",
-            "÷",
-            "95 %",
-            "itself",
-            "bound",
-            "",
-            "requests/s",
-            "÷",
-        )
-        table = Table(*names, title=title)
+        title = f"CPU of a request in µs, {self.before} → {self.after}: {rounds} rounds at {self.connections} connections"
+        costs = [name for figure in (*FIGURES, "total") for name in (figure, "÷")]
+        names = ("", "interface", "answers", *costs, "95 %", "calm", "itself", "bound", "", "requests/s", "÷")
+        table = Table(*names, title=title, caption=CAPTION)
         for cell in self.cells:
             of = [text for figure in (*FIGURES, "total") for text in (_both(cell, figure, 1000), f"{cell.ratio(figure):.3f}")]
             low, high = cell.interval("total")
@@ -146,6 +151,7 @@ class Comparison:
             found = (
                 *of,
                 f"{low:.3f}–{high:.3f}",
+                "–" if rounds < FEWEST else f"{cell.calm_ratio('total'):.3f}",
                 known,
                 f"{cell.bound}",
                 verdicts[cell.name],
@@ -157,8 +163,8 @@ class Comparison:
 
     def _processes(self) -> Table:
         table = Table("kept answers", self.before, self.after, title="Process")
-        after = self.after_process.described()
-        for name, value in self.before_process.described().items():
+        after = self.after_process.to_table()
+        for name, value in self.before_process.to_table().items():
             table.add_row(name, value, after[name])
         return table
 
@@ -181,4 +187,6 @@ def _both(cell: Cell, figure: str, times: float) -> str:
 
 
 def _figure(value: float) -> str:
+    if value >= 10_000:
+        return f"{value / 1000:,.0f}k"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -18,7 +18,7 @@ from domain.engine import embedded
 from domain.roster.years import format_academic_year
 from tests.bench import rows
 from tests.bench.data import CENSUS, FIRST_UID, FIRST_URN, JOINED, SCHEMES, Data, Trust, academic_year, describe_window
-from tests.bench.servers import Build, Server, serving
+from tests.bench.servers import Build, Server, serve
 from tests.roster import gias_rows
 
 TOGETHER = 5
@@ -35,7 +35,7 @@ def fill(build: Build, cluster: embedded.Cluster, schools: int, folder: Path, pr
     environment = build.environment(cluster, embedded.DATABASE, secret)
     build.command(environment, "init")
     _import_register(build, environment, trust)
-    told = build.command(
+    printed = build.command(
         environment,
         "client",
         "create",
@@ -47,11 +47,11 @@ def fill(build: Build, cluster: embedded.Cluster, schools: int, folder: Path, pr
         "--approved-by",
         "bench",
     )
-    client = _line(told, "client_id"), _line(told, "client_secret")
+    client = _line(printed, "client_id"), _line(printed, "client_secret")
     first_year = academic_year() - 3
     codes = [f"{format_academic_year(year)}/{term}" for year in range(first_year, first_year + 3) for term in CENSUS]
     data = Data(0, secret, codes[-1], first_year + 2, [trust], {"trust": client})
-    with serving(build, cluster, embedded.DATABASE, data, folder / "server.log") as server:
+    with serve(build, cluster, embedded.DATABASE, data, folder / "server.log") as server:
         for scheme in SCHEMES:
             tenant = {"trust": {"groupUid": trust.uid}}
             _post(server, "/v1/schemes", {"tenant": tenant, "code": scheme, "name": scheme, "template": scheme})
@@ -68,9 +68,9 @@ def fill(build: Build, cluster: embedded.Cluster, schools: int, folder: Path, pr
     return Data(0, secret, data.window, data.window_year, known, data.clients, ids)
 
 
-def _line(told: str, name: str) -> str:
-    found = re.search(rf"^{name}\s+(\S+)", told, re.MULTILINE)
-    assert found, f"`client create` does not tell the {name}:\n{told}"
+def _line(printed: str, name: str) -> str:
+    found = re.search(rf"^{name}\s+(\S+)", printed, re.MULTILINE)
+    assert found, f"`client create` does not tell the {name}:\n{printed}"
     return found[1]
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from domain.engine import embedded
 from tests.bench.data import Data
 from tests.bench.meter import tree
-from tests.bench.servers import NONE_KEPT, Build, Server, Unfit, serving
+from tests.bench.servers import NONE_KEPT, Build, Server, Unfit, serve
 
 HOOK = Path(__file__).parent / "hook"
 LIST = "/v1/pupils?first=100&fields=id,forename,surname,sex,yearGroup,dateOfBirth&after={}"
@@ -42,7 +42,7 @@ QUIET, ALIKE = 0.2, 3
 """Seconds for what a server does after its answer, and requests of a kind that are noted."""
 
 
-def entered_functions(build: Build, cluster: embedded.Cluster, database: str, data: Data, log: Path) -> dict[str, list[str]]:
+def find_entered_functions(build: Build, cluster: embedded.Cluster, database: str, data: Data, log: Path) -> dict[str, list[str]]:
     """By kind of request, the functions of api and domain that the second of its template enters in a server that keeps no answers.
 
     The server notes them itself (hook/), so that of a build only its command line has to be known. What the clock runs meanwhile falls out: noted
@@ -51,7 +51,7 @@ def entered_functions(build: Build, cluster: embedded.Cluster, database: str, da
         marks, phase, found = Path(folder), 0, {}
         (marks / "phase").write_bytes(bytes([phase]))
         settings = NONE_KEPT | {"BENCH_MARKS": folder, "PYTHONPATH": str(HOOK)}
-        with serving(build, cluster, database, data, log, **settings) as server:
+        with serve(build, cluster, database, data, log, **settings) as server:
             cursor = server.ask("GET", "/v1/pupils?fields=id&first=100")["page"]["endCursor"]
             for name, send in KINDS.items():
                 send(server, cursor)
@@ -63,7 +63,7 @@ def entered_functions(build: Build, cluster: embedded.Cluster, database: str, da
                     time.sleep(QUIET)
                     phase += 2
                     _mark(marks, phase)
-                    entered.append(_told(marks, phase, server))
+                    entered.append(_read_notes(marks, phase, server))
                 found[name] = [line.removeprefix(f"{build.root}/") for line in sorted(set.intersection(*entered))]
                 if not found[name]:
                     raise Unfit(f"{name}: the server has noted no function that it entered")
@@ -75,7 +75,7 @@ def _mark(marks: Path, phase: int) -> None:
         file.write(bytes([phase]))
 
 
-def _told(marks: Path, phase: int, server: Server) -> set[str]:
+def _read_notes(marks: Path, phase: int, server: Server) -> set[str]:
     """What the processes of the server have noted, when those have said so that serve: the supervisor and its worker."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:

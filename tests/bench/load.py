@@ -17,7 +17,7 @@ import httpx2
 
 from domain.engine import embedded
 from domain.engine.programs import find_binaries
-from tests.bench.meter import postmaster, resident_bytes, spent_by_backends, spent_by_tree
+from tests.bench.meter import measure_backends, measure_tree, postmaster, resident_bytes
 from tests.bench.servers import Server, Unfit
 from tests.bench.traffic import Stream
 
@@ -79,9 +79,9 @@ Costs = Callable[[int], tuple[float, float, float]]
 def _costs(server: Server, database: Database) -> Iterator[Costs]:
     """Milliseconds of CPU that each of so many answers has cost since the block began: the server's, PostgreSQL's, and the backends'."""
     with ExitStack() as stack:
-        by_server = stack.enter_context(spent_by_tree(server.process.pid))
-        by_database = stack.enter_context(spent_by_tree(database.postmaster))
-        by_backends = stack.enter_context(spent_by_backends(database.cluster, database.name))
+        by_server = stack.enter_context(measure_tree(server.process.pid))
+        by_database = stack.enter_context(measure_tree(database.postmaster))
+        by_backends = stack.enter_context(measure_backends(database.cluster, database.name))
 
         def each(answers: int) -> tuple[float, float, float]:
             by = by_server(), by_database(), by_backends()
@@ -93,10 +93,10 @@ def _costs(server: Server, database: Database) -> Iterator[Costs]:
 
 def _settle(root: int) -> None:
     """Waits for what wrk has hung up on: a server goes on with it, and would disturb who is measured next."""
-    for _ in range(300):
-        with spent_by_tree(root) as spent:
-            time.sleep(0.2)
-            if spent() < 0.03:
+    for _ in range(600):
+        with measure_tree(root) as spent:
+            time.sleep(0.1)
+            if spent() < 0.015:
                 return
 
 
@@ -185,7 +185,7 @@ def pgbench(
     command += ["-h", str(place.hostname), "-p", str(place.port), "-U", str(place.username), "--log", place.path[1:]]
     planning = "work_mem=256MB" if scripts[0][0] == "r4" else "plan_cache_mode=force_generic_plan"
     environment = {"PGPASSWORD": str(place.password), "PGOPTIONS": f"-c search_path=fixed -c {planning}"}
-    with tempfile.TemporaryDirectory() as folder, spent_by_tree(database.postmaster) as by_database:
+    with tempfile.TemporaryDirectory() as folder, measure_tree(database.postmaster) as by_database:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         time.sleep(0.3)  # its connections end after it, and what they took is known when they have
         database_cpu = by_database()

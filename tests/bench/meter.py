@@ -46,14 +46,14 @@ def tree_seconds(root: int) -> float:
 
 
 @contextmanager
-def spent_by_tree(root: int) -> Iterator[Callable[[], float]]:
+def measure_tree(root: int) -> Iterator[Callable[[], float]]:
     """CPU seconds of a tree of processes since the block began."""
     before = tree_seconds(root)
     yield lambda: tree_seconds(root) - before
 
 
 @contextmanager
-def spent_by_backends(cluster: embedded.Cluster, database: str) -> Iterator[Callable[[], float]]:
+def measure_backends(cluster: embedded.Cluster, database: str) -> Iterator[Callable[[], float]]:
     """CPU seconds of the backends of a database since the block began; asked once, at its end."""
     first: dict[int, float] = {}
     last: dict[int, float] = {}

@@ -21,7 +21,7 @@ class Process:
     started: float
     functions: dict[str, int] = field(default_factory=dict)
 
-    def described(self) -> dict[str, str]:
+    def to_table(self) -> dict[str, str]:
         """By name, as a table shows it."""
 
         def megabytes(value: float | None) -> str:
@@ -39,7 +39,7 @@ class Process:
         return found | counts
 
 
-def describe(server: Server, database: Database, functions: dict[str, int], started: float | None = None) -> Process:
+def describe_process(server: Server, database: Database, functions: dict[str, int], started: float | None = None) -> Process:
     """A running server, after it was measured: its supervisor is the process that was started, its worker the largest below."""
     resident = list(resident_bytes(server.process.pid).values())
     backends = asyncio.run(backend_bytes(database.cluster, database.name))

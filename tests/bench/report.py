@@ -67,7 +67,7 @@ class Results:
 def show(results: Results, folder: Path, console: Console) -> None:
     console.print(_measured(results))
     if results.process:
-        console.print(_described(results.process))
+        console.print(_tabulate(results.process))
     console.print(_goals(results, folder))
 
 
@@ -94,10 +94,10 @@ def _measured(results: Results) -> Table:
     return table
 
 
-def _described(process: Process) -> Table:
+def _tabulate(process: Process) -> Table:
     """Our server's process, and what a connection to the database holds."""
     table = Table("our server, kept answers", "", title="Process")
-    for name, value in process.described().items():
+    for name, value in process.to_table().items():
         table.add_row(name, value)
     return table
 

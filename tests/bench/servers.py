@@ -131,7 +131,7 @@ def _answers(port: int, path: str) -> bool:
 
 
 @contextmanager
-def serving(build: Build, cluster: embedded.Cluster, database: str, data: Data, log: Path, **settings: str) -> Iterator[Server]:
+def serve(build: Build, cluster: embedded.Cluster, database: str, data: Data, log: Path, **settings: str) -> Iterator[Server]:
     """`python -m api serve` as in production: it writes warnings only, and its quotas are out of the way."""
     port = free_port()
     defaults = {

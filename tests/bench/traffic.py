@@ -25,6 +25,8 @@ TURNS = 3
 """Grades that a judgement passes through, one in each turn of the requests."""
 BATCH = 1250
 """Pupils of whom a batch judges four subjects."""
+AHEAD = 15
+"""Batches that nobody writes in a second."""
 TURN = "{turn}"
 """Stands in a body for the number of times that all requests of its file have been sent before."""
 
@@ -96,12 +98,15 @@ class Workload:
 
 @dataclass
 class Bench:
-    """What requests are made of: the data, and a server of ours for cursors and entity tags."""
+    """What requests are made of: the data, and a server of ours for cursors and entity tags. `routes` and `pages` are how many pupils and pages
+    reads ask for."""
 
     data: Data
     server: Server
     draw: random.Random = field(default_factory=lambda: random.Random(4))
     windows_made: int = 0
+    routes: int = ROUTES
+    pages: int = PAGES
 
     @property
     def trust(self) -> Trust:
@@ -118,15 +123,15 @@ class Bench:
         of_trust = {"tenant": trust.id, "first": trust.first, "pupils": trust.pupils, "batches": trust.pupils // BATCH}
         return of_trust | {"window": self.data.window, "client": self.data.clients["trust"][0]}
 
-    def pupils(self, count: int = ROUTES) -> list[str]:
-        trust = self.trust
+    def pupils(self, most: int = ROUTES) -> list[str]:
+        trust, count = self.trust, min(most, self.routes)
         return [self.data.pupil_id(trust.first + self.draw.randrange(trust.pupils)) for _ in range(count)]
 
     @cached_property
     def cursors(self) -> list[str]:
         """Of the end of each hundred pupils of the trust; the same order has the same cursors, whatever is asked for, by either interface."""
         found, after = [], ""
-        for _ in range(min(PAGES, self.trust.pupils // 100 - 1)):
+        for _ in range(self.pages):
             page = self.server.ask("GET", f"/v1/pupils?fields=id&first=100{after}")["page"]
             found.append(page["endCursor"])
             after = f"&after={page['endCursor']}"
@@ -135,7 +140,7 @@ class Bench:
     @property
     def places(self) -> list[str]:
         """The pupils at which those cursors stand."""
-        return [rows.pupil_id(self.trust.first + 100 * (i + 1) - 1) for i in range(PAGES)]
+        return [rows.pupil_id(self.trust.first + 100 * (i + 1) - 1) for i in range(self.pages)]
 
     def urn(self, n: int) -> int:
         return self.trust.urns[(n - self.trust.first) // rows.PUPILS]
@@ -156,8 +161,10 @@ class Bench:
         grade = self.grades(n)[at % TURNS]
         return {"id": self.data.pupil_id(n), "subject": subject, "grade": grade, "school": {"urn": self.urn(n)}}
 
-    def make_windows(self, number: int) -> None:
-        """Opens windows in which nothing is judged yet, the first `number` of them, through the interface; they are called created-0 and so on."""
+    def make_windows(self, stream: "Stream", seconds: float) -> None:
+        """Opens those that a stream can reach within so many seconds, through the interface: created-0 and so on, in which nothing is judged yet."""
+        assert stream.position, "what creates is sent in turn"
+        number = (stream.position.at + round(AHEAD * seconds)) // len(stream.requests) + 1
         for i in range(self.windows_made, number):
             year, term = self.data.window_year, self.data.window.rpartition("/")[2]
             document = describe_window(self.trust, f"created-{i}", year, term) | {"statutory": True}
@@ -203,7 +210,7 @@ def make_stream(workload: Workload, contender: str, bench: Bench, folder: Path, 
     """Draws the requests and writes their file."""
     bench.draw = random.Random(4)
     requests = workload.asks[contender](bench)
-    name = f"{workload.name}-{contender}-{bench.server.process.pid}".replace(" ", "-").replace(":", "").replace(",", "")
+    name = f"{workload.name}-{contender}".replace(" ", "-").replace(":", "").replace(",", "")
     in_turn = position if workload.writes else None
     stream = Stream(requests, folder / name, in_turn, workload.expected_text(contender), workload.read)
     stream.write()
@@ -222,7 +229,7 @@ def graphql(query: str, variables: Iterable[object]) -> list[Request]:
     return post("/graphql", ({"query": " ".join(query.split()), "variables": each} for each in variables))
 
 
-def in_turns(bodies: Callable[[int], Iterable[dict[str, object]]]) -> Iterator[dict[str, object]]:
+def repeat_in_turns(bodies: Callable[[int], Iterable[dict[str, object]]]) -> Iterator[dict[str, object]]:
     """The bodies of each turn, one after another."""
     for turn in range(TURNS):
         yield from bodies(turn)

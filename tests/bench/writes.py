@@ -1,6 +1,7 @@
 """What is written: judgements, one or 5,000 in a request, which change what is stored, repeat it, or are the first of their kind."""
 
 from collections.abc import Callable, Iterable
+from itertools import cycle
 
 from tests.bench import rows
 from tests.bench.reads import R1
@@ -19,8 +20,8 @@ from tests.bench.traffic import (
     Share,
     Workload,
     graphql,
-    in_turns,
     post,
+    repeat_in_turns,
 )
 
 W_QUERY = "mutation($input: JudgementBatchInput!) { recordJudgements(input: $input) { received created updated unchanged } }"
@@ -79,7 +80,7 @@ def _in_bulk(share: Share, window: str = "") -> Bodies:
 
 def _changed(bodies: Bodies, contender: str) -> Callable[[Bench], list[Request]]:
     """The requests of TURNS turns: each changes what the one before it about the same pupil has written."""
-    return lambda b: _requests(contender, in_turns(lambda turn: bodies(b, turn)))
+    return lambda b: _requests(contender, repeat_in_turns(lambda turn: bodies(b, turn)))
 
 
 def _same(bodies: Bodies, contender: str) -> Callable[[Bench], list[Request]]:
@@ -162,8 +163,8 @@ def _mixed(contender: str) -> Callable[[Bench], list[Request]]:
     writes = _changed(_one_by_one(_MIXED, ROUTES // MIXED), contender)
 
     def requests(b: Bench) -> list[Request]:
-        reads, changes = R1.asks[contender](b) * TURNS, iter(writes(b))
-        return [next(changes, read) if i % MIXED == 0 else read for i, read in enumerate(reads)]
+        reads, changes = cycle(R1.asks[contender](b)), iter(writes(b))
+        return [next(changes) if i % MIXED == 0 else next(reads) for i in range(TURNS * ROUTES)]
 
     return requests
 
