@@ -38,7 +38,7 @@ KINDS: dict[str, Callable[[Server, str], None]] = {
     "a token": _token,
 }
 """Sends a request of each kind; the pages begin at a cursor."""
-QUIET, ALIKE = 0.2, 3
+QUIET, ALIKE = 0.1, 6
 """Seconds for what a server does after its answer, and requests of a kind that are noted."""
 
 
@@ -46,7 +46,7 @@ def find_entered_functions(build: Build, cluster: embedded.Cluster, database: st
     """By kind of request, the functions of api and domain that the second of its template enters in a server that keeps no answers.
 
     The server notes them itself (hook/), so that of a build only its command line has to be known. What the clock runs meanwhile falls out: noted
-    are the functions that the second, the third and the fourth enter alike."""
+    are the functions that each of the next ALIKE requests enters."""
     with tempfile.TemporaryDirectory() as folder:
         marks, phase, found = Path(folder), 0, {}
         (marks / "phase").write_bytes(bytes([phase]))
