@@ -35,7 +35,7 @@ contracts: $(READY)  ## write openapi.json, schema.graphql and the goldens again
 	@$(BIN)/python -m api contracts
 	@MARKONCE_ACCEPT=1 $(BIN)/python -m pytest -q -k golden
 
-bench: $(READY)  ## measure both doors beside ordinary servers and PostgreSQL itself (ARGS="--workload R1 --rounds 3", --profile R1, --full, --scale 10)
+bench: $(READY)  ## measure both interfaces beside ordinary servers and PostgreSQL itself, or beside another commit (ARGS="--workload R1 --rounds 3", --against REV, --functions, --profile R1, --full, --scale 10)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 faults: $(READY)  ## kills, cuts, freezes and refusals under load: what was acknowledged is there (ARGS="kills --count 40", --small, --seed 7)

@@ -1,18 +1,20 @@
-"""The data that is measured: made once on the real, migrated schema and kept, so that only the first run waits for it.
+"""The data that is measured: made once on the real, migrated schema and kept, so that only the first run waits for it. Each run works on a copy.
 
 Register, clients, grants, schemes and windows are written by the real commands; pupils and what is judged of them by COPY, and cells and
 totals are then counted by the product's own function. COPY and the count run as the superuser: PostgreSQL refuses COPY into a table with
 forced row-level security to anybody else. 200 schools in eight trusts, 60,000 pupils, 9 windows, 2 million judgements and 180,000 targets, times the
 scale; and as many trusts without pupils as make up 400 tenants and 2,000 schools, for a client with a wide reach.
+The schema `fixed` beside it holds the same rows in tables that never change (limit/): pgbench and the ordinary servers use these.
 """
 
 import asyncio
+import hashlib
 import json
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from itertools import accumulate
 from pathlib import Path
@@ -21,7 +23,7 @@ from uuid import UUID
 
 import asyncpg
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from domain import COMMANDS
 from domain.consent.clients import create_client, ensure_signing_key
@@ -44,6 +46,7 @@ CENSUS = {"autumn": (10, 2), "spring": (1, 15), "summer": (5, 21)}
 SCHEMES = ("wts-exs-gds", "below-at-above")
 """Every fourth school marks in the second."""
 JOINED = "2018-09-01"
+LIMIT_FOLDER = Path(__file__).parent / "limit"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Trust:
 
 @dataclass(frozen=True)
 class Data:
-    """What is there, and who may ask for it: client ids and secrets by name. `window` is the code of the one that is open."""
+    """What is there, and who may ask for it: client ids and secrets by name. `window` is the code of the one that is open. `pupil_ids` are
+    those of the first trust, where the server has chosen them."""
 
     scale: int
     secret: str
@@ -70,6 +74,21 @@ class Data:
     window_year: int
     trusts: list[Trust]
     clients: dict[str, tuple[str, str]]
+    pupil_ids: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> "Data":
+        """What `write` has written."""
+        found = json.loads(path.read_text())
+        clients = {name: (client_id, secret) for name, (client_id, secret) in found["clients"].items()}
+        return cls(**found | {"trusts": [Trust(**trust) for trust in found["trusts"]], "clients": clients})
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)))
+        path.chmod(0o600)
+
+    def pupil_id(self, n: int) -> str:
+        return self.pupil_ids[n] if self.pupil_ids else rows.pupil_id(n)
 
     def trust(self, schools: int) -> Trust:
         return next(trust for trust in self.trusts if len(trust.urns) == schools)
@@ -98,11 +117,10 @@ def kept(folder: Path, scale: int, console: Console) -> Iterator[tuple[embedded.
         if not facts.exists():
             with Progress(console=console) as progress:
                 made = asyncio.run(_make(cluster, scale, progress))
-            facts.write_text(json.dumps(asdict(made)))
-            facts.chmod(0o600)
-        read = json.loads(facts.read_text())
-        clients = {name: (client_id, secret) for name, (client_id, secret) in read["clients"].items()}
-        yield cluster, Data(**read | {"trusts": [Trust(**trust) for trust in read["trusts"]], "clients": clients})
+            made.write(facts)
+        data = Data.read(facts)
+        asyncio.run(_fix(cluster, data))
+        yield cluster, data
     finally:
         cluster.stop()
 
@@ -121,7 +139,7 @@ async def _make(cluster: embedded.Cluster, scale: int, progress: Progress) -> Da
             clients[name] = (str(client_id), client_secret or "")
 
     await in_one_transaction(cluster.url(embedded.DATABASE, "markonce_operator"), begin)
-    year = _this_year() - 3
+    year = academic_year() - 3
     codes = [f"{format_academic_year(y)}/{term}" for y in range(year, year + 3) for term in CENSUS]
     await _windows(cluster, trusts, Caller(UUID(clients["wide"][0]), frozenset(Scope)), year, codes, progress)
     connection = await asyncpg.connect(cluster.url(embedded.DATABASE, embedded.SUPERUSER))
@@ -130,7 +148,7 @@ async def _make(cluster: embedded.Cluster, scale: int, progress: Progress) -> Da
         for table in rows.TABLES:
             await _copy(connection, table, schools, progress)
         await connection.execute("ANALYZE")
-        await count_afresh(connection, [school.id for school in schools], progress=progress)
+        await _count(connection, [school.id for school in schools], progress)
         await connection.execute("VACUUM ANALYZE")
         ids = dict(await connection.fetch("SELECT group_uid, id::text FROM trusts"))
     finally:
@@ -139,7 +157,7 @@ async def _make(cluster: embedded.Cluster, scale: int, progress: Progress) -> Da
     return Data(scale, secret, codes[-1], year + 2, known, clients)
 
 
-def _this_year() -> int:
+def academic_year() -> int:
     """The academic year of today."""
     today = date.today()
     return today.year if today.month >= 9 else today.year - 1
@@ -183,7 +201,7 @@ async def _windows(
             for scheme in SCHEMES:
                 await do("create_scheme", {"tenant": tenant, "code": scheme, "name": scheme, "template": scheme})
             for i, code in enumerate(codes):
-                made = await do("create_window", _window(tenant, trust, code, first_year + i // 3, code.split("/")[1]))
+                made = await do("create_window", describe_window(trust, code, first_year + i // 3, code.split("/")[1]))
                 await do("open_window", {"id": made["id"]})
                 if code != codes[-1]:
                     await do("close_window", {"id": made["id"]})
@@ -191,14 +209,15 @@ async def _windows(
         await database.close()
 
 
-def _window(tenant: dict[str, Any], trust: Trust, code: str, year: int, term: str) -> dict[str, Any]:
+def describe_window(trust: Trust, code: str, year: int, term: str) -> dict[str, Any]:
+    """The input that creates a window of the trust for a term of an academic year."""
     month, day = CENSUS[term]
     census_on = date(year if month >= 9 else year + 1, month, day)
     second = [{"urn": urn} for urn in trust.urns if urn % 4 == 0]
     collects: list[dict[str, Any]] = [{"subject": subject, "scheme": SCHEMES[0]} for subject in rows.SUBJECTS]
     collects += [{"subject": subject, "scheme": SCHEMES[1], "schools": second} for subject in rows.SUBJECTS if second]
     return {
-        "tenant": tenant,
+        "tenant": {"trust": {"groupUid": trust.uid}},
         "code": code,
         "name": f"{term.title()} {census_on.year}",
         "academicYear": format_academic_year(year),
@@ -246,16 +265,46 @@ async def _copy(connection: Any, table: str, schools: list[rows.School], progres
     await connection.copy_to_table(table, source=texts(), columns=columns, format="text")
 
 
-async def count_afresh(
-    connection: Any, school_ids: list[UUID], window: str | None = None, *, progress: Progress | None = None
-) -> None:
-    """Rebuilds cells and totals of schools in all windows or one, ten schools at a time."""
+async def _count(connection: Any, school_ids: list[UUID], progress: Progress) -> None:
+    """Builds cells and totals of schools, ten schools at a time."""
     statement = (
-        "SELECT rebuild_cells(s.tenant_id, array_agg(s.id), (SELECT array_agg(w.no) FROM windows w"
-        " WHERE w.tenant_id = s.tenant_id AND ($2::text IS NULL OR w.code = $2))) FROM schools s WHERE s.id = ANY ($1) GROUP BY s.tenant_id"
+        "SELECT rebuild_cells(s.tenant_id, array_agg(s.id), (SELECT array_agg(w.no) FROM windows w WHERE w.tenant_id = s.tenant_id))"
+        " FROM schools s WHERE s.id = ANY ($1) GROUP BY s.tenant_id"
     )
-    task: TaskID | None = progress.add_task("cells", total=len(school_ids)) if progress else None
+    task = progress.add_task("cells", total=len(school_ids))
     for start in range(0, len(school_ids), 10):
-        await connection.execute(statement, school_ids[start : start + 10], window)
-        if progress and task is not None:
-            progress.advance(task, 10)
+        await connection.execute(statement, school_ids[start : start + 10])
+        progress.advance(task, 10)
+
+
+async def _fix(cluster: embedded.Cluster, data: Data) -> None:
+    """Makes the schema `fixed` and its rows, again where limit/ says something else than it was made by."""
+    statements = "".join((LIMIT_FOLDER / name).read_text() for name in ("schema.sql", "copy.sql"))
+    made_by = hashlib.sha256(statements.encode()).hexdigest()
+    connection = await asyncpg.connect(cluster.url(embedded.DATABASE, embedded.SUPERUSER))
+    try:
+        if await connection.fetchval("SELECT obj_description(to_regnamespace('fixed'), 'pg_namespace')") == made_by:
+            return
+        async with connection.transaction():
+            await connection.execute("DROP SCHEMA IF EXISTS fixed CASCADE")
+            await connection.execute(statements)
+            await connection.execute(f"COMMENT ON SCHEMA fixed IS '{made_by}'")
+        await connection.execute("VACUUM ANALYZE")
+    finally:
+        await connection.close()
+
+
+async def copy_database(cluster: embedded.Cluster, name: str) -> None:
+    """The database as it is, under another name, in place of what had that name."""
+    connection = await asyncpg.connect(cluster.url("postgres", embedded.SUPERUSER))
+    try:
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {embedded.DATABASE} STRATEGY FILE_COPY OWNER markonce_owner")
+    finally:
+        await connection.close()
+
+
+async def drop_database(cluster: embedded.Cluster, name: str) -> None:
+    connection = await asyncpg.connect(cluster.url("postgres", embedded.SUPERUSER))
+    await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await connection.close()

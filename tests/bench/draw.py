@@ -13,6 +13,8 @@ COLOURS = {
     "constant": "#777777",
     "REST": "#1b7f5c",
     "GraphQL": "#5cb893",
+    "REST, none kept": "#3d6fa5",
+    "GraphQL, none kept": "#86aed6",
     "FastAPI ORM": "#c9772c",
     "Strawberry": "#b8416b",
 }
@@ -30,7 +32,7 @@ def draw(source: str, target: str) -> None:
             axes.bar(x, middle["rate"], 0.15, color=COLOURS.get(who, "#4477aa"), label=who)
             rate = f"{middle['rate']:,.0f}" if middle["rate"] >= 10 else f"{middle['rate']:.2g}"
             axes.annotate(rate, (x, middle["rate"]), ha="center", va="bottom", fontsize=6, rotation=60)
-        for to, least in result["targets"].items():
+        for to, least in result["goals"].items():
             if to in ("limit", "constant") and to in middles:
                 axes.hlines(middles[to]["rate"] * least, i - 0.42, i + 0.42, color="black", linestyle=":", linewidth=1)
         ticks.append(f"{result['workload']}\n{result['connections']} connections")
@@ -40,7 +42,7 @@ def draw(source: str, target: str) -> None:
     axes.set_xticks(range(len(results)), ticks)
     known = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     axes.legend(known.values(), known.keys(), fontsize=8)
-    axes.set_title(f"Medians, scale {said['scale']}; dotted: what issue 4 wants against the limit", fontsize=10)
+    axes.set_title(f"Medians, scale {said['scale']}; dotted: the goal against the limit", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(target, dpi=130)

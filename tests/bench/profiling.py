@@ -24,9 +24,13 @@ from domain.engine import embedded
 from domain.engine.database import READ_SECONDS
 from domain.engine.explain import noting
 from tests.bench import load
+from tests.bench.beside import COPY
 from tests.bench.data import Data
-from tests.bench.servers import Server, tree
-from tests.bench.workloads import R1_PATH, R1_QUERY, R2_PATH, R2_QUERY, Bench, Request
+from tests.bench.load import Database, Measure
+from tests.bench.meter import tree
+from tests.bench.reads import R1_PATH, R1_QUERY, R2_PATH, R2_QUERY
+from tests.bench.servers import Server
+from tests.bench.traffic import Bench, Request, Stream, Workload
 
 PLANNED, REPEATED = 5, 4
 OURS_IN = re.compile(r"\((.*/)?(api|domain)/")
@@ -71,7 +75,7 @@ def first_plans(bench: Bench, workloads: list[str]) -> dict[str, float]:
 
 async def explain(cluster: embedded.Cluster, data: Data, request: Request, client: str, console: Console) -> None:
     """The statement that the product makes of a request, and what PostgreSQL does with it as the app role, row-level security in force."""
-    url = cluster.url(embedded.DATABASE, "markonce_app")
+    url = cluster.url(COPY, "markonce_app")
     os.environ["MARKONCE_LOG"] = "warnings"
     configure_logging()
     database = await noting(url, READ_SECONDS)
@@ -107,9 +111,24 @@ async def explain(cluster: embedded.Cluster, data: Data, request: Request, clien
     console.print(f"run again and again from Python, by plan_cache_mode: {', '.join(taken.values())}")
 
 
-def sample(server: Server, client: str, requests: Path, database: int, venv: Path, seconds: int, console: Console) -> None:
-    """What the worker does under 16 connections, by py-spy: the share of samples in each function itself, and in it or below it."""
-    load.wrk(server, client, requests, 16, 2, database)  # warm, and the worker is the busy one of the supervisor's children
+def sample(
+    server: Server,
+    workload: Workload,
+    contender: str,
+    stream: Stream,
+    database: Database,
+    venv: Path,
+    seconds: int,
+    console: Console,
+) -> None:
+    """What the worker does under load, by py-spy: the share of samples in each function itself, and in it or below it."""
+
+    def measure(lasting: float) -> Measure:
+        measured = load.measure_bulk if workload.is_bulk else load.measure
+        connections = min(16, workload.most_connections)
+        return measured(server, workload.client_of(contender), stream, connections, lasting, database)
+
+    measure(2)  # warm, and the worker is the busy one of the supervisor's children
     processes = tree(server.process.pid)
     worker = max(processes.keys() - {server.process.pid}, key=lambda pid: sum(map(int, processes[pid][11:13])))
     with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +148,7 @@ def sample(server: Server, client: str, requests: Path, database: int, venv: Pat
             str(raw),
         ]
         spy = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        measured = load.wrk(server, client, requests, 16, seconds + 2, database)
+        measured = measure(seconds + 2)
         said = spy.communicate()[0].decode()
         if spy.returncode or not raw.exists():
             raise SystemExit(f"py-spy cannot look into the worker (it needs root, or kernel.yama.ptrace_scope=0): {said[-500:]}")

@@ -64,10 +64,16 @@ class School:
         return draw.choices(self.grades, (20, 15, 45, 20) if len(self.grades) == 4 else (25, 55, 20))[0]
 
 
+def describe_school(urn: int, first: int, this_year: int) -> School:
+    """A school of which no more is known than its pupils need."""
+    nobody, last = UUID(int=0), Window(1, this_year - 1, date(this_year, 5, 21))
+    return School(nobody, nobody, urn, first, (last,), {}, 0, (), nobody)
+
+
 Line = tuple[object, ...]
 
 
-def _year_group(n: int, years_ago: int = 0) -> str:
+def year_group(n: int, years_ago: int = 0) -> str:
     """Years 3 to 6 today, so that everybody was at school in all three years of the windows."""
     return "R123456"[3 + n % 4 - years_ago]
 
@@ -87,7 +93,7 @@ def pupils(school: School) -> Iterator[Line]:
             forename,
             born,
             sex,
-            _year_group(n),
+            year_group(n),
         )
 
 
@@ -111,7 +117,7 @@ def characteristics(school: School) -> Iterator[Line]:
     for n in school.numbers:
         for years_ago in range(4):
             since = date(school.this_year - years_ago, 9, 1)
-            yield school.tenant_id, pupil_id(n), "yearGroup", since, school.id, _year_group(n, years_ago)
+            yield school.tenant_id, pupil_id(n), "yearGroup", since, school.id, year_group(n, years_ago)
         since = date(school.this_year - 3, 9, 1)
         for kind, values, weights in (
             ("ever6Fsm", ("true", "false"), (30, 70)),

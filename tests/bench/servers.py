@@ -1,4 +1,4 @@
-"""The servers that are measured, each a process of its own on a free port, and what a tree of processes has used of the machine."""
+"""The servers that are measured, each a process of its own on a free port."""
 
 import os
 import secrets
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +18,24 @@ from domain.engine import embedded
 from tests.bench.data import Data
 from tests.conftest import ROOT, free_port
 
-TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 ORDINARY = Path(__file__).parent / "ordinary"
+PATIENCE = 60.0
+"""Seconds that a server may take to its first answer."""
+NONE_KEPT = {"MARKONCE_CACHE_MB": "0"}
 
 
 class Unfit(Exception):
     """A contender fails, or answers otherwise than the others: it is not measured."""
 
 
-def tree(root: int) -> dict[int, list[str]]:
-    """The fields of /proc/PID/stat after the name (proc(5)), of a process and all below it."""
-    stats = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            stats[int(entry.parent.name)] = entry.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile
-            continue
-    found, before = {root}, 0
-    while len(found) > before:
-        before = len(found)
-        found |= {pid for pid, stat in stats.items() if int(stat[1]) in found}
-    return {pid: stats[pid] for pid in found & stats.keys()}
-
-
-def cpu_seconds(root: int) -> float:
-    """User and system time of the tree, and of those in it that have ended."""
-    return sum(sum(map(int, stat[11:15])) for stat in tree(root).values()) / TICKS
-
-
-def resident_bytes(root: int) -> int:
-    """Resident memory, summed; what processes share is counted in each."""
-    return sum(int(stat[21]) * PAGE for stat in tree(root).values())
-
-
-def postmaster(cluster: embedded.Cluster) -> int:
-    return int((cluster.data_dir / "postgresql" / "postmaster.pid").read_text().split()[0])
-
-
 @dataclass
 class Server:
-    """A running server. `token` is what it is shown; ours expires, so that it is asked for again by client."""
+    """A running server and the seconds that it took to its first answer. `token` is what it is shown; ours expires, so that it is asked for
+    again by client."""
 
     base_url: str
     process: "subprocess.Popen[bytes]"
+    started: float = 0.0
     clients: dict[str, tuple[str, str]] = field(default_factory=dict)
     fixed_token: str = ""
     _tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
@@ -70,13 +46,16 @@ class Server:
             return self.fixed_token
         token, until = self._tokens.get(client, ("", 0.0))
         if time.monotonic() > until:
-            answer = httpx2.post(
-                f"{self.base_url}/oauth/token", data={"grant_type": "client_credentials"}, auth=self.clients[client]
-            )
-            answer.raise_for_status()
-            token, until = answer.json()["access_token"], time.monotonic() + 300
+            token, until = self.fetch_token(client), time.monotonic() + 300
             self._tokens[client] = token, until
         return token
+
+    def fetch_token(self, client: str = "trust") -> str:
+        """A new one."""
+        form = {"grant_type": "client_credentials"}
+        answer = httpx2.post(f"{self.base_url}/oauth/token", data=form, auth=self.clients[client])
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
 
     def ask(self, method: str, path: str, body: str | None = None, client: str = "trust") -> Any:
         """The answer as JSON; Unfit where it is no success."""
@@ -90,21 +69,48 @@ class Server:
         return httpx2.request(method, self.base_url + path, content=body, headers=headers, timeout=120)
 
 
+@dataclass(frozen=True)
+class Build:
+    """A tree of the product and the interpreter that runs it. Nothing of it is imported: it is run by its command line and its environment."""
+
+    root: Path
+    python: str
+
+    def environment(self, cluster: embedded.Cluster, database: str, secret: str, **settings: str) -> dict[str, str]:
+        """What its commands need, and of this process's environment nothing that they read."""
+        ours = ("MARKONCE_", "DATABASE_", "PYTHON")
+        roles = {"DATABASE_URL": "app", "DATABASE_OWNER_URL": "owner", "DATABASE_OPERATOR_URL": "operator"}
+        urls = {name: cluster.url(database, f"markonce_{role}") for name, role in roles.items()}
+        found = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        return found | urls | {"MARKONCE_SECRET": secret} | settings
+
+    def command(self, environment: dict[str, str], *arguments: str) -> str:
+        """What `python -m api …` prints; SystemExit with it where it fails."""
+        command = [self.python, "-m", "api", *arguments]
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"`python -m api {' '.join(arguments)}` failed in {self.root}:\n{(done.stdout + done.stderr)[-3000:]}")
+        return done.stdout
+
+
+NOW = Build(ROOT, sys.executable)
+"""The tree that this file stands in, as it is on disk."""
+
+
 @contextmanager
-def _process(command: list[str], port: int, environment: dict[str, str], folder: Path, ready: str, cwd: Path) -> Iterator[Any]:
-    log = folder / "server.log"
+def _process(
+    command: list[str], port: int, environment: dict[str, str], log: Path, ready: str, cwd: Path
+) -> Iterator[tuple["subprocess.Popen[bytes]", float]]:
+    """A server that has given its first answer, and after how many seconds."""
+    begun = time.monotonic()
     with log.open("ab") as output:
-        process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **environment}, stdout=output, stderr=output)
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
     try:
-        for _ in range(600):
-            if process.poll() is not None:
-                raise SystemExit(f"{' '.join(command[-4:])} ended; the end of {log}:\n{log.read_text()[-2000:]}")
-            try:
-                if httpx2.get(f"http://127.0.0.1:{port}{ready}").status_code < 500:
-                    break
-            except httpx2.TransportError:
-                time.sleep(0.1)
-        yield process
+        while not _answers(port, ready):
+            if process.poll() is not None or time.monotonic() - begun > PATIENCE:
+                raise SystemExit(f"{' '.join(command[-4:])} does not serve; the end of {log}:\n{log.read_text()[-2000:]}")
+            time.sleep(0.01)
+        yield process, time.monotonic() - begun
     finally:
         process.terminate()
         try:
@@ -113,33 +119,43 @@ def _process(command: list[str], port: int, environment: dict[str, str], folder:
             process.kill()
 
 
+def _answers(port: int, path: str) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 @contextmanager
-def ours(cluster: embedded.Cluster, data: Data, folder: Path) -> Iterator[Server]:
+def serve(build: Build, cluster: embedded.Cluster, database: str, data: Data, log: Path, **settings: str) -> Iterator[Server]:
     """`python -m api serve` as in production: it writes warnings only, and its quotas are out of the way."""
     port = free_port()
-    environment = {
-        "DATABASE_URL": cluster.url(embedded.DATABASE, "markonce_app"),
-        "MARKONCE_SECRET": data.secret,
+    defaults = {
         "MARKONCE_BASE_URL": f"http://127.0.0.1:{port}",
         "MARKONCE_LOG": "warnings",
         "MARKONCE_RATE": "100000",
         "MARKONCE_BURST": "1000000",
     }
-    command = [sys.executable, "-m", "api", "serve", "--port", str(port)]
-    with _process(command, port, environment, folder, "/health/ready", ROOT) as process:
-        yield Server(environment["MARKONCE_BASE_URL"], process, data.clients)
+    environment = build.environment(cluster, database, data.secret, **defaults | settings)
+    command = [build.python, "-m", "api", "serve", "--port", str(port)]
+    with _process(command, port, environment, log, "/health/ready", build.root) as (process, seconds):
+        yield Server(defaults["MARKONCE_BASE_URL"], process, seconds, data.clients)
 
 
 @contextmanager
-def ordinary(module: str, cluster: embedded.Cluster, data: Data, folder: Path, venv: Path) -> Iterator[Server]:
+def ordinary(module: str, cluster: embedded.Cluster, database: str, data: Data, log: Path, venv: Path) -> Iterator[Server]:
     """One of the two in ordinary/, under uvicorn with one worker as people run it. It connects as the superuser: no row-level security."""
     port, token = free_port(), secrets.token_urlsafe(32)
-    environment = {
-        "BENCH_DATABASE": cluster.url(embedded.DATABASE, embedded.SUPERUSER),
+    environment = os.environ | {
+        "BENCH_DATABASE": cluster.url(database, embedded.SUPERUSER),
         "BENCH_TENANT": data.trust(100).id,
         "BENCH_CLIENT": data.clients["trust"][0],
         "BENCH_TOKEN": token,
     }
     command = [str(venv / "bin" / "python"), "-m", "uvicorn", f"{module}:app", "--port", str(port), "--log-level", "warning"]
-    with _process([*command, "--no-access-log"], port, environment, folder, "/openapi.json", ORDINARY) as process:
-        yield Server(f"http://127.0.0.1:{port}", process, fixed_token=token)
+    with _process([*command, "--no-access-log"], port, environment, log, "/openapi.json", ORDINARY) as (process, seconds):
+        yield Server(f"http://127.0.0.1:{port}", process, seconds, fixed_token=token)

@@ -1,9 +1,8 @@
 \set b random(0, :batches - 1)
 \set n :first + 1250 * :b
-\set g random(0, 2)
 INSERT INTO judgements AS j (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, school_id, scheme_version_no, grade_no,
     recorded_at, received_at, recorded_at_school_id, client_id)
-SELECT p.tenant_id, w.academic_year, p.id, w.no, s.no, 0, p.school_id, x.scheme_version_no, 1 + :g::integer, now(), now(), p.school_id, :client::uuid
+SELECT p.tenant_id, w.academic_year, p.id, w.no, s.no, 0, p.school_id, x.scheme_version_no, 1, now(), now(), p.school_id, :client::uuid
 FROM pupils p
 JOIN windows w ON w.tenant_id = p.tenant_id AND w.code = :window
 JOIN subjects s ON s.tenant_id = p.tenant_id AND s.code IN ('reading', 'writing', 'maths', 'science')
@@ -13,6 +12,6 @@ WHERE p.tenant_id = :tenant
     AND p.id < ('0190f6a0-0000-7004-8000-' || lpad(to_hex(:n::bigint + 1250), 12, '0'))::uuid
 ORDER BY p.id, s.no
 ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no) DO UPDATE SET
-    scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, status_code = NULL, recorded_at = excluded.recorded_at,
+    scheme_version_no = excluded.scheme_version_no, grade_no = COALESCE(j.grade_no, 0) % 3 + 1, status_code = NULL, recorded_at = excluded.recorded_at,
     received_at = excluded.received_at, recorded_at_school_id = excluded.recorded_at_school_id, client_id = excluded.client_id,
     version = j.version + 1;

@@ -1,4 +1,6 @@
-"""The tables as an ordinary server maps them: SQLAlchemy's ORM, one pool of ten connections, the tenant a filter in each query."""
+"""The tables as an ordinary server maps them: SQLAlchemy's ORM, one pool of ten connections, the tenant a filter in each query.
+
+They are those of ../limit/schema.sql, which do not change with the product."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +13,11 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column, relationship
 
 engine = create_async_engine(
-    os.environ["BENCH_DATABASE"].replace("postgresql://", "postgresql+asyncpg://"), pool_size=10, max_overflow=0, pool_timeout=120
+    os.environ["BENCH_DATABASE"].replace("postgresql://", "postgresql+asyncpg://"),
+    pool_size=10,
+    max_overflow=0,
+    pool_timeout=120,
+    connect_args={"server_settings": {"search_path": "fixed"}},
 )
 Session = async_sessionmaker(engine, expire_on_commit=False)
 TOKENS = {os.environ["BENCH_TOKEN"]: UUID(os.environ["BENCH_TENANT"])}

@@ -1,0 +1,22 @@
+\set b random(0, :batches - 1)
+\set n :first + 1250 * :b
+INSERT INTO judgements AS j (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, school_id, scheme_version_no, grade_no,
+    recorded_at, received_at, recorded_at_school_id, client_id)
+SELECT p.tenant_id, w.academic_year, p.id, w.no, s.no, 0, p.school_id, x.scheme_version_no, 1, now(), now(), p.school_id, :client::uuid
+FROM pupils p
+JOIN windows w ON w.tenant_id = p.tenant_id AND w.code = :window
+JOIN subjects s ON s.tenant_id = p.tenant_id AND s.code IN ('reading', 'writing', 'maths', 'science')
+JOIN pins x ON x.tenant_id = p.tenant_id AND x.window_no = w.no AND x.school_id = p.school_id AND x.subject_no = s.no AND x.aspect_no = 0
+LEFT JOIN LATERAL (
+    SELECT * FROM judgements j WHERE j.tenant_id = p.tenant_id AND j.academic_year = w.academic_year AND j.pupil_id = p.id
+        AND j.window_no = w.no AND j.subject_no = s.no AND j.aspect_no = 0 LIMIT 1
+) k ON true
+WHERE p.tenant_id = :tenant
+    AND p.id >= ('0190f6a0-0000-7004-8000-' || lpad(to_hex(:n::bigint), 12, '0'))::uuid
+    AND p.id < ('0190f6a0-0000-7004-8000-' || lpad(to_hex(:n::bigint + 1250), 12, '0'))::uuid
+    AND (k.scheme_version_no, k.grade_no, k.status_code) IS DISTINCT FROM (x.scheme_version_no, 1::smallint, NULL)
+ORDER BY p.id, s.no
+ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no) DO UPDATE SET
+    scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, status_code = NULL, recorded_at = excluded.recorded_at,
+    received_at = excluded.received_at, recorded_at_school_id = excluded.recorded_at_school_id, client_id = excluded.client_id,
+    version = j.version + 1;
