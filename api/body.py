@@ -84,7 +84,7 @@ class FullCollections:
 _full_collections = FullCollections()
 
 
-def with_body(handler: Handler) -> Handler:
+def release_body_after(handler: Handler) -> Handler:
     """The handler of requests that have a body: what is taken for it is given back when the request ends."""
 
     @wraps(handler)
@@ -287,4 +287,4 @@ async def read_json(
         raise MalformedJson(await run_in_slices(find_faults(body)))
     _full_collections.put_off()
     _until_the_end(request, _full_collections.resume)
-    return await run_in_slices(long_json.parsing(body, check)), body
+    return await run_in_slices(long_json.parse_in_steps(body, check)), body

@@ -36,7 +36,7 @@ class Array(NamedTuple):
     pieces: Segments
 
 
-def parsing(body: bytes, check: Callable[[Value], None] | None = None) -> Steps[Value]:
+def parse_in_steps(body: bytes, check: Callable[[Value], None] | None = None) -> Steps[Value]:
     """The value of a JSON document in UTF-8, in steps. `check` is shown the frame first and may raise.
 
     Raises MalformedJson with every fault of the first part that has any, also `json-too-large` for a part that is not small.

@@ -36,7 +36,7 @@ class Work:
 
 
 @asynccontextmanager
-async def counted_work() -> AsyncIterator[Work]:
+async def count_work() -> AsyncIterator[Work]:
     """Counts what is done within. Threads beside the event loop are not counted."""
     work = Work()
     watch = asyncio.create_task(work.watch())

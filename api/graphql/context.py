@@ -53,7 +53,7 @@ async def perform_command(context: OperationContext, command: Command, arguments
     if command.takes.__struct_fields__ == ("id",) and parse_id(arguments["input"]["id"]) is None:
         raise NotFound()  # as of a URL: what cannot be an id is nothing's
     lenient, represent = arguments.get("handling") == "lenient", arguments.get("return") == "representation"
-    typed = await run_in_slices(command.reading(arguments["input"], lenient=lenient, represent=represent))
+    typed = await run_in_slices(command.read_in_steps(arguments["input"], lenient=lenient, represent=represent))
     key = arguments.get("idempotencyKey")
     body = (
         msgspec.json.encode([arguments["input"], arguments.get("handling"), arguments.get("return")], order="sorted")

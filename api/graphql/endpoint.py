@@ -13,7 +13,7 @@ from strawberry.types.unset import UNSET
 
 from api.answer import Json
 from api.auth import authenticate
-from api.body import MAX_BODY, MAX_OTHER_BODY, read_json, too_large, with_body
+from api.body import MAX_BODY, MAX_OTHER_BODY, read_json, too_large, release_body_after
 from api.graphql.context import OperationContext
 from api.graphql.document import is_query
 from api.graphql.response import Answer, encode_body, make_answer
@@ -63,7 +63,7 @@ def make_endpoint() -> Endpoint:
     return Endpoint(make_schema(), graphql_ide=None, allow_queries_via_get=False)
 
 
-@with_body
+@release_body_after
 async def graphql(request: Request) -> Response:
     """POST /graphql."""
     response: Response = await make_endpoint().run(request)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from api.answer import JSON, Json, unchanged
 from api.auth import authenticate
-from api.body import MAX_BODY, MAX_OTHER_BODY, read_body, read_files, read_json, with_body
+from api.body import MAX_BODY, MAX_OTHER_BODY, read_body, read_files, read_json, release_body_after
 from api.kept import digest_of, key_of, known_by
 from api.rest import request as read
 from api.rest import spreadsheet
@@ -214,7 +214,7 @@ def _asked(root: Root, selection: Selection, caller: Caller, as_csv: bool) -> As
 
 
 def lookup_of(resource: Resource) -> Handler:
-    @with_body
+    @release_body_after
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         _no_parameters(request, ())
@@ -279,7 +279,7 @@ async def _item(request: Request, asked: Asked, body: bytes) -> Json:
 def does(command: Command) -> Handler:
     """A command. Preferences, the idempotency key and dryRun mean the same for all of them."""
 
-    @with_body
+    @release_body_after
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         dry_run = _no_parameters(request, ("dryRun",)).get("dryRun", "false")
@@ -319,7 +319,7 @@ async def _given(request: Request, command: Command, preferences: read.Preferenc
     """What a command is given, and the bytes that tell one request from another under the same Idempotency-Key."""
     if "id" not in request.path_params:
         document, body = await read_json(request, most=MAX_OTHER_BODY if command.entries is None else MAX_BODY)
-        steps = command.reading(document, lenient=preferences.lenient, represent=preferences.represent)
+        steps = command.read_in_steps(document, lenient=preferences.lenient, represent=preferences.represent)
         return await run_in_slices(steps), body
     row_id = request.path_params["id"]
     versions = read.read_versions(request) if command.changes else None
@@ -398,7 +398,7 @@ async def me(request: Request) -> Response:
     return Response(msgspec.json.encode(standing), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
-@with_body
+@release_body_after
 async def import_register(request: Request) -> Response:
     """The GIAS files as multipart/form-data: `asOf`, and each file under any name."""
     state, caller = request.app.state, await authenticate(request)

@@ -25,7 +25,7 @@ from domain.engine.database import Connection, columns
 from domain.engine.errors import Current, Invalid, Issue, NotFound, invalid
 from domain.engine.inputs import Input, Instant, Text
 from domain.engine.receipts import Place
-from domain.engine.slices import in_parts, in_slices
+from domain.engine.slices import split_into_parts, iterate_in_slices
 from domain.roster.entries import PupilBatch, PupilEntry
 from domain.roster.pupils import AboutPupil, find_pupils, settle_schools
 from domain.roster.roll import record_pupils
@@ -155,7 +155,7 @@ async def judged(connection: Connection, caller: Caller, given: Batch[JudgementB
     good = given.good()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     rows: list[Row] = []
-    async for part in in_slices(good):
+    async for part in iterate_in_slices(good):
         for at, entry in part:
             found = resolved(given, book, settled[at], at, entry, now)
             if found is not None and at in people:
@@ -244,7 +244,7 @@ async def compared(
     changed: list[Row] = []
     confirmed: list[tuple[Any, ...]] = []
     conflicts: list[Conflicting] = []
-    async for part in in_slices(
+    async for part in iterate_in_slices(
         await connection.fetch(_STORED, tenant_id, *columns([row.key for row in rows], 5), caller.client_id)
     ):
         for stored in part:
@@ -333,8 +333,8 @@ async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: l
             *(*r.key, r.stored["main_school_id"], r.school.id, *r.value, r.recorded_at),
             *(r.entry.actor, r.entry.source, r.entry.method, r.stored["version"]),
         )
-        async for part in in_slices(rows)
+        async for part in iterate_in_slices(rows)
         for r in part
     ]
-    for part in in_parts(written):
+    for part in split_into_parts(written):
         await connection.execute(_WRITE, tenant_id, caller.client_id, rows[0].stored["now"], *columns(part, 16))

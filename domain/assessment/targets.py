@@ -20,7 +20,7 @@ from domain.engine.ids import new_id
 from domain.engine.inputs import Input, Instant
 from domain.engine.inputs import Text as ShortText
 from domain.engine.resource import Field, Filter, Link, Resource, view
-from domain.engine.slices import in_parts, in_slices
+from domain.engine.slices import split_into_parts, iterate_in_slices
 from domain.roster import years
 from domain.roster.pupils import AboutPupil, find_pupils, pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, schools
@@ -214,7 +214,7 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     numbered = [
         (at, entry, key)
-        async for part in in_slices(good)
+        async for part in iterate_in_slices(good)
         for at, entry in part
         if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None
     ]
@@ -293,7 +293,7 @@ async def compared(
     now: datetime | None = None
     conflicts: list[Conflicting] = []
     keys = columns([key[:6] for _, _, key in rows], 6)
-    async for part in in_slices(await connection.fetch(_STORED, tenant_id, *keys, caller.client_id)):
+    async for part in iterate_in_slices(await connection.fetch(_STORED, tenant_id, *keys, caller.client_id)):
         for stored in part:
             at, entry, key = by_n.pop(stored["n"])
             exists, now = stored["id"] is not None, stored["now"]
@@ -321,7 +321,7 @@ async def compared(
 
 async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[tuple[Any, ...]], now: datetime) -> None:
     """The changed targets, and into history what they replace."""
-    for part in in_parts(rows):
+    for part in split_into_parts(rows):
         written = columns(part, len(part[0]))
         await connection.execute(_HISTORY, tenant_id, written[0], now)
         await connection.execute(_WRITE, tenant_id, caller.client_id, now, *written)

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from domain.engine.errors import Current, Issue, invalid
 from domain.engine.inputs import Output
 from domain.engine.receipts import Place, Tallies
-from domain.engine.slices import in_slices
+from domain.engine.slices import iterate_in_slices
 from domain.engine.suggestions import Suggestions
 
 Head = TypeVar("Head", bound=Struct)
@@ -96,7 +96,7 @@ class Batch(Generic[Head, Entry]):
         """The rows, rejecting the second of two for one natural key; `keyed` tells a row's index and key, `names` what the key is made of."""
         seen: dict[object, int] = {}
         first = []
-        async for part in in_slices(rows):
+        async for part in iterate_in_slices(rows):
             for row in part:
                 at, key = keyed(row)
                 if key in seen:

@@ -64,9 +64,9 @@ class Command:
 
     def read(self, data: object, *, lenient: bool = False, represent: bool = False) -> Any:
         """The typed input of a JSON document; raises Invalid with every issue (a bulk command keeps its bad rows for later)."""
-        return run_at_once(self.reading(data, lenient=lenient, represent=represent))
+        return run_at_once(self.read_in_steps(data, lenient=lenient, represent=represent))
 
-    def reading(self, data: object, *, lenient: bool = False, represent: bool = False) -> Steps[Any]:
+    def read_in_steps(self, data: object, *, lenient: bool = False, represent: bool = False) -> Steps[Any]:
         """The same in steps."""
         if self.entries is not None:
             return (yield from self._read_batch(data, lenient, represent))

@@ -53,7 +53,7 @@ class _Turns:
 _turns: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]" = WeakKeyDictionary()
 
 
-def _turns_here() -> _Turns:
+def _get_turns() -> _Turns:
     loop = asyncio.get_running_loop()
     return _turns.get(loop) or _turns.setdefault(loop, _Turns(loop))
 
@@ -76,21 +76,21 @@ async def run_in_slices(steps: Steps[T]) -> T:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         if time.monotonic() > until:
-            await _turns_here().next()
+            await _get_turns().next()
             until = time.monotonic() + SLICE
 
 
-async def in_slices(rows: Iterable[T]) -> AsyncIterator[list[T]]:
+async def iterate_in_slices(rows: Iterable[T]) -> AsyncIterator[list[T]]:
     """The rows, a few at a time; whoever works on them in an async function lets others go on between two slices."""
     remaining, until = iter(rows), time.monotonic() + SLICE
     while part := list(islice(remaining, STRIDE)):
         yield part
         if time.monotonic() > until:
-            await _turns_here().next()
+            await _get_turns().next()
             until = time.monotonic() + SLICE
 
 
-def in_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+def split_into_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     """The rows in parts that one statement each writes."""
     return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
 
@@ -98,5 +98,5 @@ def in_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 async def run_in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """The result of long work that cannot be interrupted, run beside the event loop: one at a time, since all of it contends for the
     interpreter. It must be Python, or C that lets the interpreter go."""
-    async with _turns_here().thread:
+    async with _get_turns().thread:
         return await asyncio.to_thread(work, *arguments, **named)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from domain.engine.access import Caller, reaches_pupil_sql, reaches_sql
 from domain.engine.database import Connection, columns
-from domain.engine.slices import in_parts, in_slices
+from domain.engine.slices import split_into_parts, iterate_in_slices
 from domain.roster.characteristics import YEAR_GROUP
 
 
@@ -84,22 +84,22 @@ async def read_known(connection: Connection, caller: Caller, tenant_id: UUID, pu
     """What is stored of these pupils, within the caller's reach. Five statements, whatever their number."""
     known = Known()
     arguments = (tenant_id, pupil_ids, caller.client_id)
-    async for part in in_slices(await connection.fetch(_FACTS, *arguments)):
+    async for part in iterate_in_slices(await connection.fetch(_FACTS, *arguments)):
         for r in part:
             known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
             known.versions[r["id"]] = r["version"]
-    async for part in in_slices(await connection.fetch(_UPNS_KNOWN, *arguments)):
+    async for part in iterate_in_slices(await connection.fetch(_UPNS_KNOWN, *arguments)):
         for r in part:
             known.upns.setdefault(r["pupil_id"], {})[r["upn"]] = r["current"]
-    async for part in in_slices(await connection.fetch(_REFERENCES_KNOWN, *arguments)):
+    async for part in iterate_in_slices(await connection.fetch(_REFERENCES_KNOWN, *arguments)):
         for r in part:
             known.references.add((r["school_id"], r["value"]))
-    async for part in in_slices(await connection.fetch(_ENROLMENTS, *arguments)):
+    async for part in iterate_in_slices(await connection.fetch(_ENROLMENTS, *arguments)):
         for r in part:
             known.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"], r["leaving_reason"])
             if r["to_on"] is None:
                 known.open.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"], r["status"]))
-    async for part in in_slices(await connection.fetch(_CHARACTERISTICS, *arguments)):
+    async for part in iterate_in_slices(await connection.fetch(_CHARACTERISTICS, *arguments)):
         for r in part:
             known.dated[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
             if r["kind"] == YEAR_GROUP:
@@ -174,9 +174,9 @@ async def write(connection: Connection, tenant_id: UUID, source: UUID, changes: 
         (_SPELLS, changes.spells),
         (_DATED, changes.dated),
     ):
-        for part in in_parts(rows):
+        for part in split_into_parts(rows):
             await connection.execute(statement, tenant_id, *columns(part, len(part[0])))
-    for references in in_parts(changes.references):
+    for references in split_into_parts(changes.references):
         await connection.execute(_REFERENCES, tenant_id, *columns(references, 3), source)
     updated = [pupil_id for pupil_id in changes.touched if pupil_id not in changes.new]
     if updated:

@@ -29,7 +29,7 @@ from domain.engine.ids import parse_id
 from domain.engine.inputs import Input
 from domain.engine.receipts import Place
 from domain.engine.resource import Field, Filter, Link, Resource
-from domain.engine.slices import in_slices
+from domain.engine.slices import iterate_in_slices
 from domain.roster import upn as upn_rules
 from domain.roster.schools import Reached, SchoolRef, find_schools, school_not_found, schools
 
@@ -164,7 +164,7 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
     """
     named = batch.head.school
     refs: dict[str, SchoolRef] = {} if named is UNSET else {repr(named): named}
-    async for part in in_slices(batch.rows):
+    async for part in iterate_in_slices(batch.rows):
         for _, row in part:
             ref = row.school if row.school is not UNSET else named
             if ref is not UNSET:
@@ -177,7 +177,7 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
     home = found.get("unset" if named is UNSET else repr(named))
     batch.home = None if home is None else Place(home.tenant_id, home.id)
     settled: dict[int, Reached] = {}
-    async for part in in_slices(batch.rows):
+    async for part in iterate_in_slices(batch.rows):
         for at, row in part:
             ref = row.school if row.school is not UNSET else named
             school = found["unset" if ref is UNSET else repr(ref)]
@@ -215,7 +215,7 @@ async def match_pupils(
     """Whom each (school, id, reference, UPN and after a blank a former UPN) belongs to. One statement."""
     once = list(dict.fromkeys(keys))
     school_ids, ids, references, upns = zip(*once, strict=True) if once else ((), (), (), ())
-    parsed = [parse_id(given) if given else None async for part in in_slices(ids) for given in part]
+    parsed = [parse_id(given) if given else None async for part in iterate_in_slices(ids) for given in part]
     names = tuple(Match.__dataclass_fields__)
     rows = await connection.fetch(
         f"SELECT {', '.join(names)} FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n",
@@ -227,7 +227,7 @@ async def match_pupils(
         upns,
     )
     matched = {
-        key: Match(*(row[name] for name in names)) async for part in in_slices(zip(once, rows, strict=True)) for key, row in part
+        key: Match(*(row[name] for name in names)) async for part in iterate_in_slices(zip(once, rows, strict=True)) for key, row in part
     }
     return [matched[key] for key in keys]
 
@@ -245,7 +245,7 @@ async def find_pupils(
     rows = batch.good()
     keys: list[tuple[UUID, str | None, str | None, str | None]] = []
     wrong: set[int] = set()
-    async for part in in_slices(rows):
+    async for part in iterate_in_slices(rows):
         for at, row in part:
             upn = None
             if row.upn is not UNSET:
@@ -257,14 +257,14 @@ async def find_pupils(
             keys.append((settled[at].id, row.id or None, row.reference or None, upn))
     matches = await match_pupils(connection, caller, tenant_id, keys)
     found: dict[int, UUID] = {}
-    async for pairs in in_slices(zip(rows, matches, strict=True)):
+    async for pairs in iterate_in_slices(zip(rows, matches, strict=True)):
         for (at, _), match in pairs:
             if match.hits:
                 found[at] = match.hits[0]
     at_school = await connection.fetch(_AT_SCHOOL, tenant_id, list(found.values()), [settled[at].id for at in found])
     places = list(found)
     present = {places[row["n"] - 1] for row in at_school}
-    async for part in in_slices(rows):
+    async for part in iterate_in_slices(rows):
         for at, row in part:
             if at not in present and at not in wrong:
                 key = next(name for name in ("id", "upn", "reference") if getattr(row, name) is not UNSET)

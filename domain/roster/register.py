@@ -20,7 +20,7 @@ from domain.engine.database import Connection
 from domain.engine.ids import new_id
 from domain.engine.inputs import Output
 from domain.engine.query import DIALECT
-from domain.engine.slices import in_parts, run_in_thread
+from domain.engine.slices import split_into_parts, run_in_thread
 from domain.files.gias import TRUST_TYPES, Establishment, Extract, Group, GroupLink
 from domain.roster.schools import SCHOOL, schools
 from domain.roster.trusts import MEMBERSHIP, TRUST, memberships, trusts
@@ -317,7 +317,7 @@ def _write_sql(table: Table, key: str) -> str:
 
 
 async def _write(connection: Connection, table: Table, key: str, rows: Sequence[Sequence[Any]], account: Account) -> None:
-    for part in in_parts(rows):
+    for part in split_into_parts(rows):
         for row in await connection.fetch(_write_sql(table, key), *zip(*part, strict=True)):
             (account.created if row["created"] else account.updated).add(row["key"])
 

@@ -19,7 +19,7 @@ from domain.engine.counting import Counting
 from domain.engine.database import Connection
 from domain.engine.errors import Conflict, Invalid, Issue, NotFound, invalid
 from domain.engine.ids import new_id
-from domain.engine.slices import in_slices
+from domain.engine.slices import iterate_in_slices
 from domain.roster import leavers, years
 from domain.roster import upn as upn_rules
 from domain.roster.changes import SHARE, UNSHARE, Changes, Facts, Known, read_known, write
@@ -54,7 +54,7 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     whole = await leavers.school_of(connection, caller, given, schools)
     rows = [
         row
-        async for part in in_slices(given.good())
+        async for part in iterate_in_slices(given.good())
         for at, entry in part
         if (row := checked(given, at, entry, schools[at])) is not None
     ]
@@ -75,9 +75,9 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
         share = await leavers.most_at_once(connection, whole, given.head.max_leavers)
         gone = leavers.absent(given, rolled, {row.pupil_id for row in rows}, share)
     changes = await taken(connection, tenant_id, rows)
-    found = [pupil_id async for part in in_slices(rows) for row in part if (pupil_id := row.pupil_id) is not None]
+    found = [pupil_id async for part in iterate_in_slices(rows) for row in part if (pupil_id := row.pupil_id) is not None]
     known = await read_known(connection, caller, tenant_id, found)
-    async for part in in_slices(rows):
+    async for part in iterate_in_slices(rows):
         for row in part:
             decide(given, row, known, changes)
     if whole is not None:
@@ -115,13 +115,13 @@ async def matched(
     school_ids = {row.school.id for row in rows} | ({whole.id} if whole is not None else set())
     locked: set[UUID] | None = None
     while True:
-        keys = [key async for part in in_slices(rows) for row in part for key in row.keys]
+        keys = [key async for part in iterate_in_slices(rows) for row in part for key in row.keys]
         found = iter(await match_pupils(connection, caller, tenant_id, keys))
-        async for part in in_slices(rows):
+        async for part in iterate_in_slices(rows):
             for row in part:
                 row.matches = list(islice(found, len(row.keys)))
         rolled = await leavers.on_roll(connection, caller, whole, as_of) if whole is not None else []
-        hits = {hit async for part in in_slices(rows) for row in part for hit in row.hits} | {spell.pupil_id for spell in rolled}
+        hits = {hit async for part in iterate_in_slices(rows) for row in part for hit in row.hits} | {spell.pupil_id for spell in rolled}
         if locked is not None and hits <= locked:
             return rolled
         await counting.lock(school_ids, hits)
@@ -131,7 +131,7 @@ async def matched(
 async def identified(batch: Batch[Any, Any], rows: list[Row], seen_by_client: set[UUID]) -> list[Row]:
     """The rows that name one pupil each; rejects what could be two children, and what the batch says twice."""
     seen: dict[object, int] = {}
-    async for part in in_slices(rows):
+    async for part in iterate_in_slices(rows):
         for row in part:
             if row.entry.id is not UNSET and row.matches[0].by_id is None:
                 batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
@@ -167,7 +167,7 @@ _VISIBLE = f"SELECT p.id FROM pupils p WHERE p.tenant_id = $1 AND p.id = ANY ($2
 
 async def visible(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row]) -> set[UUID]:
     """Which of the pupils the rows' keys belong to are within the caller's reach."""
-    hits = [hit async for part in in_slices(rows) for row in part for hit in row.hits]
+    hits = [hit async for part in iterate_in_slices(rows) for row in part for hit in row.hits]
     found = await connection.fetch(_VISIBLE, tenant_id, hits, caller.client_id)
     return {each["id"] for each in found}
 
@@ -184,7 +184,7 @@ async def admitted(connection: Connection, caller: Caller, batch: Batch[Any, Any
     school has let go, or says itself, with a main dual spell, that there is a second school. A school that has had the child may go on telling
     when and why its own spells ended.
     """
-    away = [(row, match) async for part in in_slices(rows) for row in part if (match := row.elsewhere) is not None]
+    away = [(row, match) async for part in iterate_in_slices(rows) for row in part if (match := row.elsewhere) is not None]
     if not away:
         return rows
     refs = {match.school_id: SchoolRef(id=str(match.school_id)) for _, match in away}

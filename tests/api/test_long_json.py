@@ -20,7 +20,7 @@ def read(body: bytes) -> Value:
         patch.setattr(long_json, "PIECE", 8)
         patch.setattr(long_json, "WINDOW", 5)
         patch.setattr(long_json, "STRIDE", 1)
-        return run_at_once(long_json.parsing(body))
+        return run_at_once(long_json.parse_in_steps(body))
 
 
 def faults(body: bytes) -> list[tuple[str, str]]:
@@ -102,7 +102,7 @@ def test_a_frame_is_looked_at_before_any_row_is_read() -> None:
         raise KeyError("no further")
 
     with pytest.raises(KeyError):
-        run_at_once(long_json.parsing(b'{"query":"x","variables":{"ids":[NaN, {}]}}', check))
+        run_at_once(long_json.parse_in_steps(b'{"query":"x","variables":{"ids":[NaN, {}]}}', check))
     assert seen == [{"query": "x", "variables": {"ids": []}}]
 
 

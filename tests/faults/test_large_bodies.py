@@ -19,7 +19,7 @@ from domain.engine.ids import new_id
 from domain.engine.selection import MAX_VALUES as IN_A_FILTER
 from domain.engine.selection import MAX_VALUES_IN_ALL as IN_ALL
 from tests.trust import COLLECTED, Trust, batch, entry, judged, opened, roll, sent
-from tests.work import counted_work
+from tests.work import count_work
 
 JSON = {"Content-Type": "application/json"}
 MUTATION = "mutation($input: JudgementBatchInput!) { recordJudgements(input: $input) { received } }"
@@ -118,7 +118,7 @@ async def test_ids_count_wherever_they_are_used(vendor: Any) -> None:
     ids = [str(new_id(4)) for _ in range(IN_ALL + 1)]
     for count, more in ((IN_A_FILTER // 2, 0), (IN_A_FILTER, 1), (IN_A_FILTER + 1, 1), (IN_ALL + 1, 0)):
         body = {"query": TEN, "variables": {"ids": ids[:count], "unused": ids * more}}
-        async with counted_work() as work:
+        async with count_work() as work:
             answer = (await vendor.post("/graphql", json=body)).json()
         if count * 10 <= IN_ALL:
             assert len(answer["data"]) == 10
@@ -131,7 +131,7 @@ async def test_ids_count_wherever_they_are_used(vendor: Any) -> None:
 async def test_a_list_of_200_000_ids_costs_nothing(vendor: Any) -> None:
     content = json.dumps({"query": TEN, "variables": {"ids": [str(new_id(4)) for _ in range(200_000)]}}).encode()
     await vendor.post("/graphql", json={"query": TEN})  # which is validated once
-    async with counted_work() as work:
+    async with count_work() as work:
         answer = await vendor.post("/graphql", content=content, headers=JSON)
     assert answer.status_code == 413
     assert work.total < 20_000
@@ -141,7 +141,7 @@ async def test_literals_that_fragments_repeat_are_counted(vendor: Any) -> None:
     ids = " ".join(f'"{new_id(4)}"' for _ in range(900))
     roots = " ".join(f"a{i}: schools {{ nodes {{ ...F }} }}" for i in range(50))
     query = f"{{ {roots} }} fragment F on School {{ onRoll(where: {{id: [{ids}]}}) {{ nodes {{ id }} }} }}"
-    async with counted_work() as work:
+    async with count_work() as work:
         answer = (await vendor.post("/graphql", json={"query": query})).json()
     issues = answer["errors"][0]["extensions"]["problem"]["issues"]
     assert issues[-1]["code"] == "filter-too-long"
@@ -180,7 +180,7 @@ async def test_a_batch_too_long_is_refused_before_its_rows_are_read(vendor: Any)
         ("/v1/judgements", {"entries": rows}),
         ("/graphql", {"query": MUTATION, "variables": {"input": {"entries": rows}}}),
     ):
-        async with counted_work() as work:
+        async with count_work() as work:
             answer = (await vendor.post(path, json=body)).json()
         problem = answer["errors"][0]["extensions"]["problem"] if path == "/graphql" else answer
         assert [issue["code"] for issue in problem["issues"]] == ["too-many-entries"]
@@ -237,7 +237,7 @@ async def test_other_requests_have_their_turn_while_a_batch_is_written(hedgerow:
         ("/graphql", {"query": command, "variables": {"input": batch("Oak", rows)}}, "data"),
         ("/v1/judgements", batch("Oak", [row | {"grade": "nothing", "x": 1} for row in rows]), "issues"),
     ):
-        async with counted_work() as work:
+        async with count_work() as work:
             answer = await vendor.post(path, json=body, headers={"Prefer": "return=representation"})
         assert key in answer.json(), answer.text[:300]
         assert share(work) < 0.1, f"{path}: {work.most:,} of {work.total:,} calls in one turn"
@@ -246,7 +246,7 @@ async def test_other_requests_have_their_turn_while_a_batch_is_written(hedgerow:
 async def test_other_requests_have_their_turn_while_a_roll_is_written(vendor: Any) -> None:
     body = roll("Oak", [entry(n) for n in range(2_000)])
     for _ in range(2):
-        async with counted_work() as work:
+        async with count_work() as work:
             await sent(vendor, "/v1/pupils", body)
         assert share(work) < 0.1, f"{work.most:,} of {work.total:,} calls in one turn"
 
@@ -257,7 +257,7 @@ async def test_other_requests_have_their_turn_while_faults_are_searched(vendor: 
         b'{"entries":[' + b'{"a":[[[[[1]]]]]},' * 4_000 + b'{"a" 1}]}',
         b'{"a":[' + b"[1,[2,[3,[4,[5]]]]]," * 9_000 + b"1 2]}",
     ):
-        async with counted_work() as work:
+        async with count_work() as work:
             answer = await vendor.post("/v1/judgements", content=content, headers=JSON)
         assert answer.status_code == 400
         assert work.most < 30_000, f"{work.most:,} of {work.total:,} calls in one turn"
@@ -265,7 +265,7 @@ async def test_other_requests_have_their_turn_while_faults_are_searched(vendor: 
 
 async def test_other_requests_have_their_turn_while_a_sheet_is_written(vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(1_000)]))
-    async with counted_work() as work:
+    async with count_work() as work:
         answer = await vendor.get("/v1/pupils?format=csv")
     assert len(answer.text.splitlines()) == 1_001
     assert share(work) < 0.25, f"{work.most:,} of {work.total:,} calls in one turn"
