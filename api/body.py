@@ -29,10 +29,10 @@ ONE_PIECE = 50_000
 MAX_FILES = 64 * 1024 * 1024
 DEADLINE = 60
 """Seconds for a body to arrive. The server closes slow headers itself, but not slow bodies."""
-NOTICED = 2_000
-"""Bytes beyond which a body takes its part of what may be in memory."""
-IN_MEMORY, SHARE = 2 * MAX_BODY, MAX_BODY
-"""Bytes of all bodies whose requests are being answered, and of those of one client."""
+UNCOUNTED, ARRIVING = 2_000, 64 * 1024
+"""Bytes of a body that takes no part of what may be in memory; and of one that takes none before it is there."""
+IN_MEMORY = 2 * MAX_BODY
+"""Bytes of all small bodies in memory, and of all large ones."""
 CHARGED, BUILT = 16, 64
 """Bytes that a value counts for, if it is smaller: for the client's quota, as in a usual batch; and in memory, with what is said of a wrong one."""
 
@@ -46,12 +46,23 @@ class Body(NamedTuple):
     values: int
 
 
+class Budgets:
+    """What bodies may take of the memory. Small ones do not wait for large ones, which take long to arrive and to be answered. A client has a
+    quarter of the one and half of the other."""
+
+    def __init__(self) -> None:
+        self._small, self._large = Budget(IN_MEMORY, IN_MEMORY // 4), Budget(IN_MEMORY, IN_MEMORY // 2)
+
+    def choose(self, size: int) -> Budget:
+        return self._small if size <= MAX_OTHER_BODY else self._large
+
+
 @dataclass
 class Bodies:
-    """What may be in memory of the bodies of requests that are being answered: as it arrives, and as it is worked on."""
+    """The bodies of all requests that are being answered: as they arrive, and as they are worked on."""
 
-    arriving: Budget = field(default_factory=lambda: Budget(IN_MEMORY, SHARE))
-    worked_on: Budget = field(default_factory=lambda: Budget(IN_MEMORY, SHARE))
+    arriving: Budgets = field(default_factory=Budgets)
+    worked_on: Budgets = field(default_factory=Budgets)
 
 
 class FullCollections:
@@ -98,16 +109,17 @@ def release_body_after(handler: Handler) -> Handler:
     return handle
 
 
-def _until_the_end(request: Request, give_back: Callable[[], None]) -> None:
+def _release_later(request: Request, give_back: Callable[[], None]) -> None:
     request.scope.setdefault("taken", []).append(give_back)
 
 
-async def _take(request: Request, budget: Budget, size: int) -> None:
-    """Waits until so much of the budget is free, and takes it until the request ends."""
+async def _take(request: Request, budgets: Budgets, size: int, of: int | None = None) -> None:
+    """Waits until so much of the memory is free, and takes it until the request ends; `of` is the size of the body of which it is a part."""
+    budget = budgets.choose(of or size)
     bucket = request.scope.get("bucket")
     client = bucket.key if bucket else None
     taken = await budget.take(client, size)
-    _until_the_end(request, lambda: budget.give_back(client, taken))
+    _release_later(request, lambda: budget.give_back(client, taken))
 
 
 async def read_body(request: Request) -> bytes:
@@ -121,18 +133,19 @@ async def _read(request: Request, most: int) -> Body:
     size = int(declared) if declared.isdigit() else None
     if size is not None and size > most:
         raise too_large(most)
+    bodies: Bodies = request.app.state.bodies
     counter = ValueCount()
-    read = 0
-    noticed = False
+    read, taken = 0, ARRIVING
     try:
         async with asyncio.timeout(DEADLINE):
             async for chunk in request.stream():
                 read += len(chunk)
                 if read > most:
                     raise too_large(most)
-                if read > NOTICED and not noticed:
-                    noticed = True
-                    await _take(request, request.app.state.bodies.arriving, most if size is None else size)
+                while read > taken:  # a size that nobody declares is taken as it grows
+                    more = size or taken
+                    await _take(request, bodies.arriving, more, taken + more)
+                    taken += more
                 counter.add(chunk)
                 if counter.most > MAX_VALUES:
                     await run_in_slices(counter.leave_texts_out())
@@ -147,8 +160,8 @@ async def _read(request: Request, most: int) -> Body:
             bucket.weigh(max(read, min(counter.most, MAX_VALUES) * CHARGED))
     if counter.is_over:
         raise _too_many_values()
-    if noticed:
-        await _take(request, request.app.state.bodies.worked_on, max(read, counter.most * BUILT))
+    if read > UNCOUNTED:
+        await _take(request, bodies.worked_on, max(read, counter.most * BUILT))
     return Body(b"".join(counter.chunks), counter.most)
 
 
@@ -283,8 +296,8 @@ async def read_json(
         try:
             return decide(body), body
         except (ValueError, RecursionError):
-            pass
+            await asyncio.sleep(0)  # others go on: the search begins with as much work again
         raise MalformedJson(await run_in_slices(find_faults(body)))
     _full_collections.put_off()
-    _until_the_end(request, _full_collections.resume)
+    _release_later(request, _full_collections.resume)
     return await run_in_slices(long_json.parse_in_steps(body, check)), body

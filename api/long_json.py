@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
-from api.strict_json import FOREIGN_MARKS, MAX_DEPTH, Issue, MalformedJson, Place, Value, decide, find_faults
+from api.strict_json import FOREIGN_MARKS, MAX_DEPTH, Issue, Locator, MalformedJson, Value, decide, find_faults
 from domain.engine.slices import Steps
 
 PIECE = 64 * 1024
@@ -70,7 +70,7 @@ def _read(body: bytes, segments: Segments, depth: int, inside: tuple[int | str, 
         return decide(b"[%b]" % part if inside else part, depth)
     except (ValueError, RecursionError):
         pass
-    raise MalformedJson((yield from find_faults(part, inside, _place_in(body, part, segments))))
+    raise MalformedJson((yield from find_faults(part, inside, _make_locator(body, part, segments))))
 
 
 def _arrays_in(value: Value, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Value]]]:
@@ -82,19 +82,19 @@ def _arrays_in(value: Value, path: tuple[str, ...]) -> Iterator[tuple[tuple[str,
             yield from _arrays_in(member, (*path, name))
 
 
-def _place_in(body: bytes, part: bytes, segments: Segments) -> Place:
+def _make_locator(body: bytes, part: bytes, segments: Segments) -> Locator:
     """Tells where a character of a part stands in the body."""
     text = part.decode(errors="surrogateescape")
     starts = [0]
     for start, end in segments:
         starts.append(starts[-1] + end - start)
 
-    def place(character: int) -> tuple[int, int]:
+    def locate(character: int) -> tuple[int, int]:
         at = len(text[:character].encode(errors="surrogateescape"))
         nth = min(bisect_right(starts, at), len(segments)) - 1
         return _line_and_column(body, segments[nth][0] + at - starts[nth])
 
-    return place
+    return locate
 
 
 def _line_and_column(body: bytes, at: int) -> tuple[int, int]:

@@ -185,19 +185,19 @@ class _Lost(Exception):
     """The scan stops: the structure cannot be followed any further, or enough issues are listed."""
 
 
-Place: TypeAlias = Callable[[int], tuple[int, int]]
+Locator: TypeAlias = Callable[[int], tuple[int, int]]
 """From the index of a character in a text to the line and column where it stands in the body."""
 
 
-def find_faults(body: bytes, inside: Sequence[int | str] = (), place: Place | None = None) -> Steps[list[Issue]]:
+def find_faults(body: bytes, inside: Sequence[int | str] = (), locate: Locator | None = None) -> Steps[list[Issue]]:
     """Every fault of a body that was decided against, up to the first that hides the structure of the rest.
 
-    Of a part of a body, some elements of an array, `inside` leads to the first of them, and `place` tells where a character stands.
+    Of a part of a body, some elements of an array, `inside` leads to the first of them, and `locate` tells where a character stands.
     """
     if body.startswith(FOREIGN_MARKS):
         return [Issue("", "json-encoding", "The body is in UTF-16 or UTF-32; send UTF-8 without a byte order mark.")]
     ends = "".join("]" if isinstance(step, int) else "}" for step in reversed(inside))
-    scan = _Scan(body.decode(errors="surrogateescape") + ends, inside, place)
+    scan = _Scan(body.decode(errors="surrogateescape") + ends, inside, locate)
     with suppress(_Lost):
         yield from scan.run()
     return scan.issues
@@ -206,9 +206,9 @@ def find_faults(body: bytes, inside: Sequence[int | str] = (), place: Place | No
 class _Scan:
     """One reading of a text, whose undecodable bytes stand in it as U+DC80 to U+DCFF."""
 
-    def __init__(self, text: str, inside: Sequence[int | str], place: Place | None) -> None:
+    def __init__(self, text: str, inside: Sequence[int | str], locate: Locator | None) -> None:
         self.text = text
-        self.place = place or self.place_in_text
+        self.locate = locate or self.locate_in_text
         self.start = 0  # of the token in hand
         self.end = 0
         self.issues: list[Issue] = []
@@ -378,10 +378,10 @@ class _Scan:
                 shown += "/" + _UNPRINTABLE.sub("\ufffd", key).replace("~", "~0").replace("/", "~1")
         return shown
 
-    def place_in_text(self, at: int) -> tuple[int, int]:
+    def locate_in_text(self, at: int) -> tuple[int, int]:
         return self.text.count("\n", 0, at) + 1, at - self.text.rfind("\n", 0, at)
 
     def line(self) -> str:
         """Where the token in hand starts; lines and columns count from 1, columns in characters."""
-        line, column = self.place(self.start)
+        line, column = self.locate(self.start)
         return f"Line {line}, column {column}"

@@ -92,5 +92,5 @@ async def test_following_a_read(http: httpx2.AsyncClient) -> None:
 async def test_following_a_write(http: httpx2.AsyncClient) -> None:
     """POST /v1/judgements, as the README tells it."""
     seen = await followed(http.post("/v1/judgements", json={"window": "none", "entries": []}, headers={"Idempotency-Key": "walk"}))
-    assert all(f"`{name}`" in README for name in ("Command.reading", "perform", "record_judgements"))
-    in_order(["reading", "perform", "claim", "record_judgements"], seen)
+    assert all(f"`{name}`" in README for name in ("Command.read_in_steps", "perform", "record_judgements"))
+    in_order(["read_in_steps", "perform", "claim", "record_judgements"], seen)

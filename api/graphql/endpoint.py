@@ -13,7 +13,7 @@ from strawberry.types.unset import UNSET
 
 from api.answer import Json
 from api.auth import authenticate
-from api.body import MAX_BODY, MAX_OTHER_BODY, read_json, too_large, release_body_after
+from api.body import MAX_BODY, MAX_OTHER_BODY, read_json, release_body_after, too_large
 from api.graphql.context import OperationContext
 from api.graphql.document import is_query
 from api.graphql.response import Answer, encode_body, make_answer

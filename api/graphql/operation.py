@@ -24,7 +24,7 @@ from strawberry.types.execution import PreExecutionError
 from api.graphql.context import FUNCTIONS
 from api.graphql.document import Document, Operation, read_document
 from api.graphql.errors import describe_error
-from api.graphql.limits import MAX_ERRORS, check_entries, check_values, has_more_values, used
+from api.graphql.limits import MAX_ERRORS, check_entries, check_values, has_more_values, pick_declared
 from api.graphql.query import Collected, Reader
 from api.kept import key_of
 from domain.engine.errors import BadRequest, Issue
@@ -132,7 +132,7 @@ class OperationExtension(SchemaExtension):
         follows "invalid value"."""
         context = self.execution_context
         schema, definition = context.schema._schema, state.operation.definition
-        variables = used(definition, context.variables or {})
+        variables = pick_declared(definition, context.variables or {})
         (check_values if state.operation.is_query else check_entries)(variables)
         arguments = schema, definition.variable_definitions or (), variables, MAX_ERRORS, True
         if has_more_values(variables, MANY_VALUES):
@@ -204,7 +204,7 @@ class OperationExtension(SchemaExtension):
         version = await EVERYTHING.state(context.database, context.caller.client_id, context.cursors, context.caller.uniform)
         if version is None:
             return None
-        variables = used(state.operation.definition, self.execution_context.variables or {})
+        variables = pick_declared(state.operation.definition, self.execution_context.variables or {})
         key = response_key(context.caller.told, query, state.operation.definition, variables)
         if (body := context.kept.body(key, version)) is not None:
             self.execution_context.result = _make_result(msgspec.Raw(body))

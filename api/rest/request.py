@@ -95,7 +95,7 @@ class Asked:
     def unknown(self, at: str, code: str, message: str, name: str, among: Sequence[str]) -> None:
         """Notes that there is no such name, and which of the names there are may have been meant."""
         if len(self.issues) < MAX_ISSUES:
-            self.wrong(at, code, message + self.suggestions.closest(name, among))
+            self.wrong(at, code, message + self.suggestions.suggest(name, among))
 
     def few(self, at: str, names: list[str]) -> list[str]:
         """The names, or none where there are too many to look at."""

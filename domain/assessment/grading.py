@@ -37,7 +37,7 @@ class Gradebook:
     def unknown_grade(self, version_no: int, given: str, suggestions: Suggestions) -> str:
         codes = self._codes.get(version_no, ())
         shown = ", ".join(codes) if len(codes) <= 20 else f"{', '.join(codes[:3])} … {', '.join(codes[-3:])}"
-        return f"The scheme has no such grade.{suggestions.closest(given, codes)} It has: {shown}."
+        return f"The scheme has no such grade.{suggestions.suggest(given, codes)} It has: {shown}."
 
 
 _NAMES = """

@@ -25,7 +25,7 @@ from domain.engine.database import Connection, columns
 from domain.engine.errors import Current, Invalid, Issue, NotFound, invalid
 from domain.engine.inputs import Input, Instant, Text
 from domain.engine.receipts import Place
-from domain.engine.slices import split_into_parts, iterate_in_slices
+from domain.engine.slices import iterate_in_slices, split_into_parts
 from domain.roster.entries import PupilBatch, PupilEntry
 from domain.roster.pupils import AboutPupil, find_pupils, settle_schools
 from domain.roster.roll import record_pupils

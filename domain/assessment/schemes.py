@@ -198,7 +198,7 @@ async def create_scheme(connection: Connection, caller: Caller, given: NewScheme
         if template is None or template.derived:
             codes = [known.code for known in templates().schemes if not known.derived]
             message = (
-                f"There is no such template.{Suggestions().closest(str(given.template), codes)} Templates: {', '.join(codes)}."
+                f"There is no such template.{Suggestions().suggest(str(given.template), codes)} Templates: {', '.join(codes)}."
             )
             raise invalid([Issue("/template", "template-unknown", message)])
         grades = template.all_grades()

@@ -20,7 +20,7 @@ from domain.engine.ids import new_id
 from domain.engine.inputs import Input, Instant
 from domain.engine.inputs import Text as ShortText
 from domain.engine.resource import Field, Filter, Link, Resource, view
-from domain.engine.slices import split_into_parts, iterate_in_slices
+from domain.engine.slices import iterate_in_slices, split_into_parts
 from domain.roster import years
 from domain.roster.pupils import AboutPupil, find_pupils, pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, schools
@@ -188,7 +188,7 @@ class GradeFinder:
                 )
                 return None
         if str(entry.grade) not in known:
-            near = batch.suggestions.closest(str(entry.grade), tuple(known))
+            near = batch.suggestions.suggest(str(entry.grade), tuple(known))
             hint = "" if entry.scheme is not UNSET else " Name the scheme if the target is in another one."
             batch.reject(at, "grade", "grade-unknown", f"The scheme has no such grade.{near}{hint}")
             return None

@@ -61,7 +61,7 @@ def parse_grant(text: str) -> Asked:
     wrong = [] if equals else ["TARGET=SCOPES is expected, such as school:125123=pupils:read,judgements:write"]
     target = next((target for target in TARGETS if target == name), None)
     if target is None:
-        wrong.append(f"there is no target {name!r}.{suggestions.closest(name, TARGETS)} The targets are {', '.join(TARGETS)}")
+        wrong.append(f"there is no target {name!r}.{suggestions.suggest(name, TARGETS)} The targets are {', '.join(TARGETS)}")
     elif target in KEYS and not (key.isascii() and key.isdigit() and len(key) <= 9):
         wrong.append(f"{target} needs its {KEYS[target]}, a number, as in {target}:125123")
     elif colon and target not in KEYS:
@@ -71,7 +71,7 @@ def parse_grant(text: str) -> Asked:
         wrong.append("no scope is named")
     known = [scope.value for scope in Scope]
     wrong += [
-        f"there is no scope {scope!r}.{suggestions.closest(scope, known)}"
+        f"there is no scope {scope!r}.{suggestions.suggest(scope, known)}"
         for scope in asked
         if scope not in known and scope != "all"
     ]

@@ -139,7 +139,7 @@ def _object_issues(struct: type[Struct], data: dict[str, Any], at: str, suggesti
     told = getattr(struct, "unknown", "There is no such field.").format(fields=", ".join(fields)) if unknown else ""
     for name in unknown[:MOST_UNKNOWN]:
         pointer = f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
-        yield Issue(pointer, "unknown-field", told + suggestions.closest(name, tuple(fields)))
+        yield Issue(pointer, "unknown-field", told + suggestions.suggest(name, tuple(fields)))
     found = False
     for name, field in fields.items():
         if name in data:

@@ -25,19 +25,19 @@ ROWS = 5_000
 
 
 class _Turns:
-    """Who waits for a slice of one event loop, and who for the one thread of long work that holds no slice."""
+    """Who waits for a slice of one event loop, and who for its one thread of work that cannot be sliced."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+    def __init__(self) -> None:
         self.thread = asyncio.Lock()
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def next(self) -> "asyncio.Future[None]":
-        """Is done when it is the caller's turn."""
+    async def wait(self) -> None:
+        """Waits for the caller's turn."""
+        loop = asyncio.get_running_loop()
         if not self._waiting:
-            self.loop.call_soon(self._admit)
-        self._waiting.append(self.loop.create_future())
-        return self._waiting[-1]
+            loop.call_soon(self._admit)
+        self._waiting.append(mine := loop.create_future())
+        await mine
 
     def _admit(self) -> None:
         """Lets one go on, and the next of them in the next turn of the loop."""
@@ -47,7 +47,7 @@ class _Turns:
                 first.set_result(None)
                 break
         if self._waiting:
-            self.loop.call_soon(self._admit)
+            asyncio.get_running_loop().call_soon(self._admit)
 
 
 _turns: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]" = WeakKeyDictionary()
@@ -55,7 +55,7 @@ _turns: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]" = WeakKeyDictiona
 
 def _get_turns() -> _Turns:
     loop = asyncio.get_running_loop()
-    return _turns.get(loop) or _turns.setdefault(loop, _Turns(loop))
+    return _turns.get(loop) or _turns.setdefault(loop, _Turns())
 
 
 def run_at_once(steps: Steps[T]) -> T:
@@ -76,7 +76,7 @@ async def run_in_slices(steps: Steps[T]) -> T:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         if time.monotonic() > until:
-            await _get_turns().next()
+            await _get_turns().wait()
             until = time.monotonic() + SLICE
 
 
@@ -86,7 +86,7 @@ async def iterate_in_slices(rows: Iterable[T]) -> AsyncIterator[list[T]]:
     while part := list(islice(remaining, STRIDE)):
         yield part
         if time.monotonic() > until:
-            await _get_turns().next()
+            await _get_turns().wait()
             until = time.monotonic() + SLICE
 
 

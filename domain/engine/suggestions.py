@@ -15,7 +15,7 @@ class Suggestions:
     def __init__(self) -> None:
         self._made: dict[tuple[str, tuple[str, ...]], str] = {}
 
-    def closest(self, name: str, among: Sequence[str]) -> str:
+    def suggest(self, name: str, among: Sequence[str]) -> str:
         """' Did you mean X?' where one of the names is near, else nothing."""
         key = name[:LONGEST], tuple(among)
         if (made := self._made.get(key)) is not None:

@@ -75,7 +75,7 @@ def _issues(given: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]
     suggestions = Suggestions()
     for name, values in given.items():
         if name not in PARAMETERS:
-            yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{suggestions.closest(name, PARAMETERS)}")
+            yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{suggestions.suggest(name, PARAMETERS)}")
         elif len(values) > 1 and name not in ("groupBy", "school"):
             yield Issue(name, "parameter-repeated", f"{name} stands more than once.")
         elif any(not value.isprintable() for value in values):
@@ -84,7 +84,7 @@ def _issues(given: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]
         if name.lower() in _PERSONAL:
             continue
         if name not in DIMENSIONS:
-            message = f"There is no dimension {name}.{suggestions.closest(name, DIMENSIONS)} There are: {', '.join(DIMENSIONS)}."
+            message = f"There is no dimension {name}.{suggestions.suggest(name, DIMENSIONS)} There are: {', '.join(DIMENSIONS)}."
             yield Issue("groupBy", "dimension-unknown", message)
         elif group_by.count(name) > 1:
             yield Issue("groupBy", "dimension-repeated", f"{name} stands more than once.")

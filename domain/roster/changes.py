@@ -7,7 +7,7 @@ from uuid import UUID
 
 from domain.engine.access import Caller, reaches_pupil_sql, reaches_sql
 from domain.engine.database import Connection, columns
-from domain.engine.slices import split_into_parts, iterate_in_slices
+from domain.engine.slices import iterate_in_slices, split_into_parts
 from domain.roster.characteristics import YEAR_GROUP
 
 

@@ -227,7 +227,9 @@ async def match_pupils(
         upns,
     )
     matched = {
-        key: Match(*(row[name] for name in names)) async for part in iterate_in_slices(zip(once, rows, strict=True)) for key, row in part
+        key: Match(*(row[name] for name in names))
+        async for part in iterate_in_slices(zip(once, rows, strict=True))
+        for key, row in part
     }
     return [matched[key] for key in keys]
 

@@ -20,7 +20,7 @@ from domain.engine.database import Connection
 from domain.engine.ids import new_id
 from domain.engine.inputs import Output
 from domain.engine.query import DIALECT
-from domain.engine.slices import split_into_parts, run_in_thread
+from domain.engine.slices import run_in_thread, split_into_parts
 from domain.files.gias import TRUST_TYPES, Establishment, Extract, Group, GroupLink
 from domain.roster.schools import SCHOOL, schools
 from domain.roster.trusts import MEMBERSHIP, TRUST, memberships, trusts

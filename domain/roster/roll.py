@@ -121,7 +121,9 @@ async def matched(
             for row in part:
                 row.matches = list(islice(found, len(row.keys)))
         rolled = await leavers.on_roll(connection, caller, whole, as_of) if whole is not None else []
-        hits = {hit async for part in iterate_in_slices(rows) for row in part for hit in row.hits} | {spell.pupil_id for spell in rolled}
+        hits = {hit async for part in iterate_in_slices(rows) for row in part for hit in row.hits} | {
+            spell.pupil_id for spell in rolled
+        }
         if locked is not None and hits <= locked:
             return rolled
         await counting.lock(school_ids, hits)
