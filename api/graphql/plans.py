@@ -17,7 +17,7 @@ from strawberry.types import ExecutionResult
 
 from api.graphql.context import FUNCTIONS, OperationContext
 from api.graphql.document import Document, Operation, read_document
-from api.graphql.limits import check_values, used
+from api.graphql.limits import check_values, pick_declared
 from api.graphql.operation import INTROSPECTION, response_key
 from api.graphql.query import Reader
 from domain.engine.errors import BadRequest, Forbidden
@@ -48,7 +48,7 @@ async def answer_by_plan(
     operation = document.operation(name)
     if operation is None or not operation.is_query:
         return None
-    variables = used(operation.definition, variables)
+    variables = pick_declared(operation.definition, variables)
     check_values(variables)
     shape, lifted = split_variables(variables, operation.shaping, texts)
     key = (operation.number, shape, context.caller.scopes)

@@ -268,7 +268,7 @@ async def test_other_requests_have_their_turn_while_a_sheet_is_written(vendor: A
     async with count_work() as work:
         answer = await vendor.get("/v1/pupils?format=csv")
     assert len(answer.text.splitlines()) == 1_001
-    assert share(work) < 0.25, f"{work.most:,} of {work.total:,} calls in one turn"
+    assert share(work) < 0.35, f"{work.most:,} of {work.total:,} calls in one turn"
 
 
 # How many are in memory at once
