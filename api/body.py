@@ -30,7 +30,7 @@ MAX_FILES = 64 * 1024 * 1024
 DEADLINE = 60
 """Seconds for a body to arrive. The server closes slow headers itself, but not slow bodies."""
 UNCOUNTED, ARRIVING = 2_000, 64 * 1024
-"""Bytes of a body that takes no part of what may be in memory; and of one that takes none before it is there."""
+"""Bytes of a body whose values are not counted and which takes no part of what may be in memory; and of one that takes none before it is there."""
 IN_MEMORY = 2 * MAX_BODY
 """Bytes of all small bodies in memory, and of all large ones."""
 CHARGED, BUILT = 16, 64
@@ -134,7 +134,8 @@ async def _read(request: Request, most: int) -> Body:
     if size is not None and size > most:
         raise too_large(most)
     bodies: Bodies = request.app.state.bodies
-    counter = ValueCount()
+    chunks: list[bytes] = []
+    counter: ValueCount | None = None
     read, taken = 0, ARRIVING
     try:
         async with asyncio.timeout(DEADLINE):
@@ -142,10 +143,14 @@ async def _read(request: Request, most: int) -> Body:
                 read += len(chunk)
                 if read > most:
                     raise too_large(most)
+                if read <= UNCOUNTED:
+                    chunks.append(chunk)
+                    continue
                 while read > taken:  # a size that nobody declares is taken as it grows
                     more = size or taken
                     await _take(request, bodies.arriving, more, taken + more)
                     taken += more
+                counter = counter or ValueCount(chunks)
                 counter.add(chunk)
                 if counter.most > MAX_VALUES:
                     await run_in_slices(counter.leave_texts_out())
@@ -157,11 +162,12 @@ async def _read(request: Request, most: int) -> Body:
         ) from problem
     finally:
         if bucket := request.scope.get("bucket"):
-            bucket.weigh(max(read, min(counter.most, MAX_VALUES) * CHARGED))
+            bucket.weigh(max(read, min(counter.most, MAX_VALUES) * CHARGED) if counter else read)
+    if counter is None:
+        return Body(b"".join(chunks), read)
     if counter.is_over:
         raise _too_many_values()
-    if read > UNCOUNTED:
-        await _take(request, bodies.worked_on, max(read, counter.most * BUILT))
+    await _take(request, bodies.worked_on, max(read, counter.most * BUILT))
     return Body(b"".join(counter.chunks), counter.most)
 
 
@@ -177,9 +183,9 @@ class ValueCount:
 
     WINDOW = 64 * 1024
 
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-        self.most = 1
+    def __init__(self, chunks: list[bytes]) -> None:
+        self.chunks = chunks
+        self.most = 1 + sum(map(_structural, chunks))
         self._counted = 0
         self._values = 1
         self._in_text = False

@@ -171,7 +171,7 @@ def validate(schema: GraphQLSchema, document: DocumentNode, *, suggestions: bool
 
 def pick_declared(operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> dict[str, Any]:
     """The variables that an operation declares: nothing is done for others."""
-    names = (definition.variable.name.value for definition in operation.variable_definitions or ())
+    names = [definition.variable.name.value for definition in operation.variable_definitions or ()]
     return {name: variables[name] for name in names if name in variables}
 
 

@@ -124,7 +124,7 @@ def test_values_are_counted_exactly_however_a_body_arrives(value: object, ensure
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("api.body.MAX_VALUES", limit)
             patch.setattr(ValueCount, "WINDOW", 3)
-            count = ValueCount()
+            count = ValueCount([])
             for start, end in pairwise(at):
                 count.add(body[start:end])
                 if count.most > limit:
