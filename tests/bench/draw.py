@@ -24,12 +24,12 @@ def draw(source: str, target: str) -> None:
     said = json.load(open(source))  # noqa: SIM115
     results = [result for result in said["results"] if result["median"]]
     figure, axes = plt.subplots(figsize=(2.5 + 1.9 * len(results), 5.5))
-    ticks = []
+    ticks, step = [], 0.9 / max(len(result["median"]) for result in results)
     for i, result in enumerate(results):
         middles = {who: m for who, m in result["median"].items() if m["rate"] > 0}
         for k, (who, middle) in enumerate(middles.items()):
-            x = i + (k - (len(middles) - 1) / 2) * 0.16
-            axes.bar(x, middle["rate"], 0.15, color=COLOURS.get(who, "#4477aa"), label=who)
+            x = i + (k - (len(middles) - 1) / 2) * step
+            axes.bar(x, middle["rate"], 0.94 * step, color=COLOURS.get(who, "#4477aa"), label=who)
             rate = f"{middle['rate']:,.0f}" if middle["rate"] >= 10 else f"{middle['rate']:.2g}"
             axes.annotate(rate, (x, middle["rate"]), ha="center", va="bottom", fontsize=6, rotation=60)
         for to, least in result["goals"].items():
