@@ -75,6 +75,9 @@ A batch has at most {MAX_ENTRIES:,} rows and {MAX_BODY // 1024**2} MiB, any othe
 
 A client may ask as often as its quota allows, which is told with every answer (`RateLimit`) and grows with the number of tenants that it reaches;
 beyond it the answer is 429 with `Retry-After`. A browser app may read answers when its origin is on its client's list.
+
+A 503 has `Retry-After`. Of a write it says what is known: that nothing of this request was written, or, with the code `outcome-unknown`, that nobody knows,
+because the database was lost while it was committed. The same request again, best with an `Idempotency-Key`, tells, once the database is back.
 """
 
 SHAPE = """Of CSV alone. long, unless said: a row per row; wide: a row per school and no pages, with a column per combination of the other dimensions \
