@@ -155,6 +155,17 @@ class Statements:
         found += self.data
 
 
+def counting_database(statements: Statements) -> type[Database]:
+    """The database whose statements are counted. A connection's query loggers do not see what is prepared without a name."""
+
+    class Counted(Database):
+        async def run_once(self, connection: Any, statement: str, *arguments: Any) -> Any:
+            statements.seen.append(statement)
+            return await super().run_once(connection, statement, *arguments)
+
+    return Counted
+
+
 @pytest_asyncio.fixture
 async def hedgerow(databases: Databases) -> "AsyncIterator[Trust]":
     """A trust of three schools and a school without one, for one test."""
@@ -192,7 +203,7 @@ async def database(databases: Databases, statements: Statements) -> AsyncIterato
     async def watch(connection: Any) -> None:
         connection.add_query_logger(statements.note)
 
-    opened = await Database.open(databases.app_url, on_connect=watch)
+    opened = await counting_database(statements).open(databases.app_url, on_connect=watch)
     yield opened
     await opened.close()
 

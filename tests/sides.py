@@ -15,10 +15,9 @@ from api.settings import Settings
 from domain import RESOURCES
 from domain.consent.clients import create_client
 from domain.consent.grants import approve_grant, parse_grant
-from domain.engine.database import Database
 from domain.engine.embedded import SUPERUSER
 from domain.engine.ids import new_id
-from tests.conftest import SECRET, Databases, Statements
+from tests.conftest import SECRET, Databases, Statements, counting_database
 from tests.naming import Names
 from tests.world import SCHOOLS, SUMMER, TRUSTS, World, build, upn, window
 
@@ -121,7 +120,7 @@ async def both_sides(databases: Databases) -> AsyncIterator[Sides]:
         connection.add_query_logger(statements.note)
 
     async with unwalled(databases) as url:
-        without = await Database.open(url, serving=False, on_connect=watch)
+        without = await counting_database(statements).open(url, serving=False, on_connect=watch)
         http = {}
         for role, database in (("app", world.database), ("unwalled", without)):
             settings = Settings("", SECRET.encode(), BASE, rate=100_000, burst=1_000_000, cache_mb=0)

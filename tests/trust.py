@@ -18,7 +18,7 @@ from domain.consent.grants import approve_grant, parse_grant
 from domain.engine.database import Database
 from domain.engine.ids import new_id
 from domain.roster.upn import check_letter
-from tests.conftest import SECRET, Databases, Statements
+from tests.conftest import SECRET, Databases, Statements, counting_database
 from tests.exact import Exact
 
 BASE = "http://markonce.example"
@@ -100,7 +100,7 @@ async def trust(databases: Databases, *, pool: int = 10) -> AsyncIterator[Trust]
         [(ids[n], ids[n] if n == "Quay" else ids["trust"], URNS[n], LAESTABS[n], n) for n in URNS],
     )
     await clients.ensure_signing_key(operator, SECRET.encode())
-    database = await Database.open(databases.app_url, size=pool, on_connect=watch)
+    database = await counting_database(statements).open(databases.app_url, size=pool, on_connect=watch)
     app = build_app(Settings(databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=1_000_000, cache_mb=0), database)
     transport = Exact(app, statements)
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as http:

@@ -27,7 +27,7 @@ from domain.engine.resource import Field, Resource
 from domain.engine.selection import Rows, Selection, Value
 from domain.roster.register import apply_gias
 from domain.roster.upn import check_letter
-from tests.conftest import SECRET, Databases, Statements
+from tests.conftest import SECRET, Databases, Statements, counting_database
 from tests.roster import gias_rows
 
 TRUSTS = {"North": 4001, "South": 4002}
@@ -137,7 +137,7 @@ async def build(databases: Databases) -> World:
     async def watch(connection: Any) -> None:
         connection.add_query_logger(statements.note)
 
-    database = await Database.open(databases.app_url, on_connect=watch)
+    database = await counting_database(statements).open(databases.app_url, on_connect=watch)
     await _import_register(database)
     operator = await asyncpg.connect(databases.operator_url)
     try:

@@ -34,7 +34,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state)
         self._owner = owner
         self._unread = b""
-        self._in_body = self._is_idle = self._is_lingering = False
+        self._in_body = self._is_idle = self._is_lingering = self._has_ended = False
         self._mark = self.unsent = 0
         self._since, self.deadline = 0.0, inf
 
@@ -91,7 +91,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _linger(self) -> None:
         self._is_lingering = True
         self._unread = b""
-        if self._owner.should_exit:
+        if self._owner.should_exit or self._has_ended:
             self._wire.close()
             return
         self.flow.resume_reading()

@@ -51,6 +51,11 @@ class StrictProtocol(LimitedProtocol):
             self._since = time.monotonic()
             self._read(self._unread + data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more and may still read: what it has sent whole is answered (RFC 9112 section 9.6)."""
+        self._has_ended = True
+        return self._is_answering and not self._in_body and not self._is_lingering
+
     def resume_writing(self) -> None:
         super().resume_writing()
         self._settle()
@@ -180,6 +185,8 @@ class StrictProtocol(LimitedProtocol):
             self._rest()
             if self._unread:
                 self._read(self._unread)
+            if self._has_ended and not self._is_answering:
+                self.transport.close()
 
     def _refuse(self, malformed: MalformedRequest) -> None:
         """Answers a request that does not reach the application, and ends the connection: nobody can say where the next request begins.

@@ -180,8 +180,12 @@ class Database:
                 async with self._connection() as connection:
                     if self._has_run(statement):
                         return await connection.fetchrow(statement, *arguments)
-                    return await (await connection.prepare(statement, name="")).fetchrow(*arguments)
+                    return await self.run_once(connection, statement, *arguments)
         raise Busy(MIGRATING)
+
+    async def run_once(self, connection: Connection, statement: str, *arguments: Any) -> "asyncpg.Record | None":
+        """The one row of a statement that does not stay prepared."""
+        return await (await connection.prepare(statement, name="")).fetchrow(*arguments)
 
     def _has_run(self, statement: str) -> bool:
         """Whether the statement has run lately; it counts as run from now on."""

@@ -355,8 +355,7 @@ async def test_what_ends_badly_gives_its_part_back(vendor: Any) -> None:
         stopped = asyncio.create_task(vendor.post("/v1/judgements", content=_forever(), headers=JSON))
         await asyncio.sleep(0.01)
         stopped.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await stopped
+        assert (await stopped).status_code == 503
     assert (await vendor.post("/v1/judgements", content=b" " * (MAX_BODY - 2) + b"{}", headers=JSON)).status_code == 400
 
 

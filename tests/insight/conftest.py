@@ -24,7 +24,7 @@ from domain.engine.database import Database
 from domain.engine.ids import new_id
 from domain.insight.aggregates import AggregatePage, AggregateRow, aggregate
 from domain.insight.question import read_question
-from tests.conftest import Databases, Statements
+from tests.conftest import Databases, Statements, counting_database
 
 KS2, SPRING = "2017-18/KS2", "2017-18/spring"
 CENSUS = date(2018, 5, 17)
@@ -279,7 +279,7 @@ async def world(module_databases: Databases) -> AsyncIterator[World]:
         connection.add_query_logger(statements.note)
 
     ids = await load(operator, pupils)
-    database = await Database.open(module_databases.app_url, on_connect=watch)
+    database = await counting_database(statements).open(module_databases.app_url, on_connect=watch)
     yield World(operator, database, statements, pupils, ids)
     await database.close()
     await operator.close()
