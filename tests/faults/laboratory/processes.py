@@ -16,7 +16,7 @@ import httpx2
 
 from domain.engine import embedded
 from domain.engine.programs import Binaries
-from tests.bench.servers import postmaster, tree
+from tests.bench.meter import postmaster, tree
 from tests.conftest import ROOT, SECRET, free_port
 
 MARK = "MARKONCE_LABORATORY"
