@@ -7,7 +7,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from tests.bench.workloads import R1_PATH, R1_QUERY, R2_QUERY
+from tests.bench.reads import R1_PATH, R1_QUERY, R2_QUERY
 from tests.faults.laboratory.asking import Answer, Asker
 from tests.faults.laboratory.documents import document, url
 from tests.faults.laboratory.memory import sampling
