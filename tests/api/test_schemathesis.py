@@ -182,7 +182,7 @@ def test_the_states_of_a_window(server: Server) -> None:
 
 
 EARLIEST, LATEST = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"
-ANOTHER = results.window_of(TRUST) | {"code": "another"}
+ANOTHER = results.window_of(TRUST, SCHOOL.year) | {"code": "another"}
 EDGES: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"judged {at}": ("/v1/judgements", judgements(recordedAt=at)) for at in (EARLIEST, LATEST)},
     **{f"set {at}": ("/v1/targets", target(recordedAt=at)) for at in (EARLIEST, LATEST)},
