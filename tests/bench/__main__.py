@@ -86,7 +86,8 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     install_wrk()
     if revision:
-        return _against(revision, workload, rounds or 7, seconds or 1, connections[0], schools)
+        chosen = [WORKLOADS[name] for name in workload or against.USUAL]
+        return _against(revision, against.Plan(chosen, rounds or 7, seconds or 1, connections[0], schools))
     if not show_functions:
         install()
     with ExitStack() as stack:
@@ -123,9 +124,12 @@ def _beside(run: Run, names: list[str], connections: list[int], rounds: int, sec
         raise SystemExit(1)
 
 
-def _against(revision: str, names: list[str], rounds: int, seconds: float, connections: int, schools: int) -> None:
-    chosen = [WORKLOADS[name] for name in names or against.USUAL]
-    comparison = against.compare(revision, chosen, rounds, seconds, connections, schools, FOLDER, console)
+def _against(revision: str, plan: against.Plan) -> None:
+    """Measures and shows both builds; fails where the newer is above a bound."""
+    try:
+        comparison = against.compare(revision, plan, FOLDER, console)
+    except Unfit as problem:
+        raise SystemExit(f"not measured: {problem}") from problem
     if comparison.show(console):
         raise SystemExit(1)
 

@@ -27,7 +27,7 @@ from tests.bench.load import Database, Measure
 from tests.bench.process import Process, describe_process
 from tests.bench.servers import NONE_KEPT as WITHOUT_CACHE
 from tests.bench.servers import NOW, Build, Server, serve
-from tests.bench.traffic import GRAPHQL, NONE_KEPT, OURS, REST, Bench, Position, Stream, Workload, make_stream
+from tests.bench.traffic import NONE_KEPT, OURS, Bench, Position, Stream, Workload, make_stream
 
 USUAL = ("R1", "R2", "R3", "R5", "W1", "W2")
 ROUTES, PAGES = 500, 40
@@ -116,24 +116,32 @@ class Side:
         return describe_process(self.servers[True], self.database, counts, median(self.starts))
 
 
-def compare(
-    revision: str,
-    workloads: Sequence[Workload],
-    rounds: int,
-    seconds: float,
-    connections: int,
-    schools: int,
-    folder: Path,
-    console: Console,
-) -> Comparison:
-    """Rounds over all reads, then over all writes, so that answers which are kept stay so. Within each the builds come in the order A B B A, or
-    B A A B: what the machine does beside, and less or more of it from second to second, falls on both."""
-    if unfit := [w.name for w in workloads if w.schools != 100 or w.client != "trust" or w.clients or w.name.startswith("R4")]:
-        raise SystemExit(f"{', '.join(unfit)}: not with --against, whose data has one trust and one client.")
-    chosen = {workload.name: [c for c in workload.asks if c in (*OURS, *NONE_KEPT)] for workload in workloads}
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, how often, for how long at a time, and on how large a trust."""
+
+    workloads: Sequence[Workload]
+    rounds: int
+    seconds: float
+    connections: int
+    schools: int
+
+    def __post_init__(self) -> None:
+        if unfit := [
+            w.name for w in self.workloads if w.schools != 100 or w.client != "trust" or w.clients or w.name.startswith("R4")
+        ]:
+            raise SystemExit(f"{', '.join(unfit)}: not with --against, whose data has one trust and one client.")
+
+    def contenders(self, workload: Workload) -> list[str]:
+        """Ours, by both interfaces as far as the workload has them."""
+        return [contender for contender in workload.asks if contender in (*OURS, *NONE_KEPT)]
+
+
+def compare(revision: str, plan: Plan, folder: Path, console: Console) -> Comparison:
+    """Measures all reads, then all writes, so that answers which are kept stay so."""
     with ExitStack() as stack:
         name, older = stack.enter_context(check_out(revision, folder, console))
-        cluster, data = stack.enter_context(open_filled(older, schools, folder, console))
+        cluster, data = stack.enter_context(open_filled(older, plan.schools, folder, console))
         sides = []
         for side_name, build, database in ((name, older, "bench_before"), ("now", NOW, "bench_after")):
             files = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -144,28 +152,34 @@ def compare(
         for side in sides:
             for keeps in (True, False):
                 side.start(stack, keeps)
-        cells = [Cell(workload.name, contender) for workload in workloads for contender in chosen[workload.name]]
+        reads, writes = ([workload for workload in plan.workloads if workload.writes == is_write] for is_write in (False, True))
         with Progress(console=console) as progress:
-            task = progress.add_task(f"{name} and now", total=(rounds + 1) * len(cells) * 4)
-            for writes in (False, True):
-                alike = [workload for workload in workloads if workload.writes == writes]
-                for workload in alike:
-                    for side in sides:
-                        side.prepare(workload, chosen[workload.name])
-                    _check(workload, sides)
-                for i in range(rounds + 1):
-                    for workload, cell in ((w, cell) for w in alike for cell in cells if cell.workload == w.name):
-                        measured: dict[str, list[Measure]] = {side.database.name: [] for side in sides}
-                        for side in (*_in_turn(sides, i), *_in_turn(sides, i + 1)):
-                            measure = side.measure(workload, cell.contender, connections, seconds)
-                            measured[side.database.name].append(measure)
-                            progress.advance(task)
-                        if i:  # what comes before the first round warms
-                            cell.add(*measured.values())
+            cells = [cell for workloads in (reads, writes) for cell in _measure(sides, workloads, plan, progress)]
         for side in sides:
-            _recount(workloads, side)
-        older_process, newer_process = (side.describe() for side in sides)
-        return Comparison(name, "now", schools, connections, cells, older_process, newer_process, folder)
+            _recount(writes, side)
+        before, after = (side.describe() for side in sides)
+        return Comparison(name, "now", plan.schools, plan.connections, cells, before, after, folder)
+
+
+def _measure(sides: list[Side], workloads: Sequence[Workload], plan: Plan, progress: Progress) -> list[Cell]:
+    """Rounds in which the builds come in the order A B B A, or B A A B: what the machine does beside, and that it does more or less of it from
+    second to second, falls on both."""
+    for workload in workloads:
+        for side in sides:
+            side.prepare(workload, plan.contenders(workload))
+        _check(workload, sides, plan.contenders(workload))
+    cells = [(workload, Cell(workload.name, contender)) for workload in workloads for contender in plan.contenders(workload)]
+    title = f"{sides[0].name} and {sides[1].name}: {' '.join(workload.name for workload in workloads)}"
+    task = progress.add_task(title, total=(4 * plan.rounds + 2) * len(cells))
+    for i in range(plan.rounds + 1):
+        for workload, cell in cells:
+            measured: dict[str, list[Measure]] = {side.database.name: [] for side in sides}
+            for side in (*_in_turn(sides, i), *(_in_turn(sides, i + 1) if i else ())):
+                measured[side.database.name].append(side.measure(workload, cell.contender, plan.connections, plan.seconds))
+                progress.advance(task)
+            if i:  # what comes before the first round warms
+                cell.add(*measured.values())
+    return [cell for _, cell in cells]
 
 
 def _in_turn(sides: list[Side], i: int) -> list[Side]:
@@ -180,11 +194,9 @@ def _make_side(name: str, build: Build, cluster: embedded.Cluster, database: str
     return Side(name, build, Database(cluster, database), data, folder / f"{database}.log", files)
 
 
-def _check(workload: Workload, sides: list[Side]) -> None:
+def _check(workload: Workload, sides: list[Side], contenders: Sequence[str]) -> None:
     """Raises Unfit where the builds answer otherwise than each other; the answers to writes are looked at while they are measured."""
-    for contender in (REST, GRAPHQL, *NONE_KEPT) if not workload.writes else ():
-        if contender not in workload.asks:
-            continue
+    for contender in contenders if not workload.writes else ():
         requests = [side.streams[workload.name, contender].requests[: answers.CHECKED] for side in sides]
         for pair in zip(*requests, strict=True):
             before, after = (
@@ -194,8 +206,7 @@ def _check(workload: Workload, sides: list[Side]) -> None:
             answers.require_same(workload, f"{sides[1].name}, {contender}", before, after)
 
 
-def _recount(workloads: Sequence[Workload], side: Side) -> None:
+def _recount(written: Sequence[Workload], side: Side) -> None:
     """Raises Unfit where a build has miscounted. The recount is this tree's, so it is asked of builds that have its schema."""
-    written = [workload for workload in workloads if workload.writes]
     if written and schema_of(side.build) == schema_of(NOW):
         asyncio.run(answers.check_counts(written[-1], side.database.superuser_url, side.data.trusts[0].id))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.compare import Cell
+from tests.bench.compare import Cell, combine
 from tests.bench.data import FIRST_UID, FIRST_URN, Data, Trust
 from tests.bench.load import Measure
 from tests.bench.servers import Server
@@ -93,5 +93,11 @@ def cell(*ratios: float) -> Cell:
 def test_a_slower_build_is_above_its_bound_and_noise_is_not() -> None:
     assert cell(1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0).verdict(1.0) == "within"
     assert cell(1.05, 1.06, 1.07, 1.05, 1.06, 1.08, 1.05).verdict(1.0) == "above"
+    assert cell(1.5, 1.6).verdict(1.0) == "–"  # so few rounds tell nothing
     assert cell(0.95, 1.06, 1.07, 0.98, 1.2, 0.9, 1.05).verdict(1.0) == "unclear"
-    assert cell(1.05, 1.06, 1.07, 1.05, 1.06, 1.08, 1.05).verdict(0.95) == "within"  # a build differs as much from itself
+    assert cell(1.05, 1.06, 1.07, 1.05, 1.06, 1.08, 1.05).verdict(0.95) == "unclear"  # a build differs as much from itself
+
+
+def test_what_falls_on_every_request_shows_in_all_cells_together() -> None:
+    ratio, low, high = combine([cell(1.02, 1.06, 1.04), cell(1.05, 1.01, 1.06)])
+    assert 1.02 < low < ratio < high < 1.06
