@@ -10,6 +10,7 @@ import pytest_asyncio
 from domain import RESOURCES
 from domain.engine.errors import DomainError
 from domain.engine.ids import new_id
+from tests.naming import ENTRY
 from tests.world import AUTUMN, HOUSE, SCHOOLS, SUMMER, TRUSTS, World, batch, upn, window
 
 
@@ -29,14 +30,6 @@ class Names:
     scheme: str
 
 
-ENTRY = {
-    "surname": "A",
-    "forename": "B",
-    "dateOfBirth": "2014-01-01",
-    "sex": "F",
-    "yearGroup": "5",
-    "enrolments": [{"from": "2024-09-01", "status": "C"}],
-}
 JUDGED = {"subject": "reading", "grade": HOUSE[0]["code"]}
 AIMED = {
     "subject": "reading",

@@ -117,7 +117,7 @@ class _Supervisor:
         self._serves_since: float | None = None
 
     def run(self) -> int:
-        failures = 0
+        failed_starts = failures = 0
         while not self._signals.stops:
             worker = self._start()
             while worker.poll() is None and not self._signals.stops:
@@ -125,11 +125,11 @@ class _Supervisor:
             if self._signals.stops:
                 self._stop(worker)
                 break
-            has_served = self._serves_since is not None
             settled = self._serves_since is not None and time.monotonic() - self._serves_since > SETTLED_SECONDS
+            failed_starts = 0 if self._serves_since is not None else failed_starts + 1
             failures = 0 if settled else failures + 1
             how = f"was ended by signal {-worker.returncode}" if worker.returncode < 0 else f"ended with status {worker.returncode}"
-            if failures >= (MAX_FAILURES if has_served else MAX_FAILED_STARTS):
+            if failed_starts >= MAX_FAILED_STARTS or failures >= MAX_FAILURES:
                 _say(f"The worker {how}, the last of {failures} that failed one after another: the server stops.")
                 return 1
             _say(f"The worker {how}. It is started again.")

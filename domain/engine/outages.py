@@ -7,9 +7,8 @@ from domain.engine.errors import Busy
 TRANSIENT_CLASSES = frozenset({"08", "28", "3D", "53", "57", "58"})
 """SQLSTATE classes (PostgreSQL documentation, appendix A): connection, login, no such database, resources (disk, memory, connections), operator
 intervention, and system errors such as those of the disk."""
-TRANSIENT_STATES = frozenset({"25006", "25P03", "25P04", "26000", "55006"})
-"""A read-only database, a transaction that was idle or open for too long, a statement that a pooler has forgotten, and a database in use by a command that
-wants it alone."""
+TRANSIENT_STATES = frozenset({"25006", "25P03", "25P04", "55006"})
+"""A read-only database, a transaction that was idle or open for too long, and a database in use by a command that wants it alone."""
 LOCK_NOT_AVAILABLE = "55P03"
 
 LOST = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -18,11 +17,7 @@ LOST = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 def is_rejection(error: BaseException) -> bool:
     """Whether PostgreSQL has refused a statement and goes on with the session as it was: what was sent had no effect."""
-    return (
-        isinstance(error, asyncpg.PostgresError)
-        and getattr(error, "severity_en", None) == "ERROR"
-        and not isinstance(error, asyncpg.InvalidSQLStatementNameError)  # the session is another one behind a pooler
-    )
+    return isinstance(error, asyncpg.PostgresError) and getattr(error, "severity_en", None) == "ERROR"
 
 
 def is_outage(error: BaseException) -> bool:

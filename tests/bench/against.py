@@ -5,7 +5,6 @@ Of the other commit nothing is imported: it is known by its command line, its en
 
 import asyncio
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from domain.engine import embedded
 from tests.bench import answers, fill, load
 from tests.bench.builds import check_out, schema_of
 from tests.bench.compare import Cell, Comparison
-from tests.bench.data import Data, copy_database
+from tests.bench.data import Data, copy_database, start_cluster
 from tests.bench.functions import find_entered_functions
 from tests.bench.load import Database, Measure
 from tests.bench.process import Process, describe_process
@@ -39,22 +38,13 @@ STARTS = 3
 @contextmanager
 def open_filled(build: Build, schools: int, folder: Path, console: Console) -> Iterator[tuple[embedded.Cluster, Data]]:
     """A running cluster whose database holds the data as this build's schema has it, made now where it is not whole."""
-    folder = folder / f"against-{schools}-{schema_of(build)}"
-    facts = folder / "data.json"
-    if folder.exists() and not facts.exists():
-        embedded.start(folder / "postgresql").stop()  # what a run that was ended left running
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    cluster = embedded.start(folder / "postgresql")
-    try:
+    with start_cluster(folder / f"against-{schools}-{schema_of(build)}") as (cluster, facts):
         if not facts.exists():
             with Progress(console=console) as progress:
-                data = fill.fill(build, cluster, schools, folder, progress)
+                data = fill.fill(build, cluster, schools, facts.parent, progress)
             asyncio.run(_vacuum(cluster, embedded.DATABASE))
             data.write(facts)
         yield cluster, Data.read(facts)
-    finally:
-        cluster.stop()
 
 
 async def _vacuum(cluster: embedded.Cluster, database: str) -> None:

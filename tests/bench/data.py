@@ -104,8 +104,8 @@ GRANTS = {
 
 
 @contextmanager
-def kept(folder: Path, scale: int, console: Console) -> Iterator[tuple[embedded.Cluster, Data]]:
-    """The running cluster with the newest schema, and its data, made now where it is not whole."""
+def start_cluster(folder: Path) -> Iterator[tuple[embedded.Cluster, Path]]:
+    """A running cluster in the folder, and the file that is there once its data is whole. What was left unfinished is removed first."""
     facts = folder / "data.json"
     if folder.exists() and not facts.exists():
         embedded.start(folder / "postgresql").stop()  # what a run that was ended left running
@@ -113,6 +113,15 @@ def kept(folder: Path, scale: int, console: Console) -> Iterator[tuple[embedded.
     folder.mkdir(parents=True, exist_ok=True)
     cluster = embedded.start(folder / "postgresql")
     try:
+        yield cluster, facts
+    finally:
+        cluster.stop()
+
+
+@contextmanager
+def kept(folder: Path, scale: int, console: Console) -> Iterator[tuple[embedded.Cluster, Data]]:
+    """The running cluster with the newest schema, and its data, made now where it is not whole."""
+    with start_cluster(folder) as (cluster, facts):
         migrate(cluster.url(embedded.DATABASE, "markonce_owner"))
         if not facts.exists():
             with Progress(console=console) as progress:
@@ -120,8 +129,6 @@ def kept(folder: Path, scale: int, console: Console) -> Iterator[tuple[embedded.
             made.write(facts)
         asyncio.run(_fix(cluster))
         yield cluster, Data.read(facts)
-    finally:
-        cluster.stop()
 
 
 async def _make(cluster: embedded.Cluster, scale: int, progress: Progress) -> Data:

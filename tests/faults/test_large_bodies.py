@@ -265,10 +265,11 @@ async def test_other_requests_have_their_turn_while_faults_are_searched(vendor: 
 
 async def test_other_requests_have_their_turn_while_a_sheet_is_written(vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(1_000)]))
+    await vendor.get("/v1/pupils?format=csv&first=1")  # the statement is compiled once, in one piece
     async with count_work() as work:
         answer = await vendor.get("/v1/pupils?format=csv")
     assert len(answer.text.splitlines()) == 1_001
-    assert share(work) < 0.35, f"{work.most:,} of {work.total:,} calls in one turn"
+    assert share(work) < 0.25, f"{work.most:,} of {work.total:,} calls in one turn"
 
 
 # How many are in memory at once
