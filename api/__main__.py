@@ -19,15 +19,15 @@ from rich.table import Table
 from api import contracts as committed
 from api.settings import Settings, SettingsError
 from domain import EXPIRING
-from domain.consent import clients as registered
-from domain.consent import grants
-from domain.engine.database import Database, in_one_transaction
-from domain.engine.errors import DatabaseError, DomainError
-from domain.engine.migrate import migrate as run_migrations
-from domain.engine.schema import require_schema, take_turn
-from domain.engine.tidy import tidy as remove_expired
-from domain.files import gias
-from domain.roster.register import apply_gias
+from domain.clients import clients as registered
+from domain.clients import grants
+from domain.declare.errors import DatabaseError, DomainError
+from domain.roster.gias import parse
+from domain.roster.gias.apply import apply_gias
+from domain.store.cleanup import tidy as remove_expired
+from domain.store.database import Database, in_one_transaction
+from domain.store.migrate import migrate as run_migrations
+from domain.store.schema import require_schema, take_turn
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Markonce: mark once, read many."
@@ -113,7 +113,7 @@ def demo(
     parent: Annotated[int, typer.Option(hidden=True, help="Stop when this process, which started it, has ended.")] = 0,
 ) -> None:
     """Bring up an embedded PostgreSQL with a fictional trust, and serve it."""
-    from api.demonstration.run import end_with, run
+    from api.demo.run import end_with, run
 
     if parent:
         end_with(parent)
@@ -206,7 +206,7 @@ def import_gias(
         for file in files:
             contents.append((file.name, file.read_bytes()))
             progress.advance(reading)
-        extract = gias.read(contents)
+        extract = parse.read(contents)
         writing = progress.add_task("Writing", total=1)
 
         def on_progress(what: str, done: int, total: int) -> None:

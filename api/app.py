@@ -13,28 +13,30 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api import health, oauth, pages
-from api.body import MAX_BODY, MAX_OTHER_BODY, MAX_VALUES, Bodies
-from api.compression import Gzip
-from api.cors import Cors
+from api import oauth, pages
 from api.graphql.document import LIMITS as graphql_limits
 from api.graphql.endpoint import graphql
-from api.kept import Kept
-from api.outermost import Outermost, Paths
-from api.problems import PROBLEMS, HttpProblem, respond
-from api.quota import Buckets
-from api.rest import openapi, routes
+from api.http import health
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, MAX_VALUES, Bodies
+from api.http.compression import Gzip
+from api.http.cors import Cors
+from api.http.middleware import Outermost, Paths
+from api.http.problems import PROBLEMS, HttpProblem, respond
+from api.http.rate_limit import Buckets
+from api.http.response_cache import Kept
+from api.rest import routes
+from api.rest.openapi import document
 from api.settings import Settings
 from domain import EXPIRING
-from domain.consent.me import GraphqlLimits, Limits
-from domain.engine import selection
-from domain.engine.command import MAX_ENTRIES
-from domain.engine.cursor import Cursors
-from domain.engine.database import Database
-from domain.engine.lru import Lru
-from domain.engine.resource import DECLARED
-from domain.engine.selection import MAX_COST, MAX_FIRST, MAX_NESTED_FIRST
-from domain.engine.tidy import tidy
+from domain.clients.me import GraphqlLimits, Limits
+from domain.declare.resource import DECLARED
+from domain.read import query
+from domain.read.cursors import Cursors
+from domain.read.query import MAX_COST, MAX_FIRST, MAX_NESTED_FIRST
+from domain.store.cleanup import tidy
+from domain.store.database import Database
+from domain.support.lru import Lru
+from domain.write.command import MAX_ENTRIES
 
 log = structlog.get_logger()
 
@@ -51,8 +53,8 @@ def limits(settings: Settings) -> Limits:
         body_bytes=MAX_BODY,
         other_body_bytes=MAX_OTHER_BODY,
         body_values=MAX_VALUES,
-        filter_values=selection.MAX_VALUES,
-        filter_values_in_all=selection.MAX_VALUES_IN_ALL,
+        filter_values=query.MAX_VALUES,
+        filter_values_in_all=query.MAX_VALUES_IN_ALL,
         cost=MAX_COST,
         requests_per_second=settings.rate,
         burst=settings.burst,
@@ -89,7 +91,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             *pages.routes(),
             Route("/", _start, methods=["GET"]),
             Route("/problems/{code}", _problem, methods=["GET"]),
-            Route("/openapi.json", openapi.serve, methods=["GET"]),
+            Route("/openapi.json", document.serve, methods=["GET"]),
             *health.routes(),
         ],
         lifespan=lifespan,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from api.graphql.schema import schema_text
-from api.rest.openapi import openapi_text
+from api.rest.openapi.document import openapi_text
 
 ROOT = Path(__file__).parents[1]
 CONTRACTS: dict[Path, Callable[[], str]] = {

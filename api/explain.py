@@ -15,29 +15,15 @@ from rich.tree import Tree
 from starlette.applications import Starlette
 
 from api.app import build_app
-from api.auth import Authenticator
+from api.http.auth import Authenticator
 from api.settings import Settings
-from domain.consent import clients
-from domain.consent.tokens import Attempt, load
-from domain.engine.access import Caller
-from domain.engine.errors import DomainError, Issue
-from domain.engine.explain import HIDDEN, Explained, Noting, noting, shown
-from domain.engine.resource import Field, Filter, Resource
-from domain.engine.selection import (
-    Condition,
-    Items,
-    Literal,
-    Many,
-    Nested,
-    One,
-    Root,
-    Rows,
-    Selection,
-    Single,
-    Value,
-    permitted,
-    plain,
-)
+from domain.access.reach import Caller
+from domain.clients import clients
+from domain.clients.tokens import Attempt, load
+from domain.declare.errors import DomainError, Issue
+from domain.declare.resource import Field, Filter, Resource
+from domain.read.explain import HIDDEN, Explained, Noting, noting, shown
+from domain.read.query import Condition, Items, Literal, Many, Nested, One, Root, Rows, Selection, Single, Value, permitted, plain
 
 LONGEST = 3600
 """Seconds: who wants to know why a statement is slow waits for it."""

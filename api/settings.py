@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from domain.engine.database import READ_SECONDS, WRITE_SECONDS
+from domain.store.database import READ_SECONDS, WRITE_SECONDS
 
 NUMBERS = {
     "pool_size": ("MARKONCE_POOL_SIZE", 1, 100),

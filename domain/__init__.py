@@ -1,25 +1,25 @@
 """The catalogue: everything that can be read and every command, in the order the documentation shows them; and what expires."""
 
+from domain.assessment.change_window import delete_window, update_window
 from domain.assessment.judgements import JUDGEMENTS
-from domain.assessment.marking import record_judgements
 from domain.assessment.receipts import RECEIPTS
+from domain.assessment.record_judgements import record_judgements
 from domain.assessment.returns import RETURNS
 from domain.assessment.schemes import GRADES, SCHEMES, create_scheme
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
-from domain.assessment.window_change import delete_window, update_window
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
-from domain.consent import clients, tokens
-from domain.engine import idempotency, receipts
-from domain.engine.resource import link_up
+from domain.clients import clients, tokens
+from domain.declare.resource import link_up
+from domain.roster.change_pupil import update_pupil
 from domain.roster.enrolments import ENROLMENTS
-from domain.roster.group_lists import record_groups
 from domain.roster.groups import GROUPS, MEMBERS, delete_group, update_group
-from domain.roster.pupil_change import update_pupil
 from domain.roster.pupils import PUPILS
-from domain.roster.roll import record_pupils
+from domain.roster.record_groups import record_groups
+from domain.roster.record_pupils.command import record_pupils
 from domain.roster.schools import MEMBERSHIPS, SCHOOLS, update_school
 from domain.roster.trusts import TRUSTS
+from domain.write import idempotency, receipts
 
 RESOURCES = link_up(
     [

@@ -1,4 +1,4 @@
-"""Runs migrations in the session of domain/engine/migrate.py, each in a transaction of its own."""
+"""Runs migrations in the session of domain/store/migrate.py, each in a transaction of its own."""
 
 from alembic import context
 from alembic.util import CommandError

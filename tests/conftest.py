@@ -27,9 +27,9 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from domain.engine import embedded
-from domain.engine.database import Database
-from domain.engine.migrate import migrate
+from domain.store import embedded
+from domain.store.database import Database
+from domain.store.migrate import migrate
 from tests.privacy import PLANTED, children, told
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from api.demonstration.names import POOLS
+from api.demo.names import POOLS
 from tests.conftest import ROOT
 from tests.privacy import told
 

@@ -12,7 +12,7 @@ import httpx2
 from api.app import build_app
 from api.settings import Settings
 from domain import RESOURCES
-from domain.engine.resource import Resource
+from domain.declare.resource import Resource
 from tests.conftest import SECRET, Databases
 from tests.questions import Ask, Asking
 from tests.world import World, build, settled

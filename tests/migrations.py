@@ -9,9 +9,9 @@ from pathlib import Path
 
 import asyncpg
 
-from domain.engine import embedded
-from domain.engine.migrate import migrate
-from domain.engine.schema import MIGRATIONS
+from domain.store import embedded
+from domain.store.migrate import migrate
+from domain.store.schema import MIGRATIONS
 from tests.conftest import Databases
 
 TEXT = '''"""Invented by a test."""

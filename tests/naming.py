@@ -13,7 +13,7 @@ from msgspec import inspect
 from api.graphql.schema import graphql_schema as schema
 from api.rest.routes import place_of
 from domain import COMMANDS
-from domain.engine.command import Command
+from domain.write.command import Command
 from tests.world import AUTUMN, HOUSE, SUMMER, TRUSTS, batch, window
 
 LEAVES = ("id", "urn", "laestab", "groupUid", "upn", "formerUpns", "reference", "window", "subject", "aspect", "scheme")

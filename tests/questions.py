@@ -11,9 +11,9 @@ from graphql import GraphQLInputObjectType
 
 from api.graphql.schema import graphql_schema as schema
 from domain import RESOURCES
-from domain.engine.access import Caller
-from domain.engine.resource import Filter, Kind, Link, Resource
-from domain.engine.selection import visible
+from domain.access.reach import Caller
+from domain.declare.resource import Filter, Kind, Link, Resource
+from domain.read.query import visible
 
 
 @dataclass

@@ -13,10 +13,10 @@ import httpx2
 from api.app import build_app
 from api.settings import Settings
 from domain import RESOURCES
-from domain.consent.clients import create_client
-from domain.consent.grants import approve_grant, parse_grant
-from domain.engine.embedded import SUPERUSER
-from domain.engine.ids import new_id
+from domain.clients.clients import create_client
+from domain.clients.grants import approve_grant, parse_grant
+from domain.declare.ids import new_id
+from domain.store.embedded import SUPERUSER
 from tests.conftest import SECRET, Databases, Statements, counting_database
 from tests.naming import Names
 from tests.world import SCHOOLS, SUMMER, TRUSTS, World, build, upn, window

@@ -13,14 +13,14 @@ import asyncpg
 import httpx2
 
 from api.app import build_app
-from api.rest.openapi import document
+from api.rest.openapi.document import document
 from api.settings import Settings
 from domain import COMMANDS
-from domain.consent import clients as registered
-from domain.consent.grants import approve_grant, parse_grant
-from domain.engine.database import Database
-from domain.engine.embedded import SUPERUSER
-from domain.engine.ids import new_id
+from domain.clients import clients as registered
+from domain.clients.grants import approve_grant, parse_grant
+from domain.declare.ids import new_id
+from domain.store.database import Database
+from domain.store.embedded import SUPERUSER
 from tests.conftest import SECRET, Databases
 from tests.roster import gias_rows
 from tests.trust import BASE, TRUST, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent, trust, window

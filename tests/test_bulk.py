@@ -8,22 +8,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.trust import (
-    COLLECTED,
-    URNS,
-    WINDOW,
-    Trust,
-    batch,
-    counted,
-    entry,
-    issues,
-    judged,
-    opened,
-    roll,
-    sent,
-    upn,
-    window,
-)
+from tests.trust import COLLECTED, URNS, WINDOW, Trust, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
 
 MOST_STATEMENTS, MOST_OF_JUDGEMENTS = 25, 12
 SIZE = 5_000

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest_asyncio
 
-from domain.consent.grants import approve_grant, list_grants, parse_grant, revoke_grant
+from domain.clients.grants import approve_grant, list_grants, parse_grant, revoke_grant
 from tests import world
 from tests.conftest import Databases
 from tests.doors import Doors, exact, opened

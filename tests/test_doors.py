@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 
 from domain import RESOURCES
-from domain.engine.ids import new_id
-from domain.engine.resource import Filter
-from domain.insight.aggregates import AggregateRow
+from domain.aggregates.aggregate_rows import AggregateRow
+from domain.declare.ids import new_id
+from domain.declare.resource import Filter
 from tests.conftest import Databases
 from tests.doors import Doors, exact, opened
 from tests.questions import Ask, Document

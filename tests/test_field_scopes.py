@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from domain import RESOURCES
-from domain.engine import prepared
-from domain.engine.access import Caller
-from domain.engine.errors import Forbidden
-from domain.engine.ids import new_id
-from domain.engine.selection import Condition, Many, Order, Root, Rows, Selection, Single, Value, permit
+from domain.access.reach import Caller
+from domain.declare.errors import Forbidden
+from domain.declare.ids import new_id
+from domain.read import prepared
+from domain.read.query import Condition, Many, Order, Root, Rows, Selection, Single, Value, permit
 from tests.world import World
 
 MASKED = {

@@ -6,25 +6,11 @@ import pytest
 
 from api.contracts import CONTRACTS
 from domain import COMMANDS, RESOURCES
-from domain.engine import query
-from domain.engine.access import Scope
-from domain.engine.prepared import Prepared
-from domain.engine.resource import Filter
-from domain.engine.selection import (
-    Condition,
-    Cursor,
-    HasMore,
-    Items,
-    Many,
-    Nested,
-    One,
-    Order,
-    Root,
-    Rows,
-    Selection,
-    Single,
-    Value,
-)
+from domain.access.reach import Scope
+from domain.declare.resource import Filter
+from domain.read import compile
+from domain.read.prepared import Prepared
+from domain.read.query import Condition, Cursor, HasMore, Items, Many, Nested, One, Order, Root, Rows, Selection, Single, Value
 from tests.golden import check_golden
 
 ROOT = Path(__file__).parents[1]
@@ -111,7 +97,7 @@ SQL: dict[str, Root] = {
 def test_golden_sql(name: str) -> None:
     shape = Prepared([SQL[name]]).shape
     for scopes, suffix in ((None, ""), (frozenset(Scope), "_uniform")):
-        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", query.plan(shape, scopes).sql + "\n")
+        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", compile.plan(shape, scopes).sql + "\n")
 
 
 @pytest.mark.parametrize("path", CONTRACTS, ids=str)

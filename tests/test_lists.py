@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from domain import RESOURCES
-from domain.engine.ids import new_id
+from domain.declare.ids import new_id
 from tests.conftest import Databases
 from tests.doors import Doors, exact, opened
 

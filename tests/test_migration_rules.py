@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from domain.engine import embedded
-from domain.engine.schema import MIGRATIONS
+from domain.store import embedded
+from domain.store.schema import MIGRATIONS
 from migrations.later import LATER
 from tests.conftest import Databases
 from tests.migrations import empty_database, folder_of, following, migrated, sql

@@ -17,9 +17,9 @@ import pytest
 import pytest_asyncio
 
 from domain import RESOURCES
-from domain.engine import prepared
-from domain.engine.resource import Field, Kind, Resource
-from domain.engine.selection import Cursor, HasMore, Order, Rows, Selection, Value, visible
+from domain.declare.resource import Field, Kind, Resource
+from domain.read import prepared
+from domain.read.query import Cursor, HasMore, Order, Rows, Selection, Value, visible
 from tests.conftest import Databases
 from tests.doors import Doors, exact, opened
 from tests.questions import Ask, Document

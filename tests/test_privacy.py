@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest_asyncio
 
 from domain import RESOURCES
-from domain.engine.resource import Filter
+from domain.declare.resource import Filter
 from tests.conftest import Databases, Server
 from tests.doors import Doors, exact, opened
 from tests.privacy import PLANTED, told

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from domain.engine import embedded
+from domain.store import embedded
 from tests.conftest import fresh_database, serving
 from tests.published import results, whole_pupils
 

@@ -13,9 +13,9 @@ import pytest_asyncio
 
 from api.app import build_app
 from api.settings import Settings
-from domain.consent import clients, grants
-from domain.engine import query
-from domain.engine.database import Database
+from domain.clients import clients, grants
+from domain.read import compile
+from domain.store.database import Database
 from tests.conftest import SECRET, Databases
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ async def http(databases: Databases, database: Database) -> AsyncIterator[httpx2
 
 async def test_following_a_read(http: httpx2.AsyncClient) -> None:
     """GET /v1/pupils?include=school, as the README tells it."""
-    query.plans.clear()
+    compile.plans.clear()
     seen = await followed(http.get("/v1/pupils?include=school"))
     assert all(f"`{name}`" in README for name in ("read_list", "Prepared"))
     in_order(["read_list", "plan", "run"], seen)

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from domain.engine.ids import new_id
+from domain.declare.ids import new_id
 from tests.conftest import Databases, serving
 from tests.recount import miscounted
 from tests.trust import AS_OF, TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, trust, upn, window

@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 
 from api.app import build_app
-from api.kept import Kept
+from api.http.response_cache import Kept
 from api.settings import Settings
-from domain.engine.ids import new_id
+from domain.declare.ids import new_id
 from domain.roster.pupils import PUPIL
 from tests.conftest import SECRET
 from tests.trust import BASE, URNS, Trust, at, batch, entry, judged, opened, roll, sent
@@ -23,7 +23,7 @@ PUPILS = "/v1/pupils?include=judgements,latestJudgements,targets&fields=id,foren
 @pytest_asyncio.fixture(params=[5, 0], ids=["by school", "by tenant"])
 async def keeping(hedgerow: Trust, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The application as it is served, which keeps bodies; to a client with few schools, and with many."""
-    monkeypatch.setattr("domain.consent.clients.FEW", request.param)
+    monkeypatch.setattr("domain.clients.clients.FEW", request.param)
     return build_app(Settings(hedgerow.databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=100_000), hedgerow.database)
 
 

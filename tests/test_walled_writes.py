@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 
 from domain import RESOURCES
-from domain.engine.errors import DomainError
-from domain.engine.ids import new_id
+from domain.declare.errors import DomainError
+from domain.declare.ids import new_id
 from tests.naming import ENTRY
 from tests.world import AUTUMN, HOUSE, SCHOOLS, SUMMER, TRUSTS, World, batch, upn, window
 

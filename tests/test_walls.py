@@ -18,16 +18,16 @@ import pytest_asyncio
 from sqlalchemy import func, literal_column, select, true
 
 from domain import RESOURCES
+from domain.access.reach import Uniform
 from domain.assessment.judgements import judgements
-from domain.consent.clients import standing
-from domain.engine import prepared, query
-from domain.engine.access import Uniform
-from domain.engine.database import Database
-from domain.engine.embedded import SUPERUSER
-from domain.engine.ids import new_id
-from domain.engine.resource import Field, Kind, Resource
-from domain.engine.selection import Condition, Cursor, Items, Many, One, Order, Root, Rows, Selection, Single, Value
+from domain.clients.clients import standing
+from domain.declare.ids import new_id
+from domain.declare.resource import Field, Kind, Resource
+from domain.read import compile, prepared
+from domain.read.query import Condition, Cursor, Items, Many, One, Order, Root, Rows, Selection, Single, Value
 from domain.roster.pupils import pupils
+from domain.store.database import Database
+from domain.store.embedded import SUPERUSER
 from tests.world import TENANTS, World, settled
 
 Catalogue = Mapping[str, Resource]
@@ -317,7 +317,7 @@ PLANNERS = {
 async def test_a_statement_sets_its_own_context_fails_closed_and_leaves_nothing_behind(planner: str, world: World) -> None:
     """On the PostgreSQL in use: no predicate but row-level security's, one connection for all."""
     counted = [select(func.count()).select_from(table).scalar_subquery() for table in (pupils, judgements)]
-    plan, failing = query.finish(counted), query.finish([literal_column("1 / (SELECT count(*) - count(*) FROM pupils)")])
+    plan, failing = compile.finish(counted), compile.finish([literal_column("1 / (SELECT count(*) - count(*) FROM pupils)")])
     truth = {row["tenant_id"]: (row["pupils"], row["judgements"]) for row in await world.as_superuser(_COUNTS)}
     connection = await asyncpg.connect(world.databases.app_url)
 

@@ -13,11 +13,11 @@ import httpx2
 
 from api.app import build_app
 from api.settings import Settings
-from domain.consent import clients
-from domain.consent.grants import approve_grant, parse_grant
-from domain.engine.database import Database
-from domain.engine.ids import new_id
+from domain.clients import clients
+from domain.clients.grants import approve_grant, parse_grant
+from domain.declare.ids import new_id
 from domain.roster.upn import check_letter
+from domain.store.database import Database
 from tests.conftest import SECRET, Databases, Statements, counting_database
 from tests.exact import Exact
 

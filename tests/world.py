@@ -15,18 +15,18 @@ from uuid import UUID
 import asyncpg
 
 from domain import COMMANDS
-from domain.consent.clients import create_client, ensure_signing_key
-from domain.consent.grants import approve_grant, parse_grant
-from domain.engine import prepared
-from domain.engine.access import Caller, Scope
-from domain.engine.command import perform
-from domain.engine.cursor import Cursors
-from domain.engine.database import Connection, Database
-from domain.engine.embedded import SUPERUSER
-from domain.engine.resource import Field, Resource
-from domain.engine.selection import Rows, Selection, Value
-from domain.roster.register import apply_gias
+from domain.access.reach import Caller, Scope
+from domain.clients.clients import create_client, ensure_signing_key
+from domain.clients.grants import approve_grant, parse_grant
+from domain.declare.resource import Field, Resource
+from domain.read import prepared
+from domain.read.cursors import Cursors
+from domain.read.query import Rows, Selection, Value
+from domain.roster.gias.apply import apply_gias
 from domain.roster.upn import check_letter
+from domain.store.database import Connection, Database
+from domain.store.embedded import SUPERUSER
+from domain.write.command import perform
 from tests.conftest import SECRET, Databases, Statements, counting_database
 from tests.roster import gias_rows
 

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from api.kept import Kept
+from api.http.response_cache import Kept
 from domain import COMMANDS
-from domain.consent.me import Limits, read_me
-from domain.engine.access import Caller
-from domain.engine.answers import kept_answers
-from domain.engine.command import Command, Performed, perform
-from domain.engine.cursor import Cursors
-from domain.engine.database import Database
-from domain.engine.errors import BadRequest, Issue, NotFound
-from domain.engine.idempotency import check_key
-from domain.engine.ids import parse_id
-from domain.engine.lru import Lru
-from domain.engine.slices import run_in_slices
-from domain.insight import aggregates
-from domain.insight.question import read_question
+from domain.access.reach import Caller
+from domain.aggregates import aggregate_rows
+from domain.aggregates.query import read_question
+from domain.clients.me import Limits, read_me
+from domain.declare.errors import BadRequest, Issue, NotFound
+from domain.declare.ids import parse_id
+from domain.read.cursors import Cursors
+from domain.store.database import Database
+from domain.support.lru import Lru
+from domain.support.slices import run_in_slices
+from domain.write.command import Command, Performed, perform
+from domain.write.idempotency import check_key
+from domain.write.stored_answers import kept_answers
 
 if TYPE_CHECKING:
     from api.graphql.plans import Plan
@@ -78,7 +78,7 @@ async def _read_aggregates(context: OperationContext, arguments: Mapping[str, An
         if value is not None
         for each in (value if isinstance(value, list) else [value])
     ]
-    page = await aggregates.aggregate(context.database, context.caller, context.cursors, read_question(pairs))
+    page = await aggregate_rows.aggregate(context.database, context.caller, context.cursors, read_question(pairs))
     rows = msgspec.to_builtins(page.data)
     ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
     return {

@@ -22,7 +22,7 @@ from graphql.type import get_named_type
 
 from api.graphql.errors import strip_error
 from api.graphql.limits import LimitExceeded, Limits, check_shape, parse, validate
-from domain.engine.lru import Lru, size_of
+from domain.support.lru import Lru, size_of
 
 LIMITS = Limits()
 TOKEN = 450

@@ -11,16 +11,16 @@ from starlette.responses import Response
 from strawberry.asgi import GraphQL
 from strawberry.types.unset import UNSET
 
-from api.answer import Json
-from api.auth import authenticate
-from api.body import MAX_BODY, MAX_OTHER_BODY, read_json, release_body_after, too_large
 from api.graphql.context import OperationContext
 from api.graphql.document import is_query
 from api.graphql.response import Answer, encode_body, make_answer
 from api.graphql.schema import graphql_schema, make_schema
-from api.problems import HttpProblem
-from domain.engine.errors import BadRequest, Issue
-from domain.engine.lru import Lru
+from api.http.auth import authenticate
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, read_json, release_body_after, too_large
+from api.http.problems import HttpProblem
+from api.http.response import Json
+from domain.declare.errors import BadRequest, Issue
+from domain.support.lru import Lru
 
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 

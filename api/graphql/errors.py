@@ -4,8 +4,8 @@ import re
 
 from graphql import GraphQLError
 
-from api.problems import as_domain_error, problem
-from domain.engine.errors import DomainError
+from api.http.problems import as_domain_error, problem
+from domain.declare.errors import DomainError
 
 _WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
 

@@ -33,9 +33,9 @@ from graphql import (
 from graphql.validation.rules import overlapping_fields_can_be_merged
 from graphql.validation.validate import ValidationAbortedError
 
-from domain.engine.command import MAX_ENTRIES, too_many_entries
-from domain.engine.errors import BadRequest, Issue, invalid
-from domain.engine.selection import MAX_VALUES_IN_ALL
+from domain.declare.errors import BadRequest, Issue, invalid
+from domain.read.query import MAX_VALUES_IN_ALL
+from domain.write.command import MAX_ENTRIES, too_many_entries
 
 MAX_NESTING = 64
 """Brackets of any kind that may stand inside one another in a source: above any shape allowed, below Python's recursion limit."""

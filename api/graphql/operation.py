@@ -26,12 +26,12 @@ from api.graphql.document import Document, Operation, read_document
 from api.graphql.errors import describe_error
 from api.graphql.limits import MAX_ERRORS, check_entries, check_values, has_more_values, pick_declared
 from api.graphql.query import Collected, Reader
-from api.kept import key_of
-from domain.engine.errors import BadRequest, Issue
-from domain.engine.lru import Lru
-from domain.engine.prepared import EVERYTHING, read
-from domain.engine.selection import Root, check_cost, permit
-from domain.engine.slices import run_in_thread
+from api.http.response_cache import key_of
+from domain.declare.errors import BadRequest, Issue
+from domain.read.prepared import EVERYTHING, read
+from domain.read.query import Root, check_cost, permit
+from domain.support.lru import Lru
+from domain.support.slices import run_in_thread
 
 FUNCTION_COST = 20_000
 INTROSPECTION = ("__schema", "__type")

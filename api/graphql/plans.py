@@ -20,9 +20,9 @@ from api.graphql.document import Document, Operation, read_document
 from api.graphql.limits import check_values, pick_declared
 from api.graphql.operation import INTROSPECTION, response_key
 from api.graphql.query import Reader
-from domain.engine.errors import BadRequest, Forbidden
-from domain.engine.prepared import Prepared
-from domain.engine.selection import Lifted, Root, check_cost, permit
+from domain.declare.errors import BadRequest, Forbidden
+from domain.read.prepared import Prepared
+from domain.read.query import Lifted, Root, check_cost, permit
 
 # What is never closed is taken to its end, where it has one: from each quote in it, the rest would be looked through again.
 _STRINGS = re.compile(r'"""(?:\\"""|[^"]|"(?!""))*(?:"""|\Z)|#[^\n\r]*|"([^"\\\n\r]*)"|"(?:[^"\\\n\r]|\\.)*(?:"|$|(?=[\n\r\\]))')

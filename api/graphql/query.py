@@ -20,13 +20,12 @@ from graphql.type import get_named_type
 
 from api.graphql.types import RANGE
 from domain import RESOURCES
-from domain.engine.access import Caller
-from domain.engine.command import MAX_ENTRIES, too_many_entries
-from domain.engine.cursor import Cursors
-from domain.engine.errors import BadRequest, Issue, invalid
-from domain.engine.ids import parse_id, type_number
-from domain.engine.resource import Comparison, Link, Resource
-from domain.engine.selection import (
+from domain.access.reach import Caller
+from domain.declare.errors import BadRequest, Issue, invalid
+from domain.declare.ids import parse_id, type_number
+from domain.declare.resource import Comparison, Link, Resource
+from domain.read.cursors import Cursors
+from domain.read.query import (
     MAX_FIRST,
     MAX_NESTED_FIRST,
     MAX_VALUES,
@@ -52,7 +51,8 @@ from domain.engine.selection import (
     held,
     picked_by,
 )
-from domain.engine.slices import Steps
+from domain.support.slices import Steps
+from domain.write.command import MAX_ENTRIES, too_many_entries
 
 Collected = dict[str, list[FieldNode]]
 STRIDE = 32

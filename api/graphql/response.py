@@ -10,7 +10,7 @@ from strawberry.types import ExecutionResult
 
 from api.graphql.errors import domain_errors
 from api.graphql.schema import MutationResult
-from api.problems import headers_of, merge_headers, status_of
+from api.http.problems import headers_of, merge_headers, status_of
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,13 @@ from api.graphql.types import (
     page_arguments,
 )
 from domain import COMMANDS, RESOURCES
-from domain.consent.me import Me
-from domain.engine.answers import KeptAnswer
-from domain.engine.change import Which
-from domain.engine.command import GRAPHQL, Command
-from domain.engine.slices import run_in_slices
-from domain.insight.aggregates import AggregateRow, Coverage, ExcludedSchool
-from domain.insight.question import DIMENSIONS, VIEWS
+from domain.aggregates.aggregate_rows import AggregateRow, Coverage, ExcludedSchool
+from domain.aggregates.query import DIMENSIONS, VIEWS
+from domain.clients.me import Me
+from domain.support.slices import run_in_slices
+from domain.write.command import GRAPHQL, Command
+from domain.write.patch import Which
+from domain.write.stored_answers import KeptAnswer
 
 # Strawberry logs the messages of errors, which may hold names and UPNs. What is unforeseen is logged by problems.py.
 logging.getLogger("strawberry").addHandler(logging.NullHandler())

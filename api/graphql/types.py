@@ -20,8 +20,8 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.scalar import ScalarDefinition
 
 from domain import RESOURCES
-from domain.engine.resource import Comparison, Field, Kind, Resource
-from domain.engine.selection import FIRST, MAX_FIRST, MAX_NESTED_FIRST
+from domain.declare.resource import Comparison, Field, Kind, Resource
+from domain.read.query import FIRST, MAX_FIRST, MAX_NESTED_FIRST
 
 N = TypeVar("N")
 F = TypeVar("F", bound=StrawberryField)

@@ -1,7 +1,7 @@
 """The authorization server: Authlib's, with the strictness that it leaves open (RFC 6749, RFC 7523, RFC 8414, RFC 9068, RFC 9728).
 
 A request to the token endpoint is read strictly (form.py, client_auth.py). Authlib then decides in memory (server.py) over the facts of one load, and
-the effects of its decision are persisted (domain.consent.tokens). token.py is the endpoint, errors.py makes responses of errors, metadata.py tells
+the effects of its decision are persisted (domain.clients.tokens). token.py is the endpoint, errors.py makes responses of errors, metadata.py tells
 what there is.
 """
 

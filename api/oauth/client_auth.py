@@ -18,12 +18,12 @@ from joserfc.errors import BadSignatureError, JoseError
 from joserfc.jwk import ECKey, OKPKey, import_key
 from joserfc.util import urlsafe_b64encode
 
-from api.auth import LEEWAY
-from api.jose import CLIENT_ASSERTION, Jwt, read, verify
+from api.http.auth import LEEWAY
+from api.http.jwt import CLIENT_ASSERTION, Jwt, read, verify
 from api.oauth.errors import TokenError
 from api.oauth.form import Form
-from domain.consent.tokens import Assertion, Attempt, Credentials
-from domain.engine.ids import NIL, parse_id
+from domain.clients.tokens import Assertion, Attempt, Credentials
+from domain.declare.ids import NIL, parse_id
 
 BASIC, POST, JWT = METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

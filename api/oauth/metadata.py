@@ -3,11 +3,11 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.auth import get_authenticator
-from api.jose import CLIENT_ASSERTION
+from api.http.auth import get_authenticator
+from api.http.jwt import CLIENT_ASSERTION
 from api.oauth.client_auth import METHODS
 from api.oauth.server import GRANT_TYPES
-from domain.engine.access import Scope
+from domain.access.reach import Scope
 
 CACHED = {"Cache-Control": "public, max-age=60"}
 

@@ -15,12 +15,12 @@ from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from authlib.oauth2.rfc6750 import BearerTokenGenerator
 from joserfc import jwt
 
-from api.auth import SCOPES
+from api.http.auth import SCOPES
 from api.oauth.client_auth import METHODS, ClientAuth
 from api.oauth.errors import TokenError
 from api.oauth.form import Form
-from domain.consent.clients import TOKEN_LIFE
-from domain.consent.tokens import Effects, Facts
+from domain.clients.clients import TOKEN_LIFE
+from domain.clients.tokens import Effects, Facts
 
 TOKEN_SECONDS = int(TOKEN_LIFE.total_seconds())
 

@@ -12,14 +12,14 @@ from authlib.oauth2.rfc6749 import OAuth2Error
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.auth import get_authenticator
+from api.http.auth import get_authenticator
+from api.http.rate_limit import QuotaExceeded, find_network
 from api.oauth.client_auth import ClientAuth, read_client_auth
 from api.oauth.errors import NO_STORE, TokenError, respond
 from api.oauth.form import Form, read_form
 from api.oauth.server import GRANT_TYPES, Answer, Server, TokenRequest
-from api.quota import QuotaExceeded, find_network
-from domain.consent.tokens import Attempt, Credentials, Effects, Facts, exchange, read_credentials
-from domain.engine.shared_reads import SharedReads
+from domain.clients.tokens import Attempt, Credentials, Effects, Facts, exchange, read_credentials
+from domain.support.shared_reads import SharedReads
 
 
 async def token(request: Request) -> Response:

@@ -13,29 +13,29 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.answer import JSON, Json, unchanged
-from api.auth import authenticate
-from api.body import MAX_BODY, MAX_OTHER_BODY, read_body, read_files, read_json, release_body_after
-from api.kept import digest_of, key_of, known_by
-from api.rest import request as read
-from api.rest import spreadsheet
-from api.rest.request import Parameters
+from api.http.auth import authenticate
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, read_body, read_files, read_json, release_body_after
+from api.http.response import JSON, Json, unchanged
+from api.http.response_cache import digest_of, key_of, known_by
+from api.rest import csv
+from api.rest import query_string as read
+from api.rest.query_string import Parameters
 from domain import COMMANDS, RESOURCES
-from domain.consent.me import read_me
-from domain.engine.access import Caller, Scope
-from domain.engine.answers import kept_answers
-from domain.engine.batch import Batch
-from domain.engine.command import REST, Command, perform
-from domain.engine.errors import BadRequest, Issue, NotFound
-from domain.engine.idempotency import check_key
-from domain.engine.ids import parse_id
-from domain.engine.prepared import EVERYTHING, Prepared
-from domain.engine.resource import Kind, Resource
-from domain.engine.selection import Lifted, Nested, Root, Selection, Single, Value, check_cost, permit, picked_by
-from domain.engine.slices import run_in_slices
-from domain.insight import aggregates
-from domain.insight.question import read_question
-from domain.roster.imports import IMPORT, import_gias
+from domain.access.reach import Caller, Scope
+from domain.aggregates import aggregate_rows
+from domain.aggregates.query import read_question
+from domain.clients.me import read_me
+from domain.declare.errors import BadRequest, Issue, NotFound
+from domain.declare.ids import parse_id
+from domain.declare.resource import Kind, Resource
+from domain.read.prepared import EVERYTHING, Prepared
+from domain.read.query import Lifted, Nested, Root, Selection, Single, Value, check_cost, permit, picked_by
+from domain.roster.gias.command import IMPORT, import_gias
+from domain.support.slices import run_in_slices
+from domain.write.batch import Batch
+from domain.write.command import REST, Command, perform
+from domain.write.idempotency import check_key
+from domain.write.stored_answers import kept_answers
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -131,7 +131,7 @@ def answering(read_form: Read, answer: Answering) -> Handler:
         texts = [value for _, value in parameters if isinstance(value, Lifted)]
         id_ = Lifted(request.path_params.get("id", ""), len(texts))
         texts.append(id_)
-        key = (handle, form, caller.scopes, spreadsheet.accepts(request))
+        key = (handle, form, caller.scopes, csv.accepts(request))
         asked = state.forms.get(key)
         if asked is not None:
             with suppress(ValueError, BadRequest):  # what is wrong is said when the request is read
@@ -185,7 +185,7 @@ def unless_known(answer: Json, known: str | None) -> Response:
 
 def list_of(resource: Resource) -> Handler:
     def read_form(request: Request, given: Parameters, id_: str, caller: Caller) -> Asked:
-        sheet = spreadsheet.is_wanted(request)
+        sheet = csv.is_wanted(request)
         selection = read.read_list(given, resource, caller, request.app.state.cursors, sheet=sheet)
         return _asked(selection, selection, caller, sheet)
 
@@ -196,7 +196,7 @@ def linked_of(resource: Resource, name: str) -> Handler:
     """What a to-many link of one row leads to, as a list."""
 
     def read_form(request: Request, given: Parameters, id_: str, caller: Caller) -> Asked:
-        sheet = spreadsheet.is_wanted(request)
+        sheet = csv.is_wanted(request)
         many = read.read_linked(given, resource, name, caller, request.app.state.cursors, sheet=sheet)
         picked = picked_by(resource, id_)
         asked = _asked(Single(resource, picked or (), ((WHOLE, many),)), many.selection, caller, sheet)
@@ -238,10 +238,10 @@ async def _page(request: Request, asked: Asked, body: bytes) -> Json:
     if not asked.as_csv:
         return Json(body, *link)
     return Json(
-        await run_in_slices(spreadsheet.of_list(asked.selection, body)),
-        *spreadsheet.named(asked.selection.resource.plural),
+        await run_in_slices(csv.of_list(asked.selection, body)),
+        *csv.named(asked.selection.resource.plural),
         *link,
-        kind=spreadsheet.KIND,
+        kind=csv.KIND,
     )
 
 
@@ -351,7 +351,7 @@ async def aggregate(request: Request) -> Response:
     """Aggregates, which are made of everything within reach; what took long to make is kept until anything of that changes."""
     state, caller = request.app.state, await authenticate(request)
     known = request.headers.get("if-none-match")
-    key = _key(request, caller, spreadsheet.accepts(request))
+    key = _key(request, caller, csv.accepts(request))
     digest = now = None
     if caller.uniform is not None:
         now = await EVERYTHING.state(state.database, caller.client_id, state.cursors, caller.uniform)
@@ -371,15 +371,15 @@ async def aggregate(request: Request) -> Response:
 async def _aggregates(request: Request, caller: Caller) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
     """The body, and its header fields, of which the first is the media type."""
     state = request.app.state
-    as_csv, shape, wrong = spreadsheet.read_shape(request)
-    question = read_question((pair for pair in request.query_params.multi_items() if pair[0] not in spreadsheet.PARAMETERS), wrong)
-    page = await aggregates.aggregate(
-        state.database, caller, state.cursors, spreadsheet.whole(question) if shape == "wide" else question
+    as_csv, shape, wrong = csv.read_shape(request)
+    question = read_question((pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS), wrong)
+    page = await aggregate_rows.aggregate(
+        state.database, caller, state.cursors, csv.whole(question) if shape == "wide" else question
     )
     link = ((b"link", _next(request, page.page.end_cursor).encode()),) if page.page.has_more and page.page.end_cursor else ()
     if as_csv:
-        write = spreadsheet.wide if shape == "wide" else spreadsheet.long
-        return await run_in_slices(write(page, question)), (spreadsheet.KIND, *spreadsheet.named("aggregates"), *link)
+        write = csv.wide if shape == "wide" else csv.long
+        return await run_in_slices(write(page, question)), (csv.KIND, *csv.named("aggregates"), *link)
     return msgspec.json.encode(page), (JSON, *link)
 
 

@@ -14,11 +14,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
-from api.problems import HttpProblem
+from api.http.problems import HttpProblem
 from api.server.head import MalformedRequest
 from api.server.protocol import StrictProtocol
 from api.server.supervisor import BACKLOG
-from domain.engine.errors import DomainError
+from domain.declare.errors import DomainError
 
 GRACE_SECONDS = 8
 """For requests to end when the server stops."""

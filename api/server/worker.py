@@ -19,7 +19,7 @@ def main(listener: int, lifeline: int) -> None:
 
     from api.logs import configure_logging
     from api.settings import SettingsError
-    from domain.engine.errors import DomainError
+    from domain.declare.errors import DomainError
 
     configure_logging()
     try:
@@ -38,7 +38,7 @@ def _end_with_supervisor(lifeline: int) -> None:
 
 async def _serve(listener: socket.socket, lifeline: int) -> None:
     from api.app import build_app
-    from api.problems import respond
+    from api.http.problems import respond
     from api.server.serving import MAX_CONNECTIONS, Server
     from api.settings import Settings
 

@@ -20,17 +20,17 @@ from sqlalchemy import (
     tuple_,
 )
 
+from domain.access.reach import Scope, by_pupil
 from domain.assessment.schemes import of_grade, scheme_grades
 from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.targets import targets
 from domain.assessment.windows import pins, windows
-from domain.engine.access import Scope, by_pupil
-from domain.engine.database import metadata
-from domain.engine.ids import parse_id
-from domain.engine.resource import Field, Filter, Link, Picked, Resource, view
+from domain.declare.ids import parse_id
+from domain.declare.resource import Field, Filter, Link, Picked, Resource, view
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
+from domain.store.database import metadata
 
 judgements = Table(
     "judgements",

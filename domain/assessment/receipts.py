@@ -1,13 +1,13 @@
-"""Receipts as they are read: what was last accepted at a school, from whom, and what was not. Every batch leaves them (domain/engine/receipts.py)."""
+"""Receipts as they are read: what was last accepted at a school, from whom, and what was not. Every batch leaves them (domain/write/receipts.py)."""
 
 from sqlalchemy import column, select, table
 
+from domain.access.reach import Scope, by_school
 from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.windows import windows
-from domain.engine.access import Scope, by_school
-from domain.engine.receipts import OUTCOMES, receipts
-from domain.engine.resource import Field, Link, Resource
+from domain.declare.resource import Field, Link, Resource
 from domain.roster.schools import schools
+from domain.write.receipts import OUTCOMES, receipts
 
 r = receipts.c
 

@@ -6,10 +6,10 @@ not suppressed: they are for staff, so a row needs windows:read and judgements:r
 
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, and_
 
+from domain.access.reach import Scope, by_school
 from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.windows import windows
-from domain.engine.access import Scope, by_school
-from domain.engine.resource import Field, Link, Resource
+from domain.declare.resource import Field, Link, Resource
 from domain.roster.schools import schools
 
 LISTED = 200

@@ -17,16 +17,16 @@ from sqlalchemy import (
     Uuid,
 )
 
-from domain.assessment.tenants import SCHEME, Grade, prepare_tenant, templates, write_scheme
-from domain.engine.access import Caller, Scope, by_tenant
-from domain.engine.command import command
-from domain.engine.database import Connection, metadata
-from domain.engine.errors import Conflict, Invalid, Issue, invalid
-from domain.engine.inputs import Input, Output
-from domain.engine.inputs import Text as ShortText
-from domain.engine.resource import Field, Link, Lookup, Resource
-from domain.engine.suggestions import Suggestions
-from domain.roster.controllers import TenantRef, find_tenant
+from domain.access.reach import Caller, Scope, by_tenant
+from domain.assessment.tenant_setup import SCHEME, Grade, prepare_tenant, templates, write_scheme
+from domain.declare.errors import Conflict, Invalid, Issue, invalid
+from domain.declare.inputs import Input, Output
+from domain.declare.inputs import Text as ShortText
+from domain.declare.resource import Field, Link, Lookup, Resource
+from domain.roster.tenant_ref import TenantRef, find_tenant
+from domain.store.database import Connection, metadata
+from domain.support.suggestions import Suggestions
+from domain.write.command import command
 
 schemes = Table(
     "schemes",

@@ -4,10 +4,10 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Index, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
-from domain.assessment.tenants import SUBJECT
-from domain.engine.access import Scope, by_tenant
-from domain.engine.database import metadata
-from domain.engine.resource import Field, Lookup, Resource
+from domain.access.reach import Scope, by_tenant
+from domain.assessment.tenant_setup import SUBJECT
+from domain.declare.resource import Field, Lookup, Resource
+from domain.store.database import metadata
 
 subjects = Table(
     "subjects",

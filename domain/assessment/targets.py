@@ -7,23 +7,23 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
-from domain.assessment.conflicts import Conflicting, Version, reject_conflicts
+from domain.access.reach import Caller, Scope, by_pupil, reaches_pupil_sql
 from domain.assessment.schemes import of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
-from domain.engine.access import Caller, Scope, by_pupil, reaches_pupil_sql
-from domain.engine.batch import Batch, Recorded
-from domain.engine.command import command
-from domain.engine.counting import Counting
-from domain.engine.database import Connection, columns, metadata
-from domain.engine.errors import Current, Invalid, NotFound
-from domain.engine.ids import new_id
-from domain.engine.inputs import Input, Instant
-from domain.engine.inputs import Text as ShortText
-from domain.engine.resource import Field, Filter, Link, Resource, view
-from domain.engine.slices import iterate_in_slices, split_into_parts
+from domain.declare.errors import Current, Invalid, NotFound
+from domain.declare.ids import new_id
+from domain.declare.inputs import Input, Instant
+from domain.declare.inputs import Text as ShortText
+from domain.declare.resource import Field, Filter, Link, Resource, view
 from domain.roster import years
 from domain.roster.pupils import AboutPupil, find_pupils, pupils, settle_schools
 from domain.roster.schools import Reached, SchoolRef, schools
+from domain.store.database import Connection, columns, metadata
+from domain.support.slices import iterate_in_slices, split_into_parts
+from domain.write.aggregates import Counting
+from domain.write.batch import Batch, Recorded
+from domain.write.command import command
+from domain.write.conflicts import Conflicting, Version, reject_conflicts
 
 TARGET = 9
 

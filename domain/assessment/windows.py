@@ -22,19 +22,19 @@ from sqlalchemy import (
     Uuid,
 )
 
-from domain.assessment.tenants import prepare_tenant
-from domain.engine.access import Caller, Scope, by_tenant, reaches_sql
-from domain.engine.command import command
-from domain.engine.counting import Counting
-from domain.engine.database import Connection, columns, metadata
-from domain.engine.errors import Conflict, Invalid, Issue, NotFound, invalid
-from domain.engine.ids import new_id, parse_id
-from domain.engine.inputs import Input, Instant, LongText, Output
-from domain.engine.inputs import Text as ShortText
-from domain.engine.resource import Field, Resource
+from domain.access.reach import Caller, Scope, by_tenant, reaches_sql
+from domain.assessment.tenant_setup import prepare_tenant
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, invalid
+from domain.declare.ids import new_id, parse_id
+from domain.declare.inputs import Input, Instant, LongText, Output
+from domain.declare.inputs import Text as ShortText
+from domain.declare.resource import Field, Resource
 from domain.roster import years
-from domain.roster.controllers import TenantRef, find_tenant
 from domain.roster.schools import SchoolRef, find_schools, school_not_found
+from domain.roster.tenant_ref import TenantRef, find_tenant
+from domain.store.database import Connection, columns, metadata
+from domain.write.aggregates import Counting
+from domain.write.command import command
 
 WINDOW = 8
 

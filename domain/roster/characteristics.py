@@ -9,8 +9,8 @@ from datetime import date
 
 from sqlalchemy import Column, Date, Table, Text, Uuid
 
-from domain.engine.database import metadata
-from domain.engine.inputs import Input
+from domain.declare.inputs import Input
+from domain.store.database import metadata
 
 characteristics = Table(
     "characteristics",

@@ -21,12 +21,12 @@ from sqlalchemy import (
     literal_column,
 )
 
-from domain.engine.access import Scope, by_school
-from domain.engine.database import metadata
-from domain.engine.inputs import Input
-from domain.engine.resource import Argument, Field, Link, Resource, view
+from domain.access.reach import Scope, by_school
+from domain.declare.inputs import Input
+from domain.declare.resource import Argument, Field, Link, Resource, view
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
+from domain.store.database import metadata
 
 ENROLMENT = 5
 MAIN = ("C", "M")

@@ -22,18 +22,18 @@ from sqlalchemy import (
     func,
 )
 
-from domain.engine.access import Caller, Scope, by_school, reaches_sql
-from domain.engine.change import Change, Changed, Patch, Removal
-from domain.engine.command import command
-from domain.engine.counting import Counting
-from domain.engine.database import Connection, metadata
-from domain.engine.errors import Conflict, Invalid, Issue, NotFound, Stale
-from domain.engine.inputs import Text as ShortText
-from domain.engine.resource import Argument, Field, Link, Resource, view
+from domain.access.reach import Caller, Scope, by_school, reaches_sql
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale
+from domain.declare.inputs import Text as ShortText
+from domain.declare.resource import Argument, Field, Link, Resource, view
 from domain.roster.enrolments import FOR_EVER, TODAY, on_roll
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
+from domain.store.database import Connection, metadata
+from domain.write.aggregates import Counting
+from domain.write.command import command
+from domain.write.patch import Change, Changed, Patch, Removal
 
 GROUP = 10
 Code = Annotated[str, Meta(min_length=1, max_length=50)]

@@ -21,17 +21,17 @@ from sqlalchemy import (
     select,
 )
 
-from domain.engine.access import CALLER, IN_FORCE, Caller, Scope, by_pupil
-from domain.engine.batch import Batch
-from domain.engine.database import Connection, metadata
-from domain.engine.errors import Issue, invalid
-from domain.engine.ids import parse_id
-from domain.engine.inputs import Input
-from domain.engine.receipts import Place
-from domain.engine.resource import Field, Filter, Link, Resource
-from domain.engine.slices import iterate_in_slices
+from domain.access.reach import CALLER, IN_FORCE, Caller, Scope, by_pupil
+from domain.declare.errors import Issue, invalid
+from domain.declare.ids import parse_id
+from domain.declare.inputs import Input
+from domain.declare.resource import Field, Filter, Link, Resource
 from domain.roster import upn as upn_rules
 from domain.roster.schools import Reached, SchoolRef, find_schools, school_not_found, schools
+from domain.store.database import Connection, metadata
+from domain.support.slices import iterate_in_slices
+from domain.write.batch import Batch
+from domain.write.receipts import Place
 
 PUPIL = 4
 CHANGED_AT = "When it last changed here. changedAt.gte asks for what changed since an instant: begin a minute earlier, since a change may land late."

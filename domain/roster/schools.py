@@ -20,19 +20,19 @@ from sqlalchemy import (
     select,
 )
 
-from domain.engine.access import Caller, Scope, by_registered_school, reaches_sql
-from domain.engine.change import Change, Changed, Patch
-from domain.engine.command import command
-from domain.engine.counting import Counting
-from domain.engine.database import Connection, metadata
-from domain.engine.errors import Invalid, Issue, NotFound, Stale, invalid
-from domain.engine.ids import parse_id
-from domain.engine.inputs import Input
-from domain.engine.inputs import Text as ShortText
-from domain.engine.resource import Field, Link, Resource
-from domain.roster import rollover
+from domain.access.reach import Caller, Scope, by_registered_school, reaches_sql
+from domain.declare.errors import Invalid, Issue, NotFound, Stale, invalid
+from domain.declare.ids import parse_id
+from domain.declare.inputs import Input
+from domain.declare.inputs import Text as ShortText
+from domain.declare.resource import Field, Link, Resource
+from domain.roster import roll_year
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
+from domain.store.database import Connection, metadata
+from domain.write.aggregates import Counting
+from domain.write.command import command
+from domain.write.patch import Change, Changed, Patch
 
 SCHOOL = 3
 
@@ -126,17 +126,17 @@ SCHOOLS = Resource(
             nullable=False,
         ),
         "academicYear": Field(
-            academic_year_text(rollover.THIS_YEAR),
+            academic_year_text(roll_year.THIS_YEAR),
             "Today's academic year, such as 2026-27. 1 September starts it, in England's time.",
             nullable=False,
         ),
         "rollYear": Field(
-            rollover.of_school(schools, academic_year_text(rollover.school_versions.c.roll_year)),
+            roll_year.of_school(schools, academic_year_text(roll_year.school_versions.c.roll_year)),
             "Academic year of the newest roll accepted here, by its asOf; null where there has been none.",
         ),
         "rollState": Field(
             func.coalesce(
-                rollover.of_school(schools, rollover.state_of(rollover.school_versions.c.roll_year, rollover.THIS_YEAR)), "none"
+                roll_year.of_school(schools, roll_year.state_of(roll_year.school_versions.c.roll_year, roll_year.THIS_YEAR)), "none"
             ),
             "current: a roll of this academic year, or the next, has arrived. previous: this year's has not; pupils, year groups and"
             " classes are still those of rollYear. none: there has been no roll, and lists are empty.",

@@ -2,9 +2,9 @@
 
 from sqlalchemy import Column, Date, ForeignKey, Integer, Table, Text, UniqueConstraint, Uuid
 
-from domain.engine.access import Scope, granted
-from domain.engine.database import metadata
-from domain.engine.resource import Field, Resource
+from domain.access.reach import Scope, granted
+from domain.declare.resource import Field, Resource
+from domain.store.database import metadata
 
 TRUST, MEMBERSHIP = 1, 2
 

@@ -10,12 +10,13 @@ import pytest_asyncio
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from api import auth, oauth
-from api.quota import Buckets
+from api import oauth
+from api.http import auth
+from api.http.rate_limit import Buckets
 from api.settings import Settings
-from domain.consent import clients
-from domain.consent.grants import approve_grant, parse_grant
-from domain.engine.database import Database
+from domain.clients import clients
+from domain.clients.grants import approve_grant, parse_grant
+from domain.store.database import Database
 from tests.api.installation import BASE, EDWARDS, RSA, SECRET, SIGNS, Installation, unauthorised, who
 
 

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api import auth
+from api.http import auth
 from api.oauth.client_auth import ASSERTION_TYPE
 
 BASE = "https://markonce.example"

@@ -10,10 +10,10 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from api import auth
+from api.http import auth
 from api.settings import Settings
-from domain.consent import clients
-from domain.consent.tokens import Attempt, load
+from domain.clients import clients
+from domain.clients.tokens import Attempt, load
 from tests.api.installation import BASE, SECRET, Installation, forged
 
 

@@ -23,8 +23,8 @@ from joserfc.jwk import ECKey
 
 from api.oauth.client_auth import ASSERTION_TYPE, METHODS
 from api.settings import Settings
-from domain.consent import clients
-from domain.consent.grants import approve_grant, parse_grant
+from domain.clients import clients
+from domain.clients.grants import approve_grant, parse_grant
 from tests.api.installation import SECRET, SIGNS, Installation
 from tests.conftest import ROOT, fresh_database, serving
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from api import budget
-from api.budget import Budget
-from domain.engine.errors import Busy
+from api.http import body_memory
+from api.http.body_memory import Budget
+from domain.declare.errors import Busy
 
 
 async def settled() -> None:
@@ -63,7 +63,7 @@ async def test_whoever_gives_up_leaves_the_place_to_others(monkeypatch: pytest.M
         await cancelled
     of.give_back("a", 10)
     assert await waiting == 10
-    monkeypatch.setattr(budget, "PATIENCE", 0)
+    monkeypatch.setattr(body_memory, "PATIENCE", 0)
     with pytest.raises(Busy):
         await of.take("d", 1)
     of.give_back("c", 10)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.compression import Gzip, wants_gzip
+from api.http.compression import Gzip, wants_gzip
 from tests.conftest import Server
 
 

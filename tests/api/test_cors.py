@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
-from domain.engine import embedded
+from domain.store import embedded
 from tests.conftest import Server, fresh_database, serving
 
 APP, PORTAL, STRANGER = "https://app.example", "http://localhost:5173", "https://stranger.example"

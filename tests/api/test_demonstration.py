@@ -16,11 +16,11 @@ import asyncpg
 import pytest
 from rich.console import Console
 
-from api.demonstration import assessment_data, run, school_data
-from api.demonstration.school_data import AS_OF, FALLOWDENE, Pupil
+from api.demo import assessment_data, run, school_data
+from api.demo.school_data import AS_OF, FALLOWDENE, Pupil
 from domain import COMMANDS
-from domain.files import gias
 from domain.roster import upn
+from domain.roster.gias import parse
 from tests.conftest import ROOT, Databases, free_port
 from tests.demonstration import PATIENCE, demonstration
 
@@ -37,7 +37,7 @@ def on_roll(everybody: list[Pupil], urn: int) -> list[Pupil]:
 
 
 def test_the_register_reads_without_an_issue() -> None:
-    extract = gias.read(school_data.register())
+    extract = parse.read(school_data.register())
     assert extract.issues == []
     assert [group.name for group in extract.groups] == ["Larkfield Learning Trust"]
     assert {e.urn for e in extract.establishments} == {link.urn for link in extract.links}

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from api.explain import explain
 from api.settings import Settings
-from domain.engine.ids import new_id
+from domain.declare.ids import new_id
 from tests.conftest import ROOT, SECRET
 from tests.privacy import PLANTED, told
 from tests.world import AUTUMN, World, upn

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from api.graphql.plans import split_template
-from domain.engine.ids import new_id
+from domain.declare.ids import new_id
 from tests.trust import Trust, entry, opened, roll, sent
 
 PUPIL = 4

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api import long_json
-from api.body import ValueCount
-from api.strict_json import MAX_DEPTH, MalformedJson, Value
-from domain.engine.slices import run_at_once
+from api.http import long_json
+from api.http.body import ValueCount
+from api.http.strict_json import MAX_DEPTH, MalformedJson, Value
+from domain.support.slices import run_at_once
 from tests.api.test_strict_json import FRAGMENTS, VALUES, acceptable, damaged
 
 
@@ -122,7 +122,7 @@ def test_values_are_counted_exactly_however_a_body_arrives(value: object, ensure
     at = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
     for limit, is_over in ((values_in(value), False), (values_in(value) - 1, True)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("api.body.MAX_VALUES", limit)
+            patch.setattr("api.http.body.MAX_VALUES", limit)
             patch.setattr(ValueCount, "WINDOW", 3)
             count = ValueCount([])
             for start, end in pairwise(at):

@@ -13,10 +13,10 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from api.oauth.client_auth import ASSERTION_TYPE
-from domain.consent import clients
-from domain.consent.grants import approve_grant, parse_grant, revoke_grant
-from domain.engine.access import Scope
-from domain.engine.errors import DatabaseError
+from domain.access.reach import Scope
+from domain.clients import clients
+from domain.clients.grants import approve_grant, parse_grant, revoke_grant
+from domain.declare.errors import DatabaseError
 from tests.api.installation import BASE, HELD, SECRET, Installation
 
 

@@ -10,12 +10,12 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.graphql.limits import Limits
-from api.rest.openapi import document
+from api.rest.openapi.document import document
 from api.rest.routes import routes
 from domain import COMMANDS, RESOURCES
-from domain.engine.access import Scope
-from domain.engine.command import REST
-from domain.engine.resource import Comparison, Filter
+from domain.access.reach import Scope
+from domain.declare.resource import Comparison, Filter
+from domain.write.command import REST
 
 BASE = "https://markonce.example"
 DOCUMENT = json.loads(json.dumps(document(BASE)))

@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx2
 import pytest
 
-from domain.engine import embedded
+from domain.store import embedded
 from tests.browser import CHROMIUM, Page, browsing
 from tests.conftest import Server, fresh_database, serving
 

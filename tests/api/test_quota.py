@@ -8,12 +8,12 @@ import asyncpg
 import httpx2
 import pytest
 
-from api import quota
-from api.quota import Buckets, QuotaExceeded
-from domain.consent import clients, grants
-from domain.engine import embedded
-from domain.engine.database import Database
-from domain.engine.ids import new_id
+from api.http import rate_limit
+from api.http.rate_limit import Buckets, QuotaExceeded
+from domain.clients import clients, grants
+from domain.declare.ids import new_id
+from domain.store import embedded
+from domain.store.database import Database
 from tests.conftest import Databases, Server, fresh_database, serving
 
 RATE, BURST = 1, 6
@@ -102,11 +102,11 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(quota, "time", made)
+    monkeypatch.setattr(rate_limit, "time", made)
     return made
 
 
-def taken(bucket: quota.Bucket) -> int:
+def taken(bucket: rate_limit.Bucket) -> int:
     """How many can be taken now."""
     for count in range(10_000):
         try:
@@ -116,8 +116,8 @@ def taken(bucket: quota.Bucket) -> int:
     raise AssertionError("endless")
 
 
-def fresh(rate: int, size: int) -> quota.Bucket:
-    return quota.Bucket("x", rate, size, size, quota.time.monotonic())
+def fresh(rate: int, size: int) -> rate_limit.Bucket:
+    return rate_limit.Bucket("x", rate, size, size, rate_limit.time.monotonic())
 
 
 def test_a_bucket_empties_and_fills(clock: Clock) -> None:
@@ -148,7 +148,7 @@ def test_a_large_body_costs_more_and_is_waited_for_afterwards(clock: Clock) -> N
 
 
 def test_memory_is_bounded_and_the_busy_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quota, "MOST", 3)
+    monkeypatch.setattr(rate_limit, "MOST", 3)
     buckets = Buckets(1, 5)
     busy = buckets.of("busy")
     for i in range(10):

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks as openapi
 
-from api.rest.openapi import document
+from api.rest.openapi.document import document
 from api.settings import Settings
 from domain import RESOURCES
-from domain.engine import embedded
+from domain.store import embedded
 from tests.conftest import Server, fresh_database, serving
 from tests.published import results, whole_pupils
 

@@ -1,4 +1,4 @@
-"""What `api.strict_json` accepts, what it refuses, and where it says the faults are."""
+"""What `api.http.strict_json` accepts, what it refuses, and where it says the faults are."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.strict_json import MAX_DEPTH, MAX_ISSUES, MAX_TOKENS, MalformedJson, parse
+from api.http.strict_json import MAX_DEPTH, MAX_ISSUES, MAX_TOKENS, MalformedJson, parse
 
 CODES = {
     "json-malformed",

@@ -12,9 +12,9 @@ import pytest
 
 from api.app import build_app
 from api.settings import Settings, SettingsError
-from domain.engine import database as engine
-from domain.engine import embedded
-from domain.engine.database import Database
+from domain.store import database as engine
+from domain.store import embedded
+from domain.store.database import Database
 from tests.conftest import SECRET, Databases, Server, fresh_database, serving
 
 

@@ -12,8 +12,8 @@ from uuid import UUID
 import httpx2
 from joserfc.jwk import ECKey
 
-from api.quota import Buckets
-from domain.consent.clients import revoke_client
+from api.http.rate_limit import Buckets
+from domain.clients.clients import revoke_client
 from tests.api.installation import BASE, EDWARDS, RSA, Installation, forged
 from tests.golden import check_golden
 

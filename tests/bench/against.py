@@ -16,7 +16,7 @@ import asyncpg
 from rich.console import Console
 from rich.progress import Progress
 
-from domain.engine import embedded
+from domain.store import embedded
 from tests.bench import answers, fill, load
 from tests.bench.builds import check_out, schema_of
 from tests.bench.compare import Cell, Comparison

@@ -26,15 +26,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from domain import COMMANDS
-from domain.consent.clients import create_client, ensure_signing_key
-from domain.consent.grants import approve_grant, parse_grant
-from domain.engine import embedded
-from domain.engine.access import Caller, Scope
-from domain.engine.command import perform
-from domain.engine.database import Connection, Database, in_one_transaction
-from domain.engine.migrate import migrate
-from domain.roster.register import apply_gias
+from domain.access.reach import Caller, Scope
+from domain.clients.clients import create_client, ensure_signing_key
+from domain.clients.grants import approve_grant, parse_grant
+from domain.roster.gias.apply import apply_gias
 from domain.roster.years import format_academic_year
+from domain.store import embedded
+from domain.store.database import Connection, Database, in_one_transaction
+from domain.store.migrate import migrate
+from domain.write.command import perform
 from tests.bench import rows
 from tests.roster import gias_rows
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from rich.progress import Progress
 
-from domain.engine import embedded
 from domain.roster.years import format_academic_year
+from domain.store import embedded
 from tests.bench import rows
 from tests.bench.data import CENSUS, FIRST_UID, FIRST_URN, JOINED, SCHEMES, Data, Trust, academic_year, describe_window
 from tests.bench.servers import Build, Server, serve

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from domain.engine import embedded
+from domain.store import embedded
 from tests.bench.data import Data
 from tests.bench.meter import tree
 from tests.bench.servers import NONE_KEPT, Build, Server, Unfit, serve

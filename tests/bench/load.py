@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from domain.engine import embedded
-from domain.engine.programs import find_binaries
+from domain.store import embedded
+from domain.store.programs import find_binaries
 from tests.bench.meter import measure_backends, measure_tree, postmaster, resident_bytes
 from tests.bench.servers import Server, Unfit
 from tests.bench.traffic import Stream

@@ -10,7 +10,7 @@ from threading import Event, Thread
 
 import asyncpg
 
-from domain.engine import embedded
+from domain.store import embedded
 
 TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 EVERY = 0.1

@@ -20,9 +20,9 @@ from rich.table import Table
 from api.app import build_app
 from api.logs import configure_logging
 from api.settings import Settings
-from domain.engine import embedded
-from domain.engine.database import READ_SECONDS
-from domain.engine.explain import noting
+from domain.read.explain import noting
+from domain.store import embedded
+from domain.store.database import READ_SECONDS
 from tests.bench import load
 from tests.bench.beside import COPY
 from tests.bench.data import Data

@@ -9,9 +9,9 @@ from datetime import date, timedelta
 from random import Random
 from uuid import UUID
 
-from api.demonstration.names import POOLS
+from api.demo.names import POOLS
 from domain.assessment.targets import TARGET
-from domain.engine.ids import new_id
+from domain.declare.ids import new_id
 from domain.roster.enrolments import ENROLMENT
 from domain.roster.upn import check_letter
 

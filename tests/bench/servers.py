@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 
-from domain.engine import embedded
+from domain.store import embedded
 from tests.bench.data import Data
 from tests.conftest import ROOT, free_port
 

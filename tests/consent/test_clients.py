@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 
-from domain.consent import clients
-from domain.engine.errors import Conflict, DatabaseError, Invalid, NotFound
-from domain.engine.ids import new_id, type_number
+from domain.clients import clients
+from domain.declare.errors import Conflict, DatabaseError, Invalid, NotFound
+from domain.declare.ids import new_id, type_number
 
 SECRET = b"a secret of the installation, for tests"
 

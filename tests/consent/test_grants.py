@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from domain.consent.clients import CLIENT, create_client, revoke_client
-from domain.consent.grants import GRANT, Asked, approve_grant, list_grants, parse_grant, revoke_grant
-from domain.engine.access import Scope
-from domain.engine.errors import Conflict, Invalid, NotFound
-from domain.engine.ids import NIL, new_id, type_number
+from domain.access.reach import Scope
+from domain.clients.clients import CLIENT, create_client, revoke_client
+from domain.clients.grants import GRANT, Asked, approve_grant, list_grants, parse_grant, revoke_grant
+from domain.declare.errors import Conflict, Invalid, NotFound
+from domain.declare.ids import NIL, new_id, type_number
 
 AGREED: dict[str, Any] = {"purpose": "Assessment in the classroom", "approved_by": "Head teacher"}
 

@@ -12,11 +12,11 @@ from api.app import limits
 from api.graphql.endpoint import RESPONSE
 from api.graphql.schema import graphql_schema as schema
 from api.settings import Settings
-from domain.consent.clients import find_client, rotate_secret
-from domain.consent.grants import approve_grant, list_grants, parse_grant, revoke_grant
-from domain.consent.me import read_me
-from domain.engine.access import Caller
-from domain.engine.ids import new_id
+from domain.access.reach import Caller
+from domain.clients.clients import find_client, rotate_secret
+from domain.clients.grants import approve_grant, list_grants, parse_grant, revoke_grant
+from domain.clients.me import read_me
+from domain.declare.ids import new_id
 from tests.trust import URNS, Trust
 
 

@@ -11,12 +11,12 @@ import pytest
 import pytest_asyncio
 from joserfc.jwk import ECKey
 
-from domain.consent import clients
-from domain.consent.grants import approve_grant, parse_grant
-from domain.consent.tokens import Assertion, Attempt, Effects, Facts, exchange, load, read_credentials
-from domain.engine.database import Database
-from domain.engine.errors import Busy, DatabaseError
-from domain.engine.ids import NIL, new_id
+from domain.clients import clients
+from domain.clients.grants import approve_grant, parse_grant
+from domain.clients.tokens import Assertion, Attempt, Effects, Facts, exchange, load, read_credentials
+from domain.declare.errors import Busy, DatabaseError
+from domain.declare.ids import NIL, new_id
+from domain.store.database import Database
 from tests.conftest import Databases, Statements
 
 SECRET = b"a secret of the installation, for tests"

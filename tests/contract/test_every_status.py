@@ -11,14 +11,14 @@ import pytest_asyncio
 from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
-from api import body as api_body
 from api.app import build_app
+from api.http import body as api_body
 from api.oauth import form
 from api.rest.routes import place_of
 from api.settings import Settings
 from domain import COMMANDS
-from domain.engine import database as engine
-from domain.engine.ids import new_id
+from domain.declare.ids import new_id
+from domain.store import database as engine
 from tests.conftest import Databases, Server
 from tests.statuses import (
     DOCUMENT,

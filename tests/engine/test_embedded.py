@@ -18,9 +18,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from domain.engine import embedded, programs
-from domain.engine.embedded import ROLES, SUPERUSER, Cluster, start
-from domain.engine.programs import EmbeddedError
+from domain.store import embedded, programs
+from domain.store.embedded import ROLES, SUPERUSER, Cluster, start
+from domain.store.programs import EmbeddedError
 
 ROOM = Path(embedded.__file__).parents[2]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -73,7 +73,7 @@ def start_and_be_killed(folder: Path) -> None:
     """Start the cluster in another process, which then dies as by `kill -9`."""
     script = """
 import os, pathlib, signal, sys
-from domain.engine.embedded import start
+from domain.store.embedded import start
 start(pathlib.Path(sys.argv[1]), durable=False)
 os.kill(os.getpid(), signal.SIGKILL)
 """

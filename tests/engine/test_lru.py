@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from domain.engine.lru import ENTRY, Lru, caches, size_of
+from domain.support.lru import ENTRY, Lru, caches, size_of
 
 
 def lru(limit: int, **options: Any) -> Lru[Any, Any]:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from domain.engine import shared_reads
-from domain.engine.errors import Busy
-from domain.engine.shared_reads import SharedReads
+from domain.declare.errors import Busy
+from domain.support import shared_reads
+from domain.support.shared_reads import SharedReads
 
 
 class Source:

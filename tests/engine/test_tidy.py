@@ -8,11 +8,11 @@ import pytest
 from api.app import build_app
 from api.settings import Settings
 from domain import EXPIRING
-from domain.consent import clients
-from domain.engine import tidy as tidying
-from domain.engine.database import Database
-from domain.engine.ids import new_id
-from domain.engine.tidy import tidy
+from domain.clients import clients
+from domain.declare.ids import new_id
+from domain.store import cleanup as tidying
+from domain.store.cleanup import tidy
+from domain.store.database import Database
 from tests.conftest import SECRET, Databases, serving
 
 EXPIRED = {"idempotency keys": 12, "receipts older than 13 months": 4, "used assertions": 3, "client secrets": 2, "signing keys": 1}

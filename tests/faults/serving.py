@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from api.problems import respond
+from api.http.problems import respond
 from api.server.serving import Server
 
 

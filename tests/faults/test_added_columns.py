@@ -16,8 +16,8 @@ import pytest_asyncio
 from api.app import build_app
 from api.settings import Settings
 from domain import RESOURCES
-from domain.engine.database import Database
-from domain.engine.resource import Resource
+from domain.declare.resource import Resource
+from domain.store.database import Database
 from tests.conftest import ROOT, SECRET, Databases
 from tests.doors import Doors, exact, opened
 from tests.questions import Ask, Document
@@ -183,7 +183,7 @@ def declare(table, metadata):
 import httpx2
 from api.app import build_app
 from api.settings import Settings
-from domain.engine.database import Database, metadata
+from domain.store.database import Database, metadata
 
 async def ask():
     assert "from_tomorrow" in metadata.tables[sys.argv[1]].columns

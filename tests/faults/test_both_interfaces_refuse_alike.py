@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from api.rest.routes import place_of
 from domain import COMMANDS
-from domain.engine.ids import new_id
+from domain.declare.ids import new_id
 from tests.conftest import Databases
 from tests.naming import DOCUMENTS, Told, by_graphql, by_rest, value_at
 from tests.sides import Sides, both_sides

@@ -18,11 +18,11 @@ import pytest
 import pytest_asyncio
 
 from api.app import build_app
-from api.auth import Authenticator
+from api.http.auth import Authenticator
 from api.settings import Settings
-from domain.engine.database import Database
-from domain.engine.lru import caches
-from domain.engine.pool import Connection, Pool
+from domain.store.database import Database
+from domain.store.pool import Connection, Pool
+from domain.support.lru import caches
 from tests.conftest import ROOT, SECRET
 from tests.trust import BASE, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent
 
@@ -217,18 +217,18 @@ CLOSED = {
     "api/graphql/schema.py": {"make_schema"},
     "api/graphql/types.py": {"input_type", "output_type", "page_arguments"},
     "api/pages/__init__.py": {"assets", "version"},
-    "api/rest/openapi.py": {"_served"},
-    "domain/assessment/tenants.py": {"templates"},
-    "domain/engine/decode.py": {"_names", "_fields", "_struct_in", "_item_in"},
-    "domain/roster/register.py": {"_write_sql"},
+    "api/rest/openapi/document.py": {"_served"},
+    "domain/assessment/tenant_setup.py": {"templates"},
+    "domain/write/decode.py": {"_names", "_fields", "_struct_in", "_item_in"},
+    "domain/roster/gias/apply.py": {"_write_sql"},
 }
 """Functions whose results functools keeps: what they are asked is a part of the program or a setting, never of a request."""
 
 WEAK = {
-    "domain/engine/lru.py": {"_caches"},
-    "domain/engine/query.py": {"_fixed"},
-    "domain/engine/selection.py": {"_shapes"},
-    "domain/engine/slices.py": {"_turns"},
+    "domain/support/lru.py": {"_caches"},
+    "domain/read/compile.py": {"_fixed"},
+    "domain/read/query.py": {"_shapes"},
+    "domain/support/slices.py": {"_turns"},
 }
 """Collections of a module that start empty: they keep nothing that nobody else refers to."""
 

@@ -13,7 +13,7 @@ import httpx2
 import pytest_asyncio
 
 from domain import COMMANDS, RESOURCES
-from domain.engine.embedded import SUPERUSER
+from domain.store.embedded import SUPERUSER
 from tests.conftest import Databases
 from tests.naming import DOCUMENTS, ENTRY, EVERY_PLACE, by_rest, tries
 from tests.sides import Sides, both_sides

@@ -16,9 +16,9 @@ import structlog
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from api.oauth.client_auth import ASSERTION_TYPE
-from domain.consent import clients
-from domain.consent.grants import approve_grant, parse_grant
-from domain.consent.tokens import Attempt, load
+from domain.clients import clients
+from domain.clients.grants import approve_grant, parse_grant
+from domain.clients.tokens import Attempt, load
 from tests.conftest import SECRET, Databases
 from tests.faults.forgeries import Forgery, Signer, forgeries, trailing_bits
 from tests.trust import BASE, Trust, trust

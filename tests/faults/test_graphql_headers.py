@@ -15,10 +15,10 @@ import pytest
 import pytest_asyncio
 
 from api.graphql.endpoint import negotiate_media_type
-from api.problems import HttpProblem, merge_headers
-from domain.engine import database as engine
-from domain.engine.errors import Busy, DatabaseError, InProgress, NotFound
-from domain.engine.ids import new_id
+from api.http.problems import HttpProblem, merge_headers
+from domain.declare.errors import Busy, DatabaseError, InProgress, NotFound
+from domain.declare.ids import new_id
+from domain.store import database as engine
 from tests.conftest import Databases
 from tests.trust import Trust, entry, opened, roll, sent, trust
 

@@ -14,13 +14,13 @@ import pytest
 import pytest_asyncio
 from joserfc.jwk import ECKey
 
-from api import quota
 from api.app import build_app
+from api.http import rate_limit
 from api.oauth.client_auth import ASSERTION_TYPE
 from api.settings import Settings
-from domain.consent import clients
-from domain.consent.grants import approve_grant, parse_grant
-from domain.engine.ids import new_id
+from domain.clients import clients
+from domain.clients.grants import approve_grant, parse_grant
+from domain.declare.ids import new_id
 from tests.conftest import SECRET, Databases
 from tests.faults.forgeries import OTHERS, Signer
 from tests.trust import BASE, Trust, trust
@@ -83,7 +83,7 @@ class StandingClock:
 @pytest_asyncio.fixture
 async def office(installed: Trust, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
     """New clients, and a process that knows nothing yet."""
-    monkeypatch.setattr(quota, "time", StandingClock())
+    monkeypatch.setattr(rate_limit, "time", StandingClock())
     name, key_set = secrets.token_hex(4), {"keys": [KEY.as_dict(private=False)]}
     with_secret, secret = await clients.create_client(installed.operator, f"{name} secret", "client_secret")
     signs, _ = await clients.create_client(installed.operator, f"{name} signs", "private_key_jwt", key_set)
@@ -190,7 +190,7 @@ async def test_a_client_that_does_not_exist_is_told_like_one_that_does(office: O
 
 
 async def test_ids_that_are_made_up_are_remembered_within_bounds(office: Office) -> None:
-    assert office.app.state.attempts._buckets.entries == quota.MOST
+    assert office.app.state.attempts._buckets.entries == rate_limit.MOST
     office.app.state.attempts._buckets.entries = 50
     for _ in range(5):
         await asyncio.gather(*(office.ask(HERE, auth=(str(new_id(clients.CLIENT)), "x")) for _ in range(40)))

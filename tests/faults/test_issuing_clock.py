@@ -9,11 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from api import auth
 from api.app import build_app
+from api.http import auth
 from api.settings import Settings
-from domain.consent import clients
-from domain.consent.tokens import Attempt, load
+from domain.clients import clients
+from domain.clients.tokens import Attempt, load
 from tests.conftest import SECRET
 from tests.faults.forgeries import Signer
 from tests.trust import BASE, Trust

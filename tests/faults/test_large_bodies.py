@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from api import body as bodies
-from api.body import MAX_BODY, MAX_OTHER_BODY, MAX_VALUES
-from domain.engine.command import MAX_BATCH_ISSUES, MAX_ENTRIES
-from domain.engine.ids import new_id
-from domain.engine.selection import MAX_VALUES as IN_A_FILTER
-from domain.engine.selection import MAX_VALUES_IN_ALL as IN_ALL
+from api.http import body as bodies
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, MAX_VALUES
+from domain.declare.ids import new_id
+from domain.read.query import MAX_VALUES as IN_A_FILTER
+from domain.read.query import MAX_VALUES_IN_ALL as IN_ALL
+from domain.write.command import MAX_BATCH_ISSUES, MAX_ENTRIES
 from tests.trust import COLLECTED, Trust, batch, entry, judged, opened, roll, sent
 from tests.work import count_work
 
@@ -325,7 +325,7 @@ async def test_small_bodies_wait_for_nobody(vendor: Any) -> None:
 async def test_whoever_waits_too_long_is_told_when_to_come_back(
     hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.budget.PATIENCE", 0.05)
+    monkeypatch.setattr("api.http.body_memory.PATIENCE", 0.05)
     go_on = asyncio.Event()
 
     async def content() -> AsyncIterator[bytes]:

@@ -15,10 +15,10 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from domain.engine import embedded
-from domain.engine import migrate as migrating
-from domain.engine.errors import DatabaseError
-from domain.engine.schema import PROGRAM
+from domain.declare.errors import DatabaseError
+from domain.store import embedded
+from domain.store import migrate as migrating
+from domain.store.schema import PROGRAM
 from tests.conftest import ROOT, SECRET, Databases, free_port
 from tests.migrations import empty_database, folder_of, following, migrated, sql
 from tests.trust import BASE, TRUST, WINDOW, Trust, batch, entry, judged, opened, roll, sent, trust
@@ -175,7 +175,7 @@ ASLEEP = "query LIKE 'SELECT pg_sleep(600)%' AND datname = current_database()"
 RUN = """
 import sys
 from pathlib import Path
-from domain.engine.migrate import migrate
+from domain.store.migrate import migrate
 migrate(sys.argv[1], lambda line: print(line, flush=True), folder=Path(sys.argv[2]))
 """
 

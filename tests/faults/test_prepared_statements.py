@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from domain.engine.database import STATEMENT_CHARACTERS, STATEMENTS, Database
+from domain.store.database import STATEMENT_CHARACTERS, STATEMENTS, Database
 from tests.conftest import Databases
 
 

@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 
 from domain import COMMANDS, RESOURCES
-from domain.engine.command import Command
-from domain.engine.ids import new_id
-from domain.engine.resource import Filter
+from domain.declare.ids import new_id
+from domain.declare.resource import Filter
+from domain.write.command import Command
 from tests.conftest import Databases
 from tests.naming import DOCUMENTS, ENTRY, EVERY_PLACE, URL, by_graphql, by_rest, told, tries
 from tests.sides import Sides, both_sides

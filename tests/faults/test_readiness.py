@@ -18,12 +18,12 @@ import structlog
 from starlette.applications import Starlette
 
 from api.app import build_app
-from api.auth import LEEWAY
+from api.http.auth import LEEWAY
 from api.settings import Settings
-from domain.consent.clients import check_signing_key, ensure_signing_key
-from domain.engine import embedded, readiness
-from domain.engine.database import Database
-from domain.engine.readiness import Readiness
+from domain.clients.clients import check_signing_key, ensure_signing_key
+from domain.store import embedded, readiness
+from domain.store.database import Database
+from domain.store.readiness import Readiness
 from tests.conftest import SECRET, Databases, free_port
 from tests.migrations import empty_database, folder_of, migrated
 

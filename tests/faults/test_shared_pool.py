@@ -6,9 +6,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from domain.engine import database as engine
-from domain.engine.database import Database, database_use
-from domain.engine.errors import Busy
+from domain.declare.errors import Busy
+from domain.store import database as engine
+from domain.store.database import Database, database_use
 from tests.conftest import Databases
 from tests.trust import Trust, batch, entry, judged, opened, roll, sent, upn
 

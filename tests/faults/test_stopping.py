@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.outermost import Outermost, Paths
+from api.http.middleware import Outermost, Paths
 from tests.faults.raw import request
 from tests.faults.serving import answer, serving_here
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from domain.engine.suggestions import BUDGET
+from domain.support.suggestions import BUDGET
 from tests.trust import Trust, batch, entry, judged, opened, roll, sent
 from tests.work import count_work
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.files.gias import TRUST_TYPES, Establishment, Group, GroupLink, Issue, SchoolLink, read
+from domain.roster.gias.parse import TRUST_TYPES, Establishment, Group, GroupLink, Issue, SchoolLink, read
 
 Row = dict[str, str]
 

@@ -16,14 +16,14 @@ from uuid import UUID
 import asyncpg
 import pytest_asyncio
 
-from domain.assessment.tenants import Grade, prepare_tenant, templates, write_scheme
+from domain.access.reach import Caller
+from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow, aggregate
+from domain.aggregates.query import read_question
+from domain.assessment.tenant_setup import Grade, prepare_tenant, templates, write_scheme
 from domain.assessment.windows import WINDOW
-from domain.engine.access import Caller
-from domain.engine.cursor import Cursors
-from domain.engine.database import Database
-from domain.engine.ids import new_id
-from domain.insight.aggregates import AggregatePage, AggregateRow, aggregate
-from domain.insight.question import read_question
+from domain.declare.ids import new_id
+from domain.read.cursors import Cursors
+from domain.store.database import Database
 from tests.conftest import Databases, Statements, counting_database
 
 KS2, SPRING = "2017-18/KS2", "2017-18/spring"

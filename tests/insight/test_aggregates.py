@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.engine.errors import BadRequest, Forbidden, Invalid
-from domain.engine.ids import new_id
-from domain.insight.aggregates import AggregateRow, average, percent
-from domain.insight.question import read_question
+from domain.aggregates.aggregate_rows import AggregateRow, average, percent
+from domain.aggregates.query import read_question
+from domain.declare.errors import BadRequest, Forbidden, Invalid
+from domain.declare.ids import new_id
 from tests.insight.conftest import INTERNAL, KS2, READ, SPRING, URNS, Count, World
 
 HEDGEROW, MEADOW = ("Oak", "Elm", "Ash"), ("Fern", "Moss", "Reed")

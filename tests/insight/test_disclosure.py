@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from domain.insight.disclosure import THRESHOLD, Count, suppress
+from domain.aggregates.disclosure import THRESHOLD, Count, suppress
 
 CATEGORIES = {
     "school": tuple("ABCDE"),

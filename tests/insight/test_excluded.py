@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.engine.errors import Forbidden
-from domain.insight.aggregates import AggregatePage
+from domain.aggregates.aggregate_rows import AggregatePage
+from domain.declare.errors import Forbidden
 from tests.insight.conftest import INTERNAL, KS2, READ, SPRING, URNS, World
 
 EVERYTHING = tuple((name, INTERNAL) for name in ("Hedgerow", "Meadow", "Quay", "Pond"))

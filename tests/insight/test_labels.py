@@ -5,7 +5,7 @@ from itertools import combinations, product
 
 import pytest
 
-from domain.insight.disclosure import Count, suppress
+from domain.aggregates.disclosure import Count, suppress
 
 DIMENSIONS = ("school", "yearGroup")
 

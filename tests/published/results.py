@@ -17,8 +17,8 @@ from typing import Any
 import httpx2
 from rich.progress import track
 
-from domain.engine import embedded
-from domain.engine.migrate import migrate
+from domain.store import embedded
+from domain.store.migrate import migrate
 from tests.conftest import Server, fresh_database, serving
 from tests.published import whole_pupils
 from tests.published.whole_pupils import Pupil, School, Year

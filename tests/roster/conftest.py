@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest_asyncio
 
-from domain.engine.embedded import SUPERUSER
+from domain.store.embedded import SUPERUSER
 from tests.conftest import Databases
 from tests.roster.gias_rows import as_role
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-from domain.files.gias import Extract, read
-from domain.roster.register import Counts
+from domain.roster.gias.apply import Counts
+from domain.roster.gias.parse import Extract, read
 
 FILES = ("establishments.csv", "groups.csv", "group_links.csv")
 SPRING, SUMMER = date(2022, 4, 20), date(2022, 7, 20)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from domain import COMMANDS
-from domain.engine.command import perform
-from domain.engine.errors import Invalid
+from domain.declare.errors import Invalid
+from domain.write.command import perform
 from tests.world import World
 
 AS_OF = "2024-10-01"

@@ -6,9 +6,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from domain.engine.ids import type_number
-from domain.files.gias import read
-from domain.roster.register import apply_gias
+from domain.declare.ids import type_number
+from domain.roster.gias.apply import apply_gias
+from domain.roster.gias.parse import read
 from domain.roster.schools import SCHOOL
 from domain.roster.trusts import MEMBERSHIP, TRUST
 from tests.roster.gias_rows import COUNTED, FILES, SPRING, SUMMER, explained, extract, group, link, school, tenants, written

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from domain.engine.ids import new_id
-from domain.files.gias import Extract
-from domain.roster.register import ImportReport, apply_gias
+from domain.declare.ids import new_id
+from domain.roster.gias.apply import ImportReport, apply_gias
+from domain.roster.gias.parse import Extract
 from tests.conftest import Databases
 from tests.roster.gias_rows import (
     COUNTED,

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 from sqlalchemy import DateTime, SmallInteger, bindparam, select
 
-from domain.engine.query import DIALECT
-from domain.roster.rollover import state_of, year_of
+from domain.read.compile import DIALECT
+from domain.roster.roll_year import state_of, year_of
 from domain.roster.years import academic_year, format_academic_year, parse_academic_year
 from tests.conftest import ROOT
 from tests.trust import URNS, Trust, entry, roll, sent

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from domain.engine.programs import Binaries, find_binaries
+from domain.store.programs import Binaries, find_binaries
 from tests.faults.laboratory.processes import NotWorking
 
 MEGABYTES = 48

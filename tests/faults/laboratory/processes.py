@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx2
 
-from domain.engine import embedded
-from domain.engine.programs import Binaries
+from domain.store import embedded
+from domain.store.programs import Binaries
 from tests.bench.meter import postmaster, tree
 from tests.conftest import ROOT, SECRET, free_port
 

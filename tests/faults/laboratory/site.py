@@ -14,10 +14,10 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.consent import clients
-from domain.consent.grants import approve_grant, parse_grant
-from domain.engine import embedded
-from domain.engine.migrate import migrate
+from domain.clients import clients
+from domain.clients.grants import approve_grant, parse_grant
+from domain.store import embedded
+from domain.store.migrate import migrate
 from tests.conftest import Databases
 from tests.faults.laboratory.disk import programs_with_disk
 from tests.faults.laboratory.processes import Postgres, Server

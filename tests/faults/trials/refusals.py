@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from domain.engine.readiness import SHARED_FOR
+from domain.store.readiness import SHARED_FOR
 from tests.faults.laboratory import disk
 from tests.faults.laboratory.processes import NotWorking
 from tests.faults.laboratory.result import Result, Watch

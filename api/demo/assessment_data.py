@@ -1,0 +1,261 @@
+"""What was judged of the demonstration's pupils, and what they are meant to reach: bodies for the commands, the same for the same seed.
+
+- 2025-26/KS2, statutory and closed: scaled scores in reading and maths and the teachers' judgement of writing, for last summer's Year 6.
+- 2025-26/Summer, closed: Years 1 to 5, each school in its own scheme. Four mark WTS/EXS/GDS; the infant and the junior school mark
+  Below / Just at / At / Above.
+- 2026-27/Autumn, open: Years 1 to 6, in the schools' schemes. It is being filled in, so that one value in twenty-five is missing.
+
+Census days are the school census's: the third Thursday in May and the first in October. Whoever left after it is marked `left`, whoever
+came after it `new`. Targets are for the end of the year and, in Year 6, for key stage 2.
+
+Attainment follows from one ability a pupil, a lean towards each subject and the day's form; disadvantage and special needs weigh on it
+about as much as in the published national results (Department for Education, "Key stage 2 attainment").
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from random import Random
+
+from api.demo.school_data import GROUP_UID, SCHOOLS, SEED, Body, Pupil, School
+
+SUBJECTS = ("reading", "writing", "maths")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A scheme of the trust's, copied from the template of the same code: its grades, and where one ends and the next begins in each
+    subject, in standard deviations."""
+
+    code: str
+    name: str
+    grades: tuple[str, ...]
+    cuts: dict[str, tuple[float, ...]]
+
+    def grade(self, subject: str, form: float) -> str:
+        return self.grades[bisect_right(self.cuts[subject], form)]
+
+
+IN_YEAR = {
+    scheme.code: scheme
+    for scheme in (
+        Scheme(
+            "wts-exs-gds",
+            "Working towards, expected, greater depth",
+            ("WTS", "EXS", "GDS"),
+            {"reading": (-0.55, 0.9), "writing": (-0.5, 1.1), "maths": (-0.55, 0.95)},
+        ),
+        Scheme(
+            "below-at-above",
+            "Below, just at, at, above age-related expectation",
+            ("Below", "Just at", "At", "Above"),
+            {"reading": (-0.6, -0.1, 0.95), "writing": (-0.5, 0.0, 1.15), "maths": (-0.6, -0.1, 1.0)},
+        ),
+    )
+}
+WRITING = Scheme("ks2-writing-ta", "", ("PK3", "PK4", "WTS", "EXS", "GDS"), {"writing": (-2.6, -2.2, -0.6, 1.1)})
+SCORES = "ks2-scaled-score"
+
+
+def _score(form: float) -> str:
+    """A key stage 2 scaled score, 80 to 120 about a mean of 105; B is a pupil working below the level of the test."""
+    return "B" if form < -2.4 else str(max(80, min(120, round(105 + 7.5 * form))))
+
+
+@dataclass(frozen=True)
+class Window:
+    """What `create_window` takes beside the tenant and what is collected, and the days on which teachers judged."""
+
+    code: str
+    name: str
+    start: int
+    census_on: date
+    days: tuple[date, date]
+    years: range
+    purpose: str
+    decision: str
+    statutory: bool = False
+    closed: bool = True
+
+    @property
+    def closes_on(self) -> date:
+        """A closed window closed on its last day; the open one stays so for three weeks more."""
+        return self.days[1] if self.closed else self.days[1] + timedelta(21)
+
+
+KS2 = Window(
+    "2025-26/KS2",
+    "Key stage 2 tests and writing 2026",
+    2025,
+    date(2026, 5, 21),
+    (date(2026, 5, 11), date(2026, 6, 26)),
+    range(6, 7),
+    "The statutory end of key stage 2 assessment.",
+    "What secondary schools are told about each pupil, and what the trust reports to its governors.",
+    statutory=True,
+)
+SUMMER = Window(
+    "2025-26/Summer",
+    "Summer 2026",
+    2025,
+    date(2026, 5, 21),
+    (date(2026, 6, 15), date(2026, 7, 3)),
+    range(1, 6),
+    "Teachers' judgement at the end of the year, for the annual report to parents.",
+    "Who gets support from September, and what next year's teachers start from.",
+)
+AUTUMN = Window(
+    "2026-27/Autumn",
+    "Autumn 2026",
+    2026,
+    date(2026, 10, 1),
+    (date(2026, 11, 9), date(2026, 11, 20)),
+    range(1, 7),
+    "Teachers' judgement before the pupil progress meetings in December.",
+    "Which pupils get tutoring in the spring, and in which subject.",
+    closed=False,
+)
+WINDOWS = (KS2, SUMMER, AUTUMN)
+
+_TENANT: Body = {"trust": {"groupUid": GROUP_UID}}
+
+
+def schemes() -> list[Body]:
+    """Bodies of `create_scheme`."""
+    return [{"tenant": _TENANT, "code": s.code, "name": s.name, "template": s.code} for s in IN_YEAR.values()]
+
+
+def windows() -> list[Body]:
+    """Bodies of `create_window`."""
+    return [
+        {
+            "tenant": _TENANT,
+            "code": window.code,
+            "name": window.name,
+            "academicYear": _academic_year(window.start),
+            "censusOn": window.census_on.isoformat(),
+            "opensAt": _instant(window.days[0], 8),
+            "closesAt": _instant(window.closes_on, 17),
+            "statutory": window.statutory,
+            "purpose": window.purpose,
+            "decision": window.decision,
+            "yearGroups": [str(year) for year in window.years],
+            "collects": _collects(window),
+        }
+        for window in WINDOWS
+    ]
+
+
+def _collects(window: Window) -> list[Body]:
+    if window is KS2:
+        return [{"subject": subject, "scheme": WRITING.code if subject == "writing" else SCORES} for subject in SUBJECTS]
+    common, *others = IN_YEAR
+    return [{"subject": subject, "scheme": common} for subject in SUBJECTS] + [
+        {"subject": subject, "scheme": scheme, "schools": [school.ref for school in SCHOOLS if school.scheme == scheme]}
+        for subject in SUBJECTS
+        for scheme in others
+    ]
+
+
+def _academic_year(start: int) -> str:
+    return f"{start}-{(start + 1) % 100:02}"
+
+
+def _instant(day: date, hour: int) -> str:
+    return datetime.combine(day, time(hour), UTC).isoformat()
+
+
+def judgements(everybody: list[Pupil], now: datetime, seed: int = SEED) -> list[Body]:
+    """Bodies of `record_judgements`, one for each window and school; nothing in them was recorded after `now`."""
+    random = Random(seed)  # noqa: S311
+    found = []
+    for window in WINDOWS:
+        by_school: dict[int, list[Body]] = {school.urn: [] for school in SCHOOLS}
+        for pupil in everybody:
+            school, status = _where(pupil, window)
+            if school is not None:
+                by_school[school.urn] += _judged(pupil, school, status, window, now, random)
+        found += [
+            {"school": {"urn": urn}, "window": window.code, "entries": entries} for urn, entries in by_school.items() if entries
+        ]
+    return found
+
+
+def _where(pupil: Pupil, window: Window) -> tuple[School | None, str | None]:
+    """The school that says something about a pupil in a window, and the status that it gives in place of grades."""
+    at_census, at_end = pupil.main(window.census_on), pupil.main(window.days[1])
+    if window.start - pupil.entry not in window.years or (at_census is None and at_end is None):
+        return None, None
+    if at_end is None:
+        assert at_census is not None
+        return at_census.school, None if window is KS2 else "left"
+    return at_end.school, "new" if at_census is None else None
+
+
+def _judged(pupil: Pupil, school: School, status: str | None, window: Window, now: datetime, random: Random) -> list[Body]:
+    """The entries about a pupil: one for each subject, less what has not been entered yet while the window is open."""
+    first, last = window.days
+    day = first + timedelta(random.randrange((last - first).days + 1))
+    absent = random.random() < 0.008
+    exempt = pupil.characteristics["sen"] == "E" and random.random() < 0.2
+    entries = []
+    for subject in SUBJECTS:
+        form, missing = pupil.form(subject, random), not window.closed and random.random() < 0.04
+        entry: Body = {
+            "reference": pupil.reference,
+            "subject": subject,
+            "recordedAt": min(datetime.combine(day, time(15, 30), UTC), now).isoformat(),
+            "actor": f"staff-{school.urn % 10}{window.start - pupil.entry:02}",
+            "source": "mis",
+            "method": "test" if window is KS2 and subject != "writing" else "teacher-assessment",
+        }
+        if window is KS2:
+            entry["grade"] = "A" if absent else WRITING.grade(subject, form) if subject == "writing" else _score(form)
+        elif stands_for := status or ("exempt" if exempt else "absent" if absent else None):
+            entry["status"] = stands_for
+        else:
+            entry["grade"] = IN_YEAR[school.scheme].grade(subject, form)
+        if not missing or status is not None:
+            entries.append(entry)
+    return entries
+
+
+def targets(everybody: list[Pupil], seed: int = SEED) -> list[Body]:
+    """Bodies of `record_targets`, one for each school: for both Year 6s at key stage 2, and for everybody at the end of this year."""
+    random = Random(seed)  # noqa: S311
+    by_school: dict[int, list[Body]] = {school.urn: [] for school in SCHOOLS}
+    for pupil in everybody:
+        for window, set_on in ((KS2, date(2025, 9, 26)), (AUTUMN, date(2026, 9, 25))):
+            spell, year = pupil.main(window.census_on), window.start - pupil.entry
+            if spell is None or year not in window.years:
+                continue
+            common: Body = {
+                "reference": pupil.reference,
+                "recordedAt": _instant(set_on, 16),
+                "actor": f"staff-{spell.school.urn % 10}00",
+            }
+            for subject in SUBJECTS:
+                hoped = pupil.ability + pupil.lean[subject] + random.uniform(0.0, 0.35)
+                aims = [("end-of-year", "teacher", spell.school.scheme, IN_YEAR[spell.school.scheme].grade(subject, hoped))]
+                if year == 6:
+                    aims = aims if window is AUTUMN else []
+                    aims.append(("KS2", "prior-attainment", *_ks2_target(subject, hoped)))
+                by_school[spell.school.urn] += [
+                    {
+                        **common,
+                        "subject": subject,
+                        "horizon": {"academicYear": _academic_year(window.start), "point": point},
+                        "grade": grade,
+                        "scheme": scheme,
+                        "basis": basis,
+                    }
+                    for point, basis, scheme, grade in aims
+                ]
+    return [{"school": {"urn": urn}, "entries": entries} for urn, entries in by_school.items()]
+
+
+def _ks2_target(subject: str, hoped: float) -> tuple[str, str]:
+    """The scheme and the grade aimed at: nobody's target is a low score."""
+    if subject == "writing":
+        return WRITING.code, WRITING.grade(subject, max(hoped, -1.0))
+    return SCORES, _score(max(hoped, -1.6))

@@ -1,0 +1,328 @@
+"""Makes the fictional Larkfield Learning Trust: its register entries and its pupils, the same for the same seed. Pure: nothing is read or written.
+
+Nobody and nothing here exists: URNs, the Group UID and the local authority (999) lie outside the ranges the Department for Education
+uses, postcodes are of the pseudo-area ZZ99, names are drawn from lists. The story is told as on 20 November 2026:
+
+- Six schools: three primaries, an infant school whose Year 2 moves on to the junior school next door, and a village school of 23.
+- Last summer's Year 6 has left, and a few pupils did during either year; two came in November.
+- One pupil is dual-registered, one is on a temporary UPN, three in Reception have none yet, one changed school within the trust in October.
+
+What was judged of them is in assessment_data.py.
+"""
+
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from random import Random
+from typing import Any, NamedTuple, TypeAlias
+
+from api.demo.names import POOLS
+from domain.roster.upn import check_letter
+
+Body: TypeAlias = dict[str, Any]
+
+SEED = 2026
+GROUP_UID = 99_901
+TRUST = "Larkfield Learning Trust"
+LOCAL_AUTHORITY = "999"
+AS_OF = date(2026, 11, 20)
+
+
+@dataclass(frozen=True)
+class School:
+    """A school: its years (0 is Reception), its cohorts' sizes by the calendar year they entered Reception, the scheme it marks in, and
+    what sets it apart: the share of disadvantaged pupils, and how well it does with them in standard deviations."""
+
+    urn: int
+    number: str
+    name: str
+    years: range
+    cohorts: dict[int, int]
+    scheme: str = "wts-exs-gds"
+    disadvantaged: float = 0.24
+    strength: float = 0.0
+
+    @property
+    def ref(self) -> Body:
+        return {"urn": self.urn}
+
+
+def _cohorts(*sizes: int, since: int = 2019) -> dict[int, int]:
+    return dict(enumerate(sizes, since))
+
+
+QUILLBROOK = School(
+    999_101, "2101", "Quillbrook Primary Academy", range(7), _cohorts(33, 35, 32, 34, 31, 34, 33, 32), disadvantaged=0.38
+)
+HAREBELL = School(
+    999_102, "2102", "Harebell Heath Primary Academy", range(7), _cohorts(29, 30, 30, 28, 30, 30, 29, 30), strength=0.15
+)
+WRENLOW = School(999_103, "2103", "Wrenlow Primary Academy", range(7), _cohorts(26, 28, 25, 27, 28, 24, 27, 22), disadvantaged=0.3)
+JUNIOR = School(
+    999_104, "2104", "Nettlewick Junior Academy", range(3, 7), _cohorts(42, 44, 41, 43), "below-at-above", strength=-0.1
+)
+INFANT = School(999_105, "2105", "Nettlewick Infant Academy", range(3), _cohorts(42, 43, 40, 41, since=2023), "below-at-above")
+FALLOWDENE = School(999_106, "2106", "Fallowdene Village Academy", range(7), _cohorts(3, 4, 3, 3, 4, 3, 3, 3), disadvantaged=0.1)
+SCHOOLS = (QUILLBROOK, HAREBELL, WRENLOW, INFANT, JUNIOR, FALLOWDENE)
+
+
+class Spell(NamedTuple):
+    """On roll at a school, from a day to a last day; see `domain.roster.enrolments` for the status."""
+
+    school: School
+    status: str
+    first: date
+    last: date | None
+
+    def covers(self, day: date) -> bool:
+        return self.first <= day <= (self.last or date.max)
+
+
+@dataclass
+class Pupil:
+    """A child who does not exist. `entry` is the calendar year of entering Reception; `lean` is how far a subject lies from `ability`."""
+
+    reference: str
+    forename: str
+    surname: str
+    sex: str
+    born: date
+    entry: int
+    upn: str | None
+    characteristics: dict[str, str]
+    ability: float
+    lean: dict[str, float]
+    spells: list[Spell] = field(default_factory=list)
+
+    def main(self, day: date) -> Spell | None:
+        """The spell of main registration on a day."""
+        return next((spell for spell in self.spells if spell.status in "CM" and spell.covers(day)), None)
+
+    def form(self, subject: str, random: Random) -> float:
+        """How the pupil does in a subject on one occasion, in standard deviations."""
+        return self.ability + self.lean[subject] + random.gauss(0, 0.25)
+
+
+# The register.
+
+
+def register() -> list[tuple[str, bytes]]:
+    """The trust and its schools as GIAS publishes them: establishments, groups and group links, by file name."""
+    establishments = [
+        {
+            "URN": school.urn,
+            "LA (code)": LOCAL_AUTHORITY,
+            "LA (name)": "Mallowshire",
+            "EstablishmentNumber": school.number,
+            "EstablishmentName": school.name,
+            "TypeOfEstablishment (name)": "Academy converter",
+            "EstablishmentStatus (name)": "Open",
+            "PhaseOfEducation (name)": "Primary",
+            "StatutoryLowAge": school.years.start + 4,
+            "StatutoryHighAge": school.years.stop + 4,
+            "OpenDate": "01-09-2017",
+            "CloseDate": "",
+            "UKPRN": "",
+            "Town": "Larkfield",
+            "Postcode": f"ZZ99 {school.urn % 10}AA",
+        }
+        for school in SCHOOLS
+    ]
+    group = {
+        "Group UID": GROUP_UID,
+        "Group ID": f"TR{GROUP_UID}",
+        "Group Name": TRUST,
+        "Companies House Number": "",
+        "Group Type (code)": 6,
+        "Group Status": "Open",
+        "Open date": "",
+        "Closed Date": "",
+        "Incorporated on (open date)": "2017-04-01",
+    }
+    links = [
+        {"URN": s.urn, "Group UID": GROUP_UID, "Group Type (code)": 6, "Joined date": "2017-09-01", "Closed Date": ""}
+        for s in SCHOOLS
+    ]
+    files = (("establishments.csv", establishments), ("groups.csv", [group]), ("group_links.csv", links))
+    return [(name, _csv(rows)) for name, rows in files]
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+# The pupils.
+
+
+class Intake:
+    """Invents pupils, and gives each UPN once."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.pupils: list[Pupil] = []
+        self._serials: Counter[tuple[str, int]] = Counter()
+
+    def upn(self, school: School, year: int, *, temporary: bool = False) -> str:
+        """The next UPN this school allocates in a calendar year."""
+        self._serials[school.number, year] += 1
+        serial = self._serials[school.number, year]
+        last = f"{serial % 100:02}{'ABCDEFGHJKLMNPQRTUVWXYZ'[serial // 100]}" if temporary else f"{serial:03}"
+        rest = f"{LOCAL_AUTHORITY}{school.number}{year % 100:02}{last}"
+        return check_letter(rest) + rest
+
+    def admit(self, school: School, entry: int, spells: list[Spell], *, temporary: bool = False) -> Pupil:
+        """A new pupil of the cohort that entered Reception in this year."""
+        random = self.random
+        pool = random.choices(POOLS, [pool.share for pool in POOLS])[0]
+        sex = random.choice("FM")
+        ever6 = random.random() < school.disadvantaged
+        sen = random.choices("NKE", [0.82, 0.14, 0.04])[0]
+        service, looked_after = random.random() < 0.02, random.random() < 0.006
+        characteristics = {
+            "fsm": _yes(ever6 and random.random() < 0.85),
+            "ever6Fsm": _yes(ever6),
+            "pupilPremium": _yes(ever6 or service or looked_after),
+            "eal": "2" if random.random() < pool.another_language else "1",
+            "sen": sen,
+            "ethnicity": random.choice(pool.ethnicities),
+            **({"serviceChild": "true"} if service else {}),
+            **({"lookedAfter": "true"} if looked_after else {}),
+        }
+        weight = (-0.3 if ever6 else 0.27) + {"N": 0.15, "K": -0.7, "E": -1.5}[sen] + school.strength
+        pupil = Pupil(
+            reference=f"{10_000 + len(self.pupils)}",
+            forename=random.choice(pool.girls if sex == "F" else pool.boys),
+            surname=random.choice(pool.surnames),
+            sex=sex,
+            born=date(entry - 5, 9, 1) + timedelta(random.randrange(365)),
+            entry=entry,
+            upn=self.upn(INFANT if school is JUNIOR else school, spells[0].first.year if temporary else entry, temporary=temporary),
+            characteristics=characteristics,
+            ability=random.gauss(0, 0.85) + weight,
+            lean={"reading": random.gauss(0.05, 0.3), "writing": random.gauss(-0.05, 0.3), "maths": random.gauss(0, 0.4)},
+            spells=spells,
+        )
+        self.pupils.append(pupil)
+        return pupil
+
+
+def _yes(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def pupils(seed: int = SEED) -> list[Pupil]:
+    """Everybody who was on roll at the trust in 2025-26 or is in 2026-27."""
+    intake = Intake(Random(seed))  # noqa: S311 (nothing here is secret)
+    by_cohort = {
+        (school.urn, entry): [intake.admit(school, entry, [_stay(school, entry)]) for _ in range(size)]
+        for school in SCHOOLS
+        for entry, size in school.cohorts.items()
+    }
+    for pupil in by_cohort[INFANT.urn, 2023][:-2]:  # two went on to another trust's junior school
+        pupil.spells.append(Spell(JUNIOR, "C", date(2026, 9, 2), None))
+
+    for school, entry, last in (
+        (QUILLBROOK, 2022, date(2026, 3, 27)),
+        (HAREBELL, 2021, date(2026, 2, 13)),
+        (WRENLOW, 2024, date(2026, 3, 27)),
+        (QUILLBROOK, 2021, date(2026, 10, 23)),
+        (JUNIOR, 2022, date(2026, 10, 23)),
+    ):
+        leaver = by_cohort[school.urn, entry][0]
+        leaver.spells[-1] = leaver.spells[-1]._replace(last=last)
+
+    mover = by_cohort[WRENLOW.urn, 2022][1]
+    mover.spells = [mover.spells[0]._replace(last=date(2026, 10, 16)), Spell(HAREBELL, "C", date(2026, 10, 19), None)]
+    dual = by_cohort[QUILLBROOK.urn, 2023][1]
+    dual.spells = [
+        dual.spells[0]._replace(last=date(2026, 9, 6)),
+        Spell(QUILLBROOK, "M", date(2026, 9, 7), None),
+        Spell(HAREBELL, "S", date(2026, 9, 7), None),
+    ]
+    for pupil in by_cohort[QUILLBROOK.urn, 2026][:2] + by_cohort[INFANT.urn, 2026][:1]:
+        pupil.upn = None
+    intake.admit(WRENLOW, 2021, [Spell(WRENLOW, "C", date(2026, 11, 2), None)])
+    arrival = intake.admit(HAREBELL, 2022, [Spell(HAREBELL, "C", date(2026, 11, 2), None)], temporary=True)
+    for kind in ("fsm", "ever6Fsm", "pupilPremium"):
+        del arrival.characteristics[kind]  # nobody knows yet, which is not the same as no
+    return intake.pupils
+
+
+def _stay(school: School, entry: int) -> Spell:
+    """From the school's first year to the end of its last, for who stays the whole time."""
+    leaves = entry + school.years.stop
+    return Spell(school, "C", date(entry + school.years.start, 9, 2), date(leaves, 7, 22) if leaves <= AS_OF.year else None)
+
+
+def rolls(everybody: list[Pupil]) -> list[Body]:
+    """For each school its roll of last summer, then each school's of today: bodies of `record_pupils`."""
+    found = []
+    for as_of in (date(2026, 7, 1), AS_OF):
+        start = as_of.year if as_of.month >= 9 else as_of.year - 1
+        for school in SCHOOLS:
+            entries = [
+                {
+                    "reference": pupil.reference,
+                    "upn": pupil.upn,
+                    "surname": pupil.surname,
+                    "forename": pupil.forename,
+                    "dateOfBirth": pupil.born.isoformat(),
+                    "sex": pupil.sex,
+                    "yearGroup": _year(start - pupil.entry),
+                    "enrolments": [_spell(spell) for spell in here],
+                    "characteristics": [
+                        {"kind": kind, "value": value, "from": pupil.spells[0].first.isoformat()}
+                        for kind, value in pupil.characteristics.items()
+                    ],
+                }
+                for pupil in everybody
+                if (
+                    here := [
+                        s
+                        for s in pupil.spells
+                        if s.school is school and s.first <= as_of and (s.last or as_of) >= date(start, 9, 1)
+                    ]
+                )
+            ]
+            found.append({"school": school.ref, "asOf": as_of.isoformat(), "entries": entries})
+    return found
+
+
+def classes(everybody: list[Pupil]) -> list[Body]:
+    """For each school this year's classes as they stand today, one a year group or two where it is large: bodies of `record_groups`."""
+    begins, found = date(2026, 9, 2), []
+    for school in SCHOOLS:
+        by_year: dict[int, list[tuple[Pupil, Spell]]] = {}
+        for pupil in everybody:
+            here = next((spell for spell in pupil.spells if spell.school is school and spell.covers(AS_OF)), None)
+            if here is not None:
+                by_year.setdefault(AS_OF.year - pupil.entry, []).append((pupil, here))
+        entries = []
+        for year, members in sorted(by_year.items()):
+            trees = ("Ash", "Beech") if len(members) > 33 else ("Ash",)
+            for n, tree in enumerate(trees):
+                named = [
+                    {"reference": pupil.reference, "from": max(begins, spell.first).isoformat()}
+                    for pupil, spell in members[n :: len(trees)]
+                ]
+                entries.append(
+                    {"code": f"{_year(year)}{tree[0]}", "name": f"{_year(year)} {tree}", "kind": "class", "members": named}
+                )
+        found.append(
+            {"school": school.ref, "academicYear": "2026-27", "asOf": AS_OF.isoformat(), "complete": True, "entries": entries}
+        )
+    return found
+
+
+def _year(number: int) -> str:
+    return "R" if number == 0 else str(number)
+
+
+def _spell(spell: Spell) -> Body:
+    return {"status": spell.status, "from": spell.first.isoformat(), "to": spell.last.isoformat() if spell.last else None}

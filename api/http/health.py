@@ -1,0 +1,52 @@
+"""/health/live answers that the process runs, without the database. /health/ready answers whether the server can do its work."""
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api.http.problems import HttpProblem, respond
+from api.settings import Settings
+from domain.clients.clients import check_signing_key
+from domain.declare.errors import Issue
+from domain.store.readiness import Failure, Readiness
+
+log = structlog.get_logger()
+
+RETRY_AFTER = "2"
+"""Seconds."""
+
+
+def make_readiness(settings: Settings) -> Readiness:
+    """The checks of a server with these settings."""
+    return Readiness(settings.database_url, lambda connection: check_signing_key(connection, settings.secret))
+
+
+def routes() -> list[Route]:
+    return [Route("/health/live", _answer_live, methods=["GET"]), Route("/health/ready", _answer_ready, methods=["GET"])]
+
+
+async def _answer_live(request: Request) -> Response:
+    return Response(b'{"status":"alive"}', media_type="application/json")
+
+
+async def _answer_ready(request: Request) -> Response:
+    state = request.app.state
+    failures = await state.readiness.find_failures(state.database)
+    if (kinds := [(failure.check, failure.kind) for failure in failures]) != getattr(state, "unready", []):
+        _log_change(failures)
+    state.unready = kinds
+    if not failures:
+        return Response(b'{"status":"ready"}', media_type="application/json")
+    detail = " ".join(failure.message for failure in failures)
+    problem = HttpProblem(503, "not-ready", "The server is not ready", detail, {"Retry-After": RETRY_AFTER})
+    problem.issues = tuple(Issue(failure.check, f"{failure.check}-not-ready", failure.message) for failure in failures)
+    return respond(problem, state.settings.base_url)
+
+
+def _log_change(failures: tuple[Failure, ...]) -> None:
+    """Logs a change of the result, not every probe."""
+    if not failures:
+        log.warning("ready again")
+    for failure in failures:
+        log.warning("not ready", check=failure.check, message=failure.message, kind=failure.kind)

@@ -1,0 +1,201 @@
+"""Who asks, and what of: scopes, the caller, and the predicates that put out-of-reach rows out of the query.
+
+A scope alone never suffices: a row is within reach when a grant in force gives this client this scope at the row's school. The table
+`reach` is derived from grants (migration 0002); row-level security reads it too and says the same in other words (migration 0005).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    DateTime,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+)
+
+from domain.declare.errors import Forbidden, Issue
+from domain.store.database import metadata
+
+
+class Scope(StrEnum):
+    """noun:verb. What each one opens is in expected/scopes.txt, made from the declarations."""
+
+    TRUSTS_READ = "trusts:read"
+    SCHOOLS_READ = "schools:read"
+    SCHOOLS_WRITE = "schools:write"
+    PUPILS_READ = "pupils:read"
+    PUPILS_NAME = "pupils:name"
+    PUPILS_UPN = "pupils:upn"
+    PUPILS_BIRTH = "pupils:birth"
+    PUPILS_SENSITIVE = "pupils:sensitive"
+    PUPILS_WRITE = "pupils:write"
+    GROUPS_READ = "groups:read"
+    GROUPS_WRITE = "groups:write"
+    WINDOWS_READ = "windows:read"
+    WINDOWS_WRITE = "windows:write"
+    SCHEMES_READ = "schemes:read"
+    SCHEMES_WRITE = "schemes:write"
+    JUDGEMENTS_READ = "judgements:read"
+    JUDGEMENTS_WRITE = "judgements:write"
+    TARGETS_READ = "targets:read"
+    TARGETS_WRITE = "targets:write"
+    AGGREGATES_READ = "aggregates:read"
+    AGGREGATES_INTERNAL = "aggregates:internal"
+    IMPORTS_WRITE = "imports:write"
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """The scopes that a client's grants give at every place within its reach, as its reach was at this version and is until then.
+
+    `tenants` are those it reaches anything of, where these are so many places that their versions are not added up one by one. A statement that relies
+    on any of it makes sure that it still holds (query.finish), so that this may be remembered.
+    """
+
+    scopes: frozenset[str]
+    version: int
+    until: datetime | None
+    tenants: tuple[UUID, ...] | None
+
+    @cached_property
+    def told(self) -> bytes:
+        """What tells it from what the reach was before."""
+        return f"{self.version} {self.until}".encode()
+
+
+@dataclass(frozen=True)
+class Caller:
+    """An authenticated client and the scopes its token carries (never more than its grants gave when the token was issued)."""
+
+    client_id: UUID
+    scopes: frozenset[str]
+    uniform: Uniform | None = None
+
+    @cached_property
+    def told(self) -> bytes:
+        """What tells apart who sees other things of the same rows."""
+        return self.client_id.bytes + " ".join(sorted(self.scopes)).encode()
+
+    def needs(self, scope: Scope, what: str) -> None:
+        """Raises Forbidden, naming what needs which scope, unless the token carries it."""
+        if scope not in self.scopes:
+            raise scope_missing({what: scope})
+
+
+def scope_missing(needs: Mapping[str, str]) -> Forbidden:
+    """The one refusal for want of scopes: of each thing asked for, which scope it needs."""
+    issues = tuple(Issue(what, "scope-missing", f"{what} needs the scope {scope}.") for what, scope in needs.items())
+    told = ", ".join(f"{what} needs {scope}" for what, scope in needs.items())
+    return Forbidden(f"{told}. GET /v1/me tells what the client holds.", issues=issues)
+
+
+reach = Table(
+    "reach",
+    metadata,
+    Column("client_id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("school_id", Uuid, primary_key=True),
+    Column("grant_id", Uuid, primary_key=True),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("starts_at", DateTime(timezone=True), nullable=False),
+    Column("ends_at", DateTime(timezone=True)),
+)
+
+shared_pupils = Table(
+    "shared_pupils",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("pupil_id", Uuid, primary_key=True),
+    Column("school_id", Uuid, primary_key=True),
+    comment="A second school that sees a dual-registered pupil",
+)
+
+CALLER = bindparam("caller", type_=Uuid)
+
+Reach: TypeAlias = Callable[[Scope | None], ColumnElement[bool]]
+"""From the scope needed to the predicate that a row is within the caller's reach with it; None asks for no scope."""
+
+
+def in_force(r: Any) -> ColumnElement[bool]:
+    """A row of reach counts now."""
+    return and_(r.starts_at <= func.now(), r.ends_at.is_(None) | (r.ends_at > func.now()))
+
+
+IN_FORCE = "r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())"
+"""The same of a row `r`, for statements written as text."""
+
+
+def reaches_sql(client: str, tenant_id: str, school_id: str, scope: str | None = None) -> str:
+    """The text of by_school: a grant in force gives the client something, or this scope, at the school. All four are SQL."""
+    asked = f" AND {scope} = ANY (r.scopes)" if scope is not None else ""
+    return (
+        f"EXISTS (SELECT 1 FROM reach r WHERE r.client_id = {client} AND r.tenant_id = {tenant_id} AND r.school_id = {school_id}{asked}"
+        f" AND {IN_FORCE})"
+    )
+
+
+def reaches_pupil_sql(client: str, row: str, pupil_id: str = "pupil_id", scope: str | None = None) -> str:
+    """The text of by_pupil, of a row with tenant_id, school_id and the pupil's id."""
+    shared = reaches_sql(client, "s.tenant_id", "s.school_id", scope)
+    return (
+        f"({reaches_sql(client, f'{row}.tenant_id', f'{row}.school_id', scope)} OR EXISTS ("
+        f"SELECT 1 FROM shared_pupils s WHERE s.tenant_id = {row}.tenant_id AND s.pupil_id = {row}.{pupil_id} AND {shared}))"
+    )
+
+
+def granted(scope: Scope | None, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """A grant in force gives the caller this scope on a row of reach that `match`es (it is given the columns of reach)."""
+    r = reach.alias()
+    inner: Select[Any] = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), in_force(r.c))
+    if scope is not None:
+        inner = inner.where(literal_column(f"'{scope.value}'", Text) == any_(r.c.scopes))
+    return exists(inner.correlate_except(r))
+
+
+def by_school(tenant_id: Column[UUID], school_id: Column[UUID]) -> Reach:
+    """Rows of a school."""
+    return lambda scope: granted(scope, lambda r: (r.tenant_id == tenant_id) & (r.school_id == school_id))
+
+
+def by_tenant(tenant_id: Column[UUID]) -> Reach:
+    """Rows of a tenant, whichever of its schools the grant is for."""
+    return lambda scope: granted(scope, lambda r: r.tenant_id == tenant_id)
+
+
+def by_registered_school(school_id: Column[UUID]) -> Reach:
+    """Rows of the public register about one school."""
+    return lambda scope: granted(scope, lambda r: r.school_id == school_id)
+
+
+def by_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Column[UUID]) -> Reach:
+    """Rows about a pupil: at the school of main registration, or at a second school that shares the pupil."""
+
+    def within(scope: Scope | None) -> ColumnElement[bool]:
+        s = shared_pupils.alias()
+        of_pupil = (s.c.tenant_id == tenant_id) & (s.c.pupil_id == pupil_id)
+        shared: Select[Any] = (
+            select(literal_column("1"))
+            .select_from(s)
+            .where(of_pupil, granted(scope, lambda r: (r.tenant_id == s.c.tenant_id) & (r.school_id == s.c.school_id)))
+        )
+        return or_(by_school(tenant_id, school_id)(scope), exists(shared.correlate_except(s)))
+
+    return within

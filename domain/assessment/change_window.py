@@ -1,0 +1,86 @@
+"""A window changed after it was made, while its terms may change, or deleted, while nothing was ever judged in it."""
+
+from datetime import date
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+
+from domain.access.reach import Caller, Scope
+from domain.assessment.windows import Terms, checked, held, within_budget
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale, invalid
+from domain.declare.inputs import Instant, LongText, Text
+from domain.roster import years
+from domain.store.database import Connection
+from domain.write.command import command
+from domain.write.patch import Change, Changed, Patch, Removal
+
+
+class WindowChange(Patch, kw_only=True):
+    """What is to change of a window that is not locked; who is counted (censusOn, yearGroups) changes only while it is planned."""
+
+    name: Text | UnsetType = UNSET
+    opens_at: Instant | UnsetType = UNSET
+    closes_at: Instant | UnsetType = UNSET
+    accept_until: Instant | UnsetType | None = UNSET
+    purpose: LongText | UnsetType = UNSET
+    decision: LongText | UnsetType = UNSET
+    census_on: date | UnsetType = UNSET
+    year_groups: Annotated[list[str], Meta(min_length=1, max_length=20)] | UnsetType = UNSET
+
+
+_UPDATE = """
+UPDATE windows SET name = $3, opens_at = $4, closes_at = $5, accept_until = $6, purpose = $7, decision = $8, census_on = $9, year_groups = $10,
+    version = version + 1
+WHERE tenant_id = $1 AND id = $2 RETURNING version
+"""
+
+
+@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
+async def update_window(connection: Connection, caller: Caller, given: Change[WindowChange]) -> Changed:
+    """Change a window's terms. Opening and closing it are commands of their own."""
+    stored, counting = await held(connection, caller, given.id)
+    given.check(stored["version"])
+    terms = given.over(stored)
+    said = ("census_on", "opens_at", "closes_at", "accept_until", "year_groups")
+    academic_year = years.format_academic_year(stored["academic_year"])
+    year, terms["year_groups"], issues = checked(Terms(academic_year, **{name: terms[name] for name in said}))
+    if issues:
+        raise invalid(issues)
+    changed = {name for name, value in terms.items() if stored[name] != value}
+    if not changed:
+        return given.done("unchanged", stored["version"])
+    _may_change(stored["state"], changed)
+    if "year_groups" in changed and not stored["statutory"] and stored["frequency_reasons"] is None:
+        await within_budget(connection, stored["tenant_id"], year, terms["year_groups"], "/yearGroups", beside=stored["no"])
+    version = await connection.fetchval(_UPDATE, stored["tenant_id"], given.id, *terms.values())
+    await counting.bump()
+    return given.done("updated", version)
+
+
+def _may_change(state: str, changed: set[str]) -> None:
+    """Raises Conflict, naming each field that does not change in this state."""
+    fixed = changed if state == "locked" else changed & {"census_on", "year_groups"} if state != "planned" else set()
+    if fixed:
+        when = "no more" if state == "locked" else "only while the window is planned"
+        names = [
+            name
+            for field, name in zip(WindowChange.__struct_fields__, WindowChange.__struct_encode_fields__, strict=True)
+            if field in fixed
+        ]
+        issues = [Issue(f"/{name}", "window-state", f"{name} changes {when}.") for name in names]
+        raise Conflict(f"The window is {state}.", code="window-state", issues=tuple(issues))
+
+
+@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict, Stale))
+async def delete_window(connection: Connection, caller: Caller, given: Change[Removal]) -> Changed:
+    """Delete a window in which nothing was ever judged, and what it collects."""
+    stored, counting = await held(connection, caller, given.id)
+    version: int = stored["version"]
+    given.check(version)
+    if not await connection.fetchval("SELECT delete_window($1, $2)", stored["tenant_id"], stored["no"]):
+        message = (
+            f"The window is {stored['state']} and holds judgements, or has held some; what was judged is not deleted with a window."
+        )
+        raise Conflict(message, code="window-in-use", issues=(Issue("", "window-in-use", message),))
+    await counting.bump()
+    return given.done("deleted", version)

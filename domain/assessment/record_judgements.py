@@ -1,0 +1,340 @@
+"""Judgements in bulk: recorded, corrected and withdrawn, and with them the pupils who have just joined. The same batch twice changes nothing.
+
+A row that changes nothing never fails, whatever the window's state and whatever version it expects, so that a batch may be sent again.
+
+recordedAt orders the values of those who say it. A row without it stands from its commit on: the later commit wins, whatever the clock says, which may
+go back.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec import UNSET, Meta, UnsetType, structs
+
+from domain.access.reach import Caller, Scope, reaches_pupil_sql
+from domain.assessment.codes import Gradebook, read_gradebook
+from domain.assessment.judgements import judgements
+from domain.declare.errors import Current, Invalid, Issue, NotFound, invalid
+from domain.declare.inputs import Input, Instant, Text
+from domain.roster.pupils import AboutPupil, find_pupils, settle_schools
+from domain.roster.record_pupils.command import record_pupils
+from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
+from domain.roster.schools import Reached, SchoolRef
+from domain.store.database import Connection, columns
+from domain.support.slices import iterate_in_slices, split_into_parts
+from domain.write.aggregates import Counting
+from domain.write.batch import Batch, Counts, Recorded
+from domain.write.command import command
+from domain.write.conflicts import Conflicting, Version, reject_conflicts
+from domain.write.receipts import Place
+
+AHEAD = timedelta(minutes=5)
+WITHDRAWN = "withdrawn"
+STATUSES = ("absent", "new", "left", "notTaught", "exempt")
+
+
+class JudgementEntry(AboutPupil, kw_only=True):
+    """A judgement. grade, or a status that says why there is none, so that a missing value is never a zero; or withdrawn, which takes it back.
+
+    A change is refused unless expectedVersion is the version stored; 0 means that nothing may be stored yet.
+    """
+
+    subject: Text
+    aspect: Text = "main"
+    window: Text | UnsetType = UNSET
+    grade: Annotated[str, Meta(min_length=1, max_length=20)] | int | None = None
+    mark: Annotated[float, Meta(ge=-99_999, le=99_999)] | None = None
+    status: str | None = None
+    withdrawn: bool = False
+    expected_version: Version | UnsetType = UNSET
+    recorded_at: Instant | UnsetType = UNSET
+    actor: Text | None = None
+    source: Text | None = None
+    method: Text | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.withdrawn and (self.grade, self.status, self.mark) != (None, None, None):
+            raise ValueError("A judgement that is withdrawn has no grade, no status and no mark")
+        if not self.withdrawn and (self.grade is None) == (self.status is None):
+            raise ValueError("Give either a grade or the status that says why there is none, or withdraw the judgement")
+        if self.status is not None and self.status not in STATUSES:
+            raise ValueError(f"status is one of {', '.join(STATUSES)}")
+
+
+class JudgementBatch(Input, kw_only=True):
+    """Judgements of one school, or of several of one trust; window by id or code.
+
+    pupils, as recordPupils takes them, are written first in the same transaction, so that a joiner and their judgements need one request;
+    they need asOf and the scope pupils:write.
+    """
+
+    school: SchoolRef | UnsetType = UNSET
+    window: Text | UnsetType = UNSET
+    as_of: date | UnsetType = UNSET
+    pupils: list[PupilEntry] = []
+    entries: list[JudgementEntry]
+
+
+class JudgementsRecorded(Recorded, kw_only=True):
+    """What became of a batch of judgements, and of the pupils that came along: for each, received is the sum of the outcomes."""
+
+    pupils: Counts | None = None
+
+
+@dataclass
+class Row:
+    """An entry with everything it names resolved to the tenant's small numbers."""
+
+    at: int
+    entry: JudgementEntry
+    school: Reached
+    pupil_id: UUID
+    window: Any
+    subject_no: int
+    aspect_no: int
+    scheme_version_no: int
+    grade_no: int | None
+    recorded_at: datetime
+    stored: Any = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (self.window["academic_year"], self.pupil_id, self.window["no"], self.subject_no, self.aspect_no)
+
+    @property
+    def value(self) -> tuple[Any, ...]:
+        mark = None if self.entry.mark is None else Decimal(str(self.entry.mark)).quantize(Decimal("0.01"))
+        return (self.scheme_version_no, self.grade_no, mark, WITHDRAWN if self.entry.withdrawn else self.entry.status)
+
+    def changes(self, stored: Any) -> bool:
+        """Whether the row says anything else than what is stored. What never was is withdrawn already."""
+        if self.entry.withdrawn:
+            return stored["version"] is not None and stored["status_code"] != WITHDRAWN
+        return self.value != (stored["scheme_version_no"], stored["grade_no"], stored["mark"], stored["status_code"])
+
+
+@command(scope=Scope.JUDGEMENTS_WRITE, fails=(Invalid, NotFound))
+async def record_judgements(
+    connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]
+) -> JudgementsRecorded:
+    """Record, correct or withdraw a batch of judgements. The same batch twice changes nothing."""
+    pupils = await joined(connection, caller, given)
+    await judged(connection, caller, given)
+    return JudgementsRecorded(**structs.asdict(given.recorded()), pupils=pupils)
+
+
+async def joined(connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]) -> Counts | None:
+    """Writes the pupils that came along; what is wrong with them refuses the whole batch when that is checked."""
+    pupils = given.others["pupils"]
+    if not pupils.received:
+        return None
+    caller.needs(Scope.PUPILS_WRITE, "pupils in recordJudgements")
+    if given.head.as_of is UNSET:
+        undated = Issue("/asOf", "required", "asOf is required with pupils: the day on which the roll stood so.")
+        raise invalid([undated, *given.all_issues()])
+    pupils.head = PupilBatch(school=given.head.school, as_of=given.head.as_of, entries=[])
+    pupils.operation = record_pupils.operation
+    await record_pupils.run(connection, caller, pupils)
+    return pupils.counts()
+
+
+async def judged(connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]) -> None:
+    """Writes the judgements and notes what became of each."""
+    settled = await settle_schools(connection, caller, Scope.JUDGEMENTS_WRITE, given)
+    if not settled:
+        return given.check()
+    tenant_id = next(iter(settled.values())).tenant_id
+    codes = {given.head.window, *(entry.window for _, entry in given.rows)} - {UNSET}
+    book, now = await read_gradebook(connection, tenant_id, {str(code) for code in codes})
+    if given.head.window is not UNSET and given.head.window not in book.windows:
+        raise invalid([Issue("/window", "window-unknown", "This tenant has no such window.")])
+    good = given.good()
+    people = await find_pupils(connection, caller, tenant_id, given, settled)
+    rows: list[Row] = []
+    async for part in iterate_in_slices(good):
+        for at, entry in part:
+            found = resolved(given, book, settled[at], at, entry, now)
+            if found is not None and at in people:
+                rows.append(Row(at, entry, settled[at], people[at], *found))
+    rows = await given.once(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
+    given.check()
+    counting = Counting(connection, tenant_id)
+    await counting.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
+    changed = await compared(connection, caller, tenant_id, given, rows, counting)
+    given.check()
+    if changed:
+        await write(connection, caller, tenant_id, changed)
+        await counting.of_judgements({row.pupil_id for row in changed}, {row.window["no"] for row in changed})
+
+
+def _window(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:
+    return entry.window if entry.window is not UNSET else batch.head.window
+
+
+def resolved(
+    batch: Batch[Any, Any], book: Gradebook, school: Reached, at: int, entry: JudgementEntry, now: datetime
+) -> tuple[Any, ...] | None:
+    """The entry's window, subject, aspect, scheme version, grade and time, or None after rejecting it with every issue."""
+    before = len(batch.issues)
+    code = _window(batch, entry)
+    window = None if code is UNSET else book.windows.get(str(code))
+    if window is None:
+        message = (
+            "Name the window by its code or id, in the entry or in the batch."
+            if code is UNSET
+            else "This tenant has no such window."
+        )
+        batch.reject(at, "window", "window-unknown", message)
+    recorded_at = now if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
+    if recorded_at > now + AHEAD:
+        batch.reject(at, "recordedAt", "recorded-in-future", "recordedAt lies more than 5 minutes ahead of the server's clock.")
+    subject_no, aspect_no = book.subjects.get(entry.subject), book.aspects.get(entry.aspect)
+    if subject_no is None:
+        batch.reject(at, "subject", "subject-unknown", f"This tenant has no such subject. It has: {', '.join(book.subjects)}.")
+    if aspect_no is None:
+        batch.reject(at, "aspect", "aspect-unknown", f"This tenant has no such aspect. It has: {', '.join(book.aspects)}.")
+    batch.places[at] = Place(school.tenant_id, school.id, window and window["no"], subject_no, aspect_no)
+    if window is None or subject_no is None or aspect_no is None or len(batch.issues) > before:
+        return None
+    if window["state"] == "planned":
+        batch.reject(at, "window", "window-not-open", "The window is planned and not open yet.")
+        return None
+    version_no = book.pins.get((window["no"], school.id, subject_no, aspect_no))
+    if version_no is None:
+        batch.reject(at, "subject", "not-collected", f"The window does not collect this subject and aspect from {school.name}.")
+        return None
+    grade_no = None
+    if entry.grade is not None:
+        grade_no = book.grades.get((version_no, str(entry.grade)))
+        if grade_no is None:
+            batch.reject(at, "grade", "grade-unknown", book.unknown_grade(version_no, str(entry.grade), batch.suggestions))
+            return None
+    return window, subject_no, aspect_no, version_no, grade_no, recorded_at
+
+
+_STORED = f"""
+SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id AS main_school_id, w.state,
+    COALESCE(w.closed_at, w.closes_at) AS closed_at, w.accept_until >= now() AS accepts,
+    j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id
+FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
+    WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
+JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no AND w.state <> 'planned'
+CROSS JOIN LATERAL (
+    SELECT school_id FROM pupils x WHERE tenant_id = $1 AND id = g.pupil_id AND {reaches_pupil_sql("$7", "x", "id")} LIMIT 1
+) p
+LEFT JOIN LATERAL (
+    SELECT * FROM judgements WHERE tenant_id = $1 AND academic_year = g.year AND pupil_id = g.pupil_id
+        AND window_no = g.window_no AND subject_no = g.subject_no AND aspect_no = g.aspect_no LIMIT 1
+) j ON true
+"""
+
+
+async def compared(
+    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Row], counting: Counting
+) -> list[Row]:
+    """The rows that change something, after noting the outcome of each; rejects a change in a window that no longer takes it.
+
+    A value confirmed at a later instant is unchanged, and stands from then on against anything recorded before.
+    """
+    by_n = dict(enumerate(rows, 1))
+    changed: list[Row] = []
+    confirmed: list[tuple[Any, ...]] = []
+    conflicts: list[Conflicting] = []
+    async for part in iterate_in_slices(
+        await connection.fetch(_STORED, tenant_id, *columns([row.key for row in rows], 5), caller.client_id)
+    ):
+        for stored in part:
+            row = by_n.pop(stored["n"])
+            row.stored = stored
+            exists = stored["version"] is not None
+            public_id = ".".join(map(str, (row.pupil_id, row.window["no"], row.subject_no, row.aspect_no)))
+            is_dated = row.entry.recorded_at is not UNSET
+            if not is_dated:
+                row.recorded_at = max(stored["now"], stored["recorded_at"] or stored["now"])
+            late = is_dated and stored["accepts"] and row.recorded_at <= stored["closed_at"]
+            if not row.changes(stored):
+                batch.note(row.at, "unchanged", public_id if exists else None, stored["version"])
+                if exists and is_dated and row.recorded_at > stored["recorded_at"] and stored["state"] == "open":
+                    confirmed.append((*row.key, row.recorded_at))
+            elif row.entry.expected_version not in (UNSET, stored["version"] or 0):
+                conflicts.append(conflicting(row, stored))
+            elif exists and row.recorded_at < stored["recorded_at"]:
+                batch.note(row.at, "superseded", public_id, stored["version"])
+            elif exists and stored["recorded_at_school_id"] == stored["main_school_id"] != row.school.id:
+                batch.reject(
+                    row.at,
+                    "",
+                    "recorded-by-main-school",
+                    "The pupil's main school has recorded this; a second school cannot replace it.",
+                )
+            elif stored["state"] == "locked" or (stored["state"] == "closed" and not late):
+                batch.reject(row.at, "window", "window-closed", f"The window is {stored['state']} and takes no changes.")
+            else:
+                outcome = "created" if not exists else WITHDRAWN if row.entry.withdrawn else "updated"
+                batch.note(row.at, outcome, public_id, stored["version"] + 1 if exists else 1)
+                changed.append(row)
+    for row in by_n.values():
+        batch.reject(row.at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
+    await reject_conflicts(connection, caller, Scope.JUDGEMENTS_READ, tenant_id, batch, conflicts)
+    if confirmed:
+        await connection.execute(_CONFIRM, tenant_id, *columns(confirmed, 6))
+        await counting.bump()
+    return changed
+
+
+def conflicting(row: Row, stored: Any) -> Conflicting:
+    """The row, and what stands where it expected another version."""
+    mark = None if stored["mark"] is None else float(stored["mark"])
+    current = Current(stored["version"] or 0, None, stored["status_code"], mark, stored["recorded_at"])
+    return Conflicting(row.at, row.pupil_id, stored["scheme_version_no"], stored["grade_no"], current)
+
+
+_CONFIRM = """
+UPDATE judgements j SET recorded_at = g.recorded_at
+FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[], $7::timestamptz[])
+    AS g (year, pupil_id, window_no, subject_no, aspect_no, recorded_at)
+WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id AND j.window_no = g.window_no
+    AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no
+"""
+_COLUMNS = ", ".join((*judgements.columns.keys(), "xid"))
+_WRITE = f"""
+WITH given AS (
+    SELECT * FROM unnest($4::smallint[], $5::uuid[], $6::smallint[], $7::smallint[], $8::smallint[], $9::uuid[], $10::uuid[],
+        $11::smallint[], $12::smallint[], $13::numeric[], $14::text[], $15::timestamptz[], $16::text[], $17::text[], $18::text[], $19::integer[])
+    AS g (year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id, scheme_version_no, grade_no, mark, status_code, recorded_at,
+        actor, source, method, version)
+), replaced AS (
+    INSERT INTO judgement_history ({_COLUMNS}, until)
+    SELECT {", ".join(f"j.{name}" for name in _COLUMNS.split(", "))}, GREATEST($3, j.received_at) FROM given g CROSS JOIN LATERAL (
+        SELECT * FROM judgements j WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id
+            AND j.window_no = g.window_no AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no LIMIT 1
+    ) j WHERE g.version IS NOT NULL
+)
+INSERT INTO judgements AS j (tenant_id, client_id, received_at, academic_year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id,
+    scheme_version_no, grade_no, mark, status_code, recorded_at, actor, source, method)
+SELECT $1, $2, $3, year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id,
+    scheme_version_no, grade_no, mark, status_code, recorded_at, actor, source, method FROM given
+ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no) DO UPDATE SET
+    scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, mark = excluded.mark, status_code = excluded.status_code,
+    recorded_at = excluded.recorded_at, received_at = GREATEST(excluded.received_at, j.received_at), recorded_at_school_id = excluded.recorded_at_school_id,
+    client_id = excluded.client_id, actor = excluded.actor, source = excluded.source, method = excluded.method,
+    version = j.version + 1, xid = pg_current_xact_id()
+"""
+
+
+async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row]) -> None:
+    """The changed rows, and into history what they replace."""
+    written = [
+        (
+            *(*r.key, r.stored["main_school_id"], r.school.id, *r.value, r.recorded_at),
+            *(r.entry.actor, r.entry.source, r.entry.method, r.stored["version"]),
+        )
+        async for part in iterate_in_slices(rows)
+        for r in part
+    ]
+    for part in split_into_parts(written):
+        await connection.execute(_WRITE, tenant_id, caller.client_id, rows[0].stored["now"], *columns(part, 16))

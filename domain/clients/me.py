@@ -1,0 +1,194 @@
+"""Where a client stands: what its token carries, what its grants give and where, and what one request may ask for.
+
+Only what is the client's own: its grants and the reach derived from them, never another's.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+from msgspec import structs
+
+from domain.access.reach import IN_FORCE, Caller
+from domain.clients.clients import TOKEN_LIFE, AuthMethod
+from domain.clients.grants import Target
+from domain.declare.ids import NIL
+from domain.declare.inputs import Output
+from domain.store.database import Database
+
+LISTED = 1000
+"""How many grants, schools and trusts are listed at most; the counts beside them tell all."""
+
+
+class MySecret(Output, kw_only=True):
+    """A secret in force, never its text. After a rotation there are two for a while, and the older one says when it ends."""
+
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class MyClient(Output, kw_only=True):
+    """The client, and how it proves itself: client_secret, by one of its secrets in force, oldest first, or private_key_jwt."""
+
+    id: str
+    name: str
+    auth_method: AuthMethod
+    secrets: list[MySecret]
+
+
+class MyToken(Output, kw_only=True):
+    """What the token carries: never more than the grants gave when it was issued. Tokens live for `lifetime` seconds."""
+
+    scopes: list[str]
+    lifetime: int
+
+
+class MyGrant(Output, kw_only=True):
+    """What was approved for the client, and whether it counts now. A target of many schools or trusts has neither id nor name.
+
+    Of a grant that is revoked or expired the client deletes what it holds (UK GDPR, article 28(3)(g)).
+    """
+
+    id: str
+    state: Literal["in-force", "to-come", "expired", "revoked"]
+    target: Target
+    target_id: str | None
+    target_name: str | None
+    scopes: list[str]
+    purpose: str
+    agreement_version: str | None
+    approved_by: str
+    starts_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class MySchool(Output, kw_only=True):
+    """A school within reach, with the scopes that the grants in force give there together."""
+
+    id: str
+    urn: int
+    name: str
+    scopes: list[str]
+
+
+class MyTrust(Output, kw_only=True):
+    """A trust within reach as a whole, which windows and schemes need. A school without a trust is a whole by itself."""
+
+    id: str
+    group_uid: int
+    name: str
+    scopes: list[str]
+
+
+class GraphqlLimits(Output, kw_only=True):
+    """What one GraphQL document may have: bytes and tokens, and in one operation fields, their depth and aliases."""
+
+    bytes: int
+    tokens: int
+    depth: int
+    aliases: int
+    fields: int
+
+
+class Limits(Output, kw_only=True):
+    """What one request may ask for: rows a page, at the top and nested; entries a batch; bytes of a batch and of any other body, and JSON values
+    in either; values of one filter and of all filters; how many values an answer could hold. And how often a client may ask, for each tenant
+    it reaches."""
+
+    first: int
+    nested_first: int
+    batch_entries: int
+    body_bytes: int
+    other_body_bytes: int
+    body_values: int
+    filter_values: int
+    filter_values_in_all: int
+    cost: int
+    requests_per_second: int
+    burst: int
+    graphql: GraphqlLimits
+
+
+class Standing(Output, kw_only=True):
+    """What is stored of a client and its reach. `nextExpiry` is when the first of the grants and secrets in force ends."""
+
+    client: MyClient
+    grants_count: int
+    grants: list[MyGrant]
+    schools_count: int
+    schools: list[MySchool]
+    trusts_count: int
+    trusts: list[MyTrust]
+    installation: list[str]
+    next_expiry: datetime | None
+
+
+class Me(Standing, kw_only=True):
+    """Where the client stands now. A call needs its scope twice: in `token`, and at the school, trust or installation it is about.
+
+    Lists have at most 1,000 items, and the counts tell all: grants in force come first, schools and trusts are in order of their names.
+    `installation` holds the scopes over what belongs to no school. `nextExpiry` is when the first of the grants and secrets in force ends.
+    """
+
+    token: MyToken
+    limits: Limits
+
+
+_SCOPES = f"""(
+    SELECT json_agg(DISTINCT scope ORDER BY scope) FROM reach r CROSS JOIN unnest(r.scopes) scope
+    WHERE r.client_id = $1 AND r.tenant_id = h.tenant_id AND r.school_id = h.school_id AND {IN_FORCE}
+)"""
+_STANDING = f"""
+SELECT x.standing
+FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c
+CROSS JOIN LATERAL (
+    WITH held AS MATERIALIZED (
+        SELECT DISTINCT r.tenant_id, r.school_id FROM reach r WHERE r.client_id = $1 AND {IN_FORCE}
+    ), my_schools AS MATERIALIZED (
+        SELECT h.*, s.id, s.urn, s.name FROM held h JOIN schools s ON s.id = h.school_id AND s.tenant_id = h.tenant_id
+    ), my_trusts AS MATERIALIZED (
+        SELECT h.*, t.id, t.group_uid, t.name FROM held h JOIN trusts t ON t.id = h.school_id AND t.id = h.tenant_id
+    ), my_grants AS MATERIALIZED (
+        SELECT g.*, COALESCE(s.name, t.name) AS target_name,
+            CASE WHEN g.revoked_at IS NOT NULL THEN 'revoked' WHEN g.expires_at <= now() THEN 'expired'
+                WHEN g.starts_at > now() THEN 'to-come' ELSE 'in-force' END AS state
+        FROM grants g LEFT JOIN schools s ON s.id = g.target_id LEFT JOIN trusts t ON t.id = g.target_id
+        WHERE g.client_id = $1
+    ), secrets AS MATERIALIZED (
+        SELECT created_at, expires_at FROM client_secrets WHERE client_id = $1 AND (expires_at IS NULL OR expires_at > now())
+    )
+    SELECT json_build_object(
+        'client', (SELECT json_build_object('id', id, 'name', name, 'authMethod', auth_method, 'secrets', (
+            SELECT COALESCE(json_agg(json_build_object('createdAt', created_at, 'expiresAt', expires_at) ORDER BY created_at), '[]') FROM secrets
+        )) FROM clients WHERE id = $1),
+        'grantsCount', (SELECT count(*) FROM my_grants),
+        'grants', (SELECT COALESCE(json_agg(json_build_object(
+            'id', g.id, 'state', g.state, 'target', g.target, 'targetId', g.target_id, 'targetName', g.target_name, 'scopes', g.scopes,
+            'purpose', g.purpose, 'agreementVersion', g.agreement_version, 'approvedBy', g.approved_by, 'startsAt', g.starts_at,
+            'expiresAt', g.expires_at, 'revokedAt', g.revoked_at
+        )), '[]') FROM (
+            SELECT * FROM my_grants ORDER BY array_position(ARRAY['in-force', 'to-come', 'expired', 'revoked'], state), id LIMIT {LISTED}
+        ) g),
+        'schoolsCount', (SELECT count(*) FROM my_schools),
+        'schools', (SELECT COALESCE(json_agg(json_build_object('id', id, 'urn', urn, 'name', name, 'scopes', {_SCOPES})), '[]')
+            FROM (SELECT * FROM my_schools ORDER BY name, urn LIMIT {LISTED}) h),
+        'trustsCount', (SELECT count(*) FROM my_trusts),
+        'trusts', (SELECT COALESCE(json_agg(json_build_object('id', id, 'groupUid', group_uid, 'name', name, 'scopes', {_SCOPES})), '[]')
+            FROM (SELECT * FROM my_trusts ORDER BY name, group_uid LIMIT {LISTED}) h),
+        'installation', (SELECT COALESCE({_SCOPES}, '[]') FROM (VALUES ($2::uuid, $2::uuid)) h (tenant_id, school_id)),
+        'nextExpiry', LEAST((SELECT min(expires_at) FROM secrets), (SELECT min(expires_at) FROM my_grants WHERE state = 'in-force'))
+    )::text AS standing
+    WHERE c.s IS NOT NULL
+    OFFSET 0
+) x
+"""  # as in query.finish, the caller's context is set before anything is read
+
+
+async def read_me(database: Database, caller: Caller, limits: Limits) -> Me:
+    """Where the caller stands, by one statement; `limits` are the doors' own. Needs no scope."""
+    row = await database.read(_STANDING, caller.client_id, NIL)
+    assert row is not None
+    standing = msgspec.json.decode(row["standing"], type=Standing)
+    token = MyToken(scopes=sorted(caller.scopes), lifetime=int(TOKEN_LIFE.total_seconds()))
+    return Me(**structs.asdict(standing), token=token, limits=limits)

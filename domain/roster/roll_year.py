@@ -1,0 +1,74 @@
+"""Roll-over: which academic year it is today, and of which one the newest roll is that a school has sent.
+
+Between 1 September and the new year's first roll a school still has last year's pupils, classes and year groups. What integrators meet there
+is a state that the school tells, never a 404.
+"""
+
+from collections.abc import Collection
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Interval,
+    SmallInteger,
+    Table,
+    Uuid,
+    case,
+    cast,
+    extract,
+    func,
+    literal_column,
+    select,
+)
+
+from domain.roster import years
+from domain.store.database import Connection, metadata
+
+school_versions = Table(
+    "school_versions",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("school_id", Uuid, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("roll_year", SmallInteger, comment="The calendar year in which the academic year of the newest roll began"),
+)
+
+
+def year_of(instant: ColumnElement[Any]) -> ColumnElement[int]:
+    """The calendar year in which the academic year of an instant began, by the clock of schools in England: years.academic_year in SQL."""
+    there = func.timezone(literal_column("'Europe/London'"), instant)
+    return cast(extract("year", there - literal_column("interval '8 months'", Interval)), SmallInteger)
+
+
+THIS_YEAR = year_of(func.now())
+
+
+def state_of(roll_year: ColumnElement[Any], this_year: ColumnElement[int]) -> ColumnElement[str]:
+    """current, previous or none. A roll of the coming year, sent in summer, is current."""
+    return case(
+        (roll_year.is_(None), literal_column("'none'")),
+        (roll_year >= this_year, literal_column("'current'")),
+        else_=literal_column("'previous'"),
+    )
+
+
+def of_school(school: Table, told: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What is told of school_versions for a row of the register; null where there is no roll or none of the caller's to see."""
+    v = school_versions.c
+    mine = (v.tenant_id == school.c.tenant_id) & (v.school_id == school.c.id)
+    return select(told).where(mine).correlate_except(school_versions).scalar_subquery()
+
+
+_NOTE = """
+UPDATE school_versions SET roll_year = $3, version = version + 1
+WHERE tenant_id = $1 AND school_id = ANY ($2) AND (roll_year IS NULL OR roll_year < $3)
+"""
+
+
+async def note_roll(connection: Connection, tenant_id: UUID, school_ids: Collection[UUID], as_of: date) -> None:
+    """Keeps, of schools whose rows are locked, that a roll of this day was accepted; writes nothing unless it is of a newer year."""
+    await connection.execute(_NOTE, tenant_id, list(school_ids), years.parse_academic_year(years.academic_year(as_of)))

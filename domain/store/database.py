@@ -1,0 +1,284 @@
+"""Database: a pool of asyncpg connections with two intents, read() and writing().
+
+A read is one auto-commit statement that sets its own row-level-security context, so it costs no round trip for it; a write is a transaction
+whose context is set once. Nothing relies on session state, so a transaction-mode pooler works in between.
+
+A connection is lent again only after PostgreSQL has answered all that was sent on it. Whoever ends otherwise (stopped, or by a broken connection)
+leaves it in a state that nobody knows: a BEGIN that arrives late would make the next write a savepoint that nobody commits.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import MetaData
+
+from domain.declare.errors import Busy, DatabaseError
+from domain.read.labels import References
+from domain.store.outages import LOST, OutcomeUnknown, is_lock_timeout, is_outage, is_rejection, is_timeout
+from domain.store.pool import Connection as Connection
+from domain.store.pool import Pool
+from domain.store.schema import STALE_PLANS
+from domain.support.lru import Lru
+
+metadata = MetaData()
+
+T = TypeVar("T")
+
+RETRIES = 4
+READ_SECONDS, WRITE_SECONDS = 10, 60
+"""How long one statement may take, unless the installation says otherwise."""
+LOCK_SECONDS = 5
+"""How long a write waits for each lock that another holds."""
+STATEMENTS, STATEMENT_CHARACTERS = 100, 16_000
+"""How many statements stay prepared on a connection, and the longest that does: each holds its plan in PostgreSQL's memory, some 40 times its text."""
+STATEMENTS_REMEMBERED = 5_000
+POOL_SECONDS, CONNECT_SECONDS = 5.0, 5.0
+"""How long a request waits for a connection, and how long opening one may take."""
+ROLLBACK_SECONDS = 2.0
+IN_THE_WAY = "Other writes to the same schools are in the way."
+MIGRATING = "The schema of the database is being changed."
+IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
+"""What a statement may raise while a migration runs; writers break each other's deadlocks too."""
+CLIENT_CHECK = "2s"
+"""How soon PostgreSQL notices, during a statement, that the process which sent it is gone."""
+
+
+@dataclass
+class DatabaseUse:
+    """What one request does with the database: the seconds spent with it, waiting for a connection included, for which client, and whether a transaction
+    was committed (`has_committed`) or may have been (`is_committing`: COMMIT was sent and not answered)."""
+
+    seconds: float = 0.0
+    client: Hashable | None = None
+    has_committed: bool = False
+    is_committing: bool = False
+
+    def describe_loss(self) -> str:
+        """What became of the request's writes when the database was lost before a COMMIT was sent."""
+        return "this part of the request was not written" if self.has_committed else "nothing of this request was written"
+
+
+database_use: ContextVar[DatabaseUse | None] = ContextVar("database_use", default=None)
+"""Set for each request by the interface that takes it."""
+
+
+def columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Rows as the `width` arrays that unnest takes, empty where there are no rows."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+class Database:
+    """One pool. `read()` and `writing()` raise Busy when no connection is to be had, a statement takes too long or PostgreSQL cannot serve.
+
+    Every context is local to its transaction, so giving a connection back costs no round trip.
+    """
+
+    def __init__(self, pool: Pool, write_seconds: int = WRITE_SECONDS) -> None:
+        self._pool = pool
+        self._write_limit = f"{write_seconds}s"
+        self.references = References()
+        self._run_lately: Lru[int, bool] = Lru("statements that ran", STATEMENTS_REMEMBERED * 300, weigh=lambda key, value: 64)
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        size: int = 10,
+        serving: bool = True,
+        on_connect: Any = None,
+        read_seconds: int = READ_SECONDS,
+        write_seconds: int = WRITE_SECONDS,
+    ) -> "Database":
+        """Connects; a statement is stopped after `read_seconds`, in writing() after `write_seconds`.
+
+        With `serving`, refuses a role that owns tables or bypasses row-level security: the second wall must stand.
+        """
+
+        async def connect() -> Connection:
+            connection = await asyncpg.connect(
+                url,
+                timeout=CONNECT_SECONDS,
+                statement_cache_size=STATEMENTS,
+                max_cacheable_statement_size=STATEMENT_CHARACTERS,
+                server_settings={
+                    "timezone": "UTC",
+                    "jit": "off",
+                    "statement_timeout": f"{read_seconds}s",
+                    "plan_cache_mode": "force_generic_plan",
+                    "client_connection_check_interval": CLIENT_CHECK,
+                    "application_name": "markonce",
+                },
+            )
+            if on_connect is not None:
+                await on_connect(connection)
+            return connection
+
+        pool = Pool(connect, size)
+        try:
+            first = await pool.acquire(POOL_SECONDS)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
+            raise DatabaseError(f"PostgreSQL could not be reached: {type(problem).__name__}: {problem}") from problem
+        try:
+            unsafe = serving and await first.fetchval(
+                "SELECT rolsuper OR rolbypassrls OR EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = 'public' AND c.relowner = r.oid) FROM pg_roles r WHERE rolname = current_user"
+            )
+        finally:
+            pool.release(first, is_reusable=True)
+        if unsafe:
+            await pool.close()
+            raise DatabaseError(
+                "DATABASE_URL names a superuser, the owner of the tables or a role that bypasses row-level security; name the app role."
+            )
+        return cls(pool, write_seconds)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def _connection(self, *, is_writing: bool = False) -> AsyncIterator[Connection]:
+        """A connection of the pool. Raises Busy for what PostgreSQL says of itself; every other error passes."""
+        use = database_use.get() or DatabaseUse()
+        connection: Connection | None = None
+        is_reusable = False
+        begun = time.perf_counter()
+        try:
+            connection = await self._pool.acquire(POOL_SECONDS, use.client, is_writing=is_writing)
+            yield connection
+            is_reusable = True
+        except (OutcomeUnknown, *STALE_PLANS):  # what else the connection has prepared is as old
+            raise
+        except LOST as problem:
+            if isinstance(problem, asyncpg.InterfaceError) and connection is not None and not connection.is_closed():
+                raise  # asyncpg was called wrongly
+            raise _describe_outage(problem, use) from problem
+        except Exception as problem:
+            is_reusable = is_rejection(problem) or not isinstance(problem, asyncpg.PostgresError)
+            if is_outage(problem) or is_lock_timeout(problem):
+                raise _describe_outage(problem, use) from problem
+            raise
+        finally:
+            if connection is not None:
+                self._pool.release(connection, is_reusable=is_reusable)
+            use.seconds += time.perf_counter() - begun
+
+    async def read(self, statement: str, *arguments: Any) -> "asyncpg.Record | None":
+        """The one row of a statement that sets its caller's context itself (query.finish); again where a migration was in the way.
+
+        A statement stays prepared from its second run on: what is asked once takes no memory of PostgreSQL's.
+        """
+        for _ in range(RETRIES):
+            with suppress(*IN_MIGRATION):
+                async with self._connection() as connection:
+                    if self._has_run(statement):
+                        return await connection.fetchrow(statement, *arguments)
+                    return await self.run_once(connection, statement, *arguments)
+        raise Busy(MIGRATING)
+
+    async def run_once(self, connection: Connection, statement: str, *arguments: Any) -> "asyncpg.Record | None":
+        """The one row of a statement that does not stay prepared."""
+        return await (await connection.prepare(statement, name="")).fetchrow(*arguments)
+
+    def _has_run(self, statement: str) -> bool:
+        """Whether the statement has run lately; it counts as run from now on."""
+        key = hash(statement)
+        if self._run_lately.get(key):
+            return True
+        self._run_lately.put(key, True)
+        return False
+
+    @asynccontextmanager
+    async def register(self) -> AsyncIterator[Connection]:
+        """A connection with no caller, for what is nobody's: the register, clients and keys. Tenant tables are empty to it."""
+        try:
+            async with self._connection() as connection:
+                yield connection
+        except IN_MIGRATION as problem:
+            raise Busy(MIGRATING) from problem
+
+    async def writing(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Runs `work` in one transaction in the caller's context; again, from the start, when PostgreSQL broke a deadlock, another transaction
+        has just made the same row, or a statement was planned before a migration. Raises OutcomeUnknown when the answer to COMMIT did not come."""
+        for attempt in range(RETRIES):
+            try:
+                async with self._connection(is_writing=True) as connection:
+                    return await self._transact(connection, caller, work)
+            except (*IN_MIGRATION, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
+                if attempt == RETRIES - 1:
+                    raise Busy(IN_THE_WAY) from problem
+                await asyncio.sleep(0.05 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    async def _transact(self, connection: Connection, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
+        await connection.execute(
+            f"BEGIN; SELECT set_config('markonce.caller', '{caller or ''}', true), set_config('statement_timeout', '{self._write_limit}', true),"
+            f" set_config('lock_timeout', '{LOCK_SECONDS}s', true)"
+        )
+        try:
+            result = await work(connection)
+        except LOST:
+            raise
+        except Exception:
+            await _roll_back(connection)
+            raise
+        await _commit(connection)
+        return result
+
+
+def _describe_outage(error: Exception, use: DatabaseUse) -> Busy:
+    if is_lock_timeout(error):
+        return Busy(IN_THE_WAY)
+    if is_timeout(error):
+        return Busy("The database did not answer in time.")
+    if is_rejection(error):
+        return Busy(f"The database cannot do this at the moment; {use.describe_loss()}.")
+    return Busy(f"The connection to the database was lost; {use.describe_loss()}.")
+
+
+async def _roll_back(connection: Connection) -> None:
+    """Ends the transaction. Where that does not succeed, the pool closes the connection, which ends it too."""
+    try:
+        async with asyncio.timeout(ROLLBACK_SECONDS):
+            await connection.execute("ROLLBACK")
+    except (*LOST, asyncpg.PostgresError):
+        connection.terminate()
+
+
+async def _commit(connection: Connection) -> None:
+    """Raises OutcomeUnknown where PostgreSQL has not said whether the transaction was committed."""
+    use = database_use.get() or DatabaseUse()
+    use.is_committing = True
+    try:
+        status = await connection.execute("COMMIT")
+    except asyncpg.PostgresError as problem:
+        if not is_rejection(problem):
+            raise OutcomeUnknown from problem
+        use.is_committing = False
+        raise
+    except LOST as problem:
+        raise OutcomeUnknown from problem
+    use.is_committing = False
+    if status != "COMMIT":  # an error was ignored in the transaction, which PostgreSQL therefore rolled back
+        raise RuntimeError("the transaction had failed and was rolled back")
+    use.has_committed = True
+
+
+async def in_one_transaction(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Runs `work` in one transaction on a connection of its own: the operator's work at the command line. Raises DatabaseError."""
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except (OSError, asyncpg.PostgresError, ValueError, TimeoutError) as problem:
+        raise DatabaseError(f"PostgreSQL could not be reached: {type(problem).__name__}: {problem}") from problem
+    try:
+        async with connection.transaction():
+            return await work(connection)
+    finally:
+        await connection.close()

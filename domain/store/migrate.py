@@ -1,0 +1,224 @@
+"""Brings a database to the newest schema, as its owner.
+
+One session runs all migrations. It holds an advisory lock, so that a second run waits. The second run asks for the lock again and again: if it waited
+inside a statement, CREATE INDEX CONCURRENTLY would wait for that statement. Each migration is one transaction, so a run that was cut short goes on
+where it was.
+
+A statement that waits for a lock on a table makes everybody wait who asks for the table after it, readers included. So it waits for 300 ms only. That is
+less than the second after which PostgreSQL looks for deadlocks and ends one of the sessions. Then the migration is rolled back, and tried again later.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from domain.declare.errors import DatabaseError
+from domain.store.schema import MIGRATIONS
+
+LOCK_WAIT = "300ms"
+TRIES = 40
+LONGEST_PAUSE = 2.0
+TELL_EVERY = 10.0
+"""Seconds."""
+NO_LOCK, RETRIED = "55P03", ("55P03", "40P01", "40001")
+"""SQLSTATEs of a conflict with another transaction: a lock that was not to be had, a deadlock, a serialization failure."""
+
+Tell = Callable[[str], None]
+
+
+def migrate(owner_url: str, tell: Tell = lambda line: None, *, folder: Path = MIGRATIONS, tries: int = TRIES) -> None:
+    """Runs every migration that has not run, and tells what it does. Safe to repeat, and to run twice at once.
+
+    Raises DatabaseError. Must not be called inside a running event loop. The URL leads to PostgreSQL itself, or to a pooler that lends whole sessions.
+    """
+    asyncio.run(_migrate(owner_url, tell, folder, tries))
+
+
+async def _migrate(owner_url: str, tell: Tell, folder: Path, tries: int) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+
+    async def connect() -> Any:
+        return await asyncpg.connect(owner_url, timeout=10)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await _set_up(connection)
+            await _take_turn(connection, tell)
+            await _Run(connection, config, tell, tries).run_all()
+    except CommandError as problem:
+        raise DatabaseError(f"The migrations in {folder} do not fit together or to this database: {problem}") from problem
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, ValueError, TimeoutError) as problem:
+        raise DatabaseError(f"The migration failed: {_find_message(problem)}") from problem
+    finally:
+        await engine.dispose()
+
+
+_SETTINGS = """
+SELECT set_config(name, '0', false) FROM pg_settings
+WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')
+"""
+
+
+async def _set_up(connection: AsyncConnection) -> None:
+    """Takes every time limit away but that for locks. A statement ends within a second when its client was killed."""
+    await connection.execute(text(_SETTINGS))
+    await connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
+    await connection.commit()
+    with suppress(DBAPIError):  # not every system has it
+        await connection.execute(text("SET client_connection_check_interval = '1s'"))
+    await connection.commit()
+
+
+_TAKE = "SELECT pg_try_advisory_lock(hashtextextended('markonce migrate', 0))"
+_HOLDER = """
+SELECT max(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32 | objid::bigint) = hashtextextended('markonce migrate', 0)
+"""
+
+
+async def _take_turn(connection: AsyncConnection, tell: Tell) -> None:
+    """Takes the advisory lock, which ends with the session. Waits for the run that has it, and tells so now and then."""
+    told_at = float("-inf")
+    while not await connection.scalar(text(_TAKE)):
+        if time.monotonic() - told_at > TELL_EVERY:
+            holder = await connection.scalar(text(_HOLDER))
+            tell(f"Another migrate is running{f' (session {holder})' if holder else ''}; waiting for it to end.")
+            told_at = time.monotonic()
+        await connection.rollback()
+        await asyncio.sleep(0.2)
+    await connection.commit()
+
+
+class _Run:
+    """The migrations of one run, in a session that has the advisory lock."""
+
+    def __init__(self, connection: AsyncConnection, config: Config, tell: Tell, tries: int) -> None:
+        self._connection = connection
+        self._config = config
+        self._tell = tell
+        self._tries = tries
+
+    async def run_all(self) -> None:
+        """Every migration that has not run, oldest first."""
+        revisions = [script.revision for script in ScriptDirectory.from_config(self._config).walk_revisions()][::-1]
+        version = await self._connection.run_sync(_read_version)
+        await self._connection.rollback()
+        if version is not None and version not in revisions:
+            return self._tell(f"Nothing to do: the schema is {version}, newer than this program's, {revisions[-1]}.")
+        pending = revisions[revisions.index(version) + 1 :] if version else revisions
+        if not pending:
+            self._tell(f"Nothing to do: the schema is {version}, the newest.")
+        for revision in pending:
+            await self._run_one(version or "no tables", revision)
+            version = revision
+
+    async def _run_one(self, before: str, revision: str) -> None:
+        begun, lasting = time.monotonic(), None
+        for attempt in range(1, self._tries + 1):
+            try:
+                async with self._report_progress(f"{before} → {revision}", begun):
+                    await self._connection.run_sync(_upgrade, self._config, revision)
+                return self._tell(f"Migrated {before} → {revision} in {time.monotonic() - begun:.1f} s.")
+            except SQLAlchemyError as problem:
+                sqlstate = getattr(getattr(problem, "orig", None), "sqlstate", None)
+                if sqlstate not in RETRIED:
+                    raise DatabaseError(
+                        f"The migration {revision} failed: {_find_message(problem)} The schema is {before} still; once that is mended, run"
+                        " migrate again, which goes on from there."
+                    ) from problem
+                await self._connection.rollback()
+                holders = await self._find_holders()
+                lasting = holders if lasting is None else lasting & holders
+                if attempt == self._tries:
+                    raise DatabaseError(_describe_locks(before, revision, attempt, lasting)) from problem
+                if attempt % 10 == 1:
+                    reason = "waits for a lock on a table" if sqlstate == NO_LOCK else "met another transaction"
+                    self._tell(f"{before} → {revision} {reason}: try {attempt} of {self._tries}{_list_sessions(holders)}.")
+            await asyncio.sleep(min(LONGEST_PAUSE, 0.1 * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311 (no secret)
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def _report_progress(self, what: str, begun: float) -> AsyncIterator[None]:
+        """Tells every few seconds that it is still running."""
+
+        async def tell() -> None:
+            while True:
+                await asyncio.sleep(TELL_EVERY)
+                self._tell(f"{what}: still running after {time.monotonic() - begun:.0f} s.")
+
+        telling = asyncio.create_task(tell())
+        try:
+            yield
+        finally:
+            telling.cancel()
+
+    async def _find_holders(self) -> set[tuple[str, int, str]]:
+        """The transactions of others that hold a table of this database: transaction, session and role."""
+        rows = (await self._connection.execute(text(_HOLDERS))).all()
+        await self._connection.rollback()
+        return {(row[0], row[1], row[2]) for row in rows}
+
+
+_HOLDERS = """
+SELECT DISTINCT l.virtualtransaction, l.pid, COALESCE(a.usename::text, '?')
+FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid() AND l.relation >= 16384
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+def _read_version(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _upgrade(connection: Connection, config: Config, revision: str) -> None:
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _describe_locks(before: str, revision: str, tries: int, lasting: set[tuple[str, int, str]]) -> str:
+    """Why no try succeeded. `lasting` are the transactions that held tables at every try."""
+    if lasting:
+        reason, advice = (
+            f"long transactions held tables all the time{_list_sessions(lasting)}",
+            "End them, or wait until they have ended",
+        )
+    else:
+        reason, advice = "other transactions held them each time", "Wait for a quieter time"
+    return (
+        f"The migration {revision} could not get its locks after {tries} tries: {reason}. The schema is {before} still. {advice},"
+        " and run migrate again, which goes on from there."
+    )
+
+
+def _list_sessions(holders: set[tuple[str, int, str]]) -> str:
+    if not holders:
+        return ""
+    sessions = sorted({(pid, role) for _, pid, role in holders})
+    listed = ", ".join(f"{pid} of {role}" for pid, role in sessions[:5])
+    return f" (session{'' if len(sessions) == 1 else 's'} {listed}{' and others' if len(sessions) > 5 else ''})"
+
+
+def _find_message(problem: BaseException) -> str:
+    """The first line of PostgreSQL's message; the others may quote a row."""
+    cause = getattr(getattr(problem, "orig", None), "__cause__", None) or problem
+    lines = str(cause).splitlines() or [type(cause).__name__]
+    return lines[0].rstrip(".") + "."

@@ -1,0 +1,75 @@
+"""Reads that requests share: a flood of requests does not become a flood of statements."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import Context
+from itertools import islice
+from typing import Generic, TypeVar
+
+from domain.declare.errors import Busy
+from domain.store.database import POOL_SECONDS, database_use
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+EVERY = 0.01
+"""Seconds between the beginnings of two statements."""
+MAX_KEYS = 500
+"""Keys that one statement reads."""
+MAX_SECONDS = POOL_SECONDS + 2
+"""The longest that a reading takes, waiting for a connection included. Others wait for it, so one dead connection must not keep it."""
+
+
+class SharedReads(Generic[K, V]):
+    """Reads the values of keys: many keys with one statement, and one statement at a time.
+
+    A request that comes while a statement runs waits for the next statement, so no answer is older than its request. However many requests come,
+    they use one connection and at most 100 statements a second. Each waits for at most two statements, unless more than MAX_KEYS keys wait.
+    """
+
+    def __init__(self, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
+        self._read = read
+        self._waiting: dict[K, asyncio.Future[V]] = {}
+        self._reading: asyncio.Task[None] | None = None
+        self._begun = float("-inf")
+
+    async def get(self, key: K) -> V:
+        """The value of a key, as it is now. Raises Busy, and what reading raises."""
+        begun = time.perf_counter()
+        if key not in self._waiting:
+            self._waiting[key] = asyncio.get_running_loop().create_future()
+        if self._reading is None or self._reading.done():
+            # in a context of its own: the task serves all requests that wait, and outlives the one that started it
+            self._reading = asyncio.get_running_loop().create_task(self._read_all(), context=Context())
+        try:
+            return await asyncio.shield(self._waiting[key])
+        finally:
+            if use := database_use.get():
+                use.seconds += time.perf_counter() - begun
+
+    async def _read_in_time(self, keys: Sequence[K]) -> Mapping[K, V]:
+        try:
+            async with asyncio.timeout(MAX_SECONDS):
+                return await self._read(keys)
+        except TimeoutError as problem:
+            raise Busy("The database did not answer in time.") from problem
+
+    async def _read_all(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(max(0.0, self._begun + EVERY - time.monotonic()))
+            taken = {key: self._waiting.pop(key) for key in list(islice(self._waiting, MAX_KEYS))}
+            self._begun = time.monotonic()
+            try:
+                found = await self._read_in_time(list(taken))
+            except Exception as problem:
+                for future in taken.values():
+                    future.set_exception(problem)
+                    future.exception()  # the requests that waited may have ended, and asyncio warns of what nobody looks at
+            except BaseException:
+                for future in taken.values():
+                    future.cancel()
+                raise
+            else:
+                for key, future in taken.items():
+                    future.set_result(found[key])

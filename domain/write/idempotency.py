@@ -1,0 +1,53 @@
+"""Idempotency-Key: what was answered to a client under a key is kept for 7 days, so that a retry gets the first answer and a lost one can be asked for.
+
+The table is shared and belongs to no tenant; every statement here is about one client's own keys.
+"""
+
+from datetime import timedelta
+
+from domain.access.reach import Caller
+from domain.declare.errors import BadRequest, InProgress, Invalid, Issue
+from domain.store.cleanup import expired_rows
+from domain.store.database import Connection
+
+KEY_LIFE = timedelta(days=7)
+EXPIRING = (expired_rows("idempotency keys", "idempotency", "expires_at <= now()"),)
+
+
+async def claim(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes) -> str | None:
+    """The kept answer for this key, or None after locking the key for this transaction."""
+    name = f"{caller.client_id} {route} {key}"
+    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name):
+        raise InProgress("A request with this Idempotency-Key has not finished.")
+    row = await connection.fetchrow(
+        "SELECT fingerprint, answer FROM idempotency WHERE client_id = $1 AND route = $2 AND key = $3 AND expires_at > now()",
+        *(caller.client_id, route, key),
+    )
+    if row is None:
+        await connection.execute(
+            "DELETE FROM idempotency WHERE client_id = $1 AND route = $2 AND key = $3", caller.client_id, route, key
+        )
+        return None
+    if row["fingerprint"] != fingerprint:
+        message = "This Idempotency-Key was used with another body. Use a new key for a new request."
+        raise Invalid(message, code="idempotency-key-reused", issues=(Issue("Idempotency-Key", "idempotency-key-reused", message),))
+    return str(row["answer"])
+
+
+async def keep(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes, answer: str) -> None:
+    """Keeps the answer, in the transaction of what it tells."""
+    await connection.execute(
+        "INSERT INTO idempotency (client_id, route, key, fingerprint, status, answer, expires_at) VALUES ($1, $2, $3, $4, 200, $5, now() + $6)",
+        *(caller.client_id, route, key, fingerprint, answer, KEY_LIFE),
+    )
+
+
+def check_key(key: str) -> str:
+    """An Idempotency-Key in its bare or quoted form (draft-ietf-httpapi-idempotency-key-header): 1 to 200 visible ASCII characters."""
+    bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
+    if not 1 <= len(bare) <= 200 or not all(" " < c <= "~" for c in bare):
+        message = "An Idempotency-Key has 1 to 200 visible ASCII characters."
+        raise BadRequest(
+            message, code="idempotency-key-malformed", issues=(Issue("Idempotency-Key", "idempotency-key-malformed", message),)
+        )
+    return bare

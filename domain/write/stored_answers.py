@@ -1,0 +1,64 @@
+"""What became of a request whose answer was lost: the answers kept under an Idempotency-Key, for the client that used it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from domain.access.reach import Caller
+from domain.declare.errors import InProgress, NotFound
+from domain.declare.inputs import Output
+from domain.store.database import Database
+from domain.write.command import Command
+
+
+class KeptAnswer(Output, kw_only=True):
+    """What a command answered, and until when the key gives this answer again."""
+
+    operation: str
+    received_at: datetime
+    expires_at: datetime
+    answer: msgspec.Raw
+
+
+class KeptAnswers(Output, kw_only=True):
+    """The answers under one key, which each operation has for itself."""
+
+    data: list[KeptAnswer]
+
+
+_FREE = """
+SELECT count(*) FILTER (WHERE NOT pg_try_advisory_xact_lock_shared(hashtextextended($1 || ' ' || route || ' ' || $3, 0))) = 0
+FROM unnest($2::text[]) route
+"""
+_KEPT = """
+SELECT route, created_at, expires_at, answer FROM idempotency
+WHERE client_id = $1 AND route = ANY ($2) AND key = $3 AND expires_at > now() ORDER BY created_at, route
+"""
+
+
+async def kept_answers(database: Database, caller: Caller, key: str, commands: Iterable[Command]) -> KeptAnswers:
+    """What these commands answered under this key, where the caller may still give them.
+
+    Raises InProgress while a request with the key runs, and NotFound where none has ended well within 7 days: what was refused keeps no key.
+    """
+    operations = {command.name: command.operation for command in commands if command.scope in caller.scopes}
+    async with (
+        database.register() as connection
+    ):  # the lock goes with its statement: a request that has ended by then is seen by the next one
+        if not await connection.fetchval(_FREE, str(caller.client_id), list(operations), key):
+            raise InProgress("The request with this Idempotency-Key has not finished.")
+        rows = await connection.fetch(_KEPT, caller.client_id, list(operations), key)
+    if not rows:
+        raise NotFound()
+    return KeptAnswers(
+        data=[
+            KeptAnswer(
+                operation=operations[row["route"]],
+                received_at=row["created_at"],
+                expires_at=row["expires_at"],
+                answer=msgspec.Raw(row["answer"].encode()),
+            )
+            for row in rows
+        ]
+    )
