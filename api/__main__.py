@@ -18,13 +18,13 @@ from rich.table import Table
 
 from api import contracts as committed
 from api.settings import Settings, SettingsError
-from domain import EXPIRING
+from domain import CLEANUP
 from domain.clients import clients as registered
 from domain.clients import grants
 from domain.declare.errors import DatabaseError, DomainError
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
-from domain.store.cleanup import tidy as remove_expired
+from domain.store.cleanup import clean_up as remove_expired
 from domain.store.database import Database, in_one_transaction
 from domain.store.migrate import migrate as run_migrations
 from domain.store.schema import require_schema, take_turn
@@ -67,10 +67,10 @@ def as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
     try:
         return asyncio.run(in_one_transaction(operator_url(), check_and_work))
     except (DomainError, ValueError) as problem:
-        return fail(told(problem))  # type: ignore[no-any-return]
+        return fail(explain_problem(problem))  # type: ignore[no-any-return]
 
 
-def told(problem: Exception) -> str:
+def explain_problem(problem: Exception) -> str:
     """What is wrong, with every issue."""
     issues = "".join(f"\n  {issue.at} {issue.message}" for issue in getattr(problem, "issues", ()))
     return (getattr(problem, "detail", None) or str(problem)) + issues
@@ -150,13 +150,13 @@ def init(name: Annotated[str, typer.Option(help="The operator client's name.")] 
         await grants.approve_grant(
             connection, client_id, grants.parse_grant("installation=all"), purpose="operation", approved_by="init"
         )
-        shown(client_id, client_secret)
+        format_value(client_id, client_secret)
 
     as_operator(work)
 
 
 @app.command()
-def tidy() -> None:
+def cleanup() -> None:
     """Remove what has expired. `serve` does so every hour by itself."""
 
     async def work() -> dict[str, int]:
@@ -164,7 +164,7 @@ def tidy() -> None:
         try:
             async with database.register() as connection:
                 await require_schema(connection)
-            return await remove_expired(database, EXPIRING)
+            return await remove_expired(database, CLEANUP)
         finally:
             await database.close()
 
@@ -176,11 +176,11 @@ def tidy() -> None:
         console.print(f"{count:>12,} {kind}")
 
 
-def counted(n: int, noun: str) -> str:
+def format_count(n: int, noun: str) -> str:
     return f"{n:,} {noun if n == 1 else noun + 's'}"
 
 
-def shown(client_id: object, client_secret: str | None) -> None:
+def format_value(client_id: object, client_secret: str | None) -> None:
     console.print(f"client_id      {client_id}")
     if client_secret is not None:
         console.print(f"client_secret  {client_secret}", soft_wrap=True)
@@ -220,7 +220,8 @@ def import_gias(
         table.add_row(what, *(f"{getattr(counts, name):,}" for name in ("received", "created", "updated", "unchanged")), ignored)
     console.print(table)
     console.print(
-        f"{counted(report.ended, 'membership')} ended, {counted(report.moved, 'school')} moved to another tenant, {counted(report.unread, 'row')} unread."
+        f"{format_count(report.ended, 'membership')} ended, {format_count(report.moved, 'school')} moved to another tenant,"
+        f" {format_count(report.unread, 'row')} unread."
     )
     for needed in report.transfer_needed:
         console.print(
@@ -260,11 +261,11 @@ def client_create(
         client_id, secret = await registered.create_client(connection, name, method, keys, origin or ())
         for each in parsed:
             await grants.approve_grant(connection, client_id, each, purpose=purpose, approved_by=approved_by)
-        shown(client_id, secret)
+        format_value(client_id, secret)
         schools = await connection.fetchval(
             "SELECT count(DISTINCT school_id) FROM reach WHERE client_id = $1 AND school_id <> tenant_id", client_id
         )
-        console.print(f"{name} has {counted(len(parsed), 'grant')} and reaches {counted(schools, 'school')}.")
+        console.print(f"{name} has {format_count(len(parsed), 'grant')} and reaches {format_count(schools, 'school')}.")
 
     as_operator(work)
 
@@ -314,7 +315,7 @@ def client_rotate(name: str, overlap_hours: Annotated[int, typer.Option(help="Ho
 
     async def work(connection: Any) -> None:
         known = await registered.find_client(connection, name) or fail(f"There is no client {name}.")
-        shown(known.id, await registered.rotate_secret(connection, known.id, timedelta(hours=overlap_hours)))
+        format_value(known.id, await registered.rotate_secret(connection, known.id, timedelta(hours=overlap_hours)))
 
     as_operator(work)
 
@@ -352,7 +353,7 @@ def explain(
     except json.JSONDecodeError:
         fail("--variables is not JSON.", errors)
     except (SettingsError, DomainError) as problem:
-        fail(escape(told(problem)), errors)
+        fail(escape(explain_problem(problem)), errors)
     explaining.show(explained, console)
 
 

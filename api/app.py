@@ -20,20 +20,20 @@ from api.http import health
 from api.http.body import MAX_BODY, MAX_OTHER_BODY, MAX_VALUES, Bodies
 from api.http.compression import Gzip
 from api.http.cors import Cors
-from api.http.middleware import Outermost, Paths
+from api.http.middleware import RequestMiddleware, Router
 from api.http.problems import PROBLEMS, HttpProblem, respond
 from api.http.rate_limit import Buckets
-from api.http.response_cache import Kept
+from api.http.response_cache import ResponseCache
 from api.rest import routes
 from api.rest.openapi import document
 from api.settings import Settings
-from domain import EXPIRING
+from domain import CLEANUP
 from domain.clients.me import GraphqlLimits, Limits
 from domain.declare.resource import DECLARED
 from domain.read import query
 from domain.read.cursors import Cursors
 from domain.read.query import MAX_COST, MAX_FIRST, MAX_NESTED_FIRST
-from domain.store.cleanup import tidy
+from domain.store.cleanup import clean_up
 from domain.store.database import Database
 from domain.support.lru import Lru
 from domain.write.command import MAX_ENTRIES
@@ -54,7 +54,7 @@ def limits(settings: Settings) -> Limits:
         other_body_bytes=MAX_OTHER_BODY,
         body_values=MAX_VALUES,
         filter_values=query.MAX_VALUES,
-        filter_values_in_all=query.MAX_VALUES_IN_ALL,
+        filter_values_in_all=query.MAX_VALUES_PER_REQUEST,
         cost=MAX_COST,
         requests_per_second=settings.rate,
         burst=settings.burst,
@@ -105,10 +105,10 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.readiness = health.make_readiness(settings)
     app.state.forms = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)
     app.state.bodies = Bodies()
-    app.state.kept = Kept(settings.cache_mb * 1_000_000)
+    app.state.kept = ResponseCache(settings.cache_mb * 1_000_000)
     app.state.attempts = Buckets(settings.rate, settings.burst, "token attempts")
     app.add_middleware(Cors)
-    app.add_middleware(Outermost, base_url=settings.base_url, limit=settings.request_seconds, paths=Paths(api))
+    app.add_middleware(RequestMiddleware, base_url=settings.base_url, limit=settings.request_seconds, paths=Router(api))
     app.add_middleware(Gzip)  # added last, it is passed first
     return app
 
@@ -117,7 +117,7 @@ async def _keep_tidy(database: Database) -> None:
     """Removes what has expired, now and every hour. A database that is away or busy is asked again the next time."""
     while True:
         try:
-            removed = await tidy(database, EXPIRING)
+            removed = await clean_up(database, CLEANUP)
             log.info("tidied", **{kind.replace(" ", "_"): count for kind, count in removed.items()})
         except Exception as error:
             log.warning("not tidied", kind=type(error).__name__)

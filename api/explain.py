@@ -22,26 +22,40 @@ from domain.clients import clients
 from domain.clients.tokens import Attempt, load
 from domain.declare.errors import DomainError, Issue
 from domain.declare.resource import Field, Filter, Resource
-from domain.read.explain import HIDDEN, Explained, Noting, noting, shown
-from domain.read.query import Condition, Items, Literal, Many, Nested, One, Root, Rows, Selection, Single, Value, permitted, plain
+from domain.read.explain import HIDDEN, Explanation, RecordingDatabase, hide_personal, open_recording_database
+from domain.read.query import (
+    Condition,
+    FieldValue,
+    FixedText,
+    ListQuery,
+    NestedObject,
+    OutputFields,
+    PageRows,
+    Query,
+    RowQuery,
+    ToMany,
+    ToOne,
+    observed_queries,
+    value_now,
+)
 
-LONGEST = 3600
+MAX_REQUEST = 3600
 """Seconds: who wants to know why a statement is slow waits for it."""
 
 
 @dataclass(frozen=True)
-class Explanation:
+class RequestExplanation:
     """What a request was read as (nothing, where a function of the domain answers it), how long its answer is, and its statements."""
 
-    roots: list[Root]
+    roots: list[Query]
     length: int
-    statements: list[Explained]
+    statements: list[Explanation]
 
 
-class _Known(Authenticator):
+class _ExplainedAuthenticator(Authenticator):
     """Takes every request for one of this caller, who has proved nothing: whoever holds the settings may look. How the client stands is asked as ever."""
 
-    def __init__(self, database: Noting, settings: Settings, caller: Caller) -> None:
+    def __init__(self, database: RecordingDatabase, settings: Settings, caller: Caller) -> None:
         super().__init__(database, settings)
         self._known = caller
 
@@ -49,34 +63,34 @@ class _Known(Authenticator):
         return self._known
 
 
-async def explain(settings: Settings, client: str, request: str, variables: dict[str, Any] | None = None) -> Explanation:
+async def explain(settings: Settings, client: str, request: str, variables: dict[str, Any] | None = None) -> RequestExplanation:
     """Asks the application in process, as a client with all scopes that its grants give. A request is a URL that begins with /, or a GraphQL document.
 
     Raises DomainError: for an unknown client, and with what the request was answered where that is no success.
     """
-    database = await noting(settings.database_url, LONGEST)
+    database = await open_recording_database(settings.database_url, MAX_REQUEST)
     try:
         client_id = await _find(database, client)
         caller = Caller(client_id, (await load(database, Attempt(client_id))).client.scopes)
-        app = build_app(replace(settings, request_seconds=LONGEST), database)
-        app.state.authenticator = _Known(database, settings, caller)
-        roots: list[Root] = []
+        app = build_app(replace(settings, request_seconds=MAX_REQUEST), database)
+        app.state.authenticator = _ExplainedAuthenticator(database, settings, caller)
+        roots: list[Query] = []
         noted: list[tuple[str, tuple[Any, ...]]] = []
         database.noted = noted
-        noting_roots = permitted.set(roots)
+        noting_roots = observed_queries.set(roots)
         try:
             if request.startswith("/"):
                 body = await _ask(app, "GET", request)
             else:
                 body = await _ask(app, "POST", "/graphql", json.dumps({"query": request, "variables": variables}).encode())
         finally:
-            permitted.reset(noting_roots)
-        return Explanation(roots, len(body), [await database.explain(*each) for each in list(noted)])
+            observed_queries.reset(noting_roots)
+        return RequestExplanation(roots, len(body), [await database.explain(*each) for each in list(noted)])
     finally:
         await database.close()
 
 
-async def _find(database: Noting, named: str) -> UUID:
+async def _find(database: RecordingDatabase, named: str) -> UUID:
     async with database.register() as connection:
         if found := await clients.find_client(connection, named):
             return found.id
@@ -130,7 +144,7 @@ def _message(error: dict[str, Any]) -> str:
     return f"{error['message']} ({places})" if places else str(error["message"])
 
 
-def show(explained: Explanation, console: Console) -> None:
+def show(explained: RequestExplanation, console: Console) -> None:
     """Prints it. Values of what identifies a person are hidden, wherever they stand."""
     console.rule("plan")
     for root in explained.roots:
@@ -143,7 +157,7 @@ def show(explained: Explanation, console: Console) -> None:
         console.out(statement.sql.strip("\n"), highlight=False)
         console.print()
         for no, (kind, value) in enumerate(statement.binds, 1):
-            console.out(f"${no:<3} {kind:<12} {shown(value)}", highlight=False)
+            console.out(f"${no:<3} {kind:<12} {hide_personal(value)}", highlight=False)
         console.rule(f"EXPLAIN (ANALYZE, BUFFERS){of}")
         for line in statement.plan:
             console.out(line, highlight=False)
@@ -156,8 +170,8 @@ def show(explained: Explanation, console: Console) -> None:
     )
 
 
-def _tree(root: Root) -> Tree:
-    if isinstance(root, Selection):
+def _tree(root: Query) -> Tree:
+    if isinstance(root, ListQuery):
         tree = Tree(_page(root.resource.plural, root))
         _grow(tree, root.resource, root.items)
     else:
@@ -166,16 +180,16 @@ def _tree(root: Root) -> Tree:
     return tree
 
 
-def _row(single: Single) -> str:
-    picked = ", ".join(f"{column.key} = {shown(plain(value))}" for column, value in single.picked_by)
+def _row(single: RowQuery) -> str:
+    picked = ", ".join(f"{column.key} = {hide_personal(value_now(value))}" for column, value in single.picked_by)
     return escape(f"{single.resource.name} where {picked or 'nothing is picked'}")
 
 
-def _page(heading: str, page: Selection) -> str:
+def _page(heading: str, page: ListQuery) -> str:
     parts = [f"first {page.first}"]
     if page.where:
         parts.append(f"where {' and '.join(map(_condition, page.where))}")
-    parts += [f"{name} {plain(value)}" for name, value in page.given]
+    parts += [f"{name} {value_now(value)}" for name, value in page.given]
     if page.order:
         parts.append(f"order {', '.join(('-' if order.descending else '') + order.name for order in page.order)}")
     if page.after is not None:
@@ -185,13 +199,13 @@ def _page(heading: str, page: Selection) -> str:
 
 def _condition(condition: Condition) -> str:
     is_hidden = condition.field.filter is Filter.BODY
-    values = [HIDDEN if is_hidden else str(plain(value)) for value in condition.values]
+    values = [HIDDEN if is_hidden else str(value_now(value)) for value in condition.values]
     if condition.comparison is not None:
         return f"{condition.name}.{condition.comparison} {values[0]}"
     return f"{condition.name} = {' or '.join(dict.fromkeys(values))}"
 
 
-def _grow(tree: Tree, resource: Resource, items: Items) -> None:
+def _grow(tree: Tree, resource: Resource, items: OutputFields) -> None:
     """The values on one line, and what they stand beside below it."""
 
     def name(key: str, field: Field) -> str:
@@ -199,20 +213,20 @@ def _grow(tree: Tree, resource: Resource, items: Items) -> None:
         return key if key == own else f"{key}: {own}"
 
     leaves = []
-    branches: list[tuple[str, Resource, Items]] = []
+    branches: list[tuple[str, Resource, OutputFields]] = []
     for key, item in items:
         match item:
-            case Value(field=field):
+            case FieldValue(field=field):
                 leaves.append(name(key, field))
-            case Literal(text=text):
+            case FixedText(text=text):
                 leaves.append(f"{key}: '{text}'")
-            case Rows(row=row):
+            case PageRows(row=row):
                 branches.append((escape(f"{key}: each row"), resource, row))
-            case Nested(items=nested):
+            case NestedObject(items=nested):
                 branches.append((escape(key), resource, nested))
-            case One(resource=target, row=row):
+            case ToOne(resource=target, row=row):
                 branches.append((escape(f"{key} → one {target.name}"), target, row))
-            case Many(selection=page):
+            case ToMany(selection=page):
                 branches.append((_page(f"{key} → {page.resource.plural}", page), page.resource, page.items))
             case _:
                 leaves.append(key)

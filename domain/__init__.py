@@ -10,7 +10,7 @@ from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
 from domain.clients import clients, tokens
-from domain.declare.resource import link_up
+from domain.declare.resource import link_resources
 from domain.roster.change_pupil import update_pupil
 from domain.roster.enrolments import ENROLMENTS
 from domain.roster.groups import GROUPS, MEMBERS, delete_group, update_group
@@ -21,7 +21,7 @@ from domain.roster.schools import MEMBERSHIPS, SCHOOLS, update_school
 from domain.roster.trusts import TRUSTS
 from domain.write import idempotency, receipts
 
-RESOURCES = link_up(
+RESOURCES = link_resources(
     [
         TRUSTS,
         SCHOOLS,
@@ -62,5 +62,5 @@ COMMANDS = {
     )
 }
 
-EXPIRING = (*idempotency.EXPIRING, *receipts.EXPIRING, *tokens.EXPIRING, *clients.EXPIRING)
+CLEANUP = (*idempotency.CLEANUP, *receipts.CLEANUP, *tokens.CLEANUP, *clients.CLEANUP)
 """What `tidy` removes."""

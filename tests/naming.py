@@ -11,7 +11,7 @@ from graphql import GraphQLObjectType, get_named_type
 from msgspec import inspect
 
 from api.graphql.schema import graphql_schema as schema
-from api.rest.routes import place_of
+from api.rest.routes import url_of
 from domain import COMMANDS
 from domain.write.command import Command
 from tests.world import AUTUMN, HOUSE, SUMMER, TRUSTS, batch, window
@@ -70,7 +70,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
 
 def naming_places(command: Command) -> Iterator[str]:
     """Where a request names a thing: the URL's id, and the fields of the body, with dots."""
-    if "{id}" in place_of(command)[1]:
+    if "{id}" in url_of(command)[1]:
         yield URL
     if command.name in DOCUMENTS:
         yield from _places(inspect.type_info(command.takes), "")
@@ -164,7 +164,7 @@ async def by_rest(
     http: httpx2.AsyncClient, command: Command, id_: str, body: Any, *, dry: bool = True, match: str = "*", key: str | None = None
 ) -> Told:
     """A command by its URL."""
-    method, path = place_of(command)
+    method, path = url_of(command)
     headers = {"If-Match": match.encode()} if command.changes else {}
     if key is not None:
         headers["Idempotency-Key"] = key.encode()

@@ -12,8 +12,8 @@ from graphql import GraphQLInputObjectType
 from api.graphql.schema import graphql_schema as schema
 from domain import RESOURCES
 from domain.access.reach import Caller
-from domain.declare.resource import Filter, Kind, Link, Resource
-from domain.read.query import visible
+from domain.declare.resource import Filter, Link, Resource, ValueType
+from domain.read.query import default_fields
 
 
 @dataclass
@@ -105,11 +105,11 @@ class Asking:
 
     def narrowed(self, ask: Ask, filters: list[Filter]) -> Ask:
         """The question with filters on fields that may be filtered so, and an order."""
-        resource, may = ask.resource, visible(ask.resource, self.caller)
+        resource, may = ask.resource, default_fields(ask.resource, self.caller)
         names = [name for name in may if resource.fields[name].filter in filters]
         for name in self.draw.sample(names, min(len(names), self.draw.choice((0, 0, 1, 1, 2)))):
             given = [row[name] for row in self.draw.choices(self.rows[resource.name], k=2) if row[name] is not None]
-            if resource.fields[name].kind is Kind.TEXTS:
+            if resource.fields[name].kind is ValueType.TEXTS:
                 given = [text for texts in given for text in texts]
             values = [typed(resource, name, value) for value in dict.fromkeys(given)]
             if values and resource.fields[name].comparable and self.draw.random() < 0.5:
@@ -133,7 +133,7 @@ class Asking:
         return resource, self.draw.choice(self.rows[resource.name])["id"], name, ask
 
     def about(self, resource: Resource, depth: int, by: Link | None = None) -> Ask:
-        may = list(visible(resource, self.caller, by))
+        may = list(default_fields(resource, self.caller, by))
         ask = Ask(resource, may, first=self.draw.choice((1, 2, 10)), named=self.draw.random() < 0.85)
         if ask.named:
             ask.fields = self.draw.sample(may, self.draw.randint(1, min(4, len(may))))
@@ -151,7 +151,7 @@ class Asking:
 
 def typed(resource: Resource, name: str, value: Any) -> Any:
     """A value as JSON types it."""
-    return {Kind.INTEGER: int, Kind.NUMBER: float}.get(resource.fields[name].kind, lambda same: same)(value)
+    return {ValueType.INTEGER: int, ValueType.NUMBER: float}.get(resource.fields[name].kind, lambda same: same)(value)
 
 
 Read: TypeAlias = Callable[[Any], Any]

@@ -13,7 +13,7 @@ import asyncpg
 import httpx2
 
 from api.app import build_app
-from api.rest.openapi.document import document
+from api.rest.openapi.document import make_document
 from api.settings import Settings
 from domain import COMMANDS
 from domain.clients import clients as registered
@@ -25,7 +25,7 @@ from tests.conftest import SECRET, Databases
 from tests.roster import gias_rows
 from tests.trust import BASE, TRUST, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent, trust, window
 
-DOCUMENT = document(BASE)
+DOCUMENT = make_document(BASE)
 OPERATIONS = {
     operation["operationId"]: (method, path, operation)
     for path, of in DOCUMENT["paths"].items()

@@ -11,7 +11,7 @@ from domain.access.reach import Caller
 from domain.declare.errors import Forbidden
 from domain.declare.ids import new_id
 from domain.read import prepared
-from domain.read.query import Condition, Many, Order, Root, Rows, Selection, Single, Value, permit
+from domain.read.query import Condition, FieldValue, ListQuery, Order, PageRows, Query, RowQuery, ToMany, check_scopes
 from tests.world import World
 
 MASKED = {
@@ -37,21 +37,21 @@ def test_every_field_with_a_scope_of_its_own_is_tried() -> None:
 @pytest.mark.parametrize(("name", "key"), MASKED)
 def test_a_scope_held_nowhere_is_refused_with_its_field(name: str, key: str) -> None:
     resource, (scope, _) = RESOURCES[name], MASKED[name, key]
-    field, shown = resource.fields[key], (("id", Value(resource.fields["id"])),)
+    field, shown = resource.fields[key], (("id", FieldValue(resource.fields["id"])),)
     caller = Caller(new_id(20), frozenset({"pupils:read", "judgements:read", "schools:read"}))
-    page = Selection(resource, (("data", Rows(shown)),))
-    permit([page], caller)
+    page = ListQuery(resource, (("data", PageRows(shown)),))
+    check_scopes([page], caller)
     school, back = RESOURCES["school"], RESOURCES["pupil"].links["judgements" if name == "judgement" else "school"]
-    asking: list[Root] = [
-        Selection(resource, (("data", Rows(((key, Value(field)),))),)),
-        Single(resource, (), ((key, Value(field)),)),
+    asking: list[Query] = [
+        ListQuery(resource, (("data", PageRows(((key, FieldValue(field)),))),)),
+        RowQuery(resource, (), ((key, FieldValue(field)),)),
         replace(page, where=(Condition(key, field, ("x",)),)),
         replace(page, order=(Order(key, field, False),)),
-        Single(school, (), (("below", Many(back, replace(page, order=(Order(key, field, True),)))),)),
+        RowQuery(school, (), (("below", ToMany(back, replace(page, order=(Order(key, field, True),)))),)),
     ]
     for root in asking:
         with pytest.raises(Forbidden) as refused:
-            permit([root], caller)
+            check_scopes([root], caller)
         assert [(issue.at, issue.code) for issue in refused.value.issues] == [(f"{name}.{key}", "scope-missing")]
         assert f"{name}.{key} needs {scope}" in refused.value.detail
 
@@ -73,7 +73,7 @@ async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_else
     }
 
     async def ids(**asked: Any) -> list[str]:
-        page = Selection(resource, (("data", Rows((("id", Value(resource.fields["id"])),))),), first=1000, **asked)
+        page = ListQuery(resource, (("data", PageRows((("id", FieldValue(resource.fields["id"])),))),), first=1000, **asked)
         (body,) = await prepared.read([page], world.database, mixed.client_id, world.cursors)
         return [row["id"] for row in json.loads(body or b"")["data"]]
 

@@ -9,8 +9,22 @@ from domain import COMMANDS, RESOURCES
 from domain.access.reach import Scope
 from domain.declare.resource import Filter
 from domain.read import compile
-from domain.read.prepared import Prepared
-from domain.read.query import Condition, Cursor, HasMore, Items, Many, Nested, One, Order, Root, Rows, Selection, Single, Value
+from domain.read.prepared import PreparedQuery
+from domain.read.query import (
+    Condition,
+    FieldValue,
+    HasNextPage,
+    ListQuery,
+    NestedObject,
+    Order,
+    OutputFields,
+    PageRows,
+    Query,
+    RowCursor,
+    RowQuery,
+    ToMany,
+    ToOne,
+)
 from tests.golden import check_golden
 
 ROOT = Path(__file__).parents[1]
@@ -54,35 +68,38 @@ def test_a_scope_is_needed_for_everything() -> None:
 PUPIL, SCHOOL, JUDGEMENT, WINDOW = (RESOURCES[name] for name in ("pupil", "school", "judgement", "window"))
 
 
-def page(row: Items) -> Items:
-    return (("data", Rows(row)), ("page", Nested((("hasMore", HasMore()), ("endCursor", Cursor())))))
+def page(row: OutputFields) -> OutputFields:
+    return (("data", PageRows(row)), ("page", NestedObject((("hasMore", HasNextPage()), ("endCursor", RowCursor())))))
 
 
-SQL: dict[str, Root] = {
-    "pupils": Selection(PUPIL, page((("id", Value(PUPIL.fields["id"])), ("surname", Value(PUPIL.fields["surname"]))))),
-    "pupils_filtered_sorted_next_page": Selection(
+SQL: dict[str, Query] = {
+    "pupils": ListQuery(PUPIL, page((("id", FieldValue(PUPIL.fields["id"])), ("surname", FieldValue(PUPIL.fields["surname"]))))),
+    "pupils_filtered_sorted_next_page": ListQuery(
         PUPIL,
-        page((("id", Value(PUPIL.fields["id"])),)),
+        page((("id", FieldValue(PUPIL.fields["id"])),)),
         where=(Condition("yearGroup", PUPIL.fields["yearGroup"], ("6", "5")), Condition("sex", PUPIL.fields["sex"], ("F",))),
         order=(Order("surname", PUPIL.fields["surname"], descending=True),),
         after=("Smith", "01a20a04-0326-7008-9663-e1a7263dbedc", "01a20a04-0326-7008-9663-e1a7263dbedc"),
     ),
-    "pupil_with_school_and_judgements": Single(
+    "pupil_with_school_and_judgements": RowQuery(
         PUPIL,
         ((PUPIL.source.c.id, "01a20a04-0326-7004-9663-e1a7263dbedc"),),
         (
-            ("id", Value(PUPIL.fields["id"])),
-            ("school", One(PUPIL.links["school"], SCHOOL, (("name", Value(SCHOOL.fields["name"])),))),
+            ("id", FieldValue(PUPIL.fields["id"])),
+            ("school", ToOne(PUPIL.links["school"], SCHOOL, (("name", FieldValue(SCHOOL.fields["name"])),))),
             (
                 "judgements",
-                Many(
+                ToMany(
                     PUPIL.links["judgements"],
-                    Selection(
+                    ListQuery(
                         JUDGEMENT,
                         page(
                             (
-                                ("grade", Value(JUDGEMENT.fields["grade"])),
-                                ("window", One(JUDGEMENT.links["window"], WINDOW, (("code", Value(WINDOW.fields["code"])),))),
+                                ("grade", FieldValue(JUDGEMENT.fields["grade"])),
+                                (
+                                    "window",
+                                    ToOne(JUDGEMENT.links["window"], WINDOW, (("code", FieldValue(WINDOW.fields["code"])),)),
+                                ),
                             )
                         ),
                     ),
@@ -95,9 +112,9 @@ SQL: dict[str, Root] = {
 
 @pytest.mark.parametrize("name", SQL)
 def test_golden_sql(name: str) -> None:
-    shape = Prepared([SQL[name]]).shape
+    shape = PreparedQuery([SQL[name]]).shape
     for scopes, suffix in ((None, ""), (frozenset(Scope), "_uniform")):
-        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", compile.plan(shape, scopes).sql + "\n")
+        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", compile.compile_query(shape, scopes).sql + "\n")
 
 
 @pytest.mark.parametrize("path", CONTRACTS, ids=str)

@@ -17,9 +17,9 @@ import pytest
 import pytest_asyncio
 
 from domain import RESOURCES
-from domain.declare.resource import Field, Kind, Resource
+from domain.declare.resource import Field, Resource, ValueType
 from domain.read import prepared
-from domain.read.query import Cursor, HasMore, Order, Rows, Selection, Value, visible
+from domain.read.query import FieldValue, HasNextPage, ListQuery, Order, PageRows, RowCursor, default_fields
 from tests.conftest import Databases
 from tests.doors import Doors, exact, opened
 from tests.questions import Ask, Document
@@ -43,21 +43,23 @@ def world(doors: Doors) -> World:
     return doors.world
 
 
-async def page(world: World, client_id: UUID, asked: Selection) -> tuple[list[Row], bool, str | None]:
+async def page(world: World, client_id: UUID, asked: ListQuery) -> tuple[list[Row], bool, str | None]:
     """The rows of a page, each as what is ordered by and then its key; whether more follow; and where the page ends."""
     (body,) = await prepared.read([asked], world.database, client_id, world.cursors)
     found = json.loads(body or b"", parse_float=str, parse_int=str)
     return [tuple(row.values()) for row in found["data"]], found["more"], found["end"]
 
 
-def ordered(resource: Resource, order: Sequence[Order]) -> Selection:
+def ordered(resource: Resource, order: Sequence[Order]) -> ListQuery:
     """Every row in an order, in one page."""
     keys = [Field(resource.source.c[name], "") for name in resource.order]
-    items = tuple((f"k{i}", Value(field)) for i, field in enumerate([*(by.field for by in order), *keys]))
-    return Selection(resource, (("data", Rows(items)), ("more", HasMore()), ("end", Cursor())), order=tuple(order), first=1000)
+    items = tuple((f"k{i}", FieldValue(field)) for i, field in enumerate([*(by.field for by in order), *keys]))
+    return ListQuery(
+        resource, (("data", PageRows(items)), ("more", HasNextPage()), ("end", RowCursor())), order=tuple(order), first=1000
+    )
 
 
-async def walked(world: World, client_id: UUID, asked: Selection, draw: random.Random) -> list[Row]:
+async def walked(world: World, client_id: UUID, asked: ListQuery, draw: random.Random) -> list[Row]:
     """The rows page by page, in pages of any size."""
     rows: list[Row] = []
     while True:
@@ -94,9 +96,9 @@ def in_order(values: list[Any], by: Order) -> None:
     """Nulls last; and the others as they should be, where it is not the database's collation that decides."""
     known = [value for value in values if value is not None]
     assert values == known + [None] * (len(values) - len(known))
-    if by.field.kind in (Kind.INTEGER, Kind.NUMBER):
+    if by.field.kind in (ValueType.INTEGER, ValueType.NUMBER):
         assert known == sorted(known, key=float, reverse=by.descending)
-    elif by.field.kind is not Kind.TEXT:
+    elif by.field.kind is not ValueType.TEXT:
         assert known == sorted(known, reverse=by.descending)
 
 
@@ -323,9 +325,9 @@ def known(ask: Ask, name: str, value: Any) -> Any:
     match ask.resource.fields[name].kind:
         case _ if value is None:
             return None
-        case Kind.INTEGER | Kind.NUMBER:
+        case ValueType.INTEGER | ValueType.NUMBER:
             return Decimal(value)
-        case Kind.INSTANT:
+        case ValueType.INSTANT:
             return datetime.fromisoformat(value)
     return value
 
@@ -335,7 +337,7 @@ def walk(doors: Doors, name: str, change: Change, draw: random.Random) -> Walk:
     client, target, _ = LISTS[name]
     resource = RESOURCES[target]
     row, _, link = name.partition(".")
-    may = [n for n in visible(resource, doors.world.clients[client].caller) if resource.fields[n].sortable]
+    may = [n for n in default_fields(resource, doors.world.clients[client].caller) if resource.fields[n].sortable]
     names = dict.fromkeys(draw.choices([*may, *3 * [n for n in may if n in OFTEN]], k=draw.choice((0, 1, 1, 2, 2))))
     order = [(by, draw.random() < 0.5) for by in names]
     ask = Ask(resource, [*dict.fromkeys(["id", *(by for by, _ in order)])], order=order)

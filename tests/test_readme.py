@@ -83,7 +83,7 @@ async def http(databases: Databases, database: Database) -> AsyncIterator[httpx2
 
 async def test_following_a_read(http: httpx2.AsyncClient) -> None:
     """GET /v1/pupils?include=school, as the README tells it."""
-    compile.plans.clear()
+    compile.statements.clear()
     seen = await followed(http.get("/v1/pupils?include=school"))
     assert all(f"`{name}`" in README for name in ("read_list", "Prepared"))
     in_order(["read_list", "plan", "run"], seen)

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from api.app import build_app
-from api.http.response_cache import Kept
+from api.http.response_cache import ResponseCache
 from api.settings import Settings
 from domain.declare.ids import new_id
 from domain.roster.pupils import PUPIL
@@ -244,7 +244,7 @@ async def test_readers_never_see_less_than_what_was_written_before_they_asked(re
 
 
 def test_what_is_kept_is_bounded() -> None:
-    kept, keys = Kept(100_000), [bytes([n]) for n in range(50)]
+    kept, keys = ResponseCache(100_000), [bytes([n]) for n in range(50)]
     for key in keys:
         kept.keep(key, b"s", bytes(4_500))
     assert [key for key in keys if kept.body(key, b"s") is not None] == keys[-20:]

@@ -18,13 +18,25 @@ import pytest_asyncio
 from sqlalchemy import func, literal_column, select, true
 
 from domain import RESOURCES
-from domain.access.reach import Uniform
+from domain.access.reach import ReachSnapshot
 from domain.assessment.judgements import judgements
-from domain.clients.clients import standing
+from domain.clients.clients import read_client_status
 from domain.declare.ids import new_id
-from domain.declare.resource import Field, Kind, Resource
+from domain.declare.resource import Field, Resource, ValueType
 from domain.read import compile, prepared
-from domain.read.query import Condition, Cursor, Items, Many, One, Order, Root, Rows, Selection, Single, Value
+from domain.read.query import (
+    Condition,
+    FieldValue,
+    ListQuery,
+    Order,
+    OutputFields,
+    PageRows,
+    Query,
+    RowCursor,
+    RowQuery,
+    ToMany,
+    ToOne,
+)
 from domain.roster.pupils import pupils
 from domain.store.database import Database
 from domain.store.embedded import SUPERUSER
@@ -98,17 +110,17 @@ class Request:
     shape: random.Random
     draw: random.Random
 
-    def root(self) -> Root:
+    def root(self) -> Query:
         of = self.asked if self.shape.random() < 0.85 else self.own
         resource = self.catalogue[self.shape.choice([name for name, rows in of.items() if rows])]
         row, depth = self.draw.choice(of[resource.name]), self.shape.choice((0, 0, 1, 1, 2, 3))
         if resource.has_id and self.shape.random() < 0.4:
             picked = resource.identify(row["id"])
             assert picked is not None
-            return Single(resource, picked, self.row(resource, depth))
+            return RowQuery(resource, picked, self.row(resource, depth))
         return self.page(resource, row, depth)
 
-    def page(self, resource: Resource, row: Row, depth: int) -> Selection:
+    def page(self, resource: Resource, row: Row, depth: int) -> ListQuery:
         """A page filtered by what this row holds, or that begins at its place in the order."""
         where = tuple(self.condition(name, field, row) for name, field in self.filters(resource))
         sortable = [name for name, field in resource.fields.items() if field.sortable]
@@ -119,8 +131,8 @@ class Request:
         after = None
         if not where and self.shape.random() < 0.5:
             after = tuple(as_place(row[name]) for name in (*(by.name for by in order), *PLACES[resource.name]))
-        items: Items = (("data", Rows(self.row(resource, depth))), ("end", Cursor()))
-        return Selection(resource, items, where, order, self.draw.choice((1, 5, 100)), after)
+        items: OutputFields = (("data", PageRows(self.row(resource, depth))), ("end", RowCursor()))
+        return ListQuery(resource, items, where, order, self.draw.choice((1, 5, 100)), after)
 
     def filters(self, resource: Resource) -> list[tuple[str, Field]]:
         """Some fields of which the tenant asked for has a value."""
@@ -135,21 +147,21 @@ class Request:
         """The row's own value, or that of others where it has none; or two."""
         rows = self.asked[next(of.name for of in RESOURCES.values() if of.fields.get(name) is field)]
         given = [r[name] for r in (row, *self.draw.sample(rows, len(rows))) if r[name] is not None]
-        if field.kind is Kind.TEXTS:
+        if field.kind is ValueType.TEXTS:
             given = [text for texts in given for text in texts]
         return Condition(name, field, tuple(map(field.kind.parse, (given * 2)[: self.shape.choice((1, 1, 2))])))
 
-    def row(self, resource: Resource, depth: int) -> Items:
+    def row(self, resource: Resource, depth: int) -> OutputFields:
         """Whose row it is, some fields, and links, whose pages are filtered by the other tenant's values too."""
         key, owner = OWNERS[resource.name]
-        items: list[tuple[str, Any]] = [(key, Value(owner))]
-        items += [(name, Value(resource.fields[name])) for name in self.shape.sample(list(resource.fields), 3)]
+        items: list[tuple[str, Any]] = [(key, FieldValue(owner))]
+        items += [(name, FieldValue(resource.fields[name])) for name in self.shape.sample(list(resource.fields), 3)]
         for name in self.shape.sample(list(resource.links), min(depth, len(resource.links), 2)):
             link, target = resource.links[name], self.catalogue[resource.links[name].target]
             if not link.many:
-                items.append((name, One(link, target, self.row(target, depth - 1))))
+                items.append((name, ToOne(link, target, self.row(target, depth - 1))))
             elif rows := self.asked[target.name]:
-                items.append((name, Many(link, self.page(target, self.draw.choice(rows), depth - 1))))
+                items.append((name, ToMany(link, self.page(target, self.draw.choice(rows), depth - 1))))
         return tuple(items)
 
 
@@ -158,7 +170,7 @@ def as_place(value: Any) -> str | None:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def statements(catalogue: Catalogue, known: Known, shapes: int = SHAPES) -> Iterator[tuple[str, str, list[Root]]]:
+def statements(catalogue: Catalogue, known: Known, shapes: int = SHAPES) -> Iterator[tuple[str, str, list[Query]]]:
     """Who asks, whose rows, and the roots of one statement; always the same."""
     pairs = list(permutations(TENANTS, 2))
     for n, d in product(range(shapes), range(DRAWS)):
@@ -175,27 +187,27 @@ def owned(body: bytes | None, known: Known, *keys: str) -> set[str]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def uniform(world: World) -> dict[str, Uniform]:
+async def uniform(world: World) -> dict[str, ReachSnapshot]:
     """What each client's grants give wherever it reaches: with it, a statement asks rows for no scope, and does not look for linked ones in reach again."""
     found = {}
     async with world.database.register() as connection:
         for name, client in world.clients.items():
-            stands = await standing(connection, client.caller.client_id)
+            stands = await read_client_status(connection, client.caller.client_id)
             assert stands is not None
-            found[name] = stands.uniform
+            found[name] = stands.snapshot
     return found
 
 
 @pytest.mark.parametrize("asks_rows", [True, False], ids=["rows are asked for scopes", "reach gives them everywhere"])
 @pytest.mark.parametrize("wall", WALLS)
 async def test_five_thousand_requests_find_no_row_of_another_tenant(
-    wall: str, asks_rows: bool, world: World, roles: dict[str, Database], known: Known, uniform: dict[str, Uniform]
+    wall: str, asks_rows: bool, world: World, roles: dict[str, Database], known: Known, snapshot: dict[str, ReachSnapshot]
 ) -> None:
     catalogue, role = WALLS[wall]
     keys = ("owner",) if catalogue is OPEN else ("owner", "register")
     requests, own, leaked = 0, 0, []
     for asker, asked, roots in statements(catalogue, known):
-        held = None if asks_rows else uniform[asker]
+        held = None if asks_rows else snapshot[asker]
         bodies = await prepared.read(roots, roles[role], world.clients[asker].caller.client_id, world.cursors, held)
         requests += len(bodies)
         for root, body in zip(roots, bodies, strict=True):
@@ -317,7 +329,10 @@ PLANNERS = {
 async def test_a_statement_sets_its_own_context_fails_closed_and_leaves_nothing_behind(planner: str, world: World) -> None:
     """On the PostgreSQL in use: no predicate but row-level security's, one connection for all."""
     counted = [select(func.count()).select_from(table).scalar_subquery() for table in (pupils, judgements)]
-    plan, failing = compile.finish(counted), compile.finish([literal_column("1 / (SELECT count(*) - count(*) FROM pupils)")])
+    plan, failing = (
+        compile.make_statement(counted),
+        compile.make_statement([literal_column("1 / (SELECT count(*) - count(*) FROM pupils)")]),
+    )
     truth = {row["tenant_id"]: (row["pupils"], row["judgements"]) for row in await world.as_superuser(_COUNTS)}
     connection = await asyncpg.connect(world.databases.app_url)
 

@@ -21,7 +21,7 @@ from domain.clients.grants import approve_grant, parse_grant
 from domain.declare.resource import Field, Resource
 from domain.read import prepared
 from domain.read.cursors import Cursors
-from domain.read.query import Rows, Selection, Value
+from domain.read.query import FieldValue, ListQuery, PageRows
 from domain.roster.gias.apply import apply_gias
 from domain.roster.upn import check_letter
 from domain.store.database import Connection, Database
@@ -117,8 +117,8 @@ class World:
 
     async def rows(self, database: Database, caller: Caller, resource: Resource, **more: Field) -> list[dict[str, Any]]:
         """Every row a caller sees, with all its fields and more; numbers are given as texts."""
-        items = tuple((key, Value(field)) for key, field in {**resource.fields, **more}.items())
-        page = Selection(resource, (("data", Rows(items)),), first=1000)
+        items = tuple((key, FieldValue(field)) for key, field in {**resource.fields, **more}.items())
+        page = ListQuery(resource, (("data", PageRows(items)),), first=1000)
         (body,) = await prepared.read([page], database, caller.client_id, self.cursors)
         return list(json.loads(body or b"", parse_float=str, parse_int=str)["data"])
 

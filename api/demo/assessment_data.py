@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from random import Random
 
-from api.demo.school_data import GROUP_UID, SCHOOLS, SEED, Body, Pupil, School
+from api.demo.school_data import GROUP_UID, SCHOOLS, SEED, Body, DemoPupil, DemoSchool
 
 SUBJECTS = ("reading", "writing", "maths")
 
 
 @dataclass(frozen=True)
-class Scheme:
+class DemoScheme:
     """A scheme of the trust's, copied from the template of the same code: its grades, and where one ends and the next begins in each
     subject, in standard deviations."""
 
@@ -39,13 +39,13 @@ class Scheme:
 IN_YEAR = {
     scheme.code: scheme
     for scheme in (
-        Scheme(
+        DemoScheme(
             "wts-exs-gds",
             "Working towards, expected, greater depth",
             ("WTS", "EXS", "GDS"),
             {"reading": (-0.55, 0.9), "writing": (-0.5, 1.1), "maths": (-0.55, 0.95)},
         ),
-        Scheme(
+        DemoScheme(
             "below-at-above",
             "Below, just at, at, above age-related expectation",
             ("Below", "Just at", "At", "Above"),
@@ -53,17 +53,17 @@ IN_YEAR = {
         ),
     )
 }
-WRITING = Scheme("ks2-writing-ta", "", ("PK3", "PK4", "WTS", "EXS", "GDS"), {"writing": (-2.6, -2.2, -0.6, 1.1)})
+WRITING = DemoScheme("ks2-writing-ta", "", ("PK3", "PK4", "WTS", "EXS", "GDS"), {"writing": (-2.6, -2.2, -0.6, 1.1)})
 SCORES = "ks2-scaled-score"
 
 
-def _score(form: float) -> str:
+def _make_score(form: float) -> str:
     """A key stage 2 scaled score, 80 to 120 about a mean of 105; B is a pupil working below the level of the test."""
     return "B" if form < -2.4 else str(max(80, min(120, round(105 + 7.5 * form))))
 
 
 @dataclass(frozen=True)
-class Window:
+class DemoWindow:
     """What `create_window` takes beside the tenant and what is collected, and the days on which teachers judged."""
 
     code: str
@@ -83,7 +83,7 @@ class Window:
         return self.days[1] if self.closed else self.days[1] + timedelta(21)
 
 
-KS2 = Window(
+KS2 = DemoWindow(
     "2025-26/KS2",
     "Key stage 2 tests and writing 2026",
     2025,
@@ -94,7 +94,7 @@ KS2 = Window(
     "What secondary schools are told about each pupil, and what the trust reports to its governors.",
     statutory=True,
 )
-SUMMER = Window(
+SUMMER = DemoWindow(
     "2025-26/Summer",
     "Summer 2026",
     2025,
@@ -104,7 +104,7 @@ SUMMER = Window(
     "Teachers' judgement at the end of the year, for the annual report to parents.",
     "Who gets support from September, and what next year's teachers start from.",
 )
-AUTUMN = Window(
+AUTUMN = DemoWindow(
     "2026-27/Autumn",
     "Autumn 2026",
     2026,
@@ -120,33 +120,33 @@ WINDOWS = (KS2, SUMMER, AUTUMN)
 _TENANT: Body = {"trust": {"groupUid": GROUP_UID}}
 
 
-def schemes() -> list[Body]:
+def make_schemes() -> list[Body]:
     """Bodies of `create_scheme`."""
     return [{"tenant": _TENANT, "code": s.code, "name": s.name, "template": s.code} for s in IN_YEAR.values()]
 
 
-def windows() -> list[Body]:
+def make_windows() -> list[Body]:
     """Bodies of `create_window`."""
     return [
         {
             "tenant": _TENANT,
             "code": window.code,
             "name": window.name,
-            "academicYear": _academic_year(window.start),
+            "academicYear": _name_year(window.start),
             "censusOn": window.census_on.isoformat(),
-            "opensAt": _instant(window.days[0], 8),
-            "closesAt": _instant(window.closes_on, 17),
+            "opensAt": _make_instant(window.days[0], 8),
+            "closesAt": _make_instant(window.closes_on, 17),
             "statutory": window.statutory,
             "purpose": window.purpose,
             "decision": window.decision,
             "yearGroups": [str(year) for year in window.years],
-            "collects": _collects(window),
+            "collects": _list_lines(window),
         }
         for window in WINDOWS
     ]
 
 
-def _collects(window: Window) -> list[Body]:
+def _list_lines(window: DemoWindow) -> list[Body]:
     if window is KS2:
         return [{"subject": subject, "scheme": WRITING.code if subject == "writing" else SCORES} for subject in SUBJECTS]
     common, *others = IN_YEAR
@@ -157,31 +157,31 @@ def _collects(window: Window) -> list[Body]:
     ]
 
 
-def _academic_year(start: int) -> str:
+def _name_year(start: int) -> str:
     return f"{start}-{(start + 1) % 100:02}"
 
 
-def _instant(day: date, hour: int) -> str:
+def _make_instant(day: date, hour: int) -> str:
     return datetime.combine(day, time(hour), UTC).isoformat()
 
 
-def judgements(everybody: list[Pupil], now: datetime, seed: int = SEED) -> list[Body]:
+def make_judgements(everybody: list[DemoPupil], now: datetime, seed: int = SEED) -> list[Body]:
     """Bodies of `record_judgements`, one for each window and school; nothing in them was recorded after `now`."""
     random = Random(seed)  # noqa: S311
     found = []
     for window in WINDOWS:
         by_school: dict[int, list[Body]] = {school.urn: [] for school in SCHOOLS}
         for pupil in everybody:
-            school, status = _where(pupil, window)
+            school, status = _find_school(pupil, window)
             if school is not None:
-                by_school[school.urn] += _judged(pupil, school, status, window, now, random)
+                by_school[school.urn] += _make_entries(pupil, school, status, window, now, random)
         found += [
             {"school": {"urn": urn}, "window": window.code, "entries": entries} for urn, entries in by_school.items() if entries
         ]
     return found
 
 
-def _where(pupil: Pupil, window: Window) -> tuple[School | None, str | None]:
+def _find_school(pupil: DemoPupil, window: DemoWindow) -> tuple[DemoSchool | None, str | None]:
     """The school that says something about a pupil in a window, and the status that it gives in place of grades."""
     at_census, at_end = pupil.main(window.census_on), pupil.main(window.days[1])
     if window.start - pupil.entry not in window.years or (at_census is None and at_end is None):
@@ -192,7 +192,9 @@ def _where(pupil: Pupil, window: Window) -> tuple[School | None, str | None]:
     return at_end.school, "new" if at_census is None else None
 
 
-def _judged(pupil: Pupil, school: School, status: str | None, window: Window, now: datetime, random: Random) -> list[Body]:
+def _make_entries(
+    pupil: DemoPupil, school: DemoSchool, status: str | None, window: DemoWindow, now: datetime, random: Random
+) -> list[Body]:
     """The entries about a pupil: one for each subject, less what has not been entered yet while the window is open."""
     first, last = window.days
     day = first + timedelta(random.randrange((last - first).days + 1))
@@ -210,7 +212,7 @@ def _judged(pupil: Pupil, school: School, status: str | None, window: Window, no
             "method": "test" if window is KS2 and subject != "writing" else "teacher-assessment",
         }
         if window is KS2:
-            entry["grade"] = "A" if absent else WRITING.grade(subject, form) if subject == "writing" else _score(form)
+            entry["grade"] = "A" if absent else WRITING.grade(subject, form) if subject == "writing" else _make_score(form)
         elif stands_for := status or ("exempt" if exempt else "absent" if absent else None):
             entry["status"] = stands_for
         else:
@@ -220,7 +222,7 @@ def _judged(pupil: Pupil, school: School, status: str | None, window: Window, no
     return entries
 
 
-def targets(everybody: list[Pupil], seed: int = SEED) -> list[Body]:
+def make_targets(everybody: list[DemoPupil], seed: int = SEED) -> list[Body]:
     """Bodies of `record_targets`, one for each school: for both Year 6s at key stage 2, and for everybody at the end of this year."""
     random = Random(seed)  # noqa: S311
     by_school: dict[int, list[Body]] = {school.urn: [] for school in SCHOOLS}
@@ -231,7 +233,7 @@ def targets(everybody: list[Pupil], seed: int = SEED) -> list[Body]:
                 continue
             common: Body = {
                 "reference": pupil.reference,
-                "recordedAt": _instant(set_on, 16),
+                "recordedAt": _make_instant(set_on, 16),
                 "actor": f"staff-{spell.school.urn % 10}00",
             }
             for subject in SUBJECTS:
@@ -239,12 +241,12 @@ def targets(everybody: list[Pupil], seed: int = SEED) -> list[Body]:
                 aims = [("end-of-year", "teacher", spell.school.scheme, IN_YEAR[spell.school.scheme].grade(subject, hoped))]
                 if year == 6:
                     aims = aims if window is AUTUMN else []
-                    aims.append(("KS2", "prior-attainment", *_ks2_target(subject, hoped)))
+                    aims.append(("KS2", "prior-attainment", *_make_ks2_target(subject, hoped)))
                 by_school[spell.school.urn] += [
                     {
                         **common,
                         "subject": subject,
-                        "horizon": {"academicYear": _academic_year(window.start), "point": point},
+                        "horizon": {"academicYear": _name_year(window.start), "point": point},
                         "grade": grade,
                         "scheme": scheme,
                         "basis": basis,
@@ -254,8 +256,8 @@ def targets(everybody: list[Pupil], seed: int = SEED) -> list[Body]:
     return [{"school": {"urn": urn}, "entries": entries} for urn, entries in by_school.items()]
 
 
-def _ks2_target(subject: str, hoped: float) -> tuple[str, str]:
+def _make_ks2_target(subject: str, hoped: float) -> tuple[str, str]:
     """The scheme and the grade aimed at: nobody's target is a low score."""
     if subject == "writing":
         return WRITING.code, WRITING.grade(subject, max(hoped, -1.0))
-    return SCORES, _score(max(hoped, -1.6))
+    return SCORES, _make_score(max(hoped, -1.6))

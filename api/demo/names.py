@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Pool:
+class NamePool:
     """Names that go together; how common they are, and how often the family speaks another language than English at home."""
 
     share: float
@@ -15,12 +15,12 @@ class Pool:
     surnames: tuple[str, ...]
 
 
-def _pool(share: float, another_language: float, ethnicities: str, girls: str, boys: str, surnames: str) -> Pool:
-    return Pool(share, another_language, *(tuple(names.split()) for names in (ethnicities, girls, boys, surnames)))
+def _make_pool(share: float, another_language: float, ethnicities: str, girls: str, boys: str, surnames: str) -> NamePool:
+    return NamePool(share, another_language, *(tuple(names.split()) for names in (ethnicities, girls, boys, surnames)))
 
 
 POOLS = (
-    _pool(
+    _make_pool(
         0.62,
         0.01,
         "WBRI WBRI WBRI WBRI WBRI WBRI WBRI WBRI WIRI MWBC MWAS",
@@ -36,7 +36,7 @@ POOLS = (
         " Mercer Moody Morgan Nolan North Oakes Osborne Palmer Parry Pearce Pickering Platt Quinn Reeve Rhodes Rowe Sadler Sharp Shaw"
         " Sutton Tate Thorne Turner Vickers Wade Walsh Ward Webb West Whittle Wood Yates",
     ),
-    _pool(
+    _make_pool(
         0.15,
         0.62,
         "AIND APKN APKN ABAN AOTH",
@@ -45,7 +45,7 @@ POOLS = (
         "Ahmed Akhtar Ali Begum Bhatt Chaudhry Das Desai Dhillon Gill Hussain Iqbal Joshi Kaur Khan Mahmood Malik Mehta Mistry Nair Patel"
         " Rahman Rao Sandhu Shah Sharma Siddiqui Singh Uddin",
     ),
-    _pool(
+    _make_pool(
         0.08,
         0.85,
         "WOTH",
@@ -53,7 +53,7 @@ POOLS = (
         "Adrian Aleksander Antoni Bartosz David Filip Jakub Kacper Luca Marek Matei Mateusz Nikodem Szymon",
         "Balan Dragan Horvath Ionescu Kaminski Kovac Kowalczyk Lewandowski Marinescu Nowak Petrauskas Popa Shevchenko Wojcik Zielinski",
     ),
-    _pool(
+    _make_pool(
         0.10,
         0.35,
         "BAFR BAFR BCRB MWBA BOTH",
@@ -62,7 +62,7 @@ POOLS = (
         "Addo Adeyemi Agyeman Asante Bailey Balogun Boateng Campbell Clarke Danso Eze Francis Gordon Ibekwe Mensah Nwosu Obi Okafor Okoro"
         " Osei Owusu Reid",
     ),
-    _pool(
+    _make_pool(
         0.05,
         0.75,
         "OOTH WOTH AOTH",

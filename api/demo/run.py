@@ -39,7 +39,7 @@ from domain.clients import clients, grants
 from domain.declare.errors import DomainError
 from domain.read import prepared
 from domain.read.cursors import Cursors
-from domain.read.query import Rows, Selection, Value
+from domain.read.query import FieldValue, ListQuery, PageRows
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
 from domain.store import embedded
@@ -75,17 +75,17 @@ def run(port: int, data_dir: Path, console: Console) -> None:
     """Serves the demonstration on 127.0.0.1 until it is told to stop, then exits. Exits with 1, saying why, when it cannot be brought up."""
     data_dir = data_dir.absolute()
     try:
-        with _claimed(data_dir), supervisor.listen(HOST, port) as listener, _running(data_dir, console) as cluster:
+        with _claim_folder(data_dir), supervisor.listen(HOST, port) as listener, _run_cluster(data_dir, console) as cluster:
             kept = Secrets.read(data_dir / "secrets.json")
             console.print("Preparing the schema …")
-            environment = environment_of(cluster, kept, port)
+            environment = make_environment(cluster, kept, port)
             migrate(environment["DATABASE_OWNER_URL"])
-            facts = asyncio.run(prepare(environment["DATABASE_URL"], environment["DATABASE_OPERATOR_URL"], kept, console))
+            facts = asyncio.run(prepare_data(environment["DATABASE_URL"], environment["DATABASE_OPERATOR_URL"], kept, console))
             lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
-            keep(data_dir / "demo.env", "".join(lines))
+            write_private(data_dir / "demo.env", "".join(lines))
             os.environ.update(environment)
             facts = {"baseUrl": environment["MARKONCE_BASE_URL"], **facts}
-            with _announced(port, data_dir / "demo.json", facts, console):
+            with _announce_when_ready(port, data_dir / "demo.json", facts, console):
                 status = supervisor.supervise(listener)
     except KeyboardInterrupt:  # told to stop while it was coming up; later the server sees to that
         return
@@ -110,7 +110,7 @@ def end_with(parent: int) -> None:
 
 
 @contextmanager
-def _claimed(data_dir: Path) -> Iterator[None]:
+def _claim_folder(data_dir: Path) -> Iterator[None]:
     """Holds the data folder, made if need be, and takes demo.json away: whoever waits for it must not read that of an earlier run."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def _claimed(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _running(data_dir: Path, console: Console) -> Iterator[embedded.Cluster]:
+def _run_cluster(data_dir: Path, console: Console) -> Iterator[embedded.Cluster]:
     """The cluster, stopped at the end whatever the end is; SIGTERM and SIGHUP end things as Ctrl-C does."""
 
     for each in (signal.SIGTERM, signal.SIGHUP):
@@ -146,7 +146,7 @@ def _running(data_dir: Path, console: Console) -> Iterator[embedded.Cluster]:
         cluster.stop()
 
 
-def keep(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Writes a file that only its owner may read: whole, or not at all."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
@@ -176,10 +176,10 @@ class Secrets:
         return made
 
     def write(self) -> None:
-        keep(self.path, json.dumps({"markonceSecret": self.markonce, "clients": self.clients}))
+        write_private(self.path, json.dumps({"markonceSecret": self.markonce, "clients": self.clients}))
 
 
-def environment_of(cluster: embedded.Cluster, kept: Secrets, port: int) -> dict[str, str]:
+def make_environment(cluster: embedded.Cluster, kept: Secrets, port: int) -> dict[str, str]:
     """What `serve` and the operator's commands need."""
     roles = {"DATABASE_URL": "markonce_app", "DATABASE_OWNER_URL": "markonce_owner", "DATABASE_OPERATOR_URL": "markonce_operator"}
     return {
@@ -193,22 +193,22 @@ def environment_of(cluster: embedded.Cluster, kept: Secrets, port: int) -> dict[
 # What is in the database.
 
 
-async def prepare(app_url: str, operator_url: str, kept: Secrets, console: Console) -> dict[str, Any]:
+async def prepare_data(app_url: str, operator_url: str, kept: Secrets, console: Console) -> dict[str, Any]:
     """Clients, grants and data, made where they are missing. Answers what demo.json says of them."""
 
     async def begin(connection: Connection) -> tuple[bool, Caller, Caller]:
         await clients.ensure_signing_key(connection, kept.markonce.encode())
         whole = await clients.find_client(connection, OPERATOR) is not None
         if not whole:
-            await apply_gias(connection, parse.read(school_data.register()), school_data.AS_OF)
-        await admit(connection, kept, [VENDOR, MANAGER])
+            await apply_gias(connection, parse.read(school_data.make_register()), school_data.AS_OF)
+        await register_clients(connection, kept, [VENDOR, MANAGER])
         ids = [UUID(kept.clients[name][0]) for name in (VENDOR, MANAGER)]
-        vendor, manager = [Caller(client_id, frozenset(await granted(connection, client_id))) for client_id in ids]
+        vendor, manager = [Caller(client_id, frozenset(await list_granted(connection, client_id))) for client_id in ids]
         return whole, vendor, manager
 
     async def finish(connection: Connection) -> dict[str, list[str]]:
-        await admit(connection, kept, list(GRANTS))
-        return {name: await granted(connection, UUID(client_id)) for name, (client_id, _) in kept.clients.items()}
+        await register_clients(connection, kept, list(GRANTS))
+        return {name: await list_granted(connection, UUID(client_id)) for name, (client_id, _) in kept.clients.items()}
 
     whole, vendor, manager = await in_one_transaction(operator_url, begin)
     kept.write()
@@ -217,11 +217,11 @@ async def prepare(app_url: str, operator_url: str, kept: Secrets, console: Conso
         cursors = Cursors(kept.markonce.encode())
         if not whole:
             with Progress(console=console) as progress:
-                await Seeding(database, cursors, vendor, manager, progress).all()
+                await Seed(database, cursors, vendor, manager, progress).all()
         scopes = await in_one_transaction(operator_url, finish)
         kept.write()
         shown = {
-            plural: await listed(database, cursors, manager, plural, names)
+            plural: await list_rows(database, cursors, manager, plural, names)
             for plural, names in (("trusts", ("id", "name")), ("schools", ("id", "urn", "name")), ("windows", ("id", "code")))
         }
     finally:
@@ -235,7 +235,7 @@ async def prepare(app_url: str, operator_url: str, kept: Secrets, console: Conso
     }
 
 
-async def admit(connection: Connection, kept: Secrets, names: list[str]) -> None:
+async def register_clients(connection: Connection, kept: Secrets, names: list[str]) -> None:
     """Makes the clients that are missing, with their grants, and gives a new secret to those whose secret was lost."""
     for name in names:
         known = await clients.find_client(connection, name)
@@ -252,23 +252,25 @@ async def admit(connection: Connection, kept: Secrets, names: list[str]) -> None
         kept.clients[name] = (str(client_id), secret)
 
 
-async def granted(connection: Connection, client_id: UUID) -> list[str]:
+async def list_granted(connection: Connection, client_id: UUID) -> list[str]:
     """The scopes of the client's grants in force."""
     in_force = [grant for grant in await grants.list_grants(connection, client_id) if grant.revoked_at is None]
     return sorted({scope for grant in in_force for scope in grant.scopes})
 
 
-async def listed(database: Database, cursors: Cursors, caller: Caller, plural: str, names: tuple[str, ...]) -> list[dict[str, Any]]:
+async def list_rows(
+    database: Database, cursors: Cursors, caller: Caller, plural: str, names: tuple[str, ...]
+) -> list[dict[str, Any]]:
     """These fields of every row of a resource within the caller's reach."""
     (resource,) = (resource for resource in RESOURCES.values() if resource.plural == plural)
-    row = Rows(tuple((name, Value(resource.fields[name])) for name in names))
-    (body,) = await prepared.read([Selection(resource, (("data", row),), first=1000)], database, caller.client_id, cursors)
+    row = PageRows(tuple((name, FieldValue(resource.fields[name])) for name in names))
+    (body,) = await prepared.read([ListQuery(resource, (("data", row),), first=1000)], database, caller.client_id, cursors)
     rows: list[dict[str, Any]] = json.loads(body or b"")["data"]
     return rows
 
 
 @dataclass
-class Seeding:
+class Seed:
     """The trust's data, written through the commands an MIS vendor and a trust would use, row-level security in force."""
 
     database: Database
@@ -279,16 +281,16 @@ class Seeding:
 
     async def all(self) -> None:
         """Everything, in an order that each command's rules allow."""
-        everybody = school_data.pupils()
-        await self._each("Rolls", self.vendor, "record_pupils", school_data.rolls(everybody))
-        await self._each("Classes", self.vendor, "record_groups", school_data.classes(everybody))
-        schemes = await self._missing("schemes", assessment_data.schemes())
+        everybody = school_data.make_pupils()
+        await self._each("Rolls", self.vendor, "record_pupils", school_data.make_rolls(everybody))
+        await self._each("Classes", self.vendor, "record_groups", school_data.make_classes(everybody))
+        schemes = await self._missing("schemes", assessment_data.make_schemes())
         await self._each("Schemes", self.manager, "create_scheme", schemes)
-        await self._each("Windows", self.manager, "create_window", await self._missing("windows", assessment_data.windows()))
+        await self._each("Windows", self.manager, "create_window", await self._missing("windows", assessment_data.make_windows()))
         await self._turn("planned", "open_window", {window.code for window in assessment_data.WINDOWS})
-        judgements = assessment_data.judgements(everybody, datetime.now(UTC))
+        judgements = assessment_data.make_judgements(everybody, datetime.now(UTC))
         await self._each("Judgements", self.vendor, "record_judgements", judgements)
-        await self._each("Targets", self.vendor, "record_targets", assessment_data.targets(everybody))
+        await self._each("Targets", self.vendor, "record_targets", assessment_data.make_targets(everybody))
         await self._turn("open", "close_window", {window.code for window in assessment_data.WINDOWS if window.closed})
 
     async def _each(self, what: str, caller: Caller, command: str, bodies: list[dict[str, Any]]) -> None:
@@ -298,12 +300,12 @@ class Seeding:
 
     async def _missing(self, plural: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those whose code is not there yet."""
-        known = {row["code"] for row in await listed(self.database, self.cursors, self.manager, plural, ("code",))}
+        known = {row["code"] for row in await list_rows(self.database, self.cursors, self.manager, plural, ("code",))}
         return [body for body in bodies if body["code"] not in known]
 
     async def _turn(self, state: str, command: str, codes: set[str]) -> None:
         """The command for these windows, where they are in this state."""
-        windows = await listed(self.database, self.cursors, self.manager, "windows", ("id", "code", "state"))
+        windows = await list_rows(self.database, self.cursors, self.manager, "windows", ("id", "code", "state"))
         due = [{"id": window["id"]} for window in windows if window["state"] == state and window["code"] in codes]
         await self._each("Opening" if state == "planned" else "Closing", self.manager, command, due)
 
@@ -312,7 +314,7 @@ class Seeding:
 
 
 @contextmanager
-def _announced(port: int, path: Path, facts: dict[str, Any], console: Console) -> Iterator[None]:
+def _announce_when_ready(port: int, path: Path, facts: dict[str, Any], console: Console) -> Iterator[None]:
     """Announces the server once it answers; nothing is printed or written after the block."""
     ended = Event()
     announcing = Thread(target=announce, args=(port, path, facts, console, ended))
@@ -332,11 +334,11 @@ def announce(port: int, path: Path, facts: dict[str, Any], console: Console, end
     console.print(f"\n[bold]{escape(school_data.TRUST)}[/bold] is served at {facts['baseUrl']}. Ctrl-C stops it.\n", soft_wrap=True)
     for name, client in facts["clients"].items():
         console.out(f"{name:<20}{client['clientId']}  {client['clientSecret']}", highlight=False)
-    for title, command in requests(facts):
+    for title, command in make_requests(facts):
         console.print(f"\n[bold]{title}[/bold]")
         console.out(command, highlight=False)
     console.out(f"\nThe same for programs: {path}", highlight=False)
-    keep(path, json.dumps(facts, indent=2) + "\n")
+    write_private(path, json.dumps(facts, indent=2) + "\n")
 
 
 def _is_ready(port: int) -> bool:
@@ -350,7 +352,7 @@ def _is_ready(port: int) -> bool:
         connection.close()
 
 
-def requests(facts: dict[str, Any]) -> list[tuple[str, str]]:
+def make_requests(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Three requests to paste into a shell one after the other: each a title and a line."""
     url, app = facts["baseUrl"], facts["clients"]["partner-app"]
     token = f"curl -s -u '{app['clientId']}:{app['clientSecret']}' -d grant_type=client_credentials {url}/oauth/token"

@@ -31,7 +31,7 @@ AS_OF = date(2026, 11, 20)
 
 
 @dataclass(frozen=True)
-class School:
+class DemoSchool:
     """A school: its years (0 is Reception), its cohorts' sizes by the calendar year they entered Reception, the scheme it marks in, and
     what sets it apart: the share of disadvantaged pupils, and how well it does with them in standard deviations."""
 
@@ -49,29 +49,35 @@ class School:
         return {"urn": self.urn}
 
 
-def _cohorts(*sizes: int, since: int = 2019) -> dict[int, int]:
+def _count_cohorts(*sizes: int, since: int = 2019) -> dict[int, int]:
     return dict(enumerate(sizes, since))
 
 
-QUILLBROOK = School(
-    999_101, "2101", "Quillbrook Primary Academy", range(7), _cohorts(33, 35, 32, 34, 31, 34, 33, 32), disadvantaged=0.38
+QUILLBROOK = DemoSchool(
+    999_101, "2101", "Quillbrook Primary Academy", range(7), _count_cohorts(33, 35, 32, 34, 31, 34, 33, 32), disadvantaged=0.38
 )
-HAREBELL = School(
-    999_102, "2102", "Harebell Heath Primary Academy", range(7), _cohorts(29, 30, 30, 28, 30, 30, 29, 30), strength=0.15
+HAREBELL = DemoSchool(
+    999_102, "2102", "Harebell Heath Primary Academy", range(7), _count_cohorts(29, 30, 30, 28, 30, 30, 29, 30), strength=0.15
 )
-WRENLOW = School(999_103, "2103", "Wrenlow Primary Academy", range(7), _cohorts(26, 28, 25, 27, 28, 24, 27, 22), disadvantaged=0.3)
-JUNIOR = School(
-    999_104, "2104", "Nettlewick Junior Academy", range(3, 7), _cohorts(42, 44, 41, 43), "below-at-above", strength=-0.1
+WRENLOW = DemoSchool(
+    999_103, "2103", "Wrenlow Primary Academy", range(7), _count_cohorts(26, 28, 25, 27, 28, 24, 27, 22), disadvantaged=0.3
 )
-INFANT = School(999_105, "2105", "Nettlewick Infant Academy", range(3), _cohorts(42, 43, 40, 41, since=2023), "below-at-above")
-FALLOWDENE = School(999_106, "2106", "Fallowdene Village Academy", range(7), _cohorts(3, 4, 3, 3, 4, 3, 3, 3), disadvantaged=0.1)
+JUNIOR = DemoSchool(
+    999_104, "2104", "Nettlewick Junior Academy", range(3, 7), _count_cohorts(42, 44, 41, 43), "below-at-above", strength=-0.1
+)
+INFANT = DemoSchool(
+    999_105, "2105", "Nettlewick Infant Academy", range(3), _count_cohorts(42, 43, 40, 41, since=2023), "below-at-above"
+)
+FALLOWDENE = DemoSchool(
+    999_106, "2106", "Fallowdene Village Academy", range(7), _count_cohorts(3, 4, 3, 3, 4, 3, 3, 3), disadvantaged=0.1
+)
 SCHOOLS = (QUILLBROOK, HAREBELL, WRENLOW, INFANT, JUNIOR, FALLOWDENE)
 
 
-class Spell(NamedTuple):
+class DemoSpell(NamedTuple):
     """On roll at a school, from a day to a last day; see `domain.roster.enrolments` for the status."""
 
-    school: School
+    school: DemoSchool
     status: str
     first: date
     last: date | None
@@ -81,7 +87,7 @@ class Spell(NamedTuple):
 
 
 @dataclass
-class Pupil:
+class DemoPupil:
     """A child who does not exist. `entry` is the calendar year of entering Reception; `lean` is how far a subject lies from `ability`."""
 
     reference: str
@@ -94,9 +100,9 @@ class Pupil:
     characteristics: dict[str, str]
     ability: float
     lean: dict[str, float]
-    spells: list[Spell] = field(default_factory=list)
+    spells: list[DemoSpell] = field(default_factory=list)
 
-    def main(self, day: date) -> Spell | None:
+    def main(self, day: date) -> DemoSpell | None:
         """The spell of main registration on a day."""
         return next((spell for spell in self.spells if spell.status in "CM" and spell.covers(day)), None)
 
@@ -108,7 +114,7 @@ class Pupil:
 # The register.
 
 
-def register() -> list[tuple[str, bytes]]:
+def make_register() -> list[tuple[str, bytes]]:
     """The trust and its schools as GIAS publishes them: establishments, groups and group links, by file name."""
     establishments = [
         {
@@ -146,10 +152,10 @@ def register() -> list[tuple[str, bytes]]:
         for s in SCHOOLS
     ]
     files = (("establishments.csv", establishments), ("groups.csv", [group]), ("group_links.csv", links))
-    return [(name, _csv(rows)) for name, rows in files]
+    return [(name, _write_csv(rows)) for name, rows in files]
 
 
-def _csv(rows: list[dict[str, Any]]) -> bytes:
+def _write_csv(rows: list[dict[str, Any]]) -> bytes:
     out = io.StringIO()
     writer = csv.DictWriter(out, rows[0])
     writer.writeheader()
@@ -165,10 +171,10 @@ class Intake:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.pupils: list[Pupil] = []
+        self.pupils: list[DemoPupil] = []
         self._serials: Counter[tuple[str, int]] = Counter()
 
-    def upn(self, school: School, year: int, *, temporary: bool = False) -> str:
+    def upn(self, school: DemoSchool, year: int, *, temporary: bool = False) -> str:
         """The next UPN this school allocates in a calendar year."""
         self._serials[school.number, year] += 1
         serial = self._serials[school.number, year]
@@ -176,7 +182,7 @@ class Intake:
         rest = f"{LOCAL_AUTHORITY}{school.number}{year % 100:02}{last}"
         return check_letter(rest) + rest
 
-    def admit(self, school: School, entry: int, spells: list[Spell], *, temporary: bool = False) -> Pupil:
+    def admit(self, school: DemoSchool, entry: int, spells: list[DemoSpell], *, temporary: bool = False) -> DemoPupil:
         """A new pupil of the cohort that entered Reception in this year."""
         random = self.random
         pool = random.choices(POOLS, [pool.share for pool in POOLS])[0]
@@ -185,9 +191,9 @@ class Intake:
         sen = random.choices("NKE", [0.82, 0.14, 0.04])[0]
         service, looked_after = random.random() < 0.02, random.random() < 0.006
         characteristics = {
-            "fsm": _yes(ever6 and random.random() < 0.85),
-            "ever6Fsm": _yes(ever6),
-            "pupilPremium": _yes(ever6 or service or looked_after),
+            "fsm": _format_yes(ever6 and random.random() < 0.85),
+            "ever6Fsm": _format_yes(ever6),
+            "pupilPremium": _format_yes(ever6 or service or looked_after),
             "eal": "2" if random.random() < pool.another_language else "1",
             "sen": sen,
             "ethnicity": random.choice(pool.ethnicities),
@@ -195,7 +201,7 @@ class Intake:
             **({"lookedAfter": "true"} if looked_after else {}),
         }
         weight = (-0.3 if ever6 else 0.27) + {"N": 0.15, "K": -0.7, "E": -1.5}[sen] + school.strength
-        pupil = Pupil(
+        pupil = DemoPupil(
             reference=f"{10_000 + len(self.pupils)}",
             forename=random.choice(pool.girls if sex == "F" else pool.boys),
             surname=random.choice(pool.surnames),
@@ -212,20 +218,20 @@ class Intake:
         return pupil
 
 
-def _yes(value: bool) -> str:
+def _format_yes(value: bool) -> str:
     return "true" if value else "false"
 
 
-def pupils(seed: int = SEED) -> list[Pupil]:
+def make_pupils(seed: int = SEED) -> list[DemoPupil]:
     """Everybody who was on roll at the trust in 2025-26 or is in 2026-27."""
     intake = Intake(Random(seed))  # noqa: S311 (nothing here is secret)
     by_cohort = {
-        (school.urn, entry): [intake.admit(school, entry, [_stay(school, entry)]) for _ in range(size)]
+        (school.urn, entry): [intake.admit(school, entry, [_make_spell(school, entry)]) for _ in range(size)]
         for school in SCHOOLS
         for entry, size in school.cohorts.items()
     }
     for pupil in by_cohort[INFANT.urn, 2023][:-2]:  # two went on to another trust's junior school
-        pupil.spells.append(Spell(JUNIOR, "C", date(2026, 9, 2), None))
+        pupil.spells.append(DemoSpell(JUNIOR, "C", date(2026, 9, 2), None))
 
     for school, entry, last in (
         (QUILLBROOK, 2022, date(2026, 3, 27)),
@@ -238,29 +244,29 @@ def pupils(seed: int = SEED) -> list[Pupil]:
         leaver.spells[-1] = leaver.spells[-1]._replace(last=last)
 
     mover = by_cohort[WRENLOW.urn, 2022][1]
-    mover.spells = [mover.spells[0]._replace(last=date(2026, 10, 16)), Spell(HAREBELL, "C", date(2026, 10, 19), None)]
+    mover.spells = [mover.spells[0]._replace(last=date(2026, 10, 16)), DemoSpell(HAREBELL, "C", date(2026, 10, 19), None)]
     dual = by_cohort[QUILLBROOK.urn, 2023][1]
     dual.spells = [
         dual.spells[0]._replace(last=date(2026, 9, 6)),
-        Spell(QUILLBROOK, "M", date(2026, 9, 7), None),
-        Spell(HAREBELL, "S", date(2026, 9, 7), None),
+        DemoSpell(QUILLBROOK, "M", date(2026, 9, 7), None),
+        DemoSpell(HAREBELL, "S", date(2026, 9, 7), None),
     ]
     for pupil in by_cohort[QUILLBROOK.urn, 2026][:2] + by_cohort[INFANT.urn, 2026][:1]:
         pupil.upn = None
-    intake.admit(WRENLOW, 2021, [Spell(WRENLOW, "C", date(2026, 11, 2), None)])
-    arrival = intake.admit(HAREBELL, 2022, [Spell(HAREBELL, "C", date(2026, 11, 2), None)], temporary=True)
+    intake.admit(WRENLOW, 2021, [DemoSpell(WRENLOW, "C", date(2026, 11, 2), None)])
+    arrival = intake.admit(HAREBELL, 2022, [DemoSpell(HAREBELL, "C", date(2026, 11, 2), None)], temporary=True)
     for kind in ("fsm", "ever6Fsm", "pupilPremium"):
         del arrival.characteristics[kind]  # nobody knows yet, which is not the same as no
     return intake.pupils
 
 
-def _stay(school: School, entry: int) -> Spell:
+def _make_spell(school: DemoSchool, entry: int) -> DemoSpell:
     """From the school's first year to the end of its last, for who stays the whole time."""
     leaves = entry + school.years.stop
-    return Spell(school, "C", date(entry + school.years.start, 9, 2), date(leaves, 7, 22) if leaves <= AS_OF.year else None)
+    return DemoSpell(school, "C", date(entry + school.years.start, 9, 2), date(leaves, 7, 22) if leaves <= AS_OF.year else None)
 
 
-def rolls(everybody: list[Pupil]) -> list[Body]:
+def make_rolls(everybody: list[DemoPupil]) -> list[Body]:
     """For each school its roll of last summer, then each school's of today: bodies of `record_pupils`."""
     found = []
     for as_of in (date(2026, 7, 1), AS_OF):
@@ -274,8 +280,8 @@ def rolls(everybody: list[Pupil]) -> list[Body]:
                     "forename": pupil.forename,
                     "dateOfBirth": pupil.born.isoformat(),
                     "sex": pupil.sex,
-                    "yearGroup": _year(start - pupil.entry),
-                    "enrolments": [_spell(spell) for spell in here],
+                    "yearGroup": _name_year(start - pupil.entry),
+                    "enrolments": [_format_spell(spell) for spell in here],
                     "characteristics": [
                         {"kind": kind, "value": value, "from": pupil.spells[0].first.isoformat()}
                         for kind, value in pupil.characteristics.items()
@@ -294,11 +300,11 @@ def rolls(everybody: list[Pupil]) -> list[Body]:
     return found
 
 
-def classes(everybody: list[Pupil]) -> list[Body]:
+def make_classes(everybody: list[DemoPupil]) -> list[Body]:
     """For each school this year's classes as they stand today, one a year group or two where it is large: bodies of `record_groups`."""
     begins, found = date(2026, 9, 2), []
     for school in SCHOOLS:
-        by_year: dict[int, list[tuple[Pupil, Spell]]] = {}
+        by_year: dict[int, list[tuple[DemoPupil, DemoSpell]]] = {}
         for pupil in everybody:
             here = next((spell for spell in pupil.spells if spell.school is school and spell.covers(AS_OF)), None)
             if here is not None:
@@ -312,7 +318,12 @@ def classes(everybody: list[Pupil]) -> list[Body]:
                     for pupil, spell in members[n :: len(trees)]
                 ]
                 entries.append(
-                    {"code": f"{_year(year)}{tree[0]}", "name": f"{_year(year)} {tree}", "kind": "class", "members": named}
+                    {
+                        "code": f"{_name_year(year)}{tree[0]}",
+                        "name": f"{_name_year(year)} {tree}",
+                        "kind": "class",
+                        "members": named,
+                    }
                 )
         found.append(
             {"school": school.ref, "academicYear": "2026-27", "asOf": AS_OF.isoformat(), "complete": True, "entries": entries}
@@ -320,9 +331,9 @@ def classes(everybody: list[Pupil]) -> list[Body]:
     return found
 
 
-def _year(number: int) -> str:
+def _name_year(number: int) -> str:
     return "R" if number == 0 else str(number)
 
 
-def _spell(spell: Spell) -> Body:
+def _format_spell(spell: DemoSpell) -> Body:
     return {"status": spell.status, "from": spell.first.isoformat(), "to": spell.last.isoformat() if spell.last else None}

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from api.http.response_cache import Kept
+from api.http.response_cache import ResponseCache
 from domain import COMMANDS
 from domain.access.reach import Caller
 from domain.aggregates import aggregate_rows
-from domain.aggregates.query import read_question
+from domain.aggregates.query import read_query
 from domain.clients.me import Limits, read_me
 from domain.declare.errors import BadRequest, Issue, NotFound
 from domain.declare.ids import parse_id
@@ -20,10 +20,10 @@ from domain.support.lru import Lru
 from domain.support.slices import run_in_slices
 from domain.write.command import Command, Performed, perform
 from domain.write.idempotency import check_key
-from domain.write.stored_answers import kept_answers
+from domain.write.stored_answers import read_stored_answers
 
 if TYPE_CHECKING:
-    from api.graphql.plans import Plan
+    from api.graphql.plans import OperationPlan
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class OperationContext:
     base_url: str
     introspection: bool
     limits: Limits
-    plans: Lru[Hashable, "Plan"]
-    kept: Kept
+    plans: Lru[Hashable, "OperationPlan"]
+    kept: ResponseCache
 
 
 async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> Performed:
@@ -78,7 +78,7 @@ async def _read_aggregates(context: OperationContext, arguments: Mapping[str, An
         if value is not None
         for each in (value if isinstance(value, list) else [value])
     ]
-    page = await aggregate_rows.aggregate(context.database, context.caller, context.cursors, read_question(pairs))
+    page = await aggregate_rows.read_aggregates(context.database, context.caller, context.cursors, read_query(pairs))
     rows = msgspec.to_builtins(page.data)
     ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
     return {
@@ -96,7 +96,7 @@ async def _read_me(context: OperationContext, arguments: Mapping[str, Any]) -> A
 
 async def _read_receipt(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
     try:
-        kept = await kept_answers(context.database, context.caller, check_key(arguments["key"]), COMMANDS.values())
+        kept = await read_stored_answers(context.database, context.caller, check_key(arguments["key"]), COMMANDS.values())
     except NotFound:
         return None
     return msgspec.json.decode(msgspec.json.encode(kept.data))

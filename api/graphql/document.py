@@ -21,7 +21,7 @@ from graphql import (
 from graphql.type import get_named_type
 
 from api.graphql.errors import strip_error
-from api.graphql.limits import LimitExceeded, Limits, check_shape, parse, validate
+from api.graphql.limits import LimitExceeded, Limits, check_shape, parse_document, validate
 from domain.support.lru import Lru, size_of
 
 LIMITS = Limits()
@@ -92,7 +92,7 @@ def read_document(schema: GraphQLSchema, source: str, suggestions: bool) -> Docu
 def _read(schema: GraphQLSchema, source: str, suggestions: bool) -> Document:
     """Limits come before validation, which is quadratic where they are not."""
     try:
-        parsed = parse(source, LIMITS)
+        parsed = parse_document(source, LIMITS)
         check_shape(parsed, LIMITS)
         errors = validate(schema, parsed, suggestions=suggestions)
     except LimitExceeded as problem:

@@ -13,12 +13,12 @@ from strawberry.types.unset import UNSET
 
 from api.graphql.context import OperationContext
 from api.graphql.document import is_query
-from api.graphql.response import Answer, encode_body, make_answer
+from api.graphql.response import GraphqlAnswer, encode_body, make_answer
 from api.graphql.schema import graphql_schema, make_schema
 from api.http.auth import authenticate
 from api.http.body import MAX_BODY, MAX_OTHER_BODY, read_json, release_body_after, too_large
 from api.http.problems import HttpProblem
-from api.http.response import Json
+from api.http.response import JsonResponse
 from domain.declare.errors import BadRequest, Issue
 from domain.support.lru import Lru
 
@@ -70,13 +70,13 @@ async def graphql(request: Request) -> Response:
     return response
 
 
-def _respond(answer: Answer, media_type: str) -> Response:
+def _respond(answer: GraphqlAnswer, media_type: str) -> Response:
     """The older media type is answered 200 once a document was read, whatever came of it: others cannot be told from those of a proxy."""
     more = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
     kind = (b"content-type", f"{media_type}; charset=utf-8".encode())
     if media_type == JSON:
-        return Json(answer.body, *more, kind=kind)
-    return Json(answer.body if answer.refusal is None else answer.refusal, *more, kind=kind, status=answer.status)
+        return JsonResponse(answer.body, *more, kind=kind)
+    return JsonResponse(answer.body if answer.refusal is None else answer.refusal, *more, kind=kind, status=answer.status)
 
 
 def check_large(document: object, introspection: bool) -> None:

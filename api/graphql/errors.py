@@ -4,7 +4,7 @@ import re
 
 from graphql import GraphQLError
 
-from api.http.problems import as_domain_error, problem
+from api.http.problems import as_domain_error, make_problem
 from domain.declare.errors import DomainError
 
 _WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
@@ -27,10 +27,10 @@ def describe_error(error: Exception, base_url: str) -> GraphQLError:
         return strip_error(error)
     assert isinstance(cause, Exception)
     domain_error = as_domain_error(cause)
-    extensions = {"code": domain_error.code, "problem": problem(domain_error, base_url)}
+    extensions = {"code": domain_error.code, "problem": make_problem(domain_error, base_url)}
     return GraphQLError(domain_error.detail, path=path, extensions=extensions, original_error=domain_error)
 
 
-def domain_errors(errors: list[GraphQLError]) -> list[DomainError]:
+def list_domain_errors(errors: list[GraphQLError]) -> list[DomainError]:
     """The domain's errors among those of a result."""
     return [error.original_error for error in errors if isinstance(error.original_error, DomainError)]

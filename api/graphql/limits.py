@@ -33,9 +33,9 @@ from graphql import (
 from graphql.validation.rules import overlapping_fields_can_be_merged
 from graphql.validation.validate import ValidationAbortedError
 
-from domain.declare.errors import BadRequest, Issue, invalid
-from domain.read.query import MAX_VALUES_IN_ALL
-from domain.write.command import MAX_ENTRIES, too_many_entries
+from domain.declare.errors import BadRequest, Issue, make_invalid
+from domain.read.query import MAX_VALUES_PER_REQUEST
+from domain.write.command import MAX_ENTRIES, make_size_issue
 
 MAX_NESTING = 64
 """Brackets of any kind that may stand inside one another in a source: above any shape allowed, below Python's recursion limit."""
@@ -112,7 +112,7 @@ _LEXEME = re.compile(
 )
 
 
-def parse(source: str, limits: Limits) -> DocumentNode:
+def parse_document(source: str, limits: Limits) -> DocumentNode:
     """The document of a source. Raises LimitExceeded for its bytes, tokens or nesting, and GraphQLSyntaxError for anything else."""
     size = len(source.encode(errors="surrogatepass"))
     if size > limits.bytes:
@@ -190,8 +190,8 @@ def has_more_values(variables: Mapping[str, Any], than: int) -> bool:
 
 def check_values(variables: Mapping[str, Any]) -> None:
     """Refuses more values than the filters of an operation may have. Raises BadRequest."""
-    if has_more_values(variables, MAX_VALUES_IN_ALL):
-        message = f"The variables of an operation that reads hold at most {MAX_VALUES_IN_ALL:,} values."
+    if has_more_values(variables, MAX_VALUES_PER_REQUEST):
+        message = f"The variables of an operation that reads hold at most {MAX_VALUES_PER_REQUEST:,} values."
         issue = Issue("variables", "filter-too-long", message)
         raise BadRequest("The variables hold too many values.", code="argument-invalid", issues=(issue,))
 
@@ -200,9 +200,9 @@ def check_entries(variables: Mapping[str, Any]) -> None:
     """Refuses a list that is longer than a batch may be, before its rows are looked at. Raises Invalid."""
     inputs = [variables, *(value for value in variables.values() if isinstance(value, dict))]
     lists = ((name, value) for each in inputs for name, value in each.items() if isinstance(value, list))
-    wrong = [too_many_entries(name, len(value)) for name, value in lists if len(value) > MAX_ENTRIES]
+    wrong = [make_size_issue(name, len(value)) for name, value in lists if len(value) > MAX_ENTRIES]
     if wrong:
-        raise invalid(wrong)
+        raise make_invalid(wrong)
 
 
 def _number(count: int) -> str:

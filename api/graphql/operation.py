@@ -26,10 +26,10 @@ from api.graphql.document import Document, Operation, read_document
 from api.graphql.errors import describe_error
 from api.graphql.limits import MAX_ERRORS, check_entries, check_values, has_more_values, pick_declared
 from api.graphql.query import Collected, Reader
-from api.http.response_cache import key_of
+from api.http.response_cache import make_key
 from domain.declare.errors import BadRequest, Issue
-from domain.read.prepared import EVERYTHING, read
-from domain.read.query import Root, check_cost, permit
+from domain.read.prepared import REACH_VERSION, read
+from domain.read.query import Query, check_cost, check_scopes
 from domain.support.lru import Lru
 from domain.support.slices import run_in_thread
 
@@ -60,10 +60,10 @@ class OperationState:
     replayed: int = 0
 
 
-def response_key(cache_key: bytes, source: str, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> bytes:
+def make_response_key(cache_key: bytes, source: str, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> bytes:
     """The key of the answer to a query, which the schema gives to all alike or to a caller (Caller.told)."""
     name = operation.name.value if operation.name else ""
-    return key_of(cache_key, b"graphql", name.encode(), source.encode(errors="surrogatepass"), msgspec.json.encode(variables))
+    return make_key(cache_key, b"graphql", name.encode(), source.encode(errors="surrogatepass"), msgspec.json.encode(variables))
 
 
 class OperationExtension(SchemaExtension):
@@ -157,8 +157,8 @@ class OperationExtension(SchemaExtension):
         roots = {key: reader.root(root_type, collected[key]) for key, name in names.items() if name not in special}
         if reader.issues:
             raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(reader.issues))
-        found: dict[str, Root] = {key: root for key, root in roots.items() if root is not None}
-        permit(list(found.values()), context.caller)
+        found: dict[str, Query] = {key: root for key, root in roots.items() if root is not None}
+        check_scopes(list(found.values()), context.caller)
         self._cost = check_cost(list(found.values()), FUNCTION_COST * sum(name in FUNCTIONS for name in names.values()))
         if not context.introspection and not set(names.values()).isdisjoint(INTROSPECTION):
             issue = Issue("__schema", "introspection-off", "It is switched off.")
@@ -166,7 +166,7 @@ class OperationExtension(SchemaExtension):
         state.ready = dict.fromkeys(roots, msgspec.Raw(b"null"))
         if found:
             bodies = await read(
-                list(found.values()), context.database, context.caller.client_id, context.cursors, context.caller.uniform
+                list(found.values()), context.database, context.caller.client_id, context.cursors, context.caller.snapshot
             )
             state.ready |= {key: msgspec.Raw(body or b"null") for key, body in zip(found, bodies, strict=True)}
         if not set(names.values()).isdisjoint(INTROSPECTION):
@@ -186,7 +186,7 @@ class OperationExtension(SchemaExtension):
         self.execution_context.result = _make_result(msgspec.Raw(b"{%s}" % b",".join(pieces)))
 
     def _find_introspection(self, state: OperationState, collected: Collected) -> Callable[[dict[str, Any]], None] | None:
-        key = response_key(b"", self.execution_context.query or "", state.operation.definition, state.variables.coerced)
+        key = make_response_key(b"", self.execution_context.query or "", state.operation.definition, state.variables.coerced)
         if (pieces := introspections.get(key)) is not None:
             state.ready |= {root: msgspec.Raw(piece) for root, piece in pieces.items()}
             return None
@@ -199,13 +199,13 @@ class OperationExtension(SchemaExtension):
 
     async def _find_aggregates(self, state: OperationState) -> Callable[[dict[str, Any]], None] | None:
         context, query = self.execution_context.context, self.execution_context.query or ""
-        if context.caller.uniform is None:
+        if context.caller.snapshot is None:
             return None
-        version = await EVERYTHING.state(context.database, context.caller.client_id, context.cursors, context.caller.uniform)
+        version = await REACH_VERSION.state(context.database, context.caller.client_id, context.cursors, context.caller.snapshot)
         if version is None:
             return None
         variables = pick_declared(state.operation.definition, self.execution_context.variables or {})
-        key = response_key(context.caller.told, query, state.operation.definition, variables)
+        key = make_response_key(context.caller.told, query, state.operation.definition, variables)
         if (body := context.kept.body(key, version)) is not None:
             self.execution_context.result = _make_result(msgspec.Raw(body))
             return None

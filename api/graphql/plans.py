@@ -18,11 +18,11 @@ from strawberry.types import ExecutionResult
 from api.graphql.context import FUNCTIONS, OperationContext
 from api.graphql.document import Document, Operation, read_document
 from api.graphql.limits import check_values, pick_declared
-from api.graphql.operation import INTROSPECTION, response_key
+from api.graphql.operation import INTROSPECTION, make_response_key
 from api.graphql.query import Reader
 from domain.declare.errors import BadRequest, Forbidden
-from domain.read.prepared import Prepared
-from domain.read.query import Lifted, Root, check_cost, permit
+from domain.read.prepared import PreparedQuery
+from domain.read.query import ParameterText, Query, check_cost, check_scopes
 
 # What is never closed is taken to its end, where it has one: from each quote in it, the rest would be looked through again.
 _STRINGS = re.compile(r'"""(?:\\"""|[^"]|"(?!""))*(?:"""|\Z)|#[^\n\r]*|"([^"\\\n\r]*)"|"(?:[^"\\\n\r]|\\.)*(?:"|$|(?=[\n\r\\]))')
@@ -31,10 +31,10 @@ _BETWEEN = b"\x00"
 
 
 @dataclass(frozen=True)
-class Plan:
+class OperationPlan:
     """The statement of a template, the bytes of `data` between its roots, and what it costs."""
 
-    prepared: Prepared
+    prepared: PreparedQuery
     between: tuple[bytes, ...]
     cost: int
 
@@ -58,7 +58,7 @@ async def answer_by_plan(
             if plan is None:
                 return None
             context.plans.put(key, plan)
-        cache_key = response_key(context.caller.told, source, operation.definition, variables)
+        cache_key = make_response_key(context.caller.told, source, operation.definition, variables)
         bodies = await _read_bodies(context, plan.prepared, texts, cache_key)
         pieces = [piece for before, body in zip(plan.between, bodies, strict=False) for piece in (before, body or b"null")]
         data: Any = msgspec.Raw(b"".join([*pieces, plan.between[-1]]))
@@ -66,14 +66,14 @@ async def answer_by_plan(
     return None
 
 
-async def _read_bodies(context: OperationContext, prepared: Prepared, texts: list[str], key: bytes) -> list[bytes | None]:
+async def _read_bodies(context: OperationContext, prepared: PreparedQuery, texts: list[str], key: bytes) -> list[bytes | None]:
     """The roots' texts: those of the response cache, where they still are what would be read."""
     caller, database, cursors = context.caller, context.database, context.cursors
-    if caller.uniform is not None and (before := context.kept.state_of(key)) is not None:
-        now = await prepared.state(database, caller.client_id, cursors, caller.uniform, texts, before)
+    if caller.snapshot is not None and (before := context.kept.state_of(key)) is not None:
+        now = await prepared.state(database, caller.client_id, cursors, caller.snapshot, texts, before)
         if now is not None and (kept := context.kept.body(key, now)) is not None:
             return [body or None for body in kept.split(_BETWEEN)]
-    bodies, version = await prepared.read(database, caller.client_id, cursors, caller.uniform, texts)
+    bodies, version = await prepared.read(database, caller.client_id, cursors, caller.snapshot, texts)
     if version is not None:
         context.kept.keep(key, version, _BETWEEN.join(body or b"" for body in bodies))
     return bodies
@@ -86,7 +86,7 @@ def _make_plan(
     operation: Operation,
     variables: dict[str, Any],
     texts: Sequence[str],
-) -> Plan | None:
+) -> OperationPlan | None:
     """The plan of a template; None where the operation does not select rows alone, or is true of these texts alone. Raises what is wrong with it."""
     root_type = schema.query_type
     assert root_type is not None
@@ -95,7 +95,7 @@ def _make_plan(
     if isinstance(coerced, list):
         return None
     reader = Reader(schema, document.fragments, coerced, context.caller, context.cursors, texts)
-    roots: list[Root] = []
+    roots: list[Query] = []
     between, text = [], b"{"
     for i, (key, nodes) in enumerate(reader.collect([definition.selection_set], root_type).items()):
         text += b'%s"%s":' % (b"," if i else b"", key.encode())
@@ -110,9 +110,9 @@ def _make_plan(
         text = b""
     if reader.issues or reader.particular or not roots:
         return None
-    permit(roots, context.caller)
+    check_scopes(roots, context.caller)
     between.append(text + b"}")
-    return Plan(Prepared(roots), tuple(between), check_cost(roots))
+    return OperationPlan(PreparedQuery(roots), tuple(between), check_cost(roots))
 
 
 def split_template(source: str) -> tuple[str, list[str]]:
@@ -135,7 +135,7 @@ def split_variables(variables: Mapping[str, Any], shaping: Collection[str], text
         match value:
             case str():
                 texts.append(value)
-                return None, Lifted(value, len(texts) - 1)
+                return None, ParameterText(value, len(texts) - 1)
             case list():
                 pairs = [split(one) for one in value]
                 return ("[", *(shape for shape, _ in pairs)), [one for _, one in pairs]

@@ -21,7 +21,7 @@ from graphql.type import get_named_type
 from api.graphql.types import RANGE
 from domain import RESOURCES
 from domain.access.reach import Caller
-from domain.declare.errors import BadRequest, Issue, invalid
+from domain.declare.errors import BadRequest, Issue, make_invalid
 from domain.declare.ids import parse_id, type_number
 from domain.declare.resource import Comparison, Link, Resource
 from domain.read.cursors import Cursors
@@ -29,30 +29,30 @@ from domain.read.query import (
     MAX_FIRST,
     MAX_NESTED_FIRST,
     MAX_VALUES,
-    MAX_VALUES_IN_ALL,
+    MAX_VALUES_PER_REQUEST,
     Condition,
-    Cursor,
-    HasBefore,
-    HasMore,
-    Held,
-    Item,
-    Items,
-    Lifted,
-    Literal,
-    Many,
-    Nested,
-    One,
+    FieldValue,
+    FixedText,
+    HasNextPage,
+    HasPreviousPage,
+    ListQuery,
+    NestedObject,
     Order,
-    Root,
-    Rows,
-    Selection,
-    Single,
-    Value,
-    held,
-    picked_by,
+    OutputField,
+    OutputFields,
+    PageRows,
+    Parameter,
+    ParameterText,
+    Query,
+    RowCursor,
+    RowQuery,
+    ToMany,
+    ToOne,
+    decode_key,
+    decode_parameter,
 )
 from domain.support.slices import Steps
-from domain.write.command import MAX_ENTRIES, too_many_entries
+from domain.write.command import MAX_ENTRIES, make_size_issue
 
 Collected = dict[str, list[FieldNode]]
 STRIDE = 32
@@ -64,7 +64,7 @@ def restore_texts(value: Any, texts: Sequence[str]) -> Any:
     """An argument with the lifted texts in place of their placeholders."""
     match value:
         case str() if value.startswith(_PLACEHOLDER) and value[1:].isdigit() and int(value[1:]) < len(texts):
-            return Lifted(texts[int(value[1:])], int(value[1:]))
+            return ParameterText(texts[int(value[1:])], int(value[1:]))
         case list():
             return [restore_texts(one, texts) for one in value]
         case dict():
@@ -138,9 +138,9 @@ class Reader:
             if isinstance(rows, list):
                 self.entries += len(rows)
                 if self.entries > MAX_ENTRIES:
-                    raise invalid([too_many_entries(name, self.entries)])
+                    raise make_invalid([make_size_issue(name, self.entries)])
 
-    def root(self, root_type: GraphQLObjectType, nodes: list[FieldNode]) -> Root | None:
+    def root(self, root_type: GraphQLObjectType, nodes: list[FieldNode]) -> Query | None:
         """What a root of rows asks for; None where it can be nothing."""
         name = nodes[0].name.value
         if name == "node":
@@ -157,17 +157,17 @@ class Reader:
         assert isinstance(type_, GraphQLObjectType)
         return type_
 
-    def single(self, resource: Resource, id_: str, nodes: list[FieldNode]) -> Single:
+    def single(self, resource: Resource, id_: str, nodes: list[FieldNode]) -> RowQuery:
         """`pupil(id:)`. A text that cannot be an id of the resource picks nothing."""
-        picked = picked_by(resource, id_)
+        picked = decode_key(resource, id_)
         if picked is None:
             self.particular = True
-        return Single(resource, picked or (), self.row(resource, _below(nodes)))
+        return RowQuery(resource, picked or (), self.row(resource, _below(nodes)))
 
-    def node(self, id_: str, nodes: list[FieldNode]) -> Single | None:
+    def node(self, id_: str, nodes: list[FieldNode]) -> RowQuery | None:
         """`node(id:)`: the id itself says of what it is."""
         for resource in RESOURCES.values():
-            if resource.identified_by is not None and resource.identify(id_) is not None:
+            if resource.parse_key is not None and resource.identify(id_) is not None:
                 return self.single(resource, id_, nodes)
         parsed = parse_id(id_)
         numbered = {resource.type_number: resource for resource in RESOURCES.values() if resource.type_number is not None}
@@ -175,22 +175,22 @@ class Reader:
         self.particular = self.particular or named is None
         return None if named is None else self.single(named, id_, nodes)
 
-    def row(self, resource: Resource, sets: Sequence[SelectionSetNode]) -> Items:
+    def row(self, resource: Resource, sets: Sequence[SelectionSetNode]) -> OutputFields:
         type_ = self._type(resource.type_name)
         items: list[tuple[str, Any]] = []
         for key, nodes in self.collect(sets, type_).items():
             name = nodes[0].name.value
             if name == "__typename":
-                items.append((key, Literal(resource.type_name)))
+                items.append((key, FixedText(resource.type_name)))
             elif name in resource.fields:
-                items.append((key, Value(resource.fields[name])))
+                items.append((key, FieldValue(resource.fields[name])))
             else:
                 link = resource.links[name]
                 target = RESOURCES[link.target]
                 if link.many:
-                    items.append((key, Many(link, self.page(target, type_, nodes, link, f"{resource.name}.{name}"))))
+                    items.append((key, ToMany(link, self.page(target, type_, nodes, link, f"{resource.name}.{name}"))))
                 else:
-                    items.append((key, One(link, target, self.row(target, _below(nodes)))))
+                    items.append((key, ToOne(link, target, self.row(target, _below(nodes)))))
         return tuple(items)
 
     def page(
@@ -200,7 +200,7 @@ class Reader:
         nodes: list[FieldNode],
         link: Link | None = None,
         within: str = "",
-    ) -> Selection:
+    ) -> ListQuery:
         """A connection: its arguments, and under which names its edges, nodes and pageInfo stand."""
         given, most = self.arguments(parent, nodes[0]), MAX_FIRST if link is None else MAX_NESTED_FIRST
         at = nodes[0].alias.value if nodes[0].alias else nodes[0].name.value
@@ -217,13 +217,13 @@ class Reader:
         connection = self.type_of(parent, nodes[0])
         items = self._page_items(resource, connection, _below(nodes))
         told = self._told(at, link, given) if link is not None else ()
-        selection = Selection(resource, items, where, order, first, within=within, given=told)
+        selection = ListQuery(resource, items, where, order, first, within=within, given=told)
         if given.get("after") is None:
             return selection
         try:
             text = given["after"]
             place = self.cursors.open(text, self.caller.client_id, selection.fingerprint(), f"{at}.after")
-            after = Held(place, text.at, str) if isinstance(text, Lifted) else place
+            after = Parameter(place, text.at, str) if isinstance(text, ParameterText) else place
         except BadRequest as problem:
             self.issues += problem.issues
             return selection
@@ -244,15 +244,15 @@ class Reader:
     def _told(self, at: str, link: Link, given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
         """What the link is told; an argument that is null is left out."""
         told = {name: argument.kind for name, argument in link.arguments.items() if given.get(name) is not None}
-        return tuple((name, held(given[name], kind.parse)) for name, kind in told.items())
+        return tuple((name, decode_parameter(given[name], kind.parse)) for name, kind in told.items())
 
     def _values(self, at: str, resource: Resource, name: str, values: list[Any] | None) -> tuple[Any, ...]:
         if values is None:
             self.issues.append(Issue(at, "filter-value-invalid", "null is not a value to filter by; leave the filter out."))
             return ("",)
         self.values += len(values)
-        if self.values > MAX_VALUES_IN_ALL:
-            message = f"The filters up to this one are given more than {MAX_VALUES_IN_ALL:,} values in all."
+        if self.values > MAX_VALUES_PER_REQUEST:
+            message = f"The filters up to this one are given more than {MAX_VALUES_PER_REQUEST:,} values in all."
             self.issues.append(Issue(at, "filter-too-long", message))
             raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(self.issues))
         if len(values) > MAX_VALUES:
@@ -261,47 +261,47 @@ class Reader:
         parsed, parse = [], resource.fields[name].kind.parse
         for value in values:
             try:
-                parsed.append(held(value, parse))
+                parsed.append(decode_parameter(value, parse))
             except ValueError as problem:
                 self.issues.append(Issue(at, "filter-value-invalid", f"The value given for {name} {problem}."))
         return tuple(dict.fromkeys(parsed))
 
-    def _page_items(self, resource: Resource, connection: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Items:
+    def _page_items(self, resource: Resource, connection: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> OutputFields:
         items: list[tuple[str, Any]] = []
         for key, nodes in self.collect(sets, connection).items():
             below = _below(nodes)
             match nodes[0].name.value:
                 case "__typename":
-                    items.append((key, Literal(connection.name)))
+                    items.append((key, FixedText(connection.name)))
                 case "nodes":
-                    items.append((key, Rows(self.row(resource, below))))
+                    items.append((key, PageRows(self.row(resource, below))))
                 case "edges":
-                    items.append((key, Rows(self._edge_items(resource, self.type_of(connection, nodes[0]), below))))
+                    items.append((key, PageRows(self._edge_items(resource, self.type_of(connection, nodes[0]), below))))
                 case _:
-                    items.append((key, Nested(self._info_items(self.type_of(connection, nodes[0]), below))))
+                    items.append((key, NestedObject(self._info_items(self.type_of(connection, nodes[0]), below))))
         return tuple(items)
 
-    def _edge_items(self, resource: Resource, edge: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Items:
+    def _edge_items(self, resource: Resource, edge: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> OutputFields:
         items: list[tuple[str, Any]] = []
         for key, nodes in self.collect(sets, edge).items():
             match nodes[0].name.value:
                 case "__typename":
-                    items.append((key, Literal(edge.name)))
+                    items.append((key, FixedText(edge.name)))
                 case "cursor":
-                    items.append((key, Cursor()))
+                    items.append((key, RowCursor()))
                 case _:
-                    items.append((key, Nested(self.row(resource, _below(nodes)))))
+                    items.append((key, NestedObject(self.row(resource, _below(nodes)))))
         return tuple(items)
 
-    def _info_items(self, info: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Items:
-        written: dict[str, Item] = {
-            "hasNextPage": HasMore(),
-            "hasPreviousPage": HasBefore(),
-            "startCursor": Cursor(first=True),
-            "endCursor": Cursor(),
+    def _info_items(self, info: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> OutputFields:
+        written: dict[str, OutputField] = {
+            "hasNextPage": HasNextPage(),
+            "hasPreviousPage": HasPreviousPage(),
+            "startCursor": RowCursor(first=True),
+            "endCursor": RowCursor(),
         }
         return tuple(
-            (key, Literal(info.name) if nodes[0].name.value == "__typename" else written[nodes[0].name.value])
+            (key, FixedText(info.name) if nodes[0].name.value == "__typename" else written[nodes[0].name.value])
             for key, nodes in self.collect(sets, info).items()
         )
 

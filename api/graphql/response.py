@@ -8,13 +8,13 @@ import msgspec
 from graphql import GraphQLError
 from strawberry.types import ExecutionResult
 
-from api.graphql.errors import domain_errors
+from api.graphql.errors import list_domain_errors
 from api.graphql.schema import MutationResult
-from api.http.problems import headers_of, merge_headers, status_of
+from api.http.problems import find_status, list_headers, merge_headers
 
 
 @dataclass(frozen=True)
-class Answer:
+class GraphqlAnswer:
     """A response: its body and headers, and the status it has where the media type lets it have one (GraphQL over HTTP, section 6.4).
 
     `refusal` stands for the body there, where nothing was done: a response with `data` must be a 2xx.
@@ -26,34 +26,34 @@ class Answer:
     refusal: bytes | None = None
 
 
-def make_answer(result: ExecutionResult) -> Answer:
+def make_answer(result: ExecutionResult) -> GraphqlAnswer:
     """The response to an operation."""
     if isinstance(result, MutationResult) and result.data is not None:
         return _answer_mutation(result)
     if result.errors:
-        causes = domain_errors(result.errors)
+        causes = list_domain_errors(result.errors)
         if not causes:
-            return Answer(_encode_errors(result.errors), 400)
-        return Answer(_encode_errors(result.errors), status_of(causes[0]), headers_of(causes[0]))
+            return GraphqlAnswer(_encode_errors(result.errors), 400)
+        return GraphqlAnswer(_encode_errors(result.errors), find_status(causes[0]), list_headers(causes[0]))
     if result.extensions:
-        return Answer(encode_body({"data": result.data, "extensions": result.extensions}))
-    return Answer(encode_body({"data": result.data}))
+        return GraphqlAnswer(encode_body({"data": result.data, "extensions": result.extensions}))
+    return GraphqlAnswer(encode_body({"data": result.data}))
 
 
-def _answer_mutation(result: MutationResult) -> Answer:
+def _answer_mutation(result: MutationResult) -> GraphqlAnswer:
     """200 with whatever was done. Where every command failed with one status, the answer has this status. The headers are REST's."""
     errors = result.errors or []
-    causes = domain_errors(errors)
+    causes = list_domain_errors(errors)
     headers = merge_headers(causes)
     if result.replayed == result.commands:
         headers["Idempotency-Replayed"] = "true"
     if not errors:
-        return Answer(encode_body({"data": result.data}), headers=headers)
+        return GraphqlAnswer(encode_body({"data": result.data}), headers=headers)
     body = encode_body({"errors": [error.formatted for error in errors], "data": result.data})
-    statuses = {status_of(cause) for cause in causes} | ({400} if len(causes) < len(errors) else set())
+    statuses = {find_status(cause) for cause in causes} | ({400} if len(causes) < len(errors) else set())
     if len(errors) < result.commands or len(statuses) > 1:
-        return Answer(body, headers=headers)
-    return Answer(body, statuses.pop(), headers, refusal=_encode_errors(errors))
+        return GraphqlAnswer(body, headers=headers)
+    return GraphqlAnswer(body, statuses.pop(), headers, refusal=_encode_errors(errors))
 
 
 def _encode_errors(errors: list[GraphQLError]) -> bytes:

@@ -43,7 +43,7 @@ from domain.aggregates.query import DIMENSIONS, VIEWS
 from domain.clients.me import Me
 from domain.support.slices import run_in_slices
 from domain.write.command import GRAPHQL, Command
-from domain.write.patch import Which
+from domain.write.patch import RowVersion
 from domain.write.stored_answers import KeptAnswer
 
 # Strawberry logs the messages of errors, which may hold names and UPNs. What is unforeseen is logged by problems.py.
@@ -95,7 +95,7 @@ async def _write_selected(state: OperationState, info: Info, answer: Any) -> msg
 
 
 def _make_mutation(command: Command) -> CommandField:
-    arguments = [make_argument("input", input_type(command.takes, *[Which] * command.changes))]
+    arguments = [make_argument("input", input_type(command.takes, *[RowVersion] * command.changes))]
     if command.entries is not None:
         handling = "strict (all or nothing, the default) or lenient (good rows land, bad rows are listed)."
         arguments.append(make_argument("handling", "String | None", handling, default="strict"))

@@ -20,8 +20,8 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.scalar import ScalarDefinition
 
 from domain import RESOURCES
-from domain.declare.resource import Comparison, Field, Kind, Resource
-from domain.read.query import FIRST, MAX_FIRST, MAX_NESTED_FIRST
+from domain.declare.resource import Comparison, Field, Resource, ValueType
+from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 
 N = TypeVar("N")
 F = TypeVar("F", bound=StrawberryField)
@@ -94,7 +94,7 @@ def _make_input(name: str, members: Mapping[str, StrawberryField], description: 
     definition.from_input = lambda cls, values, context: values
 
 
-def _make_scalar(kind: Kind, description: str) -> ScalarDefinition:
+def _make_scalar(kind: ValueType, description: str) -> ScalarDefinition:
     def parse(value: Any) -> Any:
         kind.parse(value)
         return value
@@ -103,8 +103,8 @@ def _make_scalar(kind: Kind, description: str) -> ScalarDefinition:
 
 
 SCALARS: dict[object, ScalarDefinition] = {
-    date: _make_scalar(Kind.DATE, "A date, as 2026-09-01 (ISO 8601)."),
-    datetime: _make_scalar(Kind.INSTANT, "An instant with its offset, as 2026-09-01T08:30:00Z (RFC 3339)."),
+    date: _make_scalar(ValueType.DATE, "A date, as 2026-09-01 (ISO 8601)."),
+    datetime: _make_scalar(ValueType.INSTANT, "An instant with its offset, as 2026-09-01T08:30:00Z (RFC 3339)."),
     JSON: strawberry.scalar(name="JSON", description="Any JSON value, as REST answers it."),
 }
 
@@ -146,13 +146,13 @@ _COMPARED = {
 
 
 def _make_ranges() -> None:
-    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.INSTANT):
+    for kind in (ValueType.INTEGER, ValueType.NUMBER, ValueType.DATE, ValueType.INSTANT):
         bounds = {c.value: make_field(StrawberryField, c.value, f"{kind.graphql} | None", _COMPARED[c]) for c in Comparison}
         _make_input(f"{kind.graphql}Range", bounds, "Bounds; every one given must hold.")
 
 
-def _type_of(name: str, kind: Kind) -> str:
-    if kind is Kind.TEXTS:
+def _type_of(name: str, kind: ValueType) -> str:
+    if kind is ValueType.TEXTS:
         return "list[String]"
     return "ID" if name == "id" else kind.graphql
 
@@ -188,7 +188,7 @@ def page_arguments(resource: Resource) -> tuple[StrawberryArgument, ...]:
     _make_input(f"{name}OrderBy", order, None)
     rows = f"Rows a page: at most {MAX_FIRST:,} at the top and {MAX_NESTED_FIRST} nested."
     return (
-        make_argument("first", "Int | None", rows, default=FIRST),
+        make_argument("first", "Int | None", rows, default=DEFAULT_FIRST),
         make_argument("after", "String | None", "A cursor."),
         make_argument("where", f"{name}Where | None"),
         make_argument("orderBy", f"list[{name}OrderBy] | None"),
@@ -214,7 +214,7 @@ def _make_filters(resource: Resource) -> None:
 
 def _filter_type(name: str, field: Field) -> str:
     type_ = _type_of(name, field.kind)
-    return type_ if field.kind is Kind.TEXTS else f"list[{type_}]"
+    return type_ if field.kind is ValueType.TEXTS else f"list[{type_}]"
 
 
 _make_ranges()

@@ -25,8 +25,8 @@ from starlette.requests import Request
 from api.http.jwt import ACCESS_TOKEN, Jwt, read, verify
 from api.http.rate_limit import Buckets
 from api.settings import Settings
-from domain.access.reach import Caller, Uniform
-from domain.clients.clients import TOKEN_LIFE, Standing, public_keys, read_issuing_clock, standing
+from domain.access.reach import Caller, ReachSnapshot
+from domain.clients.clients import TOKEN_LIFE, ClientStatus, read_client_status, read_issuing_clock, read_public_keys
 from domain.declare.ids import parse_id
 from domain.store.database import Database, database_use
 from domain.support.lru import Lru
@@ -82,13 +82,13 @@ async def authenticate(request: Request) -> Caller:
     bucket.take()
     if use := database_use.get():
         use.client = caller.client_id
-    return authenticator.asking(caller, stands.uniform)
+    return authenticator.asking(caller, stands.snapshot)
 
 
-def _weight(caller: Caller, asking: Caller) -> int:
-    uniform = asking.uniform
-    scopes = len(caller.scopes) + (0 if uniform is None else len(uniform.scopes))
-    return 1000 + 200 * scopes + (0 if uniform is None else 80 * len(uniform.tenants or ()))
+def _weigh(caller: Caller, asking: Caller) -> int:
+    snapshot = asking.snapshot
+    scopes = len(caller.scopes) + (0 if snapshot is None else len(snapshot.scopes))
+    return 1000 + 200 * scopes + (0 if snapshot is None else 80 * len(snapshot.tenants or ()))
 
 
 class Authenticator:
@@ -99,8 +99,8 @@ class Authenticator:
         self._base_url = base_url = settings.base_url
         self.buckets = Buckets(settings.rate, settings.burst)
         self._tokens: Lru[str, tuple[Caller, float]] = Lru("access tokens", MAX_TOKENS)
-        self._asking: Lru[Caller, Caller] = Lru("callers", 8_000_000, weigh=_weight)
-        self._standing: Lru[UUID, tuple[Standing | None, float]] = Lru("clients", 4_000_000)
+        self._asking: Lru[Caller, Caller] = Lru("callers", 8_000_000, weigh=_weigh)
+        self._standing: Lru[UUID, tuple[ClientStatus | None, float]] = Lru("clients", 4_000_000)
         self._keys: KeySet | None = None
         self._key_reads = SharedReads(self._read_keys)
         self._read_at = self._missed_at = float("-inf")
@@ -131,11 +131,11 @@ class Authenticator:
             caller = await self._verify(token)
         return caller
 
-    def asking(self, caller: Caller, uniform: Uniform) -> Caller:
+    def asking(self, caller: Caller, snapshot: ReachSnapshot) -> Caller:
         """The caller with its reach as it is now."""
         known = self._asking.get(caller)
-        if known is None or known.uniform is not uniform:
-            known = self._asking.put(caller, replace(caller, uniform=uniform))
+        if known is None or known.snapshot is not snapshot:
+            known = self._asking.put(caller, replace(caller, snapshot=snapshot))
         return known
 
     async def _verify(self, text: str) -> Caller:
@@ -190,7 +190,7 @@ class Authenticator:
 
     async def _read_keys(self, _: Sequence[None]) -> dict[None, KeySetSerialization]:
         async with self._database.register() as connection:
-            found = await public_keys(connection)
+            found = await read_public_keys(connection)
             self._set_clock(await read_issuing_clock(connection))
         self._keys = KeySet.import_key_set(found) if found["keys"] else KeySet([])
         self._read_at = time.monotonic()
@@ -206,7 +206,7 @@ class Authenticator:
     def _set_clock(self, now: datetime) -> None:
         self._ahead = now.timestamp() - time.monotonic()
 
-    async def standing(self, client_id: UUID) -> Standing:
+    async def standing(self, client_id: UUID) -> ClientStatus:
         """How the client stands. Raises Unauthorised when it is revoked. That is remembered as long, so that its tokens cost no statement each."""
         now = time.monotonic()
         found, read_at = self._standing.get(client_id) or (None, float("-inf"))
@@ -214,7 +214,7 @@ class Authenticator:
             if read_at > 0:  # while it is asked again by one request, the others go on
                 self._standing.put(client_id, (found, now))
             async with self._database.register() as connection:
-                found = await standing(connection, client_id)
+                found = await read_client_status(connection, client_id)
             self._standing.put(client_id, (found, now))
         if found is None:
             raise Unauthorised(self._base_url, "The client is revoked.")

@@ -19,10 +19,10 @@ class Gzip:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         accepted = [value for name, value in scope["headers"] if name == b"accept-encoding"]
-        if not accepted or not wants_gzip(b", ".join(accepted).decode("latin-1")):
+        if not accepted or not is_gzip_wanted(b", ".join(accepted).decode("latin-1")):
 
             async def send_as_is(message: Message) -> None:
-                if message["type"] == "http.response.start" and _length(message) >= SMALL:
+                if message["type"] == "http.response.start" and _read_length(message) >= SMALL:
                     message["headers"].append((b"vary", b"Accept-Encoding"))
                 await send(message)
 
@@ -30,17 +30,17 @@ class Gzip:
 
         async def send_tagged(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _tag(MutableHeaders(scope=message), message["status"], Headers(scope=scope).get("if-none-match", ""))
+                _mark_tag(MutableHeaders(scope=message), message["status"], Headers(scope=scope).get("if-none-match", ""))
             await send(message)
 
         await GZipResponder(self.app, SMALL, LEVEL)(scope, receive, send_tagged)
 
 
-def _length(message: Message) -> int:
+def _read_length(message: Message) -> int:
     return int(next((value for name, value in message["headers"] if name == b"content-length"), b"0"))
 
 
-def _tag(headers: MutableHeaders, status: int, known: str) -> None:
+def _mark_tag(headers: MutableHeaders, status: int, known: str) -> None:
     """The ETag as this answer has it; a 304 has that of the answer it stands for, which is the one the client knows."""
     tag = headers.get("etag", "")
     if tag.startswith('"'):
@@ -49,7 +49,7 @@ def _tag(headers: MutableHeaders, status: int, known: str) -> None:
             headers["ETag"] = compressed
 
 
-def wants_gzip(accepted: str) -> bool:
+def is_gzip_wanted(accepted: str) -> bool:
     """Whether an Accept-Encoding takes gzip, and not less gladly than an answer as it is."""
     weights: dict[str, float] = {}
     for part in accepted.lower().split(","):

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.problems import HttpProblem
-from domain.clients.clients import listed_origins
+from domain.clients.clients import list_origins
 
 LISTED_FOR = 5.0
 MAX_AGE = 600
@@ -46,7 +46,7 @@ class Cors:
         if scope["method"] != "OPTIONS" or "access-control-request-method" not in headers:
             return await self.app(scope, receive, send)
         if not scope["origin_listed"]:
-            raise _refused(scope["path"])
+            raise _refuse(scope["path"])
         allowed = {
             "Access-Control-Allow-Methods": METHODS,
             "Access-Control-Allow-Headers": ALLOWED,
@@ -57,19 +57,19 @@ class Cors:
     async def _is_listed(self, scope: Scope, origin: str) -> bool:
         if time.monotonic() - self._read_at > LISTED_FOR:
             async with scope["app"].state.database.register() as connection:
-                self._listed = await listed_origins(connection)
+                self._listed = await list_origins(connection)
             self._read_at = time.monotonic()
         return origin in self._listed
 
 
-def _refused(path: str) -> HttpProblem:
+def _refuse(path: str) -> HttpProblem:
     detail = "No client lists this origin. Its operator adds it: client origins NAME ORIGIN."
     if path == TOKENS:
         detail = "Tokens are for servers: a client's secret does not belong in a browser."
     return HttpProblem(403, "origin-unknown", "The origin is not known here", detail)
 
 
-def tell(scope: Scope, headers: MutableHeaders) -> None:
+def set_headers(scope: Scope, headers: MutableHeaders) -> None:
     """Adds to the headers of an answer who may read it."""
     if scope["path"] in PUBLIC:
         headers["Access-Control-Allow-Origin"] = "*"

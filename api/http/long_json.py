@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
-from api.http.strict_json import FOREIGN_MARKS, MAX_DEPTH, Issue, Locator, MalformedJson, Value, decide, find_faults
+from api.http.strict_json import FOREIGN_MARKS, MAX_DEPTH, JsonIssue, Locator, MalformedJson, Value, decide, find_faults
 from domain.support.slices import Steps
 
 PIECE = 64 * 1024
@@ -104,7 +104,7 @@ def _line_and_column(body: bytes, at: int) -> tuple[int, int]:
 
 def _refuse(body: bytes, at: int, code: str, message: str) -> NoReturn:
     line, column = _line_and_column(body, at)
-    raise MalformedJson([Issue("", code, f"Line {line}, column {column}: {message}")])
+    raise MalformedJson([JsonIssue("", code, f"Line {line}, column {column}: {message}")])
 
 
 class _Cut:

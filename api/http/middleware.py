@@ -24,7 +24,7 @@ SWEEP = 0.5
 """Seconds by which a request may run over its limit."""
 
 
-class Paths:
+class Router:
     """Where the API's own URLs lead. Starlette tries its routes one after another, with an expression each, which is slow for a hundred; what it
     would do besides (another method, an unknown URL, a browser) is left to it."""
 
@@ -56,7 +56,7 @@ class Paths:
         return endpoint
 
 
-class Deadlines:
+class TimeLimits:
     """Stops requests that run too long. One timer looks at all of them, since one each costs as much as a small read."""
 
     def __init__(self, seconds: float) -> None:
@@ -90,14 +90,14 @@ class Deadlines:
             asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
 
-class Outermost:
+class RequestMiddleware:
     """Gives each request its id and its time limit, turns what was raised into a problem, tells what is told with every answer, good or bad, and
     writes one access line: method, path and status, never a query or a body."""
 
-    def __init__(self, app: ASGIApp, base_url: str, limit: int, paths: Paths) -> None:
+    def __init__(self, app: ASGIApp, base_url: str, limit: int, paths: Router) -> None:
         self.app = app
         self.base_url = base_url
-        self.deadlines = Deadlines(limit)
+        self.deadlines = TimeLimits(limit)
         self.paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,7 +115,7 @@ class Outermost:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                timing = f"db;dur={_ms(use.seconds)}, app;dur={_ms(time.perf_counter() - begun)}"
+                timing = f"db;dur={_milliseconds(use.seconds)}, app;dur={_milliseconds(time.perf_counter() - begun)}"
                 raw = message["headers"]
                 raw += ((b"x-request-id", request_id.encode()), (b"server-timing", timing.encode()))
                 if bucket := scope.get("bucket"):
@@ -123,7 +123,7 @@ class Outermost:
                 if endpoint is not None:
                     raw.append(cors.VARY)
                 else:
-                    cors.tell(scope, MutableHeaders(scope=message))
+                    cors.set_headers(scope, MutableHeaders(scope=message))
             await send(message)
 
         self.deadlines.begin(task)
@@ -147,8 +147,8 @@ class Outermost:
         finally:
             self.deadlines.end(task)
             database_use.reset(watched)
-            ms = _ms(time.perf_counter() - begun)
-            log.info("request", method=scope["method"], path=_template(scope), status=status, ms=ms)
+            ms = _milliseconds(time.perf_counter() - begun)
+            log.info("request", method=scope["method"], path=_find_template(scope), status=status, ms=ms)
             structlog.contextvars.reset_contextvars(**bound)
 
 
@@ -162,11 +162,11 @@ def _describe_stop(reason: str, use: DatabaseUse) -> DomainError:
     return Busy(f"{reason}; {use.describe_loss()}. A write sent again with the same Idempotency-Key is done once.")
 
 
-def _ms(seconds: float) -> float:
+def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 1)
 
 
-def _template(scope: Scope) -> str:
+def _find_template(scope: Scope) -> str:
     """The path with the names of its parameters for their values, as it may be logged: somebody may have put a name or a UPN there."""
     if "endpoint" not in scope:
         return f"(unknown, {len(scope['path'])} characters)"

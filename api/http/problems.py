@@ -65,18 +65,18 @@ class TooMany(HttpProblem):
         super().__init__(429, "quota-exceeded", "The quota is exceeded", "RateLimit says how much is left.", headers)
 
 
-def status_of(error: DomainError) -> int:
+def find_status(error: DomainError) -> int:
     if isinstance(error, HttpProblem):
         return error.status
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def problem(error: DomainError, base_url: str) -> dict[str, Any]:
+def make_problem(error: DomainError, base_url: str) -> dict[str, Any]:
     """The problem object, the same in REST and in GraphQL's `extensions.problem`. It holds no request id, so that equal problems are equal bytes."""
     body: dict[str, Any] = {
         "type": f"{base_url}/problems/{error.code}",
         "title": error.title,
-        "status": status_of(error),
+        "status": find_status(error),
         "detail": error.detail,
     }
     if isinstance(error, HttpProblem):
@@ -86,7 +86,7 @@ def problem(error: DomainError, base_url: str) -> dict[str, Any]:
     return body
 
 
-def headers_of(error: DomainError) -> dict[str, str]:
+def list_headers(error: DomainError) -> dict[str, str]:
     if isinstance(error, Busy):
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, DatabaseError):
@@ -98,15 +98,15 @@ def merge_headers(errors: Iterable[DomainError]) -> dict[str, str]:
     """The headers of one answer that tells several errors. Its Retry-After is the longest: after it each may be tried again."""
     merged: dict[str, str] = {}
     for error in errors:
-        for name, value in headers_of(error).items():
+        for name, value in list_headers(error).items():
             longer = name == "Retry-After" and name in merged and int(merged[name]) > int(value)
             merged[name] = merged[name] if longer else value
     return merged
 
 
 def respond(error: DomainError, base_url: str) -> Response:
-    headers = {"Cache-Control": "no-store", **headers_of(error)}
-    return Response(msgspec.json.encode(problem(error, base_url)), status_of(error), headers, "application/problem+json")
+    headers = {"Cache-Control": "no-store", **list_headers(error)}
+    return Response(msgspec.json.encode(make_problem(error, base_url)), find_status(error), headers, "application/problem+json")
 
 
 def as_domain_error(error: Exception) -> DomainError:
@@ -126,11 +126,11 @@ def as_domain_error(error: Exception) -> DomainError:
             issues = tuple(Issue(*issue) for issue in error.issues)
             return BadRequest("The body is not JSON that can be taken.", code="json-malformed", issues=issues)
     # a database error's text and detail may hold personal data: only its kind and code are logged
-    log.error("unforeseen", kind=type(error).__name__, sqlstate=getattr(error, "sqlstate", None), at=_place(error))
+    log.error("unforeseen", kind=type(error).__name__, sqlstate=getattr(error, "sqlstate", None), at=_locate(error))
     return HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log.")
 
 
-def _place(error: Exception) -> str:
+def _locate(error: Exception) -> str:
     trace = error.__traceback__
     places: list[str] = []
     while trace is not None:

@@ -19,7 +19,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from domain.support.lru import Lru
 
-MOST = 5_000
+MAX_BUCKETS = 5_000
 """Buckets remembered. The one used longest ago goes first, and would most likely be full again anyway."""
 WEIGHT = 800
 """Bytes of a bucket and its key, which is an id, or an id and an address."""
@@ -95,7 +95,9 @@ class Buckets:
 
     def __init__(self, rate: int, burst: int, name: str = "rate limits") -> None:
         self._rate, self._burst = rate, burst
-        self._buckets: Lru[Hashable, Bucket] = Lru(name, MOST * 1000, entries=MOST, share=1, weigh=lambda _, bucket: WEIGHT)
+        self._buckets: Lru[Hashable, Bucket] = Lru(
+            name, MAX_BUCKETS * 1000, entries=MAX_BUCKETS, share=1, weigh=lambda _, bucket: WEIGHT
+        )
 
     def of(self, key: Hashable, tenants: int = 1) -> Bucket:
         """The client's bucket, sized anew where it reaches more or fewer tenants than before."""

@@ -7,7 +7,7 @@ PRIVATE = ((b"cache-control", b"private, no-store"), (b"vary", b"Accept, Authori
 TAG = b"etag"
 
 
-class Json(Response):
+class JsonResponse(Response):
     """JSON about somebody, which nobody else may keep; of a row that can be changed it tells the version."""
 
     def __init__(
@@ -19,14 +19,14 @@ class Json(Response):
         self.raw_headers = [(b"content-length", str(len(body)).encode()), kind, *PRIVATE, *fields]
         self.version, self.digest, self.tag = version, "", ""
 
-    def tagged(self, digest: str) -> "Json":
+    def tagged(self, digest: str) -> "JsonResponse":
         """With an entity tag: what the answer is known by, after the version that a change of the row may name in If-Match."""
         self.digest, self.tag = digest, f'"{self.version}.{digest}"' if self.version else f'"{digest}"'
         self.raw_headers.append((TAG, self.tag.encode()))
         return self
 
 
-def unchanged(tag: str) -> Response:
+def make_not_modified(tag: str) -> Response:
     """304: the client has the answer of this tag (RFC 9110 section 15.4.5)."""
     response = Response(status_code=304)
     response.raw_headers = [(TAG, tag.encode("latin-1")), *PRIVATE]

@@ -12,7 +12,7 @@ Fields = tuple[tuple[bytes, bytes], ...]
 _TAGS = re.compile(r'(?:W/)?"([!#-~\x80-\xff]*)"')
 
 
-class Kept:
+class ResponseCache:
     """The bodies of a process by the keys of their requests (`key_of`), at most so many bytes in all."""
 
     def __init__(self, most: int) -> None:
@@ -41,7 +41,7 @@ def _weight(key: bytes, answer: tuple[bytes, bytes, Fields]) -> int:
     return 200 + len(key) + len(state) + len(body) + sum(150 + len(name) + len(value) for name, value in fields)
 
 
-def key_of(*parts: bytes) -> bytes:
+def make_key(*parts: bytes) -> bytes:
     """The key of an answer: a digest of what tells requests apart, which is small however long these are.
 
     The parts are separated by a byte that stands in no UTF-8, so that no two requests have the same text. Only the last part may be other than UTF-8,
@@ -50,12 +50,12 @@ def key_of(*parts: bytes) -> bytes:
     return hashlib.blake2b(b"\xff".join(parts), digest_size=32).digest()
 
 
-def digest_of(*parts: bytes) -> str:
+def make_etag(*parts: bytes) -> str:
     """What an answer to this request, of this state, is known by: the last part of its entity tag, after the version of a row that can be changed."""
     return hashlib.blake2b(b"\x00".join(parts), digest_size=12).hexdigest()
 
 
-def known_by(digest: str, if_none_match: str) -> str | None:
+def is_known_by(digest: str, if_none_match: str) -> str | None:
     """The entity tag by which If-None-Match names the answer, compared weakly, whatever the content coding of the answer that the client has.
 
     A `*` names none: it is of whatever there is, which is known only when there is an answer.

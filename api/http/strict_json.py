@@ -39,7 +39,7 @@ _BATCH_DEPTH = 4
 """How deep the entries of a batch may stand: in REST 2 (an object's array), in GraphQL 4 (variables, input, its array)."""
 
 
-class Issue(NamedTuple):
+class JsonIssue(NamedTuple):
     """One fault. `pointer` is a JSON Pointer (RFC 6901), "" for the whole document; `message` repeats nothing of the document.
 
     So that a pointer can always be sent back, a key's U+0000 and lone surrogates stand in it as U+FFFD, and a key of more than 100
@@ -58,7 +58,7 @@ class MalformedJson(Exception):
     `json-number-range`, `json-not-a-number`; and `json-more`, last, where `MAX_ISSUES` or `MAX_TOKENS` cut the search short.
     """
 
-    def __init__(self, issues: list[Issue]) -> None:
+    def __init__(self, issues: list[JsonIssue]) -> None:
         super().__init__(f"the JSON body has {len(issues)} issues")
         self.issues = issues
 
@@ -76,23 +76,23 @@ def decide(body: bytes, depth: int = MAX_DEPTH) -> Value:
     """The value of an acceptable document, in one piece of work. Raises ValueError or RecursionError, which say nothing more."""
     text = body.decode()
     value: Value = _DECODER.decode(text)
-    if _unstorable_escape(text) or not _within_limits(value, depth):
+    if _find_unstorable_escape(text) or not _check_limits(value, depth):
         raise ValueError("cannot be stored")
     return value
 
 
-def _without_duplicates(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+def _reject_duplicates(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("duplicate key")
     return members
 
 
-def _not_a_number(word: str) -> NoReturn:
+def _reject_constant(word: str) -> NoReturn:
     raise ValueError("not a number")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_not_a_number)
+_DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant)
 
 _PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -104,7 +104,7 @@ def _without_sound_escapes(text: str) -> str:
     return _PAIR.sub(" ", text.replace("\\\\", " "))
 
 
-def _unstorable_escape(text: str) -> bool:
+def _find_unstorable_escape(text: str) -> bool:
     """Whether a well-formed document escapes U+0000 or half a surrogate pair."""
     if not ("\\u0000" in text or "\\ud" in text or "\\uD" in text):
         return False
@@ -112,7 +112,7 @@ def _unstorable_escape(text: str) -> bool:
     return "\\u0000" in rest or _HALF_A_PAIR.search(rest) is not None
 
 
-def _within_limits(value: Value, depth: int) -> bool:
+def _check_limits(value: Value, depth: int) -> bool:
     """Whether depth and numbers keep to their limits. Goes level by level, so that it needs no stack."""
     level: list[dict[str, Value] | list[Value]] = [[value]]
     for _ in range(depth + 1):
@@ -189,13 +189,13 @@ Locator: TypeAlias = Callable[[int], tuple[int, int]]
 """From the index of a character in a text to the line and column where it stands in the body."""
 
 
-def find_faults(body: bytes, inside: Sequence[int | str] = (), locate: Locator | None = None) -> Steps[list[Issue]]:
+def find_faults(body: bytes, inside: Sequence[int | str] = (), locate: Locator | None = None) -> Steps[list[JsonIssue]]:
     """Every fault of a body that was decided against, up to the first that hides the structure of the rest.
 
     Of a part of a body, some elements of an array, `inside` leads to the first of them, and `locate` tells where a character stands.
     """
     if body.startswith(FOREIGN_MARKS):
-        return [Issue("", "json-encoding", "The body is in UTF-16 or UTF-32; send UTF-8 without a byte order mark.")]
+        return [JsonIssue("", "json-encoding", "The body is in UTF-16 or UTF-32; send UTF-8 without a byte order mark.")]
     ends = "".join("]" if isinstance(step, int) else "}" for step in reversed(inside))
     scan = _Scan(body.decode(errors="surrogateescape") + ends, inside, locate)
     with suppress(_Lost):
@@ -211,7 +211,7 @@ class _Scan:
         self.locate = locate or self.locate_in_text
         self.start = 0  # of the token in hand
         self.end = 0
-        self.issues: list[Issue] = []
+        self.issues: list[JsonIssue] = []
         self.budget = iter(range(MAX_TOKENS))
         # For each open container: where in it we are (an array's index; an object's key, None before it), and its keys so far.
         self.path: list[int | str | None] = [*inside]
@@ -237,7 +237,9 @@ class _Scan:
                 return
             self.start, self.end = token.span(kind)
             state = self.step(state, kind, token[kind])
-        self.issues.append(Issue(self.pointer(), "json-more", "The search for issues stopped here: the body is too long for it."))
+        self.issues.append(
+            JsonIssue(self.pointer(), "json-more", "The search for issues stopped here: the body is too long for it.")
+        )
 
     def step(self, state: _State, kind: str, raw: str) -> _State:
         """Takes a token that the state allows, and returns the state after it."""
@@ -323,9 +325,9 @@ class _Scan:
             value, end = _DECODER.raw_decode(self.text, self.start)
         except (ValueError, RecursionError):
             return False
-        if _STRAY_BYTE.search(self.text, self.start, end) or _unstorable_escape(self.text[self.start : end]):
+        if _STRAY_BYTE.search(self.text, self.start, end) or _find_unstorable_escape(self.text[self.start : end]):
             return False
-        if not _within_limits(value, MAX_DEPTH - len(self.path)):
+        if not _check_limits(value, MAX_DEPTH - len(self.path)):
             return False
         self.end = end
         return True
@@ -363,9 +365,9 @@ class _Scan:
     def note(self, code: str, message: str) -> None:
         """Adds an issue at the place in hand. Raises _Lost when the list is full."""
         if len(self.issues) == MAX_ISSUES:
-            self.issues.append(Issue("", "json-more", f"There are more issues; the first {MAX_ISSUES} are listed."))
+            self.issues.append(JsonIssue("", "json-more", f"There are more issues; the first {MAX_ISSUES} are listed."))
             raise _Lost
-        self.issues.append(Issue(self.pointer(), code, message))
+        self.issues.append(JsonIssue(self.pointer(), code, message))
 
     def pointer(self) -> str:
         """The place in hand. An object is named until its key is read, then the member."""

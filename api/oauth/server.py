@@ -78,7 +78,7 @@ GRANTS: list[type[BaseGrant]] = [ClientCredentials]
 GRANT_TYPES = [grant.GRANT_TYPE for grant in GRANTS]
 
 
-class Answer(NamedTuple):
+class TokenAnswer(NamedTuple):
     """What Authlib answers where there is no error, in its own words: an endpoint says which headers it sends."""
 
     status: int
@@ -86,7 +86,7 @@ class Answer(NamedTuple):
     headers: list[tuple[str, str]]
 
 
-class Server(AuthorizationServer):
+class TokenServer(AuthorizationServer):
     """Authlib's server over the facts of one request. What it answers is an Answer or an OAuth2Error."""
 
     def __init__(self, issuer: str, secret: bytes, facts: Facts, effects: Effects) -> None:
@@ -134,8 +134,8 @@ class Server(AuthorizationServer):
     def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
         """Nobody listens."""
 
-    def handle_response(self, status: int, body: dict[str, Any], headers: list[tuple[str, str]]) -> Answer:
-        return Answer(status, body, headers)
+    def handle_response(self, status: int, body: dict[str, Any], headers: list[tuple[str, str]]) -> TokenAnswer:
+        return TokenAnswer(status, body, headers)
 
     def handle_error_response(self, request: TokenRequest, error: OAuth2Error) -> OAuth2Error:
         return error

@@ -17,7 +17,7 @@ from api.http.rate_limit import QuotaExceeded, find_network
 from api.oauth.client_auth import ClientAuth, read_client_auth
 from api.oauth.errors import NO_STORE, TokenError, respond
 from api.oauth.form import Form, read_form
-from api.oauth.server import GRANT_TYPES, Answer, Server, TokenRequest
+from api.oauth.server import GRANT_TYPES, TokenAnswer, TokenRequest, TokenServer
 from domain.clients.tokens import Attempt, Credentials, Effects, Facts, exchange, read_credentials
 from domain.support.shared_reads import SharedReads
 
@@ -37,7 +37,7 @@ async def token(request: Request) -> Response:
     return JSONResponse({"access_token": answer.body["access_token"], **answer.body}, answer.status, NO_STORE)
 
 
-async def _issue_within_limits(request: Request, client_auth: ClientAuth, form: Form) -> Answer:
+async def _issue_within_limits(request: Request, client_auth: ClientAuth, form: Form) -> TokenAnswer:
     """Issues a token. A wrong attempt takes from the bucket of client and address, a right one from the client's own."""
     attempts, client_id = request.app.state.attempts, client_auth.attempt.client_id
     try:
@@ -71,12 +71,12 @@ def _get_credential_reads(state: Any) -> SharedReads[Attempt, Credentials]:
     return reads
 
 
-async def _exchange(state: Any, client_auth: ClientAuth, form: Form) -> Answer:
+async def _exchange(state: Any, client_auth: ClientAuth, form: Form) -> TokenAnswer:
     """What Authlib decides between one load and one persist. Raises OAuth2Error."""
     settings = state.settings
 
-    def decide(facts: Facts, effects: Effects) -> tuple[Answer | OAuth2Error, Facts]:
-        server = Server(settings.base_url, settings.secret, facts, effects)
+    def decide(facts: Facts, effects: Effects) -> tuple[TokenAnswer | OAuth2Error, Facts]:
+        server = TokenServer(settings.base_url, settings.secret, facts, effects)
         return server.create_token_response(TokenRequest(settings.base_url, form, client_auth)), facts
 
     answer, facts = await exchange(state.database, client_auth.attempt, decide)

@@ -16,26 +16,26 @@ from domain.declare.errors import BadRequest, Issue
 from domain.declare.resource import Comparison, Field, Filter, Link, Resource
 from domain.read.cursors import Cursors
 from domain.read.query import (
-    FIRST,
+    DEFAULT_FIRST,
     MAX_FIRST,
     MAX_NESTED_FIRST,
     MAX_VALUES,
-    MAX_VALUES_IN_ALL,
+    MAX_VALUES_PER_REQUEST,
     Condition,
-    Cursor,
-    HasMore,
-    Held,
-    Items,
-    Lifted,
-    Many,
-    Nested,
-    One,
+    FieldValue,
+    HasNextPage,
+    ListQuery,
+    NestedObject,
     Order,
-    Rows,
-    Selection,
-    Value,
-    held,
-    visible,
+    OutputFields,
+    PageRows,
+    Parameter,
+    ParameterText,
+    RowCursor,
+    ToMany,
+    ToOne,
+    decode_parameter,
+    default_fields,
 )
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
@@ -43,7 +43,7 @@ from domain.support.suggestions import Suggestions
 RESERVED = ("fields", "include", "sort", "first", "after", "format")
 MAX_DEPTH = 4
 MAX_ISSUES = MAX_FILTERS = 100
-MAX_PARAMETERS = MAX_VALUES_IN_ALL + MAX_FILTERS
+MAX_PARAMETERS = MAX_VALUES_PER_REQUEST + MAX_FILTERS
 """Parameters of a query string."""
 
 Parameters: TypeAlias = ImmutableMultiDict[str, str]
@@ -57,7 +57,7 @@ _parsed_queries: Lru[str, Parsed] = Lru(
 )
 
 
-def lift(query: str) -> Parsed:
+def split_template(query: str) -> Parsed:
     """A query string's form, equal for all that differ in values alone, and its parameters, with those values lifted."""
     if query.count("&") >= MAX_PARAMETERS:
         message = f"A query string has at most {MAX_PARAMETERS:,} parameters."
@@ -74,13 +74,13 @@ def _lifted(query: str) -> Parsed:
             parameters.append((name, value))
             form.append((name, value))
         else:
-            parameters.append((name, Lifted(value, lifted)))
+            parameters.append((name, ParameterText(value, lifted)))
             form.append((name, None))
             lifted += 1
     return tuple(form), parameters
 
 
-class Asked:
+class ParameterIssues:
     """What a request asks for, read parameter by parameter; every problem is noted and raised at once by `done`."""
 
     def __init__(self, prefix: str = "") -> None:
@@ -119,12 +119,12 @@ class Asked:
 
 
 @dataclass
-class Tree:
+class FieldTree:
     """The fields and links asked for at one level of a selection, how many rows, and what a link is told (by argument)."""
 
     fields: list[str] = field(default_factory=list)
-    links: "dict[str, Tree]" = field(default_factory=dict)
-    first: int = FIRST
+    links: "dict[str, FieldTree]" = field(default_factory=dict)
+    first: int = DEFAULT_FIRST
     given: dict[str, Any] = field(default_factory=dict)
 
 
@@ -136,7 +136,7 @@ def _by_name(given: Parameters) -> dict[str, list[str]]:
     return found
 
 
-def single_values(asked: Asked, given: QueryParams, known: tuple[str, ...]) -> dict[str, str]:
+def read_single_values(asked: ParameterIssues, given: QueryParams, known: tuple[str, ...]) -> dict[str, str]:
     """The parameters that stand once; noting those that stand twice or are unknown."""
     for name, values in _by_name(given).items():
         if name not in known:
@@ -146,10 +146,12 @@ def single_values(asked: Asked, given: QueryParams, known: tuple[str, ...]) -> d
     return {name: given[name] for name in given if name in known}
 
 
-def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list[str], options: dict[str, str]) -> Tree:
+def read_tree(
+    asked: ParameterIssues, resource: Resource, fields: list[str], include: list[str], options: dict[str, str]
+) -> FieldTree:
     """The tree of dotted paths: `include=judgements.window` brings two levels, `fields=judgements.grade` narrows one, and an option such as
     `judgements.first` says how many or tells a link something."""
-    tree = Tree()
+    tree = FieldTree()
     for path in asked.few("include", include):
         level, at = tree, resource
         for depth, name in enumerate(path.split(".")):
@@ -160,7 +162,7 @@ def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list
                 asked.wrong("include", "include-too-deep", f"Links nest at most {MAX_DEPTH} deep.")
                 break
             at = RESOURCES[at.links[name].target]
-            level = level.links.setdefault(name, Tree())
+            level = level.links.setdefault(name, FieldTree())
     for path in asked.few("fields", fields):
         *links, name = path.split(".")
         found = _level(tree, resource, links)
@@ -181,13 +183,13 @@ def read_tree(asked: Asked, resource: Resource, fields: list[str], include: list
         if not link.many:
             asked.wrong(path, "link-to-one", f"{last} leads to one row; {option} is for lists.")
         elif option == "first":
-            found[0].first = asked.number(given, path, FIRST, MAX_NESTED_FIRST)
+            found[0].first = asked.number(given, path, DEFAULT_FIRST, MAX_NESTED_FIRST)
         else:
-            found[0].given |= arguments(asked, link, {option: given}, path)
+            found[0].given |= read_arguments(asked, link, {option: given}, path)
     return tree
 
 
-def arguments(asked: Asked, link: Link, given: dict[str, str], at: str = "") -> dict[str, Any]:
+def read_arguments(asked: ParameterIssues, link: Link, given: dict[str, str], at: str = "") -> dict[str, Any]:
     """What a link is told, by argument."""
     found: dict[str, Any] = {}
     for name, value in given.items():
@@ -196,13 +198,13 @@ def arguments(asked: Asked, link: Link, given: dict[str, str], at: str = "") -> 
             asked.unknown(at or name, "parameter-unknown", f"There is no parameter {name} here.", name, known)
             continue
         try:
-            found[name] = held(value, link.arguments[name].kind.parse)
+            found[name] = decode_parameter(value, link.arguments[name].kind.parse)
         except ValueError as problem:
             asked.wrong(at or name, "parameter-invalid", f"The value given for {name} {problem}.")
     return found
 
 
-def _level(tree: Tree, resource: Resource, links: list[str]) -> tuple[Tree, Resource] | None:
+def _level(tree: FieldTree, resource: Resource, links: list[str]) -> tuple[FieldTree, Resource] | None:
     for name in links:
         if name not in tree.links:
             return None
@@ -210,28 +212,30 @@ def _level(tree: Tree, resource: Resource, links: list[str]) -> tuple[Tree, Reso
     return tree, resource
 
 
-def row_items(resource: Resource, tree: Tree, caller: Caller, by: Link | None = None) -> Items:
+def make_row_fields(resource: Resource, tree: FieldTree, caller: Caller, by: Link | None = None) -> OutputFields:
     """The items of a row reached by a link or none: the fields named, or all that are shown; then the links, each under its own name."""
-    names = tree.fields or list(visible(resource, caller, by))
-    items: list[tuple[str, Any]] = [(name, Value(resource.fields[name])) for name in names]
+    names = tree.fields or list(default_fields(resource, caller, by))
+    items: list[tuple[str, Any]] = [(name, FieldValue(resource.fields[name])) for name in names]
     for name, below in tree.links.items():
         link, target = resource.links[name], RESOURCES[resource.links[name].target]
-        row = row_items(target, below, caller, link)
+        row = make_row_fields(target, below, caller, link)
         if link.many:
-            page = Selection(
-                target, page_items(row), first=below.first, within=f"{resource.name}.{name}", given=tuple(below.given.items())
+            page = ListQuery(
+                target, make_page_fields(row), first=below.first, within=f"{resource.name}.{name}", given=tuple(below.given.items())
             )
-            items.append((name, Many(link, page)))
+            items.append((name, ToMany(link, page)))
         else:
-            items.append((name, One(link, target, row)))
+            items.append((name, ToOne(link, target, row)))
     return tuple(items)
 
 
-def page_items(row: Items) -> Items:
-    return (("data", Rows(row)), ("page", Nested((("hasMore", HasMore()), ("endCursor", Cursor())))))
+def make_page_fields(row: OutputFields) -> OutputFields:
+    return (("data", PageRows(row)), ("page", NestedObject((("hasMore", HasNextPage()), ("endCursor", RowCursor())))))
 
 
-def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *, in_body: bool) -> tuple[Condition, ...]:
+def read_conditions(
+    asked: ParameterIssues, resource: Resource, given: dict[str, list[Any]], *, in_body: bool
+) -> tuple[Condition, ...]:
     """Filters by field name, of which several values mean any of them, or by name and comparison (`mark.gte`), which takes one value.
 
     What identifies a person is taken in a body only.
@@ -253,9 +257,9 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
             asked.wrong(at, "parameter-repeated", f"{at} takes one value.")
         elif len(values) > MAX_VALUES:
             asked.wrong(at, "filter-too-long", f"{at} is given more than {MAX_VALUES:,} values.")
-        elif (in_all := in_all + len(values)) > MAX_VALUES_IN_ALL:
+        elif (in_all := in_all + len(values)) > MAX_VALUES_PER_REQUEST:
             asked.wrong(
-                at, "filter-too-long", f"The filters up to this one are given more than {MAX_VALUES_IN_ALL:,} values in all."
+                at, "filter-too-long", f"The filters up to this one are given more than {MAX_VALUES_PER_REQUEST:,} values in all."
             )
         else:
             parsed = _parsed(asked, at, field, values)
@@ -263,17 +267,17 @@ def conditions(asked: Asked, resource: Resource, given: dict[str, list[Any]], *,
     return tuple(found)
 
 
-def _parsed(asked: Asked, name: str, field: Field, values: list[Any]) -> tuple[Any, ...]:
+def _parsed(asked: ParameterIssues, name: str, field: Field, values: list[Any]) -> tuple[Any, ...]:
     parsed, parse = [], field.kind.parse
     for value in values:
         try:
-            parsed.append(held(value, parse))
+            parsed.append(decode_parameter(value, parse))
         except ValueError as problem:
             asked.wrong(name, "filter-value-invalid", f"The value given for {name} {problem}.")
     return tuple(dict.fromkeys(parsed))
 
 
-def ordering(asked: Asked, resource: Resource, sort: list[str]) -> tuple[Order, ...]:
+def read_order(asked: ParameterIssues, resource: Resource, sort: list[str]) -> tuple[Order, ...]:
     """`sort=surname,-dateOfBirth`."""
     found: dict[str, Order] = {}
     for term in asked.few("sort", sort):
@@ -291,7 +295,7 @@ LISTS = ("fields", "include", "sort")
 
 
 @dataclass
-class Listing:
+class ListParameters:
     """The parameters of a list, sorted by what they are: lists of names, single values, options of links, filters."""
 
     lists: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in LISTS})
@@ -300,9 +304,9 @@ class Listing:
     filters: dict[str, list[Any]] = field(default_factory=dict)
 
 
-def _listing(asked: Asked, given: Parameters, resource: Resource, told: Collection[str] = ()) -> Listing:
+def _listing(asked: ParameterIssues, given: Parameters, resource: Resource, told: Collection[str] = ()) -> ListParameters:
     """`told` are the arguments of the link that leads to the list."""
-    listing = Listing()
+    listing = ListParameters()
     for name, values in _by_name(given).items():
         head, _, rest = name.partition(".")
         if name in LISTS:
@@ -316,36 +320,38 @@ def _listing(asked: Asked, given: Parameters, resource: Resource, told: Collecti
     return listing
 
 
-def read_list(given: Parameters, resource: Resource, caller: Caller, cursors: Cursors, *, sheet: bool = False) -> Selection:
+def read_list(given: Parameters, resource: Resource, caller: Caller, cursors: Cursors, *, sheet: bool = False) -> ListQuery:
     """The Selection of `GET /v1/{plural}`; BadRequest with every problem at once."""
-    asked = Asked()
+    asked = ParameterIssues()
     return _selection(asked, resource, caller, cursors, _listing(asked, given, resource), sheet=sheet)
 
 
-def read_linked(given: Parameters, resource: Resource, name: str, caller: Caller, cursors: Cursors, *, sheet: bool = False) -> Many:
+def read_linked(
+    given: Parameters, resource: Resource, name: str, caller: Caller, cursors: Cursors, *, sheet: bool = False
+) -> ToMany:
     """The page of `GET /v1/{plural}/{id}/{link}`: a list of what the link leads to, which the link's arguments may narrow.
 
     Its cursors are those of the same page when it is nested in a row.
     """
-    asked, link = Asked(), resource.links[name]
+    asked, link = ParameterIssues(), resource.links[name]
     target = RESOURCES[link.target]
     listing = _listing(asked, given, target, link.arguments)
     told = {argument: listing.single[argument] for argument in link.arguments if argument in listing.single}
-    heard = tuple(arguments(asked, link, told).items())
+    heard = tuple(read_arguments(asked, link, told).items())
     within = f"{resource.name}.{name}"
-    return Many(link, _selection(asked, target, caller, cursors, listing, sheet=sheet, by=link, within=within, given=heard))
+    return ToMany(link, _selection(asked, target, caller, cursors, listing, sheet=sheet, by=link, within=within, given=heard))
 
 
-def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Cursors) -> Selection:
+def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Cursors) -> ListQuery:
     """The Selection of `POST /v1/{plural}/lookup`: the same, with `where` in the body."""
-    asked = Asked()
+    asked = ParameterIssues()
     given = body if isinstance(body, dict) else {}
     if not isinstance(body, dict):
         asked.wrong("", "wrong-type", "The body must be an object.")
     for name in list(given)[:MAX_ISSUES]:
         if name not in ("where", "fields", "include", "sort", "first", "after"):
             asked.unknown(f"/{name}", "unknown-field", "There is no such field.", name, ("where", *RESERVED[:-1]))
-    listing = Listing()
+    listing = ListParameters()
     for name in LISTS:
         value = given.get(name, [])
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
@@ -369,51 +375,51 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
 
 
 def _selection(
-    asked: Asked,
+    asked: ParameterIssues,
     resource: Resource,
     caller: Caller,
     cursors: Cursors,
-    listing: Listing,
+    listing: ListParameters,
     *,
     in_body: bool = False,
     sheet: bool = False,
     by: Link | None = None,
     within: str = "",
     given: tuple[tuple[str, Any], ...] = (),
-) -> Selection:
+) -> ListQuery:
     asked.prefix = "/" if in_body else ""
     tree = read_tree(asked, resource, listing.lists["fields"], listing.lists["include"], listing.options)
     asked.prefix = "/where/" if in_body else ""
-    where = conditions(asked, resource, listing.filters, in_body=in_body)
+    where = read_conditions(asked, resource, listing.filters, in_body=in_body)
     asked.prefix = "/" if in_body else ""
-    order = ordering(asked, resource, listing.lists["sort"])
-    usual = MAX_FIRST if sheet else FIRST  # a spreadsheet is for reading whole
+    order = read_order(asked, resource, listing.lists["sort"])
+    usual = MAX_FIRST if sheet else DEFAULT_FIRST  # a spreadsheet is for reading whole
     first, after = asked.number(listing.single.get("first"), "first", usual, MAX_FIRST), listing.single.get("after")
     asked.done()
-    items = page_items(row_items(resource, tree, caller, by))
-    selection = Selection(resource, items, where, order, first, within=within, given=given)
+    items = make_page_fields(make_row_fields(resource, tree, caller, by))
+    selection = ListQuery(resource, items, where, order, first, within=within, given=given)
     if after is None:
         return selection
     place = cursors.open(after, caller.client_id, selection.fingerprint())
-    return replace(selection, after=Held(place, after.at, str) if isinstance(after, Lifted) else place)
+    return replace(selection, after=Parameter(place, after.at, str) if isinstance(after, ParameterText) else place)
 
 
-def read_item(given: Parameters, resource: Resource, caller: Caller) -> Items:
+def read_item(given: Parameters, resource: Resource, caller: Caller) -> OutputFields:
     """The row of `GET /v1/{plural}/{id}`."""
-    asked = Asked()
+    asked = ParameterIssues()
     listing = _listing(asked, given, resource)
     for name in [*listing.single, *listing.filters, *(["sort"] if "sort" in given else [])]:
         asked.unknown(name, "parameter-unknown", f"There is no parameter {name} here.", name, ("fields", "include"))
     tree = read_tree(asked, resource, listing.lists["fields"], listing.lists["include"], listing.options)
     asked.done()
-    return row_items(resource, tree, caller)
+    return make_row_fields(resource, tree, caller)
 
 
 _TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
 _VERSION = re.compile(r"([1-9][0-9]{0,9})(?:\.[0-9a-f]+)?(?:-gzip)?")
 
 
-def tag_of(version: object) -> str:
+def read_tag(version: object) -> str:
     """The entity tag of a row with this version, as a change tells it. What a GET adds to it, after a dot, tells answers apart and versions not."""
     return f'"{version}"'
 

@@ -63,7 +63,7 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True)
-class Uniform:
+class ReachSnapshot:
     """The scopes that a client's grants give at every place within its reach, as its reach was at this version and is until then.
 
     `tenants` are those it reaches anything of, where these are so many places that their versions are not added up one by one. A statement that relies
@@ -87,7 +87,7 @@ class Caller:
 
     client_id: UUID
     scopes: frozenset[str]
-    uniform: Uniform | None = None
+    snapshot: ReachSnapshot | None = None
 
     @cached_property
     def told(self) -> bytes:
@@ -97,10 +97,10 @@ class Caller:
     def needs(self, scope: Scope, what: str) -> None:
         """Raises Forbidden, naming what needs which scope, unless the token carries it."""
         if scope not in self.scopes:
-            raise scope_missing({what: scope})
+            raise make_scope_error({what: scope})
 
 
-def scope_missing(needs: Mapping[str, str]) -> Forbidden:
+def make_scope_error(needs: Mapping[str, str]) -> Forbidden:
     """The one refusal for want of scopes: of each thing asked for, which scope it needs."""
     issues = tuple(Issue(what, "scope-missing", f"{what} needs the scope {scope}.") for what, scope in needs.items())
     told = ", ".join(f"{what} needs {scope}" for what, scope in needs.items())
@@ -130,11 +130,11 @@ shared_pupils = Table(
 
 CALLER = bindparam("caller", type_=Uuid)
 
-Reach: TypeAlias = Callable[[Scope | None], ColumnElement[bool]]
+RowPredicate: TypeAlias = Callable[[Scope | None], ColumnElement[bool]]
 """From the scope needed to the predicate that a row is within the caller's reach with it; None asks for no scope."""
 
 
-def in_force(r: Any) -> ColumnElement[bool]:
+def is_in_force(r: Any) -> ColumnElement[bool]:
     """A row of reach counts now."""
     return and_(r.starts_at <= func.now(), r.ends_at.is_(None) | (r.ends_at > func.now()))
 
@@ -161,31 +161,31 @@ def reaches_pupil_sql(client: str, row: str, pupil_id: str = "pupil_id", scope: 
     )
 
 
-def granted(scope: Scope | None, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
+def has_grant(scope: Scope | None, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
     """A grant in force gives the caller this scope on a row of reach that `match`es (it is given the columns of reach)."""
     r = reach.alias()
-    inner: Select[Any] = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), in_force(r.c))
+    inner: Select[Any] = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), is_in_force(r.c))
     if scope is not None:
         inner = inner.where(literal_column(f"'{scope.value}'", Text) == any_(r.c.scopes))
     return exists(inner.correlate_except(r))
 
 
-def by_school(tenant_id: Column[UUID], school_id: Column[UUID]) -> Reach:
+def rows_of_school(tenant_id: Column[UUID], school_id: Column[UUID]) -> RowPredicate:
     """Rows of a school."""
-    return lambda scope: granted(scope, lambda r: (r.tenant_id == tenant_id) & (r.school_id == school_id))
+    return lambda scope: has_grant(scope, lambda r: (r.tenant_id == tenant_id) & (r.school_id == school_id))
 
 
-def by_tenant(tenant_id: Column[UUID]) -> Reach:
+def rows_of_tenant(tenant_id: Column[UUID]) -> RowPredicate:
     """Rows of a tenant, whichever of its schools the grant is for."""
-    return lambda scope: granted(scope, lambda r: r.tenant_id == tenant_id)
+    return lambda scope: has_grant(scope, lambda r: r.tenant_id == tenant_id)
 
 
-def by_registered_school(school_id: Column[UUID]) -> Reach:
+def rows_of_registered_school(school_id: Column[UUID]) -> RowPredicate:
     """Rows of the public register about one school."""
-    return lambda scope: granted(scope, lambda r: r.school_id == school_id)
+    return lambda scope: has_grant(scope, lambda r: r.school_id == school_id)
 
 
-def by_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Column[UUID]) -> Reach:
+def rows_of_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Column[UUID]) -> RowPredicate:
     """Rows about a pupil: at the school of main registration, or at a second school that shares the pupil."""
 
     def within(scope: Scope | None) -> ColumnElement[bool]:
@@ -194,8 +194,8 @@ def by_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Column[
         shared: Select[Any] = (
             select(literal_column("1"))
             .select_from(s)
-            .where(of_pupil, granted(scope, lambda r: (r.tenant_id == s.c.tenant_id) & (r.school_id == s.c.school_id)))
+            .where(of_pupil, has_grant(scope, lambda r: (r.tenant_id == s.c.tenant_id) & (r.school_id == s.c.school_id)))
         )
-        return or_(by_school(tenant_id, school_id)(scope), exists(shared.correlate_except(s)))
+        return or_(rows_of_school(tenant_id, school_id)(scope), exists(shared.correlate_except(s)))
 
     return within

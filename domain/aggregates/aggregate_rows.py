@@ -41,12 +41,12 @@ from typing import Literal
 import msgspec
 from msgspec import structs
 
-from domain.access.reach import Caller, Scope, scope_missing
-from domain.aggregates.cells import Shape, plan
-from domain.aggregates.disclosure import LISTED, Count, Reason, suppress
-from domain.aggregates.query import DIMENSIONS, Question
-from domain.aggregates.results import Categories, Counts, Key, Place, Pooled, Tally
-from domain.declare.errors import Issue, invalid
+from domain.access.reach import Caller, Scope, make_scope_error
+from domain.aggregates.cells import AggregateTemplate, compile_aggregate
+from domain.aggregates.disclosure import LISTED, EligibleRow, Reason, suppress
+from domain.aggregates.query import DIMENSIONS, AggregateQuery
+from domain.aggregates.results import AggregateResult, Categories, GroupFacts, GroupKey, PupilCounts, Tally
+from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Output
 from domain.read.cursors import Cursors
@@ -146,10 +146,10 @@ class AggregatePage(Output, kw_only=True, dict=True):
 class _Group:
     """Pupils of a kind at a place, and why their figures are hidden, if they are."""
 
-    key: Key
+    key: GroupKey
     categories: Categories
-    place: Place
-    counts: Counts
+    place: GroupFacts
+    counts: PupilCounts
     hidden: Reason | None = None
 
     @property
@@ -168,42 +168,42 @@ class _Group:
         return tuple(every[name] for name in dimensions)
 
 
-async def aggregate(database: Database, caller: Caller, cursors: Cursors, question: Question) -> AggregatePage:
+async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, question: AggregateQuery) -> AggregatePage:
     """The page asked for, by one data statement.
 
     Raises Forbidden without either scope, or for a public view of what the caller may not see whole; Invalid naming every parameter that
     is for nothing within reach; BadRequest for a cursor of another question.
     """
     if caller.scopes.isdisjoint((Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)):
-        raise scope_missing({"aggregates": f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"})
+        raise make_scope_error({"aggregates": f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"})
     if question.view == "public":
         caller.needs(Scope.AGGREGATES_INTERNAL, "view=public")
     after = None if question.after is None else cursors.open(question.after, caller.client_id, question.fingerprint)
     pooled = await _read(database, caller, question)
     # hiding among hundreds of schools takes seconds of arithmetic; other requests go on meanwhile
     return await to_thread(
-        _answer, question, pooled, after, lambda place: cursors.seal(place, caller.client_id, question.fingerprint)
+        _make_page, question, pooled, after, lambda place: cursors.encrypt_position(place, caller.client_id, question.fingerprint)
     )
 
 
-def _answer(
-    question: Question, pooled: Pooled, after: tuple[str | None, ...] | None, seal: Callable[[bytes], str]
+def _make_page(
+    question: AggregateQuery, pooled: AggregateResult, after: tuple[str | None, ...] | None, seal: Callable[[bytes], str]
 ) -> AggregatePage:
-    schools = _resolved(question, pooled)
+    schools = _resolve_schools(question, pooled)
     by_school = "school" in question.group_by or bool(question.school)
     dimensions = tuple(name for name in DIMENSIONS if name in ("subject", "window", *question.group_by, *(["school"] * by_school)))
-    groups = _suppressed(question, pooled, pooled.groups, dimensions)
+    groups = _suppress(question, pooled, pooled.groups, dimensions)
     of_schools = groups
     if pooled.by_school is not None:
-        of_schools = _suppressed(question, pooled, pooled.by_school, ("school", "subject", "window"))
-    excluded = list(_excluded(question, pooled, of_schools))
+        of_schools = _suppress(question, pooled, pooled.by_school, ("school", "subject", "window"))
+    excluded = list(_list_excluded(question, pooled, of_schools))
     if question.subject is not None:
         groups = [group for group in groups if group.key.subject == question.subject]
     if question.school:
         groups = [group for group in groups if group.key.school in schools]
         if "school" not in question.group_by and len(schools) > 1:
             groups = _pool_schools(groups)
-    shown, info, cursors = _paged(groups, question, after, seal)
+    shown, info, cursors = _cut_page(groups, question, after, seal)
     rows = [_row(group, question.view == "public") for group in shown]
     coverage = Coverage(schools=len(pooled.schools), contributing=len(pooled.schools) - len(excluded))
     page = AggregatePage(data=rows, page=info, excluded=excluded, coverage=coverage)
@@ -211,10 +211,12 @@ def _answer(
     return page
 
 
-async def _read(database: Database, caller: Caller, question: Question) -> Pooled:
+async def _read(database: Database, caller: Caller, question: AggregateQuery) -> AggregateResult:
     listed = LISTED.intersection(question.group_by)
     by_school, by_year_group = "school" in question.group_by or bool(question.school), "yearGroup" in question.group_by
-    shape = Shape(by_school, by_year_group, listed, question.window is not None, question.trust is not None, bool(question.school))
+    shape = AggregateTemplate(
+        by_school, by_year_group, listed, question.window is not None, question.trust is not None, bool(question.school)
+    )
     values = {
         "caller": caller.client_id,
         "internal": Scope.AGGREGATES_INTERNAL in caller.scopes,
@@ -222,20 +224,20 @@ async def _read(database: Database, caller: Caller, question: Question) -> Poole
         "window": question.window,
         "window_id": parse_id(question.window or ""),
         "trust_id": parse_id(question.trust or ""),
-        "trust_uid": _number(question.trust or ""),
+        "trust_uid": _parse_number(question.trust or ""),
         "school_ids": [id_ for school in question.school if (id_ := parse_id(school))],
-        "urns": [urn for school in question.school if (urn := _number(school))],
+        "urns": [urn for school in question.school if (urn := _parse_number(school))],
     }
-    (text,) = await plan(shape).run(database, values)
-    return msgspec.json.decode(text, type=Pooled)
+    (text,) = await compile_aggregate(shape).run(database, values)
+    return msgspec.json.decode(text, type=AggregateResult)
 
 
-def _number(text: str) -> int | None:
+def _parse_number(text: str) -> int | None:
     """A URN or GIAS group UID."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
 
 
-def _resolved(question: Question, pooled: Pooled) -> set[str]:
+def _resolve_schools(question: AggregateQuery, pooled: AggregateResult) -> set[str]:
     """The ids of the schools named; Invalid for each name of nothing within reach: absent and out of reach are the same."""
     ids = {name: school.id for school in pooled.schools for name in (school.id, str(school.urn))}
     known = {"window": pooled.window, "subject": question.subject is None or pooled.subject, "trust": pooled.trust}
@@ -243,25 +245,25 @@ def _resolved(question: Question, pooled: Pooled) -> set[str]:
     missing += ["school" for school in question.school if school not in ids]
     if missing:
         message = "There is no such {} within the reach of this client's aggregates."
-        raise invalid([Issue(name, f"{name}-not-found", message.format(name)) for name in missing])
+        raise make_invalid([Issue(name, f"{name}-not-found", message.format(name)) for name in missing])
     return {ids[school] for school in question.school}
 
 
-def _suppressed(question: Question, pooled: Pooled, tally: Tally, dimensions: tuple[str, ...]) -> list[_Group]:
+def _suppress(question: AggregateQuery, pooled: AggregateResult, tally: Tally, dimensions: tuple[str, ...]) -> list[_Group]:
     """The groups of a whole answer, as they are told to whom they are told."""
-    groups = _complete(pooled, tally, [name for name in dimensions if name in LISTED])
+    groups = _add_empty_groups(pooled, tally, [name for name in dimensions if name in LISTED])
     _judge_combined(groups)
     if question.view == "public":
         if not all(group.place.internal for group in groups):
             needed = f"{Scope.AGGREGATES_INTERNAL} at every school counted, those included among which a school is hidden"
-            raise scope_missing({"view=public": needed})
+            raise make_scope_error({"view=public": needed})
         for group in groups:
             group.place.internal, group.counts.guarded = False, group.counts.eligible
     _hide(groups, dimensions)
     return groups
 
 
-def _complete(pooled: Pooled, tally: Tally, listed: list[str]) -> list[_Group]:
+def _add_empty_groups(pooled: AggregateResult, tally: Tally, listed: list[str]) -> list[_Group]:
     """The groups, with the empty ones of every category that is listed."""
     places, parts = pooled.pool(tally)
     axes: list[Iterable[str | None]] = []
@@ -270,7 +272,7 @@ def _complete(pooled: Pooled, tally: Tally, listed: list[str]) -> list[_Group]:
         present = {getattr(categories, name) for _, categories in parts}
         axes.append((*always, *(category for category in sometimes if category in present)) if name in listed else (None,))
     kinds = list(starmap(Categories, product(*axes)))
-    return [_Group(key, kind, place, parts.get((key, kind)) or Counts()) for key, place in places.items() for kind in kinds]
+    return [_Group(key, kind, place, parts.get((key, kind)) or PupilCounts()) for key, place in places.items() for kind in kinds]
 
 
 def _judge_combined(groups: list[_Group]) -> None:
@@ -288,13 +290,13 @@ def _hide(groups: list[_Group], dimensions: tuple[str, ...]) -> None:
         if not group.place.internal:
             populations[group.place.population].append(group)
     for population in populations.values():
-        counts = [Count(group.values(dimensions), group.counts.guarded) for group in population]
+        counts = [EligibleRow(group.values(dimensions), group.counts.guarded) for group in population]
         threshold = max(group.place.threshold for group in population)
         for group, reason in zip(population, suppress(counts, dimensions, threshold), strict=True):
             group.hidden = reason
 
 
-def _excluded(question: Question, pooled: Pooled, groups: list[_Group]) -> Iterable[ExcludedSchool]:
+def _list_excluded(question: AggregateQuery, pooled: AggregateResult, groups: list[_Group]) -> Iterable[ExcludedSchool]:
     """By URN; `groups` are by school, subject and window."""
     statuses: defaultdict[str | None, set[str | None]] = defaultdict(set)
     for group in groups:
@@ -318,7 +320,7 @@ def _excluded(question: Question, pooled: Pooled, groups: list[_Group]) -> Itera
 
 def _pool_schools(groups: list[_Group]) -> list[_Group]:
     """The schools' groups added up; a hidden one hides the sum, which would give it away."""
-    pooled: dict[tuple[Key, Categories], _Group] = {}
+    pooled: dict[tuple[GroupKey, Categories], _Group] = {}
     for group in groups:
         key = group.key._replace(school=None)
         whole = pooled.get((key, group.categories))
@@ -330,8 +332,8 @@ def _pool_schools(groups: list[_Group]) -> list[_Group]:
     return list(pooled.values())
 
 
-def _paged(
-    groups: list[_Group], question: Question, after: tuple[str | None, ...] | None, seal: Callable[[bytes], str]
+def _cut_page(
+    groups: list[_Group], question: AggregateQuery, after: tuple[str | None, ...] | None, seal: Callable[[bytes], str]
 ) -> tuple[list[_Group], PageInfo, list[str]]:
     """The groups of a page in the order of the dimensions grouped by, and their cursors: a cursor is a place in that order."""
     order = _order(groups, tuple(dict.fromkeys((*question.group_by, "subject", "window"))))

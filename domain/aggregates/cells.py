@@ -45,13 +45,13 @@ from sqlalchemy import (
     true,
 )
 
-from domain.access.reach import CALLER, Scope, in_force, reach
+from domain.access.reach import CALLER, Scope, is_in_force, reach
 from domain.aggregates.results import Categories
 from domain.assessment.schemes import schemes
 from domain.assessment.subjects import subjects
 from domain.assessment.tenant_setup import tenants
 from domain.assessment.windows import pins, windows
-from domain.read.compile import Plan, finish
+from domain.read.compile import Statement, make_statement
 from domain.roster.schools import schools
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
@@ -106,7 +106,7 @@ _versions = table("scheme_versions", *map(column, ("tenant_id", "no", "scheme_id
 
 
 @dataclass(frozen=True)
-class Shape:
+class AggregateTemplate:
     """What a statement depends on: how it groups, and which filters it has. `categories` are names of Categories' fields."""
 
     by_school: bool
@@ -121,7 +121,7 @@ class Shape:
         return not (self.by_year_group or self.categories)
 
     @property
-    def of_schools(self) -> "Shape":
+    def of_schools(self) -> "AggregateTemplate":
         """By school alone, whatever a school's pupils are divided into."""
         return replace(self, by_school=True, by_year_group=False, categories=frozenset(), schools=False)
 
@@ -131,15 +131,15 @@ class Shape:
         return self.schools or not self.by_school
 
 
-plans: Lru[Shape, Plan] = Lru("aggregate statements", 2_000_000)
+statements: Lru[AggregateTemplate, Statement] = Lru("aggregate statements", 2_000_000)
 
 
-def plan(shape: Shape) -> Plan:
+def compile_aggregate(shape: AggregateTemplate) -> Statement:
     """The statement of a shape, compiled once."""
-    return plans.get(shape) or plans.put(shape, _compile(shape))
+    return statements.get(shape) or statements.put(shape, _compile(shape))
 
 
-def _compile(shape: Shape) -> Plan:
+def _compile(shape: AggregateTemplate) -> Statement:
     """The statement of a shape: one column, the JSON text of a Pooled.
 
     Its values: caller; internal, whether the token holds aggregates:internal; subject, a code or None; and, where the shape has the
@@ -162,7 +162,7 @@ def _compile(shape: Shape) -> Plan:
         "by_school": null() if by_school is measured else _tally(by_school, shape.of_schools),
     }
     text = cast(func.json_build_object(*chain.from_iterable(answer.items())), Text)
-    return finish([select(text).scalar_subquery()])
+    return make_statement([select(text).scalar_subquery()])
 
 
 def _reached() -> CTE:
@@ -173,13 +173,13 @@ def _reached() -> CTE:
         select(s.id, s.tenant_id, s.urn, s.name, s.local_authority_code)
         .add_columns((func.bool_or(internal) & bindparam("internal", type_=Boolean)).label("internal"))
         .join_from(reach, schools, (s.id == r.school_id) & (s.tenant_id == r.tenant_id))
-        .where(r.client_id == CALLER, in_force(r), read | internal)
+        .where(r.client_id == CALLER, is_in_force(r), read | internal)
         .group_by(s.id)
         .cte("reached")
     )
 
 
-def _counted(reached: CTE, shape: Shape) -> CTE:
+def _counted(reached: CTE, shape: AggregateTemplate) -> CTE:
     """The schools and windows that count: within reach, of the trust asked for, in the populations of the schools named."""
     q, w = reached.c, windows.c
     trust_id = select(func.min(cast(memberships.c.trust_id, Text))).where(_member(q.id, w.census_on)).scalar_subquery()
@@ -200,7 +200,7 @@ def _counted(reached: CTE, shape: Shape) -> CTE:
     return select(every).where(every.c.population.in_(select(every.c.population).where(_named(every)))).cte("neighbours")
 
 
-def _asked_about(reached: CTE, counted: CTE, shape: Shape) -> Select[Any]:
+def _asked_about(reached: CTE, counted: CTE, shape: AggregateTemplate) -> Select[Any]:
     """SchoolAsked of the schools named; or of those that are of the trust asked for, or were, or will be; or of those with such a window."""
     q = reached.c
     windowed = exists().where(windows.c.tenant_id == q.tenant_id, _window_asked() if shape.window else true())
@@ -226,7 +226,7 @@ def _empty(counted: CTE, by_school: CTE) -> Select[Any]:
     )
 
 
-def _measured(counted: CTE, shape: Shape, name: str) -> CTE:
+def _measured(counted: CTE, shape: AggregateTemplate, name: str) -> CTE:
     """One row a total, or a cell, with what it adds to each count.
 
     Only what a row cannot do without is joined to it: row-level security looks at each row of each table, at some microseconds.
@@ -269,7 +269,7 @@ def _of_cells() -> list[ColumnElement[Any]]:
     return [c.year_group, c.sex, c.disadvantaged, c.eal, c.sen, *named, (c.grade_no > 0).label("judged")]
 
 
-def _tally(measured: CTE, shape: Shape) -> ColumnElement[Any]:
+def _tally(measured: CTE, shape: AggregateTemplate) -> ColumnElement[Any]:
     """The JSON text of a Tally."""
     m, pooled = measured.c, null()
     key = [m.tenant_id, m.school if shape.by_school else pooled, m.subject_no, m.window, m.academic_year]

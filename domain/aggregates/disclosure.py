@@ -53,14 +53,14 @@ Reason = Literal["primary", "complement"]
 Cell = tuple[int, ...]  # a place in a table: one rank for each of its axes
 
 
-class Count(NamedTuple):
+class EligibleRow(NamedTuple):
     """One row of an aggregate answer: the values of its dimensions, in their order, and its eligible pupils."""
 
     values: tuple[Hashable, ...]
     eligible: int
 
 
-def suppress(rows: Sequence[Count], dimensions: tuple[str, ...], threshold: int = THRESHOLD) -> list[Reason | None]:
+def suppress(rows: Sequence[EligibleRow], dimensions: tuple[str, ...], threshold: int = THRESHOLD) -> list[Reason | None]:
     """Decide which rows of one aggregate answer are hidden.
 
     Args:
@@ -100,7 +100,7 @@ def suppress(rows: Sequence[Count], dimensions: tuple[str, ...], threshold: int 
         at_dimension = dimensions.index(EXCLUSIVE[0])
         pair = [ranks[at_dimension][value] for value in EXCLUSIVE[1] if value in ranks[at_dimension]]
         exclusive = (dividing.index(at_dimension), pair)
-    hidden = {when: _hidden(counts, threshold, exclusive) for when, counts in windows.items()}
+    hidden = {when: _choose_hidden(counts, threshold, exclusive) for when, counts in windows.items()}
     return [_reason(row.eligible, cell in hidden[when], threshold) for row, (when, cell) in zip(rows, places, strict=True)]
 
 
@@ -115,7 +115,7 @@ def _ranks(values: set[Hashable]) -> dict[Hashable, int]:
     return {value: rank for rank, value in enumerate(sorted(values, key=lambda value: (value is not None, str(value))))}
 
 
-def _check_whole(rows: Sequence[Count], dimensions: tuple[str, ...]) -> None:
+def _check_whole(rows: Sequence[EligibleRow], dimensions: tuple[str, ...]) -> None:
     """Refuse a row given twice, and a missing row where categories are listed: both would make the arithmetic wrong, unseen."""
     twice = [values for values, times in Counter(row.values for row in rows).items() if times > 1]
     if twice:
@@ -129,7 +129,7 @@ def _check_whole(rows: Sequence[Count], dimensions: tuple[str, ...]) -> None:
         raise ValueError(f"categories of {', '.join(dimensions[i] for i in listed)} are missing at {short}")
 
 
-def _hidden(counts: Mapping[Cell, Sequence[int]], threshold: int, exclusive: tuple[int, list[int]] | None) -> set[Cell]:
+def _choose_hidden(counts: Mapping[Cell, Sequence[int]], threshold: int, exclusive: tuple[int, list[int]] | None) -> set[Cell]:
     """The cells to hide in one window, given the eligible pupils of each cell in each subject.
 
     Every collapsed table is protected before the tables finer than it, just as it is when it is the answer to a question of its

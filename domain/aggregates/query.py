@@ -19,7 +19,7 @@ _PERSONAL = ("teacher", "teachers", "class", "classes", "group", "groups", "acto
 
 
 @dataclass(frozen=True)
-class Question:
+class AggregateQuery:
     """What is asked, as checked: `window` is a code or id, `trust` an id or GIAS group UID, a `school` an id or URN.
 
     `view`: as the caller is entitled to (own), or as a reader with aggregates:read sees it (public). `first` None: all rows.
@@ -40,7 +40,7 @@ class Question:
         return repr(("aggregates", self.group_by, self.window, self.subject, self.trust, sorted(self.school), self.view))
 
 
-def read_question(pairs: Iterable[tuple[str, str]], wrong: Iterable[Issue] = ()) -> Question:
+def read_query(pairs: Iterable[tuple[str, str]], wrong: Iterable[Issue] = ()) -> AggregateQuery:
     """The question of named texts, as in a query string; `groupBy` may hold several names, with commas, and repeat, `school` may repeat.
     `wrong` is what the door itself found wrong, to be told with the rest.
 
@@ -50,19 +50,19 @@ def read_question(pairs: Iterable[tuple[str, str]], wrong: Iterable[Issue] = ())
     for name, value in pairs:
         given[name].append(value)
     group_by = [name for value in given["groupBy"] for name in value.split(",")]
-    issues = list(islice(chain(wrong, _by_teacher(group_by), _issues(given, group_by)), MAX_ISSUES))
+    issues = list(islice(chain(wrong, _is_by_teacher(group_by), _find_issues(given, group_by)), MAX_ISSUES))
     if any(issue.code == "teacher-comparison-not-supported" for issue in issues):
         raise Invalid("Results are not compared by teacher.", code="teacher-comparison-not-supported", issues=tuple(issues))
     if issues:
         noun = "parameter" if len(issues) == 1 else "parameters"
         raise BadRequest(f"{len(issues)} {noun} cannot be read.", code="parameter-invalid", issues=tuple(issues))
     single = {name: given[name][0] for name in ("window", "subject", "trust", "view", "after") if given[name]}
-    return Question(
+    return AggregateQuery(
         tuple(group_by), school=tuple(given["school"]), first=int(given["first"][0]) if given["first"] else FIRST, **single
     )
 
 
-def _by_teacher(group_by: list[str]) -> Iterable[Issue]:
+def _is_by_teacher(group_by: list[str]) -> Iterable[Issue]:
     reason = "Results are not compared by teacher: pay and appraisal must not hang on them."
     return (
         Issue("groupBy", "teacher-comparison-not-supported", reason)
@@ -71,7 +71,7 @@ def _by_teacher(group_by: list[str]) -> Iterable[Issue]:
     )
 
 
-def _issues(given: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]:
+def _find_issues(given: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]:
     suggestions = Suggestions()
     for name, values in given.items():
         if name not in PARAMETERS:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 
-class Key(NamedTuple):
+class GroupKey(NamedTuple):
     """What places a group of pupils; school (its id) and year group are None where they are pooled. Codes, and 2017-18."""
 
     school: str | None
@@ -25,7 +25,7 @@ class Categories(NamedTuple):
     sen: str | None = None
 
 
-class Counts(Struct, array_like=True):
+class PupilCounts(Struct, array_like=True):
     """Pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the sum of the values of the
     `valued`; `judged` says whether there is any judgement; `schemes` are the codes of the schemes the values come from."""
 
@@ -39,8 +39,8 @@ class Counts(Struct, array_like=True):
     judged: bool = False
     schemes: frozenset[str] = frozenset()
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
+    def __add__(self, other: "PupilCounts") -> "PupilCounts":
+        return PupilCounts(
             self.eligible + other.eligible,
             self.guarded + other.guarded,
             self.valid + other.valid,
@@ -53,7 +53,7 @@ class Counts(Struct, array_like=True):
         )
 
 
-class Place(Struct, array_like=True):
+class GroupFacts(Struct, array_like=True):
     """What is known of a group beside its counts. `internal`: all its schools are reached with aggregates:internal; `threshold`: the highest
     of their tenants; `order` of its subject in the tenant; `population` (trust id or local authority), URN and name of its only school."""
 
@@ -66,14 +66,14 @@ class Place(Struct, array_like=True):
     urn: int | None = None
     name: str | None = None
 
-    def __add__(self, other: "Place") -> "Place":
+    def __add__(self, other: "GroupFacts") -> "GroupFacts":
         """Of both places, with other schools each."""
         threshold, order = max(self.threshold, other.threshold), min(self.order, other.order)
         internal, census_on = self.internal and other.internal, min(self.census_on, other.census_on)
-        return Place(self.schools + other.schools, internal, threshold, order, census_on)
+        return GroupFacts(self.schools + other.schools, internal, threshold, order, census_on)
 
 
-class _Key(NamedTuple):
+class _NumberedKey(NamedTuple):
     """A Key in one tenant: the subject is its number there."""
 
     tenant: str
@@ -84,7 +84,7 @@ class _Key(NamedTuple):
     year_group: str | None
 
 
-class SchoolAsked(Struct, array_like=True):
+class RequestedSchool(Struct, array_like=True):
     """A school asked about. `joined_elsewhen`: of the trust asked for, but on no census date of a window asked for."""
 
     id: str
@@ -96,11 +96,11 @@ class SchoolAsked(Struct, array_like=True):
 class Tally(Struct):
     """Counts by place and kind of pupils. A kind that a place has none of is missing."""
 
-    places: list[tuple[_Key, Place]]
-    parts: list[tuple[_Key, Categories, Counts, list[int]]]
+    places: list[tuple[_NumberedKey, GroupFacts]]
+    parts: list[tuple[_NumberedKey, Categories, PupilCounts, list[int]]]
 
 
-class Pooled(Struct):
+class AggregateResult(Struct):
     """The statement's answer: whether the window, subject and trust asked for are within reach, the schools asked about that are, the codes
     of (tenant, number), and the counts: as grouped by, and by school (None where that is the same).
 
@@ -110,24 +110,24 @@ class Pooled(Struct):
     window: bool
     subject: bool
     trust: bool
-    schools: list[SchoolAsked]
+    schools: list[RequestedSchool]
     empty: list[tuple[str, str, list[int]]]
     subject_codes: list[tuple[str, int, str]]
     scheme_codes: list[tuple[str, int, str]]
     groups: Tally
     by_school: Tally | None
 
-    def pool(self, tally: Tally) -> tuple[dict[Key, Place], dict[tuple[Key, Categories], Counts]]:
+    def pool(self, tally: Tally) -> tuple[dict[GroupKey, GroupFacts], dict[tuple[GroupKey, Categories], PupilCounts]]:
         """Places and counts over all tenants, by code."""
         subjects_ = {(tenant, no): code for tenant, no, code in self.subject_codes}
         schemes_ = {(tenant, no): code for tenant, no, code in self.scheme_codes}
-        places: dict[Key, Place] = {}
-        parts: dict[tuple[Key, Categories], Counts] = {}
+        places: dict[GroupKey, GroupFacts] = {}
+        parts: dict[tuple[GroupKey, Categories], PupilCounts] = {}
         for numbered, place in tally.places:
-            key = Key(numbered.school, subjects_[numbered.tenant, numbered.subject], *numbered[3:])
+            key = GroupKey(numbered.school, subjects_[numbered.tenant, numbered.subject], *numbered[3:])
             places[key] = places[key] + place if key in places else place
         for numbered, categories, counts, versions in tally.parts:
-            at = Key(numbered.school, subjects_[numbered.tenant, numbered.subject], *numbered[3:]), categories
+            at = GroupKey(numbered.school, subjects_[numbered.tenant, numbered.subject], *numbered[3:]), categories
             counts.schemes = frozenset(schemes_[numbered.tenant, version] for version in versions)
             parts[at] = parts[at] + counts if at in parts else counts
         return places, parts

@@ -6,16 +6,16 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.reach import Caller, Scope
-from domain.assessment.windows import Terms, checked, held, within_budget
-from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale, invalid
+from domain.assessment.windows import WindowTerms, check_size, check_window, lock_window
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale, make_invalid
 from domain.declare.inputs import Instant, LongText, Text
 from domain.roster import years
 from domain.store.database import Connection
 from domain.write.command import command
-from domain.write.patch import Change, Changed, Patch, Removal
+from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 
-class WindowChange(Patch, kw_only=True):
+class WindowChange(PatchInput, kw_only=True):
     """What is to change of a window that is not locked; who is counted (censusOn, yearGroups) changes only while it is planned."""
 
     name: Text | UnsetType = UNSET
@@ -36,28 +36,28 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 
 
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
-async def update_window(connection: Connection, caller: Caller, given: Change[WindowChange]) -> Changed:
+async def update_window(connection: Connection, caller: Caller, given: Patch[WindowChange]) -> Changed:
     """Change a window's terms. Opening and closing it are commands of their own."""
-    stored, counting = await held(connection, caller, given.id)
+    stored, counting = await lock_window(connection, caller, given.id)
     given.check(stored["version"])
     terms = given.over(stored)
     said = ("census_on", "opens_at", "closes_at", "accept_until", "year_groups")
     academic_year = years.format_academic_year(stored["academic_year"])
-    year, terms["year_groups"], issues = checked(Terms(academic_year, **{name: terms[name] for name in said}))
+    year, terms["year_groups"], issues = check_window(WindowTerms(academic_year, **{name: terms[name] for name in said}))
     if issues:
-        raise invalid(issues)
+        raise make_invalid(issues)
     changed = {name for name, value in terms.items() if stored[name] != value}
     if not changed:
         return given.done("unchanged", stored["version"])
-    _may_change(stored["state"], changed)
+    _check_changeable(stored["state"], changed)
     if "year_groups" in changed and not stored["statutory"] and stored["frequency_reasons"] is None:
-        await within_budget(connection, stored["tenant_id"], year, terms["year_groups"], "/yearGroups", beside=stored["no"])
+        await check_size(connection, stored["tenant_id"], year, terms["year_groups"], "/yearGroups", beside=stored["no"])
     version = await connection.fetchval(_UPDATE, stored["tenant_id"], given.id, *terms.values())
     await counting.bump()
     return given.done("updated", version)
 
 
-def _may_change(state: str, changed: set[str]) -> None:
+def _check_changeable(state: str, changed: set[str]) -> None:
     """Raises Conflict, naming each field that does not change in this state."""
     fixed = changed if state == "locked" else changed & {"census_on", "year_groups"} if state != "planned" else set()
     if fixed:
@@ -72,9 +72,9 @@ def _may_change(state: str, changed: set[str]) -> None:
 
 
 @command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict, Stale))
-async def delete_window(connection: Connection, caller: Caller, given: Change[Removal]) -> Changed:
+async def delete_window(connection: Connection, caller: Caller, given: Patch[Removal]) -> Changed:
     """Delete a window in which nothing was ever judged, and what it collects."""
-    stored, counting = await held(connection, caller, given.id)
+    stored, counting = await lock_window(connection, caller, given.id)
     version: int = stored["version"]
     given.check(version)
     if not await connection.fetchval("SELECT delete_window($1, $2)", stored["tenant_id"], stored["no"]):

@@ -18,7 +18,7 @@ from domain.support.suggestions import Suggestions
 
 
 @dataclass(frozen=True)
-class Gradebook:
+class CodeTable:
     """`windows` by code and by id; subjects and aspects that can be judged, by code; pins by (window, school, subject, aspect); grades by (version, code)."""
 
     windows: dict[str, Any]
@@ -55,7 +55,7 @@ WHERE w.tenant_id = $1 AND (w.code = ANY ($2) OR w.id = ANY ($3))
 _VERSION = "SELECT version, xid::text, clock_timestamp() AS now FROM data_versions WHERE name = 'references'"
 
 
-def _weight(key: tuple[UUID, frozenset[str]], kept: tuple[object, Gradebook]) -> int:
+def _weight(key: tuple[UUID, frozenset[str]], kept: tuple[object, CodeTable]) -> int:
     book = kept[1]
     return (
         2000
@@ -67,25 +67,25 @@ def _weight(key: tuple[UUID, frozenset[str]], kept: tuple[object, Gradebook]) ->
     )
 
 
-gradebooks: Lru[tuple[UUID, frozenset[str]], tuple[tuple[int, str], Gradebook]] = Lru(
+code_tables: Lru[tuple[UUID, frozenset[str]], tuple[tuple[int, str], CodeTable]] = Lru(
     "gradebooks", 8_000_000, share=4, weigh=_weight
 )
 """By tenant and the windows named, with the version of the references that each was read at."""
 
 
-async def read_gradebook(connection: Connection, tenant_id: UUID, named: Collection[str]) -> tuple[Gradebook, datetime]:
+async def read_codes(connection: Connection, tenant_id: UUID, named: Collection[str]) -> tuple[CodeTable, datetime]:
     """The gradebook for the windows named, by code or id, and the database's clock. The caller must have shown that it reaches the tenant."""
     ((version, xid, now),) = await connection.fetch(_VERSION)
     key = tenant_id, frozenset(named)
-    known = gradebooks.get(key)
+    known = code_tables.get(key)
     if known is not None and known[0] == (version, xid):
         return known[1], now
     book = await _read(connection, tenant_id, named)
-    gradebooks.put(key, ((version, xid), book))
+    code_tables.put(key, ((version, xid), book))
     return book, now
 
 
-async def _read(connection: Connection, tenant_id: UUID, named: Collection[str]) -> Gradebook:
+async def _read(connection: Connection, tenant_id: UUID, named: Collection[str]) -> CodeTable:
     codes = await connection.fetch(_NAMES, tenant_id)
     ids = [parsed for name in named if (parsed := parse_id(name)) is not None]
     windows: dict[str, Any] = {}
@@ -98,7 +98,7 @@ async def _read(connection: Connection, tenant_id: UUID, named: Collection[str])
         "SELECT scheme_version_no, code, no FROM grades WHERE tenant_id = $1 AND scheme_version_no = ANY ($2) ORDER BY scheme_version_no, no",
         *(tenant_id, list(set(pins.values()))),
     )
-    return Gradebook(
+    return CodeTable(
         windows,
         {row["code"]: row["no"] for row in codes if row["kind"] == "subject"},
         {row["code"]: row["no"] for row in codes if row["kind"] == "aspect"},

@@ -20,13 +20,13 @@ from sqlalchemy import (
     tuple_,
 )
 
-from domain.access.reach import Scope, by_pupil
-from domain.assessment.schemes import of_grade, scheme_grades
-from domain.assessment.subjects import aspects, code_of, subjects
+from domain.access.reach import Scope, rows_of_pupil
+from domain.assessment.schemes import column_of_grade, scheme_grades
+from domain.assessment.subjects import aspects, subject_code_of, subjects
 from domain.assessment.targets import targets
 from domain.assessment.windows import pins, windows
 from domain.declare.ids import parse_id
-from domain.declare.resource import Field, Filter, Link, Picked, Resource, view
+from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, view
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
@@ -59,12 +59,12 @@ j = judgements.c
 latest_judgements = view("latest_judgements", judgements)
 
 
-def judgement_id(pupil_id: Any, window_no: Any, subject_no: Any, aspect_no: Any) -> Any:
+def make_judgement_id(pupil_id: Any, window_no: Any, subject_no: Any, aspect_no: Any) -> Any:
     """The public id encodes the natural key, in SQL as in Python."""
     return cast(pupil_id, Text) + "." + cast(window_no, Text) + "." + cast(subject_no, Text) + "." + cast(aspect_no, Text)
 
 
-def identified_by(given: str) -> Picked | None:
+def parse_judgement_id(given: str) -> KeyValues | None:
     pupil, *numbers = given.split(".")
     pupil_id = parse_id(pupil)
     if (
@@ -90,7 +90,7 @@ def _against_target() -> ColumnElement[Any]:
     grade = (
         (aimed.c.tenant_id == t.c.tenant_id) & (aimed.c.scheme_version_no == t.c.scheme_version_no) & (aimed.c.no == t.c.grade_no)
     )
-    rank = of_grade(j, "rank").expression
+    rank = column_of_grade(j, "rank").expression
     verdict = case((rank > aimed.c.rank, "above"), (rank == aimed.c.rank, "on"), (rank < aimed.c.rank, "below"))
     nearest = (
         select(verdict)
@@ -136,26 +136,26 @@ JUDGEMENTS = Resource(
     source=judgements,
     scope=Scope.JUDGEMENTS_READ,
     order=("tenant_id", "academic_year", "pupil_id", "window_no", "subject_no", "aspect_no"),
-    reach=by_pupil(j.tenant_id, j.school_id, j.pupil_id),
-    identified_by=identified_by,
+    reach=rows_of_pupil(j.tenant_id, j.school_id, j.pupil_id),
+    parse_key=parse_judgement_id,
     fields={
         "id": Field(
-            judgement_id(j.pupil_id, j.window_no, j.subject_no, j.aspect_no),
+            make_judgement_id(j.pupil_id, j.window_no, j.subject_no, j.aspect_no),
             "Stable id; it stands for the natural key.",
             nullable=False,
         ),
         "academicYear": Field(academic_year_text(j.academic_year), "Academic year, such as 2017-18.", nullable=False),
         "pupilId": Field(j.pupil_id, "The pupil's id."),
         "schoolId": Field(j.school_id, "The pupil's school of main registration today."),
-        "windowCode": Field(code_of(windows, j.tenant_id, j.window_no), "The window's code."),
-        "subjectCode": Field(code_of(subjects, j.tenant_id, j.subject_no), "The subject's code."),
+        "windowCode": Field(subject_code_of(windows, j.tenant_id, j.window_no), "The window's code."),
+        "subjectCode": Field(subject_code_of(subjects, j.tenant_id, j.subject_no), "The subject's code."),
         "aspect": Field(
-            code_of(aspects, j.tenant_id, j.aspect_no),
+            subject_code_of(aspects, j.tenant_id, j.aspect_no),
             "main unless said otherwise: a test score, a teacher's judgement and effort can stand side by side.",
         ),
-        "grade": Field(of_grade(j, "code"), "The grade as written; null where a status says why there is none."),
-        "expected": Field(of_grade(j, "expected"), "Whether the grade meets the expected standard."),
-        "higher": Field(of_grade(j, "higher"), "Whether the grade meets the higher standard."),
+        "grade": Field(column_of_grade(j, "code"), "The grade as written; null where a status says why there is none."),
+        "expected": Field(column_of_grade(j, "expected"), "Whether the grade meets the expected standard."),
+        "higher": Field(column_of_grade(j, "higher"), "Whether the grade meets the higher standard."),
         "mark": Field(j.mark, "The mark behind the grade, where there is one."),
         "status": Field(
             j.status_code,
@@ -187,7 +187,7 @@ JUDGEMENTS = Resource(
             reverse="judgements",
             reverse_doc="Judgements.",
             reached=True,
-            reverse_reached=True,
+            source_in_reach=True,
         ),
         "window": Link(
             "window",

@@ -2,8 +2,8 @@
 
 from sqlalchemy import column, select, table
 
-from domain.access.reach import Scope, by_school
-from domain.assessment.subjects import aspects, code_of, subjects
+from domain.access.reach import Scope, rows_of_school
+from domain.assessment.subjects import aspects, subject_code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.roster.schools import schools
@@ -33,7 +33,7 @@ RECEIPTS = Resource(
     scope=Scope.PUPILS_READ,
     order=("tenant_id", "received_at", "id"),
     descending=True,
-    reach=by_school(r.tenant_id, r.school_id),
+    reach=rows_of_school(r.tenant_id, r.school_id),
     fields={
         "id": Field(r.id, "Stable id."),
         "schoolId": Field(r.school_id, "The school's id."),
@@ -42,16 +42,16 @@ RECEIPTS = Resource(
         "receivedAt": Field(r.received_at, "When it arrived."),
         "accepted": Field(r.accepted, "Whether anything of the batch was taken; false where it was refused whole."),
         "windowCode": Field(
-            code_of(windows, r.tenant_id, r.window_no),
+            subject_code_of(windows, r.tenant_id, r.window_no),
             "Of judgements, the window's code.",
             scope=Scope.WINDOWS_READ,
         ),
         "subjectCode": Field(
-            code_of(subjects, r.tenant_id, r.subject_no),
+            subject_code_of(subjects, r.tenant_id, r.subject_no),
             "Of judgements, the subject's code.",
             scope=Scope.WINDOWS_READ,
         ),
-        "aspect": Field(code_of(aspects, r.tenant_id, r.aspect_no), "Of judgements, the aspect.", scope=Scope.WINDOWS_READ),
+        "aspect": Field(subject_code_of(aspects, r.tenant_id, r.aspect_no), "Of judgements, the aspect.", scope=Scope.WINDOWS_READ),
         "received": Field(r.received, "Rows received; the sum of the outcomes."),
         **{outcome: Field(r[outcome], _OUTCOME_DOCS[outcome]) for outcome in OUTCOMES},
     },

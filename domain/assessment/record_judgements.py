@@ -15,28 +15,28 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType, structs
 
 from domain.access.reach import Caller, Scope, reaches_pupil_sql
-from domain.assessment.codes import Gradebook, read_gradebook
+from domain.assessment.codes import CodeTable, read_codes
 from domain.assessment.judgements import judgements
-from domain.declare.errors import Current, Invalid, Issue, NotFound, invalid
+from domain.declare.errors import Current, Invalid, Issue, NotFound, make_invalid
 from domain.declare.inputs import Input, Instant, Text
-from domain.roster.pupils import AboutPupil, find_pupils, settle_schools
+from domain.roster.pupils import PupilRow, find_pupils, resolve_schools
 from domain.roster.record_pupils.command import record_pupils
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
-from domain.roster.schools import Reached, SchoolRef
-from domain.store.database import Connection, columns
+from domain.roster.schools import SchoolInReach, SchoolRef
+from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
-from domain.write.aggregates import Counting
+from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch, Counts, Recorded
 from domain.write.command import command
-from domain.write.conflicts import Conflicting, Version, reject_conflicts
-from domain.write.receipts import Place
+from domain.write.conflicts import ConflictingRow, Version, reject_conflicts
+from domain.write.receipts import Location
 
 AHEAD = timedelta(minutes=5)
 WITHDRAWN = "withdrawn"
 STATUSES = ("absent", "new", "left", "notTaught", "exempt")
 
 
-class JudgementEntry(AboutPupil, kw_only=True):
+class JudgementEntry(PupilRow, kw_only=True):
     """A judgement. grade, or a status that says why there is none, so that a missing value is never a zero; or withdrawn, which takes it back.
 
     A change is refused unless expectedVersion is the version stored; 0 means that nothing may be stored yet.
@@ -86,12 +86,12 @@ class JudgementsRecorded(Recorded, kw_only=True):
 
 
 @dataclass
-class Row:
+class JudgementRow:
     """An entry with everything it names resolved to the tenant's small numbers."""
 
     at: int
     entry: JudgementEntry
-    school: Reached
+    school: SchoolInReach
     pupil_id: UUID
     window: Any
     subject_no: int
@@ -122,12 +122,12 @@ async def record_judgements(
     connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]
 ) -> JudgementsRecorded:
     """Record, correct or withdraw a batch of judgements. The same batch twice changes nothing."""
-    pupils = await joined(connection, caller, given)
-    await judged(connection, caller, given)
+    pupils = await record_joiners(connection, caller, given)
+    await record_entries(connection, caller, given)
     return JudgementsRecorded(**structs.asdict(given.recorded()), pupils=pupils)
 
 
-async def joined(connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]) -> Counts | None:
+async def record_joiners(connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]) -> Counts | None:
     """Writes the pupils that came along; what is wrong with them refuses the whole batch when that is checked."""
     pupils = given.others["pupils"]
     if not pupils.received:
@@ -135,52 +135,52 @@ async def joined(connection: Connection, caller: Caller, given: Batch[JudgementB
     caller.needs(Scope.PUPILS_WRITE, "pupils in recordJudgements")
     if given.head.as_of is UNSET:
         undated = Issue("/asOf", "required", "asOf is required with pupils: the day on which the roll stood so.")
-        raise invalid([undated, *given.all_issues()])
+        raise make_invalid([undated, *given.list_issues()])
     pupils.head = PupilBatch(school=given.head.school, as_of=given.head.as_of, entries=[])
     pupils.operation = record_pupils.operation
     await record_pupils.run(connection, caller, pupils)
     return pupils.counts()
 
 
-async def judged(connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]) -> None:
+async def record_entries(connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]) -> None:
     """Writes the judgements and notes what became of each."""
-    settled = await settle_schools(connection, caller, Scope.JUDGEMENTS_WRITE, given)
+    settled = await resolve_schools(connection, caller, Scope.JUDGEMENTS_WRITE, given)
     if not settled:
         return given.check()
     tenant_id = next(iter(settled.values())).tenant_id
     codes = {given.head.window, *(entry.window for _, entry in given.rows)} - {UNSET}
-    book, now = await read_gradebook(connection, tenant_id, {str(code) for code in codes})
+    book, now = await read_codes(connection, tenant_id, {str(code) for code in codes})
     if given.head.window is not UNSET and given.head.window not in book.windows:
-        raise invalid([Issue("/window", "window-unknown", "This tenant has no such window.")])
+        raise make_invalid([Issue("/window", "window-unknown", "This tenant has no such window.")])
     good = given.good()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
-    rows: list[Row] = []
+    rows: list[JudgementRow] = []
     async for part in iterate_in_slices(good):
         for at, entry in part:
-            found = resolved(given, book, settled[at], at, entry, now)
+            found = resolve_entry(given, book, settled[at], at, entry, now)
             if found is not None and at in people:
-                rows.append(Row(at, entry, settled[at], people[at], *found))
-    rows = await given.once(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
+                rows.append(JudgementRow(at, entry, settled[at], people[at], *found))
+    rows = await given.reject_duplicates(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
     given.check()
-    counting = Counting(connection, tenant_id)
+    counting = AggregateMaintenance(connection, tenant_id)
     await counting.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
-    changed = await compared(connection, caller, tenant_id, given, rows, counting)
+    changed = await compare_with_stored(connection, caller, tenant_id, given, rows, counting)
     given.check()
     if changed:
-        await write(connection, caller, tenant_id, changed)
+        await write_judgements(connection, caller, tenant_id, changed)
         await counting.of_judgements({row.pupil_id for row in changed}, {row.window["no"] for row in changed})
 
 
-def _window(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:
+def _read_window(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:
     return entry.window if entry.window is not UNSET else batch.head.window
 
 
-def resolved(
-    batch: Batch[Any, Any], book: Gradebook, school: Reached, at: int, entry: JudgementEntry, now: datetime
+def resolve_entry(
+    batch: Batch[Any, Any], book: CodeTable, school: SchoolInReach, at: int, entry: JudgementEntry, now: datetime
 ) -> tuple[Any, ...] | None:
     """The entry's window, subject, aspect, scheme version, grade and time, or None after rejecting it with every issue."""
     before = len(batch.issues)
-    code = _window(batch, entry)
+    code = _read_window(batch, entry)
     window = None if code is UNSET else book.windows.get(str(code))
     if window is None:
         message = (
@@ -197,7 +197,7 @@ def resolved(
         batch.reject(at, "subject", "subject-unknown", f"This tenant has no such subject. It has: {', '.join(book.subjects)}.")
     if aspect_no is None:
         batch.reject(at, "aspect", "aspect-unknown", f"This tenant has no such aspect. It has: {', '.join(book.aspects)}.")
-    batch.places[at] = Place(school.tenant_id, school.id, window and window["no"], subject_no, aspect_no)
+    batch.places[at] = Location(school.tenant_id, school.id, window and window["no"], subject_no, aspect_no)
     if window is None or subject_no is None or aspect_no is None or len(batch.issues) > before:
         return None
     if window["state"] == "planned":
@@ -233,19 +233,24 @@ LEFT JOIN LATERAL (
 """
 
 
-async def compared(
-    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Row], counting: Counting
-) -> list[Row]:
+async def compare_with_stored(
+    connection: Connection,
+    caller: Caller,
+    tenant_id: UUID,
+    batch: Batch[Any, Any],
+    rows: list[JudgementRow],
+    counting: AggregateMaintenance,
+) -> list[JudgementRow]:
     """The rows that change something, after noting the outcome of each; rejects a change in a window that no longer takes it.
 
     A value confirmed at a later instant is unchanged, and stands from then on against anything recorded before.
     """
     by_n = dict(enumerate(rows, 1))
-    changed: list[Row] = []
+    changed: list[JudgementRow] = []
     confirmed: list[tuple[Any, ...]] = []
-    conflicts: list[Conflicting] = []
+    conflicts: list[ConflictingRow] = []
     async for part in iterate_in_slices(
-        await connection.fetch(_STORED, tenant_id, *columns([row.key for row in rows], 5), caller.client_id)
+        await connection.fetch(_STORED, tenant_id, *transpose([row.key for row in rows], 5), caller.client_id)
     ):
         for stored in part:
             row = by_n.pop(stored["n"])
@@ -261,7 +266,7 @@ async def compared(
                 if exists and is_dated and row.recorded_at > stored["recorded_at"] and stored["state"] == "open":
                     confirmed.append((*row.key, row.recorded_at))
             elif row.entry.expected_version not in (UNSET, stored["version"] or 0):
-                conflicts.append(conflicting(row, stored))
+                conflicts.append(describe_conflict(row, stored))
             elif exists and row.recorded_at < stored["recorded_at"]:
                 batch.note(row.at, "superseded", public_id, stored["version"])
             elif exists and stored["recorded_at_school_id"] == stored["main_school_id"] != row.school.id:
@@ -281,16 +286,16 @@ async def compared(
         batch.reject(row.at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
     await reject_conflicts(connection, caller, Scope.JUDGEMENTS_READ, tenant_id, batch, conflicts)
     if confirmed:
-        await connection.execute(_CONFIRM, tenant_id, *columns(confirmed, 6))
+        await connection.execute(_CONFIRM, tenant_id, *transpose(confirmed, 6))
         await counting.bump()
     return changed
 
 
-def conflicting(row: Row, stored: Any) -> Conflicting:
+def describe_conflict(row: JudgementRow, stored: Any) -> ConflictingRow:
     """The row, and what stands where it expected another version."""
     mark = None if stored["mark"] is None else float(stored["mark"])
     current = Current(stored["version"] or 0, None, stored["status_code"], mark, stored["recorded_at"])
-    return Conflicting(row.at, row.pupil_id, stored["scheme_version_no"], stored["grade_no"], current)
+    return ConflictingRow(row.at, row.pupil_id, stored["scheme_version_no"], stored["grade_no"], current)
 
 
 _CONFIRM = """
@@ -326,7 +331,7 @@ ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_n
 """
 
 
-async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row]) -> None:
+async def write_judgements(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[JudgementRow]) -> None:
     """The changed rows, and into history what they replace."""
     written = [
         (
@@ -337,4 +342,4 @@ async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: l
         for r in part
     ]
     for part in split_into_parts(written):
-        await connection.execute(_WRITE, tenant_id, caller.client_id, rows[0].stored["now"], *columns(part, 16))
+        await connection.execute(_WRITE, tenant_id, caller.client_id, rows[0].stored["now"], *transpose(part, 16))

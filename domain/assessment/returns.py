@@ -6,8 +6,8 @@ not suppressed: they are for staff, so a row needs windows:read and judgements:r
 
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, and_
 
-from domain.access.reach import Scope, by_school
-from domain.assessment.subjects import aspects, code_of, subjects
+from domain.access.reach import Scope, rows_of_school
+from domain.assessment.subjects import aspects, subject_code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.roster.schools import schools
@@ -38,7 +38,7 @@ returns = Table(
 )
 v = returns.c
 
-_staff = by_school(v.tenant_id, v.school_id)
+_staff = rows_of_school(v.tenant_id, v.school_id)
 
 RETURNS = Resource(
     name="return",
@@ -56,8 +56,8 @@ RETURNS = Resource(
         "schoolId": Field(v.school_id, "The school's id."),
         "schoolUrn": Field(v.school_urn, "The school's unique reference number."),
         "schoolName": Field(v.school_name, "The school's name."),
-        "subject": Field(code_of(subjects, v.tenant_id, v.subject_no), "The subject's code."),
-        "aspect": Field(code_of(aspects, v.tenant_id, v.aspect_no), "The aspect."),
+        "subject": Field(subject_code_of(subjects, v.tenant_id, v.subject_no), "The subject's code."),
+        "aspect": Field(subject_code_of(aspects, v.tenant_id, v.aspect_no), "The aspect."),
         "expected": Field(v.expected, "Pupils on roll here on the census date, in the window's year groups."),
         "received": Field(v.received, "Of these, pupils with a grade, or a status that says why there is none."),
         "missing": Field(v.missing, "Of these, pupils with neither: expected less received."),

@@ -17,12 +17,12 @@ from sqlalchemy import (
     Uuid,
 )
 
-from domain.access.reach import Caller, Scope, by_tenant
+from domain.access.reach import Caller, Scope, rows_of_tenant
 from domain.assessment.tenant_setup import SCHEME, Grade, prepare_tenant, templates, write_scheme
-from domain.declare.errors import Conflict, Invalid, Issue, invalid
+from domain.declare.errors import Conflict, Invalid, Issue, make_invalid
 from domain.declare.inputs import Input, Output
 from domain.declare.inputs import Text as ShortText
-from domain.declare.resource import Field, Link, Lookup, Resource
+from domain.declare.resource import Field, LabelOf, Link, Resource
 from domain.roster.tenant_ref import TenantRef, find_tenant
 from domain.store.database import Connection, metadata
 from domain.support.suggestions import Suggestions
@@ -64,10 +64,10 @@ scheme_grades = Table(
 )
 
 
-def of_grade(row: Any, name: str) -> Lookup:
+def column_of_grade(row: Any, name: str) -> LabelOf:
     """What the grade of a row (its columns: a judgement's, a target's) has in this column; null for a row without one."""
     g = scheme_grades.c
-    return Lookup(
+    return LabelOf(
         scheme_grades, ((row.tenant_id, g.tenant_id), (row.scheme_version_no, g.scheme_version_no), (row.grade_no, g.no)), name
     )
 
@@ -80,7 +80,7 @@ SCHEMES = Resource(
     type_number=SCHEME,
     scope=Scope.SCHEMES_READ,
     order=("tenant_id", "id"),
-    reach=by_tenant(schemes.c.tenant_id),
+    reach=rows_of_tenant(schemes.c.tenant_id),
     fields={
         "id": Field(schemes.c.id, "Stable id."),
         "code": Field(schemes.c.code, "Short code."),
@@ -96,7 +96,7 @@ GRADES = Resource(
     source=scheme_grades,
     scope=Scope.SCHEMES_READ,
     order=("tenant_id", "scheme_version_no", "no"),
-    reach=by_tenant(scheme_grades.c.tenant_id),
+    reach=rows_of_tenant(scheme_grades.c.tenant_id),
     fields={
         "schemeVersion": Field(scheme_grades.c.scheme_version, "Version of the scheme, from 1."),
         "code": Field(scheme_grades.c.code, "What is written: EXS, 104, 3B."),
@@ -191,7 +191,7 @@ async def create_scheme(connection: Connection, caller: Caller, given: NewScheme
             if code in codes[:i]
         ]
         if twice:
-            raise invalid(twice)
+            raise make_invalid(twice)
         grades = [Grade(**{name: getattr(grade, name) for name in grade.__struct_fields__}) for grade in given.grades]
     else:
         template = templates().scheme(str(given.template))
@@ -200,7 +200,7 @@ async def create_scheme(connection: Connection, caller: Caller, given: NewScheme
             message = (
                 f"There is no such template.{Suggestions().suggest(str(given.template), codes)} Templates: {', '.join(codes)}."
             )
-            raise invalid([Issue("/template", "template-unknown", message)])
+            raise make_invalid([Issue("/template", "template-unknown", message)])
         grades = template.all_grades()
     scheme_id = await write_scheme(connection, tenant_id, given.code, given.name, None, grades)
     return SchemeMade(id=str(scheme_id), code=given.code, version=1, grades=len(grades))

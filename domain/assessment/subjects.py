@@ -4,9 +4,9 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Index, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
-from domain.access.reach import Scope, by_tenant
+from domain.access.reach import Scope, rows_of_tenant
 from domain.assessment.tenant_setup import SUBJECT
-from domain.declare.resource import Field, Lookup, Resource
+from domain.declare.resource import Field, LabelOf, Resource
 from domain.store.database import metadata
 
 subjects = Table(
@@ -35,9 +35,9 @@ aspects = Table(
 )
 
 
-def code_of(named: Table, tenant_id: Column[Any], no: Column[Any]) -> Lookup:
+def subject_code_of(named: Table, tenant_id: Column[Any], no: Column[Any]) -> LabelOf:
     """The code that stands for a small number in a tenant: of a subject, an aspect or a window."""
-    return Lookup(named, ((tenant_id, named.c.tenant_id), (no, named.c.no)), "code")
+    return LabelOf(named, ((tenant_id, named.c.tenant_id), (no, named.c.no)), "code")
 
 
 SUBJECTS = Resource(
@@ -48,7 +48,7 @@ SUBJECTS = Resource(
     type_number=SUBJECT,
     scope=Scope.WINDOWS_READ,
     order=("tenant_id", "id"),
-    reach=by_tenant(subjects.c.tenant_id),
+    reach=rows_of_tenant(subjects.c.tenant_id),
     reference=True,
     fields={
         "id": Field(subjects.c.id, "Stable id."),

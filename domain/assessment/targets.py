@@ -7,23 +7,23 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
-from domain.access.reach import Caller, Scope, by_pupil, reaches_pupil_sql
-from domain.assessment.schemes import of_grade
-from domain.assessment.subjects import aspects, code_of, subjects
+from domain.access.reach import Caller, Scope, reaches_pupil_sql, rows_of_pupil
+from domain.assessment.schemes import column_of_grade
+from domain.assessment.subjects import aspects, subject_code_of, subjects
 from domain.declare.errors import Current, Invalid, NotFound
 from domain.declare.ids import new_id
 from domain.declare.inputs import Input, Instant
 from domain.declare.inputs import Text as ShortText
 from domain.declare.resource import Field, Filter, Link, Resource, view
 from domain.roster import years
-from domain.roster.pupils import AboutPupil, find_pupils, pupils, settle_schools
-from domain.roster.schools import Reached, SchoolRef, schools
-from domain.store.database import Connection, columns, metadata
+from domain.roster.pupils import PupilRow, find_pupils, pupils, resolve_schools
+from domain.roster.schools import SchoolInReach, SchoolRef, schools
+from domain.store.database import Connection, metadata, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
-from domain.write.aggregates import Counting
+from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch, Recorded
 from domain.write.command import command
-from domain.write.conflicts import Conflicting, Version, reject_conflicts
+from domain.write.conflicts import ConflictingRow, Version, reject_conflicts
 
 TARGET = 9
 
@@ -63,17 +63,17 @@ TARGETS = Resource(
     type_number=TARGET,
     scope=Scope.TARGETS_READ,
     order=("tenant_id", "id"),
-    reach=by_pupil(t.tenant_id, t.school_id, t.pupil_id),
+    reach=rows_of_pupil(t.tenant_id, t.school_id, t.pupil_id),
     fields={
         "id": Field(t.id, "Stable id."),
         "pupilId": Field(t.pupil_id, "The pupil's id."),
-        "subjectCode": Field(code_of(subjects, t.tenant_id, t.subject_no), "The subject's code."),
-        "aspect": Field(code_of(aspects, t.tenant_id, t.aspect_no), "main unless said otherwise."),
+        "subjectCode": Field(subject_code_of(subjects, t.tenant_id, t.subject_no), "The subject's code."),
+        "aspect": Field(subject_code_of(aspects, t.tenant_id, t.aspect_no), "main unless said otherwise."),
         "horizonYear": Field(
             years.academic_year_text(t.horizon_year), "Academic year by which it is meant to be reached.", nullable=False
         ),
         "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year."),
-        "grade": Field(of_grade(t, "code"), "The grade aimed at."),
+        "grade": Field(column_of_grade(t, "code"), "The grade aimed at."),
         "basis": Field(t.basis, "What it rests on: teacher, prior-attainment, benchmark or aspiration."),
         "visibility": Field(t.visibility, "Who is meant to see it: staff, school or family."),
         "lockedAt": Field(t.locked_at, "Since when it cannot be changed."),
@@ -90,7 +90,7 @@ TARGETS = Resource(
             reverse="targets",
             reverse_doc="Targets.",
             reached=True,
-            reverse_reached=True,
+            source_in_reach=True,
         ),
         "subject": Link(
             "subject", ((t.tenant_id, subjects.c.tenant_id), (t.subject_no, subjects.c.no)), "The subject.", reached=True
@@ -119,7 +119,7 @@ class Horizon(Input, kw_only=True):
     point: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 -]{0,29}$")]
 
 
-class TargetEntry(AboutPupil, kw_only=True):
+class TargetEntry(PupilRow, kw_only=True):
     """A target. Without a scheme, the grade is read in the scheme this school last judged the subject in.
 
     A change is refused unless expectedVersion is the version stored; 0 means that nothing may be stored yet.
@@ -157,7 +157,7 @@ JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = v.no ORDER BY v.age,
 """
 
 
-class GradeFinder:
+class TargetGrades:
     """Finds the grade a target names: in the scheme it names, or in the latest scheme of its school and subject that has it."""
 
     def __init__(self, rows: list[Any]) -> None:
@@ -198,7 +198,7 @@ class GradeFinder:
 @command(scope=Scope.TARGETS_WRITE, fails=(Invalid, NotFound))
 async def record_targets(connection: Connection, caller: Caller, given: Batch[TargetBatch, TargetEntry]) -> Recorded:
     """Record a batch of targets. The same batch twice changes nothing."""
-    settled = await settle_schools(connection, caller, Scope.TARGETS_WRITE, given)
+    settled = await resolve_schools(connection, caller, Scope.TARGETS_WRITE, given)
     if not settled:
         given.check()
         return given.recorded()
@@ -209,33 +209,33 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
         tenant_id,
     )
     numbers = {(row["kind"], row["code"]): row["no"] for row in codes}
-    finder = GradeFinder(await connection.fetch(_GRADES, tenant_id, list({school.id for school in settled.values()})))
+    finder = TargetGrades(await connection.fetch(_GRADES, tenant_id, list({school.id for school in settled.values()})))
     good = given.good()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     numbered = [
         (at, entry, key)
         async for part in iterate_in_slices(good)
         for at, entry in part
-        if (key := resolved(given, numbers, finder, settled[at], at, entry)) is not None
+        if (key := resolve_entry(given, numbers, finder, settled[at], at, entry)) is not None
     ]
-    rows = await given.once(
+    rows = await given.reject_duplicates(
         [(at, entry, (people[at], *key)) for at, entry, key in numbered if at in people],
         lambda row: (row[0], row[2][:6]),
         "pupil, subject, horizon and basis",
     )
     given.check()
-    counting = Counting(connection, tenant_id)
+    counting = AggregateMaintenance(connection, tenant_id)
     await counting.lock({school.id for school in settled.values()}, {key[0] for _, _, key in rows})
-    changed, now = await compared(connection, caller, tenant_id, given, rows)
+    changed, now = await compare_with_stored(connection, caller, tenant_id, given, rows)
     given.check()
     if changed:
-        await write(connection, caller, tenant_id, changed, now)
+        await write_targets(connection, caller, tenant_id, changed, now)
         await counting.bump()
     return given.recorded()
 
 
-def resolved(
-    batch: Batch[Any, Any], numbers: dict[Any, int], finder: GradeFinder, school: Reached, at: int, entry: TargetEntry
+def resolve_entry(
+    batch: Batch[Any, Any], numbers: dict[Any, int], finder: TargetGrades, school: SchoolInReach, at: int, entry: TargetEntry
 ) -> tuple[Any, ...] | None:
     """(subject, aspect, horizon year, point, basis, scheme version, grade), or None after rejecting the row with every issue."""
     before = len(batch.issues)
@@ -283,7 +283,7 @@ ON CONFLICT (tenant_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_p
 """
 
 
-async def compared(
+async def compare_with_stored(
     connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], rows: list[Keyed]
 ) -> tuple[list[tuple[Any, ...]], Any]:
     """The rows of columns that change something, after noting the outcome of each entry; and the database's time, taken after the locks. A target
@@ -291,8 +291,8 @@ async def compared(
     by_n = dict(enumerate(rows, 1))
     changed: list[tuple[Any, ...]] = []
     now: datetime | None = None
-    conflicts: list[Conflicting] = []
-    keys = columns([key[:6] for _, _, key in rows], 6)
+    conflicts: list[ConflictingRow] = []
+    keys = transpose([key[:6] for _, _, key in rows], 6)
     async for part in iterate_in_slices(await connection.fetch(_STORED, tenant_id, *keys, caller.client_id)):
         for stored in part:
             at, entry, key = by_n.pop(stored["n"])
@@ -304,7 +304,7 @@ async def compared(
                 batch.note(at, "unchanged", stored["id"], stored["version"])
             elif entry.expected_version not in (UNSET, stored["version"] or 0):
                 current = Current(stored["version"] or 0, recorded_at=stored["recorded_at"])
-                conflicts.append(Conflicting(at, key[0], stored["scheme_version_no"], stored["grade_no"], current))
+                conflicts.append(ConflictingRow(at, key[0], stored["scheme_version_no"], stored["grade_no"], current))
             elif exists and recorded_at < stored["recorded_at"]:
                 batch.note(at, "superseded", stored["id"], stored["version"])
             elif stored["locked_at"] is not None:
@@ -319,9 +319,11 @@ async def compared(
     return changed, now
 
 
-async def write(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[tuple[Any, ...]], now: datetime) -> None:
+async def write_targets(
+    connection: Connection, caller: Caller, tenant_id: UUID, rows: list[tuple[Any, ...]], now: datetime
+) -> None:
     """The changed targets, and into history what they replace."""
     for part in split_into_parts(rows):
-        written = columns(part, len(part[0]))
+        written = transpose(part, len(part[0]))
         await connection.execute(_HISTORY, tenant_id, written[0], now)
         await connection.execute(_WRITE, tenant_id, caller.client_id, now, *written)

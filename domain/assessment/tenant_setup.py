@@ -13,7 +13,7 @@ from msgspec import Struct, convert, field
 from sqlalchemy import Column, DateTime, SmallInteger, Table, Text, Uuid
 
 from domain.declare.ids import new_id
-from domain.store.database import Connection, columns, metadata
+from domain.store.database import Connection, metadata, transpose
 
 SUBJECT, SCHEME = 6, 7
 
@@ -113,12 +113,12 @@ async def prepare_tenant(connection: Connection, tenant_id: UUID) -> None:
     await connection.execute(
         "INSERT INTO subjects (tenant_id, id, no, code, name, derived)"
         " SELECT $1, * FROM unnest($2::uuid[], $3::smallint[], $4::text[], $5::text[], $6::boolean[])",
-        *(tenant_id, *columns(subjects, len(subjects[0]))),
+        *(tenant_id, *transpose(subjects, len(subjects[0]))),
     )
     aspects = [(no, a.code, a.name, a.counted) for no, a in enumerate(given.aspects)]
     await connection.execute(
         "INSERT INTO aspects (tenant_id, no, code, name, counted) SELECT $1, * FROM unnest($2::smallint[], $3::text[], $4::text[], $5::boolean[])",
-        *(tenant_id, *columns(aspects, len(aspects[0]))),
+        *(tenant_id, *transpose(aspects, len(aspects[0]))),
     )
     for template in given.schemes:
         if template.prepare:
@@ -156,6 +156,6 @@ async def write_scheme(
     arrays = ", ".join(f"${i}::{type_}[]" for i, type_ in enumerate(("smallint", *_GRADE_TYPES), 3))
     await connection.execute(
         f"INSERT INTO grades (tenant_id, scheme_version_no, no, {', '.join(_GRADE_NAMES)}) SELECT $1, $2, * FROM unnest({arrays})",
-        *(tenant_id, version_no, *columns(rows, len(rows[0]))),
+        *(tenant_id, version_no, *transpose(rows, len(rows[0]))),
     )
     return scheme_id

@@ -22,18 +22,18 @@ from sqlalchemy import (
     Uuid,
 )
 
-from domain.access.reach import Caller, Scope, by_tenant, reaches_sql
+from domain.access.reach import Caller, Scope, reaches_sql, rows_of_tenant
 from domain.assessment.tenant_setup import prepare_tenant
-from domain.declare.errors import Conflict, Invalid, Issue, NotFound, invalid
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id, parse_id
 from domain.declare.inputs import Input, Instant, LongText, Output
 from domain.declare.inputs import Text as ShortText
 from domain.declare.resource import Field, Resource
 from domain.roster import years
-from domain.roster.schools import SchoolRef, find_schools, school_not_found
+from domain.roster.schools import SchoolRef, find_schools, make_school_issue
 from domain.roster.tenant_ref import TenantRef, find_tenant
-from domain.store.database import Connection, columns, metadata
-from domain.write.aggregates import Counting
+from domain.store.database import Connection, metadata, transpose
+from domain.write.aggregates import AggregateMaintenance
 from domain.write.command import command
 
 WINDOW = 8
@@ -85,7 +85,7 @@ WINDOWS = Resource(
     type_number=WINDOW,
     scope=Scope.WINDOWS_READ,
     order=("tenant_id", "id"),
-    reach=by_tenant(windows.c.tenant_id),
+    reach=rows_of_tenant(windows.c.tenant_id),
     reference=True,
     fields={
         "id": Field(windows.c.id, "Stable id."),
@@ -162,7 +162,7 @@ class WindowNow(Output, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Terms:
+class WindowTerms:
     """What is checked of a window that is, as of one that is to be made."""
 
     academic_year: str
@@ -178,7 +178,7 @@ async def create_window(connection: Connection, caller: Caller, given: NewWindow
     """Plan a window for a trust or school. It accepts nothing until it is opened."""
     tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, given.tenant, "/tenant")
     await prepare_tenant(connection, tenant_id)
-    year, year_groups, issues = checked(given)
+    year, year_groups, issues = check_window(given)
     if year is not None and not await connection.fetchval("SELECT 1 FROM academic_years WHERE year = $1", year):
         issues.append(
             Issue(
@@ -187,11 +187,11 @@ async def create_window(connection: Connection, caller: Caller, given: NewWindow
                 "This academic year is not prepared for; the operator's `migrate` adds years.",
             )
         )
-    lines = await collected(connection, caller, tenant_id, given, issues)
+    lines = await resolve_lines(connection, caller, tenant_id, given, issues)
     if issues:
-        raise invalid(issues)
+        raise make_invalid(issues)
     if not given.statutory and given.frequency_reasons is None:
-        await within_budget(connection, tenant_id, year, year_groups, "/frequencyReasons")
+        await check_size(connection, tenant_id, year, year_groups, "/frequencyReasons")
     if await connection.fetchval("SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2", tenant_id, given.code):
         raise Conflict(
             "A window with this code exists.",
@@ -220,12 +220,12 @@ async def create_window(connection: Connection, caller: Caller, given: NewWindow
     await connection.execute(
         "INSERT INTO collects (tenant_id, window_no, subject_no, aspect_no, school_id, scheme_id)"
         " SELECT $1, $2, * FROM unnest($3::smallint[], $4::smallint[], $5::uuid[], $6::uuid[])",
-        *(tenant_id, row["no"], *columns(lines, 4)),
+        *(tenant_id, row["no"], *transpose(lines, 4)),
     )
-    return _now(row)
+    return _read_window(row)
 
 
-def checked(given: NewWindow | Terms) -> tuple[int | None, list[str], list[Issue]]:
+def check_window(given: NewWindow | WindowTerms) -> tuple[int | None, list[str], list[Issue]]:
     """The first calendar year of the academic year, the canonical year groups, and what is wrong."""
     issues: list[Issue] = []
     year = None
@@ -239,7 +239,7 @@ def checked(given: NewWindow | Terms) -> tuple[int | None, list[str], list[Issue
     year_groups: list[str] = []
     for i, text in enumerate(given.year_groups):
         try:
-            year_groups.append(years.canonical(text))
+            year_groups.append(years.parse_year_group(text))
         except ValueError as problem:
             issues.append(Issue(f"/yearGroups/{i}", "year-group-invalid", str(problem)))
     if given.closes_at <= given.opens_at:
@@ -249,10 +249,12 @@ def checked(given: NewWindow | Terms) -> tuple[int | None, list[str], list[Issue
     return year, list(dict.fromkeys(year_groups)), issues
 
 
-Line = tuple[int, int, UUID, UUID]
+CollectedLine = tuple[int, int, UUID, UUID]
 
 
-async def collected(connection: Connection, caller: Caller, tenant_id: UUID, given: NewWindow, issues: list[Issue]) -> list[Line]:
+async def resolve_lines(
+    connection: Connection, caller: Caller, tenant_id: UUID, given: NewWindow, issues: list[Issue]
+) -> list[CollectedLine]:
     """The lines (subject no, aspect no, school or tenant, scheme), adding an issue for everything that cannot be resolved."""
     subjects = {
         r["code"]: r
@@ -291,7 +293,7 @@ async def collected(connection: Connection, caller: Caller, tenant_id: UUID, giv
         for j in range(len(line.schools or [])):
             school = found[i, j]
             if school is None or school.tenant_id != tenant_id:
-                issues.append(school_not_found(f"{at}/schools/{j}", Scope.WINDOWS_WRITE))
+                issues.append(make_school_issue(f"{at}/schools/{j}", Scope.WINDOWS_WRITE))
             else:
                 school_ids.append(school.id)
         if len(issues) > before:
@@ -304,7 +306,7 @@ async def collected(connection: Connection, caller: Caller, tenant_id: UUID, giv
     return [(*key, scheme_id) for key, scheme_id in lines.items()]
 
 
-async def within_budget(
+async def check_size(
     connection: Connection, tenant_id: UUID, year: int | None, year_groups: list[str], at: str, beside: int = 0
 ) -> None:
     """Raises Conflict, at this place, for a window beyond the tenant's workload budget; `beside` is its own no, where it has one. Statutory windows
@@ -338,19 +340,19 @@ ON CONFLICT DO NOTHING
 @command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
 async def open_window(connection: Connection, caller: Caller, given: WindowRef) -> WindowNow:
     """Open a planned window: pin each school's scheme versions and count who is eligible."""
-    return await _become(connection, caller, given, ("planned",), "open")
+    return await _set_state(connection, caller, given, ("planned",), "open")
 
 
 @command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
 async def close_window(connection: Connection, caller: Caller, given: WindowRef) -> WindowNow:
     """Close an open window: from now on it refuses changes, except values recorded before, until acceptUntil."""
-    return await _become(connection, caller, given, ("open",), "closed")
+    return await _set_state(connection, caller, given, ("open",), "closed")
 
 
 @command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
 async def reopen_window(connection: Connection, caller: Caller, given: WindowRef) -> WindowNow:
     """Open a closed window again."""
-    return await _become(connection, caller, given, ("closed",), "open")
+    return await _set_state(connection, caller, given, ("closed",), "open")
 
 
 _FIND = f"SELECT w.tenant_id FROM windows w WHERE w.id = $2 AND {reaches_sql('$1', 'w.tenant_id', 'w.tenant_id', '$3')}"
@@ -360,14 +362,14 @@ _ROW = (
 )
 
 
-async def held(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, Counting]:
+async def lock_window(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, AggregateMaintenance]:
     """The window's row, while all its tenant's schools are locked, and with them every judgement; raises NotFound."""
     found = await connection.fetchrow(_FIND, caller.client_id, window_id, Scope.WINDOWS_WRITE.value)
     if found is None:
         raise NotFound()
     tenant_id = found["tenant_id"]
     schools = [row["id"] for row in await connection.fetch("SELECT id FROM schools WHERE tenant_id = $1 ORDER BY id", tenant_id)]
-    counting = Counting(connection, tenant_id)
+    counting = AggregateMaintenance(connection, tenant_id)
     await counting.lock(schools, [])
     now = await connection.fetchrow(_ROW, tenant_id, window_id)
     if now is None:
@@ -375,8 +377,8 @@ async def held(connection: Connection, caller: Caller, window_id: UUID | None) -
     return now, counting
 
 
-async def _become(connection: Connection, caller: Caller, given: WindowRef, before: tuple[str, ...], after: str) -> WindowNow:
-    window, counting = await held(connection, caller, parse_id(given.id))
+async def _set_state(connection: Connection, caller: Caller, given: WindowRef, before: tuple[str, ...], after: str) -> WindowNow:
+    window, counting = await lock_window(connection, caller, parse_id(given.id))
     tenant_id, no, state = window["tenant_id"], window["no"], window["state"]
     if state not in before:
         raise Conflict(
@@ -391,8 +393,8 @@ async def _become(connection: Connection, caller: Caller, given: WindowRef, befo
         await connection.execute(_PIN, tenant_id, no)
         await counting.rebuild([no])
     await counting.bump()
-    return _now(row)
+    return _read_window(row)
 
 
-def _now(row: Any) -> WindowNow:
+def _read_window(row: Any) -> WindowNow:
     return WindowNow(id=str(row["id"]), code=row["code"], state=row["state"], version=row["version"])

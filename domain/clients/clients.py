@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc.jwk import ECKey, KeySet, KeySetSerialization
 
-from domain.access.reach import IN_FORCE, Uniform
+from domain.access.reach import IN_FORCE, ReachSnapshot
 from domain.clients.key_sets import read_key_set
-from domain.declare.errors import Conflict, DatabaseError, Issue, NotFound, invalid
+from domain.declare.errors import Conflict, DatabaseError, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, new_id, parse_id
-from domain.store.cleanup import Expiring
+from domain.store.cleanup import Cleanup
 from domain.store.database import Connection
 from domain.support.lru import Lru
 
@@ -35,9 +35,9 @@ MAX_ORIGINS = 20
 ORIGIN = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::([1-9][0-9]{0,4}))?")
 LOCAL = ("localhost", "127.0.0.1")
 
-EXPIRING = (
-    Expiring("client secrets", "SELECT remove_expired_secrets($1)"),
-    Expiring("signing keys", "SELECT remove_retired_keys($1)"),
+CLEANUP = (
+    Cleanup("client secrets", "SELECT remove_expired_secrets($1)"),
+    Cleanup("signing keys", "SELECT remove_retired_keys($1)"),
 )
 """Deleting secrets and keys is more than the app's role may do; the functions delete those that have expired and no other."""
 
@@ -86,7 +86,7 @@ async def create_client(
         issues.append(Issue("/jwks", "wrong-value", "Only a client that proves itself by private_key_jwt has public keys."))
     issues += _wrong_origins(origins)
     if issues:
-        raise invalid(issues)
+        raise make_invalid(issues)
     async with connection.transaction():
         client_id = await connection.fetchval(
             _NEW_CLIENT,
@@ -118,7 +118,7 @@ async def _add_secret(connection: Connection, client_id: UUID) -> str:
 async def set_origins(connection: Connection, client_id: UUID, origins: Sequence[str]) -> None:
     """The origins of a client's browser apps, in place of those it had. Holds within 5 seconds. Raises NotFound, Invalid with every issue."""
     if issues := _wrong_origins(origins):
-        raise invalid(issues)
+        raise make_invalid(issues)
     async with connection.transaction():
         await lock_client(connection, client_id)
         await connection.execute("UPDATE clients SET origins = $2 WHERE id = $1", client_id, [*dict.fromkeys(origins)])
@@ -169,18 +169,18 @@ async def find_client(connection: Connection, named: str) -> Client | None:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ClientStatus:
     """What holds for all requests of a client that is not revoked: the origins of its browser apps, how many tenants it reaches, and which scopes it
     has at every place of these."""
 
     origins: frozenset[str]
     tenants: int
-    uniform: Uniform
+    snapshot: ReachSnapshot
 
 
-FEW = 5
+MAX_COUNTED_TENANTS = 5
 """Places whose versions are added up one by one: what changes at another school of the trust then leaves an answer what it was."""
-_STANDING = f"""
+_STATUS = f"""
 SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
     SELECT origins, reach_version, r.places, r.tenants, r.given, (
         SELECT min(at) FROM grants CROSS JOIN LATERAL (VALUES (starts_at), (expires_at)) times (at)
@@ -195,18 +195,18 @@ SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s
 """
 
 
-async def standing(connection: Connection, client_id: UUID) -> Standing | None:
+async def read_client_status(connection: Connection, client_id: UUID) -> ClientStatus | None:
     """How the client stands now; None when there is no such client or it is revoked. One statement, which sets its own context."""
-    row = await connection.fetchrow(_STANDING, client_id, NIL)
+    row = await connection.fetchrow(_STATUS, client_id, NIL)
     if row is None:
         return None
     given = [frozenset(scopes) for scopes in json.loads(row["given"] or "[]")]  # by each grant; a place may have several
     scopes, tenants = frozenset.intersection(*given) if given else frozenset(), tuple(row["tenants"] or ())
-    uniform = Uniform(scopes, row["reach_version"], row["until"], tenants if row["places"] > FEW else None)
-    return Standing(frozenset(row["origins"]), len(tenants), uniform)
+    snapshot = ReachSnapshot(scopes, row["reach_version"], row["until"], tenants if row["places"] > MAX_COUNTED_TENANTS else None)
+    return ClientStatus(frozenset(row["origins"]), len(tenants), snapshot)
 
 
-async def listed_origins(connection: Connection) -> frozenset[str]:
+async def list_origins(connection: Connection) -> frozenset[str]:
     """The origins of every client that is not revoked."""
     rows = await connection.fetch("SELECT DISTINCT unnest(origins) AS origin FROM clients WHERE revoked_at IS NULL")
     return frozenset(row["origin"] for row in rows)
@@ -253,7 +253,7 @@ ORDER BY created_at DESC, kid
 """
 
 
-async def public_keys(connection: Connection) -> KeySetSerialization:
+async def read_public_keys(connection: Connection) -> KeySetSerialization:
     """The keys that tokens still in force may be signed with: the current one, and those retired within the life of a token."""
     rows = await connection.fetch(_PUBLIC_KEYS, TOKEN_LIFE + _LEEWAY)
     return {"keys": [json.loads(row["public_jwk"]) for row in rows]}

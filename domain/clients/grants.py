@@ -12,7 +12,7 @@ from uuid import UUID
 from domain.access.reach import Scope
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.clients.clients import lock_client
-from domain.declare.errors import Conflict, Issue, NotFound, invalid
+from domain.declare.errors import Conflict, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
 from domain.store.database import Connection
 from domain.support.suggestions import Suggestions
@@ -25,7 +25,7 @@ KEYS = {"school": "URN", "trust": "GIAS group UID"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class GrantRequest:
     """What a grant is to give, and where; `key` is a school's URN, a trust's GIAS group UID, and None for other targets."""
 
     target: Target
@@ -50,7 +50,7 @@ class Grant:
     revoked_at: datetime | None
 
 
-def parse_grant(text: str) -> Asked:
+def parse_grant(text: str) -> GrantRequest:
     """Reads TARGET=SCOPES, such as `school:125123=pupils:read,judgements:write`, `trust:4128=all` or `installation=schools:write`.
 
     `all` means every scope there is when the grant is made. Raises ValueError, which says everything that is wrong.
@@ -79,13 +79,13 @@ def parse_grant(text: str) -> Asked:
         told = "; ".join(problem.rstrip(".") for problem in wrong)
         raise ValueError(f"{text}: {told}" + ("" if told.endswith("?") else "."))
     scopes = tuple(scope for scope in Scope if "all" in asked or scope.value in asked)
-    return Asked(target, int(key) if target in KEYS else None, scopes)
+    return GrantRequest(target, int(key) if target in KEYS else None, scopes)
 
 
 async def approve_grant(
     connection: Connection,
     client_id: UUID,
-    asked: Asked,
+    asked: GrantRequest,
     *,
     purpose: str,
     approved_by: str,
@@ -107,7 +107,7 @@ async def approve_grant(
                 Issue("/expiresAt", "wrong-value", "A grant expires at an instant, with its time zone, that is still to come.")
             )
         if issues:
-            raise invalid(issues)
+            raise make_invalid(issues)
         grant_id = new_id(GRANT)
         await connection.execute(
             "INSERT INTO grants (id, client_id, target, target_id, scopes, purpose, agreement_version, approved_by, expires_at)"
@@ -147,7 +147,7 @@ async def list_grants(connection: Connection, client_id: UUID) -> list[Grant]:
     return [Grant(**row) for row in await connection.fetch(_GRANTS, client_id)]
 
 
-async def _find_target(connection: Connection, asked: Asked) -> tuple[UUID | None, UUID | None, list[Issue]]:
+async def _find_target(connection: Connection, asked: GrantRequest) -> tuple[UUID | None, UUID | None, list[Issue]]:
     """The ids of the school or trust and of the tenant that controls its data; None for targets that are many."""
     if asked.key is None:
         return None, None, []

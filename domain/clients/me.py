@@ -110,7 +110,7 @@ class Limits(Output, kw_only=True):
     graphql: GraphqlLimits
 
 
-class Standing(Output, kw_only=True):
+class MyAccess(Output, kw_only=True):
     """What is stored of a client and its reach. `nextExpiry` is when the first of the grants and secrets in force ends."""
 
     client: MyClient
@@ -124,7 +124,7 @@ class Standing(Output, kw_only=True):
     next_expiry: datetime | None
 
 
-class Me(Standing, kw_only=True):
+class Me(MyAccess, kw_only=True):
     """Where the client stands now. A call needs its scope twice: in `token`, and at the school, trust or installation it is about.
 
     Lists have at most 1,000 items, and the counts tell all: grants in force come first, schools and trusts are in order of their names.
@@ -139,7 +139,7 @@ _SCOPES = f"""(
     SELECT json_agg(DISTINCT scope ORDER BY scope) FROM reach r CROSS JOIN unnest(r.scopes) scope
     WHERE r.client_id = $1 AND r.tenant_id = h.tenant_id AND r.school_id = h.school_id AND {IN_FORCE}
 )"""
-_STANDING = f"""
+_ACCESS = f"""
 SELECT x.standing
 FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c
 CROSS JOIN LATERAL (
@@ -187,8 +187,8 @@ CROSS JOIN LATERAL (
 
 async def read_me(database: Database, caller: Caller, limits: Limits) -> Me:
     """Where the caller stands, by one statement; `limits` are the doors' own. Needs no scope."""
-    row = await database.read(_STANDING, caller.client_id, NIL)
+    row = await database.read(_ACCESS, caller.client_id, NIL)
     assert row is not None
-    standing = msgspec.json.decode(row["standing"], type=Standing)
+    standing = msgspec.json.decode(row["standing"], type=MyAccess)
     token = MyToken(scopes=sorted(caller.scopes), lifetime=int(TOKEN_LIFE.total_seconds()))
     return Me(**structs.asdict(standing), token=token, limits=limits)

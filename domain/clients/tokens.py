@@ -17,12 +17,12 @@ from joserfc.jwk import ECKey, KeySetSerialization
 
 from domain.clients.clients import CURRENT_KEY, decrypt_signing_key
 from domain.declare.errors import Busy, DatabaseError
-from domain.store.cleanup import expired_rows
+from domain.store.cleanup import clean_up_rows
 from domain.store.database import RETRIES, Connection, Database
 
 T = TypeVar("T")
 
-EXPIRING = (expired_rows("used assertions", "used_assertions", "expires_at <= now()"),)
+CLEANUP = (clean_up_rows("used assertions", "used_assertions", "expires_at <= now()"),)
 
 
 class Attempt(NamedTuple):

@@ -97,7 +97,7 @@ class DatabaseError(DomainError):
     code, title = "database", "The database is not available"
 
 
-def invalid(issues: list[Issue], detail: str | None = None) -> Invalid:
+def make_invalid(issues: list[Issue], detail: str | None = None) -> Invalid:
     """All the issues at once, as one error."""
     return Invalid(
         detail or f"{len(issues)} {'issue' if len(issues) == 1 else 'issues'}; each names its place.", issues=tuple(issues)

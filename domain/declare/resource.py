@@ -33,14 +33,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from domain.access.reach import Reach, Scope
+from domain.access.reach import RowPredicate, Scope
 from domain.declare.ids import parse_id, type_number
 
 MAX_TEXT = 2000
 """Characters of the longest text that is written or compared with."""
 
 
-class Kind(Enum):
+class ValueType(Enum):
     """What a value is: its name in GraphQL, and how it is told in words when a value is not one."""
 
     ID = ("ID", "an id")
@@ -101,28 +101,30 @@ def _parse_instant(given: object) -> datetime | None:
     return instant.astimezone(UTC) if instant.tzinfo else None
 
 
-_PARSE: dict[Kind, Callable[[object], Any]] = {
-    Kind.ID: lambda given: parse_id(str(given)),
-    Kind.TEXT: _parse_text,
-    Kind.TEXTS: _parse_text,
-    Kind.INTEGER: _parse_integer,
-    Kind.NUMBER: _parse_number,
-    Kind.BOOLEAN: lambda given: {"true": True, "false": False}.get(json.dumps(given) if isinstance(given, bool) else str(given)),
-    Kind.DATE: _parse_date,
-    Kind.INSTANT: _parse_instant,
+_PARSE: dict[ValueType, Callable[[object], Any]] = {
+    ValueType.ID: lambda given: parse_id(str(given)),
+    ValueType.TEXT: _parse_text,
+    ValueType.TEXTS: _parse_text,
+    ValueType.INTEGER: _parse_integer,
+    ValueType.NUMBER: _parse_number,
+    ValueType.BOOLEAN: lambda given: {"true": True, "false": False}.get(
+        json.dumps(given) if isinstance(given, bool) else str(given)
+    ),
+    ValueType.DATE: _parse_date,
+    ValueType.INSTANT: _parse_instant,
 }
 
-_KIND_OF_COLUMN: list[tuple[type[TypeEngine[Any]], Kind]] = [
-    (Uuid, Kind.ID),
-    (Boolean, Kind.BOOLEAN),
-    (BigInteger, Kind.INTEGER),
-    (SmallInteger, Kind.INTEGER),
-    (Integer, Kind.INTEGER),
-    (Numeric, Kind.NUMBER),
-    (DateTime, Kind.INSTANT),
-    (Date, Kind.DATE),
-    (ARRAY, Kind.TEXTS),
-    (String, Kind.TEXT),
+_TYPE_OF_COLUMN: list[tuple[type[TypeEngine[Any]], ValueType]] = [
+    (Uuid, ValueType.ID),
+    (Boolean, ValueType.BOOLEAN),
+    (BigInteger, ValueType.INTEGER),
+    (SmallInteger, ValueType.INTEGER),
+    (Integer, ValueType.INTEGER),
+    (Numeric, ValueType.NUMBER),
+    (DateTime, ValueType.INSTANT),
+    (Date, ValueType.DATE),
+    (ARRAY, ValueType.TEXTS),
+    (String, ValueType.TEXT),
 ]
 
 
@@ -142,12 +144,12 @@ class Comparison(StrEnum):
     LT = "lt"
 
 
-def kind_of(type_: TypeEngine[Any]) -> Kind:
-    return next(kind for known, kind in _KIND_OF_COLUMN if isinstance(type_, known))
+def find_value_type(type_: TypeEngine[Any]) -> ValueType:
+    return next(kind for known, kind in _TYPE_OF_COLUMN if isinstance(type_, known))
 
 
 @dataclass(frozen=True, eq=False)
-class Lookup:
+class LabelOf:
     """A value of a reference (a small table of a tenant, whose rows are meant by numbers): pairs of (my column, its column), the tenant first."""
 
     table: Table
@@ -169,7 +171,7 @@ class Field:
     must `correlate_except` its own tables. A `costly` field is left out unless it is named, or the link that leads to the row shows it.
     """
 
-    shown: ColumnElement[Any] | Lookup
+    shown: ColumnElement[Any] | LabelOf
     doc: str
     scope: Scope | None = None
     filter: Filter = Filter.ANYWHERE
@@ -177,26 +179,26 @@ class Field:
     costly: bool = False
 
     def __post_init__(self) -> None:
-        if not any(isinstance(self.expression.type, type_) for type_, _ in _KIND_OF_COLUMN):
+        if not any(isinstance(self.expression.type, type_) for type_, _ in _TYPE_OF_COLUMN):
             raise TypeError(f"a field cannot be of type {self.expression.type!r}: {self.doc}")
 
     @cached_property
     def expression(self) -> ColumnElement[Any]:
-        return self.shown.expression if isinstance(self.shown, Lookup) else self.shown
+        return self.shown.expression if isinstance(self.shown, LabelOf) else self.shown
 
     @property
-    def kind(self) -> Kind:
-        return kind_of(self.expression.type)
+    def kind(self) -> ValueType:
+        return find_value_type(self.expression.type)
 
     @property
     def sortable(self) -> bool:
         """Whether its values have an order: a list has none."""
-        return self.kind is not Kind.TEXTS
+        return self.kind is not ValueType.TEXTS
 
     @property
     def comparable(self) -> bool:
         """Whether it may be filtered by a range: numbers and dates may."""
-        return self.kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE, Kind.INSTANT)
+        return self.kind in (ValueType.INTEGER, ValueType.NUMBER, ValueType.DATE, ValueType.INSTANT)
 
     @property
     def may_be_null(self) -> bool:
@@ -214,8 +216,8 @@ class Argument:
     condition: Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]
 
     @property
-    def kind(self) -> Kind:
-        return kind_of(self.type)
+    def kind(self) -> ValueType:
+        return find_value_type(self.type)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +240,7 @@ class Link:
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     shows: tuple[str, ...] = ()
     reached: bool = False
-    reverse_reached: bool = False
+    source_in_reach: bool = False
 
 
 def view(name: str, of: Table, *more: Column[Any]) -> Table:
@@ -246,7 +248,7 @@ def view(name: str, of: Table, *more: Column[Any]) -> Table:
     return Table(name, MetaData(), *(Column(c.key, c.type, nullable=bool(c.nullable)) for c in of.columns), *more)
 
 
-Picked: TypeAlias = tuple[tuple[Column[Any], Any], ...]
+KeyValues: TypeAlias = tuple[tuple[Column[Any], Any], ...]
 """Columns of a source and the values that pick one row."""
 
 
@@ -264,12 +266,12 @@ class Resource:
     source: Table
     scope: Scope
     order: tuple[str, ...]
-    reach: Reach
+    reach: RowPredicate
     fields: Mapping[str, Field]
     links: Mapping[str, Link] = field(default_factory=dict)
     gives: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)
     type_number: int | None = None
-    identified_by: Callable[[str], Picked | None] | None = None
+    parse_key: Callable[[str], KeyValues | None] | None = None
     descending: bool = False
     reference: bool = False
     """Whether a tenant has a few rows, which seldom change."""
@@ -285,17 +287,17 @@ class Resource:
     @property
     def has_id(self) -> bool:
         """Whether a row can be asked for by its id."""
-        return self.type_number is not None or self.identified_by is not None
+        return self.type_number is not None or self.parse_key is not None
 
     @property
     def has_lookup(self) -> bool:
         """Whether there is something to filter by that may not stand in a URL."""
         return any(field.filter is Filter.BODY for field in self.fields.values())
 
-    def identify(self, given: str) -> Picked | None:
+    def identify(self, given: str) -> KeyValues | None:
         """What picks the row with this id, or None where the text cannot be an id of this resource."""
-        if self.identified_by is not None:
-            return self.identified_by(given)
+        if self.parse_key is not None:
+            return self.parse_key(given)
         parsed = parse_id(given)
         if parsed is None or type_number(parsed) != self.type_number:
             return None
@@ -306,7 +308,7 @@ DECLARED = (Resource, Field, Link, Argument, Column)
 """Of which the catalogue is made: requests refer to its instances and make none."""
 
 
-def link_up(resources: Iterable[Resource]) -> dict[str, Resource]:
+def link_resources(resources: Iterable[Resource]) -> dict[str, Resource]:
     """The catalogue by name, with the reverse of every link; raises ValueError where a link leads nowhere or a name is taken."""
     catalogue = {resource.name: resource for resource in resources}
     links: dict[str, dict[str, Link]] = {name: {} for name in catalogue}
@@ -333,6 +335,6 @@ def link_up(resources: Iterable[Resource]) -> dict[str, Resource]:
                 add(
                     link.target,
                     link.reverse,
-                    Link(resource.name, swapped, link.reverse_doc, many=True, reached=link.reverse_reached),
+                    Link(resource.name, swapped, link.reverse_doc, many=True, reached=link.source_in_reach),
                 )
     return {name: replace(resource, links=links[name]) for name, resource in catalogue.items()}

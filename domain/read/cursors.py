@@ -22,7 +22,7 @@ class Cursors:
     def __init__(self, secret: bytes) -> None:
         self._cipher = AESSIV(hashlib.sha512(b"markonce cursor" + secret).digest())
 
-    def seal(self, place: bytes, client_id: UUID, fingerprint: str) -> str:
+    def encrypt_position(self, place: bytes, client_id: UUID, fingerprint: str) -> str:
         sealed = self._cipher.encrypt(place, [client_id.bytes, fingerprint.encode()])
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 

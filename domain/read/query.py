@@ -10,34 +10,34 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, ref
 
-from domain.access.reach import Caller, Scope, scope_missing
+from domain.access.reach import Caller, Scope, make_scope_error
 from domain.declare.errors import BadRequest, Issue
-from domain.declare.resource import Comparison, Field, Link, Picked, Resource
+from domain.declare.resource import Comparison, Field, KeyValues, Link, Resource
 
 T = TypeVar("T")
 
-FIRST, MAX_FIRST, MAX_NESTED_FIRST = 50, 1000, 100
+DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST = 50, 1000, 100
 """Rows a page: when nothing is said, at most, and at most where it is nested in a row."""
 
 
-MAX_VALUES, MAX_VALUES_IN_ALL = 1000, 5000
+MAX_VALUES, MAX_VALUES_PER_REQUEST = 1000, 5000
 """Values of one filter, and of all filters of a request; also names in a list."""
 
 
-class Lifted(str):
+class ParameterText(str):
     """A text of a request that stands for a value and nothing else, so that the same request with another text there has the same form.
     `at` says which of the request's texts it is."""
 
     at: int
 
-    def __new__(cls, text: str, at: int) -> "Lifted":
+    def __new__(cls, text: str, at: int) -> "ParameterText":
         lifted = super().__new__(cls, text)
         lifted.at = at
         return lifted
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Parameter:
     """A value that a lifted text was read as, and how the text of another request is; `read` raises ValueError."""
 
     value: Any
@@ -45,13 +45,13 @@ class Held:
     read: Callable[[str], Any]
 
 
-def held(given: Any, read: Callable[[Any], T]) -> T | Held:
+def decode_parameter(given: Any, read: Callable[[Any], T]) -> T | Parameter:
     """What a value is read as; ValueError where it cannot be."""
     value = read(given)
-    return Held(value, given.at, read) if isinstance(given, Lifted) else value
+    return Parameter(value, given.at, read) if isinstance(given, ParameterText) else value
 
 
-def picked_by(resource: Resource, given: str) -> Picked | None:
+def decode_key(resource: Resource, given: str) -> KeyValues | None:
     """What picks the row with this id, held where the id is lifted; None where the text cannot be an id of the resource."""
 
     def nth(i: int) -> Callable[[str], Any]:
@@ -64,79 +64,81 @@ def picked_by(resource: Resource, given: str) -> Picked | None:
         return read
 
     picked = resource.identify(given)
-    if picked is None or not isinstance(given, Lifted):
+    if picked is None or not isinstance(given, ParameterText):
         return picked
-    return tuple((column, Held(value, given.at, nth(i))) for i, (column, value) in enumerate(picked))
+    return tuple((column, Parameter(value, given.at, nth(i))) for i, (column, value) in enumerate(picked))
 
 
-def plain(value: Any) -> Any:
-    return value.value if isinstance(value, Held) else value
+def value_now(value: Any) -> Any:
+    return value.value if isinstance(value, Parameter) else value
 
 
 @dataclass(frozen=True)
-class Value:
+class FieldValue:
     """A field's value."""
 
     field: Field
 
 
 @dataclass(frozen=True)
-class Literal:
+class FixedText:
     """A fixed text (GraphQL's __typename)."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Cursor:
+class RowCursor:
     """The cursor of a row (in a row), or of the page's last or first row (in a page)."""
 
     first: bool = False
 
 
 @dataclass(frozen=True)
-class HasMore:
+class HasNextPage:
     """Whether rows follow the page."""
 
 
 @dataclass(frozen=True)
-class HasBefore:
+class HasPreviousPage:
     """Whether the page was reached by a cursor."""
 
 
 @dataclass(frozen=True)
-class One:
+class ToOne:
     """The linked row, or null where there is none within reach."""
 
     link: Link
     resource: Resource
-    row: "Items"
+    row: "OutputFields"
 
 
 @dataclass(frozen=True)
-class Many:
+class ToMany:
     """The page of linked rows."""
 
     link: Link
-    selection: "Selection"
+    selection: "ListQuery"
 
 
 @dataclass(frozen=True)
-class Rows:
+class PageRows:
     """In a page: its rows, as a list."""
 
-    row: "Items"
+    row: "OutputFields"
 
 
 @dataclass(frozen=True)
-class Nested:
+class NestedObject:
     """An object around items of the same row or page (GraphQL's node, pageInfo)."""
 
-    items: "Items"
+    items: "OutputFields"
 
 
-Item: TypeAlias = Value | Literal | Cursor | HasMore | HasBefore | One | Many | Rows | Nested
-Items: TypeAlias = tuple[tuple[str, Item], ...]
+OutputField: TypeAlias = (
+    FieldValue | FixedText | RowCursor | HasNextPage | HasPreviousPage | ToOne | ToMany | PageRows | NestedObject
+)
+OutputFields: TypeAlias = tuple[tuple[str, OutputField], ...]
 
 
 @dataclass(frozen=True)
@@ -157,19 +159,19 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Selection:
+class ListQuery:
     """A page of a resource. Reached by a link, it is told `within` which, and `given` the values of the link's arguments."""
 
     resource: Resource
-    items: Items
+    items: OutputFields
     where: tuple[Condition, ...] = ()
     order: tuple[Order, ...] = ()
-    first: int = FIRST
-    after: "tuple[str | None, ...] | Held | None" = None
+    first: int = DEFAULT_FIRST
+    after: "tuple[str | None, ...] | Parameter | None" = None
     within: str = ""
     given: tuple[tuple[str, Any], ...] = ()
 
-    def fingerprint(self, value_of: Callable[[Any], Any] = plain) -> str:
+    def fingerprint(self, value_of: Callable[[Any], Any] = value_now) -> str:
         """What a cursor is bound to, beside the client: the resource, the link it was reached by, its filters and its order."""
         where = sorted((c.name, c.comparison or "", sorted({str(value_of(value)) for value in c.values})) for c in self.where)
         given = sorted((name, str(value_of(value))) for name, value in self.given)
@@ -177,50 +179,50 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Single:
+class RowQuery:
     """One row of a resource, picked by values of the source's columns; null where it is not within reach, or nothing picks one."""
 
     resource: Resource
-    picked_by: Picked
-    row: Items
+    picked_by: KeyValues
+    row: OutputFields
 
 
-Root: TypeAlias = Selection | Single
+Query: TypeAlias = ListQuery | RowQuery
 
 
-class QueryShape:
+class QueryTemplate:
     """Roots without what differs between requests, hashed once. Those that are equal are one object (`of`), so that finding a statement compares nothing."""
 
     __slots__ = ("__weakref__", "_hash", "roots")
 
-    def __init__(self, roots: tuple[Root, ...]) -> None:
+    def __init__(self, roots: tuple[Query, ...]) -> None:
         self.roots = roots
         self._hash = hash(roots)
 
     @classmethod
-    def of(cls, roots: tuple[Root, ...]) -> "QueryShape":
+    def of(cls, roots: tuple[Query, ...]) -> "QueryTemplate":
         """The one shape of these roots, for as long as anybody refers to it."""
         shape = cls(roots)
-        found = _shapes.setdefault(shape, ref(shape))()
+        found = _templates.setdefault(shape, ref(shape))()
         return shape if found is None else found
 
     def __hash__(self) -> int:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, QueryShape) and self._hash == other._hash and self.roots == other.roots)
+        return self is other or (isinstance(other, QueryTemplate) and self._hash == other._hash and self.roots == other.roots)
 
 
-_shapes: WeakKeyDictionary[QueryShape, ref[QueryShape]] = WeakKeyDictionary()
+_templates: WeakKeyDictionary[QueryTemplate, ref[QueryTemplate]] = WeakKeyDictionary()
 
-permitted: ContextVar[list[Root] | None] = ContextVar("permitted", default=None)
+observed_queries: ContextVar[list[Query] | None] = ContextVar("permitted", default=None)
 """Whoever wants to know what a request was read as sets a list before it asks."""
 
 MAX_COST = 200_000
 """How many values an answer may hold, if every page in it were full."""
 
 
-def permit(roots: Sequence[Root], caller: Caller) -> None:
+def check_scopes(roots: Sequence[Query], caller: Caller) -> None:
     """Raises Forbidden, naming each field and scope, when something asked for needs a scope the caller's token does not carry.
 
     A field's scope is tested again per row, and the reach of every row, by the statement itself.
@@ -231,38 +233,38 @@ def permit(roots: Sequence[Root], caller: Caller) -> None:
         if scope is not None and scope not in caller.scopes:
             missing.setdefault(what, scope)
 
-    def resource(of: Resource, items: Items) -> None:
+    def resource(of: Resource, items: OutputFields) -> None:
         need(of.scope, of.plural)
         for _, item in items:
             walk(of, item)
 
-    def selection(chosen: Selection) -> None:
+    def selection(chosen: ListQuery) -> None:
         resource(chosen.resource, chosen.items)
         filters = sorted(chosen.where, key=lambda condition: condition.name)  # the doors meet them in different orders
         for name, field in [(w.name, w.field) for w in filters] + [(o.name, o.field) for o in chosen.order]:
             need(field.scope, f"{chosen.resource.name}.{name}")
 
-    def walk(of: Resource, item: Item) -> None:
+    def walk(of: Resource, item: OutputField) -> None:
         match item:
-            case Value(field=field):
+            case FieldValue(field=field):
                 need(field.scope, f"{of.name}.{next(name for name, f in of.fields.items() if f is field)}")
-            case One(resource=target, row=row):
+            case ToOne(resource=target, row=row):
                 resource(target, row)
-            case Many(selection=chosen):
+            case ToMany(selection=chosen):
                 selection(chosen)
-            case Rows(row=items) | Nested(items=items):
+            case PageRows(row=items) | NestedObject(items=items):
                 for _, nested in items:
                     walk(of, nested)
 
     for root in roots:
-        selection(root) if isinstance(root, Selection) else resource(root.resource, root.row)
+        selection(root) if isinstance(root, ListQuery) else resource(root.resource, root.row)
     if missing:
-        raise scope_missing(missing)
-    if (noted := permitted.get()) is not None:
+        raise make_scope_error(missing)
+    if (noted := observed_queries.get()) is not None:
         noted[:] = roots
 
 
-def visible(resource: Resource, caller: Caller, link: Link | None = None) -> dict[str, Field]:
+def default_fields(resource: Resource, caller: Caller, link: Link | None = None) -> dict[str, Field]:
     """The fields shown when none are named: all whose scope the caller holds somewhere, less the costly ones that the link does not show."""
     return {
         name: field
@@ -271,30 +273,30 @@ def visible(resource: Resource, caller: Caller, link: Link | None = None) -> dic
     }
 
 
-def cost(root: Root) -> int:
+def count_values(root: Query) -> int:
     """How many values the answer holds if every page in it is full, and what the pages cost beside."""
 
-    def items(chosen: Items) -> int:
+    def items(chosen: OutputFields) -> int:
         return sum(item(one) for _, one in chosen)
 
-    def item(one: Item) -> int:
+    def item(one: OutputField) -> int:
         match one:
-            case One(row=row) | Nested(items=row):
+            case ToOne(row=row) | NestedObject(items=row):
                 return 1 + items(row)
-            case Many(selection=chosen):
-                return cost(chosen)
-            case Rows(row=row):
+            case ToMany(selection=chosen):
+                return count_values(chosen)
+            case PageRows(row=row):
                 return 1 + items(row)
         return 1
 
-    if isinstance(root, Single):
+    if isinstance(root, RowQuery):
         return items(root.row)
     return root.resource.weight + max(root.first, 1) * max(items(root.items), 1)
 
 
-def check_cost(roots: Sequence[Root], beside: int = 0) -> int:
+def check_cost(roots: Sequence[Query], beside: int = 0) -> int:
     """The cost of the roots and of what is asked beside them; raises BadRequest when it is beyond what one request may ask."""
-    total = beside + sum(cost(root) for root in roots)
+    total = beside + sum(count_values(root) for root in roots)
     if total > MAX_COST:
         message = (
             f"This could answer {total:,} values; one request may ask for {MAX_COST:,}. Ask for fewer rows (first) or fewer links."

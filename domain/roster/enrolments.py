@@ -21,7 +21,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-from domain.access.reach import Scope, by_school
+from domain.access.reach import Scope, rows_of_school
 from domain.declare.inputs import Input
 from domain.declare.resource import Argument, Field, Link, Resource, view
 from domain.roster.pupils import pupils
@@ -48,21 +48,21 @@ enrolments = Table(
 )
 
 TODAY: ColumnElement[Any] = cast(func.timezone("Europe/London", func.now()), Date)
-FOR_EVER: ColumnElement[Any] = literal_column("'infinity'::date")
+LAST_DAY: ColumnElement[Any] = literal_column("'infinity'::date")
 school_roll = view("school_roll", pupils, Column("roll_school_id", Uuid))
 
 
-def on_roll(
+def is_on_roll(
     tenant_id: ColumnElement[Any], pupil_id: ColumnElement[Any], school_id: ColumnElement[Any], day: ColumnElement[Any]
 ) -> ColumnElement[bool]:
     """A pupil is on roll at a school on a day, in any status."""
     e = enrolments.alias()
     spell = and_(e.c.tenant_id == tenant_id, e.c.pupil_id == pupil_id, e.c.school_id == school_id, e.c.from_on <= day)
-    return exists().where(spell, func.coalesce(e.c.to_on, FOR_EVER) >= day).correlate_except(e)
+    return exists().where(spell, func.coalesce(e.c.to_on, LAST_DAY) >= day).correlate_except(e)
 
 
-def _on_roll(row: Any, on: ColumnElement[Any]) -> ColumnElement[bool]:
-    return on_roll(row.tenant_id, row.id, row.roll_school_id, func.coalesce(on, TODAY))
+def _is_on_roll(row: Any, on: ColumnElement[Any]) -> ColumnElement[bool]:
+    return is_on_roll(row.tenant_id, row.id, row.roll_school_id, func.coalesce(on, TODAY))
 
 
 ENROLMENTS = Resource(
@@ -73,7 +73,7 @@ ENROLMENTS = Resource(
     type_number=ENROLMENT,
     scope=Scope.PUPILS_READ,
     order=("tenant_id", "id"),
-    reach=by_school(enrolments.c.tenant_id, enrolments.c.school_id),
+    reach=rows_of_school(enrolments.c.tenant_id, enrolments.c.school_id),
     fields={
         "id": Field(enrolments.c.id, "Stable id."),
         "pupilId": Field(enrolments.c.pupil_id, "The pupil's id."),
@@ -109,7 +109,7 @@ ENROLMENTS = Resource(
                 "Who is on roll here on a day, in any status, where within reach.",
                 many=True,
                 source=school_roll,
-                arguments={"on": Argument(Date(), "The day; today unless said.", _on_roll)},
+                arguments={"on": Argument(Date(), "The day; today unless said.", _is_on_roll)},
             )
         }
     },

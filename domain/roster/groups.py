@@ -22,18 +22,18 @@ from sqlalchemy import (
     func,
 )
 
-from domain.access.reach import Caller, Scope, by_school, reaches_sql
+from domain.access.reach import Caller, Scope, reaches_sql, rows_of_school
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale
 from domain.declare.inputs import Text as ShortText
 from domain.declare.resource import Argument, Field, Link, Resource, view
-from domain.roster.enrolments import FOR_EVER, TODAY, on_roll
+from domain.roster.enrolments import LAST_DAY, TODAY, is_on_roll
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
 from domain.store.database import Connection, metadata
-from domain.write.aggregates import Counting
+from domain.write.aggregates import AggregateMaintenance
 from domain.write.command import command
-from domain.write.patch import Change, Changed, Patch, Removal
+from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 GROUP = 10
 Code = Annotated[str, Meta(min_length=1, max_length=50)]
@@ -69,21 +69,21 @@ group_members = Table(
 m = group_members.c
 
 
-def _dated() -> tuple[Column[date], Column[date]]:
+def _make_dates() -> tuple[Column[date], Column[date]]:
     return Column("member_from", Date, nullable=False), Column("member_to", Date)
 
 
-group_pupils = view("group_pupils", pupils, Column("group_id", Uuid), Column("group_school_id", Uuid), *_dated())
-pupil_groups = view("pupil_groups", groups, Column("pupil_id", Uuid), *_dated())
+group_pupils = view("group_pupils", pupils, Column("group_id", Uuid), Column("group_school_id", Uuid), *_make_dates())
+pupil_groups = view("pupil_groups", groups, Column("pupil_id", Uuid), *_make_dates())
 
 
-def attending(pupil: str, school: str) -> Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]:
+def is_attending(pupil: str, school: str) -> Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]:
     """Who is a member on a day, today where it is null, and on roll at the group's school: who leaves the school leaves its classes."""
 
     def condition(row: Any, on: ColumnElement[Any]) -> ColumnElement[bool]:
         day = func.coalesce(on, TODAY)
-        member = and_(row.member_from <= day, func.coalesce(row.member_to, FOR_EVER) >= day)
-        return and_(member, on_roll(row.tenant_id, row[pupil], row[school], day))
+        member = and_(row.member_from <= day, func.coalesce(row.member_to, LAST_DAY) >= day)
+        return and_(member, is_on_roll(row.tenant_id, row[pupil], row[school], day))
 
     return condition
 
@@ -96,7 +96,7 @@ GROUPS = Resource(
     type_number=GROUP,
     scope=Scope.GROUPS_READ,
     order=("tenant_id", "id"),
-    reach=by_school(groups.c.tenant_id, groups.c.school_id),
+    reach=rows_of_school(groups.c.tenant_id, groups.c.school_id),
     fields={
         "id": Field(groups.c.id, "Stable id."),
         "code": Field(groups.c.code, "Code, unique in the school and academic year."),
@@ -121,7 +121,7 @@ GROUPS = Resource(
             "Who is in it on a day, and on roll at the school.",
             many=True,
             source=group_pupils,
-            arguments={"on": Argument(Date(), "The day; today unless said.", attending("id", "group_school_id"))},
+            arguments={"on": Argument(Date(), "The day; today unless said.", is_attending("id", "group_school_id"))},
         ),
     },
     gives={
@@ -132,7 +132,7 @@ GROUPS = Resource(
                 "The groups the pupil is in on a day, at schools where the pupil is on roll.",
                 many=True,
                 source=pupil_groups,
-                arguments={"on": Argument(Date(), "The day; today unless said.", attending("pupil_id", "school_id"))},
+                arguments={"on": Argument(Date(), "The day; today unless said.", is_attending("pupil_id", "school_id"))},
             )
         }
     },
@@ -145,7 +145,7 @@ MEMBERS = Resource(
     source=group_members,
     scope=Scope.GROUPS_READ,
     order=("tenant_id", "group_id", "pupil_id", "from_on"),
-    reach=by_school(m.tenant_id, m.school_id),
+    reach=rows_of_school(m.tenant_id, m.school_id),
     fields={
         "groupId": Field(m.group_id, "The group's id."),
         "pupilId": Field(m.pupil_id, "The pupil's id."),
@@ -170,7 +170,7 @@ MEMBERS = Resource(
 )
 
 
-class GroupChange(Patch, kw_only=True):
+class GroupChange(PatchInput, kw_only=True):
     """What is to change of a group. Who is in it is said by POST /v1/groups."""
 
     name: ShortText | UnsetType = UNSET
@@ -190,9 +190,9 @@ _TAKEN = "SELECT 1 FROM groups WHERE tenant_id = $1 AND school_id = $2 AND acade
 
 
 @command(scope=Scope.GROUPS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
-async def update_group(connection: Connection, caller: Caller, given: Change[GroupChange]) -> Changed:
+async def update_group(connection: Connection, caller: Caller, given: Patch[GroupChange]) -> Changed:
     """Change a group's name, code or kind."""
-    stored, counting = await held(connection, caller, given)
+    stored, counting = await lock_group(connection, caller, given)
     wanted = given.over(stored)
     if all(stored[name] == value for name, value in wanted.items()):
         return given.done("unchanged", stored["version"])
@@ -206,9 +206,9 @@ async def update_group(connection: Connection, caller: Caller, given: Change[Gro
 
 
 @command(scope=Scope.GROUPS_WRITE, fails=(NotFound, Conflict, Stale))
-async def delete_group(connection: Connection, caller: Caller, given: Change[Removal]) -> Changed:
+async def delete_group(connection: Connection, caller: Caller, given: Patch[Removal]) -> Changed:
     """Delete a group that nobody is or was in."""
-    stored, counting = await held(connection, caller, given)
+    stored, counting = await lock_group(connection, caller, given)
     if await connection.fetchval(
         "SELECT 1 FROM group_members WHERE tenant_id = $1 AND group_id = $2", stored["tenant_id"], given.id
     ):
@@ -218,13 +218,13 @@ async def delete_group(connection: Connection, caller: Caller, given: Change[Rem
     return given.done("deleted", stored["version"])
 
 
-async def held(connection: Connection, caller: Caller, given: Change[Any]) -> tuple[Any, Counting]:
+async def lock_group(connection: Connection, caller: Caller, given: Patch[Any]) -> tuple[Any, AggregateMaintenance]:
     """The group's row, while its school is locked; raises NotFound, or Stale where it has another version."""
     asked = (caller.client_id, given.id, Scope.GROUPS_WRITE.value)
     found = await connection.fetchrow(_REACHED, *asked)
     if found is None:
         raise NotFound()
-    counting = Counting(connection, found["tenant_id"])
+    counting = AggregateMaintenance(connection, found["tenant_id"])
     await counting.lock([found["school_id"]], [])
     stored = await connection.fetchrow(f"{_REACHED} FOR UPDATE", *asked)
     if stored is None:

@@ -21,17 +21,17 @@ from sqlalchemy import (
     select,
 )
 
-from domain.access.reach import CALLER, IN_FORCE, Caller, Scope, by_pupil
-from domain.declare.errors import Issue, invalid
+from domain.access.reach import CALLER, IN_FORCE, Caller, Scope, rows_of_pupil
+from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.roster import upn as upn_rules
-from domain.roster.schools import Reached, SchoolRef, find_schools, school_not_found, schools
+from domain.roster.schools import SchoolInReach, SchoolRef, find_schools, make_school_issue, schools
 from domain.store.database import Connection, metadata
 from domain.support.slices import iterate_in_slices
 from domain.write.batch import Batch
-from domain.write.receipts import Place
+from domain.write.receipts import Location
 
 PUPIL = 4
 CHANGED_AT = "When it last changed here. changedAt.gte asks for what changed since an instant: begin a minute earlier, since a change may land late."
@@ -83,7 +83,7 @@ PUPILS = Resource(
     type_number=PUPIL,
     scope=Scope.PUPILS_READ,
     order=("tenant_id", "id"),
-    reach=by_pupil(pupils.c.tenant_id, pupils.c.school_id, pupils.c.id),
+    reach=rows_of_pupil(pupils.c.tenant_id, pupils.c.school_id, pupils.c.id),
     fields={
         "id": Field(pupils.c.id, "Stable id; it survives a new UPN and a new MIS."),
         "reference": Field(_reference, "This client's own reference for the pupil.", filter=Filter.BODY),
@@ -111,7 +111,7 @@ PUPILS = Resource(
 )
 
 
-class PupilNamed(Input, kw_only=True):
+class PupilKey(Input, kw_only=True):
     """A pupil, named by exactly one of id, UPN and the client's own reference."""
 
     id: str | UnsetType = UNSET
@@ -123,14 +123,14 @@ class PupilNamed(Input, kw_only=True):
             raise ValueError("Name the pupil by exactly one of id, upn and reference")
 
 
-class AboutPupil(PupilNamed, kw_only=True):
+class PupilRow(PupilKey, kw_only=True):
     """A row about a pupil, at its own school or the batch's."""
 
     school: SchoolRef | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
-class Match:
+class KeyMatch:
     """Whom in the tenant the keys of a row belong to."""
 
     by_id: UUID | None
@@ -157,7 +157,7 @@ GROUP BY s.id ORDER BY s.name LIMIT 11
 """
 
 
-async def settle_schools(connection: Connection, caller: Caller, scope: Scope, batch: Batch[Any, Any]) -> dict[int, Reached]:
+async def resolve_schools(connection: Connection, caller: Caller, scope: Scope, batch: Batch[Any, Any]) -> dict[int, SchoolInReach]:
     """The school of every good row, by the row's index: its own, else the batch's, else the only school within reach.
 
     Raises Invalid `ambiguous`, listing candidates, where nothing names it and there are several; rejects rows whose school is not within reach.
@@ -171,24 +171,24 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
                 refs[repr(ref)] = ref
     found = dict(zip(refs, await find_schools(connection, caller, scope, list(refs.values())), strict=True))
     if named is not UNSET and found[repr(named)] is None:
-        raise invalid([school_not_found("/school", scope)])
+        raise make_invalid([make_school_issue("/school", scope)])
     if any(row.school is UNSET for _, row in batch.rows) and named is UNSET:
-        found["unset"] = await _only_school(connection, caller, scope)
+        found["unset"] = await _find_only_school(connection, caller, scope)
     home = found.get("unset" if named is UNSET else repr(named))
-    batch.home = None if home is None else Place(home.tenant_id, home.id)
-    settled: dict[int, Reached] = {}
+    batch.home = None if home is None else Location(home.tenant_id, home.id)
+    settled: dict[int, SchoolInReach] = {}
     async for part in iterate_in_slices(batch.rows):
         for at, row in part:
             ref = row.school if row.school is not UNSET else named
             school = found["unset" if ref is UNSET else repr(ref)]
             if school is None:
-                issue = school_not_found("", scope)
+                issue = make_school_issue("", scope)
                 batch.reject(at, "school", issue.code, issue.message)
             else:
                 settled[at] = school
-                batch.places[at] = Place(school.tenant_id, school.id)
+                batch.places[at] = Location(school.tenant_id, school.id)
     if len({school.tenant_id for school in settled.values()}) > 1:
-        raise invalid(
+        raise make_invalid(
             [
                 Issue(
                     f"/{batch.name}",
@@ -200,23 +200,23 @@ async def settle_schools(connection: Connection, caller: Caller, scope: Scope, b
     return settled
 
 
-async def _only_school(connection: Connection, caller: Caller, scope: Scope) -> Reached:
+async def _find_only_school(connection: Connection, caller: Caller, scope: Scope) -> SchoolInReach:
     candidates = await connection.fetch(_CANDIDATES, caller.client_id, scope.value)
     if len(candidates) == 1:
-        return Reached(candidates[0]["id"], candidates[0]["tenant_id"], candidates[0]["name"])
+        return SchoolInReach(candidates[0]["id"], candidates[0]["tenant_id"], candidates[0]["name"])
     listed = ", ".join(f"{row['name']} ({row['id']})" for row in candidates[:10]) + (" and more" if len(candidates) > 10 else "")
     message = f"Name the school: this client reaches {listed}." if candidates else f"This client reaches no school with {scope}."
-    raise invalid([Issue("/school", "ambiguous", message)])
+    raise make_invalid([Issue("/school", "ambiguous", message)])
 
 
-async def match_pupils(
+async def match_keys(
     connection: Connection, caller: Caller, tenant_id: UUID, keys: Sequence[tuple[UUID, str | None, str | None, str | None]]
-) -> list[Match]:
+) -> list[KeyMatch]:
     """Whom each (school, id, reference, UPN and after a blank a former UPN) belongs to. One statement."""
     once = list(dict.fromkeys(keys))
     school_ids, ids, references, upns = zip(*once, strict=True) if once else ((), (), (), ())
     parsed = [parse_id(given) if given else None async for part in iterate_in_slices(ids) for given in part]
-    names = tuple(Match.__dataclass_fields__)
+    names = tuple(KeyMatch.__dataclass_fields__)
     rows = await connection.fetch(
         f"SELECT {', '.join(names)} FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n",
         tenant_id,
@@ -227,7 +227,7 @@ async def match_pupils(
         upns,
     )
     matched = {
-        key: Match(*(row[name] for name in names))
+        key: KeyMatch(*(row[name] for name in names))
         async for part in iterate_in_slices(zip(once, rows, strict=True))
         for key, row in part
     }
@@ -241,7 +241,7 @@ WHERE EXISTS (SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.pupil_id =
 
 
 async def find_pupils(
-    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], settled: dict[int, Reached]
+    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], settled: dict[int, SchoolInReach]
 ) -> dict[int, UUID]:
     """The pupil of every good row, by the row's index; rejects rows whose pupil is unknown or was never on roll at the row's school."""
     rows = batch.good()
@@ -252,12 +252,12 @@ async def find_pupils(
             upn = None
             if row.upn is not UNSET:
                 try:
-                    upn = upn_rules.check(row.upn).text
+                    upn = upn_rules.check_upn(row.upn).text
                 except ValueError as problem:
                     batch.reject(at, "upn", "upn-invalid", str(problem))
                     wrong.add(at)
             keys.append((settled[at].id, row.id or None, row.reference or None, upn))
-    matches = await match_pupils(connection, caller, tenant_id, keys)
+    matches = await match_keys(connection, caller, tenant_id, keys)
     found: dict[int, UUID] = {}
     async for pairs in iterate_in_slices(zip(rows, matches, strict=True)):
         for (at, _), match in pairs:

@@ -10,21 +10,21 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType, structs
 
 from domain.access.reach import Caller, Scope
-from domain.declare.errors import Invalid, Issue, NotFound, invalid
+from domain.declare.errors import Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
 from domain.declare.inputs import Input
 from domain.declare.inputs import Text as ShortText
 from domain.roster.groups import GROUP, Code, Kind
-from domain.roster.pupils import PupilNamed, find_pupils, settle_schools
-from domain.roster.schools import Reached, SchoolRef
+from domain.roster.pupils import PupilKey, find_pupils, resolve_schools
+from domain.roster.schools import SchoolInReach, SchoolRef
 from domain.roster.years import academic_year_range, parse_academic_year
-from domain.store.database import Connection, columns
-from domain.write.aggregates import Counting
+from domain.store.database import Connection, transpose
+from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch, Recorded
 from domain.write.command import command
 
 
-class Member(PupilNamed, kw_only=True):
+class Member(PupilKey, kw_only=True):
     """A pupil in a group: since a day, the batch's asOf unless said, and until one, included."""
 
     from_: date | UnsetType = UNSET
@@ -57,22 +57,22 @@ class GroupBatch(Input, kw_only=True):
     entries: list[GroupEntry]
 
 
-Spells = dict[tuple[UUID, date], date | None]
+MemberSpells = dict[tuple[UUID, date], date | None]
 """Memberships of one group: by pupil and first day, the last day."""
 
 
 @dataclass
-class Row:
+class GroupRow:
     """An entry, its school, whom its members are (by their index), and what is stored of the group."""
 
     at: int
     entry: GroupEntry
-    school: Reached
+    school: SchoolInReach
     people: dict[int, UUID]
     id: UUID
     stored: Any = None
-    before: Spells = field(default_factory=dict)
-    after: Spells = field(default_factory=dict)
+    before: MemberSpells = field(default_factory=dict)
+    after: MemberSpells = field(default_factory=dict)
 
 
 @command(scope=Scope.GROUPS_WRITE, fails=(Invalid, NotFound))
@@ -81,25 +81,27 @@ async def record_groups(connection: Connection, caller: Caller, given: Batch[Gro
     try:
         year = parse_academic_year(given.head.academic_year)
     except ValueError as problem:
-        raise invalid([Issue("/academicYear", "academic-year-invalid", str(problem))]) from problem
+        raise make_invalid([Issue("/academicYear", "academic-year-invalid", str(problem))]) from problem
     first, last = academic_year_range(year)
     if not first <= given.head.as_of <= last:
-        raise invalid([Issue("/asOf", "outside-academic-year", "asOf lies outside the academic year of the groups.")])
-    settled = await settle_schools(connection, caller, Scope.GROUPS_WRITE, given)
+        raise make_invalid([Issue("/asOf", "outside-academic-year", "asOf lies outside the academic year of the groups.")])
+    settled = await resolve_schools(connection, caller, Scope.GROUPS_WRITE, given)
     if not settled:
         given.check()
         return given.recorded()
     tenant_id = next(iter(settled.values())).tenant_id
-    entries = await given.once(given.good(), lambda row: (row[0], (settled[row[0]].id, row[1].code)), "school and code")
+    entries = await given.reject_duplicates(
+        given.good(), lambda row: (row[0], (settled[row[0]].id, row[1].code)), "school and code"
+    )
     people = await find_members(connection, caller, tenant_id, given, entries, settled)
-    rows = [Row(at, entry, settled[at], people[at], new_id(GROUP)) for at, entry in entries]
-    counting = Counting(connection, tenant_id)
+    rows = [GroupRow(at, entry, settled[at], people[at], new_id(GROUP)) for at, entry in entries]
+    counting = AggregateMaintenance(connection, tenant_id)
     await counting.lock({row.school.id for row in rows}, [])
     await read_stored(connection, tenant_id, year, rows)
-    changed = [row for row in rows if decide(given, row)]
+    changed = [row for row in rows if compare_with_stored(given, row)]
     given.check()
     if changed:
-        await write(connection, tenant_id, year, changed)
+        await write_groups(connection, tenant_id, year, changed)
         await counting.bump()
     return given.recorded()
 
@@ -110,7 +112,7 @@ async def find_members(
     tenant_id: UUID,
     batch: Batch[GroupBatch, GroupEntry],
     entries: list[tuple[int, GroupEntry]],
-    settled: dict[int, Reached],
+    settled: dict[int, SchoolInReach],
 ) -> dict[int, dict[int, UUID]]:
     """By the entries' index, the pupil of every member by theirs. One that is not found is an issue; with handling=lenient the others are in."""
     places = [(at, i) for at, entry in entries for i in range(len(entry.members))]
@@ -135,9 +137,9 @@ JOIN groups g ON g.tenant_id = $1 AND g.school_id = x.school_id AND g.academic_y
 _MEMBERS = "SELECT group_id, pupil_id, from_on, to_on FROM group_members WHERE tenant_id = $1 AND group_id = ANY ($2)"
 
 
-async def read_stored(connection: Connection, tenant_id: UUID, year: int, rows: list[Row]) -> None:
+async def read_stored(connection: Connection, tenant_id: UUID, year: int, rows: list[GroupRow]) -> None:
     """What is stored of the groups. Two statements."""
-    keys = columns([(row.school.id, row.entry.code) for row in rows], 2)
+    keys = transpose([(row.school.id, row.entry.code) for row in rows], 2)
     for stored in await connection.fetch(_STORED, tenant_id, *keys, year):
         row = rows[stored["n"] - 1]
         row.id, row.stored = stored["id"], stored
@@ -146,13 +148,13 @@ async def read_stored(connection: Connection, tenant_id: UUID, year: int, rows: 
         by_id[spell["group_id"]].before[spell["pupil_id"], spell["from_on"]] = spell["to_on"]
 
 
-def decide(batch: Batch[GroupBatch, GroupEntry], row: Row) -> bool:
+def compare_with_stored(batch: Batch[GroupBatch, GroupEntry], row: GroupRow) -> bool:
     """Whether the row changes something, after noting the outcome or rejecting it."""
     head, entry, issues = batch.head, row.entry, len(batch.issues)
     spells = dict(row.before)
     for i, pupil_id in row.people.items():
         member = entry.members[i]
-        covering = [begun for who, begun in lasting(spells, head.as_of) if who == pupil_id]
+        covering = [begun for who, begun in list_lasting(spells, head.as_of) if who == pupil_id]
         begins = member.from_ if member.from_ is not UNSET else max(covering, default=head.as_of)
         ends = member.to if member.to is not UNSET else spells.get((pupil_id, begins))
         if ends is not None and ends < begins:
@@ -160,10 +162,10 @@ def decide(batch: Batch[GroupBatch, GroupEntry], row: Row) -> bool:
         spells[pupil_id, begins] = ends
     if head.complete and len(row.people) == len(entry.members):  # one who was not found may be one of those who are absent
         named = set(row.people.values())
-        left = [key for key in lasting(spells, head.as_of) if key[0] not in named]
+        left = [key for key in list_lasting(spells, head.as_of) if key[0] not in named]
         spells |= dict.fromkeys(left, head.as_of - timedelta(days=1))
     row.after = {(who, begun): to for (who, begun), to in spells.items() if to is None or to >= begun}
-    twice = set(overlapping(row.after))
+    twice = set(find_overlaps(row.after))
     for i, pupil_id in row.people.items():
         if pupil_id in twice:
             batch.reject(row.at, f"members/{i}", "spells-overlap", "This pupil would be in the group twice on one day.")
@@ -179,12 +181,12 @@ def decide(batch: Batch[GroupBatch, GroupEntry], row: Row) -> bool:
     return True
 
 
-def lasting(spells: Spells, day: date) -> list[tuple[UUID, date]]:
+def list_lasting(spells: MemberSpells, day: date) -> list[tuple[UUID, date]]:
     """The memberships on a day, by pupil and first day."""
     return [(who, begun) for (who, begun), to in spells.items() if begun <= day and (to is None or to >= day)]
 
 
-def overlapping(spells: Spells) -> Iterator[UUID]:
+def find_overlaps(spells: MemberSpells) -> Iterator[UUID]:
     """The pupils who would be in a group twice on one day."""
     for earlier, later in pairwise(sorted(spells)):
         ended = spells[earlier]
@@ -208,15 +210,15 @@ ON CONFLICT (tenant_id, group_id, pupil_id, from_on) DO UPDATE SET to_on = exclu
 """
 
 
-async def write(connection: Connection, tenant_id: UUID, year: int, rows: list[Row]) -> None:
+async def write_groups(connection: Connection, tenant_id: UUID, year: int, rows: list[GroupRow]) -> None:
     """The changed groups and memberships. Three statements at most."""
     described = [(row.id, row.school.id, row.entry.code, row.entry.name, row.entry.kind) for row in rows]
-    await connection.execute(_WRITE, tenant_id, year, *columns(described, 5))
+    await connection.execute(_WRITE, tenant_id, year, *transpose(described, 5))
     removed = [(row.id, *key) for row in rows for key in row.before.keys() - row.after.keys()]
     if removed:
-        await connection.execute(_REMOVE, tenant_id, *columns(removed, 3))
+        await connection.execute(_REMOVE, tenant_id, *transpose(removed, 3))
     admitted = [
         (row.id, *key, row.school.id, to) for row in rows for key, to in row.after.items() if row.before.get(key, key) != to
     ]
     if admitted:
-        await connection.execute(_ADMIT, tenant_id, *columns(admitted, 5))
+        await connection.execute(_ADMIT, tenant_id, *transpose(admitted, 5))

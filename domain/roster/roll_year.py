@@ -38,16 +38,16 @@ school_versions = Table(
 )
 
 
-def year_of(instant: ColumnElement[Any]) -> ColumnElement[int]:
+def roll_year_of(instant: ColumnElement[Any]) -> ColumnElement[int]:
     """The calendar year in which the academic year of an instant began, by the clock of schools in England: years.academic_year in SQL."""
     there = func.timezone(literal_column("'Europe/London'"), instant)
     return cast(extract("year", there - literal_column("interval '8 months'", Interval)), SmallInteger)
 
 
-THIS_YEAR = year_of(func.now())
+THIS_YEAR = roll_year_of(func.now())
 
 
-def state_of(roll_year: ColumnElement[Any], this_year: ColumnElement[int]) -> ColumnElement[str]:
+def roll_state_of(roll_year: ColumnElement[Any], this_year: ColumnElement[int]) -> ColumnElement[str]:
     """current, previous or none. A roll of the coming year, sent in summer, is current."""
     return case(
         (roll_year.is_(None), literal_column("'none'")),
@@ -56,7 +56,7 @@ def state_of(roll_year: ColumnElement[Any], this_year: ColumnElement[int]) -> Co
     )
 
 
-def of_school(school: Table, told: ColumnElement[Any]) -> ColumnElement[Any]:
+def value_of_school(school: Table, told: ColumnElement[Any]) -> ColumnElement[Any]:
     """What is told of school_versions for a row of the register; null where there is no roll or none of the caller's to see."""
     v = school_versions.c
     mine = (v.tenant_id == school.c.tenant_id) & (v.school_id == school.c.id)
@@ -69,6 +69,6 @@ WHERE tenant_id = $1 AND school_id = ANY ($2) AND (roll_year IS NULL OR roll_yea
 """
 
 
-async def note_roll(connection: Connection, tenant_id: UUID, school_ids: Collection[UUID], as_of: date) -> None:
+async def record_roll_year(connection: Connection, tenant_id: UUID, school_ids: Collection[UUID], as_of: date) -> None:
     """Keeps, of schools whose rows are locked, that a roll of this day was accepted; writes nothing unless it is of a newer year."""
     await connection.execute(_NOTE, tenant_id, list(school_ids), years.parse_academic_year(years.academic_year(as_of)))

@@ -20,8 +20,8 @@ from sqlalchemy import (
     select,
 )
 
-from domain.access.reach import Caller, Scope, by_registered_school, reaches_sql
-from domain.declare.errors import Invalid, Issue, NotFound, Stale, invalid
+from domain.access.reach import Caller, Scope, reaches_sql, rows_of_registered_school
+from domain.declare.errors import Invalid, Issue, NotFound, Stale, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input
 from domain.declare.inputs import Text as ShortText
@@ -30,9 +30,9 @@ from domain.roster import roll_year
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
 from domain.store.database import Connection, metadata
-from domain.write.aggregates import Counting
+from domain.write.aggregates import AggregateMaintenance
 from domain.write.command import command
-from domain.write.patch import Change, Changed, Patch
+from domain.write.patch import Changed, Patch, PatchInput
 
 SCHOOL = 3
 
@@ -77,15 +77,15 @@ school_settings = Table(
     Column("version", Integer, nullable=False),
     comment="What a school says of itself; a school without a row says UNSAID",
 )
-UNSAID: dict[str, Any] = {"short_name": None, "max_leavers_percent": 5, "version": 1}
+UNSET_SETTING: dict[str, Any] = {"short_name": None, "max_leavers_percent": 5, "version": 1}
 
 
-def _said(column: Column[Any]) -> ColumnElement[Any]:
+def _setting_of(column: Column[Any]) -> ColumnElement[Any]:
     """A setting of the school, or what stands while it says nothing."""
     s = school_settings
     of_school = select(column).where(s.c.tenant_id == schools.c.tenant_id, s.c.school_id == schools.c.id)
     said = of_school.correlate_except(s).scalar_subquery()
-    return said if UNSAID[column.name] is None else func.coalesce(said, UNSAID[column.name], type_=column.type)
+    return said if UNSET_SETTING[column.name] is None else func.coalesce(said, UNSET_SETTING[column.name], type_=column.type)
 
 
 SCHOOLS = Resource(
@@ -96,7 +96,7 @@ SCHOOLS = Resource(
     type_number=SCHOOL,
     scope=Scope.SCHOOLS_READ,
     order=("id",),
-    reach=by_registered_school(schools.c.id),
+    reach=rows_of_registered_school(schools.c.id),
     fields={
         "id": Field(schools.c.id, "Stable id; it survives a new URN only through succession."),
         "urn": Field(schools.c.urn, "Unique reference number, 6 digits. A school that converts to an academy gets a new one."),
@@ -114,14 +114,14 @@ SCHOOLS = Resource(
         "closedOn": Field(schools.c.closed_on, "When the school was closed."),
         "town": Field(schools.c.town, "Town."),
         "postcode": Field(schools.c.postcode, "Postcode."),
-        "shortName": Field(_said(school_settings.c.short_name), "What the school calls itself, for portals to show."),
+        "shortName": Field(_setting_of(school_settings.c.short_name), "What the school calls itself, for portals to show."),
         "maxLeaversPercent": Field(
-            _said(school_settings.c.max_leavers_percent),
+            _setting_of(school_settings.c.max_leavers_percent),
             "How many of those on roll may be missing from a complete roll before it is taken for a mistake, in percent.",
             nullable=False,
         ),
         "version": Field(
-            _said(school_settings.c.version),
+            _setting_of(school_settings.c.version),
             "Grows by one with each change of what the school says itself: shortName and maxLeaversPercent.",
             nullable=False,
         ),
@@ -131,12 +131,15 @@ SCHOOLS = Resource(
             nullable=False,
         ),
         "rollYear": Field(
-            roll_year.of_school(schools, academic_year_text(roll_year.school_versions.c.roll_year)),
+            roll_year.value_of_school(schools, academic_year_text(roll_year.school_versions.c.roll_year)),
             "Academic year of the newest roll accepted here, by its asOf; null where there has been none.",
         ),
         "rollState": Field(
             func.coalesce(
-                roll_year.of_school(schools, roll_year.state_of(roll_year.school_versions.c.roll_year, roll_year.THIS_YEAR)), "none"
+                roll_year.value_of_school(
+                    schools, roll_year.roll_state_of(roll_year.school_versions.c.roll_year, roll_year.THIS_YEAR)
+                ),
+                "none",
             ),
             "current: a roll of this academic year, or the next, has arrived. previous: this year's has not; pupils, year groups and"
             " classes are still those of rollYear. none: there has been no roll, and lists are empty.",
@@ -162,7 +165,7 @@ MEMBERSHIPS = Resource(
     type_number=2,
     scope=Scope.SCHOOLS_READ,
     order=("id",),
-    reach=by_registered_school(memberships.c.school_id),
+    reach=rows_of_registered_school(memberships.c.school_id),
     fields={
         "id": Field(memberships.c.id, "Stable id."),
         "joinedOn": Field(memberships.c.joined_on, "First day; null where GIAS has none recorded."),
@@ -200,7 +203,7 @@ class SchoolRef(Input, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Reached:
+class SchoolInReach:
     """A school within reach and the tenant that controls it."""
 
     id: UUID
@@ -216,7 +219,7 @@ FOR KEY SHARE OF s
 """
 
 
-async def find_schools(connection: Connection, caller: Caller, scope: Scope, refs: list[SchoolRef]) -> list[Reached | None]:
+async def find_schools(connection: Connection, caller: Caller, scope: Scope, refs: list[SchoolRef]) -> list[SchoolInReach | None]:
     """Each school within reach with this scope, or None: absent and out of reach are the same. One statement.
 
     The lock keeps an import from moving a school to another tenant before the command has written.
@@ -237,23 +240,23 @@ async def find_schools(connection: Connection, caller: Caller, scope: Scope, ref
         )
     ids, urns, laestabs = zip(*keys, strict=True) if keys else ((), (), ())
     rows = await connection.fetch(_FIND, caller.client_id, ids, urns, laestabs, scope.value)
-    found = {row["n"]: Reached(row["id"], row["tenant_id"], row["name"]) for row in rows}
+    found = {row["n"]: SchoolInReach(row["id"], row["tenant_id"], row["name"]) for row in rows}
     return [found.get(n + 1) for n in range(len(refs))]
 
 
-async def find_school(connection: Connection, caller: Caller, scope: Scope, ref: SchoolRef, at: str) -> Reached:
+async def find_school(connection: Connection, caller: Caller, scope: Scope, ref: SchoolRef, at: str) -> SchoolInReach:
     """The school within reach; Invalid, naming the place, where there is none."""
     (found,) = await find_schools(connection, caller, scope, [ref])
     if found is None:
-        raise invalid([school_not_found(at, scope)])
+        raise make_invalid([make_school_issue(at, scope)])
     return found
 
 
-def school_not_found(at: str, scope: Scope) -> Issue:
+def make_school_issue(at: str, scope: Scope) -> Issue:
     return Issue(at, "school-not-found", f"There is no such school within the reach of this client's scope {scope}.")
 
 
-class SchoolChange(Patch, kw_only=True):
+class SchoolChange(PatchInput, kw_only=True):
     """What a school says of itself; the rest is the register's to say."""
 
     unknown: ClassVar[str] = "{fields} can be changed here; the rest of a school is the register's to say (GIAS)."
@@ -263,7 +266,7 @@ class SchoolChange(Patch, kw_only=True):
 
 
 _SETTINGS = "SELECT short_name, max_leavers_percent, version FROM school_settings WHERE tenant_id = $1 AND school_id = $2"
-_SAY = """
+_SAVE = """
 INSERT INTO school_settings (tenant_id, school_id, version, short_name, max_leavers_percent) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (tenant_id, school_id) DO UPDATE
 SET version = excluded.version, short_name = excluded.short_name, max_leavers_percent = excluded.max_leavers_percent
@@ -271,20 +274,20 @@ SET version = excluded.version, short_name = excluded.short_name, max_leavers_pe
 
 
 @command(scope=Scope.SCHOOLS_WRITE, fails=(Invalid, NotFound, Stale))
-async def update_school(connection: Connection, caller: Caller, given: Change[SchoolChange]) -> Changed:
+async def update_school(connection: Connection, caller: Caller, given: Patch[SchoolChange]) -> Changed:
     """Change a school's own settings. Everything else about a school comes from the register."""
     (school,) = await find_schools(connection, caller, Scope.SCHOOLS_WRITE, [SchoolRef(id=str(given.id))])
     if school is None:
         raise NotFound()
-    counting = Counting(connection, school.tenant_id)
+    counting = AggregateMaintenance(connection, school.tenant_id)
     await counting.lock([school.id], [])
     row = await connection.fetchrow(_SETTINGS, school.tenant_id, school.id)
-    stored = UNSAID if row is None else dict(row)
+    stored = UNSET_SETTING if row is None else dict(row)
     version = stored["version"]
     given.check(version)
     said = given.over(stored)
     if all(stored[name] == value for name, value in said.items()):
         return given.done("unchanged", version)
-    await connection.execute(_SAY, school.tenant_id, school.id, version + 1, said["short_name"], said["max_leavers_percent"])
+    await connection.execute(_SAVE, school.tenant_id, school.id, version + 1, said["short_name"], said["max_leavers_percent"])
     await counting.bump()
     return given.done("updated", version + 1)

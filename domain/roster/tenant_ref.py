@@ -5,7 +5,7 @@ from uuid import UUID
 from msgspec import UNSET, UnsetType
 
 from domain.access.reach import Caller, Scope, reaches_sql
-from domain.declare.errors import Issue, invalid
+from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input
 from domain.roster.schools import SchoolRef, find_school
@@ -47,12 +47,12 @@ async def find_tenant(connection: Connection, caller: Caller, scope: Scope, ref:
         by_uid = int(uid) if uid.isascii() and uid.isdigit() and len(uid) < 9 else None
         found = await connection.fetchval(_FIND_TRUST, caller.client_id, by_id, by_uid, scope.value)
         if found is None:
-            raise invalid(
+            raise make_invalid(
                 [Issue(f"{at}/trust", "trust-not-found", f"There is no such trust over which this client holds {scope}.")]
             )
         return UUID(str(found))
     assert ref.school is not UNSET
     school = await find_school(connection, caller, scope, ref.school, f"{at}/school")
     if school.tenant_id != school.id:
-        raise invalid([Issue(f"{at}/school", "school-not-a-tenant", "A trust controls this school's data; name the trust.")])
+        raise make_invalid([Issue(f"{at}/school", "school-not-a-tenant", "A trust controls this school's data; name the trust.")])
     return school.id

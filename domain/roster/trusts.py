@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Date, ForeignKey, Integer, Table, Text, UniqueConstraint, Uuid
 
-from domain.access.reach import Scope, granted
+from domain.access.reach import Scope, has_grant
 from domain.declare.resource import Field, Resource
 from domain.store.database import metadata
 
@@ -42,7 +42,7 @@ TRUSTS = Resource(
     type_number=TRUST,
     scope=Scope.TRUSTS_READ,
     order=("id",),
-    reach=lambda scope: granted(scope, lambda r: r.tenant_id == trusts.c.id),
+    reach=lambda scope: has_grant(scope, lambda r: r.tenant_id == trusts.c.id),
     fields={
         "id": Field(trusts.c.id, "Stable id."),
         "groupUid": Field(trusts.c.group_uid, "GIAS group unique identifier."),

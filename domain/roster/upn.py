@@ -28,7 +28,7 @@ class Upn:
         return self.text[-1] in _LETTERS
 
 
-def check(text: str) -> Upn:
+def check_upn(text: str) -> Upn:
     """The UPN that a text holds, in any case and with blanks around it. Raises ValueError, saying what is wrong with it."""
     upn = text.strip().upper()
     if len(upn) != _LENGTH:

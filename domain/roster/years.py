@@ -31,7 +31,7 @@ _STARTS = range(1990, 2100)
 _ACADEMIC_YEAR = re.compile(r"(?P<start>[0-9]{4})[-/](?P<end>[0-9]{2})")
 
 
-def canonical(given: str | int) -> str:
+def parse_year_group(given: str | int) -> str:
     """A national curriculum year in its canonical form, one of `YEARS`.
 
     Accepts `4`, `04`, `Y4`, `Yr 4` and `Year 4`, `0` and `Reception` for R, `Nursery 1` for N1, all in any case. Raises ValueError
@@ -49,7 +49,7 @@ def canonical(given: str | int) -> str:
     raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}; also accepted are forms such as Y4 and Year 4.")
 
 
-def key_stage(year: str) -> str | None:
+def key_stage_of(year: str) -> str | None:
     """The key stage (`EYFS`, `KS1` to `KS5`) of a canonical year; None for 14 and X, which belong to none. Raises ValueError."""
     if year not in YEARS:
         raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}.")

@@ -20,7 +20,7 @@ import asyncpg
 from sqlalchemy import MetaData
 
 from domain.declare.errors import Busy, DatabaseError
-from domain.read.labels import References
+from domain.read.labels import LabelCache
 from domain.store.outages import LOST, OutcomeUnknown, is_lock_timeout, is_outage, is_rejection, is_timeout
 from domain.store.pool import Connection as Connection
 from domain.store.pool import Pool
@@ -42,7 +42,7 @@ STATEMENTS_REMEMBERED = 5_000
 POOL_SECONDS, CONNECT_SECONDS = 5.0, 5.0
 """How long a request waits for a connection, and how long opening one may take."""
 ROLLBACK_SECONDS = 2.0
-IN_THE_WAY = "Other writes to the same schools are in the way."
+LOCKED_BY_OTHERS = "Other writes to the same schools are in the way."
 MIGRATING = "The schema of the database is being changed."
 IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
 """What a statement may raise while a migration runs; writers break each other's deadlocks too."""
@@ -69,7 +69,7 @@ database_use: ContextVar[DatabaseUse | None] = ContextVar("database_use", defaul
 """Set for each request by the interface that takes it."""
 
 
-def columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+def transpose(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     """Rows as the `width` arrays that unnest takes, empty where there are no rows."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
@@ -83,7 +83,7 @@ class Database:
     def __init__(self, pool: Pool, write_seconds: int = WRITE_SECONDS) -> None:
         self._pool = pool
         self._write_limit = f"{write_seconds}s"
-        self.references = References()
+        self.references = LabelCache()
         self._run_lately: Lru[int, bool] = Lru("statements that ran", STATEMENTS_REMEMBERED * 300, weigh=lambda key, value: 64)
 
     @classmethod
@@ -213,7 +213,7 @@ class Database:
                     return await self._transact(connection, caller, work)
             except (*IN_MIGRATION, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
                 if attempt == RETRIES - 1:
-                    raise Busy(IN_THE_WAY) from problem
+                    raise Busy(LOCKED_BY_OTHERS) from problem
                 await asyncio.sleep(0.05 * 2**attempt)
         raise AssertionError("unreachable")
 
@@ -235,7 +235,7 @@ class Database:
 
 def _describe_outage(error: Exception, use: DatabaseUse) -> Busy:
     if is_lock_timeout(error):
-        return Busy(IN_THE_WAY)
+        return Busy(LOCKED_BY_OTHERS)
     if is_timeout(error):
         return Busy("The database did not answer in time.")
     if is_rejection(error):

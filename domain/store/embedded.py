@@ -33,7 +33,16 @@ from urllib.parse import quote
 
 import asyncpg
 
-from domain.store.programs import Binaries, EmbeddedError, NotStarted, Programs, find_binaries, last_lines, runnable, server_user
+from domain.store.programs import (
+    Binaries,
+    EmbeddedError,
+    NotStarted,
+    Programs,
+    find_binaries,
+    last_lines,
+    make_runnable,
+    server_user,
+)
 
 HOST = "127.0.0.1"
 DATABASE = "markonce"
@@ -115,7 +124,7 @@ def start(data_dir: Path, *, port: int | None = None, durable: bool = True, bina
                     f"the data folder {data_dir} was made by PostgreSQL {made_by}, and the programs found are version"
                     f" {binaries.major} ({binaries.folder}): install version {made_by}, or move the data with its pg_dump"
                 )
-            programs = runnable(binaries, server_user(home))
+            programs = make_runnable(binaries, server_user(home))
             passwords = _passwords(data_dir, keep=home.exists())
             if not home.exists():
                 _make_cluster(programs, data_dir, passwords, durable)
@@ -245,7 +254,7 @@ class _Running(NamedTuple):
     ready: bool
 
 
-def _running(data_dir: Path) -> _Running | None:
+def _read_pid_file(data_dir: Path) -> _Running | None:
     """What stands in the pid file, stale or not; None where there is none, or it is still being written."""
     try:
         pid, _, since, port, _, _, _, status = (data_dir / "postgresql" / "postmaster.pid").read_text().splitlines()
@@ -258,7 +267,7 @@ def _take_over(programs: Programs, data_dir: Path, password: str, port: int | No
     """The port of a server that a killed process left running here; None when none is left, or it was not what is asked for."""
     deadline = time.monotonic() + _PATIENCE
     while not _is_free(data_dir / "server.lock"):
-        left = _running(data_dir)
+        left = _read_pid_file(data_dir)
         if left and left.ready and (fsync := _fsync(left.port, password)):
             if port in (None, left.port) and fsync == _durability(durable)["fsync"]:
                 return left.port
@@ -334,7 +343,7 @@ def _free_port() -> int:
 
 def _launch_once(programs: Programs, data_dir: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start the server and wait until it is ready. Raises NotStarted with what it wrote to its log."""
-    before = _running(data_dir)
+    before = _read_pid_file(data_dir)
     with (data_dir / "server.log").open("a+b") as log, (data_dir / "server.lock").open("ab") as lock:
         begin = log.seek(0, os.SEEK_END)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -350,7 +359,7 @@ def _launch_once(programs: Programs, data_dir: Path, settings: Mapping[str, str]
         try:
             deadline = time.monotonic() + _PATIENCE
             while process.poll() is None and time.monotonic() < deadline:
-                now = _running(data_dir)
+                now = _read_pid_file(data_dir)
                 if now and now != before and now.pid == process.pid and now.ready:
                     return process
                 time.sleep(0.02)

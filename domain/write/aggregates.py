@@ -11,11 +11,11 @@ from uuid import UUID
 
 from domain.store.database import Connection
 
-SMALL = 100
+MAX_ADJUSTED_PUPILS = 100
 """Up to this many pupils the difference is applied; beyond it a rebuild is cheaper."""
 
 
-class Counting:
+class AggregateMaintenance:
     """The locks and counts of one transaction in one tenant."""
 
     def __init__(self, connection: Connection, tenant_id: UUID) -> None:
@@ -37,7 +37,7 @@ class Counting:
         windows = await self._connection.fetchval(
             "SELECT COALESCE(array_agg(no), '{}') FROM windows WHERE tenant_id = $1 AND state <> 'planned'", self._tenant_id
         )
-        if len(pupil_ids) <= SMALL:
+        if len(pupil_ids) <= MAX_ADJUSTED_PUPILS:
             await self._adjust(pupil_ids, windows, -1)
             yield
             await self._adjust(pupil_ids, windows, 1)

@@ -7,11 +7,11 @@ from typing import Any, Generic, Self, TypeVar
 
 from msgspec import Struct, structs
 
-from domain.declare.errors import Current, Issue, invalid
+from domain.declare.errors import Current, Issue, make_invalid
 from domain.declare.inputs import Output
 from domain.support.slices import iterate_in_slices
 from domain.support.suggestions import Suggestions
-from domain.write.receipts import Place, Tallies
+from domain.write.receipts import Location, OutcomeCounts
 
 Head = TypeVar("Head", bound=Struct)
 Entry = TypeVar("Entry", bound=Struct)
@@ -68,15 +68,15 @@ class Batch(Generic[Head, Entry]):
     name: str = "entries"
     operation: str = ""
     others: "dict[str, Batch[Any, Any]]" = field(default_factory=dict)
-    places: dict[int, Place] = field(default_factory=dict)
-    home: Place | None = None
+    places: dict[int, Location] = field(default_factory=dict)
+    home: Location | None = None
     suggestions: Suggestions = field(default_factory=Suggestions)
     results: dict[int, Result] = field(default_factory=dict)
     _rejected: set[int] = field(default_factory=set)
 
-    def afresh(self) -> "Batch[Head, Entry]":
+    def copy_unchanged(self) -> "Batch[Head, Entry]":
         """The batch as it was read: a transaction that is run again does not count twice."""
-        others = {name: other.afresh() for name, other in self.others.items()}
+        others = {name: other.copy_unchanged() for name, other in self.others.items()}
         return replace(self, issues=[*self.issues], others=others, places={}, results={}, _rejected={*self._rejected})
 
     def pointer(self, at: int) -> str:
@@ -92,7 +92,7 @@ class Batch(Generic[Head, Entry]):
         """The rows not rejected so far."""
         return [row for row in self.rows if row[0] not in self._rejected]
 
-    async def once(self, rows: list[Row], keyed: Callable[[Row], tuple[int, object]], names: str) -> list[Row]:
+    async def reject_duplicates(self, rows: list[Row], keyed: Callable[[Row], tuple[int, object]], names: str) -> list[Row]:
         """The rows, rejecting the second of two for one natural key; `keyed` tells a row's index and key, `names` what the key is made of."""
         seen: dict[object, int] = {}
         first = []
@@ -108,23 +108,23 @@ class Batch(Generic[Head, Entry]):
 
     def check(self) -> None:
         """With handling=strict, raises Invalid when any row is rejected: nothing of the batch is written."""
-        if not self.lenient and (issues := self.all_issues()):
-            raise invalid(issues)
+        if not self.lenient and (issues := self.list_issues()):
+            raise make_invalid(issues)
 
     def note(self, at: int, outcome: str, id_: object = None, version: int | None = None) -> None:
         """Says what becomes of a row that was not rejected."""
         self.results[at] = Result(at=self.pointer(at), outcome=outcome, id=None if id_ is None else str(id_), version=version)
 
-    def all_issues(self) -> list[Issue]:
+    def list_issues(self) -> list[Issue]:
         """By row, those of the lists beside this one first."""
         own = f"/{self.name}/"
-        issues = [issue for other in self.others.values() for issue in other.all_issues()]
+        issues = [issue for other in self.others.values() for issue in other.list_issues()]
         return issues + sorted(self.issues, key=lambda issue: int(issue.at.split("/")[2]) if issue.at.startswith(own) else -1)
 
-    def all_results(self) -> list[Result]:
+    def list_results(self) -> list[Result]:
         """By row, those of the lists beside this one first."""
         rejected = {at: Result(at=self.pointer(at), outcome="rejected") for at in self._rejected}
-        results = [result for other in self.others.values() for result in other.all_results()]
+        results = [result for other in self.others.values() for result in other.list_results()]
         return results + [result for _, result in sorted((self.results | rejected).items())]
 
     def counts(self) -> Counts:
@@ -135,16 +135,16 @@ class Batch(Generic[Head, Entry]):
     def recorded(self) -> Recorded:
         """The counts of the outcomes noted, with what is wrong and, where asked for, what became of each row."""
         counts = structs.asdict(self.counts())
-        return Recorded(**counts, issues=self.all_issues(), results=self.all_results() if self.represent else None)
+        return Recorded(**counts, issues=self.list_issues(), results=self.list_results() if self.represent else None)
 
-    def tallies(self, *, accepted: bool) -> Tallies:
+    def count_outcomes(self, *, accepted: bool) -> OutcomeCounts:
         """By operation and place, how many rows had each outcome: every one is rejected where the batch was refused whole."""
-        found: Tallies = {}
+        found: OutcomeCounts = {}
         for at in range(self.received):
             place = self.places.get(at, self.home)
             if place is not None:
                 outcome = self.results[at].outcome if accepted and at in self.results else "rejected"
                 found.setdefault((self.operation, place), Counter())[outcome] += 1
         for other in self.others.values():
-            found |= other.tallies(accepted=accepted)
+            found |= other.count_outcomes(accepted=accepted)
         return found

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.access.reach import Caller, Scope
-from domain.declare.errors import Busy, Conflict, DomainError, Invalid, Issue, NotFound, invalid
+from domain.declare.errors import Busy, Conflict, DomainError, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import parse_id
 from domain.store.database import Connection, Database
 from domain.support.slices import Steps, run_at_once
@@ -25,8 +25,8 @@ from domain.support.suggestions import Suggestions
 from domain.write import idempotency
 from domain.write.batch import Batch, Recorded
 from domain.write.decode import MAX_ISSUES, decode, lists_in
-from domain.write.patch import Change, Which
-from domain.write.receipts import note_receipts
+from domain.write.patch import Patch, RowVersion
+from domain.write.receipts import write_receipts
 
 MAX_ENTRIES = 20_000
 MAX_BATCH_ISSUES = 40_000
@@ -72,36 +72,36 @@ class Command:
             return (yield from self._read_batch(data, lenient, represent))
         if self.changes and isinstance(data, dict):
             known = ("id", "expectedVersion")
-            which, issues = decode(Which, {name: data[name] for name in known if name in data}, "")
+            which, issues = decode(RowVersion, {name: data[name] for name in known if name in data}, "")
             if which is None:
-                raise invalid(issues)
+                raise make_invalid(issues)
             rest = {name: value for name, value in data.items() if name not in known}
             return self.read_change(which.id, frozenset({which.expected_version}), rest)
         value, issues = decode(self.takes, data, "")
         if issues:
-            raise invalid(issues)
+            raise make_invalid(issues)
         return value
 
-    def read_change(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Change[Any]":
+    def read_change(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Patch[Any]":
         """The typed change of the row with this id from a document that names only what is to change (a merge patch, RFC 7396)."""
         given, issues = decode(self.takes, data, "")
         if given is None or issues:
-            raise invalid(issues)
+            raise make_invalid(issues)
         parsed = parse_id(row_id)
         if parsed is None:
             raise NotFound()
-        return Change(parsed, versions, given)
+        return Patch(parsed, versions, given)
 
     def _read_batch(self, data: object, lenient: bool, represent: bool) -> "Steps[Batch[Any, Any]]":
         if not isinstance(data, dict):
-            raise invalid([Issue("", "wrong-type", "The body must be an object with entries.")])
+            raise make_invalid([Issue("", "wrong-type", "The body must be an object with entries.")])
         given = {name: rows for name in self.lists if (rows := data.get(name)) is not None}
-        issues = [wrong for name, rows in given.items() if (wrong := _not_a_list(name, rows))]
+        issues = [wrong for name, rows in given.items() if (wrong := _check_list(name, rows))]
         if issues:
-            raise invalid(issues)
+            raise make_invalid(issues)
         head, issues = decode(self.takes, data | {name: [] for name in given}, "")
         if issues:
-            raise invalid(issues)
+            raise make_invalid(issues)
         lists, suggestions = {}, Suggestions()
         for name, type_ in self.lists.items():
             lists[name] = yield from self._read_list(name, type_, given.get(name, []), suggestions)
@@ -126,16 +126,16 @@ class Command:
         return batch
 
 
-def _not_a_list(name: str, rows: object) -> Issue | None:
+def _check_list(name: str, rows: object) -> Issue | None:
     """What keeps a list from being read row by row."""
     if not isinstance(rows, list):
         return Issue(f"/{name}", "wrong-type", f"{name} must be an array.")
     if len(rows) > MAX_ENTRIES:
-        return too_many_entries(name, len(rows))
+        return make_size_issue(name, len(rows))
     return None
 
 
-def too_many_entries(name: str, count: int) -> Issue:
+def make_size_issue(name: str, count: int) -> Issue:
     message = f"A batch has at most {MAX_ENTRIES} {name}; this one has {count}. Send it in parts."
     return Issue(f"/{name}", "too-many-entries", message)
 
@@ -151,7 +151,7 @@ def command(
     def declared(run: Callable[[Connection, Caller, Any], Awaitable[Any]]) -> Command:
         hints = typing.get_type_hints(run, include_extras=True)
         takes, lists = hints["given"], {}
-        changes = typing.get_origin(takes) is Change
+        changes = typing.get_origin(takes) is Patch
         if typing.get_origin(takes) is Batch:
             takes, _ = typing.get_args(takes)
             lists = lists_in(takes)
@@ -202,7 +202,7 @@ async def perform(
             claimed = await idempotency.claim(connection, caller, chosen.name, key, fingerprint)
             if claimed is not None:
                 return Performed(claimed.encode(), replayed=True)
-        tried = given.afresh() if isinstance(given, Batch) else given
+        tried = given.copy_unchanged() if isinstance(given, Batch) else given
         result = await chosen.run(connection, caller, tried)
         if dry_run and isinstance(result, Recorded):
             result.dry_run = True
@@ -210,10 +210,10 @@ async def perform(
         if dry_run:
             raise _RolledBack(answer)
         if isinstance(tried, Batch):
-            await note_receipts(connection, caller, tried.tallies(accepted=True), accepted=True)
+            await write_receipts(connection, caller, tried.count_outcomes(accepted=True), accepted=True)
         if key is not None:
             kept = msgspec.json.encode(result.without_values()) if isinstance(result, Recorded) else answer
-            await idempotency.keep(connection, caller, chosen.name, key, fingerprint, kept.decode())
+            await idempotency.store_answer(connection, caller, chosen.name, key, fingerprint, kept.decode())
         return Performed(answer)
 
     try:
@@ -222,9 +222,9 @@ async def perform(
         return Performed(rolled_back.answer)
     except (Invalid, Conflict):
         if isinstance(tried, Batch) and not dry_run:
-            refused = tried.tallies(accepted=False)
+            refused = tried.count_outcomes(accepted=False)
             with suppress(Busy):  # why the batch was refused is what the client must hear
                 await database.writing(
-                    caller.client_id, lambda connection: note_receipts(connection, caller, refused, accepted=False)
+                    caller.client_id, lambda connection: write_receipts(connection, caller, refused, accepted=False)
                 )
         raise

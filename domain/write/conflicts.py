@@ -7,13 +7,13 @@ from msgspec import Meta, structs
 
 from domain.access.reach import Caller, Scope, reaches_pupil_sql
 from domain.declare.errors import Current
-from domain.store.database import Connection, columns
+from domain.store.database import Connection, transpose
 from domain.write.batch import Batch
 
 Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
-class Conflicting(NamedTuple):
+class ConflictingRow(NamedTuple):
     """A row by its index, whom it is about, the grade that is stored, and what else is stored."""
 
     at: int
@@ -32,12 +32,12 @@ WHERE {reaches_pupil_sql("$5", "p", "id", "$6")}
 
 
 async def reject_conflicts(
-    connection: Connection, caller: Caller, scope: Scope, tenant_id: UUID, batch: Batch[Any, Any], conflicts: list[Conflicting]
+    connection: Connection, caller: Caller, scope: Scope, tenant_id: UUID, batch: Batch[Any, Any], conflicts: list[ConflictingRow]
 ) -> None:
     """Rejects these rows, with the current value where the caller holds `scope` at the pupil's school. One statement, or none."""
     readable: dict[int, str | None] = {}
     if conflicts and scope in caller.scopes:
-        keys = columns([conflict[1:4] for conflict in conflicts], 3)
+        keys = transpose([conflict[1:4] for conflict in conflicts], 3)
         rows = await connection.fetch(_READABLE, tenant_id, *keys, caller.client_id, scope.value)
         readable = {row["n"] - 1: row["code"] for row in rows}
     for n, conflict in enumerate(conflicts):

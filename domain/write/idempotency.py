@@ -7,11 +7,11 @@ from datetime import timedelta
 
 from domain.access.reach import Caller
 from domain.declare.errors import BadRequest, InProgress, Invalid, Issue
-from domain.store.cleanup import expired_rows
+from domain.store.cleanup import clean_up_rows
 from domain.store.database import Connection
 
 KEY_LIFE = timedelta(days=7)
-EXPIRING = (expired_rows("idempotency keys", "idempotency", "expires_at <= now()"),)
+CLEANUP = (clean_up_rows("idempotency keys", "idempotency", "expires_at <= now()"),)
 
 
 async def claim(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes) -> str | None:
@@ -34,7 +34,7 @@ async def claim(connection: Connection, caller: Caller, route: str, key: str, fi
     return str(row["answer"])
 
 
-async def keep(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes, answer: str) -> None:
+async def store_answer(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes, answer: str) -> None:
     """Keeps the answer, in the transaction of what it tells."""
     await connection.execute(
         "INSERT INTO idempotency (client_id, route, key, fingerprint, status, answer, expires_at) VALUES ($1, $2, $3, $4, 200, $5, now() + $6)",

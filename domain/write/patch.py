@@ -10,16 +10,16 @@ from msgspec import UNSET, Struct
 from domain.declare.errors import Issue, Stale
 from domain.declare.inputs import Input, Output
 
-Given = TypeVar("Given", bound=Struct)
+Fields = TypeVar("Fields", bound=Struct)
 
 
-class Patch(Input, kw_only=True):
+class PatchInput(Input, kw_only=True):
     """What may change of one row: each field UNSET, and staying as it is, unless it is given."""
 
     unknown: ClassVar[str] = "This cannot be changed here; what can is {fields}."
 
 
-class Which(Input, kw_only=True):
+class RowVersion(Input, kw_only=True):
     """The row that a change is for, and the version that was read of it."""
 
     id: str
@@ -39,12 +39,12 @@ class Changed(Output, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Change(Generic[Given]):
+class Patch(Generic[Fields]):
     """A change of one row: what is given of it, each field UNSET where it stays, and the versions the row may have (None: any)."""
 
     id: UUID
     versions: frozenset[int] | None
-    given: Given
+    given: Fields
 
     def check(self, version: int) -> None:
         """Raises Stale, which tells the row's version, where the change is meant for another one."""

@@ -11,11 +11,11 @@ from sqlalchemy import Boolean, Column, DateTime, Index, Integer, SmallInteger, 
 
 from domain.access.reach import Caller
 from domain.declare.ids import new_id
-from domain.store.cleanup import Expiring
-from domain.store.database import Connection, columns, metadata
+from domain.store.cleanup import Cleanup
+from domain.store.database import Connection, metadata, transpose
 
 RECEIPT = 14
-EXPIRING = (Expiring("receipts older than 13 months", "SELECT remove_old_receipts($1)"),)
+CLEANUP = (Cleanup("receipts older than 13 months", "SELECT remove_old_receipts($1)"),)
 OUTCOMES = ("created", "updated", "unchanged", "superseded", "withdrawn", "rejected")
 
 receipts = Table(
@@ -39,7 +39,7 @@ receipts = Table(
 )
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a row of a batch belongs, as far as that is known."""
 
     tenant_id: UUID
@@ -49,21 +49,21 @@ class Place(NamedTuple):
     aspect_no: int | None = None
 
 
-Tallies: TypeAlias = dict[tuple[str, Place], Counter[str]]
+OutcomeCounts: TypeAlias = dict[tuple[str, Location], Counter[str]]
 """By operation and place, how many rows had each outcome."""
 
-_NOTE = f"""
+_WRITE = f"""
 INSERT INTO receipts (client_id, accepted, id, operation, tenant_id, school_id, window_no, subject_no, aspect_no, received, {", ".join(OUTCOMES)})
 SELECT $1, $2, * FROM unnest($3::uuid[], $4::text[], $5::uuid[], $6::uuid[], $7::smallint[], $8::smallint[], $9::smallint[], $10::integer[],
     {", ".join(f"${n}::integer[]" for n in range(11, 11 + len(OUTCOMES)))})
 """
 
 
-async def note_receipts(connection: Connection, caller: Caller, tallies: Tallies, *, accepted: bool) -> None:
+async def write_receipts(connection: Connection, caller: Caller, tallies: OutcomeCounts, *, accepted: bool) -> None:
     """A receipt for each tally. One statement, or none where no row belongs to a school."""
     rows = [
         (new_id(RECEIPT), operation, *place, tally.total(), *(tally[outcome] for outcome in OUTCOMES))
         for (operation, place), tally in tallies.items()
     ]
     if rows:
-        await connection.execute(_NOTE, caller.client_id, accepted, *columns(rows, len(rows[0])))
+        await connection.execute(_WRITE, caller.client_id, accepted, *transpose(rows, len(rows[0])))

@@ -27,17 +27,17 @@ class KeptAnswers(Output, kw_only=True):
     data: list[KeptAnswer]
 
 
-_FREE = """
+_NONE_RUNNING = """
 SELECT count(*) FILTER (WHERE NOT pg_try_advisory_xact_lock_shared(hashtextextended($1 || ' ' || route || ' ' || $3, 0))) = 0
 FROM unnest($2::text[]) route
 """
-_KEPT = """
+_STORED = """
 SELECT route, created_at, expires_at, answer FROM idempotency
 WHERE client_id = $1 AND route = ANY ($2) AND key = $3 AND expires_at > now() ORDER BY created_at, route
 """
 
 
-async def kept_answers(database: Database, caller: Caller, key: str, commands: Iterable[Command]) -> KeptAnswers:
+async def read_stored_answers(database: Database, caller: Caller, key: str, commands: Iterable[Command]) -> KeptAnswers:
     """What these commands answered under this key, where the caller may still give them.
 
     Raises InProgress while a request with the key runs, and NotFound where none has ended well within 7 days: what was refused keeps no key.
@@ -46,9 +46,9 @@ async def kept_answers(database: Database, caller: Caller, key: str, commands: I
     async with (
         database.register() as connection
     ):  # the lock goes with its statement: a request that has ended by then is seen by the next one
-        if not await connection.fetchval(_FREE, str(caller.client_id), list(operations), key):
+        if not await connection.fetchval(_NONE_RUNNING, str(caller.client_id), list(operations), key):
             raise InProgress("The request with this Idempotency-Key has not finished.")
-        rows = await connection.fetch(_KEPT, caller.client_id, list(operations), key)
+        rows = await connection.fetch(_STORED, caller.client_id, list(operations), key)
     if not rows:
         raise NotFound()
     return KeptAnswers(

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.http.compression import Gzip, wants_gzip
+from api.http.compression import Gzip, is_gzip_wanted
 from tests.conftest import Server
 
 
@@ -30,7 +30,7 @@ from tests.conftest import Server
     ],
 )
 def test_who_wants_it(accepted: str, wants: bool) -> None:
-    assert wants_gzip(accepted) == wants
+    assert is_gzip_wanted(accepted) == wants
 
 
 def test_a_large_answer_is_compressed_and_a_small_one_is_not(server: Server) -> None:

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from api.demo import assessment_data, run, school_data
-from api.demo.school_data import AS_OF, FALLOWDENE, Pupil
+from api.demo.school_data import AS_OF, FALLOWDENE, DemoPupil
 from domain import COMMANDS
 from domain.roster import upn
 from domain.roster.gias import parse
@@ -28,16 +28,16 @@ NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def everybody() -> list[Pupil]:
-    return school_data.pupils()
+def everybody() -> list[DemoPupil]:
+    return school_data.make_pupils()
 
 
-def on_roll(everybody: list[Pupil], urn: int) -> list[Pupil]:
+def on_roll(everybody: list[DemoPupil], urn: int) -> list[DemoPupil]:
     return [p for p in everybody if (spell := p.main(AS_OF)) is not None and spell.school.urn == urn]
 
 
 def test_the_register_reads_without_an_issue() -> None:
-    extract = parse.read(school_data.register())
+    extract = parse.read(school_data.make_register())
     assert extract.issues == []
     assert [group.name for group in extract.groups] == ["Larkfield Learning Trust"]
     assert {e.urn for e in extract.establishments} == {link.urn for link in extract.links}
@@ -45,15 +45,15 @@ def test_the_register_reads_without_an_issue() -> None:
     assert all(e.urn // 1000 == 999 for e in extract.establishments), "URNs the DfE does not use"
 
 
-def test_every_upn_is_valid_and_given_once(everybody: list[Pupil]) -> None:
-    numbers = [upn.check(p.upn) for p in everybody if p.upn is not None]
+def test_every_upn_is_valid_and_given_once(everybody: list[DemoPupil]) -> None:
+    numbers = [upn.check_upn(p.upn) for p in everybody if p.upn is not None]
     assert len({n.text for n in numbers}) == len(numbers)
     assert sum(n.temporary for n in numbers) == 1
     without = [p for p in everybody if p.upn is None]
     assert [AS_OF.year - p.entry for p in without] == [0, 0, 0], "only pupils in Reception have none"
 
 
-def test_the_schools_are_as_promised(everybody: list[Pupil]) -> None:
+def test_the_schools_are_as_promised(everybody: list[DemoPupil]) -> None:
     tiny = on_roll(everybody, FALLOWDENE.urn)
     assert len(tiny) == 23
     assert sum(AS_OF.year - p.entry == 6 for p in tiny) == 4
@@ -62,7 +62,7 @@ def test_the_schools_are_as_promised(everybody: list[Pupil]) -> None:
     assert all(on_roll(everybody, school.urn) for school in school_data.SCHOOLS)
 
 
-def test_spells_tell_of_leavers_movers_and_one_dual_registration(everybody: list[Pupil]) -> None:
+def test_spells_tell_of_leavers_movers_and_one_dual_registration(everybody: list[DemoPupil]) -> None:
     dual = [p for p in everybody if any(spell.status == "S" for spell in p.spells)]
     assert len(dual) == 1
     main, second = dual[0].main(AS_OF), next(spell for spell in dual[0].spells if spell.status == "S")
@@ -82,19 +82,19 @@ def test_spells_tell_of_leavers_movers_and_one_dual_registration(everybody: list
         assert all(a.last is not None and a.last < b.first for a, b in pairwise(main_spells))
 
 
-def test_the_same_seed_makes_the_same_trust(everybody: list[Pupil]) -> None:
-    assert school_data.rolls(school_data.pupils()) == school_data.rolls(everybody)
-    assert assessment_data.judgements(everybody, NOW) == assessment_data.judgements(everybody, NOW)
-    assert school_data.pupils(seed=1) != everybody
+def test_the_same_seed_makes_the_same_trust(everybody: list[DemoPupil]) -> None:
+    assert school_data.make_rolls(school_data.make_pupils()) == school_data.make_rolls(everybody)
+    assert assessment_data.make_judgements(everybody, NOW) == assessment_data.make_judgements(everybody, NOW)
+    assert school_data.make_pupils(seed=1) != everybody
 
 
-def test_every_body_is_what_its_command_takes(everybody: list[Pupil]) -> None:
+def test_every_body_is_what_its_command_takes(everybody: list[DemoPupil]) -> None:
     given = {
-        "record_pupils": school_data.rolls(everybody),
-        "create_scheme": assessment_data.schemes(),
-        "create_window": assessment_data.windows(),
-        "record_judgements": assessment_data.judgements(everybody, NOW),
-        "record_targets": assessment_data.targets(everybody),
+        "record_pupils": school_data.make_rolls(everybody),
+        "create_scheme": assessment_data.make_schemes(),
+        "create_window": assessment_data.make_windows(),
+        "record_judgements": assessment_data.make_judgements(everybody, NOW),
+        "record_targets": assessment_data.make_targets(everybody),
     }
     for name, bodies in given.items():
         assert bodies
@@ -103,8 +103,8 @@ def test_every_body_is_what_its_command_takes(everybody: list[Pupil]) -> None:
             assert not getattr(read, "issues", ()), name
 
 
-def test_judgements_are_believable(everybody: list[Pupil]) -> None:
-    bodies = assessment_data.judgements(everybody, NOW)
+def test_judgements_are_believable(everybody: list[DemoPupil]) -> None:
+    bodies = assessment_data.make_judgements(everybody, NOW)
     entries = {
         window.code: [e for b in bodies if b["window"] == window.code for e in b["entries"]] for window in assessment_data.WINDOWS
     }
@@ -131,9 +131,9 @@ def test_judgements_are_believable(everybody: list[Pupil]) -> None:
     assert all(datetime.fromisoformat(e["recordedAt"]) <= NOW for given in entries.values() for e in given)
 
 
-def test_nothing_is_recorded_after_now_on_a_clock_that_is_behind(everybody: list[Pupil]) -> None:
+def test_nothing_is_recorded_after_now_on_a_clock_that_is_behind(everybody: list[DemoPupil]) -> None:
     early = datetime(2024, 5, 1, tzinfo=UTC)
-    bodies = assessment_data.judgements(everybody, early)
+    bodies = assessment_data.make_judgements(everybody, early)
     assert {e["recordedAt"] for b in bodies for e in b["entries"]} == {early.isoformat()}
 
 
@@ -148,7 +148,7 @@ async def test_a_seeding_cut_short_is_completed_and_a_whole_one_left_alone(datab
     kept, console = run.Secrets.read(tmp_path / "secrets.json"), Console(file=StringIO())
     connection = await asyncpg.connect(databases.operator_url)
     try:
-        begun = asyncio.create_task(run.prepare(databases.app_url, databases.operator_url, kept, console))
+        begun = asyncio.create_task(run.prepare_data(databases.app_url, databases.operator_url, kept, console))
         while await connection.fetchval("SELECT count(*) FROM judgements") == 0:
             assert not begun.done()
             await asyncio.sleep(0.01)
@@ -156,18 +156,18 @@ async def test_a_seeding_cut_short_is_completed_and_a_whole_one_left_alone(datab
         with pytest.raises(asyncio.CancelledError):
             await begun
         assert set(kept.clients) == {"mis-vendor", "trust-data-manager"}
-        facts = await run.prepare(databases.app_url, databases.operator_url, kept, console)
+        facts = await run.prepare_data(databases.app_url, databases.operator_url, kept, console)
         before = await connection.fetchrow(_VERSIONS)
         assert before is not None
         assert before["string_agg"] == "2025-26/KS2 closed, 2025-26/Summer closed, 2026-27/Autumn open"
         assert before["count"] == 0
-        assert await run.prepare(databases.app_url, databases.operator_url, kept, console) == facts
+        assert await run.prepare_data(databases.app_url, databases.operator_url, kept, console) == facts
         assert await connection.fetchrow(_VERSIONS) == before
     finally:
         await connection.close()
     lost = run.Secrets.read(tmp_path / "lost.json")
     lost.markonce = kept.markonce
-    again = await run.prepare(databases.app_url, databases.operator_url, lost, console)
+    again = await run.prepare_data(databases.app_url, databases.operator_url, lost, console)
     assert [c["clientId"] for c in again["clients"].values()] == [c["clientId"] for c in facts["clients"].values()]
     assert all(again["clients"][name]["clientSecret"] != c["clientSecret"] for name, c in facts["clients"].items())
 

@@ -21,7 +21,7 @@ from api.graphql.limits import (
     LimitExceeded,
     Limits,
     check_shape,
-    parse,
+    parse_document,
     validate,
 )
 
@@ -83,11 +83,11 @@ def refused(call: Callable[[], object]) -> tuple[str, str]:
 
 
 def shape_refused(source: str, limits: Limits = LIMITS) -> tuple[str, str]:
-    return refused(lambda: check_shape(parse(source, ROOMY), limits))
+    return refused(lambda: check_shape(parse_document(source, ROOMY), limits))
 
 
 def passes_shape(source: str, limits: Limits = LIMITS) -> bool:
-    check_shape(parse(source, ROOMY), limits)
+    check_shape(parse_document(source, ROOMY), limits)
     return True
 
 
@@ -99,7 +99,7 @@ def doubling(levels: int, body: str, innermost: str) -> str:
 
 @pytest.mark.parametrize("source", HONEST)
 def test_an_honest_document_passes_every_door(source: str) -> None:
-    document = parse(source, LIMITS)
+    document = parse_document(source, LIMITS)
     check_shape(document, LIMITS)
     assert validate(SCHEMA, document, suggestions=True) == []
 
@@ -110,8 +110,8 @@ def test_an_honest_document_passes_every_door(source: str) -> None:
 def test_bytes_are_those_of_utf_8() -> None:
     source = '{ pupils(after: "éé") { nodes { id } } }'
     size = len(source) + 2
-    assert parse(source, Limits(bytes=size))
-    code, message = refused(lambda: parse(source, Limits(bytes=size - 1)))
+    assert parse_document(source, Limits(bytes=size))
+    code, message = refused(lambda: parse_document(source, Limits(bytes=size - 1)))
     assert code == "graphql-too-long"
     assert f"{size} bytes" in message
     assert f"limit is {size - 1}" in message
@@ -119,7 +119,7 @@ def test_bytes_are_those_of_utf_8() -> None:
 
 def test_half_a_surrogate_pair_is_a_syntax_error() -> None:
     with pytest.raises(GraphQLSyntaxError):
-        parse('{ pupils(after: "\ud800") { nodes { id } } }', LIMITS)
+        parse_document('{ pupils(after: "\ud800") { nodes { id } } }', LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_half_a_surrogate_pair_is_a_syntax_error() -> None:
     ],
 )
 def test_too_many_tokens(source: str) -> None:
-    code, message = refused(lambda: parse(source, LIMITS))
+    code, message = refused(lambda: parse_document(source, LIMITS))
     assert code == "graphql-too-many-tokens"
     assert "2,001 tokens or more; the limit is 2,000" in message
 
@@ -155,22 +155,22 @@ def test_too_many_tokens(source: str) -> None:
 )
 @pytest.mark.parametrize("limits", [LIMITS, Limits(tokens=10**9)])
 def test_deep_nesting_never_reaches_the_recursive_parser(source: str, limits: Limits) -> None:
-    code, message = refused(lambda: parse(source, limits))
+    code, message = refused(lambda: parse_document(source, limits))
     assert code == "graphql-too-deep"
     assert f"the limit is {MAX_NESTING}" in message
 
 
 def test_brackets_in_strings_and_comments_do_not_nest() -> None:
     brackets = "[{(" * 100
-    assert parse(f'{{ pupils(after: "\\"{brackets}") {{ nodes {{ id }} }} }} # {brackets}', LIMITS)
-    assert parse(f'{{ pupils(after: """\\"""{brackets}" "" {brackets}""") {{ nodes {{ id }} }} }}', LIMITS)
+    assert parse_document(f'{{ pupils(after: "\\"{brackets}") {{ nodes {{ id }} }} }} # {brackets}', LIMITS)
+    assert parse_document(f'{{ pupils(after: """\\"""{brackets}" "" {brackets}""") {{ nodes {{ id }} }} }}', LIMITS)
 
 
 def test_nesting_at_the_limit_parses() -> None:
     lists = MAX_NESTING - 2
     source = "{ version(x: " + "[" * lists + "]" * lists + ") }"
-    assert parse(source, LIMITS)
-    assert parse(" ".join([source] * 10), LIMITS)
+    assert parse_document(source, LIMITS)
+    assert parse_document(" ".join([source] * 10), LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_nesting_at_the_limit_parses() -> None:
 )
 def test_any_other_fault_is_a_syntax_error(source: str) -> None:
     with pytest.raises(GraphQLSyntaxError):
-        parse(source, LIMITS)
+        parse_document(source, LIMITS)
 
 
 LEXEMES = (
@@ -210,10 +210,10 @@ def test_tokens_are_counted_as_graphql_counts_them(source: str) -> None:
     tokens = tokens_by_graphql(source)
     if tokens is None:
         with pytest.raises(GraphQLSyntaxError):
-            parse(source, ROOMY)
+            parse_document(source, ROOMY)
         return
-    assert parse(source, Limits(tokens=tokens)) == graphql.parse(source)
-    assert refused(lambda: parse(source, Limits(tokens=tokens - 1)))[0] == "graphql-too-many-tokens"
+    assert parse_document(source, Limits(tokens=tokens)) == graphql.parse(source)
+    assert refused(lambda: parse_document(source, Limits(tokens=tokens - 1)))[0] == "graphql-too-many-tokens"
 
 
 # Depth, aliases and fields
@@ -270,7 +270,7 @@ def test_counts_saturate() -> None:
 
 def test_the_work_of_measuring_grows_with_the_text_and_not_with_what_it_expands_to() -> None:
     def work(levels: int) -> int:
-        document = parse(doubling(levels, "% %", "version"), ROOMY)
+        document = parse_document(doubling(levels, "% %", "version"), ROOMY)
         return calls(lambda: check_shape(document, ROOMY))
 
     assert work(80) < 2.5 * work(40)
@@ -295,7 +295,7 @@ def test_a_long_chain_of_fragments_needs_no_stack() -> None:
     ],
 )
 def test_what_validation_reports_passes_the_shape(source: str, message: str) -> None:
-    document = parse(source, LIMITS)
+    document = parse_document(source, LIMITS)
     check_shape(document, LIMITS)
     assert message in [error.message for error in validate(SCHEMA, document, suggestions=False)]
 
@@ -408,7 +408,7 @@ HOSTILE = {
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
 def test_validation_is_bounded_for_whatever_the_tokens_allow(source: str) -> None:
     """Even without check_shape before it. By graphql-core's own budget, some of these make three million calls."""
-    document = parse(source, LIMITS)
+    document = parse_document(source, LIMITS)
     found: list[object] = []
 
     def run() -> None:
@@ -421,18 +421,18 @@ def test_validation_is_bounded_for_whatever_the_tokens_allow(source: str) -> Non
 
 @pytest.mark.parametrize("name", ["one leaf repeated", "one object repeated", "pairs of pairs", "fragments spread together"])
 def test_a_document_that_compares_too_much_is_refused_and_named(name: str) -> None:
-    document = parse(HOSTILE[name], LIMITS)
+    document = parse_document(HOSTILE[name], LIMITS)
     assert refused(lambda: validate(SCHEMA, document, suggestions=False))[0] == "graphql-too-complex"
 
 
 @pytest.mark.parametrize("name", ["skipped a thousand times", "unknown directives", "unknown fields"])
 def test_errors_stop_at_a_number(name: str) -> None:
-    errors = validate(SCHEMA, parse(HOSTILE[name], LIMITS), suggestions=False)
+    errors = validate(SCHEMA, parse_document(HOSTILE[name], LIMITS), suggestions=False)
     assert len(errors) == MAX_ERRORS + 1
     assert errors[-1].message.startswith("Too many validation errors")
 
 
 def test_suggestions_are_given_only_where_asked_for() -> None:
-    document = parse("{ verson }", LIMITS)
+    document = parse_document("{ verson }", LIMITS)
     assert "Did you mean 'version'?" in validate(SCHEMA, document, suggestions=True)[0].message
     assert "Did you mean" not in validate(SCHEMA, document, suggestions=False)[0].message

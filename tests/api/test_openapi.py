@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.graphql.limits import Limits
-from api.rest.openapi.document import document
+from api.rest.openapi.document import make_document
 from api.rest.routes import routes
 from domain import COMMANDS, RESOURCES
 from domain.access.reach import Scope
@@ -18,7 +18,7 @@ from domain.declare.resource import Comparison, Filter
 from domain.write.command import REST
 
 BASE = "https://markonce.example"
-DOCUMENT = json.loads(json.dumps(document(BASE)))
+DOCUMENT = json.loads(json.dumps(make_document(BASE)))
 SCHEMAS = DOCUMENT["components"]["schemas"]
 ELSEWHERE = {("/oauth/token", "post"), ("/graphql", "post")}
 OPERATIONS = {(path, method): operation for path, methods in DOCUMENT["paths"].items() for method, operation in methods.items()}

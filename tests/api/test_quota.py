@@ -84,7 +84,7 @@ async def test_it_grows_with_the_tenants_within_reach(databases: Databases, data
         grant = grants.parse_grant(f"{target}=schools:read")
         await grants.approve_grant(operator, client_id, grant, purpose="test", approved_by="test")
         async with database.register() as connection:
-            stands = await clients.standing(connection, client_id)
+            stands = await clients.read_client_status(connection, client_id)
         assert stands is not None
         assert stands.tenants == tenants
         assert Buckets(10, 100).of("x", stands.tenants).size == 100 * max(tenants, 1)

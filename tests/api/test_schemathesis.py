@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks as openapi
 
-from api.rest.openapi.document import document
+from api.rest.openapi.document import make_document
 from api.settings import Settings
 from domain import RESOURCES
 from domain.store import embedded
@@ -37,7 +37,7 @@ CHECKS = [
     openapi.response_schema_conformance,
 ]
 
-schema = schemathesis.openapi.from_dict(document(Settings.base_url))
+schema = schemathesis.openapi.from_dict(make_document(Settings.base_url))
 pytestmark = pytest.mark.xdist_group("schemathesis")
 
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from api.app import build_app
 from api.logs import configure_logging
 from api.settings import Settings
-from domain.read.explain import noting
+from domain.read.explain import open_recording_database
 from domain.store import embedded
 from domain.store.database import READ_SECONDS
 from tests.bench import load
@@ -78,7 +78,7 @@ async def explain(cluster: embedded.Cluster, data: Data, request: Request, clien
     url = cluster.url(COPY, "markonce_app")
     os.environ["MARKONCE_LOG"] = "warnings"
     configure_logging()
-    database = await noting(url, READ_SECONDS)
+    database = await open_recording_database(url, READ_SECONDS)
     app = build_app(Settings(database_url=url, secret=data.secret.encode(), base_url="http://bench", cache_mb=0), database)
     try:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://bench") as asking:

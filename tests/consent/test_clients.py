@@ -128,9 +128,9 @@ async def test_what_does_not_exist_or_is_revoked_gets_no_secret(operator: Any) -
     with pytest.raises(NotFound):
         await clients.revoke_client(operator, new_id(clients.CLIENT))
     client_id, _ = await clients.create_client(operator, "MIS", "client_secret")
-    assert await clients.standing(operator, client_id)
+    assert await clients.read_client_status(operator, client_id)
     await clients.revoke_client(operator, client_id)
-    assert await clients.standing(operator, client_id) is None
+    assert await clients.read_client_status(operator, client_id) is None
     with pytest.raises(Conflict, match="revoked"):
         await clients.rotate_secret(operator, client_id)
 
@@ -146,7 +146,7 @@ async def test_a_client_revoked_twice_was_revoked_when_it_first_was(operator: An
 async def test_the_signing_key_is_made_once_and_sealed(operator: Any) -> None:
     kid = await clients.ensure_signing_key(operator, SECRET)
     assert await clients.ensure_signing_key(operator, SECRET) == kid
-    (published,) = (await clients.public_keys(operator))["keys"]
+    (published,) = (await clients.read_public_keys(operator))["keys"]
     assert published["kid"] == kid
     assert published["alg"] == "ES256"
     assert "d" not in published
@@ -166,10 +166,10 @@ async def test_a_sealed_key_cannot_take_the_place_of_another(operator: Any) -> N
 async def test_a_retired_key_is_published_for_as_long_as_its_tokens_live(operator: Any) -> None:
     old = await clients.ensure_signing_key(operator, SECRET)
     new = await clients.rotate_signing_key(operator, SECRET)
-    assert {key.kid for key in KeySet.import_key_set(await clients.public_keys(operator))} == {new, old}
+    assert {key.kid for key in KeySet.import_key_set(await clients.read_public_keys(operator))} == {new, old}
     assert await clients.ensure_signing_key(operator, SECRET) == new
     await operator.execute("UPDATE signing_keys SET retired_at = now() - interval '12 minutes' WHERE kid = $1", old)
-    assert [key.kid for key in KeySet.import_key_set(await clients.public_keys(operator))] == [new]
+    assert [key.kid for key in KeySet.import_key_set(await clients.read_public_keys(operator))] == [new]
 
 
 async def test_an_origin_is_written_as_a_browser_sends_it(operator: Any) -> None:
@@ -197,6 +197,6 @@ async def test_an_origin_is_written_as_a_browser_sends_it(operator: Any) -> None
     assert [issue.at for issue in raised.value.issues] == [f"/origins/{i}" for i in range(len(wrong))]
     with pytest.raises(Invalid, match="1 issue"):
         await clients.set_origins(operator, client_id, [f"https://{i}.example" for i in range(clients.MAX_ORIGINS + 1)])
-    assert await clients.listed_origins(operator) == frozenset(good)
+    assert await clients.list_origins(operator) == frozenset(good)
     await clients.revoke_client(operator, client_id)
-    assert await clients.listed_origins(operator) == frozenset()
+    assert await clients.list_origins(operator) == frozenset()

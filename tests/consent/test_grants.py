@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from domain.access.reach import Scope
 from domain.clients.clients import CLIENT, create_client, revoke_client
-from domain.clients.grants import GRANT, Asked, approve_grant, list_grants, parse_grant, revoke_grant
+from domain.clients.grants import GRANT, GrantRequest, approve_grant, list_grants, parse_grant, revoke_grant
 from domain.declare.errors import Conflict, Invalid, NotFound
 from domain.declare.ids import NIL, new_id, type_number
 
@@ -60,9 +60,9 @@ async def reached(operator: Any, client_id: UUID) -> set[tuple[UUID, UUID]]:
 
 def test_a_grant_is_read_from_its_text() -> None:
     both = (Scope.PUPILS_READ, Scope.JUDGEMENTS_WRITE)
-    assert parse_grant("school:125123=judgements:write, pupils:read,pupils:read") == Asked("school", 125123, both)
-    assert parse_grant("trust:4128=aggregates:read") == Asked("trust", 4128, (Scope.AGGREGATES_READ,))
-    assert parse_grant("installation=all") == Asked("installation", None, tuple(Scope))
+    assert parse_grant("school:125123=judgements:write, pupils:read,pupils:read") == GrantRequest("school", 125123, both)
+    assert parse_grant("trust:4128=aggregates:read") == GrantRequest("trust", 4128, (Scope.AGGREGATES_READ,))
+    assert parse_grant("installation=all") == GrantRequest("installation", None, tuple(Scope))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_everything_wrong_with_a_grant_is_said_at_once(operator: Any, clie
         await approve_grant(
             operator,
             client_id,
-            Asked("trust", 99, (Scope.PUPILS_READ,)),
+            GrantRequest("trust", 99, (Scope.PUPILS_READ,)),
             purpose=" ",
             approved_by="",
             expires_at=datetime(2020, 1, 1, tzinfo=UTC),

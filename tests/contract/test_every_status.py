@@ -14,7 +14,7 @@ from starlette.routing import Route
 from api.app import build_app
 from api.http import body as api_body
 from api.oauth import form
-from api.rest.routes import place_of
+from api.rest.routes import url_of
 from api.settings import Settings
 from domain import COMMANDS
 from domain.declare.ids import new_id
@@ -159,7 +159,7 @@ async def test_every_other_method_is_405_and_names_those_there_are(path: str, co
 
 def test_every_command_has_a_place() -> None:
     assert {(method, path) for method, path, _ in OPERATIONS.values()} >= {
-        (place_of(command)[0].lower(), place_of(command)[1]) for command in COMMANDS.values()
+        (url_of(command)[0].lower(), url_of(command)[1]) for command in COMMANDS.values()
     }
 
 

@@ -307,13 +307,13 @@ def test_as_root_programs_behind_a_closed_folder_are_copied_out_once(tmp_path: P
         Path(shared).chmod(0o755)
         monkeypatch.setattr(programs, "_SHARED_PLACES", (Path(shared),))
         with ThreadPoolExecutor(2) as two:
-            copies = list(two.map(lambda _: programs.runnable(hidden, (65534, 65534)).binaries, range(2)))
+            copies = list(two.map(lambda _: programs.make_runnable(hidden, (65534, 65534)).binaries, range(2)))
         assert copies[0] == copies[1]
         (copy,) = Path(shared).iterdir()
         assert copies[0].folder.is_relative_to(copy)
         copy.chmod(0o777)
         with pytest.raises(EmbeddedError, match="is not a folder of ours that nobody else may change"):
-            programs.runnable(hidden, (65534, 65534))
+            programs.make_runnable(hidden, (65534, 65534))
 
 
 def _as_nobody(folder: str, report: "Connection[tuple[int, int], str]") -> None:

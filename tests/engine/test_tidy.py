@@ -7,11 +7,11 @@ import pytest
 
 from api.app import build_app
 from api.settings import Settings
-from domain import EXPIRING
+from domain import CLEANUP
 from domain.clients import clients
 from domain.declare.ids import new_id
 from domain.store import cleanup as tidying
-from domain.store.cleanup import tidy
+from domain.store.cleanup import clean_up
 from domain.store.database import Database
 from tests.conftest import SECRET, Databases, serving
 
@@ -67,9 +67,9 @@ async def test_what_has_expired_goes_and_nothing_else(
     """As the app's role, which may not delete a secret or a key that is in force."""
     monkeypatch.setattr(tidying, "BATCH", 5)
     await fill(databases)
-    assert await tidy(database, EXPIRING) == EXPIRED
+    assert await clean_up(database, CLEANUP) == EXPIRED
     assert await left(databases) == LEFT
-    assert await tidy(database, EXPIRING) == dict.fromkeys(EXPIRED, 0)
+    assert await clean_up(database, CLEANUP) == dict.fromkeys(EXPIRED, 0)
     async with database.register() as connection:
         for table in ("client_secrets", "signing_keys"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -81,7 +81,7 @@ async def test_several_at_a_time_remove_each_row_once(
 ) -> None:
     monkeypatch.setattr(tidying, "BATCH", 1)
     await fill(databases)
-    removed = [await tidy(database, EXPIRING), *await asyncio.gather(*(tidy(database, EXPIRING) for _ in range(4)))]
+    removed = [await clean_up(database, CLEANUP), *await asyncio.gather(*(clean_up(database, CLEANUP) for _ in range(4)))]
     assert {kind: sum(each[kind] for each in removed) for kind in EXPIRED} == EXPIRED
     assert await left(databases) == LEFT
 
@@ -91,9 +91,9 @@ async def test_who_finds_another_at_it_leaves_it_to_him(databases: Databases, da
     other = await asyncpg.connect(databases.operator_url)
     async with other.transaction():
         await other.execute("SELECT pg_advisory_xact_lock(hashtextextended('markonce tidy', 0))")
-        assert await tidy(database, EXPIRING) == dict.fromkeys(EXPIRED, 0)
+        assert await clean_up(database, CLEANUP) == dict.fromkeys(EXPIRED, 0)
     await other.close()
-    assert await tidy(database, EXPIRING) == EXPIRED
+    assert await clean_up(database, CLEANUP) == EXPIRED
 
 
 async def test_the_command_and_the_server_tidy(databases: Databases) -> None:
@@ -128,4 +128,4 @@ async def test_a_database_error_is_survived(databases: Databases, monkeypatch: p
 
 
 def test_a_kind_is_named_once() -> None:
-    assert len({each.kind for each in EXPIRING}) == len(EXPIRING)
+    assert len({each.kind for each in CLEANUP}) == len(CLEANUP)

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from api.rest.routes import place_of
+from api.rest.routes import url_of
 from domain import COMMANDS
 from domain.declare.ids import new_id
 from tests.conftest import Databases
@@ -91,7 +91,7 @@ async def test_what_is_wrong_with_an_input_is_the_same_problem(name: str, sides:
 
 
 NEVER = ("x", "0", " ", "\u0007", "%", "a" * 5000, str(UUID(int=0)), "{" + "0" * 32 + "}", str(new_id(4)), str(new_id(8)).upper())
-OF_ROWS = [name for name, command in COMMANDS.items() if "{id}" in place_of(command)[1]]
+OF_ROWS = [name for name, command in COMMANDS.items() if "{id}" in url_of(command)[1]]
 
 
 @pytest.mark.parametrize("name", OF_ROWS)

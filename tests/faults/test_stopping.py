@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.http.middleware import Outermost, Paths
+from api.http.middleware import RequestMiddleware, Router
 from tests.faults.raw import request
 from tests.faults.serving import answer, serving_here
 
@@ -22,7 +22,7 @@ async def slow(scope: Any, receive: Any, send: Any) -> None:
 
 async def last_words(app: Any, data: bytes, grace: float) -> bytes:
     """What a client reads, which has sent this and not been answered when the server is told to stop."""
-    outermost = Outermost(app, "http://x", 60, Paths([]))
+    outermost = RequestMiddleware(app, "http://x", 60, Router([]))
     async with serving_here(outermost, grace=grace) as (port, server):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         idle, _ = await asyncio.open_connection("127.0.0.1", port)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.roster.gias.parse import TRUST_TYPES, Establishment, Group, GroupLink, Issue, SchoolLink, read
+from domain.roster.gias.parse import TRUST_TYPES, Establishment, Group, GroupLink, ParseIssue, SchoolLink, read
 
 Row = dict[str, str]
 
@@ -274,7 +274,7 @@ def test_a_bad_file_does_not_stop_the_others() -> None:
 )
 def test_missing_and_repeated_columns_are_one_issue_that_names_them_all(header: str, message: str) -> None:
     extract = read({"links.csv": f"\n{header}\n100001,2001,6,100001\n".encode()})
-    assert extract.issues == [Issue("links.csv", 2, "", "gias-invalid-header", message)]
+    assert extract.issues == [ParseIssue("links.csv", 2, "", "gias-invalid-header", message)]
 
 
 def test_the_header_may_come_alone() -> None:
@@ -400,7 +400,7 @@ def test_two_files_of_a_kind_are_both_read_and_may_overlap() -> None:
 
 def test_two_files_that_disagree_are_an_issue_and_the_first_is_kept() -> None:
     extract = read([("a", table(SCHOOL)), ("b", table(SCHOOL | {"Town": "Liss"}))])
-    assert extract.issues == [Issue("b", 2, "URN", "gias-conflicting-row", "differs from a, line 2, which is kept")]
+    assert extract.issues == [ParseIssue("b", 2, "URN", "gias-conflicting-row", "differs from a, line 2, which is kept")]
     assert [school.town for school in extract.establishments] == ["Alton"]
 
 

@@ -17,8 +17,8 @@ import asyncpg
 import pytest_asyncio
 
 from domain.access.reach import Caller
-from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow, aggregate
-from domain.aggregates.query import read_question
+from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow, read_aggregates
+from domain.aggregates.query import read_query
 from domain.assessment.tenant_setup import Grade, prepare_tenant, templates, write_scheme
 from domain.assessment.windows import WINDOW
 from domain.declare.ids import new_id
@@ -80,7 +80,7 @@ class World:
         pairs = [
             (name, str(each)) for name, value in parameters.items() for each in (value if isinstance(value, list) else [value])
         ]
-        return await aggregate(self.database, caller, self.cursors, read_question(pairs))
+        return await read_aggregates(self.database, caller, self.cursors, read_query(pairs))
 
     async def rows(self, caller: Caller, **parameters: Any) -> list[AggregateRow]:
         return (await self.page(caller, first=1000, **parameters)).data

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from domain.aggregates.aggregate_rows import AggregateRow, average, percent
-from domain.aggregates.query import read_question
+from domain.aggregates.query import read_query
 from domain.declare.errors import BadRequest, Forbidden, Invalid
 from domain.declare.ids import new_id
 from tests.insight.conftest import INTERNAL, KS2, READ, SPRING, URNS, Count, World
@@ -46,7 +46,7 @@ def is_hidden(row: AggregateRow) -> bool:
 
 
 def test_a_question_is_read_from_texts() -> None:
-    question = read_question(
+    question = read_query(
         [
             ("groupBy", "school,subject"),
             ("groupBy", "sex"),
@@ -83,20 +83,20 @@ def test_a_question_is_read_from_texts() -> None:
 def test_all_that_is_wrong_with_a_question_is_said_at_once(given: dict[str, Any], codes: set[str]) -> None:
     pairs = [(name, each) for name, value in given.items() for each in (value if isinstance(value, list) else [value])]
     with pytest.raises(BadRequest) as caught:
-        read_question(pairs)
+        read_query(pairs)
     assert {f"{issue.at} {issue.code}" for issue in caught.value.issues} == codes
 
 
 def test_an_unknown_dimension_is_told_with_the_nearest_one() -> None:
     with pytest.raises(BadRequest, match="1 parameter") as caught:
-        read_question([("groupBy", "subject,yeargroup"), ("window", KS2)])
+        read_query([("groupBy", "subject,yeargroup"), ("window", KS2)])
     assert "Did you mean yearGroup?" in caught.value.issues[0].message
 
 
 @pytest.mark.parametrize("dimension", ["teacher", "Teachers", "class", "group", "actor"])
 def test_nobody_is_compared_by_teacher(dimension: str) -> None:
     with pytest.raises(Invalid) as caught:
-        read_question([("groupBy", f"{dimension},colour"), ("window", KS2)])
+        read_query([("groupBy", f"{dimension},colour"), ("window", KS2)])
     assert caught.value.code == "teacher-comparison-not-supported"
     assert [issue.code for issue in caught.value.issues] == [
         "teacher-comparison-not-supported",

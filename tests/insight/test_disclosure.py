@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from domain.aggregates.disclosure import THRESHOLD, Count, suppress
+from domain.aggregates.disclosure import THRESHOLD, EligibleRow, suppress
 
 CATEGORIES = {
     "school": tuple("ABCDE"),
@@ -27,7 +27,7 @@ Vector = np.ndarray
 def table(text):
     """Rows of a two-way table written as lines of `category: count count …`; columns are numbered."""
     lines = [line.split() for line in text.strip().splitlines()]
-    return [Count((name.rstrip(":"), column), int(count)) for name, *counts in lines for column, count in enumerate(counts)]
+    return [EligibleRow((name.rstrip(":"), column), int(count)) for name, *counts in lines for column, count in enumerate(counts)]
 
 
 def hidden(rows, dimensions, threshold=THRESHOLD):
@@ -39,59 +39,62 @@ def collapse(rows, kept):
     totals = Counter()
     for row in rows:
         totals[tuple(row.values[i] for i in kept)] += row.eligible
-    return [Count(values, eligible) for values, eligible in totals.items()]
+    return [EligibleRow(values, eligible) for values, eligible in totals.items()]
 
 
 # One dimension
 
 
 def test_nothing_is_hidden_where_no_group_is_small():
-    rows = [Count(values, 6) for values in product("ABC", ("1", "2"), ("reading", "maths"), ("F", "M"))]
+    rows = [EligibleRow(values, 6) for values in product("ABC", ("1", "2"), ("reading", "maths"), ("F", "M"))]
     assert hidden(rows, ("school", "window", "subject", "sex")) == {}
 
 
 def test_of_two_categories_both_are_hidden():
-    rows = [Count(("F",), 5), Count(("M",), 30)]
+    rows = [EligibleRow(("F",), 5), EligibleRow(("M",), 30)]
     assert hidden(rows, ("sex",)) == {("F",): "primary", ("M",): "complement"}
 
 
 def test_of_several_categories_the_smallest_other_one_is_hidden():
-    rows = [Count(("N",), 40), Count(("K",), 10), Count(("E",), 3)]
+    rows = [EligibleRow(("N",), 40), EligibleRow(("K",), 10), EligibleRow(("E",), 3)]
     assert hidden(rows, ("sen",)) == {("E",): "primary", ("K",): "complement"}
 
 
 def test_small_groups_protect_each_other_only_if_together_they_are_not_small():
-    assert set(hidden([Count((y,), n) for y, n in (("1", 2), ("2", 3), ("3", 30), ("4", 9))], ("yearGroup",))) == {
+    assert set(hidden([EligibleRow((y,), n) for y, n in (("1", 2), ("2", 3), ("3", 30), ("4", 9))], ("yearGroup",))) == {
         ("1",),
         ("2",),
         ("4",),
     }
-    assert set(hidden([Count((y,), n) for y, n in (("1", 2), ("2", 4), ("3", 30), ("4", 9))], ("yearGroup",))) == {("1",), ("2",)}
+    assert set(hidden([EligibleRow((y,), n) for y, n in (("1", 2), ("2", 4), ("3", 30), ("4", 9))], ("yearGroup",))) == {
+        ("1",),
+        ("2",),
+    }
 
 
 def test_equal_complements_are_told_apart_by_their_names():
-    rows = [Count((school,), 3 if school == "B" else 20) for school in "DCBA"]
+    rows = [EligibleRow((school,), 3 if school == "B" else 20) for school in "DCBA"]
     assert set(hidden(rows, ("school",))) == {("A",), ("B",)}
 
 
 def test_an_empty_group_is_shown_beside_a_hidden_one():
-    rows = [Count(("N",), 40), Count(("K",), 3), Count(("E",), 0)]
+    rows = [EligibleRow(("N",), 40), EligibleRow(("K",), 3), EligibleRow(("E",), 0)]
     assert set(hidden(rows, ("sen",))) == {("N",), ("K",)}
 
 
 def test_inside_a_small_group_not_even_an_empty_category_is_shown():
-    rows = [Count(("N",), 0), Count(("K",), 3), Count(("E",), 0)]
+    rows = [EligibleRow(("N",), 0), EligibleRow(("K",), 3), EligibleRow(("E",), 0)]
     assert hidden(rows, ("sen",)) == {("N",): "complement", ("K",): "primary", ("E",): "complement"}
 
 
 def test_a_large_group_in_one_category_is_shown():
-    assert hidden([Count(("F",), 40), Count(("M",), 0)], ("sex",)) == {}
+    assert hidden([EligibleRow(("F",), 40), EligibleRow(("M",), 0)], ("sex",)) == {}
 
 
 def test_a_school_alone_has_no_neighbour_to_hide_behind():
-    assert hidden([Count(("A",), 4)], ("school",)) == {("A",): "primary"}
-    assert hidden([Count(("A",), 6)], ("school",)) == {}
-    assert hidden([Count((), 4)], ()) == {(): "primary"}
+    assert hidden([EligibleRow(("A",), 4)], ("school",)) == {("A",): "primary"}
+    assert hidden([EligibleRow(("A",), 6)], ("school",)) == {}
+    assert hidden([EligibleRow((), 4)], ()) == {(): "primary"}
     assert hidden([], ("school",)) == {}
 
 
@@ -99,7 +102,7 @@ def test_a_school_alone_has_no_neighbour_to_hide_behind():
 
 
 def test_a_single_school_hides_just_the_pair():
-    rows = [Count(("A", year, sex), 3 if (year, sex) == ("2", "F") else 15) for year, sex in product("123", "FM")]
+    rows = [EligibleRow(("A", year, sex), 3 if (year, sex) == ("2", "F") else 15) for year, sex in product("123", "FM")]
     assert set(hidden(rows, ("school", "yearGroup", "sex"))) == {("A", year, sex) for year, sex in product("12", "FM")}
     assert hidden(table("A: 3 30"), ("school", "sex")) == {("A", 0): "primary", ("A", 1): "complement"}
 
@@ -134,7 +137,7 @@ def test_two_hidden_rows_in_every_line_are_not_enough():
         D: 30 30 5 5""")
     totals = with_empty_rows(rows, [total for kept in collapsed("ab") for total in vectors(rows, kept).values()])
     joining = np.eye(len(rows))[9]
-    assert rows[9] == Count(("C", 1), 5)
+    assert rows[9] == EligibleRow(("C", 1), 5)
     only_small = Reader(rows, [*totals, *np.eye(len(rows))[[row.eligible >= THRESHOLD for row in rows]]])
     assert only_small.computes(joining)
     decided = hidden(rows, ("school", "yearGroup"))
@@ -145,7 +148,7 @@ def test_two_hidden_rows_in_every_line_are_not_enough():
 def test_a_finer_question_does_not_add_up_to_what_a_coarser_one_hides():
     """By SEN alone, E hides behind N; by SEN and sex, E would hide behind K, and the parts of N would be shown."""
     rows = [
-        Count((sen, sex), n)
+        EligibleRow((sen, sex), n)
         for sen, counts in {"E": (3, 0), "K": (10, 10), "N": (12, 7)}.items()
         for sex, n in zip("FM", counts, strict=True)
     ]
@@ -182,19 +185,19 @@ def test_a_small_group_is_not_given_away_by_its_line():
 
 
 def test_schools_without_the_year_groups_in_question_are_passed_over():
-    rows = [Count((school, "1"), 10) for school in "BCDE"]
-    rows += [Count(("A", "1"), 3), Count(("A", "2"), 30), Count(("F", "1"), 40), Count(("F", "2"), 40)]
+    rows = [EligibleRow((school, "1"), 10) for school in "BCDE"]
+    rows += [EligibleRow(("A", "1"), 3), EligibleRow(("A", "2"), 30), EligibleRow(("F", "1"), 40), EligibleRow(("F", "2"), 40)]
     assert set(hidden(rows, ("school", "yearGroup"))) == {("A", "1"), ("A", "2"), ("F", "1"), ("F", "2")}
 
 
 def test_a_year_group_taught_in_one_school_hides_within_the_school():
-    rows = [Count(("A", "1"), 20), Count(("A", "2"), 3), Count(("B", "8"), 10), Count(("B", "9"), 50)]
+    rows = [EligibleRow(("A", "1"), 20), EligibleRow(("A", "2"), 3), EligibleRow(("B", "8"), 10), EligibleRow(("B", "9"), 50)]
     assert set(hidden(rows, ("school", "yearGroup"))) >= {("A", "1"), ("A", "2")}
 
 
 def test_what_is_hidden_stays_modest_in_a_large_trust():
     random = Random(75)
-    rows = [Count((school, year, sex), random.randint(11, 19)) for school, year, sex in product(range(75), range(1, 7), "FM")]
+    rows = [EligibleRow((school, year, sex), random.randint(11, 19)) for school, year, sex in product(range(75), range(1, 7), "FM")]
     rows[100] = rows[100]._replace(eligible=4)
     assert len(hidden(rows, ("school", "yearGroup", "sex"))) == 8
 
@@ -204,14 +207,14 @@ def test_what_is_hidden_stays_modest_in_a_large_trust():
 
 def test_a_group_hidden_in_one_subject_is_hidden_in_every_subject():
     counts = {"reading": (5, 20), "maths": (6, 19), "rwm": (0, 18)}
-    rows = [Count((subject, sex), n) for subject, pair in counts.items() for sex, n in zip("FM", pair, strict=True)]
+    rows = [EligibleRow((subject, sex), n) for subject, pair in counts.items() for sex, n in zip("FM", pair, strict=True)]
     assert hidden(rows, ("subject", "sex")) == {row.values: "primary" if row.eligible == 5 else "complement" for row in rows}
 
 
 def test_the_complement_protects_in_every_subject():
     """In reading E hides behind K, the smaller; in writing nobody is in K, so that N is hidden too."""
     counts = {"reading": (30, 10, 3), "writing": (30, 0, 4)}
-    rows = [Count((sen, subject), n) for subject, row in counts.items() for sen, n in zip("NKE", row, strict=True)]
+    rows = [EligibleRow((sen, subject), n) for subject, row in counts.items() for sen, n in zip("NKE", row, strict=True)]
     assert set(hidden([row for row in rows if row.values[1] == "reading"], ("sen", "subject"))) == {
         ("E", "reading"),
         ("K", "reading"),
@@ -221,12 +224,12 @@ def test_the_complement_protects_in_every_subject():
 
 def test_each_window_stands_for_itself():
     counts = {"autumn": (5, 20), "spring": (6, 20)}
-    rows = [Count((window, sex), n) for window, pair in counts.items() for sex, n in zip("FM", pair, strict=True)]
+    rows = [EligibleRow((window, sex), n) for window, pair in counts.items() for sex, n in zip("FM", pair, strict=True)]
     assert set(hidden(rows, ("window", "sex"))) == {("autumn", "F"), ("autumn", "M")}
 
 
 def test_a_trust_may_raise_the_threshold_but_not_lower_it():
-    rows = [Count(("F",), 9), Count(("M",), 30)]
+    rows = [EligibleRow(("F",), 9), EligibleRow(("M",), 30)]
     assert hidden(rows, ("sex",)) == {}
     assert hidden(rows, ("sex",), 10) == {("F",): "primary", ("M",): "complement"}
     with pytest.raises(ValueError, match="5 is below 6"):
@@ -241,7 +244,9 @@ def test_rows_that_are_not_a_whole_answer_are_refused():
         suppress(rows[:3], ("school", "sex"))
     with pytest.raises(ValueError, match=r"given twice: .*'A', 0"):
         suppress([*rows, rows[0]], ("school", "sex"))
-    assert hidden([Count(("A", "2"), 20), Count(("B", "9"), 90)], ("school", "yearGroup")) == {}  # a school has its own year groups
+    assert (
+        hidden([EligibleRow(("A", "2"), 20), EligibleRow(("B", "9"), 90)], ("school", "yearGroup")) == {}
+    )  # a school has its own year groups
 
 
 # Readers who subtract
@@ -255,7 +260,7 @@ def answers(draw):
     cells = list(product(*values))
     most = draw(st.sampled_from((8, 14, 40)))
     counts = draw(st.lists(st.integers(0, most), min_size=len(cells), max_size=len(cells)))
-    return tuple(names), [Count(cell, count) for cell, count in zip(cells, counts, strict=True)]
+    return tuple(names), [EligibleRow(cell, count) for cell, count in zip(cells, counts, strict=True)]
 
 
 class Reader:
@@ -353,7 +358,7 @@ def test_decisions_do_not_depend_on_the_order_of_rows_and_hide_every_small_group
     names, groups = answer
     dimensions = (*names, "window", "subject")
     rows = [
-        Count((*row.values, window, subject), max(0, row.eligible + window - (absent[i % 5] if subject == "maths" else 0)))
+        EligibleRow((*row.values, window, subject), max(0, row.eligible + window - (absent[i % 5] if subject == "maths" else 0)))
         for i, row in enumerate(groups)
         for window, subject in product(range(3), ("reading", "maths"))
     ]
@@ -373,17 +378,19 @@ def test_decisions_do_not_depend_on_the_order_of_rows_and_hide_every_small_group
 @pytest.mark.parametrize(("disadvantaged", "others"), [(0, 26), (26, 0)])
 def test_nobody_and_everybody_disadvantaged_are_hidden_whatever_the_size(disadvantaged: int, others: int) -> None:
     """As in the DfE's tables of 2018, where 124937 has 26 pupils, none disadvantaged, and its others are suppressed."""
-    rows = [Count(("true",), disadvantaged), Count(("false",), others)]
+    rows = [EligibleRow(("true",), disadvantaged), EligibleRow(("false",), others)]
     assert suppress(rows, ("disadvantaged",)) == ["complement", "complement"]
 
 
 def test_a_school_for_girls_is_no_secret() -> None:
-    assert suppress([Count(("F",), 26), Count(("M",), 0)], ("sex",)) == [None, None]
+    assert suppress([EligibleRow(("F",), 26), EligibleRow(("M",), 0)], ("sex",)) == [None, None]
 
 
 def test_a_school_without_disadvantaged_pupils_is_hidden_among_the_others_too() -> None:
     counts = {"a": (0, 26), "b": (10, 20), "c": (12, 30)}
-    rows = [Count((school, value), n) for school, pair in counts.items() for value, n in zip(("true", "false"), pair, strict=True)]
+    rows = [
+        EligibleRow((school, value), n) for school, pair in counts.items() for value, n in zip(("true", "false"), pair, strict=True)
+    ]
     hidden = {row.values for row, reason in zip(rows, suppress(rows, ("school", "disadvantaged")), strict=True) if reason}
     assert {("a", "true"), ("a", "false")} < hidden
     assert len(hidden) == 4

@@ -5,7 +5,7 @@ from itertools import combinations, product
 
 import pytest
 
-from domain.aggregates.disclosure import Count, suppress
+from domain.aggregates.disclosure import EligibleRow, suppress
 
 DIMENSIONS = ("school", "yearGroup")
 
@@ -17,7 +17,7 @@ def looks(counts, shape):
         totals = Counter()
         for cell, count in zip(cells, counts, strict=True):
             totals[tuple(cell[i] for i in kept)] += count
-        labels = suppress([Count(*row) for row in totals.items()], tuple(DIMENSIONS[i] for i in kept))
+        labels = suppress([EligibleRow(*row) for row in totals.items()], tuple(DIMENSIONS[i] for i in kept))
         shown.append(tuple("c" if label else count for count, label in zip(totals.values(), labels, strict=True)))
     return tuple(shown), tuple(labels)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-from domain.roster.gias.apply import Counts
+from domain.roster.gias.apply import ImportCounts
 from domain.roster.gias.parse import Extract, read
 
 FILES = ("establishments.csv", "groups.csv", "group_links.csv")
@@ -82,7 +82,7 @@ def extract(schools: Iterable[Row] = (), groups: Iterable[Row] = (), links: Iter
     return read(files)
 
 
-def explained(counts: Counts) -> int:
+def explained(counts: ImportCounts) -> int:
     """How many rows of those received the report accounts for."""
     return counts.created + counts.updated + counts.unchanged + sum(counts.ignored.values())
 

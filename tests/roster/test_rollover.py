@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import DateTime, SmallInteger, bindparam, select
 
 from domain.read.compile import DIALECT
-from domain.roster.roll_year import state_of, year_of
+from domain.roster.roll_year import roll_state_of, roll_year_of
 from domain.roster.years import academic_year, format_academic_year, parse_academic_year
 from tests.conftest import ROOT
 from tests.trust import URNS, Trust, entry, roll, sent
@@ -106,7 +106,7 @@ BOUNDARIES = {
 
 
 async def test_the_first_of_september_starts_the_year_in_england(hedgerow: Trust) -> None:
-    compiled = select(year_of(bindparam("at", type_=DateTime(timezone=True)))).compile(dialect=DIALECT)
+    compiled = select(roll_year_of(bindparam("at", type_=DateTime(timezone=True)))).compile(dialect=DIALECT)
     for text, year in BOUNDARIES.items():
         instant = datetime.fromisoformat(text).replace(tzinfo=UTC)
         assert await hedgerow.value(compiled.string, instant) == year, text
@@ -117,8 +117,8 @@ async def test_the_first_of_september_starts_the_year_in_england(hedgerow: Trust
     ("roll_year", "state"), [(None, "none"), (2024, "previous"), (2025, "previous"), (2026, "current"), (2027, "current")]
 )
 async def test_the_state_in_the_first_days_of_september_2026(hedgerow: Trust, roll_year: int | None, state: str) -> None:
-    this_year = year_of(bindparam("at", type_=DateTime(timezone=True)))
-    compiled = select(state_of(bindparam("roll_year", type_=SmallInteger), this_year)).compile(dialect=DIALECT)
+    this_year = roll_year_of(bindparam("at", type_=DateTime(timezone=True)))
+    compiled = select(roll_state_of(bindparam("roll_year", type_=SmallInteger), this_year)).compile(dialect=DIALECT)
     given = {"roll_year": roll_year, "at": datetime(2026, 9, 3, 7, 30, tzinfo=UTC)}
     assert await hedgerow.value(compiled.string, *(given[name] for name in compiled.positiontup or ())) == state
 

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 import msgspec
 
 from api.http.body import MAX_BODY, too_large
-from api.http.problems import HttpProblem, TooMany, problem, status_of
-from api.rest.openapi.schemas import Json, ref
-from domain.access.reach import Scope, scope_missing
-from domain.declare.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, Stale, invalid
+from api.http.problems import HttpProblem, TooMany, find_status, make_problem
+from api.rest.openapi.schemas import JsonObject, ref
+from domain.access.reach import Scope, make_scope_error
+from domain.declare.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, Stale, make_invalid
 
-HEADERS: dict[str, Json] = {
+HEADERS: dict[str, JsonObject] = {
     "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},
     "RateLimit": {
         "description": 'What is left of a policy, and seconds until it is whole again, as `"default";r=99;t=1`.',
@@ -57,7 +57,7 @@ _MOVED_ON = Issue("version", Stale.code, "The row has version 4 now. Read it aga
 _ERRORS: list[DomainError] = [
     BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(_MISSPELT,)),
     HttpProblem(401, "unauthorised", "A valid access token is needed", "The access token has expired."),
-    scope_missing({"recordJudgements": Scope.JUDGEMENTS_WRITE}),
+    make_scope_error({"recordJudgements": Scope.JUDGEMENTS_WRITE}),
     NotFound(),
     HttpProblem(406, "not-acceptable", "There is no such representation", "Accept application/json."),
     Conflict("The window is planned; only a window that is open can become closed.", code="window-state"),
@@ -65,7 +65,7 @@ _ERRORS: list[DomainError] = [
     Stale("The row has version 4 now. Read it again, and change it as it is.", issues=(_MOVED_ON,)),
     too_large(MAX_BODY),
     HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."),
-    invalid([_UNKNOWN]),
+    make_invalid([_UNKNOWN]),
     HttpProblem(428, "precondition-required", "The version is missing", "If-Match says which version of the row this is for."),
     TooMany(1),
     HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log."),
@@ -82,30 +82,35 @@ _TOLD: dict[int, tuple[str, ...]] = {
 """Headers that errors of a status have beside those of any answer."""
 
 
-def refusals(base_url: str) -> dict[str, Json]:
+def make_refusals(base_url: str) -> dict[str, JsonObject]:
     """By name, an answer for each status: problem+json, with an example written by what writes the real ones."""
-    return {_name(status_of(error)): _refusal(error, base_url) for error in _ERRORS}
+    return {_name(find_status(error)): _refusal(error, base_url) for error in _ERRORS}
 
 
-def unchanged() -> Json:
+def describe_not_modified() -> JsonObject:
     """What says that the client has the answer."""
-    return {"description": "The client has the answer: it would be the same again.", "headers": told_in(*EVERYWHERE, "ETag")}
+    return {
+        "description": "The client has the answer: it would be the same again.",
+        "headers": list_headers_told(*EVERYWHERE, "ETag"),
+    }
 
 
-def _refusal(error: DomainError, base_url: str) -> Json:
-    headers = (*EVERYWHERE, *_TOLD.get(status_of(error), ()))
-    content = {"application/problem+json": {"schema": ref("Problem"), "example": msgspec.to_builtins(problem(error, base_url))}}
-    return {"description": f"{error.title}.", "headers": told_in(*headers), "content": content}
+def _refusal(error: DomainError, base_url: str) -> JsonObject:
+    headers = (*EVERYWHERE, *_TOLD.get(find_status(error), ()))
+    content = {
+        "application/problem+json": {"schema": ref("Problem"), "example": msgspec.to_builtins(make_problem(error, base_url))}
+    }
+    return {"description": f"{error.title}.", "headers": list_headers_told(*headers), "content": content}
 
 
 def _name(status: int) -> str:
     return f"Problem{status}"
 
 
-def refused(statuses: Iterable[int]) -> dict[str, Json]:
+def list_refusals(statuses: Iterable[int]) -> dict[str, JsonObject]:
     """The answers of an operation that can end with these statuses."""
     return {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in sorted(set(statuses))}
 
 
-def told_in(*headers: str) -> dict[str, Json]:
+def list_headers_told(*headers: str) -> dict[str, JsonObject]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}

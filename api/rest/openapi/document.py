@@ -17,24 +17,24 @@ from api.http.body import MAX_VALUES as BODY_VALUES
 from api.http.problems import STATUS
 from api.rest import csv
 from api.rest.openapi import parameters
-from api.rest.openapi.components import EVERYWHERE, HEADERS, refusals, refused, told_in, unchanged
-from api.rest.openapi.schemas import MAX_SHEET, SCALARS, Json, bounded, ref, schemas, whole
+from api.rest.openapi.components import EVERYWHERE, HEADERS, describe_not_modified, list_headers_told, list_refusals, make_refusals
+from api.rest.openapi.schemas import MAX_SHEET, SCALARS, JsonObject, bounded, ref, schemas, whole
 from api.rest.query_string import MAX_DEPTH
-from api.rest.routes import MERGE_PATCH, place_of, success_of
+from api.rest.routes import MERGE_PATCH, success_status, url_of
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
 from domain.access.reach import Scope
 from domain.aggregates import aggregate_rows, query
 from domain.clients.me import Me
 from domain.declare.resource import Link, Resource
-from domain.read.query import MAX_NESTED_FIRST, MAX_VALUES, MAX_VALUES_IN_ALL
+from domain.read.query import MAX_NESTED_FIRST, MAX_VALUES, MAX_VALUES_PER_REQUEST
 from domain.write.command import MAX_BATCH_ISSUES, MAX_ENTRIES, REST, Command
 from domain.write.decode import MAX_ISSUES
 
 VERSION = "0.1.0"
 """The version of the contract; openapi/CHANGES.md tells integrators what each one changed."""
 
-ROOMS = {
+TAGS = {
     "Roster": ("Trusts, schools, pupils and when they were on roll.", ("imports", "trusts", "schools", "pupils", "groups")),
     "Assessment": ("What is judged, when, in which scheme, and what is aimed at.", ("windows", "schemes", "judgements", "targets")),
     "Insight": ("Results pooled over pupils.", ("aggregates",)),
@@ -71,7 +71,7 @@ same 404. HEAD is answered as GET, without a body; another method is a 405 whose
 
 A batch has at most {MAX_ENTRIES:,} rows and {MAX_BODY // 1024**2} MiB, any other body {MAX_OTHER_BODY // 1024**2} MiB, and either {BODY_VALUES:,} values
 (objects, arrays, texts, numbers, true, false and null; an empty object or array counts twice): beyond it the answer is 413. A filter takes
-{MAX_VALUES:,} values, and all filters of a request together {MAX_VALUES_IN_ALL:,}. A row tells {MAX_ISSUES} of its issues; once a batch has told
+{MAX_VALUES:,} values, and all filters of a request together {MAX_VALUES_PER_REQUEST:,}. A row tells {MAX_ISSUES} of its issues; once a batch has told
 {MAX_BATCH_ISSUES:,}, each further row tells its first. Names that may have been meant stand with the first unknown names of a request.
 
 A client may ask as often as its quota allows, which is told with every answer (`RateLimit`) and grows with the number of tenants that it reaches;
@@ -93,7 +93,7 @@ SENDING = (*READING, 408, 413)
 WRITING = (*SENDING, 409, 422)
 
 
-def document(base_url: str) -> Json:
+def make_document(base_url: str) -> JsonObject:
     """The OpenAPI 3.1 document of the server at `base_url`, ready for JSON."""
     posted = [command for command in COMMANDS.values() if REST in command.doors]
     whole_document = {
@@ -105,13 +105,13 @@ def document(base_url: str) -> Json:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": base_url}],
-        "tags": [{"name": room, "description": doc} for room, (doc, _) in ROOMS.items()],
+        "tags": [{"name": room, "description": doc} for room, (doc, _) in TAGS.items()],
         "paths": _paths(),
         "components": {
             "schemas": schemas(
                 {command.takes for command in posted if takes_body(command)} | {command.gives for command in posted}
             ),
-            "responses": {**refusals(base_url), "Unchanged": unchanged()},
+            "responses": {**make_refusals(base_url), "Unchanged": describe_not_modified()},
             "parameters": parameters.every(),
             "headers": HEADERS,
             "securitySchemes": {
@@ -133,21 +133,21 @@ def document(base_url: str) -> Json:
 
 def openapi_text() -> str:
     """The document as it is committed, for the server that `demo` brings up."""
-    return json.dumps(document(Settings.base_url), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(make_document(Settings.base_url), indent=2, ensure_ascii=False) + "\n"
 
 
 @cache
-def _served(base_url: str) -> bytes:
-    return msgspec.json.encode(document(base_url))
+def _encode(base_url: str) -> bytes:
+    return msgspec.json.encode(make_document(base_url))
 
 
 async def serve(request: Request) -> Response:
     """GET /openapi.json."""
-    return Response(_served(request.app.state.settings.base_url), media_type="application/json")
+    return Response(_encode(request.app.state.settings.base_url), media_type="application/json")
 
 
-def _paths() -> dict[str, Json]:
-    paths: dict[str, Json] = {}
+def _paths() -> dict[str, JsonObject]:
+    paths: dict[str, JsonObject] = {}
     for resource in RESOURCES.values():
         paths[f"/v1/{resource.plural}"] = {"get": _list(resource)}
         if resource.has_id:
@@ -163,33 +163,33 @@ def _paths() -> dict[str, Json]:
     paths["/v1/imports/gias"] = {"post": _import()}
     for command in COMMANDS.values():
         if REST in command.doors:
-            method, path = place_of(command)
+            method, path = url_of(command)
             paths.setdefault(path, {})[method.lower()] = _command(command)
     return {**paths, "/oauth/token": {"post": _token()}, "/graphql": {"post": _graphql()}}
 
 
 def takes_body(command: Command) -> bool:
     """Whether a command says in a body what it is about; another one's URL says it all."""
-    method, path = place_of(command)
+    method, path = url_of(command)
     return method == "PATCH" or "{id}" not in path
 
 
-def _list(resource: Resource) -> Json:
+def _list(resource: Resource) -> JsonObject:
     answers, condition = _read(_rows(resource), resource.versioned)
     operation, summary = f"list{_capital(resource.plural)}", f"List {resource.plural} within reach"
     asked = [*condition, *parameters.of_list(resource)]
     return _operation(operation, summary, [resource.scope], answers, READING, asked, doc=resource.doc)
 
 
-def _read(answer: Json, is_versioned: bool) -> tuple[dict[int, Json], list[Json]]:
+def _read(answer: JsonObject, is_versioned: bool) -> tuple[dict[int, JsonObject], list[JsonObject]]:
     """The answers to a GET, and its condition: what is not versioned has no entity tag."""
     if is_versioned:
-        answer["headers"] |= told_in("ETag")
+        answer["headers"] |= list_headers_told("ETag")
         return {200: answer, 304: UNCHANGED}, [parameters.shared("IfNoneMatch")]
     return {200: answer}, []
 
 
-def _linked(resource: Resource, name: str, link: Link) -> Json:
+def _linked(resource: Resource, name: str, link: Link) -> JsonObject:
     """A list of what a to-many link of one row leads to."""
     target = RESOURCES[link.target]
     told = [parameters.query(argument, given.doc, SCALARS[given.kind]) for argument, given in link.arguments.items()]
@@ -204,20 +204,20 @@ def _capital(name: str) -> str:
     return name[0].upper() + name[1:]
 
 
-def _rows(resource: Resource, doc: str = "") -> Json:
+def _rows(resource: Resource, doc: str = "") -> JsonObject:
     answer = _answer(doc or resource.doc, f"{resource.type_name}Page", "Link")
     answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
     return answer
 
 
-def _item(resource: Resource) -> Json:
+def _item(resource: Resource) -> JsonObject:
     answers, condition = _read(_answer(resource.doc, resource.type_name), resource.versioned)
     asked = [parameters.shared("Id"), *condition, *parameters.of_row(resource)]
     summary, statuses = f"Get one {resource.name}", (*READING, 404)
     return _operation(f"get{resource.type_name}", summary, [resource.scope], answers, statuses, asked, doc=resource.doc)
 
 
-def _lookup(resource: Resource) -> Json:
+def _lookup(resource: Resource) -> JsonObject:
     summary = f"List {resource.plural} by what may not stand in a URL"
     answer = {200: _answer(resource.doc, f"{resource.type_name}Page")}
     body = _body(f"{resource.type_name}Lookup")
@@ -226,9 +226,9 @@ def _lookup(resource: Resource) -> Json:
     )
 
 
-def _command(command: Command) -> Json:
+def _command(command: Command) -> JsonObject:
     """A bulk command knows preferences; one that changes a row says which version it is for."""
-    method, path = place_of(command)
+    method, path = url_of(command)
     named, bulk, changes = "{id}" in path, command.entries is not None, command.changes
     asked = [
         parameters.shared(name)
@@ -236,7 +236,7 @@ def _command(command: Command) -> Json:
     ]
     told = ["Idempotency-Replayed", *["Preference-Applied"] * bulk, *["ETag"] * (method == "PATCH")]
     answer = _answer(command.doc, command.gives.__name__, *told)
-    status = success_of(command)
+    status = success_status(command)
     if status == 204:
         del answer["content"]
     answers = {200: _answer("What a dry run would have done.", command.gives.__name__), status: answer}
@@ -247,7 +247,7 @@ def _command(command: Command) -> Json:
     return _operation(command.operation, summary, [command.scope], answers, statuses, asked, body, command.doc)
 
 
-def _aggregates() -> Json:
+def _aggregates() -> JsonObject:
     one_each = "One of them; needed unless it is grouped by."
     dimensions = {"type": "string", "enum": list(query.DIMENSIONS)}
     group_by = parameters.names(
@@ -275,7 +275,7 @@ def _aggregates() -> Json:
     return _operation("listAggregates", "Results pooled over pupils", scopes, answers, (*READING, 422), asked, doc=doc)
 
 
-def _kept() -> Json:
+def _kept() -> JsonObject:
     doc = "What the client was answered; 404 where no request with the key ended well within 7 days."
     answer = _answer(doc, "KeptAnswers")
     summary = "What became of a request whose answer was lost"
@@ -285,7 +285,7 @@ def _kept() -> Json:
     )
 
 
-def _me() -> Json:
+def _me() -> JsonObject:
     answer = _answer(inspect.cleandoc(Me.__doc__ or ""), "Me")
     return _operation(
         "getMe",
@@ -298,7 +298,7 @@ def _me() -> Json:
     )
 
 
-def _import() -> Json:
+def _import() -> JsonObject:
     body = {"required": True, "content": {"multipart/form-data": {"schema": ref("GiasFiles")}}}
     answer = _answer("What became of the rows; rows and files that could not be read are among the issues.", "ImportReport")
     summary, statuses = "Import the register that GIAS publishes", (*SENDING, 415, 422)
@@ -306,7 +306,7 @@ def _import() -> Json:
     return _operation("importGias", summary, [Scope.IMPORTS_WRITE], {200: answer}, statuses, [], body, doc)
 
 
-def _token() -> Json:
+def _token() -> JsonObject:
     content = {"application/x-www-form-urlencoded": {"schema": ref("TokenRequest")}}
     doc = "Refused, and why (RFC 6749, section 5.2)."
     refusal = {str(status): _answer(doc, "TokenRefusal") for status in (400, 408, 413)}
@@ -319,7 +319,7 @@ def _token() -> Json:
         "tags": ["Doors"],
         "security": [{"client": []}, {}],
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": _answer("The token.", "Token")} | refusal | refused((500, 503)),
+        "responses": {"200": _answer("The token.", "Token")} | refusal | list_refusals((500, 503)),
     }
 
 
@@ -336,7 +336,7 @@ UNREAD, OF_A_DOCUMENT = (401, 406, 408, 413, 415, 429), (403, 404, 409, 412, 422
 """Statuses of a request that is refused before its document is read, and of an operation of which nothing was done; 400, 500 and 503 are both."""
 
 
-def _graphql() -> Json:
+def _graphql() -> JsonObject:
     answers = {200: _answer("The answer, with `errors` where something could not be done.", "GraphqlAnswer", *_RETRIED)}
     answers[200]["content"][GRAPHQL_RESPONSE] = {"schema": ref("GraphqlAnswer")}
     for status in (400, *OF_A_DOCUMENT, 500, 503):
@@ -353,7 +353,7 @@ def _graphql() -> Json:
         "tags": ["Doors"],
         "security": [{"oauth2": []}],
         "requestBody": _body("GraphqlRequest"),
-        "responses": {str(status): answer for status, answer in sorted(answers.items())} | refused(UNREAD),
+        "responses": {str(status): answer for status, answer in sorted(answers.items())} | list_refusals(UNREAD),
     }
 
 
@@ -364,16 +364,16 @@ def _operation(
     name: str,
     summary: str,
     scopes: list[Scope],
-    answers: dict[int, Json],
+    answers: dict[int, JsonObject],
     refusals: Iterable[int],
-    asked: list[Json],
-    body: Json | None = None,
+    asked: list[JsonObject],
+    body: JsonObject | None = None,
     doc: str | None = None,
     room: str | None = None,
-) -> Json:
+) -> JsonObject:
     """An operation that needs one of the scopes, if any, and answers one of the answers, or one of the refusals by status."""
     noun = scopes[0].split(":")[0] if scopes else None
-    room = room or next((room for room, (_, nouns) in ROOMS.items() if noun in nouns), "Doors")
+    room = room or next((room for room, (_, nouns) in TAGS.items() if noun in nouns), "Doors")
     return {
         "operationId": name,
         "summary": summary,
@@ -382,27 +382,27 @@ def _operation(
         "security": [{"oauth2": [scope.value]} for scope in scopes] or [{"oauth2": []}],
         "parameters": asked,
         **({"requestBody": body} if body else {}),
-        "responses": {str(status): answer for status, answer in answers.items()} | refused(refusals),
+        "responses": {str(status): answer for status, answer in answers.items()} | list_refusals(refusals),
     }
 
 
 # Parameters, bodies and answers
 
 
-def _json(schema: str) -> Json:
+def _json(schema: str) -> JsonObject:
     return {"application/json": {"schema": ref(schema)}}
 
 
-def _body(schema: str, *beside: str) -> Json:
+def _body(schema: str, *beside: str) -> JsonObject:
     """A body of JSON, or of the media types beside it."""
     return {"required": True, "content": {kind: {"schema": ref(schema)} for kind in (*beside, "application/json")}}
 
 
-def _answer(doc: str, schema: str, *headers: str) -> Json:
-    return {"description": doc, "headers": told_in(*EVERYWHERE, *headers), "content": _json(schema)}
+def _answer(doc: str, schema: str, *headers: str) -> JsonObject:
+    return {"description": doc, "headers": list_headers_told(*EVERYWHERE, *headers), "content": _json(schema)}
 
 
-def _flow(base_url: str) -> Json:
+def _flow(base_url: str) -> JsonObject:
     return {"tokenUrl": f"{base_url}/oauth/token", "scopes": {scope.value: _opens(scope) for scope in Scope}}
 
 

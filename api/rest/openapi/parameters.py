@@ -2,23 +2,23 @@
 
 from typing import Any
 
-from api.rest.openapi.schemas import MAX_ID, SCALARS, Json, compared, field_path, link_path, listed, ref, whole
+from api.rest.openapi.schemas import MAX_ID, SCALARS, JsonObject, compared, field_path, link_path, listed, ref, whole
 from api.rest.query_string import MAX_DEPTH
 from domain import RESOURCES
 from domain.declare.resource import Comparison, Field, Filter, Resource
-from domain.read.query import FIRST, MAX_FIRST, MAX_NESTED_FIRST
+from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 
 
-def query(name: str, doc: str, schema: Json) -> Json:
+def query(name: str, doc: str, schema: JsonObject) -> JsonObject:
     return {"name": name, "in": "query", "description": doc, "schema": schema}
 
 
-def names(name: str, doc: str, item: Json, **limits: Any) -> Json:
+def names(name: str, doc: str, item: JsonObject, **limits: Any) -> JsonObject:
     """A parameter that is a list of names with commas between them."""
     return query(name, doc, listed(item) | limits) | {"style": "form", "explode": False}
 
 
-def _filters(name: str, field: Field) -> list[Json]:
+def _filters(name: str, field: Field) -> list[JsonObject]:
     """A parameter that may repeat, and those that compare with a bound."""
     item = SCALARS[field.kind].get("items", SCALARS[field.kind])
     equal = query(name, f"{field.doc} Repeated: any of them.", listed(item)) | {"style": "form", "explode": True}
@@ -27,19 +27,19 @@ def _filters(name: str, field: Field) -> list[Json]:
     return [equal, *(query(f"{name}.{by}", compared(name, by), SCALARS[field.kind]) for by in Comparison)]
 
 
-def _of_row(resource: Resource) -> list[Json]:
+def _of_row(resource: Resource) -> list[JsonObject]:
     parameters = [names("fields", "The fields wanted; of linked rows, with dots.", field_path(resource))]
     if resource.links:
         parameters.append(names("include", f"The links wanted, up to {MAX_DEPTH} deep with dots.", link_path(resource)))
     for name, link in resource.links.items():
         if link.many:
-            many = f"How many {name} a row, where include brings them: {FIRST} unless told."
+            many = f"How many {name} a row, where include brings them: {DEFAULT_FIRST} unless told."
             parameters.append(query(f"{name}.first", many, whole(MAX_NESTED_FIRST)))
             parameters += [query(f"{name}.{told}", a.doc, SCALARS[a.kind]) for told, a in link.arguments.items()]
     return parameters
 
 
-def _of_list(resource: Resource) -> list[Json]:
+def _of_list(resource: Resource) -> list[JsonObject]:
     return [
         names("sort", "Order, by one field after another; - for descending. Nulls come last.", ref(f"{resource.type_name}Sort")),
         *(
@@ -51,12 +51,12 @@ def _of_list(resource: Resource) -> list[Json]:
     ]
 
 
-def shared(parameter: str) -> Json:
+def shared(parameter: str) -> JsonObject:
     return {"$ref": f"#/components/parameters/{parameter}"}
 
 
-COMMON: dict[str, Json] = {
-    "First": query("first", "How many rows.", whole(MAX_FIRST, default=FIRST)),
+COMMON: dict[str, JsonObject] = {
+    "First": query("first", "How many rows.", whole(MAX_FIRST, default=DEFAULT_FIRST)),
     "After": query("after", "The endCursor of the page before. It holds for the same filters and order.", {"type": "string"}),
     "Format": query(
         "format",
@@ -106,17 +106,17 @@ COMMON: dict[str, Json] = {
 }
 
 
-def every() -> dict[str, Json]:
+def every() -> dict[str, JsonObject]:
     """Every shared parameter by its name in the document: those of a resource begin with the name of its type."""
     return COMMON | {_named(of, each): each for of in RESOURCES.values() for each in (*_of_row(of), *_of_list(of))}
 
 
-def of_row(resource: Resource) -> list[Json]:
+def of_row(resource: Resource) -> list[JsonObject]:
     """What one row of it may be asked with."""
     return [shared(_named(resource, each)) for each in _of_row(resource)]
 
 
-def of_list(resource: Resource) -> list[Json]:
+def of_list(resource: Resource) -> list[JsonObject]:
     """What a list of it may be asked with."""
     return [
         *of_row(resource),
@@ -125,5 +125,5 @@ def of_list(resource: Resource) -> list[Json]:
     ]
 
 
-def _named(resource: Resource, parameter: Json) -> str:
+def _named(resource: Resource, parameter: JsonObject) -> str:
     return f"{resource.type_name}.{parameter['name']}"

@@ -15,31 +15,31 @@ from domain.aggregates.aggregate_rows import AggregatePage
 from domain.aggregates.query import MOST_FIRST
 from domain.clients.me import Me
 from domain.declare.errors import Issue
-from domain.declare.resource import MAX_TEXT, Comparison, Field, Kind, Link, Resource
-from domain.read.query import FIRST, MAX_FIRST, MAX_VALUES
+from domain.declare.resource import MAX_TEXT, Comparison, Field, Link, Resource, ValueType
+from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_VALUES
 from domain.roster.gias.apply import ImportReport
 from domain.write.command import MAX_ENTRIES
 from domain.write.decode import MAX_ISSUES
 from domain.write.stored_answers import KeptAnswers
 
-Json: TypeAlias = dict[str, Any]
+JsonObject: TypeAlias = dict[str, Any]
 
 MAX_ID = 80
 """What CHANGES.md promises: ids are opaque, and some are no UUIDs."""
 EXAMPLES = Path(__file__).with_name("examples.json")
 
-SCALARS: dict[Kind, Json] = {
-    Kind.ID: {"type": "string", "maxLength": MAX_ID},
-    Kind.TEXT: {"type": "string"},
-    Kind.TEXTS: {"type": "array", "items": {"type": "string"}},
-    Kind.INTEGER: {"type": "integer", "format": "int32"},
-    Kind.NUMBER: {"type": "number"},
-    Kind.BOOLEAN: {"type": "boolean"},
-    Kind.DATE: {"type": "string", "format": "date"},
-    Kind.INSTANT: {"type": "string", "format": "date-time"},
+SCALARS: dict[ValueType, JsonObject] = {
+    ValueType.ID: {"type": "string", "maxLength": MAX_ID},
+    ValueType.TEXT: {"type": "string"},
+    ValueType.TEXTS: {"type": "array", "items": {"type": "string"}},
+    ValueType.INTEGER: {"type": "integer", "format": "int32"},
+    ValueType.NUMBER: {"type": "number"},
+    ValueType.BOOLEAN: {"type": "boolean"},
+    ValueType.DATE: {"type": "string", "format": "date"},
+    ValueType.INSTANT: {"type": "string", "format": "date-time"},
 }
 
-BOUNDS: Json = {
+BOUNDS: JsonObject = {
     "string": {"maxLength": MAX_TEXT},
     "integer": {"format": "int32", "minimum": -(2**31), "maximum": 2**31 - 1},
     "array": {"maxItems": MAX_ENTRIES * MAX_ISSUES},
@@ -55,7 +55,7 @@ _FORM_TEXT = {"type": "string", "maxLength": MAX_FORM}
 _QUERY = {"type": "string", "maxLength": 100_000}  # as api/graphql/limits.py has it, which this door does not know
 _ECHO = {"type": "string", "maxLength": MAX_BODY}  # it may repeat a word of the body
 
-OF_THE_WEB: dict[str, Json] = {
+OF_THE_WEB: dict[str, JsonObject] = {
     "Problem": {
         "type": "object",
         "description": "What went wrong (RFC 9457).",
@@ -131,7 +131,7 @@ OF_THE_WEB: dict[str, Json] = {
 }
 
 
-def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
+def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and the lookup, of what belongs to the web."""
     _, found = msgspec.json.schema_components(
         {*structs, AggregatePage, ImportReport, Issue, KeptAnswers, Me}, ref_template="#/components/schemas/{name}"
@@ -157,7 +157,7 @@ def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, Json]:
     return dict(sorted(found.items()))
 
 
-def _without_defaults(schema: Json) -> None:
+def _without_defaults(schema: JsonObject) -> None:
     """Some clients take a property with a default for one that is always there. In an answer it is: a struct leaves nothing out. What is
     sent (and closed to unknown properties) may leave it out: there the default is told in words."""
     properties = schema["properties"]
@@ -170,7 +170,7 @@ def _without_defaults(schema: Json) -> None:
             properties[name]["description"] = f"{str(default).lower()} unless said."
 
 
-def row(resource: Resource) -> Json:
+def row(resource: Resource) -> JsonObject:
     """No property is required, since `fields` narrows and a field out of scope is left out."""
     properties = {name: _field(name, field) for name, field in resource.fields.items()}
     properties |= {name: _link(link) for name, link in resource.links.items()}
@@ -183,21 +183,21 @@ def row(resource: Resource) -> Json:
     }
 
 
-def _field(name: str, field: Field) -> Json:
-    schema = SCALARS[Kind.ID if name == "id" else field.kind] | {"description": field.doc}
+def _field(name: str, field: Field) -> JsonObject:
+    schema = SCALARS[ValueType.ID if name == "id" else field.kind] | {"description": field.doc}
     if field.may_be_null:
         schema["type"] = [schema["type"], "null"]
     return schema if field.scope is None else schema | {"x-scope": field.scope.value}
 
 
-def _link(link: Link) -> Json:
+def _link(link: Link) -> JsonObject:
     target = ref(f"{RESOURCES[link.target].type_name}{'Page' if link.many else ''}")
     if link.many or not link.nullable:
         return target | {"description": link.doc}
     return {"anyOf": [target, {"type": "null"}], "description": link.doc}
 
 
-def page(resource: Resource) -> Json:
+def page(resource: Resource) -> JsonObject:
     return {
         "type": "object",
         "properties": {"data": {"type": "array", "items": ref(resource.type_name), "maxItems": MAX_FIRST}, "page": ref("PageInfo")},
@@ -206,7 +206,7 @@ def page(resource: Resource) -> Json:
     }
 
 
-def lookup(resource: Resource) -> Json:
+def lookup(resource: Resource) -> JsonObject:
     """The body of a lookup: what a list takes in its URL, and the filters that may not stand there."""
     filters = {
         name: {
@@ -232,7 +232,7 @@ def lookup(resource: Resource) -> Json:
         "fields": listed(field_path(resource)),
         "include": listed(link_path(resource)),
         "sort": listed(ref(f"{resource.type_name}Sort")),
-        "first": whole(MAX_FIRST) | {"description": f"How many rows: {FIRST} unless said."},
+        "first": whole(MAX_FIRST) | {"description": f"How many rows: {DEFAULT_FIRST} unless said."},
         "after": _TEXT,
     }
     return {"type": "object", "properties": properties, "additionalProperties": False}
@@ -246,7 +246,7 @@ def compared(name: str, comparison: Comparison) -> str:
     return f"{name} is {_COMPARED[comparison]} this (of dates, no earlier or later)."
 
 
-def names(resource: Resource) -> dict[str, Json]:
+def names(resource: Resource) -> dict[str, JsonObject]:
     """What can be named of a resource, by schema: its fields, its links and its terms of order."""
     sortable = [name for name, field in resource.fields.items() if field.sortable]
     found = {
@@ -260,32 +260,32 @@ def names(resource: Resource) -> dict[str, Json]:
     return {f"{resource.type_name}{what}": schema for what, schema in found.items()}
 
 
-def _one_of(values: list[str], doc: str) -> Json:
+def _one_of(values: list[str], doc: str) -> JsonObject:
     """An enum; clients that make constants of its values are told good names for them: DATE_OF_BIRTH, and DATE_OF_BIRTH_DESC for -dateOfBirth."""
     upper = [re.sub("([A-Z])", r"_\1", value.lstrip("-")).upper() + "_DESC" * value.startswith("-") for value in values]
     return {"type": "string", "enum": values, "x-enum-varnames": upper, "description": doc}
 
 
-def field_path(resource: Resource) -> Json:
+def field_path(resource: Resource) -> JsonObject:
     """A field of the resource, or of what its links lead to."""
     own = ref(f"{resource.type_name}Field")
     return {"anyOf": [own, _below(resource, MAX_DEPTH)]} if resource.links else own
 
 
-def link_path(resource: Resource) -> Json:
+def link_path(resource: Resource) -> JsonObject:
     """A link of the resource, or of what its links lead to."""
     return {"anyOf": [ref(f"{resource.type_name}Link"), _below(resource, MAX_DEPTH - 1)]}
 
 
-def _below(resource: Resource, most: int) -> Json:
+def _below(resource: Resource, most: int) -> JsonObject:
     return {"type": "string", "pattern": f"^({'|'.join(resource.links)})(\\.[A-Za-z]+){{1,{most}}}$"}
 
 
-def listed(item: Json) -> Json:
+def listed(item: JsonObject) -> JsonObject:
     return {"type": "array", "items": item, "maxItems": MAX_VALUES}
 
 
-def whole(most: int, **more: int) -> Json:
+def whole(most: int, **more: int) -> JsonObject:
     """A number of rows. A default that clients would send is only for what may always be sent."""
     return {"type": "integer", "minimum": 1, "maximum": most, **more}
 
@@ -306,5 +306,5 @@ def bounded(node: Any) -> Any:
     return told
 
 
-def ref(schema: str) -> Json:
+def ref(schema: str) -> JsonObject:
     return {"$ref": f"#/components/schemas/{schema}"}

@@ -41,7 +41,7 @@ OLDEST = 99  # years; a statutory age above it is a slip of the pen
 # What an import answers.
 
 
-class Counts(Output, kw_only=True):
+class ImportCounts(Output, kw_only=True):
     """What became of the rows of one kind: received = created + updated + unchanged + all that were ignored, by reason."""
 
     received: int
@@ -79,10 +79,10 @@ class ImportReport(Output, kw_only=True):
     """
 
     unread: int
-    trusts: Counts
-    schools: Counts
-    memberships: Counts
-    succession: Counts
+    trusts: ImportCounts
+    schools: ImportCounts
+    memberships: ImportCounts
+    succession: ImportCounts
     ended: int
     moved: int
     transfer_needed: list[TransferNeeded]
@@ -102,7 +102,7 @@ class Membership(NamedTuple):
     left_on: date | None
 
 
-class Known(NamedTuple):
+class RegisteredRow(NamedTuple):
     """A trust or a school of the register, as this import has left it."""
 
     id: UUID
@@ -113,8 +113,8 @@ class Known(NamedTuple):
 class Register(NamedTuple):
     """What links are judged by: trusts by Group UID, schools by URN, and the day of the extract."""
 
-    trusts: Mapping[int, Known]
-    schools: Mapping[int, Known]
+    trusts: Mapping[int, RegisteredRow]
+    schools: Mapping[int, RegisteredRow]
     as_of: date
 
     def closed_on(self, link: GroupLink) -> date | None:
@@ -137,13 +137,15 @@ class Account:
         self.updated: set[Any] = set()
         self.ignored: Counter[str] = Counter()
 
-    def counts(self) -> Counts:
+    def counts(self) -> ImportCounts:
         created, updated = len(self.created), len(self.updated)
         unchanged = self.received - created - updated - self.ignored.total()
-        return Counts(received=self.received, created=created, updated=updated, unchanged=unchanged, ignored=dict(self.ignored))
+        return ImportCounts(
+            received=self.received, created=created, updated=updated, unchanged=unchanged, ignored=dict(self.ignored)
+        )
 
 
-def trust_rows(groups: Iterable[Group], account: Account) -> list[tuple[Any, ...]]:
+def make_trust_rows(groups: Iterable[Group], account: Account) -> list[tuple[Any, ...]]:
     """Rows of `trusts`, in the order of its columns. A trust is a company: it opened when it was incorporated."""
     rows: list[tuple[Any, ...]] = []
     for g in groups:
@@ -152,11 +154,11 @@ def trust_rows(groups: Iterable[Group], account: Account) -> list[tuple[Any, ...
             names = (g.uid, g.group_id, g.name, kind, g.status, g.companies_house_number, g.ukprn)
             rows.append((new_id(TRUST), *names, opened_on, g.closed_on))
         else:
-            account.ignored[f"not-a-trust: {_type_name(g.type_code)}"] += 1
+            account.ignored[f"not-a-trust: {_name_type(g.type_code)}"] += 1
     return rows
 
 
-def school_rows(establishments: Iterable[Establishment], account: Account, issues: list[ImportIssue]) -> list[tuple[Any, ...]]:
+def make_school_rows(establishments: Iterable[Establishment], account: Account, issues: list[ImportIssue]) -> list[tuple[Any, ...]]:
     """Rows of `schools`, in the order of its columns. A new school is a tenant of its own until its membership says otherwise."""
     rows: list[tuple[Any, ...]] = []
     for e in establishments:
@@ -175,13 +177,13 @@ def school_rows(establishments: Iterable[Establishment], account: Account, issue
     return rows
 
 
-def usable_links(links: Iterable[GroupLink], register: Register, account: Account, issues: list[ImportIssue]) -> list[GroupLink]:
+def choose_links(links: Iterable[GroupLink], register: Register, account: Account, issues: list[ImportIssue]) -> list[GroupLink]:
     """Links of schools with trusts, both in the register. Of two trusts a school is in at once, the one it joined later counts."""
     usable: list[GroupLink] = []
     current: dict[int, GroupLink] = {}
     for link in sorted(links, key=lambda link: (link.joined_on or date.min, link.group_uid), reverse=True):
         if link.type_code not in TRUST_TYPES:
-            account.ignored[f"not-a-trust-link: {_type_name(link.type_code)}"] += 1
+            account.ignored[f"not-a-trust-link: {_name_type(link.type_code)}"] += 1
         elif link.urn not in register.schools:
             account.ignored["unknown-establishment"] += 1
         elif link.group_uid not in register.trusts:
@@ -195,7 +197,7 @@ def usable_links(links: Iterable[GroupLink], register: Register, account: Accoun
     return usable
 
 
-def continued(link: GroupLink, spells: Iterable[Membership]) -> Membership | None:
+def find_continued(link: GroupLink, spells: Iterable[Membership]) -> Membership | None:
     """Which of a school's spells in a trust the link speaks of; None if it is a new one, begun after the others had ended.
 
     So a corrected date of joining changes a spell, and a school that left and came back has two.
@@ -209,7 +211,7 @@ def continued(link: GroupLink, spells: Iterable[Membership]) -> Membership | Non
     return max(same, key=closeness, default=None)
 
 
-def linked(links: Iterable[GroupLink], register: Register, stored: Iterable[Membership]) -> list[Membership]:
+def link_memberships(links: Iterable[GroupLink], register: Register, stored: Iterable[Membership]) -> list[Membership]:
     """The membership each link speaks of, as it is to be."""
     spells: dict[tuple[UUID, UUID], list[Membership]] = {}
     for spell in stored:
@@ -217,12 +219,12 @@ def linked(links: Iterable[GroupLink], register: Register, stored: Iterable[Memb
     rows: list[Membership] = []
     for link in links:
         pair = register.trusts[link.group_uid].id, register.schools[link.urn].id
-        before = continued(link, spells.get(pair, ()))
+        before = find_continued(link, spells.get(pair, ()))
         rows.append(Membership(before.id if before else new_id(MEMBERSHIP), *pair, link.joined_on, register.closed_on(link)))
     return rows
 
 
-def ended(
+def end_memberships(
     register: Register, stored: Iterable[Membership], rows: Collection[Membership], covered: Collection[UUID]
 ) -> list[Membership]:
     """Memberships that lasted, have no link in the extract any more and must have ended, each with its last day.
@@ -252,7 +254,7 @@ def ended(
     return gone
 
 
-def successions(establishments: Iterable[Establishment], account: Account) -> set[tuple[int, int]]:
+def list_successions(establishments: Iterable[Establishment], account: Account) -> set[tuple[int, int]]:
     """Pairs of URNs, predecessor first, from the links of either school; the other one may be unknown."""
     pairs: set[tuple[int, int]] = set()
     for school in establishments:
@@ -267,7 +269,7 @@ def successions(establishments: Iterable[Establishment], account: Account) -> se
     return pairs
 
 
-def _type_name(code: int) -> str:
+def _name_type(code: int) -> str:
     return OTHER_GROUPS.get(code, f"group type {code}")
 
 
@@ -322,12 +324,14 @@ async def _write(connection: Connection, table: Table, key: str, rows: Sequence[
             (account.created if row["created"] else account.updated).add(row["key"])
 
 
-async def _known(connection: Connection, table: Table, key: str) -> dict[int, Known]:
+async def _read_known(connection: Connection, table: Table, key: str) -> dict[int, RegisteredRow]:
     rows = await connection.fetch(f"SELECT {key}, id, status, closed_on FROM {table.name}")
-    return {row[key]: Known(row["id"], row["status"], row["closed_on"]) for row in rows}
+    return {row[key]: RegisteredRow(row["id"], row["status"], row["closed_on"]) for row in rows}
 
 
-async def _place(connection: Connection, school_ids: Collection[UUID], as_of: date) -> tuple[set[int], list[TransferNeeded]]:
+async def _place_schools(
+    connection: Connection, school_ids: Collection[UUID], as_of: date
+) -> tuple[set[int], list[TransferNeeded]]:
     """Moves schools that hold no pupil data to the tenant that controls them on this day: URNs of these, and the others."""
     misplaced = await connection.fetch(_MISPLACED, school_ids, as_of)
     # A statement of its own, after the lock was granted: so it sees the pupils of whoever had it before.
@@ -363,25 +367,27 @@ async def apply_gias(
 
     await connection.execute(_LOCK)
     with accounting("trusts", len(extract.groups)) as of_trusts:
-        await _write(connection, trusts, "group_uid", await run_in_thread(trust_rows, extract.groups, of_trusts), of_trusts)
+        await _write(connection, trusts, "group_uid", await run_in_thread(make_trust_rows, extract.groups, of_trusts), of_trusts)
     with accounting("schools", len(extract.establishments)) as of_schools:
-        given_schools = await run_in_thread(school_rows, extract.establishments, of_schools, issues)
+        given_schools = await run_in_thread(make_school_rows, extract.establishments, of_schools, issues)
         await _write(connection, schools, "urn", given_schools, of_schools)
     with accounting("memberships", len(extract.links)) as of_links:
-        register = Register(await _known(connection, trusts, "group_uid"), await _known(connection, schools, "urn"), as_of)
+        register = Register(
+            await _read_known(connection, trusts, "group_uid"), await _read_known(connection, schools, "urn"), as_of
+        )
         stored = [Membership(*row) for row in await connection.fetch(_MEMBERSHIPS)]
-        links = await run_in_thread(usable_links, extract.links, register, of_links, issues)
-        rows = await run_in_thread(linked, links, register, stored)
+        links = await run_in_thread(choose_links, extract.links, register, of_links, issues)
+        rows = await run_in_thread(link_memberships, links, register, stored)
         present = {register.schools[e.urn].id for e in extract.establishments if e.urn in register.schools}
-        gone = await run_in_thread(ended, register, stored, rows, set() if unread else present)
+        gone = await run_in_thread(end_memberships, register, stored, rows, set() if unread else present)
         await _write(connection, memberships, "id", [*rows, *gone], of_links)
         of_links.updated -= {row.id for row in gone}
     with accounting("succession", sum(len(e.links) for e in extract.establishments)) as of_succession:
-        pairs = list(await run_in_thread(successions, extract.establishments, of_succession))
+        pairs = list(await run_in_thread(list_successions, extract.establishments, of_succession))
         columns = [before for before, _ in pairs], [after for _, after in pairs]
         of_succession.created.update(await connection.fetch(_SUCCEED, *columns))
 
-    moved, transfer_needed = await _place(connection, present.union(row.school_id for row in [*rows, *gone]), as_of)
+    moved, transfer_needed = await _place_schools(connection, present.union(row.school_id for row in [*rows, *gone]), as_of)
     moved -= of_schools.created
     of_schools.updated |= moved & {row[2] for row in given_schools}
     if of_trusts.created or of_schools.created or moved:  # nothing else of the register bears on reach

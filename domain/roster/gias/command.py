@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import date
 
-from domain.access.reach import IN_FORCE, Caller, Scope, scope_missing
-from domain.declare.errors import Issue, invalid
+from domain.access.reach import IN_FORCE, Caller, Scope, make_scope_error
+from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import NIL
 from domain.roster.gias import parse
 from domain.roster.gias.apply import ImportReport, apply_gias
@@ -24,14 +24,14 @@ async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[
     caller.needs(Scope.IMPORTS_WRITE, IMPORT)
     extract = await run_in_thread(parse.read, files)
     if not (extract.establishments or extract.groups or extract.links):
-        raise invalid(
+        raise make_invalid(
             [Issue(f"/files/{i.file}", i.code, f"{i.message} (line {i.line}, {i.column})") for i in extract.issues],
             "No row could be read.",
         )
 
     async def work(connection: Connection) -> ImportReport:
         if await connection.fetchval(_MAY, caller.client_id, NIL, Scope.IMPORTS_WRITE.value) is None:
-            raise scope_missing({IMPORT: f"{Scope.IMPORTS_WRITE} on the installation"})
+            raise make_scope_error({IMPORT: f"{Scope.IMPORTS_WRITE} on the installation"})
         return await apply_gias(connection, extract, as_of)
 
     return await database.writing(caller.client_id, work)

@@ -30,7 +30,7 @@ TRUST_TYPES = {6: "multi-academy", 10: "single-academy"}
 """Group type codes that are trusts, among sponsors, federations, children's centres and others."""
 
 
-class Issue(Struct, frozen=True):
+class ParseIssue(Struct, frozen=True):
     """Something wrong at a place. An `error` keeps its row, or the whole file, out; a `note` keeps nothing out."""
 
     file: str
@@ -68,11 +68,11 @@ _YEAR_FIRST = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LINK = re.compile(r"\b([0-9]{6})\s+([A-Za-z]+)")
 
 
-def _text(cell: str) -> str | None:
+def _read_text(cell: str) -> str | None:
     return cell or None
 
 
-def _given(read: Reader) -> Reader:
+def _require(read: Reader) -> Reader:
     """The same reader, for a cell that must not be blank."""
 
     def reader(cell: str) -> Any:
@@ -83,7 +83,7 @@ def _given(read: Reader) -> Reader:
     return reader
 
 
-def _matching(pattern: str, code: str, expected: str) -> Reader:
+def _match(pattern: str, code: str, expected: str) -> Reader:
     """A reader of identifiers kept as text: blank is None, anything but `pattern` is refused."""
     matches = re.compile(pattern).fullmatch
 
@@ -92,24 +92,24 @@ def _matching(pattern: str, code: str, expected: str) -> Reader:
             return None
         whole = cell.removesuffix(".0")
         if not matches(whole):
-            raise NotRead(code, f"{_shown(cell)} is not {expected}")
+            raise NotRead(code, f"{_quote(cell)} is not {expected}")
         return whole
 
     return reader
 
 
-def _whole_number(pattern: str, code: str, expected: str) -> Reader:
-    text = _matching(pattern, code, expected)
+def _read_number(pattern: str, code: str, expected: str) -> Reader:
+    text = _match(pattern, code, expected)
     return lambda cell: int(text(cell)) if cell else None
 
 
-def _company_number(cell: str) -> str | None:
+def _read_company_number(cell: str) -> str | None:
     """Companies House numbers have eight characters; data frames drop the leading zeros of those that are all digits."""
     whole = cell.removesuffix(".0")
     return whole.zfill(8) if whole.isdecimal() else whole or None
 
 
-def _status(cell: str) -> str:
+def _read_status(cell: str) -> str:
     """Lower case: open, closed, proposed to close, proposed to open; an unknown status is kept, not refused."""
     status = cell.lower()
     return STATUSES.get(status, status)
@@ -118,13 +118,13 @@ def _status(cell: str) -> str:
 _days: Lru[str, date] = Lru("days of the register", 1_000_000, weigh=lambda cell, day: 150)
 
 
-def _date(cell: str) -> date | None:
+def _read_date(cell: str) -> date | None:
     if cell in NOT_RECORDED:
         return None
-    return _days.get(cell) or _days.put(cell, _day(cell))
+    return _days.get(cell) or _days.put(cell, _parse_day(cell))
 
 
-def _day(cell: str) -> date:
+def _parse_day(cell: str) -> date:
     parts = _DAY_FIRST.fullmatch(cell)
     try:
         if parts:
@@ -133,7 +133,7 @@ def _day(cell: str) -> date:
             return date.fromisoformat(cell)
     except ValueError:
         pass
-    raise NotRead("gias-invalid-date", f"{_shown(cell)} is not a date written dd-mm-yyyy or yyyy-mm-dd")
+    raise NotRead("gias-invalid-date", f"{_quote(cell)} is not a date written dd-mm-yyyy or yyyy-mm-dd")
 
 
 class SchoolLink(NamedTuple):
@@ -143,7 +143,7 @@ class SchoolLink(NamedTuple):
     urn: int
 
 
-def _links(cell: str) -> tuple[SchoolLink, ...]:
+def _read_links(cell: str) -> tuple[SchoolLink, ...]:
     """Such as `148469 Successor - amalgamated`. Links that are no succession (a change of age range) are noted, not kept."""
     if cell.lower() in NO_LINKS:
         return ()
@@ -156,11 +156,11 @@ def _links(cell: str) -> tuple[SchoolLink, ...]:
             case _:
                 others += 1
     if others or not links:
-        raise PartlyRead("gias-link-not-read", f"{_shown(cell)} is more than predecessors and successors", tuple(links))
+        raise PartlyRead("gias-link-not-read", f"{_quote(cell)} is more than predecessors and successors", tuple(links))
     return tuple(links)
 
 
-def _shown(cell: str) -> str:
+def _quote(cell: str) -> str:
     return repr(cell if len(cell) <= 60 else cell[:60] + "…")
 
 
@@ -174,36 +174,36 @@ class Column(NamedTuple):
     read: Reader
 
 
-_ESTABLISHMENT_NUMBER = _matching("[0-9]{4}", "gias-invalid-establishment-number", "an establishment number of four digits")
-_LA = _matching("[0-9]{3}", "gias-invalid-la-code", "a local authority code of three digits")
-_NUMBER = _whole_number("[0-9]{1,9}", "gias-invalid-number", "a whole number")
-_URN = _whole_number("[1-9][0-9]{5}", "gias-invalid-urn", "a URN of six digits")
-_URN_IN_GROUP = _whole_number("[1-9][0-9]{4,5}", "gias-invalid-urn", "a URN of six digits (five for a children's centre)")
-_UKPRN = _matching("[1-9][0-9]{7}", "gias-invalid-ukprn", "a UKPRN of eight digits")
+_ESTABLISHMENT_NUMBER = _match("[0-9]{4}", "gias-invalid-establishment-number", "an establishment number of four digits")
+_LA = _match("[0-9]{3}", "gias-invalid-la-code", "a local authority code of three digits")
+_NUMBER = _read_number("[0-9]{1,9}", "gias-invalid-number", "a whole number")
+_URN = _read_number("[1-9][0-9]{5}", "gias-invalid-urn", "a URN of six digits")
+_URN_IN_GROUP = _read_number("[1-9][0-9]{4,5}", "gias-invalid-urn", "a URN of six digits (five for a children's centre)")
+_UKPRN = _match("[1-9][0-9]{7}", "gias-invalid-ukprn", "a UKPRN of eight digits")
 
 
 class Establishment(Struct, frozen=True):
     """A school, open, closed or proposed. Its key is the URN; a school that becomes an academy gets a new one."""
 
-    urn: Annotated[int, Column("URN", _given(_URN))]
+    urn: Annotated[int, Column("URN", _require(_URN))]
     la_code: Annotated[str | None, Column("LA (code)", _LA)]
     establishment_number: Annotated[str | None, Column("EstablishmentNumber", _ESTABLISHMENT_NUMBER)]
-    name: Annotated[str, Column("EstablishmentName", _given(_text))]
-    type_name: Annotated[str | None, Column("TypeOfEstablishment (name)", _text)]
-    status: Annotated[str, Column("EstablishmentStatus (name)", _given(_status))]
-    phase: Annotated[str | None, Column("PhaseOfEducation (name)", _text)]
+    name: Annotated[str, Column("EstablishmentName", _require(_read_text))]
+    type_name: Annotated[str | None, Column("TypeOfEstablishment (name)", _read_text)]
+    status: Annotated[str, Column("EstablishmentStatus (name)", _require(_read_status))]
+    phase: Annotated[str | None, Column("PhaseOfEducation (name)", _read_text)]
     low_age: Annotated[int | None, Column("StatutoryLowAge", _NUMBER)]
     high_age: Annotated[int | None, Column("StatutoryHighAge", _NUMBER)]
-    opened_on: Annotated[date | None, Column("OpenDate", _date)]
-    closed_on: Annotated[date | None, Column("CloseDate", _date)]
+    opened_on: Annotated[date | None, Column("OpenDate", _read_date)]
+    closed_on: Annotated[date | None, Column("CloseDate", _read_date)]
     ukprn: Annotated[str | None, Column("UKPRN", _UKPRN)]
-    la_name: Annotated[str | None, Column("LA (name)", _text)] = None
-    type_group: Annotated[str | None, Column("EstablishmentTypeGroup (name)", _text)] = None
-    open_reason: Annotated[str | None, Column("ReasonEstablishmentOpened (name)", _text)] = None
-    close_reason: Annotated[str | None, Column("ReasonEstablishmentClosed (name)", _text)] = None
-    town: Annotated[str | None, Column("Town", _text)] = None
-    postcode: Annotated[str | None, Column("Postcode", _text)] = None
-    links: Annotated[tuple[SchoolLink, ...], Column("Linked establishments", _links)] = ()
+    la_name: Annotated[str | None, Column("LA (name)", _read_text)] = None
+    type_group: Annotated[str | None, Column("EstablishmentTypeGroup (name)", _read_text)] = None
+    open_reason: Annotated[str | None, Column("ReasonEstablishmentOpened (name)", _read_text)] = None
+    close_reason: Annotated[str | None, Column("ReasonEstablishmentClosed (name)", _read_text)] = None
+    town: Annotated[str | None, Column("Town", _read_text)] = None
+    postcode: Annotated[str | None, Column("Postcode", _read_text)] = None
+    links: Annotated[tuple[SchoolLink, ...], Column("Linked establishments", _read_links)] = ()
 
     @property
     def laestab(self) -> str | None:
@@ -214,26 +214,26 @@ class Establishment(Struct, frozen=True):
 class Group(Struct, frozen=True):
     """A trust (see `TRUST_TYPES`) or another group. Trusts have `incorporated_on`, other groups `opened_on`."""
 
-    uid: Annotated[int, Column("Group UID", _given(_NUMBER))]
-    group_id: Annotated[str | None, Column("Group ID", _text)]
-    name: Annotated[str, Column("Group Name", _given(_text))]
-    companies_house_number: Annotated[str | None, Column("Companies House Number", _company_number)]
-    type_code: Annotated[int, Column("Group Type (code)", _given(_NUMBER))]
-    status: Annotated[str, Column("Group Status", _given(_status))]
-    opened_on: Annotated[date | None, Column("Open date", _date)]
-    closed_on: Annotated[date | None, Column("Closed Date", _date)]
-    incorporated_on: Annotated[date | None, Column("Incorporated on (open date)", _date)]
+    uid: Annotated[int, Column("Group UID", _require(_NUMBER))]
+    group_id: Annotated[str | None, Column("Group ID", _read_text)]
+    name: Annotated[str, Column("Group Name", _require(_read_text))]
+    companies_house_number: Annotated[str | None, Column("Companies House Number", _read_company_number)]
+    type_code: Annotated[int, Column("Group Type (code)", _require(_NUMBER))]
+    status: Annotated[str, Column("Group Status", _require(_read_status))]
+    opened_on: Annotated[date | None, Column("Open date", _read_date)]
+    closed_on: Annotated[date | None, Column("Closed Date", _read_date)]
+    incorporated_on: Annotated[date | None, Column("Incorporated on (open date)", _read_date)]
     ukprn: Annotated[str | None, Column("UKPRN", _UKPRN)] = None
 
 
 class GroupLink(Struct, frozen=True):
     """An establishment in a group on the day of the download. `joined_on` is None where GIAS has not recorded the day."""
 
-    urn: Annotated[int, Column("URN", _given(_URN_IN_GROUP))]
-    group_uid: Annotated[int, Column("Group UID", _given(_NUMBER))]
-    type_code: Annotated[int, Column("Group Type (code)", _given(_NUMBER))]
-    joined_on: Annotated[date | None, Column("Joined date", _date)]
-    group_closed_on: Annotated[date | None, Column("Closed Date", _date)] = None
+    urn: Annotated[int, Column("URN", _require(_URN_IN_GROUP))]
+    group_uid: Annotated[int, Column("Group UID", _require(_NUMBER))]
+    type_code: Annotated[int, Column("Group Type (code)", _require(_NUMBER))]
+    joined_on: Annotated[date | None, Column("Joined date", _read_date)]
+    group_closed_on: Annotated[date | None, Column("Closed Date", _read_date)] = None
 
 
 class Extract(Struct, frozen=True):
@@ -242,13 +242,13 @@ class Extract(Struct, frozen=True):
     establishments: list[Establishment]
     groups: list[Group]
     links: list[GroupLink]
-    issues: list[Issue]
+    issues: list[ParseIssue]
 
 
 # Files.
 
 
-class _Kind:
+class _FileKind:
     """One of the three files: the row it holds, the fields that are its key, and its columns by field."""
 
     def __init__(self, row: type[Struct], *key: str) -> None:
@@ -260,9 +260,9 @@ class _Kind:
         self.required = [column.header for column in self.columns.values()][: len(self.columns) - optional]
 
 
-_ESTABLISHMENTS = _Kind(Establishment, "urn")
-_GROUPS = _Kind(Group, "uid")
-_LINKS = _Kind(GroupLink, "urn", "group_uid")
+_ESTABLISHMENTS = _FileKind(Establishment, "urn")
+_GROUPS = _FileKind(Group, "uid")
+_LINKS = _FileKind(GroupLink, "urn", "group_uid")
 
 # What bytes 80-9F of Windows-1252 mean. In decoded text those code points are control characters that no register holds on purpose:
 # they are an apostrophe or a dash whose file was once taken for Latin-1.
@@ -282,7 +282,7 @@ def read(files: Mapping[str, bytes] | Sequence[tuple[str, bytes]]) -> Extract:
     return Extract(reading.rows(_ESTABLISHMENTS), reading.rows(_GROUPS), reading.rows(_LINKS), reading.issues)
 
 
-class _Found(NamedTuple):
+class _FoundRow(NamedTuple):
     """A row that was read, and where."""
 
     row: Any
@@ -294,7 +294,7 @@ class _Sheet(NamedTuple):
     """A file whose header is understood: the number of its columns, the index of each field's cell, the line of every key met."""
 
     file: str
-    kind: _Kind
+    kind: _FileKind
     width: int
     places: dict[str, int]
     seen: dict[tuple[int, ...], int]
@@ -304,23 +304,23 @@ class _Reading:
     """The rows and issues of the files read so far."""
 
     def __init__(self) -> None:
-        self.issues: list[Issue] = []
-        self.found: dict[_Kind, dict[tuple[int, ...], _Found]] = {kind: {} for kind in (_ESTABLISHMENTS, _GROUPS, _LINKS)}
+        self.issues: list[ParseIssue] = []
+        self.found: dict[_FileKind, dict[tuple[int, ...], _FoundRow]] = {kind: {} for kind in (_ESTABLISHMENTS, _GROUPS, _LINKS)}
 
-    def rows(self, kind: _Kind) -> list[Any]:
+    def rows(self, kind: _FileKind) -> list[Any]:
         return [found.row for found in self.found[kind].values()]
 
     def file(self, file: str, content: bytes) -> None:
         """Read one file. What is wrong with it as a whole is one issue, and none of its rows are read."""
         line = 1
         try:
-            lines = _rows(_decoded(content))
+            lines = _split_rows(_decode(content))
             line, header = next(lines, (1, NotRead("gias-unreadable-file", "the file is empty")))
             if isinstance(header, NotRead):
                 raise header
             headers = [cell.strip().lower() for cell in header]
-            kind = _kind(headers)
-            sheet = _Sheet(file, kind, len(headers), _places(kind, headers), {})
+            kind = _recognise(headers)
+            sheet = _Sheet(file, kind, len(headers), _locate_columns(kind, headers), {})
         except NotRead as problem:
             self._issue(file, line, "", problem)
             return
@@ -354,17 +354,17 @@ class _Reading:
         if first != line:
             self._issue(sheet.file, line, key_column, NotRead("gias-duplicate-row", f"stands on line {first} already"))
         elif len(values) == len(sheet.places):
-            found = _Found(kind.row(**values), sheet.file, line)
+            found = _FoundRow(kind.row(**values), sheet.file, line)
             kept = self.found[kind].setdefault(key, found)
             if kept.row != found.row:
                 conflict = f"differs from {kept.file}, line {kept.line}, which is kept"
                 self._issue(sheet.file, line, key_column, NotRead("gias-conflicting-row", conflict))
 
     def _issue(self, file: str, line: int, column: str, problem: NotRead, severity: Literal["error", "note"] = "error") -> None:
-        self.issues.append(Issue(file, line, column, problem.code, str(problem), severity))
+        self.issues.append(ParseIssue(file, line, column, problem.code, str(problem), severity))
 
 
-def _decoded(content: bytes) -> str:
+def _decode(content: bytes) -> str:
     """UTF-8 (with or without a byte order mark) or Windows-1252, decided for the file as a whole."""
     if content.startswith(b"PK\x03\x04"):
         raise NotRead("gias-unreadable-file", "this is a ZIP archive or an Excel workbook: unpack it, or save it as CSV")
@@ -375,7 +375,7 @@ def _decoded(content: bytes) -> str:
     raise NotRead("gias-unreadable-file", "this is not a CSV file in UTF-8 or Windows-1252")
 
 
-def _rows(text: str) -> Iterator[tuple[int, list[str] | NotRead]]:
+def _split_rows(text: str) -> Iterator[tuple[int, list[str] | NotRead]]:
     """Each row that is not blank, or why it cannot be read, with its first physical line."""
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
@@ -392,7 +392,7 @@ def _rows(text: str) -> Iterator[tuple[int, list[str] | NotRead]]:
                 yield line, cells
 
 
-def _kind(headers: list[str]) -> _Kind:
+def _recognise(headers: list[str]) -> _FileKind:
     """Only files about groups have columns named `Group …`, and of those only links name an establishment."""
     of_schools = "urn" in headers or any(header.startswith("establishment") for header in headers)
     if any(header.startswith("group ") for header in headers):
@@ -402,7 +402,7 @@ def _kind(headers: list[str]) -> _Kind:
     raise NotRead("gias-unknown-file", "this is not the header of GIAS establishments, groups or group links, comma-separated")
 
 
-def _places(kind: _Kind, headers: list[str]) -> dict[str, int]:
+def _locate_columns(kind: _FileKind, headers: list[str]) -> dict[str, int]:
     """Field → index of its cell, for the columns the file has."""
     counts = {column.header: headers.count(column.header.lower()) for column in kind.columns.values()}
     missing = [header for header in kind.required if not counts[header]]

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from domain.access.reach import Caller, reaches_pupil_sql, reaches_sql
 from domain.roster.characteristics import YEAR_GROUP
-from domain.store.database import Connection, columns
+from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
 
 
 @dataclass
-class Facts:
+class PupilFacts:
     """A pupil's attributes as stored, or as they are to be."""
 
     school_id: UUID
@@ -25,10 +25,10 @@ class Facts:
 
 
 @dataclass
-class Known:
+class StoredPupils:
     """What is stored of the matched pupils."""
 
-    facts: dict[UUID, Facts] = field(default_factory=dict)
+    facts: dict[UUID, PupilFacts] = field(default_factory=dict)
     versions: dict[UUID, int] = field(default_factory=dict)
     upns: dict[UUID, dict[str, bool]] = field(default_factory=dict)
     references: set[tuple[UUID, str]] = field(default_factory=set)
@@ -39,14 +39,14 @@ class Known:
 
 
 @dataclass
-class Changes:
+class PupilChanges:
     """Rows to write, by table; whom the batch has already moved to their row's school, shared with it or shared no longer.
 
     `closed` are spells (pupil, school, first day) that end on the day before another day, not before they began, and why.
     """
 
-    new: dict[UUID, Facts] = field(default_factory=dict)
-    changed: dict[UUID, Facts] = field(default_factory=dict)
+    new: dict[UUID, PupilFacts] = field(default_factory=dict)
+    changed: dict[UUID, PupilFacts] = field(default_factory=dict)
     touched: set[UUID] = field(default_factory=set)
     moved: set[UUID] = field(default_factory=set)
     shared: set[tuple[UUID, UUID]] = field(default_factory=set)
@@ -80,13 +80,13 @@ WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_PUPIL}
 """
 
 
-async def read_known(connection: Connection, caller: Caller, tenant_id: UUID, pupil_ids: list[UUID]) -> Known:
+async def read_stored(connection: Connection, caller: Caller, tenant_id: UUID, pupil_ids: list[UUID]) -> StoredPupils:
     """What is stored of these pupils, within the caller's reach. Five statements, whatever their number."""
-    known = Known()
+    known = StoredPupils()
     arguments = (tenant_id, pupil_ids, caller.client_id)
     async for part in iterate_in_slices(await connection.fetch(_FACTS, *arguments)):
         for r in part:
-            known.facts[r["id"]] = Facts(*(r[name] for name in Facts.__dataclass_fields__))
+            known.facts[r["id"]] = PupilFacts(*(r[name] for name in PupilFacts.__dataclass_fields__))
             known.versions[r["id"]] = r["version"]
     async for part in iterate_in_slices(await connection.fetch(_UPNS_KNOWN, *arguments)):
         for r in part:
@@ -108,7 +108,7 @@ async def read_known(connection: Connection, caller: Caller, tenant_id: UUID, pu
 
 
 _FACTS = f"""
-SELECT {", ".join(f"x.{name}" for name in ("id", "version", *Facts.__dataclass_fields__))} FROM pupils x
+SELECT {", ".join(f"x.{name}" for name in ("id", "version", *PupilFacts.__dataclass_fields__))} FROM pupils x
 WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND {reaches_pupil_sql("$3", "x", "id")}
 """
 _NEW = """
@@ -159,11 +159,11 @@ UPDATE pupils SET version = version + 1, changed_at = now(), xid = pg_current_xa
 """
 
 
-async def write(connection: Connection, tenant_id: UUID, source: UUID, changes: Changes) -> None:
+async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, changes: PupilChanges) -> None:
     """Writes the changes: a fixed number of set-based statements for each part of their rows."""
 
-    def pupils(facts: dict[UUID, Facts]) -> list[tuple[Any, ...]]:
-        return [(id_, *(getattr(f, name) for name in Facts.__dataclass_fields__)) for id_, f in facts.items()]
+    def pupils(facts: dict[UUID, PupilFacts]) -> list[tuple[Any, ...]]:
+        return [(id_, *(getattr(f, name) for name in PupilFacts.__dataclass_fields__)) for id_, f in facts.items()]
 
     for statement, rows in (
         (_NEW, pupils(changes.new)),
@@ -175,11 +175,11 @@ async def write(connection: Connection, tenant_id: UUID, source: UUID, changes: 
         (_DATED, changes.dated),
     ):
         for part in split_into_parts(rows):
-            await connection.execute(statement, tenant_id, *columns(part, len(part[0])))
+            await connection.execute(statement, tenant_id, *transpose(part, len(part[0])))
     for references in split_into_parts(changes.references):
-        await connection.execute(_REFERENCES, tenant_id, *columns(references, 3), source)
+        await connection.execute(_REFERENCES, tenant_id, *transpose(references, 3), source)
     updated = [pupil_id for pupil_id in changes.touched if pupil_id not in changes.new]
     if updated:
         await connection.execute(_TOUCHED, tenant_id, updated)
     if changes.unshared:  # last: until then row-level security shows them
-        await connection.execute(UNSHARE, tenant_id, *columns(changes.unshared, 2))
+        await connection.execute(UNSHARE, tenant_id, *transpose(changes.unshared, 2))

@@ -13,21 +13,21 @@ from uuid import UUID
 from msgspec import UNSET, structs
 
 from domain.access.reach import Caller, Scope, reaches_pupil_sql
-from domain.declare.errors import Conflict, Invalid, Issue, NotFound, invalid
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
 from domain.roster import upn as upn_rules
 from domain.roster import years
 from domain.roster.characteristics import YEAR_GROUP
 from domain.roster.enrolments import ENROLMENT, MAIN
-from domain.roster.pupils import PUPIL, match_pupils, settle_schools
+from domain.roster.pupils import PUPIL, match_keys, resolve_schools
 from domain.roster.record_pupils import leavers
-from domain.roster.record_pupils.changes import SHARE, UNSHARE, Changes, Facts, Known, read_known, write
-from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, Row, checked
-from domain.roster.roll_year import note_roll
-from domain.roster.schools import Reached, SchoolRef, find_schools
+from domain.roster.record_pupils.changes import SHARE, UNSHARE, PupilChanges, PupilFacts, StoredPupils, read_stored, write_changes
+from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow, apply_rules
+from domain.roster.roll_year import record_roll_year
+from domain.roster.schools import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
-from domain.write.aggregates import Counting
+from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch, Recorded, Result
 from domain.write.command import command
 
@@ -50,48 +50,48 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     try:
         years.academic_year(as_of)
     except ValueError as problem:
-        raise invalid([Issue("/asOf", "as-of-implausible", str(problem))]) from problem
-    schools = await settle_schools(connection, caller, Scope.PUPILS_WRITE, given)
-    whole = await leavers.school_of(connection, caller, given, schools)
+        raise make_invalid([Issue("/asOf", "as-of-implausible", str(problem))]) from problem
+    schools = await resolve_schools(connection, caller, Scope.PUPILS_WRITE, given)
+    whole = await leavers.find_whole_roll_school(connection, caller, given, schools)
     rows = [
         row
         async for part in iterate_in_slices(given.good())
         for at, entry in part
-        if (row := checked(given, at, entry, schools[at])) is not None
+        if (row := apply_rules(given, at, entry, schools[at])) is not None
     ]
     tenant_id = next((school.tenant_id for school in (whole, *(row.school for row in rows)) if school is not None), None)
     if tenant_id is None:
         given.check()
-        return answer(given, [])
-    counting = Counting(connection, tenant_id)
-    rolled = await matched(connection, caller, counting, tenant_id, rows, whole, as_of)
-    rows = await admitted(connection, caller, given, tenant_id, rows)
-    rows = await identified(given, rows, await visible(connection, caller, tenant_id, rows))
+        return summarise(given, [])
+    counting = AggregateMaintenance(connection, tenant_id)
+    rolled = await match_and_lock(connection, caller, counting, tenant_id, rows, whole, as_of)
+    rows = await reject_pupils_of_other_schools(connection, caller, given, tenant_id, rows)
+    rows = await reject_ambiguous(given, rows, await find_visible(connection, caller, tenant_id, rows))
     if whole is not None:
         await leavers.check_named(connection, whole, given, rows)
-        rows = still_good(given, rows)
+        rows = remaining_rows(given, rows)
     given.check()
-    gone: list[leavers.OnRoll] = []
+    gone: list[leavers.OpenSpell] = []
     if whole is not None:
-        share = await leavers.most_at_once(connection, whole, given.head.max_leavers)
-        gone = leavers.absent(given, rolled, {row.pupil_id for row in rows}, share)
-    changes = await taken(connection, tenant_id, rows)
+        share = await leavers.read_max_leavers(connection, whole, given.head.max_leavers)
+        gone = leavers.find_absent(given, rolled, {row.pupil_id for row in rows}, share)
+    changes = await move_and_share_pupils(connection, tenant_id, rows)
     found = [pupil_id async for part in iterate_in_slices(rows) for row in part if (pupil_id := row.pupil_id) is not None]
-    known = await read_known(connection, caller, tenant_id, found)
+    known = await read_stored(connection, caller, tenant_id, found)
     async for part in iterate_in_slices(rows):
         for row in part:
-            decide(given, row, known, changes)
+            compare_with_stored(given, row, known, changes)
     if whole is not None:
-        leavers.depart(changes, whole, as_of, gone)
+        leavers.record_leavers(changes, whole, as_of, gone)
     if changes.touched:
         async with counting.of_pupils(changes.touched):
-            await write(connection, tenant_id, caller.client_id, changes)
+            await write_changes(connection, tenant_id, caller.client_id, changes)
     schools_told = {row.school.id for row in rows} | ({whole.id} if whole is not None else set())
-    await note_roll(connection, tenant_id, schools_told, as_of)
-    return answer(given, gone)
+    await record_roll_year(connection, tenant_id, schools_told, as_of)
+    return summarise(given, gone)
 
 
-def answer(batch: Batch[Any, Any], gone: list[leavers.OnRoll]) -> RecordedRoll:
+def summarise(batch: Batch[Any, Any], gone: list[leavers.OpenSpell]) -> RecordedRoll:
     """What became of the rows and, after them, of those who left."""
     recorded = batch.recorded()
     left = {spell.pupil_id: None if spell.version is None else spell.version + 1 for spell in gone}
@@ -100,15 +100,15 @@ def answer(batch: Batch[Any, Any], gone: list[leavers.OnRoll]) -> RecordedRoll:
     return RecordedRoll(**structs.asdict(recorded), left=len(left))
 
 
-async def matched(
+async def match_and_lock(
     connection: Connection,
     caller: Caller,
-    counting: Counting,
+    counting: AggregateMaintenance,
     tenant_id: UUID,
-    rows: list[Row],
-    whole: Reached | None,
+    rows: list[PupilEntryRow],
+    whole: SchoolInReach | None,
     as_of: date,
-) -> list[leavers.OnRoll]:
+) -> list[leavers.OpenSpell]:
     """Finds whom the rows' keys belong to and who is on the roll that is given whole, and locks.
 
     First by what is seen without locks, so that all locks are taken in one order, then again.
@@ -117,11 +117,11 @@ async def matched(
     locked: set[UUID] | None = None
     while True:
         keys = [key async for part in iterate_in_slices(rows) for row in part for key in row.keys]
-        found = iter(await match_pupils(connection, caller, tenant_id, keys))
+        found = iter(await match_keys(connection, caller, tenant_id, keys))
         async for part in iterate_in_slices(rows):
             for row in part:
                 row.matches = list(islice(found, len(row.keys)))
-        rolled = await leavers.on_roll(connection, caller, whole, as_of) if whole is not None else []
+        rolled = await leavers.read_on_roll(connection, caller, whole, as_of) if whole is not None else []
         hits = {hit async for part in iterate_in_slices(rows) for row in part for hit in row.hits} | {
             spell.pupil_id for spell in rolled
         }
@@ -131,7 +131,7 @@ async def matched(
         locked = hits
 
 
-async def identified(batch: Batch[Any, Any], rows: list[Row], seen_by_client: set[UUID]) -> list[Row]:
+async def reject_ambiguous(batch: Batch[Any, Any], rows: list[PupilEntryRow], seen_by_client: set[UUID]) -> list[PupilEntryRow]:
     """The rows that name one pupil each; rejects what could be two children, and what the batch says twice."""
     seen: dict[object, int] = {}
     async for part in iterate_in_slices(rows):
@@ -139,13 +139,13 @@ async def identified(batch: Batch[Any, Any], rows: list[Row], seen_by_client: se
             if row.entry.id is not UNSET and row.matches[0].by_id is None:
                 batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
             if len(row.hits) > 1:
-                named = named_in(row.hits, seen_by_client)
+                named = is_named_in(row.hits, seen_by_client)
                 message = f"The keys of this row belong to {len(row.hits)} pupils, {named}. Nothing was merged."
                 batch.reject(row.at, "", "pupil-merge-needed", message)
                 continue
             if row.is_another_child:
                 message = (
-                    f"This new reference comes with the UPN of {named_in(row.hits, seen_by_client)}, who was born on another day or has another"
+                    f"This new reference comes with the UPN of {is_named_in(row.hits, seen_by_client)}, who was born on another day or has another"
                     " forename. Nothing was merged. Correct the UPN; or if it is the same child, name the pupil by id."
                 )
                 batch.reject(row.at, "upn", "pupil-merge-needed", message)
@@ -158,29 +158,31 @@ async def identified(batch: Batch[Any, Any], rows: list[Row], seen_by_client: se
                     batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.pointer(seen[key])}.")
                     break
                 seen[key] = row.at
-    return still_good(batch, rows)
+    return remaining_rows(batch, rows)
 
 
-def named_in(pupil_ids: list[UUID], seen_by_client: set[UUID]) -> str:
+def is_named_in(pupil_ids: list[UUID], seen_by_client: set[UUID]) -> str:
     return " and ".join(str(id_) if id_ in seen_by_client else "one out of this client's reach" for id_ in pupil_ids)
 
 
 _VISIBLE = f"SELECT p.id FROM pupils p WHERE p.tenant_id = $1 AND p.id = ANY ($2) AND {reaches_pupil_sql('$3', 'p', 'id')}"
 
 
-async def visible(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[Row]) -> set[UUID]:
+async def find_visible(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[PupilEntryRow]) -> set[UUID]:
     """Which of the pupils the rows' keys belong to are within the caller's reach."""
     hits = [hit async for part in iterate_in_slices(rows) for row in part for hit in row.hits]
     found = await connection.fetch(_VISIBLE, tenant_id, hits, caller.client_id)
     return {each["id"] for each in found}
 
 
-def still_good(batch: Batch[Any, Any], rows: list[Row]) -> list[Row]:
+def remaining_rows(batch: Batch[Any, Any], rows: list[PupilEntryRow]) -> list[PupilEntryRow]:
     good = {at for at, _ in batch.good()}
     return [row for row in rows if row.at in good]
 
 
-async def admitted(connection: Connection, caller: Caller, batch: Batch[Any, Any], tenant_id: UUID, rows: list[Row]) -> list[Row]:
+async def reject_pupils_of_other_schools(
+    connection: Connection, caller: Caller, batch: Batch[Any, Any], tenant_id: UUID, rows: list[PupilEntryRow]
+) -> list[PupilEntryRow]:
     """The rows about pupils this client may write of; rejects a claim to a child of a school it does not reach.
 
     Such a child may be taken only by who knows them (name and date of birth, not the UPN alone, which can be guessed), and only when the other
@@ -210,19 +212,19 @@ async def admitted(connection: Connection, caller: Caller, batch: Batch[Any, Any
                 " and the name and date of birth must be the same; or a client that reaches both schools sends it."
             )
             batch.reject(row.at, "enrolments", "pupil-elsewhere", message)
-    return still_good(batch, rows)
+    return remaining_rows(batch, rows)
 
 
 _SHARED = "SELECT pupil_id, school_id FROM shared_pupils WHERE tenant_id = $1 AND pupil_id = ANY ($2)"
 _SPELLS = "SELECT pupil_id, school_id, from_on, status FROM enrolments WHERE tenant_id = $1 AND pupil_id = ANY ($2)"
 
 
-async def taken(connection: Connection, tenant_id: UUID, rows: list[Row]) -> Changes:
+async def move_and_share_pupils(connection: Connection, tenant_id: UUID, rows: list[PupilEntryRow]) -> PupilChanges:
     """Moves the pupils whose main school a row's is now, and shares those who attend it as well, as long as they do.
 
     It comes before anything is read of them: row-level security shows them only now.
     """
-    changes = Changes()
+    changes = PupilChanges()
     away = [(row, row.pupil_id) for row in rows if row.elsewhere is not None and row.pupil_id is not None]
     second = [(pupil_id, row) for row, pupil_id in away if row.is_second or row.is_former]
     for statement, attends in ((SHARE, True), (UNSHARE, False)):
@@ -244,13 +246,15 @@ async def taken(connection: Connection, tenant_id: UUID, rows: list[Row]) -> Cha
     return changes
 
 
-def decide(batch: Batch[PupilBatch, PupilEntry], row: Row, known: Known, changes: Changes) -> None:
+def compare_with_stored(
+    batch: Batch[PupilBatch, PupilEntry], row: PupilEntryRow, known: StoredPupils, changes: PupilChanges
+) -> None:
     """Compares a row with what is stored, adds the differences to the changes and notes the outcome."""
     entry, school_id = row.entry, row.school.id
     pupil_id = row.pupil_id or new_id(PUPIL)
     before = changes.size()
     if row.elsewhere is None or pupil_id in changes.moved:
-        decide_facts(row, pupil_id, known.facts.get(pupil_id), known, changes)
+        compare_facts(row, pupil_id, known.facts.get(pupil_id), known, changes)
     if entry.reference is not UNSET and (school_id, entry.reference) not in known.references:
         changes.references.append((school_id, entry.reference, pupil_id))
     for spell in entry.enrolments:
@@ -268,14 +272,16 @@ def decide(batch: Batch[PupilBatch, PupilEntry], row: Row, known: Known, changes
     return batch.note(row.at, "updated", pupil_id, None if version is None else version + 1)
 
 
-def decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, changes: Changes) -> None:
+def compare_facts(
+    row: PupilEntryRow, pupil_id: UUID, stored: PupilFacts | None, known: StoredPupils, changes: PupilChanges
+) -> None:
     """What only the main school says: names, UPN, year group, characteristics, and that the pupil is here now."""
     entry, school_id = row.entry, row.school.id
     year_starts = years.academic_year_range(years.parse_academic_year(years.academic_year(row.as_of)))[0]
     latest = year_starts >= known.years.get(pupil_id, year_starts)
     year_group = row.year_group if stored is None or latest else stored.year_group
-    upn = _decide_upn(row, pupil_id, stored, known.upns.get(pupil_id, {}), changes)
-    facts = Facts(school_id, upn, entry.surname, entry.forename, entry.date_of_birth, entry.sex, year_group)
+    upn = _compare_upn(row, pupil_id, stored, known.upns.get(pupil_id, {}), changes)
+    facts = PupilFacts(school_id, upn, entry.surname, entry.forename, entry.date_of_birth, entry.sex, year_group)
     if stored is None:
         changes.new[pupil_id] = facts
     elif stored != facts:
@@ -294,14 +300,18 @@ def decide_facts(row: Row, pupil_id: UUID, stored: Facts | None, known: Known, c
             changes.dated.append((pupil_id, kind, from_, school_id, to, value))
 
 
-def _decide_upn(row: Row, pupil_id: UUID, stored: Facts | None, numbers: dict[str, bool], changes: Changes) -> str | None:
+def _compare_upn(
+    row: PupilEntryRow, pupil_id: UUID, stored: PupilFacts | None, numbers: dict[str, bool], changes: PupilChanges
+) -> str | None:
     """The pupil's UPN from now on; the others that were stored or that the row names are former ones.
 
     A temporary UPN never takes the place of a permanent one (Department for Education, guide to UPNs: it is given until the permanent one is known).
     Of two permanent ones, which came first is the school's to say.
     """
     before = None if stored is None else stored.upn
-    stays = row.upn is None or (before is not None and upn_rules.check(row.upn).temporary and not upn_rules.check(before).temporary)
+    stays = row.upn is None or (
+        before is not None and upn_rules.check_upn(row.upn).temporary and not upn_rules.check_upn(before).temporary
+    )
     current = before if stays else row.upn
     named = dict.fromkeys(number for number in (row.upn, *row.former) if number is not None)
     changes.upns += [(number, pupil_id, row.school.id, number == current) for number in named if number not in numbers]

@@ -13,8 +13,8 @@ from domain.roster import upn as upn_rules
 from domain.roster import years
 from domain.roster.characteristics import Characteristic
 from domain.roster.enrolments import MAIN, Spell
-from domain.roster.pupils import Match
-from domain.roster.schools import Reached, SchoolRef
+from domain.roster.pupils import KeyMatch
+from domain.roster.schools import SchoolInReach, SchoolRef
 from domain.write.batch import Batch
 
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -53,17 +53,17 @@ class PupilBatch(Input, kw_only=True):
 
 
 @dataclass
-class Row:
+class PupilEntryRow:
     """An entry with its rules applied: canonical UPN, former UPNs and year group, and whom its keys belong to."""
 
     at: int
     entry: PupilEntry
-    school: Reached
+    school: SchoolInReach
     upn: str | None
     former: list[str]
     year_group: str
     as_of: date
-    matches: list[Match] = field(default_factory=list)
+    matches: list[KeyMatch] = field(default_factory=list)
 
     @property
     def keys(self) -> list[tuple[UUID, str | None, str | None, str | None]]:
@@ -81,7 +81,7 @@ class Row:
         return next(iter(self.hits), None)
 
     @property
-    def elsewhere(self) -> Match | None:
+    def elsewhere(self) -> KeyMatch | None:
         """The match of a pupil whose main school is stored as another one."""
         return next((m for m in self.matches if m.hits and m.school_id != self.school.id), None)
 
@@ -108,7 +108,7 @@ class Row:
         lasting = [spell for spell in spells if not spell.is_over(self.as_of)] or spells
         return bool(spells) and all(spell.status not in MAIN for spell in lasting)
 
-    def describes(self, match: Match) -> bool:
+    def describes(self, match: KeyMatch) -> bool:
         """Whether the row knows the child: born the same day, and with the surname or the forename that is stored."""
         mine, theirs = (self.entry.surname, self.entry.forename), (match.surname or "", match.forename or "")
         alike = any(given.casefold() == stored.casefold() for given, stored in zip(mine, theirs, strict=True))
@@ -127,18 +127,18 @@ class Row:
         return self.entry.date_of_birth != match.date_of_birth or not (mine.startswith(theirs) or theirs.startswith(mine))
 
 
-def checked(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: Reached) -> Row | None:
+def apply_rules(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: SchoolInReach) -> PupilEntryRow | None:
     """The row with its rules applied, or None after rejecting it with every issue."""
     before = len(batch.issues)
     numbers: list[str | None] = []
     for where, given in [("upn", entry.upn)] + [(f"formerUpns/{i}", former) for i, former in enumerate(entry.former_upns)]:
         try:
-            numbers.append(None if given is None else upn_rules.check(given).text)
+            numbers.append(None if given is None else upn_rules.check_upn(given).text)
         except ValueError as problem:
             batch.reject(at, where, "upn-invalid", str(problem))
     year_group = ""
     try:
-        year_group = years.canonical(entry.year_group)
+        year_group = years.parse_year_group(entry.year_group)
     except ValueError as problem:
         batch.reject(at, "yearGroup", "year-group-invalid", str(problem))
     if not (entry.date_of_birth.year >= 1900 and entry.date_of_birth <= batch.head.as_of):
@@ -152,4 +152,4 @@ def checked(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: Reached)
         batch.reject(at, "characteristics", "spells-overlap", "Two spells of one kind begin on the same day.")
     if len(batch.issues) > before:
         return None
-    return Row(at, entry, school, numbers[0], [n for n in numbers[1:] if n], year_group, batch.head.as_of)
+    return PupilEntryRow(at, entry, school, numbers[0], [n for n in numbers[1:] if n], year_group, batch.head.as_of)

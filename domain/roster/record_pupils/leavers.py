@@ -12,20 +12,20 @@ from uuid import UUID
 from msgspec import UNSET, UnsetType
 
 from domain.access.reach import Caller, Scope, reaches_pupil_sql
-from domain.declare.errors import Conflict, Issue, invalid
-from domain.roster.record_pupils.changes import Changes
-from domain.roster.record_pupils.entries import Row
-from domain.roster.schools import UNSAID, Reached, find_school
+from domain.declare.errors import Conflict, Issue, make_invalid
+from domain.roster.record_pupils.changes import PupilChanges
+from domain.roster.record_pupils.entries import PupilEntryRow
+from domain.roster.schools import UNSET_SETTING, SchoolInReach, find_school
 from domain.store.database import Connection
 from domain.write.batch import Batch
 
 NOT_ON_ROLL = "not-on-roll"
-TOLD = 100
+MAX_TOLD = 100
 """Leavers whose ids a refusal lists."""
 
 
 @dataclass(frozen=True)
-class OnRoll:
+class OpenSpell:
     """An open spell at the school of a whole roll; `version` is the pupil's, None where this school neither has nor shares the pupil."""
 
     pupil_id: UUID
@@ -33,14 +33,16 @@ class OnRoll:
     version: int | None
 
 
-async def school_of(connection: Connection, caller: Caller, batch: Batch[Any, Any], schools: dict[int, Reached]) -> Reached | None:
+async def find_whole_roll_school(
+    connection: Connection, caller: Caller, batch: Batch[Any, Any], schools: dict[int, SchoolInReach]
+) -> SchoolInReach | None:
     """The school whose whole roll the batch says it is, None if it does not; Invalid unless the batch names that school and no other."""
     if not batch.head.complete:
         return None
     named = batch.head.school
     school = await find_school(connection, caller, Scope.PUPILS_WRITE, named, "/school") if named else None
     if school is None or any(each.id != school.id for each in schools.values()):
-        raise invalid(
+        raise make_invalid(
             [Issue("/complete", "one-school-needed", "A complete roll is one school's: name it in the batch, and no other.")]
         )
     return school
@@ -54,9 +56,9 @@ ORDER BY e.pupil_id
 """
 
 
-async def on_roll(connection: Connection, caller: Caller, school: Reached, day: date) -> list[OnRoll]:
+async def read_on_roll(connection: Connection, caller: Caller, school: SchoolInReach, day: date) -> list[OpenSpell]:
     """Whoever is on roll at the school that day, in any status, with no end known."""
-    return [OnRoll(*row) for row in await connection.fetch(_ON_ROLL, school.tenant_id, school.id, day, caller.client_id)]
+    return [OpenSpell(*row) for row in await connection.fetch(_ON_ROLL, school.tenant_id, school.id, day, caller.client_id)]
 
 
 _OFF_ROLL = """
@@ -66,7 +68,7 @@ SELECT x.pupil_id FROM unnest($3::uuid[]) AS x (pupil_id) WHERE NOT EXISTS (
 """
 
 
-async def check_named(connection: Connection, school: Reached, batch: Batch[Any, Any], rows: list[Row]) -> None:
+async def check_named(connection: Connection, school: SchoolInReach, batch: Batch[Any, Any], rows: list[PupilEntryRow]) -> None:
     """Rejects who is named in a whole roll, has left, and comes without the spell that would put the pupil on roll again."""
     silent = {row.pupil_id: row for row in rows if not row.entry.enrolments}
     off = await connection.fetch(_OFF_ROLL, school.tenant_id, school.id, list(silent), batch.head.as_of)
@@ -78,15 +80,15 @@ async def check_named(connection: Connection, school: Reached, batch: Batch[Any,
 _SETTING = "SELECT max_leavers_percent FROM school_settings WHERE tenant_id = $1 AND school_id = $2"
 
 
-async def most_at_once(connection: Connection, school: Reached, given: int | UnsetType) -> int:
+async def read_max_leavers(connection: Connection, school: SchoolInReach, given: int | UnsetType) -> int:
     """How many percent may leave at once: as given, else as the school has set it."""
     if given is not UNSET:
         return given
     setting = await connection.fetchval(_SETTING, school.tenant_id, school.id)
-    return int(UNSAID["max_leavers_percent"] if setting is None else setting)
+    return int(UNSET_SETTING["max_leavers_percent"] if setting is None else setting)
 
 
-def absent(batch: Batch[Any, Any], rolled: list[OnRoll], present: Collection[UUID | None], share: int) -> list[OnRoll]:
+def find_absent(batch: Batch[Any, Any], rolled: list[OpenSpell], present: Collection[UUID | None], share: int) -> list[OpenSpell]:
     """The spells of who is absent; Conflict if those are more than `share` percent.
 
     Nobody leaves by a roll with rejected rows, since a rejected row may be who seems absent; an issue says so.
@@ -101,16 +103,18 @@ def absent(batch: Batch[Any, Any], rolled: list[OnRoll], present: Collection[UUI
     if len(left) > most:
         raise Conflict(
             f"{len(left)} of the {before} pupils on roll are not in this batch, and maxLeavers ({share} percent) lets {most} leave at once."
-            f" The issues list {'them' if len(left) <= TOLD else f'{TOLD} of them'}; nothing was written. If the roll was cut short, send it whole."
+            f" The issues list {'them' if len(left) <= MAX_TOLD else f'{MAX_TOLD} of them'}; nothing was written. If the roll was cut short, send it whole."
             " If they have left, send their spells with an end, or raise maxLeavers.",
             code="too-many-leavers",
             title="Too many pupils would leave",
-            issues=tuple(Issue("/complete", "too-many-leavers", f"{id_} is on roll and not in this batch.") for id_ in left[:TOLD]),
+            issues=tuple(
+                Issue("/complete", "too-many-leavers", f"{id_} is on roll and not in this batch.") for id_ in left[:MAX_TOLD]
+            ),
         )
     return gone
 
 
-def depart(changes: Changes, school: Reached, as_of: date, gone: list[OnRoll]) -> None:
+def record_leavers(changes: PupilChanges, school: SchoolInReach, as_of: date, gone: list[OpenSpell]) -> None:
     """Ends the leavers' spells on the day before, and stops sharing those who attended as a second school's."""
     changes.closed += [(spell.pupil_id, school.id, spell.from_on, as_of, NOT_ON_ROLL) for spell in gone]
     changes.unshared += [(spell.pupil_id, school.id) for spell in gone]
