@@ -31,8 +31,9 @@ from domain import CLEANUP
 from domain.clients.me import GraphqlLimits, Limits
 from domain.declare.resource import DECLARED
 from domain.read import query
+from domain.read.checks import MAX_COST
 from domain.read.cursors import Cursors
-from domain.read.query import MAX_COST, MAX_FIRST, MAX_NESTED_FIRST
+from domain.read.query import MAX_FIRST, MAX_NESTED_FIRST
 from domain.store.cleanup import clean_up
 from domain.store.database import Database
 from domain.support.lru import Lru

@@ -17,11 +17,12 @@ from starlette.applications import Starlette
 from api.app import build_app
 from api.http.auth import Authenticator
 from api.settings import Settings
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.clients import clients
 from domain.clients.tokens import Attempt, load
 from domain.declare.errors import DomainError, Issue
 from domain.declare.resource import Field, Filter, Resource
+from domain.read.checks import observed_queries
 from domain.read.explain import HIDDEN, Explanation, RecordingDatabase, hide_personal, open_recording_database
 from domain.read.query import (
     Condition,
@@ -35,7 +36,6 @@ from domain.read.query import (
     RowQuery,
     ToMany,
     ToOne,
-    observed_queries,
     value_now,
 )
 
@@ -181,7 +181,7 @@ def _tree(root: Query) -> Tree:
 
 
 def _row(single: RowQuery) -> str:
-    picked = ", ".join(f"{column.key} = {hide_personal(value_now(value))}" for column, value in single.picked_by)
+    picked = ", ".join(f"{column.key} = {hide_personal(value_now(value))}" for column, value in single.key_values)
     return escape(f"{single.resource.name} where {picked or 'nothing is picked'}")
 
 
@@ -189,7 +189,7 @@ def _page(heading: str, page: ListQuery) -> str:
     parts = [f"first {page.first}"]
     if page.where:
         parts.append(f"where {' and '.join(map(_condition, page.where))}")
-    parts += [f"{name} {value_now(value)}" for name, value in page.given]
+    parts += [f"{name} {value_now(value)}" for name, value in page.arguments]
     if page.order:
         parts.append(f"order {', '.join(('-' if order.descending else '') + order.name for order in page.order)}")
     if page.after is not None:

@@ -10,7 +10,7 @@ from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
 from domain.clients import clients, tokens
-from domain.declare.resource import link_resources
+from domain.declare.catalogue import link_resources
 from domain.roster.change_pupil import update_pupil
 from domain.roster.enrolments import ENROLMENTS
 from domain.roster.groups import GROUPS, MEMBERS, delete_group, update_group

@@ -73,7 +73,7 @@ def naming_places(command: Command) -> Iterator[str]:
     if "{id}" in url_of(command)[1]:
         yield URL
     if command.name in DOCUMENTS:
-        yield from _places(inspect.type_info(command.takes), "")
+        yield from _places(inspect.type_info(command.input), "")
 
 
 def _places(type_: inspect.Type, path: str) -> Iterator[str]:
@@ -111,7 +111,7 @@ def body_with(command: Command, place: str, value: Any) -> dict[str, Any]:
     document = copy.deepcopy(DOCUMENTS.get(command.name, {}))
     if place == URL:
         return document
-    if command.changes:
+    if command.is_single_row:
         return {place: value}
     node: Any = document
     *above, leaf = place.split(".")
@@ -165,7 +165,7 @@ async def by_rest(
 ) -> Told:
     """A command by its URL."""
     method, path = url_of(command)
-    headers = {"If-Match": match.encode()} if command.changes else {}
+    headers = {"If-Match": match.encode()} if command.is_single_row else {}
     if key is not None:
         headers["Idempotency-Key"] = key.encode()
     content = {"json": body} if "{id}" not in path or method == "PATCH" else {}
@@ -188,7 +188,7 @@ async def by_graphql(
     operation = root.fields[command.operation]
     type_, answer = operation.args["input"].type, get_named_type(operation.type)
     assert isinstance(answer, GraphQLObjectType)
-    given = body | ({"id": id_} if id_ else {}) | ({"expectedVersion": version} if command.changes else {})
+    given = body | ({"id": id_} if id_ else {}) | ({"expectedVersion": version} if command.is_single_row else {})
     call = f"{command.operation}(input: $i, dryRun: $dry, idempotencyKey: $key) {{ {_shown(answer)} }}"
     text = f"mutation ($i: {type_}, $dry: Boolean, $key: String) {{ {call} }}"
     variables = {"i": given, "dry": dry, "key": key}

@@ -11,9 +11,10 @@ from graphql import GraphQLInputObjectType
 
 from api.graphql.schema import graphql_schema as schema
 from domain import RESOURCES
-from domain.access.reach import Caller
-from domain.declare.resource import Filter, Link, Resource, ValueType
-from domain.read.query import default_fields
+from domain.access.caller import Caller
+from domain.declare.resource import Filter, Link, Resource
+from domain.declare.value_types import ValueType
+from domain.read.checks import default_fields
 
 
 @dataclass

@@ -98,7 +98,7 @@ def places(type_: type[Struct], value: Any, at: str) -> Iterator[tuple[str, Any]
 FIELDS = [
     pytest.param(name, pointer, type_, id=f"{name}{pointer}")
     for name, (_, document) in GOOD.items()
-    for pointer, type_ in places(COMMANDS[name].takes, document, "")
+    for pointer, type_ in places(COMMANDS[name].input, document, "")
 ]
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from domain import RESOURCES
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.declare.errors import Forbidden
 from domain.declare.ids import new_id
 from domain.read import prepared
-from domain.read.query import Condition, FieldValue, ListQuery, Order, PageRows, Query, RowQuery, ToMany, check_scopes
+from domain.read.checks import check_scopes
+from domain.read.query import Condition, FieldValue, ListQuery, Order, PageRows, Query, RowQuery, ToMany
 from tests.world import World
 
 MASKED = {

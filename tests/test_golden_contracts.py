@@ -6,8 +6,8 @@ import pytest
 
 from api.contracts import CONTRACTS
 from domain import COMMANDS, RESOURCES
-from domain.access.reach import Scope
 from domain.declare.resource import Filter
+from domain.declare.scopes import Scope
 from domain.read import compile
 from domain.read.prepared import PreparedQuery
 from domain.read.query import (

@@ -17,9 +17,11 @@ import pytest
 import pytest_asyncio
 
 from domain import RESOURCES
-from domain.declare.resource import Field, Resource, ValueType
+from domain.declare.resource import Field, Resource
+from domain.declare.value_types import ValueType
 from domain.read import prepared
-from domain.read.query import FieldValue, HasNextPage, ListQuery, Order, PageRows, RowCursor, default_fields
+from domain.read.checks import default_fields
+from domain.read.query import FieldValue, HasNextPage, ListQuery, Order, PageRows, RowCursor
 from tests.conftest import Databases
 from tests.doors import Doors, exact, opened
 from tests.questions import Ask, Document

@@ -7,7 +7,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from domain import RESOURCES
-from domain.store.database import metadata
+from domain.store.metadata import metadata
 from tests.conftest import Databases
 
 REGISTER_AND_SHARED = {

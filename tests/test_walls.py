@@ -18,11 +18,12 @@ import pytest_asyncio
 from sqlalchemy import func, literal_column, select, true
 
 from domain import RESOURCES
-from domain.access.reach import ReachSnapshot
+from domain.access.caller import ReachSnapshot
 from domain.assessment.judgements import judgements
 from domain.clients.clients import read_client_status
 from domain.declare.ids import new_id
-from domain.declare.resource import Field, Resource, ValueType
+from domain.declare.resource import Field, Resource
+from domain.declare.value_types import ValueType
 from domain.read import compile, prepared
 from domain.read.query import (
     Condition,

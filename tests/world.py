@@ -15,10 +15,11 @@ from uuid import UUID
 import asyncpg
 
 from domain import COMMANDS
-from domain.access.reach import Caller, Scope
+from domain.access.caller import Caller
 from domain.clients.clients import create_client, ensure_signing_key
 from domain.clients.grants import approve_grant, parse_grant
 from domain.declare.resource import Field, Resource
+from domain.declare.scopes import Scope
 from domain.read import prepared
 from domain.read.cursors import Cursors
 from domain.read.query import FieldValue, ListQuery, PageRows
@@ -26,7 +27,7 @@ from domain.roster.gias.apply import apply_gias
 from domain.roster.upn import check_letter
 from domain.store.database import Connection, Database
 from domain.store.embedded import SUPERUSER
-from domain.write.command import perform
+from domain.write.run import perform
 from tests.conftest import SECRET, Databases, Statements, counting_database
 from tests.roster import gias_rows
 

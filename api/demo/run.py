@@ -34,7 +34,7 @@ from rich.progress import Progress
 from api.demo import assessment_data, school_data
 from api.server import supervisor
 from domain import COMMANDS, RESOURCES
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.clients import clients, grants
 from domain.declare.errors import DomainError
 from domain.read import prepared
@@ -46,7 +46,7 @@ from domain.store import embedded
 from domain.store.database import Connection, Database, in_one_transaction
 from domain.store.migrate import migrate
 from domain.store.programs import EmbeddedError
-from domain.write.command import perform
+from domain.write.run import perform
 
 HOST = "127.0.0.1"
 T = TypeVar("T")

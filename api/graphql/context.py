@@ -8,7 +8,7 @@ import msgspec
 
 from api.http.response_cache import ResponseCache
 from domain import COMMANDS
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.aggregates import aggregate_rows
 from domain.aggregates.query import read_query
 from domain.clients.me import Limits, read_me
@@ -18,8 +18,9 @@ from domain.read.cursors import Cursors
 from domain.store.database import Database
 from domain.support.lru import Lru
 from domain.support.slices import run_in_slices
-from domain.write.command import Command, Performed, perform
+from domain.write.command import Command
 from domain.write.idempotency import check_key
+from domain.write.run import Performed, perform
 from domain.write.stored_answers import read_stored_answers
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class OperationContext:
 
 async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> Performed:
     """Carries a command out, in a transaction of its own. `arguments` are the mutation's."""
-    context.caller.needs(command.scope, command.operation)
+    context.caller.require_scope(command.scope, command.operation)
     wrong = [
         Issue(option, "argument-invalid", f"{option} is {' or '.join(allowed)}.")
         for option, allowed in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))
@@ -50,10 +51,10 @@ async def perform_command(context: OperationContext, command: Command, arguments
     ]
     if wrong:
         raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(wrong))
-    if command.takes.__struct_fields__ == ("id",) and parse_id(arguments["input"]["id"]) is None:
+    if command.input.__struct_fields__ == ("id",) and parse_id(arguments["input"]["id"]) is None:
         raise NotFound()  # as of a URL: what cannot be an id is nothing's
-    lenient, represent = arguments.get("handling") == "lenient", arguments.get("return") == "representation"
-    typed = await run_in_slices(command.read_in_steps(arguments["input"], lenient=lenient, represent=represent))
+    lenient, with_results = arguments.get("handling") == "lenient", arguments.get("return") == "representation"
+    typed = await run_in_slices(command.read_in_steps(arguments["input"], lenient=lenient, with_results=with_results))
     key = arguments.get("idempotencyKey")
     body = (
         msgspec.json.encode([arguments["input"], arguments.get("handling"), arguments.get("return")], order="sorted")

@@ -28,8 +28,9 @@ from api.graphql.limits import MAX_ERRORS, check_entries, check_values, has_more
 from api.graphql.query import Collected, Reader
 from api.http.response_cache import make_key
 from domain.declare.errors import BadRequest, Issue
+from domain.read.checks import check_cost, check_scopes
 from domain.read.prepared import REACH_VERSION, read
-from domain.read.query import Query, check_cost, check_scopes
+from domain.read.query import Query
 from domain.support.lru import Lru
 from domain.support.slices import run_in_thread
 
@@ -61,7 +62,7 @@ class OperationState:
 
 
 def make_response_key(cache_key: bytes, source: str, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> bytes:
-    """The key of the answer to a query, which the schema gives to all alike or to a caller (Caller.told)."""
+    """The key of the answer to a query, which the schema gives to all alike or to a caller (Caller.cache_key)."""
     name = operation.name.value if operation.name else ""
     return make_key(cache_key, b"graphql", name.encode(), source.encode(errors="surrogatepass"), msgspec.json.encode(variables))
 
@@ -205,7 +206,7 @@ class OperationExtension(SchemaExtension):
         if version is None:
             return None
         variables = pick_declared(state.operation.definition, self.execution_context.variables or {})
-        key = make_response_key(context.caller.told, query, state.operation.definition, variables)
+        key = make_response_key(context.caller.cache_key, query, state.operation.definition, variables)
         if (body := context.kept.body(key, version)) is not None:
             self.execution_context.result = _make_result(msgspec.Raw(body))
             return None

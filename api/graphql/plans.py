@@ -21,8 +21,9 @@ from api.graphql.limits import check_values, pick_declared
 from api.graphql.operation import INTROSPECTION, make_response_key
 from api.graphql.query import Reader
 from domain.declare.errors import BadRequest, Forbidden
+from domain.read.checks import check_cost, check_scopes
 from domain.read.prepared import PreparedQuery
-from domain.read.query import ParameterText, Query, check_cost, check_scopes
+from domain.read.query import ParameterText, Query
 
 # What is never closed is taken to its end, where it has one: from each quote in it, the rest would be looked through again.
 _STRINGS = re.compile(r'"""(?:\\"""|[^"]|"(?!""))*(?:"""|\Z)|#[^\n\r]*|"([^"\\\n\r]*)"|"(?:[^"\\\n\r]|\\.)*(?:"|$|(?=[\n\r\\]))')
@@ -58,7 +59,7 @@ async def answer_by_plan(
             if plan is None:
                 return None
             context.plans.put(key, plan)
-        cache_key = make_response_key(context.caller.told, source, operation.definition, variables)
+        cache_key = make_response_key(context.caller.cache_key, source, operation.definition, variables)
         bodies = await _read_bodies(context, plan.prepared, texts, cache_key)
         pieces = [piece for before, body in zip(plan.between, bodies, strict=False) for piece in (before, body or b"null")]
         data: Any = msgspec.Raw(b"".join([*pieces, plan.between[-1]]))

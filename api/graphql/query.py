@@ -20,7 +20,7 @@ from graphql.type import get_named_type
 
 from api.graphql.types import RANGE
 from domain import RESOURCES
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.declare.errors import BadRequest, Issue, make_invalid
 from domain.declare.ids import parse_id, type_number
 from domain.declare.resource import Comparison, Link, Resource
@@ -217,7 +217,7 @@ class Reader:
         connection = self.type_of(parent, nodes[0])
         items = self._page_items(resource, connection, _below(nodes))
         told = self._told(at, link, given) if link is not None else ()
-        selection = ListQuery(resource, items, where, order, first, within=within, given=told)
+        selection = ListQuery(resource, items, where, order, first, path=within, arguments=told)
         if given.get("after") is None:
             return selection
         try:

@@ -42,7 +42,7 @@ from domain.aggregates.aggregate_rows import AggregateRow, Coverage, ExcludedSch
 from domain.aggregates.query import DIMENSIONS, VIEWS
 from domain.clients.me import Me
 from domain.support.slices import run_in_slices
-from domain.write.command import GRAPHQL, Command
+from domain.write.command import Command
 from domain.write.patch import RowVersion
 from domain.write.stored_answers import KeptAnswer
 
@@ -95,7 +95,7 @@ async def _write_selected(state: OperationState, info: Info, answer: Any) -> msg
 
 
 def _make_mutation(command: Command) -> CommandField:
-    arguments = [make_argument("input", input_type(command.takes, *[RowVersion] * command.changes))]
+    arguments = [make_argument("input", input_type(command.input, *[RowVersion] * command.is_single_row))]
     if command.entries is not None:
         handling = "strict (all or nothing, the default) or lenient (good rows land, bad rows are listed)."
         arguments.append(make_argument("handling", "String | None", handling, default="strict"))
@@ -105,7 +105,7 @@ def _make_mutation(command: Command) -> CommandField:
     key = "The same key and input within 7 days give the first answer."
     arguments.append(make_argument("idempotencyKey", "String | None", key))
     description = f"{command.doc} Needs {command.scope}."
-    field = make_field(CommandField, command.operation, f"{output_type(command.gives)} | None", description, arguments)
+    field = make_field(CommandField, command.operation, f"{output_type(command.output)} | None", description, arguments)
     field.command = command
     return field
 
@@ -206,7 +206,7 @@ class Schema(strawberry.Schema):
 @functools.cache
 def make_schema() -> Schema:
     """The schema, made once."""
-    mutation = {command.operation: _make_mutation(command) for command in COMMANDS.values() if GRAPHQL in command.doors}
+    mutation = {command.operation: _make_mutation(command) for command in COMMANDS.values()}
     return Schema(
         query=_make_query(),
         mutation=make_type("Mutation", mutation, "Everything that can be written."),

@@ -20,7 +20,8 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.scalar import ScalarDefinition
 
 from domain import RESOURCES
-from domain.declare.resource import Comparison, Field, Resource, ValueType
+from domain.declare.resource import Comparison, Field, Resource
+from domain.declare.value_types import ValueType
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 
 N = TypeVar("N")

@@ -25,12 +25,12 @@ from starlette.requests import Request
 from api.http.jwt import ACCESS_TOKEN, Jwt, read, verify
 from api.http.rate_limit import Buckets
 from api.settings import Settings
-from domain.access.reach import Caller, ReachSnapshot
+from domain.access.caller import Caller, ReachSnapshot
 from domain.clients.clients import TOKEN_LIFE, ClientStatus, read_client_status, read_issuing_clock, read_public_keys
 from domain.declare.ids import parse_id
 from domain.store.database import Database, database_use
+from domain.store.shared_reads import SharedReads
 from domain.support.lru import Lru
-from domain.support.shared_reads import SharedReads
 
 # RFC 9864 renames EdDSA to Ed25519; clients may still say the older name, which is as safe with the one curve they may register
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)

@@ -7,7 +7,7 @@ from api.http.auth import get_authenticator
 from api.http.jwt import CLIENT_ASSERTION
 from api.oauth.client_auth import METHODS
 from api.oauth.server import GRANT_TYPES
-from domain.access.reach import Scope
+from domain.declare.scopes import Scope
 
 CACHED = {"Cache-Control": "public, max-age=60"}
 

@@ -19,7 +19,7 @@ from api.oauth.errors import NO_STORE, TokenError, respond
 from api.oauth.form import Form, read_form
 from api.oauth.server import GRANT_TYPES, TokenAnswer, TokenRequest, TokenServer
 from domain.clients.tokens import Attempt, Credentials, Effects, Facts, exchange, read_credentials
-from domain.support.shared_reads import SharedReads
+from domain.store.shared_reads import SharedReads
 
 
 async def token(request: Request) -> Response:

@@ -11,9 +11,10 @@ from starlette.requests import Request
 
 from api.http.problems import HttpProblem
 from domain import RESOURCES
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.declare.errors import BadRequest, Issue
 from domain.declare.resource import Comparison, Field, Filter, Link, Resource
+from domain.read.checks import default_fields
 from domain.read.cursors import Cursors
 from domain.read.query import (
     DEFAULT_FIRST,
@@ -35,7 +36,6 @@ from domain.read.query import (
     ToMany,
     ToOne,
     decode_parameter,
-    default_fields,
 )
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
@@ -221,7 +221,11 @@ def make_row_fields(resource: Resource, tree: FieldTree, caller: Caller, by: Lin
         row = make_row_fields(target, below, caller, link)
         if link.many:
             page = ListQuery(
-                target, make_page_fields(row), first=below.first, within=f"{resource.name}.{name}", given=tuple(below.given.items())
+                target,
+                make_page_fields(row),
+                first=below.first,
+                path=f"{resource.name}.{name}",
+                arguments=tuple(below.given.items()),
             )
             items.append((name, ToMany(link, page)))
         else:
@@ -397,7 +401,7 @@ def _selection(
     first, after = asked.number(listing.single.get("first"), "first", usual, MAX_FIRST), listing.single.get("after")
     asked.done()
     items = make_page_fields(make_row_fields(resource, tree, caller, by))
-    selection = ListQuery(resource, items, where, order, first, within=within, given=given)
+    selection = ListQuery(resource, items, where, order, first, path=within, arguments=given)
     if after is None:
         return selection
     place = cursors.open(after, caller.client_id, selection.fingerprint())
@@ -445,7 +449,7 @@ class Preferences:
     """The preferences of a write that are known here (RFC 7240); others are ignored, as the RFC says."""
 
     lenient: bool = False
-    represent: bool = False
+    with_results: bool = False
     applied: str = ""
 
 

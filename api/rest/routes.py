@@ -21,30 +21,24 @@ from api.rest import csv
 from api.rest import query_string as read
 from api.rest.query_string import Parameters
 from domain import COMMANDS, RESOURCES
-from domain.access.reach import Caller, Scope
+from domain.access.caller import Caller
 from domain.aggregates import aggregate_rows
 from domain.aggregates.query import read_query
 from domain.clients.me import read_me
 from domain.declare.errors import BadRequest, Issue, NotFound
 from domain.declare.ids import parse_id
-from domain.declare.resource import Resource, ValueType
+from domain.declare.resource import Resource
+from domain.declare.scopes import Scope
+from domain.declare.value_types import ValueType
+from domain.read.checks import check_cost, check_scopes
 from domain.read.prepared import REACH_VERSION, PreparedQuery
-from domain.read.query import (
-    FieldValue,
-    ListQuery,
-    NestedObject,
-    ParameterText,
-    Query,
-    RowQuery,
-    check_cost,
-    check_scopes,
-    decode_key,
-)
+from domain.read.query import FieldValue, ListQuery, NestedObject, ParameterText, Query, RowQuery, decode_key
 from domain.roster.gias.command import IMPORT, import_gias
 from domain.support.slices import run_in_slices
 from domain.write.batch import Batch
-from domain.write.command import REST, Command, perform
+from domain.write.command import Command
 from domain.write.idempotency import check_key
+from domain.write.run import perform
 from domain.write.stored_answers import read_stored_answers
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -70,9 +64,8 @@ def routes() -> list[Route]:
             for name in (name for name, link in resource.links.items() if link.many):
                 table[f"/v1/{resource.plural}/{{id}}/{name}"] = {"GET": linked_handler(resource, name)}
     for command in COMMANDS.values():
-        if REST in command.doors:
-            method, path = url_of(command)
-            table.setdefault(path, {})[method] = command_handler(command)
+        method, path = url_of(command)
+        table.setdefault(path, {})[method] = command_handler(command)
     table["/v1/aggregates"] = {"GET": answer_aggregates}
     table["/v1/receipts/{key:path}"] = {"GET": answer_stored}
     table["/v1/me"] = {"GET": answer_me}
@@ -159,7 +152,7 @@ def read_handler(read_form: Read, answer: ReadHandler) -> Handler:
 def _make_key(request: Request, caller: Caller, as_csv: bool) -> bytes:
     """What tells the answers of one state apart."""
     path, query = request.scope["path"].encode(errors="surrogatepass"), request.scope["query_string"]
-    return make_key(caller.told, path, b"csv" if as_csv else b"json", query)
+    return make_key(caller.cache_key, path, b"csv" if as_csv else b"json", query)
 
 
 async def _respond(request: Request, asked: ReadPlan, caller: Caller, texts: Sequence[str], answer: ReadHandler) -> Response:
@@ -298,11 +291,11 @@ def command_handler(command: Command) -> Handler:
         if dry_run not in ("true", "false"):
             message = "dryRun is true or false."
             raise BadRequest(message, code="parameter-invalid", issues=(Issue("dryRun", "parameter-invalid", message),))
-        caller.needs(command.scope, command.operation)
+        caller.require_scope(command.scope, command.operation)
         preferences = read.read_preferences(request)
         given, body = await _read_input(request, command, preferences)
         key = request.headers.get("idempotency-key")
-        options = repr((preferences.lenient, preferences.represent)).encode() if isinstance(given, Batch) else b""
+        options = repr((preferences.lenient, preferences.with_results)).encode() if isinstance(given, Batch) else b""
         done = await perform(
             state.database,
             command,
@@ -320,7 +313,7 @@ def command_handler(command: Command) -> Handler:
         status = success_status(command) if dry_run == "false" else 200
         if status == 204:
             return Response(status_code=status, headers=headers)
-        if command.changes and dry_run == "false":
+        if command.is_single_row and dry_run == "false":
             headers["ETag"] = read.read_tag(msgspec.json.decode(done.answer)["version"])
         return Response(done.answer, status, headers, "application/json")
 
@@ -331,17 +324,17 @@ async def _read_input(request: Request, command: Command, preferences: read.Pref
     """What a command is given, and the bytes that tell one request from another under the same Idempotency-Key."""
     if "id" not in request.path_params:
         document, body = await read_json(request, most=MAX_OTHER_BODY if command.entries is None else MAX_BODY)
-        steps = command.read_in_steps(document, lenient=preferences.lenient, represent=preferences.represent)
+        steps = command.read_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
         return await run_in_slices(steps), body
     row_id = request.path_params["id"]
-    versions = read.read_versions(request) if command.changes else None
+    versions = read.read_versions(request) if command.is_single_row else None
     if request.method == "PATCH":
         document, body = await read_json(request, MERGE_PATCH)
     else:
         document, body = {}, await read_body(request)
         if body.strip() not in (b"", b"{}"):
             raise BadRequest("This command takes no body.", code="body-unexpected")
-    if command.changes:
+    if command.is_single_row:
         asked = f"{row_id} {'*' if versions is None else sorted(versions)} ".encode()
         return command.read_change(row_id, versions, document), asked + body
     if "if-match" in request.headers:
@@ -414,7 +407,7 @@ async def answer_me(request: Request) -> Response:
 async def import_register(request: Request) -> Response:
     """The GIAS files as multipart/form-data: `asOf`, and each file under any name."""
     state, caller = request.app.state, await authenticate(request)
-    caller.needs(Scope.IMPORTS_WRITE, IMPORT)
+    caller.require_scope(Scope.IMPORTS_WRITE, IMPORT)
     _check_no_parameters(request, ())
     fields, files = await read_files(request)
     try:

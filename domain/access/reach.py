@@ -4,12 +4,8 @@ A scope alone never suffices: a row is within reach when a grant in force gives 
 `reach` is derived from grants (migration 0002); row-level security reads it too and says the same in other words (migration 0005).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
-from functools import cached_property
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -31,81 +27,9 @@ from sqlalchemy import (
     select,
 )
 
-from domain.declare.errors import Forbidden, Issue
-from domain.store.database import metadata
-
-
-class Scope(StrEnum):
-    """noun:verb. What each one opens is in expected/scopes.txt, made from the declarations."""
-
-    TRUSTS_READ = "trusts:read"
-    SCHOOLS_READ = "schools:read"
-    SCHOOLS_WRITE = "schools:write"
-    PUPILS_READ = "pupils:read"
-    PUPILS_NAME = "pupils:name"
-    PUPILS_UPN = "pupils:upn"
-    PUPILS_BIRTH = "pupils:birth"
-    PUPILS_SENSITIVE = "pupils:sensitive"
-    PUPILS_WRITE = "pupils:write"
-    GROUPS_READ = "groups:read"
-    GROUPS_WRITE = "groups:write"
-    WINDOWS_READ = "windows:read"
-    WINDOWS_WRITE = "windows:write"
-    SCHEMES_READ = "schemes:read"
-    SCHEMES_WRITE = "schemes:write"
-    JUDGEMENTS_READ = "judgements:read"
-    JUDGEMENTS_WRITE = "judgements:write"
-    TARGETS_READ = "targets:read"
-    TARGETS_WRITE = "targets:write"
-    AGGREGATES_READ = "aggregates:read"
-    AGGREGATES_INTERNAL = "aggregates:internal"
-    IMPORTS_WRITE = "imports:write"
-
-
-@dataclass(frozen=True)
-class ReachSnapshot:
-    """The scopes that a client's grants give at every place within its reach, as its reach was at this version and is until then.
-
-    `tenants` are those it reaches anything of, where these are so many places that their versions are not added up one by one. A statement that relies
-    on any of it makes sure that it still holds (query.finish), so that this may be remembered.
-    """
-
-    scopes: frozenset[str]
-    version: int
-    until: datetime | None
-    tenants: tuple[UUID, ...] | None
-
-    @cached_property
-    def told(self) -> bytes:
-        """What tells it from what the reach was before."""
-        return f"{self.version} {self.until}".encode()
-
-
-@dataclass(frozen=True)
-class Caller:
-    """An authenticated client and the scopes its token carries (never more than its grants gave when the token was issued)."""
-
-    client_id: UUID
-    scopes: frozenset[str]
-    snapshot: ReachSnapshot | None = None
-
-    @cached_property
-    def told(self) -> bytes:
-        """What tells apart who sees other things of the same rows."""
-        return self.client_id.bytes + " ".join(sorted(self.scopes)).encode()
-
-    def needs(self, scope: Scope, what: str) -> None:
-        """Raises Forbidden, naming what needs which scope, unless the token carries it."""
-        if scope not in self.scopes:
-            raise make_scope_error({what: scope})
-
-
-def make_scope_error(needs: Mapping[str, str]) -> Forbidden:
-    """The one refusal for want of scopes: of each thing asked for, which scope it needs."""
-    issues = tuple(Issue(what, "scope-missing", f"{what} needs the scope {scope}.") for what, scope in needs.items())
-    told = ", ".join(f"{what} needs {scope}" for what, scope in needs.items())
-    return Forbidden(f"{told}. GET /v1/me tells what the client holds.", issues=issues)
-
+from domain.declare.predicates import RowPredicate
+from domain.declare.scopes import Scope
+from domain.store.metadata import metadata
 
 reach = Table(
     "reach",
@@ -129,9 +53,6 @@ shared_pupils = Table(
 )
 
 CALLER = bindparam("caller", type_=Uuid)
-
-RowPredicate: TypeAlias = Callable[[Scope | None], ColumnElement[bool]]
-"""From the scope needed to the predicate that a row is within the caller's reach with it; None asks for no scope."""
 
 
 def is_in_force(r: Any) -> ColumnElement[bool]:

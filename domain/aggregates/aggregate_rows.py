@@ -41,7 +41,7 @@ from typing import Literal
 import msgspec
 from msgspec import structs
 
-from domain.access.reach import Caller, Scope, make_scope_error
+from domain.access.caller import Caller, make_scope_error
 from domain.aggregates.cells import AggregateTemplate, compile_aggregate
 from domain.aggregates.disclosure import LISTED, EligibleRow, Reason, suppress
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
@@ -49,6 +49,7 @@ from domain.aggregates.results import AggregateResult, Categories, GroupFacts, G
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Output
+from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
 from domain.roster.years import YEARS
 from domain.store.database import Database
@@ -177,7 +178,7 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     if caller.scopes.isdisjoint((Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)):
         raise make_scope_error({"aggregates": f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"})
     if question.view == "public":
-        caller.needs(Scope.AGGREGATES_INTERNAL, "view=public")
+        caller.require_scope(Scope.AGGREGATES_INTERNAL, "view=public")
     after = None if question.after is None else cursors.open(question.after, caller.client_id, question.fingerprint)
     pooled = await _read(database, caller, question)
     # hiding among hundreds of schools takes seconds of arithmetic; other requests go on meanwhile

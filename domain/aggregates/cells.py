@@ -45,17 +45,18 @@ from sqlalchemy import (
     true,
 )
 
-from domain.access.reach import CALLER, Scope, is_in_force, reach
+from domain.access.reach import CALLER, is_in_force, reach
 from domain.aggregates.results import Categories
 from domain.assessment.schemes import schemes
 from domain.assessment.subjects import subjects
 from domain.assessment.tenant_setup import tenants
 from domain.assessment.windows import pins, windows
-from domain.read.compile import Statement, make_statement
+from domain.declare.scopes import Scope
+from domain.read.statement import Statement, make_statement
 from domain.roster.schools import schools
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
-from domain.store.database import metadata
+from domain.store.metadata import metadata
 from domain.support.lru import Lru
 
 _SUMMED = ("eligible", "valid", "expected", "higher", "valued", "value_sum")

@@ -5,10 +5,11 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
-from domain.access.reach import Caller, Scope
+from domain.access.caller import Caller
 from domain.assessment.windows import WindowTerms, check_size, check_window, lock_window
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale, make_invalid
 from domain.declare.inputs import Instant, LongText, Text
+from domain.declare.scopes import Scope
 from domain.roster import years
 from domain.store.database import Connection
 from domain.write.command import command

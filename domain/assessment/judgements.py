@@ -20,17 +20,18 @@ from sqlalchemy import (
     tuple_,
 )
 
-from domain.access.reach import Scope, rows_of_pupil
+from domain.access.reach import rows_of_pupil
 from domain.assessment.schemes import column_of_grade, scheme_grades
 from domain.assessment.subjects import aspects, subject_code_of, subjects
 from domain.assessment.targets import targets
 from domain.assessment.windows import pins, windows
 from domain.declare.ids import parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, view
+from domain.declare.scopes import Scope
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
-from domain.store.database import metadata
+from domain.store.metadata import metadata
 
 judgements = Table(
     "judgements",
@@ -186,7 +187,7 @@ JUDGEMENTS = Resource(
             "The pupil.",
             reverse="judgements",
             reverse_doc="Judgements.",
-            reached=True,
+            target_in_reach=True,
             source_in_reach=True,
         ),
         "window": Link(
@@ -195,14 +196,14 @@ JUDGEMENTS = Resource(
             "The window.",
             reverse="judgements",
             reverse_doc="Values.",
-            reached=True,
+            target_in_reach=True,
         ),
         "subject": Link(
-            "subject", ((j.tenant_id, subjects.c.tenant_id), (j.subject_no, subjects.c.no)), "The subject.", reached=True
+            "subject", ((j.tenant_id, subjects.c.tenant_id), (j.subject_no, subjects.c.no)), "The subject.", target_in_reach=True
         ),
         "school": Link("school", ((j.school_id, schools.c.id),), "The pupil's school of main registration."),
     },
-    gives={
+    links_from_others={
         "pupil": {
             "latestJudgements": Link(
                 "judgement",
@@ -210,8 +211,8 @@ JUDGEMENTS = Resource(
                 "What stands today: the latest grade of each subject and aspect, whichever window it is from.",
                 many=True,
                 source=latest_judgements,
-                shows=("carriedFrom",),
-                reached=True,
+                also_shows=("carriedFrom",),
+                target_in_reach=True,
             )
         }
     },

@@ -2,10 +2,11 @@
 
 from sqlalchemy import column, select, table
 
-from domain.access.reach import Scope, rows_of_school
+from domain.access.reach import rows_of_school
 from domain.assessment.subjects import aspects, subject_code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
+from domain.declare.scopes import Scope
 from domain.roster.schools import schools
 from domain.write.receipts import OUTCOMES, receipts
 

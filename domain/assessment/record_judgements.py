@@ -14,11 +14,13 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, structs
 
-from domain.access.reach import Caller, Scope, reaches_pupil_sql
+from domain.access.caller import Caller
+from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import CodeTable, read_codes
 from domain.assessment.judgements import judgements
 from domain.declare.errors import Current, Invalid, Issue, NotFound, make_invalid
 from domain.declare.inputs import Input, Instant, Text
+from domain.declare.scopes import Scope
 from domain.roster.pupils import PupilRow, find_pupils, resolve_schools
 from domain.roster.record_pupils.command import record_pupils
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
@@ -124,15 +126,15 @@ async def record_judgements(
     """Record, correct or withdraw a batch of judgements. The same batch twice changes nothing."""
     pupils = await record_joiners(connection, caller, given)
     await record_entries(connection, caller, given)
-    return JudgementsRecorded(**structs.asdict(given.recorded()), pupils=pupils)
+    return JudgementsRecorded(**structs.asdict(given.summarise()), pupils=pupils)
 
 
 async def record_joiners(connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]) -> Counts | None:
     """Writes the pupils that came along; what is wrong with them refuses the whole batch when that is checked."""
-    pupils = given.others["pupils"]
+    pupils = given.companions["pupils"]
     if not pupils.received:
         return None
-    caller.needs(Scope.PUPILS_WRITE, "pupils in recordJudgements")
+    caller.require_scope(Scope.PUPILS_WRITE, "pupils in recordJudgements")
     if given.head.as_of is UNSET:
         undated = Issue("/asOf", "required", "asOf is required with pupils: the day on which the roll stood so.")
         raise make_invalid([undated, *given.list_issues()])
@@ -146,13 +148,13 @@ async def record_entries(connection: Connection, caller: Caller, given: Batch[Ju
     """Writes the judgements and notes what became of each."""
     settled = await resolve_schools(connection, caller, Scope.JUDGEMENTS_WRITE, given)
     if not settled:
-        return given.check()
+        return given.refuse_if_strict()
     tenant_id = next(iter(settled.values())).tenant_id
     codes = {given.head.window, *(entry.window for _, entry in given.rows)} - {UNSET}
     book, now = await read_codes(connection, tenant_id, {str(code) for code in codes})
     if given.head.window is not UNSET and given.head.window not in book.windows:
         raise make_invalid([Issue("/window", "window-unknown", "This tenant has no such window.")])
-    good = given.good()
+    good = given.list_good_rows()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     rows: list[JudgementRow] = []
     async for part in iterate_in_slices(good):
@@ -161,11 +163,11 @@ async def record_entries(connection: Connection, caller: Caller, given: Batch[Ju
             if found is not None and at in people:
                 rows.append(JudgementRow(at, entry, settled[at], people[at], *found))
     rows = await given.reject_duplicates(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
-    given.check()
+    given.refuse_if_strict()
     counting = AggregateMaintenance(connection, tenant_id)
     await counting.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
     changed = await compare_with_stored(connection, caller, tenant_id, given, rows, counting)
-    given.check()
+    given.refuse_if_strict()
     if changed:
         await write_judgements(connection, caller, tenant_id, changed)
         await counting.of_judgements({row.pupil_id for row in changed}, {row.window["no"] for row in changed})
@@ -197,7 +199,7 @@ def resolve_entry(
         batch.reject(at, "subject", "subject-unknown", f"This tenant has no such subject. It has: {', '.join(book.subjects)}.")
     if aspect_no is None:
         batch.reject(at, "aspect", "aspect-unknown", f"This tenant has no such aspect. It has: {', '.join(book.aspects)}.")
-    batch.places[at] = Location(school.tenant_id, school.id, window and window["no"], subject_no, aspect_no)
+    batch.locations[at] = Location(school.tenant_id, school.id, window and window["no"], subject_no, aspect_no)
     if window is None or subject_no is None or aspect_no is None or len(batch.issues) > before:
         return None
     if window["state"] == "planned":
@@ -262,13 +264,13 @@ async def compare_with_stored(
                 row.recorded_at = max(stored["now"], stored["recorded_at"] or stored["now"])
             late = is_dated and stored["accepts"] and row.recorded_at <= stored["closed_at"]
             if not row.changes(stored):
-                batch.note(row.at, "unchanged", public_id if exists else None, stored["version"])
+                batch.record_outcome(row.at, "unchanged", public_id if exists else None, stored["version"])
                 if exists and is_dated and row.recorded_at > stored["recorded_at"] and stored["state"] == "open":
                     confirmed.append((*row.key, row.recorded_at))
             elif row.entry.expected_version not in (UNSET, stored["version"] or 0):
                 conflicts.append(describe_conflict(row, stored))
             elif exists and row.recorded_at < stored["recorded_at"]:
-                batch.note(row.at, "superseded", public_id, stored["version"])
+                batch.record_outcome(row.at, "superseded", public_id, stored["version"])
             elif exists and stored["recorded_at_school_id"] == stored["main_school_id"] != row.school.id:
                 batch.reject(
                     row.at,
@@ -280,7 +282,7 @@ async def compare_with_stored(
                 batch.reject(row.at, "window", "window-closed", f"The window is {stored['state']} and takes no changes.")
             else:
                 outcome = "created" if not exists else WITHDRAWN if row.entry.withdrawn else "updated"
-                batch.note(row.at, outcome, public_id, stored["version"] + 1 if exists else 1)
+                batch.record_outcome(row.at, outcome, public_id, stored["version"] + 1 if exists else 1)
                 changed.append(row)
     for row in by_n.values():
         batch.reject(row.at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")

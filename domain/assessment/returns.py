@@ -6,10 +6,11 @@ not suppressed: they are for staff, so a row needs windows:read and judgements:r
 
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, and_
 
-from domain.access.reach import Scope, rows_of_school
+from domain.access.reach import rows_of_school
 from domain.assessment.subjects import aspects, subject_code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
+from domain.declare.scopes import Scope
 from domain.roster.schools import schools
 
 LISTED = 200

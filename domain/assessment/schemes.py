@@ -17,14 +17,17 @@ from sqlalchemy import (
     Uuid,
 )
 
-from domain.access.reach import Caller, Scope, rows_of_tenant
+from domain.access.caller import Caller
+from domain.access.reach import rows_of_tenant
 from domain.assessment.tenant_setup import SCHEME, Grade, prepare_tenant, templates, write_scheme
 from domain.declare.errors import Conflict, Invalid, Issue, make_invalid
 from domain.declare.inputs import Input, Output
 from domain.declare.inputs import Text as ShortText
 from domain.declare.resource import Field, LabelOf, Link, Resource
+from domain.declare.scopes import Scope
 from domain.roster.tenant_ref import TenantRef, find_tenant
-from domain.store.database import Connection, metadata
+from domain.store.database import Connection
+from domain.store.metadata import metadata
 from domain.support.suggestions import Suggestions
 from domain.write.command import command
 

@@ -4,10 +4,11 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Index, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
-from domain.access.reach import Scope, rows_of_tenant
+from domain.access.reach import rows_of_tenant
 from domain.assessment.tenant_setup import SUBJECT
 from domain.declare.resource import Field, LabelOf, Resource
-from domain.store.database import metadata
+from domain.declare.scopes import Scope
+from domain.store.metadata import metadata
 
 subjects = Table(
     "subjects",
@@ -49,7 +50,7 @@ SUBJECTS = Resource(
     scope=Scope.WINDOWS_READ,
     order=("tenant_id", "id"),
     reach=rows_of_tenant(subjects.c.tenant_id),
-    reference=True,
+    is_lookup_table=True,
     fields={
         "id": Field(subjects.c.id, "Stable id."),
         "code": Field(subjects.c.code, "Short code, such as reading; the same in every tenant for statutory subjects."),

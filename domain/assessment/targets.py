@@ -7,7 +7,8 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
-from domain.access.reach import Caller, Scope, reaches_pupil_sql, rows_of_pupil
+from domain.access.caller import Caller
+from domain.access.reach import reaches_pupil_sql, rows_of_pupil
 from domain.assessment.schemes import column_of_grade
 from domain.assessment.subjects import aspects, subject_code_of, subjects
 from domain.declare.errors import Current, Invalid, NotFound
@@ -15,10 +16,12 @@ from domain.declare.ids import new_id
 from domain.declare.inputs import Input, Instant
 from domain.declare.inputs import Text as ShortText
 from domain.declare.resource import Field, Filter, Link, Resource, view
+from domain.declare.scopes import Scope
 from domain.roster import years
 from domain.roster.pupils import PupilRow, find_pupils, pupils, resolve_schools
 from domain.roster.schools import SchoolInReach, SchoolRef, schools
-from domain.store.database import Connection, metadata, transpose
+from domain.store.database import Connection, transpose
+from domain.store.metadata import metadata
 from domain.support.slices import iterate_in_slices, split_into_parts
 from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch, Recorded
@@ -89,15 +92,15 @@ TARGETS = Resource(
             "The pupil.",
             reverse="targets",
             reverse_doc="Targets.",
-            reached=True,
+            target_in_reach=True,
             source_in_reach=True,
         ),
         "subject": Link(
-            "subject", ((t.tenant_id, subjects.c.tenant_id), (t.subject_no, subjects.c.no)), "The subject.", reached=True
+            "subject", ((t.tenant_id, subjects.c.tenant_id), (t.subject_no, subjects.c.no)), "The subject.", target_in_reach=True
         ),
         "school": Link("school", ((t.school_id, schools.c.id),), "The pupil's school of main registration."),
     },
-    gives={
+    links_from_others={
         "pupil": {
             "currentTargets": Link(
                 "target",
@@ -105,7 +108,7 @@ TARGETS = Resource(
                 "The targets of each subject and aspect for the nearest academic year that is not over.",
                 many=True,
                 source=current_targets,
-                reached=True,
+                target_in_reach=True,
             )
         }
     },
@@ -200,8 +203,8 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     """Record a batch of targets. The same batch twice changes nothing."""
     settled = await resolve_schools(connection, caller, Scope.TARGETS_WRITE, given)
     if not settled:
-        given.check()
-        return given.recorded()
+        given.refuse_if_strict()
+        return given.summarise()
     tenant_id = next(iter(settled.values())).tenant_id
     codes = await connection.fetch(
         "SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived"
@@ -210,7 +213,7 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
     )
     numbers = {(row["kind"], row["code"]): row["no"] for row in codes}
     finder = TargetGrades(await connection.fetch(_GRADES, tenant_id, list({school.id for school in settled.values()})))
-    good = given.good()
+    good = given.list_good_rows()
     people = await find_pupils(connection, caller, tenant_id, given, settled)
     numbered = [
         (at, entry, key)
@@ -223,15 +226,15 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
         lambda row: (row[0], row[2][:6]),
         "pupil, subject, horizon and basis",
     )
-    given.check()
+    given.refuse_if_strict()
     counting = AggregateMaintenance(connection, tenant_id)
     await counting.lock({school.id for school in settled.values()}, {key[0] for _, _, key in rows})
     changed, now = await compare_with_stored(connection, caller, tenant_id, given, rows)
-    given.check()
+    given.refuse_if_strict()
     if changed:
         await write_targets(connection, caller, tenant_id, changed, now)
         await counting.bump()
-    return given.recorded()
+    return given.summarise()
 
 
 def resolve_entry(
@@ -301,17 +304,17 @@ async def compare_with_stored(
                 max(now, stored["recorded_at"] or now) if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
             )
             if exists and (*key[6:], entry.visibility) == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
-                batch.note(at, "unchanged", stored["id"], stored["version"])
+                batch.record_outcome(at, "unchanged", stored["id"], stored["version"])
             elif entry.expected_version not in (UNSET, stored["version"] or 0):
                 current = Current(stored["version"] or 0, recorded_at=stored["recorded_at"])
                 conflicts.append(ConflictingRow(at, key[0], stored["scheme_version_no"], stored["grade_no"], current))
             elif exists and recorded_at < stored["recorded_at"]:
-                batch.note(at, "superseded", stored["id"], stored["version"])
+                batch.record_outcome(at, "superseded", stored["id"], stored["version"])
             elif stored["locked_at"] is not None:
                 batch.reject(at, "", "target-locked", "This target is locked and takes no changes.")
             else:
                 target_id = stored["id"] if exists else new_id(TARGET)
-                batch.note(at, "updated" if exists else "created", target_id, stored["version"] + 1 if exists else 1)
+                batch.record_outcome(at, "updated" if exists else "created", target_id, stored["version"] + 1 if exists else 1)
                 changed.append((target_id, stored["school_id"], *key, entry.visibility, recorded_at, entry.actor))
     for at, _, _ in by_n.values():
         batch.reject(at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")

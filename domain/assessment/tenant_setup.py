@@ -13,7 +13,8 @@ from msgspec import Struct, convert, field
 from sqlalchemy import Column, DateTime, SmallInteger, Table, Text, Uuid
 
 from domain.declare.ids import new_id
-from domain.store.database import Connection, metadata, transpose
+from domain.store.database import Connection, transpose
+from domain.store.metadata import metadata
 
 SUBJECT, SCHEME = 6, 7
 

@@ -22,17 +22,20 @@ from sqlalchemy import (
     Uuid,
 )
 
-from domain.access.reach import Caller, Scope, reaches_sql, rows_of_tenant
+from domain.access.caller import Caller
+from domain.access.reach import reaches_sql, rows_of_tenant
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id, parse_id
 from domain.declare.inputs import Input, Instant, LongText, Output
 from domain.declare.inputs import Text as ShortText
 from domain.declare.resource import Field, Resource
+from domain.declare.scopes import Scope
 from domain.roster import years
 from domain.roster.schools import SchoolRef, find_schools, make_school_issue
 from domain.roster.tenant_ref import TenantRef, find_tenant
-from domain.store.database import Connection, metadata, transpose
+from domain.store.database import Connection, transpose
+from domain.store.metadata import metadata
 from domain.write.aggregates import AggregateMaintenance
 from domain.write.command import command
 
@@ -86,7 +89,7 @@ WINDOWS = Resource(
     scope=Scope.WINDOWS_READ,
     order=("tenant_id", "id"),
     reach=rows_of_tenant(windows.c.tenant_id),
-    reference=True,
+    is_lookup_table=True,
     fields={
         "id": Field(windows.c.id, "Stable id."),
         "code": Field(windows.c.code, "Code, unique in the tenant, such as 2017-18/KS2."),

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc.jwk import ECKey, KeySet, KeySetSerialization
 
-from domain.access.reach import IN_FORCE, ReachSnapshot
+from domain.access.caller import ReachSnapshot
+from domain.access.reach import IN_FORCE
 from domain.clients.key_sets import read_key_set
 from domain.declare.errors import Conflict, DatabaseError, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, new_id, parse_id

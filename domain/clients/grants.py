@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Literal, TypeAlias, get_args
 from uuid import UUID
 
-from domain.access.reach import Scope
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.clients.clients import lock_client
 from domain.declare.errors import Conflict, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
+from domain.declare.scopes import Scope
 from domain.store.database import Connection
 from domain.support.suggestions import Suggestions
 

@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 from msgspec import structs
 
-from domain.access.reach import IN_FORCE, Caller
+from domain.access.caller import Caller
+from domain.access.reach import IN_FORCE
 from domain.clients.clients import TOKEN_LIFE, AuthMethod
 from domain.clients.grants import Target
 from domain.declare.ids import NIL

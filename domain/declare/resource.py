@@ -4,128 +4,25 @@ A column is invisible until a Field names it. Type and nullability come from the
 A link is declared once, on the side that holds the key; `link_up` makes the reverse.
 """
 
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from functools import cached_property
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    Boolean,
     Column,
     ColumnElement,
-    Date,
-    DateTime,
-    Integer,
     MetaData,
-    Numeric,
-    SmallInteger,
-    String,
     Table,
-    Uuid,
     select,
 )
 from sqlalchemy.types import TypeEngine
 
-from domain.access.reach import RowPredicate, Scope
 from domain.declare.ids import parse_id, type_number
-
-MAX_TEXT = 2000
-"""Characters of the longest text that is written or compared with."""
-
-
-class ValueType(Enum):
-    """What a value is: its name in GraphQL, and how it is told in words when a value is not one."""
-
-    ID = ("ID", "an id")
-    TEXT = ("String", f"text of at most {MAX_TEXT:,} characters")
-    TEXTS = ("[String!]", "a list of texts")
-    INTEGER = ("Int", "a whole number of at most 32 bits")
-    NUMBER = ("Float", "a number")
-    BOOLEAN = ("Boolean", "true or false")
-    DATE = ("Date", "a date such as 2026-09-01")
-    INSTANT = ("DateTime", "an instant with its offset, such as 2026-09-01T08:30:00Z")
-
-    @property
-    def graphql(self) -> str:
-        return str(self.value[0])
-
-    @property
-    def words(self) -> str:
-        return str(self.value[1])
-
-    def parse(self, given: object) -> Any:
-        """The Python value of a text (or of a JSON value, from GraphQL); ValueError in words for anything else."""
-        try:
-            parsed = _PARSE[self](given)
-        except (ValueError, InvalidOperation, OverflowError, TypeError):
-            parsed = None
-        if parsed is None:
-            raise ValueError(f"is not {self.words}")
-        return parsed
-
-
-def _parse_text(given: object) -> str | None:
-    if not isinstance(given, str) or len(given) > MAX_TEXT or re.search("[\0\ud800-\udfff]", given):
-        return None
-    return given
-
-
-def _parse_integer(given: object) -> int | None:
-    if isinstance(given, bool) or not re.fullmatch(r"-?[0-9]{1,10}", str(given), re.ASCII):
-        return None
-    number = int(str(given))
-    return number if -(2**31) <= number < 2**31 else None
-
-
-def _parse_number(given: object) -> Decimal | None:
-    if isinstance(given, bool) or not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", str(given), re.ASCII):
-        return None
-    return Decimal(str(given))
-
-
-def _parse_date(given: object) -> date | None:
-    return date.fromisoformat(given) if isinstance(given, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", given, re.ASCII) else None
-
-
-def _parse_instant(given: object) -> datetime | None:
-    if not isinstance(given, str) or not re.match(r"\d{4}-\d\d-\d\dT", given, re.ASCII):
-        return None
-    instant = datetime.fromisoformat(given.replace(" ", "+"))  # in a URL, an offset's + that was not escaped arrives as a space
-    return instant.astimezone(UTC) if instant.tzinfo else None
-
-
-_PARSE: dict[ValueType, Callable[[object], Any]] = {
-    ValueType.ID: lambda given: parse_id(str(given)),
-    ValueType.TEXT: _parse_text,
-    ValueType.TEXTS: _parse_text,
-    ValueType.INTEGER: _parse_integer,
-    ValueType.NUMBER: _parse_number,
-    ValueType.BOOLEAN: lambda given: {"true": True, "false": False}.get(
-        json.dumps(given) if isinstance(given, bool) else str(given)
-    ),
-    ValueType.DATE: _parse_date,
-    ValueType.INSTANT: _parse_instant,
-}
-
-_TYPE_OF_COLUMN: list[tuple[type[TypeEngine[Any]], ValueType]] = [
-    (Uuid, ValueType.ID),
-    (Boolean, ValueType.BOOLEAN),
-    (BigInteger, ValueType.INTEGER),
-    (SmallInteger, ValueType.INTEGER),
-    (Integer, ValueType.INTEGER),
-    (Numeric, ValueType.NUMBER),
-    (DateTime, ValueType.INSTANT),
-    (Date, ValueType.DATE),
-    (ARRAY, ValueType.TEXTS),
-    (String, ValueType.TEXT),
-]
+from domain.declare.predicates import RowPredicate
+from domain.declare.scopes import Scope
+from domain.declare.value_types import TYPE_OF_COLUMN, ValueType, find_value_type
 
 
 class Filter(Enum):
@@ -142,10 +39,6 @@ class Comparison(StrEnum):
     GT = "gt"
     LTE = "lte"
     LT = "lt"
-
-
-def find_value_type(type_: TypeEngine[Any]) -> ValueType:
-    return next(kind for known, kind in _TYPE_OF_COLUMN if isinstance(type_, known))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +64,7 @@ class Field:
     must `correlate_except` its own tables. A `costly` field is left out unless it is named, or the link that leads to the row shows it.
     """
 
-    shown: ColumnElement[Any] | LabelOf
+    source: ColumnElement[Any] | LabelOf
     doc: str
     scope: Scope | None = None
     filter: Filter = Filter.ANYWHERE
@@ -179,12 +72,12 @@ class Field:
     costly: bool = False
 
     def __post_init__(self) -> None:
-        if not any(isinstance(self.expression.type, type_) for type_, _ in _TYPE_OF_COLUMN):
+        if not any(isinstance(self.expression.type, type_) for type_, _ in TYPE_OF_COLUMN):
             raise TypeError(f"a field cannot be of type {self.expression.type!r}: {self.doc}")
 
     @cached_property
     def expression(self) -> ColumnElement[Any]:
-        return self.shown.expression if isinstance(self.shown, LabelOf) else self.shown
+        return self.source.expression if isinstance(self.source, LabelOf) else self.source
 
     @property
     def kind(self) -> ValueType:
@@ -225,7 +118,7 @@ class Link:
     """From a row to a row (or rows) of another resource: pairs of (my column, their column) that must be equal.
 
     `source` is a view with the target's columns from which the rows are taken instead of the target's own table, such as the latest of
-    them; `shows` names costly fields that are worth their cost here. `reached`: who reaches the row at a place reaches there what it leads to,
+    them; `also_shows` names costly fields that are worth their cost here. `target_in_reach`: who reaches the row at a place reaches there what it leads to,
     and `reverse_reached` the other way round.
     """
 
@@ -238,8 +131,8 @@ class Link:
     nullable: bool = True
     source: Table | None = None
     arguments: Mapping[str, Argument] = field(default_factory=dict)
-    shows: tuple[str, ...] = ()
-    reached: bool = False
+    also_shows: tuple[str, ...] = ()
+    target_in_reach: bool = False
     source_in_reach: bool = False
 
 
@@ -257,7 +150,7 @@ class Resource:
     """A readable noun. `order` names the source's columns that order a list when nothing else does, and make its cursors; `descending` turns
     it around.
 
-    `gives` are links that another resource gets: they lead here, so that they are declared here.
+    `links_from_others` are links that another resource gets: they lead here, so that they are declared here.
     """
 
     name: str
@@ -269,11 +162,11 @@ class Resource:
     reach: RowPredicate
     fields: Mapping[str, Field]
     links: Mapping[str, Link] = field(default_factory=dict)
-    gives: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)
+    links_from_others: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)
     type_number: int | None = None
     parse_key: Callable[[str], KeyValues | None] | None = None
     descending: bool = False
-    reference: bool = False
+    is_lookup_table: bool = False
     """Whether a tenant has a few rows, which seldom change."""
     versioned: bool = True
     """Whether every change of its rows is counted in the versions of the schools whose readers see it."""
@@ -306,35 +199,3 @@ class Resource:
 
 DECLARED = (Resource, Field, Link, Argument, Column)
 """Of which the catalogue is made: requests refer to its instances and make none."""
-
-
-def link_resources(resources: Iterable[Resource]) -> dict[str, Resource]:
-    """The catalogue by name, with the reverse of every link; raises ValueError where a link leads nowhere or a name is taken."""
-    catalogue = {resource.name: resource for resource in resources}
-    links: dict[str, dict[str, Link]] = {name: {} for name in catalogue}
-
-    def add(of: str, name: str, link: Link) -> None:
-        if not {of, link.target} <= catalogue.keys():
-            raise ValueError(f"{of}.{name} links to {link.target}, and one of them is not declared")
-        if name in links[of] or name in catalogue[of].fields:
-            raise ValueError(f"{of}.{name} is declared twice")
-        if not {*link.arguments}.isdisjoint(catalogue[link.target].fields):
-            raise ValueError(f"{of}.{name} has an argument with the name of a field of {link.target}")
-        links[of][name] = link
-
-    for resource in catalogue.values():
-        for name, link in resource.links.items():
-            add(resource.name, name, link)
-    for resource in catalogue.values():
-        for of, given in resource.gives.items():
-            for name, link in given.items():
-                add(of, name, link)
-        for link in resource.links.values():
-            if link.reverse is not None:
-                swapped = tuple((theirs, mine) for mine, theirs in link.on)
-                add(
-                    link.target,
-                    link.reverse,
-                    Link(resource.name, swapped, link.reverse_doc, many=True, reached=link.source_in_reach),
-                )
-    return {name: replace(resource, links=links[name]) for name, resource in catalogue.items()}

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.access.reach import ReachSnapshot
-from domain.declare.resource import ValueType
-from domain.read.compile import SCHOOL_VERSION, compile_query, is_versioned, rows_versioned_by_school
+from domain.access.caller import ReachSnapshot
+from domain.declare.value_types import ValueType
+from domain.read.compile import compile_query
 from domain.read.cursors import Cursors
-from domain.read.labels import MARK, SnapshotOutdated
+from domain.read.labels import MARK, SnapshotOutdated, labels_of
 from domain.read.query import (
     ListQuery,
     NestedObject,
@@ -27,6 +27,7 @@ from domain.read.query import (
     ToOne,
     value_now,
 )
+from domain.read.versions import SCHOOL_VERSION, is_versioned, rows_versioned_by_school
 from domain.store.database import Database
 
 
@@ -108,7 +109,7 @@ class PreparedQuery:
         answered = await chosen.run(database, values)
         if not answered:
             raise SnapshotOutdated
-        version = answered.pop() if chosen.fragments else 0
+        version = answered.pop() if chosen.label_query else 0
         state = [answered.pop().encode()] if chosen.has_state else []
         if chosen.is_uniform and not answered.pop():
             raise SnapshotOutdated
@@ -117,7 +118,7 @@ class PreparedQuery:
         for text in answered:
             parts = [] if text is None else text.encode().split(MARK)
             if len(parts) > 1:
-                await database.references.fill(parts, chosen, version, database, caller)
+                await labels_of(database).fill(parts, chosen, version, database, caller)
                 for i in range(1, len(parts), 2):
                     if parts[i][:1] == b"~":
                         number, _, place = parts[i][1:].partition(b":")
@@ -152,8 +153,8 @@ class PreparedQuery:
         """The root without what differs between requests, which goes into the values under the names the compiler gives its binds."""
         if isinstance(root, RowQuery):
             no = len(self._values)
-            self._values.update({f"picked_{no}_{i}": _strip_value(value) for i, (_, value) in enumerate(root.picked_by)})
-            return replace(root, picked_by=tuple((column, no) for column, _ in root.picked_by), row=self._items(root.row))
+            self._values.update({f"picked_{no}_{i}": _strip_value(value) for i, (_, value) in enumerate(root.key_values)})
+            return replace(root, key_values=tuple((column, no) for column, _ in root.key_values), row=self._items(root.row))
         no = len(self._pages)
         place: tuple[str | None, ...] | None = value_now(root.after)
         after = None if place is None else _mark_nulls(place)
@@ -164,7 +165,7 @@ class PreparedQuery:
         root = replace(
             root,
             where=tuple(replace(condition, values=tuple(map(_strip_value, condition.values))) for condition in root.where),
-            given=tuple((name, _strip_value(value)) for name, value in root.given),
+            arguments=tuple((name, _strip_value(value)) for name, value in root.arguments),
             after=after,
         )
         self._pages.append(root)
@@ -174,7 +175,7 @@ class PreparedQuery:
             one = len(condition.values) == 1 and condition.field.kind is not ValueType.TEXTS
             self._values[f"where_{no}_{i}"] = condition.values[0] if one else list(condition.values)
             where.append(replace(condition, values=("one" if one else "many",)))
-        return replace(root, items=self._items(root.items), where=tuple(where), first=0, given=())
+        return replace(root, items=self._items(root.items), where=tuple(where), first=0, arguments=())
 
     def _items(self, items: OutputFields) -> OutputFields:
         return tuple((key, self._item(item)) for key, item in items)
@@ -182,7 +183,7 @@ class PreparedQuery:
     def _item(self, item: OutputField) -> OutputField:
         match item:
             case ToMany(link=link, selection=selection):
-                given = {name: _strip_value(value) for name, value in selection.given}
+                given = {name: _strip_value(value) for name, value in selection.arguments}
                 self._values.update({f"given_{len(self._pages)}_{name}": given.get(name) for name in link.arguments})
                 shaped = self._shape(selection)
                 assert isinstance(shaped, ListQuery)
@@ -206,7 +207,7 @@ def _has_parameter(value: Any) -> bool:
 
 def _list_filter_values(page: ListQuery) -> list[Any]:
     """What a page's fingerprint depends on."""
-    return [value for condition in page.where for value in condition.values] + [value for _, value in page.given]
+    return [value for condition in page.where for value in condition.values] + [value for _, value in page.arguments]
 
 
 def _mark_nulls(place: tuple[str | None, ...]) -> tuple[str | None, ...]:
@@ -215,7 +216,7 @@ def _mark_nulls(place: tuple[str | None, ...]) -> tuple[str | None, ...]:
 
 def _make_version(snapshot: ReachSnapshot, of_all: bytes, *places: bytes) -> bytes:
     """Of the reach, of what every answer depends on, and of the places of single rows."""
-    return b"|".join([snapshot.told, of_all, *places])
+    return b"|".join([snapshot.cache_key, of_all, *places])
 
 
 BARS_FOR_ONE_SCHOOL = 2

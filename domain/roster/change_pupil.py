@@ -9,8 +9,10 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from domain.access.reach import Caller, Scope, reaches_sql
+from domain.access.caller import Caller
+from domain.access.reach import reaches_sql
 from domain.declare.errors import Invalid, Issue, NotFound, Stale, make_invalid
+from domain.declare.scopes import Scope
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, read_stored, write_changes
 from domain.roster.record_pupils.command import compare_facts, find_visible, match_and_lock, reject_ambiguous
 from domain.roster.record_pupils.entries import Name, PupilBatch, PupilEntry, PupilEntryRow, apply_rules

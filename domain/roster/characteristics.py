@@ -10,7 +10,7 @@ from datetime import date
 from sqlalchemy import Column, Date, Table, Text, Uuid
 
 from domain.declare.inputs import Input
-from domain.store.database import metadata
+from domain.store.metadata import metadata
 
 characteristics = Table(
     "characteristics",

@@ -21,12 +21,13 @@ from sqlalchemy import (
     literal_column,
 )
 
-from domain.access.reach import Scope, rows_of_school
+from domain.access.reach import rows_of_school
 from domain.declare.inputs import Input
 from domain.declare.resource import Argument, Field, Link, Resource, view
+from domain.declare.scopes import Scope
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
-from domain.store.database import metadata
+from domain.store.metadata import metadata
 
 ENROLMENT = 5
 MAIN = ("C", "M")
@@ -101,7 +102,7 @@ ENROLMENTS = Resource(
             reverse_doc="Spells on roll here.",
         ),
     },
-    gives={
+    links_from_others={
         "school": {
             "onRoll": Link(
                 "pupil",

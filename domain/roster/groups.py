@@ -22,15 +22,18 @@ from sqlalchemy import (
     func,
 )
 
-from domain.access.reach import Caller, Scope, reaches_sql, rows_of_school
+from domain.access.caller import Caller
+from domain.access.reach import reaches_sql, rows_of_school
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale
 from domain.declare.inputs import Text as ShortText
 from domain.declare.resource import Argument, Field, Link, Resource, view
+from domain.declare.scopes import Scope
 from domain.roster.enrolments import LAST_DAY, TODAY, is_on_roll
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
-from domain.store.database import Connection, metadata
+from domain.store.database import Connection
+from domain.store.metadata import metadata
 from domain.write.aggregates import AggregateMaintenance
 from domain.write.command import command
 from domain.write.patch import Changed, Patch, PatchInput, Removal
@@ -124,7 +127,7 @@ GROUPS = Resource(
             arguments={"on": Argument(Date(), "The day; today unless said.", is_attending("id", "group_school_id"))},
         ),
     },
-    gives={
+    links_from_others={
         "pupil": {
             "groups": Link(
                 "group",

@@ -21,14 +21,17 @@ from sqlalchemy import (
     select,
 )
 
-from domain.access.reach import CALLER, IN_FORCE, Caller, Scope, rows_of_pupil
+from domain.access.caller import Caller
+from domain.access.reach import CALLER, IN_FORCE, rows_of_pupil
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input
 from domain.declare.resource import Field, Filter, Link, Resource
+from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
 from domain.roster.schools import SchoolInReach, SchoolRef, find_schools, make_school_issue, schools
-from domain.store.database import Connection, metadata
+from domain.store.database import Connection
+from domain.store.metadata import metadata
 from domain.support.slices import iterate_in_slices
 from domain.write.batch import Batch
 from domain.write.receipts import Location
@@ -175,7 +178,7 @@ async def resolve_schools(connection: Connection, caller: Caller, scope: Scope, 
     if any(row.school is UNSET for _, row in batch.rows) and named is UNSET:
         found["unset"] = await _find_only_school(connection, caller, scope)
     home = found.get("unset" if named is UNSET else repr(named))
-    batch.home = None if home is None else Location(home.tenant_id, home.id)
+    batch.default_location = None if home is None else Location(home.tenant_id, home.id)
     settled: dict[int, SchoolInReach] = {}
     async for part in iterate_in_slices(batch.rows):
         for at, row in part:
@@ -186,7 +189,7 @@ async def resolve_schools(connection: Connection, caller: Caller, scope: Scope, 
                 batch.reject(at, "school", issue.code, issue.message)
             else:
                 settled[at] = school
-                batch.places[at] = Location(school.tenant_id, school.id)
+                batch.locations[at] = Location(school.tenant_id, school.id)
     if len({school.tenant_id for school in settled.values()}) > 1:
         raise make_invalid(
             [
@@ -244,7 +247,7 @@ async def find_pupils(
     connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], settled: dict[int, SchoolInReach]
 ) -> dict[int, UUID]:
     """The pupil of every good row, by the row's index; rejects rows whose pupil is unknown or was never on roll at the row's school."""
-    rows = batch.good()
+    rows = batch.list_good_rows()
     keys: list[tuple[UUID, str | None, str | None, str | None]] = []
     wrong: set[int] = set()
     async for part in iterate_in_slices(rows):

@@ -9,11 +9,12 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, structs
 
-from domain.access.reach import Caller, Scope
+from domain.access.caller import Caller
 from domain.declare.errors import Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
 from domain.declare.inputs import Input
 from domain.declare.inputs import Text as ShortText
+from domain.declare.scopes import Scope
 from domain.roster.groups import GROUP, Code, Kind
 from domain.roster.pupils import PupilKey, find_pupils, resolve_schools
 from domain.roster.schools import SchoolInReach, SchoolRef
@@ -87,11 +88,11 @@ async def record_groups(connection: Connection, caller: Caller, given: Batch[Gro
         raise make_invalid([Issue("/asOf", "outside-academic-year", "asOf lies outside the academic year of the groups.")])
     settled = await resolve_schools(connection, caller, Scope.GROUPS_WRITE, given)
     if not settled:
-        given.check()
-        return given.recorded()
+        given.refuse_if_strict()
+        return given.summarise()
     tenant_id = next(iter(settled.values())).tenant_id
     entries = await given.reject_duplicates(
-        given.good(), lambda row: (row[0], (settled[row[0]].id, row[1].code)), "school and code"
+        given.list_good_rows(), lambda row: (row[0], (settled[row[0]].id, row[1].code)), "school and code"
     )
     people = await find_members(connection, caller, tenant_id, given, entries, settled)
     rows = [GroupRow(at, entry, settled[at], people[at], new_id(GROUP)) for at, entry in entries]
@@ -99,11 +100,11 @@ async def record_groups(connection: Connection, caller: Caller, given: Batch[Gro
     await counting.lock({row.school.id for row in rows}, [])
     await read_stored(connection, tenant_id, year, rows)
     changed = [row for row in rows if compare_with_stored(given, row)]
-    given.check()
+    given.refuse_if_strict()
     if changed:
         await write_groups(connection, tenant_id, year, changed)
         await counting.bump()
-    return given.recorded()
+    return given.summarise()
 
 
 async def find_members(
@@ -172,12 +173,12 @@ def compare_with_stored(batch: Batch[GroupBatch, GroupEntry], row: GroupRow) -> 
     if len(batch.issues) > issues:
         return False
     if row.stored is None:
-        batch.note(row.at, "created", row.id, 1)
+        batch.record_outcome(row.at, "created", row.id, 1)
         return True
     if row.after == row.before and (entry.name, entry.kind) == (row.stored["name"], row.stored["kind"]):
-        batch.note(row.at, "unchanged", row.id, row.stored["version"])
+        batch.record_outcome(row.at, "unchanged", row.id, row.stored["version"])
         return False
-    batch.note(row.at, "updated", row.id, row.stored["version"] + 1)
+    batch.record_outcome(row.at, "updated", row.id, row.stored["version"] + 1)
     return True
 
 

@@ -26,7 +26,8 @@ from sqlalchemy import (
 )
 
 from domain.roster import years
-from domain.store.database import Connection, metadata
+from domain.store.database import Connection
+from domain.store.metadata import metadata
 
 school_versions = Table(
     "school_versions",

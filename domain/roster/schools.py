@@ -20,16 +20,19 @@ from sqlalchemy import (
     select,
 )
 
-from domain.access.reach import Caller, Scope, reaches_sql, rows_of_registered_school
+from domain.access.caller import Caller
+from domain.access.reach import reaches_sql, rows_of_registered_school
 from domain.declare.errors import Invalid, Issue, NotFound, Stale, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input
 from domain.declare.inputs import Text as ShortText
 from domain.declare.resource import Field, Link, Resource
+from domain.declare.scopes import Scope
 from domain.roster import roll_year
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
-from domain.store.database import Connection, metadata
+from domain.store.database import Connection
+from domain.store.metadata import metadata
 from domain.write.aggregates import AggregateMaintenance
 from domain.write.command import command
 from domain.write.patch import Changed, Patch, PatchInput

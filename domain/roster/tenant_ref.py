@@ -4,10 +4,12 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
-from domain.access.reach import Caller, Scope, reaches_sql
+from domain.access.caller import Caller
+from domain.access.reach import reaches_sql
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input
+from domain.declare.scopes import Scope
 from domain.roster.schools import SchoolRef, find_school
 from domain.store.database import Connection
 

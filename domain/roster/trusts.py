@@ -2,9 +2,10 @@
 
 from sqlalchemy import Column, Date, ForeignKey, Integer, Table, Text, UniqueConstraint, Uuid
 
-from domain.access.reach import Scope, has_grant
+from domain.access.reach import has_grant
 from domain.declare.resource import Field, Resource
-from domain.store.database import metadata
+from domain.declare.scopes import Scope
+from domain.store.metadata import metadata
 
 TRUST, MEMBERSHIP = 1, 2
 

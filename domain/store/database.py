@@ -17,17 +17,13 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import MetaData
 
 from domain.declare.errors import Busy, DatabaseError
-from domain.read.labels import LabelCache
 from domain.store.outages import LOST, OutcomeUnknown, is_lock_timeout, is_outage, is_rejection, is_timeout
 from domain.store.pool import Connection as Connection
 from domain.store.pool import Pool
 from domain.store.schema import STALE_PLANS
 from domain.support.lru import Lru
-
-metadata = MetaData()
 
 T = TypeVar("T")
 
@@ -83,7 +79,6 @@ class Database:
     def __init__(self, pool: Pool, write_seconds: int = WRITE_SECONDS) -> None:
         self._pool = pool
         self._write_limit = f"{write_seconds}s"
-        self.references = LabelCache()
         self._run_lately: Lru[int, bool] = Lru("statements that ran", STATEMENTS_REMEMBERED * 300, weigh=lambda key, value: 64)
 
     @classmethod

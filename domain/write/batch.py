@@ -53,10 +53,11 @@ class Recorded(Counts, kw_only=True):
 
 @dataclass
 class Batch(Generic[Head, Entry]):
-    """A bulk input: the head as decoded with no rows, the good rows with their index, and what was wrong with the others.
+    """A bulk input: the head as decoded with no rows, the good rows with their index, and what was wrong with the companions.
 
-    `name` is the list the rows stand in, and begins their pointers. `places` says where a row belongs, by its index, and `home` where the rows do of
-    which nothing is known: receipts are made of these. `others` are the lists beside this one; their issues refuse this batch, they never refuse themselves.
+    `name` is the list the rows stand in, and begins their pointers. `locations` says where a row belongs, by its index, and `default_location` where
+    the rows do of which nothing is known: receipts are made of these. `companions` are the lists beside this one; their issues refuse this batch, they
+    never refuse themselves.
     """
 
     head: Head
@@ -64,20 +65,20 @@ class Batch(Generic[Head, Entry]):
     received: int
     issues: list[Issue] = field(default_factory=list)
     lenient: bool = False
-    represent: bool = False
+    with_results: bool = False
     name: str = "entries"
     operation: str = ""
-    others: "dict[str, Batch[Any, Any]]" = field(default_factory=dict)
-    places: dict[int, Location] = field(default_factory=dict)
-    home: Location | None = None
+    companions: "dict[str, Batch[Any, Any]]" = field(default_factory=dict)
+    locations: dict[int, Location] = field(default_factory=dict)
+    default_location: Location | None = None
     suggestions: Suggestions = field(default_factory=Suggestions)
     results: dict[int, Result] = field(default_factory=dict)
     _rejected: set[int] = field(default_factory=set)
 
     def copy_unchanged(self) -> "Batch[Head, Entry]":
         """The batch as it was read: a transaction that is run again does not count twice."""
-        others = {name: other.copy_unchanged() for name, other in self.others.items()}
-        return replace(self, issues=[*self.issues], others=others, places={}, results={}, _rejected={*self._rejected})
+        companions = {name: other.copy_unchanged() for name, other in self.companions.items()}
+        return replace(self, issues=[*self.issues], companions=companions, locations={}, results={}, _rejected={*self._rejected})
 
     def pointer(self, at: int) -> str:
         """The JSON pointer of row `at` (RFC 6901)."""
@@ -88,7 +89,7 @@ class Batch(Generic[Head, Entry]):
         self._rejected.add(at)
         self.issues.append(Issue(f"{self.pointer(at)}{'/' + where if where else ''}", code, message, current))
 
-    def good(self) -> list[tuple[int, Entry]]:
+    def list_good_rows(self) -> list[tuple[int, Entry]]:
         """The rows not rejected so far."""
         return [row for row in self.rows if row[0] not in self._rejected]
 
@@ -106,25 +107,25 @@ class Batch(Generic[Head, Entry]):
                     first.append(row)
         return first
 
-    def check(self) -> None:
+    def refuse_if_strict(self) -> None:
         """With handling=strict, raises Invalid when any row is rejected: nothing of the batch is written."""
         if not self.lenient and (issues := self.list_issues()):
             raise make_invalid(issues)
 
-    def note(self, at: int, outcome: str, id_: object = None, version: int | None = None) -> None:
+    def record_outcome(self, at: int, outcome: str, id_: object = None, version: int | None = None) -> None:
         """Says what becomes of a row that was not rejected."""
         self.results[at] = Result(at=self.pointer(at), outcome=outcome, id=None if id_ is None else str(id_), version=version)
 
     def list_issues(self) -> list[Issue]:
         """By row, those of the lists beside this one first."""
         own = f"/{self.name}/"
-        issues = [issue for other in self.others.values() for issue in other.list_issues()]
+        issues = [issue for other in self.companions.values() for issue in other.list_issues()]
         return issues + sorted(self.issues, key=lambda issue: int(issue.at.split("/")[2]) if issue.at.startswith(own) else -1)
 
     def list_results(self) -> list[Result]:
         """By row, those of the lists beside this one first."""
         rejected = {at: Result(at=self.pointer(at), outcome="rejected") for at in self._rejected}
-        results = [result for other in self.others.values() for result in other.list_results()]
+        results = [result for other in self.companions.values() for result in other.list_results()]
         return results + [result for _, result in sorted((self.results | rejected).items())]
 
     def counts(self) -> Counts:
@@ -132,19 +133,19 @@ class Batch(Generic[Head, Entry]):
         outcomes: dict[str, int] = Counter(result.outcome for result in self.results.values())
         return Counts(received=self.received, rejected=len(self._rejected), **outcomes)
 
-    def recorded(self) -> Recorded:
+    def summarise(self) -> Recorded:
         """The counts of the outcomes noted, with what is wrong and, where asked for, what became of each row."""
         counts = structs.asdict(self.counts())
-        return Recorded(**counts, issues=self.list_issues(), results=self.list_results() if self.represent else None)
+        return Recorded(**counts, issues=self.list_issues(), results=self.list_results() if self.with_results else None)
 
     def count_outcomes(self, *, accepted: bool) -> OutcomeCounts:
         """By operation and place, how many rows had each outcome: every one is rejected where the batch was refused whole."""
         found: OutcomeCounts = {}
         for at in range(self.received):
-            place = self.places.get(at, self.home)
+            place = self.locations.get(at, self.default_location)
             if place is not None:
                 outcome = self.results[at].outcome if accepted and at in self.results else "rejected"
                 found.setdefault((self.operation, place), Counter())[outcome] += 1
-        for other in self.others.values():
+        for other in self.companions.values():
             found |= other.count_outcomes(accepted=accepted)
         return found

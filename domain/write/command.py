@@ -2,53 +2,48 @@
 
 A command is an async function of (connection, caller, given); its scope, what it takes and what it answers are read from the declaration, and both
 doors follow from that. A bulk command's input has a field `entries`; it is given a Batch, whose good rows are typed and whose bad ones are issues.
-Any other list of structs in that input is read in the same way and stands beside the batch (`others`). A command that changes or deletes one row is
+Any other list of structs in that input is read in the same way and stands beside the batch (`companions`). A command that changes or deletes one row is
 given a Change, which knows the versions that the row may have.
 """
 
-import hashlib
 import typing
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from domain.access.reach import Caller, Scope
-from domain.declare.errors import Busy, Conflict, DomainError, Invalid, Issue, NotFound, make_invalid
+from domain.access.caller import Caller
+from domain.declare.errors import DomainError, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import parse_id
-from domain.store.database import Connection, Database
+from domain.declare.scopes import Scope
+from domain.store.database import Connection
 from domain.support.slices import Steps, run_at_once
 from domain.support.suggestions import Suggestions
-from domain.write import idempotency
-from domain.write.batch import Batch, Recorded
+from domain.write.batch import Batch
 from domain.write.decode import MAX_ISSUES, decode, lists_in
 from domain.write.patch import Patch, RowVersion
-from domain.write.receipts import write_receipts
 
 MAX_ENTRIES = 20_000
 MAX_BATCH_ISSUES = 40_000
 """Issues of a batch's rows beyond which only the first of each further row is told."""
 ROWS = 16
-"""Rows decoded before others may go on."""
+"""Rows decoded before companions may go on."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A declared write. `name` is its GraphQL mutation in snake case; `lists` are the types of a bulk command's rows, by the list they stand in;
-    `changes` says whether it is given a Change."""
+    """A declared write. `name` is its GraphQL mutation in snake case; `row_types` are the types of a bulk command's rows, by the list they stand in;
+    `is_single_row` says whether it is given a Change."""
 
     name: str
     doc: str
     scope: Scope
     fails: tuple[type[DomainError], ...]
-    doors: frozenset[str]
-    takes: type[Struct]
-    gives: type[Struct]
-    lists: Mapping[str, type[Struct]]
-    changes: bool
+    input: type[Struct]
+    output: type[Struct]
+    row_types: Mapping[str, type[Struct]]
+    is_single_row: bool
     run: Callable[[Connection, Caller, Any], Awaitable[Any]]
 
     @property
@@ -60,31 +55,31 @@ class Command:
     @property
     def entries(self) -> type[Struct] | None:
         """The type of a bulk command's own rows."""
-        return self.lists.get("entries")
+        return self.row_types.get("entries")
 
-    def read(self, data: object, *, lenient: bool = False, represent: bool = False) -> Any:
+    def read(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Any:
         """The typed input of a JSON document; raises Invalid with every issue (a bulk command keeps its bad rows for later)."""
-        return run_at_once(self.read_in_steps(data, lenient=lenient, represent=represent))
+        return run_at_once(self.read_in_steps(data, lenient=lenient, with_results=with_results))
 
-    def read_in_steps(self, data: object, *, lenient: bool = False, represent: bool = False) -> Steps[Any]:
+    def read_in_steps(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Steps[Any]:
         """The same in steps."""
         if self.entries is not None:
-            return (yield from self._read_batch(data, lenient, represent))
-        if self.changes and isinstance(data, dict):
+            return (yield from self._read_batch(data, lenient, with_results))
+        if self.is_single_row and isinstance(data, dict):
             known = ("id", "expectedVersion")
             which, issues = decode(RowVersion, {name: data[name] for name in known if name in data}, "")
             if which is None:
                 raise make_invalid(issues)
             rest = {name: value for name, value in data.items() if name not in known}
             return self.read_change(which.id, frozenset({which.expected_version}), rest)
-        value, issues = decode(self.takes, data, "")
+        value, issues = decode(self.input, data, "")
         if issues:
             raise make_invalid(issues)
         return value
 
     def read_change(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Patch[Any]":
         """The typed change of the row with this id from a document that names only what is to change (a merge patch, RFC 7396)."""
-        given, issues = decode(self.takes, data, "")
+        given, issues = decode(self.input, data, "")
         if given is None or issues:
             raise make_invalid(issues)
         parsed = parse_id(row_id)
@@ -92,21 +87,21 @@ class Command:
             raise NotFound()
         return Patch(parsed, versions, given)
 
-    def _read_batch(self, data: object, lenient: bool, represent: bool) -> "Steps[Batch[Any, Any]]":
+    def _read_batch(self, data: object, lenient: bool, with_results: bool) -> "Steps[Batch[Any, Any]]":
         if not isinstance(data, dict):
             raise make_invalid([Issue("", "wrong-type", "The body must be an object with entries.")])
-        given = {name: rows for name in self.lists if (rows := data.get(name)) is not None}
+        given = {name: rows for name in self.row_types if (rows := data.get(name)) is not None}
         issues = [wrong for name, rows in given.items() if (wrong := _check_list(name, rows))]
         if issues:
             raise make_invalid(issues)
-        head, issues = decode(self.takes, data | {name: [] for name in given}, "")
+        head, issues = decode(self.input, data | {name: [] for name in given}, "")
         if issues:
             raise make_invalid(issues)
         lists, suggestions = {}, Suggestions()
-        for name, type_ in self.lists.items():
+        for name, type_ in self.row_types.items():
             lists[name] = yield from self._read_list(name, type_, given.get(name, []), suggestions)
         batch = lists.pop("entries")
-        batch.head, batch.lenient, batch.represent, batch.others = head, lenient, represent, lists
+        batch.head, batch.lenient, batch.with_results, batch.companions = head, lenient, with_results, lists
         return batch
 
     def _read_list(self, name: str, type_: type[Struct], rows: list[object], suggestions: Suggestions) -> "Steps[Batch[Any, Any]]":
@@ -140,11 +135,8 @@ def make_size_issue(name: str, count: int) -> Issue:
     return Issue(f"/{name}", "too-many-entries", message)
 
 
-REST, GRAPHQL = "rest", "graphql"
-
-
 def command(
-    *, scope: Scope, fails: tuple[type[DomainError], ...] = (Invalid,), doors: tuple[str, ...] = (REST, GRAPHQL)
+    *, scope: Scope, fails: tuple[type[DomainError], ...] = (Invalid,)
 ) -> Callable[[Callable[[Connection, Caller, Any], Awaitable[Any]]], Command]:
     """Declares a write. A write without a scope cannot be declared."""
 
@@ -158,73 +150,6 @@ def command(
         elif changes:
             (takes,) = typing.get_args(takes)
         doc = (run.__doc__ or "").strip()
-        return Command(run.__name__, doc, scope, fails, frozenset(doors), takes, hints["return"], lists, changes, run)
+        return Command(run.__name__, doc, scope, fails, takes, hints["return"], lists, changes, run)
 
     return declared
-
-
-@dataclass(frozen=True)
-class Performed:
-    """What a command answered, as JSON, and whether it is the kept answer of an earlier request with the same key."""
-
-    answer: bytes
-    replayed: bool = False
-
-
-class _RolledBack(Exception):
-    def __init__(self, answer: bytes) -> None:
-        self.answer = answer
-
-
-async def perform(
-    database: Database,
-    chosen: Command,
-    caller: Caller,
-    given: Any,
-    *,
-    dry_run: bool = False,
-    key: str | None = None,
-    body: bytes = b"",
-) -> Performed:
-    """Carries a command out in one transaction.
-
-    With a key (Idempotency-Key), the answer is kept in the same transaction for 7 days: the same key and body give the same answer, another body is
-    Invalid, a request still running InProgress. A dry run does everything and then rolls back. Every batch leaves receipts: in its own
-    transaction, or, where it is refused whole, in one after it.
-    """
-    caller.needs(chosen.scope, chosen.operation)
-    fingerprint = b"" if key is None else hashlib.sha256(body + (b" dry" if dry_run else b"")).digest()
-    tried = given
-
-    async def work(connection: Connection) -> Performed:
-        nonlocal tried
-        if key is not None:
-            claimed = await idempotency.claim(connection, caller, chosen.name, key, fingerprint)
-            if claimed is not None:
-                return Performed(claimed.encode(), replayed=True)
-        tried = given.copy_unchanged() if isinstance(given, Batch) else given
-        result = await chosen.run(connection, caller, tried)
-        if dry_run and isinstance(result, Recorded):
-            result.dry_run = True
-        answer = msgspec.json.encode(result)
-        if dry_run:
-            raise _RolledBack(answer)
-        if isinstance(tried, Batch):
-            await write_receipts(connection, caller, tried.count_outcomes(accepted=True), accepted=True)
-        if key is not None:
-            kept = msgspec.json.encode(result.without_values()) if isinstance(result, Recorded) else answer
-            await idempotency.store_answer(connection, caller, chosen.name, key, fingerprint, kept.decode())
-        return Performed(answer)
-
-    try:
-        return await database.writing(caller.client_id, work)
-    except _RolledBack as rolled_back:
-        return Performed(rolled_back.answer)
-    except (Invalid, Conflict):
-        if isinstance(tried, Batch) and not dry_run:
-            refused = tried.count_outcomes(accepted=False)
-            with suppress(Busy):  # why the batch was refused is what the client must hear
-                await database.writing(
-                    caller.client_id, lambda connection: write_receipts(connection, caller, refused, accepted=False)
-                )
-        raise

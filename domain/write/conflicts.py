@@ -5,8 +5,10 @@ from uuid import UUID
 
 from msgspec import Meta, structs
 
-from domain.access.reach import Caller, Scope, reaches_pupil_sql
+from domain.access.caller import Caller
+from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Current
+from domain.declare.scopes import Scope
 from domain.store.database import Connection, transpose
 from domain.write.batch import Batch
 

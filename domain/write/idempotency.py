@@ -5,7 +5,7 @@ The table is shared and belongs to no tenant; every statement here is about one 
 
 from datetime import timedelta
 
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.declare.errors import BadRequest, InProgress, Invalid, Issue
 from domain.store.cleanup import clean_up_rows
 from domain.store.database import Connection

@@ -9,10 +9,11 @@ from uuid import UUID
 
 from sqlalchemy import Boolean, Column, DateTime, Index, Integer, SmallInteger, Table, Text, Uuid
 
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.declare.ids import new_id
 from domain.store.cleanup import Cleanup
-from domain.store.database import Connection, metadata, transpose
+from domain.store.database import Connection, transpose
+from domain.store.metadata import metadata
 
 RECEIPT = 14
 CLEANUP = (Cleanup("receipts older than 13 months", "SELECT remove_old_receipts($1)"),)

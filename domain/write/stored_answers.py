@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.declare.errors import InProgress, NotFound
 from domain.declare.inputs import Output
 from domain.store.database import Database

@@ -13,10 +13,10 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from api.oauth.client_auth import ASSERTION_TYPE
-from domain.access.reach import Scope
 from domain.clients import clients
 from domain.clients.grants import approve_grant, parse_grant, revoke_grant
 from domain.declare.errors import DatabaseError
+from domain.declare.scopes import Scope
 from tests.api.installation import BASE, HELD, SECRET, Installation
 
 

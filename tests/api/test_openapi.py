@@ -13,9 +13,8 @@ from api.graphql.limits import Limits
 from api.rest.openapi.document import make_document
 from api.rest.routes import routes
 from domain import COMMANDS, RESOURCES
-from domain.access.reach import Scope
 from domain.declare.resource import Comparison, Filter
-from domain.write.command import REST
+from domain.declare.scopes import Scope
 
 BASE = "https://markonce.example"
 DOCUMENT = json.loads(json.dumps(make_document(BASE)))
@@ -68,7 +67,7 @@ def test_every_schema_is_used_and_no_name_means_two_things() -> None:
         for name in DOCUMENT["components"][kind]
     } == used
     structs = {
-        struct.__name__ for command in COMMANDS.values() for struct in (command.takes, command.gives, command.entries) if struct
+        struct.__name__ for command in COMMANDS.values() for struct in (command.input, command.output, command.entries) if struct
     }
     assert not structs & {name for resource in RESOURCES.values() for name in (resource.type_name, f"{resource.type_name}Page")}
 
@@ -107,8 +106,8 @@ def test_only_what_may_always_be_sent_has_a_default() -> None:
 
 
 def test_everything_sent_and_every_row_has_an_example() -> None:
-    rest = [command for command in COMMANDS.values() if REST in command.doors]
-    needed = {resource.type_name for resource in RESOURCES.values()} | {command.gives.__name__ for command in rest}
+    rest = list(COMMANDS.values())
+    needed = {resource.type_name for resource in RESOURCES.values()} | {command.output.__name__ for command in rest}
     needed |= {
         node["requestBody"]["content"][kind]["schema"]["$ref"].rsplit("/", 1)[1]
         for node in walk(DOCUMENT)

@@ -35,7 +35,7 @@ from api.graphql.endpoint import make_endpoint
 from api.graphql.executor import Executor
 from api.graphql.operation import OperationExtension, OperationState
 from api.graphql.schema import Schema, make_schema
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.declare.ids import new_id
 from tests.conftest import Databases
 from tests.trust import Trust, entry, opened, roll, sent, trust, upn

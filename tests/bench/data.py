@@ -26,15 +26,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from domain import COMMANDS
-from domain.access.reach import Caller, Scope
+from domain.access.caller import Caller
 from domain.clients.clients import create_client, ensure_signing_key
 from domain.clients.grants import approve_grant, parse_grant
+from domain.declare.scopes import Scope
 from domain.roster.gias.apply import apply_gias
 from domain.roster.years import format_academic_year
 from domain.store import embedded
 from domain.store.database import Connection, Database, in_one_transaction
 from domain.store.migrate import migrate
-from domain.write.command import perform
+from domain.write.run import perform
 from tests.bench import rows
 from tests.roster import gias_rows
 

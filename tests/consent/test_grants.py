@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from domain.access.reach import Scope
 from domain.clients.clients import CLIENT, create_client, revoke_client
 from domain.clients.grants import GRANT, GrantRequest, approve_grant, list_grants, parse_grant, revoke_grant
 from domain.declare.errors import Conflict, Invalid, NotFound
 from domain.declare.ids import NIL, new_id, type_number
+from domain.declare.scopes import Scope
 
 AGREED: dict[str, Any] = {"purpose": "Assessment in the classroom", "approved_by": "Head teacher"}
 

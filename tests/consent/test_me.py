@@ -12,7 +12,7 @@ from api.app import limits
 from api.graphql.endpoint import RESPONSE
 from api.graphql.schema import graphql_schema as schema
 from api.settings import Settings
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.clients.clients import find_client, rotate_secret
 from domain.clients.grants import approve_grant, list_grants, parse_grant, revoke_grant
 from domain.clients.me import read_me

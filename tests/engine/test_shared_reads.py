@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from domain.declare.errors import Busy
-from domain.support import shared_reads
-from domain.support.shared_reads import SharedReads
+from domain.store import shared_reads
+from domain.store.shared_reads import SharedReads
 
 
 class Source:

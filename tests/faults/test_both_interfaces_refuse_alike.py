@@ -77,7 +77,7 @@ def differences(sent: Any, rest: Told, graphql: Told) -> list[Any]:
 async def test_what_is_wrong_with_an_input_is_the_same_problem(name: str, sides: Sides) -> None:
     command, http = COMMANDS[name], sides.http["app", "North"]
     id_, version = "", 1
-    if command.changes:
+    if command.is_single_row:
         id_, plural = value_at(sides.own, command, "{id}"), f"{name.split('_')[1]}s"
         version = (await http.get(f"/v1/{plural}/{id_}")).json()["version"]
     refused, different = 0, []
@@ -113,7 +113,7 @@ async def test_a_row_that_refuses_is_the_same_problem(name: str, sides: Sides) -
         rest = await by_rest(http, command, id_, body, match=f'"{version}"')
         graphql = await by_graphql(http, command, id_, body, version=version)
         assert differences(version, rest, graphql) == []
-        assert rest.status == (412 if command.changes else {"close_window": 200}.get(name, 409))
+        assert rest.status == (412 if command.is_single_row else {"close_window": 200}.get(name, 409))
 
 
 @pytest.mark.parametrize("name", COMMANDS)

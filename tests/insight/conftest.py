@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 import pytest_asyncio
 
-from domain.access.reach import Caller
+from domain.access.caller import Caller
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow, read_aggregates
 from domain.aggregates.query import read_query
 from domain.assessment.tenant_setup import Grade, prepare_tenant, templates, write_scheme

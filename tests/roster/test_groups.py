@@ -7,7 +7,7 @@ import pytest
 
 from domain import COMMANDS
 from domain.declare.errors import Invalid
-from domain.write.command import perform
+from domain.write.run import perform
 from tests.world import World
 
 AS_OF = "2024-10-01"
@@ -24,7 +24,9 @@ def by_reference(n: int, **more: Any) -> dict[str, Any]:
 
 async def record(world: World, document: Any, client: str = "North", **options: Any) -> Any:
     command = COMMANDS["record_groups"]
-    done = await perform(world.database, command, world.clients[client].caller, command.read(document, represent=True, **options))
+    done = await perform(
+        world.database, command, world.clients[client].caller, command.read(document, with_results=True, **options)
+    )
     return json.loads(done.answer)
 
 

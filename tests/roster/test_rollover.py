@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from sqlalchemy import DateTime, SmallInteger, bindparam, select
 
-from domain.read.compile import DIALECT
+from domain.read.statement import DIALECT
 from domain.roster.roll_year import roll_state_of, roll_year_of
 from domain.roster.years import academic_year, format_academic_year, parse_academic_year
 from tests.conftest import ROOT

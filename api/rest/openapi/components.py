@@ -7,8 +7,9 @@ import msgspec
 from api.http.body import MAX_BODY, too_large
 from api.http.problems import HttpProblem, TooMany, find_status, make_problem
 from api.rest.openapi.schemas import JsonObject, ref
-from domain.access.reach import Scope, make_scope_error
+from domain.access.caller import make_scope_error
 from domain.declare.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, Stale, make_invalid
+from domain.declare.scopes import Scope
 
 HEADERS: dict[str, JsonObject] = {
     "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},

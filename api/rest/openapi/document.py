@@ -23,12 +23,12 @@ from api.rest.query_string import MAX_DEPTH
 from api.rest.routes import MERGE_PATCH, success_status, url_of
 from api.settings import Settings
 from domain import COMMANDS, RESOURCES
-from domain.access.reach import Scope
 from domain.aggregates import aggregate_rows, query
 from domain.clients.me import Me
 from domain.declare.resource import Link, Resource
+from domain.declare.scopes import Scope
 from domain.read.query import MAX_NESTED_FIRST, MAX_VALUES, MAX_VALUES_PER_REQUEST
-from domain.write.command import MAX_BATCH_ISSUES, MAX_ENTRIES, REST, Command
+from domain.write.command import MAX_BATCH_ISSUES, MAX_ENTRIES, Command
 from domain.write.decode import MAX_ISSUES
 
 VERSION = "0.1.0"
@@ -95,7 +95,7 @@ WRITING = (*SENDING, 409, 422)
 
 def make_document(base_url: str) -> JsonObject:
     """The OpenAPI 3.1 document of the server at `base_url`, ready for JSON."""
-    posted = [command for command in COMMANDS.values() if REST in command.doors]
+    posted = list(COMMANDS.values())
     whole_document = {
         "openapi": "3.1.1",
         "info": {
@@ -109,7 +109,7 @@ def make_document(base_url: str) -> JsonObject:
         "paths": _paths(),
         "components": {
             "schemas": schemas(
-                {command.takes for command in posted if takes_body(command)} | {command.gives for command in posted}
+                {command.input for command in posted if takes_body(command)} | {command.output for command in posted}
             ),
             "responses": {**make_refusals(base_url), "Unchanged": describe_not_modified()},
             "parameters": parameters.every(),
@@ -162,9 +162,8 @@ def _paths() -> dict[str, JsonObject]:
     paths["/v1/me"] = {"get": _me()}
     paths["/v1/imports/gias"] = {"post": _import()}
     for command in COMMANDS.values():
-        if REST in command.doors:
-            method, path = url_of(command)
-            paths.setdefault(path, {})[method.lower()] = _command(command)
+        method, path = url_of(command)
+        paths.setdefault(path, {})[method.lower()] = _command(command)
     return {**paths, "/oauth/token": {"post": _token()}, "/graphql": {"post": _graphql()}}
 
 
@@ -229,20 +228,20 @@ def _lookup(resource: Resource) -> JsonObject:
 def _command(command: Command) -> JsonObject:
     """A bulk command knows preferences; one that changes a row says which version it is for."""
     method, path = url_of(command)
-    named, bulk, changes = "{id}" in path, command.entries is not None, command.changes
+    named, bulk, changes = "{id}" in path, command.entries is not None, command.is_single_row
     asked = [
         parameters.shared(name)
         for name in ["Id"] * named + ["IfMatch"] * changes + ["IdempotencyKey", "DryRun"] + ["Prefer"] * bulk
     ]
     told = ["Idempotency-Replayed", *["Preference-Applied"] * bulk, *["ETag"] * (method == "PATCH")]
-    answer = _answer(command.doc, command.gives.__name__, *told)
+    answer = _answer(command.doc, command.output.__name__, *told)
     status = success_status(command)
     if status == 204:
         del answer["content"]
-    answers = {200: _answer("What a dry run would have done.", command.gives.__name__), status: answer}
+    answers = {200: _answer("What a dry run would have done.", command.output.__name__), status: answer}
     statuses = {*WRITING, *(STATUS[kind] for kind in command.fails), *[415] * takes_body(command), *[428] * changes}
     statuses -= set() if named else {404}  # what a body names and is not there is an issue of the body
-    body = _body(command.takes.__name__, *MERGE_PATCH[: method == "PATCH"]) if takes_body(command) else None
+    body = _body(command.input.__name__, *MERGE_PATCH[: method == "PATCH"]) if takes_body(command) else None
     summary = command.doc.split(". ")[0].rstrip(".")
     return _operation(command.operation, summary, [command.scope], answers, statuses, asked, body, command.doc)
 

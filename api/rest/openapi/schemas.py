@@ -15,7 +15,8 @@ from domain.aggregates.aggregate_rows import AggregatePage
 from domain.aggregates.query import MOST_FIRST
 from domain.clients.me import Me
 from domain.declare.errors import Issue
-from domain.declare.resource import MAX_TEXT, Comparison, Field, Link, Resource, ValueType
+from domain.declare.resource import Comparison, Field, Link, Resource
+from domain.declare.value_types import MAX_TEXT, ValueType
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_VALUES
 from domain.roster.gias.apply import ImportReport
 from domain.write.command import MAX_ENTRIES
@@ -139,8 +140,8 @@ def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     for schema in found.values():
         _without_defaults(schema)
     for command in COMMANDS.values():
-        for name in command.lists if command.takes in structs else ():
-            found[command.takes.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
+        for name in command.row_types if command.input in structs else ():
+            found[command.input.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
     found["AggregatePage"]["properties"]["data"]["maxItems"] = MOST_FIRST
     found["Issue"]["required"].remove("current")  # the one thing that is left out where there is none
     for name in ("at", "code", "message"):

@@ -18,7 +18,7 @@ from sqlalchemy import Table
 
 from domain.declare.ids import new_id
 from domain.declare.inputs import Output
-from domain.read.compile import DIALECT
+from domain.read.statement import DIALECT
 from domain.roster.gias.parse import TRUST_TYPES, Establishment, Extract, Group, GroupLink
 from domain.roster.schools import SCHOOL, schools
 from domain.roster.trusts import MEMBERSHIP, TRUST, memberships, trusts

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from datetime import date
 
-from domain.access.reach import IN_FORCE, Caller, Scope, make_scope_error
+from domain.access.caller import Caller, make_scope_error
+from domain.access.reach import IN_FORCE
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import NIL
+from domain.declare.scopes import Scope
 from domain.roster.gias import parse
 from domain.roster.gias.apply import ImportReport, apply_gias
 from domain.store.database import Connection, Database
@@ -21,7 +23,7 @@ SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = $2 AND $3 = ANY (
 
 async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[str, bytes]], as_of: date) -> ImportReport:
     """Reads GIAS files and brings the register up to them, in one transaction. Raises Forbidden without the scope on the installation."""
-    caller.needs(Scope.IMPORTS_WRITE, IMPORT)
+    caller.require_scope(Scope.IMPORTS_WRITE, IMPORT)
     extract = await run_in_thread(parse.read, files)
     if not (extract.establishments or extract.groups or extract.links):
         raise make_invalid(

@@ -5,7 +5,8 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from domain.access.reach import Caller, reaches_pupil_sql, reaches_sql
+from domain.access.caller import Caller
+from domain.access.reach import reaches_pupil_sql, reaches_sql
 from domain.roster.characteristics import YEAR_GROUP
 from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts

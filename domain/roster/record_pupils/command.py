@@ -12,9 +12,11 @@ from uuid import UUID
 
 from msgspec import UNSET, structs
 
-from domain.access.reach import Caller, Scope, reaches_pupil_sql
+from domain.access.caller import Caller
+from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
+from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
 from domain.roster import years
 from domain.roster.characteristics import YEAR_GROUP
@@ -55,13 +57,13 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     whole = await leavers.find_whole_roll_school(connection, caller, given, schools)
     rows = [
         row
-        async for part in iterate_in_slices(given.good())
+        async for part in iterate_in_slices(given.list_good_rows())
         for at, entry in part
         if (row := apply_rules(given, at, entry, schools[at])) is not None
     ]
     tenant_id = next((school.tenant_id for school in (whole, *(row.school for row in rows)) if school is not None), None)
     if tenant_id is None:
-        given.check()
+        given.refuse_if_strict()
         return summarise(given, [])
     counting = AggregateMaintenance(connection, tenant_id)
     rolled = await match_and_lock(connection, caller, counting, tenant_id, rows, whole, as_of)
@@ -70,7 +72,7 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     if whole is not None:
         await leavers.check_named(connection, whole, given, rows)
         rows = remaining_rows(given, rows)
-    given.check()
+    given.refuse_if_strict()
     gone: list[leavers.OpenSpell] = []
     if whole is not None:
         share = await leavers.read_max_leavers(connection, whole, given.head.max_leavers)
@@ -93,7 +95,7 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
 
 def summarise(batch: Batch[Any, Any], gone: list[leavers.OpenSpell]) -> RecordedRoll:
     """What became of the rows and, after them, of those who left."""
-    recorded = batch.recorded()
+    recorded = batch.summarise()
     left = {spell.pupil_id: None if spell.version is None else spell.version + 1 for spell in gone}
     if recorded.results is not None:
         recorded.results += [Result(at="/complete", outcome="left", id=str(id_), version=version) for id_, version in left.items()]
@@ -176,7 +178,7 @@ async def find_visible(connection: Connection, caller: Caller, tenant_id: UUID, 
 
 
 def remaining_rows(batch: Batch[Any, Any], rows: list[PupilEntryRow]) -> list[PupilEntryRow]:
-    good = {at for at, _ in batch.good()}
+    good = {at for at, _ in batch.list_good_rows()}
     return [row for row in rows if row.at in good]
 
 
@@ -265,11 +267,11 @@ def compare_with_stored(
             )
     version = known.versions.get(pupil_id)  # None where this school neither has nor shares the pupil
     if changes.size() == before and pupil_id not in changes.moved and (pupil_id, school_id) not in changes.shared:
-        return batch.note(row.at, "unchanged", pupil_id, version)
+        return batch.record_outcome(row.at, "unchanged", pupil_id, version)
     changes.touched.add(pupil_id)
     if row.pupil_id is None:
-        return batch.note(row.at, "created", pupil_id, 1)
-    return batch.note(row.at, "updated", pupil_id, None if version is None else version + 1)
+        return batch.record_outcome(row.at, "created", pupil_id, 1)
+    return batch.record_outcome(row.at, "updated", pupil_id, None if version is None else version + 1)
 
 
 def compare_facts(

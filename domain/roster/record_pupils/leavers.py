@@ -11,8 +11,10 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
-from domain.access.reach import Caller, Scope, reaches_pupil_sql
+from domain.access.caller import Caller
+from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Conflict, Issue, make_invalid
+from domain.declare.scopes import Scope
 from domain.roster.record_pupils.changes import PupilChanges
 from domain.roster.record_pupils.entries import PupilEntryRow
 from domain.roster.schools import UNSET_SETTING, SchoolInReach, find_school
@@ -93,7 +95,7 @@ def find_absent(batch: Batch[Any, Any], rolled: list[OpenSpell], present: Collec
 
     Nobody leaves by a roll with rejected rows, since a rejected row may be who seems absent; an issue says so.
     """
-    if len(batch.good()) < batch.received:
+    if len(batch.list_good_rows()) < batch.received:
         message = "Nobody was taken off roll, because rows of this roll were rejected. Mend them and send the whole roll again."
         batch.issues.append(Issue("/complete", "leavers-not-closed", message))
         return []

@@ -1,0 +1,30 @@
+"""Scopes: what a token may carry and a grant may give."""
+
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    """noun:verb. What each one opens is in expected/scopes.txt, made from the declarations."""
+
+    TRUSTS_READ = "trusts:read"
+    SCHOOLS_READ = "schools:read"
+    SCHOOLS_WRITE = "schools:write"
+    PUPILS_READ = "pupils:read"
+    PUPILS_NAME = "pupils:name"
+    PUPILS_UPN = "pupils:upn"
+    PUPILS_BIRTH = "pupils:birth"
+    PUPILS_SENSITIVE = "pupils:sensitive"
+    PUPILS_WRITE = "pupils:write"
+    GROUPS_READ = "groups:read"
+    GROUPS_WRITE = "groups:write"
+    WINDOWS_READ = "windows:read"
+    WINDOWS_WRITE = "windows:write"
+    SCHEMES_READ = "schemes:read"
+    SCHEMES_WRITE = "schemes:write"
+    JUDGEMENTS_READ = "judgements:read"
+    JUDGEMENTS_WRITE = "judgements:write"
+    TARGETS_READ = "targets:read"
+    TARGETS_WRITE = "targets:write"
+    AGGREGATES_READ = "aggregates:read"
+    AGGREGATES_INTERNAL = "aggregates:internal"
+    IMPORTS_WRITE = "imports:write"
