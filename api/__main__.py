@@ -156,7 +156,7 @@ def init(name: Annotated[str, typer.Option(help="The operator client's name.")] 
 
 
 @app.command()
-def cleanup() -> None:
+def tidy() -> None:
     """Remove what has expired. `serve` does so every hour by itself."""
 
     async def work() -> dict[str, int]:

@@ -148,7 +148,7 @@ def test_a_large_body_costs_more_and_is_waited_for_afterwards(clock: Clock) -> N
 
 
 def test_memory_is_bounded_and_the_busy_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limit, "MOST", 3)
+    monkeypatch.setattr(rate_limit, "MAX_BUCKETS", 3)
     buckets = Buckets(1, 5)
     busy = buckets.of("busy")
     for i in range(10):

@@ -65,7 +65,7 @@ async def test_what_has_expired_goes_and_nothing_else(
     databases: Databases, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the app's role, which may not delete a secret or a key that is in force."""
-    monkeypatch.setattr(tidying, "BATCH", 5)
+    monkeypatch.setattr(tidying, "ROWS_PER_TRANSACTION", 5)
     await fill(databases)
     assert await clean_up(database, CLEANUP) == EXPIRED
     assert await left(databases) == LEFT
@@ -79,7 +79,7 @@ async def test_what_has_expired_goes_and_nothing_else(
 async def test_several_at_a_time_remove_each_row_once(
     databases: Databases, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tidying, "BATCH", 1)
+    monkeypatch.setattr(tidying, "ROWS_PER_TRANSACTION", 1)
     await fill(databases)
     removed = [await clean_up(database, CLEANUP), *await asyncio.gather(*(clean_up(database, CLEANUP) for _ in range(4)))]
     assert {kind: sum(each[kind] for each in removed) for kind in EXPIRED} == EXPIRED

@@ -1,0 +1,131 @@
+"""The rules of language that a program can check: house rules of names and sizes, which packages hold what, and what no module may hold."""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import ROOT
+
+MODULES = {
+    path.relative_to(ROOT).as_posix(): ast.parse(path.read_text())
+    for package in ("api", "domain")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+MAX_LINES, MAX_FUNCTION_LINES = 400, 70
+FORBIDDEN_PARAMETERS = {"given", "asked", "known", "told", "held", "kept", "place"}
+"""They say that something happened to a value, and not what it is."""
+IRREGULAR = {
+    "held",
+    "kept",
+    "told",
+    "given",
+    "taken",
+    "known",
+    "shown",
+    "written",
+    "said",
+    "found",
+    "met",
+    "left",
+    "sent",
+    "made",
+    "lent",
+    "spent",
+}
+ENDS_IN_ED = {"embed", "exceed", "feed", "need", "proceed", "seed", "shed"}
+"""Verbs and nouns that are no participles."""
+SQL = re.compile(r"\b(SELECT\b.+\bFROM|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b", re.DOTALL)
+ABOUT_HTTP = ("api/http/", "api/oauth/", "api/server/")
+"""Where status codes are written as numbers."""
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def is_property(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any("property" in ast.unparse(decorator) for decorator in function.decorator_list)
+
+
+def is_participle(word: str) -> bool:
+    return word in IRREGULAR or (word.endswith("ed") and word not in ENDS_IN_ED)
+
+
+def participles(tree: ast.AST) -> list[str]:
+    return [each.name for each in functions(tree) if not is_property(each) and is_participle(each.name.strip("_").split("_")[0])]
+
+
+def forbidden_parameters(tree: ast.AST) -> list[str]:
+    found = []
+    for each in functions(tree):
+        every = [*each.args.posonlyargs, *each.args.args, *each.args.kwonlyargs]
+        found += [f"{each.name}({argument.arg})" for argument in every if argument.arg in FORBIDDEN_PARAMETERS]
+    return found
+
+
+def statuses(tree: ast.AST) -> list[int]:
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and type(node.value) is int and 300 <= node.value < 600
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("def held(): ...", ["held"]),
+        ("async def _resolved(): ...", ["_resolved"]),
+        ("class A:\n    def written_down(self): ...", ["written_down"]),
+        ("class A:\n    @property\n    def closed(self): ...", []),
+        ("def need(): ...\ndef is_held(): ...", []),
+    ],
+)
+def test_participles_are_found(source: str, found: list[str]) -> None:
+    assert participles(ast.parse(source)) == found
+
+
+def test_parameters_are_found() -> None:
+    assert forbidden_parameters(ast.parse("def read(a, given, *, kept=None): ...")) == ["read(given)", "read(kept)"]
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_functions_are_named_by_what_they_do(path: str) -> None:
+    assert participles(MODULES[path]) == []
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_parameters_say_what_they_are(path: str) -> None:
+    assert forbidden_parameters(MODULES[path]) == []
+
+
+def test_a_public_class_has_its_name_alone() -> None:
+    where: dict[str, list[str]] = defaultdict(list)
+    for path, tree in MODULES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where[node.name].append(path)
+    assert {name: paths for name, paths in where.items() if len(paths) > 1} == {}
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_modules_and_functions_are_short(path: str) -> None:
+    tree = MODULES[path]
+    assert len((ROOT / path).read_text().splitlines()) <= MAX_LINES
+    assert [each.name for each in functions(tree) if (each.end_lineno or 0) - each.lineno >= MAX_FUNCTION_LINES] == []
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.startswith("api/")])
+def test_the_api_holds_no_sql(path: str) -> None:
+    texts = (node.value for node in ast.walk(MODULES[path]) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    assert [text for text in texts if SQL.search(text)] == []
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.startswith("api/") and not path.startswith(ABOUT_HTTP)])
+def test_status_codes_are_written_where_http_is(path: str) -> None:
+    assert statuses(MODULES[path]) == []
