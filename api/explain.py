@@ -24,7 +24,20 @@ from domain.declare.errors import DomainError, Issue
 from domain.declare.resource import Field, Filter, Resource
 from domain.read.checks import observed_queries
 from domain.read.explain import HIDDEN, Explanation, RecordingDatabase, hide_personal, open_recording_database
-from domain.read.query import Condition, FieldValue, FixedText, ListQuery, NestedObject, OutputFields, PageRows, Query, RowQuery, ToMany, ToOne, value_now
+from domain.read.query import (
+    Condition,
+    FieldValue,
+    FixedText,
+    ListQuery,
+    NestedObject,
+    OutputFields,
+    PageRows,
+    Query,
+    RowQuery,
+    ToMany,
+    ToOne,
+    value_now,
+)
 
 MAX_REQUEST = 3600
 """Seconds: who wants to know why a statement is slow waits for it."""

@@ -10,7 +10,21 @@ from domain.declare.resource import Filter
 from domain.declare.scopes import Scope
 from domain.read import compile
 from domain.read.prepared import PreparedQuery
-from domain.read.query import Condition, FieldValue, HasNextPage, ListQuery, NestedObject, Order, OutputFields, PageRows, Query, RowCursor, RowQuery, ToMany, ToOne
+from domain.read.query import (
+    Condition,
+    FieldValue,
+    HasNextPage,
+    ListQuery,
+    NestedObject,
+    Order,
+    OutputFields,
+    PageRows,
+    Query,
+    RowCursor,
+    RowQuery,
+    ToMany,
+    ToOne,
+)
 from tests.golden import check_golden
 
 ROOT = Path(__file__).parents[1]

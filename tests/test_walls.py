@@ -25,7 +25,19 @@ from domain.declare.ids import new_id
 from domain.declare.resource import Field, Resource
 from domain.declare.value_types import ValueType
 from domain.read import compile, prepared
-from domain.read.query import Condition, FieldValue, ListQuery, Order, OutputFields, PageRows, Query, RowCursor, RowQuery, ToMany, ToOne
+from domain.read.query import (
+    Condition,
+    FieldValue,
+    ListQuery,
+    Order,
+    OutputFields,
+    PageRows,
+    Query,
+    RowCursor,
+    RowQuery,
+    ToMany,
+    ToOne,
+)
 from domain.roster.pupils import pupils
 from domain.store.database import Database
 from domain.store.embedded import SUPERUSER

@@ -25,7 +25,32 @@ from domain.declare.errors import BadRequest, Issue, make_invalid
 from domain.declare.ids import parse_id, type_number
 from domain.declare.resource import Comparison, Link, Resource
 from domain.read.cursors import Cursors
-from domain.read.query import MAX_FIRST, MAX_NESTED_FIRST, MAX_VALUES, MAX_VALUES_PER_REQUEST, Condition, FieldValue, FixedText, HasNextPage, HasPreviousPage, ListQuery, NestedObject, Order, OutputField, OutputFields, PageRows, Parameter, ParameterText, Query, RowCursor, RowQuery, ToMany, ToOne, decode_key, decode_parameter
+from domain.read.query import (
+    MAX_FIRST,
+    MAX_NESTED_FIRST,
+    MAX_VALUES,
+    MAX_VALUES_PER_REQUEST,
+    Condition,
+    FieldValue,
+    FixedText,
+    HasNextPage,
+    HasPreviousPage,
+    ListQuery,
+    NestedObject,
+    Order,
+    OutputField,
+    OutputFields,
+    PageRows,
+    Parameter,
+    ParameterText,
+    Query,
+    RowCursor,
+    RowQuery,
+    ToMany,
+    ToOne,
+    decode_key,
+    decode_parameter,
+)
 from domain.support.slices import Steps
 from domain.write.command import MAX_ENTRIES, make_size_issue
 

@@ -24,7 +24,19 @@ from api.graphql.document import LIMITS
 from api.graphql.errors import describe_error
 from api.graphql.executor import Executor
 from api.graphql.operation import OperationExtension, OperationState
-from api.graphql.types import NAMES, SCALARS, Connection, Edge, input_type, make_argument, make_enum, make_field, make_type, output_type, page_arguments
+from api.graphql.types import (
+    NAMES,
+    SCALARS,
+    Connection,
+    Edge,
+    input_type,
+    make_argument,
+    make_enum,
+    make_field,
+    make_type,
+    output_type,
+    page_arguments,
+)
 from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregateRow, Coverage, ExcludedSchool
 from domain.aggregates.query import DIMENSIONS, VIEWS

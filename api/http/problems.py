@@ -10,7 +10,18 @@ from starlette.responses import Response
 from api.http.auth import Unauthorised
 from api.http.rate_limit import QuotaExceeded
 from api.http.strict_json import MalformedJson
-from domain.declare.errors import BadRequest, Busy, Conflict, DatabaseError, DomainError, Forbidden, InProgress, Invalid, NotFound, Stale
+from domain.declare.errors import (
+    BadRequest,
+    Busy,
+    Conflict,
+    DatabaseError,
+    DomainError,
+    Forbidden,
+    InProgress,
+    Invalid,
+    NotFound,
+    Stale,
+)
 from domain.store.outages import OutcomeUnknown
 
 STATUS: Mapping[type[DomainError], int] = {

@@ -16,7 +16,27 @@ from domain.declare.errors import BadRequest, Issue
 from domain.declare.resource import Comparison, Field, Filter, Link, Resource
 from domain.read.checks import default_fields
 from domain.read.cursors import Cursors
-from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST, MAX_VALUES, MAX_VALUES_PER_REQUEST, Condition, FieldValue, HasNextPage, ListQuery, NestedObject, Order, OutputFields, PageRows, Parameter, ParameterText, RowCursor, ToMany, ToOne, decode_parameter
+from domain.read.query import (
+    DEFAULT_FIRST,
+    MAX_FIRST,
+    MAX_NESTED_FIRST,
+    MAX_VALUES,
+    MAX_VALUES_PER_REQUEST,
+    Condition,
+    FieldValue,
+    HasNextPage,
+    ListQuery,
+    NestedObject,
+    Order,
+    OutputFields,
+    PageRows,
+    Parameter,
+    ParameterText,
+    RowCursor,
+    ToMany,
+    ToOne,
+    decode_parameter,
+)
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
 

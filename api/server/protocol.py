@@ -10,7 +10,17 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from api.server.chunks import Chunks
-from api.server.head import NO_SUCH_METHOD, MalformedRequest, RequestLine, UpgradeOffered, check_fields, check_incomplete, check_lines, check_trailer, drop_upgrade
+from api.server.head import (
+    NO_SUCH_METHOD,
+    MalformedRequest,
+    RequestLine,
+    UpgradeOffered,
+    check_fields,
+    check_incomplete,
+    check_lines,
+    check_trailer,
+    drop_upgrade,
+)
 from api.server.limits import LimitedProtocol
 
 if TYPE_CHECKING:

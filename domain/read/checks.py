@@ -7,7 +7,18 @@ from domain.access.caller import Caller, make_scope_error
 from domain.declare.errors import BadRequest, Issue
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.read.query import FieldValue, ListQuery, NestedObject, OutputField, OutputFields, PageRows, Query, RowQuery, ToMany, ToOne
+from domain.read.query import (
+    FieldValue,
+    ListQuery,
+    NestedObject,
+    OutputField,
+    OutputFields,
+    PageRows,
+    Query,
+    RowQuery,
+    ToMany,
+    ToOne,
+)
 
 observed_queries: ContextVar[list[Query] | None] = ContextVar("permitted", default=None)
 """Whoever wants to know what a request was read as sets a list before it asks."""

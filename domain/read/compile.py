@@ -34,7 +34,21 @@ from domain.declare.scopes import Scope
 from domain.declare.value_types import find_value_type
 from domain.read.conditions import make_join, order_descending, write_condition, write_keyset
 from domain.read.json_sql import concatenate, join_with_dots, quote, write_json, write_placeholder
-from domain.read.query import FieldValue, FixedText, HasNextPage, HasPreviousPage, ListQuery, NestedObject, OutputFields, PageRows, Query, QueryTemplate, RowCursor, ToMany, ToOne
+from domain.read.query import (
+    FieldValue,
+    FixedText,
+    HasNextPage,
+    HasPreviousPage,
+    ListQuery,
+    NestedObject,
+    OutputFields,
+    PageRows,
+    Query,
+    QueryTemplate,
+    RowCursor,
+    ToMany,
+    ToOne,
+)
 from domain.read.statement import Statement, make_statement
 from domain.read.versions import INSTALLATION_VERSION, REACH_STATE, is_versioned, rows_versioned_by_school, write_school_version
 from domain.support.lru import Lru

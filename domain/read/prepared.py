@@ -13,7 +13,20 @@ from domain.declare.value_types import ValueType
 from domain.read.compile import compile_query
 from domain.read.cursors import Cursors
 from domain.read.labels import MARK, SnapshotOutdated, labels_of
-from domain.read.query import ListQuery, NestedObject, OutputField, OutputFields, PageRows, Parameter, Query, QueryTemplate, RowQuery, ToMany, ToOne, value_now
+from domain.read.query import (
+    ListQuery,
+    NestedObject,
+    OutputField,
+    OutputFields,
+    PageRows,
+    Parameter,
+    Query,
+    QueryTemplate,
+    RowQuery,
+    ToMany,
+    ToOne,
+    value_now,
+)
 from domain.read.versions import SCHOOL_VERSION, is_versioned, rows_versioned_by_school
 from domain.store.database import Database
 

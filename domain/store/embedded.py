@@ -33,7 +33,16 @@ from urllib.parse import quote
 
 import asyncpg
 
-from domain.store.programs import Binaries, EmbeddedError, NotStarted, Programs, find_binaries, last_lines, make_runnable, server_user
+from domain.store.programs import (
+    Binaries,
+    EmbeddedError,
+    NotStarted,
+    Programs,
+    find_binaries,
+    last_lines,
+    make_runnable,
+    server_user,
+)
 
 HOST = "127.0.0.1"
 DATABASE = "markonce"

@@ -6,6 +6,7 @@ Any other list of structs in that input is read in the same way and stands besid
 given a Change, which knows the versions that the row may have.
 """
 
+import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -140,16 +141,17 @@ def command(
 ) -> Callable[[Callable[[Connection, Caller, Any], Awaitable[Any]]], Command]:
     """Declares a write. A write without a scope cannot be declared."""
 
-    def declared(run: Callable[[Connection, Caller, Any], Awaitable[Any]]) -> Command:
-        hints = typing.get_type_hints(run, include_extras=True)
-        takes, lists = hints["given"], {}
-        changes = typing.get_origin(takes) is Patch
-        if typing.get_origin(takes) is Batch:
-            takes, _ = typing.get_args(takes)
-            lists = lists_in(takes)
-        elif changes:
-            (takes,) = typing.get_args(takes)
+    def declare(run: Callable[[Connection, Caller, Any], Awaitable[Any]]) -> Command:
+        types = typing.get_type_hints(run, include_extras=True)
+        _, _, input_name = inspect.signature(run).parameters
+        declared, row_types = types[input_name], {}
+        is_single_row = typing.get_origin(declared) is Patch
+        if typing.get_origin(declared) is Batch:
+            declared, _ = typing.get_args(declared)
+            row_types = lists_in(declared)
+        elif is_single_row:
+            (declared,) = typing.get_args(declared)
         doc = (run.__doc__ or "").strip()
-        return Command(run.__name__, doc, scope, fails, takes, hints["return"], lists, changes, run)
+        return Command(run.__name__, doc, scope, fails, declared, types["return"], row_types, is_single_row, run)
 
-    return declared
+    return declare

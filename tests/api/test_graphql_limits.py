@@ -13,7 +13,17 @@ from graphql import GraphQLSyntaxError, build_schema, get_introspection_query
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from api.graphql.limits import MAX_ERRORS, MAX_INTROSPECTIONS, MAX_NESTING, SATURATED, LimitExceeded, Limits, check_shape, parse_document, validate
+from api.graphql.limits import (
+    MAX_ERRORS,
+    MAX_INTROSPECTIONS,
+    MAX_NESTING,
+    SATURATED,
+    LimitExceeded,
+    Limits,
+    check_shape,
+    parse_document,
+    validate,
+)
 
 SCHEMA = build_schema("""
     type Query {

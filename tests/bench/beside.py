@@ -15,7 +15,22 @@ from tests.bench.data import copy_database, drop_database, kept
 from tests.bench.load import Database
 from tests.bench.reads import REACHES
 from tests.bench.servers import NONE_KEPT, NOW, Server, ordinary, serve
-from tests.bench.traffic import CONSTANT, FASTAPI, GRAPHQL, GRAPHQL_NONE, LIMIT, OURS, REST, REST_NONE, STRAWBERRY, Bench, Position, Stream, Workload, make_stream
+from tests.bench.traffic import (
+    CONSTANT,
+    FASTAPI,
+    GRAPHQL,
+    GRAPHQL_NONE,
+    LIMIT,
+    OURS,
+    REST,
+    REST_NONE,
+    STRAWBERRY,
+    Bench,
+    Position,
+    Stream,
+    Workload,
+    make_stream,
+)
 
 LONGEST = 20.0
 """Seconds that a slow contender is measured for, at most."""

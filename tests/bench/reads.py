@@ -1,7 +1,21 @@
 """What is read: one pupil, pages of them, aggregates, what has not changed, and how far a client reaches."""
 
 from tests.bench import rows
-from tests.bench.traffic import CONSTANT, FASTAPI, GRAPHQL, GRAPHQL_NONE, LIMIT, REST, REST_NONE, STRAWBERRY, Bench, Request, Workload, get, graphql
+from tests.bench.traffic import (
+    CONSTANT,
+    FASTAPI,
+    GRAPHQL,
+    GRAPHQL_NONE,
+    LIMIT,
+    REST,
+    REST_NONE,
+    STRAWBERRY,
+    Bench,
+    Request,
+    Workload,
+    get,
+    graphql,
+)
 
 # R1
 

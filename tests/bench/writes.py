@@ -5,7 +5,24 @@ from itertools import cycle
 
 from tests.bench import rows
 from tests.bench.reads import R1
-from tests.bench.traffic import BATCH, FASTAPI, GRAPHQL, LIMIT, REST, ROUTES, STRAWBERRY, TURN, TURNS, Bench, Request, Share, Workload, graphql, post, repeat_in_turns
+from tests.bench.traffic import (
+    BATCH,
+    FASTAPI,
+    GRAPHQL,
+    LIMIT,
+    REST,
+    ROUTES,
+    STRAWBERRY,
+    TURN,
+    TURNS,
+    Bench,
+    Request,
+    Share,
+    Workload,
+    graphql,
+    post,
+    repeat_in_turns,
+)
 
 W_QUERY = "mutation($input: JudgementBatchInput!) { recordJudgements(input: $input) { received created updated unchanged } }"
 W_STRAWBERRY = (

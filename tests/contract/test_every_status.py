@@ -20,7 +20,18 @@ from domain import COMMANDS
 from domain.declare.ids import new_id
 from domain.store import database as engine
 from tests.conftest import Databases, Server
-from tests.statuses import DOCUMENT, GRAPHQL, OPERATIONS, PROBLEM, PROVOKED, Contract, Request, another_app, under_contract, without_tables
+from tests.statuses import (
+    DOCUMENT,
+    GRAPHQL,
+    OPERATIONS,
+    PROBLEM,
+    PROVOKED,
+    Contract,
+    Request,
+    another_app,
+    under_contract,
+    without_tables,
+)
 
 
 @pytest_asyncio.fixture(scope="module")

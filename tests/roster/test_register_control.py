@@ -14,7 +14,20 @@ from domain.declare.ids import new_id
 from domain.roster.gias.apply import ImportReport, apply_gias
 from domain.roster.gias.parse import Extract
 from tests.conftest import Databases
-from tests.roster.gias_rows import COUNTED, SPRING, SUMMER, as_role, explained, extract, group, link, school, spells, tenants, written
+from tests.roster.gias_rows import (
+    COUNTED,
+    SPRING,
+    SUMMER,
+    as_role,
+    explained,
+    extract,
+    group,
+    link,
+    school,
+    spells,
+    tenants,
+    written,
+)
 
 TWO_SCHOOLS = [school(100001), school(100002)]
 

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.roster.years import YEARS, academic_year, academic_year_range, format_academic_year, key_stage_of, parse_academic_year, parse_year_group
+from domain.roster.years import (
+    YEARS,
+    academic_year,
+    academic_year_range,
+    format_academic_year,
+    key_stage_of,
+    parse_academic_year,
+    parse_year_group,
+)
 
 
 def test_the_canonical_years_in_order_of_age() -> None:
