@@ -9,7 +9,8 @@ from domain.assessment.schemes import GRADES, SCHEMES, create_scheme
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
-from domain.clients import clients, tokens
+from domain.clients.clients import CLEANUP as SIGNING_KEYS
+from domain.clients.tokens import CLEANUP as ASSERTIONS
 from domain.declare.catalogue import link_resources
 from domain.roster.change_pupil import update_pupil
 from domain.roster.enrolments import ENROLMENTS
@@ -19,7 +20,8 @@ from domain.roster.record_groups import record_groups
 from domain.roster.record_pupils.command import record_pupils
 from domain.roster.schools import MEMBERSHIPS, SCHOOLS, update_school
 from domain.roster.trusts import TRUSTS
-from domain.write import idempotency, receipts
+from domain.write.idempotency import CLEANUP as IDEMPOTENCY_KEYS
+from domain.write.receipts import CLEANUP as OLD_RECEIPTS
 
 RESOURCES = link_resources(
     [
@@ -62,5 +64,5 @@ COMMANDS = {
     )
 }
 
-CLEANUP = (*idempotency.CLEANUP, *receipts.CLEANUP, *tokens.CLEANUP, *clients.CLEANUP)
+CLEANUP = (*IDEMPOTENCY_KEYS, *OLD_RECEIPTS, *ASSERTIONS, *SIGNING_KEYS)
 """What `tidy` removes."""

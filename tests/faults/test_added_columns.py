@@ -183,7 +183,8 @@ def declare(table, metadata):
 import httpx2
 from api.app import build_app
 from api.settings import Settings
-from domain.store.database import Database, metadata
+from domain.store.database import Database
+from domain.store.metadata import metadata
 
 async def ask():
     assert "from_tomorrow" in metadata.tables[sys.argv[1]].columns

@@ -1,0 +1,42 @@
+"""The documentation is true: its commands run, its links lead somewhere, and its lines are short enough to read."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, free_port
+from tests.demonstration import PATIENCE, demonstration
+
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Where a running demonstration is."""
+    folder, port = tmp_path_factory.mktemp("docs") / "data", free_port()
+    with demonstration(port, folder):
+        yield os.environ | {"BASE": f"http://127.0.0.1:{port}", "DEMO": str(folder / "demo.json")}
+
+
+def commands(page: Path) -> str:
+    """Every shell block of a page, as one script that ends at the first failure."""
+    return "set -euo pipefail\n" + "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL))
+
+
+@pytest.mark.xdist_group("journeys")
+def test_the_commands_of_integrating_run(environment: dict[str, str]) -> None:
+    script = commands(ROOT / "docs" / "integrating.md")
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for said in ('"created":1', '"unchanged":0', '"outcome":"rejected"', '"status":"c"', "expectedPercent"):
+        assert said in done.stdout, f"{said} is not in {done.stdout[-3000:]}"
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([\w./-]+)(?:#[\w-]+)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
