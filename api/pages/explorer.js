@@ -64,6 +64,7 @@ async function tokenChanged() {
   stand("", "");
   tell();
   if (!at("token").value || at("standing").className === "bad") return;
+  at("errors").replaceChildren(); // such as that a token is needed
   const { status, read } = await ask(INTROSPECTION);
   const [error] = read?.errors ?? [];
   if (read?.data?.__schema) return panel.load(read.data.__schema);

@@ -236,3 +236,33 @@ def test_the_explorer_works_without_introspection(page: Page, cluster: embedded.
         page.wait(f"{at('panel')}.innerText.startsWith('Introspection is switched off')")
         ask(page, "{ schools { nodes { id } } }")
         page.wait(f"{at('measure')}.innerText.startsWith('200')")
+
+
+CUT = """[...document.querySelectorAll('body *')].filter(each => each.checkVisibility() && each.type !== 'password' && !each.ariaHidden && (
+    each.getBoundingClientRect().right > innerWidth + 1
+    || (['hidden', 'clip'].includes(getComputedStyle(each).overflowX) && each.scrollWidth > each.clientWidth + 1)
+)).map(each => each.outerHTML.slice(0, 80))"""
+"""The elements that reach beyond the window, or whose text is cut off. What a password field holds may be longer than it."""
+
+
+@in_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_in_the_explorer_is_cut_off(page: Page, server: Server, reader: str, width: int) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=False)
+    admitted(page, server, reader)
+    page.wait(f"{at('panel')}.innerText.includes('Everything that can be read')")
+    ask(page, "{ schools { nodes { id name } } }")
+    page.wait(f"{at('measure')}.innerText.startsWith('200')")
+    assert page.run(CUT) == []
+
+
+@in_browser
+def test_with_a_token_nothing_says_that_one_is_needed(page: Page, server: Server, reader: str) -> None:
+    page.open(server.base_url + "/explorer")
+    ask(page, "{ schools { nodes { id } } }")
+    assert "A token is needed" in page.wait(f"{at('errors')}.innerText.trim()")
+    for name, text in zip(("client", "secret"), server.secrets[reader], strict=True):
+        page.type(at(name), text)
+    page.run("document.querySelector('#credentials button').click()")
+    page.wait(f"{at('standing')}.className === 'good'")
+    page.wait(f"{at('errors')}.innerText === ''")
