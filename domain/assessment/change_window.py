@@ -18,7 +18,7 @@ from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 
 class WindowChange(PatchInput, kw_only=True):
-    """The fields of a window that may change until it is locked; censusOn and yearGroups change only while it is planned."""
+    """The fields that may change until a window is locked; censusOn and yearGroups only while it is planned."""
 
     name: Text | UnsetType = UNSET
     opens_at: Instant | UnsetType = UNSET

@@ -1,7 +1,8 @@
-"""Cache of the codes that a batch of judgements names: windows, subjects, aspects, pinned scheme versions and their grades, with their numbers.
+"""Cache of the codes that a batch of judgements names: windows, subjects, aspects, pinned scheme versions and their
+grades, with their numbers.
 
-They change a few times a term and every batch needs them. An entry is valid while the version of all references (migration 0013) is the one at which it
-was read.
+They change a few times a term and every batch needs them. An entry is valid while the version of all references
+(migration 0013) is the one at which it was read.
 """
 
 from collections.abc import Collection
@@ -21,8 +22,8 @@ from domain.support.suggestions import Suggestions
 class CodeTable:
     """Codes of a tenant, with their numbers.
 
-    `windows` are rows, by code and by id. `subjects` and `aspects` that can be judged are by code. `pins` are scheme versions by window, school, subject and
-    aspect. `grades` are by scheme version and code.
+    `windows` are rows, by code and by id. `subjects` and `aspects` that can be judged are by code. `pins` are scheme
+    versions by window, school, subject and aspect. `grades` are by scheme version and code.
     """
 
     windows: dict[str, Any]
@@ -45,11 +46,12 @@ class CodeTable:
         return f"The scheme has no such grade.{suggestions.suggest(code, codes)} It has: {listed}."
 
 
-_SUBJECTS_AND_ASPECTS = """
+SUBJECTS_AND_ASPECTS = """
 SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived
 UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1
 ORDER BY kind, no
 """
+"""The numbers of the subjects that can be judged and of the aspects of tenant $1."""
 _WINDOWS = """
 SELECT w.id, w.code, w.no, w.academic_year, w.state, p.school_id, p.subject_no, p.aspect_no, p.scheme_version_no
 FROM windows w LEFT JOIN pins p ON p.tenant_id = w.tenant_id AND p.window_no = w.no
@@ -71,13 +73,16 @@ def _weight(key: tuple[UUID, frozenset[str]], entry: tuple[object, CodeTable]) -
 
 
 code_tables: Lru[tuple[UUID, frozenset[str]], tuple[tuple[int, str], CodeTable]] = Lru(
-    "gradebooks", 8_000_000, share=4, weigh=_weight
+    "codes of batches", 8_000_000, share=4, weigh=_weight
 )
 """By tenant and the windows named, with the version of the references at which each was read."""
 
 
 async def read_codes(connection: Connection, tenant_id: UUID, window_names: Collection[str]) -> tuple[CodeTable, datetime]:
-    """Returns the codes for these windows (each named by code or id), and the database's time. The caller's reach of the tenant is not checked here."""
+    """Returns the codes for these windows (each named by code or id), and the database's time.
+
+    The caller's reach of the tenant is not checked here.
+    """
     ((version, xid, now),) = await connection.fetch(_VERSION)
     key = tenant_id, frozenset(window_names)
     cached = code_tables.get(key)
@@ -89,7 +94,7 @@ async def read_codes(connection: Connection, tenant_id: UUID, window_names: Coll
 
 
 async def _read_codes(connection: Connection, tenant_id: UUID, window_names: Collection[str]) -> CodeTable:
-    codes = await connection.fetch(_SUBJECTS_AND_ASPECTS, tenant_id)
+    codes = await connection.fetch(SUBJECTS_AND_ASPECTS, tenant_id)
     ids = [parsed for name in window_names if (parsed := parse_id(name)) is not None]
     windows: dict[str, Any] = {}
     pins: dict[tuple[int, UUID, int, int], int] = {}

@@ -17,7 +17,7 @@ from domain.write.command import command
 
 
 class GradeInput(Input, kw_only=True):
-    """A grade of a new scheme. rank orders it (higher is better), value counts in averages; eligible keeps the pupil in the denominator."""
+    """A grade. rank orders it, higher is better; value enters averages; eligible keeps the pupil in the denominator."""
 
     code: Annotated[str, Meta(min_length=1, max_length=20)]
     label: ShortText
@@ -67,11 +67,8 @@ async def create_scheme(connection: Connection, caller: Caller, scheme: NewSchem
     tenant_id = await find_tenant(connection, caller, Scope.SCHEMES_WRITE, scheme.tenant, "/tenant")
     await prepare_tenant(connection, tenant_id)
     if await connection.fetchval("SELECT 1 FROM schemes WHERE tenant_id = $1 AND code = $2", tenant_id, scheme.code):
-        raise Conflict(
-            "A scheme with this code exists.",
-            code="scheme-exists",
-            issues=(Issue("/code", "scheme-exists", "A scheme with this code exists."),),
-        )
+        message = "A scheme with this code exists."
+        raise Conflict(message, code="scheme-exists", issues=(Issue("/code", "scheme-exists", message),))
     if scheme.grades is not UNSET:
         codes = [grade.code for grade in scheme.grades]
         duplicates = [

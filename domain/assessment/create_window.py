@@ -25,7 +25,7 @@ from domain.write.command import command
 
 
 class Collect(Input, kw_only=True):
-    """A subject (and aspect) to be judged, the scheme to judge it in, and by which schools: null means all that have no line of their own."""
+    """A subject and aspect to judge, the scheme, and the schools: null means all without a line of their own."""
 
     subject: ShortText
     scheme: ShortText
@@ -34,7 +34,7 @@ class Collect(Input, kw_only=True):
 
 
 class FrequencyReasons(Input, kw_only=True):
-    """What inspectors ask of a school that collects more often: the three reasons a window beyond the workload budget must carry."""
+    """The three reasons that a window beyond the workload budget must give, as inspectors ask for them."""
 
     actions: LongText
     time_to_set_and_analyse: LongText
@@ -84,11 +84,8 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
     if not window.statutory and window.frequency_reasons is None:
         await check_workload_budget(connection, tenant_id, year, year_groups, "/frequencyReasons")
     if await connection.fetchval("SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2", tenant_id, window.code):
-        raise Conflict(
-            "A window with this code exists.",
-            code="window-exists",
-            issues=(Issue("/code", "window-exists", "A window with this code exists."),),
-        )
+        message = "A window with this code exists."
+        raise Conflict(message, code="window-exists", issues=(Issue("/code", "window-exists", message),))
     reasons = None if window.frequency_reasons is None else msgspec.json.encode(window.frequency_reasons).decode()
     row = await connection.fetchrow(
         "INSERT INTO windows (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, accept_until, statutory, purpose, decision,"

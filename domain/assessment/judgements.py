@@ -80,7 +80,8 @@ def parse_judgement_id(text: str) -> KeyValues | None:
 
 
 def _compare_with_target() -> ColumnElement[Any]:
-    """Returns in SQL above, on or below: the judgement's rank against that of the target with the nearest horizon from the judgement's year on.
+    """Returns in SQL above, on or below: the judgement's rank against that of the target with the nearest horizon from
+    the judgement's year on.
 
     Only a target in the same scheme version is compared.
     """
@@ -112,7 +113,9 @@ def _compare_with_target() -> ColumnElement[Any]:
 
 
 def _find_carried_from() -> ColumnElement[Any]:
-    """Returns in SQL the code of the judgement's window, if a later window collects the same from the pupil and no later one has a grade; else null."""
+    """Returns in SQL the code of the judgement's window, if a later window collects the same from the pupil and no
+    later one has a grade; else null.
+    """
     own, later, pinned, other, pupil = windows.alias(), windows.alias(), pins.alias(), judgements.alias(), pupils.alias()
     after = (later.c.tenant_id == j.tenant_id) & (tuple_(later.c.census_on, later.c.no) > tuple_(own.c.census_on, own.c.no))
     collected = (

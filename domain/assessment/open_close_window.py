@@ -61,8 +61,6 @@ async def reopen_window(connection: Connection, caller: Caller, ref: WindowRef) 
 
 
 _FIND = f"SELECT w.tenant_id FROM windows w WHERE w.id = $2 AND {reaches_sql('$1', 'w.tenant_id', 'w.tenant_id', '$3')}"
-
-
 _ROW = (
     f"SELECT {', '.join(column.name for column in windows.columns)}, frequency_reasons"
     " FROM windows WHERE tenant_id = $1 AND id = $2 FOR UPDATE"
@@ -70,7 +68,8 @@ _ROW = (
 
 
 async def lock_window(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, AggregateMaintenance]:
-    """Locks all schools of the window's tenant, and with them every judgement, and the window's row; returns the row and the aggregates.
+    """Locks all schools of the window's tenant, and with them every judgement, and the window's row; returns the row
+    and the aggregates.
 
     Raises NotFound.
     """

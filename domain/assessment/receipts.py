@@ -1,4 +1,6 @@
-"""Receipts as a resource: how many rows of each batch were accepted and rejected at each school. domain/write/receipts.py writes them."""
+"""Receipts as a resource: how many rows of each batch were accepted and rejected at each school.
+domain/write/receipts.py writes them.
+"""
 
 from sqlalchemy import column, select, table
 

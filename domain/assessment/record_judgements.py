@@ -1,8 +1,12 @@
-"""Records, corrects and withdraws judgements in bulk, together with pupils who have just joined. The same batch twice changes nothing.
+"""Records, corrects and withdraws judgements in bulk, together with pupils who have just joined.
 
-A row that changes nothing never fails, whatever the window's state and whatever version it expects, so that a batch may be sent again.
+The same batch twice changes nothing.
 
-recordedAt orders the values that have it. A row without it counts from its commit: the later commit wins, whatever the clock says, which may go back.
+A row that changes nothing never fails, whatever the window's state and whatever version it expects, so that a batch may
+be sent again.
+
+recordedAt orders the values that have it. A row without it counts from its commit: the later commit wins, whatever the
+clock says, which may go back.
 """
 
 from dataclasses import dataclass
@@ -38,7 +42,7 @@ STATUSES = ("absent", "new", "left", "notTaught", "exempt")
 
 
 class JudgementEntry(PupilRow, kw_only=True):
-    """A judgement. grade, or a status that says why there is none, so that a missing value is never a zero; or withdrawn, which takes it back.
+    """A judgement: a grade, or a status that says why there is none (a missing value is never a zero), or withdrawn.
 
     A change is refused unless expectedVersion is the version stored; 0 means that nothing may be stored yet.
     """
@@ -69,8 +73,8 @@ class JudgementEntry(PupilRow, kw_only=True):
 class JudgementBatch(Input, kw_only=True):
     """Judgements of one school, or of several of one trust; window by id or code.
 
-    pupils, as recordPupils takes them, are written first in the same transaction, so that a joiner and their judgements need one request;
-    they need asOf and the scope pupils:write.
+    pupils, as recordPupils takes them, are written first in the same transaction, so that a joiner and their judgements
+    need one request; they need asOf and the scope pupils:write.
     """
 
     school: SchoolRef | UnsetType = UNSET
@@ -81,7 +85,7 @@ class JudgementBatch(Input, kw_only=True):
 
 
 class JudgementsRecorded(Recorded, kw_only=True):
-    """What became of a batch of judgements, and of the pupils that came along: for each, received is the sum of the outcomes."""
+    """What became of a batch of judgements and of its pupils: for each, received is the sum of the outcomes."""
 
     pupils: Counts | None = None
 
@@ -131,7 +135,10 @@ async def record_judgements(
 
 
 async def record_joiners(connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]) -> Counts | None:
-    """Writes the batch's pupils and returns their counts, None without pupils. Their issues refuse the whole batch when it is checked."""
+    """Writes the batch's pupils and returns their counts, None without pupils.
+
+    Their issues refuse the whole batch when it is checked.
+    """
     pupils = batch.companions["pupils"]
     if not pupils.received:
         return None
@@ -182,7 +189,9 @@ def _get_window_code(batch: Batch[Any, Any], entry: JudgementEntry) -> str | Uns
 def resolve_entry(
     batch: Batch[Any, Any], codes: CodeTable, school: SchoolInReach, at: int, entry: JudgementEntry, now: datetime
 ) -> tuple[Any, ...] | None:
-    """Returns the entry's window, subject, aspect, scheme version, grade and time, or None after rejecting it with every issue."""
+    """Returns the entry's window, subject, aspect, scheme version, grade and time, or None after rejecting it with
+    every issue.
+    """
     issue_count = len(batch.issues)
     code = _get_window_code(batch, entry)
     window = None if code is UNSET else codes.windows.get(str(code))
@@ -247,9 +256,11 @@ async def compare_with_stored(
     rows: list[JudgementRow],
     aggregates: AggregateMaintenance,
 ) -> list[JudgementRow]:
-    """Records the outcome of each row and returns the rows to write; rejects a change in a window that no longer accepts it.
+    """Records the outcome of each row and returns the rows to write; rejects a change in a window that no longer
+    accepts it.
 
-    A value that is confirmed at a later instant is unchanged; from then on values recorded before that instant are superseded.
+    A value that is confirmed at a later instant is unchanged; from then on values recorded before that instant are
+    superseded.
     """
     by_n = dict(enumerate(rows, 1))
     changed: list[JudgementRow] = []

@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
+from domain.assessment.codes import SUBJECTS_AND_ASPECTS
 from domain.assessment.targets import TARGET, targets
 from domain.declare.errors import Current, Invalid, NotFound
 from domain.declare.ids import new_id
@@ -71,7 +72,9 @@ JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = v.no ORDER BY v.age,
 
 
 class TargetGrades:
-    """The grades that targets may name: by scheme, and by school and subject in the schemes last used there, the latest first."""
+    """The grades that targets may name: by scheme, and by school and subject in the schemes last used there, the latest
+    first.
+    """
 
     def __init__(self, rows: list[Any]) -> None:
         self._by_scheme: dict[str, dict[str, tuple[int, int]]] = {}
@@ -116,11 +119,7 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
         batch.refuse_if_strict()
         return batch.summarise()
     tenant_id = next(iter(schools.values())).tenant_id
-    codes = await connection.fetch(
-        "SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived"
-        " UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1 ORDER BY kind, no",
-        tenant_id,
-    )
+    codes = await connection.fetch(SUBJECTS_AND_ASPECTS, tenant_id)
     numbers = {(row["kind"], row["code"]): row["no"] for row in codes}
     grades = TargetGrades(await connection.fetch(_GRADES, tenant_id, list({school.id for school in schools.values()})))
     good_rows = batch.list_good_rows()
@@ -150,7 +149,9 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
 def resolve_entry(
     batch: Batch[Any, Any], numbers: dict[Any, int], grades: TargetGrades, school: SchoolInReach, at: int, entry: TargetEntry
 ) -> tuple[Any, ...] | None:
-    """Returns (subject, aspect, horizon year, point, basis, scheme version, grade), or None after rejecting the row with every issue."""
+    """Returns (subject, aspect, horizon year, point, basis, scheme version, grade), or None after rejecting the row
+    with every issue.
+    """
     issue_count = len(batch.issues)
     year = 0
     try:
@@ -169,6 +170,7 @@ def resolve_entry(
 
 
 KeyedEntry = tuple[int, TargetEntry, tuple[Any, ...]]
+"""The index of an entry, the entry, and its pupil followed by what `resolve_entry` returns."""
 _STORED = f"""
 SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id, t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at
 FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[])

@@ -1,7 +1,8 @@
 """Returns: how many judgements each school has sent to a window, and how many are missing.
 
-The pupils that a school must judge are those of the census, as in the aggregates (migration 0007). The figures are about single schools and subjects and
-are not suppressed. They are for staff: a row needs windows:read and judgements:read at its school, and aggregates:read shows none.
+The pupils that a school must judge are those of the census, as in the aggregates (migration 0007). The figures are
+about single schools and subjects and are not suppressed. They are for staff: a row needs windows:read and
+judgements:read at its school, and aggregates:read shows none.
 """
 
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, and_

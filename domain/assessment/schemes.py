@@ -1,4 +1,7 @@
-"""Assessment schemes of a trust or school, and their grades. A version of a scheme never changes, so that a value keeps its meaning."""
+"""Assessment schemes of a trust or school, and their grades.
+
+A version of a scheme never changes, so that a value keeps its meaning.
+"""
 
 from typing import Any
 

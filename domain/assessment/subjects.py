@@ -1,4 +1,7 @@
-"""Subjects and aspects of a tenant. Reading, writing and maths combined (rwm) is a subject too; it is derived and never judged."""
+"""Subjects and aspects of a tenant.
+
+Reading, writing and maths combined (rwm) is a subject too; it is derived and never judged.
+"""
 
 from typing import Any
 

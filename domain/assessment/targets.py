@@ -1,4 +1,7 @@
-"""Targets: the grade a pupil is meant to reach in a subject, by when, on what basis and set by whom. Nothing predicts progress."""
+"""Targets: the grade a pupil is meant to reach in a subject, by when, on what basis and set by whom.
+
+Nothing predicts progress.
+"""
 
 from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid
 

@@ -30,7 +30,9 @@ tenants = Table(
 
 
 class Grade(Struct, rename="camel"):
-    """A grade of a scheme. `rank` orders it, `value` counts in averages; `eligible` keeps the pupil in the denominator, `valid` is a counting value."""
+    """A grade of a scheme. `rank` orders it, `value` counts in averages; `eligible` keeps the pupil in the denominator,
+    `valid` is a counting value.
+    """
 
     code: str
     label: str

@@ -48,11 +48,14 @@ def check_window_terms(terms: WindowTerms) -> tuple[int | None, list[str], list[
 async def check_workload_budget(
     connection: Connection, tenant_id: UUID, year: int | None, year_groups: list[str], pointer: str, excluded_no: int = 0
 ) -> None:
-    """Raises Conflict with this JSON pointer for a window beyond the tenant's workload budget. `excluded_no` is the window's own number, if it has one.
+    """Raises Conflict with this JSON pointer for a window beyond the tenant's workload budget.
+
+    `excluded_no` is the window's own number, if it has one.
 
     Statutory windows do not count, and the caller does not check a window that gives the three reasons.
 
-    Source: the Department for Education's workload reduction toolkit and the inspectorate's handbook on frequency of data collection.
+    Source: the Department for Education's workload reduction toolkit and the inspectorate's handbook on frequency of
+    data collection.
     """
     row = await connection.fetchrow(
         "SELECT t.workload_budget AS budget, (SELECT COALESCE(max(n), 0) FROM (SELECT count(*) AS n FROM windows w, unnest(w.year_groups) y"

@@ -1,6 +1,7 @@
 """Changes one pupil, for the school of main registration.
 
-The patch is treated as a roll of one row whose other fields are as stored: the rules and the writing are the same, so UPN and year group keep their history.
+The patch is treated as a roll of one row whose other fields are as stored: the rules and the writing are the same, so
+UPN and year group keep their history.
 """
 
 from dataclasses import replace
@@ -26,7 +27,7 @@ from domain.write.patch import Changed, Patch, PatchInput
 
 
 class PupilChange(PatchInput, kw_only=True):
-    """The fields of a pupil that may change. A year group holds from this academic year's 1 September; null removes the UPN."""
+    """Fields to change. A year group holds from this academic year's 1 September; null removes the UPN."""
 
     surname: Name | UnsetType = UNSET
     forename: Name | UnsetType = UNSET
@@ -88,7 +89,9 @@ async def _make_row(
     patch: Patch[PupilChange],
     today: date,
 ) -> PupilEntryRow:
-    """Returns the patched pupil as the row of a roll that meets a roll's rules; raises Invalid with every issue, at its pointer in the patch."""
+    """Returns the patched pupil as the row of a roll that meets a roll's rules; raises Invalid with every issue, at its
+    pointer in the patch.
+    """
     upn = None if patch.given.upn is UNSET else patch.given.upn
     entry = PupilEntry(id=str(patch.id), **patch.over(vars(facts)) | {"upn": upn})
     roll: Batch[PupilBatch, PupilEntry] = Batch(PupilBatch(as_of=today, entries=[]), [(0, entry)], 1)

@@ -1,7 +1,7 @@
 """Characteristics of pupils, as dated spells that may be entered for the past. Unknown is not false.
 
-Disadvantaged is derived from them by the DfE's definition (FSM in the last six years, looked after, left care) and never stored. It is not the same as
-FSM6 or pupil premium: service children count only in pupil premium.
+Disadvantaged is derived from them by the DfE's definition (FSM in the last six years, looked after, left care) and
+never stored. It is not the same as FSM6 or pupil premium: service children count only in pupil premium.
 """
 
 import re
@@ -38,7 +38,10 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 """By kind, the pattern of its values and what an error says they are."""
 YEAR_GROUP = "yearGroup"
-"""The kind of a pupil's national curriculum year. It is dated from 1 September; in a request it is the row's own field `yearGroup`."""
+"""The kind of a pupil's national curriculum year.
+
+It is dated from 1 September; in a request it is the row's own field `yearGroup`.
+"""
 
 
 class Characteristic(Input, kw_only=True):

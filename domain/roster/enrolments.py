@@ -121,7 +121,10 @@ ENROLMENTS = Resource(
 
 
 class Spell(Input, kw_only=True):
-    """A whole spell on roll at the row's school. C current single, M main dual, S subsidiary dual, G guest (DfE common basic data set)."""
+    """A whole spell on roll at the row's school.
+
+    status: C current single, M main dual, S subsidiary dual, G guest (DfE Common Basic Data Set).
+    """
 
     from_: date
     to: date | None = None

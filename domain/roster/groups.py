@@ -1,4 +1,7 @@
-"""Groups of a school (classes, registration and teaching groups, and others) and their dated members. A group belongs to one academic year."""
+"""Groups of a school (classes, registration and teaching groups, and others) and their dated members.
+
+A group belongs to one academic year.
+"""
 
 from collections.abc import Callable
 from datetime import date
@@ -74,7 +77,8 @@ pupil_groups = view("pupil_groups", groups, Column("pupil_id", Uuid), *_make_dat
 
 
 def is_attending(pupil: str, school: str) -> Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]:
-    """Returns the condition that a pupil is a member on a day (today where it is null) and on roll at the group's school on that day.
+    """Returns the condition that a pupil is a member on a day (today where it is null) and on roll at the group's
+    school on that day.
 
     `pupil` and `school` name the columns of the row. A pupil who leaves the school leaves its groups.
     """

@@ -60,7 +60,10 @@ class KeyMatch:
 async def match_keys(
     connection: Connection, caller: Caller, tenant_id: UUID, keys: Sequence[tuple[UUID, str | None, str | None, str | None]]
 ) -> list[KeyMatch]:
-    """Returns the match of each key: (school, id, reference, UPN and optionally a blank and a former UPN). One statement."""
+    """Returns the match of each key: (school, id, reference, UPN and optionally a blank and a former UPN).
+
+    One statement.
+    """
     distinct = list(dict.fromkeys(keys))
     school_ids, ids, references, upns = zip(*distinct, strict=True) if distinct else ((), (), (), ())
     parsed_ids = [parse_id(id_) if id_ else None async for part in iterate_in_slices(ids) for id_ in part]
@@ -91,7 +94,9 @@ WHERE EXISTS (SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.pupil_id =
 async def find_pupils(
     connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], schools: dict[int, SchoolInReach]
 ) -> dict[int, UUID]:
-    """Returns the pupil of every good row, by the row's index; rejects rows whose pupil is unknown or was never on roll at the row's school."""
+    """Returns the pupil of every good row, by the row's index; rejects rows whose pupil is unknown or was never on roll
+    at the row's school.
+    """
     rows = batch.list_good_rows()
     keys: list[tuple[UUID, str | None, str | None, str | None]] = []
     invalid: set[int] = set()

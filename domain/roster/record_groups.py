@@ -1,4 +1,7 @@
-"""Records class lists in bulk: a school's groups of an academic year and their members. The same batch twice changes nothing."""
+"""Records class lists in bulk: a school's groups of an academic year and their members.
+
+The same batch twice changes nothing.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -48,8 +51,9 @@ class GroupEntry(Input, kw_only=True):
 
 
 class GroupBatch(Input, kw_only=True):
-    """Groups of an academic year as they were on a day. With complete, a member on that day whom the batch does not name leaves on the day before;
-    one who is to join later stays."""
+    """Groups of an academic year as they were on a day. With complete, a member on that day whom the batch does not
+    name leaves on the day before; one who is to join later stays.
+    """
 
     school: SchoolRef | UnsetType = UNSET
     academic_year: str
@@ -118,7 +122,8 @@ async def find_members(
     entries: list[tuple[int, GroupEntry]],
     schools: dict[int, SchoolInReach],
 ) -> dict[int, dict[int, UUID]]:
-    """Returns the pupil of every member that is found, by the index of the entry and then of the member; adds an issue for every other one.
+    """Returns the pupil of every member that is found, by the index of the entry and then of the member; adds an issue
+    for every other one.
 
     With handling=lenient the members that are found are still recorded.
     """

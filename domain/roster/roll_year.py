@@ -1,7 +1,7 @@
 """The academic year today, and the academic year of the newest roll that a school has sent.
 
-Between 1 September and the new year's first roll a school still has last year's pupils, classes and year groups. Integrators read this from the school's
-`rollState`; the data is never a 404.
+Between 1 September and the new year's first roll a school still has last year's pupils, classes and year groups.
+Integrators read this from the school's `rollState`; the data is never a 404.
 """
 
 from collections.abc import Collection
@@ -40,7 +40,9 @@ school_versions = Table(
 
 
 def roll_year_of(instant: ColumnElement[Any]) -> ColumnElement[int]:
-    """Returns in SQL the calendar year in which the academic year of an instant began, in England's time (in Python: years.academic_year_of)."""
+    """Returns in SQL the calendar year in which the academic year of an instant began, in England's time (in Python:
+    years.academic_year_of).
+    """
     local_time = func.timezone(literal_column("'Europe/London'"), instant)
     return cast(extract("year", local_time - literal_column("interval '8 months'", Interval)), SmallInteger)
 
@@ -71,5 +73,7 @@ WHERE tenant_id = $1 AND school_id = ANY ($2) AND (roll_year IS NULL OR roll_yea
 
 
 async def record_roll_year(connection: Connection, tenant_id: UUID, school_ids: Collection[UUID], as_of: date) -> None:
-    """Records that these schools, whose rows are locked, sent a roll of this day; writes nothing unless its academic year is newer."""
+    """Records that these schools, whose rows are locked, sent a roll of this day; writes nothing unless its academic
+    year is newer.
+    """
     await connection.execute(_RECORD, tenant_id, list(school_ids), years.parse_academic_year(years.academic_year_of(as_of)))

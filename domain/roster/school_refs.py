@@ -50,8 +50,8 @@ FOR KEY SHARE OF s
 async def find_schools(connection: Connection, caller: Caller, scope: Scope, refs: list[SchoolRef]) -> list[SchoolInReach | None]:
     """Returns, for each reference, the school that the caller reaches with this scope, or None. One statement.
 
-    A school that does not exist and one that is out of reach are the same. The rows are locked FOR KEY SHARE, so that a GIAS import cannot
-    move a school to another tenant before the command has written.
+    A school that does not exist and one that is out of reach are the same. The rows are locked FOR KEY SHARE, so that a
+    GIAS import cannot move a school to another tenant before the command has written.
     """
     keys: list[tuple[UUID | None, int | None, str | None]] = []
     for ref in refs:
@@ -93,10 +93,12 @@ GROUP BY s.id ORDER BY s.name LIMIT 11
 
 
 async def resolve_schools(connection: Connection, caller: Caller, scope: Scope, batch: Batch[Any, Any]) -> dict[int, SchoolInReach]:
-    """Returns the school of every good row, by the row's index: the row's own, else the batch's, else the only school within reach.
+    """Returns the school of every good row, by the row's index: the row's own, else the batch's, else the only school
+    within reach.
 
-    Rejects the rows whose school is not within reach. Raises Invalid where the batch's school is not, where the schools have several tenants, and
-    (`ambiguous`, with the candidates) where nothing names the school and the caller reaches several.
+    Rejects the rows whose school is not within reach. Raises Invalid where the batch's school is not, where the schools
+    have several tenants, and (`ambiguous`, with the candidates) where nothing names the school and the caller reaches
+    several.
     """
     batch_ref = batch.head.school
     refs: dict[str, SchoolRef] = {} if batch_ref is UNSET else {repr(batch_ref): batch_ref}

@@ -42,7 +42,9 @@ SELECT t.id FROM trusts t WHERE (t.id = $2 OR t.group_uid = $3) AND {reaches_sql
 
 
 async def find_tenant(connection: Connection, caller: Caller, scope: Scope, ref: TenantRef, pointer: str) -> UUID:
-    """Returns the tenant's id; raises Invalid with this JSON pointer unless the caller holds the scope over the whole tenant."""
+    """Returns the tenant's id; raises Invalid with this JSON pointer unless the caller holds the scope over the whole
+    tenant.
+    """
     if ref.trust is not UNSET:
         uid = str(ref.trust.group_uid) if ref.trust.group_uid is not UNSET else ""
         trust_id = parse_id(ref.trust.id) if ref.trust.id is not UNSET else None

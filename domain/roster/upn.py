@@ -1,10 +1,12 @@
 """Unique pupil numbers (UPNs): their form and their check letter.
 
 Source: Department for Education, "Unique pupil numbers (UPNs): a guide for schools and local authorities". A UPN has 13
-characters: a check letter; the local authority (3 digits) and establishment (4 digits) that allocated it; the year of allocation
-(2 digits); a serial number (3 digits, or in a temporary UPN 2 digits and a letter). The letters I, O and S are never used.
+characters: a check letter; the local authority (3 digits) and establishment (4 digits) that allocated it; the year of
+allocation (2 digits); a serial number (3 digits, or in a temporary UPN 2 digits and a letter). The letters I, O and S
+are never used.
 
-Whether the local authority exists is not checked, since authorities are created and abolished. No message or repr contains the number.
+Whether the local authority exists is not checked, since authorities are created and abolished. No message or repr
+contains the number.
 """
 
 import re
@@ -29,7 +31,9 @@ class Upn:
 
 
 def parse_upn(text: str) -> Upn:
-    """Returns the UPN that a text holds, in any case and with blanks around it; raises ValueError that says what is wrong."""
+    """Returns the UPN that a text holds, in any case and with blanks around it; raises ValueError that says what is
+    wrong.
+    """
     upn = text.strip().upper()
     if len(upn) != _LENGTH:
         raise ValueError(f"A UPN has {_LENGTH} characters; this one has {len(upn)}.")
@@ -42,10 +46,11 @@ def parse_upn(text: str) -> Upn:
 
 
 def compute_check_letter(rest: str) -> str:
-    """Returns the first letter of a UPN, from its other 12 characters; raises ValueError if these do not have a UPN's form.
+    """Returns the first letter of a UPN, from its other 12 characters; raises ValueError if these do not have a UPN's
+    form.
 
-    Each character's value (a letter's is its index among the 23 letters used, from 0) is multiplied by its position in the UPN,
-    2 to 13; the sum modulo 23 is the index of the check letter.
+    Each character's value (a letter's is its index among the 23 letters used, from 0) is multiplied by its position in
+    the UPN, 2 to 13; the sum modulo 23 is the index of the check letter.
     """
     if not _REST.fullmatch(rest):
         raise ValueError("After its check letter a UPN has 12 digits, the last of which may be a letter other than I, O or S.")

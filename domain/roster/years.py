@@ -1,7 +1,7 @@
 """National curriculum years, key stages and academic years: one canonical form of each.
 
-Sources: Department for Education, Common Basic Data Set, "NC year actual" (N1, N2, R, 1 to 14, X); "The national curriculum:
-overview" for the key stages. An academic year starts on 1 September.
+Sources: Department for Education, Common Basic Data Set, "NC year actual" (N1, N2, R, 1 to 14, X); "The national
+curriculum: overview" for the key stages. An academic year starts on 1 September.
 """
 
 import re
@@ -11,7 +11,9 @@ from typing import Any
 from sqlalchemy import Text, cast, func
 
 YEARS = ("N1", "N2", "R", *(str(number) for number in range(1, 15)), "X")
-"""National curriculum years in order of age: two of nursery, Reception, 1 to 14, and X for pupils who do not follow one."""
+"""National curriculum years in order of age: two of nursery, Reception, 1 to 14, and X for pupils who do not follow
+one.
+"""
 
 _STAGES = {
     "EYFS": ("N1", "N2", "R"),
@@ -34,8 +36,8 @@ _ACADEMIC_YEAR = re.compile(r"(?P<start>[0-9]{4})[-/](?P<end>[0-9]{2})")
 def parse_year_group(year_group: str | int) -> str:
     """Returns a national curriculum year in its canonical form, one of `YEARS`.
 
-    Accepts `4`, `04`, `Y4`, `Yr 4` and `Year 4`, `0` and `Reception` for R, `Nursery 1` for N1, all in any case. Raises ValueError
-    for anything else, and for `Nursery` alone, because that may be N1 or N2.
+    Accepts `4`, `04`, `Y4`, `Yr 4` and `Year 4`, `0` and `Reception` for R, `Nursery 1` for N1, all in any case. Raises
+    ValueError for anything else, and for `Nursery` alone, because that may be N1 or N2.
     """
     text = " ".join(str(year_group).upper().split())
     if text == "RECEPTION":
@@ -50,7 +52,9 @@ def parse_year_group(year_group: str | int) -> str:
 
 
 def key_stage_of(year: str) -> str | None:
-    """Returns the key stage (`EYFS`, `KS1` to `KS5`) of a canonical year, None for 14 and X; raises ValueError for anything else."""
+    """Returns the key stage (`EYFS`, `KS1` to `KS5`) of a canonical year, None for 14 and X; raises ValueError for
+    anything else.
+    """
     if year not in YEARS:
         raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}.")
     return _STAGE_OF.get(year)
@@ -62,7 +66,9 @@ def academic_year_of(day: date) -> str:
 
 
 def format_academic_year(start: int) -> str:
-    """Returns the academic year that starts in a calendar year: 2025 gives `2025-26`; raises ValueError outside 1990 to 2099."""
+    """Returns the academic year that starts in a calendar year: 2025 gives `2025-26`; raises ValueError outside 1990 to
+    2099.
+    """
     _require_start(start)
     return f"{start}-{(start + 1) % 100:02}"
 
@@ -73,7 +79,9 @@ def academic_year_text(start: Any) -> Any:
 
 
 def parse_academic_year(text: str) -> int:
-    """Returns the calendar year in which an academic year (`2025-26` or `2025/26`) starts; raises ValueError for anything else."""
+    """Returns the calendar year in which an academic year (`2025-26` or `2025/26`) starts; raises ValueError for
+    anything else.
+    """
     parts = _ACADEMIC_YEAR.fullmatch(text.strip())
     if not parts:
         raise ValueError("An academic year is written like 2025-26.")
@@ -85,7 +93,9 @@ def parse_academic_year(text: str) -> int:
 
 
 def academic_year_range(start: int) -> tuple[date, date]:
-    """Returns the first and the last day of the academic year that starts in a calendar year; raises ValueError outside 1990 to 2099."""
+    """Returns the first and the last day of the academic year that starts in a calendar year; raises ValueError outside
+    1990 to 2099.
+    """
     _require_start(start)
     return date(start, _FIRST_MONTH, 1), date(start + 1, _FIRST_MONTH, 1) - timedelta(days=1)
 

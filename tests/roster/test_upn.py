@@ -23,14 +23,14 @@ RESTS = st.from_regex(r"[0-9]{11}[0-9A-HJ-NP-RT-Z]", fullmatch=True)
 @pytest.mark.parametrize("text", PERMANENT)
 def test_a_permanent_upn_is_valid(text: str) -> None:
     assert parse_upn(text) == Upn(text)
-    assert not parse_upn(text).temporary
+    assert not parse_upn(text).is_temporary
     assert compute_check_letter(text[1:]) == text[0]
 
 
 @pytest.mark.parametrize("text", TEMPORARY)
 def test_a_temporary_upn_is_valid_and_ends_in_a_letter(text: str) -> None:
     assert parse_upn(text) == Upn(text)
-    assert parse_upn(text).temporary
+    assert parse_upn(text).is_temporary
     assert compute_check_letter(text[1:]) == text[0]
 
 
@@ -88,7 +88,7 @@ def test_one_letter_alone_fits_and_temporary_is_told_by_the_last_character(rest:
         except ValueError:
             continue
     assert [upn.text for upn in fitting] == [compute_check_letter(rest) + rest]
-    assert fitting[0].temporary == rest[-1].isalpha()
+    assert fitting[0].is_temporary == rest[-1].isalpha()
 
 
 @settings(deadline=None)

@@ -1,7 +1,9 @@
-"""Writes a GIAS extract into the register: trusts, schools, memberships, successions, and which tenant controls each school.
+"""Writes a GIAS extract into the register: trusts, schools, memberships, successions, and which tenant controls each
+school.
 
-Rows are matched by GIAS's keys (Group UID, URN) and written by a fixed number of statements for each part of the rows; rows that do not differ are not
-written. An import never moves pupil data: a school that has some and has changed trust stays with its tenant and is reported as needing a transfer.
+Rows are matched by GIAS's keys (Group UID, URN) and written by a fixed number of statements for each part of the rows;
+rows that do not differ are not written. An import never moves pupil data: a school that has some and has changed trust
+stays with its tenant and is reported as needing a transfer.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -54,14 +56,20 @@ CROSS JOIN LATERAL (SELECT COALESCE(m.trust_id, CASE WHEN s.status = 'closed' TH
 WHERE s.id = ANY ($1) AND s.tenant_id <> c.tenant_id
 ORDER BY s.id FOR UPDATE OF s
 """
-"""Schools whose tenant is not the controller of that day. A closed school stays with its tenant. The lock keeps new pupils out of schools that are moved."""
+"""Schools whose tenant is not the controller of that day. A closed school stays with its tenant.
+
+The lock keeps new pupils out of schools that are moved.
+"""
 
 _MOVE = "UPDATE schools s SET tenant_id = g.tenant_id FROM unnest($1::uuid[], $2::uuid[]) AS g (id, tenant_id) WHERE s.id = g.id"
 
 
 @cache
 def _write_sql(table: Table, key: str) -> str:
-    """Returns SQL that inserts rows with a new key and updates rows that differ. Other rows are neither written nor locked."""
+    """Returns SQL that inserts rows with a new key and updates rows that differ.
+
+    Other rows are neither written nor locked.
+    """
     names = [column.name for column in table.columns]
     arrays = ", ".join(f"${n}::{column.type.compile(dialect=DIALECT)}[]" for n, column in enumerate(table.columns, 1))
     compared = [name for name in names if name not in ("id", "tenant_id", key)]
@@ -88,7 +96,9 @@ async def _read_registered(connection: Connection, table: Table, key: str) -> di
 
 
 async def _move_schools(connection: Connection, school_ids: Collection[UUID], as_of: date) -> tuple[set[int], list[TransferNeeded]]:
-    """Moves schools without pupil data to the tenant that controls them on this day; returns their URNs, and the transfers that the others need."""
+    """Moves schools without pupil data to the tenant that controls them on this day; returns their URNs, and the
+    transfers that the others need.
+    """
     to_move = await connection.fetch(_SCHOOLS_TO_MOVE, school_ids, as_of)
     # a statement after the one that locks, so that it sees the pupils written by whoever held the lock before
     with_pupils = await connection.fetchval("SELECT holds_pupils($1)", [row["id"] for row in to_move])
@@ -105,10 +115,12 @@ async def _move_schools(connection: Connection, school_ids: Collection[UUID], as
 async def apply_gias(
     connection: Connection, extract: Extract, as_of: date, on_progress: Callable[[str, int, int], None] | None = None
 ) -> ImportReport:
-    """Writes the extract of the day `as_of`, and the reach that follows from it, in the caller's transaction; returns the report.
+    """Writes the extract of the day `as_of`, and the reach that follows from it, in the caller's transaction; returns
+    the report.
 
-    The same extract again writes no row. Rows that the extract does not have are left as they are, since an extract may be a part of the register.
-    `on_progress` is called with a kind of rows, how many of them are done, and how many there are.
+    The same extract again writes no row. Rows that the extract does not have are left as they are, since an extract may
+    be a part of the register. `on_progress` is called with a kind of rows, how many of them are done, and how many
+    there are.
     """
     unread = {(issue.file, issue.line) for issue in extract.issues if issue.severity == "error"}
     issues = [ImportIssue(**asdict(issue)) for issue in extract.issues]

@@ -1,4 +1,7 @@
-"""Readers of the cells of GIAS downloads. A reader takes a cell without surrounding blanks; it returns the value or raises UnreadableError."""
+"""Readers of the cells of GIAS downloads.
+
+A reader takes a cell without surrounding blanks; it returns the value or raises UnreadableError.
+"""
 
 import re
 from collections.abc import Callable
@@ -71,13 +74,18 @@ def make_number_reader(pattern: str, code: str, expected: str) -> CellReader:
 
 
 def read_company_number(cell: str) -> str | None:
-    """Restores the leading zeros of a Companies House number, which has eight characters; data frames drop them from numbers."""
+    """Restores the leading zeros of a Companies House number, which has eight characters; data frames drop them from
+    numbers.
+    """
     whole = cell.removesuffix(".0")
     return whole.zfill(8) if whole.isdecimal() else whole or None
 
 
 def read_status(cell: str) -> str:
-    """Returns the status in lower case: open, closed, proposed to close or proposed to open. An unknown status is no error."""
+    """Returns the status in lower case: open, closed, proposed to close or proposed to open.
+
+    An unknown status is no error.
+    """
     status = cell.lower()
     return STATUSES.get(status, status)
 
@@ -111,7 +119,10 @@ class SchoolLink(NamedTuple):
 
 
 def read_links(cell: str) -> tuple[SchoolLink, ...]:
-    """Reads links such as `148469 Successor - amalgamated`. Links that are no succession (a change of age range) make a note."""
+    """Reads links such as `148469 Successor - amalgamated`.
+
+    Links that are no succession (a change of age range) make a note.
+    """
     if cell.lower() in NO_LINKS:
         return ()
     links: list[SchoolLink] = []

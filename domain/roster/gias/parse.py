@@ -1,17 +1,20 @@
 """Parses the CSV downloads of Get Information About Schools (GIAS) into typed rows and issues.
 
-There are three kinds of files: *establishments*, *groups* and *group links* (which establishment belongs to which group). The header decides which kind a
-file is, whatever its name and the order of its columns; other columns are ignored. Bad content never raises: every problem is an issue with file, line and
-column, its row is left out, and parsing goes on.
+There are three kinds of files: *establishments*, *groups* and *group links* (which establishment belongs to which
+group). The header decides which kind a file is, whatever its name and the order of its columns; other columns are
+ignored. Bad content never raises: every problem is an issue with file, line and column, its row is left out, and
+parsing goes on.
 
 Properties of the downloads of spring 2022 that shape the code:
 
-- The service writes Windows-1252, newer extracts UTF-8; some of those contain Windows-1252 punctuation that was decoded as Latin-1.
+- The service writes Windows-1252, newer extracts UTF-8; some of those contain Windows-1252 punctuation that was decoded
+  as Latin-1.
 - Dates are dd-mm-yyyy in establishments and yyyy-mm-dd in groups; 1 January 1900 means "not recorded".
 - Extracts exported from a data frame show whole numbers as `6893415.0` and lose a company number's leading zero.
 - Group links include children's centres, whose URNs have five digits; a school's has six.
-- A Group ID is not a key (a single-academy trust hands its own to the multi-academy trust that succeeds it, and federations write
-  anything there); the Group UID is. Nor is a LAESTAB: a converting school and the academy it becomes share one.
+- A Group ID is not a key (a single-academy trust hands its own to the multi-academy trust that succeeds it, and
+  federations write anything there); the Group UID is. Nor is a LAESTAB: a converting school and the academy it becomes
+  share one.
 """
 
 import csv
@@ -28,7 +31,9 @@ from domain.roster.gias.rows import Column, Establishment, Extract, Group, Group
 
 
 class _FileKind:
-    """One of the three kinds of files: the type of its rows, the fields that are its key, its columns by field and the required headers."""
+    """One of the three kinds of files: the type of its rows, the fields that are its key, its columns by field and the
+    required headers.
+    """
 
     def __init__(self, row: type[Struct], *key: str) -> None:
         self.row = row
@@ -45,14 +50,18 @@ _LINKS = _FileKind(GroupLink, "urn", "group_uid")
 
 _CONTROLS = re.compile("[\x80-\x9f]")
 _PUNCTUATION = {chr(byte): bytes([byte]).decode("cp1252", "replace") for byte in range(0x80, 0xA0)}
-"""What bytes 80-9F mean in Windows-1252. In decoded text these code points are control characters; here they are apostrophes and dashes from a file
-that was once decoded as Latin-1."""
+"""What bytes 80-9F mean in Windows-1252.
+
+In decoded text these code points are control characters; here they are apostrophes and dashes from a file that was once
+decoded as Latin-1.
+"""
 
 
 def parse_gias(files: Mapping[str, bytes] | Sequence[tuple[str, bytes]]) -> Extract:
     """Parses GIAS downloads (file name → content), any number of each kind; never raises for bad content.
 
-    Within a file the second row with a key is an issue. Across files the first row with a key is kept, and another one is an issue if it differs.
+    Within a file the second row with a key is an issue. Across files the first row with a key is kept, and another one
+    is an issue if it differs.
     """
     builder = _ExtractBuilder()
     for file, content in files.items() if isinstance(files, Mapping) else files:
@@ -69,7 +78,9 @@ class _ParsedRow(NamedTuple):
 
 
 class _FileLayout(NamedTuple):
-    """A file with a valid header: its kind, the number of its columns, the index of each field's cell, and the line of every key so far."""
+    """A file with a valid header: its kind, the number of its columns, the index of each field's cell, and the line of
+    every key so far.
+    """
 
     file: str
     kind: _FileKind
@@ -175,7 +186,10 @@ def _split_rows(text: str) -> Iterator[tuple[int, list[str] | UnreadableError]]:
 
 
 def _detect_kind(headers: list[str]) -> _FileKind:
-    """Returns the kind of the file. Only files about groups have columns named `Group …`, and of those only links have an establishment's column."""
+    """Returns the kind of the file.
+
+    Only files about groups have columns named `Group …`, and of those only links have an establishment's column.
+    """
     of_schools = "urn" in headers or any(header.startswith("establishment") for header in headers)
     if any(header.startswith("group ") for header in headers):
         return _LINKS if of_schools else _GROUPS

@@ -17,7 +17,7 @@ class ImportCounts(Output, kw_only=True):
 
 
 class ImportIssue(Output, kw_only=True):
-    """Something wrong. An `error` kept its row, or the whole file, out. Without a file and a line, the message names the rows."""
+    """A problem. An `error` left out its row or the whole file. Without file and line, the message names the rows."""
 
     file: str | None = None
     line: int | None = None
@@ -39,8 +39,9 @@ class TransferNeeded(Output, kw_only=True):
 class ImportReport(Output, kw_only=True):
     """What became of an extract.
 
-    `unread` counts rows and files that could not be read, each of them among the issues; `succession`, the links between schools;
-    `ended`, memberships whose link is gone; `moved`, schools known before that came under another tenant.
+    `unread` counts rows and files that could not be read, each of them among the issues; `succession`, the links
+    between schools; `ended`, memberships whose link is gone; `moved`, schools known before that came under another
+    tenant.
     """
 
     unread: int
@@ -55,7 +56,9 @@ class ImportReport(Output, kw_only=True):
 
 
 class RowTally:
-    """The counts of one kind of rows while an import runs: rows received, keys created and updated, and rows ignored, by reason."""
+    """The counts of one kind of rows while an import runs: rows received, keys created and updated, and rows ignored,
+    by reason.
+    """
 
     def __init__(self, received: int) -> None:
         self.received = received

@@ -1,6 +1,7 @@
 """The rows of GIAS downloads, and which column each field is read from.
 
-A field's annotation holds the header of its column and the reader of its cells. A field without a default requires its column.
+A field's annotation holds the header of its column and the reader of its cells. A field without a default requires its
+column.
 """
 
 from datetime import date

@@ -1,4 +1,7 @@
-"""The rules of a GIAS import: which rows of the register follow from an extract. Nothing here reads or writes the database."""
+"""The rules of a GIAS import: which rows of the register follow from an extract.
+
+Nothing here reads or writes the database.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
@@ -19,7 +22,9 @@ OTHER_GROUPS = {
     8: "Children's Centres Group",
     9: "Children's Centres Collaboration",
 }
-"""GIAS's names of the group types that are no academy trusts, for the report; a type that GIAS adds later is reported by its code."""
+"""GIAS's names of the group types that are no academy trusts, for the report; a type that GIAS adds later is reported
+by its code.
+"""
 MAX_AGE = 99
 """The highest statutory age, in years, that is not a typing error."""
 
@@ -74,7 +79,10 @@ def make_trust_rows(groups: Iterable[Group], tally: RowTally) -> list[tuple[Any,
 
 
 def make_school_rows(establishments: Iterable[Establishment], tally: RowTally, issues: list[ImportIssue]) -> list[tuple[Any, ...]]:
-    """Returns rows of `schools`, in the order of its columns. A new school is its own tenant until apply.py moves it to its trust."""
+    """Returns rows of `schools`, in the order of its columns.
+
+    A new school is its own tenant until apply.py moves it to its trust.
+    """
     rows: list[tuple[Any, ...]] = []
     for e in establishments:
         if e.la_code is None:
@@ -93,7 +101,10 @@ def make_school_rows(establishments: Iterable[Establishment], tally: RowTally, i
 
 
 def choose_links(links: Iterable[GroupLink], register: Register, tally: RowTally, issues: list[ImportIssue]) -> list[GroupLink]:
-    """Returns the links of schools with trusts, both in the register. If a school is in two trusts at once, the one it joined later counts."""
+    """Returns the links of schools with trusts, both in the register.
+
+    If a school is in two trusts at once, the one it joined later counts.
+    """
     usable: list[GroupLink] = []
     current: dict[int, GroupLink] = {}
     for link in sorted(links, key=lambda link: (link.joined_on or date.min, link.group_uid), reverse=True):
@@ -113,7 +124,8 @@ def choose_links(links: Iterable[GroupLink], register: Register, tally: RowTally
 
 
 def find_continued_membership(link: GroupLink, spells: Iterable[MembershipRow]) -> MembershipRow | None:
-    """Returns the membership that a link continues, of a school's memberships of one trust; None if the link began after all of them had ended.
+    """Returns the membership that a link continues, of a school's memberships of one trust; None if the link began
+    after all of them had ended.
 
     So a corrected joining date changes a membership, and a school that left and came back has two.
     """
@@ -146,9 +158,9 @@ def find_ended_memberships(
 ) -> list[MembershipRow]:
     """Returns the open memberships that have no link in the extract and must have ended, each with its last day.
 
-    An extract may be a part of the register, so a missing link alone ends nothing. A membership has ended if the school or the trust has closed, if the
-    school is in another trust, or if the extract has both the school (it is in `extracted_ids`) and links of that trust. Where no last day is known, it is
-    the day of the extract.
+    An extract may be a part of the register, so a missing link alone ends nothing. A membership has ended if the school
+    or the trust has closed, if the school is in another trust, or if the extract has both the school (it is in
+    `extracted_ids`) and links of that trust. Where no last day is known, it is the day of the extract.
     """
     registered = (*register.trusts.values(), *register.schools.values())
     closed_on = {row.id: row.closed_on for row in registered if row.status == "closed"}
@@ -174,7 +186,9 @@ def find_ended_memberships(
 
 
 def list_successions(establishments: Iterable[Establishment], tally: RowTally) -> set[tuple[int, int]]:
-    """Returns pairs of URNs, predecessor first, from the links of either school; the other school may not be in the register."""
+    """Returns pairs of URNs, predecessor first, from the links of either school; the other school may not be in the
+    register.
+    """
     pairs: set[tuple[int, int]] = set()
     for school in establishments:
         for link in school.links:

@@ -29,9 +29,10 @@ class PupilFacts:
 class StoredPupils:
     """What is stored of the matched pupils, by pupil.
 
-    `upns` say of each UPN whether it is current; `references` are (school, reference). `spells` are by pupil, school and first day: status, last day
-    and leaving reason; `open_spells` are those without a last day: school, first day and status. `characteristics` are by pupil, kind and first day:
-    value and last day; `year_group_from` is the first day of the newest year group.
+    `upns` say of each UPN whether it is current; `references` are (school, reference). `spells` are by pupil, school
+    and first day: status, last day and leaving reason; `open_spells` are those without a last day: school, first day
+    and status. `characteristics` are by pupil, kind and first day: value and last day; `year_group_from` is the first
+    day of the newest year group.
     """
 
     facts: dict[UUID, PupilFacts] = field(default_factory=dict)
@@ -48,9 +49,10 @@ class StoredPupils:
 class PupilChanges:
     """The rows to write, and what the batch has already written.
 
-    `touched_ids` are the pupils whose version grows. `moved_ids` are the pupils already moved to their row's school; `shared_pairs` are the
-    (pupil, school) whose sharing has already begun or ended. `changed_upns` are stored UPNs that become current or former. `ended_spells` are
-    (pupil, school, first day, the day after the last day, leaving reason); a spell never ends before it begins.
+    `touched_ids` are the pupils whose version grows. `moved_ids` are the pupils already moved to their row's school;
+    `shared_pairs` are the (pupil, school) whose sharing has already begun or ended. `changed_upns` are stored UPNs that
+    become current or former. `ended_spells` are (pupil, school, first day, the day after the last day, leaving reason);
+    a spell never ends before it begins.
     """
 
     new_pupils: dict[UUID, PupilFacts] = field(default_factory=dict)
@@ -91,7 +93,10 @@ WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_PUPIL}
 
 
 async def read_stored(connection: Connection, caller: Caller, tenant_id: UUID, pupil_ids: list[UUID]) -> StoredPupils:
-    """Returns what is stored of these pupils, within the caller's reach. Five statements, whatever the number of pupils."""
+    """Returns what is stored of these pupils, within the caller's reach.
+
+    Five statements, whatever the number of pupils.
+    """
     stored = StoredPupils()
     arguments = (tenant_id, pupil_ids, caller.client_id)
     async for part in iterate_in_slices(await connection.fetch(_READ_PUPILS, *arguments)):

@@ -1,8 +1,11 @@
-"""Records a school's roll in bulk: who is on it, since when, and their dated characteristics. The same roll twice changes nothing.
+"""Records a school's roll in bulk: who is on it, since when, and their dated characteristics.
 
-A pupil is matched by id or reference, then UPN, then former UPN. Keys that match two pupils are an error that names both; nothing is merged silently.
-Absence from a batch takes nobody off roll unless the batch is complete (leavers.py). A subsidiary or guest school writes only its own spells and
-reference, and a former school only when and why its spells ended; the main school writes the rest of a pupil.
+The same roll twice changes nothing.
+
+A pupil is matched by id or reference, then UPN, then former UPN. Keys that match two pupils are an error that names
+both; nothing is merged silently. Absence from a batch takes nobody off roll unless the batch is complete (leavers.py).
+A subsidiary or guest school writes only its own spells and reference, and a former school only when and why its spells
+ended; the main school writes the rest of a pupil.
 """
 
 from typing import Any
@@ -35,7 +38,7 @@ from domain.write.command import command
 
 
 class RecordedRoll(Recorded, kw_only=True):
-    """What became of a roll; `left` are the pupils whom a complete one took off roll, who are no part of what was received."""
+    """What became of a roll; `left` are the pupils whom a complete one took off roll; they are not in received."""
 
     left: int = 0
 

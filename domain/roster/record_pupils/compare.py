@@ -42,7 +42,9 @@ def compare_with_stored(
 
 
 def compare_facts(row: PupilEntryRow, pupil_id: UUID, stored: StoredPupils, changes: PupilChanges) -> None:
-    """Adds the differences in what only the main school may write: names, UPN, year group, characteristics and the spells that end elsewhere."""
+    """Adds the differences in what only the main school may write: names, UPN, year group, characteristics and the
+    spells that end elsewhere.
+    """
     entry, school_id = row.entry, row.school.id
     before = stored.facts.get(pupil_id)
     year_starts = years.academic_year_range(years.parse_academic_year(years.academic_year_of(row.as_of)))[0]
@@ -72,10 +74,11 @@ def compare_facts(row: PupilEntryRow, pupil_id: UUID, stored: StoredPupils, chan
 def _compare_upn(
     row: PupilEntryRow, pupil_id: UUID, before: str | None, stored_upns: dict[str, bool], changes: PupilChanges
 ) -> str | None:
-    """Returns the pupil's UPN from now on, and adds the changes: every other UPN that is stored or in the row is a former one.
+    """Returns the pupil's UPN from now on, and adds the changes: every other UPN that is stored or in the row is a
+    former one.
 
-    A temporary UPN never replaces a permanent one (Department for Education, guide to UPNs: it is allocated until the permanent one is known).
-    Of two permanent ones the row's is current.
+    A temporary UPN never replaces a permanent one (Department for Education, guide to UPNs: it is allocated until the
+    permanent one is known). Of two permanent ones the row's is current.
     """
     is_kept = row.upn is None or (
         before is not None and upn_rules.parse_upn(row.upn).is_temporary and not upn_rules.parse_upn(before).is_temporary

@@ -44,8 +44,9 @@ class PupilEntry(Input, kw_only=True):
 
 
 class PupilBatch(Input, kw_only=True):
-    """A roll, or part of one, as it was on a day. Pupils absent from a complete roll left on the day before, at most maxLeavers percent at once (by
-    default the school's own setting)."""
+    """A roll, or part of one, as it was on a day. Pupils absent from a complete roll left on the day before, at most
+    maxLeavers percent at once (by default the school's own setting).
+    """
 
     school: SchoolRef | UnsetType = UNSET
     as_of: date
@@ -69,7 +70,9 @@ class PupilEntryRow:
 
     @property
     def keys(self) -> list[tuple[UUID, str | None, str | None, str | None]]:
-        """The keys to match: one of all that names the pupil, then each further former UPN alone, since it may be another child's."""
+        """The keys to match: one of all that names the pupil, then each further former UPN alone, since it may be
+        another child's.
+        """
         first = " ".join([self.upn or "-", *self.former_upns[:1]])
         main_key = (self.school.id, self.entry.id or None, self.entry.reference or None, first)
         return [main_key, *((self.school.id, None, None, f"- {upn}") for upn in self.former_upns[1:])]
@@ -96,7 +99,9 @@ class PupilEntryRow:
 
     @property
     def is_moving_here(self) -> bool:
-        """Whether the row's school is the main one on that day, and no later main spell is open at the pupil's stored school."""
+        """Whether the row's school is the main one on that day, and no later main spell is open at the pupil's stored
+        school.
+        """
         match = self.match_at_other_school
         stored_from = None if match is None else match.open_main_from
         return self.main_from is not None and (stored_from is None or self.main_from >= stored_from)
@@ -108,7 +113,9 @@ class PupilEntryRow:
 
     @property
     def is_second(self) -> bool:
-        """Whether the row's school is a second one: no main spell among those that are not over or, where all are over, among all."""
+        """Whether the row's school is a second one: no main spell among those that are not over or, where all are over,
+        among all.
+        """
         spells = self.entry.enrolments
         current = [spell for spell in spells if not spell.is_over(self.as_of)] or spells
         return bool(spells) and all(spell.status not in MAIN for spell in current)
@@ -121,7 +128,8 @@ class PupilEntryRow:
 
     @property
     def is_another_child(self) -> bool:
-        """Whether a new reference comes with the UPN of a child with another date of birth or another forename (a twin).
+        """Whether a new reference comes with the UPN of a child with another date of birth or another forename (a
+        twin).
 
         A forename that is a longer or shorter form of the stored one is the same.
         """

@@ -1,6 +1,9 @@
-"""The leavers of a complete roll: pupils who are on roll at its school and absent from it. A roll that would end too many spells is refused.
+"""The leavers of a complete roll: pupils who are on roll at its school and absent from it.
 
-Only spells that had begun by `asOf` and have no last day count: a pupil who starts later is not on roll yet, and a last day that is known stays.
+A roll that would end too many spells is refused.
+
+Only spells that had begun by `asOf` and have no last day count: a pupil who starts later is not on roll yet, and a last
+day that is known stays.
 """
 
 from collections.abc import Collection
@@ -29,7 +32,9 @@ MAX_LEAVERS_LISTED = 100
 
 @dataclass(frozen=True)
 class OpenSpell:
-    """An open spell at the school of a complete roll; `version` is the pupil's, None where this school neither has nor shares the pupil."""
+    """An open spell at the school of a complete roll; `version` is the pupil's, None where this school neither has nor
+    shares the pupil.
+    """
 
     pupil_id: UUID
     from_on: date
@@ -39,7 +44,9 @@ class OpenSpell:
 async def find_complete_school(
     connection: Connection, caller: Caller, batch: Batch[Any, Any], schools: dict[int, SchoolInReach]
 ) -> SchoolInReach | None:
-    """Returns the school of a complete roll, None for any other batch; raises Invalid unless a complete roll names one school and no other."""
+    """Returns the school of a complete roll, None for any other batch; raises Invalid unless a complete roll names one
+    school and no other.
+    """
     if not batch.head.complete:
         return None
     ref = batch.head.school
@@ -96,9 +103,11 @@ async def read_max_leavers(connection: Connection, school: SchoolInReach, max_le
 def find_leavers(
     batch: Batch[Any, Any], on_roll: list[OpenSpell], present: Collection[UUID | None], max_percent: int
 ) -> list[OpenSpell]:
-    """Returns the spells of the absent pupils; raises Conflict if these are more than `max_percent` of the pupils on roll.
+    """Returns the spells of the absent pupils; raises Conflict if these are more than `max_percent` of the pupils on
+    roll.
 
-    Nobody leaves by a roll with rejected rows, since a rejected row may be about a pupil who seems absent; an issue reports this.
+    Nobody leaves by a roll with rejected rows, since a rejected row may be about a pupil who seems absent; an issue
+    reports this.
     """
     if len(batch.list_good_rows()) < batch.received:
         message = (

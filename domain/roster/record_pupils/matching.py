@@ -1,4 +1,6 @@
-"""Matches the rows of a roll with stored pupils, locks them, and rejects rows that are ambiguous or about another school's pupil."""
+"""Matches the rows of a roll with stored pupils, locks them, and rejects rows that are ambiguous or about another
+school's pupil.
+"""
 
 from datetime import date
 from itertools import islice
@@ -30,7 +32,8 @@ async def match_and_lock(
     complete_school: SchoolInReach | None,
     as_of: date,
 ) -> list[leavers.OpenSpell]:
-    """Sets the rows' matches and locks the schools of all matching pupils; returns the open spells at `complete_school`, the school of a complete roll.
+    """Sets the rows' matches and locks the schools of all matching pupils; returns the open spells at
+    `complete_school`, the school of a complete roll.
 
     It matches without locks, locks every school in one order, and matches again until no new pupil appears.
     """
@@ -52,7 +55,9 @@ async def match_and_lock(
 
 
 async def reject_ambiguous(batch: Batch[Any, Any], rows: list[PupilEntryRow], visible_ids: set[UUID]) -> list[PupilEntryRow]:
-    """Returns the rows that name at most one pupil; rejects those that may mean two children, and a pupil or UPN that appears twice in the batch."""
+    """Returns the rows that name at most one pupil; rejects those that may mean two children, and a pupil or UPN that
+    appears twice in the batch.
+    """
     seen: dict[object, int] = {}
     async for part in iterate_in_slices(rows):
         for row in part:
@@ -104,10 +109,12 @@ def drop_rejected(batch: Batch[Any, Any], rows: list[PupilEntryRow]) -> list[Pup
 async def reject_pupils_of_other_schools(
     connection: Connection, caller: Caller, batch: Batch[Any, Any], tenant_id: UUID, rows: list[PupilEntryRow]
 ) -> list[PupilEntryRow]:
-    """Returns the rows about pupils whom this client may write; rejects those about a pupil of a school that it does not reach.
+    """Returns the rows about pupils whom this client may write; rejects those about a pupil of a school that it does
+    not reach.
 
-    Such a pupil may be taken over only with the right name and date of birth (a UPN alone can be guessed), and only when the other school has ended its
-    main spell or gives a main dual spell, which means that there is a second school. A former school may still correct when and why its own spells ended.
+    Such a pupil may be taken over only with the right name and date of birth (a UPN alone can be guessed), and only
+    when the other school has ended its main spell or gives a main dual spell, which means that there is a second
+    school. A former school may still correct when and why its own spells ended.
     """
     rows_elsewhere = [
         (row, match) async for part in iterate_in_slices(rows) for row in part if (match := row.match_at_other_school) is not None
@@ -143,7 +150,8 @@ _SPELLS = "SELECT pupil_id, school_id, from_on, status FROM enrolments WHERE ten
 
 
 async def move_and_share_pupils(connection: Connection, tenant_id: UUID, rows: list[PupilEntryRow]) -> PupilChanges:
-    """Moves pupils whose main school is now the row's, and shares or stops sharing those who attend it as a second school; returns what was changed.
+    """Moves pupils whose main school is now the row's, and shares or stops sharing those who attend it as a second
+    school; returns what was changed.
 
     This runs before the pupils are read, since row-level security does not show them before.
     """
