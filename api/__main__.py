@@ -206,7 +206,7 @@ def import_gias(
         for file in files:
             contents.append((file.name, file.read_bytes()))
             progress.advance(reading)
-        extract = parse.read(contents)
+        extract = parse.parse_gias(contents)
         writing = progress.add_task("Writing", total=1)
 
         def on_progress(what: str, done: int, total: int) -> None:

@@ -1,24 +1,30 @@
 """The catalogue: everything that can be read and every command, in the order the documentation shows them; and what expires."""
 
 from domain.assessment.change_window import delete_window, update_window
+from domain.assessment.create_scheme import create_scheme
+from domain.assessment.create_window import create_window
 from domain.assessment.judgements import JUDGEMENTS
+from domain.assessment.open_close_window import close_window, open_window, reopen_window
 from domain.assessment.receipts import RECEIPTS
 from domain.assessment.record_judgements import record_judgements
+from domain.assessment.record_targets import record_targets
 from domain.assessment.returns import RETURNS
-from domain.assessment.schemes import GRADES, SCHEMES, create_scheme
+from domain.assessment.schemes import GRADES, SCHEMES
 from domain.assessment.subjects import SUBJECTS
-from domain.assessment.targets import TARGETS, record_targets
-from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
+from domain.assessment.targets import TARGETS
+from domain.assessment.windows import WINDOWS
 from domain.clients.clients import CLEANUP as SIGNING_KEYS
 from domain.clients.tokens import CLEANUP as ASSERTIONS
 from domain.declare.catalogue import link_resources
+from domain.roster.change_group import delete_group, update_group
 from domain.roster.change_pupil import update_pupil
+from domain.roster.change_school import update_school
 from domain.roster.enrolments import ENROLMENTS
-from domain.roster.groups import GROUPS, MEMBERS, delete_group, update_group
+from domain.roster.groups import GROUPS, MEMBERS
 from domain.roster.pupils import PUPILS
 from domain.roster.record_groups import record_groups
 from domain.roster.record_pupils.command import record_pupils
-from domain.roster.schools import MEMBERSHIPS, SCHOOLS, update_school
+from domain.roster.schools import MEMBERSHIPS, SCHOOLS
 from domain.roster.trusts import TRUSTS
 from domain.write.idempotency import CLEANUP as IDEMPOTENCY_KEYS
 from domain.write.receipts import CLEANUP as OLD_RECEIPTS

@@ -16,7 +16,7 @@ from api.settings import Settings
 from domain.clients import clients
 from domain.clients.grants import approve_grant, parse_grant
 from domain.declare.ids import new_id
-from domain.roster.upn import check_letter
+from domain.roster.upn import compute_check_letter
 from domain.store.database import Database
 from tests.conftest import SECRET, Databases, Statements, counting_database
 from tests.exact import Exact
@@ -116,7 +116,7 @@ def upn(number: int, *, temporary: bool = False) -> str:
     """A valid UPN, another for each number below 100,000 (temporary: below 10,000)."""
     rest = f"93620{number // 100:05}{number % 100:02}" if temporary else f"9362{number:08}"
     rest = rest[:11] + "A" if temporary else rest
-    return check_letter(rest) + rest
+    return compute_check_letter(rest) + rest
 
 
 def entry(number: int, **changed: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from domain.read import prepared
 from domain.read.cursors import Cursors
 from domain.read.query import FieldValue, ListQuery, PageRows
 from domain.roster.gias.apply import apply_gias
-from domain.roster.upn import check_letter
+from domain.roster.upn import compute_check_letter
 from domain.store.database import Connection, Database
 from domain.store.embedded import SUPERUSER
 from domain.write.run import perform
@@ -241,7 +241,7 @@ def window(tenant: Any, code: str) -> dict[str, Any]:
 def upn(school: str, serial: int, *, temporary: bool = False) -> str:
     """A valid UPN, allocated by the school."""
     rest = f"850{SCHOOLS[school] % 10000:04}19" + (f"{serial:02}A" if temporary else f"{serial:03}")
-    return check_letter(rest) + rest
+    return compute_check_letter(rest) + rest
 
 
 def roll(tenant: str, school: str, draw: random.Random) -> list[dict[str, Any]]:

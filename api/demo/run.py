@@ -200,7 +200,7 @@ async def prepare_data(app_url: str, operator_url: str, kept: Secrets, console: 
         await clients.ensure_signing_key(connection, kept.markonce.encode())
         whole = await clients.find_client(connection, OPERATOR) is not None
         if not whole:
-            await apply_gias(connection, parse.read(school_data.make_register()), school_data.AS_OF)
+            await apply_gias(connection, parse.parse_gias(school_data.make_register()), school_data.AS_OF)
         await register_clients(connection, kept, [VENDOR, MANAGER])
         ids = [UUID(kept.clients[name][0]) for name in (VENDOR, MANAGER)]
         vendor, manager = [Caller(client_id, frozenset(await list_granted(connection, client_id))) for client_id in ids]

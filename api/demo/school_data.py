@@ -19,7 +19,7 @@ from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
 from api.demo.names import POOLS
-from domain.roster.upn import check_letter
+from domain.roster.upn import compute_check_letter
 
 Body: TypeAlias = dict[str, Any]
 
@@ -180,7 +180,7 @@ class Intake:
         serial = self._serials[school.number, year]
         last = f"{serial % 100:02}{'ABCDEFGHJKLMNPQRTUVWXYZ'[serial // 100]}" if temporary else f"{serial:03}"
         rest = f"{LOCAL_AUTHORITY}{school.number}{year % 100:02}{last}"
-        return check_letter(rest) + rest
+        return compute_check_letter(rest) + rest
 
     def admit(self, school: DemoSchool, entry: int, spells: list[DemoSpell], *, temporary: bool = False) -> DemoPupil:
         """A new pupil of the cohort that entered Reception in this year."""

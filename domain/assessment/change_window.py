@@ -1,4 +1,4 @@
-"""A window changed after it was made, while its terms may change, or deleted, while nothing was ever judged in it."""
+"""Changes the terms of a window, or deletes a window in which nothing was ever judged."""
 
 from datetime import date
 from typing import Annotated
@@ -6,7 +6,8 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
-from domain.assessment.windows import WindowTerms, check_size, check_window, lock_window
+from domain.assessment.open_close_window import lock_window
+from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale, make_invalid
 from domain.declare.inputs import Instant, LongText, Text
 from domain.declare.scopes import Scope
@@ -17,7 +18,7 @@ from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 
 class WindowChange(PatchInput, kw_only=True):
-    """What is to change of a window that is not locked; who is counted (censusOn, yearGroups) changes only while it is planned."""
+    """The fields that may change until a window is locked; censusOn and yearGroups only while it is planned."""
 
     name: Text | UnsetType = UNSET
     opens_at: Instant | UnsetType = UNSET
@@ -37,32 +38,34 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 
 
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
-async def update_window(connection: Connection, caller: Caller, given: Patch[WindowChange]) -> Changed:
+async def update_window(connection: Connection, caller: Caller, patch: Patch[WindowChange]) -> Changed:
     """Change a window's terms. Opening and closing it are commands of their own."""
-    stored, counting = await lock_window(connection, caller, given.id)
-    given.check(stored["version"])
-    terms = given.over(stored)
-    said = ("census_on", "opens_at", "closes_at", "accept_until", "year_groups")
+    stored, aggregates = await lock_window(connection, caller, patch.id)
+    patch.check(stored["version"])
+    terms = patch.over(stored)
+    checked = ("census_on", "opens_at", "closes_at", "accept_until", "year_groups")
     academic_year = years.format_academic_year(stored["academic_year"])
-    year, terms["year_groups"], issues = check_window(WindowTerms(academic_year, **{name: terms[name] for name in said}))
+    year, terms["year_groups"], issues = check_window_terms(WindowTerms(academic_year, **{name: terms[name] for name in checked}))
     if issues:
         raise make_invalid(issues)
     changed = {name for name, value in terms.items() if stored[name] != value}
     if not changed:
-        return given.done("unchanged", stored["version"])
+        return patch.done("unchanged", stored["version"])
     _check_changeable(stored["state"], changed)
     if "year_groups" in changed and not stored["statutory"] and stored["frequency_reasons"] is None:
-        await check_size(connection, stored["tenant_id"], year, terms["year_groups"], "/yearGroups", beside=stored["no"])
-    version = await connection.fetchval(_UPDATE, stored["tenant_id"], given.id, *terms.values())
-    await counting.bump()
-    return given.done("updated", version)
+        await check_workload_budget(
+            connection, stored["tenant_id"], year, terms["year_groups"], "/yearGroups", excluded_no=stored["no"]
+        )
+    version = await connection.fetchval(_UPDATE, stored["tenant_id"], patch.id, *terms.values())
+    await aggregates.bump()
+    return patch.done("updated", version)
 
 
 def _check_changeable(state: str, changed: set[str]) -> None:
-    """Raises Conflict, naming each field that does not change in this state."""
+    """Raises Conflict with an issue for each changed field that may not change in this state."""
     fixed = changed if state == "locked" else changed & {"census_on", "year_groups"} if state != "planned" else set()
     if fixed:
-        when = "no more" if state == "locked" else "only while the window is planned"
+        when = "no longer" if state == "locked" else "only while the window is planned"
         names = [
             name
             for field, name in zip(WindowChange.__struct_fields__, WindowChange.__struct_encode_fields__, strict=True)
@@ -73,15 +76,15 @@ def _check_changeable(state: str, changed: set[str]) -> None:
 
 
 @command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict, Stale))
-async def delete_window(connection: Connection, caller: Caller, given: Patch[Removal]) -> Changed:
+async def delete_window(connection: Connection, caller: Caller, patch: Patch[Removal]) -> Changed:
     """Delete a window in which nothing was ever judged, and what it collects."""
-    stored, counting = await lock_window(connection, caller, given.id)
+    stored, aggregates = await lock_window(connection, caller, patch.id)
     version: int = stored["version"]
-    given.check(version)
+    patch.check(version)
     if not await connection.fetchval("SELECT delete_window($1, $2)", stored["tenant_id"], stored["no"]):
         message = (
             f"The window is {stored['state']} and holds judgements, or has held some; what was judged is not deleted with a window."
         )
         raise Conflict(message, code="window-in-use", issues=(Issue("", "window-in-use", message),))
-    await counting.bump()
-    return given.done("deleted", version)
+    await aggregates.bump()
+    return patch.done("deleted", version)

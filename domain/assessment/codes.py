@@ -1,7 +1,8 @@
-"""What a tenant marks with, as a batch needs it: windows, subjects, aspects, pinned scheme versions and their grades.
+"""Cache of the codes that a batch of judgements names: windows, subjects, aspects, pinned scheme versions and their
+grades, with their numbers.
 
-It changes a few times a term and is asked for with every judgement, so that a book is kept, and used as long as the version of all references
-(migration 0013) is what it was when the book was read.
+They change a few times a term and every batch needs them. An entry is valid while the version of all references
+(migration 0013) is the one at which it was read.
 """
 
 from collections.abc import Collection
@@ -19,7 +20,11 @@ from domain.support.suggestions import Suggestions
 
 @dataclass(frozen=True)
 class CodeTable:
-    """`windows` by code and by id; subjects and aspects that can be judged, by code; pins by (window, school, subject, aspect); grades by (version, code)."""
+    """Codes of a tenant, with their numbers.
+
+    `windows` are rows, by code and by id. `subjects` and `aspects` that can be judged are by code. `pins` are scheme
+    versions by window, school, subject and aspect. `grades` are by scheme version and code.
+    """
 
     windows: dict[str, Any]
     subjects: dict[str, int]
@@ -28,69 +33,72 @@ class CodeTable:
     grades: dict[tuple[int, str], int]
 
     @cached_property
-    def _codes(self) -> dict[int, tuple[str, ...]]:
-        found: dict[int, list[str]] = {}
+    def _grade_codes(self) -> dict[int, tuple[str, ...]]:
+        codes_of: dict[int, list[str]] = {}
         for version, code in self.grades:
-            found.setdefault(version, []).append(code)
-        return {version: tuple(codes) for version, codes in found.items()}
+            codes_of.setdefault(version, []).append(code)
+        return {version: tuple(codes) for version, codes in codes_of.items()}
 
-    def unknown_grade(self, version_no: int, given: str, suggestions: Suggestions) -> str:
-        codes = self._codes.get(version_no, ())
-        shown = ", ".join(codes) if len(codes) <= 20 else f"{', '.join(codes[:3])} … {', '.join(codes[-3:])}"
-        return f"The scheme has no such grade.{suggestions.suggest(given, codes)} It has: {shown}."
+    def describe_unknown_grade(self, version_no: int, code: str, suggestions: Suggestions) -> str:
+        """Returns the message for a grade that the scheme version does not have."""
+        codes = self._grade_codes.get(version_no, ())
+        listed = ", ".join(codes) if len(codes) <= 20 else f"{', '.join(codes[:3])} … {', '.join(codes[-3:])}"
+        return f"The scheme has no such grade.{suggestions.suggest(code, codes)} It has: {listed}."
 
 
-_NAMES = """
+SUBJECTS_AND_ASPECTS = """
 SELECT 'subject' AS kind, code, no FROM subjects WHERE tenant_id = $1 AND NOT derived
 UNION ALL SELECT 'aspect', code, no FROM aspects WHERE tenant_id = $1
 ORDER BY kind, no
 """
+"""The numbers of the subjects that can be judged and of the aspects of tenant $1."""
 _WINDOWS = """
 SELECT w.id, w.code, w.no, w.academic_year, w.state, p.school_id, p.subject_no, p.aspect_no, p.scheme_version_no
 FROM windows w LEFT JOIN pins p ON p.tenant_id = w.tenant_id AND p.window_no = w.no
 WHERE w.tenant_id = $1 AND (w.code = ANY ($2) OR w.id = ANY ($3))
 """
-
-
 _VERSION = "SELECT version, xid::text, clock_timestamp() AS now FROM data_versions WHERE name = 'references'"
 
 
-def _weight(key: tuple[UUID, frozenset[str]], kept: tuple[object, CodeTable]) -> int:
-    book = kept[1]
+def _weight(key: tuple[UUID, frozenset[str]], entry: tuple[object, CodeTable]) -> int:
+    codes = entry[1]
     return (
         2000
         + sum(100 + len(name) for name in key[1])
-        + 1000 * len(book.windows)
-        + 200 * (len(book.subjects) + len(book.aspects))
-        + 300 * len(book.pins)
-        + 200 * len(book.grades)
+        + 1000 * len(codes.windows)
+        + 200 * (len(codes.subjects) + len(codes.aspects))
+        + 300 * len(codes.pins)
+        + 200 * len(codes.grades)
     )
 
 
 code_tables: Lru[tuple[UUID, frozenset[str]], tuple[tuple[int, str], CodeTable]] = Lru(
-    "gradebooks", 8_000_000, share=4, weigh=_weight
+    "codes of batches", 8_000_000, share=4, weigh=_weight
 )
-"""By tenant and the windows named, with the version of the references that each was read at."""
+"""By tenant and the windows named, with the version of the references at which each was read."""
 
 
-async def read_codes(connection: Connection, tenant_id: UUID, named: Collection[str]) -> tuple[CodeTable, datetime]:
-    """The gradebook for the windows named, by code or id, and the database's clock. The caller must have shown that it reaches the tenant."""
+async def read_codes(connection: Connection, tenant_id: UUID, window_names: Collection[str]) -> tuple[CodeTable, datetime]:
+    """Returns the codes for these windows (each named by code or id), and the database's time.
+
+    The caller's reach of the tenant is not checked here.
+    """
     ((version, xid, now),) = await connection.fetch(_VERSION)
-    key = tenant_id, frozenset(named)
-    known = code_tables.get(key)
-    if known is not None and known[0] == (version, xid):
-        return known[1], now
-    book = await _read(connection, tenant_id, named)
-    code_tables.put(key, ((version, xid), book))
-    return book, now
+    key = tenant_id, frozenset(window_names)
+    cached = code_tables.get(key)
+    if cached is not None and cached[0] == (version, xid):
+        return cached[1], now
+    codes = await _read_codes(connection, tenant_id, window_names)
+    code_tables.put(key, ((version, xid), codes))
+    return codes, now
 
 
-async def _read(connection: Connection, tenant_id: UUID, named: Collection[str]) -> CodeTable:
-    codes = await connection.fetch(_NAMES, tenant_id)
-    ids = [parsed for name in named if (parsed := parse_id(name)) is not None]
+async def _read_codes(connection: Connection, tenant_id: UUID, window_names: Collection[str]) -> CodeTable:
+    codes = await connection.fetch(SUBJECTS_AND_ASPECTS, tenant_id)
+    ids = [parsed for name in window_names if (parsed := parse_id(name)) is not None]
     windows: dict[str, Any] = {}
     pins: dict[tuple[int, UUID, int, int], int] = {}
-    for row in await connection.fetch(_WINDOWS, tenant_id, list(named), ids):
+    for row in await connection.fetch(_WINDOWS, tenant_id, list(window_names), ids):
         windows[row["code"]] = windows[str(row["id"])] = row
         if row["school_id"] is not None:
             pins[row["no"], row["school_id"], row["subject_no"], row["aspect_no"]] = row["scheme_version_no"]

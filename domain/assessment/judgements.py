@@ -1,4 +1,4 @@
-"""Judgements: one value per pupil, subject, aspect and window, entered once. Sending it again changes nothing and says so."""
+"""Judgements: one value per pupil, subject, aspect and window."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from domain.access.reach import rows_of_pupil
 from domain.assessment.schemes import column_of_grade, scheme_grades
-from domain.assessment.subjects import aspects, subject_code_of, subjects
+from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.targets import targets
 from domain.assessment.windows import pins, windows
 from domain.declare.ids import parse_id
@@ -61,12 +61,13 @@ latest_judgements = view("latest_judgements", judgements)
 
 
 def make_judgement_id(pupil_id: Any, window_no: Any, subject_no: Any, aspect_no: Any) -> Any:
-    """The public id encodes the natural key, in SQL as in Python."""
+    """Returns in SQL the public id of a judgement, which encodes its natural key."""
     return cast(pupil_id, Text) + "." + cast(window_no, Text) + "." + cast(subject_no, Text) + "." + cast(aspect_no, Text)
 
 
-def parse_judgement_id(given: str) -> KeyValues | None:
-    pupil, *numbers = given.split(".")
+def parse_judgement_id(text: str) -> KeyValues | None:
+    """Returns the natural key that a public id encodes, None for any other text."""
+    pupil, *numbers = text.split(".")
     pupil_id = parse_id(pupil)
     if (
         pupil_id is None
@@ -78,9 +79,13 @@ def parse_judgement_id(given: str) -> KeyValues | None:
     return ((j.pupil_id, pupil_id), (j.window_no, window_no), (j.subject_no, subject_no), (j.aspect_no, aspect_no))
 
 
-def _against_target() -> ColumnElement[Any]:
-    """By rank within one scheme version, against the target with the nearest horizon from the judgement's year on."""
-    t, aimed = targets.alias(), scheme_grades.alias()
+def _compare_with_target() -> ColumnElement[Any]:
+    """Returns in SQL above, on or below: the judgement's rank against that of the target with the nearest horizon from
+    the judgement's year on.
+
+    Only a target in the same scheme version is compared.
+    """
+    t, target_grade = targets.alias(), scheme_grades.alias()
     same = (
         (t.c.tenant_id == j.tenant_id)
         & (t.c.pupil_id == j.pupil_id)
@@ -89,23 +94,29 @@ def _against_target() -> ColumnElement[Any]:
     )
     comparable = (t.c.scheme_version_no == j.scheme_version_no) & (t.c.horizon_year >= j.academic_year)
     grade = (
-        (aimed.c.tenant_id == t.c.tenant_id) & (aimed.c.scheme_version_no == t.c.scheme_version_no) & (aimed.c.no == t.c.grade_no)
+        (target_grade.c.tenant_id == t.c.tenant_id)
+        & (target_grade.c.scheme_version_no == t.c.scheme_version_no)
+        & (target_grade.c.no == t.c.grade_no)
     )
     rank = column_of_grade(j, "rank").expression
-    verdict = case((rank > aimed.c.rank, "above"), (rank == aimed.c.rank, "on"), (rank < aimed.c.rank, "below"))
+    verdict = case(
+        (rank > target_grade.c.rank, "above"), (rank == target_grade.c.rank, "on"), (rank < target_grade.c.rank, "below")
+    )
     nearest = (
         select(verdict)
-        .select_from(t.join(aimed, grade))
+        .select_from(t.join(target_grade, grade))
         .where(same, comparable)
         .order_by(t.c.horizon_year, t.c.horizon_point, t.c.id)
         .limit(1)
     )
-    return nearest.correlate_except(t, aimed).scalar_subquery()
+    return nearest.correlate_except(t, target_grade).scalar_subquery()
 
 
-def _carried_from() -> ColumnElement[Any]:
-    """The code of the judgement's window, where a later one asked for the same of the pupil and no later one has it."""
-    own, later, pinned, other, of = windows.alias(), windows.alias(), pins.alias(), judgements.alias(), pupils.alias()
+def _find_carried_from() -> ColumnElement[Any]:
+    """Returns in SQL the code of the judgement's window, if a later window collects the same from the pupil and no
+    later one has a grade; else null.
+    """
+    own, later, pinned, other, pupil = windows.alias(), windows.alias(), pins.alias(), judgements.alias(), pupils.alias()
     after = (later.c.tenant_id == j.tenant_id) & (tuple_(later.c.census_on, later.c.no) > tuple_(own.c.census_on, own.c.no))
     collected = (
         (pinned.c.tenant_id == j.tenant_id)
@@ -114,8 +125,8 @@ def _carried_from() -> ColumnElement[Any]:
         & (pinned.c.subject_no == j.subject_no)
         & (pinned.c.aspect_no == j.aspect_no)
     )
-    of_pupil = (of.c.tenant_id == j.tenant_id) & (of.c.id == j.pupil_id) & (of.c.year_group == any_(later.c.year_groups))
-    asked = exists().where(after, collected, of_pupil).correlate_except(later, pinned, of)
+    of_pupil = (pupil.c.tenant_id == j.tenant_id) & (pupil.c.id == j.pupil_id) & (pupil.c.year_group == any_(later.c.year_groups))
+    is_collected_later = exists().where(after, collected, of_pupil).correlate_except(later, pinned, pupil)
     same = (
         (other.c.tenant_id == j.tenant_id)
         & (other.c.academic_year >= j.academic_year)
@@ -125,9 +136,9 @@ def _carried_from() -> ColumnElement[Any]:
         & (other.c.window_no == later.c.no)
         & other.c.grade_no.is_not(None)
     )
-    replaced = exists().where(after, same).correlate_except(later, other)
-    its_own = (own.c.tenant_id == j.tenant_id) & (own.c.no == j.window_no) & j.grade_no.is_not(None)
-    return select(own.c.code).where(its_own, asked, ~replaced).correlate_except(own).scalar_subquery()
+    is_replaced = exists().where(after, same).correlate_except(later, other)
+    has_grade = (own.c.tenant_id == j.tenant_id) & (own.c.no == j.window_no) & j.grade_no.is_not(None)
+    return select(own.c.code).where(has_grade, is_collected_later, ~is_replaced).correlate_except(own).scalar_subquery()
 
 
 JUDGEMENTS = Resource(
@@ -142,17 +153,17 @@ JUDGEMENTS = Resource(
     fields={
         "id": Field(
             make_judgement_id(j.pupil_id, j.window_no, j.subject_no, j.aspect_no),
-            "Stable id; it stands for the natural key.",
+            "Stable id; it encodes the natural key.",
             nullable=False,
         ),
         "academicYear": Field(academic_year_text(j.academic_year), "Academic year, such as 2017-18.", nullable=False),
         "pupilId": Field(j.pupil_id, "The pupil's id."),
         "schoolId": Field(j.school_id, "The pupil's school of main registration today."),
-        "windowCode": Field(subject_code_of(windows, j.tenant_id, j.window_no), "The window's code."),
-        "subjectCode": Field(subject_code_of(subjects, j.tenant_id, j.subject_no), "The subject's code."),
+        "windowCode": Field(code_of(windows, j.tenant_id, j.window_no), "The window's code."),
+        "subjectCode": Field(code_of(subjects, j.tenant_id, j.subject_no), "The subject's code."),
         "aspect": Field(
-            subject_code_of(aspects, j.tenant_id, j.aspect_no),
-            "main unless said otherwise: a test score, a teacher's judgement and effort can stand side by side.",
+            code_of(aspects, j.tenant_id, j.aspect_no),
+            "main by default: a test score, a teacher's judgement and effort can be separate aspects.",
         ),
         "grade": Field(column_of_grade(j, "code"), "The grade as written; null where a status says why there is none."),
         "expected": Field(column_of_grade(j, "expected"), "Whether the grade meets the expected standard."),
@@ -163,7 +174,7 @@ JUDGEMENTS = Resource(
             "Why there is no grade: absent, new, left, notTaught or exempt; withdrawn where the value was taken back.",
         ),
         "againstTarget": Field(
-            _against_target(),
+            _compare_with_target(),
             "above, on or below the pupil's target, by rank within one scheme.",
             scope=Scope.TARGETS_READ,
         ),
@@ -174,9 +185,9 @@ JUDGEMENTS = Resource(
         "method": Field(j.method, "How it was judged."),
         "version": Field(j.version, "Grows by one with each change."),
         "carriedFrom": Field(
-            _carried_from(),
+            _find_carried_from(),
             "The window's code, where a later window has collected the subject from the pupil and holds no grade, so that this one"
-            " still stands; null otherwise. Shown where it is named, and in latestJudgements.",
+            " still applies; null otherwise. Shown where it is named, and in latestJudgements.",
             costly=True,
         ),
     },
@@ -208,7 +219,7 @@ JUDGEMENTS = Resource(
             "latestJudgements": Link(
                 "judgement",
                 ((pupils.c.tenant_id, latest_judgements.c.tenant_id), (pupils.c.id, latest_judgements.c.pupil_id)),
-                "What stands today: the latest grade of each subject and aspect, whichever window it is from.",
+                "The latest grade of each subject and aspect, whichever window it is from.",
                 many=True,
                 source=latest_judgements,
                 also_shows=("carriedFrom",),

@@ -1,9 +1,11 @@
-"""Receipts as they are read: what was last accepted at a school, from whom, and what was not. Every batch leaves them (domain/write/receipts.py)."""
+"""Receipts as a resource: how many rows of each batch were accepted and rejected at each school.
+domain/write/receipts.py writes them.
+"""
 
 from sqlalchemy import column, select, table
 
 from domain.access.reach import rows_of_school
-from domain.assessment.subjects import aspects, subject_code_of, subjects
+from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
@@ -18,7 +20,7 @@ _client_name = select(_clients.c.name).where(_clients.c.id == r.client_id).corre
 _OUTCOME_DOCS = {
     "created": "Rows that were new.",
     "updated": "Rows that changed what was stored.",
-    "unchanged": "Rows that said what was stored already.",
+    "unchanged": "Rows equal to what was stored.",
     "superseded": "Rows older than what was stored.",
     "withdrawn": "Values taken back.",
     "rejected": "Rows that were not accepted; all of them where the batch was refused whole.",
@@ -41,18 +43,18 @@ RECEIPTS = Resource(
         "operation": Field(r.operation, "recordPupils, recordGroups, recordJudgements or recordTargets."),
         "client": Field(_client_name, "Name of the client that sent it."),
         "receivedAt": Field(r.received_at, "When it arrived."),
-        "accepted": Field(r.accepted, "Whether anything of the batch was taken; false where it was refused whole."),
+        "accepted": Field(r.accepted, "Whether anything of the batch was accepted; false where it was refused whole."),
         "windowCode": Field(
-            subject_code_of(windows, r.tenant_id, r.window_no),
+            code_of(windows, r.tenant_id, r.window_no),
             "Of judgements, the window's code.",
             scope=Scope.WINDOWS_READ,
         ),
         "subjectCode": Field(
-            subject_code_of(subjects, r.tenant_id, r.subject_no),
+            code_of(subjects, r.tenant_id, r.subject_no),
             "Of judgements, the subject's code.",
             scope=Scope.WINDOWS_READ,
         ),
-        "aspect": Field(subject_code_of(aspects, r.tenant_id, r.aspect_no), "Of judgements, the aspect.", scope=Scope.WINDOWS_READ),
+        "aspect": Field(code_of(aspects, r.tenant_id, r.aspect_no), "Of judgements, the aspect.", scope=Scope.WINDOWS_READ),
         "received": Field(r.received, "Rows received; the sum of the outcomes."),
         **{outcome: Field(r[outcome], _OUTCOME_DOCS[outcome]) for outcome in OUTCOMES},
     },

@@ -1,9 +1,12 @@
-"""Judgements in bulk: recorded, corrected and withdrawn, and with them the pupils who have just joined. The same batch twice changes nothing.
+"""Records, corrects and withdraws judgements in bulk, together with pupils who have just joined.
 
-A row that changes nothing never fails, whatever the window's state and whatever version it expects, so that a batch may be sent again.
+The same batch twice changes nothing.
 
-recordedAt orders the values of those who say it. A row without it stands from its commit on: the later commit wins, whatever the clock says, which may
-go back.
+A row that changes nothing never fails, whatever the window's state and whatever version it expects, so that a batch may
+be sent again.
+
+recordedAt orders the values that have it. A row without it counts from its commit: the later commit wins, whatever the
+clock says, which may go back.
 """
 
 from dataclasses import dataclass
@@ -21,10 +24,10 @@ from domain.assessment.judgements import judgements
 from domain.declare.errors import Current, Invalid, Issue, NotFound, make_invalid
 from domain.declare.inputs import Input, Instant, Text
 from domain.declare.scopes import Scope
-from domain.roster.pupils import PupilRow, find_pupils, resolve_schools
+from domain.roster.pupil_keys import PupilRow, find_pupils
 from domain.roster.record_pupils.command import record_pupils
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
-from domain.roster.schools import SchoolInReach, SchoolRef
+from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
 from domain.write.aggregates import AggregateMaintenance
@@ -33,13 +36,13 @@ from domain.write.command import command
 from domain.write.conflicts import ConflictingRow, Version, reject_conflicts
 from domain.write.receipts import Location
 
-AHEAD = timedelta(minutes=5)
+MAX_CLOCK_SKEW = timedelta(minutes=5)
 WITHDRAWN = "withdrawn"
 STATUSES = ("absent", "new", "left", "notTaught", "exempt")
 
 
 class JudgementEntry(PupilRow, kw_only=True):
-    """A judgement. grade, or a status that says why there is none, so that a missing value is never a zero; or withdrawn, which takes it back.
+    """A judgement: a grade, or a status that says why there is none (a missing value is never a zero), or withdrawn.
 
     A change is refused unless expectedVersion is the version stored; 0 means that nothing may be stored yet.
     """
@@ -70,8 +73,8 @@ class JudgementEntry(PupilRow, kw_only=True):
 class JudgementBatch(Input, kw_only=True):
     """Judgements of one school, or of several of one trust; window by id or code.
 
-    pupils, as recordPupils takes them, are written first in the same transaction, so that a joiner and their judgements need one request;
-    they need asOf and the scope pupils:write.
+    pupils, as recordPupils takes them, are written first in the same transaction, so that a joiner and their judgements
+    need one request; they need asOf and the scope pupils:write.
     """
 
     school: SchoolRef | UnsetType = UNSET
@@ -82,14 +85,14 @@ class JudgementBatch(Input, kw_only=True):
 
 
 class JudgementsRecorded(Recorded, kw_only=True):
-    """What became of a batch of judgements, and of the pupils that came along: for each, received is the sum of the outcomes."""
+    """What became of a batch of judgements and of its pupils: for each, received is the sum of the outcomes."""
 
     pupils: Counts | None = None
 
 
 @dataclass
 class JudgementRow:
-    """An entry with everything it names resolved to the tenant's small numbers."""
+    """An entry, with the codes that it names resolved to the tenant's numbers."""
 
     at: int
     entry: JudgementEntry
@@ -105,15 +108,17 @@ class JudgementRow:
 
     @property
     def key(self) -> tuple[Any, ...]:
+        """The natural key."""
         return (self.window["academic_year"], self.pupil_id, self.window["no"], self.subject_no, self.aspect_no)
 
     @property
     def value(self) -> tuple[Any, ...]:
+        """The scheme version, grade, mark and status to store."""
         mark = None if self.entry.mark is None else Decimal(str(self.entry.mark)).quantize(Decimal("0.01"))
         return (self.scheme_version_no, self.grade_no, mark, WITHDRAWN if self.entry.withdrawn else self.entry.status)
 
-    def changes(self, stored: Any) -> bool:
-        """Whether the row says anything else than what is stored. What never was is withdrawn already."""
+    def is_change_of(self, stored: Any) -> bool:
+        """Whether the row differs from what is stored. A judgement that does not exist counts as withdrawn."""
         if self.entry.withdrawn:
             return stored["version"] is not None and stored["status_code"] != WITHDRAWN
         return self.value != (stored["scheme_version_no"], stored["grade_no"], stored["mark"], stored["status_code"])
@@ -121,69 +126,75 @@ class JudgementRow:
 
 @command(scope=Scope.JUDGEMENTS_WRITE, fails=(Invalid, NotFound))
 async def record_judgements(
-    connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]
+    connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]
 ) -> JudgementsRecorded:
     """Record, correct or withdraw a batch of judgements. The same batch twice changes nothing."""
-    pupils = await record_joiners(connection, caller, given)
-    await record_entries(connection, caller, given)
-    return JudgementsRecorded(**structs.asdict(given.summarise()), pupils=pupils)
+    pupils = await record_joiners(connection, caller, batch)
+    await record_entries(connection, caller, batch)
+    return JudgementsRecorded(**structs.asdict(batch.summarise()), pupils=pupils)
 
 
-async def record_joiners(connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]) -> Counts | None:
-    """Writes the pupils that came along; what is wrong with them refuses the whole batch when that is checked."""
-    pupils = given.companions["pupils"]
+async def record_joiners(connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]) -> Counts | None:
+    """Writes the batch's pupils and returns their counts, None without pupils.
+
+    Their issues refuse the whole batch when it is checked.
+    """
+    pupils = batch.companions["pupils"]
     if not pupils.received:
         return None
     caller.require_scope(Scope.PUPILS_WRITE, "pupils in recordJudgements")
-    if given.head.as_of is UNSET:
-        undated = Issue("/asOf", "required", "asOf is required with pupils: the day on which the roll stood so.")
-        raise make_invalid([undated, *given.list_issues()])
-    pupils.head = PupilBatch(school=given.head.school, as_of=given.head.as_of, entries=[])
+    if batch.head.as_of is UNSET:
+        issue = Issue("/asOf", "required", "asOf is required with pupils: the day of the roll.")
+        raise make_invalid([issue, *batch.list_issues()])
+    pupils.head = PupilBatch(school=batch.head.school, as_of=batch.head.as_of, entries=[])
     pupils.operation = record_pupils.operation
     await record_pupils.run(connection, caller, pupils)
     return pupils.counts()
 
 
-async def record_entries(connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]) -> None:
-    """Writes the judgements and notes what became of each."""
-    settled = await resolve_schools(connection, caller, Scope.JUDGEMENTS_WRITE, given)
-    if not settled:
-        return given.refuse_if_strict()
-    tenant_id = next(iter(settled.values())).tenant_id
-    codes = {given.head.window, *(entry.window for _, entry in given.rows)} - {UNSET}
-    book, now = await read_codes(connection, tenant_id, {str(code) for code in codes})
-    if given.head.window is not UNSET and given.head.window not in book.windows:
+async def record_entries(connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]) -> None:
+    """Writes the judgements and records the outcome of each."""
+    schools = await resolve_schools(connection, caller, Scope.JUDGEMENTS_WRITE, batch)
+    if not schools:
+        return batch.refuse_if_strict()
+    tenant_id = next(iter(schools.values())).tenant_id
+    window_codes = {batch.head.window, *(entry.window for _, entry in batch.rows)} - {UNSET}
+    codes, now = await read_codes(connection, tenant_id, {str(code) for code in window_codes})
+    if batch.head.window is not UNSET and batch.head.window not in codes.windows:
         raise make_invalid([Issue("/window", "window-unknown", "This tenant has no such window.")])
-    good = given.list_good_rows()
-    people = await find_pupils(connection, caller, tenant_id, given, settled)
+    good_rows = batch.list_good_rows()
+    pupil_ids = await find_pupils(connection, caller, tenant_id, batch, schools)
     rows: list[JudgementRow] = []
-    async for part in iterate_in_slices(good):
+    async for part in iterate_in_slices(good_rows):
         for at, entry in part:
-            found = resolve_entry(given, book, settled[at], at, entry, now)
-            if found is not None and at in people:
-                rows.append(JudgementRow(at, entry, settled[at], people[at], *found))
-    rows = await given.reject_duplicates(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
-    given.refuse_if_strict()
-    counting = AggregateMaintenance(connection, tenant_id)
-    await counting.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
-    changed = await compare_with_stored(connection, caller, tenant_id, given, rows, counting)
-    given.refuse_if_strict()
+            resolved = resolve_entry(batch, codes, schools[at], at, entry, now)
+            if resolved is not None and at in pupil_ids:
+                rows.append(JudgementRow(at, entry, schools[at], pupil_ids[at], *resolved))
+    rows = await batch.reject_duplicates(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
+    batch.refuse_if_strict()
+    aggregates = AggregateMaintenance(connection, tenant_id)
+    await aggregates.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
+    changed = await compare_with_stored(connection, caller, tenant_id, batch, rows, aggregates)
+    batch.refuse_if_strict()
     if changed:
         await write_judgements(connection, caller, tenant_id, changed)
-        await counting.of_judgements({row.pupil_id for row in changed}, {row.window["no"] for row in changed})
+        await aggregates.of_judgements({row.pupil_id for row in changed}, {row.window["no"] for row in changed})
 
 
-def _read_window(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:
+def _get_window_code(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:
+    """Returns the window's code or id: the entry's own, else the batch's."""
     return entry.window if entry.window is not UNSET else batch.head.window
 
 
 def resolve_entry(
-    batch: Batch[Any, Any], book: CodeTable, school: SchoolInReach, at: int, entry: JudgementEntry, now: datetime
+    batch: Batch[Any, Any], codes: CodeTable, school: SchoolInReach, at: int, entry: JudgementEntry, now: datetime
 ) -> tuple[Any, ...] | None:
-    """The entry's window, subject, aspect, scheme version, grade and time, or None after rejecting it with every issue."""
-    before = len(batch.issues)
-    code = _read_window(batch, entry)
-    window = None if code is UNSET else book.windows.get(str(code))
+    """Returns the entry's window, subject, aspect, scheme version, grade and time, or None after rejecting it with
+    every issue.
+    """
+    issue_count = len(batch.issues)
+    code = _get_window_code(batch, entry)
+    window = None if code is UNSET else codes.windows.get(str(code))
     if window is None:
         message = (
             "Name the window by its code or id, in the entry or in the batch."
@@ -192,28 +203,30 @@ def resolve_entry(
         )
         batch.reject(at, "window", "window-unknown", message)
     recorded_at = now if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
-    if recorded_at > now + AHEAD:
+    if recorded_at > now + MAX_CLOCK_SKEW:
         batch.reject(at, "recordedAt", "recorded-in-future", "recordedAt lies more than 5 minutes ahead of the server's clock.")
-    subject_no, aspect_no = book.subjects.get(entry.subject), book.aspects.get(entry.aspect)
+    subject_no, aspect_no = codes.subjects.get(entry.subject), codes.aspects.get(entry.aspect)
     if subject_no is None:
-        batch.reject(at, "subject", "subject-unknown", f"This tenant has no such subject. It has: {', '.join(book.subjects)}.")
+        batch.reject(at, "subject", "subject-unknown", f"This tenant has no such subject. It has: {', '.join(codes.subjects)}.")
     if aspect_no is None:
-        batch.reject(at, "aspect", "aspect-unknown", f"This tenant has no such aspect. It has: {', '.join(book.aspects)}.")
+        batch.reject(at, "aspect", "aspect-unknown", f"This tenant has no such aspect. It has: {', '.join(codes.aspects)}.")
     batch.locations[at] = Location(school.tenant_id, school.id, window and window["no"], subject_no, aspect_no)
-    if window is None or subject_no is None or aspect_no is None or len(batch.issues) > before:
+    if window is None or subject_no is None or aspect_no is None or len(batch.issues) > issue_count:
         return None
     if window["state"] == "planned":
         batch.reject(at, "window", "window-not-open", "The window is planned and not open yet.")
         return None
-    version_no = book.pins.get((window["no"], school.id, subject_no, aspect_no))
+    version_no = codes.pins.get((window["no"], school.id, subject_no, aspect_no))
     if version_no is None:
         batch.reject(at, "subject", "not-collected", f"The window does not collect this subject and aspect from {school.name}.")
         return None
     grade_no = None
     if entry.grade is not None:
-        grade_no = book.grades.get((version_no, str(entry.grade)))
+        grade_no = codes.grades.get((version_no, str(entry.grade)))
         if grade_no is None:
-            batch.reject(at, "grade", "grade-unknown", book.unknown_grade(version_no, str(entry.grade), batch.suggestions))
+            batch.reject(
+                at, "grade", "grade-unknown", codes.describe_unknown_grade(version_no, str(entry.grade), batch.suggestions)
+            )
             return None
     return window, subject_no, aspect_no, version_no, grade_no, recorded_at
 
@@ -241,11 +254,13 @@ async def compare_with_stored(
     tenant_id: UUID,
     batch: Batch[Any, Any],
     rows: list[JudgementRow],
-    counting: AggregateMaintenance,
+    aggregates: AggregateMaintenance,
 ) -> list[JudgementRow]:
-    """The rows that change something, after noting the outcome of each; rejects a change in a window that no longer takes it.
+    """Records the outcome of each row and returns the rows to write; rejects a change in a window that no longer
+    accepts it.
 
-    A value confirmed at a later instant is unchanged, and stands from then on against anything recorded before.
+    A value that is confirmed at a later instant is unchanged; from then on values recorded before that instant are
+    superseded.
     """
     by_n = dict(enumerate(rows, 1))
     changed: list[JudgementRow] = []
@@ -262,8 +277,8 @@ async def compare_with_stored(
             is_dated = row.entry.recorded_at is not UNSET
             if not is_dated:
                 row.recorded_at = max(stored["now"], stored["recorded_at"] or stored["now"])
-            late = is_dated and stored["accepts"] and row.recorded_at <= stored["closed_at"]
-            if not row.changes(stored):
+            is_accepted_late = is_dated and stored["accepts"] and row.recorded_at <= stored["closed_at"]
+            if not row.is_change_of(stored):
                 batch.record_outcome(row.at, "unchanged", public_id if exists else None, stored["version"])
                 if exists and is_dated and row.recorded_at > stored["recorded_at"] and stored["state"] == "open":
                     confirmed.append((*row.key, row.recorded_at))
@@ -278,8 +293,8 @@ async def compare_with_stored(
                     "recorded-by-main-school",
                     "The pupil's main school has recorded this; a second school cannot replace it.",
                 )
-            elif stored["state"] == "locked" or (stored["state"] == "closed" and not late):
-                batch.reject(row.at, "window", "window-closed", f"The window is {stored['state']} and takes no changes.")
+            elif stored["state"] == "locked" or (stored["state"] == "closed" and not is_accepted_late):
+                batch.reject(row.at, "window", "window-closed", f"The window is {stored['state']} and accepts no changes.")
             else:
                 outcome = "created" if not exists else WITHDRAWN if row.entry.withdrawn else "updated"
                 batch.record_outcome(row.at, outcome, public_id, stored["version"] + 1 if exists else 1)
@@ -289,12 +304,12 @@ async def compare_with_stored(
     await reject_conflicts(connection, caller, Scope.JUDGEMENTS_READ, tenant_id, batch, conflicts)
     if confirmed:
         await connection.execute(_CONFIRM, tenant_id, *transpose(confirmed, 6))
-        await counting.bump()
+        await aggregates.bump()
     return changed
 
 
 def describe_conflict(row: JudgementRow, stored: Any) -> ConflictingRow:
-    """The row, and what stands where it expected another version."""
+    """Returns the row with what is stored, where the row expected another version."""
     mark = None if stored["mark"] is None else float(stored["mark"])
     current = Current(stored["version"] or 0, None, stored["status_code"], mark, stored["recorded_at"])
     return ConflictingRow(row.at, row.pupil_id, stored["scheme_version_no"], stored["grade_no"], current)
@@ -309,14 +324,14 @@ WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id 
 """
 _COLUMNS = ", ".join((*judgements.columns.keys(), "xid"))
 _WRITE = f"""
-WITH given AS (
+WITH entry AS (
     SELECT * FROM unnest($4::smallint[], $5::uuid[], $6::smallint[], $7::smallint[], $8::smallint[], $9::uuid[], $10::uuid[],
         $11::smallint[], $12::smallint[], $13::numeric[], $14::text[], $15::timestamptz[], $16::text[], $17::text[], $18::text[], $19::integer[])
     AS g (year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id, scheme_version_no, grade_no, mark, status_code, recorded_at,
         actor, source, method, version)
 ), replaced AS (
     INSERT INTO judgement_history ({_COLUMNS}, until)
-    SELECT {", ".join(f"j.{name}" for name in _COLUMNS.split(", "))}, GREATEST($3, j.received_at) FROM given g CROSS JOIN LATERAL (
+    SELECT {", ".join(f"j.{name}" for name in _COLUMNS.split(", "))}, GREATEST($3, j.received_at) FROM entry g CROSS JOIN LATERAL (
         SELECT * FROM judgements j WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id
             AND j.window_no = g.window_no AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no LIMIT 1
     ) j WHERE g.version IS NOT NULL
@@ -324,7 +339,7 @@ WITH given AS (
 INSERT INTO judgements AS j (tenant_id, client_id, received_at, academic_year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id,
     scheme_version_no, grade_no, mark, status_code, recorded_at, actor, source, method)
 SELECT $1, $2, $3, year, pupil_id, window_no, subject_no, aspect_no, school_id, recorded_at_school_id,
-    scheme_version_no, grade_no, mark, status_code, recorded_at, actor, source, method FROM given
+    scheme_version_no, grade_no, mark, status_code, recorded_at, actor, source, method FROM entry
 ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no) DO UPDATE SET
     scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, mark = excluded.mark, status_code = excluded.status_code,
     recorded_at = excluded.recorded_at, received_at = GREATEST(excluded.received_at, j.received_at), recorded_at_school_id = excluded.recorded_at_school_id,
@@ -334,8 +349,8 @@ ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_n
 
 
 async def write_judgements(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[JudgementRow]) -> None:
-    """The changed rows, and into history what they replace."""
-    written = [
+    """Writes the changed rows, and the values that they replace into history."""
+    values = [
         (
             *(*r.key, r.stored["main_school_id"], r.school.id, *r.value, r.recorded_at),
             *(r.entry.actor, r.entry.source, r.entry.method, r.stored["version"]),
@@ -343,5 +358,5 @@ async def write_judgements(connection: Connection, caller: Caller, tenant_id: UU
         async for part in iterate_in_slices(rows)
         for r in part
     ]
-    for part in split_into_parts(written):
+    for part in split_into_parts(values):
         await connection.execute(_WRITE, tenant_id, caller.client_id, rows[0].stored["now"], *transpose(part, 16))

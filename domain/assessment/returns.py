@@ -1,20 +1,21 @@
-"""Returns: what each school has handed in to a window, and what is outstanding.
+"""Returns: how many judgements each school has sent to a window, and how many are missing.
 
-Whom a school is to judge is decided by the census, as in the aggregates (migration 0007). The figures are of single schools and subjects and are
-not suppressed: they are for staff, so a row needs windows:read and judgements:read at its school, and aggregates:read shows none.
+The pupils that a school must judge are those of the census, as in the aggregates (migration 0007). The figures are
+about single schools and subjects and are not suppressed. They are for staff: a row needs windows:read and
+judgements:read at its school, and aggregates:read shows none.
 """
 
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, and_
 
 from domain.access.reach import rows_of_school
-from domain.assessment.subjects import aspects, subject_code_of, subjects
+from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.roster.schools import schools
 
-LISTED = 200
-"""How many missing pupils a row lists; the view says the same."""
+MAX_MISSING_LISTED = 200
+"""The number of missing pupils that a row lists, as in the view."""
 
 returns = Table(
     "returns",
@@ -57,14 +58,14 @@ RETURNS = Resource(
         "schoolId": Field(v.school_id, "The school's id."),
         "schoolUrn": Field(v.school_urn, "The school's unique reference number."),
         "schoolName": Field(v.school_name, "The school's name."),
-        "subject": Field(subject_code_of(subjects, v.tenant_id, v.subject_no), "The subject's code."),
-        "aspect": Field(subject_code_of(aspects, v.tenant_id, v.aspect_no), "The aspect."),
+        "subject": Field(code_of(subjects, v.tenant_id, v.subject_no), "The subject's code."),
+        "aspect": Field(code_of(aspects, v.tenant_id, v.aspect_no), "The aspect."),
         "expected": Field(v.expected, "Pupils on roll here on the census date, in the window's year groups."),
         "received": Field(v.received, "Of these, pupils with a grade, or a status that says why there is none."),
         "missing": Field(v.missing, "Of these, pupils with neither: expected less received."),
         "missingPupilIds": Field(
             v.missing_pupil_ids,
-            f"Ids of missing pupils, of those within reach today, at most {LISTED}.",
+            f"Ids of missing pupils, of those within reach today, at most {MAX_MISSING_LISTED}.",
             scope=Scope.PUPILS_READ,
         ),
         "missingCut": Field(v.missing_cut, "Whether missing pupils are left out of missingPupilIds."),

@@ -1,4 +1,7 @@
-"""Subjects of a tenant. Reading, writing and maths combined (rwm) is a subject of its own, derived and never judged."""
+"""Subjects and aspects of a tenant.
+
+Reading, writing and maths combined (rwm) is a subject too; it is derived and never judged.
+"""
 
 from typing import Any
 
@@ -36,9 +39,9 @@ aspects = Table(
 )
 
 
-def subject_code_of(named: Table, tenant_id: Column[Any], no: Column[Any]) -> LabelOf:
-    """The code that stands for a small number in a tenant: of a subject, an aspect or a window."""
-    return LabelOf(named, ((tenant_id, named.c.tenant_id), (no, named.c.no)), "code")
+def code_of(table: Table, tenant_id: Column[Any], no: Column[Any]) -> LabelOf:
+    """Returns the code of a subject, an aspect or a window of a tenant, from its number."""
+    return LabelOf(table, ((tenant_id, table.c.tenant_id), (no, table.c.no)), "code")
 
 
 SUBJECTS = Resource(

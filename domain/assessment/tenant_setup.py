@@ -1,6 +1,6 @@
-"""What a tenant starts with: subjects, aspects and the statutory schemes, copied from templates.json the first time a grant or a window needs them.
+"""Gives a new tenant its subjects, aspects and statutory schemes, copied from templates.json.
 
-The templates are dated data of the sector, not code: codes and thresholds change by editing them and adding a scheme version.
+The templates are data of the sector: codes and thresholds change by editing the file and adding a scheme version.
 """
 
 import json
@@ -30,7 +30,9 @@ tenants = Table(
 
 
 class Grade(Struct, rename="camel"):
-    """A grade of a scheme. `rank` orders it, `value` counts in averages; `eligible` keeps the pupil in the denominator, `valid` is a counting value."""
+    """A grade of a scheme. `rank` orders it, `value` counts in averages; `eligible` keeps the pupil in the denominator,
+    `valid` is a counting value.
+    """
 
     code: str
     label: str
@@ -53,18 +55,20 @@ class ScoreRange(Struct, rename="camel"):
     expected_from: int | None = None
     higher_from: int | None = None
 
-    def grades(self) -> list[Grade]:
-        def reached(score: int, threshold: int | None) -> bool:
+    def list_grades(self) -> list[Grade]:
+        def has_reached(score: int, threshold: int | None) -> bool:
             return threshold is not None and score >= threshold
 
         return [
-            Grade(str(n), str(n), n, Decimal(n), expected=reached(n, self.expected_from), higher=reached(n, self.higher_from))
+            Grade(
+                str(n), str(n), n, Decimal(n), expected=has_reached(n, self.expected_from), higher=has_reached(n, self.higher_from)
+            )
             for n in range(self.from_, self.to + 1)
         ]
 
 
-class Template(Struct, rename="camel"):
-    """A scheme to copy. `prepare` marks those every tenant starts with."""
+class SchemeTemplate(Struct, rename="camel"):
+    """A scheme to copy. Every tenant starts with those that have `prepare`."""
 
     code: str
     name: str
@@ -74,29 +78,31 @@ class Template(Struct, rename="camel"):
     prepare: bool = False
     derived: bool = False
 
-    def all_grades(self) -> list[Grade]:
-        return (self.range.grades() if self.range else []) + self.grades
+    def list_grades(self) -> list[Grade]:
+        return (self.range.list_grades() if self.range else []) + self.grades
 
 
-class Named(Struct):
+class CodeTemplate(Struct):
+    """A subject or an aspect."""
+
     code: str
     name: str
     derived: bool = False
     counted: bool = False
 
 
-class Templates(Struct):
-    subjects: list[Named]
-    aspects: list[Named]
-    schemes: list[Template] = field(default_factory=list)
+class TenantTemplates(Struct):
+    subjects: list[CodeTemplate]
+    aspects: list[CodeTemplate]
+    schemes: list[SchemeTemplate] = field(default_factory=list)
 
-    def scheme(self, code: str) -> Template | None:
+    def find_scheme(self, code: str) -> SchemeTemplate | None:
         return next((template for template in self.schemes if template.code == code), None)
 
 
 @cache
-def templates() -> Templates:
-    return convert(json.loads((Path(__file__).parent / "templates.json").read_text()), Templates)
+def load_templates() -> TenantTemplates:
+    return convert(json.loads((Path(__file__).parent / "templates.json").read_text()), TenantTemplates)
 
 
 _TENANT = """
@@ -106,25 +112,25 @@ ON CONFLICT DO NOTHING RETURNING id
 
 
 async def prepare_tenant(connection: Connection, tenant_id: UUID) -> None:
-    """Gives a tenant its subjects, aspects and statutory schemes, once."""
+    """Inserts the tenant with its subjects, aspects and statutory schemes, unless it exists."""
     if await connection.fetchval(_TENANT, tenant_id) is None:
         return
-    given = templates()
-    subjects = [(new_id(SUBJECT), no, s.code, s.name, s.derived) for no, s in enumerate(given.subjects, 1)]
+    templates = load_templates()
+    subjects = [(new_id(SUBJECT), no, s.code, s.name, s.derived) for no, s in enumerate(templates.subjects, 1)]
     await connection.execute(
         "INSERT INTO subjects (tenant_id, id, no, code, name, derived)"
         " SELECT $1, * FROM unnest($2::uuid[], $3::smallint[], $4::text[], $5::text[], $6::boolean[])",
         *(tenant_id, *transpose(subjects, len(subjects[0]))),
     )
-    aspects = [(no, a.code, a.name, a.counted) for no, a in enumerate(given.aspects)]
+    aspects = [(no, a.code, a.name, a.counted) for no, a in enumerate(templates.aspects)]
     await connection.execute(
         "INSERT INTO aspects (tenant_id, no, code, name, counted) SELECT $1, * FROM unnest($2::smallint[], $3::text[], $4::text[], $5::boolean[])",
         *(tenant_id, *transpose(aspects, len(aspects[0]))),
     )
-    for template in given.schemes:
+    for template in templates.schemes:
         if template.prepare:
             await write_scheme(
-                connection, tenant_id, template.code, template.name, None, template.all_grades(), derived=template.derived
+                connection, tenant_id, template.code, template.name, None, template.list_grades(), derived=template.derived
             )
 
 
@@ -142,7 +148,7 @@ async def write_scheme(
     *,
     derived: bool = False,
 ) -> UUID:
-    """A new scheme with its first version. Grades are numbered from 1 in the order given."""
+    """Inserts a scheme with its first version; returns the scheme's id. Grades are numbered from 1 in this order."""
     scheme_id = new_id(SCHEME)
     await connection.execute(
         "INSERT INTO schemes (tenant_id, id, code, name, school_id, derived) VALUES ($1, $2, $3, $4, $5, $6)",

@@ -1,6 +1,7 @@
-"""One pupil corrected by the school of main registration: a roll of one, whose fields left out are what is stored.
+"""Changes one pupil, for the school of main registration.
 
-The rules are those of a roll, and so is the writing: UPN and year group keep their history.
+The patch is treated as a roll of one row whose other fields are as stored: the rules and the writing are the same, so
+UPN and year group keep their history.
 """
 
 from dataclasses import replace
@@ -14,9 +15,10 @@ from domain.access.reach import reaches_sql
 from domain.declare.errors import Invalid, Issue, NotFound, Stale, make_invalid
 from domain.declare.scopes import Scope
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, read_stored, write_changes
-from domain.roster.record_pupils.command import compare_facts, find_visible, match_and_lock, reject_ambiguous
+from domain.roster.record_pupils.compare import compare_facts
 from domain.roster.record_pupils.entries import Name, PupilBatch, PupilEntry, PupilEntryRow, apply_rules
-from domain.roster.schools import SchoolInReach, SchoolRef, find_schools
+from domain.roster.record_pupils.matching import find_visible, match_and_lock, reject_ambiguous
+from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
 from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch
@@ -25,7 +27,7 @@ from domain.write.patch import Changed, Patch, PatchInput
 
 
 class PupilChange(PatchInput, kw_only=True):
-    """What is to change of a pupil. A year group holds from this academic year's 1 September; null takes the UPN away."""
+    """Fields to change. A year group holds from this academic year's 1 September; null removes the UPN."""
 
     surname: Name | UnsetType = UNSET
     forename: Name | UnsetType = UNSET
@@ -36,40 +38,40 @@ class PupilChange(PatchInput, kw_only=True):
 
 
 @command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, Stale))
-async def update_pupil(connection: Connection, caller: Caller, given: Patch[PupilChange]) -> Changed:
-    """Correct what is known of a pupil whose main registration is at a school within reach."""
-    school = await _main_school(connection, caller, given)
-    counting = AggregateMaintenance(connection, school.tenant_id)
-    await counting.lock([school.id], [given.id])
-    known = await read_stored(connection, caller, school.tenant_id, [given.id])
-    stored = known.facts.get(given.id)
-    if stored is None or stored.school_id != school.id:  # it has moved since it was found
+async def update_pupil(connection: Connection, caller: Caller, patch: Patch[PupilChange]) -> Changed:
+    """Correct a pupil whose main registration is at a school within reach."""
+    school = await _find_main_school(connection, caller, patch)
+    aggregates = AggregateMaintenance(connection, school.tenant_id)
+    await aggregates.lock([school.id], [patch.id])
+    stored = await read_stored(connection, caller, school.tenant_id, [patch.id])
+    facts = stored.facts.get(patch.id)
+    if facts is None or facts.school_id != school.id:  # the pupil has moved since
         raise NotFound()
-    version = known.versions[given.id]
-    given.check(version)
+    version = stored.versions[patch.id]
+    patch.check(version)
     today: date = await connection.fetchval("SELECT current_date")
-    row = await _as_roll(connection, caller, counting, school, stored, given, today)
-    said_for = known.years.get(given.id, today)
+    row = await _make_row(connection, caller, aggregates, school, facts, patch, today)
+    year_group_from = stored.year_group_from.get(patch.id, today)
     changes = PupilChanges()
-    # the year group that is stored holds since when it was said; another one takes its place from this year on
-    row.as_of = said_for if row.year_group == stored.year_group else max(said_for, today)
-    compare_facts(row, given.id, stored, known, changes)
-    if given.given.upn is None and stored.upn is not None:  # a roll that gives no UPN keeps it
-        changes.changed[given.id] = replace(changes.changed.get(given.id, stored), upn=None)
-        changes.renewed.append((stored.upn, False))
-    if not changes.size():
-        return given.done("unchanged", version)
-    changes.touched.add(given.id)
-    async with counting.of_pupils(changes.touched):
+    # the stored year group keeps its first day; another one replaces it from this academic year on
+    row.as_of = year_group_from if row.year_group == facts.year_group else max(year_group_from, today)
+    compare_facts(row, patch.id, stored, changes)
+    if patch.given.upn is None and facts.upn is not None:  # in a roll, a row without a UPN keeps the stored one
+        changes.changed_pupils[patch.id] = replace(changes.changed_pupils.get(patch.id, facts), upn=None)
+        changes.changed_upns.append((facts.upn, False))
+    if not changes.row_count:
+        return patch.done("unchanged", version)
+    changes.touched_ids.add(patch.id)
+    async with aggregates.of_pupils(changes.touched_ids):
         await write_changes(connection, school.tenant_id, caller.client_id, changes)
-    return given.done("updated", version + 1)
+    return patch.done("updated", version + 1)
 
 
 _MAIN_SCHOOL = f"SELECT p.school_id FROM pupils p WHERE p.id = $2 AND {reaches_sql('$1', 'p.tenant_id', 'p.school_id', '$3')}"
 
 
-async def _main_school(connection: Connection, caller: Caller, given: Patch[PupilChange]) -> SchoolInReach:
-    school_id = await connection.fetchval(_MAIN_SCHOOL, caller.client_id, given.id, Scope.PUPILS_WRITE.value)
+async def _find_main_school(connection: Connection, caller: Caller, patch: Patch[PupilChange]) -> SchoolInReach:
+    school_id = await connection.fetchval(_MAIN_SCHOOL, caller.client_id, patch.id, Scope.PUPILS_WRITE.value)
     if school_id is None:
         raise NotFound()
     (school,) = await find_schools(connection, caller, Scope.PUPILS_WRITE, [SchoolRef(id=str(school_id))])
@@ -78,25 +80,27 @@ async def _main_school(connection: Connection, caller: Caller, given: Patch[Pupi
     return school
 
 
-async def _as_roll(
+async def _make_row(
     connection: Connection,
     caller: Caller,
-    counting: AggregateMaintenance,
+    aggregates: AggregateMaintenance,
     school: SchoolInReach,
-    stored: PupilFacts,
-    given: Patch[PupilChange],
+    facts: PupilFacts,
+    patch: Patch[PupilChange],
     today: date,
 ) -> PupilEntryRow:
-    """The pupil as the row of a roll, with a roll's rules applied; raises Invalid with every issue, named by its place in the change."""
-    upn = None if given.given.upn is UNSET else given.given.upn
-    entry = PupilEntry(id=str(given.id), **given.over(vars(stored)) | {"upn": upn})
+    """Returns the patched pupil as the row of a roll that meets a roll's rules; raises Invalid with every issue, at its
+    pointer in the patch.
+    """
+    upn = None if patch.given.upn is UNSET else patch.given.upn
+    entry = PupilEntry(id=str(patch.id), **patch.over(vars(facts)) | {"upn": upn})
     roll: Batch[PupilBatch, PupilEntry] = Batch(PupilBatch(as_of=today, entries=[]), [(0, entry)], 1)
     row = apply_rules(roll, 0, entry, school)
     if row is not None:
-        await match_and_lock(connection, caller, counting, school.tenant_id, [row], None, today)
+        await match_and_lock(connection, caller, aggregates, school.tenant_id, [row], None, today)
         await reject_ambiguous(roll, [row], await find_visible(connection, caller, school.tenant_id, [row]))
     if roll.issues or row is None:
-        # what is said of the whole row is said of its keys, and the only one given is the UPN
-        places = [(issue, issue.at.removeprefix("/entries/0") or "/upn") for issue in roll.issues]
-        raise make_invalid([Issue(at, issue.code, issue.message) for issue, at in places])
+        # an issue of the whole row is about its keys, and the only key in the patch is the UPN
+        pointers = [(issue, issue.at.removeprefix("/entries/0") or "/upn") for issue in roll.issues]
+        raise make_invalid([Issue(at, issue.code, issue.message) for issue, at in pointers])
     return row

@@ -1,7 +1,7 @@
-"""Characteristics as dated spells, backfillable; unknown is not false. Disadvantaged is derived from them (domain: the DfE's definition), never stored.
+"""Characteristics of pupils, as dated spells that may be entered for the past. Unknown is not false.
 
-Disadvantaged (FSM in the last six years, looked after, left care), FSM6 and pupil premium are kept apart: service children count only in
-pupil premium.
+Disadvantaged is derived from them by the DfE's definition (FSM in the last six years, looked after, left care) and
+never stored. It is not the same as FSM6 or pupil premium: service children count only in pupil premium.
 """
 
 import re
@@ -36,8 +36,12 @@ KINDS: dict[str, tuple[str, str]] = {
     "sen": ("[NKESAP]", "N none, K SEN support, E EHC plan (S, A and P in history)"),
     "ethnicity": ("[A-Z]{4}", "a four-letter DfE main code"),
 }
+"""By kind, the pattern of its values and what an error says they are."""
 YEAR_GROUP = "yearGroup"
-"""A pupil's national curriculum year is dated like the rest, from 1 September; it is given as the row's own yearGroup."""
+"""The kind of a pupil's national curriculum year.
+
+It is dated from 1 September; in a request it is the row's own field `yearGroup`.
+"""
 
 
 class Characteristic(Input, kw_only=True):
@@ -51,8 +55,8 @@ class Characteristic(Input, kw_only=True):
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind is one of {', '.join(KINDS)}")
-        pattern, words = KINDS[self.kind]
+        pattern, description = KINDS[self.kind]
         if not re.fullmatch(pattern, self.value):
-            raise ValueError(f"The value of {self.kind} is {words}")
+            raise ValueError(f"The value of {self.kind} is {description}")
         if self.to is not None and self.to < self.from_:
             raise ValueError("A spell cannot end before it begins")

@@ -1,4 +1,7 @@
-"""Enrolment spells: when a pupil was on roll at a school, and as what. A dual-registered pupil has a main and a subsidiary spell and is counted once."""
+"""Enrolment spells: when a pupil was on roll at a school, and with which status.
+
+A dual-registered pupil has a main and a subsidiary spell and is counted once.
+"""
 
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -56,7 +59,7 @@ school_roll = view("school_roll", pupils, Column("roll_school_id", Uuid))
 def is_on_roll(
     tenant_id: ColumnElement[Any], pupil_id: ColumnElement[Any], school_id: ColumnElement[Any], day: ColumnElement[Any]
 ) -> ColumnElement[bool]:
-    """A pupil is on roll at a school on a day, in any status."""
+    """Returns the condition that a pupil is on roll at a school on a day, in any status."""
     e = enrolments.alias()
     spell = and_(e.c.tenant_id == tenant_id, e.c.pupil_id == pupil_id, e.c.school_id == school_id, e.c.from_on <= day)
     return exists().where(spell, func.coalesce(e.c.to_on, LAST_DAY) >= day).correlate_except(e)
@@ -83,7 +86,7 @@ ENROLMENTS = Resource(
         "from": Field(enrolments.c.from_on, "First day on roll."),
         "to": Field(enrolments.c.to_on, "Last day on roll; null while it lasts."),
         "leavingReason": Field(
-            enrolments.c.leaving_reason, "Why it ended, as the school says; not-on-roll if a complete roll left the pupil out."
+            enrolments.c.leaving_reason, "Why it ended, in the school's words; not-on-roll if a complete roll left the pupil out."
         ),
     },
     links={
@@ -110,7 +113,7 @@ ENROLMENTS = Resource(
                 "Who is on roll here on a day, in any status, where within reach.",
                 many=True,
                 source=school_roll,
-                arguments={"on": Argument(Date(), "The day; today unless said.", _is_on_roll)},
+                arguments={"on": Argument(Date(), "The day; today by default.", _is_on_roll)},
             )
         }
     },
@@ -118,7 +121,10 @@ ENROLMENTS = Resource(
 
 
 class Spell(Input, kw_only=True):
-    """A spell on roll at the row's school, said whole. C current single, M main dual, S subsidiary dual, G guest (DfE common basic data set)."""
+    """A whole spell on roll at the row's school.
+
+    status: C current single, M main dual, S subsidiary dual, G guest (DfE Common Basic Data Set).
+    """
 
     from_: date
     to: date | None = None
@@ -131,7 +137,7 @@ class Spell(Input, kw_only=True):
         if self.to is None and self.leaving_reason is not None:
             raise ValueError("A spell that has not ended has no leaving reason")
 
-    def covers(self, day: date) -> bool:
+    def is_on(self, day: date) -> bool:
         return self.from_ <= day and (self.to is None or self.to >= day)
 
     def is_over(self, day: date) -> bool:

@@ -1,10 +1,13 @@
-"""Groups of a school: classes, registration and teaching groups, and others; with dated membership. A group belongs to one academic year."""
+"""Groups of a school (classes, registration and teaching groups, and others) and their dated members.
+
+A group belongs to one academic year.
+"""
 
 from collections.abc import Callable
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -22,21 +25,14 @@ from sqlalchemy import (
     func,
 )
 
-from domain.access.caller import Caller
-from domain.access.reach import reaches_sql, rows_of_school
-from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale
-from domain.declare.inputs import Text as ShortText
+from domain.access.reach import rows_of_school
 from domain.declare.resource import Argument, Field, Link, Resource, view
 from domain.declare.scopes import Scope
 from domain.roster.enrolments import LAST_DAY, TODAY, is_on_roll
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
-from domain.store.database import Connection
 from domain.store.metadata import metadata
-from domain.write.aggregates import AggregateMaintenance
-from domain.write.command import command
-from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 GROUP = 10
 Code = Annotated[str, Meta(min_length=1, max_length=50)]
@@ -81,7 +77,11 @@ pupil_groups = view("pupil_groups", groups, Column("pupil_id", Uuid), *_make_dat
 
 
 def is_attending(pupil: str, school: str) -> Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]:
-    """Who is a member on a day, today where it is null, and on roll at the group's school: who leaves the school leaves its classes."""
+    """Returns the condition that a pupil is a member on a day (today where it is null) and on roll at the group's
+    school on that day.
+
+    `pupil` and `school` name the columns of the row. A pupil who leaves the school leaves its groups.
+    """
 
     def condition(row: Any, on: ColumnElement[Any]) -> ColumnElement[bool]:
         day = func.coalesce(on, TODAY)
@@ -124,7 +124,7 @@ GROUPS = Resource(
             "Who is in it on a day, and on roll at the school.",
             many=True,
             source=group_pupils,
-            arguments={"on": Argument(Date(), "The day; today unless said.", is_attending("id", "group_school_id"))},
+            arguments={"on": Argument(Date(), "The day; today by default.", is_attending("id", "group_school_id"))},
         ),
     },
     links_from_others={
@@ -135,7 +135,7 @@ GROUPS = Resource(
                 "The groups the pupil is in on a day, at schools where the pupil is on roll.",
                 many=True,
                 source=pupil_groups,
-                arguments={"on": Argument(Date(), "The day; today unless said.", is_attending("pupil_id", "school_id"))},
+                arguments={"on": Argument(Date(), "The day; today by default.", is_attending("pupil_id", "school_id"))},
             )
         }
     },
@@ -171,66 +171,3 @@ MEMBERS = Resource(
         ),
     },
 )
-
-
-class GroupChange(PatchInput, kw_only=True):
-    """What is to change of a group. Who is in it is said by POST /v1/groups."""
-
-    name: ShortText | UnsetType = UNSET
-    code: Code | UnsetType = UNSET
-    kind: Kind | UnsetType = UNSET
-
-
-_REACHED = (
-    f"SELECT {', '.join(f'g.{column.name}' for column in groups.columns)} FROM groups g"
-    f" WHERE g.id = $2 AND {reaches_sql('$1', 'g.tenant_id', 'g.school_id', '$3')}"
-)
-_CHANGE = """
-UPDATE groups SET name = $3, code = $4, kind = $5, version = version + 1, changed_at = now(), xid = pg_current_xact_id()
-WHERE tenant_id = $1 AND id = $2
-"""
-_TAKEN = "SELECT 1 FROM groups WHERE tenant_id = $1 AND school_id = $2 AND academic_year = $3 AND code = $4 AND id <> $5"
-
-
-@command(scope=Scope.GROUPS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
-async def update_group(connection: Connection, caller: Caller, given: Patch[GroupChange]) -> Changed:
-    """Change a group's name, code or kind."""
-    stored, counting = await lock_group(connection, caller, given)
-    wanted = given.over(stored)
-    if all(stored[name] == value for name, value in wanted.items()):
-        return given.done("unchanged", stored["version"])
-    place = (stored["tenant_id"], stored["school_id"], stored["academic_year"])
-    if await connection.fetchval(_TAKEN, *place, wanted["code"], given.id):
-        message = "A group of this school and year has this code."
-        raise Conflict(message, code="group-exists", issues=(Issue("/code", "group-exists", message),))
-    await connection.execute(_CHANGE, stored["tenant_id"], given.id, wanted["name"], wanted["code"], wanted["kind"])
-    await counting.bump()
-    return given.done("updated", stored["version"] + 1)
-
-
-@command(scope=Scope.GROUPS_WRITE, fails=(NotFound, Conflict, Stale))
-async def delete_group(connection: Connection, caller: Caller, given: Patch[Removal]) -> Changed:
-    """Delete a group that nobody is or was in."""
-    stored, counting = await lock_group(connection, caller, given)
-    if await connection.fetchval(
-        "SELECT 1 FROM group_members WHERE tenant_id = $1 AND group_id = $2", stored["tenant_id"], given.id
-    ):
-        raise Conflict("Somebody is or was in this group; end their memberships instead.", code="group-in-use")
-    await connection.execute("DELETE FROM groups WHERE tenant_id = $1 AND id = $2", stored["tenant_id"], given.id)
-    await counting.bump()
-    return given.done("deleted", stored["version"])
-
-
-async def lock_group(connection: Connection, caller: Caller, given: Patch[Any]) -> tuple[Any, AggregateMaintenance]:
-    """The group's row, while its school is locked; raises NotFound, or Stale where it has another version."""
-    asked = (caller.client_id, given.id, Scope.GROUPS_WRITE.value)
-    found = await connection.fetchrow(_REACHED, *asked)
-    if found is None:
-        raise NotFound()
-    counting = AggregateMaintenance(connection, found["tenant_id"])
-    await counting.lock([found["school_id"]], [])
-    stored = await connection.fetchrow(f"{_REACHED} FOR UPDATE", *asked)
-    if stored is None:
-        raise NotFound()
-    given.check(stored["version"])
-    return stored, counting

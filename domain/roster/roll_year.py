@@ -1,7 +1,7 @@
-"""Roll-over: which academic year it is today, and of which one the newest roll is that a school has sent.
+"""The academic year today, and the academic year of the newest roll that a school has sent.
 
-Between 1 September and the new year's first roll a school still has last year's pupils, classes and year groups. What integrators meet there
-is a state that the school tells, never a 404.
+Between 1 September and the new year's first roll a school still has last year's pupils, classes and year groups.
+Integrators read this from the school's `rollState`; the data is never a 404.
 """
 
 from collections.abc import Collection
@@ -40,16 +40,18 @@ school_versions = Table(
 
 
 def roll_year_of(instant: ColumnElement[Any]) -> ColumnElement[int]:
-    """The calendar year in which the academic year of an instant began, by the clock of schools in England: years.academic_year in SQL."""
-    there = func.timezone(literal_column("'Europe/London'"), instant)
-    return cast(extract("year", there - literal_column("interval '8 months'", Interval)), SmallInteger)
+    """Returns in SQL the calendar year in which the academic year of an instant began, in England's time (in Python:
+    years.academic_year_of).
+    """
+    local_time = func.timezone(literal_column("'Europe/London'"), instant)
+    return cast(extract("year", local_time - literal_column("interval '8 months'", Interval)), SmallInteger)
 
 
 THIS_YEAR = roll_year_of(func.now())
 
 
 def roll_state_of(roll_year: ColumnElement[Any], this_year: ColumnElement[int]) -> ColumnElement[str]:
-    """current, previous or none. A roll of the coming year, sent in summer, is current."""
+    """Returns in SQL `current`, `previous` or `none`. A roll of the coming year, sent in summer, is current."""
     return case(
         (roll_year.is_(None), literal_column("'none'")),
         (roll_year >= this_year, literal_column("'current'")),
@@ -57,19 +59,21 @@ def roll_state_of(roll_year: ColumnElement[Any], this_year: ColumnElement[int]) 
     )
 
 
-def value_of_school(school: Table, told: ColumnElement[Any]) -> ColumnElement[Any]:
-    """What is told of school_versions for a row of the register; null where there is no roll or none of the caller's to see."""
+def value_of_school(school: Table, value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Returns in SQL a value of school_versions for a school; null where it has no row that row-level security shows."""
     v = school_versions.c
-    mine = (v.tenant_id == school.c.tenant_id) & (v.school_id == school.c.id)
-    return select(told).where(mine).correlate_except(school_versions).scalar_subquery()
+    of_school = (v.tenant_id == school.c.tenant_id) & (v.school_id == school.c.id)
+    return select(value).where(of_school).correlate_except(school_versions).scalar_subquery()
 
 
-_NOTE = """
+_RECORD = """
 UPDATE school_versions SET roll_year = $3, version = version + 1
 WHERE tenant_id = $1 AND school_id = ANY ($2) AND (roll_year IS NULL OR roll_year < $3)
 """
 
 
 async def record_roll_year(connection: Connection, tenant_id: UUID, school_ids: Collection[UUID], as_of: date) -> None:
-    """Keeps, of schools whose rows are locked, that a roll of this day was accepted; writes nothing unless it is of a newer year."""
-    await connection.execute(_NOTE, tenant_id, list(school_ids), years.parse_academic_year(years.academic_year(as_of)))
+    """Records that these schools, whose rows are locked, sent a roll of this day; writes nothing unless its academic
+    year is newer.
+    """
+    await connection.execute(_RECORD, tenant_id, list(school_ids), years.parse_academic_year(years.academic_year_of(as_of)))

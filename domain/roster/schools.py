@@ -1,10 +1,7 @@
-"""Schools as GIAS publishes them, with what each says of itself, and how a body names one: by id, URN or LAESTAB."""
+"""Schools and their dated memberships of trusts, from GIAS, and the settings that a school keeps for itself."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
-from uuid import UUID
+from typing import Any
 
-from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -20,22 +17,13 @@ from sqlalchemy import (
     select,
 )
 
-from domain.access.caller import Caller
-from domain.access.reach import reaches_sql, rows_of_registered_school
-from domain.declare.errors import Invalid, Issue, NotFound, Stale, make_invalid
-from domain.declare.ids import parse_id
-from domain.declare.inputs import Input
-from domain.declare.inputs import Text as ShortText
+from domain.access.reach import rows_of_registered_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.roster import roll_year
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
-from domain.store.database import Connection
 from domain.store.metadata import metadata
-from domain.write.aggregates import AggregateMaintenance
-from domain.write.command import command
-from domain.write.patch import Changed, Patch, PatchInput
 
 SCHOOL = 3
 
@@ -78,17 +66,21 @@ school_settings = Table(
     Column("short_name", Text),
     Column("max_leavers_percent", SmallInteger, nullable=False),
     Column("version", Integer, nullable=False),
-    comment="What a school says of itself; a school without a row says UNSAID",
+    comment="A school's own settings; a school without a row has DEFAULT_SETTINGS",
 )
-UNSET_SETTING: dict[str, Any] = {"short_name": None, "max_leavers_percent": 5, "version": 1}
+DEFAULT_SETTINGS: dict[str, Any] = {"short_name": None, "max_leavers_percent": 5, "version": 1}
 
 
 def _setting_of(column: Column[Any]) -> ColumnElement[Any]:
-    """A setting of the school, or what stands while it says nothing."""
+    """The school's setting; its default where the school has not set it."""
     s = school_settings
     of_school = select(column).where(s.c.tenant_id == schools.c.tenant_id, s.c.school_id == schools.c.id)
-    said = of_school.correlate_except(s).scalar_subquery()
-    return said if UNSET_SETTING[column.name] is None else func.coalesce(said, UNSET_SETTING[column.name], type_=column.type)
+    setting = of_school.correlate_except(s).scalar_subquery()
+    return (
+        setting
+        if DEFAULT_SETTINGS[column.name] is None
+        else func.coalesce(setting, DEFAULT_SETTINGS[column.name], type_=column.type)
+    )
 
 
 SCHOOLS = Resource(
@@ -120,12 +112,12 @@ SCHOOLS = Resource(
         "shortName": Field(_setting_of(school_settings.c.short_name), "What the school calls itself, for portals to show."),
         "maxLeaversPercent": Field(
             _setting_of(school_settings.c.max_leavers_percent),
-            "How many of those on roll may be missing from a complete roll before it is taken for a mistake, in percent.",
+            "The largest share of the pupils on roll, in percent, that may be missing from a complete roll. Beyond it the roll is refused.",
             nullable=False,
         ),
         "version": Field(
             _setting_of(school_settings.c.version),
-            "Grows by one with each change of what the school says itself: shortName and maxLeaversPercent.",
+            "Grows by one with each change of the school's own settings: shortName and maxLeaversPercent.",
             nullable=False,
         ),
         "academicYear": Field(
@@ -191,106 +183,3 @@ MEMBERSHIPS = Resource(
         ),
     },
 )
-
-
-class SchoolRef(Input, kw_only=True):
-    """A school, by exactly one of its names. A LAESTAB means the open school that has it."""
-
-    id: str | UnsetType = UNSET
-    urn: str | int | UnsetType = UNSET
-    laestab: str | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        if sum(given is not UNSET for given in (self.id, self.urn, self.laestab)) != 1:
-            raise ValueError("Name the school by exactly one of id, urn and laestab")
-
-
-@dataclass(frozen=True)
-class SchoolInReach:
-    """A school within reach and the tenant that controls it."""
-
-    id: UUID
-    tenant_id: UUID
-    name: str
-
-
-_FIND = f"""
-SELECT g.n, s.id, s.tenant_id, s.name FROM unnest($2::uuid[], $3::integer[], $4::text[]) WITH ORDINALITY AS g (id, urn, laestab, n)
-JOIN schools s ON s.id = g.id OR s.urn = g.urn OR (s.laestab = g.laestab AND s.status <> 'closed')
-WHERE {reaches_sql("$1", "s.tenant_id", "s.id", "$5")}
-FOR KEY SHARE OF s
-"""
-
-
-async def find_schools(connection: Connection, caller: Caller, scope: Scope, refs: list[SchoolRef]) -> list[SchoolInReach | None]:
-    """Each school within reach with this scope, or None: absent and out of reach are the same. One statement.
-
-    The lock keeps an import from moving a school to another tenant before the command has written.
-    """
-    keys: list[tuple[UUID | None, int | None, str | None]] = []
-    for ref in refs:
-        urn = (
-            int(ref.urn)
-            if ref.urn is not UNSET and str(ref.urn).isascii() and str(ref.urn).isdigit() and len(str(ref.urn)) == 6
-            else None
-        )
-        keys.append(
-            (
-                parse_id(ref.id) if ref.id is not UNSET else None,
-                urn,
-                ref.laestab.replace("/", "") if ref.laestab is not UNSET else None,
-            )
-        )
-    ids, urns, laestabs = zip(*keys, strict=True) if keys else ((), (), ())
-    rows = await connection.fetch(_FIND, caller.client_id, ids, urns, laestabs, scope.value)
-    found = {row["n"]: SchoolInReach(row["id"], row["tenant_id"], row["name"]) for row in rows}
-    return [found.get(n + 1) for n in range(len(refs))]
-
-
-async def find_school(connection: Connection, caller: Caller, scope: Scope, ref: SchoolRef, at: str) -> SchoolInReach:
-    """The school within reach; Invalid, naming the place, where there is none."""
-    (found,) = await find_schools(connection, caller, scope, [ref])
-    if found is None:
-        raise make_invalid([make_school_issue(at, scope)])
-    return found
-
-
-def make_school_issue(at: str, scope: Scope) -> Issue:
-    return Issue(at, "school-not-found", f"There is no such school within the reach of this client's scope {scope}.")
-
-
-class SchoolChange(PatchInput, kw_only=True):
-    """What a school says of itself; the rest is the register's to say."""
-
-    unknown: ClassVar[str] = "{fields} can be changed here; the rest of a school is the register's to say (GIAS)."
-
-    short_name: ShortText | UnsetType | None = UNSET
-    max_leavers_percent: Annotated[int, Meta(ge=0, le=100)] | UnsetType = UNSET
-
-
-_SETTINGS = "SELECT short_name, max_leavers_percent, version FROM school_settings WHERE tenant_id = $1 AND school_id = $2"
-_SAVE = """
-INSERT INTO school_settings (tenant_id, school_id, version, short_name, max_leavers_percent) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (tenant_id, school_id) DO UPDATE
-SET version = excluded.version, short_name = excluded.short_name, max_leavers_percent = excluded.max_leavers_percent
-"""
-
-
-@command(scope=Scope.SCHOOLS_WRITE, fails=(Invalid, NotFound, Stale))
-async def update_school(connection: Connection, caller: Caller, given: Patch[SchoolChange]) -> Changed:
-    """Change a school's own settings. Everything else about a school comes from the register."""
-    (school,) = await find_schools(connection, caller, Scope.SCHOOLS_WRITE, [SchoolRef(id=str(given.id))])
-    if school is None:
-        raise NotFound()
-    counting = AggregateMaintenance(connection, school.tenant_id)
-    await counting.lock([school.id], [])
-    row = await connection.fetchrow(_SETTINGS, school.tenant_id, school.id)
-    stored = UNSET_SETTING if row is None else dict(row)
-    version = stored["version"]
-    given.check(version)
-    said = given.over(stored)
-    if all(stored[name] == value for name, value in said.items()):
-        return given.done("unchanged", version)
-    await connection.execute(_SAVE, school.tenant_id, school.id, version + 1, said["short_name"], said["max_leavers_percent"])
-    await counting.bump()
-    return given.done("updated", version + 1)

@@ -1,4 +1,4 @@
-"""Who controls data, named in a body: a trust by its GIAS group UID or id, or a school that has no trust."""
+"""How a request names a tenant: a trust by its id or GIAS group UID, or a school that has no trust."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input
 from domain.declare.scopes import Scope
-from domain.roster.schools import SchoolRef, find_school
+from domain.roster.school_refs import SchoolRef, find_school
 from domain.store.database import Connection
 
 
@@ -41,20 +41,24 @@ SELECT t.id FROM trusts t WHERE (t.id = $2 OR t.group_uid = $3) AND {reaches_sql
 """
 
 
-async def find_tenant(connection: Connection, caller: Caller, scope: Scope, ref: TenantRef, at: str) -> UUID:
-    """The tenant, where the caller holds the scope over the whole of it; Invalid, naming the place, otherwise."""
+async def find_tenant(connection: Connection, caller: Caller, scope: Scope, ref: TenantRef, pointer: str) -> UUID:
+    """Returns the tenant's id; raises Invalid with this JSON pointer unless the caller holds the scope over the whole
+    tenant.
+    """
     if ref.trust is not UNSET:
         uid = str(ref.trust.group_uid) if ref.trust.group_uid is not UNSET else ""
-        by_id = parse_id(ref.trust.id) if ref.trust.id is not UNSET else None
-        by_uid = int(uid) if uid.isascii() and uid.isdigit() and len(uid) < 9 else None
-        found = await connection.fetchval(_FIND_TRUST, caller.client_id, by_id, by_uid, scope.value)
-        if found is None:
+        trust_id = parse_id(ref.trust.id) if ref.trust.id is not UNSET else None
+        group_uid = int(uid) if uid.isascii() and uid.isdigit() and len(uid) < 9 else None
+        tenant_id = await connection.fetchval(_FIND_TRUST, caller.client_id, trust_id, group_uid, scope.value)
+        if tenant_id is None:
             raise make_invalid(
-                [Issue(f"{at}/trust", "trust-not-found", f"There is no such trust over which this client holds {scope}.")]
+                [Issue(f"{pointer}/trust", "trust-not-found", f"There is no such trust over which this client holds {scope}.")]
             )
-        return UUID(str(found))
+        return UUID(str(tenant_id))
     assert ref.school is not UNSET
-    school = await find_school(connection, caller, scope, ref.school, f"{at}/school")
+    school = await find_school(connection, caller, scope, ref.school, f"{pointer}/school")
     if school.tenant_id != school.id:
-        raise make_invalid([Issue(f"{at}/school", "school-not-a-tenant", "A trust controls this school's data; name the trust.")])
+        raise make_invalid(
+            [Issue(f"{pointer}/school", "school-not-a-tenant", "A trust controls this school's data; name the trust.")]
+        )
     return school.id

@@ -1,4 +1,6 @@
-"""Academy trusts and their dated membership, as Get Information About Schools (GIAS) publishes them: a public register, not tenant-owned."""
+"""Academy trusts and the table of dated memberships, from Get Information About Schools (GIAS): a public register that
+no tenant owns.
+"""
 
 from sqlalchemy import Column, Date, ForeignKey, Integer, Table, Text, UniqueConstraint, Uuid
 

@@ -1,10 +1,12 @@
-"""Unique pupil numbers: their form and their check letter.
+"""Unique pupil numbers (UPNs): their form and their check letter.
 
 Source: Department for Education, "Unique pupil numbers (UPNs): a guide for schools and local authorities". A UPN has 13
-characters: a check letter; the local authority (3 digits) and establishment (4 digits) that allocated it; the year of allocation
-(2 digits); a serial number (3 digits, or in a temporary UPN 2 digits and a letter). The letters I, O and S are never used.
+characters: a check letter; the local authority (3 digits) and establishment (4 digits) that allocated it; the year of
+allocation (2 digits); a serial number (3 digits, or in a temporary UPN 2 digits and a letter). The letters I, O and S
+are never used.
 
-Local authorities come and go, so whether one is known is not asked here. No message or repr holds the number itself.
+Whether the local authority exists is not checked, since authorities are created and abolished. No message or repr
+contains the number.
 """
 
 import re
@@ -23,29 +25,32 @@ class Upn:
     text: str = field(repr=False)
 
     @property
-    def temporary(self) -> bool:
-        """Whether it was given until the pupil's permanent UPN is known: its last character is a letter."""
+    def is_temporary(self) -> bool:
+        """Whether it is a temporary UPN, allocated until the permanent one is known: its last character is a letter."""
         return self.text[-1] in _LETTERS
 
 
-def check_upn(text: str) -> Upn:
-    """The UPN that a text holds, in any case and with blanks around it. Raises ValueError, saying what is wrong with it."""
+def parse_upn(text: str) -> Upn:
+    """Returns the UPN that a text holds, in any case and with blanks around it; raises ValueError that says what is
+    wrong.
+    """
     upn = text.strip().upper()
     if len(upn) != _LENGTH:
         raise ValueError(f"A UPN has {_LENGTH} characters; this one has {len(upn)}.")
     letter, rest = upn[0], upn[1:]
     if letter not in _LETTERS:
         raise ValueError("A UPN starts with a letter other than I, O or S.")
-    if letter != check_letter(rest):
+    if letter != compute_check_letter(rest):
         raise ValueError("The check letter of this UPN does not agree with its other characters, so at least one of them is wrong.")
     return Upn(upn)
 
 
-def check_letter(rest: str) -> str:
-    """The letter with which a UPN starts, from its other 12 characters. Raises ValueError if these are not of a UPN's form.
+def compute_check_letter(rest: str) -> str:
+    """Returns the first letter of a UPN, from its other 12 characters; raises ValueError if these do not have a UPN's
+    form.
 
-    Each character's value (a letter's is its place among the 23 letters used, from 0) is multiplied by its position in the UPN,
-    2 to 13; the sum modulo 23 is the place of the check letter.
+    Each character's value (a letter's is its index among the 23 letters used, from 0) is multiplied by its position in
+    the UPN, 2 to 13; the sum modulo 23 is the index of the check letter.
     """
     if not _REST.fullmatch(rest):
         raise ValueError("After its check letter a UPN has 12 digits, the last of which may be a letter other than I, O or S.")

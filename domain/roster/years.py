@@ -1,7 +1,7 @@
 """National curriculum years, key stages and academic years: one canonical form of each.
 
-Sources: Department for Education, Common Basic Data Set, "NC year actual" (N1, N2, R, 1 to 14, X); "The national curriculum:
-overview" for the key stages. An academic year starts on 1 September.
+Sources: Department for Education, Common Basic Data Set, "NC year actual" (N1, N2, R, 1 to 14, X); "The national
+curriculum: overview" for the key stages. An academic year starts on 1 September.
 """
 
 import re
@@ -11,7 +11,9 @@ from typing import Any
 from sqlalchemy import Text, cast, func
 
 YEARS = ("N1", "N2", "R", *(str(number) for number in range(1, 15)), "X")
-"""National curriculum years in order of age: two of nursery, Reception, 1 to 14, and X for pupils who do not follow one."""
+"""National curriculum years in order of age: two of nursery, Reception, 1 to 14, and X for pupils who do not follow
+one.
+"""
 
 _STAGES = {
     "EYFS": ("N1", "N2", "R"),
@@ -31,13 +33,13 @@ _STARTS = range(1990, 2100)
 _ACADEMIC_YEAR = re.compile(r"(?P<start>[0-9]{4})[-/](?P<end>[0-9]{2})")
 
 
-def parse_year_group(given: str | int) -> str:
-    """A national curriculum year in its canonical form, one of `YEARS`.
+def parse_year_group(year_group: str | int) -> str:
+    """Returns a national curriculum year in its canonical form, one of `YEARS`.
 
-    Accepts `4`, `04`, `Y4`, `Yr 4` and `Year 4`, `0` and `Reception` for R, `Nursery 1` for N1, all in any case. Raises ValueError
-    for anything else, and for `Nursery` alone, because that may be N1 or N2.
+    Accepts `4`, `04`, `Y4`, `Yr 4` and `Year 4`, `0` and `Reception` for R, `Nursery 1` for N1, all in any case. Raises
+    ValueError for anything else, and for `Nursery` alone, because that may be N1 or N2.
     """
-    text = " ".join(str(given).upper().split())
+    text = " ".join(str(year_group).upper().split())
     if text == "RECEPTION":
         return "R"
     if numbered := _NUMBERED.fullmatch(text):
@@ -45,47 +47,55 @@ def parse_year_group(given: str | int) -> str:
     if nursery := _NURSERY.fullmatch(text):
         return f"N{nursery['number']}"
     if text == "NURSERY":
-        raise ValueError("Nursery may be either of two years; say N1 or N2.")
+        raise ValueError("Nursery may be either of two years; use N1 or N2.")
     raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}; also accepted are forms such as Y4 and Year 4.")
 
 
 def key_stage_of(year: str) -> str | None:
-    """The key stage (`EYFS`, `KS1` to `KS5`) of a canonical year; None for 14 and X, which belong to none. Raises ValueError."""
+    """Returns the key stage (`EYFS`, `KS1` to `KS5`) of a canonical year, None for 14 and X; raises ValueError for
+    anything else.
+    """
     if year not in YEARS:
         raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}.")
     return _STAGE_OF.get(year)
 
 
-def academic_year(on: date) -> str:
-    """The academic year in which a date falls, such as `2025-26`. Raises ValueError before 1990-91 and after 2099-00."""
-    return format_academic_year(on.year if on.month >= _FIRST_MONTH else on.year - 1)
+def academic_year_of(day: date) -> str:
+    """Returns the academic year of a date, such as `2025-26`; raises ValueError before 1990-91 and after 2099-00."""
+    return format_academic_year(day.year if day.month >= _FIRST_MONTH else day.year - 1)
 
 
 def format_academic_year(start: int) -> str:
-    """The academic year that starts in a calendar year, 1990 to 2099: 2025 gives `2025-26`. Raises ValueError outside these."""
+    """Returns the academic year that starts in a calendar year: 2025 gives `2025-26`; raises ValueError outside 1990 to
+    2099.
+    """
     _require_start(start)
     return f"{start}-{(start + 1) % 100:02}"
 
 
 def academic_year_text(start: Any) -> Any:
-    """The same in SQL: 2017 as 2017-18."""
+    """Returns the same in SQL: 2017 as 2017-18."""
     return cast(start, Text) + "-" + func.lpad(cast((start + 1) % 100, Text), 2, "0", type_=Text)
 
 
 def parse_academic_year(text: str) -> int:
-    """The calendar year in which an academic year starts, from `2025-26` or `2025/26`. Raises ValueError."""
+    """Returns the calendar year in which an academic year (`2025-26` or `2025/26`) starts; raises ValueError for
+    anything else.
+    """
     parts = _ACADEMIC_YEAR.fullmatch(text.strip())
     if not parts:
         raise ValueError("An academic year is written like 2025-26.")
     start = int(parts["start"])
-    written = format_academic_year(start)
-    if parts["end"] != written[-2:]:
-        raise ValueError(f"{text.strip()} is not one academic year; the one that starts in {start} is {written}.")
+    canonical = format_academic_year(start)
+    if parts["end"] != canonical[-2:]:
+        raise ValueError(f"{text.strip()} is not one academic year; the one that starts in {start} is {canonical}.")
     return start
 
 
 def academic_year_range(start: int) -> tuple[date, date]:
-    """The first and the last day, both included, of the academic year starting in a calendar year. Raises ValueError."""
+    """Returns the first and the last day of the academic year that starts in a calendar year; raises ValueError outside
+    1990 to 2099.
+    """
     _require_start(start)
     return date(start, _FIRST_MONTH, 1), date(start + 1, _FIRST_MONTH, 1) - timedelta(days=1)
 

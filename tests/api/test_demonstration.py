@@ -37,7 +37,7 @@ def on_roll(everybody: list[DemoPupil], urn: int) -> list[DemoPupil]:
 
 
 def test_the_register_reads_without_an_issue() -> None:
-    extract = parse.read(school_data.make_register())
+    extract = parse.parse_gias(school_data.make_register())
     assert extract.issues == []
     assert [group.name for group in extract.groups] == ["Larkfield Learning Trust"]
     assert {e.urn for e in extract.establishments} == {link.urn for link in extract.links}
@@ -46,9 +46,9 @@ def test_the_register_reads_without_an_issue() -> None:
 
 
 def test_every_upn_is_valid_and_given_once(everybody: list[DemoPupil]) -> None:
-    numbers = [upn.check_upn(p.upn) for p in everybody if p.upn is not None]
+    numbers = [upn.parse_upn(p.upn) for p in everybody if p.upn is not None]
     assert len({n.text for n in numbers}) == len(numbers)
-    assert sum(n.temporary for n in numbers) == 1
+    assert sum(n.is_temporary for n in numbers) == 1
     without = [p for p in everybody if p.upn is None]
     assert [AS_OF.year - p.entry for p in without] == [0, 0, 0], "only pupils in Reception have none"
 

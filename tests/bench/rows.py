@@ -13,7 +13,7 @@ from api.demo.names import POOLS
 from domain.assessment.targets import TARGET
 from domain.declare.ids import new_id
 from domain.roster.enrolments import ENROLMENT
-from domain.roster.upn import check_letter
+from domain.roster.upn import compute_check_letter
 
 PUPILS = 300
 """A school's."""
@@ -99,7 +99,7 @@ def pupils(school: School) -> Iterator[Line]:
 
 def _upn(school: School, n: int) -> str:
     rest = f"850{school.urn % 10000:04}{(school.this_year - 2 - n % 4) % 100:02}{n % PUPILS:03}"
-    return check_letter(rest) + rest
+    return compute_check_letter(rest) + rest
 
 
 def upns(school: School) -> Iterator[Line]:

@@ -220,7 +220,7 @@ CLOSED = {
     "api/graphql/types.py": {"input_type", "output_type", "page_arguments"},
     "api/pages/__init__.py": {"assets", "version"},
     "api/rest/openapi/document.py": {"_encode"},
-    "domain/assessment/tenant_setup.py": {"templates"},
+    "domain/assessment/tenant_setup.py": {"load_templates"},
     "domain/write/decode.py": {"_names", "_fields", "_struct_in", "_item_in"},
     "domain/roster/gias/apply.py": {"_write_sql"},
 }

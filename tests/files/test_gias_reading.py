@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.roster.gias.parse import TRUST_TYPES, Establishment, Group, GroupLink, ParseIssue, SchoolLink, read
+from domain.roster.gias.cells import SchoolLink
+from domain.roster.gias.parse import parse_gias
+from domain.roster.gias.rows import TRUST_TYPES, Establishment, Group, GroupLink, ParseIssue
 
 Row = dict[str, str]
 
@@ -66,11 +68,11 @@ def table(*rows: Row, encoding: str = "utf-8", newline: str = "\r\n") -> bytes:
 
 def problems(content: bytes) -> list[tuple[int, str, str]]:
     """Line, column and code of every issue in one file."""
-    return [(issue.line, issue.column, issue.code) for issue in read({"a.csv": content}).issues]
+    return [(issue.line, issue.column, issue.code) for issue in parse_gias({"a.csv": content}).issues]
 
 
 def only_establishment(changes: Row) -> Establishment:
-    extract = read({"a.csv": table(SCHOOL | changes)})
+    extract = parse_gias({"a.csv": table(SCHOOL | changes)})
     assert extract.issues == []
     return extract.establishments[0]
 
@@ -105,7 +107,7 @@ def test_an_establishment_has_every_column_somebody_reads() -> None:
 
 
 def test_groups_and_their_members() -> None:
-    extract = read([("groups.csv", table(GROUP)), ("links.csv", table(LINK))])
+    extract = parse_gias([("groups.csv", table(GROUP)), ("links.csv", table(LINK))])
     assert extract.issues == []
     assert extract.groups == [
         Group(
@@ -144,7 +146,7 @@ def test_values_that_are_not_recorded_are_none() -> None:
     ],
 )
 def test_dates(written: str, meant: date | None) -> None:
-    extract = read({"a.csv": table(LINK | {"Joined date": written})})
+    extract = parse_gias({"a.csv": table(LINK | {"Joined date": written})})
     assert [link.joined_on for link in extract.links] == [meant]
 
 
@@ -176,7 +178,7 @@ def test_a_status_is_canonical_and_an_unknown_one_is_kept(written: str, meant: s
     ],
 )
 def test_linked_establishments(written: str, links: list[tuple[str, int]], noted: bool) -> None:
-    extract = read({"a.csv": table(SCHOOL | {"Linked establishments": written})})
+    extract = parse_gias({"a.csv": table(SCHOOL | {"Linked establishments": written})})
     assert list(extract.establishments[0].links) == links
     codes = [(issue.line, issue.column, issue.code, issue.severity) for issue in extract.issues]
     assert codes == ([(2, "Linked establishments", "gias-link-not-read", "note")] if noted else [])
@@ -184,18 +186,18 @@ def test_linked_establishments(written: str, links: list[tuple[str, int]], noted
 
 @pytest.mark.parametrize(("written", "meant"), [("7654321.0", "07654321"), ("7654321", "07654321"), ("IP00525R", "IP00525R")])
 def test_numbers_that_went_through_a_data_frame_are_mended(written: str, meant: str) -> None:
-    (group,) = read({"a.csv": table(GROUP | {"UKPRN": "10000002.0", "Companies House Number": written})}).groups
+    (group,) = parse_gias({"a.csv": table(GROUP | {"UKPRN": "10000002.0", "Companies House Number": written})}).groups
     assert (group.ukprn, group.companies_house_number) == ("10000002", meant)
 
 
 def test_a_group_of_an_unknown_type_is_kept() -> None:
-    (group,) = read({"a.csv": table(GROUP | {"Group Type (code)": "99"})}).groups
+    (group,) = parse_gias({"a.csv": table(GROUP | {"Group Type (code)": "99"})}).groups
     assert group.type_code == 99
     assert group.type_code not in TRUST_TYPES
 
 
 def test_only_group_links_know_the_five_digits_of_a_childrens_centre() -> None:
-    assert [link.urn for link in read({"a.csv": table(LINK | {"URN": "20003"})}).links] == [20003]
+    assert [link.urn for link in parse_gias({"a.csv": table(LINK | {"URN": "20003"})}).links] == [20003]
     assert problems(table(SCHOOL | {"URN": "20003"})) == [(2, "URN", "gias-invalid-urn")]
 
 
@@ -204,20 +206,20 @@ def test_only_group_links_know_the_five_digits_of_a_childrens_centre() -> None:
 
 def test_a_file_is_known_by_its_header_whatever_its_name_and_order() -> None:
     shuffled = {f" {column.upper()} ": cell for column, cell in reversed(SCHOOL.items())} | {"Seen by nobody": "x", "": "y"}
-    extract = read({"groups.csv": table(shuffled), "establishments.csv": table(GROUP), "c.txt": table(LINK)})
+    extract = parse_gias({"groups.csv": table(shuffled), "establishments.csv": table(GROUP), "c.txt": table(LINK)})
     assert extract.issues == []
     assert (extract.establishments, len(extract.groups), len(extract.links)) == ([only_establishment({})], 1, 1)
 
 
 def test_the_columns_of_groups_and_schools_in_group_links_do_not_mislead() -> None:
     wide = SCHOOL | GROUP | LINK
-    extract = read({"a.csv": table(wide)})
+    extract = parse_gias({"a.csv": table(wide)})
     assert (extract.establishments, extract.groups, len(extract.links)) == ([], [], 1)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
 def test_encodings(encoding: str) -> None:
-    extract = read({"a.csv": table(SCHOOL | {"EstablishmentName": "St Anne’s – Zoë"}, encoding=encoding)})
+    extract = parse_gias({"a.csv": table(SCHOOL | {"EstablishmentName": "St Anne’s – Zoë"}, encoding=encoding)})
     assert [school.name for school in extract.establishments] == ["St Anne’s – Zoë"]
 
 
@@ -228,7 +230,7 @@ def test_punctuation_mangled_by_an_earlier_conversion_is_mended() -> None:
 
 def test_the_encoding_is_decided_for_each_file() -> None:
     name = {"EstablishmentName": "St Anne’s"}
-    extract = read([("a", table(SCHOOL | name, encoding="cp1252")), ("b", table(SCHOOL | name | {"URN": "100009"}))])
+    extract = parse_gias([("a", table(SCHOOL | name, encoding="cp1252")), ("b", table(SCHOOL | name | {"URN": "100009"}))])
     assert [school.name for school in extract.establishments] == ["St Anne’s", "St Anne’s"]
 
 
@@ -252,14 +254,14 @@ def test_a_file_that_is_no_csv_text_is_one_issue(content: bytes) -> None:
     "header", ["UPN,Surname\nA1,B\n", "RECTYPE,URN,SCHNAME\n1,100001,x\n", "URN;EstablishmentName\n1;x\n", '"']
 )
 def test_an_unknown_file_is_one_issue_that_repeats_nothing_of_it(header: str) -> None:
-    extract = read({"a.csv": header.encode()})
+    extract = parse_gias({"a.csv": header.encode()})
     (issue,) = extract.issues
     assert issue.code in ("gias-unknown-file", "gias-unreadable-row")
     assert not any(word in issue.message for word in ("UPN", "SCHNAME", "EstablishmentName"))
 
 
 def test_a_bad_file_does_not_stop_the_others() -> None:
-    extract = read({"bad.csv": b"", "good.csv": table(LINK)})
+    extract = parse_gias({"bad.csv": b"", "good.csv": table(LINK)})
     assert [issue.file for issue in extract.issues] == ["bad.csv"]
     assert len(extract.links) == 1
 
@@ -273,18 +275,18 @@ def test_a_bad_file_does_not_stop_the_others() -> None:
     ],
 )
 def test_missing_and_repeated_columns_are_one_issue_that_names_them_all(header: str, message: str) -> None:
-    extract = read({"links.csv": f"\n{header}\n100001,2001,6,100001\n".encode()})
+    extract = parse_gias({"links.csv": f"\n{header}\n100001,2001,6,100001\n".encode()})
     assert extract.issues == [ParseIssue("links.csv", 2, "", "gias-invalid-header", message)]
 
 
 def test_the_header_may_come_alone() -> None:
-    extract = read({"a.csv": table(LINK).splitlines()[0]})
+    extract = parse_gias({"a.csv": table(LINK).splitlines()[0]})
     assert (extract.links, extract.issues) == ([], [])
 
 
 def test_columns_that_not_every_download_has_may_be_missing() -> None:
     national = {column: cell for column, cell in SCHOOL.items() if column not in ("Linked establishments", "Town")}
-    (school,) = read({"a.csv": table(national)}).establishments
+    (school,) = parse_gias({"a.csv": table(national)}).establishments
     assert (school.links, school.town) == ((), None)
 
 
@@ -327,7 +329,7 @@ def test_columns_that_not_every_download_has_may_be_missing() -> None:
 )
 def test_a_bad_cell_leaves_its_row_out_and_names_its_place(good: Row, column: str, cell: str, code: str) -> None:
     key = "Group UID" if "Group UID" in good else "URN"
-    extract = read({"a.csv": table(good, good | {key: "123456"} | {column: cell}, good | {key: "123457"})})
+    extract = parse_gias({"a.csv": table(good, good | {key: "123456"} | {column: cell}, good | {key: "123457"})})
     assert [(issue.line, issue.column, issue.code, issue.severity) for issue in extract.issues] == [(3, column, code, "error")]
     assert len(extract.establishments) + len(extract.groups) + len(extract.links) == 2
 
@@ -344,14 +346,14 @@ def test_every_problem_of_every_row_is_reported() -> None:
 
 
 def test_a_very_long_cell_is_not_repeated_whole() -> None:
-    (issue,) = read({"a.csv": table(SCHOOL | {"URN": "9" * 10_000})}).issues
+    (issue,) = parse_gias({"a.csv": table(SCHOOL | {"URN": "9" * 10_000})}).issues
     assert len(issue.message) < 120
 
 
 def test_ragged_rows() -> None:
     content = table(LINK) + b"100003,2001,6\r\n100004,2001,6,2013-09-01,,\r\n100005,2001,6,2013-09-01,\r\n"
     assert problems(content) == [(3, "", "gias-ragged-row"), (4, "", "gias-ragged-row")]
-    assert [link.urn for link in read({"a.csv": content}).links] == [100002, 100005]
+    assert [link.urn for link in parse_gias({"a.csv": content}).links] == [100002, 100005]
 
 
 def test_blank_rows_are_no_rows() -> None:
@@ -361,7 +363,7 @@ def test_blank_rows_are_no_rows() -> None:
 
 def test_a_quotation_mark_that_is_not_closed_names_the_lines_it_swallows() -> None:
     content = table(LINK) + b'100003,"2001,6,2013-09-01,\r\n100004,2001,6,2013-09-01,\r\n'
-    extract = read({"a.csv": content})
+    extract = parse_gias({"a.csv": content})
     (issue,) = extract.issues
     assert (issue.line, issue.column, issue.code) == (3, "", "gias-unreadable-row")
     assert "lines 3 to 4" in issue.message
@@ -371,12 +373,12 @@ def test_a_quotation_mark_that_is_not_closed_names_the_lines_it_swallows() -> No
 def test_reading_goes_on_after_a_badly_quoted_row() -> None:
     content = table(LINK) + b'100003,"2001"x,6,2013-09-01,\r\n100004,2001,6,2013-09-01,\r\n'
     assert problems(content) == [(3, "", "gias-unreadable-row")]
-    assert [link.urn for link in read({"a.csv": content}).links] == [100002, 100004]
+    assert [link.urn for link in parse_gias({"a.csv": content}).links] == [100002, 100004]
 
 
 def test_the_second_row_of_a_key_is_a_duplicate_even_of_a_row_left_out() -> None:
     content = table(SCHOOL, SCHOOL, SCHOOL | {"URN": "100009", "EstablishmentName": ""}, SCHOOL | {"URN": "100009"})
-    extract = read({"a.csv": content})
+    extract = parse_gias({"a.csv": content})
     assert problems(content) == [
         (3, "URN", "gias-duplicate-row"),
         (4, "EstablishmentName", "gias-missing-value"),
@@ -389,17 +391,17 @@ def test_the_second_row_of_a_key_is_a_duplicate_even_of_a_row_left_out() -> None
 def test_an_establishment_may_be_in_several_groups_but_in_each_once() -> None:
     content = table(LINK, LINK | {"Group UID": "2002"}, LINK | {"Joined date": "2014-09-01"})
     assert problems(content) == [(4, "URN", "gias-duplicate-row")]
-    assert [link.group_uid for link in read({"a.csv": content}).links] == [2001, 2002]
+    assert [link.group_uid for link in parse_gias({"a.csv": content}).links] == [2001, 2002]
 
 
 def test_two_files_of_a_kind_are_both_read_and_may_overlap() -> None:
-    extract = read([("a", table(SCHOOL)), ("b", table(SCHOOL, SCHOOL | {"URN": "100009"}))])
+    extract = parse_gias([("a", table(SCHOOL)), ("b", table(SCHOOL, SCHOOL | {"URN": "100009"}))])
     assert extract.issues == []
     assert [school.urn for school in extract.establishments] == [100001, 100009]
 
 
 def test_two_files_that_disagree_are_an_issue_and_the_first_is_kept() -> None:
-    extract = read([("a", table(SCHOOL)), ("b", table(SCHOOL | {"Town": "Liss"}))])
+    extract = parse_gias([("a", table(SCHOOL)), ("b", table(SCHOOL | {"Town": "Liss"}))])
     assert extract.issues == [ParseIssue("b", 2, "URN", "gias-conflicting-row", "differs from a, line 2, which is kept")]
     assert [school.town for school in extract.establishments] == ["Alton"]
 
@@ -419,7 +421,7 @@ def test_line_numbers_are_those_of_a_text_editor(written: list[str], newline: st
 @given(st.sampled_from([b"", *(table(row).splitlines(keepends=True)[0] for row in (SCHOOL, GROUP, LINK))]), st.binary(max_size=200))
 def test_no_content_raises_and_every_issue_has_a_place(header: bytes, rest: bytes) -> None:
     content = header + rest
-    for issue in read({"a.csv": content}).issues:
+    for issue in parse_gias({"a.csv": content}).issues:
         assert issue.file == "a.csv"
         assert 1 <= issue.line <= 1 + len(re.findall(rb"\r\n|\r|\n", content))
         assert issue.message
@@ -431,7 +433,7 @@ cells = st.sampled_from(["", "100002", "20003", "x", "2013-09-01", "31-02-2013",
 @given(st.lists(st.lists(cells, min_size=5, max_size=5), max_size=8))
 def test_every_row_is_read_or_has_an_error(rows: list[list[str]]) -> None:
     content = table(LINK, *(dict(zip(LINK, row, strict=True)) for row in rows))
-    extract = read({"a.csv": content})
+    extract = parse_gias({"a.csv": content})
     refused = {issue.line for issue in extract.issues if issue.severity == "error"}
     blank = sum(not any(row) for row in rows)
     assert len(extract.links) + len(refused) + blank == 1 + len(rows)

@@ -19,7 +19,7 @@ import pytest_asyncio
 from domain.access.caller import Caller
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow, read_aggregates
 from domain.aggregates.query import read_query
-from domain.assessment.tenant_setup import Grade, prepare_tenant, templates, write_scheme
+from domain.assessment.tenant_setup import Grade, load_templates, prepare_tenant, write_scheme
 from domain.assessment.windows import WINDOW
 from domain.declare.ids import new_id
 from domain.read.cursors import Cursors
@@ -127,9 +127,9 @@ def fact_of(pupil: Pupil, window: str, subject: str) -> Grade:
     code = pupil.grades[window, subject]
     if code is None:
         return Grade("", "", valid=False)
-    template = templates().scheme(KS2_SCHEMES[subject] if window == KS2 else SPRING_SCHEMES[pupil.school])
+    template = load_templates().find_scheme(KS2_SCHEMES[subject] if window == KS2 else SPRING_SCHEMES[pupil.school])
     assert template is not None
-    return next(grade for grade in template.all_grades() if grade.code == code)
+    return next(grade for grade in template.list_grades() if grade.code == code)
 
 
 def make_pupils() -> list[Pupil]:
@@ -196,9 +196,9 @@ async def load(operator: Any, pupils: list[Pupil]) -> dict[str, UUID]:
         schools = [name for name in URNS if OF_TRUST.get(name, name) == tenant]
         await prepare_tenant(operator, ids[tenant])
         for code in {"Meadow": ("percent", "standardised-score")}.get(tenant, ()):
-            template = templates().scheme(code)
+            template = load_templates().find_scheme(code)
             assert template is not None
-            await write_scheme(operator, ids[tenant], code, template.name, None, template.all_grades())
+            await write_scheme(operator, ids[tenant], code, template.name, None, template.list_grades())
         windows = {KS2: (1, ["6"]), SPRING: (2, ["10", "2", "R", "X", "N2"])}
         for code, (no, year_groups) in windows.items():
             if code == KS2 or tenant == "Meadow":

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-from domain.roster.gias.apply import ImportCounts
-from domain.roster.gias.parse import Extract, read
+from domain.roster.gias.parse import parse_gias
+from domain.roster.gias.report import ImportCounts
+from domain.roster.gias.rows import Extract
 
 FILES = ("establishments.csv", "groups.csv", "group_links.csv")
 SPRING, SUMMER = date(2022, 4, 20), date(2022, 7, 20)
@@ -79,7 +80,7 @@ def extract(schools: Iterable[Row] = (), groups: Iterable[Row] = (), links: Iter
             writer.writeheader()
             writer.writerows(rows)
             files[name] = text.getvalue().encode()
-    return read(files)
+    return parse_gias(files)
 
 
 def explained(counts: ImportCounts) -> int:

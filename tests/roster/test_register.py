@@ -8,7 +8,7 @@ from typing import Any
 
 from domain.declare.ids import type_number
 from domain.roster.gias.apply import apply_gias
-from domain.roster.gias.parse import read
+from domain.roster.gias.parse import parse_gias
 from domain.roster.schools import SCHOOL
 from domain.roster.trusts import MEMBERSHIP, TRUST
 from tests.roster.gias_rows import COUNTED, FILES, SPRING, SUMMER, explained, extract, group, link, school, tenants, written
@@ -20,7 +20,7 @@ PUBLISHED = Path(__file__).parents[1] / "published" / "data"
 
 async def test_nothing_published_is_unexplained(connection: Any) -> None:
     contents = {name: (PUBLISHED / name).read_bytes() for name in FILES}
-    published = read(contents)
+    published = parse_gias(contents)
     told: list[tuple[str, int, int]] = []
     report = await apply_gias(connection, published, SPRING, lambda *step: told.append(step))
     lines = {name: len(list(csv.DictReader(io.StringIO(content.decode())))) for name, content in contents.items()}
@@ -48,7 +48,7 @@ async def test_nothing_published_is_unexplained(connection: Any) -> None:
 
 
 async def test_the_same_files_again_write_no_row(connection: Any) -> None:
-    published = read({name: (PUBLISHED / name).read_bytes() for name in FILES})
+    published = parse_gias({name: (PUBLISHED / name).read_bytes() for name in FILES})
     first = await apply_gias(connection, published, SPRING)
     before = await written(connection)
     again = await apply_gias(connection, published, SUMMER)

@@ -11,8 +11,9 @@ import pytest
 import pytest_asyncio
 
 from domain.declare.ids import new_id
-from domain.roster.gias.apply import ImportReport, apply_gias
-from domain.roster.gias.parse import Extract
+from domain.roster.gias.apply import apply_gias
+from domain.roster.gias.report import ImportReport
+from domain.roster.gias.rows import Extract
 from tests.conftest import Databases
 from tests.roster.gias_rows import (
     COUNTED,

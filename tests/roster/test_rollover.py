@@ -11,12 +11,12 @@ from sqlalchemy import DateTime, SmallInteger, bindparam, select
 
 from domain.read.statement import DIALECT
 from domain.roster.roll_year import roll_state_of, roll_year_of
-from domain.roster.years import academic_year, format_academic_year, parse_academic_year
+from domain.roster.years import academic_year_of, format_academic_year, parse_academic_year
 from tests.conftest import ROOT
 from tests.trust import URNS, Trust, entry, roll, sent
 
 ENGLAND = ZoneInfo("Europe/London")
-NOW = parse_academic_year(academic_year(datetime.now(ENGLAND).date()))
+NOW = parse_academic_year(academic_year_of(datetime.now(ENGLAND).date()))
 
 
 async def states(client: Any) -> dict[str, tuple[str | None, str]]:
@@ -110,7 +110,7 @@ async def test_the_first_of_september_starts_the_year_in_england(hedgerow: Trust
     for text, year in BOUNDARIES.items():
         instant = datetime.fromisoformat(text).replace(tzinfo=UTC)
         assert await hedgerow.value(compiled.string, instant) == year, text
-        assert academic_year(instant.astimezone(ENGLAND).date()) == format_academic_year(year)
+        assert academic_year_of(instant.astimezone(ENGLAND).date()) == format_academic_year(year)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.roster.upn import Upn, check_letter, check_upn
+from domain.roster.upn import Upn, compute_check_letter, parse_upn
 
 PERMANENT = [
     "P207000016049",
@@ -22,21 +22,21 @@ RESTS = st.from_regex(r"[0-9]{11}[0-9A-HJ-NP-RT-Z]", fullmatch=True)
 
 @pytest.mark.parametrize("text", PERMANENT)
 def test_a_permanent_upn_is_valid(text: str) -> None:
-    assert check_upn(text) == Upn(text)
-    assert not check_upn(text).temporary
-    assert check_letter(text[1:]) == text[0]
+    assert parse_upn(text) == Upn(text)
+    assert not parse_upn(text).is_temporary
+    assert compute_check_letter(text[1:]) == text[0]
 
 
 @pytest.mark.parametrize("text", TEMPORARY)
 def test_a_temporary_upn_is_valid_and_ends_in_a_letter(text: str) -> None:
-    assert check_upn(text) == Upn(text)
-    assert check_upn(text).temporary
-    assert check_letter(text[1:]) == text[0]
+    assert parse_upn(text) == Upn(text)
+    assert parse_upn(text).is_temporary
+    assert compute_check_letter(text[1:]) == text[0]
 
 
 @pytest.mark.parametrize("text", ["  p207000016049\n", "x00180001701a", "\u00a0P207000016049\t"])
 def test_case_and_blanks_around_are_normalised(text: str) -> None:
-    assert check_upn(text).text == text.strip().upper()
+    assert parse_upn(text).text == text.strip().upper()
 
 
 @pytest.mark.parametrize(
@@ -64,18 +64,18 @@ def test_case_and_blanks_around_are_normalised(text: str) -> None:
 )
 def test_an_invalid_upn_is_refused_with_a_reason_that_does_not_repeat_it(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as refused:
-        check_upn(text)
+        parse_upn(text)
     assert not text or text not in str(refused.value)
 
 
 def test_a_upn_does_not_show_in_its_repr() -> None:
-    assert PERMANENT[0] not in repr(check_upn(PERMANENT[0]))
+    assert PERMANENT[0] not in repr(parse_upn(PERMANENT[0]))
 
 
 @pytest.mark.parametrize("rest", ["", "20700001604", "2070000160499", "20700001604a", "A07000016049"])
 def test_a_check_letter_needs_the_twelve_other_characters(rest: str) -> None:
     with pytest.raises(ValueError, match="12 digits"):
-        check_letter(rest)
+        compute_check_letter(rest)
 
 
 @settings(deadline=None)
@@ -84,15 +84,15 @@ def test_one_letter_alone_fits_and_temporary_is_told_by_the_last_character(rest:
     fitting = []
     for letter in LETTERS:
         try:
-            fitting.append(check_upn(letter + rest))
+            fitting.append(parse_upn(letter + rest))
         except ValueError:
             continue
-    assert [upn.text for upn in fitting] == [check_letter(rest) + rest]
-    assert fitting[0].temporary == rest[-1].isalpha()
+    assert [upn.text for upn in fitting] == [compute_check_letter(rest) + rest]
+    assert fitting[0].is_temporary == rest[-1].isalpha()
 
 
 @settings(deadline=None)
 @given(rest=RESTS, at=st.integers(0, 10), digit=st.sampled_from("0123456789"))
 def test_a_single_wrong_digit_is_always_found(rest: str, at: int, digit: str) -> None:
     wrong = rest[:at] + digit + rest[at + 1 :]
-    assert (check_letter(wrong) == check_letter(rest)) == (wrong == rest)
+    assert (compute_check_letter(wrong) == compute_check_letter(rest)) == (wrong == rest)

@@ -18,7 +18,7 @@ from domain.declare.errors import Issue
 from domain.declare.resource import Comparison, Field, Link, Resource
 from domain.declare.value_types import MAX_TEXT, ValueType
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_VALUES
-from domain.roster.gias.apply import ImportReport
+from domain.roster.gias.report import ImportReport
 from domain.write.command import MAX_ENTRIES
 from domain.write.decode import MAX_ISSUES
 from domain.write.stored_answers import KeptAnswers

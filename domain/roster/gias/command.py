@@ -1,4 +1,4 @@
-"""The register import as a client asks for it: only with imports:write on the installation itself."""
+"""Imports GIAS files for a client that holds imports:write on the installation."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -9,30 +9,37 @@ from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import NIL
 from domain.declare.scopes import Scope
 from domain.roster.gias import parse
-from domain.roster.gias.apply import ImportReport, apply_gias
+from domain.roster.gias.apply import apply_gias
+from domain.roster.gias.report import ImportReport
 from domain.store.database import Connection, Database
 from domain.support.slices import run_in_thread
 
 IMPORT = "importGias"
-"""The operation, as a refusal names it."""
+"""The operation's name in error messages."""
 
-_MAY = f"""
+_HAS_SCOPE = f"""
 SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = $2 AND $3 = ANY (r.scopes) AND {IN_FORCE}
 """
 
 
 async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[str, bytes]], as_of: date) -> ImportReport:
-    """Reads GIAS files and brings the register up to them, in one transaction. Raises Forbidden without the scope on the installation."""
+    """Parses GIAS files and applies them to the register in one transaction; returns the report.
+
+    Raises Forbidden without the scope on the installation, and Invalid if no row could be parsed.
+    """
     caller.require_scope(Scope.IMPORTS_WRITE, IMPORT)
-    extract = await run_in_thread(parse.read, files)
+    extract = await run_in_thread(parse.parse_gias, files)
     if not (extract.establishments or extract.groups or extract.links):
         raise make_invalid(
-            [Issue(f"/files/{i.file}", i.code, f"{i.message} (line {i.line}, {i.column})") for i in extract.issues],
+            [
+                Issue(f"/files/{issue.file}", issue.code, f"{issue.message} (line {issue.line}, {issue.column})")
+                for issue in extract.issues
+            ],
             "No row could be read.",
         )
 
     async def work(connection: Connection) -> ImportReport:
-        if await connection.fetchval(_MAY, caller.client_id, NIL, Scope.IMPORTS_WRITE.value) is None:
+        if await connection.fetchval(_HAS_SCOPE, caller.client_id, NIL, Scope.IMPORTS_WRITE.value) is None:
             raise make_scope_error({IMPORT: f"{Scope.IMPORTS_WRITE} on the installation"})
         return await apply_gias(connection, extract, as_of)
 

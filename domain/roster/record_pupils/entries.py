@@ -1,4 +1,4 @@
-"""What a roll says of each pupil, and the rules that a row is held to by itself, before it is known whom it means."""
+"""The input of a roll, and the rules that each row must meet by itself, before it is matched with a stored pupil."""
 
 from dataclasses import dataclass, field
 from datetime import date
@@ -13,15 +13,15 @@ from domain.roster import upn as upn_rules
 from domain.roster import years
 from domain.roster.characteristics import Characteristic
 from domain.roster.enrolments import MAIN, Spell
-from domain.roster.pupils import KeyMatch
-from domain.roster.schools import SchoolInReach, SchoolRef
+from domain.roster.pupil_keys import KeyMatch
+from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.write.batch import Batch
 
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class PupilEntry(Input, kw_only=True):
-    """A pupil as the school's MIS knows them. The year group holds from the 1 September of the roll's academic year."""
+    """A pupil as recorded in the school's MIS. The year group holds from the 1 September of the roll's academic year."""
 
     id: str | UnsetType = UNSET
     reference: Text | UnsetType = UNSET
@@ -38,12 +38,15 @@ class PupilEntry(Input, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.id is UNSET and self.reference is UNSET and self.upn is None:
-            raise ValueError("Name the pupil by reference, UPN or id: without one a second sending would make a second child")
+            raise ValueError(
+                "Name the pupil by reference, UPN or id: without one, sending the row again would create a second pupil"
+            )
 
 
 class PupilBatch(Input, kw_only=True):
-    """A roll, or part of one, as it stood on a day. Who is absent from a complete one left the day before: at most maxLeavers percent at once, by
-    the school's own setting unless said."""
+    """A roll, or part of one, as it was on a day. Pupils absent from a complete roll left on the day before, at most
+    maxLeavers percent at once (by default the school's own setting).
+    """
 
     school: SchoolRef | UnsetType = UNSET
     as_of: date
@@ -54,88 +57,100 @@ class PupilBatch(Input, kw_only=True):
 
 @dataclass
 class PupilEntryRow:
-    """An entry with its rules applied: canonical UPN, former UPNs and year group, and whom its keys belong to."""
+    """An entry that meets the rules: canonical UPN, former UPNs and year group, and the matches of its keys."""
 
     at: int
     entry: PupilEntry
     school: SchoolInReach
     upn: str | None
-    former: list[str]
+    former_upns: list[str]
     year_group: str
     as_of: date
     matches: list[KeyMatch] = field(default_factory=list)
 
     @property
     def keys(self) -> list[tuple[UUID, str | None, str | None, str | None]]:
-        """What to look up: all that names the pupil, then each further former UPN by itself, since it may be another child's."""
-        first = " ".join([self.upn or "-", *self.former[:1]])
-        own = (self.school.id, self.entry.id or None, self.entry.reference or None, first)
-        return [own, *((self.school.id, None, None, f"- {former}") for former in self.former[1:])]
+        """The keys to match: one of all that names the pupil, then each further former UPN alone, since it may be
+        another child's.
+        """
+        first = " ".join([self.upn or "-", *self.former_upns[:1]])
+        main_key = (self.school.id, self.entry.id or None, self.entry.reference or None, first)
+        return [main_key, *((self.school.id, None, None, f"- {upn}") for upn in self.former_upns[1:])]
 
     @property
-    def hits(self) -> list[UUID]:
-        return list(dict.fromkeys(hit for match in self.matches for hit in match.hits))
+    def matched_ids(self) -> list[UUID]:
+        """The distinct pupils that the keys match."""
+        return list(dict.fromkeys(id_ for match in self.matches for id_ in match.pupil_ids))
 
     @property
     def pupil_id(self) -> UUID | None:
-        return next(iter(self.hits), None)
+        """The matched pupil; None for a new one."""
+        return next(iter(self.matched_ids), None)
 
     @property
-    def elsewhere(self) -> KeyMatch | None:
-        """The match of a pupil whose main school is stored as another one."""
-        return next((m for m in self.matches if m.hits and m.school_id != self.school.id), None)
+    def match_at_other_school(self) -> KeyMatch | None:
+        """The match of a pupil whose stored main school is not the row's."""
+        return next((m for m in self.matches if m.pupil_ids and m.school_id != self.school.id), None)
 
     @property
     def main_from(self) -> date | None:
-        """Since when the row's school has been the main one on that day; None if the row does not say that it is."""
-        return next((spell.from_ for spell in self.entry.enrolments if spell.status in MAIN and spell.covers(self.as_of)), None)
+        """The first day of the row's main spell that includes `as_of`; None without such a spell."""
+        return next((spell.from_ for spell in self.entry.enrolments if spell.status in MAIN and spell.is_on(self.as_of)), None)
 
     @property
-    def takes_over(self) -> bool:
-        """Whether the row's school is the main one on that day, and no later main spell has begun where the pupil is now."""
-        there = None if self.elsewhere is None else self.elsewhere.open_main_from
-        return self.main_from is not None and (there is None or self.main_from >= there)
+    def is_moving_here(self) -> bool:
+        """Whether the row's school is the main one on that day, and no later main spell is open at the pupil's stored
+        school.
+        """
+        match = self.match_at_other_school
+        stored_from = None if match is None else match.open_main_from
+        return self.main_from is not None and (stored_from is None or self.main_from >= stored_from)
 
     @property
     def is_former(self) -> bool:
-        """Whether all spells that the row tells of are over."""
+        """Whether all spells of the row are over."""
         return bool(self.entry.enrolments) and all(spell.is_over(self.as_of) for spell in self.entry.enrolments)
 
     @property
     def is_second(self) -> bool:
-        """Whether what lasts, or where nothing does what is over, is a second school's."""
+        """Whether the row's school is a second one: no main spell among those that are not over or, where all are over,
+        among all.
+        """
         spells = self.entry.enrolments
-        lasting = [spell for spell in spells if not spell.is_over(self.as_of)] or spells
-        return bool(spells) and all(spell.status not in MAIN for spell in lasting)
+        current = [spell for spell in spells if not spell.is_over(self.as_of)] or spells
+        return bool(spells) and all(spell.status not in MAIN for spell in current)
 
-    def describes(self, match: KeyMatch) -> bool:
-        """Whether the row knows the child: born the same day, and with the surname or the forename that is stored."""
-        mine, theirs = (self.entry.surname, self.entry.forename), (match.surname or "", match.forename or "")
-        alike = any(given.casefold() == stored.casefold() for given, stored in zip(mine, theirs, strict=True))
-        return alike and self.entry.date_of_birth == match.date_of_birth
+    def has_identity_of(self, match: KeyMatch) -> bool:
+        """Whether the row has the stored date of birth and the stored surname or forename."""
+        names = (self.entry.surname, match.surname or ""), (self.entry.forename, match.forename or "")
+        has_same_name = any(name.casefold() == stored_name.casefold() for name, stored_name in names)
+        return has_same_name and self.entry.date_of_birth == match.date_of_birth
 
     @property
     def is_another_child(self) -> bool:
-        """Whether a reference that was never heard of comes with a UPN of a child born another day, or of another forename, as a twin has.
+        """Whether a new reference comes with the UPN of a child with another date of birth or another forename (a
+        twin).
 
-        A forename may be the longer or shorter form of the same, as schools write it.
+        A forename that is a longer or shorter form of the stored one is the same.
         """
-        match = next((match for match in self.matches if match.hits), None)
+        match = next((match for match in self.matches if match.pupil_ids), None)
         if match is None or self.entry.id is not UNSET or self.entry.reference is UNSET or match.by_reference is not None:
             return False
-        mine, theirs = self.entry.forename.casefold(), (match.forename or "").casefold()
-        return self.entry.date_of_birth != match.date_of_birth or not (mine.startswith(theirs) or theirs.startswith(mine))
+        forename, stored_forename = self.entry.forename.casefold(), (match.forename or "").casefold()
+        return self.entry.date_of_birth != match.date_of_birth or not (
+            forename.startswith(stored_forename) or stored_forename.startswith(forename)
+        )
 
 
 def apply_rules(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: SchoolInReach) -> PupilEntryRow | None:
-    """The row with its rules applied, or None after rejecting it with every issue."""
+    """Returns the row if it meets the rules, or None after rejecting it with every issue."""
     before = len(batch.issues)
-    numbers: list[str | None] = []
-    for where, given in [("upn", entry.upn)] + [(f"formerUpns/{i}", former) for i, former in enumerate(entry.former_upns)]:
+    upns: list[str | None] = []
+    for field_name, text in [("upn", entry.upn)] + [(f"formerUpns/{i}", former) for i, former in enumerate(entry.former_upns)]:
         try:
-            numbers.append(None if given is None else upn_rules.check_upn(given).text)
+            upns.append(None if text is None else upn_rules.parse_upn(text).text)
         except ValueError as problem:
-            batch.reject(at, where, "upn-invalid", str(problem))
+            batch.reject(at, field_name, "upn-invalid", str(problem))
     year_group = ""
     try:
         year_group = years.parse_year_group(entry.year_group)
@@ -152,4 +167,4 @@ def apply_rules(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: Scho
         batch.reject(at, "characteristics", "spells-overlap", "Two spells of one kind begin on the same day.")
     if len(batch.issues) > before:
         return None
-    return PupilEntryRow(at, entry, school, numbers[0], [n for n in numbers[1:] if n], year_group, batch.head.as_of)
+    return PupilEntryRow(at, entry, school, upns[0], [upn for upn in upns[1:] if upn], year_group, batch.head.as_of)

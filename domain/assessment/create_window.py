@@ -1,0 +1,164 @@
+"""Creates an assessment window, which stays planned until it is opened."""
+
+from datetime import date
+from itertools import islice
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from domain.access.caller import Caller
+from domain.assessment.open_close_window import WindowNow, describe_window
+from domain.assessment.tenant_setup import prepare_tenant
+from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
+from domain.assessment.windows import WINDOW
+from domain.declare.errors import Conflict, Invalid, Issue, make_invalid
+from domain.declare.ids import new_id
+from domain.declare.inputs import Input, Instant, LongText
+from domain.declare.inputs import Text as ShortText
+from domain.declare.scopes import Scope
+from domain.roster.school_refs import SchoolRef, find_schools, make_school_issue
+from domain.roster.tenant_ref import TenantRef, find_tenant
+from domain.store.database import Connection, transpose
+from domain.write.command import command
+
+
+class Collect(Input, kw_only=True):
+    """A subject and aspect to judge, the scheme, and the schools: null means all without a line of their own."""
+
+    subject: ShortText
+    scheme: ShortText
+    aspect: ShortText = "main"
+    schools: Annotated[list[SchoolRef], Meta(min_length=1, max_length=200)] | None = None
+
+
+class FrequencyReasons(Input, kw_only=True):
+    """The three reasons that a window beyond the workload budget must give, as inspectors ask for them."""
+
+    actions: LongText
+    time_to_set_and_analyse: LongText
+    time_to_act: LongText
+
+
+class NewWindow(Input, kw_only=True):
+    """A window, planned until it is opened. purpose and decision are what justifies the collection."""
+
+    tenant: TenantRef
+    code: Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./_-]*$")]
+    name: ShortText
+    academic_year: str
+    census_on: date
+    opens_at: Instant
+    closes_at: Instant
+    accept_until: Instant | None = None
+    statutory: bool = False
+    purpose: LongText
+    decision: LongText
+    year_groups: Annotated[list[str], Meta(min_length=1, max_length=20)]
+    collects: Annotated[list[Collect], Meta(min_length=1, max_length=200)]
+    frequency_reasons: FrequencyReasons | None = None
+
+
+@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, Conflict))
+async def create_window(connection: Connection, caller: Caller, window: NewWindow) -> WindowNow:
+    """Plan a window for a trust or school. It accepts nothing until it is opened."""
+    tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, window.tenant, "/tenant")
+    await prepare_tenant(connection, tenant_id)
+    year, year_groups, issues = check_window_terms(
+        WindowTerms(
+            window.academic_year, window.census_on, window.opens_at, window.closes_at, window.accept_until, window.year_groups
+        )
+    )
+    if year is not None and not await connection.fetchval("SELECT 1 FROM academic_years WHERE year = $1", year):
+        issues.append(
+            Issue(
+                "/academicYear",
+                "academic-year-not-prepared",
+                "This academic year is not prepared; the operator's `migrate` adds years.",
+            )
+        )
+    lines = await resolve_collected(connection, caller, tenant_id, window, issues)
+    if issues:
+        raise make_invalid(issues)
+    if not window.statutory and window.frequency_reasons is None:
+        await check_workload_budget(connection, tenant_id, year, year_groups, "/frequencyReasons")
+    if await connection.fetchval("SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2", tenant_id, window.code):
+        message = "A window with this code exists."
+        raise Conflict(message, code="window-exists", issues=(Issue("/code", "window-exists", message),))
+    reasons = None if window.frequency_reasons is None else msgspec.json.encode(window.frequency_reasons).decode()
+    row = await connection.fetchrow(
+        "INSERT INTO windows (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, accept_until, statutory, purpose, decision,"
+        " frequency_reasons, year_groups) SELECT $1, $2, COALESCE(max(no), 0) + 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14"
+        " FROM windows WHERE tenant_id = $1 RETURNING id, no, code, state, version",
+        *(
+            tenant_id,
+            new_id(WINDOW),
+            window.code,
+            window.name,
+            year,
+            window.census_on,
+            window.opens_at,
+            window.closes_at,
+            window.accept_until,
+        ),
+        *(window.statutory, window.purpose, window.decision, reasons, year_groups),
+    )
+    assert row is not None
+    await connection.execute(
+        "INSERT INTO collects (tenant_id, window_no, subject_no, aspect_no, school_id, scheme_id)"
+        " SELECT $1, $2, * FROM unnest($3::smallint[], $4::smallint[], $5::uuid[], $6::uuid[])",
+        *(tenant_id, row["no"], *transpose(lines, 4)),
+    )
+    return describe_window(row)
+
+
+CollectedLine = tuple[int, int, UUID, UUID]
+"""The numbers of a subject and an aspect, a school (or the tenant) and a scheme."""
+
+
+_SUBJECTS = "SELECT code, no, derived FROM subjects WHERE tenant_id = $1 ORDER BY no"
+_ASPECTS = "SELECT code, no FROM aspects WHERE tenant_id = $1 ORDER BY no"
+_SCHEMES = "SELECT code, id, derived FROM schemes WHERE tenant_id = $1 ORDER BY code"
+
+
+async def resolve_collected(
+    connection: Connection, caller: Caller, tenant_id: UUID, window: NewWindow, issues: list[Issue]
+) -> list[CollectedLine]:
+    """Returns the lines of a window, and adds an issue for everything that cannot be resolved.
+
+    The school of a line is the tenant where the line is for all schools that have no line of their own.
+    """
+    subjects = {row["code"]: row for row in await connection.fetch(_SUBJECTS, tenant_id)}
+    aspects = {row["code"]: row["no"] for row in await connection.fetch(_ASPECTS, tenant_id)}
+    schemes = {row["code"]: row for row in await connection.fetch(_SCHEMES, tenant_id)}
+    refs = [ref for line in window.collects for ref in line.schools or []]
+    schools = iter(await find_schools(connection, caller, Scope.WINDOWS_WRITE, refs))
+    schemes_of_lines: dict[tuple[int, int, UUID], UUID] = {}
+    for i, line in enumerate(window.collects):
+        pointer, issue_count = f"/collects/{i}", len(issues)
+        for name, code, rows in (("subject", line.subject, subjects), ("scheme", line.scheme, schemes)):
+            if code not in rows:
+                message = f"This tenant has no such {name}. It has: {', '.join(rows)}."
+                issues.append(Issue(f"{pointer}/{name}", f"{name}-unknown", message))
+            elif rows[code]["derived"]:
+                message = f"This {name} is computed from others and cannot be collected."
+                issues.append(Issue(f"{pointer}/{name}", f"{name}-derived", message))
+        if line.aspect not in aspects:
+            message = f"This tenant has no such aspect. It has: {', '.join(aspects)}."
+            issues.append(Issue(f"{pointer}/aspect", "aspect-unknown", message))
+        school_ids: list[UUID] = [tenant_id] if line.schools is None else []
+        for j, school in enumerate(islice(schools, len(line.schools or []))):
+            if school is None or school.tenant_id != tenant_id:
+                issues.append(make_school_issue(f"{pointer}/schools/{j}", Scope.WINDOWS_WRITE))
+            else:
+                school_ids.append(school.id)
+        if len(issues) > issue_count:
+            continue
+        for school_id in school_ids:
+            key = (subjects[line.subject]["no"], aspects[line.aspect], school_id)
+            if key in schemes_of_lines:
+                message = "This subject and aspect is collected twice for the same school."
+                issues.append(Issue(pointer, "collected-twice", message))
+            schemes_of_lines[key] = schemes[line.scheme]["id"]
+    return [(*key, scheme_id) for key, scheme_id in schemes_of_lines.items()]

@@ -1,0 +1,68 @@
+"""The rules that the terms of a window must meet, when it is created and when it is changed."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from domain.declare.errors import Conflict, Issue
+from domain.roster import years
+from domain.store.database import Connection
+
+
+@dataclass(frozen=True)
+class WindowTerms:
+    """The terms of a window that are checked."""
+
+    academic_year: str
+    census_on: date
+    opens_at: datetime
+    closes_at: datetime
+    accept_until: datetime | None
+    year_groups: list[str]
+
+
+def check_window_terms(terms: WindowTerms) -> tuple[int | None, list[str], list[Issue]]:
+    """Returns the calendar year in which the academic year starts, the canonical year groups, and the issues."""
+    issues: list[Issue] = []
+    year = None
+    try:
+        year = years.parse_academic_year(terms.academic_year)
+        first, last = years.academic_year_range(year)
+        if not first <= terms.census_on <= last:
+            issues.append(Issue("/censusOn", "outside-academic-year", "The census date lies outside the academic year."))
+    except ValueError as problem:
+        issues.append(Issue("/academicYear", "academic-year-invalid", str(problem)))
+    year_groups: list[str] = []
+    for i, text in enumerate(terms.year_groups):
+        try:
+            year_groups.append(years.parse_year_group(text))
+        except ValueError as problem:
+            issues.append(Issue(f"/yearGroups/{i}", "year-group-invalid", str(problem)))
+    if terms.closes_at <= terms.opens_at:
+        issues.append(Issue("/closesAt", "closes-before-opening", "A window closes after it opens."))
+    if terms.accept_until is not None and terms.accept_until < terms.closes_at:
+        issues.append(Issue("/acceptUntil", "accepts-before-closing", "acceptUntil lies at or after closesAt."))
+    return year, list(dict.fromkeys(year_groups)), issues
+
+
+async def check_workload_budget(
+    connection: Connection, tenant_id: UUID, year: int | None, year_groups: list[str], pointer: str, excluded_no: int = 0
+) -> None:
+    """Raises Conflict with this JSON pointer for a window beyond the tenant's workload budget.
+
+    `excluded_no` is the window's own number, if it has one.
+
+    Statutory windows do not count, and the caller does not check a window that gives the three reasons.
+
+    Source: the Department for Education's workload reduction toolkit and the inspectorate's handbook on frequency of
+    data collection.
+    """
+    row = await connection.fetchrow(
+        "SELECT t.workload_budget AS budget, (SELECT COALESCE(max(n), 0) FROM (SELECT count(*) AS n FROM windows w, unnest(w.year_groups) y"
+        " WHERE w.tenant_id = t.id AND w.academic_year = $2 AND NOT w.statutory AND w.no <> $4 AND y = ANY ($3) GROUP BY y) x) AS used"
+        " FROM tenants t WHERE t.id = $1",
+        *(tenant_id, year, year_groups, excluded_no),
+    )
+    if row is not None and row["used"] >= row["budget"]:
+        message = f"Pupils would be assessed in more than {row['budget']} windows this year. Give frequencyReasons, all three, or choose fewer windows."
+        raise Conflict(message, code="workload-budget-exceeded", issues=(Issue(pointer, "workload-budget-exceeded", message),))

@@ -1,0 +1,147 @@
+"""How a request names a school (by id, URN or LAESTAB), and which school each row of a batch belongs to."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from msgspec import UNSET, UnsetType
+
+from domain.access.caller import Caller
+from domain.access.reach import IN_FORCE, reaches_sql
+from domain.declare.errors import Issue, make_invalid
+from domain.declare.ids import parse_id
+from domain.declare.inputs import Input
+from domain.declare.scopes import Scope
+from domain.store.database import Connection
+from domain.support.slices import iterate_in_slices
+from domain.write.batch import Batch
+from domain.write.receipts import Location
+
+
+class SchoolRef(Input, kw_only=True):
+    """A school, by exactly one of its names. A LAESTAB means the open school that has it."""
+
+    id: str | UnsetType = UNSET
+    urn: str | int | UnsetType = UNSET
+    laestab: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if sum(key is not UNSET for key in (self.id, self.urn, self.laestab)) != 1:
+            raise ValueError("Name the school by exactly one of id, urn and laestab")
+
+
+@dataclass(frozen=True)
+class SchoolInReach:
+    """A school within reach and the tenant that controls it."""
+
+    id: UUID
+    tenant_id: UUID
+    name: str
+
+
+_FIND = f"""
+SELECT g.n, s.id, s.tenant_id, s.name FROM unnest($2::uuid[], $3::integer[], $4::text[]) WITH ORDINALITY AS g (id, urn, laestab, n)
+JOIN schools s ON s.id = g.id OR s.urn = g.urn OR (s.laestab = g.laestab AND s.status <> 'closed')
+WHERE {reaches_sql("$1", "s.tenant_id", "s.id", "$5")}
+FOR KEY SHARE OF s
+"""
+
+
+async def find_schools(connection: Connection, caller: Caller, scope: Scope, refs: list[SchoolRef]) -> list[SchoolInReach | None]:
+    """Returns, for each reference, the school that the caller reaches with this scope, or None. One statement.
+
+    A school that does not exist and one that is out of reach are the same. The rows are locked FOR KEY SHARE, so that a
+    GIAS import cannot move a school to another tenant before the command has written.
+    """
+    keys: list[tuple[UUID | None, int | None, str | None]] = []
+    for ref in refs:
+        urn = (
+            int(ref.urn)
+            if ref.urn is not UNSET and str(ref.urn).isascii() and str(ref.urn).isdigit() and len(str(ref.urn)) == 6
+            else None
+        )
+        keys.append(
+            (
+                parse_id(ref.id) if ref.id is not UNSET else None,
+                urn,
+                ref.laestab.replace("/", "") if ref.laestab is not UNSET else None,
+            )
+        )
+    ids, urns, laestabs = zip(*keys, strict=True) if keys else ((), (), ())
+    rows = await connection.fetch(_FIND, caller.client_id, ids, urns, laestabs, scope.value)
+    found = {row["n"]: SchoolInReach(row["id"], row["tenant_id"], row["name"]) for row in rows}
+    return [found.get(n + 1) for n in range(len(refs))]
+
+
+async def find_school(connection: Connection, caller: Caller, scope: Scope, ref: SchoolRef, pointer: str) -> SchoolInReach:
+    """Returns the school; raises Invalid with this JSON pointer where the caller does not reach it."""
+    (school,) = await find_schools(connection, caller, scope, [ref])
+    if school is None:
+        raise make_invalid([make_school_issue(pointer, scope)])
+    return school
+
+
+def make_school_issue(pointer: str, scope: Scope) -> Issue:
+    return Issue(pointer, "school-not-found", f"There is no such school within the reach of this client's scope {scope}.")
+
+
+_CANDIDATES = f"""
+SELECT s.id, s.tenant_id, s.name FROM reach r JOIN schools s ON s.id = r.school_id
+WHERE r.client_id = $1 AND $2 = ANY (r.scopes) AND {IN_FORCE}
+GROUP BY s.id ORDER BY s.name LIMIT 11
+"""
+
+
+async def resolve_schools(connection: Connection, caller: Caller, scope: Scope, batch: Batch[Any, Any]) -> dict[int, SchoolInReach]:
+    """Returns the school of every good row, by the row's index: the row's own, else the batch's, else the only school
+    within reach.
+
+    Rejects the rows whose school is not within reach. Raises Invalid where the batch's school is not, where the schools
+    have several tenants, and (`ambiguous`, with the candidates) where nothing names the school and the caller reaches
+    several.
+    """
+    batch_ref = batch.head.school
+    refs: dict[str, SchoolRef] = {} if batch_ref is UNSET else {repr(batch_ref): batch_ref}
+    async for part in iterate_in_slices(batch.rows):
+        for _, row in part:
+            ref = row.school if row.school is not UNSET else batch_ref
+            if ref is not UNSET:
+                refs[repr(ref)] = ref
+    school_of = dict(zip(refs, await find_schools(connection, caller, scope, list(refs.values())), strict=True))
+    if batch_ref is not UNSET and school_of[repr(batch_ref)] is None:
+        raise make_invalid([make_school_issue("/school", scope)])
+    if any(row.school is UNSET for _, row in batch.rows) and batch_ref is UNSET:
+        school_of["unset"] = await _find_only_school(connection, caller, scope)
+    default = school_of.get("unset" if batch_ref is UNSET else repr(batch_ref))
+    batch.default_location = None if default is None else Location(default.tenant_id, default.id)
+    schools: dict[int, SchoolInReach] = {}
+    async for part in iterate_in_slices(batch.rows):
+        for at, row in part:
+            ref = row.school if row.school is not UNSET else batch_ref
+            school = school_of["unset" if ref is UNSET else repr(ref)]
+            if school is None:
+                issue = make_school_issue("", scope)
+                batch.reject(at, "school", issue.code, issue.message)
+            else:
+                schools[at] = school
+                batch.locations[at] = Location(school.tenant_id, school.id)
+    if len({school.tenant_id for school in schools.values()}) > 1:
+        raise make_invalid(
+            [
+                Issue(
+                    f"/{batch.name}",
+                    "several-tenants",
+                    "The schools of a batch must be controlled by one trust or school. Send a batch for each.",
+                )
+            ]
+        )
+    return schools
+
+
+async def _find_only_school(connection: Connection, caller: Caller, scope: Scope) -> SchoolInReach:
+    candidates = await connection.fetch(_CANDIDATES, caller.client_id, scope.value)
+    if len(candidates) == 1:
+        return SchoolInReach(candidates[0]["id"], candidates[0]["tenant_id"], candidates[0]["name"])
+    listed = ", ".join(f"{row['name']} ({row['id']})" for row in candidates[:10]) + (" and more" if len(candidates) > 10 else "")
+    message = f"Name the school: this client reaches {listed}." if candidates else f"This client reaches no school with {scope}."
+    raise make_invalid([Issue("/school", "ambiguous", message)])
