@@ -231,8 +231,8 @@ def input_type(struct: type[msgspec.Struct], *with_those_of: type[msgspec.Struct
     for each in (*with_those_of, struct):
         for field in inspect.type_info(each).fields:  # type: ignore[attr-defined]
             type_, nullable = _unwrap(field.type, input_type)
-            optional = nullable or not field.required
-            members[field.encode_name] = make_field(StrawberryField, field.encode_name, f"{type_} | None" if optional else type_)
+            annotation = f"{type_} | None" if nullable or not field.required else type_
+            members[field.encode_name] = make_field(StrawberryField, field.encode_name, annotation, _describe(field.type))
     _make_input(name, members, cleandoc(struct.__doc__ or ""))
     return name
 
@@ -260,8 +260,20 @@ _PLAIN: dict[type[inspect.Type], str] = {
 }
 
 
+def _describe(type_: inspect.Type) -> str | None:
+    """The description of an input's field, with its closed list of values where it has one."""
+    if not isinstance(type_, inspect.Metadata):
+        return None
+    description = str((type_.extra_json_schema or {}).get("description", ""))
+    members = type_.type.types if isinstance(type_.type, inspect.UnionType) else (type_.type,)
+    values = [str(value) for member in members if isinstance(member, inspect.LiteralType) for value in member.values]
+    return f"{description} One of {', '.join(values)}." if values else description
+
+
 def _unwrap(type_: inspect.Type, of_struct: Any) -> tuple[str, bool]:
     """The GraphQL type of a Python one, by name, and whether it may be null or left out."""
+    if isinstance(type_, inspect.Metadata):
+        return _unwrap(type_.type, of_struct)
     if isinstance(type_, inspect.UnionType):
         members = [t for t in type_.types if not isinstance(t, inspect.NoneType)]
         if len(members) > 1:  # text or number: an ID takes both

@@ -12,7 +12,7 @@ clock says, which may go back.
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, structs
@@ -22,7 +22,7 @@ from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import CodeTable, read_codes
 from domain.assessment.judgements import judgements
 from domain.declare.errors import Current, Invalid, Issue, NotFound, make_invalid
-from domain.declare.inputs import Input, Instant, Text
+from domain.declare.inputs import Input, Instant, Text, describe
 from domain.declare.scopes import Scope
 from domain.roster.pupil_keys import PupilRow, find_pupils
 from domain.roster.record_pupils.command import record_pupils
@@ -38,7 +38,6 @@ from domain.write.receipts import Location
 
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 WITHDRAWN = "withdrawn"
-STATUSES = ("absent", "new", "left", "notTaught", "exempt")
 
 
 class JudgementEntry(PupilRow, kw_only=True):
@@ -47,18 +46,28 @@ class JudgementEntry(PupilRow, kw_only=True):
     A change is refused unless expectedVersion is the version stored; 0 means that nothing may be stored yet.
     """
 
-    subject: Text
-    aspect: Text = "main"
-    window: Text | UnsetType = UNSET
-    grade: Annotated[str, Meta(min_length=1, max_length=20)] | int | None = None
-    mark: Annotated[float, Meta(ge=-99_999, le=99_999)] | None = None
-    status: str | None = None
-    withdrawn: bool = False
-    expected_version: Version | UnsetType = UNSET
-    recorded_at: Instant | UnsetType = UNSET
-    actor: Text | None = None
-    source: Text | None = None
-    method: Text | None = None
+    subject: Annotated[Text, describe("Code of a subject, such as reading. See /v1/subjects.")]
+    aspect: Annotated[Text, describe("Code of a part of the subject that is judged by itself.")] = "main"
+    window: Annotated[Text | UnsetType, describe("Id or code of the window, unless the batch names one.")] = UNSET
+    grade: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=20)] | int | None,
+        describe("Code of a grade of the window's scheme for the subject, or a score. Give a grade or a status."),
+    ] = None
+    mark: Annotated[
+        Annotated[float, Meta(ge=-99_999, le=99_999)] | None, describe("The mark behind the grade, where there is one.")
+    ] = None
+    status: Annotated[Literal["absent", "new", "left", "notTaught", "exempt"] | None, describe("Why there is no grade.")] = None
+    withdrawn: Annotated[bool, describe("Takes the judgement back. History keeps it.")] = False
+    expected_version: Annotated[
+        Version | UnsetType,
+        describe("The version that is stored, or 0 where nothing may be stored yet. Another version is refused, and told."),
+    ] = UNSET
+    recorded_at: Annotated[
+        Instant | UnsetType, describe("When the judgement was made. The later one holds; without it, the later request.")
+    ] = UNSET
+    actor: Annotated[Text | None, describe("Who judged, as the sender knows them: a staff code, never a child's name.")] = None
+    source: Annotated[Text | None, describe("The system that the judgement was entered in.")] = None
+    method: Annotated[Text | None, describe("How it was judged, such as test or teacher assessment.")] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,8 +75,6 @@ class JudgementEntry(PupilRow, kw_only=True):
             raise ValueError("A judgement that is withdrawn has no grade, no status and no mark")
         if not self.withdrawn and (self.grade is None) == (self.status is None):
             raise ValueError("Give either a grade or the status that says why there is none, or withdraw the judgement")
-        if self.status is not None and self.status not in STATUSES:
-            raise ValueError(f"status is one of {', '.join(STATUSES)}")
 
 
 class JudgementBatch(Input, kw_only=True):

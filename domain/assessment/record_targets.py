@@ -12,7 +12,7 @@ from domain.assessment.codes import SUBJECTS_AND_ASPECTS
 from domain.assessment.targets import TARGET, targets
 from domain.declare.errors import Current, Invalid, NotFound
 from domain.declare.ids import new_id
-from domain.declare.inputs import Input, Instant
+from domain.declare.inputs import Input, Instant, describe
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.roster import years
@@ -29,8 +29,10 @@ from domain.write.conflicts import ConflictingRow, Version, reject_conflicts
 class Horizon(Input, kw_only=True):
     """By when: an academic year and a point in it."""
 
-    academic_year: str
-    point: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 -]{0,29}$")]
+    academic_year: Annotated[str, describe("Such as 2026-27.")]
+    point: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 -]{0,29}$")], describe("A point in the year, such as Summer.")
+    ]
 
 
 class TargetEntry(PupilRow, kw_only=True):
@@ -39,16 +41,24 @@ class TargetEntry(PupilRow, kw_only=True):
     A change is refused unless expectedVersion is the version stored; 0 means that nothing may be stored yet.
     """
 
-    subject: ShortText
-    aspect: ShortText = "main"
-    horizon: Horizon
-    grade: Annotated[str, Meta(min_length=1, max_length=20)] | int
-    scheme: ShortText | UnsetType = UNSET
-    basis: Literal["teacher", "prior-attainment", "benchmark", "aspiration"]
-    visibility: Literal["staff", "school", "family"] = "school"
-    expected_version: Version | UnsetType = UNSET
-    recorded_at: Instant | UnsetType = UNSET
-    actor: ShortText | None = None
+    subject: Annotated[ShortText, describe("Code of a subject, such as reading. See /v1/subjects.")]
+    aspect: Annotated[ShortText, describe("Code of a part of the subject that is judged by itself.")] = "main"
+    horizon: Annotated[Horizon, describe("By when the target is to be reached.")]
+    grade: Annotated[Annotated[str, Meta(min_length=1, max_length=20)] | int, describe("Code of the grade aimed at, or a score.")]
+    scheme: Annotated[
+        ShortText | UnsetType,
+        describe("Code of the scheme that the grade is of. Without it, the scheme in which this school last judged the subject."),
+    ] = UNSET
+    basis: Annotated[Literal["teacher", "prior-attainment", "benchmark", "aspiration"], describe("What the target is based on.")]
+    visibility: Annotated[Literal["staff", "school", "family"], describe("Who may be shown it.")] = "school"
+    expected_version: Annotated[
+        Version | UnsetType,
+        describe("The version that is stored, or 0 where nothing may be stored yet. Another version is refused, and told."),
+    ] = UNSET
+    recorded_at: Annotated[
+        Instant | UnsetType, describe("When the target was set. The later one holds; without it, the later request.")
+    ] = UNSET
+    actor: Annotated[ShortText | None, describe("Who set it, as the sender knows them: a staff code.")] = None
 
 
 class TargetBatch(Input, kw_only=True):

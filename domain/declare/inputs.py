@@ -12,6 +12,11 @@ Text = Annotated[str, Meta(min_length=1, max_length=200)]
 LongText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 
 
+def describe(text: str) -> Meta:
+    """The description of a field, in both interfaces: `Annotated[Text, describe("…")]`."""
+    return Meta(description=text)
+
+
 class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
     """What a command takes. Unknown fields are refused, never dropped; `unknown` is what is told of them, with the known ones for {fields}."""
 

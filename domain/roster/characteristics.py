@@ -6,10 +6,11 @@ never stored. It is not the same as FSM6 or pupil premium: service children coun
 
 import re
 from datetime import date
+from typing import Annotated, Literal
 
 from sqlalchemy import Column, Date, Table, Text, Uuid
 
-from domain.declare.inputs import Input
+from domain.declare.inputs import Input, describe
 from domain.store.metadata import metadata
 
 characteristics = Table(
@@ -25,7 +26,8 @@ characteristics = Table(
 )
 
 _YES_NO = ("true|false", "true or false")
-KINDS: dict[str, tuple[str, str]] = {
+Kind = Literal["fsm", "ever6Fsm", "pupilPremium", "serviceChild", "lookedAfter", "leftCare", "eal", "sen", "ethnicity"]
+VALUES: dict[Kind, tuple[str, str]] = {
     "fsm": _YES_NO,
     "ever6Fsm": _YES_NO,
     "pupilPremium": _YES_NO,
@@ -47,15 +49,19 @@ It is dated from 1 September; in a request it is the row's own field `yearGroup`
 class Characteristic(Input, kw_only=True):
     """A spell of a characteristic, from a day until the next spell of its kind or `to`."""
 
-    kind: str
-    value: str
-    from_: date
-    to: date | None = None
+    kind: Annotated[Kind, describe("Which characteristic.")]
+    value: Annotated[
+        str,
+        describe(
+            "true or false. eal: 1 English, 2 another language, 3 unclassified. sen: N none, K SEN support, E EHC plan."
+            " ethnicity: a four-letter DfE main code."
+        ),
+    ]
+    from_: Annotated[date, describe("First day.")]
+    to: Annotated[date | None, describe("Last day; null or left out: until the next spell of this kind.")] = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind is one of {', '.join(KINDS)}")
-        pattern, description = KINDS[self.kind]
+        pattern, description = VALUES[self.kind]
         if not re.fullmatch(pattern, self.value):
             raise ValueError(f"The value of {self.kind} is {description}")
         if self.to is not None and self.to < self.from_:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_school
-from domain.declare.inputs import Input
+from domain.declare.inputs import Input, describe
 from domain.declare.resource import Argument, Field, Link, Resource, view
 from domain.declare.scopes import Scope
 from domain.roster.pupils import pupils
@@ -121,15 +121,17 @@ ENROLMENTS = Resource(
 
 
 class Spell(Input, kw_only=True):
-    """A whole spell on roll at the row's school.
+    """A whole spell on roll at the row's school."""
 
-    status: C current single, M main dual, S subsidiary dual, G guest (DfE Common Basic Data Set).
-    """
-
-    from_: date
-    to: date | None = None
-    status: Literal["C", "M", "S", "G"]
-    leaving_reason: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    from_: Annotated[date, describe("First day on roll.")]
+    to: Annotated[date | None, describe("Last day on roll; null where no end is known.")] = None
+    status: Annotated[
+        Literal["C", "M", "S", "G"],
+        describe("C current single, M main dual, S subsidiary dual, G guest (DfE Common Basic Data Set)."),
+    ]
+    leaving_reason: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=100)] | None, describe("Why the pupil left, with a last day only.")
+    ] = None
 
     def __post_init__(self) -> None:
         if self.to is not None and self.to < self.from_:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
 from domain.access.caller import Caller
 from domain.declare.ids import parse_id
-from domain.declare.inputs import Input
+from domain.declare.inputs import Input, describe
 from domain.roster import upn as upn_rules
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.store.database import Connection
@@ -21,9 +21,9 @@ from domain.write.batch import Batch
 class PupilKey(Input, kw_only=True):
     """A pupil, named by exactly one of id, UPN and the client's own reference."""
 
-    id: str | UnsetType = UNSET
-    upn: str | UnsetType = UNSET
-    reference: str | UnsetType = UNSET
+    id: Annotated[str | UnsetType, describe("The id of the pupil here.")] = UNSET
+    upn: Annotated[str | UnsetType, describe("Unique pupil number.")] = UNSET
+    reference: Annotated[str | UnsetType, describe("The sender's own id of the pupil at the school.")] = UNSET
 
     def __post_init__(self) -> None:
         if sum(key is not UNSET for key in (self.id, self.upn, self.reference)) != 1:
@@ -33,7 +33,7 @@ class PupilKey(Input, kw_only=True):
 class PupilRow(PupilKey, kw_only=True):
     """A row about a pupil, at its own school or the batch's."""
 
-    school: SchoolRef | UnsetType = UNSET
+    school: Annotated[SchoolRef | UnsetType, describe("The row's school, unless the batch names one.")] = UNSET
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType, structs
 from domain.access.caller import Caller
 from domain.declare.errors import Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
-from domain.declare.inputs import Input
+from domain.declare.inputs import Input, describe
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.roster.groups import GROUP, Code, Kind
@@ -31,8 +31,8 @@ from domain.write.command import command
 class Member(PupilKey, kw_only=True):
     """A pupil in a group, from a day (by default the batch's asOf) to a day, both included."""
 
-    from_: date | UnsetType = UNSET
-    to: date | UnsetType | None = UNSET
+    from_: Annotated[date | UnsetType, describe("First day in the group; by default the day of the batch.")] = UNSET
+    to: Annotated[date | UnsetType | None, describe("Last day in the group. Null or left out: no end is known.")] = UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,11 +43,11 @@ class Member(PupilKey, kw_only=True):
 class GroupEntry(Input, kw_only=True):
     """A group as the school's MIS knows it, and who is in it."""
 
-    code: Code
-    name: ShortText
-    kind: Kind
-    members: Annotated[list[Member], Meta(max_length=1000)] = []
-    school: SchoolRef | UnsetType = UNSET
+    code: Annotated[Code, describe("The group's code at the school, unique in an academic year.")]
+    name: Annotated[ShortText, describe("Name, as the school shows it.")]
+    kind: Annotated[Kind, describe("What kind of group it is.")]
+    members: Annotated[Annotated[list[Member], Meta(max_length=1000)], describe("Who is in it.")] = []
+    school: Annotated[SchoolRef | UnsetType, describe("The group's school, unless the batch names one.")] = UNSET
 
 
 class GroupBatch(Input, kw_only=True):

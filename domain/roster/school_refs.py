@@ -1,7 +1,7 @@
 """How a request names a school (by id, URN or LAESTAB), and which school each row of a batch belongs to."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import UNSET, UnsetType
@@ -10,7 +10,7 @@ from domain.access.caller import Caller
 from domain.access.reach import IN_FORCE, reaches_sql
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
-from domain.declare.inputs import Input
+from domain.declare.inputs import Input, describe
 from domain.declare.scopes import Scope
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
@@ -21,9 +21,9 @@ from domain.write.receipts import Location
 class SchoolRef(Input, kw_only=True):
     """A school, by exactly one of its names. A LAESTAB means the open school that has it."""
 
-    id: str | UnsetType = UNSET
-    urn: str | int | UnsetType = UNSET
-    laestab: str | UnsetType = UNSET
+    id: Annotated[str | UnsetType, describe("Its id here.")] = UNSET
+    urn: Annotated[str | int | UnsetType, describe("Unique reference number, six digits (GIAS).")] = UNSET
+    laestab: Annotated[str | UnsetType, describe("LA code and establishment number, such as 999/2101 (GIAS).")] = UNSET
 
     def __post_init__(self) -> None:
         if sum(key is not UNSET for key in (self.id, self.urn, self.laestab)) != 1:

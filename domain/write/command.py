@@ -151,7 +151,7 @@ def command(
             row_types = lists_in(declared)
         elif is_single_row:
             (declared,) = typing.get_args(declared)
-        doc = (run.__doc__ or "").strip()
+        doc = inspect.cleandoc(run.__doc__ or "")
         return Command(run.__name__, doc, scope, fails, declared, types["return"], row_types, is_single_row, run)
 
     return declare

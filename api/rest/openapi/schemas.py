@@ -2,6 +2,7 @@
 
 import json
 import re
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -139,6 +140,8 @@ def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     )
     for schema in found.values():
         _without_defaults(schema)
+        if "description" in schema:
+            schema["description"] = cleandoc(schema["description"])
     for command in COMMANDS.values():
         for name in command.row_types if command.input in structs else ():
             found[command.input.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
@@ -168,7 +171,8 @@ def _without_defaults(schema: JsonObject) -> None:
         return
     for name, default in defaults.items():
         if default not in (None, []):
-            properties[name]["description"] = f"{str(default).lower()} unless said."
+            description = properties[name].get("description", "")
+            properties[name]["description"] = f"{description} {str(default).lower()} unless given.".strip()
 
 
 def row(resource: Resource) -> JsonObject:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
-from domain.declare.inputs import Input, Text
+from domain.declare.inputs import Input, Text, describe
 from domain.roster import upn as upn_rules
 from domain.roster import years
 from domain.roster.characteristics import Characteristic
@@ -23,18 +23,25 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 class PupilEntry(Input, kw_only=True):
     """A pupil as recorded in the school's MIS. The year group holds from the 1 September of the roll's academic year."""
 
-    id: str | UnsetType = UNSET
-    reference: Text | UnsetType = UNSET
-    upn: str | None = None
-    former_upns: Annotated[list[str], Meta(max_length=10)] = []
-    surname: Name
-    forename: Name
-    date_of_birth: date
-    sex: Literal["F", "M"]
-    year_group: str
-    enrolments: Annotated[list[Spell], Meta(max_length=50)] = []
-    characteristics: Annotated[list[Characteristic], Meta(max_length=200)] = []
-    school: SchoolRef | UnsetType = UNSET
+    id: Annotated[str | UnsetType, describe("The id of a pupil that is stored.")] = UNSET
+    reference: Annotated[Text | UnsetType, describe("The sender's own id of the pupil at this school.")] = UNSET
+    upn: Annotated[str | None, describe("Unique pupil number, permanent or temporary. Left out or null, the stored one stays.")] = (
+        None
+    )
+    former_upns: Annotated[Annotated[list[str], Meta(max_length=10)], describe("UPNs that the pupil had before.")] = []
+    surname: Annotated[Name, describe("Legal surname.")]
+    forename: Annotated[Name, describe("Legal forename.")]
+    date_of_birth: Annotated[date, describe("Date of birth.")]
+    sex: Annotated[Literal["F", "M"], describe("Sex, as in DfE data exchange.")]
+    year_group: Annotated[str, describe("National curriculum year: N1, N2, R, 1 to 14 or X; also written Year 4, Y4, or 0 for R.")]
+    enrolments: Annotated[
+        Annotated[list[Spell], Meta(max_length=50)],
+        describe("Spells on roll at this school. A spell is told whole; those that are left out stay."),
+    ] = []
+    characteristics: Annotated[
+        Annotated[list[Characteristic], Meta(max_length=200)], describe("Spells of characteristics. Those that are left out stay.")
+    ] = []
+    school: Annotated[SchoolRef | UnsetType, describe("The row's school, unless the batch names one.")] = UNSET
 
     def __post_init__(self) -> None:
         if self.id is UNSET and self.reference is UNSET and self.upn is None:
