@@ -1,4 +1,4 @@
-"""The catalogue: everything that can be read and every command, in the order the documentation shows them; and what expires."""
+"""The catalogue: every readable resource and every command, in the order of the documentation, and the rows that expire."""
 
 from domain.assessment.change_window import delete_window, update_window
 from domain.assessment.judgements import JUDGEMENTS
@@ -63,4 +63,4 @@ COMMANDS = {
 }
 
 CLEANUP = (*idempotency.CLEANUP, *receipts.CLEANUP, *tokens.CLEANUP, *clients.CLEANUP)
-"""What `tidy` removes."""
+"""The expired rows that `python -m api tidy` removes."""

@@ -56,7 +56,7 @@ def test_golden_scopes() -> None:
         for name, link in resource.links.items():
             line(f"{resource.name}.{name} ->", {resource.scope, RESOURCES[link.target].scope}, link.target)
     for command in COMMANDS.values():
-        line(f"{command.name}()", {command.scope}, " ".join(sorted(command.doors)))
+        line(f"{command.name}()", {command.scope})
     check_golden(ROOT / "expected" / "scopes.txt", "\n".join(lines) + "\n")
 
 
@@ -112,9 +112,9 @@ SQL: dict[str, Query] = {
 
 @pytest.mark.parametrize("name", SQL)
 def test_golden_sql(name: str) -> None:
-    shape = PreparedQuery([SQL[name]]).shape
+    template = PreparedQuery([SQL[name]]).template
     for scopes, suffix in ((None, ""), (frozenset(Scope), "_uniform")):
-        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", compile.compile_query(shape, scopes).sql + "\n")
+        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", compile.compile_query(template, scopes).sql + "\n")
 
 
 @pytest.mark.parametrize("path", CONTRACTS, ids=str)

@@ -39,9 +39,9 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_window(connection: Connection, caller: Caller, given: Patch[WindowChange]) -> Changed:
     """Change a window's terms. Opening and closing it are commands of their own."""
-    stored, counting = await lock_window(connection, caller, given.id)
-    given.check(stored["version"])
-    terms = given.over(stored)
+    stored, locks = await lock_window(connection, caller, given.id)
+    given.check_version(stored["version"])
+    terms = given.merge_over(stored)
     said = ("census_on", "opens_at", "closes_at", "accept_until", "year_groups")
     academic_year = years.format_academic_year(stored["academic_year"])
     year, terms["year_groups"], issues = check_window(WindowTerms(academic_year, **{name: terms[name] for name in said}))
@@ -49,13 +49,13 @@ async def update_window(connection: Connection, caller: Caller, given: Patch[Win
         raise make_invalid(issues)
     changed = {name for name, value in terms.items() if stored[name] != value}
     if not changed:
-        return given.done("unchanged", stored["version"])
+        return given.make_result("unchanged", stored["version"])
     _check_changeable(stored["state"], changed)
     if "year_groups" in changed and not stored["statutory"] and stored["frequency_reasons"] is None:
         await check_size(connection, stored["tenant_id"], year, terms["year_groups"], "/yearGroups", beside=stored["no"])
     version = await connection.fetchval(_UPDATE, stored["tenant_id"], given.id, *terms.values())
-    await counting.bump()
-    return given.done("updated", version)
+    await locks.increment_versions()
+    return given.make_result("updated", version)
 
 
 def _check_changeable(state: str, changed: set[str]) -> None:
@@ -75,13 +75,13 @@ def _check_changeable(state: str, changed: set[str]) -> None:
 @command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict, Stale))
 async def delete_window(connection: Connection, caller: Caller, given: Patch[Removal]) -> Changed:
     """Delete a window in which nothing was ever judged, and what it collects."""
-    stored, counting = await lock_window(connection, caller, given.id)
+    stored, locks = await lock_window(connection, caller, given.id)
     version: int = stored["version"]
-    given.check(version)
+    given.check_version(version)
     if not await connection.fetchval("SELECT delete_window($1, $2)", stored["tenant_id"], stored["no"]):
         message = (
             f"The window is {stored['state']} and holds judgements, or has held some; what was judged is not deleted with a window."
         )
         raise Conflict(message, code="window-in-use", issues=(Issue("", "window-in-use", message),))
-    await counting.bump()
-    return given.done("deleted", version)
+    await locks.increment_versions()
+    return given.make_result("deleted", version)

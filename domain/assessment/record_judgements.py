@@ -27,10 +27,11 @@ from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
 from domain.roster.schools import SchoolInReach, SchoolRef
 from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
-from domain.write.aggregates import AggregateMaintenance
+from domain.write import aggregates
 from domain.write.batch import Batch, Counts, Recorded
 from domain.write.command import command
 from domain.write.conflicts import ConflictingRow, Version, reject_conflicts
+from domain.write.locks import SchoolLocks
 from domain.write.receipts import Location
 
 AHEAD = timedelta(minutes=5)
@@ -141,7 +142,7 @@ async def record_joiners(connection: Connection, caller: Caller, given: Batch[Ju
     pupils.head = PupilBatch(school=given.head.school, as_of=given.head.as_of, entries=[])
     pupils.operation = record_pupils.operation
     await record_pupils.run(connection, caller, pupils)
-    return pupils.counts()
+    return pupils.count_rows()
 
 
 async def record_entries(connection: Connection, caller: Caller, given: Batch[JudgementBatch, JudgementEntry]) -> None:
@@ -164,13 +165,13 @@ async def record_entries(connection: Connection, caller: Caller, given: Batch[Ju
                 rows.append(JudgementRow(at, entry, settled[at], people[at], *found))
     rows = await given.reject_duplicates(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
     given.refuse_if_strict()
-    counting = AggregateMaintenance(connection, tenant_id)
-    await counting.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
-    changed = await compare_with_stored(connection, caller, tenant_id, given, rows, counting)
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
+    changed = await compare_with_stored(connection, caller, tenant_id, given, rows, locks)
     given.refuse_if_strict()
     if changed:
         await write_judgements(connection, caller, tenant_id, changed)
-        await counting.of_judgements({row.pupil_id for row in changed}, {row.window["no"] for row in changed})
+        await aggregates.adjust_for_judgements(locks, {row.pupil_id for row in changed}, {row.window["no"] for row in changed})
 
 
 def _read_window(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:
@@ -241,7 +242,7 @@ async def compare_with_stored(
     tenant_id: UUID,
     batch: Batch[Any, Any],
     rows: list[JudgementRow],
-    counting: AggregateMaintenance,
+    locks: SchoolLocks,
 ) -> list[JudgementRow]:
     """The rows that change something, after noting the outcome of each; rejects a change in a window that no longer takes it.
 
@@ -289,7 +290,7 @@ async def compare_with_stored(
     await reject_conflicts(connection, caller, Scope.JUDGEMENTS_READ, tenant_id, batch, conflicts)
     if confirmed:
         await connection.execute(_CONFIRM, tenant_id, *transpose(confirmed, 6))
-        await counting.bump()
+        await locks.increment_versions()
     return changed
 
 

@@ -15,7 +15,7 @@ from domain.declare.errors import Current, Invalid, NotFound
 from domain.declare.ids import new_id
 from domain.declare.inputs import Input, Instant
 from domain.declare.inputs import Text as ShortText
-from domain.declare.resource import Field, Filter, Link, Resource, view
+from domain.declare.resource import Field, Filter, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.roster import years
 from domain.roster.pupils import PupilRow, find_pupils, pupils, resolve_schools
@@ -23,10 +23,10 @@ from domain.roster.schools import SchoolInReach, SchoolRef, schools
 from domain.store.database import Connection, transpose
 from domain.store.metadata import metadata
 from domain.support.slices import iterate_in_slices, split_into_parts
-from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch, Recorded
 from domain.write.command import command
 from domain.write.conflicts import ConflictingRow, Version, reject_conflicts
+from domain.write.locks import SchoolLocks
 
 TARGET = 9
 
@@ -56,7 +56,7 @@ targets = Table(
     Index("targets_by_school", "tenant_id", "school_id"),
 )
 t = targets.c
-current_targets = view("current_targets", targets)
+current_targets = declare_view("current_targets", targets)
 
 TARGETS = Resource(
     name="target",
@@ -227,13 +227,13 @@ async def record_targets(connection: Connection, caller: Caller, given: Batch[Ta
         "pupil, subject, horizon and basis",
     )
     given.refuse_if_strict()
-    counting = AggregateMaintenance(connection, tenant_id)
-    await counting.lock({school.id for school in settled.values()}, {key[0] for _, _, key in rows})
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock({school.id for school in settled.values()}, {key[0] for _, _, key in rows})
     changed, now = await compare_with_stored(connection, caller, tenant_id, given, rows)
     given.refuse_if_strict()
     if changed:
         await write_targets(connection, caller, tenant_id, changed, now)
-        await counting.bump()
+        await locks.increment_versions()
     return given.summarise()
 
 

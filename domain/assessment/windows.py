@@ -36,8 +36,9 @@ from domain.roster.schools import SchoolRef, find_schools, make_school_issue
 from domain.roster.tenant_ref import TenantRef, find_tenant
 from domain.store.database import Connection, transpose
 from domain.store.metadata import metadata
-from domain.write.aggregates import AggregateMaintenance
+from domain.write import aggregates
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 
 WINDOW = 8
 
@@ -365,23 +366,23 @@ _ROW = (
 )
 
 
-async def lock_window(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, AggregateMaintenance]:
+async def lock_window(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, SchoolLocks]:
     """The window's row, while all its tenant's schools are locked, and with them every judgement; raises NotFound."""
     found = await connection.fetchrow(_FIND, caller.client_id, window_id, Scope.WINDOWS_WRITE.value)
     if found is None:
         raise NotFound()
     tenant_id = found["tenant_id"]
     schools = [row["id"] for row in await connection.fetch("SELECT id FROM schools WHERE tenant_id = $1 ORDER BY id", tenant_id)]
-    counting = AggregateMaintenance(connection, tenant_id)
-    await counting.lock(schools, [])
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock(schools, [])
     now = await connection.fetchrow(_ROW, tenant_id, window_id)
     if now is None:
         raise NotFound()
-    return now, counting
+    return now, locks
 
 
 async def _set_state(connection: Connection, caller: Caller, given: WindowRef, before: tuple[str, ...], after: str) -> WindowNow:
-    window, counting = await lock_window(connection, caller, parse_id(given.id))
+    window, locks = await lock_window(connection, caller, parse_id(given.id))
     tenant_id, no, state = window["tenant_id"], window["no"], window["state"]
     if state not in before:
         raise Conflict(
@@ -394,8 +395,8 @@ async def _set_state(connection: Connection, caller: Caller, given: WindowRef, b
     )
     if after == "open":
         await connection.execute(_PIN, tenant_id, no)
-        await counting.rebuild([no])
-    await counting.bump()
+        await aggregates.rebuild(locks, [no])
+    await locks.increment_versions()
     return _read_window(row)
 
 

@@ -114,7 +114,7 @@ _USE_ASSERTION = "INSERT INTO used_assertions (client_id, jti, expires_at) VALUE
 
 async def read_credentials(database: Database, attempts: Sequence[Attempt]) -> dict[Attempt, Credentials]:
     """The credentials of each of these clients, in one small statement. A wrong guess costs a share of it."""
-    async with database.register() as connection:
+    async with database.without_caller() as connection:
         rows = await connection.fetch(_CREDENTIALS, [each.client_id for each in attempts], [each.jti for each in attempts])
     return {
         attempt: Credentials(client_id=attempt.client_id, **{**row, "jwks": json.loads(row["jwks"] or "null")})
@@ -159,7 +159,7 @@ async def persist(database: Database, client_id: UUID, effects: Effects) -> bool
             raise _UsedMeanwhile
 
     try:
-        await database.writing(client_id, work)
+        await database.run_transaction(client_id, work)
     except _UsedMeanwhile:
         return False
     return True

@@ -18,9 +18,10 @@ from domain.roster.record_pupils.command import compare_facts, find_visible, mat
 from domain.roster.record_pupils.entries import Name, PupilBatch, PupilEntry, PupilEntryRow, apply_rules
 from domain.roster.schools import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
-from domain.write.aggregates import AggregateMaintenance
+from domain.write import aggregates
 from domain.write.batch import Batch
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 from domain.write.patch import Changed, Patch, PatchInput
 
 
@@ -39,30 +40,30 @@ class PupilChange(PatchInput, kw_only=True):
 async def update_pupil(connection: Connection, caller: Caller, given: Patch[PupilChange]) -> Changed:
     """Correct what is known of a pupil whose main registration is at a school within reach."""
     school = await _main_school(connection, caller, given)
-    counting = AggregateMaintenance(connection, school.tenant_id)
-    await counting.lock([school.id], [given.id])
+    locks = SchoolLocks(connection, school.tenant_id)
+    await locks.lock([school.id], [given.id])
     known = await read_stored(connection, caller, school.tenant_id, [given.id])
     stored = known.facts.get(given.id)
     if stored is None or stored.school_id != school.id:  # it has moved since it was found
         raise NotFound()
     version = known.versions[given.id]
-    given.check(version)
+    given.check_version(version)
     today: date = await connection.fetchval("SELECT current_date")
-    row = await _as_roll(connection, caller, counting, school, stored, given, today)
+    row = await _as_roll(connection, caller, locks, school, stored, given, today)
     said_for = known.years.get(given.id, today)
     changes = PupilChanges()
     # the year group that is stored holds since when it was said; another one takes its place from this year on
     row.as_of = said_for if row.year_group == stored.year_group else max(said_for, today)
     compare_facts(row, given.id, stored, known, changes)
-    if given.given.upn is None and stored.upn is not None:  # a roll that gives no UPN keeps it
+    if given.fields.upn is None and stored.upn is not None:  # a roll that gives no UPN keeps it
         changes.changed[given.id] = replace(changes.changed.get(given.id, stored), upn=None)
         changes.renewed.append((stored.upn, False))
     if not changes.size():
-        return given.done("unchanged", version)
+        return given.make_result("unchanged", version)
     changes.touched.add(given.id)
-    async with counting.of_pupils(changes.touched):
+    async with aggregates.adjust_for_pupils(locks, changes.touched):
         await write_changes(connection, school.tenant_id, caller.client_id, changes)
-    return given.done("updated", version + 1)
+    return given.make_result("updated", version + 1)
 
 
 _MAIN_SCHOOL = f"SELECT p.school_id FROM pupils p WHERE p.id = $2 AND {reaches_sql('$1', 'p.tenant_id', 'p.school_id', '$3')}"
@@ -81,19 +82,19 @@ async def _main_school(connection: Connection, caller: Caller, given: Patch[Pupi
 async def _as_roll(
     connection: Connection,
     caller: Caller,
-    counting: AggregateMaintenance,
+    locks: SchoolLocks,
     school: SchoolInReach,
     stored: PupilFacts,
     given: Patch[PupilChange],
     today: date,
 ) -> PupilEntryRow:
     """The pupil as the row of a roll, with a roll's rules applied; raises Invalid with every issue, named by its place in the change."""
-    upn = None if given.given.upn is UNSET else given.given.upn
-    entry = PupilEntry(id=str(given.id), **given.over(vars(stored)) | {"upn": upn})
+    upn = None if given.fields.upn is UNSET else given.fields.upn
+    entry = PupilEntry(id=str(given.id), **given.merge_over(vars(stored)) | {"upn": upn})
     roll: Batch[PupilBatch, PupilEntry] = Batch(PupilBatch(as_of=today, entries=[]), [(0, entry)], 1)
     row = apply_rules(roll, 0, entry, school)
     if row is not None:
-        await match_and_lock(connection, caller, counting, school.tenant_id, [row], None, today)
+        await match_and_lock(connection, caller, locks, school.tenant_id, [row], None, today)
         await reject_ambiguous(roll, [row], await find_visible(connection, caller, school.tenant_id, [row]))
     if roll.issues or row is None:
         # what is said of the whole row is said of its keys, and the only one given is the UPN

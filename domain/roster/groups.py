@@ -26,7 +26,7 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_sql, rows_of_school
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale
 from domain.declare.inputs import Text as ShortText
-from domain.declare.resource import Argument, Field, Link, Resource, view
+from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.roster.enrolments import LAST_DAY, TODAY, is_on_roll
 from domain.roster.pupils import CHANGED_AT, pupils
@@ -34,8 +34,8 @@ from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
 from domain.store.database import Connection
 from domain.store.metadata import metadata
-from domain.write.aggregates import AggregateMaintenance
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 GROUP = 10
@@ -76,8 +76,8 @@ def _make_dates() -> tuple[Column[date], Column[date]]:
     return Column("member_from", Date, nullable=False), Column("member_to", Date)
 
 
-group_pupils = view("group_pupils", pupils, Column("group_id", Uuid), Column("group_school_id", Uuid), *_make_dates())
-pupil_groups = view("pupil_groups", groups, Column("pupil_id", Uuid), *_make_dates())
+group_pupils = declare_view("group_pupils", pupils, Column("group_id", Uuid), Column("group_school_id", Uuid), *_make_dates())
+pupil_groups = declare_view("pupil_groups", groups, Column("pupil_id", Uuid), *_make_dates())
 
 
 def is_attending(pupil: str, school: str) -> Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]:
@@ -195,42 +195,42 @@ _TAKEN = "SELECT 1 FROM groups WHERE tenant_id = $1 AND school_id = $2 AND acade
 @command(scope=Scope.GROUPS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_group(connection: Connection, caller: Caller, given: Patch[GroupChange]) -> Changed:
     """Change a group's name, code or kind."""
-    stored, counting = await lock_group(connection, caller, given)
-    wanted = given.over(stored)
+    stored, locks = await lock_group(connection, caller, given)
+    wanted = given.merge_over(stored)
     if all(stored[name] == value for name, value in wanted.items()):
-        return given.done("unchanged", stored["version"])
+        return given.make_result("unchanged", stored["version"])
     place = (stored["tenant_id"], stored["school_id"], stored["academic_year"])
     if await connection.fetchval(_TAKEN, *place, wanted["code"], given.id):
         message = "A group of this school and year has this code."
         raise Conflict(message, code="group-exists", issues=(Issue("/code", "group-exists", message),))
     await connection.execute(_CHANGE, stored["tenant_id"], given.id, wanted["name"], wanted["code"], wanted["kind"])
-    await counting.bump()
-    return given.done("updated", stored["version"] + 1)
+    await locks.increment_versions()
+    return given.make_result("updated", stored["version"] + 1)
 
 
 @command(scope=Scope.GROUPS_WRITE, fails=(NotFound, Conflict, Stale))
 async def delete_group(connection: Connection, caller: Caller, given: Patch[Removal]) -> Changed:
     """Delete a group that nobody is or was in."""
-    stored, counting = await lock_group(connection, caller, given)
+    stored, locks = await lock_group(connection, caller, given)
     if await connection.fetchval(
         "SELECT 1 FROM group_members WHERE tenant_id = $1 AND group_id = $2", stored["tenant_id"], given.id
     ):
         raise Conflict("Somebody is or was in this group; end their memberships instead.", code="group-in-use")
     await connection.execute("DELETE FROM groups WHERE tenant_id = $1 AND id = $2", stored["tenant_id"], given.id)
-    await counting.bump()
-    return given.done("deleted", stored["version"])
+    await locks.increment_versions()
+    return given.make_result("deleted", stored["version"])
 
 
-async def lock_group(connection: Connection, caller: Caller, given: Patch[Any]) -> tuple[Any, AggregateMaintenance]:
+async def lock_group(connection: Connection, caller: Caller, given: Patch[Any]) -> tuple[Any, SchoolLocks]:
     """The group's row, while its school is locked; raises NotFound, or Stale where it has another version."""
     asked = (caller.client_id, given.id, Scope.GROUPS_WRITE.value)
     found = await connection.fetchrow(_REACHED, *asked)
     if found is None:
         raise NotFound()
-    counting = AggregateMaintenance(connection, found["tenant_id"])
-    await counting.lock([found["school_id"]], [])
+    locks = SchoolLocks(connection, found["tenant_id"])
+    await locks.lock([found["school_id"]], [])
     stored = await connection.fetchrow(f"{_REACHED} FOR UPDATE", *asked)
     if stored is None:
         raise NotFound()
-    given.check(stored["version"])
-    return stored, counting
+    given.check_version(stored["version"])
+    return stored, locks

@@ -20,9 +20,9 @@ from domain.roster.pupils import PupilKey, find_pupils, resolve_schools
 from domain.roster.schools import SchoolInReach, SchoolRef
 from domain.roster.years import academic_year_range, parse_academic_year
 from domain.store.database import Connection, transpose
-from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch, Recorded
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 
 
 class Member(PupilKey, kw_only=True):
@@ -96,14 +96,14 @@ async def record_groups(connection: Connection, caller: Caller, given: Batch[Gro
     )
     people = await find_members(connection, caller, tenant_id, given, entries, settled)
     rows = [GroupRow(at, entry, settled[at], people[at], new_id(GROUP)) for at, entry in entries]
-    counting = AggregateMaintenance(connection, tenant_id)
-    await counting.lock({row.school.id for row in rows}, [])
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock({row.school.id for row in rows}, [])
     await read_stored(connection, tenant_id, year, rows)
     changed = [row for row in rows if compare_with_stored(given, row)]
     given.refuse_if_strict()
     if changed:
         await write_groups(connection, tenant_id, year, changed)
-        await counting.bump()
+        await locks.increment_versions()
     return given.summarise()
 
 

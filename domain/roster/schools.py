@@ -33,8 +33,8 @@ from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
 from domain.store.database import Connection
 from domain.store.metadata import metadata
-from domain.write.aggregates import AggregateMaintenance
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 from domain.write.patch import Changed, Patch, PatchInput
 
 SCHOOL = 3
@@ -282,15 +282,15 @@ async def update_school(connection: Connection, caller: Caller, given: Patch[Sch
     (school,) = await find_schools(connection, caller, Scope.SCHOOLS_WRITE, [SchoolRef(id=str(given.id))])
     if school is None:
         raise NotFound()
-    counting = AggregateMaintenance(connection, school.tenant_id)
-    await counting.lock([school.id], [])
+    locks = SchoolLocks(connection, school.tenant_id)
+    await locks.lock([school.id], [])
     row = await connection.fetchrow(_SETTINGS, school.tenant_id, school.id)
     stored = UNSET_SETTING if row is None else dict(row)
     version = stored["version"]
-    given.check(version)
-    said = given.over(stored)
+    given.check_version(version)
+    said = given.merge_over(stored)
     if all(stored[name] == value for name, value in said.items()):
-        return given.done("unchanged", version)
+        return given.make_result("unchanged", version)
     await connection.execute(_SAVE, school.tenant_id, school.id, version + 1, said["short_name"], said["max_leavers_percent"])
-    await counting.bump()
-    return given.done("updated", version + 1)
+    await locks.increment_versions()
+    return given.make_result("updated", version + 1)

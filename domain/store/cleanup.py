@@ -41,6 +41,6 @@ async def _remove_all(database: Database, expiring: Cleanup) -> int:
         return int(await connection.fetchval(expiring.remove, ROWS_PER_TRANSACTION))
 
     total = 0
-    while removed := await database.writing(None, batch):
+    while removed := await database.run_transaction(None, batch):
         total += removed
     return total

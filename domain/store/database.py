@@ -32,9 +32,9 @@ READ_SECONDS, WRITE_SECONDS = 10, 60
 """How long one statement may take, unless the installation says otherwise."""
 LOCK_SECONDS = 5
 """How long a write waits for each lock that another holds."""
-STATEMENTS, STATEMENT_CHARACTERS = 100, 16_000
+MAX_PREPARED_STATEMENTS, MAX_PREPARED_CHARACTERS = 100, 16_000
 """How many statements stay prepared on a connection, and the longest that does: each holds its plan in PostgreSQL's memory, some 40 times its text."""
-STATEMENTS_REMEMBERED = 5_000
+MAX_REMEMBERED_STATEMENTS = 5_000
 POOL_SECONDS, CONNECT_SECONDS = 5.0, 5.0
 """How long a request waits for a connection, and how long opening one may take."""
 ROLLBACK_SECONDS = 2.0
@@ -42,7 +42,7 @@ LOCKED_BY_OTHERS = "Other writes to the same schools are in the way."
 MIGRATING = "The schema of the database is being changed."
 IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
 """What a statement may raise while a migration runs; writers break each other's deadlocks too."""
-CLIENT_CHECK = "2s"
+CLIENT_CHECK_INTERVAL = "2s"
 """How soon PostgreSQL notices, during a statement, that the process which sent it is gone."""
 
 
@@ -79,7 +79,7 @@ class Database:
     def __init__(self, pool: Pool, write_seconds: int = WRITE_SECONDS) -> None:
         self._pool = pool
         self._write_limit = f"{write_seconds}s"
-        self._run_lately: Lru[int, bool] = Lru("statements that ran", STATEMENTS_REMEMBERED * 300, weigh=lambda key, value: 64)
+        self._run_lately: Lru[int, bool] = Lru("statements that ran", MAX_REMEMBERED_STATEMENTS * 300, weigh=lambda key, value: 64)
 
     @classmethod
     async def open(
@@ -101,14 +101,14 @@ class Database:
             connection = await asyncpg.connect(
                 url,
                 timeout=CONNECT_SECONDS,
-                statement_cache_size=STATEMENTS,
-                max_cacheable_statement_size=STATEMENT_CHARACTERS,
+                statement_cache_size=MAX_PREPARED_STATEMENTS,
+                max_cacheable_statement_size=MAX_PREPARED_CHARACTERS,
                 server_settings={
                     "timezone": "UTC",
                     "jit": "off",
                     "statement_timeout": f"{read_seconds}s",
                     "plan_cache_mode": "force_generic_plan",
-                    "client_connection_check_interval": CLIENT_CHECK,
+                    "client_connection_check_interval": CLIENT_CHECK_INTERVAL,
                     "application_name": "markonce",
                 },
             )
@@ -191,7 +191,7 @@ class Database:
         return False
 
     @asynccontextmanager
-    async def register(self) -> AsyncIterator[Connection]:
+    async def without_caller(self) -> AsyncIterator[Connection]:
         """A connection with no caller, for what is nobody's: the register, clients and keys. Tenant tables are empty to it."""
         try:
             async with self._connection() as connection:
@@ -199,7 +199,7 @@ class Database:
         except IN_MIGRATION as problem:
             raise Busy(MIGRATING) from problem
 
-    async def writing(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def run_transaction(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Runs `work` in one transaction in the caller's context; again, from the start, when PostgreSQL broke a deadlock, another transaction
         has just made the same row, or a statement was planned before a migration. Raises OutcomeUnknown when the answer to COMMIT did not come."""
         for attempt in range(RETRIES):
@@ -266,7 +266,7 @@ async def _commit(connection: Connection) -> None:
     use.has_committed = True
 
 
-async def in_one_transaction(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+async def run_single_transaction(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Runs `work` in one transaction on a connection of its own: the operator's work at the command line. Raises DatabaseError."""
     try:
         connection = await asyncpg.connect(url, timeout=10)

@@ -39,9 +39,9 @@ from domain.store.programs import (
     NotStarted,
     Programs,
     find_binaries,
-    last_lines,
+    find_server_user,
     make_runnable,
-    server_user,
+    take_last_lines,
 )
 
 HOST = "127.0.0.1"
@@ -52,8 +52,10 @@ ROLES = {"markonce_owner": "LOGIN CREATEDB CREATEROLE", "markonce_app": "LOGIN",
 _SHARED_BUFFERS = ("256MB", "64MB", "16MB")  # the next is tried when the machine refuses the one before
 _NO_MEMORY = re.compile("could not (map anonymous|create|resize) shared memory")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (only measured)
-_SMALL = 256 << 20  # bytes; where /dev/shm is smaller (containers: 64 MB) parallel queries share memory by files instead
-_PATIENCE = 300.0  # seconds; recovery after a crash and the last checkpoint may have much to do
+_MIN_SHARED_MEMORY = (
+    256 << 20
+)  # bytes; where /dev/shm is smaller (containers: 64 MB) parallel queries share memory by files instead
+_WAIT_SECONDS = 300.0  # seconds; recovery after a crash and the last checkpoint may have much to do
 
 # A statement, its parameters and an error's DETAIL hold names and UPNs. The client gets its own errors; the log gets the server's.
 _LOGGING = {
@@ -116,7 +118,7 @@ def start(data_dir: Path, *, port: int | None = None, durable: bool = True, bina
     home = data_dir / "postgresql"
     try:
         with ExitStack() as undone_on_failure:
-            supervisor = undone_on_failure.enter_context(_claim(data_dir))
+            supervisor = undone_on_failure.enter_context(_lock_data_folder(data_dir))
             made_by = int((home / "PG_VERSION").read_text()) if home.exists() else None
             binaries = binaries or find_binaries(made_by)
             if made_by not in (None, binaries.major):
@@ -124,8 +126,8 @@ def start(data_dir: Path, *, port: int | None = None, durable: bool = True, bina
                     f"the data folder {data_dir} was made by PostgreSQL {made_by}, and the programs found are version"
                     f" {binaries.major} ({binaries.folder}): install version {made_by}, or move the data with its pg_dump"
                 )
-            programs = make_runnable(binaries, server_user(home))
-            passwords = _passwords(data_dir, keep=home.exists())
+            programs = make_runnable(binaries, find_server_user(home))
+            passwords = _load_passwords(data_dir, keep=home.exists())
             if not home.exists():
                 _make_cluster(programs, data_dir, passwords, durable)
             process = None
@@ -138,7 +140,7 @@ def start(data_dir: Path, *, port: int | None = None, durable: bool = True, bina
         raise EmbeddedError(f"the embedded database in {data_dir} can't be started: {error}") from error
 
 
-def _claim(data_dir: Path) -> IO[bytes]:
+def _lock_data_folder(data_dir: Path) -> IO[bytes]:
     """Make the folder if need be and take its supervisor lock. Raises EmbeddedError if it is another's, or in use."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = data_dir / "supervisor.lock"
@@ -173,7 +175,7 @@ def _is_free(path: Path) -> bool:
     return lock is not None
 
 
-def _passwords(data_dir: Path, keep: bool) -> dict[str, str]:
+def _load_passwords(data_dir: Path, keep: bool) -> dict[str, str]:
     """The password of each role: those of the cluster that is there, or new ones for the one about to be made."""
     kept = data_dir / "passwords.json"
     if keep:
@@ -197,7 +199,7 @@ def _make_cluster(programs: Programs, data_dir: Path, passwords: Mapping[str, st
 
 
 def _wait_for_lock(path: Path) -> IO[bytes]:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _WAIT_SECONDS
     while not (lock := _lock(path)):
         if time.monotonic() > deadline:
             raise EmbeddedError(f"programs of an earlier start in {path.parent} do not end")
@@ -228,7 +230,7 @@ def _make_cluster_alone(programs: Programs, data_dir: Path, passwords: Mapping[s
             options = ["--auth=scram-sha-256", f"--username={SUPERUSER}", f"--pwfile=/dev/fd/{password.fileno()}"]
             options += ["--data-checksums", "--encoding=UTF8", *locale, *sync]
             programs.run("initdb", f"--pgdata={folder}", *options, inherit=(lock, password.fileno(), *descriptors))
-            options = _options(_LOGGING | _durability(durable) | {"exit_on_error": "on"})
+            options = _format_options(_LOGGING | _make_durability_settings(durable) | {"exit_on_error": "on"})
             said = "".join(f"{statement}\n" for statement in statements)
             programs.run("postgres", "--single", "-D", folder, *options, SUPERUSER, said=said, inherit=(lock, *descriptors))
     making.rename(data_dir / "postgresql")
@@ -237,15 +239,15 @@ def _make_cluster_alone(programs: Programs, data_dir: Path, passwords: Mapping[s
     os.close(descriptor)
 
 
-def _durability(durable: bool) -> dict[str, str]:
+def _make_durability_settings(durable: bool) -> dict[str, str]:
     return dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "on" if durable else "off")
 
 
-def _options(settings: Mapping[str, str]) -> list[str]:
+def _format_options(settings: Mapping[str, str]) -> list[str]:
     return [f"--{name}={value}" for name, value in settings.items()]
 
 
-class _Running(NamedTuple):
+class _PidFile(NamedTuple):
     """What a server says of itself in its pid file (miscadmin.h, LOCK_FILE_LINE_*)."""
 
     pid: int
@@ -254,22 +256,22 @@ class _Running(NamedTuple):
     ready: bool
 
 
-def _read_pid_file(data_dir: Path) -> _Running | None:
+def _read_pid_file(data_dir: Path) -> _PidFile | None:
     """What stands in the pid file, stale or not; None where there is none, or it is still being written."""
     try:
         pid, _, since, port, _, _, _, status = (data_dir / "postgresql" / "postmaster.pid").read_text().splitlines()
     except (FileNotFoundError, ValueError):
         return None
-    return _Running(int(pid), since, int(port), status.strip() == "ready")
+    return _PidFile(int(pid), since, int(port), status.strip() == "ready")
 
 
 def _take_over(programs: Programs, data_dir: Path, password: str, port: int | None, durable: bool) -> int | None:
     """The port of a server that a killed process left running here; None when none is left, or it was not what is asked for."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _WAIT_SECONDS
     while not _is_free(data_dir / "server.lock"):
         left = _read_pid_file(data_dir)
-        if left and left.ready and (fsync := _fsync(left.port, password)):
-            if port in (None, left.port) and fsync == _durability(durable)["fsync"]:
+        if left and left.ready and (fsync := _read_fsync(left.port, password)):
+            if port in (None, left.port) and fsync == _make_durability_settings(durable)["fsync"]:
                 return left.port
             _shut_down(programs, data_dir)
         elif time.monotonic() > deadline:
@@ -278,7 +280,7 @@ def _take_over(programs: Programs, data_dir: Path, password: str, port: int | No
     return None
 
 
-def _fsync(port: int, password: str) -> str | None:
+def _read_fsync(port: int, password: str) -> str | None:
     """The server's answer to SHOW fsync, None if it gives none. That it lets us in by SCRAM proves that it is ours."""
 
     async def ask() -> str:
@@ -306,10 +308,12 @@ def _shut_down(programs: Programs, data_dir: Path) -> None:
         return
     with programs.reach(data_dir / "postgresql") as (folder, descriptors), suppress(EmbeddedError):  # it may be ending by itself
         programs.run("pg_ctl", "stop", f"--pgdata={folder}", "--mode=fast", "--no-wait", inherit=descriptors)
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _WAIT_SECONDS
     while not _is_free(lock):
         if time.monotonic() > deadline:
-            raise EmbeddedError(f"the server in {data_dir} does not stop:\n{last_lines((data_dir / 'server.log').read_text())}")
+            raise EmbeddedError(
+                f"the server in {data_dir} does not stop:\n{take_last_lines((data_dir / 'server.log').read_text())}"
+            )
         time.sleep(0.02)
 
 
@@ -318,12 +322,12 @@ def _launch(programs: Programs, data_dir: Path, port: int | None, durable: bool)
     log = data_dir / "server.log"
     if log.exists():
         log.replace(data_dir / "server.log.1")
-    settings = _SETTINGS | _durability(durable)
-    if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free < _SMALL:
+    settings = _SETTINGS | _make_durability_settings(durable)
+    if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free < _MIN_SHARED_MEMORY:
         settings["dynamic_shared_memory_type"] = "mmap"
     sizes = list(_SHARED_BUFFERS)
     while True:
-        chosen = port or _free_port()
+        chosen = port or _find_free_port()
         try:
             return _launch_once(programs, data_dir, settings | {"port": str(chosen), "shared_buffers": sizes[0]}), chosen
         except NotStarted as error:
@@ -335,7 +339,7 @@ def _launch(programs: Programs, data_dir: Path, port: int | None, durable: bool)
                 raise EmbeddedError(f"port {port} on {HOST} is already taken: stop its owner or choose another port") from error
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     """A port that is free now; should another take it first, `_launch` asks again."""
     with socket.create_server((HOST, 0)) as probe:
         return int(probe.getsockname()[1])
@@ -349,7 +353,7 @@ def _launch_once(programs: Programs, data_dir: Path, settings: Mapping[str, str]
         fcntl.flock(lock, fcntl.LOCK_EX)
         with programs.reach(data_dir / "postgresql") as (folder, descriptors):
             process = programs.spawn(
-                *("postgres", "-D", folder, *_options(settings)),
+                *("postgres", "-D", folder, *_format_options(settings)),
                 stdin=subprocess.DEVNULL,
                 output=log,
                 inherit=(lock.fileno(), *descriptors),
@@ -357,14 +361,14 @@ def _launch_once(programs: Programs, data_dir: Path, settings: Mapping[str, str]
             )
         lock.close()  # from here on only the server holds it
         try:
-            deadline = time.monotonic() + _PATIENCE
+            deadline = time.monotonic() + _WAIT_SECONDS
             while process.poll() is None and time.monotonic() < deadline:
                 now = _read_pid_file(data_dir)
                 if now and now != before and now.pid == process.pid and now.ready:
                     return process
                 time.sleep(0.02)
             log.seek(begin)
-            raise NotStarted(f"the server in {data_dir} did not start:\n{last_lines(log.read().decode(errors='replace'))}")
+            raise NotStarted(f"the server in {data_dir} did not start:\n{take_last_lines(log.read().decode(errors='replace'))}")
         except BaseException:
             process.send_signal(signal.SIGINT)  # nothing happens where it has ended already
             process.wait()

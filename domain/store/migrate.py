@@ -31,17 +31,17 @@ from domain.declare.errors import DatabaseError
 from domain.store.schema import MIGRATIONS
 
 LOCK_WAIT = "300ms"
-TRIES = 40
-LONGEST_PAUSE = 2.0
-TELL_EVERY = 10.0
+MAX_TRIES = 40
+MAX_PAUSE_SECONDS = 2.0
+REPORT_SECONDS = 10.0
 """Seconds."""
 NO_LOCK, RETRIED = "55P03", ("55P03", "40P01", "40001")
 """SQLSTATEs of a conflict with another transaction: a lock that was not to be had, a deadlock, a serialization failure."""
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def migrate(owner_url: str, tell: Tell = lambda line: None, *, folder: Path = MIGRATIONS, tries: int = TRIES) -> None:
+def migrate(owner_url: str, tell: Report = lambda line: None, *, folder: Path = MIGRATIONS, tries: int = MAX_TRIES) -> None:
     """Runs every migration that has not run, and tells what it does. Safe to repeat, and to run twice at once.
 
     Raises DatabaseError. Must not be called inside a running event loop. The URL leads to PostgreSQL itself, or to a pooler that lends whole sessions.
@@ -49,7 +49,7 @@ def migrate(owner_url: str, tell: Tell = lambda line: None, *, folder: Path = MI
     asyncio.run(_migrate(owner_url, tell, folder, tries))
 
 
-async def _migrate(owner_url: str, tell: Tell, folder: Path, tries: int) -> None:
+async def _migrate(owner_url: str, tell: Report, folder: Path, tries: int) -> None:
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
 
@@ -60,7 +60,7 @@ async def _migrate(owner_url: str, tell: Tell, folder: Path, tries: int) -> None
     try:
         async with engine.connect() as connection:
             await _set_up(connection)
-            await _take_turn(connection, tell)
+            await _acquire_lock(connection, tell)
             await _Run(connection, config, tell, tries).run_all()
     except CommandError as problem:
         raise DatabaseError(f"The migrations in {folder} do not fit together or to this database: {problem}") from problem
@@ -86,20 +86,20 @@ async def _set_up(connection: AsyncConnection) -> None:
     await connection.commit()
 
 
-_TAKE = "SELECT pg_try_advisory_lock(hashtextextended('markonce migrate', 0))"
-_HOLDER = """
+_ACQUIRE_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('markonce migrate', 0))"
+_LOCK_HOLDER = """
 SELECT max(pid) FROM pg_locks
 WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND (classid::bigint << 32 | objid::bigint) = hashtextextended('markonce migrate', 0)
 """
 
 
-async def _take_turn(connection: AsyncConnection, tell: Tell) -> None:
+async def _acquire_lock(connection: AsyncConnection, tell: Report) -> None:
     """Takes the advisory lock, which ends with the session. Waits for the run that has it, and tells so now and then."""
     told_at = float("-inf")
-    while not await connection.scalar(text(_TAKE)):
-        if time.monotonic() - told_at > TELL_EVERY:
-            holder = await connection.scalar(text(_HOLDER))
+    while not await connection.scalar(text(_ACQUIRE_LOCK)):
+        if time.monotonic() - told_at > REPORT_SECONDS:
+            holder = await connection.scalar(text(_LOCK_HOLDER))
             tell(f"Another migrate is running{f' (session {holder})' if holder else ''}; waiting for it to end.")
             told_at = time.monotonic()
         await connection.rollback()
@@ -110,7 +110,7 @@ async def _take_turn(connection: AsyncConnection, tell: Tell) -> None:
 class _Run:
     """The migrations of one run, in a session that has the advisory lock."""
 
-    def __init__(self, connection: AsyncConnection, config: Config, tell: Tell, tries: int) -> None:
+    def __init__(self, connection: AsyncConnection, config: Config, tell: Report, tries: int) -> None:
         self._connection = connection
         self._config = config
         self._tell = tell
@@ -152,7 +152,7 @@ class _Run:
                 if attempt % 10 == 1:
                     reason = "waits for a lock on a table" if sqlstate == NO_LOCK else "met another transaction"
                     self._tell(f"{before} → {revision} {reason}: try {attempt} of {self._tries}{_list_sessions(holders)}.")
-            await asyncio.sleep(min(LONGEST_PAUSE, 0.1 * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311 (no secret)
+            await asyncio.sleep(min(MAX_PAUSE_SECONDS, 0.1 * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311 (no secret)
         raise AssertionError("unreachable")
 
     @asynccontextmanager
@@ -161,7 +161,7 @@ class _Run:
 
         async def tell() -> None:
             while True:
-                await asyncio.sleep(TELL_EVERY)
+                await asyncio.sleep(REPORT_SECONDS)
                 self._tell(f"{what}: still running after {time.monotonic() - begun:.0f} s.")
 
         telling = asyncio.create_task(tell())
@@ -172,12 +172,12 @@ class _Run:
 
     async def _find_holders(self) -> set[tuple[str, int, str]]:
         """The transactions of others that hold a table of this database: transaction, session and role."""
-        rows = (await self._connection.execute(text(_HOLDERS))).all()
+        rows = (await self._connection.execute(text(_TABLE_LOCK_HOLDERS))).all()
         await self._connection.rollback()
         return {(row[0], row[1], row[2]) for row in rows}
 
 
-_HOLDERS = """
+_TABLE_LOCK_HOLDERS = """
 SELECT DISTINCT l.virtualtransaction, l.pid, COALESCE(a.usename::text, '?')
 FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid() AND l.relation >= 16384

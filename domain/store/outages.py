@@ -7,7 +7,7 @@ from domain.declare.errors import Busy
 TRANSIENT_CLASSES = frozenset({"08", "28", "3D", "53", "57", "58"})
 """SQLSTATE classes (PostgreSQL documentation, appendix A): connection, login, no such database, resources (disk, memory, connections), operator
 intervention, and system errors such as those of the disk."""
-TRANSIENT_STATES = frozenset({"25006", "25P03", "25P04", "55006"})
+TRANSIENT_SQLSTATES = frozenset({"25006", "25P03", "25P04", "55006"})
 """A read-only database, a transaction that was idle or open for too long, and a database in use by a command that wants it alone."""
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -25,7 +25,7 @@ def is_outage(error: BaseException) -> bool:
     if not isinstance(error, asyncpg.PostgresError):
         return False
     sqlstate = str(error.sqlstate or "")
-    return not is_rejection(error) or sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_STATES
+    return not is_rejection(error) or sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_SQLSTATES
 
 
 def is_timeout(error: BaseException) -> bool:

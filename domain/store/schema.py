@@ -36,7 +36,7 @@ class Schema:
     oldest_program: str = ""
 
 
-_ASK = """
+_DESCRIBE_SCHEMA = """
 SELECT to_regclass('public.tenants') IS NOT NULL AS has_tables,
     COALESCE(has_table_privilege(to_regclass('public.alembic_version'), 'SELECT'), false) AS is_readable,
     to_regclass('public.schema_compatibility') IS NOT NULL AS names_programs
@@ -45,7 +45,7 @@ SELECT to_regclass('public.tenants') IS NOT NULL AS has_tables,
 
 async def read_schema(connection: Connection) -> Schema:
     """The schema of the database, as far as this role may know it."""
-    has_tables, is_readable, names_programs = await connection.fetchrow(_ASK) or (False, False, False)
+    has_tables, is_readable, names_programs = await connection.fetchrow(_DESCRIBE_SCHEMA) or (False, False, False)
     if not has_tables:
         return Schema(None)
     if not is_readable:
@@ -77,6 +77,6 @@ async def require_schema(connection: Connection) -> None:
         raise DatabaseError(reason)
 
 
-async def take_turn(connection: Connection, what: str) -> None:
+async def acquire_advisory_lock(connection: Connection, what: str) -> None:
     """Takes an advisory lock of this name until the transaction ends."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('markonce ' || $1, 0))", what)

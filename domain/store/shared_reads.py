@@ -13,7 +13,7 @@ from domain.store.database import POOL_SECONDS, database_use
 K = TypeVar("K")
 V = TypeVar("V")
 
-EVERY = 0.01
+INTERVAL_SECONDS = 0.01
 """Seconds between the beginnings of two statements."""
 MAX_KEYS = 500
 """Keys that one statement reads."""
@@ -57,7 +57,7 @@ class SharedReads(Generic[K, V]):
 
     async def _read_all(self) -> None:
         while self._waiting:
-            await asyncio.sleep(max(0.0, self._begun + EVERY - time.monotonic()))
+            await asyncio.sleep(max(0.0, self._begun + INTERVAL_SECONDS - time.monotonic()))
             taken = {key: self._waiting.pop(key) for key in list(islice(self._waiting, MAX_KEYS))}
             self._begun = time.monotonic()
             try:

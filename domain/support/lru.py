@@ -16,9 +16,9 @@ from weakref import WeakSet
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-ENTRY = 200
+ENTRY_BYTES = 200
 """Bytes that an entry takes beside its key and its value: a link of the list and a slot of the table."""
-SHARE = 8
+MAX_ENTRY_SHARE = 8
 """An entry that is heavier than this part of the limit is not kept: it would drive out all others."""
 
 
@@ -47,7 +47,7 @@ class Lru(Generic[K, V]):
         limit: int,
         *,
         entries: int = sys.maxsize,
-        share: int = SHARE,
+        share: int = MAX_ENTRY_SHARE,
         weigh: Callable[[K, V], int] | None = None,
         beyond: tuple[type, ...] = (),
     ) -> None:
@@ -81,7 +81,7 @@ class Lru(Generic[K, V]):
 
     def put(self, key: K, value: V) -> V:
         """Keeps the value under the key, unless it is too heavy, and forgets others until all fit. Returns the value."""
-        weight = self._weigh(key, value) + ENTRY
+        weight = self._weigh(key, value) + ENTRY_BYTES
         if key in self._found:
             self.discard(key)
         if weight <= self.limit // self._share:
@@ -112,7 +112,7 @@ class Lru(Generic[K, V]):
             self.discard(self._ends.after.key)
 
     def _measure(self, key: K, value: V) -> int:
-        return size_of(key, value, beyond=self._beyond, enough=self.limit // self._share)
+        return measure_size(key, value, beyond=self._beyond, enough=self.limit // self._share)
 
     def _fit(self) -> None:
         while self.weight > self.limit or len(self._found) > self.entries:
@@ -122,16 +122,16 @@ class Lru(Generic[K, V]):
 _caches: WeakSet[Lru[Any, Any]] = WeakSet()
 
 
-def caches() -> list[Lru[Any, Any]]:
+def list_caches() -> list[Lru[Any, Any]]:
     """Every cache of the process, by name. Two applications in one process have two caches of the same name."""
     return sorted(_caches, key=lambda cache: cache.name)
 
 
-_WHOLE = frozenset((str, bytes, int, float, bool, type(None), date, datetime))
+_LEAF_TYPES = frozenset((str, bytes, int, float, bool, type(None), date, datetime))
 """Types whose instances refer to nothing."""
 
 
-def size_of(*values: object, beyond: tuple[type, ...] = (), enough: int = sys.maxsize) -> int:
+def measure_size(*values: object, beyond: tuple[type, ...] = (), enough: int = sys.maxsize) -> int:
     """About how many bytes the values hold, with all that they refer to. What two caches share is counted in both.
 
     Classes, modules and members of enums last as long as the process and are left out, and so are instances of the types in `beyond`. Each object takes
@@ -153,7 +153,7 @@ def size_of(*values: object, beyond: tuple[type, ...] = (), enough: int = sys.ma
         if is_lasting:
             continue
         size += getsizeof(value) + 15 & -16  # the allocator's step
-        if kind in _WHOLE:
+        if kind in _LEAF_TYPES:
             continue
         inside = value.__closure__ or () if isinstance(value, FunctionType) else get_referents(value)
         if isinstance(value, dict):

@@ -16,11 +16,11 @@ T = TypeVar("T")
 P = ParamSpec("P")
 Steps: TypeAlias = Generator[None, None, T]
 
-SLICE = 0.005
+SLICE_SECONDS = 0.005
 """Seconds after which long work lets others go on."""
-STRIDE = 64
+ROWS_PER_CLOCK_CHECK = 64
 """Rows of which the clock is not looked at."""
-ROWS = 5_000
+ROWS_PER_STATEMENT = 5_000
 """Rows that one statement writes: to turn them into its arguments is one piece of work."""
 
 
@@ -69,7 +69,7 @@ def run_at_once(steps: Steps[T]) -> T:
 
 async def run_in_slices(steps: Steps[T]) -> T:
     """The result of long work, of which each slice is one turn of the event loop."""
-    until = time.monotonic() + SLICE
+    until = time.monotonic() + SLICE_SECONDS
     while True:
         try:
             next(steps)
@@ -77,22 +77,22 @@ async def run_in_slices(steps: Steps[T]) -> T:
             return end.value  # type: ignore[no-any-return]
         if time.monotonic() > until:
             await _get_turns().wait()
-            until = time.monotonic() + SLICE
+            until = time.monotonic() + SLICE_SECONDS
 
 
 async def iterate_in_slices(rows: Iterable[T]) -> AsyncIterator[list[T]]:
     """The rows, a few at a time; whoever works on them in an async function lets others go on between two slices."""
-    remaining, until = iter(rows), time.monotonic() + SLICE
-    while part := list(islice(remaining, STRIDE)):
+    remaining, until = iter(rows), time.monotonic() + SLICE_SECONDS
+    while part := list(islice(remaining, ROWS_PER_CLOCK_CHECK)):
         yield part
         if time.monotonic() > until:
             await _get_turns().wait()
-            until = time.monotonic() + SLICE
+            until = time.monotonic() + SLICE_SECONDS
 
 
 def split_into_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     """The rows in parts that one statement each writes."""
-    return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+    return (rows[start : start + ROWS_PER_STATEMENT] for start in range(0, len(rows), ROWS_PER_STATEMENT))
 
 
 async def run_in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-BUDGET = 50
+MAX_SUGGESTIONS = 50
 """Unknown names of one request that are compared with the known ones."""
-LONGEST = 100
+MAX_NAME_LENGTH = 100
 """Characters of a name that are compared: a name of megabytes would take seconds."""
 
 
@@ -17,10 +17,10 @@ class Suggestions:
 
     def suggest(self, name: str, among: Sequence[str]) -> str:
         """' Did you mean X?' where one of the names is near, else nothing."""
-        key = name[:LONGEST], tuple(among)
+        key = name[:MAX_NAME_LENGTH], tuple(among)
         if (made := self._made.get(key)) is not None:
             return made
-        if len(self._made) >= BUDGET:
+        if len(self._made) >= MAX_SUGGESTIONS:
             return ""
         near = get_close_matches(*key, n=1)
         self._made[key] = f" Did you mean {near[0]}?" if near else ""

@@ -270,7 +270,7 @@ async def test_a_key_that_is_missing_or_that_another_secret_protects_is_told(dat
 
 @pytest.mark.parametrize(("seconds", "is_told"), [(31, True), (-31, True), (11, True), (9, False), (-9, False)])
 async def test_clocks_that_differ_are_told_before_tokens_are_refused(keyed: Databases, seconds: int, is_told: bool) -> None:
-    assert readiness.MOST_APART < LEEWAY / 2
+    assert readiness.MAX_CLOCK_DIFFERENCE < LEEWAY / 2
     async with probing(keyed) as (http, app):
         app.state.readiness = Readiness(
             keyed.app_url, lambda c: check_signing_key(c, SECRET.encode()), clock=lambda: time.time() + seconds
@@ -296,7 +296,7 @@ async def test_all_that_is_wrong_is_told_at_once(databases: Databases, superuser
 
 
 async def test_a_pool_that_is_lent_out_does_not_delay_it(keyed: Databases) -> None:
-    async with probing(keyed, size=1) as (http, app), app.state.database.register():
+    async with probing(keyed, size=1) as (http, app), app.state.database.without_caller():
         assert await failing(http, keyed) == {}
 
 
@@ -309,7 +309,7 @@ async def test_where_the_database_has_no_connection_left_it_asks_on_one_of_the_p
         await superuser.execute("ALTER ROLE markonce_app CONNECTION LIMIT 0")
         try:
             assert await failing(http, keyed) == {}
-            async with app.state.database.register():
+            async with app.state.database.without_caller():
                 assert (await failing(http, keyed)).keys() == {"database"}
         finally:
             await superuser.execute("ALTER ROLE markonce_app CONNECTION LIMIT -1")

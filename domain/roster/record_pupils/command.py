@@ -29,9 +29,10 @@ from domain.roster.roll_year import record_roll_year
 from domain.roster.schools import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
-from domain.write.aggregates import AggregateMaintenance
+from domain.write import aggregates
 from domain.write.batch import Batch, Recorded, Result
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 
 
 class RecordedRoll(Recorded, kw_only=True):
@@ -65,8 +66,8 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     if tenant_id is None:
         given.refuse_if_strict()
         return summarise(given, [])
-    counting = AggregateMaintenance(connection, tenant_id)
-    rolled = await match_and_lock(connection, caller, counting, tenant_id, rows, whole, as_of)
+    locks = SchoolLocks(connection, tenant_id)
+    rolled = await match_and_lock(connection, caller, locks, tenant_id, rows, whole, as_of)
     rows = await reject_pupils_of_other_schools(connection, caller, given, tenant_id, rows)
     rows = await reject_ambiguous(given, rows, await find_visible(connection, caller, tenant_id, rows))
     if whole is not None:
@@ -86,7 +87,7 @@ async def record_roll(connection: Connection, caller: Caller, given: Batch[Pupil
     if whole is not None:
         leavers.record_leavers(changes, whole, as_of, gone)
     if changes.touched:
-        async with counting.of_pupils(changes.touched):
+        async with aggregates.adjust_for_pupils(locks, changes.touched):
             await write_changes(connection, tenant_id, caller.client_id, changes)
     schools_told = {row.school.id for row in rows} | ({whole.id} if whole is not None else set())
     await record_roll_year(connection, tenant_id, schools_told, as_of)
@@ -105,7 +106,7 @@ def summarise(batch: Batch[Any, Any], gone: list[leavers.OpenSpell]) -> Recorded
 async def match_and_lock(
     connection: Connection,
     caller: Caller,
-    counting: AggregateMaintenance,
+    locks: SchoolLocks,
     tenant_id: UUID,
     rows: list[PupilEntryRow],
     whole: SchoolInReach | None,
@@ -129,7 +130,7 @@ async def match_and_lock(
         }
         if locked is not None and hits <= locked:
             return rolled
-        await counting.lock(school_ids, hits)
+        await locks.lock(school_ids, hits)
         locked = hits
 
 
@@ -157,7 +158,7 @@ async def reject_ambiguous(batch: Batch[Any, Any], rows: list[PupilEntryRow], se
             reference = f"reference {row.school.id} {row.entry.reference}" if row.entry.reference is not UNSET else None
             for key in {row.pupil_id, reference, *(f"upn {number}" for number in (row.upn, *row.former) if number)} - {None}:
                 if key in seen:
-                    batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.pointer(seen[key])}.")
+                    batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.make_pointer(seen[key])}.")
                     break
                 seen[key] = row.at
     return remaining_rows(batch, rows)
