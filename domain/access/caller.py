@@ -12,11 +12,12 @@ from domain.declare.scopes import Scope
 
 @dataclass(frozen=True)
 class ReachSnapshot:
-    """Snapshot of a client's reach: the scopes it has at every school within reach, the version of the reach, and when a grant next
-    starts or ends (`until`).
+    """Snapshot of a client's reach: the scopes it has at every school within reach, the version of the reach, and when
+    a grant next starts or ends (`until`).
 
-    `tenants` are the tenants within reach; None where the client reaches so few schools that their versions are summed one by one. A
-    statement that relies on the snapshot checks in the same query that it is current (`read.statement`), so a snapshot may be cached.
+    `tenants` are the tenants within reach; None where the client reaches so few schools that their versions are summed
+    one by one. A statement that relies on the snapshot checks in the same query that it is current (`read.statement`),
+    so a snapshot may be cached.
     """
 
     scopes: frozenset[str]
@@ -32,7 +33,9 @@ class ReachSnapshot:
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated client and the scopes of its token, which are at most those of its grants when the token was issued."""
+    """An authenticated client and the scopes of its token, which are at most those of its grants when the token was
+    issued.
+    """
 
     client_id: UUID
     scopes: frozenset[str]

@@ -1,7 +1,7 @@
 """The tables and SQL conditions that limit every query to the rows within the caller's reach.
 
-A row is within reach if a grant in force gives the client the needed scope at the row's school. The table `reach` is derived from the
-grants (migration 0002). Row-level security enforces the same rule independently (migration 0005).
+A row is within reach if a grant in force gives the client the needed scope at the row's school. The table `reach` is
+derived from the grants (migration 0002). Row-level security enforces the same rule independently (migration 0005).
 """
 
 from collections.abc import Callable
@@ -113,7 +113,9 @@ def rows_of_registered_school(school_id: Column[UUID]) -> RowPredicate:
 
 
 def rows_of_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Column[UUID]) -> RowPredicate:
-    """Returns the predicate for rows about a pupil, within reach at the main school or at a second school (dual registration)."""
+    """Returns the predicate for rows about a pupil, within reach at the main school or at a second school (dual
+    registration).
+    """
 
     def make_condition(scope: Scope | None) -> ColumnElement[bool]:
         s = shared_pupils.alias()

@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey, KeySetSerialization
 from domain.clients.clients import CURRENT_KEY, decrypt_signing_key
 from domain.declare.errors import Busy, DatabaseError
 from domain.store.cleanup import clean_up_rows
-from domain.store.database import RETRIES, Connection, Database
+from domain.store.database import MAX_ATTEMPTS, Connection, Database
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ async def exchange(database: Database, attempt: Attempt, decide: Callable[[Facts
 
     What it raises passes, and nothing is written. Raises Busy where others were first each time.
     """
-    for _ in range(RETRIES):
+    for _ in range(MAX_ATTEMPTS):
         facts, effects = await load(database, attempt), Effects()
         answer = decide(facts, effects)
         if await persist(database, attempt.client_id, effects):

@@ -5,7 +5,7 @@ import time
 from uuid import UUID
 
 NIL = UUID(int=0)
-"""Stands for the installation in columns for a tenant or a school: a grant that belongs to no school."""
+"""Denotes the installation in columns for a tenant or a school: a grant that belongs to no school."""
 
 
 def new_id(type_number: int) -> UUID:

@@ -1,7 +1,9 @@
-"""Declares what can be read: Resource, Field, Link and Argument. REST, GraphQL and OpenAPI are derived from these declarations.
+"""Declares what can be read: Resource, Field, Link and Argument. REST, GraphQL and OpenAPI are derived from these
+declarations.
 
-A column is private until a Field names it. The column gives the type and nullability; the Field gives the meaning, scope and filters.
-A link is declared once, on the side that has the foreign key; `catalogue.link_resources` adds the reverse.
+A column is private until a Field names it. The column gives the type and nullability; the Field gives the meaning,
+scope and filters. A link is declared once, on the side that has the foreign key; `catalogue.link_resources` adds the
+reverse.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +47,8 @@ class Comparison(StrEnum):
 class LabelOf:
     """A value of a lookup table, found by its key: the code or name of a subject, aspect, window or grade.
 
-    `on` are pairs of (column of the row, column of the lookup table); the first pair is the tenant. `column` is the value.
+    `on` are pairs of (column of the row, column of the lookup table); the first pair is the tenant. `column` is the
+    value.
     """
 
     table: Table
@@ -63,8 +66,9 @@ class LabelOf:
 class Field:
     """A readable value: a column, a label of a lookup table, or an expression over the resource's columns.
 
-    `scope` is needed beyond the resource's own and is tested per row: the value is null where the caller lacks it. A subquery in the
-    expression must `correlate_except` its own tables. A `costly` field is left out unless the request names it or a link `also_shows` it.
+    `scope` is needed beyond the resource's own and is tested per row: the value is null where the caller lacks it. A
+    subquery in the expression must `correlate_except` its own tables. A `costly` field is left out unless the request
+    names it or a link `also_shows` it.
     """
 
     source: ColumnElement[Any] | LabelOf
@@ -105,7 +109,8 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Argument:
-    """An argument of a to-many link beside its filters. `condition` makes the SQL condition from the linked rows' columns and the value.
+    """An argument of a to-many link beside its filters. `condition` makes the SQL condition from the linked rows'
+    columns and the value.
 
     The value is null if the request leaves the argument out.
     """
@@ -121,11 +126,12 @@ class Argument:
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """A link from a row to one or many rows of another resource. `on` are pairs of (own column, target column) that must be equal.
+    """A link from a row to one or many rows of another resource. `on` are pairs of (own column, target column) that
+    must be equal.
 
-    `source` replaces the target's table by a view with the same columns, such as the latest rows. `also_shows` names costly fields that
-    are shown by default through this link. `target_in_reach` declares that whoever reaches the row at a school also reaches the linked
-    rows there; `source_in_reach` declares the same of the reverse link.
+    `source` replaces the target's table by a view with the same columns, such as the latest rows. `also_shows` names
+    costly fields that are shown by default through this link. `target_in_reach` declares that whoever reaches the row
+    at a school also reaches the linked rows there; `source_in_reach` declares the same of the reverse link.
     """
 
     target: str
@@ -153,10 +159,11 @@ KeyValues: TypeAlias = tuple[tuple[Column[Any], Any], ...]
 
 @dataclass(frozen=True, eq=False)
 class Resource:
-    """A readable noun. `order` names the unique columns of the default order, which is reversed if `descending`; cursors hold them.
+    """A readable noun. `order` names the unique columns of the default order, which is reversed if `descending`;
+    cursors hold them.
 
-    `reach` is the condition for its rows. `links_from_others` are links of other resources (by name) that lead to this one.
-    `parse_key` parses an id that is not a UUID with the `type_number`.
+    `reach` is the condition for its rows. `links_from_others` are links of other resources (by name) that lead to this
+    one. `parse_key` parses an id that is not a UUID with the `type_number`.
     """
 
     name: str

@@ -49,7 +49,10 @@ class ValueType(Enum):
         return str(self.value[1])
 
     def parse(self, raw: object) -> Any:
-        """Returns the Python value of a text (from a URL) or a JSON value (from GraphQL). Raises ValueError with a description."""
+        """Returns the Python value of a text (from a URL) or a JSON value (from GraphQL).
+
+        Raises ValueError with a description.
+        """
         try:
             parsed = _PARSE[self](raw)
         except (ValueError, InvalidOperation, OverflowError, TypeError):
@@ -85,7 +88,7 @@ def _parse_date(raw: object) -> date | None:
 def _parse_instant(raw: object) -> datetime | None:
     if not isinstance(raw, str) or not re.match(r"\d{4}-\d\d-\d\dT", raw, re.ASCII):
         return None
-    instant = datetime.fromisoformat(raw.replace(" ", "+"))  # in a URL, an offset's + that was not escaped arrives as a space
+    instant = datetime.fromisoformat(raw.replace(" ", "+"))  # in a URL, an unescaped + arrives as a space
     return instant.astimezone(UTC) if instant.tzinfo else None
 
 

@@ -21,7 +21,9 @@ from domain.read.query import (
 )
 
 observed_queries: ContextVar[list[Query] | None] = ContextVar("observed_queries", default=None)
-"""Set to a list, it receives the queries of the request whose scopes are checked next (used by `python -m api explain`)."""
+"""Set to a list, it receives the queries of the request whose scopes are checked next (used by `python -m api
+explain`).
+"""
 
 MAX_COST = 200_000
 """How many values a response may hold if every page in it were full."""
@@ -45,7 +47,8 @@ def check_scopes(queries: Sequence[Query], caller: Caller) -> None:
 
     def check_list(query: ListQuery) -> None:
         check_resource(query.resource, query.fields)
-        filters = sorted(query.where, key=lambda condition: condition.name)  # REST and GraphQL parse them in different orders
+        # REST and GraphQL parse filters in different orders
+        filters = sorted(query.where, key=lambda condition: condition.name)
         for name, field in [(w.name, w.field) for w in filters] + [(o.name, o.field) for o in query.order]:
             require(field.scope, f"{query.resource.name}.{name}")
 

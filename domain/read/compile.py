@@ -1,14 +1,13 @@
 """Compiles queries to one SQL statement whose columns are JSON texts, one for each query.
 
-Each page or row is a subquery, which selects its rows (reach, filters, keyset, order, limit) and then writes them as JSON by text
-concatenation. Links are nested subqueries.
+Each page or row is a subquery, which selects its rows (reach, filters, keyset, order, limit) and then writes them as
+JSON by text concatenation. Links are nested subqueries.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
-    ColumnClause,
     ColumnElement,
     FromClause,
     Integer,
@@ -26,12 +25,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.sql.selectable import NamedFromClause
-from sqlalchemy.sql.visitors import iterate, replacement_traverse
 
 from domain.declare.resource import DECLARED, Field, LabelOf, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.value_types import find_value_type
 from domain.read import placeholders
+from domain.read.columns import find_columns, move_to_source
 from domain.read.conditions import make_join, order_descending, write_condition, write_keyset
 from domain.read.json_sql import concatenate, join_with_dots, quote, write_json
 from domain.read.placeholders import write_placeholder
@@ -67,7 +66,8 @@ statements: Lru[tuple[QueryTemplate, frozenset[str] | None], Statement] = Lru("s
 def compile_query(template: QueryTemplate, scopes: frozenset[str] | None = None) -> Statement:
     """Returns the statement of a template, cached because compiling takes tens of milliseconds and running about one.
 
-    `scopes` are those that the caller's ReachSnapshot has at every school within reach; None compiles without a snapshot.
+    `scopes` are those that the caller's ReachSnapshot has at every school within reach; None compiles without a
+    snapshot.
     """
     key = template, scopes
     return statements.get(key) or statements.put(key, _compile(template.queries, scopes))
@@ -90,32 +90,12 @@ def _compile(queries: tuple[Query, ...], scopes: frozenset[str] | None) -> State
     )
 
 
-def move_to_source(expression: ColumnElement[Any], table: Table, source: FromClause) -> ColumnElement[Any]:
-    """Returns the expression with the table's columns taken from `source`. Its own subqueries on an alias of the table stay as they are."""
-
-    def replace(element: Any, **_: Any) -> Any:
-        if getattr(element, "element", None) is table:
-            return element
-        if element is table:
-            return source
-        if getattr(element, "table", None) is table:
-            return source.c[element.key]
-        return None
-
-    moved: ColumnElement[Any] = replacement_traverse(expression, {}, replace)
-    return moved
-
-
-def find_columns(expression: ColumnElement[Any], table: Table) -> set[str]:
-    """Returns the names of the table's columns in an expression."""
-    return {str(element.key) for element in iterate(expression) if isinstance(element, ColumnClause) and element.table is table}
-
-
 class _SqlWriter:
     """Writes the SQL of query templates. Pages are numbered in the order of the tree, as PreparedQuery numbers them.
 
-    `scopes` are those that the caller has at every school within reach. Then no row is tested for these scopes, linked rows that are
-    within reach by declaration are not tested again, and labels become placeholders, whose texts the `label_queries` read.
+    `scopes` are those that the caller has at every school within reach. Then no row is tested for these scopes, linked
+    rows that are within reach by declaration are not tested again, and labels become placeholders, whose texts the
+    `label_queries` read.
     """
 
     def __init__(self, scopes: frozenset[str] | None = None, *, is_versioned_by_school: bool = False) -> None:
@@ -139,7 +119,9 @@ class _SqlWriter:
         )
 
     def make_alias(self, table: Table) -> NamedFromClause[Any]:
-        """Returns an alias that differs from SQLAlchemy's anonymous ones (pupils_1), which a field's own subqueries may use."""
+        """Returns an alias that differs from SQLAlchemy's anonymous ones (pupils_1), which a field's own subqueries may
+        use.
+        """
         self._aliases += 1
         return table.alias(f"{table.name}{self._aliases}")
 
@@ -257,8 +239,10 @@ class _SqlWriter:
         ]
 
     def list_columns(self, resource: Resource, fields: OutputFields) -> set[str]:
-        """Returns the columns that these fields and their links need. No others are selected: a view has only the columns that its table
-        had when the view was created."""
+        """Returns the columns that these fields and their links need.
+
+        No others are selected: a view has only the columns that its table had when the view was created.
+        """
         names: set[str] = set()
         for _, field in fields:
             match field:
@@ -280,8 +264,11 @@ class _SqlWriter:
         write_cursor: Callable[[], ColumnElement[str]] | None,
         link: Link | None,
     ) -> ColumnElement[str]:
-        """Returns the JSON object of a row. If it has labels, it stands between placeholders of its tenant and its end, unless the row it is
-        nested in has the same tenant."""
+        """Returns the JSON object of a row.
+
+        If it has labels, it is enclosed in placeholders of its tenant and its end, unless the row it is nested in has
+        the same tenant.
+        """
         outer_has_labels, self._has_labels = self._has_labels, False
         text = self.write_object(fields, lambda field: self.write_row_field(field, resource, source, write_cursor))
         if link is not None and any(own.key == target.key == "tenant_id" for own, target in link.on):
@@ -352,7 +339,9 @@ class _SqlWriter:
     def write_linked_label(
         self, link: Link, target: Resource, fields: OutputFields, source: FromClause
     ) -> ColumnElement[str] | None:
-        """Returns the placeholder of a linked row of a lookup table, such as a subject; None if it must be read with the row."""
+        """Returns the placeholder of a linked row of a lookup table, such as a subject; None if it must be read with
+        the row.
+        """
         if self._scopes is None or not (target.is_lookup_table and link.target_in_reach and self.has_everywhere(target.scope)):
             return None
         if not all(
@@ -377,10 +366,11 @@ class _SqlWriter:
         write_text: Callable[[FromClause], ColumnElement[str]],
         numbers: list[ColumnElement[Any]],
     ) -> ColumnElement[str]:
-        """Returns the placeholder of a label, or null where the row has no number. Adds the label query of this identity, if it is new.
+        """Returns the placeholder of a label, or null where the row has no number. Adds the label query of this
+        identity, if it is new.
 
-        The label query returns the tenant's rows of the lookup table: pairs of the placeholder and the text. `keys` are the columns of the
-        lookup table that the row's `numbers` refer to.
+        The label query returns the tenant's rows of the lookup table: pairs of the placeholder and the text. `keys` are
+        the columns of the lookup table that the row's `numbers` refer to.
         """
         if identity not in self.label_queries:
             t = self.make_alias(table)

@@ -48,8 +48,8 @@ def write_condition(expression: ColumnElement[Any], condition: Condition, bind: 
 def write_keyset(keys: list[tuple[ColumnElement[Any], bool]], after: tuple[str | None, ...], bind: str) -> ColumnElement[bool]:
     """Returns the condition for rows after a position: keyset pagination.
 
-    `keys` are pairs of (expression, is descending). `after` says which values of the position are null; the others are bound as text to
-    parameters that begin with `bind`. Nulls sort last in either direction.
+    `keys` are pairs of (expression, is descending). `after` says which values of the position are null; the others are
+    bound as text to parameters that begin with `bind`. Nulls sort last in either direction.
     """
     position = [
         None if value is None else cast(bindparam(f"{bind}_{i}", type_=Text), key.type)

@@ -1,7 +1,8 @@
-"""Cursors: the position of a row in a sorted list, encrypted with AES-SIV (RFC 5297) and bound to the client and the query.
+"""Cursors: the position of a row in a sorted list, encrypted with AES-SIV (RFC 5297) and bound to the client and the
+query.
 
-PostgreSQL writes the position into the JSON as a placeholder (read/placeholders.py). PreparedQuery replaces it by the cursor in one pass
-over the bytes, so that the rows never become Python objects.
+PostgreSQL writes the position into the JSON as a placeholder (read/placeholders.py). PreparedQuery replaces it by the
+cursor in one pass over the bytes, so that the rows never become Python objects.
 """
 
 import base64

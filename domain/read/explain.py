@@ -18,8 +18,9 @@ MAX_LIST_SHOWN = 5
 
 @dataclass(frozen=True)
 class Explanation:
-    """A statement, the types and values of its bind parameters by position, the lines of PostgreSQL's plan, and the planning and execution
-    times in milliseconds."""
+    """A statement, the types and values of its bind parameters by position, the lines of PostgreSQL's plan, and the
+    planning and execution times in milliseconds.
+    """
 
     sql: str
     binds: list[tuple[str, Any]]
@@ -46,8 +47,8 @@ class RecordingDatabase(Database):
     async def explain(self, statement: str, arguments: tuple[Any, ...]) -> Explanation:
         """Runs a recorded statement again under EXPLAIN ANALYZE, and rolls back.
 
-        As in `read`, PostgreSQL uses the generic plan, so that the plan shows no values. The values are passed as settings of the
-        transaction, so that the text of EXECUTE shows none either.
+        As in `read`, PostgreSQL uses the generic plan, so that the plan shows no values. The values are passed as
+        settings of the transaction, so that the text of EXECUTE shows none either.
         """
         async with self.without_caller() as connection:
             transaction = connection.transaction()
@@ -75,7 +76,10 @@ class RecordingDatabase(Database):
 
 
 async def open_recording_database(url: str, seconds: int) -> RecordingDatabase:
-    """Opens a recording database with one connection, whose statements may run this many seconds. Raises DatabaseError."""
+    """Opens a recording database with one connection, whose statements may run this many seconds.
+
+    Raises DatabaseError.
+    """
     database = await RecordingDatabase.open(url, size=1, read_seconds=seconds)
     if not isinstance(database, RecordingDatabase):
         raise DatabaseError("This database records no statements.")
@@ -83,7 +87,10 @@ async def open_recording_database(url: str, seconds: int) -> RecordingDatabase:
 
 
 def hide_personal(value: Any) -> str:
-    """Returns a value as it may be printed. Texts and dates are hidden: they may be a child's name, UPN or date of birth."""
+    """Returns a value as it may be printed.
+
+    Texts and dates are hidden: they may be a child's name, UPN or date of birth.
+    """
     match value:
         case None:
             return "null"

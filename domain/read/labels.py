@@ -1,8 +1,10 @@
-"""Cache of labels: the codes and names of a tenant's subjects, aspects, windows and grades, to which rows refer by small numbers.
+"""Cache of labels: the codes and names of a tenant's subjects, aspects, windows and grades, to which rows refer by
+small numbers.
 
-A statement writes a placeholder for each label (read/placeholders.py) and returns the version of all labels that it saw (migration 0013).
-A cached copy is used for that version only. So a page of a thousand rows with ten different labels reads ten labels, or none. Whether the
-caller may see a label was decided when the statement was compiled: everybody who reaches a school of a tenant sees the same labels.
+A statement writes a placeholder for each label (read/placeholders.py) and returns the version of all labels that it saw
+(migration 0013). A cached copy is used for that version only. So a page of a thousand rows with ten different labels
+reads ten labels, or none. Whether the caller may see a label was decided when the statement was compiled: everybody who
+reaches a school of a tenant sees the same labels.
 """
 
 from collections.abc import Mapping
@@ -33,10 +35,11 @@ class LabelCache:
         """The version and the labels, by the number of the statement and the placeholder of the tenant."""
 
     async def fill_in(self, parts: list[bytes], statement: Statement, version: int, database: Database, caller: UUID) -> None:
-        """Replaces the placeholders of labels, tenants and ends of rows in `parts`, of which every other one is a placeholder.
+        """Replaces the placeholders of labels, tenants and ends of rows in `parts`, of which every other one is a
+        placeholder.
 
-        `version` is the version of the labels that the statement saw. Raises SnapshotOutdated if the labels have another version by now,
-        or if a label is missing because it is not within the caller's reach.
+        `version` is the version of the labels that the statement saw. Raises SnapshotOutdated if the labels have
+        another version by now, or if a label is missing because it is not within the caller's reach.
         """
         labels: Labels = {}
         outer_labels: list[Labels] = []

@@ -1,7 +1,8 @@
 """The placeholders that PostgreSQL writes into its JSON, for the server to replace.
 
-A placeholder stands between two U+0001 characters, which occur in no JSON text that PostgreSQL writes. Its first byte is its kind. A
-response is split at U+0001: every other part is then a placeholder. A label needs no kind, since it begins with a digit.
+A placeholder is enclosed in U+0001 characters, which occur in no JSON text that PostgreSQL writes. Its first byte
+is its kind. A response is split at U+0001: every other part is then a placeholder. A label needs no kind, since it
+begins with a digit.
 
     "{query}:{numbers}"                   a label: the text that a label query returned for a row with these numbers (read/labels.py)
     "@{tenant}"                           the start of a row with labels: its labels are those of this tenant

@@ -1,5 +1,7 @@
-"""PreparedQuery: a compiled read. Binds a request's values to the SQL statement, runs it, and replaces the placeholders in the JSON that
-PostgreSQL returns (labels, cursors, data versions).
+"""PreparedQuery: a compiled read.
+
+Binds a request's values to the SQL statement, runs it, and replaces the placeholders in the JSON that PostgreSQL
+returns (labels, cursors, data versions).
 """
 
 from collections.abc import Sequence
@@ -35,7 +37,9 @@ from domain.store.database import Database
 
 
 class ReadResult(NamedTuple):
-    """The JSON text of each query, None for a row that does not exist, and the data version: while it is the same, so are the texts."""
+    """The JSON text of each query, None for a row that does not exist, and the data version: while it is the same, so
+    are the texts.
+    """
 
     bodies: list[bytes | None]
     version: bytes | None
@@ -44,8 +48,9 @@ class ReadResult(NamedTuple):
 class PreparedQuery:
     """Queries of a template and its parameters. Serves every request that differs only in the texts of its parameters.
 
-    It holds no values of parameters. The names of bind parameters are those that read/compile.py writes: first_{page}, after_{page}_{i},
-    where_{page}_{i}, argument_{page}_{name} and key_{n}_{i}, where pages are numbered in the order of the tree.
+    It holds no values of parameters. The names of bind parameters are those that read/compile.py writes: first_{page},
+    after_{page}_{i}, where_{page}_{i}, argument_{page}_{name} and key_{n}_{i}, where pages are numbered in the order of
+    the tree.
     """
 
     def __init__(self, queries: Sequence[Query]) -> None:
@@ -53,7 +58,9 @@ class PreparedQuery:
         """By bind name, the values; Parameters among them have none."""
         self._pages: list[ListQuery] = []
         self._cursor_parameters: dict[int, tuple[int, tuple[str | None, ...]]] = {}
-        """By page, the index of the text that is its cursor, and which values of the cursor's position are null (`_mask_values`)."""
+        """By page, the index of the text that is its cursor, and which values of the cursor's position are null
+        (`_mask_values`).
+        """
         self.template = QueryTemplate.intern(tuple(self._make_template(query) for query in queries))
         self._is_versioned = all(map(is_versioned, self.template.queries))
         self._version_template = QueryTemplate.intern(list_rows_versioned_by_school(self.template.queries))
@@ -73,7 +80,8 @@ class PreparedQuery:
     ) -> ReadResult:
         """Runs the queries as one statement, and a second one if the snapshot is out of date.
 
-        `texts` are the texts of the request's parameters. Raises ValueError or BadRequest if one of them cannot be decoded.
+        `texts` are the texts of the request's parameters. Raises ValueError or BadRequest if one of them cannot be
+        decoded.
         """
         values, fingerprints = self._bind(caller, cursors, texts)
         if snapshot is not None:
@@ -92,8 +100,8 @@ class PreparedQuery:
     ) -> bytes | None:
         """Returns the data version that a response would have now, by a small statement; None if it has none.
 
-        `cached` is the version of a cached response. If it holds the version of one school, only that is compared, and the result is
-        either `cached` or None.
+        `cached` is the version of a cached response. If it holds the version of one school, only that is compared, and
+        the result is either `cached` or None.
         """
         if cached is not None and self._version_template.queries and cached.count(b"|") == SEPARATORS_FOR_ONE_SCHOOL:
             return cached if await _is_current(cached, database, caller, snapshot) else None
@@ -216,7 +224,9 @@ class PreparedQuery:
 
 
 def _drop_value(value: Any) -> Any:
-    """Returns a Parameter without its value, so that no value of one request stays for others; any other value as it is."""
+    """Returns a Parameter without its value, so that no value of one request stays for others; any other value as it
+    is.
+    """
     return Parameter(None, value.text_index, value.decode) if isinstance(value, Parameter) else value
 
 
@@ -235,7 +245,9 @@ def _mask_values(position: tuple[str | None, ...]) -> tuple[str | None, ...]:
 
 
 def _join_versions(snapshot: ReachSnapshot, general: bytes, *schools: bytes) -> bytes:
-    """Returns one data version from that of the reach, that of what every response depends on, and those of rows' schools."""
+    """Returns one data version from that of the reach, that of what every response depends on, and those of rows'
+    schools.
+    """
     return b"|".join([snapshot.cache_key, general, *schools])
 
 

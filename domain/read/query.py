@@ -1,11 +1,13 @@
-"""The query tree that REST and GraphQL requests are translated to: output fields over declared resources, without SQL or HTTP.
+"""The query tree that REST and GraphQL requests are translated to: output fields over declared resources, without SQL
+or HTTP.
 
-Each output field has a key, its name in the JSON response: REST writes {data, page}, GraphQL {edges, pageInfo} under the client's aliases.
-read/compile.py compiles a tuple of queries into one SQL statement.
+Each output field has a key, its name in the JSON response: REST writes {data, page}, GraphQL {edges, pageInfo} under
+the client's aliases. read/compile.py compiles a tuple of queries into one SQL statement.
 
-Requests that differ only in values share one compiled query. REST and GraphQL split a request into a template and its texts (an id, a
-cursor, a filter value). While the template is parsed, each such text is a ParameterText, and each value parsed from one is a Parameter
-in the tree. A later request with the same template skips parsing: its texts are decoded by the same Parameters and bound.
+Requests that differ only in values share one compiled query. REST and GraphQL split a request into a template and its
+texts (an id, a cursor, a filter value). While the template is parsed, each such text is a ParameterText, and each value
+parsed from one is a Parameter in the tree. A later request with the same template skips parsing: its texts are decoded
+by the same Parameters and bound.
 """
 
 from collections.abc import Callable
@@ -24,12 +26,14 @@ MAX_VALUES, MAX_VALUES_PER_REQUEST = 1000, 5000
 """Values of one filter, and of all filters of a request; also names of a list such as `fields`."""
 
 ONE_VALUE, MANY_VALUES = ("one",), ("many",)
-"""What stands for the values of a Condition in a QueryTemplate: they are bound as one value or as an array."""
+"""Replaces the values of a Condition in a QueryTemplate: they are bound as one value or as an array."""
 
 
 class ParameterText(str):
-    """A text of a request that is a value and may differ between requests with the same template. `text_index` is its position among
-    the request's texts."""
+    """A text of a request that is a value and may differ between requests with the same template.
+
+    `text_index` is its position among the request's texts.
+    """
 
     text_index: int
 
@@ -41,8 +45,10 @@ class ParameterText(str):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A value decoded from a ParameterText. `decode` gives the value of another request from its text at `text_index`; it raises
-    ValueError."""
+    """A value decoded from a ParameterText.
+
+    `decode` gives the value of another request from its text at `text_index`; it raises ValueError.
+    """
 
     value: Any
     text_index: int
@@ -50,7 +56,10 @@ class Parameter:
 
 
 def decode_parameter(raw: Any, decode: Callable[[Any], T]) -> T | Parameter:
-    """Returns the decoded value, as a Parameter if `raw` is a ParameterText. Raises ValueError if it cannot be decoded."""
+    """Returns the decoded value, as a Parameter if `raw` is a ParameterText.
+
+    Raises ValueError if it cannot be decoded.
+    """
     value = decode(raw)
     return Parameter(value, raw.text_index, decode) if isinstance(raw, ParameterText) else value
 
@@ -211,8 +220,10 @@ Query: TypeAlias = ListQuery | RowQuery
 
 
 class QueryTemplate:
-    """Queries without the values that differ between requests. Equal templates are one object (`intern`), hashed once, so that the cache of
-    compiled statements compares no trees."""
+    """Queries without the values that differ between requests.
+
+    Equal templates are one object (`intern`), hashed once, so that the cache of compiled statements compares no trees.
+    """
 
     __slots__ = ("__weakref__", "_hash", "queries")
 

@@ -34,11 +34,13 @@ data_versions = table("data_versions", column("name", Text), column("version", B
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """A compiled statement that returns one row: SQL, the names of its bind parameters by position, and the values that are constant.
+    """A compiled statement that returns one row: SQL, the names of its bind parameters by position, and the values that
+    are constant.
 
-    The row ends with up to three columns beside the texts. If the statement relies on a ReachSnapshot (`checks_snapshot`), a column says
-    whether the snapshot is current. If it has a data version (`has_version`), a column returns it. If its JSON holds placeholders of
-    labels, `label_query` reads the labels, and a column returns their version.
+    The row ends with up to three columns beside the texts. If the statement relies on a ReachSnapshot
+    (`checks_snapshot`), a column says whether the snapshot is current. If it has a data version (`has_version`), a
+    column returns it. If its JSON holds placeholders of labels, `label_query` reads the labels, and a column returns
+    their version.
     """
 
     sql: str

@@ -1,4 +1,4 @@
-"""Data versions: SQL that tells whether a response may have changed since it was made."""
+"""Data versions: SQL that shows whether a response may have changed since it was made."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -37,7 +37,8 @@ def is_versioned(query: Query) -> bool:
 def list_rows_versioned_by_school(queries: tuple[Query, ...]) -> tuple[RowQuery, ...]:
     """Returns the rows whose own schools' versions decide whether the response has changed.
 
-    Returns none if the data version of the whole reach is needed: for lists, rows without a school and links that leave the school.
+    Returns none if the data version of the whole reach is needed: for lists, rows without a school and links that leave
+    the school.
     """
     rows = [
         query
@@ -87,8 +88,8 @@ REACH_DATA_VERSION = cast(func.reach_state(bindparam("tenants", type_=ARRAY(Uuid
 def write_school_version(source: FromClause) -> ColumnElement[str]:
     """Returns the placeholder with the tenant, school and data version of a row's school.
 
-    The version of the whole reach stands for that of a school beyond the reach, whose version the caller cannot read: the main school of
-    a dual-registered pupil.
+    The version of the whole reach replaces that of a school beyond the reach, whose version the caller cannot read:
+    the main school of a dual-registered pupil.
     """
     matches = (_school_versions.c.tenant_id == source.c.tenant_id) & (_school_versions.c.school_id == source.c.school_id)
     version = select(cast(_school_versions.c.version, Text)).where(matches).scalar_subquery()
@@ -112,5 +113,7 @@ SCHOOL_VERSION = make_statement(
     checks_snapshot=True,
     data_version=INSTALLATION_VERSION,
 )
-"""Reads the data version of a school, to compare it with the version in a cached response about a row there. The row is still there: a change that moves
-a row to another school increments the versions of both schools."""
+"""Reads the data version of a school, to compare it with the version in a cached response about a row there.
+
+The row is still there: a change that moves a row to another school increments the versions of both schools.
+"""

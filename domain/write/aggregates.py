@@ -1,7 +1,9 @@
-"""Keeps the aggregates (cells and totals) up to date within the transaction of a write, and increments the schools' data versions.
+"""Keeps the aggregates (cells and totals) up to date within the transaction of a write, and increments the schools'
+data versions.
 
-Judgements add their difference, which the database reads from their history. A small change of the roll subtracts what its pupils
-contributed before and adds what they contribute afterwards. A large change counts the locked schools' cells again.
+Judgements add their difference, which the database reads from their history. A small change of the roll subtracts what
+its pupils contributed before and adds what they contribute afterwards. A large change counts the locked schools' cells
+again.
 """
 
 from collections.abc import AsyncIterator, Collection
@@ -31,7 +33,9 @@ async def adjust_for_pupils(locks: SchoolLocks, pupil_ids: Collection[UUID]) -> 
 
 
 async def adjust_for_judgements(locks: SchoolLocks, pupil_ids: Collection[UUID], windows: Collection[int]) -> None:
-    """Follows a write of judgements of these pupils in these windows, which has put the replaced judgements into their history."""
+    """Follows a write of judgements of these pupils in these windows, which has put the replaced judgements into their
+    history.
+    """
     await locks.connection.execute(
         "SELECT adjust_cells($1, $2, $3), bump_versions($1, $4)", locks.tenant_id, list(pupil_ids), list(windows), locks.school_ids
     )

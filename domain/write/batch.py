@@ -47,7 +47,9 @@ class Recorded(Counts, kw_only=True):
     results: list[Result] | None = None
 
     def drop_values(self) -> Self:
-        """Returns the counts and issues without stored values, since an answer kept under an Idempotency-Key may outlive the right to read them."""
+        """Returns the counts and issues without stored values, since an answer kept under an Idempotency-Key may
+        outlive the right to read them.
+        """
         return structs.replace(self, issues=[structs.replace(issue, current=None) for issue in self.issues])
 
 
@@ -55,9 +57,10 @@ class Recorded(Counts, kw_only=True):
 class Batch(Generic[Head, Entry]):
     """The input of a bulk command: `head` is the input without its rows, `rows` are the valid rows with their index.
 
-    `name` is the list that holds the rows, with which their pointers begin. Receipts count the outcomes by location: `locations` are those
-    of the rows, by index, and `default_location` is that of rows whose own is unknown. `companions` are the other lists of the input, by
-    name. Their issues count as issues of this batch; a companion itself is always lenient.
+    `name` is the list that holds the rows, with which their pointers begin. Receipts count the outcomes by location:
+    `locations` are those of the rows, by index, and `default_location` is that of rows whose own is unknown.
+    `companions` are the other lists of the input, by name. Their issues count as issues of this batch; a companion
+    itself is always lenient.
     """
 
     head: Head
@@ -118,7 +121,9 @@ class Batch(Generic[Head, Entry]):
         return unique
 
     def refuse_if_strict(self) -> None:
-        """Raises Invalid if any row is rejected and the client asked for handling=strict (RFC 7240), so that nothing is written."""
+        """Raises Invalid if any row is rejected and the client asked for handling=strict (RFC 7240), so that nothing is
+        written.
+        """
         if not self.lenient and (issues := self.list_issues()):
             raise make_invalid(issues)
 
@@ -151,7 +156,10 @@ class Batch(Generic[Head, Entry]):
         return Recorded(**counts, issues=self.list_issues(), results=self.list_results() if self.with_results else None)
 
     def count_outcomes(self, *, accepted: bool) -> OutcomeCounts:
-        """Returns how many rows had each outcome, by operation and location. Unless the batch was `accepted`, every row was rejected."""
+        """Returns how many rows had each outcome, by operation and location.
+
+        Unless the batch was `accepted`, every row was rejected.
+        """
         counts: OutcomeCounts = {}
         for index in range(self.received):
             location = self.locations.get(index, self.default_location)

@@ -1,11 +1,11 @@
 """Declares commands (writes), and parses their inputs.
 
-A command is an async function of a connection, a caller and an input. The decorator `command` reads the types of input and output from
-its annotations; REST, GraphQL and OpenAPI are derived from them. `run.perform` runs a command.
+A command is an async function of a connection, a caller and an input. The decorator `command` reads the types of input
+and output from its annotations; REST, GraphQL and OpenAPI are derived from them. `run.perform` runs a command.
 
-The input of a bulk command has a field `entries`. Its function gets a Batch, with the valid rows typed and the issues of the others. Any
-other list of structs in the input is decoded likewise, as a companion of the batch. The function of a command that changes or deletes one
-row gets a Patch, which holds the versions that the row may have.
+The input of a bulk command has a field `entries`. Its function gets a Batch, with the valid rows typed and the issues
+of the others. Any other list of structs in the input is decoded likewise, as a companion of the batch. The function of
+a command that changes or deletes one row gets a Patch, which holds the versions that the row may have.
 """
 
 import inspect
@@ -38,8 +38,8 @@ ROWS_PER_STEP = 16
 class Command:
     """A declared write. `name` is the name of the GraphQL mutation in snake case.
 
-    `fails` are the errors that it may raise. `row_types` are the types of a bulk command's rows, by the name of their list.
-    `is_single_row` says whether it changes or deletes one row, so that its function gets a Patch.
+    `fails` are the errors that it may raise. `row_types` are the types of a bulk command's rows, by the name of their
+    list. `is_single_row` says whether it changes or deletes one row, so that its function gets a Patch.
     """
 
     name: str
@@ -64,7 +64,10 @@ class Command:
         return self.row_types.get("entries")
 
     def parse(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Any:
-        """Returns the typed input of a JSON value. Raises Invalid with every issue; faulty rows of a bulk command become issues of its Batch."""
+        """Returns the typed input of a JSON value.
+
+        Raises Invalid with every issue; faulty rows of a bulk command become issues of its Batch.
+        """
         return run_at_once(self.parse_in_steps(data, lenient=lenient, with_results=with_results))
 
     def parse_in_steps(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Steps[Any]:
@@ -84,7 +87,8 @@ class Command:
         return value
 
     def parse_patch(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Patch[Any]":
-        """Returns the patch of the row with this id from a JSON merge patch (RFC 7396). Raises Invalid, and NotFound for a malformed id.
+        """Returns the patch of the row with this id from a JSON merge patch (RFC 7396). Raises Invalid, and NotFound
+        for a malformed id.
 
         `versions` are the versions that the row may have; None allows any.
         """

@@ -1,4 +1,6 @@
-"""expectedVersion of a bulk command's rows: rejects a row whose stored version differs, with the stored value if the caller may read it."""
+"""expectedVersion of a bulk command's rows: rejects a row whose stored version differs, with the stored value if the
+caller may read it.
+"""
 
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
@@ -16,7 +18,10 @@ Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class ConflictingRow(NamedTuple):
-    """A row, by its index, whose stored version differs from the expected one. `scheme_version_no` and `grade_no` are the stored grade."""
+    """A row, by its index, whose stored version differs from the expected one.
+
+    `scheme_version_no` and `grade_no` are the stored grade.
+    """
 
     at: int
     pupil_id: UUID

@@ -1,4 +1,7 @@
-"""Decodes JSON values to typed inputs. msgspec reports the first fault of a value; this module reports all of them, each with its pointer."""
+"""Decodes JSON values to typed inputs.
+
+msgspec reports the first fault of a value; this module reports all of them, each with its pointer.
+"""
 
 import re
 import types
@@ -40,7 +43,10 @@ _TYPE_DESCRIPTIONS = {
 def decode(
     type_: type[T], data: object, at: str, suggestions: Suggestions | None = None, max_issues: int = MAX_ISSUES
 ) -> tuple[T | None, list[Issue]]:
-    """Returns the typed value and its issues. The value is None if it has the wrong type. `at` is the JSON pointer of `data`."""
+    """Returns the typed value and its issues.
+
+    The value is None if it has the wrong type. `at` is the JSON pointer of `data`.
+    """
     try:
         value = msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
@@ -49,7 +55,10 @@ def decode(
 
 
 def _is_plausible(parts: Iterable[object]) -> bool:
-    """Quickly decides whether values can have no implausible parts. `_find_implausible` then examines the others, which may be valid."""
+    """Quickly decides whether values can have no implausible parts.
+
+    `_find_implausible` then examines the others, which may be valid.
+    """
     for part in parts:
         if part is None or part is msgspec.UNSET:
             continue
@@ -68,7 +77,9 @@ def _is_plausible(parts: Iterable[object]) -> bool:
 
 
 def _find_implausible(value: object, at: str) -> typing.Iterator[Issue]:
-    """Yields the issues of values with the right type that cannot be meant: blank texts, control characters and instants out of range."""
+    """Yields the issues of values with the right type that cannot be meant: blank texts, control characters and
+    instants out of range.
+    """
     if isinstance(value, str):
         if value and (not any(c.isprintable() and not c.isspace() for c in value) or _CONTROL.search(value)):
             yield Issue(at, "text-unreadable", "The text is blank or holds control characters.")

@@ -1,7 +1,8 @@
-"""Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): stores the answers of commands for 7 days, by client, route and key.
+"""Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): stores the answers of commands for 7 days, by client,
+route and key.
 
-A retry gets the first answer, and a client that lost an answer can ask for it. The table belongs to no tenant; every statement here
-selects one client's own keys.
+A retry gets the first answer, and a client that lost an answer can ask for it. The table belongs to no tenant; every
+statement here selects one client's own keys.
 """
 
 from datetime import timedelta
@@ -18,7 +19,8 @@ CLEANUP = (clean_up_rows("idempotency keys", "idempotency", "expires_at <= now()
 async def claim_key(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes) -> str | None:
     """Returns the stored answer of this key, or None after locking the key for this transaction.
 
-    Raises InProgress if another transaction has locked the key, and Invalid if the key was used with another request body.
+    Raises InProgress if another transaction has locked the key, and Invalid if the key was used with another request
+    body.
     """
     name = f"{caller.client_id} {route} {key}"
     if not await connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name):

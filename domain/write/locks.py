@@ -9,8 +9,9 @@ from domain.store.database import Connection
 class SchoolLocks:
     """The schools of one tenant that a transaction has locked.
 
-    A write first locks every school that it may change, in the order of their ids, so that two writes never wait for each other. Before
-    the transaction ends it increments the schools' data versions: ETags and cached responses depend on them.
+    A write first locks every school that it may change, in the order of their ids, so that two writes never wait for
+    each other. Before the transaction ends it increments the schools' data versions: ETags and cached responses depend
+    on them.
     """
 
     def __init__(self, connection: Connection, tenant_id: UUID) -> None:

@@ -40,7 +40,10 @@ class Changed(Output, kw_only=True):
 
 @dataclass(frozen=True)
 class Patch(Generic[Fields]):
-    """A change of one row. Fields that keep their value are UNSET. `versions` are those that the row may have; None allows any."""
+    """A change of one row.
+
+    Fields that keep their value are UNSET. `versions` are those that the row may have; None allows any.
+    """
 
     id: UUID
     versions: frozenset[int] | None

@@ -1,4 +1,5 @@
-"""Receipts: how many rows of a batch had each outcome, by school and, for judgements, by window, subject and aspect. They hold no values.
+"""Receipts: how many rows of a batch had each outcome, by school and, for judgements, by window, subject and aspect.
+They hold no values.
 
 domain/assessment/receipts.py declares what can be read of them.
 """

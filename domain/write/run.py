@@ -18,7 +18,10 @@ from domain.write.receipts import write_receipts
 
 @dataclass(frozen=True)
 class CommandAnswer:
-    """The output of a command as JSON. `replayed` says whether it was stored for an earlier request with the same Idempotency-Key."""
+    """The output of a command as JSON.
+
+    `replayed` says whether it was stored for an earlier request with the same Idempotency-Key.
+    """
 
     answer: bytes
     replayed: bool = False
@@ -41,9 +44,10 @@ async def perform(
 ) -> CommandAnswer:
     """Runs a command in one transaction, and returns its output.
 
-    With a `key` (Idempotency-Key), the output is stored for 7 days in the same transaction. The same key and `body` return it again.
-    Another body raises Invalid, and a request that is still running raises InProgress. A dry run does everything and then rolls back.
-    Every batch leaves receipts, in its own transaction or, if it is rejected as a whole, in a second one.
+    With a `key` (Idempotency-Key), the output is stored for 7 days in the same transaction. The same key and `body`
+    return it again. Another body raises Invalid, and a request that is still running raises InProgress. A dry run does
+    everything and then rolls back. Every batch leaves receipts, in its own transaction or, if it is rejected as a
+    whole, in a second one.
     """
     caller.require_scope(command.scope, command.operation)
     fingerprint = b"" if key is None else hashlib.sha256(body + (b" dry" if dry_run else b"")).digest()

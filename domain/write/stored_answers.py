@@ -40,7 +40,8 @@ WHERE client_id = $1 AND route = ANY ($2) AND key = $3 AND expires_at > now() OR
 async def read_stored_answers(database: Database, caller: Caller, key: str, commands: Iterable[Command]) -> KeptAnswers:
     """Returns the answers of these commands under this key, without those for which the caller no longer has the scope.
 
-    Raises InProgress while a request with the key runs, and NotFound if none has succeeded within 7 days: errors are not stored.
+    Raises InProgress while a request with the key runs, and NotFound if none has succeeded within 7 days: errors are
+    not stored.
     """
     operations = {command.name: command.operation for command in commands if command.scope in caller.scopes}
     # the lock ends with its statement, so that the next statement sees the answer of a request that has ended by then
