@@ -25,9 +25,9 @@ from domain.declare.errors import DatabaseError, DomainError
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
 from domain.store.cleanup import clean_up as remove_expired
-from domain.store.database import Database, in_one_transaction
+from domain.store.database import Database, run_single_transaction
 from domain.store.migrate import migrate as run_migrations
-from domain.store.schema import require_schema, take_turn
+from domain.store.schema import acquire_advisory_lock, require_schema
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Markonce: mark once, read many."
@@ -65,7 +65,7 @@ def as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
         return await work(connection)
 
     try:
-        return asyncio.run(in_one_transaction(operator_url(), check_and_work))
+        return asyncio.run(run_single_transaction(operator_url(), check_and_work))
     except (DomainError, ValueError) as problem:
         return fail(explain_problem(problem))  # type: ignore[no-any-return]
 
@@ -99,7 +99,7 @@ async def _reachable(settings: Settings) -> None:
     """Raises DatabaseError where this program cannot serve this database: a schema of another time, no key, or one that another secret protects."""
     database = await Database.open(settings.database_url, size=1)
     try:
-        async with database.register() as connection:
+        async with database.without_caller() as connection:
             await require_schema(connection)
             await registered.check_signing_key(connection, settings.secret)
     finally:
@@ -141,7 +141,7 @@ def init(name: Annotated[str, typer.Option(help="The operator client's name.")] 
         )
 
     async def work(connection: Any) -> None:
-        await take_turn(connection, "init")
+        await acquire_advisory_lock(connection, "init")
         await registered.ensure_signing_key(connection, secret.encode())
         if any(known.name == name for known in await registered.list_clients(connection)):
             console.print(f"The client {name} exists; nothing was changed.")
@@ -162,7 +162,7 @@ def tidy() -> None:
     async def work() -> dict[str, int]:
         database = await Database.open(operator_url(), size=1, serving=False)
         try:
-            async with database.register() as connection:
+            async with database.without_caller() as connection:
                 await require_schema(connection)
             return await remove_expired(database, CLEANUP)
         finally:

@@ -36,7 +36,7 @@ from domain.read.query import (
     RowQuery,
     ToMany,
     ToOne,
-    value_now,
+    unwrap_parameter,
 )
 
 MAX_REQUEST = 3600
@@ -76,7 +76,7 @@ async def explain(settings: Settings, client: str, request: str, variables: dict
         app.state.authenticator = _ExplainedAuthenticator(database, settings, caller)
         roots: list[Query] = []
         noted: list[tuple[str, tuple[Any, ...]]] = []
-        database.noted = noted
+        database.recorded = noted
         noting_roots = observed_queries.set(roots)
         try:
             if request.startswith("/"):
@@ -91,7 +91,7 @@ async def explain(settings: Settings, client: str, request: str, variables: dict
 
 
 async def _find(database: RecordingDatabase, named: str) -> UUID:
-    async with database.register() as connection:
+    async with database.without_caller() as connection:
         if found := await clients.find_client(connection, named):
             return found.id
         names = [known.name for known in await clients.list_clients(connection) if known.revoked_at is None]
@@ -173,15 +173,15 @@ def show(explained: RequestExplanation, console: Console) -> None:
 def _tree(root: Query) -> Tree:
     if isinstance(root, ListQuery):
         tree = Tree(_page(root.resource.plural, root))
-        _grow(tree, root.resource, root.items)
+        _grow(tree, root.resource, root.fields)
     else:
         tree = Tree(_row(root))
-        _grow(tree, root.resource, root.row)
+        _grow(tree, root.resource, root.fields)
     return tree
 
 
 def _row(single: RowQuery) -> str:
-    picked = ", ".join(f"{column.key} = {hide_personal(value_now(value))}" for column, value in single.key_values)
+    picked = ", ".join(f"{column.key} = {hide_personal(unwrap_parameter(value))}" for column, value in single.key_values)
     return escape(f"{single.resource.name} where {picked or 'nothing is picked'}")
 
 
@@ -189,7 +189,7 @@ def _page(heading: str, page: ListQuery) -> str:
     parts = [f"first {page.first}"]
     if page.where:
         parts.append(f"where {' and '.join(map(_condition, page.where))}")
-    parts += [f"{name} {value_now(value)}" for name, value in page.arguments]
+    parts += [f"{name} {unwrap_parameter(value)}" for name, value in page.arguments]
     if page.order:
         parts.append(f"order {', '.join(('-' if order.descending else '') + order.name for order in page.order)}")
     if page.after is not None:
@@ -199,7 +199,7 @@ def _page(heading: str, page: ListQuery) -> str:
 
 def _condition(condition: Condition) -> str:
     is_hidden = condition.field.filter is Filter.BODY
-    values = [HIDDEN if is_hidden else str(value_now(value)) for value in condition.values]
+    values = [HIDDEN if is_hidden else str(unwrap_parameter(value)) for value in condition.values]
     if condition.comparison is not None:
         return f"{condition.name}.{condition.comparison} {values[0]}"
     return f"{condition.name} = {' or '.join(dict.fromkeys(values))}"
@@ -220,14 +220,14 @@ def _grow(tree: Tree, resource: Resource, items: OutputFields) -> None:
                 leaves.append(name(key, field))
             case FixedText(text=text):
                 leaves.append(f"{key}: '{text}'")
-            case PageRows(row=row):
+            case PageRows(fields=row):
                 branches.append((escape(f"{key}: each row"), resource, row))
-            case NestedObject(items=nested):
+            case NestedObject(fields=nested):
                 branches.append((escape(key), resource, nested))
-            case ToOne(resource=target, row=row):
+            case ToOne(resource=target, fields=row):
                 branches.append((escape(f"{key} → one {target.name}"), target, row))
-            case ToMany(selection=page):
-                branches.append((_page(f"{key} → {page.resource.plural}", page), page.resource, page.items))
+            case ToMany(query=page):
+                branches.append((_page(f"{key} → {page.resource.plural}", page), page.resource, page.fields))
             case _:
                 leaves.append(key)
     if leaves:

@@ -1,4 +1,4 @@
-"""The catalogue: everything that can be read and every command, in the order the documentation shows them; and what expires."""
+"""The catalogue: every readable resource and every command, in the order of the documentation, and the rows that expire."""
 
 from domain.assessment.change_window import delete_window, update_window
 from domain.assessment.create_scheme import create_scheme

@@ -14,7 +14,7 @@ from domain import RESOURCES
 from domain.access.caller import Caller
 from domain.declare.resource import Filter, Link, Resource
 from domain.declare.value_types import ValueType
-from domain.read.checks import default_fields
+from domain.read.checks import list_default_fields
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Asking:
 
     def narrowed(self, ask: Ask, filters: list[Filter]) -> Ask:
         """The question with filters on fields that may be filtered so, and an order."""
-        resource, may = ask.resource, default_fields(ask.resource, self.caller)
+        resource, may = ask.resource, list_default_fields(ask.resource, self.caller)
         names = [name for name in may if resource.fields[name].filter in filters]
         for name in self.draw.sample(names, min(len(names), self.draw.choice((0, 0, 1, 1, 2)))):
             given = [row[name] for row in self.draw.choices(self.rows[resource.name], k=2) if row[name] is not None]
@@ -134,7 +134,7 @@ class Asking:
         return resource, self.draw.choice(self.rows[resource.name])["id"], name, ask
 
     def about(self, resource: Resource, depth: int, by: Link | None = None) -> Ask:
-        may = list(default_fields(resource, self.caller, by))
+        may = list(list_default_fields(resource, self.caller, by))
         ask = Ask(resource, may, first=self.draw.choice((1, 2, 10)), named=self.draw.random() < 0.85)
         if ask.named:
             ask.fields = self.draw.sample(may, self.draw.randint(1, min(4, len(may))))

@@ -112,9 +112,9 @@ SQL: dict[str, Query] = {
 
 @pytest.mark.parametrize("name", SQL)
 def test_golden_sql(name: str) -> None:
-    shape = PreparedQuery([SQL[name]]).shape
+    template = PreparedQuery([SQL[name]]).template
     for scopes, suffix in ((None, ""), (frozenset(Scope), "_uniform")):
-        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", compile.compile_query(shape, scopes).sql + "\n")
+        check_golden(ROOT / "expected" / "sql" / f"{name}{suffix}.sql", compile.compile_query(template, scopes).sql + "\n")
 
 
 @pytest.mark.parametrize("path", CONTRACTS, ids=str)

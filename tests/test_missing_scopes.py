@@ -77,7 +77,7 @@ def check(problem: Any, needs: list[tuple[str, str]]) -> None:
     ]
     assert (
         problem["detail"]
-        == ", ".join(f"{what} needs {scope}" for what, scope in needs) + ". GET /v1/me tells what the client holds."
+        == ", ".join(f"{what} needs {scope}" for what, scope in needs) + ". GET /v1/me lists what the client holds."
     )
 
 

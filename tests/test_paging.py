@@ -20,7 +20,7 @@ from domain import RESOURCES
 from domain.declare.resource import Field, Resource
 from domain.declare.value_types import ValueType
 from domain.read import prepared
-from domain.read.checks import default_fields
+from domain.read.checks import list_default_fields
 from domain.read.query import FieldValue, HasNextPage, ListQuery, Order, PageRows, RowCursor
 from tests.conftest import Databases
 from tests.doors import Doors, exact, opened
@@ -70,7 +70,7 @@ async def walked(world: World, client_id: UUID, asked: ListQuery, draw: random.R
         if not more:
             return rows
         assert end is not None
-        asked = replace(asked, after=world.cursors.open(end, client_id, asked.fingerprint()))
+        asked = replace(asked, after=world.cursors.decrypt_position(end, client_id, asked.fingerprint()))
 
 
 def orders(resource: Resource) -> list[tuple[Order, ...]]:
@@ -339,7 +339,7 @@ def walk(doors: Doors, name: str, change: Change, draw: random.Random) -> Walk:
     client, target, _ = LISTS[name]
     resource = RESOURCES[target]
     row, _, link = name.partition(".")
-    may = [n for n in default_fields(resource, doors.world.clients[client].caller) if resource.fields[n].sortable]
+    may = [n for n in list_default_fields(resource, doors.world.clients[client].caller) if resource.fields[n].sortable]
     names = dict.fromkeys(draw.choices([*may, *3 * [n for n in may if n in OFTEN]], k=draw.choice((0, 1, 1, 2, 2))))
     order = [(by, draw.random() < 0.5) for by in names]
     ask = Ask(resource, [*dict.fromkeys(["id", *(by for by, _ in order)])], order=order)

@@ -85,12 +85,12 @@ async def test_following_a_read(http: httpx2.AsyncClient) -> None:
     """GET /v1/pupils?include=school, as the README tells it."""
     compile.statements.clear()
     seen = await followed(http.get("/v1/pupils?include=school"))
-    assert all(f"`{name}`" in README for name in ("read_list", "Prepared"))
-    in_order(["read_list", "plan", "run"], seen)
+    assert all(f"`{name}`" in README for name in ("read_list", "PreparedQuery"))
+    in_order(["read_list", "compile_query", "run"], seen)
 
 
 async def test_following_a_write(http: httpx2.AsyncClient) -> None:
     """POST /v1/judgements, as the README tells it."""
     seen = await followed(http.post("/v1/judgements", json={"window": "none", "entries": []}, headers={"Idempotency-Key": "walk"}))
-    assert all(f"`{name}`" in README for name in ("Command.read_in_steps", "perform", "record_judgements"))
-    in_order(["read_in_steps", "perform", "claim", "record_judgements"], seen)
+    assert all(f"`{name}`" in README for name in ("Command.parse_in_steps", "perform", "record_judgements"))
+    in_order(["parse_in_steps", "perform", "claim_key", "record_judgements"], seen)

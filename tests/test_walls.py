@@ -188,10 +188,10 @@ def owned(body: bytes | None, known: Known, *keys: str) -> set[str]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def uniform(world: World) -> dict[str, ReachSnapshot]:
+async def snapshot(world: World) -> dict[str, ReachSnapshot]:
     """What each client's grants give wherever it reaches: with it, a statement asks rows for no scope, and does not look for linked ones in reach again."""
     found = {}
-    async with world.database.register() as connection:
+    async with world.database.without_caller() as connection:
         for name, client in world.clients.items():
             stands = await read_client_status(connection, client.caller.client_id)
             assert stands is not None

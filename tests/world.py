@@ -113,7 +113,7 @@ class World:
     async def do(self, client: str, command: str, document: Any) -> Any:
         """What a command answers this client, as JSON values; raises what it raises."""
         chosen = COMMANDS[command]
-        done = await perform(self.database, chosen, self.clients[client].caller, chosen.read(document))
+        done = await perform(self.database, chosen, self.clients[client].caller, chosen.parse(document))
         return json.loads(done.answer)
 
     async def rows(self, database: Database, caller: Caller, resource: Resource, **more: Field) -> list[dict[str, Any]]:
@@ -174,7 +174,7 @@ async def _import_register(database: Database) -> None:
         async def work(connection: Connection, extract: Any = extract, as_of: date = as_of) -> None:
             await apply_gias(connection, extract, as_of)
 
-        await database.writing(None, work)
+        await database.run_transaction(None, work)
 
 
 async def _register(operator: Any, name: str) -> Client:

@@ -43,7 +43,7 @@ from domain.read.query import FieldValue, ListQuery, PageRows
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
 from domain.store import embedded
-from domain.store.database import Connection, Database, in_one_transaction
+from domain.store.database import Connection, Database, run_single_transaction
 from domain.store.migrate import migrate
 from domain.store.programs import EmbeddedError
 from domain.write.run import perform
@@ -210,7 +210,7 @@ async def prepare_data(app_url: str, operator_url: str, kept: Secrets, console: 
         await register_clients(connection, kept, list(GRANTS))
         return {name: await list_granted(connection, UUID(client_id)) for name, (client_id, _) in kept.clients.items()}
 
-    whole, vendor, manager = await in_one_transaction(operator_url, begin)
+    whole, vendor, manager = await run_single_transaction(operator_url, begin)
     kept.write()
     database = await Database.open(app_url, size=1)
     try:
@@ -218,7 +218,7 @@ async def prepare_data(app_url: str, operator_url: str, kept: Secrets, console: 
         if not whole:
             with Progress(console=console) as progress:
                 await Seed(database, cursors, vendor, manager, progress).all()
-        scopes = await in_one_transaction(operator_url, finish)
+        scopes = await run_single_transaction(operator_url, finish)
         kept.write()
         shown = {
             plural: await list_rows(database, cursors, manager, plural, names)
@@ -296,7 +296,7 @@ class Seed:
     async def _each(self, what: str, caller: Caller, command: str, bodies: list[dict[str, Any]]) -> None:
         chosen = COMMANDS[command]
         for body in self.progress.track(bodies, description=f"{what:<12}") if bodies else ():
-            await perform(self.database, chosen, caller, chosen.read(body))
+            await perform(self.database, chosen, caller, chosen.parse(body))
 
     async def _missing(self, plural: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those whose code is not there yet."""

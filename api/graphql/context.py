@@ -20,7 +20,7 @@ from domain.support.lru import Lru
 from domain.support.slices import run_in_slices
 from domain.write.command import Command
 from domain.write.idempotency import check_key
-from domain.write.run import Performed, perform
+from domain.write.run import CommandAnswer, perform
 from domain.write.stored_answers import read_stored_answers
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class OperationContext:
     kept: ResponseCache
 
 
-async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> Performed:
+async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> CommandAnswer:
     """Carries a command out, in a transaction of its own. `arguments` are the mutation's."""
     context.caller.require_scope(command.scope, command.operation)
     wrong = [
@@ -54,7 +54,7 @@ async def perform_command(context: OperationContext, command: Command, arguments
     if command.input.__struct_fields__ == ("id",) and parse_id(arguments["input"]["id"]) is None:
         raise NotFound()  # as of a URL: what cannot be an id is nothing's
     lenient, with_results = arguments.get("handling") == "lenient", arguments.get("return") == "representation"
-    typed = await run_in_slices(command.read_in_steps(arguments["input"], lenient=lenient, with_results=with_results))
+    typed = await run_in_slices(command.parse_in_steps(arguments["input"], lenient=lenient, with_results=with_results))
     key = arguments.get("idempotencyKey")
     body = (
         msgspec.json.encode([arguments["input"], arguments.get("handling"), arguments.get("return")], order="sorted")

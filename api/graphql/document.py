@@ -22,7 +22,7 @@ from graphql.type import get_named_type
 
 from api.graphql.errors import strip_error
 from api.graphql.limits import LimitExceeded, Limits, check_shape, parse_document, validate
-from domain.support.lru import Lru, size_of
+from domain.support.lru import Lru, measure_size
 
 LIMITS = Limits()
 TOKEN = 450
@@ -70,7 +70,7 @@ def _weigh(key: tuple[str, bool], document: Document) -> int:
     source = sys.getsizeof(key[0])
     located = next((operation.definition.loc for operation in document.operations.values()), None)
     if located is None:
-        return source + size_of([error.formatted for error in document.errors])
+        return source + measure_size([error.formatted for error in document.errors])
     token: Token | None = located.start_token
     while token is not None and token.prev is not None:
         token = token.prev

@@ -202,7 +202,9 @@ class OperationExtension(SchemaExtension):
         context, query = self.execution_context.context, self.execution_context.query or ""
         if context.caller.snapshot is None:
             return None
-        version = await REACH_VERSION.state(context.database, context.caller.client_id, context.cursors, context.caller.snapshot)
+        version = await REACH_VERSION.read_version(
+            context.database, context.caller.client_id, context.cursors, context.caller.snapshot
+        )
         if version is None:
             return None
         variables = pick_declared(state.operation.definition, self.execution_context.variables or {})

@@ -71,7 +71,7 @@ async def _read_bodies(context: OperationContext, prepared: PreparedQuery, texts
     """The roots' texts: those of the response cache, where they still are what would be read."""
     caller, database, cursors = context.caller, context.database, context.cursors
     if caller.snapshot is not None and (before := context.kept.state_of(key)) is not None:
-        now = await prepared.state(database, caller.client_id, cursors, caller.snapshot, texts, before)
+        now = await prepared.read_version(database, caller.client_id, cursors, caller.snapshot, texts, before)
         if now is not None and (kept := context.kept.body(key, now)) is not None:
             return [body or None for body in kept.split(_BETWEEN)]
     bodies, version = await prepared.read(database, caller.client_id, cursors, caller.snapshot, texts)

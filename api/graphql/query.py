@@ -22,7 +22,7 @@ from api.graphql.types import RANGE
 from domain import RESOURCES
 from domain.access.caller import Caller
 from domain.declare.errors import BadRequest, Issue, make_invalid
-from domain.declare.ids import parse_id, type_number
+from domain.declare.ids import get_type_number, parse_id
 from domain.declare.resource import Comparison, Link, Resource
 from domain.read.cursors import Cursors
 from domain.read.query import (
@@ -171,7 +171,7 @@ class Reader:
                 return self.single(resource, id_, nodes)
         parsed = parse_id(id_)
         numbered = {resource.type_number: resource for resource in RESOURCES.values() if resource.type_number is not None}
-        named = numbered.get(type_number(parsed)) if parsed is not None else None
+        named = numbered.get(get_type_number(parsed)) if parsed is not None else None
         self.particular = self.particular or named is None
         return None if named is None else self.single(named, id_, nodes)
 
@@ -222,8 +222,8 @@ class Reader:
             return selection
         try:
             text = given["after"]
-            place = self.cursors.open(text, self.caller.client_id, selection.fingerprint(), f"{at}.after")
-            after = Parameter(place, text.at, str) if isinstance(text, ParameterText) else place
+            place = self.cursors.decrypt_position(text, self.caller.client_id, selection.fingerprint(), f"{at}.after")
+            after = Parameter(place, text.text_index, str) if isinstance(text, ParameterText) else place
         except BadRequest as problem:
             self.issues += problem.issues
             return selection

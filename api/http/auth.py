@@ -189,7 +189,7 @@ class Authenticator:
         return await self._key_reads.get(None)
 
     async def _read_keys(self, _: Sequence[None]) -> dict[None, KeySetSerialization]:
-        async with self._database.register() as connection:
+        async with self._database.without_caller() as connection:
             found = await read_public_keys(connection)
             self._set_clock(await read_issuing_clock(connection))
         self._keys = KeySet.import_key_set(found) if found["keys"] else KeySet([])
@@ -213,7 +213,7 @@ class Authenticator:
         if now - read_at > STANDS_FOR:
             if read_at > 0:  # while it is asked again by one request, the others go on
                 self._standing.put(client_id, (found, now))
-            async with self._database.register() as connection:
+            async with self._database.without_caller() as connection:
                 found = await read_client_status(connection, client_id)
             self._standing.put(client_id, (found, now))
         if found is None:

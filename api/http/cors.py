@@ -56,7 +56,7 @@ class Cors:
 
     async def _is_listed(self, scope: Scope, origin: str) -> bool:
         if time.monotonic() - self._read_at > LISTED_FOR:
-            async with scope["app"].state.database.register() as connection:
+            async with scope["app"].state.database.without_caller() as connection:
                 self._listed = await list_origins(connection)
             self._read_at = time.monotonic()
         return origin in self._listed

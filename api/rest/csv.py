@@ -67,8 +67,8 @@ def name_file(name: str) -> list[tuple[bytes, bytes]]:
 
 def write_list(selection: ListQuery, body: bytes) -> Steps[bytes]:
     """The rows of a list's JSON; those of linked rows as dotted columns. BadRequest for a to-many link."""
-    (_, rows), *_ = selection.items
-    columns = _list_columns(rows.row)  # type: ignore[union-attr]
+    (_, rows), *_ = selection.fields
+    columns = _list_columns(rows.fields)  # type: ignore[union-attr]
     return write_cell(
         [".".join(path) for path in columns],
         ([_find_value(row, path) for path in columns] for row in msgspec.json.decode(body)["data"]),

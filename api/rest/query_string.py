@@ -14,7 +14,7 @@ from domain import RESOURCES
 from domain.access.caller import Caller
 from domain.declare.errors import BadRequest, Issue
 from domain.declare.resource import Comparison, Field, Filter, Link, Resource
-from domain.read.checks import default_fields
+from domain.read.checks import list_default_fields
 from domain.read.cursors import Cursors
 from domain.read.query import (
     DEFAULT_FIRST,
@@ -214,7 +214,7 @@ def _level(tree: FieldTree, resource: Resource, links: list[str]) -> tuple[Field
 
 def make_row_fields(resource: Resource, tree: FieldTree, caller: Caller, by: Link | None = None) -> OutputFields:
     """The items of a row reached by a link or none: the fields named, or all that are shown; then the links, each under its own name."""
-    names = tree.fields or list(default_fields(resource, caller, by))
+    names = tree.fields or list(list_default_fields(resource, caller, by))
     items: list[tuple[str, Any]] = [(name, FieldValue(resource.fields[name])) for name in names]
     for name, below in tree.links.items():
         link, target = resource.links[name], RESOURCES[resource.links[name].target]
@@ -404,8 +404,8 @@ def _selection(
     selection = ListQuery(resource, items, where, order, first, path=within, arguments=given)
     if after is None:
         return selection
-    place = cursors.open(after, caller.client_id, selection.fingerprint())
-    return replace(selection, after=Parameter(place, after.at, str) if isinstance(after, ParameterText) else place)
+    place = cursors.decrypt_position(after, caller.client_id, selection.fingerprint())
+    return replace(selection, after=Parameter(place, after.text_index, str) if isinstance(after, ParameterText) else place)
 
 
 def read_item(given: Parameters, resource: Resource, caller: Caller) -> OutputFields:

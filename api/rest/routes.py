@@ -162,7 +162,7 @@ async def _respond(request: Request, asked: ReadPlan, caller: Caller, texts: Seq
     key = _make_key(request, caller, asked.as_csv)
     was = state.kept.state_of(key)
     if snapshot is not None and (known is not None or was is not None):
-        now = await asked.prepared.state(state.database, caller.client_id, state.cursors, snapshot, texts, was)
+        now = await asked.prepared.read_version(state.database, caller.client_id, state.cursors, snapshot, texts, was)
         if now is not None:
             digest = make_etag(now, key)
             if known is not None and (tag := is_known_by(digest, known)) is not None:
@@ -204,7 +204,7 @@ def linked_handler(resource: Resource, name: str) -> Handler:
         sheet = csv.is_csv_wanted(request)
         many = read.read_linked(given, resource, name, caller, request.app.state.cursors, sheet=sheet)
         picked = decode_key(resource, id_)
-        asked = _make_plan(RowQuery(resource, picked or (), ((WHOLE, many),)), many.selection, caller, sheet)
+        asked = _make_plan(RowQuery(resource, picked or (), ((WHOLE, many),)), many.query, caller, sheet)
         if picked is None:
             raise NotFound()
         return asked
@@ -324,7 +324,7 @@ async def _read_input(request: Request, command: Command, preferences: read.Pref
     """What a command is given, and the bytes that tell one request from another under the same Idempotency-Key."""
     if "id" not in request.path_params:
         document, body = await read_json(request, most=MAX_OTHER_BODY if command.entries is None else MAX_BODY)
-        steps = command.read_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
+        steps = command.parse_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
         return await run_in_slices(steps), body
     row_id = request.path_params["id"]
     versions = read.read_versions(request) if command.is_single_row else None
@@ -336,13 +336,13 @@ async def _read_input(request: Request, command: Command, preferences: read.Pref
             raise BadRequest("This command takes no body.", code="body-unexpected")
     if command.is_single_row:
         asked = f"{row_id} {'*' if versions is None else sorted(versions)} ".encode()
-        return command.read_change(row_id, versions, document), asked + body
+        return command.parse_patch(row_id, versions, document), asked + body
     if "if-match" in request.headers:
         message = "This command looks at the row's state, not at its version: leave If-Match out."
         raise BadRequest(message, code="if-match-unused", issues=(Issue("If-Match", "if-match-unused", message),))
     if parse_id(row_id) is None:
         raise NotFound()
-    return command.read({"id": row_id}), row_id.encode()
+    return command.parse({"id": row_id}), row_id.encode()
 
 
 def _check_no_parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:
@@ -359,7 +359,7 @@ async def answer_aggregates(request: Request) -> Response:
     key = _make_key(request, caller, csv.accepts_csv(request))
     digest = now = None
     if caller.snapshot is not None:
-        now = await REACH_VERSION.state(state.database, caller.client_id, state.cursors, caller.snapshot)
+        now = await REACH_VERSION.read_version(state.database, caller.client_id, state.cursors, caller.snapshot)
     if now is not None:
         digest = make_etag(now, key)
         if known is not None and (tag := is_known_by(digest, known)) is not None:

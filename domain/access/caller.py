@@ -1,4 +1,4 @@
-"""The caller of a request: a client, its scopes, and a snapshot of its reach."""
+"""The caller of a request: a client, the scopes of its token, and a snapshot of its reach."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +12,12 @@ from domain.declare.scopes import Scope
 
 @dataclass(frozen=True)
 class ReachSnapshot:
-    """The scopes that a client's grants give at every place within its reach, as its reach was at this version and is until then.
+    """Snapshot of a client's reach: the scopes it has at every school within reach, the version of the reach, and when
+    a grant next starts or ends (`until`).
 
-    `tenants` are those it reaches anything of, where these are so many places that their versions are not added up one by one. A statement that relies
-    on any of it makes sure that it still holds (query.finish), so that this may be remembered.
+    `tenants` are the tenants within reach; None where the client reaches so few schools that their versions are summed
+    one by one. A statement that relies on the snapshot checks in the same query that it is current (`read.statement`),
+    so a snapshot may be cached.
     """
 
     scopes: frozenset[str]
@@ -25,13 +27,15 @@ class ReachSnapshot:
 
     @cached_property
     def cache_key(self) -> bytes:
-        """What tells it from what the reach was before."""
+        """Identifies the state of the reach."""
         return f"{self.version} {self.until}".encode()
 
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated client and the scopes its token carries (never more than its grants gave when the token was issued)."""
+    """An authenticated client and the scopes of its token, which are at most those of its grants when the token was
+    issued.
+    """
 
     client_id: UUID
     scopes: frozenset[str]
@@ -39,17 +43,17 @@ class Caller:
 
     @cached_property
     def cache_key(self) -> bytes:
-        """What tells apart who sees other things of the same rows."""
+        """Part of the key of cached responses: two callers with the same key see the same data."""
         return self.client_id.bytes + " ".join(sorted(self.scopes)).encode()
 
     def require_scope(self, scope: Scope, what: str) -> None:
-        """Raises Forbidden, naming what needs which scope, unless the token carries it."""
+        """Raises Forbidden, which names the scope and `what` needs it, unless the token has the scope."""
         if scope not in self.scopes:
             raise make_scope_error({what: scope})
 
 
 def make_scope_error(needs: Mapping[str, str]) -> Forbidden:
-    """The one refusal for want of scopes: of each thing asked for, which scope it needs."""
+    """Returns the error for missing scopes. `needs` maps each requested operation or field to the scope it needs."""
     issues = tuple(Issue(what, "scope-missing", f"{what} needs the scope {scope}.") for what, scope in needs.items())
-    told = ", ".join(f"{what} needs {scope}" for what, scope in needs.items())
-    return Forbidden(f"{told}. GET /v1/me tells what the client holds.", issues=issues)
+    sentence = ", ".join(f"{what} needs {scope}" for what, scope in needs.items())
+    return Forbidden(f"{sentence}. GET /v1/me lists what the client holds.", issues=issues)

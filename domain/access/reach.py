@@ -1,7 +1,7 @@
-"""Who asks, and what of: scopes, the caller, and the predicates that put out-of-reach rows out of the query.
+"""The tables and SQL conditions that limit every query to the rows within the caller's reach.
 
-A scope alone never suffices: a row is within reach when a grant in force gives this client this scope at the row's school. The table
-`reach` is derived from grants (migration 0002); row-level security reads it too and says the same in other words (migration 0005).
+A row is within reach if a grant in force gives the client the needed scope at the row's school. The table `reach` is
+derived from the grants (migration 0002). Row-level security enforces the same rule independently (migration 0005).
 """
 
 from collections.abc import Callable
@@ -56,25 +56,28 @@ CALLER = bindparam("caller", type_=Uuid)
 
 
 def is_in_force(r: Any) -> ColumnElement[bool]:
-    """A row of reach counts now."""
+    """Returns the condition that a row of `reach` is in force now."""
     return and_(r.starts_at <= func.now(), r.ends_at.is_(None) | (r.ends_at > func.now()))
 
 
 IN_FORCE = "r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())"
-"""The same of a row `r`, for statements written as text."""
+"""The same condition for a row `r`, in SQL text."""
 
 
 def reaches_sql(client: str, tenant_id: str, school_id: str, scope: str | None = None) -> str:
-    """The text of by_school: a grant in force gives the client something, or this scope, at the school. All four are SQL."""
-    asked = f" AND {scope} = ANY (r.scopes)" if scope is not None else ""
+    """Returns `rows_of_school` as SQL text: a grant in force gives the client this scope (None: any) at the school.
+
+    All parameters are SQL expressions.
+    """
+    has_scope = f" AND {scope} = ANY (r.scopes)" if scope is not None else ""
     return (
-        f"EXISTS (SELECT 1 FROM reach r WHERE r.client_id = {client} AND r.tenant_id = {tenant_id} AND r.school_id = {school_id}{asked}"
+        f"EXISTS (SELECT 1 FROM reach r WHERE r.client_id = {client} AND r.tenant_id = {tenant_id} AND r.school_id = {school_id}{has_scope}"
         f" AND {IN_FORCE})"
     )
 
 
 def reaches_pupil_sql(client: str, row: str, pupil_id: str = "pupil_id", scope: str | None = None) -> str:
-    """The text of by_pupil, of a row with tenant_id, school_id and the pupil's id."""
+    """Returns `rows_of_pupil` as SQL text, for a row with columns tenant_id, school_id and `pupil_id`."""
     shared = reaches_sql(client, "s.tenant_id", "s.school_id", scope)
     return (
         f"({reaches_sql(client, f'{row}.tenant_id', f'{row}.school_id', scope)} OR EXISTS ("
@@ -83,7 +86,10 @@ def reaches_pupil_sql(client: str, row: str, pupil_id: str = "pupil_id", scope: 
 
 
 def has_grant(scope: Scope | None, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
-    """A grant in force gives the caller this scope on a row of reach that `match`es (it is given the columns of reach)."""
+    """Returns the condition that a grant in force gives the caller this scope (None: any).
+
+    `match` makes the condition on the columns of `reach`.
+    """
     r = reach.alias()
     inner: Select[Any] = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), is_in_force(r.c))
     if scope is not None:
@@ -92,24 +98,26 @@ def has_grant(scope: Scope | None, match: Callable[[Any], ColumnElement[bool]]) 
 
 
 def rows_of_school(tenant_id: Column[UUID], school_id: Column[UUID]) -> RowPredicate:
-    """Rows of a school."""
+    """Returns the predicate for rows of a school."""
     return lambda scope: has_grant(scope, lambda r: (r.tenant_id == tenant_id) & (r.school_id == school_id))
 
 
 def rows_of_tenant(tenant_id: Column[UUID]) -> RowPredicate:
-    """Rows of a tenant, whichever of its schools the grant is for."""
+    """Returns the predicate for rows of a tenant: a grant for any of its schools suffices."""
     return lambda scope: has_grant(scope, lambda r: r.tenant_id == tenant_id)
 
 
 def rows_of_registered_school(school_id: Column[UUID]) -> RowPredicate:
-    """Rows of the public register about one school."""
+    """Returns the predicate for rows of the public register (GIAS) about one school."""
     return lambda scope: has_grant(scope, lambda r: r.school_id == school_id)
 
 
 def rows_of_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Column[UUID]) -> RowPredicate:
-    """Rows about a pupil: at the school of main registration, or at a second school that shares the pupil."""
+    """Returns the predicate for rows about a pupil, within reach at the main school or at a second school (dual
+    registration).
+    """
 
-    def within(scope: Scope | None) -> ColumnElement[bool]:
+    def make_condition(scope: Scope | None) -> ColumnElement[bool]:
         s = shared_pupils.alias()
         of_pupil = (s.c.tenant_id == tenant_id) & (s.c.pupil_id == pupil_id)
         shared: Select[Any] = (
@@ -119,4 +127,4 @@ def rows_of_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Co
         )
         return or_(rows_of_school(tenant_id, school_id)(scope), exists(shared.correlate_except(s)))
 
-    return within
+    return make_condition

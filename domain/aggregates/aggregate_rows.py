@@ -179,7 +179,7 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
         raise make_scope_error({"aggregates": f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"})
     if question.view == "public":
         caller.require_scope(Scope.AGGREGATES_INTERNAL, "view=public")
-    after = None if question.after is None else cursors.open(question.after, caller.client_id, question.fingerprint)
+    after = None if question.after is None else cursors.decrypt_position(question.after, caller.client_id, question.fingerprint)
     pooled = await _read(database, caller, question)
     # hiding among hundreds of schools takes seconds of arithmetic; other requests go on meanwhile
     return await to_thread(

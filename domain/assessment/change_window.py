@@ -40,9 +40,9 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_window(connection: Connection, caller: Caller, patch: Patch[WindowChange]) -> Changed:
     """Change a window's terms. Opening and closing it are commands of their own."""
-    stored, aggregates = await lock_window(connection, caller, patch.id)
-    patch.check(stored["version"])
-    terms = patch.over(stored)
+    stored, locks = await lock_window(connection, caller, patch.id)
+    patch.check_version(stored["version"])
+    terms = patch.merge_over(stored)
     checked = ("census_on", "opens_at", "closes_at", "accept_until", "year_groups")
     academic_year = years.format_academic_year(stored["academic_year"])
     year, terms["year_groups"], issues = check_window_terms(WindowTerms(academic_year, **{name: terms[name] for name in checked}))
@@ -50,15 +50,15 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
         raise make_invalid(issues)
     changed = {name for name, value in terms.items() if stored[name] != value}
     if not changed:
-        return patch.done("unchanged", stored["version"])
+        return patch.make_result("unchanged", stored["version"])
     _check_changeable(stored["state"], changed)
     if "year_groups" in changed and not stored["statutory"] and stored["frequency_reasons"] is None:
         await check_workload_budget(
             connection, stored["tenant_id"], year, terms["year_groups"], "/yearGroups", excluded_no=stored["no"]
         )
     version = await connection.fetchval(_UPDATE, stored["tenant_id"], patch.id, *terms.values())
-    await aggregates.bump()
-    return patch.done("updated", version)
+    await locks.increment_versions()
+    return patch.make_result("updated", version)
 
 
 def _check_changeable(state: str, changed: set[str]) -> None:
@@ -78,13 +78,13 @@ def _check_changeable(state: str, changed: set[str]) -> None:
 @command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict, Stale))
 async def delete_window(connection: Connection, caller: Caller, patch: Patch[Removal]) -> Changed:
     """Delete a window in which nothing was ever judged, and what it collects."""
-    stored, aggregates = await lock_window(connection, caller, patch.id)
+    stored, locks = await lock_window(connection, caller, patch.id)
     version: int = stored["version"]
-    patch.check(version)
+    patch.check_version(version)
     if not await connection.fetchval("SELECT delete_window($1, $2)", stored["tenant_id"], stored["no"]):
         message = (
             f"The window is {stored['state']} and holds judgements, or has held some; what was judged is not deleted with a window."
         )
         raise Conflict(message, code="window-in-use", issues=(Issue("", "window-in-use", message),))
-    await aggregates.bump()
-    return patch.done("deleted", version)
+    await locks.increment_versions()
+    return patch.make_result("deleted", version)

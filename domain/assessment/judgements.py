@@ -26,7 +26,7 @@ from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.targets import targets
 from domain.assessment.windows import pins, windows
 from domain.declare.ids import parse_id
-from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, view
+from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
@@ -57,7 +57,7 @@ judgements = Table(
     Column("version", Integer, nullable=False),
 )
 j = judgements.c
-latest_judgements = view("latest_judgements", judgements)
+latest_judgements = declare_view("latest_judgements", judgements)
 
 
 def make_judgement_id(pupil_id: Any, window_no: Any, subject_no: Any, aspect_no: Any) -> Any:

@@ -11,8 +11,9 @@ from domain.declare.ids import parse_id
 from domain.declare.inputs import Input, Output
 from domain.declare.scopes import Scope
 from domain.store.database import Connection
-from domain.write.aggregates import AggregateMaintenance
+from domain.write.aggregates import rebuild
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 
 
 class WindowRef(Input, kw_only=True):
@@ -67,9 +68,9 @@ _ROW = (
 )
 
 
-async def lock_window(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, AggregateMaintenance]:
+async def lock_window(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, SchoolLocks]:
     """Locks all schools of the window's tenant, and with them every judgement, and the window's row; returns the row
-    and the aggregates.
+    and the locks.
 
     Raises NotFound.
     """
@@ -78,16 +79,16 @@ async def lock_window(connection: Connection, caller: Caller, window_id: UUID | 
         raise NotFound()
     tenant_id = unlocked["tenant_id"]
     school_ids = [row["id"] for row in await connection.fetch("SELECT id FROM schools WHERE tenant_id = $1 ORDER BY id", tenant_id)]
-    aggregates = AggregateMaintenance(connection, tenant_id)
-    await aggregates.lock(school_ids, [])
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock(school_ids, [])
     window = await connection.fetchrow(_ROW, tenant_id, window_id)
     if window is None:
         raise NotFound()
-    return window, aggregates
+    return window, locks
 
 
 async def _change_state(connection: Connection, caller: Caller, ref: WindowRef, before: tuple[str, ...], after: str) -> WindowNow:
-    window, aggregates = await lock_window(connection, caller, parse_id(ref.id))
+    window, locks = await lock_window(connection, caller, parse_id(ref.id))
     tenant_id, no, state = window["tenant_id"], window["no"], window["state"]
     if state not in before:
         raise Conflict(
@@ -100,8 +101,8 @@ async def _change_state(connection: Connection, caller: Caller, ref: WindowRef, 
     )
     if after == "open":
         await connection.execute(_PIN, tenant_id, no)
-        await aggregates.rebuild([no])
-    await aggregates.bump()
+        await rebuild(locks, [no])
+    await locks.increment_versions()
     return describe_window(row)
 
 

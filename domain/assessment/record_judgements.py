@@ -30,10 +30,11 @@ from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
-from domain.write.aggregates import AggregateMaintenance
+from domain.write.aggregates import adjust_for_judgements
 from domain.write.batch import Batch, Counts, Recorded
 from domain.write.command import command
 from domain.write.conflicts import ConflictingRow, Version, reject_conflicts
+from domain.write.locks import SchoolLocks
 from domain.write.receipts import Location
 
 MAX_CLOCK_SKEW = timedelta(minutes=5)
@@ -156,7 +157,7 @@ async def record_joiners(connection: Connection, caller: Caller, batch: Batch[Ju
     pupils.head = PupilBatch(school=batch.head.school, as_of=batch.head.as_of, entries=[])
     pupils.operation = record_pupils.operation
     await record_pupils.run(connection, caller, pupils)
-    return pupils.counts()
+    return pupils.count_rows()
 
 
 async def record_entries(connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]) -> None:
@@ -179,13 +180,13 @@ async def record_entries(connection: Connection, caller: Caller, batch: Batch[Ju
                 rows.append(JudgementRow(at, entry, schools[at], pupil_ids[at], *resolved))
     rows = await batch.reject_duplicates(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
     batch.refuse_if_strict()
-    aggregates = AggregateMaintenance(connection, tenant_id)
-    await aggregates.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
-    changed = await compare_with_stored(connection, caller, tenant_id, batch, rows, aggregates)
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
+    changed = await compare_with_stored(connection, caller, tenant_id, batch, rows, locks)
     batch.refuse_if_strict()
     if changed:
         await write_judgements(connection, caller, tenant_id, changed)
-        await aggregates.of_judgements({row.pupil_id for row in changed}, {row.window["no"] for row in changed})
+        await adjust_for_judgements(locks, {row.pupil_id for row in changed}, {row.window["no"] for row in changed})
 
 
 def _get_window_code(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:
@@ -261,7 +262,7 @@ async def compare_with_stored(
     tenant_id: UUID,
     batch: Batch[Any, Any],
     rows: list[JudgementRow],
-    aggregates: AggregateMaintenance,
+    locks: SchoolLocks,
 ) -> list[JudgementRow]:
     """Records the outcome of each row and returns the rows to write; rejects a change in a window that no longer
     accepts it.
@@ -311,7 +312,7 @@ async def compare_with_stored(
     await reject_conflicts(connection, caller, Scope.JUDGEMENTS_READ, tenant_id, batch, conflicts)
     if confirmed:
         await connection.execute(_CONFIRM, tenant_id, *transpose(confirmed, 6))
-        await aggregates.bump()
+        await locks.increment_versions()
     return changed
 
 

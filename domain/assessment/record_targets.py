@@ -20,10 +20,10 @@ from domain.roster.pupil_keys import PupilRow, find_pupils
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
-from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch, Recorded
 from domain.write.command import command
 from domain.write.conflicts import ConflictingRow, Version, reject_conflicts
+from domain.write.locks import SchoolLocks
 
 
 class Horizon(Input, kw_only=True):
@@ -146,13 +146,13 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
         "pupil, subject, horizon and basis",
     )
     batch.refuse_if_strict()
-    aggregates = AggregateMaintenance(connection, tenant_id)
-    await aggregates.lock({school.id for school in schools.values()}, {key[0] for _, _, key in rows})
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock({school.id for school in schools.values()}, {key[0] for _, _, key in rows})
     changed, now = await compare_with_stored(connection, caller, tenant_id, batch, rows)
     batch.refuse_if_strict()
     if changed:
         await write_targets(connection, caller, tenant_id, changed, now)
-        await aggregates.bump()
+        await locks.increment_versions()
     return batch.summarise()
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Te
 from domain.access.reach import rows_of_pupil
 from domain.assessment.schemes import column_of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
-from domain.declare.resource import Field, Filter, Link, Resource, view
+from domain.declare.resource import Field, Filter, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.roster import years
 from domain.roster.pupils import pupils
@@ -43,7 +43,7 @@ targets = Table(
     Index("targets_by_school", "tenant_id", "school_id"),
 )
 t = targets.c
-current_targets = view("current_targets", targets)
+current_targets = declare_view("current_targets", targets)
 
 TARGETS = Resource(
     name="target",

@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey, KeySetSerialization
 from domain.clients.clients import CURRENT_KEY, decrypt_signing_key
 from domain.declare.errors import Busy, DatabaseError
 from domain.store.cleanup import clean_up_rows
-from domain.store.database import RETRIES, Connection, Database
+from domain.store.database import MAX_ATTEMPTS, Connection, Database
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ _USE_ASSERTION = "INSERT INTO used_assertions (client_id, jti, expires_at) VALUE
 
 async def read_credentials(database: Database, attempts: Sequence[Attempt]) -> dict[Attempt, Credentials]:
     """The credentials of each of these clients, in one small statement. A wrong guess costs a share of it."""
-    async with database.register() as connection:
+    async with database.without_caller() as connection:
         rows = await connection.fetch(_CREDENTIALS, [each.client_id for each in attempts], [each.jti for each in attempts])
     return {
         attempt: Credentials(client_id=attempt.client_id, **{**row, "jwks": json.loads(row["jwks"] or "null")})
@@ -127,7 +127,7 @@ async def exchange(database: Database, attempt: Attempt, decide: Callable[[Facts
 
     What it raises passes, and nothing is written. Raises Busy where others were first each time.
     """
-    for _ in range(RETRIES):
+    for _ in range(MAX_ATTEMPTS):
         facts, effects = await load(database, attempt), Effects()
         answer = decide(facts, effects)
         if await persist(database, attempt.client_id, effects):
@@ -159,7 +159,7 @@ async def persist(database: Database, client_id: UUID, effects: Effects) -> bool
             raise _UsedMeanwhile
 
     try:
-        await database.writing(client_id, work)
+        await database.run_transaction(client_id, work)
     except _UsedMeanwhile:
         return False
     return True

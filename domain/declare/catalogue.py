@@ -1,4 +1,4 @@
-"""The catalogue: declared resources by name, with the reverse of every link."""
+"""Builds the catalogue: the declared resources by name, with the reverse of every link."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -7,30 +7,33 @@ from domain.declare.resource import Link, Resource
 
 
 def link_resources(resources: Iterable[Resource]) -> dict[str, Resource]:
-    """The catalogue by name, with the reverse of every link; raises ValueError where a link leads nowhere or a name is taken."""
+    """Returns the resources by name, each with its own links and those declared on other resources.
+
+    Raises ValueError if a link has an undeclared target, or two fields or links of a resource have the same name.
+    """
     catalogue = {resource.name: resource for resource in resources}
     links: dict[str, dict[str, Link]] = {name: {} for name in catalogue}
 
-    def add(of: str, name: str, link: Link) -> None:
-        if not {of, link.target} <= catalogue.keys():
-            raise ValueError(f"{of}.{name} links to {link.target}, and one of them is not declared")
-        if name in links[of] or name in catalogue[of].fields:
-            raise ValueError(f"{of}.{name} is declared twice")
+    def add_link(owner: str, name: str, link: Link) -> None:
+        if not {owner, link.target} <= catalogue.keys():
+            raise ValueError(f"{owner}.{name} links to {link.target}, and one of them is not declared")
+        if name in links[owner] or name in catalogue[owner].fields:
+            raise ValueError(f"{owner}.{name} is declared twice")
         if not {*link.arguments}.isdisjoint(catalogue[link.target].fields):
-            raise ValueError(f"{of}.{name} has an argument with the name of a field of {link.target}")
-        links[of][name] = link
+            raise ValueError(f"{owner}.{name} has an argument with the name of a field of {link.target}")
+        links[owner][name] = link
 
     for resource in catalogue.values():
         for name, link in resource.links.items():
-            add(resource.name, name, link)
+            add_link(resource.name, name, link)
     for resource in catalogue.values():
-        for of, given in resource.links_from_others.items():
-            for name, link in given.items():
-                add(of, name, link)
+        for owner, links_of_owner in resource.links_from_others.items():
+            for name, link in links_of_owner.items():
+                add_link(owner, name, link)
         for link in resource.links.values():
             if link.reverse is not None:
                 swapped = tuple((theirs, mine) for mine, theirs in link.on)
-                add(
+                add_link(
                     link.target,
                     link.reverse,
                     Link(resource.name, swapped, link.reverse_doc, many=True, target_in_reach=link.source_in_reach),

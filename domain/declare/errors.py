@@ -1,14 +1,14 @@
-"""What can go wrong, said in the words of the domain; `api/http/problems.py` alone turns these into status codes.
+"""The errors of the domain. `api/http/problems.py` maps them to status codes.
 
 DomainError
-├── Invalid             the request is understood and some of it is wrong; carries every issue
-├── BadRequest          the request itself cannot be read: unknown parameter, malformed body
-├── NotFound            absent, or out of the caller's reach: the same words for both
-├── Forbidden           a scope is missing; names it and what needs it
-├── Conflict            the state of things refuses it now
-├── Stale               the row has another version than the change was meant for
-├── Busy                the same request is still running, or the database is; says when to come back
-└── DatabaseError       the database cannot be reached or refuses to start
+├── Invalid             the request is readable and some values are wrong; carries every issue
+├── BadRequest          the request is malformed: unknown parameter, unreadable body
+├── NotFound            the row does not exist or is out of the caller's reach: one text for both
+├── Forbidden           the token lacks a scope; names the scope and what needs it
+├── Conflict            stored data forbids the change now
+├── Stale               the row has another version than the request expects (If-Match, expectedVersion)
+├── Busy                the same request is still running, or the database is busy; carries Retry-After
+└── DatabaseError       the database is unreachable, or not fit for this program
 """
 
 from datetime import datetime
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 
 class Current(Struct, frozen=True, rename="camel"):
-    """What is stored where a row expected another version; version 0 means that nothing is. It names nobody."""
+    """The stored value of a row whose expectedVersion did not match. Version 0 means that no row is stored."""
 
     version: int
     grade: str | None = None
@@ -27,9 +27,9 @@ class Current(Struct, frozen=True, rename="camel"):
 
 
 class Issue(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """One thing wrong. `at` is a JSON pointer into the body (RFC 6901), or the name of a query parameter. Messages hold no personal data.
+    """One fault of a request. `at` is a JSON pointer into the body (RFC 6901) or the name of a query parameter.
 
-    `current` stands beside a version-conflict, for a caller who may read what is stored.
+    Messages hold no personal data. `current` accompanies a version-conflict, if the caller may read the stored value.
     """
 
     at: str
@@ -39,7 +39,7 @@ class Issue(Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 class DomainError(Exception):
-    """`code` is stable and public: the last part of the problem's `type` (RFC 9457)."""
+    """The base of the domain's errors. `code` is stable and public: the last part of the problem's `type` (RFC 9457)."""
 
     code = "error"
     title = "Something went wrong"
@@ -61,7 +61,7 @@ class BadRequest(DomainError):
 
 
 class NotFound(DomainError):
-    code, title = "not-found", "There is nothing here"
+    code, title = "not-found", "Not found"
 
     def __init__(self) -> None:
         super().__init__("It does not exist, or it is not within the reach of this client.")
@@ -88,7 +88,7 @@ class Busy(DomainError):
 
 
 class InProgress(Busy):
-    """The same Idempotency-Key is being worked on by another request."""
+    """Another request with the same Idempotency-Key is still running."""
 
     code, title = "idempotency-in-progress", "The first request with this key is still running"
 
@@ -98,7 +98,7 @@ class DatabaseError(DomainError):
 
 
 def make_invalid(issues: list[Issue], detail: str | None = None) -> Invalid:
-    """All the issues at once, as one error."""
+    """Returns one error that carries all the issues."""
     return Invalid(
         detail or f"{len(issues)} {'issue' if len(issues) == 1 else 'issues'}; each names its place.", issues=tuple(issues)
     )

@@ -1,4 +1,4 @@
-"""What every command takes and answers is made of: strict inputs, outputs in camel case, and the texts and instants in them."""
+"""Base classes of the inputs and outputs of commands, and the types of their texts and instants."""
 
 from datetime import datetime
 from typing import Annotated, ClassVar
@@ -18,10 +18,10 @@ def describe(text: str) -> Meta:
 
 
 class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """What a command takes. Unknown fields are refused, never dropped; `unknown` is what is told of them, with the known ones for {fields}."""
+    """The input of a command. Unknown fields are rejected, with the message `unknown` ({fields} lists the known ones)."""
 
     unknown: ClassVar[str] = "There is no such field."
 
 
 class Output(Struct, rename="camel", kw_only=True):
-    """What a command answers."""
+    """The output of a command."""

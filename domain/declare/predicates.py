@@ -1,13 +1,11 @@
-"""The type of predicates that a resource declares."""
+"""The type of the predicate by which a resource declares which of its rows are within reach."""
 
 from collections.abc import Callable
 from typing import TypeAlias
 
-from sqlalchemy import (
-    ColumnElement,
-)
+from sqlalchemy import ColumnElement
 
 from domain.declare.scopes import Scope
 
 RowPredicate: TypeAlias = Callable[[Scope | None], ColumnElement[bool]]
-"""From the scope needed to the predicate that a row is within the caller's reach with it; None asks for no scope."""
+"""Returns the condition that a row is within the caller's reach with this scope, or with any scope for None."""

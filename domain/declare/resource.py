@@ -1,7 +1,9 @@
-"""How a readable thing is declared: Resource, Field, Link and the kinds of value. Everything that shows a field follows from here.
+"""Declares what can be read: Resource, Field, Link and Argument. REST, GraphQL and OpenAPI are derived from these
+declarations.
 
-A column is invisible until a Field names it. Type and nullability come from the column, meaning, scope and filters from the declaration.
-A link is declared once, on the side that holds the key; `link_up` makes the reverse.
+A column is private until a Field names it. The column gives the type and nullability; the Field gives the meaning,
+scope and filters. A link is declared once, on the side that has the foreign key; `catalogue.link_resources` adds the
+reverse.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,21 +21,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from domain.declare.ids import parse_id, type_number
+from domain.declare.ids import get_type_number, parse_id
 from domain.declare.predicates import RowPredicate
 from domain.declare.scopes import Scope
 from domain.declare.value_types import TYPE_OF_COLUMN, ValueType, find_value_type
 
 
 class Filter(Enum):
-    """Where a field may be filtered on. What identifies a person is never in a URL."""
+    """Where a field may be used as a filter. A value that identifies a person never appears in a URL."""
 
     ANYWHERE = "anywhere"
     BODY = "body"
 
 
 class Comparison(StrEnum):
-    """How a filter compares, where it is not by being one of several values: `dateOfBirth.gte=2015-09-01`."""
+    """The operator of a range filter, such as `dateOfBirth.gte=2015-09-01`. Other filters test for equality."""
 
     GTE = "gte"
     GT = "gt"
@@ -43,7 +45,11 @@ class Comparison(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class LabelOf:
-    """A value of a reference (a small table of a tenant, whose rows are meant by numbers): pairs of (my column, its column), the tenant first."""
+    """A value of a lookup table, found by its key: the code or name of a subject, aspect, window or grade.
+
+    `on` are pairs of (column of the row, column of the lookup table); the first pair is the tenant. `column` is the
+    value.
+    """
 
     table: Table
     on: tuple[tuple[Any, Any], ...]
@@ -52,16 +58,17 @@ class LabelOf:
     @property
     def expression(self) -> ColumnElement[Any]:
         t = self.table.alias()
-        its = (t.c[theirs.key] == mine for mine, theirs in self.on)
-        return select(t.c[self.column]).where(*its).correlate_except(t).scalar_subquery()
+        matches = (t.c[lookup_column.key] == row_column for row_column, lookup_column in self.on)
+        return select(t.c[self.column]).where(*matches).correlate_except(t).scalar_subquery()
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A readable value: a column, a value looked up or an expression over the source's columns, and what it means.
+    """A readable value: a column, a label of a lookup table, or an expression over the resource's columns.
 
-    `scope` is needed beyond the resource's own, tested per row: where it is not held the value is null. A subquery in the expression
-    must `correlate_except` its own tables. A `costly` field is left out unless it is named, or the link that leads to the row shows it.
+    `scope` is needed beyond the resource's own and is tested per row: the value is null where the caller lacks it. A
+    subquery in the expression must `correlate_except` its own tables. A `costly` field is left out unless the request
+    names it or a link `also_shows` it.
     """
 
     source: ColumnElement[Any] | LabelOf
@@ -85,12 +92,12 @@ class Field:
 
     @property
     def sortable(self) -> bool:
-        """Whether its values have an order: a list has none."""
+        """Whether a list may be sorted by the field. Values that are lists have no order."""
         return self.kind is not ValueType.TEXTS
 
     @property
     def comparable(self) -> bool:
-        """Whether it may be filtered by a range: numbers and dates may."""
+        """Whether a range filter is allowed: on numbers, dates and instants."""
         return self.kind in (ValueType.INTEGER, ValueType.NUMBER, ValueType.DATE, ValueType.INSTANT)
 
     @property
@@ -102,7 +109,11 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Argument:
-    """What a to-many link may be told beside filters: a value of this type, null where it is left out, and what it asks of the linked rows."""
+    """An argument of a to-many link beside its filters. `condition` makes the SQL condition from the linked rows'
+    columns and the value.
+
+    The value is null if the request leaves the argument out.
+    """
 
     type: TypeEngine[Any]
     doc: str
@@ -115,11 +126,12 @@ class Argument:
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """From a row to a row (or rows) of another resource: pairs of (my column, their column) that must be equal.
+    """A link from a row to one or many rows of another resource. `on` are pairs of (own column, target column) that
+    must be equal.
 
-    `source` is a view with the target's columns from which the rows are taken instead of the target's own table, such as the latest of
-    them; `also_shows` names costly fields that are worth their cost here. `target_in_reach`: who reaches the row at a place reaches there what it leads to,
-    and `reverse_reached` the other way round.
+    `source` replaces the target's table by a view with the same columns, such as the latest rows. `also_shows` names
+    costly fields that are shown by default through this link. `target_in_reach` declares that whoever reaches the row
+    at a school also reaches the linked rows there; `source_in_reach` declares the same of the reverse link.
     """
 
     target: str
@@ -136,21 +148,22 @@ class Link:
     source_in_reach: bool = False
 
 
-def view(name: str, of: Table, *more: Column[Any]) -> Table:
-    """A view of rows of a table, with columns of its own beside the table's; a migration makes it."""
-    return Table(name, MetaData(), *(Column(c.key, c.type, nullable=bool(c.nullable)) for c in of.columns), *more)
+def declare_view(name: str, table: Table, *own_columns: Column[Any]) -> Table:
+    """Returns a view with the columns of a table and further columns of its own. A migration creates the view."""
+    return Table(name, MetaData(), *(Column(c.key, c.type, nullable=bool(c.nullable)) for c in table.columns), *own_columns)
 
 
 KeyValues: TypeAlias = tuple[tuple[Column[Any], Any], ...]
-"""Columns of a source and the values that pick one row."""
+"""Columns of a table and the values that select one row."""
 
 
 @dataclass(frozen=True, eq=False)
 class Resource:
-    """A readable noun. `order` names the source's columns that order a list when nothing else does, and make its cursors; `descending` turns
-    it around.
+    """A readable noun. `order` names the unique columns of the default order, which is reversed if `descending`;
+    cursors hold them.
 
-    `links_from_others` are links that another resource gets: they lead here, so that they are declared here.
+    `reach` is the condition for its rows. `links_from_others` are links of other resources (by name) that lead to this
+    one. `parse_key` parses an id that is not a UUID with the `type_number`.
     """
 
     name: str
@@ -167,11 +180,11 @@ class Resource:
     parse_key: Callable[[str], KeyValues | None] | None = None
     descending: bool = False
     is_lookup_table: bool = False
-    """Whether a tenant has a few rows, which seldom change."""
+    """Whether a tenant has few rows, which seldom change."""
     versioned: bool = True
-    """Whether every change of its rows is counted in the versions of the schools whose readers see it."""
+    """Whether every change of a row increments the data version of each school whose readers see the row."""
     weight: int = 0
-    """What a page of it costs beyond its values, where they are computed."""
+    """The cost of a page beyond the number of its values (`read.checks`), for values that are computed."""
 
     @property
     def type_name(self) -> str:
@@ -179,23 +192,23 @@ class Resource:
 
     @property
     def has_id(self) -> bool:
-        """Whether a row can be asked for by its id."""
+        """Whether a row can be read by its id."""
         return self.type_number is not None or self.parse_key is not None
 
     @property
     def has_lookup(self) -> bool:
-        """Whether there is something to filter by that may not stand in a URL."""
+        """Whether a field may be a filter in a body only, so that lists need POST /lookup."""
         return any(field.filter is Filter.BODY for field in self.fields.values())
 
-    def identify(self, given: str) -> KeyValues | None:
-        """What picks the row with this id, or None where the text cannot be an id of this resource."""
+    def identify(self, text: str) -> KeyValues | None:
+        """Returns the key values of the row with this id, or None for a text that cannot be an id of this resource."""
         if self.parse_key is not None:
-            return self.parse_key(given)
-        parsed = parse_id(given)
-        if parsed is None or type_number(parsed) != self.type_number:
+            return self.parse_key(text)
+        parsed = parse_id(text)
+        if parsed is None or get_type_number(parsed) != self.type_number:
             return None
         return ((self.source.c.id, parsed),)
 
 
 DECLARED = (Resource, Field, Link, Argument, Column)
-"""Of which the catalogue is made: requests refer to its instances and make none."""
+"""The classes of the catalogue. Caches do not count their instances, since all requests share them."""

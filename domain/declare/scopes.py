@@ -1,10 +1,10 @@
-"""Scopes: what a token may carry and a grant may give."""
+"""The scopes (RFC 6749, section 3.3) of access tokens and grants."""
 
 from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """noun:verb. What each one opens is in expected/scopes.txt, made from the declarations."""
+    """Named noun:verb. expected/scopes.txt, generated from the declarations, lists what each scope allows."""
 
     TRUSTS_READ = "trusts:read"
     SCHOOLS_READ = "schools:read"

@@ -1,4 +1,4 @@
-"""The types of values: their names in GraphQL, and how a text is read as one."""
+"""The types of field values: their GraphQL names, and how a text is parsed."""
 
 import json
 import re
@@ -25,11 +25,11 @@ from sqlalchemy.types import TypeEngine
 from domain.declare.ids import parse_id
 
 MAX_TEXT = 2000
-"""Characters of the longest text that is written or compared with."""
+"""Characters of a text that is written or used in a filter."""
 
 
 class ValueType(Enum):
-    """What a value is: its name in GraphQL, and how it is told in words when a value is not one."""
+    """The type of a value: its GraphQL name, and its description for error messages."""
 
     ID = ("ID", "an id")
     TEXT = ("String", f"text of at most {MAX_TEXT:,} characters")
@@ -48,10 +48,13 @@ class ValueType(Enum):
     def description(self) -> str:
         return str(self.value[1])
 
-    def parse(self, given: object) -> Any:
-        """The Python value of a text (or of a JSON value, from GraphQL); ValueError in words for anything else."""
+    def parse(self, raw: object) -> Any:
+        """Returns the Python value of a text (from a URL) or a JSON value (from GraphQL).
+
+        Raises ValueError with a description.
+        """
         try:
-            parsed = _PARSE[self](given)
+            parsed = _PARSE[self](raw)
         except (ValueError, InvalidOperation, OverflowError, TypeError):
             parsed = None
         if parsed is None:
@@ -59,45 +62,43 @@ class ValueType(Enum):
         return parsed
 
 
-def _parse_text(given: object) -> str | None:
-    if not isinstance(given, str) or len(given) > MAX_TEXT or re.search("[\0\ud800-\udfff]", given):
+def _parse_text(raw: object) -> str | None:
+    if not isinstance(raw, str) or len(raw) > MAX_TEXT or re.search("[\0\ud800-\udfff]", raw):
         return None
-    return given
+    return raw
 
 
-def _parse_integer(given: object) -> int | None:
-    if isinstance(given, bool) or not re.fullmatch(r"-?[0-9]{1,10}", str(given), re.ASCII):
+def _parse_integer(raw: object) -> int | None:
+    if isinstance(raw, bool) or not re.fullmatch(r"-?[0-9]{1,10}", str(raw), re.ASCII):
         return None
-    number = int(str(given))
+    number = int(str(raw))
     return number if -(2**31) <= number < 2**31 else None
 
 
-def _parse_number(given: object) -> Decimal | None:
-    if isinstance(given, bool) or not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", str(given), re.ASCII):
+def _parse_number(raw: object) -> Decimal | None:
+    if isinstance(raw, bool) or not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", str(raw), re.ASCII):
         return None
-    return Decimal(str(given))
+    return Decimal(str(raw))
 
 
-def _parse_date(given: object) -> date | None:
-    return date.fromisoformat(given) if isinstance(given, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", given, re.ASCII) else None
+def _parse_date(raw: object) -> date | None:
+    return date.fromisoformat(raw) if isinstance(raw, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", raw, re.ASCII) else None
 
 
-def _parse_instant(given: object) -> datetime | None:
-    if not isinstance(given, str) or not re.match(r"\d{4}-\d\d-\d\dT", given, re.ASCII):
+def _parse_instant(raw: object) -> datetime | None:
+    if not isinstance(raw, str) or not re.match(r"\d{4}-\d\d-\d\dT", raw, re.ASCII):
         return None
-    instant = datetime.fromisoformat(given.replace(" ", "+"))  # in a URL, an offset's + that was not escaped arrives as a space
+    instant = datetime.fromisoformat(raw.replace(" ", "+"))  # in a URL, an unescaped + arrives as a space
     return instant.astimezone(UTC) if instant.tzinfo else None
 
 
 _PARSE: dict[ValueType, Callable[[object], Any]] = {
-    ValueType.ID: lambda given: parse_id(str(given)),
+    ValueType.ID: lambda raw: parse_id(str(raw)),
     ValueType.TEXT: _parse_text,
     ValueType.TEXTS: _parse_text,
     ValueType.INTEGER: _parse_integer,
     ValueType.NUMBER: _parse_number,
-    ValueType.BOOLEAN: lambda given: {"true": True, "false": False}.get(
-        json.dumps(given) if isinstance(given, bool) else str(given)
-    ),
+    ValueType.BOOLEAN: lambda raw: {"true": True, "false": False}.get(json.dumps(raw) if isinstance(raw, bool) else str(raw)),
     ValueType.DATE: _parse_date,
     ValueType.INSTANT: _parse_instant,
 }
@@ -118,4 +119,5 @@ TYPE_OF_COLUMN: list[tuple[type[TypeEngine[Any]], ValueType]] = [
 
 
 def find_value_type(type_: TypeEngine[Any]) -> ValueType:
-    return next(kind for known, kind in TYPE_OF_COLUMN if isinstance(type_, known))
+    """Returns the type of the values of an SQL type. Raises StopIteration for an unsupported SQL type."""
+    return next(value_type for sql_type, value_type in TYPE_OF_COLUMN if isinstance(type_, sql_type))

@@ -1,4 +1,4 @@
-"""What a query is checked for before it runs: scopes, and how many values it may answer."""
+"""Checks a query before it runs: the scopes it needs, and how many values its response may hold."""
 
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -20,58 +20,63 @@ from domain.read.query import (
     ToOne,
 )
 
-observed_queries: ContextVar[list[Query] | None] = ContextVar("permitted", default=None)
-"""Whoever wants to know what a request was read as sets a list before it asks."""
-
+observed_queries: ContextVar[list[Query] | None] = ContextVar("observed_queries", default=None)
+"""Set to a list, it receives the queries of the request whose scopes are checked next (used by `python -m api
+explain`).
+"""
 
 MAX_COST = 200_000
-"""How many values an answer may hold, if every page in it were full."""
+"""How many values a response may hold if every page in it were full."""
 
 
-def check_scopes(roots: Sequence[Query], caller: Caller) -> None:
-    """Raises Forbidden, naming each field and scope, when something asked for needs a scope the caller's token does not carry.
+def check_scopes(queries: Sequence[Query], caller: Caller) -> None:
+    """Raises Forbidden, which names each field and scope, if the caller's token lacks a scope that the queries need.
 
-    A field's scope is tested again per row, and the reach of every row, by the statement itself.
+    The statement itself tests each field's scope and the reach per row.
     """
     missing: dict[str, str] = {}
 
-    def need(scope: Scope | None, what: str) -> None:
+    def require(scope: Scope | None, what: str) -> None:
         if scope is not None and scope not in caller.scopes:
             missing.setdefault(what, scope)
 
-    def resource(of: Resource, items: OutputFields) -> None:
-        need(of.scope, of.plural)
-        for _, item in items:
-            walk(of, item)
+    def check_resource(resource: Resource, fields: OutputFields) -> None:
+        require(resource.scope, resource.plural)
+        for _, field in fields:
+            check_field(resource, field)
 
-    def selection(chosen: ListQuery) -> None:
-        resource(chosen.resource, chosen.items)
-        filters = sorted(chosen.where, key=lambda condition: condition.name)  # the doors meet them in different orders
-        for name, field in [(w.name, w.field) for w in filters] + [(o.name, o.field) for o in chosen.order]:
-            need(field.scope, f"{chosen.resource.name}.{name}")
+    def check_list(query: ListQuery) -> None:
+        check_resource(query.resource, query.fields)
+        # REST and GraphQL parse filters in different orders
+        filters = sorted(query.where, key=lambda condition: condition.name)
+        for name, field in [(w.name, w.field) for w in filters] + [(o.name, o.field) for o in query.order]:
+            require(field.scope, f"{query.resource.name}.{name}")
 
-    def walk(of: Resource, item: OutputField) -> None:
-        match item:
+    def check_field(resource: Resource, output: OutputField) -> None:
+        match output:
             case FieldValue(field=field):
-                need(field.scope, f"{of.name}.{next(name for name, f in of.fields.items() if f is field)}")
-            case ToOne(resource=target, row=row):
-                resource(target, row)
-            case ToMany(selection=chosen):
-                selection(chosen)
-            case PageRows(row=items) | NestedObject(items=items):
-                for _, nested in items:
-                    walk(of, nested)
+                require(field.scope, f"{resource.name}.{next(name for name, f in resource.fields.items() if f is field)}")
+            case ToOne(resource=target, fields=fields):
+                check_resource(target, fields)
+            case ToMany(query=query):
+                check_list(query)
+            case PageRows(fields=fields) | NestedObject(fields=fields):
+                for _, inner in fields:
+                    check_field(resource, inner)
 
-    for root in roots:
-        selection(root) if isinstance(root, ListQuery) else resource(root.resource, root.row)
+    for query in queries:
+        check_list(query) if isinstance(query, ListQuery) else check_resource(query.resource, query.fields)
     if missing:
         raise make_scope_error(missing)
-    if (noted := observed_queries.get()) is not None:
-        noted[:] = roots
+    if (observed := observed_queries.get()) is not None:
+        observed[:] = queries
 
 
-def default_fields(resource: Resource, caller: Caller, link: Link | None = None) -> dict[str, Field]:
-    """The fields shown when none are named: all whose scope the caller holds somewhere, less the costly ones that the link does not show."""
+def list_default_fields(resource: Resource, caller: Caller, link: Link | None = None) -> dict[str, Field]:
+    """Returns the fields that are shown if the request names none: those whose scope the token has.
+
+    Costly fields are left out, unless the link `also_shows` them.
+    """
     return {
         name: field
         for name, field in resource.fields.items()
@@ -80,30 +85,29 @@ def default_fields(resource: Resource, caller: Caller, link: Link | None = None)
     }
 
 
-def count_values(root: Query) -> int:
-    """How many values the answer holds if every page in it is full, and what the pages cost beside."""
-
-    def items(chosen: OutputFields) -> int:
-        return sum(item(one) for _, one in chosen)
-
-    def item(one: OutputField) -> int:
-        match one:
-            case ToOne(row=row) | NestedObject(items=row):
-                return 1 + items(row)
-            case ToMany(selection=chosen):
-                return count_values(chosen)
-            case PageRows(row=row):
-                return 1 + items(row)
-        return 1
-
-    if isinstance(root, RowQuery):
-        return items(root.row)
-    return root.resource.weight + max(root.first, 1) * max(items(root.items), 1)
+def count_values(query: Query) -> int:
+    """Returns how many values the response holds if every page is full, and adds the weights of the resources."""
+    if isinstance(query, RowQuery):
+        return _count_fields(query.fields)
+    return query.resource.weight + max(query.first, 1) * max(_count_fields(query.fields), 1)
 
 
-def check_cost(roots: Sequence[Query], beside: int = 0) -> int:
-    """The cost of the roots and of what is asked beside them; raises BadRequest when it is beyond what one request may ask."""
-    total = beside + sum(count_values(root) for root in roots)
+def _count_fields(fields: OutputFields) -> int:
+    return sum(_count_field(field) for _, field in fields)
+
+
+def _count_field(field: OutputField) -> int:
+    match field:
+        case ToOne(fields=fields) | NestedObject(fields=fields) | PageRows(fields=fields):
+            return 1 + _count_fields(fields)
+        case ToMany(query=query):
+            return count_values(query)
+    return 1
+
+
+def check_cost(queries: Sequence[Query], other_cost: int = 0) -> int:
+    """Returns the cost of the queries and of the rest of the request, `other_cost`. Raises BadRequest above MAX_COST."""
+    total = other_cost + sum(count_values(query) for query in queries)
     if total > MAX_COST:
         message = (
             f"This could answer {total:,} values; one request may ask for {MAX_COST:,}. Ask for fewer rows (first) or fewer links."

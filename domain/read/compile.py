@@ -1,15 +1,13 @@
-"""From Selections to one SQL statement whose columns are JSON texts, one a root, ready for the socket.
+"""Compiles queries to one SQL statement whose columns are JSON texts, one for each query.
 
-Every level of nesting is a subquery that first picks its page of rows (reach, filters, keyset, order, limit) and then writes them as JSON text: text
-concatenation costs a fifth of json_build_object. The statement sets the caller's row-level-security context itself, in a subquery that the rest
-is joined to laterally, so that it runs first.
+Each page or row is a subquery, which selects its rows (reach, filters, keyset, order, limit) and then writes them as
+JSON by text concatenation. Links are nested subqueries.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
-    ColumnClause,
     ColumnElement,
     FromClause,
     Integer,
@@ -27,13 +25,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.sql.selectable import NamedFromClause
-from sqlalchemy.sql.visitors import iterate, replacement_traverse
 
 from domain.declare.resource import DECLARED, Field, LabelOf, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.value_types import find_value_type
+from domain.read import placeholders
+from domain.read.columns import find_columns, move_to_source
 from domain.read.conditions import make_join, order_descending, write_condition, write_keyset
-from domain.read.json_sql import concatenate, join_with_dots, quote, write_json, write_placeholder
+from domain.read.json_sql import concatenate, join_with_dots, quote, write_json
+from domain.read.placeholders import write_placeholder
 from domain.read.query import (
     FieldValue,
     FixedText,
@@ -41,6 +41,7 @@ from domain.read.query import (
     HasPreviousPage,
     ListQuery,
     NestedObject,
+    OutputField,
     OutputFields,
     PageRows,
     Query,
@@ -50,311 +51,336 @@ from domain.read.query import (
     ToOne,
 )
 from domain.read.statement import Statement, make_statement
-from domain.read.versions import INSTALLATION_VERSION, REACH_STATE, is_versioned, rows_versioned_by_school, write_school_version
+from domain.read.versions import (
+    INSTALLATION_VERSION,
+    REACH_DATA_VERSION,
+    is_versioned,
+    list_rows_versioned_by_school,
+    write_school_version,
+)
 from domain.support.lru import Lru
 
 statements: Lru[tuple[QueryTemplate, frozenset[str] | None], Statement] = Lru("statements", 12_000_000, beyond=DECLARED)
 
 
-def compile_query(shape: QueryTemplate, scopes: frozenset[str] | None = None) -> Statement:
-    """The plan of a shape, for a caller whose every place gives these scopes; compiled once, since writing the SQL costs tens of milliseconds and
-    running it one."""
-    key = shape, scopes
-    return statements.get(key) or statements.put(key, _compile(shape.roots, scopes))
+def compile_query(template: QueryTemplate, scopes: frozenset[str] | None = None) -> Statement:
+    """Returns the statement of a template, cached because compiling takes tens of milliseconds and running about one.
+
+    `scopes` are those that the caller's ReachSnapshot has at every school within reach; None compiles without a
+    snapshot.
+    """
+    key = template, scopes
+    return statements.get(key) or statements.put(key, _compile(template.queries, scopes))
 
 
-def _compile(shapes: tuple[Query, ...], scopes: frozenset[str] | None) -> Statement:
+def _compile(queries: tuple[Query, ...], scopes: frozenset[str] | None) -> Statement:
     if scopes is None:
-        compiler = _SqlWriter()
-        return make_statement([compiler.root(root) for root in shapes])
-    narrow = bool(rows_versioned_by_school(shapes))
-    compiler = _SqlWriter(scopes, narrow=narrow)
-    columns = [compiler.root(root) for root in shapes]
-    of_reach = INSTALLATION_VERSION if narrow else concatenate([INSTALLATION_VERSION, quote("."), REACH_STATE])
-    state = of_reach if all(map(is_versioned, shapes)) else None
-    return make_statement(columns, label_queries=list(compiler.label_queries.values()), snapshot=True, state=state)
-
-
-def move_to_source(expression: ColumnElement[Any], source: Table, target: FromClause) -> ColumnElement[Any]:
-    """The expression with the source's columns taken from `target`. What it looks up by itself in the same table, by an alias, it still does."""
-
-    def replace(element: Any, **_: Any) -> Any:
-        if getattr(element, "element", None) is source:
-            return element
-        if element is source:
-            return target
-        if getattr(element, "table", None) is source:
-            return target.c[element.key]
-        return None
-
-    adapted: ColumnElement[Any] = replacement_traverse(expression, {}, replace)
-    return adapted
-
-
-def find_columns(expression: ColumnElement[Any], source: Table) -> set[str]:
-    """The source's columns that an expression holds."""
-    return {str(element.key) for element in iterate(expression) if isinstance(element, ColumnClause) and element.table is source}
+        writer = _SqlWriter()
+        return make_statement([writer.write_query(query) for query in queries])
+    is_versioned_by_school = bool(list_rows_versioned_by_school(queries))
+    writer = _SqlWriter(scopes, is_versioned_by_school=is_versioned_by_school)
+    columns = [writer.write_query(query) for query in queries]
+    of_reach = concatenate([INSTALLATION_VERSION, quote("."), REACH_DATA_VERSION])
+    data_version = INSTALLATION_VERSION if is_versioned_by_school else of_reach
+    return make_statement(
+        columns,
+        label_queries=list(writer.label_queries.values()),
+        checks_snapshot=True,
+        data_version=data_version if all(map(is_versioned, queries)) else None,
+    )
 
 
 class _SqlWriter:
-    """Writes the SQL of shapes. Pages are numbered in the order Prepared meets them.
+    """Writes the SQL of query templates. Pages are numbered in the order of the tree, as PreparedQuery numbers them.
 
-    With `scopes`, every place within the caller's reach gives these: then no row is asked for them, and what a link leads to is not looked for in
-    reach again. The values of references are then written as markers, in the order in which `label_queries` are.
+    `scopes` are those that the caller has at every school within reach. Then no row is tested for these scopes, linked
+    rows that are within reach by declaration are not tested again, and labels become placeholders, whose texts the
+    `label_queries` read.
     """
 
-    def __init__(self, scopes: frozenset[str] | None = None, *, narrow: bool = False) -> None:
-        self.narrow = narrow
+    def __init__(self, scopes: frozenset[str] | None = None, *, is_versioned_by_school: bool = False) -> None:
         self.label_queries: dict[Any, ColumnElement[Any]] = {}
+        self._is_versioned_by_school = is_versioned_by_school
         self._scopes = scopes
         self._pages = 0
         self._aliases = 0
-        self._marked = False
-        """Whether what is being written has markers whose tenant must be told."""
+        self._has_labels = False
+        """Whether the row being written has labels, whose tenant must be known."""
 
-    def root(self, root: Query) -> ColumnElement[Any]:
-        if isinstance(root, ListQuery):
-            return self.page(root, lambda source: [])
-        picked = [(column, f"picked_{no}_{i}") for i, (column, no) in enumerate(root.key_values)]
-        return self.single(
-            root.resource,
-            root.row,
-            lambda source: [source.c[c.key] == bindparam(name, type_=c.type) for c, name in picked] or [false()],
+    def write_query(self, query: Query) -> ColumnElement[Any]:
+        """Returns the JSON text of a query."""
+        if isinstance(query, ListQuery):
+            return self.write_page(query, lambda source: [])
+        keys = [(column, f"key_{n}_{i}") for i, (column, n) in enumerate(query.key_values)]
+        return self.write_row(
+            query.resource,
+            query.fields,
+            lambda source: [source.c[c.key] == bindparam(name, type_=c.type) for c, name in keys] or [false()],
         )
 
-    def alias(self, table: Table) -> NamedFromClause[Any]:
-        """Named as no alias without a name is (pupils_1): a field's expression may look into its own table."""
+    def make_alias(self, table: Table) -> NamedFromClause[Any]:
+        """Returns an alias that differs from SQLAlchemy's anonymous ones (pupils_1), which a field's own subqueries may
+        use.
+        """
         self._aliases += 1
         return table.alias(f"{table.name}{self._aliases}")
 
-    def has(self, scope: Scope | None) -> bool:
-        """Whether every row within reach is reached with the scope."""
+    def has_everywhere(self, scope: Scope | None) -> bool:
+        """Whether the caller is known to have the scope for every row within reach."""
         return scope is None or (self._scopes is not None and scope in self._scopes)
 
-    def within(self, resource: Resource, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
-        """The row is within the caller's reach."""
-        if not self.has(resource.scope):
+    def write_reach(self, resource: Resource, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
+        """Returns the conditions that a row is within the caller's reach."""
+        if not self.has_everywhere(resource.scope):
             return [move_to_source(resource.reach(resource.scope), resource.source, source)]
         return [] if link is not None and link.target_in_reach else [move_to_source(resource.reach(None), resource.source, source)]
 
-    def value(self, resource: Resource, field: Field, source: FromClause) -> ColumnElement[Any]:
-        """A field's value where the caller holds its scope at the row's school, else null."""
+    def write_value(self, resource: Resource, field: Field, source: FromClause) -> ColumnElement[Any]:
+        """Returns the value of a field, NULL where the caller lacks its scope at the row's school."""
         expression = field.expression
-        if field.scope != resource.scope and not self.has(field.scope):
+        if field.scope != resource.scope and not self.has_everywhere(field.scope):
             assert field.scope is not None
             expression = case((resource.reach(field.scope), expression), else_=None)
         return move_to_source(expression, resource.source, source)
 
-    def single(
+    def write_row(
         self,
         resource: Resource,
-        items: OutputFields,
+        fields: OutputFields,
         on: Callable[[FromClause], list[ColumnElement[bool]]],
         link: Link | None = None,
     ) -> ColumnElement[Any]:
-        source = self.alias(resource.source)
-        text = self.row(items, resource, source, None, link)
-        if self.narrow and link is None:
+        """Returns the JSON text of the row that the conditions `on` select; NULL if there is none within reach."""
+        source = self.make_alias(resource.source)
+        text = self.write_row_object(fields, resource, source, None, link)
+        if self._is_versioned_by_school and link is None:
             text = concatenate([write_school_version(source), text])
         return (
             select(text)
             .select_from(source)
-            .where(*on(source), *self.within(resource, source, link))
+            .where(*on(source), *self.write_reach(resource, source, link))
             .limit(literal_column("1"))
             .correlate_except(source)
             .scalar_subquery()
         )
 
-    def page(
-        self, selection: ListQuery, on: Callable[[FromClause], list[ColumnElement[bool]]], link: Link | None = None
+    def write_page(
+        self, query: ListQuery, on: Callable[[FromClause], list[ColumnElement[bool]]], link: Link | None = None
     ) -> ColumnElement[Any]:
-        resource, no = selection.resource, self._pages
-        source = self.alias(resource.source if link is None or link.source is None else link.source)
+        """Returns the JSON text of a page. One row more than the page is selected, to see whether there is a next page."""
+        resource, page_number = query.resource, self._pages
+        source = self.make_alias(resource.source if link is None or link.source is None else link.source)
         self._pages += 1
-        first = bindparam(f"first_{no}", type_=Integer)
-        asked = [
-            (self.value(resource, order.field, source).label(f"key{i}"), order.descending)
-            for i, order in enumerate(selection.order)
+        first = bindparam(f"first_{page_number}", type_=Integer)
+        sorts = [
+            (self.write_value(resource, order.field, source).label(f"key{i}"), order.descending)
+            for i, order in enumerate(query.order)
         ]
-        keys = [(label.element, descending) for label, descending in asked]
+        keys = [(label.element, descending) for label, descending in sorts]
         keys += [(source.c[name], resource.descending) for name in resource.order]
-        where = [*on(source), *self.within(resource, source, link)]
-        for name, argument in link.arguments.items() if link is not None else ():
-            where.append(argument.condition(source.c, bindparam(f"given_{no}_{name}", type_=argument.type)))
-        where += [
-            write_condition(self.value(resource, c.field, source), c, f"where_{no}_{i}") for i, c in enumerate(selection.where)
-        ]
-        if selection.after is not None:
-            assert isinstance(selection.after, tuple)
-            where.append(write_keyset(keys, selection.after, f"after_{no}"))
+        where = [*on(source), *self.write_reach(resource, source, link), *self.write_filters(query, page_number, source, link)]
+        if query.after is not None:
+            assert isinstance(query.after, tuple)
+            where.append(write_keyset(keys, query.after, f"after_{page_number}"))
         ordering = [order_descending(key) if descending else key.asc() for key, descending in keys]
         number = func.row_number().over(order_by=ordering).label("n")
         is_last = func.lead(literal_column("1")).over(order_by=ordering).is_(None).label("is_last")
-        needed = {"tenant_id", *resource.order, *self.list_columns(resource, selection.items)}
-        picked = select(*(c for c in source.c if c.key in needed), *(label for label, _ in asked), number, is_last)
+        names = {"tenant_id", *resource.order, *self.list_columns(resource, query.fields)}
+        selected = select(*(c for c in source.c if c.key in names), *(label for label, _ in sorts), number, is_last)
         page = (
-            picked.where(*where)
+            selected.where(*where)
             .order_by(*ordering)
             .limit(first + literal_column("1"))
             .correlate_except(source)
             .subquery(f"{source.name}p")
         )
-        within = page.c.n <= first
-        places = [page.c[label.name] for label, _ in asked] + [page.c[name] for name in resource.order]
-        # the order of the page once more: PostgreSQL sees that the rows have it already
-        again = [order_descending(key) if down else key.asc() for key, (_, down) in zip(places, keys, strict=True)]
+        on_page = page.c.n <= first
+        page_keys = [page.c[label.name] for label, _ in sorts] + [page.c[name] for name in resource.order]
+        # the same order once more: PostgreSQL sees that the rows have it already
+        page_ordering = [order_descending(key) if down else key.asc() for key, (_, down) in zip(page_keys, keys, strict=True)]
 
-        def place() -> ColumnElement[str]:
-            array = func.json_build_array(*(cast(key, Text) for key in places))
-            return write_placeholder(
-                f"~{no}:", func.encode(func.convert_to(cast(array, Text), literal_column("'UTF8'")), literal_column("'hex'"))
-            )
+        def write_cursor() -> ColumnElement[str]:
+            array = func.json_build_array(*(cast(key, Text) for key in page_keys))
+            position = func.encode(func.convert_to(cast(array, Text), literal_column("'UTF8'")), literal_column("'hex'"))
+            return write_placeholder(placeholders.CURSOR + b"%d:" % page_number, position)
 
-        def page_item(item: Any) -> ColumnElement[str]:
-            match item:
-                case PageRows(row=row):
-                    text = self.row(row, resource, page, place, link)
-                    rows = func.string_agg(text, aggregate_order_by(literal_column("','"), *again)).filter(within)
+        def write_page_field(field: OutputField) -> ColumnElement[str]:
+            match field:
+                case PageRows(fields=fields):
+                    text = self.write_row_object(fields, resource, page, write_cursor, link)
+                    rows = func.string_agg(text, aggregate_order_by(literal_column("','"), *page_ordering)).filter(on_page)
                     return concatenate([quote("["), func.coalesce(rows, quote("")), quote("]")])
                 case HasNextPage():
                     return case((func.count() > first, quote("true")), else_=quote("false"))
                 case HasPreviousPage():
-                    return quote("false" if selection.after is None else "true")
+                    return quote("false" if query.after is None else "true")
                 case RowCursor(first=of_first):
-                    its = page.c.n == literal_column("1") if of_first else or_(page.c.n == first, page.c.is_last)
-                    return func.coalesce(func.max(place()).filter(within, its), quote("null"))
-                case NestedObject(items=items):
-                    return self.object(items, page_item)
+                    is_row = page.c.n == literal_column("1") if of_first else or_(page.c.n == first, page.c.is_last)
+                    return func.coalesce(func.max(write_cursor()).filter(on_page, is_row), quote("null"))
+                case NestedObject(fields=fields):
+                    return self.write_object(fields, write_page_field)
                 case FixedText(text=text):
                     return quote(f'"{text}"')
-            raise TypeError(f"{item} does not stand in a page")
+            raise TypeError(f"{field} is not a field of a page")
 
-        answer = select(self.object(selection.items, page_item)).select_from(page)
-        # one row, whatever is asked for: also a page of which only __typename is
-        return answer.having(func.count() >= literal_column("0")).correlate_except(page).scalar_subquery()
+        text = select(self.write_object(query.fields, write_page_field)).select_from(page)
+        # an aggregate, so that there is one row also for a page of which only __typename is requested
+        return text.having(func.count() >= literal_column("0")).correlate_except(page).scalar_subquery()
 
-    def list_columns(self, resource: Resource, items: OutputFields) -> set[str]:
-        """The columns that a row of these items is written from and that its links start at. No other is read: a view has those that its table had
-        when it was made."""
+    def write_filters(self, query: ListQuery, page_number: int, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
+        """Returns the conditions of the link's arguments and of the filters."""
+        arguments = [
+            argument.condition(source.c, bindparam(f"argument_{page_number}_{name}", type_=argument.type))
+            for name, argument in (link.arguments.items() if link is not None else ())
+        ]
+        return arguments + [
+            write_condition(self.write_value(query.resource, condition.field, source), condition, f"where_{page_number}_{i}")
+            for i, condition in enumerate(query.where)
+        ]
+
+    def list_columns(self, resource: Resource, fields: OutputFields) -> set[str]:
+        """Returns the columns that these fields and their links need.
+
+        No others are selected: a view has only the columns that its table had when the view was created.
+        """
         names: set[str] = set()
-        for _, item in items:
-            match item:
-                case FieldValue(field=field):
-                    names |= find_columns(field.expression, resource.source)
-                    if field.scope != resource.scope and not self.has(field.scope):
-                        names |= find_columns(resource.reach(field.scope), resource.source)
+        for _, field in fields:
+            match field:
+                case FieldValue(field=declared):
+                    names |= find_columns(declared.expression, resource.source)
+                    if declared.scope != resource.scope and not self.has_everywhere(declared.scope):
+                        names |= find_columns(resource.reach(declared.scope), resource.source)
                 case ToOne(link=link) | ToMany(link=link):
-                    names |= {here.key for here, _ in link.on}
-                case PageRows(row=inner) | NestedObject(items=inner):
+                    names |= {own.key for own, _ in link.on}
+                case PageRows(fields=inner) | NestedObject(fields=inner):
                     names |= self.list_columns(resource, inner)
         return names
 
-    def row(
+    def write_row_object(
         self,
-        items: OutputFields,
+        fields: OutputFields,
         resource: Resource,
         source: FromClause,
-        place: Callable[[], ColumnElement[str]] | None,
+        write_cursor: Callable[[], ColumnElement[str]] | None,
         link: Link | None,
     ) -> ColumnElement[str]:
-        """A row's text. Where it has markers of references, they stand between markers of its tenant and of its end, unless that is the tenant of the
-        row it is nested in."""
-        before, self._marked = self._marked, False
-        text = self.object(items, lambda item: self.row_item(item, resource, source, place))
-        if link is not None and any(here.key == there.key == "tenant_id" for here, there in link.on):
-            self._marked = self._marked or before
-            return text
-        marked, self._marked = self._marked, before
-        return concatenate([write_placeholder("@", cast(source.c.tenant_id, Text)), text, _END_OF_ROW]) if marked else text
+        """Returns the JSON object of a row.
 
-    def object(self, items: OutputFields, write: Callable[[Any], ColumnElement[str]]) -> ColumnElement[str]:
+        If it has labels, it is enclosed in placeholders of its tenant and its end, unless the row it is nested in has
+        the same tenant.
+        """
+        outer_has_labels, self._has_labels = self._has_labels, False
+        text = self.write_object(fields, lambda field: self.write_row_field(field, resource, source, write_cursor))
+        if link is not None and any(own.key == target.key == "tenant_id" for own, target in link.on):
+            self._has_labels = self._has_labels or outer_has_labels
+            return text
+        has_labels, self._has_labels = self._has_labels, outer_has_labels
+        if not has_labels:
+            return text
+        return concatenate(
+            [write_placeholder(placeholders.TENANT, cast(source.c.tenant_id, Text)), text, placeholders.END_OF_ROW_SQL]
+        )
+
+    def write_object(self, fields: OutputFields, write: Callable[[OutputField], ColumnElement[str]]) -> ColumnElement[str]:
+        """Returns a JSON object of the fields, each written by `write`."""
         parts: list[ColumnElement[str]] = []
-        for i, (key, item) in enumerate(items):
-            parts += [quote(f'{"," if i else "{"}"{key}":'), write(item)]
+        for i, (key, field) in enumerate(fields):
+            parts += [quote(f'{"," if i else "{"}"{key}":'), write(field)]
         return concatenate([*parts, quote("}")]) if parts else quote("{}")
 
-    def row_item(
-        self, item: Any, resource: Resource, source: FromClause, place: Callable[[], ColumnElement[str]] | None
+    def write_row_field(
+        self,
+        field: OutputField,
+        resource: Resource,
+        source: FromClause,
+        write_cursor: Callable[[], ColumnElement[str]] | None,
     ) -> ColumnElement[str]:
-        match item:
-            case FieldValue(field=field):
+        """Returns the JSON text of a field of a row."""
+        match field:
+            case FieldValue(field=declared):
                 if (
-                    isinstance(field.source, LabelOf)
-                    and (text := self.looked_up(field.source, field, resource, source)) is not None
+                    isinstance(declared.source, LabelOf)
+                    and (label := self.write_label(declared.source, declared, resource, source)) is not None
                 ):
-                    return text
-                text = write_json(field.kind, self.value(resource, field, source))
-                return func.coalesce(text, quote("null")) if field.may_be_null else text
-            case FixedText(text=literal_text):
-                return quote(f'"{literal_text}"')
-            case RowCursor() if place is not None:
-                return place()
-            case NestedObject(items=items):
-                return self.object(items, lambda i: self.row_item(i, resource, source, place))
-            case ToOne(link=link, resource=target, row=row):
-                if (text := self.referred(link, target, row, source)) is not None:
-                    return text
-                return func.coalesce(self.single(target, row, make_join(link, source), link), quote("null"))
-            case ToMany(link=link, selection=selection):
-                return self.page(selection, make_join(link, source), link)
-        raise TypeError(f"{item} does not stand in a row")
+                    return label
+                text = write_json(declared.kind, self.write_value(resource, declared, source))
+                return func.coalesce(text, quote("null")) if declared.may_be_null else text
+            case FixedText(text=fixed):
+                return quote(f'"{fixed}"')
+            case RowCursor() if write_cursor is not None:
+                return write_cursor()
+            case NestedObject(fields=fields):
+                return self.write_object(fields, lambda inner: self.write_row_field(inner, resource, source, write_cursor))
+            case ToOne(link=link, resource=target, fields=fields):
+                if (label := self.write_linked_label(link, target, fields, source)) is not None:
+                    return label
+                return func.coalesce(self.write_row(target, fields, make_join(link, source), link), quote("null"))
+            case ToMany(link=link, query=query):
+                return self.write_page(query, make_join(link, source), link)
+        raise TypeError(f"{field} is not a field of a row")
 
-    def looked_up(self, lookup: LabelOf, field: Field, resource: Resource, source: FromClause) -> ColumnElement[str] | None:
-        """The marker of a value of a reference, where the caller may see it without asking the row."""
-        if self._scopes is None or (field.scope != resource.scope and not self.has(field.scope)):
+    def write_label(self, label: LabelOf, field: Field, resource: Resource, source: FromClause) -> ColumnElement[str] | None:
+        """Returns the placeholder of a label; None if the row must be tested for the field's scope."""
+        if self._scopes is None or (field.scope != resource.scope and not self.has_everywhere(field.scope)):
             return None
-        keys = [theirs.key for _, theirs in lookup.on[1:]]
 
-        def text(t: FromClause) -> ColumnElement[str]:
-            return func.coalesce(write_json(find_value_type(t.c[lookup.column].type), t.c[lookup.column]), quote("null"))
+        def write_text(table: FromClause) -> ColumnElement[str]:
+            column = table.c[label.column]
+            return func.coalesce(write_json(find_value_type(column.type), column), quote("null"))
 
-        return self.marked(
-            (lookup.table, lookup.column),
-            lookup.table,
-            keys,
-            text,
-            [move_to_source(m, resource.source, source) for m, _ in lookup.on[1:]],
+        return self.write_label_placeholder(
+            (label.table, label.column),
+            label.table,
+            [lookup_column.key for _, lookup_column in label.on[1:]],
+            write_text,
+            [move_to_source(row_column, resource.source, source) for row_column, _ in label.on[1:]],
         )
 
-    def referred(self, link: Link, target: Resource, items: OutputFields, source: FromClause) -> ColumnElement[str] | None:
-        """The marker of a linked row of a reference, likewise."""
-        if self._scopes is None or not (target.is_lookup_table and link.target_in_reach and self.has(target.scope)):
+    def write_linked_label(
+        self, link: Link, target: Resource, fields: OutputFields, source: FromClause
+    ) -> ColumnElement[str] | None:
+        """Returns the placeholder of a linked row of a lookup table, such as a subject; None if it must be read with
+        the row.
+        """
+        if self._scopes is None or not (target.is_lookup_table and link.target_in_reach and self.has_everywhere(target.scope)):
             return None
         if not all(
-            isinstance(item, FixedText) or (isinstance(item, FieldValue) and self.has(item.field.scope)) for _, item in items
+            isinstance(field, FixedText) or (isinstance(field, FieldValue) and self.has_everywhere(field.field.scope))
+            for _, field in fields
         ):
             return None
-        pairs = [(here, there) for here, there in link.on if there.key != "tenant_id"]
+        pairs = [(own, there) for own, there in link.on if there.key != "tenant_id"]
 
-        def text(t: FromClause) -> ColumnElement[str]:
-            return self.object(items, lambda item: self.row_item(item, target, t, None))
+        def write_text(table: FromClause) -> ColumnElement[str]:
+            return self.write_object(fields, lambda field: self.write_row_field(field, target, table, None))
 
-        return self.marked(
-            (target.name, items), target.source, [t.key for _, t in pairs], text, [source.c[h.key] for h, _ in pairs]
+        return self.write_label_placeholder(
+            (target.name, fields), target.source, [t.key for _, t in pairs], write_text, [source.c[own.key] for own, _ in pairs]
         )
 
-    def marked(
+    def write_label_placeholder(
         self,
-        what: Any,
+        identity: Any,
         table: Table,
         keys: list[str],
-        text: Callable[[FromClause], ColumnElement[str]],
-        mine: list[ColumnElement[Any]],
+        write_text: Callable[[FromClause], ColumnElement[str]],
+        numbers: list[ColumnElement[Any]],
     ) -> ColumnElement[str]:
-        """The marker of a fragment, null without a number."""
-        if what not in self.label_queries:
-            t = self.alias(table)
-            number = concatenate([quote(f"{len(self.label_queries)}:"), *join_with_dots([t.c[key] for key in keys])])
-            rows = select(func.json_build_array(number, text(t)).label("row")).where(
+        """Returns the placeholder of a label, or null where the row has no number. Adds the label query of this
+        identity, if it is new.
+
+        The label query returns the tenant's rows of the lookup table: pairs of the placeholder and the text. `keys` are
+        the columns of the lookup table that the row's `numbers` refer to.
+        """
+        if identity not in self.label_queries:
+            t = self.make_alias(table)
+            placeholder = concatenate([quote(f"{len(self.label_queries)}:"), *join_with_dots([t.c[key] for key in keys])])
+            rows = select(func.json_build_array(placeholder, write_text(t)).label("row")).where(
                 t.c.tenant_id == bindparam("tenant", type_=Uuid)
             )
             every = rows.subquery("every")
-            listed = select(func.coalesce(cast(func.json_agg(every.c.row), Text), quote("[]"))).scalar_subquery()
-            self.label_queries[what] = listed
-        self._marked = True
-        number = concatenate(join_with_dots(mine))
-        return func.coalesce(write_placeholder(f"{list(self.label_queries).index(what)}:", number), quote("null"))
-
-
-_END_OF_ROW = literal_column(r"E'\x01/\x01'", Text)
-"""Of a row that told its tenant."""
+            all_rows = select(func.coalesce(cast(func.json_agg(every.c.row), Text), quote("[]"))).scalar_subquery()
+            self.label_queries[identity] = all_rows
+        self._has_labels = True
+        prefix = f"{list(self.label_queries).index(identity)}:".encode()
+        return func.coalesce(write_placeholder(prefix, concatenate(join_with_dots(numbers))), quote("null"))

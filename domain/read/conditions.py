@@ -1,4 +1,4 @@
-"""Conditions, keysets and joins in SQL."""
+"""SQL of filters, keyset pagination and joins."""
 
 import operator
 from collections.abc import Callable
@@ -22,13 +22,16 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from domain.declare.resource import Comparison, Link
-from domain.read.query import Condition
+from domain.read.query import ONE_VALUE, Condition
 
 _COMPARE = {Comparison.GTE: operator.ge, Comparison.GT: operator.gt, Comparison.LTE: operator.le, Comparison.LT: operator.lt}
 
 
 def write_condition(expression: ColumnElement[Any], condition: Condition, bind: str) -> ColumnElement[bool]:
-    """The expression equals the value bound, or one of them, or compares with it; a list holds one of them."""
+    """Returns the condition of a filter, whose values are bound to the parameter `bind`.
+
+    The expression equals one of the values or compares with the only one. If the expression is a list, they overlap.
+    """
     type_: TypeEngine[Any] = expression.type
     if isinstance(type_, ARRAY):
         return cast(expression, ARRAY(Text)).op("&&", is_comparison=True)(bindparam(bind, type_=ARRAY(Text)))
@@ -37,31 +40,38 @@ def write_condition(expression: ColumnElement[Any], condition: Condition, bind: 
     if condition.comparison is not None:
         compared: ColumnElement[bool] = _COMPARE[condition.comparison](expression, bindparam(bind, type_=type_))
         return compared
-    if condition.values == ("one",):
+    if condition.values == ONE_VALUE:
         return expression == bindparam(bind, type_=type_)
     return expression == any_(bindparam(bind, type_=ARRAY(type_)))
 
 
 def write_keyset(keys: list[tuple[ColumnElement[Any], bool]], after: tuple[str | None, ...], bind: str) -> ColumnElement[bool]:
-    """Rows that come after a place, whose values are bound as text. Nulls come last in either direction."""
-    places = [
+    """Returns the condition for rows after a position: keyset pagination.
+
+    `keys` are pairs of (expression, is descending). `after` says which values of the position are null; the others are
+    bound as text to parameters that begin with `bind`. Nulls sort last in either direction.
+    """
+    position = [
         None if value is None else cast(bindparam(f"{bind}_{i}", type_=Text), key.type)
         for i, ((key, _), value) in enumerate(zip(keys, after, strict=True))
     ]
     if None not in after and not any(descending for _, descending in keys) and all(_is_never_null(key) for key, _ in keys):
-        return tuple_(*(key for key, _ in keys)) > tuple_(*(place for place in places if place is not None))
+        return tuple_(*(key for key, _ in keys)) > tuple_(*(value for value in position if value is not None))
     alternatives: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
-    for (key, descending), place in zip(keys, places, strict=True):
-        if place is not None:
-            beyond = key < place if descending else key > place
+    for (key, descending), value in zip(keys, position, strict=True):
+        if value is not None:
+            beyond = key < value if descending else key > value
             alternatives.append(and_(*equal, or_(beyond, key.is_(None))))
-        equal.append(key.is_(None) if place is None else key == place)
+        equal.append(key.is_(None) if value is None else key == value)
     return or_(*alternatives)
 
 
 def order_descending(key: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Nulls last; where there are none it is not said, since an index read backwards would not serve it."""
+    """Returns the descending order with nulls last.
+
+    For a key without nulls, NULLS LAST is left out: PostgreSQL could not use an index read backwards for it.
+    """
     return key.desc() if _is_never_null(key) else key.desc().nulls_last()
 
 
@@ -70,4 +80,5 @@ def _is_never_null(key: ColumnElement[Any]) -> bool:
 
 
 def make_join(link: Link, source: FromClause) -> Callable[[FromClause], list[ColumnElement[bool]]]:
+    """Returns a function from the target of the link to the conditions that join it to the source."""
     return lambda target: [target.c[there.key] == source.c[here.key] for here, there in link.on]

@@ -1,4 +1,4 @@
-"""What PostgreSQL does with the statements of a request: they are noted while they are read, and explained afterwards."""
+"""Records the statements of a request while they are read, and runs them again under EXPLAIN (`python -m api explain`)."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -13,12 +13,14 @@ from domain.store.database import Connection, Database, T
 
 HIDDEN = "‹hidden›"
 MAX_LIST_SHOWN = 5
-"""Values of a list that are shown."""
+"""How many values of a list are shown."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A statement, the types and values of its binds by position, PostgreSQL's plan line by line, and the milliseconds of making and running it."""
+    """A statement, the types and values of its bind parameters by position, the lines of PostgreSQL's plan, and the
+    planning and execution times in milliseconds.
+    """
 
     sql: str
     binds: list[tuple[str, Any]]
@@ -28,38 +30,41 @@ class Explanation:
 
 
 class RecordingDatabase(Database):
-    """Once `noted` is a list, keeps each statement that is read, with its arguments, and refuses to write."""
+    """A database that, once `recorded` is a list, adds each statement with its arguments to it, and rejects writes."""
 
-    noted: list[tuple[str, tuple[Any, ...]]] | None = None
+    recorded: list[tuple[str, tuple[Any, ...]]] | None = None
 
     async def read(self, statement: str, *arguments: Any) -> Any:
-        if self.noted is not None:
-            self.noted.append((statement, arguments))
+        if self.recorded is not None:
+            self.recorded.append((statement, arguments))
         return await super().read(statement, *arguments)
 
-    async def writing(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
-        if self.noted is not None:
+    async def run_transaction(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
+        if self.recorded is not None:
             raise BadRequest("Only reading is explained; nothing was written.", code="read-only")
-        return await super().writing(caller, work)
+        return await super().run_transaction(caller, work)
 
     async def explain(self, statement: str, arguments: tuple[Any, ...]) -> Explanation:
-        """Runs a noted statement once more under EXPLAIN, and undoes that. It is planned as `read` plans it, whatever its values are, so that none of
-        them stands in the plan; nor in what is sent, where they are settings of the transaction."""
-        async with self.register() as connection:
-            undone = connection.transaction()
-            await undone.start()
+        """Runs a recorded statement again under EXPLAIN ANALYZE, and rolls back.
+
+        As in `read`, PostgreSQL uses the generic plan, so that the plan shows no values. The values are passed as
+        settings of the transaction, so that the text of EXECUTE shows none either.
+        """
+        async with self.without_caller() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
             try:
                 types = [parameter.name for parameter in (await connection.prepare(statement)).get_parameters()]
-                given = [i for i, value in enumerate(arguments) if value is not None]
-                binds = [f"set_config('explained.p{i}', ${n}::{types[i]}::text, true)" for n, i in enumerate(given, 1)]
-                await connection.execute(f"SELECT {', '.join(binds)}", *(arguments[i] for i in given))
-                values = [f"current_setting('explained.p{i}')::{types[i]}" if i in given else "NULL" for i in range(len(types))]
+                not_null = [i for i, value in enumerate(arguments) if value is not None]
+                binds = [f"set_config('explained.p{i}', ${n}::{types[i]}::text, true)" for n, i in enumerate(not_null, 1)]
+                await connection.execute(f"SELECT {', '.join(binds)}", *(arguments[i] for i in not_null))
+                values = [f"current_setting('explained.p{i}')::{types[i]}" if i in not_null else "NULL" for i in range(len(types))]
                 await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-                await connection.execute(f"PREPARE explained {_join_types(types)} AS {statement}")
-                rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS) EXECUTE explained {_join_types(values)}")
+                await connection.execute(f"PREPARE explained {_parenthesise(types)} AS {statement}")
+                rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS) EXECUTE explained {_parenthesise(values)}")
                 await connection.execute("DEALLOCATE explained")
             finally:
-                await undone.rollback()
+                await transaction.rollback()
         plan = [str(row[0]) for row in rows]
         return Explanation(
             statement,
@@ -71,21 +76,27 @@ class RecordingDatabase(Database):
 
 
 async def open_recording_database(url: str, seconds: int) -> RecordingDatabase:
-    """A connection of the app role that notes what it reads, and lets a statement run that long. Raises DatabaseError."""
+    """Opens a recording database with one connection, whose statements may run this many seconds.
+
+    Raises DatabaseError.
+    """
     database = await RecordingDatabase.open(url, size=1, read_seconds=seconds)
     if not isinstance(database, RecordingDatabase):
-        raise DatabaseError("This database notes nothing.")
+        raise DatabaseError("This database records no statements.")
     return database
 
 
 def hide_personal(value: Any) -> str:
-    """A value as it may be printed: a text or a day may be a child's name, UPN or date of birth."""
+    """Returns a value as it may be printed.
+
+    Texts and dates are hidden: they may be a child's name, UPN or date of birth.
+    """
     match value:
         case None:
             return "null"
         case list():
-            more = f", … {len(value):,} in all" if len(value) > MAX_LIST_SHOWN else ""
-            return f"[{', '.join(map(hide_personal, value[:MAX_LIST_SHOWN]))}{more}]"
+            rest = f", … {len(value):,} in all" if len(value) > MAX_LIST_SHOWN else ""
+            return f"[{', '.join(map(hide_personal, value[:MAX_LIST_SHOWN]))}{rest}]"
         case bool():
             return str(value).lower()
         case int() | float() | Decimal() | UUID() | datetime():
@@ -93,10 +104,10 @@ def hide_personal(value: Any) -> str:
     return HIDDEN
 
 
-def _join_types(parts: list[str]) -> str:
+def _parenthesise(parts: list[str]) -> str:
     return f"({', '.join(parts)})" if parts else ""
 
 
-def _read_milliseconds(on: str, plan: list[str]) -> float:
-    """Milliseconds, as EXPLAIN tells them at its end."""
-    return sum(float(found[1]) for line in plan if (found := re.fullmatch(rf"{on} Time: ([0-9.]+) ms", line)))
+def _read_milliseconds(phase: str, plan: list[str]) -> float:
+    """Returns the milliseconds of a phase, Planning or Execution, from the end of EXPLAIN's output."""
+    return sum(float(match[1]) for line in plan if (match := re.fullmatch(rf"{phase} Time: ([0-9.]+) ms", line)))

@@ -1,4 +1,4 @@
-"""JSON texts, written by SQL: text concatenation costs a fifth of json_build_object."""
+"""SQL expressions that write JSON by text concatenation, at a fifth of the cost of json_build_object."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,10 @@ from domain.declare.value_types import ValueType
 
 
 def concatenate(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
-    """One text of several; those in a row that are fixed become one, since each costs PostgreSQL and the compiler a step."""
+    """Returns the concatenation of SQL texts.
+
+    Adjacent fixed texts are merged, since each part costs PostgreSQL and the compiler a step.
+    """
     flat: list[ColumnElement[str]] = []
     for part in parts:
         for inner in part.clauses if isinstance(part, ExpressionClauseList) and part.operator is concat_op else (part,):
@@ -32,30 +35,28 @@ def concatenate(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
 
 
 def quote(text: str) -> ColumnElement[str]:
-    """A text in SQL. Only declared names, GraphQL names and punctuation come here, never a value."""
+    """Returns a fixed text as an SQL literal: a declared name, a GraphQL name or punctuation, never a value of a
+    request.
+    """
     quoted: ColumnElement[str] = literal_column("'" + text.replace("'", "''") + "'", Text)
     _fixed[quoted] = text
     return quoted
 
 
 _fixed: WeakKeyDictionary[ColumnElement[str], str] = WeakKeyDictionary()
-"""The texts that are fixed, of what has been made so far."""
+"""The text of each literal that `quote` made, so that `concatenate` can merge them."""
 
 
-def write_json(field_kind: ValueType, expression: ColumnElement[Any]) -> ColumnElement[str]:
-    """A value's JSON text."""
-    if field_kind in (ValueType.INTEGER, ValueType.NUMBER, ValueType.BOOLEAN):
+def write_json(value_type: ValueType, expression: ColumnElement[Any]) -> ColumnElement[str]:
+    """Returns the JSON text of a value of this type; SQL NULL for NULL."""
+    if value_type in (ValueType.INTEGER, ValueType.NUMBER, ValueType.BOOLEAN):
         return cast(expression, Text)
-    if field_kind in (ValueType.ID, ValueType.DATE) and isinstance(expression.type, Uuid | Date):
-        return concatenate([quote('"'), cast(expression, Text), quote('"')])  # nothing to escape, and a third of the time
+    if value_type in (ValueType.ID, ValueType.DATE) and isinstance(expression.type, Uuid | Date):
+        return concatenate([quote('"'), cast(expression, Text), quote('"')])  # nothing to escape; three times as fast
     return cast(func.to_json(expression), Text)
 
 
 def join_with_dots(numbers: list[ColumnElement[Any]]) -> list[ColumnElement[str]]:
+    """Returns the parts of a text such as 3.14.2, for `concatenate`."""
     texts = [cast(number, Text) for number in numbers]
     return [part for i, text in enumerate(texts) for part in ([quote("."), text] if i else [text])]
-
-
-def write_placeholder(kind: str, text: ColumnElement[Any]) -> ColumnElement[str]:
-    """What is put in place once the bytes are there (Prepared, References): U+0001 stands in no JSON text that PostgreSQL writes."""
-    return concatenate([literal_column(f"E'\\x01{kind}'", Text), text, literal_column("E'\\x01'", Text)])

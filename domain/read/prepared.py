@@ -1,5 +1,7 @@
-"""A request as it was read, ready to be asked for: its values are bound to the plan of its shape (query.py), the statement is run, and what it marked is
-put in its place.
+"""PreparedQuery: a compiled read.
+
+Binds a request's values to the SQL statement, runs it, and replaces the placeholders in the JSON that PostgreSQL
+returns (labels, cursors, data versions).
 """
 
 from collections.abc import Sequence
@@ -12,8 +14,11 @@ from domain.access.caller import ReachSnapshot
 from domain.declare.value_types import ValueType
 from domain.read.compile import compile_query
 from domain.read.cursors import Cursors
-from domain.read.labels import MARK, SnapshotOutdated, labels_of
+from domain.read.labels import SnapshotOutdated, get_label_cache
+from domain.read.placeholders import CURSOR, MARK, SCHOOL
 from domain.read.query import (
+    MANY_VALUES,
+    ONE_VALUE,
     ListQuery,
     NestedObject,
     OutputField,
@@ -25,33 +30,45 @@ from domain.read.query import (
     RowQuery,
     ToMany,
     ToOne,
-    value_now,
+    unwrap_parameter,
 )
-from domain.read.versions import SCHOOL_VERSION, is_versioned, rows_versioned_by_school
+from domain.read.versions import SCHOOL_VERSION, is_versioned, list_rows_versioned_by_school
 from domain.store.database import Database
 
 
 class ReadResult(NamedTuple):
-    """The JSON text of each root, None for a single row that is not there; and the state they are of: as long as it is the same, so are they."""
+    """The JSON text of each query, None for a row that does not exist, and the data version: while it is the same, so
+    are the texts.
+    """
 
     bodies: list[bytes | None]
-    state: bytes | None
+    version: bytes | None
 
 
 class PreparedQuery:
-    """Roots that have been read, ready to be asked for by each request that differs in its lifted texts alone. Of these none is kept."""
+    """Queries of a template and its parameters. Serves every request that differs only in the texts of its parameters.
 
-    def __init__(self, roots: Sequence[Query]) -> None:
+    It holds no values of parameters. The names of bind parameters are those that read/compile.py writes: first_{page},
+    after_{page}_{i}, where_{page}_{i}, argument_{page}_{name} and key_{n}_{i}, where pages are numbered in the order of
+    the tree.
+    """
+
+    def __init__(self, queries: Sequence[Query]) -> None:
         self._values: dict[str, Any] = {}
+        """By bind name, the values; Parameters among them have none."""
         self._pages: list[ListQuery] = []
-        self._after: dict[int, tuple[int, tuple[str | None, ...]]] = {}
-        self.shape = QueryTemplate.of(tuple(self._shape(root) for root in roots))
-        self._is_versioned, self._places = (
-            all(map(is_versioned, self.shape.roots)),
-            QueryTemplate.of(rows_versioned_by_school(self.shape.roots)),
-        )
-        self._held = {name: value for name, value in self._values.items() if _has_parameter(value)}
-        self._fixed = [None if any(map(_has_parameter, _list_filter_values(page))) else page.fingerprint() for page in self._pages]
+        self._cursor_parameters: dict[int, tuple[int, tuple[str | None, ...]]] = {}
+        """By page, the index of the text that is its cursor, and which values of the cursor's position are null
+        (`_mask_values`).
+        """
+        self.template = QueryTemplate.intern(tuple(self._make_template(query) for query in queries))
+        self._is_versioned = all(map(is_versioned, self.template.queries))
+        self._version_template = QueryTemplate.intern(list_rows_versioned_by_school(self.template.queries))
+        """Reads the data version alone."""
+        self._parameters = {name: value for name, value in self._values.items() if _has_parameter(value)}
+        self._fixed_fingerprints = [
+            None if any(map(_has_parameter, _list_filter_values(page))) else page.fingerprint() for page in self._pages
+        ]
 
     async def read(
         self,
@@ -61,186 +78,202 @@ class PreparedQuery:
         snapshot: ReachSnapshot | None = None,
         texts: Sequence[str] = (),
     ) -> ReadResult:
-        """What is asked for. One data statement.
+        """Runs the queries as one statement, and a second one if the snapshot is out of date.
 
-        `texts` are the request's lifted ones. Raises ValueError or BadRequest where one of them cannot be read.
+        `texts` are the texts of the request's parameters. Raises ValueError or BadRequest if one of them cannot be
+        decoded.
         """
-        values, fingerprints = self._bound(caller, cursors, texts)
+        values, fingerprints = self._bind(caller, cursors, texts)
         if snapshot is not None:
-            with suppress(SnapshotOutdated):  # the caller's reach has, or a reference that the row means is not within it
-                return await self._read(database, values, fingerprints, cursors, snapshot, self.shape)
-        return await self._read(database, values, fingerprints, cursors, None, self.shape)
+            with suppress(SnapshotOutdated):  # the reach has changed, or a row has a label that is not within it
+                return await self._run(database, values, fingerprints, cursors, snapshot, self.template)
+        return await self._run(database, values, fingerprints, cursors, None, self.template)
 
-    async def state(
+    async def read_version(
         self,
         database: Database,
         caller: UUID,
         cursors: Cursors,
         snapshot: ReachSnapshot,
         texts: Sequence[str] = (),
-        known: bytes | None = None,
+        cached: bytes | None = None,
     ) -> bytes | None:
-        """The state of which an answer would be now, by a tiny read; None where none is told.
+        """Returns the data version that a response would have now, by a small statement; None if it has none.
 
-        `known` is what it was: where that tells one place, only that is looked at, and None says that it is another by now.
+        `cached` is the version of a cached response. If it holds the version of one school, only that is compared, and
+        the result is either `cached` or None.
         """
-        if known is not None and self._places.roots and known.count(b"|") == BARS_FOR_ONE_SCHOOL:
-            return known if await _is_current(known, database, caller, snapshot) else None
+        if cached is not None and self._version_template.queries and cached.count(b"|") == SEPARATORS_FOR_ONE_SCHOOL:
+            return cached if await _is_current(cached, database, caller, snapshot) else None
         if self._is_versioned:
-            values, fingerprints = self._bound(caller, cursors, texts)
+            values, fingerprints = self._bind(caller, cursors, texts)
             with suppress(SnapshotOutdated):
-                return (await self._read(database, values, fingerprints, cursors, snapshot, self._places)).state
+                return (await self._run(database, values, fingerprints, cursors, snapshot, self._version_template)).version
         return None
 
-    async def _read(
+    async def _run(
         self,
         database: Database,
         values: dict[str, Any],
         fingerprints: list[str],
         cursors: Cursors,
         snapshot: ReachSnapshot | None,
-        shape: QueryTemplate,
+        template: QueryTemplate,
     ) -> ReadResult:
+        """Runs the statement of a template and replaces the placeholders in its JSON. Raises SnapshotOutdated."""
         scopes = None
         if snapshot is not None:
             scopes = snapshot.scopes
             values |= {"reach_version": snapshot.version, "until": snapshot.until, "tenants": snapshot.tenants}
-        chosen = compile_query(shape, scopes)
-        answered = await chosen.run(database, values)
-        if not answered:
+        statement = compile_query(template, scopes)
+        columns = await statement.run(database, values)
+        if not columns:
             raise SnapshotOutdated
-        version = answered.pop() if chosen.label_query else 0
-        state = [answered.pop().encode()] if chosen.has_state else []
-        if chosen.is_uniform and not answered.pop():
+        label_version = columns.pop() if statement.label_query else 0
+        versions = [columns.pop().encode()] if statement.has_version else []
+        if statement.checks_snapshot and not columns.pop():
             raise SnapshotOutdated
         caller = values["caller"]
         bodies: list[bytes | None] = []
-        for text in answered:
+        for text in columns:
             parts = [] if text is None else text.encode().split(MARK)
             if len(parts) > 1:
-                await labels_of(database).fill(parts, chosen, version, database, caller)
+                await get_label_cache(database).fill_in(parts, statement, label_version, database, caller)
                 for i in range(1, len(parts), 2):
-                    if parts[i][:1] == b"~":
-                        number, _, place = parts[i][1:].partition(b":")
-                        sealed = cursors.encrypt_position(bytes.fromhex(place.decode()), caller, fingerprints[int(number)])
-                        parts[i] = b'"%s"' % sealed.encode()
-                    elif parts[i][:1] == b"=":
-                        state.append(parts[i])
+                    if parts[i][:1] == CURSOR:
+                        page, _, position = parts[i][1:].partition(b":")
+                        cursor = cursors.encrypt_position(bytes.fromhex(position.decode()), caller, fingerprints[int(page)])
+                        parts[i] = b'"%s"' % cursor.encode()
+                    elif parts[i][:1] == SCHOOL:
+                        versions.append(parts[i])
                         parts[i] = b""
             bodies.append(b"".join(parts) if parts else None)
-        return ReadResult(bodies, _make_version(snapshot, *state) if snapshot and chosen.has_state else None)
+        return ReadResult(bodies, _join_versions(snapshot, *versions) if snapshot and statement.has_version else None)
 
-    def _bound(self, caller: UUID, cursors: Cursors, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        """The values to bind, and what the cursors of each page are bound to."""
+    def _bind(self, caller: UUID, cursors: Cursors, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        """Returns the values by bind name, and the fingerprint of each page for its cursors."""
 
-        def value_of(value: Any) -> Any:
-            return value.read(texts[value.at]) if isinstance(value, Parameter) else value
+        def decode(value: Any) -> Any:
+            return value.decode(texts[value.text_index]) if isinstance(value, Parameter) else value
 
         values: dict[str, Any] = {"caller": caller, **self._values}
-        for name, value in self._held.items():
-            values[name] = [value_of(one) for one in value] if isinstance(value, list) else value_of(value)
+        for name, value in self._parameters.items():
+            values[name] = [decode(element) for element in value] if isinstance(value, list) else decode(value)
         fingerprints = [
-            fixed if fixed is not None else page.fingerprint(value_of) for fixed, page in zip(self._fixed, self._pages, strict=True)
+            fixed if fixed is not None else page.fingerprint(decode)
+            for fixed, page in zip(self._fixed_fingerprints, self._pages, strict=True)
         ]
-        for no, (at, nulls) in self._after.items():
-            place = cursors.open(texts[at], caller, fingerprints[no])
-            if _mark_nulls(place) != nulls:
-                raise ValueError("the place has nulls elsewhere")
-            values |= {f"after_{no}_{i}": value for i, value in enumerate(place)}
+        for page_number, (index, mask) in self._cursor_parameters.items():
+            position = cursors.decrypt_position(texts[index], caller, fingerprints[page_number])
+            if _mask_values(position) != mask:
+                raise ValueError("the position has nulls elsewhere, so it needs another statement")
+            values |= {f"after_{page_number}_{i}": value for i, value in enumerate(position)}
         return values, fingerprints
 
-    def _shape(self, root: Query) -> Query:
-        """The root without what differs between requests, which goes into the values under the names the compiler gives its binds."""
-        if isinstance(root, RowQuery):
-            no = len(self._values)
-            self._values.update({f"picked_{no}_{i}": _strip_value(value) for i, (_, value) in enumerate(root.key_values)})
-            return replace(root, key_values=tuple((column, no) for column, _ in root.key_values), row=self._items(root.row))
-        no = len(self._pages)
-        place: tuple[str | None, ...] | None = value_now(root.after)
-        after = None if place is None else _mark_nulls(place)
-        if isinstance(root.after, Parameter) and after is not None:
-            self._after[no] = root.after.at, after
-        elif place is not None:
-            self._values.update({f"after_{no}_{i}": value for i, value in enumerate(place)})
-        root = replace(
-            root,
-            where=tuple(replace(condition, values=tuple(map(_strip_value, condition.values))) for condition in root.where),
-            arguments=tuple((name, _strip_value(value)) for name, value in root.arguments),
+    def _make_template(self, query: Query) -> Query:
+        """Returns the query without values, and records the values by their bind names."""
+        if isinstance(query, RowQuery):
+            n = len(self._values)
+            self._values.update({f"key_{n}_{i}": _drop_value(value) for i, (_, value) in enumerate(query.key_values)})
+            return replace(
+                query,
+                key_values=tuple((column, n) for column, _ in query.key_values),
+                fields=self._make_field_templates(query.fields),
+            )
+        page = len(self._pages)
+        position: tuple[str | None, ...] | None = unwrap_parameter(query.after)
+        after = None if position is None else _mask_values(position)
+        if isinstance(query.after, Parameter) and after is not None:
+            self._cursor_parameters[page] = query.after.text_index, after
+        elif position is not None:
+            self._values.update({f"after_{page}_{i}": value for i, value in enumerate(position)})
+        query = replace(
+            query,
+            where=tuple(replace(condition, values=tuple(map(_drop_value, condition.values))) for condition in query.where),
+            arguments=tuple((name, _drop_value(value)) for name, value in query.arguments),
             after=after,
         )
-        self._pages.append(root)
-        self._values[f"first_{no}"] = root.first
+        self._pages.append(query)
+        self._values[f"first_{page}"] = query.first
         where = []
-        for i, condition in enumerate(root.where):
-            one = len(condition.values) == 1 and condition.field.kind is not ValueType.TEXTS
-            self._values[f"where_{no}_{i}"] = condition.values[0] if one else list(condition.values)
-            where.append(replace(condition, values=("one" if one else "many",)))
-        return replace(root, items=self._items(root.items), where=tuple(where), first=0, arguments=())
+        for i, condition in enumerate(query.where):
+            is_one = len(condition.values) == 1 and condition.field.kind is not ValueType.TEXTS
+            self._values[f"where_{page}_{i}"] = condition.values[0] if is_one else list(condition.values)
+            where.append(replace(condition, values=ONE_VALUE if is_one else MANY_VALUES))
+        return replace(query, fields=self._make_field_templates(query.fields), where=tuple(where), first=0, arguments=())
 
-    def _items(self, items: OutputFields) -> OutputFields:
-        return tuple((key, self._item(item)) for key, item in items)
+    def _make_field_templates(self, fields: OutputFields) -> OutputFields:
+        return tuple((key, self._make_field_template(field)) for key, field in fields)
 
-    def _item(self, item: OutputField) -> OutputField:
-        match item:
-            case ToMany(link=link, selection=selection):
-                given = {name: _strip_value(value) for name, value in selection.arguments}
-                self._values.update({f"given_{len(self._pages)}_{name}": given.get(name) for name in link.arguments})
-                shaped = self._shape(selection)
-                assert isinstance(shaped, ListQuery)
-                return ToMany(link, shaped)
-            case ToOne(link=link, resource=resource, row=row):
-                return ToOne(link, resource, self._items(row))
-            case PageRows(row=row):
-                return PageRows(self._items(row))
-            case NestedObject(items=nested):
-                return NestedObject(self._items(nested))
-        return item
+    def _make_field_template(self, field: OutputField) -> OutputField:
+        match field:
+            case ToMany(link=link, query=query):
+                arguments = {name: _drop_value(value) for name, value in query.arguments}
+                page = len(self._pages)
+                self._values.update({f"argument_{page}_{name}": arguments.get(name) for name in link.arguments})
+                template = self._make_template(query)
+                assert isinstance(template, ListQuery)
+                return ToMany(link, template)
+            case ToOne(link=link, resource=resource, fields=fields):
+                return ToOne(link, resource, self._make_field_templates(fields))
+            case PageRows(fields=fields):
+                return PageRows(self._make_field_templates(fields))
+            case NestedObject(fields=fields):
+                return NestedObject(self._make_field_templates(fields))
+        return field
 
 
-def _strip_value(value: Any) -> Any:
-    return Parameter(None, value.at, value.read) if isinstance(value, Parameter) else value
+def _drop_value(value: Any) -> Any:
+    """Returns a Parameter without its value, so that no value of one request stays for others; any other value as it
+    is.
+    """
+    return Parameter(None, value.text_index, value.decode) if isinstance(value, Parameter) else value
 
 
 def _has_parameter(value: Any) -> bool:
-    return isinstance(value, Parameter) or (isinstance(value, list) and any(isinstance(one, Parameter) for one in value))
+    return isinstance(value, Parameter) or (isinstance(value, list) and any(isinstance(element, Parameter) for element in value))
 
 
 def _list_filter_values(page: ListQuery) -> list[Any]:
-    """What a page's fingerprint depends on."""
+    """Returns the values on which a page's fingerprint depends."""
     return [value for condition in page.where for value in condition.values] + [value for _, value in page.arguments]
 
 
-def _mark_nulls(place: tuple[str | None, ...]) -> tuple[str | None, ...]:
-    return tuple(None if value is None else "" for value in place)
+def _mask_values(position: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """Returns the position with only its nulls. The SQL of keyset pagination depends on them."""
+    return tuple(None if value is None else "" for value in position)
 
 
-def _make_version(snapshot: ReachSnapshot, of_all: bytes, *places: bytes) -> bytes:
-    """Of the reach, of what every answer depends on, and of the places of single rows."""
-    return b"|".join([snapshot.cache_key, of_all, *places])
+def _join_versions(snapshot: ReachSnapshot, general: bytes, *schools: bytes) -> bytes:
+    """Returns one data version from that of the reach, that of what every response depends on, and those of rows'
+    schools.
+    """
+    return b"|".join([snapshot.cache_key, general, *schools])
 
 
-BARS_FOR_ONE_SCHOOL = 2
-"""Bars in the state of one place."""
+SEPARATORS_FOR_ONE_SCHOOL = 2
+"""How many separators a data version with the version of one school has."""
 
 
-async def _is_current(known: bytes, database: Database, caller: UUID, snapshot: ReachSnapshot) -> bool:
-    """Whether a state that tells of one place is still what it was."""
-    place = known.rpartition(b"|")[2]
-    tenant, school, _ = place[1:].decode().split(".")
+async def _is_current(version: bytes, database: Database, caller: UUID, snapshot: ReachSnapshot) -> bool:
+    """Whether a data version with the version of one school is still the same."""
+    of_school = version.rpartition(b"|")[2]
+    tenant, school, _ = of_school[1:].decode().split(".")
     values = {"caller": caller, "reach_version": snapshot.version, "until": snapshot.until}
-    answered = await SCHOOL_VERSION.run(database, values | {"tenant": UUID(tenant), "school": UUID(school)})
-    if not answered:
+    columns = await SCHOOL_VERSION.run(database, values | {"tenant": UUID(tenant), "school": UUID(school)})
+    if not columns:
         return False
-    version, is_uniform, of_all = answered
-    return is_uniform and known == _make_version(snapshot, of_all.encode(), f"={tenant}.{school}.{version}".encode())
+    school_version, is_snapshot_current, general = columns
+    current = _join_versions(snapshot, general.encode(), SCHOOL + f"{tenant}.{school}.{school_version}".encode())
+    return is_snapshot_current and version == current
 
 
 async def read(
-    roots: Sequence[Query], database: Database, caller: UUID, cursors: Cursors, snapshot: ReachSnapshot | None = None
+    queries: Sequence[Query], database: Database, caller: UUID, cursors: Cursors, snapshot: ReachSnapshot | None = None
 ) -> list[bytes | None]:
-    """The JSON text of each root, or None for a single row that is not there. One data statement."""
-    return (await PreparedQuery(roots).read(database, caller, cursors, snapshot)).bodies
+    """Runs queries without parameters. Returns the JSON text of each, None for a row that does not exist."""
+    return (await PreparedQuery(queries).read(database, caller, cursors, snapshot)).bodies
 
 
 REACH_VERSION = PreparedQuery([])
-"""Asks for nothing; its state is that of all within the caller's reach."""
+"""Reads nothing: its data version is that of everything within the caller's reach."""

@@ -1,7 +1,13 @@
-"""What a reader asks for, in terms both doors share: a tree of items over declared resources. It holds no SQL and no HTTP.
+"""The query tree that REST and GraphQL requests are translated to: output fields over declared resources, without SQL
+or HTTP.
 
-The doors decide the names (`key`) under which things stand in the answer: REST writes {data, page}, GraphQL {edges, pageInfo} under
-whatever aliases the client chose. The compiler (query.py) turns a tuple of roots into one statement.
+Each output field has a key, its name in the JSON response: REST writes {data, page}, GraphQL {edges, pageInfo} under
+the client's aliases. read/compile.py compiles a tuple of queries into one SQL statement.
+
+Requests that differ only in values share one compiled query. REST and GraphQL split a request into a template and its
+texts (an id, a cursor, a filter value). While the template is parsed, each such text is a ParameterText, and each value
+parsed from one is a Parameter in the tree. A later request with the same template skips parsing: its texts are decoded
+by the same Parameters and bound.
 """
 
 from collections.abc import Callable
@@ -14,133 +20,151 @@ from domain.declare.resource import Comparison, Field, KeyValues, Link, Resource
 T = TypeVar("T")
 
 DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST = 50, 1000, 100
-"""Rows a page: when nothing is said, at most, and at most where it is nested in a row."""
-
+"""Rows of a page: the default, the maximum, and the maximum of a page nested in a row."""
 
 MAX_VALUES, MAX_VALUES_PER_REQUEST = 1000, 5000
-"""Values of one filter, and of all filters of a request; also names in a list."""
+"""Values of one filter, and of all filters of a request; also names of a list such as `fields`."""
+
+ONE_VALUE, MANY_VALUES = ("one",), ("many",)
+"""Replaces the values of a Condition in a QueryTemplate: they are bound as one value or as an array."""
 
 
 class ParameterText(str):
-    """A text of a request that stands for a value and nothing else, so that the same request with another text there has the same form.
-    `at` says which of the request's texts it is."""
+    """A text of a request that is a value and may differ between requests with the same template.
 
-    at: int
+    `text_index` is its position among the request's texts.
+    """
 
-    def __new__(cls, text: str, at: int) -> "ParameterText":
-        lifted = super().__new__(cls, text)
-        lifted.at = at
-        return lifted
+    text_index: int
+
+    def __new__(cls, text: str, text_index: int) -> "ParameterText":
+        parameter_text = super().__new__(cls, text)
+        parameter_text.text_index = text_index
+        return parameter_text
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A value that a lifted text was read as, and how the text of another request is; `read` raises ValueError."""
+    """A value decoded from a ParameterText.
+
+    `decode` gives the value of another request from its text at `text_index`; it raises ValueError.
+    """
 
     value: Any
-    at: int
-    read: Callable[[str], Any]
+    text_index: int
+    decode: Callable[[str], Any]
 
 
-def decode_parameter(given: Any, read: Callable[[Any], T]) -> T | Parameter:
-    """What a value is read as; ValueError where it cannot be."""
-    value = read(given)
-    return Parameter(value, given.at, read) if isinstance(given, ParameterText) else value
+def decode_parameter(raw: Any, decode: Callable[[Any], T]) -> T | Parameter:
+    """Returns the decoded value, as a Parameter if `raw` is a ParameterText.
+
+    Raises ValueError if it cannot be decoded.
+    """
+    value = decode(raw)
+    return Parameter(value, raw.text_index, decode) if isinstance(raw, ParameterText) else value
 
 
-def decode_key(resource: Resource, given: str) -> KeyValues | None:
-    """What picks the row with this id, held where the id is lifted; None where the text cannot be an id of the resource."""
+def decode_key(resource: Resource, id_text: str) -> KeyValues | None:
+    """Returns the key values of the row with this id, as Parameters if the id is a ParameterText.
 
-    def nth(i: int) -> Callable[[str], Any]:
-        def read(text: str) -> Any:
-            picked = resource.identify(text)
-            if picked is None or len(picked) <= i:
+    Returns None if the text cannot be an id of the resource.
+    """
+
+    def make_decoder(i: int) -> Callable[[str], Any]:
+        def decode(text: str) -> Any:
+            key_values = resource.identify(text)
+            if key_values is None or len(key_values) <= i:
                 raise ValueError("cannot be such an id")
-            return picked[i][1]
+            return key_values[i][1]
 
-        return read
+        return decode
 
-    picked = resource.identify(given)
-    if picked is None or not isinstance(given, ParameterText):
-        return picked
-    return tuple((column, Parameter(value, given.at, nth(i))) for i, (column, value) in enumerate(picked))
+    key_values = resource.identify(id_text)
+    if key_values is None or not isinstance(id_text, ParameterText):
+        return key_values
+    return tuple((column, Parameter(value, id_text.text_index, make_decoder(i))) for i, (column, value) in enumerate(key_values))
 
 
-def value_now(value: Any) -> Any:
+def unwrap_parameter(value: Any) -> Any:
+    """Returns the value of a Parameter, and any other value as it is."""
     return value.value if isinstance(value, Parameter) else value
 
 
 @dataclass(frozen=True)
 class FieldValue:
-    """A field's value."""
+    """The value of a field."""
 
     field: Field
 
 
 @dataclass(frozen=True)
 class FixedText:
-    """A fixed text (GraphQL's __typename)."""
+    """A fixed text, such as GraphQL's __typename."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class RowCursor:
-    """The cursor of a row (in a row), or of the page's last or first row (in a page)."""
+    """In a row, its cursor. In a page, the cursor of its last row, or of its first."""
 
     first: bool = False
 
 
 @dataclass(frozen=True)
 class HasNextPage:
-    """Whether rows follow the page."""
+    """Whether rows follow the page. In a page only."""
 
 
 @dataclass(frozen=True)
 class HasPreviousPage:
-    """Whether the page was reached by a cursor."""
+    """Whether the page was requested by a cursor. In a page only."""
 
 
 @dataclass(frozen=True)
 class ToOne:
-    """The linked row, or null where there is none within reach."""
+    """The linked row, or null if there is none within reach."""
 
     link: Link
     resource: Resource
-    row: "OutputFields"
+    fields: "OutputFields"
 
 
 @dataclass(frozen=True)
 class ToMany:
-    """The page of linked rows."""
+    """A page of linked rows."""
 
     link: Link
-    selection: "ListQuery"
+    query: "ListQuery"
 
 
 @dataclass(frozen=True)
 class PageRows:
-    """In a page: its rows, as a list."""
+    """The rows of a page, as a list of objects with these fields. In a page only."""
 
-    row: "OutputFields"
+    fields: "OutputFields"
 
 
 @dataclass(frozen=True)
 class NestedObject:
-    """An object around items of the same row or page (GraphQL's node, pageInfo)."""
+    """An object that groups fields of the same row or page, such as GraphQL's node and pageInfo."""
 
-    items: "OutputFields"
+    fields: "OutputFields"
 
 
 OutputField: TypeAlias = (
     FieldValue | FixedText | RowCursor | HasNextPage | HasPreviousPage | ToOne | ToMany | PageRows | NestedObject
 )
 OutputFields: TypeAlias = tuple[tuple[str, OutputField], ...]
+"""Pairs of (key, output field), in the order of the JSON object."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A field equals one of the values (already parsed to the field's kind), or compares with the only one."""
+    """A filter: the field equals one of the values, or compares with the only value by `comparison`.
+
+    The values have the field's type, or are Parameters.
+    """
 
     name: str
     field: Field
@@ -150,6 +174,8 @@ class Condition:
 
 @dataclass(frozen=True)
 class Order:
+    """A field that a list is sorted by. `name` is the field's name."""
+
     name: str
     field: Field
     descending: bool
@@ -157,10 +183,13 @@ class Order:
 
 @dataclass(frozen=True)
 class ListQuery:
-    """A page of a resource. Reached by a link, it is told `path`, which link, and `arguments`, the values of the link's arguments."""
+    """A page of rows of a resource. `after` is the position of the cursor that the page follows.
+
+    For rows reached by a link, `path` is the path of the link and `arguments` are the values of its arguments.
+    """
 
     resource: Resource
-    items: OutputFields
+    fields: OutputFields
     where: tuple[Condition, ...] = ()
     order: tuple[Order, ...] = ()
     first: int = DEFAULT_FIRST
@@ -168,46 +197,52 @@ class ListQuery:
     path: str = ""
     arguments: tuple[tuple[str, Any], ...] = ()
 
-    def fingerprint(self, value_of: Callable[[Any], Any] = value_now) -> str:
-        """What a cursor is bound to, beside the client: the resource, the link it was reached by, its filters and its order."""
+    def fingerprint(self, value_of: Callable[[Any], Any] = unwrap_parameter) -> str:
+        """Returns what a cursor of this query is bound to: resource, path, arguments, filters and order.
+
+        `value_of` returns the current value of a Parameter.
+        """
         where = sorted((c.name, c.comparison or "", sorted({str(value_of(value)) for value in c.values})) for c in self.where)
-        given = sorted((name, str(value_of(value))) for name, value in self.arguments)
-        return repr((self.path, self.resource.name, given, where, [(o.name, o.descending) for o in self.order]))
+        arguments = sorted((name, str(value_of(value))) for name, value in self.arguments)
+        return repr((self.path, self.resource.name, arguments, where, [(o.name, o.descending) for o in self.order]))
 
 
 @dataclass(frozen=True)
 class RowQuery:
-    """One row of a resource, picked by values of the source's columns; null where it is not within reach, or nothing picks one."""
+    """One row of a resource, selected by key values. Null if the row is not within reach, or there are no key values."""
 
     resource: Resource
     key_values: KeyValues
-    row: OutputFields
+    fields: OutputFields
 
 
 Query: TypeAlias = ListQuery | RowQuery
 
 
 class QueryTemplate:
-    """Roots without what differs between requests, hashed once. Those that are equal are one object (`of`), so that finding a statement compares nothing."""
+    """Queries without the values that differ between requests.
 
-    __slots__ = ("__weakref__", "_hash", "roots")
+    Equal templates are one object (`intern`), hashed once, so that the cache of compiled statements compares no trees.
+    """
 
-    def __init__(self, roots: tuple[Query, ...]) -> None:
-        self.roots = roots
-        self._hash = hash(roots)
+    __slots__ = ("__weakref__", "_hash", "queries")
+
+    def __init__(self, queries: tuple[Query, ...]) -> None:
+        self.queries = queries
+        self._hash = hash(queries)
 
     @classmethod
-    def of(cls, roots: tuple[Query, ...]) -> "QueryTemplate":
-        """The one shape of these roots, for as long as anybody refers to it."""
-        shape = cls(roots)
-        found = _templates.setdefault(shape, ref(shape))()
-        return shape if found is None else found
+    def intern(cls, queries: tuple[Query, ...]) -> "QueryTemplate":
+        """Returns the one template of these queries. It lives as long as something refers to it."""
+        template = cls(queries)
+        interned = _templates.setdefault(template, ref(template))()
+        return template if interned is None else interned
 
     def __hash__(self) -> int:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, QueryTemplate) and self._hash == other._hash and self.roots == other.roots)
+        return self is other or (isinstance(other, QueryTemplate) and self._hash == other._hash and self.queries == other.queries)
 
 
 _templates: WeakKeyDictionary[QueryTemplate, ref[QueryTemplate]] = WeakKeyDictionary()

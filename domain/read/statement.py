@@ -1,4 +1,4 @@
-"""A compiled statement, and what every statement begins with: the context of its caller."""
+"""Compiled read statements. Each sets the context of row-level security itself, before it reads anything."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,50 +34,58 @@ data_versions = table("data_versions", column("name", Text), column("version", B
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """A compiled statement: SQL, and its bind names by position with the values that never change. `label_queries` read the texts of the references that
-    its markers stand for; `is_uniform` says that it relies on Uniform, and answers in a column of its own whether that still holds; `has_state` that it
-    tells in another what all that it answers depends on."""
+    """A compiled statement that returns one row: SQL, the names of its bind parameters by position, and the values that
+    are constant.
+
+    The row ends with up to three columns beside the texts. If the statement relies on a ReachSnapshot
+    (`checks_snapshot`), a column says whether the snapshot is current. If it has a data version (`has_version`), a
+    column returns it. If its JSON holds placeholders of labels, `label_query` reads the labels, and a column returns
+    their version.
+    """
 
     sql: str
     names: tuple[str, ...]
     constants: Mapping[str, Any]
     label_query: "Statement | None" = None
-    is_uniform: bool = False
-    has_state: bool = False
+    checks_snapshot: bool = False
+    has_version: bool = False
     number: int = field(default_factory=_numbers.__next__)
-    """Of this plan and no other: what is kept by it need not keep the plan."""
+    """Identifies the statement in keys of caches, which then do not keep the statement alive."""
 
-    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
-        """`values` are the caller and whatever else differs between requests of this shape."""
+    def bind(self, values: Mapping[str, Any]) -> list[Any]:
+        """Returns the arguments by position. `values` are the caller and the values of the request, by bind name."""
         return [values[name] if name in values else self.constants[name] for name in self.names]
 
     async def run(self, database: Database, values: Mapping[str, Any]) -> list[Any]:
-        """The columns of the one row."""
-        return list(await database.read(self.sql, *self.arguments(values)) or ())
+        """Runs the statement and returns the columns of its one row; an empty list if there is no row."""
+        return list(await database.read(self.sql, *self.bind(values)) or ())
 
 
 def make_statement(
     columns: Sequence[ColumnElement[Any]],
     *,
     label_queries: Sequence[ColumnElement[Any]] = (),
-    snapshot: bool = False,
-    state: ColumnElement[Any] | None = None,
+    checks_snapshot: bool = False,
+    data_version: ColumnElement[Any] | None = None,
 ) -> Statement:
-    """The statement that sets the caller's context, then computes these columns; for Uniform whether it holds, and for label_queries their version."""
+    """Compiles a statement that sets the caller's context and then computes these columns.
+
+    The context is set in a subquery that the rest is joined to laterally, so PostgreSQL runs it first.
+    """
     context = select(func.set_config(literal_column("'markonce.caller'"), cast(CALLER, Text), literal_column("true")).label("s"))
     c = context.offset(literal_column("0")).subquery("c")
     named = [column.label(f"r{i}") for i, column in enumerate(columns)]
-    if snapshot:
-        named.append(_SNAPSHOT_HOLDS.label("snapshot"))
-    if state is not None:
-        named.append(state.label("state"))
+    if checks_snapshot:
+        named.append(_IS_SNAPSHOT_CURRENT.label("snapshot"))
+    if data_version is not None:
+        named.append(data_version.label("data_version"))
     if label_queries:
-        named.append(_LABELS_VERSION.label("version"))
+        named.append(_LABEL_VERSION.label("label_version"))
     body = select(*named).where(c.c.s.is_not(None)).offset(literal_column("0")).correlate(c).lateral("x")
     compiled = select(*body.c).select_from(c.join(body, true())).compile(dialect=DIALECT)
     names: list[str] = list(compiled.positiontup or ())
-    texts = make_statement([*label_queries, _LABELS_VERSION]) if label_queries else None
-    return Statement(compiled.string, tuple(names), compiled.params, texts, snapshot, state is not None)
+    label_query = make_statement([*label_queries, _LABEL_VERSION]) if label_queries else None
+    return Statement(compiled.string, tuple(names), compiled.params, label_query, checks_snapshot, data_version is not None)
 
 
 _clients = table("clients", column("id", Uuid), column("reach_version", BigInteger))
@@ -86,11 +94,11 @@ _clients = table("clients", column("id", Uuid), column("reach_version", BigInteg
 _UNTIL = bindparam("until", type_=DateTime(timezone=True))
 
 
-_SNAPSHOT_HOLDS = (
+_IS_SNAPSHOT_CURRENT = (
     select((_clients.c.reach_version == bindparam("reach_version", type_=BigInteger)) & (_UNTIL.is_(None) | (func.now() < _UNTIL)))
     .where(_clients.c.id == CALLER)
     .scalar_subquery()
 )
 
 
-_LABELS_VERSION = select(data_versions.c.version).where(data_versions.c.name == literal_column("'references'")).scalar_subquery()
+_LABEL_VERSION = select(data_versions.c.version).where(data_versions.c.name == literal_column("'references'")).scalar_subquery()

@@ -1,4 +1,4 @@
-"""Versions: what tells whether an answer has changed since it was made."""
+"""Data versions: SQL that shows whether a response may have changed since it was made."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,43 +23,49 @@ from sqlalchemy import (
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from domain.declare.resource import Link, Resource
-from domain.read.json_sql import concatenate, join_with_dots, quote, write_placeholder
-from domain.read.query import ListQuery, NestedObject, OutputFields, PageRows, Query, RowQuery, ToMany, ToOne
+from domain.read import placeholders
+from domain.read.json_sql import concatenate, join_with_dots, quote
+from domain.read.query import NestedObject, OutputFields, PageRows, Query, RowQuery, ToMany, ToOne
 from domain.read.statement import data_versions, make_statement
 
 
-def is_versioned(root: Query) -> bool:
-    """Whether every change of what is asked for is counted in a version."""
-    return root.resource.versioned and all(
-        resource.versioned for _, resource in _walk_links(root.items if isinstance(root, ListQuery) else root.row)
-    )
+def is_versioned(query: Query) -> bool:
+    """Whether every change of what the query returns increments a data version."""
+    return query.resource.versioned and all(resource.versioned for _, resource in _iterate_links(query.fields))
 
 
-def rows_versioned_by_school(shapes: tuple[Query, ...]) -> tuple[RowQuery, ...]:
-    """What tells the state by itself: the rows alone, where each root is one and all that is asked for is at its place; else nothing but the reach."""
+def list_rows_versioned_by_school(queries: tuple[Query, ...]) -> tuple[RowQuery, ...]:
+    """Returns the rows whose own schools' versions decide whether the response has changed.
+
+    Returns none if the data version of the whole reach is needed: for lists, rows without a school and links that leave
+    the school.
+    """
     rows = [
-        root for root in shapes if isinstance(root, RowQuery) and all(link.target_in_reach for link, _ in _walk_links(root.row))
+        query
+        for query in queries
+        if isinstance(query, RowQuery) and all(link.target_in_reach for link, _ in _iterate_links(query.fields))
     ]
-    placed = [root for root in rows if _is_at_school(root.resource.source.c)]
-    return tuple(replace(root, row=()) for root in placed) if len(placed) == len(shapes) else ()
+    at_school = [query for query in rows if _has_school(query.resource.source.c)]
+    return tuple(replace(query, fields=()) for query in at_school) if len(at_school) == len(queries) else ()
 
 
-def _is_at_school(c: ReadOnlyColumnCollection[str, Any]) -> bool:
-    """Whether each row is at a school of a tenant."""
+def _has_school(c: ReadOnlyColumnCollection[str, Any]) -> bool:
+    """Whether each row belongs to a school of a tenant."""
     return "tenant_id" in c and "school_id" in c and not c.school_id.nullable
 
 
-def _walk_links(items: OutputFields) -> Iterator[tuple[Link, Resource]]:
-    for _, item in items:
-        match item:
-            case ToOne(link=link, resource=resource, row=row):
+def _iterate_links(fields: OutputFields) -> Iterator[tuple[Link, Resource]]:
+    """Yields every link that the fields follow, with its target."""
+    for _, field in fields:
+        match field:
+            case ToOne(link=link, resource=resource, fields=inner):
                 yield link, resource
-                yield from _walk_links(row)
-            case ToMany(link=link, selection=selection):
-                yield link, selection.resource
-                yield from _walk_links(selection.items)
-            case PageRows(row=inner) | NestedObject(items=inner):
-                yield from _walk_links(inner)
+                yield from _iterate_links(inner)
+            case ToMany(link=link, query=query):
+                yield link, query.resource
+                yield from _iterate_links(query.fields)
+            case PageRows(fields=inner) | NestedObject(fields=inner):
+                yield from _iterate_links(inner)
 
 
 _school_versions = table("school_versions", column("tenant_id", Uuid), column("school_id", Uuid), column("version", BigInteger))
@@ -72,19 +78,26 @@ INSTALLATION_VERSION = concatenate(
         cast(cast(func.timezone(literal_column("'Europe/London'"), func.now()), Date), Text),
     ]
 )
-"""What every answer depends on: the references, the register and the day."""
+"""The version of what every response depends on: the labels, the public register and today's date."""
 
 
-REACH_STATE = cast(func.reach_state(bindparam("tenants", type_=ARRAY(Uuid))), Text)
+REACH_DATA_VERSION = cast(func.reach_state(bindparam("tenants", type_=ARRAY(Uuid))), Text)
+"""The version of all data within the caller's reach."""
 
 
 def write_school_version(source: FromClause) -> ColumnElement[str]:
-    """Tells the tenant and school of a row, and the school's version: of a guest, whose school is beyond the reach and not seen, that of the whole reach."""
-    its = (_school_versions.c.tenant_id == source.c.tenant_id) & (_school_versions.c.school_id == source.c.school_id)
-    version = select(cast(_school_versions.c.version, Text)).where(its).scalar_subquery()
-    return write_placeholder(
-        "=",
-        concatenate([*join_with_dots([source.c.tenant_id, source.c.school_id]), quote("."), func.coalesce(version, REACH_STATE)]),
+    """Returns the placeholder with the tenant, school and data version of a row's school.
+
+    The version of the whole reach replaces that of a school beyond the reach, whose version the caller cannot read:
+    the main school of a dual-registered pupil.
+    """
+    matches = (_school_versions.c.tenant_id == source.c.tenant_id) & (_school_versions.c.school_id == source.c.school_id)
+    version = select(cast(_school_versions.c.version, Text)).where(matches).scalar_subquery()
+    return placeholders.write_placeholder(
+        placeholders.SCHOOL,
+        concatenate(
+            [*join_with_dots([source.c.tenant_id, source.c.school_id]), quote("."), func.coalesce(version, REACH_DATA_VERSION)]
+        ),
     )
 
 
@@ -97,7 +110,10 @@ SCHOOL_VERSION = make_statement(
         )
         .scalar_subquery()
     ],
-    snapshot=True,
-    state=INSTALLATION_VERSION,
+    checks_snapshot=True,
+    data_version=INSTALLATION_VERSION,
 )
-"""Tells the version of a school, as `_place_version` does, where it is known that a row was there. It still is there: what moves a row changes both places."""
+"""Reads the data version of a school, to compare it with the version in a cached response about a row there.
+
+The row is still there: a change that moves a row to another school increments the versions of both schools.
+"""

@@ -11,8 +11,8 @@ from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.roster.groups import Code, Kind, groups
 from domain.store.database import Connection
-from domain.write.aggregates import AggregateMaintenance
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 
@@ -38,34 +38,34 @@ _TAKEN = "SELECT 1 FROM groups WHERE tenant_id = $1 AND school_id = $2 AND acade
 @command(scope=Scope.GROUPS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_group(connection: Connection, caller: Caller, patch: Patch[GroupChange]) -> Changed:
     """Change a group's name, code or kind."""
-    stored, aggregates = await lock_group(connection, caller, patch)
-    merged = patch.over(stored)
+    stored, locks = await lock_group(connection, caller, patch)
+    merged = patch.merge_over(stored)
     if all(stored[name] == value for name, value in merged.items()):
-        return patch.done("unchanged", stored["version"])
+        return patch.make_result("unchanged", stored["version"])
     key = (stored["tenant_id"], stored["school_id"], stored["academic_year"])
     if await connection.fetchval(_TAKEN, *key, merged["code"], patch.id):
         message = "A group of this school and year has this code."
         raise Conflict(message, code="group-exists", issues=(Issue("/code", "group-exists", message),))
     await connection.execute(_CHANGE, stored["tenant_id"], patch.id, merged["name"], merged["code"], merged["kind"])
-    await aggregates.bump()
-    return patch.done("updated", stored["version"] + 1)
+    await locks.increment_versions()
+    return patch.make_result("updated", stored["version"] + 1)
 
 
 @command(scope=Scope.GROUPS_WRITE, fails=(NotFound, Conflict, Stale))
 async def delete_group(connection: Connection, caller: Caller, patch: Patch[Removal]) -> Changed:
     """Delete a group that nobody is or was in."""
-    stored, aggregates = await lock_group(connection, caller, patch)
+    stored, locks = await lock_group(connection, caller, patch)
     if await connection.fetchval(
         "SELECT 1 FROM group_members WHERE tenant_id = $1 AND group_id = $2", stored["tenant_id"], patch.id
     ):
         raise Conflict("Somebody is or was in this group; end their memberships instead.", code="group-in-use")
     await connection.execute("DELETE FROM groups WHERE tenant_id = $1 AND id = $2", stored["tenant_id"], patch.id)
-    await aggregates.bump()
-    return patch.done("deleted", stored["version"])
+    await locks.increment_versions()
+    return patch.make_result("deleted", stored["version"])
 
 
-async def lock_group(connection: Connection, caller: Caller, patch: Patch[Any]) -> tuple[Any, AggregateMaintenance]:
-    """Locks the group's school and its row; returns the row and the school's aggregates.
+async def lock_group(connection: Connection, caller: Caller, patch: Patch[Any]) -> tuple[Any, SchoolLocks]:
+    """Locks the group's school and its row; returns the row and the locks.
 
     Raises NotFound, and Stale where the row has another version than the patch expects.
     """
@@ -73,10 +73,10 @@ async def lock_group(connection: Connection, caller: Caller, patch: Patch[Any]) 
     unlocked = await connection.fetchrow(_READ, *arguments)
     if unlocked is None:
         raise NotFound()
-    aggregates = AggregateMaintenance(connection, unlocked["tenant_id"])
-    await aggregates.lock([unlocked["school_id"]], [])
+    locks = SchoolLocks(connection, unlocked["tenant_id"])
+    await locks.lock([unlocked["school_id"]], [])
     stored = await connection.fetchrow(f"{_READ} FOR UPDATE", *arguments)
     if stored is None:
         raise NotFound()
-    patch.check(stored["version"])
-    return stored, aggregates
+    patch.check_version(stored["version"])
+    return stored, locks

@@ -20,9 +20,10 @@ from domain.roster.record_pupils.entries import Name, PupilBatch, PupilEntry, Pu
 from domain.roster.record_pupils.matching import find_visible, match_and_lock, reject_ambiguous
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
-from domain.write.aggregates import AggregateMaintenance
+from domain.write.aggregates import adjust_for_pupils
 from domain.write.batch import Batch
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 from domain.write.patch import Changed, Patch, PatchInput
 
 
@@ -41,30 +42,30 @@ class PupilChange(PatchInput, kw_only=True):
 async def update_pupil(connection: Connection, caller: Caller, patch: Patch[PupilChange]) -> Changed:
     """Correct a pupil whose main registration is at a school within reach."""
     school = await _find_main_school(connection, caller, patch)
-    aggregates = AggregateMaintenance(connection, school.tenant_id)
-    await aggregates.lock([school.id], [patch.id])
+    locks = SchoolLocks(connection, school.tenant_id)
+    await locks.lock([school.id], [patch.id])
     stored = await read_stored(connection, caller, school.tenant_id, [patch.id])
     facts = stored.facts.get(patch.id)
     if facts is None or facts.school_id != school.id:  # the pupil has moved since
         raise NotFound()
     version = stored.versions[patch.id]
-    patch.check(version)
+    patch.check_version(version)
     today: date = await connection.fetchval("SELECT current_date")
-    row = await _make_row(connection, caller, aggregates, school, facts, patch, today)
+    row = await _make_row(connection, caller, locks, school, facts, patch, today)
     year_group_from = stored.year_group_from.get(patch.id, today)
     changes = PupilChanges()
     # the stored year group keeps its first day; another one replaces it from this academic year on
     row.as_of = year_group_from if row.year_group == facts.year_group else max(year_group_from, today)
     compare_facts(row, patch.id, stored, changes)
-    if patch.given.upn is None and facts.upn is not None:  # in a roll, a row without a UPN keeps the stored one
+    if patch.fields.upn is None and facts.upn is not None:  # in a roll, a row without a UPN keeps the stored one
         changes.changed_pupils[patch.id] = replace(changes.changed_pupils.get(patch.id, facts), upn=None)
         changes.changed_upns.append((facts.upn, False))
     if not changes.row_count:
-        return patch.done("unchanged", version)
+        return patch.make_result("unchanged", version)
     changes.touched_ids.add(patch.id)
-    async with aggregates.of_pupils(changes.touched_ids):
+    async with adjust_for_pupils(locks, changes.touched_ids):
         await write_changes(connection, school.tenant_id, caller.client_id, changes)
-    return patch.done("updated", version + 1)
+    return patch.make_result("updated", version + 1)
 
 
 _MAIN_SCHOOL = f"SELECT p.school_id FROM pupils p WHERE p.id = $2 AND {reaches_sql('$1', 'p.tenant_id', 'p.school_id', '$3')}"
@@ -83,7 +84,7 @@ async def _find_main_school(connection: Connection, caller: Caller, patch: Patch
 async def _make_row(
     connection: Connection,
     caller: Caller,
-    aggregates: AggregateMaintenance,
+    locks: SchoolLocks,
     school: SchoolInReach,
     facts: PupilFacts,
     patch: Patch[PupilChange],
@@ -92,12 +93,12 @@ async def _make_row(
     """Returns the patched pupil as the row of a roll that meets a roll's rules; raises Invalid with every issue, at its
     pointer in the patch.
     """
-    upn = None if patch.given.upn is UNSET else patch.given.upn
-    entry = PupilEntry(id=str(patch.id), **patch.over(vars(facts)) | {"upn": upn})
+    upn = None if patch.fields.upn is UNSET else patch.fields.upn
+    entry = PupilEntry(id=str(patch.id), **patch.merge_over(vars(facts)) | {"upn": upn})
     roll: Batch[PupilBatch, PupilEntry] = Batch(PupilBatch(as_of=today, entries=[]), [(0, entry)], 1)
     row = apply_rules(roll, 0, entry, school)
     if row is not None:
-        await match_and_lock(connection, caller, aggregates, school.tenant_id, [row], None, today)
+        await match_and_lock(connection, caller, locks, school.tenant_id, [row], None, today)
         await reject_ambiguous(roll, [row], await find_visible(connection, caller, school.tenant_id, [row]))
     if roll.issues or row is None:
         # an issue of the whole row is about its keys, and the only key in the patch is the UPN

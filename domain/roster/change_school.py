@@ -11,8 +11,8 @@ from domain.declare.scopes import Scope
 from domain.roster.school_refs import SchoolRef, find_schools
 from domain.roster.schools import DEFAULT_SETTINGS
 from domain.store.database import Connection
-from domain.write.aggregates import AggregateMaintenance
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 from domain.write.patch import Changed, Patch, PatchInput
 
 
@@ -39,17 +39,17 @@ async def update_school(connection: Connection, caller: Caller, patch: Patch[Sch
     (school,) = await find_schools(connection, caller, Scope.SCHOOLS_WRITE, [SchoolRef(id=str(patch.id))])
     if school is None:
         raise NotFound()
-    aggregates = AggregateMaintenance(connection, school.tenant_id)
-    await aggregates.lock([school.id], [])
+    locks = SchoolLocks(connection, school.tenant_id)
+    await locks.lock([school.id], [])
     row = await connection.fetchrow(_SETTINGS, school.tenant_id, school.id)
     stored = DEFAULT_SETTINGS if row is None else dict(row)
     version = stored["version"]
-    patch.check(version)
-    settings = patch.over(stored)
+    patch.check_version(version)
+    settings = patch.merge_over(stored)
     if all(stored[name] == value for name, value in settings.items()):
-        return patch.done("unchanged", version)
+        return patch.make_result("unchanged", version)
     await connection.execute(
         _SAVE, school.tenant_id, school.id, version + 1, settings["short_name"], settings["max_leavers_percent"]
     )
-    await aggregates.bump()
-    return patch.done("updated", version + 1)
+    await locks.increment_versions()
+    return patch.make_result("updated", version + 1)

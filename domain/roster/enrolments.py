@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from domain.access.reach import rows_of_school
 from domain.declare.inputs import Input, describe
-from domain.declare.resource import Argument, Field, Link, Resource, view
+from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
@@ -53,7 +53,7 @@ enrolments = Table(
 
 TODAY: ColumnElement[Any] = cast(func.timezone("Europe/London", func.now()), Date)
 LAST_DAY: ColumnElement[Any] = literal_column("'infinity'::date")
-school_roll = view("school_roll", pupils, Column("roll_school_id", Uuid))
+school_roll = declare_view("school_roll", pupils, Column("roll_school_id", Uuid))
 
 
 def is_on_roll(

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_school
-from domain.declare.resource import Argument, Field, Link, Resource, view
+from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.roster.enrolments import LAST_DAY, TODAY, is_on_roll
 from domain.roster.pupils import CHANGED_AT, pupils
@@ -72,8 +72,8 @@ def _make_dates() -> tuple[Column[date], Column[date]]:
     return Column("member_from", Date, nullable=False), Column("member_to", Date)
 
 
-group_pupils = view("group_pupils", pupils, Column("group_id", Uuid), Column("group_school_id", Uuid), *_make_dates())
-pupil_groups = view("pupil_groups", groups, Column("pupil_id", Uuid), *_make_dates())
+group_pupils = declare_view("group_pupils", pupils, Column("group_id", Uuid), Column("group_school_id", Uuid), *_make_dates())
+pupil_groups = declare_view("pupil_groups", groups, Column("pupil_id", Uuid), *_make_dates())
 
 
 def is_attending(pupil: str, school: str) -> Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]:

@@ -23,9 +23,9 @@ from domain.roster.pupil_keys import PupilKey, find_pupils
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.roster.years import academic_year_range, parse_academic_year
 from domain.store.database import Connection, transpose
-from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch, Recorded
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 
 
 class Member(PupilKey, kw_only=True):
@@ -103,14 +103,14 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
     )
     members = await find_members(connection, caller, tenant_id, batch, entries, schools)
     rows = [GroupRow(at, entry, schools[at], members[at], new_id(GROUP)) for at, entry in entries]
-    aggregates = AggregateMaintenance(connection, tenant_id)
-    await aggregates.lock({row.school.id for row in rows}, [])
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock({row.school.id for row in rows}, [])
     await read_stored(connection, tenant_id, year, rows)
     changed = [row for row in rows if compare_with_stored(batch, row)]
     batch.refuse_if_strict()
     if changed:
         await write_groups(connection, tenant_id, year, changed)
-        await aggregates.bump()
+        await locks.increment_versions()
     return batch.summarise()
 
 

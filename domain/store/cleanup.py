@@ -1,7 +1,8 @@
-"""Removes what has expired, in batches of a transaction each. A noun declares what of it expires; the catalogue lists them all.
+"""Deletes expired rows, in batches of one transaction each. Each noun declares its Cleanups; domain/__init__.py lists
+them.
 
-Any number of processes may tidy at the same time: an advisory lock lets one batch at a time through, and who finds it taken leaves the rest
-to the other.
+Several processes may run it at the same time: a batch takes an advisory lock, and a process that finds it taken stops
+and leaves the rest to the other.
 """
 
 from collections.abc import Iterable
@@ -10,37 +11,37 @@ from dataclasses import dataclass
 from domain.store.database import Connection, Database
 
 ROWS_PER_TRANSACTION = 5_000
-"""Rows a transaction, so that none is long."""
+"""Rows that one transaction deletes, so that it is short."""
 
 
 @dataclass(frozen=True)
 class Cleanup:
-    """`kind` says what it is, in the plural; `remove` is a statement that removes at most $1 of them and answers how many it removed."""
+    """A kind of expired rows. `remove` is a statement that deletes at most $1 of them and returns how many it deleted."""
 
     kind: str
     remove: str
 
 
 def clean_up_rows(kind: str, table: str, when: str) -> Cleanup:
-    """The rows of a table that the app's role may delete from, once `when` holds."""
-    chosen = f"SELECT ctid FROM {table} WHERE {when} LIMIT $1"
+    """Returns the cleanup of the rows of a table that meet the SQL condition `when`."""
+    expired = f"SELECT ctid FROM {table} WHERE {when} LIMIT $1"
     return Cleanup(
-        kind, f"WITH removed AS (DELETE FROM {table} WHERE ctid = ANY (ARRAY({chosen})) RETURNING 1) SELECT count(*) FROM removed"
+        kind, f"WITH removed AS (DELETE FROM {table} WHERE ctid = ANY (ARRAY({expired})) RETURNING 1) SELECT count(*) FROM removed"
     )
 
 
-async def clean_up(database: Database, expiring: Iterable[Cleanup]) -> dict[str, int]:
-    """How many of each kind were removed."""
-    return {each.kind: await _remove_all(database, each) for each in expiring}
+async def clean_up(database: Database, cleanups: Iterable[Cleanup]) -> dict[str, int]:
+    """Deletes the expired rows. Returns how many of each kind."""
+    return {cleanup.kind: await _remove_all(database, cleanup) for cleanup in cleanups}
 
 
-async def _remove_all(database: Database, expiring: Cleanup) -> int:
-    async def batch(connection: Connection) -> int:
+async def _remove_all(database: Database, cleanup: Cleanup) -> int:
+    async def remove_batch(connection: Connection) -> int:
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended('markonce tidy', 0))"):
             return 0
-        return int(await connection.fetchval(expiring.remove, ROWS_PER_TRANSACTION))
+        return int(await connection.fetchval(cleanup.remove, ROWS_PER_TRANSACTION))
 
     total = 0
-    while removed := await database.writing(None, batch):
+    while removed := await database.run_transaction(None, remove_batch):
         total += removed
     return total

@@ -1,10 +1,12 @@
-"""Database: a pool of asyncpg connections with two intents, read() and writing().
+"""Database: reads and transactions on a pool of asyncpg connections.
 
-A read is one auto-commit statement that sets its own row-level-security context, so it costs no round trip for it; a write is a transaction
-whose context is set once. Nothing relies on session state, so a transaction-mode pooler works in between.
+A read is one auto-commit statement, which sets the caller's context for row-level security itself and so needs no
+further round trip. A write is a transaction, whose context is set once. Nothing relies on the state of a session, so a
+pooler in transaction mode may be used between this server and PostgreSQL.
 
-A connection is lent again only after PostgreSQL has answered all that was sent on it. Whoever ends otherwise (stopped, or by a broken connection)
-leaves it in a state that nobody knows: a BEGIN that arrives late would make the next write a savepoint that nobody commits.
+A connection is reused only after PostgreSQL has answered everything that was sent on it. After a cancelled request or a
+broken connection its state is unknown: a BEGIN that arrives late would turn the next write into a part of a transaction
+that is never committed.
 """
 
 import asyncio
@@ -27,29 +29,35 @@ from domain.support.lru import Lru
 
 T = TypeVar("T")
 
-RETRIES = 4
+MAX_ATTEMPTS = 4
 READ_SECONDS, WRITE_SECONDS = 10, 60
-"""How long one statement may take, unless the installation says otherwise."""
+"""The default time limits of one statement."""
 LOCK_SECONDS = 5
-"""How long a write waits for each lock that another holds."""
-STATEMENTS, STATEMENT_CHARACTERS = 100, 16_000
-"""How many statements stay prepared on a connection, and the longest that does: each holds its plan in PostgreSQL's memory, some 40 times its text."""
-STATEMENTS_REMEMBERED = 5_000
+"""How long a write waits for each lock."""
+MAX_PREPARED_STATEMENTS, MAX_PREPARED_CHARACTERS = 100, 16_000
+"""How many statements stay prepared on a connection, and how long their text may be.
+
+PostgreSQL's plan takes some 40 times the text's memory.
+"""
+MAX_REMEMBERED_STATEMENTS = 5_000
 POOL_SECONDS, CONNECT_SECONDS = 5.0, 5.0
-"""How long a request waits for a connection, and how long opening one may take."""
+"""How long a request waits for a connection, and how long connecting may take."""
 ROLLBACK_SECONDS = 2.0
-LOCKED_BY_OTHERS = "Other writes to the same schools are in the way."
+LOCKED_BY_OTHERS = "Other writes to the same schools are running."
 MIGRATING = "The schema of the database is being changed."
 IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
 """What a statement may raise while a migration runs; writers break each other's deadlocks too."""
-CLIENT_CHECK = "2s"
-"""How soon PostgreSQL notices, during a statement, that the process which sent it is gone."""
+CLIENT_CHECK_INTERVAL = "2s"
+"""How often PostgreSQL checks during a statement whether the client is still connected."""
 
 
 @dataclass
 class DatabaseUse:
-    """What one request does with the database: the seconds spent with it, waiting for a connection included, for which client, and whether a transaction
-    was committed (`has_committed`) or may have been (`is_committing`: COMMIT was sent and not answered)."""
+    """One request's use of the database.
+
+    `seconds` are spent with the database, including the wait for a connection. `has_committed` says that a transaction
+    was committed, and `is_committing` that COMMIT was sent and not answered yet.
+    """
 
     seconds: float = 0.0
     client: Hashable | None = None
@@ -57,29 +65,32 @@ class DatabaseUse:
     is_committing: bool = False
 
     def describe_loss(self) -> str:
-        """What became of the request's writes when the database was lost before a COMMIT was sent."""
+        """Says what was written when the connection was lost before a COMMIT was sent."""
         return "this part of the request was not written" if self.has_committed else "nothing of this request was written"
 
 
 database_use: ContextVar[DatabaseUse | None] = ContextVar("database_use", default=None)
-"""Set for each request by the interface that takes it."""
+"""Set for each request by api/http."""
 
 
 def transpose(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows as the `width` arrays that unnest takes, empty where there are no rows."""
+    """Returns rows as `width` columns, for unnest. The columns are empty if there are no rows."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
 class Database:
-    """One pool. `read()` and `writing()` raise Busy when no connection is to be had, a statement takes too long or PostgreSQL cannot serve.
+    """A pool of connections. Every method raises Busy if no connection is free, a statement takes too long or
+    PostgreSQL is unavailable.
 
-    Every context is local to its transaction, so giving a connection back costs no round trip.
+    Settings are local to their transaction, so releasing a connection needs no round trip.
     """
 
     def __init__(self, pool: Pool, write_seconds: int = WRITE_SECONDS) -> None:
         self._pool = pool
         self._write_limit = f"{write_seconds}s"
-        self._run_lately: Lru[int, bool] = Lru("statements that ran", STATEMENTS_REMEMBERED * 300, weigh=lambda key, value: 64)
+        self._recent_statements: Lru[int, bool] = Lru(
+            "statements that ran", MAX_REMEMBERED_STATEMENTS * 300, weigh=lambda key, value: 64
+        )
 
     @classmethod
     async def open(
@@ -92,23 +103,24 @@ class Database:
         read_seconds: int = READ_SECONDS,
         write_seconds: int = WRITE_SECONDS,
     ) -> "Database":
-        """Connects; a statement is stopped after `read_seconds`, in writing() after `write_seconds`.
+        """Connects. A statement is stopped after `read_seconds`, in a transaction after `write_seconds`.
 
-        With `serving`, refuses a role that owns tables or bypasses row-level security: the second wall must stand.
+        With `serving`, raises DatabaseError for a role that owns tables or bypasses row-level security. Also raises
+        DatabaseError if PostgreSQL cannot be reached.
         """
 
         async def connect() -> Connection:
             connection = await asyncpg.connect(
                 url,
                 timeout=CONNECT_SECONDS,
-                statement_cache_size=STATEMENTS,
-                max_cacheable_statement_size=STATEMENT_CHARACTERS,
+                statement_cache_size=MAX_PREPARED_STATEMENTS,
+                max_cacheable_statement_size=MAX_PREPARED_CHARACTERS,
                 server_settings={
                     "timezone": "UTC",
                     "jit": "off",
                     "statement_timeout": f"{read_seconds}s",
                     "plan_cache_mode": "force_generic_plan",
-                    "client_connection_check_interval": CLIENT_CHECK,
+                    "client_connection_check_interval": CLIENT_CHECK_INTERVAL,
                     "application_name": "markonce",
                 },
             )
@@ -140,7 +152,9 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self, *, is_writing: bool = False) -> AsyncIterator[Connection]:
-        """A connection of the pool. Raises Busy for what PostgreSQL says of itself; every other error passes."""
+        """Lends a connection of the pool. Raises Busy if PostgreSQL is unavailable or a lock times out; other errors
+        pass.
+        """
         use = database_use.get() or DatabaseUse()
         connection: Connection | None = None
         is_reusable = False
@@ -149,11 +163,11 @@ class Database:
             connection = await self._pool.acquire(POOL_SECONDS, use.client, is_writing=is_writing)
             yield connection
             is_reusable = True
-        except (OutcomeUnknown, *STALE_PLANS):  # what else the connection has prepared is as old
+        except (OutcomeUnknown, *STALE_PLANS):  # is_reusable stays False: its other prepared statements are stale too
             raise
         except LOST as problem:
             if isinstance(problem, asyncpg.InterfaceError) and connection is not None and not connection.is_closed():
-                raise  # asyncpg was called wrongly
+                raise  # an incorrect call of asyncpg
             raise _describe_outage(problem, use) from problem
         except Exception as problem:
             is_reusable = is_rejection(problem) or not isinstance(problem, asyncpg.PostgresError)
@@ -166,11 +180,13 @@ class Database:
             use.seconds += time.perf_counter() - begun
 
     async def read(self, statement: str, *arguments: Any) -> "asyncpg.Record | None":
-        """The one row of a statement that sets its caller's context itself (query.finish); again where a migration was in the way.
+        """Returns the one row of a statement that sets its caller's context itself (read/statement.py), None if there
+        is no row.
 
-        A statement stays prepared from its second run on: what is asked once takes no memory of PostgreSQL's.
+        A statement that fails because of a migration is run again. A statement stays prepared from its second run on,
+        so that one that is run once takes no memory of PostgreSQL.
         """
-        for _ in range(RETRIES):
+        for _ in range(MAX_ATTEMPTS):
             with suppress(*IN_MIGRATION):
                 async with self._connection() as connection:
                     if self._has_run(statement):
@@ -179,35 +195,42 @@ class Database:
         raise Busy(MIGRATING)
 
     async def run_once(self, connection: Connection, statement: str, *arguments: Any) -> "asyncpg.Record | None":
-        """The one row of a statement that does not stay prepared."""
+        """Returns the one row of a statement, which does not stay prepared."""
         return await (await connection.prepare(statement, name="")).fetchrow(*arguments)
 
     def _has_run(self, statement: str) -> bool:
-        """Whether the statement has run lately; it counts as run from now on."""
+        """Whether the statement has run recently. Records that it has run from now on."""
         key = hash(statement)
-        if self._run_lately.get(key):
+        if self._recent_statements.get(key):
             return True
-        self._run_lately.put(key, True)
+        self._recent_statements.put(key, True)
         return False
 
     @asynccontextmanager
-    async def register(self) -> AsyncIterator[Connection]:
-        """A connection with no caller, for what is nobody's: the register, clients and keys. Tenant tables are empty to it."""
+    async def without_caller(self) -> AsyncIterator[Connection]:
+        """Lends a connection without a caller, for tables that belong to no tenant: the register, clients and keys.
+
+        Row-level security hides every row of a tenant from it.
+        """
         try:
             async with self._connection() as connection:
                 yield connection
         except IN_MIGRATION as problem:
             raise Busy(MIGRATING) from problem
 
-    async def writing(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Runs `work` in one transaction in the caller's context; again, from the start, when PostgreSQL broke a deadlock, another transaction
-        has just made the same row, or a statement was planned before a migration. Raises OutcomeUnknown when the answer to COMMIT did not come."""
-        for attempt in range(RETRIES):
+    async def run_transaction(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Runs `work` in one transaction in the caller's context, and returns its result.
+
+        The transaction is run again from the start after a deadlock, a serialization failure, a unique violation
+        (another transaction has just inserted the same row) or a migration. Raises OutcomeUnknown if COMMIT was sent
+        and not answered.
+        """
+        for attempt in range(MAX_ATTEMPTS):
             try:
                 async with self._connection(is_writing=True) as connection:
                     return await self._transact(connection, caller, work)
             except (*IN_MIGRATION, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
-                if attempt == RETRIES - 1:
+                if attempt == MAX_ATTEMPTS - 1:
                     raise Busy(LOCKED_BY_OTHERS) from problem
                 await asyncio.sleep(0.05 * 2**attempt)
         raise AssertionError("unreachable")
@@ -229,6 +252,7 @@ class Database:
 
 
 def _describe_outage(error: Exception, use: DatabaseUse) -> Busy:
+    """Returns the error for the client, without PostgreSQL's own text."""
     if is_lock_timeout(error):
         return Busy(LOCKED_BY_OTHERS)
     if is_timeout(error):
@@ -239,7 +263,7 @@ def _describe_outage(error: Exception, use: DatabaseUse) -> Busy:
 
 
 async def _roll_back(connection: Connection) -> None:
-    """Ends the transaction. Where that does not succeed, the pool closes the connection, which ends it too."""
+    """Rolls the transaction back. If that fails, the connection is cut, which ends the transaction too."""
     try:
         async with asyncio.timeout(ROLLBACK_SECONDS):
             await connection.execute("ROLLBACK")
@@ -248,7 +272,7 @@ async def _roll_back(connection: Connection) -> None:
 
 
 async def _commit(connection: Connection) -> None:
-    """Raises OutcomeUnknown where PostgreSQL has not said whether the transaction was committed."""
+    """Commits. Raises OutcomeUnknown if PostgreSQL has not answered whether the transaction was committed."""
     use = database_use.get() or DatabaseUse()
     use.is_committing = True
     try:
@@ -261,13 +285,16 @@ async def _commit(connection: Connection) -> None:
     except LOST as problem:
         raise OutcomeUnknown from problem
     use.is_committing = False
-    if status != "COMMIT":  # an error was ignored in the transaction, which PostgreSQL therefore rolled back
+    if status != "COMMIT":  # PostgreSQL has rolled back, because an error in the transaction was ignored
         raise RuntimeError("the transaction had failed and was rolled back")
     use.has_committed = True
 
 
-async def in_one_transaction(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Runs `work` in one transaction on a connection of its own: the operator's work at the command line. Raises DatabaseError."""
+async def run_single_transaction(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Runs `work` in one transaction on a new connection, for the operator's commands.
+
+    Raises DatabaseError if it cannot connect.
+    """
     try:
         connection = await asyncpg.connect(url, timeout=10)
     except (OSError, asyncpg.PostgresError, ValueError, TimeoutError) as problem:

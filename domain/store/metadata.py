@@ -1,4 +1,4 @@
-"""The tables that the domain's statements name."""
+"""The SQLAlchemy tables that the domain declares."""
 
 from sqlalchemy import MetaData
 

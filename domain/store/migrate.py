@@ -1,11 +1,12 @@
-"""Brings a database to the newest schema, as its owner.
+"""Migrates a database to the newest schema, as its owner.
 
-One session runs all migrations. It holds an advisory lock, so that a second run waits. The second run asks for the lock again and again: if it waited
-inside a statement, CREATE INDEX CONCURRENTLY would wait for that statement. Each migration is one transaction, so a run that was cut short goes on
-where it was.
+One session runs all migrations. It holds an advisory lock, so that a second run waits. The second run polls for the
+lock: if it waited inside a statement, CREATE INDEX CONCURRENTLY would wait for that statement. Each migration is one
+transaction, so an interrupted run can be repeated.
 
-A statement that waits for a lock on a table makes everybody wait who asks for the table after it, readers included. So it waits for 300 ms only. That is
-less than the second after which PostgreSQL looks for deadlocks and ends one of the sessions. Then the migration is rolled back, and tried again later.
+A statement that waits for a lock on a table blocks every statement on the table after it, reads included. So it waits
+for 300 ms only, less than the second after which PostgreSQL looks for deadlocks and ends one of the sessions. Then the
+migration is rolled back and tried again later.
 """
 
 import asyncio
@@ -31,25 +32,26 @@ from domain.declare.errors import DatabaseError
 from domain.store.schema import MIGRATIONS
 
 LOCK_WAIT = "300ms"
-TRIES = 40
-LONGEST_PAUSE = 2.0
-TELL_EVERY = 10.0
-"""Seconds."""
+MAX_TRIES = 40
+MAX_PAUSE_SECONDS = 2.0
+REPORT_SECONDS = 10.0
+"""Seconds between two reports of progress."""
 NO_LOCK, RETRIED = "55P03", ("55P03", "40P01", "40001")
-"""SQLSTATEs of a conflict with another transaction: a lock that was not to be had, a deadlock, a serialization failure."""
+"""SQLSTATEs of a conflict with another transaction: a lock that is not available, a deadlock, a serialization failure."""
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def migrate(owner_url: str, tell: Tell = lambda line: None, *, folder: Path = MIGRATIONS, tries: int = TRIES) -> None:
-    """Runs every migration that has not run, and tells what it does. Safe to repeat, and to run twice at once.
+def migrate(owner_url: str, report: Report = lambda line: None, *, folder: Path = MIGRATIONS, tries: int = MAX_TRIES) -> None:
+    """Runs every migration that has not run, and reports its progress. May be repeated, and run twice at the same time.
 
-    Raises DatabaseError. Must not be called inside a running event loop. The URL leads to PostgreSQL itself, or to a pooler that lends whole sessions.
+    Raises DatabaseError. Must not be called inside a running event loop. The URL is that of PostgreSQL itself, or of a
+    pooler in session mode.
     """
-    asyncio.run(_migrate(owner_url, tell, folder, tries))
+    asyncio.run(_migrate(owner_url, report, folder, tries))
 
 
-async def _migrate(owner_url: str, tell: Tell, folder: Path, tries: int) -> None:
+async def _migrate(owner_url: str, report: Report, folder: Path, tries: int) -> None:
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
 
@@ -60,8 +62,8 @@ async def _migrate(owner_url: str, tell: Tell, folder: Path, tries: int) -> None
     try:
         async with engine.connect() as connection:
             await _set_up(connection)
-            await _take_turn(connection, tell)
-            await _Run(connection, config, tell, tries).run_all()
+            await _acquire_lock(connection, report)
+            await _Run(connection, config, report, tries).run_all()
     except CommandError as problem:
         raise DatabaseError(f"The migrations in {folder} do not fit together or to this database: {problem}") from problem
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, ValueError, TimeoutError) as problem:
@@ -77,7 +79,7 @@ WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_
 
 
 async def _set_up(connection: AsyncConnection) -> None:
-    """Takes every time limit away but that for locks. A statement ends within a second when its client was killed."""
+    """Removes every time limit except that for locks, and lets a statement end within a second of its client's death."""
     await connection.execute(text(_SETTINGS))
     await connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
     await connection.commit()
@@ -86,46 +88,46 @@ async def _set_up(connection: AsyncConnection) -> None:
     await connection.commit()
 
 
-_TAKE = "SELECT pg_try_advisory_lock(hashtextextended('markonce migrate', 0))"
-_HOLDER = """
+_ACQUIRE_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('markonce migrate', 0))"
+_LOCK_HOLDER = """
 SELECT max(pid) FROM pg_locks
 WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND (classid::bigint << 32 | objid::bigint) = hashtextextended('markonce migrate', 0)
 """
 
 
-async def _take_turn(connection: AsyncConnection, tell: Tell) -> None:
-    """Takes the advisory lock, which ends with the session. Waits for the run that has it, and tells so now and then."""
-    told_at = float("-inf")
-    while not await connection.scalar(text(_TAKE)):
-        if time.monotonic() - told_at > TELL_EVERY:
-            holder = await connection.scalar(text(_HOLDER))
-            tell(f"Another migrate is running{f' (session {holder})' if holder else ''}; waiting for it to end.")
-            told_at = time.monotonic()
+async def _acquire_lock(connection: AsyncConnection, report: Report) -> None:
+    """Waits for the advisory lock, which is held until the session ends, and reports that it waits."""
+    reported_at = float("-inf")
+    while not await connection.scalar(text(_ACQUIRE_LOCK)):
+        if time.monotonic() - reported_at > REPORT_SECONDS:
+            holder = await connection.scalar(text(_LOCK_HOLDER))
+            report(f"Another migrate is running{f' (session {holder})' if holder else ''}; waiting for it to end.")
+            reported_at = time.monotonic()
         await connection.rollback()
         await asyncio.sleep(0.2)
     await connection.commit()
 
 
 class _Run:
-    """The migrations of one run, in a session that has the advisory lock."""
+    """The migrations of one run, in a session that holds the advisory lock."""
 
-    def __init__(self, connection: AsyncConnection, config: Config, tell: Tell, tries: int) -> None:
+    def __init__(self, connection: AsyncConnection, config: Config, report: Report, tries: int) -> None:
         self._connection = connection
         self._config = config
-        self._tell = tell
+        self._report = report
         self._tries = tries
 
     async def run_all(self) -> None:
-        """Every migration that has not run, oldest first."""
+        """Runs every migration that has not run, oldest first."""
         revisions = [script.revision for script in ScriptDirectory.from_config(self._config).walk_revisions()][::-1]
         version = await self._connection.run_sync(_read_version)
         await self._connection.rollback()
         if version is not None and version not in revisions:
-            return self._tell(f"Nothing to do: the schema is {version}, newer than this program's, {revisions[-1]}.")
+            return self._report(f"Nothing to do: the schema is {version}, newer than this program's, {revisions[-1]}.")
         pending = revisions[revisions.index(version) + 1 :] if version else revisions
         if not pending:
-            self._tell(f"Nothing to do: the schema is {version}, the newest.")
+            self._report(f"Nothing to do: the schema is {version}, the newest.")
         for revision in pending:
             await self._run_one(version or "no tables", revision)
             version = revision
@@ -136,13 +138,13 @@ class _Run:
             try:
                 async with self._report_progress(f"{before} → {revision}", begun):
                     await self._connection.run_sync(_upgrade, self._config, revision)
-                return self._tell(f"Migrated {before} → {revision} in {time.monotonic() - begun:.1f} s.")
+                return self._report(f"Migrated {before} → {revision} in {time.monotonic() - begun:.1f} s.")
             except SQLAlchemyError as problem:
                 sqlstate = getattr(getattr(problem, "orig", None), "sqlstate", None)
                 if sqlstate not in RETRIED:
                     raise DatabaseError(
-                        f"The migration {revision} failed: {_find_message(problem)} The schema is {before} still; once that is mended, run"
-                        " migrate again, which goes on from there."
+                        f"The migration {revision} failed: {_find_message(problem)} The schema is still {before}; when the cause is removed, run"
+                        " migrate again, which continues from there."
                     ) from problem
                 await self._connection.rollback()
                 holders = await self._find_holders()
@@ -151,33 +153,33 @@ class _Run:
                     raise DatabaseError(_describe_locks(before, revision, attempt, lasting)) from problem
                 if attempt % 10 == 1:
                     reason = "waits for a lock on a table" if sqlstate == NO_LOCK else "met another transaction"
-                    self._tell(f"{before} → {revision} {reason}: try {attempt} of {self._tries}{_list_sessions(holders)}.")
-            await asyncio.sleep(min(LONGEST_PAUSE, 0.1 * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311 (no secret)
+                    self._report(f"{before} → {revision} {reason}: try {attempt} of {self._tries}{_list_sessions(holders)}.")
+            await asyncio.sleep(min(MAX_PAUSE_SECONDS, 0.1 * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311 (no secret)
         raise AssertionError("unreachable")
 
     @asynccontextmanager
     async def _report_progress(self, what: str, begun: float) -> AsyncIterator[None]:
-        """Tells every few seconds that it is still running."""
+        """Reports every few seconds that a migration is still running."""
 
-        async def tell() -> None:
+        async def report_regularly() -> None:
             while True:
-                await asyncio.sleep(TELL_EVERY)
-                self._tell(f"{what}: still running after {time.monotonic() - begun:.0f} s.")
+                await asyncio.sleep(REPORT_SECONDS)
+                self._report(f"{what}: still running after {time.monotonic() - begun:.0f} s.")
 
-        telling = asyncio.create_task(tell())
+        reporting = asyncio.create_task(report_regularly())
         try:
             yield
         finally:
-            telling.cancel()
+            reporting.cancel()
 
     async def _find_holders(self) -> set[tuple[str, int, str]]:
-        """The transactions of others that hold a table of this database: transaction, session and role."""
-        rows = (await self._connection.execute(text(_HOLDERS))).all()
+        """Returns the other transactions that lock a table of this database: transaction, session and role."""
+        rows = (await self._connection.execute(text(_TABLE_LOCK_HOLDERS))).all()
         await self._connection.rollback()
         return {(row[0], row[1], row[2]) for row in rows}
 
 
-_HOLDERS = """
+_TABLE_LOCK_HOLDERS = """
 SELECT DISTINCT l.virtualtransaction, l.pid, COALESCE(a.usename::text, '?')
 FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid() AND l.relation >= 16384
@@ -195,7 +197,7 @@ def _upgrade(connection: Connection, config: Config, revision: str) -> None:
 
 
 def _describe_locks(before: str, revision: str, tries: int, lasting: set[tuple[str, int, str]]) -> str:
-    """Why no try succeeded. `lasting` are the transactions that held tables at every try."""
+    """Returns why no try succeeded. `lasting` are the transactions that locked tables at every try."""
     if lasting:
         reason, advice = (
             f"long transactions held tables all the time{_list_sessions(lasting)}",
@@ -204,8 +206,8 @@ def _describe_locks(before: str, revision: str, tries: int, lasting: set[tuple[s
     else:
         reason, advice = "other transactions held them each time", "Wait for a quieter time"
     return (
-        f"The migration {revision} could not get its locks after {tries} tries: {reason}. The schema is {before} still. {advice},"
-        " and run migrate again, which goes on from there."
+        f"The migration {revision} could not get its locks after {tries} tries: {reason}. The schema is still {before}. {advice},"
+        " and run migrate again, which continues from there."
     )
 
 
@@ -218,7 +220,7 @@ def _list_sessions(holders: set[tuple[str, int, str]]) -> str:
 
 
 def _find_message(problem: BaseException) -> str:
-    """The first line of PostgreSQL's message; the others may quote a row."""
+    """Returns the first line of PostgreSQL's message. The other lines may quote a row."""
     cause = getattr(getattr(problem, "orig", None), "__cause__", None) or problem
     lines = str(cause).splitlines() or [type(cause).__name__]
     return lines[0].rstrip(".") + "."

@@ -1,7 +1,9 @@
-"""Connections to PostgreSQL, kept open and lent. asyncpg's own pool starts a task or two for each loan, which costs as much as a small read.
+"""A pool of connections to PostgreSQL. asyncpg's own pool starts one or two tasks for each use, which costs as much as
+a small read.
 
-No borrower takes the pool from the others: at most half of the connections write, so that reads go on while writes wait for a lock, and one client
-leaves a fifth of each kind to the others. Of those who wait, the one whose client has the fewest connections is served first.
+The pool is shared fairly. At most half of the connections write, so that reads continue while writes wait for a lock.
+One client leaves a fifth of the connections to the others. Of the requests that wait, one whose client has the fewest
+connections is served first.
 """
 
 import asyncio
@@ -18,12 +20,12 @@ else:
     Connection: TypeAlias = asyncpg.Connection
 
 CLOSE_SECONDS = 2.0
-"""How long a connection may take to cancel its statement and to close, before its socket is cut."""
+"""How long a connection may take to cancel its statement and close. Then its socket is closed."""
 
 
 @dataclass(eq=False)
 class Loan:
-    """One borrower's use of a connection. `may_open` is False once opening a connection has failed for it."""
+    """One use of a connection. `may_open` is False once opening a connection has failed for it."""
 
     client: Hashable | None
     is_writing: bool
@@ -39,27 +41,30 @@ Granted: TypeAlias = Connection | _Permit
 
 
 class Pool:
-    """At most `size` connections, opened when they are first needed; the one released last is lent first, since it is warm."""
+    """At most `size` connections, opened when they are needed.
+
+    The connection that was released last is used first, since its caches are warm.
+    """
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], size: int) -> None:
         self._connect = connect
         self._unopened = size
         self._idle: list[Connection] = []
-        self._lent: dict[Connection, Loan] = {}
+        self._loans: dict[Connection, Loan] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._waiting: dict[tuple[Hashable | None, bool], dict[asyncio.Future[Granted], Loan]] = {}
-        """By client and whether they write, in the order in which they came."""
+        """Waiting requests by client and whether they write, in the order of their arrival."""
         self._in_use = {False: 0, True: 0}
-        """Loans by whether they write; those that write are counted in both."""
+        """Connections in use, by whether they write. Those that write count for both kinds."""
         self._by_client: dict[bool, Counter[Hashable]] = {False: Counter(), True: Counter()}
-        self._most = {False: size, True: max(size // 2, 1)}
-        self._most_of_client = {kind: most - max(most // 5, 1) if most > 1 else 1 for kind, most in self._most.items()}
+        self._max = {False: size, True: max(size // 2, 1)}
+        self._max_of_client = {kind: limit - max(limit // 5, 1) if limit > 1 else 1 for kind, limit in self._max.items()}
 
     async def acquire(self, seconds: float, client: Hashable | None = None, *, is_writing: bool = False) -> Connection:
-        """A connection, to be released.
+        """Returns a connection, which the caller must release.
 
-        A connection that cannot be opened is waited for among those that others have. Raises TimeoutError where none is free in time, and what
-        connecting raised.
+        If no new connection can be opened, waits for one that is in use. Raises TimeoutError if none is free in time,
+        or the error of connecting.
         """
         loop = asyncio.get_running_loop()
         until, loan = loop.time() + seconds, Loan(client, is_writing)
@@ -76,14 +81,16 @@ class Pool:
             try:
                 return await self._open(loan)
             except Exception as problem:
-                if not self._lent:
+                if not self._loans:
                     raise
                 failure, loan.may_open = problem, False
 
     def release(self, connection: Connection, *, is_reusable: bool) -> None:
-        """Takes a connection back, at once. One that is not reusable, or was left in a transaction, is closed in the background: nobody can know what of
-        that which was sent is still on its way to PostgreSQL."""
-        self._count(self._lent.pop(connection), -1)
+        """Takes a connection back, without waiting.
+
+        A connection that is not reusable or is still in a transaction is closed in the background.
+        """
+        self._count(self._loans.pop(connection), -1)
         if is_reusable and not connection.is_closed() and not connection.is_in_transaction():
             self._idle.append(connection)
             self._serve()
@@ -95,14 +102,14 @@ class Pool:
             closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Closes what is idle, and cuts what is lent."""
-        for connection in self._lent:
+        """Closes the idle connections, and cuts those in use."""
+        for connection in self._loans:
             connection.terminate()
         idle, self._idle = self._idle, []
         await asyncio.gather(*self._closing, *map(_close, idle))
 
     def _take(self, loan: Loan) -> Granted | None:
-        """What the loan can have now."""
+        """Returns an idle connection, or the permit to open one; None if the loan must wait."""
         if not self._is_allowed(loan):
             return None
         granted: Granted | None = None
@@ -112,7 +119,7 @@ class Pool:
                 self._unopened += 1
             else:
                 granted = connection
-                self._lent[connection] = loan
+                self._loans[connection] = loan
         if granted is None and self._unopened and loan.may_open:
             self._unopened -= 1
             granted = PERMIT
@@ -122,9 +129,9 @@ class Pool:
 
     def _is_allowed(self, loan: Loan) -> bool:
         for kind in (False, True) if loan.is_writing else (False,):
-            if self._in_use[kind] >= self._most[kind]:
+            if self._in_use[kind] >= self._max[kind]:
                 return False
-            if loan.client is not None and self._by_client[kind][loan.client] >= self._most_of_client[kind]:
+            if loan.client is not None and self._by_client[kind][loan.client] >= self._max_of_client[kind]:
                 return False
         return True
 
@@ -145,7 +152,7 @@ class Pool:
             self._unopened += 1
             self._serve()
             raise
-        self._lent[connection] = loan
+        self._loans[connection] = loan
         return connection
 
     async def _wait(self, loan: Loan, seconds: float) -> Granted:
@@ -158,7 +165,7 @@ class Pool:
                 raise TimeoutError
             return waiter.result()
         except BaseException:
-            if waiter.done() and not waiter.cancelled():  # it was granted just as the waiting ended
+            if waiter.done() and not waiter.cancelled():  # granted at the moment when waiting ended
                 self._return(loan, waiter.result())
             raise
         finally:
@@ -171,7 +178,7 @@ class Pool:
                 del self._waiting[key]
 
     def _return(self, loan: Loan, granted: Granted) -> None:
-        """Takes back what was granted and not used."""
+        """Takes back a connection or permit that was granted and not used."""
         if not isinstance(granted, _Permit):
             return self.release(granted, is_reusable=True)
         self._count(loan, -1)
@@ -179,12 +186,12 @@ class Pool:
         self._serve()
 
     def _serve(self) -> None:
-        """Grants what is free to those who wait."""
+        """Grants what is free to waiting requests."""
         while (self._idle or self._unopened) and self._serve_one():
             pass
 
     def _serve_one(self) -> bool:
-        """Whether anybody could be served."""
+        """Grants a connection or permit to one waiting request. Returns whether there was one."""
         for key in sorted(self._waiting, key=lambda key: self._by_client[False][key[0]]):
             waiter, loan = next(iter(self._waiting[key].items()))
             if (granted := self._take(loan)) is not None:
@@ -198,7 +205,9 @@ class Pool:
         self._forget()
 
     def _forget(self) -> None:
-        """A connection is gone: another may be opened, also by those for whom that has failed."""
+        """Counts a connection as closed, so that another may be opened, also by requests for which opening has failed
+        before.
+        """
         self._unopened += 1
         for queue in self._waiting.values():
             for loan in queue.values():
@@ -207,7 +216,7 @@ class Pool:
 
 
 async def _close(connection: Connection) -> None:
-    """Cancels what the connection is doing and closes it, within a bounded time."""
+    """Cancels the connection's statement and closes it, within CLOSE_SECONDS."""
     try:
         await connection.close(timeout=CLOSE_SECONDS)
     except Exception:

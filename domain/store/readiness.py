@@ -1,8 +1,8 @@
-"""Checks whether a server can do its work now.
+"""Checks whether a server is ready (GET /health/ready): the database must answer, accept writes, and have a schema, a
+signing key and a clock that fit.
 
-The database must answer and take writes, have a schema and a signing key that this program can use, and the same time. Each check opens a connection: an
-open one may still work where a new one would be refused or read-only, and a pool whose connections are all in use must not delay the answer. Probes that
-come within half a second share one check.
+Each check opens a new connection. An open one may still work where a new one would be refused or read-only, and the
+answer must not wait for a pool whose connections are all in use. Requests within half a second share one check.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from domain.store.database import Database
 from domain.store.pool import Connection
 from domain.store.schema import explain_misfit, read_schema
 
-SECONDS = 2.0
+CHECK_SECONDS = 2.0
 """How long a check may take."""
-SHARED_FOR = 0.5
+SHARED_SECONDS = 0.5
 """Seconds for which a result is used again."""
-MOST_APART = 10.0
-"""Seconds by which the two clocks may differ: well below the leeway with which tokens are verified."""
+MAX_CLOCK_DIFFERENCE = 10.0
+"""Seconds by which the clocks of server and database may differ: well below the leeway with which tokens are verified."""
 
 _FACTS = """
 SELECT pg_is_in_recovery() AS is_standby, current_setting('transaction_read_only')::boolean AS is_read_only, clock_timestamp() AS now
@@ -33,22 +33,28 @@ SELECT set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', 
 SELECT count(*) FROM generate_series(1, 8000);
 SELECT pg_logical_emit_message(true, 'markonce', 'ready')
 """
-"""One transaction that needs the disk and leaves nothing behind. The rows exceed work_mem and go to a temporary file beside the tables, which fails on a
-full disk; an update of one row would not. The message is a record of the write-ahead log, and the commit waits until it is on disk."""
+"""One transaction that needs the disk and stores nothing.
+
+The rows exceed work_mem and are written to a temporary file beside the tables, which fails on a full disk; an update of
+one row would not. The message is a record of the write-ahead log, and the commit waits until it is on disk.
+"""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A check that failed: database, writing, schema, clock or signing-key. The message names no secret."""
+    """A failed check: database, writing, schema, clock or signing-key. The message holds no secret."""
 
     check: str
     message: str
     kind: str = ""
-    """What was raised, for the log."""
+    """The type and SQLSTATE of the exception, for the log."""
 
 
 class Readiness:
-    """The checks of one server. `check_key` raises DatabaseError where no token can be signed; `clock` answers the seconds since 1970."""
+    """The checks of one server.
+
+    `check_key` raises DatabaseError if no token can be signed; `clock` returns the seconds since 1970.
+    """
 
     def __init__(
         self, url: str, check_key: Callable[[Connection], Awaitable[None]], *, clock: Callable[[], float] = time.time
@@ -60,35 +66,37 @@ class Readiness:
         self._fresh_until = float("-inf")
 
     async def find_failures(self, database: Database) -> tuple[Failure, ...]:
-        """The checks that fail; none where the server is ready."""
+        """Returns the checks that fail; none if the server is ready."""
         checking = self._checking
         if checking is None or (checking.done() and (checking.cancelled() or time.monotonic() > self._fresh_until)):
             checking = self._checking = asyncio.create_task(self._run_checks(database))
         return await asyncio.shield(checking)
 
     async def _run_checks(self, database: Database) -> tuple[Failure, ...]:
-        step, found = "database", list[Failure]()
+        step, failures = "database", list[Failure]()
         try:
-            async with asyncio.timeout(SECONDS), self._connect(database) as connection:
-                found += await self._check_without_writing(connection)
-                if not any(failure.check == "writing" for failure in found):
+            async with asyncio.timeout(CHECK_SECONDS), self._connect(database) as connection:
+                failures += await self._check_without_writing(connection)
+                if not any(failure.check == "writing" for failure in failures):
                     step = "writing"
                     await connection.execute(_WRITE)
-        except Exception as problem:  # a probe gets an answer, whatever was raised
-            found.append(_describe_failure(step, problem))
-        self._fresh_until = time.monotonic() + SHARED_FOR
-        return tuple(found)
+        except Exception as problem:  # the request gets an answer, whatever was raised
+            failures.append(_describe_failure(step, problem))
+        self._fresh_until = time.monotonic() + SHARED_SECONDS
+        return tuple(failures)
 
     @asynccontextmanager
     async def _connect(self, database: Database) -> AsyncIterator[Connection]:
-        """A new connection. Where the database has none left, one of the pool: the server still works with those."""
+        """Opens a connection. Uses one of the pool if PostgreSQL allows no more, since the server still works with
+        those.
+        """
         try:
             connection = await asyncpg.connect(
                 self._url, statement_cache_size=0, server_settings={"application_name": "markonce ready"}
             )
         except asyncpg.TooManyConnectionsError:
-            async with database.register() as lent:
-                yield lent
+            async with database.without_caller() as pooled:
+                yield pooled
             return
         try:
             yield connection
@@ -97,33 +105,33 @@ class Readiness:
             connection.terminate()
 
     async def _check_without_writing(self, connection: Connection) -> list[Failure]:
-        """The failures that reading shows."""
-        found = []
+        """Returns the failures that can be found without writing."""
+        failures = []
         before = self._clock()
         facts = await connection.fetchrow(_FACTS)
         after = self._clock()
         assert facts is not None
         if facts["is_standby"]:
-            found.append(Failure("writing", "The database is a standby, which takes no writes."))
+            failures.append(Failure("writing", "The database is a standby, which takes no writes."))
         elif facts["is_read_only"]:
-            found.append(Failure("writing", "The database is read-only."))
+            failures.append(Failure("writing", "The database is read-only."))
         now = facts["now"].timestamp()
         apart = max(before - now, now - after)
-        if apart > MOST_APART:
-            found.append(
+        if apart > MAX_CLOCK_DIFFERENCE:
+            failures.append(
                 Failure(
                     "clock",
-                    f"The clock of this server and that of the database are {apart:,.0f} s apart, and may be {MOST_APART:.0f}: tokens"
+                    f"The clock of this server and that of the database are {apart:,.0f} s apart, and may be {MAX_CLOCK_DIFFERENCE:.0f}: tokens"
                     " that one stamps are refused by the other. Set both by NTP.",
                 )
             )
         if reason := explain_misfit(await read_schema(connection)):
-            return [*found, Failure("schema", reason)]
+            return [*failures, Failure("schema", reason)]
         try:
             await self._check_key(connection)
         except DatabaseError as problem:
-            found.append(Failure("signing-key", problem.detail))
-        return found
+            failures.append(Failure("signing-key", problem.detail))
+        return failures
 
 
 _REASONS = {
@@ -137,11 +145,14 @@ _REASONS = {
     "57P": "The database is starting or stopping.",
     "58": "The database cannot read or write its files.",
 }
-"""By SQLSTATE or its beginning, the longer first."""
+"""Messages by SQLSTATE or its beginning, the longer first."""
 
 
 def _describe_failure(check: str, problem: Exception) -> Failure:
-    """The failure that an exception means. The exception's own text may name roles and addresses, so it is not used."""
+    """Returns the failure that an exception means.
+
+    The exception's own text is not used, since it may name roles and addresses.
+    """
     sqlstate = str(getattr(problem, "sqlstate", None) or "")
     kind = f"{type(problem).__name__} {sqlstate}".strip()
     for begins, reason in _REASONS.items():
@@ -149,7 +160,7 @@ def _describe_failure(check: str, problem: Exception) -> Failure:
             return Failure(check, reason, kind)
     if isinstance(problem, TimeoutError):
         late = "A write was not on disk" if check == "writing" else "The database did not answer"
-        return Failure(check, f"{late} within {SECONDS:.0f} s.", kind)
+        return Failure(check, f"{late} within {CHECK_SECONDS:.0f} s.", kind)
     if isinstance(problem, DomainError):
         return Failure(check, problem.detail, kind)
     if sqlstate and not isinstance(problem, asyncpg.PostgresConnectionError):

@@ -1,4 +1,4 @@
-"""Reads that requests share: a flood of requests does not become a flood of statements."""
+"""Combines the reads of many requests in few statements."""
 
 import asyncio
 import time
@@ -13,29 +13,33 @@ from domain.store.database import POOL_SECONDS, database_use
 K = TypeVar("K")
 V = TypeVar("V")
 
-EVERY = 0.01
-"""Seconds between the beginnings of two statements."""
+INTERVAL_SECONDS = 0.01
+"""Seconds between the starts of two statements."""
 MAX_KEYS = 500
 """Keys that one statement reads."""
 MAX_SECONDS = POOL_SECONDS + 2
-"""The longest that a reading takes, waiting for a connection included. Others wait for it, so one dead connection must not keep it."""
+"""The time limit of a statement, including the wait for a connection.
+
+Other requests wait for it, so a dead connection must not block it.
+"""
 
 
 class SharedReads(Generic[K, V]):
     """Reads the values of keys: many keys with one statement, and one statement at a time.
 
-    A request that comes while a statement runs waits for the next statement, so no answer is older than its request. However many requests come,
-    they use one connection and at most 100 statements a second. Each waits for at most two statements, unless more than MAX_KEYS keys wait.
+    A request that arrives while a statement runs waits for the next statement, so no value is older than its request.
+    All requests together use one connection and at most 100 statements a second. Each waits for at most two statements,
+    unless more than MAX_KEYS keys wait.
     """
 
     def __init__(self, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._read = read
         self._waiting: dict[K, asyncio.Future[V]] = {}
         self._reading: asyncio.Task[None] | None = None
-        self._begun = float("-inf")
+        self._last_start = float("-inf")
 
     async def get(self, key: K) -> V:
-        """The value of a key, as it is now. Raises Busy, and what reading raises."""
+        """Returns the current value of a key. Raises Busy, and the errors of the read function."""
         begun = time.perf_counter()
         if key not in self._waiting:
             self._waiting[key] = asyncio.get_running_loop().create_future()
@@ -57,19 +61,19 @@ class SharedReads(Generic[K, V]):
 
     async def _read_all(self) -> None:
         while self._waiting:
-            await asyncio.sleep(max(0.0, self._begun + EVERY - time.monotonic()))
-            taken = {key: self._waiting.pop(key) for key in list(islice(self._waiting, MAX_KEYS))}
-            self._begun = time.monotonic()
+            await asyncio.sleep(max(0.0, self._last_start + INTERVAL_SECONDS - time.monotonic()))
+            futures = {key: self._waiting.pop(key) for key in list(islice(self._waiting, MAX_KEYS))}
+            self._last_start = time.monotonic()
             try:
-                found = await self._read_in_time(list(taken))
+                values = await self._read_in_time(list(futures))
             except Exception as problem:
-                for future in taken.values():
+                for future in futures.values():
                     future.set_exception(problem)
-                    future.exception()  # the requests that waited may have ended, and asyncio warns of what nobody looks at
+                    future.exception()  # asyncio warns of exceptions that are never retrieved
             except BaseException:
-                for future in taken.values():
+                for future in futures.values():
                     future.cancel()
                 raise
             else:
-                for key, future in taken.items():
-                    future.set_result(found[key])
+                for key, future in futures.items():
+                    future.set_result(values[key])

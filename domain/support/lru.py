@@ -1,6 +1,6 @@
-"""The caches of this process. Each holds at most so many bytes, its keys included, and forgets first what was used longest ago.
+"""LRU caches with a limit in bytes, keys included.
 
-`caches()` lists them with their sizes. docs/memory.md says what each is for.
+`list_caches` returns all caches of the process. docs/memory.md describes each of them.
 """
 
 import sys
@@ -16,14 +16,14 @@ from weakref import WeakSet
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-ENTRY = 200
-"""Bytes that an entry takes beside its key and its value: a link of the list and a slot of the table."""
-SHARE = 8
-"""An entry that is heavier than this part of the limit is not kept: it would drive out all others."""
+ENTRY_BYTES = 200
+"""Bytes of an entry beside its key and value: a link of the list and a slot of the table."""
+MAX_ENTRY_SHARE = 8
+"""An entry larger than this fraction (1/8) of the limit is not cached, since it would evict many others."""
 
 
 class _Entry(Generic[K, V]):
-    """An entry, between the one that was used before it and the one that was used after it."""
+    """An entry of the linked list: `before` was used before it, `after` was used after it."""
 
     __slots__ = ("after", "before", "key", "value", "weight")
 
@@ -35,10 +35,10 @@ class _Entry(Generic[K, V]):
 
 
 class Lru(Generic[K, V]):
-    """A bounded cache: at most `limit` bytes and, where it is said, at most so many `entries`.
+    """A cache of at most `limit` bytes and at most `entries` entries, which evicts the least recently used entry first.
 
-    `weigh` says how many bytes a key and its value take. Without it they are measured, without the instances of the types in `beyond` (`size_of`).
-    A value is never None.
+    `weigh` returns how many bytes a key and its value take. Without it they are measured (`measure_size`), without the
+    instances of the types in `beyond`. Values must not be None.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Lru(Generic[K, V]):
         limit: int,
         *,
         entries: int = sys.maxsize,
-        share: int = SHARE,
+        share: int = MAX_ENTRY_SHARE,
         weigh: Callable[[K, V], int] | None = None,
         beyond: tuple[type, ...] = (),
     ) -> None:
@@ -56,19 +56,19 @@ class Lru(Generic[K, V]):
         self._share = share
         self._weigh = weigh or self._measure
         self._beyond = beyond
-        self._found: dict[K, _Entry[K, V]] = {}
+        self._by_key: dict[K, _Entry[K, V]] = {}
         self._ends: _Entry[K, V] = _Entry(None, None, 0)  # type: ignore[arg-type]
-        """Between the entry that was used last (`before`) and the one that was used longest ago (`after`)."""
+        """The ends of the list: `before` is the entry used last, `after` the one used longest ago."""
         _caches.add(self)
 
     @property
     def size(self) -> int:
-        """How many entries there are."""
-        return len(self._found)
+        """The number of entries."""
+        return len(self._by_key)
 
     def get(self, key: K) -> V | None:
-        """The value, which is now the one used last."""
-        entry = self._found.get(key)
+        """Returns the value, or None, and marks its entry as used last."""
+        entry = self._by_key.get(key)
         if entry is None:
             return None
         ends = self._ends
@@ -80,62 +80,66 @@ class Lru(Generic[K, V]):
         return entry.value
 
     def put(self, key: K, value: V) -> V:
-        """Keeps the value under the key, unless it is too heavy, and forgets others until all fit. Returns the value."""
-        weight = self._weigh(key, value) + ENTRY
-        if key in self._found:
+        """Stores the value, unless it is too large, and evicts others until all fit. Returns the value."""
+        weight = self._weigh(key, value) + ENTRY_BYTES
+        if key in self._by_key:
             self.discard(key)
         if weight <= self.limit // self._share:
             ends = self._ends
             last = ends.before
-            entry = self._found[key] = _Entry(key, value, weight, last, ends)
+            entry = self._by_key[key] = _Entry(key, value, weight, last, ends)
             last.after = ends.before = entry
             self.weight += weight
-            if self.weight > self.limit or len(self._found) > self.entries:
+            if self.weight > self.limit or len(self._by_key) > self.entries:
                 self._fit()
         return value
 
     def discard(self, key: K) -> None:
-        """Forgets the value of the key, if there is one."""
-        entry = self._found.pop(key, None)
+        """Removes the value of the key, if there is one."""
+        entry = self._by_key.pop(key, None)
         if entry is not None:
             entry.before.after, entry.after.before = entry.after, entry.before
             self.weight -= entry.weight
 
     def resize(self, limit: int) -> None:
-        """Holds at most so many bytes from now on."""
+        """Sets the limit in bytes, and evicts entries until they fit."""
         self.limit = limit
         self._fit()
 
     def clear(self) -> None:
-        """Forgets everything."""
-        while self._found:
+        """Removes all entries."""
+        while self._by_key:
             self.discard(self._ends.after.key)
 
     def _measure(self, key: K, value: V) -> int:
-        return size_of(key, value, beyond=self._beyond, enough=self.limit // self._share)
+        return measure_size(key, value, beyond=self._beyond, enough=self.limit // self._share)
 
     def _fit(self) -> None:
-        while self.weight > self.limit or len(self._found) > self.entries:
+        while self.weight > self.limit or len(self._by_key) > self.entries:
             self.discard(self._ends.after.key)
 
 
 _caches: WeakSet[Lru[Any, Any]] = WeakSet()
 
 
-def caches() -> list[Lru[Any, Any]]:
-    """Every cache of the process, by name. Two applications in one process have two caches of the same name."""
+def list_caches() -> list[Lru[Any, Any]]:
+    """Returns every cache of the process, sorted by name.
+
+    Two applications in one process have two caches of the same name.
+    """
     return sorted(_caches, key=lambda cache: cache.name)
 
 
-_WHOLE = frozenset((str, bytes, int, float, bool, type(None), date, datetime))
+_LEAF_TYPES = frozenset((str, bytes, int, float, bool, type(None), date, datetime))
 """Types whose instances refer to nothing."""
 
 
-def size_of(*values: object, beyond: tuple[type, ...] = (), enough: int = sys.maxsize) -> int:
-    """About how many bytes the values hold, with all that they refer to. What two caches share is counted in both.
+def measure_size(*values: object, beyond: tuple[type, ...] = (), enough: int = sys.maxsize) -> int:
+    """Returns about how many bytes the values take, with everything they refer to. What two caches share is counted in
+    both.
 
-    Classes, modules and members of enums last as long as the process and are left out, and so are instances of the types in `beyond`. Each object takes
-    about 0.3 µs to measure, so the rest is left out once there are more bytes than `enough`.
+    Classes, modules and members of enums live as long as the process and are not counted, nor are instances of the
+    types in `beyond`. Measuring takes about 0.3 µs an object, so it stops once there are more bytes than `enough`.
     """
     lasting = (type, ModuleType, Enum, *beyond)
     is_left_out: dict[type, bool] = {}
@@ -153,12 +157,12 @@ def size_of(*values: object, beyond: tuple[type, ...] = (), enough: int = sys.ma
         if is_lasting:
             continue
         size += getsizeof(value) + 15 & -16  # the allocator's step
-        if kind in _WHOLE:
+        if kind in _LEAF_TYPES:
             continue
         inside = value.__closure__ or () if isinstance(value, FunctionType) else get_referents(value)
         if isinstance(value, dict):
-            remaining += value  # the garbage collector does not look at keys that are texts
+            remaining += value  # the garbage collector does not visit keys that are texts
         if kind.__dictoffset__:
-            size += 16 + 8 * len(inside)  # its attributes lie in an array, which sys.getsizeof leaves out
+            size += 16 + 8 * len(inside)  # its attributes are in an array, which sys.getsizeof does not count
         remaining += inside
     return size

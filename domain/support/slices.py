@@ -1,7 +1,7 @@
-"""Long work on the event loop, in slices: the requests of others are answered between them.
+"""Runs long work on the event loop in slices, so that other requests are answered in between.
 
-Long work is a generator that yields wherever it may be interrupted, and returns its result. However much of it is under way, one turn of the
-event loop holds one slice.
+Long work is a generator that yields wherever it may be interrupted, and returns its result. However many such
+generators run, one turn of the event loop runs one slice.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ T = TypeVar("T")
 P = ParamSpec("P")
 Steps: TypeAlias = Generator[None, None, T]
 
-SLICE = 0.005
-"""Seconds after which long work lets others go on."""
-STRIDE = 64
-"""Rows of which the clock is not looked at."""
-ROWS = 5_000
-"""Rows that one statement writes: to turn them into its arguments is one piece of work."""
+SLICE_SECONDS = 0.005
+"""Seconds after which long work is interrupted."""
+ROWS_PER_CLOCK_CHECK = 64
+"""Rows between two checks of the clock."""
+ROWS_PER_STATEMENT = 5_000
+"""Rows that one statement writes. Converting them to its arguments cannot be interrupted."""
 
 
 class _Turns:
-    """Who waits for a slice of one event loop, and who for its one thread of work that cannot be sliced."""
+    """The queue of long work that waits for its next slice in one event loop, and the lock of its one thread."""
 
     def __init__(self) -> None:
         self.thread = asyncio.Lock()
@@ -40,10 +40,10 @@ class _Turns:
         await mine
 
     def _admit(self) -> None:
-        """Lets one go on, and the next of them in the next turn of the loop."""
+        """Continues the first in the queue now, and the next one in the next turn of the loop."""
         while self._waiting:
             first = self._waiting.popleft()
-            if not first.done():  # one that is done was cancelled
+            if not first.done():  # a future that is done was cancelled
                 first.set_result(None)
                 break
         if self._waiting:
@@ -59,7 +59,7 @@ def _get_turns() -> _Turns:
 
 
 def run_at_once(steps: Steps[T]) -> T:
-    """The result of long work where nobody else waits, as on the command line."""
+    """Runs long work without interruption, as on the command line. Returns its result."""
     while True:
         try:
             next(steps)
@@ -68,8 +68,8 @@ def run_at_once(steps: Steps[T]) -> T:
 
 
 async def run_in_slices(steps: Steps[T]) -> T:
-    """The result of long work, of which each slice is one turn of the event loop."""
-    until = time.monotonic() + SLICE
+    """Runs long work in slices, each in its own turn of the event loop. Returns its result."""
+    until = time.monotonic() + SLICE_SECONDS
     while True:
         try:
             next(steps)
@@ -77,26 +77,28 @@ async def run_in_slices(steps: Steps[T]) -> T:
             return end.value  # type: ignore[no-any-return]
         if time.monotonic() > until:
             await _get_turns().wait()
-            until = time.monotonic() + SLICE
+            until = time.monotonic() + SLICE_SECONDS
 
 
 async def iterate_in_slices(rows: Iterable[T]) -> AsyncIterator[list[T]]:
-    """The rows, a few at a time; whoever works on them in an async function lets others go on between two slices."""
-    remaining, until = iter(rows), time.monotonic() + SLICE
-    while part := list(islice(remaining, STRIDE)):
+    """Yields the rows in small lists, and lets other requests run between two slices."""
+    remaining, until = iter(rows), time.monotonic() + SLICE_SECONDS
+    while part := list(islice(remaining, ROWS_PER_CLOCK_CHECK)):
         yield part
         if time.monotonic() > until:
             await _get_turns().wait()
-            until = time.monotonic() + SLICE
+            until = time.monotonic() + SLICE_SECONDS
 
 
 def split_into_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The rows in parts that one statement each writes."""
-    return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+    """Returns the rows in parts of ROWS_PER_STATEMENT."""
+    return (rows[start : start + ROWS_PER_STATEMENT] for start in range(0, len(rows), ROWS_PER_STATEMENT))
 
 
 async def run_in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """The result of long work that cannot be interrupted, run beside the event loop: one at a time, since all of it contends for the
-    interpreter. It must be Python, or C that lets the interpreter go."""
+    """Runs long work that cannot be interrupted in a thread, one at a time. Returns its result.
+
+    The work must be Python code, or C code that releases the GIL.
+    """
     async with _get_turns().thread:
         return await asyncio.to_thread(work, *arguments, **named)

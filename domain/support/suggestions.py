@@ -1,27 +1,30 @@
-"""'Did you mean …?' where a name is unknown. Comparing names takes time, so that one request has a budget of comparisons and asks about no name twice."""
+"""Suggests similar names for unknown ones: ' Did you mean …?'.
+
+The number of comparisons of one request is limited, since they take time.
+"""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-BUDGET = 50
-"""Unknown names of one request that are compared with the known ones."""
-LONGEST = 100
-"""Characters of a name that are compared: a name of megabytes would take seconds."""
+MAX_SUGGESTIONS = 50
+"""Unknown names of one request that are compared with the valid ones."""
+MAX_NAME_LENGTH = 100
+"""Characters of a name that are compared."""
 
 
 class Suggestions:
-    """Those of one request. Beyond the budget a name has none."""
+    """The suggestions of one request. Beyond MAX_SUGGESTIONS names there are none."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._suggestions: dict[tuple[str, tuple[str, ...]], str] = {}
 
     def suggest(self, name: str, among: Sequence[str]) -> str:
-        """' Did you mean X?' where one of the names is near, else nothing."""
-        key = name[:LONGEST], tuple(among)
-        if (made := self._made.get(key)) is not None:
-            return made
-        if len(self._made) >= BUDGET:
+        """Returns ' Did you mean X?' if one of the names is similar, else an empty text."""
+        key = name[:MAX_NAME_LENGTH], tuple(among)
+        if (suggestion := self._suggestions.get(key)) is not None:
+            return suggestion
+        if len(self._suggestions) >= MAX_SUGGESTIONS:
             return ""
-        near = get_close_matches(*key, n=1)
-        self._made[key] = f" Did you mean {near[0]}?" if near else ""
-        return self._made[key]
+        matches = get_close_matches(*key, n=1)
+        self._suggestions[key] = f" Did you mean {matches[0]}?" if matches else ""
+        return self._suggestions[key]

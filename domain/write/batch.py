@@ -1,4 +1,4 @@
-"""A bulk input and what becomes of its rows: the good ones are typed, the bad ones are issues, and every row has one outcome."""
+"""The input of a bulk command, the issues of its rows and their outcomes."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Row = TypeVar("Row")
 
 
 class Result(Output, kw_only=True):
-    """What became of one row."""
+    """The outcome of one row. `at` is its JSON pointer."""
 
     at: str
     outcome: str
@@ -46,18 +46,21 @@ class Recorded(Counts, kw_only=True):
     issues: list[Issue] = []
     results: list[Result] | None = None
 
-    def without_values(self) -> Self:
-        """The same with counts and pointers alone: what is kept under a key outlives the right to read a value."""
+    def drop_values(self) -> Self:
+        """Returns the counts and issues without stored values, since an answer kept under an Idempotency-Key may
+        outlive the right to read them.
+        """
         return structs.replace(self, issues=[structs.replace(issue, current=None) for issue in self.issues])
 
 
 @dataclass
 class Batch(Generic[Head, Entry]):
-    """A bulk input: the head as decoded with no rows, the good rows with their index, and what was wrong with the companions.
+    """The input of a bulk command: `head` is the input without its rows, `rows` are the valid rows with their index.
 
-    `name` is the list the rows stand in, and begins their pointers. `locations` says where a row belongs, by its index, and `default_location` where
-    the rows do of which nothing is known: receipts are made of these. `companions` are the lists beside this one; their issues refuse this batch, they
-    never refuse themselves.
+    `name` is the list that holds the rows, with which their pointers begin. Receipts count the outcomes by location:
+    `locations` are those of the rows, by index, and `default_location` is that of rows whose own is unknown.
+    `companions` are the other lists of the input, by name. Their issues count as issues of this batch; a companion
+    itself is always lenient.
     """
 
     head: Head
@@ -76,76 +79,93 @@ class Batch(Generic[Head, Entry]):
     _rejected: set[int] = field(default_factory=set)
 
     def copy_unchanged(self) -> "Batch[Head, Entry]":
-        """The batch as it was read: a transaction that is run again does not count twice."""
+        """Returns a copy as it was decoded, so that a transaction that runs again does not count outcomes twice."""
         companions = {name: other.copy_unchanged() for name, other in self.companions.items()}
         return replace(self, issues=[*self.issues], companions=companions, locations={}, results={}, _rejected={*self._rejected})
 
-    def pointer(self, at: int) -> str:
-        """The JSON pointer of row `at` (RFC 6901)."""
-        return f"/{self.name}/{at}"
+    def make_pointer(self, index: int) -> str:
+        """Returns the JSON pointer of a row (RFC 6901)."""
+        return f"/{self.name}/{index}"
 
-    def reject(self, at: int, where: str, code: str, message: str, current: Current | None = None) -> None:
-        """Notes what is wrong with row `at`; `where` is the field inside it, or '' for the row."""
-        self._rejected.add(at)
-        self.issues.append(Issue(f"{self.pointer(at)}{'/' + where if where else ''}", code, message, current))
+    def reject(self, index: int, field_path: str, code: str, message: str, current: Current | None = None) -> None:
+        """Rejects a row. `field_path` is the path of the faulty field in it, or '' for the row."""
+        self._rejected.add(index)
+        pointer = self.make_pointer(index)
+        self.issues.append(Issue(f"{pointer}/{field_path}" if field_path else pointer, code, message, current))
+
+    def reject_invalid(self, index: int, issues: list[Issue]) -> None:
+        """Rejects a row that could not be decoded, with all its issues."""
+        self._rejected.add(index)
+        self.issues += issues
 
     def list_good_rows(self) -> list[tuple[int, Entry]]:
-        """The rows not rejected so far."""
+        """Returns the rows that are not rejected so far."""
         return [row for row in self.rows if row[0] not in self._rejected]
 
-    async def reject_duplicates(self, rows: list[Row], keyed: Callable[[Row], tuple[int, object]], names: str) -> list[Row]:
-        """The rows, rejecting the second of two for one natural key; `keyed` tells a row's index and key, `names` what the key is made of."""
-        seen: dict[object, int] = {}
-        first = []
+    async def reject_duplicates(self, rows: list[Row], key_of: Callable[[Row], tuple[int, object]], description: str) -> list[Row]:
+        """Returns the rows without duplicates. Of two rows with the same key, the second is rejected.
+
+        `key_of` returns the index and the key of a row. `description` names what the key consists of, for the message.
+        """
+        first_index: dict[object, int] = {}
+        unique = []
         async for part in iterate_in_slices(rows):
             for row in part:
-                at, key = keyed(row)
-                if key in seen:
-                    self.reject(at, "", "duplicate-in-batch", f"This {names} stand in {self.pointer(seen[key])} already.")
+                index, key = key_of(row)
+                if key in first_index:
+                    message = f"This {description} are already in {self.make_pointer(first_index[key])}."
+                    self.reject(index, "", "duplicate-in-batch", message)
                 else:
-                    seen[key] = at
-                    first.append(row)
-        return first
+                    first_index[key] = index
+                    unique.append(row)
+        return unique
 
     def refuse_if_strict(self) -> None:
-        """With handling=strict, raises Invalid when any row is rejected: nothing of the batch is written."""
+        """Raises Invalid if any row is rejected and the client asked for handling=strict (RFC 7240), so that nothing is
+        written.
+        """
         if not self.lenient and (issues := self.list_issues()):
             raise make_invalid(issues)
 
-    def record_outcome(self, at: int, outcome: str, id_: object = None, version: int | None = None) -> None:
-        """Says what becomes of a row that was not rejected."""
-        self.results[at] = Result(at=self.pointer(at), outcome=outcome, id=None if id_ is None else str(id_), version=version)
+    def record_outcome(self, index: int, outcome: str, id_: object = None, version: int | None = None) -> None:
+        """Records the outcome of a row that was not rejected."""
+        self.results[index] = Result(
+            at=self.make_pointer(index), outcome=outcome, id=None if id_ is None else str(id_), version=version
+        )
 
     def list_issues(self) -> list[Issue]:
-        """By row, those of the lists beside this one first."""
+        """Returns the issues in the order of the rows, those of the companions first."""
         own = f"/{self.name}/"
         issues = [issue for other in self.companions.values() for issue in other.list_issues()]
         return issues + sorted(self.issues, key=lambda issue: int(issue.at.split("/")[2]) if issue.at.startswith(own) else -1)
 
     def list_results(self) -> list[Result]:
-        """By row, those of the lists beside this one first."""
-        rejected = {at: Result(at=self.pointer(at), outcome="rejected") for at in self._rejected}
+        """Returns the results in the order of the rows, those of the companions first."""
+        rejected = {index: Result(at=self.make_pointer(index), outcome="rejected") for index in self._rejected}
         results = [result for other in self.companions.values() for result in other.list_results()]
         return results + [result for _, result in sorted((self.results | rejected).items())]
 
-    def counts(self) -> Counts:
-        """How many rows of this list had each outcome."""
+    def count_rows(self) -> Counts:
+        """Returns how many rows of this list had each outcome."""
         outcomes: dict[str, int] = Counter(result.outcome for result in self.results.values())
         return Counts(received=self.received, rejected=len(self._rejected), **outcomes)
 
     def summarise(self) -> Recorded:
-        """The counts of the outcomes noted, with what is wrong and, where asked for, what became of each row."""
-        counts = structs.asdict(self.counts())
+        """Returns the counts of the outcomes, the issues and, if the client asked for them, the results."""
+        counts = structs.asdict(self.count_rows())
         return Recorded(**counts, issues=self.list_issues(), results=self.list_results() if self.with_results else None)
 
     def count_outcomes(self, *, accepted: bool) -> OutcomeCounts:
-        """By operation and place, how many rows had each outcome: every one is rejected where the batch was refused whole."""
-        found: OutcomeCounts = {}
-        for at in range(self.received):
-            place = self.locations.get(at, self.default_location)
-            if place is not None:
-                outcome = self.results[at].outcome if accepted and at in self.results else "rejected"
-                found.setdefault((self.operation, place), Counter())[outcome] += 1
+        """Returns how many rows had each outcome, by operation and location.
+
+        Unless the batch was `accepted`, every row was rejected.
+        """
+        counts: OutcomeCounts = {}
+        for index in range(self.received):
+            location = self.locations.get(index, self.default_location)
+            if location is not None:
+                outcome = self.results[index].outcome if accepted and index in self.results else "rejected"
+                counts.setdefault((self.operation, location), Counter())[outcome] += 1
         for other in self.companions.values():
-            found |= other.count_outcomes(accepted=accepted)
-        return found
+            counts |= other.count_outcomes(accepted=accepted)
+        return counts

@@ -1,9 +1,11 @@
-"""How a write is declared and carried out: Command and `perform`, the one place where transactions, keys and dry runs are handled.
+"""Declares commands (writes), and parses their inputs.
 
-A command is an async function of (connection, caller, given); its scope, what it takes and what it answers are read from the declaration, and both
-doors follow from that. A bulk command's input has a field `entries`; it is given a Batch, whose good rows are typed and whose bad ones are issues.
-Any other list of structs in that input is read in the same way and stands beside the batch (`companions`). A command that changes or deletes one row is
-given a Change, which knows the versions that the row may have.
+A command is an async function of a connection, a caller and an input. The decorator `command` reads the types of input
+and output from its annotations; REST, GraphQL and OpenAPI are derived from them. `run.perform` runs a command.
+
+The input of a bulk command has a field `entries`. Its function gets a Batch, with the valid rows typed and the issues
+of the others. Any other list of structs in the input is decoded likewise, as a companion of the batch. The function of
+a command that changes or deletes one row gets a Patch, which holds the versions that the row may have.
 """
 
 import inspect
@@ -22,20 +24,23 @@ from domain.store.database import Connection
 from domain.support.slices import Steps, run_at_once
 from domain.support.suggestions import Suggestions
 from domain.write.batch import Batch
-from domain.write.decode import MAX_ISSUES, decode, lists_in
+from domain.write.decode import MAX_ISSUES, decode, find_lists
 from domain.write.patch import Patch, RowVersion
 
 MAX_ENTRIES = 20_000
 MAX_BATCH_ISSUES = 40_000
-"""Issues of a batch's rows beyond which only the first of each further row is told."""
-ROWS = 16
-"""Rows decoded before companions may go on."""
+"""Issues of a batch's rows, beyond which only the first issue of each further row is reported."""
+ROWS_PER_STEP = 16
+"""Rows that are decoded in one step of the work (support/slices.py)."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A declared write. `name` is its GraphQL mutation in snake case; `row_types` are the types of a bulk command's rows, by the list they stand in;
-    `is_single_row` says whether it is given a Change."""
+    """A declared write. `name` is the name of the GraphQL mutation in snake case.
+
+    `fails` are the errors that it may raise. `row_types` are the types of a bulk command's rows, by the name of their
+    list. `is_single_row` says whether it changes or deletes one row, so that its function gets a Patch.
+    """
 
     name: str
     doc: str
@@ -49,81 +54,87 @@ class Command:
 
     @property
     def operation(self) -> str:
-        """Its public name: the GraphQL mutation and the OpenAPI operation, such as recordJudgements."""
+        """The public name: the GraphQL mutation and the OpenAPI operationId, such as recordJudgements."""
         head, *rest = self.name.split("_")
         return head + "".join(part.title() for part in rest)
 
     @property
     def entries(self) -> type[Struct] | None:
-        """The type of a bulk command's own rows."""
+        """The type of a bulk command's entries; None for other commands."""
         return self.row_types.get("entries")
 
-    def read(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Any:
-        """The typed input of a JSON document; raises Invalid with every issue (a bulk command keeps its bad rows for later)."""
-        return run_at_once(self.read_in_steps(data, lenient=lenient, with_results=with_results))
+    def parse(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Any:
+        """Returns the typed input of a JSON value.
 
-    def read_in_steps(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Steps[Any]:
-        """The same in steps."""
+        Raises Invalid with every issue; faulty rows of a bulk command become issues of its Batch.
+        """
+        return run_at_once(self.parse_in_steps(data, lenient=lenient, with_results=with_results))
+
+    def parse_in_steps(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Steps[Any]:
+        """Does the same as `parse`, in steps."""
         if self.entries is not None:
-            return (yield from self._read_batch(data, lenient, with_results))
+            return (yield from self._parse_batch(data, lenient, with_results))
         if self.is_single_row and isinstance(data, dict):
-            known = ("id", "expectedVersion")
-            which, issues = decode(RowVersion, {name: data[name] for name in known if name in data}, "")
-            if which is None:
+            key_names = ("id", "expectedVersion")
+            row, issues = decode(RowVersion, {name: data[name] for name in key_names if name in data}, "")
+            if row is None:
                 raise make_invalid(issues)
-            rest = {name: value for name, value in data.items() if name not in known}
-            return self.read_change(which.id, frozenset({which.expected_version}), rest)
+            rest = {name: value for name, value in data.items() if name not in key_names}
+            return self.parse_patch(row.id, frozenset({row.expected_version}), rest)
         value, issues = decode(self.input, data, "")
         if issues:
             raise make_invalid(issues)
         return value
 
-    def read_change(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Patch[Any]":
-        """The typed change of the row with this id from a document that names only what is to change (a merge patch, RFC 7396)."""
-        given, issues = decode(self.input, data, "")
-        if given is None or issues:
+    def parse_patch(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Patch[Any]":
+        """Returns the patch of the row with this id from a JSON merge patch (RFC 7396). Raises Invalid, and NotFound
+        for a malformed id.
+
+        `versions` are the versions that the row may have; None allows any.
+        """
+        fields, issues = decode(self.input, data, "")
+        if fields is None or issues:
             raise make_invalid(issues)
         parsed = parse_id(row_id)
         if parsed is None:
             raise NotFound()
-        return Patch(parsed, versions, given)
+        return Patch(parsed, versions, fields)
 
-    def _read_batch(self, data: object, lenient: bool, with_results: bool) -> "Steps[Batch[Any, Any]]":
+    def _parse_batch(self, data: object, lenient: bool, with_results: bool) -> "Steps[Batch[Any, Any]]":
         if not isinstance(data, dict):
             raise make_invalid([Issue("", "wrong-type", "The body must be an object with entries.")])
-        given = {name: rows for name in self.row_types if (rows := data.get(name)) is not None}
-        issues = [wrong for name, rows in given.items() if (wrong := _check_list(name, rows))]
+        lists = {name: rows for name in self.row_types if (rows := data.get(name)) is not None}
+        issues = [issue for name, rows in lists.items() if (issue := _check_list(name, rows))]
         if issues:
             raise make_invalid(issues)
-        head, issues = decode(self.input, data | {name: [] for name in given}, "")
+        head, issues = decode(self.input, data | {name: [] for name in lists}, "")
         if issues:
             raise make_invalid(issues)
-        lists, suggestions = {}, Suggestions()
+        batches, suggestions = {}, Suggestions()
         for name, type_ in self.row_types.items():
-            lists[name] = yield from self._read_list(name, type_, given.get(name, []), suggestions)
-        batch = lists.pop("entries")
-        batch.head, batch.lenient, batch.with_results, batch.companions = head, lenient, with_results, lists
+            batches[name] = yield from self._parse_list(name, type_, lists.get(name, []), suggestions)
+        batch = batches.pop("entries")
+        batch.head, batch.lenient, batch.with_results, batch.companions = head, lenient, with_results, batches
         return batch
 
-    def _read_list(self, name: str, type_: type[Struct], rows: list[object], suggestions: Suggestions) -> "Steps[Batch[Any, Any]]":
+    def _parse_list(self, name: str, type_: type[Struct], rows: list[object], suggestions: Suggestions) -> "Steps[Batch[Any, Any]]":
         batch: Batch[Any, Any] = Batch(
             None, [], len(rows), lenient=True, name=name, operation=self.operation, suggestions=suggestions
         )
-        for at, given in enumerate(rows):
-            if at % ROWS == 0:
+        for index, value in enumerate(rows):
+            if index % ROWS_PER_STEP == 0:
                 yield
-            most = MAX_ISSUES if len(batch.issues) < MAX_BATCH_ISSUES else 1
-            row, wrong = decode(type_, given, batch.pointer(at), suggestions, most)
-            if wrong:
-                batch._rejected.add(at)
-                batch.issues += wrong
+            max_issues = MAX_ISSUES if len(batch.issues) < MAX_BATCH_ISSUES else 1
+            row, issues = decode(type_, value, batch.make_pointer(index), suggestions, max_issues)
+            if issues:
+                batch.reject_invalid(index, issues)
             else:
-                batch.rows.append((at, row))
+                batch.rows.append((index, row))
         return batch
 
 
 def _check_list(name: str, rows: object) -> Issue | None:
-    """What keeps a list from being read row by row."""
+    """Returns the issue of a list that cannot be decoded row by row; None if there is none."""
     if not isinstance(rows, list):
         return Issue(f"/{name}", "wrong-type", f"{name} must be an array.")
     if len(rows) > MAX_ENTRIES:
@@ -132,6 +143,7 @@ def _check_list(name: str, rows: object) -> Issue | None:
 
 
 def make_size_issue(name: str, count: int) -> Issue:
+    """Returns the issue of a batch with too many rows."""
     message = f"A batch has at most {MAX_ENTRIES} {name}; this one has {count}. Send it in parts."
     return Issue(f"/{name}", "too-many-entries", message)
 
@@ -139,7 +151,7 @@ def make_size_issue(name: str, count: int) -> Issue:
 def command(
     *, scope: Scope, fails: tuple[type[DomainError], ...] = (Invalid,)
 ) -> Callable[[Callable[[Connection, Caller, Any], Awaitable[Any]]], Command]:
-    """Declares a write. A write without a scope cannot be declared."""
+    """Decorates the function of a command. Its third parameter is the input: a Batch, a Patch or a struct."""
 
     def declare(run: Callable[[Connection, Caller, Any], Awaitable[Any]]) -> Command:
         types = typing.get_type_hints(run, include_extras=True)
@@ -148,7 +160,7 @@ def command(
         is_single_row = typing.get_origin(declared) is Patch
         if typing.get_origin(declared) is Batch:
             declared, _ = typing.get_args(declared)
-            row_types = lists_in(declared)
+            row_types = find_lists(declared)
         elif is_single_row:
             (declared,) = typing.get_args(declared)
         doc = inspect.cleandoc(run.__doc__ or "")

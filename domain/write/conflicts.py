@@ -1,4 +1,6 @@
-"""expectedVersion: a row made from another version than the stored one is refused, and told what is stored if its caller may read that."""
+"""expectedVersion of a bulk command's rows: rejects a row whose stored version differs, with the stored value if the
+caller may read it.
+"""
 
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
@@ -16,7 +18,10 @@ Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class ConflictingRow(NamedTuple):
-    """A row by its index, whom it is about, the grade that is stored, and what else is stored."""
+    """A row, by its index, whose stored version differs from the expected one.
+
+    `scheme_version_no` and `grade_no` are the stored grade.
+    """
 
     at: int
     pupil_id: UUID
@@ -25,7 +30,7 @@ class ConflictingRow(NamedTuple):
     current: Current
 
 
-_READABLE = f"""
+_READABLE_GRADES = f"""
 SELECT c.n, g.code FROM unnest($2::uuid[], $3::smallint[], $4::smallint[]) WITH ORDINALITY AS c (pupil_id, scheme_version_no, grade_no, n)
 JOIN pupils p ON p.tenant_id = $1 AND p.id = c.pupil_id
 LEFT JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
@@ -36,14 +41,12 @@ WHERE {reaches_pupil_sql("$5", "p", "id", "$6")}
 async def reject_conflicts(
     connection: Connection, caller: Caller, scope: Scope, tenant_id: UUID, batch: Batch[Any, Any], conflicts: list[ConflictingRow]
 ) -> None:
-    """Rejects these rows, with the current value where the caller holds `scope` at the pupil's school. One statement, or none."""
-    readable: dict[int, str | None] = {}
+    """Rejects these rows, with the stored value where the caller has `scope` at the pupil's school."""
+    grades: dict[int, str | None] = {}
     if conflicts and scope in caller.scopes:
         keys = transpose([conflict[1:4] for conflict in conflicts], 3)
-        rows = await connection.fetch(_READABLE, tenant_id, *keys, caller.client_id, scope.value)
-        readable = {row["n"] - 1: row["code"] for row in rows}
+        rows = await connection.fetch(_READABLE_GRADES, tenant_id, *keys, caller.client_id, scope.value)
+        grades = {row["n"] - 1: row["code"] for row in rows}
     for n, conflict in enumerate(conflicts):
-        current = structs.replace(conflict.current, grade=readable[n]) if n in readable else None
-        batch.reject(
-            conflict.at, "expectedVersion", "version-conflict", "Another version than the one expected is stored.", current
-        )
+        current = structs.replace(conflict.current, grade=grades[n]) if n in grades else None
+        batch.reject(conflict.at, "expectedVersion", "version-conflict", "The stored version is not the expected one.", current)

@@ -1,4 +1,7 @@
-"""From JSON values to typed inputs, with every issue at once: msgspec says the first thing that is wrong, this says all of them, each with its place."""
+"""Decodes JSON values to typed inputs.
+
+msgspec reports the first fault of a value; this module reports all of them, each with its pointer.
+"""
 
 import re
 import types
@@ -18,13 +21,13 @@ from domain.support.suggestions import Suggestions
 T = TypeVar("T", bound=Struct)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 MAX_ISSUES = 100
-"""Issues told of one body, or of one row of a batch: two bytes can be three issues."""
-MOST_UNKNOWN = 20
-"""Unknown fields of one object that are told: finding what was meant takes time."""
+"""Issues reported of one body, or of one row of a batch."""
+MAX_UNKNOWN_FIELDS = 20
+"""Unknown fields reported of one object."""
 YEARS = (1900, 2200)
-"""Instants outside are slips of the pen; near the years 1 and 9999 they could not be turned into UTC."""
+"""The years of valid instants. Instants near the years 1 and 9999 cannot be converted to UTC."""
 
-_WORDS = {
+_TYPE_DESCRIPTIONS = {
     "str": "text",
     "int": "a whole number",
     "float": "a number",
@@ -38,18 +41,24 @@ _WORDS = {
 
 
 def decode(
-    type_: type[T], data: object, at: str, suggestions: Suggestions | None = None, most: int = MAX_ISSUES
+    type_: type[T], data: object, at: str, suggestions: Suggestions | None = None, max_issues: int = MAX_ISSUES
 ) -> tuple[T | None, list[Issue]]:
-    """The typed value, or None and what is wrong with it, at `most` so many issues; `at` is the JSON pointer of `data`."""
+    """Returns the typed value and its issues.
+
+    The value is None if it has the wrong type. `at` is the JSON pointer of `data`.
+    """
     try:
         value = msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
-        return None, list(islice(_issues(type_, data, at, suggestions or Suggestions()), most))
-    return value, [] if _plausible(structs.astuple(value)) else list(islice(_implausible(value, at), most))
+        return None, list(islice(_find_issues(type_, data, at, suggestions or Suggestions()), max_issues))
+    return value, [] if _is_plausible(structs.astuple(value)) else list(islice(_find_implausible(value, at), max_issues))
 
 
-def _plausible(parts: Iterable[object]) -> bool:
-    """Decides for good rows, quickly, what `_implausible` then finds in the others; it may doubt a text that is sound after all."""
+def _is_plausible(parts: Iterable[object]) -> bool:
+    """Quickly decides whether values can have no implausible parts.
+
+    `_find_implausible` then examines the others, which may be valid.
+    """
     for part in parts:
         if part is None or part is msgspec.UNSET:
             continue
@@ -60,15 +69,17 @@ def _plausible(parts: Iterable[object]) -> bool:
             if not YEARS[0] <= part.year <= YEARS[1]:
                 return False
         elif isinstance(part, list):
-            if not _plausible(part):
+            if not _is_plausible(part):
                 return False
-        elif isinstance(part, Struct) and not _plausible(structs.astuple(part)):
+        elif isinstance(part, Struct) and not _is_plausible(structs.astuple(part)):
             return False
     return True
 
 
-def _implausible(value: object, at: str) -> typing.Iterator[Issue]:
-    """What has the right type and cannot be meant: blank texts, control characters, instants that could not be turned into UTC."""
+def _find_implausible(value: object, at: str) -> typing.Iterator[Issue]:
+    """Yields the issues of values with the right type that cannot be meant: blank texts, control characters and
+    instants out of range.
+    """
     if isinstance(value, str):
         if value and (not any(c.isprintable() and not c.isspace() for c in value) or _CONTROL.search(value)):
             yield Issue(at, "text-unreadable", "The text is blank or holds control characters.")
@@ -77,37 +88,38 @@ def _implausible(value: object, at: str) -> typing.Iterator[Issue]:
             yield Issue(at, "wrong-value", f"An instant lies in the years {YEARS[0]} to {YEARS[1]}.")
     elif isinstance(value, list):
         for i, element in enumerate(value):
-            yield from _implausible(element, f"{at}/{i}")
+            yield from _find_implausible(element, f"{at}/{i}")
     elif isinstance(value, Struct):
-        for attribute, name in _names(type(value)):
-            yield from _implausible(getattr(value, attribute), f"{at}/{name}")
+        for attribute, name in _list_names(type(value)):
+            yield from _find_implausible(getattr(value, attribute), f"{at}/{name}")
 
 
 @cache
-def _names(struct: type[Struct]) -> list[tuple[str, str]]:
-    """The attributes of a struct and their names on the wire."""
+def _list_names(struct: type[Struct]) -> list[tuple[str, str]]:
+    """Returns the attributes of a struct with their names in JSON."""
     return [(field.name, field.encode_name) for field in structs.fields(struct)]
 
 
-def _issues(type_: Any, data: object, at: str, suggestions: Suggestions) -> typing.Iterator[Issue]:
-    struct, item = _struct_in(type_), _item_in(type_)
+def _find_issues(type_: Any, data: object, at: str, suggestions: Suggestions) -> typing.Iterator[Issue]:
+    """Yields every issue of a value that does not have this type."""
+    struct, item = _find_struct(type_), _find_item_type(type_)
     if struct is not None and isinstance(data, dict):
-        yield from _object_issues(struct, data, at, suggestions)
+        yield from _find_object_issues(struct, data, at, suggestions)
     elif item is not None and isinstance(data, list):
-        found = False
+        has_issues = False
         for i, element in enumerate(data):
-            if _is_right(item, element):  # which is known sooner than that nothing in it is wrong
+            if _is_valid(item, element):  # faster than to look for issues in it
                 continue
-            for issue in _issues(item, element, f"{at}/{i}", suggestions):
-                found = True
+            for issue in _find_issues(item, element, f"{at}/{i}", suggestions):
+                has_issues = True
                 yield issue
-        if not found:
-            yield from _whole(type_, data, at)
+        if not has_issues:
+            yield from _check_value(type_, data, at)
     else:
-        yield from _whole(type_, data, at)
+        yield from _check_value(type_, data, at)
 
 
-def _is_right(type_: Any, data: object) -> bool:
+def _is_valid(type_: Any, data: object) -> bool:
     try:
         msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
@@ -115,74 +127,79 @@ def _is_right(type_: Any, data: object) -> bool:
     return True
 
 
-def _whole(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
-    """What is wrong with a value that has no parts, or whose parts are right."""
+def _check_value(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
+    """Yields the issue of a value that has no parts, or whose parts are all valid."""
     try:
         msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError) as problem:
         allowed = [
-            value for member in _members(type_) if typing.get_origin(member) is typing.Literal for value in typing.get_args(member)
+            value
+            for member in _list_union_members(type_)
+            if typing.get_origin(member) is typing.Literal
+            for value in typing.get_args(member)
         ]
         hint = f" It is one of {', '.join(map(str, allowed))}." if allowed and isinstance(data, str) else ""
-        yield Issue(at, "wrong-value", hint.strip() or _in_words(str(problem)))
+        yield Issue(at, "wrong-value", hint.strip() or _describe_message(str(problem)))
 
 
 @cache
-def _fields(struct: type[Struct]) -> dict[str, structs.FieldInfo]:
-    """The fields of a struct by their names on the wire."""
+def _map_fields(struct: type[Struct]) -> dict[str, structs.FieldInfo]:
+    """Returns the fields of a struct by their names in JSON."""
     return {field.encode_name: field for field in structs.fields(struct)}
 
 
-def _object_issues(struct: type[Struct], data: dict[str, Any], at: str, suggestions: Suggestions) -> typing.Iterator[Issue]:
-    fields = _fields(struct)
+def _find_object_issues(struct: type[Struct], data: dict[str, Any], at: str, suggestions: Suggestions) -> typing.Iterator[Issue]:
+    fields = _map_fields(struct)
     unknown = [name for name in data if name not in fields]
-    told = getattr(struct, "unknown", "There is no such field.").format(fields=", ".join(fields)) if unknown else ""
-    for name in unknown[:MOST_UNKNOWN]:
+    message = getattr(struct, "unknown", "There is no such field.").format(fields=", ".join(fields)) if unknown else ""
+    for name in unknown[:MAX_UNKNOWN_FIELDS]:
         pointer = f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
-        yield Issue(pointer, "unknown-field", told + suggestions.suggest(name, tuple(fields)))
-    found = False
+        yield Issue(pointer, "unknown-field", message + suggestions.suggest(name, tuple(fields)))
+    has_issues = False
     for name, field in fields.items():
         if name in data:
-            for issue in _issues(field.type, data[name], f"{at}/{name}", suggestions):
-                found = True
+            for issue in _find_issues(field.type, data[name], f"{at}/{name}", suggestions):
+                has_issues = True
                 yield issue
         elif field.required:
-            found = True
+            has_issues = True
             yield Issue(f"{at}/{name}", "required", f"{name} is required.")
-    if not found and not unknown:
-        yield from _whole(struct, data, at)  # a rule of the whole object (__post_init__)
+    if not has_issues and not unknown:
+        yield from _check_value(struct, data, at)  # a rule of the whole object (__post_init__)
 
 
 @cache
-def _struct_in(type_: Any) -> type[Struct] | None:
-    return next((t for t in _members(type_) if isinstance(t, type) and issubclass(t, Struct)), None)
+def _find_struct(type_: Any) -> type[Struct] | None:
+    return next((t for t in _list_union_members(type_) if isinstance(t, type) and issubclass(t, Struct)), None)
 
 
 @cache
-def _item_in(type_: Any) -> Any:
-    return next((typing.get_args(t)[0] for t in _members(type_) if typing.get_origin(t) is list), None)
+def _find_item_type(type_: Any) -> Any:
+    return next((typing.get_args(t)[0] for t in _list_union_members(type_) if typing.get_origin(t) is list), None)
 
 
-def lists_in(struct: type[Struct]) -> dict[str, type[Struct]]:
-    """The fields of a struct that are lists of structs, by their names on the wire, and of which."""
-    found = {field.encode_name: _item_in(field.type) for field in structs.fields(struct)}
-    return {name: row for name, item in found.items() if item is not None and (row := _struct_in(item)) is not None}
+def find_lists(struct: type[Struct]) -> dict[str, type[Struct]]:
+    """Returns the fields of a struct that are lists of structs: the struct of each list, by the field's name in JSON."""
+    item_types = {field.encode_name: _find_item_type(field.type) for field in structs.fields(struct)}
+    return {name: row for name, item in item_types.items() if item is not None and (row := _find_struct(item)) is not None}
 
 
-def _members(type_: Any) -> list[Any]:
+def _list_union_members(type_: Any) -> list[Any]:
     if typing.get_origin(type_) is typing.Annotated:
-        return _members(typing.get_args(type_)[0])
+        return _list_union_members(typing.get_args(type_)[0])
     if typing.get_origin(type_) in (typing.Union, types.UnionType):
-        return [m for t in typing.get_args(type_) for m in _members(t)]
+        return [m for t in typing.get_args(type_) for m in _list_union_members(t)]
     return [type_]
 
 
-def _in_words(message: str) -> str:
-    """msgspec's message without its path, and without the value itself (it may be a name)."""
+def _describe_message(message: str) -> str:
+    """Returns msgspec's message in plain words, without its path and without the value, which may be personal data."""
     message = message.split(" - at `$")[0]
     if message.startswith("Invalid enum value"):
         return "This is not one of the values allowed."
     if message.startswith("Invalid RFC3339"):
-        return f"This is not {_WORDS['datetime' if 'datetime' in message else 'date']}."
-    message = re.sub("`([^`]+)`", lambda found: " or ".join(_WORDS.get(name, name) for name in found[1].split(" | ")), message)
+        return f"This is not {_TYPE_DESCRIPTIONS['datetime' if 'datetime' in message else 'date']}."
+    message = re.sub(
+        "`([^`]+)`", lambda match: " or ".join(_TYPE_DESCRIPTIONS.get(name, name) for name in match[1].split(" | ")), message
+    )
     return message.rstrip(".") + "."

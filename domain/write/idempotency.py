@@ -1,6 +1,8 @@
-"""Idempotency-Key: what was answered to a client under a key is kept for 7 days, so that a retry gets the first answer and a lost one can be asked for.
+"""Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): stores the answers of commands for 7 days, by client,
+route and key.
 
-The table is shared and belongs to no tenant; every statement here is about one client's own keys.
+A retry gets the first answer, and a client that lost an answer can ask for it. The table belongs to no tenant; every
+statement here selects one client's own keys.
 """
 
 from datetime import timedelta
@@ -10,12 +12,16 @@ from domain.declare.errors import BadRequest, InProgress, Invalid, Issue
 from domain.store.cleanup import clean_up_rows
 from domain.store.database import Connection
 
-KEY_LIFE = timedelta(days=7)
+KEY_LIFETIME = timedelta(days=7)
 CLEANUP = (clean_up_rows("idempotency keys", "idempotency", "expires_at <= now()"),)
 
 
-async def claim(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes) -> str | None:
-    """The kept answer for this key, or None after locking the key for this transaction."""
+async def claim_key(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes) -> str | None:
+    """Returns the stored answer of this key, or None after locking the key for this transaction.
+
+    Raises InProgress if another transaction has locked the key, and Invalid if the key was used with another request
+    body.
+    """
     name = f"{caller.client_id} {route} {key}"
     if not await connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name):
         raise InProgress("A request with this Idempotency-Key has not finished.")
@@ -35,15 +41,15 @@ async def claim(connection: Connection, caller: Caller, route: str, key: str, fi
 
 
 async def store_answer(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes, answer: str) -> None:
-    """Keeps the answer, in the transaction of what it tells."""
+    """Stores the answer, in the transaction of the command."""
     await connection.execute(
         "INSERT INTO idempotency (client_id, route, key, fingerprint, status, answer, expires_at) VALUES ($1, $2, $3, $4, 200, $5, now() + $6)",
-        *(caller.client_id, route, key, fingerprint, answer, KEY_LIFE),
+        *(caller.client_id, route, key, fingerprint, answer, KEY_LIFETIME),
     )
 
 
 def check_key(key: str) -> str:
-    """An Idempotency-Key in its bare or quoted form (draft-ietf-httpapi-idempotency-key-header): 1 to 200 visible ASCII characters."""
+    """Returns an Idempotency-Key without quotes. Raises BadRequest unless it has 1 to 200 visible ASCII characters."""
     bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
     if not 1 <= len(bare) <= 200 or not all(" " < c <= "~" for c in bare):
         message = "An Idempotency-Key has 1 to 200 visible ASCII characters."

@@ -1,4 +1,4 @@
-"""A change of one row, or its deletion, and the versions it is meant for."""
+"""The input of a command that changes or deletes one row, and its result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ Fields = TypeVar("Fields", bound=Struct)
 
 
 class PatchInput(Input, kw_only=True):
-    """What may change of one row: each field UNSET, and staying as it is, unless it is given."""
+    """The fields of a row that can be changed. A field that the request leaves out is UNSET and keeps its value."""
 
     unknown: ClassVar[str] = "This cannot be changed here; what can is {fields}."
 
 
 class RowVersion(Input, kw_only=True):
-    """The row that a change is for, and the version that was read of it."""
+    """The row to change, and the version of it that the client has read."""
 
     id: str
     expected_version: int
@@ -31,7 +31,7 @@ class Removal(Input, kw_only=True):
 
 
 class Changed(Output, kw_only=True):
-    """What became of a row: updated, unchanged or deleted, and the version it has (or had) now."""
+    """The outcome for a row (updated, unchanged or deleted) and its version now, or before it was deleted."""
 
     id: str
     outcome: str
@@ -40,22 +40,26 @@ class Changed(Output, kw_only=True):
 
 @dataclass(frozen=True)
 class Patch(Generic[Fields]):
-    """A change of one row: what is given of it, each field UNSET where it stays, and the versions the row may have (None: any)."""
+    """A change of one row.
+
+    Fields that keep their value are UNSET. `versions` are those that the row may have; None allows any.
+    """
 
     id: UUID
     versions: frozenset[int] | None
-    given: Fields
+    fields: Fields
 
-    def check(self, version: int) -> None:
-        """Raises Stale, which tells the row's version, where the change is meant for another one."""
+    def check_version(self, version: int) -> None:
+        """Raises Stale if the row's version is not one that the client expects."""
         if self.versions is not None and version not in self.versions:
             message = f"The row has version {version} now. Read it again, and change it as it is."
             raise Stale(message, issues=(Issue("version", Stale.code, message),))
 
-    def over(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """The values as they are to be, by column: those given, else those stored. A field has the name of its column."""
-        given = {name: getattr(self.given, name) for name in self.given.__struct_fields__}
-        return {name: stored[name] if value is UNSET else value for name, value in given.items()}
+    def merge_over(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the new values by column: those of the patch, and the stored ones of fields that are UNSET."""
+        values = {name: getattr(self.fields, name) for name in self.fields.__struct_fields__}
+        return {name: stored[name] if value is UNSET else value for name, value in values.items()}
 
-    def done(self, outcome: str, version: int) -> Changed:
+    def make_result(self, outcome: str, version: int) -> Changed:
+        """Returns the output of the command."""
         return Changed(id=str(self.id), outcome=outcome, version=version)

@@ -1,6 +1,7 @@
-"""Receipts: what became of a batch at each school, and of judgements in each window, subject and aspect. They are counts and hold no value.
+"""Receipts: how many rows of a batch had each outcome, by school and, for judgements, by window, subject and aspect.
+They hold no values.
 
-What can be read of them is declared in domain/assessment/receipts.py.
+domain/assessment/receipts.py declares what can be read of them.
 """
 
 from collections import Counter
@@ -41,7 +42,7 @@ receipts = Table(
 
 
 class Location(NamedTuple):
-    """Where a row of a batch belongs, as far as that is known."""
+    """The school of a row and, for a judgement, its window, subject and aspect, as far as they are known."""
 
     tenant_id: UUID
     school_id: UUID
@@ -51,20 +52,20 @@ class Location(NamedTuple):
 
 
 OutcomeCounts: TypeAlias = dict[tuple[str, Location], Counter[str]]
-"""By operation and place, how many rows had each outcome."""
+"""How many rows had each outcome, by operation and location."""
 
-_WRITE = f"""
+_INSERT_RECEIPTS = f"""
 INSERT INTO receipts (client_id, accepted, id, operation, tenant_id, school_id, window_no, subject_no, aspect_no, received, {", ".join(OUTCOMES)})
 SELECT $1, $2, * FROM unnest($3::uuid[], $4::text[], $5::uuid[], $6::uuid[], $7::smallint[], $8::smallint[], $9::smallint[], $10::integer[],
     {", ".join(f"${n}::integer[]" for n in range(11, 11 + len(OUTCOMES)))})
 """
 
 
-async def write_receipts(connection: Connection, caller: Caller, tallies: OutcomeCounts, *, accepted: bool) -> None:
-    """A receipt for each tally. One statement, or none where no row belongs to a school."""
+async def write_receipts(connection: Connection, caller: Caller, counts: OutcomeCounts, *, accepted: bool) -> None:
+    """Writes a receipt for each operation and location. `accepted` is False for a batch that was rejected as a whole."""
     rows = [
-        (new_id(RECEIPT), operation, *place, tally.total(), *(tally[outcome] for outcome in OUTCOMES))
-        for (operation, place), tally in tallies.items()
+        (new_id(RECEIPT), operation, *location, outcomes.total(), *(outcomes[outcome] for outcome in OUTCOMES))
+        for (operation, location), outcomes in counts.items()
     ]
     if rows:
-        await connection.execute(_WRITE, caller.client_id, accepted, *transpose(rows, len(rows[0])))
+        await connection.execute(_INSERT_RECEIPTS, caller.client_id, accepted, *transpose(rows, len(rows[0])))

@@ -1,4 +1,4 @@
-"""Carries commands out."""
+"""Runs commands: transactions, idempotency keys, dry runs and receipts."""
 
 import hashlib
 from contextlib import suppress
@@ -17,8 +17,11 @@ from domain.write.receipts import write_receipts
 
 
 @dataclass(frozen=True)
-class Performed:
-    """What a command answered, as JSON, and whether it is the kept answer of an earlier request with the same key."""
+class CommandAnswer:
+    """The output of a command as JSON.
+
+    `replayed` says whether it was stored for an earlier request with the same Idempotency-Key.
+    """
 
     answer: bytes
     replayed: bool = False
@@ -31,53 +34,54 @@ class _RolledBack(Exception):
 
 async def perform(
     database: Database,
-    chosen: Command,
+    command: Command,
     caller: Caller,
-    given: Any,
+    command_input: Any,
     *,
     dry_run: bool = False,
     key: str | None = None,
     body: bytes = b"",
-) -> Performed:
-    """Carries a command out in one transaction.
+) -> CommandAnswer:
+    """Runs a command in one transaction, and returns its output.
 
-    With a key (Idempotency-Key), the answer is kept in the same transaction for 7 days: the same key and body give the same answer, another body is
-    Invalid, a request still running InProgress. A dry run does everything and then rolls back. Every batch leaves receipts: in its own
-    transaction, or, where it is refused whole, in one after it.
+    With a `key` (Idempotency-Key), the output is stored for 7 days in the same transaction. The same key and `body`
+    return it again. Another body raises Invalid, and a request that is still running raises InProgress. A dry run does
+    everything and then rolls back. Every batch leaves receipts, in its own transaction or, if it is rejected as a
+    whole, in a second one.
     """
-    caller.require_scope(chosen.scope, chosen.operation)
+    caller.require_scope(command.scope, command.operation)
     fingerprint = b"" if key is None else hashlib.sha256(body + (b" dry" if dry_run else b"")).digest()
-    tried = given
+    attempt = command_input  # a batch is copied for each attempt, since a transaction may run again
 
-    async def work(connection: Connection) -> Performed:
-        nonlocal tried
+    async def work(connection: Connection) -> CommandAnswer:
+        nonlocal attempt
         if key is not None:
-            claimed = await idempotency.claim(connection, caller, chosen.name, key, fingerprint)
-            if claimed is not None:
-                return Performed(claimed.encode(), replayed=True)
-        tried = given.copy_unchanged() if isinstance(given, Batch) else given
-        result = await chosen.run(connection, caller, tried)
+            stored = await idempotency.claim_key(connection, caller, command.name, key, fingerprint)
+            if stored is not None:
+                return CommandAnswer(stored.encode(), replayed=True)
+        attempt = command_input.copy_unchanged() if isinstance(command_input, Batch) else command_input
+        result = await command.run(connection, caller, attempt)
         if dry_run and isinstance(result, Recorded):
             result.dry_run = True
         answer = msgspec.json.encode(result)
         if dry_run:
             raise _RolledBack(answer)
-        if isinstance(tried, Batch):
-            await write_receipts(connection, caller, tried.count_outcomes(accepted=True), accepted=True)
+        if isinstance(attempt, Batch):
+            await write_receipts(connection, caller, attempt.count_outcomes(accepted=True), accepted=True)
         if key is not None:
-            kept = msgspec.json.encode(result.without_values()) if isinstance(result, Recorded) else answer
-            await idempotency.store_answer(connection, caller, chosen.name, key, fingerprint, kept.decode())
-        return Performed(answer)
+            stored_answer = msgspec.json.encode(result.drop_values()) if isinstance(result, Recorded) else answer
+            await idempotency.store_answer(connection, caller, command.name, key, fingerprint, stored_answer.decode())
+        return CommandAnswer(answer)
 
     try:
-        return await database.writing(caller.client_id, work)
+        return await database.run_transaction(caller.client_id, work)
     except _RolledBack as rolled_back:
-        return Performed(rolled_back.answer)
+        return CommandAnswer(rolled_back.answer)
     except (Invalid, Conflict):
-        if isinstance(tried, Batch) and not dry_run:
-            refused = tried.count_outcomes(accepted=False)
-            with suppress(Busy):  # why the batch was refused is what the client must hear
-                await database.writing(
-                    caller.client_id, lambda connection: write_receipts(connection, caller, refused, accepted=False)
+        if isinstance(attempt, Batch) and not dry_run:
+            rejected = attempt.count_outcomes(accepted=False)
+            with suppress(Busy):  # the client must get the issues of the batch, not this error
+                await database.run_transaction(
+                    caller.client_id, lambda connection: write_receipts(connection, caller, rejected, accepted=False)
                 )
         raise

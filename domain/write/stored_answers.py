@@ -1,4 +1,4 @@
-"""What became of a request whose answer was lost: the answers kept under an Idempotency-Key, for the client that used it."""
+"""Reads the answers stored under an Idempotency-Key, for a client that lost the response."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,7 +13,7 @@ from domain.write.command import Command
 
 
 class KeptAnswer(Output, kw_only=True):
-    """What a command answered, and until when the key gives this answer again."""
+    """The answer of a command, and until when the key returns it."""
 
     operation: str
     received_at: datetime
@@ -22,12 +22,12 @@ class KeptAnswer(Output, kw_only=True):
 
 
 class KeptAnswers(Output, kw_only=True):
-    """The answers under one key, which each operation has for itself."""
+    """The answers under one key. Each operation has keys of its own."""
 
     data: list[KeptAnswer]
 
 
-_NONE_RUNNING = """
+_IS_NONE_RUNNING = """
 SELECT count(*) FILTER (WHERE NOT pg_try_advisory_xact_lock_shared(hashtextextended($1 || ' ' || route || ' ' || $3, 0))) = 0
 FROM unnest($2::text[]) route
 """
@@ -38,15 +38,15 @@ WHERE client_id = $1 AND route = ANY ($2) AND key = $3 AND expires_at > now() OR
 
 
 async def read_stored_answers(database: Database, caller: Caller, key: str, commands: Iterable[Command]) -> KeptAnswers:
-    """What these commands answered under this key, where the caller may still give them.
+    """Returns the answers of these commands under this key, without those for which the caller no longer has the scope.
 
-    Raises InProgress while a request with the key runs, and NotFound where none has ended well within 7 days: what was refused keeps no key.
+    Raises InProgress while a request with the key runs, and NotFound if none has succeeded within 7 days: errors are
+    not stored.
     """
     operations = {command.name: command.operation for command in commands if command.scope in caller.scopes}
-    async with (
-        database.register() as connection
-    ):  # the lock goes with its statement: a request that has ended by then is seen by the next one
-        if not await connection.fetchval(_NONE_RUNNING, str(caller.client_id), list(operations), key):
+    # the lock ends with its statement, so that the next statement sees the answer of a request that has ended by then
+    async with database.without_caller() as connection:
+        if not await connection.fetchval(_IS_NONE_RUNNING, str(caller.client_id), list(operations), key):
             raise InProgress("The request with this Idempotency-Key has not finished.")
         rows = await connection.fetch(_STORED, caller.client_id, list(operations), key)
     if not rows:

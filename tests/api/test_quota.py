@@ -83,7 +83,7 @@ async def test_it_grows_with_the_tenants_within_reach(databases: Databases, data
         client_id, _ = await clients.create_client(operator, target, "client_secret")
         grant = grants.parse_grant(f"{target}=schools:read")
         await grants.approve_grant(operator, client_id, grant, purpose="test", approved_by="test")
-        async with database.register() as connection:
+        async with database.without_caller() as connection:
             stands = await clients.read_client_status(connection, client_id)
         assert stands is not None
         assert stands.tenants == tenants

@@ -33,7 +33,7 @@ from domain.declare.scopes import Scope
 from domain.roster.gias.apply import apply_gias
 from domain.roster.years import format_academic_year
 from domain.store import embedded
-from domain.store.database import Connection, Database, in_one_transaction
+from domain.store.database import Connection, Database, run_single_transaction
 from domain.store.migrate import migrate
 from domain.write.run import perform
 from tests.bench import rows
@@ -145,7 +145,7 @@ async def _make(cluster: embedded.Cluster, scale: int, progress: Progress) -> Da
                 await approve_grant(connection, client_id, parse_grant(grant), purpose="bench", approved_by="bench")
             clients[name] = (str(client_id), client_secret or "")
 
-    await in_one_transaction(cluster.url(embedded.DATABASE, "markonce_operator"), begin)
+    await run_single_transaction(cluster.url(embedded.DATABASE, "markonce_operator"), begin)
     year = academic_year() - 3
     codes = [f"{format_academic_year(y)}/{term}" for y in range(year, year + 3) for term in CENSUS]
     await _windows(cluster, trusts, Caller(UUID(clients["wide"][0]), frozenset(Scope)), year, codes, progress)
@@ -200,7 +200,7 @@ async def _windows(
 
     async def do(command: str, document: dict[str, Any]) -> Any:
         chosen = COMMANDS[command]
-        return json.loads((await perform(database, chosen, caller, chosen.read(document))).answer)
+        return json.loads((await perform(database, chosen, caller, chosen.parse(document))).answer)
 
     try:
         for trust in progress.track(trusts, description="windows"):

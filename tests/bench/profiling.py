@@ -84,12 +84,12 @@ async def explain(cluster: embedded.Cluster, data: Data, request: Request, clien
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://bench") as asking:
             token = await asking.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=data.clients[client])
             headers = {"Authorization": f"Bearer {token.json()['access_token']}", "Content-Type": "application/json"}
-            database.noted = []
+            database.recorded = []
             for _ in range(2):  # the first may read what names there are, too
                 answer = await asking.request(request.method, request.path, content=request.body or None, headers=headers)
                 assert answer.status_code == 200, answer.text
-        statement, arguments = database.noted[-1]
-        async with database.register() as connection:
+        statement, arguments = database.recorded[-1]
+        async with database.without_caller() as connection:
             taken = {}
             for mode in ("auto", "force_generic_plan", "force_custom_plan"):
                 await connection.execute(f"SET plan_cache_mode = {mode}")

@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 
 from domain.clients import clients
 from domain.declare.errors import Conflict, DatabaseError, Invalid, NotFound
-from domain.declare.ids import new_id, type_number
+from domain.declare.ids import get_type_number, new_id
 
 SECRET = b"a secret of the installation, for tests"
 
@@ -47,7 +47,7 @@ def hashed(secret: str | None) -> bytes:
 
 async def test_a_secret_has_256_bits_and_only_its_hash_is_kept(operator: Any) -> None:
     client_id, secret = await clients.create_client(operator, "MIS", "client_secret")
-    assert type_number(client_id) == clients.CLIENT
+    assert get_type_number(client_id) == clients.CLIENT
     assert secret is not None
     assert len(secret) == 43
     assert await hashes_in_force(operator, client_id) == {hashed(secret)}

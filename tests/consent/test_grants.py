@@ -13,7 +13,7 @@ import pytest_asyncio
 from domain.clients.clients import CLIENT, create_client, revoke_client
 from domain.clients.grants import GRANT, GrantRequest, approve_grant, list_grants, parse_grant, revoke_grant
 from domain.declare.errors import Conflict, Invalid, NotFound
-from domain.declare.ids import NIL, new_id, type_number
+from domain.declare.ids import NIL, get_type_number, new_id
 from domain.declare.scopes import Scope
 
 AGREED: dict[str, Any] = {"purpose": "Assessment in the classroom", "approved_by": "Head teacher"}
@@ -102,7 +102,7 @@ async def test_each_target_reaches_what_it_names(operator: Any, register: Any, c
     assert await reached(operator, client_id) == {(register[tenant], register[school]) for tenant, school in expected}
     (grant,) = await list_grants(operator, client_id)
     assert (grant.id, grant.place, grant.scopes, grant.purpose) == (grant_id, place, ["pupils:read"], AGREED["purpose"])
-    assert type_number(grant_id) == GRANT
+    assert get_type_number(grant_id) == GRANT
 
 
 async def test_the_installation_is_the_nil_tenant(operator: Any, client_id: UUID) -> None:

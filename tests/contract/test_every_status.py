@@ -90,10 +90,10 @@ async def of_graphql(c: Contract, good: Request) -> AsyncIterator[httpx2.Respons
     newer = good.having(Accept=GRAPHQL)
     yield await c.send(newer)
     yield await c.send(newer.sending(json={"query": "{ nothing }"}))
-    async with c.taken.register():
+    async with c.taken.without_caller():
         yield await c.send(newer, "busy")  # it is not known who asks
     yield await c.send(newer, "busy")
-    async with c.taken.register():
+    async with c.taken.without_caller():
         yield await c.send(newer, "busy")
     async with another_app(c.here.databases, 100_000) as (http, _), without_tables(c.here.databases, "reach"):
         yield await replace(c, apps={"broken": http}).send(newer, "broken")
@@ -187,7 +187,7 @@ async def test_what_is_served_beside_the_contract(contract: Contract, monkeypatc
         for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
             answer = await contract.send(Request(method, url))
             assert (answer.status_code, answer.headers["content-type"], answer.headers["allow"]) == (405, PROBLEM, "GET, HEAD")
-        async with contract.taken.register():
+        async with contract.taken.without_caller():
             answer = await contract.send(Request("GET", url), "busy")
         if path in ("/health/ready", "/oauth/jwks"):
             assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)

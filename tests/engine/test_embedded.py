@@ -305,7 +305,7 @@ def test_as_root_programs_behind_a_closed_folder_are_copied_out_once(tmp_path: P
     hidden = programs.Binaries(private / binaries.folder.relative_to(binaries.tree), binaries.major, private)
     with tempfile.TemporaryDirectory() as shared:
         Path(shared).chmod(0o755)
-        monkeypatch.setattr(programs, "_SHARED_PLACES", (Path(shared),))
+        monkeypatch.setattr(programs, "_SHARED_FOLDERS", (Path(shared),))
         with ThreadPoolExecutor(2) as two:
             copies = list(two.map(lambda _: programs.make_runnable(hidden, (65534, 65534)).binaries, range(2)))
         assert copies[0] == copies[1]

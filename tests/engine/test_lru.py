@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from domain.support.lru import ENTRY, Lru, caches, size_of
+from domain.support.lru import ENTRY_BYTES, Lru, list_caches, measure_size
 
 
 def lru(limit: int, **options: Any) -> Lru[Any, Any]:
@@ -22,7 +22,7 @@ def keys(cache: Lru[Any, Any]) -> set[Any]:
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:
-    cache = lru(4 * (ENTRY + 100), share=1)
+    cache = lru(4 * (ENTRY_BYTES + 100), share=1)
     for key in "abcd":
         cache.put(key, 100)
     assert (cache.get("a"), cache.get("x")) == (100, None)
@@ -31,14 +31,14 @@ def test_what_was_used_longest_ago_goes_first() -> None:
     cache.put("c", 100)
     cache.put("f", 100)
     assert keys(cache) == set("acef")
-    assert (cache.size, cache.weight) == (4, 4 * (ENTRY + 100))
+    assert (cache.size, cache.weight) == (4, 4 * (ENTRY_BYTES + 100))
 
 
 def test_a_value_that_is_put_again_is_weighed_again() -> None:
     cache = lru(10_000)
     cache.put("a", 100)
     cache.put("a", 700)
-    assert (cache.get("a"), cache.size, cache.weight) == (700, 1, ENTRY + 700)
+    assert (cache.get("a"), cache.size, cache.weight) == (700, 1, ENTRY_BYTES + 700)
     cache.put("a", 5_000)
     assert (cache.get("a"), cache.size, cache.weight) == (None, 0, 0), "what was kept before is not what was put"
 
@@ -60,13 +60,13 @@ def test_entries_are_counted_too_where_it_is_said() -> None:
 
 
 def test_discard_resize_and_clear() -> None:
-    cache = lru(10 * (ENTRY + 50))
+    cache = lru(10 * (ENTRY_BYTES + 50))
     for key in range(10):
         cache.put(key, 50)
     cache.discard(9)
     cache.discard("none")
-    cache.resize(3 * (ENTRY + 50))
-    assert (keys(cache), cache.weight) == ({6, 7, 8}, 3 * (ENTRY + 50))
+    cache.resize(3 * (ENTRY_BYTES + 50))
+    assert (keys(cache), cache.weight) == ({6, 7, 8}, 3 * (ENTRY_BYTES + 50))
     cache.clear()
     assert (cache.size, cache.weight, cache.get(8)) == (0, 0, None)
     cache.resize(10_000)
@@ -88,14 +88,14 @@ def test_it_is_what_an_ordered_dict_would_be(seed: int) -> None:
             value = draw.randrange(3_000)
             cache.put(key, value)
             model.pop(key, None)
-            if value + ENTRY <= limit // 8:
+            if value + ENTRY_BYTES <= limit // 8:
                 model[key] = value
-            while sum(model.values()) + ENTRY * len(model) > limit:
+            while sum(model.values()) + ENTRY_BYTES * len(model) > limit:
                 model.popitem(last=False)
         else:
             cache.discard(key)
             model.pop(key, None)
-        assert (cache.size, cache.weight) == (len(model), sum(model.values()) + ENTRY * len(model))
+        assert (cache.size, cache.weight) == (len(model), sum(model.values()) + ENTRY_BYTES * len(model))
     assert keys(cache) == set(model)
 
 
@@ -118,15 +118,15 @@ def test_a_key_is_hashed_once_to_be_found() -> None:
 def test_caches_are_listed_as_long_as_they_live() -> None:
     cache = Lru[str, str]("listed by a test", 1000)
     cache.put("a", "b")
-    assert [(found.name, found.size, found.limit) for found in caches() if found.name == "listed by a test"] == [
+    assert [(found.name, found.size, found.limit) for found in list_caches() if found.name == "listed by a test"] == [
         ("listed by a test", 0, 1000)
     ]
     cache.resize(10_000)
     cache.put("a", "b")
-    assert [found.weight > ENTRY for found in caches() if found is cache] == [True]
+    assert [found.weight > ENTRY_BYTES for found in list_caches() if found is cache] == [True]
     del cache
     gc.collect()
-    assert "listed by a test" not in {found.name for found in caches()}
+    assert "listed by a test" not in {found.name for found in list_caches()}
 
 
 @dataclass(frozen=True)
@@ -176,16 +176,16 @@ def test_the_size_is_about_what_was_allocated(name: str) -> None:
     gc.collect()
     allocated = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert 0.8 < size_of(*made) / allocated < 1.4
+    assert 0.8 < measure_size(*made) / allocated < 1.4
 
 
 def test_what_outlasts_requests_is_not_measured() -> None:
     shared = Node("shared", 1, tuple(f"{n}" * 100 for n in range(1000)))
-    assert size_of(Owner(shared)) > 100_000
-    assert size_of(Owner(shared), beyond=(Node,)) < 500
-    assert size_of(Owner(Node), Owner(gc)) < 1000
-    assert size_of(Owner(shared), shared) == size_of(Owner(shared)), "what two refer to is there once"
-    assert 5_000 < size_of(Owner(shared), enough=5_000) < 10_000
+    assert measure_size(Owner(shared)) > 100_000
+    assert measure_size(Owner(shared), beyond=(Node,)) < 500
+    assert measure_size(Owner(Node), Owner(gc)) < 1000
+    assert measure_size(Owner(shared), shared) == measure_size(Owner(shared)), "what two refer to is there once"
+    assert 5_000 < measure_size(Owner(shared), enough=5_000) < 10_000
 
 
 def test_measuring_changes_nothing() -> None:
@@ -193,7 +193,7 @@ def test_measuring_changes_nothing() -> None:
     made = [Node(f"n{i}", i) for i in range(1000)]
     gc.collect()
     tracemalloc.start()
-    size_of(*made)
+    measure_size(*made)
     gc.collect()
     left = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()

@@ -37,7 +37,7 @@ async def settled() -> None:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_reads, "EVERY", 0.0)
+    monkeypatch.setattr(shared_reads, "INTERVAL_SECONDS", 0.0)
 
 
 async def test_who_asks_while_a_statement_runs_waits_for_the_next() -> None:

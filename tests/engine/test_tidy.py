@@ -70,7 +70,7 @@ async def test_what_has_expired_goes_and_nothing_else(
     assert await clean_up(database, CLEANUP) == EXPIRED
     assert await left(databases) == LEFT
     assert await clean_up(database, CLEANUP) == dict.fromkeys(EXPIRED, 0)
-    async with database.register() as connection:
+    async with database.without_caller() as connection:
         for table in ("client_secrets", "signing_keys"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(f"DELETE FROM {table}")

@@ -244,10 +244,10 @@ async def test_a_plan_from_before_is_made_anew(databases: Databases, change: str
         await connection.execute("INSERT INTO probe (a) VALUES ('2')")
         return await connection.fetch("SELECT * FROM probe")
 
-    assert len(await database.writing(None, work)) == 2
+    assert len(await database.run_transaction(None, work)) == 2
     assert (await database.read("SELECT * FROM probe"))["a"] == 1  # type: ignore[index]
     await owner.execute(change)
-    assert len(await database.writing(None, work)) == 3
+    assert len(await database.run_transaction(None, work)) == 3
     assert runs == 3
     await owner.execute(change.replace("b text", "c text").replace("TYPE text", "TYPE varchar(9)"))
     assert str((await database.read("SELECT * FROM probe"))["a"]) == "1"  # type: ignore[index]
@@ -261,18 +261,18 @@ async def test_a_statement_that_the_database_has_forgotten_is_prepared_again(dat
     database = await Database.open(databases.app_url, size=1)
 
     async def forget() -> None:
-        async with database.register() as connection:
+        async with database.without_caller() as connection:
             await connection.execute("DEALLOCATE ALL")
 
     async def work(connection: Any) -> Any:
         return await connection.fetchval("SELECT 2")
 
     assert (await database.read("SELECT 1 AS n"))["n"] == 1  # type: ignore[index]
-    assert await database.writing(None, work) == 2
+    assert await database.run_transaction(None, work) == 2
     await forget()
     assert (await database.read("SELECT 1 AS n"))["n"] == 1  # type: ignore[index]
     await forget()
-    assert await database.writing(None, work) == 2
+    assert await database.run_transaction(None, work) == 2
     await database.close()
 
 

@@ -23,7 +23,7 @@ from api.settings import Settings
 from domain.read.labels import labels_of
 from domain.store.database import Database
 from domain.store.pool import Connection, Pool
-from domain.support.lru import caches
+from domain.support.lru import list_caches
 from tests.conftest import ROOT, SECRET
 from tests.trust import BASE, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent
 
@@ -150,7 +150,7 @@ async def client(hedgerow: Trust, vendor: Any) -> AsyncIterator[httpx2.AsyncClie
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(5)]))
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(n) for n in range(5)]))
     app = build_app(Settings(hedgerow.databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=100_000), hedgerow.database)
-    limits = [(cache, cache.limit) for cache in caches()]
+    limits = [(cache, cache.limit) for cache in list_caches()]
     for cache, limit in limits:
         cache.clear()
         cache.resize(limit // SMALLER)
@@ -178,7 +178,7 @@ async def test_memory_grows_by_what_the_caches_say(name: str, client: httpx2.Asy
     attack, expected, full = ATTACKS[name]
     for _ in range(2):
         assert await ask(client, next(attack())) == expected
-    before = {cache: cache.weight for cache in caches()}
+    before = {cache: cache.weight for cache in list_caches()}
     gc.collect()
     tracemalloc.start()
     for asked in attack():
@@ -202,11 +202,11 @@ async def _never_connect() -> Connection:
 
 
 def test_every_cache_is_documented_with_its_limit() -> None:
-    before = caches()
+    before = list_caches()
     app = build_app(Settings("", SECRET.encode(), BASE))
     database = Database(Pool(_never_connect, 1))
     made = app, Authenticator(app.state.database, app.state.settings), database, labels_of(database)
-    limits = {cache.name: cache.limit for cache in before + [cache for cache in caches() if cache not in before]}
+    limits = {cache.name: cache.limit for cache in before + [cache for cache in list_caches() if cache not in before]}
     rows = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \|", (ROOT / "docs" / "memory.md").read_text(), re.MULTILINE)
     documented = {name: round(float(megabytes) * 1_000_000) for name, megabytes in rows}
     assert {name: limit for name, limit in limits.items() if "test" not in name} == documented

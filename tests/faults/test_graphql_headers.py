@@ -63,7 +63,7 @@ async def busy(here: Trust, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[No
     vendor = here.made[0]
     assert (await vendor.post("/graphql", json={"query": "{ __typename }"})).status_code == 200  # so that it is known who asks
     monkeypatch.setattr(engine, "POOL_SECONDS", 0.02)
-    taken = [here.database.register() for _ in range(10)]
+    taken = [here.database.without_caller() for _ in range(10)]
     for each in taken:
         await each.__aenter__()
     try:

@@ -214,7 +214,7 @@ async def test_a_migration_that_fails_leaves_those_before_it(databases: Database
 async def test_a_long_migration_says_that_it_is_still_at_it(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrating, "TELL_EVERY", 0.1)
+    monkeypatch.setattr(migrating, "REPORT_SECONDS", 0.1)
     told = await migrated(databases, folder_of(tmp_path / "slow", {NEXT: sql("SELECT pg_sleep(0.5)")}))
     assert [line for line in told if "still running" in line][:1] == [f"{PROGRAM} → {NEXT}: still running after 0 s."]
 
@@ -222,7 +222,7 @@ async def test_a_long_migration_says_that_it_is_still_at_it(
 async def test_a_session_that_ends_in_the_middle_is_told(databases: Databases, owner: Any, tmp_path: Path) -> None:
     running = asyncio.create_task(migrated(databases, folder_of(tmp_path / "slow", {NEXT: sql("SELECT pg_sleep(600)")})))
     await until(lambda: owner.fetchval(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ASLEEP}"))
-    with pytest.raises(DatabaseError, match=f"{NEXT} failed: .*. The schema is {PROGRAM} still"):
+    with pytest.raises(DatabaseError, match=f"{NEXT} failed: .*. The schema is still {PROGRAM}"):
         await running
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from domain.store.database import STATEMENT_CHARACTERS, STATEMENTS, Database
+from domain.store.database import MAX_PREPARED_CHARACTERS, MAX_PREPARED_STATEMENTS, Database
 from tests.conftest import Databases
 
 
@@ -18,7 +18,7 @@ async def single(databases: Databases) -> AsyncIterator[Database]:
 
 
 async def read_prepared(database: Database) -> list[str]:
-    async with database.register() as connection:
+    async with database.without_caller() as connection:
         rows: list[Any] = await connection.fetch("SELECT statement FROM pg_prepared_statements")
     return [row["statement"] for row in rows if row["statement"].startswith("SELECT $1::int +")]
 
@@ -30,7 +30,7 @@ async def ask(database: Database, n: int, padding: int = 0) -> None:
 
 
 async def test_a_statement_that_runs_once_does_not_stay_prepared(single: Database) -> None:
-    for n in range(3 * STATEMENTS):
+    for n in range(3 * MAX_PREPARED_STATEMENTS):
         await ask(single, n)
     assert await read_prepared(single) == []
 
@@ -42,13 +42,13 @@ async def test_a_statement_that_runs_again_stays_prepared(single: Database) -> N
 
 
 async def test_few_statements_stay_prepared(single: Database) -> None:
-    for n in range(3 * STATEMENTS):
+    for n in range(3 * MAX_PREPARED_STATEMENTS):
         for _ in range(3):
             await ask(single, n)
-    assert len(await read_prepared(single)) <= STATEMENTS
+    assert len(await read_prepared(single)) <= MAX_PREPARED_STATEMENTS
 
 
 async def test_a_long_statement_never_stays_prepared(single: Database) -> None:
     for _ in range(3):
-        await ask(single, 1, padding=STATEMENT_CHARACTERS)
+        await ask(single, 1, padding=MAX_PREPARED_CHARACTERS)
     assert await read_prepared(single) == []

@@ -33,7 +33,7 @@ BASE = "http://ready.example"
 @pytest.fixture(autouse=True)
 def fresh_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each probe is a check of its own, unless a test says otherwise."""
-    monkeypatch.setattr(readiness, "SHARED_FOR", -1.0)
+    monkeypatch.setattr(readiness, "SHARED_SECONDS", -1.0)
 
 
 @asynccontextmanager
@@ -95,7 +95,7 @@ async def test_it_is_ready_and_says_why_not_when_nobody_listens(keyed: Databases
 
 async def test_a_database_that_does_not_answer_is_told_in_time(keyed: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody listens, and says nothing. Fifty probes wait for one check, and cancelling some of them ends it for none."""
-    monkeypatch.setattr(readiness, "SECONDS", 1.0)
+    monkeypatch.setattr(readiness, "CHECK_SECONDS", 1.0)
     came = 0
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -167,7 +167,7 @@ async def test_a_commit_that_waits_for_ever_is_told(keyed: Databases, superuser:
     await superuser.execute(f"ALTER DATABASE {keyed.name} SET synchronous_commit = on")
     await superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     await superuser.execute("SELECT pg_reload_conf()")
-    monkeypatch.setattr(readiness, "SECONDS", 1.0)
+    monkeypatch.setattr(readiness, "CHECK_SECONDS", 1.0)
     try:
         async with probing(keyed) as (http, _):
             assert await failing(http, keyed) == {"writing": "A write was not on disk within 1 s."}
@@ -270,7 +270,7 @@ async def test_a_key_that_is_missing_or_that_another_secret_protects_is_told(dat
 
 @pytest.mark.parametrize(("seconds", "is_told"), [(31, True), (-31, True), (11, True), (9, False), (-9, False)])
 async def test_clocks_that_differ_are_told_before_tokens_are_refused(keyed: Databases, seconds: int, is_told: bool) -> None:
-    assert readiness.MOST_APART < LEEWAY / 2
+    assert readiness.MAX_CLOCK_DIFFERENCE < LEEWAY / 2
     async with probing(keyed) as (http, app):
         app.state.readiness = Readiness(
             keyed.app_url, lambda c: check_signing_key(c, SECRET.encode()), clock=lambda: time.time() + seconds
@@ -296,7 +296,7 @@ async def test_all_that_is_wrong_is_told_at_once(databases: Databases, superuser
 
 
 async def test_a_pool_that_is_lent_out_does_not_delay_it(keyed: Databases) -> None:
-    async with probing(keyed, size=1) as (http, app), app.state.database.register():
+    async with probing(keyed, size=1) as (http, app), app.state.database.without_caller():
         assert await failing(http, keyed) == {}
 
 
@@ -304,12 +304,12 @@ async def test_where_the_database_has_no_connection_left_it_asks_on_one_of_the_p
     keyed: Databases, superuser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With that one the server still works. Where it is lent as well, the answer comes in time."""
-    monkeypatch.setattr(readiness, "SECONDS", 0.5)
+    monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.5)
     async with probing(keyed, size=1) as (http, app):
         await superuser.execute("ALTER ROLE markonce_app CONNECTION LIMIT 0")
         try:
             assert await failing(http, keyed) == {}
-            async with app.state.database.register():
+            async with app.state.database.without_caller():
                 assert (await failing(http, keyed)).keys() == {"database"}
         finally:
             await superuser.execute("ALTER ROLE markonce_app CONNECTION LIMIT -1")
@@ -317,13 +317,13 @@ async def test_where_the_database_has_no_connection_left_it_asks_on_one_of_the_p
 
 async def test_a_flood_of_probes_is_a_few_checks(keyed: Databases, superuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted by the file that each check writes."""
-    monkeypatch.setattr(readiness, "SHARED_FOR", 60.0)
+    monkeypatch.setattr(readiness, "SHARED_SECONDS", 60.0)
     files = "SELECT temp_files FROM pg_stat_database WHERE datname = current_database()"
     before = await superuser.fetchval(files)
     async with probing(keyed) as (http, app):
         for _ in range(5):
             assert await asyncio.gather(*(failing(http, keyed) for _ in range(40))) == [{}] * 40
-        monkeypatch.setattr(readiness, "SHARED_FOR", -1.0)
+        monkeypatch.setattr(readiness, "SHARED_SECONDS", -1.0)
         app.state.readiness = Readiness(keyed.app_url, lambda c: check_signing_key(c, SECRET.encode()))
         assert await failing(http, keyed) == {}
     for _ in range(100):

@@ -21,14 +21,14 @@ async def hold(database: Database, released: asyncio.Event, *, is_writing: bool 
         async def wait(connection: Any) -> None:
             await released.wait()
 
-        return await database.writing(None, wait)
-    async with database.register():
+        return await database.run_transaction(None, wait)
+    async with database.without_caller():
         await released.wait()
 
 
 async def read(database: Database, client: str | None = None) -> int:
     database_use.set(engine.DatabaseUse(client=client))
-    async with database.register() as connection:
+    async with database.without_caller() as connection:
         return int(await connection.fetchval("SELECT 1"))
 
 

@@ -25,7 +25,7 @@ def by_reference(n: int, **more: Any) -> dict[str, Any]:
 async def record(world: World, document: Any, client: str = "North", **options: Any) -> Any:
     command = COMMANDS["record_groups"]
     done = await perform(
-        world.database, command, world.clients[client].caller, command.read(document, with_results=True, **options)
+        world.database, command, world.clients[client].caller, command.parse(document, with_results=True, **options)
     )
     return json.loads(done.answer)
 

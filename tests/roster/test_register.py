@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from domain.declare.ids import type_number
+from domain.declare.ids import get_type_number
 from domain.roster.gias.apply import apply_gias
 from domain.roster.gias.parse import parse_gias
 from domain.roster.schools import SCHOOL
@@ -68,7 +68,7 @@ async def test_rows_of_the_register(connection: Any) -> None:
     found = dict(await connection.fetchrow("SELECT * FROM schools"))
     membership = dict(await connection.fetchrow("SELECT * FROM memberships"))
     ids = trust.pop("id"), found.pop("id"), membership.pop("id")
-    assert [type_number(id_) for id_ in ids] == [TRUST, SCHOOL, MEMBERSHIP]
+    assert [get_type_number(id_) for id_ in ids] == [TRUST, SCHOOL, MEMBERSHIP]
     assert trust == {
         "group_uid": 2001,
         "group_id": "TR02001",

@@ -43,4 +43,4 @@ async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[
             raise make_scope_error({IMPORT: f"{Scope.IMPORTS_WRITE} on the installation"})
         return await apply_gias(connection, extract, as_of)
 
-    return await database.writing(caller.client_id, work)
+    return await database.run_transaction(caller.client_id, work)

@@ -32,9 +32,10 @@ from domain.roster.roll_year import record_roll_year
 from domain.roster.school_refs import resolve_schools
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
-from domain.write.aggregates import AggregateMaintenance
+from domain.write.aggregates import adjust_for_pupils
 from domain.write.batch import Batch, Recorded, Result
 from domain.write.command import command
+from domain.write.locks import SchoolLocks
 
 
 class RecordedRoll(Recorded, kw_only=True):
@@ -64,8 +65,8 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     if tenant_id is None:
         batch.refuse_if_strict()
         return summarise(batch, [])
-    aggregates = AggregateMaintenance(connection, tenant_id)
-    on_roll = await match_and_lock(connection, caller, aggregates, tenant_id, rows, complete_school, as_of)
+    locks = SchoolLocks(connection, tenant_id)
+    on_roll = await match_and_lock(connection, caller, locks, tenant_id, rows, complete_school, as_of)
     rows = await reject_pupils_of_other_schools(connection, caller, batch, tenant_id, rows)
     rows = await reject_ambiguous(batch, rows, await find_visible(connection, caller, tenant_id, rows))
     if complete_school is not None:
@@ -85,7 +86,7 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     if complete_school is not None:
         leavers.record_leavers(changes, complete_school, as_of, ended)
     if changes.touched_ids:
-        async with aggregates.of_pupils(changes.touched_ids):
+        async with adjust_for_pupils(locks, changes.touched_ids):
             await write_changes(connection, tenant_id, caller.client_id, changes)
     school_ids = {row.school.id for row in rows} | ({complete_school.id} if complete_school is not None else set())
     await record_roll_year(connection, tenant_id, school_ids, as_of)

@@ -19,14 +19,14 @@ from domain.roster.record_pupils.entries import PupilEntryRow
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
-from domain.write.aggregates import AggregateMaintenance
 from domain.write.batch import Batch
+from domain.write.locks import SchoolLocks
 
 
 async def match_and_lock(
     connection: Connection,
     caller: Caller,
-    aggregates: AggregateMaintenance,
+    locks: SchoolLocks,
     tenant_id: UUID,
     rows: list[PupilEntryRow],
     complete_school: SchoolInReach | None,
@@ -50,7 +50,7 @@ async def match_and_lock(
         pupil_ids |= {spell.pupil_id for spell in on_roll}
         if locked is not None and pupil_ids <= locked:
             return on_roll
-        await aggregates.lock(school_ids, pupil_ids)
+        await locks.lock(school_ids, pupil_ids)
         locked = pupil_ids
 
 
@@ -80,7 +80,7 @@ async def reject_ambiguous(batch: Batch[Any, Any], rows: list[PupilEntryRow], vi
             reference = f"reference {row.school.id} {row.entry.reference}" if row.entry.reference is not UNSET else None
             for key in {row.pupil_id, reference, *(f"upn {number}" for number in (row.upn, *row.former_upns) if number)} - {None}:
                 if key in seen:
-                    batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.pointer(seen[key])}.")
+                    batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.make_pointer(seen[key])}.")
                     break
                 seen[key] = row.at
     return drop_rejected(batch, rows)

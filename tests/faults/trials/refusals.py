@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from domain.store.readiness import SHARED_FOR
+from domain.store.readiness import SHARED_SECONDS
 from tests.faults.laboratory import disk
 from tests.faults.laboratory.processes import NotWorking
 from tests.faults.laboratory.result import Result, Watch
@@ -281,7 +281,7 @@ async def _refuse(here: Stage, refusal: Refusal) -> None:
     result, refused = here.result, 0
     async with refusal.begins(here):
         if refusal.all_writes and not refusal.others:
-            await asyncio.sleep(SHARED_FOR)  # until then `ready` may answer what it found before
+            await asyncio.sleep(SHARED_SECONDS)  # until then `ready` may answer what it found before
             ready = await here.asker.ask("GET", "/health/ready")
             result.expect(ready.status == 503, "ready says that nothing can be written", f"{refusal.name}: {ready.status}")
         for n in range(PASSES * (4 if refusal is DISK_FULL else 1)):

@@ -1,0 +1,31 @@
+"""The schools that a write locks, and the data versions that it increments."""
+
+from collections.abc import Collection
+from uuid import UUID
+
+from domain.store.database import Connection
+
+
+class SchoolLocks:
+    """The schools of one tenant that a transaction has locked.
+
+    A write first locks every school that it may change, in the order of their ids, so that two writes never wait for
+    each other. Before the transaction ends it increments the schools' data versions: ETags and cached responses depend
+    on them.
+    """
+
+    def __init__(self, connection: Connection, tenant_id: UUID) -> None:
+        self.connection = connection
+        self.tenant_id = tenant_id
+        self.school_ids: list[UUID] = []
+
+    async def lock(self, school_ids: Collection[UUID], pupil_ids: Collection[UUID]) -> None:
+        """Locks these schools and every school where these pupils are or were on roll."""
+        locked = await self.connection.fetchval(
+            "SELECT lock_schools($1, $2, $3)", self.tenant_id, list(school_ids), list(pupil_ids)
+        )
+        self.school_ids = locked or []
+
+    async def increment_versions(self) -> None:
+        """Increments the data versions of the locked schools."""
+        await self.connection.execute("SELECT bump_versions($1, $2)", self.tenant_id, self.school_ids)
