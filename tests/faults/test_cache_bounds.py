@@ -20,7 +20,7 @@ import pytest_asyncio
 from api.app import build_app
 from api.http.auth import Authenticator
 from api.settings import Settings
-from domain.read.labels import labels_of
+from domain.read.labels import get_label_cache
 from domain.store.database import Database
 from domain.store.pool import Connection, Pool
 from domain.support.lru import list_caches
@@ -205,7 +205,7 @@ def test_every_cache_is_documented_with_its_limit() -> None:
     before = list_caches()
     app = build_app(Settings("", SECRET.encode(), BASE))
     database = Database(Pool(_never_connect, 1))
-    made = app, Authenticator(app.state.database, app.state.settings), database, labels_of(database)
+    made = app, Authenticator(app.state.database, app.state.settings), database, get_label_cache(database)
     limits = {cache.name: cache.limit for cache in before + [cache for cache in list_caches() if cache not in before]}
     rows = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \|", (ROOT / "docs" / "memory.md").read_text(), re.MULTILINE)
     documented = {name: round(float(megabytes) * 1_000_000) for name, megabytes in rows}
