@@ -18,7 +18,7 @@ def lru(limit: int, **options: Any) -> Lru[Any, Any]:
 
 
 def keys(cache: Lru[Any, Any]) -> set[Any]:
-    return set(cache._found)
+    return set(cache._by_key)
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:
