@@ -96,7 +96,7 @@ def _write_code(code: ProblemCode, base_url: str) -> str:
     return "\n".join(
         [
             '<p class="trail"><a href="../problems">Error codes</a></p>',
-            f"<h1>{escape(code.code)}</h1>",
+            f'<h1 class="code">{escape(code.code)}</h1>',
             f'<p class="title">{escape(code.title)}</p>',
             f'<p class="statuses">{escape(", or ".join(where).capitalize())}</p>',
             f"<h2>What is wrong</h2>\n<p>{escape(code.meaning)}</p>",
