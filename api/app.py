@@ -21,9 +21,10 @@ from api.http.body import MAX_BODY, MAX_OTHER_BODY, MAX_VALUES, Bodies
 from api.http.compression import Gzip
 from api.http.cors import Cors
 from api.http.middleware import RequestMiddleware, Router
-from api.http.problems import PROBLEMS, HttpProblem, respond
+from api.http.problems import HttpProblem, respond
 from api.http.rate_limit import Buckets
 from api.http.response_cache import ResponseCache
+from api.pages import problems
 from api.rest import routes
 from api.rest.openapi import document
 from api.settings import Settings
@@ -91,7 +92,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             *api,
             *pages.routes(),
             Route("/", _start, methods=["GET"]),
-            Route("/problems/{code}", _problem, methods=["GET"]),
+            *problems.routes(),
             Route("/openapi.json", document.serve, methods=["GET"]),
             *health.routes(),
         ],
@@ -147,10 +148,3 @@ async def _start(request: Request) -> Response:
         "explorer": "/explorer",
     }
     return JSONResponse({"name": "Markonce", **{name: base_url + path for name, path in paths.items()}})
-
-
-async def _problem(request: Request) -> Response:
-    """What the `type` of a problem leads to (RFC 9457 section 3.1.1)."""
-    code = request.path_params["code"]
-    about = "Each of the problem's `issues` names its place (`at`), a stable `code` such as this one, and what is wrong. See /openapi.json."
-    return JSONResponse({"code": code, "title": PROBLEMS.get(code, "A problem with a request"), "about": about})

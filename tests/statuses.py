@@ -102,7 +102,7 @@ class Contract:
             id_ = await self.fresh_group()
         elif noun == "receipts":
             id_ = ""
-        url = path.replace("{id}", id_).replace("{key}", "kept")
+        url = path.replace("{id}", id_).replace("{key}", "kept").replace("{code}", "grade-unknown")
         request = Request(method.upper(), url)
         if any(parameter.get("$ref", "").endswith("/IfMatch") for parameter in operation.get("parameters", ())):
             request = request.having(If_Match="*")
@@ -217,8 +217,8 @@ async def absent(c: Contract, name: str, good: Request) -> httpx2.Response:
     if name == "graphql":
         given = {"query": RENAME, "variables": {"c": {"id": str(new_id(4)), "expectedVersion": 1, "forename": "A"}}}
         return await c.send(good.having(Accept=GRAPHQL).sending(json=given))
-    if name == "getKeptAnswers":
-        return await c.send(replace(good, url="/v1/receipts/never"))
+    if name in ("getKeptAnswers", "getProblem"):
+        return await c.send(replace(good, url=good.url.rsplit("/", 1)[0] + "/never"))
     return await c.send(replace(good, url=re.sub(r"(/v1/\w+/)[^/]+", rf"\g<1>{new_id(4)}", good.url)))
 
 

@@ -22,7 +22,6 @@ from domain.declare.errors import (
     NotFound,
     Stale,
 )
-from domain.store.outages import OutcomeUnknown
 
 STATUS: Mapping[type[DomainError], int] = {
     Invalid: 422,
@@ -63,6 +62,13 @@ class TooMany(HttpProblem):
     def __init__(self, wait: int) -> None:
         headers = {"Retry-After": str(wait)}
         super().__init__(429, "quota-exceeded", "The quota is exceeded", "RateLimit says how much is left.", headers)
+
+
+class ProblemUnknown(HttpProblem):
+    """404 for an error code that is not in the catalogue."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "problem-unknown", "There is no such error code", "GET /problems lists the codes.")
 
 
 def find_status(error: DomainError) -> int:
@@ -137,9 +143,3 @@ def _locate(error: Exception) -> str:
         places.append(f"{trace.tb_frame.f_code.co_filename.rsplit('/', 3)[-1]}:{trace.tb_lineno}")
         trace = trace.tb_next
     return " > ".join(places[-6:])
-
-
-PROBLEMS: Mapping[str, str] = {
-    kind.code: kind.title
-    for kind in (Invalid, BadRequest, NotFound, Forbidden, Conflict, Stale, InProgress, Busy, OutcomeUnknown, DatabaseError)
-}

@@ -1,7 +1,7 @@
 """Each status that the contract lists is provoked at each operation, and no answer lies outside of it: its status, media type, headers and body."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from api.app import build_app
 from api.http import body as api_body
+from api.http.problem_catalogue import PROBLEM_CODES
 from api.oauth import form
 from api.rest.routes import url_of
 from api.settings import Settings
@@ -44,7 +45,7 @@ async def contract(module_databases: Databases) -> AsyncIterator[Contract]:
 
 OF_HTTP = {
     *("content-type", "content-length", "content-encoding", "content-disposition", "cache-control", "vary", "connection"),
-    *("server-timing", "access-control-expose-headers"),
+    *("server-timing", "access-control-expose-headers", "content-security-policy", "referrer-policy", "x-content-type-options"),
 }
 """Header fields that HTTP gives any answer, which the document does not list."""
 NEEDED = {
@@ -60,6 +61,14 @@ def resolved(node: Any) -> Any:
     while isinstance(node, dict) and "$ref" in node:
         node = DOCUMENT["components"]["/".join(node["$ref"].split("/")[2:-1])][node["$ref"].rsplit("/", 1)[1]]
     return node
+
+
+def issue_codes(node: Any) -> Iterator[str]:
+    """The codes of all issues in an answer."""
+    if isinstance(node, dict):
+        yield from (issue["code"] for issue in node.get("issues") or ())
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from issue_codes(child)
 
 
 def faults(name: str, answer: httpx2.Response) -> list[str]:
@@ -80,6 +89,8 @@ def faults(name: str, answer: httpx2.Response) -> list[str]:
     if media_type.endswith("json") and media_type in content:
         validator = Draft202012Validator({**content[media_type]["schema"], "components": DOCUMENT["components"]})
         found += [f"{status}: {error.json_path} {error.message[:200]}" for error in validator.iter_errors(answer.json())]
+    if media_type.endswith("json"):
+        found += [f"{status}: {code} is not in the catalogue" for code in set(issue_codes(answer.json())) - set(PROBLEM_CODES)]
     if media_type == PROBLEM and answer.json()["status"] != answer.status_code:
         found.append(f"{status} says it is {answer.json()['status']}")
     return found
@@ -107,6 +118,8 @@ async def well(c: Contract, name: str, statuses: set[int]) -> AsyncIterator[http
         yield await c.send((await c.good(name)).asking(dryRun="true"))
     if "text/csv" in operation["responses"]["200"].get("content", {}):
         yield await c.send(good.asking(format="csv"))
+    if "text/html" in operation["responses"]["200"].get("content", {}):
+        yield await c.send(good.having(Accept="text/html"))
     if 304 in statuses:
         tag = (await c.send(good)).headers["etag"]
         yield await c.send(good.having(If_None_Match=tag))
@@ -145,7 +158,7 @@ async def test_every_other_method_is_405_and_names_those_there_are(path: str, co
     methods = {method.upper() for method in DOCUMENT["paths"][path]}
     there = methods | {"HEAD"} if "GET" in methods else methods
     of_row = {method.upper() for method in DOCUMENT["paths"].get(path.replace("/lookup", "/{id}"), ())} | {"HEAD"}
-    url = path.replace("{id}", str(new_id(4))).replace("{key}", "k")
+    url = path.replace("{id}", str(new_id(4))).replace("{key}", "k").replace("{code}", "not-found")
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"):
         for client in ("vendor", None):
             answer = await contract.send(Request(method, url, client))
@@ -164,7 +177,7 @@ def test_every_command_has_a_place() -> None:
 
 
 BESIDE = {
-    **dict.fromkeys(("/", "/openapi.json", "/problems/{code}", "/health/live", "/health/ready", "/oauth/jwks"), "application/json"),
+    **dict.fromkeys(("/", "/openapi.json", "/health/live", "/health/ready", "/oauth/jwks"), "application/json"),
     "/.well-known/oauth-authorization-server": "application/json",
     "/.well-known/oauth-protected-resource": "application/json",
     **dict.fromkeys(("/docs", "/explorer"), "text/html"),

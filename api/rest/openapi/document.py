@@ -18,6 +18,8 @@ from api.http.problems import STATUS
 from api.rest import csv
 from api.rest.openapi import parameters
 from api.rest.openapi.components import EVERYWHERE, HEADERS, describe_not_modified, list_headers_told, list_refusals, make_refusals
+from api.rest.openapi.problem_codes import TAG as ERRORS_TAG
+from api.rest.openapi.problem_codes import describe_problem_paths
 from api.rest.openapi.schemas import MAX_SHEET, SCALARS, JsonObject, bounded, ref, schemas, whole
 from api.rest.query_string import MAX_DEPTH
 from api.rest.routes import MERGE_PATCH, success_status, url_of
@@ -105,8 +107,8 @@ def make_document(base_url: str) -> JsonObject:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": base_url}],
-        "tags": [{"name": room, "description": doc} for room, (doc, _) in TAGS.items()],
-        "paths": _paths(),
+        "tags": [*({"name": room, "description": doc} for room, (doc, _) in TAGS.items()), ERRORS_TAG],
+        "paths": _paths() | describe_problem_paths(base_url),
         "components": {
             "schemas": schemas(
                 {command.input for command in posted if takes_body(command)} | {command.output for command in posted}

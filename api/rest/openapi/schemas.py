@@ -10,6 +10,7 @@ import msgspec
 
 from api.http.body import MAX_BODY, MAX_FILES
 from api.oauth.form import MAX_BODY as MAX_FORM
+from api.rest.openapi.problem_codes import CODE, TYPE_PATTERN, list_problem_schemas
 from api.rest.query_string import MAX_DEPTH
 from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregatePage
@@ -62,7 +63,12 @@ OF_THE_WEB: dict[str, JsonObject] = {
         "type": "object",
         "description": "What went wrong (RFC 9457).",
         "properties": {
-            "type": {"type": "string", "format": "uri", "description": "Stable; it ends in the problem's code."},
+            "type": {
+                "type": "string",
+                "format": "uri",
+                "pattern": TYPE_PATTERN,
+                "description": "Stable; it ends in the problem's code, one of ProblemCode. GET /problems/{code} explains it.",
+            },
             "title": {"type": "string", "description": "The same for every problem of this type."},
             "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The status of the response."},
             "detail": {"type": "string", "description": "What went wrong this time. It holds no personal data."},
@@ -147,8 +153,10 @@ def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
             found[command.input.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
     found["AggregatePage"]["properties"]["data"]["maxItems"] = MOST_FIRST
     found["Issue"]["required"].remove("current")  # the one thing that is left out where there is none
-    for name in ("at", "code", "message"):
+    for name in ("at", "message"):
         found["Issue"]["properties"][name] |= _ECHO
+    for name in ("Issue", "ImportIssue"):
+        found[name]["properties"]["code"] = CODE
     for resource in RESOURCES.values():
         found[resource.type_name] = row(resource)
         found[f"{resource.type_name}Page"] = page(resource)
@@ -156,6 +164,7 @@ def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     found |= {
         f"{resource.type_name}Lookup": lookup(resource) for resource in RESOURCES.values() if resource.has_lookup
     } | OF_THE_WEB
+    found |= list_problem_schemas()
     for name, example in json.loads(EXAMPLES.read_text()).items():
         found[name]["examples"] = [example]
     return dict(sorted(found.items()))

@@ -1,0 +1,106 @@
+"""GET /problems and GET /problems/{code}: the error codes, as JSON or as a page for a person at a browser (RFC 9457 section 3.1.1)."""
+
+import json
+from functools import cache
+from html import escape
+from http import HTTPStatus
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api.http.problem_catalogue import PROBLEM_CODES, ProblemCode
+from api.http.problems import ProblemUnknown
+from api.pages import CHECKED, FOLDER, POLICY, version
+
+CACHED = {"Cache-Control": "public, max-age=3600", "Vary": "Accept"}
+JSON, HTML = "application/json", "text/html"
+TEMPLATE = (FOLDER / "problem.html").read_text("utf-8")
+
+
+def routes() -> list[Route]:
+    """The list of codes, and each code."""
+    return [Route("/problems", _list_codes, methods=["GET"]), Route("/problems/{code}", _show_code, methods=["GET"])]
+
+
+async def _list_codes(request: Request) -> Response:
+    if prefers_html(request):
+        return await _make_page("Error codes", _write_list(), root="")
+    return Response(_encode_list(request.app.state.settings.base_url), headers=CACHED, media_type=JSON)
+
+
+async def _show_code(request: Request) -> Response:
+    """Raises ProblemUnknown for a code that is not in the catalogue."""
+    base_url, code = request.app.state.settings.base_url, PROBLEM_CODES.get(request.path_params["code"])
+    if code is None:
+        raise ProblemUnknown()
+    if prefers_html(request):
+        return await _make_page(code.code, _write_code(code, base_url), root="../")
+    return Response(msgspec.json.encode(code.describe(base_url)), headers=CACHED, media_type=JSON)
+
+
+def prefers_html(request: Request) -> bool:
+    """Whether Accept gives text/html more weight than JSON, or as much and names HTML alone (RFC 9110 section 12.5.1)."""
+    weights: dict[str, float] = {}
+    for part in ",".join(request.headers.getlist("accept")).split(","):
+        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weight = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
+        weights[kind] = float(weight) if weight.replace(".", "", 1).isdecimal() else 0.0
+
+    def weigh(media_type: str) -> tuple[float, bool]:
+        ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+        weight = next((weights[each] for each in ranges if each in weights), 0.0)
+        return weight, weight > 0 and media_type in weights
+
+    return weigh(HTML) > weigh(JSON)
+
+
+@cache
+def _encode_list(base_url: str) -> bytes:
+    return msgspec.json.encode({"data": [code.describe(base_url) for code in PROBLEM_CODES.values()]})
+
+
+async def _make_page(title: str, main: str, root: str) -> Response:
+    """The page with this content. `root` leads from its URL to that of the API."""
+    assets = f"assets/{await run_in_threadpool(version)}"
+    body = TEMPLATE.replace("{title}", escape(title)).replace("{root}", root).replace("{assets}", assets).replace("{main}", main)
+    return Response(body, headers={"Content-Security-Policy": POLICY.format(""), **CACHED, **CHECKED}, media_type=HTML)
+
+
+@cache
+def _write_list() -> str:
+    items = [
+        f'<li><a href="problems/{escape(code.code)}">{escape(code.code)}</a> <span>{escape(code.title)}</span></li>'
+        for code in PROBLEM_CODES.values()
+    ]
+    return "\n".join(
+        [
+            "<h1>Error codes</h1>",
+            '<p class="title">What each error of the API means, and what to do about it</p>',
+            "<p>A code is the last part of a problem's <code>type</code>, or the <code>code</code> of one of its <code>issues</code>.</p>",
+            '<ul class="codes">',
+            *items,
+            "</ul>",
+        ]
+    )
+
+
+def _write_code(code: ProblemCode, base_url: str) -> str:
+    statuses = ", ".join(str(status) for status in code.statuses if status != HTTPStatus.OK)
+    where = [f"Status {statuses}"] if statuses else []
+    if HTTPStatus.OK in code.statuses:
+        where.append("among the issues of an answer with status 200")
+    example = json.dumps(code.make_example(base_url), indent=2, ensure_ascii=False, default=str)
+    return "\n".join(
+        [
+            '<p class="trail"><a href="../problems">Error codes</a></p>',
+            f'<h1 class="code">{escape(code.code)}</h1>',
+            f'<p class="title">{escape(code.title)}</p>',
+            f'<p class="statuses">{escape(", or ".join(where).capitalize())}</p>',
+            f"<h2>What is wrong</h2>\n<p>{escape(code.meaning)}</p>",
+            f"<h2>What to do</h2>\n<p>{escape(code.action)}</p>",
+            f"<h2>Example</h2>\n<pre>{escape(example)}</pre>",
+        ]
+    )
