@@ -20,7 +20,7 @@ from api import contracts as committed
 from api.settings import Settings, SettingsError
 from domain import CLEANUP
 from domain.clients import clients as registered
-from domain.clients import grants
+from domain.clients import grants, signing_keys
 from domain.declare.errors import DatabaseError, DomainError
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
@@ -101,7 +101,7 @@ async def _reachable(settings: Settings) -> None:
     try:
         async with database.register() as connection:
             await require_schema(connection)
-            await registered.check_signing_key(connection, settings.secret)
+            await signing_keys.check_signing_key(connection, settings.secret)
     finally:
         await database.close()
 
@@ -142,7 +142,7 @@ def init(name: Annotated[str, typer.Option(help="The operator client's name.")] 
 
     async def work(connection: Any) -> None:
         await take_turn(connection, "init")
-        await registered.ensure_signing_key(connection, secret.encode())
+        await signing_keys.ensure_signing_key(connection, secret.encode())
         if any(known.name == name for known in await registered.list_clients(connection)):
             console.print(f"The client {name} exists; nothing was changed.")
             return
@@ -285,7 +285,7 @@ def client_list() -> None:
         for grant in held:
             state = f"  revoked {grant.revoked_at:%Y-%m-%d}" if grant.revoked_at else ""
             approval = f"approved by {grant.approved_by}: {grant.purpose}{state}"
-            console.print(f"    {grant.place}={','.join(grant.scopes)}  {approval}", soft_wrap=True)
+            console.print(f"    {grant.target}={','.join(grant.scopes)}  {approval}", soft_wrap=True)
 
 
 @client.command("origins")

@@ -19,7 +19,7 @@ from api.http.auth import Authenticator
 from api.settings import Settings
 from domain.access.caller import Caller
 from domain.clients import clients
-from domain.clients.tokens import Attempt, load
+from domain.clients.tokens import Attempt, read_facts
 from domain.declare.errors import DomainError, Issue
 from domain.declare.resource import Field, Filter, Resource
 from domain.read.checks import observed_queries
@@ -71,7 +71,7 @@ async def explain(settings: Settings, client: str, request: str, variables: dict
     database = await open_recording_database(settings.database_url, MAX_REQUEST)
     try:
         client_id = await _find(database, client)
-        caller = Caller(client_id, (await load(database, Attempt(client_id))).client.scopes)
+        caller = Caller(client_id, (await read_facts(database, Attempt(client_id))).client.scopes)
         app = build_app(replace(settings, request_seconds=MAX_REQUEST), database)
         app.state.authenticator = _ExplainedAuthenticator(database, settings, caller)
         roots: list[Query] = []

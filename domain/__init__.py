@@ -9,7 +9,7 @@ from domain.assessment.schemes import GRADES, SCHEMES, create_scheme
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS, record_targets
 from domain.assessment.windows import WINDOWS, close_window, create_window, open_window, reopen_window
-from domain.clients import clients, tokens
+from domain.clients import secrets, signing_keys, tokens
 from domain.declare.catalogue import link_resources
 from domain.roster.change_pupil import update_pupil
 from domain.roster.enrolments import ENROLMENTS
@@ -62,5 +62,5 @@ COMMANDS = {
     )
 }
 
-CLEANUP = (*idempotency.CLEANUP, *receipts.CLEANUP, *tokens.CLEANUP, *clients.CLEANUP)
+CLEANUP = (*idempotency.CLEANUP, *receipts.CLEANUP, *tokens.CLEANUP, *secrets.CLEANUP, *signing_keys.CLEANUP)
 """What `tidy` removes."""

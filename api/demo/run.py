@@ -35,7 +35,7 @@ from api.demo import assessment_data, school_data
 from api.server import supervisor
 from domain import COMMANDS, RESOURCES
 from domain.access.caller import Caller
-from domain.clients import clients, grants
+from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DomainError
 from domain.read import prepared
 from domain.read.cursors import Cursors
@@ -197,7 +197,7 @@ async def prepare_data(app_url: str, operator_url: str, kept: Secrets, console: 
     """Clients, grants and data, made where they are missing. Answers what demo.json says of them."""
 
     async def begin(connection: Connection) -> tuple[bool, Caller, Caller]:
-        await clients.ensure_signing_key(connection, kept.markonce.encode())
+        await signing_keys.ensure_signing_key(connection, kept.markonce.encode())
         whole = await clients.find_client(connection, OPERATOR) is not None
         if not whole:
             await apply_gias(connection, parse.read(school_data.make_register()), school_data.AS_OF)

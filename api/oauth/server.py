@@ -19,7 +19,7 @@ from api.http.auth import SCOPES
 from api.oauth.client_auth import METHODS, ClientAuth
 from api.oauth.errors import TokenError
 from api.oauth.form import Form
-from domain.clients.clients import TOKEN_LIFE
+from domain.clients.signing_keys import TOKEN_LIFE
 from domain.clients.tokens import Effects, Facts
 
 TOKEN_SECONDS = int(TOKEN_LIFE.total_seconds())
@@ -108,7 +108,7 @@ class TokenServer(AuthorizationServer):
     def _sign_access_token(self, client: RegisteredClient, grant_type: str, user: Any, scope: str) -> str:
         """RFC 9068. The issuer and the resource are one installation and share its URL. The times are those of the database's clock, while those of
         Authlib's JWTBearerTokenGenerator are this machine's."""
-        key, client_id, now = self.facts.signing_key(self.secret), client.get_client_id(), int(self.facts.client.now.timestamp())
+        key, client_id, now = self.facts.decrypt_key(self.secret), client.get_client_id(), int(self.facts.client.now.timestamp())
         claims = {
             "iss": self.issuer,
             "sub": client_id,

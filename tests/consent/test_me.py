@@ -71,7 +71,7 @@ async def test_grants_are_told_and_merged_by_school(hedgerow: Trust) -> None:
 async def test_a_revoked_an_expired_and_a_coming_grant_are_told_and_give_nothing(hedgerow: Trust) -> None:
     app = await hedgerow.client("app", "school:100001=all", "school:100002=all", "school:100003=all", "school:100004=schools:read")
     client_id = await the_id(hedgerow, "app")
-    ids = {grant.place: grant.id for grant in await list_grants(hedgerow.operator, client_id)}
+    ids = {grant.target: grant.id for grant in await list_grants(hedgerow.operator, client_id)}
     await revoke_grant(hedgerow.operator, ids["school:100001"])
     ended = "UPDATE grants SET starts_at = now() - interval '2 days', expires_at = now() - interval '1 second' WHERE id = $1"
     await hedgerow.operator.execute(ended, ids["school:100002"])

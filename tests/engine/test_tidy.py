@@ -8,7 +8,7 @@ import pytest
 from api.app import build_app
 from api.settings import Settings
 from domain import CLEANUP
-from domain.clients import clients
+from domain.clients import clients, signing_keys
 from domain.declare.ids import new_id
 from domain.store import cleanup as tidying
 from domain.store.cleanup import clean_up
@@ -22,7 +22,7 @@ LEFT = {"idempotency": 1, "receipts": 1, "used_assertions": 1, "client_secrets":
 async def fill(databases: Databases) -> None:
     """As many rows as LEFT says to keep, and as many as EXPIRED says that are to go."""
     operator = await asyncpg.connect(databases.operator_url)
-    await clients.ensure_signing_key(operator, SECRET.encode())
+    await signing_keys.ensure_signing_key(operator, SECRET.encode())
     client_id, _ = await clients.create_client(operator, "client", "client_secret")
     await operator.execute(
         "INSERT INTO idempotency SELECT $1, 'x', i::text, '', 200, '{}', now(), now() + make_interval(hours => CASE i WHEN 0 THEN 1 ELSE -i END)"

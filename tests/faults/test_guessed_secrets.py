@@ -18,7 +18,7 @@ from api.app import build_app
 from api.http import rate_limit
 from api.oauth.client_auth import ASSERTION_TYPE
 from api.settings import Settings
-from domain.clients import clients
+from domain.clients import clients, signing_keys
 from domain.clients.grants import approve_grant, parse_grant
 from domain.declare.ids import new_id
 from tests.conftest import SECRET, Databases
@@ -270,7 +270,7 @@ async def test_a_new_signing_key_is_known_though_strangers_ask_for_others(office
     ).status_code == 200
     stranger = signer_of(office.with_secret).headed(typ="at+jwt", kid="unknown")
     assert (await http.get("/v1/me", headers={"Authorization": f"Bearer {stranger}"})).status_code == 401
-    await clients.rotate_signing_key(office.here.operator, SECRET.encode())
+    await signing_keys.rotate_signing_key(office.here.operator, SECRET.encode())
     token = (await office.honest("secret")).json()["access_token"]
     assert (await http.get("/v1/me", headers={"Authorization": f"Bearer {token}"})).status_code == 200
 
