@@ -29,7 +29,7 @@ PROGRAM = find_newest_migration()
 
 
 @dataclass(frozen=True)
-class Schema:
+class DatabaseSchema:
     """`version` is None where there are no tables, and "" where it is so old (0014 or before) that the app role may not read it."""
 
     version: str | None
@@ -43,20 +43,20 @@ SELECT to_regclass('public.tenants') IS NOT NULL AS has_tables,
 """
 
 
-async def read_schema(connection: Connection) -> Schema:
+async def read_schema(connection: Connection) -> DatabaseSchema:
     """The schema of the database, as far as this role may know it."""
     has_tables, is_readable, names_programs = await connection.fetchrow(_ASK) or (False, False, False)
     if not has_tables:
-        return Schema(None)
+        return DatabaseSchema(None)
     if not is_readable:
-        return Schema("")
+        return DatabaseSchema("")
     version = str(await connection.fetchval("SELECT version_num FROM alembic_version"))
     if not names_programs:
-        return Schema(version)
-    return Schema(version, str(await connection.fetchval("SELECT oldest_program FROM schema_compatibility")))
+        return DatabaseSchema(version)
+    return DatabaseSchema(version, str(await connection.fetchval("SELECT oldest_program FROM schema_compatibility")))
 
 
-def explain_misfit(schema: Schema, program: str = PROGRAM) -> str | None:
+def explain_misfit(schema: DatabaseSchema, program: str = PROGRAM) -> str | None:
     """Why the program cannot serve a database with this schema, in a sentence that says what to do; None where it can."""
     if schema.version is None:
         return "The database has no tables yet: run `python -m api migrate` (or `init`) first."
