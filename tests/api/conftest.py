@@ -22,8 +22,8 @@ from tests.api.installation import BASE, EDWARDS, RSA, SECRET, SIGNS, Installati
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def app(module_databases: Any) -> AsyncIterator[Starlette]:
-    built = Starlette(routes=[*oauth.routes(), Route("/who", who)], exception_handlers={auth.Unauthorised: unauthorised})
-    built.state.attempts = Buckets(Settings.rate, Settings.burst)
+    built = Starlette(routes=[*oauth.make_routes(), Route("/who", who)], exception_handlers={auth.Unauthorised: unauthorised})
+    built.state.token_rate_limits = Buckets(Settings.rate, Settings.burst)
     built.state.database = await Database.open(module_databases.app_url)
     yield built
     await built.state.database.close()

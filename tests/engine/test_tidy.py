@@ -110,7 +110,7 @@ async def test_the_command_and_the_server_tidy(databases: Databases) -> None:
 
 async def test_a_database_error_is_survived(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first hour goes wrong, the second does not."""
-    monkeypatch.setattr("api.app.TIDY_EVERY", 0.01)
+    monkeypatch.setattr("api.app.CLEANUP_SECONDS", 0.01)
     await fill(databases)
     owner = await asyncpg.connect(databases.owner_url)
     await owner.execute("ALTER TABLE idempotency RENAME TO away")

@@ -190,12 +190,12 @@ async def test_a_client_that_does_not_exist_is_told_like_one_that_does(office: O
 
 
 async def test_ids_that_are_made_up_are_remembered_within_bounds(office: Office) -> None:
-    assert office.app.state.attempts._buckets.entries == rate_limit.MAX_BUCKETS
-    office.app.state.attempts._buckets.entries = 50
+    assert office.app.state.token_rate_limits._buckets.entries == rate_limit.MAX_BUCKETS
+    office.app.state.token_rate_limits._buckets.entries = 50
     for _ in range(5):
         await asyncio.gather(*(office.ask(HERE, auth=(str(new_id(clients.CLIENT)), "x")) for _ in range(40)))
     state = office.app.state
-    assert state.attempts._buckets.size == 50
+    assert state.token_rate_limits._buckets.size == 50
     assert len(state.credential_reads._waiting) == 0
 
 
