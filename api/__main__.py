@@ -58,7 +58,8 @@ def fail(message: str, output: Console = console) -> Any:
 
 
 def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
-    """Runs `work` in one transaction as the operator role. Exits with an error where the database's schema does not fit this program."""
+    """Runs `work` in one transaction as the operator role. Exits with an error where the database's schema does not fit
+    this program."""
 
     async def check_and_work(connection: Any) -> T:
         await require_schema(connection)
@@ -96,7 +97,8 @@ def serve(
 
 
 async def _check_database(settings: Settings) -> None:
-    """Raises DatabaseError where this program cannot serve the database: its schema does not fit, or it has no signing key for this secret."""
+    """Raises DatabaseError where this program cannot serve the database: its schema does not fit, or it has no signing
+    key for this secret."""
     database = await Database.open(settings.database_url, size=1)
     try:
         async with database.register() as connection:
@@ -122,7 +124,8 @@ def demo(
 
 @app.command()
 def migrate() -> None:
-    """Migrate the database of DATABASE_OWNER_URL to the newest schema. It may be served meanwhile; a second migration waits for the first."""
+    """Migrate the database of DATABASE_OWNER_URL to the newest schema. It may be served meanwhile; a second migration
+    waits for the first."""
     url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: migrations run as the owner of the database.")
     try:
         run_migrations(url, lambda line: console.print(escape(line), soft_wrap=True))
@@ -341,7 +344,8 @@ def explain(
     as_client: Annotated[str, typer.Option("--client", help="The calling client, by id or name, with all scopes of its grants.")],
     variables: Annotated[str | None, typer.Option(help="The variables of a GraphQL document, as JSON.")] = None,
 ) -> None:
-    """Show how a request is read, its SQL statements, and PostgreSQL's plans for them, as the app role. Nothing is written."""
+    """Show how a request is read, its SQL statements, and PostgreSQL's plans for them, as the app role. Nothing is
+    written."""
     from api import explain as explanations
     from api.logs import configure_logging
 

@@ -154,5 +154,7 @@ async def _serve_index(request: Request) -> Response:
 async def _serve_problem(request: Request) -> Response:
     """GET /problems/{code}: the page that the `type` of a problem refers to (RFC 9457 section 3.1.1)."""
     code = request.path_params["code"]
-    about = "Each of the problem's `issues` names its place (`at`), a stable `code` such as this one, and what is wrong. See /openapi.json."
+    about = (
+        "Each of the problem's `issues` has a location (`at`), a stable `code` such as this one, and a message. See /openapi.json."
+    )
     return JSONResponse({"code": code, "title": PROBLEMS.get(code, "A problem with a request"), "about": about})

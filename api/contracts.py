@@ -14,7 +14,8 @@ CONTRACTS: dict[Path, Callable[[], str]] = {
 
 
 def write_contracts(*, check_only: bool = False) -> list[Path]:
-    """Writes the contracts that differ from the declarations. Returns their paths. With `check_only` nothing is written."""
+    """Writes the contracts that differ from the declarations. Returns their paths. With `check_only` nothing is
+    written."""
     changed = []
     for path, make_text in CONTRACTS.items():
         file, text = ROOT / path, make_text()

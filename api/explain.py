@@ -1,4 +1,5 @@
-"""python -m api explain: shows the query that a request is read as, its SQL statements, and PostgreSQL's plans for them."""
+"""python -m api explain: shows the query that a request is read as, its SQL statements, and PostgreSQL's plans for
+them."""
 
 import json
 import string
@@ -46,7 +47,8 @@ MAX_REQUEST_SECONDS = 3600
 
 @dataclass(frozen=True)
 class RequestExplanation:
-    """The queries of a request (none, where a function of the domain answers it), the bytes of its response, and its statements."""
+    """The queries of a request (none, where a function of the domain answers it), the bytes of its response, and its
+    statements."""
 
     queries: list[Query]
     length: int
@@ -54,7 +56,8 @@ class RequestExplanation:
 
 
 class _ExplainedAuthenticator(Authenticator):
-    """Treats every request as this caller's, without a token: whoever has the settings may explain. The client's status is read as usual."""
+    """Treats every request as this caller's, without a token: whoever has the settings may explain. The client's status
+    is read as usual."""
 
     def __init__(self, database: RecordingDatabase, settings: Settings, caller: Caller) -> None:
         super().__init__(database, settings)
@@ -67,7 +70,8 @@ class _ExplainedAuthenticator(Authenticator):
 async def explain(settings: Settings, client: str, request: str, variables: dict[str, Any] | None = None) -> RequestExplanation:
     """Sends a request to the application in process, as a client with all scopes that its grants give.
 
-    `request` is a URL that begins with /, or a GraphQL document. Raises DomainError for an unknown client, and for an error response.
+    `request` is a URL that begins with /, or a GraphQL document. Raises DomainError for an unknown client, and for an
+    error response.
     """
     database = await open_recording_database(settings.database_url, MAX_REQUEST_SECONDS)
     try:

@@ -1,4 +1,5 @@
-"""Reads the settings from environment variables. No secret has a default: `demo` generates its own and stores them in its data folder."""
+"""Reads the settings from environment variables. No secret has a default: `demo` generates its own and stores them in
+its data folder."""
 
 import os
 from collections.abc import Mapping

@@ -1,15 +1,19 @@
-"""Generates the demonstration's schemes, windows, judgements and targets: bodies for the commands, the same for the same seed.
+"""Generates the demonstration's schemes, windows, judgements and targets: bodies for the commands, the same for the
+same seed.
 
-- 2025-26/KS2, statutory and closed: scaled scores in reading and maths and the teachers' judgement of writing, for last summer's Year 6.
-- 2025-26/Summer, closed: Years 1 to 5, each school in its own scheme. Four mark WTS/EXS/GDS; the infant and the junior school mark
-  Below / Just at / At / Above.
-- 2026-27/Autumn, open: Years 1 to 6, in the schools' schemes. Recording is in progress: one value in twenty-five is missing.
+- 2025-26/KS2, statutory and closed: scaled scores in reading and maths and the teachers' judgement of writing, for last
+  summer's Year 6.
+- 2025-26/Summer, closed: Years 1 to 5, each school in its own scheme. Four mark WTS/EXS/GDS; the infant and the junior
+  school mark Below / Just at / At / Above.
+- 2026-27/Autumn, open: Years 1 to 6, in the schools' schemes. Recording is in progress: one value in twenty-five is
+  missing.
 
-Census days are the school census's: the third Thursday in May and the first in October. Whoever left after it is marked `left`, whoever
-came after it `new`. Targets are for the end of the year and, in Year 6, for key stage 2.
+Census days are the school census's: the third Thursday in May and the first in October. Whoever left after it is marked
+`left`, whoever came after it `new`. Targets are for the end of the year and, in Year 6, for key stage 2.
 
-Attainment depends on a pupil's ability, the lean towards each subject and the day's form. Disadvantage and special educational needs lower it
-about as much as in the published national results (Department for Education, "Key stage 2 attainment").
+Attainment depends on a pupil's ability, the lean towards each subject and the day's form. Disadvantage and special
+educational needs lower it about as much as in the published national results (Department for Education, "Key stage 2
+attainment").
 """
 
 from bisect import bisect_right
@@ -24,8 +28,8 @@ SUBJECTS = ("reading", "writing", "maths")
 
 @dataclass(frozen=True)
 class DemoScheme:
-    """A scheme of the trust, copied from the template with the same code. `cuts` are the boundaries between its grades in each subject, in standard
-    deviations."""
+    """A scheme of the trust, copied from the template with the same code. `cuts` are the boundaries between its grades
+    in each subject, in standard deviations."""
 
     code: str
     name: str
@@ -58,7 +62,8 @@ SCORES = "ks2-scaled-score"
 
 
 def _make_score(form: float) -> str:
-    """Returns a key stage 2 scaled score, 80 to 120 with a mean of 105, or B for a pupil working below the level of the test."""
+    """Returns a key stage 2 scaled score, 80 to 120 with a mean of 105, or B for a pupil working below the level of the
+    test."""
     return "B" if form < -2.4 else str(max(80, min(120, round(105 + 7.5 * form))))
 
 
@@ -223,7 +228,8 @@ def _make_entries(
 
 
 def make_targets(everybody: list[DemoPupil], seed: int = SEED) -> list[Body]:
-    """Returns bodies of `record_targets`, one for each school: targets of both Year 6s for key stage 2, and of all others for the end of this year."""
+    """Returns bodies of `record_targets`, one for each school: targets of both Year 6s for key stage 2, and of all
+    others for the end of this year."""
     random = Random(seed)  # noqa: S311
     by_school: dict[int, list[Body]] = {school.urn: [] for school in SCHOOLS}
     for pupil in everybody:

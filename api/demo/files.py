@@ -21,7 +21,8 @@ def write_private(path: Path, text: str) -> None:
 
 @dataclass
 class DemoSecrets:
-    """MARKONCE_SECRET, and the id and secret of each client. The database stores only the hashes of the clients' secrets."""
+    """MARKONCE_SECRET, and the id and secret of each client. The database stores only the hashes of the clients'
+    secrets."""
 
     path: Path
     markonce: str

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NamePool:
-    """Names of one origin: their share of pupils, how often the family speaks another language than English at home, and ethnicity codes."""
+    """Names of one origin: their share of pupils, how often the family speaks another language than English at home,
+    and ethnicity codes."""
 
     share: float
     another_language: float

@@ -39,7 +39,8 @@ HOST = "127.0.0.1"
 
 
 def run(port: int, data_dir: Path, console: Console) -> None:
-    """Serves the demonstration on 127.0.0.1 until a signal stops it, then exits. Prints an error and exits with 1 where it cannot start."""
+    """Serves the demonstration on 127.0.0.1 until a signal stops it, then exits. Prints an error and exits with 1 where
+    it cannot start."""
     data_dir = data_dir.absolute()
     try:
         with _claim_folder(data_dir), supervisor.listen(HOST, port) as listener, _run_cluster(data_dir, console) as cluster:
@@ -77,7 +78,8 @@ def stop_with_parent(parent: int) -> None:
 
 @contextmanager
 def _claim_folder(data_dir: Path) -> Iterator[None]:
-    """Locks the data folder, which is created if necessary, and deletes the demo.json of an earlier run, for which a program may be waiting."""
+    """Locks the data folder, which is created if necessary, and deletes the demo.json of an earlier run, for which a
+    program may be waiting."""
     try:
         data_dir.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
         descriptor = os.open(data_dir, os.O_RDONLY)

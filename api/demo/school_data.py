@@ -1,11 +1,15 @@
-"""Generates the fictional Larkfield Learning Trust: its register entries and its pupils, the same for the same seed, without I/O.
+"""Generates the fictional Larkfield Learning Trust: its register entries and its pupils, the same for the same seed,
+without I/O.
 
-Nobody and nothing here exists: URNs, the Group UID and the local authority (999) lie outside the ranges the Department for Education
-uses, postcodes are of the pseudo-area ZZ99, names are drawn from lists. The data is as of 20 November 2026:
+Nobody and nothing here exists: URNs, the Group UID and the local authority (999) lie outside the ranges the Department
+for Education uses, postcodes are of the pseudo-area ZZ99, names are drawn from lists. The data is as of 20 November
+2026:
 
-- Six schools: three primaries, an infant school whose Year 2 moves on to the junior school next door, and a village school of 23.
+- Six schools: three primaries, an infant school whose Year 2 moves on to the junior school next door, and a village
+  school of 23.
 - Last summer's Year 6 has left, and a few pupils did during either year; two came in November.
-- One pupil is dual-registered, one is on a temporary UPN, three in Reception have none yet, one changed school within the trust in October.
+- One pupil is dual-registered, one is on a temporary UPN, three in Reception have none yet, one changed school within
+  the trust in October.
 
 Their judgements and targets are in assessment_data.py.
 """
@@ -33,8 +37,9 @@ _DAYS_IN_YEAR = (date(2026, 1, 1) - date(2025, 1, 1)).days
 
 @dataclass(frozen=True)
 class DemoSchool:
-    """A school. `years` are its year groups (0 is Reception); `cohorts` are sizes by the calendar year of entering Reception; `scheme` is the one it
-    marks in; `disadvantaged` is a share of pupils; `strength` moves attainment, in standard deviations."""
+    """A school. `years` are its year groups (0 is Reception); `cohorts` are sizes by the calendar year of entering
+    Reception; `scheme` is the one it marks in; `disadvantaged` is a share of pupils; `strength` moves attainment, in
+    standard deviations."""
 
     urn: int
     number: str
@@ -89,7 +94,8 @@ class DemoSpell(NamedTuple):
 
 @dataclass
 class DemoPupil:
-    """A fictional pupil. `entry` is the calendar year of entering Reception; `lean` is the difference of each subject from `ability`."""
+    """A fictional pupil. `entry` is the calendar year of entering Reception; `lean` is the difference of each subject
+    from `ability`."""
 
     reference: str
     forename: str
@@ -113,7 +119,8 @@ class DemoPupil:
 
 
 def make_register() -> list[tuple[str, bytes]]:
-    """Returns the trust and its schools as GIAS publishes them: files of establishments, groups and group links, with their names."""
+    """Returns the trust and its schools as GIAS publishes them: files of establishments, groups and group links, with
+    their names."""
     establishments = [
         {
             "URN": school.urn,
@@ -298,7 +305,8 @@ def make_rolls(everybody: list[DemoPupil]) -> list[Body]:
 
 
 def make_classes(everybody: list[DemoPupil]) -> list[Body]:
-    """Returns bodies of `record_groups`: each school's present classes, one for each year group, or two where it is large."""
+    """Returns bodies of `record_groups`: each school's present classes, one for each year group, or two where it is
+    large."""
     begins, bodies = date(2026, 9, 2), []
     for school in SCHOOLS:
         by_year: dict[int, list[tuple[DemoPupil, DemoSpell]]] = {}

@@ -1,7 +1,7 @@
 """Creates the demonstration's clients, grants and data. The data is written through the real commands.
 
-Repeating it changes nothing. The operator client is created after the data, so the next start completes an interrupted one, and runs no
-commands after a complete one.
+Repeating it changes nothing. The operator client is created after the data, so the next start completes an interrupted
+one, and runs no commands after a complete one.
 """
 
 import json
@@ -43,7 +43,8 @@ GRANTS = {
     "trust-portal": [f"{_TRUST}{_REGISTER}windows:read,aggregates:read"],
     OPERATOR: ["installation=all", "schools=trusts:read,schools:read"],
 }
-"""The grants of each client, in the order in which clients are created. The operator runs the installation and reaches no pupil."""
+"""The grants of each client, in the order in which clients are created. The operator runs the installation and reaches
+no pupil."""
 
 
 async def prepare_data(app_url: str, operator_url: str, demo_secrets: DemoSecrets, console: Console) -> dict[str, Any]:
@@ -124,7 +125,8 @@ async def list_rows(
 
 @dataclass
 class Seed:
-    """Writes the trust's data through the commands that an MIS vendor and a trust would use, subject to row-level security."""
+    """Writes the trust's data through the commands that an MIS vendor and a trust would use, subject to row-level
+    security."""
 
     database: Database
     cursors: Cursors

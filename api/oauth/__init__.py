@@ -15,7 +15,8 @@ from api.oauth.token import issue_token
 
 
 def make_routes() -> list[Route]:
-    """Returns the endpoints. They use `database`, `settings` (base_url, secret) and `token_rate_limits` of the application's state."""
+    """Returns the endpoints. They use `database`, `settings` (base_url, secret) and `token_rate_limits` of the
+    application's state."""
     return [
         Route("/.well-known/oauth-authorization-server", serve_server_metadata, methods=["GET"]),
         Route("/.well-known/oauth-protected-resource", serve_resource_metadata, methods=["GET"]),

@@ -1,8 +1,9 @@
-"""Client authentication (RFC 6749 section 2.3): client_secret_basic, client_secret_post, or private_key_jwt (RFC 7523 with
-draft-ietf-oauth-rfc7523bis, where the issuer is the only audience).
+"""Client authentication (RFC 6749 section 2.3): client_secret_basic, client_secret_post, or private_key_jwt (RFC 7523
+with draft-ietf-oauth-rfc7523bis, where the issuer is the only audience).
 
-The request's credentials are read first. They name a client, and are then verified against that client's stored credentials. An unknown or revoked
-client is refused with the same error, after the same work, as a client whose credentials are wrong.
+The request's credentials are read first. They name a client, and are then verified against that client's stored
+credentials. An unknown or revoked client is refused with the same error, after the same work, as a client whose
+credentials are wrong.
 """
 
 import base64
@@ -112,7 +113,8 @@ def read_client_auth(authorization: list[str], form: Form, issuer: str) -> Clien
 
 
 def _read_basic(authorization: str) -> SecretAuth:
-    """Reads id and secret from HTTP Basic. The client has form-urlencoded both before joining them (RFC 6749 section 2.3.1)."""
+    """Reads id and secret from HTTP Basic. The client has form-urlencoded both before joining them (RFC 6749 section
+    2.3.1)."""
     scheme, _, encoded = authorization.partition(" ")
     try:
         joined = base64.b64decode(encoded.strip(), validate=True).decode("ascii")
@@ -141,7 +143,8 @@ def _read_assertion(form: Form, issuer: str) -> AssertionAuth:
 def _verify_signature(token: Jwt, credentials: Credentials) -> None:
     """Verifies an assertion with the key that its kid names, or with the client's only key. Raises JoseError.
 
-    Without such a key it is verified with a key that nobody has, so that the time of a refusal does not disclose whether the client exists.
+    Without such a key it is verified with a key that nobody has, so that the time of a refusal does not disclose
+    whether the client exists.
     """
     registered = credentials.jwks["keys"] if credentials.jwks else []
     candidates = [key for key in registered if token.header.get("kid", key.get("kid")) == key.get("kid")]
@@ -170,7 +173,8 @@ def _is_jti(jti: object) -> TypeGuard[str]:
 
 
 def _find_wrong_claim(token: Jwt, client_id: str, issuer: str, now: float) -> str | None:
-    """Returns what is wrong with a client assertion (RFC 7523 section 3), or None. `jti` is required, to detect replays."""
+    """Returns what is wrong with a client assertion (RFC 7523 section 3), or None. `jti` is required, to detect
+    replays."""
     claims = token.claims
     if token.type not in ASSERTION_TYPES:
         return "its typ is that of another kind of token"

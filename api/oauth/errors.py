@@ -11,7 +11,8 @@ FORBIDDEN = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
 class TokenError(OAuth2Error):
-    """An error of the token endpoint. `is_basic`: the Authorization header is refused, so the 401 needs a WWW-Authenticate header."""
+    """An error of the token endpoint. `is_basic`: the Authorization header is refused, so the 401 needs a
+    WWW-Authenticate header."""
 
     def __init__(
         self, error: str, description: str, status: int = 400, *, is_basic: bool = False, retry_after: int | None = None

@@ -16,7 +16,8 @@ Form: TypeAlias = dict[str, str]
 
 
 async def read_form(request: Request) -> Form:
-    """Returns the parameters of the body. A parameter without a value is treated as omitted, and one that appears twice is an error.
+    """Returns the parameters of the body. A parameter without a value is treated as omitted, and one that appears twice
+    is an error.
 
     Raises TokenError.
     """

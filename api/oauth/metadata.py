@@ -1,4 +1,5 @@
-"""Metadata of the authorization server (RFC 8414) and of the resource server (RFC 9728), and the public keys (RFC 7517)."""
+"""Metadata of the authorization server (RFC 8414) and of the resource server (RFC 9728), and the public keys (RFC
+7517)."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -13,7 +14,8 @@ CACHED = {"Cache-Control": "public, max-age=60"}
 
 
 async def serve_server_metadata(request: Request) -> Response:
-    """GET /.well-known/oauth-authorization-server (RFC 8414). The required list of response types is empty without an authorization endpoint."""
+    """GET /.well-known/oauth-authorization-server (RFC 8414). The required list of response types is empty without an
+    authorization endpoint."""
     issuer = request.app.state.settings.base_url
     document = {
         "issuer": issuer,
@@ -29,7 +31,8 @@ async def serve_server_metadata(request: Request) -> Response:
 
 
 async def serve_resource_metadata(request: Request) -> Response:
-    """GET /.well-known/oauth-protected-resource (RFC 9728). The resource, and so the audience of its tokens, is the whole installation."""
+    """GET /.well-known/oauth-protected-resource (RFC 9728). The resource, and so the audience of its tokens, is the
+    whole installation."""
     resource = request.app.state.settings.base_url
     document = {
         "resource": resource,

@@ -1,7 +1,8 @@
 """Authlib's authorization server for one request. It reads from Facts and writes to Effects, and does no I/O.
 
-A new grant type is a class in GRANTS. A new authentication method is added to client_auth.METHODS. An access token is an at+jwt (RFC 9068), valid
-for ten minutes by the database's clock. It has exactly the scopes requested, or there is an error.
+A new grant type is a class in GRANTS. A new authentication method is added to client_auth.METHODS. An access token is
+an at+jwt (RFC 9068), valid for ten minutes by the database's clock. It has exactly the scopes requested, or there is an
+error.
 """
 
 import logging
@@ -54,7 +55,8 @@ class RegisteredClient(ClientMixin):
         return grant_type == ClientCredentials.GRANT_TYPE
 
     def get_allowed_scope(self, scope: str | None) -> str:
-        """Returns the scopes requested or, where none are, all that the grants in force give. Raises TokenError where one is not granted."""
+        """Returns the scopes requested or, where none are, all that the grants in force give. Raises TokenError where
+        one is not granted."""
         in_force = self.facts.client.scopes
         if not in_force:
             raise TokenError("invalid_scope", "No grant in force gives this client any scope.")

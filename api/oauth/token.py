@@ -1,8 +1,9 @@
 """The token endpoint (RFC 6749 section 3.2), with rate limits.
 
-Credentials are verified before an attempt is counted. A failed attempt counts against the client that it names together with the address it came
-from. A successful one counts against the client alone. So guesses never cause a 429 for the client itself, whatever address they come from.
-Unknown clients are counted and answered like known ones. One small read serves all attempts that wait at the same time.
+Credentials are verified before an attempt is counted. A failed attempt counts against the client that it names together
+with the address it came from. A successful one counts against the client alone. So guesses never cause a 429 for the
+client itself, whatever address they come from. Unknown clients are counted and answered like known ones. One small read
+serves all attempts that wait at the same time.
 """
 
 from functools import partial
@@ -38,7 +39,8 @@ async def issue_token(request: Request) -> Response:
 
 
 async def _issue_within_limits(request: Request, client_auth: ClientAuth, form: Form) -> TokenAnswer:
-    """Issues a token. A failed attempt takes from the bucket of client and address, a successful one from the client's own."""
+    """Issues a token. A failed attempt takes from the bucket of client and address, a successful one from the client's
+    own."""
     buckets, client_id = request.app.state.token_rate_limits, client_auth.attempt.client_id
     try:
         client_auth.verify(await _get_credential_reads(request.app.state).get(client_auth.attempt))

@@ -1,8 +1,8 @@
 """HTML pages: /docs, the API reference, and /explorer, where a person writes and runs GraphQL queries.
 
-Both work without the internet: their assets are served here, and their Content-Security-Policy allows no other host. They show the public
-contract, so they need no token. The reference is drawn by Scalar (MIT), whose file comes with the package offapi (Apache-2.0). All other files
-are in this folder and served as they are, without a build step.
+Both work without the internet: their assets are served here, and their Content-Security-Policy allows no other host.
+They show the public contract, so they need no token. The reference is drawn by Scalar (MIT), whose file comes with the
+package offapi (Apache-2.0). All other files are in this folder and served as they are, without a build step.
 """
 
 import gzip

@@ -17,7 +17,8 @@ _UNFINISHED = re.compile(rb"(?:\r\n)?[0-9A-Fa-f]{0,12}(?:[ \t]*(?:;[\t -~\x80-\x
 
 
 class Chunks:
-    """The chunks of one body. They are measured so that no byte of the next request is parsed with it. llhttp has no limits and accepts any extension."""
+    """The chunks of one body. They are measured so that no byte of the next request is parsed with it. llhttp has no
+    limits and accepts any extension."""
 
     def __init__(self) -> None:
         self._line = _FIRST

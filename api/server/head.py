@@ -1,7 +1,8 @@
 """Checks of a request head in addition to those of its parser, llhttp (RFC 9112 sections 3 to 6).
 
-A head that two parsers may read differently is refused, since a proxy in front of the server may be one of them: a Transfer-Encoding together with a
-Content-Length, a second Host, a request line without a version. RFC 9112 allows a server to repair or ignore some of these; valid clients never send them.
+A head that two parsers may read differently is refused, since a proxy in front of the server may be one of them: a
+Transfer-Encoding together with a Content-Length, a second Host, a request line without a version. RFC 9112 allows a
+server to repair or ignore some of these; valid clients never send them.
 """
 
 import re
@@ -87,8 +88,8 @@ def drop_upgrade(head: bytes) -> bytes:
 def check_fields(fields: list[tuple[bytes, bytes]], line: RequestLine) -> tuple[int | None, bytes, bool]:
     """Checks the parsed fields of a head. Their names are in lower case.
 
-    Returns the length of the body, or None where it is chunked; the target without scheme and host; and whether the client waits for 100 (Continue).
-    Raises MalformedRequest.
+    Returns the length of the body, or None where it is chunked; the target without scheme and host; and whether the
+    client waits for 100 (Continue). Raises MalformedRequest.
     """
     if len(fields) > MAX_FIELDS:
         raise _make_too_large_error(f"A request has at most {MAX_FIELDS} header fields.")
@@ -140,7 +141,8 @@ def _read_length(coding: bytes | None, length: bytes | None, is_modern: bool) ->
 
 
 def _read_target(target: bytes, method: bytes, host: bytes | None) -> bytes:
-    """Returns the target in origin form. A target in absolute form must name the same host as Host (RFC 9112 section 3.2.2)."""
+    """Returns the target in origin form. A target in absolute form must name the same host as Host (RFC 9112 section
+    3.2.2)."""
     if target == b"*" and method == b"OPTIONS":
         return target
     if not target.startswith(b"/"):

@@ -28,7 +28,8 @@ MAX_BUFFERED = 16_384
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a deadline, which the server checks twice a second. A timer for each request would cost more."""
+    """uvicorn's protocol with a deadline, which the server checks twice a second. A timer for each request would cost
+    more."""
 
     def __init__(self, owner: "Server", config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         super().__init__(config, server_state, app_state)

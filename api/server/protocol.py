@@ -90,7 +90,8 @@ class StrictProtocol(LimitedProtocol):
             self.flow.pause_reading()
 
     def _read_head(self, data: bytes) -> int:
-        """Passes a complete head to the parser and returns its size, or 0 where it is incomplete. An empty line before it is skipped (RFC 9112 section 2.2)."""
+        """Passes a complete head to the parser and returns its size, or 0 where it is incomplete. An empty line before
+        it is skipped (RFC 9112 section 2.2)."""
         start = 2 if data.startswith(b"\r\n") else 0
         end = data.find(b"\r\n\r\n", max(start, self._scanned - 3)) + 4
         if end < 4:
@@ -177,7 +178,8 @@ class StrictProtocol(LimitedProtocol):
             self._continue_reading()
 
     def _continue_reading(self) -> None:
-        """Continues after a response: discards the rest of the request's body where it is short, and reads the next request."""
+        """Continues after a response: discards the rest of the request's body where it is short, and reads the next
+        request."""
         self.flow.resume_reading()
         if self._in_body and (self._chunks is not None or self._remaining > MAX_DISCARDED):
             self.transport.close()

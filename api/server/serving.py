@@ -36,8 +36,8 @@ log = structlog.get_logger()
 class Server(uvicorn.Server):
     """Closes connections that use too much.
 
-    A connection whose client the server waits for may be closed at any time, the longest silent one first. So a new client is served even when all
-    connections are in use.
+    A connection whose client the server waits for may be closed at any time, the longest silent one first. So a new
+    client is served even when all connections are in use.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class Server(uvicorn.Server):
                 self._connections.discard(connection)
 
     def count_unsent(self, size: int) -> None:
-        """Adds bytes that a client has not read yet. Where the total is too large, the connections that were silent for longest are closed."""
+        """Adds bytes that a client has not read yet. Where the total is too large, the connections that were silent for
+        longest are closed."""
         self.unsent += size
         if self.unsent > MAX_UNSENT:
             for connection in sorted(self._connections, key=lambda connection: connection.waits_since or 0.0):

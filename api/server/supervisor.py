@@ -1,8 +1,10 @@
-"""Opens the server's socket and supervises the worker process: a worker that dies is restarted, and no worker outlives its supervisor.
+"""Opens the server's socket and supervises the worker process: a worker that dies is restarted, and no worker outlives
+its supervisor.
 
-The supervisor owns the socket, so connections wait while a worker is restarted. The worker is a program of its own, which inherits the socket and
-one end of a lifeline, a pair of sockets. Only the supervisor has the other end. When the supervisor has ended, for whatever reason, the worker reads
-the end of the stream and ends. Process ids would not do, since the system reuses them.
+The supervisor owns the socket, so connections wait while a worker is restarted. The worker is a program of its own,
+which inherits the socket and one end of a lifeline, a pair of sockets. Only the supervisor has the other end. When the
+supervisor has ended, for whatever reason, the worker reads the end of the stream and ends. Process ids would not do,
+since the system reuses them.
 """
 
 import errno
@@ -37,7 +39,8 @@ T = TypeVar("T")
 
 
 def retry(attempt: Callable[[], T]) -> T:
-    """Retries for two seconds, in which the system releases the port and the lock of a killed server. Raises the last OSError."""
+    """Retries for two seconds, in which the system releases the port and the lock of a killed server. Raises the last
+    OSError."""
     deadline = time.monotonic() + 2
     while True:
         try:
@@ -144,7 +147,8 @@ class _Supervisor:
         self._serves_since = None
         inherited = (self._listener.fileno(), self._workers_end.fileno())
         command = [sys.executable, "-m", "api.server.worker", *map(str, inherited)]
-        # its own process group, since Ctrl-C is for the supervisor, which stops the worker; not its own session, which Linux would schedule separately
+        # The worker has its own process group, since Ctrl-C is for the supervisor, which then stops the worker. It has no
+        # session of its own, which Linux would schedule separately.
         return subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL, process_group=0)
 
     def _wait(self, seconds: float | None = None) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 
 class LingeringTransport(asyncio.Transport):
-    """Calls `linger` in place of closing the connection. If it were closed at once, bytes that arrive later would reset it before the client has read
-    the response."""
+    """Calls `linger` in place of closing the connection. If it were closed at once, bytes that arrive later would reset
+    it before the client has read the response."""
 
     def __init__(self, transport: asyncio.Transport, linger: Callable[[], None]) -> None:
         self._transport, self._linger = transport, linger

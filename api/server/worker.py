@@ -1,4 +1,5 @@
-"""`python -m api.server.worker LISTENER LIFELINE`: the worker process, which its supervisor starts. The arguments are file descriptors."""
+"""`python -m api.server.worker LISTENER LIFELINE`: the worker process, which its supervisor starts. The arguments are
+file descriptors."""
 
 import asyncio
 import gc
@@ -53,7 +54,7 @@ async def _serve(listener: socket.socket, lifeline: int) -> None:
     async with app.router.lifespan_context(app):
         gc.collect()
         gc.freeze()  # modules are never freed, so the garbage collector need not scan them
-        server.on_started = lambda: os.write(lifeline, b"!")  # tells the supervisor that the worker serves
+        server.on_started = lambda: os.write(lifeline, b"!")  # the worker's message that it serves
         await server.serve([listener])
 
 

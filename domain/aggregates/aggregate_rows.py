@@ -11,13 +11,13 @@ Exclusion = Literal["not-a-member", "not-collected", "nobody-eligible", "nothing
 
 
 class AggregateRow(Output, kw_only=True):
-    """Results of a group of pupils. The dimensions that were grouped by or filtered to one value identify the group; `schools` says how many it
-    pools.
+    """Results of a group of pupils. The dimensions that were grouped by or filtered to one value identify the group;
+    `schools` says how many it pools.
 
-    Counts are of pupils; percentages are whole and of the eligible. `status` says why figures are null: c suppressed (all figures),
-    z not applicable (nobody eligible), x not available (nothing judged yet). `coveragePercent` is the percentage of the eligible who have a
-    counting value. `reason`, only with view=public, says why a row is suppressed: primary (a small group) or complement (it would help to
-    calculate a small group).
+    Counts are of pupils; percentages are whole and of the eligible. `status` says why figures are null: c suppressed
+    (all figures), z not applicable (nobody eligible), x not available (nothing judged yet). `coveragePercent` is the
+    percentage of the eligible who have a counting value. `reason`, only with view=public, says why a row is suppressed:
+    primary (a small group) or complement (it would help to calculate a small group).
     """
 
     school_id: str | None = None
@@ -45,11 +45,12 @@ class AggregateRow(Output, kw_only=True):
 
 
 class ExcludedSchool(Output, kw_only=True):
-    """A school that the query covers and that contributes to no row's figures, and the reason, over all windows and subjects queried.
+    """A school that the query covers and that contributes to no row's figures, and the reason, over all windows and
+    subjects queried.
 
-    not-a-member: it was not in the trust on a census date; not-collected: no window collects such a subject from it; nobody-eligible;
-    nothing-judged: somebody is eligible, and no value is recorded yet. A school that is suppressed when grouped by school and subject never
-    has one of the last two reasons.
+    not-a-member: it was not in the trust on a census date; not-collected: no window collects such a subject from it;
+    nobody-eligible; nothing-judged: somebody is eligible, and no value is recorded yet. A school that is suppressed
+    when grouped by school and subject never has one of the last two reasons.
     """
 
     school_id: str
@@ -59,8 +60,9 @@ class ExcludedSchool(Output, kw_only=True):
 
 
 class Coverage(Output, kw_only=True):
-    """How many schools the query covers, and how many of them are not excluded. It covers the schools named; or all that were ever in the trust; or,
-    with neither, all within reach that have such a window. A school that is suppressed when grouped by school and subject counts as contributing."""
+    """How many schools the query covers, and how many of them are not excluded. It covers the schools named; or all
+    that were ever in the trust; or, with neither, all within reach that have such a window. A school that is suppressed
+    when grouped by school and subject counts as contributing."""
 
     schools: int
     contributing: int

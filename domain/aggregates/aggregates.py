@@ -1,31 +1,35 @@
 """Aggregates: results pooled over pupils, for one caller and one query. REST and GraphQL both call read_aggregates.
 
-A query groups by one to three dimensions. Subject and window are each grouped by or filtered to one value, since a sum over either would count
-pupils more than once. Percentages are whole, rounded half up, and of *eligible* pupils, as in the performance tables (Department for
-Education, "Primary school accountability", technical guidance). A trust's result pools its pupils and is never a mean of its schools'
-percentages. An average is over pupils with a counting value that has a number. It is null where the numbers come from several schemes, since a
-scaled score and a percentage have no mean.
+A query groups by one to three dimensions. Subject and window are each grouped by or filtered to one value, since a sum
+over either would count pupils more than once. Percentages are whole, rounded half up, and of *eligible* pupils, as in
+the performance tables (Department for Education, "Primary school accountability", technical guidance). A trust's result
+pools its pupils and is never a mean of its schools' percentages. An average is over pupils with a counting value that
+has a number. It is null where the numbers come from several schemes, since a scaled score and a percentage have no
+mean.
 
-Which schools count: those within reach with `aggregates:read` or `aggregates:internal` (which includes the former); with `trust`, those
-that were its members on the window's census date, whoever controls their data today. A row that pools a school reached without
-`aggregates:internal` may be suppressed (disclosure.py). A caller can subtract the figures that it sees unsuppressed, so in such a row only the
-pupils of the other schools count as protection.
+Which schools count: those within reach with `aggregates:read` or `aggregates:internal` (which includes the former);
+with `trust`, those that were its members on the window's census date, whoever controls their data today. A row that
+pools a school reached without `aggregates:internal` may be suppressed (disclosure.py). A caller can subtract the
+figures that it sees unsuppressed, so in such a row only the pupils of the other schools count as protection.
 
 Suppression needs the whole answer, so filters are applied after it:
 - Every subject is counted, whatever `subject` says.
-- A school is suppressed among the schools of its *population*, whose pooled result can be queried: the trust it was in on the census date
-  or, without one, its local authority. All of the population within reach is counted, whatever `school` says.
-- Schools that are named but not grouped by are pooled from their own rows, and a suppressed one suppresses the sum. So a query for some schools
-  discloses nothing that grouping by school does not.
+- A school is suppressed among the schools of its *population*, whose pooled result can be queried: the trust it was in
+  on the census date or, without one, its local authority. All of the population within reach is counted, whatever
+  `school` says.
+- Schools that are named but not grouped by are pooled from their own rows, and a suppressed one suppresses the sum. So
+  a query for some schools discloses nothing that grouping by school does not.
 
-The reason of a suppressed row is withheld from whoever might learn from it. "primary" says that a group counts one to five, "complement" that it
-does not: of two suppressed rows that are 7 together, the primary one has 1 and the other 6. A reason that discloses nothing new is implied by the
-figures shown, and only a search of all tables that look the same finds out which reasons are (tests/insight/test_labels.py searches small ones).
-So reasons are only for a caller that may see every figure behind the answer and asks for `view=public`: the answer precisely as a reader with
-aggregates:read at the same schools gets it, and why.
+The reason of a suppressed row is withheld from whoever might learn from it. "primary" says that a group counts one to
+five, "complement" that it does not: of two suppressed rows that are 7 together, the primary one has 1 and the other 6.
+A reason that discloses nothing new is implied by the figures shown, and only a search of all tables that look the same
+finds out which reasons are (tests/insight/test_labels.py searches small ones). So reasons are only for a caller that
+may see every figure behind the answer and asks for `view=public`: the answer precisely as a reader with aggregates:read
+at the same schools gets it, and why.
 
-`excluded` discloses of a school only what its rows disclose when grouped by school and subject: a school that has a suppressed row there, in a
-window and subject of the query, counts as contributing, judged or not. What a window collects, and the members of a trust, are public.
+`excluded` discloses of a school only what its rows disclose when grouped by school and subject: a school that has a
+suppressed row there, in a window and subject of the query, counts as contributing, judged or not. What a window
+collects, and the members of a trust, are public.
 """
 
 import json
@@ -43,7 +47,7 @@ from domain.aggregates.disclosure import LISTED
 from domain.aggregates.groups import (
     COMBINED,
     PARTS_OF_COMBINED,
-    Group,
+    PupilGroup,
     make_groups,
     make_row,
     make_sort_key,
@@ -63,8 +67,8 @@ from domain.store.database import Database
 async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, query: AggregateQuery) -> AggregatePage:
     """Returns the page that the query asks for, read by one SQL statement.
 
-    Raises Forbidden without either scope, or for view=public where the caller may not see every figure unsuppressed; Invalid naming every
-    parameter whose value is not within reach; BadRequest for a cursor of another query.
+    Raises Forbidden without either scope, or for view=public where the caller may not see every figure unsuppressed;
+    Invalid naming every parameter whose value is not within reach; BadRequest for a cursor of another query.
     """
     if caller.scopes.isdisjoint((Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)):
         raise make_scope_error({"aggregates": f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"})
@@ -135,7 +139,8 @@ def _make_page(
 def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]:
     """Returns the ids of the schools that the query names.
 
-    Raises Invalid, naming every parameter whose value is not within reach. One that does not exist is reported the same.
+    Raises Invalid, naming every parameter whose value is not within reach. One that does not exist is reported the
+    same.
     """
     ids = {name: school.id for school in result.schools for name in (school.id, str(school.urn))}
     in_reach = {"window": result.window, "subject": query.subject is None or result.subject, "trust": result.trust}
@@ -149,8 +154,9 @@ def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]
 
 def _make_suppressed_groups(
     query: AggregateQuery, result: AggregateResult, tally: Tally, dimensions: tuple[str, ...]
-) -> list[Group]:
-    """Returns all groups of a tally, suppressed for this caller or, with view=public, as for a reader with aggregates:read."""
+) -> list[PupilGroup]:
+    """Returns all groups of a tally, suppressed for this caller or, with view=public, as for a reader with
+    aggregates:read."""
     groups = make_groups(result, tally, dimensions)
     if query.view == "public":
         if not all(group.facts.internal for group in groups):
@@ -162,7 +168,7 @@ def _make_suppressed_groups(
     return groups
 
 
-def _list_excluded(query: AggregateQuery, result: AggregateResult, groups: list[Group]) -> Iterable[ExcludedSchool]:
+def _list_excluded(query: AggregateQuery, result: AggregateResult, groups: list[PupilGroup]) -> Iterable[ExcludedSchool]:
     """Yields the excluded schools by URN. `groups` are by school, subject and window."""
     statuses: defaultdict[str | None, set[str | None]] = defaultdict(set)
     for group in groups:
@@ -185,9 +191,10 @@ def _list_excluded(query: AggregateQuery, result: AggregateResult, groups: list[
 
 
 def _cut_page(
-    groups: list[Group], query: AggregateQuery, after: tuple[str | None, ...] | None, encrypt_position: Callable[[bytes], str]
-) -> tuple[list[Group], PageInfo, list[str]]:
-    """Returns the groups of the page, ordered by the dimensions grouped by, and a cursor for each: its position in that order."""
+    groups: list[PupilGroup], query: AggregateQuery, after: tuple[str | None, ...] | None, encrypt_position: Callable[[bytes], str]
+) -> tuple[list[PupilGroup], PageInfo, list[str]]:
+    """Returns the groups of the page, ordered by the dimensions grouped by, and a cursor for each: its position in that
+    order."""
     sort_key = make_sort_key(groups, tuple(dict.fromkeys((*query.group_by, "subject", "window"))))
     ordered = sorted(((sort_key(group), group) for group in groups), key=itemgetter(0))
     start = 0 if after is None else bisect_right(ordered, after, key=itemgetter(0))

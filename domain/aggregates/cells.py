@@ -1,8 +1,8 @@
 """Cells and totals: the tables of counted pupils.
 
-A cell counts the pupils of a school, window, subject and aspect who share year group, characteristics and grade. A total sums the cells of a
-school, window, subject and aspect; there are some thirty times fewer totals than cells. Functions of the database keep both up to date
-(migration 0005); here they are only read.
+A cell counts the pupils of a school, window, subject and aspect who share year group, characteristics and grade. A
+total sums the cells of a school, window, subject and aspect; there are some thirty times fewer totals than cells.
+Functions of the database keep both up to date (migration 0005); here they are only read.
 """
 
 from sqlalchemy import Column, Integer, Numeric, SmallInteger, Table, Text, Uuid, column, table

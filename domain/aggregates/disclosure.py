@@ -1,29 +1,33 @@
-"""Disclosure control: which rows of an aggregate answer are hidden, so that no small group of children can be calculated from it.
+"""Disclosure control: which rows of an aggregate answer are hidden, so that no small group of children can be
+calculated from it.
 
-*Primary* suppression hides a row of 1 to 5 eligible pupils, as the DfE does: its performance tables publish nothing for fewer than
-six. *Complementary* suppression hides further rows, because whoever knows a total (of the school, of the trust, of the boys)
-subtracts what is shown from it. Two readers are guarded against: one knows all totals of an answer over any of its dimensions, and
-that no count is below zero; the other also has the coarser answers. From the rows neither can calculate a hidden row that has pupils,
-or a small sum of hidden rows. An answer cannot protect what totals disclose without any row: that a Year 2 of three is taught in one
-school alone; or, where no girl is disadvantaged, what SEN by sex and SEN by disadvantage together say of the disadvantaged boys.
+*Primary* suppression hides a row of 1 to 5 eligible pupils, as the DfE does: its performance tables publish nothing for
+fewer than six. *Complementary* suppression hides further rows, because whoever knows a total (of the school, of the
+trust, of the boys) subtracts what is shown from it. Two readers are guarded against: one knows all totals of an answer
+over any of its dimensions, and that no count is below zero; the other also has the coarser answers. From the rows
+neither can calculate a hidden row that has pupils, or a small sum of hidden rows. An answer cannot protect what totals
+disclose without any row: that a Year 2 of three is taught in one school alone; or, where no girl is disadvantaged, what
+SEN by sex and SEN by disadvantage together say of the disadvantaged boys.
 
-The method is the *hypercube method* of statistical disclosure control (Repsilber; also in tau-ARGUS). A hidden row is a corner of a
-hidden box, two values along each dimension: a line in one dimension, a rectangle in two, a cube in three. Moving pupils round
-the corners, one more here and one fewer there, changes each corner and no total, so that no arithmetic on totals can find where
-they were. Boxes are added until every group of rows whose sum can be calculated counts at least the threshold; the box that hides
-the fewest further pupils is taken first. The search is exact enough for tables of real schools; where most rows of a three-way
-table are empty it is a heuristic (one of 40,000 such generated tables disclosed the sum of two rows).
+The method is the *hypercube method* of statistical disclosure control (Repsilber; also in tau-ARGUS). A hidden row is a
+corner of a hidden box, two values along each dimension: a line in one dimension, a rectangle in two, a cube in three.
+Moving pupils round the corners, one more here and one fewer there, changes each corner and no total, so that no
+arithmetic on totals can find where they were. Boxes are added until every group of rows whose sum can be calculated
+counts at least the threshold; the box that hides the fewest further pupils is taken first. The search is exact enough
+for tables of real schools; where most rows of a three-way table are empty it is a heuristic (one of 40,000 such
+generated tables disclosed the sum of two rows).
 
-- School, year group, sex, disadvantaged, EAL and SEN divide pupils, each into parts whose counts add up. Subjects and windows do
-  not: they count the same pupils again. A group hidden in one subject is hidden in all of them, RWM included, since its size hardly
-  differs between them; each window is suppressed by itself.
-- A group hidden by a coarser query stays hidden in a finer one: every part of a small group is hidden, and the box around it is
-  hidden again wherever the group has pupils. Otherwise the parts shown would add up to what was hidden.
-- An empty row discloses nothing of a child, so it is shown (as `z`), with two exceptions: inside a small group, where "none of the
-  three is in this category" says what all three are; and as a corner of a box where there is no other box, as in a school with
-  girls only beside a school with three girls.
-- Where nobody or everybody is disadvantaged, the other part is the whole group, and both parts are hidden whatever their size, as in
-  the DfE's key stage 2 tables (124937 in 2018: 26 pupils, none disadvantaged, others suppressed). A school for girls is no secret.
+- School, year group, sex, disadvantaged, EAL and SEN divide pupils, each into parts whose counts add up. Subjects and
+  windows do not: they count the same pupils again. A group hidden in one subject is hidden in all of them, RWM
+  included, since its size hardly differs between them; each window is suppressed by itself.
+- A group hidden by a coarser query stays hidden in a finer one: every part of a small group is hidden, and the box
+  around it is hidden again wherever the group has pupils. Otherwise the parts shown would add up to what was hidden.
+- An empty row discloses nothing of a child, so it is shown (as `z`), with two exceptions: inside a small group, where
+  "none of the three is in this category" says what all three are; and as a corner of a box where there is no other box,
+  as in a school with girls only beside a school with three girls.
+- Where nobody or everybody is disadvantaged, the other part is the whole group, and both parts are hidden whatever
+  their size, as in the DfE's key stage 2 tables (124937 in 2018: 26 pupils, none disadvantaged, others suppressed). A
+  school for girls is no secret.
 - 0 % and 100 % need no rule of their own: what they disclose, they disclose of a small group, and that is hidden whole.
 """
 
@@ -40,8 +44,8 @@ REPEATING = frozenset({"subject", "window"})
 """Dimensions along which the same pupils are counted again; every other dimension divides them."""
 
 LISTED = frozenset({"sex", "disadvantaged", "eal", "sen"})
-"""Dimensions of which every category is listed: a missing row would disclose that the group is empty. Year groups are listed only where a
-school has them, which is public."""
+"""Dimensions of which every category is listed: a missing row would disclose that the group is empty. Year groups are
+listed only where a school has them, which is public."""
 
 _MAX_PARTNERS = 4
 """Partners tried along each dimension before all of them are, so that the search for a box is linear in the rows."""
@@ -64,22 +68,23 @@ class EligibleRow(NamedTuple):
 
 
 def suppress(rows: Sequence[EligibleRow], dimensions: tuple[str, ...], threshold: int = THRESHOLD) -> list[Reason | None]:
-    """Decide which rows of one aggregate answer are hidden.
+    """Decides which rows of one aggregate answer are hidden.
 
     Args:
-        rows: the whole answer, each combination of values once, with the empty rows of every category of sex, disadvantaged, EAL
-            and SEN. Whole also means: all the schools whose pupils a published total pools, and all the subjects and categories
-            that may be queried. A query for some of them is filtered *after* suppression; filtered before, two queries would
+        rows: The whole answer, each combination of values once, with the empty rows of every category in LISTED. Whole
+            also means: all the schools whose pupils a published total pools, and all the subjects and categories that
+            may be queried. A query for some of them is filtered *after* suppression; filtered before, two queries would
             differ by the very group that one of them hides.
-        dimensions: the names of the rows' values; at most three of them divide pupils (a fourth takes seconds, not milliseconds).
-        threshold: the smallest number of eligible pupils that is published.
+        dimensions: The names of the rows' values. At most three of them divide pupils (a fourth takes seconds, not
+            milliseconds).
+        threshold: The smallest number of eligible pupils that is published.
 
     Returns:
-        For each row, in the order given: None (shown), "primary" (a small group) or "complement" (hidden to protect one). The
+        For each row, in order: None (shown), "primary" (a small group) or "complement" (hidden to protect one). The
         decision on a row does not depend on the order of the rows.
 
     Raises:
-        ValueError: the threshold is below six, or the rows are not a whole answer.
+        ValueError: The threshold is below six, or the rows are not a whole answer.
     """
     if threshold < THRESHOLD:
         raise ValueError(f"threshold {threshold} is below {THRESHOLD}")
@@ -117,12 +122,14 @@ def _find_reason(eligible: int, hidden: bool, threshold: int) -> Reason | None:
 
 
 def _rank_values(values: set[Hashable]) -> dict[Hashable, int]:
-    """Numbers a dimension's values in their own order, so that ties are broken the same way whatever the order of the rows."""
+    """Numbers a dimension's values in their own order, so that ties are broken the same way whatever the order of the
+    rows."""
     return {value: rank for rank, value in enumerate(sorted(values, key=lambda value: (value is not None, str(value))))}
 
 
 def _check_whole(rows: Sequence[EligibleRow], dimensions: tuple[str, ...]) -> None:
-    """Raises ValueError for a duplicate row, and for a missing row of a dimension in LISTED: both would make the arithmetic silently wrong."""
+    """Raises ValueError for a duplicate row, and for a missing row of a dimension in LISTED: both would make the
+    arithmetic silently wrong."""
     duplicates = [values for values, times in Counter(row.values for row in rows).items() if times > 1]
     if duplicates:
         raise ValueError(f"given twice: {duplicates}")
@@ -138,8 +145,9 @@ def _check_whole(rows: Sequence[EligibleRow], dimensions: tuple[str, ...]) -> No
 def _choose_hidden(counts: Mapping[Cell, Sequence[int]], threshold: int, exclusive: tuple[int, list[int]] | None) -> set[Cell]:
     """Returns the cells to hide in one window. `counts` are the eligible pupils of each cell in each subject.
 
-    Every collapsed table is protected before the tables finer than it, exactly as where it is the answer to a query of its own. An axis
-    with one value divides nothing and is left out: a single school has no other among which it can be hidden.
+    Every collapsed table is protected before the tables finer than it, exactly as where it is the answer to a query of
+    its own. An axis with one value divides nothing and is left out: a single school has no other among which it can be
+    hidden.
     """
     width = len(next(iter(counts)))
     axes = tuple(axis for axis in range(width) if len({cell[axis] for cell in counts}) > 1)
@@ -175,7 +183,8 @@ class _Box:
         self._signs = dict.fromkeys(even, 1) | dict.fromkeys(odd, -1)
 
     def change(self, group: tuple[Cell, ...]) -> int:
-        """Returns what moving one pupil round the box adds to the sum of a group. Where it is 0, the box does not protect the sum."""
+        """Returns what moving one pupil round the box adds to the sum of a group. Where it is 0, the box does not
+        protect the sum."""
         return sum([self._signs.get(cell, 0) for cell in group])
 
 
@@ -235,7 +244,8 @@ class _Table:
                     self._hide(box)
 
     def _find_boxes(self, cell: Cell, subject: int) -> Iterator[_Box]:
-        """Yields the boxes still needed to protect a cell, the firmest first. Each must be hidden before the next is requested."""
+        """Yields the boxes still needed to protect a cell, the firmest first. Each must be hidden before the next is
+        requested."""
         for firmness in (2, 1, 0):
             while group := self._find_recoverable((cell,), subject, firmness):
                 box = self._find_cheapest(group, subject, firmness)
@@ -254,16 +264,19 @@ class _Table:
                 self._touching[corner, subject, least].append(box)
 
     def _rate_firmness(self, box: _Box, subject: int) -> int:
-        """Returns 2 where pupils can be moved round the box without a count below zero, 1 where totals show no corner to be empty, else 0."""
+        """Returns 2 where pupils can be moved round the box without a count below zero, 1 where totals show no corner
+        to be empty, else 0."""
         counts = self.counts
         if all(counts[cell][subject] for cell in box.even) or all(counts[cell][subject] for cell in box.odd):
             return 2
         return int(all(self._totals[line][subject] for cell in box.corners for line in _list_lines(cell)))
 
     def _find_recoverable(self, group: tuple[Cell, ...], subject: int, firmness: int) -> tuple[Cell, ...] | None:
-        """Returns a group, grown from this one, that no hidden box protects, where it is a single cell or a small sum; else None.
+        """Returns a group, grown from this one, that no hidden box protects, where it is a single cell or a small sum;
+        else None.
 
-        A sum can be calculated only if no box changes it, so a box that does change it forces another of its corners into the group.
+        A sum can be calculated only if no box changes it, so a box that does change it forces another of its corners
+        into the group.
         """
         if self._is_total(group, subject):
             return None
@@ -282,7 +295,8 @@ class _Table:
         return None
 
     def _is_total(self, group: tuple[Cell, ...], subject: int) -> bool:
-        """Whether a group is all that is unknown of a line through its first cell. Its sum is then the line's total, a cell of a coarser table."""
+        """Whether a group is all that is unknown of a line through its first cell. Its sum is then the line's total, a
+        cell of a coarser table."""
         if len(group) == 1:
             return False
         lines = (self._lines[line] for line in _list_lines(group[0]) if self._totals[line][subject] < self.threshold)

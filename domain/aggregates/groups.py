@@ -1,4 +1,5 @@
-"""Groups of pupils while an answer is made: empty categories are added, small groups suppressed, schools pooled, and groups become rows."""
+"""Groups of pupils while an answer is made: empty categories are added, small groups suppressed, schools pooled, and
+groups become rows."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -21,11 +22,12 @@ _CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "eal": (("1", "2", "3"), ("unknown",)),
     "sen": (("N", "K", "E"), ("S", "A", "P", "unknown")),
 }
-"""The categories of each dimension in LISTED, in order: those always shown, and those shown only where the answer has one."""
+"""The categories of each dimension in LISTED, in order: those always shown, and those shown only where the answer has
+one."""
 
 
 @dataclass
-class Group:
+class PupilGroup:
     """Pupils with the same key and categories. `hidden` is the reason why their figures are suppressed, if they are."""
 
     key: GroupKey
@@ -50,7 +52,7 @@ class Group:
         return tuple(by_name[name] for name in dimensions)
 
 
-def make_groups(result: AggregateResult, tally: Tally, dimensions: tuple[str, ...]) -> list[Group]:
+def make_groups(result: AggregateResult, tally: Tally, dimensions: tuple[str, ...]) -> list[PupilGroup]:
     """Returns the groups of a tally. Every category of a dimension in LISTED is present, with no pupils if need be."""
     facts, counts = result.pool(tally)
     axes: list[Iterable[str | None]] = []
@@ -61,7 +63,7 @@ def make_groups(result: AggregateResult, tally: Tally, dimensions: tuple[str, ..
         axes.append((*always, *(category for category in sometimes if category in present)) if is_listed else (None,))
     combinations = list(starmap(Categories, product(*axes)))
     groups = [
-        Group(key, categories, facts_of_key, counts.get((key, categories)) or PupilCounts())
+        PupilGroup(key, categories, facts_of_key, counts.get((key, categories)) or PupilCounts())
         for key, facts_of_key in facts.items()
         for categories in combinations
     ]
@@ -69,8 +71,9 @@ def make_groups(result: AggregateResult, tally: Tally, dimensions: tuple[str, ..
     return groups
 
 
-def _set_combined_judged(groups: list[Group]) -> None:
-    """Reading, writing and maths combined counts as judged where all three are judged: before that, nobody can have reached the standard in all."""
+def _set_combined_judged(groups: list[PupilGroup]) -> None:
+    """Reading, writing and maths combined counts as judged where all three are judged: before that, nobody can have
+    reached the standard in all."""
     judged = {(group.key, group.categories) for group in groups if group.counts.judged}
     for group in groups:
         if group.key.subject == COMBINED:
@@ -78,9 +81,10 @@ def _set_combined_judged(groups: list[Group]) -> None:
             group.counts.judged = all(part in judged for part in parts)
 
 
-def suppress_groups(groups: list[Group], dimensions: tuple[str, ...]) -> None:
-    """Suppresses groups in each population. A group that the caller reaches with aggregates:internal is not suppressed and protects no other."""
-    populations: defaultdict[str | None, list[Group]] = defaultdict(list)
+def suppress_groups(groups: list[PupilGroup], dimensions: tuple[str, ...]) -> None:
+    """Suppresses groups in each population. A group that the caller reaches with aggregates:internal is not suppressed
+    and protects no other."""
+    populations: defaultdict[str | None, list[PupilGroup]] = defaultdict(list)
     for group in groups:
         if not group.facts.internal:
             populations[group.facts.population].append(group)
@@ -91,9 +95,9 @@ def suppress_groups(groups: list[Group], dimensions: tuple[str, ...]) -> None:
             group.hidden = reason
 
 
-def pool_schools(groups: list[Group]) -> list[Group]:
+def pool_schools(groups: list[PupilGroup]) -> list[PupilGroup]:
     """Adds up the schools' groups. A suppressed group suppresses the sum, from which it could be calculated."""
-    pooled: dict[tuple[GroupKey, Categories], Group] = {}
+    pooled: dict[tuple[GroupKey, Categories], PupilGroup] = {}
     for group in groups:
         key = group.key._replace(school=None)
         whole = pooled.get((key, group.categories))
@@ -105,7 +109,7 @@ def pool_schools(groups: list[Group]) -> list[Group]:
     return list(pooled.values())
 
 
-def make_sort_key(groups: list[Group], dimensions: tuple[str, ...]) -> Callable[[Group], tuple[str, ...]]:
+def make_sort_key(groups: list[PupilGroup], dimensions: tuple[str, ...]) -> Callable[[PupilGroup], tuple[str, ...]]:
     """Returns a function that gives a group's position as texts, which a cursor can carry.
 
     Schools are ordered by URN, subjects by their number in the tenant, windows by census date, year groups by age.
@@ -117,7 +121,7 @@ def make_sort_key(groups: list[Group], dimensions: tuple[str, ...]) -> Callable[
         numbers[key.subject] = min(facts.order, numbers.get(key.subject, facts.order))
         dates[window] = min(facts.census_on, dates.get(window, facts.census_on))
 
-    def position(group: Group, dimension: str) -> tuple[str, ...]:
+    def position(group: PupilGroup, dimension: str) -> tuple[str, ...]:
         key = group.key
         match dimension:
             case "school":
@@ -134,7 +138,7 @@ def make_sort_key(groups: list[Group], dimensions: tuple[str, ...]) -> Callable[
     return lambda group: tuple(chain.from_iterable(position(group, dimension) for dimension in dimensions))
 
 
-def make_row(group: Group, *, with_reason: bool) -> AggregateRow:
+def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
     """Returns the group as a row, without figures where it is suppressed."""
     key, facts, counts = group.key, group.facts, group.counts
     row = AggregateRow(

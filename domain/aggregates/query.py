@@ -25,7 +25,8 @@ _STAFF_DIMENSIONS = ("teacher", "teachers", "class", "classes", "group", "groups
 class AggregateQuery:
     """A checked query. `window` is a code or id, `trust` an id or GIAS group UID, each `school` an id or URN.
 
-    `view`: own, as the caller's grants allow, or public, as a reader with aggregates:read sees it. `first` is None for all rows.
+    `view`: own, as the caller's grants allow, or public, as a reader with aggregates:read sees it. `first` is None for
+    all rows.
     """
 
     group_by: tuple[str, ...]
@@ -44,10 +45,11 @@ class AggregateQuery:
 
 
 def read_query(pairs: Iterable[tuple[str, str]], interface_issues: Iterable[Issue] = ()) -> AggregateQuery:
-    """Reads a query from names and values, as in a query string. `groupBy` may list several names, with commas or repeated; `school` may repeat.
+    """Reads a query from names and values, as in a query string. `groupBy` may list several names, with commas or
+    repeated; `school` may repeat.
 
-    `interface_issues` were found by REST or GraphQL itself and are reported with the others. Raises BadRequest with every issue, or Invalid where
-    the query groups by staff.
+    `interface_issues` were found by REST or GraphQL itself and are reported with the others. Raises BadRequest with
+    every issue, or Invalid where the query groups by staff.
     """
     values: defaultdict[str, list[str]] = defaultdict(list)
     for name, value in pairs:

@@ -1,4 +1,5 @@
-"""The decoded result of the aggregate statement (statement.py): counts of pupils in each tenant, which are pooled over tenants by code."""
+"""The decoded result of the aggregate statement (statement.py): counts of pupils in each tenant, which are pooled over
+tenants by code."""
 
 from collections import defaultdict
 from typing import NamedTuple
@@ -26,8 +27,9 @@ class Categories(NamedTuple):
 
 
 class PupilCounts(Struct, array_like=True):
-    """Counts of pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the sum of the values of the
-    `valued`; `judged` says whether there is any judgement; `schemes` are the codes of the schemes the values come from."""
+    """Counts of pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the
+    sum of the values of the `valued`; `judged` says whether there is any judgement; `schemes` are the codes of the
+    schemes the values come from."""
 
     eligible: int = 0
     guarded: int = 0
@@ -54,9 +56,9 @@ class PupilCounts(Struct, array_like=True):
 
 
 class GroupFacts(Struct, array_like=True):
-    """Facts of a group other than its counts. `internal`: all its schools are reached with aggregates:internal; `threshold`: the highest suppression
-    threshold of their tenants; `order`: the number of its subject in the tenant; `population` (trust id or local authority), URN and name are of
-    its only school."""
+    """Facts of a group other than its counts. `internal`: all its schools are reached with aggregates:internal;
+    `threshold`: the highest suppression threshold of their tenants; `order`: the number of its subject in the tenant;
+    `population` (trust id or local authority), URN and name are of its only school."""
 
     schools: int
     internal: bool
@@ -86,7 +88,8 @@ class _TenantKey(NamedTuple):
 
 
 class RequestedSchool(Struct, array_like=True):
-    """A school that the query covers. `joined_elsewhen`: it was in the trust of the query, but on no census date of a window of the query."""
+    """A school that the query covers. `joined_elsewhen`: it was in the trust of the query, but on no census date of a
+    window of the query."""
 
     id: str
     urn: int
@@ -95,8 +98,8 @@ class RequestedSchool(Struct, array_like=True):
 
 
 class Tally(Struct):
-    """The facts of each group, and its counts by categories, with the numbers of the scheme versions they come from. Categories without pupils are
-    missing."""
+    """The facts of each group, and its counts by categories, with the numbers of the scheme versions they come from.
+    Categories without pupils are missing."""
 
     facts: list[tuple[_TenantKey, GroupFacts]]
     counts: list[tuple[_TenantKey, Categories, PupilCounts, list[int]]]
@@ -105,10 +108,10 @@ class Tally(Struct):
 class AggregateResult(Struct):
     """The result of the statement.
 
-    `window`, `subject`, `trust`: whether the one of the query is within reach. `schools`: the schools within reach that the query covers.
-    `empty`: the windows of a school in which no pupil is counted (tenant, school, and the numbers of the subjects collected).
-    `subject_codes`, `scheme_codes`: codes by tenant and number. `groups`: grouped as the query says. `by_school`: grouped by school alone, or None
-    where that is the same.
+    `window`, `subject`, `trust`: whether the one of the query is within reach. `schools`: the schools within reach that
+    the query covers. `empty`: the windows of a school in which no pupil is counted (tenant, school, and the numbers of
+    the subjects collected). `subject_codes`, `scheme_codes`: codes by tenant and number. `groups`: grouped as the query
+    says. `by_school`: grouped by school alone, or None where that is the same.
     """
 
     window: bool

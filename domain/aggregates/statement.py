@@ -1,7 +1,9 @@
-"""The SQL statement of an aggregate query: it pools cells or totals over the schools that the caller reaches, and returns one JSON text.
+"""The SQL statement of an aggregate query: it pools cells or totals over the schools that the caller reaches, and
+returns one JSON text.
 
-A query that groups only by school, subject and window reads totals, any other reads cells. Tenants number their subjects, windows and grades
-themselves, so rows of several tenants are pooled by code; windows by code and academic year, since the same code may recur in another year.
+A query that groups only by school, subject and window reads totals, any other reads cells. Tenants number their
+subjects, windows and grades themselves, so rows of several tenants are pooled by code; windows by code and academic
+year, since the same code may recur in another year.
 """
 
 from collections.abc import Sequence
@@ -57,7 +59,8 @@ _KEY_OF_TOTAL = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no
 
 @dataclass(frozen=True)
 class AggregateTemplate:
-    """What the statement's text depends on: the grouping, and which filters there are. `categories` are names of fields of Categories."""
+    """What the statement's text depends on: the grouping, and which filters there are. `categories` are names of fields
+    of Categories."""
 
     by_school: bool
     by_year_group: bool
@@ -77,7 +80,8 @@ class AggregateTemplate:
 
     @property
     def pools_schools(self) -> bool:
-        """Whether schools are added up, by the statement or afterwards. A single school uses one scheme for a subject and window."""
+        """Whether schools are added up, by the statement or afterwards. A single school uses one scheme for a subject
+        and window."""
         return self.schools or not self.by_school
 
 
@@ -92,8 +96,9 @@ def compile_aggregate(template: AggregateTemplate) -> Statement:
 def _compile(template: AggregateTemplate) -> Statement:
     """Compiles the statement of a template. Its one column is the JSON text of an AggregateResult.
 
-    Its parameters: `caller`; `internal`, whether the token has aggregates:internal; `subject`, a code or None; and, where the template has the
-    filter, `window` and `window_id`, `trust_id` and `trust_uid` (one of them None), `school_ids` and `urns`.
+    Its parameters: `caller`; `internal`, whether the token has aggregates:internal; `subject`, a code or None; and,
+    where the template has the filter, `window` and `window_id`, `trust_id` and `trust_uid` (one of them None),
+    `school_ids` and `urns`.
     """
     reached = _select_reached()
     counted = _select_counted(reached, template)
@@ -136,7 +141,8 @@ def _select_reached() -> CTE:
 
 
 def _select_counted(reached: CTE, template: AggregateTemplate) -> CTE:
-    """The schools and windows that count: within reach, in the trust of the query, and in the populations of the schools it names."""
+    """The schools and windows that count: within reach, in the trust of the query, and in the populations of the
+    schools it names."""
     q, w = reached.c, windows.c
     trust_id = select(func.min(cast(memberships.c.trust_id, Text))).where(_is_member(q.id, w.census_on)).scalar_subquery()
     counted = (
@@ -160,7 +166,8 @@ def _select_counted(reached: CTE, template: AggregateTemplate) -> CTE:
 
 
 def _select_requested_schools(reached: CTE, counted: CTE, template: AggregateTemplate) -> Select[Any]:
-    """RequestedSchool of the schools that the query names; or of past, present and future members of its trust; or of all that have such a window."""
+    """RequestedSchool of the schools that the query names; or of past, present and future members of its trust; or of
+    all that have such a window."""
     q = reached.c
     has_window = exists().where(windows.c.tenant_id == q.tenant_id, _is_requested_window() if template.window else true())
     elsewhen = and_(has_window, q.id.not_in(select(counted.c.id))) if template.trust else false()
@@ -174,7 +181,8 @@ def _select_requested_schools(reached: CTE, counted: CTE, template: AggregateTem
 
 
 def _select_empty_windows(counted: CTE, by_school: CTE) -> Select[Any]:
-    """The windows of a school in which no pupil is counted, with the subjects collected. Where a pupil is counted, each subject collected has a total."""
+    """The windows of a school in which no pupil is counted, with the subjects collected. Where a pupil is counted, each
+    subject collected has a total."""
     c, m = counted.c, by_school.c
     pinned = and_(
         pins.c.tenant_id == c.tenant_id, pins.c.window_no == c.no, pins.c.school_id == c.id, pins.c.aspect_no == MAIN_ASPECT
@@ -190,7 +198,8 @@ def _select_empty_windows(counted: CTE, by_school: CTE) -> Select[Any]:
 def _select_measures(counted: CTE, template: AggregateTemplate, name: str) -> CTE:
     """A row for each total or cell, with what it adds to each count.
 
-    Only indispensable tables are joined, since row-level security checks each row of each table, which takes microseconds.
+    Only indispensable tables are joined, since row-level security checks each row of each table, which takes
+    microseconds.
     """
     source: Table = totals if template.from_totals else cells
     c, t = counted.c, source.c
@@ -269,7 +278,8 @@ def _select_scheme_codes(measured: CTE) -> Select[Any]:
 
 
 def _group_into_arrays(keys: Sequence[Sequence[ColumnElement[Any]]], *figures: ColumnElement[Any]) -> Select[Any]:
-    """Rows of one column, a JSON array: an array of each key, then the figures. They are grouped by the columns of the keys."""
+    """Rows of one column, a JSON array: an array of each key, then the figures. They are grouped by the columns of the
+    keys."""
     by = (value for key in keys for value in key if not isinstance(value, Null))
     return select(_build_array(*(_build_array(*key) for key in keys), *figures).label("item")).group_by(*by)
 

@@ -1,7 +1,8 @@
-"""Clients: the programs that call the API, the browser origins they use, and what the API checks of them at each request.
+"""Clients: the programs that call the API, the browser origins they use, and what the API checks of them at each
+request.
 
-A client authenticates with a secret (secrets.py) or with its own private key (private_key_jwt), of which a JWKS of public keys is stored
-(key_sets.py). Only the operator role writes clients. The app role reads them.
+A client authenticates with a secret (secrets.py) or with its own private key (private_key_jwt), of which a JWKS of
+public keys is stored (key_sets.py). Only the operator role writes clients. The app role reads them.
 """
 
 import json
@@ -39,7 +40,8 @@ ON CONFLICT (name) DO NOTHING RETURNING id
 
 @dataclass(frozen=True)
 class Client:
-    """A registered client. A revoked client stays in the table, because the rows it wrote refer to it. `origins` are those of its browser apps."""
+    """A registered client. A revoked client stays in the table, because the rows it wrote refer to it. `origins` are
+    those of its browser apps."""
 
     id: UUID
     name: str
@@ -54,8 +56,8 @@ async def create_client(
 ) -> tuple[UUID, str | None]:
     """Registers a client. Returns its id and, for client_secret, its secret, which cannot be read again.
 
-    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only. `origins` are those of its browser apps.
-    Raises Invalid with every issue, and Conflict where the name is in use.
+    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only. `origins` are those of its browser
+    apps. Raises Invalid with every issue, and Conflict where the name is in use.
     """
     issues = [] if 0 < len(name.strip()) <= 200 else [Issue("/name", "wrong-value", "A name has 1 to 200 characters.")]
     keys: KeySet | None = None
@@ -78,7 +80,8 @@ async def create_client(
 
 
 async def rotate_secret(connection: Connection, client_id: UUID, overlap: timedelta = timedelta(0)) -> str:
-    """Returns a new secret, which cannot be read again. The old secrets expire after `overlap`. Raises NotFound and Conflict."""
+    """Returns a new secret, which cannot be read again. The old secrets expire after `overlap`. Raises NotFound and
+    Conflict."""
     async with connection.transaction():
         client = await lock_client(connection, client_id)
         if client.auth_method != "client_secret":
@@ -90,7 +93,8 @@ async def rotate_secret(connection: Connection, client_id: UUID, overlap: timede
 
 
 async def set_origins(connection: Connection, client_id: UUID, origins: Sequence[str]) -> None:
-    """Replaces the origins of a client's browser apps. Servers apply the change within 5 seconds. Raises NotFound, and Invalid with every issue."""
+    """Replaces the origins of a client's browser apps. Servers apply the change within 5 seconds. Raises NotFound, and
+    Invalid with every issue."""
     if issues := _find_origin_issues(origins):
         raise make_invalid(issues)
     async with connection.transaction():
@@ -122,7 +126,8 @@ async def revoke_client(connection: Connection, client_id: UUID) -> None:
 
 
 async def lock_client(connection: Connection, client_id: UUID) -> Client:
-    """Locks the client until the transaction ends, so that only one transaction at a time derives its reach. Raises NotFound."""
+    """Locks the client until the transaction ends, so that only one transaction at a time derives its reach. Raises
+    NotFound."""
     row = await connection.fetchrow(f"{_CLIENT} WHERE id = $1 FOR UPDATE", client_id)
     if row is None:
         raise NotFound
@@ -150,8 +155,8 @@ async def count_schools_in_reach(connection: Connection, client_id: UUID) -> int
 
 @dataclass(frozen=True)
 class ClientStatus:
-    """What every request needs of a client that is not revoked: the origins of its browser apps, the number of tenants it reaches, and a snapshot
-    of its reach."""
+    """What every request needs of a client that is not revoked: the origins of its browser apps, the number of tenants
+    it reaches, and a snapshot of its reach."""
 
     origins: frozenset[str]
     tenants: int
@@ -159,8 +164,8 @@ class ClientStatus:
 
 
 MAX_COUNTED_SCHOOLS = 5
-"""Up to this many schools, a data version adds up the versions of each school within reach, so that a write at another school of the trust
-leaves an answer's ETag unchanged. Beyond it, the versions of whole tenants are added up."""
+"""Up to this many schools, a data version adds up the versions of each school within reach, so that a write at another
+school of the trust leaves an answer's ETag unchanged. Beyond it, the versions of whole tenants are added up."""
 _STATUS = f"""
 SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
     SELECT origins, reach_version, r.schools, r.tenants, r.scope_lists, (
@@ -177,7 +182,8 @@ SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s
 
 
 async def read_client_status(connection: Connection, client_id: UUID) -> ClientStatus | None:
-    """Returns the client's present status, or None where there is no such client or it is revoked. One statement, which sets the caller itself."""
+    """Returns the client's present status, or None where there is no such client or it is revoked. One statement, which
+    sets the caller itself."""
     row = await connection.fetchrow(_STATUS, client_id, NIL)
     if row is None:
         return None

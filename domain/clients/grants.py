@@ -1,7 +1,7 @@
 """Grants: what a school, a trust or the operator of the installation has approved for a client, and for what purpose.
 
-A scope alone is never enough: a client sees a row where a grant in force gives it the scope at the row's school. The operator role writes
-grants, from the command line. The same transaction derives the client's reach.
+A scope alone is never enough: a client sees a row where a grant in force gives it the scope at the row's school. The
+operator role writes grants, from the command line. The same transaction derives the client's reach.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,8 @@ KEYS = {"school": "URN", "trust": "GIAS group UID"}
 
 @dataclass(frozen=True)
 class GrantRequest:
-    """The target and the scopes of a grant to make. `key` is a school's URN or a trust's GIAS group UID, and None for other targets."""
+    """The target and the scopes of a grant to make. `key` is a school's URN or a trust's GIAS group UID, and None for
+    other targets."""
 
     target: Target
     key: int | None
@@ -35,7 +36,8 @@ class GrantRequest:
 
 @dataclass(frozen=True)
 class Grant:
-    """A stored grant. `target` is written as parse_grant reads it. It is in force between its dates unless it is revoked."""
+    """A stored grant. `target` is written as parse_grant reads it. It is in force between its dates unless it is
+    revoked."""
 
     id: UUID
     client_id: UUID
@@ -51,7 +53,8 @@ class Grant:
 
 
 def parse_grant(text: str) -> GrantRequest:
-    """Reads TARGET=SCOPES, such as `school:125123=pupils:read,judgements:write`, `trust:4128=all` or `installation=schools:write`.
+    """Reads TARGET=SCOPES, such as `school:125123=pupils:read,judgements:write`, `trust:4128=all` or
+    `installation=schools:write`.
 
     `all` means every scope that exists when the grant is made. Raises ValueError, which names everything that is wrong.
     """
@@ -92,7 +95,8 @@ async def approve_grant(
     agreement_version: str | None = None,
     expires_at: datetime | None = None,
 ) -> UUID:
-    """Stores a grant, derives the client's reach, and prepares a tenant that is reached for the first time. Returns the grant's id.
+    """Stores a grant, derives the client's reach, and prepares a tenant that is reached for the first time. Returns the
+    grant's id.
 
     Raises NotFound without such a client, Conflict where it is revoked, and Invalid with every issue.
     """

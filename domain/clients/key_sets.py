@@ -9,7 +9,8 @@ MAX_KEYS = 10
 
 
 def read_key_set(jwks: object) -> tuple[KeySet | None, list[Issue]]:
-    """Returns the public keys of a JWKS; or None, and every issue, where the client could not authenticate with all of them."""
+    """Returns the public keys of a JWKS; or None, and every issue, where the client could not authenticate with all of
+    them."""
     registered = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(registered, list) or not 0 < len(registered) <= MAX_KEYS:
         return None, [

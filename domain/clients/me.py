@@ -1,4 +1,5 @@
-"""What the calling client may do: the scopes of its token, its grants and the reach derived from them, and the limits of one request."""
+"""What the calling client may do: the scopes of its token, its grants and the reach derived from them, and the limits
+of one request."""
 
 from datetime import datetime
 from typing import Literal
@@ -20,14 +21,16 @@ MAX_LISTED = 1000
 
 
 class MySecret(Output, kw_only=True):
-    """A secret in force, without its text. After a rotation there are two for a while, and the older one has an `expiresAt`."""
+    """A secret in force, without its text. After a rotation there are two for a while, and the older one has an
+    `expiresAt`."""
 
     created_at: datetime
     expires_at: datetime | None
 
 
 class MyClient(Output, kw_only=True):
-    """The client and how it authenticates: by client_secret, with one of its `secrets` in force (oldest first), or by private_key_jwt."""
+    """The client and how it authenticates: by client_secret, with one of its `secrets` in force (oldest first), or by
+    private_key_jwt."""
 
     id: str
     name: str
@@ -36,14 +39,16 @@ class MyClient(Output, kw_only=True):
 
 
 class MyToken(Output, kw_only=True):
-    """The scopes of the token, never more than the grants gave when it was issued. Tokens are valid for `lifetime` seconds."""
+    """The scopes of the token, never more than the grants gave when it was issued. Tokens are valid for `lifetime`
+    seconds."""
 
     scopes: list[str]
     lifetime: int
 
 
 class MyGrant(Output, kw_only=True):
-    """A grant that was approved for the client, and whether it is in force. A target of many schools or trusts has neither id nor name.
+    """A grant that was approved for the client, and whether it is in force. A target of many schools or trusts has
+    neither id nor name.
 
     When a grant is revoked or has expired, the client deletes the data it received by it (UK GDPR, article 28(3)(g)).
     """
@@ -72,7 +77,8 @@ class MySchool(Output, kw_only=True):
 
 
 class MyTrust(Output, kw_only=True):
-    """A trust of which the whole is within reach, as writes to windows and schemes need. A school without a trust counts as a whole by itself."""
+    """A trust of which the whole is within reach, as writes to windows and schemes need. A school without a trust
+    counts as a whole by itself."""
 
     id: str
     group_uid: int
@@ -91,9 +97,9 @@ class GraphqlLimits(Output, kw_only=True):
 
 
 class Limits(Output, kw_only=True):
-    """Limits of one request: rows of a page, at the top and nested; entries of a batch; bytes of a batch and of any other body, and JSON values
-    in either; values of one filter and of all filters; how many values a response could hold. And the rate limit of a client, for each tenant
-    it reaches."""
+    """Limits of one request: rows of a page, at the top and nested; entries of a batch; bytes of a batch and of any
+    other body, and JSON values in either; values of one filter and of all filters; how many values a response could
+    hold. And the rate limit of a client, for each tenant it reaches."""
 
     first: int
     nested_first: int
@@ -110,7 +116,8 @@ class Limits(Output, kw_only=True):
 
 
 class MyAccess(Output, kw_only=True):
-    """What is stored of a client and its reach. `nextExpiry` is when the first of the grants and secrets in force expires."""
+    """What is stored of a client and its reach. `nextExpiry` is when the first of the grants and secrets in force
+    expires."""
 
     client: MyClient
     grants_count: int
@@ -124,10 +131,12 @@ class MyAccess(Output, kw_only=True):
 
 
 class Me(MyAccess, kw_only=True):
-    """What this client may do now. A request needs its scope twice: in `token`, and at the school, trust or installation it is about.
+    """What this client may do now. A request needs its scope twice: in `token`, and at the school, trust or
+    installation it is about.
 
-    Each list has at most 1,000 items; the counts are complete. Grants in force come first; schools and trusts are ordered by name.
-    `installation` has the scopes over what belongs to no school. `nextExpiry` is when the first of the grants and secrets in force expires.
+    Each list has at most 1,000 items; the counts are complete. Grants in force come first; schools and trusts are
+    ordered by name. `installation` has the scopes over what belongs to no school. `nextExpiry` is when the first of the
+    grants and secrets in force expires.
     """
 
     token: MyToken

@@ -1,4 +1,5 @@
-"""The keys with which this installation signs access tokens (ES256). Private keys are stored encrypted with MARKONCE_SECRET."""
+"""The keys with which this installation signs access tokens (ES256). Private keys are stored encrypted with
+MARKONCE_SECRET."""
 
 import json
 import os
@@ -55,7 +56,8 @@ async def check_signing_key(connection: Connection, secret: bytes) -> None:
 
 
 async def rotate_signing_key(connection: Connection, secret: bytes) -> str:
-    """Creates the ES256 key that signs from now on, and returns its kid. Tokens signed with the retired key stay valid until they expire."""
+    """Creates the ES256 key that signs from now on, and returns its kid. Tokens signed with the retired key stay valid
+    until they expire."""
     key = ECKey.generate_key("P-256", auto_kid=True, parameters={"use": "sig", "alg": "ES256"})
     kid = key.thumbprint()
     nonce = os.urandom(_NONCE_BYTES)
@@ -70,7 +72,8 @@ async def rotate_signing_key(connection: Connection, secret: bytes) -> str:
 
 
 async def read_public_keys(connection: Connection) -> KeySetSerialization:
-    """Returns the public keys of all tokens in force (RFC 7517): the current key, and those retired within the lifetime of a token."""
+    """Returns the public keys of all tokens in force (RFC 7517): the current key, and those retired within the lifetime
+    of a token."""
     rows = await connection.fetch(_PUBLIC_KEYS, TOKEN_LIFE + _LEEWAY)
     return {"keys": [json.loads(row["public_jwk"]) for row in rows]}
 

@@ -1,8 +1,9 @@
-"""The token endpoint's reads and writes: `exchange` loads facts, calls a function that decides in memory, and persists its effects.
+"""The token endpoint's reads and writes: `exchange` loads facts, calls a function that decides in memory, and persists
+its effects.
 
-A decision takes no lock and no connection. Its effects are written only if what it used up is still unused; otherwise the facts are loaded
-and the decision is made again. A grant type that redeems something (a code, a refresh token) adds what it reads to Facts and what it uses up to
-Effects.
+A decision takes no lock and no connection. Its effects are written only if what it used up is still unused; otherwise
+the facts are loaded and the decision is made again. A grant type that redeems something (a code, a refresh token) adds
+what it reads to Facts and what it uses up to Effects.
 """
 
 import json
@@ -42,7 +43,8 @@ class Assertion:
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """The credentials of a client at `now`, by the database's clock. An unknown or revoked client looks like one without secrets and keys.
+    """The credentials of a client at `now`, by the database's clock. An unknown or revoked client looks like one
+    without secrets and keys.
 
     `is_used`: the attempt's assertion was accepted before.
     """
@@ -54,7 +56,8 @@ class Credentials:
     is_used: bool
 
     def has_secret(self, secret: str) -> bool:
-        """Whether this is one of the client's secrets in force. It takes as long for an unknown client as for a known one."""
+        """Whether this is one of the client's secrets in force. It takes as long for an unknown client as for a known
+        one."""
         return is_valid_secret(secret, self.secret_hashes)
 
 
@@ -82,7 +85,8 @@ class Facts:
 
 @dataclass
 class Effects:
-    """What a decision writes, whether or not a token is issued: an accepted assertion is used up even if the request then fails."""
+    """What a decision writes, whether or not a token is issued: an accepted assertion is used up even if the request
+    then fails."""
 
     used_assertion: Assertion | None = None
 
@@ -123,9 +127,11 @@ async def read_credentials(database: Database, attempts: Sequence[Attempt]) -> d
 
 
 async def exchange(database: Database, attempt: Attempt, decide: Callable[[Facts, Effects], T]) -> T:
-    """Returns what `decide` returns for the facts, after its effects are persisted. It may be called several times, each time with new Effects.
+    """Returns what `decide` returns for the facts, after its effects are persisted. It may be called several times,
+    each time with new Effects.
 
-    An exception of `decide` is passed on, and nothing is written. Raises Busy where other requests used up the same each time.
+    An exception of `decide` is passed on, and nothing is written. Raises Busy where other requests used up the same
+    each time.
     """
     for _ in range(RETRIES):
         facts, effects = await read_facts(database, attempt), Effects()
@@ -149,7 +155,8 @@ class _UsedMeanwhile(Exception):
 
 
 async def persist(database: Database, client_id: UUID, effects: Effects) -> bool:
-    """Writes all effects in one transaction. Returns False, and writes nothing, where another request has used up the same."""
+    """Writes all effects in one transaction. Returns False, and writes nothing, where another request has used up the
+    same."""
     if effects == Effects():
         return True
 
