@@ -1,4 +1,4 @@
-"""The command line: python -m api. Each command says what it did."""
+"""The command line interface: python -m api."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,8 +19,7 @@ from rich.table import Table
 from api import contracts as committed
 from api.settings import Settings, SettingsError
 from domain import CLEANUP
-from domain.clients import clients as registered
-from domain.clients import grants
+from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError, DomainError
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
@@ -32,46 +31,48 @@ from domain.store.schema import acquire_advisory_lock, require_schema
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Markonce: mark once, read many."
 )
-client = typer.Typer(no_args_is_help=True, help="The clients that may ask for tokens, and what they are granted.")
-imports = typer.Typer(no_args_is_help=True, help="Bring in published files.")
-app.add_typer(client, name="client")
-app.add_typer(imports, name="import")
+client_commands = typer.Typer(no_args_is_help=True, help="The clients that may request tokens, and their grants.")
+import_commands = typer.Typer(no_args_is_help=True, help="Bring in published files.")
+app.add_typer(client_commands, name="client")
+app.add_typer(import_commands, name="import")
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
 T = TypeVar("T")
 
 
-def operator_url() -> str:
-    """DATABASE_OPERATOR_URL, else the owner's."""
+def read_operator_url() -> str:
+    """Returns DATABASE_OPERATOR_URL or, without it, DATABASE_OWNER_URL."""
     url = os.environ.get("DATABASE_OPERATOR_URL") or os.environ.get("DATABASE_OWNER_URL")
     if not url:
-        return str(
-            fail(
-                "Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator. For the demonstration it stands in DIR/demo.env."
-            )
+        message = (
+            "Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator."
+            " For the demonstration it is in DIR/demo.env."
         )
+        return str(fail(message))
     return url
 
 
-def fail(message: str, to: Console = console) -> Any:
-    to.print(f"[red]error:[/red] {message}", soft_wrap=True)
+def fail(message: str, output: Console = console) -> Any:
+    """Prints an error and exits with status 1."""
+    output.print(f"[red]error:[/red] {message}", soft_wrap=True)
     raise typer.Exit(1)
 
 
-def as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
-    """Runs `work` in one transaction of the operator's, on a schema that fits this program."""
+def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
+    """Runs `work` in one transaction as the operator role. Exits with an error where the database's schema does not fit
+    this program."""
 
     async def check_and_work(connection: Any) -> T:
         await require_schema(connection)
         return await work(connection)
 
     try:
-        return asyncio.run(run_single_transaction(operator_url(), check_and_work))
+        return asyncio.run(run_single_transaction(read_operator_url(), check_and_work))
     except (DomainError, ValueError) as problem:
-        return fail(explain_problem(problem))  # type: ignore[no-any-return]
+        return fail(format_problem(problem))  # type: ignore[no-any-return]
 
 
-def explain_problem(problem: Exception) -> str:
-    """What is wrong, with every issue."""
+def format_problem(problem: Exception) -> str:
+    """Returns the detail of an error and each of its issues on a line."""
     issues = "".join(f"\n  {issue.at} {issue.message}" for issue in getattr(problem, "issues", ()))
     return (getattr(problem, "detail", None) or str(problem)) + issues
 
@@ -80,12 +81,12 @@ def explain_problem(problem: Exception) -> str:
 def serve(
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000, host: Annotated[str, typer.Option()] = "127.0.0.1"
 ) -> None:
-    """Serve the API. The environment says where the database is; nothing starts without it."""
+    """Serve the API with the database and secrets of the environment variables."""
     from api.server.supervisor import listen
 
     try:
         settings = Settings.from_environment()
-        asyncio.run(_reachable(settings))
+        asyncio.run(_check_database(settings))
         listener = listen(host, port)
     except (SettingsError, DomainError, OSError) as problem:
         fail(str(problem))
@@ -95,13 +96,14 @@ def serve(
     os.execv(sys.executable, [sys.executable, "-m", "api.server", str(listener.fileno())])  # noqa: S606 (our own interpreter)
 
 
-async def _reachable(settings: Settings) -> None:
-    """Raises DatabaseError where this program cannot serve this database: a schema of another time, no key, or one that another secret protects."""
+async def _check_database(settings: Settings) -> None:
+    """Raises DatabaseError where this program cannot serve the database: its schema does not fit, or it has no signing
+    key for this secret."""
     database = await Database.open(settings.database_url, size=1)
     try:
         async with database.without_caller() as connection:
             await require_schema(connection)
-            await registered.check_signing_key(connection, settings.secret)
+            await signing_keys.check_signing_key(connection, settings.secret)
     finally:
         await database.close()
 
@@ -109,20 +111,21 @@ async def _reachable(settings: Settings) -> None:
 @app.command()
 def demo(
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000,
-    data_dir: Annotated[Path, typer.Option(help="Where the database and demo.json are kept.")] = Path(".markonce/demo"),
+    data_dir: Annotated[Path, typer.Option(help="The folder of the database and demo.json.")] = Path(".markonce/demo"),
     parent: Annotated[int, typer.Option(hidden=True, help="Stop when this process, which started it, has ended.")] = 0,
 ) -> None:
     """Bring up an embedded PostgreSQL with a fictional trust, and serve it."""
-    from api.demo.run import end_with, run
+    from api.demo.run import run, stop_with_parent
 
     if parent:
-        end_with(parent)
+        stop_with_parent(parent)
     run(port, data_dir, console)
 
 
 @app.command()
 def migrate() -> None:
-    """Bring the database of DATABASE_OWNER_URL to the newest schema, while it is served. Of two at once one waits for the other."""
+    """Migrate the database of DATABASE_OWNER_URL to the newest schema. It may be served meanwhile; a second migration
+    waits for the first."""
     url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: migrations run as the owner of the database.")
     try:
         run_migrations(url, lambda line: console.print(escape(line), soft_wrap=True))
@@ -132,35 +135,34 @@ def migrate() -> None:
 
 @app.command()
 def init(name: Annotated[str, typer.Option(help="The operator client's name.")] = "operator") -> None:
-    """Prepare a real installation: schema, signing key and the operator's client. Repeating it changes nothing."""
+    """Prepare an installation: schema, signing key and the operator's client. Repeating it changes nothing."""
     migrate()
     secret = os.environ.get("MARKONCE_SECRET", "")
     if len(secret) < 32:
-        fail(
-            f"Set MARKONCE_SECRET to 32 random bytes or more, and keep it: it protects the keys. One made now: {secrets.token_urlsafe(32)}"
-        )
+        example = secrets.token_urlsafe(32)
+        fail(f"Set MARKONCE_SECRET to 32 random bytes or more, and store it: it protects the keys. A new random value: {example}")
 
     async def work(connection: Any) -> None:
         await acquire_advisory_lock(connection, "init")
-        await registered.ensure_signing_key(connection, secret.encode())
-        if any(known.name == name for known in await registered.list_clients(connection)):
+        await signing_keys.ensure_signing_key(connection, secret.encode())
+        if any(client.name == name for client in await clients.list_clients(connection)):
             console.print(f"The client {name} exists; nothing was changed.")
             return
-        client_id, client_secret = await registered.create_client(connection, name, "client_secret")
+        client_id, client_secret = await clients.create_client(connection, name, "client_secret")
         await grants.approve_grant(
             connection, client_id, grants.parse_grant("installation=all"), purpose="operation", approved_by="init"
         )
-        format_value(client_id, client_secret)
+        print_credentials(client_id, client_secret)
 
-    as_operator(work)
+    run_as_operator(work)
 
 
 @app.command()
 def tidy() -> None:
-    """Remove what has expired. `serve` does so every hour by itself."""
+    """Remove expired rows, as `serve` does every hour."""
 
     async def work() -> dict[str, int]:
-        database = await Database.open(operator_url(), size=1, serving=False)
+        database = await Database.open(read_operator_url(), size=1, serving=False)
         try:
             async with database.without_caller() as connection:
                 await require_schema(connection)
@@ -176,18 +178,18 @@ def tidy() -> None:
         console.print(f"{count:>12,} {kind}")
 
 
-def format_count(n: int, noun: str) -> str:
-    return f"{n:,} {noun if n == 1 else noun + 's'}"
+def format_count(number: int, noun: str) -> str:
+    return f"{number:,} {noun if number == 1 else noun + 's'}"
 
 
-def format_value(client_id: object, client_secret: str | None) -> None:
+def print_credentials(client_id: object, client_secret: str | None) -> None:
     console.print(f"client_id      {client_id}")
     if client_secret is not None:
         console.print(f"client_secret  {client_secret}", soft_wrap=True)
-        console.print("The secret is shown this once; only its hash is kept.")
+        console.print("The secret is shown only now; only its hash is stored.")
 
 
-@imports.command("gias")
+@import_commands.command("gias")
 def import_gias(
     files: Annotated[
         list[Path],
@@ -195,7 +197,7 @@ def import_gias(
     ],
     as_of: Annotated[str, typer.Option(help="The day of the extract, YYYY-MM-DD.")],
 ) -> None:
-    """Import Get Information About Schools. The same files twice change nothing."""
+    """Import the register Get Information About Schools. Importing the same files again changes nothing."""
     try:
         day = date.fromisoformat(as_of)
     except ValueError:
@@ -209,23 +211,26 @@ def import_gias(
         extract = parse.parse_gias(contents)
         writing = progress.add_task("Writing", total=1)
 
-        def on_progress(what: str, done: int, total: int) -> None:
-            progress.update(writing, description=f"Writing {what}", completed=done, total=total)
+        def show_progress(table: str, done: int, total: int) -> None:
+            progress.update(writing, description=f"Writing {table}", completed=done, total=total)
 
-        report = as_operator(lambda connection: apply_gias(connection, extract, day, on_progress))
+        report = run_as_operator(lambda connection: apply_gias(connection, extract, day, show_progress))
     table = Table("", "received", "created", "updated", "unchanged", "ignored, by reason")
-    for what in ("trusts", "schools", "memberships", "succession"):
-        counts = getattr(report, what)
+    for register in ("trusts", "schools", "memberships", "succession"):
+        counts = getattr(report, register)
         ignored = "\n".join(f"{count:,} {reason}" for reason, count in counts.ignored.items())
-        table.add_row(what, *(f"{getattr(counts, name):,}" for name in ("received", "created", "updated", "unchanged")), ignored)
+        table.add_row(
+            register, *(f"{getattr(counts, name):,}" for name in ("received", "created", "updated", "unchanged")), ignored
+        )
     console.print(table)
     console.print(
         f"{format_count(report.ended, 'membership')} ended, {format_count(report.moved, 'school')} moved to another tenant,"
         f" {format_count(report.unread, 'row')} unread."
     )
-    for needed in report.transfer_needed:
+    for transfer in report.transfer_needed:
         console.print(
-            f"transfer needed: URN {needed.urn} holds pupil data under {needed.from_tenant_id}; {needed.to_tenant_id} should control it"
+            f"transfer needed: URN {transfer.urn} has pupil data under {transfer.from_tenant_id};"
+            f" {transfer.to_tenant_id} should control it"
         )
     for issue in report.issues:
         console.print(
@@ -235,9 +240,9 @@ def import_gias(
         raise typer.Exit(2)
 
 
-@client.command("create")
-def client_create(
-    name: Annotated[str, typer.Argument(help="A name of its own.")],
+@client_commands.command("create")
+def create_client(
+    name: Annotated[str, typer.Argument(help="A unique name.")],
     grant: Annotated[
         list[str],
         typer.Option(help="TARGET=SCOPES: school:URN, trust:UID, schools, trusts or installation; scopes with commas, or all."),
@@ -245,91 +250,90 @@ def client_create(
     purpose: Annotated[str, typer.Option(help="What the data is for, as the school approved it.")] = "as agreed",
     approved_by: Annotated[str, typer.Option(help="Who approved it.")] = "operator",
     jwks: Annotated[
-        Path | None, typer.Option(help="A JWKS file with the client's public keys: it signs assertions and has no secret.")
+        Path | None,
+        typer.Option(help="A JWKS file with the client's public keys: it authenticates by private_key_jwt and has no secret."),
     ] = None,
     origin: Annotated[
         list[str] | None,
-        typer.Option(help="Where a browser app of the client is served from, such as https://app.example; repeat it."),
+        typer.Option(help="The origin of a browser app of the client, such as https://app.example; repeat it."),
     ] = None,
 ) -> None:
-    """Register a client and write its grants."""
+    """Register a client with its grants."""
 
     async def work(connection: Any) -> None:
-        parsed = [grants.parse_grant(text) for text in grant]
+        requests = [grants.parse_grant(text) for text in grant]
         keys = json.loads(jwks.read_text()) if jwks else None
-        method: registered.AuthMethod = "private_key_jwt" if jwks else "client_secret"
-        client_id, secret = await registered.create_client(connection, name, method, keys, origin or ())
-        for each in parsed:
-            await grants.approve_grant(connection, client_id, each, purpose=purpose, approved_by=approved_by)
-        format_value(client_id, secret)
-        schools = await connection.fetchval(
-            "SELECT count(DISTINCT school_id) FROM reach WHERE client_id = $1 AND school_id <> tenant_id", client_id
-        )
-        console.print(f"{name} has {format_count(len(parsed), 'grant')} and reaches {format_count(schools, 'school')}.")
+        method: clients.AuthMethod = "private_key_jwt" if jwks else "client_secret"
+        client_id, secret = await clients.create_client(connection, name, method, keys, origin or ())
+        for request in requests:
+            await grants.approve_grant(connection, client_id, request, purpose=purpose, approved_by=approved_by)
+        print_credentials(client_id, secret)
+        schools = await clients.count_schools_in_reach(connection, client_id)
+        console.print(f"{name} has {format_count(len(requests), 'grant')} and reaches {format_count(schools, 'school')}.")
 
-    as_operator(work)
+    run_as_operator(work)
 
 
-@client.command("list")
-def client_list() -> None:
-    """The clients, what each is granted, by whom and for what."""
+@client_commands.command("list")
+def list_clients() -> None:
+    """List the clients and their grants: who approved them, and for what purpose."""
 
-    async def work(connection: Any) -> list[tuple[registered.Client, list[grants.Grant]]]:
-        return [(known, await grants.list_grants(connection, known.id)) for known in await registered.list_clients(connection)]
+    async def work(connection: Any) -> list[tuple[clients.Client, list[grants.Grant]]]:
+        return [(client, await grants.list_grants(connection, client.id)) for client in await clients.list_clients(connection)]
 
-    for known, held in as_operator(work):
-        ended = f"  revoked {known.revoked_at:%Y-%m-%d}" if known.revoked_at else ""
-        console.print(f"{known.id}  {known.name}  {known.auth_method}  made {known.created_at:%Y-%m-%d}{ended}", soft_wrap=True)
-        if known.origins:
-            console.print(f"    browser apps at {' '.join(known.origins)}", soft_wrap=True)
-        for grant in held:
-            state = f"  revoked {grant.revoked_at:%Y-%m-%d}" if grant.revoked_at else ""
-            approval = f"approved by {grant.approved_by}: {grant.purpose}{state}"
-            console.print(f"    {grant.place}={','.join(grant.scopes)}  {approval}", soft_wrap=True)
+    for client, client_grants in run_as_operator(work):
+        revoked = f"  revoked {client.revoked_at:%Y-%m-%d}" if client.revoked_at else ""
+        line = f"{client.id}  {client.name}  {client.auth_method}  created {client.created_at:%Y-%m-%d}{revoked}"
+        console.print(line, soft_wrap=True)
+        if client.origins:
+            console.print(f"    browser apps at {' '.join(client.origins)}", soft_wrap=True)
+        for grant in client_grants:
+            revoked = f"  revoked {grant.revoked_at:%Y-%m-%d}" if grant.revoked_at else ""
+            approval = f"approved by {grant.approved_by}: {grant.purpose}{revoked}"
+            console.print(f"    {grant.target}={','.join(grant.scopes)}  {approval}", soft_wrap=True)
 
 
-@client.command("origins")
-def client_origins(
+@client_commands.command("origins")
+def set_client_origins(
     name: str,
-    origins: Annotated[
-        list[str] | None, typer.Argument(help="Such as https://app.example, in place of what was said before.")
-    ] = None,
+    origins: Annotated[list[str] | None, typer.Argument(help="Such as https://app.example. They replace the present ones.")] = None,
     none: Annotated[bool, typer.Option("--none", help="It has no browser apps any more.")] = False,
 ) -> None:
-    """Say where the browser apps of a client are served from; without origins, tell what is said."""
+    """Set the origins of a client's browser apps or, without origins, show them."""
 
     async def work(connection: Any) -> None:
-        known = await registered.find_client(connection, name) or fail(f"There is no client {name}.")
-        said = list(known.origins) if not (origins or none) else origins or []
+        client = await clients.find_client(connection, name) or fail(f"There is no client {name}.")
         if origins or none:
-            await registered.set_origins(connection, known.id, said)
-        console.print(f"{known.name} has browser apps at {' '.join(said)}." if said else f"{known.name} has no browser apps.")
+            await clients.set_origins(connection, client.id, origins or [])
+        result = origins or [] if origins or none else list(client.origins)
+        console.print(f"{client.name} has browser apps at {' '.join(result)}." if result else f"{client.name} has no browser apps.")
 
-    as_operator(work)
+    run_as_operator(work)
 
 
-@client.command("rotate")
-def client_rotate(name: str, overlap_hours: Annotated[int, typer.Option(help="How long the old secret still works.")] = 0) -> None:
+@client_commands.command("rotate")
+def rotate_client_secret(
+    name: str, overlap_hours: Annotated[int, typer.Option(help="How long the old secret still works.")] = 0
+) -> None:
     """Give a client a new secret."""
-    from datetime import timedelta
 
     async def work(connection: Any) -> None:
-        known = await registered.find_client(connection, name) or fail(f"There is no client {name}.")
-        format_value(known.id, await registered.rotate_secret(connection, known.id, timedelta(hours=overlap_hours)))
+        client = await clients.find_client(connection, name) or fail(f"There is no client {name}.")
+        print_credentials(client.id, await clients.rotate_secret(connection, client.id, timedelta(hours=overlap_hours)))
 
-    as_operator(work)
+    run_as_operator(work)
 
 
-@client.command("revoke")
-def client_revoke(name: str) -> None:
-    """End a client: no new tokens, and its reach is gone at once."""
+@client_commands.command("revoke")
+def revoke_client(name: str) -> None:
+    """Revoke a client: it gets no new tokens, and its reach ends at once."""
 
     async def work(connection: Any) -> None:
-        known = await registered.find_client(connection, name) or fail(f"There is no client {name}.")
-        await registered.revoke_client(connection, known.id)
+        client = await clients.find_client(connection, name) or fail(f"There is no client {name}.")
+        await clients.revoke_client(connection, client.id)
         console.print(f"{name} is revoked.")
 
-    as_operator(work)
+    run_as_operator(work)
 
 
 @app.command()
@@ -337,24 +341,25 @@ def explain(
     request: Annotated[
         str, typer.Argument(help="A URL that begins with /, or a GraphQL document; - reads it from standard input.")
     ],
-    as_client: Annotated[str, typer.Option("--client", help="Who asks, by id or name, with all that its grants give.")],
+    as_client: Annotated[str, typer.Option("--client", help="The calling client, by id or name, with all scopes of its grants.")],
     variables: Annotated[str | None, typer.Option(help="The variables of a GraphQL document, as JSON.")] = None,
 ) -> None:
-    """Tell how a request is read, the SQL it becomes, and what PostgreSQL does with it, as the app role. Nothing is written."""
-    from api import explain as explaining
+    """Show how a request is read, its SQL statements, and PostgreSQL's plans for them, as the app role. Nothing is
+    written."""
+    from api import explain as explanations
     from api.logs import configure_logging
 
     errors = Console(stderr=True, highlight=False)
     configure_logging(quiet=True)
     try:
-        given = json.loads(variables or "{}")
-        asked = sys.stdin.read() if request == "-" else request
-        explained = asyncio.run(explaining.explain(Settings.from_environment(), as_client, asked.strip(), given))
+        values = json.loads(variables or "{}")
+        text = sys.stdin.read() if request == "-" else request
+        explanation = asyncio.run(explanations.explain(Settings.from_environment(), as_client, text.strip(), values))
     except json.JSONDecodeError:
         fail("--variables is not JSON.", errors)
     except (SettingsError, DomainError) as problem:
-        fail(escape(explain_problem(problem)), errors)
-    explaining.show(explained, console)
+        fail(escape(format_problem(problem)), errors)
+    explanations.print_explanation(explanation, console)
 
 
 @app.command()
@@ -362,7 +367,7 @@ def contracts(
     check: Annotated[bool, typer.Option(help="Change nothing; fail where a committed contract differs.")] = False,
 ) -> None:
     """Write openapi.json and schema.graphql from the declarations."""
-    changed = committed.write_all(check_only=check)
+    changed = committed.write_contracts(check_only=check)
     for path in changed:
         console.print(f"{'differs' if check else 'written'}: {path}")
     if not changed:

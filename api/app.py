@@ -1,9 +1,10 @@
-"""build_app(): the one place where things are wired."""
+"""Builds the ASGI application: its routes, middleware and shared state."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -42,12 +43,12 @@ from domain.write.command import MAX_ENTRIES
 
 log = structlog.get_logger()
 
-TIDY_EVERY = 3600
-"""Seconds."""
+CLEANUP_SECONDS = 3600
+"""Time between two removals of expired rows."""
 
 
-def limits(settings: Settings) -> Limits:
-    """What may be asked for, as `me` tells it: the one place where the limits of both doors come together."""
+def collect_limits(settings: Settings) -> Limits:
+    """Returns the limits of REST and GraphQL requests, as GET /v1/me shows them."""
     return Limits(
         first=MAX_FIRST,
         nested_first=MAX_NESTED_FIRST,
@@ -65,7 +66,7 @@ def limits(settings: Settings) -> Limits:
 
 
 def build_app(settings: Settings, database: Database | None = None) -> Starlette:
-    """The ASGI application. It opens its own database when started, unless it is given one."""
+    """Returns the ASGI application. At startup it opens a connection pool, unless `database` is one."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -75,69 +76,70 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             read_seconds=settings.read_seconds,
             write_seconds=settings.write_seconds,
         )
-        tidying = asyncio.create_task(_keep_tidy(app.state.database))
+        cleanup = asyncio.create_task(_clean_up_hourly(app.state.database))
         try:
             yield
         finally:
-            tidying.cancel()
+            cleanup.cancel()
             with suppress(asyncio.CancelledError):
-                await tidying
+                await cleanup
             if database is None:
                 await app.state.database.close()
 
     api = [*routes.routes(), Route("/graphql", graphql, methods=["POST"])]
     app = Starlette(
         routes=[
-            *oauth.routes(),
+            *oauth.make_routes(),
             *api,
-            *pages.routes(),
-            Route("/", _start, methods=["GET"]),
-            *problems.routes(),
+            *pages.make_routes(),
+            Route("/", _serve_index, methods=["GET"]),
+            *problems.make_routes(),
             Route("/openapi.json", document.serve, methods=["GET"]),
             *health.routes(),
         ],
         lifespan=lifespan,
-        exception_handlers={HTTPException: _http_exception},
+        exception_handlers={HTTPException: _respond_to_http_exception},
     )
     app.router.redirect_slashes = False
     app.state.settings = settings
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
-    app.state.limits = limits(settings)
+    app.state.limits = collect_limits(settings)
     app.state.readiness = health.make_readiness(settings)
     app.state.forms = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)
     app.state.bodies = Bodies()
     app.state.kept = ResponseCache(settings.cache_mb * 1_000_000)
-    app.state.attempts = Buckets(settings.rate, settings.burst, "token attempts")
+    app.state.token_rate_limits = Buckets(settings.rate, settings.burst, "token attempts")
     app.add_middleware(Cors)
     app.add_middleware(RequestMiddleware, base_url=settings.base_url, limit=settings.request_seconds, paths=Router(api))
-    app.add_middleware(Gzip)  # added last, it is passed first
+    app.add_middleware(Gzip)  # the last one added is the outermost
     return app
 
 
-async def _keep_tidy(database: Database) -> None:
-    """Removes what has expired, now and every hour. A database that is away or busy is asked again the next time."""
+async def _clean_up_hourly(database: Database) -> None:
+    """Removes expired rows, now and every hour. After an error it tries again an hour later."""
     while True:
         try:
             removed = await clean_up(database, CLEANUP)
-            log.info("tidied", **{kind.replace(" ", "_"): count for kind, count in removed.items()})
+            log.info("expired rows removed", **{kind.replace(" ", "_"): count for kind, count in removed.items()})
         except Exception as error:
-            log.warning("not tidied", kind=type(error).__name__)
-        await asyncio.sleep(TIDY_EVERY)
+            log.warning("expired rows not removed", kind=type(error).__name__)
+        await asyncio.sleep(CLEANUP_SECONDS)
 
 
-async def _http_exception(request: Request, error: Any) -> Response:
+async def _respond_to_http_exception(request: Request, error: Any) -> Response:
     base_url = request.app.state.settings.base_url
-    if error.status_code == 405:
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
-        return respond(HttpProblem(405, "method", "The method is not allowed here", f"Use {allow}.", {"Allow": allow}), base_url)
+        problem = HttpProblem(error.status_code, "method", "The method is not allowed here", f"Use {allow}.", {"Allow": allow})
+        return respond(problem, base_url)
     return respond(
         HttpProblem(error.status_code, "url-unknown", "There is no such URL", "See /openapi.json for what there is."), base_url
     )
 
 
-async def _start(request: Request) -> Response:
-    """Where to go from here."""
+async def _serve_index(request: Request) -> Response:
+    """GET /: the URLs at which to begin."""
     base_url = request.app.state.settings.base_url
     paths = {
         "api": "/openapi.json",

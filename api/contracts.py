@@ -1,4 +1,4 @@
-"""The committed contracts: what integrators build against, written from the declarations and reviewed as diffs."""
+"""Writes the committed contracts, openapi.json and schema.graphql, from the declarations of resources and commands."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +13,14 @@ CONTRACTS: dict[Path, Callable[[], str]] = {
 }
 
 
-def write_all(*, check_only: bool = False) -> list[Path]:
-    """Writes the contracts that differ from the declarations (or only names them)."""
+def write_contracts(*, check_only: bool = False) -> list[Path]:
+    """Writes the contracts that differ from the declarations. Returns their paths. With `check_only` nothing is
+    written."""
     changed = []
-    for path, text in CONTRACTS.items():
-        file = ROOT / path
-        if not file.exists() or file.read_text() != text():
+    for path, make_text in CONTRACTS.items():
+        file, text = ROOT / path, make_text()
+        if not file.exists() or file.read_text() != text:
             changed.append(path)
             if not check_only:
-                file.write_text(text())
+                file.write_text(text)
     return changed

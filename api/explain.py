@@ -1,10 +1,12 @@
-"""python -m api explain: how a request is read, the statements it sends, and what PostgreSQL does with them."""
+"""python -m api explain: shows the query that a request is read as, its SQL statements, and PostgreSQL's plans for
+them."""
 
 import json
 import string
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote
 from uuid import UUID
@@ -19,7 +21,7 @@ from api.http.auth import Authenticator
 from api.settings import Settings
 from domain.access.caller import Caller
 from domain.clients import clients
-from domain.clients.tokens import Attempt, load
+from domain.clients.tokens import Attempt, read_facts
 from domain.declare.errors import DomainError, Issue
 from domain.declare.resource import Field, Filter, Resource
 from domain.read.checks import observed_queries
@@ -39,67 +41,71 @@ from domain.read.query import (
     unwrap_parameter,
 )
 
-MAX_REQUEST = 3600
-"""Seconds: who wants to know why a statement is slow waits for it."""
+MAX_REQUEST_SECONDS = 3600
+"""Long, since a slow statement is what one wants explained."""
 
 
 @dataclass(frozen=True)
 class RequestExplanation:
-    """What a request was read as (nothing, where a function of the domain answers it), how long its answer is, and its statements."""
+    """The queries of a request (none, where a function of the domain answers it), the bytes of its response, and its
+    statements."""
 
-    roots: list[Query]
+    queries: list[Query]
     length: int
     statements: list[Explanation]
 
 
 class _ExplainedAuthenticator(Authenticator):
-    """Takes every request for one of this caller, who has proved nothing: whoever holds the settings may look. How the client stands is asked as ever."""
+    """Treats every request as this caller's, without a token: whoever has the settings may explain. The client's status
+    is read as usual."""
 
     def __init__(self, database: RecordingDatabase, settings: Settings, caller: Caller) -> None:
         super().__init__(database, settings)
-        self._known = caller
+        self._caller = caller
 
     async def caller(self, authorization: list[str]) -> Caller:
-        return self._known
+        return self._caller
 
 
 async def explain(settings: Settings, client: str, request: str, variables: dict[str, Any] | None = None) -> RequestExplanation:
-    """Asks the application in process, as a client with all scopes that its grants give. A request is a URL that begins with /, or a GraphQL document.
+    """Sends a request to the application in process, as a client with all scopes that its grants give.
 
-    Raises DomainError: for an unknown client, and with what the request was answered where that is no success.
+    `request` is a URL that begins with /, or a GraphQL document. Raises DomainError for an unknown client, and for an
+    error response.
     """
-    database = await open_recording_database(settings.database_url, MAX_REQUEST)
+    database = await open_recording_database(settings.database_url, MAX_REQUEST_SECONDS)
     try:
-        client_id = await _find(database, client)
-        caller = Caller(client_id, (await load(database, Attempt(client_id))).client.scopes)
-        app = build_app(replace(settings, request_seconds=MAX_REQUEST), database)
+        client_id = await _find_client_id(database, client)
+        caller = Caller(client_id, (await read_facts(database, Attempt(client_id))).client.scopes)
+        app = build_app(replace(settings, request_seconds=MAX_REQUEST_SECONDS), database)
         app.state.authenticator = _ExplainedAuthenticator(database, settings, caller)
-        roots: list[Query] = []
-        noted: list[tuple[str, tuple[Any, ...]]] = []
-        database.recorded = noted
-        noting_roots = observed_queries.set(roots)
+        queries: list[Query] = []
+        statements: list[tuple[str, tuple[Any, ...]]] = []
+        database.recorded = statements
+        observation = observed_queries.set(queries)
         try:
             if request.startswith("/"):
-                body = await _ask(app, "GET", request)
+                body = await _send_request(app, "GET", request)
             else:
-                body = await _ask(app, "POST", "/graphql", json.dumps({"query": request, "variables": variables}).encode())
+                payload = json.dumps({"query": request, "variables": variables}).encode()
+                body = await _send_request(app, "POST", "/graphql", payload)
         finally:
-            observed_queries.reset(noting_roots)
-        return RequestExplanation(roots, len(body), [await database.explain(*each) for each in list(noted)])
+            observed_queries.reset(observation)
+        return RequestExplanation(queries, len(body), [await database.explain(*statement) for statement in list(statements)])
     finally:
         await database.close()
 
 
-async def _find(database: RecordingDatabase, named: str) -> UUID:
+async def _find_client_id(database: RecordingDatabase, id_or_name: str) -> UUID:
     async with database.without_caller() as connection:
-        if found := await clients.find_client(connection, named):
-            return found.id
-        names = [known.name for known in await clients.list_clients(connection) if known.revoked_at is None]
-    raise DomainError(f"There is no client {named}. There are: {', '.join(names) or 'none'}.")
+        if client := await clients.find_client(connection, id_or_name):
+            return client.id
+        names = [client.name for client in await clients.list_clients(connection) if client.revoked_at is None]
+    raise DomainError(f"There is no client {id_or_name}. There are: {', '.join(names) or 'none'}.")
 
 
-async def _ask(app: Starlette, method: str, url: str, body: bytes = b"") -> bytes:
-    """The body of an answer. Raises what was answered instead."""
+async def _send_request(app: Starlette, method: str, url: str, body: bytes = b"") -> bytes:
+    """Returns the body of the response. Raises DomainError for an error response."""
     path, _, query = url.partition("?")
     scope = {
         "type": "http",
@@ -113,91 +119,92 @@ async def _ask(app: Starlette, method: str, url: str, body: bytes = b"") -> byte
         "client": None,
         "server": None,
     }
-    sent: list[Any] = []
+    messages: list[Any] = []
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body}
 
     async def send(message: Any) -> None:
-        sent.append(message)
+        messages.append(message)
 
     await app(scope, receive, send)
-    answer = b"".join(message.get("body", b"") for message in sent)
-    told: Any = {}
-    with suppress(ValueError):  # a spreadsheet, or a page for a browser
-        told = json.loads(answer)
-    if sent[0]["status"] >= 400 and "errors" not in told:
-        raise DomainError(told.get("detail", f"Answered {sent[0]['status']}."), issues=tuple(_issues(told)))
-    if path == "/graphql" and "errors" in told:
-        problems = [error.get("extensions", {}).get("problem", {}) for error in told["errors"]]
-        issues = tuple(issue for problem in problems for issue in _issues(problem))
-        raise DomainError("\n".join(map(_message, told["errors"])), issues=issues)
-    return answer
+    response, status = b"".join(message.get("body", b"") for message in messages), messages[0]["status"]
+    document: Any = {}
+    with suppress(ValueError):  # a CSV file or an HTML page
+        document = json.loads(response)
+    if status >= HTTPStatus.BAD_REQUEST and "errors" not in document:
+        raise DomainError(document.get("detail", f"The status is {status}."), issues=tuple(_read_issues(document)))
+    if path == "/graphql" and "errors" in document:
+        problems = [error.get("extensions", {}).get("problem", {}) for error in document["errors"]]
+        issues = tuple(issue for problem in problems for issue in _read_issues(problem))
+        raise DomainError("\n".join(map(_format_error, document["errors"])), issues=issues)
+    return response
 
 
-def _issues(problem: dict[str, Any]) -> Iterable[Issue]:
+def _read_issues(problem: dict[str, Any]) -> Iterable[Issue]:
     return (Issue(issue["at"], issue["code"], issue["message"]) for issue in problem.get("issues", ()))
 
 
-def _message(error: dict[str, Any]) -> str:
-    places = ", ".join(f"line {place['line']}, column {place['column']}" for place in error.get("locations", ()))
-    return f"{error['message']} ({places})" if places else str(error["message"])
+def _format_error(error: dict[str, Any]) -> str:
+    locations = ", ".join(f"line {location['line']}, column {location['column']}" for location in error.get("locations", ()))
+    return f"{error['message']} ({locations})" if locations else str(error["message"])
 
 
-def show(explained: RequestExplanation, console: Console) -> None:
-    """Prints it. Values of what identifies a person are hidden, wherever they stand."""
+def print_explanation(explanation: RequestExplanation, console: Console) -> None:
+    """Prints an explanation. Values of fields that identify a person are hidden."""
     console.rule("plan")
-    for root in explained.roots:
-        console.print(_tree(root))
-    if not explained.roots:
+    count = len(explanation.statements)
+    for query in explanation.queries:
+        console.print(_build_tree(query))
+    if not explanation.queries:
         console.print("No rows are selected: a function of the domain answers.")
-    for i, statement in enumerate(explained.statements, 1):
-        of = f" {i} of {len(explained.statements)}" if len(explained.statements) > 1 else ""
-        console.rule(f"statement{of}")
+    for i, statement in enumerate(explanation.statements, 1):
+        position = f" {i} of {count}" if count > 1 else ""
+        console.rule(f"statement{position}")
         console.out(statement.sql.strip("\n"), highlight=False)
         console.print()
         for no, (kind, value) in enumerate(statement.binds, 1):
             console.out(f"${no:<3} {kind:<12} {hide_personal(value)}", highlight=False)
-        console.rule(f"EXPLAIN (ANALYZE, BUFFERS){of}")
+        console.rule(f"EXPLAIN (ANALYZE, BUFFERS){position}")
         for line in statement.plan:
             console.out(line, highlight=False)
-    count = len(explained.statements)
-    planning, execution = (sum(getattr(each, name) for each in explained.statements) for name in ("planning", "execution"))
+    planning = sum(statement.planning for statement in explanation.statements)
+    execution = sum(statement.execution for statement in explanation.statements)
     console.rule()
     console.print(
-        f"{explained.length:,} bytes answered; {count} {'statement' if count == 1 else 'statements'};"
+        f"{explanation.length:,} bytes answered; {count} {'statement' if count == 1 else 'statements'};"
         f" {planning:,.2f} ms of planning, {execution:,.2f} ms of execution"
     )
 
 
-def _tree(root: Query) -> Tree:
-    if isinstance(root, ListQuery):
-        tree = Tree(_page(root.resource.plural, root))
-        _grow(tree, root.resource, root.fields)
+def _build_tree(query: Query) -> Tree:
+    if isinstance(query, ListQuery):
+        tree = Tree(_describe_list(query.resource.plural, query))
+        _add_fields(tree, query.resource, query.fields)
     else:
-        tree = Tree(_row(root))
-        _grow(tree, root.resource, root.fields)
+        tree = Tree(_describe_row(query))
+        _add_fields(tree, query.resource, query.fields)
     return tree
 
 
-def _row(single: RowQuery) -> str:
-    picked = ", ".join(f"{column.key} = {hide_personal(unwrap_parameter(value))}" for column, value in single.key_values)
-    return escape(f"{single.resource.name} where {picked or 'nothing is picked'}")
+def _describe_row(query: RowQuery) -> str:
+    key = ", ".join(f"{column.key} = {hide_personal(unwrap_parameter(value))}" for column, value in query.key_values)
+    return escape(f"{query.resource.name} where {key or 'there is no key'}")
 
 
-def _page(heading: str, page: ListQuery) -> str:
-    parts = [f"first {page.first}"]
-    if page.where:
-        parts.append(f"where {' and '.join(map(_condition, page.where))}")
-    parts += [f"{name} {unwrap_parameter(value)}" for name, value in page.arguments]
-    if page.order:
-        parts.append(f"order {', '.join(('-' if order.descending else '') + order.name for order in page.order)}")
-    if page.after is not None:
+def _describe_list(heading: str, query: ListQuery) -> str:
+    parts = [f"first {query.first}"]
+    if query.where:
+        parts.append(f"where {' and '.join(map(_describe_condition, query.where))}")
+    parts += [f"{name} {unwrap_parameter(value)}" for name, value in query.arguments]
+    if query.order:
+        parts.append(f"order {', '.join(('-' if order.descending else '') + order.name for order in query.order)}")
+    if query.after is not None:
         parts.append("after a cursor")
     return escape(f"{heading}: {'; '.join(parts)}")
 
 
-def _condition(condition: Condition) -> str:
+def _describe_condition(condition: Condition) -> str:
     is_hidden = condition.field.filter is Filter.BODY
     values = [HIDDEN if is_hidden else str(unwrap_parameter(value)) for value in condition.values]
     if condition.comparison is not None:
@@ -205,19 +212,19 @@ def _condition(condition: Condition) -> str:
     return f"{condition.name} = {' or '.join(dict.fromkeys(values))}"
 
 
-def _grow(tree: Tree, resource: Resource, items: OutputFields) -> None:
-    """The values on one line, and what they stand beside below it."""
+def _add_fields(tree: Tree, resource: Resource, items: OutputFields) -> None:
+    """Adds a line with the fields that have values, and a branch for each object and list below it."""
 
-    def name(key: str, field: Field) -> str:
-        own = next(name for name, known in resource.fields.items() if known is field)
-        return key if key == own else f"{key}: {own}"
+    def format_name(key: str, field: Field) -> str:
+        name = next(name for name, own_field in resource.fields.items() if own_field is field)
+        return key if key == name else f"{key}: {name}"
 
     leaves = []
     branches: list[tuple[str, Resource, OutputFields]] = []
     for key, item in items:
         match item:
             case FieldValue(field=field):
-                leaves.append(name(key, field))
+                leaves.append(format_name(key, field))
             case FixedText(text=text):
                 leaves.append(f"{key}: '{text}'")
             case PageRows(fields=row):
@@ -226,11 +233,11 @@ def _grow(tree: Tree, resource: Resource, items: OutputFields) -> None:
                 branches.append((escape(key), resource, nested))
             case ToOne(resource=target, fields=row):
                 branches.append((escape(f"{key} → one {target.name}"), target, row))
-            case ToMany(query=page):
-                branches.append((_page(f"{key} → {page.resource.plural}", page), page.resource, page.fields))
+            case ToMany(query=query):
+                branches.append((_describe_list(f"{key} → {query.resource.plural}", query), query.resource, query.fields))
             case _:
                 leaves.append(key)
     if leaves:
         tree.add(escape(", ".join(leaves)))
-    for heading, of, below in branches:
-        _grow(tree.add(heading), of, below)
+    for heading, branch_resource, branch_items in branches:
+        _add_fields(tree.add(heading), branch_resource, branch_items)

@@ -1,4 +1,5 @@
-"""Logs: one JSON object a line, readable on a terminal. No query, body, name or UPN is ever a field."""
+"""Configures the logs: a JSON object on each line, or readable text on a terminal. No field ever holds a query, body,
+name or UPN."""
 
 import logging
 import os
@@ -8,6 +9,8 @@ import structlog
 
 
 def configure_logging(*, quiet: bool = False) -> None:
+    """Configures structlog to write to stderr. With `quiet`, or MARKONCE_LOG=warnings, only warnings and errors are
+    logged."""
     terminal = sys.stderr.isatty()
     level = logging.WARNING if quiet or os.environ.get("MARKONCE_LOG") == "warnings" else logging.INFO
     structlog.configure(

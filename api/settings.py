@@ -1,4 +1,5 @@
-"""The environment, typed. Nothing secret has a default: `demo` makes its own and keeps them in its data folder."""
+"""Reads the settings from environment variables. No secret has a default: `demo` generates its own and stores them in
+its data folder."""
 
 import os
 from collections.abc import Mapping
@@ -15,18 +16,18 @@ NUMBERS = {
     "cache_mb": ("MARKONCE_CACHE_MB", 0, 100_000),
     "request_seconds": ("MARKONCE_REQUEST_SECONDS", 1, 3600),
 }
-"""By field, its variable, and the least and the most it may be."""
-WORDS = {"MARKONCE_INTROSPECTION": ("on", "off"), "MARKONCE_LOG": ("requests", "warnings")}
-"""By variable, what it may say, first what it says when it is not set."""
+"""The environment variable of each numeric field, and its minimum and maximum."""
+CHOICES = {"MARKONCE_INTROSPECTION": ("on", "off"), "MARKONCE_LOG": ("requests", "warnings")}
+"""The values that each of these variables may have; the first is the default."""
 
 
 class SettingsError(Exception):
-    """A setting is missing or cannot be read; says which, and what it is for."""
+    """Settings are missing or invalid. The message names each and its purpose."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """See the README for the table of settings. URLs are postgresql:// URLs; `secret` is at least 32 bytes.
+    """The settings, which the README describes. `database_url` is a postgresql:// URL, `secret` is at least 32 bytes.
 
     `rate` is in requests a second and `burst` in requests, both for each tenant that a client reaches.
     """
@@ -45,29 +46,31 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Raises SettingsError, naming every setting that is missing or wrong."""
-        wrong = []
+        """Reads the settings. Raises SettingsError, naming every setting that is missing or invalid."""
+        problems = []
         for name, purpose in (
             ("DATABASE_URL", "the app role's database"),
             ("MARKONCE_SECRET", "32 random bytes or more, which protect keys and cursors"),
         ):
             if not environment.get(name):
-                wrong.append(f"{name} is not set: {purpose}")
+                problems.append(f"{name} is not set: {purpose}")
         secret = environment.get("MARKONCE_SECRET", "").encode()
         if secret and len(secret) < 32:
-            wrong.append("MARKONCE_SECRET is shorter than 32 bytes")
+            problems.append("MARKONCE_SECRET is shorter than 32 bytes")
         numbers: dict[str, int] = {}
-        for field, (name, least, most) in NUMBERS.items():
+        for field, (name, minimum, maximum) in NUMBERS.items():
             text = environment.get(name, str(getattr(cls, field)))
-            if text.isascii() and text.isdigit() and least <= int(text) <= most:
+            if text.isascii() and text.isdigit() and minimum <= int(text) <= maximum:
                 numbers[field] = int(text)
             else:
-                wrong.append(f"{name} is not a number from {least} to {most}")
-        wrong += [
-            f"{name} is {' or '.join(known)}" for name, known in WORDS.items() if environment.get(name, known[0]) not in known
+                problems.append(f"{name} is not a number from {minimum} to {maximum}")
+        problems += [
+            f"{name} is {' or '.join(choices)}"
+            for name, choices in CHOICES.items()
+            if environment.get(name, choices[0]) not in choices
         ]
-        if wrong:
-            raise SettingsError("; ".join(wrong) + ".")
+        if problems:
+            raise SettingsError("; ".join(problems) + ".")
         return cls(
             database_url=environment["DATABASE_URL"],
             secret=secret,

@@ -13,7 +13,8 @@ from domain.assessment.schemes import GRADES, SCHEMES
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS
 from domain.assessment.windows import WINDOWS
-from domain.clients.clients import CLEANUP as SIGNING_KEYS
+from domain.clients.secrets import CLEANUP as CLIENT_SECRETS
+from domain.clients.signing_keys import CLEANUP as SIGNING_KEYS
 from domain.clients.tokens import CLEANUP as ASSERTIONS
 from domain.declare.catalogue import link_resources
 from domain.roster.change_group import delete_group, update_group
@@ -70,5 +71,5 @@ COMMANDS = {
     )
 }
 
-CLEANUP = (*IDEMPOTENCY_KEYS, *OLD_RECEIPTS, *ASSERTIONS, *SIGNING_KEYS)
+CLEANUP = (*IDEMPOTENCY_KEYS, *OLD_RECEIPTS, *ASSERTIONS, *CLIENT_SECRETS, *SIGNING_KEYS)
 """What `tidy` removes."""

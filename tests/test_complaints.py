@@ -190,7 +190,7 @@ async def test_15_a_revoked_grant_ends_at_once_and_the_app_is_told(doors: Doors)
     try:
         before = await get(doors, "pupils", "mixed", first=1000)
         grants = await list_grants(operator, client_id)
-        revoked = next(grant for grant in grants if grant.place == f"school:{SCHOOLS['Alder']}")
+        revoked = next(grant for grant in grants if grant.target == f"school:{SCHOOLS['Alder']}")
         await revoke_grant(operator, revoked.id)
         after = await get(doors, "pupils", "mixed", first=1000)
         assert 0 < len(after["data"]) < len(before["data"])

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from api.app import build_app
 from api.settings import Settings
-from domain.clients import clients, grants
+from domain.clients import clients, grants, signing_keys
 from domain.read import compile
 from domain.store.database import Database
 from tests.conftest import SECRET, Databases
@@ -69,7 +69,7 @@ async def http(databases: Databases, database: Database) -> AsyncIterator[httpx2
     """The application in process, asked by a client that holds every scope on the installation."""
     settings = Settings(databases.app_url, SECRET.encode(), "http://readme")
     operator = await asyncpg.connect(databases.operator_url)
-    await clients.ensure_signing_key(operator, settings.secret)
+    await signing_keys.ensure_signing_key(operator, settings.secret)
     client_id, secret = await clients.create_client(operator, "reader", "client_secret")
     await grants.approve_grant(operator, client_id, grants.parse_grant("installation=all"), purpose="test", approved_by="test")
     await operator.close()

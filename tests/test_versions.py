@@ -23,7 +23,7 @@ PUPILS = "/v1/pupils?include=judgements,latestJudgements,targets&fields=id,foren
 @pytest_asyncio.fixture(params=[5, 0], ids=["by school", "by tenant"])
 async def keeping(hedgerow: Trust, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The application as it is served, which keeps bodies; to a client with few schools, and with many."""
-    monkeypatch.setattr("domain.clients.clients.MAX_COUNTED_TENANTS", request.param)
+    monkeypatch.setattr("domain.clients.clients.MAX_COUNTED_SCHOOLS", request.param)
     return build_app(Settings(hedgerow.databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=100_000), hedgerow.database)
 
 

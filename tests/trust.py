@@ -13,7 +13,7 @@ import httpx2
 
 from api.app import build_app
 from api.settings import Settings
-from domain.clients import clients
+from domain.clients import clients, signing_keys
 from domain.clients.grants import approve_grant, parse_grant
 from domain.declare.ids import new_id
 from domain.roster.upn import compute_check_letter
@@ -99,7 +99,7 @@ async def trust(databases: Databases, *, pool: int = 10) -> AsyncIterator[Trust]
         " VALUES ($1, $2, $3, $4, $5, '936', 'Surrey', 'open')",
         [(ids[n], ids[n] if n == "Quay" else ids["trust"], URNS[n], LAESTABS[n], n) for n in URNS],
     )
-    await clients.ensure_signing_key(operator, SECRET.encode())
+    await signing_keys.ensure_signing_key(operator, SECRET.encode())
     database = await counting_database(statements).open(databases.app_url, size=pool, on_connect=watch)
     app = build_app(Settings(databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=1_000_000, cache_mb=0), database)
     transport = Exact(app, statements)

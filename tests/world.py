@@ -16,8 +16,9 @@ import asyncpg
 
 from domain import COMMANDS
 from domain.access.caller import Caller
-from domain.clients.clients import create_client, ensure_signing_key
+from domain.clients.clients import create_client
 from domain.clients.grants import approve_grant, parse_grant
+from domain.clients.signing_keys import ensure_signing_key
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
 from domain.read import prepared

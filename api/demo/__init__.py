@@ -1,1 +1,1 @@
-"""The demonstration: a fictional trust of six schools, brought up and served by one command."""
+"""The demonstration: a fictional trust of six schools, created and served by one command."""

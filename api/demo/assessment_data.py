@@ -1,15 +1,19 @@
-"""What was judged of the demonstration's pupils, and what they are meant to reach: bodies for the commands, the same for the same seed.
+"""Generates the demonstration's schemes, windows, judgements and targets: bodies for the commands, the same for the
+same seed.
 
-- 2025-26/KS2, statutory and closed: scaled scores in reading and maths and the teachers' judgement of writing, for last summer's Year 6.
-- 2025-26/Summer, closed: Years 1 to 5, each school in its own scheme. Four mark WTS/EXS/GDS; the infant and the junior school mark
-  Below / Just at / At / Above.
-- 2026-27/Autumn, open: Years 1 to 6, in the schools' schemes. It is being filled in, so that one value in twenty-five is missing.
+- 2025-26/KS2, statutory and closed: scaled scores in reading and maths and the teachers' judgement of writing, for last
+  summer's Year 6.
+- 2025-26/Summer, closed: Years 1 to 5, each school in its own scheme. Four mark WTS/EXS/GDS; the infant and the junior
+  school mark Below / Just at / At / Above.
+- 2026-27/Autumn, open: Years 1 to 6, in the schools' schemes. Recording is in progress: one value in twenty-five is
+  missing.
 
-Census days are the school census's: the third Thursday in May and the first in October. Whoever left after it is marked `left`, whoever
-came after it `new`. Targets are for the end of the year and, in Year 6, for key stage 2.
+Census days are the school census's: the third Thursday in May and the first in October. Whoever left after it is marked
+`left`, whoever came after it `new`. Targets are for the end of the year and, in Year 6, for key stage 2.
 
-Attainment follows from one ability a pupil, a lean towards each subject and the day's form; disadvantage and special needs weigh on it
-about as much as in the published national results (Department for Education, "Key stage 2 attainment").
+Attainment depends on a pupil's ability, the lean towards each subject and the day's form. Disadvantage and special
+educational needs lower it about as much as in the published national results (Department for Education, "Key stage 2
+attainment").
 """
 
 from bisect import bisect_right
@@ -24,8 +28,8 @@ SUBJECTS = ("reading", "writing", "maths")
 
 @dataclass(frozen=True)
 class DemoScheme:
-    """A scheme of the trust's, copied from the template of the same code: its grades, and where one ends and the next begins in each
-    subject, in standard deviations."""
+    """A scheme of the trust, copied from the template with the same code. `cuts` are the boundaries between its grades
+    in each subject, in standard deviations."""
 
     code: str
     name: str
@@ -58,13 +62,14 @@ SCORES = "ks2-scaled-score"
 
 
 def _make_score(form: float) -> str:
-    """A key stage 2 scaled score, 80 to 120 about a mean of 105; B is a pupil working below the level of the test."""
+    """Returns a key stage 2 scaled score, 80 to 120 with a mean of 105, or B for a pupil working below the level of the
+    test."""
     return "B" if form < -2.4 else str(max(80, min(120, round(105 + 7.5 * form))))
 
 
 @dataclass(frozen=True)
 class DemoWindow:
-    """What `create_window` takes beside the tenant and what is collected, and the days on which teachers judged."""
+    """The values of a `create_window` body. `days` are the first and last day on which teachers judged."""
 
     code: str
     name: str
@@ -79,7 +84,7 @@ class DemoWindow:
 
     @property
     def closes_on(self) -> date:
-        """A closed window closed on its last day; the open one stays so for three weeks more."""
+        """The last day for a closed window, three weeks later for the open one."""
         return self.days[1] if self.closed else self.days[1] + timedelta(21)
 
 
@@ -121,12 +126,12 @@ _TENANT: Body = {"trust": {"groupUid": GROUP_UID}}
 
 
 def make_schemes() -> list[Body]:
-    """Bodies of `create_scheme`."""
+    """Returns bodies of `create_scheme`."""
     return [{"tenant": _TENANT, "code": s.code, "name": s.name, "template": s.code} for s in IN_YEAR.values()]
 
 
 def make_windows() -> list[Body]:
-    """Bodies of `create_window`."""
+    """Returns bodies of `create_window`."""
     return [
         {
             "tenant": _TENANT,
@@ -140,13 +145,13 @@ def make_windows() -> list[Body]:
             "purpose": window.purpose,
             "decision": window.decision,
             "yearGroups": [str(year) for year in window.years],
-            "collects": _list_lines(window),
+            "collects": _list_collected(window),
         }
         for window in WINDOWS
     ]
 
 
-def _list_lines(window: DemoWindow) -> list[Body]:
+def _list_collected(window: DemoWindow) -> list[Body]:
     if window is KS2:
         return [{"subject": subject, "scheme": WRITING.code if subject == "writing" else SCORES} for subject in SUBJECTS]
     common, *others = IN_YEAR
@@ -166,24 +171,24 @@ def _make_instant(day: date, hour: int) -> str:
 
 
 def make_judgements(everybody: list[DemoPupil], now: datetime, seed: int = SEED) -> list[Body]:
-    """Bodies of `record_judgements`, one for each window and school; nothing in them was recorded after `now`."""
+    """Returns bodies of `record_judgements`, one for each window and school. No entry is recorded after `now`."""
     random = Random(seed)  # noqa: S311
-    found = []
+    bodies = []
     for window in WINDOWS:
         by_school: dict[int, list[Body]] = {school.urn: [] for school in SCHOOLS}
         for pupil in everybody:
             school, status = _find_school(pupil, window)
             if school is not None:
                 by_school[school.urn] += _make_entries(pupil, school, status, window, now, random)
-        found += [
+        bodies += [
             {"school": {"urn": urn}, "window": window.code, "entries": entries} for urn, entries in by_school.items() if entries
         ]
-    return found
+    return bodies
 
 
 def _find_school(pupil: DemoPupil, window: DemoWindow) -> tuple[DemoSchool | None, str | None]:
-    """The school that says something about a pupil in a window, and the status that it gives in place of grades."""
-    at_census, at_end = pupil.main(window.census_on), pupil.main(window.days[1])
+    """Returns the school that records a pupil's entries in a window, and the status that it records in place of grades."""
+    at_census, at_end = pupil.find_main_spell(window.census_on), pupil.find_main_spell(window.days[1])
     if window.start - pupil.entry not in window.years or (at_census is None and at_end is None):
         return None, None
     if at_end is None:
@@ -195,14 +200,14 @@ def _find_school(pupil: DemoPupil, window: DemoWindow) -> tuple[DemoSchool | Non
 def _make_entries(
     pupil: DemoPupil, school: DemoSchool, status: str | None, window: DemoWindow, now: datetime, random: Random
 ) -> list[Body]:
-    """The entries about a pupil: one for each subject, less what has not been entered yet while the window is open."""
+    """Returns a pupil's entries: one for each subject, except those not recorded yet while the window is open."""
     first, last = window.days
     day = first + timedelta(random.randrange((last - first).days + 1))
     absent = random.random() < 0.008
     exempt = pupil.characteristics["sen"] == "E" and random.random() < 0.2
     entries = []
     for subject in SUBJECTS:
-        form, missing = pupil.form(subject, random), not window.closed and random.random() < 0.04
+        form, missing = pupil.draw_form(subject, random), not window.closed and random.random() < 0.04
         entry: Body = {
             "reference": pupil.reference,
             "subject": subject,
@@ -213,8 +218,8 @@ def _make_entries(
         }
         if window is KS2:
             entry["grade"] = "A" if absent else WRITING.grade(subject, form) if subject == "writing" else _make_score(form)
-        elif stands_for := status or ("exempt" if exempt else "absent" if absent else None):
-            entry["status"] = stands_for
+        elif status_code := status or ("exempt" if exempt else "absent" if absent else None):
+            entry["status"] = status_code
         else:
             entry["grade"] = IN_YEAR[school.scheme].grade(subject, form)
         if not missing or status is not None:
@@ -223,12 +228,13 @@ def _make_entries(
 
 
 def make_targets(everybody: list[DemoPupil], seed: int = SEED) -> list[Body]:
-    """Bodies of `record_targets`, one for each school: for both Year 6s at key stage 2, and for everybody at the end of this year."""
+    """Returns bodies of `record_targets`, one for each school: targets of both Year 6s for key stage 2, and of all
+    others for the end of this year."""
     random = Random(seed)  # noqa: S311
     by_school: dict[int, list[Body]] = {school.urn: [] for school in SCHOOLS}
     for pupil in everybody:
         for window, set_on in ((KS2, date(2025, 9, 26)), (AUTUMN, date(2026, 9, 25))):
-            spell, year = pupil.main(window.census_on), window.start - pupil.entry
+            spell, year = pupil.find_main_spell(window.census_on), window.start - pupil.entry
             if spell is None or year not in window.years:
                 continue
             common: Body = {
@@ -237,11 +243,13 @@ def make_targets(everybody: list[DemoPupil], seed: int = SEED) -> list[Body]:
                 "actor": f"staff-{spell.school.urn % 10}00",
             }
             for subject in SUBJECTS:
-                hoped = pupil.ability + pupil.lean[subject] + random.uniform(0.0, 0.35)
-                aims = [("end-of-year", "teacher", spell.school.scheme, IN_YEAR[spell.school.scheme].grade(subject, hoped))]
+                target_form = pupil.ability + pupil.lean[subject] + random.uniform(0.0, 0.35)
+                targets = [
+                    ("end-of-year", "teacher", spell.school.scheme, IN_YEAR[spell.school.scheme].grade(subject, target_form))
+                ]
                 if year == 6:
-                    aims = aims if window is AUTUMN else []
-                    aims.append(("KS2", "prior-attainment", *_make_ks2_target(subject, hoped)))
+                    targets = targets if window is AUTUMN else []
+                    targets.append(("KS2", "prior-attainment", *_make_ks2_target(subject, target_form)))
                 by_school[spell.school.urn] += [
                     {
                         **common,
@@ -251,13 +259,13 @@ def make_targets(everybody: list[DemoPupil], seed: int = SEED) -> list[Body]:
                         "scheme": scheme,
                         "basis": basis,
                     }
-                    for point, basis, scheme, grade in aims
+                    for point, basis, scheme, grade in targets
                 ]
     return [{"school": {"urn": urn}, "entries": entries} for urn, entries in by_school.items()]
 
 
-def _make_ks2_target(subject: str, hoped: float) -> tuple[str, str]:
-    """The scheme and the grade aimed at: nobody's target is a low score."""
+def _make_ks2_target(subject: str, form: float) -> tuple[str, str]:
+    """Returns the scheme and the target grade, which is never a low score."""
     if subject == "writing":
-        return WRITING.code, WRITING.grade(subject, max(hoped, -1.0))
-    return SCORES, _make_score(max(hoped, -1.6))
+        return WRITING.code, WRITING.grade(subject, max(form, -1.0))
+    return SCORES, _make_score(max(form, -1.6))

@@ -1,11 +1,12 @@
-"""Invented names for the demonstration, by where in the world a family's names come from. Any likeness to a real child is chance."""
+"""Invented names for the demonstration, in pools by origin. Any resemblance to a real child is coincidental."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class NamePool:
-    """Names that go together; how common they are, and how often the family speaks another language than English at home."""
+    """Names of one origin: their share of pupils, how often the family speaks another language than English at home,
+    and ethnicity codes."""
 
     share: float
     another_language: float

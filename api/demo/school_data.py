@@ -1,13 +1,17 @@
-"""Makes the fictional Larkfield Learning Trust: its register entries and its pupils, the same for the same seed. Pure: nothing is read or written.
+"""Generates the fictional Larkfield Learning Trust: its register entries and its pupils, the same for the same seed,
+without I/O.
 
-Nobody and nothing here exists: URNs, the Group UID and the local authority (999) lie outside the ranges the Department for Education
-uses, postcodes are of the pseudo-area ZZ99, names are drawn from lists. The story is told as on 20 November 2026:
+Nobody and nothing here exists: URNs, the Group UID and the local authority (999) lie outside the ranges the Department
+for Education uses, postcodes are of the pseudo-area ZZ99, names are drawn from lists. The data is as of 20 November
+2026:
 
-- Six schools: three primaries, an infant school whose Year 2 moves on to the junior school next door, and a village school of 23.
+- Six schools: three primaries, an infant school whose Year 2 moves on to the junior school next door, and a village
+  school of 23.
 - Last summer's Year 6 has left, and a few pupils did during either year; two came in November.
-- One pupil is dual-registered, one is on a temporary UPN, three in Reception have none yet, one changed school within the trust in October.
+- One pupil is dual-registered, one is on a temporary UPN, three in Reception have none yet, one changed school within
+  the trust in October.
 
-What was judged of them is in assessment_data.py.
+Their judgements and targets are in assessment_data.py.
 """
 
 import csv
@@ -28,12 +32,14 @@ GROUP_UID = 99_901
 TRUST = "Larkfield Learning Trust"
 LOCAL_AUTHORITY = "999"
 AS_OF = date(2026, 11, 20)
+_DAYS_IN_YEAR = (date(2026, 1, 1) - date(2025, 1, 1)).days
 
 
 @dataclass(frozen=True)
 class DemoSchool:
-    """A school: its years (0 is Reception), its cohorts' sizes by the calendar year they entered Reception, the scheme it marks in, and
-    what sets it apart: the share of disadvantaged pupils, and how well it does with them in standard deviations."""
+    """A school. `years` are its year groups (0 is Reception); `cohorts` are sizes by the calendar year of entering
+    Reception; `scheme` is the one it marks in; `disadvantaged` is a share of pupils; `strength` moves attainment, in
+    standard deviations."""
 
     urn: int
     number: str
@@ -75,20 +81,21 @@ SCHOOLS = (QUILLBROOK, HAREBELL, WRENLOW, INFANT, JUNIOR, FALLOWDENE)
 
 
 class DemoSpell(NamedTuple):
-    """On roll at a school, from a day to a last day; see `domain.roster.enrolments` for the status."""
+    """An enrolment at a school, from a first to a last day. The status is that of `domain.roster.enrolments`."""
 
     school: DemoSchool
     status: str
     first: date
     last: date | None
 
-    def covers(self, day: date) -> bool:
+    def is_on(self, day: date) -> bool:
         return self.first <= day <= (self.last or date.max)
 
 
 @dataclass
 class DemoPupil:
-    """A child who does not exist. `entry` is the calendar year of entering Reception; `lean` is how far a subject lies from `ability`."""
+    """A fictional pupil. `entry` is the calendar year of entering Reception; `lean` is the difference of each subject
+    from `ability`."""
 
     reference: str
     forename: str
@@ -102,20 +109,18 @@ class DemoPupil:
     lean: dict[str, float]
     spells: list[DemoSpell] = field(default_factory=list)
 
-    def main(self, day: date) -> DemoSpell | None:
-        """The spell of main registration on a day."""
-        return next((spell for spell in self.spells if spell.status in "CM" and spell.covers(day)), None)
+    def find_main_spell(self, day: date) -> DemoSpell | None:
+        """Returns the spell of main registration on a day."""
+        return next((spell for spell in self.spells if spell.status in "CM" and spell.is_on(day)), None)
 
-    def form(self, subject: str, random: Random) -> float:
-        """How the pupil does in a subject on one occasion, in standard deviations."""
+    def draw_form(self, subject: str, random: Random) -> float:
+        """Returns how well the pupil does in a subject on one occasion, in standard deviations."""
         return self.ability + self.lean[subject] + random.gauss(0, 0.25)
 
 
-# The register.
-
-
 def make_register() -> list[tuple[str, bytes]]:
-    """The trust and its schools as GIAS publishes them: establishments, groups and group links, by file name."""
+    """Returns the trust and its schools as GIAS publishes them: files of establishments, groups and group links, with
+    their names."""
     establishments = [
         {
             "URN": school.urn,
@@ -156,26 +161,23 @@ def make_register() -> list[tuple[str, bytes]]:
 
 
 def _write_csv(rows: list[dict[str, Any]]) -> bytes:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, rows[0])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
     writer.writerows(rows)
-    return out.getvalue().encode()
-
-
-# The pupils.
+    return text.getvalue().encode()
 
 
 class Intake:
-    """Invents pupils, and gives each UPN once."""
+    """Generates pupils with unique UPNs."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
         self.pupils: list[DemoPupil] = []
         self._serials: Counter[tuple[str, int]] = Counter()
 
-    def upn(self, school: DemoSchool, year: int, *, temporary: bool = False) -> str:
-        """The next UPN this school allocates in a calendar year."""
+    def allocate_upn(self, school: DemoSchool, year: int, *, temporary: bool = False) -> str:
+        """Returns the next UPN that the school allocates in a calendar year."""
         self._serials[school.number, year] += 1
         serial = self._serials[school.number, year]
         last = f"{serial % 100:02}{'ABCDEFGHJKLMNPQRTUVWXYZ'[serial // 100]}" if temporary else f"{serial:03}"
@@ -183,7 +185,7 @@ class Intake:
         return compute_check_letter(rest) + rest
 
     def admit(self, school: DemoSchool, entry: int, spells: list[DemoSpell], *, temporary: bool = False) -> DemoPupil:
-        """A new pupil of the cohort that entered Reception in this year."""
+        """Generates a pupil of the cohort that entered Reception in this year."""
         random = self.random
         pool = random.choices(POOLS, [pool.share for pool in POOLS])[0]
         sex = random.choice("FM")
@@ -206,9 +208,11 @@ class Intake:
             forename=random.choice(pool.girls if sex == "F" else pool.boys),
             surname=random.choice(pool.surnames),
             sex=sex,
-            born=date(entry - 5, 9, 1) + timedelta(random.randrange(365)),
+            born=date(entry - 5, 9, 1) + timedelta(random.randrange(_DAYS_IN_YEAR)),
             entry=entry,
-            upn=self.upn(INFANT if school is JUNIOR else school, spells[0].first.year if temporary else entry, temporary=temporary),
+            upn=self.allocate_upn(
+                INFANT if school is JUNIOR else school, spells[0].first.year if temporary else entry, temporary=temporary
+            ),
             characteristics=characteristics,
             ability=random.gauss(0, 0.85) + weight,
             lean={"reading": random.gauss(0.05, 0.3), "writing": random.gauss(-0.05, 0.3), "maths": random.gauss(0, 0.4)},
@@ -223,7 +227,7 @@ def _format_yes(value: bool) -> str:
 
 
 def make_pupils(seed: int = SEED) -> list[DemoPupil]:
-    """Everybody who was on roll at the trust in 2025-26 or is in 2026-27."""
+    """Returns all pupils on roll at the trust in 2025-26 or 2026-27."""
     intake = Intake(Random(seed))  # noqa: S311 (nothing here is secret)
     by_cohort = {
         (school.urn, entry): [intake.admit(school, entry, [_make_spell(school, entry)]) for _ in range(size)]
@@ -261,14 +265,14 @@ def make_pupils(seed: int = SEED) -> list[DemoPupil]:
 
 
 def _make_spell(school: DemoSchool, entry: int) -> DemoSpell:
-    """From the school's first year to the end of its last, for who stays the whole time."""
+    """Returns the spell of a pupil who stays from the school's first year to the end of its last."""
     leaves = entry + school.years.stop
     return DemoSpell(school, "C", date(entry + school.years.start, 9, 2), date(leaves, 7, 22) if leaves <= AS_OF.year else None)
 
 
 def make_rolls(everybody: list[DemoPupil]) -> list[Body]:
-    """For each school its roll of last summer, then each school's of today: bodies of `record_pupils`."""
-    found = []
+    """Returns bodies of `record_pupils`: each school's roll of last summer, then each school's present roll."""
+    bodies = []
     for as_of in (date(2026, 7, 1), AS_OF):
         start = as_of.year if as_of.month >= 9 else as_of.year - 1
         for school in SCHOOLS:
@@ -296,24 +300,25 @@ def make_rolls(everybody: list[DemoPupil]) -> list[Body]:
                     ]
                 )
             ]
-            found.append({"school": school.ref, "asOf": as_of.isoformat(), "entries": entries})
-    return found
+            bodies.append({"school": school.ref, "asOf": as_of.isoformat(), "entries": entries})
+    return bodies
 
 
 def make_classes(everybody: list[DemoPupil]) -> list[Body]:
-    """For each school this year's classes as they stand today, one a year group or two where it is large: bodies of `record_groups`."""
-    begins, found = date(2026, 9, 2), []
+    """Returns bodies of `record_groups`: each school's present classes, one for each year group, or two where it is
+    large."""
+    begins, bodies = date(2026, 9, 2), []
     for school in SCHOOLS:
         by_year: dict[int, list[tuple[DemoPupil, DemoSpell]]] = {}
         for pupil in everybody:
-            here = next((spell for spell in pupil.spells if spell.school is school and spell.covers(AS_OF)), None)
+            here = next((spell for spell in pupil.spells if spell.school is school and spell.is_on(AS_OF)), None)
             if here is not None:
                 by_year.setdefault(AS_OF.year - pupil.entry, []).append((pupil, here))
         entries = []
         for year, members in sorted(by_year.items()):
             trees = ("Ash", "Beech") if len(members) > 33 else ("Ash",)
             for n, tree in enumerate(trees):
-                named = [
+                members_of_class = [
                     {"reference": pupil.reference, "from": max(begins, spell.first).isoformat()}
                     for pupil, spell in members[n :: len(trees)]
                 ]
@@ -322,13 +327,13 @@ def make_classes(everybody: list[DemoPupil]) -> list[Body]:
                         "code": f"{_name_year(year)}{tree[0]}",
                         "name": f"{_name_year(year)} {tree}",
                         "kind": "class",
-                        "members": named,
+                        "members": members_of_class,
                     }
                 )
-        found.append(
+        bodies.append(
             {"school": school.ref, "academicYear": "2026-27", "asOf": AS_OF.isoformat(), "complete": True, "entries": entries}
         )
-    return found
+    return bodies
 
 
 def _name_year(number: int) -> str:

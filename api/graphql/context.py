@@ -9,7 +9,7 @@ import msgspec
 from api.http.response_cache import ResponseCache
 from domain import COMMANDS
 from domain.access.caller import Caller
-from domain.aggregates import aggregate_rows
+from domain.aggregates.aggregates import read_aggregates
 from domain.aggregates.query import read_query
 from domain.clients.me import Limits, read_me
 from domain.declare.errors import BadRequest, Issue, NotFound
@@ -79,7 +79,7 @@ async def _read_aggregates(context: OperationContext, arguments: Mapping[str, An
         if value is not None
         for each in (value if isinstance(value, list) else [value])
     ]
-    page = await aggregate_rows.read_aggregates(context.database, context.caller, context.cursors, read_query(pairs))
+    page = await read_aggregates(context.database, context.caller, context.cursors, read_query(pairs))
     rows = msgspec.to_builtins(page.data)
     ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
     return {

@@ -21,10 +21,10 @@ from graphql import (
 from graphql.type import get_named_type
 
 from api.graphql.errors import strip_error
-from api.graphql.limits import LimitExceeded, Limits, check_shape, parse_document, validate
+from api.graphql.limits import DocumentLimits, LimitExceeded, check_shape, parse_document, validate
 from domain.support.lru import Lru, measure_size
 
-LIMITS = Limits()
+LIMITS = DocumentLimits()
 TOKEN = 450
 """Bytes that a document takes for each token of its source, with the nodes made of them."""
 

@@ -57,7 +57,7 @@ overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 20_000
 
 
 @dataclass(frozen=True)
-class Limits:
+class DocumentLimits:
     """What one document may ask for. Counts are of one operation with its fragments expanded, as if they were written out."""
 
     bytes: int = 100_000
@@ -73,7 +73,7 @@ class Limits:
 
 
 # Below `__schema` and `__type`. A standard introspection query is deeper than data may be, but has no alias.
-_INTROSPECTION = Limits(depth=20, aliases=0, fields=400)
+_INTROSPECTION = DocumentLimits(depth=20, aliases=0, fields=400)
 # Lists of the introspection schema through which a type leads to further types. The standard query never puts one inside another.
 _TYPE_LISTS = frozenset({"fields", "inputFields", "interfaces", "possibleTypes"})
 
@@ -112,7 +112,7 @@ _LEXEME = re.compile(
 )
 
 
-def parse_document(source: str, limits: Limits) -> DocumentNode:
+def parse_document(source: str, limits: DocumentLimits) -> DocumentNode:
     """The document of a source. Raises LimitExceeded for its bytes, tokens or nesting, and GraphQLSyntaxError for anything else."""
     size = len(source.encode(errors="surrogatepass"))
     if size > limits.bytes:
@@ -136,7 +136,7 @@ def parse_document(source: str, limits: Limits) -> DocumentNode:
     return graphql.parse(source)
 
 
-def check_shape(document: DocumentNode, limits: Limits) -> None:
+def check_shape(document: DocumentNode, limits: DocumentLimits) -> None:
     """Refuses a parsed document, not yet validated, in which an operation is over a limit. Raises LimitExceeded.
 
     What `__schema` and `__type` select is not counted with the data but has limits of its own. Spreads of unknown fragments and of
@@ -286,7 +286,7 @@ def _field_shape(field: FieldNode, below: _Shape) -> _Shape:
     )
 
 
-def _check(shape: _Shape, limits: Limits, subject: str) -> None:
+def _check(shape: _Shape, limits: DocumentLimits, subject: str) -> None:
     for measured, limit, code, found in (
         (shape.depth, limits.depth, "graphql-too-deep", "nests fields {} deep"),
         (shape.aliases, limits.aliases, "graphql-too-many-aliases", "has {} aliases"),

@@ -115,8 +115,8 @@ class Node:
     id: strawberry.ID = strawberry.field(description="Stable id.")
 
 
-@strawberry.type(description="Where a page stands.")
-class PageInfo:
+@strawberry.type(name="PageInfo", description="Where a page stands.")
+class RelayPageInfo:
     hasNextPage: bool = strawberry.field(description="Whether more follow.")
     hasPreviousPage: bool = strawberry.field(description="Whether the page was reached by a cursor.")
     startCursor: str | None = strawberry.field(description="The first row's cursor.")
@@ -133,10 +133,10 @@ class Edge(Generic[N]):
 class Connection(Generic[N]):
     edges: list[Edge[N]] = strawberry.field(description="The rows with their cursors.")
     nodes: list[N] = strawberry.field(description="The rows.")
-    pageInfo: PageInfo = strawberry.field(description="Where the page stands.")
+    pageInfo: RelayPageInfo = strawberry.field(description="Where the page stands.")
 
 
-NAMES |= {"Node": Node, "PageInfo": PageInfo, "Edge": Edge, "Connection": Connection}
+NAMES |= {"Node": Node, "PageInfo": RelayPageInfo, "Edge": Edge, "Connection": Connection}
 _DIRECTION = make_enum("Direction", ("ASC", "DESC"), "Nulls come last in either.")
 _COMPARED = {
     Comparison.GTE: "This or more, or later.",

@@ -26,7 +26,8 @@ from api.http.jwt import ACCESS_TOKEN, Jwt, read, verify
 from api.http.rate_limit import Buckets
 from api.settings import Settings
 from domain.access.caller import Caller, ReachSnapshot
-from domain.clients.clients import TOKEN_LIFE, ClientStatus, read_client_status, read_issuing_clock, read_public_keys
+from domain.clients.clients import ClientStatus, read_client_status
+from domain.clients.signing_keys import TOKEN_LIFE, read_issuing_clock, read_public_keys
 from domain.declare.ids import parse_id
 from domain.store.database import Database, database_use
 from domain.store.shared_reads import SharedReads

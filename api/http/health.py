@@ -7,7 +7,7 @@ from starlette.routing import Route
 
 from api.http.problems import HttpProblem, respond
 from api.settings import Settings
-from domain.clients.clients import check_signing_key
+from domain.clients.signing_keys import check_signing_key
 from domain.declare.errors import Issue
 from domain.store.readiness import Failure, Readiness
 

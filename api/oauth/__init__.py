@@ -1,21 +1,25 @@
-"""The authorization server: Authlib's, with the strictness that it leaves open (RFC 6749, RFC 7523, RFC 8414, RFC 9068, RFC 9728).
+"""The OAuth authorization server, built on Authlib (RFC 6749, RFC 7523, RFC 8414, RFC 9068, RFC 9728).
 
-A request to the token endpoint is read strictly (form.py, client_auth.py). Authlib then decides in memory (server.py) over the facts of one load, and
-the effects of its decision are persisted (domain.clients.tokens). token.py is the endpoint, errors.py makes responses of errors, metadata.py tells
-what there is.
+token.py        the token endpoint, and its rate limits
+form.py         reads the parameters of a token request strictly
+client_auth.py  reads and verifies how the client authenticates
+server.py       Authlib's server, which decides in memory; domain.clients.tokens reads its facts and writes its effects
+errors.py       errors, and the responses they become
+metadata.py     what the server publishes about itself
 """
 
 from starlette.routing import Route
 
-from api.oauth.metadata import jwks, resource_metadata, server_metadata
-from api.oauth.token import token
+from api.oauth.metadata import serve_jwks, serve_resource_metadata, serve_server_metadata
+from api.oauth.token import issue_token
 
 
-def routes() -> list[Route]:
-    """The endpoints; they find `database`, `settings` (base_url, secret) and `attempts` in the application's state."""
+def make_routes() -> list[Route]:
+    """Returns the endpoints. They use `database`, `settings` (base_url, secret) and `token_rate_limits` of the
+    application's state."""
     return [
-        Route("/.well-known/oauth-authorization-server", server_metadata, methods=["GET"]),
-        Route("/.well-known/oauth-protected-resource", resource_metadata, methods=["GET"]),
-        Route("/oauth/jwks", jwks, methods=["GET"]),
-        Route("/oauth/token", token, methods=["POST"]),
+        Route("/.well-known/oauth-authorization-server", serve_server_metadata, methods=["GET"]),
+        Route("/.well-known/oauth-protected-resource", serve_resource_metadata, methods=["GET"]),
+        Route("/oauth/jwks", serve_jwks, methods=["GET"]),
+        Route("/oauth/token", issue_token, methods=["POST"]),
     ]

@@ -1,8 +1,9 @@
-"""How a client authenticates (RFC 6749 section 2.3): client_secret_basic, client_secret_post, or private_key_jwt, which is RFC 7523 with
-draft-ietf-oauth-rfc7523bis, where the issuer is the sole audience.
+"""Client authentication (RFC 6749 section 2.3): client_secret_basic, client_secret_post, or private_key_jwt (RFC 7523
+with draft-ietf-oauth-rfc7523bis, where the issuer is the only audience).
 
-What a request presents is read first. It names a client, but proves nothing until it is verified against that client's credentials. A client that is
-unknown or revoked has no credentials, so it is refused with the same words, after the same work, as a client whose proof is wrong.
+The request's credentials are read first. They name a client, and are then verified against that client's stored
+credentials. An unknown or revoked client is refused with the same error, after the same work, as a client whose
+credentials are wrong.
 """
 
 import base64
@@ -28,7 +29,8 @@ from domain.declare.ids import NIL, parse_id
 BASIC, POST, JWT = METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_TYPES = ("jwt", "client-authentication+jwt", "application/client-authentication+jwt")
-ASSERTION_LIFE = 300
+MAX_ASSERTION_SECONDS = 300
+"""How far ahead the exp of an assertion may be."""
 
 NOT_SIGNED = "The client is not known, or none of its keys (named by kid, where there are several) made this signature."
 REPLAYED = "The jti of this assertion was used before. Sign a new one for each request."
@@ -47,7 +49,7 @@ class SecretAuth:
         return Attempt(parse_id(self.client_id) or NIL)
 
     def verify(self, credentials: Credentials) -> None:
-        """Raises TokenError where this is not a secret of the client's."""
+        """Raises TokenError where this is not a secret of the client."""
         if not credentials.has_secret(self.secret):
             description = "The client is not known or its secret is not right."
             raise TokenError("invalid_client", description, 401, is_basic=self.method == BASIC)
@@ -55,7 +57,7 @@ class SecretAuth:
 
 @dataclass(frozen=True)
 class AssertionAuth:
-    """A JWT that the client has signed. `client_id` is its sub, which names the client whose keys verify it."""
+    """A client assertion (RFC 7523). `client_id` is its sub, which names the client whose keys verify it."""
 
     method: ClassVar[str] = JWT
     client_id: str
@@ -68,16 +70,16 @@ class AssertionAuth:
         return Attempt(parse_id(self.client_id) or NIL, jti if _is_jti(jti) else "")
 
     def verify(self, credentials: Credentials) -> Assertion:
-        """What is to be noted, so that the assertion is used once. Raises TokenError.
+        """Returns the assertion to store, so that it is accepted only once. Raises TokenError.
 
-        Only who holds the client's key is told what is wrong with a claim.
+        The error names a wrong claim only where the signature is valid.
         """
         try:
-            _verify_by_own_key(self.token, credentials)
+            _verify_signature(self.token, credentials)
         except JoseError as problem:
             raise TokenError("invalid_client", NOT_SIGNED, 401) from problem
-        if wrong := _wrong_claim(self.token, str(credentials.client_id), self.issuer, credentials.now.timestamp()):
-            raise TokenError("invalid_client", f"The client assertion is refused: {wrong}.", 401)
+        if reason := _find_wrong_claim(self.token, str(credentials.client_id), self.issuer, credentials.now.timestamp()):
+            raise TokenError("invalid_client", f"The client assertion is refused: {reason}.", 401)
         if credentials.is_used:
             raise TokenError("invalid_client", REPLAYED, 401)
         claims = self.token.claims
@@ -88,9 +90,9 @@ ClientAuth: TypeAlias = SecretAuth | AssertionAuth
 
 
 def read_client_auth(authorization: list[str], form: Form, issuer: str) -> ClientAuth:
-    """What a request presents, by the values of its Authorization header and its form. A client uses one method and names itself one way.
+    """Reads the client's credentials from the values of the Authorization header and from the form.
 
-    Raises TokenError.
+    Raises TokenError, also where the request uses several methods or names several clients.
     """
     has_assertion = "client_assertion" in form or "client_assertion_type" in form
     methods = len(authorization) + ("client_secret" in form) + has_assertion
@@ -98,20 +100,21 @@ def read_client_auth(authorization: list[str], form: Form, issuer: str) -> Clien
         raise TokenError("invalid_request", "Use one method of client authentication, once.")
     if methods == 0:
         raise TokenError("invalid_client", "The client must authenticate.", 401)
-    found: ClientAuth
+    client_auth: ClientAuth
     if authorization:
-        found = _read_basic(authorization[0])
+        client_auth = _read_basic(authorization[0])
     elif has_assertion:
-        found = _read_assertion(form, issuer)
+        client_auth = _read_assertion(form, issuer)
     else:
-        found = SecretAuth(POST, form.get("client_id", ""), form["client_secret"])
-    if form.get("client_id", found.client_id) != found.client_id:
+        client_auth = SecretAuth(POST, form.get("client_id", ""), form["client_secret"])
+    if form.get("client_id", client_auth.client_id) != client_auth.client_id:
         raise TokenError("invalid_request", "The client_id is not the one that authenticates.")
-    return found
+    return client_auth
 
 
 def _read_basic(authorization: str) -> SecretAuth:
-    """Id and secret, each of which was form-urlencoded before they were joined (RFC 6749 section 2.3.1)."""
+    """Reads id and secret from HTTP Basic. The client has form-urlencoded both before joining them (RFC 6749 section
+    2.3.1)."""
     scheme, _, encoded = authorization.partition(" ")
     try:
         joined = base64.b64decode(encoded.strip(), validate=True).decode("ascii")
@@ -137,43 +140,45 @@ def _read_assertion(form: Form, issuer: str) -> AssertionAuth:
     return AssertionAuth(client_id, token, issuer)
 
 
-def _verify_by_own_key(token: Jwt, credentials: Credentials) -> None:
-    """Verifies an assertion with the key that it names, or with the only key there is. Raises JoseError.
+def _verify_signature(token: Jwt, credentials: Credentials) -> None:
+    """Verifies an assertion with the key that its kid names, or with the client's only key. Raises JoseError.
 
-    Without such a key it is verified with a key that nobody has, so that the time of a refusal does not tell whether the client exists.
+    Without such a key it is verified with a key that nobody has, so that the time of a refusal does not disclose
+    whether the client exists.
     """
     registered = credentials.jwks["keys"] if credentials.jwks else []
-    named = [key for key in registered if token.header.get("kid", key.get("kid")) == key.get("kid")]
-    is_named = len(named) == 1
+    candidates = [key for key in registered if token.header.get("kid", key.get("kid")) == key.get("kid")]
+    has_key = len(candidates) == 1
     try:
-        key = import_key(dict(named[0]) if is_named else dict(NOBODYS_KEYS[token.header["alg"][:2]]))
-    except (ValueError, TypeError, KeyError, AttributeError) as problem:  # joserfc lets through what its parts raise
+        key = import_key(dict(candidates[0]) if has_key else dict(DUMMY_KEYS[token.header["alg"][:2]]))
+    except (ValueError, TypeError, KeyError, AttributeError) as problem:  # joserfc does not catch errors of its own parts
         raise BadSignatureError from problem
     verify(token, key, CLIENT_ASSERTION)
-    if not is_named:
+    if not has_key:
         raise BadSignatureError
 
 
-_NOBODYS_RSA = {"kty": "RSA", "e": "AQAB", "n": urlsafe_b64encode(b"\xff" + secrets.token_bytes(254) + b"\xff").decode()}
-NOBODYS_KEYS: Mapping[str, Mapping[str, Any]] = {
+_DUMMY_RSA = {"kty": "RSA", "e": "AQAB", "n": urlsafe_b64encode(b"\xff" + secrets.token_bytes(254) + b"\xff").decode()}
+DUMMY_KEYS: Mapping[str, Mapping[str, Any]] = {
     "ES": ECKey.generate_key("P-256").as_dict(private=False),
     "Ed": OKPKey.generate_key("Ed25519").as_dict(private=False),
-    "RS": _NOBODYS_RSA,
-    "PS": _NOBODYS_RSA,
+    "RS": _DUMMY_RSA,
+    "PS": _DUMMY_RSA,
 }
-"""By the first letters of an algorithm; new in each process."""
+"""Public keys without a private key, by the first letters of an algorithm. They are new in each process."""
 
 
 def _is_jti(jti: object) -> TypeGuard[str]:
     return isinstance(jti, str) and jti.isprintable() and 0 < len(jti) <= 255
 
 
-def _wrong_claim(token: Jwt, client_id: str, issuer: str, now: float) -> str | None:
-    """What is wrong with a client assertion (RFC 7523 section 3), or None. `jti` is required: without it a replay cannot be told."""
+def _find_wrong_claim(token: Jwt, client_id: str, issuer: str, now: float) -> str | None:
+    """Returns what is wrong with a client assertion (RFC 7523 section 3), or None. `jti` is required, to detect
+    replays."""
     claims = token.claims
     if token.type not in ASSERTION_TYPES:
         return "its typ is that of another kind of token"
-    if claims.get("iss") != client_id:  # sub is: it named the client whose keys verified this
+    if claims.get("iss") != client_id:  # sub is the client_id already: it named the client whose keys verified the assertion
         return "iss and sub are both the client_id"
     if claims.get("aud") not in (issuer, [issuer]):
         return f"aud is the issuer, {issuer}, and nothing else"
@@ -184,6 +189,6 @@ def _wrong_claim(token: Jwt, client_id: str, issuer: str, now: float) -> str | N
         jwt.JWTClaimsRegistry(int(now), LEEWAY, exp=times, iat=times).validate(claims)
     except JoseError as problem:
         return problem.description.rstrip(".") if problem.description else "its times are not right"
-    if claims["exp"] > now + ASSERTION_LIFE + LEEWAY:
-        return f"exp is at most {ASSERTION_LIFE} seconds ahead"
+    if claims["exp"] > now + MAX_ASSERTION_SECONDS + LEEWAY:
+        return f"exp is at most {MAX_ASSERTION_SECONDS} seconds ahead"
     return None if token.is_json else "its claims are not JSON, which has no NaN and no Infinity"

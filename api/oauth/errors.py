@@ -1,4 +1,4 @@
-"""Errors of the authorization server, Authlib's and our own, and the responses that they become (RFC 6749 section 5.2)."""
+"""Errors of the authorization server, and the responses that they become (RFC 6749 section 5.2)."""
 
 import re
 
@@ -7,11 +7,12 @@ from starlette.responses import JSONResponse, Response
 
 NO_STORE = {"Cache-Control": "no-store"}
 FORBIDDEN = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
-"""What an error_description must not hold. Authlib raises ValueError for it, which would be a 500."""
+"""Characters that an error_description must not contain. Authlib raises ValueError for them, which would be a 500."""
 
 
 class TokenError(OAuth2Error):
-    """An error of the token endpoint. `is_basic` says that the Authorization header is refused: then the 401 has to challenge the client."""
+    """An error of the token endpoint. `is_basic`: the Authorization header is refused, so the 401 needs a
+    WWW-Authenticate header."""
 
     def __init__(
         self, error: str, description: str, status: int = 400, *, is_basic: bool = False, retry_after: int | None = None
@@ -25,6 +26,6 @@ class TokenError(OAuth2Error):
 
 
 def respond(error: OAuth2Error) -> Response:
-    """The response to a request that met this error. No other place makes one."""
+    """Returns the response for an error."""
     headers = error.headers if isinstance(error, TokenError) else {}
     return JSONResponse(dict(error.get_body()), error.status_code, NO_STORE | headers)

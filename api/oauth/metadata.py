@@ -1,4 +1,5 @@
-"""What the authorization server and the resource publish of themselves: RFC 8414, RFC 9728 and the public keys. It lists what exists and nothing else."""
+"""Metadata of the authorization server (RFC 8414) and of the resource server (RFC 9728), and the public keys (RFC
+7517)."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,8 +13,9 @@ from domain.declare.scopes import Scope
 CACHED = {"Cache-Control": "public, max-age=60"}
 
 
-async def server_metadata(request: Request) -> Response:
-    """RFC 8414. Its list of response types is required, and empty while there is no authorization endpoint."""
+async def serve_server_metadata(request: Request) -> Response:
+    """GET /.well-known/oauth-authorization-server (RFC 8414). The required list of response types is empty without an
+    authorization endpoint."""
     issuer = request.app.state.settings.base_url
     document = {
         "issuer": issuer,
@@ -28,8 +30,9 @@ async def server_metadata(request: Request) -> Response:
     return JSONResponse(document, headers=CACHED)
 
 
-async def resource_metadata(request: Request) -> Response:
-    """RFC 9728. The resource, and so the audience of its tokens, is the whole installation."""
+async def serve_resource_metadata(request: Request) -> Response:
+    """GET /.well-known/oauth-protected-resource (RFC 9728). The resource, and so the audience of its tokens, is the
+    whole installation."""
     resource = request.app.state.settings.base_url
     document = {
         "resource": resource,
@@ -41,6 +44,6 @@ async def resource_metadata(request: Request) -> Response:
     return JSONResponse(document, headers=CACHED)
 
 
-async def jwks(request: Request) -> Response:
-    """The keys of access tokens in force (RFC 7517)."""
+async def serve_jwks(request: Request) -> Response:
+    """GET /oauth/jwks: the public keys of all access tokens in force."""
     return JSONResponse(await get_authenticator(request.app.state).read_public_keys(), headers=CACHED)

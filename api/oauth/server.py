@@ -1,7 +1,8 @@
-"""Authlib's authorization server, for one request: what it asks is answered from Facts, and what it does becomes Effects. Nothing here waits.
+"""Authlib's authorization server for one request. It reads from Facts and writes to Effects, and does no I/O.
 
-A new grant is a class in GRANTS, a new way to authenticate a method in client_auth.METHODS. What Authlib leaves open is decided here: an access token
-is an at+jwt (RFC 9068) of ten minutes by the database's clock for this installation, and carries never less than the scope that was asked for.
+A new grant type is a class in GRANTS. A new authentication method is added to client_auth.METHODS. An access token is
+an at+jwt (RFC 9068), valid for ten minutes by the database's clock. It has exactly the scopes requested, or there is an
+error.
 """
 
 import logging
@@ -19,26 +20,26 @@ from api.http.auth import SCOPES
 from api.oauth.client_auth import METHODS, ClientAuth
 from api.oauth.errors import TokenError
 from api.oauth.form import Form
-from domain.clients.clients import TOKEN_LIFE
+from domain.clients.signing_keys import TOKEN_LIFE
 from domain.clients.tokens import Effects, Facts
 
 TOKEN_SECONDS = int(TOKEN_LIFE.total_seconds())
 
-logging.getLogger("authlib").setLevel(logging.INFO)  # at DEBUG it logs whole tokens
+logging.getLogger("authlib").setLevel(logging.INFO)  # at DEBUG it logs tokens
 
 
 class TokenRequest(OAuth2Request):
-    """A request to the token endpoint as Authlib reads it. Authlib notes in it what it finds, so it serves one decision."""
+    """A token request as Authlib reads it. Authlib stores what it finds in it, so each decision needs a new one."""
 
     def __init__(self, issuer: str, form: Form, client_auth: ClientAuth) -> None:
-        # Authlib takes no URL but https; whether TLS is used, and where it ends, is for the installation to decide
+        # Authlib accepts https URLs only. Whether TLS is used, and where it ends, is the operator's decision.
         super().__init__("POST", f"https://{issuer.partition('://')[2]}/oauth/token")
         self.payload: Any = BasicOAuth2Payload(form)
         self.client_auth = client_auth
 
 
 class RegisteredClient(ClientMixin):
-    """A client as Authlib asks about it."""
+    """A client as Authlib reads it."""
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
@@ -47,14 +48,15 @@ class RegisteredClient(ClientMixin):
         return str(self.facts.client.client_id)
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-        """A client has secrets or keys, never both, so one that has authenticated has used its own method."""
+        """Always true: a client has secrets or keys, never both, so an authenticated client has used its own method."""
         return True
 
     def check_grant_type(self, grant_type: str) -> bool:
         return grant_type == ClientCredentials.GRANT_TYPE
 
     def get_allowed_scope(self, scope: str | None) -> str:
-        """What was asked for, or all that the grants in force give. Never less than was asked for without saying so."""
+        """Returns the scopes requested or, where none are, all that the grants in force give. Raises TokenError where
+        one is not granted."""
         in_force = self.facts.client.scopes
         if not in_force:
             raise TokenError("invalid_scope", "No grant in force gives this client any scope.")
@@ -79,7 +81,7 @@ GRANT_TYPES = [grant.GRANT_TYPE for grant in GRANTS]
 
 
 class TokenAnswer(NamedTuple):
-    """What Authlib answers where there is no error, in its own words: an endpoint says which headers it sends."""
+    """Authlib's response where there is no error. The endpoint decides which headers it sends."""
 
     status: int
     body: dict[str, Any]
@@ -87,7 +89,7 @@ class TokenAnswer(NamedTuple):
 
 
 class TokenServer(AuthorizationServer):
-    """Authlib's server over the facts of one request. What it answers is an Answer or an OAuth2Error."""
+    """Authlib's server for one request. Its response is a TokenAnswer or an OAuth2Error."""
 
     def __init__(self, issuer: str, secret: bytes, facts: Facts, effects: Effects) -> None:
         super().__init__()
@@ -99,16 +101,18 @@ class TokenServer(AuthorizationServer):
             self.register_client_auth_method(method, partial(self._authenticate, method))
 
     def _authenticate(self, method: str, query_client: Any, request: TokenRequest) -> RegisteredClient | None:
-        """The client, where the request uses this method. Raises TokenError where it proves nothing."""
+        """Returns the client where the request uses this method. Raises TokenError where the credentials are wrong."""
         if request.client_auth.method != method:
             return None
         self.effects.used_assertion = request.client_auth.verify(self.facts.client)
         return self.query_client(str(request.client_auth.client_id))
 
     def _sign_access_token(self, client: RegisteredClient, grant_type: str, user: Any, scope: str) -> str:
-        """RFC 9068. The issuer and the resource are one installation and share its URL. The times are those of the database's clock, while those of
-        Authlib's JWTBearerTokenGenerator are this machine's."""
-        key, client_id, now = self.facts.signing_key(self.secret), client.get_client_id(), int(self.facts.client.now.timestamp())
+        """Returns a signed access token (RFC 9068). The issuer and the audience are both this installation's URL.
+
+        Its times are by the database's clock. Authlib's JWTBearerTokenGenerator would use the machine's.
+        """
+        key, client_id, now = self.facts.decrypt_key(self.secret), client.get_client_id(), int(self.facts.client.now.timestamp())
         claims = {
             "iss": self.issuer,
             "sub": client_id,
@@ -122,17 +126,17 @@ class TokenServer(AuthorizationServer):
         return jwt.encode({"alg": "ES256", "typ": "at+jwt", "kid": self.facts.kid}, claims, key, ["ES256"])
 
     def query_client(self, client_id: str) -> RegisteredClient:
-        """The client of the facts, which are those of the client that the request names."""
+        """Returns the client of the facts, which is the one that the request names."""
         return RegisteredClient(self.facts)
 
     def save_token(self, token: dict[str, Any], request: TokenRequest) -> None:
-        """An access token is not stored: it says itself all that verifies it."""
+        """Does nothing: an access token is verified by its signature and is not stored."""
 
     def create_oauth2_request(self, request: TokenRequest) -> TokenRequest:
         return request
 
     def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
-        """Nobody listens."""
+        """Does nothing: no signals are used."""
 
     def handle_response(self, status: int, body: dict[str, Any], headers: list[tuple[str, str]]) -> TokenAnswer:
         return TokenAnswer(status, body, headers)

@@ -1,8 +1,9 @@
-"""The token endpoint (RFC 6749 section 3.2).
+"""The token endpoint (RFC 6749 section 3.2), with rate limits.
 
-Credentials are verified before anything is counted. A wrong attempt counts against the client that it names together with its address, and is 429
-beyond the limit. A right one counts against the client alone. So guesses never make the client's own requests 429, whatever address they come from.
-Unknown clients are counted and answered like known ones. All attempts that wait at the same time are verified against one small read.
+Credentials are verified before an attempt is counted. A failed attempt counts against the client that it names together
+with the address it came from. A successful one counts against the client alone. So guesses never cause a 429 for the
+client itself, whatever address they come from. Unknown clients are counted and answered like known ones. One small read
+serves all attempts that wait at the same time.
 """
 
 from functools import partial
@@ -22,7 +23,7 @@ from domain.clients.tokens import Attempt, Credentials, Effects, Facts, exchange
 from domain.store.shared_reads import SharedReads
 
 
-async def token(request: Request) -> Response:
+async def issue_token(request: Request) -> Response:
     """POST /oauth/token."""
     try:
         form = await read_form(request)
@@ -38,33 +39,38 @@ async def token(request: Request) -> Response:
 
 
 async def _issue_within_limits(request: Request, client_auth: ClientAuth, form: Form) -> TokenAnswer:
-    """Issues a token. A wrong attempt takes from the bucket of client and address, a right one from the client's own."""
-    attempts, client_id = request.app.state.attempts, client_auth.attempt.client_id
+    """Issues a token. A failed attempt takes from the bucket of client and address, a successful one from the client's
+    own."""
+    buckets, client_id = request.app.state.token_rate_limits, client_auth.attempt.client_id
     try:
         client_auth.verify(await _get_credential_reads(request.app.state).get(client_auth.attempt))
-        attempts.of(client_id).take()
+        buckets.of(client_id).take()
         return await _exchange(request.app.state, client_auth, form)
     except QuotaExceeded as problem:
-        raise _too_many("This client asks for too many tokens; each of them lasts for minutes.", problem) from problem
+        raise _make_rate_limit_error(
+            "This client requests too many tokens. Use each of them until it expires.", problem
+        ) from problem
     except OAuth2Error as error:
         if error.error != "invalid_client":
             raise
-        wrong = error
+        failure = error
     try:
-        attempts.of((client_id, find_network(request.client.host if request.client else ""))).take()
+        buckets.of((client_id, find_network(request.client.host if request.client else ""))).take()
     except QuotaExceeded as problem:
-        description = "There are too many wrong attempts for this client from this address. A right one is taken at any time."
-        raise _too_many(description, problem) from problem
-    raise wrong
+        description = (
+            "There are too many failed attempts for this client from this address. Valid credentials are accepted at any time."
+        )
+        raise _make_rate_limit_error(description, problem) from problem
+    raise failure
 
 
-def _too_many(description: str, problem: QuotaExceeded) -> TokenError:
-    """RFC 6749 has no error for it at the token endpoint; this is the one that it has for the authorization endpoint."""
+def _make_rate_limit_error(description: str, problem: QuotaExceeded) -> TokenError:
+    """RFC 6749 has no such error for the token endpoint. This is its error for the authorization endpoint."""
     return TokenError("temporarily_unavailable", description, 429, retry_after=problem.wait)
 
 
 def _get_credential_reads(state: Any) -> SharedReads[Attempt, Credentials]:
-    """The application's reads of credentials, made when they are first needed."""
+    """Returns the application's shared reads of credentials, which are created at the first request."""
     if not hasattr(state, "credential_reads"):
         state.credential_reads = SharedReads(partial(read_credentials, state.database))
     reads: SharedReads[Attempt, Credentials] = state.credential_reads
@@ -72,7 +78,7 @@ def _get_credential_reads(state: Any) -> SharedReads[Attempt, Credentials]:
 
 
 async def _exchange(state: Any, client_auth: ClientAuth, form: Form) -> TokenAnswer:
-    """What Authlib decides between one load and one persist. Raises OAuth2Error."""
+    """Reads the facts, lets Authlib decide, and writes the effects. Raises OAuth2Error."""
     settings = state.settings
 
     def decide(facts: Facts, effects: Effects) -> tuple[TokenAnswer | OAuth2Error, Facts]:

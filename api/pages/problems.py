@@ -13,14 +13,14 @@ from starlette.routing import Route
 
 from api.http.problem_catalogue import PROBLEM_CODES, ProblemCode
 from api.http.problems import ProblemUnknown
-from api.pages import CHECKED, FOLDER, POLICY, version
+from api.pages import FOLDER, POLICY, SECURITY_HEADERS, compute_version
 
 CACHED = {"Cache-Control": "public, max-age=3600", "Vary": "Accept"}
 JSON, HTML = "application/json", "text/html"
 TEMPLATE = (FOLDER / "problem.html").read_text("utf-8")
 
 
-def routes() -> list[Route]:
+def make_routes() -> list[Route]:
     """The list of codes, and each code."""
     return [Route("/problems", _list_codes, methods=["GET"]), Route("/problems/{code}", _show_code, methods=["GET"])]
 
@@ -64,9 +64,9 @@ def _encode_list(base_url: str) -> bytes:
 
 async def _make_page(title: str, main: str, root: str) -> Response:
     """The page with this content. `root` leads from its URL to that of the API."""
-    assets = f"assets/{await run_in_threadpool(version)}"
+    assets = f"assets/{await run_in_threadpool(compute_version)}"
     body = TEMPLATE.replace("{title}", escape(title)).replace("{root}", root).replace("{assets}", assets).replace("{main}", main)
-    return Response(body, headers={"Content-Security-Policy": POLICY.format(""), **CACHED, **CHECKED}, media_type=HTML)
+    return Response(body, headers={"Content-Security-Policy": POLICY.format(""), **CACHED, **SECURITY_HEADERS}, media_type=HTML)
 
 
 @cache

@@ -22,7 +22,7 @@ from api.rest import query_string as read
 from api.rest.query_string import Parameters
 from domain import COMMANDS, RESOURCES
 from domain.access.caller import Caller
-from domain.aggregates import aggregate_rows
+from domain.aggregates.aggregates import read_aggregates
 from domain.aggregates.query import read_query
 from domain.clients.me import read_me
 from domain.declare.errors import BadRequest, Issue, NotFound
@@ -378,7 +378,7 @@ async def _aggregates(request: Request, caller: Caller) -> tuple[bytes, tuple[tu
     state = request.app.state
     as_csv, shape, wrong = csv.read_shape(request)
     question = read_query((pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS), wrong)
-    page = await aggregate_rows.read_aggregates(
+    page = await read_aggregates(
         state.database, caller, state.cursors, csv.make_whole_query(question) if shape == "wide" else question
     )
     link = ((b"link", _link_next(request, page.page.end_cursor).encode()),) if page.page.has_more and page.page.end_cursor else ()

@@ -1,4 +1,7 @@
-"""`python -m api.server DESCRIPTOR`: what `serve` becomes once its socket is open. It imports nothing of the application, whose modules are large."""
+"""`python -m api.server DESCRIPTOR`: the supervisor process, which `serve` starts once its socket is open.
+
+It does not import the application, whose modules take much memory.
+"""
 
 import socket
 import sys

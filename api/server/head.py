@@ -1,7 +1,8 @@
-"""What is refused of the head of a request besides what its parser, llhttp, refuses (RFC 9112 sections 3 to 6).
+"""Checks of a request head in addition to those of its parser, llhttp (RFC 9112 sections 3 to 6).
 
-Whatever two parsers may read differently is refused, since a proxy in front of the server may be one of them: a transfer coding beside a length, a
-second Host, a request line without its version. RFC 9112 allows some of it to be mended or ignored; nobody sends it in good faith.
+A head that two parsers may read differently is refused, since a proxy in front of the server may be one of them: a
+Transfer-Encoding together with a Content-Length, a second Host, a request line without a version. RFC 9112 allows a
+server to repair or ignore some of these; valid clients never send them.
 """
 
 import re
@@ -26,15 +27,15 @@ _BARE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*(?=\r\n)", re.IGNORECASE)
 
 _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"})
-"""Fields that a request has once: recipients differ in whether the first or the last counts."""
+"""Fields that may appear only once, because recipients differ in whether the first or the last counts."""
 _NOT_IN_TRAILERS = _SINGLE | {b"authorization"}
-"""What is needed before the content (RFC 9110 section 6.5.1)."""
-NO_SUCH_METHOD = ("There is no such method here.", HTTPStatus.NOT_IMPLEMENTED, "method-not-implemented")
+"""Fields that are needed before the content (RFC 9110 section 6.5.1)."""
+UNKNOWN_METHOD = ("There is no such method here.", HTTPStatus.NOT_IMPLEMENTED, "method-not-implemented")
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 
 class MalformedRequest(Exception):
-    """A request that cannot be taken, whatever its URL. `code` is that of the problem."""
+    """A request that is refused whatever its URL. `code` is that of the problem."""
 
     def __init__(self, detail: str, status: int = HTTPStatus.BAD_REQUEST, code: str = "request-malformed") -> None:
         super().__init__(detail)
@@ -43,7 +44,7 @@ class MalformedRequest(Exception):
 
 
 class UpgradeOffered(MalformedRequest):
-    """A request that another protocol is offered with."""
+    """A request with an Upgrade field."""
 
 
 RequestLine = tuple[bytes, bytes, bool]
@@ -51,15 +52,15 @@ RequestLine = tuple[bytes, bytes, bool]
 
 
 def check_incomplete(head: bytes, since: int) -> None:
-    """Refuses what will not become a head, so that nobody waits for its end. What comes before `since` was checked before."""
+    """Refuses bytes that cannot become a valid head, before its end arrives. Bytes before `since` were checked already."""
     if not head[:1].isalpha() and head[:2] not in (b"", b"\r", b"\r\n"):
         raise MalformedRequest("A request begins with its method.")
     if _BARE.search(head, max(since - 1, 0)):
-        raise MalformedRequest("Lines end in CRLF, and neither CR nor LF stands elsewhere.")
+        raise MalformedRequest("Lines end in CRLF, and neither CR nor LF appears elsewhere.")
     if len(head) > MAX_TARGET and head.find(b"\r\n", 2, MAX_TARGET + 32) < 0:
-        raise _too_long()
+        raise _make_too_long_error()
     if len(head) > MAX_HEAD:
-        raise _too_large(f"A head has at most {MAX_HEAD:,} bytes.")
+        raise _make_too_large_error(f"A head has at most {MAX_HEAD:,} bytes.")
 
 
 def check_lines(head: bytes) -> RequestLine:
@@ -69,29 +70,29 @@ def check_lines(head: bytes) -> RequestLine:
         raise MalformedRequest("The request line is a method, a target and HTTP/1.1, with one space between each two.")
     method, target, version = match.groups()
     if version not in (b"1.1", b"1.0"):
-        raise MalformedRequest("HTTP/1.1 is spoken here.", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "version-not-supported")
+        raise MalformedRequest("The server supports HTTP/1.1.", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "version-not-supported")
     if method == b"CONNECT" or not (method.isalpha() and method.isupper()):
-        raise MalformedRequest(*NO_SUCH_METHOD)
+        raise MalformedRequest(*UNKNOWN_METHOD)
     if len(target) > MAX_TARGET:
-        raise _too_long()
+        raise _make_too_long_error()
     if len(head) > MAX_HEAD:
-        raise _too_large(f"A head has at most {MAX_HEAD:,} bytes.")
+        raise _make_too_large_error(f"A head has at most {MAX_HEAD:,} bytes.")
     return method, target, version == b"1.1"
 
 
 def drop_upgrade(head: bytes) -> bytes:
-    """The head without its offer of another protocol, which a server may ignore (RFC 9110 section 7.8)."""
+    """Returns the head without its Upgrade field, which a server may ignore (RFC 9110 section 7.8)."""
     return _UPGRADE.sub(b"", head)
 
 
 def check_fields(fields: list[tuple[bytes, bytes]], line: RequestLine) -> tuple[int | None, bytes, bool]:
-    """Checks a head that was parsed, with names of fields in lower case.
+    """Checks the parsed fields of a head. Their names are in lower case.
 
-    Returns the bytes of the body, None where it is chunked; the target without scheme and host; and whether 100 (Continue) is waited for. Raises
-    MalformedRequest.
+    Returns the length of the body, or None where it is chunked; the target without scheme and host; and whether the
+    client waits for 100 (Continue). Raises MalformedRequest.
     """
     if len(fields) > MAX_FIELDS:
-        raise _too_large(f"A request has at most {MAX_FIELDS} header fields.")
+        raise _make_too_large_error(f"A request has at most {MAX_FIELDS} header fields.")
     by_name = dict(fields)
     if len(by_name) < len(fields):
         _check_single(fields)
@@ -117,12 +118,13 @@ def _check_single(fields: list[tuple[bytes, bytes]]) -> None:
 
 
 def check_trailer(name: bytes) -> None:
+    """Raises MalformedRequest for a field that is not allowed in a trailer section."""
     if name.lower() in _NOT_IN_TRAILERS:
-        raise MalformedRequest("A trailer field says what must be known before the content.")
+        raise MalformedRequest("This field is not allowed in a trailer section.")
 
 
 def _read_length(coding: bytes | None, length: bytes | None, is_modern: bool) -> int | None:
-    """RFC 9112 section 6.3, with nothing ignored."""
+    """Returns the length of the body, or None where it is chunked (RFC 9112 section 6.3)."""
     if coding is not None:
         if not is_modern:
             raise MalformedRequest("HTTP/1.0 has no Transfer-Encoding.")
@@ -139,7 +141,8 @@ def _read_length(coding: bytes | None, length: bytes | None, is_modern: bool) ->
 
 
 def _read_target(target: bytes, method: bytes, host: bytes | None) -> bytes:
-    """The target in origin form. One in absolute form is for the Host that the request names (RFC 9112 section 3.2.2)."""
+    """Returns the target in origin form. A target in absolute form must name the same host as Host (RFC 9112 section
+    3.2.2)."""
     if target == b"*" and method == b"OPTIONS":
         return target
     if not target.startswith(b"/"):
@@ -167,9 +170,9 @@ def _check_path(path: bytes) -> None:
         raise MalformedRequest("The path holds a control character.")
 
 
-def _too_long() -> MalformedRequest:
+def _make_too_long_error() -> MalformedRequest:
     return MalformedRequest(f"A URL has at most {MAX_TARGET:,} bytes.", HTTPStatus.REQUEST_URI_TOO_LONG, "url-too-long")
 
 
-def _too_large(detail: str) -> MalformedRequest:
+def _make_too_large_error(detail: str) -> MalformedRequest:
     return MalformedRequest(detail, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large")

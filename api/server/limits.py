@@ -1,4 +1,4 @@
-"""How long one connection may keep the server waiting: what uvicorn leaves to a proxy."""
+"""Time limits of one connection, which uvicorn leaves to a proxy."""
 
 import asyncio
 import time
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from api.server.serving import Server
 
 HEAD_SECONDS = 5.0
-"""For a head to arrive: since the connection was opened, or since the first byte of a later request."""
+"""Time for a head to arrive, from the start of the connection or from the first byte of a later request."""
 DISCARD_SECONDS = 5.0
-"""For the rest of a body that nobody wants, or for the client to see that the connection is closed (RFC 9112 section 9.6)."""
+"""Time to discard the rest of a body, or for the client to see that the connection is closed (RFC 9112 section 9.6)."""
 STALL_SECONDS = 20.0
 STALL_BYTES = 65_536
-"""A client takes at least so many bytes of a response in so many seconds."""
+"""A client must read at least STALL_BYTES of a response in STALL_SECONDS."""
 MAX_BUFFERED = 16_384
-"""Bytes of a response that may wait for the client to read them before the server waits too."""
+"""Bytes of a response that are buffered for the client before the application has to wait."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a deadline, at which the server looks twice a second: a timer for each request costs more."""
+    """uvicorn's protocol with a deadline, which the server checks twice a second. A timer for each request would cost
+    more."""
 
     def __init__(self, owner: "Server", config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         super().__init__(config, server_state, app_state)
@@ -50,7 +51,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.deadline, self._is_lingering = inf, True
-        self._settle()
+        self._clear_unsent()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -71,12 +72,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def waits_since(self) -> float | None:
-        """Since when the server has waited for the client; None while it is the client that waits."""
+        """The time since which the server waits for the client, or None while the client waits for the server."""
         waits = self.flow.write_paused or not self._is_answering or (self._in_body and not self.flow.read_paused)
         return self._since if waits else None
 
     def expire(self, now: float) -> None:
-        """Ends what has waited too long for the client."""
+        """Refuses or aborts the connection whose deadline has passed."""
         if self.flow.write_paused:
             size = self._wire.get_write_buffer_size()
             if self._mark - size < STALL_BYTES:
@@ -89,6 +90,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.abort()
 
     def _linger(self) -> None:
+        """Ends the sending side, and reads on until the client has read the response (RFC 9112 section 9.6)."""
         self._is_lingering = True
         self._unread = b""
         if self._owner.should_exit or self._has_ended:
@@ -107,7 +109,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._since = time.monotonic()
         self.deadline = self._since + seconds
 
-    def _settle(self) -> None:
+    def _clear_unsent(self) -> None:
         self._owner.unsent -= self.unsent
         self.unsent = 0
 
@@ -117,6 +119,6 @@ class LimitedProtocol(HttpToolsProtocol):
     def _wait_for_rest(self) -> None:
         self._wait(DISCARD_SECONDS)
 
-    def _rest(self) -> None:
+    def _become_idle(self) -> None:
         self._is_idle = True
         self._wait(self.timeout_keep_alive)

@@ -1,4 +1,4 @@
-"""One connection: each request is checked, then parsed by llhttp, then answered, before the next one is looked at."""
+"""One connection: each request is checked, parsed by llhttp and answered before the next one is read."""
 
 import time
 from math import inf
@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from api.server.chunks import Chunks
 from api.server.head import (
-    NO_SUCH_METHOD,
+    UNKNOWN_METHOD,
     MalformedRequest,
     RequestLine,
     UpgradeOffered,
@@ -27,54 +27,54 @@ if TYPE_CHECKING:
     from api.server.serving import Server
 
 MAX_WAITING = 65_536
-"""Bytes of further requests that wait for the one before; no more is read before its end."""
+"""Bytes of further requests that are buffered during a request. No more is read before its end."""
 MAX_DISCARDED = 262_144
-"""Bytes of a body that nobody wants, beyond which the connection is closed instead."""
+"""Bytes of an unread body that are discarded after the response. Where more remain, the connection is closed."""
 
 
 class StrictProtocol(LimitedProtocol):
-    """Hands llhttp one request at a time, each after its head was checked, and the next one when the response to it has been sent."""
+    """Passes one request at a time to llhttp, after checking its head, and the next one after the response is sent."""
 
     def __init__(self, owner: "Server", config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         super().__init__(owner, config, server_state, app_state)
         self._application, self.app = self.app, self._run
         self._scanned = 0
-        self._has_begun = self._is_broken = False
+        self._has_begun = self._is_body_malformed = False
         self._line: RequestLine | None = None
         self._chunks: Chunks | None = None
         self._remaining = 0
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def data_received(self, data: bytes) -> None:
-        if not self._is_lingering and not self._is_broken:
+        if not self._is_lingering and not self._is_body_malformed:
             self._since = time.monotonic()
             self._read(self._unread + data)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends no more and may still read: what it has sent whole is answered (RFC 9112 section 9.6)."""
+        """The client sends no more but may still read, so complete requests are answered (RFC 9112 section 9.6)."""
         self._has_ended = True
         return self._is_answering and not self._in_body and not self._is_lingering
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._settle()
+        self._clear_unsent()
         self.deadline = inf
         if self._is_lingering:
             self._wait_for_rest()
         elif not self._is_answering:
-            self._go_on()
+            self._continue_reading()
 
-    # From one request to the next.
+    # Reading requests.
 
     def _read(self, data: bytes) -> None:
-        """Reads what may be read now of the present request and of those after it."""
+        """Reads the present request and those after it, as far as they may be read now."""
         try:
             while data and not self._is_lingering:
                 if self._in_body:
                     size = self._read_body(data)
                     if not (self._in_body or self._is_answering):
-                        self._rest()
+                        self._become_idle()
                 elif self._is_answering or self.flow.write_paused:
                     break
                 else:
@@ -90,7 +90,8 @@ class StrictProtocol(LimitedProtocol):
             self.flow.pause_reading()
 
     def _read_head(self, data: bytes) -> int:
-        """Hands the parser a head that is whole, and returns its size. An empty line before it is skipped (RFC 9112 section 2.2)."""
+        """Passes a complete head to the parser and returns its size, or 0 where it is incomplete. An empty line before
+        it is skipped (RFC 9112 section 2.2)."""
         start = 2 if data.startswith(b"\r\n") else 0
         end = data.find(b"\r\n\r\n", max(start, self._scanned - 3)) + 4
         if end < 4:
@@ -125,13 +126,13 @@ class StrictProtocol(LimitedProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserInvalidMethodError as problem:
-            raise MalformedRequest(*NO_SUCH_METHOD) from problem
+            raise MalformedRequest(*UNKNOWN_METHOD) from problem
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
             if isinstance(problem.__context__, MalformedRequest):
                 raise problem.__context__ from None
             raise MalformedRequest(_ILL_FORMED_BODY if self._in_body else _ILL_FORMED_HEAD) from problem
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_body:
@@ -141,7 +142,7 @@ class StrictProtocol(LimitedProtocol):
 
     def on_headers_complete(self) -> None:
         line, self._line = self._line, None
-        if line is None:  # of a request that begins in the body of another
+        if line is None:  # of a request that begins within the body of another
             raise MalformedRequest(_ILL_FORMED_BODY)
         if self.parser.should_upgrade():
             raise UpgradeOffered(_ILL_FORMED_HEAD)
@@ -150,7 +151,7 @@ class StrictProtocol(LimitedProtocol):
         self._in_body, self._has_begun = True, False
         super().on_headers_complete()
         if self.expect_100_continue:
-            self.cycle.keep_alive = False  # whether the body comes is the client's to decide, if the response comes first
+            self.cycle.keep_alive = False  # if the response is sent first, the client may or may not send the body
 
     def on_message_complete(self) -> None:
         self._in_body = False
@@ -161,41 +162,44 @@ class StrictProtocol(LimitedProtocol):
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.cycle.disconnected:
             self._has_begun = True
-            await self._application(scope, self._break_off(receive) if self._in_body else receive, send)
+            await self._application(scope, self._wrap_receive(receive) if self._in_body else receive, send)
 
-    def _break_off(self, receive: Receive) -> Receive:
-        async def receive_unless_broken() -> Message:
+    def _wrap_receive(self, receive: Receive) -> Receive:
+        """Returns a receive that reports a disconnection once the body is malformed."""
+
+        async def receive_or_disconnect() -> Message:
             message = await receive()
-            return {"type": "http.disconnect"} if self._is_broken else message
+            return {"type": "http.disconnect"} if self._is_body_malformed else message
 
-        return receive_unless_broken
+        return receive_or_disconnect
 
     def on_response_complete(self) -> None:
         if not self._is_lingering and not self.flow.write_paused:
-            self._go_on()
+            self._continue_reading()
 
-    def _go_on(self) -> None:
-        """The response is sent. What is left of the request's body is read past, where it is short; the next request may be there."""
+    def _continue_reading(self) -> None:
+        """Continues after a response: discards the rest of the request's body where it is short, and reads the next
+        request."""
         self.flow.resume_reading()
         if self._in_body and (self._chunks is not None or self._remaining > MAX_DISCARDED):
             self.transport.close()
         elif self._in_body:
             self._wait_for_rest()
         else:
-            self._rest()
+            self._become_idle()
             if self._unread:
                 self._read(self._unread)
             if self._has_ended and not self._is_answering:
                 self.transport.close()
 
     def _refuse(self, malformed: MalformedRequest) -> None:
-        """Answers a request that does not reach the application, and ends the connection: nobody can say where the next request begins.
+        """Answers a malformed request and closes the connection, since it is unknown where the next request begins.
 
-        An application that has begun answers itself, with a body that breaks off here; nobody else knows what it has done.
+        Where the application has begun, it answers itself and sees a disconnection in the body.
         """
         self._unread = b""
         if self._is_answering and self._has_begun:
-            self._is_broken, self.cycle.keep_alive = True, False
+            self._is_body_malformed, self.cycle.keep_alive = True, False
             self.cycle.message_event.set()
             return
         if self._is_answering:

@@ -1,4 +1,4 @@
-"""The server in its worker: uvicorn's, with bounds on what all connections cost together."""
+"""uvicorn's server with limits on all connections together."""
 
 import asyncio
 import secrets
@@ -21,23 +21,23 @@ from api.server.supervisor import BACKLOG
 from domain.declare.errors import DomainError
 
 GRACE_SECONDS = 8
-"""For requests to end when the server stops."""
+"""Time for requests to end when the server stops."""
 IDLE_SECONDS = 75
-"""Between two requests; a proxy reuses a connection for up to a minute."""
+"""Time between two requests of a connection. A proxy reuses a connection for up to a minute."""
 SWEEP_TICKS = 5
-"""A tick of uvicorn's is a tenth of a second."""
+"""Ticks between two checks of the deadlines. A tick of uvicorn is a tenth of a second."""
 MAX_CONNECTIONS = 4_000
 MAX_UNSENT = 64_000_000
-"""Bytes of responses that clients have not read, all together."""
+"""Bytes of responses that clients have not read, in all connections together."""
 
 log = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
-    """Closes connections that cost too much.
+    """Closes connections that use too much.
 
-    A connection for which the server waits can always be closed, the one that has been silent for longest first: a client that comes when all are
-    taken is served before those that say nothing.
+    A connection whose client the server waits for may be closed at any time, the longest silent one first. So a new
+    client is served even when all connections are in use.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Server(uvicorn.Server):
             cast(Any, application),
             http=cast(Any, self.make_protocol),
             ws="none",
-            lifespan="off",  # it is the worker's: it ends after the last request, and why it cannot begin is told in one line
+            lifespan="off",  # the worker runs it: it ends after the last request, and an error at startup is printed in one line
             interface="asgi3",
             log_config=None,
-            log_level="critical",  # its tracebacks may hold personal data; problems.py notes what is unforeseen
+            log_level="critical",  # its tracebacks may hold personal data; problems.py logs unexpected errors
             access_log=False,
             workers=1,
             proxy_headers=False,
@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the worker's, which sets `should_exit`."""
+        """Does nothing: the worker handles signals and calls stop()."""
         yield
 
     def stop(self) -> None:
@@ -86,12 +86,12 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP_TICKS == 0:
             now = time.monotonic()
-            for connection in [each for each in self._connections if each.deadline < now]:
+            for connection in [connection for connection in self._connections if connection.deadline < now]:
                 connection.expire(now)
         return await super().on_tick(counter)
 
     def refuse(self, malformed: MalformedRequest) -> bytes:
-        """The response to a request that does not reach the application."""
+        """Returns the response to a malformed request, which does not reach the application."""
         log.info("request", path="(malformed)", status=malformed.status)
         response = self._respond(HttpProblem(malformed.status, malformed.code, "The request cannot be read", malformed.detail))
         request_id = (b"x-request-id", secrets.token_hex(16).encode())
@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
         return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (malformed.status, malformed.phrase, lines, bytes(response.body))
 
     def make_room(self) -> None:
-        """Closes the twentieth part of the connections where there are too many, so that looking for them costs little for each new one."""
+        """Closes a twentieth of the connections where there are too many, so that the search is rare."""
         if len(self._connections) > self._limit:
             waiting = [(connection.waits_since, id(connection), connection) for connection in self._connections]
             silent = sorted((since, number, connection) for since, number, connection in waiting if since is not None)
@@ -109,10 +109,11 @@ class Server(uvicorn.Server):
                 self._connections.discard(connection)
 
     def count_unsent(self, size: int) -> None:
-        """Notes that a client has not read so many bytes yet. Where all have too much unread, those lose their connection that read least lately."""
+        """Adds bytes that a client has not read yet. Where the total is too large, the connections that were silent for
+        longest are closed."""
         self.unsent += size
         if self.unsent > MAX_UNSENT:
-            for connection in sorted(self._connections, key=lambda each: each.waits_since or 0.0):
+            for connection in sorted(self._connections, key=lambda connection: connection.waits_since or 0.0):
                 if connection.unsent:
                     self.unsent -= connection.unsent
                     connection.unsent = 0
@@ -121,7 +122,7 @@ class Server(uvicorn.Server):
                     break
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Lets requests end, then cancels those that have not. Nothing is open afterwards."""
+        """Waits for requests to end, then cancels the others and closes every connection."""
         await super().shutdown(sockets)
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=1)

@@ -1,8 +1,10 @@
-"""Opens the server's socket, and sees to it that a worker answers there: one that dies is started again, and none outlives its supervisor.
+"""Opens the server's socket and supervises the worker process: a worker that dies is restarted, and no worker outlives
+its supervisor.
 
-The socket is the supervisor's, so that connections wait while a worker is started again. The worker is a program of its own, which inherits the
-socket and one end of a lifeline, a pair of sockets. The other end is the supervisor's alone: when the supervisor is gone, whatever ended it and at
-whatever moment, the worker reads the end of the stream and ends. Process ids tell nothing, since they are given out again.
+The supervisor owns the socket, so connections wait while a worker is restarted. The worker is a program of its own,
+which inherits the socket and one end of a lifeline, a pair of sockets. Only the supervisor has the other end. When the
+supervisor has ended, for whatever reason, the worker reads the end of the stream and ends. Process ids would not do,
+since the system reuses them.
 """
 
 import errno
@@ -20,28 +22,29 @@ from typing import TypeVar
 
 BACKLOG = 2_048
 SEND_BUFFER = 262_144
-"""Bytes of each response that the kernel keeps for a client to read; without a limit it keeps megabytes."""
+"""Bytes of each response that the kernel buffers for a client. Without a limit it buffers megabytes."""
 STOP_SECONDS = 12.0
-"""After which a worker that was told to stop is killed. Its requests have less time (worker.py)."""
+"""Time after which a stopping worker is killed. Its requests have less time (serving.py)."""
 SETTLED_SECONDS = 5.0
-"""A worker that has served for so long was of use; one that ends before has failed."""
+"""A worker that ends after serving for a shorter time has failed."""
 MAX_FAILED_STARTS = 3
-"""So many failures in a row end the server where the worker does not even begin to serve."""
+"""Failures in a row, all before the worker served, that end the server."""
 MAX_FAILURES = 10
-"""So many failures in a row end the server in any case."""
+"""Failures in a row that end the server in any case."""
 PAUSE_SECONDS = 1.0
-"""Between a failure and the next start."""
+"""Time between a failure and the next start."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 T = TypeVar("T")
 
 
-def retry(take: Callable[[], T]) -> T:
-    """Tries for two seconds: what a killed server leaves needs a moment to let go of its port and its folder."""
+def retry(attempt: Callable[[], T]) -> T:
+    """Retries for two seconds, in which the system releases the port and the lock of a killed server. Raises the last
+    OSError."""
     deadline = time.monotonic() + 2
     while True:
         try:
-            return take()
+            return attempt()
         except OSError:
             if time.monotonic() > deadline:
                 raise
@@ -49,14 +52,14 @@ def retry(take: Callable[[], T]) -> T:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """The server's socket. Raises OSError, saying so, where the port is taken."""
+    """Returns a listening socket. Raises OSError, with advice, where the port is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-    def take() -> socket.socket:
+    def open_listener() -> socket.socket:
         listener = socket.socket(family)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # a connection's is its listener's
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # connections inherit it
             listener.bind((host, port))
             listener.listen(BACKLOG)
         except BaseException:
@@ -65,7 +68,7 @@ def listen(host: str, port: int) -> socket.socket:
         return listener
 
     try:
-        return retry(take)
+        return retry(open_listener)
     except (OSError, OverflowError) as problem:
         if isinstance(problem, OverflowError):
             reason = "is not a port number"
@@ -75,37 +78,38 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def supervise(listener: socket.socket) -> int:
-    """Serves until told to stop by SIGINT, SIGTERM or SIGHUP; the exit status. The main thread must call it."""
-    with listener, _signals() as signals:
+    """Serves until SIGINT, SIGTERM or SIGHUP, and returns the exit status. Only the main thread may call it."""
+    with listener, _catch_signals() as signals:
         return _Supervisor(listener, signals).run()
 
 
 @dataclass
 class _Signals:
-    """Signals as they come: each makes `descriptor` readable."""
+    """The signals received. Each makes `descriptor` readable; `stops` counts those that stop the server."""
 
     descriptor: int
     stops: int = 0
 
 
 @contextmanager
-def _signals() -> Iterator[_Signals]:
+def _catch_signals() -> Iterator[_Signals]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    found = _Signals(reading)
+    signals = _Signals(reading)
 
-    def note(number: int, frame: object) -> None:
-        found.stops += number != signal.SIGCHLD
+    def count_stop(number: int, frame: object) -> None:
+        signals.stops += number != signal.SIGCHLD
 
-    heard = [each for each in STOPPING if signal.getsignal(each) is not signal.SIG_IGN or each is signal.SIGTERM]  # nohup
-    before = {each: signal.signal(each, note) for each in (*heard, signal.SIGCHLD)}
+    # nohup ignores SIGHUP
+    stopping = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN or number is signal.SIGTERM]
+    previous = {number: signal.signal(number, count_stop) for number in (*stopping, signal.SIGCHLD)}
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
-        yield found
+        yield signals
     finally:
         signal.set_wakeup_fd(wakeup)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         os.close(reading)
         os.close(writing)
 
@@ -117,6 +121,7 @@ class _Supervisor:
         self._serves_since: float | None = None
 
     def run(self) -> int:
+        """Starts workers until a signal stops the server or too many fail. Returns the exit status."""
         failed_starts = failures = 0
         while not self._signals.stops:
             worker = self._start()
@@ -128,11 +133,13 @@ class _Supervisor:
             settled = self._serves_since is not None and time.monotonic() - self._serves_since > SETTLED_SECONDS
             failed_starts = 0 if self._serves_since is not None else failed_starts + 1
             failures = 0 if settled else failures + 1
-            how = f"was ended by signal {-worker.returncode}" if worker.returncode < 0 else f"ended with status {worker.returncode}"
+            ending = (
+                f"was ended by signal {-worker.returncode}" if worker.returncode < 0 else f"ended with status {worker.returncode}"
+            )
             if failed_starts >= MAX_FAILED_STARTS or failures >= MAX_FAILURES:
-                _say(f"The worker {how}, the last of {failures} that failed one after another: the server stops.")
+                _print_error(f"The worker {ending}, the last of {failures} that failed one after another: the server stops.")
                 return 1
-            _say(f"The worker {how}. It is started again.")
+            _print_error(f"The worker {ending}. It is started again.")
             self._wait(PAUSE_SECONDS if failures else 0)
         return 0
 
@@ -140,11 +147,12 @@ class _Supervisor:
         self._serves_since = None
         inherited = (self._listener.fileno(), self._workers_end.fileno())
         command = [sys.executable, "-m", "api.server.worker", *map(str, inherited)]
-        # a group of its own: Ctrl-C is for us, who stop the worker; not a session of its own, with which Linux would share out the processors anew
+        # The worker has its own process group, since Ctrl-C is for the supervisor, which then stops the worker. It has no
+        # session of its own, which Linux would schedule separately.
         return subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL, process_group=0)
 
     def _wait(self, seconds: float | None = None) -> None:
-        """Waits for a signal (that a child has ended is one), or for the worker to say that it serves."""
+        """Waits for a signal, such as SIGCHLD, or for the worker's message that it serves."""
         readable = select.select([self._signals.descriptor, self._lifeline.fileno()], [], [], seconds)[0]
         if self._signals.descriptor in readable:
             os.read(self._signals.descriptor, 512)
@@ -153,14 +161,14 @@ class _Supervisor:
             self._serves_since = time.monotonic()
 
     def _stop(self, worker: "subprocess.Popen[bytes]") -> None:
-        """Lets the worker end its requests, unless it is told to stop once more."""
+        """Stops the worker. It may end its requests, until STOP_SECONDS have passed or a second signal arrives."""
         worker.terminate()
-        deadline, told = time.monotonic() + STOP_SECONDS, self._signals.stops
+        deadline, stops = time.monotonic() + STOP_SECONDS, self._signals.stops
         while worker.poll() is None:
-            if time.monotonic() > deadline or self._signals.stops > told:
+            if time.monotonic() > deadline or self._signals.stops > stops:
                 worker.kill()
             self._wait(max(0.0, deadline - time.monotonic()) or 0.1)
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

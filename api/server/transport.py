@@ -1,12 +1,12 @@
-"""The transport of a connection as uvicorn sees it."""
+"""A transport that lets the client read the last response before the connection is closed (RFC 9112 section 9.6)."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class LingeringTransport(asyncio.Transport):
-    """Leaves it to `linger` to end the connection. What arrived after its end would reset it before the client has read the response, so it is
-    ended on this side alone at first (RFC 9112 section 9.6)."""
+    """Calls `linger` in place of closing the connection. If it were closed at once, bytes that arrive later would reset
+    it before the client has read the response."""
 
     def __init__(self, transport: asyncio.Transport, linger: Callable[[], None]) -> None:
         self._transport, self._linger = transport, linger

@@ -1,4 +1,5 @@
-"""`python -m api.server.worker LISTENER LIFELINE`: the process that answers, as its supervisor starts it."""
+"""`python -m api.server.worker LISTENER LIFELINE`: the worker process, which its supervisor starts. The arguments are
+file descriptors."""
 
 import asyncio
 import gc
@@ -10,12 +11,13 @@ import sys
 from threading import Thread
 
 RESERVED_DESCRIPTORS = 128
-"""For everything but clients: the database, logs, files."""
+"""File descriptors for the database, logs and files, which connections of clients may not use."""
 
 
 def main(listener: int, lifeline: int) -> None:
-    Thread(target=_end_with_supervisor, args=(lifeline,), daemon=True).start()
-    import uvloop  # after the thread has begun: what is imported takes a second
+    """Serves until SIGINT or SIGTERM. Prints an error and exits with 1 where it cannot start."""
+    Thread(target=_exit_with_supervisor, args=(lifeline,), daemon=True).start()
+    import uvloop  # after the thread has started, since imports take a second
 
     from api.logs import configure_logging
     from api.settings import SettingsError
@@ -28,8 +30,8 @@ def main(listener: int, lifeline: int) -> None:
         sys.exit(f"error: {getattr(problem, 'detail', None) or problem}")
 
 
-def _end_with_supervisor(lifeline: int) -> None:
-    """Ends the process, whatever it is doing, when the supervisor has ended: nobody else has the other end."""
+def _exit_with_supervisor(lifeline: int) -> None:
+    """Ends the process at once when the supervisor, which alone has the other end, has ended."""
     try:
         os.read(lifeline, 1)
     finally:
@@ -51,17 +53,17 @@ async def _serve(listener: socket.socket, lifeline: int) -> None:
         loop.add_signal_handler(number, server.stop)
     async with app.router.lifespan_context(app):
         gc.collect()
-        gc.freeze()  # modules stay for good: a large batch, which makes garbage collection busy, need not look at them
-        server.on_started = lambda: os.write(lifeline, b"!")  # the supervisor knows then that the start is not what fails
+        gc.freeze()  # modules are never freed, so the garbage collector need not scan them
+        server.on_started = lambda: os.write(lifeline, b"!")  # the worker's message that it serves
         await server.serve([listener])
 
 
 def raise_descriptor_limit() -> int:
-    """Lets the process have as many descriptors as it may; how many those are."""
+    """Raises the soft limit of file descriptors to the hard limit, and returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # macOS says that there is no limit, and has one
+    except (OSError, ValueError):  # macOS reports no limit but has one
         return soft
     return hard if hard != resource.RLIM_INFINITY else sys.maxsize
 

@@ -1,4 +1,5 @@
-"""What the statement of cells.py answers: places and the pupils counted there, tenant by tenant, and how tenants are pooled by code."""
+"""The decoded result of the aggregate statement (statement.py): counts of pupils in each tenant, which are pooled over
+tenants by code."""
 
 from collections import defaultdict
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from msgspec import Struct
 
 
 class GroupKey(NamedTuple):
-    """What places a group of pupils; school (its id) and year group are None where they are pooled. Codes, and 2017-18."""
+    """School id, codes, and an academic year such as 2017-18. `school` and `year_group` are None where they are pooled."""
 
     school: str | None
     subject: str
@@ -17,7 +18,7 @@ class GroupKey(NamedTuple):
 
 
 class Categories(NamedTuple):
-    """What kind of pupils a group holds; None where they are pooled."""
+    """Characteristics that the pupils of a group share; None where they are pooled."""
 
     sex: str | None = None
     disadvantaged: str | None = None
@@ -26,8 +27,9 @@ class Categories(NamedTuple):
 
 
 class PupilCounts(Struct, array_like=True):
-    """Pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the sum of the values of the
-    `valued`; `judged` says whether there is any judgement; `schemes` are the codes of the schemes the values come from."""
+    """Counts of pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the
+    sum of the values of the `valued`; `judged` says whether there is any judgement; `schemes` are the codes of the
+    schemes the values come from."""
 
     eligible: int = 0
     guarded: int = 0
@@ -54,8 +56,9 @@ class PupilCounts(Struct, array_like=True):
 
 
 class GroupFacts(Struct, array_like=True):
-    """What is known of a group beside its counts. `internal`: all its schools are reached with aggregates:internal; `threshold`: the highest
-    of their tenants; `order` of its subject in the tenant; `population` (trust id or local authority), URN and name of its only school."""
+    """Facts of a group other than its counts. `internal`: all its schools are reached with aggregates:internal;
+    `threshold`: the highest suppression threshold of their tenants; `order`: the number of its subject in the tenant;
+    `population` (trust id or local authority), URN and name are of its only school."""
 
     schools: int
     internal: bool
@@ -67,14 +70,14 @@ class GroupFacts(Struct, array_like=True):
     name: str | None = None
 
     def __add__(self, other: "GroupFacts") -> "GroupFacts":
-        """Of both places, with other schools each."""
+        """The facts of both groups together, which have no school in common."""
         threshold, order = max(self.threshold, other.threshold), min(self.order, other.order)
         internal, census_on = self.internal and other.internal, min(self.census_on, other.census_on)
         return GroupFacts(self.schools + other.schools, internal, threshold, order, census_on)
 
 
-class _NumberedKey(NamedTuple):
-    """A Key in one tenant: the subject is its number there."""
+class _TenantKey(NamedTuple):
+    """A GroupKey within one tenant, where the subject is a number."""
 
     tenant: str
     school: str | None
@@ -85,7 +88,8 @@ class _NumberedKey(NamedTuple):
 
 
 class RequestedSchool(Struct, array_like=True):
-    """A school asked about. `joined_elsewhen`: of the trust asked for, but on no census date of a window asked for."""
+    """A school that the query covers. `joined_elsewhen`: it was in the trust of the query, but on no census date of a
+    window of the query."""
 
     id: str
     urn: int
@@ -94,17 +98,20 @@ class RequestedSchool(Struct, array_like=True):
 
 
 class Tally(Struct):
-    """Counts by place and kind of pupils. A kind that a place has none of is missing."""
+    """The facts of each group, and its counts by categories, with the numbers of the scheme versions they come from.
+    Categories without pupils are missing."""
 
-    places: list[tuple[_NumberedKey, GroupFacts]]
-    parts: list[tuple[_NumberedKey, Categories, PupilCounts, list[int]]]
+    facts: list[tuple[_TenantKey, GroupFacts]]
+    counts: list[tuple[_TenantKey, Categories, PupilCounts, list[int]]]
 
 
 class AggregateResult(Struct):
-    """The statement's answer: whether the window, subject and trust asked for are within reach, the schools asked about that are, the codes
-    of (tenant, number), and the counts: as grouped by, and by school (None where that is the same).
+    """The result of the statement.
 
-    `empty` are the windows of a school in which nobody at all is counted: tenant, school, and the numbers of the subjects it collects there.
+    `window`, `subject`, `trust`: whether the one of the query is within reach. `schools`: the schools within reach that
+    the query covers. `empty`: the windows of a school in which no pupil is counted (tenant, school, and the numbers of
+    the subjects collected). `subject_codes`, `scheme_codes`: codes by tenant and number. `groups`: grouped as the query
+    says. `by_school`: grouped by school alone, or None where that is the same.
     """
 
     window: bool
@@ -118,24 +125,25 @@ class AggregateResult(Struct):
     by_school: Tally | None
 
     def pool(self, tally: Tally) -> tuple[dict[GroupKey, GroupFacts], dict[tuple[GroupKey, Categories], PupilCounts]]:
-        """Places and counts over all tenants, by code."""
-        subjects_ = {(tenant, no): code for tenant, no, code in self.subject_codes}
-        schemes_ = {(tenant, no): code for tenant, no, code in self.scheme_codes}
-        places: dict[GroupKey, GroupFacts] = {}
-        parts: dict[tuple[GroupKey, Categories], PupilCounts] = {}
-        for numbered, place in tally.places:
-            key = GroupKey(numbered.school, subjects_[numbered.tenant, numbered.subject], *numbered[3:])
-            places[key] = places[key] + place if key in places else place
-        for numbered, categories, counts, versions in tally.parts:
-            at = GroupKey(numbered.school, subjects_[numbered.tenant, numbered.subject], *numbered[3:]), categories
-            counts.schemes = frozenset(schemes_[numbered.tenant, version] for version in versions)
-            parts[at] = parts[at] + counts if at in parts else counts
-        return places, parts
+        """Adds up the facts and the counts of all tenants, by code."""
+        subject_codes = {(tenant, number): code for tenant, number, code in self.subject_codes}
+        scheme_codes = {(tenant, number): code for tenant, number, code in self.scheme_codes}
+        pooled_facts: dict[GroupKey, GroupFacts] = {}
+        pooled_counts: dict[tuple[GroupKey, Categories], PupilCounts] = {}
+        for in_tenant, facts in tally.facts:
+            key = GroupKey(in_tenant.school, subject_codes[in_tenant.tenant, in_tenant.subject], *in_tenant[3:])
+            pooled_facts[key] = pooled_facts[key] + facts if key in pooled_facts else facts
+        for in_tenant, categories, counts, versions in tally.counts:
+            key = GroupKey(in_tenant.school, subject_codes[in_tenant.tenant, in_tenant.subject], *in_tenant[3:])
+            counts.schemes = frozenset(scheme_codes[in_tenant.tenant, version] for version in versions)
+            part = key, categories
+            pooled_counts[part] = pooled_counts[part] + counts if part in pooled_counts else counts
+        return pooled_facts, pooled_counts
 
-    def collected(self) -> dict[str, list[set[str]]]:
-        """By school, the codes of the subjects collected in each of its windows in which nobody is counted."""
-        codes = {(tenant, no): code for tenant, no, code in self.subject_codes}
-        found: defaultdict[str, list[set[str]]] = defaultdict(list)
+    def list_collected_subjects(self) -> dict[str, list[set[str]]]:
+        """Returns, by school, the codes of the subjects collected in each of its windows in which no pupil is counted."""
+        codes = {(tenant, number): code for tenant, number, code in self.subject_codes}
+        collected: defaultdict[str, list[set[str]]] = defaultdict(list)
         for tenant, school, numbers in self.empty:
-            found[school].append({codes[tenant, number] for number in numbers})
-        return found
+            collected[school].append({codes[tenant, number] for number in numbers})
+        return collected

@@ -1,4 +1,4 @@
-"""The public keys a client registers (RFC 7517), to prove itself by private_key_jwt."""
+"""Checks the public keys that a client registers (RFC 7517) to authenticate by private_key_jwt."""
 
 from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet, OctKey, RSAKey, import_key
@@ -9,9 +9,10 @@ MAX_KEYS = 10
 
 
 def read_key_set(jwks: object) -> tuple[KeySet | None, list[Issue]]:
-    """The public keys of a JWKS that is to be registered; None, with every issue, where a client could not prove itself with them."""
-    given = jwks.get("keys") if isinstance(jwks, dict) else None
-    if not isinstance(given, list) or not 0 < len(given) <= MAX_KEYS:
+    """Returns the public keys of a JWKS; or None, and every issue, where the client could not authenticate with all of
+    them."""
+    registered = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(registered, list) or not 0 < len(registered) <= MAX_KEYS:
         return None, [
             Issue(
                 "/jwks/keys",
@@ -21,13 +22,13 @@ def read_key_set(jwks: object) -> tuple[KeySet | None, list[Issue]]:
         ]
     keys: list[Key] = []
     issues: list[Issue] = []
-    for i, data in enumerate(given):
+    for i, data in enumerate(registered):
         try:
             key = import_key(data)
-        except (JoseError, ValueError, KeyError, TypeError, AttributeError):  # joserfc lets through what its parts raise
+        except (JoseError, ValueError, KeyError, TypeError, AttributeError):  # joserfc does not catch errors of its own parts
             issues.append(Issue(f"/jwks/keys/{i}", "wrong-value", "This is not a JSON Web Key of a known type."))
             continue
-        if problem := _unusable(key):
+        if problem := _find_key_problem(key):
             issues.append(Issue(f"/jwks/keys/{i}", "wrong-value", problem))
         keys.append(key)
     if not issues and len({key.kid for key in keys}) < len(keys):
@@ -35,8 +36,8 @@ def read_key_set(jwks: object) -> tuple[KeySet | None, list[Issue]]:
     return (None, issues) if issues else (KeySet(keys), [])
 
 
-def _unusable(key: Key) -> str | None:
-    """Why a client cannot prove itself with this key, or None where it can: by ES256, RS256, PS256 or Ed25519."""
+def _find_key_problem(key: Key) -> str | None:
+    """Returns why this key cannot verify a client assertion by ES256, RS256, PS256 or Ed25519, or None where it can."""
     if isinstance(key, OctKey) or key.is_private:
         return "This holds a secret. Register the public key, and treat this one as disclosed."
     if key.get("use", "sig") != "sig":

@@ -1,7 +1,5 @@
-"""Where a client stands: what its token carries, what its grants give and where, and what one request may ask for.
-
-Only what is the client's own: its grants and the reach derived from them, never another's.
-"""
+"""What the calling client may do: the scopes of its token, its grants and the reach derived from them, and the limits
+of one request."""
 
 from datetime import datetime
 from typing import Literal
@@ -11,25 +9,28 @@ from msgspec import structs
 
 from domain.access.caller import Caller
 from domain.access.reach import IN_FORCE
-from domain.clients.clients import TOKEN_LIFE, AuthMethod
+from domain.clients.clients import AuthMethod
 from domain.clients.grants import Target
+from domain.clients.signing_keys import TOKEN_LIFE
 from domain.declare.ids import NIL
 from domain.declare.inputs import Output
 from domain.store.database import Database
 
-LISTED = 1000
-"""How many grants, schools and trusts are listed at most; the counts beside them tell all."""
+MAX_LISTED = 1000
+"""Grants, schools and trusts in each list. The counts beside the lists are complete."""
 
 
 class MySecret(Output, kw_only=True):
-    """A secret in force, never its text. After a rotation there are two for a while, and the older one says when it ends."""
+    """A secret in force, without its text. After a rotation there are two for a while, and the older one has an
+    `expiresAt`."""
 
     created_at: datetime
     expires_at: datetime | None
 
 
 class MyClient(Output, kw_only=True):
-    """The client, and how it proves itself: client_secret, by one of its secrets in force, oldest first, or private_key_jwt."""
+    """The client and how it authenticates: by client_secret, with one of its `secrets` in force (oldest first), or by
+    private_key_jwt."""
 
     id: str
     name: str
@@ -38,16 +39,18 @@ class MyClient(Output, kw_only=True):
 
 
 class MyToken(Output, kw_only=True):
-    """What the token carries: never more than the grants gave when it was issued. Tokens live for `lifetime` seconds."""
+    """The scopes of the token, never more than the grants gave when it was issued. Tokens are valid for `lifetime`
+    seconds."""
 
     scopes: list[str]
     lifetime: int
 
 
 class MyGrant(Output, kw_only=True):
-    """What was approved for the client, and whether it counts now. A target of many schools or trusts has neither id nor name.
+    """A grant that was approved for the client, and whether it is in force. A target of many schools or trusts has
+    neither id nor name.
 
-    Of a grant that is revoked or expired the client deletes what it holds (UK GDPR, article 28(3)(g)).
+    When a grant is revoked or has expired, the client deletes the data it received by it (UK GDPR, article 28(3)(g)).
     """
 
     id: str
@@ -74,7 +77,8 @@ class MySchool(Output, kw_only=True):
 
 
 class MyTrust(Output, kw_only=True):
-    """A trust within reach as a whole, which windows and schemes need. A school without a trust is a whole by itself."""
+    """A trust of which the whole is within reach, as writes to windows and schemes need. A school without a trust
+    counts as a whole by itself."""
 
     id: str
     group_uid: int
@@ -83,7 +87,7 @@ class MyTrust(Output, kw_only=True):
 
 
 class GraphqlLimits(Output, kw_only=True):
-    """What one GraphQL document may have: bytes and tokens, and in one operation fields, their depth and aliases."""
+    """Limits of one GraphQL document: bytes and tokens; and of one operation: fields, their depth, and aliases."""
 
     bytes: int
     tokens: int
@@ -93,9 +97,9 @@ class GraphqlLimits(Output, kw_only=True):
 
 
 class Limits(Output, kw_only=True):
-    """What one request may ask for: rows a page, at the top and nested; entries a batch; bytes of a batch and of any other body, and JSON values
-    in either; values of one filter and of all filters; how many values an answer could hold. And how often a client may ask, for each tenant
-    it reaches."""
+    """Limits of one request: rows of a page, at the top and nested; entries of a batch; bytes of a batch and of any
+    other body, and JSON values in either; values of one filter and of all filters; how many values a response could
+    hold. And the rate limit of a client, for each tenant it reaches."""
 
     first: int
     nested_first: int
@@ -112,7 +116,8 @@ class Limits(Output, kw_only=True):
 
 
 class MyAccess(Output, kw_only=True):
-    """What is stored of a client and its reach. `nextExpiry` is when the first of the grants and secrets in force ends."""
+    """What is stored of a client and its reach. `nextExpiry` is when the first of the grants and secrets in force
+    expires."""
 
     client: MyClient
     grants_count: int
@@ -126,10 +131,12 @@ class MyAccess(Output, kw_only=True):
 
 
 class Me(MyAccess, kw_only=True):
-    """Where the client stands now. A call needs its scope twice: in `token`, and at the school, trust or installation it is about.
+    """What this client may do now. A request needs its scope twice: in `token`, and at the school, trust or
+    installation it is about.
 
-    Lists have at most 1,000 items, and the counts tell all: grants in force come first, schools and trusts are in order of their names.
-    `installation` holds the scopes over what belongs to no school. `nextExpiry` is when the first of the grants and secrets in force ends.
+    Each list has at most 1,000 items; the counts are complete. Grants in force come first; schools and trusts are
+    ordered by name. `installation` has the scopes over what belongs to no school. `nextExpiry` is when the first of the
+    grants and secrets in force expires.
     """
 
     token: MyToken
@@ -138,18 +145,18 @@ class Me(MyAccess, kw_only=True):
 
 _SCOPES = f"""(
     SELECT json_agg(DISTINCT scope ORDER BY scope) FROM reach r CROSS JOIN unnest(r.scopes) scope
-    WHERE r.client_id = $1 AND r.tenant_id = h.tenant_id AND r.school_id = h.school_id AND {IN_FORCE}
+    WHERE r.client_id = $1 AND r.tenant_id = o.tenant_id AND r.school_id = o.school_id AND {IN_FORCE}
 )"""
 _ACCESS = f"""
-SELECT x.standing
+SELECT x.access
 FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c
 CROSS JOIN LATERAL (
-    WITH held AS MATERIALIZED (
+    WITH organisations AS MATERIALIZED (
         SELECT DISTINCT r.tenant_id, r.school_id FROM reach r WHERE r.client_id = $1 AND {IN_FORCE}
     ), my_schools AS MATERIALIZED (
-        SELECT h.*, s.id, s.urn, s.name FROM held h JOIN schools s ON s.id = h.school_id AND s.tenant_id = h.tenant_id
+        SELECT o.*, s.id, s.urn, s.name FROM organisations o JOIN schools s ON s.id = o.school_id AND s.tenant_id = o.tenant_id
     ), my_trusts AS MATERIALIZED (
-        SELECT h.*, t.id, t.group_uid, t.name FROM held h JOIN trusts t ON t.id = h.school_id AND t.id = h.tenant_id
+        SELECT o.*, t.id, t.group_uid, t.name FROM organisations o JOIN trusts t ON t.id = o.school_id AND t.id = o.tenant_id
     ), my_grants AS MATERIALIZED (
         SELECT g.*, COALESCE(s.name, t.name) AS target_name,
             CASE WHEN g.revoked_at IS NOT NULL THEN 'revoked' WHEN g.expires_at <= now() THEN 'expired'
@@ -169,27 +176,28 @@ CROSS JOIN LATERAL (
             'purpose', g.purpose, 'agreementVersion', g.agreement_version, 'approvedBy', g.approved_by, 'startsAt', g.starts_at,
             'expiresAt', g.expires_at, 'revokedAt', g.revoked_at
         )), '[]') FROM (
-            SELECT * FROM my_grants ORDER BY array_position(ARRAY['in-force', 'to-come', 'expired', 'revoked'], state), id LIMIT {LISTED}
+            SELECT * FROM my_grants ORDER BY array_position(ARRAY['in-force', 'to-come', 'expired', 'revoked'], state), id LIMIT {MAX_LISTED}
         ) g),
         'schoolsCount', (SELECT count(*) FROM my_schools),
         'schools', (SELECT COALESCE(json_agg(json_build_object('id', id, 'urn', urn, 'name', name, 'scopes', {_SCOPES})), '[]')
-            FROM (SELECT * FROM my_schools ORDER BY name, urn LIMIT {LISTED}) h),
+            FROM (SELECT * FROM my_schools ORDER BY name, urn LIMIT {MAX_LISTED}) o),
         'trustsCount', (SELECT count(*) FROM my_trusts),
         'trusts', (SELECT COALESCE(json_agg(json_build_object('id', id, 'groupUid', group_uid, 'name', name, 'scopes', {_SCOPES})), '[]')
-            FROM (SELECT * FROM my_trusts ORDER BY name, group_uid LIMIT {LISTED}) h),
-        'installation', (SELECT COALESCE({_SCOPES}, '[]') FROM (VALUES ($2::uuid, $2::uuid)) h (tenant_id, school_id)),
+            FROM (SELECT * FROM my_trusts ORDER BY name, group_uid LIMIT {MAX_LISTED}) o),
+        'installation', (SELECT COALESCE({_SCOPES}, '[]') FROM (VALUES ($2::uuid, $2::uuid)) o (tenant_id, school_id)),
         'nextExpiry', LEAST((SELECT min(expires_at) FROM secrets), (SELECT min(expires_at) FROM my_grants WHERE state = 'in-force'))
-    )::text AS standing
+    )::text AS access
     WHERE c.s IS NOT NULL
     OFFSET 0
 ) x
-"""  # as in query.finish, the caller's context is set before anything is read
+"""
+# The caller is set before anything is read, as domain.read.statement does it.
 
 
 async def read_me(database: Database, caller: Caller, limits: Limits) -> Me:
-    """Where the caller stands, by one statement; `limits` are the doors' own. Needs no scope."""
+    """Returns what the caller may do, read by one statement. `limits` are those of the interfaces. Needs no scope."""
     row = await database.read(_ACCESS, caller.client_id, NIL)
     assert row is not None
-    standing = msgspec.json.decode(row["standing"], type=MyAccess)
+    access = msgspec.json.decode(row["access"], type=MyAccess)
     token = MyToken(scopes=sorted(caller.scopes), lifetime=int(TOKEN_LIFE.total_seconds()))
-    return Me(**structs.asdict(standing), token=token, limits=limits)
+    return Me(**structs.asdict(access), token=token, limits=limits)

@@ -29,7 +29,7 @@ PROGRAM = find_newest_migration()
 
 
 @dataclass(frozen=True)
-class Schema:
+class DatabaseSchema:
     """The version of a schema and the oldest program that it serves.
 
     `version` is None if there are no tables, and "" if it is 0014 or older, which the app role may not read.
@@ -46,20 +46,20 @@ SELECT to_regclass('public.tenants') IS NOT NULL AS has_tables,
 """
 
 
-async def read_schema(connection: Connection) -> Schema:
+async def read_schema(connection: Connection) -> DatabaseSchema:
     """Returns the schema of the database, as far as this role may read it."""
     has_tables, is_readable, names_programs = await connection.fetchrow(_DESCRIBE_SCHEMA) or (False, False, False)
     if not has_tables:
-        return Schema(None)
+        return DatabaseSchema(None)
     if not is_readable:
-        return Schema("")
+        return DatabaseSchema("")
     version = str(await connection.fetchval("SELECT version_num FROM alembic_version"))
     if not names_programs:
-        return Schema(version)
-    return Schema(version, str(await connection.fetchval("SELECT oldest_program FROM schema_compatibility")))
+        return DatabaseSchema(version)
+    return DatabaseSchema(version, str(await connection.fetchval("SELECT oldest_program FROM schema_compatibility")))
 
 
-def explain_misfit(schema: Schema, program: str = PROGRAM) -> str | None:
+def explain_misfit(schema: DatabaseSchema, program: str = PROGRAM) -> str | None:
     """Returns a sentence that says why the program cannot use this schema, and what to do; None if it can."""
     if schema.version is None:
         return "The database has no tables yet: run `python -m api migrate` (or `init`) first."

@@ -14,7 +14,7 @@ from api import oauth
 from api.http import auth
 from api.http.rate_limit import Buckets
 from api.settings import Settings
-from domain.clients import clients
+from domain.clients import clients, signing_keys
 from domain.clients.grants import approve_grant, parse_grant
 from domain.store.database import Database
 from tests.api.installation import BASE, EDWARDS, RSA, SECRET, SIGNS, Installation, unauthorised, who
@@ -22,8 +22,8 @@ from tests.api.installation import BASE, EDWARDS, RSA, SECRET, SIGNS, Installati
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def app(module_databases: Any) -> AsyncIterator[Starlette]:
-    built = Starlette(routes=[*oauth.routes(), Route("/who", who)], exception_handlers={auth.Unauthorised: unauthorised})
-    built.state.attempts = Buckets(Settings.rate, Settings.burst)
+    built = Starlette(routes=[*oauth.make_routes(), Route("/who", who)], exception_handlers={auth.Unauthorised: unauthorised})
+    built.state.token_rate_limits = Buckets(Settings.rate, Settings.burst)
     built.state.database = await Database.open(module_databases.app_url)
     yield built
     await built.state.database.close()
@@ -38,7 +38,7 @@ async def operator(module_databases: Any) -> AsyncIterator[Any]:
 
 @pytest_asyncio.fixture
 async def installation(app: Starlette, operator: Any) -> AsyncIterator[Installation]:
-    await clients.ensure_signing_key(operator, SECRET)
+    await signing_keys.ensure_signing_key(operator, SECRET)
     name = secrets.token_hex(4)
     client_id, secret = await clients.create_client(operator, f"{name} has a secret", "client_secret")
     keys = {"keys": [key.as_dict(private=False) for key in (SIGNS, RSA, EDWARDS)]}

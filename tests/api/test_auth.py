@@ -12,8 +12,8 @@ from joserfc.jwk import ECKey
 
 from api.http import auth
 from api.settings import Settings
-from domain.clients import clients
-from domain.clients.tokens import Attempt, load
+from domain.clients import clients, signing_keys
+from domain.clients.tokens import Attempt, read_facts
 from tests.api.installation import BASE, SECRET, Installation, forged
 
 
@@ -37,8 +37,8 @@ async def test_a_token_that_is_not_good_is_told_so(installation: Installation) -
 
 async def test_only_our_own_access_tokens_for_us_are_taken(installation: Installation) -> None:
     kid = await installation.operator.fetchval("SELECT kid FROM signing_keys WHERE retired_at IS NULL")
-    facts = await load(installation.app.state.database, Attempt(UUID(installation.client_id)))
-    ours, now = facts.signing_key(SECRET), int(time.time())
+    facts = await read_facts(installation.app.state.database, Attempt(UUID(installation.client_id)))
+    ours, now = facts.decrypt_key(SECRET), int(time.time())
     good = {
         "iss": BASE,
         "aud": BASE,
@@ -80,7 +80,7 @@ async def test_a_remembered_token_still_expires(installation: Installation) -> N
     caller, _ = tokens.get(token)
     tokens.put(token, (caller, time.time() - 1))
     await installation.operator.execute("DELETE FROM signing_keys")
-    await clients.ensure_signing_key(installation.operator, SECRET)
+    await signing_keys.ensure_signing_key(installation.operator, SECRET)
     installation.app.state.authenticator._read_at = float("-inf")
     assert (await installation.who(token)).status_code == 401
     assert tokens.get(token) is None

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 from rich.console import Console
 
-from api.demo import assessment_data, run, school_data
+from api.demo import assessment_data, files, school_data, seed
 from api.demo.school_data import AS_OF, FALLOWDENE, DemoPupil
 from domain import COMMANDS
 from domain.roster import upn
@@ -33,7 +33,7 @@ def everybody() -> list[DemoPupil]:
 
 
 def on_roll(everybody: list[DemoPupil], urn: int) -> list[DemoPupil]:
-    return [p for p in everybody if (spell := p.main(AS_OF)) is not None and spell.school.urn == urn]
+    return [p for p in everybody if (spell := p.find_main_spell(AS_OF)) is not None and spell.school.urn == urn]
 
 
 def test_the_register_reads_without_an_issue() -> None:
@@ -57,7 +57,7 @@ def test_the_schools_are_as_promised(everybody: list[DemoPupil]) -> None:
     tiny = on_roll(everybody, FALLOWDENE.urn)
     assert len(tiny) == 23
     assert sum(AS_OF.year - p.entry == 6 for p in tiny) == 4
-    assert 850 < sum(p.main(AS_OF) is not None for p in everybody) < 1000
+    assert 850 < sum(p.find_main_spell(AS_OF) is not None for p in everybody) < 1000
     assert sorted(Counter(school.scheme for school in school_data.SCHOOLS).values()) == [2, 4]
     assert all(on_roll(everybody, school.urn) for school in school_data.SCHOOLS)
 
@@ -65,12 +65,12 @@ def test_the_schools_are_as_promised(everybody: list[DemoPupil]) -> None:
 def test_spells_tell_of_leavers_movers_and_one_dual_registration(everybody: list[DemoPupil]) -> None:
     dual = [p for p in everybody if any(spell.status == "S" for spell in p.spells)]
     assert len(dual) == 1
-    main, second = dual[0].main(AS_OF), next(spell for spell in dual[0].spells if spell.status == "S")
+    main, second = dual[0].find_main_spell(AS_OF), next(spell for spell in dual[0].spells if spell.status == "S")
     assert main is not None
     assert main.status == "M"
-    assert second.covers(AS_OF)
+    assert second.is_on(AS_OF)
     assert second.school is not main.school
-    gone = [p for p in everybody if p.main(AS_OF) is None]
+    gone = [p for p in everybody if p.find_main_spell(AS_OF) is None]
     assert all(spell.last is not None for p in gone for spell in p.spells)
     assert sum(p.entry == 2019 for p in gone) > 100, "last summer's Year 6"
     assert sum(p.entry != 2019 for p in gone) >= 5
@@ -110,7 +110,7 @@ def test_judgements_are_believable(everybody: list[DemoPupil]) -> None:
     }
     assert [code for code, given in entries.items() if given] == ["2025-26/KS2", "2025-26/Summer", "2026-27/Autumn"]
     autumn = assessment_data.AUTUMN
-    asked = [p for p in everybody if p.main(autumn.census_on) and AS_OF.year - p.entry in autumn.years]
+    asked = [p for p in everybody if p.find_main_spell(autumn.census_on) and AS_OF.year - p.entry in autumn.years]
     references = {p.reference for p in asked}
     missing = 1 - sum(e["reference"] in references for e in entries[autumn.code]) / (3 * len(asked))
     assert 0.03 <= missing <= 0.05
@@ -145,10 +145,10 @@ SELECT (SELECT sum(version) FROM pupils), (SELECT sum(version) FROM judgements),
 
 
 async def test_a_seeding_cut_short_is_completed_and_a_whole_one_left_alone(databases: Databases, tmp_path: Path) -> None:
-    kept, console = run.Secrets.read(tmp_path / "secrets.json"), Console(file=StringIO())
+    kept, console = files.DemoSecrets.read(tmp_path / "secrets.json"), Console(file=StringIO())
     connection = await asyncpg.connect(databases.operator_url)
     try:
-        begun = asyncio.create_task(run.prepare_data(databases.app_url, databases.operator_url, kept, console))
+        begun = asyncio.create_task(seed.prepare_data(databases.app_url, databases.operator_url, kept, console))
         while await connection.fetchval("SELECT count(*) FROM judgements") == 0:
             assert not begun.done()
             await asyncio.sleep(0.01)
@@ -156,18 +156,18 @@ async def test_a_seeding_cut_short_is_completed_and_a_whole_one_left_alone(datab
         with pytest.raises(asyncio.CancelledError):
             await begun
         assert set(kept.clients) == {"mis-vendor", "trust-data-manager"}
-        facts = await run.prepare_data(databases.app_url, databases.operator_url, kept, console)
+        facts = await seed.prepare_data(databases.app_url, databases.operator_url, kept, console)
         before = await connection.fetchrow(_VERSIONS)
         assert before is not None
         assert before["string_agg"] == "2025-26/KS2 closed, 2025-26/Summer closed, 2026-27/Autumn open"
         assert before["count"] == 0
-        assert await run.prepare_data(databases.app_url, databases.operator_url, kept, console) == facts
+        assert await seed.prepare_data(databases.app_url, databases.operator_url, kept, console) == facts
         assert await connection.fetchrow(_VERSIONS) == before
     finally:
         await connection.close()
-    lost = run.Secrets.read(tmp_path / "lost.json")
+    lost = files.DemoSecrets.read(tmp_path / "lost.json")
     lost.markonce = kept.markonce
-    again = await run.prepare_data(databases.app_url, databases.operator_url, lost, console)
+    again = await seed.prepare_data(databases.app_url, databases.operator_url, lost, console)
     assert [c["clientId"] for c in again["clients"].values()] == [c["clientId"] for c in facts["clients"].values()]
     assert all(again["clients"][name]["clientSecret"] != c["clientSecret"] for name, c in facts["clients"].items())
 

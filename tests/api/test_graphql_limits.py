@@ -18,8 +18,8 @@ from api.graphql.limits import (
     MAX_INTROSPECTIONS,
     MAX_NESTING,
     SATURATED,
+    DocumentLimits,
     LimitExceeded,
-    Limits,
     check_shape,
     parse_document,
     validate,
@@ -42,8 +42,8 @@ SCHEMA = build_schema("""
     type SchoolConnection { nodes: [School!]! }
     type School { id: ID!, name: String, pupils(first: Int): PupilConnection!, parent: School }
 """)
-LIMITS = Limits()
-ROOMY = Limits(bytes=10**9, tokens=10**9, depth=10**9, aliases=10**9, fields=10**9)
+LIMITS = DocumentLimits()
+ROOMY = DocumentLimits(bytes=10**9, tokens=10**9, depth=10**9, aliases=10**9, fields=10**9)
 
 DASHBOARD = """
     query Dashboard($first: Int = 30) {
@@ -82,11 +82,11 @@ def refused(call: Callable[[], object]) -> tuple[str, str]:
     return caught.value.code, str(caught.value)
 
 
-def shape_refused(source: str, limits: Limits = LIMITS) -> tuple[str, str]:
+def shape_refused(source: str, limits: DocumentLimits = LIMITS) -> tuple[str, str]:
     return refused(lambda: check_shape(parse_document(source, ROOMY), limits))
 
 
-def passes_shape(source: str, limits: Limits = LIMITS) -> bool:
+def passes_shape(source: str, limits: DocumentLimits = LIMITS) -> bool:
     check_shape(parse_document(source, ROOMY), limits)
     return True
 
@@ -110,8 +110,8 @@ def test_an_honest_document_passes_every_door(source: str) -> None:
 def test_bytes_are_those_of_utf_8() -> None:
     source = '{ pupils(after: "éé") { nodes { id } } }'
     size = len(source) + 2
-    assert parse_document(source, Limits(bytes=size))
-    code, message = refused(lambda: parse_document(source, Limits(bytes=size - 1)))
+    assert parse_document(source, DocumentLimits(bytes=size))
+    code, message = refused(lambda: parse_document(source, DocumentLimits(bytes=size - 1)))
     assert code == "graphql-too-long"
     assert f"{size} bytes" in message
     assert f"limit is {size - 1}" in message
@@ -153,8 +153,8 @@ def test_too_many_tokens(source: str) -> None:
         '"""{""" {' + "[(" * 40_000,
     ],
 )
-@pytest.mark.parametrize("limits", [LIMITS, Limits(tokens=10**9)])
-def test_deep_nesting_never_reaches_the_recursive_parser(source: str, limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [LIMITS, DocumentLimits(tokens=10**9)])
+def test_deep_nesting_never_reaches_the_recursive_parser(source: str, limits: DocumentLimits) -> None:
     code, message = refused(lambda: parse_document(source, limits))
     assert code == "graphql-too-deep"
     assert f"the limit is {MAX_NESTING}" in message
@@ -212,8 +212,8 @@ def test_tokens_are_counted_as_graphql_counts_them(source: str) -> None:
         with pytest.raises(GraphQLSyntaxError):
             parse_document(source, ROOMY)
         return
-    assert parse_document(source, Limits(tokens=tokens)) == graphql.parse(source)
-    assert refused(lambda: parse_document(source, Limits(tokens=tokens - 1)))[0] == "graphql-too-many-tokens"
+    assert parse_document(source, DocumentLimits(tokens=tokens)) == graphql.parse(source)
+    assert refused(lambda: parse_document(source, DocumentLimits(tokens=tokens - 1)))[0] == "graphql-too-many-tokens"
 
 
 # Depth, aliases and fields
@@ -221,20 +221,26 @@ def test_tokens_are_counted_as_graphql_counts_them(source: str) -> None:
 
 def test_depth_counts_fields_through_fragments() -> None:
     source = "{ pupils { ...A } } fragment A on PupilConnection { ... on PupilConnection { edges { node { ...B } } } } fragment B on Pupil { id }"
-    assert passes_shape(source, Limits(depth=4))
-    assert shape_refused(source, Limits(depth=3)) == ("graphql-too-deep", "The operation nests fields 4 deep; the limit is 3.")
+    assert passes_shape(source, DocumentLimits(depth=4))
+    assert shape_refused(source, DocumentLimits(depth=3)) == (
+        "graphql-too-deep",
+        "The operation nests fields 4 deep; the limit is 3.",
+    )
 
 
 def test_aliases_are_counted_as_often_as_they_are_spread() -> None:
     source = "{ x: version ...A ...A } fragment A on Query { y: version z: version }"
-    assert passes_shape(source, Limits(aliases=5))
-    assert shape_refused(source, Limits(aliases=4)) == ("graphql-too-many-aliases", "The operation has 5 aliases; the limit is 4.")
+    assert passes_shape(source, DocumentLimits(aliases=5))
+    assert shape_refused(source, DocumentLimits(aliases=4)) == (
+        "graphql-too-many-aliases",
+        "The operation has 5 aliases; the limit is 4.",
+    )
 
 
 def test_fields_are_counted_as_often_as_they_are_spread() -> None:
     source = "{ ...A ...A ... on Query { version } } fragment A on Query { version pupils { pageInfo { hasNextPage } } }"
-    assert passes_shape(source, Limits(fields=12))
-    code, message = shape_refused(source, Limits(fields=11))
+    assert passes_shape(source, DocumentLimits(fields=12))
+    code, message = shape_refused(source, DocumentLimits(fields=11))
     assert code == "graphql-too-many-fields"
     assert "selects 12 fields" in message
     assert "the limit is 11" in message
@@ -242,8 +248,8 @@ def test_fields_are_counted_as_often_as_they_are_spread() -> None:
 
 def test_every_operation_of_a_document_is_checked_by_itself() -> None:
     small, large = "query A { version }", "query B { x: version y: version }"
-    assert passes_shape(f"{large} query C {{ z: version }}", Limits(aliases=2))
-    assert shape_refused(f"{small} {large}", Limits(aliases=1))[0] == "graphql-too-many-aliases"
+    assert passes_shape(f"{large} query C {{ z: version }}", DocumentLimits(aliases=2))
+    assert shape_refused(f"{small} {large}", DocumentLimits(aliases=1))[0] == "graphql-too-many-aliases"
 
 
 @pytest.mark.parametrize(
@@ -305,7 +311,7 @@ def test_what_validation_reports_passes_the_shape(source: str, message: str) -> 
 
 def test_introspection_counts_apart_from_the_data_beside_it() -> None:
     source = get_introspection_query().replace("query IntrospectionQuery {", "query { version", 1)
-    assert passes_shape(source, Limits(depth=1, aliases=0, fields=2))
+    assert passes_shape(source, DocumentLimits(depth=1, aliases=0, fields=2))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from api.oauth.client_auth import ASSERTION_TYPE
-from domain.clients import clients
+from domain.clients import clients, signing_keys
 from domain.clients.grants import approve_grant, parse_grant, revoke_grant
 from domain.declare.errors import DatabaseError
 from domain.declare.scopes import Scope
@@ -192,7 +192,7 @@ async def test_tokens_of_a_retired_key_are_good_until_they_expire_and_those_of_t
 ) -> None:
     before = await installation.token()
     assert (await installation.who(before)).status_code == 200
-    await clients.rotate_signing_key(installation.operator, SECRET)
+    await signing_keys.rotate_signing_key(installation.operator, SECRET)
     after = await installation.token()
     assert (await installation.who(after)).status_code == 200
     assert (await installation.who(before)).status_code == 200

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from api.graphql.limits import Limits
+from api.graphql.limits import DocumentLimits
 from api.rest.openapi.document import make_document
 from api.rest.routes import routes
 from domain import COMMANDS, RESOURCES
@@ -94,7 +94,7 @@ def test_every_schema_tells_its_bounds() -> None:
             types = node.get("type")
             for type_ in types if isinstance(types, list) else [types] if isinstance(types, str) else ():
                 assert needed.get(type_, set()) <= set(node), node
-    assert SCHEMAS["GraphqlRequest"]["properties"]["query"]["maxLength"] == Limits().bytes
+    assert SCHEMAS["GraphqlRequest"]["properties"]["query"]["maxLength"] == DocumentLimits().bytes
 
 
 def test_only_what_may_always_be_sent_has_a_default() -> None:

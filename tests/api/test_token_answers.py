@@ -157,12 +157,12 @@ async def _answers(here: Installation) -> AsyncIterator[str]:
     yield await send("parameters in the URL", form(), good, "/oauth/token?scope=pupils:read")
     yield await send("assertion, first use", replayed, {})
     yield await send("assertion, second use", replayed, {})
-    here.app.state.attempts = Buckets(1, 1)
+    here.app.state.token_rate_limits = Buckets(1, 1)
     for name in ("first", "second"):
         yield await send(f"of one, the {name}", form(), good)
         yield await send(f"of one, the {name} wrong", form(), basic(here.client_id, "wrong"))
         yield await send(f"of one, the {name} wrong assertion", asserted(here.sign(aud="x")), {})
-    here.app.state.attempts = Buckets(100, 1000)
+    here.app.state.token_rate_limits = Buckets(100, 1000)
     for client_id in (here.client_id, here.signer):
         await revoke_client(here.operator, UUID(client_id))
     yield await send("basic, revoked", form(), good)
@@ -171,11 +171,11 @@ async def _answers(here: Installation) -> AsyncIterator[str]:
 
 
 async def test_golden_token_answers(installation: Installation) -> None:
-    attempts = installation.app.state.attempts
+    attempts = installation.app.state.token_rate_limits
     try:
         text = "\n".join([answer async for answer in _answers(installation)])
     finally:
-        installation.app.state.attempts = attempts
+        installation.app.state.token_rate_limits = attempts
     check_golden(GOLDEN, text)
 
 

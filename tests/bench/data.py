@@ -27,8 +27,9 @@ from rich.progress import Progress
 
 from domain import COMMANDS
 from domain.access.caller import Caller
-from domain.clients.clients import create_client, ensure_signing_key
+from domain.clients.clients import create_client
 from domain.clients.grants import approve_grant, parse_grant
+from domain.clients.signing_keys import ensure_signing_key
 from domain.declare.scopes import Scope
 from domain.roster.gias.apply import apply_gias
 from domain.roster.years import format_academic_year

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 
-from domain.clients import clients
+from domain.clients import clients, signing_keys
 from domain.declare.errors import Conflict, DatabaseError, Invalid, NotFound
 from domain.declare.ids import get_type_number, new_id
 
@@ -144,32 +144,32 @@ async def test_a_client_revoked_twice_was_revoked_when_it_first_was(operator: An
 
 
 async def test_the_signing_key_is_made_once_and_sealed(operator: Any) -> None:
-    kid = await clients.ensure_signing_key(operator, SECRET)
-    assert await clients.ensure_signing_key(operator, SECRET) == kid
-    (published,) = (await clients.read_public_keys(operator))["keys"]
+    kid = await signing_keys.ensure_signing_key(operator, SECRET)
+    assert await signing_keys.ensure_signing_key(operator, SECRET) == kid
+    (published,) = (await signing_keys.read_public_keys(operator))["keys"]
     assert published["kid"] == kid
     assert published["alg"] == "ES256"
     assert "d" not in published
     sealed = await operator.fetchval("SELECT private_encrypted FROM signing_keys")
     assert b'"kty"' not in sealed
     with pytest.raises(DatabaseError, match="MARKONCE_SECRET"):
-        await clients.ensure_signing_key(operator, b"another secret")
+        await signing_keys.ensure_signing_key(operator, b"another secret")
 
 
 async def test_a_sealed_key_cannot_take_the_place_of_another(operator: Any) -> None:
-    await clients.ensure_signing_key(operator, SECRET)
+    await signing_keys.ensure_signing_key(operator, SECRET)
     await operator.execute("UPDATE signing_keys SET kid = 'another'")
     with pytest.raises(DatabaseError):
-        await clients.ensure_signing_key(operator, SECRET)
+        await signing_keys.ensure_signing_key(operator, SECRET)
 
 
 async def test_a_retired_key_is_published_for_as_long_as_its_tokens_live(operator: Any) -> None:
-    old = await clients.ensure_signing_key(operator, SECRET)
-    new = await clients.rotate_signing_key(operator, SECRET)
-    assert {key.kid for key in KeySet.import_key_set(await clients.read_public_keys(operator))} == {new, old}
-    assert await clients.ensure_signing_key(operator, SECRET) == new
+    old = await signing_keys.ensure_signing_key(operator, SECRET)
+    new = await signing_keys.rotate_signing_key(operator, SECRET)
+    assert {key.kid for key in KeySet.import_key_set(await signing_keys.read_public_keys(operator))} == {new, old}
+    assert await signing_keys.ensure_signing_key(operator, SECRET) == new
     await operator.execute("UPDATE signing_keys SET retired_at = now() - interval '12 minutes' WHERE kid = $1", old)
-    assert [key.kid for key in KeySet.import_key_set(await clients.read_public_keys(operator))] == [new]
+    assert [key.kid for key in KeySet.import_key_set(await signing_keys.read_public_keys(operator))] == [new]
 
 
 async def test_an_origin_is_written_as_a_browser_sends_it(operator: Any) -> None:

@@ -101,7 +101,7 @@ async def test_each_target_reaches_what_it_names(operator: Any, register: Any, c
     grant_id = await approve_grant(operator, client_id, parse_grant(f"{place}=pupils:read"), **AGREED)
     assert await reached(operator, client_id) == {(register[tenant], register[school]) for tenant, school in expected}
     (grant,) = await list_grants(operator, client_id)
-    assert (grant.id, grant.place, grant.scopes, grant.purpose) == (grant_id, place, ["pupils:read"], AGREED["purpose"])
+    assert (grant.id, grant.target, grant.scopes, grant.purpose) == (grant_id, place, ["pupils:read"], AGREED["purpose"])
     assert get_type_number(grant_id) == GRANT
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx2
 from graphql import GraphQLObjectType, get_named_type
 
-from api.app import limits
+from api.app import collect_limits
 from api.graphql.endpoint import RESPONSE
 from api.graphql.schema import graphql_schema as schema
 from api.settings import Settings
@@ -71,7 +71,7 @@ async def test_grants_are_told_and_merged_by_school(hedgerow: Trust) -> None:
 async def test_a_revoked_an_expired_and_a_coming_grant_are_told_and_give_nothing(hedgerow: Trust) -> None:
     app = await hedgerow.client("app", "school:100001=all", "school:100002=all", "school:100003=all", "school:100004=schools:read")
     client_id = await the_id(hedgerow, "app")
-    ids = {grant.place: grant.id for grant in await list_grants(hedgerow.operator, client_id)}
+    ids = {grant.target: grant.id for grant in await list_grants(hedgerow.operator, client_id)}
     await revoke_grant(hedgerow.operator, ids["school:100001"])
     ended = "UPDATE grants SET starts_at = now() - interval '2 days', expires_at = now() - interval '1 second' WHERE id = $1"
     await hedgerow.operator.execute(ended, ids["school:100002"])
@@ -140,7 +140,7 @@ async def test_of_two_thousand_schools_the_first_thousand_are_listed_by_one_stat
     assert [school["name"] for school in told["schools"]] == ["Ash", "Elm", "Oak", "Quay", *(f"School {n:04}" for n in range(996))]
     assert told["schools"][4]["scopes"] == ["pupils:read", "schools:read"]
     with hedgerow.statements.counting() as statements:
-        await read_me(hedgerow.database, Caller(client_id, frozenset()), limits(Settings("", b"")))
+        await read_me(hedgerow.database, Caller(client_id, frozenset()), collect_limits(Settings("", b"")))
         await asyncio.sleep(0)  # asyncpg tells of a statement in the next turn of the loop
     assert len(statements) == 1
 

@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 from joserfc.jwk import ECKey
 
-from domain.clients import clients
+from domain.clients import clients, signing_keys
 from domain.clients.grants import approve_grant, parse_grant
-from domain.clients.tokens import Assertion, Attempt, Effects, Facts, exchange, load, read_credentials
+from domain.clients.tokens import Assertion, Attempt, Effects, Facts, exchange, read_credentials, read_facts
 from domain.declare.errors import Busy, DatabaseError
 from domain.declare.ids import NIL, new_id
 from domain.store.database import Database
@@ -51,21 +51,21 @@ def use(facts: Facts, effects: Effects) -> str:
 
 
 async def test_the_facts_are_those_of_the_client_that_is_named(operator: Any, signer: UUID, database: Database) -> None:
-    kid = await clients.ensure_signing_key(operator, SECRET)
-    facts = await load(database, Attempt(signer))
+    kid = await signing_keys.ensure_signing_key(operator, SECRET)
+    facts = await read_facts(database, Attempt(signer))
     assert (facts.client.client_id, facts.client.scopes, facts.client.is_used) == (signer, {"schools:read"}, False)
     assert facts.client.jwks == {"keys": [KEY.as_dict(private=False)]}
-    assert facts.signing_key(SECRET).thumbprint() == facts.kid == kid
-    assert facts.signing_key(SECRET) is (await load(database, Attempt(signer))).signing_key(SECRET)  # it is decrypted once
+    assert facts.decrypt_key(SECRET).thumbprint() == facts.kid == kid
+    assert facts.decrypt_key(SECRET) is (await read_facts(database, Attempt(signer))).decrypt_key(SECRET)  # it is decrypted once
     assert abs((facts.client.now - datetime.now(UTC)).total_seconds()) < 60
     with pytest.raises(DatabaseError, match="MARKONCE_SECRET"):
-        facts.signing_key(b"another")
+        facts.decrypt_key(b"another")
 
 
 async def test_a_client_that_is_unknown_or_revoked_has_nothing(operator: Any, signer: UUID, database: Database) -> None:
     await clients.revoke_client(operator, signer)
     for client_id in (signer, new_id(clients.CLIENT), NIL):
-        client = (await load(database, Attempt(client_id))).client
+        client = (await read_facts(database, Attempt(client_id))).client
         assert (client.secret_hashes, client.jwks, client.scopes, client.has_secret("")) == ([], None, frozenset(), False)
 
 
@@ -74,7 +74,7 @@ async def test_what_is_read_for_a_guess_is_what_the_facts_say(operator: Any, sig
     attempts = [Attempt(signer, "one"), Attempt(signer, "two"), Attempt(signer), Attempt(new_id(clients.CLIENT), "one")]
     found = await read_credentials(database, attempts)
     for attempt in attempts:
-        client = (await load(database, attempt)).client
+        client = (await read_facts(database, attempt)).client
         assert (client.jwks, client.secret_hashes, client.is_used) == (
             *(found[attempt].jwks, found[attempt].secret_hashes, found[attempt].is_used),
         )

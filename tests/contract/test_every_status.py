@@ -140,7 +140,7 @@ async def test_every_status_that_is_listed_is_answered_as_listed(
 ) -> None:
     monkeypatch.setattr(engine, "POOL_SECONDS", 0.05)
     monkeypatch.setattr(api_body, "DEADLINE", 0.05)
-    monkeypatch.setattr(form, "DEADLINE", 0.05)
+    monkeypatch.setattr(form, "MAX_BODY_SECONDS", 0.05)
     responses = {int(status): resolved(response) for status, response in OPERATIONS[name][2]["responses"].items()}
     answers = [answer async for answer in well(contract, name, {status for status in responses if status < 400})]
     for status in sorted(status for status in responses if status >= 400):

@@ -8,7 +8,7 @@ import pytest
 from api.app import build_app
 from api.settings import Settings
 from domain import CLEANUP
-from domain.clients import clients
+from domain.clients import clients, signing_keys
 from domain.declare.ids import new_id
 from domain.store import cleanup as tidying
 from domain.store.cleanup import clean_up
@@ -22,7 +22,7 @@ LEFT = {"idempotency": 1, "receipts": 1, "used_assertions": 1, "client_secrets":
 async def fill(databases: Databases) -> None:
     """As many rows as LEFT says to keep, and as many as EXPIRED says that are to go."""
     operator = await asyncpg.connect(databases.operator_url)
-    await clients.ensure_signing_key(operator, SECRET.encode())
+    await signing_keys.ensure_signing_key(operator, SECRET.encode())
     client_id, _ = await clients.create_client(operator, "client", "client_secret")
     await operator.execute(
         "INSERT INTO idempotency SELECT $1, 'x', i::text, '', 200, '{}', now(), now() + make_interval(hours => CASE i WHEN 0 THEN 1 ELSE -i END)"
@@ -110,7 +110,7 @@ async def test_the_command_and_the_server_tidy(databases: Databases) -> None:
 
 async def test_a_database_error_is_survived(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first hour goes wrong, the second does not."""
-    monkeypatch.setattr("api.app.TIDY_EVERY", 0.01)
+    monkeypatch.setattr("api.app.CLEANUP_SECONDS", 0.01)
     await fill(databases)
     owner = await asyncpg.connect(databases.owner_url)
     await owner.execute("ALTER TABLE idempotency RENAME TO away")

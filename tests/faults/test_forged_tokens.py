@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from api.oauth.client_auth import ASSERTION_TYPE
 from domain.clients import clients
 from domain.clients.grants import approve_grant, parse_grant
-from domain.clients.tokens import Attempt, load
+from domain.clients.tokens import Attempt, read_facts
 from tests.conftest import SECRET, Databases
 from tests.faults.forgeries import Forgery, Signer, forgeries, trailing_bits
 from tests.trust import BASE, Trust, trust
@@ -83,9 +83,9 @@ async def place(module_databases: Databases) -> AsyncIterator[Place]:
         client_id, _ = await clients.create_client(here.operator, "signs", "private_key_jwt", key_set)
         grant = parse_grant("trust:4128=schools:read")
         await approve_grant(here.operator, client_id, grant, purpose="tests", approved_by="tests")
-        facts = await load(here.database, Attempt(client_id))
+        facts = await read_facts(here.database, Attempt(client_id))
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(here.transport.app), base_url=BASE) as http:
-            yield Place(here, http, str(client_id), str(facts.kid), facts.signing_key(SECRET.encode()))
+            yield Place(here, http, str(client_id), str(facts.kid), facts.decrypt_key(SECRET.encode()))
 
 
 def refusal(answer: httpx2.Response) -> str:

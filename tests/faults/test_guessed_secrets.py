@@ -18,7 +18,7 @@ from api.app import build_app
 from api.http import rate_limit
 from api.oauth.client_auth import ASSERTION_TYPE
 from api.settings import Settings
-from domain.clients import clients
+from domain.clients import clients, signing_keys
 from domain.clients.grants import approve_grant, parse_grant
 from domain.declare.ids import new_id
 from tests.conftest import SECRET, Databases
@@ -190,12 +190,12 @@ async def test_a_client_that_does_not_exist_is_told_like_one_that_does(office: O
 
 
 async def test_ids_that_are_made_up_are_remembered_within_bounds(office: Office) -> None:
-    assert office.app.state.attempts._buckets.entries == rate_limit.MAX_BUCKETS
-    office.app.state.attempts._buckets.entries = 50
+    assert office.app.state.token_rate_limits._buckets.entries == rate_limit.MAX_BUCKETS
+    office.app.state.token_rate_limits._buckets.entries = 50
     for _ in range(5):
         await asyncio.gather(*(office.ask(HERE, auth=(str(new_id(clients.CLIENT)), "x")) for _ in range(40)))
     state = office.app.state
-    assert state.attempts._buckets.size == 50
+    assert state.token_rate_limits._buckets.size == 50
     assert len(state.credential_reads._waiting) == 0
 
 
@@ -270,7 +270,7 @@ async def test_a_new_signing_key_is_known_though_strangers_ask_for_others(office
     ).status_code == 200
     stranger = signer_of(office.with_secret).headed(typ="at+jwt", kid="unknown")
     assert (await http.get("/v1/me", headers={"Authorization": f"Bearer {stranger}"})).status_code == 401
-    await clients.rotate_signing_key(office.here.operator, SECRET.encode())
+    await signing_keys.rotate_signing_key(office.here.operator, SECRET.encode())
     token = (await office.honest("secret")).json()["access_token"]
     assert (await http.get("/v1/me", headers={"Authorization": f"Bearer {token}"})).status_code == 200
 

@@ -12,8 +12,8 @@ import pytest
 from api.app import build_app
 from api.http import auth
 from api.settings import Settings
-from domain.clients import clients
-from domain.clients.tokens import Attempt, load
+from domain.clients import clients, signing_keys
+from domain.clients.tokens import Attempt, read_facts
 from tests.conftest import SECRET
 from tests.faults.forgeries import Signer
 from tests.trust import BASE, Trust
@@ -48,7 +48,7 @@ async def test_a_token_ends_by_the_clock_it_was_issued_by(hedgerow: Trust, monke
     authenticator: Any = hedgerow.transport.app.state.authenticator
     assert (await vendor.get("/v1/me")).status_code == 200
     (token,) = authenticator._tokens._found
-    later = datetime.now(UTC) + clients.TOKEN_LIFE + timedelta(seconds=auth.LEEWAY + 1)
+    later = datetime.now(UTC) + signing_keys.TOKEN_LIFE + timedelta(seconds=auth.LEEWAY + 1)
     stands = time.time()
     monkeypatch.setattr(time, "time", lambda: stands)
     authenticator.note_issued(next(iter(authenticator._keys)).kid, later)
@@ -60,11 +60,11 @@ async def test_a_token_ends_by_the_clock_it_was_issued_by(hedgerow: Trust, monke
 async def test_a_database_clock_that_was_set_is_followed(hedgerow: Trust) -> None:
     """Tokens that another process issued tell nothing of the time: it is read again, at most every few seconds."""
     client_id, _ = await clients.create_client(hedgerow.operator, "vendor", "client_secret")
-    facts = await load(hedgerow.database, Attempt(client_id))
+    facts = await read_facts(hedgerow.database, Attempt(client_id))
     now = int(facts.client.now.timestamp())
     claims = {"iss": BASE, "aud": BASE, "sub": str(client_id), "client_id": str(client_id), "scope": "schools:read"}
     header = {"alg": "ES256", "typ": "at+jwt", "kid": facts.kid}
-    signer = Signer("access", facts.signing_key(SECRET.encode()), header, lambda: claims | {"iat": now, "exp": now + 600}, ())
+    signer = Signer("access", facts.decrypt_key(SECRET.encode()), header, lambda: claims | {"iat": now, "exp": now + 600}, ())
     authenticator = auth.get_authenticator(hedgerow.transport.app.state)
     assert await authenticator.caller([f"Bearer {signer.sign()}"])
     for off in (timedelta(hours=1), -timedelta(hours=1)):

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from api.app import build_app
 from api.http.auth import LEEWAY
 from api.settings import Settings
-from domain.clients.clients import check_signing_key, ensure_signing_key
+from domain.clients.signing_keys import check_signing_key, ensure_signing_key
 from domain.store import embedded, readiness
 from domain.store.database import Database
 from domain.store.readiness import Readiness

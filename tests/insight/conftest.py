@@ -17,7 +17,8 @@ import asyncpg
 import pytest_asyncio
 
 from domain.access.caller import Caller
-from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow, read_aggregates
+from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
+from domain.aggregates.aggregates import read_aggregates
 from domain.aggregates.query import read_query
 from domain.assessment.tenant_setup import Grade, load_templates, prepare_tenant, write_scheme
 from domain.assessment.windows import WINDOW

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.aggregates.aggregate_rows import AggregateRow, average, percent
+from domain.aggregates.aggregate_rows import AggregateRow
+from domain.aggregates.groups import compute_average, compute_percent
 from domain.aggregates.query import read_query
 from domain.declare.errors import BadRequest, Forbidden, Invalid
 from domain.declare.ids import new_id
@@ -112,14 +113,14 @@ def test_nobody_is_compared_by_teacher(dimension: str) -> None:
     ("number", "of", "whole"), [(1, 8, 13), (1, 200, 1), (99, 200, 50), (1, 201, 0), (28, 64, 44), (0, 9, 0), (9, 9, 100)]
 )
 def test_percentages_are_rounded_half_up(number: int, of: int, whole: int) -> None:
-    assert percent(number, of) == whole
+    assert compute_percent(number, of) == whole
 
 
 @pytest.mark.parametrize(
     ("hundredths", "of", "mean"), [(10025, 1, 100.3), (10024, 1, 100.2), (20010, 2, 100.1), (1, 7, 0.0), (-15, 1, -0.1)]
 )
 def test_averages_are_rounded_half_up(hundredths: int, of: int, mean: float) -> None:
-    assert average(hundredths, of) == mean
+    assert compute_average(hundredths, of) == mean
 
 
 async def test_every_school_and_subject_is_as_counted_by_hand(world: World) -> None:

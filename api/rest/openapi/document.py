@@ -252,9 +252,9 @@ def _aggregates() -> JsonObject:
     one_each = "One of them; needed unless it is grouped by."
     dimensions = {"type": "string", "enum": list(query.DIMENSIONS)}
     group_by = parameters.names(
-        "groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=query.MOST_DIMENSIONS, uniqueItems=True
+        "groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=query.MAX_DIMENSIONS, uniqueItems=True
     )
-    schools = {"type": "array", "items": {"type": "string"}, "maxItems": query.MOST_SCHOOLS}
+    schools = {"type": "array", "items": {"type": "string"}, "maxItems": query.MAX_SCHOOLS}
     answer = _answer("A page of groups.", "AggregatePage", "Link")
     answer["content"]["text/csv"] = {"schema": {"type": "string", "maxLength": MAX_SHEET}}
     answers, condition = _read(answer, is_versioned=True)
@@ -268,7 +268,7 @@ def _aggregates() -> JsonObject:
         parameters.query("view", VIEW, {"enum": list(query.VIEWS), "default": query.VIEWS[0]}),
         parameters.query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
         parameters.query("shape", SHAPE, {"enum": list(csv.SHAPES)}),
-        parameters.query("first", "How many rows.", whole(query.MOST_FIRST, default=query.FIRST)),
+        parameters.query("first", "How many rows.", whole(query.MAX_ROWS, default=query.DEFAULT_ROWS)),
         parameters.query("after", "The endCursor of the page before.", {"type": "string"}),
     ]
     doc = inspect.cleandoc(aggregate_rows.AggregateRow.__doc__ or "")

@@ -14,7 +14,7 @@ from api.rest.openapi.problem_codes import CODE, TYPE_PATTERN, list_problem_sche
 from api.rest.query_string import MAX_DEPTH
 from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregatePage
-from domain.aggregates.query import MOST_FIRST
+from domain.aggregates.query import MAX_ROWS
 from domain.clients.me import Me
 from domain.declare.errors import Issue
 from domain.declare.resource import Comparison, Field, Link, Resource
@@ -151,7 +151,7 @@ def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     for command in COMMANDS.values():
         for name in command.row_types if command.input in structs else ():
             found[command.input.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
-    found["AggregatePage"]["properties"]["data"]["maxItems"] = MOST_FIRST
+    found["AggregatePage"]["properties"]["data"]["maxItems"] = MAX_ROWS
     found["Issue"]["required"].remove("current")  # the one thing that is left out where there is none
     for name in ("at", "message"):
         found["Issue"]["properties"][name] |= _ECHO

@@ -7,9 +7,9 @@ from typing import Any
 import graphql
 
 import api.graphql
-from api.graphql.limits import Limits
+from api.graphql.limits import DocumentLimits
 
-LIMITS = Limits()
+LIMITS = DocumentLimits()
 SCHEMA = graphql.build_schema((Path(api.graphql.__path__[0]) / "schema.graphql").read_text())
 ROOTS = ("pupils", "schools", "judgements", "targets", "groups", "enrolments", "windows", "memberships")
 FIELDS, TOKENS = 360, 1_700

@@ -1,0 +1,204 @@
+"""Aggregates: results pooled over pupils, for one caller and one query. REST and GraphQL both call read_aggregates.
+
+A query groups by one to three dimensions. Subject and window are each grouped by or filtered to one value, since a sum
+over either would count pupils more than once. Percentages are whole, rounded half up, and of *eligible* pupils, as in
+the performance tables (Department for Education, "Primary school accountability", technical guidance). A trust's result
+pools its pupils and is never a mean of its schools' percentages. An average is over pupils with a counting value that
+has a number. It is null where the numbers come from several schemes, since a scaled score and a percentage have no
+mean.
+
+Which schools count: those within reach with `aggregates:read` or `aggregates:internal` (which includes the former);
+with `trust`, those that were its members on the window's census date, whoever controls their data today. A row that
+pools a school reached without `aggregates:internal` may be suppressed (disclosure.py). A caller can subtract the
+figures that it sees unsuppressed, so in such a row only the pupils of the other schools count as protection.
+
+Suppression needs the whole answer, so filters are applied after it:
+- Every subject is counted, whatever `subject` says.
+- A school is suppressed among the schools of its *population*, whose pooled result can be queried: the trust it was in
+  on the census date or, without one, its local authority. All of the population within reach is counted, whatever
+  `school` says.
+- Schools that are named but not grouped by are pooled from their own rows, and a suppressed one suppresses the sum. So
+  a query for some schools discloses nothing that grouping by school does not.
+
+The reason of a suppressed row is withheld from whoever might learn from it. "primary" says that a group counts one to
+five, "complement" that it does not: of two suppressed rows that are 7 together, the primary one has 1 and the other 6.
+A reason that discloses nothing new is implied by the figures shown, and only a search of all tables that look the same
+finds out which reasons are (tests/insight/test_labels.py searches small ones). So reasons are only for a caller that
+may see every figure behind the answer and asks for `view=public`: the answer precisely as a reader with aggregates:read
+at the same schools gets it, and why.
+
+`excluded` discloses of a school only what its rows disclose when grouped by school and subject: a school that has a
+suppressed row there, in a window and subject of the query, counts as contributing, judged or not. What a window
+collects, and the members of a trust, are public.
+"""
+
+import json
+from asyncio import to_thread
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+
+import msgspec
+
+from domain.access.caller import Caller, make_scope_error
+from domain.aggregates.aggregate_rows import AggregatePage, Coverage, ExcludedSchool, Exclusion, PageInfo
+from domain.aggregates.disclosure import LISTED
+from domain.aggregates.groups import (
+    COMBINED,
+    PARTS_OF_COMBINED,
+    PupilGroup,
+    make_groups,
+    make_row,
+    make_sort_key,
+    pool_schools,
+    suppress_groups,
+)
+from domain.aggregates.query import DIMENSIONS, AggregateQuery
+from domain.aggregates.results import AggregateResult, Tally
+from domain.aggregates.statement import AggregateTemplate, compile_aggregate
+from domain.declare.errors import Issue, make_invalid
+from domain.declare.ids import parse_id
+from domain.declare.scopes import Scope
+from domain.read.cursors import Cursors
+from domain.store.database import Database
+
+
+async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, query: AggregateQuery) -> AggregatePage:
+    """Returns the page that the query asks for, read by one SQL statement.
+
+    Raises Forbidden without either scope, or for view=public where the caller may not see every figure unsuppressed;
+    Invalid naming every parameter whose value is not within reach; BadRequest for a cursor of another query.
+    """
+    if caller.scopes.isdisjoint((Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)):
+        raise make_scope_error({"aggregates": f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"})
+    if query.view == "public":
+        caller.require_scope(Scope.AGGREGATES_INTERNAL, "view=public")
+    after = None if query.after is None else cursors.decrypt_position(query.after, caller.client_id, query.fingerprint)
+    result = await _read_result(database, caller, query)
+    # suppression among hundreds of schools takes seconds of arithmetic; in a thread, other requests continue meanwhile
+    return await to_thread(
+        _make_page, query, result, after, lambda position: cursors.encrypt_position(position, caller.client_id, query.fingerprint)
+    )
+
+
+async def _read_result(database: Database, caller: Caller, query: AggregateQuery) -> AggregateResult:
+    template = AggregateTemplate(
+        by_school="school" in query.group_by or bool(query.school),
+        by_year_group="yearGroup" in query.group_by,
+        categories=LISTED.intersection(query.group_by),
+        window=query.window is not None,
+        trust=query.trust is not None,
+        schools=bool(query.school),
+    )
+    values = {
+        "caller": caller.client_id,
+        "internal": Scope.AGGREGATES_INTERNAL in caller.scopes,
+        "subject": query.subject,
+        "window": query.window,
+        "window_id": parse_id(query.window or ""),
+        "trust_id": parse_id(query.trust or ""),
+        "trust_uid": _parse_number(query.trust or ""),
+        "school_ids": [id_ for school in query.school if (id_ := parse_id(school))],
+        "urns": [urn for school in query.school if (urn := _parse_number(school))],
+    }
+    (text,) = await compile_aggregate(template).run(database, values)
+    return msgspec.json.decode(text, type=AggregateResult)
+
+
+def _parse_number(text: str) -> int | None:
+    """Returns a URN or GIAS group UID, or None where the text is neither."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
+
+
+def _make_page(
+    query: AggregateQuery, result: AggregateResult, after: tuple[str | None, ...] | None, encrypt_position: Callable[[bytes], str]
+) -> AggregatePage:
+    schools = _resolve_schools(query, result)
+    by_school = "school" in query.group_by or bool(query.school)
+    dimensions = tuple(name for name in DIMENSIONS if name in ("subject", "window", *query.group_by, *(["school"] * by_school)))
+    groups = _make_suppressed_groups(query, result, result.groups, dimensions)
+    of_schools = groups
+    if result.by_school is not None:
+        of_schools = _make_suppressed_groups(query, result, result.by_school, ("school", "subject", "window"))
+    excluded = list(_list_excluded(query, result, of_schools))
+    if query.subject is not None:
+        groups = [group for group in groups if group.key.subject == query.subject]
+    if query.school:
+        groups = [group for group in groups if group.key.school in schools]
+        if "school" not in query.group_by and len(schools) > 1:
+            groups = pool_schools(groups)
+    of_page, info, cursors = _cut_page(groups, query, after, encrypt_position)
+    rows = [make_row(group, with_reason=query.view == "public") for group in of_page]
+    coverage = Coverage(schools=len(result.schools), contributing=len(result.schools) - len(excluded))
+    page = AggregatePage(data=rows, page=info, excluded=excluded, coverage=coverage)
+    vars(page)["cursors"] = cursors
+    return page
+
+
+def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]:
+    """Returns the ids of the schools that the query names.
+
+    Raises Invalid, naming every parameter whose value is not within reach. One that does not exist is reported the
+    same.
+    """
+    ids = {name: school.id for school in result.schools for name in (school.id, str(school.urn))}
+    in_reach = {"window": result.window, "subject": query.subject is None or result.subject, "trust": result.trust}
+    missing = [name for name, is_in_reach in in_reach.items() if not is_in_reach]
+    missing += ["school" for school in query.school if school not in ids]
+    if missing:
+        message = "There is no such {} within the reach of this client's aggregates."
+        raise make_invalid([Issue(name, f"{name}-not-found", message.format(name)) for name in missing])
+    return {ids[school] for school in query.school}
+
+
+def _make_suppressed_groups(
+    query: AggregateQuery, result: AggregateResult, tally: Tally, dimensions: tuple[str, ...]
+) -> list[PupilGroup]:
+    """Returns all groups of a tally, suppressed for this caller or, with view=public, as for a reader with
+    aggregates:read."""
+    groups = make_groups(result, tally, dimensions)
+    if query.view == "public":
+        if not all(group.facts.internal for group in groups):
+            required = f"{Scope.AGGREGATES_INTERNAL} at every school counted, including those among which a school is hidden"
+            raise make_scope_error({"view=public": required})
+        for group in groups:
+            group.facts.internal, group.counts.guarded = False, group.counts.eligible
+    suppress_groups(groups, dimensions)
+    return groups
+
+
+def _list_excluded(query: AggregateQuery, result: AggregateResult, groups: list[PupilGroup]) -> Iterable[ExcludedSchool]:
+    """Yields the excluded schools by URN. `groups` are by school, subject and window."""
+    statuses: defaultdict[str | None, set[str | None]] = defaultdict(set)
+    for group in groups:
+        if query.subject in (None, group.key.subject):
+            statuses[group.key.school].add(group.status)
+    collected = result.list_collected_subjects()
+    subjects = set(PARTS_OF_COMBINED if query.subject == COMBINED else [query.subject] if query.subject else [])
+    for school in sorted(result.schools, key=lambda school: school.urn):
+        of_school = statuses[school.id]
+        if of_school & {None, "c"}:
+            continue
+        reason: Exclusion = "not-collected"
+        if school.joined_elsewhen:
+            reason = "not-a-member"
+        elif "x" in of_school:
+            reason = "nothing-judged"
+        elif of_school or any(subjects <= codes for codes in collected[school.id]):
+            reason = "nobody-eligible"
+        yield ExcludedSchool(school_id=school.id, school_urn=school.urn, school_name=school.name, reason=reason)
+
+
+def _cut_page(
+    groups: list[PupilGroup], query: AggregateQuery, after: tuple[str | None, ...] | None, encrypt_position: Callable[[bytes], str]
+) -> tuple[list[PupilGroup], PageInfo, list[str]]:
+    """Returns the groups of the page, ordered by the dimensions grouped by, and a cursor for each: its position in that
+    order."""
+    sort_key = make_sort_key(groups, tuple(dict.fromkeys((*query.group_by, "subject", "window"))))
+    ordered = sorted(((sort_key(group), group) for group in groups), key=itemgetter(0))
+    start = 0 if after is None else bisect_right(ordered, after, key=itemgetter(0))
+    page = ordered[start:] if query.first is None else ordered[start : start + query.first]
+    cursors = [encrypt_position(json.dumps(position).encode()) for position, _ in page]
+    info = PageInfo(has_more=start + len(page) < len(ordered), end_cursor=cursors[-1] if cursors else None)
+    return [group for _, group in page], info, cursors

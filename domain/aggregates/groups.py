@@ -1,0 +1,177 @@
+"""Groups of pupils while an answer is made: empty categories are added, small groups suppressed, schools pooled, and
+groups become rows."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, product, starmap
+
+from msgspec import structs
+
+from domain.aggregates.aggregate_rows import AggregateRow, Status
+from domain.aggregates.disclosure import LISTED, EligibleRow, Reason, suppress
+from domain.aggregates.results import AggregateResult, Categories, GroupFacts, GroupKey, PupilCounts, Tally
+from domain.roster.years import YEARS
+
+COMBINED, PARTS_OF_COMBINED = "rwm", ("reading", "writing", "maths")
+"""The subject "reading, writing and maths combined", and the subjects it combines."""
+
+_CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "sex": (("F", "M"), ()),
+    "disadvantaged": (("true", "false"), ("unknown",)),
+    "eal": (("1", "2", "3"), ("unknown",)),
+    "sen": (("N", "K", "E"), ("S", "A", "P", "unknown")),
+}
+"""The categories of each dimension in LISTED, in order: those always shown, and those shown only where the answer has
+one."""
+
+
+@dataclass
+class PupilGroup:
+    """Pupils with the same key and categories. `hidden` is the reason why their figures are suppressed, if they are."""
+
+    key: GroupKey
+    categories: Categories
+    facts: GroupFacts
+    counts: PupilCounts
+    hidden: Reason | None = None
+
+    @property
+    def status(self) -> Status | None:
+        if self.hidden:
+            return "c"
+        if not self.counts.eligible:
+            return "z"
+        return None if self.counts.valid or self.counts.judged else "x"
+
+    def values(self, dimensions: tuple[str, ...]) -> tuple[Hashable, ...]:
+        """Returns the group's value of each of these dimensions."""
+        school, subject, window, academic_year, year_group = self.key
+        of_key = {"school": school, "subject": subject, "window": (window, academic_year), "yearGroup": year_group}
+        by_name: Mapping[str, Hashable] = of_key | self.categories._asdict()
+        return tuple(by_name[name] for name in dimensions)
+
+
+def make_groups(result: AggregateResult, tally: Tally, dimensions: tuple[str, ...]) -> list[PupilGroup]:
+    """Returns the groups of a tally. Every category of a dimension in LISTED is present, with no pupils if need be."""
+    facts, counts = result.pool(tally)
+    axes: list[Iterable[str | None]] = []
+    for name in Categories._fields:
+        always, sometimes = _CATEGORIES[name]
+        present = {getattr(categories, name) for _, categories in counts}
+        is_listed = name in dimensions and name in LISTED
+        axes.append((*always, *(category for category in sometimes if category in present)) if is_listed else (None,))
+    combinations = list(starmap(Categories, product(*axes)))
+    groups = [
+        PupilGroup(key, categories, facts_of_key, counts.get((key, categories)) or PupilCounts())
+        for key, facts_of_key in facts.items()
+        for categories in combinations
+    ]
+    _set_combined_judged(groups)
+    return groups
+
+
+def _set_combined_judged(groups: list[PupilGroup]) -> None:
+    """Reading, writing and maths combined counts as judged where all three are judged: before that, nobody can have
+    reached the standard in all."""
+    judged = {(group.key, group.categories) for group in groups if group.counts.judged}
+    for group in groups:
+        if group.key.subject == COMBINED:
+            parts = [(group.key._replace(subject=part), group.categories) for part in PARTS_OF_COMBINED]
+            group.counts.judged = all(part in judged for part in parts)
+
+
+def suppress_groups(groups: list[PupilGroup], dimensions: tuple[str, ...]) -> None:
+    """Suppresses groups in each population. A group that the caller reaches with aggregates:internal is not suppressed
+    and protects no other."""
+    populations: defaultdict[str | None, list[PupilGroup]] = defaultdict(list)
+    for group in groups:
+        if not group.facts.internal:
+            populations[group.facts.population].append(group)
+    for population in populations.values():
+        rows = [EligibleRow(group.values(dimensions), group.counts.guarded) for group in population]
+        threshold = max(group.facts.threshold for group in population)
+        for group, reason in zip(population, suppress(rows, dimensions, threshold), strict=True):
+            group.hidden = reason
+
+
+def pool_schools(groups: list[PupilGroup]) -> list[PupilGroup]:
+    """Adds up the schools' groups. A suppressed group suppresses the sum, from which it could be calculated."""
+    pooled: dict[tuple[GroupKey, Categories], PupilGroup] = {}
+    for group in groups:
+        key = group.key._replace(school=None)
+        whole = pooled.get((key, group.categories))
+        if whole is None:
+            pooled[key, group.categories] = replace(group, key=key, facts=structs.replace(group.facts, urn=None, name=None))
+        else:
+            whole.facts, whole.counts = whole.facts + group.facts, whole.counts + group.counts
+            whole.hidden = "complement" if whole.hidden or group.hidden else None
+    return list(pooled.values())
+
+
+def make_sort_key(groups: list[PupilGroup], dimensions: tuple[str, ...]) -> Callable[[PupilGroup], tuple[str, ...]]:
+    """Returns a function that gives a group's position as texts, which a cursor can carry.
+
+    Schools are ordered by URN, subjects by their number in the tenant, windows by census date, year groups by age.
+    """
+    numbers: dict[str, int] = {}
+    dates: dict[tuple[str, str], str] = {}
+    for key, facts in ((group.key, group.facts) for group in groups):
+        window = key.window, key.academic_year
+        numbers[key.subject] = min(facts.order, numbers.get(key.subject, facts.order))
+        dates[window] = min(facts.census_on, dates.get(window, facts.census_on))
+
+    def position(group: PupilGroup, dimension: str) -> tuple[str, ...]:
+        key = group.key
+        match dimension:
+            case "school":
+                return (f"{group.facts.urn:06}",)
+            case "subject":
+                return f"{numbers[key.subject]:05}", key.subject
+            case "window":
+                return dates[key.window, key.academic_year], key.window, key.academic_year
+            case "yearGroup":
+                return (f"{YEARS.index(key.year_group or ''):02}",)
+        always, sometimes = _CATEGORIES[dimension]
+        return (str((always + sometimes).index(getattr(group.categories, dimension))),)
+
+    return lambda group: tuple(chain.from_iterable(position(group, dimension) for dimension in dimensions))
+
+
+def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
+    """Returns the group as a row, without figures where it is suppressed."""
+    key, facts, counts = group.key, group.facts, group.counts
+    row = AggregateRow(
+        school_id=key.school,
+        school_urn=facts.urn,
+        school_name=facts.name,
+        subject=key.subject,
+        window=key.window,
+        academic_year=key.academic_year,
+        year_group=key.year_group,
+        schools=facts.schools,
+        **group.categories._asdict(),
+    )
+    row.status = group.status
+    if group.hidden:
+        row.reason = group.hidden if with_reason else None
+        return row
+    row.eligible, row.valid = counts.eligible, counts.valid
+    if counts.eligible:
+        row.coverage_percent = compute_percent(counts.valid, counts.eligible)
+    if row.status is None:
+        row.expected, row.expected_percent = counts.expected, compute_percent(counts.expected, counts.eligible)
+        row.higher, row.higher_percent = counts.higher, compute_percent(counts.higher, counts.eligible)
+        if counts.valued and len(counts.schemes) <= 1:
+            row.average = compute_average(counts.hundredths, counts.valued)
+    return row
+
+
+def compute_percent(number: int, of: int) -> int:
+    """Returns a whole percentage, rounded half up."""
+    return (200 * number + of) // (2 * of)
+
+
+def compute_average(hundredths: int, of: int) -> float:
+    """Returns the mean of values whose sum is in hundredths, to one decimal place, rounded half up."""
+    return (hundredths + 5 * of) // (10 * of) / 10

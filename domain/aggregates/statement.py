@@ -1,0 +1,318 @@
+"""The SQL statement of an aggregate query: it pools cells or totals over the schools that the caller reaches, and
+returns one JSON text.
+
+A query that groups only by school, subject and window reads totals, any other reads cells. Tenants number their
+subjects, windows and grades themselves, so rows of several tenants are pooled by code; windows by code and academic
+year, since the same code may recur in another year.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Integer,
+    Null,
+    Select,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    false,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    true,
+)
+
+from domain.access.reach import CALLER, is_in_force, reach
+from domain.aggregates.cells import MAIN_ASPECT, cells, grades, scheme_versions, totals
+from domain.aggregates.results import Categories
+from domain.assessment.schemes import schemes
+from domain.assessment.subjects import subjects
+from domain.assessment.tenant_setup import tenants
+from domain.assessment.windows import pins, windows
+from domain.declare.scopes import Scope
+from domain.read.statement import Statement, make_statement
+from domain.roster.schools import schools
+from domain.roster.trusts import memberships, trusts
+from domain.roster.years import academic_year_text
+from domain.support.lru import Lru
+
+_SUMMED = ("eligible", "valid", "expected", "higher", "valued", "value_sum")
+_KEY_OF_TOTAL = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no")
+
+
+@dataclass(frozen=True)
+class AggregateTemplate:
+    """What the statement's text depends on: the grouping, and which filters there are. `categories` are names of fields
+    of Categories."""
+
+    by_school: bool
+    by_year_group: bool
+    categories: frozenset[str]
+    window: bool
+    trust: bool
+    schools: bool
+
+    @property
+    def from_totals(self) -> bool:
+        return not (self.by_year_group or self.categories)
+
+    @property
+    def by_school_alone(self) -> "AggregateTemplate":
+        """The same with the pupils of a school undivided."""
+        return replace(self, by_school=True, by_year_group=False, categories=frozenset(), schools=False)
+
+    @property
+    def pools_schools(self) -> bool:
+        """Whether schools are added up, by the statement or afterwards. A single school uses one scheme for a subject
+        and window."""
+        return self.schools or not self.by_school
+
+
+statements: Lru[AggregateTemplate, Statement] = Lru("aggregate statements", 2_000_000)
+
+
+def compile_aggregate(template: AggregateTemplate) -> Statement:
+    """Returns the statement of a template. It is compiled once and cached."""
+    return statements.get(template) or statements.put(template, _compile(template))
+
+
+def _compile(template: AggregateTemplate) -> Statement:
+    """Compiles the statement of a template. Its one column is the JSON text of an AggregateResult.
+
+    Its parameters: `caller`; `internal`, whether the token has aggregates:internal; `subject`, a code or None; and,
+    where the template has the filter, `window` and `window_id`, `trust_id` and `trust_uid` (one of them None),
+    `school_ids` and `urns`.
+    """
+    reached = _select_reached()
+    counted = _select_counted(reached, template)
+    measured = _select_measures(counted, template, "measured")
+    by_school = (
+        measured
+        if template.from_totals and template.by_school
+        else _select_measures(counted, template.by_school_alone, "by_school")
+    )
+    tenant_ids, s = select(reached.c.tenant_id), subjects.c
+    answer = {
+        "window": exists().where(windows.c.tenant_id.in_(tenant_ids), _is_requested_window()) if template.window else true(),
+        "subject": exists().where(s.tenant_id.in_(tenant_ids), s.code == bindparam("subject", type_=Text)),
+        "trust": exists().where(_is_requested_trust(), _is_trust_in_reach(reached)) if template.trust else true(),
+        "schools": _aggregate_array(_select_requested_schools(reached, counted, template)),
+        "empty": _aggregate_array(_select_empty_windows(counted, by_school)),
+        "subject_codes": _aggregate_array(
+            select(_build_array(s.tenant_id, s.no, s.code).label("item")).where(s.tenant_id.in_(tenant_ids))
+        ),
+        "scheme_codes": _aggregate_array(_select_scheme_codes(measured)),
+        "groups": _build_tally(measured, template),
+        "by_school": null() if by_school is measured else _build_tally(by_school, template.by_school_alone),
+    }
+    text = cast(func.json_build_object(*chain.from_iterable(answer.items())), Text)
+    return make_statement([select(text).scalar_subquery()])
+
+
+def _select_reached() -> CTE:
+    """The schools within reach. A school has a row of reach for each grant."""
+    r, s = reach.c, schools.c
+    read, internal = (literal(scope.value) == any_(r.scopes) for scope in (Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL))
+    return (
+        select(s.id, s.tenant_id, s.urn, s.name, s.local_authority_code)
+        .add_columns((func.bool_or(internal) & bindparam("internal", type_=Boolean)).label("internal"))
+        .join_from(reach, schools, (s.id == r.school_id) & (s.tenant_id == r.tenant_id))
+        .where(r.client_id == CALLER, is_in_force(r), read | internal)
+        .group_by(s.id)
+        .cte("reached")
+    )
+
+
+def _select_counted(reached: CTE, template: AggregateTemplate) -> CTE:
+    """The schools and windows that count: within reach, in the trust of the query, and in the populations of the
+    schools it names."""
+    q, w = reached.c, windows.c
+    trust_id = select(func.min(cast(memberships.c.trust_id, Text))).where(_is_member(q.id, w.census_on)).scalar_subquery()
+    counted = (
+        select(q.id, q.tenant_id, q.urn, q.name, q.internal, tenants.c.suppression_threshold.label("threshold"))
+        .add_columns(w.no, w.code, w.census_on, academic_year_text(w.academic_year).label("academic_year"))
+        .add_columns(func.coalesce(trust_id, q.local_authority_code).label("population"))
+        .join_from(reached, windows, w.tenant_id == q.tenant_id)
+        .join(tenants, tenants.c.id == q.tenant_id)
+    )
+    if template.window:
+        counted = counted.where(_is_requested_window())
+    if template.trust:
+        counted = counted.where(
+            exists().where(_is_requested_trust(), memberships.c.trust_id == trusts.c.id, _is_member(q.id, w.census_on))
+        )
+    all_counted = counted.cte("counted").prefix_with("MATERIALIZED")
+    if not template.schools:
+        return all_counted
+    populations = select(all_counted.c.population).where(_is_requested_school(all_counted))
+    return select(all_counted).where(all_counted.c.population.in_(populations)).cte("neighbours")
+
+
+def _select_requested_schools(reached: CTE, counted: CTE, template: AggregateTemplate) -> Select[Any]:
+    """RequestedSchool of the schools that the query names; or of past, present and future members of its trust; or of
+    all that have such a window."""
+    q = reached.c
+    has_window = exists().where(windows.c.tenant_id == q.tenant_id, _is_requested_window() if template.window else true())
+    elsewhen = and_(has_window, q.id.not_in(select(counted.c.id))) if template.trust else false()
+    requested = select(_build_array(q.id, q.urn, q.name, elsewhen).label("item"))
+    if template.schools:
+        return requested.where(_is_requested_school(reached))
+    if template.trust:
+        member = exists().where(_is_requested_trust(), memberships.c.trust_id == trusts.c.id, memberships.c.school_id == q.id)
+        return requested.where(member | exists().where(_is_requested_trust(), trusts.c.id == q.tenant_id))
+    return requested.where(has_window)
+
+
+def _select_empty_windows(counted: CTE, by_school: CTE) -> Select[Any]:
+    """The windows of a school in which no pupil is counted, with the subjects collected. Where a pupil is counted, each
+    subject collected has a total."""
+    c, m = counted.c, by_school.c
+    pinned = and_(
+        pins.c.tenant_id == c.tenant_id, pins.c.window_no == c.no, pins.c.school_id == c.id, pins.c.aspect_no == MAIN_ASPECT
+    )
+    return (
+        select(_build_array(c.tenant_id, c.id, func.json_agg(pins.c.subject_no)).label("item"))
+        .join_from(counted, pins, pinned)
+        .where(~exists().where(m.school == c.id, m.window == c.code))
+        .group_by(c.tenant_id, c.id, c.no)
+    )
+
+
+def _select_measures(counted: CTE, template: AggregateTemplate, name: str) -> CTE:
+    """A row for each total or cell, with what it adds to each count.
+
+    Only indispensable tables are joined, since row-level security checks each row of each table, which takes
+    microseconds.
+    """
+    source: Table = totals if template.from_totals else cells
+    c, t = counted.c, source.c
+    rows = (
+        select(c.tenant_id, c.id.label("school"), c.urn, c.name, c.internal, c.threshold, c.population)
+        .add_columns(c.code.label("window"), c.census_on, c.academic_year, t.subject_no)
+        .join_from(counted, source, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id))
+        .where(t.aspect_no == MAIN_ASPECT)
+    )
+    if not template.from_totals:
+        g = grades.c
+        graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
+        rows = (
+            rows.add_columns(*_make_measures_of_cells(), t.scheme_version_no.label("version_no"))
+            .outerjoin(grades, graded)
+            .where(t.n > 0)
+        )
+    elif template.pools_schools:
+        rows = rows.add_columns(*_make_measures_of_totals(), pins.c.scheme_version_no.label("version_no"))
+        rows = rows.outerjoin(pins, and_(*(pins.c[name] == t[name] for name in _KEY_OF_TOTAL)))
+    else:
+        rows = rows.add_columns(*_make_measures_of_totals(), cast(null(), SmallInteger).label("version_no"))
+    return rows.cte(name)
+
+
+def _make_measures_of_totals() -> list[ColumnElement[Any]]:
+    t = totals.c
+    judged = exists().where(*(cells.c[name] == t[name] for name in _KEY_OF_TOTAL), cells.c.grade_no > 0, cells.c.n > 0)
+    return [*(t[name] for name in _SUMMED), case((t.valid > 0, true()), else_=judged).label("judged")]
+
+
+def _make_measures_of_cells() -> list[ColumnElement[Any]]:
+    """A pupil without a judgement has no grade, and is eligible and not valid."""
+    c, g = cells.c, grades.c
+    valued = g.valid & g.value.is_not(None)
+    counts = [
+        case((counted, c.n), else_=0) for counted in (func.coalesce(g.eligible, true()), g.valid, g.expected, g.higher, valued)
+    ]
+    counts.append(case((valued, c.n * g.value), else_=0))
+    named = [count.label(name) for count, name in zip(counts, _SUMMED, strict=True)]
+    return [c.year_group, c.sex, c.disadvantaged, c.eal, c.sen, *named, (c.grade_no > 0).label("judged")]
+
+
+def _build_tally(measured: CTE, template: AggregateTemplate) -> ColumnElement[Any]:
+    """The JSON of a Tally."""
+    m, nothing = measured.c, null()
+    key = [m.tenant_id, m.school if template.by_school else nothing, m.subject_no, m.window, m.academic_year]
+    key.append(m.year_group if template.by_year_group else nothing)
+    categories = [m[name] if name in template.categories else nothing for name in Categories._fields]
+    schools = literal_column("1") if template.by_school else func.count(m.school.distinct())
+    facts = [schools, func.bool_and(m.internal), func.max(m.threshold), m.subject_no, func.min(m.census_on)]
+    facts += [func.min(value) if template.by_school else nothing for value in (m.population, m.urn, m.name)]
+    facts_by_key = _group_into_arrays([key], _build_array(*facts))
+    counts_by_key = _group_into_arrays([key, categories], *_sum_measures(measured))
+    return func.json_build_object("facts", _aggregate_array(facts_by_key), "counts", _aggregate_array(counts_by_key))
+
+
+def _sum_measures(measured: CTE) -> list[ColumnElement[Any]]:
+    """PupilCounts, and the numbers of the scheme versions that the values come from."""
+    m = measured.c
+    eligible, *counts, value_sum = (func.sum(m[name]) for name in _SUMMED)
+    guarded = func.coalesce(func.sum(m.eligible).filter(~m.internal), 0)
+    versions = func.array_agg(m.version_no.distinct()).filter(m.valued > 0, m.version_no.is_not(None))
+    counted = _build_array(eligible, guarded, *counts, cast(value_sum * 100, BigInteger), func.bool_or(m.judged))
+    return [counted, func.coalesce(func.to_json(versions), _build_array())]
+
+
+def _select_scheme_codes(measured: CTE) -> Select[Any]:
+    used = select(measured.c.tenant_id, measured.c.version_no).where(measured.c.valued > 0).distinct().subquery()
+    v, m = scheme_versions.c, schemes.c
+    return (
+        select(_build_array(v.tenant_id, v.no, m.code).label("item"))
+        .join_from(used, scheme_versions, (v.tenant_id == used.c.tenant_id) & (v.no == used.c.version_no))
+        .join(schemes, (m.tenant_id == v.tenant_id) & (m.id == v.scheme_id))
+    )
+
+
+def _group_into_arrays(keys: Sequence[Sequence[ColumnElement[Any]]], *figures: ColumnElement[Any]) -> Select[Any]:
+    """Rows of one column, a JSON array: an array of each key, then the figures. They are grouped by the columns of the
+    keys."""
+    by = (value for key in keys for value in key if not isinstance(value, Null))
+    return select(_build_array(*(_build_array(*key) for key in keys), *figures).label("item")).group_by(*by)
+
+
+def _build_array(*items: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.json_build_array(*items)
+
+
+def _aggregate_array(items: Select[Any]) -> ColumnElement[Any]:
+    """A JSON array of the one column of all rows."""
+    return select(func.coalesce(func.json_agg(items.subquery().c.item), _build_array())).scalar_subquery()
+
+
+def _is_requested_window() -> ColumnElement[bool]:
+    return (windows.c.code == bindparam("window", type_=Text)) | (windows.c.id == bindparam("window_id", type_=Uuid))
+
+
+def _is_requested_trust() -> ColumnElement[bool]:
+    return (trusts.c.id == bindparam("trust_id", type_=Uuid)) | (trusts.c.group_uid == bindparam("trust_uid", type_=Integer))
+
+
+def _is_trust_in_reach(reached: CTE) -> ColumnElement[bool]:
+    """A school within reach is a member of the trust, or was."""
+    member = exists().where(memberships.c.trust_id == trusts.c.id, memberships.c.school_id.in_(select(reached.c.id)))
+    return member | trusts.c.id.in_(select(reached.c.tenant_id))
+
+
+def _is_member(school_id: ColumnElement[Any], on: ColumnElement[Any]) -> ColumnElement[bool]:
+    """A membership of the school on a day. The register does not say when some memberships began."""
+    m = memberships.c
+    return and_(m.school_id == school_id, m.joined_on.is_(None) | (m.joined_on <= on), m.left_on.is_(None) | (m.left_on >= on))
+
+
+def _is_requested_school(school: CTE) -> ColumnElement[bool]:
+    ids, urns = bindparam("school_ids", type_=ARRAY(Uuid)), bindparam("urns", type_=ARRAY(Integer))
+    return (school.c.id == any_(ids)) | (school.c.urn == any_(urns))
