@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey, OKPKey, import_key
 from joserfc.util import urlsafe_b64encode
 
 from api.http.auth import LEEWAY
-from api.http.jwt import CLIENT_ASSERTION, Jwt, read, verify
+from api.http.jwt import CLIENT_ASSERTION, Jwt, read_jwt, verify_signature
 from api.oauth.errors import TokenError
 from api.oauth.form import Form
 from domain.clients.tokens import Assertion, Attempt, Credentials
@@ -128,7 +128,7 @@ def _read_assertion(form: Form, issuer: str) -> AssertionAuth:
     if form.get("client_assertion_type") != ASSERTION_TYPE or "client_assertion" not in form:
         raise TokenError("invalid_request", f"A client_assertion goes with the client_assertion_type {ASSERTION_TYPE}.")
     try:
-        token = read(form["client_assertion"], CLIENT_ASSERTION)
+        token = read_jwt(form["client_assertion"], CLIENT_ASSERTION)
     except JoseError as problem:
         raise TokenError("invalid_client", NOT_SIGNED, 401) from problem
     client_id = token.claims.get("sub")
@@ -149,7 +149,7 @@ def _verify_by_own_key(token: Jwt, credentials: Credentials) -> None:
         key = import_key(dict(named[0]) if is_named else dict(NOBODYS_KEYS[token.header["alg"][:2]]))
     except (ValueError, TypeError, KeyError, AttributeError) as problem:  # joserfc lets through what its parts raise
         raise BadSignatureError from problem
-    verify(token, key, CLIENT_ASSERTION)
+    verify_signature(token, key, CLIENT_ASSERTION)
     if not is_named:
         raise BadSignatureError
 

@@ -42,7 +42,7 @@ async def _issue_within_limits(request: Request, client_auth: ClientAuth, form: 
     attempts, client_id = request.app.state.attempts, client_auth.attempt.client_id
     try:
         client_auth.verify(await _get_credential_reads(request.app.state).get(client_auth.attempt))
-        attempts.of(client_id).take()
+        attempts.find(client_id).take()
         return await _exchange(request.app.state, client_auth, form)
     except QuotaExceeded as problem:
         raise _too_many("This client asks for too many tokens; each of them lasts for minutes.", problem) from problem
@@ -51,7 +51,7 @@ async def _issue_within_limits(request: Request, client_auth: ClientAuth, form: 
             raise
         wrong = error
     try:
-        attempts.of((client_id, find_network(request.client.host if request.client else ""))).take()
+        attempts.find((client_id, find_network(request.client.host if request.client else ""))).take()
     except QuotaExceeded as problem:
         description = "There are too many wrong attempts for this client from this address. A right one is taken at any time."
         raise _too_many(description, problem) from problem
