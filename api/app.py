@@ -18,7 +18,7 @@ from api import oauth, pages
 from api.graphql.document import LIMITS as graphql_limits
 from api.graphql.endpoint import graphql
 from api.http import health
-from api.http.body import MAX_BODY, MAX_OTHER_BODY, MAX_VALUES, Bodies
+from api.http.body import MAX_BODY, MAX_BODY_VALUES, MAX_OTHER_BODY, BodyMemory
 from api.http.compression import Gzip
 from api.http.cors import Cors
 from api.http.middleware import RequestMiddleware, Router
@@ -26,8 +26,8 @@ from api.http.problems import HttpProblem, respond
 from api.http.rate_limit import Buckets
 from api.http.response_cache import ResponseCache
 from api.pages import problems
-from api.rest import routes
 from api.rest.openapi import document
+from api.rest.urls import make_routes
 from api.settings import Settings
 from domain import CLEANUP
 from domain.clients.me import GraphqlLimits, Limits
@@ -55,7 +55,7 @@ def collect_limits(settings: Settings) -> Limits:
         batch_entries=MAX_ENTRIES,
         body_bytes=MAX_BODY,
         other_body_bytes=MAX_OTHER_BODY,
-        body_values=MAX_VALUES,
+        body_values=MAX_BODY_VALUES,
         filter_values=query.MAX_VALUES,
         filter_values_in_all=query.MAX_VALUES_PER_REQUEST,
         cost=MAX_COST,
@@ -86,7 +86,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             if database is None:
                 await app.state.database.close()
 
-    api = [*routes.routes(), Route("/graphql", graphql, methods=["POST"])]
+    api = [*make_routes(), Route("/graphql", graphql, methods=["POST"])]
     app = Starlette(
         routes=[
             *oauth.make_routes(),
@@ -95,7 +95,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             Route("/", _serve_index, methods=["GET"]),
             *problems.make_routes(),
             Route("/openapi.json", document.serve, methods=["GET"]),
-            *health.routes(),
+            *health.make_routes(),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _respond_to_http_exception},
@@ -106,13 +106,13 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.database = database
     app.state.limits = collect_limits(settings)
     app.state.readiness = health.make_readiness(settings)
-    app.state.forms = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)
-    app.state.bodies = Bodies()
-    app.state.kept = ResponseCache(settings.cache_mb * 1_000_000)
+    app.state.plan_cache = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)
+    app.state.bodies = BodyMemory()
+    app.state.response_cache = ResponseCache(settings.cache_mb * 1_000_000)
     app.state.token_rate_limits = Buckets(settings.rate, settings.burst, "token attempts")
     app.add_middleware(Cors)
-    app.add_middleware(RequestMiddleware, base_url=settings.base_url, limit=settings.request_seconds, paths=Router(api))
-    app.add_middleware(Gzip)  # the last one added is the outermost
+    app.add_middleware(RequestMiddleware, base_url=settings.base_url, limit=settings.request_seconds, router=Router(api))
+    app.add_middleware(Gzip)  # added last, it is passed first
     return app
 
 

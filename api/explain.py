@@ -63,7 +63,7 @@ class _ExplainedAuthenticator(Authenticator):
         super().__init__(database, settings)
         self._caller = caller
 
-    async def caller(self, authorization: list[str]) -> Caller:
+    async def find_caller(self, authorization: list[str]) -> Caller:
         return self._caller
 
 

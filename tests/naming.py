@@ -11,7 +11,7 @@ from graphql import GraphQLObjectType, get_named_type
 from msgspec import inspect
 
 from api.graphql.schema import graphql_schema as schema
-from api.rest.routes import url_of
+from api.rest.urls import url_of
 from domain import COMMANDS
 from domain.write.command import Command
 from tests.world import AUTUMN, HOUSE, SUMMER, TRUSTS, batch, window

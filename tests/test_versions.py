@@ -246,9 +246,9 @@ async def test_readers_never_see_less_than_what_was_written_before_they_asked(re
 def test_what_is_kept_is_bounded() -> None:
     kept, keys = ResponseCache(100_000), [bytes([n]) for n in range(50)]
     for key in keys:
-        kept.keep(key, b"s", bytes(4_500))
-    assert [key for key in keys if kept.body(key, b"s") is not None] == keys[-20:]
-    kept.keep(b"large", b"s", bytes(13_000))
-    assert (kept.body(b"large", b"s"), kept.body(keys[49], b"t"), kept.state_of(keys[49])) == (None, None, b"s")
-    kept.keep(keys[49], b"t", bytes(10))
-    assert (kept.body(keys[49], b"s"), kept.body(keys[49], b"t")) == (None, bytes(10))
+        kept.put(key, b"s", bytes(4_500))
+    assert [key for key in keys if kept.find_body(key, b"s") is not None] == keys[-20:]
+    kept.put(b"large", b"s", bytes(13_000))
+    assert (kept.find_body(b"large", b"s"), kept.find_body(keys[49], b"t"), kept.find_version(keys[49])) == (None, None, b"s")
+    kept.put(keys[49], b"t", bytes(10))
+    assert (kept.find_body(keys[49], b"s"), kept.find_body(keys[49], b"t")) == (None, bytes(10))

@@ -38,7 +38,7 @@ class OperationContext:
     introspection: bool
     limits: Limits
     plans: Lru[Hashable, "OperationPlan"]
-    kept: ResponseCache
+    responses: ResponseCache
 
 
 async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> CommandAnswer:

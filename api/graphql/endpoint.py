@@ -16,7 +16,7 @@ from api.graphql.document import is_query
 from api.graphql.response import GraphqlAnswer, encode_body, make_answer
 from api.graphql.schema import graphql_schema, make_schema
 from api.http.auth import authenticate
-from api.http.body import MAX_BODY, MAX_OTHER_BODY, read_json, release_body_after, too_large
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large, read_json, release_body_after
 from api.http.problems import HttpProblem
 from api.http.response import JsonResponse
 from domain.declare.errors import BadRequest, Issue
@@ -49,7 +49,14 @@ class Endpoint(GraphQL[OperationContext, None]):
         settings = state.settings
         caller = await authenticate(request)
         return OperationContext(
-            caller, state.database, state.cursors, settings.base_url, settings.introspection, state.limits, state.forms, state.kept
+            caller,
+            state.database,
+            state.cursors,
+            settings.base_url,
+            settings.introspection,
+            state.limits,
+            state.plan_cache,
+            state.response_cache,
         )
 
     def encode_json(self, data: object) -> str:
@@ -84,7 +91,7 @@ def check_large(document: object, introspection: bool) -> None:
     if not isinstance(document, dict) or not isinstance(source := document.get("query"), str):
         return
     if is_query(graphql_schema(), source, document.get("operationName"), introspection):
-        raise too_large(MAX_OTHER_BODY)
+        raise make_too_large(MAX_OTHER_BODY)
 
 
 def check_request(document: object) -> None:

@@ -209,10 +209,10 @@ class OperationExtension(SchemaExtension):
             return None
         variables = pick_declared(state.operation.definition, self.execution_context.variables or {})
         key = make_response_key(context.caller.cache_key, query, state.operation.definition, variables)
-        if (body := context.kept.body(key, version)) is not None:
+        if (body := context.responses.find_body(key, version)) is not None:
             self.execution_context.result = _make_result(msgspec.Raw(body))
             return None
-        return lambda data: context.kept.keep(key, version, msgspec.json.encode(data))
+        return lambda data: context.responses.put(key, version, msgspec.json.encode(data))
 
 
 def _make_result(data: Any) -> ExecutionResult:

@@ -70,13 +70,13 @@ async def answer_by_plan(
 async def _read_bodies(context: OperationContext, prepared: PreparedQuery, texts: list[str], key: bytes) -> list[bytes | None]:
     """The roots' texts: those of the response cache, where they still are what would be read."""
     caller, database, cursors = context.caller, context.database, context.cursors
-    if caller.snapshot is not None and (before := context.kept.state_of(key)) is not None:
+    if caller.snapshot is not None and (before := context.responses.find_version(key)) is not None:
         now = await prepared.read_version(database, caller.client_id, cursors, caller.snapshot, texts, before)
-        if now is not None and (kept := context.kept.body(key, now)) is not None:
+        if now is not None and (kept := context.responses.find_body(key, now)) is not None:
             return [body or None for body in kept.split(_BETWEEN)]
     bodies, version = await prepared.read(database, caller.client_id, cursors, caller.snapshot, texts)
     if version is not None:
-        context.kept.keep(key, version, _BETWEEN.join(body or b"" for body in bodies))
+        context.responses.put(key, version, _BETWEEN.join(body or b"" for body in bodies))
     return bodies
 
 

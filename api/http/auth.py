@@ -1,11 +1,10 @@
-"""Who asks: from the bearer token of a request (RFC 6750, RFC 9068) to a Caller.
+"""Authentication: finds the Caller of a request by its bearer token (RFC 6750, RFC 9068).
 
-A token is verified once and remembered until it expires; how its client stands (that it is not revoked, the origins of its apps, how many tenants
-it reaches) is asked of the database again every few seconds. A token that is refused spends no client's quota, and causes a statement at most once in
-a few seconds.
+A token is verified once and cached until it expires. The status of its client (whether it is revoked, the origins of its apps, its reach) is read from
+the database every few seconds. A rejected token is not charged to any client's rate limit, and causes a statement at most once in a few seconds.
 
-Tokens are issued and verified by the same clock, which is the database's. Its time is read with the public keys and advanced by the monotonic clock,
-so the clock of the API's machine does not matter.
+Tokens are issued and verified by the database's clock. Its time is read with the public keys and advanced by the monotonic clock, so the clock of the
+API's machine does not matter.
 """
 
 import re
@@ -22,7 +21,7 @@ from joserfc.errors import ExpiredTokenError, InvalidClaimError, InvalidKeyIdErr
 from joserfc.jwk import KeySet, KeySetSerialization
 from starlette.requests import Request
 
-from api.http.jwt import ACCESS_TOKEN, Jwt, read, verify
+from api.http.jwt import ACCESS_TOKEN, Jwt, read_jwt, verify_signature
 from api.http.rate_limit import Buckets
 from api.settings import Settings
 from domain.access.caller import Caller, ReachSnapshot
@@ -33,21 +32,23 @@ from domain.store.database import Database, database_use
 from domain.store.shared_reads import SharedReads
 from domain.support.lru import Lru
 
-# RFC 9864 renames EdDSA to Ed25519; clients may still say the older name, which is as safe with the one curve they may register
+# RFC 9864 renames EdDSA to Ed25519; clients may still use the older name, which is as safe with the one curve they may register
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
 
 LEEWAY = 30
 """Seconds by which clocks may differ."""
 
-MAX_TOKENS = 6_000_000
-"""Bytes of the tokens remembered: about 1,500 with every scope."""
-STANDS_FOR = 5.0
-KEYS_FOR = 60.0
-MISS_EVERY = 3.0
-"""Seconds between two readings of the keys and the clock that tokens which are refused may cause."""
+MAX_TOKEN_BYTES = 6_000_000
+"""Memory of the cached tokens: about 1,500 with every scope."""
+STATUS_SECONDS = 5.0
+"""Seconds for which the status of a client is cached."""
+KEYS_SECONDS = 60.0
+"""Seconds for which the public keys and the clock are cached."""
+RETRY_SECONDS = 3.0
+"""Seconds between two reads of the keys and the clock that rejected tokens may cause."""
 
 SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
-"""RFC 6749 section 3.3. What does not match may not be repeated in an error_description either."""
+"""The value of `scope` (RFC 6749, section 3.3). What does not match must not be quoted in an error_description either."""
 
 
 class Unauthorised(Exception):
@@ -69,39 +70,39 @@ def get_authenticator(state: Any) -> "Authenticator":
 
 
 async def authenticate(request: Request) -> Caller:
-    """The caller of a request, which counts against its quota. The access token stands in the Authorization header and nowhere else.
+    """The caller of a request, which is charged to the client's rate limit. The access token is read from the Authorization header only.
 
-    `standing` and `bucket` are noted in the scope, for what is told with the answer. Raises Unauthorised, QuotaExceeded.
+    Sets `client_status` and `bucket` in the ASGI scope, for the response's header fields. Raises Unauthorised and QuotaExceeded.
     """
     authenticator = get_authenticator(request.app.state)
-    caller = await authenticator.caller(
+    caller = await authenticator.find_caller(
         [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
     )
-    stands = await authenticator.standing(caller.client_id)
-    bucket = authenticator.buckets.of(caller.client_id, stands.tenants)
-    request.scope.update(standing=stands, bucket=bucket)
+    status = await authenticator.find_status(caller.client_id)
+    bucket = authenticator.buckets.find(caller.client_id, status.tenants)
+    request.scope.update(client_status=status, bucket=bucket)
     bucket.take()
     if use := database_use.get():
         use.client = caller.client_id
-    return authenticator.asking(caller, stands.snapshot)
+    return authenticator.add_reach(caller, status.snapshot)
 
 
-def _weigh(caller: Caller, asking: Caller) -> int:
-    snapshot = asking.snapshot
+def _weigh(caller: Caller, with_reach: Caller) -> int:
+    snapshot = with_reach.snapshot
     scopes = len(caller.scopes) + (0 if snapshot is None else len(snapshot.scopes))
     return 1000 + 200 * scopes + (0 if snapshot is None else 80 * len(snapshot.tenants or ()))
 
 
 class Authenticator:
-    """Verifies access tokens. Its memory is bounded and never outlives a token, a key's retirement by a minute or a client by 5 seconds."""
+    """Verifies access tokens. Its caches are bounded. An entry outlives no token, a retired key by at most a minute and a revoked client by 5 seconds."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._base_url = base_url = settings.base_url
         self.buckets = Buckets(settings.rate, settings.burst)
-        self._tokens: Lru[str, tuple[Caller, float]] = Lru("access tokens", MAX_TOKENS)
-        self._asking: Lru[Caller, Caller] = Lru("callers", 8_000_000, weigh=_weigh)
-        self._standing: Lru[UUID, tuple[ClientStatus | None, float]] = Lru("clients", 4_000_000)
+        self._tokens: Lru[str, tuple[Caller, float]] = Lru("access tokens", MAX_TOKEN_BYTES)
+        self._callers: Lru[Caller, Caller] = Lru("callers", 8_000_000, weigh=_weigh)
+        self._statuses: Lru[UUID, tuple[ClientStatus | None, float]] = Lru("clients", 4_000_000)
         self._keys: KeySet | None = None
         self._key_reads = SharedReads(self._read_keys)
         self._read_at = self._missed_at = float("-inf")
@@ -118,8 +119,8 @@ class Authenticator:
         """The time by the database's clock, in seconds since 1970."""
         return time.monotonic() + self._ahead
 
-    async def caller(self, authorization: list[str]) -> Caller:
-        """The caller named by the values of the Authorization header. Raises Unauthorised."""
+    async def find_caller(self, authorization: list[str]) -> Caller:
+        """The caller that the values of the Authorization header name. Raises Unauthorised."""
         schemes = [value.partition(" ") for value in authorization]
         if not any(scheme.lower() == "bearer" for scheme, _, _ in schemes):
             raise Unauthorised(self._base_url, "Send an access token in the Authorization header.", sent=False)
@@ -132,16 +133,16 @@ class Authenticator:
             caller = await self._verify(token)
         return caller
 
-    def asking(self, caller: Caller, snapshot: ReachSnapshot) -> Caller:
-        """The caller with its reach as it is now."""
-        known = self._asking.get(caller)
-        if known is None or known.snapshot is not snapshot:
-            known = self._asking.put(caller, replace(caller, snapshot=snapshot))
-        return known
+    def add_reach(self, caller: Caller, snapshot: ReachSnapshot) -> Caller:
+        """The caller with this snapshot of its reach."""
+        with_reach = self._callers.get(caller)
+        if with_reach is None or with_reach.snapshot is not snapshot:
+            with_reach = self._callers.put(caller, replace(caller, snapshot=snapshot))
+        return with_reach
 
     async def _verify(self, text: str) -> Caller:
         try:
-            caller, expires_at = await self._read(text)
+            caller, expires_at = await self._read_token(text)
         except ExpiredTokenError as problem:
             raise Unauthorised(self._base_url, "The access token has expired.") from problem
         except JoseError as problem:
@@ -149,57 +150,59 @@ class Authenticator:
         self._tokens.put(text, (caller, expires_at))
         return caller
 
-    async def _read(self, text: str) -> tuple[Caller, float]:
-        """The caller that a token names, and the time from which it is refused. Raises JoseError.
+    async def _read_token(self, text: str) -> tuple[Caller, float]:
+        """The caller that a token names, and the time at which it expires. Raises JoseError.
 
-        An unknown key may be a new one, and a wrong time may be right since the database's clock was set: keys and clock are read again, at most
-        once in MISS_EVERY seconds.
+        An unknown key may be new, and the database's clock may have been set: after either error the keys and the clock are read again, at most once in
+        RETRY_SECONDS.
         """
-        token = read(text, ACCESS_TOKEN)
+        token = read_jwt(text, ACCESS_TOKEN)
         if token.type not in ("at+jwt", "application/at+jwt"):
             raise InvalidClaimError("typ")
-        if time.monotonic() - self._read_at >= KEYS_FOR:
+        if time.monotonic() - self._read_at >= KEYS_SECONDS:
             await self._key_reads.get(None)
         try:
-            return self._check(token)
+            return self._check_claims(token)
         except (InvalidKeyIdError, ExpiredTokenError, InvalidClaimError):
-            if time.monotonic() - self._missed_at < MISS_EVERY:
+            if time.monotonic() - self._missed_at < RETRY_SECONDS:
                 raise
             self._missed_at = time.monotonic()
             await self._key_reads.get(None)
-            return self._check(token)
+            return self._check_claims(token)
 
-    def _check(self, token: Jwt) -> tuple[Caller, float]:
-        """Checks the signature, and the type and value of every claim, by the keys and the clock as they are. Answers what `_read` does."""
-        verify(token, self._keys or KeySet([]), ACCESS_TOKEN)
+    def _check_claims(self, token: Jwt) -> tuple[Caller, float]:
+        """Checks the signature and every claim with the cached keys and clock. Returns what `_read_token` does."""
+        verify_signature(token, self._keys or KeySet([]), ACCESS_TOKEN)
         claims = token.claims
         self._claims.validate(claims)
         client_id, scope, exp = claims["client_id"], claims["scope"], claims["exp"]
-        named = parse_id(client_id) if isinstance(client_id, str) else None
-        if named is None or claims["sub"] != client_id or not isinstance(scope, str) or not SCOPES.fullmatch(scope):
+        caller_id = parse_id(client_id) if isinstance(client_id, str) else None
+        if caller_id is None or claims["sub"] != client_id or not isinstance(scope, str) or not SCOPES.fullmatch(scope):
             raise InvalidClaimError("client_id, sub or scope")
         # joserfc accepts other audiences beside ours, and any exp in the future
         if claims["aud"] not in (self._base_url, [self._base_url]) or not token.is_json:
             raise InvalidClaimError("aud")
         if exp > self.now + TOKEN_LIFE.total_seconds() + LEEWAY:
             raise InvalidClaimError("exp")
-        return Caller(named, frozenset(scope.split(" "))), exp + LEEWAY
+        return Caller(caller_id, frozenset(scope.split(" "))), exp + LEEWAY
 
     async def read_public_keys(self) -> KeySetSerialization:
-        """The keys in force now."""
+        """The current public keys."""
         return await self._key_reads.get(None)
 
     async def _read_keys(self, _: Sequence[None]) -> dict[None, KeySetSerialization]:
         async with self._database.without_caller() as connection:
-            found = await read_public_keys(connection)
+            keys = await read_public_keys(connection)
             self._set_clock(await read_issuing_clock(connection))
-        self._keys = KeySet.import_key_set(found) if found["keys"] else KeySet([])
+        self._keys = KeySet.import_key_set(keys) if keys["keys"] else KeySet([])
         self._read_at = time.monotonic()
-        return {None: found}
+        return {None: keys}
 
     def note_issued(self, kid: str, now: datetime) -> None:
-        """Takes note of a token that this process has just issued: of the database's time, and of a key that is new, so that the keys are read again.
-        Tokens that are refused may use up the readings that MISS_EVERY allows; a new key does not depend on these."""
+        """Notes a token that this process has just issued: the database's time, and whether its key is new, so that the keys are read again.
+
+        Rejected tokens may use up the reads that RETRY_SECONDS allows; a new key does not depend on these.
+        """
         self._set_clock(now)
         if self._keys is not None and kid not in [key.kid for key in self._keys]:
             self._read_at = float("-inf")
@@ -207,16 +210,16 @@ class Authenticator:
     def _set_clock(self, now: datetime) -> None:
         self._ahead = now.timestamp() - time.monotonic()
 
-    async def standing(self, client_id: UUID) -> ClientStatus:
-        """How the client stands. Raises Unauthorised when it is revoked. That is remembered as long, so that its tokens cost no statement each."""
+    async def find_status(self, client_id: UUID) -> ClientStatus:
+        """The status of a client, at most STATUS_SECONDS old. Raises Unauthorised where the client is revoked, which is cached as well."""
         now = time.monotonic()
-        found, read_at = self._standing.get(client_id) or (None, float("-inf"))
-        if now - read_at > STANDS_FOR:
-            if read_at > 0:  # while it is asked again by one request, the others go on
-                self._standing.put(client_id, (found, now))
+        status, read_at = self._statuses.get(client_id) or (None, float("-inf"))
+        if now - read_at > STATUS_SECONDS:
+            if read_at > 0:  # one request reads it again; the others use the cached one
+                self._statuses.put(client_id, (status, now))
             async with self._database.without_caller() as connection:
-                found = await read_client_status(connection, client_id)
-            self._standing.put(client_id, (found, now))
-        if found is None:
+                status = await read_client_status(connection, client_id)
+            self._statuses.put(client_id, (status, now))
+        if status is None:
             raise Unauthorised(self._base_url, "The client is revoked.")
-        return found
+        return status

@@ -1,6 +1,6 @@
-"""How much of what requests bring may be in memory at once: bytes, or what comes of them.
+"""Limits the memory that the bodies of concurrent requests use.
 
-Each client has a share, so that nobody's large requests keep another's waiting. Who comes first is served first.
+Each client has a share, so that one client's large requests do not delay another's. Requests are served in order of arrival.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from domain.declare.errors import Busy
 
-PATIENCE = 30
-"""Seconds for which a request waits for its part."""
+MAX_WAIT_SECONDS = 30
+"""Seconds for which a request waits for memory."""
 
 
 @dataclass(eq=False)
@@ -22,56 +22,57 @@ class _Waiting:
 
 
 class Budget:
-    """At most `total` at once, and of one client at most `share`; what is larger than a share counts as one."""
+    """At most `total` bytes at once, of which one client uses at most `share`. A request for more than a share counts as a share."""
 
     def __init__(self, total: int, share: int) -> None:
         self._total, self._share = total, share
-        self._taken: Counter[Hashable] = Counter()
-        self._in_all = 0
+        self._by_client: Counter[Hashable] = Counter()
+        self._used = 0
         self._waiting: deque[_Waiting] = deque()
 
-    async def take(self, client: Hashable, size: int) -> int:
-        """Waits until so much is free, and answers what to give back. Raises Busy."""
+    async def acquire(self, client: Hashable, size: int) -> int:
+        """Waits until so many bytes are free. Returns the number to release. Raises Busy after MAX_WAIT_SECONDS."""
         size = min(size, self._share)
         if not self._waiting and self._fits(client, size):
-            self._note(client, size)
+            self._add(client, size)
             return size
-        mine = _Waiting(client, size, asyncio.get_running_loop().create_future())
-        self._waiting.append(mine)
+        waiting = _Waiting(client, size, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
         self._admit()
         try:
-            async with asyncio.timeout(PATIENCE):
-                await mine.admitted
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                await waiting.admitted
         except BaseException as problem:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
             else:  # it was admitted in the same moment
-                self._note(client, -size)
+                self._add(client, -size)
             self._admit()
             if isinstance(problem, TimeoutError):
-                raise Busy("Too many large requests are being answered at once.") from problem
+                raise Busy("Too many large requests are in progress at once.") from problem
             raise
         return size
 
-    def give_back(self, client: Hashable, size: int) -> None:
-        self._note(client, -size)
+    def release(self, client: Hashable, size: int) -> None:
+        """Frees what was acquired."""
+        self._add(client, -size)
         self._admit()
 
     def _fits(self, client: Hashable, size: int) -> bool:
-        return self._in_all + size <= self._total and self._taken[client] + size <= self._share
+        return self._used + size <= self._total and self._by_client[client] + size <= self._share
 
-    def _note(self, client: Hashable, size: int) -> None:
-        self._in_all += size
-        self._taken[client] += size
-        if not self._taken[client]:
-            del self._taken[client]
+    def _add(self, client: Hashable, size: int) -> None:
+        self._used += size
+        self._by_client[client] += size
+        if not self._by_client[client]:
+            del self._by_client[client]
 
     def _admit(self) -> None:
-        """Admits in order whoever fits. One that waits for its own client's share is passed over; one that waits for all is not."""
+        """Admits the waiting requests that fit, in order. One that waits for its client's share is skipped; one that waits for the total is not."""
         for waiting in [*self._waiting]:
             if self._fits(waiting.client, waiting.size) and not waiting.admitted.done():
                 self._waiting.remove(waiting)
-                self._note(waiting.client, waiting.size)
+                self._add(waiting.client, waiting.size)
                 waiting.admitted.set_result(None)
-            elif self._in_all + waiting.size > self._total:
+            elif self._used + waiting.size > self._total:
                 break

@@ -1,10 +1,9 @@
-"""Which browser apps may read an answer: cross-origin resource sharing (the Fetch standard, section 3.2).
+"""Cross-origin resource sharing: which browser apps may read a response (the Fetch standard, section 3.2).
 
-An origin is registered with the client whose app it serves. A preflight carries no token, so it is answered where any client lists the origin;
-the answer itself may be read only from an origin that the calling client lists. An answer to nobody (a 401, a URL that is not there) holds
-nothing of anybody's and follows the rule of the preflight, so that an app can tell an expired token from a broken network. There are no
-cookies here, hence no credentials mode. The token endpoint takes no part: a client's secret does not belong in a browser, whose app gets its
-token from a server of its own.
+An origin is registered with the client whose app it serves. A preflight carries no token, so it succeeds where any client lists the origin. The
+response itself may be read only from an origin that the calling client lists. A response without an authenticated client (a 401, an unknown URL)
+follows the rule of the preflight, so that an app can tell an expired token from a network error. There are no cookies, hence no credentials mode. The
+token endpoint is excluded: a client's secret does not belong in a browser, whose app gets its token from a server of its own.
 """
 
 import time
@@ -16,12 +15,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.problems import HttpProblem
 from domain.clients.clients import list_origins
 
-LISTED_FOR = 5.0
+ORIGINS_SECONDS = 5.0
+"""Seconds for which the list of origins is cached."""
 MAX_AGE = 600
-TOKENS = "/oauth/token"
+"""Seconds for which a browser may cache a preflight."""
+ISSUING_PATH = "/oauth/token"
 VARY = (b"vary", b"Origin")
 PUBLIC = ("/openapi.json",)
-"""What anybody may read, from anywhere."""
+"""Paths that any origin may read."""
 
 METHODS = "GET, HEAD, POST, PATCH, DELETE"
 ALLOWED = "Authorization, Content-Type, Idempotency-Key, Prefer, If-Match, If-None-Match"
@@ -31,18 +32,18 @@ EXPOSED = (
 
 
 class Cors:
-    """Answers preflights, and notes whether any client lists the origin of a request. What it remembers is as much as clients registered."""
+    """ASGI middleware that answers preflights, and sets `origin_listed` in the scope: whether any client lists the origin of the request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._listed: frozenset[str] = frozenset()
+        self._origins: frozenset[str] = frozenset()
         self._read_at = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         if (origin := headers.get("origin")) is None or scope["path"] in PUBLIC:
             return await self.app(scope, receive, send)
-        scope["origin_listed"] = scope["path"] != TOKENS and await self._is_listed(scope, origin)
+        scope["origin_listed"] = scope["path"] != ISSUING_PATH and await self._is_listed(scope, origin)
         if scope["method"] != "OPTIONS" or "access-control-request-method" not in headers:
             return await self.app(scope, receive, send)
         if not scope["origin_listed"]:
@@ -55,28 +56,28 @@ class Cors:
         await Response(status_code=204, headers=allowed)(scope, receive, send)
 
     async def _is_listed(self, scope: Scope, origin: str) -> bool:
-        if time.monotonic() - self._read_at > LISTED_FOR:
+        if time.monotonic() - self._read_at > ORIGINS_SECONDS:
             async with scope["app"].state.database.without_caller() as connection:
-                self._listed = await list_origins(connection)
+                self._origins = await list_origins(connection)
             self._read_at = time.monotonic()
-        return origin in self._listed
+        return origin in self._origins
 
 
 def _refuse(path: str) -> HttpProblem:
     detail = "No client lists this origin. Its operator adds it: client origins NAME ORIGIN."
-    if path == TOKENS:
+    if path == ISSUING_PATH:
         detail = "Tokens are for servers: a client's secret does not belong in a browser."
-    return HttpProblem(403, "origin-unknown", "The origin is not known here", detail)
+    return HttpProblem(403, "origin-unknown", "Origin not allowed", detail)
 
 
 def set_headers(scope: Scope, headers: MutableHeaders) -> None:
-    """Adds to the headers of an answer who may read it."""
+    """Adds the header fields that allow the request's origin to read the response, where it may."""
     if scope["path"] in PUBLIC:
         headers["Access-Control-Allow-Origin"] = "*"
-    elif scope["path"] != TOKENS:
+    elif scope["path"] != ISSUING_PATH:
         headers.add_vary_header("Origin")
-        origin, standing = Headers(scope=scope).get("origin"), scope.get("standing")
-        if origin is not None and (scope.get("origin_listed", False) if standing is None else origin in standing.origins):
+        origin, status = Headers(scope=scope).get("origin"), scope.get("client_status")
+        if origin is not None and (scope.get("origin_listed", False) if status is None else origin in status.origins):
             headers["Access-Control-Allow-Origin"] = origin
     if "access-control-allow-origin" in headers:
         headers["Access-Control-Expose-Headers"] = EXPOSED

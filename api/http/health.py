@@ -1,4 +1,4 @@
-"""/health/live answers that the process runs, without the database. /health/ready answers whether the server can do its work."""
+"""Health checks: /health/live responds without the database, /health/ready says whether the server can process requests."""
 
 import structlog
 from starlette.requests import Request
@@ -14,23 +14,24 @@ from domain.store.readiness import Failure, Readiness
 log = structlog.get_logger()
 
 RETRY_AFTER = "2"
-"""Seconds."""
+"""Seconds, as a header value."""
 
 
 def make_readiness(settings: Settings) -> Readiness:
-    """The checks of a server with these settings."""
+    """The readiness checks of a server with these settings."""
     return Readiness(settings.database_url, lambda connection: check_signing_key(connection, settings.secret))
 
 
-def routes() -> list[Route]:
-    return [Route("/health/live", _answer_live, methods=["GET"]), Route("/health/ready", _answer_ready, methods=["GET"])]
+def make_routes() -> list[Route]:
+    """The routes of the health checks."""
+    return [Route("/health/live", _get_live, methods=["GET"]), Route("/health/ready", _get_ready, methods=["GET"])]
 
 
-async def _answer_live(request: Request) -> Response:
+async def _get_live(request: Request) -> Response:
     return Response(b'{"status":"alive"}', media_type="application/json")
 
 
-async def _answer_ready(request: Request) -> Response:
+async def _get_ready(request: Request) -> Response:
     state = request.app.state
     failures = await state.readiness.find_failures(state.database)
     if (kinds := [(failure.check, failure.kind) for failure in failures]) != getattr(state, "unready", []):

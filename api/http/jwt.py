@@ -1,8 +1,8 @@
-"""Reads signed JWTs strictly (RFC 7515, RFC 7519). Every access token and every client assertion is read here first.
+"""Reads signed JWTs strictly (RFC 7515, RFC 7519): access tokens and client assertions.
 
-joserfc checks the types of header parameters, the algorithm, the key and the signature. This module adds what joserfc leaves open: a token has three
-parts of bounded length; its header has no parameters but those of its kind (no `crit`, no `b64`, no key of its own); header and claims are JSON
-objects in UTF-8 without a byte order mark and without duplicate members. All errors are JoseError. No message repeats anything of a token.
+joserfc checks the types of header parameters, the algorithm, the key and the signature. This module adds: a token has three parts of
+bounded length; its header has only the parameters of its format (no `crit`, no `b64`, no key of its own); header and claims are JSON objects in UTF-8
+without a byte order mark and without duplicate members. All errors are JoseError. No message quotes a token.
 """
 
 import json
@@ -23,12 +23,12 @@ from joserfc.jws import JWSRegistry
 from joserfc.registry import HeaderParameter, HeaderRegistryDict
 from joserfc.util import urlsafe_b64decode
 
-MAX_TOKEN = 8192
-"""Characters of a token; joserfc allows its header 512 and its signature 1,024 of them."""
+MAX_TOKEN_LENGTH = 8192
+"""Characters of a token. joserfc allows its header 512 and its signature 1,024 of them."""
 
 
 class TokenFormat(JWSRegistry):
-    """The header parameters and algorithms of a kind of token. Any other makes a token invalid."""
+    """The header parameters and algorithms that a kind of token may have."""
 
     default_header_registry: HeaderRegistryDict = {"alg": HeaderParameter("Algorithm", "str", required=True)}
 
@@ -50,7 +50,7 @@ CLIENT_ASSERTION = TokenFormat(
 
 @dataclass(frozen=True)
 class Jwt:
-    """A JWT of the form of its kind. `is_json` is false where a claim is NaN or Infinity, which JSON does not have."""
+    """A JWT that was read but not verified. `is_json` is false where a claim is NaN or Infinity, which JSON does not have."""
 
     text: str
     header: dict[str, Any]
@@ -59,14 +59,14 @@ class Jwt:
 
     @property
     def type(self) -> str:
-        """Its media type, in lower case; that of any JWT where it says none."""
+        """The media type in `typ`, in lower case; `jwt` where there is none."""
         typ: str = self.header.get("typ", "jwt")
         return typ.lower() if typ.isascii() else typ
 
 
-def read(token: str, form: TokenFormat) -> Jwt:
-    """Reads a token without verifying it. Raises JoseError where it does not have this form."""
-    if len(token) > MAX_TOKEN:
+def read_jwt(token: str, form: TokenFormat) -> Jwt:
+    """Reads a token without verifying it. Raises JoseError where it does not have this format."""
+    if len(token) > MAX_TOKEN_LENGTH:
         raise ExceededSizeError
     parts = token.split(".")
     try:
@@ -86,32 +86,35 @@ def read(token: str, form: TokenFormat) -> Jwt:
     return Jwt(token, header, claims, claims_are_json)
 
 
-def verify(token: Jwt, keys: KeySet | Key, form: TokenFormat) -> None:
-    """Verifies the signature with the key, or with that key of a set which kid names. Raises JoseError; InvalidKeyIdError where there is none."""
+def verify_signature(token: Jwt, keys: KeySet | Key, form: TokenFormat) -> None:
+    """Verifies the signature with the key, or with the key of the set that kid names.
+
+    Raises JoseError, which is InvalidKeyIdError where the set has no such key.
+    """
     try:
         jws.deserialize_compact(token.text, keys, registry=form)
     except JoseError:
         raise
-    except Exception as problem:  # what joserfc lets through of what its parts raise
+    except Exception as problem:  # joserfc does not wrap every error of cryptography
         raise BadSignatureError from problem
 
 
 def _decode_object(text: bytes) -> tuple[dict[str, Any], bool]:
     """A JSON object, and whether all of it is JSON. Raises ValueError, RecursionError."""
-    foreign: list[str] = []
+    constants: list[str] = []
 
-    def constant(word: str) -> float:
-        foreign.append(word)
+    def read_constant(word: str) -> float:
+        constants.append(word)
         return float(word)
 
-    value = json.loads(text.decode(), object_pairs_hook=_reject_duplicates, parse_constant=constant)
+    value = json.loads(text.decode(), object_pairs_hook=_reject_duplicates, parse_constant=read_constant)
     if not isinstance(value, dict):
         raise ValueError("not an object")
-    return value, not foreign
+    return value, not constants
 
 
 def _reject_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) < len(members):
+    value = dict(members)
+    if len(value) < len(members):
         raise ValueError("a member occurs twice")
-    return found
+    return value

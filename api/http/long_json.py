@@ -1,8 +1,8 @@
-"""Reads a large JSON body strictly, in pieces, so that none of them holds the event loop for long.
+"""Parses a large JSON body strictly, in pieces, so that none of them blocks the event loop for long.
 
-What makes a body large are the rows of a batch: elements of arrays that stand in no other array. So it is cut between such elements, by its
-brackets alone. Its *frame*, which is what remains when these arrays are emptied, and each piece of an array are small; strict_json reads them
-one by one. The frame can be looked at before any row is read.
+What makes a body large are the rows of a batch: elements of arrays that are in no other array. The body is split between such elements, by its
+brackets alone. Its *frame*, which is the document with these arrays empty, and each piece of an array are small; strict_json parses them one by one.
+The frame can be checked before any row is parsed.
 """
 
 import re
@@ -10,16 +10,26 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
-from api.http.strict_json import FOREIGN_MARKS, MAX_DEPTH, JsonIssue, Locator, MalformedJson, Value, decide, find_faults
+from api.http.strict_json import (
+    MAX_DEPTH,
+    OTHER_BYTE_ORDER_MARKS,
+    JsonIssue,
+    Locator,
+    MalformedJson,
+    Value,
+    find_faults,
+    parse_valid,
+)
 from domain.support.slices import Steps
 
-PIECE = 64 * 1024
-"""Bytes of elements that are read together."""
+MIN_PIECE = 64 * 1024
+"""Bytes of elements that are parsed together."""
 MAX_ELEMENT = 256 * 1024
 """Bytes of one element of an array, and of everything outside of arrays."""
 WINDOW = 1024 * 1024
+"""Bytes whose strings are unescaped at once."""
 STRIDE = 256
-"""Brackets looked at before others may go on."""
+"""Brackets read before the event loop may do other work."""
 
 _UP_TO_BRACKET = re.compile(rb'[^"\[\]{}]*+(?:"[^"]*+"[^"\[\]{}]*+){0,200}')
 _COMMA = re.compile(rb"[ \t\n\r]*+,")
@@ -30,60 +40,60 @@ Segments = list[tuple[int, int]]
 
 
 class Array(NamedTuple):
-    """An array that stands in no other: `depth` counts the containers around its elements, and `pieces` are its parts of the body."""
+    """An array that is in no other array: `depth` counts the containers around its elements, and `pieces` are its parts of the body."""
 
     depth: int
     pieces: Segments
 
 
 def parse_in_steps(body: bytes, check: Callable[[Value], None] | None = None) -> Steps[Value]:
-    """The value of a JSON document in UTF-8, in steps. `check` is shown the frame first and may raise.
+    """The value of a JSON document in UTF-8, in steps. `check` is called with the frame first and may raise.
 
-    Raises MalformedJson with every fault of the first part that has any, also `json-too-large` for a part that is not small.
+    Raises MalformedJson with every fault of the first part that has any. The code of a part that is too large is `json-too-large`.
     """
-    if body.startswith(FOREIGN_MARKS):
+    if body.startswith(OTHER_BYTE_ORDER_MARKS):
         raise MalformedJson((yield from find_faults(body)))
-    arrays, segments = yield from _Cut(body).run()
-    value = yield from _read(body, segments, MAX_DEPTH)
+    arrays, segments = yield from _Splitter(body).run()
+    value = yield from _parse_part(body, segments, MAX_DEPTH)
     if check is not None:
         check(value)
-    for array, (path, elements) in zip(arrays, _arrays_in(value, ()), strict=True):
+    for array, (path, elements) in zip(arrays, _find_arrays(value, ()), strict=True):
         if len(array.pieces) == 1 and _BLANK.fullmatch(body, *array.pieces[0]):
             continue
         for piece in array.pieces:
             yield
-            if piece[1] - piece[0] > PIECE + MAX_ELEMENT:
+            if piece[1] - piece[0] > MIN_PIECE + MAX_ELEMENT:
                 message = f"objects in the arrays of a large body have at most {MAX_ELEMENT // 1024} kB, and values of other kinds together."
                 _refuse(body, piece[0], "json-too-large", message)
-            read = yield from _read(body, [piece], MAX_DEPTH - array.depth + 1, (*path, len(elements)))
-            assert isinstance(read, list)
-            elements += read
+            piece_elements = yield from _parse_part(body, [piece], MAX_DEPTH - array.depth + 1, (*path, len(elements)))
+            assert isinstance(piece_elements, list)
+            elements += piece_elements
     return value
 
 
-def _read(body: bytes, segments: Segments, depth: int, inside: tuple[int | str, ...] = ()) -> Steps[Value]:
+def _parse_part(body: bytes, segments: Segments, depth: int, inside: tuple[int | str, ...] = ()) -> Steps[Value]:
     """The value of a part of the body; where it is `inside` an array, the list of its elements."""
     part = b"".join([body[start:end] for start, end in segments])
     try:
         if inside and _BLANK.fullmatch(part):
             raise ValueError("there is no element after a comma")
-        return decide(b"[%b]" % part if inside else part, depth)
+        return parse_valid(b"[%b]" % part if inside else part, depth)
     except (ValueError, RecursionError):
         pass
     raise MalformedJson((yield from find_faults(part, inside, _make_locator(body, part, segments))))
 
 
-def _arrays_in(value: Value, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Value]]]:
-    """The arrays of a frame, in their order in the document, and the names that lead to each."""
+def _find_arrays(value: Value, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Value]]]:
+    """The arrays of a frame, in the order of the document, each with its path."""
     if isinstance(value, list):
         yield path, value
     elif isinstance(value, dict):
         for name, member in value.items():
-            yield from _arrays_in(member, (*path, name))
+            yield from _find_arrays(member, (*path, name))
 
 
 def _make_locator(body: bytes, part: bytes, segments: Segments) -> Locator:
-    """Tells where a character of a part stands in the body."""
+    """The function that returns the line and column in the body of a character of the part."""
     text = part.decode(errors="surrogateescape")
     starts = [0]
     for start, end in segments:
@@ -92,23 +102,23 @@ def _make_locator(body: bytes, part: bytes, segments: Segments) -> Locator:
     def locate(character: int) -> tuple[int, int]:
         at = len(text[:character].encode(errors="surrogateescape"))
         nth = min(bisect_right(starts, at), len(segments)) - 1
-        return _line_and_column(body, segments[nth][0] + at - starts[nth])
+        return _find_line_and_column(body, segments[nth][0] + at - starts[nth])
 
     return locate
 
 
-def _line_and_column(body: bytes, at: int) -> tuple[int, int]:
+def _find_line_and_column(body: bytes, at: int) -> tuple[int, int]:
     line = body[body.rfind(b"\n", 0, at) + 1 : at]
     return body.count(b"\n", 0, at) + 1, len(line.decode(errors="surrogateescape")) + 1
 
 
 def _refuse(body: bytes, at: int, code: str, message: str) -> NoReturn:
-    line, column = _line_and_column(body, at)
+    line, column = _find_line_and_column(body, at)
     raise MalformedJson([JsonIssue("", code, f"Line {line}, column {column}: {message}")])
 
 
-class _Cut:
-    """One cutting of a body into the segments of its frame and the pieces of its arrays."""
+class _Splitter:
+    """Splits a body into the segments of its frame and the pieces of its arrays."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -116,31 +126,31 @@ class _Cut:
         self.arrays: list[Array] = []
         self.frame: Segments = []
         self.size = 0  # of the frame
-        self.start = 0  # of the segment or piece in hand
+        self.start = 0  # of the current segment or piece
         self.depth = 0
 
     def run(self) -> Steps[tuple[list[Array], Segments]]:
-        """The arrays and the frame."""
+        """The arrays, and the segments of the frame, in steps."""
         windows = []
-        for window in self._windows():
+        for window in self._unescape_windows():
             windows.append(window)
             yield
         self.text = b"".join(windows)
         array: Array | None = None
-        at, seen = self._bracket(0), 0
+        at, seen = self._find_bracket(0), 0
         while at < len(self.text):
             seen += 1
             if seen % STRIDE == 0:
                 yield
             array = self._open(at, array) if self.text[at] in b"[{" else self._close(at, array)
-            at = self._bracket(at + 1)
+            at = self._find_bracket(at + 1)
         if self.depth:
             _refuse(self.body, at, "json-malformed", "the document ends where a bracket should be closed.")
         self._end_segment(at)
         return self.arrays, self.frame
 
-    def _windows(self) -> Iterator[bytes]:
-        """The body, without a quote that ends no string: every other byte stands where it stood. A window never ends in an escape."""
+    def _unescape_windows(self) -> Iterator[bytes]:
+        """The body with blanks in place of escaped quotes and backslashes, in windows. No byte moves, and no window ends in an escape."""
         start = 0
         while start < len(self.body):
             end = min(start + WINDOW, len(self.body))
@@ -149,12 +159,12 @@ class _Cut:
                 assert run is not None
                 end = run.end() + 1
             if end - start > 2 * WINDOW:
-                _refuse(self.body, start, "json-too-large", "so many backslashes stand in no text that can be taken.")
+                _refuse(self.body, start, "json-too-large", "a string with so many backslashes is too large.")
             yield self.body[start:end].replace(rb"\\", b"  ").replace(rb"\"", b"  ")
             start = end
 
-    def _bracket(self, at: int) -> int:
-        """Where the next bracket outside of strings stands, or the end."""
+    def _find_bracket(self, at: int) -> int:
+        """The index of the next bracket outside of strings, or of the end."""
         while True:
             found = _UP_TO_BRACKET.match(self.text, at)
             assert found is not None
@@ -177,13 +187,13 @@ class _Cut:
     def _close(self, at: int, array: Array | None) -> Array | None:
         self.depth -= 1
         if self.depth < 0:
-            _refuse(self.body, at, "json-malformed", "the end of the document should stand here.")
+            _refuse(self.body, at, "json-malformed", "the end of the document is expected here.")
         if array is None or self.depth > array.depth:
             return array
         if self.depth < array.depth:
             self._end_piece(array, at, at)
             return None
-        if at + 1 - self.start >= PIECE and (comma := _COMMA.match(self.text, at + 1)):
+        if at + 1 - self.start >= MIN_PIECE and (comma := _COMMA.match(self.text, at + 1)):
             self._end_piece(array, at + 1, comma.end())
         return array
 
@@ -197,6 +207,6 @@ class _Cut:
         self.start = at
 
     def _end_piece(self, array: Array, end: int, start: int) -> None:
-        """Ends the piece in hand; the next one, or the frame, goes on at `start`."""
+        """Ends the current piece. The next one, or the frame, begins at `start`."""
         array.pieces.append((self.start, end))
         self.start = start

@@ -1,4 +1,4 @@
-"""What every request passes first and every answer last."""
+"""RequestMiddleware, which every request passes first and every response last, with its router and its time limits."""
 
 import asyncio
 import os
@@ -20,13 +20,15 @@ from domain.store.outages import OutcomeUnknown
 
 log = structlog.get_logger()
 
-SWEEP = 0.5
-"""Seconds by which a request may run over its limit."""
+SWEEP_SECONDS = 0.5
+"""Seconds between two checks of the time limits."""
 
 
 class Router:
-    """Where the API's own URLs lead. Starlette tries its routes one after another, with an expression each, which is slow for a hundred; what it
-    would do besides (another method, an unknown URL, a browser) is left to it."""
+    """Finds the endpoint of most requests by two dictionaries. Starlette tries one regular expression per route, which is slow for a hundred.
+
+    All other requests (other methods, unknown URLs, browsers) are left to Starlette.
+    """
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._static: dict[str, Route] = {}
@@ -39,7 +41,7 @@ class Router:
                 self._of_row[parts[2], parts[4] if len(parts) == 5 else ""] = route
 
     def find(self, scope: Scope) -> Callable[[Request], Awaitable[Response]] | None:
-        """The endpoint of a request, noted in the scope as Starlette does."""
+        """The endpoint of a request, or None. Sets `endpoint` and `path_params` in the scope, as Starlette does."""
         route, params = self._static.get(scope["path"]), {}
         if route is None:
             parts = scope["path"].split("/")
@@ -57,48 +59,49 @@ class Router:
 
 
 class TimeLimits:
-    """Stops requests that run too long. One timer looks at all of them, since one each costs as much as a small read."""
+    """Cancels requests that run too long. One timer checks all of them: one for each would cost as much as a small read."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._until: dict[asyncio.Task[object], float] = {}
-        self._stopped: set[asyncio.Task[object]] = set()
+        self._ends: dict[asyncio.Task[object], float] = {}
+        self._cancelled: set[asyncio.Task[object]] = set()
         self._sweeping = False
 
     def begin(self, task: "asyncio.Task[object]") -> None:
-        self._until[task] = time.monotonic() + self._seconds
+        """Sets the time limit of a task."""
+        self._ends[task] = time.monotonic() + self._seconds
         if not self._sweeping:
             self._sweeping = True
-            asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+            asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def end(self, task: "asyncio.Task[object]") -> bool:
-        """Whether it was stopped here."""
-        self._until.pop(task, None)
-        if task not in self._stopped:
+        """Whether the task was cancelled here."""
+        self._ends.pop(task, None)
+        if task not in self._cancelled:
             return False
-        self._stopped.discard(task)
+        self._cancelled.discard(task)
         return True
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        for task in [task for task, until in self._until.items() if until < now]:
-            del self._until[task]
-            self._stopped.add(task)
+        for task in [task for task, until in self._ends.items() if until < now]:
+            del self._ends[task]
+            self._cancelled.add(task)
             task.cancel()
-        self._sweeping = bool(self._until)
+        self._sweeping = bool(self._ends)
         if self._sweeping:
-            asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+            asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
 
 class RequestMiddleware:
-    """Gives each request its id and its time limit, turns what was raised into a problem, tells what is told with every answer, good or bad, and
-    writes one access line: method, path and status, never a query or a body."""
+    """Gives each request an id and a time limit, turns exceptions into problems, adds the header fields of every response, and logs one line for each
+    request: method, path and status, never a query string or a body."""
 
-    def __init__(self, app: ASGIApp, base_url: str, limit: int, paths: Router) -> None:
+    def __init__(self, app: ASGIApp, base_url: str, limit: int, router: Router) -> None:
         self.app = app
         self.base_url = base_url
-        self.deadlines = TimeLimits(limit)
-        self.paths = paths
+        self.time_limits = TimeLimits(limit)
+        self.router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -106,12 +109,12 @@ class RequestMiddleware:
         request_id, begun, status = os.urandom(16).hex(), time.perf_counter(), 0
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         use = DatabaseUse()
-        watched = database_use.set(use)
-        endpoint = self.paths.find(scope)
+        use_token = database_use.set(use)
+        endpoint = self.router.find(scope)
         task = asyncio.current_task()
         assert task is not None
 
-        async def send_noted(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -119,36 +122,36 @@ class RequestMiddleware:
                 raw = message["headers"]
                 raw += ((b"x-request-id", request_id.encode()), (b"server-timing", timing.encode()))
                 if bucket := scope.get("bucket"):
-                    raw += bucket.fields()
+                    raw += bucket.make_headers()
                 if endpoint is not None:
                     raw.append(cors.VARY)
                 else:
                     cors.set_headers(scope, MutableHeaders(scope=message))
             await send(message)
 
-        self.deadlines.begin(task)
+        self.time_limits.begin(task)
         try:
             if endpoint is None:
-                await self.app(scope, receive, send_noted)
+                await self.app(scope, receive, send_with_headers)
             else:
                 response = await endpoint(Request(scope, receive))
-                await response(scope, receive, send_noted)
+                await response(scope, receive, send_with_headers)
         except asyncio.CancelledError:
-            reason = _TOO_LONG if self.deadlines.end(task) else _STOPPING
+            reason = _TOO_LONG if self.time_limits.end(task) else _STOPPING
             if status:
                 raise
             task.uncancel()
-            await respond(_describe_stop(reason, use), self.base_url)(scope, receive, send_noted)
+            await respond(_describe_stop(reason, use), self.base_url)(scope, receive, send_with_headers)
         except Exception as error:
-            problem = as_domain_error(error)  # which notes what is unforeseen
+            problem = as_domain_error(error)  # logs an unforeseen error
             if status:
                 raise
-            await respond(problem, self.base_url)(scope, receive, send_noted)
+            await respond(problem, self.base_url)(scope, receive, send_with_headers)
         finally:
-            self.deadlines.end(task)
-            database_use.reset(watched)
+            self.time_limits.end(task)
+            database_use.reset(use_token)
             ms = _milliseconds(time.perf_counter() - begun)
-            log.info("request", method=scope["method"], path=_find_template(scope), status=status, ms=ms)
+            log.info("request", method=scope["method"], path=_make_loggable_path(scope), status=status, ms=ms)
             structlog.contextvars.reset_contextvars(**bound)
 
 
@@ -156,7 +159,7 @@ _TOO_LONG, _STOPPING = "The request took too long and was stopped", "The server 
 
 
 def _describe_stop(reason: str, use: DatabaseUse) -> DomainError:
-    """What is told of a request that was stopped: that nothing was written only where no COMMIT was sent."""
+    """The error of a request that was stopped. It says that nothing was written only where no COMMIT was sent."""
     if use.is_committing:
         return OutcomeUnknown()
     return Busy(f"{reason}; {use.describe_loss()}. A write sent again with the same Idempotency-Key is done once.")
@@ -166,8 +169,8 @@ def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 1)
 
 
-def _find_template(scope: Scope) -> str:
-    """The path with the names of its parameters for their values, as it may be logged: somebody may have put a name or a UPN there."""
+def _make_loggable_path(scope: Scope) -> str:
+    """The path with parameter names in place of values, which may be names or UPNs and must not be logged."""
     if "endpoint" not in scope:
         return f"(unknown, {len(scope['path'])} characters)"
     values = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}

@@ -1,4 +1,4 @@
-"""Domain errors as the web says them: problem+json (RFC 9457) and GraphQL errors. The only place that knows status codes."""
+"""Turns errors into problems: the status of each domain error, and application/problem+json (RFC 9457)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,6 +19,7 @@ from domain.declare.errors import (
     Forbidden,
     InProgress,
     Invalid,
+    Issue,
     NotFound,
     Stale,
 )
@@ -34,18 +35,19 @@ STATUS: Mapping[type[DomainError], int] = {
     Busy: 503,
     DatabaseError: 503,
 }
-UNAVAILABLE_FOR = 10
-"""Seconds after which a database that is not available may be again."""
+MIN_ERROR_STATUS, MAX_ERROR_STATUS = 400, 599
+UNAVAILABLE_SECONDS = 10
+"""Retry-After of an error of the database."""
 log = structlog.get_logger()
 
 
 class HttpProblem(DomainError):
-    """What only the web can get wrong: a method, a media type, a size."""
+    """An error of HTTP itself: a method, a media type, a size."""
 
     type: str | None = None
-    """Of a problem that is not ours alone: its registered type."""
+    """The URI of a problem type that IANA registers, if it is one."""
     members: Mapping[str, Any] = {}
-    """What a problem of that type has beside what all have."""
+    """The extension members of that type."""
 
     def __init__(self, status: int, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail, code=code, title=title)
@@ -54,7 +56,7 @@ class HttpProblem(DomainError):
 
 
 class TooMany(HttpProblem):
-    """429, as draft-ietf-httpapi-ratelimit-headers-11 section 5 has it."""
+    """The problem 429 (draft-ietf-httpapi-ratelimit-headers-11, section 5). `wait` is in seconds."""
 
     type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
     members = {"violated-policies": ["default"]}
@@ -72,13 +74,14 @@ class ProblemUnknown(HttpProblem):
 
 
 def find_status(error: DomainError) -> int:
+    """The status of a response to this error."""
     if isinstance(error, HttpProblem):
         return error.status
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def make_problem(error: DomainError, base_url: str) -> dict[str, Any]:
-    """The problem object, the same in REST and in GraphQL's `extensions.problem`. It holds no request id, so that equal problems are equal bytes."""
+    """The problem object, the same in REST and in GraphQL's `extensions.problem`. It has no request id, so equal problems are equal bytes."""
     body: dict[str, Any] = {
         "type": f"{base_url}/problems/{error.code}",
         "title": error.title,
@@ -93,15 +96,16 @@ def make_problem(error: DomainError, base_url: str) -> dict[str, Any]:
 
 
 def list_headers(error: DomainError) -> dict[str, str]:
+    """The header fields of a response to this error."""
     if isinstance(error, Busy):
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, DatabaseError):
-        return {"Retry-After": str(UNAVAILABLE_FOR)}
+        return {"Retry-After": str(UNAVAILABLE_SECONDS)}
     return error.headers if isinstance(error, HttpProblem) else {}
 
 
 def merge_headers(errors: Iterable[DomainError]) -> dict[str, str]:
-    """The headers of one answer that tells several errors. Its Retry-After is the longest: after it each may be tried again."""
+    """The header fields of one response to several errors. Its Retry-After is the longest one."""
     merged: dict[str, str] = {}
     for error in errors:
         for name, value in list_headers(error).items():
@@ -111,12 +115,13 @@ def merge_headers(errors: Iterable[DomainError]) -> dict[str, str]:
 
 
 def respond(error: DomainError, base_url: str) -> Response:
+    """The response to an error."""
     headers = {"Cache-Control": "no-store", **list_headers(error)}
     return Response(msgspec.json.encode(make_problem(error, base_url)), find_status(error), headers, "application/problem+json")
 
 
 def as_domain_error(error: Exception) -> DomainError:
-    """What was raised while answering, as a domain error; anything unforeseen becomes a bare 500 whose cause is only in the log."""
+    """The domain error for an exception. An unforeseen one becomes a 500 that says nothing of its cause, which is logged."""
     match error:
         case DomainError():
             return error
@@ -127,19 +132,17 @@ def as_domain_error(error: Exception) -> DomainError:
         case QuotaExceeded():
             return TooMany(error.wait)
         case MalformedJson():
-            from domain.declare.errors import Issue
-
             issues = tuple(Issue(*issue) for issue in error.issues)
-            return BadRequest("The body is not JSON that can be taken.", code="json-malformed", issues=issues)
+            return BadRequest("The body is not acceptable JSON.", code="json-malformed", issues=issues)
     # a database error's text and detail may hold personal data: only its kind and code are logged
-    log.error("unforeseen", kind=type(error).__name__, sqlstate=getattr(error, "sqlstate", None), at=_locate(error))
+    log.error("unforeseen", kind=type(error).__name__, sqlstate=getattr(error, "sqlstate", None), at=_format_traceback(error))
     return HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log.")
 
 
-def _locate(error: Exception) -> str:
+def _format_traceback(error: Exception) -> str:
     trace = error.__traceback__
-    places: list[str] = []
+    frames: list[str] = []
     while trace is not None:
-        places.append(f"{trace.tb_frame.f_code.co_filename.rsplit('/', 3)[-1]}:{trace.tb_lineno}")
+        frames.append(f"{trace.tb_frame.f_code.co_filename.rsplit('/', 3)[-1]}:{trace.tb_lineno}")
         trace = trace.tb_next
-    return " > ".join(places[-6:])
+    return " > ".join(frames[-6:])

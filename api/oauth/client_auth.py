@@ -20,7 +20,7 @@ from joserfc.jwk import ECKey, OKPKey, import_key
 from joserfc.util import urlsafe_b64encode
 
 from api.http.auth import LEEWAY
-from api.http.jwt import CLIENT_ASSERTION, Jwt, read, verify
+from api.http.jwt import CLIENT_ASSERTION, Jwt, read_jwt, verify_signature
 from api.oauth.errors import TokenError
 from api.oauth.form import Form
 from domain.clients.tokens import Assertion, Attempt, Credentials
@@ -131,7 +131,7 @@ def _read_assertion(form: Form, issuer: str) -> AssertionAuth:
     if form.get("client_assertion_type") != ASSERTION_TYPE or "client_assertion" not in form:
         raise TokenError("invalid_request", f"A client_assertion goes with the client_assertion_type {ASSERTION_TYPE}.")
     try:
-        token = read(form["client_assertion"], CLIENT_ASSERTION)
+        token = read_jwt(form["client_assertion"], CLIENT_ASSERTION)
     except JoseError as problem:
         raise TokenError("invalid_client", NOT_SIGNED, 401) from problem
     client_id = token.claims.get("sub")
@@ -153,7 +153,7 @@ def _verify_signature(token: Jwt, credentials: Credentials) -> None:
         key = import_key(dict(candidates[0]) if has_key else dict(DUMMY_KEYS[token.header["alg"][:2]]))
     except (ValueError, TypeError, KeyError, AttributeError) as problem:  # joserfc does not catch errors of its own parts
         raise BadSignatureError from problem
-    verify(token, key, CLIENT_ASSERTION)
+    verify_signature(token, key, CLIENT_ASSERTION)
     if not has_key:
         raise BadSignatureError
 

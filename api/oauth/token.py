@@ -41,10 +41,10 @@ async def issue_token(request: Request) -> Response:
 async def _issue_within_limits(request: Request, client_auth: ClientAuth, form: Form) -> TokenAnswer:
     """Issues a token. A failed attempt takes from the bucket of client and address, a successful one from the client's
     own."""
-    buckets, client_id = request.app.state.token_rate_limits, client_auth.attempt.client_id
+    attempts, client_id = request.app.state.token_rate_limits, client_auth.attempt.client_id
     try:
         client_auth.verify(await _get_credential_reads(request.app.state).get(client_auth.attempt))
-        buckets.of(client_id).take()
+        attempts.find(client_id).take()
         return await _exchange(request.app.state, client_auth, form)
     except QuotaExceeded as problem:
         raise _make_rate_limit_error(
@@ -55,7 +55,7 @@ async def _issue_within_limits(request: Request, client_auth: ClientAuth, form: 
             raise
         failure = error
     try:
-        buckets.of((client_id, find_network(request.client.host if request.client else ""))).take()
+        attempts.find((client_id, find_network(request.client.host if request.client else ""))).take()
     except QuotaExceeded as problem:
         description = (
             "There are too many failed attempts for this client from this address. Valid credentials are accepted at any time."

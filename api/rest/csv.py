@@ -1,6 +1,6 @@
-"""Lists as CSV for a spreadsheet: RFC 4180, UTF-8 with a byte order mark, the JSON names as header.
+"""Responses as CSV for spreadsheets: RFC 4180, UTF-8 with a byte order mark, a header row of the JSON names.
 
-Identifiers are written as text, as they are; text that a spreadsheet would run as a formula is quoted with '.
+Identifiers are written as they are. Text that a spreadsheet would run as a formula gets a ' in front.
 """
 
 import csv
@@ -18,92 +18,96 @@ from domain.declare.errors import BadRequest, Issue
 from domain.read.query import ListQuery, ToMany
 from domain.support.slices import Steps
 
-STRIDE = 16
-"""Rows written before others may go on."""
+ROWS_PER_STEP = 16
+"""Rows written before the event loop may do other work."""
 PARAMETERS, SHAPES = ("format", "shape"), ("long", "wide")
 FIGURES = ("eligible", "expectedPercent", "higherPercent", "average")
-"""What a wide sheet says of each group of pupils."""
+"""The figures of each group of pupils in a wide table."""
+CSV = (b"content-type", b"text/csv; charset=utf-8; header=present")
+_FORMAT_ISSUE = Issue("format", "parameter-invalid", "format is json or csv.")
 
 
 def is_csv_wanted(request: Request) -> bool:
-    """`format=csv`, or `Accept: text/csv` before JSON."""
-    asked = request.query_params.get("format")
-    if asked not in (None, "json", "csv"):
-        raise BadRequest(_FORMAT.message, code="parameter-invalid", issues=(_FORMAT,))
-    return asked == "csv" or (asked is None and accepts_csv(request))
+    """Whether the response is to be CSV: by `format`, or without it by Accept. Raises BadRequest for an unknown format."""
+    name = request.query_params.get("format")
+    if name not in (None, "json", "csv"):
+        raise BadRequest(_FORMAT_ISSUE.message, code="parameter-invalid", issues=(_FORMAT_ISSUE,))
+    return name == "csv" or (name is None and accepts_csv(request))
 
 
 def accepts_csv(request: Request) -> bool:
-    """Whether the client would sooner have a spreadsheet."""
+    """Whether the first media type of Accept is text/csv."""
     return request.headers.get("accept", "").split(",")[0].split(";")[0].strip() == "text/csv"
 
 
-def read_shape(request: Request) -> tuple[bool, str, list[Issue]]:
-    """Whether a spreadsheet of aggregates is wanted, its shape, and what is wrong with these parameters."""
-    given = request.query_params
-    wrong = [Issue(n, "parameter-repeated", f"{n} stands more than once.") for n in PARAMETERS if len(given.getlist(n)) > 1]
-    if given.get("format") not in (None, "json", "csv"):
-        return False, SHAPES[0], [*wrong, _FORMAT]
-    as_csv, shape = is_csv_wanted(request), given.get("shape", SHAPES[0])
+def read_format(request: Request) -> tuple[bool, str, list[Issue]]:
+    """Whether aggregates are to be CSV, the shape of the table, and the issues of these parameters."""
+    parameters = request.query_params
+    issues = [
+        Issue(name, "parameter-repeated", f"{name} appears more than once.")
+        for name in PARAMETERS
+        if len(parameters.getlist(name)) > 1
+    ]
+    if parameters.get("format") not in (None, "json", "csv"):
+        return False, SHAPES[0], [*issues, _FORMAT_ISSUE]
+    as_csv, shape = is_csv_wanted(request), parameters.get("shape", SHAPES[0])
     if shape not in SHAPES:
-        wrong.append(Issue("shape", "parameter-invalid", f"shape is {' or '.join(SHAPES)}."))
-    if "shape" in given and not as_csv:
-        wrong.append(Issue("shape", "shape-of-csv", "shape is of a spreadsheet; ask for one with format=csv."))
+        issues.append(Issue("shape", "parameter-invalid", f"shape is {' or '.join(SHAPES)}."))
+    if "shape" in parameters and not as_csv:
+        issues.append(Issue("shape", "shape-of-csv", "shape is for CSV only; ask for it with format=csv."))
     if shape == "wide":
-        if "school" not in ",".join(given.getlist("groupBy")).split(","):
-            wrong.append(Issue("groupBy", "wide-by-school", "A wide sheet has a row per school: group by school too."))
-        message = "A wide sheet is whole; leave {} out, or ask for shape=long."
-        wrong += [Issue(name, "wide-is-whole", message.format(name)) for name in ("first", "after") if name in given]
-    return as_csv, shape, wrong
+        if "school" not in ",".join(parameters.getlist("groupBy")).split(","):
+            issues.append(Issue("groupBy", "wide-by-school", "A wide table has a row per school: group by school too."))
+        message = "A wide table has no pages; leave {} out, or ask for shape=long."
+        issues += [Issue(name, "wide-is-whole", message.format(name)) for name in ("first", "after") if name in parameters]
+    return as_csv, shape, issues
 
 
-KIND = (b"content-type", b"text/csv; charset=utf-8; header=present")
-
-
-def name_file(name: str) -> list[tuple[bytes, bytes]]:
-    """So that it is saved as NAME.csv."""
+def make_file_headers(name: str) -> list[tuple[bytes, bytes]]:
+    """The header field by which a browser saves the response as NAME.csv (RFC 6266)."""
     return [(b"content-disposition", f'attachment; filename="{name}.csv"'.encode())]
 
 
-def write_list(selection: ListQuery, body: bytes) -> Steps[bytes]:
-    """The rows of a list's JSON; those of linked rows as dotted columns. BadRequest for a to-many link."""
-    (_, rows), *_ = selection.fields
+def write_list(query: ListQuery, body: bytes) -> Steps[bytes]:
+    """A list's JSON as CSV. The fields of a linked row are dotted columns. Raises BadRequest where the query has a nested list."""
+    (_, rows), *_ = query.fields
     columns = _list_columns(rows.fields)  # type: ignore[union-attr]
-    return write_cell(
+    return write_table(
         [".".join(path) for path in columns],
         ([_find_value(row, path) for path in columns] for row in msgspec.json.decode(body)["data"]),
     )
 
 
-def write_long_table(page: AggregatePage, question: AggregateQuery) -> Steps[bytes]:
-    """A row per row, without the columns of dimensions that were not asked about."""
-    asked = {"subject", "window", *question.group_by, *(["school"] if question.school else [])}
-    told = {"school": ("schoolId", "schoolUrn", "schoolName")}
-    left_out = {column for name in DIMENSIONS if name not in asked for column in told.get(name, (name,))}
-    columns = [field.encode_name for field in msgspec.structs.fields(AggregateRow) if field.encode_name not in left_out]
-    return write_cell(columns, ([row[column] for column in columns] for row in msgspec.to_builtins(page.data)))
+def write_long_table(page: AggregatePage, query: AggregateQuery) -> Steps[bytes]:
+    """A row for each row of the page, without the columns of dimensions that the query does not name."""
+    used = {"subject", "window", *query.group_by, *(["school"] if query.school else [])}
+    columns_of = {"school": ("schoolId", "schoolUrn", "schoolName")}
+    unused_columns = {column for name in DIMENSIONS if name not in used for column in columns_of.get(name, (name,))}
+    names = [field.encode_name for field in msgspec.structs.fields(AggregateRow)]
+    columns = [name for name in names if name not in unused_columns]
+    return write_table(columns, ([row[column] for column in columns] for row in msgspec.to_builtins(page.data)))
 
 
-def make_whole_query(question: AggregateQuery) -> AggregateQuery:
-    """What a wide sheet is made of: every row, in the order of its columns."""
-    others = [name for name in DIMENSIONS if name in question.group_by and name not in ("school", "subject", "window")]
-    ahead = [name for name in ("window", "subject") if name in question.group_by]
-    return replace(question, group_by=(*ahead, *others, "school"), first=None)
+def make_whole_query(query: AggregateQuery) -> AggregateQuery:
+    """The query of a wide table: every row, in the order of the table's columns."""
+    others = [name for name in DIMENSIONS if name in query.group_by and name not in ("school", "subject", "window")]
+    first = [name for name in ("window", "subject") if name in query.group_by]
+    return replace(query, group_by=(*first, *others, "school"), first=None)
 
 
-def write_wide_table(page: AggregatePage, question: AggregateQuery) -> Steps[bytes]:
-    """A row per school with its URN and name, and a column per group of pupils and figure: `reading.sex=F.expectedPercent`.
+def write_wide_table(page: AggregatePage, query: AggregateQuery) -> Steps[bytes]:
+    """A row for each school with its URN and name, and a column for each group of pupils and figure: `reading.sex=F.expectedPercent`.
 
-    As in the DfE's files: c suppressed, z not applicable (nobody eligible, not collected, no average in this subject), x not available.
-    A school whose pupils are in no row has one, unless it was not in the trust.
+    Symbols are the DfE's: c suppressed, z not applicable (nobody eligible, not collected, no average in this subject), x not available.
+    A school that contributes to no row of the page still has a row, unless it was not in the trust.
     """
     rows = msgspec.to_builtins(page.data)
     names = {row["schoolUrn"]: row["schoolName"] for row in rows}
     names |= {school.school_urn: school.school_name for school in page.excluded if school.reason != "not-a-member"}
-    groups = {(row["schoolUrn"], _group_rows(row, question)): row for row in rows}
+    groups = {(row["schoolUrn"], _name_group(row, query)): row for row in rows}
     columns = [(group, figure) for group in dict.fromkeys(group for _, group in groups) for figure in FIGURES]
     header = ["schoolUrn", "schoolName", *(".".join((*group, figure)) for group, figure in columns)]
-    return write_cell(
+    return write_table(
         [_make_cell(name) for name in header],
         (
             [urn, names[urn], *(_format_figure(groups.get((urn, group)), figure) for group, figure in columns)]
@@ -112,11 +116,11 @@ def write_wide_table(page: AggregatePage, question: AggregateQuery) -> Steps[byt
     )
 
 
-def _group_rows(row: dict[str, Any], question: AggregateQuery) -> tuple[str, ...]:
-    """The parts of a column's name: the window where it is grouped by (with its year, if its code is without), the subject, the others."""
+def _name_group(row: dict[str, Any], query: AggregateQuery) -> tuple[str, ...]:
+    """The parts of a column's name: the window if the query groups by it (with its year, if its code has none), the subject, other dimensions."""
     code, year = row["window"], row["academicYear"]
-    window = [code if year in code else f"{year} {code}"] if "window" in question.group_by else []
-    others = [name for name in DIMENSIONS if name in question.group_by and name not in ("school", "subject", "window")]
+    window = [code if year in code else f"{year} {code}"] if "window" in query.group_by else []
+    others = [name for name in DIMENSIONS if name in query.group_by and name not in ("school", "subject", "window")]
     return (*window, row["subject"], *(f"{name}={row[name]}" for name in others))
 
 
@@ -125,29 +129,26 @@ def _format_figure(row: dict[str, Any] | None, figure: str) -> Any:
     return value if value is not None else ((row and row["status"]) or "z")
 
 
-def write_cell(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Steps[bytes]:
-    """A sheet of JSON values, in steps."""
+def write_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Steps[bytes]:
+    """A table of JSON values as CSV, in steps."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(header)
-    for i, row in enumerate(rows, 1):
+    for count, row in enumerate(rows, 1):
         writer.writerow([_make_cell(value) for value in row])
-        if i % STRIDE == 0:
+        if count % ROWS_PER_STEP == 0:
             yield
     return b"\xef\xbb\xbf" + out.getvalue().encode()
 
 
-_FORMAT = Issue("format", "parameter-invalid", "format is json or csv.")
-
-
-def _list_columns(items: Any) -> list[tuple[str, ...]]:
+def _list_columns(fields: Any) -> list[tuple[str, ...]]:
     columns: list[tuple[str, ...]] = []
-    for key, item in items:
-        if isinstance(item, ToMany):
-            message = f"A spreadsheet has one row each; leave {key} out of include, or ask for JSON."
+    for name, field in fields:
+        if isinstance(field, ToMany):
+            message = f"CSV cannot hold nested lists; leave {name} out of include, or ask for JSON."
             raise BadRequest(message, code="csv-not-flat", issues=(Issue("include", "csv-not-flat", message),))
-        below = getattr(item, "row", None)
-        columns += [(key, *path) for path in _list_columns(below)] if below is not None else [(key,)]
+        linked = getattr(field, "row", None)
+        columns += [(name, *path) for path in _list_columns(linked)] if linked is not None else [(name,)]
     return columns
 
 

@@ -88,16 +88,16 @@ async def test_a_remembered_token_still_expires(installation: Installation) -> N
 
 async def test_memory_is_bounded_and_made_up_keys_cost_one_read(installation: Installation) -> None:
     authenticator = auth.Authenticator(installation.app.state.database, Settings("", SECRET, BASE))
-    tokens, bytes_kept = authenticator._tokens, auth.MAX_TOKENS
+    tokens, bytes_kept = authenticator._tokens, auth.MAX_TOKEN_BYTES
     for i in range(bytes_kept // 1000):
         tokens.put(f"{i:09}" + "x" * 1000, (None, 0.0))  # type: ignore[arg-type]
-    await authenticator.caller([f"Bearer {await installation.token()}"])
+    await authenticator.find_caller([f"Bearer {await installation.token()}"])
     assert bytes_kept * 0.9 < tokens.weight <= bytes_kept
     assert tokens.get("000000000" + "x" * 1000) is None
     read_at = []
     for kid in ("a", "b", "c"):
         with pytest.raises(auth.Unauthorised):
-            await authenticator.caller([f"Bearer {installation.sign(header={'kid': kid})}"])
+            await authenticator.find_caller([f"Bearer {installation.sign(header={'kid': kid})}"])
         read_at.append(authenticator._read_at)
     assert len(set(read_at)) == 1
 
@@ -106,7 +106,7 @@ async def test_a_revoked_client_is_remembered_as_active_for_a_few_seconds_at_mos
     token = await installation.token()
     assert (await installation.who(token)).status_code == 200
     await clients.revoke_client(installation.operator, UUID(installation.client_id))
-    standing, client_id = installation.app.state.authenticator._standing, UUID(installation.client_id)
+    standing, client_id = installation.app.state.authenticator._statuses, UUID(installation.client_id)
     stands, read_at = standing.get(client_id)
-    standing.put(client_id, (stands, read_at - auth.STANDS_FOR))
+    standing.put(client_id, (stands, read_at - auth.STATUS_SECONDS))
     assert (await installation.who(token)).status_code == 401

@@ -18,10 +18,10 @@ async def test_whoever_comes_first_is_admitted_first() -> None:
     of, order = Budget(10, 10), []
 
     async def take(client: str, size: int) -> None:
-        taken = await of.take(client, size)
+        taken = await of.acquire(client, size)
         order.append(client)
         await asyncio.sleep(0)
-        of.give_back(client, taken)
+        of.release(client, taken)
 
     await asyncio.gather(*(take(client, 10) for client in "abcde"))
     assert order == [*"abcde"]
@@ -29,54 +29,54 @@ async def test_whoever_comes_first_is_admitted_first() -> None:
 
 async def test_a_client_waits_for_its_own_share_and_keeps_nobody_waiting() -> None:
     of = Budget(10, 5)
-    assert await of.take("a", 99) == 5
-    second = asyncio.create_task(of.take("a", 1))
+    assert await of.acquire("a", 99) == 5
+    second = asyncio.create_task(of.acquire("a", 1))
     await settled()
     assert not second.done()
-    assert await of.take("b", 5) == 5
-    third = asyncio.create_task(of.take("c", 1))
+    assert await of.acquire("b", 5) == 5
+    third = asyncio.create_task(of.acquire("c", 1))
     await settled()
     assert not third.done()
-    of.give_back("b", 5)
+    of.release("b", 5)
     assert (await third, second.done()) == (1, False)
-    of.give_back("a", 5)
+    of.release("a", 5)
     assert await second == 1
 
 
 async def test_a_large_part_is_not_overtaken_for_ever() -> None:
     of = Budget(10, 10)
-    await of.take("a", 6)
-    large, small = asyncio.create_task(of.take("b", 8)), asyncio.create_task(of.take("c", 1))
+    await of.acquire("a", 6)
+    large, small = asyncio.create_task(of.acquire("b", 8)), asyncio.create_task(of.acquire("c", 1))
     await settled()
     assert (large.done(), small.done()) == (False, False)
-    of.give_back("a", 6)
+    of.release("a", 6)
     assert (await large, await small) == (8, 1)
 
 
 async def test_whoever_gives_up_leaves_the_place_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     of = Budget(10, 10)
-    await of.take("a", 10)
-    cancelled, waiting = asyncio.create_task(of.take("b", 10)), asyncio.create_task(of.take("c", 10))
+    await of.acquire("a", 10)
+    cancelled, waiting = asyncio.create_task(of.acquire("b", 10)), asyncio.create_task(of.acquire("c", 10))
     await settled()
     cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cancelled
-    of.give_back("a", 10)
+    of.release("a", 10)
     assert await waiting == 10
-    monkeypatch.setattr(body_memory, "PATIENCE", 0)
+    monkeypatch.setattr(body_memory, "MAX_WAIT_SECONDS", 0)
     with pytest.raises(Busy):
-        await of.take("d", 1)
-    of.give_back("c", 10)
-    assert await of.take("e", 10) == 10
+        await of.acquire("d", 1)
+    of.release("c", 10)
+    assert await of.acquire("e", 10) == 10
 
 
 async def test_who_is_admitted_and_cancelled_at_once_takes_nothing() -> None:
     of = Budget(10, 10)
-    await of.take("a", 10)
-    task = asyncio.create_task(of.take("b", 10))
+    await of.acquire("a", 10)
+    task = asyncio.create_task(of.acquire("b", 10))
     await settled()
-    of.give_back("a", 10)  # admits b, which has not been told yet
+    of.release("a", 10)  # admits b, which has not been told yet
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await of.take("c", 10) == 10
+    assert await of.acquire("c", 10) == 10

@@ -12,7 +12,7 @@ PUPIL = 4
 
 
 def forms(hedgerow: Trust) -> int:
-    return int(hedgerow.transport.app.state.forms.size)  # type: ignore[attr-defined]
+    return int(hedgerow.transport.app.state.plan_cache.size)  # type: ignore[attr-defined]
 
 
 COMPILED = {

@@ -17,7 +17,7 @@ from tests.api.test_strict_json import FRAGMENTS, VALUES, acceptable, damaged
 def read(body: bytes) -> Value:
     """In pieces of a few bytes, so that every body has several."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(long_json, "PIECE", 8)
+        patch.setattr(long_json, "MIN_PIECE", 8)
         patch.setattr(long_json, "WINDOW", 5)
         patch.setattr(long_json, "STRIDE", 1)
         return run_at_once(long_json.parse_in_steps(body))
@@ -122,12 +122,12 @@ def test_values_are_counted_exactly_however_a_body_arrives(value: object, ensure
     at = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
     for limit, is_over in ((values_in(value), False), (values_in(value) - 1, True)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("api.http.body.MAX_VALUES", limit)
+            patch.setattr("api.http.body.MAX_BODY_VALUES", limit)
             patch.setattr(ValueCount, "WINDOW", 3)
             count = ValueCount([])
             for start, end in pairwise(at):
                 count.add(body[start:end])
                 if count.most > limit:
-                    run_at_once(count.leave_texts_out())
+                    run_at_once(count.recount())
             assert count.is_over == is_over
             assert is_over or b"".join(count.chunks) == body

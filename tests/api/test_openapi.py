@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.graphql.limits import DocumentLimits
 from api.rest.openapi.document import make_document
-from api.rest.routes import routes
+from api.rest.urls import make_routes
 from domain import COMMANDS, RESOURCES
 from domain.declare.resource import Comparison, Filter
 from domain.declare.scopes import Scope
@@ -54,7 +54,7 @@ def test_it_is_valid_openapi_31() -> None:
 def test_every_route_is_described_and_nothing_else() -> None:
     served = {
         (route.path.replace(":path", ""), method.lower())
-        for route in routes()
+        for route in make_routes()
         for method in (route.methods or ())
         if method != "HEAD"
     }

@@ -87,7 +87,7 @@ async def test_it_grows_with_the_tenants_within_reach(databases: Databases, data
             stands = await clients.read_client_status(connection, client_id)
         assert stands is not None
         assert stands.tenants == tenants
-        assert Buckets(10, 100).of("x", stands.tenants).size == 100 * max(tenants, 1)
+        assert Buckets(10, 100).find("x", stands.tenants).size == 100 * max(tenants, 1)
     await operator.close()
 
 
@@ -135,14 +135,14 @@ def test_a_bucket_empties_and_fills(clock: Clock) -> None:
 def test_a_large_body_costs_more_and_is_waited_for_afterwards(clock: Clock) -> None:
     bucket = fresh(rate=2, size=10)
     bucket.take()
-    bucket.weigh(90_000)
+    bucket.charge(90_000)
     assert taken(bucket) == 9
     clock.now += 5
     bucket.take()
-    bucket.weigh(1_500_000)
+    bucket.charge(1_500_000)
     assert bucket.wait == 4  # 15 more than the 9 it held are owed: 6, and one is wanted
-    assert dict(bucket.fields())[b"ratelimit"].decode().startswith('"default";r=0;t=4;')
-    bucket.weigh(10**9)
+    assert dict(bucket.make_headers())[b"ratelimit"].decode().startswith('"default";r=0;t=4;')
+    bucket.charge(10**9)
     clock.now += 6
     assert taken(bucket) == 2  # never is more owed than a full bucket
 
@@ -150,16 +150,16 @@ def test_a_large_body_costs_more_and_is_waited_for_afterwards(clock: Clock) -> N
 def test_memory_is_bounded_and_the_busy_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limit, "MAX_BUCKETS", 3)
     buckets = Buckets(1, 5)
-    busy = buckets.of("busy")
+    busy = buckets.find("busy")
     for i in range(10):
-        buckets.of(str(i))
-        assert buckets.of("busy") is busy
+        buckets.find(str(i))
+        assert buckets.find("busy") is busy
     assert buckets._buckets.size == 3
 
 
 def test_a_bucket_follows_the_reach_of_its_client() -> None:
     buckets = Buckets(1, 5)
-    assert buckets.of("x", 400).size == 2000
-    assert buckets.of("x", 1).take() is None
-    assert dict(buckets.of("x", 1).fields())[b"ratelimit-policy"].decode().startswith('"default";q=5;w=5;')
-    assert buckets.of("x", 1).held <= 5
+    assert buckets.find("x", 400).size == 2000
+    assert buckets.find("x", 1).take() is None
+    assert dict(buckets.find("x", 1).make_headers())[b"ratelimit-policy"].decode().startswith('"default";q=5;w=5;')
+    assert buckets.find("x", 1).tokens <= 5

@@ -15,7 +15,7 @@ from api.app import build_app
 from api.http import body as api_body
 from api.http.problem_catalogue import PROBLEM_CODES
 from api.oauth import form
-from api.rest.routes import url_of
+from api.rest.urls import url_of
 from api.settings import Settings
 from domain import COMMANDS
 from domain.declare.ids import new_id
@@ -139,7 +139,7 @@ async def test_every_status_that_is_listed_is_answered_as_listed(
     name: str, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "POOL_SECONDS", 0.05)
-    monkeypatch.setattr(api_body, "DEADLINE", 0.05)
+    monkeypatch.setattr(api_body, "MAX_BODY_SECONDS", 0.05)
     monkeypatch.setattr(form, "MAX_BODY_SECONDS", 0.05)
     responses = {int(status): resolved(response) for status, response in OPERATIONS[name][2]["responses"].items()}
     answers = [answer async for answer in well(contract, name, {status for status in responses if status < 400})]

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from api.rest.routes import url_of
+from api.rest.urls import url_of
 from domain import COMMANDS
 from domain.declare.ids import new_id
 from tests.conftest import Databases

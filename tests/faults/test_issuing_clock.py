@@ -54,7 +54,7 @@ async def test_a_token_ends_by_the_clock_it_was_issued_by(hedgerow: Trust, monke
     authenticator.note_issued(next(iter(authenticator._keys)).kid, later)
     authenticator._missed_at = time.monotonic()  # the database is not asked again: its clock did not move
     with pytest.raises(auth.Unauthorised, match="expired"):
-        await authenticator.caller([f"Bearer {token}"])
+        await authenticator.find_caller([f"Bearer {token}"])
 
 
 async def test_a_database_clock_that_was_set_is_followed(hedgerow: Trust) -> None:
@@ -66,8 +66,8 @@ async def test_a_database_clock_that_was_set_is_followed(hedgerow: Trust) -> Non
     header = {"alg": "ES256", "typ": "at+jwt", "kid": facts.kid}
     signer = Signer("access", facts.decrypt_key(SECRET.encode()), header, lambda: claims | {"iat": now, "exp": now + 600}, ())
     authenticator = auth.get_authenticator(hedgerow.transport.app.state)
-    assert await authenticator.caller([f"Bearer {signer.sign()}"])
+    assert await authenticator.find_caller([f"Bearer {signer.sign()}"])
     for off in (timedelta(hours=1), -timedelta(hours=1)):
         authenticator.note_issued(str(facts.kid), facts.client.now + off)  # before the clock was set
         authenticator._missed_at = float("-inf")
-        assert await authenticator.caller([f"Bearer {signer.claiming(jti=str(off))}"])
+        assert await authenticator.find_caller([f"Bearer {signer.claiming(jti=str(off))}"])

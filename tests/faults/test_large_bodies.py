@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from api.http import body as bodies
-from api.http.body import MAX_BODY, MAX_OTHER_BODY, MAX_VALUES
+from api.http.body import MAX_BODY, MAX_BODY_VALUES, MAX_OTHER_BODY
 from domain.declare.ids import new_id
-from domain.read.query import MAX_VALUES as IN_A_FILTER
+from domain.read.query import MAX_BODY_VALUES as IN_A_FILTER
 from domain.read.query import MAX_VALUES_PER_REQUEST as IN_ALL
 from domain.write.command import MAX_BATCH_ISSUES, MAX_ENTRIES
 from tests.trust import COLLECTED, Trust, batch, entry, judged, opened, roll, sent
@@ -27,13 +27,13 @@ TEN = "query($ids: [ID!]) { " + " ".join(f"a{i}: pupils(where: {{id: $ids}}) {{ 
 
 # What a body may hold
 
-HALF = MAX_VALUES // 2 + 1
+HALF = MAX_BODY_VALUES // 2 + 1
 HOSTILE = {
     "objects": b"[" + b"{}," * HALF + b"{}]",
     "arrays": b"[" + b"[]," * HALF + b"[]]",
     "arrays in one another": b"[" + b"[[[]]]," * (HALF // 2) + b"0]",
-    "numbers": b"[" + b"1," * MAX_VALUES + b"1]",
-    "texts": b"[" + rb'"\"\\",' * MAX_VALUES + b'""]',
+    "numbers": b"[" + b"1," * MAX_BODY_VALUES + b"1]",
+    "texts": b"[" + rb'"\"\\",' * MAX_BODY_VALUES + b'""]',
     "small objects": b"[" + b'{"a":1},' * HALF + b"0]",
     "members": b"{" + b",".join(b'"%d":[]' % i for i in range(HALF)) + b"}",
 }
@@ -59,14 +59,14 @@ async def test_too_many_values_are_refused_before_any_is_built(vendor: Any, name
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert (answer.status_code, answer.json()["type"].rsplit("/")[-1]) == (413, "body-too-many-values"), answer.text[:300]
-        assert f"{MAX_VALUES:,}" in answer.json()["detail"]
+        assert f"{MAX_BODY_VALUES:,}" in answer.json()["detail"]
         assert peak < 4 * len(content) + 10_000_000, f"{path}: {peak / len(content):.0f} times the body"
 
 
 async def test_commas_and_brackets_in_texts_are_no_values(vendor: Any) -> None:
     rows = [judged(n, actor=',[{\\"' * 30) for n in range(MAX_ENTRIES)]
     content = json.dumps(batch("Oak", rows)).encode()
-    assert sum(content.count(sign) for sign in (b",", b"[", b"{")) > MAX_VALUES
+    assert sum(content.count(sign) for sign in (b",", b"[", b"{")) > MAX_BODY_VALUES
     answer = await vendor.post("/v1/judgements", content=content, headers=JSON)
     assert answer.status_code == 422
     assert "window-unknown" in {issue["code"] for issue in answer.json()["issues"]}, answer.text[:300]
@@ -325,7 +325,7 @@ async def test_small_bodies_wait_for_nobody(vendor: Any) -> None:
 async def test_whoever_waits_too_long_is_told_when_to_come_back(
     hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.http.body_memory.PATIENCE", 0.05)
+    monkeypatch.setattr("api.http.body_memory.MAX_WAIT_SECONDS", 0.05)
     go_on = asyncio.Event()
 
     async def content() -> AsyncIterator[bytes]:
@@ -369,8 +369,8 @@ async def _forever() -> AsyncIterator[bytes]:
 def test_full_collections_go_on_when_the_last_large_body_is_answered() -> None:
     usual = gc.get_threshold()
     collections = bodies.FullCollections()
-    collections.put_off()
-    collections.put_off()
+    collections.postpone()
+    collections.postpone()
     collections.resume()
     assert gc.get_threshold()[2] > usual[2]
     collections.resume()

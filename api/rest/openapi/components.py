@@ -1,18 +1,45 @@
-"""What operations of the OpenAPI document share: headers and the answer for each status that is an error."""
+"""What the operations of the OpenAPI document share: tags, headers, bodies, responses, and the problem for each status that is an error."""
 
 from collections.abc import Iterable
+from http import HTTPStatus
 
 import msgspec
 
-from api.http.body import MAX_BODY, too_large
+from api.http.body import MAX_BODY, make_too_large
 from api.http.problems import HttpProblem, TooMany, find_status, make_problem
-from api.rest.openapi.schemas import JsonObject, ref
+from api.rest.openapi import parameters
+from api.rest.openapi.schemas import MAX_CSV, JsonObject, refer
 from domain.access.caller import make_scope_error
 from domain.declare.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, Stale, make_invalid
 from domain.declare.scopes import Scope
 
+TAGS = {
+    "Roster": ("Trusts, schools, pupils and when they were on roll.", ("imports", "trusts", "schools", "pupils", "groups")),
+    "Assessment": ("What is judged, when, in which scheme, and what is aimed at.", ("windows", "schemes", "judgements", "targets")),
+    "Insight": ("Results pooled over pupils.", ("aggregates",)),
+    "Authentication": ("Access tokens, and what this client may do with them.", ()),
+    "GraphQL": ("The same data and commands as a GraphQL schema.", ()),
+}
+"""The description of each tag, and the nouns of the scopes whose operations have it."""
+
+READING = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+"""Statuses of the errors of any read."""
+SENDING = (*READING, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+"""Statuses of the errors of any request with a body."""
+WRITING = (*SENDING, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
+"""Statuses of the errors of any write."""
+
+CSV_CONTENT = {"text/csv": {"schema": {"type": "string", "maxLength": MAX_CSV}}}
+
 HEADERS: dict[str, JsonObject] = {
-    "X-Request-Id": {"description": "Finds the request in the log.", "schema": {"type": "string"}},
+    "X-Request-Id": {"description": "Identifies the request in the log.", "schema": {"type": "string"}},
     "RateLimit": {
         "description": 'What is left of a policy, and seconds until it is whole again, as `"default";r=99;t=1`.',
         "schema": {"type": "string"},
@@ -27,12 +54,15 @@ HEADERS: dict[str, JsonObject] = {
     },
     "Link": {"description": 'The next page, as rel="next" (RFC 8288); absent on the last.', "schema": {"type": "string"}},
     "ETag": {
-        "description": "Stands until anything changes on which the answer depends. Of one row without `include` it begins with the row's version and "
-        "a dot, and a change of the row names it in If-Match. Absent where what is read is not versioned.",
+        "description": "Changes when anything changes on which the response depends. Of one row without `include` it begins with the row's version and "
+        "a dot, and a change of the row sends it as If-Match. Absent where what is read has no version.",
         "schema": {"type": "string", "examples": ['"3.6c5b9a3a1f5d4f0e8b7c2d10"']},
     },
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}},
-    "WWW-Authenticate": {"description": "Where tokens come from (RFC 9728).", "schema": {"type": "string"}},
+    "WWW-Authenticate": {
+        "description": "How to authenticate (RFC 6750), with the URL of the metadata (RFC 9728).",
+        "schema": {"type": "string"},
+    },
     "Accept-Post": {
         "description": "The media types that a POST may send (Linked Data Platform, 7.1).",
         "schema": {"type": "string"},
@@ -44,74 +74,135 @@ HEADERS: dict[str, JsonObject] = {
     },
     "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
-        "description": "true where this answer was kept from the first request with the key.",
+        "description": "true where this response was stored from the first request with the key.",
         "schema": {"type": "string", "enum": ["true"]},
     },
 }
 
 EVERYWHERE = ("X-Request-Id", "RateLimit", "RateLimit-Policy", "Access-Control-Allow-Origin")
-"""The headers that any answer may have."""
+"""The headers that any response may have."""
 
-_MISSPELT = Issue("yeargroup", "filter-unknown", "pupils cannot be filtered by yeargroup. Did you mean yearGroup?")
-_UNKNOWN = Issue("/entries/412/grade", "grade-unknown", "The scheme has no such grade. Did you mean EXS?")
-_MOVED_ON = Issue("version", Stale.code, "The row has version 4 now. Read it again, and change it as it is.")
+_MISSPELT_FILTER = Issue("yeargroup", "filter-unknown", "pupils cannot be filtered by yeargroup. Did you mean yearGroup?")
+_UNKNOWN_GRADE = Issue("/entries/412/grade", "grade-unknown", "The scheme has no such grade. Did you mean EXS?")
+_OUTDATED = Issue("version", Stale.code, "The row has version 4 now. Read it again, and change it as it is.")
 _ERRORS: list[DomainError] = [
-    BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(_MISSPELT,)),
-    HttpProblem(401, "unauthorised", "A valid access token is needed", "The access token has expired."),
+    BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(_MISSPELT_FILTER,)),
+    HttpProblem(HTTPStatus.UNAUTHORIZED, "unauthorised", "A valid access token is needed", "The access token has expired."),
     make_scope_error({"recordJudgements": Scope.JUDGEMENTS_WRITE}),
     NotFound(),
-    HttpProblem(406, "not-acceptable", "There is no such representation", "Accept application/json."),
+    HttpProblem(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "There is no such representation", "Accept application/json."),
     Conflict("The window is planned; only a window that is open can become closed.", code="window-state"),
-    HttpProblem(408, "body-too-slow", "The body did not arrive in time", "A body arrives within 60 seconds."),
-    Stale("The row has version 4 now. Read it again, and change it as it is.", issues=(_MOVED_ON,)),
-    too_large(MAX_BODY),
-    HttpProblem(415, "media-type", "The media type is not supported", "Send application/json."),
-    make_invalid([_UNKNOWN]),
-    HttpProblem(428, "precondition-required", "The version is missing", "If-Match says which version of the row this is for."),
+    HttpProblem(
+        HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", "The body did not arrive in time", "A body arrives within 60 seconds."
+    ),
+    Stale("The row has version 4 now. Read it again, and change it as it is.", issues=(_OUTDATED,)),
+    make_too_large(MAX_BODY),
+    HttpProblem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", "The media type is not supported", "Send application/json."),
+    make_invalid([_UNKNOWN_GRADE]),
+    HttpProblem(
+        HTTPStatus.PRECONDITION_REQUIRED,
+        "precondition-required",
+        "The version is missing",
+        "If-Match says which version of the row this is for.",
+    ),
     TooMany(1),
-    HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log."),
+    HttpProblem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "unforeseen",
+        "Something went wrong here",
+        "The error was noted; X-Request-Id finds it in the log.",
+    ),
     Busy("The database did not answer in time."),
 ]
 """An error for each status that a documented request can get."""
-_TOLD: dict[int, tuple[str, ...]] = {
-    401: ("WWW-Authenticate",),
-    409: ("Retry-After",),
-    415: ("Accept-Post", "Accept-Patch", "Accept-Encoding"),
-    429: ("Retry-After",),
-    503: ("Retry-After",),
+_HEADERS_OF_ERRORS: dict[int, tuple[str, ...]] = {
+    HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate",),
+    HTTPStatus.CONFLICT: ("Retry-After",),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ("Accept-Post", "Accept-Patch", "Accept-Encoding"),
+    HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After",),
+    HTTPStatus.SERVICE_UNAVAILABLE: ("Retry-After",),
 }
-"""Headers that errors of a status have beside those of any answer."""
+"""Headers that the errors of a status have beside EVERYWHERE."""
 
 
-def make_refusals(base_url: str) -> dict[str, JsonObject]:
-    """By name, an answer for each status: problem+json, with an example written by what writes the real ones."""
-    return {_name(find_status(error)): _refusal(error, base_url) for error in _ERRORS}
+def make_problem_responses(base_url: str) -> dict[str, JsonObject]:
+    """A response for each status that is an error, by name: problem+json, with an example made as the server makes real ones."""
+    return {_name_problem(find_status(error)): _make_problem_response(error, base_url) for error in _ERRORS}
+
+
+def _make_problem_response(error: DomainError, base_url: str) -> JsonObject:
+    headers = (*EVERYWHERE, *_HEADERS_OF_ERRORS.get(find_status(error), ()))
+    content = {
+        "application/problem+json": {"schema": refer("Problem"), "example": msgspec.to_builtins(make_problem(error, base_url))}
+    }
+    return {"description": f"{error.title}.", "headers": refer_to_headers(*headers), "content": content}
+
+
+def _name_problem(status: int) -> str:
+    return f"Problem{int(status)}"
+
+
+def refer_to_problems(statuses: Iterable[int]) -> dict[str, JsonObject]:
+    """References to the problem responses of these statuses."""
+    return {str(int(status)): {"$ref": f"#/components/responses/{_name_problem(status)}"} for status in sorted(set(statuses))}
+
+
+def refer_to_headers(*headers: str) -> dict[str, JsonObject]:
+    """References to these headers, by name."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
 
 
 def describe_not_modified() -> JsonObject:
-    """What says that the client has the answer."""
+    """The response 304."""
     return {
-        "description": "The client has the answer: it would be the same again.",
-        "headers": list_headers_told(*EVERYWHERE, "ETag"),
+        "description": "The response would be the same as the one that the client has.",
+        "headers": refer_to_headers(*EVERYWHERE, "ETag"),
     }
 
 
-def _refusal(error: DomainError, base_url: str) -> JsonObject:
-    headers = (*EVERYWHERE, *_TOLD.get(find_status(error), ()))
-    content = {
-        "application/problem+json": {"schema": ref("Problem"), "example": msgspec.to_builtins(make_problem(error, base_url))}
+def make_response(doc: str, schema: str, *headers: str) -> JsonObject:
+    """A response in JSON, with these headers beside EVERYWHERE."""
+    content = {"application/json": {"schema": refer(schema)}}
+    return {"description": doc, "headers": refer_to_headers(*EVERYWHERE, *headers), "content": content}
+
+
+def make_read_responses(response: JsonObject, is_versioned: bool) -> tuple[dict[int, JsonObject], list[JsonObject]]:
+    """The responses to a GET, and the parameter If-None-Match, where the data has a version."""
+    if is_versioned:
+        response["headers"] |= refer_to_headers("ETag")
+        not_modified = {"$ref": "#/components/responses/Unchanged"}
+        return {200: response, HTTPStatus.NOT_MODIFIED: not_modified}, [parameters.refer("IfNoneMatch")]
+    return {200: response}, []
+
+
+def make_body(schema: str, *media_types: str) -> JsonObject:
+    """A required body in JSON, or in one of these media types."""
+    return {"required": True, "content": {kind: {"schema": refer(schema)} for kind in (*media_types, "application/json")}}
+
+
+def make_operation(
+    name: str,
+    summary: str,
+    scopes: list[Scope],
+    responses: dict[int, JsonObject],
+    errors: Iterable[int],
+    options: list[JsonObject],
+    body: JsonObject | None = None,
+    doc: str | None = None,
+    tag: str | None = None,
+) -> JsonObject:
+    """An operation that needs one of the scopes, if there are any. `errors` are the statuses of its errors and `options` its parameters.
+
+    Its tag is that of its first scope's noun.
+    """
+    noun = scopes[0].split(":")[0] if scopes else None
+    return {
+        "operationId": name,
+        "summary": summary,
+        **({"description": doc} if doc else {}),
+        "tags": [tag or next(tag for tag, (_, nouns) in TAGS.items() if noun in nouns)],
+        "security": [{"oauth2": [scope.value]} for scope in scopes] or [{"oauth2": []}],
+        "parameters": options,
+        **({"requestBody": body} if body else {}),
+        "responses": {str(int(status)): response for status, response in responses.items()} | refer_to_problems(errors),
     }
-    return {"description": f"{error.title}.", "headers": list_headers_told(*headers), "content": content}
-
-
-def _name(status: int) -> str:
-    return f"Problem{status}"
-
-
-def list_refusals(statuses: Iterable[int]) -> dict[str, JsonObject]:
-    """The answers of an operation that can end with these statuses."""
-    return {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in sorted(set(statuses))}
-
-
-def list_headers_told(*headers: str) -> dict[str, JsonObject]:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}

@@ -1,64 +1,84 @@
-"""The parameters of the OpenAPI document, each said once and referred to: those of a resource's rows and lists, and those of any operation."""
+"""The parameters of the OpenAPI document: those of each resource's rows and lists, and those of any operation. Operations refer to them by name."""
 
 from typing import Any
 
-from api.rest.openapi.schemas import MAX_ID, SCALARS, JsonObject, compared, field_path, link_path, listed, ref, whole
-from api.rest.query_string import MAX_DEPTH
+from api.rest.field_tree import MAX_DEPTH
+from api.rest.openapi.schemas import (
+    MAX_ID,
+    SCALARS,
+    JsonObject,
+    describe_comparison,
+    make_array,
+    make_count,
+    make_field_path,
+    make_link_path,
+)
+from api.rest.openapi.schemas import (
+    refer as refer_to_schema,
+)
 from domain import RESOURCES
 from domain.declare.resource import Comparison, Field, Filter, Resource
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 
 
-def query(name: str, doc: str, schema: JsonObject) -> JsonObject:
+def make_query(name: str, doc: str, schema: JsonObject) -> JsonObject:
+    """A parameter of the query string."""
     return {"name": name, "in": "query", "description": doc, "schema": schema}
 
 
-def names(name: str, doc: str, item: JsonObject, **limits: Any) -> JsonObject:
-    """A parameter that is a list of names with commas between them."""
-    return query(name, doc, listed(item) | limits) | {"style": "form", "explode": False}
+def make_names(name: str, doc: str, item: JsonObject, **limits: Any) -> JsonObject:
+    """A parameter that is a list of names, separated by commas."""
+    return make_query(name, doc, make_array(item) | limits) | {"style": "form", "explode": False}
 
 
-def _filters(name: str, field: Field) -> list[JsonObject]:
-    """A parameter that may repeat, and those that compare with a bound."""
+def _make_filters(name: str, field: Field) -> list[JsonObject]:
+    """The filter of a field, which may be repeated, and its comparisons (`mark.gte`)."""
     item = SCALARS[field.kind].get("items", SCALARS[field.kind])
-    equal = query(name, f"{field.doc} Repeated: any of them.", listed(item)) | {"style": "form", "explode": True}
+    equal = make_query(name, f"{field.doc} Repeated: any of them.", make_array(item)) | {"style": "form", "explode": True}
     if not field.comparable:
         return [equal]
-    return [equal, *(query(f"{name}.{by}", compared(name, by), SCALARS[field.kind]) for by in Comparison)]
+    return [equal, *(make_query(f"{name}.{by}", describe_comparison(name, by), SCALARS[field.kind]) for by in Comparison)]
 
 
-def _of_row(resource: Resource) -> list[JsonObject]:
-    parameters = [names("fields", "The fields wanted; of linked rows, with dots.", field_path(resource))]
+def _make_row_parameters(resource: Resource) -> list[JsonObject]:
+    parameters = [make_names("fields", "The fields wanted; of linked rows, with dots.", make_field_path(resource))]
     if resource.links:
-        parameters.append(names("include", f"The links wanted, up to {MAX_DEPTH} deep with dots.", link_path(resource)))
+        parameters.append(make_names("include", f"The links wanted, up to {MAX_DEPTH} deep with dots.", make_link_path(resource)))
     for name, link in resource.links.items():
         if link.many:
-            many = f"How many {name} a row, where include brings them: {DEFAULT_FIRST} unless told."
-            parameters.append(query(f"{name}.first", many, whole(MAX_NESTED_FIRST)))
-            parameters += [query(f"{name}.{told}", a.doc, SCALARS[a.kind]) for told, a in link.arguments.items()]
+            doc = f"How many {name} a row, where include brings them (default {DEFAULT_FIRST})."
+            parameters.append(make_query(f"{name}.first", doc, make_count(MAX_NESTED_FIRST)))
+            parameters += [
+                make_query(f"{name}.{key}", argument.doc, SCALARS[argument.kind]) for key, argument in link.arguments.items()
+            ]
     return parameters
 
 
-def _of_list(resource: Resource) -> list[JsonObject]:
+def _make_list_parameters(resource: Resource) -> list[JsonObject]:
     return [
-        names("sort", "Order, by one field after another; - for descending. Nulls come last.", ref(f"{resource.type_name}Sort")),
+        make_names(
+            "sort",
+            "Order, by one field after another; - for descending. Nulls come last.",
+            refer_to_schema(f"{resource.type_name}Sort"),
+        ),
         *(
             parameter
             for name, field in resource.fields.items()
             if field.filter is Filter.ANYWHERE
-            for parameter in _filters(name, field)
+            for parameter in _make_filters(name, field)
         ),
     ]
 
 
-def shared(parameter: str) -> JsonObject:
+def refer(parameter: str) -> JsonObject:
+    """A reference to a shared parameter."""
     return {"$ref": f"#/components/parameters/{parameter}"}
 
 
 COMMON: dict[str, JsonObject] = {
-    "First": query("first", "How many rows.", whole(MAX_FIRST, default=DEFAULT_FIRST)),
-    "After": query("after", "The endCursor of the page before. It holds for the same filters and order.", {"type": "string"}),
-    "Format": query(
+    "First": make_query("first", "How many rows.", make_count(MAX_FIRST, default=DEFAULT_FIRST)),
+    "After": make_query("after", "The endCursor of the page before. It holds for the same filters and order.", {"type": "string"}),
+    "Format": make_query(
         "format",
         "csv is for spreadsheets: it takes no to-many links, and has 1,000 rows a page unless `first` says otherwise. `Accept: text/csv` means the same.",
         {"enum": ["json", "csv"]},
@@ -74,56 +94,60 @@ COMMON: dict[str, JsonObject] = {
     "IdempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "Any text of the client's own. For 7 days the same key and body get the same answer and change nothing a second time.",
+        "description": "Any text that the client chooses. For 7 days the same key and body get the same response and change nothing a second time.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
     },
     "IfNoneMatch": {
         "name": "If-None-Match",
         "in": "header",
-        "description": "The ETag of an earlier answer to the same request: where it would be the same again, 304 says so (RFC 9110, 13.1.2).",
+        "description": "The ETag of an earlier response to the same request. The response is a 304 where it would be the same (RFC 9110, 13.1.2).",
         "schema": {"type": "string", "examples": ['"0f5d8a3b1c2e4f60718293a4"']},
     },
     "IfMatch": {
         "name": "If-Match",
         "in": "header",
         "required": True,
-        "description": "The ETag of the row as it was read, so that nobody's change is lost (RFC 9110, 13.1.1); * is whichever it is now.",
+        "description": "The ETag of the row as it was read, so that no change is lost (RFC 9110, 13.1.1); * matches any version.",
         "schema": {"type": "string", "examples": ['"3"']},
     },
     "Prefer": {
         "name": "Prefer",
         "in": "header",
-        "description": "handling=strict (the default) lands all rows or none, lenient the good ones; return=representation adds `results`. "
-        "Commas stand between two (RFC 7240).",
+        "description": "handling=strict (the default) records all rows or none, lenient the valid ones; return=representation adds `results`. "
+        "Several preferences are separated by commas (RFC 7240).",
         "schema": {"type": "string", "examples": ["handling=lenient, return=representation"]},
     },
     "DryRun": {
         "name": "dryRun",
         "in": "query",
-        "description": "Do everything, answer, and undo it.",
+        "description": "Do everything, respond, and roll back.",
         "schema": {"type": "boolean", "default": False},
     },
 }
 
 
-def every() -> dict[str, JsonObject]:
-    """Every shared parameter by its name in the document: those of a resource begin with the name of its type."""
-    return COMMON | {_named(of, each): each for of in RESOURCES.values() for each in (*_of_row(of), *_of_list(of))}
+def list_shared() -> dict[str, JsonObject]:
+    """Every shared parameter by its name in the document. The name of a resource's parameter begins with the name of its type."""
+    return COMMON | {
+        _name(resource, parameter): parameter
+        for resource in RESOURCES.values()
+        for parameter in (*_make_row_parameters(resource), *_make_list_parameters(resource))
+    }
 
 
-def of_row(resource: Resource) -> list[JsonObject]:
-    """What one row of it may be asked with."""
-    return [shared(_named(resource, each)) for each in _of_row(resource)]
+def list_for_row(resource: Resource) -> list[JsonObject]:
+    """References to the parameters of one row."""
+    return [refer(_name(resource, parameter)) for parameter in _make_row_parameters(resource)]
 
 
-def of_list(resource: Resource) -> list[JsonObject]:
-    """What a list of it may be asked with."""
+def list_for_list(resource: Resource) -> list[JsonObject]:
+    """References to the parameters of a list."""
     return [
-        *of_row(resource),
-        *(shared(_named(resource, each)) for each in _of_list(resource)),
-        *map(shared, ("First", "After", "Format")),
+        *list_for_row(resource),
+        *(refer(_name(resource, parameter)) for parameter in _make_list_parameters(resource)),
+        *map(refer, ("First", "After", "Format")),
     ]
 
 
-def _named(resource: Resource, parameter: JsonObject) -> str:
+def _name(resource: Resource, parameter: JsonObject) -> str:
     return f"{resource.type_name}.{parameter['name']}"

@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of everything the REST door takes and answers, for openapi.py; examples, by schema, stand in examples.json."""
+"""JSON Schemas (2020-12) of every request and response body of REST. Their examples are in examples.json, by the name of the schema."""
 
 import json
 import re
@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from api.http.body import MAX_BODY, MAX_FILES
+from api.http.problems import MAX_ERROR_STATUS, MIN_ERROR_STATUS
 from api.oauth.form import MAX_BODY as MAX_FORM
+from api.rest.field_tree import MAX_DEPTH
 from api.rest.openapi.problem_codes import CODE, TYPE_PATTERN, list_problem_schemas
-from api.rest.query_string import MAX_DEPTH
 from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregatePage
 from domain.aggregates.query import MAX_ROWS
@@ -28,7 +29,7 @@ from domain.write.stored_answers import KeptAnswers
 JsonObject: TypeAlias = dict[str, Any]
 
 MAX_ID = 80
-"""What CHANGES.md promises: ids are opaque, and some are no UUIDs."""
+"""Characters of an id. Ids are opaque and some are not UUIDs (openapi/CHANGES.md)."""
 EXAMPLES = Path(__file__).with_name("examples.json")
 
 SCALARS: dict[ValueType, JsonObject] = {
@@ -47,18 +48,18 @@ BOUNDS: JsonObject = {
     "integer": {"format": "int32", "minimum": -(2**31), "maximum": 2**31 - 1},
     "array": {"maxItems": MAX_ENTRIES * MAX_ISSUES},
 }
-"""What holds for every value of a type, where nothing narrower is said. The longest array is the one of a batch's issues."""
-MAX_SHEET = 2**30
-"""Of a page as CSV: PostgreSQL makes no longer text."""
+"""The bounds of every value of a type, where its schema sets no narrower ones. The longest array is that of a batch's issues."""
+MAX_CSV = 2**30
+"""Characters of a page as CSV: PostgreSQL makes no longer text."""
 LENGTHS = {"date": 10, "date-time": 35, "binary": MAX_FILES}
-"""Of a string of a format, in characters: an instant may have nanoseconds and an offset."""
+"""Maximum length of a string with this format, in characters. An instant may have nanoseconds and an offset."""
 
 _TEXT, _OBJECT = {"type": "string"}, {"type": ["object", "null"]}
 _FORM_TEXT = {"type": "string", "maxLength": MAX_FORM}
-_QUERY = {"type": "string", "maxLength": 100_000}  # as api/graphql/limits.py has it, which this door does not know
-_ECHO = {"type": "string", "maxLength": MAX_BODY}  # it may repeat a word of the body
+_QUERY = {"type": "string", "maxLength": 100_000}  # Limits.bytes of api/graphql/limits.py, which REST does not import
+_ECHO = {"type": "string", "maxLength": MAX_BODY}  # it may quote a word of the body
 
-OF_THE_WEB: dict[str, JsonObject] = {
+HTTP_SCHEMAS: dict[str, JsonObject] = {
     "Problem": {
         "type": "object",
         "description": "What went wrong (RFC 9457).",
@@ -70,7 +71,12 @@ OF_THE_WEB: dict[str, JsonObject] = {
                 "description": "Stable; it ends in the problem's code, one of ProblemCode. GET /problems/{code} explains it.",
             },
             "title": {"type": "string", "description": "The same for every problem of this type."},
-            "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The status of the response."},
+            "status": {
+                "type": "integer",
+                "minimum": MIN_ERROR_STATUS,
+                "maximum": MAX_ERROR_STATUS,
+                "description": "The status of the response.",
+            },
             "detail": {"type": "string", "description": "What went wrong this time. It holds no personal data."},
             "issues": {
                 "type": "array",
@@ -80,17 +86,17 @@ OF_THE_WEB: dict[str, JsonObject] = {
             "violated-policies": {
                 "type": "array",
                 "items": {"type": "string"},
-                "description": "With quota-exceeded, the policies of RateLimit-Policy that refuse it.",
+                "description": "With quota-exceeded, the policies of RateLimit-Policy that were exceeded.",
             },
         },
         "required": ["type", "title", "status", "detail"],
     },
     "TokenRequest": {
         "type": "object",
-        "description": "The client proves itself by HTTP Basic, by client_secret, or by client_assertion (RFC 7523), and by one of them only.",
+        "description": "The client authenticates by HTTP Basic, by client_secret, or by client_assertion (RFC 7523), and by one of them only.",
         "properties": {
             "grant_type": {"type": "string", "enum": ["client_credentials"]},
-            "scope": _FORM_TEXT | {"description": "Blank-separated; without it, every scope that a grant in force gives."},
+            "scope": _FORM_TEXT | {"description": "Separated by spaces; without it, every scope that a grant in force gives."},
             "client_id": _TEXT,
             "client_secret": _TEXT,
             "client_assertion_type": {"type": "string", "enum": ["urn:ietf:params:oauth:client-assertion-type:jwt-bearer"]},
@@ -129,7 +135,7 @@ OF_THE_WEB: dict[str, JsonObject] = {
     },
     "GraphqlAnswer": {
         "type": "object",
-        "description": "An error that is one of the domain holds the problem object of REST in extensions.problem.",
+        "description": "An error that REST would answer with a problem holds the same object in extensions.problem.",
         "properties": {
             "data": _OBJECT,
             "errors": {"type": "array", "items": {"type": "object", "properties": {"message": _ECHO}, "required": ["message"]}},
@@ -139,40 +145,40 @@ OF_THE_WEB: dict[str, JsonObject] = {
 }
 
 
-def schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
-    """Every schema by name: of the structs and all they hold, of the resources, their pages and the lookup, of what belongs to the web."""
-    _, found = msgspec.json.schema_components(
+def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
+    """Every schema by name: of the structs and all they hold, of the resources, their pages and lookups, and of HTTP."""
+    _, schemas = msgspec.json.schema_components(
         {*structs, AggregatePage, ImportReport, Issue, KeptAnswers, Me}, ref_template="#/components/schemas/{name}"
     )
-    for schema in found.values():
-        _without_defaults(schema)
+    for schema in schemas.values():
+        _remove_defaults(schema)
         if "description" in schema:
             schema["description"] = cleandoc(schema["description"])
     for command in COMMANDS.values():
         for name in command.row_types if command.input in structs else ():
-            found[command.input.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
-    found["AggregatePage"]["properties"]["data"]["maxItems"] = MAX_ROWS
-    found["Issue"]["required"].remove("current")  # the one thing that is left out where there is none
+            schemas[command.input.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
+    schemas["AggregatePage"]["properties"]["data"]["maxItems"] = MAX_ROWS
+    schemas["Issue"]["required"].remove("current")  # the one member that is left out where there is none
     for name in ("at", "message"):
-        found["Issue"]["properties"][name] |= _ECHO
-    for name in ("Issue", "ImportIssue"):
-        found[name]["properties"]["code"] = CODE
+        schemas["Issue"]["properties"][name] |= _ECHO
     for resource in RESOURCES.values():
-        found[resource.type_name] = row(resource)
-        found[f"{resource.type_name}Page"] = page(resource)
-        found |= names(resource)
-    found |= {
-        f"{resource.type_name}Lookup": lookup(resource) for resource in RESOURCES.values() if resource.has_lookup
-    } | OF_THE_WEB
-    found |= list_problem_schemas()
+        schemas[resource.type_name] = make_row(resource)
+        schemas[f"{resource.type_name}Page"] = make_page(resource)
+        schemas |= make_name_enums(resource)
+    schemas |= {f"{resource.type_name}Lookup": make_lookup(resource) for resource in RESOURCES.values() if resource.has_lookup}
+    schemas |= HTTP_SCHEMAS | list_problem_schemas()
+    for name in ("Issue", "ImportIssue"):
+        schemas[name]["properties"]["code"] = CODE
     for name, example in json.loads(EXAMPLES.read_text()).items():
-        found[name]["examples"] = [example]
-    return dict(sorted(found.items()))
+        schemas[name]["examples"] = [example]
+    return dict(sorted(schemas.items()))
 
 
-def _without_defaults(schema: JsonObject) -> None:
-    """Some clients take a property with a default for one that is always there. In an answer it is: a struct leaves nothing out. What is
-    sent (and closed to unknown properties) may leave it out: there the default is told in words."""
+def _remove_defaults(schema: JsonObject) -> None:
+    """Removes the defaults of a struct's properties: some generated clients require a property that has one.
+
+    A response has every property, so all of them are required. In a request they are optional, and the description states the default.
+    """
     properties = schema["properties"]
     defaults = {name: properties[name].pop("default") for name in properties if "default" in properties[name]}
     if schema.get("additionalProperties") is not False:
@@ -181,13 +187,13 @@ def _without_defaults(schema: JsonObject) -> None:
     for name, default in defaults.items():
         if default not in (None, []):
             description = properties[name].get("description", "")
-            properties[name]["description"] = f"{description} {str(default).lower()} unless given.".strip()
+            properties[name]["description"] = f"{description} Default: {str(default).lower()}.".strip()
 
 
-def row(resource: Resource) -> JsonObject:
-    """No property is required, since `fields` narrows and a field out of scope is left out."""
-    properties = {name: _field(name, field) for name, field in resource.fields.items()}
-    properties |= {name: _link(link) for name, link in resource.links.items()}
+def make_row(resource: Resource) -> JsonObject:
+    """The schema of a row. No property is required: `fields` narrows a row, and a field that the token has no scope for is left out."""
+    properties = {name: _make_field(name, field) for name, field in resource.fields.items()}
+    properties |= {name: _make_link(link) for name, link in resource.links.items()}
     return {
         "type": "object",
         "description": resource.doc,
@@ -197,41 +203,44 @@ def row(resource: Resource) -> JsonObject:
     }
 
 
-def _field(name: str, field: Field) -> JsonObject:
+def _make_field(name: str, field: Field) -> JsonObject:
     schema = SCALARS[ValueType.ID if name == "id" else field.kind] | {"description": field.doc}
     if field.may_be_null:
         schema["type"] = [schema["type"], "null"]
     return schema if field.scope is None else schema | {"x-scope": field.scope.value}
 
 
-def _link(link: Link) -> JsonObject:
-    target = ref(f"{RESOURCES[link.target].type_name}{'Page' if link.many else ''}")
+def _make_link(link: Link) -> JsonObject:
+    target = refer(f"{RESOURCES[link.target].type_name}{'Page' if link.many else ''}")
     if link.many or not link.nullable:
         return target | {"description": link.doc}
     return {"anyOf": [target, {"type": "null"}], "description": link.doc}
 
 
-def page(resource: Resource) -> JsonObject:
+def make_page(resource: Resource) -> JsonObject:
     return {
         "type": "object",
-        "properties": {"data": {"type": "array", "items": ref(resource.type_name), "maxItems": MAX_FIRST}, "page": ref("PageInfo")},
+        "properties": {
+            "data": {"type": "array", "items": refer(resource.type_name), "maxItems": MAX_FIRST},
+            "page": refer("PageInfo"),
+        },
         "required": ["data", "page"],
         "additionalProperties": False,
     }
 
 
-def lookup(resource: Resource) -> JsonObject:
-    """The body of a lookup: what a list takes in its URL, and the filters that may not stand there."""
+def make_lookup(resource: Resource) -> JsonObject:
+    """The schema of a lookup's body: the parameters of a list, and the filters that must not be in a URL."""
     filters = {
         name: {
-            "anyOf": [SCALARS[field.kind], listed(SCALARS[field.kind])],
+            "anyOf": [SCALARS[field.kind], make_array(SCALARS[field.kind])],
             "description": field.doc,
             **({"x-scope": field.scope.value} if field.scope else {}),
         }
         for name, field in resource.fields.items()
     }
     filters |= {
-        f"{name}.{comparison}": SCALARS[field.kind] | {"description": compared(name, comparison)}
+        f"{name}.{comparison}": SCALARS[field.kind] | {"description": describe_comparison(name, comparison)}
         for name, field in resource.fields.items()
         if field.comparable
         for comparison in Comparison
@@ -243,82 +252,84 @@ def lookup(resource: Resource) -> JsonObject:
             "additionalProperties": False,
             "description": "All of these; of several values, any.",
         },
-        "fields": listed(field_path(resource)),
-        "include": listed(link_path(resource)),
-        "sort": listed(ref(f"{resource.type_name}Sort")),
-        "first": whole(MAX_FIRST) | {"description": f"How many rows: {DEFAULT_FIRST} unless said."},
+        "fields": make_array(make_field_path(resource)),
+        "include": make_array(make_link_path(resource)),
+        "sort": make_array(refer(f"{resource.type_name}Sort")),
+        "first": make_count(MAX_FIRST) | {"description": f"How many rows (default {DEFAULT_FIRST})."},
         "after": _TEXT,
     }
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-_COMPARED = {Comparison.GTE: "at least", Comparison.GT: "above", Comparison.LTE: "at most", Comparison.LT: "below"}
+_COMPARISONS = {Comparison.GTE: "at least", Comparison.GT: "above", Comparison.LTE: "at most", Comparison.LT: "below"}
 
 
-def compared(name: str, comparison: Comparison) -> str:
-    """What a filter such as mark.gte means."""
-    return f"{name} is {_COMPARED[comparison]} this (of dates, no earlier or later)."
+def describe_comparison(name: str, comparison: Comparison) -> str:
+    """The description of a filter such as mark.gte."""
+    return f"{name} is {_COMPARISONS[comparison]} this (of dates, no earlier or later)."
 
 
-def names(resource: Resource) -> dict[str, JsonObject]:
-    """What can be named of a resource, by schema: its fields, its links and its terms of order."""
+def make_name_enums(resource: Resource) -> dict[str, JsonObject]:
+    """The enums of the names that parameters may use, by schema: a resource's fields, links and terms of order."""
     sortable = [name for name, field in resource.fields.items() if field.sortable]
-    found = {
-        "Field": _one_of(list(resource.fields), f"A field of {resource.plural}."),
-        "Sort": _one_of(
+    enums = {
+        "Field": _make_enum(list(resource.fields), f"A field of {resource.plural}."),
+        "Sort": _make_enum(
             [sign + name for name in sortable for sign in ("", "-")], f"What {resource.plural} can be ordered by; - for descending."
         ),
     }
     if resource.links:
-        found["Link"] = _one_of(list(resource.links), f"A link of {resource.plural}.")
-    return {f"{resource.type_name}{what}": schema for what, schema in found.items()}
+        enums["Link"] = _make_enum(list(resource.links), f"A link of {resource.plural}.")
+    return {f"{resource.type_name}{suffix}": schema for suffix, schema in enums.items()}
 
 
-def _one_of(values: list[str], doc: str) -> JsonObject:
-    """An enum; clients that make constants of its values are told good names for them: DATE_OF_BIRTH, and DATE_OF_BIRTH_DESC for -dateOfBirth."""
+def _make_enum(values: list[str], doc: str) -> JsonObject:
+    """An enum, with names for generators of constants: DATE_OF_BIRTH, and DATE_OF_BIRTH_DESC for -dateOfBirth."""
     upper = [re.sub("([A-Z])", r"_\1", value.lstrip("-")).upper() + "_DESC" * value.startswith("-") for value in values]
     return {"type": "string", "enum": values, "x-enum-varnames": upper, "description": doc}
 
 
-def field_path(resource: Resource) -> JsonObject:
-    """A field of the resource, or of what its links lead to."""
-    own = ref(f"{resource.type_name}Field")
-    return {"anyOf": [own, _below(resource, MAX_DEPTH)]} if resource.links else own
+def make_field_path(resource: Resource) -> JsonObject:
+    """The schema of a path to a field of the resource, or of a linked resource."""
+    own = refer(f"{resource.type_name}Field")
+    return {"anyOf": [own, _make_longer_path(resource, MAX_DEPTH)]} if resource.links else own
 
 
-def link_path(resource: Resource) -> JsonObject:
-    """A link of the resource, or of what its links lead to."""
-    return {"anyOf": [ref(f"{resource.type_name}Link"), _below(resource, MAX_DEPTH - 1)]}
+def make_link_path(resource: Resource) -> JsonObject:
+    """The schema of a path to a link of the resource, or of a linked resource."""
+    return {"anyOf": [refer(f"{resource.type_name}Link"), _make_longer_path(resource, MAX_DEPTH - 1)]}
 
 
-def _below(resource: Resource, most: int) -> JsonObject:
+def _make_longer_path(resource: Resource, most: int) -> JsonObject:
     return {"type": "string", "pattern": f"^({'|'.join(resource.links)})(\\.[A-Za-z]+){{1,{most}}}$"}
 
 
-def listed(item: JsonObject) -> JsonObject:
+def make_array(item: JsonObject) -> JsonObject:
+    """An array of at most MAX_VALUES items."""
     return {"type": "array", "items": item, "maxItems": MAX_VALUES}
 
 
-def whole(most: int, **more: int) -> JsonObject:
-    """A number of rows. A default that clients would send is only for what may always be sent."""
-    return {"type": "integer", "minimum": 1, "maximum": most, **more}
+def make_count(most: int, **options: int) -> JsonObject:
+    """A number of rows. `default` is only for what may always be sent, since generated clients send defaults."""
+    return {"type": "integer", "minimum": 1, "maximum": most, **options}
 
 
-def bounded(node: Any) -> Any:
-    """The document, or a part of it, with the bounds of BOUNDS where a schema has none of its own."""
+def add_bounds(node: Any) -> Any:
+    """A copy of a part of the document, with the bounds of BOUNDS and LENGTHS where a schema has none of its own."""
     if isinstance(node, list):
-        return [bounded(child) for child in node]
+        return [add_bounds(child) for child in node]
     if not isinstance(node, dict):
         return node
-    told = {name: bounded(child) for name, child in node.items()}
+    result = {name: add_bounds(child) for name, child in node.items()}
     types = node.get("type")
     if "enum" not in node and "const" not in node:
         for type_ in [types] if isinstance(types, str) else types if isinstance(types, list) else ():
-            told = BOUNDS.get(type_, {}) | told
+            result = BOUNDS.get(type_, {}) | result
     if types == "string" and "maxLength" not in node and "format" in node:
-        told["maxLength"] = LENGTHS.get(node["format"], MAX_TEXT)
-    return told
+        result["maxLength"] = LENGTHS.get(node["format"], MAX_TEXT)
+    return result
 
 
-def ref(schema: str) -> JsonObject:
+def refer(schema: str) -> JsonObject:
+    """A reference to a schema."""
     return {"$ref": f"#/components/schemas/{schema}"}

@@ -1,0 +1,102 @@
+"""Handlers of the URLs that are neither a resource's nor a command's: aggregates, receipts, me and the import of the register."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import authenticate
+from api.http.body import read_files, release_body_after
+from api.http.etag import make_etag, make_not_modified, match_etag, or_not_modified
+from api.http.response import JSON, JsonResponse
+from api.rest import csv
+from api.rest.headers import make_next_link
+from api.rest.query_string import check_parameters
+from api.rest.read import make_request_key
+from domain import COMMANDS
+from domain.access.caller import Caller
+from domain.aggregates import aggregates
+from domain.aggregates.query import read_query
+from domain.clients.me import read_me
+from domain.declare.errors import BadRequest, Issue
+from domain.declare.scopes import Scope
+from domain.declare.value_types import ValueType
+from domain.read.prepared import REACH_VERSION
+from domain.roster.gias.command import IMPORT, import_gias
+from domain.support.slices import run_in_slices
+from domain.write.idempotency import check_key
+from domain.write.stored_answers import read_stored_answers
+
+
+async def get_aggregates(request: Request) -> Response:
+    """GET /v1/aggregates. The response depends on all data within the caller's reach, so the version of the whole reach decides whether a cached
+    body is still the same."""
+    state, caller = request.app.state, await authenticate(request)
+    if_none_match = request.headers.get("if-none-match")
+    key = make_request_key(request, caller, csv.accepts_csv(request))
+    digest = version = None
+    if caller.snapshot is not None:
+        version = await REACH_VERSION.read_version(state.database, caller.client_id, state.cursors, caller.snapshot)
+    if version is not None:
+        digest = make_etag(version, key)
+        if if_none_match is not None and (tag := match_etag(digest, if_none_match)) is not None:
+            return make_not_modified(tag)
+    if version is None or (entry := state.response_cache.find(key, version)) is None:
+        entry = await _write_aggregates(request, caller)
+        if version is not None:
+            state.response_cache.put(key, version, *entry)
+    body, headers = entry
+    response = JsonResponse(body, *headers[1:], kind=headers[0])
+    return or_not_modified(response if digest is None else response.set_etag(digest), if_none_match)
+
+
+async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+    """The body and its header fields, the first of which is the media type."""
+    state = request.app.state
+    as_csv, shape, issues = csv.read_format(request)
+    query = read_query((pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS), issues)
+    page = await aggregates.read_aggregates(
+        state.database, caller, state.cursors, csv.make_whole_query(query) if shape == "wide" else query
+    )
+    end = page.page.end_cursor if page.page.has_more else None
+    link = ((b"link", make_next_link(request, end).encode()),) if end else ()
+    if as_csv:
+        write = csv.write_wide_table if shape == "wide" else csv.write_long_table
+        return await run_in_slices(write(page, query)), (csv.CSV, *csv.make_file_headers("aggregates"), *link)
+    return msgspec.json.encode(page), (JSON, *link)
+
+
+async def get_receipt(request: Request) -> Response:
+    """GET /v1/receipts/{key}: the stored responses to the requests with this Idempotency-Key."""
+    state, caller = request.app.state, await authenticate(request)
+    check_parameters(request.query_params)
+    answers = await read_stored_answers(state.database, caller, check_key(request.path_params["key"]), COMMANDS.values())
+    return _make_private_response(answers)
+
+
+async def get_me(request: Request) -> Response:
+    """GET /v1/me: the client's grants and limits."""
+    state, caller = request.app.state, await authenticate(request)
+    check_parameters(request.query_params)
+    return _make_private_response(await read_me(state.database, caller, state.limits))
+
+
+@release_body_after
+async def import_register(request: Request) -> Response:
+    """POST /v1/imports/gias: the DfE's register of schools (GIAS) as multipart/form-data, with `asOf` and each file under any name."""
+    state, caller = request.app.state, await authenticate(request)
+    caller.require_scope(Scope.IMPORTS_WRITE, IMPORT)
+    check_parameters(request.query_params)
+    fields, files = await read_files(request)
+    try:
+        as_of = ValueType.DATE.parse(fields.get("asOf"))
+    except ValueError as problem:
+        issue = Issue("/asOf", "required", "asOf is the day of the extract, such as 2022-04-20.")
+        raise BadRequest(issue.message, code="parameter-invalid", issues=(issue,)) from problem
+    if not files:
+        issue = Issue("/files", "required", "Send at least one of establishments, groups and group links as a file.")
+        raise BadRequest(issue.message, code="parameter-invalid", issues=(issue,))
+    return _make_private_response(await import_gias(state.database, caller, files, as_of))
+
+
+def _make_private_response(answer: object) -> Response:
+    return Response(msgspec.json.encode(answer), headers={"Cache-Control": "no-store"}, media_type="application/json")

@@ -1,0 +1,71 @@
+"""Header fields of REST requests and responses: If-Match, Prefer, the ETag of a row that was changed, and Link."""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import quote
+
+from starlette.requests import Request
+
+from api.http.problems import HttpProblem
+from domain.declare.errors import BadRequest, Issue
+
+_ENTITY_TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
+_ROW_VERSION = re.compile(r"([1-9][0-9]{0,9})(?:\.[0-9a-f]+)?(?:-gzip)?")
+
+
+def make_row_etag(version: object) -> str:
+    """The ETag that the response to a change of a row carries: its new version. The ETag of a GET adds a dot and a digest."""
+    return f'"{version}"'
+
+
+def read_if_match(request: Request) -> frozenset[int] | None:
+    """The row versions that If-Match lists, or None for `*` (RFC 9110, 13.1.1).
+
+    A weak tag and a tag that does not begin with a version match no row. Raises HttpProblem 428 where the header is missing, and BadRequest where it
+    is malformed.
+    """
+    if "if-match" not in request.headers:
+        detail = 'If-Match says which version of the row this is for: the ETag of its GET, or its version in quotes, such as "3".'
+        raise HttpProblem(HTTPStatus.PRECONDITION_REQUIRED, "precondition-required", "The version is missing", detail)
+    value = ",".join(request.headers.getlist("if-match"))
+    if value.strip() == "*":
+        return None
+    tags = _ENTITY_TAG.findall(value)
+    if not tags or _ENTITY_TAG.sub("", value).strip(" \t,"):
+        message = 'If-Match holds entity tags in double quotes, such as "3", or a * alone.'
+        raise BadRequest(message, code="if-match-malformed", issues=(Issue("If-Match", "if-match-malformed", message),))
+    versions = [_ROW_VERSION.fullmatch(opaque) for weak, opaque in tags if not weak]
+    return frozenset(int(version[1]) for version in versions if version)
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """The preferences of a write that this API supports (RFC 7240). `applied` is the value of Preference-Applied."""
+
+    lenient: bool = False
+    with_results: bool = False
+    applied: str = ""
+
+
+def read_preferences(request: Request) -> Preferences:
+    """The preferences in the Prefer headers. Unknown preferences are ignored (RFC 7240, section 2)."""
+    preferences = {
+        name.strip().lower(): value.strip().strip('"').lower()
+        for header in request.headers.getlist("prefer")
+        for part in header.split(",")
+        for name, _, value in [part.split(";")[0].partition("=")]
+    }
+    applied = [
+        f"{name}={preferences[name]}"
+        for name, supported in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))
+        if preferences.get(name) in supported
+    ]
+    return Preferences(preferences.get("handling") == "lenient", preferences.get("return") == "representation", ", ".join(applied))
+
+
+def make_next_link(request: Request, after: str) -> str:
+    """The Link header that leads to the page after a cursor (RFC 8288). It keeps the request's other parameters."""
+    query = request.scope["query_string"].decode("latin-1").replace("<", "%3C").replace(">", "%3E")
+    others = "&".join(part for part in query.split("&") if part and not part.startswith("after="))
+    return f'<{quote(request.scope["path"])}?{others}{"&" if others else ""}after={after}>; rel="next"'

@@ -1,0 +1,210 @@
+"""Turns the parameters of a request, or the body of a lookup, into the query of a list or a row."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from api.rest.field_tree import make_page_fields, make_row_fields, read_field_tree, read_link_arguments
+from api.rest.query_string import MAX_FILTERS, MAX_ISSUES, RESERVED, ParameterIssues, Parameters, group_by_name
+from domain import RESOURCES
+from domain.access.caller import Caller
+from domain.declare.resource import Comparison, Field, Filter, Link, Resource
+from domain.read.cursors import Cursors
+from domain.read.query import (
+    DEFAULT_FIRST,
+    MAX_FIRST,
+    MAX_VALUES,
+    MAX_VALUES_PER_REQUEST,
+    Condition,
+    ListQuery,
+    Order,
+    OutputFields,
+    Parameter,
+    ParameterText,
+    ToMany,
+    decode_parameter,
+)
+
+LISTS = ("fields", "include", "sort")
+"""Parameters that are lists of names."""
+
+
+@dataclass
+class ListParameters:
+    """The parameters of a list, by what they are: lists of names, single values, options of links, filters."""
+
+    lists: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in LISTS})
+    single: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    filters: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def read_list(parameters: Parameters, resource: Resource, caller: Caller, cursors: Cursors, *, as_csv: bool = False) -> ListQuery:
+    """The query of `GET /v1/{plural}`. Raises BadRequest with every issue."""
+    issues = ParameterIssues()
+    return _make_list(issues, resource, caller, cursors, _sort_parameters(issues, parameters, resource), as_csv=as_csv)
+
+
+def read_linked_list(
+    parameters: Parameters, resource: Resource, name: str, caller: Caller, cursors: Cursors, *, as_csv: bool = False
+) -> ToMany:
+    """The query of `GET /v1/{plural}/{id}/{link}`: a list of the link's target, which the link's arguments may narrow.
+
+    Its cursors are those of the same list when it is nested in a row. Raises BadRequest with every issue.
+    """
+    issues, link = ParameterIssues(), resource.links[name]
+    target = RESOURCES[link.target]
+    listing = _sort_parameters(issues, parameters, target, link.arguments)
+    texts = {argument: listing.single[argument] for argument in link.arguments if argument in listing.single}
+    arguments = tuple(read_link_arguments(issues, link, texts).items())
+    path = f"{resource.name}.{name}"
+    page = _make_list(issues, target, caller, cursors, listing, as_csv=as_csv, by=link, path=path, arguments=arguments)
+    return ToMany(link, page)
+
+
+def read_row(parameters: Parameters, resource: Resource, caller: Caller) -> OutputFields:
+    """The fields of the row of `GET /v1/{plural}/{id}`. Raises BadRequest with every issue."""
+    issues = ParameterIssues()
+    listing = _sort_parameters(issues, parameters, resource)
+    for name in [*listing.single, *listing.filters, *(["sort"] if "sort" in parameters else [])]:
+        issues.add_unknown(name, "parameter-unknown", f"There is no parameter {name} here.", name, ("fields", "include"))
+    tree = read_field_tree(issues, resource, listing.lists["fields"], listing.lists["include"], listing.options)
+    issues.raise_if_any()
+    return make_row_fields(resource, tree, caller)
+
+
+def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Cursors) -> ListQuery:
+    """The query of `POST /v1/{plural}/lookup`: the parameters of a list, with the filters in `where`. Raises BadRequest with every issue."""
+    issues = ParameterIssues()
+    members = body if isinstance(body, dict) else {}
+    if not isinstance(body, dict):
+        issues.add("", "wrong-type", "The body must be an object.")
+    for name in list(members)[:MAX_ISSUES]:
+        if name not in ("where", "fields", "include", "sort", "first", "after"):
+            issues.add_unknown(f"/{name}", "unknown-field", "There is no such field.", name, ("where", *RESERVED[:-1]))
+    listing = ListParameters()
+    for name in LISTS:
+        value = members.get(name, [])
+        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+            issues.add(f"/{name}", "wrong-type", f"{name} must be an array of texts.")
+            value = []
+        listing.lists[name] = value
+    where = members.get("where", {})
+    if not isinstance(where, dict):
+        issues.add("/where", "wrong-type", "where must be an object.")
+        where = {}
+    if len(where) > MAX_FILTERS:
+        issues.add("/where", "filter-too-long", f"where has more than {MAX_FILTERS} filters.")
+        where = {}
+    listing.filters = {name: value if isinstance(value, list) else [value] for name, value in where.items()}
+    first, after = members.get("first"), members.get("after")
+    if after is not None and not isinstance(after, str):
+        issues.add("/after", "wrong-type", "after must be text.")
+        after = None
+    listing.single = {name: str(value) for name, value in (("first", first), ("after", after)) if value is not None}
+    return _make_list(issues, resource, caller, cursors, listing, in_body=True)
+
+
+def _sort_parameters(
+    issues: ParameterIssues, parameters: Parameters, resource: Resource, link_arguments: Collection[str] = ()
+) -> ListParameters:
+    """`link_arguments` are the names of the arguments of the link that leads to the list."""
+    listing = ListParameters()
+    for name, values in group_by_name(parameters).items():
+        head, _, rest = name.partition(".")
+        if name in LISTS:
+            listing.lists[name] = [part for value in values for part in value.split(",") if part]
+        elif name in RESERVED or name in link_arguments or (rest and head in resource.links):
+            (listing.options if rest else listing.single)[name] = values[0]
+            if len(values) > 1:
+                issues.add(name, "parameter-repeated", f"{name} appears more than once.")
+        else:
+            listing.filters[name] = [*values]
+    return listing
+
+
+def _make_list(
+    issues: ParameterIssues,
+    resource: Resource,
+    caller: Caller,
+    cursors: Cursors,
+    listing: ListParameters,
+    *,
+    in_body: bool = False,
+    as_csv: bool = False,
+    by: Link | None = None,
+    path: str = "",
+    arguments: tuple[tuple[str, Any], ...] = (),
+) -> ListQuery:
+    issues.prefix = "/" if in_body else ""
+    tree = read_field_tree(issues, resource, listing.lists["fields"], listing.lists["include"], listing.options)
+    issues.prefix = "/where/" if in_body else ""
+    conditions = read_conditions(issues, resource, listing.filters, in_body=in_body)
+    issues.prefix = "/" if in_body else ""
+    order = read_order(issues, resource, listing.lists["sort"])
+    default = MAX_FIRST if as_csv else DEFAULT_FIRST  # a spreadsheet is read as a whole
+    first, after = issues.read_number(listing.single.get("first"), "first", default, MAX_FIRST), listing.single.get("after")
+    issues.raise_if_any()
+    page = make_page_fields(make_row_fields(resource, tree, caller, by))
+    query = ListQuery(resource, page, conditions, order, first, path=path, arguments=arguments)
+    if after is None:
+        return query
+    position = cursors.decrypt_position(after, caller.client_id, query.fingerprint())
+    return replace(query, after=Parameter(position, after.text_index, str) if isinstance(after, ParameterText) else position)
+
+
+def read_conditions(
+    issues: ParameterIssues, resource: Resource, filters: dict[str, list[Any]], *, in_body: bool
+) -> tuple[Condition, ...]:
+    """The conditions of filters by field name, of which several values mean any of them, or by name and comparison (`mark.gte`), which takes one value.
+
+    Filters by what identifies a person are accepted in a body only.
+    """
+    conditions, total = [], 0
+    for at, values in filters.items():
+        name, dot, comparison = at.partition(".")
+        field = resource.fields.get(name)
+        if field is None:
+            names = (*resource.fields, *RESERVED)
+            issues.add_unknown(at, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.", name, names)
+        elif field.filter is Filter.BODY and not in_body:
+            advice = f"use POST /v1/{resource.plural}/lookup"
+            issues.add(at, "filter-in-body-only", f"{name} identifies a person and must not be in a URL; {advice}.")
+        elif dot and (comparison not in list(Comparison) or not field.comparable):
+            usable = [f"{name}.{each}" for each in Comparison] if field.comparable else [name]
+            issues.add(at, "filter-unknown", f"{name} is filtered as {', '.join(usable)}; there is no {at}.")
+        elif comparison and len(values) > 1:
+            issues.add(at, "parameter-repeated", f"{at} takes one value.")
+        elif len(values) > MAX_VALUES:
+            issues.add(at, "filter-too-long", f"{at} is given more than {MAX_VALUES:,} values.")
+        elif (total := total + len(values)) > MAX_VALUES_PER_REQUEST:
+            message = f"The filters up to this one are given more than {MAX_VALUES_PER_REQUEST:,} values in all."
+            issues.add(at, "filter-too-long", message)
+        else:
+            decoded = _decode_values(issues, at, field, values)
+            conditions.append(Condition(name, field, decoded, Comparison(comparison) if comparison and decoded else None))
+    return tuple(conditions)
+
+
+def _decode_values(issues: ParameterIssues, name: str, field: Field, values: list[Any]) -> tuple[Any, ...]:
+    decoded, parse = [], field.kind.parse
+    for value in values:
+        try:
+            decoded.append(decode_parameter(value, parse))
+        except ValueError as problem:
+            issues.add(name, "filter-value-invalid", f"The value given for {name} {problem}.")
+    return tuple(dict.fromkeys(decoded))
+
+
+def read_order(issues: ParameterIssues, resource: Resource, sort: list[str]) -> tuple[Order, ...]:
+    """The order that the terms of `sort` give, such as `surname` and `-dateOfBirth`."""
+    order: dict[str, Order] = {}
+    for term in issues.limit_names("sort", sort):
+        name = term.removeprefix("-")
+        field = resource.fields.get(name)
+        if field is None or not field.sortable:
+            sortable = tuple(n for n, f in resource.fields.items() if f.sortable)
+            issues.add_unknown("sort", "sort-unknown", f"{resource.plural} cannot be sorted by {name}.", name, sortable)
+        else:
+            order.setdefault(name, Order(name, field, term.startswith("-")))
+    return tuple(order.values())

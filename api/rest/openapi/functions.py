@@ -1,0 +1,159 @@
+"""The operations of the OpenAPI document that are neither a resource's nor a command's."""
+
+import inspect
+from http import HTTPStatus
+
+from api.rest import csv
+from api.rest.openapi import parameters
+from api.rest.openapi.components import (
+    CSV_CONTENT,
+    READING,
+    SENDING,
+    make_body,
+    make_operation,
+    make_read_responses,
+    make_response,
+    refer_to_problems,
+)
+from api.rest.openapi.schemas import JsonObject, make_count, refer
+from domain.aggregates import aggregate_rows, query
+from domain.clients.me import Me
+from domain.declare.scopes import Scope
+
+SHAPE = """Of CSV alone. long (the default): a row per row; wide: a row per school and no pages, with a column per combination of the other dimensions \
+and figure, such as `reading.expectedPercent` or `reading.sex=F.expectedPercent`; c suppressed, z not applicable, x not available."""
+
+VIEW = """public: the response as a reader with aggregates:read at the same schools gets it, with the reason beside each suppressed row. It needs \
+aggregates:internal at every school counted."""
+
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+GRAPHQL = f"""\
+The schema is available by introspection, and holds the same resources and commands.
+
+A request that is refused before its document is read gets a problem, as in REST. Once a document was read, the response is GraphQL's, in the
+media type that is accepted. As {GRAPHQL_RESPONSE}, which is also sent where there is no Accept header, it has a status: an operation of which nothing was
+done has no `data`, and the status of its error. So it is for a mutation all of whose commands failed with one status; where some were carried out, or they
+failed differently, it is 200 with `data` and `errors`. As application/json it is always 200. In both, the headers are those of REST: where anything may be
+tried again, `Retry-After` says after how many seconds; `Idempotency-Replayed` is sent where every command's answer was stored from an earlier request."""
+_REFUSED = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.NOT_ACCEPTABLE,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+)
+"""Statuses of a request that is refused before its document is read."""
+_FAILED = (
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.PRECONDITION_FAILED,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+"""Statuses of an operation that failed."""
+_RETRIED = ("Retry-After", "Idempotency-Replayed")
+
+
+def describe_aggregates() -> JsonObject:
+    """GET /v1/aggregates."""
+    either = "One of them; needed unless it is grouped by."
+    dimensions = {"type": "string", "enum": list(query.DIMENSIONS)}
+    group_by = parameters.make_names(
+        "groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=query.MAX_DIMENSIONS, uniqueItems=True
+    )
+    schools = {"type": "array", "items": {"type": "string"}, "maxItems": query.MAX_SCHOOLS}
+    text = {"type": "string"}
+    response = make_response("A page of groups.", "AggregatePage", "Link")
+    response["content"] |= CSV_CONTENT
+    responses, condition = make_read_responses(response, is_versioned=True)
+    make_query = parameters.make_query
+    options = [
+        *condition,
+        group_by | {"required": True},
+        make_query("window", f"A window's code or id. {either}", text),
+        make_query("subject", f"A subject's code. {either}", text),
+        make_query("trust", "A trust's id or GIAS group UID: its members on the window's census date.", text),
+        make_query("school", "A school's id or URN; repeat for several.", schools),
+        make_query("view", VIEW, {"enum": list(query.VIEWS), "default": query.VIEWS[0]}),
+        make_query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
+        make_query("shape", SHAPE, {"enum": list(csv.SHAPES)}),
+        make_query("first", "How many rows.", make_count(query.MAX_ROWS, default=query.DEFAULT_ROWS)),
+        make_query("after", "The endCursor of the page before.", text),
+    ]
+    doc = inspect.cleandoc(aggregate_rows.AggregateRow.__doc__ or "")
+    scopes, statuses = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL], (*READING, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return make_operation("listAggregates", "Results pooled over pupils", scopes, responses, statuses, options, doc=doc)
+
+
+def describe_receipt() -> JsonObject:
+    """GET /v1/receipts/{key}."""
+    doc = "What the client was answered; 404 where no request with the key ended well within 7 days."
+    summary = "What became of a request whose answer was lost"
+    statuses = {*READING, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} - {HTTPStatus.FORBIDDEN}
+    responses, options = {200: make_response(doc, "KeptAnswers")}, [parameters.refer("Key")]
+    return make_operation("getKeptAnswers", summary, [], responses, statuses, options, doc=doc, tag="Assessment")
+
+
+def describe_me() -> JsonObject:
+    """GET /v1/me."""
+    doc, statuses = inspect.cleandoc(Me.__doc__ or ""), {*READING} - {HTTPStatus.FORBIDDEN}
+    summary = "What this client may do; needs no scope"
+    return make_operation("getMe", summary, [], {200: make_response(doc, "Me")}, statuses, [], doc=doc, tag="Authentication")
+
+
+def describe_import() -> JsonObject:
+    """POST /v1/imports/gias."""
+    body = {"required": True, "content": {"multipart/form-data": {"schema": refer("GiasFiles")}}}
+    response = make_response("What became of the rows; rows and files that could not be read are among the issues.", "ImportReport")
+    summary = "Import the register that GIAS publishes"
+    statuses = (*SENDING, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY)
+    doc = "Trusts, schools and memberships as they were on the day of the extract; what is unchanged is not written again."
+    return make_operation("importGias", summary, [Scope.IMPORTS_WRITE], {200: response}, statuses, [], body, doc)
+
+
+def describe_token() -> JsonObject:
+    """POST /oauth/token."""
+    content = {"application/x-www-form-urlencoded": {"schema": refer("TokenRequest")}}
+    doc = "Refused, and why (RFC 6749, section 5.2)."
+    plain = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    responses = {200: make_response("The token.", "Token")}
+    responses |= {status: make_response(doc, "TokenRefusal") for status in plain}
+    responses[HTTPStatus.UNAUTHORIZED] = make_response(
+        f"{doc} WWW-Authenticate is sent where the client used HTTP Basic.", "TokenRefusal", "WWW-Authenticate"
+    )
+    responses[HTTPStatus.TOO_MANY_REQUESTS] = make_response(
+        "Too many requests, or too many failed ones from this address.", "TokenRefusal", "Retry-After"
+    )
+    failures = (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE)
+    return {
+        "operationId": "issueToken",
+        "summary": "An access token by client_credentials (RFC 6749, section 4.4)",
+        "description": "It is valid for ten minutes and carries every scope of the client's grants, or those that were requested.",
+        "tags": ["Authentication"],
+        "security": [{"client": []}, {}],
+        "requestBody": {"required": True, "content": content},
+        "responses": {str(int(status)): response for status, response in responses.items()} | refer_to_problems(failures),
+    }
+
+
+def describe_graphql() -> JsonObject:
+    """POST /graphql. A request is refused before its document is read, or its operation fails; 400, 500 and 503 are both."""
+    both = (HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE)
+    responses = {200: make_response("The response, with `errors` where something could not be done.", "GraphqlAnswer", *_RETRIED)}
+    responses[200]["content"][GRAPHQL_RESPONSE] = {"schema": refer("GraphqlAnswer")}
+    for status in (*both, *_FAILED):
+        headers = _RETRIED[: status in (HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)]
+        response = responses[status] = make_response("Nothing was done; `errors` says why.", "GraphqlAnswer", *headers)
+        response["content"] = {GRAPHQL_RESPONSE: {"schema": refer("GraphqlAnswer")}}
+        if status in both:
+            response["content"]["application/problem+json"] = {"schema": refer("Problem")}
+    return {
+        "operationId": "graphql",
+        "summary": "One GraphQL operation",
+        "description": GRAPHQL,
+        "tags": ["GraphQL"],
+        "security": [{"oauth2": []}],
+        "requestBody": make_body("GraphqlRequest"),
+        "responses": {str(int(status)): response for status, response in sorted(responses.items())} | refer_to_problems(_REFUSED),
+    }

@@ -1,0 +1,198 @@
+"""Handlers of GET lists, linked lists and rows, and of POST lookups."""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from starlette.datastructures import ImmutableMultiDict
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import authenticate
+from api.http.body import Handler, read_json, release_body_after
+from api.http.etag import make_etag, make_not_modified, match_etag, or_not_modified
+from api.http.response import JsonResponse
+from api.http.response_cache import make_key
+from api.rest import csv
+from api.rest.headers import make_next_link
+from api.rest.list_query import read_linked_list, read_list, read_lookup, read_row
+from api.rest.query_string import Parameters, check_parameters, split_template
+from domain import COMMANDS
+from domain.access.caller import Caller
+from domain.declare.errors import BadRequest, NotFound
+from domain.declare.resource import Resource
+from domain.read.checks import check_cost, check_scopes
+from domain.read.prepared import PreparedQuery
+from domain.read.query import FieldValue, ListQuery, NestedObject, ParameterText, Query, RowQuery, decode_key
+from domain.support.slices import run_in_slices
+
+LIST_NAME = "page"
+"""The name under which the query of a linked list nests the list in its row. The response is the list alone."""
+_LIST_PREFIX = f'{{"{LIST_NAME}":'.encode()
+MAX_PAGE_BYTES = 4000
+"""Bytes of the member `page`, which is the last one of a list."""
+_PAGE = re.compile(rb'"page":\{"hasMore":(true|false),"endCursor":(?:"([^"]*)"|null)\}\}$')
+_VERSIONED_ROW = re.compile(rb'\{"version":(\d+),"row":(.*)\}', re.DOTALL)
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPlan:
+    """The compiled query of a request template. `list_query` is the list's, if it is a list, and `as_csv` says whether the response is CSV."""
+
+    prepared: PreparedQuery
+    list_query: ListQuery | None
+    as_csv: bool = False
+
+
+PlanMaker = Callable[[Request, Parameters, str, Caller], ReadPlan]
+"""Makes the plan of a request from its parameters and the id in its path. Raises what is wrong with them."""
+Responder = Callable[[Request, ReadPlan, bytes], Awaitable[JsonResponse]]
+"""Makes the response from the body that the query returned."""
+
+
+def read_handler(make_plan: PlanMaker, respond: Responder) -> Handler:
+    """The handler of a GET. Requests with the same template share one plan."""
+
+    async def handle(request: Request) -> Response:
+        state, caller = request.app.state, await authenticate(request)
+        template, parameters = split_template(request.scope["query_string"].decode("latin-1"))
+        texts = [value for _, value in parameters if isinstance(value, ParameterText)]
+        id_ = ParameterText(request.path_params.get("id", ""), len(texts))
+        texts.append(id_)
+        key = (handle, template, caller.scopes, csv.accepts_csv(request))
+        plan = state.plan_cache.get(key)
+        if plan is not None:
+            with suppress(ValueError, BadRequest):  # the parameters are read again below, which raises every issue
+                return await _respond(request, plan, caller, texts, respond)
+        plan = make_plan(request, ImmutableMultiDict(parameters), id_, caller)
+        response = await _respond(request, plan, caller, texts, respond)
+        state.plan_cache.put(key, plan)
+        return response
+
+    return handle
+
+
+def make_request_key(request: Request, caller: Caller, as_csv: bool) -> bytes:
+    """The request's key in the response cache: the caller, the path, the media type and the query string."""
+    path, query = request.scope["path"].encode(errors="surrogatepass"), request.scope["query_string"]
+    return make_key(caller.cache_key, path, b"csv" if as_csv else b"json", query)
+
+
+async def _respond(request: Request, plan: ReadPlan, caller: Caller, texts: Sequence[str], respond: Responder) -> Response:
+    """The response, or a 304. Where a version of the data can be read, the body is taken from the response cache or stored there."""
+    state, snapshot = request.app.state, caller.snapshot
+    if_none_match = next((value.decode("latin-1") for name, value in request.scope["headers"] if name == b"if-none-match"), None)
+    key = make_request_key(request, caller, plan.as_csv)
+    cached_version = state.response_cache.find_version(key)
+    if snapshot is not None and (if_none_match is not None or cached_version is not None):
+        version = await plan.prepared.read_version(state.database, caller.client_id, state.cursors, snapshot, texts, cached_version)
+        if version is not None:
+            digest = make_etag(version, key)
+            if if_none_match is not None and (tag := match_etag(digest, if_none_match)) is not None:
+                return make_not_modified(tag)
+            if (body := state.response_cache.find_body(key, version)) is not None:
+                return or_not_modified((await respond(request, plan, body)).set_etag(digest), if_none_match)
+    (body,), version = await plan.prepared.read(state.database, caller.client_id, state.cursors, snapshot, texts)
+    if body is None:
+        raise NotFound()
+    response = await respond(request, plan, body)
+    if version is not None:
+        state.response_cache.put(key, version, body)
+        response.set_etag(make_etag(version, key))
+    elif response.version:  # a change of the row needs an ETag for If-Match
+        response.set_etag(make_etag(body, key))
+    return or_not_modified(response, if_none_match)
+
+
+def list_handler(resource: Resource) -> Handler:
+    """The handler of `GET /v1/{plural}`."""
+
+    def make_plan(request: Request, parameters: Parameters, id_: str, caller: Caller) -> ReadPlan:
+        as_csv = csv.is_csv_wanted(request)
+        query = read_list(parameters, resource, caller, request.app.state.cursors, as_csv=as_csv)
+        return _plan_list(query, query, caller, as_csv)
+
+    return read_handler(make_plan, _respond_with_list)
+
+
+def linked_list_handler(resource: Resource, name: str) -> Handler:
+    """The handler of `GET /v1/{plural}/{id}/{link}`, for a link to many rows."""
+
+    def make_plan(request: Request, parameters: Parameters, id_: str, caller: Caller) -> ReadPlan:
+        as_csv = csv.is_csv_wanted(request)
+        linked = read_linked_list(parameters, resource, name, caller, request.app.state.cursors, as_csv=as_csv)
+        row_key = decode_key(resource, id_)
+        plan = _plan_list(RowQuery(resource, row_key or (), ((LIST_NAME, linked),)), linked.query, caller, as_csv)
+        if row_key is None:
+            raise NotFound()
+        return plan
+
+    return read_handler(make_plan, _respond_with_list)
+
+
+def _plan_list(root: Query, query: ListQuery, caller: Caller, as_csv: bool) -> ReadPlan:
+    check_scopes([root], caller)
+    check_cost([query])
+    return ReadPlan(PreparedQuery([root]), query, as_csv)
+
+
+def lookup_handler(resource: Resource) -> Handler:
+    """The handler of `POST /v1/{plural}/lookup`."""
+
+    @release_body_after
+    async def handle(request: Request) -> Response:
+        state, caller = request.app.state, await authenticate(request)
+        check_parameters(request.query_params)
+        document, _ = await read_json(request)
+        query = read_lookup(document, resource, caller, state.cursors)
+        plan = _plan_list(query, query, caller, False)
+        (body,), _ = await plan.prepared.read(state.database, caller.client_id, state.cursors, caller.snapshot)
+        return await _respond_with_list(request, plan, body or b"")
+
+    return handle
+
+
+async def _respond_with_list(request: Request, plan: ReadPlan, body: bytes) -> JsonResponse:
+    assert plan.list_query is not None
+    if body.startswith(_LIST_PREFIX):
+        body = body[len(_LIST_PREFIX) : -1]
+    page = _PAGE.search(body, max(len(body) - MAX_PAGE_BYTES, 0))
+    has_next = page is not None and page[1] == b"true" and request.method == "GET"
+    link = [(b"link", make_next_link(request, page[2].decode()).encode())] if page is not None and has_next else []
+    if not plan.as_csv:
+        return JsonResponse(body, *link)
+    return JsonResponse(
+        await run_in_slices(csv.write_list(plan.list_query, body)),
+        *csv.make_file_headers(plan.list_query.resource.plural),
+        *link,
+        kind=csv.CSV,
+    )
+
+
+def row_handler(resource: Resource) -> Handler:
+    """The handler of `GET /v1/{plural}/{id}`.
+
+    The ETag of a row that can be changed begins with the row's version, unless linked rows are included: the version says nothing of those.
+    """
+    is_changeable = f"update_{resource.name}" in COMMANDS
+
+    def make_plan(request: Request, parameters: Parameters, id_: str, caller: Caller) -> ReadPlan:
+        row = read_row(parameters, resource, caller)
+        if is_changeable and all(isinstance(field, FieldValue) for _, field in row):
+            row = (("version", FieldValue(resource.fields["version"])), ("row", NestedObject(row)))
+        row_key = decode_key(resource, id_)
+        root = RowQuery(resource, row_key or (), row)
+        check_scopes([root], caller)
+        check_cost([root])
+        if row_key is None:
+            raise NotFound()
+        return ReadPlan(PreparedQuery([root]), None)
+
+    return read_handler(make_plan, _respond_with_row)
+
+
+async def _respond_with_row(request: Request, plan: ReadPlan, body: bytes) -> JsonResponse:
+    if versioned := _VERSIONED_ROW.fullmatch(body):
+        return JsonResponse(versioned[2], version=versioned[1].decode())
+    return JsonResponse(body)

@@ -1,0 +1,126 @@
+"""Every URL of the REST interface: one list of endpoints, from which the router, the OpenAPI document and the tests are made."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api.http.body import Handler
+from api.rest.functions import get_aggregates, get_me, get_receipt, import_register
+from api.rest.read import linked_list_handler, list_handler, lookup_handler, row_handler
+from api.rest.write import command_handler
+from domain import COMMANDS, RESOURCES
+from domain.declare.resource import Resource
+from domain.write.command import Command
+
+
+@dataclass(frozen=True)
+class ReadList:
+    """A list of a resource."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True)
+class ReadRow:
+    """One row of a resource, by its id."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True)
+class ReadLinkedList:
+    """The list that a link of one row leads to."""
+
+    resource: Resource
+    link: str
+
+
+@dataclass(frozen=True)
+class ReadLookup:
+    """A list of a resource, with the filters in a body."""
+
+    resource: Resource
+
+
+class Function(Enum):
+    """An operation that is neither a resource's nor a command's."""
+
+    AGGREGATES = auto()
+    RECEIPT = auto()
+    ME = auto()
+    IMPORT = auto()
+
+
+RestOperation: TypeAlias = ReadList | ReadRow | ReadLinkedList | ReadLookup | Function | Command
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A method and a path, what it does, and the handler that does it."""
+
+    method: str
+    path: str
+    operation: RestOperation
+    handler: Handler
+
+
+def list_endpoints() -> Iterator[Endpoint]:
+    """Every endpoint, in the order of the OpenAPI document."""
+    for resource in RESOURCES.values():
+        url = f"/v1/{resource.plural}"
+        yield Endpoint("GET", url, ReadList(resource), list_handler(resource))
+        if resource.has_id:
+            yield Endpoint("GET", f"{url}/{{id}}", ReadRow(resource), row_handler(resource))
+            for name, link in resource.links.items():
+                if link.many:
+                    handler = linked_list_handler(resource, name)
+                    yield Endpoint("GET", f"{url}/{{id}}/{name}", ReadLinkedList(resource, name), handler)
+        if resource.has_lookup:
+            yield Endpoint("POST", f"{url}/lookup", ReadLookup(resource), lookup_handler(resource))
+    yield Endpoint("GET", "/v1/aggregates", Function.AGGREGATES, get_aggregates)
+    yield Endpoint("GET", "/v1/receipts/{key:path}", Function.RECEIPT, get_receipt)
+    yield Endpoint("GET", "/v1/me", Function.ME, get_me)
+    yield Endpoint("POST", "/v1/imports/gias", Function.IMPORT, import_register)
+    for command in COMMANDS.values():
+        yield Endpoint(*url_of(command), command, command_handler(command))
+
+
+def url_of(command: Command) -> tuple[str, str]:
+    """The method and path of a command, by its name.
+
+    record_pupils and create_window are a POST to the list of the resource, update_pupil and delete_window a PATCH and a DELETE of one row. Any other
+    verb, such as that of open_window, is a POST to a URL below the row.
+    """
+    verb, noun = command.name.split("_", 1)
+    plural = next(resource.plural for resource in RESOURCES.values() if noun in (resource.name, resource.plural))
+    match verb:
+        case "record" | "create":
+            return "POST", f"/v1/{plural}"
+        case "update":
+            return "PATCH", f"/v1/{plural}/{{id}}"
+        case "delete":
+            return "DELETE", f"/v1/{plural}/{{id}}"
+    return "POST", f"/v1/{plural}/{{id}}/{verb}"
+
+
+def make_routes() -> list[Route]:
+    """One route for each path, so that a 405 lists every method of the path. Paths without parameters are tried first."""
+    handlers: dict[str, dict[str, Handler]] = {}
+    for endpoint in list_endpoints():
+        handlers.setdefault(endpoint.path, {})[endpoint.method] = endpoint.handler
+    paths = sorted(handlers, key=lambda path: "{" in path)
+    return [Route(path, _dispatch(handlers[path]), methods=list(handlers[path])) for path in paths]
+
+
+def _dispatch(handlers: dict[str, Handler]) -> Handler:
+    """The handler of all methods of a path. HEAD is answered as GET."""
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle

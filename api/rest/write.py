@@ -1,0 +1,92 @@
+"""Handlers of commands. The Prefer header, the Idempotency-Key and dryRun mean the same for all of them."""
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import authenticate
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, Handler, read_body, read_json, release_body_after
+from api.rest.headers import Preferences, make_row_etag, read_if_match, read_preferences
+from api.rest.query_string import check_parameters
+from domain.declare.errors import BadRequest, Issue, NotFound
+from domain.declare.ids import parse_id
+from domain.support.slices import run_in_slices
+from domain.write.batch import Batch
+from domain.write.command import Command
+from domain.write.idempotency import check_key
+from domain.write.run import perform
+
+MERGE_PATCH = ("application/merge-patch+json", "application/json")
+"""Media types of a PATCH (RFC 7396)."""
+
+
+def success_status(command: Command) -> int:
+    """The status of a response to a command that was carried out."""
+    return {"create": 201, "delete": 204}.get(command.name.split("_")[0], 200)
+
+
+def command_handler(command: Command) -> Handler:
+    """The handler of a command's method and URL."""
+
+    @release_body_after
+    async def handle(request: Request) -> Response:
+        state, caller = request.app.state, await authenticate(request)
+        dry_run = check_parameters(request.query_params, "dryRun").get("dryRun", "false")
+        if dry_run not in ("true", "false"):
+            message = "dryRun is true or false."
+            raise BadRequest(message, code="parameter-invalid", issues=(Issue("dryRun", "parameter-invalid", message),))
+        caller.require_scope(command.scope, command.operation)
+        preferences = read_preferences(request)
+        command_input, body = await _read_input(request, command, preferences)
+        is_batch = isinstance(command_input, Batch)
+        key = request.headers.get("idempotency-key")
+        options = repr((preferences.lenient, preferences.with_results)).encode() if is_batch else b""
+        performed = await perform(
+            state.database,
+            command,
+            caller,
+            command_input,
+            dry_run=dry_run == "true",
+            key=check_key(key) if key is not None else None,
+            body=body + options,
+        )
+        headers = {"Cache-Control": "no-store"}
+        if performed.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        if preferences.applied and is_batch:
+            headers["Preference-Applied"] = preferences.applied
+        status = success_status(command) if dry_run == "false" else 200
+        if status == 204:
+            return Response(status_code=status, headers=headers)
+        if command.is_single_row and dry_run == "false":
+            headers["ETag"] = make_row_etag(msgspec.json.decode(performed.answer)["version"])
+        return Response(performed.answer, status, headers, "application/json")
+
+    return handle
+
+
+async def _read_input(request: Request, command: Command, preferences: Preferences) -> tuple[Any, bytes]:
+    """The input of a command, and the bytes that an Idempotency-Key is for: a request with the same key and other bytes is a conflict."""
+    if "id" not in request.path_params:
+        document, body = await read_json(request, most=MAX_OTHER_BODY if command.entries is None else MAX_BODY)
+        steps = command.parse_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
+        return await run_in_slices(steps), body
+    row_id = request.path_params["id"]
+    versions = read_if_match(request) if command.is_single_row else None
+    if request.method == "PATCH":
+        document, body = await read_json(request, MERGE_PATCH)
+    else:
+        document, body = {}, await read_body(request)
+        if body.strip() not in (b"", b"{}"):
+            raise BadRequest("This command takes no body.", code="body-unexpected")
+    if command.is_single_row:
+        row_version = f"{row_id} {'*' if versions is None else sorted(versions)} ".encode()
+        return command.parse_patch(row_id, versions, document), row_version + body
+    if "if-match" in request.headers:
+        message = "This command depends on the row's state, not on its version: leave If-Match out."
+        raise BadRequest(message, code="if-match-unused", issues=(Issue("If-Match", "if-match-unused", message),))
+    if parse_id(row_id) is None:
+        raise NotFound()
+    return command.parse({"id": row_id}), row_id.encode()
