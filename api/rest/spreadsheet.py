@@ -35,7 +35,8 @@ def is_wanted(request: Request) -> bool:
 
 def accepts(request: Request) -> bool:
     """Whether the client would sooner have a spreadsheet."""
-    return request.headers.get("accept", "").split(",")[0].split(";")[0].strip() == "text/csv"
+    accepted: bytes = next((value for name, value in request.scope["headers"] if name == b"accept"), b"")
+    return accepted.split(b",")[0].split(b";")[0].strip() == b"text/csv"
 
 
 def read_shape(request: Request) -> tuple[bool, str, list[Issue]]:

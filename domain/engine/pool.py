@@ -61,14 +61,16 @@ class Pool:
         A connection that cannot be opened is waited for among those that others have. Raises TimeoutError where none is free in time, and what
         connecting raised.
         """
-        loop = asyncio.get_running_loop()
-        until, loan = loop.time() + seconds, Loan(client, is_writing)
+        loan = Loan(client, is_writing)
+        granted = self._take(loan)
+        if granted is not None and not isinstance(granted, _Permit):
+            return granted
+        until = asyncio.get_running_loop().time() + seconds
         failure: Exception | None = None
         while True:
-            granted = self._take(loan)
             try:
                 if granted is None:
-                    granted = await self._wait(loan, until - loop.time())
+                    granted = await self._wait(loan, until)
             except TimeoutError:
                 raise failure or TimeoutError from None
             if not isinstance(granted, _Permit):
@@ -79,6 +81,7 @@ class Pool:
                 if not self._lent:
                     raise
                 failure, loan.may_open = problem, False
+                granted = self._take(loan)
 
     def release(self, connection: Connection, *, is_reusable: bool) -> None:
         """Takes a connection back, at once. One that is not reusable, or was left in a transaction, is closed in the background: nobody can know what of
@@ -148,20 +151,20 @@ class Pool:
         self._lent[connection] = loan
         return connection
 
-    async def _wait(self, loan: Loan, seconds: float) -> Granted:
-        waiter: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
+    async def _wait(self, loan: Loan, until: float) -> Granted:
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Granted] = loop.create_future()
         key = loan.client, loan.is_writing
         self._waiting.setdefault(key, {})[waiter] = loan
+        giving_up = loop.call_at(until, _give_up, waiter)
         try:
-            await asyncio.wait((waiter,), timeout=seconds)
-            if not waiter.done():
-                raise TimeoutError
-            return waiter.result()
+            return await waiter
         except BaseException:
-            if waiter.done() and not waiter.cancelled():  # it was granted just as the waiting ended
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:  # it was granted just as the waiting ended
                 self._return(loan, waiter.result())
             raise
         finally:
+            giving_up.cancel()
             self._leave(key, waiter)
 
     def _leave(self, key: tuple[Hashable | None, bool], waiter: "asyncio.Future[Granted]") -> None:
@@ -187,6 +190,9 @@ class Pool:
         """Whether anybody could be served."""
         for key in sorted(self._waiting, key=lambda key: self._by_client[False][key[0]]):
             waiter, loan = next(iter(self._waiting[key].items()))
+            if waiter.done():  # and its task has not run yet
+                self._leave(key, waiter)
+                return True
             if (granted := self._take(loan)) is not None:
                 self._leave(key, waiter)
                 waiter.set_result(granted)
@@ -204,6 +210,11 @@ class Pool:
             for loan in queue.values():
                 loan.may_open = True
         self._serve()
+
+
+def _give_up(waiter: "asyncio.Future[Granted]") -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())
 
 
 async def _close(connection: Connection) -> None:
