@@ -37,7 +37,8 @@ def is_csv_wanted(request: Request) -> bool:
 
 def accepts_csv(request: Request) -> bool:
     """Whether the first media type of Accept is text/csv."""
-    return request.headers.get("accept", "").split(",")[0].split(";")[0].strip() == "text/csv"
+    accepted: bytes = next((value for name, value in request.scope["headers"] if name == b"accept"), b"")
+    return accepted.split(b",")[0].split(b";")[0].strip() == b"text/csv"
 
 
 def read_format(request: Request) -> tuple[bool, str, list[Issue]]:

@@ -66,14 +66,16 @@ class Pool:
         If no new connection can be opened, waits for one that is in use. Raises TimeoutError if none is free in time,
         or the error of connecting.
         """
-        loop = asyncio.get_running_loop()
-        until, loan = loop.time() + seconds, Loan(client, is_writing)
+        loan = Loan(client, is_writing)
+        granted = self._take(loan)
+        if granted is not None and not isinstance(granted, _Permit):
+            return granted
+        until = asyncio.get_running_loop().time() + seconds
         failure: Exception | None = None
         while True:
-            granted = self._take(loan)
             try:
                 if granted is None:
-                    granted = await self._wait(loan, until - loop.time())
+                    granted = await self._wait(loan, until)
             except TimeoutError:
                 raise failure or TimeoutError from None
             if not isinstance(granted, _Permit):
@@ -84,6 +86,7 @@ class Pool:
                 if not self._loans:
                     raise
                 failure, loan.may_open = problem, False
+                granted = self._take(loan)
 
     def release(self, connection: Connection, *, is_reusable: bool) -> None:
         """Takes a connection back, without waiting.
@@ -155,20 +158,24 @@ class Pool:
         self._loans[connection] = loan
         return connection
 
-    async def _wait(self, loan: Loan, seconds: float) -> Granted:
-        waiter: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
+    async def _wait(self, loan: Loan, until: float) -> Granted:
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Granted] = loop.create_future()
         key = loan.client, loan.is_writing
         self._waiting.setdefault(key, {})[waiter] = loan
+        timer = loop.call_at(until, _give_up, waiter)
         try:
-            await asyncio.wait((waiter,), timeout=seconds)
-            if not waiter.done():
-                raise TimeoutError
-            return waiter.result()
+            return await waiter
         except BaseException:
+<<<<<<< HEAD:domain/store/pool.py
             if waiter.done() and not waiter.cancelled():  # granted at the moment when waiting ended
+=======
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:  # granted at the moment when waiting ended
+>>>>>>> main:domain/engine/pool.py
                 self._return(loan, waiter.result())
             raise
         finally:
+            timer.cancel()
             self._leave(key, waiter)
 
     def _leave(self, key: tuple[Hashable | None, bool], waiter: "asyncio.Future[Granted]") -> None:
@@ -194,6 +201,9 @@ class Pool:
         """Grants a connection or permit to one waiting request. Returns whether there was one."""
         for key in sorted(self._waiting, key=lambda key: self._by_client[False][key[0]]):
             waiter, loan = next(iter(self._waiting[key].items()))
+            if waiter.done():  # given up; its task has not run yet
+                self._leave(key, waiter)
+                return True
             if (granted := self._take(loan)) is not None:
                 self._leave(key, waiter)
                 waiter.set_result(granted)
@@ -213,6 +223,12 @@ class Pool:
             for loan in queue.values():
                 loan.may_open = True
         self._serve()
+
+
+def _give_up(waiter: "asyncio.Future[Granted]") -> None:
+    """Ends the wait for a connection."""
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())
 
 
 async def _close(connection: Connection) -> None:

@@ -155,6 +155,7 @@ async def _pair(here: Stage, connection: Any, kind: Kind, number: int, at: int, 
     fired = asyncio.create_task(here.proxy.fired.wait())
     await asyncio.wait({first, fired}, return_when=asyncio.FIRST_COMPLETED)
     fired.cancel()
+    was_first = await kind.stands(connection, number) == kind.shown(value)  # it is held after its COMMIT was carried out
     second = asyncio.create_task(kind.write(here, number, value + 1))
     deadline = asyncio.get_running_loop().time() + LONGEST
     is_waiting = False
@@ -172,7 +173,10 @@ async def _pair(here: Stage, connection: Any, kind: Kind, number: int, at: int, 
         result.expect(answer.status in (200, 503), "a write that is sent is understood", f"{what}: {answer}")
         result.expect(not _superseded(answer), "a write without recordedAt is not superseded", f"{what}: {answer.data}")
     if [answer.status for answer in answers] == [200, 200]:
-        last = {value} if is_done else {value + 1} if is_waiting else {value, value + 1}  # the last: who commits first is not known
+        if was_first or is_waiting:
+            last = {value + 1}
+        else:
+            last = {value} if is_done else {value, value + 1}  # who commits first is not known
         stands = await kind.stands(connection, number)
         result.expect(
             stands in {kind.shown(one) for one in last}, "the later commit stands", f"{what}: {stands}, and not of {last}"
