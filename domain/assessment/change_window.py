@@ -40,7 +40,7 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_window(connection: Connection, caller: Caller, patch: Patch[WindowChange]) -> Changed:
     """Change a window's terms. Opening and closing it are commands of their own."""
-    stored, locks = await lock_window(connection, caller, patch.id)
+    stored, _ = await lock_window(connection, caller, patch.id)
     patch.check_version(stored["version"])
     terms = patch.merge_over(stored)
     checked = ("census_on", "opens_at", "closes_at", "accept_until", "year_groups")
@@ -57,7 +57,6 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
             connection, stored["tenant_id"], year, terms["year_groups"], "/yearGroups", excluded_no=stored["no"]
         )
     version = await connection.fetchval(_UPDATE, stored["tenant_id"], patch.id, *terms.values())
-    await locks.increment_versions()
     return patch.make_result("updated", version)
 
 
@@ -78,7 +77,7 @@ def _check_changeable(state: str, changed: set[str]) -> None:
 @command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict, Stale))
 async def delete_window(connection: Connection, caller: Caller, patch: Patch[Removal]) -> Changed:
     """Delete a window in which nothing was ever judged, and what it collects."""
-    stored, locks = await lock_window(connection, caller, patch.id)
+    stored, _ = await lock_window(connection, caller, patch.id)
     version: int = stored["version"]
     patch.check_version(version)
     if not await connection.fetchval("SELECT delete_window($1, $2)", stored["tenant_id"], stored["no"]):
@@ -86,5 +85,4 @@ async def delete_window(connection: Connection, caller: Caller, patch: Patch[Rem
             f"The window is {stored['state']} and holds judgements, or has held some; what was judged is not deleted with a window."
         )
         raise Conflict(message, code="window-in-use", issues=(Issue("", "window-in-use", message),))
-    await locks.increment_versions()
     return patch.make_result("deleted", version)

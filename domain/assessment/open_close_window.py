@@ -102,7 +102,6 @@ async def _change_state(connection: Connection, caller: Caller, ref: WindowRef, 
     if after == "open":
         await connection.execute(_PIN, tenant_id, no)
         await rebuild(locks, [no])
-    await locks.increment_versions()
     return describe_window(row)
 
 

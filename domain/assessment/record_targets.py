@@ -152,7 +152,6 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
     batch.refuse_if_strict()
     if changed:
         await write_targets(connection, caller, tenant_id, changed, now)
-        await locks.increment_versions()
     return batch.summarise()
 
 

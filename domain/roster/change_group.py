@@ -38,7 +38,7 @@ _TAKEN = "SELECT 1 FROM groups WHERE tenant_id = $1 AND school_id = $2 AND acade
 @command(scope=Scope.GROUPS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_group(connection: Connection, caller: Caller, patch: Patch[GroupChange]) -> Changed:
     """Change a group's name, code or kind."""
-    stored, locks = await lock_group(connection, caller, patch)
+    stored = await lock_group(connection, caller, patch)
     merged = patch.merge_over(stored)
     if all(stored[name] == value for name, value in merged.items()):
         return patch.make_result("unchanged", stored["version"])
@@ -47,25 +47,23 @@ async def update_group(connection: Connection, caller: Caller, patch: Patch[Grou
         message = "A group of this school and year has this code."
         raise Conflict(message, code="group-exists", issues=(Issue("/code", "group-exists", message),))
     await connection.execute(_CHANGE, stored["tenant_id"], patch.id, merged["name"], merged["code"], merged["kind"])
-    await locks.increment_versions()
     return patch.make_result("updated", stored["version"] + 1)
 
 
 @command(scope=Scope.GROUPS_WRITE, fails=(NotFound, Conflict, Stale))
 async def delete_group(connection: Connection, caller: Caller, patch: Patch[Removal]) -> Changed:
     """Delete a group that nobody is or was in."""
-    stored, locks = await lock_group(connection, caller, patch)
+    stored = await lock_group(connection, caller, patch)
     if await connection.fetchval(
         "SELECT 1 FROM group_members WHERE tenant_id = $1 AND group_id = $2", stored["tenant_id"], patch.id
     ):
         raise Conflict("Somebody is or was in this group; end their memberships instead.", code="group-in-use")
     await connection.execute("DELETE FROM groups WHERE tenant_id = $1 AND id = $2", stored["tenant_id"], patch.id)
-    await locks.increment_versions()
     return patch.make_result("deleted", stored["version"])
 
 
-async def lock_group(connection: Connection, caller: Caller, patch: Patch[Any]) -> tuple[Any, SchoolLocks]:
-    """Locks the group's school and its row; returns the row and the locks.
+async def lock_group(connection: Connection, caller: Caller, patch: Patch[Any]) -> Any:
+    """Locks the group's school and its row; returns the row.
 
     Raises NotFound, and Stale where the row has another version than the patch expects.
     """
@@ -79,4 +77,4 @@ async def lock_group(connection: Connection, caller: Caller, patch: Patch[Any]) 
     if stored is None:
         raise NotFound()
     patch.check_version(stored["version"])
-    return stored, locks
+    return stored

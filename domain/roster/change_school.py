@@ -51,5 +51,4 @@ async def update_school(connection: Connection, caller: Caller, patch: Patch[Sch
     await connection.execute(
         _SAVE, school.tenant_id, school.id, version + 1, settings["short_name"], settings["max_leavers_percent"]
     )
-    await locks.increment_versions()
     return patch.make_result("updated", version + 1)

@@ -110,7 +110,6 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
     batch.refuse_if_strict()
     if changed:
         await write_groups(connection, tenant_id, year, changed)
-        await locks.increment_versions()
     return batch.summarise()
 
 

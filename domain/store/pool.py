@@ -167,11 +167,7 @@ class Pool:
         try:
             return await waiter
         except BaseException:
-<<<<<<< HEAD:domain/store/pool.py
-            if waiter.done() and not waiter.cancelled():  # granted at the moment when waiting ended
-=======
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:  # granted at the moment when waiting ended
->>>>>>> main:domain/engine/pool.py
                 self._return(loan, waiter.result())
             raise
         finally:

@@ -36,6 +36,7 @@ async def adjust_for_judgements(locks: SchoolLocks, pupil_ids: Collection[UUID],
     """Follows a write of judgements of these pupils in these windows, which has put the replaced judgements into their
     history.
     """
+    locks.has_incremented = True
     await locks.connection.execute(
         "SELECT adjust_cells($1, $2, $3), bump_versions($1, $4)", locks.tenant_id, list(pupil_ids), list(windows), locks.school_ids
     )

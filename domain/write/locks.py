@@ -1,23 +1,41 @@
 """The schools that a write locks, and the data versions that it increments."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from uuid import UUID
 
 from domain.store.database import Connection
+
+_tracked: ContextVar["list[SchoolLocks] | None"] = ContextVar("tracked_locks", default=None)
+
+
+@contextmanager
+def track_locks() -> "Iterator[list[SchoolLocks]]":
+    """Yields the list of the locks that are taken within the block."""
+    locks: list[SchoolLocks] = []
+    token = _tracked.set(locks)
+    try:
+        yield locks
+    finally:
+        _tracked.reset(token)
 
 
 class SchoolLocks:
     """The schools of one tenant that a transaction has locked.
 
     A write first locks every school that it may change, in the order of their ids, so that two writes never wait for
-    each other. Before the transaction ends it increments the schools' data versions: ETags and cached responses depend
-    on them.
+    each other. Before the transaction ends, the data versions of the schools are incremented: ETags and cached
+    responses depend on them. `perform` does so after every command that has written something.
     """
 
     def __init__(self, connection: Connection, tenant_id: UUID) -> None:
         self.connection = connection
         self.tenant_id = tenant_id
         self.school_ids: list[UUID] = []
+        self.has_incremented = False
+        if (tracked := _tracked.get()) is not None:
+            tracked.append(self)
 
     async def lock(self, school_ids: Collection[UUID], pupil_ids: Collection[UUID]) -> None:
         """Locks these schools and every school where these pupils are or were on roll."""
@@ -28,4 +46,5 @@ class SchoolLocks:
 
     async def increment_versions(self) -> None:
         """Increments the data versions of the locked schools."""
+        self.has_incremented = True
         await self.connection.execute("SELECT bump_versions($1, $2)", self.tenant_id, self.school_ids)

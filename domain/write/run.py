@@ -13,6 +13,8 @@ from domain.store.database import Connection, Database
 from domain.write import idempotency
 from domain.write.batch import Batch, Recorded
 from domain.write.command import Command
+from domain.write.locks import track_locks
+from domain.write.patch import Changed
 from domain.write.receipts import write_receipts
 
 
@@ -30,6 +32,13 @@ class CommandAnswer:
 class _RolledBack(Exception):
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
+
+
+def has_written(result: object) -> bool:
+    """Whether a command that returned this result may have changed a row."""
+    if isinstance(result, Recorded):
+        return any((result.created, result.updated, result.withdrawn))
+    return not (isinstance(result, Changed) and result.outcome == "unchanged")
 
 
 async def perform(
@@ -60,7 +69,11 @@ async def perform(
             if stored is not None:
                 return CommandAnswer(stored.encode(), replayed=True)
         attempt = command_input.copy_unchanged() if isinstance(command_input, Batch) else command_input
-        result = await command.run(connection, caller, attempt)
+        with track_locks() as taken:
+            result = await command.run(connection, caller, attempt)
+        for locks in taken if has_written(result) else ():
+            if not locks.has_incremented:
+                await locks.increment_versions()
         if dry_run and isinstance(result, Recorded):
             result.dry_run = True
         answer = msgspec.json.encode(result)
