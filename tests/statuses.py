@@ -197,7 +197,11 @@ async def unknown_parameter(c: Contract, name: str, good: Request) -> httpx2.Res
         return await c.send(good.sending(json={"query": 1}))
     if name == "issueToken":
         return await c.send(good.sending(data={}))
-    return await c.send(good.asking(nonsense="1") if name != "getKeptAnswers" else replace(good, url="/v1/receipts/k%20k"))
+    return await c.send(
+        good.asking(nonsense="1")
+        if name not in ("getKeptAnswers", "getIdempotencyKey")
+        else replace(good, url="/v1/idempotency-keys/k%20k")
+    )
 
 
 async def nobody(c: Contract, name: str, good: Request) -> httpx2.Response:
@@ -217,7 +221,7 @@ async def absent(c: Contract, name: str, good: Request) -> httpx2.Response:
     if name == "graphql":
         given = {"query": RENAME, "variables": {"c": {"id": str(new_id(4)), "expectedVersion": 1, "forename": "A"}}}
         return await c.send(good.having(Accept=GRAPHQL).sending(json=given))
-    if name in ("getKeptAnswers", "getProblem"):
+    if name in ("getKeptAnswers", "getIdempotencyKey", "getProblem"):
         return await c.send(replace(good, url=good.url.rsplit("/", 1)[0] + "/never"))
     return await c.send(replace(good, url=re.sub(r"(/v1/\w+/)[^/]+", rf"\g<1>{new_id(4)}", good.url)))
 
@@ -238,14 +242,16 @@ async def too_slow(c: Contract, name: str, good: Request) -> httpx2.Response:
 
 async def in_progress(c: Contract, name: str, good: Request) -> httpx2.Response:
     """Another session holds the key as a request that has not finished does."""
-    command = {"graphql": "record_pupils", "getKeptAnswers": "record_pupils"}.get(name) or BY_OPERATION[name].name
+    command = {"graphql": "record_pupils", "getKeptAnswers": "record_pupils", "getIdempotencyKey": "record_pupils"}.get(
+        name
+    ) or BY_OPERATION[name].name
     client_id = await c.here.value("SELECT id FROM clients WHERE name = 'vendor'")
     lock = "SELECT pg_{}advisory_{}lock(hashtextextended($1, 0))"
     named = f"{client_id} {command} running"
     await c.here.operator.execute(lock.format("", ""), named)
     try:
-        if name == "getKeptAnswers":
-            return await c.send(replace(good, url="/v1/receipts/running"))
+        if name in ("getKeptAnswers", "getIdempotencyKey"):
+            return await c.send(replace(good, url="/v1/idempotency-keys/running"))
         if name == "graphql":
             given = {"query": ROLL, "variables": {"b": roll("Oak", [entry(1)]), "key": "running"}}
             return await c.send(good.having(Accept=GRAPHQL).sending(json=given))

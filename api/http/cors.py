@@ -26,9 +26,7 @@ PUBLIC = ("/openapi.json",)
 
 METHODS = "GET, HEAD, POST, PATCH, DELETE"
 ALLOWED = "Authorization, Content-Type, Idempotency-Key, Prefer, If-Match, If-None-Match"
-EXPOSED = (
-    "Link, ETag, RateLimit, RateLimit-Policy, Retry-After, Idempotency-Replayed, Preference-Applied, X-Request-Id, Markonce-Version"
-)
+EXPOSED = "Link, ETag, RateLimit, RateLimit-Policy, Retry-After, Idempotency-Replayed, Preference-Applied, X-Request-Id, Deprecation, Sunset"
 
 
 class Cors:

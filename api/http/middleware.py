@@ -121,6 +121,8 @@ class RequestMiddleware:
                 timing = f"db;dur={_milliseconds(use.seconds)}, app;dur={_milliseconds(time.perf_counter() - begun)}"
                 raw = message["headers"]
                 raw += ((b"x-request-id", request_id.encode()), (b"server-timing", timing.encode()))
+                if deprecation := scope.get("deprecation"):
+                    raw += deprecation
                 if bucket := scope.get("bucket"):
                     raw += bucket.make_headers()
                 if endpoint is not None:

@@ -65,8 +65,8 @@ async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, tu
     return msgspec.json.encode(page), (JSON, *link)
 
 
-async def get_receipt(request: Request) -> Response:
-    """GET /v1/receipts/{key}: the stored responses to the requests with this Idempotency-Key."""
+async def get_stored_answers(request: Request) -> Response:
+    """GET /v1/idempotency-keys/{key}: the stored responses to the requests with this Idempotency-Key."""
     state, caller = request.app.state, await authenticate(request)
     check_parameters(request.query_params)
     answers = await read_stored_answers(state.database, caller, check_key(request.path_params["key"]), COMMANDS.values())

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.http.body import Handler
-from api.rest.functions import get_aggregates, get_me, get_receipt, import_register
+from api.http.deprecation import deprecate
+from api.rest.functions import get_aggregates, get_me, get_stored_answers, import_register
 from api.rest.read import linked_list_handler, list_handler, lookup_handler, row_handler
 from api.rest.write import command_handler
 from domain import COMMANDS, RESOURCES
@@ -51,7 +52,8 @@ class Function(Enum):
     """An operation that is neither a resource's nor a command's."""
 
     AGGREGATES = auto()
-    RECEIPT = auto()
+    IDEMPOTENCY_KEY = auto()
+    RECEIPT_OF_KEY = auto()
     ME = auto()
     IMPORT = auto()
 
@@ -83,7 +85,9 @@ def list_endpoints() -> Iterator[Endpoint]:
         if resource.has_lookup:
             yield Endpoint("POST", f"{url}/lookup", ReadLookup(resource), lookup_handler(resource))
     yield Endpoint("GET", "/v1/aggregates", Function.AGGREGATES, get_aggregates)
-    yield Endpoint("GET", "/v1/receipts/{key:path}", Function.RECEIPT, get_receipt)
+    yield Endpoint("GET", "/v1/idempotency-keys/{key:path}", Function.IDEMPOTENCY_KEY, get_stored_answers)
+    renamed = deprecate(get_stored_answers, "/v1/receipts/", "/v1/idempotency-keys/")
+    yield Endpoint("GET", "/v1/receipts/{key:path}", Function.RECEIPT_OF_KEY, renamed)
     yield Endpoint("GET", "/v1/me", Function.ME, get_me)
     yield Endpoint("POST", "/v1/imports/gias", Function.IMPORT, import_register)
     for command in COMMANDS.values():

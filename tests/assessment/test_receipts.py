@@ -116,19 +116,19 @@ async def test_the_lost_answer_is_found_by_its_key(hedgerow: Trust, vendor: Any)
         await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]), Idempotency_Key=key, Prefer="return=representation"),
         await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]), Idempotency_Key=key),
     ]
-    found = (await vendor.get("/v1/receipts/night%2F2018-05-14%3Fa=%252F")).json()["data"]
+    found = (await vendor.get("/v1/idempotency-keys/night%2F2018-05-14%3Fa=%252F")).json()["data"]
     assert [(each["operation"], each["answer"]) for each in found] == list(
         zip(("recordJudgements", "recordPupils"), answers, strict=True)
     )
     assert all(each["receivedAt"] < each["expiresAt"] for each in found)
     assert (await asked(vendor, KEPT, key=key))["receipt"] == found
     other = await hedgerow.client("other", "trust:4128=all")
-    missing = await other.get("/v1/receipts/night%2F2018-05-14%3Fa=%252F")
-    assert (missing.status_code, missing.content) == (404, (await vendor.get("/v1/receipts/none")).content)
+    missing = await other.get("/v1/idempotency-keys/night%2F2018-05-14%3Fa=%252F")
+    assert (missing.status_code, missing.content) == (404, (await vendor.get("/v1/idempotency-keys/none")).content)
     assert (await asked(vendor, KEPT, key="none"))["receipt"] is None
-    assert (await vendor.get("/v1/receipts/caf%C3%A9")).status_code == 400
+    assert (await vendor.get("/v1/idempotency-keys/caf%C3%A9")).status_code == 400
     await hedgerow.operator.execute("UPDATE idempotency SET expires_at = now()")
-    assert (await vendor.get("/v1/receipts/night%2F2018-05-14%3Fa=%252F")).status_code == 404
+    assert (await vendor.get("/v1/idempotency-keys/night%2F2018-05-14%3Fa=%252F")).status_code == 404
 
 
 async def test_while_the_request_runs_it_is_409(hedgerow: Trust, vendor: Any) -> None:
@@ -136,13 +136,13 @@ async def test_while_the_request_runs_it_is_409(hedgerow: Trust, vendor: Any) ->
     running = await asyncpg.connect(hedgerow.databases.operator_url)
     async with running.transaction():
         await running.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{client_id} record_judgements k")
-        busy = await vendor.get("/v1/receipts/k")
+        busy = await vendor.get("/v1/idempotency-keys/k")
         assert (busy.status_code, busy.json()["type"].rsplit("/", 1)[1]) == (409, "idempotency-in-progress")
         assert int(busy.headers["retry-after"]) > 0
     await running.close()
-    assert (await vendor.get("/v1/receipts/k")).status_code == 404
+    assert (await vendor.get("/v1/idempotency-keys/k")).status_code == 404
     blind = await hedgerow.client("blind", "trust:4128=schools:read")
-    assert (await blind.get("/v1/receipts/k")).status_code == 404
+    assert (await blind.get("/v1/idempotency-keys/k")).status_code == 404
 
 
 async def test_what_is_kept_holds_no_value(hedgerow: Trust, vendor: Any) -> None:
@@ -152,3 +152,15 @@ async def test_what_is_kept_holds_no_value(hedgerow: Trust, vendor: Any) -> None
     assert first["issues"][0].pop("current")["grade"] == "104"
     assert await sent(vendor, "/v1/judgements", stale, **asking) == first
     assert "104" not in await hedgerow.value("SELECT answer FROM idempotency")
+
+
+async def test_the_old_path_answers_as_before_and_names_the_new_one(vendor: Any) -> None:
+    key = {"Idempotency-Key": "caf/e-1"}
+    await vendor.post("/v1/judgements", json=batch("Oak", [judged(1)]), headers=key)
+    for name, status in (("caf%2Fe-1", 200), ("none", 404)):
+        old, new = await vendor.get(f"/v1/receipts/{name}"), await vendor.get(f"/v1/idempotency-keys/{name}")
+        assert (old.status_code, old.content) == (status, new.content)
+        assert old.headers["Link"] == f'</v1/idempotency-keys/{name}>; rel="successor-version"'
+        assert old.headers["Deprecation"] == "@1795737600"
+        assert old.headers["Sunset"] == "Sat, 27 Nov 2027 00:00:00 GMT"
+        assert not {"Deprecation", "Sunset", "Link"} & {*map(str.title, new.headers)}

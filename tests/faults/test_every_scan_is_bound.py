@@ -47,7 +47,7 @@ async def _read_everything(http: httpx2.AsyncClient) -> None:
         for view in ("own", "public"):
             assert (await http.get("/v1/aggregates", params={"groupBy": by, "view": view})).status_code == 200
     assert (await http.get("/v1/me")).status_code == 200
-    assert (await http.get("/v1/receipts/none")).status_code == 404
+    assert (await http.get("/v1/idempotency-keys/none")).status_code == 404
 
 
 async def _write_everything(sides: Sides, http: httpx2.AsyncClient) -> None:

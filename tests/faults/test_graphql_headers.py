@@ -125,7 +125,7 @@ async def test_a_query_while_the_database_is_busy(here: Trust, name: str, accept
 async def test_one_root_of_a_query_that_may_be_asked_again(here: Trust, accept: str) -> None:
     async with in_progress(here, "running"):
         answer = await ask(here, accept, 'schools { nodes { id } } r: receipt(key: "running") { operation }', "query")
-        rest = await here.made[0].get("/v1/receipts/running")
+        rest = await here.made[0].get("/v1/idempotency-keys/running")
     assert problems(answer) == [(["r"], 409)]
     assert answer.headers["retry-after"] == rest.headers["retry-after"]
     assert answer.status_code == (409 if accept == NEWER else 200)

@@ -40,7 +40,7 @@ print("judgements:", [result["outcome"] for result in first.json()["results"]], 
 # The answer was lost? The same request again gets the same answer, and changes nothing; the key alone tells it too
 again = http.post("/v1/judgements", json=batch, headers={"Idempotency-Key": key})
 assert (again.headers["Idempotency-Replayed"], again.content) == ("true", first.content)
-assert http.get(f"/v1/receipts/{key}").json()["data"][0]["answer"]["rejected"] == 1
+assert http.get(f"/v1/idempotency-keys/{key}").json()["data"][0]["answer"]["rejected"] == 1
 
 # A correction: the later value stands, the earlier is kept as history
 corrected = {**batch, "entries": [entries[0] | {"grade": "GDS"}]}

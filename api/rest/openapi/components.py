@@ -40,6 +40,11 @@ CSV_CONTENT = {"text/csv": {"schema": {"type": "string", "maxLength": MAX_CSV}}}
 
 HEADERS: dict[str, JsonObject] = {
     "X-Request-Id": {"description": "Identifies the request in the log.", "schema": {"type": "string"}},
+    "Deprecation": {
+        "description": "Since when the path has had a successor, which Link names (RFC 9745).",
+        "schema": {"type": "string"},
+    },
+    "Sunset": {"description": "Until when the path answers (RFC 8594).", "schema": {"type": "string"}},
     "RateLimit": {
         "description": 'What is left of a policy, and seconds until it is whole again, as `"default";r=99;t=1`.',
         "schema": {"type": "string"},

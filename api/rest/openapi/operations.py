@@ -20,6 +20,7 @@ from api.rest.openapi.functions import (
     describe_import,
     describe_me,
     describe_receipt,
+    describe_stored_answers,
     describe_token,
 )
 from api.rest.openapi.schemas import SCALARS, JsonObject
@@ -31,7 +32,8 @@ from domain.write.command import Command
 
 _FUNCTIONS = {
     Function.AGGREGATES: describe_aggregates,
-    Function.RECEIPT: describe_receipt,
+    Function.IDEMPOTENCY_KEY: describe_stored_answers,
+    Function.RECEIPT_OF_KEY: describe_receipt,
     Function.ME: describe_me,
     Function.IMPORT: describe_import,
 }
