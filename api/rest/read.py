@@ -116,7 +116,7 @@ def list_handler(resource: Resource) -> Handler:
     return read_handler(make_plan, _respond_with_list)
 
 
-def linked_list_handler(resource: Resource, name: str) -> Handler:
+def link_handler(resource: Resource, name: str) -> Handler:
     """The handler of `GET /v1/{plural}/{id}/{link}`, for a link to many rows."""
 
     def make_plan(request: Request, parameters: Parameters, id_: str, caller: Caller) -> ReadPlan:

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from api.http.body import Handler
 from api.http.deprecation import deprecate
 from api.rest.functions import get_aggregates, get_me, get_stored_answers, import_register
-from api.rest.read import linked_list_handler, list_handler, lookup_handler, row_handler
+from api.rest.read import link_handler, list_handler, lookup_handler, row_handler
 from api.rest.write import command_handler
 from domain import COMMANDS, RESOURCES
 from domain.declare.resource import Resource
@@ -62,7 +62,7 @@ RestOperation: TypeAlias = ReadList | ReadRow | ReadLinkedList | ReadLookup | Fu
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class RestEndpoint:
     """A method and a path, what it does, and the handler that does it."""
 
     method: str
@@ -71,27 +71,27 @@ class Endpoint:
     handler: Handler
 
 
-def list_endpoints() -> Iterator[Endpoint]:
+def list_endpoints() -> Iterator[RestEndpoint]:
     """Every endpoint, in the order of the OpenAPI document."""
     for resource in RESOURCES.values():
         url = f"/v1/{resource.plural}"
-        yield Endpoint("GET", url, ReadList(resource), list_handler(resource))
+        yield RestEndpoint("GET", url, ReadList(resource), list_handler(resource))
         if resource.has_id:
-            yield Endpoint("GET", f"{url}/{{id}}", ReadRow(resource), row_handler(resource))
+            yield RestEndpoint("GET", f"{url}/{{id}}", ReadRow(resource), row_handler(resource))
             for name, link in resource.links.items():
                 if link.many:
-                    handler = linked_list_handler(resource, name)
-                    yield Endpoint("GET", f"{url}/{{id}}/{name}", ReadLinkedList(resource, name), handler)
+                    handler = link_handler(resource, name)
+                    yield RestEndpoint("GET", f"{url}/{{id}}/{name}", ReadLinkedList(resource, name), handler)
         if resource.has_lookup:
-            yield Endpoint("POST", f"{url}/lookup", ReadLookup(resource), lookup_handler(resource))
-    yield Endpoint("GET", "/v1/aggregates", Function.AGGREGATES, get_aggregates)
-    yield Endpoint("GET", "/v1/idempotency-keys/{key:path}", Function.IDEMPOTENCY_KEY, get_stored_answers)
+            yield RestEndpoint("POST", f"{url}/lookup", ReadLookup(resource), lookup_handler(resource))
+    yield RestEndpoint("GET", "/v1/aggregates", Function.AGGREGATES, get_aggregates)
+    yield RestEndpoint("GET", "/v1/idempotency-keys/{key:path}", Function.IDEMPOTENCY_KEY, get_stored_answers)
     renamed = deprecate(get_stored_answers, "/v1/receipts/", "/v1/idempotency-keys/")
-    yield Endpoint("GET", "/v1/receipts/{key:path}", Function.RECEIPT_OF_KEY, renamed)
-    yield Endpoint("GET", "/v1/me", Function.ME, get_me)
-    yield Endpoint("POST", "/v1/imports/gias", Function.IMPORT, import_register)
+    yield RestEndpoint("GET", "/v1/receipts/{key:path}", Function.RECEIPT_OF_KEY, renamed)
+    yield RestEndpoint("GET", "/v1/me", Function.ME, get_me)
+    yield RestEndpoint("POST", "/v1/imports/gias", Function.IMPORT, import_register)
     for command in COMMANDS.values():
-        yield Endpoint(*url_of(command), command, command_handler(command))
+        yield RestEndpoint(*url_of(command), command, command_handler(command))
 
 
 def url_of(command: Command) -> tuple[str, str]:

@@ -31,6 +31,8 @@ READING = (
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 """Statuses of the errors of any read."""
+OF_A_KEY = {*READING, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} - {HTTPStatus.FORBIDDEN}
+"""Errors of what an Idempotency-Key stores."""
 SENDING = (*READING, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 """Statuses of the errors of any request with a body."""
 WRITING = (*SENDING, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
@@ -132,7 +134,22 @@ _HEADERS_OF_ERRORS: dict[int, tuple[str, ...]] = {
 
 def make_problem_responses(base_url: str) -> dict[str, JsonObject]:
     """A response for each status that is an error, by name: problem+json, with an example made as the server makes real ones."""
-    return {_name_problem(find_status(error)): _make_problem_response(error, base_url) for error in _ERRORS}
+    responses = {_name_problem(find_status(error)): _make_problem_response(error, base_url) for error in _ERRORS}
+    return responses | {
+        _deprecate_name(_name_problem(status)): deprecate_response(responses[_name_problem(status)]) for status in OF_A_KEY
+    }
+
+
+def _deprecate_name(name: str) -> str:
+    return f"Deprecated{name}"
+
+
+def deprecate_response(response: JsonObject) -> JsonObject:
+    """The response of a path that has a successor."""
+    if "$ref" in response:
+        url, _, name = response["$ref"].rpartition("/")
+        return {"$ref": f"{url}/{_deprecate_name(name)}"}
+    return response | {"headers": response["headers"] | refer_to_headers("Deprecation", "Sunset", "Link")}
 
 
 def _make_problem_response(error: DomainError, base_url: str) -> JsonObject:

@@ -7,13 +7,14 @@ from api.rest import csv
 from api.rest.openapi import parameters
 from api.rest.openapi.components import (
     CSV_CONTENT,
+    OF_A_KEY,
     READING,
     SENDING,
+    deprecate_response,
     make_body,
     make_operation,
     make_read_responses,
     make_response,
-    refer_to_headers,
     refer_to_problems,
 )
 from api.rest.openapi.schemas import JsonObject, make_count, refer
@@ -90,12 +91,7 @@ def describe_aggregates() -> JsonObject:
 def describe_receipt() -> JsonObject:
     """GET /v1/receipts/{key}, which has another name now."""
     operation = describe_stored_answers("getKeptAnswers")
-    responses = {
-        status: response
-        if "$ref" in response
-        else response | {"headers": response["headers"] | refer_to_headers("Deprecation", "Sunset", "Link")}
-        for status, response in operation["responses"].items()
-    }
+    responses = {status: deprecate_response(response) for status, response in operation["responses"].items()}
     return operation | {"deprecated": True, "responses": responses}
 
 
@@ -103,9 +99,8 @@ def describe_stored_answers(name: str = "getIdempotencyKey") -> JsonObject:
     """GET /v1/idempotency-keys/{key}."""
     doc = "What the client was answered; 404 where no request with the key ended well within 7 days."
     summary = "What became of a request whose answer was lost"
-    statuses = {*READING, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} - {HTTPStatus.FORBIDDEN}
     responses, options = {200: make_response(doc, "KeptAnswers")}, [parameters.refer("Key")]
-    return make_operation(name, summary, [], responses, statuses, options, doc=doc, tag="Assessment")
+    return make_operation(name, summary, [], responses, OF_A_KEY, options, doc=doc, tag="Assessment")
 
 
 def describe_me() -> JsonObject:

@@ -24,7 +24,7 @@ from api.rest.openapi.functions import (
     describe_token,
 )
 from api.rest.openapi.schemas import SCALARS, JsonObject
-from api.rest.urls import Endpoint, Function, ReadLinkedList, ReadList, ReadLookup, ReadRow, list_endpoints, url_of
+from api.rest.urls import Function, ReadLinkedList, ReadList, ReadLookup, ReadRow, RestEndpoint, list_endpoints, url_of
 from api.rest.write import MERGE_PATCH, success_status
 from domain import RESOURCES
 from domain.declare.resource import Resource
@@ -47,7 +47,7 @@ def list_paths() -> dict[str, JsonObject]:
     return {**paths, "/oauth/token": {"post": describe_token()}, "/graphql": {"post": describe_graphql()}}
 
 
-def _describe(endpoint: Endpoint) -> JsonObject:
+def _describe(endpoint: RestEndpoint) -> JsonObject:
     match endpoint.operation:
         case ReadList(resource):
             return _describe_list(resource)
