@@ -4,6 +4,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from http import HTTPStatus
 
 import pytest
 
@@ -38,6 +39,7 @@ IRREGULAR = {
 ENDS_IN_ED = {"embed", "exceed", "feed", "need", "proceed", "seed", "shed"}
 """Verbs and nouns that are no participles."""
 SQL = re.compile(r"\b(SELECT\b.+\bFROM|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b", re.DOTALL)
+REFUSALS = {status.value for status in HTTPStatus if status >= 300}
 ABOUT_HTTP = ("api/http/", "api/oauth/", "api/server/")
 """Where status codes are written as numbers."""
 
@@ -69,10 +71,17 @@ def forbidden_parameters(tree: ast.AST) -> list[str]:
 
 
 def statuses(tree: ast.AST) -> list[int]:
+    """Numbers that are an HTTP status of an error or a redirection, unless they are given to something with another name."""
+    others = {
+        each.value
+        for each in ast.walk(tree)
+        if (isinstance(each, ast.keyword) and "status" not in (each.arg or ""))
+        or (isinstance(each, ast.AnnAssign) and "status" not in ast.unparse(each.target))
+    }
     return [
         node.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and type(node.value) is int and 300 <= node.value < 600
+        if isinstance(node, ast.Constant) and type(node.value) is int and node.value in REFUSALS and node not in others
     ]
 
 

@@ -25,7 +25,7 @@ from api.graphql.limits import DocumentLimits, LimitExceeded, check_shape, parse
 from domain.support.lru import Lru, measure_size
 
 LIMITS = DocumentLimits()
-TOKEN = 450
+TOKEN_BYTES = 450
 """Bytes that a document takes for each token of its source, with the nodes made of them."""
 
 _numbers = count(1)
@@ -77,7 +77,7 @@ def _weigh(key: tuple[str, bool], document: Document) -> int:
     tokens = 0
     while token is not None:
         tokens, token = tokens + 1, token.next
-    return 1000 + 2 * source + TOKEN * tokens
+    return 1000 + 2 * source + TOKEN_BYTES * tokens
 
 
 documents: Lru[tuple[str, bool], Document] = Lru("GraphQL documents", 8_000_000, weigh=_weigh)

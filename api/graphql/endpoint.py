@@ -4,6 +4,7 @@ the client accepts.
 
 import re
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
@@ -25,7 +26,7 @@ from domain.support.lru import Lru
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
 
-class Endpoint(GraphQL[OperationContext, None]):
+class GraphqlEndpoint(GraphQL[OperationContext, None]):
     """Strawberry's ASGI endpoint, with the bodies, media types and statuses that the rest of the API has."""
 
     async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:
@@ -65,9 +66,9 @@ class Endpoint(GraphQL[OperationContext, None]):
 
 
 @cache
-def make_endpoint() -> Endpoint:
+def make_endpoint() -> GraphqlEndpoint:
     """The endpoint, made once. A query in a URL could hold a name or a UPN, so that there are none; the page that asks GraphQL is /explorer."""
-    return Endpoint(make_schema(), graphql_ide=None, allow_queries_via_get=False)
+    return GraphqlEndpoint(make_schema(), graphql_ide=None, allow_queries_via_get=False)
 
 
 @release_body_after
@@ -141,5 +142,5 @@ def _weigh_media_types(header: str) -> str:
     best = max(weighed, key=weighed.__getitem__)
     if weighed[best] == 0:
         detail = f"Accept {RESPONSE} or {JSON}."
-        raise HttpProblem(406, "not-acceptable", "There is no such representation", detail)
+        raise HttpProblem(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "There is no such representation", detail)
     return best

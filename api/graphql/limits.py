@@ -1,7 +1,7 @@
 """What one GraphQL document may ask for: its size, its shape and the work of validating it.
 
 A few hundred bytes of GraphQL can ask for more than any server has, because fields nest, fragments double and validation compares
-fields in pairs. So a document passes three doors, and each is cheap for what may have come through the one before:
+fields in pairs. So a document passes three checks, and each is cheap for what the one before may let through:
 
     parse        bytes, tokens, nesting of brackets      one regular expression, before graphql-core's recursive parser
     check_shape  depth, aliases, fields, introspection   one visit to each selection written, however often it is spread

@@ -155,7 +155,7 @@ class OperationExtension(SchemaExtension):
         collected = reader.collect([state.operation.definition.selection_set], root_type)
         names = {key: nodes[0].name.value for key, nodes in collected.items()}
         special = {"__typename", *INTROSPECTION, *FUNCTIONS}
-        roots = {key: reader.root(root_type, collected[key]) for key, name in names.items() if name not in special}
+        roots = {key: reader.make_query(root_type, collected[key]) for key, name in names.items() if name not in special}
         if reader.issues:
             raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(reader.issues))
         found: dict[str, Query] = {key: root for key, root in roots.items() if root is not None}

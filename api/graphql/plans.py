@@ -103,7 +103,7 @@ def _make_plan(
         if (name := nodes[0].name.value) == "__typename":
             text += b'"Query"'
             continue
-        root = reader.root(root_type, nodes) if name not in (*INTROSPECTION, *FUNCTIONS) else None
+        root = reader.make_query(root_type, nodes) if name not in (*INTROSPECTION, *FUNCTIONS) else None
         if root is None:
             return None
         roots.append(root)

@@ -1,4 +1,4 @@
-"""From a validated GraphQL operation to Selections: fragments, aliases, @skip and @include are resolved here, rules and SQL are elsewhere."""
+"""From a validated GraphQL operation to ListQuery and RowQuery: fragments, aliases, @skip and @include are resolved here, rules and SQL are elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,7 +61,7 @@ _PLACEHOLDER = "\1"
 
 
 def restore_texts(value: Any, texts: Sequence[str]) -> Any:
-    """An argument with the lifted texts in place of their placeholders."""
+    """An argument with the texts of the document in place of their placeholders."""
     match value:
         case str() if value.startswith(_PLACEHOLDER) and value[1:].isdigit() and int(value[1:]) < len(texts):
             return ParameterText(texts[int(value[1:])], int(value[1:]))
@@ -82,15 +82,15 @@ class Reader:
     caller: Caller
     cursors: Cursors
     texts: Sequence[str] = ()
-    """Those lifted from the document, whose placeholders stand in it."""
+    """The texts of the document that placeholders replace in it."""
     issues: list[Issue] = field(default_factory=list)
     particular: bool = False
     """Whether what was read is true of these texts alone, because one is no id of anything."""
     values: int = 0
-    """Those given to filters so far: one list may serve many."""
+    """Those arguments to filters so far: one list may serve many."""
     entries: int = 0
-    """Those given to commands so far."""
-    shown: dict[Any, list[tuple[str, str, GraphQLObjectType | None, list[SelectionSetNode]]]] = field(default_factory=dict)
+    """Those arguments to commands so far."""
+    _fields: dict[Any, list[tuple[str, str, GraphQLObjectType | None, list[SelectionSetNode]]]] = field(default_factory=dict)
     """What selection sets show of the objects of a type: key, name, and of an object its type and selection sets."""
 
     def collect(self, sets: Sequence[SelectionSetNode], type_: GraphQLObjectType) -> Collected:
@@ -100,7 +100,7 @@ class Reader:
 
         def visit(chosen: SelectionSetNode) -> None:
             for node in chosen.selections:
-                if not self._included(node):
+                if not self._is_included(node):
                     continue
                 if isinstance(node, FieldNode):
                     found.setdefault(node.alias.value if node.alias else node.name.value, []).append(node)
@@ -108,27 +108,27 @@ class Reader:
                     if node.name.value not in visited:
                         visited.add(node.name.value)
                         fragment = self.fragments[node.name.value]
-                        if self._applies(fragment.type_condition.name.value, type_):
+                        if self._is_applicable(fragment.type_condition.name.value, type_):
                             visit(fragment.selection_set)
-                elif node.type_condition is None or self._applies(node.type_condition.name.value, type_):  # type: ignore[attr-defined]
+                elif node.type_condition is None or self._is_applicable(node.type_condition.name.value, type_):  # type: ignore[attr-defined]
                     visit(node.selection_set)  # type: ignore[attr-defined]
 
         for chosen in sets:
             visit(chosen)
         return found
 
-    def _included(self, node: Any) -> bool:
+    def _is_included(self, node: Any) -> bool:
         skip = get_directive_values(GraphQLSkipDirective, node, self.variables)
         include = get_directive_values(GraphQLIncludeDirective, node, self.variables)
         return not (skip and skip["if"]) and not (include and not include["if"])
 
-    def _applies(self, condition: str, type_: GraphQLObjectType) -> bool:
+    def _is_applicable(self, condition: str, type_: GraphQLObjectType) -> bool:
         if condition == type_.name:
             return True
         named = self.schema.type_map[condition]
         return isinstance(named, GraphQLInterfaceType) and named in type_.interfaces
 
-    def arguments(self, parent: GraphQLObjectType, node: FieldNode) -> dict[str, Any]:
+    def read_arguments(self, parent: GraphQLObjectType, node: FieldNode) -> dict[str, Any]:
         values = get_argument_values(parent.fields[node.name.value], node, self.variables)
         return {name: restore_texts(value, self.texts) for name, value in values.items()} if self.texts else values
 
@@ -140,43 +140,43 @@ class Reader:
                 if self.entries > MAX_ENTRIES:
                     raise make_invalid([make_size_issue(name, self.entries)])
 
-    def root(self, root_type: GraphQLObjectType, nodes: list[FieldNode]) -> Query | None:
-        """What a root of rows asks for; None where it can be nothing."""
+    def make_query(self, root_type: GraphQLObjectType, nodes: list[FieldNode]) -> Query | None:
+        """The query of a root field that selects rows; None where it can find nothing."""
         name = nodes[0].name.value
         if name == "node":
-            return self.node(self.arguments(root_type, nodes[0])["id"], nodes)
+            return self.make_node_query(self.read_arguments(root_type, nodes[0])["id"], nodes)
         for resource in RESOURCES.values():
             if name == resource.name:
-                return self.single(resource, self.arguments(root_type, nodes[0])["id"], nodes)
+                return self.make_row_query(resource, self.read_arguments(root_type, nodes[0])["id"], nodes)
             if name == resource.plural:
-                return self.page(resource, root_type, nodes)
+                return self.make_list_query(resource, root_type, nodes)
         raise AssertionError(name)
 
-    def type_of(self, parent: GraphQLObjectType, node: FieldNode) -> GraphQLObjectType:
+    def find_type(self, parent: GraphQLObjectType, node: FieldNode) -> GraphQLObjectType:
         type_ = get_named_type(parent.fields[node.name.value].type)
         assert isinstance(type_, GraphQLObjectType)
         return type_
 
-    def single(self, resource: Resource, id_: str, nodes: list[FieldNode]) -> RowQuery:
+    def make_row_query(self, resource: Resource, id_: str, nodes: list[FieldNode]) -> RowQuery:
         """`pupil(id:)`. A text that cannot be an id of the resource picks nothing."""
         picked = decode_key(resource, id_)
         if picked is None:
             self.particular = True
-        return RowQuery(resource, picked or (), self.row(resource, _below(nodes)))
+        return RowQuery(resource, picked or (), self.make_row_fields(resource, _list_selection_sets(nodes)))
 
-    def node(self, id_: str, nodes: list[FieldNode]) -> RowQuery | None:
+    def make_node_query(self, id_: str, nodes: list[FieldNode]) -> RowQuery | None:
         """`node(id:)`: the id itself says of what it is."""
         for resource in RESOURCES.values():
             if resource.parse_key is not None and resource.identify(id_) is not None:
-                return self.single(resource, id_, nodes)
+                return self.make_row_query(resource, id_, nodes)
         parsed = parse_id(id_)
         numbered = {resource.type_number: resource for resource in RESOURCES.values() if resource.type_number is not None}
         named = numbered.get(get_type_number(parsed)) if parsed is not None else None
         self.particular = self.particular or named is None
-        return None if named is None else self.single(named, id_, nodes)
+        return None if named is None else self.make_row_query(named, id_, nodes)
 
-    def row(self, resource: Resource, sets: Sequence[SelectionSetNode]) -> OutputFields:
-        type_ = self._type(resource.type_name)
+    def make_row_fields(self, resource: Resource, sets: Sequence[SelectionSetNode]) -> OutputFields:
+        type_ = self._find_named_type(resource.type_name)
         items: list[tuple[str, Any]] = []
         for key, nodes in self.collect(sets, type_).items():
             name = nodes[0].name.value
@@ -188,12 +188,12 @@ class Reader:
                 link = resource.links[name]
                 target = RESOURCES[link.target]
                 if link.many:
-                    items.append((key, ToMany(link, self.page(target, type_, nodes, link, f"{resource.name}.{name}"))))
+                    items.append((key, ToMany(link, self.make_list_query(target, type_, nodes, link, f"{resource.name}.{name}"))))
                 else:
-                    items.append((key, ToOne(link, target, self.row(target, _below(nodes)))))
+                    items.append((key, ToOne(link, target, self.make_row_fields(target, _list_selection_sets(nodes)))))
         return tuple(items)
 
-    def page(
+    def make_list_query(
         self,
         resource: Resource,
         parent: GraphQLObjectType,
@@ -201,52 +201,52 @@ class Reader:
         link: Link | None = None,
         within: str = "",
     ) -> ListQuery:
-        """A connection: its arguments, and under which names its edges, nodes and pageInfo stand."""
-        given, most = self.arguments(parent, nodes[0]), MAX_FIRST if link is None else MAX_NESTED_FIRST
+        """The query of a connection: its arguments, and the response names of its edges, nodes and pageInfo."""
+        arguments, most = self.read_arguments(parent, nodes[0]), MAX_FIRST if link is None else MAX_NESTED_FIRST
         at = nodes[0].alias.value if nodes[0].alias else nodes[0].name.value
-        first = given.get("first")
+        first = arguments.get("first")
         if first is None or not 0 <= first <= most:
             self.issues.append(Issue(f"{at}.first", "argument-invalid", f"first is a whole number from 0 to {most}."))
             first = 0
-        where = self._conditions(f"{at}.where", resource, given.get("where") or {})
+        where = self._read_conditions(f"{at}.where", resource, arguments.get("where") or {})
         named: dict[str, Order] = {}
-        for by in given.get("orderBy") or ():
+        for by in arguments.get("orderBy") or ():
             name = str(by["field"])  # a member of an enumeration, whose repr would make cursors of GraphQL's own
             named.setdefault(name, Order(name, resource.fields[name], by.get("direction") == "DESC"))
         order = tuple(named.values())
-        connection = self.type_of(parent, nodes[0])
-        items = self._page_items(resource, connection, _below(nodes))
-        told = self._told(at, link, given) if link is not None else ()
-        selection = ListQuery(resource, items, where, order, first, path=within, arguments=told)
-        if given.get("after") is None:
-            return selection
+        connection = self.find_type(parent, nodes[0])
+        items = self._make_page_fields(resource, connection, _list_selection_sets(nodes))
+        link_arguments = self._read_arguments(link, arguments) if link is not None else ()
+        query = ListQuery(resource, items, where, order, first, path=within, arguments=link_arguments)
+        if arguments.get("after") is None:
+            return query
         try:
-            text = given["after"]
-            place = self.cursors.decrypt_position(text, self.caller.client_id, selection.fingerprint(), f"{at}.after")
+            text = arguments["after"]
+            place = self.cursors.decrypt_position(text, self.caller.client_id, query.fingerprint(), f"{at}.after")
             after = Parameter(place, text.text_index, str) if isinstance(text, ParameterText) else place
         except BadRequest as problem:
             self.issues += problem.issues
-            return selection
-        return replace(selection, after=after)
+            return query
+        return replace(query, after=after)
 
-    def _conditions(self, at: str, resource: Resource, where: dict[str, Any]) -> tuple[Condition, ...]:
+    def _read_conditions(self, at: str, resource: Resource, where: dict[str, Any]) -> tuple[Condition, ...]:
         found = []
-        for name, given in where.items():
+        for name, value in where.items():
             if name != RANGE:
-                found.append(Condition(name, resource.fields[name], self._values(f"{at}.{name}", resource, name, given)))
+                found.append(Condition(name, resource.fields[name], self._read_values(f"{at}.{name}", resource, name, value)))
                 continue
-            bounds = [(ranged, by, value) for ranged, range_ in (given or {}).items() for by, value in (range_ or {}).items()]
-            for ranged, by, value in bounds:
-                values = self._values(f"{at}.{RANGE}.{ranged}.{by}", resource, ranged, None if value is None else [value])
+            bounds = [(ranged, by, bound) for ranged, range_ in (value or {}).items() for by, bound in (range_ or {}).items()]
+            for ranged, by, bound in bounds:
+                values = self._read_values(f"{at}.{RANGE}.{ranged}.{by}", resource, ranged, None if bound is None else [bound])
                 found.append(Condition(ranged, resource.fields[ranged], values, Comparison(by)))
         return tuple(found)
 
-    def _told(self, at: str, link: Link, given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-        """What the link is told; an argument that is null is left out."""
-        told = {name: argument.kind for name, argument in link.arguments.items() if given.get(name) is not None}
-        return tuple((name, decode_parameter(given[name], kind.parse)) for name, kind in told.items())
+    def _read_arguments(self, link: Link, values: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+        """The arguments of the link, parsed. One that is null is left out."""
+        types = {name: argument.kind for name, argument in link.arguments.items() if values.get(name) is not None}
+        return tuple((name, decode_parameter(values[name], type_.parse)) for name, type_ in types.items())
 
-    def _values(self, at: str, resource: Resource, name: str, values: list[Any] | None) -> tuple[Any, ...]:
+    def _read_values(self, at: str, resource: Resource, name: str, values: list[Any] | None) -> tuple[Any, ...]:
         if values is None:
             self.issues.append(Issue(at, "filter-value-invalid", "null is not a value to filter by; leave the filter out."))
             return ("",)
@@ -266,22 +266,24 @@ class Reader:
                 self.issues.append(Issue(at, "filter-value-invalid", f"The value given for {name} {problem}."))
         return tuple(dict.fromkeys(parsed))
 
-    def _page_items(self, resource: Resource, connection: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> OutputFields:
+    def _make_page_fields(
+        self, resource: Resource, connection: GraphQLObjectType, sets: Sequence[SelectionSetNode]
+    ) -> OutputFields:
         items: list[tuple[str, Any]] = []
         for key, nodes in self.collect(sets, connection).items():
-            below = _below(nodes)
+            below = _list_selection_sets(nodes)
             match nodes[0].name.value:
                 case "__typename":
                     items.append((key, FixedText(connection.name)))
                 case "nodes":
-                    items.append((key, PageRows(self.row(resource, below))))
+                    items.append((key, PageRows(self.make_row_fields(resource, below))))
                 case "edges":
-                    items.append((key, PageRows(self._edge_items(resource, self.type_of(connection, nodes[0]), below))))
+                    items.append((key, PageRows(self._make_edge_fields(resource, self.find_type(connection, nodes[0]), below))))
                 case _:
-                    items.append((key, NestedObject(self._info_items(self.type_of(connection, nodes[0]), below))))
+                    items.append((key, NestedObject(self._make_info_fields(self.find_type(connection, nodes[0]), below))))
         return tuple(items)
 
-    def _edge_items(self, resource: Resource, edge: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> OutputFields:
+    def _make_edge_fields(self, resource: Resource, edge: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> OutputFields:
         items: list[tuple[str, Any]] = []
         for key, nodes in self.collect(sets, edge).items():
             match nodes[0].name.value:
@@ -290,10 +292,10 @@ class Reader:
                 case "cursor":
                     items.append((key, RowCursor()))
                 case _:
-                    items.append((key, NestedObject(self.row(resource, _below(nodes)))))
+                    items.append((key, NestedObject(self.make_row_fields(resource, _list_selection_sets(nodes)))))
         return tuple(items)
 
-    def _info_items(self, info: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> OutputFields:
+    def _make_info_fields(self, info: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> OutputFields:
         written: dict[str, OutputField] = {
             "hasNextPage": HasNextPage(),
             "hasPreviousPage": HasPreviousPage(),
@@ -306,7 +308,7 @@ class Reader:
         )
 
     def project(self, value: Any, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> Steps[Any]:
-        """What a selection set shows of a plain value (the answer of a command, aggregates)."""
+        """The fields of a plain value (the output of a command, aggregates) that a selection set names."""
         if value is None:
             return None
         if isinstance(value, list):
@@ -316,32 +318,32 @@ class Reader:
                     yield
                 elements.append((yield from self.project(element, type_, sets)))
             return elements
-        shown: dict[str, Any] = {}
-        for key, name, inner, below in self._shown(type_, sets):
+        selected: dict[str, Any] = {}
+        for key, name, inner, below in self._list_fields(type_, sets):
             if name == "__typename":
-                shown[key] = type_.name
+                selected[key] = type_.name
             else:
-                shown[key] = value.get(name) if inner is None else (yield from self.project(value.get(name), inner, below))
-        return shown
+                selected[key] = value.get(name) if inner is None else (yield from self.project(value.get(name), inner, below))
+        return selected
 
-    def _shown(
+    def _list_fields(
         self, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode]
     ) -> list[tuple[str, str, GraphQLObjectType | None, list[SelectionSetNode]]]:
         key = type_.name, *map(id, sets)
-        if key not in self.shown:
-            self.shown[key] = []
+        if key not in self._fields:
+            self._fields[key] = []
             for answered, nodes in self.collect(sets, type_).items():
                 name = nodes[0].name.value
                 inner = None if name == "__typename" else get_named_type(type_.fields[name].type)
                 inner = inner if isinstance(inner, GraphQLObjectType) else None
-                self.shown[key].append((answered, name, inner, _below(nodes)))
-        return self.shown[key]
+                self._fields[key].append((answered, name, inner, _list_selection_sets(nodes)))
+        return self._fields[key]
 
-    def _type(self, name: str) -> GraphQLObjectType:
+    def _find_named_type(self, name: str) -> GraphQLObjectType:
         type_ = self.schema.type_map[name]
         assert isinstance(type_, GraphQLObjectType)
         return type_
 
 
-def _below(nodes: list[FieldNode]) -> list[SelectionSetNode]:
+def _list_selection_sets(nodes: list[FieldNode]) -> list[SelectionSetNode]:
     return [node.selection_set for node in nodes if node.selection_set is not None]

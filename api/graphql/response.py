@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ class GraphqlAnswer:
     """
 
     body: bytes
-    status: int = 200
+    status: int = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
     refusal: bytes | None = None
 
@@ -33,7 +34,7 @@ def make_answer(result: ExecutionResult) -> GraphqlAnswer:
     if result.errors:
         causes = list_domain_errors(result.errors)
         if not causes:
-            return GraphqlAnswer(_encode_errors(result.errors), 400)
+            return GraphqlAnswer(_encode_errors(result.errors), HTTPStatus.BAD_REQUEST)
         return GraphqlAnswer(_encode_errors(result.errors), find_status(causes[0]), list_headers(causes[0]))
     if result.extensions:
         return GraphqlAnswer(encode_body({"data": result.data, "extensions": result.extensions}))
@@ -50,7 +51,7 @@ def _answer_mutation(result: MutationResult) -> GraphqlAnswer:
     if not errors:
         return GraphqlAnswer(encode_body({"data": result.data}), headers=headers)
     body = encode_body({"errors": [error.formatted for error in errors], "data": result.data})
-    statuses = {find_status(cause) for cause in causes} | ({400} if len(causes) < len(errors) else set())
+    statuses = {find_status(cause) for cause in causes} | ({HTTPStatus.BAD_REQUEST} if len(causes) < len(errors) else set())
     if len(errors) < result.commands or len(statuses) > 1:
         return GraphqlAnswer(body, headers=headers)
     return GraphqlAnswer(body, statuses.pop(), headers, refusal=_encode_errors(errors))

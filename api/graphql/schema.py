@@ -90,7 +90,7 @@ async def _write_selected(state: OperationState, info: Info, answer: Any) -> msg
         return None
     raw = info._raw_info
     below = [node.selection_set for node in raw.field_nodes if node.selection_set is not None]
-    selected = await run_in_slices(state.reader.project(answer, state.reader.type_of(raw.parent_type, raw.field_nodes[0]), below))
+    selected = await run_in_slices(state.reader.project(answer, state.reader.find_type(raw.parent_type, raw.field_nodes[0]), below))
     return msgspec.Raw(msgspec.json.encode(selected))
 
 

@@ -99,7 +99,7 @@ def test_every_body_is_what_its_command_takes(everybody: list[DemoPupil]) -> Non
     for name, bodies in given.items():
         assert bodies
         for body in bodies:
-            read = COMMANDS[name].read(json.loads(json.dumps(body)))
+            read = COMMANDS[name].parse(json.loads(json.dumps(body)))
             assert not getattr(read, "issues", ()), name
 
 

@@ -221,7 +221,7 @@ CLOSED = {
     "api/pages/__init__.py": {"assets", "version"},
     "api/rest/openapi/document.py": {"_encode"},
     "domain/assessment/tenant_setup.py": {"load_templates"},
-    "domain/write/decode.py": {"_names", "_fields", "_struct_in", "_item_in"},
+    "domain/write/decode.py": {"_list_names", "_map_fields", "_find_struct", "_find_item_type"},
     "domain/roster/gias/apply.py": {"_write_sql"},
 }
 """Functions whose results functools keeps: what they are asked is a part of the program or a setting, never of a request."""
