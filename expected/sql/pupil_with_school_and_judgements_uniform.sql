@@ -1,4 +1,4 @@
-SELECT x.r0, x.snapshot, x.state, x.version 
+SELECT x.r0, x.snapshot, x.data_version, x.label_version 
 FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s
  LIMIT ALL OFFSET 0) AS c JOIN LATERAL (SELECT (SELECT E'\x01@' || CAST(pupils1.tenant_id AS TEXT) || E'\x01' || '{"id":"' || CAST(pupils1.id AS TEXT) || '","school":' || coalesce((SELECT '{"name":' || CAST(to_json(schools2.name) AS TEXT) || '}' AS anon_2 
 FROM schools AS schools2 
@@ -22,8 +22,8 @@ WHERE reach_3.client_id = $1::UUID AND reach_3.tenant_id = shared_pupils_1.tenan
  LIMIT 1) AS r0, (SELECT clients.reach_version = $4::BIGINT AND ($5::TIMESTAMP WITH TIME ZONE IS NULL OR now() < $5::TIMESTAMP WITH TIME ZONE) AS anon_4 
 FROM clients 
 WHERE clients.id = $1::UUID) AS snapshot, CAST((SELECT sum(data_versions.version) AS sum_1 
-FROM data_versions) AS TEXT) || '.' || CAST(CAST(timezone('Europe/London', now()) AS DATE) AS TEXT) || '.' || CAST(reach_state($6::UUID[]) AS TEXT) AS state, (SELECT data_versions.version 
+FROM data_versions) AS TEXT) || '.' || CAST(CAST(timezone('Europe/London', now()) AS DATE) AS TEXT) || '.' || CAST(reach_state($6::UUID[]) AS TEXT) AS data_version, (SELECT data_versions.version 
 FROM data_versions 
-WHERE data_versions.name = 'references') AS version 
+WHERE data_versions.name = 'references') AS label_version 
 WHERE c.s IS NOT NULL
  LIMIT ALL OFFSET 0) AS x ON true

@@ -47,7 +47,7 @@ async def test_a_token_ends_by_the_clock_it_was_issued_by(hedgerow: Trust, monke
     vendor = await hedgerow.client("vendor", "trust:4128=schools:read")
     authenticator: Any = hedgerow.transport.app.state.authenticator
     assert (await vendor.get("/v1/me")).status_code == 200
-    (token,) = authenticator._tokens._found
+    (token,) = authenticator._tokens._by_key
     later = datetime.now(UTC) + signing_keys.TOKEN_LIFE + timedelta(seconds=auth.LEEWAY + 1)
     stands = time.time()
     monkeypatch.setattr(time, "time", lambda: stands)

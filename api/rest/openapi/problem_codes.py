@@ -57,10 +57,18 @@ def describe_problem_paths(base_url: str) -> dict[str, dict[str, Any]]:
     unknown = ProblemUnknown()
     problem = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": make_problem(unknown, base_url)}
     missing = {"description": f"{unknown.title}.", "headers": HEADERS, "content": {"application/problem+json": problem}}
+    malformed = {"$ref": "#/components/responses/Problem400"}
     return {
         "/problems": {"get": _describe("listProblems", "List the error codes", "ProblemDescriptions", "Every code.")},
         "/problems/{code}": {
-            "get": _describe("getProblem", "Explain one error code", "ProblemDescription", "The code.", [code], {"404": missing})
+            "get": _describe(
+                "getProblem",
+                "Explain one error code",
+                "ProblemDescription",
+                "The code.",
+                [code],
+                {"400": malformed, "404": missing},
+            )
         },
     }
 
