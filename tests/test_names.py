@@ -8,6 +8,8 @@ from http import HTTPStatus
 
 import pytest
 
+from domain import RESOURCES
+from domain.declare import type_numbers
 from tests.conftest import ROOT
 
 MODULES = {
@@ -138,3 +140,16 @@ def test_the_api_holds_no_sql(path: str) -> None:
 @pytest.mark.parametrize("path", [path for path in MODULES if path.startswith("api/") and not path.startswith(ABOUT_HTTP)])
 def test_status_codes_are_written_where_http_is(path: str) -> None:
     assert statuses(MODULES[path]) == []
+
+
+def test_each_type_number_belongs_to_one_table() -> None:
+    numbers = [value for name, value in vars(type_numbers).items() if name.isupper()]
+    assert len(numbers) == len(set(numbers))
+    assert {resource.type_number for resource in RESOURCES.values()} - {None} <= set(numbers)
+    made = {
+        ast.unparse(call.args[0])
+        for tree in MODULES.values()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "new_id"
+    }
+    assert made <= {name for name in vars(type_numbers) if name.isupper()}

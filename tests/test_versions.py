@@ -13,7 +13,7 @@ from api.app import build_app
 from api.http.response_cache import ResponseCache
 from api.settings import Settings
 from domain.declare.ids import new_id
-from domain.roster.pupils import PUPIL
+from domain.declare.type_numbers import PUPIL
 from tests.conftest import SECRET
 from tests.trust import BASE, URNS, Trust, at, batch, entry, judged, opened, roll, sent
 

@@ -12,12 +12,12 @@ from domain.access.caller import Caller
 from domain.assessment.open_close_window import WindowNow, describe_window
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
-from domain.assessment.windows import WINDOW
 from domain.declare.errors import Conflict, Invalid, Issue, make_invalid
 from domain.declare.ids import new_id
 from domain.declare.inputs import Input, Instant, LongText
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import WINDOW
 from domain.roster.school_refs import SchoolRef, find_schools, make_school_issue
 from domain.roster.tenant_ref import TenantRef, find_tenant
 from domain.store.database import Connection, transpose

@@ -9,12 +9,13 @@ from msgspec import UNSET, Meta, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import SUBJECTS_AND_ASPECTS
-from domain.assessment.targets import TARGET, targets
+from domain.assessment.targets import targets
 from domain.declare.errors import Current, Invalid, NotFound
 from domain.declare.ids import new_id
 from domain.declare.inputs import Input, Instant, describe
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import TARGET
 from domain.roster import years
 from domain.roster.pupil_keys import PupilRow, find_pupils
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools

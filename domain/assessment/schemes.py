@@ -20,9 +20,9 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_tenant
-from domain.assessment.tenant_setup import SCHEME
 from domain.declare.resource import Field, LabelOf, Link, Resource
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import SCHEME
 from domain.store.metadata import metadata
 
 schemes = Table(

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Boolean, Column, Index, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
 from domain.access.reach import rows_of_tenant
-from domain.assessment.tenant_setup import SUBJECT
 from domain.declare.resource import Field, LabelOf, Resource
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import SUBJECT
 from domain.store.metadata import metadata
 
 subjects = Table(

@@ -10,12 +10,11 @@ from domain.assessment.schemes import column_of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
 from domain.declare.resource import Field, Filter, Link, Resource, declare_view
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import TARGET
 from domain.roster import years
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
-
-TARGET = 9
 
 targets = Table(
     "targets",

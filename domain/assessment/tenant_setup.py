@@ -13,10 +13,9 @@ from msgspec import Struct, convert, field
 from sqlalchemy import Column, DateTime, SmallInteger, Table, Text, Uuid
 
 from domain.declare.ids import new_id
+from domain.declare.type_numbers import SCHEME, SUBJECT
 from domain.store.database import Connection, transpose
 from domain.store.metadata import metadata
-
-SUBJECT, SCHEME = 6, 7
 
 tenants = Table(
     "tenants",

@@ -21,10 +21,9 @@ from sqlalchemy import (
 from domain.access.reach import rows_of_tenant
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import WINDOW
 from domain.roster import years
 from domain.store.metadata import metadata
-
-WINDOW = 8
 
 windows = Table(
     "windows",

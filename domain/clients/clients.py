@@ -21,9 +21,9 @@ from domain.clients.key_sets import read_key_set
 from domain.clients.secrets import add_secret, expire_secrets
 from domain.declare.errors import Conflict, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, new_id, parse_id
+from domain.declare.type_numbers import CLIENT
 from domain.store.database import Connection
 
-CLIENT = 20
 MAX_ORIGINS = 20
 ORIGIN = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::([1-9][0-9]{0,4}))?")
 LOCAL_HOSTS = ("localhost", "127.0.0.1")

@@ -14,10 +14,9 @@ from domain.clients.clients import lock_client
 from domain.declare.errors import Conflict, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import GRANT
 from domain.store.database import Connection
 from domain.support.suggestions import Suggestions
-
-GRANT = 21
 
 Target: TypeAlias = Literal["installation", "trusts", "schools", "trust", "school"]
 TARGETS: tuple[Target, ...] = get_args(Target)

@@ -28,11 +28,11 @@ from domain.access.reach import rows_of_school
 from domain.declare.inputs import Input, describe
 from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import ENROLMENT
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
 
-ENROLMENT = 5
 MAIN = ("C", "M")
 
 enrolments = Table(

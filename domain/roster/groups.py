@@ -28,13 +28,13 @@ from sqlalchemy import (
 from domain.access.reach import rows_of_school
 from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import GROUP
 from domain.roster.enrolments import LAST_DAY, TODAY, is_on_roll
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
 from domain.store.metadata import metadata
 
-GROUP = 10
 Code = Annotated[str, Meta(min_length=1, max_length=50)]
 Kind = Literal["class", "registration", "teaching", "adhoc"]
 

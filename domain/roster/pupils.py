@@ -17,10 +17,10 @@ from sqlalchemy import (
 from domain.access.reach import CALLER, rows_of_pupil
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import PUPIL
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
 
-PUPIL = 4
 CHANGED_AT = "When it last changed here. changedAt.gte asks for what changed since an instant: begin a minute earlier, since a change may land late."
 
 pupils = Table(

@@ -18,7 +18,8 @@ from domain.declare.ids import new_id
 from domain.declare.inputs import Input, describe
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
-from domain.roster.groups import GROUP, Code, Kind
+from domain.declare.type_numbers import GROUP
+from domain.roster.groups import Code, Kind
 from domain.roster.pupil_keys import PupilKey, find_pupils
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.roster.years import academic_year_range, parse_academic_year

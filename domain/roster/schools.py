@@ -20,12 +20,11 @@ from sqlalchemy import (
 from domain.access.reach import rows_of_registered_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import MEMBERSHIP, SCHOOL
 from domain.roster import roll_year
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
 from domain.store.metadata import metadata
-
-SCHOOL = 3
 
 schools = Table(
     "schools",
@@ -157,7 +156,7 @@ MEMBERSHIPS = Resource(
     plural="memberships",
     doc="A dated membership of a school in a trust. Aggregates use the membership on a window's census date.",
     source=memberships,
-    type_number=2,
+    type_number=MEMBERSHIP,
     scope=Scope.SCHOOLS_READ,
     order=("id",),
     reach=rows_of_registered_school(memberships.c.school_id),

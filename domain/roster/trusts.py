@@ -7,9 +7,8 @@ from sqlalchemy import Column, Date, ForeignKey, Integer, Table, Text, UniqueCon
 from domain.access.reach import has_grant
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import TRUST
 from domain.store.metadata import metadata
-
-TRUST, MEMBERSHIP = 1, 2
 
 trusts = Table(
     "trusts",

@@ -12,11 +12,11 @@ from sqlalchemy import Boolean, Column, DateTime, Index, Integer, SmallInteger, 
 
 from domain.access.caller import Caller
 from domain.declare.ids import new_id
+from domain.declare.type_numbers import RECEIPT
 from domain.store.cleanup import Cleanup
 from domain.store.database import Connection, transpose
 from domain.store.metadata import metadata
 
-RECEIPT = 14
 CLEANUP = (Cleanup("receipts older than 13 months", "SELECT remove_old_receipts($1)"),)
 OUTCOMES = ("created", "updated", "unchanged", "superseded", "withdrawn", "rejected")
 

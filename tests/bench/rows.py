@@ -10,9 +10,8 @@ from random import Random
 from uuid import UUID
 
 from api.demo.names import POOLS
-from domain.assessment.targets import TARGET
 from domain.declare.ids import new_id
-from domain.roster.enrolments import ENROLMENT
+from domain.declare.type_numbers import ENROLMENT, TARGET
 from domain.roster.upn import compute_check_letter
 
 PUPILS = 300

@@ -10,11 +10,12 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from domain.clients.clients import CLIENT, create_client, revoke_client
-from domain.clients.grants import GRANT, GrantRequest, approve_grant, list_grants, parse_grant, revoke_grant
+from domain.clients.clients import create_client, revoke_client
+from domain.clients.grants import GrantRequest, approve_grant, list_grants, parse_grant, revoke_grant
 from domain.declare.errors import Conflict, Invalid, NotFound
 from domain.declare.ids import NIL, get_type_number, new_id
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import CLIENT, GRANT
 
 AGREED: dict[str, Any] = {"purpose": "Assessment in the classroom", "approved_by": "Head teacher"}
 

@@ -21,8 +21,8 @@ from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
 from domain.aggregates.aggregates import read_aggregates
 from domain.aggregates.query import read_query
 from domain.assessment.tenant_setup import Grade, load_templates, prepare_tenant, write_scheme
-from domain.assessment.windows import WINDOW
 from domain.declare.ids import new_id
+from domain.declare.type_numbers import WINDOW
 from domain.read.cursors import Cursors
 from domain.store.database import Database
 from tests.conftest import Databases, Statements, counting_database

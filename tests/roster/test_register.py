@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from domain.declare.ids import get_type_number
+from domain.declare.type_numbers import MEMBERSHIP, SCHOOL, TRUST
 from domain.roster.gias.apply import apply_gias
 from domain.roster.gias.parse import parse_gias
-from domain.roster.schools import SCHOOL
-from domain.roster.trusts import MEMBERSHIP, TRUST
 from tests.roster.gias_rows import COUNTED, FILES, SPRING, SUMMER, explained, extract, group, link, school, tenants, written
 
 PUBLISHED = Path(__file__).parents[1] / "published" / "data"

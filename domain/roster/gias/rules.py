@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.declare.ids import new_id
+from domain.declare.type_numbers import MEMBERSHIP, SCHOOL, TRUST
 from domain.roster.gias.report import ImportIssue, RowTally
 from domain.roster.gias.rows import TRUST_TYPES, Establishment, Group, GroupLink
-from domain.roster.schools import SCHOOL
-from domain.roster.trusts import MEMBERSHIP, TRUST
 
 OTHER_GROUPS = {
     1: "Federation",

@@ -5,11 +5,11 @@ from uuid import UUID
 from msgspec import UNSET
 
 from domain.declare.ids import new_id
+from domain.declare.type_numbers import ENROLMENT, PUPIL
 from domain.roster import upn as upn_rules
 from domain.roster import years
 from domain.roster.characteristics import YEAR_GROUP
-from domain.roster.enrolments import ENROLMENT, MAIN
-from domain.roster.pupils import PUPIL
+from domain.roster.enrolments import MAIN
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, StoredPupils
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow
 from domain.write.batch import Batch

@@ -1,0 +1,15 @@
+"""The type number in the ids of each table (ids.py). A number is never given to another table."""
+
+TRUST = 1
+MEMBERSHIP = 2
+SCHOOL = 3
+PUPIL = 4
+ENROLMENT = 5
+SUBJECT = 6
+SCHEME = 7
+WINDOW = 8
+TARGET = 9
+GROUP = 10
+RECEIPT = 14
+CLIENT = 20
+GRANT = 21
