@@ -40,3 +40,22 @@ def test_the_commands_of_integrating_run(environment: dict[str, str]) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([\w./-]+)(?:#[\w-]+)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    named = {
+        (page, path)
+        for page in DOCS
+        for path in re.findall(r"`((?:api|domain|tests|migrations|openapi|expected)/[\w./-]+)`", page.read_text())
+    }
+    assert len(named) > 5
+    assert [(page.name, path) for page, path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_setting_that_is_named_is_read_somewhere() -> None:
+    code = "".join(
+        path.read_text() for folder in ("api", "domain", "migrations", "tests") for path in (ROOT / folder).rglob("*.py")
+    )
+    settings = {name for page in DOCS for name in re.findall(r"`((?:DATABASE|MARKONCE)_\w+)`", page.read_text())}
+    assert len(settings) >= 6
+    assert [name for name in settings if name not in code] == []

@@ -148,6 +148,13 @@ class Link:
     source_in_reach: bool = False
 
 
+def add_column(table: Table, name: str, type_: Any, *, nullable: bool = True) -> Column[Any]:
+    """Adds a column to a declared table, and returns it. A field that no statement names needs no other declaration."""
+    column: Column[Any] = Column(name, type_, nullable=nullable)
+    table.append_column(column)
+    return column
+
+
 def declare_view(name: str, table: Table, *own_columns: Column[Any]) -> Table:
     """Returns a view with the columns of a table and further columns of its own. A migration creates the view."""
     return Table(name, MetaData(), *(Column(c.key, c.type, nullable=bool(c.nullable)) for c in table.columns), *own_columns)
