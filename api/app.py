@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from api import oauth, pages
 from api.graphql.document import LIMITS as graphql_limits
-from api.graphql.endpoint import graphql
+from api.graphql.endpoint import graphql, prepare_endpoint
 from api.http import health
 from api.http.body import MAX_BODY, MAX_BODY_VALUES, MAX_OTHER_BODY, BodyMemory
 from api.http.compression import Gzip
@@ -77,6 +77,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             write_seconds=settings.write_seconds,
         )
         cleanup = asyncio.create_task(_clean_up_hourly(app.state.database))
+        app.state.graphql_preparation = prepare_endpoint()
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 the client accepts.
 """
 
+import asyncio
 import re
 from functools import cache
 from http import HTTPStatus
@@ -74,8 +75,15 @@ def make_endpoint() -> GraphqlEndpoint:
 @release_body_after
 async def graphql(request: Request) -> Response:
     """POST /graphql."""
-    response: Response = await make_endpoint().run(request)
+    preparation: asyncio.Task[GraphqlEndpoint] | None = getattr(request.app.state, "graphql_preparation", None)
+    endpoint = make_endpoint() if preparation is None or preparation.done() else await asyncio.shield(preparation)
+    response: Response = await endpoint.run(request)
     return response
+
+
+def prepare_endpoint() -> "asyncio.Task[GraphqlEndpoint]":
+    """Makes the endpoint in a thread: the schema takes 0.2 s, for which no request should wait but those that need it."""
+    return asyncio.create_task(asyncio.to_thread(make_endpoint))
 
 
 def _respond(answer: GraphqlAnswer, media_type: str) -> Response:

@@ -180,3 +180,9 @@ def test_every_error_is_a_problem() -> None:
         assert at in EXPLANATIONS or {"400", "401", "500"} <= set(errors)
         if at not in ELSEWHERE:
             assert all(answer == {"$ref": f"#/components/responses/Problem{status}"} for status, answer in errors.items()), at
+
+
+def test_samples_made_from_the_document_are_not_conditional() -> None:
+    """A sample with an example's If-None-Match or If-Match of a GET would be sent as it is."""
+    schema = make_document("http://x")["components"]["parameters"]["IfNoneMatch"]["schema"]
+    assert not {"example", "examples", "default"} & {*schema}
