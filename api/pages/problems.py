@@ -14,6 +14,7 @@ from starlette.routing import Route
 from api.http.problem_catalogue import PROBLEM_CODES, ProblemCode
 from api.http.problems import ProblemUnknown
 from api.pages import FOLDER, POLICY, SECURITY_HEADERS, compute_version
+from api.rest.query_string import check_parameters
 
 CACHED = {"Cache-Control": "public, max-age=3600", "Vary": "Accept"}
 JSON, HTML = "application/json", "text/html"
@@ -26,6 +27,7 @@ def make_routes() -> list[Route]:
 
 
 async def _list_codes(request: Request) -> Response:
+    check_parameters(request.query_params)
     if prefers_html(request):
         return await _make_page("Error codes", _write_list(), root="")
     return Response(_encode_list(request.app.state.settings.base_url), headers=CACHED, media_type=JSON)
@@ -33,6 +35,7 @@ async def _list_codes(request: Request) -> Response:
 
 async def _show_code(request: Request) -> Response:
     """Raises ProblemUnknown for a code that is not in the catalogue."""
+    check_parameters(request.query_params)
     base_url, code = request.app.state.settings.base_url, PROBLEM_CODES.get(request.path_params["code"])
     if code is None:
         raise ProblemUnknown()

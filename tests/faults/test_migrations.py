@@ -204,7 +204,7 @@ async def test_a_migrate_that_was_killed_goes_on_where_it_was(databases: Databas
 async def test_a_migration_that_fails_leaves_those_before_it(databases: Databases, owner: Any, tmp_path: Path) -> None:
     steps = {NEXT: sql("ALTER TABLE trusts ADD COLUMN first text"), AFTER: sql("ALTER TABLE trusts ADD COLUMN first text")}
     with pytest.raises(
-        DatabaseError, match=f'{AFTER} failed: column "first" of relation "trusts" already exists. The schema is {NEXT}'
+        DatabaseError, match=f'{AFTER} failed: column "first" of relation "trusts" already exists. The schema is still {NEXT}'
     ):
         await migrated(databases, folder_of(tmp_path / "wrong", steps))
     steps[AFTER] = sql("ALTER TABLE trusts ADD COLUMN second text")

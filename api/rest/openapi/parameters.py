@@ -100,7 +100,8 @@ COMMON: dict[str, JsonObject] = {
     "IfNoneMatch": {
         "name": "If-None-Match",
         "in": "header",
-        "description": 'The ETag of an earlier response to the same request, such as "0f5d8a3b1c2e4f60718293a4". The response is a 304 where it would be the same (RFC 9110, 13.1.2).',
+        "description": 'The ETag of an earlier response to the same request, such as "0f5d8a3b1c2e4f60718293a4". The response is a 304 where it would be'
+        " the same (RFC 9110, 13.1.2).",
         "schema": {"type": "string"},
     },
     "IfMatch": {

@@ -59,7 +59,9 @@ def describe_problem_paths(base_url: str) -> dict[str, dict[str, Any]]:
     missing = {"description": f"{unknown.title}.", "headers": HEADERS, "content": {"application/problem+json": problem}}
     malformed = {"$ref": "#/components/responses/Problem400"}
     return {
-        "/problems": {"get": _describe("listProblems", "List the error codes", "ProblemDescriptions", "Every code.")},
+        "/problems": {
+            "get": _describe("listProblems", "List the error codes", "ProblemDescriptions", "Every code.", [], {"400": malformed})
+        },
         "/problems/{code}": {
             "get": _describe(
                 "getProblem",
