@@ -135,7 +135,7 @@ def _tab(process: "subprocess.Popen[bytes]", profile: Path) -> str:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, "the browser ended"
-        with suppress(OSError, ValueError, httpx2.TransportError, StopIteration):
+        with suppress(OSError, ValueError, IndexError, httpx2.TransportError, StopIteration):
             port = (profile / "DevToolsActivePort").read_text().splitlines()[0]
             tabs = httpx2.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
             address: str = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
