@@ -173,10 +173,8 @@ async def _pair(here: Stage, connection: Any, kind: Kind, number: int, at: int, 
         result.expect(answer.status in (200, 503), "a write that is sent is understood", f"{what}: {answer}")
         result.expect(not _superseded(answer), "a write without recordedAt is not superseded", f"{what}: {answer.data}")
     if [answer.status for answer in answers] == [200, 200]:
-        if was_first or is_waiting:
-            last = {value + 1}
-        else:
-            last = {value} if is_done else {value, value + 1}  # who commits first is not known
+        either = {value} if is_done else {value, value + 1}  # who commits first is not known
+        last = {value + 1} if was_first or is_waiting else either
         stands = await kind.stands(connection, number)
         result.expect(
             stands in {kind.shown(one) for one in last}, "the later commit stands", f"{what}: {stands}, and not of {last}"
