@@ -1,4 +1,4 @@
-"""The context of one operation, which Strawberry hands to every resolver: who asks, and what an answer is made with."""
+"""The context of one operation, which Strawberry passes to every resolver, and the functions that commands and function fields call with it."""
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OperationContext:
-    """Who asks, and what an answer is made with. It is made for one request and never changes: what an operation notes is in its OperationState."""
+    """The caller and the services of one request. It never changes; OperationState holds what changes."""
 
     caller: Caller
     database: Database
@@ -42,19 +42,19 @@ class OperationContext:
 
 
 async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> CommandAnswer:
-    """Carries a command out, in a transaction of its own. `arguments` are the mutation's."""
+    """Performs a command in a transaction of its own. `arguments` are the mutation's. Raises DomainError."""
     context.caller.require_scope(command.scope, command.operation)
-    wrong = [
+    issues = [
         Issue(option, "argument-invalid", f"{option} is {' or '.join(allowed)}.")
         for option, allowed in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))
         if arguments.get(option, allowed[0]) not in allowed
     ]
-    if wrong:
-        raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(wrong))
+    if issues:
+        raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(issues))
     if command.input.__struct_fields__ == ("id",) and parse_id(arguments["input"]["id"]) is None:
-        raise NotFound()  # as of a URL: what cannot be an id is nothing's
+        raise NotFound()  # as in REST, where an invalid id in a URL is a 404
     lenient, with_results = arguments.get("handling") == "lenient", arguments.get("return") == "representation"
-    typed = await run_in_slices(command.parse_in_steps(arguments["input"], lenient=lenient, with_results=with_results))
+    command_input = await run_in_slices(command.parse_in_steps(arguments["input"], lenient=lenient, with_results=with_results))
     key = arguments.get("idempotencyKey")
     body = (
         msgspec.json.encode([arguments["input"], arguments.get("handling"), arguments.get("return")], order="sorted")
@@ -65,7 +65,7 @@ async def perform_command(context: OperationContext, command: Command, arguments
         context.database,
         command,
         context.caller,
-        typed,
+        command_input,
         dry_run=bool(arguments.get("dryRun")),
         key=check_key(key) if key is not None else None,
         body=body,
@@ -74,10 +74,10 @@ async def perform_command(context: OperationContext, command: Command, arguments
 
 async def _read_aggregates(context: OperationContext, arguments: Mapping[str, Any]) -> dict[str, Any]:
     pairs = [
-        (name, str(each))
+        (name, str(element))
         for name, value in arguments.items()
         if value is not None
-        for each in (value if isinstance(value, list) else [value])
+        for element in (value if isinstance(value, list) else [value])
     ]
     page = await read_aggregates(context.database, context.caller, context.cursors, read_query(pairs))
     rows = msgspec.to_builtins(page.data)
@@ -97,10 +97,10 @@ async def _read_me(context: OperationContext, arguments: Mapping[str, Any]) -> A
 
 async def _read_receipt(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
     try:
-        kept = await read_stored_answers(context.database, context.caller, check_key(arguments["key"]), COMMANDS.values())
+        stored = await read_stored_answers(context.database, context.caller, check_key(arguments["key"]), COMMANDS.values())
     except NotFound:
         return None
-    return msgspec.json.decode(msgspec.json.encode(kept.data))
+    return msgspec.json.decode(msgspec.json.encode(stored.data))
 
 
 FUNCTIONS: Mapping[str, Callable[[OperationContext, Mapping[str, Any]], Awaitable[Any]]] = {
@@ -108,4 +108,4 @@ FUNCTIONS: Mapping[str, Callable[[OperationContext, Mapping[str, Any]], Awaitabl
     "me": _read_me,
     "receipt": _read_receipt,
 }
-"""Roots that a function of the domain answers: from the context and the arguments to plain values, of which what is selected is answered."""
+"""Root fields that a function of the domain resolves, from the context and the arguments to a plain value."""

@@ -1,4 +1,4 @@
-"""GraphQL documents: parsed and validated once within the limits, and found again by their text."""
+"""Parses and validates GraphQL documents within the limits, and caches them by their text."""
 
 import sys
 from collections.abc import Mapping
@@ -37,27 +37,26 @@ class Operation:
 
     definition: OperationDefinitionNode
     executable: DocumentNode
-    """The operation alone, with its fragments. It declares no variables: they are coerced before it is executed."""
+    """The operation and the fragments. It declares no variables: they are coerced before it is executed."""
     shaping: frozenset[str]
-    """The variables that are a part of the request's template."""
+    """The variables whose values belong to the request's template (`find_shaping_variables`)."""
     number: int = field(default_factory=_numbers.__next__)
 
     @property
     def is_query(self) -> bool:
-        """Whether it reads."""
         return self.definition.operation is OperationType.QUERY
 
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed and validated document, or what is wrong with it."""
+    """A parsed and validated document, or its errors."""
 
     operations: Mapping[str | None, Operation]
     fragments: dict[str, FragmentDefinitionNode]
     errors: tuple[GraphQLError, ...] = ()
 
-    def operation(self, name: str | None) -> Operation | None:
-        """The one of this name, or the only one."""
+    def find_operation(self, name: str | None) -> Operation | None:
+        """The operation of this name, or without a name the only one."""
         return (
             self.operations.get(name)
             if name is not None or len(self.operations) > 1
@@ -66,7 +65,7 @@ class Document:
 
 
 def _weigh(key: tuple[str, bool], document: Document) -> int:
-    """About how many bytes a document takes. The values of its tokens are its source once more."""
+    """The approximate memory of a document. The values of its tokens are a second copy of its source."""
     source = sys.getsizeof(key[0])
     located = next((operation.definition.loc for operation in document.operations.values()), None)
     if located is None:
@@ -84,13 +83,13 @@ documents: Lru[tuple[str, bool], Document] = Lru("GraphQL documents", 8_000_000,
 
 
 def read_document(schema: GraphQLSchema, source: str, suggestions: bool) -> Document:
-    """The document of a text."""
+    """The cached or newly parsed document. `suggestions` adds names of the schema to errors."""
     key = source, suggestions
     return documents.get(key) or documents.put(key, _read(schema, source, suggestions))
 
 
 def _read(schema: GraphQLSchema, source: str, suggestions: bool) -> Document:
-    """Limits come before validation, which is quadratic where they are not."""
+    """Checks the limits before validation, which takes quadratic time without them."""
     try:
         parsed = parse_document(source, LIMITS)
         check_shape(parsed, LIMITS)
@@ -103,11 +102,11 @@ def _read(schema: GraphQLSchema, source: str, suggestions: bool) -> Document:
         return Document({}, {}, tuple(map(strip_error, errors)))
     definitions = [d for d in parsed.definitions if isinstance(d, OperationDefinitionNode)]
     fragments = {d.name.value: d for d in parsed.definitions if isinstance(d, FragmentDefinitionNode)}
-    operations = (_operation(schema, definition, fragments) for definition in definitions)
+    operations = (_make_operation(schema, definition, fragments) for definition in definitions)
     return Document({(o.definition.name.value if o.definition.name else None): o for o in operations}, fragments)
 
 
-def _operation(
+def _make_operation(
     schema: GraphQLSchema, definition: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]
 ) -> Operation:
     alone = OperationDefinitionNode(
@@ -118,17 +117,17 @@ def _operation(
         selection_set=definition.selection_set,
     )
     executable = DocumentNode(definitions=(alone, *fragments.values()))
-    return Operation(definition, executable, shaping_variables(schema, definition))
+    return Operation(definition, executable, find_shaping_variables(schema, definition))
 
 
 def is_query(schema: GraphQLSchema, source: str, name: object, suggestions: bool) -> bool:
     """Whether the operation of this name in a document is a query."""
-    operation = read_document(schema, source, suggestions).operation(name if isinstance(name, str) and name else None)
+    operation = read_document(schema, source, suggestions).find_operation(name if isinstance(name, str) and name else None)
     return operation is not None and operation.is_query
 
 
-def shaping_variables(schema: GraphQLSchema, operation: OperationDefinitionNode) -> frozenset[str]:
-    """The variables whose texts may name an order. They shape the statement, so they are no values of it."""
+def find_shaping_variables(schema: GraphQLSchema, operation: OperationDefinitionNode) -> frozenset[str]:
+    """The variables whose types contain an enum, which may name an order. They change the SQL statement, so they cannot be its parameters."""
     return frozenset(
         definition.variable.name.value
         for definition in operation.variable_definitions or ()

@@ -1,6 +1,4 @@
-"""GraphQL over HTTP: Strawberry's endpoint, for POST of JSON, one operation a request, `application/graphql-response+json` or `application/json` as
-the client accepts.
-"""
+"""GraphQL over HTTP: POST of JSON with one operation, answered in `application/graphql-response+json` or `application/json`, as the client accepts."""
 
 import asyncio
 import re
@@ -28,13 +26,15 @@ RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
 
 class GraphqlEndpoint(GraphQL[OperationContext, None]):
-    """Strawberry's ASGI endpoint, with the bodies, media types and statuses that the rest of the API has."""
+    """Strawberry's ASGI endpoint, with the body limits, media types and statuses of this API."""
 
     async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:
-        """The response to a POST. What is refused before a document is read is raised, and answered as in REST, with problem+json."""
+        """The response to a POST. Raises what is wrong before a document is read, which RequestMiddleware answers with problem+json."""
         media_type = negotiate_media_type(",".join(request.headers.getlist("accept")))
         context = await self.get_context(request, None)
-        document, _ = await read_json(request, most=MAX_BODY, check=lambda document: check_large(document, context.introspection))
+        document, _ = await read_json(
+            request, most=MAX_BODY, check=lambda document: reject_large_query(document, context.introspection)
+        )
         check_request(document)
         assert isinstance(document, dict)
         result = await self.schema.execute(
@@ -46,7 +46,7 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
         return _respond(make_answer(result), media_type)
 
     async def get_context(self, request: Any, response: Any) -> OperationContext:
-        """The context of the one operation of a request."""
+        """The context of a request's operation. Raises Unauthorised and QuotaExceeded."""
         state = request.app.state
         settings = state.settings
         caller = await authenticate(request)
@@ -62,13 +62,13 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
         )
 
     def encode_json(self, data: object) -> str:
-        """JSON of a result, in which rows are JSON already. It is text, since WebSocket handlers send bytes as binary messages."""
+        """A result as JSON text, since WebSocket handlers send bytes as binary messages."""
         return encode_body(data).decode()
 
 
 @cache
 def make_endpoint() -> GraphqlEndpoint:
-    """The endpoint, made once. A query in a URL could hold a name or a UPN, so that there are none; the page that asks GraphQL is /explorer."""
+    """The endpoint, made once. GET is off, since a query in a URL could hold a name or a UPN; the page with an editor is /explorer."""
     return GraphqlEndpoint(make_schema(), graphql_ide=None, allow_queries_via_get=False)
 
 
@@ -87,16 +87,16 @@ def prepare_endpoint() -> "asyncio.Task[GraphqlEndpoint]":
 
 
 def _respond(answer: GraphqlAnswer, media_type: str) -> Response:
-    """The older media type is answered 200 once a document was read, whatever came of it: others cannot be told from those of a proxy."""
-    more = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
+    """The response. As application/json it is 200 once a document was read: other statuses could be those of a proxy (GraphQL over HTTP, section 6.4.1)."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
     kind = (b"content-type", f"{media_type}; charset=utf-8".encode())
     if media_type == JSON:
-        return JsonResponse(answer.body, *more, kind=kind)
-    return JsonResponse(answer.body if answer.refusal is None else answer.refusal, *more, kind=kind, status=answer.status)
+        return JsonResponse(answer.body, *headers, kind=kind)
+    return JsonResponse(answer.body if answer.refusal is None else answer.refusal, *headers, kind=kind, status=answer.status)
 
 
-def check_large(document: object, introspection: bool) -> None:
-    """Refuses the large body of a query before its variables are read: only a batch may have one. Raises HttpProblem."""
+def reject_large_query(document: object, introspection: bool) -> None:
+    """Raises HttpProblem 413 where a large body is that of a query, before its variables are parsed: only a mutation may have one."""
     if not isinstance(document, dict) or not isinstance(source := document.get("query"), str):
         return
     if is_query(graphql_schema(), source, document.get("operationName"), introspection):
@@ -104,11 +104,11 @@ def check_large(document: object, introspection: bool) -> None:
 
 
 def check_request(document: object) -> None:
-    """Raises BadRequest, with all that keeps a body from being a GraphQL request (GraphQL over HTTP, section 5.4.1)."""
+    """Raises BadRequest with every issue of a body that is not a GraphQL request (GraphQL over HTTP, section 5.4.1)."""
     if not isinstance(document, dict):
-        detail = "Send one request, an object with query and variables; batches are not taken."
+        detail = "Send one request, an object with query and variables; batches of requests are not supported."
         raise BadRequest(detail, code="graphql-malformed", issues=(Issue("", "wrong-type", detail),))
-    wrong = [
+    issues = [
         Issue(f"/{name}", "wrong-type" if name in document else "required", f"{name} must be {words}.")
         for name, types, words in (
             ("query", (str,), "text, and is needed"),
@@ -118,8 +118,8 @@ def check_request(document: object) -> None:
         )
         if not isinstance(document.get(name), types)
     ]
-    if wrong:
-        raise BadRequest("This is not a GraphQL request.", code="graphql-malformed", issues=tuple(wrong))
+    if issues:
+        raise BadRequest("This is not a GraphQL request.", code="graphql-malformed", issues=tuple(issues))
 
 
 _WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
@@ -129,26 +129,28 @@ _media_types: Lru[str, str] = Lru("Accept headers", 100_000, weigh=lambda header
 
 
 def negotiate_media_type(header: str) -> str:
-    """The media type to answer in. Raises HttpProblem 406 where the client takes neither."""
+    """The media type of the response. Raises HttpProblem 406 where the client accepts neither."""
     return _media_types.get(header) or _media_types.put(header, _weigh_media_types(header))
 
 
 def _weigh_media_types(header: str) -> str:
-    """By RFC 9110, section 12.5.1: the one the client weighs more, or names, or names first. Without an Accept header the newer one (GraphQL over HTTP,
-    section 6.1.1), for a wildcard the older."""
+    """The media type with the higher weight (RFC 9110, section 12.5.1); of equal ones, that which is listed, or listed first.
+
+    Without an Accept header it is the newer one (GraphQL over HTTP, section 6.1.1), for a wildcard the older.
+    """
     if not header:
         return RESPONSE
     weights: dict[str, float] = {}
     for part in header.split(","):
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        given = [_WEIGHT.fullmatch(each) for each in parameters if each.startswith("q=")]
-        if all(given):
-            weights.setdefault(kind, min((float(each[1]) for each in given if each), default=1.0))
-    named = [kind for kind in weights if kind in (RESPONSE, JSON)]
+        matches = [_WEIGHT.fullmatch(parameter) for parameter in parameters if parameter.startswith("q=")]
+        if all(matches):
+            weights.setdefault(kind, min((float(match[1]) for match in matches if match), default=1.0))
+    listed = [kind for kind in weights if kind in (RESPONSE, JSON)]
     wildcard = next((weights[kind] for kind in ("application/*", "*/*") if kind in weights), 0.0)
-    weighed = {kind: weights.get(kind, wildcard) for kind in dict.fromkeys([*named, JSON, RESPONSE])}
-    best = max(weighed, key=weighed.__getitem__)
-    if weighed[best] == 0:
+    candidates = {kind: weights.get(kind, wildcard) for kind in dict.fromkeys([*listed, JSON, RESPONSE])}
+    best = max(candidates, key=candidates.__getitem__)
+    if candidates[best] == 0:
         detail = f"Accept {RESPONSE} or {JSON}."
         raise HttpProblem(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "There is no such representation", detail)
     return best

@@ -1,4 +1,4 @@
-"""GraphQL errors: one of the domain is answered as a problem, one of graphql-core's without the value, which may be a name or a UPN."""
+"""GraphQL errors: a domain error gets the problem of REST, and an error of graphql-core loses the value it quotes, which may be a name or a UPN."""
 
 import re
 
@@ -11,7 +11,7 @@ _WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=
 
 
 def strip_error(error: GraphQLError) -> GraphQLError:
-    """An error of graphql-core's as it is answered, with its locations. It does not refer to the document, so that it may outlive it."""
+    """An error of graphql-core without the value it quotes. It keeps its locations but not the document, so that it can be cached."""
     message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
     stripped = GraphQLError(message, path=error.path, extensions=error.extensions or {"code": "graphql-invalid"})
     stripped.locations = error.locations
@@ -19,8 +19,10 @@ def strip_error(error: GraphQLError) -> GraphQLError:
 
 
 def describe_error(error: Exception, base_url: str) -> GraphQLError:
-    """An error of an operation as it is answered. Its `original_error` is the domain's error, if it is one; what is unforeseen is logged, and
-    answered as nothing more."""
+    """The error of a response for an error of an operation. Its `original_error` is the domain error, if there is one.
+
+    An unforeseen error is logged, and the response says nothing of its cause.
+    """
     cause = error.original_error if isinstance(error, GraphQLError) else error
     path = error.path if isinstance(error, GraphQLError) else None
     if isinstance(error, GraphQLError) and (cause is None or isinstance(cause, GraphQLError)):
@@ -32,5 +34,5 @@ def describe_error(error: Exception, base_url: str) -> GraphQLError:
 
 
 def list_domain_errors(errors: list[GraphQLError]) -> list[DomainError]:
-    """The domain's errors among those of a result."""
+    """The domain errors among the errors of a result."""
     return [error.original_error for error in errors if isinstance(error.original_error, DomainError)]

@@ -1,4 +1,4 @@
-"""Strawberry's executor for operations whose answers are mostly ready before it begins."""
+"""Executor: Strawberry's, for operations most of whose root fields were read before it begins."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 
 class Executor(StrawberryGraphQLCoreExecutionContext):
-    """Takes the coerced variables and the roots that are ready from the OperationState, and passes ready JSON on.
+    """Takes the coerced variables and the root fields that were read from the OperationState, and returns JSON that is already encoded as it is.
 
-    Roots are executed one after another, those of a query too, so that one request has one connection at a time.
+    Root fields are executed one after another, also in a query, so that one request uses one connection at a time.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -26,7 +26,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         return super().execute_field(parent_type, source, field_details_list, path, *rest)
 
     def complete_value(self, return_type: Any, field_details_list: Any, info: Any, path: Path, result: Any, *rest: Any) -> Any:
-        """JSON that is written already is complete: what is selected was chosen, and it holds no value that could still fail."""
+        """Encoded JSON is complete: it holds only the selected fields."""
         if isinstance(result, msgspec.Raw):
             return result
         return super().complete_value(return_type, field_details_list, info, path, result, *rest)

@@ -4,11 +4,10 @@ A few hundred bytes of GraphQL can ask for more than any server has, because fie
 fields in pairs. So a document passes three checks, and each is cheap for what the one before may let through:
 
     parse        bytes, tokens, nesting of brackets      one regular expression, before graphql-core's recursive parser
-    check_shape  depth, aliases, fields, introspection   one visit to each selection written, however often it is spread
+    check_shape  depth, aliases, fields, introspection   one visit to each selection in the source, however often it is spread
     validate     the specification's rules (§5)          graphql-core, on a budget
 
-"Operation", "selection", "response name" and "fragment spread" are terms of the GraphQL specification. Pure: no schema but the one
-given to `validate`, no settings, no I/O.
+"Operation", "selection", "response name" and "fragment spread" are terms of the GraphQL specification.
 """
 
 import re
@@ -38,17 +37,17 @@ from domain.read.query import MAX_VALUES_PER_REQUEST
 from domain.write.command import MAX_ENTRIES, make_size_issue
 
 MAX_NESTING = 64
-"""Brackets of any kind that may stand inside one another in a source: above any shape allowed, below Python's recursion limit."""
+"""Levels of nested brackets of any kind: more than any allowed shape needs, fewer than Python's recursion limit."""
 MAX_ERRORS = 20
 """Validation errors listed for one document."""
 MAX_SUGGESTIONS = 3
-"""Of those, how many say what may have been meant: to compare a name with all of a schema takes milliseconds."""
+"""Errors of those that have suggestions: comparing a name with all of a schema takes milliseconds."""
 MAX_OPERATIONS = 50
 """Operations in one document. Validation visits the fragments of each."""
 MAX_INTROSPECTIONS = 5
-"""Selections of `__schema` and `__type` in one operation; every tool known sends one to three."""
-SATURATED = 1_000_000_000
-"""Where counts stop growing: fragments that double at each level would otherwise make numbers of any length."""
+"""Selections of `__schema` and `__type` in one operation; common tools send one to three."""
+MAX_COUNT = 1_000_000_000
+"""The highest count. Fragments that double at each level would otherwise make numbers of any length."""
 
 # Comparisons of fields and fragments that validation may make before it gives up (graphql-core documents assigning this attribute).
 # One takes 1 to 2 µs, and the default of 500,000 lets 2,000 tokens of one repeated field keep a core busy for 0.7 s. A page of forty
@@ -58,7 +57,7 @@ overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 20_000
 
 @dataclass(frozen=True)
 class DocumentLimits:
-    """What one document may ask for. Counts are of one operation with its fragments expanded, as if they were written out."""
+    """The limits of one document. Counts are of one operation with its fragments expanded."""
 
     bytes: int = 100_000
     """Of the source, in UTF-8."""
@@ -69,7 +68,7 @@ class DocumentLimits:
     aliases: int = 60
     """Fields under another name than their own."""
     fields: int = 500
-    """Selections: a spread and an inline fragment count as a field does, since each is work for whoever expands them."""
+    """Selections: a spread and an inline fragment count as a field does, since each must be expanded."""
 
 
 # Below `__schema` and `__type`. A standard introspection query is deeper than data may be, but has no alias.
@@ -79,7 +78,7 @@ _TYPE_LISTS = frozenset({"fields", "inputFields", "interfaces", "possibleTypes"}
 
 
 class LimitExceeded(BadRequest):
-    """A document is over a limit; the message names the limit and what was measured, and repeats nothing of the document.
+    """A document is over a limit. The message has the limit and the measured value, and quotes nothing of the document.
 
     Codes: `graphql-too-long`, `graphql-too-many-tokens`, `graphql-too-deep`, `graphql-too-many-aliases`,
     `graphql-too-many-fields`, `graphql-too-many-operations`, `graphql-too-much-introspection`, `graphql-too-complex`.
@@ -91,8 +90,8 @@ class LimitExceeded(BadRequest):
         super().__init__(detail, code=code)
 
 
-# Every alternative of `token` takes at least what graphql-core's lexer would take, and `end` stands where that lexer would stop. So
-# a source that it accepts has exactly these tokens, and of any other it never reads further than this does. (Groups are not possessive:
+# Every alternative of `token` matches at least what graphql-core's lexer would, and `end` matches where that lexer would stop. So a
+# source that it accepts has exactly these tokens, and of any other source it never reads further than this expression does. (Groups are not possessive:
 # early releases of Python 3.11 match those wrongly.)
 _LEXEME = re.compile(
     r"""[\ufeff\t\n\r ,]*+(?:
@@ -137,28 +136,28 @@ def parse_document(source: str, limits: DocumentLimits) -> DocumentNode:
 
 
 def check_shape(document: DocumentNode, limits: DocumentLimits) -> None:
-    """Refuses a parsed document, not yet validated, in which an operation is over a limit. Raises LimitExceeded.
+    """Raises LimitExceeded for a parsed document, not yet validated, in which an operation is over a limit.
 
     What `__schema` and `__type` select is not counted with the data but has limits of its own. Spreads of unknown fragments and of
     fragments in a cycle count for nothing: `validate` reports them.
     """
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     shapes: dict[str, _Shape] = {}
-    for name, fragment in _innermost_first(fragments):
-        shapes[name] = _shape(fragment.selection_set, shapes)
+    for name, fragment in _sort_fragments(fragments):
+        shapes[name] = _measure(fragment.selection_set, shapes)
     operations = [definition for definition in document.definitions if isinstance(definition, OperationDefinitionNode)]
     if len(operations) > MAX_OPERATIONS:
-        found = f"The document has {len(operations)} operations; the limit is {MAX_OPERATIONS}."
-        raise LimitExceeded("graphql-too-many-operations", found)
+        detail = f"The document has {len(operations)} operations; the limit is {MAX_OPERATIONS}."
+        raise LimitExceeded("graphql-too-many-operations", detail)
     for definition in operations:
-        _check(_shape(definition.selection_set, shapes), limits, "The operation")
+        _check_limits(_measure(definition.selection_set, shapes), limits, "The operation")
 
 
 def validate(schema: GraphQLSchema, document: DocumentNode, *, suggestions: bool) -> list[GraphQLError]:
-    """The errors of a document by the specification's rules: at most MAX_ERRORS, then one that says there are more; [] if valid.
+    """The errors of a document by the rules of the specification: at most MAX_ERRORS, then one that says there are more.
 
-    `suggestions` adds "Did you mean ...?" to the first of them, which discloses names of the schema. Raises LimitExceeded where no error has been found
-    before the document's repeated fields and fragments have taken too many comparisons.
+    `suggestions` adds "Did you mean ...?" to the first of them, which discloses names of the schema. Raises LimitExceeded where validation takes too many
+    comparisons of repeated fields and fragments before it finds an error.
     """
     errors = graphql.validate(schema, document, max_errors=MAX_ERRORS, hide_suggestions=True)
     if len(errors) == 1 and isinstance(errors[0], ValidationAbortedError):
@@ -170,26 +169,26 @@ def validate(schema: GraphQLSchema, document: DocumentNode, *, suggestions: bool
 
 
 def pick_declared(operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables that an operation declares: nothing is done for others."""
+    """The variables that an operation declares. Others are ignored."""
     names = [definition.variable.name.value for definition in operation.variable_definitions or ()]
     return {name: variables[name] for name in names if name in variables}
 
 
 def has_more_values(variables: Mapping[str, Any], than: int) -> bool:
-    """Whether lists and objects in the variables hold more values, whose count ends there."""
-    count, inside = 0, [*variables.values()]
-    while inside:
-        value = inside.pop()
+    """Whether lists and objects in the variables hold more than so many values. Stops counting there."""
+    count, remaining = 0, [*variables.values()]
+    while remaining:
+        value = remaining.pop()
         if isinstance(value, list | dict):
             count += len(value)
             if count > than:
                 return True
-            inside += value if isinstance(value, list) else value.values()
+            remaining += value if isinstance(value, list) else value.values()
     return False
 
 
 def check_values(variables: Mapping[str, Any]) -> None:
-    """Refuses more values than the filters of an operation may have. Raises BadRequest."""
+    """Raises BadRequest for more values than the filters of an operation may have."""
     if has_more_values(variables, MAX_VALUES_PER_REQUEST):
         message = f"The variables of an operation that reads hold at most {MAX_VALUES_PER_REQUEST:,} values."
         issue = Issue("variables", "filter-too-long", message)
@@ -197,24 +196,24 @@ def check_values(variables: Mapping[str, Any]) -> None:
 
 
 def check_entries(variables: Mapping[str, Any]) -> None:
-    """Refuses a list that is longer than a batch may be, before its rows are looked at. Raises Invalid."""
+    """Raises Invalid for a list that is longer than a batch may be, before its rows are read."""
     inputs = [variables, *(value for value in variables.values() if isinstance(value, dict))]
-    lists = ((name, value) for each in inputs for name, value in each.items() if isinstance(value, list))
-    wrong = [make_size_issue(name, len(value)) for name, value in lists if len(value) > MAX_ENTRIES]
-    if wrong:
-        raise make_invalid(wrong)
+    lists = ((name, value) for members in inputs for name, value in members.items() if isinstance(value, list))
+    issues = [make_size_issue(name, len(value)) for name, value in lists if len(value) > MAX_ENTRIES]
+    if issues:
+        raise make_invalid(issues)
 
 
-def _number(count: int) -> str:
-    return f"{count:,}" + (" or more" if count >= SATURATED else "")
+def _format_count(count: int) -> str:
+    return f"{count:,}" + (" or more" if count >= MAX_COUNT else "")
 
 
-def _innermost_first(fragments: Mapping[str, FragmentDefinitionNode]) -> Iterator[tuple[str, FragmentDefinitionNode]]:
-    """Each fragment after all that it spreads, so that one visit to each is enough and a long chain of them needs no stack.
+def _sort_fragments(fragments: Mapping[str, FragmentDefinitionNode]) -> Iterator[tuple[str, FragmentDefinitionNode]]:
+    """Each fragment after all that it spreads, so that one visit to each is enough and a long chain needs no recursion.
 
     Fragments that spread themselves, directly or not, and fragments that spread those are left out.
     """
-    sorter = TopologicalSorter({name: set(_spreads(node.selection_set)) for name, node in fragments.items()})
+    sorter = TopologicalSorter({name: set(_list_spreads(node.selection_set)) for name, node in fragments.items()})
     with suppress(CycleError):
         sorter.prepare()
     while sorter.is_active():
@@ -224,16 +223,16 @@ def _innermost_first(fragments: Mapping[str, FragmentDefinitionNode]) -> Iterato
             sorter.done(name)
 
 
-def _spreads(selection_set: SelectionSetNode | None) -> Iterator[str]:
+def _list_spreads(selection_set: SelectionSetNode | None) -> Iterator[str]:
     for selection in selection_set.selections if selection_set else ():
         if isinstance(selection, FragmentSpreadNode):
             yield selection.name.value
         elif isinstance(selection, FieldNode | InlineFragmentNode):
-            yield from _spreads(selection.selection_set)
+            yield from _list_spreads(selection.selection_set)
 
 
 class _Shape(NamedTuple):
-    """What a selection set comes to, written out. `type_lists` of them stand inside one another."""
+    """The counts of a selection set with its fragments expanded. `type_lists` is the depth of nested type lists."""
 
     depth: int = 0
     aliases: int = 0
@@ -241,35 +240,35 @@ class _Shape(NamedTuple):
     type_lists: int = 0
     introspections: int = 0
 
-    def beside(self, other: "_Shape") -> "_Shape":
-        """The shape of both in one selection set."""
+    def merge(self, other: "_Shape") -> "_Shape":
+        """The shape of a selection set that has the selections of both."""
         return _Shape(
             max(self.depth, other.depth),
-            min(self.aliases + other.aliases, SATURATED),
-            min(self.fields + other.fields, SATURATED),
+            min(self.aliases + other.aliases, MAX_COUNT),
+            min(self.fields + other.fields, MAX_COUNT),
             max(self.type_lists, other.type_lists),
-            min(self.introspections + other.introspections, SATURATED),
+            min(self.introspections + other.introspections, MAX_COUNT),
         )
 
 
-def _shape(selection_set: SelectionSetNode | None, fragments: Mapping[str, _Shape]) -> _Shape:
+def _measure(selection_set: SelectionSetNode | None, fragments: Mapping[str, _Shape]) -> _Shape:
     shape = _Shape()
     for selection in selection_set.selections if selection_set else ():
         if isinstance(selection, FragmentSpreadNode):
             inside = fragments.get(selection.name.value, _Shape())
-            shape = shape.beside(inside._replace(fields=inside.fields + 1))
+            shape = shape.merge(inside._replace(fields=inside.fields + 1))
         elif isinstance(selection, InlineFragmentNode):
-            inside = _shape(selection.selection_set, fragments)
-            shape = shape.beside(inside._replace(fields=inside.fields + 1))
+            inside = _measure(selection.selection_set, fragments)
+            shape = shape.merge(inside._replace(fields=inside.fields + 1))
         elif isinstance(selection, FieldNode):
-            shape = shape.beside(_field_shape(selection, _shape(selection.selection_set, fragments)))
+            shape = shape.merge(_measure_field(selection, _measure(selection.selection_set, fragments)))
     return shape
 
 
-def _field_shape(field: FieldNode, below: _Shape) -> _Shape:
+def _measure_field(field: FieldNode, below: _Shape) -> _Shape:
     aliases = 1 if field.alias else 0
     if field.name.value in ("__schema", "__type"):
-        _check(below, _INTROSPECTION, "The introspection")
+        _check_limits(below, _INTROSPECTION, "The introspection")
         # Each level of type lists multiplies the answer by the size of the schema, which no count of fields shows.
         if below.type_lists > 1:
             names = ", ".join(sorted(_TYPE_LISTS))
@@ -286,12 +285,12 @@ def _field_shape(field: FieldNode, below: _Shape) -> _Shape:
     )
 
 
-def _check(shape: _Shape, limits: DocumentLimits, subject: str) -> None:
-    for measured, limit, code, found in (
+def _check_limits(shape: _Shape, limits: DocumentLimits, subject: str) -> None:
+    for measured, limit, code, finding in (
         (shape.depth, limits.depth, "graphql-too-deep", "nests fields {} deep"),
         (shape.aliases, limits.aliases, "graphql-too-many-aliases", "has {} aliases"),
         (shape.fields, limits.fields, "graphql-too-many-fields", "selects {} fields and fragments, all spreads expanded"),
         (shape.introspections, MAX_INTROSPECTIONS, "graphql-too-much-introspection", "selects __schema or __type {} times"),
     ):
         if measured > limit:
-            raise LimitExceeded(code, f"{subject} {found.format(_number(measured))}; the limit is {limit:,}.")
+            raise LimitExceeded(code, f"{subject} {finding.format(_format_count(measured))}; the limit is {limit:,}.")

@@ -1,7 +1,7 @@
-"""One operation on its way through Strawberry: its document is found or read within the limits, and its rows are read by one statement.
+"""OperationExtension: finds an operation's document, checks the limits and reads its rows by one statement.
 
-Where an operation selects rows and nothing else, what the statement wrote is the result and the executor has nothing to do. Otherwise the executor
-takes the rows from the OperationState and executes the remaining roots.
+Where an operation selects only rows, the statement's JSON is the result and nothing is executed. Otherwise the executor takes the rows from the
+OperationState and executes the other root fields.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -37,38 +37,38 @@ from domain.support.slices import run_in_thread
 FUNCTION_COST = 20_000
 INTROSPECTION = ("__schema", "__type")
 MANY_VALUES = 5_000
-"""Values of variables beyond which they are coerced beside the event loop."""
+"""Values of variables above which they are coerced in a thread."""
 _EMPTY = DocumentNode(
     definitions=(OperationDefinitionNode(operation=OperationType.QUERY, selection_set=SelectionSetNode(selections=())),)
 )
-"""Stands for a document of which only the errors are answered."""
+"""The document of an operation whose response has only errors."""
 
 introspections: Lru[bytes, dict[str, bytes]] = Lru("introspection", 4_000_000, share=2)
-"""What the schema tells of itself, by document, operation and variables: always the same."""
+"""Results of introspection by document, operation and variables. They never change."""
 
 
 @dataclass
 class OperationState:
-    """What one operation notes on its way: Strawberry's root value. Nothing of it outlives the operation."""
+    """The state of one operation: Strawberry's root value."""
 
     document: Document = field(init=False)
     operation: Operation = field(init=False)
     variables: VariableValues = field(init=False)
     reader: Reader = field(init=False)
     ready: dict[str, msgspec.Raw] = field(default_factory=dict)
-    """The roots that are answered before the executor begins, by response name."""
+    """The JSON of the root fields that were read before execution, by response name."""
     commands: int = 0
     replayed: int = 0
 
 
 def make_response_key(cache_key: bytes, source: str, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> bytes:
-    """The key of the answer to a query, which the schema gives to all alike or to a caller (Caller.cache_key)."""
+    """The key of a query in a cache of responses. `cache_key` is the caller's, or empty where the response is the same for all."""
     name = operation.name.value if operation.name else ""
     return make_key(cache_key, b"graphql", name.encode(), source.encode(errors="surrogatepass"), msgspec.json.encode(variables))
 
 
 class OperationExtension(SchemaExtension):
-    """Finds the document, checks what it may ask for and reads its rows. Strawberry makes one for each operation."""
+    """Finds the document, checks its limits and reads its rows. Strawberry makes one instance for each operation."""
 
     _cost: int | None = None
 
@@ -77,14 +77,14 @@ class OperationExtension(SchemaExtension):
         return cast(OperationState, self.execution_context.root_value)
 
     def on_parse(self) -> Iterator[None]:
-        """Never raises: a WebSocket client would be told that its operation is complete. on_validate tells the errors."""
+        """Never raises: a WebSocket client would get "complete". on_validate sets the errors."""
         context = self.execution_context
-        if context.root_value is None:  # of an operation that is streamed
+        if context.root_value is None:  # in a streamed operation
             context.root_value = OperationState()
         state = self._state
         name, context._provided_operation_name = context._provided_operation_name, None  # the document below has one operation
         state.document = read_document(context.schema._schema, context.query or "", context.context.introspection)
-        operation = state.document.operation(name)
+        operation = state.document.find_operation(name)
         self._errors = list(state.document.errors)
         if not self._errors and operation is None:
             self._errors = [GraphQLError("Name one of the document's operations in operationName.")]
@@ -98,18 +98,18 @@ class OperationExtension(SchemaExtension):
         yield
 
     def on_validate(self) -> Iterator[None]:
-        """The document was validated when it was first read."""
+        """Sets the errors. The document was validated when it was parsed."""
         self.execution_context.pre_execution_errors = self._errors
         yield
 
     async def on_execute(self) -> AsyncIterator[None]:
-        """Coerces the variables and reads the rows. Of a query of which anything fails, the first error alone is answered."""
+        """Coerces the variables and reads the rows. The response to a query in which anything fails has only the first error."""
         context = self.execution_context
         state = self._state
-        keep: Callable[[dict[str, Any]], None] | None = None
+        store: Callable[[dict[str, Any]], None] | None = None
         if await self._coerce(state):
             if state.operation.is_query:
-                keep = await self._read(state)
+                store = await self._read(state)
             else:
                 root_type = context.schema._schema.mutation_type
                 assert root_type is not None
@@ -122,15 +122,17 @@ class OperationExtension(SchemaExtension):
         if result.errors:
             del result.errors[1:]
             result.data = None
-        elif keep is not None and isinstance(result.data, dict):
-            keep(result.data)
+        elif store is not None and isinstance(result.data, dict):
+            store(result.data)
 
     def get_results(self) -> dict[str, Any]:
         return {} if self._cost is None else {"cost": self._cost}
 
     async def _coerce(self, state: OperationState) -> bool:
-        """Whether the variables are values of their types. What is wrong with them is the result, without suggestions: `strip_error` leaves out what
-        follows "invalid value"."""
+        """Coerces the variables. Returns False and sets the result where they have errors.
+
+        The errors have no suggestions: `strip_error` removes everything after "invalid value".
+        """
         context = self.execution_context
         schema, definition = context.schema._schema, state.operation.definition
         variables = pick_declared(definition, context.variables or {})
@@ -148,7 +150,7 @@ class OperationExtension(SchemaExtension):
         return True
 
     async def _read(self, state: OperationState) -> Callable[[dict[str, Any]], None] | None:
-        """Reads the roots of rows. Returns how to keep what the executor answers, where it may be kept."""
+        """Reads the root fields of rows. Returns the function that caches the executor's result, where it may be cached."""
         context, reader = self.execution_context.context, state.reader
         root_type = self.execution_context.schema._schema.query_type
         assert root_type is not None
@@ -158,18 +160,18 @@ class OperationExtension(SchemaExtension):
         roots = {key: reader.make_query(root_type, collected[key]) for key, name in names.items() if name not in special}
         if reader.issues:
             raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(reader.issues))
-        found: dict[str, Query] = {key: root for key, root in roots.items() if root is not None}
-        check_scopes(list(found.values()), context.caller)
-        self._cost = check_cost(list(found.values()), FUNCTION_COST * sum(name in FUNCTIONS for name in names.values()))
+        queries: dict[str, Query] = {key: root for key, root in roots.items() if root is not None}
+        check_scopes(list(queries.values()), context.caller)
+        self._cost = check_cost(list(queries.values()), FUNCTION_COST * sum(name in FUNCTIONS for name in names.values()))
         if not context.introspection and not set(names.values()).isdisjoint(INTROSPECTION):
             issue = Issue("__schema", "introspection-off", "It is switched off.")
             raise BadRequest("Introspection is switched off here.", code="introspection-off", issues=(issue,))
         state.ready = dict.fromkeys(roots, msgspec.Raw(b"null"))
-        if found:
+        if queries:
             bodies = await read(
-                list(found.values()), context.database, context.caller.client_id, context.cursors, context.caller.snapshot
+                list(queries.values()), context.database, context.caller.client_id, context.cursors, context.caller.snapshot
             )
-            state.ready |= {key: msgspec.Raw(body or b"null") for key, body in zip(found, bodies, strict=True)}
+            state.ready |= {key: msgspec.Raw(body or b"null") for key, body in zip(queries, bodies, strict=True)}
         if not set(names.values()).isdisjoint(INTROSPECTION):
             return self._find_introspection(state, collected)
         if set(names.values()) == {"aggregates"}:
@@ -179,7 +181,7 @@ class OperationExtension(SchemaExtension):
         return None
 
     def _set_result(self, state: OperationState, names: Mapping[str, str]) -> None:
-        """The result of an operation whose roots are all ready."""
+        """Sets the result of an operation whose root fields were all read."""
         pieces = (
             b'"%s":%s' % (key.encode(), b'"Query"' if name == "__typename" else bytes(state.ready[key]))
             for key, name in names.items()
@@ -191,12 +193,12 @@ class OperationExtension(SchemaExtension):
         if (pieces := introspections.get(key)) is not None:
             state.ready |= {root: msgspec.Raw(piece) for root, piece in pieces.items()}
             return None
-        wanted = [root for root, nodes in collected.items() if nodes[0].name.value in INTROSPECTION]
+        roots = [root for root, nodes in collected.items() if nodes[0].name.value in INTROSPECTION]
 
-        def keep(data: dict[str, Any]) -> None:
-            introspections.put(key, {root: msgspec.json.encode(data[root]) for root in wanted})
+        def store(data: dict[str, Any]) -> None:
+            introspections.put(key, {root: msgspec.json.encode(data[root]) for root in roots})
 
-        return keep
+        return store
 
     async def _find_aggregates(self, state: OperationState) -> Callable[[dict[str, Any]], None] | None:
         context, query = self.execution_context.context, self.execution_context.query or ""
@@ -216,5 +218,5 @@ class OperationExtension(SchemaExtension):
 
 
 def _make_result(data: Any) -> ExecutionResult:
-    """A result whose data is JSON that is written already."""
+    """A result whose data is encoded JSON."""
     return ExecutionResult(data, None)

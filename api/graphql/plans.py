@@ -1,7 +1,7 @@
-"""Answers an operation by the plan of its template: the document and the variables without the texts that stand for values.
+"""Answers operations by cached plans. Operations that differ only in values have the same template (document and variables) and share one plan.
 
-An operation that selects rows alone has a plan: a compiled statement, and the bytes between its roots. Nothing of a request that has one is parsed,
-validated or executed again. A client whose documents hold its values is served as one that sends variables.
+An operation that selects only rows has a plan: a compiled statement, and the bytes between its root fields. A request with a cached plan is not parsed,
+validated or executed. Values in the document are treated as those in variables.
 """
 
 import re
@@ -25,15 +25,15 @@ from domain.read.checks import check_cost, check_scopes
 from domain.read.prepared import PreparedQuery
 from domain.read.query import ParameterText, Query
 
-# What is never closed is taken to its end, where it has one: from each quote in it, the rest would be looked through again.
+# A string that is never closed matches up to its end, so that the rest is not searched again from each quote in it.
 _STRINGS = re.compile(r'"""(?:\\"""|[^"]|"(?!""))*(?:"""|\Z)|#[^\n\r]*|"([^"\\\n\r]*)"|"(?:[^"\\\n\r]|\\.)*(?:"|$|(?=[\n\r\\]))')
 _BETWEEN = b"\x00"
-"""Stands in no JSON text."""
+"""Separates bodies in the cache: no JSON text contains this byte."""
 
 
 @dataclass(frozen=True)
 class OperationPlan:
-    """The statement of a template, the bytes of `data` between its roots, and what it costs."""
+    """The compiled statement of a template, the bytes of `data` between its root fields, and its cost."""
 
     prepared: PreparedQuery
     between: tuple[bytes, ...]
@@ -43,19 +43,19 @@ class OperationPlan:
 async def answer_by_plan(
     schema: GraphQLSchema, context: OperationContext, source: str, name: str | None, variables: Mapping[str, Any]
 ) -> ExecutionResult | None:
-    """The result by the plan that the template has or gets; None where the operation must be executed, if only to say what is wrong with it."""
+    """The result by the plan of the operation's template, made if there is none. None where the operation must be executed, also to find its errors."""
     template, texts = split_template(source)
     document = read_document(schema, template, context.introspection)
-    operation = document.operation(name)
+    operation = document.find_operation(name)
     if operation is None or not operation.is_query:
         return None
     variables = pick_declared(operation.definition, variables)
     check_values(variables)
-    shape, lifted = split_variables(variables, operation.shaping, texts)
+    shape, parameters = split_variables(variables, operation.shaping, texts)
     key = (operation.number, shape, context.caller.scopes)
     with suppress(ValueError, GraphQLError, BadRequest, Forbidden):
         if (plan := context.plans.get(key)) is None:
-            plan = _make_plan(schema, context, document, operation, lifted, texts)
+            plan = _make_plan(schema, context, document, operation, parameters, texts)
             if plan is None:
                 return None
             context.plans.put(key, plan)
@@ -68,10 +68,10 @@ async def answer_by_plan(
 
 
 async def _read_bodies(context: OperationContext, prepared: PreparedQuery, texts: list[str], key: bytes) -> list[bytes | None]:
-    """The roots' texts: those of the response cache, where they still are what would be read."""
+    """The JSON of the root fields, from the response cache where its version of the data is the current one."""
     caller, database, cursors = context.caller, context.database, context.cursors
-    if caller.snapshot is not None and (before := context.responses.find_version(key)) is not None:
-        now = await prepared.read_version(database, caller.client_id, cursors, caller.snapshot, texts, before)
+    if caller.snapshot is not None and (cached_version := context.responses.find_version(key)) is not None:
+        now = await prepared.read_version(database, caller.client_id, cursors, caller.snapshot, texts, cached_version)
         if now is not None and (kept := context.responses.find_body(key, now)) is not None:
             return [body or None for body in kept.split(_BETWEEN)]
     bodies, version = await prepared.read(database, caller.client_id, cursors, caller.snapshot, texts)
@@ -88,7 +88,10 @@ def _make_plan(
     variables: dict[str, Any],
     texts: Sequence[str],
 ) -> OperationPlan | None:
-    """The plan of a template; None where the operation does not select rows alone, or is true of these texts alone. Raises what is wrong with it."""
+    """The plan of a template. None where the operation selects other things than rows, or the plan would hold for these texts alone.
+
+    Raises GraphQLError and DomainError for an invalid operation.
+    """
     root_type = schema.query_type
     assert root_type is not None
     definition = operation.definition
@@ -109,7 +112,7 @@ def _make_plan(
         roots.append(root)
         between.append(text)
         text = b""
-    if reader.issues or reader.particular or not roots:
+    if reader.issues or reader.depends_on_texts or not roots:
         return None
     check_scopes(roots, context.caller)
     between.append(text + b"}")
@@ -117,7 +120,7 @@ def _make_plan(
 
 
 def split_template(source: str) -> tuple[str, list[str]]:
-    """The document with its strings replaced by placeholders, and the strings. Those with escapes, and in blocks, stay."""
+    """The document with placeholders in place of its strings, and the strings. Block strings and strings with escapes are not replaced."""
     texts: list[str] = []
 
     def replace_string(match: re.Match[str]) -> str:
@@ -130,7 +133,10 @@ def split_template(source: str) -> tuple[str, list[str]]:
 
 
 def split_variables(variables: Mapping[str, Any], shaping: Collection[str], texts: list[str]) -> tuple[Hashable, dict[str, Any]]:
-    """The shape of the variables, and they with their texts lifted (and added to `texts`). Those that are `shaping` are a part of the shape as they are."""
+    """The shape of the variables, and the variables with a ParameterText in place of each text, which is added to `texts`.
+
+    The values of the `shaping` variables are a part of the shape.
+    """
 
     def split(value: Any) -> tuple[Hashable, Any]:
         match value:
@@ -138,23 +144,23 @@ def split_variables(variables: Mapping[str, Any], shaping: Collection[str], text
                 texts.append(value)
                 return None, ParameterText(value, len(texts) - 1)
             case list():
-                pairs = [split(one) for one in value]
-                return ("[", *(shape for shape, _ in pairs)), [one for _, one in pairs]
+                pairs = [split(element) for element in value]
+                return ("[", *(shape for shape, _ in pairs)), [element for _, element in pairs]
             case dict():
-                named = {name: split(one) for name, one in value.items()}
-                return ("{", *((name, shape) for name, (shape, _) in named.items())), {
-                    name: one for name, (_, one) in named.items()
+                members = {name: split(member) for name, member in value.items()}
+                return ("{", *((name, shape) for name, (shape, _) in members.items())), {
+                    name: member for name, (_, member) in members.items()
                 }
             case None:
                 return ("null",), None
         return (type(value), value), value
 
     shapes: list[Hashable] = []
-    lifted: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for name, value in variables.items():
-        shape, lifted[name] = (_freeze(value), value) if name in shaping else split(value)
+        shape, parameters[name] = (_freeze(value), value) if name in shaping else split(value)
         shapes.append((name, shape))
-    return tuple(shapes), lifted
+    return tuple(shapes), parameters
 
 
 def _freeze(value: Any) -> Hashable:
@@ -162,5 +168,5 @@ def _freeze(value: Any) -> Hashable:
         case list():
             return ("[", *map(_freeze, value))
         case dict():
-            return ("{", *((name, _freeze(one)) for name, one in value.items()))
+            return ("{", *((name, _freeze(member)) for name, member in value.items()))
     return (type(value), value)

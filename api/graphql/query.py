@@ -84,12 +84,12 @@ class Reader:
     texts: Sequence[str] = ()
     """The texts of the document that placeholders replace in it."""
     issues: list[Issue] = field(default_factory=list)
-    particular: bool = False
-    """Whether what was read is true of these texts alone, because one is no id of anything."""
+    depends_on_texts: bool = False
+    """Whether the queries hold for these texts alone, because a text is not a valid id."""
     values: int = 0
-    """Those arguments to filters so far: one list may serve many."""
+    """The number of filter values so far. Several filters may use one variable."""
     entries: int = 0
-    """Those arguments to commands so far."""
+    """The number of rows in the inputs of the commands so far."""
     _fields: dict[Any, list[tuple[str, str, GraphQLObjectType | None, list[SelectionSetNode]]]] = field(default_factory=dict)
     """What selection sets show of the objects of a type: key, name, and of an object its type and selection sets."""
 
@@ -161,7 +161,7 @@ class Reader:
         """`pupil(id:)`. A text that cannot be an id of the resource picks nothing."""
         picked = decode_key(resource, id_)
         if picked is None:
-            self.particular = True
+            self.depends_on_texts = True
         return RowQuery(resource, picked or (), self.make_row_fields(resource, _list_selection_sets(nodes)))
 
     def make_node_query(self, id_: str, nodes: list[FieldNode]) -> RowQuery | None:
@@ -172,7 +172,7 @@ class Reader:
         parsed = parse_id(id_)
         numbered = {resource.type_number: resource for resource in RESOURCES.values() if resource.type_number is not None}
         named = numbered.get(get_type_number(parsed)) if parsed is not None else None
-        self.particular = self.particular or named is None
+        self.depends_on_texts = self.depends_on_texts or named is None
         return None if named is None else self.make_row_query(named, id_, nodes)
 
     def make_row_fields(self, resource: Resource, sets: Sequence[SelectionSetNode]) -> OutputFields:

@@ -1,4 +1,4 @@
-"""GraphQL responses: the body of a result, and status and headers as in REST."""
+"""Makes the response to a GraphQL operation: its body, and the status and headers that REST would send."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ from api.http.problems import find_status, list_headers, merge_headers
 
 @dataclass(frozen=True)
 class GraphqlAnswer:
-    """A response: its body and headers, and the status it has where the media type lets it have one (GraphQL over HTTP, section 6.4).
+    """A response. `status` is sent in application/graphql-response+json only (GraphQL over HTTP, section 6.4).
 
-    `refusal` stands for the body there, where nothing was done: a response with `data` must be a 2xx.
+    `refusal` replaces the body in that media type, where nothing was done: a response with `data` must be a 2xx.
     """
 
     body: bytes
@@ -30,7 +30,7 @@ class GraphqlAnswer:
 def make_answer(result: ExecutionResult) -> GraphqlAnswer:
     """The response to an operation."""
     if isinstance(result, MutationResult) and result.data is not None:
-        return _answer_mutation(result)
+        return _make_mutation_answer(result)
     if result.errors:
         causes = list_domain_errors(result.errors)
         if not causes:
@@ -41,8 +41,8 @@ def make_answer(result: ExecutionResult) -> GraphqlAnswer:
     return GraphqlAnswer(encode_body({"data": result.data}))
 
 
-def _answer_mutation(result: MutationResult) -> GraphqlAnswer:
-    """200 with whatever was done. Where every command failed with one status, the answer has this status. The headers are REST's."""
+def _make_mutation_answer(result: MutationResult) -> GraphqlAnswer:
+    """The response to a mutation: 200, or the status with which every command failed. The headers are those of REST."""
     errors = result.errors or []
     causes = list_domain_errors(errors)
     headers = merge_headers(causes)
@@ -63,5 +63,5 @@ def _encode_errors(errors: list[GraphQLError]) -> bytes:
 
 
 def encode_body(body: object) -> bytes:
-    """JSON of a response, in which rows are JSON already (`msgspec.Raw`)."""
+    """A response as JSON. Rows in it are already encoded (`msgspec.Raw`)."""
     return msgspec.json.encode(body)

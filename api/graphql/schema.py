@@ -1,7 +1,6 @@
-"""The schema: what can be read and written, who answers it, and its text.
+"""The GraphQL schema: its queries and mutations, their resolvers, and its text.
 
-The rows of an operation are read before the executor comes to any of its roots (operation.py), so fields of rows have no resolvers. A mutation is a
-command, and a function one of the domain's: the executor calls both.
+The rows of an operation are read before execution begins (operation.py), so fields of rows have no resolvers. Mutations and function fields have.
 """
 
 import functools
@@ -29,13 +28,13 @@ from api.graphql.types import (
     SCALARS,
     Connection,
     Edge,
-    input_type,
     make_argument,
     make_enum,
     make_field,
+    make_input_type,
+    make_output_type,
+    make_page_arguments,
     make_type,
-    output_type,
-    page_arguments,
 )
 from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregateRow, Coverage, ExcludedSchool
@@ -46,7 +45,7 @@ from domain.write.command import Command
 from domain.write.patch import RowVersion
 from domain.write.stored_answers import KeptAnswer
 
-# Strawberry logs the messages of errors, which may hold names and UPNs. What is unforeseen is logged by problems.py.
+# Strawberry logs the messages of errors, which may hold names and UPNs. Unforeseen errors are logged by problems.py.
 logging.getLogger("strawberry").addHandler(logging.NullHandler())
 logging.getLogger("strawberry").propagate = False
 
@@ -59,7 +58,7 @@ AGGREGATE_VIEW = make_enum(
 
 
 class FunctionField(StrawberryField):
-    """A root that a function of the domain answers. It answers JSON with what is selected, so that the executor need not visit each value."""
+    """A root field that a function of the domain resolves. Its result is encoded JSON, so that the executor need not visit each value."""
 
     is_async = True
     is_basic_field = False
@@ -70,7 +69,7 @@ class FunctionField(StrawberryField):
 
 
 class CommandField(StrawberryField):
-    """A mutation."""
+    """A mutation: a root field that a command resolves."""
 
     is_async = True
     is_basic_field = False
@@ -85,7 +84,7 @@ class CommandField(StrawberryField):
 
 
 async def _write_selected(state: OperationState, info: Info, answer: Any) -> msgspec.Raw | None:
-    """What is selected of a plain value, as JSON."""
+    """The selected members of a plain value, as JSON."""
     if answer is None:
         return None
     raw = info._raw_info
@@ -95,7 +94,7 @@ async def _write_selected(state: OperationState, info: Info, answer: Any) -> msg
 
 
 def _make_mutation(command: Command) -> CommandField:
-    arguments = [make_argument("input", input_type(command.input, *[RowVersion] * command.is_single_row))]
+    arguments = [make_argument("input", make_input_type(command.input, *[RowVersion] * command.is_single_row))]
     if command.entries is not None:
         handling = "strict (all or nothing, the default) or lenient (good rows land, bad rows are listed)."
         arguments.append(make_argument("handling", "String | None", handling, default="strict"))
@@ -105,20 +104,20 @@ def _make_mutation(command: Command) -> CommandField:
     key = "The same key and input within 7 days give the first answer."
     arguments.append(make_argument("idempotencyKey", "String | None", key))
     description = f"{command.doc} Needs {command.scope}."
-    field = make_field(CommandField, command.operation, f"{output_type(command.output)} | None", description, arguments)
+    field = make_field(CommandField, command.operation, f"{make_output_type(command.output)} | None", description, arguments)
     field.command = command
     return field
 
 
 def _make_aggregates() -> FunctionField:
-    row = NAMES[output_type(AggregateRow)]
+    row = NAMES[make_output_type(AggregateRow)]
     edge, connection = cast(Any, Edge)[row], cast(Any, Connection)[row]
     make_type("AggregateEdge", {}, "A row and its cursor.", edge)
-    excluded = f"list[{output_type(ExcludedSchool)}]"
+    excluded = f"list[{make_output_type(ExcludedSchool)}]"
     fields = {
         "edges": make_field(StrawberryField, "edges", "list[AggregateEdge]", "The rows with their cursors."),
         "excluded": make_field(StrawberryField, "excluded", excluded, "The schools asked about that contribute to no row."),
-        "coverage": make_field(StrawberryField, "coverage", output_type(Coverage), "How many schools contribute."),
+        "coverage": make_field(StrawberryField, "coverage", make_output_type(Coverage), "How many schools contribute."),
     }
     make_type("AggregateConnection", fields, "A page (Relay cursor connections).", connection)
     arguments = [
@@ -145,25 +144,25 @@ def _make_query() -> type:
             description = f"{resource.doc} Null where it is not within reach."
             query[name] = make_field(StrawberryField, name, f"{resource.type_name} | None", description, by_id)
         page = f"Connection[{resource.type_name}]"
-        query[resource.plural] = make_field(StrawberryField, resource.plural, page, resource.doc, page_arguments(resource))
+        query[resource.plural] = make_field(StrawberryField, resource.plural, page, resource.doc, make_page_arguments(resource))
     query["aggregates"] = _make_aggregates()
     description = "What became of a request whose answer was lost; null where no request with the key ended well within 7 days."
     key = [make_argument("key", "String", "The idempotencyKey of the request.")]
-    query["receipt"] = make_field(FunctionField, "receipt", f"list[{output_type(KeptAnswer)}] | None", description, key)
-    query["me"] = make_field(FunctionField, "me", output_type(Me), "Where the client stands. Needs no scope.")
+    query["receipt"] = make_field(FunctionField, "receipt", f"list[{make_output_type(KeptAnswer)}] | None", description, key)
+    query["me"] = make_field(FunctionField, "me", make_output_type(Me), "What this client may do, and where. Needs no scope.")
     return make_type("Query", query, "Everything that can be read.")
 
 
 @dataclass
 class MutationResult(ExecutionResult):
-    """The result of a mutation: how many commands it had, and how many of them were answered again from an earlier request."""
+    """The result of a mutation: how many commands it had, and how many of them have the stored answer of an earlier request."""
 
     commands: int = 0
     replayed: int = 0
 
 
 class Schema(strawberry.Schema):
-    """Looks for the plan of an operation before Strawberry reads it, and describes errors, whatever the transport."""
+    """Answers an operation by its plan where it has one, and describes errors, for every transport."""
 
     async def execute(
         self,
@@ -183,7 +182,7 @@ class Schema(strawberry.Schema):
             return ExecutionResult(None, [GraphQLError(message, extensions={"code": "graphql-too-long"})])
         try:
             result = await plans.answer_by_plan(self._schema, context, source, operation_name, variable_values or {})
-        except Exception as error:  # every error has an answer
+        except Exception as error:  # every error becomes an error of the response
             return ExecutionResult(None, [describe_error(error, context.base_url)])
         if result is not None:
             return result
@@ -198,7 +197,7 @@ class Schema(strawberry.Schema):
         )
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Errors as they are answered. Strawberry's own would log their messages, which may hold names and UPNs."""
+        """Describes the errors of a result. Strawberry's method would log their messages, which may hold names and UPNs."""
         assert execution_context is not None
         errors[:] = [describe_error(error, execution_context.context.base_url) for error in errors]
 
@@ -218,10 +217,10 @@ def make_schema() -> Schema:
 
 
 def graphql_schema() -> GraphQLSchema:
-    """The schema as graphql-core has it."""
+    """The schema of graphql-core."""
     return make_schema()._schema
 
 
 def schema_text() -> str:
-    """The schema in SDL, as committed in schema.graphql."""
+    """The text of schema.graphql (SDL)."""
     return print_schema(graphql_schema()) + "\n"

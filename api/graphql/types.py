@@ -1,4 +1,4 @@
-"""The GraphQL types, as Strawberry's, made from the catalogue and the commands' inputs and outputs. Nothing about a field is said here a second time."""
+"""The GraphQL types, made with Strawberry from the declared resources and the inputs and outputs of the commands."""
 
 import keyword
 import types
@@ -37,11 +37,11 @@ NAMES: dict[str, Any] = {
     "DateTime": datetime,
     "JSON": JSON,
 }
-"""The types by name. Resources lead to one another, so a field says the name of its type and the schema looks it up when it is made."""
+"""The types by name. Resources refer to one another, so a field has the name of its type, which is resolved when the schema is made."""
 
 
 def make_annotation(expression: str) -> StrawberryAnnotation:
-    """A type by its name, `list[Name]` or `Name | None`."""
+    """The annotation of a type, such as `Name`, `list[Name]` or `Name | None`."""
     return StrawberryAnnotation(expression, namespace=NAMES)
 
 
@@ -58,7 +58,7 @@ def make_field(
     arguments: Sequence[StrawberryArgument] = (),
     **options: Any,
 ) -> F:
-    """A field of this name. `make_type` takes its annotation from it: Strawberry resolves the type of a field that has one at once."""
+    """A field. `make_type` removes its annotation: Strawberry would resolve the type of a field with an annotation at once."""
     field = kind(python_name=_python_name(name), graphql_name=name, description=description, **options)
     field.annotation = make_annotation(type_)  # type: ignore[attr-defined]
     field.arguments = list(arguments)
@@ -66,7 +66,7 @@ def make_field(
 
 
 def make_type(name: str, fields: Mapping[str, StrawberryField], description: str | None, *bases: type, **options: Any) -> type:
-    """A type of these fields, under its name. (`strawberry.tools.create_type` resolves types at once, so that none may lead to another.)"""
+    """A type with these fields, which is added to NAMES. `strawberry.tools.create_type` would resolve the types of the fields at once."""
     members = {_python_name(key): field for key, field in fields.items()}
     annotations = {key: field.__dict__.pop("annotation") for key, field in members.items()}
     space = {"__annotations__": annotations, "__module__": __name__, **members}
@@ -84,12 +84,12 @@ def make_enum(name: str, values: Sequence[str], description: str) -> Callable[[s
 
 
 def _python_name(name: str) -> str:
-    """The name of an attribute: a dataclass takes no keyword."""
+    """The attribute name of a field: it must not be a keyword of Python."""
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _make_input(name: str, members: Mapping[str, StrawberryField], description: str | None) -> None:
-    """An input object. Resolvers get the mapping that was sent, in which a member that is left out differs from one that is null."""
+    """An input object. Resolvers get the mapping that was sent, in which a missing member differs from null."""
     type_ = make_type(name, members, description, is_input=True)
     definition: StrawberryObjectDefinition = type_.__strawberry_definition__  # type: ignore[attr-defined]
     definition.from_input = lambda cls, values, context: values
@@ -115,7 +115,7 @@ class Node:
     id: strawberry.ID = strawberry.field(description="Stable id.")
 
 
-@strawberry.type(name="PageInfo", description="Where a page stands.")
+@strawberry.type(name="PageInfo", description="The cursors of a page, and whether rows follow or precede it.")
 class RelayPageInfo:
     hasNextPage: bool = strawberry.field(description="Whether more follow.")
     hasPreviousPage: bool = strawberry.field(description="Whether the page was reached by a cursor.")
@@ -133,7 +133,7 @@ class Edge(Generic[N]):
 class Connection(Generic[N]):
     edges: list[Edge[N]] = strawberry.field(description="The rows with their cursors.")
     nodes: list[N] = strawberry.field(description="The rows.")
-    pageInfo: RelayPageInfo = strawberry.field(description="Where the page stands.")
+    pageInfo: RelayPageInfo = strawberry.field(description="The cursors of the page, and whether rows follow.")
 
 
 NAMES |= {"Node": Node, "PageInfo": RelayPageInfo, "Edge": Edge, "Connection": Connection}
@@ -152,7 +152,7 @@ def _make_ranges() -> None:
         _make_input(f"{kind.graphql}Range", bounds, "Bounds; every one given must hold.")
 
 
-def _type_of(name: str, kind: ValueType) -> str:
+def _name_type(name: str, kind: ValueType) -> str:
     if kind is ValueType.TEXTS:
         return "list[String]"
     return "ID" if name == "id" else kind.graphql
@@ -161,14 +161,14 @@ def _type_of(name: str, kind: ValueType) -> str:
 def _make_object(resource: Resource) -> None:
     fields: dict[str, StrawberryField] = {}
     for name, field in resource.fields.items():
-        type_ = _type_of(name, field.kind)
+        type_ = _name_type(name, field.kind)
         needs = f" Needs {field.scope}." if field.scope is not None else ""
         fields[name] = make_field(StrawberryField, name, f"{type_} | None" if field.may_be_null else type_, field.doc + needs)
     for name, link in resource.links.items():
         target = RESOURCES[link.target]
         if link.many:
-            further = [make_argument(n, f"{_type_of('', a.kind)} | None", a.doc) for n, a in link.arguments.items()]
-            arguments = [*page_arguments(target), *further]
+            link_arguments = [make_argument(n, f"{_name_type('', a.kind)} | None", a.doc) for n, a in link.arguments.items()]
+            arguments = [*make_page_arguments(target), *link_arguments]
             fields[name] = make_field(StrawberryField, name, f"Connection[{target.type_name}]", link.doc, arguments)
         else:
             fields[name] = make_field(StrawberryField, name, f"{target.type_name} | None", link.doc)
@@ -176,8 +176,8 @@ def _make_object(resource: Resource) -> None:
 
 
 @cache
-def page_arguments(resource: Resource) -> tuple[StrawberryArgument, ...]:
-    """The arguments of a page of a resource."""
+def make_page_arguments(resource: Resource) -> tuple[StrawberryArgument, ...]:
+    """The arguments of a connection of a resource."""
     name = resource.type_name
     _make_filters(resource)
     sortable = [field_name for field_name, field in resource.fields.items() if field.sortable]
@@ -199,7 +199,7 @@ def page_arguments(resource: Resource) -> tuple[StrawberryArgument, ...]:
 def _make_filters(resource: Resource) -> None:
     name = resource.type_name
     filters = {
-        key: make_field(StrawberryField, key, f"{_filter_type(key, field)} | None", field.doc)
+        key: make_field(StrawberryField, key, f"{_name_filter_type(key, field)} | None", field.doc)
         for key, field in resource.fields.items()
     }
     ranges = {
@@ -213,8 +213,8 @@ def _make_filters(resource: Resource) -> None:
     _make_input(f"{name}Where", filters, "Every field given must equal one of its values; a list must hold one of them.")
 
 
-def _filter_type(name: str, field: Field) -> str:
-    type_ = _type_of(name, field.kind)
+def _name_filter_type(name: str, field: Field) -> str:
+    type_ = _name_type(name, field.kind)
     return type_ if field.kind is ValueType.TEXTS else f"list[{type_}]"
 
 
@@ -224,13 +224,13 @@ for _resource in RESOURCES.values():
 
 
 @cache
-def input_type(struct: type[msgspec.Struct], *with_those_of: type[msgspec.Struct]) -> str:
-    """The name of the input object of a command's input. A field may be left out unless it is required."""
+def make_input_type(struct: type[msgspec.Struct], *more_structs: type[msgspec.Struct]) -> str:
+    """Makes the input object of a command's input, with the fields of `more_structs`, and returns its name."""
     name = struct.__name__ if struct.__name__.endswith("Input") else f"{struct.__name__}Input"
     members = {}
-    for each in (*with_those_of, struct):
-        for field in inspect.type_info(each).fields:  # type: ignore[attr-defined]
-            type_, nullable = _unwrap(field.type, input_type)
+    for members_of in (*more_structs, struct):
+        for field in inspect.type_info(members_of).fields:  # type: ignore[attr-defined]
+            type_, nullable = _unwrap(field.type, make_input_type)
             annotation = f"{type_} | None" if nullable or not field.required else type_
             members[field.encode_name] = make_field(StrawberryField, field.encode_name, annotation, _describe(field.type))
     _make_input(name, members, cleandoc(struct.__doc__ or ""))
@@ -238,11 +238,11 @@ def input_type(struct: type[msgspec.Struct], *with_those_of: type[msgspec.Struct
 
 
 @cache
-def output_type(struct: type[msgspec.Struct]) -> str:
-    """The name of the object type of what a command or another function of the domain answers."""
+def make_output_type(struct: type[msgspec.Struct]) -> str:
+    """Makes the object type of an answer of the domain, and returns its name."""
     fields = {}
     for field in inspect.type_info(struct).fields:  # type: ignore[attr-defined]
-        type_, nullable = _unwrap(field.type, output_type)
+        type_, nullable = _unwrap(field.type, make_output_type)
         fields[field.encode_name] = make_field(StrawberryField, field.encode_name, f"{type_} | None" if nullable else type_)
     make_type(struct.__name__, fields, cleandoc(struct.__doc__ or ""))
     return struct.__name__
@@ -270,18 +270,18 @@ def _describe(type_: inspect.Type) -> str | None:
     return f"{description} One of {', '.join(values)}." if values else description
 
 
-def _unwrap(type_: inspect.Type, of_struct: Any) -> tuple[str, bool]:
-    """The GraphQL type of a Python one, by name, and whether it may be null or left out."""
+def _unwrap(type_: inspect.Type, make_struct: Any) -> tuple[str, bool]:
+    """The name of the GraphQL type of a Python type, and whether it may be null or left out. `make_struct` makes the type of a struct."""
     if isinstance(type_, inspect.Metadata):
-        return _unwrap(type_.type, of_struct)
+        return _unwrap(type_.type, make_struct)
     if isinstance(type_, inspect.UnionType):
         members = [t for t in type_.types if not isinstance(t, inspect.NoneType)]
         if len(members) > 1:  # text or number: an ID takes both
             return "ID", len(members) < len(type_.types)
-        return _unwrap(members[0], of_struct)[0], len(members) < len(type_.types)
+        return _unwrap(members[0], make_struct)[0], len(members) < len(type_.types)
     if isinstance(type_, inspect.ListType):
-        item, nullable = _unwrap(type_.item_type, of_struct)
+        item, nullable = _unwrap(type_.item_type, make_struct)
         return f"list[{item} | None]" if nullable else f"list[{item}]", False
     if isinstance(type_, inspect.StructType):
-        return of_struct(type_.cls), False
+        return make_struct(type_.cls), False
     return _PLAIN[type(type_)], False

@@ -61,7 +61,7 @@ class JudgementEntry(PupilRow, kw_only=True):
     withdrawn: Annotated[bool, describe("Takes the judgement back. History keeps it.")] = False
     expected_version: Annotated[
         Version | UnsetType,
-        describe("The version that is stored, or 0 where nothing may be stored yet. Another version is refused, and told."),
+        describe("The version that is stored, or 0 where nothing may be stored yet. Any other version is refused."),
     ] = UNSET
     recorded_at: Annotated[
         Instant | UnsetType, describe("When the judgement was made. The later one holds; without it, the later request.")

@@ -54,7 +54,7 @@ class TargetEntry(PupilRow, kw_only=True):
     visibility: Annotated[Literal["staff", "school", "family"], describe("Who may be shown it.")] = "school"
     expected_version: Annotated[
         Version | UnsetType,
-        describe("The version that is stored, or 0 where nothing may be stored yet. Another version is refused, and told."),
+        describe("The version that is stored, or 0 where nothing may be stored yet. Any other version is refused."),
     ] = UNSET
     recorded_at: Annotated[
         Instant | UnsetType, describe("When the target was set. The later one holds; without it, the later request.")

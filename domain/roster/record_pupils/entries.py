@@ -36,7 +36,7 @@ class PupilEntry(Input, kw_only=True):
     year_group: Annotated[str, describe("National curriculum year: N1, N2, R, 1 to 14 or X; also written Year 4, Y4, or 0 for R.")]
     enrolments: Annotated[
         Annotated[list[Spell], Meta(max_length=50)],
-        describe("Spells on roll at this school. A spell is told whole; those that are left out stay."),
+        describe("Spells on roll at this school. A spell is sent whole; stored ones that are left out stay."),
     ] = []
     characteristics: Annotated[
         Annotated[list[Characteristic], Meta(max_length=200)], describe("Spells of characteristics. Those that are left out stay.")
