@@ -319,3 +319,13 @@ def server(cluster: embedded.Cluster) -> Iterator[Server]:
     """A server shared by the session, with no data but the operator."""
     with serving(fresh_database(cluster)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def demo_facts(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Path]":
+    """demo.json of a demonstration that runs while the tests of the group `journeys` do."""
+    from tests.demonstration import demonstration  # which needs this module
+
+    folder = tmp_path_factory.mktemp("demonstration") / "data"
+    with demonstration(free_port(), folder):
+        yield folder / "demo.json"

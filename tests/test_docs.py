@@ -1,25 +1,17 @@
 """The documentation is true: its commands run, its links lead somewhere, and its lines are short enough to read."""
 
+import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, free_port
-from tests.demonstration import PATIENCE, demonstration
+from tests.conftest import ROOT
+from tests.demonstration import PATIENCE
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Where a running demonstration is."""
-    folder, port = tmp_path_factory.mktemp("docs") / "data", free_port()
-    with demonstration(port, folder):
-        yield os.environ | {"BASE": f"http://127.0.0.1:{port}", "DEMO": str(folder / "demo.json")}
 
 
 def commands(page: Path) -> str:
@@ -28,7 +20,9 @@ def commands(page: Path) -> str:
 
 
 @pytest.mark.xdist_group("journeys")
-def test_the_commands_of_integrating_run(environment: dict[str, str]) -> None:
+def test_the_commands_of_integrating_run(demo_facts: Path) -> None:
+    base_url = json.loads(demo_facts.read_text())["baseUrl"]
+    environment = os.environ | {"BASE": base_url, "DEMO": str(demo_facts)}
     script = commands(ROOT / "docs" / "integrating.md")
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -3,13 +3,12 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, free_port
-from tests.demonstration import PATIENCE, demonstration
+from tests.conftest import ROOT
+from tests.demonstration import PATIENCE
 
 HERE = Path(__file__).parent
 SCRIPTS = sorted(path for path in HERE.glob("*.py") if path.name != Path(__file__).name)
@@ -26,18 +25,12 @@ SAYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def facts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """demo.json of a running demonstration."""
-    folder = tmp_path_factory.mktemp("journeys") / "data"
-    with demonstration(free_port(), folder):
-        yield folder / "demo.json"
-
-
 @pytest.mark.xdist_group("journeys")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_journey(script: Path, facts: Path) -> None:
-    done = subprocess.run([sys.executable, str(script), str(facts)], capture_output=True, text=True, timeout=PATIENCE, check=False)
+def test_journey(script: Path, demo_facts: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(script), str(demo_facts)], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [text for text in SAYS[script.stem] if text not in done.stdout] == []
 
