@@ -101,7 +101,11 @@ def url_of(command: Command) -> tuple[str, str]:
     verb, such as that of open_window, is a POST to a URL below the row.
     """
     verb, noun = command.name.split("_", 1)
-    plural = next(resource.plural for resource in RESOURCES.values() if noun in (resource.name, resource.plural))
+    plural = next((resource.plural for resource in RESOURCES.values() if noun in (resource.name, resource.plural)), None)
+    if plural is None:
+        raise ValueError(
+            f"The command {command.name} is named as no resource: after its verb stands the name or the plural of one."
+        )
     match verb:
         case "record" | "create":
             return "POST", f"/v1/{plural}"

@@ -3,6 +3,7 @@ golden; that the server keeps to it, test_schemathesis.py asks."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.graphql.limits import DocumentLimits
 from api.rest.openapi.document import make_document
-from api.rest.urls import make_routes
+from api.rest.urls import make_routes, url_of
 from domain import COMMANDS, RESOURCES
 from domain.declare.resource import Comparison, Filter
 from domain.declare.scopes import Scope
@@ -189,3 +190,9 @@ def test_samples_made_from_the_document_are_not_conditional() -> None:
     """A sample with an example's If-None-Match or If-Match of a GET would be sent as it is."""
     schema = make_document("http://x")["components"]["parameters"]["IfNoneMatch"]["schema"]
     assert not {"example", "examples", "default"} & {*schema}
+
+
+def test_a_command_that_is_named_as_no_resource_is_refused_in_a_sentence() -> None:
+    stray = replace(COMMANDS["record_groups"], name="record_group_lists")
+    with pytest.raises(ValueError, match="record_group_lists is named as no resource"):
+        url_of(stray)

@@ -202,6 +202,13 @@ def make_body(schema: str, *media_types: str) -> JsonObject:
     return {"required": True, "content": {kind: {"schema": refer(schema)} for kind in (*media_types, "application/json")}}
 
 
+def _find_tag(noun: str | None) -> str:
+    for tag, (_, nouns) in TAGS.items():
+        if noun in nouns:
+            return tag
+    raise ValueError(f"No tag of the OpenAPI document has the scopes of {noun}: add it to TAGS in api/rest/openapi/components.py.")
+
+
 def make_operation(
     name: str,
     summary: str,
@@ -222,7 +229,7 @@ def make_operation(
         "operationId": name,
         "summary": summary,
         **({"description": doc} if doc else {}),
-        "tags": [tag or next(tag for tag, (_, nouns) in TAGS.items() if noun in nouns)],
+        "tags": [tag or _find_tag(noun)],
         "security": [{"oauth2": [scope.value]} for scope in scopes] or [{"oauth2": []}],
         "parameters": options,
         **({"requestBody": body} if body else {}),
