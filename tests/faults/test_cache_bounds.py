@@ -217,7 +217,7 @@ def test_every_cache_is_documented_with_its_limit() -> None:
 CLOSED = {
     "api/graphql/endpoint.py": {"make_endpoint"},
     "api/graphql/schema.py": {"make_schema"},
-    "api/graphql/types.py": {"input_type", "output_type", "page_arguments"},
+    "api/graphql/types.py": {"make_input_type", "make_output_type", "make_page_arguments"},
     "api/pages/__init__.py": {"load_assets", "compute_version"},
     "api/pages/problems.py": {"_encode_list", "_write_list"},
     "api/rest/openapi/document.py": {"_encode"},

@@ -296,6 +296,9 @@ async def test_a_client_has_one_large_body_in_memory_and_others_have_theirs(hedg
         for name, client in ((name, second if name == "other" else first) for name in taken)
     ]
     await asyncio.wait_for(both.wait(), 30)
+    async with asyncio.timeout(30):
+        while not all(taken.values()):  # until every request has begun
+            await asyncio.sleep(0.01)
     for _ in range(200):
         await asyncio.sleep(0)
     assert sorted(taken[name] for name in "abcd") == [1, 1, 1, 100]
@@ -326,16 +329,17 @@ async def test_whoever_waits_too_long_is_told_when_to_come_back(
     hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.http.body_memory.MAX_WAIT_SECONDS", 0.05)
-    go_on = asyncio.Event()
+    go_on, is_read = asyncio.Event(), asyncio.Event()
 
     async def content() -> AsyncIterator[bytes]:
         yield b" " * (MAX_BODY - 14)
+        is_read.set()
         await go_on.wait()
         yield b'{"entries":[]}'
 
     size = {"Content-Length": str(MAX_BODY)}
     first = asyncio.create_task(vendor.post("/v1/judgements", content=content(), headers=JSON | size))
-    await asyncio.sleep(0.02)
+    await asyncio.wait_for(is_read.wait(), 30)
     answer = await vendor.post("/v1/judgements", content=content(), headers=JSON)
     assert (answer.status_code, answer.json()["type"].rsplit("/")[-1]) == (503, "busy")
     assert int(answer.headers["Retry-After"]) >= 1
