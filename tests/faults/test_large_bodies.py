@@ -278,12 +278,14 @@ async def test_other_requests_have_their_turn_while_a_sheet_is_written(vendor: A
 async def test_a_client_has_one_large_body_in_memory_and_others_have_theirs(hedgerow: Trust) -> None:
     first, second = [await hedgerow.client(name, "trust:4128=all") for name in ("first", "second")]
     taken = dict.fromkeys(("a", "b", "c", "d", "other"), 0)
-    go_on, both = asyncio.Event(), asyncio.Event()
+    go_on, both, all_begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def content(name: str) -> AsyncIterator[bytes]:
         yield b'{"entries":[' + b" " * 60_000
         for _ in range(100):
             taken[name] += 1
+            if all(taken.values()):
+                all_begun.set()
             yield b" " * 100_000
         if taken["other"] == 100 == max(taken[name] for name in "abcd"):
             both.set()
@@ -296,9 +298,7 @@ async def test_a_client_has_one_large_body_in_memory_and_others_have_theirs(hedg
         for name, client in ((name, second if name == "other" else first) for name in taken)
     ]
     await asyncio.wait_for(both.wait(), 30)
-    async with asyncio.timeout(30):
-        while not all(taken.values()):  # until every request has begun
-            await asyncio.sleep(0.01)
+    await asyncio.wait_for(all_begun.wait(), 30)
     for _ in range(200):
         await asyncio.sleep(0)
     assert sorted(taken[name] for name in "abcd") == [1, 1, 1, 100]
