@@ -1,7 +1,6 @@
 """GraphQL over HTTP: POST of JSON with one operation, answered in `application/graphql-response+json` or `application/json`, as the client accepts."""
 
 import asyncio
-import re
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +14,7 @@ from api.graphql.context import OperationContext
 from api.graphql.document import is_query
 from api.graphql.response import GraphqlAnswer, encode_body, make_answer
 from api.graphql.schema import graphql_schema, make_schema
+from api.http.accept import read_weights
 from api.http.auth import authenticate
 from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large, read_json, release_body_after
 from api.http.problems import HttpProblem
@@ -122,9 +122,6 @@ def check_request(document: object) -> None:
         raise BadRequest("This is not a GraphQL request.", code="graphql-malformed", issues=tuple(issues))
 
 
-_WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
-
-
 _media_types: Lru[str, str] = Lru("Accept headers", 100_000, weigh=lambda header, media_type: 100 + len(header))
 
 
@@ -140,12 +137,7 @@ def _weigh_media_types(header: str) -> str:
     """
     if not header:
         return RESPONSE
-    weights: dict[str, float] = {}
-    for part in header.split(","):
-        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        matches = [_WEIGHT.fullmatch(parameter) for parameter in parameters if parameter.startswith("q=")]
-        if all(matches):
-            weights.setdefault(kind, min((float(match[1]) for match in matches if match), default=1.0))
+    weights = read_weights(header)
     listed = [kind for kind in weights if kind in (RESPONSE, JSON)]
     wildcard = next((weights[kind] for kind in ("application/*", "*/*") if kind in weights), 0.0)
     candidates = {kind: weights.get(kind, wildcard) for kind in dict.fromkeys([*listed, JSON, RESPONSE])}

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from api.http.accept import read_weights
 from api.http.problem_catalogue import PROBLEM_CODES, ProblemCode
 from api.http.problems import ProblemUnknown
 from api.pages import FOLDER, POLICY, SECURITY_HEADERS, compute_version
@@ -46,11 +47,7 @@ async def _show_code(request: Request) -> Response:
 
 def prefers_html(request: Request) -> bool:
     """Whether Accept gives text/html more weight than JSON, or as much and names HTML alone (RFC 9110 section 12.5.1)."""
-    weights: dict[str, float] = {}
-    for part in ",".join(request.headers.getlist("accept")).split(","):
-        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        weight = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
-        weights[kind] = float(weight) if weight.replace(".", "", 1).isdecimal() else 0.0
+    weights = read_weights(",".join(request.headers.getlist("accept")))
 
     def weigh(media_type: str) -> tuple[float, bool]:
         ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
