@@ -21,6 +21,7 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import CodeTable, read_codes
 from domain.assessment.judgements import judgements
+from domain.assessment.subjects import AspectCode, SubjectCode
 from domain.declare.errors import Current, Invalid, Issue, NotFound, make_invalid
 from domain.declare.inputs import Input, Instant, Text, describe
 from domain.declare.scopes import Scope
@@ -33,7 +34,7 @@ from domain.support.slices import iterate_in_slices, split_into_parts
 from domain.write.aggregates import adjust_for_judgements
 from domain.write.batch import Batch, Counts, Recorded
 from domain.write.command import command
-from domain.write.conflicts import ConflictingRow, Version, reject_conflicts
+from domain.write.conflicts import ConflictingRow, ExpectedVersion, reject_conflicts
 from domain.write.locks import SchoolLocks
 from domain.write.receipts import Location
 
@@ -47,8 +48,8 @@ class JudgementEntry(PupilRow, kw_only=True):
     A change is refused unless expectedVersion is the version stored; 0 means that nothing may be stored yet.
     """
 
-    subject: Annotated[Text, describe("Code of a subject, such as reading. See /v1/subjects.")]
-    aspect: Annotated[Text, describe("Code of a part of the subject that is judged by itself.")] = "main"
+    subject: SubjectCode
+    aspect: AspectCode = "main"
     window: Annotated[Text | UnsetType, describe("Id or code of the window, unless the batch names one.")] = UNSET
     grade: Annotated[
         Annotated[str, Meta(min_length=1, max_length=20)] | int | None,
@@ -59,10 +60,7 @@ class JudgementEntry(PupilRow, kw_only=True):
     ] = None
     status: Annotated[Literal["absent", "new", "left", "notTaught", "exempt"] | None, describe("Why there is no grade.")] = None
     withdrawn: Annotated[bool, describe("Takes the judgement back. History keeps it.")] = False
-    expected_version: Annotated[
-        Version | UnsetType,
-        describe("The version that is stored, or 0 where nothing may be stored yet. Any other version is refused."),
-    ] = UNSET
+    expected_version: ExpectedVersion = UNSET
     recorded_at: Annotated[
         Instant | UnsetType, describe("When the judgement was made. The later one holds; without it, the later request.")
     ] = UNSET
@@ -96,6 +94,10 @@ class JudgementsRecorded(Recorded, kw_only=True):
     """What became of a batch of judgements and of its pupils: for each, received is the sum of the outcomes."""
 
     pupils: Counts | None = None
+
+    @property
+    def has_written(self) -> bool:
+        return super().has_written or (self.pupils is not None and self.pupils.has_written)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import SUBJECTS_AND_ASPECTS
+from domain.assessment.subjects import AspectCode, SubjectCode
 from domain.assessment.targets import targets
 from domain.declare.errors import Current, Invalid, NotFound
 from domain.declare.ids import new_id
@@ -23,7 +24,7 @@ from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
 from domain.write.batch import Batch, Recorded
 from domain.write.command import command
-from domain.write.conflicts import ConflictingRow, Version, reject_conflicts
+from domain.write.conflicts import ConflictingRow, ExpectedVersion, reject_conflicts
 from domain.write.locks import SchoolLocks
 
 
@@ -42,8 +43,8 @@ class TargetEntry(PupilRow, kw_only=True):
     A change is refused unless expectedVersion is the version stored; 0 means that nothing may be stored yet.
     """
 
-    subject: Annotated[ShortText, describe("Code of a subject, such as reading. See /v1/subjects.")]
-    aspect: Annotated[ShortText, describe("Code of a part of the subject that is judged by itself.")] = "main"
+    subject: SubjectCode
+    aspect: AspectCode = "main"
     horizon: Annotated[Horizon, describe("By when the target is to be reached.")]
     grade: Annotated[Annotated[str, Meta(min_length=1, max_length=20)] | int, describe("Code of the grade aimed at, or a score.")]
     scheme: Annotated[
@@ -52,10 +53,7 @@ class TargetEntry(PupilRow, kw_only=True):
     ] = UNSET
     basis: Annotated[Literal["teacher", "prior-attainment", "benchmark", "aspiration"], describe("What the target is based on.")]
     visibility: Annotated[Literal["staff", "school", "family"], describe("Who may be shown it.")] = "school"
-    expected_version: Annotated[
-        Version | UnsetType,
-        describe("The version that is stored, or 0 where nothing may be stored yet. Any other version is refused."),
-    ] = UNSET
+    expected_version: ExpectedVersion = UNSET
     recorded_at: Annotated[
         Instant | UnsetType, describe("When the target was set. The later one holds; without it, the later request.")
     ] = UNSET

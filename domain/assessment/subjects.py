@@ -3,15 +3,21 @@
 Reading, writing and maths combined (rwm) is a subject too; it is derived and never judged.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from sqlalchemy import Boolean, Column, Index, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
 from domain.access.reach import rows_of_tenant
+from domain.declare.inputs import Text as ShortText
+from domain.declare.inputs import describe
 from domain.declare.resource import Field, LabelOf, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SUBJECT
 from domain.store.metadata import metadata
+
+SubjectCode = Annotated[ShortText, describe("Code of a subject, such as reading. See /v1/subjects.")]
+AspectCode = Annotated[ShortText, describe("Code of a part of the subject that is judged by itself.")]
+"""Fields of the entries of judgements and targets."""
 
 subjects = Table(
     "subjects",

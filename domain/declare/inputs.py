@@ -25,3 +25,8 @@ class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
 
 class Output(Struct, rename="camel", kw_only=True):
     """The output of a command."""
+
+    @property
+    def has_written(self) -> bool:
+        """Whether the command may have changed a row."""
+        return True

@@ -38,6 +38,10 @@ class Counts(Output, kw_only=True):
     withdrawn: int = 0
     rejected: int = 0
 
+    @property
+    def has_written(self) -> bool:
+        return any((self.created, self.updated, self.withdrawn))
+
 
 class Recorded(Counts, kw_only=True):
     """What became of a batch: received = created + updated + unchanged + superseded + withdrawn + rejected."""

@@ -5,16 +5,21 @@ caller may read it.
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
-from msgspec import Meta, structs
+from msgspec import Meta, UnsetType, structs
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Current
+from domain.declare.inputs import describe
 from domain.declare.scopes import Scope
 from domain.store.database import Connection, transpose
 from domain.write.batch import Batch
 
-Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+ExpectedVersion = Annotated[
+    Annotated[int, Meta(ge=0, le=2**31 - 1)] | UnsetType,
+    describe("The version that is stored, or 0 where nothing may be stored yet. Any other version is refused."),
+]
+"""The field of an entry."""
 
 
 class ConflictingRow(NamedTuple):

@@ -37,6 +37,10 @@ class Changed(Output, kw_only=True):
     outcome: str
     version: int
 
+    @property
+    def has_written(self) -> bool:
+        return self.outcome != "unchanged"
+
 
 @dataclass(frozen=True)
 class Patch(Generic[Fields]):

@@ -14,7 +14,6 @@ from domain.write import idempotency
 from domain.write.batch import Batch, Recorded
 from domain.write.command import Command
 from domain.write.locks import track_locks
-from domain.write.patch import Changed
 from domain.write.receipts import write_receipts
 
 
@@ -32,13 +31,6 @@ class CommandAnswer:
 class _RolledBack(Exception):
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
-
-
-def has_written(result: object) -> bool:
-    """Whether a command that returned this result may have changed a row."""
-    if isinstance(result, Recorded):
-        return any((result.created, result.updated, result.withdrawn))
-    return not (isinstance(result, Changed) and result.outcome == "unchanged")
 
 
 async def perform(
@@ -71,7 +63,7 @@ async def perform(
         attempt = command_input.copy_unchanged() if isinstance(command_input, Batch) else command_input
         with track_locks() as taken:
             result = await command.run(connection, caller, attempt)
-        for locks in taken if has_written(result) else ():
+        for locks in taken if result.has_written else ():
             if not locks.has_incremented:
                 await locks.increment_versions()
         if dry_run and isinstance(result, Recorded):

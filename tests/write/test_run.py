@@ -6,9 +6,13 @@ from uuid import UUID
 import pytest
 
 from domain.access.caller import Caller
-from domain.declare.inputs import Input
+from domain.assessment.open_close_window import WindowNow
+from domain.assessment.record_judgements import JudgementsRecorded
+from domain.declare.inputs import Input, Output
 from domain.declare.scopes import Scope
+from domain.roster.record_pupils.command import RecordedRoll
 from domain.store.database import Connection
+from domain.write.batch import Counts, Recorded
 from domain.write.command import Command, command
 from domain.write.locks import SchoolLocks
 from domain.write.patch import Changed
@@ -46,3 +50,20 @@ async def test_versions_are_incremented_when_something_was_written(world: World,
     chosen: Command = touch_school
     await perform(world.database, chosen, world.clients["North"].caller, ref)
     assert await read_version() == before + step
+
+
+@pytest.mark.parametrize(
+    ("output", "has_written"),
+    [
+        (Recorded(received=2, unchanged=1, rejected=1), False),
+        (Recorded(received=1, superseded=1), False),
+        (Recorded(received=1, withdrawn=1), True),
+        (RecordedRoll(received=1, unchanged=1), False),
+        (RecordedRoll(received=1, unchanged=1, left=1), True),
+        (JudgementsRecorded(received=1, unchanged=1, pupils=Counts(received=1, unchanged=1)), False),
+        (JudgementsRecorded(received=1, unchanged=1, pupils=Counts(received=1, created=1)), True),
+        (WindowNow(id="", code="", state="open", version=1), True),
+    ],
+)
+def test_an_output_says_whether_something_was_written(output: Output, has_written: bool) -> None:
+    assert output.has_written is has_written

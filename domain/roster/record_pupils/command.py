@@ -43,6 +43,10 @@ class RecordedRoll(Recorded, kw_only=True):
 
     left: int = 0
 
+    @property
+    def has_written(self) -> bool:
+        return super().has_written or self.left > 0
+
 
 @command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, Conflict))
 async def record_pupils(connection: Connection, caller: Caller, batch: Batch[PupilBatch, PupilEntry]) -> RecordedRoll:
