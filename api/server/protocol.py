@@ -162,7 +162,25 @@ class StrictProtocol(LimitedProtocol):
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.cycle.disconnected:
             self._has_begun = True
-            await self._application(scope, self._wrap_receive(receive) if self._in_body else receive, send)
+            if self._in_body:
+                receive, send = self._wrap_receive(receive), self._wrap_send(send)
+            await self._application(scope, receive, send)
+
+    @property
+    def _is_rest_too_long(self) -> bool:
+        """Whether more of the body is missing than is worth reading, so that the connection ends with the response."""
+        return self._in_body and (self._chunks is not None or self._remaining > MAX_DISCARDED)
+
+    def _wrap_send(self, send: Send) -> Send:
+        """Returns a send that announces the end of the connection (RFC 9112 section 9.6): a client that does not know
+        of it sends its next request in vain."""
+
+        async def send_and_announce(message: Message) -> None:
+            if self._is_rest_too_long and message["type"] == "http.response.start":
+                self.cycle.keep_alive = False
+            await send(message)
+
+        return send_and_announce
 
     def _wrap_receive(self, receive: Receive) -> Receive:
         """Returns a receive that reports a disconnection once the body is malformed."""
@@ -181,7 +199,7 @@ class StrictProtocol(LimitedProtocol):
         """Continues after a response: discards the rest of the request's body where it is short, and reads the next
         request."""
         self.flow.resume_reading()
-        if self._in_body and (self._chunks is not None or self._remaining > MAX_DISCARDED):
+        if self._is_rest_too_long:
             self.transport.close()
         elif self._in_body:
             self._wait_for_rest()

@@ -241,6 +241,39 @@ async def test_a_connection_is_kept_after_a_body_that_came_later_than_the_respon
         writer.close()
 
 
+@pytest.mark.parametrize(
+    ("fields", "ends"),
+    [
+        (("Content-Length: 9",), False),
+        (("Content-Length: 262144",), False),
+        (("Content-Length: 262146",), True),
+        (("Content-Length: 16000000",), True),
+        (("Transfer-Encoding: chunked",), True),
+        (("Content-Length: 9", "Expect: 100-continue"), True),
+        ((), False),
+    ],
+)
+async def test_a_connection_that_ends_with_its_response_is_announced(fields: tuple[str, ...], ends: bool) -> None:
+    """The response comes before the body. A client that is not told would send its next request on this connection, in vain."""
+
+    async def small(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, b"!", 429)
+
+    async with serving_here(small) as (port, _):
+        reader, writer = await opened(port, request("POST / HTTP/1.1", *fields))
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)).lower()
+        assert b"http/1.1 429 " in head
+        assert (b"\r\nconnection: close\r\n" in head) is ends
+        assert await reader.readexactly(1) == b"!"
+        if ends:
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+        else:
+            missing = next((int(field.split()[1]) for field in fields), 0)
+            writer.write(b"a" * missing + request())
+            assert b"http/1.1 429 " in (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)).lower()
+        writer.close()
+
+
 async def test_what_arrives_beside_a_response_that_is_read_slowly_is_answered_after_it() -> None:
     async with serving_here(big) as (port, _):
         reader, writer = await opened(
