@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from api.http.response import ETAG, PRIVATE, JsonResponse
 
-_ENTITY_TAG = re.compile(r'(?:W/)?"([!#-~\x80-\xff]*)"')
+ENTITY_TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
+"""Whether the tag is weak, and its opaque part."""
 
 
 def make_etag(*parts: bytes) -> str:
@@ -24,7 +25,7 @@ def match_etag(digest: str, if_none_match: str) -> str | None:
 
     `*` matches any response there is, so the response must be made first (or_not_modified).
     """
-    opaque_tags = (opaque.removesuffix("-gzip") for opaque in _ENTITY_TAG.findall(if_none_match))
+    opaque_tags = (opaque.removesuffix("-gzip") for _, opaque in ENTITY_TAG.findall(if_none_match))
     return next((f'"{opaque}"' for opaque in opaque_tags if opaque.rpartition(".")[2] == digest), None)
 
 

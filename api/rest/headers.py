@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 
+from api.http.etag import ENTITY_TAG
 from api.http.problems import HttpProblem
 from domain.declare.errors import BadRequest, Issue
 
-_ENTITY_TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
 _ROW_VERSION = re.compile(r"([1-9][0-9]{0,9})(?:\.[0-9a-f]+)?(?:-gzip)?")
 
 
@@ -31,8 +31,8 @@ def read_if_match(request: Request) -> frozenset[int] | None:
     value = ",".join(request.headers.getlist("if-match"))
     if value.strip() == "*":
         return None
-    tags = _ENTITY_TAG.findall(value)
-    if not tags or _ENTITY_TAG.sub("", value).strip(" \t,"):
+    tags = ENTITY_TAG.findall(value)
+    if not tags or ENTITY_TAG.sub("", value).strip(" \t,"):
         message = 'If-Match holds entity tags in double quotes, such as "3", or a * alone.'
         raise BadRequest(message, code="if-match-malformed", issues=(Issue("If-Match", "if-match-malformed", message),))
     versions = [_ROW_VERSION.fullmatch(opaque) for weak, opaque in tags if not weak]
