@@ -1,6 +1,8 @@
 """No borrower takes the pool from the others: neither one school's lock, nor one client, nor whoever takes PostgreSQL's connections."""
 
 import asyncio
+import random
+from collections import Counter
 from typing import Any
 
 import asyncpg
@@ -9,6 +11,7 @@ import pytest
 from domain.declare.errors import Busy
 from domain.store import database as engine
 from domain.store.database import Database, database_use
+from domain.store.pool import Pool
 from tests.conftest import Databases
 from tests.trust import Trust, batch, entry, judged, opened, roll, sent, upn
 
@@ -147,3 +150,38 @@ async def test_one_locked_school_does_not_stop_the_others(hedgerow: Trust, monke
         == 0
     )
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=99)]))
+
+
+async def test_waiting_that_ends_badly_costs_no_connection(databases: Databases) -> None:
+    """Requests that are cancelled or give up while they wait, connections that break: in the end every connection can be had again."""
+    draw, size = random.Random(11), 3
+    pool = Pool(lambda: asyncpg.connect(databases.app_url), size)
+    ends = Counter[str]()
+
+    async def use(number: int) -> None:
+        try:
+            connection = await pool.acquire(draw.choice([0.0005, 0.01, 1]), number % 5, is_writing=number % 3 == 0)
+        except (TimeoutError, asyncio.CancelledError) as end:
+            ends[type(end).__name__] += 1
+            return
+        try:
+            await asyncio.sleep(draw.random() * 0.002)
+        finally:
+            pool.release(connection, is_reusable=draw.random() < 0.95)
+            ends["used"] += 1
+
+    for _ in range(20):
+        tasks = [asyncio.create_task(use(number)) for number in range(30)]
+        await asyncio.sleep(draw.random() * 0.02)
+        for task in tasks:
+            if draw.random() < 0.4:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert min(ends["used"], ends["TimeoutError"], ends["CancelledError"]) > 10, ends
+    connections = [await pool.acquire(10, client) for client in range(size)]
+    assert [await connection.fetchval("SELECT 1") for connection in connections] == [1] * size
+    with pytest.raises(TimeoutError):
+        await pool.acquire(0.01, "one more")
+    for connection in connections:
+        pool.release(connection, is_reusable=True)
+    await pool.close()
