@@ -79,7 +79,8 @@ def _write_list() -> str:
         [
             "<h1>Error codes</h1>",
             '<p class="title">What each error of the API means, and what to do about it</p>',
-            "<p>A code is the last part of a problem's <code>type</code>, or the <code>code</code> of one of its <code>issues</code>.</p>",
+            "<p>A code is the last part of a problem's <code>type</code>, the <code>code</code> of one of its <code>issues</code> or of an import's,"
+            " the <code>error</code> of the token endpoint, or the <code>extensions.code</code> of a GraphQL error.</p>",
             '<ul class="codes">',
             *items,
             "</ul>",
