@@ -6,7 +6,6 @@ one, and runs no commands after a complete one.
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from domain.read.query import FieldValue, ListQuery, PageRows
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
 from domain.store.database import Connection, Database, run_single_transaction
+from domain.support import clock
 from domain.write.run import perform
 
 _TRUST = f"trust:{school_data.GROUP_UID}="
@@ -145,7 +145,7 @@ class Seed:
             "Windows", self.manager, "create_window", await self._drop_existing("windows", assessment_data.make_windows())
         )
         await self._change_windows("planned", "open_window", {window.code for window in assessment_data.WINDOWS})
-        judgements = assessment_data.make_judgements(everybody, datetime.now(UTC))
+        judgements = assessment_data.make_judgements(everybody, clock.read_now())
         await self._perform_all("Judgements", self.vendor, "record_judgements", judgements)
         await self._perform_all("Targets", self.vendor, "record_targets", assessment_data.make_targets(everybody))
         await self._change_windows("open", "close_window", {window.code for window in assessment_data.WINDOWS if window.closed})

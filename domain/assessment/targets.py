@@ -3,14 +3,30 @@
 Nothing predicts progress.
 """
 
-from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    select,
+)
 
 from domain.access.reach import rows_of_pupil
 from domain.assessment.schemes import column_of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
-from domain.declare.resource import Field, Filter, Link, Resource, declare_view
+from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
+from domain.read.time_binds import THIS_YEAR
 from domain.roster import years
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
@@ -42,7 +58,19 @@ targets = Table(
     Index("targets_by_school", "tenant_id", "school_id"),
 )
 t = targets.c
-current_targets = declare_view("current_targets", targets)
+
+
+def _is_nearest(row: Any) -> ColumnElement[bool]:
+    """Whether a target is of the nearest academic year, of those with targets of its subject and aspect, that is not
+    over.
+    """
+    n = targets.alias()
+    same = [n.c[name] == row[name] for name in ("tenant_id", "pupil_id", "subject_no", "aspect_no")]
+    nearest = select(func.min(n.c.horizon_year)).where(*same, n.c.horizon_year >= THIS_YEAR)
+    nearest_year: ColumnElement[int] = nearest.correlate_except(n).scalar_subquery()
+    is_nearest: ColumnElement[bool] = row.horizon_year == nearest_year
+    return is_nearest
+
 
 TARGETS = Resource(
     name="target",
@@ -90,10 +118,10 @@ TARGETS = Resource(
         "pupil": {
             "currentTargets": Link(
                 "target",
-                ((pupils.c.tenant_id, current_targets.c.tenant_id), (pupils.c.id, current_targets.c.pupil_id)),
+                ((pupils.c.tenant_id, t.tenant_id), (pupils.c.id, t.pupil_id)),
                 "The targets of each subject and aspect for the nearest academic year that is not over.",
                 many=True,
-                source=current_targets,
+                condition=_is_nearest,
                 target_in_reach=True,
             )
         }

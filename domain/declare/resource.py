@@ -129,9 +129,10 @@ class Link:
     """A link from a row to one or many rows of another resource. `on` are pairs of (own column, target column) that
     must be equal.
 
-    `source` replaces the target's table by a view with the same columns, such as the latest rows. `also_shows` names
-    costly fields that are shown by default through this link. `target_in_reach` declares that whoever reaches the row
-    at a school also reaches the linked rows there; `source_in_reach` declares the same of the reverse link.
+    `source` replaces the target's table by a view with the same columns, such as the latest rows. `condition` makes a
+    further condition on the columns of the linked rows. `also_shows` names costly fields that are shown by default
+    through this link. `target_in_reach` declares that whoever reaches the row at a school also reaches the linked rows
+    there; `source_in_reach` declares the same of the reverse link.
     """
 
     target: str
@@ -142,6 +143,7 @@ class Link:
     reverse_doc: str = ""
     nullable: bool = True
     source: Table | None = None
+    condition: Callable[[Any], ColumnElement[bool]] | None = None
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     also_shows: tuple[str, ...] = ()
     target_in_reach: bool = False

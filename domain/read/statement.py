@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 
 from domain.access.reach import CALLER
+from domain.read.time_binds import bind_time
 from domain.store.database import Database
 
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
@@ -54,6 +55,7 @@ class Statement:
 
     def bind(self, values: Mapping[str, Any]) -> list[Any]:
         """Returns the arguments by position. `values` are the caller and the values of the request, by bind name."""
+        values = {**bind_time(), **values}
         return [values[name] if name in values else self.constants[name] for name in self.names]
 
     async def run(self, database: Database, values: Mapping[str, Any]) -> list[Any]:

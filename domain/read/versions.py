@@ -8,7 +8,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
-    Date,
     FromClause,
     Text,
     Uuid,
@@ -27,6 +26,7 @@ from domain.read import placeholders
 from domain.read.json_sql import concatenate, join_with_dots, quote
 from domain.read.query import NestedObject, OutputFields, PageRows, Query, RowQuery, ToMany, ToOne
 from domain.read.statement import data_versions, make_statement
+from domain.read.time_binds import TODAY
 
 
 def is_versioned(query: Query) -> bool:
@@ -75,7 +75,7 @@ INSTALLATION_VERSION = concatenate(
     [
         cast(select(func.sum(data_versions.c.version)).scalar_subquery(), Text),
         literal_column("'.'", Text),
-        cast(cast(func.timezone(literal_column("'Europe/London'"), func.now()), Date), Text),
+        cast(TODAY, Text),
     ]
 )
 """The version of what every response depends on: the labels, the public register and today's date."""

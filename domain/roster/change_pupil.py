@@ -20,6 +20,7 @@ from domain.roster.record_pupils.entries import Name, PupilBatch, PupilEntry, Pu
 from domain.roster.record_pupils.matching import find_visible, match_and_lock, reject_ambiguous
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
+from domain.support import clock
 from domain.write.aggregates import adjust_for_pupils
 from domain.write.batch import Batch
 from domain.write.command import command
@@ -50,7 +51,7 @@ async def update_pupil(connection: Connection, caller: Caller, patch: Patch[Pupi
         raise NotFound()
     version = stored.versions[patch.id]
     patch.check_version(version)
-    today: date = await connection.fetchval("SELECT current_date")
+    today = clock.read_today()
     row = await _make_row(connection, caller, locks, school, facts, patch, today)
     year_group_from = stored.year_group_from.get(patch.id, today)
     changes = PupilChanges()

@@ -18,7 +18,6 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     and_,
-    cast,
     exists,
     func,
     literal_column,
@@ -29,6 +28,7 @@ from domain.declare.inputs import Input, describe
 from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ENROLMENT
+from domain.read.time_binds import TODAY
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
@@ -51,7 +51,6 @@ enrolments = Table(
     Index("enrolments_by_school", "tenant_id", "school_id", "pupil_id"),
 )
 
-TODAY: ColumnElement[Any] = cast(func.timezone("Europe/London", func.now()), Date)
 LAST_DAY: ColumnElement[Any] = literal_column("'infinity'::date")
 school_roll = declare_view("school_roll", pupils, Column("roll_school_id", Uuid))
 

@@ -29,7 +29,8 @@ from domain.access.reach import rows_of_school
 from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
-from domain.roster.enrolments import LAST_DAY, TODAY, is_on_roll
+from domain.read.time_binds import TODAY
+from domain.roster.enrolments import LAST_DAY, is_on_roll
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text

@@ -1,4 +1,4 @@
-"""The academic year today, and the academic year of the newest roll that a school has sent.
+"""The academic year of the newest roll that a school has sent, beside today's.
 
 Between 1 September and the new year's first roll a school still has last year's pupils, classes and year groups.
 Integrators read this from the school's `rollState`; the data is never a 404.
@@ -13,14 +13,10 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
-    Interval,
     SmallInteger,
     Table,
     Uuid,
     case,
-    cast,
-    extract,
-    func,
     literal_column,
     select,
 )
@@ -37,17 +33,6 @@ school_versions = Table(
     Column("version", BigInteger, nullable=False),
     Column("roll_year", SmallInteger, comment="The calendar year in which the academic year of the newest roll began"),
 )
-
-
-def roll_year_of(instant: ColumnElement[Any]) -> ColumnElement[int]:
-    """Returns in SQL the calendar year in which the academic year of an instant began, in England's time (in Python:
-    years.academic_year_of).
-    """
-    local_time = func.timezone(literal_column("'Europe/London'"), instant)
-    return cast(extract("year", local_time - literal_column("interval '8 months'", Interval)), SmallInteger)
-
-
-THIS_YEAR = roll_year_of(func.now())
 
 
 def roll_state_of(roll_year: ColumnElement[Any], this_year: ColumnElement[int]) -> ColumnElement[str]:

@@ -21,6 +21,7 @@ from domain.access.reach import rows_of_registered_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import MEMBERSHIP, SCHOOL
+from domain.read.time_binds import THIS_YEAR
 from domain.roster import roll_year
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
@@ -120,7 +121,7 @@ SCHOOLS = Resource(
             nullable=False,
         ),
         "academicYear": Field(
-            academic_year_text(roll_year.THIS_YEAR),
+            academic_year_text(THIS_YEAR),
             "Today's academic year, such as 2026-27. 1 September starts it, in England's time.",
             nullable=False,
         ),
@@ -130,9 +131,7 @@ SCHOOLS = Resource(
         ),
         "rollState": Field(
             func.coalesce(
-                roll_year.value_of_school(
-                    schools, roll_year.roll_state_of(roll_year.school_versions.c.roll_year, roll_year.THIS_YEAR)
-                ),
+                roll_year.value_of_school(schools, roll_year.roll_state_of(roll_year.school_versions.c.roll_year, THIS_YEAR)),
                 "none",
             ),
             "current: a roll of this academic year, or the next, has arrived. previous: this year's has not; pupils, year groups and"

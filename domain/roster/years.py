@@ -10,6 +10,8 @@ from typing import Any
 
 from sqlalchemy import Text, cast, func
 
+from domain.support.clock import FIRST_MONTH_OF_YEAR, find_start_year
+
 YEARS = ("N1", "N2", "R", *(str(number) for number in range(1, 15)), "X")
 """National curriculum years in order of age: two of nursery, Reception, 1 to 14, and X for pupils who do not follow
 one.
@@ -28,7 +30,6 @@ _STAGE_OF = {year: stage for stage, years in _STAGES.items() for year in years}
 _NUMBERED = re.compile(r"(?:(?:YEAR|YR|Y) ?)?(?:(?P<number>0?[0-9]|1[0-4])|(?P<letter>[RX]))")
 _NURSERY = re.compile(r"(?:NURSERY|N) ?(?P<number>[12])")
 
-_FIRST_MONTH = 9
 _STARTS = range(1990, 2100)
 _ACADEMIC_YEAR = re.compile(r"(?P<start>[0-9]{4})[-/](?P<end>[0-9]{2})")
 
@@ -62,7 +63,7 @@ def key_stage_of(year: str) -> str | None:
 
 def academic_year_of(day: date) -> str:
     """Returns the academic year of a date, such as `2025-26`; raises ValueError before 1990-91 and after 2099-00."""
-    return format_academic_year(day.year if day.month >= _FIRST_MONTH else day.year - 1)
+    return format_academic_year(find_start_year(day))
 
 
 def format_academic_year(start: int) -> str:
@@ -97,7 +98,7 @@ def academic_year_range(start: int) -> tuple[date, date]:
     1990 to 2099.
     """
     _require_start(start)
-    return date(start, _FIRST_MONTH, 1), date(start + 1, _FIRST_MONTH, 1) - timedelta(days=1)
+    return date(start, FIRST_MONTH_OF_YEAR, 1), date(start + 1, FIRST_MONTH_OF_YEAR, 1) - timedelta(days=1)
 
 
 def _require_start(start: int) -> None:

@@ -7,11 +7,9 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
-from sqlalchemy import DateTime, SmallInteger, bindparam, select
 
-from domain.read.statement import DIALECT
-from domain.roster.roll_year import roll_state_of, roll_year_of
 from domain.roster.years import academic_year_of, format_academic_year, parse_academic_year
+from tests.clock import set_clock
 from tests.conftest import ROOT
 from tests.trust import URNS, Trust, entry, roll, sent
 
@@ -105,22 +103,50 @@ BOUNDARIES = {
 }
 
 
-async def test_the_first_of_september_starts_the_year_in_england(hedgerow: Trust) -> None:
-    compiled = select(roll_year_of(bindparam("at", type_=DateTime(timezone=True)))).compile(dialect=DIALECT)
+async def test_the_first_of_september_starts_the_year_in_england(vendor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for text, year in BOUNDARIES.items():
         instant = datetime.fromisoformat(text).replace(tzinfo=UTC)
-        assert await hedgerow.value(compiled.string, instant) == year, text
+        set_clock(monkeypatch, instant)
+        rest = (await vendor.get("/v1/schools?fields=academicYear&first=1")).json()["data"][0]
+        assert rest == {"academicYear": format_academic_year(year)}, text
         assert academic_year_of(instant.astimezone(ENGLAND).date()) == format_academic_year(year)
 
 
 @pytest.mark.parametrize(
     ("roll_year", "state"), [(None, "none"), (2024, "previous"), (2025, "previous"), (2026, "current"), (2027, "current")]
 )
-async def test_the_state_in_the_first_days_of_september_2026(hedgerow: Trust, roll_year: int | None, state: str) -> None:
-    this_year = roll_year_of(bindparam("at", type_=DateTime(timezone=True)))
-    compiled = select(roll_state_of(bindparam("roll_year", type_=SmallInteger), this_year)).compile(dialect=DIALECT)
-    given = {"roll_year": roll_year, "at": datetime(2026, 9, 3, 7, 30, tzinfo=UTC)}
-    assert await hedgerow.value(compiled.string, *(given[name] for name in compiled.positiontup or ())) == state
+async def test_the_state_in_the_first_days_of_september_2026(
+    hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch, roll_year: int | None, state: str
+) -> None:
+    if roll_year is not None:
+        await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf=of(2024)))
+        await hedgerow.value("UPDATE school_versions SET roll_year = $1 RETURNING 1", roll_year)
+    set_clock(monkeypatch, datetime(2026, 9, 3, 7, 30, tzinfo=UTC))
+    (school,) = (await vendor.get(f"/v1/schools?urn={URNS['Oak']}&fields=rollState")).json()["data"]
+    assert school == {"rollState": state}
+
+
+async def test_a_correction_at_five_past_midnight_belongs_to_the_new_year(
+    hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1 September begins in England at 23:00 UTC of 31 August."""
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf="2025-10-01"))
+    pupil = (await vendor.get("/v1/pupils?fields=id,yearGroup,version")).json()["data"][0]
+    set_clock(monkeypatch, datetime(2026, 8, 31, 23, 5, tzinfo=UTC))
+    answer = await vendor.patch(f"/v1/pupils/{pupil['id']}", json={"yearGroup": "7"}, headers={"If-Match": f'"{pupil["version"]}"'})
+    assert answer.status_code == 200, answer.text
+    spells = await hedgerow.operator.fetch("SELECT value, from_on FROM characteristics WHERE kind = 'yearGroup' ORDER BY from_on")
+    assert [tuple(row) for row in spells] == [("6", date(2025, 9, 1)), ("7", date(2026, 9, 1))]
+
+
+async def test_the_entity_tag_changes_at_midnight_in_england(vendor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, datetime(2026, 8, 31, 22, 59, 59, tzinfo=UTC))
+    before = await vendor.get("/v1/schools?fields=academicYear")
+    condition = {"If-None-Match": before.headers["ETag"]}
+    assert (await vendor.get("/v1/schools?fields=academicYear", headers=condition)).status_code == 304
+    set_clock(monkeypatch, datetime(2026, 8, 31, 23, 0, 0, tzinfo=UTC))
+    after = await vendor.get("/v1/schools?fields=academicYear", headers=condition)
+    assert (after.status_code, after.json()["data"][0]) == (200, {"academicYear": "2026-27"})
 
 
 async def test_the_migration_finds_the_years_of_rolls_that_came_before_it(hedgerow: Trust, vendor: Any) -> None:

@@ -1,0 +1,34 @@
+"""The time of the calendar and of windows: the one place that says what now and today are.
+
+Statements get these values bound (`domain/read/time_binds.py`), so that a request has one time, and so that neither a
+view nor a function depends on the time zone of a session. Three kinds of time come from the database's clock instead,
+which all servers share: the order of writes (`recordedAt`, `changedAt`), grants and tokens.
+
+An academic year begins on 1 September (Department for Education, Common Basic Data Set).
+"""
+
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+ENGLAND = ZoneInfo("Europe/London")
+FIRST_MONTH_OF_YEAR = 9
+
+
+def read_now() -> datetime:
+    """Returns the instant now, in UTC."""
+    return datetime.now(UTC)
+
+
+def read_today() -> date:
+    """Returns today's date in England."""
+    return find_day(read_now())
+
+
+def find_day(instant: datetime) -> date:
+    """Returns the date in England at an instant."""
+    return instant.astimezone(ENGLAND).date()
+
+
+def find_start_year(day: date) -> int:
+    """Returns the calendar year in which the academic year of a date begins."""
+    return day.year if day.month >= FIRST_MONTH_OF_YEAR else day.year - 1
