@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
+from domain.declare.errors import Issue
 from domain.declare.value_types import MAX_TEXT
 
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -15,6 +16,10 @@ LongText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 def describe(text: str) -> Meta:
     """The description of a field, in both interfaces: `Annotated[Text, describe("…")]`."""
     return Meta(description=text)
+
+
+Warnings = Annotated[list[Issue], describe("What became of rows that were not rejected, where the sender should know of it.")]
+"""A field of outputs."""
 
 
 class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):

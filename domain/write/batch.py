@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, TypeVar
 from msgspec import Struct, structs
 
 from domain.declare.errors import Current, Issue, make_invalid
-from domain.declare.inputs import Output
+from domain.declare.inputs import Output, Warnings
 from domain.support.slices import iterate_in_slices
 from domain.support.suggestions import Suggestions
 from domain.write.receipts import Location, OutcomeCounts
@@ -48,6 +48,7 @@ class Recorded(Counts, kw_only=True):
 
     dry_run: bool = False
     issues: list[Issue] = []
+    warnings: Warnings = []
     results: list[Result] | None = None
 
     def drop_values(self) -> Self:
@@ -71,6 +72,7 @@ class Batch(Generic[Head, Entry]):
     rows: list[tuple[int, Entry]]
     received: int
     issues: list[Issue] = field(default_factory=list)
+    warnings: list[Issue] = field(default_factory=list)
     lenient: bool = False
     with_results: bool = False
     name: str = "entries"
@@ -85,17 +87,25 @@ class Batch(Generic[Head, Entry]):
     def copy_unchanged(self) -> "Batch[Head, Entry]":
         """Returns a copy as it was decoded, so that a transaction that runs again does not count outcomes twice."""
         companions = {name: other.copy_unchanged() for name, other in self.companions.items()}
-        return replace(self, issues=[*self.issues], companions=companions, locations={}, results={}, _rejected={*self._rejected})
+        rejected, issues, warnings = {*self._rejected}, [*self.issues], [*self.warnings]
+        return replace(self, issues=issues, warnings=warnings, companions=companions, locations={}, results={}, _rejected=rejected)
 
     def make_pointer(self, index: int) -> str:
         """Returns the JSON pointer of a row (RFC 6901)."""
         return f"/{self.name}/{index}"
 
+    def _make_field_pointer(self, index: int, field_path: str) -> str:
+        pointer = self.make_pointer(index)
+        return f"{pointer}/{field_path}" if field_path else pointer
+
     def reject(self, index: int, field_path: str, code: str, message: str, current: Current | None = None) -> None:
         """Rejects a row. `field_path` is the path of the faulty field in it, or '' for the row."""
         self._rejected.add(index)
-        pointer = self.make_pointer(index)
-        self.issues.append(Issue(f"{pointer}/{field_path}" if field_path else pointer, code, message, current))
+        self.issues.append(Issue(self._make_field_pointer(index, field_path), code, message, current))
+
+    def warn(self, index: int, field_path: str, code: str, message: str) -> None:
+        """Adds a warning about a row. It is reported unless the row is rejected, then or later."""
+        self.warnings.append(Issue(self._make_field_pointer(index, field_path), code, message))
 
     def reject_invalid(self, index: int, issues: list[Issue]) -> None:
         """Rejects a row that could not be decoded, with all its issues."""
@@ -139,9 +149,17 @@ class Batch(Generic[Head, Entry]):
 
     def list_issues(self) -> list[Issue]:
         """Returns the issues in the order of the rows, those of the companions first."""
-        own = f"/{self.name}/"
         issues = [issue for other in self.companions.values() for issue in other.list_issues()]
-        return issues + sorted(self.issues, key=lambda issue: int(issue.at.split("/")[2]) if issue.at.startswith(own) else -1)
+        return issues + sorted(self.issues, key=self._find_index)
+
+    def list_warnings(self) -> list[Issue]:
+        """Returns the warnings about rows that are not rejected, in the order of the rows, those of the companions first."""
+        warnings = [warning for other in self.companions.values() for warning in other.list_warnings()]
+        return warnings + sorted((w for w in self.warnings if self._find_index(w) not in self._rejected), key=self._find_index)
+
+    def _find_index(self, issue: Issue) -> int:
+        """Returns the index of the row that an issue is about, -1 where it is about the batch."""
+        return int(issue.at.split("/")[2]) if issue.at.startswith(f"/{self.name}/") else -1
 
     def list_results(self) -> list[Result]:
         """Returns the results in the order of the rows, those of the companions first."""
@@ -156,8 +174,12 @@ class Batch(Generic[Head, Entry]):
 
     def summarise(self) -> Recorded:
         """Returns the counts of the outcomes, the issues and, if the client asked for them, the results."""
-        counts = structs.asdict(self.count_rows())
-        return Recorded(**counts, issues=self.list_issues(), results=self.list_results() if self.with_results else None)
+        return Recorded(
+            **structs.asdict(self.count_rows()),
+            issues=self.list_issues(),
+            warnings=self.list_warnings(),
+            results=self.list_results() if self.with_results else None,
+        )
 
     def count_outcomes(self, *, accepted: bool) -> OutcomeCounts:
         """Returns how many rows had each outcome, by operation and location.

@@ -1,6 +1,6 @@
 """The input of a command that changes or deletes one row, and its result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct
 
 from domain.declare.errors import Issue, Stale
-from domain.declare.inputs import Input, Output
+from domain.declare.inputs import Input, Output, Warnings
 
 Fields = TypeVar("Fields", bound=Struct)
 
@@ -36,6 +36,7 @@ class Changed(Output, kw_only=True):
     id: str
     outcome: str
     version: int
+    warnings: Warnings = []
 
     @property
     def has_written(self) -> bool:
@@ -64,6 +65,6 @@ class Patch(Generic[Fields]):
         values = {name: getattr(self.fields, name) for name in self.fields.__struct_fields__}
         return {name: stored[name] if value is UNSET else value for name, value in values.items()}
 
-    def make_result(self, outcome: str, version: int) -> Changed:
+    def make_result(self, outcome: str, version: int, warnings: Sequence[Issue] = ()) -> Changed:
         """Returns the output of the command."""
-        return Changed(id=str(self.id), outcome=outcome, version=version)
+        return Changed(id=str(self.id), outcome=outcome, version=version, warnings=[*warnings])
