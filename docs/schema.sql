@@ -440,8 +440,7 @@ CREATE TABLE public.enrolments (
     from_on date NOT NULL,
     to_on date,
     leaving_reason text,
-    CONSTRAINT enrolments_check CHECK ((to_on >= from_on)),
-    CONSTRAINT enrolments_status_check CHECK ((status = ANY (ARRAY['C'::text, 'M'::text, 'S'::text, 'G'::text])))
+    CONSTRAINT enrolments_check CHECK ((to_on >= from_on))
 );
 
 ALTER TABLE ONLY public.enrolments FORCE ROW LEVEL SECURITY;
@@ -500,14 +499,18 @@ CREATE VIEW public.census WITH (security_invoker='true') AS
     d.year_group,
     p.sex,
         CASE
-            WHEN ((('true'::text = d.ever6_fsm) OR ('true'::text = d.looked_after)) OR ('true'::text = d.left_care)) THEN 'true'::text
+            WHEN (('true'::text = d.ever6_fsm) OR ('true'::text = d.looked_after) OR ('true'::text = d.left_care) OR (EXISTS ( SELECT 1
+               FROM public.characteristics f
+              WHERE ((f.tenant_id = e.tenant_id) AND (f.pupil_id = e.pupil_id) AND (f.kind = 'fsm'::text) AND (f.value = ANY (ARRAY['targeted'::text, 'true'::text])) AND (f.from_on <= w.census_on) AND (COALESCE(f.to_on, 'infinity'::date) >= (w.census_on - '6 years'::interval)) AND ((f.to_on IS NOT NULL) OR (NOT (EXISTS ( SELECT 1
+                       FROM public.characteristics later
+                      WHERE ((later.tenant_id = f.tenant_id) AND (later.pupil_id = f.pupil_id) AND (later.kind = 'fsm'::text) AND (later.from_on > f.from_on) AND (later.from_on <= (w.census_on - '6 years'::interval))))))))))) THEN 'true'::text
             WHEN (d.ever6_fsm = 'false'::text) THEN 'false'::text
             ELSE 'unknown'::text
         END AS disadvantaged,
     COALESCE(d.eal, 'unknown'::text) AS eal,
     COALESCE(d.sen, 'unknown'::text) AS sen
    FROM (((public.windows w
-     JOIN public.enrolments e ON (((e.tenant_id = w.tenant_id) AND (e.status = ANY (ARRAY['C'::text, 'M'::text])) AND (e.from_on <= w.census_on) AND (COALESCE(e.to_on, 'infinity'::date) >= w.census_on))))
+     JOIN public.enrolments e ON (((e.tenant_id = w.tenant_id) AND (e.status = ANY (ARRAY['C'::text, 'M'::text, 'F'::text, 'O'::text])) AND (e.from_on <= w.census_on) AND (COALESCE(e.to_on, 'infinity'::date) >= w.census_on))))
      CROSS JOIN LATERAL ( SELECT pupils.sex
            FROM public.pupils
           WHERE ((pupils.tenant_id = e.tenant_id) AND (pupils.id = e.pupil_id))
@@ -522,7 +525,7 @@ CREATE VIEW public.census WITH (security_invoker='true') AS
           WHERE ((c.tenant_id = e.tenant_id) AND (c.pupil_id = e.pupil_id) AND (c.from_on <= w.census_on) AND (COALESCE(c.to_on, 'infinity'::date) >= w.census_on))) d)
   WHERE ((w.state <> 'planned'::text) AND (d.year_group = ANY (w.year_groups)) AND (( SELECT later.id
            FROM public.enrolments later
-          WHERE ((later.tenant_id = e.tenant_id) AND (later.pupil_id = e.pupil_id) AND (later.status = ANY (ARRAY['C'::text, 'M'::text])) AND (later.from_on <= w.census_on) AND (COALESCE(later.to_on, 'infinity'::date) >= w.census_on))
+          WHERE ((later.tenant_id = e.tenant_id) AND (later.pupil_id = e.pupil_id) AND (later.status = ANY (ARRAY['C'::text, 'M'::text, 'F'::text, 'O'::text])) AND (later.from_on <= w.census_on) AND (COALESCE(later.to_on, 'infinity'::date) >= w.census_on))
           ORDER BY later.from_on DESC, later.id DESC
          LIMIT 1) = e.id));
 
@@ -1187,6 +1190,9 @@ ALTER TABLE ONLY public.data_versions
 
 ALTER TABLE ONLY public.enrolments
     ADD CONSTRAINT enrolments_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE public.enrolments
+    ADD CONSTRAINT enrolments_status_check CHECK ((status = ANY (ARRAY['C'::text, 'M'::text, 'S'::text, 'G'::text, 'F'::text, 'O'::text]))) NOT VALID;
 
 ALTER TABLE ONLY public.enrolments
     ADD CONSTRAINT enrolments_tenant_id_pupil_id_school_id_from_on_key UNIQUE (tenant_id, pupil_id, school_id, from_on);

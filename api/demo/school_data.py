@@ -193,7 +193,7 @@ class Intake:
         sen = random.choices("NKE", [0.82, 0.14, 0.04])[0]
         service, looked_after = random.random() < 0.02, random.random() < 0.006
         characteristics = {
-            "fsm": _format_yes(ever6 and random.random() < 0.85),
+            "fsm": "targeted" if ever6 and random.random() < 0.85 else "none",
             "ever6Fsm": _format_yes(ever6),
             "pupilPremium": _format_yes(ever6 or service or looked_after),
             "eal": "2" if random.random() < pool.another_language else "1",

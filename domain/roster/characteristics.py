@@ -1,7 +1,8 @@
 """Characteristics of pupils, as dated spells that may be entered for the past. Unknown is not false.
 
-Disadvantaged is derived from them by the DfE's definition (FSM in the last six years, looked after, left care) and
-never stored. It is not the same as FSM6 or pupil premium: service children count only in pupil premium.
+Disadvantaged is derived from them by the DfE's definition (targeted FSM in the last six years, looked after, left care)
+and never stored. Expanded free meals, from September 2026, do not make a pupil disadvantaged. It is not the same as
+FSM6 or pupil premium: service children count only in pupil premium.
 """
 
 import re
@@ -11,6 +12,7 @@ from typing import Annotated, Literal
 from sqlalchemy import Column, Date, Table, Text, Uuid
 
 from domain.declare.inputs import Input, describe
+from domain.roster.code_lists import describe_validity, find_code, load_code_lists
 from domain.store.metadata import metadata
 
 characteristics = Table(
@@ -25,25 +27,33 @@ characteristics = Table(
     Column("value", Text, nullable=False),
 )
 
-_YES_NO = ("true|false", "true or false")
 Kind = Literal["fsm", "ever6Fsm", "pupilPremium", "serviceChild", "lookedAfter", "leftCare", "eal", "sen", "ethnicity"]
-VALUES: dict[Kind, tuple[str, str]] = {
-    "fsm": _YES_NO,
-    "ever6Fsm": _YES_NO,
-    "pupilPremium": _YES_NO,
-    "serviceChild": _YES_NO,
-    "lookedAfter": _YES_NO,
-    "leftCare": _YES_NO,
-    "eal": ("1|2|3", "1 English, 2 another language, 3 unclassified"),
-    "sen": ("[NKESAP]", "N none, K SEN support, E EHC plan (S, A and P in history)"),
-    "ethnicity": ("[A-Z]{4}", "a four-letter DfE main code"),
-}
-"""By kind, the pattern of its values and what an error says they are."""
+DATED: tuple[Kind, ...] = ("fsm",)
+"""The kinds of which a spell begins while its code is valid. An MIS may send other codes with days before they came."""
+_ETHNICITY = re.compile("[A-Z]{4}")
+"""The main codes, and the extended ones of local authorities, which each belong to a main code (Common Basic Data Set)."""
 YEAR_GROUP = "yearGroup"
 """The kind of a pupil's national curriculum year.
 
 It is dated from 1 September; in a request it is the row's own field `yearGroup`.
 """
+
+
+def parse_value(kind: Kind, text: str, day: date) -> str:
+    """Returns the canonical code of a value of a spell that begins on a day: `targeted` for `true`, `1` for `ENG`.
+
+    Raises ValueError for a value that the kind does not have, or not yet.
+    """
+    code = find_code(kind, text)
+    if code is None:
+        if kind == "ethnicity" and _ETHNICITY.fullmatch(text.strip().upper()):
+            return text.strip().upper()
+        codes = load_code_lists()[kind].codes
+        also = "".join(f", {other}" for code in codes for other in code.also)
+        raise ValueError(f"The value of {kind} is one of {', '.join(code.code for code in codes)}{also}")
+    if kind in DATED and not code.is_valid_on(day):
+        raise ValueError(f"{kind} has the value {code.code} {describe_validity(code)}")
+    return code.code
 
 
 class Characteristic(Input, kw_only=True):
@@ -53,16 +63,15 @@ class Characteristic(Input, kw_only=True):
     value: Annotated[
         str,
         describe(
-            "true or false. eal: 1 English, 2 another language, 3 unclassified. sen: N none, K SEN support, E EHC plan."
-            " ethnicity: a four-letter DfE main code."
+            "true or false. fsm: targeted, expanded (from 2026-08-01) or none; true is targeted, false none. eal: 1 English,"
+            " 2 another language, 3 unclassified, or the language codes ENG ENB, OTH OTB, REF NOT. sen: N none, K SEN support,"
+            " E EHC plan. ethnicity: a four-letter DfE code."
         ),
     ]
     from_: Annotated[date, describe("First day.")]
     to: Annotated[date | None, describe("Last day; null or left out: until the next spell of this kind.")] = None
 
     def __post_init__(self) -> None:
-        pattern, description = VALUES[self.kind]
-        if not re.fullmatch(pattern, self.value):
-            raise ValueError(f"The value of {self.kind} is {description}")
+        self.value = parse_value(self.kind, self.value, self.from_)
         if self.to is not None and self.to < self.from_:
             raise ValueError("A spell cannot end before it begins")

@@ -33,7 +33,9 @@ from domain.roster.pupils import pupils
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
 
-MAIN = ("C", "M")
+MAIN = ("C", "M", "F", "O")
+"""Statuses of a main registration. A pupil referral unit has F and O: what the pupil attends besides is no school with a
+roll, so that the child is counted here."""
 
 enrolments = Table(
     "enrolments",
@@ -81,7 +83,10 @@ ENROLMENTS = Resource(
         "id": Field(enrolments.c.id, "Stable id."),
         "pupilId": Field(enrolments.c.pupil_id, "The pupil's id."),
         "schoolId": Field(enrolments.c.school_id, "The school's id."),
-        "status": Field(enrolments.c.status, "C current, M main dual, S subsidiary dual, G guest."),
+        "status": Field(
+            enrolments.c.status,
+            "C current, M main dual, S subsidiary dual, G guest, F also at an FE college, O also at another provider.",
+        ),
         "from": Field(enrolments.c.from_on, "First day on roll."),
         "to": Field(enrolments.c.to_on, "Last day on roll; null while it lasts."),
         "leavingReason": Field(
@@ -125,8 +130,10 @@ class Spell(Input, kw_only=True):
     from_: Annotated[date, describe("First day on roll.")]
     to: Annotated[date | None, describe("Last day on roll; null where no end is known.")] = None
     status: Annotated[
-        Literal["C", "M", "S", "G"],
-        describe("C current single, M main dual, S subsidiary dual, G guest (DfE Common Basic Data Set)."),
+        Literal["C", "M", "S", "G", "F", "O"],
+        describe(
+            "C current single, M main dual, S subsidiary dual, G guest, F FE college, O other provider (DfE Common Basic Data Set)."
+        ),
     ]
     leaving_reason: Annotated[
         Annotated[str, Meta(min_length=1, max_length=100)] | None, describe("Why the pupil left, with a last day only.")

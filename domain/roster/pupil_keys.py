@@ -12,6 +12,7 @@ from domain.access.caller import Caller
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input, describe
 from domain.roster import upn as upn_rules
+from domain.roster.references import is_identifier
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
@@ -123,5 +124,8 @@ async def find_pupils(
         for at, row in part:
             if at not in present and at not in invalid:
                 key = next(name for name in ("id", "upn", "reference") if getattr(row, name) is not UNSET)
+                if key == "reference" and is_identifier(row.reference):
+                    batch.reject(at, key, "reference-is-identifier", "A reference may not be a UPN or an NHS number.")
+                    continue
                 batch.reject(at, key, "pupil-not-found", f"No pupil with this {key} is or was on roll at {schools[at].name}.")
     return {at: pupil_id for at, pupil_id in pupil_ids.items() if at in present}

@@ -86,7 +86,7 @@ PUPILS = Resource(
         "forename": Field(pupils.c.forename, "Forename.", scope=Scope.PUPILS_NAME, filter=Filter.BODY),
         "dateOfBirth": Field(pupils.c.date_of_birth, "Date of birth.", scope=Scope.PUPILS_BIRTH, filter=Filter.BODY),
         "sex": Field(pupils.c.sex, "F or M, as in DfE exchange."),
-        "yearGroup": Field(pupils.c.year_group, "National curriculum year today: N1, N2, R, 1 to 14 or X."),
+        "yearGroup": Field(pupils.c.year_group, "National curriculum year today: E1, E2, N1, N2, R, 1 to 14 or X."),
         "schoolId": Field(pupils.c.school_id, "Id of the school of main registration."),
         "version": Field(pupils.c.version, "Grows by one with each change."),
         "changedAt": Field(pupils.c.changed_at, CHANGED_AT),

@@ -1,6 +1,6 @@
 """National curriculum years, key stages and academic years: one canonical form of each.
 
-Sources: Department for Education, Common Basic Data Set, "NC year actual" (N1, N2, R, 1 to 14, X); "The national
+Sources: Department for Education, Common Basic Data Set, "NC year actual" (E1, E2, N1, N2, R, 1 to 14, X); "The national
 curriculum: overview" for the key stages. An academic year starts on 1 September.
 """
 
@@ -12,13 +12,13 @@ from sqlalchemy import Text, cast, func
 
 from domain.support.clock import FIRST_MONTH_OF_YEAR, find_start_year
 
-YEARS = ("N1", "N2", "R", *(str(number) for number in range(1, 15)), "X")
-"""National curriculum years in order of age: two of nursery, Reception, 1 to 14, and X for pupils who do not follow
-one.
+YEARS = ("E1", "E2", "N1", "N2", "R", *(str(number) for number in range(1, 15)), "X")
+"""National curriculum years in order of age: two of early years before nursery, two of nursery, Reception, 1 to 14, and X
+for pupils who do not follow one.
 """
 
 _STAGES = {
-    "EYFS": ("N1", "N2", "R"),
+    "EYFS": ("E1", "E2", "N1", "N2", "R"),
     "KS1": ("1", "2"),
     "KS2": ("3", "4", "5", "6"),
     "KS3": ("7", "8", "9"),
@@ -28,7 +28,14 @@ _STAGES = {
 _STAGE_OF = {year: stage for stage, years in _STAGES.items() for year in years}
 
 _NUMBERED = re.compile(r"(?:(?:YEAR|YR|Y) ?)?(?:(?P<number>0?[0-9]|1[0-4])|(?P<letter>[RX]))")
-_NURSERY = re.compile(r"(?:NURSERY|N) ?(?P<number>[12])")
+_EARLY = re.compile(r"(?P<stage>EARLY|NURSERY|E|N) ?(?P<number>[12])")
+_NAMES = {
+    "EARLY FIRST YEAR": "E1",
+    "EARLY SECOND YEAR": "E2",
+    "NURSERY FIRST YEAR": "N1",
+    "NURSERY SECOND YEAR": "N2",
+    "RECEPTION": "R",
+}
 
 _STARTS = range(1990, 2100)
 _ACADEMIC_YEAR = re.compile(r"(?P<start>[0-9]{4})[-/](?P<end>[0-9]{2})")
@@ -37,16 +44,17 @@ _ACADEMIC_YEAR = re.compile(r"(?P<start>[0-9]{4})[-/](?P<end>[0-9]{2})")
 def parse_year_group(year_group: str | int) -> str:
     """Returns a national curriculum year in its canonical form, one of `YEARS`.
 
-    Accepts `4`, `04`, `Y4`, `Yr 4` and `Year 4`, `0` and `Reception` for R, `Nursery 1` for N1, all in any case. Raises
-    ValueError for anything else, and for `Nursery` alone, because that may be N1 or N2.
+    Accepts `4`, `04`, `Y4`, `Yr 4` and `Year 4`, `0` and `Reception` for R, `Nursery 1` and
+    `Nursery first year` for N1, `Early 1` and `Early first year` for E1, all in any case. Raises ValueError for anything
+    else, and for `Nursery` alone, because that may be N1 or N2.
     """
     text = " ".join(str(year_group).upper().split())
-    if text == "RECEPTION":
-        return "R"
+    if text in _NAMES:
+        return _NAMES[text]
     if numbered := _NUMBERED.fullmatch(text):
         return numbered["letter"] or YEARS[YEARS.index("R") + int(numbered["number"])]
-    if nursery := _NURSERY.fullmatch(text):
-        return f"N{nursery['number']}"
+    if early := _EARLY.fullmatch(text):
+        return early["stage"][0] + early["number"]
     if text == "NURSERY":
         raise ValueError("Nursery may be either of two years; use N1 or N2.")
     raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}; also accepted are forms such as Y4 and Year 4.")

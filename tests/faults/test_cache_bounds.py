@@ -223,6 +223,7 @@ CLOSED = {
     "api/rest/openapi/document.py": {"_encode"},
     "domain/assessment/tenant_setup.py": {"load_templates"},
     "domain/write/decode.py": {"_list_names", "_map_fields", "_find_struct", "_find_item_type"},
+    "domain/roster/code_lists.py": {"load_code_lists", "_index_codes"},
     "domain/roster/gias/apply.py": {"_write_sql"},
 }
 """Functions whose results functools keeps: what they are asked is a part of the program or a setting, never of a request."""

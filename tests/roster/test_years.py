@@ -18,7 +18,7 @@ from domain.roster.years import (
 
 
 def test_the_canonical_years_in_order_of_age() -> None:
-    assert " ".join(YEARS) == "N1 N2 R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 X"
+    assert " ".join(YEARS) == "E1 E2 N1 N2 R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 X"
     assert [parse_year_group(year) for year in YEARS] == list(YEARS)
 
 
@@ -43,7 +43,9 @@ def test_a_numbered_year_in_its_many_forms(number: int) -> None:
     [
         *((form, "R") for form in (0, "0", "00", "r", "YR", "Year R", "Y0", "Year 0", "Reception", "RECEPTION ")),
         *((form, "N1") for form in ("n1", "N 1", "Nursery 1", "nursery1")),
-        *((form, "N2") for form in ("n2", "Nursery 2")),
+        *((form, "N2") for form in ("n2", "Nursery 2", "Nursery second year")),
+        *((form, "E1") for form in ("e1", "E 1", "Early 1", "Early first year")),
+        *((form, "E2") for form in ("E2", "early second  year")),
         *((form, "X") for form in ("x", "Year X")),
     ],
 )
@@ -53,10 +55,37 @@ def test_years_without_a_number(given: str, year: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["", "15", "Y15", "-1", -1, 15, "004", "010", "1 0", "4.0", "Year", "Y", "4B", "N", "N0", "N3", "Y٤", "Four", True, "4 5"],
+    [
+        "",
+        "15",
+        "Y15",
+        "-1",
+        -1,
+        15,
+        "004",
+        "010",
+        "1 0",
+        "4.0",
+        "Year",
+        "Y",
+        "4B",
+        "N",
+        "N0",
+        "N3",
+        "E",
+        "E0",
+        "E3",
+        "Early",
+        "YE1",
+        "Nurse 1",
+        "Y٤",
+        "Four",
+        True,
+        "4 5",
+    ],
 )
 def test_anything_else_is_refused(given: str | int) -> None:
-    with pytest.raises(ValueError, match="one of N1, N2, R, 1, 2"):
+    with pytest.raises(ValueError, match="one of E1, E2, N1, N2, R, 1, 2"):
         parse_year_group(given)
 
 
@@ -72,13 +101,13 @@ def test_a_refused_year_is_not_repeated_as_its_column_may_hold_names() -> None:
 
 
 def test_every_year_has_its_key_stage() -> None:
-    stages = ["EYFS"] * 3 + ["KS1"] * 2 + ["KS2"] * 4 + ["KS3"] * 3 + ["KS4"] * 2 + ["KS5"] * 2 + [None] * 2
+    stages = ["EYFS"] * 5 + ["KS1"] * 2 + ["KS2"] * 4 + ["KS3"] * 3 + ["KS4"] * 2 + ["KS5"] * 2 + [None] * 2
     assert [key_stage_of(year) for year in YEARS] == stages
 
 
 @pytest.mark.parametrize("year", ["Y4", "0", "15", ""])
 def test_a_key_stage_is_asked_of_a_canonical(year: str) -> None:
-    with pytest.raises(ValueError, match="one of N1"):
+    with pytest.raises(ValueError, match="one of E1"):
         key_stage_of(year)
 
 

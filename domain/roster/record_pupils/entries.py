@@ -14,6 +14,7 @@ from domain.roster import years
 from domain.roster.characteristics import Characteristic
 from domain.roster.enrolments import MAIN, Spell
 from domain.roster.pupil_keys import KeyMatch
+from domain.roster.references import is_identifier
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.write.batch import Batch
 
@@ -33,7 +34,9 @@ class PupilEntry(Input, kw_only=True):
     forename: Annotated[Name, describe("Legal forename.")]
     date_of_birth: Annotated[date, describe("Date of birth.")]
     sex: Annotated[Literal["F", "M"], describe("Sex, as in DfE data exchange.")]
-    year_group: Annotated[str, describe("National curriculum year: N1, N2, R, 1 to 14 or X; also written Year 4, Y4, or 0 for R.")]
+    year_group: Annotated[
+        str, describe("National curriculum year: E1, E2, N1, N2, R, 1 to 14 or X; also written Year 4, Y4, or 0 for R.")
+    ]
     enrolments: Annotated[
         Annotated[list[Spell], Meta(max_length=50)],
         describe("Spells on roll at this school. A spell is sent whole; stored ones that are left out stay."),
@@ -158,6 +161,8 @@ def apply_rules(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: Scho
             upns.append(None if text is None else upn_rules.parse_upn(text).text)
         except ValueError as problem:
             batch.reject(at, field_name, "upn-invalid", str(problem))
+    if entry.reference is not UNSET and is_identifier(entry.reference):
+        batch.reject(at, "reference", "reference-is-identifier", "A reference may not be a UPN or an NHS number.")
     year_group = ""
     try:
         year_group = years.parse_year_group(entry.year_group)

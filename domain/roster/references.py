@@ -1,0 +1,36 @@
+"""The sender's own ids of pupils, which must be no number that identifies a child elsewhere.
+
+A UPN and the NHS number (from 2026 the single unique identifier for children) have fields or rules of their own, or are
+never stored. As a reference they would be shown to whoever may see references.
+"""
+
+import re
+
+from domain.roster.upn import parse_upn
+
+_NHS_NUMBER = re.compile(r"[0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{4}")
+
+
+def is_identifier(reference: str) -> bool:
+    """Whether a reference is a valid UPN, or a valid NHS number in any of its usual forms."""
+    return _is_upn(reference) or _is_nhs_number(reference)
+
+
+def _is_upn(text: str) -> bool:
+    try:
+        parse_upn(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_nhs_number(text: str) -> bool:
+    """Whether 10 digits agree with their check digit.
+
+    Source: NHS Data Dictionary, NHS NUMBER. The first nine are weighted 10 to 2; 11 minus the sum modulo 11 is the
+    check digit, 11 is written 0, and 10 is never issued.
+    """
+    if not _NHS_NUMBER.fullmatch(text.strip()):
+        return False
+    digits = [int(character) for character in text if character.isdigit()]
+    return (11 - sum(weight * digit for weight, digit in zip(range(10, 1, -1), digits, strict=False)) % 11) % 11 == digits[9]

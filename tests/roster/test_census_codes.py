@@ -1,0 +1,184 @@
+"""Codes of the census on the roll: early years, statuses, free meals, languages; and references that are no references."""
+
+from datetime import date
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from domain.roster.characteristics import Kind
+from domain.roster.code_lists import load_code_lists
+from domain.roster.enrolments import MAIN, Spell
+from domain.roster.references import is_identifier
+from domain.roster.years import YEARS, key_stage_of
+from tests.recount import miscounted
+from tests.trust import TRUST, Trust, at, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
+
+STATUSES = {"C": True, "M": True, "S": False, "G": False, "F": True, "O": True}
+"""By status, whether DfE counts the pupil at this school: Common Basic Data Set 2024, enrolment status; school census guide 2024 to 2025."""
+MEALS = {"targeted": "targeted", "none": "none", "true": "targeted", "false": "none", "TRUE": "targeted", " Targeted ": "targeted"}
+LANGUAGES = {"1": "1", "2": "2", "3": "3"} | {"ENG": "1", "ENB": "1", "OTH": "2", "OTB": "2", "REF": "3", "NOT": "3", "enb": "1"}
+"""DfE school census guide 2024 to 2025, language code, and how it publishes first language: English, other than English, unclassified."""
+
+
+@pytest.fixture
+async def vendor(hedgerow: Trust) -> Any:
+    return await hedgerow.client("vendor", f"trust:{TRUST}=all")
+
+
+def test_the_code_lists_are_what_the_program_knows() -> None:
+    lists = load_code_lists()
+    assert tuple(code.code for code in lists["yearGroup"].codes) == YEARS
+    assert {code.code: code.stage for code in lists["yearGroup"].codes} == {year: key_stage_of(year) for year in YEARS}
+    assert {code.code: code.eligible for code in lists["enrolmentStatus"].codes} == STATUSES
+    assert {code for code, eligible in STATUSES.items() if eligible} == set(MAIN)
+    written = get_args(get_args(get_type_hints(Spell, include_extras=True)["status"])[0])
+    assert set(written) == set(STATUSES)
+    assert set(get_args(Kind)) <= lists.keys()
+
+
+@pytest.mark.parametrize("year", ["E1", "E2", "Early first year", "e2"])
+async def test_the_two_years_before_nursery(vendor: Any, year: str) -> None:
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, yearGroup=year, dateOfBirth="2015-11-01")]))
+    (shown,) = (await vendor.get("/v1/pupils?fields=yearGroup")).json()["data"]
+    assert shown["yearGroup"] == ("E2" if "2" in year else "E1")
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_who_counts_by_status(hedgerow: Trust, vendor: Any, status: str) -> None:
+    await opened(vendor)
+    spell = {"from": "2014-09-01", "status": status}
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, enrolments=[spell]), *(entry(n) for n in range(2, 10))]))
+    shown = (await vendor.get("/v1/enrolments?fields=status&status=" + status)).json()["data"]
+    assert {row["status"] for row in shown} == {status}
+    rows = (await vendor.get("/v1/aggregates?window=2017-18/KS2&subject=reading&groupBy=school")).json()["data"]
+    assert {row["schoolName"]: row["eligible"] for row in rows}["Oak"] == 8 + STATUSES[status]
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+async def test_a_child_of_a_referral_unit_is_counted_there_once(hedgerow: Trust, vendor: Any) -> None:
+    """The status O is a main registration: the child who was Oak's is now Elm's."""
+    await opened(vendor)
+    await sent(vendor, "/v1/pupils", at("Oak", {"from": "2014-09-01", "status": "C"}))
+    await sent(vendor, "/v1/pupils", at("Elm", {"from": "2018-02-01", "status": "O"}, day="2018-05-13"))
+    rows = (await vendor.get("/v1/aggregates?window=2017-18/KS2&subject=reading&groupBy=school")).json()["data"]
+    assert {row["schoolName"]: row["eligible"] for row in rows if row["eligible"]} == {"Elm": 1}
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+def told(kind: str, value: str, from_: str = "2017-09-01", to: str | None = None) -> list[dict[str, Any]]:
+    return [{"kind": kind, "value": value, "from": from_, "to": to}]
+
+
+STORED = "SELECT value FROM characteristics WHERE kind = $1"
+
+
+@pytest.mark.parametrize("value", MEALS)
+async def test_free_meals_are_stored_by_their_category(hedgerow: Trust, vendor: Any, value: str) -> None:
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, characteristics=told("fsm", value))]))
+    assert await hedgerow.value(STORED, "fsm") == MEALS[value]
+    again = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, characteristics=told("fsm", MEALS[value]))]))
+    assert counted(again) == {"unchanged": 1}
+
+
+@pytest.mark.parametrize("value", LANGUAGES)
+async def test_language_codes_are_stored_by_their_class(hedgerow: Trust, vendor: Any, value: str) -> None:
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, characteristics=told("eal", value))]))
+    assert await hedgerow.value(STORED, "eal") == LANGUAGES[value]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [*(("fsm", v) for v in ("yes", "T", "expand", "1", "")), *(("eal", v) for v in ("EN", "4", "ENGL", "0")), ("sen", "X")],
+)
+async def test_a_value_that_is_no_code_is_told_with_the_list(vendor: Any, kind: str, value: str) -> None:
+    answer = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, characteristics=told(kind, value))]), 422)
+    assert issues(answer) == {"/entries/0/characteristics/0": "wrong-value"}
+    listed = {
+        "fsm": "targeted, expanded, none, true, false",
+        "eal": "1, 2, 3, ENG, ENB, OTH, OTB, REF, NOT",
+        "sen": "N, K, E, A, P, S",
+    }
+    assert listed[kind] in answer["issues"][0]["message"]
+
+
+@pytest.mark.parametrize(("day", "accepted"), [("2026-07-31", False), ("2026-08-01", True), ("2026-10-01", True)])
+async def test_expanded_meals_begin_in_august_2026(vendor: Any, day: str, accepted: bool) -> None:
+    row = entry(1, characteristics=told("fsm", "expanded", day))
+    if accepted:
+        await sent(vendor, "/v1/pupils", roll("Oak", [row], asOf="2026-11-02"))
+        return
+    answer = await sent(vendor, "/v1/pupils", roll("Oak", [row, entry(2)]), Prefer="handling=lenient")
+    assert (counted(answer), issues(answer)) == ({"created": 1, "rejected": 1}, {"/entries/0/characteristics/0": "wrong-value"})
+    assert "expanded from 2026-08-01 on" in answer["issues"][0]["message"]
+
+
+NEVER: list[dict[str, Any]] = [{"kind": "ever6Fsm", "value": "false", "from": "2010-09-01"}]
+CENSUS = date(2026, 10, 1)
+DISADVANTAGED = {
+    "targeted today": (told("fsm", "targeted", "2025-09-01"), "true"),
+    "targeted until five years ago": (told("fsm", "targeted", "2019-09-01", "2021-09-30"), "true"),
+    "targeted until six years ago to the day": (told("fsm", "targeted", "2019-09-01", "2020-10-01"), "true"),
+    "targeted until more than six years ago": (told("fsm", "targeted", "2019-09-01", "2020-09-30"), "unknown"),
+    "targeted, ended by the next spell six years ago": (
+        told("fsm", "targeted", "2016-09-01") + told("fsm", "none", "2018-09-01"),
+        "unknown",
+    ),
+    "targeted, ended by the next spell last year": (
+        told("fsm", "targeted", "2016-09-01") + told("fsm", "none", "2025-09-01"),
+        "true",
+    ),
+    "targeted after the census": (told("fsm", "targeted", "2026-10-02"), "unknown"),
+    "expanded": (told("fsm", "expanded", "2026-09-01"), "unknown"),
+    "expanded, and none in six years": (NEVER + told("fsm", "expanded", "2026-09-01"), "false"),
+    "none": (told("fsm", "none", "2020-09-01"), "unknown"),
+    "a former true": (NEVER + told("fsm", "true", "2024-09-01"), "true"),
+    "looked after, expanded": (told("lookedAfter", "true", "2024-09-01") + told("fsm", "expanded", "2026-09-01"), "true"),
+}
+
+
+@pytest.mark.parametrize("case", DISADVANTAGED)
+async def test_only_targeted_meals_make_disadvantaged(hedgerow: Trust, vendor: Any, case: str) -> None:
+    spells, disadvantaged = DISADVANTAGED[case]
+    term = {
+        "academicYear": "2026-27",
+        "censusOn": str(CENSUS),
+        "opensAt": "2026-10-01T08:00:00Z",
+        "closesAt": "2026-12-31T17:00:00Z",
+    }
+    await opened(vendor, "2026-27/Autumn", **term)
+    assert window()["yearGroups"] == ["6"]
+    body = roll("Oak", [entry(1, characteristics=spells, dateOfBirth="2016-01-01")], asOf="2026-11-02")
+    await sent(vendor, "/v1/pupils", body)
+    rows = await hedgerow.operator.fetch("SELECT DISTINCT disadvantaged FROM cells WHERE n > 0")
+    assert [row["disadvantaged"] for row in rows] == [disadvantaged]
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+IDENTIFIERS = (upn(1), upn(7, temporary=True), upn(1).lower(), "943 476 5919", "9434765919", "943-476-5919")
+"""UPNs, and the NHS number that the NHS Data Dictionary shows as its example."""
+
+
+@pytest.mark.parametrize("reference", IDENTIFIERS)
+async def test_a_reference_that_identifies_the_child_elsewhere_is_refused(hedgerow: Trust, vendor: Any, reference: str) -> None:
+    await opened(vendor)
+    row, refused = entry(1, reference=reference), {"/entries/0/reference": "reference-is-identifier"}
+    answer = await sent(vendor, "/v1/pupils", roll("Oak", [row]), 422)
+    assert issues(answer) == refused
+    assert reference not in str(answer)
+    joiner = batch("Oak", [judged(2)], asOf="2018-05-01", pupils=[row, entry(2)])
+    assert issues(await sent(vendor, "/v1/judgements", joiner, 422)) == {"/pupils/0/reference": "reference-is-identifier"}
+    graphql = await vendor.post(
+        "/graphql",
+        json={
+            "query": "mutation($input: PupilBatchInput!) { recordPupils(input: $input) { rejected } }",
+            "variables": {"input": roll("Oak", [row])},
+        },
+    )
+    assert "reference-is-identifier" in graphql.text
+    assert issues(await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, reference=reference)]), 422)) == refused
+    assert await hedgerow.value("SELECT count(*) FROM external_ids") == 0
+
+
+@pytest.mark.parametrize("reference", ["9434765918", "943476591", "94347659199", "A" + upn(1), upn(1)[:-1], "P1", "X00180001701B"])
+def test_other_references_are_references(reference: str) -> None:
+    assert not is_identifier(reference)
