@@ -18,13 +18,13 @@ from api import oauth, pages
 from api.graphql.document import LIMITS as graphql_limits
 from api.graphql.endpoint import graphql, prepare_endpoint
 from api.http import health
+from api.http.answer import make_response_cache
 from api.http.body import MAX_BODY, MAX_BODY_VALUES, MAX_OTHER_BODY, BodyMemory
 from api.http.compression import Gzip
 from api.http.cors import Cors
 from api.http.middleware import RequestMiddleware, Router
 from api.http.problems import HttpProblem, respond
 from api.http.rate_limit import Buckets
-from api.http.response_cache import ResponseCache
 from api.pages import problems
 from api.rest.openapi import document
 from api.rest.urls import make_routes
@@ -109,7 +109,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.readiness = health.make_readiness(settings)
     app.state.plan_cache = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)
     app.state.bodies = BodyMemory()
-    app.state.response_cache = ResponseCache(settings.cache_mb * 1_000_000)
+    app.state.response_cache = make_response_cache(settings.cache_mb * 1_000_000)
     app.state.token_rate_limits = Buckets(settings.rate, settings.burst, "token attempts")
     app.add_middleware(Cors)
     app.add_middleware(RequestMiddleware, base_url=settings.base_url, limit=settings.request_seconds, router=Router(api))

@@ -8,9 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+import strawberry
 
 from api.app import build_app
-from api.http.response_cache import ResponseCache
+from api.http.answer import Answer, make_response_cache
 from api.settings import Settings
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import PUPIL
@@ -117,6 +118,41 @@ async def test_a_kept_body_costs_a_tiny_read(reader: Any, hedgerow: Trust) -> No
             await asyncio.sleep(0)
         assert len(seen) == 1
         assert "surname" not in seen[0]
+
+
+async def test_graphql_executes_what_has_not_changed_once(reader: Any, vendor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aggregates are executed again after a write, introspection never, and what has errors each time."""
+    executed, execute = [], strawberry.Schema.execute
+
+    async def count(*arguments: Any, **named: Any) -> Any:
+        executed.append(arguments)
+        return await execute(*arguments, **named)
+
+    async def ask(query: str) -> tuple[Any, int]:
+        executed.clear()
+        response = await reader.post("/graphql", json={"query": query})
+        return response.json(), len(executed)
+
+    monkeypatch.setattr(strawberry.Schema, "execute", count)
+    await prepared(reader)
+    aggregates = "{ aggregates(groupBy: [school, subject, window]) { nodes { eligible } } }"
+    first, times = await ask(aggregates)
+    assert (times, "errors" in first, first["extensions"]) == (1, False, {"cost": 20_000})
+    assert await ask(aggregates) == (first, 0)
+    await sent(vendor, "/v1/judgements", batch("Elm", [judged(3)]))
+    assert (await ask(aggregates))[1] == 1
+    for wrong in (
+        "{ aggregates(groupBy: [school]) { nodes { eligible } } }",
+        '{ receipt(key: "none") { key } aggregates { nodes { eligible } } }',
+    ):
+        refused = await ask(wrong)
+        assert (refused, refused[1], "errors" in refused[0]) == (await ask(wrong), 1, True)
+    introspection = (
+        f"{{ __schema {{ types {{ name }} }} __typename }} # {new_id(PUPIL)}"  # no other test of this process has sent it
+    )
+    types, times = await ask(introspection)
+    assert (times, types["data"]["__typename"]) == (1, "Query")
+    assert await ask(introspection) == (types, 0)
 
 
 async def test_a_row_by_itself_changes_with_all_that_it_shows(reader: Any, hedgerow: Trust, keeping: Any) -> None:
@@ -244,11 +280,11 @@ async def test_readers_never_see_less_than_what_was_written_before_they_asked(re
 
 
 def test_what_is_kept_is_bounded() -> None:
-    kept, keys = ResponseCache(100_000), [bytes([n]) for n in range(50)]
+    kept, keys = make_response_cache(100_000), [bytes([n]) for n in range(50)]
     for key in keys:
-        kept.put(key, b"s", bytes(4_500))
-    assert [key for key in keys if kept.find_body(key, b"s") is not None] == keys[-20:]
-    kept.put(b"large", b"s", bytes(13_000))
-    assert (kept.find_body(b"large", b"s"), kept.find_body(keys[49], b"t"), kept.find_version(keys[49])) == (None, None, b"s")
-    kept.put(keys[49], b"t", bytes(10))
-    assert (kept.find_body(keys[49], b"s"), kept.find_body(keys[49], b"t")) == (None, bytes(10))
+        kept.put(key, Answer(bytes(4_500), (), b"s"))
+    assert [key for key in keys if kept.get(key) is not None] == keys[-20:]
+    kept.put(b"large", Answer(bytes(13_000), (), b"s"))
+    assert (kept.get(b"large"), kept.get(keys[49])) == (None, Answer(bytes(4_500), (), b"s"))
+    kept.put(keys[49], Answer(bytes(10), (), b"t"))
+    assert kept.get(keys[49]) == Answer(bytes(10), (), b"t")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from api.http.response_cache import ResponseCache
+from api.http.answer import Answer
 from domain import COMMANDS
 from domain.access.caller import Caller
 from domain.aggregates.aggregates import read_aggregates
@@ -38,7 +38,7 @@ class OperationContext:
     introspection: bool
     limits: Limits
     plans: Lru[Hashable, "OperationPlan"]
-    responses: ResponseCache
+    response_cache: Lru[bytes, Answer]
 
 
 async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> CommandAnswer:

@@ -4,7 +4,7 @@ Where an operation selects only rows, the statement's JSON is the result and not
 OperationState and executes the other root fields.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -25,26 +25,21 @@ from api.graphql.context import FUNCTIONS
 from api.graphql.document import Document, Operation, read_document
 from api.graphql.errors import describe_error
 from api.graphql.limits import MAX_ERRORS, check_entries, check_values, has_more_values, pick_declared
-from api.graphql.query import Collected, Reader
-from api.http.response_cache import make_key
+from api.graphql.query import Reader
 from domain.declare.errors import BadRequest, Issue
 from domain.read.checks import check_cost, check_scopes
-from domain.read.prepared import REACH_VERSION, read
+from domain.read.prepared import read
 from domain.read.query import Query
-from domain.support.lru import Lru
 from domain.support.slices import run_in_thread
 
 FUNCTION_COST = 20_000
-INTROSPECTION = ("__schema", "__type")
+INTROSPECTION = frozenset(("__schema", "__type"))
 MANY_VALUES = 5_000
 """Values of variables above which they are coerced in a thread."""
 _EMPTY = DocumentNode(
     definitions=(OperationDefinitionNode(operation=OperationType.QUERY, selection_set=SelectionSetNode(selections=())),)
 )
 """The document of an operation whose response has only errors."""
-
-introspections: Lru[bytes, dict[str, bytes]] = Lru("introspection", 4_000_000, share=2)
-"""Results of introspection by document, operation and variables. They never change."""
 
 
 @dataclass
@@ -59,12 +54,6 @@ class OperationState:
     """The JSON of the root fields that were read before execution, by response name."""
     commands: int = 0
     replayed: int = 0
-
-
-def make_response_key(cache_key: bytes, source: str, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> bytes:
-    """The key of a query in a cache of responses. `cache_key` is the caller's, or empty where the response is the same for all."""
-    name = operation.name.value if operation.name else ""
-    return make_key(cache_key, b"graphql", name.encode(), source.encode(errors="surrogatepass"), msgspec.json.encode(variables))
 
 
 class OperationExtension(SchemaExtension):
@@ -106,10 +95,9 @@ class OperationExtension(SchemaExtension):
         """Coerces the variables and reads the rows. The response to a query in which anything fails has only the first error."""
         context = self.execution_context
         state = self._state
-        store: Callable[[dict[str, Any]], None] | None = None
         if await self._coerce(state):
             if state.operation.is_query:
-                store = await self._read(state)
+                await self._read(state)
             else:
                 root_type = context.schema._schema.mutation_type
                 assert root_type is not None
@@ -122,8 +110,6 @@ class OperationExtension(SchemaExtension):
         if result.errors:
             del result.errors[1:]
             result.data = None
-        elif store is not None and isinstance(result.data, dict):
-            store(result.data)
 
     def get_results(self) -> dict[str, Any]:
         return {} if self._cost is None else {"cost": self._cost}
@@ -149,21 +135,25 @@ class OperationExtension(SchemaExtension):
         state.reader = Reader(schema, state.document.fragments, coerced, context.context.caller, context.context.cursors)
         return True
 
-    async def _read(self, state: OperationState) -> Callable[[dict[str, Any]], None] | None:
-        """Reads the root fields of rows. Returns the function that caches the executor's result, where it may be cached."""
+    async def _read(self, state: OperationState) -> None:
+        """Reads the root fields of rows, and sets the result where the operation has no others."""
         context, reader = self.execution_context.context, state.reader
         root_type = self.execution_context.schema._schema.query_type
         assert root_type is not None
         collected = reader.collect([state.operation.definition.selection_set], root_type)
         names = {key: nodes[0].name.value for key, nodes in collected.items()}
-        special = {"__typename", *INTROSPECTION, *FUNCTIONS}
-        roots = {key: reader.make_query(root_type, collected[key]) for key, name in names.items() if name not in special}
+        executed = INTROSPECTION | FUNCTIONS.keys()
+        roots = {
+            key: reader.make_query(root_type, collected[key])
+            for key, name in names.items()
+            if name not in executed and name != "__typename"
+        }
         if reader.issues:
             raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(reader.issues))
         queries: dict[str, Query] = {key: root for key, root in roots.items() if root is not None}
         check_scopes(list(queries.values()), context.caller)
         self._cost = check_cost(list(queries.values()), FUNCTION_COST * sum(name in FUNCTIONS for name in names.values()))
-        if not context.introspection and not set(names.values()).isdisjoint(INTROSPECTION):
+        if not context.introspection and not INTROSPECTION.isdisjoint(names.values()):
             issue = Issue("__schema", "introspection-off", "It is switched off.")
             raise BadRequest("Introspection is switched off here.", code="introspection-off", issues=(issue,))
         state.ready = dict.fromkeys(roots, msgspec.Raw(b"null"))
@@ -172,13 +162,8 @@ class OperationExtension(SchemaExtension):
                 list(queries.values()), context.database, context.caller.client_id, context.cursors, context.caller.snapshot
             )
             state.ready |= {key: msgspec.Raw(body or b"null") for key, body in zip(queries, bodies, strict=True)}
-        if not set(names.values()).isdisjoint(INTROSPECTION):
-            return self._find_introspection(state, collected)
-        if set(names.values()) == {"aggregates"}:
-            return await self._find_aggregates(state)
-        if set(names.values()).isdisjoint(FUNCTIONS):
+        if executed.isdisjoint(names.values()):
             self._set_result(state, names)
-        return None
 
     def _set_result(self, state: OperationState, names: Mapping[str, str]) -> None:
         """Sets the result of an operation whose root fields were all read."""
@@ -187,34 +172,6 @@ class OperationExtension(SchemaExtension):
             for key, name in names.items()
         )
         self.execution_context.result = _make_result(msgspec.Raw(b"{%s}" % b",".join(pieces)))
-
-    def _find_introspection(self, state: OperationState, collected: Collected) -> Callable[[dict[str, Any]], None] | None:
-        key = make_response_key(b"", self.execution_context.query or "", state.operation.definition, state.variables.coerced)
-        if (pieces := introspections.get(key)) is not None:
-            state.ready |= {root: msgspec.Raw(piece) for root, piece in pieces.items()}
-            return None
-        roots = [root for root, nodes in collected.items() if nodes[0].name.value in INTROSPECTION]
-
-        def store(data: dict[str, Any]) -> None:
-            introspections.put(key, {root: msgspec.json.encode(data[root]) for root in roots})
-
-        return store
-
-    async def _find_aggregates(self, state: OperationState) -> Callable[[dict[str, Any]], None] | None:
-        context, query = self.execution_context.context, self.execution_context.query or ""
-        if context.caller.snapshot is None:
-            return None
-        version = await REACH_VERSION.read_version(
-            context.database, context.caller.client_id, context.cursors, context.caller.snapshot
-        )
-        if version is None:
-            return None
-        variables = pick_declared(state.operation.definition, self.execution_context.variables or {})
-        key = make_response_key(context.caller.cache_key, query, state.operation.definition, variables)
-        if (body := context.responses.find_body(key, version)) is not None:
-            self.execution_context.result = _make_result(msgspec.Raw(body))
-            return None
-        return lambda data: context.responses.put(key, version, msgspec.json.encode(data))
 
 
 def _make_result(data: Any) -> ExecutionResult:

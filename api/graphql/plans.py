@@ -5,45 +5,61 @@ validated or executed. Values in the document are treated as those in variables.
 """
 
 import re
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
-from graphql import GraphQLError, GraphQLSchema
+from graphql import GraphQLError, GraphQLSchema, OperationDefinitionNode
 from graphql.execution.values import get_variable_values
 from strawberry.types import ExecutionResult
 
 from api.graphql.context import FUNCTIONS, OperationContext
 from api.graphql.document import Document, Operation, read_document
 from api.graphql.limits import check_values, pick_declared
-from api.graphql.operation import INTROSPECTION, make_response_key
+from api.graphql.operation import FUNCTION_COST, INTROSPECTION
 from api.graphql.query import Reader
+from api.http.answer import SEPARATOR, Headers, answer, make_key
 from domain.declare.errors import BadRequest, Forbidden
 from domain.read.checks import check_cost, check_scopes
-from domain.read.prepared import PreparedQuery
+from domain.read.prepared import REACH_VERSION, PreparedQuery
 from domain.read.query import ParameterText, Query
+from domain.support.lru import Lru
 
 # A string that is never closed matches up to its end, so that the rest is not searched again from each quote in it.
 _STRINGS = re.compile(r'"""(?:\\"""|[^"]|"(?!""))*(?:"""|\Z)|#[^\n\r]*|"([^"\\\n\r]*)"|"(?:[^"\\\n\r]|\\.)*(?:"|$|(?=[\n\r\\]))')
-_BETWEEN = b"\x00"
-"""Separates bodies in the cache: no JSON text contains this byte."""
+
+introspections: Lru[bytes, bytes] = Lru("introspection", 4_000_000, share=2)
+"""Results of introspection by document, operation and variables. They never change."""
 
 
 @dataclass(frozen=True)
 class OperationPlan:
-    """The compiled statement of a template, the bytes of `data` between its root fields, and its cost."""
+    """The compiled statement of a template, the bytes of `data` between its root fields, and its cost.
 
-    prepared: PreparedQuery
+    `between` is empty where the operation is executed: for aggregates, whose statement reads only the version of what they are made from, and for
+    introspection, which has no statement and never changes.
+    """
+
+    prepared: PreparedQuery | None
     between: tuple[bytes, ...]
     cost: int
 
 
 async def answer_by_plan(
-    schema: GraphQLSchema, context: OperationContext, source: str, name: str | None, variables: Mapping[str, Any]
+    schema: GraphQLSchema,
+    context: OperationContext,
+    source: str,
+    name: str | None,
+    variables: Mapping[str, Any],
+    execute: Callable[[], Awaitable[ExecutionResult]],
 ) -> ExecutionResult | None:
-    """The result by the plan of the operation's template, made if there is none. None where the operation must be executed, also to find its errors."""
+    """The result by the plan of the operation's template, made if there is none. `execute` executes the operation.
+
+    None where it must be executed without a plan, also to find its errors.
+    """
     template, texts = split_template(source)
     document = read_document(schema, template, context.introspection)
     operation = document.find_operation(name)
@@ -59,25 +75,42 @@ async def answer_by_plan(
             if plan is None:
                 return None
             context.plans.put(key, plan)
-        cache_key = make_response_key(context.caller.cache_key, source, operation.definition, variables)
-        bodies = await _read_bodies(context, plan.prepared, texts, cache_key)
-        pieces = [piece for before, body in zip(plan.between, bodies, strict=False) for piece in (before, body or b"null")]
-        data: Any = msgspec.Raw(b"".join([*pieces, plan.between[-1]]))
+        caller_key = b"" if plan.prepared is None else context.caller.cache_key
+        cache_key = _make_response_key(caller_key, source, operation.definition, variables)
+        run = None if plan.between else partial(_encode_data, execute)
+        try:
+            if plan.prepared is None:
+                body = introspections.get(cache_key) or introspections.put(cache_key, (await _encode_data(execute))[0])
+            else:
+                body = (await answer(context, context.caller, cache_key, plan.prepared, texts, run)).body
+        except _OperationFailed as failure:
+            return failure.result
+        if plan.between:
+            pieces = zip(plan.between, body.split(SEPARATOR), strict=False)
+            body = b"".join([*(before + (text or b"null") for before, text in pieces), plan.between[-1]])
+        data: Any = msgspec.Raw(body)
         return ExecutionResult(data, None, {"cost": plan.cost})
     return None
 
 
-async def _read_bodies(context: OperationContext, prepared: PreparedQuery, texts: list[str], key: bytes) -> list[bytes | None]:
-    """The JSON of the root fields, from the response cache where its version of the data is the current one."""
-    caller, database, cursors = context.caller, context.database, context.cursors
-    if caller.snapshot is not None and (cached_version := context.responses.find_version(key)) is not None:
-        now = await prepared.read_version(database, caller.client_id, cursors, caller.snapshot, texts, cached_version)
-        if now is not None and (kept := context.responses.find_body(key, now)) is not None:
-            return [body or None for body in kept.split(_BETWEEN)]
-    bodies, version = await prepared.read(database, caller.client_id, cursors, caller.snapshot, texts)
-    if version is not None:
-        context.responses.put(key, version, _BETWEEN.join(body or b"" for body in bodies))
-    return bodies
+def _make_response_key(cache_key: bytes, source: str, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> bytes:
+    """The key of a query in a cache of responses. `cache_key` is the caller's, or empty where the response is the same for all."""
+    name = operation.name.value if operation.name else ""
+    return make_key(cache_key, b"graphql", name.encode(), source.encode(errors="surrogatepass"), msgspec.json.encode(variables))
+
+
+class _OperationFailed(Exception):
+    """The executed operation has errors, which must not be cached."""
+
+    def __init__(self, result: ExecutionResult) -> None:
+        self.result = result
+
+
+async def _encode_data(execute: Callable[[], Awaitable[ExecutionResult]]) -> tuple[bytes, Headers]:
+    result = await execute()
+    if result.errors or result.data is None:
+        raise _OperationFailed(result)
+    return msgspec.json.encode(result.data), ()
 
 
 def _make_plan(
@@ -99,14 +132,20 @@ def _make_plan(
     if isinstance(coerced, list):
         return None
     reader = Reader(schema, document.fragments, coerced, context.caller, context.cursors, texts)
+    collected = reader.collect([definition.selection_set], root_type)
+    names = {nodes[0].name.value for nodes in collected.values()}
+    if names == {"aggregates"}:
+        return OperationPlan(REACH_VERSION, (), check_cost([], FUNCTION_COST * len(collected)))
+    if context.introspection and names & INTROSPECTION and names <= {"__typename"} | INTROSPECTION:
+        return OperationPlan(None, (), check_cost([]))
     roots: list[Query] = []
     between, text = [], b"{"
-    for i, (key, nodes) in enumerate(reader.collect([definition.selection_set], root_type).items()):
+    for i, (key, nodes) in enumerate(collected.items()):
         text += b'%s"%s":' % (b"," if i else b"", key.encode())
         if (name := nodes[0].name.value) == "__typename":
             text += b'"Query"'
             continue
-        root = reader.make_query(root_type, nodes) if name not in (*INTROSPECTION, *FUNCTIONS) else None
+        root = reader.make_query(root_type, nodes) if name not in INTROSPECTION | FUNCTIONS.keys() else None
         if root is None:
             return None
         roots.append(root)

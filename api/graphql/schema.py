@@ -180,16 +180,17 @@ class Schema(strawberry.Schema):
         if len(source.encode()) > LIMITS.bytes:
             message = f"A document has at most {LIMITS.bytes:,} bytes."
             return ExecutionResult(None, [GraphQLError(message, extensions={"code": "graphql-too-long"})])
+        state = OperationState()
+        execute = functools.partial(
+            super().execute, source, variable_values, context, state, operation_name, allowed_operation_types, operation_extensions
+        )
         try:
-            result = await plans.answer_by_plan(self._schema, context, source, operation_name, variable_values or {})
+            result = await plans.answer_by_plan(self._schema, context, source, operation_name, variable_values or {}, execute)
         except Exception as error:  # every error becomes an error of the response
             return ExecutionResult(None, [describe_error(error, context.base_url)])
         if result is not None:
             return result
-        state = OperationState()
-        result = await super().execute(
-            source, variable_values, context, state, operation_name, allowed_operation_types, operation_extensions
-        )
+        result = await execute()
         return (
             MutationResult(result.data, result.errors, result.extensions, state.commands, state.replayed)
             if state.commands

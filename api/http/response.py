@@ -2,6 +2,7 @@
 
 from starlette.responses import Response
 
+HeaderField = tuple[bytes, bytes]
 JSON = (b"content-type", b"application/json")
 PRIVATE = ((b"cache-control", b"private, no-store"), (b"vary", b"Accept, Authorization"))
 ETAG = b"etag"
@@ -10,9 +11,7 @@ ETAG = b"etag"
 class JsonResponse(Response):
     """JSON that only the client may store (`private, no-store`). `version` is that of a row that can be changed."""
 
-    def __init__(
-        self, body: bytes, *fields: tuple[bytes, bytes], kind: tuple[bytes, bytes] = JSON, status: int = 200, version: str = ""
-    ) -> None:
+    def __init__(self, body: bytes, *fields: HeaderField, kind: HeaderField = JSON, status: int = 200, version: str = "") -> None:
         self.status_code = status
         self.background = None
         self.body = body

@@ -1,17 +1,18 @@
 """Handlers of the URLs that are neither a resource's nor a command's: aggregates, receipts, me and the import of the register."""
 
+from functools import partial
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.http.answer import Answer, Headers, respond_conditionally
 from api.http.auth import authenticate
 from api.http.body import read_files, release_body_after
-from api.http.etag import make_etag, make_not_modified, match_etag, or_not_modified
 from api.http.response import JSON, JsonResponse
 from api.rest import csv
 from api.rest.headers import make_next_link
 from api.rest.query_string import check_parameters
-from api.rest.read import make_request_key
 from domain import COMMANDS
 from domain.access.caller import Caller
 from domain.aggregates import aggregates
@@ -30,26 +31,17 @@ from domain.write.stored_answers import read_stored_answers
 async def get_aggregates(request: Request) -> Response:
     """GET /v1/aggregates. The response depends on all data within the caller's reach, so the version of the whole reach decides whether a cached
     body is still the same."""
-    state, caller = request.app.state, await authenticate(request)
-    if_none_match = request.headers.get("if-none-match")
-    key = make_request_key(request, caller, csv.accepts_csv(request))
-    digest = version = None
-    if caller.snapshot is not None:
-        version = await REACH_VERSION.read_version(state.database, caller.client_id, state.cursors, caller.snapshot)
-    if version is not None:
-        digest = make_etag(version, key)
-        if if_none_match is not None and (tag := match_etag(digest, if_none_match)) is not None:
-            return make_not_modified(tag)
-    if version is None or (entry := state.response_cache.find(key, version)) is None:
-        entry = await _write_aggregates(request, caller)
-        if version is not None:
-            state.response_cache.put(key, version, *entry)
-    body, headers = entry
-    response = JsonResponse(body, *headers[1:], kind=headers[0])
-    return or_not_modified(response if digest is None else response.set_etag(digest), if_none_match)
+    caller = await authenticate(request)
+    preferred = csv.CSV if csv.accepts_csv(request) else JSON
+    run = partial(_write_aggregates, request, caller)
+    return await respond_conditionally(request, caller, (), REACH_VERSION, preferred, _respond_with_aggregates, run)
 
 
-async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+async def _respond_with_aggregates(answer: Answer) -> JsonResponse:
+    return JsonResponse(answer.body, *answer.headers[1:], kind=answer.headers[0])
+
+
+async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, Headers]:
     """The body and its header fields, the first of which is the media type."""
     state = request.app.state
     as_csv, shape, issues = csv.read_format(request)

@@ -1,19 +1,19 @@
 """Handlers of GET lists, linked lists and rows, and of POST lookups."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.http.answer import Answer, respond_conditionally
 from api.http.auth import authenticate
 from api.http.body import Handler, read_json, release_body_after
-from api.http.etag import make_etag, make_not_modified, match_etag, or_not_modified
-from api.http.response import JsonResponse
-from api.http.response_cache import make_key
+from api.http.response import JSON, HeaderField, JsonResponse
 from api.rest import csv
 from api.rest.headers import make_next_link
 from api.rest.list_query import read_linked_list, read_list, read_lookup, read_row
@@ -38,20 +38,20 @@ _VERSIONED_ROW = re.compile(rb'\{"version":(\d+),"row":(.*)\}', re.DOTALL)
 
 @dataclass(frozen=True, eq=False)
 class ReadPlan:
-    """The compiled query of a request template. `list_query` is the list's, if it is a list, and `as_csv` says whether the response is CSV."""
+    """The compiled query of a request template. `list_query` is the list's, if it is a list."""
 
     prepared: PreparedQuery
     list_query: ListQuery | None
-    as_csv: bool = False
+    media_type: HeaderField = JSON
 
 
 PlanMaker = Callable[[Request, Parameters, str, Caller], ReadPlan]
 """Makes the plan of a request from its parameters and the id in its path. Raises what is wrong with them."""
-Responder = Callable[[Request, ReadPlan, bytes], Awaitable[JsonResponse]]
-"""Makes the response from the body that the query returned."""
+Responder = Callable[[Request, ReadPlan, Answer], Awaitable[JsonResponse]]
+"""Makes the response from the answer of the query."""
 
 
-def read_handler(make_plan: PlanMaker, respond: Responder) -> Handler:
+def read_handler(make_plan: PlanMaker, make_response: Responder) -> Handler:
     """The handler of a GET. Requests with the same template share one plan."""
 
     async def handle(request: Request) -> Response:
@@ -61,48 +61,17 @@ def read_handler(make_plan: PlanMaker, respond: Responder) -> Handler:
         id_ = ParameterText(request.path_params.get("id", ""), len(texts))
         texts.append(id_)
         key = (handle, template, caller.scopes, csv.accepts_csv(request))
+        respond = partial(respond_conditionally, request, caller, texts)
         plan = state.plan_cache.get(key)
         if plan is not None:
             with suppress(ValueError, BadRequest):  # the parameters are read again below, which raises every issue
-                return await _respond(request, plan, caller, texts, respond)
+                return await respond(plan.prepared, plan.media_type, partial(make_response, request, plan))
         plan = make_plan(request, ImmutableMultiDict(parameters), id_, caller)
-        response = await _respond(request, plan, caller, texts, respond)
+        response = await respond(plan.prepared, plan.media_type, partial(make_response, request, plan))
         state.plan_cache.put(key, plan)
         return response
 
     return handle
-
-
-def make_request_key(request: Request, caller: Caller, as_csv: bool) -> bytes:
-    """The request's key in the response cache: the caller, the path, the media type and the query string."""
-    path, query = request.scope["path"].encode(errors="surrogatepass"), request.scope["query_string"]
-    return make_key(caller.cache_key, path, b"csv" if as_csv else b"json", query)
-
-
-async def _respond(request: Request, plan: ReadPlan, caller: Caller, texts: Sequence[str], respond: Responder) -> Response:
-    """The response, or a 304. Where a version of the data can be read, the body is taken from the response cache or stored there."""
-    state, snapshot = request.app.state, caller.snapshot
-    if_none_match = next((value.decode("latin-1") for name, value in request.scope["headers"] if name == b"if-none-match"), None)
-    key = make_request_key(request, caller, plan.as_csv)
-    cached_version = state.response_cache.find_version(key)
-    if snapshot is not None and (if_none_match is not None or cached_version is not None):
-        version = await plan.prepared.read_version(state.database, caller.client_id, state.cursors, snapshot, texts, cached_version)
-        if version is not None:
-            digest = make_etag(version, key)
-            if if_none_match is not None and (tag := match_etag(digest, if_none_match)) is not None:
-                return make_not_modified(tag)
-            if (body := state.response_cache.find_body(key, version)) is not None:
-                return or_not_modified((await respond(request, plan, body)).set_etag(digest), if_none_match)
-    (body,), version = await plan.prepared.read(state.database, caller.client_id, state.cursors, snapshot, texts)
-    if body is None:
-        raise NotFound()
-    response = await respond(request, plan, body)
-    if version is not None:
-        state.response_cache.put(key, version, body)
-        response.set_etag(make_etag(version, key))
-    elif response.version:  # a change of the row needs an ETag for If-Match
-        response.set_etag(make_etag(body, key))
-    return or_not_modified(response, if_none_match)
 
 
 def list_handler(resource: Resource) -> Handler:
@@ -134,7 +103,7 @@ def link_handler(resource: Resource, name: str) -> Handler:
 def _plan_list(root: Query, query: ListQuery, caller: Caller, as_csv: bool) -> ReadPlan:
     check_scopes([root], caller)
     check_cost([query])
-    return ReadPlan(PreparedQuery([root]), query, as_csv)
+    return ReadPlan(PreparedQuery([root]), query, csv.CSV if as_csv else JSON)
 
 
 def lookup_handler(resource: Resource) -> Handler:
@@ -148,25 +117,26 @@ def lookup_handler(resource: Resource) -> Handler:
         query = read_lookup(document, resource, caller, state.cursors)
         plan = _plan_list(query, query, caller, False)
         (body,), _ = await plan.prepared.read(state.database, caller.client_id, state.cursors, caller.snapshot)
-        return await _respond_with_list(request, plan, body or b"")
+        return await _respond_with_list(request, plan, Answer(body or b""))
 
     return handle
 
 
-async def _respond_with_list(request: Request, plan: ReadPlan, body: bytes) -> JsonResponse:
+async def _respond_with_list(request: Request, plan: ReadPlan, answer: Answer) -> JsonResponse:
     assert plan.list_query is not None
+    body = answer.body
     if body.startswith(_LIST_PREFIX):
         body = body[len(_LIST_PREFIX) : -1]
     page = _PAGE.search(body, max(len(body) - MAX_PAGE_BYTES, 0))
     has_next = page is not None and page[1] == b"true" and request.method == "GET"
     link = [(b"link", make_next_link(request, page[2].decode()).encode())] if page is not None and has_next else []
-    if not plan.as_csv:
+    if plan.media_type is JSON:
         return JsonResponse(body, *link)
     return JsonResponse(
         await run_in_slices(csv.write_list(plan.list_query, body)),
         *csv.make_file_headers(plan.list_query.resource.plural),
         *link,
-        kind=csv.CSV,
+        kind=plan.media_type,
     )
 
 
@@ -192,7 +162,7 @@ def row_handler(resource: Resource) -> Handler:
     return read_handler(make_plan, _respond_with_row)
 
 
-async def _respond_with_row(request: Request, plan: ReadPlan, body: bytes) -> JsonResponse:
-    if versioned := _VERSIONED_ROW.fullmatch(body):
+async def _respond_with_row(request: Request, plan: ReadPlan, answer: Answer) -> JsonResponse:
+    if versioned := _VERSIONED_ROW.fullmatch(answer.body):
         return JsonResponse(versioned[2], version=versioned[1].decode())
-    return JsonResponse(body)
+    return JsonResponse(answer.body)
