@@ -270,6 +270,33 @@ CREATE FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school u
         ON CONFLICT DO NOTHING
 $$;
 
+CREATE FUNCTION public.note_instants() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO window_instants (at) SELECT i FROM unnest(ARRAY[NEW.opens_at, NEW.closes_at, NEW.accept_until]) i WHERE i IS NOT NULL
+    ORDER BY i ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.pin_school() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO pins (tenant_id, window_no, school_id, subject_no, aspect_no, scheme_version_no)
+    SELECT NEW.tenant_id, c.window_no, NEW.id, c.subject_no, c.aspect_no, v.no
+    FROM windows w
+    JOIN collects c ON c.tenant_id = w.tenant_id AND c.window_no = w.no AND c.school_id = w.tenant_id
+    JOIN LATERAL (
+        SELECT no FROM scheme_versions v WHERE v.tenant_id = w.tenant_id AND v.scheme_id = c.scheme_id ORDER BY version DESC LIMIT 1
+    ) v ON true
+    WHERE w.tenant_id = NEW.tenant_id AND w.state IN ('planned', 'open')
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.prepare_years(first smallint, last smallint) RETURNS void
     LANGUAGE sql
     AS $$
@@ -379,6 +406,13 @@ CREATE FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed
     ) j ON true
     WHERE n.tenant_id = in_tenant AND n.window_no = of_window AND n.school_id IN (SELECT r.school_id FROM reached r)
     GROUP BY n.school_id, n.subject_no, n.aspect_no
+$$;
+
+CREATE FUNCTION public.window_state(stored text, opens_at timestamp with time zone, closes_at timestamp with time zone, instant timestamp with time zone) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE WHEN stored IN ('closed', 'locked') THEN stored WHEN closes_at <= instant THEN 'closed'
+        WHEN stored = 'open' OR opens_at <= instant THEN 'open' ELSE 'planned' END
 $$;
 
 CREATE TABLE public.academic_years (
@@ -523,7 +557,7 @@ CREATE VIEW public.census WITH (security_invoker='true') AS
             (array_agg(c.value ORDER BY c.from_on DESC) FILTER (WHERE (c.kind = 'sen'::text)))[1] AS sen
            FROM public.characteristics c
           WHERE ((c.tenant_id = e.tenant_id) AND (c.pupil_id = e.pupil_id) AND (c.from_on <= w.census_on) AND (COALESCE(c.to_on, 'infinity'::date) >= w.census_on))) d)
-  WHERE ((w.state <> 'planned'::text) AND (d.year_group = ANY (w.year_groups)) AND (( SELECT later.id
+  WHERE ((d.year_group = ANY (w.year_groups)) AND (( SELECT later.id
            FROM public.enrolments later
           WHERE ((later.tenant_id = e.tenant_id) AND (later.pupil_id = e.pupil_id) AND (later.status = ANY (ARRAY['C'::text, 'M'::text, 'F'::text, 'O'::text])) AND (later.from_on <= w.census_on) AND (COALESCE(later.to_on, 'infinity'::date) >= w.census_on))
           ORDER BY later.from_on DESC, later.id DESC
@@ -932,7 +966,10 @@ CREATE VIEW public.returns WITH (security_invoker='true') AS
     (cardinality(f.missing_pupil_ids) < (f.expected - f.received)) AS missing_cut,
     last.received_at AS last_push_at,
     c.name AS last_client,
-    last.rejected AS last_rejected
+    last.rejected AS last_rejected,
+    w.state,
+    w.opens_at,
+    w.closes_at
    FROM ((((public.windows w
      CROSS JOIN LATERAL public.window_returns(w.tenant_id, w.no, 200) f(school_id, subject_no, aspect_no, expected, received, missing_pupil_ids))
      JOIN public.schools s ON ((s.id = f.school_id)))
@@ -1155,6 +1192,10 @@ CREATE TABLE public.used_assertions (
     expires_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE public.window_instants (
+    at timestamp with time zone NOT NULL
+);
+
 ALTER TABLE ONLY public.academic_years
     ADD CONSTRAINT academic_years_pkey PRIMARY KEY (year);
 
@@ -1323,6 +1364,9 @@ ALTER TABLE ONLY public.upns
 ALTER TABLE ONLY public.used_assertions
     ADD CONSTRAINT used_assertions_pkey PRIMARY KEY (client_id, jti);
 
+ALTER TABLE ONLY public.window_instants
+    ADD CONSTRAINT window_instants_pkey PRIMARY KEY (at);
+
 ALTER TABLE ONLY public.windows
     ADD CONSTRAINT windows_pkey PRIMARY KEY (tenant_id, id);
 
@@ -1411,6 +1455,10 @@ CREATE CONSTRAINT TRIGGER count_change AFTER INSERT OR DELETE OR UPDATE ON publi
 CREATE CONSTRAINT TRIGGER count_tenant AFTER INSERT OR UPDATE ON public.school_versions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.count_tenant();
 
 CREATE TRIGGER hold_year BEFORE INSERT ON public.windows FOR EACH ROW EXECUTE FUNCTION public.hold_year();
+
+CREATE TRIGGER note_instants AFTER INSERT OR UPDATE OF opens_at, closes_at, accept_until ON public.windows FOR EACH ROW EXECUTE FUNCTION public.note_instants();
+
+CREATE TRIGGER pin_school AFTER UPDATE OF tenant_id ON public.schools FOR EACH ROW WHEN ((old.tenant_id <> new.tenant_id)) EXECUTE FUNCTION public.pin_school();
 
 ALTER TABLE ONLY public.characteristics
     ADD CONSTRAINT characteristics_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
@@ -1766,6 +1814,10 @@ REVOKE ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_s
 GRANT ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.note_instants() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.pin_school() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.prepare_years(first smallint, last smallint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.reach_state(tenants uuid[]) FROM PUBLIC;
@@ -1790,6 +1842,10 @@ GRANT ALL ON FUNCTION public.remove_retired_keys(most integer) TO markonce_opera
 REVOKE ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.window_state(stored text, opens_at timestamp with time zone, closes_at timestamp with time zone, instant timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.window_state(stored text, opens_at timestamp with time zone, closes_at timestamp with time zone, instant timestamp with time zone) TO markonce_app;
+GRANT ALL ON FUNCTION public.window_state(stored text, opens_at timestamp with time zone, closes_at timestamp with time zone, instant timestamp with time zone) TO markonce_operator;
 
 GRANT SELECT ON TABLE public.academic_years TO markonce_app;
 GRANT SELECT ON TABLE public.academic_years TO markonce_operator;
@@ -1940,3 +1996,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.upns TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE ON TABLE public.used_assertions TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.used_assertions TO markonce_operator;
+
+GRANT SELECT ON TABLE public.window_instants TO markonce_app;
+GRANT SELECT ON TABLE public.window_instants TO markonce_operator;

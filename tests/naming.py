@@ -64,6 +64,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "update_school": {"shortName": "Renamed"},
     "update_pupil": {"forename": "Renamed"},
     "update_window": {"name": "Renamed"},
+    "reopen_window": {"closesAt": "2099-12-01T17:00:00Z"},
 }
 """By command, a body that a client of North may send; those of one row, or of a verb, begin with the id."""
 
@@ -168,7 +169,7 @@ async def by_rest(
     headers = {"If-Match": match.encode()} if command.is_single_row else {}
     if key is not None:
         headers["Idempotency-Key"] = key.encode()
-    content = {"json": body} if "{id}" not in path or method == "PATCH" else {}
+    content = {"json": body} if "{id}" not in path or method == "PATCH" or command.is_action else {}
     url = path.replace("{id}", quote(id_, safe=""))
     return told(await http.request(method, url, params={"dryRun": "true"} if dry else {}, headers=headers, **content))
 

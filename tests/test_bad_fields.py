@@ -71,7 +71,7 @@ GOOD: dict[str, tuple[str, dict[str, Any]]] = {
             ],
         },
     ),
-    "create_window": ("/v1/windows", window("w", acceptUntil="2018-09-01T00:00:00Z", frequencyReasons=REASONS, collects=[COLLECT])),
+    "create_window": ("/v1/windows", window("w", acceptUntil="2099-09-01T00:00:00Z", frequencyReasons=REASONS, collects=[COLLECT])),
     "create_scheme": ("/v1/schemes", {"tenant": {"trust": {"groupUid": TRUST}}, "code": "s", "name": "S", "grades": [GRADE]}),
 }
 

@@ -201,11 +201,11 @@ async def test_only_the_main_school_corrects_a_pupil(hedgerow: Trust, door: Door
 
 @both_doors
 async def test_the_terms_of_a_planned_window(vendor: Any, door: Door) -> None:
-    made = await sent(vendor, "/v1/windows", window(f"terms {door.__name__}", acceptUntil="2018-08-31T17:00:00Z"), 201)
+    made = await sent(vendor, "/v1/windows", window(f"terms {door.__name__}", acceptUntil="2099-08-31T17:00:00Z"), 201)
     change = {
         "name": "Tests",
-        "opensAt": "2018-05-01T07:00:00Z",
-        "closesAt": "2018-06-30T16:00:00Z",
+        "opensAt": "2099-05-01T07:00:00Z",
+        "closesAt": "2099-06-30T16:00:00Z",
         "acceptUntil": None,
         "purpose": "To see",
         "decision": "To help",
@@ -219,8 +219,8 @@ async def test_the_terms_of_a_planned_window(vendor: Any, door: Door) -> None:
     assert shown == change | {"yearGroups": ["5", "6"]}
     assert (await door(vendor, "update_window", made["id"], 2, change)).body["outcome"] == "unchanged"
     wrong = {
-        "closesAt": "2018-05-01T07:00:00Z",
-        "acceptUntil": "2018-04-01T00:00:00Z",
+        "closesAt": "2099-05-01T07:00:00Z",
+        "acceptUntil": "2099-04-01T00:00:00Z",
         "censusOn": "2019-01-01",
         "yearGroups": ["5", "six"],
     }
@@ -245,10 +245,12 @@ async def test_who_is_counted_is_settled_when_a_window_opens_and_everything_when
     counts = {"censusOn": "2018-05-15", "yearGroups": ["5"]}
     answer = await door(vendor, "update_window", id_, 2, {"name": "Renamed", **counts})
     assert (answer.status, issues(answer.body)) == (409, {"/censusOn": "window-state", "/yearGroups": "window-state"})
-    same = {"name": "Renamed", "censusOn": "2018-05-14", "yearGroups": ["Year 6"], "acceptUntil": "2018-08-01T00:00:00Z"}
+    same = {"name": "Renamed", "censusOn": "2018-05-14", "yearGroups": ["Year 6"], "acceptUntil": "2099-08-01T00:00:00Z"}
     assert (await door(vendor, "update_window", id_, 2, same)).body["outcome"] == "updated"
     await sent(vendor, f"/v1/windows/{id_}/close")
-    assert (await door(vendor, "update_window", id_, 4, {"closesAt": "2018-07-30T17:00:00Z"})).body["outcome"] == "updated"
+    answer = await door(vendor, "update_window", id_, 4, {"closesAt": "2099-07-30T17:00:00Z"})
+    assert (answer.status, issues(answer.body)) == (409, {"/closesAt": "window-state"})
+    assert (await door(vendor, "update_window", id_, 4, {"acceptUntil": None})).body["outcome"] == "updated"
     await hedgerow.operator.execute("UPDATE windows SET state = 'locked' WHERE code = $1", code)
     answer = await door(vendor, "update_window", id_, 5, {"purpose": "Another"})
     assert (answer.status, issues(answer.body)) == (409, {"/purpose": "window-state"})

@@ -157,15 +157,15 @@ def batch(at: str, entries: Sequence[dict[str, Any]], **changed: Any) -> dict[st
 
 
 def window(code: str = WINDOW, **changed: Any) -> dict[str, Any]:
-    """A window of the trust, to be planned."""
+    """A window of the trust, to be planned: of the past by its census, and open when a test opens it."""
     usual = {
         "tenant": {"trust": {"groupUid": TRUST}},
         "code": code,
         "name": "Key stage 2",
         "academicYear": "2017-18",
         "censusOn": str(CENSUS),
-        "opensAt": "2018-05-14T08:00:00+01:00",
-        "closesAt": "2018-07-31T17:00:00+01:00",
+        "opensAt": "2098-05-14T08:00:00+01:00",
+        "closesAt": "2099-07-31T17:00:00+01:00",
         "statutory": True,
         "purpose": "National curriculum assessment",
         "decision": "Reporting to parents",

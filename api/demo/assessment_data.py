@@ -82,10 +82,10 @@ class DemoWindow:
     statutory: bool = False
     closed: bool = True
 
-    @property
-    def closes_on(self) -> date:
-        """The last day for a closed window, three weeks later for the open one."""
-        return self.days[1] if self.closed else self.days[1] + timedelta(21)
+    def find_closing(self, now: datetime) -> datetime:
+        """The last day for a closed window; for the open one three weeks later, and at least three weeks from now."""
+        closing = datetime.combine(self.days[1], time(17), UTC)
+        return closing if self.closed else max(closing, now) + timedelta(21)
 
 
 KS2 = DemoWindow(
@@ -130,8 +130,8 @@ def make_schemes() -> list[Body]:
     return [{"tenant": _TENANT, "code": s.code, "name": s.name, "template": s.code} for s in IN_YEAR.values()]
 
 
-def make_windows() -> list[Body]:
-    """Returns bodies of `create_window`."""
+def make_windows(now: datetime) -> list[Body]:
+    """Returns bodies of `create_window`. What was recorded before a window closed is accepted until tomorrow."""
     return [
         {
             "tenant": _TENANT,
@@ -140,7 +140,8 @@ def make_windows() -> list[Body]:
             "academicYear": _name_year(window.start),
             "censusOn": window.census_on.isoformat(),
             "opensAt": _make_instant(window.days[0], 8),
-            "closesAt": _make_instant(window.closes_on, 17),
+            "closesAt": window.find_closing(now).isoformat(),
+            "acceptUntil": (max(window.find_closing(now), now) + timedelta(1)).isoformat() if window.closed else None,
             "statutory": window.statutory,
             "purpose": window.purpose,
             "decision": window.decision,

@@ -142,13 +142,17 @@ class Seed:
         schemes = await self._drop_existing("schemes", assessment_data.make_schemes())
         await self._perform_all("Schemes", self.manager, "create_scheme", schemes)
         await self._perform_all(
-            "Windows", self.manager, "create_window", await self._drop_existing("windows", assessment_data.make_windows())
+            "Windows",
+            self.manager,
+            "create_window",
+            await self._drop_existing("windows", assessment_data.make_windows(clock.read_now())),
         )
         await self._change_windows("planned", "open_window", {window.code for window in assessment_data.WINDOWS})
         judgements = assessment_data.make_judgements(everybody, clock.read_now())
         await self._perform_all("Judgements", self.vendor, "record_judgements", judgements)
         await self._perform_all("Targets", self.vendor, "record_targets", assessment_data.make_targets(everybody))
         await self._change_windows("open", "close_window", {window.code for window in assessment_data.WINDOWS if window.closed})
+        await self._stop_accepting()
 
     async def _perform_all(self, title: str, caller: Caller, command: str, bodies: list[dict[str, Any]]) -> None:
         definition = COMMANDS[command]
@@ -165,3 +169,14 @@ class Seed:
         windows = await list_rows(self.database, self.cursors, self.manager, "windows", ("id", "code", "state"))
         due = [{"id": window["id"]} for window in windows if window["state"] == state and window["code"] in codes]
         await self._perform_all("Opening" if state == "planned" else "Closing", self.manager, command, due)
+
+    async def _stop_accepting(self) -> None:
+        """Lets windows accept nothing after they closed, now that everything is recorded."""
+        names = ("id", "version", "acceptUntil")
+        windows = await list_rows(self.database, self.cursors, self.manager, "windows", names)
+        changes = [
+            {"id": window["id"], "expectedVersion": window["version"], "acceptUntil": None}
+            for window in windows
+            if window["acceptUntil"] is not None
+        ]
+        await self._perform_all("Closing", self.manager, "update_window", changes)

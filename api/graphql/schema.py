@@ -42,7 +42,6 @@ from domain.aggregates.query import DIMENSIONS, VIEWS
 from domain.clients.me import Me
 from domain.support.slices import run_in_slices
 from domain.write.command import Command
-from domain.write.patch import RowVersion
 from domain.write.stored_answers import KeptAnswer
 
 # Strawberry logs the messages of errors, which may hold names and UPNs. Unforeseen errors are logged by problems.py.
@@ -94,7 +93,7 @@ async def _write_selected(state: OperationState, info: Info, answer: Any) -> msg
 
 
 def _make_mutation(command: Command) -> CommandField:
-    arguments = [make_argument("input", make_input_type(command.input, *[RowVersion] * command.is_single_row))]
+    arguments = [make_argument("input", make_input_type(command.input, *command.row_keys))]
     if command.entries is not None:
         handling = "strict (all or nothing, the default) or lenient (good rows land, bad rows are listed)."
         arguments.append(make_argument("handling", "String | None", handling, default="strict"))

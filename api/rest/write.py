@@ -77,6 +77,8 @@ async def _read_input(request: Request, command: Command, preferences: Preferenc
     versions = read_if_match(request) if command.is_single_row else None
     if request.method == "PATCH":
         document, body = await read_json(request, MERGE_PATCH)
+    elif command.is_action and (command.requires_fields or _has_body(request)):
+        document, body = await read_json(request)
     else:
         document, body = {}, await read_body(request)
         if body.strip() not in (b"", b"{}"):
@@ -89,4 +91,11 @@ async def _read_input(request: Request, command: Command, preferences: Preferenc
         raise BadRequest(message, code="if-match-unused", issues=(Issue("If-Match", "if-match-unused", message),))
     if parse_id(row_id) is None:
         raise NotFound()
+    if command.is_action:
+        return command.parse_action(row_id, document), row_id.encode() + b" " + body
     return command.parse({"id": row_id}), row_id.encode()
+
+
+def _has_body(request: Request) -> bool:
+    """Whether the head of the request announces a body (RFC 9112, section 6.3)."""
+    return request.headers.get("content-length", "0").strip("0") != "" or "Transfer-Encoding" in request.headers

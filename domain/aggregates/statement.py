@@ -45,6 +45,7 @@ from domain.aggregates.results import Categories
 from domain.assessment.schemes import schemes
 from domain.assessment.subjects import subjects
 from domain.assessment.tenant_setup import tenants
+from domain.assessment.window_state import has_opened
 from domain.assessment.windows import pins, windows
 from domain.declare.scopes import Scope
 from domain.read.statement import Statement, make_statement
@@ -149,6 +150,7 @@ def _select_counted(reached: CTE, template: AggregateTemplate) -> CTE:
         select(q.id, q.tenant_id, q.urn, q.name, q.internal, tenants.c.suppression_threshold.label("threshold"))
         .add_columns(w.no, w.code, w.census_on, academic_year_text(w.academic_year).label("academic_year"))
         .add_columns(func.coalesce(trust_id, q.local_authority_code).label("population"))
+        .add_columns(has_opened(w).label("has_opened"))
         .join_from(reached, windows, w.tenant_id == q.tenant_id)
         .join(tenants, tenants.c.id == q.tenant_id)
     )
@@ -190,7 +192,7 @@ def _select_empty_windows(counted: CTE, by_school: CTE) -> Select[Any]:
     return (
         select(_build_array(c.tenant_id, c.id, func.json_agg(pins.c.subject_no)).label("item"))
         .join_from(counted, pins, pinned)
-        .where(~exists().where(m.school == c.id, m.window == c.code))
+        .where(c.has_opened, ~exists().where(m.school == c.id, m.window == c.code))
         .group_by(c.tenant_id, c.id, c.no)
     )
 
@@ -207,7 +209,7 @@ def _select_measures(counted: CTE, template: AggregateTemplate, name: str) -> CT
         select(c.tenant_id, c.id.label("school"), c.urn, c.name, c.internal, c.threshold, c.population)
         .add_columns(c.code.label("window"), c.census_on, c.academic_year, t.subject_no)
         .join_from(counted, source, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id))
-        .where(t.aspect_no == MAIN_ASPECT)
+        .where(t.aspect_no == MAIN_ASPECT, c.has_opened)
     )
     if not template.from_totals:
         g = grades.c

@@ -7,18 +7,23 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
 from domain.assessment.open_close_window import lock_window
+from domain.assessment.pin_schemes import pin_schemes
 from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale, make_invalid
 from domain.declare.inputs import Instant, LongText, Text
 from domain.declare.scopes import Scope
 from domain.roster import years
 from domain.store.database import Connection
+from domain.write.aggregates import rebuild
 from domain.write.command import command
 from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 
 class WindowChange(PatchInput, kw_only=True):
-    """The fields that may change until a window is locked; censusOn and yearGroups only while it is planned."""
+    """The fields that may change until a window is locked; opensAt, censusOn and yearGroups only while it is planned.
+
+    closesAt of a closed window changes by reopening it.
+    """
 
     name: Text | UnsetType = UNSET
     opens_at: Instant | UnsetType = UNSET
@@ -39,8 +44,8 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_window(connection: Connection, caller: Caller, patch: Patch[WindowChange]) -> Changed:
-    """Change a window's terms. Opening and closing it are commands of their own."""
-    stored, _ = await lock_window(connection, caller, patch.id)
+    """Change a window's terms. While it is planned, schemes are pinned and pupils counted again."""
+    stored, locks = await lock_window(connection, caller, patch.id)
     patch.check_version(stored["version"])
     terms = patch.merge_over(stored)
     checked = ("census_on", "opens_at", "closes_at", "accept_until", "year_groups")
@@ -57,20 +62,27 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
             connection, stored["tenant_id"], year, terms["year_groups"], "/yearGroups", excluded_no=stored["no"]
         )
     version = await connection.fetchval(_UPDATE, stored["tenant_id"], patch.id, *terms.values())
+    if stored["state"] == "planned":
+        await pin_schemes(locks, stored["no"], replaces=True)
+        await rebuild(locks, [stored["no"]])
     return patch.make_result("updated", version)
+
+
+_CHANGE_WHILE_PLANNED = {"opens_at", "census_on", "year_groups"}
 
 
 def _check_changeable(state: str, changed: set[str]) -> None:
     """Raises Conflict with an issue for each changed field that may not change in this state."""
-    fixed = changed if state == "locked" else changed & {"census_on", "year_groups"} if state != "planned" else set()
-    if fixed:
-        when = "no longer" if state == "locked" else "only while the window is planned"
-        names = [
-            name
-            for field, name in zip(WindowChange.__struct_fields__, WindowChange.__struct_encode_fields__, strict=True)
-            if field in fixed
+    when = dict.fromkeys(changed & _CHANGE_WHILE_PLANNED, "only while the window is planned") if state != "planned" else {}
+    if state == "closed" and "closes_at" in changed:
+        when["closes_at"] = "by reopening the window"
+    if state == "locked":
+        when = dict.fromkeys(changed, "no longer")
+    if when:
+        public_names = zip(WindowChange.__struct_fields__, WindowChange.__struct_encode_fields__, strict=True)
+        issues = [
+            Issue(f"/{name}", "window-state", f"{name} changes {when[field]}.") for field, name in public_names if field in when
         ]
-        issues = [Issue(f"/{name}", "window-state", f"{name} changes {when}.") for name in names]
         raise Conflict(f"The window is {state}.", code="window-state", issues=tuple(issues))
 
 

@@ -53,7 +53,7 @@ ORDER BY kind, no
 """
 """The numbers of the subjects that can be judged and of the aspects of tenant $1."""
 _WINDOWS = """
-SELECT w.id, w.code, w.no, w.academic_year, w.state, p.school_id, p.subject_no, p.aspect_no, p.scheme_version_no
+SELECT w.id, w.code, w.no, w.academic_year, p.school_id, p.subject_no, p.aspect_no, p.scheme_version_no
 FROM windows w LEFT JOIN pins p ON p.tenant_id = w.tenant_id AND p.window_no = w.no
 WHERE w.tenant_id = $1 AND (w.code = ANY ($2) OR w.id = ANY ($3))
 """

@@ -1,4 +1,4 @@
-"""Creates an assessment window, which stays planned until it is opened."""
+"""Creates an assessment window, which is planned until its opensAt."""
 
 from datetime import date
 from itertools import islice
@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from domain.access.caller import Caller
-from domain.assessment.open_close_window import WindowNow, describe_window
+from domain.assessment.open_close_window import WindowNow, describe_window, lock_all_schools
+from domain.assessment.pin_schemes import pin_schemes
 from domain.assessment.tenant_setup import prepare_tenant
+from domain.assessment.window_state import state_sql
 from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
 from domain.declare.errors import Conflict, Invalid, Issue, make_invalid
 from domain.declare.ids import new_id
@@ -21,6 +23,8 @@ from domain.declare.type_numbers import WINDOW
 from domain.roster.school_refs import SchoolRef, find_schools, make_school_issue
 from domain.roster.tenant_ref import TenantRef, find_tenant
 from domain.store.database import Connection, transpose
+from domain.support import clock
+from domain.write.aggregates import rebuild
 from domain.write.command import command
 
 
@@ -42,7 +46,10 @@ class FrequencyReasons(Input, kw_only=True):
 
 
 class NewWindow(Input, kw_only=True):
-    """A window, planned until it is opened. purpose and decision are what justifies the collection."""
+    """A window, planned until opensAt or until it is opened earlier. purpose and decision are what justifies the collection.
+
+    For past results give a past censusOn, and instants from today on: after closesAt nothing is accepted.
+    """
 
     tenant: TenantRef
     code: Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./_-]*$")]
@@ -62,9 +69,10 @@ class NewWindow(Input, kw_only=True):
 
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, Conflict))
 async def create_window(connection: Connection, caller: Caller, window: NewWindow) -> WindowNow:
-    """Plan a window for a trust or school. It accepts nothing until it is opened."""
+    """Plan a window for a trust or school: pin each school's scheme versions and count who is eligible. It accepts nothing before it opens."""
     tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, window.tenant, "/tenant")
     await prepare_tenant(connection, tenant_id)
+    locks = await lock_all_schools(connection, tenant_id)
     year, year_groups, issues = check_window_terms(
         WindowTerms(
             window.academic_year, window.census_on, window.opens_at, window.closes_at, window.accept_until, window.year_groups
@@ -88,9 +96,7 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
         raise Conflict(message, code="window-exists", issues=(Issue("/code", "window-exists", message),))
     reasons = None if window.frequency_reasons is None else msgspec.json.encode(window.frequency_reasons).decode()
     row = await connection.fetchrow(
-        "INSERT INTO windows (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, accept_until, statutory, purpose, decision,"
-        " frequency_reasons, year_groups) SELECT $1, $2, COALESCE(max(no), 0) + 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14"
-        " FROM windows WHERE tenant_id = $1 RETURNING id, no, code, state, version",
+        _INSERT,
         *(
             tenant_id,
             new_id(WINDOW),
@@ -102,7 +108,7 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
             window.closes_at,
             window.accept_until,
         ),
-        *(window.statutory, window.purpose, window.decision, reasons, year_groups),
+        *(window.statutory, window.purpose, window.decision, reasons, year_groups, clock.read_now()),
     )
     assert row is not None
     await connection.execute(
@@ -110,9 +116,17 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
         " SELECT $1, $2, * FROM unnest($3::smallint[], $4::smallint[], $5::uuid[], $6::uuid[])",
         *(tenant_id, row["no"], *transpose(lines, 4)),
     )
+    await pin_schemes(locks, row["no"])
+    await rebuild(locks, [row["no"]])
     return describe_window(row)
 
 
+_INSERT = f"""
+INSERT INTO windows AS w (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, accept_until, statutory, purpose, decision,
+    frequency_reasons, year_groups)
+SELECT $1, $2, COALESCE(max(no), 0) + 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14 FROM windows WHERE tenant_id = $1
+RETURNING id, no, code, {state_sql("$15::timestamptz")} AS state, version
+"""
 CollectedLine = tuple[int, int, UUID, UUID]
 """The numbers of a subject and an aspect, a school (or the tenant) and a scheme."""
 

@@ -24,6 +24,7 @@ from domain.access.reach import rows_of_pupil
 from domain.assessment.schemes import column_of_grade, scheme_grades
 from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.targets import targets
+from domain.assessment.window_state import has_opened
 from domain.assessment.windows import pins, windows
 from domain.declare.ids import parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
@@ -126,7 +127,7 @@ def _find_carried_from() -> ColumnElement[Any]:
         & (pinned.c.aspect_no == j.aspect_no)
     )
     of_pupil = (pupil.c.tenant_id == j.tenant_id) & (pupil.c.id == j.pupil_id) & (pupil.c.year_group == any_(later.c.year_groups))
-    is_collected_later = exists().where(after, collected, of_pupil).correlate_except(later, pinned, pupil)
+    is_collected_later = exists().where(after, has_opened(later.c), collected, of_pupil).correlate_except(later, pinned, pupil)
     same = (
         (other.c.tenant_id == j.tenant_id)
         & (other.c.academic_year >= j.academic_year)

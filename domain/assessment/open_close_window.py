@@ -1,16 +1,22 @@
-"""Opens, closes and reopens an assessment window."""
+"""Opens and closes an assessment window before its time, and reopens it."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
+
+from msgspec import UNSET, UnsetType
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
+from domain.assessment.pin_schemes import pin_schemes
+from domain.assessment.window_state import state_sql
 from domain.assessment.windows import windows
-from domain.declare.errors import Conflict, NotFound
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import parse_id
-from domain.declare.inputs import Input, Output
+from domain.declare.inputs import Input, Instant, Output, describe
 from domain.declare.scopes import Scope
 from domain.store.database import Connection
+from domain.support import clock
+from domain.write.action import Action
 from domain.write.aggregates import rebuild
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
@@ -22,6 +28,14 @@ class WindowRef(Input, kw_only=True):
     id: str
 
 
+class WindowReopening(Input, kw_only=True):
+    """How long a window is open again."""
+
+    closes_at: Annotated[
+        Instant | UnsetType, describe("When it closes now; needed once closesAt has passed. An earlier acceptUntil moves there.")
+    ] = UNSET
+
+
 class WindowNow(Output, kw_only=True):
     """A window and the state it is in now."""
 
@@ -31,46 +45,81 @@ class WindowNow(Output, kw_only=True):
     version: int
 
 
-_PIN = """
-INSERT INTO pins (tenant_id, window_no, school_id, subject_no, aspect_no, scheme_version_no)
-SELECT DISTINCT ON (s.id, c.subject_no, c.aspect_no) $1, $2, s.id, c.subject_no, c.aspect_no, v.no
-FROM collects c
-JOIN schools s ON s.tenant_id = $1 AND c.school_id IN (s.id, $1)
-JOIN LATERAL (SELECT no FROM scheme_versions v WHERE v.tenant_id = $1 AND v.scheme_id = c.scheme_id ORDER BY version DESC LIMIT 1) v ON true
-WHERE c.tenant_id = $1 AND c.window_no = $2
-ORDER BY s.id, c.subject_no, c.aspect_no, c.school_id = s.id DESC
-ON CONFLICT DO NOTHING
-"""
-
-
 @command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
 async def open_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
-    """Open a planned window: pin each school's scheme versions and count who is eligible."""
-    return await _change_state(connection, caller, ref, ("planned",), "open")
+    """Open a planned window before its opensAt, which becomes now."""
+    window, locks = await lock_window(connection, caller, parse_id(ref.id))
+    _check_state(window, "planned", "open")
+    row = await connection.fetchrow(_OPEN, window["tenant_id"], window["no"], window["now"])
+    await pin_schemes(locks, window["no"])
+    await rebuild(locks, [window["no"]])
+    return describe_window(row)
 
 
 @command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
 async def close_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
-    """Close an open window: from now on it refuses changes, except values recorded before, until acceptUntil."""
-    return await _change_state(connection, caller, ref, ("open",), "closed")
+    """Close an open window before its closesAt. It then refuses changes, except values recorded before, until acceptUntil."""
+    window, _ = await lock_window(connection, caller, parse_id(ref.id))
+    _check_state(window, "open", "closed")
+    return describe_window(await connection.fetchrow(_CLOSE, window["tenant_id"], window["no"], window["now"]))
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
-async def reopen_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
-    """Open a closed window again."""
-    return await _change_state(connection, caller, ref, ("closed",), "open")
+@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict))
+async def reopen_window(connection: Connection, caller: Caller, action: Action[WindowReopening]) -> WindowNow:
+    """Open a closed window again, until its closesAt or a new one."""
+    window, locks = await lock_window(connection, caller, action.id)
+    _check_state(window, "closed", "open")
+    closes_at = window["closes_at"] if action.fields.closes_at is UNSET else action.fields.closes_at
+    if closes_at <= window["now"]:
+        is_new = action.fields.closes_at is not UNSET
+        message = "closesAt lies in the past." if is_new else "closesAt has passed: say when the window closes now."
+        raise make_invalid([Issue("/closesAt", "closes-in-past", message)])
+    row = await connection.fetchrow(_REOPEN, window["tenant_id"], window["no"], closes_at)
+    await pin_schemes(locks, window["no"])
+    await rebuild(locks, [window["no"]])
+    return describe_window(row)
+
+
+def _check_state(window: Any, needed: str, after: str) -> None:
+    """Raises Conflict unless the window is in the state needed."""
+    if window["state"] != needed:
+        hint = " Reopen it, with a new closesAt." if (window["state"], after) == ("closed", "open") else ""
+        message = f"The window is {window['state']}; only a window that is {needed} can become {after}.{hint}"
+        raise Conflict(message, code="window-state")
+
+
+_WINDOW_NOW = "id, code, state, version"
+_OPEN = f"""
+UPDATE windows SET state = 'open', opens_at = $3, version = version + 1 WHERE tenant_id = $1 AND no = $2 RETURNING {_WINDOW_NOW}
+"""
+_CLOSE = f"""
+UPDATE windows SET state = 'closed', closed_at = $3, version = version + 1 WHERE tenant_id = $1 AND no = $2 RETURNING {_WINDOW_NOW}
+"""
+_REOPEN = f"""
+UPDATE windows SET state = 'open', closed_at = NULL, closes_at = $3, accept_until = GREATEST(accept_until, $3), version = version + 1
+WHERE tenant_id = $1 AND no = $2 RETURNING {_WINDOW_NOW}
+"""
 
 
 _FIND = f"SELECT w.tenant_id FROM windows w WHERE w.id = $2 AND {reaches_sql('$1', 'w.tenant_id', 'w.tenant_id', '$3')}"
-_ROW = (
-    f"SELECT {', '.join(column.name for column in windows.columns)}, frequency_reasons"
-    " FROM windows WHERE tenant_id = $1 AND id = $2 FOR UPDATE"
-)
+_STORED_COLUMNS = ", ".join(f"w.{column.name}" for column in windows.columns if column.name != "state")
+_ROW = f"""
+SELECT {_STORED_COLUMNS}, w.frequency_reasons, {state_sql("$3")} AS state, $3::timestamptz AS now
+FROM windows w WHERE w.tenant_id = $1 AND w.id = $2 FOR UPDATE
+"""
+
+
+async def lock_all_schools(connection: Connection, tenant_id: UUID) -> SchoolLocks:
+    """Locks every school of a tenant."""
+    school_ids = [row["id"] for row in await connection.fetch("SELECT id FROM schools WHERE tenant_id = $1 ORDER BY id", tenant_id)]
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock(school_ids, [])
+    return locks
 
 
 async def lock_window(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, SchoolLocks]:
     """Locks all schools of the window's tenant, and with them every judgement, and the window's row; returns the row
-    and the locks.
+    with its state at `now`, which is read after the locks, and the locks.
 
     Raises NotFound.
     """
@@ -78,31 +127,11 @@ async def lock_window(connection: Connection, caller: Caller, window_id: UUID | 
     if unlocked is None:
         raise NotFound()
     tenant_id = unlocked["tenant_id"]
-    school_ids = [row["id"] for row in await connection.fetch("SELECT id FROM schools WHERE tenant_id = $1 ORDER BY id", tenant_id)]
-    locks = SchoolLocks(connection, tenant_id)
-    await locks.lock(school_ids, [])
-    window = await connection.fetchrow(_ROW, tenant_id, window_id)
+    locks = await lock_all_schools(connection, tenant_id)
+    window = await connection.fetchrow(_ROW, tenant_id, window_id, clock.read_now())
     if window is None:
         raise NotFound()
     return window, locks
-
-
-async def _change_state(connection: Connection, caller: Caller, ref: WindowRef, before: tuple[str, ...], after: str) -> WindowNow:
-    window, locks = await lock_window(connection, caller, parse_id(ref.id))
-    tenant_id, no, state = window["tenant_id"], window["no"], window["state"]
-    if state not in before:
-        raise Conflict(
-            f"The window is {state}; only a window that is {' or '.join(before)} can become {after}.", code="window-state"
-        )
-    row = await connection.fetchrow(
-        "UPDATE windows SET state = $3, closed_at = CASE $3 WHEN 'closed' THEN clock_timestamp() END, version = version + 1"
-        " WHERE tenant_id = $1 AND no = $2 RETURNING id, code, state, version",
-        *(tenant_id, no, after),
-    )
-    if after == "open":
-        await connection.execute(_PIN, tenant_id, no)
-        await rebuild(locks, [no])
-    return describe_window(row)
 
 
 def describe_window(row: Any) -> WindowNow:

@@ -22,6 +22,7 @@ from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import CodeTable, read_codes
 from domain.assessment.judgements import judgements
 from domain.assessment.subjects import AspectCode, SubjectCode
+from domain.assessment.window_state import state_sql
 from domain.declare.errors import Current, Invalid, Issue, NotFound, make_invalid
 from domain.declare.inputs import Input, Instant, Text, describe
 from domain.declare.scopes import Scope
@@ -30,6 +31,7 @@ from domain.roster.record_pupils.command import record_pupils
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.store.database import Connection, transpose
+from domain.support import clock
 from domain.support.slices import iterate_in_slices, split_into_parts
 from domain.write.aggregates import adjust_for_judgements
 from domain.write.batch import Batch, Counts, Recorded
@@ -223,9 +225,6 @@ def resolve_entry(
     batch.locations[at] = Location(school.tenant_id, school.id, window and window["no"], subject_no, aspect_no)
     if window is None or subject_no is None or aspect_no is None or len(batch.issues) > issue_count:
         return None
-    if window["state"] == "planned":
-        batch.reject(at, "window", "window-not-open", "The window is planned and not open yet.")
-        return None
     version_no = codes.pins.get((window["no"], school.id, subject_no, aspect_no))
     if version_no is None:
         batch.reject(at, "subject", "not-collected", f"The window does not collect this subject and aspect from {school.name}.")
@@ -242,12 +241,12 @@ def resolve_entry(
 
 
 _STORED = f"""
-SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id AS main_school_id, w.state,
-    COALESCE(w.closed_at, w.closes_at) AS closed_at, w.accept_until >= now() AS accepts,
+SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id AS main_school_id, {state_sql("$8")} AS state,
+    COALESCE(w.closed_at, w.closes_at) AS closed_at, w.accept_until > $8 AS accepts,
     j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id
 FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
     WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
-JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no AND w.state <> 'planned'
+JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no
 CROSS JOIN LATERAL (
     SELECT school_id FROM pupils x WHERE tenant_id = $1 AND id = g.pupil_id AND {reaches_pupil_sql("$7", "x", "id")} LIMIT 1
 ) p
@@ -267,7 +266,7 @@ async def compare_with_stored(
     locks: SchoolLocks,
 ) -> list[JudgementRow]:
     """Records the outcome of each row and returns the rows to write; rejects a change in a window that no longer
-    accepts it.
+    accepts it, or does not accept it yet. The window's state is that after the locks.
 
     A value that is confirmed at a later instant is unchanged; from then on values recorded before that instant are
     superseded.
@@ -277,7 +276,7 @@ async def compare_with_stored(
     confirmed: list[tuple[Any, ...]] = []
     conflicts: list[ConflictingRow] = []
     async for part in iterate_in_slices(
-        await connection.fetch(_STORED, tenant_id, *transpose([row.key for row in rows], 5), caller.client_id)
+        await connection.fetch(_STORED, tenant_id, *transpose([row.key for row in rows], 5), caller.client_id, clock.read_now())
     ):
         for stored in part:
             row = by_n.pop(stored["n"])
@@ -288,7 +287,9 @@ async def compare_with_stored(
             if not is_dated:
                 row.recorded_at = max(stored["now"], stored["recorded_at"] or stored["now"])
             is_accepted_late = is_dated and stored["accepts"] and row.recorded_at <= stored["closed_at"]
-            if not row.is_change_of(stored):
+            if stored["state"] == "planned":
+                batch.reject(row.at, "window", "window-not-open", "The window is planned and not open yet.")
+            elif not row.is_change_of(stored):
                 batch.record_outcome(row.at, "unchanged", public_id if exists else None, stored["version"])
                 if exists and is_dated and row.recorded_at > stored["recorded_at"] and stored["state"] == "open":
                     confirmed.append((*row.key, row.recorded_at))

@@ -11,6 +11,7 @@ from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import SUBJECTS_AND_ASPECTS
 from domain.assessment.subjects import AspectCode, SubjectCode
 from domain.assessment.targets import targets
+from domain.assessment.window_state import state_sql
 from domain.declare.errors import Current, Invalid, NotFound
 from domain.declare.ids import new_id
 from domain.declare.inputs import Input, Instant, describe
@@ -21,6 +22,7 @@ from domain.roster import years
 from domain.roster.pupil_keys import PupilRow, find_pupils
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.store.database import Connection, transpose
+from domain.support import clock
 from domain.support.slices import iterate_in_slices, split_into_parts
 from domain.write.batch import Batch, Recorded
 from domain.write.command import command
@@ -67,13 +69,14 @@ class TargetBatch(Input, kw_only=True):
     entries: list[TargetEntry]
 
 
-_GRADES = """
+_GRADES = f"""
 WITH version AS (
     SELECT NULL::uuid AS school_id, NULL::smallint AS subject_no, s.code AS scheme, max(v.no) AS no, 0 AS age
     FROM schemes s JOIN scheme_versions v ON v.tenant_id = s.tenant_id AND v.scheme_id = s.id WHERE s.tenant_id = $1 GROUP BY s.code
     UNION ALL
     SELECT p.school_id, p.subject_no, NULL, p.scheme_version_no, row_number() OVER (PARTITION BY p.school_id, p.subject_no ORDER BY w.census_on DESC, w.no DESC)
-    FROM pins p JOIN windows w ON w.tenant_id = p.tenant_id AND w.no = p.window_no WHERE p.tenant_id = $1 AND p.school_id = ANY ($2)
+    FROM pins p JOIN windows w ON w.tenant_id = p.tenant_id AND w.no = p.window_no
+    WHERE p.tenant_id = $1 AND p.school_id = ANY ($2) AND {state_sql("$3")} <> 'planned'
 )
 SELECT v.school_id, v.subject_no, v.scheme, v.age, v.no AS version_no, g.code, g.no FROM version v
 JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = v.no ORDER BY v.age, v.scheme, g.no
@@ -130,7 +133,9 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
     tenant_id = next(iter(schools.values())).tenant_id
     codes = await connection.fetch(SUBJECTS_AND_ASPECTS, tenant_id)
     numbers = {(row["kind"], row["code"]): row["no"] for row in codes}
-    grades = TargetGrades(await connection.fetch(_GRADES, tenant_id, list({school.id for school in schools.values()})))
+    grades = TargetGrades(
+        await connection.fetch(_GRADES, tenant_id, list({school.id for school in schools.values()}), clock.read_now())
+    )
     good_rows = batch.list_good_rows()
     pupil_ids = await find_pupils(connection, caller, tenant_id, batch, schools)
     keyed = [

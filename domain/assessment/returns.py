@@ -9,6 +9,7 @@ from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, Smal
 
 from domain.access.reach import rows_of_school
 from domain.assessment.subjects import aspects, code_of, subjects
+from domain.assessment.window_state import has_opened
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
@@ -36,6 +37,9 @@ returns = Table(
     Column("last_push_at", DateTime(timezone=True)),
     Column("last_client", Text),
     Column("last_rejected", Integer),
+    Column("state", Text, nullable=False),
+    Column("opens_at", DateTime(timezone=True), nullable=False),
+    Column("closes_at", DateTime(timezone=True), nullable=False),
     comment="A view over the census, the pins, the judgements and the receipts",
 )
 v = returns.c
@@ -52,7 +56,7 @@ RETURNS = Resource(
     scope=Scope.JUDGEMENTS_READ,
     order=("tenant_id", "window_no", "school_id", "subject_no", "aspect_no"),
     weight=2_000,
-    reach=lambda scope: and_(_staff(scope), _staff(Scope.WINDOWS_READ)),
+    reach=lambda scope: and_(has_opened(v), _staff(scope), _staff(Scope.WINDOWS_READ)),
     fields={
         "windowCode": Field(v.window_code, "The window's code."),
         "schoolId": Field(v.school_id, "The school's id."),

@@ -1,6 +1,6 @@
-"""Assessment windows: what is collected, when, from whom, and why. `state` decides what is accepted.
+"""Assessment windows: what is collected, when, from whom, and why. `state` decides what is accepted (window_state.py).
 
-Opening a window pins the scheme version of each school, subject and aspect it collects.
+Planning a window pins the scheme version of each school, subject and aspect it collects; so does changing its terms.
 """
 
 from sqlalchemy import (
@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_tenant
+from domain.assessment.window_state import derive_closed_at, derive_state
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import WINDOW
@@ -60,7 +61,7 @@ pins = Table(
     Column("subject_no", SmallInteger, primary_key=True),
     Column("aspect_no", SmallInteger, primary_key=True),
     Column("scheme_version_no", SmallInteger, nullable=False),
-    comment="The scheme version of each school, subject and aspect, fixed when the window opened",
+    comment="The scheme version of each school, subject and aspect, fixed when the window is planned or its terms change",
 )
 
 WINDOWS = Resource(
@@ -81,11 +82,15 @@ WINDOWS = Resource(
         "censusOn": Field(
             windows.c.census_on, "Who is on roll on this day is eligible, with the school, trust and characteristics of this day."
         ),
-        "opensAt": Field(windows.c.opens_at, "When it is meant to open."),
-        "closesAt": Field(windows.c.closes_at, "When it is meant to close."),
+        "opensAt": Field(windows.c.opens_at, "When it opens by itself, or when it was opened earlier."),
+        "closesAt": Field(windows.c.closes_at, "When it closes by itself, unless it is closed earlier."),
         "acceptUntil": Field(windows.c.accept_until, "Values recorded before it closed are taken until then."),
-        "closedAt": Field(windows.c.closed_at, "When it was closed; null while it is not."),
-        "state": Field(windows.c.state, "planned, open, closed or locked; this decides what is accepted."),
+        "closedAt": Field(derive_closed_at(windows.c), "When it closed, by itself or early; null while it is not closed."),
+        "state": Field(
+            derive_state(windows.c),
+            "planned, open, closed or locked, at the time of the request; this decides what is accepted.",
+            nullable=False,
+        ),
         "statutory": Field(windows.c.statutory, "Whether the collection is required by law."),
         "purpose": Field(windows.c.purpose, "What the values are for."),
         "decision": Field(windows.c.decision, "The decision they inform."),

@@ -18,9 +18,11 @@ MAX_ADJUSTED_PUPILS = 100
 
 @asynccontextmanager
 async def adjust_for_pupils(locks: SchoolLocks, pupil_ids: Collection[UUID]) -> AsyncIterator[None]:
-    """Surrounds a write that changes what these pupils contribute to the windows that have opened."""
+    """Surrounds a write that changes what these pupils contribute to windows, planned ones included: these open by
+    themselves.
+    """
     windows = await locks.connection.fetchval(
-        "SELECT COALESCE(array_agg(no), '{}') FROM windows WHERE tenant_id = $1 AND state <> 'planned'", locks.tenant_id
+        "SELECT COALESCE(array_agg(no), '{}') FROM windows WHERE tenant_id = $1", locks.tenant_id
     )
     if len(pupil_ids) <= MAX_ADJUSTED_PUPILS:
         await _adjust(locks, pupil_ids, windows, -1)

@@ -5,7 +5,8 @@ and output from its annotations; REST, GraphQL and OpenAPI are derived from them
 
 The input of a bulk command has a field `entries`. Its function gets a Batch, with the valid rows typed and the issues
 of the others. Any other list of structs in the input is decoded likewise, as a companion of the batch. The function of
-a command that changes or deletes one row gets a Patch, which holds the versions that the row may have.
+a command that changes or deletes one row gets a Patch, which holds the versions that the row may have. The function of
+another command about one row gets an Action.
 """
 
 import inspect
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from domain.access.caller import Caller
@@ -23,6 +25,7 @@ from domain.declare.scopes import Scope
 from domain.store.database import Connection
 from domain.support.slices import Steps, run_at_once
 from domain.support.suggestions import Suggestions
+from domain.write.action import Action, RowRef
 from domain.write.batch import Batch
 from domain.write.decode import MAX_ISSUES, decode, find_lists
 from domain.write.patch import Patch, RowVersion
@@ -39,7 +42,8 @@ class Command:
     """A declared write. `name` is the name of the GraphQL mutation in snake case.
 
     `fails` are the errors that it may raise. `row_types` are the types of a bulk command's rows, by the name of their
-    list. `is_single_row` says whether it changes or deletes one row, so that its function gets a Patch.
+    list. `is_single_row` says whether it changes or deletes one row, so that its function gets a Patch; `is_action`
+    whether it does something else with one row, so that its function gets an Action.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Command:
     output: type[Struct]
     row_types: Mapping[str, type[Struct]]
     is_single_row: bool
+    is_action: bool
     run: Callable[[Connection, Caller, Any], Awaitable[Any]]
 
     @property
@@ -81,10 +86,35 @@ class Command:
                 raise make_invalid(issues)
             rest = {name: value for name, value in data.items() if name not in key_names}
             return self.parse_patch(row.id, frozenset({row.expected_version}), rest)
+        if self.is_action and isinstance(data, dict):
+            ref, issues = decode(RowRef, {name: data[name] for name in ("id",) if name in data}, "")
+            if ref is None:
+                raise make_invalid(issues)
+            return self.parse_action(ref.id, {name: value for name, value in data.items() if name != "id"})
         value, issues = decode(self.input, data, "")
         if issues:
             raise make_invalid(issues)
         return value
+
+    @property
+    def requires_fields(self) -> bool:
+        """Whether the input has a field without a default."""
+        return any(field.required for field in msgspec.structs.fields(self.input))
+
+    @property
+    def row_keys(self) -> tuple[type[Struct], ...]:
+        """The fields that name the row in a GraphQL input, beside those of `input`."""
+        return (RowVersion,) if self.is_single_row else (RowRef,) if self.is_action else ()
+
+    def parse_action(self, row_id: str, data: object) -> "Action[Any]":
+        """Returns the action on the row with this id. Raises Invalid, and NotFound for a malformed id."""
+        fields, issues = decode(self.input, data, "")
+        if fields is None or issues:
+            raise make_invalid(issues)
+        parsed = parse_id(row_id)
+        if parsed is None:
+            raise NotFound()
+        return Action(parsed, fields)
 
     def parse_patch(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Patch[Any]":
         """Returns the patch of the row with this id from a JSON merge patch (RFC 7396). Raises Invalid, and NotFound
@@ -151,19 +181,19 @@ def make_size_issue(name: str, count: int) -> Issue:
 def command(
     *, scope: Scope, fails: tuple[type[DomainError], ...] = (Invalid,)
 ) -> Callable[[Callable[[Connection, Caller, Any], Awaitable[Any]]], Command]:
-    """Decorates the function of a command. Its third parameter is the input: a Batch, a Patch or a struct."""
+    """Decorates the function of a command. Its third parameter is the input: a Batch, a Patch, an Action or a struct."""
 
     def declare(run: Callable[[Connection, Caller, Any], Awaitable[Any]]) -> Command:
         types = typing.get_type_hints(run, include_extras=True)
         _, _, input_name = inspect.signature(run).parameters
         declared, row_types = types[input_name], {}
-        is_single_row = typing.get_origin(declared) is Patch
+        is_single_row, is_action = (typing.get_origin(declared) is kind for kind in (Patch, Action))
         if typing.get_origin(declared) is Batch:
             declared, _ = typing.get_args(declared)
             row_types = find_lists(declared)
-        elif is_single_row:
+        elif is_single_row or is_action:
             (declared,) = typing.get_args(declared)
         doc = inspect.cleandoc(run.__doc__ or "")
-        return Command(run.__name__, doc, scope, fails, declared, types["return"], row_types, is_single_row, run)
+        return Command(run.__name__, doc, scope, fails, declared, types["return"], row_types, is_single_row, is_action, run)
 
     return declare

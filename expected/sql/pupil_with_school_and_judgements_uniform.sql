@@ -22,7 +22,9 @@ WHERE reach_3.client_id = $1::UUID AND reach_3.tenant_id = shared_pupils_1.tenan
  LIMIT 1) AS r0, (SELECT clients.reach_version = $4::BIGINT AND ($5::TIMESTAMP WITH TIME ZONE IS NULL OR now() < $5::TIMESTAMP WITH TIME ZONE) AS anon_4 
 FROM clients 
 WHERE clients.id = $1::UUID) AS snapshot, CAST((SELECT sum(data_versions.version) AS sum_1 
-FROM data_versions) AS TEXT) || '.' || CAST($6::DATE AS TEXT) || '.' || CAST(reach_state($7::UUID[]) AS TEXT) AS data_version, (SELECT data_versions.version 
+FROM data_versions) AS TEXT) || '.' || CAST($6::DATE AS TEXT) || '.' || CAST(coalesce(EXTRACT(epoch FROM (SELECT max(window_instants.at) AS max_1 
+FROM window_instants 
+WHERE window_instants.at <= $7::TIMESTAMP WITH TIME ZONE)), 0) AS TEXT) || '.' || CAST(reach_state($8::UUID[]) AS TEXT) AS data_version, (SELECT data_versions.version 
 FROM data_versions 
 WHERE data_versions.name = 'references') AS label_version 
 WHERE c.s IS NOT NULL

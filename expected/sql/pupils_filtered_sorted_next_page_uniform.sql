@@ -14,6 +14,8 @@ WHERE reach_2.client_id = $1::UUID AND reach_2.tenant_id = shared_pupils_1.tenan
 HAVING count(*) >= 0) AS r0, (SELECT clients.reach_version = $8::BIGINT AND ($9::TIMESTAMP WITH TIME ZONE IS NULL OR now() < $9::TIMESTAMP WITH TIME ZONE) AS anon_2 
 FROM clients 
 WHERE clients.id = $1::UUID) AS snapshot, CAST((SELECT sum(data_versions.version) AS sum_1 
-FROM data_versions) AS TEXT) || '.' || CAST($10::DATE AS TEXT) || '.' || CAST(reach_state($11::UUID[]) AS TEXT) AS data_version 
+FROM data_versions) AS TEXT) || '.' || CAST($10::DATE AS TEXT) || '.' || CAST(coalesce(EXTRACT(epoch FROM (SELECT max(window_instants.at) AS max_1 
+FROM window_instants 
+WHERE window_instants.at <= $11::TIMESTAMP WITH TIME ZONE)), 0) AS TEXT) || '.' || CAST(reach_state($12::UUID[]) AS TEXT) AS data_version 
 WHERE c.s IS NOT NULL
  LIMIT ALL OFFSET 0) AS x ON true

@@ -92,7 +92,7 @@ def test_every_body_is_what_its_command_takes(everybody: list[DemoPupil]) -> Non
     given = {
         "record_pupils": school_data.make_rolls(everybody),
         "create_scheme": assessment_data.make_schemes(),
-        "create_window": assessment_data.make_windows(),
+        "create_window": assessment_data.make_windows(NOW),
         "record_judgements": assessment_data.make_judgements(everybody, NOW),
         "record_targets": assessment_data.make_targets(everybody),
     }
@@ -140,7 +140,8 @@ def test_nothing_is_recorded_after_now_on_a_clock_that_is_behind(everybody: list
 _VERSIONS = """
 SELECT (SELECT sum(version) FROM pupils), (SELECT sum(version) FROM judgements), (SELECT sum(version) FROM targets),
     (SELECT count(*) FROM enrolments) AS spells, (SELECT count(*) FROM characteristics) AS dated, (SELECT count(*) FROM judgement_history),
-    (SELECT string_agg(code || ' ' || state, ', ' ORDER BY code) FROM windows), (SELECT sum(n) FROM cells) AS counted, (SELECT count(*) FROM grants) AS grants
+    (SELECT string_agg(code || ' ' || window_state(state, opens_at, closes_at, now()), ', ' ORDER BY code) FROM windows),
+    (SELECT sum(n) FROM cells) AS counted, (SELECT count(*) FROM grants) AS grants
 """
 
 

@@ -16,9 +16,9 @@ def ago(minutes: float) -> str:
 
 
 async def noon(vendor: Any, *, until: float | None) -> str:
-    """The id of an open window that was meant to close an hour ago; values from before are taken for so many minutes from now."""
+    """The id of an open window that closes by itself in ten minutes; values from before are taken for so many minutes from now."""
     accept = {} if until is None else {"acceptUntil": ago(-until)}
-    made = await sent(vendor, "/v1/windows", window(CODE, closesAt=ago(60), **accept), 201)
+    made = await sent(vendor, "/v1/windows", window(CODE, closesAt=ago(-10), opensAt=ago(-5), **accept), 201)
     await sent(vendor, f"/v1/windows/{made['id']}/open")
     return str(made["id"])
 
@@ -39,12 +39,16 @@ async def test_values_recorded_before_it_closed_arrive_until_accept_until(hedger
     assert issues(await put(vendor, 102, -1, 422)) == CLOSED  # recorded after it closed
     assert issues(await put(vendor, None, -1, 422, withdrawn=True)) == CLOSED
     assert counted(await put(vendor, None, 70, withdrawn=True)) == {"withdrawn": 1}
-    await hedgerow.operator.execute("UPDATE windows SET accept_until = now() - interval '1 minute' WHERE code = $1", CODE)
+    await hedgerow.operator.execute(
+        "UPDATE windows SET opens_at = now() - interval '3 hours', closes_at = now() - interval '1 hour', accept_until = now() - interval '1 minute'"
+        " WHERE code = $1",
+        CODE,
+    )
     assert issues(await put(vendor, 103, 65, 422)) == CLOSED
 
 
 async def test_what_was_recorded_while_it_was_still_open_counts_as_before(hedgerow: Trust, vendor: Any) -> None:
-    """It was meant to close an hour ago and was closed now; and one that is closed early takes nothing recorded after."""
+    """It was closed now; and one that was closed earlier takes nothing recorded after."""
     window_id = await noon(vendor, until=30)
     await sent(vendor, f"/v1/windows/{window_id}/close")
     assert counted(await put(vendor, 100, 30)) == {"created": 1}

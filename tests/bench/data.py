@@ -15,7 +15,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -230,8 +230,8 @@ def describe_window(trust: Trust, code: str, year: int, term: str) -> dict[str, 
         "name": f"{term.title()} {census_on.year}",
         "academicYear": format_academic_year(year),
         "censusOn": census_on.isoformat(),
-        "opensAt": f"{census_on}T08:00:00Z",
-        "closesAt": f"{census_on + timedelta(21)}T17:00:00Z",
+        "opensAt": "2098-09-01T08:00:00Z",
+        "closesAt": "2099-07-31T17:00:00Z",
         "purpose": "Teachers' judgement of the term.",
         "decision": "Who gets support.",
         "yearGroups": ["R", *"123456"],

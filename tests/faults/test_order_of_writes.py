@@ -90,10 +90,10 @@ async def test_what_arrives_after_closing_is_late_only_where_it_says_when_it_was
 ) -> None:
     """With a clock that has gone back, a value that arrives after the window was closed seems to be from before."""
     windows = (await client.get("/v1/windows?fields=id")).json()["data"]
-    await client.patch(f"/v1/windows/{windows[0]['id']}", json={"acceptUntil": "2099-01-01T00:00:00Z"}, headers={"If-Match": "*"})
+    await client.patch(f"/v1/windows/{windows[0]['id']}", json={"acceptUntil": "2099-12-01T00:00:00Z"}, headers={"If-Match": "*"})
     await sent(client, f"/v1/windows/{windows[0]['id']}/close")
     superuser = await asyncpg.connect(hedgerow.databases.cluster.url(hedgerow.databases.name, "postgres"))
-    await superuser.execute("UPDATE windows SET closed_at = clock_timestamp() + interval '60 seconds', accept_until = '2099-01-01'")
+    await superuser.execute("UPDATE windows SET closed_at = clock_timestamp() + interval '60 seconds', accept_until = '2099-12-01'")
     await superuser.close()
     refused = await sent(client, "/v1/judgements", batch("Oak", [judged(1, grade=100)]), 422)
     assert [issue["code"] for issue in refused["issues"]] == ["window-closed"]

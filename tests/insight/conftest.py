@@ -205,7 +205,7 @@ async def load(operator: Any, pupils: list[Pupil]) -> dict[str, UUID]:
             if code == KS2 or tenant == "Meadow":
                 await operator.execute(
                     "INSERT INTO windows (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, state, statutory, purpose, decision,"
-                    " year_groups) VALUES ($1, $2, $3, $4, $4, 2017, $5, '2018-05-14Z', '2018-06-29Z', 'open', true, 'p', 'd', $6)",
+                    " year_groups) VALUES ($1, $2, $3, $4, $4, 2017, $5, '2018-05-14Z', '2099-06-29Z', 'open', true, 'p', 'd', $6)",
                     *(ids[tenant], new_id(WINDOW), no, code, CENSUS if code == KS2 else date(2018, 2, 1), year_groups),
                 )
         await load_pupils(operator, ids, tenant, [pupil for pupil in pupils if pupil.school in schools])

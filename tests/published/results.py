@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def load(server: Server, ks2: Path, gias: Sequence[Path], *, show: bool = False)
 
 
 def window_of(target: str, year: Year) -> dict[str, Any]:
-    """The statutory window of a year, planned for one tenant."""
+    """The statutory window of a year, planned for one tenant: the results of the past are entered from today on."""
+    now = datetime.now(UTC)
     kind, _, key = target.partition(":")
     return {
         "tenant": {"trust": {"groupUid": key}} if kind == "trust" else {"school": {"urn": key}},
@@ -95,8 +97,8 @@ def window_of(target: str, year: Year) -> dict[str, Any]:
         "name": f"Key stage 2 {year.start + 1}",
         "academicYear": year.window.partition("/")[0],
         "censusOn": year.tests_on.isoformat(),
-        "opensAt": f"{year.tests_on}T08:00:00+01:00",
-        "closesAt": f"{year.start + 1}-07-31T17:00:00+01:00",
+        "opensAt": (now + timedelta(days=1)).isoformat(),
+        "closesAt": (now + timedelta(days=60)).isoformat(),
         "statutory": True,
         "purpose": "National curriculum assessment at the end of key stage 2",
         "decision": "Reporting to parents and publication by the Department for Education",

@@ -66,7 +66,7 @@ def _describe(endpoint: RestEndpoint) -> JsonObject:
 def has_body(command: Command) -> bool:
     """Whether a command has a body. The URL of any other command says everything."""
     method, path = url_of(command)
-    return method == "PATCH" or "{id}" not in path
+    return method == "PATCH" or "{id}" not in path or command.is_action
 
 
 def _describe_list(resource: Resource) -> JsonObject:
@@ -128,5 +128,7 @@ def _describe_command(command: Command) -> JsonObject:
     statuses |= {HTTPStatus.PRECONDITION_REQUIRED} if is_change else set()
     statuses -= set() if has_id else {HTTPStatus.NOT_FOUND}  # what the body names and does not exist is an issue of the body
     body = make_body(command.input.__name__, *MERGE_PATCH[: method == "PATCH"]) if has_body(command) else None
+    if body is not None and command.is_action and not command.requires_fields:
+        body["required"] = False
     summary, options = command.doc.split(". ")[0].rstrip("."), [parameters.refer(name) for name in names]
     return make_operation(command.operation, summary, [command.scope], responses, statuses, options, body, command.doc)
