@@ -1,10 +1,15 @@
 """How names of people are compared and sorted, in one place."""
 
 import unicodedata
+from functools import cache, lru_cache
+from pathlib import Path
 
 from domain.support.texts import clean_text, remove_invisible
 
-_APOSTROPHES = "'`´ʹʻʼʽʾʿˈ‘’‛′‵՚׳´ꞌ＇"
+NAMES_RULE = 1
+"""The version of the rules of this file, stored beside the keys made by them. Whoever changes a rule increments it."""
+
+_APOSTROPHES = "'`´ʹʻʼʽʾʿˈ‘’‛′‵՚׳\u1ffdꞌ＇"
 _HYPHENS = "-‐‑‒–—―⁃−֊־﹘﹣－"
 _LIKE = str.maketrans(dict.fromkeys(_APOSTROPHES, "'") | dict.fromkeys(_HYPHENS, "-"))
 _DOTS = str.maketrans({"ı": "i"})
@@ -30,3 +35,53 @@ def fold_name(text: str) -> str:
     folded = unicodedata.normalize("NFKD", unify_punctuation(remove_invisible(text))).casefold()
     folded = unicodedata.normalize("NFKD", folded).translate(_DOTS).replace("i\u0307", "i")
     return unicodedata.normalize("NFC", clean_text(unify_punctuation(folded)))
+
+
+_LOWEST = 0x21
+"""The code point of weight 0. The blank below it separates the levels of a key."""
+_MOST_COMMON = chr(_LOWEST)
+_UNLISTED = "\ufffd"
+
+_Weights = tuple[str, str, str]
+
+
+@lru_cache(20_000)
+def make_sort_key(text: str) -> str:
+    """Returns a text whose order by code points (PostgreSQL's collation "C") is that of the names in Unicode's root
+    order: by letters, then by accents, then by case (UTS #10). No particle is moved, and blanks and signs count, as in
+    the root collation of CLDR.
+
+    Every PostgreSQL sorts these keys alike; one without ICU, such as the embedded one, cannot sort the names. Kinds of
+    apostrophe and of hyphen are sorted as one.
+    """
+    weights = [_weigh(character) for character in unicodedata.normalize("NFKC", unify_punctuation(clean_text(text)))]
+    primary, secondary, tertiary = (("".join(level)) for level in zip(*weights, strict=True)) if weights else ("", "", "")
+    # without the lowest weights at its end, a level has the same order: whatever follows is lower still
+    return f"{primary} {secondary.rstrip(_MOST_COMMON)} {tertiary.rstrip(_MOST_COMMON)}"
+
+
+@cache
+def _read_root_order() -> dict[str, _Weights]:
+    """Returns the weights of characters, each as a code point."""
+    order: dict[str, _Weights] = {}
+    for line in Path(__file__).with_name("root_order.txt").read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            code_point, *elements = line.split()
+            levels = zip(*(element.split(".") for element in elements), strict=True)
+            primary, secondary, tertiary = ("".join(chr(_LOWEST + int(n)) for n in level if n != "-") for level in levels)
+            order[chr(int(code_point, 16))] = primary, secondary, tertiary
+    return order
+
+
+@lru_cache(5_000)
+def _weigh(character: str) -> _Weights:
+    """Returns the weights of a character, or of the parts it is composed of.
+
+    One that is not listed comes after all that are, by its code point.
+    """
+    order = _read_root_order()
+    if character in order:
+        return order[character]
+    parts = [order.get(part, (_UNLISTED + part, _MOST_COMMON, _MOST_COMMON)) for part in unicodedata.normalize("NFD", character)]
+    primary, secondary, tertiary = ("".join(level) for level in zip(*parts, strict=True))
+    return primary, secondary, tertiary

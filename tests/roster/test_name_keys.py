@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from domain.roster.names import fold_name
+from domain.roster.names import fold_name, make_sort_key
 from domain.support.texts import clean_text, find_invisible
 
 
@@ -86,3 +86,68 @@ def test_a_text_of_blanks_is_cleaned_to_nothing(text: str) -> None:
 
 def test_a_clean_text_is_in_nfc_with_single_blanks() -> None:
     assert clean_text("\u00a0 Zoe\u0308 \r\n de\u2009la  Cruz ") == "Zoë de la Cruz"
+
+
+ROOT_ORDER = [
+    *(
+        "",
+        "'t Hooft",
+        "-",
+        "1st",
+        "Ångström",
+        "d'Arcy",
+        "d’Arcy",
+        "De Souza",
+        "de Vries",
+        "Dean",
+        "Đorđević",
+        "Dos Santos",
+        "Élan",
+        "Isik",
+        "Işık",
+    ),
+    *(
+        "Łuczak",
+        "Łukasz",
+        "Müller",
+        "Muller-Smith",
+        "Mullerson",
+        "O'Brien",
+        "O’Connor",
+        "O'Neill",
+        "Obrien",
+        "Oster",
+        "Øster",
+        "Østergaard",
+    ),
+    *("Özil", "Van den Berg", "van der Berg", "Zeta", "Zhou", "Żuk", "Παπάς", "Иванов", "Йовков", "أحمد", "王"),
+]
+"""As ICU 72 sorts them with the root collation. It splits names by the kind of their apostrophe, which is not wanted."""
+
+
+def test_names_are_sorted_in_unicodes_root_order() -> None:
+    unsorted = sorted(ROOT_ORDER)
+    assert sorted(unsorted, key=lambda name: (make_sort_key(name).encode(), name)) == ROOT_ORDER
+
+
+def test_a_sort_key_does_not_depend_on_unicodes_form() -> None:
+    for name in ROOT_ORDER:
+        assert make_sort_key(unicodedata.normalize("NFD", name)) == make_sort_key(name)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Smith", "Smith Jones"),  # the shorter one first
+        ("Zoe", "Zoë"),  # accents only where the letters are the same
+        ("Zoëa", "Zoeb"),
+        ("mc donald", "McDonald"),  # a blank sorts before every letter
+        ("adam", "Adam"),  # small letters first, where all else is the same
+        ("Muñoz", "Muoz"),
+        ("strasse", "straße"),
+        ("Zzz", "ጸሐይ"),
+        ("Zzz", "\U0001f600"),  # what is not listed comes last
+    ],
+)
+def test_letters_sort_before_accents_and_accents_before_case(first: str, second: str) -> None:
+    assert make_sort_key(first).encode() < make_sort_key(second).encode()
