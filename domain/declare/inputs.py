@@ -10,7 +10,10 @@ from domain.declare.value_types import MAX_TEXT
 
 Instant = Annotated[datetime, Meta(tz=True)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(min_length=1, max_length=100)]
+"""A name of a person."""
 LongText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+"""Sentences. They may hold formatting characters, which any other text may not."""
 
 
 def describe(text: str) -> Meta:

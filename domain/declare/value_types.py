@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from domain.declare.ids import parse_id
+from domain.support.texts import clean_text, is_clean
 
 MAX_TEXT = 2000
 """Characters of a text that is written or used in a filter."""
@@ -65,7 +66,7 @@ class ValueType(Enum):
 def _parse_text(raw: object) -> str | None:
     if not isinstance(raw, str) or len(raw) > MAX_TEXT or re.search("[\0\ud800-\udfff]", raw):
         return None
-    return raw
+    return raw if is_clean(raw) else clean_text(raw)
 
 
 def _parse_integer(raw: object) -> int | None:

@@ -13,10 +13,11 @@ from msgspec import UNSET, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.declare.errors import Invalid, Issue, NotFound, Stale, make_invalid
+from domain.declare.inputs import Name
 from domain.declare.scopes import Scope
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, read_stored, write_changes
 from domain.roster.record_pupils.compare import compare_facts
-from domain.roster.record_pupils.entries import Name, PupilBatch, PupilEntry, PupilEntryRow, apply_rules
+from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow, apply_rules
 from domain.roster.record_pupils.matching import find_visible, match_and_lock, reject_ambiguous
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection

@@ -4,7 +4,7 @@ import unicodedata
 from functools import cache, lru_cache
 from pathlib import Path
 
-from domain.support.texts import clean_text, remove_invisible
+from domain.support.texts import clean_text, join_visible
 
 NAMES_RULE = 1
 """The version of the rules of this file, stored beside the keys made by them. Whoever changes a rule increments it."""
@@ -31,8 +31,8 @@ def fold_name(text: str) -> str:
     capitals has lost the difference.
     """
     if text.isascii():
-        return unify_punctuation(clean_text(remove_invisible(text))).lower()
-    folded = unicodedata.normalize("NFKD", unify_punctuation(remove_invisible(text))).casefold()
+        return unify_punctuation(clean_text(join_visible(text))).lower()
+    folded = unicodedata.normalize("NFKD", unify_punctuation(join_visible(text))).casefold()
     folded = unicodedata.normalize("NFKD", folded).translate(_DOTS).replace("i\u0307", "i")
     return unicodedata.normalize("NFC", clean_text(unify_punctuation(folded)))
 
@@ -54,7 +54,7 @@ def make_sort_key(text: str) -> str:
     Every PostgreSQL sorts these keys alike; one without ICU, such as the embedded one, cannot sort the names. Kinds of
     apostrophe and of hyphen are sorted as one.
     """
-    weights = [_weigh(character) for character in unicodedata.normalize("NFKC", unify_punctuation(clean_text(text)))]
+    weights = [_weigh(character) for character in unicodedata.normalize("NFKC", unify_punctuation(clean_text(join_visible(text))))]
     primary, secondary, tertiary = (("".join(level)) for level in zip(*weights, strict=True)) if weights else ("", "", "")
     # without the lowest weights at its end, a level has the same order: whatever follows is lower still
     return f"{primary} {secondary.rstrip(_MOST_COMMON)} {tertiary.rstrip(_MOST_COMMON)}"

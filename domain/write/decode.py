@@ -1,4 +1,4 @@
-"""Decodes JSON values to typed inputs.
+"""Decodes JSON values to typed inputs, with every text cleaned (support/texts.py).
 
 msgspec reports the first fault of a value; this module reports all of them, each with its pointer.
 """
@@ -16,7 +16,9 @@ import msgspec
 from msgspec import Struct, structs
 
 from domain.declare.errors import Issue
+from domain.declare.value_types import MAX_TEXT
 from domain.support.suggestions import Suggestions
+from domain.support.texts import clean_text, find_invisible, is_clean
 
 T = TypeVar("T", bound=Struct)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -49,21 +51,28 @@ def decode(
     """
     try:
         value = msgspec.convert(data, type_)
+        if _is_plausible(structs.astuple(value)):
+            return value, []
+    except (msgspec.ValidationError, OverflowError):
+        pass
+    data = _clean_texts(data)
+    try:
+        value = msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
         return None, list(islice(_find_issues(type_, data, at, suggestions or Suggestions()), max_issues))
-    return value, [] if _is_plausible(structs.astuple(value)) else list(islice(_find_implausible(value, at), max_issues))
+    return value, list(islice(_find_implausible(type_, value, at), max_issues))
 
 
 def _is_plausible(parts: Iterable[object]) -> bool:
-    """Quickly decides whether values can have no implausible parts.
+    """Quickly decides whether every text is clean and no value is implausible.
 
-    `_find_implausible` then examines the others, which may be valid.
+    `_clean_texts` and `_find_implausible` then examine the others, which may be valid.
     """
     for part in parts:
         if part is None or part is msgspec.UNSET:
             continue
         if isinstance(part, str):
-            if part.isspace() or not part.isprintable():
+            if not is_clean(part):
                 return False
         elif isinstance(part, datetime):
             if not YEARS[0] <= part.year <= YEARS[1]:
@@ -76,28 +85,58 @@ def _is_plausible(parts: Iterable[object]) -> bool:
     return True
 
 
-def _find_implausible(value: object, at: str) -> typing.Iterator[Issue]:
-    """Yields the issues of values with the right type that cannot be meant: blank texts, control characters and
-    instants out of range.
+def _clean_texts(data: Any) -> Any:
+    """Returns a JSON value with every text in it cleaned.
+
+    A text stays as it is if nothing would be left of it, or if it holds a character that cannot be seen: its issue
+    tells that character's position.
+    """
+    if isinstance(data, str):
+        cleaned = data if is_clean(data) else clean_text(data)
+        return data if find_invisible(cleaned) else cleaned or data
+    if isinstance(data, list):
+        return [_clean_texts(element) for element in data]
+    if isinstance(data, dict):
+        return {name: _clean_texts(value) for name, value in data.items()}
+    return data
+
+
+def _find_implausible(type_: Any, value: object, at: str) -> typing.Iterator[Issue]:
+    """Yields the issues of values with the right type that cannot be meant: texts that are blank or hold characters
+    that cannot be seen, and instants out of range.
     """
     if isinstance(value, str):
-        if value and (not any(c.isprintable() and not c.isspace() for c in value) or _CONTROL.search(value)):
-            yield Issue(at, "text-unreadable", "The text is blank or holds control characters.")
+        if (message := _find_unreadable(value, may_be_formatted=_is_prose(type_))) is not None:
+            yield Issue(at, "text-unreadable", message)
     elif isinstance(value, datetime):
         if not YEARS[0] <= value.year <= YEARS[1]:
             yield Issue(at, "wrong-value", f"An instant lies in the years {YEARS[0]} to {YEARS[1]}.")
     elif isinstance(value, list):
         for i, element in enumerate(value):
-            yield from _find_implausible(element, f"{at}/{i}")
+            yield from _find_implausible(_find_item_type(type_), element, f"{at}/{i}")
     elif isinstance(value, Struct):
-        for attribute, name in _list_names(type(value)):
-            yield from _find_implausible(getattr(value, attribute), f"{at}/{name}")
+        for field in structs.fields(value):
+            yield from _find_implausible(field.type, getattr(value, field.name), f"{at}/{field.encode_name}")
+
+
+def _find_unreadable(text: str, *, may_be_formatted: bool) -> str | None:
+    """Returns what is wrong with a text that people cannot read; None if they can."""
+    if text and not any(c.isprintable() and not c.isspace() for c in text):
+        return "The text is blank."
+    found = find_invisible(text)
+    if found is None or (may_be_formatted and not _CONTROL.search(text)):
+        return None
+    position, code_point = found
+    return f"Character {position} of the text is {code_point}, which cannot be seen. Leave it out."
 
 
 @cache
-def _list_names(struct: type[Struct]) -> list[tuple[str, str]]:
-    """Returns the attributes of a struct with their names in JSON."""
-    return [(field.name, field.encode_name) for field in structs.fields(struct)]
+def _is_prose(type_: Any) -> bool:
+    """Whether the values of a type are sentences (`LongText`)."""
+    if typing.get_origin(type_) is typing.Annotated:
+        inner, *notes = typing.get_args(type_)
+        return any(getattr(note, "max_length", None) == MAX_TEXT for note in notes) or _is_prose(inner)
+    return any(map(_is_prose, typing.get_args(type_)))
 
 
 def _find_issues(type_: Any, data: object, at: str, suggestions: Suggestions) -> typing.Iterator[Issue]:

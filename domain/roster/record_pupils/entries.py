@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
-from domain.declare.inputs import Input, Text, describe
+from domain.declare.inputs import Input, Name, Text, describe
 from domain.roster import upn as upn_rules
 from domain.roster import years
 from domain.roster.characteristics import Characteristic
@@ -17,8 +17,6 @@ from domain.roster.pupil_keys import KeyMatch
 from domain.roster.references import is_identifier
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.write.batch import Batch
-
-Name = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class PupilEntry(Input, kw_only=True):
