@@ -228,6 +228,15 @@ BEGIN
     RETURN held;
 END $$;
 
+CREATE FUNCTION public.mark_names() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    NEW.names_rule := 0;
+    RETURN NEW;
+END $$;
+
 CREATE FUNCTION public.match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) RETURNS TABLE(n integer, by_id uuid, by_reference uuid, by_upn uuid, by_former_upn uuid, school_id uuid, open_main_from date, open_main_status text, surname text, forename text, date_of_birth date)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -492,6 +501,17 @@ CREATE TABLE public.pupils (
     version integer DEFAULT 1 NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    preferred_surname text,
+    preferred_forename text,
+    surname_folded text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    forename_folded text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    preferred_surname_folded text COLLATE pg_catalog."C",
+    preferred_forename_folded text COLLATE pg_catalog."C",
+    surname_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    forename_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    preferred_surname_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    preferred_forename_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    names_rule smallint DEFAULT 0 NOT NULL,
     CONSTRAINT pupils_sex_check CHECK ((sex = ANY (ARRAY['F'::text, 'M'::text])))
 );
 
@@ -749,7 +769,17 @@ CREATE VIEW public.group_pupils WITH (security_invoker='true') AS
     m.group_id,
     m.school_id AS group_school_id,
     m.from_on AS member_from,
-    m.to_on AS member_to
+    m.to_on AS member_to,
+    p.preferred_surname,
+    p.preferred_forename,
+    p.surname_folded,
+    p.forename_folded,
+    p.preferred_surname_folded,
+    p.preferred_forename_folded,
+    p.surname_key,
+    p.forename_key,
+    p.preferred_surname_key,
+    p.preferred_forename_key
    FROM (public.group_members m
      JOIN public.pupils p ON (((p.tenant_id = m.tenant_id) AND (p.id = m.pupil_id))));
 
@@ -1042,7 +1072,17 @@ CREATE VIEW public.school_roll WITH (security_invoker='true') AS
     p.year_group,
     p.version,
     p.xid,
-    p.changed_at
+    p.changed_at,
+    p.preferred_surname,
+    p.preferred_forename,
+    p.surname_folded,
+    p.forename_folded,
+    p.preferred_surname_folded,
+    p.preferred_forename_folded,
+    p.surname_key,
+    p.forename_key,
+    p.preferred_surname_key,
+    p.preferred_forename_key
    FROM (public.enrolments e
      JOIN public.pupils p ON (((p.tenant_id = e.tenant_id) AND (p.id = e.pupil_id))));
 
@@ -1398,9 +1438,13 @@ CREATE INDEX judgements_by_school ON ONLY public.judgements USING btree (tenant_
 
 CREATE INDEX memberships_by_trust ON public.memberships USING btree (trust_id, school_id);
 
+CREATE INDEX pupils_by_folded_name ON public.pupils USING btree (tenant_id, school_id, surname_folded, forename_folded);
+
 CREATE INDEX pupils_by_id ON public.pupils USING btree (id);
 
 CREATE INDEX pupils_by_name ON public.pupils USING btree (tenant_id, school_id, surname, forename, id);
+
+CREATE INDEX pupils_by_name_order ON public.pupils USING btree (tenant_id, school_id, surname_key, forename_key, id);
 
 CREATE INDEX pupils_by_school ON public.pupils USING btree (tenant_id, school_id, id);
 
@@ -1455,6 +1499,8 @@ CREATE CONSTRAINT TRIGGER count_change AFTER INSERT OR DELETE OR UPDATE ON publi
 CREATE CONSTRAINT TRIGGER count_tenant AFTER INSERT OR UPDATE ON public.school_versions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.count_tenant();
 
 CREATE TRIGGER hold_year BEFORE INSERT ON public.windows FOR EACH ROW EXECUTE FUNCTION public.hold_year();
+
+CREATE TRIGGER names_changed BEFORE UPDATE ON public.pupils FOR EACH ROW WHEN ((((old.surname IS DISTINCT FROM new.surname) OR (old.forename IS DISTINCT FROM new.forename)) AND (NOT ((((old.surname_key IS DISTINCT FROM new.surname_key) OR (old.forename_key IS DISTINCT FROM new.forename_key)) OR (old.surname_folded IS DISTINCT FROM new.surname_folded)) OR (old.forename_folded IS DISTINCT FROM new.forename_folded))))) EXECUTE FUNCTION public.mark_names();
 
 CREATE TRIGGER note_instants AFTER INSERT OR UPDATE OF opens_at, closes_at, accept_until ON public.windows FOR EACH ROW EXECUTE FUNCTION public.note_instants();
 
