@@ -7,7 +7,7 @@ DATA_DIR ?= .markonce/demo
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check contracts bench faults conformance clean
+.PHONY: help demo test check contracts bench faults attack conformance clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench: $(READY)  ## measure both interfaces beside ordinary servers and PostgreS
 
 faults: $(READY)  ## kills, cuts, freezes and refusals under load: what was acknowledged is there (ARGS="kills --count 40", --small, --seed 7)
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+attack: $(READY)  ## 5,000 requests for rows of other tenants against each check alone, and 300 random questions to both interfaces
+	@MARKONCE_FULL=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup tests/test_walls.py tests/test_doors.py $(ARGS)
 
 conformance: $(READY)  ## suites and generated clients of others, against a demonstration (needs Node)
 	@bash tests/conformance/run

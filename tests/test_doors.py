@@ -20,13 +20,14 @@ from domain.declare.resource import Filter
 from tests.conftest import Databases
 from tests.doors import Doors, exact, opened
 from tests.questions import Ask, Document
+from tests.sizes import choose_size
 from tests.world import upn
 
-QUESTIONS = {"North": 120, "mixed": 80, "everything": 100}
+QUESTIONS = {"North": choose_size(40, 120), "mixed": choose_size(30, 80), "everything": choose_size(30, 100)}
 """By client, how many random selections."""
-OF_ROWS = {"North": 30, "mixed": 15}
+OF_ROWS = {"North": choose_size(12, 30), "mixed": choose_size(6, 15)}
 """By client, how many random selections of what a row leads to."""
-TOGETHER, ALIKE = 20, 25
+TOGETHER, ALIKE = choose_size(8, 20), choose_size(10, 25)
 """How many documents of several questions, and how many written with variables and without."""
 PAGES = 3
 OF_THE_MOMENT = ("x-request-id", "server-timing", "ratelimit", "ratelimit-policy")

@@ -56,7 +56,8 @@ RETURNS = Resource(
     scope=Scope.JUDGEMENTS_READ,
     order=("tenant_id", "window_no", "school_id", "subject_no", "aspect_no"),
     weight=2_000,
-    reach=lambda scope: and_(has_opened(v), _staff(scope), _staff(Scope.WINDOWS_READ)),
+    reach=lambda scope: and_(_staff(scope), _staff(Scope.WINDOWS_READ)),
+    condition=has_opened(v),
     fields={
         "windowCode": Field(v.window_code, "The window's code."),
         "schoolId": Field(v.school_id, "The school's id."),

@@ -171,8 +171,9 @@ class Resource:
     """A readable noun. `order` names the unique columns of the default order, which is reversed if `descending`;
     cursors hold them.
 
-    `reach` is the condition for its rows. `links_from_others` are links of other resources (by name) that lead to this
-    one. `parse_key` parses an id that is not a UUID with the `type_number`.
+    `reach` is the condition for its rows; `condition` is a further one that is not about access. `links_from_others`
+    are links of other resources (by name) that lead to this one. `parse_key` parses an id that is not a UUID with the
+    `type_number`.
     """
 
     name: str
@@ -183,6 +184,7 @@ class Resource:
     order: tuple[str, ...]
     reach: RowPredicate
     fields: Mapping[str, Field]
+    condition: ColumnElement[bool] | None = None
     links: Mapping[str, Link] = field(default_factory=dict)
     links_from_others: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)
     type_number: int | None = None

@@ -50,9 +50,8 @@ from domain.read.query import (
     ToMany,
     ToOne,
 )
-from domain.read.statement import Statement, make_statement
+from domain.read.statement import INSTALLATION_VERSION, Statement, make_statement
 from domain.read.versions import (
-    INSTALLATION_VERSION,
     REACH_DATA_VERSION,
     is_versioned,
     list_rows_versioned_by_school,
@@ -130,10 +129,13 @@ class _SqlWriter:
         return scope is None or (self._scopes is not None and scope in self._scopes)
 
     def write_reach(self, resource: Resource, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
-        """Returns the conditions that a row is within the caller's reach."""
+        """Returns the resource's own condition, and the one that a row is within the caller's reach."""
+        conditions = [] if resource.condition is None else [resource.condition]
         if not self.has_everywhere(resource.scope):
-            return [move_to_source(resource.reach(resource.scope), resource.source, source)]
-        return [] if link is not None and link.target_in_reach else [move_to_source(resource.reach(None), resource.source, source)]
+            conditions.append(resource.reach(resource.scope))
+        elif link is None or not link.target_in_reach:
+            conditions.append(resource.reach(None))
+        return [move_to_source(condition, resource.source, source) for condition in conditions]
 
     def write_value(self, resource: Resource, field: Field, source: FromClause) -> ColumnElement[Any]:
         """Returns the value of a field, NULL where the caller lacks its scope at the row's school."""

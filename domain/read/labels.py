@@ -1,8 +1,9 @@
 """Cache of labels: the codes and names of a tenant's subjects, aspects, windows and grades, to which rows refer by
 small numbers.
 
-A statement writes a placeholder for each label (read/placeholders.py) and returns the version of all labels that it saw
-(migration 0013). A cached copy is used for that version only. So a page of a thousand rows with ten different labels
+A statement writes a placeholder for each label (read/placeholders.py) and returns the version of all labels that it saw:
+that of the installation, since a label may change with the time, as the state of a window does. A cached copy is used
+for that version only. So a page of a thousand rows with ten different labels
 reads ten labels, or none. Whether the caller may see a label was decided when the statement was compiled: everybody who
 reaches a school of a tenant sees the same labels.
 """
@@ -31,10 +32,10 @@ class LabelCache:
     """The labels of one database, as read by this process."""
 
     def __init__(self) -> None:
-        self._copies: Lru[tuple[int, bytes], tuple[int, Labels]] = Lru("labels", 8_000_000, weigh=_weigh)
+        self._copies: Lru[tuple[int, bytes], tuple[str, Labels]] = Lru("labels", 8_000_000, weigh=_weigh)
         """The version and the labels, by the number of the statement and the placeholder of the tenant."""
 
-    async def fill_in(self, parts: list[bytes], statement: Statement, version: int, database: Database, caller: UUID) -> None:
+    async def fill_in(self, parts: list[bytes], statement: Statement, version: str, database: Database, caller: UUID) -> None:
         """Replaces the placeholders of labels, tenants and ends of rows in `parts`, of which every other one is a
         placeholder.
 
@@ -58,7 +59,7 @@ class LabelCache:
                 except KeyError:
                     raise SnapshotOutdated from None
 
-    async def _read(self, statement: Statement, tenant: bytes, version: int, database: Database, caller: UUID) -> Labels:
+    async def _read(self, statement: Statement, tenant: bytes, version: str, database: Database, caller: UUID) -> Labels:
         key = statement.number, tenant
         if (copy := self._copies.get(key)) is not None and copy[0] == version:
             return copy[1]
@@ -83,6 +84,6 @@ def get_label_cache(database: Database) -> LabelCache:
     return cache
 
 
-def _weigh(key: tuple[int, bytes], copy: tuple[int, Labels]) -> int:
+def _weigh(key: tuple[int, bytes], copy: tuple[str, Labels]) -> int:
     labels = copy[1]
     return 600 + 180 * len(labels) + sum(map(len, labels)) + sum(map(len, labels.values()))

@@ -129,7 +129,7 @@ class PreparedQuery:
         columns = await statement.run(database, values)
         if not columns:
             raise SnapshotOutdated
-        label_version = columns.pop() if statement.label_query else 0
+        label_version = columns.pop() if statement.label_query else ""
         versions = [columns.pop().encode()] if statement.has_version else []
         if statement.checks_snapshot and not columns.pop():
             raise SnapshotOutdated

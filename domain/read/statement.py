@@ -23,7 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 
 from domain.access.reach import CALLER
-from domain.read.time_binds import bind_time
+from domain.read.json_sql import concatenate
+from domain.read.time_binds import NOW, TODAY, bind_time
 from domain.store.database import Database
 
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
@@ -31,6 +32,23 @@ DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
 
 _numbers = count(1)
 data_versions = table("data_versions", column("name", Text), column("version", BigInteger))
+
+
+_window_instants = table("window_instants", column("at", DateTime(timezone=True)))
+_LAST_INSTANT = select(func.max(_window_instants.c.at)).where(_window_instants.c.at <= NOW).scalar_subquery()
+
+INSTALLATION_VERSION = concatenate(
+    [
+        cast(select(func.sum(data_versions.c.version)).scalar_subquery(), Text),
+        literal_column("'.'", Text),
+        cast(TODAY, Text),
+        literal_column("'.'", Text),
+        cast(func.coalesce(func.extract("epoch", _LAST_INSTANT), literal_column("0")), Text),
+    ]
+)
+"""The version of what every response depends on: the labels, the public register, today's date and the newest instant
+at which a window of any tenant opened, closed or stopped accepting.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +100,11 @@ def make_statement(
     if data_version is not None:
         named.append(data_version.label("data_version"))
     if label_queries:
-        named.append(_LABEL_VERSION.label("label_version"))
+        named.append(INSTALLATION_VERSION.label("label_version"))
     body = select(*named).where(c.c.s.is_not(None)).offset(literal_column("0")).correlate(c).lateral("x")
     compiled = select(*body.c).select_from(c.join(body, true())).compile(dialect=DIALECT)
     names: list[str] = list(compiled.positiontup or ())
-    label_query = make_statement([*label_queries, _LABEL_VERSION]) if label_queries else None
+    label_query = make_statement([*label_queries, INSTALLATION_VERSION]) if label_queries else None
     return Statement(compiled.string, tuple(names), compiled.params, label_query, checks_snapshot, data_version is not None)
 
 
@@ -101,6 +119,3 @@ _IS_SNAPSHOT_CURRENT = (
     .where(_clients.c.id == CALLER)
     .scalar_subquery()
 )
-
-
-_LABEL_VERSION = select(data_versions.c.version).where(data_versions.c.name == literal_column("'references'")).scalar_subquery()

@@ -8,7 +8,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
-    DateTime,
     FromClause,
     Text,
     Uuid,
@@ -16,7 +15,6 @@ from sqlalchemy import (
     cast,
     column,
     func,
-    literal_column,
     select,
     table,
 )
@@ -26,8 +24,7 @@ from domain.declare.resource import Link, Resource
 from domain.read import placeholders
 from domain.read.json_sql import concatenate, join_with_dots, quote
 from domain.read.query import NestedObject, OutputFields, PageRows, Query, RowQuery, ToMany, ToOne
-from domain.read.statement import data_versions, make_statement
-from domain.read.time_binds import NOW, TODAY
+from domain.read.statement import INSTALLATION_VERSION, make_statement
 
 
 def is_versioned(query: Query) -> bool:
@@ -70,23 +67,6 @@ def _iterate_links(fields: OutputFields) -> Iterator[tuple[Link, Resource]]:
 
 
 _school_versions = table("school_versions", column("tenant_id", Uuid), column("school_id", Uuid), column("version", BigInteger))
-
-
-_window_instants = table("window_instants", column("at", DateTime(timezone=True)))
-_LAST_INSTANT = select(func.max(_window_instants.c.at)).where(_window_instants.c.at <= NOW).scalar_subquery()
-
-INSTALLATION_VERSION = concatenate(
-    [
-        cast(select(func.sum(data_versions.c.version)).scalar_subquery(), Text),
-        literal_column("'.'", Text),
-        cast(TODAY, Text),
-        literal_column("'.'", Text),
-        cast(func.coalesce(func.extract("epoch", _LAST_INSTANT), literal_column("0")), Text),
-    ]
-)
-"""The version of what every response depends on: the labels, the public register, today's date and the newest instant
-at which a window of any tenant opened, closed or stopped accepting.
-"""
 
 
 REACH_DATA_VERSION = cast(func.reach_state(bindparam("tenants", type_=ARRAY(Uuid))), Text)

@@ -24,8 +24,9 @@ FROM clients
 WHERE clients.id = $1::UUID) AS snapshot, CAST((SELECT sum(data_versions.version) AS sum_1 
 FROM data_versions) AS TEXT) || '.' || CAST($6::DATE AS TEXT) || '.' || CAST(coalesce(EXTRACT(epoch FROM (SELECT max(window_instants.at) AS max_1 
 FROM window_instants 
-WHERE window_instants.at <= $7::TIMESTAMP WITH TIME ZONE)), 0) AS TEXT) || '.' || CAST(reach_state($8::UUID[]) AS TEXT) AS data_version, (SELECT data_versions.version 
-FROM data_versions 
-WHERE data_versions.name = 'references') AS label_version 
+WHERE window_instants.at <= $7::TIMESTAMP WITH TIME ZONE)), 0) AS TEXT) || '.' || CAST(reach_state($8::UUID[]) AS TEXT) AS data_version, CAST((SELECT sum(data_versions.version) AS sum_1 
+FROM data_versions) AS TEXT) || '.' || CAST($6::DATE AS TEXT) || '.' || CAST(coalesce(EXTRACT(epoch FROM (SELECT max(window_instants.at) AS max_1 
+FROM window_instants 
+WHERE window_instants.at <= $7::TIMESTAMP WITH TIME ZONE)), 0) AS TEXT) AS label_version 
 WHERE c.s IS NOT NULL
  LIMIT ALL OFFSET 0) AS x ON true

@@ -110,6 +110,17 @@ async def test_a_304_and_an_answer_from_the_cache_end_at_the_instant(vendor: Any
         assert again[0].json()["state"] == state == ("open" if after < CLOSES else "closed")
 
 
+async def test_a_linked_window_tells_its_state_at_the_time_of_the_request(vendor: Any, clock: StandingClock) -> None:
+    """Codes and states of windows stand in a cache of labels."""
+    await plan(vendor)
+    path = "/v1/judgements?include=window&fields=window.code,window.state&first=1000"
+    for instant, state in ((OPENS + SECOND, "open"), (CLOSES - SECOND, "open"), (CLOSES, "closed")):
+        clock.stand(instant)
+        await put(vendor, 1) if instant < CLOSES else None
+        windows = [row["window"] for row in (await vendor.get(path)).json()["data"]]
+        assert {window["state"] for window in windows if window["code"] == CODE} == {state}
+
+
 async def test_aggregates_and_returns_show_a_window_once_it_is_open(hedgerow: Trust, vendor: Any, clock: StandingClock) -> None:
     """Nothing is written at the instant: what is counted was counted when it was planned, and is kept while the roll changes."""
     id_ = await plan(vendor)
