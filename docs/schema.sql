@@ -172,6 +172,16 @@ CREATE FUNCTION public.derive_reach(for_clients uuid[] DEFAULT NULL::uuid[]) RET
     WHERE g.revoked_at IS NULL AND (for_clients IS NULL OR g.client_id = ANY (for_clients))
 $$;
 
+CREATE FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) RETURNS TABLE(pupil_id uuid, school_id uuid, from_on date, to_on date)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$#variable_conflict use_column
+BEGIN
+    PERFORM acts_in(in_tenant);
+    RETURN QUERY SELECT e.pupil_id, e.school_id, e.from_on, e.to_on FROM enrolments e
+    WHERE e.tenant_id = in_tenant AND e.pupil_id = ANY (of_pupils) AND e.status IN ('C', 'M');
+END $$;
+
 CREATE FUNCTION public.hold_year() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -583,6 +593,19 @@ CREATE VIEW public.census WITH (security_invoker='true') AS
           ORDER BY later.from_on DESC, later.id DESC
          LIMIT 1) = e.id));
 
+CREATE TABLE public.characteristic_history (
+    tenant_id uuid NOT NULL,
+    pupil_id uuid NOT NULL,
+    kind text NOT NULL,
+    from_on date NOT NULL,
+    school_id uuid NOT NULL,
+    to_on date,
+    value text NOT NULL,
+    until timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY public.characteristic_history FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.client_secrets (
     client_id uuid NOT NULL,
     sha256 bytea NOT NULL,
@@ -689,6 +712,20 @@ CREATE TABLE public.data_versions (
     version bigint NOT NULL,
     xid xid8 NOT NULL
 );
+
+CREATE TABLE public.enrolment_history (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    pupil_id uuid NOT NULL,
+    school_id uuid NOT NULL,
+    status text NOT NULL,
+    from_on date NOT NULL,
+    to_on date,
+    leaving_reason text,
+    until timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY public.enrolment_history FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.external_ids (
     tenant_id uuid NOT NULL,
@@ -924,6 +961,15 @@ CREATE VIEW public.pupil_groups WITH (security_invoker='true') AS
     m.to_on AS member_to
    FROM (public.group_members m
      JOIN public.groups g ON (((g.tenant_id = m.tenant_id) AND (g.id = m.group_id))));
+
+CREATE TABLE public.pupil_rolls (
+    tenant_id uuid NOT NULL,
+    pupil_id uuid NOT NULL,
+    school_id uuid NOT NULL,
+    as_of date NOT NULL
+);
+
+ALTER TABLE ONLY public.pupil_rolls FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.reach (
     client_id uuid NOT NULL,
@@ -1251,6 +1297,9 @@ ALTER TABLE ONLY public.aspects
 ALTER TABLE ONLY public.cells
     ADD CONSTRAINT cells_pkey PRIMARY KEY (tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no);
 
+ALTER TABLE ONLY public.characteristic_history
+    ADD CONSTRAINT characteristic_history_pkey PRIMARY KEY (tenant_id, pupil_id, kind, from_on, until);
+
 ALTER TABLE ONLY public.characteristics
     ADD CONSTRAINT characteristics_pkey PRIMARY KEY (tenant_id, pupil_id, kind, from_on);
 
@@ -1268,6 +1317,9 @@ ALTER TABLE ONLY public.collects
 
 ALTER TABLE ONLY public.data_versions
     ADD CONSTRAINT data_versions_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.enrolment_history
+    ADD CONSTRAINT enrolment_history_pkey PRIMARY KEY (tenant_id, id, until);
 
 ALTER TABLE ONLY public.enrolments
     ADD CONSTRAINT enrolments_pkey PRIMARY KEY (tenant_id, id);
@@ -1316,6 +1368,9 @@ ALTER TABLE ONLY public.memberships
 
 ALTER TABLE ONLY public.pins
     ADD CONSTRAINT pins_pkey PRIMARY KEY (tenant_id, window_no, school_id, subject_no, aspect_no);
+
+ALTER TABLE ONLY public.pupil_rolls
+    ADD CONSTRAINT pupil_rolls_pkey PRIMARY KEY (tenant_id, pupil_id, school_id);
 
 ALTER TABLE ONLY public.pupils
     ADD CONSTRAINT pupils_pkey PRIMARY KEY (tenant_id, id);
@@ -1416,6 +1471,8 @@ ALTER TABLE ONLY public.windows
 ALTER TABLE ONLY public.windows
     ADD CONSTRAINT windows_tenant_id_no_key UNIQUE (tenant_id, no);
 
+CREATE INDEX enrolment_history_by_pupil ON public.enrolment_history USING btree (tenant_id, pupil_id);
+
 CREATE INDEX enrolments_by_id ON public.enrolments USING btree (id);
 
 CREATE INDEX enrolments_by_school ON public.enrolments USING btree (tenant_id, school_id, pupil_id);
@@ -1506,6 +1563,12 @@ CREATE TRIGGER note_instants AFTER INSERT OR UPDATE OF opens_at, closes_at, acce
 
 CREATE TRIGGER pin_school AFTER UPDATE OF tenant_id ON public.schools FOR EACH ROW WHEN ((old.tenant_id <> new.tenant_id)) EXECUTE FUNCTION public.pin_school();
 
+ALTER TABLE ONLY public.characteristic_history
+    ADD CONSTRAINT characteristic_history_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
+
+ALTER TABLE ONLY public.characteristic_history
+    ADD CONSTRAINT characteristic_history_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
+
 ALTER TABLE ONLY public.characteristics
     ADD CONSTRAINT characteristics_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
 
@@ -1520,6 +1583,12 @@ ALTER TABLE ONLY public.collects
 
 ALTER TABLE ONLY public.collects
     ADD CONSTRAINT collects_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.enrolment_history
+    ADD CONSTRAINT enrolment_history_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
+
+ALTER TABLE ONLY public.enrolment_history
+    ADD CONSTRAINT enrolment_history_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
 
 ALTER TABLE ONLY public.enrolments
     ADD CONSTRAINT enrolments_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
@@ -1553,6 +1622,12 @@ ALTER TABLE ONLY public.pins
 
 ALTER TABLE ONLY public.pins
     ADD CONSTRAINT pins_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.pupil_rolls
+    ADD CONSTRAINT pupil_rolls_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
+
+ALTER TABLE ONLY public.pupil_rolls
+    ADD CONSTRAINT pupil_rolls_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
 
 ALTER TABLE ONLY public.pupils
     ADD CONSTRAINT pupils_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
@@ -1588,9 +1663,13 @@ ALTER TABLE public.aspects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.cells ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.characteristic_history ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.characteristics ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.collects ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.enrolment_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.enrolments ENABLE ROW LEVEL SECURITY;
 
@@ -1610,9 +1689,13 @@ CREATE POLICY maintenance ON public.aspects TO markonce_owner, markonce_operator
 
 CREATE POLICY maintenance ON public.cells TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.characteristic_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.characteristics TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.collects TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.enrolment_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.enrolments TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -1629,6 +1712,8 @@ CREATE POLICY maintenance ON public.judgement_history TO markonce_owner, markonc
 CREATE POLICY maintenance ON public.judgements TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.pins TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.pupil_rolls TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.pupils TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -1666,6 +1751,8 @@ CREATE POLICY own ON public.reach TO markonce_app USING (((client_id = ( SELECT 
 
 ALTER TABLE public.pins ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.pupil_rolls ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.pupils ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.reach ENABLE ROW LEVEL SECURITY;
@@ -1678,6 +1765,12 @@ CREATE POLICY reached ON public.cells TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE ((r.tenant_id = cells.tenant_id) AND (r.school_id = cells.school_id)))));
 
+CREATE POLICY reached ON public.characteristic_history TO markonce_app USING (((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = characteristic_history.tenant_id) AND (r.school_id = characteristic_history.school_id)))) OR (EXISTS ( SELECT 1
+   FROM public.shared_pupils s
+  WHERE ((s.tenant_id = characteristic_history.tenant_id) AND (s.pupil_id = characteristic_history.pupil_id))))));
+
 CREATE POLICY reached ON public.characteristics TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE ((r.tenant_id = characteristics.tenant_id) AND (r.school_id = characteristics.school_id)))) OR (EXISTS ( SELECT 1
@@ -1687,6 +1780,10 @@ CREATE POLICY reached ON public.characteristics TO markonce_app USING (((EXISTS 
 CREATE POLICY reached ON public.collects TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE (r.tenant_id = collects.tenant_id))));
+
+CREATE POLICY reached ON public.enrolment_history TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = enrolment_history.tenant_id) AND (r.school_id = enrolment_history.school_id)))));
 
 CREATE POLICY reached ON public.enrolments TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -1723,6 +1820,10 @@ CREATE POLICY reached ON public.judgements TO markonce_app USING (((EXISTS ( SEL
 CREATE POLICY reached ON public.pins TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE (r.tenant_id = pins.tenant_id))));
+
+CREATE POLICY reached ON public.pupil_rolls TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = pupil_rolls.tenant_id) AND (r.school_id = pupil_rolls.school_id)))));
 
 CREATE POLICY reached ON public.pupils TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
@@ -1844,6 +1945,10 @@ REVOKE ALL ON FUNCTION public.derive_reach(for_clients uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.derive_reach(for_clients uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.derive_reach(for_clients uuid[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_operator;
@@ -1920,6 +2025,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.windows TO markonce_operator;
 GRANT SELECT ON TABLE public.census TO markonce_app;
 GRANT SELECT ON TABLE public.census TO markonce_operator;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.characteristic_history TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.characteristic_history TO markonce_operator;
+
 GRANT SELECT ON TABLE public.client_secrets TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.client_secrets TO markonce_operator;
 
@@ -1937,6 +2045,9 @@ GRANT SELECT ON TABLE public.current_targets TO markonce_operator;
 
 GRANT SELECT ON TABLE public.data_versions TO markonce_app;
 GRANT SELECT ON TABLE public.data_versions TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.enrolment_history TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.enrolment_history TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.external_ids TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.external_ids TO markonce_operator;
@@ -1976,6 +2087,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pins TO markonce_operator;
 
 GRANT SELECT ON TABLE public.pupil_groups TO markonce_app;
 GRANT SELECT ON TABLE public.pupil_groups TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pupil_rolls TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pupil_rolls TO markonce_operator;
 
 GRANT SELECT ON TABLE public.reach TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.reach TO markonce_operator;

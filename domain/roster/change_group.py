@@ -29,7 +29,7 @@ _READ = (
     f" WHERE g.id = $2 AND {reaches_sql('$1', 'g.tenant_id', 'g.school_id', '$3')}"
 )
 _CHANGE = """
-UPDATE groups SET name = $3, code = $4, kind = $5, version = version + 1, changed_at = now(), xid = pg_current_xact_id()
+UPDATE groups SET name = $3, code = $4, kind = $5, version = version + 1, changed_at = clock_timestamp(), xid = pg_current_xact_id()
 WHERE tenant_id = $1 AND id = $2
 """
 _TAKEN = "SELECT 1 FROM groups WHERE tenant_id = $1 AND school_id = $2 AND academic_year = $3 AND code = $4 AND id <> $5"

@@ -7,6 +7,7 @@ UPN and year group keep their history.
 from dataclasses import replace
 from datetime import date
 from typing import Literal
+from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
@@ -15,10 +16,12 @@ from domain.access.reach import reaches_sql
 from domain.declare.errors import Invalid, Issue, NotFound, Stale, make_invalid
 from domain.declare.inputs import Name
 from domain.declare.scopes import Scope
-from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, read_stored, write_changes
+from domain.roster.record_pupils.changes import PupilChanges, StoredPupils, read_stored, write_changes
 from domain.roster.record_pupils.compare import compare_facts
+from domain.roster.record_pupils.dates import check_age, count_years_off, count_years_outside, find_age_problem
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow, apply_rules
 from domain.roster.record_pupils.matching import find_visible, match_and_lock, reject_ambiguous
+from domain.roster.record_pupils.stored_rules import reject_birth_after_spells
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
 from domain.support import clock
@@ -53,8 +56,8 @@ async def update_pupil(connection: Connection, caller: Caller, patch: Patch[Pupi
     version = stored.versions[patch.id]
     patch.check_version(version)
     today = clock.read_today()
-    row = await _make_row(connection, caller, locks, school, facts, patch, today)
-    year_group_from = stored.year_group_from.get(patch.id, today)
+    row, warnings = await _make_row(connection, caller, locks, school, stored, patch, today)
+    year_group_from = stored.find_year_group_from(patch.id, today) or today
     changes = PupilChanges()
     # the stored year group keeps its first day; another one replaces it from this academic year on
     row.as_of = year_group_from if row.year_group == facts.year_group else max(year_group_from, today)
@@ -63,11 +66,11 @@ async def update_pupil(connection: Connection, caller: Caller, patch: Patch[Pupi
         changes.changed_pupils[patch.id] = replace(changes.changed_pupils.get(patch.id, facts), upn=None)
         changes.changed_upns.append((facts.upn, False))
     if not changes.row_count:
-        return patch.make_result("unchanged", version)
+        return patch.make_result("unchanged", version, warnings)
     changes.touched_ids.add(patch.id)
     async with adjust_for_pupils(locks, changes.touched_ids):
         await write_changes(connection, school.tenant_id, caller.client_id, changes)
-    return patch.make_result("updated", version + 1)
+    return patch.make_result("updated", version + 1, warnings)
 
 
 _MAIN_SCHOOL = f"SELECT p.school_id FROM pupils p WHERE p.id = $2 AND {reaches_sql('$1', 'p.tenant_id', 'p.school_id', '$3')}"
@@ -88,22 +91,41 @@ async def _make_row(
     caller: Caller,
     locks: SchoolLocks,
     school: SchoolInReach,
-    facts: PupilFacts,
+    stored: StoredPupils,
     patch: Patch[PupilChange],
     today: date,
-) -> PupilEntryRow:
-    """Returns the patched pupil as the row of a roll that meets a roll's rules; raises Invalid with every issue, at its
-    pointer in the patch.
+) -> tuple[PupilEntryRow, list[Issue]]:
+    """Returns the patched pupil as the row of a roll that meets a roll's rules, and the warnings; raises Invalid with
+    every issue, at its pointer in the patch.
     """
+    facts = stored.facts[patch.id]
     upn = None if patch.fields.upn is UNSET else patch.fields.upn
     entry = PupilEntry(id=str(patch.id), **patch.merge_over(vars(facts)) | {"upn": upn})
     roll: Batch[PupilBatch, PupilEntry] = Batch(PupilBatch(as_of=today, entries=[]), [(0, entry)], 1)
-    row = apply_rules(roll, 0, entry, school)
+    row = apply_rules(roll, 0, entry, school, checks_age=False)
     if row is not None:
+        _check_birthday(roll, row, stored, patch.id)
         await match_and_lock(connection, caller, locks, school.tenant_id, [row], None, today)
         await reject_ambiguous(roll, [row], await find_visible(connection, caller, school.tenant_id, [row]))
     if roll.issues or row is None:
         # an issue of the whole row is about its keys, and the only key in the patch is the UPN
-        pointers = [(issue, issue.at.removeprefix("/entries/0") or "/upn") for issue in roll.issues]
-        raise make_invalid([Issue(at, issue.code, issue.message) for issue, at in pointers])
-    return row
+        raise make_invalid(_point_into_patch(roll.issues))
+    return row, _point_into_patch(roll.warnings)
+
+
+def _point_into_patch(issues: list[Issue]) -> list[Issue]:
+    return [Issue(issue.at.removeprefix("/entries/0") or "/upn", issue.code, issue.message) for issue in issues]
+
+
+def _check_birthday(roll: Batch[PupilBatch, PupilEntry], row: PupilEntryRow, stored: StoredPupils, pupil_id: UUID) -> None:
+    """Rejects the row, or warns, where the date of birth or the year group makes the age less likely than it is stored,
+    or the pupil was on roll before birth. What was wrong before may be corrected in steps.
+    """
+    facts, born_on = stored.facts[pupil_id], row.entry.date_of_birth
+    before, after = (
+        (count_years_outside(birthday, row.as_of), count_years_off(birthday, year_group, row.as_of))
+        for birthday, year_group in ((facts.date_of_birth, facts.year_group), (born_on, row.year_group))
+    )
+    if after[0] > before[0] or after[1] > before[1]:
+        check_age(roll, 0, find_age_problem(born_on, row.year_group, row.as_of))
+    reject_birth_after_spells(roll, row, stored, pupil_id)

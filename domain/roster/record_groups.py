@@ -207,9 +207,10 @@ def find_overlaps(spells: MemberSpells) -> Iterator[UUID]:
 
 
 _UPSERT_GROUPS = """
-INSERT INTO groups AS g (tenant_id, academic_year, id, school_id, code, name, kind)
-SELECT $1, $2, * FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[])
-ON CONFLICT (tenant_id, id) DO UPDATE SET name = excluded.name, kind = excluded.kind, version = g.version + 1, changed_at = now(), xid = pg_current_xact_id()
+INSERT INTO groups AS g (tenant_id, academic_year, changed_at, id, school_id, code, name, kind)
+SELECT $1, $2, clock_timestamp(), * FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[])
+ON CONFLICT (tenant_id, id) DO UPDATE SET name = excluded.name, kind = excluded.kind, version = g.version + 1,
+    changed_at = excluded.changed_at, xid = pg_current_xact_id()
 """
 _DELETE_MEMBERS = """
 DELETE FROM group_members m USING unnest($2::uuid[], $3::uuid[], $4::date[]) AS x (group_id, pupil_id, from_on)

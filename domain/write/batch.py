@@ -65,7 +65,7 @@ class Batch(Generic[Head, Entry]):
     `name` is the list that holds the rows, with which their pointers begin. Receipts count the outcomes by location:
     `locations` are those of the rows, by index, and `default_location` is that of rows whose own is unknown.
     `companions` are the other lists of the input, by name. Their issues count as issues of this batch; a companion
-    itself is always lenient.
+    itself is always lenient. `undecoded` are the JSON values of the rows that could not be decoded, by index.
     """
 
     head: Head
@@ -81,6 +81,7 @@ class Batch(Generic[Head, Entry]):
     locations: dict[int, Location] = field(default_factory=dict)
     default_location: Location | None = None
     suggestions: Suggestions = field(default_factory=Suggestions)
+    undecoded: dict[int, object] = field(default_factory=dict)
     results: dict[int, Result] = field(default_factory=dict)
     _rejected: set[int] = field(default_factory=set)
 
@@ -107,9 +108,10 @@ class Batch(Generic[Head, Entry]):
         """Adds a warning about a row. It is reported unless the row is rejected, then or later."""
         self.warnings.append(Issue(self._make_field_pointer(index, field_path), code, message))
 
-    def reject_invalid(self, index: int, issues: list[Issue]) -> None:
-        """Rejects a row that could not be decoded, with all its issues."""
+    def reject_invalid(self, index: int, value: object, issues: list[Issue]) -> None:
+        """Rejects a row whose JSON value could not be decoded, with all its issues."""
         self._rejected.add(index)
+        self.undecoded[index] = value
         self.issues += issues
 
     def list_good_rows(self) -> list[tuple[int, Entry]]:

@@ -157,7 +157,7 @@ class Command:
             max_issues = MAX_ISSUES if len(batch.issues) < MAX_BATCH_ISSUES else 1
             row, issues = decode(type_, value, batch.make_pointer(index), suggestions, max_issues)
             if issues:
-                batch.reject_invalid(index, issues)
+                batch.reject_invalid(index, value, issues)
             else:
                 batch.rows.append((index, row))
         return batch

@@ -26,14 +26,20 @@ async def states(client: Any) -> dict[str, tuple[str | None, str]]:
     return {row["name"]: (row["rollYear"], row["rollState"]) for row in rest}
 
 
+def pupil(number: int, **changed: Any) -> dict[str, Any]:
+    """A pupil who is of Year 6 in this academic year."""
+    spells = [{"from": f"{NOW - 5}-09-01", "status": "C"}]
+    return entry(number, **({"dateOfBirth": f"{NOW - 10}-01-01", "enrolments": spells, "characteristics": []} | changed))
+
+
 def of(year: int, month: int = 10) -> str:
     """A day of the academic year that begins in this one."""
     return str(date(year if month >= 9 else year + 1, month, 1))
 
 
 async def test_a_roll_of_this_year_of_last_year_and_none(hedgerow: Trust, vendor: Any) -> None:
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf=of(NOW)))
-    await sent(vendor, "/v1/pupils", roll("Elm", [entry(2)], asOf=of(NOW - 1)))
+    await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW)))
+    await sent(vendor, "/v1/pupils", roll("Elm", [pupil(2)], asOf=of(NOW - 1)))
     told = {
         "Oak": (format_academic_year(NOW), "current"),
         "Elm": (format_academic_year(NOW - 1), "previous"),
@@ -47,30 +53,30 @@ async def test_a_roll_of_this_year_of_last_year_and_none(hedgerow: Trust, vendor
 
 
 async def test_the_first_roll_of_the_new_year_rolls_the_school_over(vendor: Any) -> None:
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2)], asOf=of(NOW - 1, 7)))
+    await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1), pupil(2)], asOf=of(NOW - 1, 7)))
     before = await vendor.get("/v1/pupils?fields=reference,yearGroup")
     assert (await states(vendor))["Oak"] == (format_academic_year(NOW - 1), "previous")
     assert [row["yearGroup"] for row in before.json()["data"]] == ["6", "6"]  # last year's are served until then
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, yearGroup="7")], asOf=of(NOW, 9)))
+    await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1, yearGroup="7")], asOf=of(NOW, 9)))
     assert (await states(vendor))["Oak"] == (format_academic_year(NOW), "current")
 
 
 async def test_only_a_roll_of_a_newer_year_changes_the_state_and_with_it_the_version(hedgerow: Trust, vendor: Any) -> None:
     """Neither the same roll on a later day, nor an older one, nor one that is rejected, nor a dry run."""
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf=of(NOW - 1)))
+    await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW - 1)))
     before = await hedgerow.everything()
     for path, year, more in (
         ("/v1/pupils", of(NOW - 1, 7), {}),
         ("/v1/pupils?dryRun=true", of(NOW), {}),
         ("/v1/pupils", of(NOW), {"yearGroup": "Nursery"}),
     ):
-        await sent(vendor, path, roll("Oak", [entry(1, **more)], asOf=year), prefer="handling=lenient")
+        await sent(vendor, path, roll("Oak", [pupil(1, **more)], asOf=year), prefer="handling=lenient")
     assert await hedgerow.everything() == before
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf=of(NOW - 2)))
+    await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW - 2)))
     assert (await states(vendor))["Oak"] == (format_academic_year(NOW - 1), "previous")
     version = "SELECT version FROM school_versions WHERE school_id = $1"
     known = await hedgerow.value(version, hedgerow.ids["Oak"])
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf=of(NOW)))
+    await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW)))
     assert (await states(vendor))["Oak"] == (format_academic_year(NOW), "current")
     assert await hedgerow.value(version, hedgerow.ids["Oak"]) > known
 
@@ -119,7 +125,7 @@ async def test_the_state_in_the_first_days_of_september_2026(
     hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch, roll_year: int | None, state: str
 ) -> None:
     if roll_year is not None:
-        await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf=of(2024)))
+        await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(2024)))
         await hedgerow.value("UPDATE school_versions SET roll_year = $1 RETURNING 1", roll_year)
     set_clock(monkeypatch, datetime(2026, 9, 3, 7, 30, tzinfo=UTC))
     (school,) = (await vendor.get(f"/v1/schools?urn={URNS['Oak']}&fields=rollState")).json()["data"]
@@ -130,10 +136,10 @@ async def test_a_correction_at_five_past_midnight_belongs_to_the_new_year(
     hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1 September begins in England at 23:00 UTC of 31 August."""
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf="2025-10-01"))
-    pupil = (await vendor.get("/v1/pupils?fields=id,yearGroup,version")).json()["data"][0]
+    await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf="2025-10-01"))
+    row = (await vendor.get("/v1/pupils?fields=id,yearGroup,version")).json()["data"][0]
     set_clock(monkeypatch, datetime(2026, 8, 31, 23, 5, tzinfo=UTC))
-    answer = await vendor.patch(f"/v1/pupils/{pupil['id']}", json={"yearGroup": "7"}, headers={"If-Match": f'"{pupil["version"]}"'})
+    answer = await vendor.patch(f"/v1/pupils/{row['id']}", json={"yearGroup": "7"}, headers={"If-Match": f'"{row["version"]}"'})
     assert answer.status_code == 200, answer.text
     spells = await hedgerow.operator.fetch("SELECT value, from_on FROM characteristics WHERE kind = 'yearGroup' ORDER BY from_on")
     assert [tuple(row) for row in spells] == [("6", date(2025, 9, 1)), ("7", date(2026, 9, 1))]
@@ -151,9 +157,9 @@ async def test_the_entity_tag_changes_at_midnight_in_england(vendor: Any, monkey
 
 async def test_the_migration_finds_the_years_of_rolls_that_came_before_it(hedgerow: Trust, vendor: Any) -> None:
     """As the owner, from whom row-level security would hide every row, were there no policy for it."""
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf=of(NOW - 1)))
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2)], asOf=of(NOW)))
-    await sent(vendor, "/v1/pupils", roll("Elm", [entry(3)], asOf=of(NOW - 3)))
+    await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW - 1)))
+    await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1), pupil(2)], asOf=of(NOW)))
+    await sent(vendor, "/v1/pupils", roll("Elm", [pupil(3)], asOf=of(NOW - 3)))
     before = await states(vendor)
     spec = importlib.util.spec_from_file_location("standing", ROOT / "migrations" / "versions" / "0011_standing.py")
     assert spec is not None

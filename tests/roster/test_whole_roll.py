@@ -89,23 +89,38 @@ async def test_a_refusal_lists_a_hundred_and_tells_how_many(hedgerow: Trust, ven
     assert (len(refused["issues"]), refused["detail"].split(",")[0]) == (100, "130 of the 130 pupils on roll are not in this batch")
 
 
-async def test_nobody_leaves_by_a_roll_with_a_rejected_row(hedgerow: Trust, oak: Any) -> None:
-    """The rejected row may be the pupil who seems absent."""
-    bad = whole(39)
+async def test_a_rejected_row_keeps_on_roll_whom_its_own_keys_point_to_and_nobody_else(hedgerow: Trust, oak: Any) -> None:
+    """By reference, by UPN or by id, whether the row breaks a rule or cannot even be decoded. All others leave."""
+    ids = {r["upn"]: str(r["id"]) for r in await hedgerow.operator.fetch("SELECT id, upn FROM pupils")}
+    bad = whole(38)
     bad["entries"][0] |= {"upn": "A000000000001"}
     bad["entries"][1] |= {"surname": 5}
+    bad["entries"][2] = bad["entries"][2] | {"yearGroup": "Nursery"}
+    del bad["entries"][2]["reference"]
+    bad["entries"][3] = {"id": ids[upn(3)], "sex": "?"}
+    bad["entries"][4] = {"reference": " P4 ", "unknown": 1}
     before = await hedgerow.everything()
     assert "/entries/0/upn" in issues(await sent(oak, "/v1/pupils", bad, 422))
     assert await hedgerow.everything() == before
-    bad["entries"][2] |= {"surname": "Renamed"}
+    bad["entries"][5] |= {"surname": "Renamed"}
     answer = await sent(oak, "/v1/pupils", bad, Prefer="handling=lenient")
-    assert (counted(answer), answer["left"]) == ({"updated": 1, "unchanged": 36, "rejected": 2}, 0)
-    assert issues(answer) == {
-        "/complete": "leavers-not-closed",
-        "/entries/0/upn": "upn-invalid",
-        "/entries/1/surname": "wrong-value",
-    }
-    assert await spells(hedgerow, 39) == [("2014-09-01", None, None)]
+    assert (counted(answer), answer["left"]) == ({"updated": 1, "unchanged": 32, "rejected": 5}, 2)
+    assert "/complete" not in issues(answer)
+    for number in range(5):
+        assert await spells(hedgerow, number) == [("2014-09-01", None, None)]
+    for number in (38, 39):
+        assert await spells(hedgerow, number) == [("2014-09-01", "2018-04-30", "not-on-roll")]
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+async def test_a_lasting_conflict_freezes_no_leaver(hedgerow: Trust, oak: Any) -> None:
+    """Night after night one row is refused, points to nobody, and who is absent leaves all the same."""
+    stranger = entry(90, reference=None, upn="A000000000001")
+    for last, left in ((39, 1), (38, 1), (38, 0)):
+        roll_of_night = whole(last) | {"entries": [*whole(last)["entries"], stranger]}
+        answer = await sent(oak, "/v1/pupils", roll_of_night, Prefer="handling=lenient")
+        assert (answer["left"], answer["rejected"]) == (left, 1)
+    assert await spells(hedgerow, 39) == [("2014-09-01", "2018-04-30", "not-on-roll")]
 
 
 async def test_a_complete_roll_is_of_the_one_school_it_names(vendor: Any) -> None:
@@ -142,8 +157,8 @@ async def test_who_comes_back_gets_a_new_spell(hedgerow: Trust, oak: Any) -> Non
     assert await hedgerow.value("SELECT count(*) FROM pupils") == 40
     assert await miscounted(hedgerow) == (0, 0, 0)
     never_left = entry(38)
-    await sent(oak, "/v1/pupils", whole(38))
-    assert counted(await sent(oak, "/v1/pupils", roll("Oak", [never_left]))) == {"updated": 1}
+    await sent(oak, "/v1/pupils", whole(38, asOf="2018-06-21"))
+    assert counted(await sent(oak, "/v1/pupils", roll("Oak", [never_left], asOf="2018-06-21"))) == {"updated": 1}
     assert await spells(hedgerow, 38) == [("2014-09-01", None, None)]
 
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql, reaches_sql
 from domain.roster.characteristics import YEAR_GROUP
+from domain.roster.record_pupils.spells import CharacteristicSpell, RollSpell
 from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
 
@@ -29,51 +30,69 @@ class PupilFacts:
 class StoredPupils:
     """What is stored of the matched pupils, by pupil.
 
-    `upns` say of each UPN whether it is current; `references` are (school, reference). `spells` are by pupil, school
-    and first day: status, last day and leaving reason; `open_spells` are those without a last day: school, first day
-    and status. `characteristics` are by pupil, kind and first day: value and last day; `year_group_from` is the first
-    day of the newest year group.
+    `upns` say of each UPN whether it is current; `references` are (school, reference). `spells` are by pupil and school,
+    `characteristics` by pupil and kind, with their last days as stored. `year_groups` are by pupil and first day.
+    `said_on` is the day of the newest roll that was about a pupil, by pupil and school.
     """
 
     facts: dict[UUID, PupilFacts] = field(default_factory=dict)
     versions: dict[UUID, int] = field(default_factory=dict)
     upns: dict[UUID, dict[str, bool]] = field(default_factory=dict)
     references: set[tuple[UUID, str]] = field(default_factory=set)
-    spells: dict[tuple[UUID, UUID, date], tuple[str, date | None, str | None]] = field(default_factory=dict)
-    open_spells: dict[UUID, list[tuple[UUID, date, str]]] = field(default_factory=dict)
-    characteristics: dict[tuple[UUID, str, date], tuple[str, date | None]] = field(default_factory=dict)
-    year_group_from: dict[UUID, date] = field(default_factory=dict)
+    spells: dict[UUID, dict[UUID, list[RollSpell]]] = field(default_factory=dict)
+    characteristics: dict[UUID, dict[str, list[CharacteristicSpell]]] = field(default_factory=dict)
+    year_groups: dict[UUID, dict[date, str]] = field(default_factory=dict)
+    said_on: dict[tuple[UUID, UUID], date] = field(default_factory=dict)
+
+    def get_spells(self, pupil_id: UUID | None, school_id: UUID) -> list[RollSpell]:
+        """Returns the stored spells of a pupil at a school."""
+        return [] if pupil_id is None else self.spells.get(pupil_id, {}).get(school_id, [])
+
+    def find_year_group_from(self, pupil_id: UUID, day: date) -> date | None:
+        """Returns the first day of the newest year group that has begun by a day; None without one."""
+        return max((from_on for from_on in self.year_groups.get(pupil_id, {}) if from_on <= day), default=None)
+
+    def replace_pupils(self, other: Self) -> None:
+        """Takes over what is stored of the pupils in `other`, who were read later."""
+        self.references |= other.references
+        for name in ("facts", "versions", "upns", "spells", "characteristics", "year_groups", "said_on"):
+            getattr(self, name).update(getattr(other, name))
 
 
 @dataclass
 class PupilChanges:
     """The rows to write, and what the batch has already written.
 
-    `touched_ids` are the pupils whose version grows. `moved_ids` are the pupils already moved to their row's school;
+    `touched_ids` are the pupils whose version grows. `said_pairs` are the (pupil, school) that the roll is about and of
+    whom no roll of its day was. `moved_ids` are the pupils already moved to their row's school;
     `shared_pairs` are the (pupil, school) whose sharing has already begun or ended. `changed_upns` are stored UPNs that
-    become current or former. `ended_spells` are (pupil, school, first day, the day after the last day, leaving reason);
-    a spell never ends before it begins.
+    become current or former. `ended_spells` are (spell, the day after the last day, leaving reason); a spell never
+    ends before it begins. What a spell or characteristic was before it is written, ended or withdrawn goes into history.
     """
 
     new_pupils: dict[UUID, PupilFacts] = field(default_factory=dict)
     changed_pupils: dict[UUID, PupilFacts] = field(default_factory=dict)
     touched_ids: set[UUID] = field(default_factory=set)
     moved_ids: set[UUID] = field(default_factory=set)
+    said_pairs: set[tuple[UUID, UUID]] = field(default_factory=set)
     shared_pairs: set[tuple[UUID, UUID]] = field(default_factory=set)
     new_upns: list[tuple[str, UUID, UUID, bool]] = field(default_factory=list)
     changed_upns: list[tuple[str, bool]] = field(default_factory=list)
     references: list[tuple[UUID, str, UUID]] = field(default_factory=list)
     spells: list[tuple[UUID, UUID, UUID, str, date, date | None, str | None]] = field(default_factory=list)
-    ended_spells: list[tuple[UUID, UUID, date, date, str | None]] = field(default_factory=list)
+    withdrawn_spells: list[tuple[UUID]] = field(default_factory=list)
+    ended_spells: list[tuple[UUID, date, str | None]] = field(default_factory=list)
     ended_shares: list[tuple[UUID, UUID]] = field(default_factory=list)
     characteristics: list[tuple[UUID, str, date, UUID, date | None, str]] = field(default_factory=list)
+    withdrawn_characteristics: list[tuple[UUID, str, date]] = field(default_factory=list)
 
     @property
     def row_count(self) -> int:
         """The number of rows to write."""
         pupils = len(self.new_pupils) + len(self.changed_pupils)
-        history = len(self.new_upns) + len(self.changed_upns) + len(self.references) + len(self.characteristics)
-        return pupils + history + len(self.spells) + len(self.ended_spells)
+        history = len(self.new_upns) + len(self.changed_upns) + len(self.references)
+        dated = len(self.characteristics) + len(self.withdrawn_characteristics) + len(self.spells) + len(self.withdrawn_spells)
+        return pupils + history + dated + len(self.ended_spells)
 
 
 _OF_PUPIL, _OF_SCHOOL = reaches_pupil_sql("$3", "x"), reaches_sql("$3", "x.tenant_id", "x.school_id")
@@ -83,7 +102,10 @@ SELECT x.school_id, x.value FROM external_ids x
 WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND x.source = $3 AND x.kind = 'pupil' AND {_OF_SCHOOL}
 """
 _READ_SPELLS = f"""
-SELECT x.pupil_id, x.school_id, x.from_on, x.to_on, x.status, x.leaving_reason FROM enrolments x
+SELECT x.pupil_id, x.school_id, NULL::date AS as_of, x.from_on, x.to_on, x.status, x.leaving_reason, x.id FROM enrolments x
+WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_SCHOOL}
+UNION ALL
+SELECT x.pupil_id, x.school_id, x.as_of, NULL, NULL, NULL, NULL, NULL FROM pupil_rolls x
 WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_SCHOOL}
 """
 _READ_CHARACTERISTICS = f"""
@@ -110,15 +132,18 @@ async def read_stored(connection: Connection, caller: Caller, tenant_id: UUID, p
         for r in part:
             stored.references.add((r["school_id"], r["value"]))
     async for part in iterate_in_slices(await connection.fetch(_READ_SPELLS, *arguments)):
-        for r in part:
-            stored.spells[r["pupil_id"], r["school_id"], r["from_on"]] = (r["status"], r["to_on"], r["leaving_reason"])
-            if r["to_on"] is None:
-                stored.open_spells.setdefault(r["pupil_id"], []).append((r["school_id"], r["from_on"], r["status"]))
+        for pupil_id, school_id, as_of, *values in part:
+            if as_of is not None:
+                stored.said_on[pupil_id, school_id] = as_of
+            else:
+                stored.spells.setdefault(pupil_id, {}).setdefault(school_id, []).append(RollSpell(*values))
     async for part in iterate_in_slices(await connection.fetch(_READ_CHARACTERISTICS, *arguments)):
-        for r in part:
-            stored.characteristics[r["pupil_id"], r["kind"], r["from_on"]] = (r["value"], r["to_on"])
-            if r["kind"] == YEAR_GROUP:
-                stored.year_group_from[r["pupil_id"]] = max(r["from_on"], stored.year_group_from.get(r["pupil_id"], r["from_on"]))
+        for pupil_id, kind, from_on, to_on, value in part:
+            if kind == YEAR_GROUP:
+                stored.year_groups.setdefault(pupil_id, {})[from_on] = value
+            else:
+                of_kind = stored.characteristics.setdefault(pupil_id, {}).setdefault(kind, [])
+                of_kind.append(CharacteristicSpell(from_on, to_on, value))
     return stored
 
 
@@ -127,8 +152,8 @@ SELECT {", ".join(f"x.{name}" for name in ("id", "version", *PupilFacts.__datacl
 WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND {reaches_pupil_sql("$3", "x", "id")}
 """
 _INSERT_PUPILS = """
-INSERT INTO pupils (tenant_id, id, school_id, upn, surname, forename, date_of_birth, sex, year_group)
-SELECT $1, * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[], $8::text[], $9::text[])
+INSERT INTO pupils (tenant_id, changed_at, id, school_id, upn, surname, forename, date_of_birth, sex, year_group)
+SELECT $1, clock_timestamp(), * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[], $8::text[], $9::text[])
 """
 _UPDATE_PUPILS = """
 UPDATE pupils p SET upn = g.upn, surname = g.surname, forename = g.forename, date_of_birth = g.date_of_birth, sex = g.sex, year_group = g.year_group
@@ -145,20 +170,50 @@ UPDATE upns u SET current = g.current FROM unnest($2::text[], $3::boolean[]) AS 
 _INSERT_REFERENCES = """
 INSERT INTO external_ids (tenant_id, source, kind, school_id, value, id) SELECT $1, $5, 'pupil', * FROM unnest($2::uuid[], $3::text[], $4::uuid[])
 """
-_UPSERT_SPELLS = """
-INSERT INTO enrolments (tenant_id, id, pupil_id, school_id, status, from_on, to_on, leaving_reason)
-SELECT $1, * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::date[], $7::date[], $8::text[])
-ON CONFLICT (tenant_id, pupil_id, school_id, from_on) DO UPDATE SET status = excluded.status, to_on = excluded.to_on,
+_KEEP_SPELLS = """
+    INSERT INTO enrolment_history (tenant_id, id, pupil_id, school_id, status, from_on, to_on, leaving_reason, until)
+    SELECT e.tenant_id, e.id, e.pupil_id, e.school_id, e.status, e.from_on, e.to_on, e.leaving_reason, clock_timestamp()
+"""
+_DELETE_SPELLS = f"""
+WITH e AS (DELETE FROM enrolments WHERE tenant_id = $1 AND id = ANY ($2) RETURNING *)
+{_KEEP_SPELLS} FROM e
+"""
+_END_SPELLS = f"""
+WITH g AS (SELECT * FROM unnest($2::uuid[], $3::date[], $4::text[]) AS g (id, next_on, reason)), kept AS (
+    {_KEEP_SPELLS} FROM g JOIN enrolments e ON e.tenant_id = $1 AND e.id = g.id
+)
+UPDATE enrolments e SET to_on = GREATEST(g.next_on - 1, e.from_on), leaving_reason = g.reason FROM g WHERE e.tenant_id = $1 AND e.id = g.id
+"""
+_WRITE_SPELLS = f"""
+WITH g AS (
+    SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::date[], $7::date[], $8::text[])
+        AS g (id, pupil_id, school_id, status, from_on, to_on, leaving_reason)
+), kept AS (
+    {_KEEP_SPELLS} FROM g JOIN enrolments e ON e.tenant_id = $1 AND e.id = g.id
+)
+INSERT INTO enrolments (tenant_id, id, pupil_id, school_id, status, from_on, to_on, leaving_reason) SELECT $1, * FROM g
+ON CONFLICT (tenant_id, id) DO UPDATE SET status = excluded.status, from_on = excluded.from_on, to_on = excluded.to_on,
     leaving_reason = excluded.leaving_reason
 """
-_END_SPELLS = """
-UPDATE enrolments e SET to_on = GREATEST(g.next_on - 1, e.from_on), leaving_reason = g.reason
-FROM unnest($2::uuid[], $3::uuid[], $4::date[], $5::date[], $6::text[]) AS g (pupil_id, school_id, from_on, next_on, reason)
-WHERE e.tenant_id = $1 AND e.pupil_id = g.pupil_id AND e.school_id = g.school_id AND e.from_on = g.from_on
+_KEEP_CHARACTERISTICS = """
+    INSERT INTO characteristic_history (tenant_id, pupil_id, kind, from_on, school_id, to_on, value, until)
+    SELECT c.tenant_id, c.pupil_id, c.kind, c.from_on, c.school_id, c.to_on, c.value, clock_timestamp()
 """
-_UPSERT_CHARACTERISTICS = """
-INSERT INTO characteristics (tenant_id, pupil_id, kind, from_on, school_id, to_on, value)
-SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::date[], $5::uuid[], $6::date[], $7::text[])
+_SAME = "c.tenant_id = $1 AND c.pupil_id = g.pupil_id AND c.kind = g.kind AND c.from_on = g.from_on"
+_DELETE_CHARACTERISTICS = f"""
+WITH c AS (
+    DELETE FROM characteristics c USING unnest($2::uuid[], $3::text[], $4::date[]) AS g (pupil_id, kind, from_on) WHERE {_SAME} RETURNING c.*
+)
+{_KEEP_CHARACTERISTICS} FROM c
+"""
+_WRITE_CHARACTERISTICS = f"""
+WITH g AS (
+    SELECT * FROM unnest($2::uuid[], $3::text[], $4::date[], $5::uuid[], $6::date[], $7::text[])
+        AS g (pupil_id, kind, from_on, school_id, to_on, value)
+), kept AS (
+    {_KEEP_CHARACTERISTICS} FROM g JOIN characteristics c ON {_SAME}
+)
+INSERT INTO characteristics (tenant_id, pupil_id, kind, from_on, school_id, to_on, value) SELECT $1, * FROM g
 ON CONFLICT (tenant_id, pupil_id, kind, from_on) DO UPDATE SET value = excluded.value, to_on = excluded.to_on
 """
 SHARE = """
@@ -170,7 +225,7 @@ DELETE FROM shared_pupils s USING unnest($2::uuid[], $3::uuid[]) AS g (pupil_id,
 WHERE s.tenant_id = $1 AND s.pupil_id = g.pupil_id AND s.school_id = g.school_id RETURNING s.pupil_id, s.school_id
 """
 _BUMP_VERSIONS = """
-UPDATE pupils SET version = version + 1, changed_at = now(), xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = ANY ($2)
+UPDATE pupils SET version = version + 1, changed_at = clock_timestamp(), xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = ANY ($2)
 """
 
 
@@ -185,9 +240,11 @@ async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, c
         (_UPDATE_PUPILS, list_rows(changes.changed_pupils)),
         (_INSERT_UPNS, changes.new_upns),  # another school may have inserted one just now: the transaction is then run again
         (_UPDATE_UPNS, changes.changed_upns),
+        (_DELETE_SPELLS, changes.withdrawn_spells),
         (_END_SPELLS, changes.ended_spells),
-        (_UPSERT_SPELLS, changes.spells),
-        (_UPSERT_CHARACTERISTICS, changes.characteristics),
+        (_WRITE_SPELLS, changes.spells),
+        (_DELETE_CHARACTERISTICS, changes.withdrawn_characteristics),
+        (_WRITE_CHARACTERISTICS, changes.characteristics),
     ):
         for part in split_into_parts(rows):
             await connection.execute(statement, tenant_id, *transpose(part, len(part[0])))
@@ -198,3 +255,16 @@ async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, c
         await connection.execute(_BUMP_VERSIONS, tenant_id, updated)
     if changes.ended_shares:  # last: until then row-level security shows these pupils
         await connection.execute(UNSHARE, tenant_id, *transpose(changes.ended_shares, 2))
+
+
+_RECORD_SAID = """
+INSERT INTO pupil_rolls AS r (tenant_id, pupil_id, school_id, as_of) SELECT $1, pupil_id, school_id, $4
+FROM unnest($2::uuid[], $3::uuid[]) AS g (pupil_id, school_id)
+ON CONFLICT (tenant_id, pupil_id, school_id) DO UPDATE SET as_of = excluded.as_of WHERE r.as_of < excluded.as_of
+"""
+
+
+async def record_said(connection: Connection, tenant_id: UUID, pairs: set[tuple[UUID, UUID]], as_of: date) -> None:
+    """Records that a roll of this day was about these (pupil, school), so that an older one changes nothing of them."""
+    for part in split_into_parts(sorted(pairs)):
+        await connection.execute(_RECORD_SAID, tenant_id, *transpose(part, 2), as_of)

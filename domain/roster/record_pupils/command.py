@@ -17,7 +17,7 @@ from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_inval
 from domain.declare.scopes import Scope
 from domain.roster import years
 from domain.roster.record_pupils import leavers
-from domain.roster.record_pupils.changes import read_stored, write_changes
+from domain.roster.record_pupils.changes import read_stored, record_said, write_changes
 from domain.roster.record_pupils.compare import compare_with_stored
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, apply_rules
 from domain.roster.record_pupils.matching import (
@@ -28,6 +28,7 @@ from domain.roster.record_pupils.matching import (
     reject_ambiguous,
     reject_pupils_of_other_schools,
 )
+from domain.roster.record_pupils.stored_rules import drop_superseded, reject_claims, reject_overlaps
 from domain.roster.roll_year import record_roll_year
 from domain.roster.school_refs import resolve_schools
 from domain.store.database import Connection
@@ -73,17 +74,24 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     on_roll = await match_and_lock(connection, caller, locks, tenant_id, rows, complete_school, as_of)
     rows = await reject_pupils_of_other_schools(connection, caller, batch, tenant_id, rows)
     rows = await reject_ambiguous(batch, rows, await find_visible(connection, caller, tenant_id, rows))
+    present = {row.pupil_id for row in rows}
+    pupil_ids = [pupil_id async for part in iterate_in_slices(rows) for row in part if (pupil_id := row.pupil_id) is not None]
+    stored = await read_stored(connection, caller, tenant_id, pupil_ids)
+    rows = await drop_superseded(batch, rows, stored)
+    rows = await reject_overlaps(batch, await reject_claims(connection, batch, tenant_id, rows), stored)
     if complete_school is not None:
-        await leavers.reject_named_leavers(connection, complete_school, batch, rows)
+        leavers.reject_named_leavers(batch, rows, stored)
         rows = drop_rejected(batch, rows)
     batch.refuse_if_strict()
     ended: list[leavers.OpenSpell] = []
     if complete_school is not None:
         max_percent = await leavers.read_max_leavers(connection, complete_school, batch.head.max_leavers)
-        ended = leavers.find_leavers(batch, on_roll, {row.pupil_id for row in rows}, max_percent)
+        present |= await leavers.find_rejected_pupils(connection, caller, batch, complete_school)
+        ended = leavers.find_leavers(on_roll, present, max_percent)
     changes = await move_and_share_pupils(connection, tenant_id, rows)
-    pupil_ids = [pupil_id async for part in iterate_in_slices(rows) for row in part if (pupil_id := row.pupil_id) is not None]
-    stored = await read_stored(connection, caller, tenant_id, pupil_ids)
+    arrived_ids = changes.moved_ids | {pupil_id for pupil_id, _ in changes.shared_pairs}
+    if arrived_ids:  # row-level security did not show them before
+        stored.replace_pupils(await read_stored(connection, caller, tenant_id, list(arrived_ids)))
     async for part in iterate_in_slices(rows):
         for row in part:
             compare_with_stored(batch, row, stored, changes)
@@ -92,6 +100,7 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     if changes.touched_ids:
         async with adjust_for_pupils(locks, changes.touched_ids):
             await write_changes(connection, tenant_id, caller.client_id, changes)
+    await record_said(connection, tenant_id, changes.said_pairs, as_of)
     school_ids = {row.school.id for row in rows} | ({complete_school.id} if complete_school is not None else set())
     await record_roll_year(connection, tenant_id, school_ids, as_of)
     return summarise(batch, ended)

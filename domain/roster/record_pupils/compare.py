@@ -5,13 +5,20 @@ from uuid import UUID
 from msgspec import UNSET
 
 from domain.declare.ids import new_id
-from domain.declare.type_numbers import ENROLMENT, PUPIL
+from domain.declare.type_numbers import PUPIL
 from domain.roster import upn as upn_rules
-from domain.roster import years
 from domain.roster.characteristics import YEAR_GROUP
-from domain.roster.enrolments import MAIN
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, StoredPupils
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow
+from domain.roster.record_pupils.spells import (
+    YearRange,
+    compare_spells,
+    end_in_effect,
+    find_characteristics_after,
+    make_characteristic_spells,
+    make_roll_spells,
+)
+from domain.support import clock
 from domain.write.batch import Batch
 
 
@@ -22,16 +29,14 @@ def compare_with_stored(
     entry, school_id = row.entry, row.school.id
     pupil_id = row.pupil_id or new_id(PUPIL)
     before = changes.row_count
+    if stored.said_on.get((pupil_id, school_id)) != row.as_of:
+        changes.said_pairs.add((pupil_id, school_id))
     if row.match_at_other_school is None or pupil_id in changes.moved_ids:
         compare_facts(row, pupil_id, stored, changes)
     if entry.reference is not UNSET and (school_id, entry.reference) not in stored.references:
         changes.references.append((school_id, entry.reference, pupil_id))
-    for spell in entry.enrolments:
-        values = (spell.status, spell.to, spell.leaving_reason)
-        if stored.spells.get((pupil_id, school_id, spell.from_)) != values:
-            changes.spells.append(
-                (new_id(ENROLMENT), pupil_id, school_id, spell.status, spell.from_, spell.to, spell.leaving_reason)
-            )
+    if entry.enrolments is not UNSET:
+        compare_row_spells(row, pupil_id, stored, changes)
     version = stored.versions.get(pupil_id)  # None where this school neither has nor shares the pupil
     if changes.row_count == before and pupil_id not in changes.moved_ids and (pupil_id, school_id) not in changes.shared_pairs:
         return batch.record_outcome(row.at, "unchanged", pupil_id, version)
@@ -47,8 +52,9 @@ def compare_facts(row: PupilEntryRow, pupil_id: UUID, stored: StoredPupils, chan
     """
     entry, school_id = row.entry, row.school.id
     before = stored.facts.get(pupil_id)
-    year_starts = years.academic_year_range(years.parse_academic_year(years.academic_year_of(row.as_of)))[0]
-    is_newest = year_starts >= stored.year_group_from.get(pupil_id, year_starts)
+    year = YearRange.find(row.as_of)
+    newest_from = stored.find_year_group_from(pupil_id, max(row.as_of, clock.read_today()))
+    is_newest = newest_from is None or year.first >= newest_from
     year_group = row.year_group if before is None or is_newest else before.year_group
     upn = _compare_upn(row, pupil_id, None if before is None else before.upn, stored.upns.get(pupil_id, {}), changes)
     facts = PupilFacts(school_id, upn, entry.surname, entry.forename, entry.date_of_birth, entry.sex, year_group)
@@ -56,19 +62,42 @@ def compare_facts(row: PupilEntryRow, pupil_id: UUID, stored: StoredPupils, chan
         changes.new_pupils[pupil_id] = facts
     elif before != facts:
         changes.changed_pupils[pupil_id] = facts
-    if row.main_from is not None:
-        given_days = {spell.from_ for spell in entry.enrolments}
-        for open_school_id, from_on, status in stored.open_spells.get(pupil_id, []):
-            is_left = open_school_id != school_id and status in MAIN and pupil_id in changes.moved_ids
-            is_replaced = open_school_id == school_id and status not in MAIN and from_on not in given_days
-            if is_left or is_replaced:
-                changes.ended_spells.append((pupil_id, open_school_id, from_on, row.main_from, None))
-    for kind, value, from_, to in [
-        (YEAR_GROUP, row.year_group, year_starts, None),
-        *((c.kind, c.value, c.from_, c.to) for c in entry.characteristics),
-    ]:
-        if stored.characteristics.get((pupil_id, kind, from_)) != (value, to):
-            changes.characteristics.append((pupil_id, kind, from_, school_id, to, value))
+    if row.main_from is not None and pupil_id in changes.moved_ids:
+        for open_school_id, spells in stored.spells.get(pupil_id, {}).items():
+            for spell in spells if open_school_id != school_id else ():
+                if spell.is_main and spell.to_on is None:
+                    changes.ended_spells.append((spell.id, row.main_from, None))
+    if stored.year_groups.get(pupil_id, {}).get(year.first) != row.year_group:
+        changes.characteristics.append((pupil_id, YEAR_GROUP, year.first, school_id, None, row.year_group))
+    if entry.characteristics is not UNSET:
+        compare_row_characteristics(row, pupil_id, stored, changes)
+
+
+def compare_row_spells(row: PupilEntryRow, pupil_id: UUID, stored: StoredPupils, changes: PupilChanges) -> None:
+    """Adds the differences in the spells on roll at the row's school."""
+    school_id = row.school.id
+    compared = compare_spells(stored.get_spells(pupil_id, school_id), make_roll_spells(row.spells), YearRange.find(row.as_of))
+    changes.spells += [
+        (spell.id, pupil_id, school_id, spell.status, spell.from_on, spell.to_on, spell.leaving_reason)
+        for spell in compared.written
+    ]
+    changes.withdrawn_spells += [(spell.id,) for spell in compared.withdrawn]
+
+
+def compare_row_characteristics(row: PupilEntryRow, pupil_id: UUID, stored: StoredPupils, changes: PupilChanges) -> None:
+    """Adds the differences in characteristics. A kind that the row leaves out is unknown in the row's year, not false."""
+    assert row.entry.characteristics is not UNSET
+    said, stored_spells = make_characteristic_spells(row.entry.characteristics), stored.characteristics.get(pupil_id, {})
+    for kind in {**stored_spells, **said}:
+        before = end_in_effect(stored_spells.get(kind, []))
+        after, _ = find_characteristics_after(before, said.get(kind, []), YearRange.find(row.as_of))
+        if after == before:
+            continue
+        stored_of, after_of = ({spell.from_on: spell for spell in spells} for spells in (stored_spells.get(kind, []), after))
+        for from_on, spell in after_of.items():
+            if stored_of.get(from_on) != spell:
+                changes.characteristics.append((pupil_id, kind, from_on, row.school.id, spell.to_on, spell.value))
+        changes.withdrawn_characteristics += [(pupil_id, kind, from_on) for from_on in stored_of.keys() - after_of.keys()]
 
 
 def _compare_upn(

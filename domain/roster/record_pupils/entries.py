@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from domain.roster import years
 from domain.roster.characteristics import Characteristic
 from domain.roster.enrolments import MAIN, Spell
 from domain.roster.pupil_keys import KeyMatch
+from domain.roster.record_pupils.dates import check_dates
 from domain.roster.references import is_identifier
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.write.batch import Batch
@@ -36,12 +36,19 @@ class PupilEntry(Input, kw_only=True):
         str, describe("National curriculum year: E1, E2, N1, N2, R, 1 to 14 or X; also written Year 4, Y4, or 0 for R.")
     ]
     enrolments: Annotated[
-        Annotated[list[Spell], Meta(max_length=50)],
-        describe("Spells on roll at this school. A spell is sent whole; stored ones that are left out stay."),
-    ] = []
+        Annotated[list[Spell], Meta(max_length=50)] | UnsetType,
+        describe(
+            "All spells on roll at this school in the academic year of asOf. Stored ones that are not among them are withdrawn, all of"
+            " them by an empty list. Left out: the stored ones stay. A spell is sent whole, also where it began in an earlier year."
+        ),
+    ] = UNSET
     characteristics: Annotated[
-        Annotated[list[Characteristic], Meta(max_length=200)], describe("Spells of characteristics. Those that are left out stay.")
-    ] = []
+        Annotated[list[Characteristic], Meta(max_length=200)] | UnsetType,
+        describe(
+            "All spells of characteristics in the academic year of asOf. Stored ones that are not among them are withdrawn, and are then"
+            " unknown, not false. Left out: the stored ones stay."
+        ),
+    ] = UNSET
     school: Annotated[SchoolRef | UnsetType, describe("The row's school, unless the batch names one.")] = UNSET
 
     def __post_init__(self) -> None:
@@ -101,9 +108,14 @@ class PupilEntryRow:
         return next((m for m in self.matches if m.pupil_ids and m.school_id != self.school.id), None)
 
     @property
+    def spells(self) -> list[Spell]:
+        """The spells on roll that the row says; none where it says nothing of them."""
+        return [] if self.entry.enrolments is UNSET else self.entry.enrolments
+
+    @property
     def main_from(self) -> date | None:
         """The first day of the row's main spell that includes `as_of`; None without such a spell."""
-        return next((spell.from_ for spell in self.entry.enrolments if spell.status in MAIN and spell.is_on(self.as_of)), None)
+        return next((spell.from_ for spell in self.spells if spell.status in MAIN and spell.is_on(self.as_of)), None)
 
     @property
     def is_moving_here(self) -> bool:
@@ -117,14 +129,14 @@ class PupilEntryRow:
     @property
     def is_former(self) -> bool:
         """Whether all spells of the row are over."""
-        return bool(self.entry.enrolments) and all(spell.is_over(self.as_of) for spell in self.entry.enrolments)
+        return bool(self.spells) and all(spell.is_over(self.as_of) for spell in self.spells)
 
     @property
     def is_second(self) -> bool:
         """Whether the row's school is a second one: no main spell among those that are not over or, where all are over,
         among all.
         """
-        spells = self.entry.enrolments
+        spells = self.spells
         current = [spell for spell in spells if not spell.is_over(self.as_of)] or spells
         return bool(spells) and all(spell.status not in MAIN for spell in current)
 
@@ -150,7 +162,9 @@ class PupilEntryRow:
         )
 
 
-def apply_rules(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: SchoolInReach) -> PupilEntryRow | None:
+def apply_rules(
+    batch: Batch[Any, Any], at: int, entry: PupilEntry, school: SchoolInReach, *, checks_age: bool = True
+) -> PupilEntryRow | None:
     """Returns the row if it meets the rules, or None after rejecting it with every issue."""
     before = len(batch.issues)
     upns: list[str | None] = []
@@ -166,15 +180,7 @@ def apply_rules(batch: Batch[Any, Any], at: int, entry: PupilEntry, school: Scho
         year_group = years.parse_year_group(entry.year_group)
     except ValueError as problem:
         batch.reject(at, "yearGroup", "year-group-invalid", str(problem))
-    if not (entry.date_of_birth.year >= 1900 and entry.date_of_birth <= batch.head.as_of):
-        batch.reject(at, "dateOfBirth", "date-of-birth-implausible", "The date of birth lies after asOf or before 1900.")
-    if len({spell.from_ for spell in entry.enrolments}) < len(entry.enrolments):
-        batch.reject(at, "enrolments", "spells-overlap", "Two spells begin on the same day.")
-    main = sorted((spell for spell in entry.enrolments if spell.status in MAIN), key=lambda spell: spell.from_)
-    if any(earlier.to is None or earlier.to >= later.from_ for earlier, later in pairwise(main)):
-        batch.reject(at, "enrolments", "spells-overlap", "Two main spells at this school overlap.")
-    if len({(c.kind, c.from_) for c in entry.characteristics}) < len(entry.characteristics):
-        batch.reject(at, "characteristics", "spells-overlap", "Two spells of one kind begin on the same day.")
+    check_dates(batch, at, entry, year_group if checks_age and year_group else None)
     if len(batch.issues) > before:
         return None
     return PupilEntryRow(at, entry, school, upns[0], [upn for upn in upns[1:] if upn], year_group, batch.head.as_of)

@@ -1,6 +1,7 @@
 """The leavers of a complete roll: pupils who are on roll at its school and absent from it.
 
-A roll that would end too many spells is refused.
+A roll that would end too many spells is refused. A rejected row keeps on roll the pupils to whom its own keys point, and
+no others. A pupil of whom a newer roll has said something stays as that roll said.
 
 Only spells that had begun by `asOf` and have no last day count: a pupil who starts later is not on roll yet, and a last
 day that is known stays.
@@ -18,14 +19,16 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Conflict, Issue, make_invalid
 from domain.declare.scopes import Scope
-from domain.roster.record_pupils.changes import PupilChanges
-from domain.roster.record_pupils.entries import PupilEntryRow
+from domain.roster import upn as upn_rules
+from domain.roster.pupil_keys import match_keys
+from domain.roster.record_pupils.changes import PupilChanges, StoredPupils
+from domain.roster.record_pupils.entries import PupilEntry, PupilEntryRow
+from domain.roster.record_pupils.spells import NOT_ON_ROLL, YearRange, find_rest
 from domain.roster.school_refs import SchoolInReach, find_school
 from domain.roster.schools import DEFAULT_SETTINGS
 from domain.store.database import Connection
 from domain.write.batch import Batch
 
-NOT_ON_ROLL = "not-on-roll"
 MAX_LEAVERS_LISTED = 100
 """The number of leavers whose ids an error lists."""
 
@@ -33,12 +36,13 @@ MAX_LEAVERS_LISTED = 100
 @dataclass(frozen=True)
 class OpenSpell:
     """An open spell at the school of a complete roll; `version` is the pupil's, None where this school neither has nor
-    shares the pupil.
+    shares the pupil. `is_said_later` says whether a newer roll was about the pupil.
     """
 
+    id: UUID
     pupil_id: UUID
-    from_on: date
     version: int | None
+    is_said_later: bool
 
 
 async def find_complete_school(
@@ -59,7 +63,8 @@ async def find_complete_school(
 
 
 _ON_ROLL = f"""
-SELECT e.pupil_id, e.from_on, p.version FROM enrolments e
+SELECT e.id, e.pupil_id, p.version, COALESCE(r.as_of > $3, false) AS is_said_later FROM enrolments e
+LEFT JOIN pupil_rolls r ON r.tenant_id = e.tenant_id AND r.pupil_id = e.pupil_id AND r.school_id = e.school_id
 LEFT JOIN pupils p ON p.tenant_id = e.tenant_id AND p.id = e.pupil_id AND {reaches_pupil_sql("$4", "p", "id")}
 WHERE e.tenant_id = $1 AND e.school_id = $2 AND e.to_on IS NULL AND e.from_on <= $3
 ORDER BY e.pupil_id
@@ -71,22 +76,53 @@ async def read_on_roll(connection: Connection, caller: Caller, school: SchoolInR
     return [OpenSpell(*row) for row in await connection.fetch(_ON_ROLL, school.tenant_id, school.id, day, caller.client_id)]
 
 
-_OFF_ROLL = """
-SELECT x.pupil_id FROM unnest($3::uuid[]) AS x (pupil_id) WHERE NOT EXISTS (
-    SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.school_id = $2 AND e.pupil_id = x.pupil_id AND COALESCE(e.to_on, 'infinity') >= $4
-)
-"""
+def reject_named_leavers(batch: Batch[Any, Any], rows: list[PupilEntryRow], stored: StoredPupils) -> None:
+    """Rejects rows of a complete roll whose pupil has left and which give no spell that puts the pupil on roll again.
+
+    An empty list of spells may be sent again: it takes back a pupil who has none in the academic year.
+    """
+    for row in rows:
+        if row.pupil_id is None or row.spells:
+            continue
+        spells, year = stored.get_spells(row.pupil_id, row.school.id), YearRange.find(row.as_of)
+        has_left = all(spell.last_day < row.as_of for spell in spells)
+        if has_left and (row.entry.enrolments is UNSET or any(find_rest(spell, [], year) != spell for spell in spells)):
+            message = "This pupil has left and is in the complete roll: give the spell that puts the pupil on roll again."
+            batch.reject(row.at, "enrolments", "enrolment-required", message)
 
 
-async def reject_named_leavers(
-    connection: Connection, school: SchoolInReach, batch: Batch[Any, Any], rows: list[PupilEntryRow]
-) -> None:
-    """Rejects rows of a complete roll whose pupil has left and which give no spell that puts the pupil on roll again."""
-    without_spells = {row.pupil_id: row for row in rows if not row.entry.enrolments}
-    leavers = await connection.fetch(_OFF_ROLL, school.tenant_id, school.id, list(without_spells), batch.head.as_of)
-    for left in leavers:
-        message = "This pupil has left and is in the complete roll: give the spell that puts the pupil on roll again."
-        batch.reject(without_spells[left["pupil_id"]].at, "enrolments", "enrolment-required", message)
+async def find_rejected_pupils(connection: Connection, caller: Caller, batch: Batch[Any, Any], school: SchoolInReach) -> set[UUID]:
+    """Returns the pupils to whom the id, reference and UPNs of rejected rows point, also of rows that could not be
+    decoded. At most one statement.
+    """
+    good = {at for at, _ in batch.list_good_rows()}
+    names: list[tuple[object, object, list[object]]] = []
+    for at, entry in batch.rows:
+        if at not in good and isinstance(entry, PupilEntry):
+            names.append((entry.id, entry.reference, [entry.upn, *entry.former_upns]))
+    for value in batch.undecoded.values():
+        if isinstance(value, dict):
+            former = value.get("formerUpns")
+            upns = [value.get("upn"), *(former if isinstance(former, list) else [])]
+            names.append((value.get("id"), value.get("reference"), upns))
+    keys: list[tuple[UUID, str | None, str | None, str | None]] = []
+    for id_, reference, upns in names:
+        keys.append((school.id, _read_text(id_), _read_text(reference), None))
+        keys += [(school.id, None, None, upn) for text in upns if (upn := _read_upn(text)) is not None]
+    if not keys:
+        return set()
+    return {id_ for match in await match_keys(connection, caller, school.tenant_id, keys) for id_ in match.pupil_ids}
+
+
+def _read_text(value: object) -> str | None:
+    return " ".join(value.split()) or None if isinstance(value, str) else None
+
+
+def _read_upn(value: object) -> str | None:
+    try:
+        return upn_rules.parse_upn(value).text if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 _SETTING = "SELECT max_leavers_percent FROM school_settings WHERE tenant_id = $1 AND school_id = $2"
@@ -100,22 +136,11 @@ async def read_max_leavers(connection: Connection, school: SchoolInReach, max_le
     return int(DEFAULT_SETTINGS["max_leavers_percent"] if setting is None else setting)
 
 
-def find_leavers(
-    batch: Batch[Any, Any], on_roll: list[OpenSpell], present: Collection[UUID | None], max_percent: int
-) -> list[OpenSpell]:
+def find_leavers(on_roll: list[OpenSpell], present: Collection[UUID | None], max_percent: int) -> list[OpenSpell]:
     """Returns the spells of the absent pupils; raises Conflict if these are more than `max_percent` of the pupils on
     roll.
-
-    Nobody leaves by a roll with rejected rows, since a rejected row may be about a pupil who seems absent; an issue
-    reports this.
     """
-    if len(batch.list_good_rows()) < batch.received:
-        message = (
-            "Nobody was taken off roll, because rows of this roll were rejected. Correct them and send the complete roll again."
-        )
-        batch.issues.append(Issue("/complete", "leavers-not-closed", message))
-        return []
-    absent = [spell for spell in on_roll if spell.pupil_id not in present]
+    absent = [spell for spell in on_roll if spell.pupil_id not in present and not spell.is_said_later]
     leaver_ids, before = sorted({spell.pupil_id for spell in absent}), len({spell.pupil_id for spell in on_roll})
     max_leavers = max(before * max_percent // 100, min(max_percent, 1))
     if len(leaver_ids) > max_leavers:
@@ -136,6 +161,7 @@ def find_leavers(
 
 def record_leavers(changes: PupilChanges, school: SchoolInReach, as_of: date, leavers: list[OpenSpell]) -> None:
     """Adds the changes that end the leavers' spells on the day before `as_of`, and stop sharing them with this school."""
-    changes.ended_spells += [(spell.pupil_id, school.id, spell.from_on, as_of, NOT_ON_ROLL) for spell in leavers]
+    changes.ended_spells += [(spell.id, as_of, NOT_ON_ROLL) for spell in leavers]
     changes.ended_shares += [(spell.pupil_id, school.id) for spell in leavers]
+    changes.said_pairs |= {(spell.pupil_id, school.id) for spell in leavers}
     changes.touched_ids |= {spell.pupil_id for spell in leavers}

@@ -75,7 +75,7 @@ async def reject_ambiguous(batch: Batch[Any, Any], rows: list[PupilEntryRow], vi
                 )
                 batch.reject(row.at, "upn", "pupil-merge-needed", message)
                 continue
-            if row.pupil_id is None and not row.entry.enrolments:
+            if row.pupil_id is None and not row.spells:
                 batch.reject(row.at, "enrolments", "enrolment-required", "A new pupil needs at least one spell on roll.")
             reference = f"reference {row.school.id} {row.entry.reference}" if row.entry.reference is not UNSET else None
             for key in {row.pupil_id, reference, *(f"upn {number}" for number in (row.upn, *row.former_upns) if number)} - {None}:
@@ -127,8 +127,8 @@ async def reject_pupils_of_other_schools(
     shared = {tuple(pair) for pair in await connection.fetch(_SHARED, tenant_id, pupil_ids)}
     spells = {tuple(spell) for spell in await connection.fetch(_SPELLS, tenant_id, pupil_ids)}
     for row, match in rows_elsewhere:
-        row_spells = {(row.pupil_id, row.school.id, spell.from_, spell.status) for spell in row.entry.enrolments}
-        has_ended = match.open_main_from is None and bool(row.entry.enrolments)
+        row_spells = {(row.pupil_id, row.school.id, spell.from_, spell.status) for spell in row.spells}
+        has_ended = match.open_main_from is None and bool(row.spells)
         is_released = match.open_main_status == "M" if row.is_second else has_ended
         if school_of[match.school_id] is not None or (row.is_second and (row.pupil_id, row.school.id) in shared):
             continue
@@ -162,7 +162,7 @@ async def move_and_share_pupils(connection: Connection, tenant_id: UUID, rows: l
         pairs = [
             (pupil_id, row.school.id)
             for pupil_id, row in second
-            if is_attending is any(spell.is_on(row.as_of) for spell in row.entry.enrolments)
+            if is_attending is any(spell.is_on(row.as_of) for spell in row.spells)
         ]
         if pairs:
             written = await connection.fetch(statement, tenant_id, *zip(*pairs, strict=True))

@@ -1,0 +1,148 @@
+"""Which dates of a row are impossible, and which are only unusual.
+
+The year groups follow the age on 31 August before the academic year begins: Reception is for those who are four then
+(School Admissions Code, section 2.17; Department for Education, "School admissions: school starting age").
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import Any
+
+from msgspec import UNSET
+
+from domain.roster import years
+from domain.roster.characteristics import Characteristic
+from domain.roster.enrolments import MAIN, Spell
+from domain.support import clock
+from domain.write.batch import Batch
+
+FIRST_YEAR = 1944
+"""The Education Act of this year made the schools and the year groups that are counted here."""
+MAX_DAYS_AHEAD = 400
+MIN_AGE, MAX_AGE = 2, 25
+"""The ages in years of pupils of schools."""
+USUAL_DIFFERENCE, MAX_DIFFERENCE = 2, 6
+"""By how many years an age may differ from that of its year group without a warning, and at all."""
+IMPLAUSIBLE, UNUSUAL = "age-implausible", "age-unusual"
+_AGE_OF_YEAR = {year: age for age, year in enumerate(y for y in years.YEARS if y != "X")}
+"""The usual age in years, on 31 August before the academic year, of each year group but X."""
+
+
+def find_date_problem(day: date) -> str | None:
+    """Returns what makes the first day of a spell impossible whoever it is about, None if nothing does."""
+    if day.year < FIRST_YEAR:
+        return f"This day lies before {FIRST_YEAR}."
+    if day > clock.read_today() + timedelta(days=MAX_DAYS_AHEAD):
+        return f"This day lies more than {MAX_DAYS_AHEAD} days ahead."
+    return None
+
+
+def reject_impossible_spells(
+    batch: Batch[Any, Any], at: int, name: str, spells: Sequence[Spell | Characteristic], born_on: date
+) -> None:
+    """Rejects a row for each of its spells that begins on an impossible day. `name` is the list of the spells."""
+    for i, spell in enumerate(spells):
+        problem = find_date_problem(spell.from_)
+        if problem is None and spell.from_ < born_on:
+            problem = "This day lies before the date of birth."
+        if problem is not None:
+            batch.reject(at, f"{name}/{i}/from", "spell-implausible", problem)
+
+
+def find_overlaps(spells: list[Spell], characteristics: list[Characteristic]) -> Iterator[tuple[str, str]]:
+    """Returns which lists of a row hold spells that overlap, and what is wrong."""
+    if len({spell.from_ for spell in spells}) < len(spells):
+        yield "enrolments", "Two spells begin on the same day."
+    main = sorted((spell for spell in spells if spell.status in MAIN), key=lambda spell: spell.from_)
+    if any(earlier.to is None or earlier.to >= later.from_ for earlier, later in pairwise(main)):
+        yield "enrolments", "Two main spells at this school overlap."
+    if len({(c.kind, c.from_) for c in characteristics}) < len(characteristics):
+        yield "characteristics", "Two spells of one kind begin on the same day."
+    ordered = sorted(characteristics, key=lambda c: (c.kind, c.from_))
+    if any(a.kind == b.kind and a.from_ != b.from_ and a.to is not None and a.to >= b.from_ for a, b in pairwise(ordered)):
+        yield "characteristics", "A spell of a kind ends after the next one begins."
+
+
+def count_years(born_on: date, day: date) -> int:
+    """Returns the age in completed years on a day; below 0 before the birthday."""
+    return day.year - born_on.year - ((day.month, day.day) < (born_on.month, born_on.day))
+
+
+def count_years_outside(born_on: date, day: date) -> int:
+    """Returns by how many years the age on a day is under that of pupils or over it; 0 where it is theirs."""
+    age = count_years(born_on, day)
+    return max(MIN_AGE - age, age - MAX_AGE, 0)
+
+
+def find_school_day(spells: list[Spell], as_of: date) -> date:
+    """Returns the day of the roll, or the nearest one on which the spells put the pupil on roll."""
+    if not spells or any(spell.is_on(as_of) for spell in spells):
+        return as_of
+    bounds = [day for spell in spells for day in (spell.from_, spell.to) if day is not None]
+    return min(bounds, key=lambda day: abs(day - as_of))
+
+
+def count_years_off(born_on: date, year_group: str, day: date) -> int:
+    """Returns by how many years the age differs from that of the canonical year group in the academic year of a day; 0
+    for X, which has no usual age.
+    """
+    usual = _AGE_OF_YEAR.get(year_group)
+    if usual is None:
+        return 0
+    year_starts = date(clock.find_start_year(day), clock.FIRST_MONTH_OF_YEAR, 1)
+    return abs(count_years(born_on, year_starts - timedelta(days=1)) - usual)
+
+
+@dataclass(frozen=True)
+class AgeProblem:
+    """An age that is impossible, or only unusual; `field_name` is the field of a row that it is reported of."""
+
+    field_name: str
+    code: str
+    message: str
+
+    @property
+    def is_error(self) -> bool:
+        return self.code == IMPLAUSIBLE
+
+
+def find_age_problem(born_on: date, year_group: str, day: date) -> AgeProblem | None:
+    """Returns what is wrong with the age of a pupil who is on roll on a day, in a canonical year group; None if nothing
+    is.
+    """
+    if count_years_outside(born_on, day):
+        message = f"A pupil on roll is {MIN_AGE} to {MAX_AGE} years old; this one would not be."
+        return AgeProblem("dateOfBirth", IMPLAUSIBLE, message)
+    for limit, code in ((MAX_DIFFERENCE, IMPLAUSIBLE), (USUAL_DIFFERENCE, UNUSUAL)):
+        if count_years_off(born_on, year_group, day) > limit:
+            message = f"The date of birth is more than {limit} years from the usual age of this year group."
+            return AgeProblem("yearGroup", code, message)
+    return None
+
+
+def check_age(batch: Batch[Any, Any], at: int, problem: AgeProblem | None) -> None:
+    """Rejects a row whose pupil cannot be of that age, or warns where it is unusual."""
+    if problem is not None and problem.is_error:
+        batch.reject(at, problem.field_name, problem.code, problem.message)
+    elif problem is not None:
+        batch.warn(at, problem.field_name, problem.code, problem.message)
+
+
+def check_dates(batch: Batch[Any, Any], at: int, entry: Any, year_group: str | None) -> None:
+    """Rejects a row (a PupilEntry) whose spells overlap or whose dates are impossible; warns of an unusual age. The age
+    is not checked where the year group is None.
+    """
+    spells = [] if entry.enrolments is UNSET else entry.enrolments
+    characteristics = [] if entry.characteristics is UNSET else entry.characteristics
+    for name, message in find_overlaps(spells, characteristics):
+        batch.reject(at, name, "spells-overlap", message)
+    as_of, born_on = batch.head.as_of, entry.date_of_birth
+    if not (born_on.year >= 1900 and born_on <= as_of):
+        return batch.reject(at, "dateOfBirth", "date-of-birth-implausible", "The date of birth lies after asOf or before 1900.")
+    reject_impossible_spells(batch, at, "enrolments", spells, born_on)
+    reject_impossible_spells(batch, at, "characteristics", characteristics, born_on)
+    if year_group is not None:
+        check_age(batch, at, find_age_problem(born_on, year_group, find_school_day(spells, as_of)))
+    return None
