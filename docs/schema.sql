@@ -182,6 +182,19 @@ BEGIN
     WHERE e.tenant_id = in_tenant AND e.pupil_id = ANY (of_pupils) AND e.status IN ('C', 'M');
 END $$;
 
+CREATE FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) RETURNS uuid[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    RETURN ARRAY(
+        SELECT e.school_id FROM enrolments e WHERE e.tenant_id = in_tenant AND e.pupil_id = ANY (of_pupils)
+        UNION SELECT e.school_id FROM enrolment_history e WHERE e.tenant_id = in_tenant AND e.pupil_id = ANY (of_pupils)
+        UNION SELECT x.school_id FROM external_ids x WHERE x.tenant_id = in_tenant AND x.kind = 'pupil' AND x.id = ANY (of_pupils)
+    );
+END $$;
+
 CREATE FUNCTION public.hold_year() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -394,6 +407,25 @@ CREATE FUNCTION public.remove_retired_keys(most integer) RETURNS bigint
     )
     SELECT count(*) FROM removed
 $$;
+
+CREATE FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+DECLARE
+    named record;
+BEGIN
+    PERFORM acts_in(in_tenant);
+    FOR named IN
+        SELECT c.oid::regclass::text AS name FROM pg_class c JOIN pg_attribute p ON p.attrelid = c.oid AND p.attname = 'pupil_id'
+        JOIN pg_attribute t ON t.attrelid = c.oid AND t.attname = 'tenant_id'
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1
+    LOOP
+        EXECUTE format('UPDATE %s SET pupil_id = $3 WHERE tenant_id = $1 AND pupil_id = $2', named.name) USING in_tenant, from_pupil, to_pupil;
+    END LOOP;
+    UPDATE external_ids SET id = to_pupil WHERE tenant_id = in_tenant AND kind = 'pupil' AND id = from_pupil;
+    DELETE FROM data_issues WHERE tenant_id = in_tenant AND from_pupil = ANY (pupil_ids);
+END $_$;
 
 CREATE FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) RETURNS TABLE(school_id uuid, subject_no smallint, aspect_no smallint, expected integer, received integer, missing_pupil_ids uuid[])
     LANGUAGE sql STABLE SECURITY DEFINER COST 100000 ROWS 100
@@ -707,6 +739,19 @@ CREATE VIEW public.current_targets WITH (security_invoker='true') AS
           WHERE ((t_1.horizon_year)::numeric >= EXTRACT(year FROM ((now() AT TIME ZONE 'Europe/London'::text) - '8 mons'::interval)))) t
   WHERE (nearness = 1);
 
+CREATE TABLE public.data_issues (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    school_id uuid NOT NULL,
+    client_id uuid,
+    pupil_ids uuid[] NOT NULL,
+    fields text[] DEFAULT '{}'::text[] NOT NULL,
+    found_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY public.data_issues FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.data_versions (
     name text NOT NULL,
     version bigint NOT NULL,
@@ -1005,6 +1050,20 @@ CREATE TABLE public.receipts (
 );
 
 ALTER TABLE ONLY public.receipts FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.record_changes (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    pupil_id uuid NOT NULL,
+    other_id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    details jsonb NOT NULL,
+    CONSTRAINT record_changes_kind_check CHECK ((kind = ANY (ARRAY['merged'::text, 'split'::text])))
+);
+
+ALTER TABLE ONLY public.record_changes FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.schools (
     id uuid NOT NULL,
@@ -1315,6 +1374,12 @@ ALTER TABLE ONLY public.clients
 ALTER TABLE ONLY public.collects
     ADD CONSTRAINT collects_pkey PRIMARY KEY (tenant_id, window_no, subject_no, aspect_no, school_id);
 
+ALTER TABLE ONLY public.data_issues
+    ADD CONSTRAINT data_issues_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.data_issues
+    ADD CONSTRAINT data_issues_tenant_id_school_id_kind_client_id_pupil_ids_key UNIQUE NULLS NOT DISTINCT (tenant_id, school_id, kind, client_id, pupil_ids);
+
 ALTER TABLE ONLY public.data_versions
     ADD CONSTRAINT data_versions_pkey PRIMARY KEY (name);
 
@@ -1380,6 +1445,9 @@ ALTER TABLE ONLY public.reach
 
 ALTER TABLE ONLY public.receipts
     ADD CONSTRAINT receipts_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.record_changes
+    ADD CONSTRAINT record_changes_pkey PRIMARY KEY (tenant_id, id);
 
 ALTER TABLE ONLY public.schema_compatibility
     ADD CONSTRAINT schema_compatibility_pkey PRIMARY KEY (is_only);
@@ -1471,6 +1539,8 @@ ALTER TABLE ONLY public.windows
 ALTER TABLE ONLY public.windows
     ADD CONSTRAINT windows_tenant_id_no_key UNIQUE (tenant_id, no);
 
+CREATE INDEX data_issues_by_id ON public.data_issues USING btree (id);
+
 CREATE INDEX enrolment_history_by_pupil ON public.enrolment_history USING btree (tenant_id, pupil_id);
 
 CREATE INDEX enrolments_by_id ON public.enrolments USING btree (id);
@@ -1512,6 +1582,10 @@ CREATE INDEX receipts_by_line ON public.receipts USING btree (tenant_id, school_
 CREATE INDEX receipts_by_school ON public.receipts USING btree (tenant_id, school_id, received_at, id);
 
 CREATE INDEX receipts_by_time ON public.receipts USING btree (tenant_id, received_at, id);
+
+CREATE INDEX record_changes_by_other ON public.record_changes USING btree (other_id);
+
+CREATE INDEX record_changes_by_pupil ON public.record_changes USING btree (tenant_id, pupil_id);
 
 CREATE INDEX schemes_by_id ON public.schemes USING btree (id);
 
@@ -1584,6 +1658,9 @@ ALTER TABLE ONLY public.collects
 ALTER TABLE ONLY public.collects
     ADD CONSTRAINT collects_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.data_issues
+    ADD CONSTRAINT data_issues_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
+
 ALTER TABLE ONLY public.enrolment_history
     ADD CONSTRAINT enrolment_history_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
@@ -1638,6 +1715,9 @@ ALTER TABLE ONLY public.reach
 ALTER TABLE ONLY public.receipts
     ADD CONSTRAINT receipts_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
+ALTER TABLE ONLY public.record_changes
+    ADD CONSTRAINT record_changes_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
+
 ALTER TABLE ONLY public.scheme_versions
     ADD CONSTRAINT scheme_versions_tenant_id_scheme_id_fkey FOREIGN KEY (tenant_id, scheme_id) REFERENCES public.schemes(tenant_id, id);
 
@@ -1669,6 +1749,8 @@ ALTER TABLE public.characteristics ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.collects ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.data_issues ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.enrolment_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.enrolments ENABLE ROW LEVEL SECURITY;
@@ -1695,6 +1777,8 @@ CREATE POLICY maintenance ON public.characteristics TO markonce_owner, markonce_
 
 CREATE POLICY maintenance ON public.collects TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.data_issues TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.enrolment_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.enrolments TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
@@ -1720,6 +1804,8 @@ CREATE POLICY maintenance ON public.pupils TO markonce_owner, markonce_operator 
 CREATE POLICY maintenance ON public.reach TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.receipts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.record_changes TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.scheme_versions TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -1781,6 +1867,12 @@ CREATE POLICY reached ON public.collects TO markonce_app USING ((EXISTS ( SELECT
    FROM public.reach r
   WHERE (r.tenant_id = collects.tenant_id))));
 
+CREATE POLICY reached ON public.data_issues TO markonce_app USING (((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = data_issues.tenant_id) AND (r.school_id = data_issues.school_id)))) AND ((kind <> 'possible-same-child'::text) OR (cardinality(pupil_ids) = ( SELECT count(*) AS count
+   FROM public.pupils p
+  WHERE ((p.tenant_id = data_issues.tenant_id) AND (p.id = ANY (data_issues.pupil_ids))))))));
+
 CREATE POLICY reached ON public.enrolment_history TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE ((r.tenant_id = enrolment_history.tenant_id) AND (r.school_id = enrolment_history.school_id)))));
@@ -1834,6 +1926,10 @@ CREATE POLICY reached ON public.pupils TO markonce_app USING (((EXISTS ( SELECT 
 CREATE POLICY reached ON public.receipts TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE ((r.tenant_id = receipts.tenant_id) AND (r.school_id = receipts.school_id)))));
+
+CREATE POLICY reached ON public.record_changes TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.pupils p
+  WHERE ((p.tenant_id = record_changes.tenant_id) AND (p.id = record_changes.pupil_id)))));
 
 CREATE POLICY reached ON public.scheme_versions TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -1895,6 +1991,8 @@ CREATE POLICY reached ON public.windows TO markonce_app USING ((EXISTS ( SELECT 
 
 ALTER TABLE public.receipts ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.record_changes ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.scheme_versions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.schemes ENABLE ROW LEVEL SECURITY;
@@ -1949,6 +2047,10 @@ REVOKE ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[])
 GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_operator;
@@ -1989,6 +2091,10 @@ GRANT ALL ON FUNCTION public.remove_old_receipts(most integer) TO markonce_opera
 REVOKE ALL ON FUNCTION public.remove_retired_keys(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_retired_keys(most integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.remove_retired_keys(most integer) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) TO markonce_app;
@@ -2043,6 +2149,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.targets TO markonce_operator;
 GRANT SELECT ON TABLE public.current_targets TO markonce_app;
 GRANT SELECT ON TABLE public.current_targets TO markonce_operator;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.data_issues TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.data_issues TO markonce_operator;
+
 GRANT SELECT ON TABLE public.data_versions TO markonce_app;
 GRANT SELECT ON TABLE public.data_versions TO markonce_operator;
 
@@ -2096,6 +2205,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.reach TO markonce_operator;
 
 GRANT SELECT,INSERT ON TABLE public.receipts TO markonce_app;
 GRANT SELECT,INSERT,DELETE ON TABLE public.receipts TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.record_changes TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.record_changes TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_operator;

@@ -4,12 +4,14 @@ from domain.assessment.change_window import delete_window, update_window
 from domain.assessment.create_scheme import create_scheme
 from domain.assessment.create_window import create_window
 from domain.assessment.judgements import JUDGEMENTS
+from domain.assessment.merge_pupil import merge_pupil
 from domain.assessment.open_close_window import close_window, open_window, reopen_window
 from domain.assessment.receipts import RECEIPTS
 from domain.assessment.record_judgements import record_judgements
 from domain.assessment.record_targets import record_targets
 from domain.assessment.returns import RETURNS
 from domain.assessment.schemes import GRADES, SCHEMES
+from domain.assessment.split_pupil import split_pupil
 from domain.assessment.subjects import SUBJECTS
 from domain.assessment.targets import TARGETS
 from domain.assessment.windows import WINDOWS
@@ -20,6 +22,7 @@ from domain.declare.catalogue import link_resources
 from domain.roster.change_group import delete_group, update_group
 from domain.roster.change_pupil import update_pupil
 from domain.roster.change_school import update_school
+from domain.roster.data_issues import DATA_ISSUES
 from domain.roster.enrolments import ENROLMENTS
 from domain.roster.groups import GROUPS, MEMBERS
 from domain.roster.pupils import PUPILS
@@ -47,6 +50,7 @@ RESOURCES = link_resources(
         TARGETS,
         RECEIPTS,
         RETURNS,
+        DATA_ISSUES,
     ]
 )
 
@@ -66,6 +70,8 @@ COMMANDS = {
         reopen_window,
         update_school,
         update_pupil,
+        merge_pupil,
+        split_pupil,
         update_window,
         delete_window,
     )

@@ -30,17 +30,17 @@ class Doors:
     async def rest(self, client: str, ask: Ask) -> httpx2.Response:
         headers = self.tokens[client]
         if ask.identifies:
-            return await self.http.post(f"/v1/{ask.resource.plural}/lookup", json=ask.body(), headers=headers)
-        return await self.http.get(f"/v1/{ask.resource.plural}", params=ask.parameters(), headers=headers)
+            return await self.http.post(f"/v1/{ask.resource.path}/lookup", json=ask.body(), headers=headers)
+        return await self.http.get(f"/v1/{ask.resource.path}", params=ask.parameters(), headers=headers)
 
     async def row(self, client: str, ask: Ask, id_: str) -> httpx2.Response:
         """One row, by its URL."""
         asked = ask.parameters().remove("first")
-        return await self.http.get(f"/v1/{ask.resource.plural}/{id_}", params=asked, headers=self.tokens[client])
+        return await self.http.get(f"/v1/{ask.resource.path}/{id_}", params=asked, headers=self.tokens[client])
 
     async def of_row(self, client: str, resource: Resource, id_: str, link: str, ask: Ask) -> httpx2.Response:
         """What a row leads to, as a list."""
-        return await self.http.get(f"/v1/{resource.plural}/{id_}/{link}", params=ask.parameters(), headers=self.tokens[client])
+        return await self.http.get(f"/v1/{resource.path}/{id_}/{link}", params=ask.parameters(), headers=self.tokens[client])
 
     def asking(self, client: str, draw: random.Random) -> Asking:
         return Asking(self.world.clients[client].caller, self.rows[client], draw)

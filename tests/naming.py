@@ -64,6 +64,15 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "update_school": {"shortName": "Renamed"},
     "update_pupil": {"forename": "Renamed"},
     "update_window": {"name": "Renamed"},
+    "merge_pupil": {"expectedVersion": 1, "into": "01900000-0000-7004-8000-000000000000", "intoVersion": 1},
+    "split_pupil": {
+        **{name: value for name, value in ENTRY.items() if name != "enrolments"},
+        "expectedVersion": 1,
+        "upn": "P207000016049",
+        "enrolments": [{"school": {"urn": 100001}, "from": "2024-09-02", "status": "C"}],
+        "remainingEnrolments": [{"school": {"urn": 100001}, "from": "2024-09-01", "status": "C"}],
+        "references": [{"school": {"urn": 100001}, "reference": "Alder-1"}],
+    },
     "reopen_window": {"closesAt": "2099-12-01T17:00:00Z"},
 }
 """By command, a body that a client of North may send; those of one row, or of a verb, begin with the id."""
@@ -137,7 +146,7 @@ def tries(command: Command, place: str, names: Names, own: Names) -> Iterator[tu
     if place == URL:
         yield value_at(names, command, URL), body_with(command, URL, None)
         return
-    id_ = value_at(own, command, URL) if command.name == "update_pupil" else ""
+    id_ = value_at(own, command, URL) if "{id}" in url_of(command)[1] else ""
     values = [names.window, names.window_code] if place.endswith("window") else [value_at(names, command, place)]
     for value in values:
         yield id_, body_with(command, place, value)

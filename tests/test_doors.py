@@ -159,7 +159,7 @@ async def test_a_row_by_its_id_is_the_same_three_ways(name: str, doors: Doors) -
 async def test_a_row_with_nothing_asked_of_it_is_as_it_stands_in_the_list(client: str, doors: Doors) -> None:
     seen = set()
     for resource in (resource for resource in RESOURCES.values() if resource.has_id and resource.name in doors.rows[client]):
-        path, headers = f"/v1/{resource.plural}", doors.tokens[client]
+        path, headers = f"/v1/{resource.path}", doors.tokens[client]
         for row in exact(await doors.http.get(path, params={"first": 20}, headers=headers))["data"]:
             assert exact(await doors.http.get(f"{path}/{row['id']}", headers=headers)) == row
             seen.add(resource.name)
@@ -203,7 +203,7 @@ async def test_what_is_anothers_and_what_is_nowhere_are_the_same_bytes(doors: Do
         nowhere = f"{new_id(4)}.1.1.0" if resource.type_number is None else str(new_id(resource.type_number))
         answers = []
         for id_ in (anothers, nowhere):
-            rest = await doors.http.get(f"/v1/{resource.plural}/{id_}", headers=doors.tokens["North"])
+            rest = await doors.http.get(f"/v1/{resource.path}/{id_}", headers=doors.tokens["North"])
             headers = {key: value for key, value in rest.headers.items() if key not in OF_THE_MOMENT}
             both = f"query ($id: ID!) {{ {name}(id: $id) {{ id }} node(id: $id) {{ id }} }}"
             answers.append((rest.status_code, headers, rest.content, await doors.graphql("North", both, id=id_)))

@@ -112,7 +112,7 @@ MANY = [
 @pytest.mark.parametrize(("resource", "name"), MANY, ids=lambda each: each if isinstance(each, str) else each.name)
 async def test_a_list_of_a_row_is_what_is_nested_in_it_and_takes_its_cursors(resource: Any, name: str, doors: Doors) -> None:
     for row in doors.rows["North"][resource.name][:3]:
-        url = f"{resource.plural}/{row['id']}"
+        url = f"{resource.path}/{row['id']}"
         status, whole = await get(doors, f"{url}/{name}", first=1000)
         assert status == 200
         _, nested = await get(doors, url, include=name, **{f"{name}.first": 2})

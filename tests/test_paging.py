@@ -274,7 +274,7 @@ class Walk:
         if self.of is not None:
             return await self.doors.of_row(client, *self.of, ask)
         if ask.resource.has_lookup and self.draw.random() < 0.5:
-            url = f"/v1/{ask.resource.plural}/lookup"
+            url = f"/v1/{ask.resource.path}/lookup"
             return await self.doors.http.post(url, json=ask.body(), headers=self.doors.tokens[client])
         return await self.doors.rest(client, ask)
 

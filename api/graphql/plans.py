@@ -26,6 +26,7 @@ from domain.declare.errors import BadRequest, Forbidden
 from domain.read.checks import check_cost, check_scopes
 from domain.read.prepared import REACH_VERSION, PreparedQuery
 from domain.read.query import ParameterText, Query
+from domain.roster.merged_pupils import PupilKeyOfRow, list_pupil_keys, refuse_merged
 from domain.support.lru import Lru
 
 # A string that is never closed matches up to its end, so that the rest is not searched again from each quote in it.
@@ -37,7 +38,7 @@ introspections: Lru[bytes, bytes] = Lru("introspection", 4_000_000, share=2)
 
 @dataclass(frozen=True)
 class OperationPlan:
-    """The compiled statement of a template, the bytes of `data` between its root fields, and its cost.
+    """The compiled statement of a template, the bytes of `data` between its root fields, its cost, and the pupils in the keys of its rows.
 
     `between` is empty where the operation is executed: for aggregates, whose statement reads only the version of what they are made from, and for
     introspection, which has no statement and never changes.
@@ -46,6 +47,7 @@ class OperationPlan:
     prepared: PreparedQuery | None
     between: tuple[bytes, ...]
     cost: int
+    pupil_keys: tuple[PupilKeyOfRow, ...] = ()
 
 
 async def answer_by_plan(
@@ -86,7 +88,9 @@ async def answer_by_plan(
         except _OperationFailed as failure:
             return failure.result
         if plan.between:
-            pieces = zip(plan.between, body.split(SEPARATOR), strict=False)
+            bodies = [text or None for text in body.split(SEPARATOR)]
+            await refuse_merged(context.database, context.caller, plan.pupil_keys, texts, bodies)
+            pieces = zip(plan.between, bodies, strict=False)
             body = b"".join([*(before + (text or b"null") for before, text in pieces), plan.between[-1]])
         data: Any = msgspec.Raw(body)
         return ExecutionResult(data, None, {"cost": plan.cost})
@@ -155,7 +159,7 @@ def _make_plan(
         return None
     check_scopes(roots, context.caller)
     between.append(text + b"}")
-    return OperationPlan(PreparedQuery(roots), tuple(between), check_cost(roots))
+    return OperationPlan(PreparedQuery(roots), tuple(between), check_cost(roots), list_pupil_keys(roots))
 
 
 def split_template(source: str) -> tuple[str, list[str]]:

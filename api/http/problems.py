@@ -21,6 +21,7 @@ from domain.declare.errors import (
     Invalid,
     Issue,
     NotFound,
+    PupilMerged,
     Stale,
 )
 
@@ -28,6 +29,7 @@ STATUS: Mapping[type[DomainError], int] = {
     Invalid: 422,
     BadRequest: 400,
     NotFound: 404,
+    PupilMerged: 410,
     Forbidden: 403,
     Conflict: 409,
     Stale: 412,
@@ -90,6 +92,8 @@ def make_problem(error: DomainError, base_url: str) -> dict[str, Any]:
     }
     if isinstance(error, HttpProblem):
         body |= {"type": error.type or body["type"], **error.members}
+    if isinstance(error, PupilMerged):
+        body["mergedInto"] = error.merged_into
     if error.issues:
         body["issues"] = error.issues
     return body

@@ -168,7 +168,7 @@ def read_conditions(
             names = (*resource.fields, *RESERVED)
             issues.add_unknown(at, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.", name, names)
         elif field.filter is Filter.BODY and not in_body:
-            advice = f"use POST /v1/{resource.plural}/lookup"
+            advice = f"use POST /v1/{resource.path}/lookup"
             issues.add(at, "filter-in-body-only", f"{name} identifies a person and must not be in a URL; {advice}.")
         elif dot and (comparison not in list(Comparison) or not field.comparable):
             usable = [f"{name}.{each}" for each in Comparison] if field.comparable else [name]

@@ -25,6 +25,7 @@ from domain.declare.resource import Resource
 from domain.read.checks import check_cost, check_scopes
 from domain.read.prepared import PreparedQuery
 from domain.read.query import FieldValue, ListQuery, NestedObject, ParameterText, Query, RowQuery, decode_key
+from domain.roster.merged_pupils import PupilKeyOfRow, list_pupil_keys, refuse_merged
 from domain.support.slices import run_in_slices
 
 LIST_NAME = "page"
@@ -43,6 +44,7 @@ class ReadPlan:
     prepared: PreparedQuery
     list_query: ListQuery | None
     media_type: HeaderField = JSON
+    pupil_keys: tuple[PupilKeyOfRow, ...] = ()
 
 
 PlanMaker = Callable[[Request, Parameters, str, Caller], ReadPlan]
@@ -61,13 +63,21 @@ def read_handler(make_plan: PlanMaker, make_response: Responder) -> Handler:
         id_ = ParameterText(request.path_params.get("id", ""), len(texts))
         texts.append(id_)
         key = (handle, template, caller.scopes, csv.accepts_csv(request))
-        respond = partial(respond_conditionally, request, caller, texts)
+
+        async def respond(plan: ReadPlan) -> Response:
+            try:
+                respond_with = partial(make_response, request, plan)
+                return await respond_conditionally(request, caller, texts, plan.prepared, plan.media_type, respond_with)
+            except NotFound:
+                await refuse_merged(state.database, caller, plan.pupil_keys, texts, [None])
+                raise
+
         plan = state.plan_cache.get(key)
         if plan is not None:
             with suppress(ValueError, BadRequest):  # the parameters are read again below, which raises every issue
-                return await respond(plan.prepared, plan.media_type, partial(make_response, request, plan))
+                return await respond(plan)
         plan = make_plan(request, ImmutableMultiDict(parameters), id_, caller)
-        response = await respond(plan.prepared, plan.media_type, partial(make_response, request, plan))
+        response = await respond(plan)
         state.plan_cache.put(key, plan)
         return response
 
@@ -103,7 +113,7 @@ def link_handler(resource: Resource, name: str) -> Handler:
 def _plan_list(root: Query, query: ListQuery, caller: Caller, as_csv: bool) -> ReadPlan:
     check_scopes([root], caller)
     check_cost([query])
-    return ReadPlan(PreparedQuery([root]), query, csv.CSV if as_csv else JSON)
+    return ReadPlan(PreparedQuery([root]), query, csv.CSV if as_csv else JSON, list_pupil_keys([root]))
 
 
 def lookup_handler(resource: Resource) -> Handler:
@@ -157,7 +167,7 @@ def row_handler(resource: Resource) -> Handler:
         check_cost([root])
         if row_key is None:
             raise NotFound()
-        return ReadPlan(PreparedQuery([root]), None)
+        return ReadPlan(PreparedQuery([root]), None, pupil_keys=list_pupil_keys([root]))
 
     return read_handler(make_plan, _respond_with_row)
 

@@ -74,7 +74,7 @@ class RestEndpoint:
 def list_endpoints() -> Iterator[RestEndpoint]:
     """Every endpoint, in the order of the OpenAPI document."""
     for resource in RESOURCES.values():
-        url = f"/v1/{resource.plural}"
+        url = f"/v1/{resource.path}"
         yield RestEndpoint("GET", url, ReadList(resource), list_handler(resource))
         if resource.has_id:
             yield RestEndpoint("GET", f"{url}/{{id}}", ReadRow(resource), row_handler(resource))
@@ -101,19 +101,19 @@ def url_of(command: Command) -> tuple[str, str]:
     verb, such as that of open_window, is a POST to a URL below the row.
     """
     verb, noun = command.name.split("_", 1)
-    plural = next((resource.plural for resource in RESOURCES.values() if noun in (resource.name, resource.plural)), None)
-    if plural is None:
+    path = next((resource.path for resource in RESOURCES.values() if noun in (resource.name, resource.plural)), None)
+    if path is None:
         raise ValueError(
             f"The command {command.name} is named as no resource: after its verb stands the name or the plural of one."
         )
     match verb:
         case "record" | "create":
-            return "POST", f"/v1/{plural}"
+            return "POST", f"/v1/{path}"
         case "update":
-            return "PATCH", f"/v1/{plural}/{{id}}"
+            return "PATCH", f"/v1/{path}/{{id}}"
         case "delete":
-            return "DELETE", f"/v1/{plural}/{{id}}"
-    return "POST", f"/v1/{plural}/{{id}}/{verb}"
+            return "DELETE", f"/v1/{path}/{{id}}"
+    return "POST", f"/v1/{path}/{{id}}/{verb}"
 
 
 def make_routes() -> list[Route]:

@@ -4,6 +4,7 @@ DomainError
 ├── Invalid             the request is readable and some values are wrong; carries every issue
 ├── BadRequest          the request is malformed: unknown parameter, unreadable body
 ├── NotFound            the row does not exist or is out of the caller's reach: one text for both
+├── PupilMerged         the pupil was merged into another one, which the caller reaches
 ├── Forbidden           the token lacks a scope; names the scope and what needs it
 ├── Conflict            stored data forbids the change now
 ├── Stale               the row has another version than the request expects (If-Match, expectedVersion)
@@ -65,6 +66,16 @@ class NotFound(DomainError):
 
     def __init__(self) -> None:
         super().__init__("It does not exist, or it is not within the reach of this client.")
+
+
+class PupilMerged(DomainError):
+    """`merged_into` is the id of the remaining pupil."""
+
+    code, title = "pupil-merged", "The pupil was merged into another one"
+
+    def __init__(self, merged_into: str) -> None:
+        super().__init__("Two records of one child were merged. mergedInto is the id of the one that remains.")
+        self.merged_into = merged_into
 
 
 class Forbidden(DomainError):

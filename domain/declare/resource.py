@@ -194,12 +194,19 @@ class Resource:
     """Whether a tenant has few rows, which seldom change."""
     versioned: bool = True
     """Whether every change of a row increments the data version of each school whose readers see the row."""
+    slug: str | None = None
+    """The name in URLs, where it is not the plural."""
     weight: int = 0
     """The cost of a page beyond the number of its values (`read.checks`), for values that are computed."""
 
     @property
     def type_name(self) -> str:
         return self.name[0].upper() + self.name[1:]
+
+    @property
+    def path(self) -> str:
+        """The URL of the list, below the base of the API."""
+        return self.slug or self.plural
 
     @property
     def has_id(self) -> bool:

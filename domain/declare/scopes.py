@@ -15,6 +15,7 @@ class Scope(StrEnum):
     PUPILS_BIRTH = "pupils:birth"
     PUPILS_SENSITIVE = "pupils:sensitive"
     PUPILS_WRITE = "pupils:write"
+    PUPILS_MERGE = "pupils:merge"
     GROUPS_READ = "groups:read"
     GROUPS_WRITE = "groups:write"
     WINDOWS_READ = "windows:read"

@@ -17,7 +17,7 @@ def move_to_source(expression: ColumnElement[Any], table: Table, source: FromCla
             return element
         if element is table:
             return source
-        if getattr(element, "table", None) is table:
+        if isinstance(element, ColumnClause) and element.table is table:  # Grouping has the attributes of what it groups
             return source.c[element.key]
         return None
 

@@ -13,12 +13,14 @@ from msgspec import UNSET, UnsetType
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
-from domain.declare.errors import Invalid, Issue, NotFound, Stale, make_invalid
+from domain.declare.errors import Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
 from domain.declare.inputs import Name
 from domain.declare.scopes import Scope
+from domain.roster.merged_pupils import make_not_found
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils, read_stored, write_changes
 from domain.roster.record_pupils.compare import compare_facts
 from domain.roster.record_pupils.dates import check_age, count_years_off, count_years_outside, find_age_problem
+from domain.roster.record_pupils.doubts import report_doubts
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow, apply_rules
 from domain.roster.record_pupils.matching import find_visible, match_and_lock, reject_ambiguous
 from domain.roster.record_pupils.stored_rules import reject_birth_after_spells
@@ -43,7 +45,7 @@ class PupilChange(PatchInput, kw_only=True):
     year_group: str | UnsetType = UNSET
 
 
-@command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, Stale))
+@command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, PupilMerged, Stale))
 async def update_pupil(connection: Connection, caller: Caller, patch: Patch[PupilChange]) -> Changed:
     """Correct a pupil whose main registration is at a school within reach."""
     school = await _find_main_school(connection, caller, patch)
@@ -79,7 +81,7 @@ _MAIN_SCHOOL = f"SELECT p.school_id FROM pupils p WHERE p.id = $2 AND {reaches_s
 async def _find_main_school(connection: Connection, caller: Caller, patch: Patch[PupilChange]) -> SchoolInReach:
     school_id = await connection.fetchval(_MAIN_SCHOOL, caller.client_id, patch.id, Scope.PUPILS_WRITE.value)
     if school_id is None:
-        raise NotFound()
+        raise await make_not_found(connection, caller, patch.id, Scope.PUPILS_WRITE)
     (school,) = await find_schools(connection, caller, Scope.PUPILS_WRITE, [SchoolRef(id=str(school_id))])
     if school is None:
         raise NotFound()
@@ -107,6 +109,7 @@ async def _make_row(
         _check_birthday(roll, row, stored, patch.id)
         await match_and_lock(connection, caller, locks, school.tenant_id, [row], None, today)
         await reject_ambiguous(roll, [row], await find_visible(connection, caller, school.tenant_id, [row]))
+        report_doubts(roll, school.tenant_id, [row])
     if roll.issues or row is None:
         # an issue of the whole row is about its keys, and the only key in the patch is the UPN
         raise make_invalid(_point_into_patch(roll.issues))

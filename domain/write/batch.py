@@ -152,14 +152,14 @@ class Batch(Generic[Head, Entry]):
     def list_issues(self) -> list[Issue]:
         """Returns the issues in the order of the rows, those of the companions first."""
         issues = [issue for other in self.companions.values() for issue in other.list_issues()]
-        return issues + sorted(self.issues, key=self._find_index)
+        return issues + sorted(self.issues, key=self.find_index)
 
     def list_warnings(self) -> list[Issue]:
         """Returns the warnings about rows that are not rejected, in the order of the rows, those of the companions first."""
         warnings = [warning for other in self.companions.values() for warning in other.list_warnings()]
-        return warnings + sorted((w for w in self.warnings if self._find_index(w) not in self._rejected), key=self._find_index)
+        return warnings + sorted((w for w in self.warnings if self.find_index(w) not in self._rejected), key=self.find_index)
 
-    def _find_index(self, issue: Issue) -> int:
+    def find_index(self, issue: Issue) -> int:
         """Returns the index of the row that an issue is about, -1 where it is about the batch."""
         return int(issue.at.split("/")[2]) if issue.at.startswith(f"/{self.name}/") else -1
 

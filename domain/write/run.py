@@ -13,8 +13,10 @@ from domain.store.database import Connection, Database
 from domain.write import idempotency
 from domain.write.batch import Batch, Recorded
 from domain.write.command import Command
+from domain.write.dry_run import run_dry
+from domain.write.findings import Findings, collect_findings, write_findings
 from domain.write.locks import track_locks
-from domain.write.receipts import write_receipts
+from domain.write.receipts import OutcomeCounts, write_receipts
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,16 @@ async def perform(
     caller.require_scope(command.scope, command.operation)
     fingerprint = b"" if key is None else hashlib.sha256(body + (b" dry" if dry_run else b"")).digest()
     attempt = command_input  # a batch is copied for each attempt, since a transaction may run again
+    findings = Findings()
 
     async def work(connection: Connection) -> CommandAnswer:
-        nonlocal attempt
+        nonlocal attempt, findings
         if key is not None:
             stored = await idempotency.claim_key(connection, caller, command.name, key, fingerprint)
             if stored is not None:
                 return CommandAnswer(stored.encode(), replayed=True)
         attempt = command_input.copy_unchanged() if isinstance(command_input, Batch) else command_input
-        with track_locks() as taken:
+        with track_locks() as taken, collect_findings() as findings, run_dry(dry_run):
             result = await command.run(connection, caller, attempt)
         for locks in taken if result.has_written else ():
             if not locks.has_incremented:
@@ -71,6 +74,7 @@ async def perform(
         answer = msgspec.json.encode(result)
         if dry_run:
             raise _RolledBack(answer)
+        await write_findings(connection, caller, findings, accepted=True)
         if isinstance(attempt, Batch):
             await write_receipts(connection, caller, attempt.count_outcomes(accepted=True), accepted=True)
         if key is not None:
@@ -83,10 +87,16 @@ async def perform(
     except _RolledBack as rolled_back:
         return CommandAnswer(rolled_back.answer)
     except (Invalid, Conflict):
-        if isinstance(attempt, Batch) and not dry_run:
-            rejected = attempt.count_outcomes(accepted=False)
+        if not dry_run and (isinstance(attempt, Batch) or findings.found):
+            rejected = attempt.count_outcomes(accepted=False) if isinstance(attempt, Batch) else {}
             with suppress(Busy):  # the client must get the issues of the batch, not this error
                 await database.run_transaction(
-                    caller.client_id, lambda connection: write_receipts(connection, caller, rejected, accepted=False)
+                    caller.client_id, lambda connection: _record_rejection(connection, caller, rejected, findings)
                 )
         raise
+
+
+async def _record_rejection(connection: Connection, caller: Caller, rejected: OutcomeCounts, findings: Findings) -> None:
+    """Writes the receipts of a batch that was refused as a whole, and what was found in it."""
+    await write_receipts(connection, caller, rejected, accepted=False)
+    await write_findings(connection, caller, findings, accepted=False)

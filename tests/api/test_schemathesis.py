@@ -118,7 +118,7 @@ def test_no_answer_lies_outside_the_document(case: schemathesis.Case, server: Se
 
 @pytest.mark.parametrize("resource", RESOURCES.values(), ids=RESOURCES)
 def test_rows_with_all_they_link_to(server: Server, resource: Any) -> None:
-    path, include = f"/v1/{resource.plural}", ",".join(resource.links)
+    path, include = f"/v1/{resource.path}", ",".join(resource.links)
     sort = ",".join(f"-{name}" for name, field in resource.fields.items() if field.sortable)
     listed = ask(server, "GET", path, query={"include": include, "sort": sort, "first": "3"})
     assert (listed.status_code, bool(listed.json()["data"])) == (200, True)

@@ -54,7 +54,9 @@ NO_CODES = {
     # values in answers: why a school is excluded, a spell ended or a register's row is ignored; states of grants; bases of targets; types of trusts
     *("nobody-eligible", "not-a-member", "nothing-judged", "not-on-roll", "follows-itself", "impossible-age", "no-local-authority"),
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
-    *("multi-academy", "single-academy"),
+    *("multi-academy", "single-academy", "possible-same-child"),
+    # the path of a list
+    "data-issues",
     # a check of GET /health/ready
     "signing-key",
 }

@@ -31,18 +31,18 @@ async def sides(module_databases: Databases) -> AsyncIterator[Sides]:
 async def _read_everything(http: httpx2.AsyncClient) -> None:
     """Every list and row with all it links to, spreadsheets, lookups, aggregates and what is told of the client, in both interfaces."""
     for name, resource in RESOURCES.items():
-        answer = await http.get(f"/v1/{resource.plural}", params={"include": ",".join(resource.links), "first": "3"})
+        answer = await http.get(f"/v1/{resource.path}", params={"include": ",".join(resource.links), "first": "3"})
         assert answer.status_code == 200, answer.text
         if resource.has_id:
             id_ = answer.json()["data"][0]["id"]
-            await http.get(f"/v1/{resource.plural}/{id_}", params={"include": ",".join(resource.links)})
+            await http.get(f"/v1/{resource.path}/{id_}", params={"include": ",".join(resource.links)})
             for link in (link for link, to in resource.links.items() if to.many):
-                assert (await http.get(f"/v1/{resource.plural}/{id_}/{link}")).status_code == 200
+                assert (await http.get(f"/v1/{resource.path}/{id_}/{link}")).status_code == 200
             shown = " ".join(field for field in resource.fields)
             text = f'{{ node(id: "{id_}") {{ id ... on {resource.type_name} {{ {shown} }} }} {name}(id: "{id_}") {{ id }} }}'
             assert "errors" not in (await http.post("/graphql", json={"query": text})).json()
         if resource.has_lookup:
-            assert (await http.post(f"/v1/{resource.plural}/lookup", json={"where": {}})).status_code == 200
+            assert (await http.post(f"/v1/{resource.path}/lookup", json={"where": {}})).status_code == 200
     for by in ("subject,window", "school,subject,window", "subject,window,disadvantaged", "window,subject,yearGroup"):
         for view in ("own", "public"):
             assert (await http.get("/v1/aggregates", params={"groupBy": by, "view": view})).status_code == 200

@@ -10,7 +10,7 @@ from api.http.problems import HttpProblem, TooMany, find_status, make_problem
 from api.rest.openapi import parameters
 from api.rest.openapi.schemas import MAX_CSV, JsonObject, refer
 from domain.access.caller import make_scope_error
-from domain.declare.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, Stale, make_invalid
+from domain.declare.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, PupilMerged, Stale, make_invalid
 from domain.declare.scopes import Scope
 
 TAGS = {
@@ -97,6 +97,7 @@ _ERRORS: list[DomainError] = [
     HttpProblem(HTTPStatus.UNAUTHORIZED, "unauthorised", "A valid access token is needed", "The access token has expired."),
     make_scope_error({"recordJudgements": Scope.JUDGEMENTS_WRITE}),
     NotFound(),
+    PupilMerged("019a5c1e-7c00-7004-9a3b-6f0d2e8c1b47"),
     HttpProblem(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "There is no such representation", "Accept application/json."),
     Conflict("The window is planned; only a window that is open can become closed.", code="window-state"),
     HttpProblem(

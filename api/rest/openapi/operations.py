@@ -83,7 +83,7 @@ def _describe_linked_list(resource: Resource, name: str) -> JsonObject:
     responses, condition = make_read_responses(_make_list_response(target, link.doc), resource.versioned and target.versioned)
     options = [parameters.refer("Id"), *condition, *arguments, *parameters.list_for_list(target)]
     operation = f"list{_capitalise(name)}Of{resource.type_name}"
-    summary, statuses = f"List {name} of one {resource.name}", (*READING, HTTPStatus.NOT_FOUND)
+    summary, statuses = f"List {name} of one {resource.name}", (*READING, *_list_missing(resource))
     return make_operation(operation, summary, [target.scope], responses, statuses, options, doc=link.doc)
 
 
@@ -100,7 +100,7 @@ def _make_list_response(resource: Resource, doc: str = "") -> JsonObject:
 def _describe_row(resource: Resource) -> JsonObject:
     responses, condition = make_read_responses(make_response(resource.doc, resource.type_name), resource.versioned)
     options = [parameters.refer("Id"), *condition, *parameters.list_for_row(resource)]
-    operation, summary, statuses = f"get{resource.type_name}", f"Get one {resource.name}", (*READING, HTTPStatus.NOT_FOUND)
+    operation, summary, statuses = f"get{resource.type_name}", f"Get one {resource.name}", (*READING, *_list_missing(resource))
     return make_operation(operation, summary, [resource.scope], responses, statuses, options, doc=resource.doc)
 
 
@@ -110,6 +110,12 @@ def _describe_lookup(resource: Resource) -> JsonObject:
     body, statuses = make_body(f"{resource.type_name}Lookup"), (*SENDING, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     operation = f"lookup{resource.plural.capitalize()}"
     return make_operation(operation, summary, [resource.scope], responses, statuses, [], body, resource.doc)
+
+
+def _list_missing(resource: Resource) -> tuple[HTTPStatus, ...]:
+    """The statuses of a row that is not found: 410 where its id is that of a pupil, or begins with it."""
+    is_of_pupil = resource.name == "pupil" or resource.parse_key is not None
+    return (HTTPStatus.NOT_FOUND, HTTPStatus.GONE) if is_of_pupil else (HTTPStatus.NOT_FOUND,)
 
 
 def _describe_command(command: Command) -> JsonObject:

@@ -19,6 +19,7 @@ from domain.roster import years
 from domain.roster.record_pupils import leavers
 from domain.roster.record_pupils.changes import read_stored, record_said, write_changes
 from domain.roster.record_pupils.compare import compare_with_stored
+from domain.roster.record_pupils.doubts import report_doubts
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, apply_rules
 from domain.roster.record_pupils.matching import (
     drop_rejected,
@@ -72,6 +73,7 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
         return summarise(batch, [])
     locks = SchoolLocks(connection, tenant_id)
     on_roll = await match_and_lock(connection, caller, locks, tenant_id, rows, complete_school, as_of)
+    matched = rows
     rows = await reject_pupils_of_other_schools(connection, caller, batch, tenant_id, rows)
     rows = await reject_ambiguous(batch, rows, await find_visible(connection, caller, tenant_id, rows))
     present = {row.pupil_id for row in rows}
@@ -82,6 +84,7 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     if complete_school is not None:
         leavers.reject_named_leavers(batch, rows, stored)
         rows = drop_rejected(batch, rows)
+    report_doubts(batch, tenant_id, matched, complete_school)
     batch.refuse_if_strict()
     ended: list[leavers.OpenSpell] = []
     if complete_school is not None:

@@ -1,0 +1,233 @@
+"""Merges two records of one child: the record of the URL goes, the other one gets its spells, values and references.
+
+The dry run comes first: it says what would be put together and what would be lost, and gives the confirmation for the
+real call. The record that remains keeps its facts.
+"""
+
+from typing import Annotated, Any, NoReturn
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from domain.access.caller import Caller
+from domain.assessment.move_judgements import MovingValues, move_judgements, move_targets, read_moving_values
+from domain.assessment.record_rows import (
+    check_confirmation,
+    choose_main_school,
+    find_records,
+    find_schools_of,
+    make_confirmation,
+    require_everywhere,
+)
+from domain.assessment.record_spells import RecordSpells, read_record_spells
+from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
+from domain.declare.ids import new_id, parse_id
+from domain.declare.inputs import Input, Output, Text, describe
+from domain.declare.scopes import Scope
+from domain.declare.type_numbers import RECORD_CHANGE
+from domain.roster import upn as upn_rules
+from domain.roster.merged_pupils import make_not_found
+from domain.store.database import Connection
+from domain.write.action import Action
+from domain.write.aggregates import adjust_for_pupils
+from domain.write.command import command
+from domain.write.dry_run import is_dry_run
+from domain.write.locks import SchoolLocks
+
+
+class PupilMerge(Input, kw_only=True):
+    """The record that remains, and the versions that both records are known to have."""
+
+    expected_version: Annotated[int, describe("The version of the record in the URL, which goes.")]
+    into: Annotated[str, describe("Id of the pupil who remains.")]
+    into_version: Annotated[int, describe("The version of the pupil who remains.")]
+    locked_windows: Annotated[
+        list[Text], describe("Codes of the locked windows whose judgements may move. A locked window that is not named is refused.")
+    ] = []
+    confirmation: Annotated[str | UnsetType, describe("What the dry run of the same request answered.")] = UNSET
+
+
+class RecordConflict(Output, kw_only=True):
+    """What both records had: what stands, and which record it is of (`into` or `merged`). Values are not shown."""
+
+    kind: str
+    stands: str
+    window: str | None = None
+    subject: str | None = None
+    aspect: str | None = None
+    detail: str | None = None
+
+
+class RecordChanged(Output, kw_only=True):
+    """What became of two records. `confirmation` stands in the answer to a dry run; the real call sends it."""
+
+    id: str
+    version: int
+    other_id: str
+    outcome: str
+    spells: int
+    judgements: int
+    targets: int
+    conflicts: list[RecordConflict] = []
+    dry_run: bool = False
+    confirmation: str | None = None
+
+
+@command(scope=Scope.PUPILS_MERGE, fails=(Invalid, NotFound, PupilMerged, Forbidden, Conflict, Stale))
+async def merge_pupil(connection: Connection, caller: Caller, action: Action[PupilMerge]) -> RecordChanged:
+    """Merge a pupil's record into another record of the same child. Do a dry run first, and send its confirmation.
+
+    It needs pupils:merge, pupils:upn and judgements:write at every school where either record ever had a spell.
+    """
+    gone, remaining, locks = await lock_both(connection, caller, action)
+    tenant_id = gone["tenant_id"]
+    values = await read_moving_values(connection, tenant_id, gone["id"], remaining["id"])
+    check_locked_windows(values, action.fields.locked_windows)
+    wish = (action.fields.into, sorted(action.fields.locked_windows))
+    confirmation = await make_confirmation(connection, caller, tenant_id, (gone["id"], remaining["id"]), wish)
+    check_confirmation(action.fields.confirmation, confirmation)
+    spells = await read_record_spells(connection, tenant_id, gone["id"], remaining["id"])
+    async with adjust_for_pupils(locks, (gone["id"], remaining["id"])):
+        await _record_merge(connection, caller, gone, remaining, values, spells)
+        await move_judgements(connection, tenant_id, gone["id"], remaining["id"], values)
+        await move_targets(connection, tenant_id, values)
+        await spells.write(connection, tenant_id, gone["id"], remaining["id"])
+        await _merge_facts(connection, gone, remaining, spells)
+    return RecordChanged(
+        id=str(remaining["id"]),
+        version=remaining["version"] + 1,
+        other_id=str(gone["id"]),
+        outcome="merged",
+        spells=spells.moving_count,
+        judgements=len(values.judgements),
+        targets=len(values.targets),
+        conflicts=list_conflicts(values, spells),
+        dry_run=is_dry_run(),
+        confirmation=confirmation if is_dry_run() else None,
+    )
+
+
+async def lock_both(connection: Connection, caller: Caller, action: Action[PupilMerge]) -> tuple[Any, Any, SchoolLocks]:
+    """Locks every school of both records; returns the rows as they are then. Raises what is wrong with the request."""
+    into_id = parse_id(action.fields.into)
+    ids = [action.id] if into_id is None else [action.id, into_id]
+    records = await find_records(connection, caller, ids)
+    if action.id not in records:
+        raise await make_not_found(connection, caller, action.id, Scope.PUPILS_MERGE)
+    if into_id is None or into_id not in records:
+        _refuse("pupil-not-found", "There is no such pupil within the reach of this client's scope pupils:merge.")
+    if into_id == action.id:
+        _refuse("merge-with-itself", "A record cannot be merged into itself.")
+    tenant_id = records[action.id]["tenant_id"]
+    if records[into_id]["tenant_id"] != tenant_id:
+        _refuse("several-tenants", "Both records must be controlled by one trust or school.")
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock({row["school_id"] for row in records.values()} | await find_schools_of(connection, tenant_id, ids), ids)
+    await require_everywhere(connection, caller, tenant_id, locks.school_ids, "mergePupil")
+    records = await find_records(connection, caller, ids)
+    if action.id not in records or into_id not in records:
+        raise NotFound()
+    expected = {action.id: action.fields.expected_version, into_id: action.fields.into_version}
+    names = {action.id: "/expectedVersion", into_id: "/intoVersion"}
+    issues = [
+        Issue(names[id_], Stale.code, f"This record has version {records[id_]['version']} now. Read it again.")
+        for id_, version in expected.items()
+        if records[id_]["version"] != version
+    ]
+    if issues:
+        raise Stale("A record has changed since it was read.", issues=tuple(issues))
+    return records[action.id], records[into_id], locks
+
+
+def _refuse(code: str, message: str) -> NoReturn:
+    raise make_invalid([Issue("/into", code, message)])
+
+
+def check_locked_windows(values: MovingValues, named: list[str]) -> None:
+    """Raises Conflict where judgements in a locked window would move and the request does not name it."""
+    locked = sorted({row["window"] for row in values.judgements if row["state"] == "locked"} - set(named))
+    if locked:
+        message = f"Judgements in locked windows would move: {', '.join(locked)}. Name them in lockedWindows if they may."
+        raise Conflict(message, code="window-locked", issues=(Issue("/lockedWindows", "window-locked", message),))
+
+
+def list_conflicts(values: MovingValues, spells: RecordSpells) -> list[RecordConflict]:
+    """Returns what both records had with different values."""
+
+    def name_winner(row: Any) -> str:
+        return "into" if row["into_stands"] else "merged"
+
+    found = [
+        RecordConflict(kind="judgement", stands=name_winner(row), **{name: row[name] for name in ("window", "subject", "aspect")})
+        for row in values.judgements
+        if row["into_version"] is not None and row["differs"]
+    ]
+    found += [
+        RecordConflict(kind="target", stands=name_winner(row), subject=row["subject"], aspect=row["aspect"])
+        for row in values.targets
+        if row["into_id"] is not None and row["differs"]
+    ]
+    return found + [RecordConflict(kind=kind, stands="into", detail=detail) for kind, detail in spells.list_conflicts()]
+
+
+_RECORD = """
+INSERT INTO record_changes (tenant_id, id, kind, pupil_id, other_id, client_id, details) VALUES ($1, $2, 'merged', $3, $4, $5, $6::jsonb)
+"""
+
+
+async def _record_merge(
+    connection: Connection, caller: Caller, gone: Any, remaining: Any, values: MovingValues, spells: RecordSpells
+) -> None:
+    """Writes the merge into history: the facts of the record that goes, and which values were its own."""
+    keys = ("academic_year", "window_no", "subject_no", "aspect_no")
+    details = {
+        "facts": {name: gone[name] for name in ("surname", "forename", "date_of_birth", "sex", "upn", "year_group")},
+        "judgements": [[*(row[key] for key in keys), row["into_version"] or 0, row["version"]] for row in values.judgements],
+        "replacedTargets": values.list_replaced_targets(),
+        "spells": spells.describe_moving(),
+    }
+    document = msgspec.json.encode(details).decode()
+    ids = (gone["tenant_id"], new_id(RECORD_CHANGE), remaining["id"], gone["id"], caller.client_id)
+    await connection.execute(_RECORD, *ids, document)
+
+
+_UPDATE = """
+UPDATE pupils SET upn = $3, school_id = $4, version = version + 1, changed_at = clock_timestamp(), xid = pg_current_xact_id()
+WHERE tenant_id = $1 AND id = $2
+"""
+
+
+_UNITE_ROLLS = (
+    """UPDATE pupil_rolls b SET as_of = GREATEST(b.as_of, a.as_of) FROM pupil_rolls a WHERE a.tenant_id = $1 AND a.pupil_id = $2
+    AND b.tenant_id = $1 AND b.pupil_id = $3 AND b.school_id = a.school_id""",
+    """DELETE FROM pupil_rolls a USING pupil_rolls b WHERE a.tenant_id = $1 AND a.pupil_id = $2
+    AND b.tenant_id = $1 AND b.pupil_id = $3 AND b.school_id = a.school_id""",
+)
+
+
+async def _merge_facts(connection: Connection, gone: Any, remaining: Any, spells: RecordSpells) -> None:
+    """Gives the remaining record the UPNs, references and the rest of the one that goes, which is deleted."""
+    tenant_id, into_id = gone["tenant_id"], remaining["id"]
+    upn = choose_upn(remaining["upn"], gone["upn"])
+    school_id: UUID = choose_main_school(spells.enrolments.spells, remaining["school_id"])
+    await connection.execute(
+        "UPDATE upns SET current = (upn = $3) WHERE tenant_id = $1 AND pupil_id = ANY ($2)",
+        *(tenant_id, [gone["id"], into_id], upn),
+    )
+    for statement in _UNITE_ROLLS:
+        await connection.execute(statement, tenant_id, gone["id"], into_id)
+    await connection.execute("DELETE FROM shared_pupils WHERE tenant_id = $1 AND pupil_id = $2", tenant_id, gone["id"])
+    await connection.execute("SELECT repoint_pupil($1, $2, $3)", tenant_id, gone["id"], into_id)
+    await connection.execute("DELETE FROM pupils WHERE tenant_id = $1 AND id = $2", tenant_id, gone["id"])
+    await connection.execute(_UPDATE, tenant_id, into_id, upn, school_id)
+    await connection.execute("SELECT move_pupils($1, $2, $3)", tenant_id, [into_id], school_id)
+
+
+def choose_upn(remaining: str | None, other: str | None) -> str | None:
+    """Returns the current UPN of both: the remaining record's, unless only the other one's is permanent."""
+    if remaining is None or (
+        other is not None and upn_rules.parse_upn(remaining).is_temporary and not upn_rules.parse_upn(other).is_temporary
+    ):
+        return other
+    return remaining
