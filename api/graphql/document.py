@@ -40,11 +40,8 @@ class Operation:
     """The operation and the fragments. It declares no variables: they are coerced before it is executed."""
     shaping: frozenset[str]
     """The variables whose values belong to the request's template (`find_shaping_variables`)."""
+    is_query: bool
     number: int = field(default_factory=_numbers.__next__)
-
-    @property
-    def is_query(self) -> bool:
-        return self.definition.operation is OperationType.QUERY
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,9 @@ def _make_operation(
         selection_set=definition.selection_set,
     )
     executable = DocumentNode(definitions=(alone, *fragments.values()))
-    return Operation(definition, executable, find_shaping_variables(schema, definition))
+    return Operation(
+        definition, executable, find_shaping_variables(schema, definition), definition.operation is OperationType.QUERY
+    )
 
 
 def is_query(schema: GraphQLSchema, source: str, name: object, suggestions: bool) -> bool:

@@ -5,6 +5,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from strawberry.asgi import GraphQL
@@ -12,11 +13,11 @@ from strawberry.types.unset import UNSET
 
 from api.graphql.context import OperationContext
 from api.graphql.document import is_query
-from api.graphql.response import GraphqlAnswer, encode_body, make_answer
+from api.graphql.response import GraphqlAnswer, make_answer
 from api.graphql.schema import graphql_schema, make_schema
 from api.http.accept import read_weights
 from api.http.auth import authenticate
-from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large, read_json, release_body_after
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large, read_json
 from api.http.problems import HttpProblem
 from api.http.response import JsonResponse
 from domain.declare.errors import BadRequest, Issue
@@ -63,7 +64,7 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
 
     def encode_json(self, data: object) -> str:
         """A result as JSON text, since WebSocket handlers send bytes as binary messages."""
-        return encode_body(data).decode()
+        return msgspec.json.encode(data).decode()
 
 
 @cache
@@ -72,7 +73,6 @@ def make_endpoint() -> GraphqlEndpoint:
     return GraphqlEndpoint(make_schema(), graphql_ide=None, allow_queries_via_get=False)
 
 
-@release_body_after
 async def graphql(request: Request) -> Response:
     """POST /graphql."""
     preparation: asyncio.Task[GraphqlEndpoint] | None = getattr(request.app.state, "graphql_preparation", None)

@@ -37,8 +37,8 @@ def make_answer(result: ExecutionResult) -> GraphqlAnswer:
             return GraphqlAnswer(_encode_errors(result.errors), HTTPStatus.BAD_REQUEST)
         return GraphqlAnswer(_encode_errors(result.errors), find_status(causes[0]), list_headers(causes[0]))
     if result.extensions:
-        return GraphqlAnswer(encode_body({"data": result.data, "extensions": result.extensions}))
-    return GraphqlAnswer(encode_body({"data": result.data}))
+        return GraphqlAnswer(msgspec.json.encode({"data": result.data, "extensions": result.extensions}))
+    return GraphqlAnswer(msgspec.json.encode({"data": result.data}))
 
 
 def _make_mutation_answer(result: MutationResult) -> GraphqlAnswer:
@@ -49,8 +49,8 @@ def _make_mutation_answer(result: MutationResult) -> GraphqlAnswer:
     if result.replayed == result.commands:
         headers["Idempotency-Replayed"] = "true"
     if not errors:
-        return GraphqlAnswer(encode_body({"data": result.data}), headers=headers)
-    body = encode_body({"errors": [error.formatted for error in errors], "data": result.data})
+        return GraphqlAnswer(msgspec.json.encode({"data": result.data}), headers=headers)
+    body = msgspec.json.encode({"errors": [error.formatted for error in errors], "data": result.data})
     statuses = {find_status(cause) for cause in causes} | ({HTTPStatus.BAD_REQUEST} if len(causes) < len(errors) else set())
     if len(errors) < result.commands or len(statuses) > 1:
         return GraphqlAnswer(body, headers=headers)
@@ -59,9 +59,4 @@ def _make_mutation_answer(result: MutationResult) -> GraphqlAnswer:
 
 def _encode_errors(errors: list[GraphQLError]) -> bytes:
     formatted: list[Any] = [error.formatted for error in errors]
-    return encode_body({"errors": formatted})
-
-
-def encode_body(body: object) -> bytes:
-    """A response as JSON. Rows in it are already encoded (`msgspec.Raw`)."""
-    return msgspec.json.encode(body)
+    return msgspec.json.encode({"errors": formatted})

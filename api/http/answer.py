@@ -127,4 +127,4 @@ async def respond_conditionally(
     response = await make_response(found)
     if version := found.version or (response.version and found.body):
         response.set_etag(make_etag(version, key))
-    return or_not_modified(response, if_none_match)
+    return response if if_none_match is None else or_not_modified(response, if_none_match)

@@ -21,6 +21,7 @@ from joserfc.errors import ExpiredTokenError, InvalidClaimError, InvalidKeyIdErr
 from joserfc.jwk import KeySet, KeySetSerialization
 from starlette.requests import Request
 
+from api.http.context import get_context
 from api.http.jwt import ACCESS_TOKEN, Jwt, read_jwt, verify_signature
 from api.http.rate_limit import Buckets
 from api.settings import Settings
@@ -28,7 +29,7 @@ from domain.access.caller import Caller, ReachSnapshot
 from domain.clients.clients import ClientStatus, read_client_status
 from domain.clients.signing_keys import TOKEN_LIFE, read_issuing_clock, read_public_keys
 from domain.declare.ids import parse_id
-from domain.store.database import Database, database_use
+from domain.store.database import Database
 from domain.store.shared_reads import SharedReads
 from domain.support.lru import Lru
 
@@ -72,18 +73,17 @@ def get_authenticator(state: Any) -> "Authenticator":
 async def authenticate(request: Request) -> Caller:
     """The caller of a request, which is charged to the client's rate limit. The access token is read from the Authorization header only.
 
-    Sets `client_status` and `bucket` in the ASGI scope, for the response's header fields. Raises Unauthorised and QuotaExceeded.
+    Sets `client_status` and `bucket` in the RequestContext, for the response's header fields. Raises Unauthorised and QuotaExceeded.
     """
     authenticator = get_authenticator(request.app.state)
     caller = await authenticator.find_caller(
         [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
     )
-    status = await authenticator.find_status(caller.client_id)
-    bucket = authenticator.buckets.find(caller.client_id, status.tenants)
-    request.scope.update(client_status=status, bucket=bucket)
+    context = get_context(request.scope)
+    context.client_status = status = await authenticator.find_status(caller.client_id)
+    context.bucket = bucket = authenticator.buckets.find(caller.client_id, status.tenants)
     bucket.take()
-    if use := database_use.get():
-        use.client = caller.client_id
+    context.database_use.client = caller.client_id
     return authenticator.add_reach(caller, status.snapshot)
 
 

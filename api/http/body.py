@@ -5,7 +5,6 @@ import gc
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import wraps
 from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
@@ -14,6 +13,7 @@ from starlette.responses import Response
 
 from api.http import long_json
 from api.http.body_memory import Budget
+from api.http.context import get_context
 from api.http.problems import HttpProblem
 from api.http.strict_json import MalformedJson, Value, find_faults, parse_valid
 from domain.support.slices import Steps, run_in_slices
@@ -99,31 +99,13 @@ class FullCollections:
 _full_collections = FullCollections()
 
 
-def release_body_after(handler: Handler) -> Handler:
-    """Decorates the handler of a request with a body: the memory reserved for the body is released when the handler ends."""
-
-    @wraps(handler)
-    async def handle(request: Request) -> Response:
-        try:
-            return await handler(request)
-        finally:
-            for release in request.scope.pop("releases", ()):
-                release()
-
-    return handle
-
-
-def _release_later(request: Request, release: Callable[[], None]) -> None:
-    request.scope.setdefault("releases", []).append(release)
-
-
 async def _reserve(request: Request, budgets: Budgets, size: int, body_size: int | None = None) -> None:
-    """Waits until so many bytes of memory are free, and reserves them until the request ends. They may be a part of a body of `body_size`."""
+    """Waits until so many bytes of memory are free, and reserves them until the response begins. They may be a part of a body of `body_size`."""
     budget = budgets.choose(body_size or size)
-    bucket = request.scope.get("bucket")
-    client = bucket.key if bucket else None
+    context = get_context(request.scope)
+    client = context.bucket.key if context.bucket else None
     reserved = await budget.acquire(client, size)
-    _release_later(request, lambda: budget.release(client, reserved))
+    context.releases.append(lambda: budget.release(client, reserved))
 
 
 async def read_body(request: Request) -> bytes:
@@ -165,7 +147,7 @@ async def _read_limited(request: Request, most: int) -> Body:
             400, "body-cut-short", "The request cannot be read", "The body ended before it was whole.", {"Connection": "close"}
         ) from problem
     finally:
-        if bucket := request.scope.get("bucket"):
+        if bucket := get_context(request.scope).bucket:
             bucket.charge(max(read, min(counter.most, MAX_BODY_VALUES) * CHARGED_PER_VALUE) if counter else read)
     if counter is None:
         return Body(b"".join(chunks), read)
@@ -317,5 +299,5 @@ async def read_json(
             await asyncio.sleep(0)  # let other requests run: finding the faults begins with as much work again
         raise MalformedJson(await run_in_slices(find_faults(body)))
     _full_collections.postpone()
-    _release_later(request, _full_collections.resume)
+    get_context(request.scope).releases.append(_full_collections.resume)
     return await run_in_slices(long_json.parse_in_steps(body, check)), body

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.http.context import get_context
 from api.http.problems import HttpProblem
 from domain.clients.clients import list_origins
 
@@ -30,7 +31,7 @@ EXPOSED = "Link, ETag, RateLimit, RateLimit-Policy, Retry-After, Idempotency-Rep
 
 
 class Cors:
-    """ASGI middleware that answers preflights, and sets `origin_listed` in the scope: whether any client lists the origin of the request."""
+    """ASGI middleware that answers preflights, and sets `is_origin_listed` in the RequestContext."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -41,10 +42,11 @@ class Cors:
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         if (origin := headers.get("origin")) is None or scope["path"] in PUBLIC:
             return await self.app(scope, receive, send)
-        scope["origin_listed"] = scope["path"] != ISSUING_PATH and await self._is_listed(scope, origin)
+        is_listed = scope["path"] != ISSUING_PATH and await self._is_listed(scope, origin)
+        get_context(scope).is_origin_listed = is_listed
         if scope["method"] != "OPTIONS" or "access-control-request-method" not in headers:
             return await self.app(scope, receive, send)
-        if not scope["origin_listed"]:
+        if not is_listed:
             raise _refuse(scope["path"])
         allowed = {
             "Access-Control-Allow-Methods": METHODS,
@@ -74,8 +76,9 @@ def set_headers(scope: Scope, headers: MutableHeaders) -> None:
         headers["Access-Control-Allow-Origin"] = "*"
     elif scope["path"] != ISSUING_PATH:
         headers.add_vary_header("Origin")
-        origin, status = Headers(scope=scope).get("origin"), scope.get("client_status")
-        if origin is not None and (scope.get("origin_listed", False) if status is None else origin in status.origins):
+        origin, context = Headers(scope=scope).get("origin"), get_context(scope)
+        status = context.client_status
+        if origin is not None and (context.is_origin_listed if status is None else origin in status.origins):
             headers["Access-Control-Allow-Origin"] = origin
     if "access-control-allow-origin" in headers:
         headers["Access-Control-Expose-Headers"] = EXPOSED

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.body import Handler
+from api.http.context import get_context
 
 DEPRECATED_AT = datetime(2026, 11, 27, tzinfo=UTC)
 SUNSET_AT = datetime(2027, 11, 27, tzinfo=UTC)
@@ -27,7 +28,7 @@ def deprecate(handler: Handler, path: str, successor: str) -> Handler:
     async def handle(request: Request) -> Response:
         url = successor + request.scope["raw_path"].decode("ascii").removeprefix(path)
         link = (b"link", f'<{url}>; rel="successor-version"'.encode())
-        request.scope["deprecation"] = (*FIELDS, link)
+        get_context(request.scope).deprecation = (*FIELDS, link)
         return await handler(request)
 
     return handle

@@ -29,15 +29,11 @@ def match_etag(digest: str, if_none_match: str) -> str | None:
     return next((f'"{opaque}"' for opaque in opaque_tags if opaque.rpartition(".")[2] == digest), None)
 
 
-def or_not_modified(response: JsonResponse, if_none_match: str | None) -> Response:
+def or_not_modified(response: JsonResponse, if_none_match: str) -> Response:
     """The response, or a 304 where If-None-Match lists its entity tag or is `*`."""
-    if (
-        if_none_match is None
-        or not response.tag
-        or not (if_none_match.strip() == "*" or match_etag(response.digest, if_none_match))
-    ):
-        return response
-    return make_not_modified(response.tag)
+    if response.tag and (if_none_match.strip() == "*" or match_etag(response.digest, if_none_match)):
+        return make_not_modified(response.tag)
+    return response
 
 
 def make_not_modified(tag: str) -> Response:

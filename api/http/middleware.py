@@ -1,7 +1,6 @@
 """RequestMiddleware, which every request passes first and every response last, with its router and its time limits."""
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -13,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http import cors
+from api.http.context import get_context
 from api.http.problems import as_domain_error, respond
 from domain.declare.errors import Busy, DomainError
 from domain.store.database import DatabaseUse, database_use
@@ -106,25 +106,24 @@ class RequestMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        request_id, begun, status = os.urandom(16).hex(), time.perf_counter(), 0
-        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
-        use = DatabaseUse()
+        context = get_context(scope)
+        use = context.database_use
+        bound = structlog.contextvars.bind_contextvars(request_id=context.id)
         use_token = database_use.set(use)
         endpoint = self.router.find(scope)
         task = asyncio.current_task()
         assert task is not None
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                timing = f"db;dur={_milliseconds(use.seconds)}, app;dur={_milliseconds(time.perf_counter() - begun)}"
+                context.status = message["status"]
+                if context.releases:
+                    context.release_body()
+                timing = f"db;dur={use.seconds * 1000:.1f}, app;dur={context.read_milliseconds()}"
                 raw = message["headers"]
-                raw += ((b"x-request-id", request_id.encode()), (b"server-timing", timing.encode()))
-                if deprecation := scope.get("deprecation"):
-                    raw += deprecation
-                if bucket := scope.get("bucket"):
-                    raw += bucket.make_headers()
+                raw += ((b"x-request-id", context.id.encode()), (b"server-timing", timing.encode()), *context.deprecation)
+                if context.bucket is not None:
+                    raw += context.bucket.make_headers()
                 if endpoint is not None:
                     raw.append(cors.VARY)
                 else:
@@ -140,20 +139,21 @@ class RequestMiddleware:
                 await response(scope, receive, send_with_headers)
         except asyncio.CancelledError:
             reason = _TOO_LONG if self.time_limits.end(task) else _STOPPING
-            if status:
+            if context.status:
                 raise
             task.uncancel()
             await respond(_describe_stop(reason, use), self.base_url)(scope, receive, send_with_headers)
         except Exception as error:
             problem = as_domain_error(error)  # logs an unforeseen error
-            if status:
+            if context.status:
                 raise
             await respond(problem, self.base_url)(scope, receive, send_with_headers)
         finally:
             self.time_limits.end(task)
+            context.release_body()
             database_use.reset(use_token)
-            ms = _milliseconds(time.perf_counter() - begun)
-            log.info("request", method=scope["method"], path=_make_loggable_path(scope), status=status, ms=ms)
+            path, ms = _make_loggable_path(scope), context.read_milliseconds()
+            log.info("request", method=scope["method"], path=path, status=context.status, ms=ms)
             structlog.contextvars.reset_contextvars(**bound)
 
 
@@ -165,10 +165,6 @@ def _describe_stop(reason: str, use: DatabaseUse) -> DomainError:
     if use.is_committing:
         return OutcomeUnknown()
     return Busy(f"{reason}; {use.describe_loss()}. A write sent again with the same Idempotency-Key is done once.")
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 1)
 
 
 def _make_loggable_path(scope: Scope) -> str:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from api.http.answer import Answer, Headers, respond_conditionally
 from api.http.auth import authenticate
-from api.http.body import read_files, release_body_after
+from api.http.body import read_files
 from api.http.response import JSON, JsonResponse
 from api.rest import csv
 from api.rest.headers import make_next_link
@@ -72,7 +72,6 @@ async def get_me(request: Request) -> Response:
     return _make_private_response(await read_me(state.database, caller, state.limits))
 
 
-@release_body_after
 async def import_register(request: Request) -> Response:
     """POST /v1/imports/gias: the DfE's register of schools (GIAS) as multipart/form-data, with `asOf` and each file under any name."""
     state, caller = request.app.state, await authenticate(request)

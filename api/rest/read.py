@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.http.answer import Answer, respond_conditionally
 from api.http.auth import authenticate
-from api.http.body import Handler, read_json, release_body_after
+from api.http.body import Handler, read_json
 from api.http.response import JSON, HeaderField, JsonResponse
 from api.rest import csv
 from api.rest.headers import make_next_link
@@ -119,7 +119,6 @@ def _plan_list(root: Query, query: ListQuery, caller: Caller, as_csv: bool) -> R
 def lookup_handler(resource: Resource) -> Handler:
     """The handler of `POST /v1/{plural}/lookup`."""
 
-    @release_body_after
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         check_parameters(request.query_params)

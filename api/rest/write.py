@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import authenticate
-from api.http.body import MAX_BODY, MAX_OTHER_BODY, Handler, read_body, read_json, release_body_after
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, Handler, read_body, read_json
 from api.rest.headers import Preferences, make_row_etag, read_if_match, read_preferences
 from api.rest.query_string import check_parameters
 from domain.declare.errors import BadRequest, Issue, NotFound
@@ -30,7 +30,6 @@ def success_status(command: Command) -> int:
 def command_handler(command: Command) -> Handler:
     """The handler of a command's method and URL."""
 
-    @release_body_after
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         dry_run = check_parameters(request.query_params, "dryRun").get("dryRun", "false")

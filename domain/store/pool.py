@@ -190,7 +190,7 @@ class Pool:
 
     def _serve(self) -> None:
         """Grants what is free to waiting requests."""
-        while (self._idle or self._unopened) and self._serve_one():
+        while self._waiting and (self._idle or self._unopened) and self._serve_one():
             pass
 
     def _serve_one(self) -> bool:
