@@ -1,0 +1,197 @@
+SELECT x.r0
+FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LIMIT ALL OFFSET 0) AS c
+  JOIN LATERAL (
+    SELECT (
+      SELECT '{"data":['
+        || coalesce(
+          string_agg(
+            '{"grade":'
+              || coalesce(
+                CAST(
+                  to_json((
+                    SELECT scheme_grades_1.code
+                    FROM scheme_grades AS scheme_grades_1
+                    WHERE scheme_grades_1.tenant_id = judgements1p.tenant_id
+                      AND scheme_grades_1.scheme_version_no = judgements1p.scheme_version_no
+                      AND scheme_grades_1.no = judgements1p.grade_no
+                  )) AS TEXT
+                ),
+                'null'
+              )
+              || ',"pupil":'
+              || coalesce(
+                (
+                  SELECT '{"id":"' || CAST(pupils2.id AS TEXT) || '"}' AS anon_2
+                  FROM pupils AS pupils2
+                  WHERE pupils2.tenant_id = judgements1p.tenant_id
+                    AND pupils2.id = judgements1p.pupil_id
+                    AND (
+                      (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_1
+                        WHERE reach_1.client_id = $1::UUID
+                          AND reach_1.tenant_id = pupils2.tenant_id
+                          AND reach_1.school_id = pupils2.school_id
+                          AND reach_1.starts_at <= now()
+                          AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
+                          AND 'pupils:read' = ANY (reach_1.scopes)
+                      ))
+                        OR (EXISTS (
+                          SELECT 1
+                          FROM shared_pupils AS shared_pupils_1
+                          WHERE shared_pupils_1.tenant_id = pupils2.tenant_id
+                            AND shared_pupils_1.pupil_id = pupils2.id
+                            AND (EXISTS (
+                              SELECT 1
+                              FROM reach AS reach_2
+                              WHERE reach_2.client_id = $1::UUID
+                                AND reach_2.tenant_id = shared_pupils_1.tenant_id
+                                AND reach_2.school_id = shared_pupils_1.school_id
+                                AND reach_2.starts_at <= now()
+                                AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                                AND 'pupils:read' = ANY (reach_2.scopes)
+                            ))
+                        ))
+                    )
+                  LIMIT 1
+                ),
+                'null'
+              )
+              || ',"school":'
+              || coalesce(
+                (
+                  SELECT '{"urn":' || CAST(schools3.urn AS TEXT) || '}' AS anon_3
+                  FROM schools AS schools3
+                  WHERE schools3.id = judgements1p.school_id
+                    AND (EXISTS (
+                      SELECT 1
+                      FROM reach AS reach_3
+                      WHERE reach_3.client_id = $1::UUID
+                        AND reach_3.school_id = schools3.id
+                        AND reach_3.starts_at <= now()
+                        AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
+                        AND 'schools:read' = ANY (reach_3.scopes)
+                    ))
+                  LIMIT 1
+                ),
+                'null'
+              )
+              || '}',
+            ','
+            ORDER BY judgements1p.key0 ASC,
+              judgements1p.tenant_id ASC,
+              judgements1p.academic_year ASC,
+              judgements1p.pupil_id ASC,
+              judgements1p.window_no ASC,
+              judgements1p.subject_no ASC,
+              judgements1p.aspect_no ASC
+          )
+            FILTER (WHERE judgements1p.n <= $2::INTEGER),
+          ''
+        )
+        || '],"page":{"hasMore":'
+        || CASE WHEN (count(*) > $2::INTEGER) THEN 'true' ELSE 'false' END
+        || ',"endCursor":'
+        || coalesce(
+          max(
+            E'\x01~0:'
+              || encode(
+                convert_to(
+                  CAST(
+                    json_build_array(
+                      CAST(judgements1p.key0 AS TEXT),
+                      CAST(judgements1p.tenant_id AS TEXT),
+                      CAST(judgements1p.academic_year AS TEXT),
+                      CAST(judgements1p.pupil_id AS TEXT),
+                      CAST(judgements1p.window_no AS TEXT),
+                      CAST(judgements1p.subject_no AS TEXT),
+                      CAST(judgements1p.aspect_no AS TEXT)
+                    ) AS TEXT
+                  ),
+                  'UTF8'
+                ),
+                'hex'
+              )
+              || E'\x01'
+          )
+            FILTER (
+              WHERE judgements1p.n <= $2::INTEGER AND (judgements1p.n = $2::INTEGER OR judgements1p.is_last)
+            ),
+          'null'
+        )
+        || '}}' AS anon_1
+      FROM (
+        SELECT judgements1.tenant_id AS tenant_id,
+          judgements1.academic_year AS academic_year,
+          judgements1.pupil_id AS pupil_id,
+          judgements1.window_no AS window_no,
+          judgements1.subject_no AS subject_no,
+          judgements1.aspect_no AS aspect_no,
+          judgements1.school_id AS school_id,
+          judgements1.scheme_version_no AS scheme_version_no,
+          judgements1.grade_no AS grade_no,
+          judgements1.recorded_at AS key0,
+          row_number()
+            OVER (
+              ORDER BY judgements1.recorded_at ASC,
+                judgements1.tenant_id ASC,
+                judgements1.academic_year ASC,
+                judgements1.pupil_id ASC,
+                judgements1.window_no ASC,
+                judgements1.subject_no ASC,
+                judgements1.aspect_no ASC
+            ) AS n,
+          lead(1)
+            OVER (
+              ORDER BY judgements1.recorded_at ASC,
+                judgements1.tenant_id ASC,
+                judgements1.academic_year ASC,
+                judgements1.pupil_id ASC,
+                judgements1.window_no ASC,
+                judgements1.subject_no ASC,
+                judgements1.aspect_no ASC
+            ) IS NULL AS is_last
+        FROM judgements AS judgements1
+        WHERE (
+          (EXISTS (
+            SELECT 1
+            FROM reach AS reach_4
+            WHERE reach_4.client_id = $1::UUID
+              AND reach_4.tenant_id = judgements1.tenant_id
+              AND reach_4.school_id = judgements1.school_id
+              AND reach_4.starts_at <= now()
+              AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
+              AND 'judgements:read' = ANY (reach_4.scopes)
+          ))
+            OR (EXISTS (
+              SELECT 1
+              FROM shared_pupils AS shared_pupils_2
+              WHERE shared_pupils_2.tenant_id = judgements1.tenant_id
+                AND shared_pupils_2.pupil_id = judgements1.pupil_id
+                AND (EXISTS (
+                  SELECT 1
+                  FROM reach AS reach_5
+                  WHERE reach_5.client_id = $1::UUID
+                    AND reach_5.tenant_id = shared_pupils_2.tenant_id
+                    AND reach_5.school_id = shared_pupils_2.school_id
+                    AND reach_5.starts_at <= now()
+                    AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
+                    AND 'judgements:read' = ANY (reach_5.scopes)
+                ))
+            ))
+        )
+          AND judgements1.recorded_at >= $3::TIMESTAMP WITH TIME ZONE
+        ORDER BY judgements1.recorded_at ASC,
+          judgements1.tenant_id ASC,
+          judgements1.academic_year ASC,
+          judgements1.pupil_id ASC,
+          judgements1.window_no ASC,
+          judgements1.subject_no ASC,
+          judgements1.aspect_no ASC
+        LIMIT $2::INTEGER + 1
+      ) AS judgements1p
+      HAVING count(*) >= 0
+    ) AS r0
+    WHERE c.s IS NOT NULL
+    LIMIT ALL OFFSET 0
+  ) AS x ON true

@@ -1,0 +1,573 @@
+SELECT x.r0
+FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LIMIT ALL OFFSET 0) AS c
+  JOIN LATERAL (
+    SELECT (
+      SELECT '{"page":'
+        || (
+          SELECT '{"data":['
+            || coalesce(
+              string_agg(
+                '{"id":"'
+                  || CAST(group_pupils2p.id AS TEXT)
+                  || '","forename":'
+                  || coalesce(
+                    CAST(
+                      to_json(CASE
+                        WHEN (
+                          (EXISTS (
+                            SELECT 1
+                            FROM reach AS reach_1
+                            WHERE reach_1.client_id = $1::UUID
+                              AND reach_1.tenant_id = group_pupils2p.tenant_id
+                              AND reach_1.school_id = group_pupils2p.school_id
+                              AND reach_1.starts_at <= now()
+                              AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
+                              AND 'pupils:name' = ANY (reach_1.scopes)
+                          ))
+                            OR (EXISTS (
+                              SELECT 1
+                              FROM shared_pupils AS shared_pupils_1
+                              WHERE shared_pupils_1.tenant_id = group_pupils2p.tenant_id
+                                AND shared_pupils_1.pupil_id = group_pupils2p.id
+                                AND (EXISTS (
+                                  SELECT 1
+                                  FROM reach AS reach_2
+                                  WHERE reach_2.client_id = $1::UUID
+                                    AND reach_2.tenant_id = shared_pupils_1.tenant_id
+                                    AND reach_2.school_id = shared_pupils_1.school_id
+                                    AND reach_2.starts_at <= now()
+                                    AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                                    AND 'pupils:name' = ANY (reach_2.scopes)
+                                ))
+                            ))
+                        ) THEN group_pupils2p.forename
+                      END) AS TEXT
+                    ),
+                    'null'
+                  )
+                  || ',"surname":'
+                  || coalesce(
+                    CAST(
+                      to_json(CASE
+                        WHEN (
+                          (EXISTS (
+                            SELECT 1
+                            FROM reach AS reach_3
+                            WHERE reach_3.client_id = $1::UUID
+                              AND reach_3.tenant_id = group_pupils2p.tenant_id
+                              AND reach_3.school_id = group_pupils2p.school_id
+                              AND reach_3.starts_at <= now()
+                              AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
+                              AND 'pupils:name' = ANY (reach_3.scopes)
+                          ))
+                            OR (EXISTS (
+                              SELECT 1
+                              FROM shared_pupils AS shared_pupils_2
+                              WHERE shared_pupils_2.tenant_id = group_pupils2p.tenant_id
+                                AND shared_pupils_2.pupil_id = group_pupils2p.id
+                                AND (EXISTS (
+                                  SELECT 1
+                                  FROM reach AS reach_4
+                                  WHERE reach_4.client_id = $1::UUID
+                                    AND reach_4.tenant_id = shared_pupils_2.tenant_id
+                                    AND reach_4.school_id = shared_pupils_2.school_id
+                                    AND reach_4.starts_at <= now()
+                                    AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
+                                    AND 'pupils:name' = ANY (reach_4.scopes)
+                                ))
+                            ))
+                        ) THEN group_pupils2p.surname
+                      END) AS TEXT
+                    ),
+                    'null'
+                  )
+                  || ',"latestJudgements":'
+                  || (
+                    SELECT '{"data":['
+                      || coalesce(
+                        string_agg(
+                          '{"grade":'
+                            || coalesce(
+                              CAST(
+                                to_json((
+                                  SELECT scheme_grades_1.code
+                                  FROM scheme_grades AS scheme_grades_1
+                                  WHERE scheme_grades_1.tenant_id = latest_judgements3p.tenant_id
+                                    AND scheme_grades_1.scheme_version_no = latest_judgements3p.scheme_version_no
+                                    AND scheme_grades_1.no = latest_judgements3p.grade_no
+                                )) AS TEXT
+                              ),
+                              'null'
+                            )
+                            || '}',
+                          ','
+                          ORDER BY latest_judgements3p.tenant_id ASC,
+                            latest_judgements3p.academic_year ASC,
+                            latest_judgements3p.pupil_id ASC,
+                            latest_judgements3p.window_no ASC,
+                            latest_judgements3p.subject_no ASC,
+                            latest_judgements3p.aspect_no ASC
+                        )
+                          FILTER (WHERE latest_judgements3p.n <= $2::INTEGER),
+                        ''
+                      )
+                      || '],"page":{"hasMore":'
+                      || CASE WHEN (count(*) > $2::INTEGER) THEN 'true' ELSE 'false' END
+                      || ',"endCursor":'
+                      || coalesce(
+                        max(
+                          E'\x01~1:'
+                            || encode(
+                              convert_to(
+                                CAST(
+                                  json_build_array(
+                                    CAST(latest_judgements3p.tenant_id AS TEXT),
+                                    CAST(latest_judgements3p.academic_year AS TEXT),
+                                    CAST(latest_judgements3p.pupil_id AS TEXT),
+                                    CAST(latest_judgements3p.window_no AS TEXT),
+                                    CAST(latest_judgements3p.subject_no AS TEXT),
+                                    CAST(latest_judgements3p.aspect_no AS TEXT)
+                                  ) AS TEXT
+                                ),
+                                'UTF8'
+                              ),
+                              'hex'
+                            )
+                            || E'\x01'
+                        )
+                          FILTER (
+                            WHERE latest_judgements3p.n <= $2::INTEGER
+                              AND (latest_judgements3p.n = $2::INTEGER OR latest_judgements3p.is_last)
+                          ),
+                        'null'
+                      )
+                      || '}}' AS anon_3
+                    FROM (
+                      SELECT latest_judgements3.tenant_id AS tenant_id,
+                        latest_judgements3.academic_year AS academic_year,
+                        latest_judgements3.pupil_id AS pupil_id,
+                        latest_judgements3.window_no AS window_no,
+                        latest_judgements3.subject_no AS subject_no,
+                        latest_judgements3.aspect_no AS aspect_no,
+                        latest_judgements3.scheme_version_no AS scheme_version_no,
+                        latest_judgements3.grade_no AS grade_no,
+                        row_number()
+                          OVER (
+                            ORDER BY latest_judgements3.tenant_id ASC,
+                              latest_judgements3.academic_year ASC,
+                              latest_judgements3.pupil_id ASC,
+                              latest_judgements3.window_no ASC,
+                              latest_judgements3.subject_no ASC,
+                              latest_judgements3.aspect_no ASC
+                          ) AS n,
+                        lead(1)
+                          OVER (
+                            ORDER BY latest_judgements3.tenant_id ASC,
+                              latest_judgements3.academic_year ASC,
+                              latest_judgements3.pupil_id ASC,
+                              latest_judgements3.window_no ASC,
+                              latest_judgements3.subject_no ASC,
+                              latest_judgements3.aspect_no ASC
+                          ) IS NULL AS is_last
+                      FROM latest_judgements AS latest_judgements3
+                      WHERE latest_judgements3.tenant_id = group_pupils2p.tenant_id
+                        AND latest_judgements3.pupil_id = group_pupils2p.id
+                        AND (
+                          (EXISTS (
+                            SELECT 1
+                            FROM reach AS reach_5
+                            WHERE reach_5.client_id = $1::UUID
+                              AND reach_5.tenant_id = latest_judgements3.tenant_id
+                              AND reach_5.school_id = latest_judgements3.school_id
+                              AND reach_5.starts_at <= now()
+                              AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
+                              AND 'judgements:read' = ANY (reach_5.scopes)
+                          ))
+                            OR (EXISTS (
+                              SELECT 1
+                              FROM shared_pupils AS shared_pupils_3
+                              WHERE shared_pupils_3.tenant_id = latest_judgements3.tenant_id
+                                AND shared_pupils_3.pupil_id = latest_judgements3.pupil_id
+                                AND (EXISTS (
+                                  SELECT 1
+                                  FROM reach AS reach_6
+                                  WHERE reach_6.client_id = $1::UUID
+                                    AND reach_6.tenant_id = shared_pupils_3.tenant_id
+                                    AND reach_6.school_id = shared_pupils_3.school_id
+                                    AND reach_6.starts_at <= now()
+                                    AND (reach_6.ends_at IS NULL OR reach_6.ends_at > now())
+                                    AND 'judgements:read' = ANY (reach_6.scopes)
+                                ))
+                            ))
+                        )
+                      ORDER BY latest_judgements3.tenant_id ASC,
+                        latest_judgements3.academic_year ASC,
+                        latest_judgements3.pupil_id ASC,
+                        latest_judgements3.window_no ASC,
+                        latest_judgements3.subject_no ASC,
+                        latest_judgements3.aspect_no ASC
+                      LIMIT $2::INTEGER + 1
+                    ) AS latest_judgements3p
+                    HAVING count(*) >= 0
+                  )
+                  || '}',
+                ','
+                ORDER BY group_pupils2p.key0 ASC,
+                  group_pupils2p.key1 ASC,
+                  group_pupils2p.tenant_id ASC,
+                  group_pupils2p.id ASC
+              )
+                FILTER (WHERE group_pupils2p.n <= $3::INTEGER),
+              ''
+            )
+            || '],"page":{"hasMore":'
+            || CASE WHEN (count(*) > $3::INTEGER) THEN 'true' ELSE 'false' END
+            || ',"endCursor":'
+            || coalesce(
+              max(
+                E'\x01~0:'
+                  || encode(
+                    convert_to(
+                      CAST(
+                        json_build_array(
+                          CAST(group_pupils2p.key0 AS TEXT),
+                          CAST(group_pupils2p.key1 AS TEXT),
+                          CAST(group_pupils2p.tenant_id AS TEXT),
+                          CAST(group_pupils2p.id AS TEXT)
+                        ) AS TEXT
+                      ),
+                      'UTF8'
+                    ),
+                    'hex'
+                  )
+                  || E'\x01'
+              )
+                FILTER (
+                  WHERE group_pupils2p.n <= $3::INTEGER
+                    AND (group_pupils2p.n = $3::INTEGER OR group_pupils2p.is_last)
+                ),
+              'null'
+            )
+            || '}}' AS anon_2
+          FROM (
+            SELECT group_pupils2.tenant_id AS tenant_id,
+              group_pupils2.id AS id,
+              group_pupils2.school_id AS school_id,
+              group_pupils2.surname AS surname,
+              group_pupils2.forename AS forename,
+              CASE
+                WHEN (
+                  (EXISTS (
+                    SELECT 1
+                    FROM reach AS reach_7
+                    WHERE reach_7.client_id = $1::UUID
+                      AND reach_7.tenant_id = group_pupils2.tenant_id
+                      AND reach_7.school_id = group_pupils2.school_id
+                      AND reach_7.starts_at <= now()
+                      AND (reach_7.ends_at IS NULL OR reach_7.ends_at > now())
+                      AND 'pupils:name' = ANY (reach_7.scopes)
+                  ))
+                    OR (EXISTS (
+                      SELECT 1
+                      FROM shared_pupils AS shared_pupils_4
+                      WHERE shared_pupils_4.tenant_id = group_pupils2.tenant_id
+                        AND shared_pupils_4.pupil_id = group_pupils2.id
+                        AND (EXISTS (
+                          SELECT 1
+                          FROM reach AS reach_8
+                          WHERE reach_8.client_id = $1::UUID
+                            AND reach_8.tenant_id = shared_pupils_4.tenant_id
+                            AND reach_8.school_id = shared_pupils_4.school_id
+                            AND reach_8.starts_at <= now()
+                            AND (reach_8.ends_at IS NULL OR reach_8.ends_at > now())
+                            AND 'pupils:name' = ANY (reach_8.scopes)
+                        ))
+                    ))
+                ) THEN group_pupils2.surname
+              END AS key0,
+              CASE
+                WHEN (
+                  (EXISTS (
+                    SELECT 1
+                    FROM reach AS reach_9
+                    WHERE reach_9.client_id = $1::UUID
+                      AND reach_9.tenant_id = group_pupils2.tenant_id
+                      AND reach_9.school_id = group_pupils2.school_id
+                      AND reach_9.starts_at <= now()
+                      AND (reach_9.ends_at IS NULL OR reach_9.ends_at > now())
+                      AND 'pupils:name' = ANY (reach_9.scopes)
+                  ))
+                    OR (EXISTS (
+                      SELECT 1
+                      FROM shared_pupils AS shared_pupils_5
+                      WHERE shared_pupils_5.tenant_id = group_pupils2.tenant_id
+                        AND shared_pupils_5.pupil_id = group_pupils2.id
+                        AND (EXISTS (
+                          SELECT 1
+                          FROM reach AS reach_10
+                          WHERE reach_10.client_id = $1::UUID
+                            AND reach_10.tenant_id = shared_pupils_5.tenant_id
+                            AND reach_10.school_id = shared_pupils_5.school_id
+                            AND reach_10.starts_at <= now()
+                            AND (reach_10.ends_at IS NULL OR reach_10.ends_at > now())
+                            AND 'pupils:name' = ANY (reach_10.scopes)
+                        ))
+                    ))
+                ) THEN group_pupils2.forename
+              END AS key1,
+              row_number()
+                OVER (
+                  ORDER BY CASE
+                    WHEN (
+                      (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_7
+                        WHERE reach_7.client_id = $1::UUID
+                          AND reach_7.tenant_id = group_pupils2.tenant_id
+                          AND reach_7.school_id = group_pupils2.school_id
+                          AND reach_7.starts_at <= now()
+                          AND (reach_7.ends_at IS NULL OR reach_7.ends_at > now())
+                          AND 'pupils:name' = ANY (reach_7.scopes)
+                      ))
+                        OR (EXISTS (
+                          SELECT 1
+                          FROM shared_pupils AS shared_pupils_4
+                          WHERE shared_pupils_4.tenant_id = group_pupils2.tenant_id
+                            AND shared_pupils_4.pupil_id = group_pupils2.id
+                            AND (EXISTS (
+                              SELECT 1
+                              FROM reach AS reach_8
+                              WHERE reach_8.client_id = $1::UUID
+                                AND reach_8.tenant_id = shared_pupils_4.tenant_id
+                                AND reach_8.school_id = shared_pupils_4.school_id
+                                AND reach_8.starts_at <= now()
+                                AND (reach_8.ends_at IS NULL OR reach_8.ends_at > now())
+                                AND 'pupils:name' = ANY (reach_8.scopes)
+                            ))
+                        ))
+                    ) THEN group_pupils2.surname
+                  END ASC,
+                    CASE
+                      WHEN (
+                        (EXISTS (
+                          SELECT 1
+                          FROM reach AS reach_9
+                          WHERE reach_9.client_id = $1::UUID
+                            AND reach_9.tenant_id = group_pupils2.tenant_id
+                            AND reach_9.school_id = group_pupils2.school_id
+                            AND reach_9.starts_at <= now()
+                            AND (reach_9.ends_at IS NULL OR reach_9.ends_at > now())
+                            AND 'pupils:name' = ANY (reach_9.scopes)
+                        ))
+                          OR (EXISTS (
+                            SELECT 1
+                            FROM shared_pupils AS shared_pupils_5
+                            WHERE shared_pupils_5.tenant_id = group_pupils2.tenant_id
+                              AND shared_pupils_5.pupil_id = group_pupils2.id
+                              AND (EXISTS (
+                                SELECT 1
+                                FROM reach AS reach_10
+                                WHERE reach_10.client_id = $1::UUID
+                                  AND reach_10.tenant_id = shared_pupils_5.tenant_id
+                                  AND reach_10.school_id = shared_pupils_5.school_id
+                                  AND reach_10.starts_at <= now()
+                                  AND (reach_10.ends_at IS NULL OR reach_10.ends_at > now())
+                                  AND 'pupils:name' = ANY (reach_10.scopes)
+                              ))
+                          ))
+                      ) THEN group_pupils2.forename
+                    END ASC,
+                    group_pupils2.tenant_id ASC,
+                    group_pupils2.id ASC
+                ) AS n,
+              lead(1)
+                OVER (
+                  ORDER BY CASE
+                    WHEN (
+                      (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_7
+                        WHERE reach_7.client_id = $1::UUID
+                          AND reach_7.tenant_id = group_pupils2.tenant_id
+                          AND reach_7.school_id = group_pupils2.school_id
+                          AND reach_7.starts_at <= now()
+                          AND (reach_7.ends_at IS NULL OR reach_7.ends_at > now())
+                          AND 'pupils:name' = ANY (reach_7.scopes)
+                      ))
+                        OR (EXISTS (
+                          SELECT 1
+                          FROM shared_pupils AS shared_pupils_4
+                          WHERE shared_pupils_4.tenant_id = group_pupils2.tenant_id
+                            AND shared_pupils_4.pupil_id = group_pupils2.id
+                            AND (EXISTS (
+                              SELECT 1
+                              FROM reach AS reach_8
+                              WHERE reach_8.client_id = $1::UUID
+                                AND reach_8.tenant_id = shared_pupils_4.tenant_id
+                                AND reach_8.school_id = shared_pupils_4.school_id
+                                AND reach_8.starts_at <= now()
+                                AND (reach_8.ends_at IS NULL OR reach_8.ends_at > now())
+                                AND 'pupils:name' = ANY (reach_8.scopes)
+                            ))
+                        ))
+                    ) THEN group_pupils2.surname
+                  END ASC,
+                    CASE
+                      WHEN (
+                        (EXISTS (
+                          SELECT 1
+                          FROM reach AS reach_9
+                          WHERE reach_9.client_id = $1::UUID
+                            AND reach_9.tenant_id = group_pupils2.tenant_id
+                            AND reach_9.school_id = group_pupils2.school_id
+                            AND reach_9.starts_at <= now()
+                            AND (reach_9.ends_at IS NULL OR reach_9.ends_at > now())
+                            AND 'pupils:name' = ANY (reach_9.scopes)
+                        ))
+                          OR (EXISTS (
+                            SELECT 1
+                            FROM shared_pupils AS shared_pupils_5
+                            WHERE shared_pupils_5.tenant_id = group_pupils2.tenant_id
+                              AND shared_pupils_5.pupil_id = group_pupils2.id
+                              AND (EXISTS (
+                                SELECT 1
+                                FROM reach AS reach_10
+                                WHERE reach_10.client_id = $1::UUID
+                                  AND reach_10.tenant_id = shared_pupils_5.tenant_id
+                                  AND reach_10.school_id = shared_pupils_5.school_id
+                                  AND reach_10.starts_at <= now()
+                                  AND (reach_10.ends_at IS NULL OR reach_10.ends_at > now())
+                                  AND 'pupils:name' = ANY (reach_10.scopes)
+                              ))
+                          ))
+                      ) THEN group_pupils2.forename
+                    END ASC,
+                    group_pupils2.tenant_id ASC,
+                    group_pupils2.id ASC
+                ) IS NULL AS is_last
+            FROM group_pupils AS group_pupils2
+            WHERE group_pupils2.tenant_id = groups1.tenant_id
+              AND group_pupils2.group_id = groups1.id
+              AND (
+                (EXISTS (
+                  SELECT 1
+                  FROM reach AS reach_11
+                  WHERE reach_11.client_id = $1::UUID
+                    AND reach_11.tenant_id = group_pupils2.tenant_id
+                    AND reach_11.school_id = group_pupils2.school_id
+                    AND reach_11.starts_at <= now()
+                    AND (reach_11.ends_at IS NULL OR reach_11.ends_at > now())
+                    AND 'pupils:read' = ANY (reach_11.scopes)
+                ))
+                  OR (EXISTS (
+                    SELECT 1
+                    FROM shared_pupils AS shared_pupils_6
+                    WHERE shared_pupils_6.tenant_id = group_pupils2.tenant_id
+                      AND shared_pupils_6.pupil_id = group_pupils2.id
+                      AND (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_12
+                        WHERE reach_12.client_id = $1::UUID
+                          AND reach_12.tenant_id = shared_pupils_6.tenant_id
+                          AND reach_12.school_id = shared_pupils_6.school_id
+                          AND reach_12.starts_at <= now()
+                          AND (reach_12.ends_at IS NULL OR reach_12.ends_at > now())
+                          AND 'pupils:read' = ANY (reach_12.scopes)
+                      ))
+                  ))
+              )
+              AND group_pupils2.member_from <= coalesce($4::DATE, $5::DATE)
+              AND coalesce(group_pupils2.member_to, 'infinity'::date) >= coalesce($4::DATE, $5::DATE)
+              AND (EXISTS (
+                SELECT *
+                FROM enrolments AS enrolments_1
+                WHERE enrolments_1.tenant_id = group_pupils2.tenant_id
+                  AND enrolments_1.pupil_id = group_pupils2.id
+                  AND enrolments_1.school_id = group_pupils2.group_school_id
+                  AND enrolments_1.from_on <= coalesce($4::DATE, $5::DATE)
+                  AND coalesce(enrolments_1.to_on, 'infinity'::date) >= coalesce($4::DATE, $5::DATE)
+              ))
+            ORDER BY CASE
+              WHEN (
+                (EXISTS (
+                  SELECT 1
+                  FROM reach AS reach_7
+                  WHERE reach_7.client_id = $1::UUID
+                    AND reach_7.tenant_id = group_pupils2.tenant_id
+                    AND reach_7.school_id = group_pupils2.school_id
+                    AND reach_7.starts_at <= now()
+                    AND (reach_7.ends_at IS NULL OR reach_7.ends_at > now())
+                    AND 'pupils:name' = ANY (reach_7.scopes)
+                ))
+                  OR (EXISTS (
+                    SELECT 1
+                    FROM shared_pupils AS shared_pupils_4
+                    WHERE shared_pupils_4.tenant_id = group_pupils2.tenant_id
+                      AND shared_pupils_4.pupil_id = group_pupils2.id
+                      AND (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_8
+                        WHERE reach_8.client_id = $1::UUID
+                          AND reach_8.tenant_id = shared_pupils_4.tenant_id
+                          AND reach_8.school_id = shared_pupils_4.school_id
+                          AND reach_8.starts_at <= now()
+                          AND (reach_8.ends_at IS NULL OR reach_8.ends_at > now())
+                          AND 'pupils:name' = ANY (reach_8.scopes)
+                      ))
+                  ))
+              ) THEN group_pupils2.surname
+            END ASC,
+              CASE
+                WHEN (
+                  (EXISTS (
+                    SELECT 1
+                    FROM reach AS reach_9
+                    WHERE reach_9.client_id = $1::UUID
+                      AND reach_9.tenant_id = group_pupils2.tenant_id
+                      AND reach_9.school_id = group_pupils2.school_id
+                      AND reach_9.starts_at <= now()
+                      AND (reach_9.ends_at IS NULL OR reach_9.ends_at > now())
+                      AND 'pupils:name' = ANY (reach_9.scopes)
+                  ))
+                    OR (EXISTS (
+                      SELECT 1
+                      FROM shared_pupils AS shared_pupils_5
+                      WHERE shared_pupils_5.tenant_id = group_pupils2.tenant_id
+                        AND shared_pupils_5.pupil_id = group_pupils2.id
+                        AND (EXISTS (
+                          SELECT 1
+                          FROM reach AS reach_10
+                          WHERE reach_10.client_id = $1::UUID
+                            AND reach_10.tenant_id = shared_pupils_5.tenant_id
+                            AND reach_10.school_id = shared_pupils_5.school_id
+                            AND reach_10.starts_at <= now()
+                            AND (reach_10.ends_at IS NULL OR reach_10.ends_at > now())
+                            AND 'pupils:name' = ANY (reach_10.scopes)
+                        ))
+                    ))
+                ) THEN group_pupils2.forename
+              END ASC,
+              group_pupils2.tenant_id ASC,
+              group_pupils2.id ASC
+            LIMIT $3::INTEGER + 1
+          ) AS group_pupils2p
+          HAVING count(*) >= 0
+        )
+        || '}' AS anon_1
+      FROM groups AS groups1
+      WHERE groups1.id = $6::UUID
+        AND (EXISTS (
+          SELECT 1
+          FROM reach AS reach_13
+          WHERE reach_13.client_id = $1::UUID
+            AND reach_13.tenant_id = groups1.tenant_id
+            AND reach_13.school_id = groups1.school_id
+            AND reach_13.starts_at <= now()
+            AND (reach_13.ends_at IS NULL OR reach_13.ends_at > now())
+            AND 'groups:read' = ANY (reach_13.scopes)
+        ))
+      LIMIT 1
+    ) AS r0
+    WHERE c.s IS NOT NULL
+    LIMIT ALL OFFSET 0
+  ) AS x ON true
