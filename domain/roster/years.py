@@ -1,4 +1,4 @@
-"""National curriculum years, key stages and academic years: one canonical form of each.
+"""National curriculum years and academic years: one canonical form of each.
 
 Sources: Department for Education, Common Basic Data Set, "NC year actual" (E1, E2, N1, N2, R, 1 to 14, X); "The national
 curriculum: overview" for the key stages. An academic year starts on 1 September.
@@ -17,15 +17,6 @@ YEARS = ("E1", "E2", "N1", "N2", "R", *(str(number) for number in range(1, 15)),
 for pupils who do not follow one.
 """
 
-_STAGES = {
-    "EYFS": ("E1", "E2", "N1", "N2", "R"),
-    "KS1": ("1", "2"),
-    "KS2": ("3", "4", "5", "6"),
-    "KS3": ("7", "8", "9"),
-    "KS4": ("10", "11"),
-    "KS5": ("12", "13"),
-}
-_STAGE_OF = {year: stage for stage, years in _STAGES.items() for year in years}
 
 _NUMBERED = re.compile(r"(?:(?:YEAR|YR|Y) ?)?(?:(?P<number>0?[0-9]|1[0-4])|(?P<letter>[RX]))")
 _EARLY = re.compile(r"(?P<stage>EARLY|NURSERY|E|N) ?(?P<number>[12])")
@@ -58,15 +49,6 @@ def parse_year_group(year_group: str | int) -> str:
     if text == "NURSERY":
         raise ValueError("Nursery may be either of two years; use N1 or N2.")
     raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}; also accepted are forms such as Y4 and Year 4.")
-
-
-def key_stage_of(year: str) -> str | None:
-    """Returns the key stage (`EYFS`, `KS1` to `KS5`) of a canonical year, None for 14 and X; raises ValueError for
-    anything else.
-    """
-    if year not in YEARS:
-        raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}.")
-    return _STAGE_OF.get(year)
 
 
 def academic_year_of(day: date) -> str:

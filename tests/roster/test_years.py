@@ -1,4 +1,4 @@
-"""National curriculum years, key stages and academic years, in every form that schools send."""
+"""National curriculum years and academic years, in every form that schools send."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -11,7 +11,6 @@ from domain.roster.years import (
     academic_year_of,
     academic_year_range,
     format_academic_year,
-    key_stage_of,
     parse_academic_year,
     parse_year_group,
 )
@@ -98,17 +97,6 @@ def test_a_refused_year_is_not_repeated_as_its_column_may_hold_names() -> None:
     with pytest.raises(ValueError, match="national curriculum year") as refused:
         parse_year_group("Amelia")
     assert "Amelia" not in str(refused.value)
-
-
-def test_every_year_has_its_key_stage() -> None:
-    stages = ["EYFS"] * 5 + ["KS1"] * 2 + ["KS2"] * 4 + ["KS3"] * 3 + ["KS4"] * 2 + ["KS5"] * 2 + [None] * 2
-    assert [key_stage_of(year) for year in YEARS] == stages
-
-
-@pytest.mark.parametrize("year", ["Y4", "0", "15", ""])
-def test_a_key_stage_is_asked_of_a_canonical(year: str) -> None:
-    with pytest.raises(ValueError, match="one of E1"):
-        key_stage_of(year)
 
 
 @pytest.mark.parametrize(
