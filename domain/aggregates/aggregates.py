@@ -23,7 +23,7 @@ Suppression needs the whole answer, so filters are applied after it:
 The reason of a suppressed row is withheld from whoever might learn from it. "primary" says that a group counts one to
 five, "complement" that it does not: of two suppressed rows that are 7 together, the primary one has 1 and the other 6.
 A reason that discloses nothing new is implied by the figures shown, and only a search of all tables that look the same
-finds out which reasons are (tests/insight/test_labels.py searches small ones). So reasons are only for a caller that
+finds out which reasons are (tests/aggregates/test_labels.py searches small ones). So reasons are only for a caller that
 may see every figure behind the answer and asks for `view=public`: the answer precisely as a reader with aggregates:read
 at the same schools gets it, and why.
 

@@ -12,7 +12,7 @@ from domain.aggregates.groups import compute_average, compute_percent
 from domain.aggregates.query import read_query
 from domain.declare.errors import BadRequest, Forbidden, Invalid
 from domain.declare.ids import new_id
-from tests.insight.conftest import INTERNAL, KS2, READ, SPRING, URNS, Count, World
+from tests.aggregates.conftest import INTERNAL, KS2, READ, SPRING, URNS, Count, World
 
 HEDGEROW, MEADOW = ("Oak", "Elm", "Ash"), ("Fern", "Moss", "Reed")
 EVERYTHING = tuple((name, INTERNAL) for name in ("Hedgerow", "Meadow", "Quay", "Pond"))

@@ -9,7 +9,7 @@ import pytest
 
 from domain.aggregates.aggregate_rows import AggregatePage
 from domain.declare.errors import Forbidden
-from tests.insight.conftest import INTERNAL, KS2, READ, SPRING, URNS, World
+from tests.aggregates.conftest import INTERNAL, KS2, READ, SPRING, URNS, World
 
 EVERYTHING = tuple((name, INTERNAL) for name in ("Hedgerow", "Meadow", "Quay", "Pond"))
 PUBLIC = tuple((name, READ) for name, _ in EVERYTHING)
