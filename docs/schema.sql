@@ -182,6 +182,24 @@ BEGIN
     WHERE e.tenant_id = in_tenant AND e.pupil_id = ANY (of_pupils) AND e.status IN ('C', 'M');
 END $$;
 
+CREATE FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) RETURNS integer[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    tenant_key bytea;
+BEGIN
+    PERFORM acts_in(in_tenant);
+    SELECT k.key INTO tenant_key FROM identifier_keys k WHERE k.tenant_id = in_tenant;
+    IF tenant_key IS NULL THEN
+        RETURN '{}';
+    END IF;
+    RETURN ARRAY(
+        SELECT n::integer FROM unnest(identifiers) WITH ORDINALITY AS g (identifier, n)
+        JOIN retired_identifiers r ON r.tenant_id = in_tenant AND r.hash = hash_identifier(tenant_key, g.identifier) ORDER BY n
+    );
+END $$;
+
 CREATE FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) RETURNS uuid[]
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -193,6 +211,21 @@ BEGIN
         UNION SELECT e.school_id FROM enrolment_history e WHERE e.tenant_id = in_tenant AND e.pupil_id = ANY (of_pupils)
         UNION SELECT x.school_id FROM external_ids x WHERE x.tenant_id = in_tenant AND x.kind = 'pupil' AND x.id = ANY (of_pupils)
     );
+END $$;
+
+CREATE FUNCTION public.hash_identifier(key bytea, identifier text) RETURNS bytea
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    inner_key bytea := key;
+    outer_key bytea := key;
+BEGIN
+    FOR i IN 0..63 LOOP
+        inner_key := set_byte(inner_key, i, get_byte(key, i) # 54);
+        outer_key := set_byte(outer_key, i, get_byte(key, i) # 92);
+    END LOOP;
+    RETURN sha256(outer_key || sha256(inner_key || convert_to(identifier, 'UTF8')));
 END $$;
 
 CREATE FUNCTION public.hold_year() RETURNS trigger
@@ -408,6 +441,14 @@ CREATE FUNCTION public.remove_retired_keys(most integer) RETURNS bigint
     SELECT count(*) FROM removed
 $$;
 
+CREATE FUNCTION public.renew_id(id uuid) RETURNS uuid
+    LANGUAGE sql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT (substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-' || substr(id::text, 15, 4) || '-' || substr(gen_random_uuid()::text, 20))::uuid
+    FROM (SELECT lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') AS h) t
+$$;
+
 CREATE FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -426,6 +467,51 @@ BEGIN
     UPDATE external_ids SET id = to_pupil WHERE tenant_id = in_tenant AND kind = 'pupil' AND id = from_pupil;
     DELETE FROM data_issues WHERE tenant_id = in_tenant AND from_pupil = ANY (pupil_ids);
 END $_$;
+
+CREATE FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    tenant_key bytea;
+    named record;
+    renewed uuid;
+BEGIN
+    PERFORM acts_in(in_tenant);
+    INSERT INTO identifier_keys (tenant_id) VALUES (in_tenant) ON CONFLICT DO NOTHING;
+    SELECT k.key INTO tenant_key FROM identifier_keys k WHERE k.tenant_id = in_tenant;
+    INSERT INTO retired_identifiers (tenant_id, hash)
+    SELECT in_tenant, hash_identifier(tenant_key, x.identifier) FROM (
+        SELECT unnest(names) AS identifier
+        UNION SELECT 'upn ' || u.upn FROM upns u WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil
+        UNION SELECT concat_ws(' ', 'reference', e.source, e.school_id, e.value) FROM external_ids e
+            WHERE e.tenant_id = in_tenant AND e.kind = 'pupil' AND e.id = old_pupil
+    ) x ON CONFLICT DO NOTHING;
+    IF to_regclass('public.identity_history') IS NOT NULL THEN
+        DELETE FROM identity_history h WHERE h.tenant_id = in_tenant AND (
+            h.pupil_id = old_pupil OR h.upn IN (SELECT u.upn FROM upns u WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil)
+        );
+    END IF;
+    DELETE FROM upns WHERE tenant_id = in_tenant AND pupil_id = old_pupil;
+    DELETE FROM external_ids WHERE tenant_id = in_tenant AND kind = 'pupil' AND id = old_pupil;
+    DELETE FROM record_changes WHERE tenant_id = in_tenant AND old_pupil IN (pupil_id, other_id);
+    FOR named IN
+        SELECT e.id FROM enrolments e WHERE e.tenant_id = in_tenant AND e.pupil_id = old_pupil
+        UNION SELECT e.id FROM enrolment_history e WHERE e.tenant_id = in_tenant AND e.pupil_id = old_pupil
+        UNION SELECT t.id FROM targets t WHERE t.tenant_id = in_tenant AND t.pupil_id = old_pupil
+        UNION SELECT t.id FROM target_history t WHERE t.tenant_id = in_tenant AND t.pupil_id = old_pupil
+    LOOP
+        renewed := renew_id(named.id);
+        UPDATE enrolments SET id = renewed WHERE tenant_id = in_tenant AND id = named.id;
+        UPDATE enrolment_history SET id = renewed WHERE tenant_id = in_tenant AND id = named.id;
+        UPDATE targets SET id = renewed WHERE tenant_id = in_tenant AND id = named.id;
+        UPDATE target_history SET id = renewed WHERE tenant_id = in_tenant AND id = named.id;
+        DELETE FROM idempotency WHERE strpos(answer, named.id::text) > 0;
+    END LOOP;
+    PERFORM repoint_pupil(in_tenant, old_pupil, new_pupil);
+    DELETE FROM idempotency WHERE strpos(answer, old_pupil::text) > 0;
+    DELETE FROM pupils WHERE tenant_id = in_tenant AND id = old_pupil;
+END $$;
 
 CREATE FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) RETURNS TABLE(school_id uuid, subject_no smallint, aspect_no smallint, expected integer, received integer, missing_pupil_ids uuid[])
     LANGUAGE sql STABLE SECURITY DEFINER COST 100000 ROWS 100
@@ -892,6 +978,13 @@ CREATE TABLE public.idempotency (
     expires_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE public.identifier_keys (
+    tenant_id uuid NOT NULL,
+    key bytea DEFAULT (((uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) || uuid_send(gen_random_uuid())) || uuid_send(gen_random_uuid())) NOT NULL
+);
+
+ALTER TABLE ONLY public.identifier_keys FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.judgement_history (
     tenant_id uuid NOT NULL,
     academic_year smallint NOT NULL,
@@ -1064,6 +1157,13 @@ CREATE TABLE public.record_changes (
 );
 
 ALTER TABLE ONLY public.record_changes FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.retired_identifiers (
+    tenant_id uuid NOT NULL,
+    hash bytea NOT NULL
+);
+
+ALTER TABLE ONLY public.retired_identifiers FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.schools (
     id uuid NOT NULL,
@@ -1419,6 +1519,9 @@ ALTER TABLE ONLY public.groups
 ALTER TABLE ONLY public.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (client_id, route, key);
 
+ALTER TABLE ONLY public.identifier_keys
+    ADD CONSTRAINT identifier_keys_pkey PRIMARY KEY (tenant_id);
+
 ALTER TABLE ONLY public.judgement_history
     ADD CONSTRAINT judgement_history_pkey PRIMARY KEY (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, version);
 
@@ -1448,6 +1551,9 @@ ALTER TABLE ONLY public.receipts
 
 ALTER TABLE ONLY public.record_changes
     ADD CONSTRAINT record_changes_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.retired_identifiers
+    ADD CONSTRAINT retired_identifiers_pkey PRIMARY KEY (tenant_id, hash);
 
 ALTER TABLE ONLY public.schema_compatibility
     ADD CONSTRAINT schema_compatibility_pkey PRIMARY KEY (is_only);
@@ -1763,6 +1869,8 @@ ALTER TABLE public.group_members ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.groups ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.identifier_keys ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.judgement_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.judgements ENABLE ROW LEVEL SECURITY;
@@ -1791,6 +1899,8 @@ CREATE POLICY maintenance ON public.group_members TO markonce_owner, markonce_op
 
 CREATE POLICY maintenance ON public.groups TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.identifier_keys TO markonce_owner USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.judgement_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.judgements TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
@@ -1806,6 +1916,8 @@ CREATE POLICY maintenance ON public.reach TO markonce_owner, markonce_operator U
 CREATE POLICY maintenance ON public.receipts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.record_changes TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.retired_identifiers TO markonce_owner USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.scheme_versions TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -1993,6 +2105,8 @@ ALTER TABLE public.receipts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.record_changes ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.retired_identifiers ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.scheme_versions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.schemes ENABLE ROW LEVEL SECURITY;
@@ -2047,9 +2161,15 @@ REVOKE ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[])
 GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.hash_identifier(key bytea, identifier text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_app;
@@ -2092,9 +2212,15 @@ REVOKE ALL ON FUNCTION public.remove_retired_keys(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_retired_keys(most integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.remove_retired_keys(most integer) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.renew_id(id uuid) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) TO markonce_app;

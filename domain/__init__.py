@@ -25,6 +25,7 @@ from domain.roster.change_school import update_school
 from domain.roster.data_issues import DATA_ISSUES
 from domain.roster.enrolments import ENROLMENTS
 from domain.roster.groups import GROUPS, MEMBERS
+from domain.roster.new_identity import reidentify_pupil
 from domain.roster.pupils import PUPILS
 from domain.roster.record_groups import record_groups
 from domain.roster.record_pupils.command import record_pupils
@@ -72,6 +73,7 @@ COMMANDS = {
         update_pupil,
         merge_pupil,
         split_pupil,
+        reidentify_pupil,
         update_window,
         delete_window,
     )

@@ -18,6 +18,8 @@ from tests.world import AUTUMN, HOUSE, SUMMER, TRUSTS, batch, window
 
 LEAVES = ("id", "urn", "laestab", "groupUid", "upn", "formerUpns", "reference", "window", "subject", "aspect", "scheme")
 """Fields of inputs that name a thing which is there already."""
+FACTS = {"split_pupil": ("upn",), "reidentify_pupil": ("upn", "reference")}
+"""Fields of these names that are facts about a pupil, and name nobody."""
 URL = "{id}"
 """The place of the id in a URL."""
 
@@ -65,6 +67,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "update_pupil": {"forename": "Renamed"},
     "update_window": {"name": "Renamed"},
     "merge_pupil": {"expectedVersion": 1, "into": "01900000-0000-7004-8000-000000000000", "intoVersion": 1},
+    "reidentify_pupil": {"expectedVersion": 1, "surname": "A", "forename": "B", "upn": "P207000016049", "reference": "new"},
     "split_pupil": {
         **{name: value for name, value in ENTRY.items() if name != "enrolments"},
         "expectedVersion": 1,
@@ -83,7 +86,8 @@ def naming_places(command: Command) -> Iterator[str]:
     if "{id}" in url_of(command)[1]:
         yield URL
     if command.name in DOCUMENTS:
-        yield from _places(inspect.type_info(command.input), "")
+        places = _places(inspect.type_info(command.input), "")
+        yield from (place for place in places if place not in FACTS.get(command.name, ()))
 
 
 def _places(type_: inspect.Type, path: str) -> Iterator[str]:

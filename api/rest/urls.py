@@ -113,7 +113,7 @@ def url_of(command: Command) -> tuple[str, str]:
             return "PATCH", f"/v1/{path}/{{id}}"
         case "delete":
             return "DELETE", f"/v1/{path}/{{id}}"
-    return "POST", f"/v1/{path}/{{id}}/{verb}"
+    return "POST", f"/v1/{path}/{{id}}/{command.path or verb}"
 
 
 def make_routes() -> list[Route]:

@@ -28,4 +28,5 @@ class Scope(StrEnum):
     TARGETS_WRITE = "targets:write"
     AGGREGATES_READ = "aggregates:read"
     AGGREGATES_INTERNAL = "aggregates:internal"
+    PRIVACY_WRITE = "privacy:write"
     IMPORTS_WRITE = "imports:write"

@@ -23,7 +23,9 @@ from domain.roster.record_pupils.dates import check_age, count_years_off, count_
 from domain.roster.record_pupils.doubts import report_doubts
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow, apply_rules
 from domain.roster.record_pupils.matching import find_visible, match_and_lock, reject_ambiguous
+from domain.roster.record_pupils.retired_rows import list_identifiers
 from domain.roster.record_pupils.stored_rules import reject_birth_after_spells
+from domain.roster.retired import reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
 from domain.support import clock
@@ -107,6 +109,7 @@ async def _make_row(
     row = apply_rules(roll, 0, entry, school, checks_age=False)
     if row is not None:
         _check_birthday(roll, row, stored, patch.id)
+        await reject_retired(connection, roll, school.tenant_id, list_identifiers(caller.client_id, [row]))
         await match_and_lock(connection, caller, locks, school.tenant_id, [row], None, today)
         await reject_ambiguous(roll, [row], await find_visible(connection, caller, school.tenant_id, [row]))
         report_doubts(roll, school.tenant_id, [row])

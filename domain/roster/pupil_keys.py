@@ -13,6 +13,7 @@ from domain.declare.ids import parse_id
 from domain.declare.inputs import Input, describe
 from domain.roster import upn as upn_rules
 from domain.roster.references import is_identifier
+from domain.roster.retired import describe_reference, describe_upn, reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
@@ -120,6 +121,10 @@ async def find_pupils(
     at_school = await connection.fetch(_AT_SCHOOL, tenant_id, list(pupil_ids.values()), [schools[at].id for at in pupil_ids])
     indexes = list(pupil_ids)
     present = {indexes[row["n"] - 1] for row in at_school}
+    unmatched = [(at, row, key) for (at, row), key in zip(rows, keys, strict=True) if at not in present and at not in invalid]
+    identifiers = [(at, describe_upn(key[3])) for at, _, key in unmatched if key[3]]
+    identifiers += [(at, describe_reference(caller.client_id, key[0], key[2])) for at, _, key in unmatched if key[2]]
+    invalid |= await reject_retired(connection, batch, tenant_id, identifiers)
     async for part in iterate_in_slices(rows):
         for at, row in part:
             if at not in present and at not in invalid:

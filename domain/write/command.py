@@ -43,7 +43,8 @@ class Command:
 
     `fails` are the errors that it may raise. `row_types` are the types of a bulk command's rows, by the name of their
     list. `is_single_row` says whether it changes or deletes one row, so that its function gets a Patch; `is_action`
-    whether it does something else with one row, so that its function gets an Action.
+    whether it does something else with one row, so that its function gets an Action. `path` is the last part of its URL,
+    where that is not the verb of its name.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Command:
     row_types: Mapping[str, type[Struct]]
     is_single_row: bool
     is_action: bool
+    path: str | None
     run: Callable[[Connection, Caller, Any], Awaitable[Any]]
 
     @property
@@ -179,7 +181,7 @@ def make_size_issue(name: str, count: int) -> Issue:
 
 
 def command(
-    *, scope: Scope, fails: tuple[type[DomainError], ...] = (Invalid,)
+    *, scope: Scope, path: str | None = None, fails: tuple[type[DomainError], ...] = (Invalid,)
 ) -> Callable[[Callable[[Connection, Caller, Any], Awaitable[Any]]], Command]:
     """Decorates the function of a command. Its third parameter is the input: a Batch, a Patch, an Action or a struct."""
 
@@ -194,6 +196,6 @@ def command(
         elif is_single_row or is_action:
             (declared,) = typing.get_args(declared)
         doc = inspect.cleandoc(run.__doc__ or "")
-        return Command(run.__name__, doc, scope, fails, declared, types["return"], row_types, is_single_row, is_action, run)
+        return Command(run.__name__, doc, scope, fails, declared, types["return"], row_types, is_single_row, is_action, path, run)
 
     return declare

@@ -55,8 +55,8 @@ NO_CODES = {
     *("nobody-eligible", "not-a-member", "nothing-judged", "not-on-roll", "follows-itself", "impossible-age", "no-local-authority"),
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
     *("multi-academy", "single-academy", "possible-same-child"),
-    # the path of a list
-    "data-issues",
+    # parts of paths
+    *("data-issues", "new-identity"),
     # a check of GET /health/ready
     "signing-key",
 }

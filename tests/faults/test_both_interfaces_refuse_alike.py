@@ -116,7 +116,9 @@ async def test_a_row_that_refuses_is_the_same_problem(name: str, sides: Sides) -
         graphql = await by_graphql(http, command, id_, body, version=version)
         assert differences(version, rest, graphql) == []
         assert rest.status == (
-            412 if command.is_single_row else {"close_window": 200, "merge_pupil": 422, "split_pupil": 422}.get(name, 409)
+            412
+            if command.is_single_row
+            else {"close_window": 200, "merge_pupil": 422, "split_pupil": 422, "reidentify_pupil": 200}.get(name, 409)
         )
 
 

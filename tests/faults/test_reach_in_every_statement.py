@@ -29,7 +29,7 @@ async def sides(module_databases: Databases) -> AsyncIterator[Sides]:
 
 OF_THE_TENANT = {"trust", "window", "subject", "aspect", "scheme"}
 """What all schools of a tenant share, so that nothing of it is a neighbour's."""
-BY_UPN = {"record_pupils", "record_judgements pupils", "update_pupil", "split_pupil"}
+BY_UPN = {"record_pupils", "record_judgements pupils", "update_pupil"}
 """Schools of one tenant hear by UPN that a child is or was the other's, and nothing else of them."""
 
 

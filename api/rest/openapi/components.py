@@ -14,7 +14,10 @@ from domain.declare.errors import BadRequest, Busy, Conflict, DomainError, Issue
 from domain.declare.scopes import Scope
 
 TAGS = {
-    "Roster": ("Trusts, schools, pupils and when they were on roll.", ("imports", "trusts", "schools", "pupils", "groups")),
+    "Roster": (
+        "Trusts, schools, pupils and when they were on roll.",
+        ("imports", "trusts", "schools", "pupils", "groups", "privacy"),
+    ),
     "Assessment": ("What is judged, when, in which scheme, and what is aimed at.", ("windows", "schemes", "judgements", "targets")),
     "Insight": ("Results pooled over pupils.", ("aggregates",)),
     "Authentication": ("Access tokens, and what this client may do with them.", ()),

@@ -29,7 +29,9 @@ from domain.roster.record_pupils.matching import (
     reject_ambiguous,
     reject_pupils_of_other_schools,
 )
+from domain.roster.record_pupils.retired_rows import list_identifiers
 from domain.roster.record_pupils.stored_rules import drop_superseded, reject_claims, reject_overlaps
+from domain.roster.retired import reject_retired
 from domain.roster.roll_year import record_roll_year
 from domain.roster.school_refs import resolve_schools
 from domain.store.database import Connection
@@ -71,6 +73,8 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     if tenant_id is None:
         batch.refuse_if_strict()
         return summarise(batch, [])
+    await reject_retired(connection, batch, tenant_id, list_identifiers(caller.client_id, rows))
+    rows = drop_rejected(batch, rows)
     locks = SchoolLocks(connection, tenant_id)
     on_roll = await match_and_lock(connection, caller, locks, tenant_id, rows, complete_school, as_of)
     matched = rows

@@ -1,0 +1,143 @@
+"""Gives a child a new identity: for one who is adopted or at risk.
+
+Nothing leads from the new identity to the old one, or back: the id is another one, and so are those of spells and
+targets; the old names, UPNs and references are nowhere any more, and stay as keyed hashes, so that a system that still
+sends them is refused (Department for Education, guide to UPNs: a new UPN where a pupil is adopted).
+"""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from msgspec import UNSET, UnsetType
+
+from domain.access.caller import Caller
+from domain.access.reach import reaches_sql
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
+from domain.declare.ids import new_id
+from domain.declare.inputs import Input, Name, Output, Text, describe
+from domain.declare.scopes import Scope
+from domain.declare.type_numbers import PUPIL
+from domain.roster import retired
+from domain.roster import upn as upn_rules
+from domain.roster.merged_pupils import make_not_found
+from domain.roster.pupil_keys import match_keys
+from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, write_changes
+from domain.store.database import Connection
+from domain.write.action import Action
+from domain.write.aggregates import adjust_for_pupils
+from domain.write.command import command
+from domain.write.locks import SchoolLocks
+
+
+class NewIdentity(Input, kw_only=True):
+    """Who the child is from now on. What is left out stays, but the UPN and the references."""
+
+    expected_version: Annotated[int, describe("The version of the pupil in the URL.")]
+    surname: Annotated[Name, describe("Legal surname from now on.")]
+    forename: Annotated[Name, describe("Legal forename from now on.")]
+    date_of_birth: Annotated[date | UnsetType, describe("Date of birth, if it has to be another one.")] = UNSET
+    sex: Annotated[Literal["F", "M"] | UnsetType, describe("Sex, if it has to be another one.")] = UNSET
+    upn: Annotated[str | None, describe("The new UPN; null until it is known.")] = None
+    reference: Annotated[Text | None, describe("This client's new reference for the pupil at the main school.")] = None
+
+
+class IdentityGiven(Output, kw_only=True):
+    """The new id and its version. The old id does not exist any more."""
+
+    id: str
+    version: int
+
+
+_FIND = f"SELECT p.* FROM pupils p WHERE p.id = $2 AND {reaches_sql('$1', 'p.tenant_id', 'p.school_id', '$3')}"
+
+
+@command(scope=Scope.PRIVACY_WRITE, path="new-identity", fails=(Invalid, NotFound, PupilMerged, Conflict, Stale))
+async def reidentify_pupil(connection: Connection, caller: Caller, action: Action[NewIdentity]) -> IdentityGiven:
+    """Give a pupil a new identity, to which nothing leads from the old one. It cannot be undone.
+
+    The judgements, spells and groups follow. Every other system of the school has to know the new UPN and names: rows
+    with an old one are refused.
+    """
+    arguments = (caller.client_id, action.id, Scope.PRIVACY_WRITE.value)
+    found = await connection.fetchrow(_FIND, *arguments)
+    if found is None:
+        raise await make_not_found(connection, caller, action.id, Scope.PRIVACY_WRITE)
+    locks = SchoolLocks(connection, found["tenant_id"])
+    await locks.lock([found["school_id"]], [action.id])
+    stored = await connection.fetchrow(_FIND, *arguments)
+    if stored is None:
+        raise NotFound()
+    fields = action.fields
+    if stored["version"] != fields.expected_version:
+        message = f"The row has version {stored['version']} now. Read it again, and change it as it is."
+        raise Stale(message, issues=(Issue("/expectedVersion", Stale.code, message),))
+    facts = await _make_facts(connection, caller, stored, fields)
+    new_pupil_id = new_id(PUPIL)
+    changes = PupilChanges(new_pupils={new_pupil_id: facts})
+    async with adjust_for_pupils(locks, (action.id, new_pupil_id)):
+        await write_changes(connection, stored["tenant_id"], caller.client_id, changes)
+        names = _list_retired_names(stored, facts)
+        await connection.execute("SELECT retire_identity($1, $2, $3, $4)", stored["tenant_id"], action.id, new_pupil_id, names)
+        await _write_keys(connection, caller, stored, facts, fields.reference, new_pupil_id)
+    return IdentityGiven(id=str(new_pupil_id), version=1)
+
+
+async def _make_facts(connection: Connection, caller: Caller, stored: Any, fields: NewIdentity) -> PupilFacts:
+    """Returns the new facts; raises Invalid where one is wrong, another pupil's, retired, or the old one."""
+    issues: list[Issue] = []
+    upn = None
+    tenant_id, school_id = stored["tenant_id"], stored["school_id"]
+    if fields.upn is not None:
+        try:
+            upn = upn_rules.parse_upn(fields.upn).text
+        except ValueError as problem:
+            issues.append(Issue("/upn", "upn-invalid", str(problem)))
+    facts = PupilFacts(
+        school_id=school_id,
+        upn=upn,
+        surname=fields.surname,
+        forename=fields.forename,
+        date_of_birth=stored["date_of_birth"] if fields.date_of_birth is UNSET else fields.date_of_birth,
+        sex=stored["sex"] if fields.sex is UNSET else fields.sex,
+        year_group=stored["year_group"],
+    )
+    (match,) = await match_keys(connection, caller, tenant_id, [(school_id, None, fields.reference, upn)])
+    if match.by_upn is not None:
+        issues.append(Issue("/upn", "upn-taken", "Another pupil has or had this UPN."))
+    if match.by_reference is not None:
+        issues.append(Issue("/reference", "reference-taken", "A pupil of the school has this reference."))
+    places = ["/surname", *["/upn"] * (upn is not None), *["/reference"] * (fields.reference is not None)]
+    texts = [retired.describe_name(facts.surname, facts.forename, facts.date_of_birth)]
+    texts += [retired.describe_upn(upn)] if upn is not None else []
+    texts += [retired.describe_reference(caller.client_id, school_id, fields.reference)] if fields.reference is not None else []
+    found = await retired.find_retired(connection, tenant_id, list(enumerate(texts)))
+    issues += [Issue(places[n], retired.CODE, retired.MESSAGE) for n in sorted(found)]
+    if issues:
+        raise make_invalid(issues)
+    return facts
+
+
+def _list_retired_names(stored: Any, facts: PupilFacts) -> list[str]:
+    """Returns the texts of the old names, legal and preferred, of those that the new identity does not have too."""
+    surnames = {stored["surname"], stored["preferred_surname"]} - {None}
+    forenames = {stored["forename"], stored["preferred_forename"]} - {None}
+    old = {retired.describe_name(s, f, stored["date_of_birth"]) for s in surnames for f in forenames}
+    return sorted(old - {retired.describe_name(facts.surname, facts.forename, facts.date_of_birth)})
+
+
+_INSERT_UPN = "INSERT INTO upns (tenant_id, upn, pupil_id, school_id, current) VALUES ($1, $2, $3, $4, true)"
+_INSERT_REFERENCE = """
+INSERT INTO external_ids (tenant_id, source, kind, school_id, value, id) VALUES ($1, $2, 'pupil', $3, $4, $5)
+"""
+
+
+async def _write_keys(
+    connection: Connection, caller: Caller, stored: Any, facts: PupilFacts, reference: str | None, pupil_id: UUID
+) -> None:
+    """Writes the new UPN and this client's reference."""
+    tenant_id, school_id = stored["tenant_id"], stored["school_id"]
+    if facts.upn is not None:
+        await connection.execute(_INSERT_UPN, tenant_id, facts.upn, pupil_id, school_id)
+    if reference is not None:
+        await connection.execute(_INSERT_REFERENCE, tenant_id, caller.client_id, school_id, reference, pupil_id)

@@ -1,0 +1,55 @@
+"""Retired identifiers: what a child was named by before a new identity. They are stored as keyed hashes alone.
+
+A row that brings one is refused, and the refusal says nothing more: neither of whom the identifier was, nor whether the
+rest of the row is right.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from domain.roster.names import fold_name
+from domain.store.database import Connection
+from domain.write.batch import Batch
+
+CODE = "identifier-retired"
+MESSAGE = "This row names a pupil in a way that must not be used any more. Ask the school."
+
+
+def describe_upn(upn: str) -> str:
+    """Returns the text that is hashed of a UPN in canonical form."""
+    return f"upn {upn}"
+
+
+def describe_reference(client_id: UUID, school_id: UUID, reference: str) -> str:
+    """Returns the text that is hashed of a client's reference at a school."""
+    return f"reference {client_id} {school_id} {reference}"
+
+
+def describe_name(surname: str, forename: str, date_of_birth: date) -> str:
+    """Returns the text that is hashed of a name: with the birthday, since a name alone is many children's."""
+    return f"name {fold_name(surname)}|{fold_name(forename)}|{date_of_birth}"
+
+
+async def find_retired(connection: Connection, tenant_id: UUID, identifiers: Sequence[tuple[int, str]]) -> set[int]:
+    """Returns the indexes of which an identifier is retired. `identifiers` are pairs of index and text. One statement."""
+    if not identifiers:
+        return set()
+    found = await connection.fetchval("SELECT find_retired($1, $2)", tenant_id, [text for _, text in identifiers])
+    return {identifiers[n - 1][0] for n in found}
+
+
+async def reject_retired(
+    connection: Connection, batch: Batch[Any, Any], tenant_id: UUID, identifiers: Iterable[tuple[int, str]]
+) -> set[int]:
+    """Rejects the rows that bring a retired identifier, and returns their indexes.
+
+    Every other issue of such a row is taken back.
+    """
+    retired = await find_retired(connection, tenant_id, list(identifiers))
+    if retired:
+        batch.issues[:] = [issue for issue in batch.issues if batch.find_index(issue) not in retired]
+        for at in sorted(retired):
+            batch.reject(at, "", CODE, MESSAGE)
+    return retired

@@ -1,0 +1,120 @@
+"""A new identity: the old one is nowhere any more, nothing leads to it, and who still sends it is refused and learns nothing."""
+
+from typing import Any
+
+import pytest
+
+from domain.declare.ids import new_id
+from tests.recount import miscounted
+from tests.trust import TRUST, URNS, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn
+
+OLD = {"surname": "Oldname", "forename": "Forma"}
+NEW = {"surname": "Newname", "forename": "Mara", "upn": upn(77), "reference": "N1"}
+
+
+async def find(client: Any, **where: Any) -> list[dict[str, Any]]:
+    return list((await sent(client, "/v1/pupils/lookup", {"where": where}))["data"])
+
+
+async def renamed(here: Trust, vendor: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A pupil before and after, judged, with a target, in a class, once merged, and with answers stored that name her."""
+    await opened(vendor)
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, **OLD), entry(2)]), Prefer="return=representation", Idempotency_Key="k1")
+    await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]), Prefer="return=representation", Idempotency_Key="k2")
+    target = judged(1, horizon={"academicYear": "2018-19", "point": "KS3"}, basis="teacher", scheme="ks2-scaled-score")
+    await sent(vendor, "/v1/targets", {"school": {"urn": URNS["Oak"]}, "entries": [target]})
+    group = {"code": "6A", "name": "6A", "kind": "class", "members": [{"reference": "P1"}]}
+    await sent(vendor, "/v1/groups", roll("Oak", [group], academicYear="2017-18"))
+    (before,) = await find(vendor, upn=[upn(1)])
+    body = {"expectedVersion": before["version"], **NEW}
+    given = await sent(vendor, f"/v1/pupils/{before['id']}/new-identity", body, Idempotency_Key="k3")
+    assert before["id"] not in str(given)
+    (after,) = await find(vendor, upn=[NEW["upn"]])
+    assert after["id"] == given["id"]
+    return before, after
+
+
+async def test_judgements_follow_and_the_old_identity_is_stored_nowhere(hedgerow: Trust, vendor: Any) -> None:
+    before, after = await renamed(hedgerow, vendor)
+    assert after["id"] != before["id"]
+    shown = (await vendor.get(f"/v1/pupils/{after['id']}", params={"include": "judgements,enrolments,targets"})).json()
+    assert [row["grade"] for row in shown["judgements"]["data"]] == ["100"]
+    assert [len(shown[link]["data"]) for link in ("enrolments", "targets")] == [1, 1]
+    assert await miscounted(hedgerow) == (0, 0, 0)
+    tables = await hedgerow.operator.fetch(
+        "SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
+        " AND has_table_privilege(c.oid, 'SELECT')"
+    )
+    for (table,) in tables:
+        stored = str(await hedgerow.operator.fetch(f"SELECT t::text FROM {table} t"))
+        for old in (before["id"], OLD["surname"], OLD["surname"].lower(), upn(1), "P1,"):
+            assert old not in stored, (table, old)
+
+
+async def test_nothing_answers_with_both(hedgerow: Trust, vendor: Any) -> None:
+    before, after = await renamed(hedgerow, vendor)
+    old, new = (before["id"], OLD["surname"], upn(1)), (after["id"], NEW["surname"], NEW["upn"])
+    answers = []
+    for path in (f"/v1/pupils/{before['id']}", f"/v1/pupils/{before['id']}/judgements", f"/v1/judgements/{before['id']}.1.1.0"):
+        answer = await vendor.get(path)
+        assert answer.status_code == 404
+        assert answer.content == (await vendor.get(f"/v1/pupils/{new_id(4)}")).content
+        answers.append(answer.text)
+    patch = await vendor.patch(f"/v1/pupils/{before['id']}", json={"forename": "Ann"}, headers={"If-Match": "*"})
+    assert patch.status_code == 404
+    assert (await asked(vendor, "query ($id: ID!) { node(id: $id) { id } }", id=before["id"]))["node"] is None
+    for where in ({"upn": [upn(1)]}, {"surname": [OLD["surname"]]}, {"reference": ["P1"]}):
+        assert await find(vendor, **where) == []
+    for plural in ("pupils", "judgements", "enrolments", "targets", "groupMembers", "receipts", "data-issues", "groups"):
+        answers += [(await vendor.get(f"/v1/{plural}")).text, (await vendor.get(f"/v1/{plural}", params={"format": "csv"})).text]
+    answers += [(await vendor.get(f"/v1/idempotency-keys/{key}")).text for key in ("k1", "k2", "k3")]
+    for answer in answers:
+        assert not any(text in answer for text in old)
+    assert any(new[0] in answer for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"upn": upn(1), "reference": "X1"},
+        {"upn": None, "reference": "P1"},
+        {**OLD, "upn": upn(50), "reference": "X2"},
+        {"surname": "OLDNAME", "forename": "forma", "upn": NEW["upn"], "reference": "N1"},
+        {"upn": upn(51), "reference": "X3", "formerUpns": [upn(1)]},
+    ],
+    ids=["upn", "reference", "name", "new upn with the old name", "former upn"],
+)
+async def test_a_row_that_brings_an_old_identifier_is_refused_and_nothing_more_is_said(
+    hedgerow: Trust, vendor: Any, row: dict[str, Any]
+) -> None:
+    _, after = await renamed(hedgerow, vendor)
+    refused = await sent(vendor, "/v1/pupils", roll("Oak", [entry(9, **row)]), 422)
+    assert issues(refused) == {"/entries/0": "identifier-retired"}
+    assert after["id"] not in str(refused)
+    lenient = await sent(vendor, "/v1/pupils", roll("Oak", [entry(9, **row), entry(2)]), Prefer="handling=lenient")
+    assert (lenient["rejected"], lenient["unchanged"]) == (1, 1)
+
+
+async def test_a_patch_to_the_old_name_and_a_judgement_by_an_old_key_are_refused(hedgerow: Trust, vendor: Any) -> None:
+    _, after = await renamed(hedgerow, vendor)
+    patch = await vendor.patch(f"/v1/pupils/{after['id']}", json=OLD, headers={"If-Match": "*"})
+    assert (patch.status_code, [issue["code"] for issue in patch.json()["issues"]]) == (422, ["identifier-retired"])
+    for key in ({"upn": upn(1)}, {"reference": "P1"}):
+        row = {"subject": "maths", "grade": 100, **key}
+        refused = await sent(vendor, "/v1/judgements", batch("Oak", [row]), 422)
+        assert set(issues(refused).values()) == {"identifier-retired"}
+    await sent(vendor, "/v1/judgements", batch("Oak", [{"subject": "maths", "grade": 100, "reference": "N1"}]))
+
+
+async def test_it_needs_privacy_write_at_the_main_school_and_the_version(hedgerow: Trust, vendor: Any) -> None:
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
+    (pupil,) = await find(vendor, upn=[upn(1)])
+    url, body = f"/v1/pupils/{pupil['id']}/new-identity", {"expectedVersion": 1, "surname": "A", "forename": "B"}
+    writer = await hedgerow.client("writer", f"trust:{TRUST}=pupils:read,pupils:write,pupils:upn,pupils:merge")
+    far = await hedgerow.client("far", f"school:{URNS['Elm']}=all")
+    assert (await sent(writer, url, body, 403))["issues"][0]["code"] == "scope-missing"
+    await sent(far, url, body, 404)
+    assert issues(await sent(vendor, url, body | {"expectedVersion": 2}, 412)) == {"/expectedVersion": "precondition-failed"}
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(2)]))
+    taken = await sent(vendor, url, body | {"upn": upn(2), "reference": "P2"}, 422)
+    assert issues(taken) == {"/upn": "upn-taken", "/reference": "reference-taken"}
