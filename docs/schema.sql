@@ -22,26 +22,7 @@ CREATE FUNCTION public.adjust_cells(in_tenant uuid, of_pupils uuid[], in_windows
     SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
-    PERFORM acts_in(in_tenant);
-    WITH counted AS MATERIALIZED (
-        SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, (COALESCE(sign, 1) * sum(n))::integer AS n FROM contributed(in_tenant, of_pupils, in_windows, sign IS NULL)
-        GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no HAVING sum(n) <> 0
-    ), kept AS (
-        INSERT INTO cells (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n FROM counted
-        ON CONFLICT (tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no)
-        DO UPDATE SET n = cells.n + excluded.n
-    )
-    INSERT INTO totals AS t (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, eligible, valid, expected, higher, valued, value_sum) 
-    SELECT c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no, 
-    COALESCE(sum(n) FILTER (WHERE COALESCE(g.eligible, true)), 0), COALESCE(sum(n) FILTER (WHERE g.valid), 0), COALESCE(sum(n) FILTER (WHERE g.expected), 0),
-    COALESCE(sum(n) FILTER (WHERE g.higher), 0), COALESCE(sum(n) FILTER (WHERE g.valid AND g.value IS NOT NULL), 0), COALESCE(sum(n * g.value) FILTER (WHERE g.valid), 0)
-
-    FROM counted c LEFT JOIN grades g ON g.tenant_id = c.tenant_id AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
-    GROUP BY c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no
-
-    ON CONFLICT (tenant_id, window_no, school_id, subject_no, aspect_no) DO UPDATE SET eligible = t.eligible + excluded.eligible,
-        valid = t.valid + excluded.valid, expected = t.expected + excluded.expected, higher = t.higher + excluded.higher,
-        valued = t.valued + excluded.valued, value_sum = t.value_sum + excluded.value_sum;
+    PERFORM count_contributions(in_tenant, of_pupils, in_windows, sign);
 END $$;
 
 CREATE FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) RETURNS bigint
@@ -123,6 +104,41 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer DEFAULT NULL::integer) RETURNS TABLE(pupil_id uuid, window_no smallint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM acts_in(in_tenant);
+    RETURN QUERY WITH listed AS MATERIALIZED (
+        SELECT * FROM list_contributions(in_tenant, of_pupils, in_windows, sign IS NULL)
+    ), counted AS MATERIALIZED (
+        SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, (COALESCE(sign, 1) * sum(n))::integer AS n FROM listed WHERE NOT apart GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no HAVING sum(n) <> 0
+    ), kept AS (
+        INSERT INTO cells (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n FROM counted ON CONFLICT (tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no) DO UPDATE SET n = cells.n + excluded.n
+    ), kept_apart AS (
+        INSERT INTO discounted_cells AS a (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n)
+        SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, (COALESCE(sign, 1) * sum(n))::integer FROM listed WHERE apart GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no HAVING sum(n) <> 0
+        ON CONFLICT (tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no) DO UPDATE SET n = a.n + excluded.n
+    ), summed AS (
+        INSERT INTO totals AS t (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, eligible, valid, expected, higher, valued, value_sum) 
+    SELECT c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no, 
+    COALESCE(sum(n) FILTER (WHERE COALESCE(g.eligible, c.grade_no >= 0)), 0), COALESCE(sum(n) FILTER (WHERE g.valid), 0),
+    COALESCE(sum(n) FILTER (WHERE g.expected), 0), COALESCE(sum(n) FILTER (WHERE g.higher), 0),
+    COALESCE(sum(n) FILTER (WHERE g.valid AND g.value IS NOT NULL), 0), COALESCE(sum(n * g.value) FILTER (WHERE g.valid), 0)
+
+    FROM counted c LEFT JOIN grades g ON g.tenant_id = c.tenant_id AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
+    GROUP BY c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no
+
+        ON CONFLICT (tenant_id, window_no, school_id, subject_no, aspect_no) DO UPDATE SET eligible = t.eligible + excluded.eligible,
+            valid = t.valid + excluded.valid, expected = t.expected + excluded.expected, higher = t.higher + excluded.higher,
+            valued = t.valued + excluded.valued, value_sum = t.value_sum + excluded.value_sum
+    )
+    SELECT p, w FROM unnest(of_pupils) p CROSS JOIN unnest(in_windows) w
+    WHERE NOT EXISTS (SELECT 1 FROM listed l WHERE l.pupil_id = p AND l.window_no = w);
+END $$;
+
 CREATE FUNCTION public.count_tenant() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -144,6 +160,7 @@ BEGIN
         RETURN false;
     END IF;
     DELETE FROM cells c WHERE c.tenant_id = in_tenant AND c.window_no = in_window;
+    DELETE FROM discounted_cells c WHERE c.tenant_id = in_tenant AND c.window_no = in_window;
     DELETE FROM totals t WHERE t.tenant_id = in_tenant AND t.window_no = in_window;
     UPDATE receipts r SET window_no = NULL WHERE r.tenant_id = in_tenant AND r.window_no = in_window;
     DELETE FROM windows w WHERE w.tenant_id = in_tenant AND w.no = in_window;
@@ -213,6 +230,31 @@ BEGIN
     );
 END $$;
 
+CREATE FUNCTION public.follow_pupil() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    UPDATE discounts d SET school_id = NEW.school_id WHERE d.tenant_id = NEW.tenant_id AND d.pupil_id = NEW.id;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.follow_record() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    NEW.school_id := COALESCE((SELECT p.school_id FROM pupils p WHERE p.tenant_id = NEW.tenant_id AND p.id = NEW.pupil_id), NEW.school_id);
+    IF NEW.withdrawn_at IS NULL AND EXISTS (
+        SELECT 1 FROM discounts d WHERE d.tenant_id = NEW.tenant_id AND d.window_no = NEW.window_no AND d.pupil_id = NEW.pupil_id AND d.withdrawn_at IS NULL
+    ) THEN
+        NEW.withdrawn_at := clock_timestamp();
+        NEW.withdrawn_by := 'merge';
+        NEW.version := NEW.version + 1;
+    END IF;
+    RETURN NEW;
+END $$;
+
 CREATE FUNCTION public.hash_identifier(key bytea, identifier text) RETURNS bytea
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'public', 'pg_temp'
@@ -260,6 +302,75 @@ CREATE FUNCTION public.holds_pupils(school_ids uuid[]) RETURNS uuid[]
         OR EXISTS (SELECT 1 FROM windows w WHERE w.tenant_id = s.id AND s.tenant_id = s.id)
     )
 $$;
+
+CREATE FUNCTION public.list_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) RETURNS TABLE(pupil_id uuid, apart boolean, tenant_id uuid, academic_year smallint, window_no smallint, school_id uuid, subject_no smallint, aspect_no smallint, year_group text, sex text, disadvantaged text, eal text, sen text, scheme_version_no smallint, grade_no smallint, n integer)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    years smallint[];
+    aspects_counted smallint[];
+    parts smallint[];
+    combined smallint;
+    combined_in smallint;
+    has_discounts boolean;
+BEGIN
+    SELECT ARRAY(SELECT DISTINCT w.academic_year FROM windows w WHERE w.tenant_id = in_tenant AND w.no = ANY (in_windows)),
+        ARRAY(SELECT a.no FROM aspects a WHERE a.tenant_id = in_tenant AND a.counted),
+        ARRAY(SELECT s.no FROM subjects s WHERE s.tenant_id = in_tenant AND s.code IN ('reading', 'writing', 'maths')),
+        (SELECT s.no FROM subjects s WHERE s.tenant_id = in_tenant AND s.code = 'rwm'),
+        (SELECT v.no FROM schemes m JOIN scheme_versions v ON v.tenant_id = m.tenant_id AND v.scheme_id = m.id AND v.version = 1
+            WHERE m.tenant_id = in_tenant AND m.code = 'rwm'),
+        EXISTS (SELECT 1 FROM discounts d WHERE d.tenant_id = in_tenant AND d.withdrawn_at IS NULL)
+        INTO years, aspects_counted, parts, combined, combined_in, has_discounts;
+    RETURN QUERY WITH expected AS MATERIALIZED (
+        SELECT c.*, has_discounts AND EXISTS (
+            SELECT 1 FROM discounts d
+            WHERE d.tenant_id = in_tenant AND d.window_no = c.window_no AND d.pupil_id = c.pupil_id AND d.withdrawn_at IS NULL
+        ) AS discounted
+        FROM census c WHERE c.tenant_id = in_tenant AND c.pupil_id = ANY (of_pupils) AND c.window_no = ANY (in_windows)
+    ), held AS MATERIALIZED (
+        SELECT e.*, p.subject_no, p.aspect_no, p.scheme_version_no AS pinned, j.scheme_version_no,
+            CASE WHEN j.status_code = 'left' THEN -1::smallint ELSE j.grade_no END AS grade_no,
+            CASE WHEN j.fresh THEN h.scheme_version_no ELSE j.scheme_version_no END AS scheme_version_no_before,
+            CASE WHEN (CASE WHEN j.fresh THEN h.status_code ELSE j.status_code END) = 'left' THEN -1::smallint
+                WHEN j.fresh THEN h.grade_no ELSE j.grade_no END AS grade_no_before
+        FROM expected e
+        JOIN pins p ON p.tenant_id = in_tenant AND p.window_no = e.window_no AND p.school_id = e.school_id AND p.aspect_no = ANY (aspects_counted)
+        LEFT JOIN LATERAL (
+            SELECT scheme_version_no, grade_no, status_code, version, xid = pg_current_xact_id() AS fresh
+            FROM judgements
+            WHERE tenant_id = in_tenant AND academic_year = ANY (years) AND academic_year = e.academic_year AND pupil_id = e.pupil_id
+                AND window_no = e.window_no AND subject_no = p.subject_no AND aspect_no = p.aspect_no LIMIT 1
+        ) j ON true
+        LEFT JOIN LATERAL (
+            SELECT scheme_version_no, grade_no, status_code FROM judgement_history
+            WHERE and_before AND j.fresh AND tenant_id = in_tenant AND academic_year = ANY (years) AND academic_year = e.academic_year
+                AND pupil_id = e.pupil_id AND window_no = e.window_no AND subject_no = p.subject_no AND aspect_no = p.aspect_no
+                AND version = j.version - 1 LIMIT 1
+        ) h ON true
+    ), judged AS MATERIALIZED (
+        SELECT h.*, t.n, COALESCE(t.version_no, h.pinned) AS in_version, a.apart,
+            CASE WHEN h.discounted AND NOT a.apart THEN -1::smallint ELSE COALESCE(t.grade, 0::smallint) END AS grade
+        FROM held h
+        CROSS JOIN LATERAL (VALUES (1, scheme_version_no, grade_no), (-1, scheme_version_no_before, grade_no_before)) AS t (n, version_no, grade)
+        CROSS JOIN LATERAL unnest(CASE WHEN h.discounted THEN '{f,t}'::boolean[] ELSE '{f}' END) AS a (apart)
+        WHERE t.n = 1 OR and_before
+    )
+    SELECT j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, j.subject_no, j.aspect_no, j.year_group, j.sex,
+        j.disadvantaged, j.eal, j.sen, j.in_version, j.grade, j.n
+    FROM judged j
+    UNION ALL
+    SELECT j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, combined, 0::smallint, j.year_group, j.sex,
+        j.disadvantaged, j.eal, j.sen, combined_in,
+        CASE WHEN bool_or(NOT COALESCE(g.eligible, j.grade >= 0)) THEN 1 WHEN NOT bool_and(COALESCE(g.valid, false)) THEN 2
+            WHEN bool_and(COALESCE(g.higher, false)) THEN 5 WHEN bool_and(COALESCE(g.expected, false)) THEN 4 ELSE 3 END::smallint, j.n
+    FROM judged j LEFT JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = j.in_version AND g.no = j.grade
+    WHERE j.subject_no = ANY (parts) AND j.aspect_no = 0 AND combined IS NOT NULL AND combined_in IS NOT NULL
+    GROUP BY j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, j.year_group, j.sex, j.disadvantaged, j.eal, j.sen, j.n
+    HAVING count(*) = 3;
+END $$;
 
 CREATE FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) RETURNS uuid[]
     LANGUAGE plpgsql SECURITY DEFINER
@@ -324,9 +435,9 @@ CREATE FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school u
     UPDATE pupils SET school_id = to_school WHERE tenant_id = in_tenant AND id = ANY (of_pupils);
     UPDATE upns SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
     UPDATE characteristics SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
-    UPDATE judgements SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
+    UPDATE judgements SET school_id = to_school, changed_at = GREATEST(changed_at, clock_timestamp()) WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
     UPDATE judgement_history SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
-    UPDATE targets SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
+    UPDATE targets SET school_id = to_school, changed_at = GREATEST(changed_at, clock_timestamp()) WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
     UPDATE target_history SET school_id = to_school WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils);
     DELETE FROM shared_pupils WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils) AND school_id = to_school;
     INSERT INTO shared_pupils (tenant_id, pupil_id, school_id)
@@ -392,17 +503,22 @@ DECLARE
 BEGIN
     PERFORM acts_in(in_tenant);
     DELETE FROM cells c WHERE c.tenant_id = in_tenant AND c.school_id = ANY (of_schools) AND c.window_no = ANY (in_windows);
+    DELETE FROM discounted_cells c WHERE c.tenant_id = in_tenant AND c.school_id = ANY (of_schools) AND c.window_no = ANY (in_windows);
     DELETE FROM totals c WHERE c.tenant_id = in_tenant AND c.school_id = ANY (of_schools) AND c.window_no = ANY (in_windows);
     of_pupils := ARRAY(SELECT DISTINCT e.pupil_id FROM enrolments e WHERE e.tenant_id = in_tenant AND e.school_id = ANY (of_schools));
-    WITH counted AS (
-        INSERT INTO cells (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n)
-        SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, sum(n) FROM contributed(in_tenant, of_pupils, in_windows, false) c WHERE c.school_id = ANY (of_schools) GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no
+    WITH listed AS MATERIALIZED (
+        SELECT * FROM list_contributions(in_tenant, of_pupils, in_windows, false) c WHERE c.school_id = ANY (of_schools)
+    ), counted AS (
+        INSERT INTO cells (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, sum(n) FROM listed WHERE NOT apart GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no
         RETURNING *
+    ), kept_apart AS (
+        INSERT INTO discounted_cells (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, sum(n) FROM listed WHERE apart GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no
     )
     INSERT INTO totals (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, eligible, valid, expected, higher, valued, value_sum) 
     SELECT c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no, 
-    COALESCE(sum(n) FILTER (WHERE COALESCE(g.eligible, true)), 0), COALESCE(sum(n) FILTER (WHERE g.valid), 0), COALESCE(sum(n) FILTER (WHERE g.expected), 0),
-    COALESCE(sum(n) FILTER (WHERE g.higher), 0), COALESCE(sum(n) FILTER (WHERE g.valid AND g.value IS NOT NULL), 0), COALESCE(sum(n * g.value) FILTER (WHERE g.valid), 0)
+    COALESCE(sum(n) FILTER (WHERE COALESCE(g.eligible, c.grade_no >= 0)), 0), COALESCE(sum(n) FILTER (WHERE g.valid), 0),
+    COALESCE(sum(n) FILTER (WHERE g.expected), 0), COALESCE(sum(n) FILTER (WHERE g.higher), 0),
+    COALESCE(sum(n) FILTER (WHERE g.valid AND g.value IS NOT NULL), 0), COALESCE(sum(n * g.value) FILTER (WHERE g.valid), 0)
 
     FROM counted c LEFT JOIN grades g ON g.tenant_id = c.tenant_id AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
     GROUP BY c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no
@@ -511,6 +627,17 @@ BEGIN
     PERFORM repoint_pupil(in_tenant, old_pupil, new_pupil);
     DELETE FROM idempotency WHERE strpos(answer, old_pupil::text) > 0;
     DELETE FROM pupils WHERE tenant_id = in_tenant AND id = old_pupil;
+END $$;
+
+CREATE FUNCTION public.touch_shared() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    UPDATE pupils p SET changed_at = clock_timestamp() FROM shared s WHERE p.tenant_id = s.tenant_id AND p.id = s.pupil_id;
+    UPDATE judgements j SET changed_at = GREATEST(j.changed_at, clock_timestamp()) FROM shared s WHERE j.tenant_id = s.tenant_id AND j.pupil_id = s.pupil_id;
+    UPDATE targets t SET changed_at = GREATEST(t.changed_at, clock_timestamp()) FROM shared s WHERE t.tenant_id = s.tenant_id AND t.pupil_id = s.pupil_id;
+    RETURN NULL;
 END $$;
 
 CREATE FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) RETURNS TABLE(school_id uuid, subject_no smallint, aspect_no smallint, expected integer, received integer, missing_pupil_ids uuid[])
@@ -628,7 +755,7 @@ CREATE TABLE public.pupils (
     year_group text NOT NULL,
     version integer DEFAULT 1 NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
-    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     preferred_surname text,
     preferred_forename text,
     surname_folded text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
@@ -775,7 +902,8 @@ CREATE TABLE public.targets (
     client_id uuid NOT NULL,
     actor text,
     version integer DEFAULT 1 NOT NULL,
-    xid xid8 DEFAULT pg_current_xact_id() NOT NULL
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    changed_at timestamp with time zone
 );
 
 ALTER TABLE ONLY public.targets FORCE ROW LEVEL SECURITY;
@@ -843,6 +971,42 @@ CREATE TABLE public.data_versions (
     version bigint NOT NULL,
     xid xid8 NOT NULL
 );
+
+CREATE TABLE public.discounted_cells (
+    tenant_id uuid NOT NULL,
+    academic_year smallint,
+    window_no smallint NOT NULL,
+    school_id uuid NOT NULL,
+    subject_no smallint NOT NULL,
+    aspect_no smallint NOT NULL,
+    year_group text NOT NULL,
+    sex text NOT NULL,
+    disadvantaged text NOT NULL,
+    eal text NOT NULL,
+    sen text NOT NULL,
+    scheme_version_no smallint NOT NULL,
+    grade_no smallint NOT NULL,
+    n integer NOT NULL
+);
+
+ALTER TABLE ONLY public.discounted_cells FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.discounts (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    window_no smallint NOT NULL,
+    pupil_id uuid NOT NULL,
+    school_id uuid NOT NULL,
+    reason text NOT NULL,
+    author text NOT NULL,
+    client_id uuid NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    withdrawn_at timestamp with time zone,
+    withdrawn_by text,
+    version integer DEFAULT 1 NOT NULL
+);
+
+ALTER TABLE ONLY public.discounts FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.enrolment_history (
     tenant_id uuid NOT NULL,
@@ -960,7 +1124,7 @@ CREATE TABLE public.groups (
     name text NOT NULL,
     academic_year smallint NOT NULL,
     version integer DEFAULT 1 NOT NULL,
-    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     CONSTRAINT groups_kind_check CHECK ((kind = ANY (ARRAY['class'::text, 'registration'::text, 'teaching'::text, 'adhoc'::text])))
 );
@@ -1006,7 +1170,8 @@ CREATE TABLE public.judgement_history (
     method text,
     version integer DEFAULT 1 NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
-    until timestamp with time zone NOT NULL
+    until timestamp with time zone NOT NULL,
+    changed_at timestamp with time zone
 )
 PARTITION BY LIST (academic_year);
 
@@ -1032,7 +1197,8 @@ CREATE TABLE public.judgements (
     source text,
     method text,
     version integer DEFAULT 1 NOT NULL,
-    xid xid8 DEFAULT pg_current_xact_id() NOT NULL
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    changed_at timestamp with time zone
 )
 PARTITION BY LIST (academic_year);
 
@@ -1058,7 +1224,8 @@ CREATE VIEW public.latest_judgements WITH (security_invoker='true') AS
     j.source,
     j.method,
     j.version,
-    j.xid
+    j.xid,
+    j.changed_at
    FROM (public.judgements j
      JOIN public.windows w ON (((w.tenant_id = j.tenant_id) AND (w.no = j.window_no))))
   WHERE (j.grade_no IS NOT NULL)
@@ -1131,7 +1298,7 @@ CREATE TABLE public.receipts (
     client_id uuid NOT NULL,
     operation text NOT NULL,
     accepted boolean NOT NULL,
-    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    received_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     received integer NOT NULL,
     created integer NOT NULL,
     updated integer NOT NULL,
@@ -1363,7 +1530,8 @@ CREATE TABLE public.target_history (
     actor text,
     version integer DEFAULT 1 NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
-    until timestamp with time zone NOT NULL
+    until timestamp with time zone NOT NULL,
+    changed_at timestamp with time zone
 );
 
 ALTER TABLE ONLY public.target_history FORCE ROW LEVEL SECURITY;
@@ -1426,7 +1594,7 @@ CREATE TABLE public.upns (
     pupil_id uuid NOT NULL,
     school_id uuid NOT NULL,
     current boolean NOT NULL,
-    received_at timestamp with time zone DEFAULT now() NOT NULL
+    received_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
 ALTER TABLE ONLY public.upns FORCE ROW LEVEL SECURITY;
@@ -1482,6 +1650,12 @@ ALTER TABLE ONLY public.data_issues
 
 ALTER TABLE ONLY public.data_versions
     ADD CONSTRAINT data_versions_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.discounted_cells
+    ADD CONSTRAINT discounted_cells_pkey PRIMARY KEY (tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no);
+
+ALTER TABLE ONLY public.discounts
+    ADD CONSTRAINT discounts_pkey PRIMARY KEY (tenant_id, id);
 
 ALTER TABLE ONLY public.enrolment_history
     ADD CONSTRAINT enrolment_history_pkey PRIMARY KEY (tenant_id, id, until);
@@ -1647,6 +1821,14 @@ ALTER TABLE ONLY public.windows
 
 CREATE INDEX data_issues_by_id ON public.data_issues USING btree (id);
 
+CREATE INDEX discounts_by_id ON public.discounts USING btree (id);
+
+CREATE INDEX discounts_by_pupil ON public.discounts USING btree (tenant_id, pupil_id, window_no);
+
+CREATE INDEX discounts_by_school ON public.discounts USING btree (tenant_id, school_id, id);
+
+CREATE UNIQUE INDEX discounts_in_force ON public.discounts USING btree (tenant_id, window_no, pupil_id) WHERE (withdrawn_at IS NULL);
+
 CREATE INDEX enrolment_history_by_pupil ON public.enrolment_history USING btree (tenant_id, pupil_id);
 
 CREATE INDEX enrolments_by_id ON public.enrolments USING btree (id);
@@ -1735,6 +1917,10 @@ CREATE CONSTRAINT TRIGGER count_change AFTER INSERT OR DELETE OR UPDATE ON publi
 
 CREATE CONSTRAINT TRIGGER count_tenant AFTER INSERT OR UPDATE ON public.school_versions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.count_tenant();
 
+CREATE TRIGGER follow_pupil AFTER UPDATE OF school_id ON public.pupils FOR EACH ROW WHEN ((old.school_id <> new.school_id)) EXECUTE FUNCTION public.follow_pupil();
+
+CREATE TRIGGER follow_record BEFORE UPDATE OF pupil_id ON public.discounts FOR EACH ROW WHEN ((old.pupil_id <> new.pupil_id)) EXECUTE FUNCTION public.follow_record();
+
 CREATE TRIGGER hold_year BEFORE INSERT ON public.windows FOR EACH ROW EXECUTE FUNCTION public.hold_year();
 
 CREATE TRIGGER names_changed BEFORE UPDATE ON public.pupils FOR EACH ROW WHEN ((((old.surname IS DISTINCT FROM new.surname) OR (old.forename IS DISTINCT FROM new.forename)) AND (NOT ((((old.surname_key IS DISTINCT FROM new.surname_key) OR (old.forename_key IS DISTINCT FROM new.forename_key)) OR (old.surname_folded IS DISTINCT FROM new.surname_folded)) OR (old.forename_folded IS DISTINCT FROM new.forename_folded))))) EXECUTE FUNCTION public.mark_names();
@@ -1742,6 +1928,8 @@ CREATE TRIGGER names_changed BEFORE UPDATE ON public.pupils FOR EACH ROW WHEN ((
 CREATE TRIGGER note_instants AFTER INSERT OR UPDATE OF opens_at, closes_at, accept_until ON public.windows FOR EACH ROW EXECUTE FUNCTION public.note_instants();
 
 CREATE TRIGGER pin_school AFTER UPDATE OF tenant_id ON public.schools FOR EACH ROW WHEN ((old.tenant_id <> new.tenant_id)) EXECUTE FUNCTION public.pin_school();
+
+CREATE TRIGGER touch_shared AFTER INSERT ON public.shared_pupils REFERENCING NEW TABLE AS shared FOR EACH STATEMENT EXECUTE FUNCTION public.touch_shared();
 
 ALTER TABLE ONLY public.characteristic_history
     ADD CONSTRAINT characteristic_history_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
@@ -1766,6 +1954,15 @@ ALTER TABLE ONLY public.collects
 
 ALTER TABLE ONLY public.data_issues
     ADD CONSTRAINT data_issues_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
+
+ALTER TABLE ONLY public.discounts
+    ADD CONSTRAINT discounts_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
+
+ALTER TABLE ONLY public.discounts
+    ADD CONSTRAINT discounts_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
+
+ALTER TABLE ONLY public.discounts
+    ADD CONSTRAINT discounts_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.enrolment_history
     ADD CONSTRAINT enrolment_history_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
@@ -1857,6 +2054,10 @@ ALTER TABLE public.collects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.data_issues ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.discounted_cells ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.discounts ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.enrolment_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.enrolments ENABLE ROW LEVEL SECURITY;
@@ -1886,6 +2087,10 @@ CREATE POLICY maintenance ON public.characteristics TO markonce_owner, markonce_
 CREATE POLICY maintenance ON public.collects TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.data_issues TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.discounted_cells TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.discounts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.enrolment_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -1984,6 +2189,17 @@ CREATE POLICY reached ON public.data_issues TO markonce_app USING (((EXISTS ( SE
   WHERE ((r.tenant_id = data_issues.tenant_id) AND (r.school_id = data_issues.school_id)))) AND ((kind <> 'possible-same-child'::text) OR (cardinality(pupil_ids) = ( SELECT count(*) AS count
    FROM public.pupils p
   WHERE ((p.tenant_id = data_issues.tenant_id) AND (p.id = ANY (data_issues.pupil_ids))))))));
+
+CREATE POLICY reached ON public.discounted_cells TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = discounted_cells.tenant_id) AND (r.school_id = discounted_cells.school_id) AND (r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.starts_at <= now()) AND ((r.ends_at IS NULL) OR (r.ends_at > now()))))));
+
+CREATE POLICY reached ON public.discounts TO markonce_app USING (((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = discounts.tenant_id) AND (r.school_id = discounts.school_id) AND (r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.starts_at <= now()) AND ((r.ends_at IS NULL) OR (r.ends_at > now()))))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON ((r.school_id = s.school_id)))
+  WHERE ((s.tenant_id = discounts.tenant_id) AND (s.pupil_id = discounts.pupil_id) AND (r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.starts_at <= now()) AND ((r.ends_at IS NULL) OR (r.ends_at > now())))))));
 
 CREATE POLICY reached ON public.enrolment_history TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -2149,6 +2365,10 @@ GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO
 
 REVOKE ALL ON FUNCTION public.contributed(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_app;
+GRANT ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) TO markonce_app;
 GRANT ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) TO markonce_operator;
@@ -2169,11 +2389,17 @@ REVOKE ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) 
 GRANT ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.follow_pupil() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.follow_record() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.hash_identifier(key bytea, identifier text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.list_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) TO markonce_app;
@@ -2221,6 +2447,8 @@ GRANT ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_p
 REVOKE ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.touch_shared() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) TO markonce_app;
@@ -2280,6 +2508,12 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.data_issues TO markonce_operat
 
 GRANT SELECT ON TABLE public.data_versions TO markonce_app;
 GRANT SELECT ON TABLE public.data_versions TO markonce_operator;
+
+GRANT SELECT ON TABLE public.discounted_cells TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.discounted_cells TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.discounts TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.discounts TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.enrolment_history TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.enrolment_history TO markonce_operator;

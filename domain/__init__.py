@@ -3,6 +3,8 @@
 from domain.assessment.change_window import delete_window, update_window
 from domain.assessment.create_scheme import create_scheme
 from domain.assessment.create_window import create_window
+from domain.assessment.discount_pupil import create_window_discount, withdraw_discount
+from domain.assessment.discounts import DISCOUNTS
 from domain.assessment.judgements import JUDGEMENTS
 from domain.assessment.merge_pupil import merge_pupil
 from domain.assessment.open_close_window import close_window, open_window, reopen_window
@@ -52,6 +54,7 @@ RESOURCES = link_resources(
         RECEIPTS,
         RETURNS,
         DATA_ISSUES,
+        DISCOUNTS,
     ]
 )
 
@@ -69,6 +72,8 @@ COMMANDS = {
         open_window,
         close_window,
         reopen_window,
+        create_window_discount,
+        withdraw_discount,
         update_school,
         update_pupil,
         merge_pupil,

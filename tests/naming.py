@@ -34,6 +34,7 @@ class Names:
     window: str
     window_code: str
     group: str
+    discount: str
     subject: str
     aspect: str
     scheme: str
@@ -76,6 +77,13 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "remainingEnrolments": [{"school": {"urn": 100001}, "from": "2024-09-01", "status": "C"}],
         "references": [{"school": {"urn": 100001}, "reference": "Alder-1"}],
     },
+    "create_window_discount": {
+        "school": {"urn": 100001},
+        "pupil": {"reference": "Alder-4"},
+        "reason": "Came from abroad",
+        "author": "Head",
+    },
+    "withdraw_discount": {"author": "Head"},
     "reopen_window": {"closesAt": "2099-12-01T17:00:00Z"},
 }
 """By command, a body that a client of North may send; those of one row, or of a verb, begin with the id."""

@@ -55,7 +55,10 @@ async def unwalled(databases: Databases) -> AsyncIterator[str]:
 async def _names(world: World, tenant: str, school: str, trust: dict[str, Any]) -> Names:
     """A school's and its tenant's own."""
     caller, id_ = world.clients[tenant].caller, str(world.schools[school])
-    found = {name: await world.rows(world.database, caller, RESOURCES[name]) for name in ("pupil", "group", "window", "school")}
+    found = {
+        name: await world.rows(world.database, caller, RESOURCES[name])
+        for name in ("pupil", "group", "window", "school", "discount")
+    }
     row = next(row for row in found["pupil"] if row["upn"] == upn(school, 6))
     group = next(row for row in found["group"] if row["schoolId"] == id_)
     laestab = next(row["laestab"] for row in found["school"] if row["id"] == id_)
@@ -67,6 +70,7 @@ async def _names(world: World, tenant: str, school: str, trust: dict[str, Any]) 
         window=autumn["id"],
         window_code=autumn["code"],
         group=group["id"],
+        discount=next(row["id"] for row in found["discount"] if row["schoolId"] == id_),
         subject="reading",
         aspect="main",
         scheme="house",
@@ -98,6 +102,7 @@ ABSENT = Names(
     window=str(new_id(8)),
     window_code="nowhere",
     group=str(new_id(10)),
+    discount=str(new_id(17)),
     subject="nothing",
     aspect="nothing",
     scheme="nothing",

@@ -38,6 +38,9 @@ ROLL = "mutation ($b: PupilBatchInput!, $key: String) { recordPupils(input: $b, 
 RENAME = "mutation ($c: PupilChangeInput!) { updatePupil(input: $c) { id } }"
 
 
+DISCOUNT = {"school": {"urn": URNS["Oak"]}, "pupil": {"reference": "P1"}, "reason": "Came from abroad", "author": "Head"}
+
+
 @dataclass(frozen=True)
 class Request:
     """A request, and by whom: a client's name, or nobody."""
@@ -84,6 +87,10 @@ class Contract:
         made = await sent(self.here.made[0], "/v1/windows", window(f"w{next(self._numbers)}"), 201)
         return str(made["id"])
 
+    async def fresh_discount(self) -> str:
+        made = await sent(self.here.made[0], f"/v1/windows/{await self.fresh_window()}/discounts", DISCOUNT, 201)
+        return str(made["id"])
+
     async def fresh_group(self) -> str:
         given = class_list(f"g{next(self._numbers)}", [])
         results = await sent(self.here.made[0], "/v1/groups", given, Prefer="return=representation")
@@ -98,6 +105,10 @@ class Contract:
             id_ = await self.fresh_window()
             for verb in {"closeWindow": ["open"], "reopenWindow": ["open", "close"]}.get(name, []):
                 await sent(self.here.made[0], f"/v1/windows/{id_}/{verb}")
+        elif name == "createWindowDiscount":
+            id_ = await self.fresh_window()
+        elif name == "withdrawDiscount":
+            id_ = await self.fresh_discount()
         elif name == "deleteGroup":
             id_ = await self.fresh_group()
         elif noun == "receipts":
@@ -113,6 +124,8 @@ class Contract:
             "recordTargets": {"school": {"urn": URNS["Oak"]}, "entries": [AIMED]},
             "createScheme": {"tenant": TENANT, "code": f"s{next(self._numbers)}", "name": "S", "template": "effort"},
             "createWindow": window(f"w{next(self._numbers)}"),
+            "createWindowDiscount": DISCOUNT,
+            "withdrawDiscount": {"author": "Head"},
             "updateGroup": {"name": f"Renamed {next(self._numbers)}"},
             "updateSchool": {"shortName": f"Renamed {next(self._numbers)}"},
             "updatePupil": {"forename": f"Renamed{next(self._numbers)}"},
@@ -161,6 +174,8 @@ async def under_contract(databases: Databases) -> AsyncIterator[Contract]:
         await here.operator.execute(
             "INSERT INTO memberships (id, trust_id, school_id) VALUES ($1, $2, $3)", new_id(2), here.ids["trust"], here.ids["Oak"]
         )
+        (window_row,) = (await vendor.get("/v1/windows?fields=id")).json()["data"]
+        await sent(vendor, f"/v1/windows/{window_row['id']}/discounts", DISCOUNT, 201)
         ids = {}
         for noun in {path.split("/")[2] for path in DOCUMENT["paths"] if "{id}" in path}:
             ids[noun] = (await vendor.get(f"/v1/{noun}", params={"first": "1"})).json()["data"][0]["id"]

@@ -169,14 +169,14 @@ async def test_12_assessment_is_no_second_class_data(doors: Doors) -> None:
 
 
 async def test_13_what_changed_since_can_be_asked(doors: Doors) -> None:
-    """Of pupils and groups by changedAt, of judgements and targets by receivedAt, withdrawn ones included."""
+    """By changedAt, withdrawn judgements included."""
     (now,) = await doors.world.as_superuser("SELECT clock_timestamp() AS now")
     since = now["now"].isoformat()
     await post(doors, "judgements", judged("Alder-2", grade="G\\D", recordedAt=since))
     await post(doors, "judgements", judged("Alder-2", grade=None, withdrawn=True))
     entry = world.roll("North", "Alder", world.random.Random("North"))[2] | {"surname": "Renamed"}
     await post(doors, "pupils", {"school": ALDER, "asOf": "2025-03-02", "entries": [entry]})
-    changed = (await get(doors, "judgements", **{"receivedAt.gte": since}))["data"]
+    changed = (await get(doors, "judgements", **{"changedAt.gte": since}))["data"]
     assert [row["status"] for row in changed] == ["withdrawn"]
     pupils = (await get(doors, "pupils", **{"changedAt.gte": since}))["data"]
     assert [row["surname"] for row in pupils] == ["Renamed"]

@@ -211,6 +211,10 @@ async def _fill(world: World, tenant: str) -> None:
             await world.do(tenant, "record_judgements", batch(school, judgements(code, entries, draw), window=code))
     for school, entries in rolls.items():
         await world.do(tenant, "record_targets", batch(school, targets(entries, draw)))
+    for school, entries in rolls.items():
+        pupil = {"reference": entries[4]["reference"]}
+        discount = {"school": {"urn": SCHOOLS[school]}, "pupil": pupil, "reason": "Came from abroad", "author": "Head"}
+        await world.do(tenant, "create_window_discount", {"id": windows[AUTUMN]["id"], **discount})
     await world.do(tenant, "close_window", {"id": windows[KS2]["id"]})
     if tenant == "North":
         moved = rolls["Birch"][0] | {"reference": "moved", "enrolments": [{"from": "2025-01-06", "status": "C"}]}

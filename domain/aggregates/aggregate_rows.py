@@ -18,6 +18,9 @@ class AggregateRow(Output, kw_only=True):
     (all figures), z not applicable (nobody eligible), x not available (nothing judged yet). `coveragePercent` is the
     percentage of the eligible who have a counting value. `reason`, only with view=public, says why a row is suppressed:
     primary (a small group) or complement (it would help to calculate a small group).
+
+    Discounted pupils are left out. To a reader with aggregates:internal at every school pooled, `discounted` says how
+    many there are, and the figures that end in WithDiscounted include them; these are null where nobody is discounted.
     """
 
     school_id: str | None = None
@@ -42,6 +45,14 @@ class AggregateRow(Output, kw_only=True):
     coverage_percent: int | None = None
     status: Status | None = None
     reason: Reason | None = None
+    discounted: int | None = None
+    eligible_with_discounted: int | None = None
+    valid_with_discounted: int | None = None
+    expected_with_discounted: int | None = None
+    expected_percent_with_discounted: int | None = None
+    higher_with_discounted: int | None = None
+    higher_percent_with_discounted: int | None = None
+    average_with_discounted: float | None = None
 
 
 class ExcludedSchool(Output, kw_only=True):

@@ -12,24 +12,31 @@ from domain.store.metadata import metadata
 MAIN_ASPECT = 0
 """The aspect that is aggregated; `teacher`, `test` and `effort` are further aspects."""
 
-cells = Table(
-    "cells",
-    metadata,
-    Column("tenant_id", Uuid, primary_key=True),
-    Column("academic_year", SmallInteger),
-    Column("window_no", SmallInteger, primary_key=True),
-    Column("school_id", Uuid, primary_key=True),
-    Column("subject_no", SmallInteger, primary_key=True),
-    Column("aspect_no", SmallInteger, primary_key=True),
-    Column("year_group", Text, primary_key=True),
-    Column("sex", Text, primary_key=True),
-    Column("disadvantaged", Text, primary_key=True),
-    Column("eal", Text, primary_key=True),
-    Column("sen", Text, primary_key=True),
-    Column("scheme_version_no", SmallInteger, primary_key=True),
-    Column("grade_no", SmallInteger, primary_key=True, comment="0 is no judgement"),
-    Column("n", Integer, nullable=False),
-)
+
+def _declare_cells(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("tenant_id", Uuid, primary_key=True),
+        Column("academic_year", SmallInteger),
+        Column("window_no", SmallInteger, primary_key=True),
+        Column("school_id", Uuid, primary_key=True),
+        Column("subject_no", SmallInteger, primary_key=True),
+        Column("aspect_no", SmallInteger, primary_key=True),
+        Column("year_group", Text, primary_key=True),
+        Column("sex", Text, primary_key=True),
+        Column("disadvantaged", Text, primary_key=True),
+        Column("eal", Text, primary_key=True),
+        Column("sen", Text, primary_key=True),
+        Column("scheme_version_no", SmallInteger, primary_key=True),
+        Column("grade_no", SmallInteger, primary_key=True, comment="0 is no judgement, -1 a pupil who is not eligible"),
+        Column("n", Integer, nullable=False),
+    )
+
+
+cells = _declare_cells("cells")
+discounted_cells = _declare_cells("discounted_cells")
+"""What the discounted pupils, who are not eligible in `cells`, would add."""
 
 totals = Table(
     "totals",

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from domain.aggregates.aggregate_rows import AggregateRow, Status
 from domain.aggregates.disclosure import LISTED, EligibleRow, Reason, suppress
-from domain.aggregates.results import AggregateResult, Categories, GroupFacts, GroupKey, PupilCounts, Tally
+from domain.aggregates.results import AggregateResult, Categories, DiscountedCounts, GroupFacts, GroupKey, PupilCounts, Tally
 from domain.roster.years import YEARS
 
 COMBINED, PARTS_OF_COMBINED = "rwm", ("reading", "writing", "maths")
@@ -164,7 +164,20 @@ def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
         row.higher, row.higher_percent = counts.higher, compute_percent(counts.higher, counts.eligible)
         if counts.valued and len(counts.schemes) <= 1:
             row.average = compute_average(counts.hundredths, counts.valued)
+    if counts.discounted and counts.discounted.eligible and facts.internal:
+        _set_figures_with_discounted(row, counts, counts.discounted)
     return row
+
+
+def _set_figures_with_discounted(row: AggregateRow, counts: PupilCounts, discounted: DiscountedCounts) -> None:
+    eligible, valid = counts.eligible + discounted.eligible, counts.valid + discounted.valid
+    row.discounted, row.eligible_with_discounted, row.valid_with_discounted = discounted.eligible, eligible, valid
+    if valid or counts.judged:
+        expected, higher = counts.expected + discounted.expected, counts.higher + discounted.higher
+        row.expected_with_discounted, row.expected_percent_with_discounted = expected, compute_percent(expected, eligible)
+        row.higher_with_discounted, row.higher_percent_with_discounted = higher, compute_percent(higher, eligible)
+        if (valued := counts.valued + discounted.valued) and len(counts.schemes) <= 1:
+            row.average_with_discounted = compute_average(counts.hundredths + discounted.hundredths, valued)
 
 
 def compute_percent(number: int, of: int) -> int:

@@ -26,10 +26,31 @@ class Categories(NamedTuple):
     sen: str | None = None
 
 
+class DiscountedCounts(Struct, array_like=True):
+    """What the discounted pupils would add to counts."""
+
+    eligible: int = 0
+    valid: int = 0
+    expected: int = 0
+    higher: int = 0
+    valued: int = 0
+    hundredths: int = 0
+
+    def __add__(self, other: "DiscountedCounts") -> "DiscountedCounts":
+        return DiscountedCounts(
+            self.eligible + other.eligible,
+            self.valid + other.valid,
+            self.expected + other.expected,
+            self.higher + other.higher,
+            self.valued + other.valued,
+            self.hundredths + other.hundredths,
+        )
+
+
 class PupilCounts(Struct, array_like=True):
     """Counts of pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the
-    sum of the values of the `valued`; `judged` says whether there is any judgement; `schemes` are the codes of the
-    schemes the values come from."""
+    sum of the values of the `valued`; `judged` says whether there is any judgement; `discounted` are the counts of
+    pupils who are in no other, None without any; `schemes` are the codes of the schemes the values come from."""
 
     eligible: int = 0
     guarded: int = 0
@@ -39,6 +60,7 @@ class PupilCounts(Struct, array_like=True):
     valued: int = 0
     hundredths: int = 0
     judged: bool = False
+    discounted: DiscountedCounts | None = None
     schemes: frozenset[str] = frozenset()
 
     def __add__(self, other: "PupilCounts") -> "PupilCounts":
@@ -51,6 +73,7 @@ class PupilCounts(Struct, array_like=True):
             self.valued + other.valued,
             self.hundredths + other.hundredths,
             self.judged or other.judged,
+            self.discounted + other.discounted if self.discounted and other.discounted else self.discounted or other.discounted,
             self.schemes | other.schemes,
         )
 

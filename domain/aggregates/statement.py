@@ -37,10 +37,11 @@ from sqlalchemy import (
     null,
     select,
     true,
+    union_all,
 )
 
 from domain.access.reach import CALLER, is_in_force, reach
-from domain.aggregates.cells import MAIN_ASPECT, cells, grades, scheme_versions, totals
+from domain.aggregates.cells import MAIN_ASPECT, cells, discounted_cells, grades, scheme_versions, totals
 from domain.aggregates.results import Categories
 from domain.assessment.schemes import schemes
 from domain.assessment.subjects import subjects
@@ -198,33 +199,47 @@ def _select_empty_windows(counted: CTE, by_school: CTE) -> Select[Any]:
 
 
 def _select_measures(counted: CTE, template: AggregateTemplate, name: str) -> CTE:
-    """A row for each total or cell, with what it adds to each count.
+    """A row for each total or cell, with what it adds to each count, and a row for each cell of discounted pupils.
 
     Only indispensable tables are joined, since row-level security checks each row of each table, which takes
     microseconds.
     """
     source: Table = totals if template.from_totals else cells
-    c, t = counted.c, source.c
-    rows = (
-        select(c.tenant_id, c.id.label("school"), c.urn, c.name, c.internal, c.threshold, c.population)
-        .add_columns(c.code.label("window"), c.census_on, c.academic_year, t.subject_no)
-        .join_from(counted, source, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id))
-        .where(t.aspect_no == MAIN_ASPECT, c.has_opened)
-    )
+    t = source.c
+    rows = _join_counted(counted, source)
     if not template.from_totals:
-        g = grades.c
-        graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
-        rows = (
-            rows.add_columns(*_make_measures_of_cells(), t.scheme_version_no.label("version_no"))
-            .outerjoin(grades, graded)
-            .where(t.n > 0)
-        )
+        rows = _join_grades(rows, cells).add_columns(*_list_categories(cells), *_make_measures_of_cells(cells))
+        rows = rows.add_columns((t.grade_no > 0).label("judged"), t.scheme_version_no.label("version_no"))
     elif template.pools_schools:
         rows = rows.add_columns(*_make_measures_of_totals(), pins.c.scheme_version_no.label("version_no"))
         rows = rows.outerjoin(pins, and_(*(pins.c[name] == t[name] for name in _KEY_OF_TOTAL)))
     else:
         rows = rows.add_columns(*_make_measures_of_totals(), cast(null(), SmallInteger).label("version_no"))
-    return rows.cte(name)
+    rows = rows.add_columns(false().label("is_discounted"), *(literal_column("0").label(f"discounted_{name}") for name in _SUMMED))
+    discounted = _join_grades(_join_counted(counted, discounted_cells), discounted_cells)
+    if not template.from_totals:
+        discounted = discounted.add_columns(*_list_categories(discounted_cells))
+    discounted = discounted.add_columns(*(literal_column("0").label(name) for name in _SUMMED), false().label("judged"))
+    discounted = discounted.add_columns(cast(null(), SmallInteger).label("version_no"), true().label("is_discounted"))
+    return union_all(rows, discounted.add_columns(*_make_measures_of_cells(discounted_cells))).cte(name)
+
+
+def _join_counted(counted: CTE, source: Table) -> Select[Any]:
+    """The rows of totals or cells that count, with what identifies their groups."""
+    c, t = counted.c, source.c
+    return (
+        select(c.tenant_id, c.id.label("school"), c.urn, c.name, c.internal, c.threshold, c.population)
+        .add_columns(c.code.label("window"), c.census_on, c.academic_year, t.subject_no)
+        .join_from(counted, source, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id))
+        .where(t.aspect_no == MAIN_ASPECT, c.has_opened)
+    )
+
+
+def _join_grades(rows: Select[Any], source: Table) -> Select[Any]:
+    """Adds the grade of each cell, if it has one, and leaves out empty cells."""
+    t, g = source.c, grades.c
+    graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
+    return rows.outerjoin(grades, graded).where(t.n > 0)
 
 
 def _make_measures_of_totals() -> list[ColumnElement[Any]]:
@@ -233,16 +248,19 @@ def _make_measures_of_totals() -> list[ColumnElement[Any]]:
     return [*(t[name] for name in _SUMMED), case((t.valid > 0, true()), else_=judged).label("judged")]
 
 
-def _make_measures_of_cells() -> list[ColumnElement[Any]]:
-    """A pupil without a judgement has no grade, and is eligible and not valid."""
-    c, g = cells.c, grades.c
+def _list_categories(source: Table) -> list[ColumnElement[Any]]:
+    c = source.c
+    return [c.year_group, c.sex, c.disadvantaged, c.eal, c.sen]
+
+
+def _make_measures_of_cells(source: Table) -> list[ColumnElement[Any]]:
+    """A pupil without a judgement has grade 0, and is eligible and not valid; with grade -1, neither."""
+    c, g = source.c, grades.c
     valued = g.valid & g.value.is_not(None)
-    counts = [
-        case((counted, c.n), else_=0) for counted in (func.coalesce(g.eligible, true()), g.valid, g.expected, g.higher, valued)
-    ]
+    is_eligible = func.coalesce(g.eligible, c.grade_no >= literal_column("0"))
+    counts = [case((counted, c.n), else_=0) for counted in (is_eligible, g.valid, g.expected, g.higher, valued)]
     counts.append(case((valued, c.n * g.value), else_=0))
-    named = [count.label(name) for count, name in zip(counts, _SUMMED, strict=True)]
-    return [c.year_group, c.sex, c.disadvantaged, c.eal, c.sen, *named, (c.grade_no > 0).label("judged")]
+    return [count.label(name) for count, name in zip(counts, _SUMMED, strict=True)]
 
 
 def _build_tally(measured: CTE, template: AggregateTemplate) -> ColumnElement[Any]:
@@ -265,7 +283,9 @@ def _sum_measures(measured: CTE) -> list[ColumnElement[Any]]:
     eligible, *counts, value_sum = (func.sum(m[name]) for name in _SUMMED)
     guarded = func.coalesce(func.sum(m.eligible).filter(~m.internal), 0)
     versions = func.array_agg(m.version_no.distinct()).filter(m.valued > 0, m.version_no.is_not(None))
-    counted = _build_array(eligible, guarded, *counts, cast(value_sum * 100, BigInteger), func.bool_or(m.judged))
+    *discounted, discounted_sum = (func.sum(m[f"discounted_{name}"]) for name in _SUMMED)
+    apart = case((func.bool_or(m.is_discounted), _build_array(*discounted, cast(discounted_sum * 100, BigInteger))))
+    counted = _build_array(eligible, guarded, *counts, cast(value_sum * 100, BigInteger), func.bool_or(m.judged), apart)
     return [counted, func.coalesce(func.to_json(versions), _build_array())]
 
 

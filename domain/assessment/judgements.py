@@ -16,6 +16,9 @@ from sqlalchemy import (
     case,
     cast,
     exists,
+    false,
+    func,
+    literal_column,
     select,
     tuple_,
 )
@@ -29,7 +32,7 @@ from domain.assessment.windows import pins, windows
 from domain.declare.ids import parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
 from domain.declare.scopes import Scope
-from domain.roster.pupils import pupils
+from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
 from domain.store.metadata import metadata
@@ -56,6 +59,7 @@ judgements = Table(
     Column("source", Text),
     Column("method", Text),
     Column("version", Integer, nullable=False),
+    Column("changed_at", DateTime(timezone=True), comment="Null until it changes"),
 )
 j = judgements.c
 latest_judgements = declare_view("latest_judgements", judgements)
@@ -169,6 +173,16 @@ JUDGEMENTS = Resource(
         "grade": Field(column_of_grade(j, "code"), "The grade as written; null where a status says why there is none."),
         "expected": Field(column_of_grade(j, "expected"), "Whether the grade meets the expected standard."),
         "higher": Field(column_of_grade(j, "higher"), "Whether the grade meets the higher standard."),
+        "eligible": Field(
+            column_of_grade(j, "eligible", j.status_code.is_distinct_from(literal_column("'left'"))),
+            "Whether the grade or status leaves the pupil in the denominator, where neither a discount nor the census takes the pupil out.",
+            nullable=False,
+        ),
+        "valid": Field(
+            column_of_grade(j, "valid", false()),
+            "Whether the grade is a value that counts; a status is none.",
+            nullable=False,
+        ),
         "mark": Field(j.mark, "The mark behind the grade, where there is one."),
         "status": Field(
             j.status_code,
@@ -180,7 +194,8 @@ JUDGEMENTS = Resource(
             scope=Scope.TARGETS_READ,
         ),
         "recordedAt": Field(j.recorded_at, "When the teacher judged."),
-        "receivedAt": Field(j.received_at, "When it arrived here."),
+        "receivedAt": Field(j.received_at, "When it first arrived here; it never changes."),
+        "changedAt": Field(func.greatest(j.changed_at, j.received_at, type_=DateTime(timezone=True)), CHANGED_AT, nullable=False),
         "actor": Field(j.actor, "Who judged, as the vendor names them.", filter=Filter.BODY),
         "source": Field(j.source, "Where it was entered."),
         "method": Field(j.method, "How it was judged."),

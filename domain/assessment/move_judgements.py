@@ -82,7 +82,8 @@ _DELETE = (
     f"DELETE FROM judgements a USING {_GIVEN} WHERE a.tenant_id = $1 AND a.pupil_id = $2 AND $3::uuid IS NOT NULL AND {_SAME_KEY}"
 )
 _STAND = f"""
-UPDATE judgements a SET pupil_id = $3, version = b.version, xid = pg_current_xact_id()
+UPDATE judgements a SET pupil_id = $3, version = b.version, xid = pg_current_xact_id(),
+    changed_at = GREATEST(a.changed_at, clock_timestamp())
 FROM {_GIVEN} WHERE a.tenant_id = $1 AND a.pupil_id = $2 AND {_SAME_KEY}
 """
 

@@ -22,6 +22,7 @@ from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import CodeTable, read_codes
 from domain.assessment.judgements import judgements
 from domain.assessment.subjects import AspectCode, SubjectCode
+from domain.assessment.uncounted import warn_of_uncounted
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import Current, Invalid, Issue, NotFound, make_invalid
 from domain.declare.inputs import Input, Instant, Text, describe
@@ -60,7 +61,12 @@ class JudgementEntry(PupilRow, kw_only=True):
     mark: Annotated[
         Annotated[float, Meta(ge=-99_999, le=99_999)] | None, describe("The mark behind the grade, where there is one.")
     ] = None
-    status: Annotated[Literal["absent", "new", "left", "notTaught", "exempt"] | None, describe("Why there is no grade.")] = None
+    status: Annotated[
+        Literal["absent", "new", "left", "notTaught", "exempt"] | None,
+        describe(
+            "Why there is no grade. left takes the pupil out of the eligible; with any other status the pupil stays eligible."
+        ),
+    ] = None
     withdrawn: Annotated[bool, describe("Takes the judgement back. History keeps it.")] = False
     expected_version: ExpectedVersion = UNSET
     recorded_at: Annotated[
@@ -93,8 +99,12 @@ class JudgementBatch(Input, kw_only=True):
 
 
 class JudgementsRecorded(Recorded, kw_only=True):
-    """What became of a batch of judgements and of its pupils: for each, received is the sum of the outcomes."""
+    """What became of a batch of judgements and of its pupils: for each, received is the sum of the outcomes.
 
+    Of the created and updated, notCounted are of pupils who do not count in the window; a warning of each says why.
+    """
+
+    not_counted: int = 0
     pupils: Counts | None = None
 
     @property
@@ -142,8 +152,8 @@ async def record_judgements(
 ) -> JudgementsRecorded:
     """Record, correct or withdraw a batch of judgements. The same batch twice changes nothing."""
     pupils = await record_joiners(connection, caller, batch)
-    await record_entries(connection, caller, batch)
-    return JudgementsRecorded(**structs.asdict(batch.summarise()), pupils=pupils)
+    not_counted = await record_entries(connection, caller, batch)
+    return JudgementsRecorded(**structs.asdict(batch.summarise()), not_counted=not_counted, pupils=pupils)
 
 
 async def record_joiners(connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]) -> Counts | None:
@@ -164,11 +174,12 @@ async def record_joiners(connection: Connection, caller: Caller, batch: Batch[Ju
     return pupils.count_rows()
 
 
-async def record_entries(connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]) -> None:
-    """Writes the judgements and records the outcome of each."""
+async def record_entries(connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]) -> int:
+    """Writes the judgements and records the outcome of each; returns how many were accepted and do not count."""
     schools = await resolve_schools(connection, caller, Scope.JUDGEMENTS_WRITE, batch)
     if not schools:
-        return batch.refuse_if_strict()
+        batch.refuse_if_strict()
+        return 0
     tenant_id = next(iter(schools.values())).tenant_id
     window_codes = {batch.head.window, *(entry.window for _, entry in batch.rows)} - {UNSET}
     codes, now = await read_codes(connection, tenant_id, {str(code) for code in window_codes})
@@ -188,9 +199,12 @@ async def record_entries(connection: Connection, caller: Caller, batch: Batch[Ju
     await locks.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
     changed = await compare_with_stored(connection, caller, tenant_id, batch, rows, locks)
     batch.refuse_if_strict()
-    if changed:
-        await write_judgements(connection, caller, tenant_id, changed)
-        await adjust_for_judgements(locks, {row.pupil_id for row in changed}, {row.window["no"] for row in changed})
+    if not changed:
+        return 0
+    await write_judgements(connection, caller, tenant_id, changed)
+    uncounted = await adjust_for_judgements(locks, {row.pupil_id for row in changed}, {row.window["no"] for row in changed})
+    written = [(row.at, (row.pupil_id, row.window["no"])) for row in changed if uncounted and not row.entry.withdrawn]
+    return await warn_of_uncounted(connection, tenant_id, batch, written, uncounted)
 
 
 def _get_window_code(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:
@@ -243,9 +257,14 @@ def resolve_entry(
 _STORED = f"""
 SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id AS main_school_id, {state_sql("$8")} AS state,
     COALESCE(w.closed_at, w.closes_at) AS closed_at, w.accept_until > $8 AS accepts,
+    EXISTS (
+        SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.pupil_id = g.pupil_id AND e.school_id = g.school_id
+            AND COALESCE(e.to_on, 'infinity') >= w.census_on
+            AND e.from_on <= GREATEST(w.census_on, (COALESCE(w.closed_at, w.closes_at) AT TIME ZONE 'Europe/London')::date)
+    ) AS on_roll,
     j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id
-FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
-    WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, n)
+FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[], $9::uuid[])
+    WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, school_id, n)
 JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no
 CROSS JOIN LATERAL (
     SELECT school_id FROM pupils x WHERE tenant_id = $1 AND id = g.pupil_id AND {reaches_pupil_sql("$7", "x", "id")} LIMIT 1
@@ -272,11 +291,12 @@ async def compare_with_stored(
     superseded.
     """
     by_n = dict(enumerate(rows, 1))
+    keys, school_ids = transpose([row.key for row in rows], 5), [row.school.id for row in rows]
     changed: list[JudgementRow] = []
     confirmed: list[tuple[Any, ...]] = []
     conflicts: list[ConflictingRow] = []
     async for part in iterate_in_slices(
-        await connection.fetch(_STORED, tenant_id, *transpose([row.key for row in rows], 5), caller.client_id, clock.read_now())
+        await connection.fetch(_STORED, tenant_id, *keys, caller.client_id, clock.read_now(), school_ids)
     ):
         for stored in part:
             row = by_n.pop(stored["n"])
@@ -304,6 +324,9 @@ async def compare_with_stored(
                     "recorded-by-main-school",
                     "The pupil's main school has recorded this; a second school cannot replace it.",
                 )
+            elif not stored["on_roll"] and not row.entry.withdrawn:
+                message = f"The pupil was not on roll at {row.school.name} on the census day, nor later until the window closes."
+                batch.reject(row.at, "", "not-on-roll", message)
             elif stored["state"] == "locked" or (stored["state"] == "closed" and not is_accepted_late):
                 batch.reject(row.at, "window", "window-closed", f"The window is {stored['state']} and accepts no changes.")
             else:
@@ -342,7 +365,7 @@ WITH entry AS (
         actor, source, method, version)
 ), replaced AS (
     INSERT INTO judgement_history ({_COLUMNS}, until)
-    SELECT {", ".join(f"j.{name}" for name in _COLUMNS.split(", "))}, GREATEST($3, j.received_at) FROM entry g CROSS JOIN LATERAL (
+    SELECT {", ".join(f"j.{name}" for name in _COLUMNS.split(", "))}, GREATEST($3, j.received_at, j.changed_at) FROM entry g CROSS JOIN LATERAL (
         SELECT * FROM judgements j WHERE j.tenant_id = $1 AND j.academic_year = g.year AND j.pupil_id = g.pupil_id
             AND j.window_no = g.window_no AND j.subject_no = g.subject_no AND j.aspect_no = g.aspect_no LIMIT 1
     ) j WHERE g.version IS NOT NULL
@@ -353,7 +376,8 @@ SELECT $1, $2, $3, year, pupil_id, window_no, subject_no, aspect_no, school_id, 
     scheme_version_no, grade_no, mark, status_code, recorded_at, actor, source, method FROM entry
 ON CONFLICT (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no) DO UPDATE SET
     scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, mark = excluded.mark, status_code = excluded.status_code,
-    recorded_at = excluded.recorded_at, received_at = GREATEST(excluded.received_at, j.received_at), recorded_at_school_id = excluded.recorded_at_school_id,
+    recorded_at = excluded.recorded_at, changed_at = GREATEST(excluded.received_at, j.received_at, j.changed_at),
+    recorded_at_school_id = excluded.recorded_at_school_id,
     client_id = excluded.client_id, actor = excluded.actor, source = excluded.source, method = excluded.method,
     version = j.version + 1, xid = pg_current_xact_id()
 """

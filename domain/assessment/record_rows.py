@@ -16,7 +16,7 @@ NEEDED = (Scope.PUPILS_MERGE, Scope.PUPILS_UPN, Scope.JUDGEMENTS_WRITE)
 """Scopes that are needed at every school where a pupil of the change ever had a spell."""
 TABLES = (
     *("pupils", "upns", "external_ids", "enrolments", "characteristics", "shared_pupils", "group_members", "pupil_rolls"),
-    *("judgements", "judgement_history", "targets", "target_history", "enrolment_history", "characteristic_history"),
+    *("judgements", "judgement_history", "targets", "target_history", "discounts", "enrolment_history", "characteristic_history"),
 )
 """Tables whose rows make a record."""
 

@@ -197,7 +197,7 @@ _COLUMNS = ", ".join((*targets.columns.keys(), "xid"))
 
 _HISTORY = f"""
 INSERT INTO target_history ({_COLUMNS}, until)
-SELECT {_COLUMNS}, GREATEST($3, received_at) FROM targets WHERE tenant_id = $1 AND id = ANY ($2)
+SELECT {_COLUMNS}, GREATEST($3, received_at, changed_at) FROM targets WHERE tenant_id = $1 AND id = ANY ($2)
 """
 _WRITE = """
 INSERT INTO targets AS t (tenant_id, client_id, received_at, id, school_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis,
@@ -206,7 +206,7 @@ SELECT $1, $2, $3, * FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::smallin
     $12::smallint[], $13::smallint[], $14::text[], $15::timestamptz[], $16::text[])
 ON CONFLICT (tenant_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis) DO UPDATE SET
     scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, visibility = excluded.visibility, recorded_at = excluded.recorded_at,
-    received_at = GREATEST(excluded.received_at, t.received_at), client_id = excluded.client_id, actor = excluded.actor,
+    changed_at = GREATEST(excluded.received_at, t.received_at, t.changed_at), client_id = excluded.client_id, actor = excluded.actor,
     version = t.version + 1, xid = pg_current_xact_id()
 """
 

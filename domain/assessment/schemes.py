@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     MetaData,
@@ -61,11 +62,16 @@ scheme_grades = Table(
 )
 
 
-def column_of_grade(row: Any, name: str) -> LabelOf:
-    """Returns a column of a row's grade; null for a row without one. `row` are the columns of judgements or targets."""
+def column_of_grade(row: Any, name: str, otherwise: ColumnElement[Any] | None = None) -> LabelOf:
+    """Returns a column of a row's grade; `otherwise` (null) for a row without one. `row` are the columns of judgements
+    or targets.
+    """
     g = scheme_grades.c
     return LabelOf(
-        scheme_grades, ((row.tenant_id, g.tenant_id), (row.scheme_version_no, g.scheme_version_no), (row.grade_no, g.no)), name
+        scheme_grades,
+        ((row.tenant_id, g.tenant_id), (row.scheme_version_no, g.scheme_version_no), (row.grade_no, g.no)),
+        name,
+        otherwise,
     )
 
 

@@ -28,7 +28,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
 from domain.read.time_binds import THIS_YEAR
 from domain.roster import years
-from domain.roster.pupils import pupils
+from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
 
@@ -53,6 +53,7 @@ targets = Table(
     Column("client_id", Uuid, nullable=False),
     Column("actor", Text),
     Column("version", Integer, nullable=False),
+    Column("changed_at", DateTime(timezone=True), comment="Null until it changes"),
     UniqueConstraint("tenant_id", "pupil_id", "subject_no", "aspect_no", "horizon_year", "horizon_point", "basis"),
     Index("targets_by_id", "id"),
     Index("targets_by_school", "tenant_id", "school_id"),
@@ -95,7 +96,8 @@ TARGETS = Resource(
         "visibility": Field(t.visibility, "Who is meant to see it: staff, school or family."),
         "lockedAt": Field(t.locked_at, "Since when it cannot be changed."),
         "recordedAt": Field(t.recorded_at, "When it was set."),
-        "receivedAt": Field(t.received_at, "When it arrived here."),
+        "receivedAt": Field(t.received_at, "When it first arrived here; it never changes."),
+        "changedAt": Field(func.greatest(t.changed_at, t.received_at, type_=DateTime(timezone=True)), CHANGED_AT, nullable=False),
         "actor": Field(t.actor, "Who set it, as the vendor names them.", filter=Filter.BODY),
         "version": Field(t.version, "Grows by one with each change."),
     },

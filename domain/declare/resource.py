@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     MetaData,
     Table,
+    func,
     select,
 )
 from sqlalchemy.types import TypeEngine
@@ -48,18 +49,20 @@ class LabelOf:
     """A value of a lookup table, found by its key: the code or name of a subject, aspect, window or grade.
 
     `on` are pairs of (column of the row, column of the lookup table); the first pair is the tenant. `column` is the
-    value.
+    value. `otherwise` is that of a row whose key is null; without it, null.
     """
 
     table: Table
     on: tuple[tuple[Any, Any], ...]
     column: str
+    otherwise: ColumnElement[Any] | None = None
 
     @property
     def expression(self) -> ColumnElement[Any]:
         t = self.table.alias()
         matches = (t.c[lookup_column.key] == row_column for row_column, lookup_column in self.on)
-        return select(t.c[self.column]).where(*matches).correlate_except(t).scalar_subquery()
+        value = select(t.c[self.column]).where(*matches).correlate_except(t).scalar_subquery()
+        return value if self.otherwise is None else func.coalesce(value, self.otherwise)
 
 
 @dataclass(frozen=True, eq=False)

@@ -331,12 +331,16 @@ class _SqlWriter:
             column = table.c[label.column]
             return func.coalesce(write_json(find_value_type(column.type), column), quote("null"))
 
+        otherwise = None
+        if label.otherwise is not None:
+            otherwise = write_json(field.kind, move_to_source(label.otherwise, resource.source, source))
         return self.write_label_placeholder(
             (label.table, label.column),
             label.table,
             [lookup_column.key for _, lookup_column in label.on[1:]],
             write_text,
             [move_to_source(row_column, resource.source, source) for row_column, _ in label.on[1:]],
+            otherwise,
         )
 
     def write_linked_label(
@@ -368,8 +372,9 @@ class _SqlWriter:
         keys: list[str],
         write_text: Callable[[FromClause], ColumnElement[str]],
         numbers: list[ColumnElement[Any]],
+        otherwise: ColumnElement[str] | None = None,
     ) -> ColumnElement[str]:
-        """Returns the placeholder of a label, or null where the row has no number. Adds the label query of this
+        """Returns the placeholder of a label, or `otherwise` (null) where the row has no number. Adds the label query of this
         identity, if it is new.
 
         The label query returns the tenant's rows of the lookup table: pairs of the placeholder and the text. `keys` are
@@ -386,4 +391,6 @@ class _SqlWriter:
             self.label_queries[identity] = all_rows
         self._has_labels = True
         prefix = f"{list(self.label_queries).index(identity)}:".encode()
-        return func.coalesce(write_placeholder(prefix, concatenate(join_with_dots(numbers))), quote("null"))
+        return func.coalesce(
+            write_placeholder(prefix, concatenate(join_with_dots(numbers))), quote("null") if otherwise is None else otherwise
+        )

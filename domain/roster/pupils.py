@@ -1,5 +1,7 @@
 """Pupils, and the references that each client's system uses for them."""
 
+from datetime import timedelta
+
 from sqlalchemy import (
     Column,
     Date,
@@ -21,7 +23,14 @@ from domain.declare.type_numbers import PUPIL
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
 
-CHANGED_AT = "When it last changed here. changedAt.gte asks for what changed since an instant: begin a minute earlier, since a change may land late."
+POLLING_OVERLAP = timedelta(minutes=5)
+"""How much earlier than the last time a client begins to read what has changed: longer than a write may take from the
+time it stores, which it takes after its locks, to its commit (MARKONCE_REQUEST_SECONDS, two minutes unless it is set).
+"""
+CHANGED_AT = (
+    "When it last changed here, or came into the reach of its school. changedAt.gte asks for what changed since an instant: begin"
+    f" {POLLING_OVERLAP.seconds // 60} minutes earlier, since the longest write is seen that much later than its time."
+)
 
 pupils = Table(
     "pupils",

@@ -34,14 +34,24 @@ async def adjust_for_pupils(locks: SchoolLocks, pupil_ids: Collection[UUID]) -> 
     await locks.increment_versions()
 
 
-async def adjust_for_judgements(locks: SchoolLocks, pupil_ids: Collection[UUID], windows: Collection[int]) -> None:
+async def adjust_for_judgements(locks: SchoolLocks, pupil_ids: Collection[UUID], windows: Collection[int]) -> set[tuple[UUID, int]]:
     """Follows a write of judgements of these pupils in these windows, which has put the replaced judgements into their
-    history.
+    history. Returns the pupils who count in none of a window's cells, with the window's number.
     """
     locks.has_incremented = True
-    await locks.connection.execute(
-        "SELECT adjust_cells($1, $2, $3), bump_versions($1, $4)", locks.tenant_id, list(pupil_ids), list(windows), locks.school_ids
-    )
+    rows = await locks.connection.fetch(_COUNT, locks.tenant_id, list(pupil_ids), list(windows), locks.school_ids)
+    return {(row["pupil_id"], row["window_no"]) for row in rows if row["pupil_id"] is not None}
+
+
+_COUNT = "SELECT c.pupil_id, c.window_no FROM bump_versions($1, $4) LEFT JOIN count_contributions($1, $2, $3) c ON true"
+
+
+@asynccontextmanager
+async def adjust_for_discount(locks: SchoolLocks, pupil_id: UUID, window_no: int) -> AsyncIterator[None]:
+    """Surrounds a write that changes whether a pupil is discounted in a window."""
+    await _adjust(locks, [pupil_id], [window_no], -1)
+    yield
+    await _adjust(locks, [pupil_id], [window_no], 1)
 
 
 async def rebuild(locks: SchoolLocks, windows: Collection[int]) -> None:

@@ -143,6 +143,14 @@ class Batch(Generic[Head, Entry]):
         if not self.lenient and (issues := self.list_issues()):
             raise make_invalid(issues)
 
+    def refuse_if_all_rejected(self) -> None:
+        """Raises Invalid if every row of the batch is rejected, those of its companions included, so that nothing was
+        accepted.
+        """
+        lists = [self, *self.companions.values()]
+        if any(each.received for each in lists) and all(len(each._rejected) == each.received for each in lists):
+            raise make_invalid(self.list_issues())
+
     def record_outcome(self, index: int, outcome: str, id_: object = None, version: int | None = None) -> None:
         """Records the outcome of a row that was not rejected."""
         self.results[index] = Result(

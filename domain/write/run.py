@@ -66,6 +66,8 @@ async def perform(
         attempt = command_input.copy_unchanged() if isinstance(command_input, Batch) else command_input
         with track_locks() as taken, collect_findings() as findings, run_dry(dry_run):
             result = await command.run(connection, caller, attempt)
+        if isinstance(attempt, Batch):
+            attempt.refuse_if_all_rejected()
         for locks in taken if result.has_written else ():
             if not locks.has_incremented:
                 await locks.increment_versions()

@@ -71,7 +71,7 @@ async def test_graphql_shows_the_same(vendor: Any) -> None:
         vendor,
         'mutation ($b: JudgementBatchInput!) { recordJudgements(input: $b, handling: "lenient") '
         "{ rejected issues { at code current { version grade status mark recordedAt } } } }",
-        b=batch("Oak", [judged(1, grade=90, expectedVersion=0)]),
+        b=batch("Oak", [judged(1, grade=90, expectedVersion=0), judged(2)]),
     )
     (issue,) = told["recordJudgements"]["issues"]
     rest = (await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=90, expectedVersion=0)]), 422))["issues"][0]

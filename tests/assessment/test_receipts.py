@@ -147,7 +147,10 @@ async def test_while_the_request_runs_it_is_409(hedgerow: Trust, vendor: Any) ->
 
 async def test_what_is_kept_holds_no_value(hedgerow: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=104)]))
-    stale, asking = batch("Oak", [judged(1, grade=90, expectedVersion=0)]), {"Prefer": "handling=lenient", "Idempotency-Key": "k"}
+    stale, asking = (
+        batch("Oak", [judged(1, grade=90, expectedVersion=0), judged(2)]),
+        {"Prefer": "handling=lenient", "Idempotency-Key": "k"},
+    )
     first = await sent(vendor, "/v1/judgements", stale, **asking)
     assert first["issues"][0].pop("current")["grade"] == "104"
     assert await sent(vendor, "/v1/judgements", stale, **asking) == first

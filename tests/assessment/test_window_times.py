@@ -94,6 +94,17 @@ READS = (
 )
 
 
+async def read_linked_state(vendor: Any) -> tuple[set[str], set[str]]:
+    """The state of the window by name, as the judgements in it show it, in both interfaces."""
+    await put(vendor, 1, recordedAt=(OPENS + SECOND).isoformat())
+    linked = (
+        await vendor.get("/v1/judgements", params={"windowCode": CODE, "include": "window", "fields": "window.state"})
+    ).json()["data"]
+    query = "query ($code: [String!]) { judgements(where: {windowCode: $code}) { nodes { window { state } } } }"
+    nodes = (await asked(vendor, query, code=[CODE]))["judgements"]["nodes"]
+    return {row["window"]["state"] for row in linked}, {node["window"]["state"] for node in nodes}
+
+
 async def test_a_304_and_an_answer_from_the_cache_end_at_the_instant(vendor: Any, clock: StandingClock) -> None:
     id_ = await plan(vendor)
     paths = [path.replace("{id}", id_) for path in READS]
@@ -108,6 +119,7 @@ async def test_a_304_and_an_answer_from_the_cache_end_at_the_instant(vendor: Any
         assert [answer.status_code for answer in again] == [200] * len(paths)
         state = (await vendor.get(f"/v1/windows/{id_}")).json()["state"]
         assert again[0].json()["state"] == state == ("open" if after < CLOSES else "closed")
+        assert await read_linked_state(vendor) == ({state}, {state})
 
 
 async def test_a_linked_window_tells_its_state_at_the_time_of_the_request(vendor: Any, clock: StandingClock) -> None:

@@ -118,7 +118,13 @@ async def test_a_row_that_refuses_is_the_same_problem(name: str, sides: Sides) -
         assert rest.status == (
             412
             if command.is_single_row
-            else {"close_window": 200, "merge_pupil": 422, "split_pupil": 422, "reidentify_pupil": 200}.get(name, 409)
+            else {
+                "close_window": 200,
+                "withdraw_discount": 200,
+                "merge_pupil": 422,
+                "split_pupil": 422,
+                "reidentify_pupil": 200,
+            }.get(name, 409)
         )
 
 

@@ -21,7 +21,7 @@ SECONDS = float(os.environ.get("MARKONCE_FAULT_SECONDS", "8"))
 SCHOOLS, EACH = ("Oak", "Elm", "Ash"), 150
 SECOND = "2017-18/spring"
 ALLOWED = {200, 409, 422, 503}
-REFUSALS = {"window-closed", "window-not-open", "pupil-not-found", "duplicate-in-batch", "not-collected"}
+REFUSALS = {"window-closed", "not-on-roll", "window-not-open", "pupil-not-found", "duplicate-in-batch", "not-collected"}
 GRADES = {"reading": [*range(80, 121), "A", "B"], "maths": [*range(80, 121), "M"], "writing": ["WTS", "EXS", "GDS", "L"]}
 
 
