@@ -494,6 +494,15 @@ BEGIN
     );
 END $$;
 
+CREATE FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) RETURNS TABLE(id uuid, upn text, surname text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$#variable_conflict use_column
+BEGIN
+    PERFORM acts_in(in_tenant);
+    RETURN QUERY SELECT p.id, p.upn, p.surname FROM pupils p WHERE p.tenant_id = in_tenant AND p.id = ANY (of_pupils);
+END $$;
+
 CREATE FUNCTION public.rebuild_cells(in_tenant uuid, of_schools uuid[], in_windows smallint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -523,6 +532,29 @@ BEGIN
     FROM counted c LEFT JOIN grades g ON g.tenant_id = c.tenant_id AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
     GROUP BY c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no
 ;
+END $$;
+
+CREATE FUNCTION public.refresh_same_children(in_tenant uuid, of_pupils uuid[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    WITH pairs AS MATERIALIZED (
+        SELECT p.school_id, ARRAY[LEAST(p.id, q.id), GREATEST(p.id, q.id)] AS pupil_ids, q.school_id AS other_school_id
+        FROM pupils p JOIN pupils q ON q.tenant_id = in_tenant AND q.date_of_birth = p.date_of_birth AND q.sex = p.sex AND q.id <> p.id AND q.school_id <> p.school_id
+            AND lower(q.surname) = lower(p.surname) AND lower(q.forename) = lower(p.forename)
+        WHERE p.tenant_id = in_tenant AND p.id = ANY (of_pupils)
+            AND (COALESCE(right(p.upn, 1), 'A') !~ '[0-9]' OR COALESCE(right(q.upn, 1), 'A') !~ '[0-9]')
+    ), found AS (
+        SELECT school_id, pupil_ids FROM pairs UNION SELECT other_school_id, pupil_ids FROM pairs
+    ), gone AS (
+        DELETE FROM data_issues d WHERE d.tenant_id = in_tenant AND d.kind = 'possible-same-child' AND d.pupil_ids && of_pupils
+            AND NOT EXISTS (SELECT 1 FROM found f WHERE f.school_id = d.school_id AND f.pupil_ids = d.pupil_ids)
+    )
+    INSERT INTO data_issues (tenant_id, id, kind, school_id, pupil_ids)
+    SELECT in_tenant, renew_id('00000000-0000-700f-8000-000000000000'), 'possible-same-child', f.school_id, f.pupil_ids FROM found f
+    ON CONFLICT DO NOTHING;
 END $$;
 
 CREATE FUNCTION public.remove_expired_secrets(most integer) RETURNS bigint
@@ -2422,9 +2454,17 @@ REVOKE ALL ON FUNCTION public.prepare_years(first smallint, last smallint) FROM 
 REVOKE ALL ON FUNCTION public.reach_state(tenants uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.reach_state(tenants uuid[]) TO markonce_app;
 
+REVOKE ALL ON FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.rebuild_cells(in_tenant uuid, of_schools uuid[], in_windows smallint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.rebuild_cells(in_tenant uuid, of_schools uuid[], in_windows smallint[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.rebuild_cells(in_tenant uuid, of_schools uuid[], in_windows smallint[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.refresh_same_children(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.refresh_same_children(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.refresh_same_children(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.remove_expired_secrets(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_expired_secrets(most integer) TO markonce_app;

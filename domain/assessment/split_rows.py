@@ -53,6 +53,7 @@ _MOVE_WINDOWS = (
     f"UPDATE judgements a SET pupil_id = $3, xid = pg_current_xact_id() WHERE {_OF_RECORD} AND a.window_no = ANY ($4)",
     f"UPDATE judgement_history a SET pupil_id = $3 WHERE {_OF_RECORD} AND a.window_no = ANY ($4)",
 )
+_MOVE_DISCOUNTS = "UPDATE discounts SET pupil_id = $3 WHERE tenant_id = $1 AND pupil_id = $2 AND window_no = ANY ($4)"
 _KEYS = (
     "unnest($4::smallint[], $5::smallint[], $6::smallint[], $7::smallint[]) AS b (academic_year, window_no, subject_no, aspect_no)"
 )
@@ -87,6 +88,7 @@ async def split_judgements(
     """Gives the new record the judgements of these windows; of a merge that is undone, those of the merged record."""
     arguments = (tenant_id, pupil_id, new_id)
     if merge is None:
+        await connection.execute(_MOVE_DISCOUNTS, *arguments, list(window_numbers))
         for statement in _MOVE_WINDOWS:
             await connection.execute(statement, *arguments, list(window_numbers))
         return

@@ -17,6 +17,7 @@ from domain.declare.errors import Invalid, Issue, NotFound, PupilMerged, Stale, 
 from domain.declare.inputs import Name
 from domain.declare.scopes import Scope
 from domain.roster.merged_pupils import make_not_found
+from domain.roster.record_pupils.changed_identity import reject_changed_identities
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils, read_stored, write_changes
 from domain.roster.record_pupils.compare import compare_facts
 from domain.roster.record_pupils.dates import check_age, count_years_off, count_years_outside, find_age_problem
@@ -74,6 +75,7 @@ async def update_pupil(connection: Connection, caller: Caller, patch: Patch[Pupi
     changes.touched_ids.add(patch.id)
     async with adjust_for_pupils(locks, changes.touched_ids):
         await write_changes(connection, school.tenant_id, caller.client_id, changes)
+    await connection.execute("SELECT refresh_same_children($1, $2)", school.tenant_id, [patch.id])
     return patch.make_result("updated", version + 1, warnings)
 
 
@@ -111,7 +113,8 @@ async def _make_row(
         _check_birthday(roll, row, stored, patch.id)
         await reject_retired(connection, roll, school.tenant_id, list_identifiers(caller.client_id, [row]))
         await match_and_lock(connection, caller, locks, school.tenant_id, [row], None, today)
-        await reject_ambiguous(roll, [row], await find_visible(connection, caller, school.tenant_id, [row]))
+        rows = await reject_changed_identities(connection, roll, school.tenant_id, [row])
+        await reject_ambiguous(roll, rows, await find_visible(connection, caller, school.tenant_id, rows))
         report_doubts(roll, school.tenant_id, [row])
     if roll.issues or row is None:
         # an issue of the whole row is about its keys, and the only key in the patch is the UPN

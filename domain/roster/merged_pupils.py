@@ -3,16 +3,17 @@
 The id is 410 `pupil-merged` to who reaches the remaining record. To anybody else it is an id that does not exist.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
-from domain.declare.errors import NotFound, PupilMerged
+from domain.declare.errors import Issue, NotFound, PupilMerged
 from domain.declare.scopes import Scope
 from domain.read.query import Parameter, Query, RowQuery
 from domain.store.database import Connection, Database
+from domain.write.batch import Batch
 
 _REPLACEMENTS = f"""
 SELECT c.other_id, c.pupil_id FROM record_changes c JOIN pupils p ON p.tenant_id = c.tenant_id AND p.id = c.pupil_id
@@ -58,6 +59,22 @@ async def find_replacements(connection: Connection, caller: Caller, pupil_ids: S
     """Returns, of these ids, those of merged pupils, with the remaining ones that the caller reaches with this scope."""
     rows = await connection.fetch(_REPLACEMENTS, caller.client_id, pupil_ids, scope.value)
     return {row["other_id"]: row["pupil_id"] for row in rows}
+
+
+async def tell_merged(
+    connection: Connection, caller: Caller, batch: Batch[Any, Any], ids: Mapping[int, UUID], scope: Scope
+) -> None:
+    """Says of rows that were rejected as pupil-not-found that the pupil was merged, where the caller reaches the
+    remaining one. `ids` are the ids that the rows name, by index.
+    """
+    missing = {index for issue in batch.issues if issue.code == "pupil-not-found" and (index := batch.find_index(issue)) in ids}
+    if not missing:
+        return
+    replacements = await find_replacements(connection, caller, [ids[index] for index in missing], scope)
+    for n, issue in enumerate(batch.issues):
+        index = batch.find_index(issue)
+        if index in missing and issue.code == "pupil-not-found" and (remaining := replacements.get(ids[index])) is not None:
+            batch.issues[n] = Issue(issue.at, "pupil-merged", f"This pupil was merged into {remaining}. Use that id.")
 
 
 async def refuse_merged_pupil(connection: Connection, caller: Caller, pupil_id: UUID, scope: Scope) -> None:

@@ -79,6 +79,9 @@ async def reidentify_pupil(connection: Connection, caller: Caller, action: Actio
         await write_changes(connection, stored["tenant_id"], caller.client_id, changes)
         names = _list_retired_names(stored, facts)
         await connection.execute("SELECT retire_identity($1, $2, $3, $4)", stored["tenant_id"], action.id, new_pupil_id, names)
+        await connection.execute(
+            "SELECT move_pupils($1, $2, $3)", stored["tenant_id"], [new_pupil_id], stored["school_id"]
+        )  # changedAt
         await _write_keys(connection, caller, stored, facts, fields.reference, new_pupil_id)
     return IdentityGiven(id=str(new_pupil_id), version=1)
 

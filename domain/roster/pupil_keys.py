@@ -11,7 +11,9 @@ from msgspec import UNSET, UnsetType
 from domain.access.caller import Caller
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input, describe
+from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
+from domain.roster.merged_pupils import tell_merged
 from domain.roster.references import is_identifier
 from domain.roster.retired import describe_reference, describe_upn, reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef
@@ -133,4 +135,6 @@ async def find_pupils(
                     batch.reject(at, key, "reference-is-identifier", "A reference may not be a UPN or an NHS number.")
                     continue
                 batch.reject(at, key, "pupil-not-found", f"No pupil with this {key} is or was on roll at {schools[at].name}.")
+    named = {at: id_ for at, row in rows if row.id is not UNSET and (id_ := parse_id(row.id)) is not None}
+    await tell_merged(connection, caller, batch, named, Scope.PUPILS_READ)
     return {at: pupil_id for at, pupil_id in pupil_ids.items() if at in present}

@@ -30,7 +30,7 @@ async def test_a_refused_batch_leaves_its_doubt_until_the_row_is_right(hedgerow:
     ids = await two_keys(vendor)
     ((kind, pupils),) = await listed(vendor)
     assert (kind in ("pupil-merge-needed", "pupil-conflict"), set(pupils) <= set(ids)) == (True, True)
-    again = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=upn(2))]), Prefer="handling=lenient")
+    again = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=upn(2)), entry(4)]), Prefer="handling=lenient")
     assert again["rejected"] == 1
     assert len(await listed(vendor)) == 1, "the same doubt is one issue"
     school = (await vendor.get("/v1/schools", params={"urn": URNS["Oak"], "include": "dataIssues"})).json()["data"][0]
@@ -68,3 +68,37 @@ async def test_pupils_out_of_reach_are_not_named(hedgerow: Trust, vendor: Any) -
         (await oak.post("/graphql", json={"query": "{dataIssues{nodes{pupilIds}}}"})).text,
     )
     assert [made["results"][0]["id"] in answer for answer in answers] == [False, False]
+
+
+async def test_a_row_that_changes_upn_and_surname_is_held_back_and_listed(hedgerow: Trust, vendor: Any) -> None:
+    """It wins over any other contradiction; each of the two alone is a correction."""
+    made = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]), Prefer="return=representation")
+    (id_,) = (result["id"] for result in made["results"])
+    for changed in (
+        {},
+        {"dateOfBirth": "2006-01-01"},
+        {"reference": "new", "formerUpns": [upn(1)]},
+        {"id": id_, "reference": None},
+    ):
+        refused = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=upn(3), surname="Other", **changed)]), 422)
+        assert issues(refused) == {"/entries/0": "identity-changed"}
+        assert await listed(vendor) == [("identity-changed", [id_])]
+    patch = await vendor.patch(f"/v1/pupils/{id_}", json={"upn": upn(3), "surname": "Other"}, headers={"If-Match": "*"})
+    assert [issue["code"] for issue in patch.json()["issues"]] == ["identity-changed"]
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, surname="Other")]))
+    assert await listed(vendor) == []
+
+
+async def test_one_child_in_two_schools_is_told_to_who_reaches_both_until_a_upn_tells_them_apart(
+    hedgerow: Trust, vendor: Any
+) -> None:
+    made = [
+        await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=None)]), Prefer="return=representation"),
+        await sent(vendor, "/v1/pupils", roll("Elm", [entry(2, surname="SURNAME1", sex="M")]), Prefer="return=representation"),
+    ]
+    ids = sorted(answer["results"][0]["id"] for answer in made)
+    oak = await hedgerow.client("oak", f"school:{URNS['Oak']}=pupils:read")
+    assert await listed(vendor) == [("possible-same-child", ids)] * 2
+    assert await listed(oak) == []
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
+    assert await listed(vendor) == []

@@ -29,10 +29,10 @@ async def confirmed(client: Any, url: str, body: dict[str, Any]) -> dict[str, An
 
 
 async def two_records(vendor: Any) -> tuple[str, str]:
-    """One child twice, at Oak until Easter and at Elm since: as recorded there without her UPN, and at Oak with it."""
+    """One child twice, at Oak until after the census and at Elm since: as recorded there without her UPN, and at Oak with it."""
     await opened(vendor)
-    at_oak = entry(1, enrolments=[{"from": "2014-09-01", "to": "2018-04-01", "status": "C"}])
-    at_elm = entry(1, reference="E1", upn=None, surname="Surname-One", enrolments=[{"from": "2018-04-02", "status": "C"}])
+    at_oak = entry(1, enrolments=[{"from": "2014-09-01", "to": "2018-05-20", "status": "C"}])
+    at_elm = entry(1, reference="E1", upn=None, surname="Surname-One", enrolments=[{"from": "2018-05-21", "status": "C"}])
     await sent(vendor, "/v1/pupils", roll("Oak", [at_oak, entry(2)]))
     await sent(vendor, "/v1/pupils", roll("Elm", [at_elm]))
     await sent(
@@ -84,7 +84,7 @@ async def test_the_remaining_record_has_all_of_both(hedgerow: Trust, vendor: Any
     assert await values(hedgerow, oak) == {"maths": "105", "gps": "101", "reading": "99"}
     kept = (await vendor.get(f"/v1/pupils/{oak}", params={"include": "enrolments,school"})).json()
     assert (kept["surname"], kept["school"]["urn"], kept["version"]) == ("Surname1", URNS["Elm"], done["version"])
-    assert [(s["from"], s["to"]) for s in kept["enrolments"]["data"]] == [("2014-09-01", "2018-04-01"), ("2018-04-02", None)]
+    assert [(s["from"], s["to"]) for s in kept["enrolments"]["data"]] == [("2014-09-01", "2018-05-20"), ("2018-05-21", None)]
     assert await miscounted(hedgerow) == (0, 0, 0)
     assert (await pupil(vendor, reference=["E1"]))["id"] == oak
     await sent(vendor, "/v1/judgements", batch("Elm", [{"reference": "E1", "subject": "writing", "grade": "EXS"}]))
@@ -101,7 +101,7 @@ async def test_a_split_is_the_inverse(hedgerow: Trust, vendor: Any) -> None:
         "expectedVersion": (await vendor.get(f"/v1/pupils/{oak}")).json()["version"],
         **{name: entry(1)[name] for name in ("forename", "dateOfBirth", "sex", "yearGroup")},
         "surname": "Surname-One",
-        "enrolments": [{"school": {"urn": URNS["Elm"]}, "from": "2018-04-02", "status": "C"}],
+        "enrolments": [{"school": {"urn": URNS["Elm"]}, "from": "2018-05-21", "status": "C"}],
         "windows": [WINDOW],
         "references": [{"school": {"urn": URNS["Elm"]}, "reference": "E1"}],
         "characteristics": entry(1)["characteristics"],
@@ -165,6 +165,11 @@ async def test_the_old_id_is_gone_for_who_reaches_the_remaining_pupil_and_unknow
             answer = await client.get(path)
             assert answer.status_code == status, (path, answer.text)
             assert answer.content == unknown if status == 404 else answer.json()["mergedInto"] == oak
+    rows = [{"id": elm, "subject": "maths", "grade": 100}]
+    assert issues(await sent(vendor, "/v1/judgements", batch("Elm", rows), 422)) == {"/entries/0/id": "pupil-merged"}
+    assert issues(await sent(vendor, "/v1/pupils", roll("Elm", [entry(1, id=elm, reference=None)]), 422)) == {
+        "/entries/0/id": "pupil-merged"
+    }
     patch = await vendor.patch(f"/v1/pupils/{elm}", json={"forename": "Ann"}, headers={"If-Match": "*"})
     assert (patch.status_code, patch.json()["mergedInto"]) == (410, oak)
     assert (await sent(vendor, f"/v1/pupils/{elm}/merge", {"expectedVersion": 1, "into": oak, "intoVersion": 1}, 410))[
@@ -237,5 +242,5 @@ async def test_every_table_about_pupils_is_merged_and_told(hedgerow: Trust) -> N
         "shared_pupils",
         "pupil_rolls",
     }
-    follow = {"upns", "target_history", "record_changes", "enrolment_history", "characteristic_history"}
+    follow = {"upns", "discounts", "target_history", "record_changes", "enrolment_history", "characteristic_history"}
     assert {row["relname"] for row in columns} == put_together | follow | {"data_issues"}

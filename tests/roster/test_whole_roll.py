@@ -198,7 +198,7 @@ async def test_statements_do_not_grow_with_the_roll(hedgerow: Trust, vendor: Any
         assert (await sent(vendor, "/v1/pupils?dryRun=true", whole(599)))["left"] == 1
     with hedgerow.statements.counting() as many:
         assert (await sent(vendor, "/v1/pupils", whole(150, maxLeavers=75)))["left"] == 450
-    assert len(many) <= len(few) <= 25
+    assert len(many) <= len(few) <= 26
     assert await miscounted(hedgerow) == (0, 0, 0)
 
 

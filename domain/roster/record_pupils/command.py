@@ -10,13 +10,16 @@ ended; the main school writes the rest of a pupil.
 
 from typing import Any
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from domain.access.caller import Caller
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
+from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.roster import years
+from domain.roster.merged_pupils import tell_merged
 from domain.roster.record_pupils import leavers
+from domain.roster.record_pupils.changed_identity import reject_changed_identities
 from domain.roster.record_pupils.changes import read_stored, record_said, write_changes
 from domain.roster.record_pupils.compare import compare_with_stored
 from domain.roster.record_pupils.doubts import report_doubts
@@ -78,6 +81,7 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     locks = SchoolLocks(connection, tenant_id)
     on_roll = await match_and_lock(connection, caller, locks, tenant_id, rows, complete_school, as_of)
     matched = rows
+    rows = await reject_changed_identities(connection, batch, tenant_id, rows)
     rows = await reject_pupils_of_other_schools(connection, caller, batch, tenant_id, rows)
     rows = await reject_ambiguous(batch, rows, await find_visible(connection, caller, tenant_id, rows))
     present = {row.pupil_id for row in rows}
@@ -88,6 +92,8 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     if complete_school is not None:
         leavers.reject_named_leavers(batch, rows, stored)
         rows = drop_rejected(batch, rows)
+    named = {row.at: id_ for row in matched if row.entry.id is not UNSET and (id_ := parse_id(row.entry.id)) is not None}
+    await tell_merged(connection, caller, batch, named, Scope.PUPILS_READ)
     report_doubts(batch, tenant_id, matched, complete_school)
     batch.refuse_if_strict()
     ended: list[leavers.OpenSpell] = []
@@ -107,6 +113,7 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     if changes.touched_ids:
         async with adjust_for_pupils(locks, changes.touched_ids):
             await write_changes(connection, tenant_id, caller.client_id, changes)
+        await connection.execute("SELECT refresh_same_children($1, $2)", tenant_id, list(changes.touched_ids))
     await record_said(connection, tenant_id, changes.said_pairs, as_of)
     school_ids = {row.school.id for row in rows} | ({complete_school.id} if complete_school is not None else set())
     await record_roll_year(connection, tenant_id, school_ids, as_of)
