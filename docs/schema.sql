@@ -196,7 +196,7 @@ CREATE FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) RETURN
 BEGIN
     PERFORM acts_in(in_tenant);
     RETURN QUERY SELECT e.pupil_id, e.school_id, e.from_on, e.to_on FROM enrolments e
-    WHERE e.tenant_id = in_tenant AND e.pupil_id = ANY (of_pupils) AND e.status IN ('C', 'M');
+    WHERE e.tenant_id = in_tenant AND e.pupil_id = ANY (of_pupils) AND e.status IN ('C', 'M', 'F', 'O');
 END $$;
 
 CREATE FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) RETURNS integer[]
@@ -312,18 +312,23 @@ DECLARE
     years smallint[];
     aspects_counted smallint[];
     parts smallint[];
-    combined smallint;
-    combined_in smallint;
+    wholes smallint[];
+    versions smallint[];
+    sizes integer[];
     has_discounts boolean;
 BEGIN
     SELECT ARRAY(SELECT DISTINCT w.academic_year FROM windows w WHERE w.tenant_id = in_tenant AND w.no = ANY (in_windows)),
         ARRAY(SELECT a.no FROM aspects a WHERE a.tenant_id = in_tenant AND a.counted),
-        ARRAY(SELECT s.no FROM subjects s WHERE s.tenant_id = in_tenant AND s.code IN ('reading', 'writing', 'maths')),
-        (SELECT s.no FROM subjects s WHERE s.tenant_id = in_tenant AND s.code = 'rwm'),
-        (SELECT v.no FROM schemes m JOIN scheme_versions v ON v.tenant_id = m.tenant_id AND v.scheme_id = m.id AND v.version = 1
-            WHERE m.tenant_id = in_tenant AND m.code = 'rwm'),
         EXISTS (SELECT 1 FROM discounts d WHERE d.tenant_id = in_tenant AND d.withdrawn_at IS NULL)
-        INTO years, aspects_counted, parts, combined, combined_in, has_discounts;
+        INTO years, aspects_counted, has_discounts;
+    SELECT array_agg(part.no), array_agg(s.no), array_agg(v.no), array_agg(cardinality(s.combined)) INTO parts, wholes, versions, sizes
+    FROM (
+        SELECT no, code, COALESCE(combines, CASE code WHEN 'rwm' THEN ARRAY['reading', 'writing', 'maths'] END) AS combined
+        FROM subjects WHERE tenant_id = in_tenant AND derived
+    ) s
+    JOIN subjects part ON part.tenant_id = in_tenant AND part.code = ANY (s.combined)
+    JOIN schemes m ON m.tenant_id = in_tenant AND m.code = s.code AND m.derived
+    JOIN scheme_versions v ON v.tenant_id = in_tenant AND v.scheme_id = m.id AND v.version = 1;
     RETURN QUERY WITH expected AS MATERIALIZED (
         SELECT c.*, has_discounts AND EXISTS (
             SELECT 1 FROM discounts d
@@ -362,14 +367,16 @@ BEGIN
         j.disadvantaged, j.eal, j.sen, j.in_version, j.grade, j.n
     FROM judged j
     UNION ALL
-    SELECT j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, combined, 0::smallint, j.year_group, j.sex,
-        j.disadvantaged, j.eal, j.sen, combined_in,
+    SELECT j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, c.whole, 0::smallint, j.year_group, j.sex,
+        j.disadvantaged, j.eal, j.sen, c.version,
         CASE WHEN bool_or(NOT COALESCE(g.eligible, j.grade >= 0)) THEN 1 WHEN NOT bool_and(COALESCE(g.valid, false)) THEN 2
             WHEN bool_and(COALESCE(g.higher, false)) THEN 5 WHEN bool_and(COALESCE(g.expected, false)) THEN 4 ELSE 3 END::smallint, j.n
-    FROM judged j LEFT JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = j.in_version AND g.no = j.grade
-    WHERE j.subject_no = ANY (parts) AND j.aspect_no = 0 AND combined IS NOT NULL AND combined_in IS NOT NULL
-    GROUP BY j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, j.year_group, j.sex, j.disadvantaged, j.eal, j.sen, j.n
-    HAVING count(*) = 3;
+    FROM unnest(parts, wholes, versions, sizes) AS c (part, whole, version, size)
+    JOIN judged j ON j.subject_no = c.part AND j.aspect_no = 0
+    LEFT JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = j.in_version AND g.no = j.grade
+    GROUP BY j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, j.year_group, j.sex, j.disadvantaged, j.eal, j.sen, j.n,
+        c.whole, c.version, c.size
+    HAVING count(*) = c.size;
 END $$;
 
 CREATE FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) RETURNS uuid[]
@@ -423,7 +430,7 @@ BEGIN
     LEFT JOIN LATERAL (SELECT * FROM pupils WHERE tenant_id = in_tenant AND pupils.id = COALESCE(i.id, x.id, u.pupil_id, f.pupil_id) LIMIT 1) p ON true
     LEFT JOIN LATERAL (
         SELECT from_on, status FROM enrolments WHERE tenant_id = in_tenant AND pupil_id = p.id AND enrolments.school_id = p.school_id
-            AND status IN ('C', 'M') AND to_on IS NULL ORDER BY from_on DESC LIMIT 1
+            AND status IN ('C', 'M', 'F', 'O') AND to_on IS NULL ORDER BY from_on DESC LIMIT 1
     ) e ON true;
 END $$;
 
@@ -446,6 +453,14 @@ CREATE FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school u
         ON CONFLICT DO NOTHING
 $$;
 
+CREATE FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) RETURNS smallint
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT v.no FROM scheme_versions v
+    WHERE v.tenant_id = in_tenant AND v.scheme_id = of_scheme AND (v.years IS NULL OR in_year = ANY (v.years))
+    ORDER BY v.years IS NULL, v.version DESC LIMIT 1
+$$;
+
 CREATE FUNCTION public.note_instants() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -465,10 +480,8 @@ BEGIN
     SELECT NEW.tenant_id, c.window_no, NEW.id, c.subject_no, c.aspect_no, v.no
     FROM windows w
     JOIN collects c ON c.tenant_id = w.tenant_id AND c.window_no = w.no AND c.school_id = w.tenant_id
-    JOIN LATERAL (
-        SELECT no FROM scheme_versions v WHERE v.tenant_id = w.tenant_id AND v.scheme_id = c.scheme_id ORDER BY version DESC LIMIT 1
-    ) v ON true
-    WHERE w.tenant_id = NEW.tenant_id AND w.state IN ('planned', 'open')
+    CROSS JOIN LATERAL (SELECT newest_version(w.tenant_id, c.scheme_id, w.academic_year) AS no) v
+    WHERE w.tenant_id = NEW.tenant_id AND w.state IN ('planned', 'open') AND v.no IS NOT NULL
     ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;
@@ -597,6 +610,53 @@ CREATE FUNCTION public.renew_id(id uuid) RETURNS uuid
     FROM (SELECT lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') AS h) t
 $$;
 
+CREATE FUNCTION public.repin_window(in_tenant uuid, in_window smallint) RETURNS TABLE(subject_no smallint, aspect_no smallint, code text, repinned boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    in_year smallint;
+BEGIN
+    PERFORM acts_in(in_tenant);
+    SELECT w.academic_year INTO in_year FROM windows w WHERE w.tenant_id = in_tenant AND w.no = in_window;
+    RETURN QUERY SELECT DISTINCT j.subject_no, j.aspect_no, o.code, false
+    FROM judgements j
+    JOIN scheme_versions v ON v.tenant_id = in_tenant AND v.no = j.scheme_version_no
+    JOIN grades o ON o.tenant_id = in_tenant AND o.scheme_version_no = j.scheme_version_no AND o.no = j.grade_no
+    WHERE j.tenant_id = in_tenant AND j.academic_year = in_year AND j.window_no = in_window AND NOT EXISTS (
+        SELECT 1 FROM grades g WHERE g.tenant_id = in_tenant AND g.scheme_version_no = newest_version(in_tenant, v.scheme_id, in_year) AND g.code = o.code
+    );
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    WITH moved AS MATERIALIZED (
+        SELECT j.pupil_id, j.subject_no, j.aspect_no, n.no AS version_no, g.no AS grade_no
+        FROM judgements j
+        JOIN scheme_versions v ON v.tenant_id = in_tenant AND v.no = j.scheme_version_no
+        CROSS JOIN LATERAL (SELECT newest_version(in_tenant, v.scheme_id, in_year) AS no) n
+        LEFT JOIN grades o ON o.tenant_id = in_tenant AND o.scheme_version_no = j.scheme_version_no AND o.no = j.grade_no
+        LEFT JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = n.no AND g.code = o.code
+        WHERE j.tenant_id = in_tenant AND j.academic_year = in_year AND j.window_no = in_window AND n.no <> j.scheme_version_no
+    ), kept AS (
+        INSERT INTO judgement_history (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, school_id, scheme_version_no, grade_no, mark, status_code,
+        recorded_at, received_at, recorded_at_school_id, client_id, actor, source, method, version, xid, changed_at, until)
+        SELECT j.tenant_id, j.academic_year, j.pupil_id, j.window_no, j.subject_no, j.aspect_no, j.school_id, j.scheme_version_no, j.grade_no, j.mark, j.status_code,
+        j.recorded_at, j.received_at, j.recorded_at_school_id, j.client_id, j.actor, j.source, j.method, j.version, j.xid, j.changed_at, GREATEST(clock_timestamp(),
+        j.received_at) FROM judgements j JOIN moved m USING (pupil_id, subject_no, aspect_no)
+        WHERE j.tenant_id = in_tenant AND j.academic_year = in_year AND j.window_no = in_window
+    )
+    UPDATE judgements j SET scheme_version_no = m.version_no, grade_no = m.grade_no, version = j.version + 1, xid = pg_current_xact_id(), changed_at = clock_timestamp()
+    FROM moved m
+    WHERE j.tenant_id = in_tenant AND j.academic_year = in_year AND j.window_no = in_window AND j.pupil_id = m.pupil_id
+        AND j.subject_no = m.subject_no AND j.aspect_no = m.aspect_no;
+    RETURN QUERY UPDATE pins p SET scheme_version_no = newest_version(in_tenant, v.scheme_id, in_year)
+    FROM scheme_versions v
+    WHERE p.tenant_id = in_tenant AND p.window_no = in_window AND v.tenant_id = in_tenant AND v.no = p.scheme_version_no
+        AND newest_version(in_tenant, v.scheme_id, in_year) <> p.scheme_version_no
+    RETURNING p.subject_no, p.aspect_no, NULL::text, true;
+END $$;
+
 CREATE FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -724,7 +784,11 @@ CREATE TABLE public.aspects (
     no smallint NOT NULL,
     code text NOT NULL,
     name text NOT NULL,
-    counted boolean NOT NULL
+    counted boolean NOT NULL,
+    id uuid DEFAULT gen_random_uuid(),
+    national_code text,
+    retired boolean DEFAULT false NOT NULL,
+    version integer DEFAULT 1 NOT NULL
 );
 
 ALTER TABLE ONLY public.aspects FORCE ROW LEVEL SECURITY;
@@ -904,6 +968,26 @@ CREATE TABLE public.clients (
     CONSTRAINT clients_check CHECK (((auth_method = 'client_secret'::text) OR (jwks IS NOT NULL) OR (jwks_uri IS NOT NULL)))
 );
 
+CREATE TABLE public.codes (
+    list text NOT NULL,
+    no smallint NOT NULL,
+    code text NOT NULL,
+    meaning text NOT NULL,
+    valid_from date,
+    valid_to date,
+    also text[] DEFAULT '{}'::text[] NOT NULL,
+    stage text,
+    subjects text[] DEFAULT '{}'::text[] NOT NULL,
+    method text,
+    eligible boolean,
+    valid boolean,
+    in_average boolean,
+    expected boolean,
+    higher boolean,
+    national_code text,
+    source text NOT NULL
+);
+
 CREATE TABLE public.collects (
     tenant_id uuid NOT NULL,
     window_no smallint NOT NULL,
@@ -1080,6 +1164,8 @@ CREATE TABLE public.grades (
     valid boolean NOT NULL,
     expected boolean NOT NULL,
     higher boolean NOT NULL,
+    valid_from date,
+    valid_to date,
     CONSTRAINT grades_check CHECK ((expected OR (NOT higher))),
     CONSTRAINT grades_check1 CHECK ((valid OR (NOT expected))),
     CONSTRAINT grades_check2 CHECK ((eligible OR (NOT valid))),
@@ -1427,7 +1513,13 @@ CREATE TABLE public.scheme_versions (
     no smallint NOT NULL,
     scheme_id uuid NOT NULL,
     version smallint NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    years smallint[],
+    rounding smallint,
+    expected_status text,
+    higher_status text,
+    CONSTRAINT scheme_versions_expected_status_check CHECK ((expected_status = ANY (ARRAY['x'::text, 'z'::text]))),
+    CONSTRAINT scheme_versions_higher_status_check CHECK ((higher_status = ANY (ARRAY['x'::text, 'z'::text])))
 );
 
 ALTER TABLE ONLY public.scheme_versions FORCE ROW LEVEL SECURITY;
@@ -1448,7 +1540,9 @@ CREATE VIEW public.scheme_grades WITH (security_invoker='true') AS
     g.eligible,
     g.valid,
     g.expected,
-    g.higher
+    g.higher,
+    g.valid_from,
+    g.valid_to
    FROM (public.grades g
      JOIN public.scheme_versions v ON (((v.tenant_id = g.tenant_id) AND (v.no = g.scheme_version_no))));
 
@@ -1458,7 +1552,8 @@ CREATE TABLE public.schemes (
     code text NOT NULL,
     name text NOT NULL,
     school_id uuid,
-    derived boolean DEFAULT false NOT NULL
+    derived boolean DEFAULT false NOT NULL,
+    template text
 );
 
 ALTER TABLE ONLY public.schemes FORCE ROW LEVEL SECURITY;
@@ -1532,7 +1627,11 @@ CREATE TABLE public.subjects (
     no smallint NOT NULL,
     code text NOT NULL,
     name text NOT NULL,
-    derived boolean DEFAULT false NOT NULL
+    derived boolean DEFAULT false NOT NULL,
+    national_code text,
+    retired boolean DEFAULT false NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
+    combines text[]
 );
 
 ALTER TABLE ONLY public.subjects FORCE ROW LEVEL SECURITY;
@@ -1670,6 +1769,9 @@ ALTER TABLE ONLY public.clients
 
 ALTER TABLE ONLY public.clients
     ADD CONSTRAINT clients_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.codes
+    ADD CONSTRAINT codes_pkey PRIMARY KEY (list, no);
 
 ALTER TABLE ONLY public.collects
     ADD CONSTRAINT collects_pkey PRIMARY KEY (tenant_id, window_no, subject_no, aspect_no, school_id);
@@ -1922,6 +2024,8 @@ CREATE INDEX upns_by_pupil ON public.upns USING btree (tenant_id, pupil_id);
 CREATE INDEX windows_by_id ON public.windows USING btree (id);
 
 CREATE CONSTRAINT TRIGGER count_change AFTER INSERT OR DELETE OR UPDATE ON public.aspects DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.count_change('references');
+
+CREATE CONSTRAINT TRIGGER count_change AFTER INSERT OR DELETE OR UPDATE ON public.codes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.count_change('references');
 
 CREATE CONSTRAINT TRIGGER count_change AFTER INSERT OR DELETE OR UPDATE ON public.collects DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.count_change('references');
 
@@ -2445,6 +2549,10 @@ REVOKE ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_s
 GRANT ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) TO markonce_app;
+GRANT ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.note_instants() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.pin_school() FROM PUBLIC;
@@ -2479,6 +2587,10 @@ GRANT ALL ON FUNCTION public.remove_retired_keys(most integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.remove_retired_keys(most integer) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.renew_id(id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.repin_window(in_tenant uuid, in_window smallint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.repin_window(in_tenant uuid, in_window smallint) TO markonce_app;
+GRANT ALL ON FUNCTION public.repin_window(in_tenant uuid, in_window smallint) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) TO markonce_app;
@@ -2533,6 +2645,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.client_secrets TO markonce_ope
 
 GRANT SELECT ON TABLE public.clients TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.clients TO markonce_operator;
+
+GRANT SELECT ON TABLE public.codes TO markonce_app;
+GRANT SELECT ON TABLE public.codes TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.collects TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.collects TO markonce_operator;

@@ -1,20 +1,29 @@
 """The catalogue: every readable resource and every command, in the order of the documentation, and the rows that expire."""
 
+from domain.assessment.change_subject import (
+    create_aspect,
+    create_subject,
+    retire_aspect,
+    retire_subject,
+    update_aspect,
+    update_subject,
+)
 from domain.assessment.change_window import delete_window, update_window
-from domain.assessment.create_scheme import create_scheme
+from domain.assessment.code_lists import CODES
+from domain.assessment.create_scheme import create_scheme, create_scheme_version
 from domain.assessment.create_window import create_window
 from domain.assessment.discount_pupil import create_window_discount, withdraw_discount
 from domain.assessment.discounts import DISCOUNTS
 from domain.assessment.judgements import JUDGEMENTS
 from domain.assessment.merge_pupil import merge_pupil
-from domain.assessment.open_close_window import close_window, open_window, reopen_window
+from domain.assessment.open_close_window import close_window, open_window, reopen_window, repin_window
 from domain.assessment.receipts import RECEIPTS
 from domain.assessment.record_judgements import record_judgements
 from domain.assessment.record_targets import record_targets
 from domain.assessment.returns import RETURNS
 from domain.assessment.schemes import GRADES, SCHEMES
 from domain.assessment.split_pupil import split_pupil
-from domain.assessment.subjects import SUBJECTS
+from domain.assessment.subjects import ASPECTS, SUBJECTS
 from domain.assessment.targets import TARGETS
 from domain.assessment.windows import WINDOWS
 from domain.clients.secrets import CLEANUP as CLIENT_SECRETS
@@ -45,7 +54,9 @@ RESOURCES = link_resources(
         ENROLMENTS,
         GROUPS,
         MEMBERS,
+        CODES,
         SUBJECTS,
+        ASPECTS,
         SCHEMES,
         GRADES,
         WINDOWS,
@@ -67,13 +78,21 @@ COMMANDS = {
         delete_group,
         record_judgements,
         record_targets,
+        create_subject,
+        update_subject,
+        retire_subject,
+        create_aspect,
+        update_aspect,
+        retire_aspect,
         create_scheme,
+        create_scheme_version,
         create_window,
         open_window,
         close_window,
         reopen_window,
         create_window_discount,
         withdraw_discount,
+        repin_window,
         update_school,
         update_pupil,
         merge_pupil,

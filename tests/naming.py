@@ -38,6 +38,8 @@ class Names:
     subject: str
     aspect: str
     scheme: str
+    ids: dict[str, str]
+    """Of a subject, an aspect and a scheme."""
 
 
 ENTRY = {
@@ -63,6 +65,9 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "create_scheme": {"tenant": OWN, "code": "new", "name": "New", "template": "effort"},
     "create_window": window(OWN, SUMMER)
     | {"code": "new", "collects": [{"subject": "science", "scheme": "ks2-science-ta", "aspect": "main"}]},
+    "create_subject": {"tenant": OWN, "code": "new", "name": "New"},
+    "create_aspect": {"tenant": OWN, "code": "new", "name": "New"},
+    "create_scheme_version": {"grades": [{"code": "1", "label": "One"}]},
     "update_group": {"name": "Renamed"},
     "update_school": {"shortName": "Renamed"},
     "update_pupil": {"forename": "Renamed"},
@@ -117,7 +122,7 @@ def value_at(names: Names, command: Command, place: str) -> Any:
     *above, leaf = place.split(".")
     if place == URL:
         noun = command.name.split("_")[1]
-        return {"pupil": names.pupil["id"], "school": names.school["id"]}.get(noun) or getattr(names, noun)
+        return (names.ids | {"pupil": names.pupil["id"], "school": names.school["id"]}).get(noun) or getattr(names, noun)
     if leaf == "formerUpns":
         return [names.pupil["upn"]]
     for kind in ("school", "schools", "trust"):

@@ -97,6 +97,8 @@ class Asking:
         depth = self.draw.choice((0, 0, 0, 1, 1, 1, 2, 3))
         ask = self.narrowed(self.about(resource, depth), list(Filter))
         ask.first = self.draw.choice((1, 3, 7)) if depth > 1 else self.draw.choice((2, 5, 50, 1000))
+        if any(below.resource.name == "return" for _, below in ask.nested()):  # each costs what many values do
+            ask.first = min(ask.first, 5)
         if ask.identifies:  # a lookup takes no size of linked pages
             ask.links = {name: below for name, below in ask.links.items() if not below.links}
             for _, below in ask.nested():

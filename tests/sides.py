@@ -52,13 +52,13 @@ async def unwalled(databases: Databases) -> AsyncIterator[str]:
         await superuser.close()
 
 
+NOUNS = ("pupil", "group", "window", "school", "subject", "aspect", "scheme", "discount")
+
+
 async def _names(world: World, tenant: str, school: str, trust: dict[str, Any]) -> Names:
     """A school's and its tenant's own."""
     caller, id_ = world.clients[tenant].caller, str(world.schools[school])
-    found = {
-        name: await world.rows(world.database, caller, RESOURCES[name])
-        for name in ("pupil", "group", "window", "school", "discount")
-    }
+    found = {name: await world.rows(world.database, caller, RESOURCES[name]) for name in NOUNS}
     row = next(row for row in found["pupil"] if row["upn"] == upn(school, 6))
     group = next(row for row in found["group"] if row["schoolId"] == id_)
     laestab = next(row["laestab"] for row in found["school"] if row["id"] == id_)
@@ -74,12 +74,13 @@ async def _names(world: World, tenant: str, school: str, trust: dict[str, Any]) 
         subject="reading",
         aspect="main",
         scheme="house",
+        ids={name: next(row["id"] for row in found[name] if not row.get("derived")) for name in ("subject", "aspect", "scheme")},
     )
 
 
 _LATIN = """
 WITH s AS (INSERT INTO subjects (tenant_id, id, no, code, name, derived) VALUES ('{tenant}', '{id_}', 99, 'latin', 'Latin', false))
-INSERT INTO aspects (tenant_id, no, code, name, counted) VALUES ('{tenant}', 99, 'oral', 'Oral', false)
+INSERT INTO aspects (tenant_id, id, no, code, name, counted) VALUES ('{tenant}', '{aspect_id}', 99, 'oral', 'Oral', false)
 """
 
 
@@ -87,7 +88,7 @@ async def _foreign(world: World) -> Names:
     """What South alone has."""
     ref = {"trust": {"groupUid": TRUSTS["South"]}}
     await world.do("South", "create_scheme", {"tenant": ref, "code": "souths", "name": "South's", "template": "effort"})
-    await world.as_superuser(_LATIN.format(tenant=world.tenants["South"], id_=new_id(6)))
+    await world.as_superuser(_LATIN.format(tenant=world.tenants["South"], id_=new_id(6), aspect_id=new_id(11)))
     collects = [{"subject": "science", "scheme": "ks2-science-ta"}]
     opened = await world.do("South", "create_window", window(ref, SUMMER) | {"code": "souths", "collects": collects})
     await world.do("South", "open_window", {"id": opened["id"]})
@@ -106,6 +107,7 @@ ABSENT = Names(
     subject="nothing",
     aspect="nothing",
     scheme="nothing",
+    ids={"subject": str(new_id(6)), "aspect": str(new_id(11)), "scheme": str(new_id(7))},
 )
 
 

@@ -72,6 +72,8 @@ GOOD: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "create_window": ("/v1/windows", window("w", acceptUntil="2099-09-01T00:00:00Z", frequencyReasons=REASONS, collects=[COLLECT])),
+    "create_subject": ("/v1/subjects", {"tenant": {"trust": {"groupUid": TRUST}}, "code": "s", "name": "S", "nationalCode": "SUB"}),
+    "create_aspect": ("/v1/aspects", {"tenant": {"trust": {"groupUid": TRUST}}, "code": "a", "name": "A", "nationalCode": "SUB"}),
     "create_scheme": ("/v1/schemes", {"tenant": {"trust": {"groupUid": TRUST}}, "code": "s", "name": "S", "grades": [GRADE]}),
 }
 

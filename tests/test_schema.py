@@ -11,7 +11,7 @@ from domain.store.metadata import metadata
 from tests.conftest import Databases
 
 REGISTER_AND_SHARED = {
-    "academic_years", "alembic_version", "client_secrets", "clients", "data_versions", "grants", "idempotency", "memberships",
+    "academic_years", "alembic_version", "client_secrets", "clients", "codes", "data_versions", "grants", "idempotency", "memberships",
     "schema_compatibility", "schools", "signing_keys", "succession", "trusts", "used_assertions",
     "window_instants",
 }  # fmt: skip

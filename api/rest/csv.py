@@ -126,8 +126,11 @@ def _name_group(row: dict[str, Any], query: AggregateQuery) -> tuple[str, ...]:
 
 
 def _format_figure(row: dict[str, Any] | None, figure: str) -> Any:
-    value = None if row is None else row[figure]
-    return value if value is not None else ((row and row["status"]) or "z")
+    """The figure, or the symbol that says why there is none."""
+    if row is None:
+        return "z"
+    status = row.get(f"{figure.removesuffix('Percent')}Status", row["status"])
+    return row[figure] if row[figure] is not None else status or "z"
 
 
 def write_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Steps[bytes]:

@@ -98,13 +98,16 @@ def url_of(command: Command) -> tuple[str, str]:
     """The method and path of a command, by its name.
 
     record_pupils and create_window are a POST to the list of the resource, update_pupil and delete_window a PATCH and a DELETE of one row. Any other
-    verb, such as that of open_window, is a POST to a URL below the row. create_window_discount is a POST to the discounts of one window.
+    verb, such as that of open_window, is a POST to a URL below the row. create_window_discount is a POST to the discounts of one window,
+    and create_scheme_version to the versions of one scheme.
     """
     verb, noun = command.name.split("_", 1)
     paths = {name: resource.path for resource in RESOURCES.values() for name in (resource.name, resource.plural)}
     owner, _, below = noun.partition("_")
     if verb == "create" and owner in paths and below in paths:
         return "POST", f"/v1/{paths[owner]}/{{id}}/{paths[below]}"
+    if verb == "create" and owner in paths and below:
+        return "POST", f"/v1/{paths[owner]}/{{id}}/{below}s"
     path = paths.get(noun)
     if path is None:
         raise ValueError(

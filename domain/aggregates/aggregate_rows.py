@@ -14,7 +14,9 @@ class AggregateRow(Output, kw_only=True):
     """Results of a group of pupils. The dimensions that were grouped by or filtered to one value identify the group;
     `schools` says how many it pools.
 
-    Counts are of pupils; percentages are whole and of the eligible. `status` says why figures are null: c suppressed
+    Counts are of pupils; percentages are whole and of the eligible. `expectedStatus` and `higherStatus` say why the figures
+    of a standard are null, in the same symbols: z where a scheme has no such standard, x where it is told later or some of
+    the schools have none. `status` says why figures are null: c suppressed
     (all figures), z not applicable (nobody eligible), x not available (nothing judged yet). `coveragePercent` is the
     percentage of the eligible who have a counting value. `reason`, only with view=public, says why a row is suppressed:
     primary (a small group) or complement (it would help to calculate a small group).
@@ -39,8 +41,10 @@ class AggregateRow(Output, kw_only=True):
     valid: int | None = None
     expected: int | None = None
     expected_percent: int | None = None
+    expected_status: Status | None = None
     higher: int | None = None
     higher_percent: int | None = None
+    higher_status: Status | None = None
     average: float | None = None
     coverage_percent: int | None = None
     status: Status | None = None

@@ -45,8 +45,7 @@ from domain.access.caller import Caller, make_scope_error
 from domain.aggregates.aggregate_rows import AggregatePage, Coverage, ExcludedSchool, Exclusion, PageInfo
 from domain.aggregates.disclosure import LISTED
 from domain.aggregates.groups import (
-    COMBINED,
-    PARTS_OF_COMBINED,
+    PARTS_OF,
     PupilGroup,
     make_groups,
     make_row,
@@ -175,7 +174,7 @@ def _list_excluded(query: AggregateQuery, result: AggregateResult, groups: list[
         if query.subject in (None, group.key.subject):
             statuses[group.key.school].add(group.status)
     collected = result.list_collected_subjects()
-    subjects = set(PARTS_OF_COMBINED if query.subject == COMBINED else [query.subject] if query.subject else [])
+    subjects = set(PARTS_OF.get(query.subject, (query.subject,)) if query.subject else ())
     for school in sorted(result.schools, key=lambda school: school.urn):
         of_school = statuses[school.id]
         if of_school & {None, "c"}:

@@ -56,4 +56,4 @@ totals = Table(
 )
 
 grades = table("grades", *map(column, ("tenant_id", "scheme_version_no", "no", "eligible", "valid", "expected", "higher", "value")))
-scheme_versions = table("scheme_versions", *map(column, ("tenant_id", "no", "scheme_id")))
+scheme_versions = table("scheme_versions", *map(column, ("tenant_id", "no", "scheme_id", "expected_status", "higher_status")))

@@ -11,10 +11,11 @@ from msgspec import structs
 from domain.aggregates.aggregate_rows import AggregateRow, Status
 from domain.aggregates.disclosure import LISTED, EligibleRow, Reason, suppress
 from domain.aggregates.results import AggregateResult, Categories, DiscountedCounts, GroupFacts, GroupKey, PupilCounts, Tally
+from domain.assessment.templates import load_templates
 from domain.roster.years import YEARS
 
-COMBINED, PARTS_OF_COMBINED = "rwm", ("reading", "writing", "maths")
-"""The subject "reading, writing and maths combined", and the subjects it combines."""
+PARTS_OF = {subject.code: tuple(subject.combines) for subject in load_templates().subjects if subject.combines}
+"""The derived subjects, such as reading, writing and maths combined, and the subjects that each combines."""
 
 _CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sex": (("F", "M"), ()),
@@ -67,18 +68,32 @@ def make_groups(result: AggregateResult, tally: Tally, dimensions: tuple[str, ..
         for key, facts_of_key in facts.items()
         for categories in combinations
     ]
-    _set_combined_judged(groups)
+    _describe_combined(groups)
     return groups
 
 
-def _set_combined_judged(groups: list[PupilGroup]) -> None:
-    """Reading, writing and maths combined counts as judged where all three are judged: before that, nobody can have
-    reached the standard in all."""
-    judged = {(group.key, group.categories) for group in groups if group.counts.judged}
+def _describe_combined(groups: list[PupilGroup]) -> None:
+    """A combined subject counts as judged where all its parts are judged: before that, nobody can have reached the
+    standard in all. It has a standard where all its parts have one."""
+    counts_of = {(group.key, group.categories): group.counts for group in groups}
     for group in groups:
-        if group.key.subject == COMBINED:
-            parts = [(group.key._replace(subject=part), group.categories) for part in PARTS_OF_COMBINED]
-            group.counts.judged = all(part in judged for part in parts)
+        if group.key.subject in PARTS_OF:
+            keys = [(group.key._replace(subject=part), group.categories) for part in PARTS_OF[group.key.subject]]
+            parts = [counts_of[key] for key in keys if key in counts_of]
+            group.counts.judged = len(parts) == len(keys) and all(part.judged for part in parts)
+            group.counts.standards = frozenset(standard for part in parts for standard in part.standards)
+
+
+def _find_status(counts: PupilCounts, index: int) -> Status | None:
+    """Returns why a group has no figures of the expected (0) or the higher (1) standard, None where it has them.
+
+    Where only some of the schools' schemes have the standard, a percentage of all pupils would count the others as not
+    achieving it, so that it is not available.
+    """
+    found = {standard[index] for standard in counts.standards}
+    if found <= {None}:
+        return None
+    return "z" if found == {"z"} else "x"
 
 
 def suppress_groups(groups: list[PupilGroup], dimensions: tuple[str, ...]) -> None:
@@ -152,7 +167,7 @@ def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
         schools=facts.schools,
         **group.categories._asdict(),
     )
-    row.status = group.status
+    row.status = row.expected_status = row.higher_status = group.status
     if group.hidden:
         row.reason = group.hidden if with_reason else None
         return row
@@ -160,8 +175,11 @@ def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
     if counts.eligible:
         row.coverage_percent = compute_percent(counts.valid, counts.eligible)
     if row.status is None:
-        row.expected, row.expected_percent = counts.expected, compute_percent(counts.expected, counts.eligible)
-        row.higher, row.higher_percent = counts.higher, compute_percent(counts.higher, counts.eligible)
+        row.expected_status, row.higher_status = _find_status(counts, 0), _find_status(counts, 1)
+        if row.expected_status is None:
+            row.expected, row.expected_percent = counts.expected, compute_percent(counts.expected, counts.eligible)
+        if row.higher_status is None:
+            row.higher, row.higher_percent = counts.higher, compute_percent(counts.higher, counts.eligible)
         if counts.valued and len(counts.schemes) <= 1:
             row.average = compute_average(counts.hundredths, counts.valued)
     if counts.discounted and counts.discounted.eligible and facts.internal:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from domain.assessment.templates import Standard
+
 
 class GroupKey(NamedTuple):
     """School id, codes, and an academic year such as 2017-18. `school` and `year_group` are None where they are pooled."""
@@ -50,7 +52,8 @@ class DiscountedCounts(Struct, array_like=True):
 class PupilCounts(Struct, array_like=True):
     """Counts of pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the
     sum of the values of the `valued`; `judged` says whether there is any judgement; `discounted` are the counts of
-    pupils who are in no other, None without any; `schemes` are the codes of the schemes the values come from."""
+    pupils who are in no other, None without any; `schemes` are the codes of the schemes the values come from;
+    `standards` say of each scheme version used why it has no expected and no higher standard."""
 
     eligible: int = 0
     guarded: int = 0
@@ -62,6 +65,7 @@ class PupilCounts(Struct, array_like=True):
     judged: bool = False
     discounted: DiscountedCounts | None = None
     schemes: frozenset[str] = frozenset()
+    standards: frozenset[tuple[Standard, Standard]] = frozenset()
 
     def __add__(self, other: "PupilCounts") -> "PupilCounts":
         return PupilCounts(
@@ -75,6 +79,7 @@ class PupilCounts(Struct, array_like=True):
             self.judged or other.judged,
             self.discounted + other.discounted if self.discounted and other.discounted else self.discounted or other.discounted,
             self.schemes | other.schemes,
+            self.standards | other.standards,
         )
 
 
@@ -121,11 +126,12 @@ class RequestedSchool(Struct, array_like=True):
 
 
 class Tally(Struct):
-    """The facts of each group, and its counts by categories, with the numbers of the scheme versions they come from.
+    """The facts of each group, and its counts by categories, with the numbers of the scheme versions that their values come
+    from, and of all scheme versions.
     Categories without pupils are missing."""
 
     facts: list[tuple[_TenantKey, GroupFacts]]
-    counts: list[tuple[_TenantKey, Categories, PupilCounts, list[int]]]
+    counts: list[tuple[_TenantKey, Categories, PupilCounts, list[int], list[int]]]
 
 
 class AggregateResult(Struct):
@@ -133,7 +139,8 @@ class AggregateResult(Struct):
 
     `window`, `subject`, `trust`: whether the one of the query is within reach. `schools`: the schools within reach that
     the query covers. `empty`: the windows of a school in which no pupil is counted (tenant, school, and the numbers of
-    the subjects collected). `subject_codes`, `scheme_codes`: codes by tenant and number. `groups`: grouped as the query
+    the subjects collected). `subject_codes`, `scheme_codes`: codes by tenant and number; of schemes also why a version has no
+    standards. `groups`: grouped as the query
     says. `by_school`: grouped by school alone, or None where that is the same.
     """
 
@@ -143,22 +150,24 @@ class AggregateResult(Struct):
     schools: list[RequestedSchool]
     empty: list[tuple[str, str, list[int]]]
     subject_codes: list[tuple[str, int, str]]
-    scheme_codes: list[tuple[str, int, str]]
+    scheme_codes: list[tuple[str, int, str, Standard, Standard]]
     groups: Tally
     by_school: Tally | None
 
     def pool(self, tally: Tally) -> tuple[dict[GroupKey, GroupFacts], dict[tuple[GroupKey, Categories], PupilCounts]]:
         """Adds up the facts and the counts of all tenants, by code."""
         subject_codes = {(tenant, number): code for tenant, number, code in self.subject_codes}
-        scheme_codes = {(tenant, number): code for tenant, number, code in self.scheme_codes}
+        scheme_codes = {(tenant, number): code for tenant, number, code, *_ in self.scheme_codes}
+        standards = {(tenant, number): (expected, higher) for tenant, number, _, expected, higher in self.scheme_codes}
         pooled_facts: dict[GroupKey, GroupFacts] = {}
         pooled_counts: dict[tuple[GroupKey, Categories], PupilCounts] = {}
         for in_tenant, facts in tally.facts:
             key = GroupKey(in_tenant.school, subject_codes[in_tenant.tenant, in_tenant.subject], *in_tenant[3:])
             pooled_facts[key] = pooled_facts[key] + facts if key in pooled_facts else facts
-        for in_tenant, categories, counts, versions in tally.counts:
+        for in_tenant, categories, counts, valued, versions in tally.counts:
             key = GroupKey(in_tenant.school, subject_codes[in_tenant.tenant, in_tenant.subject], *in_tenant[3:])
-            counts.schemes = frozenset(scheme_codes[in_tenant.tenant, version] for version in versions)
+            counts.schemes = frozenset(scheme_codes[in_tenant.tenant, version] for version in valued)
+            counts.standards = frozenset(standards[in_tenant.tenant, version] for version in versions)
             part = key, categories
             pooled_counts[part] = pooled_counts[part] + counts if part in pooled_counts else counts
         return pooled_facts, pooled_counts

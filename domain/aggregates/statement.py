@@ -80,12 +80,6 @@ class AggregateTemplate:
         """The same with the pupils of a school undivided."""
         return replace(self, by_school=True, by_year_group=False, categories=frozenset(), schools=False)
 
-    @property
-    def pools_schools(self) -> bool:
-        """Whether schools are added up, by the statement or afterwards. A single school uses one scheme for a subject
-        and window."""
-        return self.schools or not self.by_school
-
 
 statements: Lru[AggregateTemplate, Statement] = Lru("aggregate statements", 2_000_000)
 
@@ -210,11 +204,9 @@ def _select_measures(counted: CTE, template: AggregateTemplate, name: str) -> CT
     if not template.from_totals:
         rows = _join_grades(rows, cells).add_columns(*_list_categories(cells), *_make_measures_of_cells(cells))
         rows = rows.add_columns((t.grade_no > 0).label("judged"), t.scheme_version_no.label("version_no"))
-    elif template.pools_schools:
+    else:
         rows = rows.add_columns(*_make_measures_of_totals(), pins.c.scheme_version_no.label("version_no"))
         rows = rows.outerjoin(pins, and_(*(pins.c[name] == t[name] for name in _KEY_OF_TOTAL)))
-    else:
-        rows = rows.add_columns(*_make_measures_of_totals(), cast(null(), SmallInteger).label("version_no"))
     rows = rows.add_columns(false().label("is_discounted"), *(literal_column("0").label(f"discounted_{name}") for name in _SUMMED))
     discounted = _join_grades(_join_counted(counted, discounted_cells), discounted_cells)
     if not template.from_totals:
@@ -278,22 +270,23 @@ def _build_tally(measured: CTE, template: AggregateTemplate) -> ColumnElement[An
 
 
 def _sum_measures(measured: CTE) -> list[ColumnElement[Any]]:
-    """PupilCounts, and the numbers of the scheme versions that the values come from."""
+    """PupilCounts, the numbers of the scheme versions that the values come from, and those of all scheme versions."""
     m = measured.c
     eligible, *counts, value_sum = (func.sum(m[name]) for name in _SUMMED)
     guarded = func.coalesce(func.sum(m.eligible).filter(~m.internal), 0)
-    versions = func.array_agg(m.version_no.distinct()).filter(m.valued > 0, m.version_no.is_not(None))
+    versions = func.array_agg(m.version_no.distinct())
     *discounted, discounted_sum = (func.sum(m[f"discounted_{name}"]) for name in _SUMMED)
     apart = case((func.bool_or(m.is_discounted), _build_array(*discounted, cast(discounted_sum * 100, BigInteger))))
     counted = _build_array(eligible, guarded, *counts, cast(value_sum * 100, BigInteger), func.bool_or(m.judged), apart)
-    return [counted, func.coalesce(func.to_json(versions), _build_array())]
+    lists = (versions.filter(m.valued > 0, m.version_no.is_not(None)), versions.filter(m.version_no.is_not(None)))
+    return [counted, *(func.coalesce(func.to_json(numbers), _build_array()) for numbers in lists)]
 
 
 def _select_scheme_codes(measured: CTE) -> Select[Any]:
-    used = select(measured.c.tenant_id, measured.c.version_no).where(measured.c.valued > 0).distinct().subquery()
+    used = select(measured.c.tenant_id, measured.c.version_no).distinct().subquery()
     v, m = scheme_versions.c, schemes.c
     return (
-        select(_build_array(v.tenant_id, v.no, m.code).label("item"))
+        select(_build_array(v.tenant_id, v.no, m.code, v.expected_status, v.higher_status).label("item"))
         .join_from(used, scheme_versions, (v.tenant_id == used.c.tenant_id) & (v.no == used.c.version_no))
         .join(schemes, (m.tenant_id == v.tenant_id) & (m.id == v.scheme_id))
     )

@@ -7,12 +7,14 @@ They change a few times a term and every batch needs them. An entry is valid whi
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+from domain.assessment.templates import is_used
 from domain.declare.ids import parse_id
+from domain.roster.years import format_academic_year
 from domain.store.database import Connection
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
@@ -23,7 +25,8 @@ class CodeTable:
     """Codes of a tenant, with their numbers.
 
     `windows` are rows, by code and by id. `subjects` and `aspects` that can be judged are by code. `pins` are scheme
-    versions by window, school, subject and aspect. `grades` are by scheme version and code.
+    versions by window, school, subject and aspect. `grades` are by scheme version and code; `dated` are the first and
+    last day of those that come or go. `rounding` are the decimals to which a scheme version rounds marks.
     """
 
     windows: dict[str, Any]
@@ -31,6 +34,15 @@ class CodeTable:
     aspects: dict[str, int]
     pins: dict[tuple[int, UUID, int, int], int]
     grades: dict[tuple[int, str], int]
+    dated: dict[tuple[int, str], tuple[date | None, date | None]]
+    rounding: dict[int, int]
+
+    def find_grade(self, version_no: int, code: str, academic_year: int) -> int | None:
+        """Returns the number of a grade that the scheme version has in an academic year, None without one."""
+        key = version_no, code
+        if key in self.dated and not is_used(*self.dated[key], academic_year):
+            return None
+        return self.grades.get(key)
 
     @cached_property
     def _grade_codes(self) -> dict[int, tuple[str, ...]]:
@@ -39,11 +51,13 @@ class CodeTable:
             codes_of.setdefault(version, []).append(code)
         return {version: tuple(codes) for version, codes in codes_of.items()}
 
-    def describe_unknown_grade(self, version_no: int, code: str, suggestions: Suggestions) -> str:
-        """Returns the message for a grade that the scheme version does not have."""
-        codes = self._grade_codes.get(version_no, ())
+    def describe_unknown_grade(self, version_no: int, code: str, academic_year: int, suggestions: Suggestions) -> str:
+        """Returns the message for a grade that the scheme version does not have in an academic year."""
+        all_codes = self._grade_codes.get(version_no, ())
+        codes = tuple(c for c in all_codes if self.find_grade(version_no, c, academic_year) is not None)
+        in_year = f" in {format_academic_year(academic_year)}" if code in all_codes else ""
         listed = ", ".join(codes) if len(codes) <= 20 else f"{', '.join(codes[:3])} … {', '.join(codes[-3:])}"
-        return f"The scheme has no such grade.{suggestions.suggest(code, codes)} It has: {listed}."
+        return f"The scheme has no such grade{in_year}.{suggestions.suggest(code, codes)} It has: {listed}."
 
 
 SUBJECTS_AND_ASPECTS = """
@@ -53,9 +67,14 @@ ORDER BY kind, no
 """
 """The numbers of the subjects that can be judged and of the aspects of tenant $1."""
 _WINDOWS = """
-SELECT w.id, w.code, w.no, w.academic_year, p.school_id, p.subject_no, p.aspect_no, p.scheme_version_no
+SELECT w.id, w.code, w.no, w.academic_year, w.version, p.school_id, p.subject_no, p.aspect_no, p.scheme_version_no
 FROM windows w LEFT JOIN pins p ON p.tenant_id = w.tenant_id AND p.window_no = w.no
 WHERE w.tenant_id = $1 AND (w.code = ANY ($2) OR w.id = ANY ($3))
+"""
+_GRADES = """
+SELECT v.no AS version_no, v.rounding, g.code, g.no, g.valid_from, g.valid_to
+FROM scheme_versions v JOIN grades g ON g.tenant_id = v.tenant_id AND g.scheme_version_no = v.no
+WHERE v.tenant_id = $1 AND v.no = ANY ($2) ORDER BY v.no, g.no
 """
 _VERSION = "SELECT version, xid::text, clock_timestamp() AS now FROM data_versions WHERE name = 'references'"
 
@@ -68,7 +87,7 @@ def _weight(key: tuple[UUID, frozenset[str]], entry: tuple[object, CodeTable]) -
         + 1000 * len(codes.windows)
         + 200 * (len(codes.subjects) + len(codes.aspects))
         + 300 * len(codes.pins)
-        + 200 * len(codes.grades)
+        + 200 * (len(codes.grades) + len(codes.dated))
     )
 
 
@@ -102,14 +121,17 @@ async def _read_codes(connection: Connection, tenant_id: UUID, window_names: Col
         windows[row["code"]] = windows[str(row["id"])] = row
         if row["school_id"] is not None:
             pins[row["no"], row["school_id"], row["subject_no"], row["aspect_no"]] = row["scheme_version_no"]
-    grades = await connection.fetch(
-        "SELECT scheme_version_no, code, no FROM grades WHERE tenant_id = $1 AND scheme_version_no = ANY ($2) ORDER BY scheme_version_no, no",
-        *(tenant_id, list(set(pins.values()))),
-    )
+    grades = await connection.fetch(_GRADES, tenant_id, list(set(pins.values())))
     return CodeTable(
         windows,
         {row["code"]: row["no"] for row in codes if row["kind"] == "subject"},
         {row["code"]: row["no"] for row in codes if row["kind"] == "aspect"},
         pins,
-        {(row["scheme_version_no"], row["code"]): row["no"] for row in grades},
+        {(row["version_no"], row["code"]): row["no"] for row in grades},
+        {
+            (row["version_no"], row["code"]): (row["valid_from"], row["valid_to"])
+            for row in grades
+            if row["valid_from"] is not None or row["valid_to"] is not None
+        },
+        {row["version_no"]: row["rounding"] for row in grades if row["rounding"] is not None},
     )

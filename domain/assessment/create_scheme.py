@@ -1,19 +1,35 @@
-"""Creates an assessment scheme, from its grades or from a template."""
+"""Creates an assessment scheme, from its grades or from a template, and the next version of one.
 
-from typing import Annotated
+A version never changes, so that a value keeps its meaning. What changes is said by the next version; windows are judged
+in the version that was pinned when they were planned.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
-from domain.assessment.tenant_setup import Grade, load_templates, prepare_tenant, write_scheme
-from domain.declare.errors import Conflict, Invalid, Issue, make_invalid
-from domain.declare.inputs import Input, Output
+from domain.access.reach import reaches_sql
+from domain.assessment.templates import Grade, TemplateVersion, find_standards, load_templates
+from domain.assessment.tenant_setup import SchemeRows, append_versions, prepare_tenant, write_schemes
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
+from domain.declare.ids import new_id
+from domain.declare.inputs import Input, Output, describe
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import SCHEME
+from domain.roster import years
 from domain.roster.tenant_ref import TenantRef, find_tenant
 from domain.store.database import Connection
 from domain.support.suggestions import Suggestions
+from domain.write.action import Action
 from domain.write.command import command
+
+STORED_DECIMALS = 2
+"""Decimals of values and points in the database."""
 
 
 class GradeInput(Input, kw_only=True):
@@ -30,12 +46,21 @@ class GradeInput(Input, kw_only=True):
     valid: bool = True
     expected: bool = False
     higher: bool = False
+    valid_from: Annotated[date | None, describe("First day of the academic year from which it is used.")] = None
+    valid_to: Annotated[date | None, describe("Last day of the academic year until which it is used.")] = None
 
     def __post_init__(self) -> None:
         if self.higher and not self.expected:
             raise ValueError("A grade that meets the higher standard meets the expected one")
         if (self.expected and not self.valid) or (self.valid and not self.eligible):
             raise ValueError("A grade that meets a standard is valid, and a valid grade is eligible")
+        if self.valid_from is not None and self.valid_to is not None and self.valid_to < self.valid_from:
+            raise ValueError("A grade cannot end before it begins")
+
+
+GradeInputs = Annotated[list[GradeInput], Meta(min_length=1, max_length=500)]
+Rounding = Annotated[int, Meta(ge=0, le=STORED_DECIMALS)]
+ROUNDING = "Decimals to which marks are rounded; without it, a mark with more than two decimals is refused."
 
 
 class NewScheme(Input, kw_only=True):
@@ -45,15 +70,31 @@ class NewScheme(Input, kw_only=True):
     code: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,49}$")]
     name: ShortText
     template: str | UnsetType = UNSET
-    grades: Annotated[list[GradeInput], Meta(min_length=1, max_length=500)] | UnsetType = UNSET
+    grades: GradeInputs | UnsetType = UNSET
+    rounding: Annotated[Rounding | None, describe(ROUNDING)] = None
 
     def __post_init__(self) -> None:
         if (self.template is UNSET) == (self.grades is UNSET):
             raise ValueError("Give either template or grades")
 
 
+class NewSchemeVersion(Input, kw_only=True):
+    """The next version of a scheme, with all its grades. A window may be pinned to it that holds no other grade."""
+
+    grades: GradeInputs
+    academic_years: Annotated[
+        Annotated[list[str], Meta(min_length=1, max_length=50)] | None,
+        describe("The academic years whose windows are judged in it; null: all for which there is no version of their own."),
+    ] = None
+    standard: Annotated[
+        Literal["later"] | None,
+        describe("later: the expected standard is told later, by the next version; until then no percentage is shown."),
+    ] = None
+    rounding: Annotated[Rounding | None, describe(ROUNDING)] = None
+
+
 class SchemeMade(Output, kw_only=True):
-    """A scheme and its first version."""
+    """A scheme and its newest version."""
 
     id: str
     code: str
@@ -70,15 +111,8 @@ async def create_scheme(connection: Connection, caller: Caller, scheme: NewSchem
         message = "A scheme with this code exists."
         raise Conflict(message, code="scheme-exists", issues=(Issue("/code", "scheme-exists", message),))
     if scheme.grades is not UNSET:
-        codes = [grade.code for grade in scheme.grades]
-        duplicates = [
-            Issue(f"/grades/{i}/code", "duplicate-grade", "This code appears more than once.")
-            for i, code in enumerate(codes)
-            if code in codes[:i]
-        ]
-        if duplicates:
-            raise make_invalid(duplicates)
-        grades = [Grade(**{name: getattr(grade, name) for name in grade.__struct_fields__}) for grade in scheme.grades]
+        grades = make_grades(scheme.grades)
+        versions = [TemplateVersion(grades, None, *find_standards(grades))]
     else:
         template = load_templates().find_scheme(str(scheme.template))
         if template is None or template.derived:
@@ -87,6 +121,73 @@ async def create_scheme(connection: Connection, caller: Caller, scheme: NewSchem
                 f"There is no such template.{Suggestions().suggest(str(scheme.template), codes)} Templates: {', '.join(codes)}."
             )
             raise make_invalid([Issue("/template", "template-unknown", message)])
-        grades = template.list_grades()
-    scheme_id = await write_scheme(connection, tenant_id, scheme.code, scheme.name, None, grades)
-    return SchemeMade(id=str(scheme_id), code=scheme.code, version=1, grades=len(grades))
+        versions = [*template.list_versions()]
+    for version in versions:
+        version.rounding = scheme.rounding
+    scheme_id = new_id(SCHEME)
+    await write_schemes(connection, tenant_id, [SchemeRows(scheme_id, scheme.code, scheme.name, versions)])
+    return SchemeMade(id=str(scheme_id), code=scheme.code, version=len(versions), grades=len(versions[0].grades))
+
+
+_FIND = f"""
+SELECT s.tenant_id, s.code, s.derived FROM schemes s
+WHERE s.id = $2 AND {reaches_sql("$1", "s.tenant_id", "s.tenant_id", "$3")} FOR UPDATE
+"""
+
+
+@command(scope=Scope.SCHEMES_WRITE, fails=(Invalid, NotFound))
+async def create_scheme_version(connection: Connection, caller: Caller, action: Action[NewSchemeVersion]) -> SchemeMade:
+    """Make the next version of a scheme. Earlier versions stay as they are; windows planned from now on are judged in this one."""
+    scheme = await connection.fetchrow(_FIND, caller.client_id, action.id, Scope.SCHEMES_WRITE.value)
+    if scheme is None:
+        raise NotFound()
+    if scheme["derived"]:
+        raise make_invalid([Issue("", "scheme-derived", "The grades of this scheme are computed from others.")])
+    fields = action.fields
+    grades = make_grades(fields.grades)
+    expected, higher = find_standards(grades)
+    if fields.standard == "later":
+        if expected is None:
+            message = "The expected standard is told later: no grade can meet it yet."
+            raise make_invalid([Issue("/standard", "wrong-value", message)])
+        expected = "x"
+    starts = None if fields.academic_years is None else _parse_years(fields.academic_years)
+    version = TemplateVersion(grades, starts, expected, higher, fields.rounding)
+    (number,) = await append_versions(connection, scheme["tenant_id"], [(action.id, version)])
+    return SchemeMade(id=str(action.id), code=scheme["code"], version=number, grades=len(grades))
+
+
+def _parse_years(texts: Sequence[str]) -> list[int]:
+    """Returns the calendar years in which academic years begin; raises Invalid with every issue."""
+    starts, issues = set(), []
+    for i, text in enumerate(texts):
+        try:
+            starts.add(years.parse_academic_year(text))
+        except ValueError as problem:
+            issues.append(Issue(f"/academicYears/{i}", "academic-year-invalid", str(problem)))
+    if issues:
+        raise make_invalid(issues)
+    return sorted(starts)
+
+
+def make_grades(inputs: Sequence[GradeInput]) -> list[Grade]:
+    """Returns the grades of a version; raises Invalid with every issue."""
+    codes = [grade.code for grade in inputs]
+    issues = [
+        Issue(f"/grades/{i}/code", "duplicate-grade", "This code appears more than once.")
+        for i, code in enumerate(codes)
+        if code in codes[:i]
+    ]
+    grades = []
+    for i, grade in enumerate(inputs):
+        facts = {name: getattr(grade, name) for name in grade.__struct_fields__}
+        for name in ("value", "points"):
+            if facts[name] is not None:
+                facts[name], rounded = (exact := Decimal(str(facts[name]))), round(exact, STORED_DECIMALS)
+                if rounded != exact:
+                    message = f"This has more than {STORED_DECIMALS} decimals; rounded it would be {rounded}."
+                    issues.append(Issue(f"/grades/{i}/{name}", "too-many-decimals", message))
+        grades.append(Grade(**facts))
+    if issues:
+        raise make_invalid(issues)
+    return grades

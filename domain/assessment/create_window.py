@@ -131,8 +131,8 @@ CollectedLine = tuple[int, int, UUID, UUID]
 """The numbers of a subject and an aspect, a school (or the tenant) and a scheme."""
 
 
-_SUBJECTS = "SELECT code, no, derived FROM subjects WHERE tenant_id = $1 ORDER BY no"
-_ASPECTS = "SELECT code, no FROM aspects WHERE tenant_id = $1 ORDER BY no"
+_SUBJECTS = "SELECT code, no, derived FROM subjects WHERE tenant_id = $1 AND NOT retired ORDER BY no"
+_ASPECTS = "SELECT code, no FROM aspects WHERE tenant_id = $1 AND NOT retired ORDER BY no"
 _SCHEMES = "SELECT code, id, derived FROM schemes WHERE tenant_id = $1 ORDER BY code"
 
 

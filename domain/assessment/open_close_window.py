@@ -80,6 +80,25 @@ async def reopen_window(connection: Connection, caller: Caller, action: Action[W
     return describe_window(row)
 
 
+@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
+async def repin_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
+    """Judge a planned or open window in the newest versions of its schemes. What is stored keeps its grades: each must
+    be in the newest version too."""
+    window, locks = await lock_window(connection, caller, parse_id(ref.id))
+    if window["state"] not in ("planned", "open"):
+        raise Conflict(f"The window is {window['state']}; only a planned or open window can be pinned anew.", code="window-state")
+    rows = await connection.fetch("SELECT * FROM repin_window($1, $2)", window["tenant_id"], window["no"])
+    missing = sorted({row["code"] for row in rows if not row["repinned"]})
+    if missing:
+        message = f"The newest versions of the schemes lack grades that are stored in this window: {', '.join(missing)}."
+        raise Conflict(message, code="grade-missing", issues=(Issue("", "grade-missing", message),))
+    if not rows:
+        return describe_window(window)
+    row = await connection.fetchrow(_TOUCH, window["tenant_id"], window["no"], window["now"])
+    await rebuild(locks, [window["no"]])
+    return describe_window(row)
+
+
 def _check_state(window: Any, needed: str, after: str) -> None:
     """Raises Conflict unless the window is in the state needed."""
     if window["state"] != needed:
@@ -89,6 +108,9 @@ def _check_state(window: Any, needed: str, after: str) -> None:
 
 
 _WINDOW_NOW = "id, code, state, version"
+_TOUCH = f"""
+UPDATE windows w SET version = version + 1 WHERE tenant_id = $1 AND no = $2 RETURNING id, code, version, {state_sql("$3::timestamptz")} AS state
+"""
 _OPEN = f"""
 UPDATE windows SET state = 'open', opens_at = $3, version = version + 1 WHERE tenant_id = $1 AND no = $2 RETURNING {_WINDOW_NOW}
 """

@@ -21,10 +21,11 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import CodeTable, read_codes
 from domain.assessment.judgements import judgements
+from domain.assessment.marks import resolve_mark
 from domain.assessment.subjects import AspectCode, SubjectCode
 from domain.assessment.uncounted import warn_of_uncounted
 from domain.assessment.window_state import state_sql
-from domain.declare.errors import Current, Invalid, Issue, NotFound, make_invalid
+from domain.declare.errors import Busy, Current, Invalid, Issue, NotFound, make_invalid
 from domain.declare.inputs import Input, Instant, Text, describe
 from domain.declare.scopes import Scope
 from domain.roster.pupil_keys import PupilRow, find_pupils
@@ -125,6 +126,7 @@ class JudgementRow:
     aspect_no: int
     scheme_version_no: int
     grade_no: int | None
+    mark: Decimal | None
     recorded_at: datetime
     stored: Any = None
 
@@ -136,8 +138,7 @@ class JudgementRow:
     @property
     def value(self) -> tuple[Any, ...]:
         """The scheme version, grade, mark and status to store."""
-        mark = None if self.entry.mark is None else Decimal(str(self.entry.mark)).quantize(Decimal("0.01"))
-        return (self.scheme_version_no, self.grade_no, mark, WITHDRAWN if self.entry.withdrawn else self.entry.status)
+        return (self.scheme_version_no, self.grade_no, self.mark, WITHDRAWN if self.entry.withdrawn else self.entry.status)
 
     def is_change_of(self, stored: Any) -> bool:
         """Whether the row differs from what is stored. A judgement that does not exist counts as withdrawn."""
@@ -215,8 +216,8 @@ def _get_window_code(batch: Batch[Any, Any], entry: JudgementEntry) -> str | Uns
 def resolve_entry(
     batch: Batch[Any, Any], codes: CodeTable, school: SchoolInReach, at: int, entry: JudgementEntry, now: datetime
 ) -> tuple[Any, ...] | None:
-    """Returns the entry's window, subject, aspect, scheme version, grade and time, or None after rejecting it with
-    every issue.
+    """Returns the entry's window, subject, aspect, scheme version, grade, mark and time, or None after rejecting it
+    with every issue.
     """
     issue_count = len(batch.issues)
     code = _get_window_code(batch, entry)
@@ -245,13 +246,13 @@ def resolve_entry(
         return None
     grade_no = None
     if entry.grade is not None:
-        grade_no = codes.grades.get((version_no, str(entry.grade)))
-        if grade_no is None:
-            batch.reject(
-                at, "grade", "grade-unknown", codes.describe_unknown_grade(version_no, str(entry.grade), batch.suggestions)
-            )
-            return None
-    return window, subject_no, aspect_no, version_no, grade_no, recorded_at
+        grade = version_no, str(entry.grade), window["academic_year"]
+        if (grade_no := codes.find_grade(*grade)) is None:
+            batch.reject(at, "grade", "grade-unknown", codes.describe_unknown_grade(*grade, batch.suggestions))
+    mark = None if entry.mark is None else resolve_mark(batch, at, entry.mark, codes.rounding.get(version_no))
+    if len(batch.issues) > issue_count:
+        return None
+    return window, subject_no, aspect_no, version_no, grade_no, mark, recorded_at
 
 
 _STORED = f"""
@@ -262,7 +263,7 @@ SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id AS main_school_id, {s
             AND COALESCE(e.to_on, 'infinity') >= w.census_on
             AND e.from_on <= GREATEST(w.census_on, (COALESCE(w.closed_at, w.closes_at) AT TIME ZONE 'Europe/London')::date)
     ) AS on_roll,
-    j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id
+    j.scheme_version_no, j.grade_no, j.mark, j.status_code, j.recorded_at, j.version, j.recorded_at_school_id, w.version AS window_version
 FROM unnest($2::smallint[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[], $9::uuid[])
     WITH ORDINALITY AS g (year, pupil_id, window_no, subject_no, aspect_no, school_id, n)
 JOIN windows w ON w.tenant_id = $1 AND w.no = g.window_no
@@ -301,6 +302,8 @@ async def compare_with_stored(
         for stored in part:
             row = by_n.pop(stored["n"])
             row.stored = stored
+            if stored["window_version"] != row.window["version"]:
+                raise Busy("The window has just been changed; nothing of this request was written.")
             exists = stored["version"] is not None
             public_id = ".".join(map(str, (row.pupil_id, row.window["no"], row.subject_no, row.aspect_no)))
             is_dated = row.entry.recorded_at is not UNSET

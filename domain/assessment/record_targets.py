@@ -11,6 +11,7 @@ from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import SUBJECTS_AND_ASPECTS
 from domain.assessment.subjects import AspectCode, SubjectCode
 from domain.assessment.targets import targets
+from domain.assessment.templates import is_used
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import Current, Invalid, NotFound
 from domain.declare.ids import new_id
@@ -78,7 +79,7 @@ WITH version AS (
     FROM pins p JOIN windows w ON w.tenant_id = p.tenant_id AND w.no = p.window_no
     WHERE p.tenant_id = $1 AND p.school_id = ANY ($2) AND {state_sql("$3")} <> 'planned'
 )
-SELECT v.school_id, v.subject_no, v.scheme, v.age, v.no AS version_no, g.code, g.no FROM version v
+SELECT v.school_id, v.subject_no, v.scheme, v.age, v.no AS version_no, g.code, g.no, g.valid_from, g.valid_to FROM version v
 JOIN grades g ON g.tenant_id = $1 AND g.scheme_version_no = v.no ORDER BY v.age, v.scheme, g.no
 """
 
@@ -89,18 +90,24 @@ class TargetGrades:
     """
 
     def __init__(self, rows: list[Any]) -> None:
-        self._by_scheme: dict[str, dict[str, tuple[int, int]]] = {}
-        self._by_subject: dict[tuple[UUID, int], dict[str, tuple[int, int]]] = {}
+        self._by_scheme: dict[str, dict[str, list[Any]]] = {}
+        self._by_subject: dict[tuple[UUID, int], dict[str, list[Any]]] = {}
         for row in rows:
             grades = (
                 self._by_scheme.setdefault(row["scheme"], {})
                 if row["scheme"] is not None
                 else self._by_subject.setdefault((row["school_id"], row["subject_no"]), {})
             )
-            grades.setdefault(row["code"], (row["version_no"], row["no"]))
+            same = grades.setdefault(row["code"], [])
+            if not same or same[-1]["valid_from"] is not None or same[-1]["valid_to"] is not None:
+                same.append(row)  # an older one, of other years than the latest
 
-    def find(self, batch: Batch[Any, Any], at: int, entry: TargetEntry, school_id: UUID, subject_no: int) -> tuple[int, int] | None:
-        """Returns the numbers of the scheme version and the grade, or None after rejecting the row."""
+    def find(
+        self, batch: Batch[Any, Any], at: int, entry: TargetEntry, school_id: UUID, subject_no: int, year: int
+    ) -> tuple[int, int] | None:
+        """Returns the numbers of the scheme version and of the grade in the year of the horizon, or None after rejecting
+        the row.
+        """
         if entry.scheme is not UNSET:
             if entry.scheme not in self._by_scheme:
                 batch.reject(
@@ -115,12 +122,14 @@ class TargetGrades:
                     at, "scheme", "scheme-needed", "This school has not judged the subject in any window yet; name the scheme."
                 )
                 return None
-        if str(entry.grade) not in grades:
+        found = (row for row in grades.get(str(entry.grade), ()) if is_used(row["valid_from"], row["valid_to"], year))
+        grade = next(found, None)
+        if grade is None:
             suggestion = batch.suggestions.suggest(str(entry.grade), tuple(grades))
             hint = "" if entry.scheme is not UNSET else " Name the scheme if the target is in another one."
             batch.reject(at, "grade", "grade-unknown", f"The scheme has no such grade.{suggestion}{hint}")
             return None
-        return grades[str(entry.grade)]
+        return grade["version_no"], grade["no"]
 
 
 @command(scope=Scope.TARGETS_WRITE, fails=(Invalid, NotFound))
@@ -178,7 +187,7 @@ def resolve_entry(
     if len(batch.issues) > issue_count:
         return None
     subject_no = numbers["subject", entry.subject]
-    grade = grades.find(batch, at, entry, school.id, subject_no)
+    grade = grades.find(batch, at, entry, school.id, subject_no, year)
     return grade and (subject_no, numbers["aspect", entry.aspect], year, entry.horizon.point, entry.basis, *grade)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Date,
     ForeignKey,
     Index,
     MetaData,
@@ -35,6 +36,7 @@ schemes = Table(
     Column("name", Text, nullable=False),
     Column("school_id", Uuid, ForeignKey("schools.id")),
     Column("derived", Boolean, nullable=False),
+    Column("template", Text),
     UniqueConstraint("tenant_id", "code"),
     Index("schemes_by_id", "id"),
 )
@@ -58,6 +60,8 @@ scheme_grades = Table(
     Column("valid", Boolean, nullable=False),
     Column("expected", Boolean, nullable=False),
     Column("higher", Boolean, nullable=False),
+    Column("valid_from", Date),
+    Column("valid_to", Date),
     comment="A view: grades with the scheme they belong to",
 )
 
@@ -89,6 +93,9 @@ SCHEMES = Resource(
         "code": Field(schemes.c.code, "Short code."),
         "name": Field(schemes.c.name, "Name."),
         "derived": Field(schemes.c.derived, "Whether its grades are computed and cannot be given."),
+        "template": Field(
+            schemes.c.template, "Code of the template whose new versions it gets; null for a scheme of the trust's own."
+        ),
     },
 )
 
@@ -116,6 +123,10 @@ GRADES = Resource(
         "valid": Field(scheme_grades.c.valid, "Whether it is a counting value."),
         "expected": Field(scheme_grades.c.expected, "Whether it meets the expected standard."),
         "higher": Field(scheme_grades.c.higher, "Whether it meets the higher standard."),
+        "validFrom": Field(
+            scheme_grades.c.valid_from, "First day of the academic year from which it is used; null: from the beginning."
+        ),
+        "validTo": Field(scheme_grades.c.valid_to, "Last day of the academic year until which it is used; null: no end is known."),
     },
     links={
         "scheme": Link(

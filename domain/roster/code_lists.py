@@ -42,10 +42,14 @@ class CodeList(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @cache
-def load_code_lists() -> Mapping[str, CodeList]:
+def load_code_lists() -> dict[str, CodeList]:
     """Returns the code lists of the roster by name."""
-    text = (Path(__file__).parent / "code_lists.json").read_bytes()
-    return {codes.name: codes for codes in msgspec.json.decode(text, type=list[CodeList])}
+    return read_code_lists(Path(__file__).parent / "code_lists.json")
+
+
+def read_code_lists(path: Path) -> dict[str, CodeList]:
+    """Returns the code lists of a file by name."""
+    return {codes.name: codes for codes in msgspec.json.decode(path.read_bytes(), type=list[CodeList])}
 
 
 @cache

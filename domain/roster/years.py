@@ -16,6 +16,8 @@ YEARS = ("E1", "E2", "N1", "N2", "R", *(str(number) for number in range(1, 15)),
 """National curriculum years in order of age: two of early years before nursery, two of nursery, Reception, 1 to 14, and X
 for pupils who do not follow one.
 """
+EARLY_YEARS = ("E1", "E2")
+"""The years before nursery: usual ages of 0 and 1 on 31 August before the academic year begins."""
 
 
 _NUMBERED = re.compile(r"(?:(?:YEAR|YR|Y) ?)?(?:(?P<number>0?[0-9]|1[0-4])|(?P<letter>[RX]))")

@@ -10,6 +10,7 @@ migration is rolled back and tried again later.
 """
 
 import asyncio
+import importlib.util
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -63,13 +64,31 @@ async def _migrate(owner_url: str, report: Report, folder: Path, tries: int) -> 
         async with engine.connect() as connection:
             await _set_up(connection)
             await _acquire_lock(connection, report)
-            await _Run(connection, config, report, tries).run_all()
+            if await _Run(connection, config, report, tries).run_all():
+                await _run_after(folder, owner_url, report)
     except CommandError as problem:
         raise DatabaseError(f"The migrations in {folder} do not fit together or to this database: {problem}") from problem
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, ValueError, TimeoutError) as problem:
         raise DatabaseError(f"The migration failed: {_find_message(problem)}") from problem
     finally:
         await engine.dispose()
+
+
+async def _run_after(folder: Path, owner_url: str, report: Report) -> None:
+    """Runs after.py of a folder of migrations, if it has one: it brings the data up to the program that it comes with."""
+    path = folder / "after.py"
+    if not path.exists():
+        return
+    spec = importlib.util.spec_from_file_location("migrations.after", path)
+    assert spec is not None
+    assert spec.loader is not None
+    after = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(after)
+    connection = await asyncpg.connect(owner_url, timeout=10)
+    try:
+        await after.run(connection, report)
+    finally:
+        await connection.close()
 
 
 _SETTINGS = """
@@ -118,19 +137,21 @@ class _Run:
         self._report = report
         self._tries = tries
 
-    async def run_all(self) -> None:
-        """Runs every migration that has not run, oldest first."""
+    async def run_all(self) -> bool:
+        """Runs every migration that has not run, oldest first. Returns whether the schema is then this program's."""
         revisions = [script.revision for script in ScriptDirectory.from_config(self._config).walk_revisions()][::-1]
         version = await self._connection.run_sync(_read_version)
         await self._connection.rollback()
         if version is not None and version not in revisions:
-            return self._report(f"Nothing to do: the schema is {version}, newer than this program's, {revisions[-1]}.")
+            self._report(f"Nothing to do: the schema is {version}, newer than this program's, {revisions[-1]}.")
+            return False
         pending = revisions[revisions.index(version) + 1 :] if version else revisions
         if not pending:
             self._report(f"Nothing to do: the schema is {version}, the newest.")
         for revision in pending:
             await self._run_one(version or "no tables", revision)
             version = revision
+        return True
 
     async def _run_one(self, before: str, revision: str) -> None:
         begun, lasting = time.monotonic(), None

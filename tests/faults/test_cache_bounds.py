@@ -221,7 +221,7 @@ CLOSED = {
     "api/pages/__init__.py": {"load_assets", "compute_version"},
     "api/pages/problems.py": {"_encode_list", "_write_list"},
     "api/rest/openapi/document.py": {"_encode"},
-    "domain/assessment/tenant_setup.py": {"load_templates"},
+    "domain/assessment/templates.py": {"load_templates"},
     "domain/write/decode.py": {"_list_names", "_map_fields", "_find_struct", "_find_item_type"},
     "domain/roster/code_lists.py": {"load_code_lists", "_index_codes"},
     "domain/roster/gias/apply.py": {"_write_sql"},

@@ -9,15 +9,29 @@ from domain.roster.characteristics import Kind
 from domain.roster.code_lists import load_code_lists
 from domain.roster.enrolments import MAIN, Spell
 from domain.roster.references import is_identifier
-from domain.roster.years import YEARS, key_stage_of
+from domain.roster.years import YEARS
 from tests.recount import miscounted
 from tests.trust import TRUST, Trust, at, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
 
 STATUSES = {"C": True, "M": True, "S": False, "G": False, "F": True, "O": True}
 """By status, whether DfE counts the pupil at this school: Common Basic Data Set 2024, enrolment status; school census guide 2024 to 2025."""
+STAGES: dict[str | None, str] = {
+    "EYFS": "E1 E2 N1 N2 R",
+    "KS1": "1 2",
+    "KS2": "3 4 5 6",
+    "KS3": "7 8 9",
+    "KS4": "10 11",
+    "KS5": "12 13",
+    None: "14 X",
+}
+"""DfE, The national curriculum: overview 2014; Common Basic Data Set 2024, NC year actual."""
 MEALS = {"targeted": "targeted", "none": "none", "true": "targeted", "false": "none", "TRUE": "targeted", " Targeted ": "targeted"}
 LANGUAGES = {"1": "1", "2": "2", "3": "3"} | {"ENG": "1", "ENB": "1", "OTH": "2", "OTB": "2", "REF": "3", "NOT": "3", "enb": "1"}
 """DfE school census guide 2024 to 2025, language code, and how it publishes first language: English, other than English, unclassified."""
+
+
+LATE = [{"from": "2017-09-01", "status": "C"}]
+"""The spell of a pupil who was too young in 2014."""
 
 
 @pytest.fixture
@@ -28,7 +42,9 @@ async def vendor(hedgerow: Trust) -> Any:
 def test_the_code_lists_are_what_the_program_knows() -> None:
     lists = load_code_lists()
     assert tuple(code.code for code in lists["yearGroup"].codes) == YEARS
-    assert {code.code: code.stage for code in lists["yearGroup"].codes} == {year: key_stage_of(year) for year in YEARS}
+    assert {code.code: code.stage for code in lists["yearGroup"].codes} == {
+        y: stage for stage, of in STAGES.items() for y in of.split()
+    }
     assert {code.code: code.eligible for code in lists["enrolmentStatus"].codes} == STATUSES
     assert {code for code, eligible in STATUSES.items() if eligible} == set(MAIN)
     written = get_args(get_args(get_type_hints(Spell, include_extras=True)["status"])[0])
@@ -36,9 +52,20 @@ def test_the_code_lists_are_what_the_program_knows() -> None:
     assert set(get_args(Kind)) <= lists.keys()
 
 
+@pytest.mark.parametrize(("year", "born"), [("E1", "2018-01-20"), ("E2", "2016-10-01"), ("E2", "2016-06-30")])
+async def test_babies_are_on_roll_in_the_years_before_nursery(vendor: Any, year: str, born: str) -> None:
+    """In every other year group a pupil of that age is refused."""
+    spell = [{"from": "2018-03-01", "status": "C"}]
+    row = entry(1, yearGroup=year, dateOfBirth=born, enrolments=spell, characteristics=[])
+    answer = await sent(vendor, "/v1/pupils", roll("Oak", [row]))
+    assert (counted(answer), answer["warnings"]) == ({"created": 1}, [])
+    refused = await sent(vendor, "/v1/pupils", roll("Oak", [row | {"yearGroup": "1", "reference": "P2", "upn": upn(2)}]), 422)
+    assert set(issues(refused).values()) == {"age-implausible"}
+
+
 @pytest.mark.parametrize("year", ["E1", "E2", "Early first year", "e2"])
 async def test_the_two_years_before_nursery(vendor: Any, year: str) -> None:
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, yearGroup=year, dateOfBirth="2015-11-01")]))
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, yearGroup=year, dateOfBirth="2015-11-01", enrolments=LATE)]))
     (shown,) = (await vendor.get("/v1/pupils?fields=yearGroup")).json()["data"]
     assert shown["yearGroup"] == ("E2" if "2" in year else "E1")
 
@@ -103,16 +130,21 @@ async def test_a_value_that_is_no_code_is_told_with_the_list(vendor: Any, kind: 
 
 @pytest.mark.parametrize(("day", "accepted"), [("2026-07-31", False), ("2026-08-01", True), ("2026-10-01", True)])
 async def test_expanded_meals_begin_in_august_2026(vendor: Any, day: str, accepted: bool) -> None:
-    row = entry(1, characteristics=told("fsm", "expanded", day))
+    row = entry(1, characteristics=told("fsm", "expanded", day), dateOfBirth="2016-01-01", enrolments=LATE)
     if accepted:
         await sent(vendor, "/v1/pupils", roll("Oak", [row], asOf="2026-11-02"))
         return
-    answer = await sent(vendor, "/v1/pupils", roll("Oak", [row, entry(2)]), Prefer="handling=lenient")
+    answer = await sent(
+        vendor,
+        "/v1/pupils",
+        roll("Oak", [row, entry(2, dateOfBirth="2016-01-01", enrolments=LATE)], asOf="2026-11-02"),
+        Prefer="handling=lenient",
+    )
     assert (counted(answer), issues(answer)) == ({"created": 1, "rejected": 1}, {"/entries/0/characteristics/0": "wrong-value"})
     assert "expanded from 2026-08-01 on" in answer["issues"][0]["message"]
 
 
-NEVER: list[dict[str, Any]] = [{"kind": "ever6Fsm", "value": "false", "from": "2010-09-01"}]
+NEVER: list[dict[str, Any]] = [{"kind": "ever6Fsm", "value": "false", "from": "2017-09-01"}]
 CENSUS = date(2026, 10, 1)
 DISADVANTAGED = {
     "targeted today": (told("fsm", "targeted", "2025-09-01"), "true"),
@@ -142,12 +174,10 @@ async def test_only_targeted_meals_make_disadvantaged(hedgerow: Trust, vendor: A
     term = {
         "academicYear": "2026-27",
         "censusOn": str(CENSUS),
-        "opensAt": "2026-10-01T08:00:00Z",
-        "closesAt": "2026-12-31T17:00:00Z",
     }
     await opened(vendor, "2026-27/Autumn", **term)
     assert window()["yearGroups"] == ["6"]
-    body = roll("Oak", [entry(1, characteristics=spells, dateOfBirth="2016-01-01")], asOf="2026-11-02")
+    body = roll("Oak", [entry(1, characteristics=spells, dateOfBirth="2016-01-01", enrolments=LATE)], asOf="2026-11-02")
     await sent(vendor, "/v1/pupils", body)
     rows = await hedgerow.operator.fetch("SELECT DISTINCT disadvantaged FROM cells WHERE n > 0")
     assert [row["disadvantaged"] for row in rows] == [disadvantaged]
@@ -182,3 +212,16 @@ async def test_a_reference_that_identifies_the_child_elsewhere_is_refused(hedger
 @pytest.mark.parametrize("reference", ["9434765918", "943476591", "94347659199", "A" + upn(1), upn(1)[:-1], "P1", "X00180001701B"])
 def test_other_references_are_references(reference: str) -> None:
     assert not is_identifier(reference)
+
+
+@pytest.mark.parametrize("status", ["F", "O"])
+async def test_two_main_spells_overlap_whatever_their_status(vendor: Any, status: str) -> None:
+    """What holds of C and M holds of F and O: one main registration at a time."""
+    spells = [{"from": "2014-09-01", "status": "C"}, {"from": "2017-09-01", "status": status}]
+    answer = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, enrolments=spells)]), 422)
+    assert issues(answer) == {"/entries/0/enrolments": "spells-overlap"}
+    moved = [entry(1, reference="elm", enrolments=[{"from": "2018-03-01", "status": status}])]
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
+    await sent(vendor, "/v1/pupils", roll("Elm", moved))
+    rows = (await vendor.get("/v1/enrolments?fields=status,to&sort=from")).json()["data"]
+    assert rows == [{"status": "C", "to": "2018-02-28"}, {"status": status, "to": None}]

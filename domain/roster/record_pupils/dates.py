@@ -22,7 +22,7 @@ FIRST_YEAR = 1944
 """The Education Act of this year made the schools and the year groups that are counted here."""
 MAX_DAYS_AHEAD = 400
 MIN_AGE, MAX_AGE = 2, 25
-"""The ages in years of pupils of schools."""
+"""The ages in years of pupils of schools, except in the two years before nursery, which have babies."""
 USUAL_DIFFERENCE, MAX_DIFFERENCE = 2, 6
 """By how many years an age may differ from that of its year group without a warning, and at all."""
 IMPLAUSIBLE, UNUSUAL = "age-implausible", "age-unusual"
@@ -112,7 +112,7 @@ def find_age_problem(born_on: date, year_group: str, day: date) -> AgeProblem | 
     """Returns what is wrong with the age of a pupil who is on roll on a day, in a canonical year group; None if nothing
     is.
     """
-    if count_years_outside(born_on, day):
+    if count_years_outside(born_on, day) and not (year_group in years.EARLY_YEARS and 0 <= count_years(born_on, day) < MIN_AGE):
         message = f"A pupil on roll is {MIN_AGE} to {MAX_AGE} years old; this one would not be."
         return AgeProblem("dateOfBirth", IMPLAUSIBLE, message)
     for limit, code in ((MAX_DIFFERENCE, IMPLAUSIBLE), (USUAL_DIFFERENCE, UNUSUAL)):

@@ -1,0 +1,137 @@
+"""Every code list as a resource: the codes of the census and of assessments, when they are valid, what they mean, and
+what each of them counts for.
+
+`migrate` writes them to the database (migrations/after.py), so that they are read, filtered and cached as everything
+else is.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ARRAY, Boolean, Column, Date, SmallInteger, Table, Text
+
+from domain.access.reach import has_grant
+from domain.assessment.templates import Grade, SchemeTemplate, load_templates
+from domain.declare.resource import Field, Resource
+from domain.declare.scopes import Scope
+from domain.roster.code_lists import load_code_lists, read_code_lists
+from domain.store.metadata import metadata
+
+codes = Table(
+    "codes",
+    metadata,
+    Column("list", Text, primary_key=True),
+    Column("no", SmallInteger, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("meaning", Text, nullable=False),
+    Column("valid_from", Date),
+    Column("valid_to", Date),
+    Column("also", ARRAY(Text), nullable=False),
+    Column("stage", Text),
+    Column("subjects", ARRAY(Text), nullable=False),
+    Column("method", Text),
+    Column("eligible", Boolean),
+    Column("valid", Boolean),
+    Column("in_average", Boolean),
+    Column("expected", Boolean),
+    Column("higher", Boolean),
+    Column("national_code", Text),
+    Column("source", Text, nullable=False),
+)
+
+CODES = Resource(
+    name="code",
+    plural="codes",
+    doc="A code of a code list: of the census, of a template of a scheme, of subjects, or of this contract.",
+    source=codes,
+    scope=Scope.SCHOOLS_READ,
+    order=("list", "no"),
+    reach=lambda scope: has_grant(scope, lambda r: r.client_id.is_not(None)),
+    fields={
+        "list": Field(codes.c.list, "The list, named as the field that it is of: enrolmentStatus. That of a template is its code."),
+        "code": Field(codes.c.code, "What is written."),
+        "meaning": Field(codes.c.meaning, "What it means."),
+        "validFrom": Field(codes.c.valid_from, "First day on which it is valid; null: from the beginning."),
+        "validTo": Field(codes.c.valid_to, "Last day on which it is valid; null: no end is known."),
+        "also": Field(codes.c.also, "Other texts that are accepted for it."),
+        "stage": Field(codes.c.stage, "Key stage, where it is of one."),
+        "subjects": Field(codes.c.subjects, "Codes of the subjects that it is for; empty: any."),
+        "method": Field(codes.c.method, "How it is found: test or teacher assessment."),
+        "eligible": Field(codes.c.eligible, "Whether the pupil is in the denominator of every percentage."),
+        "valid": Field(
+            codes.c.valid, "Whether it is a counting value. A code that is eligible and not valid counts as not achieved."
+        ),
+        "inAverage": Field(codes.c.in_average, "Whether it enters the average."),
+        "expected": Field(
+            codes.c.expected, "Whether it meets the expected standard; null where there is none, or it is told later."
+        ),
+        "higher": Field(codes.c.higher, "Whether it meets the higher standard; null where there is none."),
+        "nationalCode": Field(codes.c.national_code, "Code of a subject in the DfE's Common Basic Data Set."),
+        "source": Field(codes.c.source, "Where it is published."),
+    },
+)
+
+
+def list_code_rows() -> Iterator[tuple[Any, ...]]:
+    """Yields every code that this program knows, as the columns of `codes`."""
+    lists = load_code_lists() | read_code_lists(Path(__file__).parent / "code_lists.json")
+    for name, codes_of_list in lists.items():
+        for no, code in enumerate(codes_of_list.codes, 1):
+            dates = (code.valid_from, code.valid_to)
+            counts = (code.eligible, code.valid, None, None, None)
+            yield (
+                name,
+                no,
+                code.code,
+                code.meaning,
+                *dates,
+                [*code.also],
+                code.stage,
+                [],
+                None,
+                *counts,
+                None,
+                codes_of_list.source,
+            )
+    templates = load_templates()
+    nothing = (None,) * 5
+    for no, subject in enumerate(templates.subjects, 1):
+        source = "Derived: DfE headline measures" if subject.derived else templates.subjects_source
+        yield (
+            "subject",
+            no,
+            subject.code,
+            subject.name,
+            None,
+            None,
+            [],
+            None,
+            subject.combines,
+            None,
+            *nothing,
+            subject.national_code,
+            source,
+        )
+    for no, aspect in enumerate(templates.aspects, 1):
+        yield ("aspect", no, aspect.code, aspect.name, None, None, [], None, [], None, *nothing, None, "This contract")
+    for template in templates.schemes:
+        for no, grade in enumerate(template.list_grades(), 1):
+            yield (
+                template.code,
+                no,
+                grade.code,
+                grade.label,
+                grade.valid_from,
+                grade.valid_to,
+                [],
+                *_describe_grade(template, grade),
+            )
+
+
+def _describe_grade(template: SchemeTemplate, grade: Grade) -> tuple[Any, ...]:
+    version = next(template.list_versions())
+    expected = None if version.expected else grade.expected
+    higher = None if version.higher else grade.higher
+    counts = (grade.eligible, grade.valid, grade.valid and grade.value is not None, expected, higher)
+    return (template.stage, template.subjects, template.method, *counts, None, template.source)

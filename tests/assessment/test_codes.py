@@ -1,0 +1,333 @@
+"""The code lists and templates of the sector against tables of their sources; versions of schemes; subjects and aspects of a trust's own."""
+
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from domain.aggregates.aggregate_rows import Status
+from domain.assessment.code_lists import list_code_rows
+from domain.assessment.record_judgements import JudgementEntry
+from domain.assessment.record_targets import TargetEntry
+from domain.assessment.templates import load_templates
+from domain.roster.groups import Kind
+from tests.recount import miscounted
+from tests.trust import DAY, TRUST, URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, window
+
+OWN = {"trust": {"groupUid": TRUST}}
+IN, NOT, OUT = (True, True), (True, False), (False, False)
+"""Eligible and valid: a counting value; counted as not achieved; left out of the denominator."""
+
+KS2_TEST = dict.fromkeys(map(str, range(80, 121)), IN) | dict.fromkeys("ABHJQUN", NOT) | dict.fromkeys("LMFP", OUT)
+"""DfE, primary school accountability technical guide 2024: A B H J Q U count as not achieved, L and M leave; N took the test and got no scaled
+score; F and P belong to the results of another year."""
+PK = [f"PK{n}" for n in range(1, 7)]
+WRITING = dict.fromkeys([*PK, "WTS", "EXS", "GDS"], IN) | {"A": NOT, "L": OUT, "F": OUT, "P": OUT}
+"""STA, key stage 2 teacher assessment guidance 2024."""
+SCIENCE = {"EXS": IN, "HNM": IN, "A": NOT, "L": OUT, "F": OUT, "P": OUT}
+"""The same: HNM covers the engagement model."""
+READING_MATHS = dict.fromkeys(PK, IN) | {"A": NOT}
+"""The same: pupils who take the test have no teacher assessment."""
+EM, BLW, D = {"EM": IN}, {"BLW": IN, "PKF": IN, "PKE": IN, "PKG": IN}, {"D": NOT}
+BY_YEAR: dict[tuple[str, int], dict[str, tuple[bool, bool]]] = {
+    ("ks2-scaled-score", 2018): KS2_TEST,
+    ("ks2-scaled-score", 2024): KS2_TEST,
+    ("ks2-writing-ta", 2017): WRITING | BLW | D,
+    ("ks2-writing-ta", 2018): WRITING | {"BLW": IN} | D,
+    ("ks2-writing-ta", 2021): WRITING | EM,
+    ("ks2-writing-ta", 2024): WRITING | EM,
+    ("ks2-science-ta", 2018): SCIENCE | D,
+    ("ks2-science-ta", 2024): SCIENCE,
+    ("ks2-reading-maths-ta", 2017): READING_MATHS | BLW | {"HNM": IN, "EXS": IN},
+    ("ks2-reading-maths-ta", 2018): READING_MATHS | {"BLW": IN},
+    ("ks2-reading-maths-ta", 2021): READING_MATHS | EM,
+    ("phonics", 2024): dict.fromkeys(map(str, range(41)), IN) | {"A": NOT, "D": NOT, "Q": NOT, "L": OUT},
+    ("mtc", 2024): dict.fromkeys(map(str, range(26)), IN)
+    | dict.fromkeys(["A", "B", "H", "J", "Q", "U", "X", "NAA"], NOT)
+    | {"L": OUT, "Z": OUT},
+    ("eyfsp-goal", 2024): {"1": IN, "2": IN, "A": NOT},
+    ("eyfsp-goal", 2020): {"1": IN, "2": IN, "3": IN, "A": NOT},
+}
+"""By template and the year in which the academic year begins. Phonics: STA, assessment and reporting arrangements 2025. MTC: STA, administration
+guidance 2025. EYFSP: DfE, profile handbook 2025. D: the DfE's KS2 tables of 2017 to 2019 count it in PTWRITTA_AD and PTSCITA_AD."""
+
+
+@pytest.mark.parametrize(("template", "year"), BY_YEAR)
+def test_the_grades_of_a_year(template: str, year: int) -> None:
+    found = load_templates().find_scheme(template)
+    assert found is not None
+    assert {g.code: (g.eligible, g.valid) for g in found.list_grades() if g.is_used_in(year)} == BY_YEAR[template, year]
+
+
+PAIRS = ["9-9", "9-8", "8-8", "8-7", "7-7", "7-6", "6-6", "6-5", "5-5", "5-4", "4-4", "4-3", "3-3", "3-2", "2-2", "2-1", "1-1"]
+"""Ofqual, GCSE combined science: 17 grades."""
+ORDERS = {
+    "gcse-combined-science": ["U", *PAIRS[::-1]],
+    "gcse-9-1": ["U", *map(str, range(1, 10))],
+    "a-level": ["U", "E", "D", "C", "B", "A", "A*"],
+    "technical-award": ["U", "L1P", "L1M", "L1D", "L1D*", "L2P", "L2M", "L2D", "L2D*"],
+    "year-and-band": [f"{year}{band}" for year in range(1, 7) for band in ("B", "At", "A")],
+}
+"""By template, its grades from the lowest: Ofqual 2018, DfE key stage 4 qualifications 2024; domain facts of in-year schemes."""
+
+
+@pytest.mark.parametrize("template", ORDERS)
+def test_grades_in_order(template: str) -> None:
+    found = load_templates().find_scheme(template)
+    assert found is not None
+    ranked = sorted((g for g in found.list_grades() if g.rank is not None), key=lambda g: g.rank or 0)
+    assert [grade.code for grade in ranked] == ORDERS[template]
+
+
+def test_combined_science_weighs_the_mean_of_two_grades_and_passes_from_4_4() -> None:
+    found = load_templates().find_scheme("gcse-combined-science")
+    assert found is not None
+    by_code = {grade.code: grade for grade in found.list_grades()}
+    assert (by_code["5-4"].value, by_code["4-4"].expected, by_code["4-3"].expected) == (4.5, True, False)
+
+
+def test_in_year_templates_are_there() -> None:
+    codes = {template.code for template in load_templates().schemes}
+    assert {"points", "year-and-band", "percent", "standardised-score", "effort", "reading-age", "scaled-score"} <= codes
+
+
+def test_goals_and_the_good_level_of_development() -> None:
+    """DfE, EYFS profile handbook 2025: 17 goals; a good level is expected in the prime areas, literacy and mathematics, E01 to E12."""
+    goals = [subject.code for subject in load_templates().subjects if subject.code.startswith("E")]
+    assert goals == [f"E{n:02}" for n in range(1, 18)]
+    gld = load_templates().find_subject("gld")
+    assert gld is not None
+    assert (gld.derived, gld.combines) == (True, goals[:12])
+
+
+PUBLISHED = {"enrolmentStatus": "CMSGFO", "sex": "FM", "sen": "NKEAPS", "yearGroup": None, "fsm": None, "eal": "123"}
+
+
+def values_of(type_: Any) -> set[str]:
+    """The values of the Literal in a type."""
+    return {value for part in get_args(type_) for value in ({part} if isinstance(part, str) else values_of(part))}
+
+
+def test_the_lists_of_the_contract_are_what_it_accepts() -> None:
+    def declared(struct: type, name: str) -> set[str]:
+        return values_of(get_type_hints(struct, include_extras=True)[name])
+
+    lists: dict[str, set[str]] = {}
+    for name, _, code, *_rest in list_code_rows():
+        lists.setdefault(name, set()).add(code)
+    assert lists["judgementStatus"] == declared(JudgementEntry, "status") | {"withdrawn"}
+    assert lists["targetBasis"] == declared(TargetEntry, "basis")
+    assert lists["targetVisibility"] == declared(TargetEntry, "visibility")
+    assert lists["groupKind"] == set(get_args(Kind))
+    assert lists["aggregateStatus"] == set(get_args(Status))
+    assert lists["windowState"] == {"planned", "open", "closed", "locked"}
+
+
+async def test_every_list_is_read_in_both_interfaces(hedgerow: Trust) -> None:
+    reader = await hedgerow.client("reader", f"trust:{TRUST}=schools:read")
+    for name, codes in PUBLISHED.items():
+        rest = (await reader.get(f"/v1/codes?list={name}&first=100")).json()["data"]
+        graphql = await asked(
+            reader, f'{{ codes(first: 100, where: {{list: "{name}"}}) {{ nodes {{ code meaning validFrom validTo source }} }} }}'
+        )
+        assert [{k: row[k] for k in ("code", "meaning", "validFrom", "validTo", "source")} for row in rest] == graphql["codes"][
+            "nodes"
+        ]
+        assert codes is None or [row["code"] for row in rest] == list(codes)
+        assert all(row["meaning"] and row["source"] for row in rest)
+    expanded = (await reader.get("/v1/codes?list=fsm&code=expanded")).json()["data"][0]
+    assert (expanded["validFrom"], expanded["validTo"]) == ("2026-08-01", None)
+    status = {row["code"]: row["eligible"] for row in (await reader.get("/v1/codes?list=enrolmentStatus")).json()["data"]}
+    assert status == {"C": True, "M": True, "S": False, "G": False, "F": True, "O": True}
+    em = (await reader.get("/v1/codes?list=ks2-writing-ta&code=EM&code=BLW&code=D&sort=code")).json()["data"]
+    assert [(row["code"], row["validFrom"], row["validTo"]) for row in em] == [
+        ("BLW", None, "2021-08-31"),
+        ("D", None, "2019-08-31"),
+        ("EM", "2021-09-01", None),
+    ]
+    absent = (await reader.get("/v1/codes?list=ks2-scaled-score&code=A&code=105&sort=code")).json()["data"]
+    assert [(row["eligible"], row["valid"], row["inAverage"], row["expected"]) for row in absent] == [
+        (True, True, True, True),
+        (True, False, False, False),
+    ]
+    first = await reader.get("/v1/codes?list=sex")
+    assert (await reader.get("/v1/codes?list=sex", headers={"If-None-Match": first.headers["etag"]})).status_code == 304
+
+
+WRITTEN = {
+    "2017-18/KS2": {"BLW": 1, "D": 1, "PKF": 1, "EM": 0, "EXS": 1, "P": 1},
+    "2018-19/KS2": {"BLW": 1, "D": 1, "PKF": 0, "EM": 0, "EXS": 1},
+    "2021-22/KS2": {"BLW": 0, "D": 0, "EM": 1, "EXS": 1},
+}
+
+
+@pytest.mark.parametrize("code", WRITTEN)
+async def test_a_grade_is_taken_in_the_years_it_is_valid_in(hedgerow: Trust, code: str) -> None:
+    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+    year = int(code[:4])
+    await opened(vendor, code, academicYear=code[:7], censusOn=f"{year + 1}-05-14", closesAt="2099-07-31T17:00:00Z")
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(6)], asOf=f"{year}-10-01"))
+    for n, (grade, taken) in enumerate(WRITTEN[code].items()):
+        body = batch("Oak", [judged(n, "writing", grade)], window=code)
+        answer = await sent(vendor, "/v1/judgements", body, 200 if taken else 422)
+        if not taken:
+            assert issues(answer) == {"/entries/0/grade": "grade-unknown"}
+            assert f"no such grade in {code[:7]}" in answer["issues"][0]["message"]
+            assert f" {grade}," not in answer["issues"][0]["message"].partition("It has:")[2]
+    science = await sent(vendor, "/v1/judgements", batch("Oak", [judged(5, "science", "EM")], window=code), 422)
+    assert issues(science) == {"/entries/0/grade": "grade-unknown"}
+
+
+async def versions_of(client: Any, code: str) -> list[tuple[int, str]]:
+    scheme = (await client.get(f"/v1/schemes?code={code}")).json()["data"][0]
+    rows = (await client.get(f"/v1/schemes/{scheme['id']}/grades?first=100")).json()["data"]
+    return [(row["schemeVersion"], row["code"]) for row in rows]
+
+
+async def test_the_next_version_of_a_scheme(hedgerow: Trust) -> None:
+    """Windows that were planned stay in their version; the next ones are judged in the new one."""
+    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+    made = await sent(
+        vendor, "/v1/schemes", {"tenant": OWN, "code": "steps", "name": "Steps", "grades": [{"code": "A", "label": "A"}]}, 201
+    )
+    collects = [{"subject": "reading", "scheme": "steps"}]
+    await opened(vendor, "first", collects=collects)
+    grades = [{"code": "A", "label": "A"}, {"code": "B", "label": "B", "expected": True, "rank": 2}]
+    second = await sent(vendor, f"/v1/schemes/{made['id']}/versions", {"grades": grades}, 201)
+    assert second == {"id": made["id"], "code": "steps", "version": 2, "grades": 2}
+    await opened(vendor, "second", collects=collects, statutory=True)
+    assert await versions_of(vendor, "steps") == [(1, "A"), (2, "A"), (2, "B")]
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
+    assert issues(await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade="B")], window="first"), 422)) == {
+        "/entries/0/grade": "grade-unknown"
+    }
+    assert counted(await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade="B")], window="second"))) == {"created": 1}
+    assert await miscounted(hedgerow) == (0, 0, 0)
+    by_graphql = await asked(
+        vendor,
+        "mutation($i: NewSchemeVersionInput!) { createSchemeVersion(input: $i) { version grades } }",
+        i={"id": made["id"], "grades": [*grades, {"code": "C", "label": "C"}]},
+    )
+    assert by_graphql == {"createSchemeVersion": {"version": 3, "grades": 3}}
+
+
+async def test_a_version_that_cannot_be_is_refused(hedgerow: Trust) -> None:
+    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+    reader = await hedgerow.client("reader", f"trust:{TRUST}=schemes:read,windows:read")
+    other = await hedgerow.client("other", f"school:{URNS['Quay']}=all")
+    body = {"tenant": OWN, "code": "steps", "name": "Steps", "grades": [{"code": "A", "label": "A", "value": 1.005}]}
+    refused = await sent(vendor, "/v1/schemes", body, 422)
+    assert issues(refused) == {"/grades/0/value": "too-many-decimals"}
+    made = await sent(vendor, "/v1/schemes", body | {"grades": [{"code": "A", "label": "A", "expected": True}]}, 201)
+    url, twice = f"/v1/schemes/{made['id']}/versions", [{"code": "A", "label": "A"}, {"code": "A", "label": "B"}]
+    assert issues(await sent(vendor, url, {"grades": twice}, 422)) == {"/grades/1/code": "duplicate-grade"}
+    assert issues(await sent(vendor, url, {"grades": twice[:1], "academicYears": ["2026"]}, 422)) == {
+        "/academicYears/0": "academic-year-invalid"
+    }
+    later = {"grades": [{"code": "A", "label": "A", "expected": True}], "standard": "later"}
+    assert issues(await sent(vendor, url, later, 422)) == {"/standard": "wrong-value"}
+    await sent(reader, url, {"grades": twice[:1]}, 403)
+    await sent(other, url, {"grades": twice[:1]}, 404)
+    rwm = (await vendor.get("/v1/schemes?code=rwm")).json()["data"][0]["id"]
+    assert issues(await sent(vendor, f"/v1/schemes/{rwm}/versions", {"grades": twice[:1]}, 422)) == {"": "scheme-derived"}
+    assert [number for number, _ in await versions_of(vendor, "steps")] == [1]
+
+
+async def test_subjects_of_its_own_and_common_ones(hedgerow: Trust) -> None:
+    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+    common = (await vendor.get("/v1/codes?list=subject&first=100")).json()["data"]
+    usual = {row["code"] for row in (await vendor.get("/v1/subjects?first=100")).json()["data"]}
+    ready = [row for row in common if row["code"] not in usual and row["nationalCode"] and not row["code"].startswith("E")]
+    assert len(ready) >= 30
+    latin = await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "latin"}, 201)
+    row = (await vendor.get(f"/v1/subjects/{latin['id']}")).json()
+    assert (row["name"], row["nationalCode"], row["retired"], row["version"]) == ("Latin", "LAT", False, 1)
+    forest = await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "forest-school", "name": "Forest school"}, 201)
+    await opened(
+        vendor,
+        "w",
+        collects=[{"subject": "forest-school", "scheme": "ks2-writing-ta"}, {"subject": "latin", "scheme": "ks2-writing-ta"}],
+    )
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
+    good = batch("Oak", [judged(1, "forest-school", "EXS"), judged(1, "latin", "GDS")], window="w")
+    assert counted(await sent(vendor, "/v1/judgements", good)) == {"created": 2}
+    rows = (await vendor.get("/v1/judgements?fields=subjectCode,grade")).json()["data"]
+    assert {row["subjectCode"]: row["grade"] for row in rows} == {"forest-school": "EXS", "latin": "GDS"}
+    for body in ({"code": "latin"}, {"code": "READING", "name": "R"}):
+        assert issues(await sent(vendor, "/v1/subjects", {"tenant": OWN} | body, 409)) == {"/code": "subject-exists"}
+    assert issues(await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "none"}, 422)) == {"/name": "required"}
+    retired = await sent(vendor, f"/v1/subjects/{forest['id']}/retire")
+    assert (retired["outcome"], retired["version"]) == ("updated", 2)
+    refused = await sent(
+        vendor, "/v1/windows", window("x", collects=[{"subject": "forest-school", "scheme": "ks2-writing-ta"}]), 422
+    )
+    assert issues(refused) == {"/collects/0/subject": "subject-unknown"}
+    assert counted(await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, "forest-school", "GDS")], window="w"))) == {
+        "updated": 1
+    }
+    back = await vendor.patch(
+        f"/v1/subjects/{forest['id']}", json={"retired": False, "nationalCode": "FOR"}, headers={"If-Match": '"2"'}
+    )
+    assert back.json()["version"] == 3
+    await opened(vendor, "x", collects=[{"subject": "forest-school", "scheme": "ks2-writing-ta"}])
+
+
+async def test_derived_subjects_and_the_main_aspect_are_protected(hedgerow: Trust) -> None:
+    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+    rwm = (await vendor.get("/v1/subjects?code=rwm")).json()["data"][0]["id"]
+    main = (await vendor.get("/v1/aspects?code=main")).json()["data"][0]["id"]
+    for url in (f"/v1/subjects/{rwm}", f"/v1/aspects/{main}"):
+        refused = await vendor.patch(url, json={"name": "Mine"}, headers={"If-Match": "*"})
+        assert (refused.status_code, refused.json()["type"].rsplit("/", 1)[1]) == (409, "code-protected")
+        assert (await sent(vendor, f"{url}/retire", status=409))["type"].endswith("/code-protected")
+    homework = await sent(vendor, "/v1/aspects", {"tenant": OWN, "code": "homework", "name": "Homework"}, 201)
+    row = (await vendor.get(f"/v1/aspects/{homework['id']}")).json()
+    assert (row["counted"], row["retired"]) == (False, False)
+    await opened(vendor, "w", collects=[{"subject": "reading", "aspect": "homework", "scheme": "ks2-writing-ta"}])
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
+    assert counted(await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade="EXS", aspect="homework")], window="w"))) == {
+        "created": 1
+    }
+
+
+async def test_the_national_code_finds_a_subject_in_every_tenant(hedgerow: Trust) -> None:
+    everywhere = await hedgerow.client("everywhere", f"trust:{TRUST}=all", f"school:{URNS['Quay']}=all")
+    quay = {"school": {"urn": URNS["Quay"]}}
+    await sent(everywhere, "/v1/subjects", {"tenant": OWN, "code": "hist", "name": "History", "nationalCode": "HIS"}, 201)
+    await sent(everywhere, "/v1/subjects", {"tenant": quay, "code": "history"}, 201)
+    rest = (await everywhere.get("/v1/subjects?nationalCode=HIS&sort=code&fields=code")).json()["data"]
+    assert [row["code"] for row in rest] == ["hist", "history"]
+    graphql = await asked(everywhere, '{ subjects(where: {nationalCode: "HIS"}, orderBy: [{field: code}]) { nodes { code } } }')
+    assert graphql["subjects"]["nodes"] == rest
+
+
+MARKS = {"12.345": "12.35", "0.001": "0.00", "-1.005": "-1.01", "99998.999": "99999.00"}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+async def test_a_mark_is_never_rounded_in_silence(hedgerow: Trust, mark: str) -> None:
+    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+    whole = {"tenant": OWN, "code": "whole", "name": "Whole marks", "grades": [{"code": "1", "label": "One"}], "rounding": 0}
+    await sent(vendor, "/v1/schemes", whole, 201)
+    await opened(vendor, collects=[{"subject": "reading", "scheme": "ks2-scaled-score"}, {"subject": "maths", "scheme": "whole"}])
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf=DAY))
+    refused = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, mark=float(mark))]), 422)
+    assert issues(refused) == {"/entries/0/mark": "too-many-decimals"}
+    assert MARKS[mark] in refused["issues"][0]["message"]
+    rounded = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, "maths", "1", mark=12.5)]))
+    assert [(w["at"], w["code"]) for w in rounded["warnings"]] == [("/entries/0/mark", "mark-rounded")]
+    again = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, "maths", "1", mark=13)]))
+    assert (counted(again), again["warnings"]) == ({"unchanged": 1}, [])
+    exact = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, mark=12.5)]))
+    assert counted(exact) == {"created": 1}
+
+
+@pytest.mark.parametrize(
+    ("year", "grade", "taken"),
+    [("2018-19", "BLW", True), ("2018-19", "EM", False), ("2025-26", "EM", True), ("2025-26", "BLW", False)],
+)
+async def test_a_target_is_a_grade_of_the_year_of_its_horizon(hedgerow: Trust, year: str, grade: str, taken: bool) -> None:
+    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
+    target = judged(1, "writing", grade, scheme="ks2-writing-ta", basis="teacher", horizon={"academicYear": year, "point": "KS2"})
+    answer = await sent(vendor, "/v1/targets", {"school": {"urn": URNS["Oak"]}, "entries": [target]}, 200 if taken else 422)
+    assert taken or issues(answer) == {"/entries/0/grade": "grade-unknown"}

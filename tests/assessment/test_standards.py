@@ -1,0 +1,165 @@
+"""What a window counts by versions of schemes: standards that are told later or do not exist, conjunctions, and windows that are pinned anew."""
+
+from typing import Any
+
+import pytest
+
+from tests.recount import miscounted
+from tests.trust import TRUST, Trust, batch, counted, entry, issues, judged, opened, roll, sent
+
+OWN = {"trust": {"groupUid": TRUST}}
+PUPILS = range(10)
+TERM = {"academicYear": "2025-26", "censusOn": "2026-05-14", "closesAt": "2099-07-31T17:00:00Z"}
+
+
+@pytest.fixture
+async def vendor(hedgerow: Trust) -> Any:
+    client = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+    for day in ("2024-05-01", "2026-05-01"):
+        await sent(client, "/v1/pupils", roll("Oak", [entry(n, dateOfBirth="2014-01-01") for n in PUPILS], asOf=day))
+        await sent(client, "/v1/pupils", roll("Elm", [entry(n, dateOfBirth="2014-01-01") for n in range(20, 30)], asOf=day))
+    return client
+
+
+async def figures(client: Any, window: str, subject: str, by: str = "school") -> dict[str, tuple[Any, ...]]:
+    """By school, the counts of the standards and why there are none, the same in both interfaces."""
+    rows = (await client.get(f"/v1/aggregates?window={window}&subject={subject}&groupBy={by}")).json()["data"]
+    graphql = await client.post(
+        "/graphql",
+        json={
+            "query": f'{{ aggregates(window: "{window}", subject: "{subject}", groupBy: [{by}]) {{ nodes '
+            "{ schoolName expected expectedStatus higher higherStatus } } }"
+        },
+    )
+    names = ("expected", "expectedStatus", "higher", "higherStatus")
+    found = {row["schoolName"]: tuple(row[name] for name in names) for row in rows}
+    assert {row["schoolName"]: tuple(row[n] for n in names) for row in graphql.json()["data"]["aggregates"]["nodes"]} == found
+    return found
+
+
+async def judge(client: Any, window: str, subject: str, grades: Any, at: str = "Oak", first: int = 0) -> None:
+    entries = [judged(first + n, subject, grade) for n, grade in enumerate(grades)]
+    assert counted(await sent(client, "/v1/judgements", batch(at, entries, window=window)))["created"] == len(entries)
+
+
+SCORES = [0, 10, 31, 32, 33, 40, "A", "Q", "D", 32]
+
+
+async def test_the_phonics_threshold_is_told_later(hedgerow: Trust, vendor: Any) -> None:
+    """In a year whose threshold is told it counts from 32 on; until then expected is x, and the next version tells it."""
+    collects = [{"subject": "phonics", "scheme": "phonics"}]
+    past = TERM | {"academicYear": "2023-24", "censusOn": "2024-05-14"}
+    await opened(vendor, "told", collects=collects, **past)
+    await judge(vendor, "told", "phonics", SCORES)
+    assert (await figures(vendor, "told", "phonics"))["Oak"] == (4, None, None, "z")
+    window_id = await opened(vendor, "later", collects=collects, **TERM)
+    await judge(vendor, "later", "phonics", SCORES)
+    assert (await figures(vendor, "later", "phonics"))["Oak"] == (None, "x", None, "z")
+    scheme = (await vendor.get("/v1/schemes?code=phonics&fields=id")).json()["data"][0]["id"]
+    grades = (await vendor.get(f"/v1/schemes/{scheme}/grades?schemeVersion=1&first=100")).json()["data"]
+    names = ("code", "label", "rank", "value", "eligible", "valid")
+    told = [{name: row[name] for name in names} | {"expected": (row["rank"] or 0) >= 33} for row in grades]
+    await sent(vendor, f"/v1/schemes/{scheme}/versions", {"grades": told, "academicYears": ["2025-26"]}, 201)
+    assert (await figures(vendor, "later", "phonics"))["Oak"] == (None, "x", None, "z")
+    before = (await vendor.get(f"/v1/windows/{window_id}")).json()["version"]
+    pinned = await sent(vendor, f"/v1/windows/{window_id}/repin")
+    assert (pinned["state"], pinned["version"]) == ("open", before + 1)
+    assert (await figures(vendor, "later", "phonics"))["Oak"] == (2, None, None, "z")
+    rows = (await vendor.get("/v1/judgements?windowCode=later&first=50&fields=grade,expected,version")).json()["data"]
+    assert sorted(row["grade"] for row in rows) == sorted(map(str, SCORES))
+    assert {row["grade"] for row in rows if row["expected"]} == {"33", "40"}
+    assert {row["version"] for row in rows} == {2}
+    again = await sent(vendor, f"/v1/windows/{window_id}/repin")
+    assert again["version"] == pinned["version"]
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+async def test_a_scheme_without_standards_has_no_percentages(hedgerow: Trust, vendor: Any) -> None:
+    mtc = (await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "mtc"}, 201))["id"]
+    assert mtc
+    await opened(vendor, "w", collects=[{"subject": "mtc", "scheme": "mtc"}], **TERM)
+    await judge(vendor, "w", "mtc", [25, 20, "A", "NAA"])
+    assert (await figures(vendor, "w", "mtc"))["Oak"] == (None, "z", None, "z")
+    row = (await vendor.get("/v1/aggregates?window=w&subject=mtc&groupBy=school")).json()["data"][0]
+    assert (row["status"], row["valid"], row["average"], row["expectedPercent"]) == (None, 2, 22.5, None)
+    table = (await vendor.get("/v1/aggregates?window=w&subject=mtc&groupBy=school&format=csv&shape=wide")).text.splitlines()
+    assert table[1].split(",")[2:6] == ["10", "z", "z", "22.5"]
+
+
+async def test_schools_with_and_without_a_standard_are_not_pooled_into_a_percentage(hedgerow: Trust, vendor: Any) -> None:
+    await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "percent", "name": "Percent", "template": "percent"}, 201)
+    own = [
+        {"subject": "reading", "scheme": "percent", "schools": [{"urn": 100002}]},
+        {"subject": "reading", "scheme": "ks2-scaled-score"},
+    ]
+    await opened(vendor, "w", collects=own, **TERM)
+    await judge(vendor, "w", "reading", [100, 90, 110, 105, 120, 99, 95])
+    await judge(vendor, "w", "reading", [50, 60, 70, 80, 90, 65, 15], "Elm", 20)
+    by_school = await figures(vendor, "w", "reading")
+    assert (by_school["Oak"], by_school["Elm"]) == ((4, None, 2, None), (None, "z", None, "z"))
+    rows = (await vendor.get("/v1/aggregates?window=w&subject=reading&groupBy=sex")).json()["data"]
+    assert {(row["expected"], row["expectedStatus"]) for row in rows} == {(None, "x")}
+
+
+async def test_reading_writing_and_maths_hold_for_any_version(hedgerow: Trust, vendor: Any) -> None:
+    """The parts are judged in the second version of a scheme, and the conjunction is the same."""
+    grades = [
+        {"code": "E", "label": "Expected", "expected": True},
+        {"code": "B", "label": "Below"},
+        {"code": "L", "label": "Left", "eligible": False, "valid": False},
+    ]
+    made = await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "own", "name": "Own", "grades": grades[:2]}, 201)
+    await sent(vendor, f"/v1/schemes/{made['id']}/versions", {"grades": [grades[2], *grades[:2]]}, 201)
+    collects = [{"subject": subject, "scheme": "own"} for subject in ("reading", "writing", "maths")]
+    await opened(vendor, "w", collects=collects, **TERM)
+    await judge(vendor, "w", "reading", ["E", "E", "B", "L"])
+    await judge(vendor, "w", "writing", ["E", "B", "B", "E"])
+    await judge(vendor, "w", "maths", ["E", "E", "E", "E"])
+    assert (await figures(vendor, "w", "rwm"))["Oak"] == (1, None, None, "z")
+    row = (await vendor.get("/v1/aggregates?window=w&subject=rwm&groupBy=school")).json()["data"][0]
+    assert (row["eligible"], row["valid"]) == (9, 3)
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+async def test_the_good_level_of_development(hedgerow: Trust, vendor: Any) -> None:
+    """Expected in all of E01 to E12, whatever E13 says; switched on after the window was judged, and adjusted from then on."""
+    goals = [f"E{n:02}" for n in range(1, 14)]
+    for goal in goals:
+        await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": goal}, 201)
+    await opened(vendor, "w", collects=[{"subject": goal, "scheme": "eyfsp-goal"} for goal in goals], **TERM)
+    for goal in goals:
+        first = {"E12": "1", "E13": "1"}.get(goal, "2")
+        await judge(vendor, "w", goal, ["2", first, "2" if goal != "E03" else "A"])
+    await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "gld"}, 201)
+    assert (await figures(vendor, "w", "gld"))["Oak"] == (1, None, None, "z")
+    changed = batch("Oak", [judged(1, "E12", "2")], window="w")
+    assert counted(await sent(vendor, "/v1/judgements", changed)) == {"updated": 1}
+    assert (await figures(vendor, "w", "gld"))["Oak"] == (2, None, None, "z")
+    row = (await vendor.get("/v1/aggregates?window=w&subject=gld&groupBy=school")).json()["data"][0]
+    assert (row["eligible"], row["valid"]) == (10, 2)
+    assert await hedgerow.value("SELECT count(*) FROM cells WHERE n < 0") == 0
+    refused = await sent(vendor, "/v1/windows", {"x": 1}, 422)
+    assert refused["issues"]
+
+
+async def test_a_window_keeps_its_version_where_a_stored_grade_is_missing(hedgerow: Trust, vendor: Any) -> None:
+    grades = [{"code": "Low", "label": "Low"}, {"code": "High", "label": "High", "expected": True}]
+    made = await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "own", "name": "Own", "grades": grades}, 201)
+    window_id = await opened(vendor, "w", collects=[{"subject": "reading", "scheme": "own"}], **TERM)
+    await judge(vendor, "w", "reading", ["Low", "High"])
+    await sent(vendor, f"/v1/schemes/{made['id']}/versions", {"grades": [grades[1], {"code": "Mid", "label": "Mid"}]}, 201)
+    refused = await sent(vendor, f"/v1/windows/{window_id}/repin", status=409)
+    assert (issues(refused), "Low" in refused["detail"]) == ({"": "grade-missing"}, True)
+    assert issues(await sent(vendor, "/v1/judgements", batch("Oak", [judged(2, grade="Mid")], window="w"), 422)) == {
+        "/entries/0/grade": "grade-unknown"
+    }
+    await sent(vendor, "/v1/judgements", batch("Oak", [judged(0, grade="High")], window="w"))
+    await sent(vendor, f"/v1/windows/{window_id}/repin")
+    await judge(vendor, "w", "reading", ["Mid"], first=2)
+    await sent(vendor, f"/v1/windows/{window_id}/close")
+    assert (await sent(vendor, f"/v1/windows/{window_id}/repin", status=409))["type"].endswith("/window-state")
+    reader = await hedgerow.client("reader", f"trust:{TRUST}=windows:read")
+    other = await hedgerow.client("other", "school:100004=all")
+    await sent(reader, f"/v1/windows/{window_id}/repin", status=403)
+    await sent(other, f"/v1/windows/{window_id}/repin", status=404)
+    assert await miscounted(hedgerow) == (0, 0, 0)
