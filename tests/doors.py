@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
@@ -35,7 +35,7 @@ class Doors:
 
     async def row(self, client: str, ask: Ask, id_: str) -> httpx2.Response:
         """One row, by its URL."""
-        asked = ask.parameters().remove("first")
+        asked = replace(ask, choices={}).parameters().remove("first")  # which are of lists
         return await self.http.get(f"/v1/{ask.resource.path}/{id_}", params=asked, headers=self.tokens[client])
 
     async def of_row(self, client: str, resource: Resource, id_: str, link: str, ask: Ask) -> httpx2.Response:

@@ -28,6 +28,7 @@ class Ask:
     ranges: dict[str, dict[str, Any]] = field(default_factory=dict)
     order: list[tuple[str, bool]] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
     first: int = 50
     after: str | None = None
     named: bool = True
@@ -60,7 +61,7 @@ class Ask:
 
     def body(self) -> dict[str, Any]:
         after = {} if self.after is None else {"after": self.after}
-        return {"where": self.where | self.compared, "first": self.first, **self.shown, **after}
+        return {"where": self.where | self.compared, "first": self.first, **self.shown, **self.choices, **after}
 
     def parameters(self) -> httpx2.QueryParams:
         """The query string; `first` is left out where it is the usual. What a link is told belongs there where the list is the link's own."""
@@ -68,8 +69,8 @@ class Ask:
         pairs += [(name, in_url(value)) for name, values in self.where.items() for value in values]
         pairs += [(name, in_url(value)) for name, value in self.compared.items()]
         pairs += [(f"{path}.first", str(ask.first)) for path, ask in self.nested()]
-        pairs += [(f"{path}.{name}", value) for path, ask in self.nested() for name, value in ask.given.items()]
-        pairs += self.given.items()
+        pairs += [(f"{path}.{name}", value) for path, ask in self.nested() for name, value in (ask.given | ask.choices).items()]
+        pairs += (self.given | self.choices).items()
         pairs += [("first", str(self.first))] if self.first != 50 else []
         return httpx2.QueryParams(pairs if self.after is None else [*pairs, ("after", self.after)])
 
@@ -102,7 +103,7 @@ class Asking:
         if ask.identifies:  # a lookup takes no size of linked pages
             ask.links = {name: below for name, below in ask.links.items() if not below.links}
             for _, below in ask.nested():
-                below.first, below.given = 50, {}
+                below.first, below.given, below.choices = 50, {}, {}
             ask.first = min(ask.first, 50)
         return ask
 
@@ -138,6 +139,9 @@ class Asking:
     def about(self, resource: Resource, depth: int, by: Link | None = None) -> Ask:
         may = list(list_default_fields(resource, self.caller, by))
         ask = Ask(resource, may, first=self.draw.choice((1, 2, 10)), named=self.draw.random() < 0.85)
+        if by is None or by.many:
+            chosen = [name for name in resource.choices if self.draw.random() < 0.7]
+            ask.choices = {name: self.draw.choice([*resource.choices[name].conditions]) for name in chosen}
         if ask.named:
             ask.fields = self.draw.sample(may, self.draw.randint(1, min(4, len(may))))
         links = [name for name, link in resource.links.items() if RESOURCES[link.target].scope in self.caller.scopes]
@@ -209,6 +213,7 @@ class Document:
         if ask.where or ask.ranges:
             arguments.append(f"where: {self.where(ask)}")
         arguments += [f"{name}: {self.given('Date', value)}" for name, value in ask.given.items()]
+        arguments += [f"{name}: {self.given(type_ + name.title(), Name(value))}" for name, value in ask.choices.items()]
         if ask.order:
             by = [{"field": Name(name), "direction": Name("DESC" if down else "ASC")} for name, down in ask.order]
             arguments.append(f"orderBy: {self.given(f'[{type_}OrderBy!]', by)}")

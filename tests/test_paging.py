@@ -342,7 +342,8 @@ def walk(doors: Doors, name: str, change: Change, draw: random.Random) -> Walk:
     may = [n for n in list_default_fields(resource, doors.world.clients[client].caller) if resource.fields[n].sortable]
     names = dict.fromkeys(draw.choices([*may, *3 * [n for n in may if n in OFTEN]], k=draw.choice((0, 1, 1, 2, 2))))
     order = [(by, draw.random() < 0.5) for by in names]
-    ask = Ask(resource, [*dict.fromkeys(["id", *(by for by, _ in order)])], order=order)
+    everybody = {"roll": "all"} if target == "pupil" else {}  # a lookup shows all unless told otherwise, a list does not
+    ask = Ask(resource, [*dict.fromkeys(["id", *(by for by, _ in order)])], order=order, choices=everybody)
     if name == "pupils":
         ask.where = {"schoolId": [change.names["school"]]}
     return Walk(doors, client, ask, (RESOURCES[row], change.names[row], link) if link else None, draw)

@@ -217,7 +217,9 @@ class Reader:
         connection = self.find_type(parent, nodes[0])
         items = self._make_page_fields(resource, connection, _list_selection_sets(nodes))
         link_arguments = self._read_arguments(link, arguments) if link is not None else ()
-        query = ListQuery(resource, items, where, order, first, path=within, arguments=link_arguments)
+        chosen = {name: str(arguments[name]) for name in resource.choices if arguments.get(name) is not None}
+        choices = resource.choose(chosen, [condition.name for condition in where], link)
+        query = ListQuery(resource, items, where, order, first, path=within, arguments=link_arguments, choices=choices)
         if arguments.get("after") is None:
             return query
         try:

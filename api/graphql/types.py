@@ -20,7 +20,7 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.scalar import ScalarDefinition
 
 from domain import RESOURCES
-from domain.declare.resource import Comparison, Field, Resource
+from domain.declare.resource import Comparison, Field, Link, Resource
 from domain.declare.value_types import ValueType
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 
@@ -168,17 +168,33 @@ def _make_object(resource: Resource) -> None:
         target = RESOURCES[link.target]
         if link.many:
             link_arguments = [make_argument(n, f"{_name_type('', a.kind)} | None", a.doc) for n, a in link.arguments.items()]
-            arguments = [*make_page_arguments(target), *link_arguments]
+            arguments = [*make_page_arguments(target, link), *link_arguments]
             fields[name] = make_field(StrawberryField, name, f"Connection[{target.type_name}]", link.doc, arguments)
         else:
             fields[name] = make_field(StrawberryField, name, f"{target.type_name} | None", link.doc)
     make_type(resource.type_name, fields, f"{resource.doc} Needs {resource.scope}.", *[Node] * resource.has_id)
 
 
+def make_page_arguments(resource: Resource, link: Link | None = None) -> tuple[StrawberryArgument, ...]:
+    """The arguments of a connection of a resource, or of one that a link leads to."""
+    paging = _make_paging_arguments(resource)
+    choices = [
+        make_argument(name, f"{_name_choice(resource, name)} | None", choice.doc)
+        for name, choice in resource.list_choices(link).items()
+    ]
+    return (*paging, *choices)
+
+
+def _name_choice(resource: Resource, name: str) -> str:
+    """The name of the enumeration of a choice."""
+    return f"{resource.type_name}{name[0].upper()}{name[1:]}"
+
+
 @cache
-def make_page_arguments(resource: Resource) -> tuple[StrawberryArgument, ...]:
-    """The arguments of a connection of a resource."""
+def _make_paging_arguments(resource: Resource) -> tuple[StrawberryArgument, ...]:
     name = resource.type_name
+    for choice_name, choice in resource.choices.items():
+        make_enum(_name_choice(resource, choice_name), list(choice.conditions), f"Which {resource.plural} are listed.")
     _make_filters(resource)
     sortable = [field_name for field_name, field in resource.fields.items() if field.sortable]
     make_enum(f"{name}SortField", sortable, f"What {resource.plural} can be ordered by.")

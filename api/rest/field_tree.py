@@ -29,19 +29,20 @@ MAX_DEPTH = 4
 
 @dataclass
 class FieldTree:
-    """The fields and links of one level of a response. Of a nested list also how many rows, and the values of its link's arguments."""
+    """The fields and links of one level of a response. Of a nested list also how many rows, and the values of its choices and its link's arguments."""
 
     fields: list[str] = field(default_factory=list)
     links: "dict[str, FieldTree]" = field(default_factory=dict)
     first: int = DEFAULT_FIRST
     arguments: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
 
 
 def read_field_tree(
     issues: ParameterIssues, resource: Resource, fields: list[str], include: list[str], options: dict[str, str]
 ) -> FieldTree:
     """The tree of dotted paths: `include=judgements.window` includes two levels, `fields=judgements.grade` narrows one, and an option such as
-    `judgements.first` sets the size of a nested list or an argument of its link."""
+    `judgements.first` sets the size of a nested list, one of its choices or an argument of its link."""
     tree = FieldTree()
     for path in issues.limit_names("include", include):
         level, level_resource = tree, resource
@@ -85,6 +86,8 @@ def _set_option(issues: ParameterIssues, tree: FieldTree, resource: Resource, pa
         issues.add(path, "link-to-one", f"{link_name} leads to one row; {option} is for lists.")
     elif option == "first":
         level[0].first = issues.read_number(value, path, DEFAULT_FIRST, MAX_NESTED_FIRST)
+    elif option in level[1].choices:
+        level[0].choices |= issues.read_choices(level[1], link, {option: value}, path)
     else:
         level[0].arguments |= read_link_arguments(issues, link, {option: value}, path)
 
@@ -94,7 +97,7 @@ def read_link_arguments(issues: ParameterIssues, link: Link, texts: dict[str, st
     arguments: dict[str, Any] = {}
     for name, text in texts.items():
         if name not in link.arguments:
-            names = (*link.arguments, "first")
+            names = (*link.arguments, *RESOURCES[link.target].choices, "first")
             issues.add_unknown(at or name, "parameter-unknown", f"There is no parameter {name} here.", name, names)
             continue
         try:
@@ -127,6 +130,7 @@ def make_row_fields(resource: Resource, tree: FieldTree, caller: Caller, by: Lin
                 first=level.first,
                 path=f"{resource.name}.{name}",
                 arguments=tuple(level.arguments.items()),
+                choices=target.choose(level.choices, (), link),
             )
             row.append((name, ToMany(link, page)))
         else:

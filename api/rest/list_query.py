@@ -80,8 +80,9 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
     if not isinstance(body, dict):
         issues.add("", "wrong-type", "The body must be an object.")
     for name in list(members)[:MAX_ISSUES]:
-        if name not in ("where", "fields", "include", "sort", "first", "after"):
-            issues.add_unknown(f"/{name}", "unknown-field", "There is no such field.", name, ("where", *RESERVED[:-1]))
+        if name not in ("where", "fields", "include", "sort", "first", "after", *resource.choices):
+            names = ("where", *RESERVED[:-1], *resource.choices)
+            issues.add_unknown(f"/{name}", "unknown-field", "There is no such field.", name, names)
     listing = ListParameters()
     for name in LISTS:
         value = members.get(name, [])
@@ -101,7 +102,8 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
     if after is not None and not isinstance(after, str):
         issues.add("/after", "wrong-type", "after must be text.")
         after = None
-    listing.single = {name: str(value) for name, value in (("first", first), ("after", after)) if value is not None}
+    single = {"first": first, "after": after} | {name: members.get(name) for name in resource.choices}
+    listing.single = {name: str(value) for name, value in single.items() if value is not None}
     return _make_list(issues, resource, caller, cursors, listing, in_body=True)
 
 
@@ -114,7 +116,7 @@ def _sort_parameters(
         head, _, rest = name.partition(".")
         if name in LISTS:
             listing.lists[name] = [part for value in values for part in value.split(",") if part]
-        elif name in RESERVED or name in link_arguments or (rest and head in resource.links):
+        elif name in RESERVED or name in resource.choices or name in link_arguments or (rest and head in resource.links):
             (listing.options if rest else listing.single)[name] = values[0]
             if len(values) > 1:
                 issues.add(name, "parameter-repeated", f"{name} appears more than once.")
@@ -144,9 +146,11 @@ def _make_list(
     order = read_order(issues, resource, listing.lists["sort"])
     default = MAX_FIRST if as_csv else DEFAULT_FIRST  # a spreadsheet is read as a whole
     first, after = issues.read_number(listing.single.get("first"), "first", default, MAX_FIRST), listing.single.get("after")
+    chosen = issues.read_choices(resource, by, {name: listing.single[name] for name in resource.choices if name in listing.single})
     issues.raise_if_any()
     page = make_page_fields(make_row_fields(resource, tree, caller, by))
-    query = ListQuery(resource, page, conditions, order, first, path=path, arguments=arguments)
+    choices = resource.choose(chosen, [condition.name for condition in conditions], by, is_lookup=in_body)
+    query = ListQuery(resource, page, conditions, order, first, path=path, arguments=arguments, choices=choices)
     if after is None:
         return query
     position = cursors.decrypt_position(after, caller.client_id, query.fingerprint())
@@ -165,7 +169,7 @@ def read_conditions(
         name, dot, comparison = at.partition(".")
         field = resource.fields.get(name)
         if field is None:
-            names = (*resource.fields, *RESERVED)
+            names = (*resource.fields, *resource.choices, *RESERVED)
             issues.add_unknown(at, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.", name, names)
         elif field.filter is Filter.BODY and not in_body:
             advice = f"use POST /v1/{resource.path}/lookup"

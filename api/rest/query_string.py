@@ -1,12 +1,14 @@
 """Query strings: their parameters, the template they share with others, and the issues found in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import ImmutableMultiDict, QueryParams
 
+from domain import RESOURCES
 from domain.declare.errors import BadRequest, Issue
+from domain.declare.resource import Link, Resource
 from domain.read.query import MAX_VALUES, MAX_VALUES_PER_REQUEST, ParameterText
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
@@ -17,9 +19,14 @@ MAX_ISSUES = MAX_FILTERS = 100
 MAX_PARAMETERS = MAX_VALUES_PER_REQUEST + MAX_FILTERS
 """Parameters of a query string."""
 
+CHOICES = frozenset(name for resource in RESOURCES.values() for name in resource.choices)
+"""Parameters that are choices of some resource's lists."""
+
 Parameters: TypeAlias = ImmutableMultiDict[str, str]
 _IN_TEMPLATE = frozenset(RESERVED) - {"after"}
-"""Parameters whose values belong to the template of a query string. Of all others, except `….first`, only the names do."""
+"""Parameters whose values belong to the template of a query string."""
+_OPTIONS_IN_TEMPLATE = CHOICES | {"first"}
+"""The same of a list, nested or not. Of all others only the names belong to it."""
 
 SplitQuery: TypeAlias = tuple[tuple[tuple[str, str | None], ...], list[tuple[str, str]]]
 """A template, and the parameters of a query string."""
@@ -44,7 +51,7 @@ def _split(query: str) -> SplitQuery:
     template: list[tuple[str, str | None]] = []
     texts = 0
     for name, value in parse_qsl(query, keep_blank_values=True):
-        if name in _IN_TEMPLATE or name.endswith(".first"):
+        if name in _IN_TEMPLATE or name.rpartition(".")[2] in _OPTIONS_IN_TEMPLATE:
             parameters.append((name, value))
             template.append((name, value))
         else:
@@ -84,6 +91,17 @@ class ParameterIssues:
         if self.issues:
             noun = "parameter" if len(self.issues) == 1 else "parameters"
             raise BadRequest(f"{len(self.issues)} {noun} cannot be read.", code="parameter-invalid", issues=tuple(self.issues))
+
+    def read_choices(self, resource: Resource, link: Link | None, texts: Mapping[str, str], at: str = "") -> dict[str, str]:
+        """The values of a list's choices that the texts name. `at` is the place of a nested list's only choice."""
+        values: dict[str, str] = {}
+        for name, text in texts.items():
+            allowed = [*resource.list_choices(link)[name].conditions]
+            if text in allowed:
+                values[name] = str(text)
+            else:
+                self.add(at or name, "parameter-invalid", f"{at or name} is {', '.join(allowed[:-1])} or {allowed[-1]}.")
+        return values
 
     def read_number(self, text: str | None, at: str, default: int, most: int) -> int:
         """A number of rows from 1 to `most`. Without a text, and with an issue where the text is not such a number, the default."""

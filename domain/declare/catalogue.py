@@ -21,9 +21,13 @@ def link_resources(resources: Iterable[Resource]) -> dict[str, Resource]:
             raise ValueError(f"{owner}.{name} is declared twice")
         if not {*link.arguments}.isdisjoint(catalogue[link.target].fields):
             raise ValueError(f"{owner}.{name} has an argument with the name of a field of {link.target}")
+        if not {*link.choices} <= {*catalogue[link.target].choices}:
+            raise ValueError(f"{owner}.{name} replaces a choice that {link.target} does not have")
         links[owner][name] = link
 
     for resource in catalogue.values():
+        if not {*resource.choices}.isdisjoint(resource.fields):
+            raise ValueError(f"{resource.name} has a choice with the name of a field")
         for name, link in resource.links.items():
             add_link(resource.name, name, link)
     for resource in catalogue.values():

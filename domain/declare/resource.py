@@ -1,4 +1,4 @@
-"""Declares what can be read: Resource, Field, Link and Argument. REST, GraphQL and OpenAPI are derived from these
+"""Declares what can be read: Resource, Field, Link, Argument and Choice. REST, GraphQL and OpenAPI are derived from these
 declarations.
 
 A column is private until a Field names it. The column gives the type and nullability; the Field gives the meaning,
@@ -6,7 +6,7 @@ scope and filters. A link is declared once, on the side that has the foreign key
 reverse.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from functools import cached_property
@@ -128,6 +128,22 @@ class Argument:
 
 
 @dataclass(frozen=True, eq=False)
+class Choice:
+    """An argument of a resource's lists with few values, each of which has a condition on the resource's columns; None
+    leaves out no row.
+
+    Where a request leaves it out, `default` applies. `widest` applies instead to a lookup in a body and to a list that
+    is filtered by one of `widened_by` or by what identifies a person: such a request names the rows it means.
+    """
+
+    doc: str
+    conditions: Mapping[str, ColumnElement[bool] | None]
+    default: str
+    widest: str
+    widened_by: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
 class Link:
     """A link from a row to one or many rows of another resource. `on` are pairs of (own column, target column) that
     must be equal.
@@ -148,6 +164,7 @@ class Link:
     source: Table | None = None
     condition: Callable[[Any], ColumnElement[bool]] | None = None
     arguments: Mapping[str, Argument] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = field(default_factory=dict)
     also_shows: tuple[str, ...] = ()
     target_in_reach: bool = False
     source_in_reach: bool = False
@@ -189,6 +206,7 @@ class Resource:
     fields: Mapping[str, Field]
     condition: ColumnElement[bool] | None = None
     links: Mapping[str, Link] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = field(default_factory=dict)
     links_from_others: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)
     type_number: int | None = None
     parse_key: Callable[[str], KeyValues | None] | None = None
@@ -221,6 +239,22 @@ class Resource:
         """Whether a field may be a filter in a body only, so that lists need POST /lookup."""
         return any(field.filter is Filter.BODY for field in self.fields.values())
 
+    def list_choices(self, link: Link | None = None) -> Mapping[str, Choice]:
+        """Returns the choices of a list of this resource, or of one that the link leads to."""
+        return self.choices if link is None else {name: link.choices.get(name, choice) for name, choice in self.choices.items()}
+
+    def choose(
+        self, values: Mapping[str, str], filters: Iterable[str], link: Link | None = None, *, is_lookup: bool = False
+    ) -> tuple[tuple[str, str], ...]:
+        """Returns the value of every choice of a list with these filters; `values` are those that the request names."""
+        names = {*filters}
+        is_lookup = is_lookup or any(self.fields[name].filter is Filter.BODY for name in names)
+
+        def find_default(choice: Choice) -> str:
+            return choice.default if choice.widened_by.isdisjoint(names) and not is_lookup else choice.widest
+
+        return tuple((name, values.get(name) or find_default(choice)) for name, choice in self.list_choices(link).items())
+
     def identify(self, text: str) -> KeyValues | None:
         """Returns the key values of the row with this id, or None for a text that cannot be an id of this resource."""
         if self.parse_key is not None:
@@ -231,5 +265,5 @@ class Resource:
         return ((self.source.c.id, parsed),)
 
 
-DECLARED = (Resource, Field, Link, Argument, Column)
+DECLARED = (Resource, Field, Link, Argument, Choice, Column)
 """The classes of the catalogue. Caches do not count their instances, since all requests share them."""

@@ -230,12 +230,15 @@ class _SqlWriter:
         return text.having(func.count() >= literal_column("0")).correlate_except(page).scalar_subquery()
 
     def write_filters(self, query: ListQuery, page_number: int, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
-        """Returns the conditions of the link, of its arguments and of the filters."""
+        """Returns the conditions of the link, of its arguments, of the choices and of the filters."""
         conditions = [] if link is None or link.condition is None else [link.condition(source.c)]
         conditions += [
             argument.condition(source.c, bindparam(f"argument_{page_number}_{name}", type_=argument.type))
             for name, argument in (link.arguments.items() if link is not None else ())
         ]
+        declared = query.resource.list_choices(link)
+        chosen = [condition for name, value in query.choices if (condition := declared[name].conditions[value]) is not None]
+        conditions += [move_to_source(condition, query.resource.source, source) for condition in chosen]
         return conditions + [
             write_condition(self.write_value(query.resource, condition.field, source), condition, f"where_{page_number}_{i}")
             for i, condition in enumerate(query.where)

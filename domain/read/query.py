@@ -186,6 +186,7 @@ class ListQuery:
     """A page of rows of a resource. `after` is the position of the cursor that the page follows.
 
     For rows reached by a link, `path` is the path of the link and `arguments` are the values of its arguments.
+    `choices` has the value of each of the list's choices, which belong to the template.
     """
 
     resource: Resource
@@ -196,15 +197,17 @@ class ListQuery:
     after: "tuple[str | None, ...] | Parameter | None" = None
     path: str = ""
     arguments: tuple[tuple[str, Any], ...] = ()
+    choices: tuple[tuple[str, str], ...] = ()
 
     def fingerprint(self, value_of: Callable[[Any], Any] = unwrap_parameter) -> str:
-        """Returns what a cursor of this query is bound to: resource, path, arguments, filters and order.
+        """Returns what a cursor of this query is bound to: resource, path, arguments, choices, filters and order.
 
         `value_of` returns the current value of a Parameter.
         """
         where = sorted((c.name, c.comparison or "", sorted({str(value_of(value)) for value in c.values})) for c in self.where)
         arguments = sorted((name, str(value_of(value))) for name, value in self.arguments)
-        return repr((self.path, self.resource.name, arguments, where, [(o.name, o.descending) for o in self.order]))
+        order = [(o.name, o.descending) for o in self.order]
+        return repr((self.path, self.resource.name, arguments, where, order, *self.choices))
 
 
 @dataclass(frozen=True)

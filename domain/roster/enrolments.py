@@ -7,21 +7,7 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Date,
-    ForeignKey,
-    Index,
-    Table,
-    Text,
-    UniqueConstraint,
-    Uuid,
-    and_,
-    exists,
-    func,
-    literal_column,
-)
+from sqlalchemy import Column, ColumnElement, Date, Uuid, func
 
 from domain.access.reach import rows_of_school
 from domain.declare.inputs import Input, describe
@@ -29,41 +15,11 @@ from domain.declare.resource import Argument, Field, Link, Resource, declare_vie
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ENROLMENT
 from domain.read.time_binds import TODAY
-from domain.roster.pupils import pupils
+from domain.roster.on_roll import enrolments, is_on_roll
+from domain.roster.pupils import ROLL_OF_DAY, pupils
 from domain.roster.schools import schools
-from domain.store.metadata import metadata
 
-MAIN = ("C", "M", "F", "O")
-"""Statuses of a main registration. A pupil referral unit has F and O: what the pupil attends besides is no school with a
-roll, so that the child is counted here."""
-
-enrolments = Table(
-    "enrolments",
-    metadata,
-    Column("tenant_id", Uuid, primary_key=True),
-    Column("id", Uuid, primary_key=True),
-    Column("pupil_id", Uuid, nullable=False),
-    Column("school_id", Uuid, ForeignKey("schools.id"), nullable=False),
-    Column("status", Text, nullable=False),
-    Column("from_on", Date, nullable=False),
-    Column("to_on", Date),
-    Column("leaving_reason", Text),
-    UniqueConstraint("tenant_id", "pupil_id", "school_id", "from_on"),
-    Index("enrolments_by_id", "id"),
-    Index("enrolments_by_school", "tenant_id", "school_id", "pupil_id"),
-)
-
-LAST_DAY: ColumnElement[Any] = literal_column("'infinity'::date")
 school_roll = declare_view("school_roll", pupils, Column("roll_school_id", Uuid))
-
-
-def is_on_roll(
-    tenant_id: ColumnElement[Any], pupil_id: ColumnElement[Any], school_id: ColumnElement[Any], day: ColumnElement[Any]
-) -> ColumnElement[bool]:
-    """Returns the condition that a pupil is on roll at a school on a day, in any status."""
-    e = enrolments.alias()
-    spell = and_(e.c.tenant_id == tenant_id, e.c.pupil_id == pupil_id, e.c.school_id == school_id, e.c.from_on <= day)
-    return exists().where(spell, func.coalesce(e.c.to_on, LAST_DAY) >= day).correlate_except(e)
 
 
 def _is_on_roll(row: Any, on: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -118,6 +74,7 @@ ENROLMENTS = Resource(
                 many=True,
                 source=school_roll,
                 arguments={"on": Argument(Date(), "The day; today by default.", _is_on_roll)},
+                choices={"roll": ROLL_OF_DAY},
             )
         }
     },

@@ -30,8 +30,8 @@ from domain.declare.resource import Argument, Field, Link, Resource, declare_vie
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
 from domain.read.time_binds import TODAY
-from domain.roster.enrolments import LAST_DAY, is_on_roll
-from domain.roster.pupils import CHANGED_AT, pupils
+from domain.roster.on_roll import LAST_DAY, is_on_roll
+from domain.roster.pupils import CHANGED_AT, ROLL_OF_DAY, pupils
 from domain.roster.schools import schools
 from domain.roster.years import academic_year_text
 from domain.store.metadata import metadata
@@ -126,6 +126,7 @@ GROUPS = Resource(
             many=True,
             source=group_pupils,
             arguments={"on": Argument(Date(), "The day; today by default.", is_attending("id", "group_school_id"))},
+            choices={"roll": ROLL_OF_DAY},
         ),
     },
     links_from_others={

@@ -1,6 +1,7 @@
 """Pupils, and the references that each client's system uses for them."""
 
 from datetime import timedelta
+from dataclasses import replace
 
 from sqlalchemy import (
     Column,
@@ -17,9 +18,10 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import CALLER, rows_of_pupil
-from domain.declare.resource import Field, Filter, Link, Resource
+from domain.declare.resource import Choice, Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
+from domain.roster.on_roll import RollOfPupil
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
 
@@ -76,6 +78,29 @@ _reference = (
     .scalar_subquery()
 )
 
+_roll, _roll_here = RollOfPupil(pupils), RollOfPupil(pupils, pupils.c.school_id)
+
+ROLL = Choice(
+    "Who is listed: current, who is on roll today at a school within reach; left, who was and is not; all, also who has not begun yet."
+    " Default: current; but all in a lookup, and where the list is filtered by id, changedAt, onRoll or leftOn, or by what identifies a child.",
+    {"current": _roll.is_on_roll(), "left": _roll.has_left(), "all": None},
+    default="current",
+    widest="all",
+    widened_by=frozenset(("id", "changedAt", "onRoll", "leftOn")),
+)
+ROLL_OF_SCHOOL = replace(
+    ROLL,
+    doc="Who is listed: current, who is on roll here today; left, who was and is not; all, also who has not begun yet. Default: current;"
+    " but all where the list is filtered by id, changedAt, onRoll or leftOn, or by what identifies a child.",
+    conditions={"current": _roll_here.is_on_roll(), "left": _roll_here.has_left(), "all": None},
+)
+ROLL_OF_DAY = replace(
+    ROLL,
+    doc="Who of them is listed: current, who is on roll today at a school within reach; left, who was and is not; all. Default: all.",
+    default="all",
+)
+"""Of links that name a day themselves, such as the pupils of a group."""
+
 PUPILS = Resource(
     name="pupil",
     plural="pupils",
@@ -97,6 +122,21 @@ PUPILS = Resource(
         "sex": Field(pupils.c.sex, "F or M, as in DfE exchange."),
         "yearGroup": Field(pupils.c.year_group, "National curriculum year today: E1, E2, N1, N2, R, 1 to 14 or X."),
         "schoolId": Field(pupils.c.school_id, "Id of the school of main registration."),
+        "onRoll": Field(
+            _roll.is_on_roll(),
+            "Whether the pupil is on roll today, in any status, at a school within the caller's reach. A second school (dual registration)"
+            " is told of its own enrolment.",
+            nullable=False,
+        ),
+        "leftOn": Field(
+            _roll.last_day(),
+            "The last day on roll of a pupil who was on roll at a school within reach and is not today. null for others.",
+        ),
+        "enrolmentStatus": Field(
+            _roll.status(),
+            "The status today: C current, M main dual, F FE college, O other provider, S subsidiary dual, G guest; the first of these where"
+            " several schools within reach have the pupil on roll. null for who is not on roll today.",
+        ),
         "version": Field(pupils.c.version, "Grows by one with each change."),
         "changedAt": Field(pupils.c.changed_at, CHANGED_AT),
     },
@@ -105,8 +145,18 @@ PUPILS = Resource(
             "school",
             on=((pupils.c.school_id, schools.c.id),),
             doc="The school of main registration.",
-            reverse="pupils",
-            reverse_doc="Pupils whose main registration is here.",
         )
     },
+    links_from_others={
+        "school": {
+            "pupils": Link(
+                "pupil",
+                on=((schools.c.id, pupils.c.school_id),),
+                doc="Pupils whose main registration is here.",
+                many=True,
+                choices={"roll": ROLL_OF_SCHOOL},
+            )
+        }
+    },
+    choices={"roll": ROLL},
 )

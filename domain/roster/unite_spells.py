@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from itertools import pairwise
 from typing import Any
 
-from domain.roster.enrolments import MAIN
+from domain.roster.on_roll import MAIN
 
 DAY = timedelta(days=1)
 

@@ -138,10 +138,18 @@ def test_a_row_has_the_fields_and_links_declared(resource: Any) -> None:
 @pytest.mark.parametrize("resource", RESOURCES.values(), ids=RESOURCES)
 def test_a_list_takes_every_filter_that_may_stand_in_a_url(resource: Any) -> None:
     query = parameters(OPERATIONS[f"/v1/{resource.path}", "get"], "query")
-    options = {f"{name}.{option}" for name, link in resource.links.items() for option in ("first", *link.arguments)}
+    options = {
+        f"{name}.{option}"
+        for name, link in resource.links.items()
+        for option in ("first", *link.arguments, *RESOURCES[link.target].choices)
+    }
     allowed = {name: field for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE}
     ranges = {f"{name}.{by}" for name, field in allowed.items() if field.comparable for by in Comparison}
-    assert set(query) - options - {"fields", "include", "sort", "first", "after", "format"} == {*allowed, *ranges}
+    assert set(query) - options - {"fields", "include", "sort", "first", "after", "format"} == {
+        *allowed,
+        *ranges,
+        *resource.choices,
+    }
 
 
 def test_what_identifies_a_pupil_is_filtered_in_a_body_only() -> None:

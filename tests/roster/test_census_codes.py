@@ -7,7 +7,8 @@ import pytest
 
 from domain.roster.characteristics import Kind
 from domain.roster.code_lists import load_code_lists
-from domain.roster.enrolments import MAIN, Spell
+from domain.roster.enrolments import Spell
+from domain.roster.on_roll import MAIN
 from domain.roster.references import is_identifier
 from domain.roster.years import YEARS
 from tests.recount import miscounted

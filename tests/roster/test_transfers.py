@@ -46,7 +46,9 @@ async def schools(hedgerow: Trust, vendor: Any) -> dict[str, Any]:
 
 async def sees(client: Any) -> tuple[list[str | None], list[str], list[str]]:
     """The UPNs of the pupils, the judgements and the targets that a client sees."""
-    pupils, judgements, targets = [(await client.get(f"/v1/{name}")).json()["data"] for name in ("pupils", "judgements", "targets")]
+    pupils, judgements, targets = [
+        (await client.get(f"/v1/{name}")).json()["data"] for name in ("pupils?roll=all", "judgements", "targets")
+    ]
     return [p["upn"] for p in pupils], [j["grade"] for j in judgements], [t["grade"] for t in targets]
 
 

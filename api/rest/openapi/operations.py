@@ -81,7 +81,7 @@ def _describe_linked_list(resource: Resource, name: str) -> JsonObject:
     target = RESOURCES[link.target]
     arguments = [parameters.make_query(key, argument.doc, SCALARS[argument.kind]) for key, argument in link.arguments.items()]
     responses, condition = make_read_responses(_make_list_response(target, link.doc), resource.versioned and target.versioned)
-    options = [parameters.refer("Id"), *condition, *arguments, *parameters.list_for_list(target)]
+    options = [parameters.refer("Id"), *condition, *arguments, *parameters.list_for_list(target, link)]
     operation = f"list{_capitalise(name)}Of{resource.type_name}"
     summary, statuses = f"List {name} of one {resource.name}", (*READING, *_list_missing(resource))
     return make_operation(operation, summary, [target.scope], responses, statuses, options, doc=link.doc)

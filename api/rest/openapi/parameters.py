@@ -17,7 +17,7 @@ from api.rest.openapi.schemas import (
     refer as refer_to_schema,
 )
 from domain import RESOURCES
-from domain.declare.resource import Comparison, Field, Filter, Resource
+from domain.declare.resource import Comparison, Field, Filter, Link, Resource
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 
 
@@ -40,6 +40,13 @@ def _make_filters(name: str, field: Field) -> list[JsonObject]:
     return [equal, *(make_query(f"{name}.{by}", describe_comparison(name, by), SCALARS[field.kind]) for by in Comparison)]
 
 
+def make_choices(resource: Resource, link: Link | None = None, path: str = "") -> list[JsonObject]:
+    """The choices of a list; `path` is that of a nested list, with its dot."""
+    return [
+        make_query(path + name, choice.doc, {"enum": [*choice.conditions]}) for name, choice in resource.list_choices(link).items()
+    ]
+
+
 def _make_row_parameters(resource: Resource) -> list[JsonObject]:
     parameters = [make_names("fields", "The fields wanted; of linked rows, with dots.", make_field_path(resource))]
     if resource.links:
@@ -51,6 +58,7 @@ def _make_row_parameters(resource: Resource) -> list[JsonObject]:
             parameters += [
                 make_query(f"{name}.{key}", argument.doc, SCALARS[argument.kind]) for key, argument in link.arguments.items()
             ]
+            parameters += make_choices(RESOURCES[link.target], link, f"{name}.")
     return parameters
 
 
@@ -141,10 +149,11 @@ def list_for_row(resource: Resource) -> list[JsonObject]:
     return [refer(_name(resource, parameter)) for parameter in _make_row_parameters(resource)]
 
 
-def list_for_list(resource: Resource) -> list[JsonObject]:
-    """References to the parameters of a list."""
+def list_for_list(resource: Resource, link: Link | None = None) -> list[JsonObject]:
+    """The parameters of a list, or of one that a link leads to: references, and the list's choices."""
     return [
         *list_for_row(resource),
+        *make_choices(resource, link),
         *(refer(_name(resource, parameter)) for parameter in _make_list_parameters(resource)),
         *map(refer, ("First", "After", "Format")),
     ]

@@ -258,6 +258,11 @@ def make_lookup(resource: Resource) -> JsonObject:
         "first": make_count(MAX_FIRST) | {"description": f"How many rows (default {DEFAULT_FIRST})."},
         "after": _TEXT,
     }
+    for name, choice in resource.choices.items():
+        properties[name] = {
+            "enum": [*choice.conditions],
+            "description": f"{choice.doc.split(' Default: ')[0]} Default: {choice.widest}.",
+        }
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 

@@ -14,7 +14,8 @@ from msgspec import UNSET
 
 from domain.roster import years
 from domain.roster.characteristics import Characteristic
-from domain.roster.enrolments import MAIN, Spell
+from domain.roster.enrolments import Spell
+from domain.roster.on_roll import MAIN
 from domain.support import clock
 from domain.write.batch import Batch
 

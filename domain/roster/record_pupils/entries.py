@@ -11,7 +11,8 @@ from domain.declare.inputs import Input, Name, Text, describe
 from domain.roster import upn as upn_rules
 from domain.roster import years
 from domain.roster.characteristics import Characteristic
-from domain.roster.enrolments import MAIN, Spell
+from domain.roster.enrolments import Spell
+from domain.roster.on_roll import MAIN
 from domain.roster.pupil_keys import KeyMatch
 from domain.roster.record_pupils.dates import check_dates
 from domain.roster.references import is_identifier

@@ -16,7 +16,8 @@ from domain.declare.ids import NIL, new_id
 from domain.declare.type_numbers import ENROLMENT
 from domain.roster import years
 from domain.roster.characteristics import Characteristic
-from domain.roster.enrolments import MAIN, Spell
+from domain.roster.enrolments import Spell
+from domain.roster.on_roll import MAIN
 
 NOT_ON_ROLL = "not-on-roll"
 """The leaving reason of a spell that a complete roll ended."""
