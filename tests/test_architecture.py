@@ -14,6 +14,8 @@ import pytest_asyncio
 from api.app import build_app
 from api.settings import Settings
 from domain.clients import clients, grants, signing_keys
+from domain.declare.ids import new_id
+from domain.declare.type_numbers import SCHOOL
 from domain.read import compile
 from domain.store.database import Database
 from tests.conftest import ROOT, SECRET, Databases
@@ -90,12 +92,17 @@ def check_order(names: list[str], seen: list[str]) -> None:
 
 @pytest_asyncio.fixture
 async def http(databases: Databases, database: Database) -> AsyncIterator[httpx2.AsyncClient]:
-    """The application in process, asked by a client that holds every scope on the installation."""
+    """The application in process, asked by a client that holds every scope at every school."""
     settings = Settings(databases.app_url, SECRET.encode(), "http://architecture")
     operator = await asyncpg.connect(databases.operator_url)
     await signing_keys.ensure_signing_key(operator, settings.secret)
     client_id, secret = await clients.create_client(operator, "reader", "client_secret")
-    await grants.approve_grant(operator, client_id, grants.parse_grant("installation=all"), purpose="test", approved_by="test")
+    await operator.execute(
+        "INSERT INTO schools (id, tenant_id, urn, name, local_authority_code, local_authority, status)"
+        " VALUES ($1, $1, 100001, 'Oak', '936', 'Surrey', 'open')",
+        new_id(SCHOOL),
+    )
+    await grants.approve_grant(operator, client_id, grants.parse_grant("schools=all"), purpose="test", approved_by="test")
     await operator.close()
     transport = httpx2.ASGITransport(app=build_app(settings, database))
     async with httpx2.AsyncClient(transport=transport, base_url=settings.base_url) as asking:

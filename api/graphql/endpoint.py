@@ -13,6 +13,7 @@ from strawberry.types.unset import UNSET
 
 from api.graphql.context import OperationContext
 from api.graphql.document import is_query
+from api.graphql.errors import list_domain_errors
 from api.graphql.response import GraphqlAnswer, make_answer
 from api.graphql.schema import graphql_schema, make_schema
 from api.http.accept import read_weights
@@ -20,7 +21,7 @@ from api.http.auth import authenticate
 from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large, read_json
 from api.http.problems import HttpProblem
 from api.http.response import JsonResponse
-from domain.declare.errors import BadRequest, Issue
+from domain.declare.errors import BadRequest, ClientRevoked, Issue
 from domain.support.lru import Lru
 
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
@@ -44,6 +45,9 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
             context_value=context,
             operation_name=document.get("operationName") or None,
         )
+        for error in list_domain_errors(result.errors or []):
+            if isinstance(error, ClientRevoked):
+                raise error
         return _respond(make_answer(result), media_type)
 
     async def get_context(self, request: Any, response: Any) -> OperationContext:

@@ -1,7 +1,7 @@
 """Authentication: finds the Caller of a request by its bearer token (RFC 6750, RFC 9068).
 
 A token is verified once and cached until it expires. The status of its client (whether it is revoked, the origins of its apps, its reach) is read from
-the database every few seconds. A rejected token is not charged to any client's rate limit, and causes a statement at most once in a few seconds.
+the database every few seconds; what has changed meanwhile is noticed by the statements of the request (`domain/access/standing.py`). A rejected token is not charged to any client's rate limit, and causes a statement at most once in a few seconds.
 
 Tokens are issued and verified by the database's clock. Its time is read with the public keys and advanced by the monotonic clock, so the clock of the
 API's machine does not matter.
@@ -25,7 +25,7 @@ from api.http.context import get_context
 from api.http.jwt import ACCESS_TOKEN, Jwt, read_jwt, verify_signature
 from api.http.rate_limit import Buckets
 from api.settings import Settings
-from domain.access.caller import Caller, ReachSnapshot
+from domain.access.caller import Caller
 from domain.clients.clients import ClientStatus, read_client_status
 from domain.clients.signing_keys import TOKEN_LIFE, read_issuing_clock, read_public_keys
 from domain.declare.ids import parse_id
@@ -80,11 +80,11 @@ async def authenticate(request: Request) -> Caller:
         [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
     )
     context = get_context(request.scope)
-    context.client_status = status = await authenticator.find_status(caller.client_id)
+    context.client_status = status = await authenticator.find_status(caller)
     context.bucket = bucket = authenticator.buckets.find(caller.client_id, status.tenants)
     bucket.take()
     context.database_use.client = caller.client_id
-    return authenticator.add_reach(caller, status.snapshot)
+    return authenticator.add_standing(caller, status)
 
 
 def _weigh(caller: Caller, with_reach: Caller) -> int:
@@ -133,12 +133,16 @@ class Authenticator:
             caller = await self._verify(token)
         return caller
 
-    def add_reach(self, caller: Caller, snapshot: ReachSnapshot) -> Caller:
-        """The caller with this snapshot of its reach."""
-        with_reach = self._callers.get(caller)
-        if with_reach is None or with_reach.snapshot is not snapshot:
-            with_reach = self._callers.put(caller, replace(caller, snapshot=snapshot))
-        return with_reach
+    def add_standing(self, caller: Caller, status: ClientStatus) -> Caller:
+        """The caller with a snapshot of its reach, and without the scopes that no grant in force gives any more."""
+        standing = self._callers.get(caller)
+        if standing is None or standing.snapshot is not status.snapshot:
+            scopes = caller.scopes & status.scopes
+            of_installation = caller.scopes & status.of_installation
+            ended = caller.scopes - scopes - of_installation
+            standing = replace(caller, scopes=scopes, snapshot=status.snapshot, ended=ended, of_installation=of_installation)
+            self._callers.put(caller, standing)
+        return standing
 
     async def _verify(self, text: str) -> Caller:
         try:
@@ -210,12 +214,16 @@ class Authenticator:
     def _set_clock(self, now: datetime) -> None:
         self._ahead = now.timestamp() - time.monotonic()
 
-    async def find_status(self, client_id: UUID) -> ClientStatus:
-        """The status of a client, at most STATUS_SECONDS old. Raises Unauthorised where the client is revoked, which is cached as well."""
-        now = time.monotonic()
+    async def find_status(self, caller: Caller) -> ClientStatus:
+        """The status of a client, at most STATUS_SECONDS old; just read where scopes of the token have ended, since they may have been granted again.
+
+        Raises Unauthorised where the client is revoked, which is cached as well.
+        """
+        client_id, now = caller.client_id, time.monotonic()
         status, read_at = self._statuses.get(client_id) or (None, float("-inf"))
-        if now - read_at > STATUS_SECONDS:
-            if read_at > 0:  # one request reads it again; the others use the cached one
+        has_ended = status is not None and not caller.scopes <= status.scopes | status.of_installation
+        if now - read_at > STATUS_SECONDS or has_ended:
+            if read_at > 0 and not has_ended:  # one request reads it again; the others use the cached one
                 self._statuses.put(client_id, (status, now))
             async with self._database.without_caller() as connection:
                 status = await read_client_status(connection, client_id)

@@ -13,6 +13,7 @@ from api.http.strict_json import MalformedJson
 from domain.declare.errors import (
     BadRequest,
     Busy,
+    ClientRevoked,
     Conflict,
     DatabaseError,
     DomainError,
@@ -31,6 +32,7 @@ STATUS: Mapping[type[DomainError], int] = {
     NotFound: 404,
     PupilMerged: 410,
     Forbidden: 403,
+    ClientRevoked: 401,
     Conflict: 409,
     Stale: 412,
     InProgress: 409,
@@ -121,6 +123,8 @@ def merge_headers(errors: Iterable[DomainError]) -> dict[str, str]:
 def respond(error: DomainError, base_url: str) -> Response:
     """The response to an error."""
     headers = {"Cache-Control": "no-store", **list_headers(error)}
+    if isinstance(error, ClientRevoked):
+        headers["WWW-Authenticate"] = Unauthorised(base_url, error.detail).challenge
     return Response(msgspec.json.encode(make_problem(error, base_url)), find_status(error), headers, "application/problem+json")
 
 

@@ -19,10 +19,9 @@ from domain.aggregates import aggregates
 from domain.aggregates.query import read_query
 from domain.clients.me import read_me
 from domain.declare.errors import BadRequest, Issue
-from domain.declare.scopes import Scope
 from domain.declare.value_types import ValueType
 from domain.read.prepared import REACH_VERSION
-from domain.roster.gias.command import IMPORT, import_gias
+from domain.roster.gias.command import import_gias, require_import_scope
 from domain.support.slices import run_in_slices
 from domain.write.idempotency import check_key
 from domain.write.stored_answers import read_stored_answers
@@ -75,7 +74,7 @@ async def get_me(request: Request) -> Response:
 async def import_register(request: Request) -> Response:
     """POST /v1/imports/gias: the DfE's register of schools (GIAS) as multipart/form-data, with `asOf` and each file under any name."""
     state, caller = request.app.state, await authenticate(request)
-    caller.require_scope(Scope.IMPORTS_WRITE, IMPORT)
+    require_import_scope(caller)
     check_parameters(request.query_params)
     fields, files = await read_files(request)
     try:

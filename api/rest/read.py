@@ -20,6 +20,7 @@ from api.rest.list_query import read_linked_list, read_list, read_lookup, read_r
 from api.rest.query_string import Parameters, check_parameters, split_template
 from domain import COMMANDS
 from domain.access.caller import Caller
+from domain.access.standing import check_standing
 from domain.declare.errors import BadRequest, NotFound
 from domain.declare.resource import Resource
 from domain.read.checks import check_cost, check_scopes
@@ -76,7 +77,11 @@ def read_handler(make_plan: PlanMaker, make_response: Responder) -> Handler:
         if plan is not None:
             with suppress(ValueError, BadRequest):  # the parameters are read again below, which raises every issue
                 return await respond(plan)
-        plan = make_plan(request, ImmutableMultiDict(parameters), id_, caller)
+        try:
+            plan = make_plan(request, ImmutableMultiDict(parameters), id_, caller)
+        except NotFound:  # an id that cannot be one: no statement has asked whether the client may still read
+            await check_standing(state.database, caller.client_id, {})
+            raise
         response = await respond(plan)
         state.plan_cache.put(key, plan)
         return response

@@ -30,16 +30,30 @@ class ReachSnapshot:
         """Identifies the state of the reach."""
         return f"{self.version} {self.until}".encode()
 
+    def write_condition(self, client_id: UUID) -> str:
+        """Returns the SQL condition that the snapshot is current, for `Database.run_transaction`."""
+        is_current = f"EXISTS (SELECT 1 FROM clients WHERE id = '{client_id}' AND reach_version = {self.version})"
+        return is_current if self.until is None else f"{is_current} AND now() < '{self.until.isoformat()}'"
+
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated client and the scopes of its token, which are at most those of its grants when the token was
-    issued.
+    """An authenticated client and the scopes of its token that grants in force give it at some school or trust.
+
+    A token has at most the scopes of the grants when it was issued. `ended` are those that no grant in force gives any
+    more; `of_installation` are those that grants give on the installation.
     """
 
     client_id: UUID
     scopes: frozenset[str]
     snapshot: ReachSnapshot | None = None
+    ended: frozenset[str] = frozenset()
+    of_installation: frozenset[str] = frozenset()
+
+    @property
+    def token_scopes(self) -> frozenset[str]:
+        """The scopes of the token."""
+        return self.scopes | self.ended | self.of_installation
 
     @cached_property
     def cache_key(self) -> bytes:
@@ -47,9 +61,38 @@ class Caller:
         return self.client_id.bytes + " ".join(sorted(self.scopes)).encode()
 
     def require_scope(self, scope: Scope, what: str) -> None:
-        """Raises Forbidden, which names the scope and `what` needs it, unless the token has the scope."""
+        """Raises Forbidden, which names the scope and `what` needs it, unless the caller has the scope."""
         if scope not in self.scopes:
-            raise make_scope_error({what: scope})
+            raise self.refuse({what: scope})
+
+    def refuse(self, needs: Mapping[str, str]) -> Forbidden:
+        """Returns the error for scopes that the caller does not have. `needs` maps each operation or field to its scope.
+
+        Where a scope of the token has ended, the error says so, and leaves out what the token never had.
+        """
+        ended = {what: scope for what, scope in needs.items() if scope in self.ended}
+        return make_ended_error(ended) if ended else make_scope_error(needs)
+
+    def require_any(self, *scopes: Scope, what: str) -> None:
+        """Raises Forbidden unless the caller has one of the scopes, or any scope where none is named."""
+        if self.scopes.isdisjoint(scopes) if scopes else not self.scopes:
+            needed = " or ".join(scopes) if scopes else "a scope at some school or trust"
+            raise (
+                make_ended_error({what: needed})
+                if self.ended.intersection(scopes or self.ended)
+                else make_scope_error({what: needed})
+            )
+
+
+def make_ended_error(needs: Mapping[str, str]) -> Forbidden:
+    """Returns the error for scopes of a token whose grants have ended since it was issued."""
+    issues = tuple(
+        Issue(what, "grant-ended", f"{what} needs the scope {scope}, and the grants that gave it have ended.")
+        for what, scope in needs.items()
+    )
+    sentence = ", ".join(f"{what} needs {scope}" for what, scope in needs.items())
+    detail = f"{sentence}, and the grants that gave it have ended. GET /v1/me lists them."
+    return Forbidden(detail, code="grant-ended", title="The grants have ended", issues=issues)
 
 
 def make_scope_error(needs: Mapping[str, str]) -> Forbidden:

@@ -42,6 +42,7 @@ from operator import itemgetter
 import msgspec
 
 from domain.access.caller import Caller, make_scope_error
+from domain.access.standing import check_standing
 from domain.aggregates.aggregate_rows import AggregatePage, Coverage, ExcludedSchool, Exclusion, PageInfo
 from domain.aggregates.disclosure import LISTED
 from domain.aggregates.groups import (
@@ -69,8 +70,7 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     Raises Forbidden without either scope, or for view=public where the caller may not see every figure unsuppressed;
     Invalid naming every parameter whose value is not within reach; BadRequest for a cursor of another query.
     """
-    if caller.scopes.isdisjoint((Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)):
-        raise make_scope_error({"aggregates": f"{Scope.AGGREGATES_READ} or {Scope.AGGREGATES_INTERNAL}"})
+    caller.require_any(Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL, what="aggregates")
     if query.view == "public":
         caller.require_scope(Scope.AGGREGATES_INTERNAL, "view=public")
     after = None if query.after is None else cursors.decrypt_position(query.after, caller.client_id, query.fingerprint)
@@ -92,6 +92,8 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
     )
     values = {
         "caller": caller.client_id,
+        "reach_version": None if caller.snapshot is None else caller.snapshot.version,
+        "until": None if caller.snapshot is None else caller.snapshot.until,
         "internal": Scope.AGGREGATES_INTERNAL in caller.scopes,
         "subject": query.subject,
         "window": query.window,
@@ -101,7 +103,10 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
         "school_ids": [id_ for school in query.school if (id_ := parse_id(school))],
         "urns": [urn for school in query.school if (urn := _parse_number(school))],
     }
-    (text,) = await compile_aggregate(template).run(database, values)
+    text, is_current = await compile_aggregate(template).run(database, values)
+    if caller.snapshot is not None and not is_current:
+        scopes = (Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)
+        await check_standing(database, caller.client_id, {"aggregates": next(scope for scope in scopes if scope in caller.scopes)})
     return msgspec.json.decode(text, type=AggregateResult)
 
 

@@ -90,11 +90,12 @@ def compile_aggregate(template: AggregateTemplate) -> Statement:
 
 
 def _compile(template: AggregateTemplate) -> Statement:
-    """Compiles the statement of a template. Its one column is the JSON text of an AggregateResult.
+    """Compiles the statement of a template. Its columns are the JSON text of an AggregateResult,
+    and whether the snapshot of the reach is current.
 
-    Its parameters: `caller`; `internal`, whether the token has aggregates:internal; `subject`, a code or None; and,
-    where the template has the filter, `window` and `window_id`, `trust_id` and `trust_uid` (one of them None),
-    `school_ids` and `urns`.
+    Its parameters: `caller`; `reach_version` and `until` of the snapshot; `internal`, whether the token has
+    aggregates:internal; `subject`, a code or None; and, where the template has the filter, `window` and `window_id`,
+    `trust_id` and `trust_uid` (one of them None), `school_ids` and `urns`.
     """
     reached = _select_reached()
     counted = _select_counted(reached, template)
@@ -119,7 +120,7 @@ def _compile(template: AggregateTemplate) -> Statement:
         "by_school": null() if by_school is measured else _build_tally(by_school, template.by_school_alone),
     }
     text = cast(func.json_build_object(*chain.from_iterable(answer.items())), Text)
-    return make_statement([select(text).scalar_subquery()])
+    return make_statement([select(text).scalar_subquery()], checks_snapshot=True)
 
 
 def _select_reached() -> CTE:

@@ -118,7 +118,7 @@ def _find_origin_issues(origins: Sequence[str]) -> list[Issue]:
 
 
 async def revoke_client(connection: Connection, client_id: UUID) -> None:
-    """Ends the client and its reach for good. Servers refuse its tokens within 5 seconds. Raises NotFound."""
+    """Ends the client and its reach for good. Servers refuse its next request. Raises NotFound."""
     async with connection.transaction():
         await lock_client(connection, client_id)
         await connection.execute("UPDATE clients SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL", client_id)
@@ -156,11 +156,14 @@ async def count_schools_in_reach(connection: Connection, client_id: UUID) -> int
 @dataclass(frozen=True)
 class ClientStatus:
     """What every request needs of a client that is not revoked: the origins of its browser apps, the number of tenants
-    it reaches, and a snapshot of its reach."""
+    it reaches, a snapshot of its reach, and the scopes that grants in force give at any school or trust, and on the
+    installation."""
 
     origins: frozenset[str]
     tenants: int
     snapshot: ReachSnapshot
+    scopes: frozenset[str]
+    of_installation: frozenset[str]
 
 
 MAX_COUNTED_SCHOOLS = 5
@@ -168,7 +171,9 @@ MAX_COUNTED_SCHOOLS = 5
 school of the trust leaves an answer's ETag unchanged. Beyond it, the versions of whole tenants are added up."""
 _STATUS = f"""
 SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
-    SELECT origins, reach_version, r.schools, r.tenants, r.scope_lists, (
+    SELECT origins, reach_version, r.schools, r.tenants, r.scope_lists, ARRAY (
+        SELECT DISTINCT scope FROM reach r CROSS JOIN unnest(r.scopes) scope WHERE client_id = $1 AND tenant_id = $2 AND {IN_FORCE}
+    ) AS of_installation, (
         SELECT min(at) FROM grants CROSS JOIN LATERAL (VALUES (starts_at), (expires_at)) times (at)
         WHERE client_id = $1 AND revoked_at IS NULL AND at > now()
     ) AS until
@@ -193,7 +198,13 @@ async def read_client_status(connection: Connection, client_id: UUID) -> ClientS
     scopes, tenants = frozenset.intersection(*scope_sets) if scope_sets else frozenset(), tuple(row["tenants"] or ())
     counts_tenants = row["schools"] > MAX_COUNTED_SCHOOLS
     snapshot = ReachSnapshot(scopes, row["reach_version"], row["until"], tenants if counts_tenants else None)
-    return ClientStatus(frozenset(row["origins"]), len(tenants), snapshot)
+    return ClientStatus(
+        origins=frozenset(row["origins"]),
+        tenants=len(tenants),
+        snapshot=snapshot,
+        scopes=frozenset().union(*scope_sets),
+        of_installation=frozenset(row["of_installation"]),
+    )
 
 
 async def list_origins(connection: Connection) -> frozenset[str]:

@@ -12,6 +12,7 @@ from domain.access.reach import IN_FORCE
 from domain.clients.clients import AuthMethod
 from domain.clients.grants import Target
 from domain.clients.signing_keys import TOKEN_LIFE
+from domain.declare.errors import ClientRevoked
 from domain.declare.ids import NIL
 from domain.declare.inputs import Output
 from domain.store.database import Database
@@ -187,7 +188,7 @@ CROSS JOIN LATERAL (
         'installation', (SELECT COALESCE({_SCOPES}, '[]') FROM (VALUES ($2::uuid, $2::uuid)) o (tenant_id, school_id)),
         'nextExpiry', LEAST((SELECT min(expires_at) FROM secrets), (SELECT min(expires_at) FROM my_grants WHERE state = 'in-force'))
     )::text AS access
-    WHERE c.s IS NOT NULL
+    FROM clients WHERE id = $1 AND revoked_at IS NULL AND c.s IS NOT NULL
     OFFSET 0
 ) x
 """
@@ -195,9 +196,13 @@ CROSS JOIN LATERAL (
 
 
 async def read_me(database: Database, caller: Caller, limits: Limits) -> Me:
-    """Returns what the caller may do, read by one statement. `limits` are those of the interfaces. Needs no scope."""
+    """Returns what the caller may do, read by one statement. `limits` are those of the interfaces. Needs no scope.
+
+    Raises ClientRevoked.
+    """
     row = await database.read(_ACCESS, caller.client_id, NIL)
-    assert row is not None
+    if row is None:
+        raise ClientRevoked()
     access = msgspec.json.decode(row["access"], type=MyAccess)
-    token = MyToken(scopes=sorted(caller.scopes), lifetime=int(TOKEN_LIFE.total_seconds()))
+    token = MyToken(scopes=sorted(caller.token_scopes), lifetime=int(TOKEN_LIFE.total_seconds()))
     return Me(**structs.asdict(access), token=token, limits=limits)

@@ -5,7 +5,8 @@ DomainError
 ├── BadRequest          the request is malformed: unknown parameter, unreadable body
 ├── NotFound            the row does not exist or is out of the caller's reach: one text for both
 ├── PupilMerged         the pupil was merged into another one, which the caller reaches
-├── Forbidden           the token lacks a scope; names the scope and what needs it
+├── Forbidden           the token lacks a scope, or the grants that gave it have ended; names the scope and what needs it
+├── ClientRevoked       the client was revoked after its token was issued
 ├── Conflict            stored data forbids the change now
 ├── Stale               the row has another version than the request expects (If-Match, expectedVersion)
 ├── Busy                the same request is still running, or the database is busy; carries Retry-After
@@ -80,6 +81,13 @@ class PupilMerged(DomainError):
 
 class Forbidden(DomainError):
     code, title = "scope-missing", "A scope is missing"
+
+
+class ClientRevoked(DomainError):
+    code, title = "unauthorised", "A valid access token is needed"
+
+    def __init__(self) -> None:
+        super().__init__("The client is revoked.")
 
 
 class Conflict(DomainError):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextvars import ContextVar
 
-from domain.access.caller import Caller, make_scope_error
+from domain.access.caller import Caller
 from domain.declare.errors import BadRequest, Issue
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
@@ -30,46 +30,52 @@ MAX_COST = 200_000
 
 
 def check_scopes(queries: Sequence[Query], caller: Caller) -> None:
-    """Raises Forbidden, which names each field and scope, if the caller's token lacks a scope that the queries need.
+    """Raises Forbidden, which names each field and scope, if the caller lacks a scope that the queries need.
 
     The statement itself tests each field's scope and the reach per row.
     """
-    missing: dict[str, str] = {}
+    missing = {what: scope for what, scope in list_needs(queries).items() if scope not in caller.scopes}
+    if missing:
+        raise caller.refuse(missing)
+    if (observed := observed_queries.get()) is not None:
+        observed[:] = queries
+
+
+def list_needs(queries: Sequence[Query]) -> dict[str, Scope]:
+    """Returns the scope that each resource and field of the queries needs, by name."""
+    needs: dict[str, Scope] = {}
 
     def require(scope: Scope | None, what: str) -> None:
-        if scope is not None and scope not in caller.scopes:
-            missing.setdefault(what, scope)
+        if scope is not None:
+            needs.setdefault(what, scope)
 
-    def check_resource(resource: Resource, fields: OutputFields) -> None:
+    def visit_resource(resource: Resource, fields: OutputFields) -> None:
         require(resource.scope, resource.plural)
         for _, field in fields:
-            check_field(resource, field)
+            visit_field(resource, field)
 
-    def check_list(query: ListQuery) -> None:
-        check_resource(query.resource, query.fields)
+    def visit_list(query: ListQuery) -> None:
+        visit_resource(query.resource, query.fields)
         # REST and GraphQL parse filters in different orders
         filters = sorted(query.where, key=lambda condition: condition.name)
         for name, field in [(w.name, w.field) for w in filters] + [(o.name, o.field) for o in query.order]:
             require(field.scope, f"{query.resource.name}.{name}")
 
-    def check_field(resource: Resource, output: OutputField) -> None:
+    def visit_field(resource: Resource, output: OutputField) -> None:
         match output:
             case FieldValue(field=field):
                 require(field.scope, f"{resource.name}.{next(name for name, f in resource.fields.items() if f is field)}")
             case ToOne(resource=target, fields=fields):
-                check_resource(target, fields)
+                visit_resource(target, fields)
             case ToMany(query=query):
-                check_list(query)
+                visit_list(query)
             case PageRows(fields=fields) | NestedObject(fields=fields):
                 for _, inner in fields:
-                    check_field(resource, inner)
+                    visit_field(resource, inner)
 
     for query in queries:
-        check_list(query) if isinstance(query, ListQuery) else check_resource(query.resource, query.fields)
-    if missing:
-        raise make_scope_error(missing)
-    if (observed := observed_queries.get()) is not None:
-        observed[:] = queries
+        visit_list(query) if isinstance(query, ListQuery) else visit_resource(query.resource, query.fields)
+    return needs
 
 
 def list_default_fields(resource: Resource, caller: Caller, link: Link | None = None) -> dict[str, Field]:

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.access.caller import ReachSnapshot
+from domain.access.standing import check_standing
 from domain.declare.value_types import ValueType
+from domain.read.checks import list_needs
 from domain.read.compile import compile_query
 from domain.read.cursors import Cursors
 from domain.read.labels import SnapshotOutdated, get_label_cache
@@ -81,13 +83,18 @@ class PreparedQuery:
         """Runs the queries as one statement, and a second one if the snapshot is out of date.
 
         `texts` are the texts of the request's parameters. Raises ValueError or BadRequest if one of them cannot be
-        decoded.
+        decoded; ClientRevoked and Forbidden if the client has been revoked, or a grant has ended, since the snapshot.
         """
         values, fingerprints = self._bind(caller, cursors, texts)
-        if snapshot is not None:
-            with suppress(SnapshotOutdated):  # the reach has changed, or a row has a label that is not within it
-                return await self._run(database, values, fingerprints, cursors, snapshot, self.template)
-        return await self._run(database, values, fingerprints, cursors, None, self.template)
+        if snapshot is None:
+            return await self._run(database, values, fingerprints, cursors, None, self.template)
+        with suppress(SnapshotOutdated):  # the reach has changed, or a row has a label that is not within it
+            return await self._run(database, values, fingerprints, cursors, snapshot, self.template)
+        result = await self._run(database, values, fingerprints, cursors, None, self.template)
+        # after the read, so that rows are not missing from it because of what ended meanwhile; values of fields are null
+        needs = {what: scope for what, scope in list_needs(self.template.queries).items() if "." not in what}
+        await check_standing(database, caller, needs)
+        return result
 
     async def read_version(
         self,

@@ -78,6 +78,10 @@ def transpose(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
+class ConditionFailed(Exception):
+    """The condition of a transaction did not hold when it began."""
+
+
 class Database:
     """A pool of connections. Every method raises Busy if no connection is free, a statement takes too long or
     PostgreSQL is unavailable.
@@ -218,8 +222,10 @@ class Database:
         except IN_MIGRATION as problem:
             raise Busy(MIGRATING) from problem
 
-    async def run_transaction(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def run_transaction(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]], condition: str = "true") -> T:
         """Runs `work` in one transaction in the caller's context, and returns its result.
+
+        Raises ConditionFailed, and does not run `work`, unless the SQL condition holds when the transaction begins.
 
         The transaction is run again from the start after a deadlock, a serialization failure, a unique violation
         (another transaction has just inserted the same row) or a migration. Raises OutcomeUnknown if COMMIT was sent
@@ -228,18 +234,23 @@ class Database:
         for attempt in range(MAX_ATTEMPTS):
             try:
                 async with self._connection(is_writing=True) as connection:
-                    return await self._transact(connection, caller, work)
+                    return await self._transact(connection, caller, work, condition)
             except (*IN_MIGRATION, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
                 if attempt == MAX_ATTEMPTS - 1:
                     raise Busy(LOCKED_BY_OTHERS) from problem
                 await asyncio.sleep(0.05 * 2**attempt)
         raise AssertionError("unreachable")
 
-    async def _transact(self, connection: Connection, caller: UUID | None, work: Callable[[Connection], Awaitable[T]]) -> T:
-        await connection.execute(
+    async def _transact(
+        self, connection: Connection, caller: UUID | None, work: Callable[[Connection], Awaitable[T]], condition: str
+    ) -> T:
+        status = await connection.execute(
             f"BEGIN; SELECT set_config('markonce.caller', '{caller or ''}', true), set_config('statement_timeout', '{self._write_limit}', true),"
-            f" set_config('lock_timeout', '{LOCK_SECONDS}s', true)"
+            f" set_config('lock_timeout', '{LOCK_SECONDS}s', true) WHERE {condition}"
         )
+        if status == "SELECT 0":
+            await _roll_back(connection)
+            raise ConditionFailed
         try:
             result = await work(connection)
         except LOST:

@@ -1,6 +1,7 @@
 """Runs commands: transactions, idempotency keys, dry runs and receipts."""
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import msgspec
 
 from domain.access.caller import Caller
+from domain.access.standing import check_standing
 from domain.declare.errors import Busy, Conflict, Invalid
-from domain.store.database import Connection, Database
+from domain.store.database import ConditionFailed, Connection, Database
 from domain.write import idempotency
 from domain.write.batch import Batch, Recorded
 from domain.write.command import Command
@@ -85,7 +87,7 @@ async def perform(
         return CommandAnswer(answer)
 
     try:
-        return await database.run_transaction(caller.client_id, work)
+        return await _run_in_standing(database, command, caller, work)
     except _RolledBack as rolled_back:
         return CommandAnswer(rolled_back.answer)
     except (Invalid, Conflict):
@@ -102,3 +104,15 @@ async def _record_rejection(connection: Connection, caller: Caller, rejected: Ou
     """Writes the receipts of a batch that was refused as a whole, and what was found in it."""
     await write_receipts(connection, caller, rejected, accepted=False)
     await write_findings(connection, caller, findings, accepted=False)
+
+
+async def _run_in_standing(
+    database: Database, command: Command, caller: Caller, work: Callable[[Connection], Awaitable[CommandAnswer]]
+) -> CommandAnswer:
+    """Runs `work` in one transaction. Raises ClientRevoked and Forbidden if the client has been revoked, or the grants
+    that gave the command's scope have ended, since the snapshot of its reach."""
+    if caller.snapshot is not None:
+        with suppress(ConditionFailed):
+            return await database.run_transaction(caller.client_id, work, caller.snapshot.write_condition(caller.client_id))
+        await check_standing(database, caller.client_id, {command.operation: command.scope})
+    return await database.run_transaction(caller.client_id, work)

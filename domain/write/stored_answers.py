@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from domain.access.caller import Caller
+from domain.access.standing import check_standing
 from domain.declare.errors import InProgress, NotFound
 from domain.declare.inputs import Output
 from domain.store.database import Database
@@ -43,6 +44,8 @@ async def read_stored_answers(database: Database, caller: Caller, key: str, comm
     Raises InProgress while a request with the key runs, and NotFound if none has succeeded within 7 days: errors are
     not stored.
     """
+    caller.require_any(what="receipt")
+    await check_standing(database, caller.client_id, {})
     operations = {command.name: command.operation for command in commands if command.scope in caller.scopes}
     # the lock ends with its statement, so that the next statement sees the answer of a request that has ended by then
     async with database.without_caller() as connection:

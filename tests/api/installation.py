@@ -29,7 +29,7 @@ EDWARDS = OKPKey.generate_key("Ed25519", {"kid": "third"})
 async def who(request: Request) -> Response:
     """Answers who asks."""
     caller = await auth.authenticate(request)
-    return JSONResponse({"client": str(caller.client_id), "scope": " ".join(sorted(caller.scopes))})
+    return JSONResponse({"client": str(caller.client_id), "scope": " ".join(sorted(caller.token_scopes))})
 
 
 async def unauthorised(request: Request, problem: Any) -> Response:

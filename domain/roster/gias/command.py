@@ -5,6 +5,7 @@ from datetime import date
 
 from domain.access.caller import Caller, make_scope_error
 from domain.access.reach import IN_FORCE
+from domain.access.standing import check_standing
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import NIL
 from domain.declare.scopes import Scope
@@ -22,12 +23,20 @@ SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id = $2 AND $3 = ANY (
 """
 
 
+def require_import_scope(caller: Caller) -> None:
+    """Raises Forbidden unless the caller has the scope, at a school or on the installation."""
+    if Scope.IMPORTS_WRITE not in caller.of_installation:
+        caller.require_scope(Scope.IMPORTS_WRITE, IMPORT)
+
+
 async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[str, bytes]], as_of: date) -> ImportReport:
     """Parses GIAS files and applies them to the register in one transaction; returns the report.
 
     Raises Forbidden without the scope on the installation, and Invalid if no row could be parsed.
     """
-    caller.require_scope(Scope.IMPORTS_WRITE, IMPORT)
+    require_import_scope(caller)
+    if Scope.IMPORTS_WRITE in caller.of_installation:
+        await check_standing(database, caller.client_id, {IMPORT: Scope.IMPORTS_WRITE}, installation=True)
     extract = await run_in_thread(parse.parse_gias, files)
     if not (extract.establishments or extract.groups or extract.links):
         raise make_invalid(

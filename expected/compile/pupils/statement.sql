@@ -77,31 +77,52 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
           row_number() OVER (ORDER BY pupils1.tenant_id ASC, pupils1.id ASC) AS n,
           lead(1) OVER (ORDER BY pupils1.tenant_id ASC, pupils1.id ASC) IS NULL AS is_last
         FROM pupils AS pupils1
-        WHERE (EXISTS (
-          SELECT 1
-          FROM reach AS reach_3
-          WHERE reach_3.client_id = $1::UUID
-            AND reach_3.tenant_id = pupils1.tenant_id
-            AND reach_3.school_id = pupils1.school_id
-            AND reach_3.starts_at <= now()
-            AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
-            AND 'pupils:read' = ANY (reach_3.scopes)
-        ))
-          OR (EXISTS (
+        WHERE (
+          (EXISTS (
             SELECT 1
-            FROM shared_pupils AS shared_pupils_2
-            WHERE shared_pupils_2.tenant_id = pupils1.tenant_id
-              AND shared_pupils_2.pupil_id = pupils1.id
+            FROM reach AS reach_3
+            WHERE reach_3.client_id = $1::UUID
+              AND reach_3.tenant_id = pupils1.tenant_id
+              AND reach_3.school_id = pupils1.school_id
+              AND reach_3.starts_at <= now()
+              AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
+              AND 'pupils:read' = ANY (reach_3.scopes)
+          ))
+            OR (EXISTS (
+              SELECT 1
+              FROM shared_pupils AS shared_pupils_2
+              WHERE shared_pupils_2.tenant_id = pupils1.tenant_id
+                AND shared_pupils_2.pupil_id = pupils1.id
+                AND (EXISTS (
+                  SELECT 1
+                  FROM reach AS reach_4
+                  WHERE reach_4.client_id = $1::UUID
+                    AND reach_4.tenant_id = shared_pupils_2.tenant_id
+                    AND reach_4.school_id = shared_pupils_2.school_id
+                    AND reach_4.starts_at <= now()
+                    AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
+                    AND 'pupils:read' = ANY (reach_4.scopes)
+                ))
+            ))
+        )
+          AND (EXISTS (
+            SELECT 1
+            FROM enrolments AS enrolments_1
+            WHERE enrolments_1.tenant_id = pupils1.tenant_id
+              AND enrolments_1.pupil_id = pupils1.id
               AND (EXISTS (
                 SELECT 1
-                FROM reach AS reach_4
-                WHERE reach_4.client_id = $1::UUID
-                  AND reach_4.tenant_id = shared_pupils_2.tenant_id
-                  AND reach_4.school_id = shared_pupils_2.school_id
-                  AND reach_4.starts_at <= now()
-                  AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
-                  AND 'pupils:read' = ANY (reach_4.scopes)
+                FROM reach AS reach_5
+                WHERE reach_5.client_id = $1::UUID
+                  AND reach_5.tenant_id = enrolments_1.tenant_id
+                  AND reach_5.school_id = enrolments_1.school_id
+                  AND reach_5.starts_at <= now()
+                  AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
+                  AND 'pupils:read' = ANY (reach_5.scopes)
               ))
+              AND enrolments_1.from_on <= $3::DATE
+              AND coalesce(enrolments_1.to_on, 'infinity'::date) >= $3::DATE
+            LIMIT ALL OFFSET 0
           ))
         ORDER BY pupils1.tenant_id ASC, pupils1.id ASC
         LIMIT $2::INTEGER + 1

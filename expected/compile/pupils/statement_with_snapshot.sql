@@ -42,29 +42,50 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
           row_number() OVER (ORDER BY pupils1.tenant_id ASC, pupils1.id ASC) AS n,
           lead(1) OVER (ORDER BY pupils1.tenant_id ASC, pupils1.id ASC) IS NULL AS is_last
         FROM pupils AS pupils1
-        WHERE (EXISTS (
-          SELECT 1
-          FROM reach AS reach_1
-          WHERE reach_1.client_id = $1::UUID
-            AND reach_1.tenant_id = pupils1.tenant_id
-            AND reach_1.school_id = pupils1.school_id
-            AND reach_1.starts_at <= now()
-            AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
-        ))
-          OR (EXISTS (
+        WHERE (
+          (EXISTS (
             SELECT 1
-            FROM shared_pupils AS shared_pupils_1
-            WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
-              AND shared_pupils_1.pupil_id = pupils1.id
+            FROM reach AS reach_1
+            WHERE reach_1.client_id = $1::UUID
+              AND reach_1.tenant_id = pupils1.tenant_id
+              AND reach_1.school_id = pupils1.school_id
+              AND reach_1.starts_at <= now()
+              AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
+          ))
+            OR (EXISTS (
+              SELECT 1
+              FROM shared_pupils AS shared_pupils_1
+              WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
+                AND shared_pupils_1.pupil_id = pupils1.id
+                AND (EXISTS (
+                  SELECT 1
+                  FROM reach AS reach_2
+                  WHERE reach_2.client_id = $1::UUID
+                    AND reach_2.tenant_id = shared_pupils_1.tenant_id
+                    AND reach_2.school_id = shared_pupils_1.school_id
+                    AND reach_2.starts_at <= now()
+                    AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                ))
+            ))
+        )
+          AND (EXISTS (
+            SELECT 1
+            FROM enrolments AS enrolments_1
+            WHERE enrolments_1.tenant_id = pupils1.tenant_id
+              AND enrolments_1.pupil_id = pupils1.id
               AND (EXISTS (
                 SELECT 1
-                FROM reach AS reach_2
-                WHERE reach_2.client_id = $1::UUID
-                  AND reach_2.tenant_id = shared_pupils_1.tenant_id
-                  AND reach_2.school_id = shared_pupils_1.school_id
-                  AND reach_2.starts_at <= now()
-                  AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                FROM reach AS reach_3
+                WHERE reach_3.client_id = $1::UUID
+                  AND reach_3.tenant_id = enrolments_1.tenant_id
+                  AND reach_3.school_id = enrolments_1.school_id
+                  AND reach_3.starts_at <= now()
+                  AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
+                  AND 'pupils:read' = ANY (reach_3.scopes)
               ))
+              AND enrolments_1.from_on <= $3::DATE
+              AND coalesce(enrolments_1.to_on, 'infinity'::date) >= $3::DATE
+            LIMIT ALL OFFSET 0
           ))
         ORDER BY pupils1.tenant_id ASC, pupils1.id ASC
         LIMIT $2::INTEGER + 1
@@ -72,14 +93,14 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
       HAVING count(*) >= 0
     ) AS r0,
       (
-        SELECT clients.reach_version = $3::BIGINT
-          AND ($4::TIMESTAMP WITH TIME ZONE IS NULL OR now() < $4::TIMESTAMP WITH TIME ZONE) AS anon_2
+        SELECT clients.reach_version = $4::BIGINT
+          AND ($5::TIMESTAMP WITH TIME ZONE IS NULL OR now() < $5::TIMESTAMP WITH TIME ZONE) AS anon_2
         FROM clients
         WHERE clients.id = $1::UUID
       ) AS snapshot,
       CAST((SELECT sum(data_versions.version) AS sum_1 FROM data_versions) AS TEXT)
         || '.'
-        || CAST($5::DATE AS TEXT)
+        || CAST($3::DATE AS TEXT)
         || '.'
         || CAST(
           coalesce(

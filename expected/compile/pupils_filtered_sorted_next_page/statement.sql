@@ -166,8 +166,27 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                 ))
             ))
         )
-          AND pupils1.year_group = $3::VARCHAR
-          AND pupils1.sex = $4::VARCHAR
+          AND (EXISTS (
+            SELECT 1
+            FROM enrolments AS enrolments_1
+            WHERE enrolments_1.tenant_id = pupils1.tenant_id
+              AND enrolments_1.pupil_id = pupils1.id
+              AND (EXISTS (
+                SELECT 1
+                FROM reach AS reach_5
+                WHERE reach_5.client_id = $1::UUID
+                  AND reach_5.tenant_id = enrolments_1.tenant_id
+                  AND reach_5.school_id = enrolments_1.school_id
+                  AND reach_5.starts_at <= now()
+                  AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
+                  AND 'pupils:read' = ANY (reach_5.scopes)
+              ))
+              AND enrolments_1.from_on <= $3::DATE
+              AND coalesce(enrolments_1.to_on, 'infinity'::date) >= $3::DATE
+            LIMIT ALL OFFSET 0
+          ))
+          AND pupils1.year_group = $4::VARCHAR
+          AND pupils1.sex = $5::VARCHAR
           AND (
             CASE
               WHEN (
@@ -198,7 +217,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                       ))
                   ))
               ) THEN pupils1.surname
-            END < CAST($5::VARCHAR AS TEXT)
+            END < CAST($6::VARCHAR AS TEXT)
               OR CASE
                 WHEN (
                   (EXISTS (
@@ -258,8 +277,8 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         ))
                     ))
                 ) THEN pupils1.surname
-              END = CAST($5::VARCHAR AS TEXT)
-                AND (pupils1.tenant_id > CAST($6::VARCHAR AS UUID) OR pupils1.tenant_id IS NULL)
+              END = CAST($6::VARCHAR AS TEXT)
+                AND (pupils1.tenant_id > CAST($7::VARCHAR AS UUID) OR pupils1.tenant_id IS NULL)
               OR CASE
                 WHEN (
                   (EXISTS (
@@ -289,9 +308,9 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         ))
                     ))
                 ) THEN pupils1.surname
-              END = CAST($5::VARCHAR AS TEXT)
-                AND pupils1.tenant_id = CAST($6::VARCHAR AS UUID)
-                AND (pupils1.id > CAST($7::VARCHAR AS UUID) OR pupils1.id IS NULL)
+              END = CAST($6::VARCHAR AS TEXT)
+                AND pupils1.tenant_id = CAST($7::VARCHAR AS UUID)
+                AND (pupils1.id > CAST($8::VARCHAR AS UUID) OR pupils1.id IS NULL)
           )
         ORDER BY CASE
           WHEN (

@@ -68,16 +68,35 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                 ))
             ))
         )
-          AND pupils1.year_group = $3::VARCHAR
-          AND pupils1.sex = $4::VARCHAR
+          AND (EXISTS (
+            SELECT 1
+            FROM enrolments AS enrolments_1
+            WHERE enrolments_1.tenant_id = pupils1.tenant_id
+              AND enrolments_1.pupil_id = pupils1.id
+              AND (EXISTS (
+                SELECT 1
+                FROM reach AS reach_3
+                WHERE reach_3.client_id = $1::UUID
+                  AND reach_3.tenant_id = enrolments_1.tenant_id
+                  AND reach_3.school_id = enrolments_1.school_id
+                  AND reach_3.starts_at <= now()
+                  AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
+                  AND 'pupils:read' = ANY (reach_3.scopes)
+              ))
+              AND enrolments_1.from_on <= $3::DATE
+              AND coalesce(enrolments_1.to_on, 'infinity'::date) >= $3::DATE
+            LIMIT ALL OFFSET 0
+          ))
+          AND pupils1.year_group = $4::VARCHAR
+          AND pupils1.sex = $5::VARCHAR
           AND (
-            pupils1.surname < CAST($5::VARCHAR AS TEXT)
+            pupils1.surname < CAST($6::VARCHAR AS TEXT)
               OR pupils1.surname IS NULL
-              OR pupils1.surname = CAST($5::VARCHAR AS TEXT)
-                AND (pupils1.tenant_id > CAST($6::VARCHAR AS UUID) OR pupils1.tenant_id IS NULL)
-              OR pupils1.surname = CAST($5::VARCHAR AS TEXT)
-                AND pupils1.tenant_id = CAST($6::VARCHAR AS UUID)
-                AND (pupils1.id > CAST($7::VARCHAR AS UUID) OR pupils1.id IS NULL)
+              OR pupils1.surname = CAST($6::VARCHAR AS TEXT)
+                AND (pupils1.tenant_id > CAST($7::VARCHAR AS UUID) OR pupils1.tenant_id IS NULL)
+              OR pupils1.surname = CAST($6::VARCHAR AS TEXT)
+                AND pupils1.tenant_id = CAST($7::VARCHAR AS UUID)
+                AND (pupils1.id > CAST($8::VARCHAR AS UUID) OR pupils1.id IS NULL)
           )
         ORDER BY pupils1.surname DESC, pupils1.tenant_id ASC, pupils1.id ASC
         LIMIT $2::INTEGER + 1
@@ -85,14 +104,14 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
       HAVING count(*) >= 0
     ) AS r0,
       (
-        SELECT clients.reach_version = $8::BIGINT
-          AND ($9::TIMESTAMP WITH TIME ZONE IS NULL OR now() < $9::TIMESTAMP WITH TIME ZONE) AS anon_2
+        SELECT clients.reach_version = $9::BIGINT
+          AND ($10::TIMESTAMP WITH TIME ZONE IS NULL OR now() < $10::TIMESTAMP WITH TIME ZONE) AS anon_2
         FROM clients
         WHERE clients.id = $1::UUID
       ) AS snapshot,
       CAST((SELECT sum(data_versions.version) AS sum_1 FROM data_versions) AS TEXT)
         || '.'
-        || CAST($10::DATE AS TEXT)
+        || CAST($3::DATE AS TEXT)
         || '.'
         || CAST(
           coalesce(

@@ -1,0 +1,185 @@
+"""A client that is revoked, or whose grants have ended: it is told so by the first request after, at every URL and in both interfaces."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+
+from domain.clients.clients import find_client, revoke_client
+from domain.clients.grants import approve_grant, list_grants, parse_grant, revoke_grant
+from tests.trust import URNS, WINDOW, Trust, entry, opened, roll, sent
+
+ROLL = roll("Oak", [entry(1), entry(2)])
+PUPILS = "{ pupils { nodes { id } } }"
+AGGREGATES = f'{{ aggregates(groupBy: [school], window: "{WINDOW}", subject: "reading") {{ nodes {{ eligible }} }} }}'
+CREATE = "mutation($i: PupilBatchInput!) { recordPupils(input: $i) { received } }"
+GIAS = {"asOf": (None, "2022-04-20"), "file": ("groups.csv", b"Group UID\n1\n")}
+
+
+async def graphql(client: httpx2.AsyncClient, query: str, **variables: Any) -> httpx2.Response:
+    headers = {"Accept": "application/graphql-response+json"}
+    return await client.post("/graphql", json={"query": query, "variables": variables}, headers=headers)
+
+
+Ask = Callable[[httpx2.AsyncClient, dict[str, str]], Awaitable[httpx2.Response]]
+ASKS: dict[str, Ask] = {
+    "a list": lambda client, ids: client.get("/v1/pupils"),
+    "a spreadsheet": lambda client, ids: client.get("/v1/pupils?format=csv"),
+    "a list of the register": lambda client, ids: client.get("/v1/schools"),
+    "a list of nothing": lambda client, ids: client.get("/v1/targets"),
+    "a row": lambda client, ids: client.get(f"/v1/pupils/{ids['pupil']}"),
+    "a row of no one": lambda client, ids: client.get("/v1/pupils/nobody"),
+    "what a row leads to": lambda client, ids: client.get(f"/v1/schools/{ids['school']}/pupils"),
+    "a lookup": lambda client, ids: client.post("/v1/pupils/lookup", json={"where": {"surname": "Surname1"}}),
+    "aggregates": lambda client, ids: client.get(f"/v1/aggregates?groupBy=school&window={WINDOW}&subject=reading"),
+    "a batch": lambda client, ids: client.post("/v1/pupils", json=ROLL),
+    "an empty batch": lambda client, ids: client.post("/v1/pupils", json=ROLL | {"entries": []}),
+    "a dry run": lambda client, ids: client.post("/v1/pupils?dryRun=true", json=ROLL),
+    "a batch again": lambda client, ids: client.post("/v1/pupils", json=ROLL, headers={"Idempotency-Key": "k"}),
+    "a change": lambda client, ids: client.patch(
+        f"/v1/schools/{ids['school']}", json={"shortName": "O"}, headers={"If-Match": "*"}
+    ),
+    "a stored answer": lambda client, ids: client.get("/v1/idempotency-keys/k"),
+    "rows by GraphQL": lambda client, ids: graphql(client, PUPILS),
+    "rows by GraphQL with variables": lambda client, ids: graphql(
+        client, "query($n: Int) { pupils(first: $n) { nodes { id } } }", n=7
+    ),
+    "a node by GraphQL": lambda client, ids: graphql(client, "query($id: ID!) { node(id: $id) { id } }", id=ids["pupil"]),
+    "aggregates by GraphQL": lambda client, ids: graphql(client, AGGREGATES),
+    "a command by GraphQL": lambda client, ids: graphql(client, CREATE, i=ROLL),
+    "a stored answer by GraphQL": lambda client, ids: graphql(client, '{ receipt(key: "k") { operation } }'),
+    "the import": lambda client, ids: client.post("/v1/imports/gias", files=GIAS),
+}
+
+
+@dataclass
+class Case:
+    """The application, a client with two grants of which it has used everything, and ids to ask for."""
+
+    here: Trust
+    client: httpx2.AsyncClient
+    ids: dict[str, str]
+
+    async def client_id(self) -> UUID:
+        found = await find_client(self.here.operator, "app")
+        assert found is not None
+        return found.id
+
+    async def end_grants(self) -> None:
+        for grant in await list_grants(self.here.operator, await self.client_id()):
+            await revoke_grant(self.here.operator, grant.id)
+
+
+@pytest.fixture
+async def case(hedgerow: Trust, vendor: httpx2.AsyncClient) -> Case:
+    await opened(vendor)
+    client = await hedgerow.client("app", f"school:{URNS['Oak']}=all", "installation=imports:write")
+    await sent(client, "/v1/pupils", ROLL, idempotency_key="k")
+    (pupil, *_) = (await client.get("/v1/pupils?roll=all")).json()["data"]
+    return Case(hedgerow, client, {"pupil": pupil["id"], "school": str(hedgerow.ids["Oak"])})
+
+
+def problem_of(answer: httpx2.Response) -> dict[str, Any]:
+    body = answer.json()
+    return body["errors"][0]["extensions"]["problem"] if "errors" in body else body  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("what", [*ASKS, "me", "me by GraphQL"])
+async def test_the_first_request_of_a_revoked_client_is_refused(case: Case, what: str) -> None:
+    """Also where the server has just read that the client may do everything."""
+    asks = ASKS | {
+        "me": lambda client, ids: client.get("/v1/me"),
+        "me by GraphQL": lambda client, ids: graphql(client, "{ me { client { id } } }"),
+    }
+    before = await asks[what](case.client, case.ids)
+    assert before.status_code not in (401, 403)
+    await revoke_client(case.here.operator, await case.client_id())
+    answer = await asks[what](case.client, case.ids)
+    assert (answer.status_code, problem_of(answer)["type"].rsplit("/", 1)[1]) == (401, "unauthorised")
+    assert 'error_description="The client is revoked."' in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("what", ASKS)
+async def test_the_first_request_after_the_last_grant_has_ended_is_refused(case: Case, what: str) -> None:
+    assert (await ASKS[what](case.client, case.ids)).status_code not in (401, 403)
+    await case.end_grants()
+    for _ in range(2):  # once with what the server remembers, and once without
+        answer = await ASKS[what](case.client, case.ids)
+        assert (answer.status_code, problem_of(answer)["type"].rsplit("/", 1)[1]) == (403, "grant-ended")
+        assert {issue["code"] for issue in problem_of(answer)["issues"]} == {"grant-ended"}
+        case.here.transport.app.state.authenticator._statuses.discard(await case.client_id())
+
+
+async def test_a_grant_that_expires_ends_by_itself(case: Case) -> None:
+    expiry = "UPDATE grants SET expires_at = now() + $2 WHERE client_id = $1"
+    await case.here.operator.execute(expiry, await case.client_id(), timedelta(seconds=1))
+    await case.here.operator.execute("SELECT derive_reach()")
+    answer = await case.client.get("/v1/pupils")
+    while answer.status_code == 200:
+        assert answer.json()["data"] != []
+        answer = await case.client.get("/v1/pupils")
+    assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (403, "grant-ended")
+
+
+async def test_me_lists_the_grants_that_have_ended(case: Case) -> None:
+    await case.end_grants()
+    me = (await case.client.get("/v1/me")).json()
+    assert ([grant["state"] for grant in me["grants"]], me["schools"]) == (["revoked", "revoked"], [])
+    answer = await graphql(case.client, "{ me { grants { state } } }")
+    assert answer.json()["data"]["me"]["grants"] == [{"state": "revoked"}] * 2
+
+
+async def test_a_grant_that_is_approved_again_counts_at_once(case: Case) -> None:
+    await case.end_grants()
+    assert (await case.client.get("/v1/pupils")).status_code == 403
+    request = parse_grant(f"school:{URNS['Oak']}=pupils:read")
+    await approve_grant(case.here.operator, await case.client_id(), request, purpose="tests", approved_by="tests")
+    assert len((await case.client.get("/v1/pupils?roll=all")).json()["data"]) == 2
+    targets = await case.client.get("/v1/targets")
+    assert (targets.status_code, targets.json()["type"].rsplit("/", 1)[1]) == (403, "grant-ended")
+
+
+async def test_what_ends_at_one_school_leaves_the_other(hedgerow: Trust, vendor: httpx2.AsyncClient) -> None:
+    """Lists lack what is gone, a row of it is 404, and a scope that was held there alone is refused."""
+    await sent(vendor, "/v1/pupils", ROLL)
+    client = await hedgerow.client(
+        "two", f"school:{URNS['Oak']}=pupils:read,pupils:name", f"school:{URNS['Elm']}=pupils:read,schools:read"
+    )
+    (pupil, *_) = (await client.get("/v1/pupils?roll=all")).json()["data"]
+    found = await find_client(hedgerow.operator, "two")
+    assert found is not None
+    (of_oak,) = [g for g in await list_grants(hedgerow.operator, found.id) if g.target == f"school:{URNS['Oak']}"]
+    await revoke_grant(hedgerow.operator, of_oak.id)
+    empty = await client.get("/v1/pupils?roll=all")
+    assert (empty.status_code, empty.json()["data"]) == (200, [])  # Elm has nobody
+    hedgerow.transport.app.state.authenticator._statuses.discard(found.id)
+    refused = await client.get("/v1/pupils?fields=surname")
+    assert (refused.status_code, [i["at"] for i in refused.json()["issues"]]) == (403, ["pupil.surname"])
+    empty = await client.get("/v1/pupils?roll=all")
+    assert (empty.status_code, empty.json()["data"]) == (200, [])  # Elm has nobody
+    assert (await client.get(f"/v1/pupils/{pupil['id']}")).status_code == 404
+    assert len((await client.get("/v1/schools")).json()["data"]) == 1
+
+
+async def test_a_scope_on_the_installation_alone_lists_nothing(hedgerow: Trust) -> None:
+    operator = await hedgerow.client("office", "installation=all")
+    for path in ("/v1/pupils", "/v1/schools", "/v1/trusts", f"/v1/aggregates?groupBy=school&window={WINDOW}&subject=reading"):
+        answer = await operator.get(path)
+        assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (403, "scope-missing")
+    answer = await graphql(operator, PUPILS)
+    assert answer.status_code == 403
+    assert "pupils:read" in (await operator.get("/v1/me")).json()["token"]["scopes"]
+
+
+async def test_a_list_of_a_reach_that_holds_nobody_is_empty(hedgerow: Trust, vendor: httpx2.AsyncClient) -> None:
+    assert (await vendor.get("/v1/pupils")).json()["data"] == []
+
+
+async def test_standing_costs_no_statement(case: Case) -> None:
+    with case.here.statements.counting() as statements:
+        await case.client.get("/v1/pupils?fields=id")
+    assert len(statements) == 1
