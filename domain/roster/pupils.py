@@ -1,7 +1,7 @@
 """Pupils, and the references that each client's system uses for them."""
 
-from datetime import timedelta
 from dataclasses import replace
+from datetime import timedelta
 
 from sqlalchemy import (
     Column,
