@@ -1,8 +1,8 @@
 """Authentication: finds the Caller of a request by its bearer token (RFC 6750, RFC 9068).
 
 A token is verified once and cached until it expires. The status of its client (whether it is revoked, the origins of its apps, its reach) is read from
-the database every few seconds; what has changed meanwhile is noticed by the statements of the request (`domain/access/standing.py`). A rejected token is not charged to any client's
-rate limit, and causes a statement at most once in a few seconds.
+the database every few seconds; what has changed meanwhile is noticed by the statements of the request (`domain/access/standing.py`). A rejected
+token is not charged to any client's rate limit, and causes a statement at most once in a few seconds.
 
 Tokens are issued and verified by the database's clock. Its time is read with the public keys and advanced by the monotonic clock, so the clock of the
 API's machine does not matter.
