@@ -3,5 +3,8 @@
 A migration may drop what stands here, if it came later, and it then raises `schema_compatibility.oldest_program` to that number (docs/migrations.md).
 """
 
-LATER: dict[str, str] = {"relation current_targets": "0016"}
+LATER: dict[str, str] = {
+    "relation current_targets": "0016",
+    "function match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[])": "0031",
+}
 """Such as {"relation contributions": "0016", "column pupils.nickname": "0017"}; tests/system_catalogue.py names things so."""

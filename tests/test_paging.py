@@ -159,7 +159,13 @@ class Change:
     async def pupil_moves(self, rows: list[Row]) -> None:
         """To another place in the order, if it is by what is corrected or by when that was."""
         born = str(date(2014, self.draw.randint(1, 12), self.draw.randint(1, 28)))
-        change = {"surname": self.name(), "forename": self.name(), "dateOfBirth": born, "sex": self.draw.choice("FM")}
+        change = {
+            "surname": self.name(),
+            "forename": self.name(),
+            "dateOfBirth": born,
+            "sex": self.draw.choice("FM"),
+            "sameChild": True,
+        }
         await self.send("PATCH", f"pupils/{self.draw.choice(rows)[0]}", change, if_match="*")
 
     async def pupil_goes(self, rows: list[Row]) -> None:

@@ -302,6 +302,9 @@ async def test_the_second_wall_stands_around_every_table_and_view(world: World) 
     assert await tried(f"UPDATE pupils SET tenant_id = '{north}'") == "refused"
     for call in (
         f"match_pupils('{north}', '{north}', ARRAY['{north}'::uuid], ARRAY[NULL::uuid], ARRAY[NULL::text], ARRAY[NULL::text])",
+        f"find_key_owners('{north}', '{north}', ARRAY['{north}'::uuid], ARRAY[NULL::uuid], ARRAY[NULL::text], ARRAY[NULL::text])",
+        f"read_identities('{north}', ARRAY['{north}'::uuid])",
+        f"release_upns('{north}', ARRAY['x'], ARRAY['{north}'::uuid], '{north}')",
         *(f"{name}('{north}', '{{}}', '{{}}')" for name in ("lock_schools", "rebuild_cells", "adjust_cells")),
         f"adjust_cells('{north}', '{{}}', '{{}}', 1)",
         f"bump_versions('{north}', '{{}}')",

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Literal
 from uuid import UUID
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
@@ -20,11 +20,21 @@ from domain.roster.merged_pupils import make_not_found
 from domain.roster.record_pupils.changed_identity import reject_changed_identities
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils, read_stored, write_changes
 from domain.roster.record_pupils.compare import compare_facts
+from domain.roster.record_pupils.compare_keys import record_decisions
 from domain.roster.record_pupils.dates import check_age, count_years_off, count_years_outside, find_age_problem
 from domain.roster.record_pupils.doubts import report_doubts
-from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow, apply_rules
-from domain.roster.record_pupils.matching import find_visible, match_and_lock, reject_ambiguous
+from domain.roster.record_pupils.entries import (
+    PupilBatch,
+    PupilEntry,
+    PupilEntryRow,
+    SaidBy,
+    SameChild,
+    apply_rules,
+    check_actor,
+)
+from domain.roster.record_pupils.matching import match_and_lock, reject_ambiguous
 from domain.roster.record_pupils.retired_rows import list_identifiers
+from domain.roster.record_pupils.row_problem import CONFLICT
 from domain.roster.record_pupils.stored_rules import reject_birth_after_spells
 from domain.roster.retired import reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
@@ -46,6 +56,11 @@ class PupilChange(PatchInput, kw_only=True):
     sex: Literal["F", "M"] | UnsetType = UNSET
     upn: str | UnsetType | None = UNSET
     year_group: str | UnsetType = UNSET
+    same_child: SameChild = False
+    actor: SaidBy = UNSET
+
+    def __post_init__(self) -> None:
+        check_actor(self.same_child, self.actor)
 
 
 @command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, PupilMerged, Stale))
@@ -61,15 +76,18 @@ async def update_pupil(connection: Connection, caller: Caller, patch: Patch[Pupi
     version = stored.versions[patch.id]
     patch.check_version(version)
     today = clock.read_today()
-    row, warnings = await _make_row(connection, caller, locks, school, stored, patch, today)
+    roll: Batch[PupilBatch, PupilEntry] = Batch(PupilBatch(as_of=today, entries=[]), [], 1)
+    row = await _make_row(connection, caller, locks, school, stored, patch, roll)
     year_group_from = stored.find_year_group_from(patch.id, today) or today
     changes = PupilChanges()
     # the stored year group keeps its first day; another one replaces it from this academic year on
     row.as_of = year_group_from if row.year_group == facts.year_group else max(year_group_from, today)
     compare_facts(row, patch.id, stored, changes)
+    record_decisions(roll, row, changes)
+    warnings = _point_into_patch(roll.list_warnings())
     if patch.fields.upn is None and facts.upn is not None:  # in a roll, a row without a UPN keeps the stored one
         changes.changed_pupils[patch.id] = replace(changes.changed_pupils.get(patch.id, facts), upn=None)
-        changes.changed_upns.append((facts.upn, False))
+        changes.changed_upns.append((facts.upn, patch.id, False))
     if not changes.row_count:
         return patch.make_result("unchanged", version, warnings)
     changes.touched_ids.add(patch.id)
@@ -99,31 +117,37 @@ async def _make_row(
     school: SchoolInReach,
     stored: StoredPupils,
     patch: Patch[PupilChange],
-    today: date,
-) -> tuple[PupilEntryRow, list[Issue]]:
-    """Returns the patched pupil as the row of a roll that meets a roll's rules, and the warnings; raises Invalid with
-    every issue, at its pointer in the patch.
+    roll: Batch[PupilBatch, PupilEntry],
+) -> PupilEntryRow:
+    """Returns the patched pupil as the row of a roll that meets a roll's rules, with its warnings in `roll`; raises
+    Invalid with every issue, at its pointer in the patch.
     """
     facts = stored.facts[patch.id]
     upn = None if patch.fields.upn is UNSET else patch.fields.upn
-    entry = PupilEntry(id=str(patch.id), **patch.merge_over(vars(facts)) | {"upn": upn})
-    roll: Batch[PupilBatch, PupilEntry] = Batch(PupilBatch(as_of=today, entries=[]), [(0, entry)], 1)
+    entry = PupilEntry(id=str(patch.id), **patch.merge_over(vars(facts) | {"actor": UNSET}) | {"upn": upn})
+    roll.rows.append((0, entry))
     row = apply_rules(roll, 0, entry, school, checks_age=False)
     if row is not None:
         _check_birthday(roll, row, stored, patch.id)
         await reject_retired(connection, roll, school.tenant_id, list_identifiers(caller.client_id, [row]))
-        await match_and_lock(connection, caller, locks, school.tenant_id, [row], None, today)
-        rows = await reject_changed_identities(connection, roll, school.tenant_id, [row])
-        await reject_ambiguous(roll, rows, await find_visible(connection, caller, school.tenant_id, rows))
+        await match_and_lock(connection, caller, locks, school.tenant_id, [row], None, roll.head.as_of)
+        rows = await reject_changed_identities(roll, [row])
+        await reject_ambiguous(connection, caller, roll, school.tenant_id, rows)
         report_doubts(roll, school.tenant_id, [row])
     if roll.issues or row is None:
-        # an issue of the whole row is about its keys, and the only key in the patch is the UPN
         raise make_invalid(_point_into_patch(roll.issues))
-    return row, _point_into_patch(roll.warnings)
+    return row
 
 
 def _point_into_patch(issues: list[Issue]) -> list[Issue]:
-    return [Issue(issue.at.removeprefix("/entries/0") or "/upn", issue.code, issue.message) for issue in issues]
+    """Returns the issues of the row with pointers into the patch. What is wrong with the whole row is about its keys, and
+    the UPN is the only key in a patch; but two facts that differ are the patch itself.
+    """
+
+    def find_pointer(issue: Issue) -> str:
+        return issue.at.removeprefix("/entries/0") or ("" if issue.code == CONFLICT else "/upn")
+
+    return [structs.replace(issue, at=find_pointer(issue)) for issue in issues]
 
 
 def _check_birthday(roll: Batch[PupilBatch, PupilEntry], row: PupilEntryRow, stored: StoredPupils, pupil_id: UUID) -> None:

@@ -1,6 +1,6 @@
 """How a request names a pupil (by id, UPN or the client's own reference), and which stored pupil such keys match."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
@@ -42,38 +42,40 @@ class PupilRow(PupilKey, kw_only=True):
 
 @dataclass(frozen=True)
 class KeyMatch:
-    """The pupils of the tenant that the keys of one row match, and the stored identity of the first of them."""
+    """The pupils of the tenant to whom an id, a reference and a UPN belong.
+
+    `is_current` says whether the UPN is that pupil's own now, not a former one; None without a pupil.
+    """
 
     by_id: UUID | None
     by_reference: UUID | None
     by_upn: UUID | None
-    by_former_upn: UUID | None
-    school_id: UUID | None
-    open_main_from: date | None
-    open_main_status: str | None
-    surname: str | None
-    forename: str | None
-    date_of_birth: date | None
+    is_current: bool | None
 
     @property
     def pupil_ids(self) -> list[UUID]:
         """The matching pupils, the most reliable key first."""
-        return [id_ for id_ in (self.by_id, self.by_reference, self.by_upn, self.by_former_upn) if id_ is not None]
+        return [id_ for id_ in (self.by_id, self.by_reference, self.by_upn) if id_ is not None]
+
+    def is_replaced(self, upn: str | None) -> bool:
+        """Whether this UPN is a permanent one that its pupil no longer has.
+
+        Such a number identifies nobody: it may have been recorded in error and be another child's.
+        """
+        return self.is_current is False and upn is not None and not upn_rules.is_temporary(upn)
 
 
-async def match_keys(
-    connection: Connection, caller: Caller, tenant_id: UUID, keys: Sequence[tuple[UUID, str | None, str | None, str | None]]
-) -> list[KeyMatch]:
-    """Returns the match of each key: (school, id, reference, UPN and optionally a blank and a former UPN).
+Key = tuple[UUID, str | None, str | None, str | None]
+"""What a row names a pupil by: its school, the id, the client's reference at that school, and a UPN in canonical form."""
 
-    One statement.
-    """
+
+async def match_keys(connection: Connection, caller: Caller, tenant_id: UUID, keys: Sequence[Key]) -> list[KeyMatch]:
+    """Returns the match of each key. One statement."""
     distinct = list(dict.fromkeys(keys))
     school_ids, ids, references, upns = zip(*distinct, strict=True) if distinct else ((), (), (), ())
     parsed_ids = [parse_id(id_) if id_ else None async for part in iterate_in_slices(ids) for id_ in part]
-    names = tuple(KeyMatch.__dataclass_fields__)
     rows = await connection.fetch(
-        f"SELECT {', '.join(names)} FROM match_pupils($1, $2, $3, $4, $5, $6) ORDER BY n",
+        "SELECT by_id, by_reference, by_upn, is_current FROM find_key_owners($1, $2, $3, $4, $5, $6) ORDER BY n",
         tenant_id,
         caller.client_id,
         school_ids,
@@ -81,14 +83,36 @@ async def match_keys(
         references,
         upns,
     )
-    match_of = {
-        key: KeyMatch(*(row[name] for name in names))
-        async for part in iterate_in_slices(zip(distinct, rows, strict=True))
-        for key, row in part
-    }
+    match_of = {key: KeyMatch(*row) async for part in iterate_in_slices(zip(distinct, rows, strict=True)) for key, row in part}
     return [match_of[key] for key in keys]
 
 
+@dataclass(frozen=True)
+class StoredIdentity:
+    """By what a row is compared with a stored pupil, and the pupil's open main spell at the main school."""
+
+    id: UUID
+    school_id: UUID
+    upn: str | None
+    surname: str
+    forename: str
+    date_of_birth: date
+    sex: str
+    open_main_from: date | None
+    open_main_status: str | None
+
+
+async def read_identities(connection: Connection, tenant_id: UUID, pupil_ids: Collection[UUID]) -> dict[UUID, StoredIdentity]:
+    """Returns what is stored of these pupils of the tenant, within the caller's reach or not. One statement."""
+    columns = ", ".join(StoredIdentity.__dataclass_fields__)
+    rows = await connection.fetch(f"SELECT {columns} FROM read_identities($1, $2)", tenant_id, list(pupil_ids))
+    return {row["id"]: StoredIdentity(*row) async for part in iterate_in_slices(rows) for row in part}
+
+
+UPN_REPLACED = (
+    "This permanent UPN is no longer that of the pupil who had it, and may have been recorded in error. Name the pupil by the UPN"
+    " that replaced it, by reference or by id."
+)
 _AT_SCHOOL = """
 SELECT g.n FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS g (pupil_id, school_id, n)
 WHERE EXISTS (SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.pupil_id = g.pupil_id AND e.school_id = g.school_id)
@@ -99,10 +123,10 @@ async def find_pupils(
     connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], schools: dict[int, SchoolInReach]
 ) -> dict[int, UUID]:
     """Returns the pupil of every good row, by the row's index; rejects rows whose pupil is unknown or was never on roll
-    at the row's school.
+    at the row's school, and those that name the pupil by a permanent UPN that was replaced.
     """
     rows = batch.list_good_rows()
-    keys: list[tuple[UUID, str | None, str | None, str | None]] = []
+    keys: list[Key] = []
     invalid: set[int] = set()
     async for part in iterate_in_slices(rows):
         for at, row in part:
@@ -116,10 +140,13 @@ async def find_pupils(
             keys.append((schools[at].id, row.id or None, row.reference or None, upn))
     matches = await match_keys(connection, caller, tenant_id, keys)
     pupil_ids: dict[int, UUID] = {}
-    async for pairs in iterate_in_slices(zip(rows, matches, strict=True)):
-        for (at, _), match in pairs:
+    replaced: set[int] = set()
+    async for triples in iterate_in_slices(zip(rows, keys, matches, strict=True)):
+        for (at, _), key, match in triples:
             if match.pupil_ids:
                 pupil_ids[at] = match.pupil_ids[0]
+            if match.is_replaced(key[3]):
+                replaced.add(at)
     at_school = await connection.fetch(_AT_SCHOOL, tenant_id, list(pupil_ids.values()), [schools[at].id for at in pupil_ids])
     indexes = list(pupil_ids)
     present = {indexes[row["n"] - 1] for row in at_school}
@@ -129,12 +156,16 @@ async def find_pupils(
     invalid |= await reject_retired(connection, batch, tenant_id, identifiers)
     async for part in iterate_in_slices(rows):
         for at, row in part:
-            if at not in present and at not in invalid:
-                key = next(name for name in ("id", "upn", "reference") if getattr(row, name) is not UNSET)
-                if key == "reference" and is_identifier(row.reference):
-                    batch.reject(at, key, "reference-is-identifier", "A reference may not be a UPN or an NHS number.")
+            if at in present and at in replaced:
+                batch.reject(at, "upn", "upn-replaced", UPN_REPLACED)
+            elif at not in present and at not in invalid:
+                key_name = next(name for name in ("id", "upn", "reference") if getattr(row, name) is not UNSET)
+                if key_name == "reference" and is_identifier(row.reference):
+                    batch.reject(at, key_name, "reference-is-identifier", "A reference may not be a UPN or an NHS number.")
                     continue
-                batch.reject(at, key, "pupil-not-found", f"No pupil with this {key} is or was on roll at {schools[at].name}.")
+                batch.reject(
+                    at, key_name, "pupil-not-found", f"No pupil with this {key_name} is or was on roll at {schools[at].name}."
+                )
     named = {at: id_ for at, row in rows if row.id is not UNSET and (id_ := parse_id(row.id)) is not None}
     await tell_merged(connection, caller, batch, named, Scope.PUPILS_READ)
-    return {at: pupil_id for at, pupil_id in pupil_ids.items() if at in present}
+    return {at: pupil_id for at, pupil_id in pupil_ids.items() if at in present and at not in replaced}

@@ -27,7 +27,12 @@ class Upn:
     @property
     def is_temporary(self) -> bool:
         """Whether it is a temporary UPN, allocated until the permanent one is known: its last character is a letter."""
-        return self.text[-1] in _LETTERS
+        return is_temporary(self.text)
+
+
+def is_temporary(upn: str) -> bool:
+    """Whether a UPN in canonical form is a temporary one."""
+    return upn[-1] in _LETTERS
 
 
 def parse_upn(text: str) -> Upn:

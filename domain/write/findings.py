@@ -33,7 +33,7 @@ data_issues = Table(
     Index("data_issues_by_id", "id"),
 )
 
-FOUND_IN_ROWS = ("pupil-merge-needed", "identity-changed")
+FOUND_IN_ROWS = ("pupil-merge-needed", "pupil-conflict", "identity-changed")
 """Kinds that are found in the rows a client sends; they are resolved when its rows no longer raise them."""
 
 

@@ -242,5 +242,13 @@ async def test_every_table_about_pupils_is_merged_and_told(hedgerow: Trust) -> N
         "shared_pupils",
         "pupil_rolls",
     }
-    follow = {"upns", "discounts", "target_history", "record_changes", "enrolment_history", "characteristic_history"}
+    follow = {
+        "upns",
+        "discounts",
+        "target_history",
+        "record_changes",
+        "enrolment_history",
+        "characteristic_history",
+        "identity_history",
+    }
     assert {row["relname"] for row in columns} == put_together | follow | {"data_issues"}

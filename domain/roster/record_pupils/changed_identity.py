@@ -5,12 +5,11 @@ old one (Department for Education, guide to UPNs). Such a row would join both fo
 """
 
 from typing import Any
-from uuid import UUID
 
 from domain.roster import upn as upn_rules
 from domain.roster.names import fold_name
+from domain.roster.pupil_keys import StoredIdentity
 from domain.roster.record_pupils.entries import PupilEntryRow
-from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
 from domain.write.batch import Batch
 
@@ -18,21 +17,20 @@ MESSAGE = (
     "This row gives the pupil another permanent UPN and another surname. If it is a new identity, use POST /v1/pupils/{id}/new-identity;"
     " if both were wrong, correct one after the other."
 )
-_STORED = "SELECT id, upn, surname FROM read_upns_and_surnames($1, $2)"
 
 
-async def reject_changed_identities(
-    connection: Connection, batch: Batch[Any, Any], tenant_id: UUID, rows: list[PupilEntryRow]
-) -> list[PupilEntryRow]:
-    """Returns the rows without those that change the permanent UPN and the surname of the one pupil whom their keys match.
+async def reject_changed_identities(batch: Batch[Any, Any], rows: list[PupilEntryRow]) -> list[PupilEntryRow]:
+    """Returns the rows without those that change the permanent UPN and the surname of the pupil whom they mean.
 
-    One statement. Such a row has no other issue. Where a key is another pupil's, nobody has a new identity: the keys
-    contradict each other.
+    Such a row has no other issue. Where a key is another pupil's, nobody has a new identity: the keys contradict each
+    other.
     """
-    named = [row async for part in iterate_in_slices(rows) for row in part if _is_permanent(row.upn) and len(row.matched_ids) == 1]
-    ids = {row.matched_ids[0] for row in named}
-    stored = {row["id"]: row for row in await connection.fetch(_STORED, tenant_id, list(ids))} if ids else {}
-    changed = {row.at for row in named if row.matched_ids[0] in stored and _is_changed(row, stored[row.matched_ids[0]])}
+    changed = {
+        row.at
+        async for part in iterate_in_slices(rows)
+        for row in part
+        if row.pupil is not None and len(row.matched_ids) == 1 and _is_changed(row, row.pupil)
+    }
     if changed:
         batch.issues[:] = [issue for issue in batch.issues if batch.find_index(issue) not in changed]
         for at in sorted(changed):
@@ -41,9 +39,9 @@ async def reject_changed_identities(
 
 
 def _is_permanent(upn: str | None) -> bool:
-    return upn is not None and not upn_rules.parse_upn(upn).is_temporary
+    return upn is not None and not upn_rules.is_temporary(upn)
 
 
-def _is_changed(row: PupilEntryRow, stored: Any) -> bool:
-    has_other_upn = _is_permanent(row.upn) and _is_permanent(stored["upn"]) and row.upn != stored["upn"]
-    return has_other_upn and fold_name(row.entry.surname) != fold_name(stored["surname"])
+def _is_changed(row: PupilEntryRow, pupil: StoredIdentity) -> bool:
+    has_other_upn = _is_permanent(row.upn) and _is_permanent(pupil.upn) and row.upn != pupil.upn
+    return has_other_upn and fold_name(row.entry.surname) != fold_name(pupil.surname)

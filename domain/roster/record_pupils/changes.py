@@ -30,15 +30,15 @@ class PupilFacts:
 class StoredPupils:
     """What is stored of the matched pupils, by pupil.
 
-    `upns` say of each UPN whether it is current; `references` are (school, reference). `spells` are by pupil and school,
-    `characteristics` by pupil and kind, with their last days as stored. `year_groups` are by pupil and first day.
-    `said_on` is the day of the newest roll that was about a pupil, by pupil and school.
+    `upns` say of each UPN whether it is current; `references` are this client's, by pupil and school. `spells` are by pupil
+    and school, `characteristics` by pupil and kind, with their last days as stored. `year_groups` are by pupil and first
+    day. `said_on` is the day of the newest roll that was about a pupil, by pupil and school.
     """
 
     facts: dict[UUID, PupilFacts] = field(default_factory=dict)
     versions: dict[UUID, int] = field(default_factory=dict)
     upns: dict[UUID, dict[str, bool]] = field(default_factory=dict)
-    references: set[tuple[UUID, str]] = field(default_factory=set)
+    references: dict[tuple[UUID, UUID], set[str]] = field(default_factory=dict)
     spells: dict[UUID, dict[UUID, list[RollSpell]]] = field(default_factory=dict)
     characteristics: dict[UUID, dict[str, list[CharacteristicSpell]]] = field(default_factory=dict)
     year_groups: dict[UUID, dict[date, str]] = field(default_factory=dict)
@@ -54,8 +54,7 @@ class StoredPupils:
 
     def replace_pupils(self, other: Self) -> None:
         """Takes over what is stored of the pupils in `other`, who were read later."""
-        self.references |= other.references
-        for name in ("facts", "versions", "upns", "spells", "characteristics", "year_groups", "said_on"):
+        for name in ("facts", "versions", "upns", "references", "spells", "characteristics", "year_groups", "said_on"):
             getattr(self, name).update(getattr(other, name))
 
 
@@ -66,8 +65,10 @@ class PupilChanges:
     `touched_ids` are the pupils whose version grows. `said_pairs` are the (pupil, school) that the roll is about and of
     whom no roll of its day was. `moved_ids` are the pupils already moved to their row's school;
     `shared_pairs` are the (pupil, school) whose sharing has already begun or ended. `changed_upns` are stored UPNs that
-    become current or former. `ended_spells` are (spell, the day after the last day, leaving reason); a spell never
-    ends before it begins. What a spell or characteristic was before it is written, ended or withdrawn goes into history.
+    become current or former; `released_upns` are taken from their pupils. `ended_references` are (school, reference).
+    `decisions` are what the identity history keeps: pupil, kind, differing facts and actor. `ended_spells` are (spell,
+    the day after the last day, leaving reason); a spell never ends before it begins. What a spell or characteristic was
+    before it is written, ended or withdrawn goes into history.
     """
 
     new_pupils: dict[UUID, PupilFacts] = field(default_factory=dict)
@@ -77,8 +78,11 @@ class PupilChanges:
     said_pairs: set[tuple[UUID, UUID]] = field(default_factory=set)
     shared_pairs: set[tuple[UUID, UUID]] = field(default_factory=set)
     new_upns: list[tuple[str, UUID, UUID, bool]] = field(default_factory=list)
-    changed_upns: list[tuple[str, bool]] = field(default_factory=list)
+    changed_upns: list[tuple[str, UUID, bool]] = field(default_factory=list)
+    released_upns: list[tuple[str, UUID]] = field(default_factory=list)
     references: list[tuple[UUID, str, UUID]] = field(default_factory=list)
+    ended_references: list[tuple[UUID, str]] = field(default_factory=list)
+    decisions: list[tuple[UUID, str, str | None, str | None]] = field(default_factory=list)
     spells: list[tuple[UUID, UUID, UUID, str, date, date | None, str | None]] = field(default_factory=list)
     withdrawn_spells: list[tuple[UUID]] = field(default_factory=list)
     ended_spells: list[tuple[UUID, date, str | None]] = field(default_factory=list)
@@ -98,7 +102,7 @@ class PupilChanges:
 _OF_PUPIL, _OF_SCHOOL = reaches_pupil_sql("$3", "x"), reaches_sql("$3", "x.tenant_id", "x.school_id")
 _READ_UPNS = f"SELECT x.upn, x.pupil_id, x.current FROM upns x WHERE x.tenant_id = $1 AND x.pupil_id = ANY ($2) AND {_OF_PUPIL}"
 _READ_REFERENCES = f"""
-SELECT x.school_id, x.value FROM external_ids x
+SELECT x.id, x.school_id, x.value FROM external_ids x
 WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND x.source = $3 AND x.kind = 'pupil' AND {_OF_SCHOOL}
 """
 _READ_SPELLS = f"""
@@ -130,7 +134,7 @@ async def read_stored(connection: Connection, caller: Caller, tenant_id: UUID, p
             stored.upns.setdefault(r["pupil_id"], {})[r["upn"]] = r["current"]
     async for part in iterate_in_slices(await connection.fetch(_READ_REFERENCES, *arguments)):
         for r in part:
-            stored.references.add((r["school_id"], r["value"]))
+            stored.references.setdefault((r["id"], r["school_id"]), set()).add(r["value"])
     async for part in iterate_in_slices(await connection.fetch(_READ_SPELLS, *arguments)):
         for pupil_id, school_id, as_of, *values in part:
             if as_of is not None:
@@ -165,7 +169,17 @@ _INSERT_UPNS = """
 INSERT INTO upns (tenant_id, upn, pupil_id, school_id, current) SELECT $1, * FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::boolean[])
 """
 _UPDATE_UPNS = """
-UPDATE upns u SET current = g.current FROM unnest($2::text[], $3::boolean[]) AS g (upn, current) WHERE u.tenant_id = $1 AND u.upn = g.upn
+UPDATE upns u SET current = g.current FROM unnest($2::text[], $3::uuid[], $4::boolean[]) AS g (upn, pupil_id, current)
+WHERE u.tenant_id = $1 AND u.upn = g.upn AND u.pupil_id = g.pupil_id
+"""
+_RELEASE_UPNS = "SELECT release_upns($1, $2, $3, $4)"
+_INSERT_DECISIONS = """
+INSERT INTO identity_history (tenant_id, client_id, pupil_id, kind, facts, actor)
+SELECT $1, $6, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])
+"""
+_DELETE_REFERENCES = """
+DELETE FROM external_ids x USING unnest($2::uuid[], $3::text[]) AS g (school_id, value)
+WHERE x.tenant_id = $1 AND x.source = $4 AND x.kind = 'pupil' AND x.school_id = g.school_id AND x.value = g.value
 """
 _INSERT_REFERENCES = """
 INSERT INTO external_ids (tenant_id, source, kind, school_id, value, id) SELECT $1, $5, 'pupil', * FROM unnest($2::uuid[], $3::text[], $4::uuid[])
@@ -235,6 +249,8 @@ async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, c
     def list_rows(facts: dict[UUID, PupilFacts]) -> list[tuple[Any, ...]]:
         return [(id_, *(getattr(f, name) for name in PupilFacts.__dataclass_fields__)) for id_, f in facts.items()]
 
+    for released in split_into_parts(changes.released_upns):
+        await connection.execute(_RELEASE_UPNS, tenant_id, *transpose(released, 2), source)
     for statement, rows in (
         (_INSERT_PUPILS, list_rows(changes.new_pupils)),
         (_UPDATE_PUPILS, list_rows(changes.changed_pupils)),
@@ -248,8 +264,13 @@ async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, c
     ):
         for part in split_into_parts(rows):
             await connection.execute(statement, tenant_id, *transpose(part, len(part[0])))
-    for references in split_into_parts(changes.references):
-        await connection.execute(_INSERT_REFERENCES, tenant_id, *transpose(references, 3), source)
+    for statement, rows in (
+        (_DELETE_REFERENCES, changes.ended_references),
+        (_INSERT_REFERENCES, changes.references),
+        (_INSERT_DECISIONS, changes.decisions),
+    ):
+        for part in split_into_parts(rows):
+            await connection.execute(statement, tenant_id, *transpose(part, len(part[0])), source)
     updated = [pupil_id for pupil_id in changes.touched_ids if pupil_id not in changes.new_pupils]
     if updated:
         await connection.execute(_BUMP_VERSIONS, tenant_id, updated)

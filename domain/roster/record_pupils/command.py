@@ -2,10 +2,10 @@
 
 The same roll twice changes nothing.
 
-A pupil is matched by id or reference, then UPN, then former UPN. Keys that match two pupils are an error that names
-both; nothing is merged silently. Absence from a batch takes nobody off roll unless the batch is complete (leavers.py).
-A subsidiary or guest school writes only its own spells and reference, and a former school only when and why its spells
-ended; the main school writes the rest of a pupil.
+Whom a row means, and when it may be another child, is decided in identity.py; nothing is merged silently. Absence from
+a batch takes nobody off roll unless the batch is complete (leavers.py). A subsidiary or guest school writes only its
+own spells and reference, and a former school only when and why its spells ended; the main school writes the rest of a
+pupil.
 """
 
 from typing import Any
@@ -26,11 +26,11 @@ from domain.roster.record_pupils.doubts import report_doubts
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, apply_rules
 from domain.roster.record_pupils.matching import (
     drop_rejected,
-    find_visible,
     match_and_lock,
     move_and_share_pupils,
     reject_ambiguous,
     reject_pupils_of_other_schools,
+    reject_takers,
 )
 from domain.roster.record_pupils.retired_rows import list_identifiers
 from domain.roster.record_pupils.stored_rules import drop_superseded, reject_claims, reject_overlaps
@@ -81,9 +81,9 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     locks = SchoolLocks(connection, tenant_id)
     on_roll = await match_and_lock(connection, caller, locks, tenant_id, rows, complete_school, as_of)
     matched = rows
-    rows = await reject_changed_identities(connection, batch, tenant_id, rows)
+    rows = await reject_changed_identities(batch, rows)
     rows = await reject_pupils_of_other_schools(connection, caller, batch, tenant_id, rows)
-    rows = await reject_ambiguous(batch, rows, await find_visible(connection, caller, tenant_id, rows))
+    rows = await reject_ambiguous(connection, caller, batch, tenant_id, rows)
     present = {row.pupil_id for row in rows}
     pupil_ids = [pupil_id async for part in iterate_in_slices(rows) for row in part if (pupil_id := row.pupil_id) is not None]
     stored = await read_stored(connection, caller, tenant_id, pupil_ids)
@@ -92,6 +92,7 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     if complete_school is not None:
         leavers.reject_named_leavers(batch, rows, stored)
         rows = drop_rejected(batch, rows)
+    rows = await reject_takers(connection, caller, batch, tenant_id, rows)
     named = {row.at: id_ for row in matched if row.entry.id is not UNSET and (id_ := parse_id(row.entry.id)) is not None}
     await tell_merged(connection, caller, batch, named, Scope.PUPILS_READ)
     report_doubts(batch, tenant_id, matched, complete_school)
@@ -105,9 +106,10 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     arrived_ids = changes.moved_ids | {pupil_id for pupil_id, _ in changes.shared_pairs}
     if arrived_ids:  # row-level security did not show them before
         stored.replace_pupils(await read_stored(connection, caller, tenant_id, list(arrived_ids)))
+    references = {(schools[at].id, entry.reference) for at, entry in batch.rows if at in schools and entry.reference is not UNSET}
     async for part in iterate_in_slices(rows):
         for row in part:
-            compare_with_stored(batch, row, stored, changes)
+            compare_with_stored(batch, row, stored, changes, references)
     if complete_school is not None:
         leavers.record_leavers(changes, complete_school, as_of, ended)
     if changes.touched_ids:

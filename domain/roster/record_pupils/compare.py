@@ -1,14 +1,15 @@
 """Compares the rows of a roll with the stored pupils, and collects the changes to write."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from msgspec import UNSET
 
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import PUPIL
-from domain.roster import upn as upn_rules
 from domain.roster.characteristics import YEAR_GROUP
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, StoredPupils
+from domain.roster.record_pupils.compare_keys import compare_reference, compare_upns, record_decisions
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow
 from domain.roster.record_pupils.spells import (
     YearRange,
@@ -23,9 +24,16 @@ from domain.write.batch import Batch
 
 
 def compare_with_stored(
-    batch: Batch[PupilBatch, PupilEntry], row: PupilEntryRow, stored: StoredPupils, changes: PupilChanges
+    batch: Batch[PupilBatch, PupilEntry],
+    row: PupilEntryRow,
+    stored: StoredPupils,
+    changes: PupilChanges,
+    batch_references: Collection[tuple[UUID, str]],
 ) -> None:
-    """Compares a row with what is stored, adds the differences to the changes and records the outcome."""
+    """Compares a row with what is stored, adds the differences to the changes and records the outcome.
+
+    `batch_references` are the references at each school that stand in the batch, in rejected rows too.
+    """
     entry, school_id = row.entry, row.school.id
     pupil_id = row.pupil_id or new_id(PUPIL)
     before = changes.row_count
@@ -33,8 +41,8 @@ def compare_with_stored(
         changes.said_pairs.add((pupil_id, school_id))
     if row.match_at_other_school is None or pupil_id in changes.moved_ids:
         compare_facts(row, pupil_id, stored, changes)
-    if entry.reference is not UNSET and (school_id, entry.reference) not in stored.references:
-        changes.references.append((school_id, entry.reference, pupil_id))
+        record_decisions(batch, row, changes)
+    compare_reference(batch, row, pupil_id, stored, changes, batch_references)
     if entry.enrolments is not UNSET:
         compare_row_spells(row, pupil_id, stored, changes)
     version = stored.versions.get(pupil_id)  # None where this school neither has nor shares the pupil
@@ -56,7 +64,7 @@ def compare_facts(row: PupilEntryRow, pupil_id: UUID, stored: StoredPupils, chan
     newest_from = stored.find_year_group_from(pupil_id, max(row.as_of, clock.read_today()))
     is_newest = newest_from is None or year.first >= newest_from
     year_group = row.year_group if before is None or is_newest else before.year_group
-    upn = _compare_upn(row, pupil_id, None if before is None else before.upn, stored.upns.get(pupil_id, {}), changes)
+    upn = compare_upns(row, pupil_id, None if before is None else before.upn, stored.upns.get(pupil_id, {}), changes)
     facts = PupilFacts(school_id, upn, entry.surname, entry.forename, entry.date_of_birth, entry.sex, year_group)
     if before is None:
         changes.new_pupils[pupil_id] = facts
@@ -98,24 +106,3 @@ def compare_row_characteristics(row: PupilEntryRow, pupil_id: UUID, stored: Stor
             if stored_of.get(from_on) != spell:
                 changes.characteristics.append((pupil_id, kind, from_on, row.school.id, spell.to_on, spell.value))
         changes.withdrawn_characteristics += [(pupil_id, kind, from_on) for from_on in stored_of.keys() - after_of.keys()]
-
-
-def _compare_upn(
-    row: PupilEntryRow, pupil_id: UUID, before: str | None, stored_upns: dict[str, bool], changes: PupilChanges
-) -> str | None:
-    """Returns the pupil's UPN from now on, and adds the changes: every other UPN that is stored or in the row is a
-    former one.
-
-    A temporary UPN never replaces a permanent one (Department for Education, guide to UPNs: it is allocated until the
-    permanent one is known). Of two permanent ones the row's is current.
-    """
-    is_kept = row.upn is None or (
-        before is not None and upn_rules.parse_upn(row.upn).is_temporary and not upn_rules.parse_upn(before).is_temporary
-    )
-    current = before if is_kept else row.upn
-    given_upns = dict.fromkeys(number for number in (row.upn, *row.former_upns) if number is not None)
-    changes.new_upns += [(number, pupil_id, row.school.id, number == current) for number in given_upns if number not in stored_upns]
-    changes.changed_upns += [
-        (number, number == current) for number, was_current in stored_upns.items() if was_current is not (number == current)
-    ]
-    return current

@@ -13,11 +13,28 @@ from domain.roster import years
 from domain.roster.characteristics import Characteristic
 from domain.roster.enrolments import Spell
 from domain.roster.on_roll import MAIN
-from domain.roster.pupil_keys import KeyMatch
+from domain.roster.pupil_keys import Key, KeyMatch, StoredIdentity
 from domain.roster.record_pupils.dates import check_dates
+from domain.roster.record_pupils.row_problem import RowProblem
 from domain.roster.references import is_identifier
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.write.batch import Batch
+
+NO_MATCH = KeyMatch(None, None, None, None)
+
+SameChild = Annotated[
+    bool, describe("Says, with the pupil's id, that it is this pupil though two of UPN, date of birth and forename differ.")
+]
+SaidBy = Annotated[
+    Text | UnsetType, describe("Who says that it is the same child, as the sender knows them: a staff code. Kept in history.")
+]
+"""Fields of an entry, and of a patch."""
+
+
+def check_actor(same_child: bool, actor: str | UnsetType) -> None:
+    """Raises ValueError if there is an actor and nothing that they say."""
+    if actor is not UNSET and not same_child:
+        raise ValueError("Give actor only with sameChild")
 
 
 class PupilEntry(Input, kw_only=True):
@@ -51,8 +68,13 @@ class PupilEntry(Input, kw_only=True):
         ),
     ] = UNSET
     school: Annotated[SchoolRef | UnsetType, describe("The row's school, unless the batch names one.")] = UNSET
+    same_child: SameChild = False
+    actor: SaidBy = UNSET
 
     def __post_init__(self) -> None:
+        if self.same_child and self.id is UNSET:
+            raise ValueError("Give sameChild only with the pupil's id")
+        check_actor(self.same_child, self.actor)
         if self.id is UNSET and self.reference is UNSET and self.upn is None:
             raise ValueError(
                 "Name the pupil by reference, UPN or id: without one, sending the row again would create a second pupil"
@@ -73,7 +95,13 @@ class PupilBatch(Input, kw_only=True):
 
 @dataclass
 class PupilEntryRow:
-    """An entry that meets the rules: canonical UPN, former UPNs and year group, and the matches of its keys."""
+    """An entry that meets the rules: canonical UPN, former UPNs and year group.
+
+    `match` and `former_matches` are those of its keys. identity.py sets the rest: `pupil` is whom the row means, or
+    `problem` why it may not be written. `released_upns` are taken from pupils for whom they were recorded in error.
+    `taken_from` is the pupil whose own row in the batch gives up this row's UPN; `problem_if_kept` is this row's problem
+    if that row is rejected.
+    """
 
     at: int
     entry: PupilEntry
@@ -82,31 +110,45 @@ class PupilEntryRow:
     former_upns: list[str]
     year_group: str
     as_of: date
-    matches: list[KeyMatch] = field(default_factory=list)
+    match: KeyMatch = NO_MATCH
+    former_matches: list[KeyMatch] = field(default_factory=list)
+    pupil: StoredIdentity | None = None
+    problem: RowProblem | None = None
+    former_upns_to_record: list[str] = field(default_factory=list)
+    released_upns: list[tuple[str, UUID]] = field(default_factory=list)
+    taken_from: UUID | None = None
+    problem_if_kept: RowProblem | None = None
 
     @property
-    def keys(self) -> list[tuple[UUID, str | None, str | None, str | None]]:
-        """The keys to match: one of all that names the pupil, then each further former UPN alone, since it may be
-        another child's.
-        """
-        first = " ".join([self.upn or "-", *self.former_upns[:1]])
-        main_key = (self.school.id, self.entry.id or None, self.entry.reference or None, first)
-        return [main_key, *((self.school.id, None, None, f"- {upn}") for upn in self.former_upns[1:])]
+    def keys(self) -> list[Key]:
+        """The keys to match: one of all that names the pupil, then each former UPN."""
+        main_key = (self.school.id, self.entry.id or None, self.entry.reference or None, self.upn)
+        return [main_key, *((self.school.id, None, None, upn) for upn in self.former_upns)]
 
     @property
     def matched_ids(self) -> list[UUID]:
-        """The distinct pupils that the keys match."""
-        return list(dict.fromkeys(id_ for match in self.matches for id_ in match.pupil_ids))
+        """The distinct pupils to whom the keys belong, whether they identify them or not."""
+        return list(dict.fromkeys(id_ for match in (self.match, *self.former_matches) for id_ in match.pupil_ids))
+
+    @property
+    def named_ids(self) -> list[UUID]:
+        """The distinct pupils whom the row names by id or reference."""
+        return list(dict.fromkeys(id_ for id_ in (self.match.by_id, self.match.by_reference) if id_ is not None))
 
     @property
     def pupil_id(self) -> UUID | None:
-        """The matched pupil; None for a new one."""
-        return next(iter(self.matched_ids), None)
+        """The pupil whom the row means; None for a new one."""
+        return None if self.pupil is None else self.pupil.id
 
     @property
-    def match_at_other_school(self) -> KeyMatch | None:
-        """The match of a pupil whose stored main school is not the row's."""
-        return next((m for m in self.matches if m.pupil_ids and m.school_id != self.school.id), None)
+    def match_at_other_school(self) -> StoredIdentity | None:
+        """The pupil, where the stored main school is not the row's."""
+        return self.pupil if self.pupil is not None and self.pupil.school_id != self.school.id else None
+
+    @property
+    def writes_facts(self) -> bool:
+        """Whether the row's school is the main one, which alone writes names, UPNs and characteristics."""
+        return self.match_at_other_school is None or self.is_moving_here
 
     @property
     def spells(self) -> list[Spell]:
@@ -140,27 +182,6 @@ class PupilEntryRow:
         spells = self.spells
         current = [spell for spell in spells if not spell.is_over(self.as_of)] or spells
         return bool(spells) and all(spell.status not in MAIN for spell in current)
-
-    def has_identity_of(self, match: KeyMatch) -> bool:
-        """Whether the row has the stored date of birth and the stored surname or forename."""
-        names = (self.entry.surname, match.surname or ""), (self.entry.forename, match.forename or "")
-        has_same_name = any(name.casefold() == stored_name.casefold() for name, stored_name in names)
-        return has_same_name and self.entry.date_of_birth == match.date_of_birth
-
-    @property
-    def is_another_child(self) -> bool:
-        """Whether a new reference comes with the UPN of a child with another date of birth or another forename (a
-        twin).
-
-        A forename that is a longer or shorter form of the stored one is the same.
-        """
-        match = next((match for match in self.matches if match.pupil_ids), None)
-        if match is None or self.entry.id is not UNSET or self.entry.reference is UNSET or match.by_reference is not None:
-            return False
-        forename, stored_forename = self.entry.forename.casefold(), (match.forename or "").casefold()
-        return self.entry.date_of_birth != match.date_of_birth or not (
-            forename.startswith(stored_forename) or stored_forename.startswith(forename)
-        )
 
 
 def apply_rules(

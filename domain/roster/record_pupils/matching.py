@@ -16,6 +16,8 @@ from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils import leavers
 from domain.roster.record_pupils.changes import SHARE, UNSHARE, PupilChanges
 from domain.roster.record_pupils.entries import PupilEntryRow
+from domain.roster.record_pupils.identity import has_name_and_birthday, identify_rows, list_differing_facts
+from domain.roster.record_pupils.row_problem import REPLACED, UPN, RowProblem
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
@@ -32,7 +34,7 @@ async def match_and_lock(
     complete_school: SchoolInReach | None,
     as_of: date,
 ) -> list[leavers.OpenSpell]:
-    """Sets the rows' matches and locks the schools of all matching pupils; returns the open spells at
+    """Sets whom the rows mean and locks the schools of all pupils to whom their keys belong; returns the open spells at
     `complete_school`, the school of a complete roll.
 
     It matches without locks, locks every school in one order, and matches again until no new pupil appears.
@@ -44,60 +46,79 @@ async def match_and_lock(
         matches = iter(await match_keys(connection, caller, tenant_id, keys))
         async for part in iterate_in_slices(rows):
             for row in part:
-                row.matches = list(islice(matches, len(row.keys)))
+                row.match, *row.former_matches = islice(matches, len(row.keys))
         on_roll = await leavers.read_on_roll(connection, caller, complete_school, as_of) if complete_school is not None else []
         pupil_ids = {id_ async for part in iterate_in_slices(rows) for row in part for id_ in row.matched_ids}
         pupil_ids |= {spell.pupil_id for spell in on_roll}
         if locked is not None and pupil_ids <= locked:
+            await identify_rows(connection, tenant_id, rows)
             return on_roll
         await locks.lock(school_ids, pupil_ids)
         locked = pupil_ids
 
 
-async def reject_ambiguous(batch: Batch[Any, Any], rows: list[PupilEntryRow], visible_ids: set[UUID]) -> list[PupilEntryRow]:
-    """Returns the rows that name at most one pupil; rejects those that may mean two children, and a pupil or UPN that
-    appears twice in the batch.
+async def reject_ambiguous(
+    connection: Connection, caller: Caller, batch: Batch[Any, Any], tenant_id: UUID, rows: list[PupilEntryRow]
+) -> list[PupilEntryRow]:
+    """Returns the rows that mean one pupil or a new one; rejects those that may be about another child, and a pupil,
+    reference or UPN that appears twice in the batch.
     """
+    visible_ids = await find_visible(connection, caller, tenant_id, [row.problem for row in rows if row.problem is not None])
     seen: dict[object, int] = {}
     async for part in iterate_in_slices(rows):
         for row in part:
-            if row.entry.id is not UNSET and row.matches[0].by_id is None:
+            if row.entry.id is not UNSET and row.match.by_id is None:
                 batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
-            if len(row.matched_ids) > 1:
-                names = name_pupils(row.matched_ids, visible_ids)
-                message = f"The keys of this row belong to {len(row.matched_ids)} pupils, {names}. Nothing was merged."
-                batch.reject(row.at, "", "pupil-merge-needed", message)
                 continue
-            if row.is_another_child:
-                message = (
-                    f"This new reference comes with the UPN of {name_pupils(row.matched_ids, visible_ids)}, who was born on another day or has another"
-                    " forename. Nothing was merged. Correct the UPN; or if it is the same child, name the pupil by id."
-                )
-                batch.reject(row.at, "upn", "pupil-merge-needed", message)
+            if row.problem is not None:
+                batch.reject(row.at, "", row.problem.code, row.problem.describe(visible_ids))
                 continue
             if row.pupil_id is None and not row.spells:
                 batch.reject(row.at, "enrolments", "enrolment-required", "A new pupil needs at least one spell on roll.")
             reference = f"reference {row.school.id} {row.entry.reference}" if row.entry.reference is not UNSET else None
-            for key in {row.pupil_id, reference, *(f"upn {number}" for number in (row.upn, *row.former_upns) if number)} - {None}:
-                if key in seen:
+            upn = f"upn {row.upn}" if row.upn is not None else None
+            for key in (row.pupil_id, reference, upn, *(f"upn {number}" for number in row.former_upns_to_record)):
+                if key is None:
+                    continue
+                if seen.setdefault(key, row.at) != row.at:
                     batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.make_pointer(seen[key])}.")
                     break
-                seen[key] = row.at
     return drop_rejected(batch, rows)
 
 
-def name_pupils(pupil_ids: list[UUID], visible_ids: set[UUID]) -> str:
-    """Returns the ids for a message; an id out of the client's reach is not disclosed."""
-    return " and ".join(str(id_) if id_ in visible_ids else "one out of this client's reach" for id_ in pupil_ids)
+async def reject_takers(
+    connection: Connection, caller: Caller, batch: Batch[Any, Any], tenant_id: UUID, rows: list[PupilEntryRow]
+) -> list[PupilEntryRow]:
+    """Returns the rows without those that take the UPN of a pupil whose own row, which would have given it up, is
+    rejected.
+
+    It is the last check before the write, since a row may be rejected for any reason.
+    """
+    takers = {row.taken_from: row for row in rows if row.taken_from is not None}
+    if not takers:
+        return rows
+    givers = {row.pupil_id for row in rows if row.pupil is not None and UPN in list_differing_facts(row, row.pupil)}
+    waiting = [row for owner_id, row in takers.items() if owner_id not in givers]
+    problems = [row.problem_if_kept for row in takers.values() if row.problem_if_kept is not None]
+    visible_ids = await find_visible(connection, caller, tenant_id, problems if waiting else [])
+    while waiting:
+        row = waiting.pop()
+        problem = row.problem_if_kept or RowProblem(REPLACED)
+        batch.reject(row.at, "", problem.code, problem.describe(visible_ids))
+        if row.pupil_id in takers:
+            waiting.append(takers.pop(row.pupil_id))
+    return drop_rejected(batch, rows)
 
 
 _VISIBLE = f"SELECT p.id FROM pupils p WHERE p.tenant_id = $1 AND p.id = ANY ($2) AND {reaches_pupil_sql('$3', 'p', 'id')}"
 
 
-async def find_visible(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[PupilEntryRow]) -> set[UUID]:
-    """Returns which of the matched pupils are within the caller's reach."""
-    pupil_ids = [id_ async for part in iterate_in_slices(rows) for row in part for id_ in row.matched_ids]
-    return {row["id"] for row in await connection.fetch(_VISIBLE, tenant_id, pupil_ids, caller.client_id)}
+async def find_visible(connection: Connection, caller: Caller, tenant_id: UUID, problems: list[RowProblem]) -> set[UUID]:
+    """Returns which of the pupils whom the problems name are within the caller's reach."""
+    pupil_ids = {id_ for problem in problems for id_ in problem.pupil_ids}
+    if not pupil_ids:
+        return set()
+    return {row["id"] for row in await connection.fetch(_VISIBLE, tenant_id, list(pupil_ids), caller.client_id)}
 
 
 def drop_rejected(batch: Batch[Any, Any], rows: list[PupilEntryRow]) -> list[PupilEntryRow]:
@@ -136,7 +157,7 @@ async def reject_pupils_of_other_schools(
             continue
         if row.entry.id is not UNSET:
             batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")
-        elif not (is_released and row.has_identity_of(match)):
+        elif not (is_released and has_name_and_birthday(row, match)):
             message = (
                 "This is a pupil of another school of the trust. That school must end its main spell, or give it the status M for a second school,"
                 " and the name and date of birth must be the same; or a client that reaches both schools sends it."

@@ -1,0 +1,34 @@
+"""Why a row of a roll may not be written: its keys lead to several pupils, or to one who may be another child."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from domain.roster.pupil_keys import UPN_REPLACED
+
+CONFLICT, MERGE, REPLACED = "pupil-conflict", "pupil-merge-needed", "upn-replaced"
+UPN, BIRTHDAY, FORENAME, SEX = "upn", "dateOfBirth", "forename", "sex"
+LABELS = {UPN: "UPN", BIRTHDAY: "date of birth", FORENAME: "forename", SEX: "sex"}
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """Why a row may not be written: the code, the pupils whom its keys lead to, and which facts differ."""
+
+    code: str
+    pupil_ids: tuple[UUID, ...] = ()
+    facts: tuple[str, ...] = ()
+
+    def describe(self, visible_ids: Collection[UUID]) -> str:
+        """Returns the message. Neither an id nor which facts differ is disclosed of a pupil out of the client's reach."""
+        names = " and ".join(str(id_) if id_ in visible_ids else "one out of this client's reach" for id_ in self.pupil_ids)
+        if self.code == REPLACED:
+            return UPN_REPLACED
+        if self.code == MERGE:
+            return f"The keys of this row belong to {len(self.pupil_ids)} pupils, {names}. Nothing was merged."
+        is_visible = {*self.pupil_ids} <= {*visible_ids}
+        labels = " and ".join(LABELS[fact] for fact in self.facts) if is_visible else "what is known of the child"
+        return (
+            f"The keys of this row are those of {names}, and it has another {labels}. Nothing was written. Correct the keys;"
+            " or if it is the same child, send the pupil's id with sameChild."
+        )
