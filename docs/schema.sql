@@ -189,6 +189,22 @@ CREATE FUNCTION public.derive_reach(for_clients uuid[] DEFAULT NULL::uuid[]) RET
     WHERE g.revoked_at IS NULL AND (for_clients IS NULL OR g.client_id = ANY (for_clients))
 $$;
 
+CREATE FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) RETURNS TABLE(n integer, by_id uuid, by_reference uuid, by_upn uuid, is_current boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM acts_in(in_tenant);
+    RETURN QUERY SELECT g.n::integer, i.id, x.id, u.pupil_id, u.current
+    FROM unnest(at_schools, ids, refs, numbers) WITH ORDINALITY AS g (school, id, reference, upn, n)
+    LEFT JOIN LATERAL (SELECT id FROM pupils WHERE tenant_id = in_tenant AND id = g.id LIMIT 1) i ON true
+    LEFT JOIN LATERAL (
+        SELECT id FROM external_ids WHERE tenant_id = in_tenant AND source = source_id AND kind = 'pupil' AND external_ids.school_id = g.school AND value = g.reference LIMIT 1
+    ) x ON true
+    LEFT JOIN LATERAL (SELECT pupil_id, current FROM upns WHERE tenant_id = in_tenant AND upns.upn = g.upn LIMIT 1) u ON true;
+END $$;
+
 CREATE FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) RETURNS TABLE(pupil_id uuid, school_id uuid, from_on date, to_on date)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -507,6 +523,22 @@ BEGIN
     );
 END $$;
 
+CREATE FUNCTION public.read_identities(in_tenant uuid, of_pupils uuid[]) RETURNS TABLE(id uuid, school_id uuid, upn text, surname text, forename text, date_of_birth date, sex text, open_main_from date, open_main_status text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM acts_in(in_tenant);
+    RETURN QUERY SELECT p.id, p.school_id, p.upn, p.surname, p.forename, p.date_of_birth, p.sex, e.from_on, e.status
+    FROM unnest(of_pupils) AS g (id)
+    JOIN LATERAL (SELECT * FROM pupils WHERE tenant_id = in_tenant AND pupils.id = g.id LIMIT 1) p ON true
+    LEFT JOIN LATERAL (
+        SELECT from_on, status FROM enrolments WHERE tenant_id = in_tenant AND pupil_id = p.id AND enrolments.school_id = p.school_id
+            AND status IN ('C', 'M', 'F', 'O') AND to_on IS NULL ORDER BY from_on DESC LIMIT 1
+    ) e ON true;
+END $$;
+
 CREATE FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) RETURNS TABLE(id uuid, upn text, surname text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -568,6 +600,20 @@ BEGIN
     INSERT INTO data_issues (tenant_id, id, kind, school_id, pupil_ids)
     SELECT in_tenant, renew_id('00000000-0000-700f-8000-000000000000'), 'possible-same-child', f.school_id, f.pupil_ids FROM found f
     ON CONFLICT DO NOTHING;
+END $$;
+
+CREATE FUNCTION public.release_upns(in_tenant uuid, numbers text[], of_pupils uuid[], by_client uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM acts_in(in_tenant);
+    WITH released AS (
+        DELETE FROM upns u USING unnest(numbers, of_pupils) AS g (upn, pupil_id)
+        WHERE u.tenant_id = in_tenant AND u.upn = g.upn AND u.pupil_id = g.pupil_id RETURNING u.upn, u.pupil_id
+    )
+    INSERT INTO identity_history (tenant_id, pupil_id, kind, upn, client_id) SELECT in_tenant, pupil_id, 'upn released', upn, by_client FROM released;
 END $$;
 
 CREATE FUNCTION public.remove_expired_secrets(most integer) RETURNS bigint
@@ -1267,6 +1313,20 @@ CREATE TABLE public.identifier_keys (
 
 ALTER TABLE ONLY public.identifier_keys FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.identity_history (
+    tenant_id uuid NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    pupil_id uuid NOT NULL,
+    kind text NOT NULL,
+    upn text,
+    facts text,
+    client_id uuid NOT NULL,
+    actor text,
+    received_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY public.identity_history FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.judgement_history (
     tenant_id uuid NOT NULL,
     academic_year smallint NOT NULL,
@@ -1830,6 +1890,9 @@ ALTER TABLE ONLY public.idempotency
 ALTER TABLE ONLY public.identifier_keys
     ADD CONSTRAINT identifier_keys_pkey PRIMARY KEY (tenant_id);
 
+ALTER TABLE ONLY public.identity_history
+    ADD CONSTRAINT identity_history_pkey PRIMARY KEY (tenant_id, id);
+
 ALTER TABLE ONLY public.judgement_history
     ADD CONSTRAINT judgement_history_pkey PRIMARY KEY (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, version);
 
@@ -1981,6 +2044,10 @@ CREATE INDEX groups_by_school ON public.groups USING btree (tenant_id, school_id
 
 CREATE INDEX idempotency_expiry ON public.idempotency USING btree (expires_at);
 
+CREATE INDEX identity_history_by_pupil ON public.identity_history USING btree (tenant_id, pupil_id);
+
+CREATE INDEX identity_history_by_upn ON public.identity_history USING btree (tenant_id, upn) WHERE (upn IS NOT NULL);
+
 CREATE INDEX judgements_by_pupil ON ONLY public.judgements USING btree (pupil_id);
 
 CREATE INDEX judgements_by_school ON ONLY public.judgements USING btree (tenant_id, school_id, window_no);
@@ -2127,6 +2194,9 @@ ALTER TABLE ONLY public.group_members
 ALTER TABLE ONLY public.groups
     ADD CONSTRAINT groups_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
+ALTER TABLE ONLY public.identity_history
+    ADD CONSTRAINT identity_history_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
+
 ALTER TABLE ONLY public.memberships
     ADD CONSTRAINT memberships_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
@@ -2208,6 +2278,8 @@ ALTER TABLE public.groups ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.identifier_keys ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.identity_history ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.judgement_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.judgements ENABLE ROW LEVEL SECURITY;
@@ -2241,6 +2313,8 @@ CREATE POLICY maintenance ON public.group_members TO markonce_owner, markonce_op
 CREATE POLICY maintenance ON public.groups TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.identifier_keys TO markonce_owner USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.identity_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.judgement_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -2360,6 +2434,10 @@ CREATE POLICY reached ON public.group_members TO markonce_app USING ((EXISTS ( S
 CREATE POLICY reached ON public.groups TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE ((r.tenant_id = groups.tenant_id) AND (r.school_id = groups.school_id)))));
+
+CREATE POLICY reached ON public.identity_history TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.pupils p
+  WHERE ((p.tenant_id = identity_history.tenant_id) AND (p.id = identity_history.pupil_id)))));
 
 CREATE POLICY reached ON public.judgement_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
@@ -2513,6 +2591,10 @@ REVOKE ALL ON FUNCTION public.derive_reach(for_clients uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.derive_reach(for_clients uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.derive_reach(for_clients uuid[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
@@ -2562,6 +2644,10 @@ REVOKE ALL ON FUNCTION public.prepare_years(first smallint, last smallint) FROM 
 REVOKE ALL ON FUNCTION public.reach_state(tenants uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.reach_state(tenants uuid[]) TO markonce_app;
 
+REVOKE ALL ON FUNCTION public.read_identities(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.read_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.read_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
@@ -2573,6 +2659,10 @@ GRANT ALL ON FUNCTION public.rebuild_cells(in_tenant uuid, of_schools uuid[], in
 REVOKE ALL ON FUNCTION public.refresh_same_children(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.refresh_same_children(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.refresh_same_children(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.release_upns(in_tenant uuid, numbers text[], of_pupils uuid[], by_client uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.release_upns(in_tenant uuid, numbers text[], of_pupils uuid[], by_client uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.release_upns(in_tenant uuid, numbers text[], of_pupils uuid[], by_client uuid) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.remove_expired_secrets(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_expired_secrets(most integer) TO markonce_app;
@@ -2693,6 +2783,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.groups TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE ON TABLE public.idempotency TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.idempotency TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.identity_history TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.identity_history TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.judgement_history TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.judgement_history TO markonce_operator;
