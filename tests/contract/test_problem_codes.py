@@ -286,7 +286,13 @@ def test_an_example_is_a_problem_wherever_the_code_comes_in_one() -> None:
                 *(issue["code"] for issue in example.get("issues", ())),
             )
     assert kinds.keys() == {"type", "error", "extensions", "severity", "at"}
-    assert {entry.code for entry in kinds["at"]} == {"age-unusual", "mark-rounded", "not-counted", "reference-replaced", "upn-released"}
+    assert {entry.code for entry in kinds["at"]} == {
+        "age-unusual",
+        "mark-rounded",
+        "not-counted",
+        "reference-replaced",
+        "upn-released",
+    }
     assert all(entry.code.startswith("graphql-") for entry in kinds["extensions"])
     assert all(entry.code.startswith("gias-") for entry in kinds["severity"])
     assert all("-" not in entry.code for entry in kinds["error"])
