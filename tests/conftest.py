@@ -329,3 +329,10 @@ def demo_facts(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Path]":
     folder = tmp_path_factory.mktemp("demonstration") / "data"
     with demonstration(free_port(), folder):
         yield folder / "demo.json"
+
+
+def import_register(server: Server) -> None:
+    """Imports the register of the tests, since a client that reaches no school is refused."""
+    data = ROOT / "tests" / "published" / "data"
+    files = [str(data / name) for name in ("establishments.csv", "groups.csv", "group_links.csv")]
+    server.command("import", "gias", *files, "--as-of", "2022-04-20", check=False)

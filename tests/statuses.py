@@ -23,7 +23,7 @@ from domain.store.database import Database
 from domain.store.embedded import SUPERUSER
 from tests.conftest import SECRET, Databases
 from tests.roster import gias_rows
-from tests.trust import BASE, TRUST, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent, trust, window
+from tests.trust import BASE, TRUST, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent, trust, upn, window
 
 DOCUMENT = make_document(BASE)
 OPERATIONS = {
@@ -181,6 +181,7 @@ async def under_contract(databases: Databases) -> AsyncIterator[Contract]:
         )
         (window_row,) = (await vendor.get("/v1/windows?fields=id")).json()["data"]
         await sent(vendor, f"/v1/windows/{window_row['id']}/discounts", DISCOUNT, 201)
+        await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=upn(2))]), 422)  # a data issue
         ids = {}
         for noun in {path.split("/")[2] for path in DOCUMENT["paths"] if "{id}" in path}:
             ids[noun] = (await vendor.get(f"/v1/{noun}", params={"first": "1"})).json()["data"][0]["id"]

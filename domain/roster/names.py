@@ -1,7 +1,7 @@
 """How names of people are compared and sorted, in one place."""
 
 import unicodedata
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 from domain.support.texts import clean_text, join_visible
@@ -45,7 +45,6 @@ _UNLISTED = "\ufffd"
 _Weights = tuple[str, str, str]
 
 
-@lru_cache(20_000)
 def make_sort_key(text: str) -> str:
     """Returns a text whose order by code points (PostgreSQL's collation "C") is that of the names in Unicode's root
     order: by letters, then by accents, then by case (UTS #10). No particle is moved, and blanks and signs count, as in
@@ -73,7 +72,6 @@ def _read_root_order() -> dict[str, _Weights]:
     return order
 
 
-@lru_cache(5_000)
 def _weigh(character: str) -> _Weights:
     """Returns the weights of a character, or of the parts it is composed of.
 

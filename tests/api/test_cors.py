@@ -7,16 +7,17 @@ import httpx2
 import pytest
 
 from domain.store import embedded
-from tests.conftest import Server, fresh_database, serving
+from tests.conftest import Server, fresh_database, import_register, serving
 
 APP, PORTAL, STRANGER = "https://app.example", "http://localhost:5173", "https://stranger.example"
-GRANT = "installation=trusts:read,schools:read"
+GRANT = "schools=trusts:read,schools:read"
 
 
 @pytest.fixture(scope="module")
 def web(cluster: embedded.Cluster) -> Iterator[Server]:
     """Two clients, each with a browser app of its own."""
     with serving(fresh_database(cluster)) as server:
+        import_register(server)
         for name, origin in (("app", APP), ("portal", PORTAL)):
             server.register(name, GRANT, origins=(origin,))
         yield server

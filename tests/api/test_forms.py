@@ -26,9 +26,6 @@ COMPILED = {
     "filters": '{ pupil(id: "%s") { judgements(where: {subjectCode: ["reading"]}, orderBy: [{field: grade}]) { nodes { id } } } }',
 }
 ANEW = {
-    "introspection": "{ __schema { queryType { name } } }",
-    "a type": '{ __type(name: "Pupil") { name } }',
-    "aggregates": '{ aggregates(groupBy: [school], subject: "reading", window: "2017-18/KS2") { nodes { schools } } }',
     "where a client stands": "{ me { client { name } } }",
     "a kept answer": '{ receipt(key: "none") { data { operation } } }',
     "rows beside such": "{ me { client { name } } schools { nodes { name } } }",

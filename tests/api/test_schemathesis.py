@@ -99,6 +99,8 @@ def ask(server: Server, method: str, path: str, headers: dict[str, str] | None =
     return case.call_and_validate(base_url=server.base_url, headers=authorization, checks=CHECKS)
 
 
+NOT_FILLED = ("dataIssue", "discount")
+"""What the school of these tests has none of."""
 EXAMPLES = int(os.environ.get("MARKONCE_EXAMPLES", "3"))
 """Requests made up for each operation: few in the suite, more in make conformance."""
 ALIKE = r"^/v1/[A-Za-z]+/\{id\}/(?!pupils$|returns$|receipts$|open$|close$|reopen$)"
@@ -121,7 +123,7 @@ def test_rows_with_all_they_link_to(server: Server, resource: Any) -> None:
     path, include = f"/v1/{resource.path}", ",".join(resource.links)
     sort = ",".join(f"-{name}" for name, field in resource.fields.items() if field.sortable)
     listed = ask(server, "GET", path, query={"include": include, "sort": sort, "first": "3"})
-    assert (listed.status_code, bool(listed.json()["data"])) == (200, True)
+    assert (listed.status_code, bool(listed.json()["data"])) == (200, resource.name not in NOT_FILLED)
     to_one = [name for name, link in resource.links.items() if not link.many]
     sheet = ask(server, "GET", path, query={"include": ",".join(to_one), "format": "csv"})
     assert (sheet.status_code, sheet.headers["content-type"][0].split(";")[0]) == (200, "text/csv")
@@ -168,7 +170,7 @@ def test_writes(server: Server) -> None:
     )
     assert post("/v1/judgements", keyed, body=judgements(grade="120")).status_code == 422
     lenient = post("/v1/judgements", {"Prefer": "handling=lenient"}, body=judgements(grade="no such grade"))
-    assert (lenient.status_code, lenient.json()["rejected"]) == (200, 1)
+    assert (lenient.status_code, [issue["code"] for issue in lenient.json()["issues"]]) == (422, ["grade-unknown"])
     scheme = {"tenant": {"trust": {"groupUid": 3201}}, "code": "ours", "name": "Ours", "template": "wts-exs-gds"}
     dry, made, twice = (post("/v1/schemes", body=scheme, query=query) for query in ({"dryRun": "true"}, {}, {}))
     assert [answer.status_code for answer in (dry, made, twice)] == [200, 201, 409]

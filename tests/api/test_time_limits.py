@@ -15,7 +15,7 @@ from api.settings import Settings, SettingsError
 from domain.store import database as engine
 from domain.store import embedded
 from domain.store.database import Database
-from tests.conftest import SECRET, Databases, Server, fresh_database, serving
+from tests.conftest import SECRET, Databases, Server, fresh_database, import_register, serving
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,8 @@ def brief(cluster: embedded.Cluster) -> Iterator[Server]:
         for name, value in (("POOL_SIZE", "1"), ("READ_SECONDS", "1"), ("WRITE_SECONDS", "60"), ("REQUEST_SECONDS", "2")):
             environment.setenv(f"MARKONCE_{name}", value)
         with serving(fresh_database(cluster)) as server:
-            server.register("all", "installation=all")
+            import_register(server)
+            server.register("all", "schools=all")
             server.token("all")
             yield server
 

@@ -217,13 +217,14 @@ def test_every_cache_is_documented_with_its_limit() -> None:
 CLOSED = {
     "api/graphql/endpoint.py": {"make_endpoint"},
     "api/graphql/schema.py": {"make_schema"},
-    "api/graphql/types.py": {"make_input_type", "make_output_type", "make_page_arguments"},
+    "api/graphql/types.py": {"make_input_type", "make_output_type", "make_page_arguments", "_make_paging_arguments"},
     "api/pages/__init__.py": {"load_assets", "compute_version"},
     "api/pages/problems.py": {"_encode_list", "_write_list"},
     "api/rest/openapi/document.py": {"_encode"},
     "domain/assessment/templates.py": {"load_templates"},
-    "domain/write/decode.py": {"_list_names", "_map_fields", "_find_struct", "_find_item_type"},
+    "domain/write/decode.py": {"_list_names", "_map_fields", "_find_struct", "_find_item_type", "_is_prose"},
     "domain/roster/code_lists.py": {"load_code_lists", "_index_codes"},
+    "domain/roster/names.py": {"_read_root_order"},
     "domain/roster/gias/apply.py": {"_write_sql"},
 }
 """Functions whose results functools keeps: what they are asked is a part of the program or a setting, never of a request."""
