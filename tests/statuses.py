@@ -109,6 +109,9 @@ class Contract:
             id_ = await self.fresh_window()
         elif name == "withdrawDiscount":
             id_ = await self.fresh_discount()
+        elif name in ("updateAspect", "retireAspect", "updateSubject", "retireSubject"):
+            made = {"tenant": TENANT, "code": f"m{next(self._numbers)}", "name": "Made"}
+            id_ = str((await sent(self.here.made[0], f"/v1/{noun}", made, 201))["id"])
         elif name == "deleteGroup":
             id_ = await self.fresh_group()
         elif noun == "receipts":

@@ -13,7 +13,7 @@ import pytest
 
 from domain.store import embedded
 from tests.browser import CHROMIUM, Page, browsing
-from tests.conftest import Server, fresh_database, serving
+from tests.conftest import Server, fresh_database, import_register, serving
 
 PAGES = ("/docs", "/explorer")
 NAMES = re.compile(r"""(?:href|src)="([^"]+)"|\bfrom "([^"]+)"|url\(([^)]+)\)""")
@@ -109,7 +109,8 @@ def test_nothing_but_an_asset_can_be_asked_for(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def reader(server: Server) -> str:
-    server.register("reads the pages", "installation=schools:read")
+    import_register(server)
+    server.register("reads the pages", "schools=schools:read")
     return "reads the pages"
 
 
