@@ -6,5 +6,6 @@ A migration may drop what stands here, if it came later, and it then raises `sch
 LATER: dict[str, str] = {
     "relation current_targets": "0016",
     "function match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[])": "0031",
+    "function read_upns_and_surnames(in_tenant uuid, of_pupils uuid[])": "0031",
 }
 """Such as {"relation contributions": "0016", "column pupils.nickname": "0017"}; tests/system_catalogue.py names things so."""

@@ -20,11 +20,10 @@ from api.rest.openapi.document import make_document
 from api.settings import Settings
 from domain import RESOURCES
 from domain.store import embedded
-from tests.conftest import Server, fresh_database, serving
+from tests.conftest import Server, fresh_database, import_register, serving
 from tests.published import results, whole_pupils
 
 DATA = Path(__file__).parents[1] / "published" / "data"
-GIAS = [DATA / name for name in ("establishments.csv", "groups.csv", "group_links.csv")]
 SCHOOL = next(school for school in whole_pupils.read(DATA / "ks2-2018.csv") if school.urn == "139721")
 TRUST = "trust:3201"
 CLIENT = "everything"
@@ -51,7 +50,7 @@ def server(cluster: embedded.Cluster) -> Iterator[Server]:
         environment.setenv("MARKONCE_RATE", "100000")
         environment.setenv("MARKONCE_BURST", "1000000")
         with serving(fresh_database(cluster)) as running:
-            running.command("import", "gias", *map(str, GIAS), "--as-of", "2022-04-20", check=False)
+            import_register(running)
             running.register(CLIENT, f"{TRUST}=all", "installation=imports:write")
             with running.client(CLIENT) as client:
                 _fill(client)

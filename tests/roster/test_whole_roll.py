@@ -89,6 +89,13 @@ async def test_a_refusal_lists_a_hundred_and_tells_how_many(hedgerow: Trust, ven
     assert (len(refused["issues"]), refused["detail"].split(",")[0]) == (100, "130 of the 130 pupils on roll are not in this batch")
 
 
+async def test_a_rejected_row_keeps_the_child_of_a_reference_in_any_form_of_unicode(vendor: Any) -> None:
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, reference="Zo\u00eb"), entry(2)]))
+    rows = [{"reference": " Zoe\u0308", "unknown": 1}, entry(2)]
+    answer = await sent(vendor, "/v1/pupils", roll("Oak", rows, complete=True, maxLeavers=100), Prefer="handling=lenient")
+    assert (counted(answer), answer["left"]) == ({"unchanged": 1, "rejected": 1}, 0)
+
+
 async def test_a_rejected_row_keeps_on_roll_whom_its_own_keys_point_to_and_nobody_else(hedgerow: Trust, oak: Any) -> None:
     """By reference, by UPN or by id, whether the row breaks a rule or cannot even be decoded. All others leave."""
     ids = {r["upn"]: str(r["id"]) for r in await hedgerow.operator.fetch("SELECT id, upn FROM pupils")}

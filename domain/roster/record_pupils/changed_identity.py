@@ -6,10 +6,10 @@ old one (Department for Education, guide to UPNs). Such a row would join both fo
 
 from typing import Any
 
-from domain.roster import upn as upn_rules
-from domain.roster.names import fold_name
 from domain.roster.pupil_keys import StoredIdentity
 from domain.roster.record_pupils.entries import PupilEntryRow
+from domain.roster.record_pupils.identity import is_same_name, list_differing_facts
+from domain.roster.record_pupils.row_problem import UPN
 from domain.support.slices import iterate_in_slices
 from domain.write.batch import Batch
 
@@ -38,10 +38,5 @@ async def reject_changed_identities(batch: Batch[Any, Any], rows: list[PupilEntr
     return [row for row in rows if row.at not in changed]
 
 
-def _is_permanent(upn: str | None) -> bool:
-    return upn is not None and not upn_rules.is_temporary(upn)
-
-
 def _is_changed(row: PupilEntryRow, pupil: StoredIdentity) -> bool:
-    has_other_upn = _is_permanent(row.upn) and _is_permanent(pupil.upn) and row.upn != pupil.upn
-    return has_other_upn and fold_name(row.entry.surname) != fold_name(pupil.surname)
+    return not is_same_name(row.entry.surname, pupil.surname) and UPN in list_differing_facts(row, pupil)

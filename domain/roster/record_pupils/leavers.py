@@ -27,6 +27,7 @@ from domain.roster.record_pupils.spells import NOT_ON_ROLL, YearRange, find_rest
 from domain.roster.school_refs import SchoolInReach, find_school
 from domain.roster.schools import DEFAULT_SETTINGS
 from domain.store.database import Connection
+from domain.support.texts import clean_text
 from domain.write.batch import Batch
 
 MAX_LEAVERS_LISTED = 100
@@ -115,7 +116,7 @@ async def find_rejected_pupils(connection: Connection, caller: Caller, batch: Ba
 
 
 def _read_text(value: object) -> str | None:
-    return " ".join(value.split()) or None if isinstance(value, str) else None
+    return clean_text(value) or None if isinstance(value, str) else None
 
 
 def _read_upn(value: object) -> str | None:
