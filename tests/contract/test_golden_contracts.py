@@ -10,7 +10,7 @@ from domain.declare.resource import Filter
 from domain.declare.scopes import Scope
 from tests.golden import check_golden
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 CALLERS: dict[str, frozenset[Scope]] = {
     "none": frozenset(),

@@ -17,7 +17,7 @@ from domain.clients.clients import revoke_client
 from tests.api.installation import BASE, EDWARDS, RSA, Installation, forged
 from tests.golden import check_golden
 
-GOLDEN = Path(__file__).parents[2] / "expected" / "token_answers.txt"
+GOLDEN = Path(__file__).parents[3] / "expected" / "token_answers.txt"
 UNKNOWN = "01890000-0000-7014-8000-000000000000"
 FORM = "application/x-www-form-urlencoded"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -1,4 +1,4 @@
-"""What testers broke once: each stays mended."""
+"""What an answer, an error or a log may tell of others, and what odd requests are answered; each was a fault once."""
 
 from typing import Any
 

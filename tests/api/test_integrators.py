@@ -1,4 +1,4 @@
-"""What integrators complain about elsewhere, each a test here, asked of the doors as an integrator would ask."""
+"""What integrators complain about elsewhere, each a test here, asked as an integrator would ask."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -36,7 +36,7 @@ def judged(reference: str, **more: Any) -> dict[str, Any]:
     return {"school": ALDER, "window": AUTUMN, "entries": [{"reference": reference, "subject": "reading", **more}]}
 
 
-async def test_1_a_year_that_has_not_begun_yet_is_no_404(doors: Doors) -> None:
+async def test_a_year_that_has_not_begun_yet_is_no_404(doors: Doors) -> None:
     """Lists of a year that nothing is known of are empty, and the school says that its roll is the last year's."""
     for path in ("groups", "judgements", "windows", "returns"):
         year = {"windowCode": "2041-42/autumn"} if path == "returns" else {"academicYear": "2041-42"}
@@ -46,7 +46,7 @@ async def test_1_a_year_that_has_not_begun_yet_is_no_404(doors: Doors) -> None:
     assert (await get(doors, f"schools/{school['id']}/onRoll"))["data"]
 
 
-async def test_2_what_is_taken_back_is_seen_by_its_natural_key(doors: Doors) -> None:
+async def test_what_is_taken_back_is_seen_by_its_natural_key(doors: Doors) -> None:
     await post(doors, "judgements", judged("Alder-6", grade="EX👍"))
     before = (await get(doors, "judgements", subjectCode="reading", windowCode=AUTUMN, first=1000))["data"]
     status, answer = await post(doors, "judgements", judged("Alder-6", grade=None, withdrawn=True))
@@ -58,7 +58,7 @@ async def test_2_what_is_taken_back_is_seen_by_its_natural_key(doors: Doors) -> 
     assert [row["grade"] for row in after.values() if row["status"] == "withdrawn"] == [None]
 
 
-async def test_3_no_row_is_skipped_or_repeated_while_rows_come_in_between_the_pages(doors: Doors) -> None:
+async def test_no_row_is_skipped_or_repeated_while_rows_come_in_between_the_pages(doors: Doors) -> None:
     """A cursor is a place, not a number of rows: test_paging tries every order."""
     wanted = {row["id"] for row in (await get(doors, "pupils", first=1000))["data"]}
     seen, after, pages = [], None, 0
@@ -75,7 +75,7 @@ async def test_3_no_row_is_skipped_or_repeated_while_rows_come_in_between_the_pa
     assert wanted <= set(seen)
 
 
-async def test_4_reads_of_a_whole_school_have_pages(doors: Doors) -> None:
+async def test_reads_of_a_whole_school_have_pages(doors: Doors) -> None:
     page = await get(doors, f"schools/{doors.world.schools['Alder']}/pupils", first=2)
     assert (len(page["data"]), page["page"]["hasMore"]) == (2, True)
     answer = await doors.http.get("/v1/pupils?first=2", headers=doors.tokens["North"])
@@ -84,7 +84,7 @@ async def test_4_reads_of_a_whole_school_have_pages(doors: Doors) -> None:
     assert exact(following)["data"] != exact(answer)["data"]
 
 
-async def test_5_a_full_sync_that_changes_nothing_marks_nothing_as_changed(doors: Doors) -> None:
+async def test_a_full_sync_that_changes_nothing_marks_nothing_as_changed(doors: Doors) -> None:
     entries = world.roll("Fir", "Fir", world.random.Random("Fir"))
     roll = {"school": {"urn": SCHOOLS["Fir"]}, "asOf": "2024-10-01", "entries": entries}
     await post(doors, "pupils", roll, "Fir")
@@ -94,7 +94,7 @@ async def test_5_a_full_sync_that_changes_nothing_marks_nothing_as_changed(doors
     assert await get(doors, "pupils", "Fir", first=1000) == before
 
 
-async def test_6_another_mis_finds_the_same_pupils(doors: Doors) -> None:
+async def test_another_mis_finds_the_same_pupils(doors: Doors) -> None:
     """A new vendor's references are its own; the UPN carries the child over, and ids stay."""
     before = {row["id"] for row in (await get(doors, "pupils", "Fir", first=1000))["data"]}
     entries = [
@@ -109,7 +109,7 @@ async def test_6_another_mis_finds_the_same_pupils(doors: Doors) -> None:
     assert {row["id"] for row in (await get(doors, "pupils", "Fir", first=1000))["data"]} == before
 
 
-async def test_7_nothing_lands_in_silence(doors: Doors) -> None:
+async def test_nothing_lands_in_silence(doors: Doors) -> None:
     """All or nothing unless lenient is asked for, and then every row is accounted for."""
     batch = judged("Alder-1", grade="G\\D")
     batch["entries"].append({"reference": "nobody", "subject": "reading", "grade": "G\\D"})
@@ -121,14 +121,14 @@ async def test_7_nothing_lands_in_silence(doors: Doors) -> None:
     assert int(answer["received"]) == sum(int(answer[outcome]) for outcome in outcomes) == 2
 
 
-async def test_8_a_parameter_or_field_that_is_not_known_is_refused_by_name(doors: Doors) -> None:
+async def test_a_parameter_or_field_that_is_not_known_is_refused_by_name(doors: Doors) -> None:
     answer = await doors.http.get("/v1/pupils?yeargroup=6&limit=3", headers=doors.tokens["North"])
     assert (answer.status_code, [issue["at"] for issue in exact(answer)["issues"]]) == (400, ["yeargroup", "limit"])
     status, refused = await post(doors, "judgements", judged("Alder-1", grades="G\\D"))
     assert (status, refused["issues"][0]["at"]) == (422, "/entries/0/grades")
 
 
-async def test_9_everything_that_is_wrong_is_told_at_once_with_its_place(doors: Doors) -> None:
+async def test_everything_that_is_wrong_is_told_at_once_with_its_place(doors: Doors) -> None:
     batch = judged("Alder-1", grade="none", window="nowhere")
     batch["entries"] += [{"reference": "nobody", "subject": "x", "grade": "?"}, {"subject": "reading"}]
     status, refused = await post(doors, "judgements", batch)
@@ -137,7 +137,7 @@ async def test_9_everything_that_is_wrong_is_told_at_once_with_its_place(doors: 
     assert places >= {"/entries/0/window", "/entries/1/reference", "/entries/1/subject", "/entries/2"}
 
 
-async def test_10_no_conflict_for_the_order_of_posting(doors: Doors) -> None:
+async def test_no_conflict_for_the_order_of_posting(doors: Doors) -> None:
     """A joiner comes with the judgement, and a correction that arrives before what it corrects stands."""
     joiner = world.roll("North", "Alder", world.random.Random("joiner"))[0] | {"reference": "late", "upn": None, "yearGroup": "6"}
     batch = judged("late", grade="G\\D", recordedAt="2025-03-02T10:00:00Z") | {"pupils": [joiner], "asOf": "2025-03-01"}
@@ -147,7 +147,7 @@ async def test_10_no_conflict_for_the_order_of_posting(doors: Doors) -> None:
     assert (status, answer["superseded"]) == (200, "1")
 
 
-async def test_11_a_first_query_needs_no_contract(doors: Doors) -> None:
+async def test_a_first_query_needs_no_contract(doors: Doors) -> None:
     """The contract is open, and tells where tokens come from; `make demo` has the credentials (tests/journeys)."""
     contract = exact(await doors.http.get("/openapi.json"))
     flow = contract["components"]["securitySchemes"]["oauth2"]["flows"]["clientCredentials"]
@@ -158,7 +158,7 @@ async def test_11_a_first_query_needs_no_contract(doors: Doors) -> None:
     assert "/.well-known/oauth-protected-resource" in refused.headers["www-authenticate"]
 
 
-async def test_12_assessment_is_no_second_class_data(doors: Doors) -> None:
+async def test_assessment_is_no_second_class_data(doors: Doors) -> None:
     """What a school judges is read in one request with the pupils, in the school's own scheme and with what it means."""
     pupils = await get(
         doors, "pupils", first=60, include="latestJudgements", fields="id,latestJudgements.grade,latestJudgements.expected"
@@ -168,7 +168,7 @@ async def test_12_assessment_is_no_second_class_data(doors: Doors) -> None:
     assert {row["expected"] for row in latest} == {True, False}
 
 
-async def test_13_what_changed_since_can_be_asked(doors: Doors) -> None:
+async def test_what_changed_since_can_be_asked(doors: Doors) -> None:
     """By changedAt, withdrawn judgements included."""
     (now,) = await doors.world.as_superuser("SELECT clock_timestamp() AS now")
     since = now["now"].isoformat()
@@ -183,7 +183,7 @@ async def test_13_what_changed_since_can_be_asked(doors: Doors) -> None:
     assert (await get(doors, "groups", **{"changedAt.gte": since}))["data"] == []
 
 
-async def test_15_a_revoked_grant_ends_at_once_and_the_app_is_told(doors: Doors) -> None:
+async def test_a_revoked_grant_ends_at_once_and_the_app_is_told(doors: Doors) -> None:
     """So that it can delete what it holds: the grant stands in /v1/me with its end."""
     client_id = doors.world.clients["mixed"].caller.client_id
     operator = await asyncpg.connect(doors.world.databases.operator_url)

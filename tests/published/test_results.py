@@ -10,7 +10,7 @@ from domain.store import embedded
 from tests.conftest import fresh_database, serving
 from tests.published import results, whole_pupils
 
-DATA = Path(__file__).parent / "published" / "data"
+DATA = Path(__file__).with_name("data")
 WINDOW = "2018-19/KS2"
 LATER = "140810"  # joined its trust, GLF Schools (3190), in September 2019
 

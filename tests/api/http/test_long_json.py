@@ -11,7 +11,7 @@ from api.http import long_json
 from api.http.body import ValueCount
 from api.http.strict_json import MAX_DEPTH, MalformedJson, Value
 from domain.support.slices import run_at_once
-from tests.api.test_strict_json import FRAGMENTS, VALUES, acceptable, damaged
+from tests.api.http.test_strict_json import FRAGMENTS, VALUES, acceptable, damaged
 
 
 def read(body: bytes) -> Value:

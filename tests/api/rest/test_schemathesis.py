@@ -23,7 +23,7 @@ from domain.store import embedded
 from tests.conftest import Server, fresh_database, import_register, serving
 from tests.published import results, whole_pupils
 
-DATA = Path(__file__).parents[1] / "published" / "data"
+DATA = Path(__file__).parents[2] / "published" / "data"
 SCHOOL = next(school for school in whole_pupils.read(DATA / "ks2-2018.csv") if school.urn == "139721")
 TRUST = "trust:3201"
 CLIENT = "everything"

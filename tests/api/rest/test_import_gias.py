@@ -7,7 +7,7 @@ import httpx2
 
 from tests.conftest import Server
 
-DATA = Path(__file__).parents[1] / "published" / "data"
+DATA = Path(__file__).parents[2] / "published" / "data"
 NAMES = ("establishments.csv", "groups.csv", "group_links.csv")
 
 
