@@ -264,6 +264,8 @@ def roll(tenant: str, school: str, draw: random.Random) -> list[dict[str, Any]]:
             "upn": None if i % 5 == 4 else upn(of, i, temporary=i % 5 == 3),
             "surname": f"{draw.choice(AWKWARD)}{tenant}" if i % 3 else draw.choice(AWKWARD),
             "forename": draw.choice(AWKWARD),
+            "preferredSurname": None if i % 4 else f"{AWKWARD[i % len(AWKWARD)]}{school}",
+            "preferredForename": AWKWARD[i % len(AWKWARD)] if i % 3 else None,
             "dateOfBirth": str(date(2014, draw.randint(1, 12), draw.randint(1, 28))),
             "sex": draw.choice("FM"),
             "yearGroup": draw.choice(("4", "5", "6")),

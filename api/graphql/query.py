@@ -260,7 +260,7 @@ class Reader:
         if len(values) > MAX_VALUES:
             self.issues.append(Issue(at, "filter-too-long", f"{name} is given more than {MAX_VALUES:,} values."))
             return ("",)
-        parsed, parse = [], resource.fields[name].kind.parse
+        parsed, parse = [], resource.fields[name].parse_filter
         for value in values:
             try:
                 parsed.append(decode_parameter(value, parse))

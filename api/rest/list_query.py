@@ -191,7 +191,7 @@ def read_conditions(
 
 
 def _decode_values(issues: ParameterIssues, name: str, field: Field, values: list[Any]) -> tuple[Any, ...]:
-    decoded, parse = [], field.kind.parse
+    decoded, parse = [], field.parse_filter
     for value in values:
         try:
             decoded.append(decode_parameter(value, parse))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     Column,
@@ -44,6 +44,27 @@ class Comparison(StrEnum):
     LT = "lt"
 
 
+class TextRange(NamedTuple):
+    """The texts from `low` to `high`, by code points. Where one text is meant, it is both."""
+
+    low: str
+    high: str
+
+
+@dataclass(frozen=True, eq=False)
+class TextMatch:
+    """How a filter finds a text that can be written in several ways.
+
+    `parse` makes the range to look for from the filter's value; it raises ValueError. `find_one` makes the SQL condition
+    of one range from its bounds; `find_many` that of several from an array of the lower bounds and an array of those
+    lower bounds that are the beginning of what is looked for.
+    """
+
+    parse: Callable[[object], TextRange]
+    find_one: Callable[[ColumnElement[str], ColumnElement[str]], ColumnElement[bool]]
+    find_many: Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]
+
+
 @dataclass(frozen=True, eq=False)
 class LabelOf:
     """A value of a lookup table, found by its key: the code or name of a subject, aspect, window or grade.
@@ -71,7 +92,8 @@ class Field:
 
     `scope` is needed beyond the resource's own and is tested per row: the value is null where the caller lacks it. A
     subquery in the expression must `correlate_except` its own tables. A `costly` field is left out unless the request
-    names it or a link `also_shows` it.
+    names it or a link `also_shows` it. Lists are sorted by the `sort_key` where there is one, and filters use the
+    `match`.
     """
 
     source: ColumnElement[Any] | LabelOf
@@ -80,6 +102,8 @@ class Field:
     filter: Filter = Filter.ANYWHERE
     nullable: bool | None = None
     costly: bool = False
+    sort_key: Column[Any] | None = None
+    match: TextMatch | None = None
 
     def __post_init__(self) -> None:
         if not any(isinstance(self.expression.type, type_) for type_, _ in TYPE_OF_COLUMN):
@@ -92,6 +116,11 @@ class Field:
     @property
     def kind(self) -> ValueType:
         return find_value_type(self.expression.type)
+
+    @property
+    def parse_filter(self) -> Callable[[object], Any]:
+        """The function that parses a filter's value. It raises ValueError with a description."""
+        return self.kind.parse if self.match is None else self.match.parse
 
     @property
     def sortable(self) -> bool:

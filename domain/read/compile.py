@@ -5,6 +5,7 @@ JSON by text concatenation. Links are nested subqueries.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -31,7 +32,7 @@ from domain.declare.scopes import Scope
 from domain.declare.value_types import find_value_type
 from domain.read import placeholders
 from domain.read.columns import find_columns, move_to_source
-from domain.read.conditions import make_join, order_descending, write_condition, write_keyset
+from domain.read.conditions import make_join, order_descending, write_filter, write_keyset
 from domain.read.json_sql import concatenate, join_with_dots, quote, write_json
 from domain.read.placeholders import write_placeholder
 from domain.read.query import (
@@ -137,9 +138,9 @@ class _SqlWriter:
             conditions.append(resource.reach(None))
         return [move_to_source(condition, resource.source, source) for condition in conditions]
 
-    def write_value(self, resource: Resource, field: Field, source: FromClause) -> ColumnElement[Any]:
-        """Returns the value of a field, NULL where the caller lacks its scope at the row's school."""
-        expression = field.expression
+    def write_value(self, resource: Resource, field: Field, source: FromClause, sql: Any = None) -> ColumnElement[Any]:
+        """Returns the value of a field, or other SQL that tells of it; NULL where the caller lacks its scope."""
+        expression: ColumnElement[Any] = field.expression if sql is None else sql
         if field.scope != resource.scope and not self.has_everywhere(field.scope):
             assert field.scope is not None
             expression = case((resource.reach(field.scope), expression), else_=None)
@@ -175,7 +176,7 @@ class _SqlWriter:
         self._pages += 1
         first = bindparam(f"first_{page_number}", type_=Integer)
         sorts = [
-            (self.write_value(resource, order.field, source).label(f"key{i}"), order.descending)
+            (self.write_value(resource, order.field, source, order.field.sort_key).label(f"key{i}"), order.descending)
             for i, order in enumerate(query.order)
         ]
         keys = [(label.element, descending) for label, descending in sorts]
@@ -240,7 +241,7 @@ class _SqlWriter:
         chosen = [condition for name, value in query.choices if (condition := declared[name].conditions[value]) is not None]
         conditions += [move_to_source(condition, query.resource.source, source) for condition in chosen]
         return conditions + [
-            write_condition(self.write_value(query.resource, condition.field, source), condition, f"where_{page_number}_{i}")
+            write_filter(condition, f"where_{page_number}_{i}", partial(self.write_value, query.resource, condition.field, source))
             for i, condition in enumerate(query.where)
         ]
 

@@ -21,10 +21,22 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from domain.declare.resource import Comparison, Link
+from domain.declare.resource import Comparison, Link, TextMatch
 from domain.read.query import ONE_VALUE, Condition
 
 _COMPARE = {Comparison.GTE: operator.ge, Comparison.GT: operator.gt, Comparison.LTE: operator.le, Comparison.LT: operator.lt}
+
+
+def write_filter(
+    condition: Condition, bind: str, write_value: Callable[[ColumnElement[Any] | None], ColumnElement[Any]]
+) -> ColumnElement[bool]:
+    """Returns the condition of a filter. `write_value` makes the field's value, or another expression, NULL where the caller
+    lacks the field's scope.
+    """
+    match = condition.field.match
+    if match is None:
+        return write_condition(write_value(None), condition, bind)
+    return write_value(write_match(match, condition, bind))
 
 
 def write_condition(expression: ColumnElement[Any], condition: Condition, bind: str) -> ColumnElement[bool]:
@@ -43,6 +55,13 @@ def write_condition(expression: ColumnElement[Any], condition: Condition, bind: 
     if condition.values == ONE_VALUE:
         return expression == bindparam(bind, type_=type_)
     return expression == any_(bindparam(bind, type_=ARRAY(type_)))
+
+
+def write_match(match: TextMatch, condition: Condition, bind: str) -> ColumnElement[bool]:
+    """Returns the condition of a filter by text ranges, whose bounds are bound to `bind` and to `bind` with `_high`."""
+    if condition.values == ONE_VALUE:
+        return match.find_one(bindparam(bind, type_=Text), bindparam(f"{bind}_high", type_=Text))
+    return match.find_many(bindparam(bind, type_=ARRAY(Text)), bindparam(f"{bind}_high", type_=ARRAY(Text)))
 
 
 def write_keyset(keys: list[tuple[ColumnElement[Any], bool]], after: tuple[str | None, ...], bind: str) -> ColumnElement[bool]:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.access.caller import ReachSnapshot
 from domain.access.standing import check_standing
+from domain.declare.resource import TextRange
 from domain.declare.value_types import ValueType
 from domain.read.checks import list_needs
 from domain.read.compile import compile_query
@@ -51,8 +52,8 @@ class PreparedQuery:
     """Queries of a template and its parameters. Serves every request that differs only in the texts of its parameters.
 
     It holds no values of parameters. The names of bind parameters are those that read/compile.py writes: first_{page},
-    after_{page}_{i}, where_{page}_{i}, argument_{page}_{name} and key_{n}_{i}, where pages are numbered in the order of
-    the tree.
+    after_{page}_{i}, where_{page}_{i}, where_{page}_{i}_high, argument_{page}_{name} and key_{n}_{i}, where pages are
+    numbered in the order of the tree.
     """
 
     def __init__(self, queries: Sequence[Query]) -> None:
@@ -63,6 +64,8 @@ class PreparedQuery:
         """By page, the index of the text that is its cursor, and which values of the cursor's position are null
         (`_mask_values`).
         """
+        self._ranges: list[str] = []
+        """The bind names of filters by text ranges."""
         self.template = QueryTemplate.intern(tuple(self._make_template(query) for query in queries))
         self._is_versioned = all(map(is_versioned, self.template.queries))
         self._version_template = QueryTemplate.intern(list_rows_versioned_by_school(self.template.queries))
@@ -166,6 +169,8 @@ class PreparedQuery:
         values: dict[str, Any] = {"caller": caller, **self._values}
         for name, value in self._parameters.items():
             values[name] = [decode(element) for element in value] if isinstance(value, list) else decode(value)
+        for name in self._ranges:
+            values[name], values[f"{name}_high"] = _split_ranges(values[name])
         fingerprints = [
             fixed if fixed is not None else page.fingerprint(decode)
             for fixed, page in zip(self._fixed_fingerprints, self._pages, strict=True)
@@ -206,6 +211,8 @@ class PreparedQuery:
         for i, condition in enumerate(query.where):
             is_one = len(condition.values) == 1 and condition.field.kind is not ValueType.TEXTS
             self._values[f"where_{page}_{i}"] = condition.values[0] if is_one else list(condition.values)
+            if condition.field.match is not None:
+                self._ranges.append(f"where_{page}_{i}")
             where.append(replace(condition, values=ONE_VALUE if is_one else MANY_VALUES))
         return replace(query, fields=self._make_field_templates(query.fields), where=tuple(where), first=0, arguments=())
 
@@ -235,6 +242,15 @@ def _drop_value(value: Any) -> Any:
     is.
     """
     return Parameter(None, value.text_index, value.decode) if isinstance(value, Parameter) else value
+
+
+def _split_ranges(value: TextRange | list[TextRange]) -> tuple[str, str] | tuple[list[str], list[str]]:
+    """Returns what the SQL of a TextMatch compares with: the bounds of one range; of many, the lower bounds, and those
+    of them that are the beginning of what is looked for.
+    """
+    if isinstance(value, TextRange):
+        return value.low, value.high
+    return [low for low, _ in value], [low for low, high in value if low != high]
 
 
 def _has_parameter(value: Any) -> bool:

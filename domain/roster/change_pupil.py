@@ -48,10 +48,12 @@ from domain.write.patch import Changed, Patch, PatchInput
 
 
 class PupilChange(PatchInput, kw_only=True):
-    """Fields to change. A year group holds from this academic year's 1 September; null removes the UPN."""
+    """Fields to change. A year group holds from this academic year's 1 September; null removes the UPN or a preferred name."""
 
     surname: Name | UnsetType = UNSET
     forename: Name | UnsetType = UNSET
+    preferred_surname: Name | UnsetType | None = UNSET
+    preferred_forename: Name | UnsetType | None = UNSET
     date_of_birth: date | UnsetType = UNSET
     sex: Literal["F", "M"] | UnsetType = UNSET
     upn: str | UnsetType | None = UNSET

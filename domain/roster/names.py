@@ -9,6 +9,12 @@ from domain.support.texts import clean_text, join_visible
 NAMES_RULE = 1
 """The version of the rules of this file, stored beside the keys made by them. Whoever changes a rule increments it."""
 
+NAME_KEYS = (
+    *("surname_folded", "forename_folded", "preferred_surname_folded", "preferred_forename_folded"),
+    *("surname_key", "forename_key", "preferred_surname_key", "preferred_forename_key", "names_rule"),
+)
+"""The columns of pupils that `make_name_keys` fills."""
+
 _APOSTROPHES = "'`´ʹʻʼʽʾʿˈ‘’‛′‵՚׳\u1ffdꞌ＇"
 _HYPHENS = "-‐‑‒–—―⁃−֊־﹘﹣－"
 _LIKE = str.maketrans(dict.fromkeys(_APOSTROPHES, "'") | dict.fromkeys(_HYPHENS, "-"))
@@ -35,6 +41,12 @@ def fold_name(text: str) -> str:
     folded = unicodedata.normalize("NFKD", unify_punctuation(join_visible(text))).casefold()
     folded = unicodedata.normalize("NFKD", folded).translate(_DOTS).replace("i\u0307", "i")
     return unicodedata.normalize("NFC", clean_text(unify_punctuation(folded)))
+
+
+def keep_spelling(text: str | None, stored: str | None) -> str | None:
+    """Returns the stored name if the text is the same but for kinds of apostrophe and of hyphen, otherwise the text."""
+    is_same = text is not None and stored is not None and unify_punctuation(text) == unify_punctuation(stored)
+    return stored if is_same else text
 
 
 _LOWEST = 0x21
@@ -83,3 +95,12 @@ def _weigh(character: str) -> _Weights:
     parts = [order.get(part, (_UNLISTED + part, _MOST_COMMON, _MOST_COMMON)) for part in unicodedata.normalize("NFD", character)]
     primary, secondary, tertiary = ("".join(level) for level in zip(*parts, strict=True))
     return primary, secondary, tertiary
+
+
+def make_name_keys(
+    surname: str, forename: str, preferred_surname: str | None, preferred_forename: str | None
+) -> tuple[str | int | None, ...]:
+    """Returns the values of NAME_KEYS for the names of a pupil."""
+    folded = (None if name is None else fold_name(name) for name in (surname, forename, preferred_surname, preferred_forename))
+    sorted_by = (surname, forename, preferred_surname or surname, preferred_forename or forename)
+    return *folded, *map(make_sort_key, sorted_by), NAMES_RULE

@@ -22,6 +22,7 @@ from domain.declare.resource import Choice, Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
 from domain.roster.on_roll import RollOfPupil
+from domain.roster.pupil_filters import HOW_NAMES_ARE_FOUND, match_name, match_upn
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
 
@@ -48,9 +49,21 @@ pupils = Table(
     Column("year_group", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("changed_at", DateTime(timezone=True), nullable=False),
+    Column("preferred_surname", Text),
+    Column("preferred_forename", Text),
+    Column("surname_folded", Text, nullable=False),
+    Column("forename_folded", Text, nullable=False),
+    Column("preferred_surname_folded", Text),
+    Column("preferred_forename_folded", Text),
+    Column("surname_key", Text, nullable=False),
+    Column("forename_key", Text, nullable=False),
+    Column("preferred_surname_key", Text, nullable=False, comment="That of the legal surname where there is no preferred one"),
+    Column("preferred_forename_key", Text, nullable=False, comment="That of the legal forename where there is no preferred one"),
     Index("pupils_by_id", "id"),
     Index("pupils_by_school", "tenant_id", "school_id", "id"),
     Index("pupils_by_name", "tenant_id", "school_id", "surname", "forename", "id"),
+    Index("pupils_by_name_order", "tenant_id", "school_id", "surname_key", "forename_key", "id"),
+    Index("pupils_by_folded_name", "tenant_id", "school_id", "surname_folded", "forename_folded"),
 )
 
 external_ids = Table(
@@ -100,6 +113,14 @@ ROLL_OF_DAY = replace(
     default="all",
 )
 """Of links that name a day themselves, such as the pupils of a group."""
+_PREFERRED = f"Null: the legal one, by which the pupil is then also sorted. {HOW_NAMES_ARE_FOUND}"
+
+
+def _declare_name(name: str, doc: str) -> Field:
+    columns = pupils.c
+    match, sort_key = match_name(columns[f"{name}_folded"]), columns[f"{name}_key"]
+    return Field(columns[name], doc, scope=Scope.PUPILS_NAME, filter=Filter.BODY, sort_key=sort_key, match=match)
+
 
 PUPILS = Resource(
     name="pupil",
@@ -114,10 +135,16 @@ PUPILS = Resource(
         "id": Field(pupils.c.id, "Stable id; it survives a new UPN and a new MIS."),
         "reference": Field(_reference, "This client's own reference for the pupil.", filter=Filter.BODY),
         "upn": Field(
-            pupils.c.upn, "Unique pupil number; null for a pupil who has none.", scope=Scope.PUPILS_UPN, filter=Filter.BODY
+            pupils.c.upn,
+            "Unique pupil number; null for a pupil who has none. As a filter it also finds who had it before.",
+            scope=Scope.PUPILS_UPN,
+            filter=Filter.BODY,
+            match=match_upn(pupils.c.tenant_id, pupils.c.id),
         ),
-        "surname": Field(pupils.c.surname, "Legal surname.", scope=Scope.PUPILS_NAME, filter=Filter.BODY),
-        "forename": Field(pupils.c.forename, "Forename.", scope=Scope.PUPILS_NAME, filter=Filter.BODY),
+        "surname": _declare_name("surname", f"Legal surname. {HOW_NAMES_ARE_FOUND}"),
+        "forename": _declare_name("forename", f"Legal forename. {HOW_NAMES_ARE_FOUND}"),
+        "preferredSurname": _declare_name("preferred_surname", f"Surname that the school uses instead. {_PREFERRED}"),
+        "preferredForename": _declare_name("preferred_forename", f"Forename that the school uses instead. {_PREFERRED}"),
         "dateOfBirth": Field(pupils.c.date_of_birth, "Date of birth.", scope=Scope.PUPILS_BIRTH, filter=Filter.BODY),
         "sex": Field(pupils.c.sex, "F or M, as in DfE exchange."),
         "yearGroup": Field(pupils.c.year_group, "National curriculum year today: E1, E2, N1, N2, R, 1 to 14 or X."),

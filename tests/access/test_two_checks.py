@@ -153,7 +153,7 @@ class Request:
         given = [r[name] for r in (row, *self.draw.sample(rows, len(rows))) if r[name] is not None]
         if field.kind is ValueType.TEXTS:
             given = [text for texts in given for text in texts]
-        return Condition(name, field, tuple(map(field.kind.parse, (given * 2)[: self.shape.choice((1, 1, 2))])))
+        return Condition(name, field, tuple(map(field.parse_filter, (given * 2)[: self.shape.choice((1, 1, 2))])))
 
     def row(self, resource: Resource, depth: int) -> OutputFields:
         """Whose row it is, some fields, and links, whose pages are filtered by the other tenant's values too."""

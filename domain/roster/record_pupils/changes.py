@@ -8,6 +8,7 @@ from uuid import UUID
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql, reaches_sql
 from domain.roster.characteristics import YEAR_GROUP
+from domain.roster.names import NAME_KEYS, make_name_keys
 from domain.roster.record_pupils.spells import CharacteristicSpell, RollSpell
 from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
@@ -24,6 +25,13 @@ class PupilFacts:
     date_of_birth: date
     sex: str
     year_group: str
+    preferred_surname: str | None = None
+    preferred_forename: str | None = None
+
+    @property
+    def name_keys(self) -> tuple[str | int | None, ...]:
+        """The values of NAME_KEYS."""
+        return make_name_keys(self.surname, self.forename, self.preferred_surname, self.preferred_forename)
 
 
 @dataclass
@@ -155,14 +163,13 @@ _READ_PUPILS = f"""
 SELECT {", ".join(f"x.{name}" for name in ("id", "version", *PupilFacts.__dataclass_fields__))} FROM pupils x
 WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND {reaches_pupil_sql("$3", "x", "id")}
 """
-_INSERT_PUPILS = """
-INSERT INTO pupils (tenant_id, changed_at, id, school_id, upn, surname, forename, date_of_birth, sex, year_group)
-SELECT $1, clock_timestamp(), * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[], $8::text[], $9::text[])
-"""
-_UPDATE_PUPILS = """
-UPDATE pupils p SET upn = g.upn, surname = g.surname, forename = g.forename, date_of_birth = g.date_of_birth, sex = g.sex, year_group = g.year_group
-FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[], $8::text[], $9::text[])
-    AS g (id, school_id, upn, surname, forename, date_of_birth, sex, year_group)
+_COLUMN_TYPES = {"id": "uuid", "school_id": "uuid", "date_of_birth": "date", "names_rule": "smallint"}
+_WRITTEN = ("id", *PupilFacts.__dataclass_fields__, *NAME_KEYS)
+_WRITTEN_ARRAYS = ", ".join(f"${n}::{_COLUMN_TYPES.get(name, 'text')}[]" for n, name in enumerate(_WRITTEN, 2))
+_INSERT_PUPILS = f"INSERT INTO pupils (tenant_id, changed_at, {', '.join(_WRITTEN)}) SELECT $1, clock_timestamp(), * FROM unnest({_WRITTEN_ARRAYS})"
+_UPDATE_PUPILS = f"""
+UPDATE pupils p SET {", ".join(f"{name} = g.{name}" for name in _WRITTEN if name not in ("id", "school_id"))}
+FROM unnest({_WRITTEN_ARRAYS}) AS g ({", ".join(_WRITTEN)})
 WHERE p.tenant_id = $1 AND p.id = g.id
 """
 _INSERT_UPNS = """
@@ -247,7 +254,7 @@ async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, c
     """Writes the changes: a fixed number of set-based statements for each part of the rows. `source` is the client."""
 
     def list_rows(facts: dict[UUID, PupilFacts]) -> list[tuple[Any, ...]]:
-        return [(id_, *(getattr(f, name) for name in PupilFacts.__dataclass_fields__)) for id_, f in facts.items()]
+        return [(id_, *(getattr(f, name) for name in PupilFacts.__dataclass_fields__), *f.name_keys) for id_, f in facts.items()]
 
     for released in split_into_parts(changes.released_upns):
         await connection.execute(_RELEASE_UPNS, tenant_id, *transpose(released, 2), source)

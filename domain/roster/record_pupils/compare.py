@@ -1,6 +1,7 @@
 """Compares the rows of a roll with the stored pupils, and collects the changes to write."""
 
 from collections.abc import Collection
+from typing import Any
 from uuid import UUID
 
 from msgspec import UNSET
@@ -8,6 +9,7 @@ from msgspec import UNSET
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import PUPIL
 from domain.roster.characteristics import YEAR_GROUP
+from domain.roster.names import keep_spelling
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, StoredPupils
 from domain.roster.record_pupils.compare_keys import compare_reference, compare_upns, record_decisions
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow
@@ -40,7 +42,7 @@ def compare_with_stored(
     if stored.said_on.get((pupil_id, school_id)) != row.as_of:
         changes.said_pairs.add((pupil_id, school_id))
     if row.match_at_other_school is None or pupil_id in changes.moved_ids:
-        compare_facts(row, pupil_id, stored, changes)
+        compare_facts(row, pupil_id, stored, changes, keeps_spelling=True)
         record_decisions(batch, row, changes)
     compare_reference(batch, row, pupil_id, stored, changes, batch_references)
     if entry.enrolments is not UNSET:
@@ -54,9 +56,13 @@ def compare_with_stored(
     return batch.record_outcome(row.at, "updated", pupil_id, None if version is None else version + 1)
 
 
-def compare_facts(row: PupilEntryRow, pupil_id: UUID, stored: StoredPupils, changes: PupilChanges) -> None:
+def compare_facts(
+    row: PupilEntryRow, pupil_id: UUID, stored: StoredPupils, changes: PupilChanges, *, keeps_spelling: bool = False
+) -> None:
     """Adds the differences in what only the main school may write: names, UPN, year group, characteristics and the
     spells that end elsewhere.
+
+    With `keeps_spelling`, another kind of apostrophe or hyphen in a name is no difference.
     """
     entry, school_id = row.entry, row.school.id
     before = stored.facts.get(pupil_id)
@@ -65,7 +71,14 @@ def compare_facts(row: PupilEntryRow, pupil_id: UUID, stored: StoredPupils, chan
     is_newest = newest_from is None or year.first >= newest_from
     year_group = row.year_group if before is None or is_newest else before.year_group
     upn = compare_upns(row, pupil_id, None if before is None else before.upn, stored.upns.get(pupil_id, {}), changes)
-    facts = PupilFacts(school_id, upn, entry.surname, entry.forename, entry.date_of_birth, entry.sex, year_group)
+    facts = PupilFacts(
+        school_id=school_id,
+        upn=upn,
+        date_of_birth=entry.date_of_birth,
+        sex=entry.sex,
+        year_group=year_group,
+        **_find_names(entry, before, keeps_spelling),
+    )
     if before is None:
         changes.new_pupils[pupil_id] = facts
     elif before != facts:
@@ -106,3 +119,13 @@ def compare_row_characteristics(row: PupilEntryRow, pupil_id: UUID, stored: Stor
             if stored_of.get(from_on) != spell:
                 changes.characteristics.append((pupil_id, kind, from_on, row.school.id, spell.to_on, spell.value))
         changes.withdrawn_characteristics += [(pupil_id, kind, from_on) for from_on in stored_of.keys() - after_of.keys()]
+
+
+def _find_names(entry: PupilEntry, before: PupilFacts | None, keeps_spelling: bool) -> dict[str, Any]:
+    """Returns the pupil's names from now on. A preferred name that the entry leaves out stays as it is."""
+    names: dict[str, Any] = {}
+    for name in ("surname", "forename", "preferred_surname", "preferred_forename"):
+        text, stored = getattr(entry, name), getattr(before, name, None)
+        text = stored if text is UNSET else text
+        names[name] = keep_spelling(text, stored) if keeps_spelling else text
+    return names

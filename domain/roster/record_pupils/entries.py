@@ -48,6 +48,14 @@ class PupilEntry(Input, kw_only=True):
     former_upns: Annotated[Annotated[list[str], Meta(max_length=10)], describe("UPNs that the pupil had before.")] = []
     surname: Annotated[Name, describe("Legal surname.")]
     forename: Annotated[Name, describe("Legal forename.")]
+    preferred_surname: Annotated[
+        Name | UnsetType | None,
+        describe("Surname that the school uses instead of the legal one. Left out, the stored one stays; null removes it."),
+    ] = UNSET
+    preferred_forename: Annotated[
+        Name | UnsetType | None,
+        describe("Forename that the school uses instead of the legal one. Left out, the stored one stays; null removes it."),
+    ] = UNSET
     date_of_birth: Annotated[date, describe("Date of birth.")]
     sex: Annotated[Literal["F", "M"], describe("Sex, as in DfE data exchange.")]
     year_group: Annotated[

@@ -65,7 +65,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         AND 'pupils:name' = ANY (reach_2.scopes)
                     ))
                 ))
-            ) THEN pupils1.surname
+            ) THEN pupils1.surname_key
           END AS key0,
           row_number()
             OVER (
@@ -97,7 +97,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                             AND 'pupils:name' = ANY (reach_2.scopes)
                         ))
                     ))
-                ) THEN pupils1.surname
+                ) THEN pupils1.surname_key
               END DESC NULLS LAST,
                 pupils1.tenant_id ASC,
                 pupils1.id ASC
@@ -132,7 +132,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                             AND 'pupils:name' = ANY (reach_2.scopes)
                         ))
                     ))
-                ) THEN pupils1.surname
+                ) THEN pupils1.surname_key
               END DESC NULLS LAST,
                 pupils1.tenant_id ASC,
                 pupils1.id ASC
@@ -216,7 +216,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                           AND 'pupils:name' = ANY (reach_2.scopes)
                       ))
                   ))
-              ) THEN pupils1.surname
+              ) THEN pupils1.surname_key
             END < CAST($6::VARCHAR AS TEXT)
               OR CASE
                 WHEN (
@@ -246,7 +246,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                             AND 'pupils:name' = ANY (reach_2.scopes)
                         ))
                     ))
-                ) THEN pupils1.surname
+                ) THEN pupils1.surname_key
               END IS NULL
               OR CASE
                 WHEN (
@@ -276,7 +276,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                             AND 'pupils:name' = ANY (reach_2.scopes)
                         ))
                     ))
-                ) THEN pupils1.surname
+                ) THEN pupils1.surname_key
               END = CAST($6::VARCHAR AS TEXT)
                 AND (pupils1.tenant_id > CAST($7::VARCHAR AS UUID) OR pupils1.tenant_id IS NULL)
               OR CASE
@@ -307,7 +307,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                             AND 'pupils:name' = ANY (reach_2.scopes)
                         ))
                     ))
-                ) THEN pupils1.surname
+                ) THEN pupils1.surname_key
               END = CAST($6::VARCHAR AS TEXT)
                 AND pupils1.tenant_id = CAST($7::VARCHAR AS UUID)
                 AND (pupils1.id > CAST($8::VARCHAR AS UUID) OR pupils1.id IS NULL)
@@ -340,7 +340,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                       AND 'pupils:name' = ANY (reach_2.scopes)
                   ))
               ))
-          ) THEN pupils1.surname
+          ) THEN pupils1.surname_key
         END DESC NULLS LAST,
           pupils1.tenant_id ASC,
           pupils1.id ASC

@@ -37,10 +37,10 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
       FROM (
         SELECT pupils1.tenant_id AS tenant_id,
           pupils1.id AS id,
-          pupils1.surname AS key0,
-          row_number() OVER (ORDER BY pupils1.surname DESC, pupils1.tenant_id ASC, pupils1.id ASC) AS n,
+          pupils1.surname_key AS key0,
+          row_number() OVER (ORDER BY pupils1.surname_key DESC, pupils1.tenant_id ASC, pupils1.id ASC) AS n,
           lead(1)
-            OVER (ORDER BY pupils1.surname DESC, pupils1.tenant_id ASC, pupils1.id ASC) IS NULL AS is_last
+            OVER (ORDER BY pupils1.surname_key DESC, pupils1.tenant_id ASC, pupils1.id ASC) IS NULL AS is_last
         FROM pupils AS pupils1
         WHERE (
           (EXISTS (
@@ -90,15 +90,15 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
           AND pupils1.year_group = $4::VARCHAR
           AND pupils1.sex = $5::VARCHAR
           AND (
-            pupils1.surname < CAST($6::VARCHAR AS TEXT)
-              OR pupils1.surname IS NULL
-              OR pupils1.surname = CAST($6::VARCHAR AS TEXT)
+            pupils1.surname_key < CAST($6::VARCHAR AS TEXT)
+              OR pupils1.surname_key IS NULL
+              OR pupils1.surname_key = CAST($6::VARCHAR AS TEXT)
                 AND (pupils1.tenant_id > CAST($7::VARCHAR AS UUID) OR pupils1.tenant_id IS NULL)
-              OR pupils1.surname = CAST($6::VARCHAR AS TEXT)
+              OR pupils1.surname_key = CAST($6::VARCHAR AS TEXT)
                 AND pupils1.tenant_id = CAST($7::VARCHAR AS UUID)
                 AND (pupils1.id > CAST($8::VARCHAR AS UUID) OR pupils1.id IS NULL)
           )
-        ORDER BY pupils1.surname DESC, pupils1.tenant_id ASC, pupils1.id ASC
+        ORDER BY pupils1.surname_key DESC, pupils1.tenant_id ASC, pupils1.id ASC
         LIMIT $2::INTEGER + 1
       ) AS pupils1p
       HAVING count(*) >= 0

@@ -283,7 +283,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                             AND 'pupils:name' = ANY (reach_8.scopes)
                         ))
                     ))
-                ) THEN group_pupils2.surname
+                ) THEN group_pupils2.surname_key
               END AS key0,
               CASE
                 WHEN (
@@ -313,7 +313,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                             AND 'pupils:name' = ANY (reach_10.scopes)
                         ))
                     ))
-                ) THEN group_pupils2.forename
+                ) THEN group_pupils2.forename_key
               END AS key1,
               row_number()
                 OVER (
@@ -345,7 +345,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                                 AND 'pupils:name' = ANY (reach_8.scopes)
                             ))
                         ))
-                    ) THEN group_pupils2.surname
+                    ) THEN group_pupils2.surname_key
                   END ASC,
                     CASE
                       WHEN (
@@ -375,7 +375,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                                   AND 'pupils:name' = ANY (reach_10.scopes)
                               ))
                           ))
-                      ) THEN group_pupils2.forename
+                      ) THEN group_pupils2.forename_key
                     END ASC,
                     group_pupils2.tenant_id ASC,
                     group_pupils2.id ASC
@@ -410,7 +410,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                                 AND 'pupils:name' = ANY (reach_8.scopes)
                             ))
                         ))
-                    ) THEN group_pupils2.surname
+                    ) THEN group_pupils2.surname_key
                   END ASC,
                     CASE
                       WHEN (
@@ -440,7 +440,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                                   AND 'pupils:name' = ANY (reach_10.scopes)
                               ))
                           ))
-                      ) THEN group_pupils2.forename
+                      ) THEN group_pupils2.forename_key
                     END ASC,
                     group_pupils2.tenant_id ASC,
                     group_pupils2.id ASC
@@ -515,7 +515,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                           AND 'pupils:name' = ANY (reach_8.scopes)
                       ))
                   ))
-              ) THEN group_pupils2.surname
+              ) THEN group_pupils2.surname_key
             END ASC,
               CASE
                 WHEN (
@@ -545,7 +545,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                             AND 'pupils:name' = ANY (reach_10.scopes)
                         ))
                     ))
-                ) THEN group_pupils2.forename
+                ) THEN group_pupils2.forename_key
               END ASC,
               group_pupils2.tenant_id ASC,
               group_pupils2.id ASC

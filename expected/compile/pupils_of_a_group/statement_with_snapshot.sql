@@ -157,19 +157,19 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
               group_pupils2.id AS id,
               group_pupils2.surname AS surname,
               group_pupils2.forename AS forename,
-              group_pupils2.surname AS key0,
-              group_pupils2.forename AS key1,
+              group_pupils2.surname_key AS key0,
+              group_pupils2.forename_key AS key1,
               row_number()
                 OVER (
-                  ORDER BY group_pupils2.surname ASC,
-                    group_pupils2.forename ASC,
+                  ORDER BY group_pupils2.surname_key ASC,
+                    group_pupils2.forename_key ASC,
                     group_pupils2.tenant_id ASC,
                     group_pupils2.id ASC
                 ) AS n,
               lead(1)
                 OVER (
-                  ORDER BY group_pupils2.surname ASC,
-                    group_pupils2.forename ASC,
+                  ORDER BY group_pupils2.surname_key ASC,
+                    group_pupils2.forename_key ASC,
                     group_pupils2.tenant_id ASC,
                     group_pupils2.id ASC
                 ) IS NULL AS is_last
@@ -213,8 +213,8 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                   AND enrolments_1.from_on <= coalesce($4::DATE, $5::DATE)
                   AND coalesce(enrolments_1.to_on, 'infinity'::date) >= coalesce($4::DATE, $5::DATE)
               ))
-            ORDER BY group_pupils2.surname ASC,
-              group_pupils2.forename ASC,
+            ORDER BY group_pupils2.surname_key ASC,
+              group_pupils2.forename_key ASC,
               group_pupils2.tenant_id ASC,
               group_pupils2.id ASC
             LIMIT $3::INTEGER + 1
