@@ -28,7 +28,7 @@ from domain.assessment.window_state import state_sql
 from domain.declare.errors import Busy, Current, Invalid, Issue, NotFound, make_invalid
 from domain.declare.inputs import Input, Instant, Text, describe
 from domain.declare.scopes import Scope
-from domain.roster.pupil_keys import PupilRow, find_pupils
+from domain.roster.pupil_keys import PupilRow, find_and_lock_pupils
 from domain.roster.record_pupils.command import record_pupils
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
@@ -187,7 +187,8 @@ async def record_entries(connection: Connection, caller: Caller, batch: Batch[Ju
     if batch.head.window is not UNSET and batch.head.window not in codes.windows:
         raise make_invalid([Issue("/window", "window-unknown", "This tenant has no such window.")])
     good_rows = batch.list_good_rows()
-    pupil_ids = await find_pupils(connection, caller, tenant_id, batch, schools)
+    locks, school_ids = SchoolLocks(connection, tenant_id), {school.id for school in schools.values()}
+    pupil_ids = await find_and_lock_pupils(connection, caller, locks, tenant_id, batch, schools, school_ids)
     rows: list[JudgementRow] = []
     async for part in iterate_in_slices(good_rows):
         for at, entry in part:
@@ -196,8 +197,6 @@ async def record_entries(connection: Connection, caller: Caller, batch: Batch[Ju
                 rows.append(JudgementRow(at, entry, schools[at], pupil_ids[at], *resolved))
     rows = await batch.reject_duplicates(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
     batch.refuse_if_strict()
-    locks = SchoolLocks(connection, tenant_id)
-    await locks.lock({row.school.id for row in rows}, {row.pupil_id for row in rows})
     changed = await compare_with_stored(connection, caller, tenant_id, batch, rows, locks)
     batch.refuse_if_strict()
     if not changed:

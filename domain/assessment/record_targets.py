@@ -20,7 +20,7 @@ from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
 from domain.roster import years
-from domain.roster.pupil_keys import PupilRow, find_pupils
+from domain.roster.pupil_keys import PupilRow, find_and_lock_pupils
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.store.database import Connection, transpose
 from domain.support import clock
@@ -146,7 +146,10 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
         await connection.fetch(_GRADES, tenant_id, list({school.id for school in schools.values()}), clock.read_now())
     )
     good_rows = batch.list_good_rows()
-    pupil_ids = await find_pupils(connection, caller, tenant_id, batch, schools)
+    locks = SchoolLocks(connection, tenant_id)
+    pupil_ids = await find_and_lock_pupils(
+        connection, caller, locks, tenant_id, batch, schools, {school.id for school in schools.values()}
+    )
     keyed = [
         (at, entry, key)
         async for part in iterate_in_slices(good_rows)
@@ -159,8 +162,6 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
         "pupil, subject, horizon and basis",
     )
     batch.refuse_if_strict()
-    locks = SchoolLocks(connection, tenant_id)
-    await locks.lock({school.id for school in schools.values()}, {key[0] for _, _, key in rows})
     changed, now = await compare_with_stored(connection, caller, tenant_id, batch, rows)
     batch.refuse_if_strict()
     if changed:

@@ -17,9 +17,10 @@ from domain.roster.merged_pupils import tell_merged
 from domain.roster.references import is_identifier
 from domain.roster.retired import describe_reference, describe_upn, reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef
-from domain.store.database import Connection
+from domain.store.database import Connection, SnapshotChanged
 from domain.support.slices import iterate_in_slices
 from domain.write.batch import Batch
+from domain.write.locks import SchoolLocks
 
 
 class PupilKey(Input, kw_only=True):
@@ -71,20 +72,27 @@ Key = tuple[UUID, str | None, str | None, str | None]
 
 async def match_keys(connection: Connection, caller: Caller, tenant_id: UUID, keys: Sequence[Key]) -> list[KeyMatch]:
     """Returns the match of each key. One statement."""
+    return [KeyMatch(*row) for row in await _find_owners(connection, caller, tenant_id, keys, _OWNERS)]
+
+
+_OWNERS = "SELECT by_id, by_reference, by_upn, is_current FROM find_key_owners($1, $2, $3, $4, $5, $6) ORDER BY n"
+_OWNERS_AT_SCHOOL = """
+SELECT k.by_id, k.by_reference, k.by_upn, k.is_current, e.at_school FROM find_key_owners($1, $2, $3, $4, $5, $6) k
+LEFT JOIN LATERAL (
+    SELECT true AS at_school FROM enrolments
+    WHERE tenant_id = $1 AND pupil_id = COALESCE(k.by_id, k.by_reference, k.by_upn) AND school_id = ($3::uuid[])[k.n] LIMIT 1
+) e ON true ORDER BY k.n
+"""
+
+
+async def _find_owners(connection: Connection, caller: Caller, tenant_id: UUID, keys: Sequence[Key], statement: str) -> list[Any]:
+    """Returns the statement's row for each key. It is asked once for each distinct key."""
     distinct = list(dict.fromkeys(keys))
     school_ids, ids, references, upns = zip(*distinct, strict=True) if distinct else ((), (), (), ())
     parsed_ids = [parse_id(id_) if id_ else None async for part in iterate_in_slices(ids) for id_ in part]
-    rows = await connection.fetch(
-        "SELECT by_id, by_reference, by_upn, is_current FROM find_key_owners($1, $2, $3, $4, $5, $6) ORDER BY n",
-        tenant_id,
-        caller.client_id,
-        school_ids,
-        parsed_ids,
-        references,
-        upns,
-    )
-    match_of = {key: KeyMatch(*row) async for part in iterate_in_slices(zip(distinct, rows, strict=True)) for key, row in part}
-    return [match_of[key] for key in keys]
+    rows = await connection.fetch(statement, tenant_id, caller.client_id, school_ids, parsed_ids, references, upns)
+    row_of = {key: row async for part in iterate_in_slices(zip(distinct, rows, strict=True)) for key, row in part}
+    return [row_of[key] for key in keys]
 
 
 @dataclass(frozen=True)
@@ -113,10 +121,45 @@ UPN_REPLACED = (
     "This permanent UPN is no longer that of the pupil who had it, and may have been recorded in error. Name the pupil by the UPN"
     " that replaced it, by reference or by id."
 )
-_AT_SCHOOL = """
-SELECT g.n FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS g (pupil_id, school_id, n)
-WHERE EXISTS (SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.pupil_id = g.pupil_id AND e.school_id = g.school_id)
-"""
+
+
+async def find_and_lock_pupils(
+    connection: Connection,
+    caller: Caller,
+    locks: SchoolLocks,
+    tenant_id: UUID,
+    batch: Batch[Any, Any],
+    schools: dict[int, SchoolInReach],
+    school_ids: Collection[UUID],
+) -> dict[int, UUID]:
+    """Locks these schools and every school of the good rows' pupils, and returns the pupil of each row (`find_pupils`).
+
+    A UPN or a reference may become another pupil's until the locks are taken, so that the rows are matched under them.
+    Raises SnapshotChanged where they then name a pupil whose schools are not locked.
+    """
+    rows = batch.list_good_rows()
+    keys = [
+        (schools[at].id, row.id or None, row.reference or None, _read_upn(row))
+        async for part in iterate_in_slices(rows)
+        for at, row in part
+    ]
+    if all(row.id is not UNSET for _, row in rows):
+        pupil_ids = {id_ for _, id_text, _, _ in keys if (id_ := parse_id(id_text or "")) is not None}
+    else:
+        pupil_ids = {id_ for match in await match_keys(connection, caller, tenant_id, keys) for id_ in match.pupil_ids}
+    await locks.lock(school_ids, pupil_ids)
+    found = await find_pupils(connection, caller, tenant_id, batch, schools)
+    if not set(found.values()) <= pupil_ids:
+        raise SnapshotChanged
+    return found
+
+
+def _read_upn(row: PupilKey) -> str | None:
+    """Returns the row's UPN in canonical form, None where there is none or it is not valid."""
+    try:
+        return None if row.upn is UNSET else upn_rules.parse_upn(row.upn).text
+    except ValueError:
+        return None
 
 
 async def find_pupils(
@@ -138,18 +181,16 @@ async def find_pupils(
                     batch.reject(at, "upn", "upn-invalid", str(problem))
                     invalid.add(at)
             keys.append((schools[at].id, row.id or None, row.reference or None, upn))
-    matches = await match_keys(connection, caller, tenant_id, keys)
-    pupil_ids: dict[int, UUID] = {}
+    owners = await _find_owners(connection, caller, tenant_id, keys, _OWNERS_AT_SCHOOL)
+    present: dict[int, UUID] = {}
     replaced: set[int] = set()
-    async for triples in iterate_in_slices(zip(rows, keys, matches, strict=True)):
-        for (at, _), key, match in triples:
-            if match.pupil_ids:
-                pupil_ids[at] = match.pupil_ids[0]
+    async for triples in iterate_in_slices(zip(rows, keys, owners, strict=True)):
+        for (at, _), key, (*owner, at_school) in triples:
+            match = KeyMatch(*owner)
+            if at_school:
+                present[at] = match.pupil_ids[0]
             if match.is_replaced(key[3]):
                 replaced.add(at)
-    at_school = await connection.fetch(_AT_SCHOOL, tenant_id, list(pupil_ids.values()), [schools[at].id for at in pupil_ids])
-    indexes = list(pupil_ids)
-    present = {indexes[row["n"] - 1] for row in at_school}
     unmatched = [(at, row, key) for (at, row), key in zip(rows, keys, strict=True) if at not in present and at not in invalid]
     identifiers = [(at, describe_upn(key[3])) for at, _, key in unmatched if key[3]]
     identifiers += [(at, describe_reference(caller.client_id, key[0], key[2])) for at, _, key in unmatched if key[2]]
@@ -168,4 +209,4 @@ async def find_pupils(
                 )
     named = {at: id_ for at, row in rows if row.id is not UNSET and (id_ := parse_id(row.id)) is not None}
     await tell_merged(connection, caller, batch, named, Scope.PUPILS_READ)
-    return {at: pupil_id for at, pupil_id in pupil_ids.items() if at in present and at not in replaced}
+    return {at: pupil_id for at, pupil_id in present.items() if at not in replaced}

@@ -20,7 +20,7 @@ from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
 from domain.roster.groups import Code, Kind
-from domain.roster.pupil_keys import PupilKey, find_pupils
+from domain.roster.pupil_keys import PupilKey, find_and_lock_pupils
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.roster.years import academic_year_range, parse_academic_year
 from domain.store.database import Connection, transpose
@@ -102,10 +102,9 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
     entries = await batch.reject_duplicates(
         batch.list_good_rows(), lambda row: (row[0], (schools[row[0]].id, row[1].code)), "school and code"
     )
-    members = await find_members(connection, caller, tenant_id, batch, entries, schools)
-    rows = [GroupRow(at, entry, schools[at], members[at], new_id(GROUP)) for at, entry in entries]
     locks = SchoolLocks(connection, tenant_id)
-    await locks.lock({row.school.id for row in rows}, [])
+    members = await find_members(connection, caller, locks, tenant_id, batch, entries, schools)
+    rows = [GroupRow(at, entry, schools[at], members[at], new_id(GROUP)) for at, entry in entries]
     await read_stored(connection, tenant_id, year, rows)
     changed = [row for row in rows if compare_with_stored(batch, row)]
     batch.refuse_if_strict()
@@ -117,6 +116,7 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
 async def find_members(
     connection: Connection,
     caller: Caller,
+    locks: SchoolLocks,
     tenant_id: UUID,
     batch: Batch[GroupBatch, GroupEntry],
     entries: list[tuple[int, GroupEntry]],
@@ -130,7 +130,10 @@ async def find_members(
     positions = [(at, i) for at, entry in entries for i in range(len(entry.members))]
     members: Batch[Any, Any] = Batch(batch.head, [], len(positions))
     members.rows = [(n, member) for n, member in enumerate(member for _, entry in entries for member in entry.members)]
-    matches = await find_pupils(connection, caller, tenant_id, members, {n: schools[at] for n, (at, _) in enumerate(positions)})
+    member_schools = {n: schools[at] for n, (at, _) in enumerate(positions)}
+    matches = await find_and_lock_pupils(
+        connection, caller, locks, tenant_id, members, member_schools, {schools[at].id for at, _ in entries}
+    )
     for issue in members.issues:
         _, _, row, *path = issue.at.split("/")
         at, i = positions[int(row)]

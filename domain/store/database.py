@@ -51,6 +51,10 @@ CLIENT_CHECK_INTERVAL = "2s"
 """How often PostgreSQL checks during a statement whether the client is still connected."""
 
 
+class SnapshotChanged(Exception):
+    """What a write read before it took its locks has changed meanwhile, so that its transaction must be run again."""
+
+
 @dataclass
 class DatabaseUse:
     """One request's use of the database.
@@ -228,14 +232,14 @@ class Database:
         Raises ConditionFailed, and does not run `work`, unless the SQL condition holds when the transaction begins.
 
         The transaction is run again from the start after a deadlock, a serialization failure, a unique violation
-        (another transaction has just inserted the same row) or a migration. Raises OutcomeUnknown if COMMIT was sent
-        and not answered.
+        (another transaction has just inserted the same row), SnapshotChanged or a migration. Raises OutcomeUnknown if
+        COMMIT was sent and not answered.
         """
         for attempt in range(MAX_ATTEMPTS):
             try:
                 async with self._connection(is_writing=True) as connection:
                     return await self._transact(connection, caller, work, condition)
-            except (*IN_MIGRATION, asyncpg.SerializationError, asyncpg.UniqueViolationError) as problem:
+            except (*IN_MIGRATION, asyncpg.SerializationError, asyncpg.UniqueViolationError, SnapshotChanged) as problem:
                 if attempt == MAX_ATTEMPTS - 1:
                     raise Busy(LOCKED_BY_OTHERS) from problem
                 await asyncio.sleep(0.05 * 2**attempt)

@@ -1,5 +1,6 @@
 """Whom a row of a roll means: no child becomes another, and a number recorded in error goes to its owner."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -393,3 +394,31 @@ async def test_as_many_statements_for_many_as_for_few(hedgerow: Trust, vendor: A
         return len(counted_statements)
 
     assert await count(100, 2) == await count(200, 40)
+
+
+# A number that changes hands while a write waits
+
+
+@pytest.mark.parametrize("key", ["upn", "reference"])
+async def test_a_judgement_goes_to_whom_its_key_means_when_it_is_written(hedgerow: Trust, vendor: Any, key: str) -> None:
+    """It was matched before it waited for a roll that gave the number to another child."""
+    await put(vendor, child(ANN, upn=upn(BEN), reference="B"), child(BEN, upn=upn(ANN), reference="A"))
+    await opened(vendor)
+    numbers = {"upn": (upn(ANN), upn(BEN)), "reference": ("A", "B")}[key]
+    table, owner = ("upns", "pupil_id") if key == "upn" else ("external_ids", "id")
+    column = "upn" if key == "upn" else "value"
+    async with hedgerow.operator.transaction():
+        await hedgerow.operator.execute("SELECT 1 FROM school_versions FOR UPDATE")
+        body = batch("Oak", [{key: numbers[0], "subject": "writing", "grade": "EXS"}])
+        posted = asyncio.create_task(sent(vendor, "/v1/judgements", body))
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        while not posted.done() and not await hedgerow.value(waiting):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        await hedgerow.operator.execute(
+            f"UPDATE {table} a SET {owner} = b.{owner} FROM {table} b"
+            f" WHERE (a.{column}, b.{column}) IN (($1, $2), ($2, $1)) AND a.tenant_id = b.tenant_id",
+            *numbers,
+        )
+    assert counted(await posted) == {"created": 1}
+    judged = await hedgerow.value("SELECT p.forename FROM judgements j JOIN pupils p ON p.id = j.pupil_id")
+    assert judged == "Ann"
