@@ -101,7 +101,7 @@ class Contract:
         method, path, operation = OPERATIONS[name]
         noun = path.split("/")[2] if path.startswith("/v1/") else ""
         id_ = self.ids.get(noun, "")
-        if name in ("deleteWindow", "openWindow", "closeWindow", "reopenWindow"):
+        if name in ("deleteWindow", "openWindow", "closeWindow", "reopenWindow", "repinWindow"):
             id_ = await self.fresh_window()
             for verb in {"closeWindow": ["open"], "reopenWindow": ["open", "close"]}.get(name, []):
                 await sent(self.here.made[0], f"/v1/windows/{id_}/{verb}")

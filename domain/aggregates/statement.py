@@ -115,7 +115,7 @@ def _compile(template: AggregateTemplate) -> Statement:
         "subject_codes": _aggregate_array(
             select(_build_array(s.tenant_id, s.no, s.code).label("item")).where(s.tenant_id.in_(tenant_ids))
         ),
-        "scheme_codes": _aggregate_array(_select_scheme_codes(measured)),
+        "scheme_codes": _aggregate_array(_select_scheme_codes(measured, tenant_ids)),
         "groups": _build_tally(measured, template),
         "by_school": null() if by_school is measured else _build_tally(by_school, template.by_school_alone),
     }
@@ -283,13 +283,17 @@ def _sum_measures(measured: CTE) -> list[ColumnElement[Any]]:
     return [counted, *(func.coalesce(func.to_json(numbers), _build_array()) for numbers in lists)]
 
 
-def _select_scheme_codes(measured: CTE) -> Select[Any]:
+def _select_scheme_codes(measured: CTE, tenant_ids: Select[Any]) -> Select[Any]:
+    """The scheme versions that values come from, with the codes of their schemes. The tenants are named once more, since
+    the distinct rows of a CTE tell the planner nothing of whose they are.
+    """
     used = select(measured.c.tenant_id, measured.c.version_no).distinct().subquery()
     v, m = scheme_versions.c, schemes.c
     return (
         select(_build_array(v.tenant_id, v.no, m.code, v.expected_status, v.higher_status).label("item"))
         .join_from(used, scheme_versions, (v.tenant_id == used.c.tenant_id) & (v.no == used.c.version_no))
         .join(schemes, (m.tenant_id == v.tenant_id) & (m.id == v.scheme_id))
+        .where(v.tenant_id.in_(tenant_ids))
     )
 
 

@@ -21,6 +21,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
 from domain.roster.groups import Code, Kind
 from domain.roster.pupil_keys import PupilKey, find_and_lock_pupils
+from domain.roster.record_pupils.dates import find_date_problem, find_first_day_problem
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.roster.years import academic_year_range, parse_academic_year
 from domain.store.database import Connection, transpose
@@ -94,6 +95,8 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
     first, last = academic_year_range(year)
     if not first <= batch.head.as_of <= last:
         raise make_invalid([Issue("/asOf", "outside-academic-year", "asOf lies outside the academic year of the groups.")])
+    if (impossible := find_date_problem(batch.head.as_of)) is not None:
+        raise make_invalid([Issue("/asOf", "as-of-implausible", impossible)])
     schools = await resolve_schools(connection, caller, Scope.GROUPS_WRITE, batch)
     if not schools:
         batch.refuse_if_strict()
@@ -106,6 +109,7 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
     members = await find_members(connection, caller, locks, tenant_id, batch, entries, schools)
     rows = [GroupRow(at, entry, schools[at], members[at], new_id(GROUP)) for at, entry in entries]
     await read_stored(connection, tenant_id, year, rows)
+    reject_impossible_members(batch, rows, await read_birthdays(connection, tenant_id, rows))
     changed = [row for row in rows if compare_with_stored(batch, row)]
     batch.refuse_if_strict()
     if changed:
@@ -161,6 +165,25 @@ async def read_stored(connection: Connection, tenant_id: UUID, year: int, rows: 
     by_id = {row.id: row for row in rows}
     for spell in await connection.fetch(_MEMBERS, tenant_id, list(by_id)):
         by_id[spell["group_id"]].before[spell["pupil_id"], spell["from_on"]] = spell["to_on"]
+
+
+_BIRTHDAYS = "SELECT id, date_of_birth FROM pupils WHERE tenant_id = $1 AND id = ANY ($2)"
+
+
+async def read_birthdays(connection: Connection, tenant_id: UUID, rows: list[GroupRow]) -> dict[UUID, date]:
+    """Returns the dates of birth of the members whom the batch names, by pupil."""
+    pupil_ids = {pupil_id for row in rows for pupil_id in row.pupil_ids.values()}
+    return {row["id"]: row["date_of_birth"] for row in await connection.fetch(_BIRTHDAYS, tenant_id, list(pupil_ids))}
+
+
+def reject_impossible_members(batch: Batch[GroupBatch, GroupEntry], rows: list[GroupRow], birthdays: dict[UUID, date]) -> None:
+    """Rejects rows with a membership that begins on an impossible day, by the rules of spells on roll."""
+    for row in rows:
+        for i, pupil_id in row.pupil_ids.items():
+            from_on = row.entry.members[i].from_
+            begins = batch.head.as_of if from_on is UNSET else from_on
+            if (problem := find_first_day_problem(begins, birthdays.get(pupil_id, date.min))) is not None:
+                batch.reject(row.at, f"members/{i}/from", "spell-implausible", problem)
 
 
 def compare_with_stored(batch: Batch[GroupBatch, GroupEntry], row: GroupRow) -> bool:

@@ -134,7 +134,7 @@ async def well(c: Contract, name: str, statuses: set[int]) -> AsyncIterator[http
         yield again
 
 
-IN_STEPS = {"mergePupil", "splitPupil", "reidentifyPupil", "repinWindow", "getDataIssue"}
+IN_STEPS = {"mergePupil", "splitPupil", "reidentifyPupil", "getDataIssue"}
 """Operations that need a dry run or a doubt first, and have tests of their own (tests/roster, tests/assessment); so has 410."""
 
 

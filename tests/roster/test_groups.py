@@ -1,6 +1,7 @@
 """Groups: who is in a class on a day, written in bulk by a vendor and read through both doors."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from domain import COMMANDS
 from domain.declare.errors import Invalid
 from domain.write.run import perform
+from tests.clock import set_clock
 from tests.world import World
 
 AS_OF = "2024-10-01"
@@ -108,6 +110,26 @@ async def test_a_day_outside_the_groups_year_is_refused(day: str, world: World) 
     with pytest.raises(Invalid) as refused:
         await record(world, batch("early", by_reference(1), asOf=day, complete=True))
     assert [(issue.at, issue.code) for issue in refused.value.issues] == [("/asOf", "outside-academic-year")]
+
+
+@pytest.mark.parametrize("day", ["1943-09-01", "2010-01-01", "2026-10-07"])
+async def test_a_membership_begins_on_a_possible_day(day: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a spell on roll does: not before 1944 or the pupil's birth, nor more than 400 days ahead of 1 September 2025."""
+    set_clock(monkeypatch, datetime(2025, 9, 1, tzinfo=UTC))
+    impossible = batch(f"from {day}", by_reference(1), by_reference(2, **{"from": day}))
+    with pytest.raises(Invalid) as refused:
+        await record(world, impossible)
+    assert [(issue.at, issue.code) for issue in refused.value.issues] == [("/entries/0/members/1/from", "spell-implausible")]
+    assert (await record(world, batch(f"last before {day}", by_reference(1, **{"from": "2026-10-06"}))))["issues"] == []
+
+
+async def test_classes_are_of_a_day_that_is_not_far_ahead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, datetime(2023, 8, 27, 22, 30, tzinfo=UTC))  # 401 days before
+    with pytest.raises(Invalid) as refused:
+        await record(world, batch("far", by_reference(1)))
+    assert [(issue.at, issue.code) for issue in refused.value.issues] == [("/asOf", "as-of-implausible")]
+    set_clock(monkeypatch, datetime(2023, 8, 27, 23, 30, tzinfo=UTC))  # the next day in England
+    assert outcome(await record(world, batch("far", by_reference(1)))) == ("created", 1)
 
 
 async def test_another_tenant_has_no_hand_in_it(world: World) -> None:

@@ -40,15 +40,18 @@ def find_date_problem(day: date) -> str | None:
     return None
 
 
+def find_first_day_problem(from_on: date, born_on: date) -> str | None:
+    """Returns what makes the first day of a spell of a pupil who was born on a day impossible, None if nothing does."""
+    problem = find_date_problem(from_on)
+    return "This day lies before the date of birth." if problem is None and from_on < born_on else problem
+
+
 def reject_impossible_spells(
     batch: Batch[Any, Any], at: int, name: str, spells: Sequence[Spell | Characteristic], born_on: date
 ) -> None:
     """Rejects a row for each of its spells that begins on an impossible day. `name` is the list of the spells."""
     for i, spell in enumerate(spells):
-        problem = find_date_problem(spell.from_)
-        if problem is None and spell.from_ < born_on:
-            problem = "This day lies before the date of birth."
-        if problem is not None:
+        if (problem := find_first_day_problem(spell.from_, born_on)) is not None:
             batch.reject(at, f"{name}/{i}/from", "spell-implausible", problem)
 
 
