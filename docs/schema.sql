@@ -626,6 +626,18 @@ CREATE FUNCTION public.remove_expired_secrets(most integer) RETURNS bigint
     SELECT count(*) FROM removed
 $$;
 
+CREATE FUNCTION public.remove_old_data_issues(most integer) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    WITH removed AS (
+        DELETE FROM data_issues WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM data_issues WHERE kind = 'upn-released' AND found_at <= now() - interval '30 days' LIMIT most
+        )) RETURNING 1
+    )
+    SELECT count(*) FROM removed
+$$;
+
 CREATE FUNCTION public.remove_old_receipts(most integer) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -721,6 +733,18 @@ BEGIN
     UPDATE external_ids SET id = to_pupil WHERE tenant_id = in_tenant AND kind = 'pupil' AND id = from_pupil;
     DELETE FROM data_issues WHERE tenant_id = in_tenant AND from_pupil = ANY (pupil_ids);
 END $_$;
+
+CREATE FUNCTION public.report_released_upns(in_tenant uuid, of_pupils uuid[], by_client uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    INSERT INTO data_issues (tenant_id, id, kind, school_id, client_id, pupil_ids, fields)
+    SELECT in_tenant, renew_id('00000000-0000-700f-8000-000000000000'), 'upn-released', p.school_id, by_client, ARRAY[p.id], '{upn}'
+    FROM pupils p WHERE p.tenant_id = in_tenant AND p.id = ANY (of_pupils)
+    ON CONFLICT (tenant_id, school_id, kind, client_id, pupil_ids) DO UPDATE SET found_at = clock_timestamp();
+END $$;
 
 CREATE FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2668,6 +2692,10 @@ REVOKE ALL ON FUNCTION public.remove_expired_secrets(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_expired_secrets(most integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.remove_expired_secrets(most integer) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.remove_old_data_issues(most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.remove_old_data_issues(most integer) TO markonce_app;
+GRANT ALL ON FUNCTION public.remove_old_data_issues(most integer) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.remove_old_receipts(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_old_receipts(most integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.remove_old_receipts(most integer) TO markonce_operator;
@@ -2685,6 +2713,10 @@ GRANT ALL ON FUNCTION public.repin_window(in_tenant uuid, in_window smallint) TO
 REVOKE ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_pupil uuid) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.report_released_upns(in_tenant uuid, of_pupils uuid[], by_client uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.report_released_upns(in_tenant uuid, of_pupils uuid[], by_client uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.report_released_upns(in_tenant uuid, of_pupils uuid[], by_client uuid) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) TO markonce_app;

@@ -40,8 +40,10 @@ from domain.roster.new_identity import reidentify_pupil
 from domain.roster.pupils import PUPILS
 from domain.roster.record_groups import record_groups
 from domain.roster.record_pupils.command import record_pupils
+from domain.roster.release_pupil_upn import release_pupil_upn
 from domain.roster.schools import MEMBERSHIPS, SCHOOLS
 from domain.roster.trusts import TRUSTS
+from domain.write.findings import CLEANUP as OLD_DATA_ISSUES
 from domain.write.idempotency import CLEANUP as IDEMPOTENCY_KEYS
 from domain.write.receipts import CLEANUP as OLD_RECEIPTS
 
@@ -95,6 +97,7 @@ COMMANDS = {
         repin_window,
         update_school,
         update_pupil,
+        release_pupil_upn,
         merge_pupil,
         split_pupil,
         reidentify_pupil,
@@ -103,5 +106,5 @@ COMMANDS = {
     )
 }
 
-CLEANUP = (*IDEMPOTENCY_KEYS, *OLD_RECEIPTS, *ASSERTIONS, *CLIENT_SECRETS, *SIGNING_KEYS)
+CLEANUP = (*IDEMPOTENCY_KEYS, *OLD_RECEIPTS, *OLD_DATA_ISSUES, *ASSERTIONS, *CLIENT_SECRETS, *SIGNING_KEYS)
 """What `tidy` removes."""

@@ -18,7 +18,7 @@ from tests.world import AUTUMN, HOUSE, SUMMER, TRUSTS, batch, window
 
 LEAVES = ("id", "urn", "laestab", "groupUid", "upn", "formerUpns", "reference", "window", "subject", "aspect", "scheme")
 """Fields of inputs that name a thing which is there already."""
-FACTS = {"split_pupil": ("upn",), "reidentify_pupil": ("upn", "reference")}
+FACTS = {"release_pupil_upn": ("upn",), "split_pupil": ("upn",), "reidentify_pupil": ("upn", "reference")}
 """Fields of these names that are facts about a pupil, and name nobody."""
 URL = "{id}"
 """The place of the id in a URL."""
@@ -73,6 +73,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "update_pupil": {"forename": "Renamed"},
     "update_window": {"name": "Renamed"},
     "merge_pupil": {"expectedVersion": 1, "into": "01900000-0000-7004-8000-000000000000", "intoVersion": 1},
+    "release_pupil_upn": {"upn": "P207000016049"},
     "reidentify_pupil": {"expectedVersion": 1, "surname": "A", "forename": "B", "upn": "P207000016049", "reference": "new"},
     "split_pupil": {
         **{name: value for name, value in ENTRY.items() if name != "enrolments"},

@@ -73,6 +73,8 @@ class Contract:
     tokens: dict[str, str]
     basic: str
     ids: dict[str, str]
+    gone: dict[str, str]
+    """Ids of a pupil who was merged, and of a judgement of that record, by noun."""
     _numbers: Any = field(default_factory=lambda: count(1))
 
     async def send(self, request: Request, app: str = "usual") -> httpx2.Response:
@@ -96,12 +98,45 @@ class Contract:
         results = await sent(self.here.made[0], "/v1/groups", given, Prefer="return=representation")
         return str(results["results"][0]["id"])
 
+    async def fresh_pupils(self, count: int, **changed: Any) -> list[Any]:
+        """Rows of new pupils, who were sent with another UPN before."""
+        numbers = [1000 + next(self._numbers) for _ in range(count)]
+        made: list[Any] = []
+        for upns in ({"upn": None}, {}):
+            rows = [entry(n, **upns, **changed) for n in numbers]
+            made = (await sent(self.here.made[0], "/v1/pupils", roll("Oak", rows), Prefer="return=representation"))["results"]
+        return [row | {"number": n} for row, n in zip(made, numbers, strict=True)]
+
+    async def in_steps(self, name: str) -> tuple[str, dict[str, Any]]:
+        """A fresh pupil's id, and the body of a command about the record, with the confirmation of its dry run."""
+        pupil, other = await self.fresh_pupils(2)
+        number, version = pupil["number"], {"expectedVersion": pupil["version"]}
+        if name == "releasePupilUpn":
+            temporary = upn(number, temporary=True)
+            await sent(self.here.made[0], "/v1/pupils", roll("Oak", [entry(number, formerUpns=[temporary])]))
+            return pupil["id"], {"upn": temporary}
+        names = {key: entry(number)[key] for key in ("surname", "forename", "dateOfBirth", "sex", "yearGroup")}
+        if name == "reidentifyPupil":
+            return pupil["id"], version | {"surname": "New", "forename": "Name"}
+        where = {"school": {"urn": URNS["Oak"]}, "status": "C"}
+        spells = {
+            "enrolments": [where | {"from": "2016-09-01"}],
+            "remainingEnrolments": [where | {"from": "2014-09-01", "to": "2016-08-31"}],
+        }
+        merge = {"into": other["id"], "intoVersion": other["version"]}
+        body = version | (merge if name == "mergePupil" else names | spells)
+        dry = await sent(self.here.made[0], f"/v1/pupils/{pupil['id']}/{name[:5]}?dryRun=true", body)
+        return pupil["id"], body | {"confirmation": dry["confirmation"]}
+
     async def good(self, name: str) -> Request:
         """A request that is answered well."""
         method, path, operation = OPERATIONS[name]
         noun = path.split("/")[2] if path.startswith("/v1/") else ""
         id_ = self.ids.get(noun, "")
-        if name in ("deleteWindow", "openWindow", "closeWindow", "reopenWindow", "repinWindow"):
+        body: dict[str, Any] = {}
+        if name in RECORD_COMMANDS:
+            id_, body = await self.in_steps(name)
+        elif name in ("deleteWindow", "openWindow", "closeWindow", "reopenWindow", "repinWindow"):
             id_ = await self.fresh_window()
             for verb in {"closeWindow": ["open"], "reopenWindow": ["open", "close"]}.get(name, []):
                 await sent(self.here.made[0], f"/v1/windows/{id_}/{verb}")
@@ -139,7 +174,7 @@ class Contract:
             "updatePupil": {"forename": f"Renamed{next(self._numbers)}"},
             "updateWindow": {"name": f"Renamed {next(self._numbers)}"},
             "graphql": {"query": "{ schools { nodes { id } } }"},
-        }
+        } | dict.fromkeys(RECORD_COMMANDS, body)
         if name in bodies:
             return request.sending(json=bodies[name])
         if name.startswith("lookup"):
@@ -151,6 +186,7 @@ class Contract:
         return request.asking(groupBy="subject", window=WINDOW) if name == "listAggregates" else request
 
 
+RECORD_COMMANDS = ("releasePupilUpn", "mergePupil", "splitPupil", "reidentifyPupil")
 TENANT = {"trust": {"groupUid": TRUST}}
 HORIZON = {"academicYear": "2017-18", "point": "KS2"}
 AIMED = {"reference": "P1", "subject": "reading", "grade": 100, "basis": "teacher", "horizon": HORIZON}
@@ -184,7 +220,9 @@ async def under_contract(databases: Databases) -> AsyncIterator[Contract]:
         )
         (window_row,) = (await vendor.get("/v1/windows?fields=id")).json()["data"]
         await sent(vendor, f"/v1/windows/{window_row['id']}/discounts", DISCOUNT, 201)
-        await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=upn(2))]), 422)  # a data issue
+        await sent(vendor, "/v1/pupils", roll("Oak", [entry(5, upn=upn(6)), entry(6, upn=None)]))
+        await sent(vendor, "/v1/pupils", roll("Oak", [entry(6)]), 422)  # a data issue
+        gone = await merged(vendor)
         ids = {}
         for noun in {path.split("/")[2] for path in DOCUMENT["paths"] if "{id}" in path}:
             ids[noun] = (await vendor.get(f"/v1/{noun}", params={"first": "1"})).json()["data"][0]["id"]
@@ -192,7 +230,19 @@ async def under_contract(databases: Databases) -> AsyncIterator[Contract]:
         basic = f"Basic {base64.b64encode(f'{client_id}:{secret}'.encode()).decode()}"
         tokens = {name: client.headers["authorization"].removeprefix("Bearer ") for name, client in clients.items()}
         async with another_app(databases, 1) as (tight, _), another_app(databases, 100_000) as (busy, taken):
-            yield Contract(here, {"usual": here.http, "tight": tight, "busy": busy}, taken, tokens, basic, ids)
+            yield Contract(here, {"usual": here.http, "tight": tight, "busy": busy}, taken, tokens, basic, ids, gone)
+
+
+async def merged(vendor: httpx2.AsyncClient) -> dict[str, str]:
+    """The ids of a pupil with a judgement who is merged into another one."""
+    rows = [entry(7), entry(8)]
+    made = (await sent(vendor, "/v1/pupils", roll("Oak", rows), Prefer="return=representation"))["results"]
+    judgement = await sent(vendor, "/v1/judgements", batch("Oak", [judged(7)]), Prefer="return=representation")
+    body = {"expectedVersion": 1, "into": made[1]["id"], "intoVersion": 1}
+    url = f"/v1/pupils/{made[0]['id']}/merge"
+    dry = await sent(vendor, f"{url}?dryRun=true", body)
+    await sent(vendor, url, body | {"confirmation": dry["confirmation"]})
+    return {"pupils": made[0]["id"], "judgements": judgement["results"][0]["id"]}
 
 
 async def _credentials(here: Trust) -> tuple[str, str]:
@@ -247,7 +297,7 @@ async def absent(c: Contract, name: str, good: Request) -> httpx2.Response:
         return await c.send(good.having(Accept=GRAPHQL).sending(json=given))
     if name in ("getKeptAnswers", "getIdempotencyKey", "getProblem"):
         return await c.send(replace(good, url=good.url.rsplit("/", 1)[0] + "/never"))
-    return await c.send(replace(good, url=re.sub(r"(/v1/\w+/)[^/]+", rf"\g<1>{new_id(4)}", good.url)))
+    return await c.send(replace(good, url=re.sub(r"(/v1/[^/]+/)[^/]+", rf"\g<1>{new_id(4)}", good.url)))
 
 
 async def unacceptable(c: Contract, name: str, good: Request) -> httpx2.Response:
@@ -288,7 +338,15 @@ async def stale(c: Contract, name: str, good: Request) -> httpx2.Response:
     if name == "graphql":
         given = {"query": RENAME, "variables": {"c": {"id": c.ids["pupils"], "expectedVersion": 999, "forename": "A"}}}
         return await c.send(good.having(Accept=GRAPHQL).sending(json=given))
+    if name in RECORD_COMMANDS:
+        return await c.send(good.sending(json=good.more["json"] | {"expectedVersion": 999}))
     return await c.send(good.having(If_Match='"999"'))
+
+
+async def gone(c: Contract, name: str, good: Request) -> httpx2.Response:
+    """A pupil who was merged into another, whom the client reaches."""
+    noun = good.url.split("/")[2]
+    return await c.send(replace(good, url=re.sub(r"(/v1/[^/]+/)[^/]+", rf"\g<1>{c.gone[noun]}", good.url)))
 
 
 async def too_large(c: Contract, name: str, good: Request) -> httpx2.Response:
@@ -361,6 +419,7 @@ PROVOKED: dict[int, Provoke] = {
     406: unacceptable,
     408: too_slow,
     409: in_progress,
+    410: gone,
     412: stale,
     413: too_large,
     415: another_media_type,

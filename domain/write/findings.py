@@ -16,8 +16,11 @@ from sqlalchemy import ARRAY, Column, DateTime, Index, Table, Text, Uuid
 from domain.access.caller import Caller
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import DATA_ISSUE
+from domain.store.cleanup import Cleanup
 from domain.store.database import Connection, transpose
 from domain.store.metadata import metadata
+
+CLEANUP = (Cleanup("data issues of 30 days ago that tell of something done", "SELECT remove_old_data_issues($1)"),)
 
 data_issues = Table(
     "data_issues",

@@ -134,11 +134,7 @@ async def well(c: Contract, name: str, statuses: set[int]) -> AsyncIterator[http
         yield again
 
 
-IN_STEPS = {"mergePupil", "splitPupil", "reidentifyPupil", "getDataIssue"}
-"""Operations that need a dry run or a doubt first, and have tests of their own (tests/roster, tests/assessment); so has 410."""
-
-
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in IN_STEPS])
+@pytest.mark.parametrize("name", OPERATIONS)
 async def test_every_status_that_is_listed_is_answered_as_listed(
     name: str, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,15 +143,13 @@ async def test_every_status_that_is_listed_is_answered_as_listed(
     monkeypatch.setattr(form, "MAX_BODY_SECONDS", 0.05)
     responses = {int(status): resolved(response) for status, response in OPERATIONS[name][2]["responses"].items()}
     answers = [answer async for answer in well(contract, name, {status for status in responses if status < 400})]
-    for status in sorted(status for status in responses if status >= 400 and status != 410):
+    for status in sorted(status for status in responses if status >= 400):
         answer = await PROVOKED[status](contract, name, await contract.good(name))
         assert answer.status_code == status, (status, answer.status_code, answer.text[:500])
         answers.append(answer)
     assert [fault for answer in answers for fault in faults(name, answer)] == []
     answered = {(answer.status_code, answer.headers.get("content-type", "").split(";")[0]) for answer in answers}
-    assert answered == {
-        (status, kind) for status, of in responses.items() if status != 410 for kind in of.get("content", {"": None})
-    }
+    assert answered == {(status, kind) for status, of in responses.items() for kind in of.get("content", {"": None})}
 
 
 @pytest.mark.parametrize("path", DOCUMENT["paths"])

@@ -93,7 +93,7 @@ async def test_what_is_wrong_with_an_input_is_the_same_problem(name: str, sides:
 
 
 NEVER = ("x", "0", " ", "\u0007", "%", "a" * 5000, str(UUID(int=0)), "{" + "0" * 32 + "}", str(new_id(4)), str(new_id(8)).upper())
-STATUSES = {"merge_pupil": 422, "split_pupil": 422}
+STATUSES = {"merge_pupil": 422, "split_pupil": 422, "release_pupil_upn": 422}
 STATUSES |= dict.fromkeys(
     ("close_window", "withdraw_discount", "reidentify_pupil", "repin_window", "retire_subject", "create_scheme_version"), 200
 )

@@ -15,8 +15,15 @@ from domain.store.cleanup import clean_up
 from domain.store.database import Database
 from tests.conftest import SECRET, Databases, serving
 
-EXPIRED = {"idempotency keys": 12, "receipts older than 13 months": 4, "used assertions": 3, "client secrets": 2, "signing keys": 1}
-LEFT = {"idempotency": 1, "receipts": 1, "used_assertions": 1, "client_secrets": 2, "signing_keys": 2}
+EXPIRED = {
+    "idempotency keys": 12,
+    "receipts older than 13 months": 4,
+    "data issues of 30 days ago that tell of something done": 2,
+    "used assertions": 3,
+    "client secrets": 2,
+    "signing keys": 1,
+}
+LEFT = {"idempotency": 1, "receipts": 1, "used_assertions": 1, "client_secrets": 2, "signing_keys": 2, "data_issues": 2}
 
 
 async def fill(databases: Databases) -> None:
@@ -50,6 +57,12 @@ async def fill(databases: Databases) -> None:
         "INSERT INTO receipts SELECT $1, gen_random_uuid(), $1, NULL, NULL, NULL, $2, 'recordPupils', true,"
         " now() - make_interval(months => i), 0, 0, 0, 0, 0, 0, 0 FROM generate_series(12, 16) i",
         *(school_id, client_id),
+    )
+    await operator.execute(
+        "INSERT INTO data_issues (tenant_id, id, kind, school_id, pupil_ids, found_at)"
+        " SELECT $1, gen_random_uuid(), CASE i WHEN 4 THEN 'pupil-conflict' ELSE 'upn-released' END, $1, ARRAY[gen_random_uuid()],"
+        " now() - make_interval(days => 28 + i) FROM generate_series(1, 4) i",
+        school_id,
     )
     await operator.close()
 

@@ -179,7 +179,7 @@ _UPDATE_UPNS = """
 UPDATE upns u SET current = g.current FROM unnest($2::text[], $3::uuid[], $4::boolean[]) AS g (upn, pupil_id, current)
 WHERE u.tenant_id = $1 AND u.upn = g.upn AND u.pupil_id = g.pupil_id
 """
-_RELEASE_UPNS = "SELECT release_upns($1, $2, $3, $4)"
+_RELEASE_UPNS = "SELECT release_upns($1, $2, $3, $4), report_released_upns($1, $3, $4)"
 _INSERT_DECISIONS = """
 INSERT INTO identity_history (tenant_id, client_id, pupil_id, kind, facts, actor)
 SELECT $1, $6, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])

@@ -201,6 +201,6 @@ def test_samples_made_from_the_document_are_not_conditional() -> None:
 
 
 def test_a_command_that_is_named_as_no_resource_is_refused_in_a_sentence() -> None:
-    stray = replace(COMMANDS["record_groups"], name="record_group_lists")
-    with pytest.raises(ValueError, match="record_group_lists is named as no resource"):
+    stray = replace(COMMANDS["record_groups"], name="record_house_lists")
+    with pytest.raises(ValueError, match="record_house_lists is named as no resource"):
         url_of(stray)
