@@ -588,8 +588,8 @@ BEGIN
     WITH pairs AS MATERIALIZED (
         SELECT p.school_id, ARRAY[LEAST(p.id, q.id), GREATEST(p.id, q.id)] AS pupil_ids, q.school_id AS other_school_id
         FROM pupils p JOIN pupils q ON q.tenant_id = in_tenant AND q.date_of_birth = p.date_of_birth AND q.sex = p.sex AND q.id <> p.id AND q.school_id <> p.school_id
-            AND lower(q.surname) = lower(p.surname) AND lower(q.forename) = lower(p.forename)
-        WHERE p.tenant_id = in_tenant AND p.id = ANY (of_pupils)
+            AND q.surname_folded = p.surname_folded AND q.forename_folded = p.forename_folded
+        WHERE p.tenant_id = in_tenant AND p.id = ANY (of_pupils) AND p.surname_folded <> ''
             AND (COALESCE(right(p.upn, 1), 'A') !~ '[0-9]' OR COALESCE(right(q.upn, 1), 'A') !~ '[0-9]')
     ), found AS (
         SELECT school_id, pupil_ids FROM pairs UNION SELECT other_school_id, pupil_ids FROM pairs

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from domain.assessment.reference_data import write_reference_data
+from domain.roster.stored_texts import renew_texts
 
 
 async def run(connection: Any, report: Callable[[str], None]) -> None:
-    """Brings the reference data up to this program. `connection` is asyncpg's, as the owner."""
+    """Brings the data up to this program. `connection` is asyncpg's, as the owner."""
     await write_reference_data(connection, report)
+    await renew_texts(connection, report)

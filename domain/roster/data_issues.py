@@ -58,7 +58,8 @@ DATA_ISSUES = Resource(
             d.kind,
             "What is wrong. pupil-merge-needed: the keys of a row belong to several pupils. pupil-conflict: a row contradicts the pupil it names."
             " identity-changed: a row changes permanent UPN and surname. not-source: a client other than the school's source sent something else."
-            " upn-released: a UPN that was recorded for the pupil in error went to its owner; told for 30 days."
+            " upn-released: a UPN that was recorded for the pupil in error went to its owner; told for 30 days. reference-collides: an old reference of"
+            " one pupil differs from another's in blanks or Unicode's form alone, so that it cannot be sent any more."
             " possible-same-child: pupils of two schools, one without a permanent UPN, seem to be one child.",
         ),
         "schoolId": Field(d.school_id, "Id of the school that it is about."),
