@@ -198,7 +198,7 @@ def compare_with_stored(batch: Batch[GroupBatch, GroupEntry], row: GroupRow) -> 
         if ends is not None and ends < begins:
             batch.reject(row.at, f"members/{i}/to", "membership-inverted", "A membership cannot end before it begins.")
         spells[pupil_id, begins] = ends
-    if head.complete and len(row.pupil_ids) == len(entry.members):  # a member who was not found may be one who seems absent
+    if head.complete:  # a member who was not found is nobody who is in the group, and keeps nobody in it
         named = set(row.pupil_ids.values())
         leavers = [key for key in list_members_on(spells, head.as_of) if key[0] not in named]
         spells |= dict.fromkeys(leavers, head.as_of - timedelta(days=1))

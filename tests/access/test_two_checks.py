@@ -58,8 +58,8 @@ WALLS: dict[str, tuple[Catalogue, str]] = {
     "row-level security alone": (OPEN, "app"),
     "the reach alone": (RESOURCES, "superuser"),
 }
-SHAPES, DRAWS, ROOTS = 50, choose_size(4, 20), 5
-"""5,000 requests: statements of five roots each, of which twenty at a time have one shape and differ in their values."""
+SHAPES, DRAWS, ROOTS = choose_size(20, 50), choose_size(4, 20), 5
+"""Statements of five roots each, of which some at a time have one shape and differ in their values: 5,000 requests in `make attack`."""
 
 OWNERS: dict[str, tuple[str, Field]] = {
     name: ("register" if name in REGISTER else "owner", Field(column, "Whose row it is."))

@@ -81,10 +81,10 @@ async def test_a_member_who_is_not_found_is_told_with_a_place(world: World) -> N
     }
     assert await spells(world, "set-3") == []
     await record(world, batch("set-3", by_reference(2)))
-    answer = await record(world, given, lenient=True)
+    answer = await record(world, given | {"asOf": "2024-12-01"}, lenient=True)
     assert (answer["received"], answer["updated"], answer["rejected"], len(answer["issues"])) == (1, 1, 0, 2)
-    # one who was not found may be the one who is absent: nobody leaves
-    assert await spells(world, "set-3") == [("Alder-1", AS_OF, None), ("Alder-2", AS_OF, None)]
+    # as with a roll, who was not found keeps nobody in the group
+    assert await spells(world, "set-3") == [("Alder-1", "2024-12-01", None), ("Alder-2", AS_OF, "2024-11-30")]
 
 
 @pytest.mark.parametrize(
