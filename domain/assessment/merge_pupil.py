@@ -171,6 +171,10 @@ def list_conflicts(values: MovingValues, spells: RecordSpells) -> list[RecordCon
     return found + [RecordConflict(kind=kind, stands="into", detail=detail) for kind, detail in spells.list_conflicts()]
 
 
+_FACTS = (
+    *("surname", "forename", "preferred_surname", "preferred_forename", "date_of_birth", "sex"),
+    *("upn", "year_group"),
+)
 _RECORD = """
 INSERT INTO record_changes (tenant_id, id, kind, pupil_id, other_id, client_id, details) VALUES ($1, $2, 'merged', $3, $4, $5, $6::jsonb)
 """
@@ -182,7 +186,7 @@ async def _record_merge(
     """Writes the merge into history: the facts of the record that goes, and which values were its own."""
     keys = ("academic_year", "window_no", "subject_no", "aspect_no")
     details = {
-        "facts": {name: gone[name] for name in ("surname", "forename", "date_of_birth", "sex", "upn", "year_group")},
+        "facts": {name: gone[name] for name in _FACTS},
         "judgements": [[*(row[key] for key in keys), row["into_version"] or 0, row["version"]] for row in values.judgements],
         "replacedTargets": values.list_replaced_targets(),
         "spells": spells.describe_moving(),

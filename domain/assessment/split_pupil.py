@@ -64,6 +64,8 @@ class PupilSplit(Input, kw_only=True):
     expected_version: Annotated[int, describe("The version of the record in the URL, which remains.")]
     surname: Annotated[Name, describe("Legal surname of the new record.")]
     forename: Annotated[Name, describe("Legal forename of the new record.")]
+    preferred_surname: Annotated[Name | None, describe("Surname that the school uses instead, for the new record.")] = None
+    preferred_forename: Annotated[Name | None, describe("Forename that the school uses instead, for the new record.")] = None
     date_of_birth: Annotated[date, describe("Date of birth of the new record.")]
     sex: Annotated[Literal["F", "M"], describe("Sex of the new record, as in DfE data exchange.")]
     year_group: Annotated[str, describe("National curriculum year of the new record today.")]
@@ -305,6 +307,8 @@ async def _write_new_record(connection: Connection, caller: Caller, plan: SplitP
         upn=plan.upn,
         surname=fields.surname,
         forename=fields.forename,
+        preferred_surname=fields.preferred_surname,
+        preferred_forename=fields.preferred_forename,
         date_of_birth=fields.date_of_birth,
         sex=fields.sex,
         year_group=plan.year_group,

@@ -31,7 +31,9 @@ from domain.write.locks import SchoolLocks
 
 
 class NewIdentity(Input, kw_only=True):
-    """Who the child is from now on. What is left out stays, but the UPN and the references."""
+    """Who the child is from now on. What is left out stays, but the UPN, the references and the preferred names, which
+    are gone.
+    """
 
     expected_version: Annotated[int, describe("The version of the pupil in the URL.")]
     surname: Annotated[Name, describe("Legal surname from now on.")]
@@ -123,9 +125,8 @@ async def _make_facts(connection: Connection, caller: Caller, stored: Any, field
 
 def _list_retired_names(stored: Any, facts: PupilFacts) -> list[str]:
     """Returns the texts of the old names, legal and preferred, of those that the new identity does not have too."""
-    surnames = {stored["surname"], stored["preferred_surname"]} - {None}
-    forenames = {stored["forename"], stored["preferred_forename"]} - {None}
-    old = {retired.describe_name(s, f, stored["date_of_birth"]) for s in surnames for f in forenames}
+    surnames, forenames = (stored["surname"], stored["preferred_surname"]), (stored["forename"], stored["preferred_forename"])
+    old = retired.describe_names(surnames, forenames, stored["date_of_birth"])
     return sorted(old - {retired.describe_name(facts.surname, facts.forename, facts.date_of_birth)})
 
 

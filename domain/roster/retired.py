@@ -32,6 +32,20 @@ def describe_name(surname: str, forename: str, date_of_birth: date) -> str:
     return f"name {fold_name(surname)}|{fold_name(forename)}|{date_of_birth}"
 
 
+def describe_names(surnames: Iterable[object], forenames: Iterable[object], date_of_birth: date) -> set[str]:
+    """Returns the texts that are hashed of every surname with every forename, such as the legal and the preferred ones.
+
+    What is no text, a preferred name that is not there, is left out.
+    """
+    return {
+        describe_name(surname, forename, date_of_birth)
+        for surname in surnames
+        if isinstance(surname, str)
+        for forename in forenames
+        if isinstance(forename, str)
+    }
+
+
 async def find_retired(connection: Connection, tenant_id: UUID, identifiers: Sequence[tuple[int, str]]) -> set[int]:
     """Returns the indexes of which an identifier is retired. `identifiers` are pairs of index and text. One statement."""
     if not identifiers:

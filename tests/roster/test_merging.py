@@ -32,7 +32,14 @@ async def two_records(vendor: Any) -> tuple[str, str]:
     """One child twice, at Oak until after the census and at Elm since: as recorded there without her UPN, and at Oak with it."""
     await opened(vendor)
     at_oak = entry(1, enrolments=[{"from": "2014-09-01", "to": "2018-05-20", "status": "C"}])
-    at_elm = entry(1, reference="E1", upn=None, surname="Surname-One", enrolments=[{"from": "2018-05-21", "status": "C"}])
+    at_elm = entry(
+        1,
+        reference="E1",
+        upn=None,
+        surname="Surname-One",
+        preferredForename="Wil",
+        enrolments=[{"from": "2018-05-21", "status": "C"}],
+    )
     await sent(vendor, "/v1/pupils", roll("Oak", [at_oak, entry(2)]))
     await sent(vendor, "/v1/pupils", roll("Elm", [at_elm]))
     await sent(
@@ -84,6 +91,9 @@ async def test_the_remaining_record_has_all_of_both(hedgerow: Trust, vendor: Any
     assert await values(hedgerow, oak) == {"maths": "105", "gps": "101", "reading": "99"}
     kept = (await vendor.get(f"/v1/pupils/{oak}", params={"include": "enrolments,school"})).json()
     assert (kept["surname"], kept["school"]["urn"], kept["version"]) == ("Surname1", URNS["Elm"], done["version"])
+    assert kept["preferredForename"] is None, "the record that remains keeps its facts"
+    facts = await hedgerow.value("SELECT details -> 'facts' ->> 'preferred_forename' FROM record_changes")
+    assert facts == "Wil"
     assert [(s["from"], s["to"]) for s in kept["enrolments"]["data"]] == [("2014-09-01", "2018-05-20"), ("2018-05-21", None)]
     assert await miscounted(hedgerow) == (0, 0, 0)
     assert (await pupil(vendor, reference=["E1"]))["id"] == oak
@@ -100,13 +110,14 @@ async def test_a_split_is_the_inverse(hedgerow: Trust, vendor: Any) -> None:
     split = {
         "expectedVersion": (await vendor.get(f"/v1/pupils/{oak}")).json()["version"],
         **{name: entry(1)[name] for name in ("forename", "dateOfBirth", "sex", "yearGroup")},
-        "surname": "Surname-One",
+        **{"surname": "Surname-One", "preferredForename": "Wil"},
         "enrolments": [{"school": {"urn": URNS["Elm"]}, "from": "2018-05-21", "status": "C"}],
         "windows": [WINDOW],
         "references": [{"school": {"urn": URNS["Elm"]}, "reference": "E1"}],
         "characteristics": entry(1)["characteristics"],
     }
     new = await confirmed(vendor, f"/v1/pupils/{oak}/split", split)
+    assert (await pupil(vendor, preferredForename="WIL"))["id"] == new["id"]
     assert await values(hedgerow, oak) == {"maths": "90", "gps": "101"}
     assert await values(hedgerow, new["id"]) == {"maths": "105", "reading": "99"}
     assert await miscounted(hedgerow) == (0, 0, 0)

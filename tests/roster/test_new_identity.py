@@ -9,6 +9,7 @@ from tests.recount import miscounted
 from tests.trust import TRUST, URNS, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn
 
 OLD = {"surname": "Oldname", "forename": "Forma"}
+PREFERRED = {"preferredSurname": "Oldpref", "preferredForename": "Shorty"}
 NEW = {"surname": "Newname", "forename": "Mara", "upn": upn(77), "reference": "N1"}
 
 
@@ -19,7 +20,13 @@ async def find(client: Any, **where: Any) -> list[dict[str, Any]]:
 async def renamed(here: Trust, vendor: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """A pupil before and after, judged, with a target, in a class, once merged, and with answers stored that name her."""
     await opened(vendor)
-    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, **OLD), entry(2)]), Prefer="return=representation", Idempotency_Key="k1")
+    await sent(
+        vendor,
+        "/v1/pupils",
+        roll("Oak", [entry(1, **OLD, **PREFERRED), entry(2)]),
+        Prefer="return=representation",
+        Idempotency_Key="k1",
+    )
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]), Prefer="return=representation", Idempotency_Key="k2")
     target = judged(1, horizon={"academicYear": "2018-19", "point": "KS3"}, basis="teacher", scheme="ks2-scaled-score")
     await sent(vendor, "/v1/targets", {"school": {"urn": URNS["Oak"]}, "entries": [target]})
@@ -47,13 +54,15 @@ async def test_judgements_follow_and_the_old_identity_is_stored_nowhere(hedgerow
     )
     for (table,) in tables:
         stored = str(await hedgerow.operator.fetch(f"SELECT t::text FROM {table} t"))
-        for old in (before["id"], OLD["surname"], OLD["surname"].lower(), upn(1), "P1,"):
+        for old in (before["id"], OLD["surname"], OLD["surname"].lower(), *PREFERRED.values(), "oldpref", "shorty", upn(1), "P1,"):
             assert old not in stored, (table, old)
 
 
 async def test_nothing_answers_with_both(hedgerow: Trust, vendor: Any) -> None:
     before, after = await renamed(hedgerow, vendor)
-    old, new = (before["id"], OLD["surname"], upn(1)), (after["id"], NEW["surname"], NEW["upn"])
+    assert (before["preferredSurname"], before["preferredForename"]) == ("Oldpref", "Shorty")
+    assert (after["preferredSurname"], after["preferredForename"]) == (None, None)
+    old, new = (before["id"], OLD["surname"], upn(1), *PREFERRED.values()), (after["id"], NEW["surname"], NEW["upn"])
     answers = []
     for path in (f"/v1/pupils/{before['id']}", f"/v1/pupils/{before['id']}/judgements", f"/v1/judgements/{before['id']}.1.1.0"):
         answer = await vendor.get(path)
@@ -63,7 +72,7 @@ async def test_nothing_answers_with_both(hedgerow: Trust, vendor: Any) -> None:
     patch = await vendor.patch(f"/v1/pupils/{before['id']}", json={"forename": "Ann"}, headers={"If-Match": "*"})
     assert patch.status_code == 404
     assert (await asked(vendor, "query ($id: ID!) { node(id: $id) { id } }", id=before["id"]))["node"] is None
-    for where in ({"upn": [upn(1)]}, {"surname": [OLD["surname"]]}, {"reference": ["P1"]}):
+    for where in ({"upn": [upn(1)]}, {"surname": [OLD["surname"]]}, {"preferredForename": ["Shorty"]}, {"reference": ["P1"]}):
         assert await find(vendor, **where) == []
     for plural in ("pupils", "judgements", "enrolments", "targets", "groupMembers", "receipts", "data-issues", "groups"):
         answers += [(await vendor.get(f"/v1/{plural}")).text, (await vendor.get(f"/v1/{plural}", params={"format": "csv"})).text]
@@ -81,8 +90,14 @@ async def test_nothing_answers_with_both(hedgerow: Trust, vendor: Any) -> None:
         {**OLD, "upn": upn(50), "reference": "X2"},
         {"surname": "OLDNAME", "forename": "forma", "upn": NEW["upn"], "reference": "N1"},
         {"upn": upn(51), "reference": "X3", "formerUpns": [upn(1)]},
+        {"upn": upn(52), "reference": "X4", "surname": "Oldpref", "forename": "Shorty"},
+        {"upn": NEW["upn"], "reference": "N1", "surname": "Newname", "forename": "Mara", **PREFERRED},
+        {"upn": NEW["upn"], "reference": "N1", "surname": "Newname", "forename": "Forma", "preferredSurname": "OLDNAME"},
     ],
-    ids=["upn", "reference", "name", "new upn with the old name", "former upn"],
+    ids=[
+        *("upn", "reference", "name", "new upn with the old name", "former upn", "old preferred name as the legal one"),
+        *("old preferred name", "old name as the preferred one"),
+    ],
 )
 async def test_a_row_that_brings_an_old_identifier_is_refused_and_nothing_more_is_said(
     hedgerow: Trust, vendor: Any, row: dict[str, Any]
@@ -97,8 +112,9 @@ async def test_a_row_that_brings_an_old_identifier_is_refused_and_nothing_more_i
 
 async def test_a_patch_to_the_old_name_and_a_judgement_by_an_old_key_are_refused(hedgerow: Trust, vendor: Any) -> None:
     _, after = await renamed(hedgerow, vendor)
-    patch = await vendor.patch(f"/v1/pupils/{after['id']}", json=OLD, headers={"If-Match": "*"})
-    assert (patch.status_code, [issue["code"] for issue in patch.json()["issues"]]) == (422, ["identifier-retired"])
+    for change in (OLD, PREFERRED, {"preferredSurname": "oldname", "preferredForename": "forma"}):
+        patch = await vendor.patch(f"/v1/pupils/{after['id']}", json=change, headers={"If-Match": "*"})
+        assert (patch.status_code, [issue["code"] for issue in patch.json()["issues"]]) == (422, ["identifier-retired"])
     for key in ({"upn": upn(1)}, {"reference": "P1"}):
         row = {"subject": "maths", "grade": 100, **key}
         refused = await sent(vendor, "/v1/judgements", batch("Oak", [row]), 422)

@@ -6,13 +6,16 @@ from uuid import UUID
 from msgspec import UNSET
 
 from domain.roster.record_pupils.entries import PupilEntryRow
-from domain.roster.retired import describe_name, describe_reference, describe_upn
+from domain.roster.retired import describe_names, describe_reference, describe_upn
 
 
 def list_identifiers(client_id: UUID, rows: Iterable[PupilEntryRow]) -> Iterator[tuple[int, str]]:
-    """Yields each row's index with its name and birthday, its UPNs and its reference."""
+    """Yields each row's index with its names, legal and preferred, and birthday, its UPNs and its reference."""
     for row in rows:
-        yield row.at, describe_name(row.entry.surname, row.entry.forename, row.entry.date_of_birth)
+        entry = row.entry
+        surnames, forenames = (entry.surname, entry.preferred_surname), (entry.forename, entry.preferred_forename)
+        for name in describe_names(surnames, forenames, entry.date_of_birth):
+            yield row.at, name
         for upn in (row.upn, *row.former_upns):
             if upn is not None:
                 yield row.at, describe_upn(upn)
