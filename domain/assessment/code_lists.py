@@ -15,7 +15,7 @@ from domain.access.reach import has_grant
 from domain.assessment.templates import Grade, SchemeTemplate, load_templates
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import Codes, one_of
+from domain.declare.vocabulary import Codes, declare_list
 from domain.roster.code_lists import load_code_lists, make_vocabulary, read_code_lists
 from domain.store.metadata import metadata
 
@@ -46,7 +46,7 @@ _TEMPLATES = tuple(template.code for template in load_templates().schemes)
 JUDGEMENT_STATUS, WINDOW_STATE, TARGET_BASIS, TARGET_VISIBILITY = (
     make_vocabulary(_LISTS[name]) for name in ("judgementStatus", "windowState", "targetBasis", "targetVisibility")
 )
-TEMPLATE = one_of(*_TEMPLATES)
+TEMPLATE = declare_list(*_TEMPLATES)
 
 
 def _is_read(scope: Scope | None) -> ColumnElement[bool]:
@@ -65,7 +65,7 @@ CODES = Resource(
         "list": Field(
             codes.c.list,
             "The list, named as the field that it is of: enrolmentStatus. That of a template is its code.",
-            vocabulary=one_of(*_LISTS, "subject", "aspect", *_TEMPLATES),
+            vocabulary=declare_list(*_LISTS, "subject", "aspect", *_TEMPLATES),
         ),
         "code": Field(codes.c.code, "What is written.", codes=Codes("value", ((codes.c.code, _is_read),))),
         "meaning": Field(codes.c.meaning, "What it means."),
@@ -73,15 +73,15 @@ CODES = Resource(
         "validTo": Field(codes.c.valid_to, "Last day on which it is valid; null: no end is known."),
         "also": Field(codes.c.also, "Other texts that are accepted for it."),
         "stage": Field(
-            codes.c.stage, "Key stage, where it is of one.", vocabulary=one_of("EYFS", "KS1", "KS2", "KS3", "KS4", "KS5")
+            codes.c.stage, "Key stage, where it is of one.", vocabulary=declare_list("EYFS", "KS1", "KS2", "KS3", "KS4", "KS5")
         ),
         "subjects": Field(
             codes.c.subjects,
             "Codes of the subjects that it is for; empty: any.",
-            vocabulary=one_of(*(subject.code for subject in load_templates().subjects)),
+            vocabulary=declare_list(*(subject.code for subject in load_templates().subjects)),
         ),
         "method": Field(
-            codes.c.method, "How it is found: test or teacher assessment.", vocabulary=one_of("test", "teacher assessment")
+            codes.c.method, "How it is found: test or teacher assessment.", vocabulary=declare_list("test", "teacher assessment")
         ),
         "eligible": Field(codes.c.eligible, "Whether the pupil is in the denominator of every percentage."),
         "valid": Field(

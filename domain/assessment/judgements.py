@@ -33,7 +33,7 @@ from domain.assessment.windows import pins, windows
 from domain.declare.ids import parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import Vocabulary, one_of
+from domain.declare.vocabulary import Vocabulary, declare_list
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.roster.years import ACADEMIC_YEAR, academic_year_text
@@ -204,7 +204,7 @@ JUDGEMENTS = Resource(
             _compare_with_target(),
             "above, on or below the pupil's target, by rank within one scheme.",
             scope=Scope.TARGETS_READ,
-            vocabulary=one_of("above", "on", "below"),
+            vocabulary=declare_list("above", "on", "below"),
         ),
         "recordedAt": Field(j.recorded_at, "When the teacher judged."),
         "receivedAt": Field(j.received_at, "When it first arrived here; it never changes."),

@@ -9,7 +9,7 @@ from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import one_of
+from domain.declare.vocabulary import declare_list
 from domain.roster.schools import schools
 from domain.write.receipts import OUTCOMES, receipts
 
@@ -44,7 +44,7 @@ RECEIPTS = Resource(
         "operation": Field(
             r.operation,
             "recordPupils, recordGroups, recordJudgements or recordTargets.",
-            vocabulary=one_of("recordPupils", "recordGroups", "recordJudgements", "recordTargets"),
+            vocabulary=declare_list("recordPupils", "recordGroups", "recordJudgements", "recordTargets"),
         ),
         "client": Field(_client_name, "Name of the client that sent it."),
         "receivedAt": Field(r.received_at, "When it arrived."),

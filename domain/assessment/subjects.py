@@ -14,7 +14,7 @@ from domain.declare.inputs import describe
 from domain.declare.resource import Field, LabelOf, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ASPECT, SUBJECT
-from domain.declare.vocabulary import Codes, written_as
+from domain.declare.vocabulary import Codes, declare_form
 from domain.store.metadata import metadata
 
 NATIONAL_CODE = "Code in the DfE's Common Basic Data Set, such as MAT; the same in every tenant, whatever its own code is."
@@ -69,7 +69,7 @@ _NATIONAL_CODES = Codes(
         *((table.c.national_code, rows_of_tenant(table.c.tenant_id)) for table in (subjects, aspects)),
     ),
 )
-NATIONAL_CODE_FORM = written_as(
+NATIONAL_CODE_FORM = declare_form(
     "[A-Z0-9]{1,10}", "A code in the Common Basic Data Set has 1 to 10 letters and digits.", lambda text: text.strip().upper()
 )
 

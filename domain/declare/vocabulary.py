@@ -53,7 +53,7 @@ def list_words(words: tuple[str, ...]) -> str:
     return f"It is one of {', '.join(words)}."
 
 
-def one_of(*words: str) -> Vocabulary:
+def declare_list(*words: str) -> Vocabulary:
     """Returns the vocabulary of a closed list."""
 
     def parse(text: str) -> str:
@@ -65,7 +65,7 @@ def one_of(*words: str) -> Vocabulary:
     return Vocabulary(parse, words)
 
 
-def written_as(pattern: str, sentence: str, clean: Callable[[str], str] = str.strip) -> Vocabulary:
+def declare_form(pattern: str, sentence: str, clean: Callable[[str], str] = str.strip) -> Vocabulary:
     """Returns the vocabulary of texts that match a pattern once they are cleaned. `sentence` says what they are."""
     matches = re.compile(pattern, re.ASCII).fullmatch
 

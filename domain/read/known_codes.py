@@ -57,12 +57,12 @@ def list_coded(pages: Sequence[ListQuery]) -> list[tuple[str, Resource, Conditio
     ]
 
 
-def write_check(queries: Sequence[Query]) -> ColumnElement[Any] | None:
-    """Returns in SQL what is unknown: a JSON array with a pair for each filter by code, of the positions of the unknown
-    values (from 1) and the codes that there are, at most MAX_LISTED. None where no filter is by code.
+def write_checks(queries: Sequence[Query]) -> list[ColumnElement[Any]]:
+    """Returns in SQL what is unknown, as one column: a JSON array with, for each filter by code, null or the positions of
+    the unknown values (from 1) and the codes that there are. No column where no filter is by code.
     """
-    checks = [_write_pair(*coded) for coded in list_coded([*iterate_pages(queries)])]
-    return cast(func.json_build_array(*checks), Text) if checks else None
+    pairs = [_write_pair(*coded) for coded in list_coded([*iterate_pages(queries)])]
+    return [cast(func.json_build_array(*pairs), Text)] if pairs else []
 
 
 def _write_pair(bind: str, resource: Resource, condition: Condition) -> ColumnElement[Any]:
@@ -86,20 +86,20 @@ def _write_pair(bind: str, resource: Resource, condition: Condition) -> ColumnEl
 
 
 def make_unknown(check: str, pages: Sequence[ListQuery]) -> Invalid | None:
-    """Returns the error of the codes that are unknown by the column of `write_check`; None where all are known."""
+    """Returns the error of the codes that are unknown by the column of `write_checks`; None where all are known."""
     issues: list[Issue] = []
     for pair, (_, _, condition) in zip(json.loads(check), list_coded(pages), strict=True):
         codes = condition.field.codes
         if pair is None or codes is None:
             continue
-        positions, known = pair
-        message = f"Nothing within the reach of this client has this {codes.noun}.{_list_known(known or [])}"
+        positions, there_are = pair
+        message = f"Nothing within the reach of this client has this {codes.noun}.{_list_codes(there_are or [])}"
         places = (place_value(condition.at, position - 1, len(condition.values)) for position in positions)
         issues += (Issue(place, codes.issue_code, message) for place in places)
     return make_invalid(issues) if issues else None
 
 
-def _list_known(known: list[str]) -> str:
-    if not known:
+def _list_codes(codes: list[str]) -> str:
+    if not codes:
         return ""
-    return f" There are: {', '.join(known[:MAX_LISTED])}{' and more' if len(known) > MAX_LISTED else ''}."
+    return f" There are: {', '.join(codes[:MAX_LISTED])}{' and more' if len(codes) > MAX_LISTED else ''}."

@@ -8,7 +8,7 @@ from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import DATA_ISSUE
-from domain.declare.vocabulary import ID_TEXTS, one_of
+from domain.declare.vocabulary import ID_TEXTS, declare_list
 from domain.roster.pupils import PUPILS, pupils
 from domain.roster.schools import schools
 from domain.write.findings import FOUND_IN_ROWS, data_issues
@@ -63,7 +63,7 @@ DATA_ISSUES = Resource(
             " upn-released: a UPN that was recorded for the pupil in error went to its owner; told for 30 days. reference-collides: an old reference of"
             " one pupil differs from another's in blanks or Unicode's form alone, so that it cannot be sent any more."
             " possible-same-child: pupils of two schools, one without a permanent UPN, seem to be one child.",
-            vocabulary=one_of(*KINDS),
+            vocabulary=declare_list(*KINDS),
         ),
         "schoolId": Field(d.school_id, "Id of the school that it is about."),
         "pupilIds": Field(
@@ -73,7 +73,7 @@ DATA_ISSUES = Resource(
             vocabulary=ID_TEXTS,
         ),
         "differing": Field(
-            d.fields, "Names of the fields that differ, where the kind is about fields.", vocabulary=one_of(*PUPILS.fields)
+            d.fields, "Names of the fields that differ, where the kind is about fields.", vocabulary=declare_list(*PUPILS.fields)
         ),
         "client": Field(_client_name, "Name of the client that sent it; null where it was found in stored data."),
         "foundAt": Field(d.found_at, "When it was found first."),

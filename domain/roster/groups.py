@@ -29,7 +29,7 @@ from domain.access.reach import rows_of_school
 from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
-from domain.declare.vocabulary import one_of
+from domain.declare.vocabulary import declare_list
 from domain.read.time_binds import TODAY
 from domain.roster.on_roll import LAST_DAY, is_on_roll
 from domain.roster.pupils import CHANGED_AT, ROLL_OF_DAY, pupils
@@ -106,7 +106,7 @@ GROUPS = Resource(
         "id": Field(groups.c.id, "Stable id."),
         "code": Field(groups.c.code, "Code, unique in the school and academic year."),
         "name": Field(groups.c.name, "Name."),
-        "kind": Field(groups.c.kind, "class, registration, teaching or adhoc.", vocabulary=one_of(*get_args(Kind))),
+        "kind": Field(groups.c.kind, "class, registration, teaching or adhoc.", vocabulary=declare_list(*get_args(Kind))),
         "academicYear": Field(
             academic_year_text(groups.c.academic_year), "Academic year, such as 2026-27.", nullable=False, vocabulary=ACADEMIC_YEAR
         ),

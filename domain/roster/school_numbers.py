@@ -5,7 +5,7 @@ Source: Department for Education, "Get Information about Schools": guidance on e
 
 import re
 
-from domain.declare.vocabulary import Vocabulary, find_word, list_words, one_of, written_as
+from domain.declare.vocabulary import Vocabulary, declare_form, declare_list, find_word, list_words
 
 URN_PATTERN, UKPRN_PATTERN = "[1-9][0-9]{5}", "[1-9][0-9]{7}"
 LA_PATTERN, ESTABLISHMENT_PATTERN = "[0-9]{3}", "[0-9]{4}"
@@ -13,7 +13,7 @@ TRUST_TYPES = {6: "multi-academy", 10: "single-academy"}
 """Group type codes that are trusts, among sponsors, federations, children's centres and others."""
 
 _LONG_STATUSES = {"open, but proposed to close": "proposed to close"}
-_LAESTAB = re.compile(f"({LA_PATTERN})[ /-]?({ESTABLISHMENT_PATTERN})", re.ASCII)
+_LAESTAB = re.compile(f"({LA_PATTERN})[ /]?({ESTABLISHMENT_PATTERN})", re.ASCII)
 
 
 def parse_urn(urn: str | int) -> int:
@@ -25,7 +25,7 @@ def parse_urn(urn: str | int) -> int:
 
 
 def parse_laestab(text: str) -> str:
-    """Returns a LAESTAB as seven digits; accepts `999/2101`, `999-2101` and `999 2101`. Raises ValueError for anything
+    """Returns a LAESTAB as seven digits; accepts `999/2101` and `999 2101`. Raises ValueError for anything
     else.
     """
     parts = _LAESTAB.fullmatch(text.strip())
@@ -64,17 +64,17 @@ def _make_statuses(*words: str) -> Vocabulary:
 
 URN = Vocabulary(parse_urn)
 LAESTAB = Vocabulary(parse_laestab)
-UKPRN = written_as(UKPRN_PATTERN, "A UKPRN has eight digits.")
-LA_CODE = written_as(LA_PATTERN, "The code of a local authority has three digits.")
-GROUP_ID = written_as("[A-Z]{2}[0-9]{1,8}", "A GIAS group id is such as TR02541.", lambda text: text.strip().upper())
-COMPANY_NUMBER = written_as(
+UKPRN = declare_form(UKPRN_PATTERN, "A UKPRN has eight digits.")
+LA_CODE = declare_form(LA_PATTERN, "The code of a local authority has three digits.")
+GROUP_ID = declare_form("[A-Z]{2}[0-9]{1,8}", "A GIAS group id is such as TR02541.", lambda text: text.strip().upper())
+COMPANY_NUMBER = declare_form(
     "[0-9A-Z]{8}", "A number at Companies House has eight characters.", lambda text: pad_company_number(text.strip().upper())
 )
-POSTCODE = written_as("[A-Z]{1,2}[0-9][0-9A-Z]? [0-9][A-Z]{2}", "A postcode is such as GU2 7XH.", _write_postcode)
-TRUST_KIND = one_of(*TRUST_TYPES.values())
+POSTCODE = declare_form("[A-Z]{1,2}[0-9][0-9A-Z]? [0-9][A-Z]{2}", "A postcode is such as GU2 7XH.", _write_postcode)
+TRUST_KIND = declare_list(*TRUST_TYPES.values())
 TRUST_STATUS = _make_statuses("open", "closed", "proposed to open")
 SCHOOL_STATUS = _make_statuses("open", "closed", "proposed to open", "proposed to close")
-PHASE = one_of(
+PHASE = declare_list(
     *("Nursery", "Primary", "Middle deemed primary", "Secondary", "Middle deemed secondary", "16 plus", "All-through"),
     "Not applicable",
 )

@@ -21,7 +21,7 @@ from domain.access.reach import rows_of_registered_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import MEMBERSHIP, SCHOOL
-from domain.declare.vocabulary import Codes, one_of
+from domain.declare.vocabulary import Codes, declare_list
 from domain.read.time_binds import THIS_YEAR
 from domain.roster import roll_year, school_numbers
 from domain.roster.trusts import memberships, trusts
@@ -162,7 +162,7 @@ SCHOOLS = Resource(
             "current: a roll of this academic year, or the next, has arrived. previous: this year's has not; pupils, year groups and"
             " classes are still those of rollYear. none: there has been no roll, and lists are empty.",
             nullable=False,
-            vocabulary=one_of("current", "previous", "none"),
+            vocabulary=declare_list("current", "previous", "none"),
         ),
     },
     links={
