@@ -11,8 +11,7 @@ from uuid import UUID
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import MEMBERSHIP, SCHOOL, TRUST
 from domain.roster.gias.report import ImportIssue, RowTally
-from domain.roster.gias.rows import Establishment, Group, GroupLink
-from domain.roster.school_numbers import TRUST_TYPES
+from domain.roster.gias.rows import TRUST_TYPES, Establishment, Group, GroupLink
 
 OTHER_GROUPS = {
     1: "Federation",

@@ -83,8 +83,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                   AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
                   AND 'pupils:read' = ANY (reach_3.scopes)
               ))
-              AND enrolments_1.from_on <= $3::DATE
-              AND coalesce(enrolments_1.to_on, 'infinity'::date) >= $3::DATE
+              AND (daterange(enrolments_1.from_on, enrolments_1.to_on, '[]') @> $3::DATE)
             LIMIT ALL OFFSET 0
           ))
           AND pupils1.year_group = $4::VARCHAR
