@@ -15,7 +15,7 @@ import httpx2
 from api.app import build_app
 from api.rest.openapi.document import make_document
 from api.settings import Settings
-from domain import COMMANDS
+from domain import COMMANDS, RESOURCES
 from domain.clients import clients as registered
 from domain.clients.grants import approve_grant, parse_grant
 from domain.declare.ids import new_id
@@ -360,6 +360,16 @@ async def another_media_type(c: Contract, name: str, good: Request) -> httpx2.Re
     return await c.send(good.having(Content_Type="text/plain").sending(content=b"{}"))
 
 
+def find_coded(name: str) -> str | None:
+    """A filter of a list that is looked up, so that a value which nothing has is unknown."""
+    if name.startswith("lookup"):
+        lists = [of for of in RESOURCES.values() if name == f"lookup{of.plural.capitalize()}"]
+    else:
+        named = {ref["$ref"].rsplit("/", 1)[1] for ref in OPERATIONS[name][2].get("parameters", ()) if "$ref" in ref}
+        lists = [of for of in RESOURCES.values() if f"{of.type_name}.sort" in named]
+    return next((key for of in lists for key, field in of.fields.items() if field.codes and not field.vocabulary), None)
+
+
 async def invalid(c: Contract, name: str, good: Request) -> httpx2.Response:
     if name == "graphql":
         given = {"query": ROLL, "variables": {"b": roll("Oak", [entry(1)], asOf="1850-01-01")}}
@@ -368,6 +378,9 @@ async def invalid(c: Contract, name: str, good: Request) -> httpx2.Response:
         return await c.send(good.asking(groupBy="teacher"))
     if name == "importGias":
         return await c.send(good.sending(data={"asOf": "2022-04-20"}, files={"file": ("x.csv", b"a,b\n1,2\n")}))
+    if (coded := find_coded(name)) is not None:
+        where = {coded: "nothing"}
+        return await c.send(good.sending(json={"where": where}) if name.startswith("lookup") else good.asking(**where))
     if "requestBody" in OPERATIONS[name][2]:
         return await c.send(good.sending(json={"nonsense": 1}))
     key = f"used {name}".replace(" ", "-")  # a key that was used for another row

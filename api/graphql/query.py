@@ -1,6 +1,6 @@
 """From a validated GraphQL operation to ListQuery and RowQuery: fragments, aliases, @skip and @include are resolved here, rules and SQL are elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,6 +50,7 @@ from domain.read.query import (
     ToOne,
     decode_key,
     decode_parameter,
+    place_value,
 )
 from domain.support.slices import Steps
 from domain.write.command import MAX_ENTRIES, make_size_issue
@@ -235,11 +236,14 @@ class Reader:
         found = []
         for name, value in where.items():
             if name != RANGE:
-                found.append(Condition(name, resource.fields[name], self._read_values(f"{at}.{name}", resource, name, value)))
+                field = resource.fields[name]
+                values = self._read_values(f"{at}.{name}", name, value, field.parse_filter)
+                found.append(Condition(name, field, values, at=f"{at}.{name}"))
                 continue
             bounds = [(ranged, by, bound) for ranged, range_ in (value or {}).items() for by, bound in (range_ or {}).items()]
             for ranged, by, bound in bounds:
-                values = self._read_values(f"{at}.{RANGE}.{ranged}.{by}", resource, ranged, None if bound is None else [bound])
+                parse = resource.fields[ranged].kind.parse
+                values = self._read_values(f"{at}.{RANGE}.{ranged}.{by}", ranged, None if bound is None else [bound], parse)
                 found.append(Condition(ranged, resource.fields[ranged], values, Comparison(by)))
         return tuple(found)
 
@@ -248,7 +252,7 @@ class Reader:
         types = {name: argument.kind for name, argument in link.arguments.items() if values.get(name) is not None}
         return tuple((name, decode_parameter(values[name], type_.parse)) for name, type_ in types.items())
 
-    def _read_values(self, at: str, resource: Resource, name: str, values: list[Any] | None) -> tuple[Any, ...]:
+    def _read_values(self, at: str, name: str, values: list[Any] | None, parse: Callable[[Any], Any]) -> tuple[Any, ...]:
         if values is None:
             self.issues.append(Issue(at, "filter-value-invalid", "null is not a value to filter by; leave the filter out."))
             return ("",)
@@ -260,13 +264,14 @@ class Reader:
         if len(values) > MAX_VALUES:
             self.issues.append(Issue(at, "filter-too-long", f"{name} is given more than {MAX_VALUES:,} values."))
             return ("",)
-        parsed, parse = [], resource.fields[name].parse_filter
-        for value in values:
+        parsed = []
+        for i, value in enumerate(values):
             try:
                 parsed.append(decode_parameter(value, parse))
             except ValueError as problem:
-                self.issues.append(Issue(at, "filter-value-invalid", f"The value given for {name} {problem}."))
-        return tuple(dict.fromkeys(parsed))
+                place = place_value(at, i, len(values))
+                self.issues.append(Issue(place, "filter-value-invalid", f"The value given for {name} {problem}."))
+        return tuple(parsed)
 
     def _make_page_fields(
         self, resource: Resource, connection: GraphQLObjectType, sets: Sequence[SelectionSetNode]

@@ -23,6 +23,7 @@ from domain.read.query import (
     ParameterText,
     ToMany,
     decode_parameter,
+    place_value,
 )
 
 LISTS = ("fields", "include", "sort")
@@ -185,19 +186,21 @@ def read_conditions(
             message = f"The filters up to this one are given more than {MAX_VALUES_PER_REQUEST:,} values in all."
             issues.add(at, "filter-too-long", message)
         else:
-            decoded = _decode_values(issues, at, field, values)
-            conditions.append(Condition(name, field, decoded, Comparison(comparison) if comparison and decoded else None))
+            decoded = _decode_values(issues, at, field, values, is_bound=bool(comparison))
+            operator = Comparison(comparison) if comparison and decoded else None
+            conditions.append(Condition(name, field, decoded, operator, issues.prefix + at))
     return tuple(conditions)
 
 
-def _decode_values(issues: ParameterIssues, name: str, field: Field, values: list[Any]) -> tuple[Any, ...]:
-    decoded, parse = [], field.parse_filter
-    for value in values:
+def _decode_values(issues: ParameterIssues, name: str, field: Field, values: list[Any], *, is_bound: bool) -> tuple[Any, ...]:
+    decoded, parse = [], field.kind.parse if is_bound else field.parse_filter
+    for i, value in enumerate(values):
         try:
             decoded.append(decode_parameter(value, parse))
         except ValueError as problem:
-            issues.add(name, "filter-value-invalid", f"The value given for {name} {problem}.")
-    return tuple(dict.fromkeys(decoded))
+            at = place_value(issues.prefix + name, i, len(values)).removeprefix(issues.prefix)
+            issues.add(at, "filter-value-invalid", f"The value given for {name} {problem}.")
+    return tuple(decoded)
 
 
 def read_order(issues: ParameterIssues, resource: Resource, sort: list[str]) -> tuple[Order, ...]:

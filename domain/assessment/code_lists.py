@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ARRAY, Boolean, Column, Date, SmallInteger, Table, Text
+from sqlalchemy import ARRAY, Boolean, Column, ColumnElement, Date, SmallInteger, Table, Text
 
 from domain.access.reach import has_grant
 from domain.assessment.templates import Grade, SchemeTemplate, load_templates
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
-from domain.roster.code_lists import load_code_lists, read_code_lists
+from domain.declare.vocabulary import Codes, declare_list
+from domain.roster.code_lists import load_code_lists, make_vocabulary, read_code_lists
 from domain.store.metadata import metadata
 
 codes = Table(
@@ -40,6 +41,18 @@ codes = Table(
     Column("source", Text, nullable=False),
 )
 
+_LISTS = load_code_lists() | read_code_lists(Path(__file__).parent / "code_lists.json")
+_TEMPLATES = tuple(template.code for template in load_templates().schemes)
+JUDGEMENT_STATUS, WINDOW_STATE, TARGET_BASIS, TARGET_VISIBILITY = (
+    make_vocabulary(_LISTS[name]) for name in ("judgementStatus", "windowState", "targetBasis", "targetVisibility")
+)
+TEMPLATE = declare_list(*_TEMPLATES)
+
+
+def _is_read(scope: Scope | None) -> ColumnElement[bool]:
+    return has_grant(scope, lambda r: r.client_id.is_not(None))
+
+
 CODES = Resource(
     name="code",
     plural="codes",
@@ -47,17 +60,29 @@ CODES = Resource(
     source=codes,
     scope=Scope.SCHOOLS_READ,
     order=("list", "no"),
-    reach=lambda scope: has_grant(scope, lambda r: r.client_id.is_not(None)),
+    reach=_is_read,
     fields={
-        "list": Field(codes.c.list, "The list, named as the field that it is of: enrolmentStatus. That of a template is its code."),
-        "code": Field(codes.c.code, "What is written."),
+        "list": Field(
+            codes.c.list,
+            "The list, named as the field that it is of: enrolmentStatus. That of a template is its code.",
+            vocabulary=declare_list(*_LISTS, "subject", "aspect", *_TEMPLATES),
+        ),
+        "code": Field(codes.c.code, "What is written.", codes=Codes("value", ((codes.c.code, _is_read),))),
         "meaning": Field(codes.c.meaning, "What it means."),
         "validFrom": Field(codes.c.valid_from, "First day on which it is valid; null: from the beginning."),
         "validTo": Field(codes.c.valid_to, "Last day on which it is valid; null: no end is known."),
         "also": Field(codes.c.also, "Other texts that are accepted for it."),
-        "stage": Field(codes.c.stage, "Key stage, where it is of one."),
-        "subjects": Field(codes.c.subjects, "Codes of the subjects that it is for; empty: any."),
-        "method": Field(codes.c.method, "How it is found: test or teacher assessment."),
+        "stage": Field(
+            codes.c.stage, "Key stage, where it is of one.", vocabulary=declare_list("EYFS", "KS1", "KS2", "KS3", "KS4", "KS5")
+        ),
+        "subjects": Field(
+            codes.c.subjects,
+            "Codes of the subjects that it is for; empty: any.",
+            vocabulary=declare_list(*(subject.code for subject in load_templates().subjects)),
+        ),
+        "method": Field(
+            codes.c.method, "How it is found: test or teacher assessment.", vocabulary=declare_list("test", "teacher assessment")
+        ),
         "eligible": Field(codes.c.eligible, "Whether the pupil is in the denominator of every percentage."),
         "valid": Field(
             codes.c.valid, "Whether it is a counting value. A code that is eligible and not valid counts as not achieved."
@@ -67,7 +92,11 @@ CODES = Resource(
             codes.c.expected, "Whether it meets the expected standard; null where there is none, or it is told later."
         ),
         "higher": Field(codes.c.higher, "Whether it meets the higher standard; null where there is none."),
-        "nationalCode": Field(codes.c.national_code, "Code of a subject in the DfE's Common Basic Data Set."),
+        "nationalCode": Field(
+            codes.c.national_code,
+            "Code of a subject in the DfE's Common Basic Data Set.",
+            codes=Codes("value", ((codes.c.national_code, _is_read),)),
+        ),
         "source": Field(codes.c.source, "Where it is published."),
     },
 )
@@ -75,8 +104,7 @@ CODES = Resource(
 
 def list_code_rows() -> Iterator[tuple[Any, ...]]:
     """Yields every code that this program knows, as the columns of `codes`."""
-    lists = load_code_lists() | read_code_lists(Path(__file__).parent / "code_lists.json")
-    for name, codes_of_list in lists.items():
+    for name, codes_of_list in _LISTS.items():
         for no, code in enumerate(codes_of_list.codes, 1):
             dates = (code.valid_from, code.valid_to)
             counts = (code.eligible, code.valid, None, None, None)

@@ -24,17 +24,19 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_pupil
+from domain.assessment.code_lists import JUDGEMENT_STATUS
 from domain.assessment.schemes import column_of_grade, scheme_grades
-from domain.assessment.subjects import aspects, code_of, subjects
+from domain.assessment.subjects import aspects, code_of, codes_of, subjects
 from domain.assessment.targets import targets
 from domain.assessment.window_state import has_opened
 from domain.assessment.windows import pins, windows
 from domain.declare.ids import parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
 from domain.declare.scopes import Scope
+from domain.declare.vocabulary import Vocabulary, declare_list
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
-from domain.roster.years import academic_year_text
+from domain.roster.years import ACADEMIC_YEAR, academic_year_text
 from domain.store.metadata import metadata
 
 judgements = Table(
@@ -82,6 +84,12 @@ def parse_judgement_id(text: str) -> KeyValues | None:
         return None
     window_no, subject_no, aspect_no = map(int, numbers)
     return ((j.pupil_id, pupil_id), (j.window_no, window_no), (j.subject_no, subject_no), (j.aspect_no, aspect_no))
+
+
+def _check_judgement_id(text: str) -> str:
+    if parse_judgement_id(text) is None:
+        raise ValueError("The id of a judgement is one that the API gave.")
+    return text
 
 
 def _compare_with_target() -> ColumnElement[Any]:
@@ -160,8 +168,11 @@ JUDGEMENTS = Resource(
             make_judgement_id(j.pupil_id, j.window_no, j.subject_no, j.aspect_no),
             "Stable id; it encodes the natural key.",
             nullable=False,
+            vocabulary=Vocabulary(_check_judgement_id),
         ),
-        "academicYear": Field(academic_year_text(j.academic_year), "Academic year, such as 2017-18.", nullable=False),
+        "academicYear": Field(
+            academic_year_text(j.academic_year), "Academic year, such as 2017-18.", nullable=False, vocabulary=ACADEMIC_YEAR
+        ),
         "pupilId": Field(j.pupil_id, "The pupil's id."),
         "schoolId": Field(j.school_id, "The pupil's school of main registration today."),
         "windowCode": Field(code_of(windows, j.tenant_id, j.window_no), "The window's code."),
@@ -187,11 +198,13 @@ JUDGEMENTS = Resource(
         "status": Field(
             j.status_code,
             "Why there is no grade: absent, new, left, notTaught or exempt; withdrawn where the value was taken back.",
+            vocabulary=JUDGEMENT_STATUS,
         ),
         "againstTarget": Field(
             _compare_with_target(),
             "above, on or below the pupil's target, by rank within one scheme.",
             scope=Scope.TARGETS_READ,
+            vocabulary=declare_list("above", "on", "below"),
         ),
         "recordedAt": Field(j.recorded_at, "When the teacher judged."),
         "receivedAt": Field(j.received_at, "When it first arrived here; it never changes."),
@@ -205,6 +218,7 @@ JUDGEMENTS = Resource(
             "The window's code, where a later window has collected the subject from the pupil and holds no grade, so that this one"
             " still applies; null otherwise. Shown where it is named, and in latestJudgements.",
             costly=True,
+            codes=codes_of(windows, "window"),
         ),
     },
     links={

@@ -9,6 +9,7 @@ from domain.assessment.subjects import aspects, code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
+from domain.declare.vocabulary import declare_list
 from domain.roster.schools import schools
 from domain.write.receipts import OUTCOMES, receipts
 
@@ -40,7 +41,11 @@ RECEIPTS = Resource(
     fields={
         "id": Field(r.id, "Stable id."),
         "schoolId": Field(r.school_id, "The school's id."),
-        "operation": Field(r.operation, "recordPupils, recordGroups, recordJudgements or recordTargets."),
+        "operation": Field(
+            r.operation,
+            "recordPupils, recordGroups, recordJudgements or recordTargets.",
+            vocabulary=declare_list("recordPupils", "recordGroups", "recordJudgements", "recordTargets"),
+        ),
         "client": Field(_client_name, "Name of the client that sent it."),
         "receivedAt": Field(r.received_at, "When it arrived."),
         "accepted": Field(r.accepted, "Whether anything of the batch was accepted; false where it was refused whole."),

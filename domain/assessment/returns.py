@@ -8,11 +8,13 @@ judgements:read at its school, and aggregates:read shows none.
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, and_
 
 from domain.access.reach import rows_of_school
-from domain.assessment.subjects import aspects, code_of, subjects
+from domain.assessment.subjects import aspects, code_of, codes_of, subjects
 from domain.assessment.window_state import has_opened
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
+from domain.declare.vocabulary import ID_TEXTS
+from domain.roster.school_numbers import URN
 from domain.roster.schools import schools
 
 MAX_MISSING_LISTED = 200
@@ -59,9 +61,9 @@ RETURNS = Resource(
     reach=lambda scope: and_(_staff(scope), _staff(Scope.WINDOWS_READ)),
     condition=has_opened(v),
     fields={
-        "windowCode": Field(v.window_code, "The window's code."),
+        "windowCode": Field(v.window_code, "The window's code.", codes=codes_of(windows, "window")),
         "schoolId": Field(v.school_id, "The school's id."),
-        "schoolUrn": Field(v.school_urn, "The school's unique reference number."),
+        "schoolUrn": Field(v.school_urn, "The school's unique reference number.", vocabulary=URN),
         "schoolName": Field(v.school_name, "The school's name."),
         "subject": Field(code_of(subjects, v.tenant_id, v.subject_no), "The subject's code."),
         "aspect": Field(code_of(aspects, v.tenant_id, v.aspect_no), "The aspect."),
@@ -72,6 +74,7 @@ RETURNS = Resource(
             v.missing_pupil_ids,
             f"Ids of missing pupils, of those within reach today, at most {MAX_MISSING_LISTED}.",
             scope=Scope.PUPILS_READ,
+            vocabulary=ID_TEXTS,
         ),
         "missingCut": Field(v.missing_cut, "Whether missing pupils are left out of missingPupilIds."),
         "lastPushAt": Field(v.last_push_at, "When rows last arrived for it, accepted or not."),

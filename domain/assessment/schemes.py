@@ -22,9 +22,12 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_tenant
+from domain.assessment.code_lists import TEMPLATE
+from domain.assessment.subjects import codes_of
 from domain.declare.resource import Field, LabelOf, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME
+from domain.roster.years import YEAR_GROUP
 from domain.store.metadata import metadata
 
 schemes = Table(
@@ -66,6 +69,9 @@ scheme_grades = Table(
 )
 
 
+GRADE_CODES = codes_of(scheme_grades, "grade")
+
+
 def column_of_grade(row: Any, name: str, otherwise: ColumnElement[Any] | None = None) -> LabelOf:
     """Returns a column of a row's grade; `otherwise` (null) for a row without one. `row` are the columns of judgements
     or targets.
@@ -76,6 +82,7 @@ def column_of_grade(row: Any, name: str, otherwise: ColumnElement[Any] | None = 
         ((row.tenant_id, g.tenant_id), (row.scheme_version_no, g.scheme_version_no), (row.grade_no, g.no)),
         name,
         otherwise,
+        GRADE_CODES if name == "code" else None,
     )
 
 
@@ -90,11 +97,13 @@ SCHEMES = Resource(
     reach=rows_of_tenant(schemes.c.tenant_id),
     fields={
         "id": Field(schemes.c.id, "Stable id."),
-        "code": Field(schemes.c.code, "Short code."),
+        "code": Field(schemes.c.code, "Short code.", codes=codes_of(schemes, "scheme")),
         "name": Field(schemes.c.name, "Name."),
         "derived": Field(schemes.c.derived, "Whether its grades are computed and cannot be given."),
         "template": Field(
-            schemes.c.template, "Code of the template whose new versions it gets; null for a scheme of the trust's own."
+            schemes.c.template,
+            "Code of the template whose new versions it gets; null for a scheme of the trust's own.",
+            vocabulary=TEMPLATE,
         ),
     },
 )
@@ -109,7 +118,7 @@ GRADES = Resource(
     reach=rows_of_tenant(scheme_grades.c.tenant_id),
     fields={
         "schemeVersion": Field(scheme_grades.c.scheme_version, "Version of the scheme, from 1."),
-        "code": Field(scheme_grades.c.code, "What is written: EXS, 104, 3B."),
+        "code": Field(scheme_grades.c.code, "What is written: EXS, 104, 3B.", codes=GRADE_CODES),
         "label": Field(scheme_grades.c.label, "What it means."),
         "rank": Field(
             scheme_grades.c.rank,
@@ -117,7 +126,9 @@ GRADES = Resource(
         ),
         "value": Field(scheme_grades.c.value, "What it counts in an average; null where it counts in none."),
         "points": Field(scheme_grades.c.points, "Points, where the school uses them."),
-        "yearGroup": Field(scheme_grades.c.year_group, "The curriculum year it is for, in year-and-band schemes."),
+        "yearGroup": Field(
+            scheme_grades.c.year_group, "The curriculum year it is for, in year-and-band schemes.", vocabulary=YEAR_GROUP
+        ),
         "band": Field(scheme_grades.c.band, "The band within that year."),
         "eligible": Field(scheme_grades.c.eligible, "Whether the pupil stays in the denominator."),
         "valid": Field(scheme_grades.c.valid, "Whether it is a counting value."),

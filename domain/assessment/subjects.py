@@ -8,11 +8,13 @@ from typing import Annotated, Any
 from sqlalchemy import ARRAY, Boolean, Column, Index, Integer, SmallInteger, Table, Text, UniqueConstraint, Uuid
 
 from domain.access.reach import rows_of_tenant
+from domain.assessment.code_lists import CODES, codes
 from domain.declare.inputs import Text as ShortText
 from domain.declare.inputs import describe
 from domain.declare.resource import Field, LabelOf, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ASPECT, SUBJECT
+from domain.declare.vocabulary import Codes, declare_form
 from domain.store.metadata import metadata
 
 NATIONAL_CODE = "Code in the DfE's Common Basic Data Set, such as MAT; the same in every tenant, whatever its own code is."
@@ -54,9 +56,29 @@ aspects = Table(
 )
 
 
+def codes_of(table: Table, noun: str) -> Codes:
+    """Returns the codes of the rows of a table of tenants."""
+    return Codes(noun, ((table.c.code, rows_of_tenant(table.c.tenant_id)),))
+
+
+SUBJECT_CODES, ASPECT_CODES = codes_of(subjects, "subject"), codes_of(aspects, "aspect")
+_NATIONAL_CODES = Codes(
+    "value",
+    (
+        (codes.c.national_code, CODES.reach),
+        *((table.c.national_code, rows_of_tenant(table.c.tenant_id)) for table in (subjects, aspects)),
+    ),
+)
+NATIONAL_CODE_FORM = declare_form(
+    "[A-Z0-9]{1,10}", "A code in the Common Basic Data Set has 1 to 10 letters and digits.", lambda text: text.strip().upper()
+)
+
+
 def code_of(table: Table, tenant_id: Column[Any], no: Column[Any]) -> LabelOf:
     """Returns the code of a subject, an aspect or a window of a tenant, from its number."""
-    return LabelOf(table, ((tenant_id, table.c.tenant_id), (no, table.c.no)), "code")
+    return LabelOf(
+        table, ((tenant_id, table.c.tenant_id), (no, table.c.no)), "code", codes=codes_of(table, table.name.removesuffix("s"))
+    )
 
 
 SUBJECTS = Resource(
@@ -71,11 +93,17 @@ SUBJECTS = Resource(
     is_lookup_table=True,
     fields={
         "id": Field(subjects.c.id, "Stable id."),
-        "code": Field(subjects.c.code, "Short code, such as reading; the same in every tenant for statutory subjects."),
+        "code": Field(
+            subjects.c.code, "Short code, such as reading; the same in every tenant for statutory subjects.", codes=SUBJECT_CODES
+        ),
         "name": Field(subjects.c.name, "Name."),
         "derived": Field(subjects.c.derived, "Whether it is computed from other subjects and cannot be judged."),
-        "combines": Field(subjects.c.combines, "Codes of the subjects that a derived one is the conjunction of, pupil by pupil."),
-        "nationalCode": Field(subjects.c.national_code, NATIONAL_CODE),
+        "combines": Field(
+            subjects.c.combines,
+            "Codes of the subjects that a derived one is the conjunction of, pupil by pupil.",
+            codes=SUBJECT_CODES,
+        ),
+        "nationalCode": Field(subjects.c.national_code, NATIONAL_CODE, vocabulary=NATIONAL_CODE_FORM, codes=_NATIONAL_CODES),
         "retired": Field(subjects.c.retired, "Whether no new window may collect it."),
         "version": Field(subjects.c.version, "Grows by one with each change."),
     },
@@ -93,10 +121,10 @@ ASPECTS = Resource(
     is_lookup_table=True,
     fields={
         "id": Field(aspects.c.id, "Stable id.", nullable=False),
-        "code": Field(aspects.c.code, "Short code, such as effort."),
+        "code": Field(aspects.c.code, "Short code, such as effort.", codes=ASPECT_CODES),
         "name": Field(aspects.c.name, "Name."),
         "counted": Field(aspects.c.counted, "Whether its judgements enter aggregates."),
-        "nationalCode": Field(aspects.c.national_code, NATIONAL_CODE),
+        "nationalCode": Field(aspects.c.national_code, NATIONAL_CODE, vocabulary=NATIONAL_CODE_FORM, codes=_NATIONAL_CODES),
         "retired": Field(aspects.c.retired, "Whether no new window may collect it."),
         "version": Field(aspects.c.version, "Grows by one with each change."),
     },

@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_pupil
+from domain.assessment.code_lists import TARGET_BASIS, TARGET_VISIBILITY
 from domain.assessment.schemes import column_of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
 from domain.declare.resource import Field, Filter, Link, Resource
@@ -88,12 +89,15 @@ TARGETS = Resource(
         "subjectCode": Field(code_of(subjects, t.tenant_id, t.subject_no), "The subject's code."),
         "aspect": Field(code_of(aspects, t.tenant_id, t.aspect_no), "main by default."),
         "horizonYear": Field(
-            years.academic_year_text(t.horizon_year), "Academic year by which it is meant to be reached.", nullable=False
+            years.academic_year_text(t.horizon_year),
+            "Academic year by which it is meant to be reached.",
+            nullable=False,
+            vocabulary=years.ACADEMIC_YEAR,
         ),
         "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year."),
         "grade": Field(column_of_grade(t, "code"), "The grade aimed at."),
-        "basis": Field(t.basis, "What it rests on: teacher, prior-attainment, benchmark or aspiration."),
-        "visibility": Field(t.visibility, "Who is meant to see it: staff, school or family."),
+        "basis": Field(t.basis, "What it rests on: teacher, prior-attainment, benchmark or aspiration.", vocabulary=TARGET_BASIS),
+        "visibility": Field(t.visibility, "Who is meant to see it: staff, school or family.", vocabulary=TARGET_VISIBILITY),
         "lockedAt": Field(t.locked_at, "Since when it cannot be changed."),
         "recordedAt": Field(t.recorded_at, "When it was set."),
         "receivedAt": Field(t.received_at, "When it first arrived here; it never changes."),

@@ -19,6 +19,8 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_tenant
+from domain.assessment.code_lists import WINDOW_STATE
+from domain.assessment.subjects import codes_of
 from domain.assessment.window_state import derive_closed_at, derive_state
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
@@ -76,9 +78,14 @@ WINDOWS = Resource(
     is_lookup_table=True,
     fields={
         "id": Field(windows.c.id, "Stable id."),
-        "code": Field(windows.c.code, "Code, unique in the tenant, such as 2017-18/KS2."),
+        "code": Field(windows.c.code, "Code, unique in the tenant, such as 2017-18/KS2.", codes=codes_of(windows, "window")),
         "name": Field(windows.c.name, "Name."),
-        "academicYear": Field(years.academic_year_text(windows.c.academic_year), "Academic year, such as 2017-18.", nullable=False),
+        "academicYear": Field(
+            years.academic_year_text(windows.c.academic_year),
+            "Academic year, such as 2017-18.",
+            nullable=False,
+            vocabulary=years.ACADEMIC_YEAR,
+        ),
         "censusOn": Field(
             windows.c.census_on, "Who is on roll on this day is eligible, with the school, trust and characteristics of this day."
         ),
@@ -90,11 +97,12 @@ WINDOWS = Resource(
             derive_state(windows.c),
             "planned, open, closed or locked, at the time of the request; this decides what is accepted.",
             nullable=False,
+            vocabulary=WINDOW_STATE,
         ),
         "statutory": Field(windows.c.statutory, "Whether the collection is required by law."),
         "purpose": Field(windows.c.purpose, "What the values are for."),
         "decision": Field(windows.c.decision, "The decision they inform."),
-        "yearGroups": Field(windows.c.year_groups, "National curriculum years it collects."),
+        "yearGroups": Field(windows.c.year_groups, "National curriculum years it collects.", vocabulary=years.YEAR_GROUP),
         "publishedAt": Field(windows.c.published_at, "When its results were published."),
         "version": Field(windows.c.version, "Grows by one with each change."),
     },

@@ -26,6 +26,7 @@ from domain.declare.ids import get_type_number, parse_id
 from domain.declare.predicates import RowPredicate
 from domain.declare.scopes import Scope
 from domain.declare.value_types import TYPE_OF_COLUMN, ValueType, find_value_type
+from domain.declare.vocabulary import Codes, Vocabulary
 
 
 class Filter(Enum):
@@ -70,13 +71,14 @@ class LabelOf:
     """A value of a lookup table, found by its key: the code or name of a subject, aspect, window or grade.
 
     `on` are pairs of (column of the row, column of the lookup table); the first pair is the tenant. `column` is the
-    value. `otherwise` is that of a row whose key is null; without it, null.
+    value. `otherwise` is that of a row whose key is null; without it, null. `codes` are the codes that it is one of.
     """
 
     table: Table
     on: tuple[tuple[Any, Any], ...]
     column: str
     otherwise: ColumnElement[Any] | None = None
+    codes: Codes | None = None
 
     @property
     def expression(self) -> ColumnElement[Any]:
@@ -93,7 +95,8 @@ class Field:
     `scope` is needed beyond the resource's own and is tested per row: the value is null where the caller lacks it. A
     subquery in the expression must `correlate_except` its own tables. A `costly` field is left out unless the request
     names it or a link `also_shows` it. Lists are sorted by the `sort_key` where there is one, and filters use the
-    `match`.
+    `match`. `vocabulary` parses what writes and filters send for it; `codes` are looked up. A field of text without
+    either holds any text.
     """
 
     source: ColumnElement[Any] | LabelOf
@@ -104,8 +107,12 @@ class Field:
     costly: bool = False
     sort_key: Column[Any] | None = None
     match: TextMatch | None = None
+    vocabulary: Vocabulary | None = None
+    codes: Codes | None = None
 
     def __post_init__(self) -> None:
+        if self.codes is None and isinstance(self.source, LabelOf):
+            object.__setattr__(self, "codes", self.source.codes)
         if not any(isinstance(self.expression.type, type_) for type_, _ in TYPE_OF_COLUMN):
             raise TypeError(f"a field cannot be of type {self.expression.type!r}: {self.doc}")
 
@@ -117,10 +124,17 @@ class Field:
     def kind(self) -> ValueType:
         return find_value_type(self.expression.type)
 
-    @property
-    def parse_filter(self) -> Callable[[object], Any]:
-        """The function that parses a filter's value. It raises ValueError with a description."""
-        return self.kind.parse if self.match is None else self.match.parse
+    def parse_filter(self, raw: object) -> Any:
+        """Returns the value that a filter sends for this field. Raises ValueError that says why it can be none."""
+        value = self.kind.parse(raw)
+        if value == "":
+            raise ValueError("is empty")
+        if self.vocabulary is not None:
+            try:
+                value = self.vocabulary.parse(value)
+            except ValueError as problem:
+                raise ValueError(f"is none that it can have. {str(problem).removesuffix('.')}") from None
+        return value if self.match is None else self.match.parse(value)
 
     @property
     def sortable(self) -> bool:

@@ -34,6 +34,7 @@ from domain.read import placeholders
 from domain.read.columns import find_columns, move_to_source
 from domain.read.conditions import make_join, order_descending, write_filter, write_keyset
 from domain.read.json_sql import concatenate, join_with_dots, quote, write_json
+from domain.read.known_codes import write_checks
 from domain.read.placeholders import write_placeholder
 from domain.read.query import (
     FieldValue,
@@ -75,11 +76,10 @@ def compile_query(template: QueryTemplate, scopes: frozenset[str] | None = None)
 
 def _compile(queries: tuple[Query, ...], scopes: frozenset[str] | None) -> Statement:
     if scopes is None:
-        writer = _SqlWriter()
-        return make_statement([writer.write_query(query) for query in queries])
+        return make_statement([*map(_SqlWriter().write_query, queries), *write_checks(queries)])
     is_versioned_by_school = bool(list_rows_versioned_by_school(queries))
     writer = _SqlWriter(scopes, is_versioned_by_school=is_versioned_by_school)
-    columns = [writer.write_query(query) for query in queries]
+    columns = [*map(writer.write_query, queries), *write_checks(queries)]
     of_reach = concatenate([INSTALLATION_VERSION, quote("."), REACH_DATA_VERSION])
     data_version = INSTALLATION_VERSION if is_versioned_by_school else of_reach
     return make_statement(

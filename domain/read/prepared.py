@@ -17,6 +17,7 @@ from domain.declare.value_types import ValueType
 from domain.read.checks import list_needs
 from domain.read.compile import compile_query
 from domain.read.cursors import Cursors
+from domain.read.known_codes import list_coded, make_unknown
 from domain.read.labels import SnapshotOutdated, get_label_cache
 from domain.read.placeholders import CURSOR, MARK, SCHOOL
 from domain.read.query import (
@@ -70,6 +71,7 @@ class PreparedQuery:
         self._is_versioned = all(map(is_versioned, self.template.queries))
         self._version_template = QueryTemplate.intern(list_rows_versioned_by_school(self.template.queries))
         """Reads the data version alone."""
+        self._is_coded = bool(list_coded(self._pages))
         self._parameters = {name: value for name, value in self._values.items() if _has_parameter(value)}
         self._fixed_fingerprints = [
             None if any(map(_has_parameter, _list_filter_values(page))) else page.fingerprint() for page in self._pages
@@ -143,6 +145,8 @@ class PreparedQuery:
         versions = [columns.pop().encode()] if statement.has_version else []
         if statement.checks_snapshot and not columns.pop():
             raise SnapshotOutdated
+        if template is self.template and self._is_coded and (unknown := make_unknown(columns.pop(), self._pages)) is not None:
+            raise unknown
         caller = values["caller"]
         bodies: list[bytes | None] = []
         for text in columns:

@@ -12,6 +12,7 @@ by the same Parameters and bound.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, ref
 
@@ -163,13 +164,23 @@ OutputFields: TypeAlias = tuple[tuple[str, OutputField], ...]
 class Condition:
     """A filter: the field equals one of the values, or compares with the only value by `comparison`.
 
-    The values have the field's type, or are Parameters.
+    The values have the field's type, or are Parameters. `at` is its place in the request, for issues.
     """
 
     name: str
     field: Field
     values: tuple[Any, ...]
     comparison: Comparison | None = None
+    at: str = dataclass_field(default="", compare=False)
+
+
+def place_value(at: str, index: int, count: int) -> str:
+    """Returns the place of a value of a filter: that of the filter `at`, with its index where a list has several. A query
+    string repeats the name instead.
+    """
+    if count == 1 or not ("/" in at or ".where." in at):
+        return at
+    return f"{at}/{index}" if "/" in at else f"{at}.{index}"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
+from domain.declare.vocabulary import Vocabulary, list_words
+
 
 class Code(Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
     """A code. `also` are other texts that are accepted for it.
@@ -54,8 +56,24 @@ def read_code_lists(path: Path) -> dict[str, CodeList]:
 
 @cache
 def _index_codes(name: str) -> Mapping[str, Code]:
-    codes = load_code_lists()[name].codes
-    return {form: code for code in codes for text in (*code.also, code.code) for form in (text.upper(), code.code)}
+    return _index_forms(load_code_lists()[name])
+
+
+def _index_forms(codes: CodeList) -> Mapping[str, Code]:
+    return {form: code for code in codes.codes for text in (*code.also, code.code) for form in (text.upper(), code.code)}
+
+
+def make_vocabulary(codes: CodeList) -> Vocabulary:
+    """Returns the vocabulary of the fields that hold a code of a list."""
+    forms, words = _index_forms(codes), tuple(code.code for code in codes.codes)
+
+    def parse(text: str) -> str:
+        code = forms.get(text.strip().upper())
+        if code is None:
+            raise ValueError(list_words(words))
+        return code.code
+
+    return Vocabulary(parse, words)
 
 
 def find_code(name: str, text: str) -> Code | None:
@@ -69,3 +87,6 @@ def describe_validity(code: Code) -> str:
     if code.valid_to is None:
         return f"from {code.valid_from} on" if code.valid_from else "always"
     return f"from {code.valid_from} to {code.valid_to}" if code.valid_from else f"until {code.valid_to}"
+
+
+SEX, ENROLMENT_STATUS = (make_vocabulary(load_code_lists()[name]) for name in ("sex", "enrolmentStatus"))

@@ -8,13 +8,15 @@ from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import DATA_ISSUE
-from domain.roster.pupils import pupils
+from domain.declare.vocabulary import ID_TEXTS, declare_list
+from domain.roster.pupils import PUPILS, pupils
 from domain.roster.schools import schools
-from domain.write.findings import data_issues
+from domain.write.findings import FOUND_IN_ROWS, data_issues
 
 d = data_issues.c
 SAME_CHILD = "possible-same-child"
 """The kind that is told only to who reaches every pupil of the issue."""
+KINDS = (*FOUND_IN_ROWS, "not-source", "upn-released", "reference-collides", SAME_CHILD)
 
 
 def _select_pupils(make_value: Any, scope: Scope | None) -> ColumnElement[Any]:
@@ -61,12 +63,18 @@ DATA_ISSUES = Resource(
             " upn-released: a UPN that was recorded for the pupil in error went to its owner; told for 30 days. reference-collides: an old reference of"
             " one pupil differs from another's in blanks or Unicode's form alone, so that it cannot be sent any more."
             " possible-same-child: pupils of two schools, one without a permanent UPN, seem to be one child.",
+            vocabulary=declare_list(*KINDS),
         ),
         "schoolId": Field(d.school_id, "Id of the school that it is about."),
         "pupilIds": Field(
-            _select_pupils(_list_ids, Scope.PUPILS_READ), "Ids of its pupils, of those within reach.", nullable=False
+            _select_pupils(_list_ids, Scope.PUPILS_READ),
+            "Ids of its pupils, of those within reach.",
+            nullable=False,
+            vocabulary=ID_TEXTS,
         ),
-        "differing": Field(d.fields, "Names of the fields that differ, where the kind is about fields."),
+        "differing": Field(
+            d.fields, "Names of the fields that differ, where the kind is about fields.", vocabulary=declare_list(*PUPILS.fields)
+        ),
         "client": Field(_client_name, "Name of the client that sent it; null where it was found in stored data."),
         "foundAt": Field(d.found_at, "When it was found first."),
     },

@@ -15,6 +15,7 @@ from domain.declare.resource import Argument, Field, Link, Resource, declare_vie
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ENROLMENT
 from domain.read.time_binds import TODAY
+from domain.roster.code_lists import ENROLMENT_STATUS
 from domain.roster.on_roll import enrolments, is_on_roll
 from domain.roster.pupils import ROLL_OF_DAY, pupils
 from domain.roster.schools import schools
@@ -42,6 +43,7 @@ ENROLMENTS = Resource(
         "status": Field(
             enrolments.c.status,
             "C current, M main dual, S subsidiary dual, G guest, F also at an FE college, O also at another provider.",
+            vocabulary=ENROLMENT_STATUS,
         ),
         "from": Field(enrolments.c.from_on, "First day on roll."),
         "to": Field(enrolments.c.to_on, "Last day on roll; null while it lasts."),

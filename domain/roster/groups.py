@@ -5,7 +5,7 @@ A group belongs to one academic year.
 
 from collections.abc import Callable
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta
 from sqlalchemy import (
@@ -29,11 +29,12 @@ from domain.access.reach import rows_of_school
 from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
+from domain.declare.vocabulary import declare_list
 from domain.read.time_binds import TODAY
 from domain.roster.on_roll import LAST_DAY, is_on_roll
 from domain.roster.pupils import CHANGED_AT, ROLL_OF_DAY, pupils
 from domain.roster.schools import schools
-from domain.roster.years import academic_year_text
+from domain.roster.years import ACADEMIC_YEAR, academic_year_text
 from domain.store.metadata import metadata
 
 Code = Annotated[str, Meta(min_length=1, max_length=50)]
@@ -105,8 +106,10 @@ GROUPS = Resource(
         "id": Field(groups.c.id, "Stable id."),
         "code": Field(groups.c.code, "Code, unique in the school and academic year."),
         "name": Field(groups.c.name, "Name."),
-        "kind": Field(groups.c.kind, "class, registration, teaching or adhoc."),
-        "academicYear": Field(academic_year_text(groups.c.academic_year), "Academic year, such as 2026-27.", nullable=False),
+        "kind": Field(groups.c.kind, "class, registration, teaching or adhoc.", vocabulary=declare_list(*get_args(Kind))),
+        "academicYear": Field(
+            academic_year_text(groups.c.academic_year), "Academic year, such as 2026-27.", nullable=False, vocabulary=ACADEMIC_YEAR
+        ),
         "schoolId": Field(groups.c.school_id, "The school's id."),
         "version": Field(groups.c.version, "Grows by one with each change, of its members too."),
         "changedAt": Field(groups.c.changed_at, CHANGED_AT),

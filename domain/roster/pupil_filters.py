@@ -72,11 +72,6 @@ def match_name(folded: Column[str]) -> TextMatch:
     return TextMatch(parse_name_filter, lambda low, high: folded.between(low, high), find_many)
 
 
-def _parse_upn_filter(raw: object) -> TextRange:
-    upn = str(ValueType.TEXT.parse(raw)).upper()
-    return TextRange(upn, upn)
-
-
 def match_upn(tenant_id: Column[object], pupil_id: Column[object]) -> TextMatch:
     """Returns how a filter finds a pupil by a UPN, also a former one; the columns are those of the pupil."""
 
@@ -92,4 +87,4 @@ def match_upn(tenant_id: Column[object], pupil_id: Column[object]) -> TextMatch:
         u = upns.alias()
         return find(u.c.upn == any_(numbers), u)
 
-    return TextMatch(_parse_upn_filter, find_one, find_many)
+    return TextMatch(lambda upn: TextRange(str(upn), str(upn)), find_one, find_many)

@@ -21,9 +21,12 @@ from domain.access.reach import CALLER, rows_of_pupil
 from domain.declare.resource import Choice, Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
+from domain.roster.code_lists import ENROLMENT_STATUS, SEX
 from domain.roster.on_roll import RollOfPupil
 from domain.roster.pupil_filters import HOW_NAMES_ARE_FOUND, match_name, match_upn
 from domain.roster.schools import schools
+from domain.roster.upn import UPN
+from domain.roster.years import YEAR_GROUP
 from domain.store.metadata import metadata
 
 POLLING_OVERLAP = timedelta(minutes=5)
@@ -140,14 +143,17 @@ PUPILS = Resource(
             scope=Scope.PUPILS_UPN,
             filter=Filter.BODY,
             match=match_upn(pupils.c.tenant_id, pupils.c.id),
+            vocabulary=UPN,
         ),
         "surname": _declare_name("surname", f"Legal surname. {HOW_NAMES_ARE_FOUND}"),
         "forename": _declare_name("forename", f"Legal forename. {HOW_NAMES_ARE_FOUND}"),
         "preferredSurname": _declare_name("preferred_surname", f"Surname that the school uses instead. {_PREFERRED}"),
         "preferredForename": _declare_name("preferred_forename", f"Forename that the school uses instead. {_PREFERRED}"),
         "dateOfBirth": Field(pupils.c.date_of_birth, "Date of birth.", scope=Scope.PUPILS_BIRTH, filter=Filter.BODY),
-        "sex": Field(pupils.c.sex, "F or M, as in DfE exchange."),
-        "yearGroup": Field(pupils.c.year_group, "National curriculum year today: E1, E2, N1, N2, R, 1 to 14 or X."),
+        "sex": Field(pupils.c.sex, "F or M, as in DfE exchange.", vocabulary=SEX),
+        "yearGroup": Field(
+            pupils.c.year_group, "National curriculum year today: E1, E2, N1, N2, R, 1 to 14 or X.", vocabulary=YEAR_GROUP
+        ),
         "schoolId": Field(pupils.c.school_id, "Id of the school of main registration."),
         "onRoll": Field(
             _roll.is_on_roll(),
@@ -163,6 +169,7 @@ PUPILS = Resource(
             _roll.status(),
             "The status today: C current, M main dual, F FE college, O other provider, S subsidiary dual, G guest; the first of these where"
             " several schools within reach have the pupil on roll. null for who is not on roll today.",
+            vocabulary=ENROLMENT_STATUS,
         ),
         "version": Field(pupils.c.version, "Grows by one with each change."),
         "changedAt": Field(pupils.c.changed_at, CHANGED_AT),

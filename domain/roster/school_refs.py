@@ -1,5 +1,6 @@
 """How a request names a school (by id, URN or LAESTAB), and which school each row of a batch belongs to."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input, describe
 from domain.declare.scopes import Scope
+from domain.roster.school_numbers import parse_laestab, parse_urn
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
 from domain.write.batch import Batch
@@ -55,18 +57,12 @@ async def find_schools(connection: Connection, caller: Caller, scope: Scope, ref
     """
     keys: list[tuple[UUID | None, int | None, str | None]] = []
     for ref in refs:
-        urn = (
-            int(ref.urn)
-            if ref.urn is not UNSET and str(ref.urn).isascii() and str(ref.urn).isdigit() and len(str(ref.urn)) == 6
-            else None
-        )
-        keys.append(
-            (
-                parse_id(ref.id) if ref.id is not UNSET else None,
-                urn,
-                ref.laestab.replace("/", "") if ref.laestab is not UNSET else None,
-            )
-        )
+        keys.append((parse_id(ref.id) if ref.id is not UNSET else None, None, None))
+        with suppress(ValueError):  # a number that none can have names no school
+            if ref.urn is not UNSET:
+                keys[-1] = None, parse_urn(ref.urn), None
+            if ref.laestab is not UNSET:
+                keys[-1] = None, None, parse_laestab(ref.laestab)
     ids, urns, laestabs = zip(*keys, strict=True) if keys else ((), (), ())
     rows = await connection.fetch(_FIND, caller.client_id, ids, urns, laestabs, scope.value)
     found = {row["n"]: SchoolInReach(row["id"], row["tenant_id"], row["name"]) for row in rows}

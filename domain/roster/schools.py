@@ -21,10 +21,11 @@ from domain.access.reach import rows_of_registered_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import MEMBERSHIP, SCHOOL
+from domain.declare.vocabulary import Codes, declare_list
 from domain.read.time_binds import THIS_YEAR
-from domain.roster import roll_year
+from domain.roster import roll_year, school_numbers
 from domain.roster.trusts import memberships, trusts
-from domain.roster.years import academic_year_text
+from domain.roster.years import ACADEMIC_YEAR, academic_year_text
 from domain.store.metadata import metadata
 
 schools = Table(
@@ -71,6 +72,11 @@ school_settings = Table(
 DEFAULT_SETTINGS: dict[str, Any] = {"short_name": None, "max_leavers_percent": 5, "version": 1}
 
 
+def _in_register(column: Column[str]) -> Codes:
+    """Returns the values that schools of the register within reach have: GIAS's words and codes, which may change."""
+    return Codes("value", ((column, rows_of_registered_school(schools.c.id)),))
+
+
 def _setting_of(column: Column[Any]) -> ColumnElement[Any]:
     """The school's setting; its default where the school has not set it."""
     s = school_settings
@@ -94,21 +100,38 @@ SCHOOLS = Resource(
     reach=rows_of_registered_school(schools.c.id),
     fields={
         "id": Field(schools.c.id, "Stable id; it survives a new URN only through succession."),
-        "urn": Field(schools.c.urn, "Unique reference number, 6 digits. A school that converts to an academy gets a new one."),
-        "laestab": Field(schools.c.laestab, "Local authority (3 digits) and establishment number (4), as text."),
-        "ukprn": Field(schools.c.ukprn, "UK provider reference number."),
+        "urn": Field(
+            schools.c.urn,
+            "Unique reference number, 6 digits. A school that converts to an academy gets a new one.",
+            vocabulary=school_numbers.URN,
+        ),
+        "laestab": Field(
+            schools.c.laestab,
+            "Local authority (3 digits) and establishment number (4), as text.",
+            vocabulary=school_numbers.LAESTAB,
+        ),
+        "ukprn": Field(schools.c.ukprn, "UK provider reference number.", vocabulary=school_numbers.UKPRN),
         "name": Field(schools.c.name, "Name as registered."),
-        "localAuthorityCode": Field(schools.c.local_authority_code, "Three-digit code of the local authority."),
-        "localAuthority": Field(schools.c.local_authority, "Name of the local authority."),
-        "kind": Field(schools.c.kind, "Type of establishment, in GIAS's words."),
-        "phase": Field(schools.c.phase, "Phase of education, in GIAS's words."),
-        "status": Field(schools.c.status, "open, closed, proposed to open or proposed to close."),
+        "localAuthorityCode": Field(
+            schools.c.local_authority_code,
+            "Three-digit code of the local authority.",
+            vocabulary=school_numbers.LA_CODE,
+            codes=_in_register(schools.c.local_authority_code),
+        ),
+        "localAuthority": Field(
+            schools.c.local_authority, "Name of the local authority.", codes=_in_register(schools.c.local_authority)
+        ),
+        "kind": Field(schools.c.kind, "Type of establishment, in GIAS's words.", codes=_in_register(schools.c.kind)),
+        "phase": Field(schools.c.phase, "Phase of education, in GIAS's words.", vocabulary=school_numbers.PHASE),
+        "status": Field(
+            schools.c.status, "open, closed, proposed to open or proposed to close.", vocabulary=school_numbers.SCHOOL_STATUS
+        ),
         "lowAge": Field(schools.c.low_age, "Lowest statutory age, in years."),
         "highAge": Field(schools.c.high_age, "Highest statutory age, in years."),
         "openedOn": Field(schools.c.opened_on, "When the school was opened."),
         "closedOn": Field(schools.c.closed_on, "When the school was closed."),
         "town": Field(schools.c.town, "Town."),
-        "postcode": Field(schools.c.postcode, "Postcode."),
+        "postcode": Field(schools.c.postcode, "Postcode.", vocabulary=school_numbers.POSTCODE),
         "shortName": Field(_setting_of(school_settings.c.short_name), "What the school calls itself, for portals to show."),
         "maxLeaversPercent": Field(
             _setting_of(school_settings.c.max_leavers_percent),
@@ -124,10 +147,12 @@ SCHOOLS = Resource(
             academic_year_text(THIS_YEAR),
             "Today's academic year, such as 2026-27. 1 September starts it, in England's time.",
             nullable=False,
+            vocabulary=ACADEMIC_YEAR,
         ),
         "rollYear": Field(
             roll_year.value_of_school(schools, academic_year_text(roll_year.school_versions.c.roll_year)),
             "Academic year of the newest roll accepted here, by its asOf; null where there has been none.",
+            vocabulary=ACADEMIC_YEAR,
         ),
         "rollState": Field(
             func.coalesce(
@@ -137,6 +162,7 @@ SCHOOLS = Resource(
             "current: a roll of this academic year, or the next, has arrived. previous: this year's has not; pupils, year groups and"
             " classes are still those of rollYear. none: there has been no roll, and lists are empty.",
             nullable=False,
+            vocabulary=declare_list("current", "previous", "none"),
         ),
     },
     links={

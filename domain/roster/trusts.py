@@ -8,6 +8,7 @@ from domain.access.reach import has_grant
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TRUST
+from domain.roster import school_numbers
 from domain.store.metadata import metadata
 
 trusts = Table(
@@ -48,12 +49,14 @@ TRUSTS = Resource(
     fields={
         "id": Field(trusts.c.id, "Stable id."),
         "groupUid": Field(trusts.c.group_uid, "GIAS group unique identifier."),
-        "groupId": Field(trusts.c.group_id, "GIAS group id, such as TR02541."),
+        "groupId": Field(trusts.c.group_id, "GIAS group id, such as TR02541.", vocabulary=school_numbers.GROUP_ID),
         "name": Field(trusts.c.name, "Name as registered."),
-        "kind": Field(trusts.c.kind, "multi-academy or single-academy."),
-        "status": Field(trusts.c.status, "open or closed."),
-        "companiesHouseNumber": Field(trusts.c.companies_house_number, "Number at Companies House."),
-        "ukprn": Field(trusts.c.ukprn, "UK provider reference number."),
+        "kind": Field(trusts.c.kind, "multi-academy or single-academy.", vocabulary=school_numbers.TRUST_KIND),
+        "status": Field(trusts.c.status, "open or closed.", vocabulary=school_numbers.TRUST_STATUS),
+        "companiesHouseNumber": Field(
+            trusts.c.companies_house_number, "Number at Companies House.", vocabulary=school_numbers.COMPANY_NUMBER
+        ),
+        "ukprn": Field(trusts.c.ukprn, "UK provider reference number.", vocabulary=school_numbers.UKPRN),
         "openedOn": Field(trusts.c.opened_on, "When the trust was opened."),
         "closedOn": Field(trusts.c.closed_on, "When the trust was closed."),
     },

@@ -12,6 +12,8 @@ contains the number.
 import re
 from dataclasses import dataclass, field
 
+from domain.declare.vocabulary import Vocabulary
+
 _LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZ"
 _VALUES = {character: value for characters in ("0123456789", _LETTERS) for value, character in enumerate(characters)}
 _LENGTH = 13
@@ -48,6 +50,9 @@ def parse_upn(text: str) -> Upn:
     if letter != compute_check_letter(rest):
         raise ValueError("The check letter of this UPN does not agree with its other characters, so at least one of them is wrong.")
     return Upn(upn)
+
+
+UPN = Vocabulary(lambda text: parse_upn(text).text)
 
 
 def compute_check_letter(rest: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Text, cast, func
 
+from domain.declare.vocabulary import Vocabulary
 from domain.support.clock import FIRST_MONTH_OF_YEAR, find_start_year
 
 YEARS = ("E1", "E2", "N1", "N2", "R", *(str(number) for number in range(1, 15)), "X")
@@ -53,6 +54,9 @@ def parse_year_group(year_group: str | int) -> str:
     raise ValueError(f"A national curriculum year is one of {', '.join(YEARS)}; also accepted are forms such as Y4 and Year 4.")
 
 
+YEAR_GROUP = Vocabulary(parse_year_group, YEARS)
+
+
 def academic_year_of(day: date) -> str:
     """Returns the academic year of a date, such as `2025-26`; raises ValueError before 1990-91 and after 2099-00."""
     return format_academic_year(find_start_year(day))
@@ -83,6 +87,9 @@ def parse_academic_year(text: str) -> int:
     if parts["end"] != canonical[-2:]:
         raise ValueError(f"{text.strip()} is not one academic year; the one that starts in {start} is {canonical}.")
     return start
+
+
+ACADEMIC_YEAR = Vocabulary(lambda text: format_academic_year(parse_academic_year(text)))
 
 
 def academic_year_range(start: int) -> tuple[date, date]:

@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 
 from domain.declare.errors import Issue
 from domain.declare.value_types import MAX_TEXT
+from domain.declare.vocabulary import find_word, list_words
 from domain.support.suggestions import Suggestions
 from domain.support.texts import clean_text, find_invisible, is_clean
 
@@ -55,7 +56,7 @@ def decode(
             return value, []
     except (msgspec.ValidationError, OverflowError):
         pass
-    data = _clean_texts(data)
+    data = _choose_words(type_, _clean_texts(data))
     try:
         value = msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
@@ -99,6 +100,26 @@ def _clean_texts(data: Any) -> Any:
     if isinstance(data, dict):
         return {name: _clean_texts(value) for name, value in data.items()}
     return data
+
+
+def _choose_words(type_: Any, data: Any) -> Any:
+    """Returns a JSON value with the words of closed lists in it as the lists have them; they may be sent in any case."""
+    if isinstance(data, str):
+        words = _list_words(type_)
+        return data if not words else find_word(data, words) or data
+    if isinstance(data, list) and (item := _find_item_type(type_)) is not None:
+        return [_choose_words(item, element) for element in data]
+    if isinstance(data, dict) and (struct := _find_struct(type_)) is not None:
+        fields = _map_fields(struct)
+        return {name: _choose_words(fields[name].type, value) if name in fields else value for name, value in data.items()}
+    return data
+
+
+@cache
+def _list_words(type_: Any) -> tuple[str, ...]:
+    """Returns the words of a type that is a closed list."""
+    literals = (member for member in _list_union_members(type_) if typing.get_origin(member) is typing.Literal)
+    return tuple(value for literal in literals for value in typing.get_args(literal))
 
 
 def _find_implausible(type_: Any, value: object, at: str) -> typing.Iterator[Issue]:
@@ -171,14 +192,8 @@ def _check_value(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
     try:
         msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError) as problem:
-        allowed = [
-            value
-            for member in _list_union_members(type_)
-            if typing.get_origin(member) is typing.Literal
-            for value in typing.get_args(member)
-        ]
-        hint = f" It is one of {', '.join(map(str, allowed))}." if allowed and isinstance(data, str) else ""
-        yield Issue(at, "wrong-value", hint.strip() or _describe_message(str(problem)))
+        words = _list_words(type_) if isinstance(data, str) else ()
+        yield Issue(at, "wrong-value", list_words(words) if words else _describe_message(str(problem)))
 
 
 @cache

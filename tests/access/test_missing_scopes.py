@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.conftest import ROOT, Databases
-from tests.trust import Trust, entry, opened, roll, sent, trust
+from tests.trust import Trust, entry, opened, roll, sent, trust, upn
 
 GRAPHQL = "application/graphql-response+json"
 SCOPES = "schools:read,pupils:read,judgements:read"
@@ -97,8 +97,9 @@ async def test_reading_without_the_scope_is_the_same_refusal_through_both_doors(
 
 async def test_filters_in_a_body_are_the_same_refusal(app: Any) -> None:
     """In one order, whichever they were written in: neither JSON objects nor coerced arguments have any."""
-    rest = await app.post("/v1/pupils/lookup", json={"where": {"upn": "x", "surname": ["x"]}, "fields": ["id"]})
-    answer = await app.post("/graphql", json={"query": '{ pupils(where: {surname: ["x"], upn: ["x"]}) { nodes { id } } }'})
+    rest = await app.post("/v1/pupils/lookup", json={"where": {"upn": upn(1), "surname": ["x"]}, "fields": ["id"]})
+    document = f'{{ pupils(where: {{surname: ["x"], upn: ["{upn(1)}"]}}) {{ nodes {{ id }} }} }}'
+    answer = await app.post("/graphql", json={"query": document})
     assert rest.status_code == 403
     check(rest.json(), [("pupil.surname", "pupils:name"), ("pupil.upn", "pupils:upn")])
     assert [error["extensions"]["problem"] for error in answer.json()["errors"]] == [rest.json()]

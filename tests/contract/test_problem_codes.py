@@ -35,7 +35,7 @@ TREES = {
 KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 FORMATTED = {
     "{}-not-ready": ("database", "writing", "schema", "clock", "signing-key"),
-    "{}-not-found": ("school", "trust", "subject", "window"),
+    "{}-not-found": ("school", "trust", "subject", "window", "aspect", "scheme", "grade", "value"),
     "{}-required": ("subject", "window"),
     "{}-unknown": ("subject", "aspect", "scheme"),
     "{}-exists": ("subject", "aspect"),
@@ -55,7 +55,7 @@ NO_CODES = {
     # values in answers: why a school is excluded, a spell ended or a register's row is ignored; states of grants; bases of targets; types of trusts
     *("nobody-eligible", "not-a-member", "nothing-judged", "follows-itself", "impossible-age", "no-local-authority"),
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
-    *("multi-academy", "single-academy", "possible-same-child", "reference-collides"),
+    *("multi-academy", "single-academy", "possible-same-child", "reference-collides", "not-source"),
     # parts of paths
     *("data-issues", "new-identity"),
     # a check of GET /health/ready

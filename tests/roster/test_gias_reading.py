@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from domain.roster.gias.cells import SchoolLink
 from domain.roster.gias.parse import parse_gias
-from domain.roster.gias.rows import TRUST_TYPES, Establishment, Group, GroupLink, ParseIssue
+from domain.roster.gias.rows import Establishment, Group, GroupLink, ParseIssue
+from domain.roster.school_numbers import TRUST_TYPES
 
 Row = dict[str, str]
 

@@ -73,7 +73,8 @@ def _describe_list(resource: Resource) -> JsonObject:
     responses, condition = make_read_responses(_make_list_response(resource), resource.versioned)
     operation, summary = f"list{_capitalise(resource.plural)}", f"List {resource.plural} within reach"
     options = [*condition, *parameters.list_for_list(resource)]
-    return make_operation(operation, summary, [resource.scope], responses, READING, options, doc=resource.doc)
+    statuses = (*READING, *_list_unknown(resource))
+    return make_operation(operation, summary, [resource.scope], responses, statuses, options, doc=resource.doc)
 
 
 def _describe_linked_list(resource: Resource, name: str) -> JsonObject:
@@ -83,7 +84,8 @@ def _describe_linked_list(resource: Resource, name: str) -> JsonObject:
     responses, condition = make_read_responses(_make_list_response(target, link.doc), resource.versioned and target.versioned)
     options = [parameters.refer("Id"), *condition, *arguments, *parameters.list_for_list(target, link)]
     operation = f"list{_capitalise(name)}Of{resource.type_name}"
-    summary, statuses = f"List {name} of one {resource.name}", (*READING, *_list_missing(resource))
+    summary = f"List {name} of one {resource.name}"
+    statuses = (*READING, *_list_missing(resource), *_list_unknown(target))
     return make_operation(operation, summary, [target.scope], responses, statuses, options, doc=link.doc)
 
 
@@ -107,7 +109,8 @@ def _describe_row(resource: Resource) -> JsonObject:
 def _describe_lookup(resource: Resource) -> JsonObject:
     summary = f"List {resource.plural} by what must not be in a URL"
     responses = {200: make_response(resource.doc, f"{resource.type_name}Page")}
-    body, statuses = make_body(f"{resource.type_name}Lookup"), (*SENDING, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    body = make_body(f"{resource.type_name}Lookup")
+    statuses = (*SENDING, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, *_list_unknown(resource))
     operation = f"lookup{resource.plural.capitalize()}"
     return make_operation(operation, summary, [resource.scope], responses, statuses, [], body, resource.doc)
 
@@ -116,6 +119,12 @@ def _list_missing(resource: Resource) -> tuple[HTTPStatus, ...]:
     """The statuses of a row that is not found: 410 where its id is that of a pupil, or begins with it."""
     is_of_pupil = resource.name == "pupil" or resource.parse_key is not None
     return (HTTPStatus.NOT_FOUND, HTTPStatus.GONE) if is_of_pupil else (HTTPStatus.NOT_FOUND,)
+
+
+def _list_unknown(resource: Resource) -> tuple[HTTPStatus, ...]:
+    """The status of a list that is filtered by a code which nothing within reach has."""
+    is_coded = any(field.codes is not None for field in resource.fields.values())
+    return (HTTPStatus.UNPROCESSABLE_ENTITY,) if is_coded else ()
 
 
 def _describe_command(command: Command) -> JsonObject:

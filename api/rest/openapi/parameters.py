@@ -18,6 +18,7 @@ from api.rest.openapi.schemas import (
 )
 from domain import RESOURCES
 from domain.declare.resource import Comparison, Field, Filter, Link, Resource
+from domain.declare.vocabulary import list_words
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 
 
@@ -34,7 +35,10 @@ def make_names(name: str, doc: str, item: JsonObject, **limits: Any) -> JsonObje
 def _make_filters(name: str, field: Field) -> list[JsonObject]:
     """The filter of a field, which may be repeated, and its comparisons (`mark.gte`)."""
     item = SCALARS[field.kind].get("items", SCALARS[field.kind])
-    equal = make_query(name, f"{field.doc} Repeated: any of them.", make_array(item)) | {"style": "form", "explode": True}
+    words = "" if field.vocabulary is None or not field.vocabulary.words else f" {list_words(field.vocabulary.words)}"
+    unknown = " One that nothing within reach has is an error (422)." if field.codes is not None else ""
+    doc = f"{field.doc}{words}{unknown} Repeated: any of them."
+    equal = make_query(name, doc, make_array(item)) | {"style": "form", "explode": True}
     if not field.comparable:
         return [equal]
     return [equal, *(make_query(f"{name}.{by}", describe_comparison(name, by), SCALARS[field.kind]) for by in Comparison)]

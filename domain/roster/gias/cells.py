@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any, Literal, NamedTuple
 
+from domain.roster.school_numbers import pad_company_number
 from domain.support.lru import Lru
 
 
@@ -30,7 +31,6 @@ class PartlyReadableError(UnreadableError):
 CellReader = Callable[[str], Any]
 NOT_RECORDED = {"", "01-01-1900", "1900-01-01"}
 """Cells of a date that mean that GIAS has not recorded it."""
-STATUSES = {"open, but proposed to close": "proposed to close"}
 NO_LINKS = {"", "does not have links"}
 _DAY_FIRST = re.compile(r"([0-9]{2})-([0-9]{2})-([0-9]{4})")
 _YEAR_FIRST = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -74,20 +74,7 @@ def make_number_reader(pattern: str, code: str, expected: str) -> CellReader:
 
 
 def read_company_number(cell: str) -> str | None:
-    """Restores the leading zeros of a Companies House number, which has eight characters; data frames drop them from
-    numbers.
-    """
-    whole = cell.removesuffix(".0")
-    return whole.zfill(8) if whole.isdecimal() else whole or None
-
-
-def read_status(cell: str) -> str:
-    """Returns the status in lower case: open, closed, proposed to close or proposed to open.
-
-    An unknown status is no error.
-    """
-    status = cell.lower()
-    return STATUSES.get(status, status)
+    return pad_company_number(cell.removesuffix(".0")) or None
 
 
 _days: Lru[str, date] = Lru("days of the register", 1_000_000, weigh=lambda cell, day: 150)

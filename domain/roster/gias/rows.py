@@ -17,13 +17,10 @@ from domain.roster.gias.cells import (
     read_company_number,
     read_date,
     read_links,
-    read_status,
     read_text,
     require,
 )
-
-TRUST_TYPES = {6: "multi-academy", 10: "single-academy"}
-"""Group type codes that are trusts, among sponsors, federations, children's centres and others."""
+from domain.roster.school_numbers import ESTABLISHMENT_PATTERN, LA_PATTERN, UKPRN_PATTERN, URN_PATTERN, parse_status
 
 
 class ParseIssue(Struct, frozen=True):
@@ -44,22 +41,24 @@ class Column(NamedTuple):
     read: CellReader
 
 
-_ESTABLISHMENT_NUMBER = make_text_reader("[0-9]{4}", "gias-invalid-establishment-number", "an establishment number of four digits")
+_ESTABLISHMENT_NUMBER = make_text_reader(
+    ESTABLISHMENT_PATTERN, "gias-invalid-establishment-number", "an establishment number of four digits"
+)
 
 
-_LA = make_text_reader("[0-9]{3}", "gias-invalid-la-code", "a local authority code of three digits")
+_LA = make_text_reader(LA_PATTERN, "gias-invalid-la-code", "a local authority code of three digits")
 
 
 _NUMBER = make_number_reader("[0-9]{1,9}", "gias-invalid-number", "a whole number")
 
 
-_URN = make_number_reader("[1-9][0-9]{5}", "gias-invalid-urn", "a URN of six digits")
+_URN = make_number_reader(URN_PATTERN, "gias-invalid-urn", "a URN of six digits")
 
 
 _URN_IN_GROUP = make_number_reader("[1-9][0-9]{4,5}", "gias-invalid-urn", "a URN of six digits (five for a children's centre)")
 
 
-_UKPRN = make_text_reader("[1-9][0-9]{7}", "gias-invalid-ukprn", "a UKPRN of eight digits")
+_UKPRN = make_text_reader(UKPRN_PATTERN, "gias-invalid-ukprn", "a UKPRN of eight digits")
 
 
 class Establishment(Struct, frozen=True):
@@ -70,7 +69,7 @@ class Establishment(Struct, frozen=True):
     establishment_number: Annotated[str | None, Column("EstablishmentNumber", _ESTABLISHMENT_NUMBER)]
     name: Annotated[str, Column("EstablishmentName", require(read_text))]
     type_name: Annotated[str | None, Column("TypeOfEstablishment (name)", read_text)]
-    status: Annotated[str, Column("EstablishmentStatus (name)", require(read_status))]
+    status: Annotated[str, Column("EstablishmentStatus (name)", require(parse_status))]
     phase: Annotated[str | None, Column("PhaseOfEducation (name)", read_text)]
     low_age: Annotated[int | None, Column("StatutoryLowAge", _NUMBER)]
     high_age: Annotated[int | None, Column("StatutoryHighAge", _NUMBER)]
@@ -92,14 +91,14 @@ class Establishment(Struct, frozen=True):
 
 
 class Group(Struct, frozen=True):
-    """A trust (see `TRUST_TYPES`) or another group. Trusts have `incorporated_on`, other groups `opened_on`."""
+    """A trust (see `school_numbers.TRUST_TYPES`) or another group. Trusts have `incorporated_on`, other groups `opened_on`."""
 
     uid: Annotated[int, Column("Group UID", require(_NUMBER))]
     group_id: Annotated[str | None, Column("Group ID", read_text)]
     name: Annotated[str, Column("Group Name", require(read_text))]
     companies_house_number: Annotated[str | None, Column("Companies House Number", read_company_number)]
     type_code: Annotated[int, Column("Group Type (code)", require(_NUMBER))]
-    status: Annotated[str, Column("Group Status", require(read_status))]
+    status: Annotated[str, Column("Group Status", require(parse_status))]
     opened_on: Annotated[date | None, Column("Open date", read_date)]
     closed_on: Annotated[date | None, Column("Closed Date", read_date)]
     incorporated_on: Annotated[date | None, Column("Incorporated on (open date)", read_date)]

@@ -11,7 +11,8 @@ from uuid import UUID
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import MEMBERSHIP, SCHOOL, TRUST
 from domain.roster.gias.report import ImportIssue, RowTally
-from domain.roster.gias.rows import TRUST_TYPES, Establishment, Group, GroupLink
+from domain.roster.gias.rows import Establishment, Group, GroupLink
+from domain.roster.school_numbers import TRUST_TYPES
 
 OTHER_GROUPS = {
     1: "Federation",

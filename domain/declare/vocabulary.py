@@ -1,0 +1,89 @@
+"""Vocabularies: what a field of words may hold, and the one parser that writes and filters of it share.
+
+A Vocabulary knows its values by itself: a closed list, or a form such as that of a UPN. The values of Codes are rows of
+the database, such as the subjects of a tenant, and are looked up by the statement that filters by them.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column
+
+from domain.declare.ids import parse_id
+from domain.declare.predicates import RowPredicate
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """What a field may hold. `parse` returns the canonical form of a value, or raises ValueError with a sentence that says
+    what is accepted. `words` are all values of a closed list.
+    """
+
+    parse: Callable[[Any], Any]
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """The codes of rows that tenants have. `noun` is the name of one in messages and in the code of the issue
+    (`subject-not-found`). `sources` are the columns that hold them, each with the predicate of the rows within reach.
+    """
+
+    noun: str
+    sources: tuple[tuple[Column[Any], RowPredicate], ...]
+    code: str = ""
+
+    @property
+    def issue_code(self) -> str:
+        return self.code or f"{self.noun}-not-found"
+
+
+def find_word(text: str, words: tuple[str, ...]) -> str | None:
+    """Returns the word of a closed list that a text means: in any case, with any white space. None without one."""
+    if text in words:
+        return text
+    plain = " ".join(text.split()).casefold()
+    return next((word for word in words if word.casefold() == plain), None)
+
+
+def list_words(words: tuple[str, ...]) -> str:
+    """Returns the sentence that says which values a closed list has."""
+    return f"It is one of {', '.join(words)}."
+
+
+def declare_list(*words: str) -> Vocabulary:
+    """Returns the vocabulary of a closed list."""
+
+    def parse(text: str) -> str:
+        word = find_word(text, words)
+        if word is None:
+            raise ValueError(list_words(words))
+        return word
+
+    return Vocabulary(parse, words)
+
+
+def declare_form(pattern: str, sentence: str, clean: Callable[[str], str] = str.strip) -> Vocabulary:
+    """Returns the vocabulary of texts that match a pattern once they are cleaned. `sentence` says what they are."""
+    matches = re.compile(pattern, re.ASCII).fullmatch
+
+    def parse(text: str) -> str:
+        cleaned = clean(text)
+        if not matches(cleaned):
+            raise ValueError(sentence)
+        return cleaned
+
+    return Vocabulary(parse)
+
+
+def _parse_id_text(text: str) -> str:
+    parsed = parse_id(text)
+    if parsed is None:
+        raise ValueError("It is an id.")
+    return str(parsed)
+
+
+ID_TEXTS = Vocabulary(_parse_id_text)
+"""Of lists of ids, which are texts."""

@@ -1,0 +1,239 @@
+"""Filters take what writes take, and say what is wrong with a value that nothing can have; through both interfaces.
+
+The walk is generated from the catalogue: a filter by a value outside its vocabulary never answers an empty list.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from domain import RESOURCES
+from domain.declare.resource import Field, Filter, Resource
+from domain.declare.value_types import ValueType
+from tests.conftest import Databases
+from tests.doors import Doors, opened
+
+FREE = {
+    "trust.name",
+    *(f"school.{name}" for name in ("name", "town", "shortName")),
+    *(f"pupil.{name}" for name in ("reference", "surname", "forename", "preferredSurname", "preferredForename")),
+    "enrolment.leavingReason",
+    *("group.code", "group.name"),
+    *("code.meaning", "code.also", "code.source"),
+    *("subject.name", "aspect.name", "scheme.name", "grade.label", "grade.band"),
+    *("window.name", "window.purpose", "window.decision"),
+    *("judgement.actor", "judgement.source", "judgement.method"),
+    *("target.horizonPoint", "target.actor"),
+    *("receipt.client", "return.schoolName", "return.lastClient", "dataIssue.client"),
+    *("discount.reason", "discount.author", "discount.withdrawnBy"),
+}
+"""Fields of any text, in which nothing is outside a vocabulary. A new field of text has one, or is named here."""
+OUTSIDE = "no such value"
+
+
+@pytest_asyncio.fixture(scope="module")
+async def doors(module_databases: Databases) -> AsyncIterator[Doors]:
+    async with opened(module_databases) as both:
+        yield both
+
+
+def list_filters() -> Iterator[tuple[Resource, str, Field]]:
+    for resource in RESOURCES.values():
+        for name, field in resource.fields.items():
+            yield resource, name, field
+
+
+def is_free(resource: Resource, name: str, field: Field) -> bool:
+    return field.kind in (ValueType.TEXT, ValueType.TEXTS) and field.vocabulary is None and field.codes is None
+
+
+def test_every_field_of_text_has_a_vocabulary_or_is_free() -> None:
+    assert {f"{resource.name}.{name}" for resource, name, field in list_filters() if is_free(resource, name, field)} == FREE
+
+
+async def ask(doors: Doors, resource: Resource, name: str, *values: Any, client: str = "everything") -> tuple[Any, Any]:
+    """The answers of REST, by the URL or in a body, and of GraphQL."""
+    field = resource.fields[name]
+    if field.filter is Filter.BODY:
+        rest = await doors.http.post(f"/v1/{resource.path}/lookup", json={"where": {name: [*values]}}, headers=doors.tokens[client])
+    else:
+        rest = await doors.http.get(f"/v1/{resource.path}", params={name: [*values]}, headers=doors.tokens[client])
+    row = "id" if "id" in resource.fields else next(iter(resource.fields))
+    query = f"query($where: {resource.type_name}Where) {{ {resource.plural}(where: $where) {{ nodes {{ {row} }} }} }}"
+    body = {"query": query, "variables": {"where": {name: [*values]}}}
+    headers = doors.tokens[client] | {"Accept": "application/graphql-response+json"}
+    return rest, await doors.http.post("/graphql", json=body, headers=headers)
+
+
+def list_ids(answer: Any) -> list[str]:
+    body = json.loads(answer.content)
+    rows = body["data"] if isinstance(body["data"], list) else next(iter(body["data"].values()))["nodes"]
+    return [row["id"] for row in rows]
+
+
+async def test_no_filter_answers_an_empty_list_for_a_value_outside_its_vocabulary(doors: Doors) -> None:
+    walked, statuses = 0, set()
+    for resource, name, field in list_filters():
+        if is_free(resource, name, field):
+            continue
+        rest, graphql = await ask(doors, resource, name, OUTSIDE)
+        problem = rest.json()
+        assert rest.status_code in (400, 422), (resource.name, name, rest.text[:300])
+        (issue,) = problem["issues"]
+        assert name in issue["at"], (name, issue)
+        if field.vocabulary is not None and field.vocabulary.words:
+            assert (rest.status_code, issue["code"]) == (400, "filter-value-invalid")
+            assert all(word in issue["message"] for word in field.vocabulary.words), issue
+        assert graphql.status_code == rest.status_code, (resource.name, name, graphql.text[:300])
+        assert [*graphql.json()] == ["errors"]
+        statuses.add(rest.status_code)
+        walked += 1
+    assert walked > 120
+    assert statuses == {400, 422}
+
+
+async def test_no_filter_takes_an_empty_value(doors: Doors) -> None:
+    for resource, name, _ in list_filters():
+        rest, graphql = await ask(doors, resource, name, "")
+        assert rest.status_code == 400, (resource.name, name, rest.text[:300])
+        assert graphql.status_code == 400, (resource.name, name, graphql.text[:300])
+
+
+FORMS: list[tuple[str, str, tuple[str, ...]]] = [
+    ("pupil.yearGroup", "5", ("Y5", "Year 5", "yr5", "05", " 5 ")),
+    ("pupil.sex", "F", ("f", " F ")),
+    ("pupil.enrolmentStatus", "C", ("c",)),
+    ("enrolment.status", "M", ("m",)),
+    ("group.academicYear", "2024-25", ("2024/25", " 2024-25 ")),
+    ("group.kind", "class", ("Class", "CLASS")),
+    ("window.academicYear", "2024-25", ("2024/25",)),
+    ("window.yearGroups", "5", ("Y5", "year 5")),
+    ("window.state", "open", ("Open",)),
+    ("judgement.academicYear", "2024-25", ("2024/25",)),
+    ("judgement.status", "notTaught", ("nottaught", "NotTaught")),
+    ("target.horizonYear", "2039-40", ("2039/40",)),
+    ("target.basis", "teacher", ("Teacher",)),
+    ("target.visibility", "school", ("SCHOOL",)),
+    ("receipt.operation", "recordPupils", ("recordpupils",)),
+    ("school.urn", "100001", ()),
+    ("school.status", "open", ("Open",)),
+    ("school.phase", "Primary", ("primary",)),
+    ("school.rollState", "previous", ("Previous",)),
+    ("trust.kind", "multi-academy", ("Multi-academy",)),
+    ("trust.status", "open", ("Open",)),
+    ("subject.nationalCode", "MAT", ("mat",)),
+    ("scheme.template", "ks2-writing-ta", ("KS2-Writing-TA",)),
+    ("code.list", "enrolmentStatus", ("enrolmentstatus",)),
+    ("grade.yearGroup", "5", ("Y5",)),
+]
+
+
+@pytest.mark.parametrize(("path", "canonical", "forms"), FORMS, ids=[path for path, _, _ in FORMS])
+async def test_a_filter_takes_every_form_that_a_write_takes(
+    path: str, canonical: str, forms: tuple[str, ...], doors: Doors
+) -> None:
+    name, _, field = path.partition(".")
+    resource = RESOURCES[name]
+    row = "id" if "id" in resource.fields else field
+    parameters = {"fields": row, "first": 1000}
+    rest = await doors.http.get(f"/v1/{resource.path}", params=parameters | {field: canonical}, headers=doors.tokens["everything"])
+    assert rest.json()["data"], rest.text
+    for form in forms:
+        told = await doors.http.get(f"/v1/{resource.path}", params=parameters | {field: form}, headers=doors.tokens["everything"])
+        assert told.json() | {"page": None} == rest.json() | {"page": None}, form
+        type_ = "Int" if field == "urn" else "String"
+        nodes = f"(first: 1000, where: {{{field}: $form}}) {{ nodes {{ {row} }} }}"
+        query = f"query($form: [{type_}!]) {{ {resource.plural}{nodes} }}"
+        answer = await doors.graphql("everything", query, form=[form])
+        assert answer["data"][resource.plural]["nodes"] == rest.json()["data"], answer
+
+
+async def test_a_laestab_and_a_upn_are_found_in_every_form(doors: Doors) -> None:
+    (school,) = [row for row in doors.rows["North"]["school"] if row["name"] == "Alder"]
+    for form in (
+        school["laestab"],
+        f"{school['laestab'][:3]}/{school['laestab'][3:]}",
+        f"{school['laestab'][:3]} {school['laestab'][3:]}",
+    ):
+        rest, graphql = await ask(doors, RESOURCES["school"], "laestab", form, client="North")
+        assert list_ids(rest) == list_ids(graphql) == [school["id"]]
+    pupil = next(row for row in doors.rows["North"]["pupil"] if row["upn"])
+    for form in (pupil["upn"], pupil["upn"].lower(), f" {pupil['upn'].lower()} "):
+        rest, graphql = await ask(doors, RESOURCES["pupil"], "upn", form, client="North")
+        assert list_ids(rest) == list_ids(graphql) == [pupil["id"]]
+
+
+async def get(doors: Doors, query: str, client: str = "North") -> tuple[int, dict[str, str], dict[str, str]]:
+    """Status, and by place the code and the message of each issue."""
+    answer = await doors.http.get(f"/v1/{query}", headers=doors.tokens[client])
+    found = answer.json().get("issues", [])
+    return answer.status_code, {i["at"]: i["code"] for i in found}, {i["at"]: i["message"] for i in found}
+
+
+async def test_unknown_codes_are_told_all_at_once(doors: Doors) -> None:
+    status, codes, messages = await get(
+        doors, "judgements?subjectCode=reading&subjectCode=riding&windowCode=2024-25/KS3&aspect=mood&grade=ZZ"
+    )
+    assert (status, codes) == (
+        422,
+        {
+            "subjectCode": "subject-not-found",
+            "windowCode": "window-not-found",
+            "aspect": "aspect-not-found",
+            "grade": "grade-not-found",
+        },
+    )
+    assert "2024-25/KS2" in messages["windowCode"]
+    assert "effort" in messages["aspect"]
+    for query, at in (("subjects?code=riding", "code"), ("windows?code=2024-25/KS3", "code"), ("schemes?code=hous", "code")):
+        status, codes, _ = await get(doors, query)
+        assert status == 422, query
+        assert [*codes] == [at]
+    body = {"where": {"subjectCode": ["reading", "riding", "ryding"]}}
+    query = "query($where: JudgementWhere) { pupils { nodes { judgements(where: $where) { nodes { id } } } } }"
+    answer = await doors.graphql("North", query, **body)
+    problem = answer["errors"][0]["extensions"]["problem"]
+    assert (problem["status"], [issue["at"] for issue in problem["issues"]]) == (
+        "422",
+        ["judgements.where.subjectCode.1", "judgements.where.subjectCode.2"],
+    )
+
+
+async def test_a_code_that_others_have_is_unknown(doors: Doors) -> None:
+    """A client learns of no code outside its reach: a code of South's only is as unknown to North as any other."""
+    await doors.world.do(
+        "South", "create_scheme", {"tenant": {"trust": {"groupUid": 4002}}, "code": "southern", "name": "S", "template": "effort"}
+    )
+    assert (await get(doors, "schemes?code=southern", "South"))[0] == 200
+    theirs, none = await get(doors, "schemes?code=southern"), await get(doors, "schemes?code=nothing")
+    assert theirs == none
+    assert theirs[0] == 422
+
+
+async def test_every_wrong_value_is_told_with_its_place(doors: Doors) -> None:
+    status, codes, messages = await get(doors, "pupils?sex=F&sex=Q&yearGroup=Z9&enrolmentStatus=Z&sex.not=F&changedAt.gte=never")
+    assert status == 400
+    assert codes == {
+        "sex": "filter-value-invalid",
+        "yearGroup": "filter-value-invalid",
+        "enrolmentStatus": "filter-value-invalid",
+        "sex.not": "filter-unknown",
+        "changedAt.gte": "filter-value-invalid",
+    }
+    assert messages["sex"] == "The value given for sex is none that it can have. It is one of F, M."
+    where = {"upn": ["A801200005001", "B801200005001", "x"], "sex": "q"}
+    answer = await doors.http.post("/v1/pupils/lookup", json={"where": where}, headers=doors.tokens["North"])
+    assert [issue["at"] for issue in answer.json()["issues"]] == ["/where/upn/0", "/where/upn/2", "/where/sex"]
+    assert "801200005001" not in answer.text
+
+
+async def test_a_template_that_is_known_parses_again(doors: Doors) -> None:
+    """A request whose plan is cached, by which values are bound without parsing the query."""
+    for _ in range(2):
+        assert (await get(doors, "pupils?yearGroup=Year 5&sex=f&fields=id"))[0] == 200
+        assert (await get(doors, "pupils?yearGroup=Year 55&sex=f&fields=id"))[:2] == (400, {"yearGroup": "filter-value-invalid"})
+        assert (await get(doors, "judgements?subjectCode=reading"))[0] == 200
+        assert (await get(doors, "judgements?subjectCode=riding"))[:2] == (422, {"subjectCode": "subject-not-found"})
