@@ -314,6 +314,7 @@ CREATE FUNCTION public.holds_pupils(school_ids uuid[]) RETURNS uuid[]
         OR EXISTS (SELECT 1 FROM enrolments e WHERE e.tenant_id = s.tenant_id AND e.school_id = s.id)
         OR EXISTS (SELECT 1 FROM judgements j WHERE j.tenant_id = s.tenant_id AND j.school_id = s.id)
         OR EXISTS (SELECT 1 FROM targets t WHERE t.tenant_id = s.tenant_id AND t.school_id = s.id)
+        OR EXISTS (SELECT 1 FROM planned_rolls r WHERE r.tenant_id = s.tenant_id AND r.school_id = s.id)
         OR EXISTS (SELECT 1 FROM groups g WHERE g.tenant_id = s.tenant_id AND g.school_id = s.id)
         OR EXISTS (SELECT 1 FROM windows w WHERE w.tenant_id = s.id AND s.tenant_id = s.id)
     )
@@ -770,6 +771,16 @@ BEGIN
             h.pupil_id = old_pupil OR h.upn IN (SELECT u.upn FROM upns u WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil)
         );
     END IF;
+    DELETE FROM planned_pupils x USING planned_rolls r, pupils p
+    WHERE r.tenant_id = in_tenant AND x.tenant_id = in_tenant AND x.planned_roll_id = r.id AND p.tenant_id = in_tenant AND p.id = old_pupil AND (
+        x.pupil_id = old_pupil
+        OR EXISTS (SELECT 1 FROM upns u WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil AND u.upn = ANY (x.upns))
+        OR EXISTS (
+            SELECT 1 FROM external_ids e WHERE e.tenant_id = in_tenant AND e.kind = 'pupil' AND e.id = old_pupil
+                AND e.source = r.client_id AND e.school_id = r.school_id AND e.value = x.reference
+        )
+        OR (x.entry->>'dateOfBirth' = p.date_of_birth::text AND lower(x.entry->>'surname') = lower(p.surname) AND lower(x.entry->>'forename') = lower(p.forename))
+    );
     DELETE FROM upns WHERE tenant_id = in_tenant AND pupil_id = old_pupil;
     DELETE FROM external_ids WHERE tenant_id = in_tenant AND kind = 'pupil' AND id = old_pupil;
     DELETE FROM record_changes WHERE tenant_id = in_tenant AND old_pupil IN (pupil_id, other_id);
@@ -1452,6 +1463,46 @@ CREATE TABLE public.pins (
 
 ALTER TABLE ONLY public.pins FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.planned_pupils (
+    tenant_id uuid NOT NULL,
+    planned_roll_id uuid NOT NULL,
+    n integer NOT NULL,
+    school_id uuid NOT NULL,
+    pupil_id uuid,
+    reference text,
+    upns text[] NOT NULL,
+    entry jsonb NOT NULL
+);
+
+ALTER TABLE ONLY public.planned_pupils FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.planned_rolls (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    school_id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    as_of date NOT NULL,
+    academic_year smallint NOT NULL,
+    complete boolean NOT NULL,
+    max_leavers smallint,
+    row_count integer NOT NULL,
+    digest bytea NOT NULL,
+    state text DEFAULT 'planned'::text NOT NULL,
+    received_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    done_at timestamp with time zone,
+    problem text,
+    issue_codes text[] DEFAULT '{}'::text[] NOT NULL,
+    created integer,
+    updated integer,
+    unchanged integer,
+    superseded integer,
+    rejected integer,
+    leavers integer,
+    CONSTRAINT planned_rolls_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'applied'::text, 'refused'::text])))
+);
+
+ALTER TABLE ONLY public.planned_rolls FORCE ROW LEVEL SECURITY;
+
 CREATE VIEW public.pupil_groups WITH (security_invoker='true') AS
  SELECT g.tenant_id,
     g.id,
@@ -1932,6 +1983,12 @@ ALTER TABLE ONLY public.memberships
 ALTER TABLE ONLY public.pins
     ADD CONSTRAINT pins_pkey PRIMARY KEY (tenant_id, window_no, school_id, subject_no, aspect_no);
 
+ALTER TABLE ONLY public.planned_pupils
+    ADD CONSTRAINT planned_pupils_pkey PRIMARY KEY (tenant_id, planned_roll_id, n);
+
+ALTER TABLE ONLY public.planned_rolls
+    ADD CONSTRAINT planned_rolls_pkey PRIMARY KEY (tenant_id, id);
+
 ALTER TABLE ONLY public.pupil_rolls
     ADD CONSTRAINT pupil_rolls_pkey PRIMARY KEY (tenant_id, pupil_id, school_id);
 
@@ -2077,6 +2134,14 @@ CREATE INDEX judgements_by_pupil ON ONLY public.judgements USING btree (pupil_id
 CREATE INDEX judgements_by_school ON ONLY public.judgements USING btree (tenant_id, school_id, window_no);
 
 CREATE INDEX memberships_by_trust ON public.memberships USING btree (trust_id, school_id);
+
+CREATE INDEX planned_pupils_by_pupil ON public.planned_pupils USING btree (tenant_id, pupil_id);
+
+CREATE INDEX planned_rolls_by_id ON public.planned_rolls USING btree (id);
+
+CREATE INDEX planned_rolls_by_school ON public.planned_rolls USING btree (tenant_id, school_id, id);
+
+CREATE INDEX planned_rolls_due ON public.planned_rolls USING btree (tenant_id, as_of) WHERE (state = 'planned'::text);
 
 CREATE INDEX pupils_by_folded_name ON public.pupils USING btree (tenant_id, school_id, surname_folded, forename_folded);
 
@@ -2233,6 +2298,15 @@ ALTER TABLE ONLY public.pins
 ALTER TABLE ONLY public.pins
     ADD CONSTRAINT pins_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.planned_pupils
+    ADD CONSTRAINT planned_pupils_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
+
+ALTER TABLE ONLY public.planned_pupils
+    ADD CONSTRAINT planned_pupils_tenant_id_planned_roll_id_fkey FOREIGN KEY (tenant_id, planned_roll_id) REFERENCES public.planned_rolls(tenant_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.planned_rolls
+    ADD CONSTRAINT planned_rolls_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
+
 ALTER TABLE ONLY public.pupil_rolls
     ADD CONSTRAINT pupil_rolls_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
@@ -2346,6 +2420,10 @@ CREATE POLICY maintenance ON public.judgements TO markonce_owner, markonce_opera
 
 CREATE POLICY maintenance ON public.pins TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.planned_pupils TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.planned_rolls TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.pupil_rolls TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.pupils TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
@@ -2387,6 +2465,10 @@ CREATE POLICY maintenance ON public.windows TO markonce_owner, markonce_operator
 CREATE POLICY own ON public.reach TO markonce_app USING (((client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (starts_at <= now()) AND ((ends_at IS NULL) OR (ends_at > now()))));
 
 ALTER TABLE public.pins ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.planned_pupils ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.planned_rolls ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.pupil_rolls ENABLE ROW LEVEL SECURITY;
 
@@ -2478,6 +2560,14 @@ CREATE POLICY reached ON public.judgements TO markonce_app USING (((EXISTS ( SEL
 CREATE POLICY reached ON public.pins TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE (r.tenant_id = pins.tenant_id))));
+
+CREATE POLICY reached ON public.planned_pupils TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = planned_pupils.tenant_id) AND (r.school_id = planned_pupils.school_id)))));
+
+CREATE POLICY reached ON public.planned_rolls TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = planned_rolls.tenant_id) AND (r.school_id = planned_rolls.school_id)))));
 
 CREATE POLICY reached ON public.pupil_rolls TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -2833,6 +2923,12 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.memberships TO markonce_operat
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pins TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pins TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_pupils TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_pupils TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_rolls TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_rolls TO markonce_operator;
 
 GRANT SELECT ON TABLE public.pupil_groups TO markonce_app;
 GRANT SELECT ON TABLE public.pupil_groups TO markonce_operator;

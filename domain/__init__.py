@@ -37,12 +37,14 @@ from domain.roster.data_issues import DATA_ISSUES
 from domain.roster.enrolments import ENROLMENTS
 from domain.roster.groups import GROUPS, MEMBERS
 from domain.roster.new_identity import reidentify_pupil
+from domain.roster.planned_rolls import PLANNED_ROLLS
 from domain.roster.pupils import PUPILS
 from domain.roster.record_groups import record_groups
 from domain.roster.record_pupils.command import record_pupils
 from domain.roster.release_pupil_upn import release_pupil_upn
 from domain.roster.schools import MEMBERSHIPS, SCHOOLS
 from domain.roster.trusts import TRUSTS
+from domain.roster.withdraw_planned_roll import withdraw_planned_roll
 from domain.write.findings import CLEANUP as OLD_DATA_ISSUES
 from domain.write.idempotency import CLEANUP as IDEMPOTENCY_KEYS
 from domain.write.receipts import CLEANUP as OLD_RECEIPTS
@@ -68,6 +70,7 @@ RESOURCES = link_resources(
         RETURNS,
         DATA_ISSUES,
         DISCOUNTS,
+        PLANNED_ROLLS,
     ]
 )
 
@@ -75,6 +78,7 @@ COMMANDS = {
     command.name: command
     for command in (
         record_pupils,
+        withdraw_planned_roll,
         record_groups,
         update_group,
         delete_group,

@@ -39,7 +39,7 @@ class Names:
     aspect: str
     scheme: str
     ids: dict[str, str]
-    """Of a subject, an aspect and a scheme."""
+    """Of a subject, an aspect, a scheme and a planned roll."""
 
 
 ENTRY = {

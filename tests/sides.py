@@ -52,7 +52,7 @@ async def unwalled(databases: Databases) -> AsyncIterator[str]:
         await superuser.close()
 
 
-NOUNS = ("pupil", "group", "window", "school", "subject", "aspect", "scheme", "discount")
+NOUNS = ("pupil", "group", "window", "school", "subject", "aspect", "scheme", "discount", "plannedRoll")
 
 
 async def _names(world: World, tenant: str, school: str, trust: dict[str, Any]) -> Names:
@@ -74,7 +74,8 @@ async def _names(world: World, tenant: str, school: str, trust: dict[str, Any]) 
         subject="reading",
         aspect="main",
         scheme="house",
-        ids={name: next(row["id"] for row in found[name] if not row.get("derived")) for name in ("subject", "aspect", "scheme")},
+        ids={name: next(row["id"] for row in found[name] if not row.get("derived")) for name in ("subject", "aspect", "scheme")}
+        | {"planned": next(row["id"] for row in found["plannedRoll"] if row["schoolId"] == id_)},
     )
 
 
@@ -107,7 +108,7 @@ ABSENT = Names(
     subject="nothing",
     aspect="nothing",
     scheme="nothing",
-    ids={"subject": str(new_id(6)), "aspect": str(new_id(11)), "scheme": str(new_id(7))},
+    ids={"subject": str(new_id(6)), "aspect": str(new_id(11)), "scheme": str(new_id(7)), "planned": str(new_id(18))},
 )
 
 

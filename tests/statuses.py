@@ -21,6 +21,7 @@ from domain.clients.grants import approve_grant, parse_grant
 from domain.declare.ids import new_id
 from domain.store.database import Database
 from domain.store.embedded import SUPERUSER
+from tests.clock import PLANNED_DAY, PLANNING, standing_at
 from tests.conftest import SECRET, Databases
 from tests.roster import gias_rows
 from tests.trust import BASE, TRUST, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent, trust, upn, window
@@ -128,6 +129,14 @@ class Contract:
         dry = await sent(self.here.made[0], f"/v1/pupils/{pupil['id']}/{name[:5]}?dryRun=true", body)
         return pupil["id"], body | {"confirmation": dry["confirmation"]}
 
+    async def fresh_planned_roll(self) -> str:
+        number = next(self._numbers)
+        spells = [{"from": PLANNED_DAY, "status": "C"}]
+        starter = entry(5000 + number, yearGroup="R", dateOfBirth="2026-01-01", enrolments=spells, characteristics=None)
+        with standing_at(PLANNING):
+            answer = await sent(self.here.made[0], "/v1/pupils", roll("Oak", [starter], asOf=PLANNED_DAY))
+        return str(answer["plannedRollIds"][0])
+
     async def good(self, name: str) -> Request:
         """A request that is answered well."""
         method, path, operation = OPERATIONS[name]
@@ -142,6 +151,8 @@ class Contract:
                 await sent(self.here.made[0], f"/v1/windows/{id_}/{verb}")
         elif name == "createWindowDiscount":
             id_ = await self.fresh_window()
+        elif name == "withdrawPlannedRoll":
+            id_ = await self.fresh_planned_roll()
         elif name == "withdrawDiscount":
             id_ = await self.fresh_discount()
         elif name in ("updateAspect", "retireAspect", "updateSubject", "retireSubject"):
@@ -223,6 +234,15 @@ async def under_contract(databases: Databases) -> AsyncIterator[Contract]:
         await sent(vendor, "/v1/pupils", roll("Oak", [entry(5, upn=upn(6)), entry(6, upn=None)]))
         await sent(vendor, "/v1/pupils", roll("Oak", [entry(6)]), 422)  # a data issue
         gone = await merged(vendor)
+        with standing_at(PLANNING):
+            starter = entry(
+                4999,
+                yearGroup="R",
+                dateOfBirth="2026-01-01",
+                enrolments=[{"from": PLANNED_DAY, "status": "C"}],
+                characteristics=None,
+            )
+            await sent(vendor, "/v1/pupils", roll("Oak", [starter], asOf=PLANNED_DAY))
         ids = {}
         for noun in {path.split("/")[2] for path in DOCUMENT["paths"] if "{id}" in path}:
             ids[noun] = (await vendor.get(f"/v1/{noun}", params={"first": "1"})).json()["data"][0]["id"]

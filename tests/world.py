@@ -31,6 +31,7 @@ from domain.roster.upn import compute_check_letter
 from domain.store.database import Connection, Database
 from domain.store.embedded import SUPERUSER
 from domain.write.run import perform
+from tests.clock import PLANNED_DAY, PLANNING, standing_at
 from tests.conftest import SECRET, Databases, Statements, counting_database
 from tests.roster import gias_rows
 
@@ -222,8 +223,23 @@ async def _fill(world: World, tenant: str) -> None:
     school, (first, second, *_) = next(iter(rolls.items()))
     with suppress(Invalid):  # a pupil's reference with another's UPN: refused, and a data issue
         await world.do(tenant, "record_pupils", batch(school, [first | {"upn": second["upn"]}], asOf="2024-10-01"))
+    with standing_at(PLANNING):
+        for school in rolls:
+            await world.do(tenant, "record_pupils", batch(school, [STARTER], asOf=PLANNED_DAY))
     for school, entries in rolls.items():
         await world.do(tenant, "record_groups", batch(school, classes(entries), academicYear="2024-25", asOf="2024-10-01"))
+
+
+STARTER = {
+    "reference": "starter",
+    "surname": "Later",
+    "forename": "Sam",
+    "dateOfBirth": "2026-01-01",
+    "sex": "F",
+    "yearGroup": "R",
+    "enrolments": [{"from": PLANNED_DAY, "status": "C"}],
+}
+"""A pupil of a planned roll."""
 
 
 def batch(school: str, entries: list[Any], **head: Any) -> dict[str, Any]:

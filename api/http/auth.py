@@ -30,6 +30,7 @@ from domain.access.caller import Caller
 from domain.clients.clients import ClientStatus, read_client_status
 from domain.clients.signing_keys import TOKEN_LIFE, read_issuing_clock, read_public_keys
 from domain.declare.ids import parse_id
+from domain.roster.record_pupils.due_rolls import DueRolls
 from domain.store.database import Database
 from domain.store.shared_reads import SharedReads
 from domain.support.lru import Lru
@@ -74,7 +75,8 @@ def get_authenticator(state: Any) -> "Authenticator":
 async def authenticate(request: Request) -> Caller:
     """The caller of a request, which is charged to the client's rate limit. The access token is read from the Authorization header only.
 
-    Sets `client_status` and `bucket` in the RequestContext, for the response's header fields. Raises Unauthorised and QuotaExceeded.
+    Sets `client_status` and `bucket` in the RequestContext, for the response's header fields. Planned rolls whose day has come are applied before the
+    client is answered. Raises Unauthorised, QuotaExceeded and Busy.
     """
     authenticator = get_authenticator(request.app.state)
     caller = await authenticator.find_caller(
@@ -85,6 +87,8 @@ async def authenticate(request: Request) -> Caller:
     context.bucket = bucket = authenticator.buckets.find(caller.client_id, status.tenants)
     bucket.take()
     context.database_use.client = caller.client_id
+    if status.tenants:
+        await authenticator.due_rolls.apply(caller.client_id, status.snapshot.version)
     return authenticator.add_standing(caller, status)
 
 
@@ -100,6 +104,7 @@ class Authenticator:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._base_url = base_url = settings.base_url
+        self.due_rolls = DueRolls(database)
         self.buckets = Buckets(settings.rate, settings.burst)
         self._tokens: Lru[str, tuple[Caller, float]] = Lru("access tokens", MAX_TOKEN_BYTES)
         self._callers: Lru[Caller, Caller] = Lru("callers", 8_000_000, weigh=_weigh)

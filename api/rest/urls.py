@@ -1,5 +1,6 @@
 """Every URL of the REST interface: one list of endpoints, from which the router, the OpenAPI document and the tests are made."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -102,7 +103,7 @@ def url_of(command: Command) -> tuple[str, str]:
     and create_scheme_version to the versions of one scheme; release_pupil_upn is a POST to release-upn below one pupil.
     """
     verb, noun = command.name.split("_", 1)
-    paths = {name: resource.path for resource in RESOURCES.values() for name in (resource.name, resource.plural)}
+    paths = {_make_snake(name): resource.path for resource in RESOURCES.values() for name in (resource.name, resource.plural)}
     owner, _, below = noun.partition("_")
     if verb == "create" and owner in paths and below in paths:
         return "POST", f"/v1/{paths[owner]}/{{id}}/{paths[below]}"
@@ -123,6 +124,11 @@ def url_of(command: Command) -> tuple[str, str]:
         case "delete":
             return "DELETE", f"/v1/{path}/{{id}}"
     return "POST", f"/v1/{path}/{{id}}/{command.path or verb}"
+
+
+def _make_snake(name: str) -> str:
+    """The name in snake case: plannedRoll is planned_roll."""
+    return re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
 
 
 def make_routes() -> list[Route]:

@@ -29,7 +29,7 @@ from domain.declare.errors import Busy, Current, Invalid, Issue, NotFound, make_
 from domain.declare.inputs import Input, Instant, Text, describe
 from domain.declare.scopes import Scope
 from domain.roster.pupil_keys import PupilRow, find_and_lock_pupils
-from domain.roster.record_pupils.command import record_pupils
+from domain.roster.record_pupils.command import record_pupils, write_joiners
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.store.database import Connection, transpose
@@ -171,7 +171,7 @@ async def record_joiners(connection: Connection, caller: Caller, batch: Batch[Ju
         raise make_invalid([issue, *batch.list_issues()])
     pupils.head = PupilBatch(school=batch.head.school, as_of=batch.head.as_of, entries=[])
     pupils.operation = record_pupils.operation
-    await record_pupils.run(connection, caller, pupils)
+    await write_joiners(connection, caller, pupils)
     return pupils.count_rows()
 
 

@@ -22,6 +22,7 @@ from domain.declare.type_numbers import GROUP
 from domain.roster.groups import Code, Kind
 from domain.roster.pupil_keys import PupilKey, find_and_lock_pupils
 from domain.roster.record_pupils.dates import find_date_problem, find_first_day_problem
+from domain.roster.record_pupils.roll_day import IMPLAUSIBLE
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.roster.years import academic_year_range, parse_academic_year
 from domain.store.database import Connection, transpose
@@ -96,7 +97,7 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
     if not first <= batch.head.as_of <= last:
         raise make_invalid([Issue("/asOf", "outside-academic-year", "asOf lies outside the academic year of the groups.")])
     if (impossible := find_date_problem(batch.head.as_of)) is not None:
-        raise make_invalid([Issue("/asOf", "as-of-implausible", impossible)])
+        raise make_invalid([Issue("/asOf", IMPLAUSIBLE, impossible)])
     schools = await resolve_schools(connection, caller, Scope.GROUPS_WRITE, batch)
     if not schools:
         batch.refuse_if_strict()

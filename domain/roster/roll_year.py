@@ -36,7 +36,7 @@ school_versions = Table(
 
 
 def roll_state_of(roll_year: ColumnElement[Any], this_year: ColumnElement[int]) -> ColumnElement[str]:
-    """Returns in SQL `current`, `previous` or `none`. A roll of the coming year, sent in summer, is current."""
+    """Returns in SQL `current`, `previous` or `none`. A later year, recorded before such rolls were planned, is current too."""
     return case(
         (roll_year.is_(None), literal_column("'none'")),
         (roll_year >= this_year, literal_column("'current'")),

@@ -16,7 +16,6 @@ from domain.access.caller import Caller
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
-from domain.roster import years
 from domain.roster.merged_pupils import tell_merged
 from domain.roster.record_pupils import leavers
 from domain.roster.record_pupils.changed_identity import reject_changed_identities
@@ -32,7 +31,10 @@ from domain.roster.record_pupils.matching import (
     reject_pupils_of_other_schools,
     reject_takers,
 )
+from domain.roster.record_pupils.plan import plan_roll
+from domain.roster.record_pupils.recorded_roll import RecordedRoll
 from domain.roster.record_pupils.retired_rows import list_identifiers
+from domain.roster.record_pupils.roll_day import IMPLAUSIBLE, find_roll_day_problem, is_planned_day
 from domain.roster.record_pupils.stored_rules import drop_superseded, reject_claims, reject_overlaps
 from domain.roster.retired import reject_retired
 from domain.roster.roll_year import record_roll_year
@@ -40,29 +42,34 @@ from domain.roster.school_refs import resolve_schools
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
 from domain.write.aggregates import adjust_for_pupils
-from domain.write.batch import Batch, Recorded, Result
+from domain.write.batch import Batch, Result
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
-
-
-class RecordedRoll(Recorded, kw_only=True):
-    """What became of a roll; `left` are the pupils whom a complete one took off roll; they are not in received."""
-
-    left: int = 0
-
-    @property
-    def has_written(self) -> bool:
-        return super().has_written or self.left > 0
 
 
 @command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, Conflict))
 async def record_pupils(connection: Connection, caller: Caller, batch: Batch[PupilBatch, PupilEntry]) -> RecordedRoll:
     """Record a school's roll, or part of it. The same batch twice changes nothing; absence from a batch removes nobody, unless it is complete."""
+    if (problem := find_roll_day_problem(batch.head.as_of)) is not None:
+        raise make_invalid([Issue("/asOf", IMPLAUSIBLE, problem)])
+    if is_planned_day(batch.head.as_of):
+        return await plan_roll(connection, caller, batch, write_roll)
+    return await write_roll(connection, caller, batch)
+
+
+async def write_joiners(connection: Connection, caller: Caller, batch: Batch[PupilBatch, PupilEntry]) -> None:
+    """Writes pupils who come with judgements. Raises Invalid for a day of the coming academic year too."""
+    problem = find_roll_day_problem(batch.head.as_of)
+    if is_planned_day(batch.head.as_of):
+        problem = "These pupils join in the coming academic year: send them as a roll, and judgements once it has begun."
+    if problem is not None:
+        raise make_invalid([Issue("/asOf", IMPLAUSIBLE, problem)])
+    await write_roll(connection, caller, batch)
+
+
+async def write_roll(connection: Connection, caller: Caller, batch: Batch[PupilBatch, PupilEntry]) -> RecordedRoll:
+    """Writes a roll as it is on its day."""
     as_of = batch.head.as_of
-    try:
-        years.academic_year_of(as_of)
-    except ValueError as problem:
-        raise make_invalid([Issue("/asOf", "as-of-implausible", str(problem))]) from problem
     schools = await resolve_schools(connection, caller, Scope.PUPILS_WRITE, batch)
     complete_school = await leavers.find_complete_school(connection, caller, batch, schools)
     rows = [

@@ -90,8 +90,12 @@ class PupilEntry(Input, kw_only=True):
 
 
 class PupilBatch(Input, kw_only=True):
-    """A roll, or part of one, as it was on a day. Pupils absent from a complete roll left on the day before, at most
-    maxLeavers percent at once (by default the school's own setting).
+    """A roll, or part of one, as it was on a day until tomorrow. Pupils absent from a complete roll left on the day
+    before, at most maxLeavers percent at once (by default the school's own setting).
+
+    From 1 June on, asOf may be a day of the coming academic year until its 30 September. Such a roll is planned: it
+    changes nothing until that day, and is applied then by itself. A complete one replaces every planned roll of its
+    school and year, another one the planned rows about its pupils.
     """
 
     school: SchoolRef | UnsetType = UNSET

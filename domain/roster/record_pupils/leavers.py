@@ -30,6 +30,7 @@ from domain.store.database import Connection
 from domain.support.texts import clean_text
 from domain.write.batch import Batch
 
+TOO_MANY = "too-many-leavers"
 MAX_LEAVERS_LISTED = 100
 """The number of leavers whose ids an error lists."""
 
@@ -150,11 +151,10 @@ def find_leavers(on_roll: list[OpenSpell], present: Collection[UUID | None], max
             f"{len(leaver_ids)} of the {before} pupils on roll are not in this batch, and maxLeavers ({max_percent} percent) lets {max_leavers} leave at once."
             f" The issues list {listed}; nothing was written. If the roll was cut short, send the complete roll."
             " If they have left, send their spells with an end, or raise maxLeavers.",
-            code="too-many-leavers",
+            code=TOO_MANY,
             title="Too many pupils would leave",
             issues=tuple(
-                Issue("/complete", "too-many-leavers", f"{id_} is on roll and not in this batch.")
-                for id_ in leaver_ids[:MAX_LEAVERS_LISTED]
+                Issue("/complete", TOO_MANY, f"{id_} is on roll and not in this batch.") for id_ in leaver_ids[:MAX_LEAVERS_LISTED]
             ),
         )
     return absent

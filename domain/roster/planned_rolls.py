@@ -1,0 +1,106 @@
+"""Planned rolls: rolls of the coming academic year, which wait for their day.
+
+record_pupils/plan.py writes them, record_pupils/due_rolls.py applies them on their day.
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    select,
+    table,
+)
+from sqlalchemy import column as named_column
+
+from domain.access.reach import rows_of_school
+from domain.declare.resource import Field, Link, Resource
+from domain.declare.scopes import Scope
+from domain.declare.type_numbers import PLANNED_ROLL
+from domain.roster.schools import schools
+from domain.roster.years import academic_year_text
+from domain.store.metadata import metadata
+
+PLANNED, APPLIED, REFUSED = "planned", "applied", "refused"
+
+planned_rolls = Table(
+    "planned_rolls",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("school_id", Uuid, nullable=False),
+    Column("client_id", Uuid, nullable=False),
+    Column("as_of", Date, nullable=False),
+    Column("academic_year", SmallInteger, nullable=False),
+    Column("complete", Boolean, nullable=False),
+    Column("max_leavers", SmallInteger),
+    Column("row_count", Integer, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+    Column("done_at", DateTime(timezone=True)),
+    Column("problem", Text),
+    Column("issue_codes", ARRAY(Text), nullable=False),
+    *(Column(name, Integer) for name in ("created", "updated", "unchanged", "superseded", "rejected", "leavers")),
+    Index("planned_rolls_by_id", "id"),
+    Index("planned_rolls_by_school", "tenant_id", "school_id", "id"),
+)
+p = planned_rolls.c
+
+_clients = table("clients", named_column("id"), named_column("name", Text))
+_client_name = select(_clients.c.name).where(_clients.c.id == p.client_id).correlate_except(_clients).scalar_subquery()
+
+PLANNED_ROLLS = Resource(
+    name="plannedRoll",
+    plural="plannedRolls",
+    slug="planned-rolls",
+    versioned=False,
+    doc="A roll of the coming academic year, which changes nothing until its day and is applied then by itself.",
+    source=planned_rolls,
+    type_number=PLANNED_ROLL,
+    scope=Scope.PUPILS_READ,
+    order=("tenant_id", "id"),
+    reach=rows_of_school(p.tenant_id, p.school_id),
+    fields={
+        "id": Field(p.id, "Id of the planned roll."),
+        "schoolId": Field(p.school_id, "Id of its school."),
+        "asOf": Field(p.as_of, "The day of the roll, on which it is applied."),
+        "academicYear": Field(academic_year_text(p.academic_year), "Its academic year, such as 2027-28.", nullable=False),
+        "complete": Field(p.complete, "Whether pupils who are absent from it leave on the day before."),
+        "maxLeavers": Field(p.max_leavers, "How many percent may leave at once; null for the school's own setting."),
+        "state": Field(
+            p.state,
+            "planned: it waits for its day. applied: it was recorded, and the counts say what became of its rows. refused: nothing of it"
+            " was written, for the reason in problem.",
+        ),
+        "rowCount": Field(p.row_count, "How many rows were sent and accepted."),
+        "client": Field(_client_name, "Name of the client that sent it."),
+        "receivedAt": Field(p.received_at, "When it arrived."),
+        "doneAt": Field(p.done_at, "When it was applied or refused; null while it is planned."),
+        "problem": Field(p.problem, "The code of the error for which it was refused (GET /problems/{code} explains it)."),
+        "issueCodes": Field(p.issue_codes, "The codes of the issues of its rejected rows, once it was applied."),
+        "created": Field(p.created, "Rows that made a new pupil; null unless it was applied, as of the other counts."),
+        "updated": Field(p.updated, "Rows that changed a pupil."),
+        "unchanged": Field(p.unchanged, "Rows that changed nothing."),
+        "superseded": Field(p.superseded, "Rows that are older than what was sent of their pupil since."),
+        "rejected": Field(p.rejected, "Rows that were rejected."),
+        "left": Field(p.leavers, "Pupils whom it took off roll, since it is complete and they are not in it."),
+    },
+    links={
+        "school": Link(
+            "school",
+            ((p.school_id, schools.c.id),),
+            "The school.",
+            reverse="plannedRolls",
+            reverse_doc="Its rolls of the coming year, and what became of former ones.",
+        )
+    },
+)
