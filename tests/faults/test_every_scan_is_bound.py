@@ -14,10 +14,11 @@ import pytest_asyncio
 
 from domain import COMMANDS, RESOURCES
 from domain.store.embedded import SUPERUSER
+from tests.clock import PLANNED_DAY, PLANNING, standing_at
 from tests.conftest import Databases
 from tests.naming import DOCUMENTS, ENTRY, EVERY_PLACE, by_rest, tries
 from tests.sides import Sides, both_sides
-from tests.world import batch, upn
+from tests.world import STARTER, batch, upn
 
 NEW = ENTRY | {"reference": "new"}
 
@@ -76,6 +77,8 @@ async def _write_everything(sides: Sides, http: httpx2.AsyncClient) -> None:
     ]
     for name, body in bodies:
         await send(http, COMMANDS[name], "", body)
+    with standing_at(PLANNING):
+        assert (await send(http, COMMANDS["record_pupils"], "", batch("Alder", [STARTER], asOf=PLANNED_DAY))).status == 200
     await http.patch(
         f"/v1/pupils/{own.pupil['id']}", json={"upn": None, "yearGroup": "6"}, params={"dryRun": "true"}, headers={"If-Match": "*"}
     )

@@ -88,7 +88,7 @@ async def _try(connection: Connection, caller: Caller, batch: Rolls, write: Writ
         except Conflict as problem:
             if problem.code != TOO_MANY or max_leavers == ALL_PERCENT:
                 raise
-            message = f"As things stand, this roll would be refused on its day. {problem.detail}"
+            message = f"This roll will be refused on its day unless that has changed by then. {problem.detail}"
             warnings = [Issue("/complete", TOO_MANY, message)]
         else:
             await connection.execute("ROLLBACK TO SAVEPOINT planned")
