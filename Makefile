@@ -31,7 +31,7 @@ check: $(READY)  ## formatting, lint, types, import rules, committed contracts
 	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
 	@$(BIN)/python -m api contracts --check
 
-contracts: $(READY)  ## write openapi.json, schema.graphql and the goldens again, to review as a diff
+contracts: $(READY)  ## write openapi.json, schema.graphql, expected/, docs/schema.sql and the map of docs/architecture.md again, to review as a diff
 	@$(BIN)/python -m api contracts
 	@MARKONCE_ACCEPT=1 $(BIN)/python -m pytest -q -k golden
 

@@ -369,7 +369,7 @@ def contracts(
     """Write openapi.json and schema.graphql from the declarations."""
     changed = committed.write_contracts(check_only=check)
     for path in changed:
-        console.print(f"{'differs' if check else 'written'}: {path}")
+        console.print(f"differs: {path}; run make contracts" if check else f"written: {path}")
     if not changed:
         console.print("The committed contracts are up to date.")
     if check and changed:

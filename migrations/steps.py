@@ -25,6 +25,26 @@ def run_each(*statements: str) -> None:
             _run(op.get_bind(), statement)
 
 
+def append_to_views(expression: str, *views: str) -> None:
+    """Adds a column at the end of each of these views: `p.house` is the column house, of the relation that each view calls p.
+
+    The rest of a view stays as the database has it. A view that has the column already stays.
+    """
+    name = expression.rpartition(".")[2]
+    has_column = "SELECT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = '{0}'::regclass AND attname = '{1}')"
+    with op.get_context().autocommit_block():
+        connection = op.get_bind()
+        for view in views:
+            if connection.exec_driver_sql(has_column.format(view, name)).scalar_one():
+                continue
+            text = connection.exec_driver_sql(f"SELECT pg_get_viewdef('{view}'::regclass)").scalar_one()
+            columns, from_, rest = text.partition("\n   FROM ")
+            _run(
+                connection,
+                f"CREATE OR REPLACE VIEW {view} WITH (security_invoker = true) AS\n{columns},\n    {expression}{from_}{rest}",
+            )
+
+
 def _run(connection: Connection, statement: str) -> None:
     for attempt in range(1, TRIES + 1):
         try:

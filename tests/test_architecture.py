@@ -27,7 +27,7 @@ MAP = "## The files\n\n"
 
 def first_sentence(path: Any) -> str:
     text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
-    return re.split(r"(?<=[.:])\s+(?=[A-Z`])", text)[0]
+    return re.split(r"(?<=\.)\s+(?=[A-Z`])", text)[0]
 
 
 def draw_map() -> str:

@@ -5,11 +5,17 @@ import re
 import subprocess
 from pathlib import Path
 
+import asyncpg
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Databases
 from tests.demonstration import PATIENCE
+from tests.migrations import folder_of, following, migrated
 
+LAST_COLUMNS = """
+SELECT c.relname, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid ORDER BY attnum DESC LIMIT 1), c.reloptions
+FROM pg_class c WHERE c.relname = ANY ($1) ORDER BY 1
+"""
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -39,6 +45,21 @@ def test_the_commands_of_integrating_run(demo_facts: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([\w./-]+)(?:#[\w-]+)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+async def test_the_migration_of_adding_runs(databases: Databases, tmp_path: Path) -> None:
+    """Run twice it does nothing more, and each view has the column at its end and the rights of who asks."""
+    (text,) = re.findall(r"```python\n(\"\"\"The house of a pupil.*?)```", (ROOT / "docs" / "adding.md").read_text(), re.DOTALL)
+    folder = folder_of(tmp_path / "migrations")
+    migration = folder / "versions" / f"{following()}_house.py"
+    migration.write_text(text.replace("NNNN", following()).replace("MMMM", following(0)))
+    await migrated(databases, folder)
+    owner = await asyncpg.connect(databases.owner_url)
+    await owner.execute("UPDATE alembic_version SET version_num = $1", following(0))
+    await migrated(databases, folder)
+    views = await owner.fetch(LAST_COLUMNS, ["group_pupils", "school_roll"])
+    await owner.close()
+    assert [tuple(row) for row in views] == [(name, "house", ["security_invoker=true"]) for name in ("group_pupils", "school_roll")]
 
 
 def test_every_file_that_is_named_is_there() -> None:

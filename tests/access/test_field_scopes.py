@@ -82,6 +82,7 @@ async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_else
         return [row["id"] for row in json.loads(body or b"")["data"]]
 
     values = {value for id_, value in truth.items() if value is not None}
+    assert values, "no row of tests/world.py has a value"
     assert values & {truth[id_] for id_ in hidden}
     # in the order of those who did not sort; where there is a key to sort by, it is null where the scope is not held
     nulls = [row["id"] for row in rows if (row[key] is None if field.sort_key is None else row["id"] in hidden)]

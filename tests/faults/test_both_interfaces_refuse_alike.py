@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
+from msgspec import structs
 
 from api.rest.urls import url_of
 from domain import COMMANDS
@@ -71,6 +72,15 @@ def differences(sent: Any, rest: Told, graphql: Told) -> list[Any]:
     if problems:
         return [] if (problems, graphql.status) == ([json.loads(rest.body)], rest.status) else [(sent, rest, told)]
     return [] if rest.status < 300 else [(sent, rest, told)]
+
+
+def test_every_command_that_needs_a_body_has_a_document() -> None:
+    needs = {
+        name
+        for name, command in COMMANDS.items()
+        if any(field.required and field.name != "id" for field in structs.fields(command.input))
+    }
+    assert needs - DOCUMENTS.keys() == set(), "a document in tests/naming.py"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
