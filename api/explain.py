@@ -32,6 +32,7 @@ from domain.read.query import (
     FixedText,
     ListQuery,
     NestedObject,
+    ObjectMembers,
     OutputFields,
     PageRows,
     Query,
@@ -223,7 +224,7 @@ def _add_fields(tree: Tree, resource: Resource, items: OutputFields) -> None:
     branches: list[tuple[str, Resource, OutputFields]] = []
     for key, item in items:
         match item:
-            case FieldValue(field=field):
+            case FieldValue(field=field) | ObjectMembers(field=field):
                 leaves.append(format_name(key, field))
             case FixedText(text=text):
                 leaves.append(f"{key}: '{text}'")

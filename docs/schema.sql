@@ -1871,9 +1871,48 @@ CREATE TABLE public.used_assertions (
     expires_at timestamp with time zone NOT NULL
 );
 
+CREATE VIEW public.window_grades WITH (security_invoker='true') AS
+ SELECT g.tenant_id,
+    g.scheme_id,
+    g.scheme_version,
+    g.scheme_version_no,
+    g.no,
+    g.code,
+    g.label,
+    g.rank,
+    g.value,
+    g.points,
+    g.year_group,
+    g.band,
+    g.eligible,
+    g.valid,
+    g.expected,
+    g.higher,
+    g.valid_from,
+    g.valid_to,
+    w.no AS window_no
+   FROM (public.windows w
+     JOIN public.scheme_grades g ON (((g.tenant_id = w.tenant_id) AND ((g.valid_from IS NULL) OR (g.valid_from <= make_date((w.academic_year + 1), 8, 31))) AND ((g.valid_to IS NULL) OR (g.valid_to >= make_date((w.academic_year)::integer, 9, 1))))));
+
 CREATE TABLE public.window_instants (
     at timestamp with time zone NOT NULL
 );
+
+CREATE VIEW public.window_subjects WITH (security_invoker='true') AS
+ SELECT p.tenant_id,
+    p.window_no,
+    p.school_id,
+    p.subject_no,
+    p.aspect_no,
+    p.scheme_version_no,
+    v.scheme_id,
+    v.version AS scheme_version,
+    v.rounding
+   FROM (public.pins p
+     JOIN public.scheme_versions v ON (((v.tenant_id = p.tenant_id) AND (v.no = p.scheme_version_no))))
+  WHERE (EXISTS ( SELECT 1
+           FROM public.reach r
+          WHERE ((r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.tenant_id = p.tenant_id) AND (r.school_id = p.school_id) AND (r.starts_at <= now()) AND ((r.ends_at IS NULL) OR (r.ends_at > now())))));
 
 ALTER TABLE ONLY public.academic_years
     ADD CONSTRAINT academic_years_pkey PRIMARY KEY (year);
@@ -3005,5 +3044,11 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.upns TO markonce_operator;
 GRANT SELECT,INSERT,DELETE ON TABLE public.used_assertions TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.used_assertions TO markonce_operator;
 
+GRANT SELECT ON TABLE public.window_grades TO markonce_app;
+GRANT SELECT ON TABLE public.window_grades TO markonce_operator;
+
 GRANT SELECT ON TABLE public.window_instants TO markonce_app;
 GRANT SELECT ON TABLE public.window_instants TO markonce_operator;
+
+GRANT SELECT ON TABLE public.window_subjects TO markonce_app;
+GRANT SELECT ON TABLE public.window_subjects TO markonce_operator;

@@ -25,6 +25,7 @@ from domain.assessment.schemes import GRADES, SCHEMES
 from domain.assessment.split_pupil import split_pupil
 from domain.assessment.subjects import ASPECTS, SUBJECTS
 from domain.assessment.targets import TARGETS
+from domain.assessment.window_subjects import WINDOW_SUBJECTS
 from domain.assessment.windows import WINDOWS
 from domain.clients.secrets import CLEANUP as CLIENT_SECRETS
 from domain.clients.signing_keys import CLEANUP as SIGNING_KEYS
@@ -33,6 +34,7 @@ from domain.declare.catalogue import link_resources
 from domain.roster.change_group import delete_group, update_group
 from domain.roster.change_pupil import update_pupil
 from domain.roster.change_school import update_school
+from domain.roster.characteristics import CHARACTERISTICS
 from domain.roster.data_issues import DATA_ISSUES
 from domain.roster.enrolments import ENROLMENTS
 from domain.roster.groups import GROUPS, MEMBERS
@@ -56,6 +58,7 @@ RESOURCES = link_resources(
         MEMBERSHIPS,
         PUPILS,
         ENROLMENTS,
+        CHARACTERISTICS,
         GROUPS,
         MEMBERS,
         CODES,
@@ -64,6 +67,7 @@ RESOURCES = link_resources(
         SCHEMES,
         GRADES,
         WINDOWS,
+        WINDOW_SUBJECTS,
         JUDGEMENTS,
         TARGETS,
         RECEIPTS,

@@ -253,13 +253,21 @@ class Document:
 
     def row(self, ask: Ask, depth: int) -> Below:
         """The fields of a row and what it leads to."""
-        chosen: list[Chosen] = [(name, "", None) for name in ask.fields]
+        chosen: list[Chosen] = [(name, "", self.members(ask.resource, name)) for name in ask.fields]
         for name, below in ask.links.items():
             many = ask.resource.links[name].many
             chosen.append(self.page(below, name, depth + 1) if many else (name, "", self.row(below, depth + 1)))
         parts, read = self.object(ask.resource.type_name, chosen)
         names = [name for name, _, _ in chosen]
         return parts, lambda found: None if found is None else dict(zip(names, read(found), strict=True))
+
+    def members(self, resource: Resource, name: str) -> Below | None:
+        """All members of a field that is an object."""
+        members = resource.fields[name].members
+        if not members:
+            return None
+        parts, read = self.object(f"{resource.type_name}{name[0].upper()}{name[1:]}", [(member, "", None) for member in members])
+        return parts, lambda found: None if found is None else dict(zip(members, read(found), strict=True))
 
     def object(self, type_: str, chosen: list[Chosen]) -> Below:
         """An object's selections, each in one of the ways that mean the same, and what reads them in turn after making sure that nothing else is there."""

@@ -37,6 +37,7 @@ from domain.read.query import (
     HasPreviousPage,
     ListQuery,
     NestedObject,
+    ObjectMembers,
     Order,
     OutputField,
     OutputFields,
@@ -183,6 +184,10 @@ class Reader:
             name = nodes[0].name.value
             if name == "__typename":
                 items.append((key, FixedText(resource.type_name)))
+            elif name in resource.fields and resource.fields[name].members:
+                field_type = self.find_type(type_, nodes[0])
+                members = self.collect(_list_selection_sets(nodes), field_type)
+                items.append((key, ObjectMembers(resource.fields[name], _name_members(members, field_type))))
             elif name in resource.fields:
                 items.append((key, FieldValue(resource.fields[name])))
             else:
@@ -350,6 +355,11 @@ class Reader:
         type_ = self.schema.type_map[name]
         assert isinstance(type_, GraphQLObjectType)
         return type_
+
+
+def _name_members(members: Collected, type_: GraphQLObjectType) -> tuple[tuple[str, str, bool], ...]:
+    named = ((key, nodes[0].name.value) for key, nodes in members.items())
+    return tuple((key, type_.name, True) if name == "__typename" else (key, name, False) for key, name in named)
 
 
 def _list_selection_sets(nodes: list[FieldNode]) -> list[SelectionSetNode]:

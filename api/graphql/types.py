@@ -161,7 +161,7 @@ def _name_type(name: str, kind: ValueType) -> str:
 def _make_object(resource: Resource) -> None:
     fields: dict[str, StrawberryField] = {}
     for name, field in resource.fields.items():
-        type_ = _name_type(name, field.kind)
+        type_ = _make_members(resource, name, field) if field.members else _name_type(name, field.kind)
         needs = f" Needs {field.scope}." if field.scope is not None else ""
         fields[name] = make_field(StrawberryField, name, f"{type_} | None" if field.may_be_null else type_, field.doc + needs)
     for name, link in resource.links.items():
@@ -173,6 +173,14 @@ def _make_object(resource: Resource) -> None:
         else:
             fields[name] = make_field(StrawberryField, name, f"{target.type_name} | None", link.doc)
     make_type(resource.type_name, fields, f"{resource.doc} Needs {resource.scope}.", *[Node] * resource.has_id)
+
+
+def _make_members(resource: Resource, name: str, field: Field) -> str:
+    """Makes the type of a field that is an object, and returns its name."""
+    type_name = f"{resource.type_name}{name[0].upper()}{name[1:]}"
+    members = {member: make_field(StrawberryField, member, "String", doc) for member, doc in field.members.items()}
+    make_type(type_name, members, field.doc)
+    return type_name
 
 
 def make_page_arguments(resource: Resource, link: Link | None = None) -> tuple[StrawberryArgument, ...]:
@@ -217,6 +225,7 @@ def _make_filters(resource: Resource) -> None:
     filters = {
         key: make_field(StrawberryField, key, f"{_name_filter_type(key, field)} | None", field.doc)
         for key, field in resource.fields.items()
+        if field.filterable
     }
     ranges = {
         key: make_field(StrawberryField, key, f"{field.kind.graphql}Range | None", field.doc)

@@ -169,8 +169,8 @@ def read_conditions(
     for at, values in filters.items():
         name, dot, comparison = at.partition(".")
         field = resource.fields.get(name)
-        if field is None:
-            names = (*resource.fields, *resource.choices, *RESERVED)
+        if field is None or not field.filterable:
+            names = (*(n for n, f in resource.fields.items() if f.filterable), *resource.choices, *RESERVED)
             issues.add_unknown(at, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.", name, names)
         elif field.filter is Filter.BODY and not in_body:
             advice = f"use POST /v1/{resource.path}/lookup"

@@ -17,12 +17,13 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.access.reach import rows_of_tenant
 from domain.assessment.code_lists import WINDOW_STATE
 from domain.assessment.subjects import codes_of
 from domain.assessment.window_state import derive_closed_at, derive_state
-from domain.declare.resource import Field, Resource
+from domain.declare.resource import Field, Filter, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import WINDOW
 from domain.roster import years
@@ -46,6 +47,7 @@ windows = Table(
     Column("statutory", Boolean, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("decision", Text, nullable=False),
+    Column("frequency_reasons", JSONB),
     Column("year_groups", ARRAY(Text), nullable=False),
     Column("published_at", DateTime(timezone=True)),
     Column("version", Integer, nullable=False),
@@ -102,6 +104,16 @@ WINDOWS = Resource(
         "statutory": Field(windows.c.statutory, "Whether the collection is required by law."),
         "purpose": Field(windows.c.purpose, "What the values are for."),
         "decision": Field(windows.c.decision, "The decision they inform."),
+        "frequencyReasons": Field(
+            windows.c.frequency_reasons,
+            "Why it is held beyond the workload budget; null where nobody had to say.",
+            filter=Filter.NOWHERE,
+            members={
+                "actions": "The actions that its frequency informs.",
+                "timeToSetAndAnalyse": "The time taken to set, collate, analyse and interpret it.",
+                "timeToAct": "The time taken to act on it.",
+            },
+        ),
         "yearGroups": Field(windows.c.year_groups, "National curriculum years it collects.", vocabulary=years.YEAR_GROUP),
         "publishedAt": Field(windows.c.published_at, "When its results were published."),
         "version": Field(windows.c.version, "Grows by one with each change."),

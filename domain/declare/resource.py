@@ -30,10 +30,14 @@ from domain.declare.vocabulary import Codes, Vocabulary
 
 
 class Filter(Enum):
-    """Where a field may be used as a filter. A value that identifies a person never appears in a URL."""
+    """Where a field may be used as a filter. A value that identifies a person never appears in a URL.
+
+    By a field with NOWHERE, a list is neither filtered nor sorted.
+    """
 
     ANYWHERE = "anywhere"
     BODY = "body"
+    NOWHERE = "nowhere"
 
 
 class Comparison(StrEnum):
@@ -96,7 +100,8 @@ class Field:
     subquery in the expression must `correlate_except` its own tables. A `costly` field is left out unless the request
     names it or a link `also_shows` it. Lists are sorted by the `sort_key` where there is one, and filters use the
     `match`. `vocabulary` parses what writes and filters send for it; `codes` are looked up. A field of text without
-    either holds any text.
+    either holds any text. `members` are the texts that the object of a JSONB column holds, by name, with what each
+    means.
     """
 
     source: ColumnElement[Any] | LabelOf
@@ -109,10 +114,13 @@ class Field:
     match: TextMatch | None = None
     vocabulary: Vocabulary | None = None
     codes: Codes | None = None
+    members: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.codes is None and isinstance(self.source, LabelOf):
             object.__setattr__(self, "codes", self.source.codes)
+        if self.members and self.filterable:
+            raise TypeError(f"an object is no filter: {self.doc}")
         if not any(isinstance(self.expression.type, type_) for type_, _ in TYPE_OF_COLUMN):
             raise TypeError(f"a field cannot be of type {self.expression.type!r}: {self.doc}")
 
@@ -139,12 +147,17 @@ class Field:
     @property
     def sortable(self) -> bool:
         """Whether a list may be sorted by the field. Values that are lists have no order."""
-        return self.kind is not ValueType.TEXTS
+        return self.filterable and self.kind is not ValueType.TEXTS
+
+    @property
+    def filterable(self) -> bool:
+        """Whether a list may be filtered by the field, in a body at least."""
+        return self.filter is not Filter.NOWHERE
 
     @property
     def comparable(self) -> bool:
         """Whether a range filter is allowed: on numbers, dates and instants."""
-        return self.kind in (ValueType.INTEGER, ValueType.NUMBER, ValueType.DATE, ValueType.INSTANT)
+        return self.filterable and self.kind in (ValueType.INTEGER, ValueType.NUMBER, ValueType.DATE, ValueType.INSTANT)
 
     @property
     def may_be_null(self) -> bool:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Uuid,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from domain.declare.ids import parse_id
@@ -39,6 +40,7 @@ class ValueType(Enum):
     NUMBER = ("Float", "a number")
     BOOLEAN = ("Boolean", "true or false")
     DATE = ("Date", "a date such as 2026-09-01")
+    OBJECT = ("JSON", "an object")
     INSTANT = ("DateTime", "an instant with its offset, such as 2026-09-01T08:30:00Z")
 
     @property
@@ -101,6 +103,7 @@ _PARSE: dict[ValueType, Callable[[object], Any]] = {
     ValueType.NUMBER: _parse_number,
     ValueType.BOOLEAN: lambda raw: {"true": True, "false": False}.get(json.dumps(raw) if isinstance(raw, bool) else str(raw)),
     ValueType.DATE: _parse_date,
+    ValueType.OBJECT: lambda raw: None,
     ValueType.INSTANT: _parse_instant,
 }
 
@@ -114,6 +117,7 @@ TYPE_OF_COLUMN: list[tuple[type[TypeEngine[Any]], ValueType]] = [
     (Numeric, ValueType.NUMBER),
     (DateTime, ValueType.INSTANT),
     (Date, ValueType.DATE),
+    (JSONB, ValueType.OBJECT),
     (ARRAY, ValueType.TEXTS),
     (String, ValueType.TEXT),
 ]

@@ -11,6 +11,7 @@ from domain.read.query import (
     FieldValue,
     ListQuery,
     NestedObject,
+    ObjectMembers,
     OutputField,
     OutputFields,
     PageRows,
@@ -63,7 +64,7 @@ def list_needs(queries: Sequence[Query]) -> dict[str, Scope]:
 
     def visit_field(resource: Resource, output: OutputField) -> None:
         match output:
-            case FieldValue(field=field):
+            case FieldValue(field=field) | ObjectMembers(field=field):
                 require(field.scope, f"{resource.name}.{next(name for name, f in resource.fields.items() if f is field)}")
             case ToOne(resource=target, fields=fields):
                 visit_resource(target, fields)

@@ -25,15 +25,13 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
-from sqlalchemy.sql.selectable import NamedFromClause
 
 from domain.declare.resource import DECLARED, Field, LabelOf, Link, Resource
-from domain.declare.scopes import Scope
 from domain.declare.value_types import find_value_type
 from domain.read import placeholders
-from domain.read.columns import find_columns, move_to_source
+from domain.read.columns import move_to_source
 from domain.read.conditions import make_join, order_descending, write_filter, write_keyset
-from domain.read.json_sql import concatenate, join_with_dots, quote, write_json
+from domain.read.json_sql import concatenate, join_with_dots, quote, write_json, write_members
 from domain.read.known_codes import write_checks
 from domain.read.placeholders import write_placeholder
 from domain.read.query import (
@@ -43,6 +41,7 @@ from domain.read.query import (
     HasPreviousPage,
     ListQuery,
     NestedObject,
+    ObjectMembers,
     OutputField,
     OutputFields,
     PageRows,
@@ -53,6 +52,7 @@ from domain.read.query import (
     ToOne,
 )
 from domain.read.statement import INSTALLATION_VERSION, Statement, make_statement
+from domain.read.values import ValueWriter
 from domain.read.versions import (
     REACH_DATA_VERSION,
     is_versioned,
@@ -90,7 +90,7 @@ def _compile(queries: tuple[Query, ...], scopes: frozenset[str] | None) -> State
     )
 
 
-class _SqlWriter:
+class _SqlWriter(ValueWriter):
     """Writes the SQL of query templates. Pages are numbered in the order of the tree, as PreparedQuery numbers them.
 
     `scopes` are those that the caller has at every school within reach. Then no row is tested for these scopes, linked
@@ -99,11 +99,10 @@ class _SqlWriter:
     """
 
     def __init__(self, scopes: frozenset[str] | None = None, *, is_versioned_by_school: bool = False) -> None:
+        super().__init__(scopes)
         self.label_queries: dict[Any, ColumnElement[Any]] = {}
         self._is_versioned_by_school = is_versioned_by_school
-        self._scopes = scopes
         self._pages = 0
-        self._aliases = 0
         self._has_labels = False
         """Whether the row being written has labels, whose tenant must be known."""
 
@@ -117,34 +116,6 @@ class _SqlWriter:
             query.fields,
             lambda source: [source.c[c.key] == bindparam(name, type_=c.type) for c, name in keys] or [false()],
         )
-
-    def make_alias(self, table: Table) -> NamedFromClause[Any]:
-        """Returns an alias that differs from SQLAlchemy's anonymous ones (pupils_1), which a field's own subqueries may
-        use.
-        """
-        self._aliases += 1
-        return table.alias(f"{table.name}{self._aliases}")
-
-    def has_everywhere(self, scope: Scope | None) -> bool:
-        """Whether the caller is known to have the scope for every row within reach."""
-        return scope is None or (self._scopes is not None and scope in self._scopes)
-
-    def write_reach(self, resource: Resource, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
-        """Returns the resource's own condition, and the one that a row is within the caller's reach."""
-        conditions = [] if resource.condition is None else [resource.condition]
-        if not self.has_everywhere(resource.scope):
-            conditions.append(resource.reach(resource.scope))
-        elif link is None or not link.target_in_reach:
-            conditions.append(resource.reach(None))
-        return [move_to_source(condition, resource.source, source) for condition in conditions]
-
-    def write_value(self, resource: Resource, field: Field, source: FromClause, sql: Any = None) -> ColumnElement[Any]:
-        """Returns the value of a field, or other SQL that tells of it; NULL where the caller lacks its scope."""
-        expression: ColumnElement[Any] = field.expression if sql is None else sql
-        if field.scope != resource.scope and not self.has_everywhere(field.scope):
-            assert field.scope is not None
-            expression = case((resource.reach(field.scope), expression), else_=None)
-        return move_to_source(expression, resource.source, source)
 
     def write_row(
         self,
@@ -245,24 +216,6 @@ class _SqlWriter:
             for i, condition in enumerate(query.where)
         ]
 
-    def list_columns(self, resource: Resource, fields: OutputFields) -> set[str]:
-        """Returns the columns that these fields and their links need.
-
-        No others are selected: a view has only the columns that its table had when the view was created.
-        """
-        names: set[str] = set()
-        for _, field in fields:
-            match field:
-                case FieldValue(field=declared):
-                    names |= find_columns(declared.expression, resource.source)
-                    if declared.scope != resource.scope and not self.has_everywhere(declared.scope):
-                        names |= find_columns(resource.reach(declared.scope), resource.source)
-                case ToOne(link=link) | ToMany(link=link):
-                    names |= {own.key for own, _ in link.on}
-                case PageRows(fields=inner) | NestedObject(fields=inner):
-                    names |= self.list_columns(resource, inner)
-        return names
-
     def write_row_object(
         self,
         fields: OutputFields,
@@ -312,6 +265,8 @@ class _SqlWriter:
                     return label
                 text = write_json(declared.kind, self.write_value(resource, declared, source))
                 return func.coalesce(text, quote("null")) if declared.may_be_null else text
+            case ObjectMembers(field=declared, members=members):
+                return write_members(self.write_value(resource, declared, source), members)
             case FixedText(text=fixed):
                 return quote(f'"{fixed}"')
             case RowCursor() if write_cursor is not None:

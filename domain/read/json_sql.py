@@ -9,6 +9,7 @@ from sqlalchemy import (
     Date,
     Text,
     Uuid,
+    case,
     cast,
     func,
     literal_column,
@@ -54,6 +55,15 @@ def write_json(value_type: ValueType, expression: ColumnElement[Any]) -> ColumnE
     if value_type in (ValueType.ID, ValueType.DATE) and isinstance(expression.type, Uuid | Date):
         return concatenate([quote('"'), cast(expression, Text), quote('"')])  # nothing to escape; three times as fast
     return cast(func.to_json(expression), Text)
+
+
+def write_members(value: ColumnElement[Any], members: Sequence[tuple[str, str, bool]]) -> ColumnElement[str]:
+    """Returns the JSON object of some members of a JSONB value; null for NULL. `members` are those of ObjectMembers."""
+    parts: list[ColumnElement[str]] = []
+    for i, (key, text, is_fixed) in enumerate(members):
+        member = quote(f'"{text}"') if is_fixed else cast(value.op("->")(quote(text)), Text)
+        parts += [quote(f'{"," if i else "{"}"{key}":'), func.coalesce(member, quote("null"))]
+    return case((value.is_(None), quote("null")), else_=concatenate([*parts, quote("}")]))
 
 
 def join_with_dots(numbers: list[ColumnElement[Any]]) -> list[ColumnElement[str]]:

@@ -99,6 +99,16 @@ class FieldValue:
 
 
 @dataclass(frozen=True)
+class ObjectMembers:
+    """Members of a field that is an object, as (key, name of the member or fixed text, whether it is fixed); null if the
+    field is.
+    """
+
+    field: Field
+    members: tuple[tuple[str, str, bool], ...]
+
+
+@dataclass(frozen=True)
 class FixedText:
     """A fixed text, such as GraphQL's __typename."""
 
@@ -154,7 +164,7 @@ class NestedObject:
 
 
 OutputField: TypeAlias = (
-    FieldValue | FixedText | RowCursor | HasNextPage | HasPreviousPage | ToOne | ToMany | PageRows | NestedObject
+    FieldValue | ObjectMembers | FixedText | RowCursor | HasNextPage | HasPreviousPage | ToOne | ToMany | PageRows | NestedObject
 )
 OutputFields: TypeAlias = tuple[tuple[str, OutputField], ...]
 """Pairs of (key, output field), in the order of the JSON object."""

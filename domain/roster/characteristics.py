@@ -7,12 +7,17 @@ FSM6 or pupil premium: service children count only in pupil premium.
 
 import re
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from sqlalchemy import Column, Date, Table, Text, Uuid
+from sqlalchemy import Column, Date, Table, Text, Uuid, literal_column
 
+from domain.access.reach import rows_of_pupil
 from domain.declare.inputs import Input, describe
+from domain.declare.resource import Field, Link, Resource
+from domain.declare.scopes import Scope
+from domain.declare.vocabulary import Vocabulary, declare_list, find_word, list_words
 from domain.roster.code_lists import describe_validity, find_code, load_code_lists
+from domain.roster.pupils import pupils
 from domain.store.metadata import metadata
 
 characteristics = Table(
@@ -28,6 +33,7 @@ characteristics = Table(
 )
 
 Kind = Literal["fsm", "ever6Fsm", "pupilPremium", "serviceChild", "lookedAfter", "leftCare", "eal", "sen", "ethnicity"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 DATED: tuple[Kind, ...] = ("fsm",)
 """The kinds of which a spell begins while its code is valid. An MIS may send other codes with days before they came."""
 _ETHNICITY = re.compile("[A-Z]{4}")
@@ -37,6 +43,57 @@ YEAR_GROUP = "yearGroup"
 
 It is dated from 1 September; in a request it is the row's own field `yearGroup`.
 """
+
+
+def _parse_any_value(text: str) -> str:
+    """Returns the canonical code of a value of any kind. Raises ValueError for one that no kind has."""
+    codes = tuple(code.code for kind in KINDS for code in load_code_lists()[kind].codes)
+    if (word := find_word(text, codes)) is not None:
+        return word
+    found = [code for kind in KINDS if (code := find_code(kind, text)) is not None]
+    if found:
+        return found[0].code
+    if _ETHNICITY.fullmatch(text.strip().upper()):
+        return text.strip().upper()
+    raise ValueError(list_words(tuple(dict.fromkeys(codes))))
+
+
+CHARACTERISTICS = Resource(
+    name="pupilCharacteristic",
+    plural="characteristics",
+    doc="A spell of a characteristic of a pupil. A characteristic of which no spell tells is unknown, not false.",
+    source=characteristics,
+    scope=Scope.PUPILS_SENSITIVE,
+    order=("tenant_id", "pupil_id", "kind", "from_on"),
+    reach=rows_of_pupil(characteristics.c.tenant_id, characteristics.c.school_id, characteristics.c.pupil_id),
+    condition=characteristics.c.kind != literal_column(f"'{YEAR_GROUP}'"),
+    fields={
+        "pupilId": Field(characteristics.c.pupil_id, "The pupil's id."),
+        "kind": Field(
+            characteristics.c.kind,
+            f"Which characteristic: {', '.join(KINDS)}.",
+            vocabulary=declare_list(*KINDS),
+        ),
+        "value": Field(
+            characteristics.c.value,
+            "Its value; /v1/codes lists those of each kind with their meaning.",
+            vocabulary=Vocabulary(_parse_any_value),
+        ),
+        "from": Field(characteristics.c.from_on, "First day."),
+        "to": Field(characteristics.c.to_on, "Last day; null: until the next spell of this kind."),
+    },
+    links={
+        "pupil": Link(
+            "pupil",
+            ((characteristics.c.tenant_id, pupils.c.tenant_id), (characteristics.c.pupil_id, pupils.c.id)),
+            "The pupil.",
+            reverse="characteristics",
+            reverse_doc="Characteristics, as dated spells.",
+            target_in_reach=True,
+            source_in_reach=True,
+        )
+    },
+)
 
 
 def parse_value(kind: Kind, text: str, day: date) -> str:

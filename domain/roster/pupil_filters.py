@@ -6,6 +6,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    DateTime,
     FromClause,
     Table,
     Text,
@@ -32,6 +33,7 @@ upns = Table(
     Column("upn", Text, primary_key=True),
     Column("pupil_id", Uuid, nullable=False),
     Column("current", Boolean, nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False),
 )
 
 BEGINNING = "*"

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import (
+    ARRAY,
     Column,
     Date,
     DateTime,
@@ -14,8 +15,10 @@ from sqlalchemy import (
     Text,
     Uuid,
     func,
+    literal_column,
     select,
 )
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from domain.access.reach import CALLER, rows_of_pupil
 from domain.declare.resource import Choice, Field, Filter, Link, Resource
@@ -23,7 +26,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
 from domain.roster.code_lists import ENROLMENT_STATUS, SEX
 from domain.roster.on_roll import RollOfPupil
-from domain.roster.pupil_filters import HOW_NAMES_ARE_FOUND, match_name, match_upn
+from domain.roster.pupil_filters import HOW_NAMES_ARE_FOUND, match_name, match_upn, upns
 from domain.roster.schools import schools
 from domain.roster.upn import UPN
 from domain.roster.years import YEAR_GROUP
@@ -79,6 +82,21 @@ external_ids = Table(
     Column("value", Text, primary_key=True),
     Column("id", Uuid, nullable=False),
     Index("external_ids_by_id", "tenant_id", "id"),
+)
+
+_former = upns.alias()
+_of_pupil = (_former.c.tenant_id == pupils.c.tenant_id) & (_former.c.pupil_id == pupils.c.id)
+_former_upns = (
+    select(
+        func.coalesce(
+            func.array_agg(aggregate_order_by(_former.c.upn, _former.c.received_at, _former.c.upn)),
+            literal_column("'{}'::text[]"),
+            type_=ARRAY(Text),
+        )
+    )
+    .where(_of_pupil, ~_former.c.current)
+    .correlate_except(_former)
+    .scalar_subquery()
 )
 
 _external = external_ids.alias()
@@ -143,6 +161,13 @@ PUPILS = Resource(
             scope=Scope.PUPILS_UPN,
             filter=Filter.BODY,
             match=match_upn(pupils.c.tenant_id, pupils.c.id),
+            vocabulary=UPN,
+        ),
+        "formerUpns": Field(
+            _former_upns,
+            "The UPNs that the pupil had before, the first of them first. A number that turned out to be another child's is not among them.",
+            scope=Scope.PUPILS_UPN,
+            filter=Filter.BODY,
             vocabulary=UPN,
         ),
         "surname": _declare_name("surname", f"Legal surname. {HOW_NAMES_ARE_FOUND}"),

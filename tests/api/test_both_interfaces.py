@@ -127,7 +127,9 @@ async def test_a_value_is_the_same_as_a_literal_and_as_a_variable(doors: Doors) 
 
 
 @pytest.mark.parametrize("client", QUESTIONS)
-@pytest.mark.parametrize("name", [name for name, field in RESOURCES["pupil"].fields.items() if field.filter is Filter.BODY])
+@pytest.mark.parametrize(
+    "name", [name for name, field in RESOURCES["pupil"].fields.items() if field.filter is Filter.BODY and name != "formerUpns"]
+)
 async def test_who_is_looked_up_is_found_the_same(name: str, client: str, doors: Doors) -> None:
     """By what may not stand in a URL. Where two pupils are named, as where one or none is."""
     pupil, rows = RESOURCES["pupil"], doors.rows[client]["pupil"]

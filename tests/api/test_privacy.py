@@ -56,7 +56,19 @@ async def test_cursors_and_links_tell_no_name(doors: Doors) -> None:
 
 def test_what_identifies_a_person_is_filtered_in_a_body_only() -> None:
     identifying = {(of.name, name) for of in RESOURCES.values() for name, field in of.fields.items() if field.filter is Filter.BODY}
-    named = {("pupil", name) for name in ("reference", "upn", "surname", "forename", "dateOfBirth")}
+    named = {
+        ("pupil", name)
+        for name in (
+            "reference",
+            "upn",
+            "formerUpns",
+            "surname",
+            "forename",
+            "preferredSurname",
+            "preferredForename",
+            "dateOfBirth",
+        )
+    }
     assert identifying == named | {("judgement", "actor"), ("target", "actor")}
 
 

@@ -34,7 +34,7 @@ def test_golden_scopes() -> None:
 
     for resource in RESOURCES.values():
         for name, field in resource.fields.items():
-            notes = {Filter.BODY: "filtered in a body only", Filter.ANYWHERE: ""}
+            notes = {Filter.BODY: "filtered in a body only", Filter.ANYWHERE: "", Filter.NOWHERE: "no filter"}
             line(f"{resource.name}.{name}", {resource.scope} | ({field.scope} if field.scope else set()), notes[field.filter])
         for name, link in resource.links.items():
             line(f"{resource.name}.{name} ->", {resource.scope, RESOURCES[link.target].scope}, link.target)

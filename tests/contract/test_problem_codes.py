@@ -57,7 +57,7 @@ NO_CODES = {
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
     *("multi-academy", "single-academy", "possible-same-child", "reference-collides", "not-source"),
     # parts of paths
-    *("data-issues", "new-identity", "planned-rolls"),
+    *("data-issues", "new-identity", "planned-rolls", "window-subjects"),
     # a check of GET /health/ready
     "signing-key",
 }

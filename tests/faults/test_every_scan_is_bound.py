@@ -39,7 +39,9 @@ async def _read_everything(http: httpx2.AsyncClient) -> None:
             await http.get(f"/v1/{resource.path}/{id_}", params={"include": ",".join(resource.links)})
             for link in (link for link, to in resource.links.items() if to.many):
                 assert (await http.get(f"/v1/{resource.path}/{id_}/{link}")).status_code == 200
-            shown = " ".join(field for field in resource.fields)
+            shown = " ".join(
+                f"{field} {{ {' '.join(of.members)} }}" if of.members else field for field, of in resource.fields.items()
+            )
             text = f'{{ node(id: "{id_}") {{ id ... on {resource.type_name} {{ {shown} }} }} {name}(id: "{id_}") {{ id }} }}'
             assert "errors" not in (await http.post("/graphql", json={"query": text})).json()
         if resource.has_lookup:
@@ -139,13 +141,14 @@ async def _scans(connection: Any, statement: str, owned: dict[str, str]) -> list
     conditions = " AND ".join(str(node[kind]) for node in nodes for kind in CONDITIONS if kind in node)
     equal: dict[str, set[str]] = {}
     pairs = re.findall(r"([\w.]+) = (ANY \(\$\d+|\(hashed SubPlan|[\w.$]+)", conditions)
-    for left, right in [*pairs, *_renamed(nodes)]:
+    of_setting = re.findall(r"(\w+\.client_id) = \((InitPlan \d+)\)", conditions)  # a view reads the caller from the setting
+    for left, right in [*pairs, *of_setting, *_renamed(nodes)]:
         equal.setdefault(left, set()).add(right)
         equal.setdefault(right, set()).add(left)
     scans = [
         (node, owned[node["Relation Name"]]) for node in nodes if node.get("Relation Name") in owned and "Scan" in node["Node Type"]
     ]
-    given = {name for name in equal if "$" in name or "SubPlan" in name}
+    given = {name for name in equal if "$" in name or "SubPlan" in name or "InitPlan" in name}
     within = {node["Alias"] for node, table in scans if table == "reach" and equal.get(f"{node['Alias']}.client_id", set()) & given}
     bound = _joined(equal, given | {f"{alias}.{column}" for alias in within for column in ("tenant_id", "school_id")})
     schools = {node["Alias"] for node in nodes if node.get("Relation Name") == "schools"}  # a school is of one tenant

@@ -43,7 +43,8 @@ async def doors(module_databases: Databases) -> AsyncIterator[Doors]:
 def list_filters() -> Iterator[tuple[Resource, str, Field]]:
     for resource in RESOURCES.values():
         for name, field in resource.fields.items():
-            yield resource, name, field
+            if field.filterable:
+                yield resource, name, field
 
 
 def is_free(resource: Resource, name: str, field: Field) -> bool:

@@ -40,6 +40,7 @@ SCALARS: dict[ValueType, JsonObject] = {
     ValueType.NUMBER: {"type": "number"},
     ValueType.BOOLEAN: {"type": "boolean"},
     ValueType.DATE: {"type": "string", "format": "date"},
+    ValueType.OBJECT: {"type": "object"},
     ValueType.INSTANT: {"type": "string", "format": "date-time"},
 }
 
@@ -205,6 +206,9 @@ def make_row(resource: Resource) -> JsonObject:
 
 def _make_field(name: str, field: Field) -> JsonObject:
     schema = SCALARS[ValueType.ID if name == "id" else field.kind] | {"description": field.doc}
+    if field.members:
+        texts = {member: {"type": "string", "description": doc} for member, doc in field.members.items()}
+        schema |= {"properties": texts, "required": [*texts], "additionalProperties": False}
     if field.may_be_null:
         schema["type"] = [schema["type"], "null"]
     return schema if field.scope is None else schema | {"x-scope": field.scope.value}
@@ -238,6 +242,7 @@ def make_lookup(resource: Resource) -> JsonObject:
             **({"x-scope": field.scope.value} if field.scope else {}),
         }
         for name, field in resource.fields.items()
+        if field.filterable
     }
     filters |= {
         f"{name}.{comparison}": SCALARS[field.kind] | {"description": describe_comparison(name, comparison)}

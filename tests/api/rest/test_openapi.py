@@ -154,7 +154,16 @@ def test_a_list_takes_every_filter_that_may_stand_in_a_url(resource: Any) -> Non
 
 def test_what_identifies_a_pupil_is_filtered_in_a_body_only() -> None:
     identifying = {name for name, field in RESOURCES["pupil"].fields.items() if field.filter is Filter.BODY}
-    assert identifying == {"upn", "surname", "forename", "preferredSurname", "preferredForename", "dateOfBirth", "reference"}
+    assert identifying == {
+        "upn",
+        "formerUpns",
+        "surname",
+        "forename",
+        "preferredSurname",
+        "preferredForename",
+        "dateOfBirth",
+        "reference",
+    }
     assert identifying <= set(SCHEMAS["PupilLookup"]["properties"]["where"]["properties"])
     assert not any(identifying & set(parameters(operation, "query")) for at, operation in OPERATIONS.items() if at not in ELSEWHERE)
 

@@ -1,0 +1,69 @@
+"""Which rows and which values a caller may read, in SQL: the reach of a resource's rows and the scopes of its fields."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Table, case
+from sqlalchemy.sql.selectable import NamedFromClause
+
+from domain.declare.resource import Field, Link, Resource
+from domain.declare.scopes import Scope
+from domain.read.columns import find_columns, move_to_source
+from domain.read.query import FieldValue, NestedObject, ObjectMembers, OutputFields, PageRows, ToMany, ToOne
+
+
+class ValueWriter:
+    """Writes the SQL of reach and of single values.
+
+    `scopes` are those that the caller has at every school within reach; then no row is tested for them. None: every row
+    is tested for every scope.
+    """
+
+    def __init__(self, scopes: frozenset[str] | None) -> None:
+        self._scopes = scopes
+        self._aliases = 0
+
+    def make_alias(self, table: Table) -> NamedFromClause[Any]:
+        """Returns an alias that differs from SQLAlchemy's anonymous ones (pupils_1), which a field's own subqueries may
+        use.
+        """
+        self._aliases += 1
+        return table.alias(f"{table.name}{self._aliases}")
+
+    def has_everywhere(self, scope: Scope | None) -> bool:
+        """Whether the caller is known to have the scope for every row within reach."""
+        return scope is None or (self._scopes is not None and scope in self._scopes)
+
+    def write_reach(self, resource: Resource, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
+        """Returns the resource's own condition, and the one that a row is within the caller's reach."""
+        conditions = [] if resource.condition is None else [resource.condition]
+        if not self.has_everywhere(resource.scope):
+            conditions.append(resource.reach(resource.scope))
+        elif link is None or not link.target_in_reach:
+            conditions.append(resource.reach(None))
+        return [move_to_source(condition, resource.source, source) for condition in conditions]
+
+    def write_value(self, resource: Resource, field: Field, source: FromClause, sql: Any = None) -> ColumnElement[Any]:
+        """Returns the value of a field, or other SQL that tells of it; NULL where the caller lacks its scope."""
+        expression: ColumnElement[Any] = field.expression if sql is None else sql
+        if field.scope != resource.scope and not self.has_everywhere(field.scope):
+            assert field.scope is not None
+            expression = case((resource.reach(field.scope), expression), else_=None)
+        return move_to_source(expression, resource.source, source)
+
+    def list_columns(self, resource: Resource, fields: OutputFields) -> set[str]:
+        """Returns the columns that these fields and their links need.
+
+        No others are selected: a view has only the columns that its table had when the view was created.
+        """
+        names: set[str] = set()
+        for _, field in fields:
+            match field:
+                case FieldValue(field=declared) | ObjectMembers(field=declared):
+                    names |= find_columns(declared.expression, resource.source)
+                    if declared.scope != resource.scope and not self.has_everywhere(declared.scope):
+                        names |= find_columns(resource.reach(declared.scope), resource.source)
+                case ToOne(link=link) | ToMany(link=link):
+                    names |= {own.key for own, _ in link.on}
+                case PageRows(fields=inner) | NestedObject(fields=inner):
+                    names |= self.list_columns(resource, inner)
+        return names
