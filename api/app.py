@@ -132,11 +132,9 @@ async def _respond_to_http_exception(request: Request, error: Any) -> Response:
     base_url = request.app.state.settings.base_url
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
-        problem = HttpProblem(error.status_code, "method", "The method is not allowed here", f"Use {allow}.", {"Allow": allow})
+        problem = HttpProblem(error.status_code, "method", f"Use {allow}.", {"Allow": allow})
         return respond(problem, base_url)
-    return respond(
-        HttpProblem(error.status_code, "url-unknown", "There is no such URL", "See /openapi.json for what there is."), base_url
-    )
+    return respond(HttpProblem(error.status_code, "url-unknown", "See /openapi.json for what there is."), base_url)
 
 
 async def _serve_index(request: Request) -> Response:

@@ -1338,7 +1338,8 @@ CREATE TABLE public.idempotency (
     status smallint NOT NULL,
     answer text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    expires_at timestamp with time zone NOT NULL
+    expires_at timestamp with time zone NOT NULL,
+    request jsonb
 );
 
 CREATE TABLE public.identifier_keys (

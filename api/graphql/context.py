@@ -19,7 +19,7 @@ from domain.store.database import Database
 from domain.support.lru import Lru
 from domain.support.slices import run_in_slices
 from domain.write.command import Command
-from domain.write.idempotency import check_key
+from domain.write.idempotency import KeyedRequest, check_key, describe_preferences, hash_document
 from domain.write.run import CommandAnswer, perform
 from domain.write.stored_answers import read_stored_answers
 
@@ -55,21 +55,14 @@ async def perform_command(context: OperationContext, command: Command, arguments
         raise NotFound()  # as in REST, where an invalid id in a URL is a 404
     lenient, with_results = arguments.get("handling") == "lenient", arguments.get("return") == "representation"
     command_input = await run_in_slices(command.parse_in_steps(arguments["input"], lenient=lenient, with_results=with_results))
-    key = arguments.get("idempotencyKey")
-    body = (
-        msgspec.json.encode([arguments["input"], arguments.get("handling"), arguments.get("return")], order="sorted")
-        if key is not None
-        else b""
-    )
-    return await perform(
-        context.database,
-        command,
-        context.caller,
-        command_input,
-        dry_run=bool(arguments.get("dryRun")),
-        key=check_key(key) if key is not None else None,
-        body=body,
-    )
+    keyed, key = None, arguments.get("idempotencyKey")
+    if key is not None:
+        key, body = check_key(key), [arguments["input"], arguments.get("handling"), arguments.get("return")]
+        parts = {"body": await run_in_slices(hash_document(arguments["input"]))}
+        parts |= describe_preferences(lenient, with_results) if command.entries is not None else {}
+        keyed = KeyedRequest(key, parts, msgspec.json.encode(body, order="sorted"))
+    dry_run = bool(arguments.get("dryRun"))
+    return await perform(context.database, command, context.caller, command_input, dry_run=dry_run, keyed=keyed)
 
 
 async def _read_aggregates(context: OperationContext, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from api.graphql.document import is_query
 from api.graphql.errors import list_domain_errors
 from api.graphql.response import GraphqlAnswer, make_answer
 from api.graphql.schema import graphql_schema, make_schema
-from api.http.accept import read_weights
+from api.http.accept import choose_media_type
 from api.http.auth import authenticate
 from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large, read_json
 from api.http.problems import HttpProblem
 from api.http.response import JsonResponse
 from domain.declare.errors import BadRequest, ClientRevoked, Issue
-from domain.support.lru import Lru
 
 RESPONSE, JSON = "application/graphql-response+json", "application/json"
 
@@ -126,27 +125,13 @@ def check_request(document: object) -> None:
         raise BadRequest("This is not a GraphQL request.", code="graphql-malformed", issues=tuple(issues))
 
 
-_media_types: Lru[str, str] = Lru("Accept headers", 100_000, weigh=lambda header, media_type: 100 + len(header))
-
-
 def negotiate_media_type(header: str) -> str:
-    """The media type of the response. Raises HttpProblem 406 where the client accepts neither."""
-    return _media_types.get(header) or _media_types.put(header, _weigh_media_types(header))
-
-
-def _weigh_media_types(header: str) -> str:
-    """The media type with the higher weight (RFC 9110, section 12.5.1); of equal ones, that which is listed, or listed first.
+    """The media type of the response. Raises HttpProblem 406 where the client accepts neither.
 
     Without an Accept header it is the newer one (GraphQL over HTTP, section 6.1.1), for a wildcard the older.
     """
-    if not header:
-        return RESPONSE
-    weights = read_weights(header)
-    listed = [kind for kind in weights if kind in (RESPONSE, JSON)]
-    wildcard = next((weights[kind] for kind in ("application/*", "*/*") if kind in weights), 0.0)
-    candidates = {kind: weights.get(kind, wildcard) for kind in dict.fromkeys([*listed, JSON, RESPONSE])}
-    best = max(candidates, key=candidates.__getitem__)
-    if candidates[best] == 0:
+    chosen = choose_media_type(header, (JSON, RESPONSE)) if header else RESPONSE
+    if chosen is None:
         detail = f"Accept {RESPONSE} or {JSON}."
-        raise HttpProblem(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "There is no such representation", detail)
-    return best
+        raise HttpProblem(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", detail)
+    return chosen

@@ -5,7 +5,7 @@ import re
 from graphql import GraphQLError
 
 from api.http.problems import as_domain_error, make_problem
-from domain.declare.errors import DomainError
+from domain.declare.errors import BadRequest, DomainError, Issue
 
 _WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
 
@@ -18,15 +18,37 @@ def strip_error(error: GraphQLError) -> GraphQLError:
     return stripped
 
 
+_OF_VARIABLE = re.compile(r"Variable '\$(\w+)' has invalid value(?: at ([^:]+))?(?:: (.*)|\.)", re.DOTALL)
+
+
+def _add_problem(error: GraphQLError, base_url: str) -> GraphQLError:
+    """The error with its problem in `extensions`, which names the place of a variable in the body of the request."""
+    extensions = error.extensions or {}
+    if "problem" in extensions:
+        return error
+    issues: tuple[Issue, ...] = ()
+    if (of_variable := _OF_VARIABLE.match(error.message)) is not None:
+        path = "".join(f"/{index or name}" for name, index in _PATH.findall(of_variable[2] or ""))
+        message = of_variable[3] or "The value does not have the type of the variable."
+        issues = (Issue(f"/variables/{of_variable[1]}{path}", "wrong-type", message),)
+    problem = make_problem(BadRequest(error.message, code=extensions["code"], issues=issues), base_url)
+    described = GraphQLError(error.message, path=error.path, extensions={**extensions, "problem": problem})
+    described.locations = error.locations
+    return described
+
+
+_PATH = re.compile(r"\.(\w+)|\[(\d+)\]")
+
+
 def describe_error(error: Exception, base_url: str) -> GraphQLError:
     """The error of a response for an error of an operation. Its `original_error` is the domain error, if there is one.
 
-    An unforeseen error is logged, and the response says nothing of its cause.
+    An error of graphql-core is a problem too, with status 400. An unforeseen error is logged, and the response says nothing of its cause.
     """
     cause = error.original_error if isinstance(error, GraphQLError) else error
     path = error.path if isinstance(error, GraphQLError) else None
     if isinstance(error, GraphQLError) and (cause is None or isinstance(cause, GraphQLError)):
-        return strip_error(error)
+        return _add_problem(strip_error(error), base_url)
     assert isinstance(cause, Exception)
     domain_error = as_domain_error(cause)
     extensions = {"code": domain_error.code, "problem": make_problem(domain_error, base_url)}

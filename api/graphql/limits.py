@@ -84,8 +84,6 @@ class LimitExceeded(BadRequest):
     `graphql-too-many-fields`, `graphql-too-many-operations`, `graphql-too-much-introspection`, `graphql-too-complex`.
     """
 
-    title = "The GraphQL document is over a limit"
-
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail, code=code)
 

@@ -211,9 +211,9 @@ class Reader:
         arguments, most = self.read_arguments(parent, nodes[0]), MAX_FIRST if link is None else MAX_NESTED_FIRST
         at = nodes[0].alias.value if nodes[0].alias else nodes[0].name.value
         first = arguments.get("first")
-        if first is None or not 0 <= first <= most:
-            self.issues.append(Issue(f"{at}.first", "argument-invalid", f"first is a whole number from 0 to {most}."))
-            first = 0
+        if first is None or not 1 <= first <= most:
+            self.issues.append(Issue(f"{at}.first", "argument-invalid", f"first is a whole number from 1 to {most}."))
+            first = 1
         where = self._read_conditions(f"{at}.where", resource, arguments.get("where") or {})
         named: dict[str, Order] = {}
         for by in arguments.get("orderBy") or ():

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from api.http import long_json
 from api.http.body_memory import Budget
 from api.http.context import get_context
+from api.http.field_values import split_parameters
 from api.http.problems import HttpProblem
 from api.http.strict_json import MalformedJson, Value, find_faults, parse_valid
 from domain.support.slices import Steps, run_in_slices
@@ -36,6 +37,9 @@ MAX_IN_MEMORY = 2 * MAX_BODY
 """Bytes of all small bodies in memory, and of all large ones."""
 CHARGED_PER_VALUE, MEMORY_PER_VALUE = 16, 64
 """The least bytes that a value counts for: in the rate limit, as in an average batch; and in memory, with its issues."""
+
+UTF_8 = frozenset(("utf-8", "utf8", "us-ascii"))
+"""Names of the one character set of bodies, and of its beginning."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -143,9 +147,7 @@ async def _read_limited(request: Request, most: int) -> Body:
     except TimeoutError as problem:
         raise _make_too_slow() from problem
     except (ClientDisconnect, OSError, RuntimeError) as problem:  # the client disconnected, or its chunked coding is malformed
-        raise HttpProblem(
-            400, "body-cut-short", "The request cannot be read", "The body ended before it was whole.", {"Connection": "close"}
-        ) from problem
+        raise HttpProblem(400, "body-cut-short", "The body ended before it was whole.", {"Connection": "close"}) from problem
     finally:
         if bucket := get_context(request.scope).bucket:
             bucket.charge(max(read, min(counter.most, MAX_BODY_VALUES) * CHARGED_PER_VALUE) if counter else read)
@@ -211,21 +213,21 @@ class ValueCount:
 
 def _make_too_slow() -> HttpProblem:
     detail = f"A body arrives within {MAX_BODY_SECONDS} seconds."
-    return HttpProblem(408, "body-too-slow", "The body did not arrive in time", detail, {"Connection": "close"})
+    return HttpProblem(408, "body-too-slow", detail, {"Connection": "close"})
 
 
 def make_too_large(most: int) -> HttpProblem:
     """The problem of a body with more than `most` bytes."""
     subject, advice = ("A batch", " Send it in parts.") if most == MAX_BODY else ("A body that is no batch", "")
     detail = f"{subject} has at most {most // 1024**2} MiB.{advice}"
-    return HttpProblem(413, "body-too-large", "The body is too large", detail, {"Connection": "close"})
+    return HttpProblem(413, "body-too-large", detail, {"Connection": "close"})
 
 
 def _make_too_many_values() -> HttpProblem:
     detail = (
         f"A body has at most {MAX_BODY_VALUES:,} values (objects, arrays, texts, numbers, true, false and null). Send it in parts."
     )
-    return HttpProblem(413, "body-too-many-values", "The body has too many values", detail)
+    return HttpProblem(413, "body-too-many-values", detail)
 
 
 async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
@@ -233,11 +235,10 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
 
     Raises HttpProblem.
     """
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
+    if read_media_type(request)[0] != "multipart/form-data":
         raise HttpProblem(
             415,
             "media-type",
-            "The media type is not supported",
             "Send multipart/form-data.",
             {"Accept-Post": "multipart/form-data"},
         )
@@ -246,7 +247,6 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
         raise HttpProblem(
             413,
             "body-too-large",
-            "The body is too large",
             "The files have at most 64 MiB, and Content-Length is required.",
             {"Connection": "close"},
         )
@@ -263,10 +263,14 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
     except TimeoutError as problem:
         raise _make_too_slow() from problem
     except (HTTPException, ClientDisconnect, ValueError) as problem:
-        raise HttpProblem(
-            400, "form-malformed", "The request cannot be read", "The multipart body is not well formed."
-        ) from problem
+        raise HttpProblem(400, "form-malformed", "The multipart body is not well formed.") from problem
     return fields, files
+
+
+def read_media_type(request: Request) -> tuple[str, set[str]]:
+    """The media type of a body, in lower case, and the character sets that its parameters name."""
+    kind, parameters = split_parameters(request.headers.get("content-type", ""))
+    return kind.strip().lower(), {value.lower() for name, value in parameters if name == "charset"}
 
 
 async def read_json(
@@ -279,15 +283,15 @@ async def read_json(
 
     A large body is parsed in pieces. `check` is called with the value without the elements of its arrays, before these are parsed, and may raise.
     """
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind not in kinds:
-        header, send = f"Accept-{request.method.title()}", f"Send {' or '.join(kinds)}."
-        raise HttpProblem(415, "media-type", "The media type is not supported", send, {header: ", ".join(kinds)})
+    kind, charsets = read_media_type(request)
+    if kind not in kinds or not charsets <= UTF_8:
+        send = f"Send {' or '.join(kinds)}." if kind not in kinds else "JSON is UTF-8 (RFC 8259, section 8.1): leave charset out."
+        accepted = {f"Accept-{request.method.title()}": ", ".join(kinds)}
+        raise HttpProblem(415, "media-type", send, accepted)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HttpProblem(
             415,
             "content-encoding",
-            "The content coding is not supported",
             "Send the body uncompressed.",
             {"Accept-Encoding": "identity"},
         )

@@ -67,7 +67,7 @@ def _refuse(path: str) -> HttpProblem:
     detail = "No client lists this origin. Its operator adds it: client origins NAME ORIGIN."
     if path == ISSUING_PATH:
         detail = "Tokens are for servers: a client's secret does not belong in a browser."
-    return HttpProblem(403, "origin-unknown", "Origin not allowed", detail)
+    return HttpProblem(403, "origin-unknown", detail)
 
 
 def set_headers(scope: Scope, headers: MutableHeaders) -> None:

@@ -40,7 +40,7 @@ async def _get_ready(request: Request) -> Response:
     if not failures:
         return Response(b'{"status":"ready"}', media_type="application/json")
     detail = " ".join(failure.message for failure in failures)
-    problem = HttpProblem(503, "not-ready", "The server is not ready", detail, {"Retry-After": RETRY_AFTER})
+    problem = HttpProblem(503, "not-ready", detail, {"Retry-After": RETRY_AFTER})
     problem.issues = tuple(Issue(failure.check, f"{failure.check}-not-ready", failure.message) for failure in failures)
     return respond(problem, state.settings.base_url)
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http import cors
 from api.http.context import get_context
 from api.http.problems import as_domain_error, respond
+from api.http.target import check_query
 from domain.declare.errors import Busy, DomainError
 from domain.store.database import DatabaseUse, database_use
 from domain.store.outages import OutcomeUnknown
@@ -132,6 +133,7 @@ class RequestMiddleware:
 
         self.time_limits.begin(task)
         try:
+            check_query(scope)
             if endpoint is None:
                 await self.app(scope, receive, send_with_headers)
             else:

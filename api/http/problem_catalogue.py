@@ -21,7 +21,6 @@ class Example(Struct, frozen=True, forbid_unknown_fields=True, rename={"violated
     """What the API writes with a code. The head of problem_codes.toml explains the members."""
 
     detail: str | None = None
-    title: str | None = None
     problem: str | None = None
     type: str | None = None
     violated_policies: list[str] | None = None
@@ -58,7 +57,8 @@ class ProblemCode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         if example.error_description is not None:
             return {"error": self.code, "error_description": example.error_description}
         if example.graphql is not None:
-            return {"message": example.graphql, "extensions": {"code": self.code}}
+            problem = {"type": f"{base_url}/problems/{self.code}", "title": self.title, "status": 400, "detail": example.graphql}
+            return {"message": example.graphql, "extensions": {"code": self.code, "problem": problem}}
         if example.column is not None:
             place = {"file": example.file, "line": example.line, "column": example.column}
             return {**place, "code": self.code, "message": example.message, "severity": example.severity}
@@ -74,7 +74,7 @@ class ProblemCode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         example = self.example
         problem: dict[str, Any] = {
             "type": example.type or f"{base_url}/problems/{self.code}",
-            "title": example.title or self.title,
+            "title": self.title,
             "status": next(status for status in self.statuses if status >= MIN_ERROR_STATUS),
             "detail": example.detail,
         }

@@ -1,6 +1,7 @@
 """Turns errors into problems: the status of each domain error, and application/problem+json (RFC 9457)."""
 
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import structlog
 from starlette.responses import Response
 
 from api.http.auth import Unauthorised
+from api.http.problem_catalogue import PROBLEM_CODES
 from api.http.rate_limit import QuotaExceeded
 from api.http.strict_json import MalformedJson
 from domain.declare.errors import (
@@ -53,8 +55,8 @@ class HttpProblem(DomainError):
     members: Mapping[str, Any] = {}
     """The extension members of that type."""
 
-    def __init__(self, status: int, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail, code=code, title=title)
+    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail, code=code)
         self.status = status
         self.headers = dict(headers or {})
 
@@ -67,14 +69,14 @@ class TooMany(HttpProblem):
 
     def __init__(self, wait: int) -> None:
         headers = {"Retry-After": str(wait)}
-        super().__init__(429, "quota-exceeded", "The quota is exceeded", "RateLimit says how much is left.", headers)
+        super().__init__(429, "quota-exceeded", "RateLimit says how much is left.", headers)
 
 
 class ProblemUnknown(HttpProblem):
     """404 for an error code that is not in the catalogue."""
 
     def __init__(self) -> None:
-        super().__init__(404, "problem-unknown", "There is no such error code", "GET /problems lists the codes.")
+        super().__init__(404, "problem-unknown", "GET /problems lists the codes.")
 
 
 def find_status(error: DomainError) -> int:
@@ -84,11 +86,17 @@ def find_status(error: DomainError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
+def find_title(error: DomainError) -> str:
+    """The title of the error's code in the catalogue."""
+    entry = PROBLEM_CODES.get(error.code)
+    return HTTPStatus(find_status(error)).phrase if entry is None else entry.title
+
+
 def make_problem(error: DomainError, base_url: str) -> dict[str, Any]:
     """The problem object, the same in REST and in GraphQL's `extensions.problem`. It has no request id, so equal problems are equal bytes."""
     body: dict[str, Any] = {
         "type": f"{base_url}/problems/{error.code}",
-        "title": error.title,
+        "title": find_title(error),
         "status": find_status(error),
         "detail": error.detail,
     }
@@ -134,9 +142,7 @@ def as_domain_error(error: Exception) -> DomainError:
         case DomainError():
             return error
         case Unauthorised():
-            return HttpProblem(
-                401, "unauthorised", "A valid access token is needed", str(error), {"WWW-Authenticate": error.challenge}
-            )
+            return HttpProblem(401, "unauthorised", str(error), {"WWW-Authenticate": error.challenge})
         case QuotaExceeded():
             return TooMany(error.wait)
         case MalformedJson():
@@ -144,7 +150,7 @@ def as_domain_error(error: Exception) -> DomainError:
             return BadRequest("The body is not acceptable JSON.", code="json-malformed", issues=issues)
     # a database error's text and detail may hold personal data: only its kind and code are logged
     log.error("unforeseen", kind=type(error).__name__, sqlstate=getattr(error, "sqlstate", None), at=_format_traceback(error))
-    return HttpProblem(500, "unforeseen", "Something went wrong here", "The error was noted; X-Request-Id finds it in the log.")
+    return HttpProblem(500, "unforeseen", "The error was noted; X-Request-Id finds it in the log.")
 
 
 def _format_traceback(error: Exception) -> str:

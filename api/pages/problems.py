@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.http.accept import read_weights
+from api.http.accept import choose_media_type
 from api.http.problem_catalogue import PROBLEM_CODES, ProblemCode
 from api.http.problems import ProblemUnknown
 from api.pages import FOLDER, POLICY, SECURITY_HEADERS, compute_version
@@ -46,15 +46,8 @@ async def _show_code(request: Request) -> Response:
 
 
 def prefers_html(request: Request) -> bool:
-    """Whether Accept gives text/html more weight than JSON, or as much and names HTML alone (RFC 9110 section 12.5.1)."""
-    weights = read_weights(",".join(request.headers.getlist("accept")))
-
-    def weigh(media_type: str) -> tuple[float, bool]:
-        ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
-        weight = next((weights[each] for each in ranges if each in weights), 0.0)
-        return weight, weight > 0 and media_type in weights
-
-    return weigh(HTML) > weigh(JSON)
+    """Whether Accept prefers text/html to JSON."""
+    return choose_media_type(",".join(request.headers.getlist("accept")), (JSON, HTML)) == HTML
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
+from api.http.accept import choose_media_type
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.declare.errors import BadRequest, Issue
@@ -36,9 +37,12 @@ def is_csv_wanted(request: Request) -> bool:
 
 
 def accepts_csv(request: Request) -> bool:
-    """Whether the first media type of Accept is text/csv."""
-    accepted: bytes = next((value for name, value in request.scope["headers"] if name == b"accept"), b"")
-    return accepted.split(b",")[0].split(b";")[0].strip() == b"text/csv"
+    """Whether Accept prefers text/csv to JSON. A client that accepts neither gets JSON (RFC 9110, section 12.5.1)."""
+    accepted: list[bytes] = [value for name, value in request.scope["headers"] if name == b"accept"]
+    if accepted in ([], [b"*/*"], [b"application/json"]):
+        return False
+    header = ",".join(value.decode("latin-1") for value in accepted)
+    return choose_media_type(header, ("application/json", "text/csv")) == "text/csv"
 
 
 def read_format(request: Request) -> tuple[bool, str, list[Issue]]:

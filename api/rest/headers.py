@@ -8,6 +8,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 
 from api.http.etag import ENTITY_TAG
+from api.http.field_values import split_elements, split_parameters, unquote
 from api.http.problems import HttpProblem
 from domain.declare.errors import BadRequest, Issue
 
@@ -27,7 +28,7 @@ def read_if_match(request: Request) -> frozenset[int] | None:
     """
     if "if-match" not in request.headers:
         detail = 'If-Match says which version of the row this is for: the ETag of its GET, or its version in quotes, such as "3".'
-        raise HttpProblem(HTTPStatus.PRECONDITION_REQUIRED, "precondition-required", "The version is missing", detail)
+        raise HttpProblem(HTTPStatus.PRECONDITION_REQUIRED, "precondition-required", detail)
     value = ",".join(request.headers.getlist("if-match"))
     if value.strip() == "*":
         return None
@@ -49,13 +50,12 @@ class Preferences:
 
 
 def read_preferences(request: Request) -> Preferences:
-    """The preferences in the Prefer headers. Unknown preferences are ignored (RFC 7240, section 2)."""
-    preferences = {
-        name.strip().lower(): value.strip().strip('"').lower()
-        for header in request.headers.getlist("prefer")
-        for part in header.split(",")
-        for name, _, value in [part.split(";")[0].partition("=")]
-    }
+    """The preferences in the Prefer headers, of each the first. Unknown preferences are ignored (RFC 7240, section 2)."""
+    preferences: dict[str, str] = {}
+    for header in request.headers.getlist("prefer"):
+        for element in split_elements(header):
+            name, _, value = split_parameters(element)[0].partition("=")
+            preferences.setdefault(name.strip().lower(), unquote(value.strip()).lower())
     applied = [
         f"{name}={preferences[name]}"
         for name, supported in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))
@@ -68,4 +68,5 @@ def make_next_link(request: Request, after: str) -> str:
     """The Link header that leads to the page after a cursor (RFC 8288). It keeps the request's other parameters."""
     query = request.scope["query_string"].decode("latin-1").replace("<", "%3C").replace(">", "%3E")
     others = "&".join(part for part in query.split("&") if part and not part.startswith("after="))
-    return f'<{quote(request.scope["path"])}?{others}{"&" if others else ""}after={after}>; rel="next"'
+    path = quote(request.scope["raw_path"].decode("latin-1"), safe="/%:@!$&'()*+,;=~-._")
+    return f'<{path}?{others}{"&" if others else ""}after={after}>; rel="next"'

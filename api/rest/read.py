@@ -142,7 +142,7 @@ async def _respond_with_list(request: Request, plan: ReadPlan, answer: Answer) -
     if body.startswith(_LIST_PREFIX):
         body = body[len(_LIST_PREFIX) : -1]
     page = _PAGE.search(body, max(len(body) - MAX_PAGE_BYTES, 0))
-    has_next = page is not None and page[1] == b"true" and request.method == "GET"
+    has_next = page is not None and page[1] == b"true" and request.method != "POST"
     link = [(b"link", make_next_link(request, page[2].decode()).encode())] if page is not None and has_next else []
     if plan.media_type is JSON:
         return JsonResponse(body, *link)

@@ -1,6 +1,7 @@
 """Handlers of commands. The Prefer header, the Idempotency-Key and dryRun mean the same for all of them."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from domain.declare.ids import parse_id
 from domain.support.slices import run_in_slices
 from domain.write.batch import Batch
 from domain.write.command import Command
-from domain.write.idempotency import check_key
+from domain.write.idempotency import KeyedRequest, check_key, describe_preferences, hash_document, hash_text
 from domain.write.run import perform
 
 MERGE_PATCH = ("application/merge-patch+json", "application/json")
@@ -38,19 +39,10 @@ def command_handler(command: Command) -> Handler:
             raise BadRequest(message, code="parameter-invalid", issues=(Issue("dryRun", "parameter-invalid", message),))
         caller.require_scope(command.scope, command.operation)
         preferences = read_preferences(request)
-        command_input, body = await _read_input(request, command, preferences)
-        is_batch = isinstance(command_input, Batch)
-        key = request.headers.get("idempotency-key")
-        options = repr((preferences.lenient, preferences.with_results)).encode() if is_batch else b""
-        performed = await perform(
-            state.database,
-            command,
-            caller,
-            command_input,
-            dry_run=dry_run == "true",
-            key=check_key(key) if key is not None else None,
-            body=body + options,
-        )
+        sent = await _read_input(request, command, preferences)
+        is_batch = isinstance(sent.command_input, Batch)
+        keyed = await _read_key(request, sent, preferences if is_batch else None)
+        performed = await perform(state.database, command, caller, sent.command_input, dry_run=dry_run == "true", keyed=keyed)
         headers = {"Cache-Control": "no-store"}
         if performed.replayed:
             headers["Idempotency-Replayed"] = "true"
@@ -66,12 +58,40 @@ def command_handler(command: Command) -> Handler:
     return handle
 
 
-async def _read_input(request: Request, command: Command, preferences: Preferences) -> tuple[Any, bytes]:
-    """The input of a command, and the bytes that an Idempotency-Key is for: a request with the same key and other bytes is a conflict."""
+class _Sent(NamedTuple):
+    """The input of a command as it was sent: typed, as a JSON document and as bytes, and the row and the versions in the URL and the header."""
+
+    command_input: Any
+    document: object
+    body: bytes
+    row: Mapping[str, str] = {}
+    prefix: bytes = b""
+
+
+async def _read_key(request: Request, sent: _Sent, preferences: Preferences | None) -> KeyedRequest | None:
+    """What the Idempotency-Key of a request is used for, if it has one. `preferences` count for batches."""
+    keys = request.headers.getlist("idempotency-key")
+    if not keys:
+        return None
+    if len(keys) > 1:
+        message = "A request has one Idempotency-Key."
+        issue = Issue("Idempotency-Key", "idempotency-key-malformed", message)
+        raise BadRequest(message, code="idempotency-key-malformed", issues=(issue,))
+    key, options = check_key(keys[0]), {}
+    old_options = b""
+    if preferences is not None:
+        options = describe_preferences(preferences.lenient, preferences.with_results)
+        old_options = repr((preferences.lenient, preferences.with_results)).encode()
+    parts = {"body": await run_in_slices(hash_document(sent.document)), **sent.row, **options}
+    return KeyedRequest(key, parts, sent.prefix + sent.body + old_options)
+
+
+async def _read_input(request: Request, command: Command, preferences: Preferences) -> _Sent:
+    """The input of a command."""
     if "id" not in request.path_params:
         document, body = await read_json(request, most=MAX_OTHER_BODY if command.entries is None else MAX_BODY)
         steps = command.parse_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
-        return await run_in_slices(steps), body
+        return _Sent(await run_in_slices(steps), document, body)
     row_id = request.path_params["id"]
     versions = read_if_match(request) if command.is_single_row else None
     if request.method == "PATCH":
@@ -83,16 +103,17 @@ async def _read_input(request: Request, command: Command, preferences: Preferenc
         if body.strip() not in (b"", b"{}"):
             raise BadRequest("This command takes no body.", code="body-unexpected")
     if command.is_single_row:
-        row_version = f"{row_id} {'*' if versions is None else sorted(versions)} ".encode()
-        return command.parse_patch(row_id, versions, document), row_version + body
+        expected = "*" if versions is None else str(sorted(versions))
+        row = {"row": hash_text(row_id), "If-Match": expected}
+        return _Sent(command.parse_patch(row_id, versions, document), document, body, row, f"{row_id} {expected} ".encode())
     if "if-match" in request.headers:
         message = "This command depends on the row's state, not on its version: leave If-Match out."
         raise BadRequest(message, code="if-match-unused", issues=(Issue("If-Match", "if-match-unused", message),))
     if parse_id(row_id) is None:
         raise NotFound()
     if command.is_action:
-        return command.parse_action(row_id, document), row_id.encode() + b" " + body
-    return command.parse({"id": row_id}), row_id.encode()
+        return _Sent(command.parse_action(row_id, document), document, body, {"row": hash_text(row_id)}, row_id.encode() + b" ")
+    return _Sent(command.parse({"id": row_id}), document, b"", {"row": hash_text(row_id)}, row_id.encode())
 
 
 def _has_body(request: Request) -> bool:

@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
     def refuse(self, malformed: MalformedRequest) -> bytes:
         """Returns the response to a malformed request, which does not reach the application."""
         log.info("request", path="(malformed)", status=malformed.status)
-        response = self._respond(HttpProblem(malformed.status, malformed.code, "The request cannot be read", malformed.detail))
+        response = self._respond(HttpProblem(malformed.status, malformed.code, malformed.detail))
         request_id = (b"x-request-id", secrets.token_hex(16).encode())
         fields = [*self.server_state.default_headers, *response.raw_headers, request_id, (b"connection", b"close")]
         lines = b"".join([b"%b: %b\r\n" % field for field in fields])

@@ -92,7 +92,7 @@ def make_ended_error(needs: Mapping[str, str]) -> Forbidden:
     )
     sentence = ", ".join(f"{what} needs {scope}" for what, scope in needs.items())
     detail = f"{sentence}, and the grants that gave it have ended. GET /v1/me lists them."
-    return Forbidden(detail, code="grant-ended", title="The grants have ended", issues=issues)
+    return Forbidden(detail, code="grant-ended", issues=issues)
 
 
 def make_scope_error(needs: Mapping[str, str]) -> Forbidden:

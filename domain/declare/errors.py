@@ -44,26 +44,24 @@ class DomainError(Exception):
     """The base of the domain's errors. `code` is stable and public: the last part of the problem's `type` (RFC 9457)."""
 
     code = "error"
-    title = "Something went wrong"
 
-    def __init__(self, detail: str, *, code: str | None = None, title: str | None = None, issues: tuple[Issue, ...] = ()) -> None:
+    def __init__(self, detail: str, *, code: str | None = None, issues: tuple[Issue, ...] = ()) -> None:
         super().__init__(detail)
         self.detail = detail
         self.code = code or self.code
-        self.title = title or self.title
         self.issues = issues
 
 
 class Invalid(DomainError):
-    code, title = "invalid", "The request holds values that cannot be accepted"
+    code = "invalid"
 
 
 class BadRequest(DomainError):
-    code, title = "bad-request", "The request cannot be read"
+    code = "bad-request"
 
 
 class NotFound(DomainError):
-    code, title = "not-found", "Not found"
+    code = "not-found"
 
     def __init__(self) -> None:
         super().__init__("It does not exist, or it is not within the reach of this client.")
@@ -72,7 +70,7 @@ class NotFound(DomainError):
 class PupilMerged(DomainError):
     """`merged_into` is the id of the remaining pupil."""
 
-    code, title = "pupil-merged", "The pupil was merged into another one"
+    code = "pupil-merged"
 
     def __init__(self, merged_into: str) -> None:
         super().__init__("Two records of one child were merged. mergedInto is the id of the one that remains.")
@@ -80,26 +78,26 @@ class PupilMerged(DomainError):
 
 
 class Forbidden(DomainError):
-    code, title = "scope-missing", "A scope is missing"
+    code = "scope-missing"
 
 
 class ClientRevoked(DomainError):
-    code, title = "unauthorised", "A valid access token is needed"
+    code = "unauthorised"
 
     def __init__(self) -> None:
         super().__init__("The client is revoked.")
 
 
 class Conflict(DomainError):
-    code, title = "conflict", "The current state refuses this"
+    code = "conflict"
 
 
 class Stale(DomainError):
-    code, title = "precondition-failed", "The row has changed since it was read"
+    code = "precondition-failed"
 
 
 class Busy(DomainError):
-    code, title = "busy", "Try again shortly"
+    code = "busy"
 
     def __init__(self, detail: str, *, code: str | None = None, retry_after: int = 2) -> None:
         super().__init__(detail, code=code)
@@ -109,11 +107,11 @@ class Busy(DomainError):
 class InProgress(Busy):
     """Another request with the same Idempotency-Key is still running."""
 
-    code, title = "idempotency-in-progress", "The first request with this key is still running"
+    code = "idempotency-in-progress"
 
 
 class DatabaseError(DomainError):
-    code, title = "database", "The database is not available"
+    code = "database"
 
 
 def make_invalid(issues: list[Issue], detail: str | None = None) -> Invalid:

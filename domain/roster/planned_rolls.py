@@ -25,8 +25,9 @@ from domain.access.reach import rows_of_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PLANNED_ROLL
+from domain.declare.vocabulary import declare_form, declare_list
 from domain.roster.schools import schools
-from domain.roster.years import academic_year_text
+from domain.roster.years import ACADEMIC_YEAR, academic_year_text
 from domain.store.metadata import metadata
 
 PLANNED, APPLIED, REFUSED = "planned", "applied", "refused"
@@ -58,6 +59,8 @@ p = planned_rolls.c
 _clients = table("clients", named_column("id"), named_column("name", Text))
 _client_name = select(_clients.c.name).where(_clients.c.id == p.client_id).correlate_except(_clients).scalar_subquery()
 
+_PROBLEM_CODE = declare_form("[a-z]+(-[a-z]+)*", "A code of an error is such as too-many-leavers; GET /problems lists them.")
+
 PLANNED_ROLLS = Resource(
     name="plannedRoll",
     plural="plannedRolls",
@@ -73,20 +76,29 @@ PLANNED_ROLLS = Resource(
         "id": Field(p.id, "Id of the planned roll."),
         "schoolId": Field(p.school_id, "Id of its school."),
         "asOf": Field(p.as_of, "The day of the roll, on which it is applied."),
-        "academicYear": Field(academic_year_text(p.academic_year), "Its academic year, such as 2027-28.", nullable=False),
+        "academicYear": Field(
+            academic_year_text(p.academic_year), "Its academic year, such as 2027-28.", nullable=False, vocabulary=ACADEMIC_YEAR
+        ),
         "complete": Field(p.complete, "Whether pupils who are absent from it leave on the day before."),
         "maxLeavers": Field(p.max_leavers, "How many percent may leave at once; null for the school's own setting."),
         "state": Field(
             p.state,
             "planned: it waits for its day. applied: it was recorded, and the counts say what became of its rows. refused: nothing of it"
             " was written, for the reason in problem.",
+            vocabulary=declare_list(PLANNED, APPLIED, REFUSED),
         ),
         "rowCount": Field(p.row_count, "How many rows were sent and accepted."),
         "client": Field(_client_name, "Name of the client that sent it."),
         "receivedAt": Field(p.received_at, "When it arrived."),
         "doneAt": Field(p.done_at, "When it was applied or refused; null while it is planned."),
-        "problem": Field(p.problem, "The code of the error for which it was refused (GET /problems/{code} explains it)."),
-        "issueCodes": Field(p.issue_codes, "The codes of the issues of its rejected rows, once it was applied."),
+        "problem": Field(
+            p.problem,
+            "The code of the error for which it was refused (GET /problems/{code} explains it).",
+            vocabulary=_PROBLEM_CODE,
+        ),
+        "issueCodes": Field(
+            p.issue_codes, "The codes of the issues of its rejected rows, once it was applied.", vocabulary=_PROBLEM_CODE
+        ),
         "created": Field(p.created, "Rows that made a new pupil; null unless it was applied, as of the other counts."),
         "updated": Field(p.updated, "Rows that changed a pupil."),
         "unchanged": Field(p.unchanged, "Rows that changed nothing."),

@@ -49,7 +49,7 @@ def is_lock_timeout(error: BaseException) -> bool:
 class OutcomeUnknown(Busy):
     """COMMIT was sent and not answered: the transaction may be committed or not."""
 
-    code, title = "outcome-unknown", "It is not known whether it was written"
+    code = "outcome-unknown"
 
     def __init__(self) -> None:
         super().__init__(

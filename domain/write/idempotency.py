@@ -5,28 +5,118 @@ A retry gets the first answer, and a client that lost an answer can ask for it. 
 statement here selects one client's own keys.
 """
 
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
+
+import msgspec
 
 from domain.access.caller import Caller
 from domain.declare.errors import BadRequest, InProgress, Invalid, Issue
 from domain.store.cleanup import clean_up_rows
 from domain.store.database import Connection
+from domain.support.slices import Steps
 
 KEY_LIFETIME = timedelta(days=7)
 CLEANUP = (clean_up_rows("idempotency keys", "idempotency", "expires_at <= now()"),)
 
 
-async def claim_key(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes) -> str | None:
+STRIDE = 32
+"""Rows that are hashed before others may go on."""
+_MAY_BE_WHOLE = re.compile(rb"\.0[,}\]]|[0-9]e|\.0$|-0")
+"""Finds numbers that JSON can write in several ways, such as 100.0 and 1e2."""
+
+
+@dataclass(frozen=True)
+class KeyedRequest:
+    """What a key is used for. `key` is its Idempotency-Key.
+
+    `parts` are the parts that must be the same when it is used again, by the names that clients have for them: the body
+    (as `hash_document` makes it), the row, its version and the preferences. `body` is the request as older programs
+    compare it: its bytes, and what else counts for them.
+    """
+
+    key: str
+    parts: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def hash_bytes(self, *, dry_run: bool) -> bytes:
+        """Returns the fingerprint that older programs compare."""
+        return hashlib.sha256(self.body + (b" dry" if dry_run else b"")).digest()
+
+    def list_parts(self, *, dry_run: bool) -> dict[str, str]:
+        """Returns the parts, with whether it is a dry run."""
+        return {**self.parts, "dryRun": json.dumps(dry_run)}
+
+
+def hash_document(document: Any) -> Steps[str]:
+    """Returns the hash of a JSON value, in steps: the same for every way to write it, whatever the order of its members,
+    its white space, its escapes and the forms of its numbers (RFC 8259).
+    """
+    digest = hashlib.sha256()
+
+    def feed(value: Any, depth: int) -> Steps[None]:
+        if isinstance(value, dict) and depth < 2:
+            digest.update(b"{%d" % len(value))
+            for name in sorted(value):
+                digest.update(msgspec.json.encode(name) + b":")
+                yield from feed(value[name], depth + 1)
+        elif isinstance(value, list) and depth < 2:
+            digest.update(b"[%d" % len(value))
+            for i, element in enumerate(value):
+                if i % STRIDE == STRIDE - 1:
+                    yield
+                digest.update(_encode(element) + b",")
+        else:
+            digest.update(_encode(value))
+
+    yield from feed(document, 0)
+    return digest.hexdigest()
+
+
+def _encode(value: Any) -> bytes:
+    encoded = msgspec.json.encode(value, order="sorted")
+    return msgspec.json.encode(_make_whole(value), order="sorted") if _MAY_BE_WHOLE.search(encoded) else encoded
+
+
+def _make_whole(value: Any) -> Any:
+    """Returns the value with whole numbers as integers."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case list():
+            return [_make_whole(element) for element in value]
+        case dict():
+            return {name: _make_whole(element) for name, element in value.items()}
+    return value
+
+
+def hash_text(text: str) -> str:
+    """Returns the hash of an id, so that nothing which is stored leads to a pupil."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_preferences(lenient: bool, with_results: bool) -> dict[str, str]:
+    """Returns the parts of a batch's request that say how it is done."""
+    return {"handling": "lenient" if lenient else "strict", "return": "representation" if with_results else "minimal"}
+
+
+async def claim_key(connection: Connection, caller: Caller, route: str, request: KeyedRequest, *, dry_run: bool) -> str | None:
     """Returns the stored answer of this key, or None after locking the key for this transaction.
 
-    Raises InProgress if another transaction has locked the key, and Invalid if the key was used with another request
-    body.
+    Raises InProgress if another transaction has locked the key, and Invalid, which says what differs, if the key was
+    used for another request.
     """
+    key = request.key
     name = f"{caller.client_id} {route} {key}"
     if not await connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name):
         raise InProgress("A request with this Idempotency-Key has not finished.")
     row = await connection.fetchrow(
-        "SELECT fingerprint, answer FROM idempotency WHERE client_id = $1 AND route = $2 AND key = $3 AND expires_at > now()",
+        "SELECT fingerprint, request, answer FROM idempotency WHERE client_id = $1 AND route = $2 AND key = $3 AND expires_at > now()",
         *(caller.client_id, route, key),
     )
     if row is None:
@@ -34,18 +124,28 @@ async def claim_key(connection: Connection, caller: Caller, route: str, key: str
             "DELETE FROM idempotency WHERE client_id = $1 AND route = $2 AND key = $3", caller.client_id, route, key
         )
         return None
-    if row["fingerprint"] != fingerprint:
-        message = "This Idempotency-Key was used with another body. Use a new key for a new request."
+    if row["request"] is None:  # stored by a program that compared bytes
+        is_same = row["fingerprint"] == request.hash_bytes(dry_run=False)
+        differing = ["body"] * (not is_same) + ["dryRun"] * dry_run  # no dry run is stored
+    else:
+        stored, sent = json.loads(row["request"]), request.list_parts(dry_run=dry_run)
+        differing = [name for name in {**sent, **stored} if sent.get(name) != stored.get(name)]
+    if differing:
+        message = f"This Idempotency-Key was used with another {' and another '.join(differing)}. Use a new key for a new request."
         raise Invalid(message, code="idempotency-key-reused", issues=(Issue("Idempotency-Key", "idempotency-key-reused", message),))
     return str(row["answer"])
 
 
-async def store_answer(connection: Connection, caller: Caller, route: str, key: str, fingerprint: bytes, answer: str) -> None:
+_STORE = """
+INSERT INTO idempotency (client_id, route, key, fingerprint, status, answer, expires_at, request)
+VALUES ($1, $2, $3, $4, 200, $5, now() + $6, $7::jsonb)
+"""
+
+
+async def store_answer(connection: Connection, caller: Caller, route: str, request: KeyedRequest, answer: str) -> None:
     """Stores the answer, in the transaction of the command."""
-    await connection.execute(
-        "INSERT INTO idempotency (client_id, route, key, fingerprint, status, answer, expires_at) VALUES ($1, $2, $3, $4, 200, $5, now() + $6)",
-        *(caller.client_id, route, key, fingerprint, answer, KEY_LIFETIME),
-    )
+    parts, fingerprint = json.dumps(request.list_parts(dry_run=False)), request.hash_bytes(dry_run=False)
+    await connection.execute(_STORE, *(caller.client_id, route, request.key, fingerprint, answer, KEY_LIFETIME, parts))
 
 
 def check_key(key: str) -> str:

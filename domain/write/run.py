@@ -1,6 +1,5 @@
 """Runs commands: transactions, idempotency keys, dry runs and receipts."""
 
-import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from domain.access.caller import Caller
 from domain.access.standing import check_standing
 from domain.declare.errors import Busy, Conflict, Invalid
 from domain.store.database import ConditionFailed, Connection, Database
-from domain.write import idempotency
 from domain.write.batch import Batch, Recorded
 from domain.write.command import Command
 from domain.write.dry_run import run_dry
 from domain.write.findings import Findings, collect_findings, write_findings
+from domain.write.idempotency import KeyedRequest, claim_key, store_answer
 from domain.write.locks import track_locks
 from domain.write.receipts import OutcomeCounts, write_receipts
 
@@ -44,25 +43,23 @@ async def perform(
     command_input: Any,
     *,
     dry_run: bool = False,
-    key: str | None = None,
-    body: bytes = b"",
+    keyed: KeyedRequest | None = None,
 ) -> CommandAnswer:
     """Runs a command in one transaction, and returns its output.
 
-    With a `key` (Idempotency-Key), the output is stored for 7 days in the same transaction. The same key and `body`
-    return it again. Another body raises Invalid, and a request that is still running raises InProgress. A dry run does
+    With an Idempotency-Key (`keyed`), the output is stored for 7 days in the same transaction. The same request with the
+    key returns it again. Another one raises Invalid, and one that is still running raises InProgress. A dry run does
     everything and then rolls back. Every batch leaves receipts, in its own transaction or, if it is rejected as a
     whole, in a second one.
     """
     caller.require_scope(command.scope, command.operation)
-    fingerprint = b"" if key is None else hashlib.sha256(body + (b" dry" if dry_run else b"")).digest()
     attempt = command_input  # a batch is copied for each attempt, since a transaction may run again
     findings = Findings()
 
     async def work(connection: Connection) -> CommandAnswer:
         nonlocal attempt, findings
-        if key is not None:
-            stored = await idempotency.claim_key(connection, caller, command.name, key, fingerprint)
+        if keyed is not None:
+            stored = await claim_key(connection, caller, command.name, keyed, dry_run=dry_run)
             if stored is not None:
                 return CommandAnswer(stored.encode(), replayed=True)
         attempt = command_input.copy_unchanged() if isinstance(command_input, Batch) else command_input
@@ -81,9 +78,9 @@ async def perform(
         await write_findings(connection, caller, findings, accepted=True)
         if isinstance(attempt, Batch):
             await write_receipts(connection, caller, attempt.count_outcomes(accepted=True), accepted=True)
-        if key is not None:
+        if keyed is not None:
             stored_answer = msgspec.json.encode(result.drop_values()) if isinstance(result, Recorded) else answer
-            await idempotency.store_answer(connection, caller, command.name, key, fingerprint, stored_answer.decode())
+            await store_answer(connection, caller, command.name, keyed, stored_answer.decode())
         return CommandAnswer(answer)
 
     try:

