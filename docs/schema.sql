@@ -189,6 +189,25 @@ CREATE FUNCTION public.derive_reach(for_clients uuid[] DEFAULT NULL::uuid[]) RET
     WHERE g.revoked_at IS NULL AND (for_clients IS NULL OR g.client_id = ANY (for_clients))
 $$;
 
+CREATE FUNCTION public.fill_group_keys() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    BEGIN
+        NEW.name_key := make_sort_key(NEW.name);
+        NEW.code_key := make_sort_key(NEW.code);
+        RETURN NEW;
+    END $$;
+
+CREATE FUNCTION public.fill_name_key() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    BEGIN
+        NEW.name_key := make_sort_key(NEW.name);
+        RETURN NEW;
+    END $$;
+
 CREATE FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) RETURNS TABLE(n integer, by_id uuid, by_reference uuid, by_upn uuid, is_current boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -418,6 +437,26 @@ BEGIN
     END LOOP;
     RETURN held;
 END $$;
+
+CREATE FUNCTION public.make_sort_key(value text) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    AS $_$
+BEGIN
+    IF value ~ '^[!-~]+( [!-~]+)*$' THEN
+        RETURN concat(translate(value, ' !"#$%&''()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\]^_`abcdefghijklmnopqrstuvwxyz{|}~', '"(/;t<:.017U%$,8uvwxyz{|}~''&VWX*6¡®ÅÍÙåñøāĖğĮŋŗŞżƌƗƯƸƽǆǍ293>#.¡®ÅÍÙåñøāĖğĮŋŗŞżƌƗƯƸƽǆǍ4Y5Z'), '  ', rtrim(translate(value, ' !"#$%&''()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\]^_`abcdefghijklmnopqrstuvwxyz{|}~', '!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!##########################!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!'), '!'));
+    END IF;
+    RETURN (
+        SELECT concat(string_agg(COALESCE(w.letter_weight, '�' || d.part), '' ORDER BY c.n, d.n), ' ', rtrim(string_agg(COALESCE(w.accent, '!'), '' ORDER BY c.n, d.n), '!'), ' ', rtrim(string_agg(COALESCE(w.capital, '!'), '' ORDER BY c.n, d.n), '!'))
+        FROM unnest(string_to_array(
+            normalize(translate(regexp_replace(btrim(value), '\s+', ' ', 'g'), '`´ʹʻʼʽʾʿˈ՚֊־׳´‐‑‒–—―‘’‛′‵⁃−ꞌ﹘﹣＇－', '''''''''''''''''''''--''''------''''''''''--''--''-'), NFKC), NULL
+        )) WITH ORDINALITY AS c (letter, n)
+        CROSS JOIN LATERAL unnest(
+            CASE WHEN (SELECT true FROM public.sort_weights s WHERE s.letter = c.letter LIMIT 1) THEN ARRAY[c.letter]
+            ELSE string_to_array(normalize(c.letter, NFD), NULL) END
+        ) WITH ORDINALITY AS d (part, n)
+        LEFT JOIN LATERAL (SELECT * FROM public.sort_weights s WHERE s.letter = d.part LIMIT 1) w ON true
+    );
+END $_$;
 
 CREATE FUNCTION public.mark_names() RETURNS trigger
     LANGUAGE plpgsql
@@ -1325,6 +1364,8 @@ CREATE TABLE public.groups (
     version integer DEFAULT 1 NOT NULL,
     changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    name_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    code_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     CONSTRAINT groups_kind_check CHECK ((kind = ANY (ARRAY['class'::text, 'registration'::text, 'teaching'::text, 'adhoc'::text])))
 );
 
@@ -1517,7 +1558,9 @@ CREATE VIEW public.pupil_groups WITH (security_invoker='true') AS
     g.xid,
     m.pupil_id,
     m.from_on AS member_from,
-    m.to_on AS member_to
+    m.to_on AS member_to,
+    g.name_key,
+    g.code_key
    FROM (public.group_members m
      JOIN public.groups g ON (((g.tenant_id = m.tenant_id) AND (g.id = m.group_id))));
 
@@ -1603,7 +1646,8 @@ CREATE TABLE public.schools (
     opened_on date,
     closed_on date,
     town text,
-    postcode text
+    postcode text,
+    name_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C"
 );
 
 CREATE VIEW public.returns WITH (security_invoker='true') AS
@@ -1757,6 +1801,13 @@ CREATE TABLE public.signing_keys (
     retired_at timestamp with time zone
 );
 
+CREATE TABLE public.sort_weights (
+    letter text NOT NULL COLLATE pg_catalog."C",
+    letter_weight text NOT NULL COLLATE pg_catalog."C",
+    accent text NOT NULL COLLATE pg_catalog."C",
+    capital text NOT NULL COLLATE pg_catalog."C"
+);
+
 CREATE TABLE public.subjects (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -1852,6 +1903,7 @@ CREATE TABLE public.trusts (
     ukprn text,
     opened_on date,
     closed_on date,
+    name_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     CONSTRAINT trusts_kind_check CHECK ((kind = ANY (ARRAY['multi-academy'::text, 'single-academy'::text])))
 );
 
@@ -2083,6 +2135,9 @@ ALTER TABLE ONLY public.shared_pupils
 ALTER TABLE ONLY public.signing_keys
     ADD CONSTRAINT signing_keys_pkey PRIMARY KEY (kid);
 
+ALTER TABLE ONLY public.sort_weights
+    ADD CONSTRAINT sort_weights_pkey PRIMARY KEY (letter);
+
 ALTER TABLE ONLY public.subjects
     ADD CONSTRAINT subjects_pkey PRIMARY KEY (tenant_id, id);
 
@@ -2248,6 +2303,12 @@ CREATE CONSTRAINT TRIGGER count_change AFTER INSERT OR DELETE OR UPDATE ON publi
 CREATE CONSTRAINT TRIGGER count_change AFTER INSERT OR DELETE OR UPDATE ON public.windows DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.count_change('references');
 
 CREATE CONSTRAINT TRIGGER count_tenant AFTER INSERT OR UPDATE ON public.school_versions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.count_tenant();
+
+CREATE TRIGGER fill_group_keys BEFORE INSERT OR UPDATE OF name, code ON public.groups FOR EACH ROW EXECUTE FUNCTION public.fill_group_keys();
+
+CREATE TRIGGER fill_name_key BEFORE INSERT OR UPDATE OF name ON public.schools FOR EACH ROW EXECUTE FUNCTION public.fill_name_key();
+
+CREATE TRIGGER fill_name_key BEFORE INSERT OR UPDATE OF name ON public.trusts FOR EACH ROW EXECUTE FUNCTION public.fill_name_key();
 
 CREATE TRIGGER follow_pupil AFTER UPDATE OF school_id ON public.pupils FOR EACH ROW WHEN ((old.school_id <> new.school_id)) EXECUTE FUNCTION public.follow_pupil();
 
@@ -2777,6 +2838,10 @@ REVOKE ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of
 GRANT ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.make_sort_key(value text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.make_sort_key(value text) TO markonce_app;
+GRANT ALL ON FUNCTION public.make_sort_key(value text) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) TO markonce_operator;
@@ -3017,6 +3082,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.shared_pupils TO markonce_oper
 
 GRANT SELECT ON TABLE public.signing_keys TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.signing_keys TO markonce_operator;
+
+GRANT SELECT ON TABLE public.sort_weights TO markonce_app;
+GRANT SELECT ON TABLE public.sort_weights TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.subjects TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.subjects TO markonce_operator;

@@ -17,6 +17,7 @@ from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
 from domain.declare.vocabulary import Codes, declare_list
 from domain.roster.code_lists import load_code_lists, make_vocabulary, read_code_lists
+from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
 
 codes = Table(
@@ -68,7 +69,7 @@ CODES = Resource(
             vocabulary=declare_list(*_LISTS, "subject", "aspect", *_TEMPLATES),
         ),
         "code": Field(codes.c.code, "What is written.", codes=Codes("value", ((codes.c.code, _is_read),))),
-        "meaning": Field(codes.c.meaning, "What it means."),
+        "meaning": Field(codes.c.meaning, "What it means.", sort_key=sort_by_text(codes.c.meaning)),
         "validFrom": Field(codes.c.valid_from, "First day on which it is valid; null: from the beginning."),
         "validTo": Field(codes.c.valid_to, "Last day on which it is valid; null: no end is known."),
         "also": Field(codes.c.also, "Other texts that are accepted for it."),

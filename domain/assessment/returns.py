@@ -5,7 +5,7 @@ about single schools and subjects and are not suppressed. They are for staff: a 
 judgements:read at its school, and aggregates:read shows none.
 """
 
-from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, and_
+from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, and_, select
 
 from domain.access.reach import rows_of_school
 from domain.assessment.subjects import aspects, code_of, codes_of, subjects
@@ -48,6 +48,8 @@ v = returns.c
 
 _staff = rows_of_school(v.tenant_id, v.school_id)
 
+_name_key = select(schools.c.name_key).where(schools.c.id == v.school_id).correlate_except(schools).scalar_subquery()
+
 RETURNS = Resource(
     name="return",
     plural="returns",
@@ -64,7 +66,7 @@ RETURNS = Resource(
         "windowCode": Field(v.window_code, "The window's code.", codes=codes_of(windows, "window")),
         "schoolId": Field(v.school_id, "The school's id."),
         "schoolUrn": Field(v.school_urn, "The school's unique reference number.", vocabulary=URN),
-        "schoolName": Field(v.school_name, "The school's name."),
+        "schoolName": Field(v.school_name, "The school's name.", sort_key=_name_key),
         "subject": Field(code_of(subjects, v.tenant_id, v.subject_no), "The subject's code."),
         "aspect": Field(code_of(aspects, v.tenant_id, v.aspect_no), "The aspect."),
         "expected": Field(v.expected, "Pupils on roll here on the census date, in the window's year groups."),

@@ -27,6 +27,7 @@ from domain.assessment.subjects import codes_of
 from domain.declare.resource import Field, LabelOf, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME
+from domain.roster.text_order import sort_by_text
 from domain.roster.years import YEAR_GROUP
 from domain.store.metadata import metadata
 
@@ -97,8 +98,8 @@ SCHEMES = Resource(
     reach=rows_of_tenant(schemes.c.tenant_id),
     fields={
         "id": Field(schemes.c.id, "Stable id."),
-        "code": Field(schemes.c.code, "Short code.", codes=codes_of(schemes, "scheme")),
-        "name": Field(schemes.c.name, "Name."),
+        "code": Field(schemes.c.code, "Short code.", codes=codes_of(schemes, "scheme"), sort_key=sort_by_text(schemes.c.code)),
+        "name": Field(schemes.c.name, "Name.", sort_key=sort_by_text(schemes.c.name)),
         "derived": Field(schemes.c.derived, "Whether its grades are computed and cannot be given."),
         "template": Field(
             schemes.c.template,
@@ -118,8 +119,10 @@ GRADES = Resource(
     reach=rows_of_tenant(scheme_grades.c.tenant_id),
     fields={
         "schemeVersion": Field(scheme_grades.c.scheme_version, "Version of the scheme, from 1."),
-        "code": Field(scheme_grades.c.code, "What is written: EXS, 104, 3B.", codes=GRADE_CODES),
-        "label": Field(scheme_grades.c.label, "What it means."),
+        "code": Field(
+            scheme_grades.c.code, "What is written: EXS, 104, 3B.", codes=GRADE_CODES, sort_key=sort_by_text(scheme_grades.c.code)
+        ),
+        "label": Field(scheme_grades.c.label, "What it means.", sort_key=sort_by_text(scheme_grades.c.label)),
         "rank": Field(
             scheme_grades.c.rank,
             "Order within the scheme, higher is better; null for a code that is no attainment.",

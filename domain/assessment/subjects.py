@@ -15,6 +15,7 @@ from domain.declare.resource import Field, LabelOf, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ASPECT, SUBJECT
 from domain.declare.vocabulary import Codes, declare_form
+from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
 
 NATIONAL_CODE = "Code in the DfE's Common Basic Data Set, such as MAT; the same in every tenant, whatever its own code is."
@@ -94,9 +95,12 @@ SUBJECTS = Resource(
     fields={
         "id": Field(subjects.c.id, "Stable id."),
         "code": Field(
-            subjects.c.code, "Short code, such as reading; the same in every tenant for statutory subjects.", codes=SUBJECT_CODES
+            subjects.c.code,
+            "Short code, such as reading; the same in every tenant for statutory subjects.",
+            codes=SUBJECT_CODES,
+            sort_key=sort_by_text(subjects.c.code),
         ),
-        "name": Field(subjects.c.name, "Name."),
+        "name": Field(subjects.c.name, "Name.", sort_key=sort_by_text(subjects.c.name)),
         "derived": Field(subjects.c.derived, "Whether it is computed from other subjects and cannot be judged."),
         "combines": Field(
             subjects.c.combines,
@@ -121,8 +125,8 @@ ASPECTS = Resource(
     is_lookup_table=True,
     fields={
         "id": Field(aspects.c.id, "Stable id.", nullable=False),
-        "code": Field(aspects.c.code, "Short code, such as effort.", codes=ASPECT_CODES),
-        "name": Field(aspects.c.name, "Name."),
+        "code": Field(aspects.c.code, "Short code, such as effort.", codes=ASPECT_CODES, sort_key=sort_by_text(aspects.c.code)),
+        "name": Field(aspects.c.name, "Name.", sort_key=sort_by_text(aspects.c.name)),
         "counted": Field(aspects.c.counted, "Whether its judgements enter aggregates."),
         "nationalCode": Field(aspects.c.national_code, NATIONAL_CODE, vocabulary=NATIONAL_CODE_FORM, codes=_NATIONAL_CODES),
         "retired": Field(aspects.c.retired, "Whether no new window may collect it."),

@@ -27,6 +27,7 @@ from domain.declare.resource import Field, Filter, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import WINDOW
 from domain.roster import years
+from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
 
 windows = Table(
@@ -80,8 +81,13 @@ WINDOWS = Resource(
     is_lookup_table=True,
     fields={
         "id": Field(windows.c.id, "Stable id."),
-        "code": Field(windows.c.code, "Code, unique in the tenant, such as 2017-18/KS2.", codes=codes_of(windows, "window")),
-        "name": Field(windows.c.name, "Name."),
+        "code": Field(
+            windows.c.code,
+            "Code, unique in the tenant, such as 2017-18/KS2.",
+            codes=codes_of(windows, "window"),
+            sort_key=sort_by_text(windows.c.code),
+        ),
+        "name": Field(windows.c.name, "Name.", sort_key=sort_by_text(windows.c.name)),
         "academicYear": Field(
             years.academic_year_text(windows.c.academic_year),
             "Academic year, such as 2017-18.",

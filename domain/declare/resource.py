@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     MetaData,
     Table,
+    collate,
     func,
     select,
 )
@@ -98,10 +99,10 @@ class Field:
 
     `scope` is needed beyond the resource's own and is tested per row: the value is null where the caller lacks it. A
     subquery in the expression must `correlate_except` its own tables. A `costly` field is left out unless the request
-    names it or a link `also_shows` it. Lists are sorted by the `sort_key` where there is one, and filters use the
-    `match`. `vocabulary` parses what writes and filters send for it; `codes` are looked up. A field of text without
-    either holds any text. `members` are the texts that the object of a JSONB column holds, by name, with what each
-    means.
+    names it or a link `also_shows` it. Lists are sorted by the `sort_expression`, for which the `sort_key` may be
+    another expression, and filters use the `match`. `vocabulary` parses what writes and filters send for it; `codes` are
+    looked up. A field of text without either holds any text. `members` are the texts that the object of a JSONB column
+    holds, by name, with what each means.
     """
 
     source: ColumnElement[Any] | LabelOf
@@ -110,7 +111,7 @@ class Field:
     filter: Filter = Filter.ANYWHERE
     nullable: bool | None = None
     costly: bool = False
-    sort_key: Column[Any] | None = None
+    sort_key: ColumnElement[Any] | None = None
     match: TextMatch | None = None
     vocabulary: Vocabulary | None = None
     codes: Codes | None = None
@@ -131,6 +132,16 @@ class Field:
     @property
     def kind(self) -> ValueType:
         return find_value_type(self.expression.type)
+
+    @property
+    def sort_expression(self) -> ColumnElement[Any]:
+        """What lists are sorted by: the same order on every PostgreSQL, whatever the collation of its database.
+
+        A text without a `sort_key` is sorted by code points.
+        """
+        if self.sort_key is not None:
+            return self.sort_key
+        return collate(self.expression, "C") if self.kind is ValueType.TEXT else self.expression
 
     def parse_filter(self, raw: object) -> Any:
         """Returns the value that a filter sends for this field. Raises ValueError that says why it can be none."""

@@ -147,7 +147,7 @@ class _SqlWriter(ValueWriter):
         self._pages += 1
         first = bindparam(f"first_{page_number}", type_=Integer)
         sorts = [
-            (self.write_value(resource, order.field, source, order.field.sort_key).label(f"key{i}"), order.descending)
+            (self.write_value(resource, order.field, source, order.field.sort_expression).label(f"key{i}"), order.descending)
             for i, order in enumerate(query.order)
         ]
         keys = [(label.element, descending) for label, descending in sorts]

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from domain.declare.resource import Comparison, Field, KeyValues, Link, Resource
+from domain.declare.value_types import ValueType
 
 T = TypeVar("T")
 
@@ -227,7 +228,7 @@ class ListQuery:
         """
         where = sorted((c.name, c.comparison or "", sorted({str(value_of(value)) for value in c.values})) for c in self.where)
         arguments = sorted((name, str(value_of(value))) for name, value in self.arguments)
-        order = [(o.name, o.descending, o.field.sort_key is not None) for o in self.order]
+        order = [(o.name, o.descending, o.field.kind is ValueType.TEXT) for o in self.order]
         return repr((self.path, self.resource.name, arguments, where, order, *self.choices))
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Date,
     DateTime,
+    FetchedValue,
     ForeignKey,
     Index,
     Integer,
@@ -52,6 +53,8 @@ groups = Table(
     Column("academic_year", SmallInteger, nullable=False),
     Column("version", Integer, nullable=False),
     Column("changed_at", DateTime(timezone=True), nullable=False),
+    Column("name_key", Text, nullable=False, server_default=FetchedValue()),
+    Column("code_key", Text, nullable=False, server_default=FetchedValue()),
     UniqueConstraint("tenant_id", "school_id", "academic_year", "code"),
     Index("groups_by_id", "id"),
     Index("groups_by_school", "tenant_id", "school_id", "id"),
@@ -104,8 +107,8 @@ GROUPS = Resource(
     reach=rows_of_school(groups.c.tenant_id, groups.c.school_id),
     fields={
         "id": Field(groups.c.id, "Stable id."),
-        "code": Field(groups.c.code, "Code, unique in the school and academic year."),
-        "name": Field(groups.c.name, "Name."),
+        "code": Field(groups.c.code, "Code, unique in the school and academic year.", sort_key=groups.c.code_key),
+        "name": Field(groups.c.name, "Name.", sort_key=groups.c.name_key),
         "kind": Field(groups.c.kind, "class, registration, teaching or adhoc.", vocabulary=declare_list(*get_args(Kind))),
         "academicYear": Field(
             academic_year_text(groups.c.academic_year), "Academic year, such as 2026-27.", nullable=False, vocabulary=ACADEMIC_YEAR

@@ -51,8 +51,8 @@ def keep_spelling(text: str | None, stored: str | None) -> str | None:
 
 _LOWEST = 0x21
 """The code point of weight 0. The blank below it separates the levels of a key."""
-_MOST_COMMON = chr(_LOWEST)
-_UNLISTED = "\ufffd"
+LOWEST_WEIGHT = chr(_LOWEST)
+UNLISTED = "\ufffd"
 
 _Weights = tuple[str, str, str]
 
@@ -65,14 +65,14 @@ def make_sort_key(text: str) -> str:
     Every PostgreSQL sorts these keys alike; one without ICU, such as the embedded one, cannot sort the names. Kinds of
     apostrophe and of hyphen are sorted as one.
     """
-    weights = [_weigh(character) for character in unicodedata.normalize("NFKC", unify_punctuation(clean_text(join_visible(text))))]
+    weights = [weigh(character) for character in unicodedata.normalize("NFKC", unify_punctuation(clean_text(join_visible(text))))]
     primary, secondary, tertiary = (("".join(level)) for level in zip(*weights, strict=True)) if weights else ("", "", "")
     # without the lowest weights at its end, a level has the same order: whatever follows is lower still
-    return f"{primary} {secondary.rstrip(_MOST_COMMON)} {tertiary.rstrip(_MOST_COMMON)}"
+    return f"{primary} {secondary.rstrip(LOWEST_WEIGHT)} {tertiary.rstrip(LOWEST_WEIGHT)}"
 
 
 @cache
-def _read_root_order() -> dict[str, _Weights]:
+def list_weights() -> dict[str, _Weights]:
     """Returns the weights of characters, each as a code point."""
     order: dict[str, _Weights] = {}
     for line in Path(__file__).with_name("root_order.txt").read_text("utf-8").splitlines():
@@ -84,15 +84,15 @@ def _read_root_order() -> dict[str, _Weights]:
     return order
 
 
-def _weigh(character: str) -> _Weights:
+def weigh(character: str) -> _Weights:
     """Returns the weights of a character, or of the parts it is composed of.
 
     One that is not listed comes after all that are, by its code point.
     """
-    order = _read_root_order()
+    order = list_weights()
     if character in order:
         return order[character]
-    parts = [order.get(part, (_UNLISTED + part, _MOST_COMMON, _MOST_COMMON)) for part in unicodedata.normalize("NFD", character)]
+    parts = [order.get(part, (UNLISTED + part, LOWEST_WEIGHT, LOWEST_WEIGHT)) for part in unicodedata.normalize("NFD", character)]
     primary, secondary, tertiary = ("".join(level) for level in zip(*parts, strict=True))
     return primary, secondary, tertiary
 

@@ -6,6 +6,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Date,
+    FetchedValue,
     Index,
     Integer,
     SmallInteger,
@@ -24,6 +25,7 @@ from domain.declare.type_numbers import MEMBERSHIP, SCHOOL
 from domain.declare.vocabulary import Codes, declare_list
 from domain.read.time_binds import THIS_YEAR
 from domain.roster import roll_year, school_numbers
+from domain.roster.text_order import sort_by_text
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import ACADEMIC_YEAR, academic_year_text
 from domain.store.metadata import metadata
@@ -48,6 +50,7 @@ schools = Table(
     Column("closed_on", Date),
     Column("town", Text),
     Column("postcode", Text),
+    Column("name_key", Text, nullable=False, server_default=FetchedValue()),
     UniqueConstraint("tenant_id", "id", name="schools_by_tenant"),
     Index("schools_by_laestab", "laestab"),
 )
@@ -111,7 +114,7 @@ SCHOOLS = Resource(
             vocabulary=school_numbers.LAESTAB,
         ),
         "ukprn": Field(schools.c.ukprn, "UK provider reference number.", vocabulary=school_numbers.UKPRN),
-        "name": Field(schools.c.name, "Name as registered."),
+        "name": Field(schools.c.name, "Name as registered.", sort_key=schools.c.name_key),
         "localAuthorityCode": Field(
             schools.c.local_authority_code,
             "Three-digit code of the local authority.",
@@ -132,7 +135,11 @@ SCHOOLS = Resource(
         "closedOn": Field(schools.c.closed_on, "When the school was closed."),
         "town": Field(schools.c.town, "Town."),
         "postcode": Field(schools.c.postcode, "Postcode.", vocabulary=school_numbers.POSTCODE),
-        "shortName": Field(_setting_of(school_settings.c.short_name), "What the school calls itself, for portals to show."),
+        "shortName": Field(
+            _setting_of(school_settings.c.short_name),
+            "What the school calls itself, for portals to show.",
+            sort_key=sort_by_text(_setting_of(school_settings.c.short_name)),
+        ),
         "maxLeaversPercent": Field(
             _setting_of(school_settings.c.max_leavers_percent),
             "The largest share of the pupils on roll, in percent, that may be missing from a complete roll. Beyond it the roll is refused.",

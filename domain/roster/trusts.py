@@ -2,7 +2,7 @@
 no tenant owns.
 """
 
-from sqlalchemy import Column, Date, ForeignKey, Integer, Table, Text, UniqueConstraint, Uuid
+from sqlalchemy import Column, Date, FetchedValue, ForeignKey, Integer, Table, Text, UniqueConstraint, Uuid
 
 from domain.access.reach import has_grant
 from domain.declare.resource import Field, Resource
@@ -24,6 +24,7 @@ trusts = Table(
     Column("ukprn", Text),
     Column("opened_on", Date),
     Column("closed_on", Date),
+    Column("name_key", Text, nullable=False, server_default=FetchedValue()),
 )
 
 memberships = Table(
@@ -50,7 +51,7 @@ TRUSTS = Resource(
         "id": Field(trusts.c.id, "Stable id."),
         "groupUid": Field(trusts.c.group_uid, "GIAS group unique identifier."),
         "groupId": Field(trusts.c.group_id, "GIAS group id, such as TR02541.", vocabulary=school_numbers.GROUP_ID),
-        "name": Field(trusts.c.name, "Name as registered."),
+        "name": Field(trusts.c.name, "Name as registered.", sort_key=trusts.c.name_key),
         "kind": Field(trusts.c.kind, "multi-academy or single-academy.", vocabulary=school_numbers.TRUST_KIND),
         "status": Field(trusts.c.status, "open or closed.", vocabulary=school_numbers.TRUST_STATUS),
         "companiesHouseNumber": Field(

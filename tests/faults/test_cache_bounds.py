@@ -224,7 +224,7 @@ CLOSED = {
     "domain/assessment/templates.py": {"load_templates"},
     "domain/write/decode.py": {"_list_names", "_map_fields", "_find_struct", "_find_item_type", "_is_prose"},
     "domain/roster/code_lists.py": {"load_code_lists", "_index_codes"},
-    "domain/roster/names.py": {"_read_root_order"},
+    "domain/roster/names.py": {"list_weights"},
     "domain/roster/gias/apply.py": {"_write_sql"},
 }
 """Functions whose results functools keeps: what they are asked is a part of the program or a setting, never of a request."""

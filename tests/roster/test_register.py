@@ -10,6 +10,7 @@ from domain.declare.ids import get_type_number
 from domain.declare.type_numbers import MEMBERSHIP, SCHOOL, TRUST
 from domain.roster.gias.apply import apply_gias
 from domain.roster.gias.parse import parse_gias
+from domain.roster.names import make_sort_key
 from tests.roster.gias_rows import COUNTED, FILES, SPRING, SUMMER, explained, extract, group, link, school, tenants, written
 
 PUBLISHED = Path(__file__).parents[1] / "published" / "data"
@@ -78,6 +79,7 @@ async def test_rows_of_the_register(connection: Any) -> None:
         "ukprn": "10000002",
         "opened_on": date(2011, 7, 7),
         "closed_on": None,
+        "name_key": make_sort_key("Trust 2001"),
     }
     assert found == {
         "tenant_id": ids[0],
@@ -96,6 +98,7 @@ async def test_rows_of_the_register(connection: Any) -> None:
         "closed_on": None,
         "town": "Alton",
         "postcode": "GU34 1AA",
+        "name_key": make_sort_key("School 100001"),
     }
     assert membership == {"trust_id": ids[0], "school_id": ids[1], "joined_on": date(2018, 9, 1), "left_on": None}
 

@@ -70,8 +70,9 @@ def _write_sql(table: Table, key: str) -> str:
 
     Other rows are neither written nor locked.
     """
-    names = [column.name for column in table.columns]
-    arrays = ", ".join(f"${n}::{column.type.compile(dialect=DIALECT)}[]" for n, column in enumerate(table.columns, 1))
+    columns = [column for column in table.columns if column.server_default is None]  # the database fills the others
+    names = [column.name for column in columns]
+    arrays = ", ".join(f"${n}::{column.type.compile(dialect=DIALECT)}[]" for n, column in enumerate(columns, 1))
     compared = [name for name in names if name not in ("id", "tenant_id", key)]
     before, after = (", ".join(f"{alias}.{name}" for name in compared) for alias in ("t", "g"))
     return f"""
