@@ -265,6 +265,20 @@ BEGIN
     );
 END $$;
 
+CREATE FUNCTION public.find_source_client(in_tenant uuid, of_school uuid, named text) RETURNS uuid
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    RETURN (
+        SELECT c.id FROM clients c WHERE named IN (c.name, c.id::text) AND c.revoked_at IS NULL AND EXISTS (
+            SELECT 1 FROM reach r WHERE r.client_id = c.id AND r.tenant_id = in_tenant AND r.school_id = of_school AND 'pupils:write' = ANY (r.scopes)
+                AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+        ) ORDER BY c.id::text = named DESC LIMIT 1
+    );
+END $$;
+
 CREATE FUNCTION public.follow_pupil() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -1264,7 +1278,8 @@ CREATE TABLE public.external_ids (
     kind text NOT NULL,
     school_id uuid NOT NULL,
     value text NOT NULL,
-    id uuid NOT NULL
+    id uuid NOT NULL,
+    rekeyed_from text
 );
 
 ALTER TABLE ONLY public.external_ids FORCE ROW LEVEL SECURITY;
@@ -1771,6 +1786,7 @@ CREATE TABLE public.school_settings (
     short_name text,
     max_leavers_percent smallint DEFAULT 5 NOT NULL,
     version integer DEFAULT 1 NOT NULL,
+    source_client_id uuid,
     CONSTRAINT school_settings_max_leavers_percent_check CHECK (((max_leavers_percent >= 0) AND (max_leavers_percent <= 100)))
 );
 
@@ -2821,6 +2837,10 @@ GRANT ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) TO
 REVOKE ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.find_source_client(in_tenant uuid, of_school uuid, named text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_source_client(in_tenant uuid, of_school uuid, named text) TO markonce_app;
+GRANT ALL ON FUNCTION public.find_source_client(in_tenant uuid, of_school uuid, named text) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.follow_pupil() FROM PUBLIC;
 

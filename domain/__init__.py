@@ -43,6 +43,7 @@ from domain.roster.planned_rolls import PLANNED_ROLLS
 from domain.roster.pupils import PUPILS
 from domain.roster.record_groups import record_groups
 from domain.roster.record_pupils.command import record_pupils
+from domain.roster.record_school_references import record_school_references
 from domain.roster.release_pupil_upn import release_pupil_upn
 from domain.roster.schools import MEMBERSHIPS, SCHOOLS
 from domain.roster.trusts import TRUSTS
@@ -104,6 +105,7 @@ COMMANDS = {
         withdraw_discount,
         repin_window,
         update_school,
+        record_school_references,
         update_pupil,
         release_pupil_upn,
         merge_pupil,

@@ -16,9 +16,27 @@ from domain import COMMANDS
 from domain.write.command import Command
 from tests.world import AUTUMN, HOUSE, SUMMER, TRUSTS, batch, window
 
-LEAVES = ("id", "urn", "laestab", "groupUid", "upn", "formerUpns", "reference", "window", "subject", "aspect", "scheme")
+LEAVES = (
+    "id",
+    "urn",
+    "laestab",
+    "groupUid",
+    "upn",
+    "formerUpns",
+    "reference",
+    "oldReference",
+    "window",
+    "subject",
+    "aspect",
+    "scheme",
+)
 """Fields of inputs that name a thing which is there already."""
-FACTS = {"release_pupil_upn": ("upn",), "split_pupil": ("upn",), "reidentify_pupil": ("upn", "reference")}
+FACTS = {
+    "record_school_references": ("entries.reference", "entries.upn"),
+    "release_pupil_upn": ("upn",),
+    "split_pupil": ("upn",),
+    "reidentify_pupil": ("upn", "reference"),
+}
 """Fields of these names that are facts about a pupil, and name nobody."""
 URL = "{id}"
 """The place of the id in a URL."""
@@ -73,6 +91,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "update_pupil": {"forename": "Renamed"},
     "update_window": {"name": "Renamed"},
     "merge_pupil": {"expectedVersion": 1, "into": "01900000-0000-7004-8000-000000000000", "intoVersion": 1},
+    "record_school_references": {"entries": [{"oldReference": "Alder-1", "reference": "new"}]},
     "release_pupil_upn": {"upn": "P207000016049"},
     "reidentify_pupil": {"expectedVersion": 1, "surname": "A", "forename": "B", "upn": "P207000016049", "reference": "new"},
     "split_pupil": {
@@ -129,8 +148,8 @@ def value_at(names: Names, command: Command, place: str) -> Any:
     for kind in ("school", "schools", "trust"):
         if above and above[-1] == kind:
             return getattr(names, kind.removesuffix("s"))[leaf]
-    if leaf in ("id", "upn", "reference"):
-        return names.pupil[leaf]
+    if leaf in ("id", "upn", "reference", "oldReference"):
+        return names.pupil["reference" if leaf == "oldReference" else leaf]
     return getattr(names, leaf)
 
 

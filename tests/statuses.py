@@ -149,6 +149,8 @@ class Contract:
             id_ = await self.fresh_window()
             for verb in {"closeWindow": ["open"], "reopenWindow": ["open", "close"]}.get(name, []):
                 await sent(self.here.made[0], f"/v1/windows/{id_}/{verb}")
+        elif name == "recordSchoolReferences":
+            id_ = str(self.here.ids["Oak"])
         elif name == "createWindowDiscount":
             id_ = await self.fresh_window()
         elif name == "withdrawPlannedRoll":
@@ -181,6 +183,7 @@ class Contract:
             "createWindowDiscount": DISCOUNT,
             "withdrawDiscount": {"author": "Head"},
             "updateGroup": {"name": f"Renamed {next(self._numbers)}"},
+            "recordSchoolReferences": {"entries": [{"reference": "P1", "oldReference": "P1"}]},
             "updateSchool": {"shortName": f"Renamed {next(self._numbers)}"},
             "updatePupil": {"forename": f"Renamed{next(self._numbers)}"},
             "updateWindow": {"name": f"Renamed {next(self._numbers)}"},

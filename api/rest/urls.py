@@ -100,7 +100,8 @@ def url_of(command: Command) -> tuple[str, str]:
 
     record_pupils and create_window are a POST to the list of the resource, update_pupil and delete_window a PATCH and a DELETE of one row. Any other
     verb, such as that of open_window, is a POST to a URL below the row. create_window_discount is a POST to the discounts of one window,
-    and create_scheme_version to the versions of one scheme; release_pupil_upn is a POST to release-upn below one pupil.
+    and create_scheme_version to the versions of one scheme; release_pupil_upn is a POST to release-upn below one pupil,
+    and record_school_references one to the references of one school.
     """
     verb, noun = command.name.split("_", 1)
     paths = {_make_snake(name): resource.path for resource in RESOURCES.values() for name in (resource.name, resource.plural)}
@@ -111,7 +112,7 @@ def url_of(command: Command) -> tuple[str, str]:
         return "POST", f"/v1/{paths[owner]}/{{id}}/{below}s"
     path = paths.get(noun)
     if path is None and below and owner in paths:
-        return "POST", f"/v1/{paths[owner]}/{{id}}/{verb}-{below}"
+        return "POST", f"/v1/{paths[owner]}/{{id}}/{below if verb == 'record' else f'{verb}-{below}'}"
     if path is None:
         raise ValueError(
             f"The command {command.name} is named as no resource: after its verb stands the name or the plural of one."

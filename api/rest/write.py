@@ -88,8 +88,9 @@ async def _read_key(request: Request, sent: _Sent, preferences: Preferences | No
 
 async def _read_input(request: Request, command: Command, preferences: Preferences) -> _Sent:
     """The input of a command."""
+    most = MAX_OTHER_BODY if command.entries is None else MAX_BODY
     if "id" not in request.path_params:
-        document, body = await read_json(request, most=MAX_OTHER_BODY if command.entries is None else MAX_BODY)
+        document, body = await read_json(request, most=most)
         steps = command.parse_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
         return _Sent(await run_in_slices(steps), document, body)
     row_id = request.path_params["id"]
@@ -97,7 +98,7 @@ async def _read_input(request: Request, command: Command, preferences: Preferenc
     if request.method == "PATCH":
         document, body = await read_json(request, MERGE_PATCH)
     elif command.is_action and (command.requires_fields or _has_body(request)):
-        document, body = await read_json(request)
+        document, body = await read_json(request, most=most)
     else:
         document, body = {}, await read_body(request)
         if body.strip() not in (b"", b"{}"):
@@ -111,6 +112,10 @@ async def _read_input(request: Request, command: Command, preferences: Preferenc
         raise BadRequest(message, code="if-match-unused", issues=(Issue("If-Match", "if-match-unused", message),))
     if parse_id(row_id) is None:
         raise NotFound()
+    if command.entries is not None:
+        lenient, with_results = preferences.lenient, preferences.with_results
+        steps = command.parse_row_batch(row_id, document, lenient=lenient, with_results=with_results)
+        return _Sent(await run_in_slices(steps), document, body, {"row": hash_text(row_id)}, row_id.encode() + b" ")
     if command.is_action:
         return _Sent(command.parse_action(row_id, document), document, body, {"row": hash_text(row_id)}, row_id.encode() + b" ")
     return _Sent(command.parse({"id": row_id}), document, b"", {"row": hash_text(row_id)}, row_id.encode())

@@ -20,6 +20,7 @@ from msgspec import UNSET, Meta, UnsetType, structs
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import CodeTable, read_codes
+from domain.assessment.joiners import record_joiners, reject_doubtful
 from domain.assessment.judgements import judgements
 from domain.assessment.marks import resolve_mark
 from domain.assessment.subjects import AspectCode, SubjectCode
@@ -29,8 +30,7 @@ from domain.declare.errors import Busy, Current, Invalid, Issue, NotFound, make_
 from domain.declare.inputs import Input, Instant, Text, describe
 from domain.declare.scopes import Scope
 from domain.roster.pupil_keys import PupilRow, find_and_lock_pupils
-from domain.roster.record_pupils.command import record_pupils, write_joiners
-from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
+from domain.roster.record_pupils.entries import PupilEntry
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.store.database import Connection, transpose
 from domain.support import clock
@@ -157,27 +157,10 @@ async def record_judgements(
     return JudgementsRecorded(**structs.asdict(batch.summarise()), not_counted=not_counted, pupils=pupils)
 
 
-async def record_joiners(connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]) -> Counts | None:
-    """Writes the batch's pupils and returns their counts, None without pupils.
-
-    Their issues refuse the whole batch when it is checked.
-    """
-    pupils = batch.companions["pupils"]
-    if not pupils.received:
-        return None
-    caller.require_scope(Scope.PUPILS_WRITE, "pupils in recordJudgements")
-    if batch.head.as_of is UNSET:
-        issue = Issue("/asOf", "required", "asOf is required with pupils: the day of the roll.")
-        raise make_invalid([issue, *batch.list_issues()])
-    pupils.head = PupilBatch(school=batch.head.school, as_of=batch.head.as_of, entries=[])
-    pupils.operation = record_pupils.operation
-    await write_joiners(connection, caller, pupils)
-    return pupils.count_rows()
-
-
 async def record_entries(connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]) -> int:
     """Writes the judgements and records the outcome of each; returns how many were accepted and do not count."""
     schools = await resolve_schools(connection, caller, Scope.JUDGEMENTS_WRITE, batch)
+    reject_doubtful(batch)
     if not schools:
         batch.refuse_if_strict()
         return 0

@@ -35,6 +35,7 @@ from domain.roster.record_pupils.entries import (
 from domain.roster.record_pupils.matching import match_and_lock, reject_ambiguous
 from domain.roster.record_pupils.retired_rows import list_identifiers
 from domain.roster.record_pupils.row_problem import CONFLICT
+from domain.roster.record_pupils.source import report_differences
 from domain.roster.record_pupils.stored_rules import reject_birth_after_spells
 from domain.roster.retired import reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
@@ -84,6 +85,7 @@ async def update_pupil(connection: Connection, caller: Caller, patch: Patch[Pupi
     changes = PupilChanges()
     # the stored year group keeps its first day; another one replaces it from this academic year on
     row.as_of = year_group_from if row.year_group == facts.year_group else max(year_group_from, today)
+    report_differences(roll, row, stored, keeps_spelling=False)
     compare_facts(row, patch.id, stored, changes)
     record_decisions(roll, row, changes)
     warnings = _point_into_patch(roll.list_warnings())

@@ -1,14 +1,16 @@
 """Changes a school's own settings. Everything else about a school comes from GIAS."""
 
 from typing import Annotated, ClassVar
+from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
-from domain.declare.errors import Invalid, NotFound, Stale
+from domain.declare.errors import Invalid, Issue, NotFound, Stale, make_invalid
 from domain.declare.inputs import Text as ShortText
+from domain.declare.inputs import describe
 from domain.declare.scopes import Scope
-from domain.roster.school_refs import SchoolRef, find_schools
+from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.roster.schools import DEFAULT_SETTINGS
 from domain.store.database import Connection
 from domain.write.command import command
@@ -23,13 +25,25 @@ class SchoolChange(PatchInput, kw_only=True):
 
     short_name: ShortText | UnsetType | None = UNSET
     max_leavers_percent: Annotated[int, Meta(ge=0, le=100)] | UnsetType = UNSET
+    source_client: Annotated[
+        ShortText | UnsetType | None,
+        describe(
+            "Id or name of the client that alone writes names, year groups, enrolments and characteristics from now on; null: any that may."
+            " It must have the scope pupils:write at the school, and cannot be the caller."
+        ),
+    ] = UNSET
 
 
-_SETTINGS = "SELECT short_name, max_leavers_percent, version FROM school_settings WHERE tenant_id = $1 AND school_id = $2"
+_SETTINGS = (
+    "SELECT short_name, max_leavers_percent, source_client_id, version FROM school_settings WHERE tenant_id = $1 AND school_id = $2"
+)
 _SAVE = """
-INSERT INTO school_settings (tenant_id, school_id, version, short_name, max_leavers_percent) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (tenant_id, school_id) DO UPDATE
-SET version = excluded.version, short_name = excluded.short_name, max_leavers_percent = excluded.max_leavers_percent
+INSERT INTO school_settings (tenant_id, school_id, version, short_name, max_leavers_percent, source_client_id) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (tenant_id, school_id) DO UPDATE SET version = excluded.version, short_name = excluded.short_name,
+    max_leavers_percent = excluded.max_leavers_percent, source_client_id = excluded.source_client_id
+"""
+_RESOLVE = """
+DELETE FROM data_issues WHERE tenant_id = $1 AND school_id = $2 AND kind = 'not-source' AND client_id = COALESCE($3, client_id)
 """
 
 
@@ -45,10 +59,34 @@ async def update_school(connection: Connection, caller: Caller, patch: Patch[Sch
     stored = DEFAULT_SETTINGS if row is None else dict(row)
     version = stored["version"]
     patch.check_version(version)
-    settings = patch.merge_over(stored)
+    settings = patch.merge_over(stored | {"source_client": None})
+    settings["source_client_id"] = await _find_source(connection, caller, school, patch, stored["source_client_id"])
+    del settings["source_client"]
     if all(stored[name] == value for name, value in settings.items()):
         return patch.make_result("unchanged", version)
-    await connection.execute(
-        _SAVE, school.tenant_id, school.id, version + 1, settings["short_name"], settings["max_leavers_percent"]
-    )
+    source_id = settings["source_client_id"]
+    values = (version + 1, settings["short_name"], settings["max_leavers_percent"], source_id)
+    await connection.execute(_SAVE, school.tenant_id, school.id, *values)
+    if source_id != stored["source_client_id"]:
+        await connection.execute(_RESOLVE, school.tenant_id, school.id, source_id)
     return patch.make_result("updated", version + 1)
+
+
+async def _find_source(
+    connection: Connection, caller: Caller, school: SchoolInReach, patch: Patch[SchoolChange], stored_id: UUID | None
+) -> UUID | None:
+    """Returns the id of the source from now on. Raises Invalid.
+
+    No client names itself, since it would then decide that nobody else is heard.
+    """
+    named = patch.fields.source_client
+    if named is UNSET or named is None:
+        return stored_id if named is UNSET else None
+    source_id: UUID | None = await connection.fetchval("SELECT find_source_client($1, $2, $3)", school.tenant_id, school.id, named)
+    if source_id == caller.client_id:
+        message = "A client cannot name itself as the source. Another client of the school names it."
+        raise make_invalid([Issue("/sourceClient", "source-is-caller", message)])
+    if source_id is None:
+        message = "No client with this id or name has the scope pupils:write at the school."
+        raise make_invalid([Issue("/sourceClient", "client-unknown", message)])
+    return source_id

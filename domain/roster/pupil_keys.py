@@ -131,8 +131,10 @@ async def find_and_lock_pupils(
     batch: Batch[Any, Any],
     schools: dict[int, SchoolInReach],
     school_ids: Collection[UUID],
+    other_pupil_ids: Collection[UUID] = (),
 ) -> dict[int, UUID]:
-    """Locks these schools and every school of the good rows' pupils, and returns the pupil of each row (`find_pupils`).
+    """Locks these schools and every school of the good rows' pupils and of the others, and returns the pupil of each row
+    (`find_pupils`).
 
     A UPN or a reference may become another pupil's until the locks are taken, so that the rows are matched under them.
     Raises SnapshotChanged where they then name a pupil whose schools are not locked.
@@ -147,7 +149,7 @@ async def find_and_lock_pupils(
         pupil_ids = {id_ for _, id_text, _, _ in keys if (id_ := parse_id(id_text or "")) is not None}
     else:
         pupil_ids = {id_ for match in await match_keys(connection, caller, tenant_id, keys) for id_ in match.pupil_ids}
-    await locks.lock(school_ids, pupil_ids)
+    await locks.lock(school_ids, pupil_ids | {*other_pupil_ids})
     found = await find_pupils(connection, caller, tenant_id, batch, schools)
     if not set(found.values()) <= pupil_ids:
         raise SnapshotChanged

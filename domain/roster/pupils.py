@@ -81,6 +81,7 @@ external_ids = Table(
     Column("school_id", Uuid, primary_key=True),
     Column("value", Text, primary_key=True),
     Column("id", Uuid, nullable=False),
+    Column("rekeyed_from", Text, comment="The reference that this one replaced when the client re-keyed the school"),
     Index("external_ids_by_id", "tenant_id", "id"),
 )
 

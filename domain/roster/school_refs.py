@@ -34,16 +34,21 @@ class SchoolRef(Input, kw_only=True):
 
 @dataclass(frozen=True)
 class SchoolInReach:
-    """A school within reach and the tenant that controls it."""
+    """A school within reach and the tenant that controls it. `has_other_source` says whether it has named another client
+    than the caller as the source of names, enrolments and characteristics.
+    """
 
     id: UUID
     tenant_id: UUID
     name: str
+    has_other_source: bool
 
 
 _FIND = f"""
-SELECT g.n, s.id, s.tenant_id, s.name FROM unnest($2::uuid[], $3::integer[], $4::text[]) WITH ORDINALITY AS g (id, urn, laestab, n)
+SELECT g.n, s.id, s.tenant_id, s.name, COALESCE(x.source_client_id <> $1, false) AS has_other_source
+FROM unnest($2::uuid[], $3::integer[], $4::text[]) WITH ORDINALITY AS g (id, urn, laestab, n)
 JOIN schools s ON s.id = g.id OR s.urn = g.urn OR (s.laestab = g.laestab AND s.status <> 'closed')
+LEFT JOIN school_settings x ON x.tenant_id = s.tenant_id AND x.school_id = s.id
 WHERE {reaches_sql("$1", "s.tenant_id", "s.id", "$5")}
 FOR KEY SHARE OF s
 """
@@ -65,7 +70,7 @@ async def find_schools(connection: Connection, caller: Caller, scope: Scope, ref
                 keys[-1] = None, None, parse_laestab(ref.laestab)
     ids, urns, laestabs = zip(*keys, strict=True) if keys else ((), (), ())
     rows = await connection.fetch(_FIND, caller.client_id, ids, urns, laestabs, scope.value)
-    found = {row["n"]: SchoolInReach(row["id"], row["tenant_id"], row["name"]) for row in rows}
+    found = {row["n"]: SchoolInReach(*row[1:]) for row in rows}
     return [found.get(n + 1) for n in range(len(refs))]
 
 
@@ -82,9 +87,10 @@ def make_school_issue(pointer: str, scope: Scope) -> Issue:
 
 
 _CANDIDATES = f"""
-SELECT s.id, s.tenant_id, s.name FROM reach r JOIN schools s ON s.id = r.school_id
+SELECT s.id, s.tenant_id, s.name, COALESCE(x.source_client_id <> $1, false) AS has_other_source
+FROM reach r JOIN schools s ON s.id = r.school_id LEFT JOIN school_settings x ON x.tenant_id = s.tenant_id AND x.school_id = s.id
 WHERE r.client_id = $1 AND $2 = ANY (r.scopes) AND {IN_FORCE}
-GROUP BY s.id ORDER BY s.name LIMIT 11
+GROUP BY s.id, x.source_client_id ORDER BY s.name LIMIT 11
 """
 
 
@@ -137,7 +143,7 @@ async def resolve_schools(connection: Connection, caller: Caller, scope: Scope, 
 async def _find_only_school(connection: Connection, caller: Caller, scope: Scope) -> SchoolInReach:
     candidates = await connection.fetch(_CANDIDATES, caller.client_id, scope.value)
     if len(candidates) == 1:
-        return SchoolInReach(candidates[0]["id"], candidates[0]["tenant_id"], candidates[0]["name"])
+        return SchoolInReach(*candidates[0])
     listed = ", ".join(f"{row['name']} ({row['id']})" for row in candidates[:10]) + (" and more" if len(candidates) > 10 else "")
     message = f"Name the school: this client reaches {listed}." if candidates else f"This client reaches no school with {scope}."
     raise make_invalid([Issue("/school", "ambiguous", message)])

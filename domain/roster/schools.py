@@ -14,8 +14,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    column,
     func,
     select,
+    table,
 )
 
 from domain.access.reach import rows_of_registered_school
@@ -70,9 +72,10 @@ school_settings = Table(
     Column("short_name", Text),
     Column("max_leavers_percent", SmallInteger, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("source_client_id", Uuid, comment="The only client that writes names, enrolments and characteristics"),
     comment="A school's own settings; a school without a row has DEFAULT_SETTINGS",
 )
-DEFAULT_SETTINGS: dict[str, Any] = {"short_name": None, "max_leavers_percent": 5, "version": 1}
+DEFAULT_SETTINGS: dict[str, Any] = {"short_name": None, "max_leavers_percent": 5, "source_client_id": None, "version": 1}
 
 
 def _in_register(column: Column[str]) -> Codes:
@@ -91,6 +94,14 @@ def _setting_of(column: Column[Any]) -> ColumnElement[Any]:
         else func.coalesce(setting, DEFAULT_SETTINGS[column.name], type_=column.type)
     )
 
+
+_clients = table("clients", column("id"), column("name", Text))
+_source_name = (
+    select(_clients.c.name)
+    .where(_clients.c.id == _setting_of(school_settings.c.source_client_id))
+    .correlate_except(_clients)
+    .scalar_subquery()
+)
 
 SCHOOLS = Resource(
     name="school",
@@ -145,9 +156,14 @@ SCHOOLS = Resource(
             "The largest share of the pupils on roll, in percent, that may be missing from a complete roll. Beyond it the roll is refused.",
             nullable=False,
         ),
+        "sourceClient": Field(
+            _source_name,
+            "Name of the client that alone writes names, year groups, enrolments and characteristics of the school's pupils; null: any that may.",
+        ),
+        "sourceClientId": Field(_setting_of(school_settings.c.source_client_id), "Id of that client."),
         "version": Field(
             _setting_of(school_settings.c.version),
-            "Grows by one with each change of the school's own settings: shortName and maxLeaversPercent.",
+            "Grows by one with each change of the school's own settings: shortName, maxLeaversPercent and sourceClient.",
             nullable=False,
         ),
         "academicYear": Field(

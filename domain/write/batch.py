@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
+from uuid import UUID
 
 from msgspec import Struct, structs
 
 from domain.declare.errors import Current, Issue, make_invalid
+from domain.declare.ids import NIL
 from domain.declare.inputs import Output, Warnings
 from domain.support.slices import iterate_in_slices
 from domain.support.suggestions import Suggestions
@@ -205,3 +207,10 @@ class Batch(Generic[Head, Entry]):
         for other in self.companions.values():
             counts |= other.count_outcomes(accepted=accepted)
         return counts
+
+
+@dataclass
+class RowBatch(Batch[Head, Entry]):
+    """The input of a bulk command about one row, such as the references of a school. `row_id` is the row's id."""
+
+    row_id: UUID = NIL

@@ -6,9 +6,10 @@ and output from its annotations; REST, GraphQL and OpenAPI are derived from them
 The input of a bulk command has a field `entries`. Its function gets a Batch, with the valid rows typed and the issues
 of the others. Any other list of structs in the input is decoded likewise, as a companion of the batch. The function of
 a command that changes or deletes one row gets a Patch, which holds the versions that the row may have. The function of
-another command about one row gets an Action.
+another command about one row gets an Action or, where it has entries, a RowBatch.
 """
 
+import dataclasses
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,7 +27,7 @@ from domain.store.database import Connection
 from domain.support.slices import Steps, run_at_once
 from domain.support.suggestions import Suggestions
 from domain.write.action import Action, RowRef
-from domain.write.batch import Batch
+from domain.write.batch import Batch, RowBatch
 from domain.write.decode import MAX_ISSUES, decode, find_lists
 from domain.write.patch import Patch, RowVersion
 
@@ -43,7 +44,7 @@ class Command:
 
     `fails` are the errors that it may raise. `row_types` are the types of a bulk command's rows, by the name of their
     list. `is_single_row` says whether it changes or deletes one row, so that its function gets a Patch; `is_action`
-    whether it does something else with one row, so that its function gets an Action. `path` is the last part of its URL,
+    whether it does something else with one row, so that its function gets an Action or a RowBatch. `path` is the last part of its URL,
     where that is not the verb of its name.
     """
 
@@ -79,7 +80,7 @@ class Command:
 
     def parse_in_steps(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Steps[Any]:
         """Does the same as `parse`, in steps."""
-        if self.entries is not None:
+        if self.entries is not None and not self.is_action:
             return (yield from self._parse_batch(data, lenient, with_results))
         if self.is_single_row and isinstance(data, dict):
             key_names = ("id", "expectedVersion")
@@ -92,7 +93,10 @@ class Command:
             ref, issues = decode(RowRef, {name: data[name] for name in ("id",) if name in data}, "")
             if ref is None:
                 raise make_invalid(issues)
-            return self.parse_action(ref.id, {name: value for name, value in data.items() if name != "id"})
+            rest = {name: value for name, value in data.items() if name != "id"}
+            if self.entries is not None:
+                return (yield from self.parse_row_batch(ref.id, rest, lenient=lenient, with_results=with_results))
+            return self.parse_action(ref.id, rest)
         value, issues = decode(self.input, data, "")
         if issues:
             raise make_invalid(issues)
@@ -117,6 +121,14 @@ class Command:
         if parsed is None:
             raise NotFound()
         return Action(parsed, fields)
+
+    def parse_row_batch(self, row_id: str, data: object, *, lenient: bool, with_results: bool) -> "Steps[RowBatch[Any, Any]]":
+        """Returns the batch about the row with this id. Raises Invalid, and NotFound for a malformed id."""
+        batch = yield from self._parse_batch(data, lenient, with_results)
+        parsed = parse_id(row_id)
+        if parsed is None:
+            raise NotFound()
+        return RowBatch(**{item.name: getattr(batch, item.name) for item in dataclasses.fields(batch)}, row_id=parsed)
 
     def parse_patch(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Patch[Any]":
         """Returns the patch of the row with this id from a JSON merge patch (RFC 7396). Raises Invalid, and NotFound
@@ -183,14 +195,15 @@ def make_size_issue(name: str, count: int) -> Issue:
 def command(
     *, scope: Scope, path: str | None = None, fails: tuple[type[DomainError], ...] = (Invalid,)
 ) -> Callable[[Callable[[Connection, Caller, Any], Awaitable[Any]]], Command]:
-    """Decorates the function of a command. Its third parameter is the input: a Batch, a Patch, an Action or a struct."""
+    """Decorates the function of a command. Its third parameter is the input: a Batch, a RowBatch, a Patch, an Action or a struct."""
 
     def declare(run: Callable[[Connection, Caller, Any], Awaitable[Any]]) -> Command:
         types = typing.get_type_hints(run, include_extras=True)
         _, _, input_name = inspect.signature(run).parameters
         declared, row_types = types[input_name], {}
-        is_single_row, is_action = (typing.get_origin(declared) is kind for kind in (Patch, Action))
-        if typing.get_origin(declared) is Batch:
+        kind = typing.get_origin(declared)
+        is_single_row, is_action = kind is Patch, kind in (Action, RowBatch)
+        if kind in (Batch, RowBatch):
             declared, _ = typing.get_args(declared)
             row_types = find_lists(declared)
         elif is_single_row or is_action:

@@ -36,7 +36,7 @@ data_issues = Table(
     Index("data_issues_by_id", "id"),
 )
 
-FOUND_IN_ROWS = ("pupil-merge-needed", "pupil-conflict", "identity-changed")
+FOUND_IN_ROWS = ("pupil-merge-needed", "pupil-conflict", "identity-changed", "not-source")
 """Kinds that are found in the rows a client sends; they are resolved when its rows no longer raise them."""
 
 

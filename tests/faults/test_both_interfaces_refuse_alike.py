@@ -106,7 +106,7 @@ NEVER = ("x", "0", " ", "\u0007", "%", "a" * 5000, str(UUID(int=0)), "{" + "0" *
 STATUSES = {"merge_pupil": 422, "split_pupil": 422, "release_pupil_upn": 422}
 STATUSES |= dict.fromkeys(
     (
-        *("close_window", "withdraw_discount", "withdraw_planned_roll", "reidentify_pupil"),
+        *("close_window", "withdraw_discount", "withdraw_planned_roll", "reidentify_pupil", "record_school_references"),
         *("repin_window", "retire_subject", "create_scheme_version"),
     ),
     200,

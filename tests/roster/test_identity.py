@@ -115,6 +115,23 @@ async def test_joiners_of_a_batch_of_judgements_are_told_apart_too(hedgerow: Tru
     assert await hedgerow.everything() == before
 
 
+@pytest.mark.parametrize("key", [{"reference": "P1"}, {"upn": upn(BEN).lower()}, {"id": True}], ids=["reference", "UPN", "id"])
+async def test_a_judgement_of_a_joiner_who_is_another_child_is_not_the_stored_childs(
+    hedgerow: Trust, vendor: Any, key: dict[str, Any]
+) -> None:
+    """Where the good rows land, the judgement of a rejected row would be the one's whose keys it has."""
+    await opened(vendor)
+    await put(vendor, child(ANN))
+    keyed = {"id": (await pupil(vendor, surname="Archer"))["id"]} if "id" in key else key
+    wrong = child(BEN, surname="Archer", reference="P1") | ({"id": keyed["id"], "reference": "P2"} if "id" in key else {})
+    judged = [keyed | {"subject": "reading", "grade": 100}, {"reference": "P3", "subject": "reading", "grade": 101}]
+    body = batch("Oak", judged, asOf="2018-05-01", pupils=[wrong, child(EVA)])
+    answer = await sent(vendor, "/v1/judgements", body, Prefer="handling=lenient")
+    field = next(iter(keyed))
+    assert issues(answer) == {"/pupils/0": "pupil-conflict", f"/entries/0/{field}": "pupil-conflict"}
+    assert await hedgerow.value("SELECT array_agg(p.forename) FROM judgements j JOIN pupils p ON p.id = j.pupil_id") == ["Eva"]
+
+
 # A row that has nothing but a UPN
 
 

@@ -13,6 +13,7 @@ from domain.roster.record_pupils.row_problem import UPN
 from domain.support.slices import iterate_in_slices
 from domain.write.batch import Batch
 
+CHANGED = "identity-changed"
 MESSAGE = (
     "This row gives the pupil another permanent UPN and another surname. If it is a new identity, use POST /v1/pupils/{id}/new-identity;"
     " if both were wrong, correct one after the other."
@@ -34,7 +35,7 @@ async def reject_changed_identities(batch: Batch[Any, Any], rows: list[PupilEntr
     if changed:
         batch.issues[:] = [issue for issue in batch.issues if batch.find_index(issue) not in changed]
         for at in sorted(changed):
-            batch.reject(at, "", "identity-changed", MESSAGE)
+            batch.reject(at, "", CHANGED, MESSAGE)
     return [row for row in rows if row.at not in changed]
 
 

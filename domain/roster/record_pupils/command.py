@@ -35,6 +35,7 @@ from domain.roster.record_pupils.plan import plan_roll
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
 from domain.roster.record_pupils.retired_rows import list_identifiers
 from domain.roster.record_pupils.roll_day import IMPLAUSIBLE, find_roll_day_problem, is_planned_day
+from domain.roster.record_pupils.source import report_differences, report_leavers
 from domain.roster.record_pupils.stored_rules import drop_superseded, reject_claims, reject_overlaps
 from domain.roster.retired import reject_retired
 from domain.roster.roll_year import record_roll_year
@@ -96,7 +97,7 @@ async def write_roll(connection: Connection, caller: Caller, batch: Batch[PupilB
     stored = await read_stored(connection, caller, tenant_id, pupil_ids)
     rows = await drop_superseded(batch, rows, stored)
     rows = await reject_overlaps(batch, await reject_claims(connection, batch, tenant_id, rows), stored)
-    if complete_school is not None:
+    if complete_school is not None and not complete_school.has_other_source:
         leavers.reject_named_leavers(batch, rows, stored)
         rows = drop_rejected(batch, rows)
     rows = await reject_takers(connection, caller, batch, tenant_id, rows)
@@ -108,7 +109,10 @@ async def write_roll(connection: Connection, caller: Caller, batch: Batch[PupilB
     if complete_school is not None:
         max_percent = await leavers.read_max_leavers(connection, complete_school, batch.head.max_leavers)
         present |= await leavers.find_rejected_pupils(connection, caller, batch, complete_school)
-        ended = leavers.find_leavers(on_roll, present, max_percent)
+        if complete_school.has_other_source:
+            report_leavers(batch, complete_school, leavers.find_leavers(on_roll, present, 100))
+        else:
+            ended = leavers.find_leavers(on_roll, present, max_percent)
     changes = await move_and_share_pupils(connection, tenant_id, rows)
     arrived_ids = changes.moved_ids | {pupil_id for pupil_id, _ in changes.shared_pairs}
     if arrived_ids:  # row-level security did not show them before
@@ -116,6 +120,7 @@ async def write_roll(connection: Connection, caller: Caller, batch: Batch[PupilB
     references = {(schools[at].id, entry.reference) for at, entry in batch.rows if at in schools and entry.reference is not UNSET}
     async for part in iterate_in_slices(rows):
         for row in part:
+            report_differences(batch, row, stored)
             compare_with_stored(batch, row, stored, changes, references)
     if complete_school is not None:
         leavers.record_leavers(changes, complete_school, as_of, ended)
@@ -124,8 +129,8 @@ async def write_roll(connection: Connection, caller: Caller, batch: Batch[PupilB
             await write_changes(connection, tenant_id, caller.client_id, changes)
         await connection.execute("SELECT refresh_same_children($1, $2)", tenant_id, list(changes.touched_ids))
     await record_said(connection, tenant_id, changes.said_pairs, as_of)
-    school_ids = {row.school.id for row in rows} | ({complete_school.id} if complete_school is not None else set())
-    await record_roll_year(connection, tenant_id, school_ids, as_of)
+    roll_schools = {row.school for row in rows} | ({complete_school} if complete_school is not None else set())
+    await record_roll_year(connection, tenant_id, {school.id for school in roll_schools if not school.has_other_source}, as_of)
     return summarise(batch, ended)
 
 

@@ -39,7 +39,7 @@ def compare_with_stored(
     entry, school_id = row.entry, row.school.id
     pupil_id = row.pupil_id or new_id(PUPIL)
     before = changes.row_count
-    if stored.said_on.get((pupil_id, school_id)) != row.as_of:
+    if row.is_of_source and stored.said_on.get((pupil_id, school_id)) != row.as_of:
         changes.said_pairs.add((pupil_id, school_id))
     if row.match_at_other_school is None or pupil_id in changes.moved_ids:
         compare_facts(row, pupil_id, stored, changes, keeps_spelling=True)
@@ -62,14 +62,16 @@ def compare_facts(
     """Adds the differences in what only the main school may write: names, UPN, year group, characteristics and the
     spells that end elsewhere.
 
-    With `keeps_spelling`, another kind of apostrophe or hyphen in a name is no difference.
+    With `keeps_spelling`, another kind of apostrophe or hyphen in a name is no difference. Names and year group of a
+    pupil are those of the source.
     """
     entry, school_id = row.entry, row.school.id
     before = stored.facts.get(pupil_id)
     year = YearRange.find(row.as_of)
     newest_from = stored.find_year_group_from(pupil_id, max(row.as_of, clock.read_today()))
     is_newest = newest_from is None or year.first >= newest_from
-    year_group = row.year_group if before is None or is_newest else before.year_group
+    is_kept = before is not None and not row.is_of_source
+    year_group = row.year_group if before is None or (is_newest and not is_kept) else before.year_group
     upn = compare_upns(row, pupil_id, None if before is None else before.upn, stored.upns.get(pupil_id, {}), changes)
     facts = PupilFacts(
         school_id=school_id,
@@ -77,7 +79,7 @@ def compare_facts(
         date_of_birth=entry.date_of_birth,
         sex=entry.sex,
         year_group=year_group,
-        **_find_names(entry, before, keeps_spelling),
+        **_find_names(None if is_kept else entry, before, keeps_spelling),
     )
     if before is None:
         changes.new_pupils[pupil_id] = facts
@@ -88,7 +90,7 @@ def compare_facts(
             for spell in spells if open_school_id != school_id else ():
                 if spell.is_main and spell.to_on is None:
                     changes.ended_spells.append((spell.id, row.main_from, None))
-    if stored.year_groups.get(pupil_id, {}).get(year.first) != row.year_group:
+    if not is_kept and stored.year_groups.get(pupil_id, {}).get(year.first) != row.year_group:
         changes.characteristics.append((pupil_id, YEAR_GROUP, year.first, school_id, None, row.year_group))
     if entry.characteristics is not UNSET:
         compare_row_characteristics(row, pupil_id, stored, changes)
@@ -121,11 +123,11 @@ def compare_row_characteristics(row: PupilEntryRow, pupil_id: UUID, stored: Stor
         changes.withdrawn_characteristics += [(pupil_id, kind, from_on) for from_on in stored_of.keys() - after_of.keys()]
 
 
-def _find_names(entry: PupilEntry, before: PupilFacts | None, keeps_spelling: bool) -> dict[str, Any]:
-    """Returns the pupil's names from now on. A preferred name that the entry leaves out stays as it is."""
+def _find_names(entry: PupilEntry | None, before: PupilFacts | None, keeps_spelling: bool) -> dict[str, Any]:
+    """Returns the pupil's names from now on. What the entry leaves out stays as it is."""
     names: dict[str, Any] = {}
     for name in ("surname", "forename", "preferred_surname", "preferred_forename"):
-        text, stored = getattr(entry, name), getattr(before, name, None)
+        text, stored = getattr(entry, name, UNSET), getattr(before, name, None)
         text = stored if text is UNSET else text
         names[name] = keep_spelling(text, stored) if keeps_spelling else text
     return names

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.roster.record_pupils.entries import PupilEntryRow
+from domain.roster.record_pupils.row_problem import NOT_SOURCE
 from domain.roster.school_refs import SchoolInReach
 from domain.write.batch import Batch
 from domain.write.findings import FOUND_IN_ROWS, Finding, get_findings
@@ -21,7 +22,7 @@ def report_doubts(
     row_of = {row.at: row for row in rows}
     for issue in batch.issues:
         row = row_of.get(batch.find_index(issue))
-        if issue.code in FOUND_IN_ROWS and row is not None:
+        if issue.code in FOUND_IN_ROWS and issue.code != NOT_SOURCE and row is not None:
             findings.report(Finding(issue.code, tenant_id, row.school.id, tuple(row.matched_ids)))
     for row in row_of.values():
         findings.check(tenant_id, row.school.id, row.matched_ids)

@@ -5,7 +5,7 @@ from datetime import date
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, structs
 
 from domain.declare.inputs import Input, Name, Text, describe
 from domain.roster import upn as upn_rules
@@ -112,7 +112,8 @@ class PupilEntryRow:
     `match` and `former_matches` are those of its keys. identity.py sets the rest: `pupil` is whom the row means, or
     `problem` why it may not be written. `released_upns` are taken from pupils for whom they were recorded in error.
     `taken_from` is the pupil whose own row in the batch gives up this row's UPN; `problem_if_kept` is this row's problem
-    if that row is rejected.
+    if that row is rejected. Where the sender is not the school's source, `entry` is without spells, and `said` is with
+    them.
     """
 
     at: int
@@ -130,6 +131,12 @@ class PupilEntryRow:
     released_upns: list[tuple[str, UUID]] = field(default_factory=list)
     taken_from: UUID | None = None
     problem_if_kept: RowProblem | None = None
+    said: PupilEntry | None = None
+
+    @property
+    def is_of_source(self) -> bool:
+        """Whether the sender may write names, enrolments and characteristics of the row's school."""
+        return self.said is None
 
     @property
     def keys(self) -> list[Key]:
@@ -217,4 +224,7 @@ def apply_rules(
     check_dates(batch, at, entry, year_group if checks_age and year_group else None)
     if len(batch.issues) > before:
         return None
-    return PupilEntryRow(at, entry, school, upns[0], [upn for upn in upns[1:] if upn], year_group, batch.head.as_of)
+    row = PupilEntryRow(at, entry, school, upns[0], [upn for upn in upns[1:] if upn], year_group, batch.head.as_of)
+    if school.has_other_source:
+        row.entry, row.said = structs.replace(entry, enrolments=UNSET, characteristics=UNSET), entry
+    return row

@@ -17,7 +17,7 @@ from domain.roster.record_pupils import leavers
 from domain.roster.record_pupils.changes import SHARE, UNSHARE, PupilChanges
 from domain.roster.record_pupils.entries import PupilEntryRow
 from domain.roster.record_pupils.identity import has_name_and_birthday, identify_rows, list_differing_facts
-from domain.roster.record_pupils.row_problem import REPLACED, UPN, RowProblem
+from domain.roster.record_pupils.row_problem import NOT_SOURCE, REPLACED, UPN, RowProblem
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
@@ -73,7 +73,10 @@ async def reject_ambiguous(
             if row.problem is not None:
                 batch.reject(row.at, "", row.problem.code, row.problem.describe(visible_ids))
                 continue
-            if row.pupil_id is None and not row.spells:
+            if row.pupil_id is None and not row.is_of_source:
+                message = "This pupil is not stored, and the school has named another client as the source of names and enrolments."
+                batch.reject(row.at, "", NOT_SOURCE, message)
+            elif row.pupil_id is None and not row.spells:
                 batch.reject(row.at, "enrolments", "enrolment-required", "A new pupil needs at least one spell on roll.")
             reference = f"reference {row.school.id} {row.entry.reference}" if row.entry.reference is not UNSET else None
             upn = f"upn {row.upn}" if row.upn is not None else None
@@ -154,6 +157,8 @@ async def reject_pupils_of_other_schools(
         if school_of[match.school_id] is not None or (row.is_second and (row.pupil_id, row.school.id) in shared):
             continue
         if row.is_former and row_spells <= spells:
+            continue
+        if not row.is_of_source and any(spell[:2] == (row.pupil_id, row.school.id) for spell in spells):
             continue
         if row.entry.id is not UNSET:
             batch.reject(row.at, "id", "pupil-not-found", "No pupil of this tenant has this id.")

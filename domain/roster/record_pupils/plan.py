@@ -22,6 +22,7 @@ from domain.roster import years
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
 from domain.roster.record_pupils.leavers import TOO_MANY, find_complete_school
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
+from domain.roster.record_pupils.row_problem import NOT_SOURCE
 from domain.roster.school_refs import SchoolInReach, resolve_schools
 from domain.roster.upn import parse_upn
 from domain.store.database import Connection, transpose
@@ -36,6 +37,9 @@ WriteRoll: TypeAlias = Callable[[Connection, Caller, Rolls], Awaitable[RecordedR
 UNTIL_THE_DAY = frozenset({"pupil-elsewhere"})
 """Issues of rows that may be gone on the day of the roll: another school has the pupil until it ends its main spell."""
 ALL_PERCENT = 100
+NOT_PLANNED = (
+    "Nothing is planned for a school that has named another client as the source of names, enrolments and characteristics."
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ async def plan_roll(connection: Connection, caller: Caller, batch: Rolls, write:
     _take_issues(batch, trial)
     batch.refuse_if_strict()
     rows: dict[SchoolInReach, list[PlannedRow]] = {} if complete_school is None else {complete_school: []}
+    if any(school.has_other_source for school in (*schools.values(), *rows)):
+        warnings.append(Issue("/asOf", NOT_SOURCE, NOT_PLANNED))
     async for part in iterate_in_slices(batch.list_good_rows()):
         for at, entry in part:
             result = trial.results.get(at) or Result(at=batch.make_pointer(at), outcome="updated")
@@ -68,6 +74,7 @@ async def plan_roll(connection: Connection, caller: Caller, batch: Rolls, write:
     answer.warnings += warnings
     if answer.results is not None:
         answer.results += [structs.replace(r, version=None) for r in recorded.results or () if r.outcome == "left"]
+    rows = {school: planned for school, planned in rows.items() if not school.has_other_source}
     ids = await _store(connection, caller, batch.head, rows)
     return RecordedRoll(**structs.asdict(answer), left=recorded.left, planned_roll_ids=[str(id_) for id_ in ids])
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from domain.roster.pupil_keys import UPN_REPLACED
 
 CONFLICT, MERGE, REPLACED = "pupil-conflict", "pupil-merge-needed", "upn-replaced"
+NOT_SOURCE = "not-source"
 UPN, BIRTHDAY, FORENAME, SEX = "upn", "dateOfBirth", "forename", "sex"
 LABELS = {UPN: "UPN", BIRTHDAY: "date of birth", FORENAME: "forename", SEX: "sex"}
 

@@ -1,0 +1,72 @@
+"""Pupils who come with a batch of judgements, because they have just joined."""
+
+from contextlib import suppress
+from typing import Any
+
+from msgspec import UNSET
+
+from domain.access.caller import Caller
+from domain.declare.errors import Issue, make_invalid
+from domain.declare.scopes import Scope
+from domain.roster import retired
+from domain.roster import upn as upn_rules
+from domain.roster.record_pupils.changed_identity import CHANGED
+from domain.roster.record_pupils.command import record_pupils, write_joiners
+from domain.roster.record_pupils.entries import PupilBatch
+from domain.roster.record_pupils.row_problem import CONFLICT, MERGE, REPLACED
+from domain.store.database import Connection
+from domain.write.batch import Batch, Counts
+
+DOUBTS = frozenset({CONFLICT, MERGE, REPLACED, CHANGED, retired.CODE})
+"""Codes of rows that may be about another child than their keys say."""
+
+
+async def record_joiners(connection: Connection, caller: Caller, batch: Batch[Any, Any]) -> Counts | None:
+    """Writes the batch's pupils and returns their counts, None without pupils.
+
+    Their issues refuse the whole batch when it is checked.
+    """
+    pupils = batch.companions["pupils"]
+    if not pupils.received:
+        return None
+    caller.require_scope(Scope.PUPILS_WRITE, "pupils in recordJudgements")
+    if batch.head.as_of is UNSET:
+        issue = Issue("/asOf", "required", "asOf is required with pupils: the day of the roll.")
+        raise make_invalid([issue, *batch.list_issues()])
+    pupils.head = PupilBatch(school=batch.head.school, as_of=batch.head.as_of, entries=[])
+    pupils.operation = record_pupils.operation
+    await write_joiners(connection, caller, pupils)
+    return pupils.count_rows()
+
+
+def reject_doubtful(batch: Batch[Any, Any]) -> None:
+    """Rejects the judgements that name their pupil as a row of `pupils` does which was rejected since it may be about
+    another child: the judgement is that child's too.
+
+    Where the batch is refused as a whole, the row's own issue says enough.
+    """
+    pupils = batch.companions["pupils"]
+    doubts = {pupils.find_index(issue): issue for issue in pupils.issues if issue.code in DOUBTS}
+    if not doubts or not batch.lenient:
+        return
+    issue_of = {
+        (pupils.locations.get(at), name, text): doubts[at]
+        for at, row in pupils.rows
+        if at in doubts
+        for name, text in _list_keys(row)
+    }
+    for at, entry in batch.list_good_rows():
+        for name, text in _list_keys(entry):
+            issue = issue_of.get((batch.locations.get(at), name, text))
+            if issue is not None:
+                message = f"{issue.at} names this pupil too and may be about another child. Nothing was written."
+                batch.reject(at, name, issue.code, message)
+
+
+def _list_keys(row: Any) -> list[tuple[str, str]]:
+    """Returns by what a row names its pupil: the names of its keys, and their texts in canonical form."""
+    keys = [(name, text) for name in ("id", "reference") if (text := getattr(row, name)) is not UNSET]
+    if row.upn is not UNSET and row.upn is not None:
+        with suppress(ValueError):  # an issue of the row itself
+            keys.append(("upn", upn_rules.parse_upn(row.upn).text))
+    return keys
