@@ -272,6 +272,24 @@ async def test_two_rows_exchange_their_upns(hedgerow: Trust, vendor: Any) -> Non
     assert (await upns(hedgerow, ann["id"]), await upns(hedgerow, ben["id"])) == ({upn(ANN): True}, {upn(BEN): True})
 
 
+async def test_two_rows_exchange_temporary_upns_too(hedgerow: Trust, vendor: Any) -> None:
+    """Twins among others: their birthday says nothing."""
+    numbers = [upn(10 * n, temporary=True) for n in (EVA, EVAN, BEN)]
+    await put(vendor, *(child(n, upn=number) for n, number in zip((EVA, EVAN, BEN), numbers, strict=True)))
+    ids = [(await pupil(vendor, forename=name))["id"] for name in ("Eva", "Evan", "Ben")]
+    passed = [child(n, upn=number) for n, number in zip((EVAN, BEN, EVA), numbers, strict=True)]
+    assert counted(await put(vendor, *passed)) == {"updated": 3}
+    assert counted(await put(vendor, *passed[::-1])) == {"unchanged": 3}
+    found = [await upns(hedgerow, id_) for id_ in ids]
+    assert found == [{numbers[2]: True}, {numbers[0]: True}, {numbers[1]: True}]
+    assert await refuse(vendor, child(EVA, upn=numbers[0])) == {"/entries/0": "pupil-merge-needed"}
+    eva, evan = await pupil(vendor, forename="Eva"), await pupil(vendor, forename="Evan")
+    assert issues(await patch(vendor, eva, 422, upn=numbers[0])) == {"/upn": "pupil-merge-needed"}
+    await patch(vendor, evan, upn=None)
+    assert warned(await patch(vendor, eva, upn=numbers[0])) == {"/upn": "upn-released"}
+    assert await upns(hedgerow, evan["id"]) == {}
+
+
 async def test_three_rows_pass_their_upns_on(hedgerow: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN, upn=upn(BEN)), child(BEN, upn=upn(EVA)), child(EVA, upn=upn(99)))
     ids = {name: (await pupil(vendor, surname=name))["id"] for name in ("Archer", "Baker", "Ellis")}

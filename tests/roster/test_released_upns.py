@@ -106,6 +106,12 @@ async def test_who_loses_a_number_to_its_owner_is_told(hedgerow: Trust, vendor: 
     assert shown == [{"kind": "upn-released", "pupilIds": [ann["id"]]}]
 
 
+async def test_a_batch_that_corrects_both_pupils_leaves_nothing_to_look_at(hedgerow: Trust, vendor: Any) -> None:
+    await put(vendor, child(ANN, upn=upn(BEN)), child(BEN, upn=upn(ANN)))
+    assert warned(await put(vendor, child(ANN), child(BEN))) == dict.fromkeys(("/entries/0/upn", "/entries/1/upn"), "upn-released")
+    assert await told(vendor) == []
+
+
 async def test_the_school_that_had_it_is_told_and_the_owners_is_not(hedgerow: Trust, vendor: Any) -> None:
     ann = await recorded_in_error(vendor)
     elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")

@@ -14,6 +14,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domain.roster.upn import compute_check_letter
 from tests.conftest import Databases
 from tests.sizes import choose_size
 from tests.trust import TRUST, Trust, batch, opened, roll, trust, upn
@@ -29,11 +30,18 @@ DEFECTS = (
     "no UPN",
     "temporary UPN",
     "another's UPN",
+    "another's temporary UPN",
     "new reference",
     "reused reference",
     "other school",
 )
 LENIENT = {"Prefer": "handling=lenient"}
+
+
+def temporary(number: int) -> str:
+    """A temporary UPN, another for each number."""
+    rest = f"936{number:08}A"
+    return compute_check_letter(rest) + rest
 
 
 @dataclass
@@ -66,7 +74,8 @@ class Mis:
             reference = self.references[other]
         number = {
             "another's UPN": upn(self.first + other),
-            "temporary UPN": upn((self.first + n) % 10_000, temporary=True),
+            "another's temporary UPN": temporary(self.first + other),
+            "temporary UPN": temporary(self.first + n),
             "no UPN": None,
         }
         row = {
@@ -75,7 +84,7 @@ class Mis:
             "surname": "Married" if "surname" in defects else surname,
             "forename": f"{forename[0]}x{forename[1:]}" if "forename" in defects else forename,
             "preferredForename": self.tag(n),
-            "dateOfBirth": born.replace("-0", "-1", 1) if "birthday" in defects else born,
+            "dateOfBirth": f"{born[:8]}1{born[9]}" if "birthday" in defects else born,
             "sex": sex,
             "yearGroup": "6",
             "enrolments": [{"from": "2018-01-08" if "/" in reference else "2014-09-01", "status": "C"}],
@@ -160,8 +169,8 @@ class Step:
 NUMBERS = st.integers(0, len(CHILDREN) - 1)
 ROW = st.tuples(NUMBERS, st.frozensets(st.sampled_from(DEFECTS), max_size=1), NUMBERS)
 ROWS = st.lists(ROW, min_size=1, max_size=5, unique_by=lambda row: row[0]).map(tuple)
-EXCHANGE = st.permutations(range(4)).map(
-    lambda order: tuple((order[i], frozenset({"another's UPN"}), order[(i + 1) % 3]) for i in range(3))
+EXCHANGE = st.tuples(st.permutations(range(4)), st.sampled_from(["another's UPN", "another's temporary UPN"])).map(
+    lambda drawn: tuple((drawn[0][i], frozenset({drawn[1]}), drawn[0][(i + 1) % 3]) for i in range(3))
 )
 CLEAN = st.permutations(range(len(CHILDREN))).map(lambda order: tuple((n, frozenset[str](), n) for n in order))
 STEPS = st.lists(

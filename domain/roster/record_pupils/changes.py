@@ -73,10 +73,11 @@ class PupilChanges:
     `touched_ids` are the pupils whose version grows. `said_pairs` are the (pupil, school) that the roll is about and of
     whom no roll of its day was. `moved_ids` are the pupils already moved to their row's school;
     `shared_pairs` are the (pupil, school) whose sharing has already begun or ended. `changed_upns` are stored UPNs that
-    become current or former; `released_upns` are taken from their pupils. `ended_references` are (school, reference).
-    `decisions` are what the identity history keeps: pupil, kind, differing facts and actor. `ended_spells` are (spell,
-    the day after the last day, leaving reason); a spell never ends before it begins. What a spell or characteristic was
-    before it is written, ended or withdrawn goes into history.
+    become current or former; `released_upns` are taken from their pupils, whose schools are told unless the batch
+    corrects the pupil too. `ended_references` are (school, reference). `decisions` are
+    what the identity history keeps: pupil, kind, differing facts and actor. `ended_spells` are (spell, the day after the
+    last day, leaving reason); a spell never ends before it begins. What a spell or characteristic was before it is
+    written, ended or withdrawn goes into history.
     """
 
     new_pupils: dict[UUID, PupilFacts] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class PupilChanges:
     shared_pairs: set[tuple[UUID, UUID]] = field(default_factory=set)
     new_upns: list[tuple[str, UUID, UUID, bool]] = field(default_factory=list)
     changed_upns: list[tuple[str, UUID, bool]] = field(default_factory=list)
-    released_upns: list[tuple[str, UUID]] = field(default_factory=list)
+    released_upns: list[tuple[str, UUID, bool]] = field(default_factory=list)
     references: list[tuple[UUID, str, UUID]] = field(default_factory=list)
     ended_references: list[tuple[UUID, str]] = field(default_factory=list)
     decisions: list[tuple[UUID, str, str | None, str | None]] = field(default_factory=list)
@@ -179,7 +180,10 @@ _UPDATE_UPNS = """
 UPDATE upns u SET current = g.current FROM unnest($2::text[], $3::uuid[], $4::boolean[]) AS g (upn, pupil_id, current)
 WHERE u.tenant_id = $1 AND u.upn = g.upn AND u.pupil_id = g.pupil_id
 """
-_RELEASE_UPNS = "SELECT release_upns($1, $2, $3, $4), report_released_upns($1, $3, $4)"
+_RELEASE_UPNS = """
+SELECT release_upns($1, $2, $3, $5),
+    report_released_upns($1, ARRAY(SELECT g.pupil_id FROM unnest($3::uuid[], $4::boolean[]) AS g (pupil_id, is_told) WHERE g.is_told), $5)
+"""
 _INSERT_DECISIONS = """
 INSERT INTO identity_history (tenant_id, client_id, pupil_id, kind, facts, actor)
 SELECT $1, $6, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])
@@ -257,7 +261,7 @@ async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, c
         return [(id_, *(getattr(f, name) for name in PupilFacts.__dataclass_fields__), *f.name_keys) for id_, f in facts.items()]
 
     for released in split_into_parts(changes.released_upns):
-        await connection.execute(_RELEASE_UPNS, tenant_id, *transpose(released, 2), source)
+        await connection.execute(_RELEASE_UPNS, tenant_id, *transpose(released, 3), source)
     for statement, rows in (
         (_INSERT_PUPILS, list_rows(changes.new_pupils)),
         (_UPDATE_PUPILS, list_rows(changes.changed_pupils)),

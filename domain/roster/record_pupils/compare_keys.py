@@ -30,7 +30,7 @@ def compare_upns(
     is_kept = row.upn is None or (before is not None and is_temporary(row.upn) and not is_temporary(before))
     current = before if is_kept else row.upn
     row_upns = dict.fromkeys(number for number in (row.upn, *row.former_upns_to_record) if number is not None)
-    changes.released_upns += row.released_upns
+    changes.released_upns += [(number, owner_id, row.taken_from is None) for number, owner_id in row.released_upns]
     changes.new_upns += [(number, pupil_id, row.school.id, number == current) for number in row_upns if number not in stored_upns]
     changes.changed_upns += [
         (number, pupil_id, number == current)

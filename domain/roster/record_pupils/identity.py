@@ -68,6 +68,13 @@ def _is_permanent(upn: str | None) -> bool:
     return upn is not None and not is_temporary(upn)
 
 
+def replaces_upn(row: PupilEntryRow, stored: StoredIdentity) -> bool:
+    """Whether the row brings another UPN in place of the stored one, both permanent or both temporary."""
+    if row.upn is None or stored.upn is None or row.upn == stored.upn:
+        return False
+    return is_temporary(row.upn) == is_temporary(stored.upn)
+
+
 def is_another_child(row: PupilEntryRow, stored: StoredIdentity) -> bool:
     """Whether the row's birthday, forename or sex contradict what is stored of a pupil who has or had the row's UPN."""
     return row.entry.sex != stored.sex or bool({BIRTHDAY, FORENAME} & {*list_differing_facts(row, stored)})
@@ -90,8 +97,8 @@ def has_name_and_birthday(row: PupilEntryRow, stored: StoredIdentity) -> bool:
 class Identities:
     """The stored pupils to whom the keys of a batch belong, and what its rows do to each other's UPNs.
 
-    `given_up` are the pupils whose permanent UPN another row of the batch may take, since the pupil's own row, which
-    names the pupil by id or reference, brings another one. `upns` are the UPNs that the rows bring.
+    `given_up` are the pupils whose UPN another row of the batch may take, since the pupil's own row, which names the
+    pupil by id or reference, brings another one of its kind. `upns` are the UPNs that the rows bring.
     """
 
     def __init__(self, stored: Mapping[UUID, StoredIdentity], rows: list[PupilEntryRow], released: Collection[tuple[UUID, str]]):
@@ -101,9 +108,9 @@ class Identities:
         self.given_up = {row.named_ids[0] for row in rows if row.named_ids and self._gives_up(row)}
 
     def _gives_up(self, row: PupilEntryRow) -> bool:
-        """Whether the row, which names its pupil, brings another permanent UPN than the pupil has."""
+        """Whether the row, which names its pupil, replaces the pupil's UPN."""
         row.pupil = self.stored[row.named_ids[0]]
-        return row.writes_facts and UPN in list_differing_facts(row, row.pupil)
+        return row.writes_facts and replaces_upn(row, row.pupil)
 
     def find_meant(self, row: PupilEntryRow) -> list[StoredIdentity]:
         """Returns the distinct pupils whom the row's keys identify, the most reliable key first."""
@@ -156,16 +163,22 @@ class Identities:
             return RowProblem(CONFLICT, (pupil.id,), tuple(differing))
         others = [each.id for each in meant[1:]]
         if owner is not None and row.upn is not None and owner.id not in row.named_ids:
-            if is_temporary(row.upn):
-                others.append(owner.id)
-            elif row.match.is_current and row.writes_facts and owner.id in self.given_up:
-                others.remove(owner.id)
+            if row.match.is_current and row.writes_facts and owner.id in self.given_up:
+                others = [id_ for id_ in others if id_ != owner.id]
                 row.released_upns = [(row.upn, owner.id)]
                 row.taken_from, row.problem_if_kept = owner.id, RowProblem(MERGE, (pupil.id, owner.id))
+            elif is_temporary(row.upn) and not self._is_taken_away(row, owner):
+                others.append(owner.id)
+            elif is_temporary(row.upn):
+                others = [id_ for id_ in others if id_ != owner.id] + self._release(row, row.upn, owner)
             elif not row.match.is_current:
                 others += self._release(row, row.upn, owner)
         others = list(dict.fromkeys(others))
         return RowProblem(MERGE, (pupil.id, *others)) if others else None
+
+    def _is_taken_away(self, row: PupilEntryRow, owner: StoredIdentity) -> bool:
+        """Whether a temporary UPN that `owner` had was taken away and not replaced, and the row is about another child."""
+        return not row.match.is_current and owner.upn is None and is_another_child(row, owner)
 
     def _release(self, row: PupilEntryRow, upn: str, owner: StoredIdentity) -> list[UUID]:
         """Takes a former UPN of `owner` for the row's pupil; returns the owner where both seem to be one child."""

@@ -16,8 +16,8 @@ from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils import leavers
 from domain.roster.record_pupils.changes import SHARE, UNSHARE, PupilChanges
 from domain.roster.record_pupils.entries import PupilEntryRow
-from domain.roster.record_pupils.identity import has_name_and_birthday, identify_rows, list_differing_facts
-from domain.roster.record_pupils.row_problem import NOT_SOURCE, REPLACED, UPN, RowProblem
+from domain.roster.record_pupils.identity import has_name_and_birthday, identify_rows, replaces_upn
+from domain.roster.record_pupils.row_problem import NOT_SOURCE, REPLACED, RowProblem
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
@@ -100,7 +100,7 @@ async def reject_takers(
     takers = {row.taken_from: row for row in rows if row.taken_from is not None}
     if not takers:
         return rows
-    givers = {row.pupil_id for row in rows if row.pupil is not None and UPN in list_differing_facts(row, row.pupil)}
+    givers = {row.pupil_id for row in rows if row.pupil is not None and replaces_upn(row, row.pupil)}
     waiting = [row for owner_id, row in takers.items() if owner_id not in givers]
     problems = [row.problem_if_kept for row in takers.values() if row.problem_if_kept is not None]
     visible_ids = await find_visible(connection, caller, tenant_id, problems if waiting else [])
