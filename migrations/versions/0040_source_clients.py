@@ -5,8 +5,8 @@ The function is SECURITY DEFINER because a client sees its own reach alone, and 
 
 from alembic import op
 
-revision = "0038"
-down_revision = "0037"
+revision = "0040"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 
