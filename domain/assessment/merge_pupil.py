@@ -60,7 +60,10 @@ class RecordConflict(Output, kw_only=True):
 
 
 class RecordChanged(Output, kw_only=True):
-    """What became of two records. `confirmation` stands in the answer to a dry run; the real call sends it."""
+    """What became of two records. `confirmation` stands in the answer to a dry run; the real call sends it.
+
+    `referencesGivenUp` counts the references of other clients that a split takes off both records.
+    """
 
     id: str
     version: int
@@ -69,6 +72,7 @@ class RecordChanged(Output, kw_only=True):
     spells: int
     judgements: int
     targets: int
+    references_given_up: int = 0
     conflicts: list[RecordConflict] = []
     dry_run: bool = False
     confirmation: str | None = None
@@ -175,6 +179,11 @@ _FACTS = (
     *("surname", "forename", "preferred_surname", "preferred_forename", "date_of_birth", "sex"),
     *("upn", "year_group"),
 )
+_HISTORY = """
+SELECT ARRAY(SELECT ARRAY[source::text, school_id::text, value] FROM external_ids WHERE tenant_id = $1 AND id = $2 AND kind = 'pupil') AS "references",
+    ARRAY(SELECT ARRAY[source::text, school_id::text, value] FROM external_ids WHERE tenant_id = $1 AND id = $3 AND kind = 'pupil') AS "intoReferences",
+    ARRAY(SELECT id::text FROM record_changes WHERE tenant_id = $1 AND pupil_id = $2) AS changes
+"""
 _RECORD = """
 INSERT INTO record_changes (tenant_id, id, kind, pupil_id, other_id, client_id, details) VALUES ($1, $2, 'merged', $3, $4, $5, $6::jsonb)
 """
@@ -183,7 +192,9 @@ INSERT INTO record_changes (tenant_id, id, kind, pupil_id, other_id, client_id, 
 async def _record_merge(
     connection: Connection, caller: Caller, gone: Any, remaining: Any, values: MovingValues, spells: RecordSpells
 ) -> None:
-    """Writes the merge into history: the facts of the record that goes, and which values were its own."""
+    """Writes the merge into history: the facts of the record that goes, and which values, references and earlier merges
+    were its own.
+    """
     keys = ("academic_year", "window_no", "subject_no", "aspect_no")
     details = {
         "facts": {name: gone[name] for name in _FACTS},
@@ -191,6 +202,7 @@ async def _record_merge(
         "replacedTargets": values.list_replaced_targets(),
         "spells": spells.describe_moving(),
     }
+    details |= dict((await connection.fetch(_HISTORY, gone["tenant_id"], gone["id"], remaining["id"]))[0])
     document = msgspec.json.encode(details).decode()
     ids = (gone["tenant_id"], new_id(RECORD_CHANGE), remaining["id"], gone["id"], caller.client_id)
     await connection.execute(_RECORD, *ids, document)

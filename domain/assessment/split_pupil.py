@@ -21,7 +21,9 @@ from domain.assessment.record_rows import (
     make_confirmation,
     require_everywhere,
 )
-from domain.assessment.split_rows import find_merge, split_judgements, split_targets
+from domain.assessment.split_references import split_references
+from domain.assessment.split_rows import split_judgements, split_targets
+from domain.assessment.stored_merges import find_merge, mark_undone
 from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
 from domain.declare.ids import new_id, parse_id
 from domain.declare.inputs import Input, Name, Text, describe
@@ -86,7 +88,11 @@ class PupilSplit(Input, kw_only=True):
     targets: Annotated[Annotated[list[str], Meta(max_length=500)], describe("Ids of the targets that are the new record's.")] = []
     groups: Annotated[Annotated[list[str], Meta(max_length=200)], describe("Ids of the groups in which the new record was.")] = []
     references: Annotated[
-        Annotated[list[SplitReference], Meta(max_length=50)], describe("References that are the new record's.")
+        Annotated[list[SplitReference], Meta(max_length=50)],
+        describe(
+            "References that are the new record's. Those of other clients are taken off both records, and are found again when their"
+            " client names the pupil by UPN; but where a merge is undone, each record has its own again."
+        ),
     ] = []
     characteristics: Annotated[
         Annotated[list[Characteristic], Meta(max_length=200)], describe("Spells of the new record's characteristics.")
@@ -111,6 +117,11 @@ class SplitPlan:
     windows: list[int] = field(default_factory=list)
     references: list[tuple[UUID, str]] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
+
+    @property
+    def left_schools(self) -> set[UUID]:
+        """The schools where the new record has spells and the remaining one has none."""
+        return {spell.where for spell in self.new} - {spell.where for spell in self.remaining}
 
     def add_issue(self, at: str, code: str, message: str) -> None:
         self.issues.append(Issue(at, code, message))
@@ -144,13 +155,17 @@ async def split_pupil(connection: Connection, caller: Caller, action: Action[Pup
     confirmation = await make_confirmation(connection, caller, tenant_id, [action.id], wish)
     check_confirmation(fields.confirmation, confirmation)
     new_pupil_id = new_id(PUPIL)
-    merge = await find_merge(connection, tenant_id, action.id, [(spell.where, spell.from_on) for spell in plan.new])
+    merge = await find_merge(connection, record, fields, plan.upn, [(spell.where, spell.from_on) for spell in plan.new])
     counts = await _count_moving(connection, plan)
     async with adjust_for_pupils(locks, (action.id, new_pupil_id)):
         await _write_new_record(connection, caller, plan, fields, new_pupil_id)
+        given_up = await split_references(
+            connection, caller, tenant_id, (action.id, new_pupil_id), plan.references, plan.left_schools, merge
+        )
         await split_judgements(connection, tenant_id, action.id, new_pupil_id, plan.windows, merge)
         target_ids = [id_ for text in fields.targets if (id_ := parse_id(text)) is not None]
         await split_targets(connection, tenant_id, action.id, new_pupil_id, target_ids, merge)
+        await mark_undone(connection, tenant_id, merge, new_pupil_id)
         await _settle_schools(connection, plan, new_pupil_id)
     return RecordChanged(
         id=str(new_pupil_id),
@@ -160,6 +175,7 @@ async def split_pupil(connection: Connection, caller: Caller, action: Action[Pup
         spells=len(plan.new),
         judgements=counts,
         targets=len(fields.targets),
+        references_given_up=given_up,
         dry_run=is_dry_run(),
         confirmation=confirmation if is_dry_run() else None,
     )
@@ -299,7 +315,7 @@ INSERT INTO record_changes (tenant_id, id, kind, pupil_id, other_id, client_id, 
 
 
 async def _write_new_record(connection: Connection, caller: Caller, plan: SplitPlan, fields: PupilSplit, pupil_id: UUID) -> None:
-    """Writes the new pupil with its UPN, spells, characteristics, references and groups, and takes them from the record."""
+    """Writes the new pupil with its UPN, spells, characteristics and groups, and takes them from the record."""
     tenant_id, old_id = plan.record["tenant_id"], plan.record["id"]
     school_id = choose_main_school(plan.new, max(plan.new, key=lambda spell: spell.last_day).where)
     facts = PupilFacts(
@@ -338,12 +354,9 @@ async def _write_new_record(connection: Connection, caller: Caller, plan: SplitP
         )
         others = [(c.kind, c.from_, c.to, c.value) for c in fields.remaining_characteristics]
         await connection.execute(_INSERT_CHARACTERISTICS, tenant_id, old_id, plan.record["school_id"], *transpose(others, 4))
-    left_schools = list({spell.where for spell in plan.new} - {spell.where for spell in plan.remaining})
-    references = transpose(plan.references, 2)
-    await connection.execute(_MOVE_REFERENCES, tenant_id, old_id, pupil_id, left_schools, caller.client_id, *references)
     await connection.execute(_COPY_ROLLS, tenant_id, old_id, pupil_id, list({spell.where for spell in plan.new}))
     group_ids = [parse_id(text) for text in fields.groups]
-    await connection.execute(_MOVE_MEMBERS, tenant_id, old_id, pupil_id, left_schools, group_ids)
+    await connection.execute(_MOVE_MEMBERS, tenant_id, old_id, pupil_id, list(plan.left_schools), group_ids)
 
 
 _KEEP_SPELLS = """
@@ -362,11 +375,6 @@ SET to_on = excluded.to_on, status = excluded.status, leaving_reason = excluded.
 _COPY_ROLLS = """
 INSERT INTO pupil_rolls (tenant_id, pupil_id, school_id, as_of)
 SELECT tenant_id, $3, school_id, as_of FROM pupil_rolls WHERE tenant_id = $1 AND pupil_id = $2 AND school_id = ANY ($4)
-"""
-_MOVE_REFERENCES = """
-UPDATE external_ids SET id = $3 WHERE tenant_id = $1 AND id = $2 AND kind = 'pupil' AND (
-    school_id = ANY ($4) OR (source = $5 AND (school_id, value) IN (SELECT * FROM unnest($6::uuid[], $7::text[])))
-)
 """
 _MOVE_MEMBERS = """
 UPDATE group_members SET pupil_id = $3 WHERE tenant_id = $1 AND pupil_id = $2 AND (school_id = ANY ($4) OR group_id = ANY ($5::uuid[]))

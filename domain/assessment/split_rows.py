@@ -5,13 +5,10 @@ Judgements follow by window, with their history. Where the spells are those of a
 """
 
 from collections.abc import Collection, Sequence
-from datetime import date
-from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from domain.assessment.judgements import judgements
+from domain.assessment.stored_merges import StoredMerge
 from domain.assessment.targets import targets
 from domain.store.database import Connection, transpose
 
@@ -29,9 +26,6 @@ def _select(**replaced: str) -> str:
     return ", ".join({"xid": "pg_current_xact_id()", **replaced}.get(name, f"a.{name}") for name in _JUDGEMENT.split(", "))
 
 
-_MERGES = """
-SELECT details FROM record_changes WHERE tenant_id = $1 AND pupil_id = $2 AND kind = 'merged' ORDER BY changed_at DESC
-"""
 _TEAR = (
     # the earlier versions of the merged record
     f"UPDATE judgement_history a SET pupil_id = $3, version = a.version - b.before FROM {_TORN}"
@@ -63,27 +57,13 @@ _MOVE_KEYS = (
 )
 
 
-async def find_merge(
-    connection: Connection, tenant_id: UUID, pupil_id: UUID, spells: Collection[tuple[UUID, date]]
-) -> dict[str, Any] | None:
-    """Returns the details of the newest merge into this record whose merged record had these spells (school and first
-    day); None if the spells are of no merged record.
-    """
-    wanted = {(str(school_id), str(from_on)) for school_id, from_on in spells}
-    for row in await connection.fetch(_MERGES, tenant_id, pupil_id):
-        details: dict[str, Any] = msgspec.json.decode(row["details"])
-        if wanted <= {(school_id, from_on) for school_id, from_on, *_ in details["spells"]}:
-            return details
-    return None
-
-
 async def split_judgements(
     connection: Connection,
     tenant_id: UUID,
     pupil_id: UUID,
     new_id: UUID,
     window_numbers: Collection[int],
-    merge: dict[str, Any] | None,
+    merge: StoredMerge | None,
 ) -> None:
     """Gives the new record the judgements of these windows; of a merge that is undone, those of the merged record."""
     arguments = (tenant_id, pupil_id, new_id)
@@ -92,7 +72,7 @@ async def split_judgements(
         for statement in _MOVE_WINDOWS:
             await connection.execute(statement, *arguments, list(window_numbers))
         return
-    own = [tuple(line) for line in merge["judgements"] if line[1] in window_numbers]
+    own = [tuple(line) for line in merge.judgements if line[1] in window_numbers]
     torn = [line for line in own if line[4]]
     if torn:
         for statement in _TEAR:
@@ -123,7 +103,7 @@ async def split_targets(
     pupil_id: UUID,
     new_id: UUID,
     target_ids: Sequence[UUID],
-    merge: dict[str, Any] | None,
+    merge: StoredMerge | None,
 ) -> None:
     """Gives the new record these targets. Where a merge that is undone had replaced one by another, each record has its
     own again.
@@ -131,6 +111,6 @@ async def split_targets(
     for table in ("targets", "target_history"):
         statement = f"UPDATE {table} SET pupil_id = $3 WHERE tenant_id = $1 AND pupil_id = $2 AND id = ANY ($4)"
         await connection.execute(statement, tenant_id, pupil_id, new_id, target_ids)
-    if merge is not None and (replaced := [UUID(id_) for id_ in merge["replacedTargets"]]) and target_ids:
+    if merge is not None and (replaced := merge.replaced_targets) and target_ids:
         await connection.execute(_RESTORE_TARGETS, tenant_id, replaced)
         await connection.execute(_DELETE_RESTORED, tenant_id, replaced)

@@ -261,5 +261,6 @@ async def test_every_table_about_pupils_is_merged_and_told(hedgerow: Trust) -> N
         "enrolment_history",
         "characteristic_history",
         "identity_history",
+        "planned_pupils",
     }
     assert {row["relname"] for row in columns} == put_together | follow | {"data_issues"}

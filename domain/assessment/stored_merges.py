@@ -1,0 +1,104 @@
+"""What history says of the merges into a record: what came from the merged record, and which merge a split undoes."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from domain.roster.names import fold_name
+from domain.store.database import Connection
+
+Reference = tuple[UUID, UUID, str]
+"""Of a client, at a school, and its text."""
+
+
+class ChildFacts(Protocol):
+    """By what two children are told apart, besides the UPN."""
+
+    @property
+    def surname(self) -> str: ...
+
+    @property
+    def forename(self) -> str: ...
+
+    @property
+    def date_of_birth(self) -> date: ...
+
+
+@dataclass(frozen=True)
+class StoredMerge:
+    """A merge whose merged record had the spells that a split gives to its new record.
+
+    `is_same_child` says whether the facts of the new record are those that the merged record had, too.
+    """
+
+    id: UUID
+    details: Mapping[str, Any]
+    is_same_child: bool
+
+    @property
+    def judgements(self) -> list[list[int]]:
+        """The keys of the merged record's judgements, the version of the other record's one or 0, and their own version."""
+        return list(self.details["judgements"])
+
+    @property
+    def replaced_targets(self) -> list[UUID]:
+        return [UUID(id_) for id_ in self.details["replacedTargets"]]
+
+    def list_references(self, name: str) -> set[Reference]:
+        """Returns the `references` of the merged record, or the `intoReferences` that the other one had before.
+
+        A merge that was recorded by an older release knows of none.
+        """
+        return {(UUID(source), UUID(school_id), value) for source, school_id, value in self.details.get(name, ())}
+
+
+_MERGES = """
+SELECT id, details FROM record_changes
+WHERE tenant_id = $1 AND pupil_id = $2 AND kind = 'merged' AND NOT details ? 'undone' ORDER BY changed_at DESC
+"""
+
+
+async def find_merge(
+    connection: Connection, record: Any, new: ChildFacts, new_upn: str | None, spells: Collection[tuple[UUID, date]]
+) -> StoredMerge | None:
+    """Returns the merge into this record whose merged record had these spells (school and first day) and the facts of
+    the new record, else the newest that had the spells.
+
+    None if the spells are of no merged record, or the facts are those of the record that remained: two children of one
+    school may have the same spells.
+    """
+    wanted = {(str(school_id), str(from_on)) for school_id, from_on in spells}
+    found: list[StoredMerge] = []
+    for row in await connection.fetch(_MERGES, record["tenant_id"], record["id"]):
+        details: dict[str, Any] = msgspec.json.decode(row["details"])
+        if wanted <= {(school_id, from_on) for school_id, from_on, *_ in details["spells"]}:
+            found.append(StoredMerge(row["id"], details, _is_child(details["facts"], new, new_upn)))
+    for merge in found:
+        if merge.is_same_child:
+            return merge
+    return None if not found or _is_child(record, new, new_upn) else found[0]
+
+
+def _is_child(stored: Mapping[str, Any], new: ChildFacts, new_upn: str | None) -> bool:
+    """Whether the names and birthday are the same, and the UPN too where the new record has one."""
+    same_names = all(fold_name(stored[name]) == fold_name(getattr(new, name)) for name in ("surname", "forename"))
+    return same_names and str(stored["date_of_birth"]) == str(new.date_of_birth) and new_upn in (None, stored["upn"])
+
+
+_UNDO = """
+UPDATE record_changes SET pupil_id = $2, details = CASE WHEN id = $3 THEN details || '{"undone": true}' ELSE details END
+WHERE tenant_id = $1 AND (id = $3 OR id = ANY ($4::uuid[]))
+"""
+
+
+async def mark_undone(connection: Connection, tenant_id: UUID, merge: StoredMerge | None, new_id: UUID) -> None:
+    """Says in history that the merged record is the new one now: its old id leads to the child again, and so do the ids
+    of the records that had been merged into it before.
+    """
+    if merge is not None and merge.is_same_child:
+        changes = [UUID(id_) for id_ in merge.details.get("changes", ())]
+        await connection.execute(_UNDO, tenant_id, new_id, merge.id, changes)
