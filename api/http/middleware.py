@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http import cors
 from api.http.context import get_context
 from api.http.problems import as_domain_error, respond
-from api.http.target import check_query
+from api.http.target import check_query, keep_slashes
 from domain.declare.errors import Busy, DomainError
 from domain.store.database import DatabaseUse, database_use
 from domain.store.outages import OutcomeUnknown
@@ -111,6 +111,7 @@ class RequestMiddleware:
         use = context.database_use
         bound = structlog.contextvars.bind_contextvars(request_id=context.id)
         use_token = database_use.set(use)
+        keep_slashes(scope)
         endpoint = self.router.find(scope)
         task = asyncio.current_task()
         assert task is not None

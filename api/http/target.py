@@ -1,14 +1,35 @@
-"""Checks the query string of a request (RFC 3986 section 2.1): its escapes are whole, and stand for UTF-8."""
+"""The target of a request (RFC 3986 section 2.1): the escapes of its query are whole and stand for UTF-8, and a slash that is escaped in its path
+separates nothing.
+"""
 
 import re
 from urllib.parse import unquote_to_bytes
 
+from starlette.requests import Request
 from starlette.types import Scope
 
 from domain.declare.errors import BadRequest, Issue
 
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 MAX_ISSUES = 100
+
+
+_SLASH = "\x1f"
+"""Stands for an escaped slash while routes are matched. No path holds it, since control characters are refused."""
+
+
+def keep_slashes(scope: Scope) -> None:
+    """Sets the path of a request in which a slash is escaped, so that routes do not take it for the end of a segment."""
+    path: bytes = scope.get("raw_path") or b""
+    if b"%2F" in path or b"%2f" in path:
+        segments = (unquote_to_bytes(segment).decode("utf-8", "replace").replace("/", _SLASH) for segment in path.split(b"/"))
+        scope["path"] = "/".join(segments)
+
+
+def read_path(request: Request, name: str) -> str:
+    """The value of a parameter in the path."""
+    value: str = request.path_params.get(name, "")
+    return value.replace(_SLASH, "/")
 
 
 def check_query(scope: Scope) -> None:

@@ -10,6 +10,7 @@ from api.http.answer import Answer, Headers, respond_conditionally
 from api.http.auth import authenticate
 from api.http.body import read_files
 from api.http.response import JSON, JsonResponse
+from api.http.target import read_path
 from api.rest import csv
 from api.rest.headers import make_next_link
 from api.rest.query_string import check_parameters
@@ -60,7 +61,7 @@ async def get_stored_answers(request: Request) -> Response:
     """GET /v1/idempotency-keys/{key}: the stored responses to the requests with this Idempotency-Key."""
     state, caller = request.app.state, await authenticate(request)
     check_parameters(request.query_params)
-    answers = await read_stored_answers(state.database, caller, check_key(request.path_params["key"]), COMMANDS.values())
+    answers = await read_stored_answers(state.database, caller, check_key(read_path(request, "key")), COMMANDS.values())
     return _make_private_response(answers)
 
 

@@ -14,6 +14,7 @@ from api.http.answer import Answer, respond_conditionally
 from api.http.auth import authenticate
 from api.http.body import Handler, read_json
 from api.http.response import JSON, HeaderField, JsonResponse
+from api.http.target import read_path
 from api.rest import csv
 from api.rest.headers import make_next_link
 from api.rest.list_query import read_linked_list, read_list, read_lookup, read_row
@@ -24,6 +25,7 @@ from domain.access.standing import check_standing
 from domain.declare.errors import BadRequest, NotFound
 from domain.declare.resource import Resource
 from domain.read.checks import check_cost, check_scopes
+from domain.read.natural_keys import find_row_id
 from domain.read.prepared import PreparedQuery
 from domain.read.query import FieldValue, ListQuery, NestedObject, ParameterText, Query, RowQuery, decode_key
 from domain.roster.merged_pupils import PupilKeyOfRow, list_pupil_keys, refuse_merged
@@ -54,14 +56,17 @@ Responder = Callable[[Request, ReadPlan, Answer], Awaitable[JsonResponse]]
 """Makes the response from the answer of the query."""
 
 
-def read_handler(make_plan: PlanMaker, make_response: Responder) -> Handler:
-    """The handler of a GET. Requests with the same template share one plan."""
+def read_handler(make_plan: PlanMaker, make_response: Responder, resource: Resource | None = None) -> Handler:
+    """The handler of a GET. Requests with the same template share one plan. `resource` is that of the row in the path."""
 
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
         template, parameters = split_template(request.scope["query_string"].decode("latin-1"))
         texts = [value for _, value in parameters if isinstance(value, ParameterText)]
-        id_ = ParameterText(request.path_params.get("id", ""), len(texts))
+        name = read_path(request, "id")
+        if resource is not None:
+            name = await find_row_id(state.database, caller, state.cursors, resource, resource.scope, name)
+        id_ = ParameterText(name, len(texts))
         texts.append(id_)
         key = (handle, template, caller.scopes, csv.accepts_csv(request))
 
@@ -112,7 +117,7 @@ def link_handler(resource: Resource, name: str) -> Handler:
             raise NotFound()
         return plan
 
-    return read_handler(make_plan, _respond_with_list)
+    return read_handler(make_plan, _respond_with_list, resource)
 
 
 def _plan_list(root: Query, query: ListQuery, caller: Caller, as_csv: bool) -> ReadPlan:
@@ -173,7 +178,7 @@ def row_handler(resource: Resource) -> Handler:
             raise NotFound()
         return ReadPlan(PreparedQuery([root]), None, pupil_keys=list_pupil_keys([root]))
 
-    return read_handler(make_plan, _respond_with_row)
+    return read_handler(make_plan, _respond_with_row, resource)
 
 
 async def _respond_with_row(request: Request, plan: ReadPlan, answer: Answer) -> JsonResponse:

@@ -15,7 +15,7 @@ from domain.assessment.tenant_setup import prepare_tenant
 from domain.assessment.window_state import state_sql
 from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
 from domain.declare.errors import Conflict, Invalid, Issue, make_invalid
-from domain.declare.ids import new_id
+from domain.declare.ids import new_id, parse_id
 from domain.declare.inputs import Input, Instant, LongText
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
@@ -86,6 +86,8 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
                 "This academic year is not prepared; the operator's `migrate` adds years.",
             )
         )
+    if parse_id(window.code) is not None:
+        issues.append(Issue("/code", "wrong-value", "A code is no id: URLs take either."))
     lines = await resolve_collected(connection, caller, tenant_id, window, issues)
     if issues:
         raise make_invalid(issues)

@@ -79,6 +79,7 @@ WINDOWS = Resource(
     order=("tenant_id", "id"),
     reach=rows_of_tenant(windows.c.tenant_id),
     is_lookup_table=True,
+    named_by="code",
     fields={
         "id": Field(windows.c.id, "Stable id."),
         "code": Field(

@@ -284,6 +284,8 @@ class Resource:
     """Whether every change of a row increments the data version of each school whose readers see the row."""
     slug: str | None = None
     """The name in URLs, where it is not the plural."""
+    named_by: str | None = None
+    """The column by which a URL may name a row in place of its id."""
     weight: int = 0
     """The cost of a page beyond the number of its values (`read.checks`), for values that are computed."""
 

@@ -95,7 +95,13 @@ COMMON: dict[str, JsonObject] = {
         "csv is for spreadsheets: it takes no to-many links, and has 1,000 rows a page unless `first` says otherwise. `Accept: text/csv` means the same.",
         {"enum": ["json", "csv"]},
     ),
-    "Id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID}},
+    "Id": {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": "The id. A window may be named by its code, with its slash escaped: 2026-27%2FAutumn.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
+    },
     "Key": {
         "name": "key",
         "in": "path",

@@ -12,7 +12,7 @@ from api.http.accept import choose_media_type
 from api.http.field_values import split_elements, split_parameters
 from api.http.problem_catalogue import PROBLEM_CODES
 from tests.conftest import Databases
-from tests.trust import TRUST, WINDOW, Trust, batch, entry, issues, judged, opened, roll, sent, trust, upn
+from tests.trust import TRUST, URNS, WINDOW, Trust, batch, entry, issues, judged, opened, roll, sent, trust, upn, window
 
 GRAPHQL = "application/graphql-response+json"
 
@@ -305,3 +305,49 @@ async def test_every_graphql_error_is_a_problem(vendor: Any) -> None:
             assert error["extensions"]["code"] == code
             assert error["extensions"]["problem"]["type"].endswith(f"/problems/{code}")
             assert error["extensions"]["problem"]["detail"] == error["message"]
+
+
+async def test_a_window_is_named_by_its_code_in_a_path(vendor: Any, hedgerow: Trust) -> None:
+    """Reads, lists below it, changes and verbs; whatever stands in the code, and however it is escaped."""
+    made = await sent(vendor, "/v1/windows", window("2017-18/Mock 1_a.b-c"), 201)
+    path = "/v1/windows/2017-18%2FMock%201_a.b-c"
+    row = await vendor.get(path)
+    assert row.json() == (await vendor.get(f"/v1/windows/{made['id']}")).json()
+    assert (await vendor.get(path.replace("%2F", "%2f"))).json()["id"] == made["id"]
+    assert (await vendor.head(path)).headers["etag"] == row.headers["etag"]
+    assert (await vendor.get(path, headers={"If-None-Match": row.headers["etag"]})).status_code == 304
+    assert (await vendor.get(path, headers={"Origin": "https://portal.example"})).json()["id"] == made["id"]
+    below = await vendor.get(f"/v1/windows/{WINDOW.replace('/', '%2F')}/judgements?first=2")
+    assert len(below.json()["data"]) == 2
+    next_url = below.headers["link"][1:].partition(">")[0]
+    assert len((await vendor.get(next_url)).json()["data"]) == 2
+    changed = await vendor.patch(path, json={"name": "Mock"}, headers={"If-Match": row.headers["etag"]})
+    assert (changed.status_code, changed.json()["id"]) == (200, made["id"])
+    assert (await vendor.post(f"{path}/open")).json()["state"] == "open"
+    assert (await vendor.post(f"{path}/close")).json()["state"] == "closed"
+    key = {"If-Match": "*", "Idempotency-Key": "named"}
+    assert [(await vendor.delete(url, headers=key)).status_code for url in (path, f"/v1/windows/{made['id']}")] == [204, 204]
+    none, nowhere = await vendor.get(path), await vendor.get("/v1/windows/2017-18%252FKS2")
+    assert (none.status_code, none.content) == (nowhere.status_code, nowhere.content) == (404, none.content)
+    assert (await vendor.get("/v1/windows/2017-18/KS2")).status_code == 404
+    assert (await vendor.get("/v1/pupils/2017-18%2FKS2")).status_code == 404
+
+
+async def test_a_code_of_several_tenants_names_no_window(hedgerow: Trust) -> None:
+    both = await hedgerow.client("both", f"trust:{TRUST}=all", f"school:{URNS['Quay']}=all")
+    quay = {"school": {"urn": URNS["Quay"]}}
+    own = await sent(both, "/v1/windows", window(tenant=quay), 201)
+    answer = await both.get(f"/v1/windows/{WINDOW.replace('/', '%2F')}")
+    assert (answer.status_code, issues(answer.json())) == (400, {"id": "code-ambiguous"})
+    assert own["id"] in answer.json()["detail"]
+    assert (await both.post(f"/v1/windows/{WINDOW.replace('/', '%2F')}/close")).status_code == 400
+    reader = await hedgerow.client("quay", f"school:{URNS['Quay']}=all")
+    assert (await reader.get(f"/v1/windows/{WINDOW.replace('/', '%2F')}")).json()["id"] == own["id"]
+    refused = await sent(both, "/v1/windows", window(str(own["id"]), tenant=quay), 422)
+    assert issues(refused) == {"/code": "wrong-value"}
+
+
+async def test_a_key_with_a_slash_is_found_again(vendor: Any) -> None:
+    await repeat(vendor, json.dumps(batch("Oak", [judged(1)])).encode(), 200, Idempotency_Key="night/1")
+    for key in ("night/1", "night%2F1"):
+        assert (await vendor.get(f"/v1/idempotency-keys/{key}")).status_code == 200
