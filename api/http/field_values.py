@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator
 
-_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\Z))+')
-_PART = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*(?:"|\Z))+')
+_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.?)*(?:"|\Z))+', re.DOTALL)
+_PART = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.?)*(?:"|\Z))+', re.DOTALL)
+"""A string that is never closed matches up to its end, so that the rest is not searched again from each quote in it."""
 _ESCAPED = re.compile(r"\\(.)")
 
 

@@ -46,6 +46,12 @@ def test_a_comma_in_a_quoted_string_separates_nothing(value: str, elements: list
     assert [*split_elements(value)] == elements
 
 
+def test_quotes_and_backslashes_without_end_are_read_once() -> None:
+    for value in ('"\\' * 40_000, '"' * 80_001 + "\\", 'a="' + '\\"' * 40_000):
+        assert [*split_elements(value)] == [value]
+        assert split_parameters(value)[1] == []
+
+
 def test_parameters_have_names_in_any_case_and_quoted_values() -> None:
     assert split_parameters('text/csv; Header="a;b" ;Q=0.5') == ("text/csv", [("header", "a;b"), ("q", "0.5")])
 
