@@ -1,6 +1,5 @@
 """The types of field values: their GraphQL names, and how a text is parsed."""
 
-import json
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -8,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -85,14 +85,28 @@ def _parse_number(raw: object) -> Decimal | None:
 
 
 def _parse_date(raw: object) -> date | None:
-    return date.fromisoformat(raw) if isinstance(raw, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", raw, re.ASCII) else None
+    text = raw.strip() if isinstance(raw, str) else ""
+    return date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII) else None
 
 
 def _parse_instant(raw: object) -> datetime | None:
-    if not isinstance(raw, str) or not re.match(r"\d{4}-\d\d-\d\dT", raw, re.ASCII):
+    """Reads an instant as writes do (RFC 3339), and also without seconds or with the hours alone of an offset."""
+    if not isinstance(raw, str) or not re.match(r"\s*\d{4}-\d\d-\d\d[Tt ]", raw, re.ASCII):
         return None
-    instant = datetime.fromisoformat(raw.replace(" ", "+"))  # in a URL, an unescaped + arrives as a space
+    text = _LOST_PLUS.sub("+", raw.strip())
+    try:
+        instant = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        instant = datetime.fromisoformat(text)
     return instant.astimezone(UTC) if instant.tzinfo else None
+
+
+_LOST_PLUS = re.compile(r"(?<=\d) (?=\d\d(:?\d\d)?$)", re.ASCII)
+"""The sign of an offset: in a URL, an unescaped + arrives as a space."""
+
+
+def _parse_boolean(raw: object) -> bool | None:
+    return raw if isinstance(raw, bool) else {"true": True, "false": False}.get(str(raw).strip().lower())
 
 
 _PARSE: dict[ValueType, Callable[[object], Any]] = {
@@ -101,7 +115,7 @@ _PARSE: dict[ValueType, Callable[[object], Any]] = {
     ValueType.TEXTS: _parse_text,
     ValueType.INTEGER: _parse_integer,
     ValueType.NUMBER: _parse_number,
-    ValueType.BOOLEAN: lambda raw: {"true": True, "false": False}.get(json.dumps(raw) if isinstance(raw, bool) else str(raw)),
+    ValueType.BOOLEAN: _parse_boolean,
     ValueType.DATE: _parse_date,
     ValueType.OBJECT: lambda raw: None,
     ValueType.INSTANT: _parse_instant,

@@ -238,3 +238,19 @@ async def test_a_template_that_is_known_parses_again(doors: Doors) -> None:
         assert (await get(doors, "pupils?yearGroup=Year 55&sex=f&fields=id"))[:2] == (400, {"yearGroup": "filter-value-invalid"})
         assert (await get(doors, "judgements?subjectCode=reading"))[0] == 200
         assert (await get(doors, "judgements?subjectCode=riding"))[:2] == (422, {"subjectCode": "subject-not-found"})
+
+
+async def test_instants_and_booleans_are_read_as_writes_read_them(doors: Doors) -> None:
+    whole = await get(doors, "pupils?roll=all&changedAt.gte=2020-01-01T00:00:00Z&fields=id&sort=id&first=100")
+    for form in ("2020-01-01t01:00:00%2B01:00", "2020-01-01 00:00:00z", "2020-01-01T01:00:00+01:00", "%202020-01-01T00:00:00.000Z"):
+        answer = await doors.http.get(
+            f"/v1/pupils?roll=all&changedAt.gte={form}&fields=id&first=100", headers=doors.tokens["North"]
+        )
+        assert len(answer.json()["data"]) > 20, answer.text
+    assert whole[0] == 200
+    for form in ("TRUE", "True", " true "):
+        rest, _ = await ask(doors, RESOURCES["pupil"], "onRoll", form)
+        assert rest.json()["data"]
+    for form in ("1", "yes", "t"):
+        rest, _ = await ask(doors, RESOURCES["pupil"], "onRoll", form)
+        assert (rest.status_code, rest.json()["issues"][0]["code"]) == (400, "filter-value-invalid")
