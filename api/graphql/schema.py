@@ -124,7 +124,7 @@ def _make_aggregates() -> FunctionField:
         make_argument("window", "String | None", "A window by code or id; needed unless grouped by."),
         make_argument("subject", "String | None", "A subject by code; needed unless grouped by."),
         make_argument("trust", "ID | None", "A trust by id or GIAS group UID: its members on the window's census date."),
-        make_argument("school", "list[ID] | None", "Schools by id or URN."),
+        make_argument("school", "list[ID] | None", "Schools by id, URN or LAESTAB."),
         make_argument("view", "AggregateView | None", "As whom to see them.", default=AGGREGATE_VIEW(VIEWS[0])),
         make_argument("first", "Int | None", default=100),
         make_argument("after", "String | None"),

@@ -37,6 +37,7 @@ from asyncio import to_thread
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from operator import itemgetter
 
 import msgspec
@@ -61,6 +62,7 @@ from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
+from domain.roster.school_numbers import parse_laestab
 from domain.store.database import Database
 
 
@@ -102,6 +104,7 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
         "trust_uid": _parse_number(query.trust or ""),
         "school_ids": [id_ for school in query.school if (id_ := parse_id(school))],
         "urns": [urn for school in query.school if (urn := _parse_number(school))],
+        "laestabs": [_name_school(school) for school in query.school],
     }
     text, is_current = await compile_aggregate(template).run(database, values)
     if caller.snapshot is not None and not is_current:
@@ -113,6 +116,13 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
 def _parse_number(text: str) -> int | None:
     """Returns a URN or GIAS group UID, or None where the text is neither."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
+
+
+def _name_school(text: str) -> str:
+    """Returns a LAESTAB in its canonical form, and any other name of a school as it is."""
+    with suppress(ValueError):
+        return parse_laestab(text)
+    return text
 
 
 def _make_page(
@@ -146,14 +156,14 @@ def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]
     Raises Invalid, naming every parameter whose value is not within reach. One that does not exist is reported the
     same.
     """
-    ids = {name: school.id for school in result.schools for name in (school.id, str(school.urn))}
+    ids = {name: school.id for school in result.schools for name in (school.laestab, str(school.urn), school.id)}
     in_reach = {"window": result.window, "subject": query.subject is None or result.subject, "trust": result.trust}
     missing = [name for name, is_in_reach in in_reach.items() if not is_in_reach]
-    missing += ["school" for school in query.school if school not in ids]
+    missing += ["school" for school in query.school if _name_school(school) not in ids]
     if missing:
         message = "There is no such {} within the reach of this client's aggregates."
         raise make_invalid([Issue(name, f"{name}-not-found", message.format(name)) for name in missing])
-    return {ids[school] for school in query.school}
+    return {ids[_name_school(school)] for school in query.school}
 
 
 def _make_suppressed_groups(

@@ -23,7 +23,7 @@ _STAFF_DIMENSIONS = ("teacher", "teachers", "class", "classes", "group", "groups
 
 @dataclass(frozen=True)
 class AggregateQuery:
-    """A checked query. `window` is a code or id, `trust` an id or GIAS group UID, each `school` an id or URN.
+    """A checked query. `window` is a code or id, `trust` an id or GIAS group UID, each `school` an id, URN or LAESTAB.
 
     `view`: own, as the caller's grants allow, or public, as a reader with aggregates:read sees it. `first` is None for
     all rows.

@@ -116,13 +116,14 @@ class _TenantKey(NamedTuple):
 
 
 class RequestedSchool(Struct, array_like=True):
-    """A school that the query covers. `joined_elsewhen`: it was in the trust of the query, but on no census date of a
+    """A school that the query covers, with its LAESTAB while it is open. `joined_elsewhen`: it was in the trust of the query, but on no census date of a
     window of the query."""
 
     id: str
     urn: int
     name: str
     joined_elsewhen: bool
+    laestab: str | None = None
 
 
 class Tally(Struct):

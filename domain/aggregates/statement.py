@@ -95,7 +95,7 @@ def _compile(template: AggregateTemplate) -> Statement:
 
     Its parameters: `caller`; `reach_version` and `until` of the snapshot; `internal`, whether the token has
     aggregates:internal; `subject`, a code or None; and, where the template has the filter, `window` and `window_id`,
-    `trust_id` and `trust_uid` (one of them None), `school_ids` and `urns`.
+    `trust_id` and `trust_uid` (one of them None), `school_ids`, `urns` and `laestabs`.
     """
     reached = _select_reached()
     counted = _select_counted(reached, template)
@@ -130,6 +130,7 @@ def _select_reached() -> CTE:
     return (
         select(s.id, s.tenant_id, s.urn, s.name, s.local_authority_code)
         .add_columns((func.bool_or(internal) & bindparam("internal", type_=Boolean)).label("internal"))
+        .add_columns(case((s.status != literal_column("'closed'"), s.laestab)).label("laestab"))
         .join_from(reach, schools, (s.id == r.school_id) & (s.tenant_id == r.tenant_id))
         .where(r.client_id == CALLER, is_in_force(r), read | internal)
         .group_by(s.id)
@@ -143,7 +144,7 @@ def _select_counted(reached: CTE, template: AggregateTemplate) -> CTE:
     q, w = reached.c, windows.c
     trust_id = select(func.min(cast(memberships.c.trust_id, Text))).where(_is_member(q.id, w.census_on)).scalar_subquery()
     counted = (
-        select(q.id, q.tenant_id, q.urn, q.name, q.internal, tenants.c.suppression_threshold.label("threshold"))
+        select(q.id, q.tenant_id, q.urn, q.laestab, q.name, q.internal, tenants.c.suppression_threshold.label("threshold"))
         .add_columns(w.no, w.code, w.census_on, academic_year_text(w.academic_year).label("academic_year"))
         .add_columns(func.coalesce(trust_id, q.local_authority_code).label("population"))
         .add_columns(has_opened(w).label("has_opened"))
@@ -169,7 +170,7 @@ def _select_requested_schools(reached: CTE, counted: CTE, template: AggregateTem
     q = reached.c
     has_window = exists().where(windows.c.tenant_id == q.tenant_id, _is_requested_window() if template.window else true())
     elsewhen = and_(has_window, q.id.not_in(select(counted.c.id))) if template.trust else false()
-    requested = select(_build_array(q.id, q.urn, q.name, elsewhen).label("item"))
+    requested = select(_build_array(q.id, q.urn, q.name, elsewhen, q.laestab).label("item"))
     if template.schools:
         return requested.where(_is_requested_school(reached))
     if template.trust:
@@ -335,4 +336,5 @@ def _is_member(school_id: ColumnElement[Any], on: ColumnElement[Any]) -> ColumnE
 
 def _is_requested_school(school: CTE) -> ColumnElement[bool]:
     ids, urns = bindparam("school_ids", type_=ARRAY(Uuid)), bindparam("urns", type_=ARRAY(Integer))
-    return (school.c.id == any_(ids)) | (school.c.urn == any_(urns))
+    laestabs = bindparam("laestabs", type_=ARRAY(Text))
+    return (school.c.id == any_(ids)) | (school.c.urn == any_(urns)) | (school.c.laestab == any_(laestabs))

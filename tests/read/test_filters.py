@@ -254,3 +254,20 @@ async def test_instants_and_booleans_are_read_as_writes_read_them(doors: Doors) 
     for form in ("1", "yes", "t"):
         rest, _ = await ask(doors, RESOURCES["pupil"], "onRoll", form)
         assert (rest.status_code, rest.json()["issues"][0]["code"]) == (400, "filter-value-invalid")
+
+
+async def test_aggregates_take_a_school_by_its_laestab(doors: Doors) -> None:
+    """As writes do: with or without the slash. A closed school's means none."""
+    (school,) = [row for row in doors.rows["North"]["school"] if row["name"] == "Alder"]
+    laestab = school["laestab"]
+    question = "aggregates?groupBy=school,subject&window=2024-25/KS2&school="
+    by_urn = await doors.http.get(f"/v1/{question}{school['urn']}", headers=doors.tokens["North"])
+    assert by_urn.json()["data"]
+    for form in (laestab, f"{laestab[:3]}/{laestab[3:]}"):
+        answer = await doors.http.get(f"/v1/{question}{form}", headers=doors.tokens["North"])
+        assert answer.json()["data"] == by_urn.json()["data"]
+        query = 'query ($s: [ID!]) { aggregates(groupBy: [school, subject], window: "2024-25/KS2", school: $s) { nodes { schoolUrn } } }'
+        told = await doors.graphql("North", query, s=[form])
+        assert {row["schoolUrn"] for row in told["data"]["aggregates"]["nodes"]} == {school["urn"]}
+    for form in ("9999999", "999/999", laestab[:6]):
+        assert (await get(doors, question + form))[:2] == (422, {"school": "school-not-found"})

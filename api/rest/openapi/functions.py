@@ -76,7 +76,7 @@ def describe_aggregates() -> JsonObject:
         make_query("window", f"A window's code or id. {either}", text),
         make_query("subject", f"A subject's code. {either}", text),
         make_query("trust", "A trust's id or GIAS group UID: its members on the window's census date.", text),
-        make_query("school", "A school's id or URN; repeat for several.", schools),
+        make_query("school", "A school's id, URN or LAESTAB; repeat for several.", schools),
         make_query("view", VIEW, {"enum": list(query.VIEWS), "default": query.VIEWS[0]}),
         make_query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
         make_query("shape", SHAPE, {"enum": list(csv.SHAPES)}),
