@@ -248,7 +248,8 @@ async def under_contract(databases: Databases) -> AsyncIterator[Contract]:
             await sent(vendor, "/v1/pupils", roll("Oak", [starter], asOf=PLANNED_DAY))
         ids = {}
         for noun in {path.split("/")[2] for path in DOCUMENT["paths"] if "{id}" in path}:
-            ids[noun] = (await vendor.get(f"/v1/{noun}", params={"first": "1"})).json()["data"][0]["id"]
+            only = {"derived": "false"} if noun == "schemes" else {}  # a derived scheme has no further versions
+            ids[noun] = (await vendor.get(f"/v1/{noun}", params={"first": "1", **only})).json()["data"][0]["id"]
         client_id, secret = await _credentials(here)
         basic = f"Basic {base64.b64encode(f'{client_id}:{secret}'.encode()).decode()}"
         tokens = {name: client.headers["authorization"].removeprefix("Bearer ") for name, client in clients.items()}
