@@ -14,6 +14,7 @@ from domain.assessment.create_scheme import create_scheme, create_scheme_version
 from domain.assessment.create_window import create_window
 from domain.assessment.discount_pupil import create_window_discount, withdraw_discount
 from domain.assessment.discounts import DISCOUNTS
+from domain.assessment.judgement_changes import JUDGEMENT_CHANGES
 from domain.assessment.judgements import JUDGEMENTS
 from domain.assessment.merge_pupil import merge_pupil
 from domain.assessment.open_close_window import close_window, open_window, reopen_window, repin_window
@@ -70,6 +71,7 @@ RESOURCES = link_resources(
         WINDOWS,
         WINDOW_SUBJECTS,
         JUDGEMENTS,
+        JUDGEMENT_CHANGES,
         TARGETS,
         RECEIPTS,
         RETURNS,

@@ -49,6 +49,7 @@ from domain.read.query import (
     RowQuery,
     ToMany,
     ToOne,
+    TotalCount,
     decode_key,
     decode_parameter,
     place_value,
@@ -287,6 +288,8 @@ class Reader:
             match nodes[0].name.value:
                 case "__typename":
                     items.append((key, FixedText(connection.name)))
+                case "totalCount":
+                    items.append((key, TotalCount()))
                 case "nodes":
                     items.append((key, PageRows(self.make_row_fields(resource, below))))
                 case "edges":

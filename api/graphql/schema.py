@@ -26,8 +26,8 @@ from api.graphql.operation import OperationExtension, OperationState
 from api.graphql.types import (
     NAMES,
     SCALARS,
-    Connection,
     Edge,
+    UncountedConnection,
     make_argument,
     make_enum,
     make_field,
@@ -110,7 +110,7 @@ def _make_mutation(command: Command) -> CommandField:
 
 def _make_aggregates() -> FunctionField:
     row = NAMES[make_output_type(AggregateRow)]
-    edge, connection = cast(Any, Edge)[row], cast(Any, Connection)[row]
+    edge, connection = cast(Any, Edge)[row], cast(Any, UncountedConnection)[row]
     make_type("AggregateEdge", {}, "A row and its cursor.", edge)
     excluded = f"list[{make_output_type(ExcludedSchool)}]"
     fields = {

@@ -130,10 +130,17 @@ class Edge(Generic[N]):
 
 
 @strawberry.type(description="A page (Relay cursor connections).")
-class Connection(Generic[N]):
+class UncountedConnection(Generic[N]):
     edges: list[Edge[N]] = strawberry.field(description="The rows with their cursors.")
     nodes: list[N] = strawberry.field(description="The rows.")
     pageInfo: RelayPageInfo = strawberry.field(description="The cursors of the page, and whether rows follow.")
+
+
+@strawberry.type(description="A page (Relay cursor connections).")
+class Connection(UncountedConnection[N]):
+    totalCount: int = strawberry.field(
+        description="How many rows there are on all pages, within reach; counted where it is selected."
+    )
 
 
 NAMES |= {"Node": Node, "PageInfo": RelayPageInfo, "Edge": Edge, "Connection": Connection}

@@ -20,6 +20,7 @@ from domain.read.query import (
     RowCursor,
     ToMany,
     ToOne,
+    TotalCount,
     decode_parameter,
 )
 
@@ -138,6 +139,8 @@ def make_row_fields(resource: Resource, tree: FieldTree, caller: Caller, by: Lin
     return tuple(row)
 
 
-def make_page_fields(row: OutputFields) -> OutputFields:
-    """The fields of a page of such rows: `data`, and `page` with `hasMore` and `endCursor`."""
-    return (("data", PageRows(row)), ("page", NestedObject((("hasMore", HasNextPage()), ("endCursor", RowCursor())))))
+def make_page_fields(row: OutputFields, *, counted: bool = False) -> OutputFields:
+    """The fields of a page of such rows: `data`, and `page` with `hasMore`, `endCursor` and, if it is `counted`, `totalCount`."""
+    count: OutputFields = (("totalCount", TotalCount()),) if counted else ()
+    page = NestedObject((*count, ("hasMore", HasNextPage()), ("endCursor", RowCursor())))
+    return (("data", PageRows(row)), ("page", page))

@@ -81,7 +81,7 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
     if not isinstance(body, dict):
         issues.add("", "wrong-type", "The body must be an object.")
     for name in list(members)[:MAX_ISSUES]:
-        if name not in ("where", "fields", "include", "sort", "first", "after", *resource.choices):
+        if name not in ("where", *RESERVED[:-1], *resource.choices):
             names = ("where", *RESERVED[:-1], *resource.choices)
             issues.add_unknown(f"/{name}", "unknown-field", "There is no such field.", name, names)
     listing = ListParameters()
@@ -103,7 +103,13 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
     if after is not None and not isinstance(after, str):
         issues.add("/after", "wrong-type", "after must be text.")
         after = None
-    single = {"first": first, "after": after} | {name: members.get(name) for name in resource.choices}
+    counted = members.get("totalCount")
+    if counted is not None and not isinstance(counted, bool):
+        issues.add("/totalCount", "wrong-type", "totalCount must be true or false.")
+        counted = None
+    single = {"first": first, "after": after, "totalCount": None if counted is None else str(counted).lower()} | {
+        name: members.get(name) for name in resource.choices
+    }
     listing.single = {name: str(value) for name, value in single.items() if value is not None}
     return _make_list(issues, resource, caller, cursors, listing, in_body=True)
 
@@ -148,14 +154,24 @@ def _make_list(
     default = MAX_FIRST if as_csv else DEFAULT_FIRST  # a spreadsheet is read as a whole
     first, after = issues.read_number(listing.single.get("first"), "first", default, MAX_FIRST), listing.single.get("after")
     chosen = issues.read_choices(resource, by, {name: listing.single[name] for name in resource.choices if name in listing.single})
+    counted = _read_flag(issues, "totalCount", listing.single.get("totalCount"))
+    if counted and as_csv:
+        issues.add("totalCount", "parameter-invalid", "totalCount is a part of JSON; a spreadsheet has none.")
     issues.raise_if_any()
-    page = make_page_fields(make_row_fields(resource, tree, caller, by))
+    page = make_page_fields(make_row_fields(resource, tree, caller, by), counted=counted)
     choices = resource.choose(chosen, [condition.name for condition in conditions], by, is_lookup=in_body)
     query = ListQuery(resource, page, conditions, order, first, path=path, arguments=arguments, choices=choices)
     if after is None:
         return query
     position = cursors.decrypt_position(after, caller.client_id, query.fingerprint())
     return replace(query, after=Parameter(position, after.text_index, str) if isinstance(after, ParameterText) else position)
+
+
+def _read_flag(issues: ParameterIssues, name: str, text: str | None) -> bool:
+    """The value of a parameter that is true or false; false without one."""
+    if text not in (None, "true", "false"):
+        issues.add(name, "parameter-invalid", f"{name} is true or false.")
+    return text == "true"
 
 
 def read_conditions(

@@ -13,7 +13,7 @@ from domain.read.query import MAX_VALUES, MAX_VALUES_PER_REQUEST, ParameterText
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
 
-RESERVED = ("fields", "include", "sort", "first", "after", "format")
+RESERVED = ("fields", "include", "sort", "first", "after", "totalCount", "format")
 """Parameters of a list that are not filters."""
 MAX_ISSUES = MAX_FILTERS = 100
 MAX_PARAMETERS = MAX_VALUES_PER_REQUEST + MAX_FILTERS

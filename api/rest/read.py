@@ -36,7 +36,7 @@ LIST_NAME = "page"
 _LIST_PREFIX = f'{{"{LIST_NAME}":'.encode()
 MAX_PAGE_BYTES = 4000
 """Bytes of the member `page`, which is the last one of a list."""
-_PAGE = re.compile(rb'"page":\{"hasMore":(true|false),"endCursor":(?:"([^"]*)"|null)\}\}$')
+_PAGE = re.compile(rb'"page":\{(?:"totalCount":\d+,)?"hasMore":(true|false),"endCursor":(?:"([^"]*)"|null)\}\}$')
 _VERSIONED_ROW = re.compile(rb'\{"version":(\d+),"row":(.*)\}', re.DOTALL)
 
 

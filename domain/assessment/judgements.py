@@ -23,7 +23,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from domain.access.reach import rows_of_pupil
+from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.code_lists import JUDGEMENT_STATUS
 from domain.assessment.schemes import column_of_grade, scheme_grades
 from domain.assessment.subjects import aspects, code_of, codes_of, subjects
@@ -86,7 +86,8 @@ def parse_judgement_id(text: str) -> KeyValues | None:
     return ((j.pupil_id, pupil_id), (j.window_no, window_no), (j.subject_no, subject_no), (j.aspect_no, aspect_no))
 
 
-def _check_judgement_id(text: str) -> str:
+def check_judgement_id(text: str) -> str:
+    """Returns the text of a judgement's id. Raises ValueError for any other text."""
     if parse_judgement_id(text) is None:
         raise ValueError("The id of a judgement is one that the API gave.")
     return text
@@ -163,12 +164,13 @@ JUDGEMENTS = Resource(
     order=("tenant_id", "academic_year", "pupil_id", "window_no", "subject_no", "aspect_no"),
     reach=rows_of_pupil(j.tenant_id, j.school_id, j.pupil_id),
     parse_key=parse_judgement_id,
+    is_looked_up=True,
     fields={
         "id": Field(
             make_judgement_id(j.pupil_id, j.window_no, j.subject_no, j.aspect_no),
             "Stable id; it encodes the natural key.",
             nullable=False,
-            vocabulary=Vocabulary(_check_judgement_id),
+            vocabulary=Vocabulary(check_judgement_id),
         ),
         "academicYear": Field(
             academic_year_text(j.academic_year), "Academic year, such as 2017-18.", nullable=False, vocabulary=ACADEMIC_YEAR
@@ -209,7 +211,13 @@ JUDGEMENTS = Resource(
         "recordedAt": Field(j.recorded_at, "When the teacher judged."),
         "receivedAt": Field(j.received_at, "When it first arrived here; it never changes."),
         "changedAt": Field(func.greatest(j.changed_at, j.received_at, type_=DateTime(timezone=True)), CHANGED_AT, nullable=False),
-        "actor": Field(j.actor, "Who judged, as the vendor names them.", filter=Filter.BODY),
+        "actor": Field(
+            j.actor,
+            "Who judged, as the vendor names them. Shown where the scope is held at the school that recorded it.",
+            scope=Scope.AUDIT_READ,
+            reach=rows_of_school(j.tenant_id, j.recorded_at_school_id),
+            filter=Filter.NOWHERE,
+        ),
         "source": Field(j.source, "Where it was entered."),
         "method": Field(j.method, "How it was judged."),
         "version": Field(j.version, "Grows by one with each change."),

@@ -1,5 +1,6 @@
 """Records a batch of targets. The same batch twice changes nothing."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -162,7 +163,7 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
         "pupil, subject, horizon and basis",
     )
     batch.refuse_if_strict()
-    changed, now = await compare_with_stored(connection, caller, tenant_id, batch, rows)
+    changed, now = await compare_with_stored(connection, caller, tenant_id, batch, rows, schools)
     batch.refuse_if_strict()
     if changed:
         await write_targets(connection, caller, tenant_id, changed, now)
@@ -211,18 +212,24 @@ SELECT {_COLUMNS}, GREATEST($3, received_at, changed_at) FROM targets WHERE tena
 """
 _WRITE = """
 INSERT INTO targets AS t (tenant_id, client_id, received_at, id, school_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis,
-    scheme_version_no, grade_no, visibility, recorded_at, actor)
+    scheme_version_no, grade_no, visibility, recorded_at, actor, recorded_at_school_id)
 SELECT $1, $2, $3, * FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::smallint[], $8::smallint[], $9::smallint[], $10::text[], $11::text[],
-    $12::smallint[], $13::smallint[], $14::text[], $15::timestamptz[], $16::text[])
+    $12::smallint[], $13::smallint[], $14::text[], $15::timestamptz[], $16::text[], $17::uuid[])
 ON CONFLICT (tenant_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis) DO UPDATE SET
     scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, visibility = excluded.visibility, recorded_at = excluded.recorded_at,
     changed_at = GREATEST(excluded.received_at, t.received_at, t.changed_at), client_id = excluded.client_id, actor = excluded.actor,
+    recorded_at_school_id = excluded.recorded_at_school_id,
     version = t.version + 1, xid = pg_current_xact_id()
 """
 
 
 async def compare_with_stored(
-    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], rows: list[KeyedEntry]
+    connection: Connection,
+    caller: Caller,
+    tenant_id: UUID,
+    batch: Batch[Any, Any],
+    rows: list[KeyedEntry],
+    schools: Mapping[int, SchoolInReach],
 ) -> tuple[list[tuple[Any, ...]], Any]:
     """Records the outcome of each entry; returns the rows to write, and the database's time after the locks were taken.
 
@@ -252,7 +259,7 @@ async def compare_with_stored(
             else:
                 target_id = stored["id"] if exists else new_id(TARGET)
                 batch.record_outcome(at, "updated" if exists else "created", target_id, stored["version"] + 1 if exists else 1)
-                changed.append((target_id, stored["school_id"], *key, entry.visibility, recorded_at, entry.actor))
+                changed.append((target_id, stored["school_id"], *key, entry.visibility, recorded_at, entry.actor, schools[at].id))
     for at, _, _ in by_n.values():
         batch.reject(at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
     await reject_conflicts(connection, caller, Scope.TARGETS_READ, tenant_id, batch, conflicts)

@@ -20,7 +20,7 @@ from sqlalchemy import (
     select,
 )
 
-from domain.access.reach import rows_of_pupil
+from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.code_lists import TARGET_BASIS, TARGET_VISIBILITY
 from domain.assessment.schemes import column_of_grade
 from domain.assessment.subjects import aspects, code_of, subjects
@@ -55,6 +55,7 @@ targets = Table(
     Column("actor", Text),
     Column("version", Integer, nullable=False),
     Column("changed_at", DateTime(timezone=True), comment="Null until it changes"),
+    Column("recorded_at_school_id", Uuid, comment="Null of what older programs wrote"),
     UniqueConstraint("tenant_id", "pupil_id", "subject_no", "aspect_no", "horizon_year", "horizon_point", "basis"),
     Index("targets_by_id", "id"),
     Index("targets_by_school", "tenant_id", "school_id"),
@@ -80,6 +81,7 @@ TARGETS = Resource(
     doc="What a pupil is meant to reach in a subject by a point in time.",
     source=targets,
     type_number=TARGET,
+    is_looked_up=True,
     scope=Scope.TARGETS_READ,
     order=("tenant_id", "id"),
     reach=rows_of_pupil(t.tenant_id, t.school_id, t.pupil_id),
@@ -102,7 +104,13 @@ TARGETS = Resource(
         "recordedAt": Field(t.recorded_at, "When it was set."),
         "receivedAt": Field(t.received_at, "When it first arrived here; it never changes."),
         "changedAt": Field(func.greatest(t.changed_at, t.received_at, type_=DateTime(timezone=True)), CHANGED_AT, nullable=False),
-        "actor": Field(t.actor, "Who set it, as the vendor names them.", filter=Filter.BODY),
+        "actor": Field(
+            t.actor,
+            "Who set it, as the vendor names them. Shown where the scope is held at the school that recorded it.",
+            scope=Scope.AUDIT_READ,
+            reach=rows_of_school(t.tenant_id, t.recorded_at_school_id),
+            filter=Filter.NOWHERE,
+        ),
         "version": Field(t.version, "Grows by one with each change."),
     },
     links={

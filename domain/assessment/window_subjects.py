@@ -12,9 +12,10 @@ from domain.assessment.schemes import scheme_grades, schemes
 from domain.assessment.subjects import aspects, code_of, codes_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.ids import parse_id
-from domain.declare.resource import Field, KeyValues, LabelOf, Link, Resource, declare_view
+from domain.declare.resource import Argument, Field, KeyValues, LabelOf, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.vocabulary import Vocabulary
+from domain.roster.pupils import ROLL_OF_DAY, pupils
 from domain.roster.schools import schools
 
 window_subjects = Table(
@@ -33,6 +34,9 @@ window_subjects = Table(
 )
 window_grades = declare_view("window_grades", scheme_grades, Column("window_no", SmallInteger, nullable=False))
 s = window_subjects.c
+window_pupils = declare_view(
+    "window_pupils", pupils, Column("window_no", SmallInteger, nullable=False), Column("census_school_id", Uuid, nullable=False)
+)
 _KEY = (s.school_id, s.window_no, s.subject_no, s.aspect_no)
 
 
@@ -90,6 +94,26 @@ WINDOW_SUBJECTS = Resource(
         "rounding": Field(
             s.rounding, "Decimals to which a mark is rounded; null where a mark with more than two decimals is refused."
         ),
+    },
+    links_from_others={
+        "window": {
+            "pupils": Link(
+                "pupil",
+                ((windows.c.tenant_id, window_pupils.c.tenant_id), (windows.c.no, window_pupils.c.window_no)),
+                "Who sits it, where within reach today: the pupils of its year groups on roll as a main registration on the census day, at a"
+                " school that it collects from.",
+                many=True,
+                source=window_pupils,
+                arguments={
+                    "countedAt": Argument(
+                        Uuid(),
+                        "Id of a school: who counts there. All by default.",
+                        lambda row, value: value.is_(None) | (row.census_school_id == value),
+                    )
+                },
+                choices={"roll": ROLL_OF_DAY},
+            )
+        }
     },
     links={
         "window": Link(

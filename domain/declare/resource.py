@@ -102,7 +102,7 @@ class Field:
     names it or a link `also_shows` it. Lists are sorted by the `sort_expression`, for which the `sort_key` may be
     another expression, and filters use the `match`. `vocabulary` parses what writes and filters send for it; `codes` are
     looked up. A field of text without either holds any text. `members` are the texts that the object of a JSONB column
-    holds, by name, with what each means.
+    holds, by name, with what each means. `reach` is where the scope is needed, if that is not at the row's school.
     """
 
     source: ColumnElement[Any] | LabelOf
@@ -116,6 +116,7 @@ class Field:
     vocabulary: Vocabulary | None = None
     codes: Codes | None = None
     members: Mapping[str, str] = field(default_factory=dict)
+    reach: RowPredicate | None = None
 
     def __post_init__(self) -> None:
         if self.codes is None and isinstance(self.source, LabelOf):
@@ -286,6 +287,8 @@ class Resource:
     """The name in URLs, where it is not the plural."""
     named_by: str | None = None
     """The column by which a URL may name a row in place of its id."""
+    is_looked_up: bool = False
+    """Whether lists have POST /lookup although no field needs it: for long filters."""
     weight: int = 0
     """The cost of a page beyond the number of its values (`read.checks`), for values that are computed."""
 
@@ -306,7 +309,7 @@ class Resource:
     @property
     def has_lookup(self) -> bool:
         """Whether a field may be a filter in a body only, so that lists need POST /lookup."""
-        return any(field.filter is Filter.BODY for field in self.fields.values())
+        return self.is_looked_up or any(field.filter is Filter.BODY for field in self.fields.values())
 
     def list_choices(self, link: Link | None = None) -> Mapping[str, Choice]:
         """Returns the choices of a list of this resource, or of one that the link leads to."""

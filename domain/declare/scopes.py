@@ -28,5 +28,6 @@ class Scope(StrEnum):
     TARGETS_WRITE = "targets:write"
     AGGREGATES_READ = "aggregates:read"
     AGGREGATES_INTERNAL = "aggregates:internal"
+    AUDIT_READ = "audit:read"
     PRIVACY_WRITE = "privacy:write"
     IMPORTS_WRITE = "imports:write"

@@ -19,6 +19,7 @@ from domain.read.query import (
     RowQuery,
     ToMany,
     ToOne,
+    TotalCount,
 )
 
 observed_queries: ContextVar[list[Query] | None] = ContextVar("observed_queries", default=None)
@@ -26,6 +27,8 @@ observed_queries: ContextVar[list[Query] | None] = ContextVar("observed_queries"
 explain`).
 """
 
+COUNT_COST = 1_000
+"""The cost of counting all rows of a list, in values."""
 MAX_COST = 200_000
 """How many values a response may hold if every page in it were full."""
 
@@ -96,7 +99,8 @@ def count_values(query: Query) -> int:
     """Returns how many values the response holds if every page is full, and adds the weights of the resources."""
     if isinstance(query, RowQuery):
         return _count_fields(query.fields)
-    return query.resource.weight + max(query.first, 1) * max(_count_fields(query.fields), 1)
+    counting = COUNT_COST if _counts_all(query.fields) else 0
+    return query.resource.weight + counting + max(query.first, 1) * max(_count_fields(query.fields), 1)
 
 
 def _count_fields(fields: OutputFields) -> int:
@@ -110,6 +114,11 @@ def _count_field(field: OutputField) -> int:
         case ToMany(query=query):
             return count_values(query)
     return 1
+
+
+def _counts_all(fields: OutputFields) -> bool:
+    """Whether a page tells how many rows the list has."""
+    return any(isinstance(f, TotalCount) or (isinstance(f, NestedObject) and _counts_all(f.fields)) for _, f in fields)
 
 
 def check_cost(queries: Sequence[Query], other_cost: int = 0) -> int:

@@ -50,6 +50,7 @@ from domain.read.query import (
     RowCursor,
     ToMany,
     ToOne,
+    TotalCount,
 )
 from domain.read.statement import INSTALLATION_VERSION, Statement, make_statement
 from domain.read.values import ValueWriter
@@ -143,7 +144,8 @@ class _SqlWriter(ValueWriter):
     ) -> ColumnElement[Any]:
         """Returns the JSON text of a page. One row more than the page is selected, to see whether there is a next page."""
         resource, page_number = query.resource, self._pages
-        source = self.make_alias(resource.source if link is None or link.source is None else link.source)
+        table = resource.source if link is None or link.source is None else link.source
+        source = self.make_alias(table)
         self._pages += 1
         first = bindparam(f"first_{page_number}", type_=Integer)
         sorts = [
@@ -188,6 +190,16 @@ class _SqlWriter(ValueWriter):
                     return case((func.count() > first, quote("true")), else_=quote("false"))
                 case HasPreviousPage():
                     return quote("false" if query.after is None else "true")
+                case TotalCount():
+                    every = self.make_alias(table)
+                    matches = [
+                        *on(every),
+                        *self.write_reach(resource, every, link),
+                        *self.write_filters(query, page_number, every, link),
+                    ]
+                    return cast(
+                        select(func.count()).select_from(every).where(*matches).correlate_except(every).scalar_subquery(), Text
+                    )
                 case RowCursor(first=of_first):
                     is_row = page.c.n == literal_column("1") if of_first else or_(page.c.n == first, page.c.is_last)
                     return func.coalesce(func.max(write_cursor()).filter(on_page, is_row), quote("null"))

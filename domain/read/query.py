@@ -151,6 +151,11 @@ class ToMany:
 
 
 @dataclass(frozen=True)
+class TotalCount:
+    """How many rows the list has on all its pages. In a page only."""
+
+
+@dataclass(frozen=True)
 class PageRows:
     """The rows of a page, as a list of objects with these fields. In a page only."""
 
@@ -165,7 +170,17 @@ class NestedObject:
 
 
 OutputField: TypeAlias = (
-    FieldValue | ObjectMembers | FixedText | RowCursor | HasNextPage | HasPreviousPage | ToOne | ToMany | PageRows | NestedObject
+    FieldValue
+    | ObjectMembers
+    | FixedText
+    | RowCursor
+    | HasNextPage
+    | HasPreviousPage
+    | TotalCount
+    | ToOne
+    | ToMany
+    | PageRows
+    | NestedObject
 )
 OutputFields: TypeAlias = tuple[tuple[str, OutputField], ...]
 """Pairs of (key, output field), in the order of the JSON object."""

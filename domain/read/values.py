@@ -45,10 +45,20 @@ class ValueWriter:
     def write_value(self, resource: Resource, field: Field, source: FromClause, sql: Any = None) -> ColumnElement[Any]:
         """Returns the value of a field, or other SQL that tells of it; NULL where the caller lacks its scope."""
         expression: ColumnElement[Any] = field.expression if sql is None else sql
-        if field.scope != resource.scope and not self.has_everywhere(field.scope):
-            assert field.scope is not None
-            expression = case((resource.reach(field.scope), expression), else_=None)
+        if (needed := self.write_need(resource, field)) is not None:
+            expression = case((needed, expression), else_=None)
         return move_to_source(expression, resource.source, source)
+
+    def write_need(self, resource: Resource, field: Field) -> ColumnElement[bool] | None:
+        """Returns the condition that the caller has the field's scope; None where it has it for every row.
+
+        A scope that is needed elsewhere than at the row's school is always tested: that school may be out of reach.
+        """
+        if field.reach is not None:
+            return field.reach(field.scope)
+        if field.scope == resource.scope or self.has_everywhere(field.scope):
+            return None
+        return resource.reach(field.scope)
 
     def list_columns(self, resource: Resource, fields: OutputFields) -> set[str]:
         """Returns the columns that these fields and their links need.
@@ -60,8 +70,8 @@ class ValueWriter:
             match field:
                 case FieldValue(field=declared) | ObjectMembers(field=declared):
                     names |= find_columns(declared.expression, resource.source)
-                    if declared.scope != resource.scope and not self.has_everywhere(declared.scope):
-                        names |= find_columns(resource.reach(declared.scope), resource.source)
+                    if (needed := self.write_need(resource, declared)) is not None:
+                        names |= find_columns(needed, resource.source)
                 case ToOne(link=link) | ToMany(link=link):
                     names |= {own.key for own, _ in link.on}
                 case PageRows(fields=inner) | NestedObject(fields=inner):

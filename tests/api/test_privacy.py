@@ -69,7 +69,7 @@ def test_what_identifies_a_person_is_filtered_in_a_body_only() -> None:
             "dateOfBirth",
         )
     }
-    assert identifying == named | {("judgement", "actor"), ("target", "actor")}
+    assert identifying == named
 
 
 async def test_a_refusal_repeats_no_name_and_no_upn(doors: Doors) -> None:

@@ -25,8 +25,8 @@ FREE = {
     *("code.meaning", "code.also", "code.source"),
     *("subject.name", "aspect.name", "scheme.name", "grade.label", "grade.band"),
     *("window.name", "window.purpose", "window.decision"),
-    *("judgement.actor", "judgement.source", "judgement.method"),
-    *("target.horizonPoint", "target.actor"),
+    *("judgement.source", "judgement.method", "judgementChange.client", "judgementChange.source", "judgementChange.method"),
+    "target.horizonPoint",
     *("receipt.client", "plannedRoll.client", "return.schoolName", "return.lastClient", "dataIssue.client"),
     *("discount.reason", "discount.author", "discount.withdrawnBy"),
 }

@@ -90,6 +90,9 @@ def refer(parameter: str) -> JsonObject:
 COMMON: dict[str, JsonObject] = {
     "First": make_query("first", "How many rows.", make_count(MAX_FIRST, default=DEFAULT_FIRST)),
     "After": make_query("after", "The endCursor of the page before. It holds for the same filters and order.", {"type": "string"}),
+    "TotalCount": make_query(
+        "totalCount", "Whether `page` tells how many rows there are on all pages.", {"type": "boolean", "default": False}
+    ),
     "Format": make_query(
         "format",
         "csv is for spreadsheets: it takes no to-many links, and has 1,000 rows a page unless `first` says otherwise. `Accept: text/csv` means the same.",
@@ -165,7 +168,7 @@ def list_for_list(resource: Resource, link: Link | None = None) -> list[JsonObje
         *list_for_row(resource),
         *make_choices(resource, link),
         *(refer(_name(resource, parameter)) for parameter in _make_list_parameters(resource)),
-        *map(refer, ("First", "After", "Format")),
+        *map(refer, ("First", "After", "TotalCount", "Format")),
     ]
 
 

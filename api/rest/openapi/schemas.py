@@ -61,6 +61,21 @@ _QUERY = {"type": "string", "maxLength": 100_000}  # Limits.bytes of api/graphql
 _ECHO = {"type": "string", "maxLength": MAX_BODY}  # it may quote a word of the body
 
 HTTP_SCHEMAS: dict[str, JsonObject] = {
+    "ListPageInfo": {
+        "type": "object",
+        "description": "Whether further rows follow, and the cursor at which they begin.",
+        "properties": {
+            "totalCount": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "How many rows there are on all pages, where it is asked for.",
+            },
+            "hasMore": {"type": "boolean"},
+            "endCursor": {"type": ["string", "null"]},
+        },
+        "required": ["hasMore", "endCursor"],
+        "additionalProperties": False,
+    },
     "Problem": {
         "type": "object",
         "description": "What went wrong (RFC 9457).",
@@ -226,7 +241,7 @@ def make_page(resource: Resource) -> JsonObject:
         "type": "object",
         "properties": {
             "data": {"type": "array", "items": refer(resource.type_name), "maxItems": MAX_FIRST},
-            "page": refer("PageInfo"),
+            "page": refer("ListPageInfo"),
         },
         "required": ["data", "page"],
         "additionalProperties": False,
@@ -262,6 +277,7 @@ def make_lookup(resource: Resource) -> JsonObject:
         "sort": make_array(refer(f"{resource.type_name}Sort")),
         "first": make_count(MAX_FIRST) | {"description": f"How many rows (default {DEFAULT_FIRST})."},
         "after": _TEXT,
+        "totalCount": {"type": "boolean", "description": "Whether `page` tells how many rows there are on all pages."},
     }
     for name, choice in resource.choices.items():
         properties[name] = {

@@ -145,7 +145,7 @@ def test_a_list_takes_every_filter_that_may_stand_in_a_url(resource: Any) -> Non
     }
     allowed = {name: field for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE}
     ranges = {f"{name}.{by}" for name, field in allowed.items() if field.comparable for by in Comparison}
-    assert set(query) - options - {"fields", "include", "sort", "first", "after", "format"} == {
+    assert set(query) - options - {"fields", "include", "sort", "first", "after", "totalCount", "format"} == {
         *allowed,
         *ranges,
         *resource.choices,
