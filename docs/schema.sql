@@ -898,6 +898,23 @@ CREATE FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed
     GROUP BY n.school_id, n.subject_no, n.aspect_no
 $$;
 
+CREATE FUNCTION public.window_sitters(in_tenant uuid, of_window smallint) RETURNS TABLE(pupil_id uuid, census_school_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER COST 100000
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    WITH reached AS MATERIALIZED (
+        SELECT DISTINCT r.school_id FROM reach r
+        WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
+            AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now()) AND 'pupils:read' = ANY (r.scopes)
+    ), seen AS MATERIALIZED (
+        SELECT p.id FROM pupils p WHERE p.tenant_id = in_tenant AND p.school_id IN (SELECT school_id FROM reached)
+        UNION SELECT s.pupil_id FROM shared_pupils s WHERE s.tenant_id = in_tenant AND s.school_id IN (SELECT school_id FROM reached)
+    )
+    SELECT c.pupil_id, CASE WHEN c.school_id IN (SELECT school_id FROM reached) THEN c.school_id END
+    FROM seen JOIN census c ON c.tenant_id = in_tenant AND c.window_no = of_window AND c.pupil_id = seen.id
+    WHERE EXISTS (SELECT 1 FROM pins n WHERE n.tenant_id = in_tenant AND n.window_no = of_window AND n.school_id = c.school_id)
+$$;
+
 CREATE FUNCTION public.window_state(stored text, opens_at timestamp with time zone, closes_at timestamp with time zone, instant timestamp with time zone) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
@@ -1153,7 +1170,8 @@ CREATE TABLE public.targets (
     actor text,
     version integer DEFAULT 1 NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
-    changed_at timestamp with time zone
+    changed_at timestamp with time zone,
+    recorded_at_school_id uuid
 );
 
 ALTER TABLE ONLY public.targets FORCE ROW LEVEL SECURITY;
@@ -1473,6 +1491,82 @@ CREATE TABLE public.judgements (
 PARTITION BY LIST (academic_year);
 
 ALTER TABLE ONLY public.judgements FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW public.judgement_changes WITH (security_invoker='true') AS
+ SELECT v.tenant_id,
+    v.academic_year,
+    v.pupil_id,
+    v.window_no,
+    v.subject_no,
+    v.aspect_no,
+    v.school_id,
+    v.scheme_version_no,
+    v.grade_no,
+    v.mark,
+    v.status_code,
+    v.recorded_at,
+    v.received_at,
+    v.recorded_at_school_id,
+    v.client_id,
+    v.actor,
+    v.source,
+    v.method,
+    v.version,
+    COALESCE(b.until, v.received_at) AS changed_at,
+    b.scheme_version_no AS before_scheme_version_no,
+    b.grade_no AS before_grade_no,
+    b.mark AS before_mark,
+    b.status_code AS before_status_code
+   FROM (( SELECT judgements.tenant_id,
+            judgements.academic_year,
+            judgements.pupil_id,
+            judgements.window_no,
+            judgements.subject_no,
+            judgements.aspect_no,
+            judgements.school_id,
+            judgements.scheme_version_no,
+            judgements.grade_no,
+            judgements.mark,
+            judgements.status_code,
+            judgements.recorded_at,
+            judgements.received_at,
+            judgements.recorded_at_school_id,
+            judgements.client_id,
+            judgements.actor,
+            judgements.source,
+            judgements.method,
+            judgements.version
+           FROM public.judgements
+        UNION ALL
+         SELECT judgement_history.tenant_id,
+            judgement_history.academic_year,
+            judgement_history.pupil_id,
+            judgement_history.window_no,
+            judgement_history.subject_no,
+            judgement_history.aspect_no,
+            judgement_history.school_id,
+            judgement_history.scheme_version_no,
+            judgement_history.grade_no,
+            judgement_history.mark,
+            judgement_history.status_code,
+            judgement_history.recorded_at,
+            judgement_history.received_at,
+            judgement_history.recorded_at_school_id,
+            judgement_history.client_id,
+            judgement_history.actor,
+            judgement_history.source,
+            judgement_history.method,
+            judgement_history.version
+           FROM public.judgement_history) v
+     LEFT JOIN LATERAL ( SELECT h.scheme_version_no,
+            h.grade_no,
+            h.mark,
+            h.status_code,
+            h.until
+           FROM public.judgement_history h
+          WHERE ((h.tenant_id = v.tenant_id) AND (h.academic_year = v.academic_year) AND (h.pupil_id = v.pupil_id) AND (h.window_no = v.window_no) AND (h.subject_no = v.subject_no) AND (h.aspect_no = v.aspect_no) AND (h.version < v.version))
+          ORDER BY h.version DESC
+         LIMIT 1) b ON (true));
 
 CREATE VIEW public.latest_judgements WITH (security_invoker='true') AS
  SELECT DISTINCT ON (j.tenant_id, j.pupil_id, j.subject_no, j.aspect_no) j.tenant_id,
@@ -1865,7 +1959,8 @@ CREATE TABLE public.target_history (
     version integer DEFAULT 1 NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     until timestamp with time zone NOT NULL,
-    changed_at timestamp with time zone
+    changed_at timestamp with time zone,
+    recorded_at_school_id uuid
 );
 
 ALTER TABLE ONLY public.target_history FORCE ROW LEVEL SECURITY;
@@ -1940,6 +2035,18 @@ CREATE TABLE public.used_assertions (
     expires_at timestamp with time zone NOT NULL
 );
 
+CREATE VIEW public.versions_of_schemes WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    no,
+    scheme_id,
+    version,
+    rounding,
+    expected_status,
+    higher_status,
+    ( SELECT array_agg(((y.y || '-'::text) || lpad((((y.y + 1) % 100))::text, 2, '0'::text)) ORDER BY y.y) AS array_agg
+           FROM unnest(v.years) y(y)) AS academic_years
+   FROM public.scheme_versions v;
+
 CREATE VIEW public.window_grades WITH (security_invoker='true') AS
  SELECT g.tenant_id,
     g.scheme_id,
@@ -1966,6 +2073,36 @@ CREATE VIEW public.window_grades WITH (security_invoker='true') AS
 CREATE TABLE public.window_instants (
     at timestamp with time zone NOT NULL
 );
+
+CREATE VIEW public.window_pupils WITH (security_invoker='true') AS
+ SELECT p.tenant_id,
+    p.id,
+    p.school_id,
+    p.upn,
+    p.surname,
+    p.forename,
+    p.date_of_birth,
+    p.sex,
+    p.year_group,
+    p.version,
+    p.xid,
+    p.changed_at,
+    p.preferred_surname,
+    p.preferred_forename,
+    p.surname_folded,
+    p.forename_folded,
+    p.preferred_surname_folded,
+    p.preferred_forename_folded,
+    p.surname_key,
+    p.forename_key,
+    p.preferred_surname_key,
+    p.preferred_forename_key,
+    p.names_rule,
+    w.no AS window_no,
+    f.census_school_id
+   FROM ((public.windows w
+     CROSS JOIN LATERAL public.window_sitters(w.tenant_id, w.no) f(pupil_id, census_school_id))
+     JOIN public.pupils p ON (((p.tenant_id = w.tenant_id) AND (p.id = f.pupil_id))));
 
 CREATE VIEW public.window_subjects WITH (security_invoker='true') AS
  SELECT p.tenant_id,
@@ -2239,6 +2376,8 @@ CREATE INDEX idempotency_expiry ON public.idempotency USING btree (expires_at);
 CREATE INDEX identity_history_by_pupil ON public.identity_history USING btree (tenant_id, pupil_id);
 
 CREATE INDEX identity_history_by_upn ON public.identity_history USING btree (tenant_id, upn) WHERE (upn IS NOT NULL);
+
+CREATE INDEX judgement_history_by_pupil ON ONLY public.judgement_history USING btree (pupil_id);
 
 CREATE INDEX judgements_by_pupil ON ONLY public.judgements USING btree (pupil_id);
 
@@ -2943,6 +3082,10 @@ REVOKE ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint,
 GRANT ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.window_sitters(in_tenant uuid, of_window smallint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.window_sitters(in_tenant uuid, of_window smallint) TO markonce_app;
+GRANT ALL ON FUNCTION public.window_sitters(in_tenant uuid, of_window smallint) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.window_state(stored text, opens_at timestamp with time zone, closes_at timestamp with time zone, instant timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.window_state(stored text, opens_at timestamp with time zone, closes_at timestamp with time zone, instant timestamp with time zone) TO markonce_app;
 GRANT ALL ON FUNCTION public.window_state(stored text, opens_at timestamp with time zone, closes_at timestamp with time zone, instant timestamp with time zone) TO markonce_operator;
@@ -3040,6 +3183,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.judgement_history TO markonce_
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.judgements TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.judgements TO markonce_operator;
 
+GRANT SELECT ON TABLE public.judgement_changes TO markonce_app;
+GRANT SELECT ON TABLE public.judgement_changes TO markonce_operator;
+
 GRANT SELECT ON TABLE public.latest_judgements TO markonce_app;
 GRANT SELECT ON TABLE public.latest_judgements TO markonce_operator;
 
@@ -3133,11 +3279,17 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.upns TO markonce_operator;
 GRANT SELECT,INSERT,DELETE ON TABLE public.used_assertions TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.used_assertions TO markonce_operator;
 
+GRANT SELECT ON TABLE public.versions_of_schemes TO markonce_app;
+GRANT SELECT ON TABLE public.versions_of_schemes TO markonce_operator;
+
 GRANT SELECT ON TABLE public.window_grades TO markonce_app;
 GRANT SELECT ON TABLE public.window_grades TO markonce_operator;
 
 GRANT SELECT ON TABLE public.window_instants TO markonce_app;
 GRANT SELECT ON TABLE public.window_instants TO markonce_operator;
+
+GRANT SELECT ON TABLE public.window_pupils TO markonce_app;
+GRANT SELECT ON TABLE public.window_pupils TO markonce_operator;
 
 GRANT SELECT ON TABLE public.window_subjects TO markonce_app;
 GRANT SELECT ON TABLE public.window_subjects TO markonce_operator;

@@ -22,6 +22,7 @@ from domain.assessment.receipts import RECEIPTS
 from domain.assessment.record_judgements import record_judgements
 from domain.assessment.record_targets import record_targets
 from domain.assessment.returns import RETURNS
+from domain.assessment.scheme_versions import SCHEME_VERSIONS
 from domain.assessment.schemes import GRADES, SCHEMES
 from domain.assessment.split_pupil import split_pupil
 from domain.assessment.subjects import ASPECTS, SUBJECTS
@@ -67,6 +68,7 @@ RESOURCES = link_resources(
         SUBJECTS,
         ASPECTS,
         SCHEMES,
+        SCHEME_VERSIONS,
         GRADES,
         WINDOWS,
         WINDOW_SUBJECTS,

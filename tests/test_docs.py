@@ -37,8 +37,17 @@ def test_the_commands_of_integrating_run(demo_facts: Path) -> None:
         '"latestJudgements":{"data":[{"subjectCode"',
         '"status":"c"',
         "expectedPercent",
+        '"schemeCode":"',
+        '"currentTargets":{"nodes":[',
+        '"meaning":"Current, single registration at this school"',
     ):
         assert said in done.stdout, f"{said} is not in {done.stdout[-3000:]}"
+
+
+def test_a_screen_takes_at_most_six_requests() -> None:
+    page = (ROOT / "docs" / "integrating.md").read_text()
+    screens = re.findall(r"```sh\n(.*?)```", page[page.index("### Three screens") : page.index("## A first push")], re.DOTALL)
+    assert [len(re.findall(r"\b(?:get|post|token) [/'\"a-z]", screen)) for screen in screens] == [6, 2, 2]
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)

@@ -6,7 +6,7 @@ They change a few times a term and every batch needs them. An entry is valid whi
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,9 @@ from domain.roster.years import format_academic_year
 from domain.store.database import Connection
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
+
+MAX_LISTED = 20
+"""Codes that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,24 @@ class CodeTable:
     grades: dict[tuple[int, str], int]
     dated: dict[tuple[int, str], tuple[date | None, date | None]]
     rounding: dict[int, int]
+    listed_windows: tuple[str, ...] = ()
+    """Codes of the tenant's windows, the newest first, for a message."""
+
+    def describe_unknown_window(self) -> str:
+        """Returns the message for a window that the tenant does not have."""
+        if not self.listed_windows:
+            return "This tenant has no window."
+        more = " and more" if len(self.listed_windows) > MAX_LISTED else ""
+        return f"This tenant has no such window. It has: {', '.join(self.listed_windows[:MAX_LISTED])}{more}."
+
+    def describe_collected(self, window_no: int, school_id: UUID) -> str:
+        """Returns the sentence that says what a window collects from a school."""
+        subject_of = {no: code for code, no in self.subjects.items()}
+        aspect_of = {no: code for code, no in self.aspects.items()}
+        keys = sorted((s, a) for window, school, s, a in self.pins if (window, school) == (window_no, school_id))
+        named = [subject_of.get(s, "?") + (f" ({aspect_of.get(a, '?')})" if aspect_of.get(a) != "main" else "") for s, a in keys]
+        more = " and more" if len(named) > MAX_LISTED else ""
+        return f"It collects: {', '.join(named[:MAX_LISTED])}{more}." if named else "It collects nothing there."
 
     def find_grade(self, version_no: int, code: str, academic_year: int) -> int | None:
         """Returns the number of a grade that the scheme version has in an academic year, None without one."""
@@ -110,6 +131,15 @@ async def read_codes(connection: Connection, tenant_id: UUID, window_names: Coll
     codes = await _read_codes(connection, tenant_id, window_names)
     code_tables.put(key, ((version, xid), codes))
     return codes, now
+
+
+_LISTED = "SELECT code FROM windows WHERE tenant_id = $1 ORDER BY census_on DESC, no DESC LIMIT $2"
+
+
+async def name_windows(connection: Connection, tenant_id: UUID, codes: CodeTable) -> CodeTable:
+    """Returns the codes with those of the tenant's newest windows, for the message about an unknown one."""
+    rows = await connection.fetch(_LISTED, tenant_id, MAX_LISTED + 1)
+    return replace(codes, listed_windows=tuple(row["code"] for row in rows))
 
 
 async def _read_codes(connection: Connection, tenant_id: UUID, window_names: Collection[str]) -> CodeTable:

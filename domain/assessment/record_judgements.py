@@ -19,14 +19,15 @@ from msgspec import UNSET, Meta, UnsetType, structs
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
-from domain.assessment.codes import CodeTable, read_codes
+from domain.assessment.codes import CodeTable
+from domain.assessment.codes_of_batch import read_codes_of_batch
 from domain.assessment.joiners import record_joiners, reject_doubtful
 from domain.assessment.judgements import judgements
 from domain.assessment.marks import resolve_mark
 from domain.assessment.subjects import AspectCode, SubjectCode
 from domain.assessment.uncounted import warn_of_uncounted
 from domain.assessment.window_state import state_sql
-from domain.declare.errors import Busy, Current, Invalid, Issue, NotFound, make_invalid
+from domain.declare.errors import Busy, Current, Invalid, NotFound
 from domain.declare.inputs import Input, Instant, Text, describe
 from domain.declare.scopes import Scope
 from domain.roster.pupil_keys import PupilRow, find_and_lock_pupils
@@ -159,16 +160,17 @@ async def record_judgements(
 
 async def record_entries(connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]) -> int:
     """Writes the judgements and records the outcome of each; returns how many were accepted and do not count."""
-    schools = await resolve_schools(connection, caller, Scope.JUDGEMENTS_WRITE, batch)
+    schools = await resolve_schools(connection, caller, Scope.JUDGEMENTS_WRITE, batch, by_pupil=True)
     reject_doubtful(batch)
+    location = batch.default_location if not schools else next(iter(batch.locations.values()))
+    if location is None:
+        batch.refuse_if_strict()
+        return 0
+    tenant_id = location.tenant_id
+    codes, now = await read_codes_of_batch(connection, tenant_id, batch)
     if not schools:
         batch.refuse_if_strict()
         return 0
-    tenant_id = next(iter(schools.values())).tenant_id
-    window_codes = {batch.head.window, *(entry.window for _, entry in batch.rows)} - {UNSET}
-    codes, now = await read_codes(connection, tenant_id, {str(code) for code in window_codes})
-    if batch.head.window is not UNSET and batch.head.window not in codes.windows:
-        raise make_invalid([Issue("/window", "window-unknown", "This tenant has no such window.")])
     good_rows = batch.list_good_rows()
     locks, school_ids = SchoolLocks(connection, tenant_id), {school.id for school in schools.values()}
     pupil_ids = await find_and_lock_pupils(connection, caller, locks, tenant_id, batch, schools, school_ids)
@@ -179,7 +181,6 @@ async def record_entries(connection: Connection, caller: Caller, batch: Batch[Ju
             if resolved is not None and at in pupil_ids:
                 rows.append(JudgementRow(at, entry, schools[at], pupil_ids[at], *resolved))
     rows = await batch.reject_duplicates(rows, lambda row: (row.at, row.key), "pupil, subject, aspect and window")
-    batch.refuse_if_strict()
     changed = await compare_with_stored(connection, caller, tenant_id, batch, rows, locks)
     batch.refuse_if_strict()
     if not changed:
@@ -205,12 +206,10 @@ def resolve_entry(
     code = _get_window_code(batch, entry)
     window = None if code is UNSET else codes.windows.get(str(code))
     if window is None:
-        message = (
-            "Name the window by its code or id, in the entry or in the batch."
-            if code is UNSET
-            else "This tenant has no such window."
-        )
-        batch.reject(at, "window", "window-unknown", message)
+        if code is UNSET:
+            batch.reject(at, "window", "window-unknown", "Name the window by its code or id, in the entry or in the batch.")
+        elif entry.window is not UNSET:
+            batch.reject(at, "window", "window-unknown", codes.describe_unknown_window())
     recorded_at = now if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
     if recorded_at > now + MAX_CLOCK_SKEW:
         batch.reject(at, "recordedAt", "recorded-in-future", "recordedAt lies more than 5 minutes ahead of the server's clock.")
@@ -224,7 +223,9 @@ def resolve_entry(
         return None
     version_no = codes.pins.get((window["no"], school.id, subject_no, aspect_no))
     if version_no is None:
-        batch.reject(at, "subject", "not-collected", f"The window does not collect this subject and aspect from {school.name}.")
+        collected = codes.describe_collected(window["no"], school.id)
+        message = f"The window does not collect this subject and aspect from {school.name}. {collected}"
+        batch.reject(at, "subject", "not-collected", message)
         return None
     grade_no = None
     if entry.grade is not None:

@@ -136,7 +136,7 @@ class TargetGrades:
 @command(scope=Scope.TARGETS_WRITE, fails=(Invalid, NotFound))
 async def record_targets(connection: Connection, caller: Caller, batch: Batch[TargetBatch, TargetEntry]) -> Recorded:
     """Record a batch of targets. The same batch twice changes nothing."""
-    schools = await resolve_schools(connection, caller, Scope.TARGETS_WRITE, batch)
+    schools = await resolve_schools(connection, caller, Scope.TARGETS_WRITE, batch, by_pupil=True)
     if not schools:
         batch.refuse_if_strict()
         return batch.summarise()
@@ -162,7 +162,6 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
         lambda row: (row[0], row[2][:6]),
         "pupil, subject, horizon and basis",
     )
-    batch.refuse_if_strict()
     changed, now = await compare_with_stored(connection, caller, tenant_id, batch, rows, schools)
     batch.refuse_if_strict()
     if changed:

@@ -22,8 +22,9 @@ from sqlalchemy import (
 
 from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.code_lists import TARGET_BASIS, TARGET_VISIBILITY
-from domain.assessment.schemes import column_of_grade
-from domain.assessment.subjects import aspects, code_of, subjects
+from domain.assessment.scheme_versions import versions
+from domain.assessment.schemes import column_of_grade, schemes
+from domain.assessment.subjects import aspects, code_of, codes_of, subjects
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
@@ -75,6 +76,14 @@ def _is_nearest(row: Any) -> ColumnElement[bool]:
     return is_nearest
 
 
+def _scheme_code() -> ColumnElement[Any]:
+    m = schemes.alias()
+    matches = (versions.c.tenant_id == t.tenant_id) & (versions.c.no == t.scheme_version_no)
+    of_version = (m.c.tenant_id == versions.c.tenant_id) & (m.c.id == versions.c.scheme_id)
+    code: ColumnElement[Any] = select(m.c.code).where(matches, of_version).correlate_except(versions, m).scalar_subquery()
+    return code
+
+
 TARGETS = Resource(
     name="target",
     plural="targets",
@@ -98,6 +107,9 @@ TARGETS = Resource(
         ),
         "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year."),
         "grade": Field(column_of_grade(t, "code"), "The grade aimed at."),
+        "schemeCode": Field(
+            _scheme_code(), "Code of the scheme that the grade is of.", nullable=False, codes=codes_of(schemes, "scheme")
+        ),
         "basis": Field(t.basis, "What it rests on: teacher, prior-attainment, benchmark or aspiration.", vocabulary=TARGET_BASIS),
         "visibility": Field(t.visibility, "Who is meant to see it: staff, school or family.", vocabulary=TARGET_VISIBILITY),
         "lockedAt": Field(t.locked_at, "Since when it cannot be changed."),

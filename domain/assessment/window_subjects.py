@@ -35,7 +35,7 @@ window_subjects = Table(
 window_grades = declare_view("window_grades", scheme_grades, Column("window_no", SmallInteger, nullable=False))
 s = window_subjects.c
 window_pupils = declare_view(
-    "window_pupils", pupils, Column("window_no", SmallInteger, nullable=False), Column("census_school_id", Uuid, nullable=False)
+    "window_pupils", pupils, Column("window_no", SmallInteger, nullable=False), Column("census_school_id", Uuid)
 )
 _KEY = (s.school_id, s.window_no, s.subject_no, s.aspect_no)
 
@@ -107,7 +107,7 @@ WINDOW_SUBJECTS = Resource(
                 arguments={
                     "countedAt": Argument(
                         Uuid(),
-                        "Id of a school: who counts there. All by default.",
+                        "Id of a school within reach: who counts there. All by default.",
                         lambda row, value: value.is_(None) | (row.census_school_id == value),
                     )
                 },

@@ -32,12 +32,14 @@ class Issue(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One fault of a request. `at` is a JSON pointer into the body (RFC 6901) or the name of a query parameter.
 
     Messages hold no personal data. `current` accompanies a version-conflict, if the caller may read the stored value.
+    `reference` is that which the faulty row of a batch itself holds.
     """
 
     at: str
     code: str
     message: str
     current: Current | None = None
+    reference: str | None = None
 
 
 class DomainError(Exception):

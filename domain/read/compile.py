@@ -191,15 +191,7 @@ class _SqlWriter(ValueWriter):
                 case HasPreviousPage():
                     return quote("false" if query.after is None else "true")
                 case TotalCount():
-                    every = self.make_alias(table)
-                    matches = [
-                        *on(every),
-                        *self.write_reach(resource, every, link),
-                        *self.write_filters(query, page_number, every, link),
-                    ]
-                    return cast(
-                        select(func.count()).select_from(every).where(*matches).correlate_except(every).scalar_subquery(), Text
-                    )
+                    return self.write_count(query, page_number, table, on, link)
                 case RowCursor(first=of_first):
                     is_row = page.c.n == literal_column("1") if of_first else or_(page.c.n == first, page.c.is_last)
                     return func.coalesce(func.max(write_cursor()).filter(on_page, is_row), quote("null"))
@@ -212,6 +204,20 @@ class _SqlWriter(ValueWriter):
         text = select(self.write_object(query.fields, write_page_field)).select_from(page)
         # an aggregate, so that there is one row also for a page of which only __typename is requested
         return text.having(func.count() >= literal_column("0")).correlate_except(page).scalar_subquery()
+
+    def write_count(
+        self,
+        query: ListQuery,
+        page_number: int,
+        table: Table,
+        on: Callable[[FromClause], list[ColumnElement[bool]]],
+        link: Link | None,
+    ) -> ColumnElement[str]:
+        """Returns the JSON text of the number of rows on all pages: those of the page's conditions, whatever its cursor."""
+        every = self.make_alias(table)
+        reached, filters = self.write_reach(query.resource, every, link), self.write_filters(query, page_number, every, link)
+        counted = select(func.count()).select_from(every).where(*on(every), *reached, *filters)
+        return cast(counted.correlate_except(every).scalar_subquery(), Text)
 
     def write_filters(self, query: ListQuery, page_number: int, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
         """Returns the conditions of the link, of its arguments, of the choices and of the filters."""

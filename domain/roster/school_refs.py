@@ -94,9 +94,11 @@ GROUP BY s.id, x.source_client_id ORDER BY s.name LIMIT 11
 """
 
 
-async def resolve_schools(connection: Connection, caller: Caller, scope: Scope, batch: Batch[Any, Any]) -> dict[int, SchoolInReach]:
+async def resolve_schools(
+    connection: Connection, caller: Caller, scope: Scope, batch: Batch[Any, Any], *, by_pupil: bool = False
+) -> dict[int, SchoolInReach]:
     """Returns the school of every good row, by the row's index: the row's own, else the batch's, else the only school
-    within reach.
+    within reach. `by_pupil`: a row without a school that names its pupil by id is of the pupil's school.
 
     Rejects the rows whose school is not within reach. Raises Invalid where the batch's school is not, where the schools
     have several tenants, and (`ambiguous`, with the candidates) where nothing names the school and the caller reaches
@@ -112,7 +114,10 @@ async def resolve_schools(connection: Connection, caller: Caller, scope: Scope, 
     school_of = dict(zip(refs, await find_schools(connection, caller, scope, list(refs.values())), strict=True))
     if batch_ref is not UNSET and school_of[repr(batch_ref)] is None:
         raise make_invalid([make_school_issue("/school", scope)])
-    if any(row.school is UNSET for _, row in batch.rows) and batch_ref is UNSET:
+    unnamed = [(at, row) for at, row in batch.rows if row.school is UNSET] if batch_ref is UNSET else []
+    named = {at: parse_id(row.id) for at, row in unnamed if row.id is not UNSET} if by_pupil else {}
+    of_pupil = await _find_schools_of_pupils(connection, caller, scope, {id_ for id_ in named.values() if id_}) if named else {}
+    if len(unnamed) > len(named):
         school_of["unset"] = await _find_only_school(connection, caller, scope)
     default = school_of.get("unset" if batch_ref is UNSET else repr(batch_ref))
     batch.default_location = None if default is None else Location(default.tenant_id, default.id)
@@ -120,7 +125,13 @@ async def resolve_schools(connection: Connection, caller: Caller, scope: Scope, 
     async for part in iterate_in_slices(batch.rows):
         for at, row in part:
             ref = row.school if row.school is not UNSET else batch_ref
-            school = school_of["unset" if ref is UNSET else repr(ref)]
+            if at in named:
+                school = of_pupil.get(named[at])
+                if school is None:
+                    batch.reject(at, "id", "pupil-not-found", "There is no such pupil within the reach of this client.")
+                    continue
+            else:
+                school = school_of["unset" if ref is UNSET else repr(ref)]
             if school is None:
                 issue = make_school_issue("", scope)
                 batch.reject(at, "school", issue.code, issue.message)
@@ -138,6 +149,24 @@ async def resolve_schools(connection: Connection, caller: Caller, scope: Scope, 
             ]
         )
     return schools
+
+
+_OF_PUPILS = f"""
+SELECT DISTINCT ON (x.pupil_id) x.pupil_id, s.id, s.tenant_id, s.name, COALESCE(o.source_client_id <> $1, false) AS has_other_source FROM (
+    SELECT id AS pupil_id, tenant_id, school_id, 1 AS rank FROM pupils WHERE id = ANY ($2)
+    UNION ALL SELECT pupil_id, tenant_id, school_id, 2 FROM shared_pupils WHERE pupil_id = ANY ($2)
+) x JOIN schools s ON s.id = x.school_id LEFT JOIN school_settings o ON o.tenant_id = x.tenant_id AND o.school_id = s.id
+WHERE {reaches_sql("$1", "x.tenant_id", "x.school_id", "$3")}
+ORDER BY x.pupil_id, x.rank, s.id
+"""
+
+
+async def _find_schools_of_pupils(
+    connection: Connection, caller: Caller, scope: Scope, pupil_ids: set[UUID]
+) -> dict[UUID | None, SchoolInReach]:
+    """Returns the school of each of these pupils: of main registration, else a second one, where within reach. One statement."""
+    rows = await connection.fetch(_OF_PUPILS, caller.client_id, list(pupil_ids), scope.value)
+    return {row["pupil_id"]: SchoolInReach(*tuple(row)[1:]) for row in rows}
 
 
 async def _find_only_school(connection: Connection, caller: Caller, scope: Scope) -> SchoolInReach:

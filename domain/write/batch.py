@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 from domain.declare.errors import Current, Issue, make_invalid
 from domain.declare.ids import NIL
 from domain.declare.inputs import Output, Warnings
+from domain.declare.value_types import MAX_TEXT
 from domain.support.slices import iterate_in_slices
 from domain.support.suggestions import Suggestions
 from domain.write.receipts import Location, OutcomeCounts
@@ -18,12 +19,14 @@ from domain.write.receipts import Location, OutcomeCounts
 Head = TypeVar("Head", bound=Struct)
 Entry = TypeVar("Entry", bound=Struct)
 Row = TypeVar("Row")
+T = TypeVar("T", Issue, "Result")
 
 
 class Result(Output, kw_only=True):
-    """The outcome of one row. `at` is its JSON pointer."""
+    """The outcome of one row. `at` is its JSON pointer, `reference` the one that the row itself holds."""
 
     at: str
+    reference: str | None = None
     outcome: str
     id: str | None = None
     version: int | None = None
@@ -57,7 +60,25 @@ class Recorded(Counts, kw_only=True):
         """Returns the counts and issues without stored values, since an answer kept under an Idempotency-Key may
         outlive the right to read them.
         """
-        return structs.replace(self, issues=[structs.replace(issue, current=None) for issue in self.issues])
+        return structs.replace(
+            self,
+            issues=[structs.replace(issue, current=None, reference=None) for issue in self.issues],
+            warnings=[structs.replace(warning, reference=None) for warning in self.warnings],
+            results=self.results and [structs.replace(result, reference=None) for result in self.results],
+        )
+
+    def restore_references(self, batch: "Batch[Any, Any]") -> Self:
+        """Returns a kept answer with the references of the rows of the same request."""
+        lists = (*batch.companions.values(), batch)
+
+        def restore(found: list[T]) -> list[T]:
+            for each in lists:
+                found = each.add_references(found)
+            return found
+
+        return structs.replace(
+            self, issues=restore(self.issues), warnings=restore(self.warnings), results=self.results and restore(self.results)
+        )
 
 
 @dataclass
@@ -68,6 +89,7 @@ class Batch(Generic[Head, Entry]):
     `locations` are those of the rows, by index, and `default_location` is that of rows whose own is unknown.
     `companions` are the other lists of the input, by name. Their issues count as issues of this batch; a companion
     itself is always lenient. `undecoded` are the JSON values of the rows that could not be decoded, by index.
+    `faults` are issues of the head, which refuse the whole batch; its rows are checked nevertheless.
     """
 
     head: Head
@@ -84,6 +106,7 @@ class Batch(Generic[Head, Entry]):
     default_location: Location | None = None
     suggestions: Suggestions = field(default_factory=Suggestions)
     undecoded: dict[int, object] = field(default_factory=dict)
+    faults: list[Issue] = field(default_factory=list)
     results: dict[int, Result] = field(default_factory=dict)
     _rejected: set[int] = field(default_factory=set)
 
@@ -91,7 +114,9 @@ class Batch(Generic[Head, Entry]):
         """Returns a copy as it was decoded, so that a transaction that runs again does not count outcomes twice."""
         companions = {name: other.copy_unchanged() for name, other in self.companions.items()}
         rejected, issues, warnings = {*self._rejected}, [*self.issues], [*self.warnings]
-        return replace(self, issues=issues, warnings=warnings, companions=companions, locations={}, results={}, _rejected=rejected)
+        return replace(
+            self, issues=issues, warnings=warnings, companions=companions, faults=[], locations={}, results={}, _rejected=rejected
+        )
 
     def make_pointer(self, index: int) -> str:
         """Returns the JSON pointer of a row (RFC 6901)."""
@@ -105,6 +130,10 @@ class Batch(Generic[Head, Entry]):
         """Rejects a row. `field_path` is the path of the faulty field in it, or '' for the row."""
         self._rejected.add(index)
         self.issues.append(Issue(self._make_field_pointer(index, field_path), code, message, current))
+
+    def fault(self, at: str, code: str, message: str) -> None:
+        """Adds an issue of the head."""
+        self.faults.append(Issue(at, code, message))
 
     def warn(self, index: int, field_path: str, code: str, message: str) -> None:
         """Adds a warning about a row. It is reported unless the row is rejected, then or later."""
@@ -142,7 +171,7 @@ class Batch(Generic[Head, Entry]):
         """Raises Invalid if any row is rejected and the client asked for handling=strict (RFC 7240), so that nothing is
         written.
         """
-        if not self.lenient and (issues := self.list_issues()):
+        if (self.faults or not self.lenient) and (issues := self.list_issues()):
             raise make_invalid(issues)
 
     def refuse_if_all_rejected(self) -> None:
@@ -160,24 +189,38 @@ class Batch(Generic[Head, Entry]):
         )
 
     def list_issues(self) -> list[Issue]:
-        """Returns the issues in the order of the rows, those of the companions first."""
-        issues = [issue for other in self.companions.values() for issue in other.list_issues()]
-        return issues + sorted(self.issues, key=self.find_index)
+        """Returns the issues in the order of the rows, those of the head and of the companions first."""
+        issues = [*self.faults, *(issue for other in self.companions.values() for issue in other.list_issues())]
+        return issues + self.add_references(sorted(self.issues, key=self.find_index))
 
     def list_warnings(self) -> list[Issue]:
         """Returns the warnings about rows that are not rejected, in the order of the rows, those of the companions first."""
         warnings = [warning for other in self.companions.values() for warning in other.list_warnings()]
-        return warnings + sorted((w for w in self.warnings if self.find_index(w) not in self._rejected), key=self.find_index)
+        own = sorted((w for w in self.warnings if self.find_index(w) not in self._rejected), key=self.find_index)
+        return warnings + self.add_references(own)
 
-    def find_index(self, issue: Issue) -> int:
-        """Returns the index of the row that an issue is about, -1 where it is about the batch."""
+    def add_references(self, found: list[T]) -> list[T]:
+        """Returns issues or results of rows, each with the reference that the row itself holds."""
+        if not found:
+            return []
+        sent = {index: getattr(row, "reference", None) for index, row in self.rows}
+        sent |= {index: value.get("reference") for index, value in self.undecoded.items() if isinstance(value, dict)}
+        references = {index: text for index, text in sent.items() if isinstance(text, str) and len(text) <= MAX_TEXT}
+        indexes = (self.find_index(each) for each in found)
+        return [
+            structs.replace(each, reference=references[index]) if index in references else each
+            for each, index in zip(found, indexes, strict=True)
+        ]
+
+    def find_index(self, issue: Issue | Result) -> int:
+        """Returns the index of the row that an issue or result is about, -1 where it is about the batch."""
         return int(issue.at.split("/")[2]) if issue.at.startswith(f"/{self.name}/") else -1
 
     def list_results(self) -> list[Result]:
         """Returns the results in the order of the rows, those of the companions first."""
         rejected = {index: Result(at=self.make_pointer(index), outcome="rejected") for index in self._rejected}
         results = [result for other in self.companions.values() for result in other.list_results()]
-        return results + [result for _, result in sorted((self.results | rejected).items())]
+        return results + self.add_references([result for _, result in sorted((self.results | rejected).items())])
 
     def count_rows(self) -> Counts:
         """Returns how many rows of this list had each outcome."""

@@ -151,13 +151,14 @@ class Command:
         issues = [issue for name, rows in lists.items() if (issue := _check_list(name, rows))]
         if issues:
             raise make_invalid(issues)
-        head, issues = decode(self.input, data | {name: [] for name in lists}, "")
-        if issues:
-            raise make_invalid(issues)
+        head, faults = decode(self.input, data | {name: [] for name in lists}, "")
         batches, suggestions = {}, Suggestions()
         for name, type_ in self.row_types.items():
             batches[name] = yield from self._parse_list(name, type_, lists.get(name, []), suggestions)
         batch = batches.pop("entries")
+        if faults:  # those of the rows with them: one fault hides no other
+            rows = [issue for each in (*batches.values(), batch) for issue in each.list_issues()]
+            raise make_invalid([*faults, *rows])
         batch.head, batch.lenient, batch.with_results, batch.companions = head, lenient, with_results, batches
         return batch
 

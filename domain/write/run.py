@@ -61,7 +61,7 @@ async def perform(
         if keyed is not None:
             stored = await claim_key(connection, caller, command.name, keyed, dry_run=dry_run)
             if stored is not None:
-                return CommandAnswer(stored.encode(), replayed=True)
+                return CommandAnswer(_restore_answer(command, command_input, stored.encode()), replayed=True)
         attempt = command_input.copy_unchanged() if isinstance(command_input, Batch) else command_input
         with track_locks() as taken, collect_findings() as findings, run_dry(dry_run):
             result = await command.run(connection, caller, attempt)
@@ -95,6 +95,13 @@ async def perform(
                     caller.client_id, lambda connection: _record_rejection(connection, caller, rejected, findings)
                 )
         raise
+
+
+def _restore_answer(command: Command, command_input: Any, stored: bytes) -> bytes:
+    """Returns a kept answer as the first request got it: what is kept holds no references of pupils, which the same request names again."""
+    if not isinstance(command_input, Batch) or not issubclass(command.output, Recorded):
+        return stored
+    return msgspec.json.encode(msgspec.json.decode(stored, type=command.output).restore_references(command_input))
 
 
 async def _record_rejection(connection: Connection, caller: Caller, rejected: OutcomeCounts, findings: Findings) -> None:

@@ -107,6 +107,78 @@ def values_of(type_: Any) -> set[str]:
     return {value for part in get_args(type_) for value in ({part} if isinstance(part, str) else values_of(part))}
 
 
+YES_NO = "true false"
+TABLES: dict[str, tuple[str, int | None, str]] = {
+    "yearGroup": ("DfE, Common Basic Data Set, NC year actual", 2024, "E1 E2 N1 N2 R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 X"),
+    "enrolmentStatus": ("DfE, Common Basic Data Set, enrolment status", 2024, "C M S G F O"),
+    "sex": ("DfE, Common Basic Data Set, sex", 2024, "F M"),
+    "sen": ("DfE, school census guide; SEND code of practice 2015: A, S and P until then", 2024, "N K E A P S"),
+    "fsm": ("DfE, free school meals: guidance for schools, for the year from September", 2026, "targeted expanded none"),
+    "eal": ("DfE, school census guide, first language", 2024, "1 2 3"),
+    "ethnicity": (
+        "DfE, Common Basic Data Set CS080, main codes, with CHNE before ACHN",
+        2024,
+        "WBRI WIRI WIRT WROM WOTH MWBC MWBA MWAS MOTH AIND APKN ABAN CHNE ACHN AOTH BCRB BAFR BOTH OOTH REFU NOBT",
+    ),
+    "ever6Fsm": ("DfE, pupil premium: conditions of grant", 2024, YES_NO),
+    "pupilPremium": ("DfE, pupil premium: conditions of grant", 2024, YES_NO),
+    "serviceChild": ("DfE, school census guide, service child indicator", 2024, YES_NO),
+    "lookedAfter": ("DfE, school census guide, children looked after", 2024, YES_NO),
+    "leftCare": ("DfE, school census guide, post looked after arrangements", 2024, YES_NO),
+    "judgementStatus": ("this contract", None, "absent new left notTaught exempt withdrawn"),
+    "windowState": ("this contract", None, "planned open closed locked"),
+    "groupKind": ("this contract", None, "class registration teaching adhoc"),
+    "targetBasis": ("this contract", None, "teacher prior-attainment benchmark aspiration"),
+    "targetVisibility": ("this contract", None, "staff school family"),
+    "aggregateStatus": ("DfE, statistics policy: symbols", 2024, "c z x"),
+    "aspect": ("this contract", None, ""),
+    "subject": ("DfE, Common Basic Data Set, subject codes", 2024, ""),
+    "gld": ("DfE, EYFS profile results: methodology", 2025, "not-eligible not-valid below expected"),
+    "rwm": ("DfE, primary school accountability technical guide", 2024, "not-eligible not-valid below expected higher"),
+    "gcse-9-1": ("Ofqual, GCSE 9 to 1 grades", 2017, "U 1 2 3 4 5 6 7 8 9"),
+    "gcse-combined-science": (
+        "Ofqual, GCSE combined science: 17 grades and U",
+        2018,
+        "U 1-1 2-1 2-2 3-2 3-3 4-3 4-4 5-4 5-5 6-5 6-6 7-6 7-7 8-7 8-8 9-8 9-9",
+    ),
+    "a-level": ("Ofqual, GCE A level", 2024, "U E D C B A A*"),
+    "technical-award": (
+        "DfE, key stage 4 qualifications, discount codes and point scores",
+        2024,
+        "U L1P L1M L1D L1D* L2P L2M L2D L2D*",
+    ),
+    "year-and-band": ("in schools' use", None, " ".join(f"{y}{b}" for y in range(1, 7) for b in ("B", "At", "A"))),
+    **{name: ("in schools' use", None, codes) for name, codes in {"wts-exs-gds": "WTS EXS GDS", "effort": "1 2 3 4"}.items()},
+    "below-at-above": ("in schools' use", None, "Below Just_at At Above"),
+    "emerging-developing-secure": ("in schools' use", None, "Emerging Developing Secure"),
+    "points": ("in schools' use", None, " ".join(map(str, range(61)))),
+    "percent": ("in schools' use", None, " ".join(map(str, range(101)))),
+    "standardised-score": ("in schools' use: mean 100, standard deviation 15", None, " ".join(map(str, range(60, 141)))),
+    "scaled-score": ("STA, scaled scores at key stage 2", 2024, " ".join(map(str, range(80, 121)))),
+    "reading-age": ("in schools' use: years and months", None, " ".join(f"{n // 12}:{n % 12:02}" for n in range(60, 204))),
+}
+"""By list, its source and the year of that, and its codes; no year where schools or this contract say what there is. Lists of templates that
+change from year to year are in BY_YEAR."""
+
+
+def test_every_code_list_is_that_of_its_source() -> None:
+    lists: dict[str, list[str]] = {}
+    for name, _, code, *_rest in list_code_rows():
+        lists.setdefault(name, []).append(code)
+    assert set(lists) == {*TABLES, *(template for template, _ in BY_YEAR)}
+    for name, (source, year, codes) in TABLES.items():
+        assert source
+        assert year is None or 2014 <= year <= 2026
+        assert not codes or lists[name] == [code.replace("_", " ") for code in codes.split()], name
+    common = [
+        subject for subject in load_templates().subjects if not (subject.prepare or subject.derived or subject.code.startswith("E"))
+    ]
+    assert len(common) >= 30
+    assert all(subject.national_code for subject in common)
+    national = [subject.national_code for subject in load_templates().subjects if subject.national_code]
+    assert len(set(national)) == len(national)
+
+
 def test_the_lists_of_the_contract_are_what_it_accepts() -> None:
     def declared(struct: type, name: str) -> set[str]:
         return values_of(get_type_hints(struct, include_extras=True)[name])

@@ -169,6 +169,8 @@ async def test_who_sits_a_window_is_the_census_within_reach(hedgerow: Trust, ven
     ]
     assert {row["surname"] for row in await read(elm, path)} == {"Surname2", "Surname20", "Surname21", "Surname22"}
     assert {row["surname"] for row in await read(ash, path)} == {"Surname3"}
+    assert await read(elm, path, countedAt=str(hedgerow.ids["Oak"])) == []  # where a child was before is Oak's to know
+    assert len(await read(elm, path, countedAt=str(hedgerow.ids["Elm"]))) == 3
     assert (await quay.get(path)).status_code == 404
     blind = await hedgerow.client("blind", "trust:4128=windows:read,aggregates:read")
     assert (await blind.get(path)).status_code == 403

@@ -174,7 +174,8 @@ def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
         for name in command.row_types if command.input in structs else ():
             schemas[command.input.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
     schemas["AggregatePage"]["properties"]["data"]["maxItems"] = MAX_ROWS
-    schemas["Issue"]["required"].remove("current")  # the one member that is left out where there is none
+    for name in ("current", "reference"):  # the members that are left out where there is none
+        schemas["Issue"]["required"].remove(name)
     for name in ("at", "message"):
         schemas["Issue"]["properties"][name] |= _ECHO
     for resource in RESOURCES.values():

@@ -2,7 +2,7 @@
 
 from migrations.steps import build_index
 
-revision, down_revision, branch_labels, depends_on = "0040", "0039", None, None
+revision, down_revision, branch_labels, depends_on = "0042", "0041", None, None
 
 
 def upgrade() -> None:

@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0039", "0038", None, None
+revision, down_revision, branch_labels, depends_on = "0041", "0040", None, None
 
 COLUMNS = """tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, school_id, scheme_version_no, grade_no, mark, status_code, recorded_at,
     received_at, recorded_at_school_id, client_id, actor, source, method, version"""

@@ -1,0 +1,40 @@
+"""The codes that a batch of judgements names, and those among them that the tenant does not have."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from msgspec import UNSET
+
+from domain.assessment.codes import CodeTable, name_windows, read_codes
+from domain.store.database import Connection
+from domain.write.batch import Batch
+
+
+async def read_codes_of_batch(connection: Connection, tenant_id: UUID, batch: Batch[Any, Any]) -> tuple[CodeTable, datetime]:
+    """Returns the codes and the database's time. Adds an unknown window of the head to the faults of the batch, and unknown
+    codes of rows that could not be decoded to theirs, so that one fault hides no other.
+    """
+    named = {str(code) for code in (batch.head.window, *(entry.window for _, entry in batch.rows)) if code is not UNSET}
+    undecoded = {at: value for at, value in batch.undecoded.items() if isinstance(value, dict)}
+    named |= {value["window"] for value in undecoded.values() if isinstance(value.get("window"), str)}
+    codes, now = await read_codes(connection, tenant_id, named)
+    if named - codes.windows.keys():
+        codes = await name_windows(connection, tenant_id, codes)
+    if batch.head.window is not UNSET and batch.head.window not in codes.windows:
+        batch.fault("/window", "window-unknown", codes.describe_unknown_window())
+    for at, value in undecoded.items():
+        check_words(batch, codes, at, value)
+    return codes, now
+
+
+def check_words(batch: Batch[Any, Any], codes: CodeTable, at: int, value: dict[str, Any]) -> None:
+    """Adds the unknown subject, aspect and window of a row that could not be decoded, so that its other faults hide none."""
+    faulty = {issue.at for issue in batch.issues}
+    lists = {"subject": tuple(codes.subjects), "aspect": tuple(codes.aspects)}
+    messages = {name: f"This tenant has no such {name}. It has: {', '.join(known)}." for name, known in lists.items()}
+    messages["window"] = codes.describe_unknown_window()
+    for name, message in messages.items():
+        word, known = value.get(name), lists.get(name, codes.windows)
+        if isinstance(word, str) and word.strip() not in known and f"{batch.make_pointer(at)}/{name}" not in faulty:
+            batch.reject(at, name, f"{name}-unknown", message)

@@ -1,0 +1,140 @@
+"""What is told of a refused row: what there is instead, its own reference, and everything else that is wrong with it and the others."""
+
+from typing import Any
+
+import pytest_asyncio
+
+from tests.trust import WINDOW, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn, window
+
+
+@pytest_asyncio.fixture
+async def vendor(hedgerow: Trust) -> Any:
+    client = await hedgerow.client("vendor", "trust:4128=all")
+    await opened(client)
+    await sent(client, "/v1/pupils", roll("Oak", [entry(n) for n in range(4)]))
+    await sent(client, "/v1/pupils", roll("Elm", [entry(20)]))
+    return client
+
+
+def told(answer: dict[str, Any]) -> dict[str, str]:
+    return {issue["at"]: issue["message"] for issue in answer["issues"]}
+
+
+async def test_an_unknown_window_lists_those_of_the_tenant(hedgerow: Trust, vendor: Any) -> None:
+    quay = await hedgerow.client("quay", "school:100004=all")
+    await sent(quay, "/v1/windows", window("secret", tenant={"school": {"urn": 100004}}), 201)
+    refused = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)], window="nothing"), 422)
+    assert told(refused) == {"/window": f"This tenant has no such window. It has: {WINDOW}."}
+    refused = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, window="nothing"), judged(2)]), 422)
+    assert told(refused) == {"/entries/0/window": f"This tenant has no such window. It has: {WINDOW}."}
+    for n in range(30):
+        await sent(vendor, "/v1/windows", window(f"w{n}"), 201)
+    refused = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)], window="nothing"), 422)
+    listed = told(refused)["/window"]
+    assert listed.endswith(" and more.")
+    assert listed.count(",") == 19
+    assert "secret" not in listed
+
+
+async def test_what_is_not_collected_is_told_with_what_is(vendor: Any) -> None:
+    lines = [
+        {"subject": "reading", "scheme": "ks2-scaled-score"},
+        {"subject": "writing", "aspect": "teacher", "scheme": "ks2-writing-ta"},
+    ]
+    elm = [{"subject": "science", "scheme": "ks2-science-ta", "schools": [{"urn": 100002}]}]
+    await opened(vendor, "small", collects=[*lines, *elm])
+    refused = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, "maths")], window="small"), 422)
+    expected = "The window does not collect this subject and aspect from Oak. It collects: reading, writing (teacher)."
+    assert told(refused) == {"/entries/0/subject": expected}
+
+
+async def test_issues_and_results_repeat_the_rows_own_reference(hedgerow: Trust, vendor: Any) -> None:
+    rows = [judged(1), judged(2, grade="ZZ"), {"upn": upn(3), "subject": "reading", "grade": 99}, judged(0, mark="x"), judged(9)]
+    prefer = {"Prefer": "handling=lenient, return=representation", "Idempotency-Key": "k1"}
+    answer = await vendor.post("/v1/judgements", json=batch("Oak", rows), headers=prefer)
+    first = answer.json()
+    assert {issue["at"]: issue.get("reference") for issue in first["issues"]} == {
+        "/entries/1/grade": "P2",
+        "/entries/3/mark": "P0",
+        "/entries/4/reference": "P9",
+    }
+    assert [result["reference"] for result in first["results"]] == ["P1", "P2", None, "P0", "P9"]
+    again = await vendor.post("/v1/judgements", json=batch("Oak", rows), headers=prefer)
+    assert (again.headers["Idempotency-Replayed"], again.content) == ("true", answer.content)
+    kept = await hedgerow.value("SELECT answer FROM idempotency")
+    assert not any(f'"P{n}"' in kept for n in range(10))  # what is kept holds no reference
+    assert '"P1"' not in (await vendor.get("/v1/idempotency-keys/k1")).text
+    strict = await sent(vendor, "/v1/judgements", batch("Oak", rows), 422)
+    assert [issue["reference"] for issue in strict["issues"]] == ["P2", "P0", "P9"]
+    pupils = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, sex="Q")]), 422)
+    assert pupils["issues"][0]["reference"] == "P1"
+    target = {
+        "reference": "P1",
+        "subject": "none",
+        "grade": 1,
+        "basis": "teacher",
+        "horizon": {"academicYear": "2018-19", "point": "KS2"},
+    }
+    targets = await sent(vendor, "/v1/targets", {"school": {"urn": 100001}, "entries": [target]}, 422)
+    assert targets["issues"][0]["reference"] == "P1"
+
+
+async def test_a_judgement_or_target_by_the_pupils_id_needs_no_school(hedgerow: Trust, vendor: Any) -> None:
+    pupils = {row["surname"]: row["id"] for row in (await vendor.get("/v1/pupils", params={"first": 100})).json()["data"]}
+    rows = [{"id": pupils[name], "subject": "reading", "grade": 99} for name in ("Surname1", "Surname20")]
+    answer = await sent(vendor, "/v1/judgements", {"window": WINDOW, "entries": rows})
+    assert answer["created"] == 2
+    receipts = (await vendor.get("/v1/receipts", params={"operation": "recordJudgements"})).json()["data"]
+    assert {row["schoolId"] for row in receipts} == {str(hedgerow.ids["Oak"]), str(hedgerow.ids["Elm"])}
+    horizon = {"horizon": {"academicYear": "2018-19", "point": "KS2"}, "basis": "teacher", "scheme": "ks2-scaled-score"}
+    assert (await sent(vendor, "/v1/targets", {"entries": [row | horizon for row in rows]}))["created"] == 2
+    query = "mutation ($i: JudgementBatchInput!) { recordJudgements(input: $i) { unchanged } }"
+    assert (await asked(vendor, query, i={"window": WINDOW, "entries": rows}))["recordJudgements"] == {"unchanged": 2}
+    mixed = [rows[0], {"upn": upn(2), "subject": "reading", "grade": 98}]
+    assert issues(await sent(vendor, "/v1/judgements", {"window": WINDOW, "entries": mixed}, 422)) == {"/school": "ambiguous"}
+    reader = await hedgerow.client("reader", "trust:4128=pupils:read", "school:100002=judgements:write")
+    absent = {"id": pupils["Surname20"][:-1] + "0", "subject": "reading", "grade": 99}
+    refused = await sent(reader, "/v1/judgements", {"window": WINDOW, "entries": [rows[0], absent]}, 422)
+    assert {issue["message"] for issue in refused["issues"]} == {"There is no such pupil within the reach of this client."}
+    assert set(issues(refused)) == {"/entries/0/id", "/entries/1/id"}
+
+
+async def test_one_fault_hides_no_other(vendor: Any) -> None:
+    rows = [
+        judged(1, "none", aspect="other", mark="x"),
+        judged(2, grade="ZZ"),
+        judged(9, "maths"),
+        judged(3, "reading", window=5, recordedAt="2999-01-01T00:00:00Z"),
+    ]
+    refused = await sent(vendor, "/v1/judgements", batch("Oak", rows), 422)
+    assert issues(refused) == {
+        "/entries/0/mark": "wrong-value",
+        "/entries/0/subject": "subject-unknown",
+        "/entries/0/aspect": "aspect-unknown",
+        "/entries/1/grade": "grade-unknown",
+        "/entries/2/reference": "pupil-not-found",
+        "/entries/3/window": "wrong-value",
+    }
+    head = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, "none"), judged(9)], window="nothing"), 422)
+    assert issues(head) == {
+        "/window": "window-unknown",
+        "/entries/0/subject": "subject-unknown",
+        "/entries/1/reference": "pupil-not-found",
+    }
+    malformed = await sent(
+        vendor, "/v1/judgements", {"school": {"urn": 100001}, "windw": WINDOW, "asOf": 5, "entries": [judged(1, mark="x")]}, 422
+    )
+    assert issues(malformed) == {"/windw": "unknown-field", "/asOf": "wrong-value", "/entries/0/mark": "wrong-value"}
+    lenient = await vendor.post(
+        "/v1/judgements", json=batch("Oak", [judged(1)], window="nothing"), headers={"Prefer": "handling=lenient"}
+    )
+    assert (lenient.status_code, issues(lenient.json())) == (422, {"/window": "window-unknown"})
+
+
+async def test_a_bad_code_does_not_hide_a_closed_window(vendor: Any) -> None:
+    """What the stored data refuses is told with what can be seen in the row."""
+    await sent(vendor, "/v1/windows", window("planned"), 201)
+    rows = [judged(1, "none"), judged(2, window="planned"), judged(3)]
+    refused = await sent(vendor, "/v1/judgements", batch("Oak", rows), 422)
+    assert issues(refused) == {"/entries/0/subject": "subject-unknown", "/entries/1/window": "window-not-open"}
+    assert (await vendor.get("/v1/judgements")).json()["data"] == []
