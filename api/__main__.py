@@ -23,8 +23,10 @@ from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError, DomainError
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
+from domain.roster.gias.extract_day import record_extract_day
+from domain.roster.gias.report import ImportReport
 from domain.store.cleanup import clean_up as remove_expired
-from domain.store.database import Database, run_single_transaction
+from domain.store.database import Connection, Database, run_single_transaction
 from domain.store.migrate import migrate as run_migrations
 from domain.store.schema import acquire_advisory_lock, require_schema
 
@@ -196,6 +198,7 @@ def import_gias(
         typer.Argument(help="Establishments, groups and group links, as the DfE publishes them.", exists=True, dir_okay=False),
     ],
     as_of: Annotated[str, typer.Option(help="The day of the extract, YYYY-MM-DD.")],
+    force: Annotated[bool, typer.Option("--force", help="Import it although the last extract is newer.")] = False,
 ) -> None:
     """Import the register Get Information About Schools. Importing the same files again changes nothing."""
     try:
@@ -214,7 +217,11 @@ def import_gias(
         def show_progress(table: str, done: int, total: int) -> None:
             progress.update(writing, description=f"Writing {table}", completed=done, total=total)
 
-        report = run_as_operator(lambda connection: apply_gias(connection, extract, day, show_progress))
+        async def work(connection: Connection) -> ImportReport:
+            await record_extract_day(connection, day, force=force)
+            return await apply_gias(connection, extract, day, show_progress)
+
+        report = run_as_operator(work)
     table = Table("", "received", "created", "updated", "unchanged", "ignored, by reason")
     for register in ("trusts", "schools", "memberships", "succession"):
         counts = getattr(report, register)

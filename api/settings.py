@@ -14,9 +14,10 @@ NUMBERS = {
     "read_seconds": ("MARKONCE_READ_SECONDS", 1, 3600),
     "write_seconds": ("MARKONCE_WRITE_SECONDS", 1, 3600),
     "cache_mb": ("MARKONCE_CACHE_MB", 0, 100_000),
-    "request_seconds": ("MARKONCE_REQUEST_SECONDS", 1, 3600),
+    "request_seconds": ("MARKONCE_REQUEST_SECONDS", 1, 240),
 }
-"""The environment variable of each numeric field, and its minimum and maximum."""
+"""The environment variable of each numeric field, and its minimum and maximum. A request ends before the documented overlap
+for polling does (POLLING_OVERLAP), since a row is seen that much later than its time."""
 CHOICES = {"MARKONCE_INTROSPECTION": ("on", "off"), "MARKONCE_LOG": ("requests", "warnings")}
 """The values that each of these variables may have; the first is the default."""
 

@@ -1302,6 +1302,12 @@ CREATE TABLE public.external_ids (
 
 ALTER TABLE ONLY public.external_ids FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.former_laestabs (
+    school_id uuid NOT NULL,
+    laestab text NOT NULL,
+    replaced_on date NOT NULL
+);
+
 CREATE TABLE public.grades (
     tenant_id uuid NOT NULL,
     scheme_version_no smallint NOT NULL,
@@ -1730,6 +1736,12 @@ CREATE TABLE public.record_changes (
 );
 
 ALTER TABLE ONLY public.record_changes FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.register_imports (
+    imported_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    as_of date NOT NULL,
+    forced boolean NOT NULL
+);
 
 CREATE TABLE public.retired_identifiers (
     tenant_id uuid NOT NULL,
@@ -2186,6 +2198,9 @@ ALTER TABLE ONLY public.enrolments
 ALTER TABLE ONLY public.external_ids
     ADD CONSTRAINT external_ids_pkey PRIMARY KEY (tenant_id, source, kind, school_id, value);
 
+ALTER TABLE ONLY public.former_laestabs
+    ADD CONSTRAINT former_laestabs_pkey PRIMARY KEY (school_id, laestab);
+
 ALTER TABLE ONLY public.grades
     ADD CONSTRAINT grades_pkey PRIMARY KEY (tenant_id, scheme_version_no, no);
 
@@ -2248,6 +2263,9 @@ ALTER TABLE ONLY public.receipts
 
 ALTER TABLE ONLY public.record_changes
     ADD CONSTRAINT record_changes_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.register_imports
+    ADD CONSTRAINT register_imports_pkey PRIMARY KEY (imported_at);
 
 ALTER TABLE ONLY public.retired_identifiers
     ADD CONSTRAINT retired_identifiers_pkey PRIMARY KEY (tenant_id, hash);
@@ -2362,6 +2380,8 @@ CREATE INDEX enrolments_by_id ON public.enrolments USING btree (id);
 CREATE INDEX enrolments_by_school ON public.enrolments USING btree (tenant_id, school_id, pupil_id);
 
 CREATE INDEX external_ids_by_id ON public.external_ids USING btree (tenant_id, id);
+
+CREATE INDEX former_laestabs_by_laestab ON public.former_laestabs USING btree (laestab);
 
 CREATE INDEX grants_by_client ON public.grants USING btree (client_id);
 
@@ -2523,6 +2543,9 @@ ALTER TABLE ONLY public.enrolments
 
 ALTER TABLE ONLY public.enrolments
     ADD CONSTRAINT enrolments_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
+
+ALTER TABLE ONLY public.former_laestabs
+    ADD CONSTRAINT former_laestabs_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
 ALTER TABLE ONLY public.grades
     ADD CONSTRAINT grades_tenant_id_scheme_version_no_fkey FOREIGN KEY (tenant_id, scheme_version_no) REFERENCES public.scheme_versions(tenant_id, no);
@@ -3156,6 +3179,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.enrolment_history TO markonce_
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.external_ids TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.external_ids TO markonce_operator;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.former_laestabs TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.former_laestabs TO markonce_operator;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.grades TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.grades TO markonce_operator;
 
@@ -3215,6 +3241,9 @@ GRANT SELECT,INSERT,DELETE ON TABLE public.receipts TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.record_changes TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.record_changes TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.register_imports TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.register_imports TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_operator;

@@ -83,10 +83,14 @@ async def import_register(request: Request) -> Response:
     except ValueError as problem:
         issue = Issue("/asOf", "required", "asOf is the day of the extract, such as 2022-04-20.")
         raise BadRequest(issue.message, code="parameter-invalid", issues=(issue,)) from problem
+    force = fields.get("force", "false")
+    if force not in ("true", "false"):
+        issue = Issue("/force", "wrong-value", "force is true or false: whether an extract older than the last is imported.")
+        raise BadRequest(issue.message, code="parameter-invalid", issues=(issue,))
     if not files:
         issue = Issue("/files", "required", "Send at least one of establishments, groups and group links as a file.")
         raise BadRequest(issue.message, code="parameter-invalid", issues=(issue,))
-    return _make_private_response(await import_gias(state.database, caller, files, as_of))
+    return _make_private_response(await import_gias(state.database, caller, files, as_of, force == "true"))
 
 
 def _make_private_response(answer: object) -> Response:

@@ -10,9 +10,12 @@ from domain.declare.errors import Invalid, Issue, NotFound, Stale, make_invalid
 from domain.declare.inputs import Text as ShortText
 from domain.declare.inputs import describe
 from domain.declare.scopes import Scope
+from domain.roster.roll_year import correct_roll_year, read_roll_year
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.roster.schools import DEFAULT_SETTINGS
+from domain.roster.years import parse_academic_year
 from domain.store.database import Connection
+from domain.support import clock
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
 from domain.write.patch import Changed, Patch, PatchInput
@@ -30,6 +33,13 @@ class SchoolChange(PatchInput, kw_only=True):
         describe(
             "Id or name of the client that alone writes names, year groups, enrolments and characteristics from now on; null: any that may."
             " It must have the scope pupils:write at the school, and cannot be the caller."
+        ),
+    ] = UNSET
+    roll_year: Annotated[
+        str | UnsetType | None,
+        describe(
+            "Academic year of the newest roll, where a roll was sent with a wrong day: rolls of this year and later are taken again."
+            " Null where there has been none."
         ),
     ] = UNSET
 
@@ -59,7 +69,10 @@ async def update_school(connection: Connection, caller: Caller, patch: Patch[Sch
     stored = DEFAULT_SETTINGS if row is None else dict(row)
     version = stored["version"]
     patch.check_version(version)
+    stored = stored | {"roll_year": await read_roll_year(connection, school.tenant_id, school.id)}
     settings = patch.merge_over(stored | {"source_client": None})
+    if patch.fields.roll_year is not UNSET:
+        settings["roll_year"] = _parse_roll_year(patch.fields.roll_year)
     settings["source_client_id"] = await _find_source(connection, caller, school, patch, stored["source_client_id"])
     del settings["source_client"]
     if all(stored[name] == value for name, value in settings.items()):
@@ -69,6 +82,8 @@ async def update_school(connection: Connection, caller: Caller, patch: Patch[Sch
     await connection.execute(_SAVE, school.tenant_id, school.id, *values)
     if source_id != stored["source_client_id"]:
         await connection.execute(_RESOLVE, school.tenant_id, school.id, source_id)
+    if settings["roll_year"] != stored["roll_year"]:
+        await correct_roll_year(connection, school.tenant_id, school.id, settings["roll_year"])
     return patch.make_result("updated", version + 1)
 
 
@@ -90,3 +105,16 @@ async def _find_source(
         message = "No client with this id or name has the scope pupils:write at the school."
         raise make_invalid([Issue("/sourceClient", "client-unknown", message)])
     return source_id
+
+
+def _parse_roll_year(text: str | None) -> int | None:
+    """Returns the calendar year in which the academic year starts; raises Invalid unless it has begun."""
+    if text is None:
+        return None
+    try:
+        year = parse_academic_year(text)
+    except ValueError as problem:
+        raise make_invalid([Issue("/rollYear", "academic-year-invalid", str(problem))]) from problem
+    if year > clock.find_start_year(clock.read_today()):
+        raise make_invalid([Issue("/rollYear", "academic-year-invalid", "No roll can be of a year that has not begun.")])
+    return year

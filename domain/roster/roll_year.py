@@ -24,6 +24,7 @@ from sqlalchemy import (
 from domain.roster import years
 from domain.store.database import Connection
 from domain.store.metadata import metadata
+from domain.support import clock
 
 school_versions = Table(
     "school_versions",
@@ -62,3 +63,25 @@ async def record_roll_year(connection: Connection, tenant_id: UUID, school_ids: 
     year is newer.
     """
     await connection.execute(_RECORD, tenant_id, list(school_ids), years.parse_academic_year(years.academic_year_of(as_of)))
+
+
+async def read_roll_year(connection: Connection, tenant_id: UUID, school_id: UUID) -> int | None:
+    """Returns the calendar year in which the academic year of the newest roll began."""
+    year: int | None = await connection.fetchval(
+        "SELECT roll_year FROM school_versions WHERE tenant_id = $1 AND school_id = $2", tenant_id, school_id
+    )
+    return year
+
+
+_CORRECT = "UPDATE school_versions SET roll_year = $3 WHERE tenant_id = $1 AND school_id = $2"
+_TAKE_ROLLS_AGAIN = "UPDATE pupil_rolls SET as_of = $3 WHERE tenant_id = $1 AND school_id = $2 AND as_of > $4"
+
+
+async def correct_roll_year(connection: Connection, tenant_id: UUID, school_id: UUID, year: int | None) -> None:
+    """Corrects the academic year of the newest roll of a school that is locked. Rolls of that year are not superseded any
+    more by one that was sent with a day of a later year; with None, rolls of any day until today.
+    """
+    await connection.execute(_CORRECT, tenant_id, school_id, year)
+    today = clock.read_today()
+    first, last = (today, today) if year is None else years.academic_year_range(year)
+    await connection.execute(_TAKE_ROLLS_AGAIN, tenant_id, school_id, first, last)

@@ -1,7 +1,7 @@
 """How a request names a school (by id, URN or LAESTAB), and which school each row of a batch belongs to."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,6 +13,8 @@ from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input, describe
 from domain.declare.scopes import Scope
+from domain.roster import former_laestabs
+from domain.roster.former_laestabs import FIND_SQL
 from domain.roster.school_numbers import parse_laestab, parse_urn
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
@@ -21,7 +23,9 @@ from domain.write.receipts import Location
 
 
 class SchoolRef(Input, kw_only=True):
-    """A school, by exactly one of its names. A LAESTAB means the open school that has it."""
+    """A school, by exactly one of its names. A LAESTAB means the open school that has it or, if none
+    has it now, the one that had it last.
+    """
 
     id: Annotated[str | UnsetType, describe("Its id here.")] = UNSET
     urn: Annotated[str | int | UnsetType, describe("Unique reference number, six digits (GIAS).")] = UNSET
@@ -35,19 +39,23 @@ class SchoolRef(Input, kw_only=True):
 @dataclass(frozen=True)
 class SchoolInReach:
     """A school within reach and the tenant that controls it. `has_other_source` says whether it has named another client
-    than the caller as the source of names, enrolments and characteristics.
+    than the caller as the source of names, enrolments and characteristics; `is_by_former_laestab`, whether the request
+    named it by a LAESTAB that it no longer has.
     """
 
     id: UUID
     tenant_id: UUID
     name: str
     has_other_source: bool
+    is_by_former_laestab: bool = field(default=False, compare=False)
 
 
 _FIND = f"""
-SELECT g.n, s.id, s.tenant_id, s.name, COALESCE(x.source_client_id <> $1, false) AS has_other_source
+SELECT g.n, s.id, s.tenant_id, s.name, COALESCE(x.source_client_id <> $1, false) AS has_other_source,
+    f.school_id IS NOT NULL AS is_by_former_laestab
 FROM unnest($2::uuid[], $3::integer[], $4::text[]) WITH ORDINALITY AS g (id, urn, laestab, n)
-JOIN schools s ON s.id = g.id OR s.urn = g.urn OR (s.laestab = g.laestab AND s.status <> 'closed')
+LEFT JOIN LATERAL ({FIND_SQL.format(laestab="g.laestab").strip()}) f ON g.laestab IS NOT NULL
+JOIN schools s ON s.id = COALESCE(g.id, f.school_id) OR s.urn = g.urn OR (s.laestab = g.laestab AND s.status <> 'closed')
 LEFT JOIN school_settings x ON x.tenant_id = s.tenant_id AND x.school_id = s.id
 WHERE {reaches_sql("$1", "s.tenant_id", "s.id", "$5")}
 FOR KEY SHARE OF s
@@ -80,6 +88,13 @@ async def find_school(connection: Connection, caller: Caller, scope: Scope, ref:
     if school is None:
         raise make_invalid([make_school_issue(pointer, scope)])
     return school
+
+
+def warn_of_former_laestab(warnings: list[Issue], school: SchoolInReach | None, pointer: str) -> None:
+    """Adds a warning, once, where a request names a school by a LAESTAB that it no longer has."""
+    warning = Issue(pointer, former_laestabs.CODE, former_laestabs.MESSAGE)
+    if school is not None and school.is_by_former_laestab and warning not in warnings:
+        warnings.append(warning)
 
 
 def make_school_issue(pointer: str, scope: Scope) -> Issue:
@@ -120,6 +135,8 @@ async def resolve_schools(
     if len(unnamed) > len(named):
         school_of["unset"] = await _find_only_school(connection, caller, scope)
     default = school_of.get("unset" if batch_ref is UNSET else repr(batch_ref))
+    if batch_ref is not UNSET:
+        warn_of_former_laestab(batch.warnings, school_of[repr(batch_ref)], "/school/laestab")
     batch.default_location = None if default is None else Location(default.tenant_id, default.id)
     schools: dict[int, SchoolInReach] = {}
     async for part in iterate_in_slices(batch.rows):
@@ -137,6 +154,8 @@ async def resolve_schools(
                 batch.reject(at, "school", issue.code, issue.message)
             else:
                 schools[at] = school
+                if row.school is not UNSET:
+                    warn_of_former_laestab(batch.warnings, school, f"{batch.make_pointer(at)}/school/laestab")
                 batch.locations[at] = Location(school.tenant_id, school.id)
     if len({school.tenant_id for school in schools.values()}) > 1:
         raise make_invalid(

@@ -27,6 +27,7 @@ from domain.declare.type_numbers import MEMBERSHIP, SCHOOL
 from domain.declare.vocabulary import Codes, declare_list
 from domain.read.time_binds import THIS_YEAR
 from domain.roster import roll_year, school_numbers
+from domain.roster.former_laestabs import list_former, match_laestab
 from domain.roster.text_order import sort_by_text
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import ACADEMIC_YEAR, academic_year_text
@@ -121,7 +122,15 @@ SCHOOLS = Resource(
         ),
         "laestab": Field(
             schools.c.laestab,
-            "Local authority (3 digits) and establishment number (4), as text.",
+            "Local authority (3 digits) and establishment number (4), as text. A filter finds a school by a former one too, unless"
+            " another school has it now.",
+            vocabulary=school_numbers.LAESTAB,
+            match=match_laestab(schools),
+        ),
+        "formerLaestabs": Field(
+            list_former(schools.c.id),
+            "LAESTABs that the school had before, the latest first.",
+            nullable=False,
             vocabulary=school_numbers.LAESTAB,
         ),
         "ukprn": Field(schools.c.ukprn, "UK provider reference number.", vocabulary=school_numbers.UKPRN),
@@ -163,7 +172,7 @@ SCHOOLS = Resource(
         "sourceClientId": Field(_setting_of(school_settings.c.source_client_id), "Id of that client."),
         "version": Field(
             _setting_of(school_settings.c.version),
-            "Grows by one with each change of the school's own settings: shortName, maxLeaversPercent and sourceClient.",
+            "Grows by one with each change of the school's own settings: shortName, maxLeaversPercent, sourceClient and a corrected rollYear.",
             nullable=False,
         ),
         "academicYear": Field(

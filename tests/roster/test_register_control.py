@@ -62,7 +62,7 @@ CLOSED = {
     "the link says when": (group(2002), link(100001, 2002, "2019-01-01", closed="2020-03-31"), "2020-03-31"),
     "the trust says when": (group(2002, status="Closed", closed="2020-03-31"), link(100001, 2002, "2019-01-01"), "2020-03-31"),
     "nobody says when": (group(2002, status="Closed"), link(100001, 2002, "2019-01-01"), None),
-    "before the school joined": (group(2002), link(100001, 2002, "2021-01-01", closed="2020-03-31"), "2020-03-31"),
+    "before the school joined": (group(2002), link(100001, 2002, "2021-01-01", closed="2020-03-31"), "2021-01-01"),
 }
 
 

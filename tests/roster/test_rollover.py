@@ -32,7 +32,7 @@ def pupil(number: int, **changed: Any) -> dict[str, Any]:
     return entry(number, **({"dateOfBirth": f"{NOW - 10}-01-01", "enrolments": spells, "characteristics": []} | changed))
 
 
-def of(year: int, month: int = 10) -> str:
+def of(year: int, month: int = 9) -> str:
     """A day of the academic year that begins in this one."""
     return str(date(year if month >= 9 else year + 1, month, 1))
 
@@ -79,6 +79,44 @@ async def test_only_a_roll_of_a_newer_year_changes_the_state_and_with_it_the_ver
     await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW)))
     assert (await states(vendor))["Oak"] == (format_academic_year(NOW), "current")
     assert await hedgerow.value(version, hedgerow.ids["Oak"]) > known
+
+
+async def correct(client: Any, year: str | None, status: int = 200, **condition: str) -> Any:
+    """Corrects the roll year of Oak."""
+    (row,) = (await client.get(f"/v1/schools?urn={URNS['Oak']}&fields=id,version")).json()["data"]
+    headers = {"If-Match": f'"{row["version"]}"'} | condition
+    answer = await client.patch(f"/v1/schools/{row['id']}", json={"rollYear": year}, headers=headers)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+async def test_a_mistaken_roll_year_is_corrected_and_rolls_are_taken_again(hedgerow: Trust, vendor: Any) -> None:
+    """A roll was sent with a day that lay years ahead, before such days were refused."""
+    await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW)))
+    await hedgerow.operator.execute("UPDATE school_versions SET roll_year = 2061, version = version + 1")
+    await hedgerow.operator.execute("UPDATE pupil_rolls SET as_of = '2062-01-09'")
+    assert (await states(vendor))["Oak"] == ("2061-62", "current")
+    later = roll("Oak", [pupil(1, surname="Later")], asOf=of(NOW, 9))
+    assert (await sent(vendor, "/v1/pupils", later))["superseded"] == 1
+    assert (await correct(vendor, format_academic_year(NOW)))["outcome"] == "updated"
+    assert (await states(vendor))["Oak"] == (format_academic_year(NOW), "current")
+    assert (await sent(vendor, "/v1/pupils", later))["updated"] == 1
+    assert (await correct(vendor, format_academic_year(NOW)))["outcome"] == "unchanged"
+    await correct(vendor, format_academic_year(NOW - 1))
+    assert (await states(vendor))["Oak"] == (format_academic_year(NOW - 1), "previous")
+    await correct(vendor, None)
+    assert (await states(vendor))["Oak"] == (None, "none")
+    assert (await sent(vendor, "/v1/pupils", later))["unchanged"] == 1
+    assert (await states(vendor))["Oak"] == (format_academic_year(NOW), "current")
+
+
+async def test_a_roll_year_that_cannot_be_is_refused(hedgerow: Trust, vendor: Any) -> None:
+    for year in (format_academic_year(NOW + 1), "2061", "2020-22", ""):
+        refused = await correct(vendor, year, 422)
+        assert {issue["at"] for issue in refused["issues"]} == {"/rollYear"}
+    await correct(vendor, format_academic_year(NOW), 412, **{"If-Match": '"77"'})
+    reader = await hedgerow.client("reader", f"school:{URNS['Oak']}=schools:read")
+    await correct(reader, format_academic_year(NOW), 403)
 
 
 async def test_a_year_with_nothing_in_it_yet_is_an_empty_list(vendor: Any) -> None:

@@ -140,6 +140,7 @@ HTTP_SCHEMAS: dict[str, JsonObject] = {
         "description": "Establishments, groups and group links, as downloaded, under any names.",
         "properties": {
             "asOf": {"type": "string", "format": "date", "description": "The day of the extract."},
+            "force": {"enum": ["true", "false"], "description": "Import it although the last extract is newer."},
             "files": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": 10},
         },
         "required": ["asOf", "files"],

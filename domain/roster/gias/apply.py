@@ -44,6 +44,15 @@ INSERT INTO succession (predecessor_urn, successor_urn) SELECT * FROM unnest($1:
 RETURNING predecessor_urn, successor_urn
 """
 
+_KEEP_LAESTABS = """
+INSERT INTO former_laestabs (school_id, laestab, replaced_on)
+SELECT s.id, s.laestab, $3 FROM unnest($1::integer[], $2::text[]) AS g (urn, laestab) JOIN schools s ON s.urn = g.urn
+WHERE s.laestab IS DISTINCT FROM g.laestab AND s.laestab IS NOT NULL
+ON CONFLICT (school_id, laestab) DO UPDATE SET replaced_on = excluded.replaced_on
+"""
+_DROP_LAESTABS = "DELETE FROM former_laestabs f USING schools s WHERE s.id = f.school_id AND s.laestab = f.laestab"
+"""A school that has its former LAESTAB again."""
+
 _SCHOOLS_TO_MOVE = """
 SELECT s.id, s.urn, s.tenant_id, c.tenant_id AS controller
 FROM schools s
@@ -140,14 +149,16 @@ async def apply_gias(
         await _write(connection, trusts, "group_uid", trust_rows, trust_tally)
     with count_rows("schools", len(extract.establishments)) as school_tally:
         school_rows = await run_in_thread(make_school_rows, extract.establishments, school_tally, issues)
+        await connection.execute(_KEEP_LAESTABS, [row[2] for row in school_rows], [row[3] for row in school_rows], as_of)
         await _write(connection, schools, "urn", school_rows, school_tally)
+        await connection.execute(_DROP_LAESTABS)
     with count_rows("memberships", len(extract.links)) as membership_tally:
         register = Register(
             await _read_registered(connection, trusts, "group_uid"), await _read_registered(connection, schools, "urn"), as_of
         )
         stored = [MembershipRow(*row) for row in await connection.fetch(_MEMBERSHIPS)]
         links = await run_in_thread(choose_links, extract.links, register, membership_tally, issues)
-        rows = await run_in_thread(make_membership_rows, links, register, stored)
+        rows = await run_in_thread(make_membership_rows, links, register, stored, issues)
         extracted_ids = {register.schools[e.urn].id for e in extract.establishments if e.urn in register.schools}
         ended = await run_in_thread(find_ended_memberships, register, stored, rows, set() if unread else extracted_ids)
         await _write(connection, memberships, "id", [*rows, *ended], membership_tally)

@@ -11,6 +11,7 @@ from domain.declare.ids import NIL
 from domain.declare.scopes import Scope
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
+from domain.roster.gias.extract_day import record_extract_day
 from domain.roster.gias.report import ImportReport
 from domain.store.database import Connection, Database
 from domain.support.slices import run_in_thread
@@ -29,10 +30,13 @@ def require_import_scope(caller: Caller) -> None:
         caller.require_scope(Scope.IMPORTS_WRITE, IMPORT)
 
 
-async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[str, bytes]], as_of: date) -> ImportReport:
+async def import_gias(
+    database: Database, caller: Caller, files: Sequence[tuple[str, bytes]], as_of: date, force: bool
+) -> ImportReport:
     """Parses GIAS files and applies them to the register in one transaction; returns the report.
 
-    Raises Forbidden without the scope on the installation, and Invalid if no row could be parsed.
+    Raises Forbidden without the scope on the installation, and Invalid if no row could be parsed or, unless `force`, if
+    the extract is older than the last one.
     """
     require_import_scope(caller)
     if Scope.IMPORTS_WRITE in caller.of_installation:
@@ -50,6 +54,7 @@ async def import_gias(database: Database, caller: Caller, files: Sequence[tuple[
     async def work(connection: Connection) -> ImportReport:
         if await connection.fetchval(_HAS_SCOPE, caller.client_id, NIL, Scope.IMPORTS_WRITE.value) is None:
             raise make_scope_error({IMPORT: f"{Scope.IMPORTS_WRITE} on the installation"})
+        await record_extract_day(connection, as_of, force=force)
         return await apply_gias(connection, extract, as_of)
 
     return await database.run_transaction(caller.client_id, work)

@@ -138,8 +138,17 @@ def find_continued_membership(link: GroupLink, spells: Iterable[MembershipRow]) 
     return max(candidates, key=rank_spell, default=None)
 
 
-def make_membership_rows(links: Iterable[GroupLink], register: Register, stored: Iterable[MembershipRow]) -> list[MembershipRow]:
-    """Returns the row of `memberships` that each link creates or continues."""
+def end_not_before(joined_on: date | None, left_on: date | None) -> date | None:
+    """Returns the last day of a membership, which is not before the first."""
+    return joined_on if joined_on is not None and left_on is not None and left_on < joined_on else left_on
+
+
+def make_membership_rows(
+    links: Iterable[GroupLink], register: Register, stored: Iterable[MembershipRow], issues: list[ImportIssue]
+) -> list[MembershipRow]:
+    """Returns the row of `memberships` that each link creates or continues. None ends before it begins: where the trust
+    closed earlier, the first day is the last, and a note says so.
+    """
     spells: dict[tuple[UUID, UUID], list[MembershipRow]] = {}
     for spell in stored:
         spells.setdefault((spell.trust_id, spell.school_id), []).append(spell)
@@ -147,9 +156,14 @@ def make_membership_rows(links: Iterable[GroupLink], register: Register, stored:
     for link in links:
         pair = register.trusts[link.group_uid].id, register.schools[link.urn].id
         before = find_continued_membership(link, spells.get(pair, ()))
-        rows.append(
-            MembershipRow(before.id if before else new_id(MEMBERSHIP), *pair, link.joined_on, register.find_closing_day(link))
-        )
+        closed_on = register.find_closing_day(link)
+        left_on = end_not_before(link.joined_on, closed_on)
+        if left_on != closed_on:
+            message = (
+                f"URN {link.urn} joined group {link.group_uid} on {link.joined_on}, and the group closed before, on {closed_on}"
+            )
+            issues.append(ImportIssue(column="Joined date", code="gias-membership-inverted", message=message, severity="note"))
+        rows.append(MembershipRow(before.id if before else new_id(MEMBERSHIP), *pair, link.joined_on, left_on))
     return rows
 
 
@@ -181,7 +195,7 @@ def find_ended_memberships(
         ):
             last_days = [register.as_of]
         if last_days:
-            ended.append(spell._replace(left_on=min(last_days)))
+            ended.append(spell._replace(left_on=end_not_before(spell.joined_on, min(last_days))))
     return ended
 
 

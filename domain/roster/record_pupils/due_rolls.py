@@ -21,11 +21,13 @@ from domain.roster.record_pupils.plan import Rolls
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
 from domain.store.database import Connection, Database, DatabaseUse, database_use
 from domain.support import clock
+from domain.support.lru import Lru
 from domain.write.run import perform
 
 CHECK_SECONDS = 3600
 """How often a process asks, for each client, whether planned rolls are due. A day begins in England on the hour in UTC."""
-MAX_CLIENTS = 10_000
+MAX_CHECKED = 1_000_000
+"""Memory, in bytes, of the clients for whom it was asked lately."""
 FAILED, ENDED = "unforeseen", "grant-ended"
 """The problem of a roll that was refused for an error of the program itself, and for its client's grants."""
 WAIT = "A roll of the new academic year is being recorded; nothing of this request was written."
@@ -51,7 +53,7 @@ class DueRolls:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._checked: dict[UUID, tuple[int, int]] = {}
+        self._checked: Lru[UUID, tuple[int, int]] = Lru("clients without due rolls", MAX_CHECKED, weigh=lambda key, value: 250)
         self._lock = asyncio.Lock()
 
     async def apply(self, client_id: UUID, reach_version: int) -> None:
@@ -63,9 +65,7 @@ class DueRolls:
             async with self._lock:
                 for roll in await read_due(self._database, client_id):
                     await apply_planned_roll(self._database, client_id, roll)
-        if len(self._checked) >= MAX_CLIENTS:
-            self._checked.clear()
-        self._checked[client_id] = moment
+        self._checked.put(client_id, moment)
 
 
 _DUE = f"""
