@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0041", "0040", None, None
+revision, down_revision, branch_labels, depends_on = "0044", "0043", None, None
 
 SQL = """
 CREATE TABLE former_laestabs (
