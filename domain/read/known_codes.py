@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Text, bindparam, case, cast, exists, func, literal_column, or_, select
+from sqlalchemy import ARRAY, ColumnElement, Text, bindparam, case, cast, exists, func, literal_column, select
 from sqlalchemy.dialects.postgresql import array
 
 from domain.declare.errors import Invalid, Issue, make_invalid
@@ -26,6 +26,8 @@ from domain.read.query import (
     place_value,
 )
 
+MAX_ISSUES = 100
+"""Issues in one error."""
 MAX_LISTED = 30
 """Codes that an issue lists."""
 
@@ -73,11 +75,12 @@ def _write_pair(bind: str, resource: Resource, condition: Condition) -> ColumnEl
         value = array([cast(bindparam(bind, type_=Text), Text)])
     named = func.unnest(value).table_valued("value", with_ordinality="n").render_derived()
     reaches = [(column, reach(condition.field.scope or resource.scope)) for column, reach in codes.sources]
-    known = [
-        exists(select(literal_column("1")).where(column == named.c.value, reach).correlate_except(column.table))
+    # each NOT EXISTS by itself is an anti-join, which reads the codes once for all values
+    nowhere = [
+        ~exists(select(literal_column("1")).where(column == named.c.value, reach).correlate_except(column.table))
         for column, reach in reaches
     ]
-    unknown = select(func.json_agg(named.c.n)).select_from(named).where(~or_(*known)).scalar_subquery()
+    unknown = select(func.json_agg(named.c.n)).select_from(named).where(*nowhere).scalar_subquery()
     there = select(reaches[0][0].distinct().label("code")).where(reaches[0][1], reaches[0][0].is_not(None))
     listed = there.order_by(literal_column("code")).limit(MAX_LISTED + 1).correlate(None).subquery("there")
     all_codes = select(func.json_agg(listed.c.code)).scalar_subquery()
@@ -96,7 +99,7 @@ def make_unknown(check: str, pages: Sequence[ListQuery]) -> Invalid | None:
         message = f"Nothing within the reach of this client has this {codes.noun}.{_list_codes(there_are or [])}"
         places = (place_value(condition.at, position - 1, len(condition.values)) for position in positions)
         issues += (Issue(place, codes.issue_code, message) for place in places)
-    return make_invalid(issues) if issues else None
+    return make_invalid(issues[:MAX_ISSUES]) if issues else None
 
 
 def _list_codes(codes: list[str]) -> str:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.access.caller import ReachSnapshot
 from domain.access.standing import check_standing
+from domain.declare.errors import Invalid
 from domain.declare.resource import TextRange
 from domain.declare.value_types import ValueType
 from domain.read.checks import list_needs
@@ -95,11 +96,18 @@ class PreparedQuery:
             return await self._run(database, values, fingerprints, cursors, None, self.template)
         with suppress(SnapshotOutdated):  # the reach has changed, or a row has a label that is not within it
             return await self._run(database, values, fingerprints, cursors, snapshot, self.template)
-        result = await self._run(database, values, fingerprints, cursors, None, self.template)
+        try:
+            result = await self._run(database, values, fingerprints, cursors, None, self.template)
+        except Invalid:  # codes are unknown to a client that has been revoked, since it reaches none
+            await self._check_standing(database, caller)
+            raise
         # after the read, so that rows are not missing from it because of what ended meanwhile; values of fields are null
+        await self._check_standing(database, caller)
+        return result
+
+    async def _check_standing(self, database: Database, caller: UUID) -> None:
         needs = {what: scope for what, scope in list_needs(self.template.queries).items() if "." not in what}
         await check_standing(database, caller, needs)
-        return result
 
     async def read_version(
         self,

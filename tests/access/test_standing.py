@@ -32,6 +32,14 @@ ASKS: dict[str, Ask] = {
     "a list of the register": lambda client, ids: client.get("/v1/schools"),
     "a list of nothing": lambda client, ids: client.get("/v1/targets"),
     "a row": lambda client, ids: client.get(f"/v1/pupils/{ids['pupil']}"),
+    "a list by a code": lambda client, ids: client.get("/v1/judgements?subjectCode=reading"),
+    "a list by a code by GraphQL": lambda client, ids: graphql(
+        client, '{ judgements(where: {subjectCode: "reading"}) { nodes { id } } }'
+    ),
+    "a window by its code": lambda client, ids: client.get(f"/v1/windows/{WINDOW.replace('/', '%2F')}"),
+    "a window is closed by its code": lambda client, ids: client.post(
+        f"/v1/windows/{WINDOW.replace('/', '%2F')}/close?dryRun=true"
+    ),
     "a row of no one": lambda client, ids: client.get("/v1/pupils/nobody"),
     "what a row leads to": lambda client, ids: client.get(f"/v1/schools/{ids['school']}/pupils"),
     "a lookup": lambda client, ids: client.post("/v1/pupils/lookup", json={"where": {"surname": "Surname1"}}),

@@ -18,7 +18,7 @@ from tests.doors import Doors, opened
 
 FREE = {
     "trust.name",
-    *(f"school.{name}" for name in ("name", "town", "shortName")),
+    *(f"school.{name}" for name in ("name", "town", "shortName", "sourceClient")),
     *(f"pupil.{name}" for name in ("reference", "surname", "forename", "preferredSurname", "preferredForename")),
     "enrolment.leavingReason",
     *("group.code", "group.name"),
