@@ -38,6 +38,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from operator import itemgetter
 
 import msgspec
@@ -62,12 +63,13 @@ from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
+from domain.roster.former_laestabs import FIND_SQL
 from domain.roster.school_numbers import parse_laestab
 from domain.store.database import Database
 
 
 async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, query: AggregateQuery) -> AggregatePage:
-    """Returns the page that the query asks for, read by one SQL statement.
+    """Returns the page that the query asks for, read by one SQL statement, after another one for a LAESTAB.
 
     Raises Forbidden without either scope, or for view=public where the caller may not see every figure unsuppressed;
     Invalid naming every parameter whose value is not within reach; BadRequest for a cursor of another query.
@@ -76,11 +78,27 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     if query.view == "public":
         caller.require_scope(Scope.AGGREGATES_INTERNAL, "view=public")
     after = None if query.after is None else cursors.decrypt_position(query.after, caller.client_id, query.fingerprint)
+    query = await _resolve_former_laestabs(database, query)
     result = await _read_result(database, caller, query)
     # suppression among hundreds of schools takes seconds of arithmetic; in a thread, other requests continue meanwhile
     return await to_thread(
         _make_page, query, result, after, lambda position: cursors.encrypt_position(position, caller.client_id, query.fingerprint)
     )
+
+
+LAESTAB_LENGTH = 7
+_FORMER = f"SELECT g.laestab, f.school_id FROM unnest($1::text[]) AS g (laestab) CROSS JOIN LATERAL ({FIND_SQL.format(laestab='g.laestab').strip()}) f"
+
+
+async def _resolve_former_laestabs(database: Database, query: AggregateQuery) -> AggregateQuery:
+    """Returns the query with the id of a school in place of a LAESTAB that it had before and that no other has now."""
+    laestabs = sorted({name for school in query.school if len(name := _name_school(school)) == LAESTAB_LENGTH})
+    if not laestabs:
+        return query
+    async with database.without_caller() as connection:
+        found = dict(map(tuple, await connection.fetch(_FORMER, laestabs)))
+    schools = tuple(str(found.get(_name_school(school)) or school) for school in query.school)
+    return replace(query, school=schools)
 
 
 async def _read_result(database: Database, caller: Caller, query: AggregateQuery) -> AggregateResult:

@@ -112,6 +112,24 @@ async def test_other_places_that_name_a_school_take_a_former_laestab(hedgerow: T
     )
 
 
+async def test_aggregates_take_a_former_laestab(hedgerow: Trust, vendor: Any, oak: Any) -> None:
+    await sent(vendor, "/v1/judgements", batch("Oak", [BY_UPN]))
+    query = 'query ($s: [ID!]) { aggregates(groupBy: [subject], window: "2017-18/KS2", school: $s) { nodes { eligible } } }'
+    pages = []
+    for name in (FORMER, "936/2001", "9370001", str(URNS["Oak"])):
+        answer = await vendor.get("/v1/aggregates", params={"groupBy": "subject", "window": WINDOW, "school": name})
+        assert answer.status_code == 200, answer.text
+        pages.append(answer.json()["data"])
+        assert [row["eligible"] for row in pages[-1]] == [
+            node["eligible"] for node in (await asked(vendor, query, s=[name]))["aggregates"]["nodes"]
+        ]
+    assert pages[0]
+    assert all(page == pages[0] for page in pages)
+    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    refused = await elm.get("/v1/aggregates", params={"groupBy": "subject", "window": WINDOW, "school": FORMER})
+    assert issues(refused.json()) == {"school": "school-not-found"}
+
+
 INVERTED = {
     "joined after the trust closed, by the link": [link(100001, 2001, "2022-05-01", closed="01-03-2022")],
     "joined after the trust closed, by the trust": [link(100001, 2002, "2022-05-01")],
