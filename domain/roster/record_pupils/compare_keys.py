@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils
 from domain.roster.record_pupils.entries import PupilEntryRow
-from domain.roster.record_pupils.identity import is_wholly_same, list_differing_facts
+from domain.roster.record_pupils.identity import is_wholly_same, list_contradictions
 from domain.roster.upn import is_temporary
 from domain.write.batch import Batch
 
@@ -47,7 +47,7 @@ def record_decisions(batch: Batch[Any, Any], row: PupilEntryRow, changes: PupilC
     if row.released_upns:
         batch.warn(row.at, "upn", "upn-released", RELEASED)
     if row.entry.same_child and row.pupil is not None:
-        facts = list_differing_facts(row, row.pupil)
+        facts = list_contradictions(row, row.pupil)
         if len(facts) > 1:
             actor = None if row.entry.actor is UNSET else row.entry.actor
             changes.decisions.append((row.pupil.id, "same child", " ".join(facts), actor))

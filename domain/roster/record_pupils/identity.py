@@ -6,7 +6,10 @@ been recorded in error; a former temporary one still does (Department for Educat
 until the permanent one is known).
 
 The facts about a child are the permanent UPN, the birthday and the whole forename. Where one differs from what is
-stored, the row corrects it. Where two differ, it is another child, unless a person says otherwise (`sameChild`).
+stored, the row corrects it. Where two differ, it is another child, unless a person says otherwise (`sameChild`). The
+surname counts as well where no permanent UPN confirms the row: the birthday of a child of another surname is no
+correction. Nor is it one where the batch has a row of its own for the child whom it would replace, or where the row
+is wholly that of a stored twin: references were exchanged.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,11 +25,12 @@ from domain.roster.record_pupils.row_problem import (
     MERGE,
     REPLACED,
     SEX,
+    SURNAME,
     UPN,
     RowProblem,
 )
 from domain.roster.upn import is_temporary
-from domain.store.database import Connection
+from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices
 
 
@@ -64,6 +68,17 @@ def list_differing_facts(row: PupilEntryRow, stored: StoredIdentity) -> list[str
     return facts
 
 
+def list_contradictions(row: PupilEntryRow, stored: StoredIdentity) -> list[str]:
+    """Returns the facts that differ, and the surname where one of the birthday and the forename differs too and no
+    permanent UPN is the same. More than one is another child.
+    """
+    facts = list_differing_facts(row, stored)
+    is_confirmed = _is_permanent(row.upn) and row.upn == stored.upn
+    if not is_confirmed and {BIRTHDAY, FORENAME} & {*facts} and not is_same_name(row.entry.surname, stored.surname):
+        facts.append(SURNAME)
+    return facts
+
+
 def _is_permanent(upn: str | None) -> bool:
     return upn is not None and not is_temporary(upn)
 
@@ -78,6 +93,13 @@ def replaces_upn(row: PupilEntryRow, stored: StoredIdentity) -> bool:
 def is_another_child(row: PupilEntryRow, stored: StoredIdentity) -> bool:
     """Whether the row's birthday, forename or sex contradict what is stored of a pupil who has or had the row's UPN."""
     return row.entry.sex != stored.sex or bool({BIRTHDAY, FORENAME} & {*list_differing_facts(row, stored)})
+
+
+def list_different_facts_of_rows(row: PupilEntryRow, other: PupilEntryRow) -> list[str]:
+    """Returns which of birthday, forename and sex differ between two rows."""
+    facts = [BIRTHDAY] * (row.entry.date_of_birth != other.entry.date_of_birth)
+    facts += [FORENAME] * (not is_same_forename(row.entry.forename, other.entry.forename))
+    return facts + [SEX] * (row.entry.sex != other.entry.sex)
 
 
 def is_wholly_same(row: PupilEntryRow, stored: StoredIdentity) -> bool:
@@ -158,7 +180,7 @@ class Identities:
     ) -> RowProblem | None:
         """Returns the problem of a row that names its pupil by id or reference. `owner` has or had its UPN."""
         pupil = meant[0]
-        differing = list_differing_facts(row, pupil)
+        differing = list_contradictions(row, pupil)
         if len(differing) > 1 and not row.entry.same_child:
             return RowProblem(CONFLICT, (pupil.id,), tuple(differing))
         others = [each.id for each in meant[1:]]
@@ -237,7 +259,7 @@ def _compare(row: PupilEntryRow, meant: list[StoredIdentity]) -> RowProblem | No
 
 
 async def identify_rows(connection: Connection, tenant_id: UUID, rows: list[PupilEntryRow]) -> None:
-    """Sets whom each row means, and the problem of a row that may mean another child. At most two statements."""
+    """Sets whom each row means, and the problem of a row that may mean another child. At most three statements."""
     pupil_ids = {id_ async for part in iterate_in_slices(rows) for row in part for id_ in row.matched_ids}
     former_upns = {number for row in rows for number in row.former_upns}
     released = await connection.fetch(_RELEASED, tenant_id, list(former_upns)) if former_upns else []
@@ -246,6 +268,49 @@ async def identify_rows(connection: Connection, tenant_id: UUID, rows: list[Pupi
     async for part in iterate_in_slices(rows):
         for row in part:
             identities.identify(row)
+    await _find_exchanged(connection, tenant_id, rows)
 
 
 _RELEASED = "SELECT pupil_id, upn FROM identity_history WHERE tenant_id = $1 AND kind = 'upn released' AND upn = ANY ($2)"
+
+
+async def _find_exchanged(connection: Connection, tenant_id: UUID, rows: list[PupilEntryRow]) -> None:
+    """Sets the problem of rows that name a pupil by id or reference and say the name and birthday of another child: of
+    twins whose references were exchanged, each row differs in the forename alone.
+
+    It is another child where the pupil has another row in the batch, or the row's child is stored as another pupil.
+    """
+    corrected = [
+        (row, row.pupil) for row in rows if row.problem is None and row.pupil is not None and _is_correction(row, row.pupil)
+    ]
+    if not corrected:
+        return
+    said = {(fold_name(row.entry.surname), fold_name(row.entry.forename), row.entry.date_of_birth, row.entry.sex) for row in rows}
+    columns = [
+        (pupil.id, pupil.school_id, fold_name(row.entry.surname), fold_name(row.entry.forename), row.entry.date_of_birth)
+        for row, pupil in corrected
+    ]
+    exchanged = {found["n"] for found in await connection.fetch(_STORED_AS_ANOTHER, tenant_id, *transpose(columns, 5))}
+    for n, (row, pupil) in enumerate(corrected, 1):
+        has_own_row = (fold_name(pupil.surname), fold_name(pupil.forename), pupil.date_of_birth, pupil.sex) in said
+        if has_own_row or n in exchanged:
+            row.problem = RowProblem(CONFLICT, (pupil.id,), tuple(list_differing_facts(row, pupil)))
+
+
+def _is_correction(row: PupilEntryRow, pupil: StoredIdentity) -> bool:
+    """Whether the row corrects the birthday or forename of the pupil whom it names by id or reference, and nothing
+    confirms that it is the child.
+    """
+    if not row.named_ids or row.entry.same_child or not row.writes_facts or (_is_permanent(row.upn) and row.upn == pupil.upn):
+        return False
+    return bool({BIRTHDAY, FORENAME} & {*list_differing_facts(row, pupil)})
+
+
+_STORED_AS_ANOTHER = """
+SELECT g.n FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::date[])
+    WITH ORDINALITY AS g (pupil_id, school_id, surname, forename, date_of_birth, n)
+WHERE EXISTS (
+    SELECT 1 FROM pupils p WHERE p.tenant_id = $1 AND p.school_id = g.school_id AND p.surname_folded = g.surname
+        AND p.forename_folded = g.forename AND p.date_of_birth = g.date_of_birth AND p.id <> g.pupil_id
+)
+"""

@@ -16,8 +16,13 @@ from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils import leavers
 from domain.roster.record_pupils.changes import SHARE, UNSHARE, PupilChanges
 from domain.roster.record_pupils.entries import PupilEntryRow
-from domain.roster.record_pupils.identity import has_name_and_birthday, identify_rows, replaces_upn
-from domain.roster.record_pupils.row_problem import NOT_SOURCE, REPLACED, RowProblem
+from domain.roster.record_pupils.identity import (
+    has_name_and_birthday,
+    identify_rows,
+    list_different_facts_of_rows,
+    replaces_upn,
+)
+from domain.roster.record_pupils.row_problem import CONFLICT, NOT_SOURCE, REPLACED, RowProblem, describe_shared_upn
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
@@ -64,7 +69,7 @@ async def reject_ambiguous(
     reference or UPN that appears twice in the batch.
     """
     visible_ids = await find_visible(connection, caller, tenant_id, [row.problem for row in rows if row.problem is not None])
-    seen: dict[object, int] = {}
+    seen: dict[object, PupilEntryRow] = {}
     async for part in iterate_in_slices(rows):
         for row in part:
             if row.entry.id is not UNSET and row.match.by_id is None:
@@ -83,9 +88,14 @@ async def reject_ambiguous(
             for key in (row.pupil_id, reference, upn, *(f"upn {number}" for number in row.former_upns_to_record)):
                 if key is None:
                     continue
-                if seen.setdefault(key, row.at) != row.at:
-                    batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.make_pointer(seen[key])}.")
-                    break
+                if (other := seen.setdefault(key, row)) is row:
+                    continue
+                if row.upn == other.upn and (facts := list_different_facts_of_rows(row, other)):
+                    for one, two in ((row, other), (other, row)):
+                        batch.reject(one.at, "upn", CONFLICT, describe_shared_upn(batch.make_pointer(two.at), facts))
+                else:
+                    batch.reject(row.at, "", "duplicate-in-batch", f"This is the same pupil as {batch.make_pointer(other.at)}.")
+                break
     return drop_rejected(batch, rows)
 
 

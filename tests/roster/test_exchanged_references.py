@@ -1,0 +1,68 @@
+"""References that were exchanged or given to another child: no row makes one child another where only the reference says that it is her."""
+
+from typing import Any
+
+import pytest
+
+from tests.roster.children import ANN, BEN, EVA, EVAN, child, put, refuse
+from tests.trust import Trust, counted, issues, roll, sent, upn
+
+
+def unnumbered(number: int, **changed: Any) -> dict[str, Any]:
+    return child(number, upn=None, **changed)
+
+
+@pytest.mark.parametrize("sex", ["F", "M"])
+@pytest.mark.parametrize("are_numbered", [True, False])
+async def test_twins_whose_references_are_exchanged_stay_who_they_are(
+    hedgerow: Trust, vendor: Any, are_numbered: bool, sex: str
+) -> None:
+    twins = (child(EVA), child(EVAN, sex=sex)) if are_numbered else (unnumbered(EVA), unnumbered(EVAN, sex=sex))
+    await put(vendor, *twins)
+    before = await hedgerow.everything()
+    eva, evan = unnumbered(EVA, reference="P4"), unnumbered(EVAN, reference="P3", sex=sex)
+    assert await refuse(vendor, eva, evan) == {"/entries/0": "pupil-conflict", "/entries/1": "pupil-conflict"}
+    for half in (eva, evan):
+        assert await refuse(vendor, half) == {"/entries/0": "pupil-conflict"}
+    assert await hedgerow.everything() == before
+
+
+async def test_a_reference_that_went_to_a_twin_who_is_new_renames_nobody(hedgerow: Trust, vendor: Any) -> None:
+    await put(vendor, unnumbered(EVA))
+    before = await hedgerow.everything()
+    moved = unnumbered(EVA, reference="new"), unnumbered(EVAN, reference="P3", sex="F")
+    assert await refuse(vendor, *moved) == {"/entries/1": "pupil-conflict"}
+    assert await hedgerow.everything() == before
+
+
+@pytest.mark.parametrize("changed", [{"dateOfBirth": "2007-03-02"}, {"forename": "Hanna"}], ids=["birthday", "forename"])
+async def test_a_reference_alone_does_not_correct_a_fact_and_the_surname(hedgerow: Trust, vendor: Any, changed: Any) -> None:
+    """A leaver's reference is given to a new child who has her forename, or her birthday."""
+    await put(vendor, child(ANN))
+    before = await hedgerow.everything()
+    assert await refuse(vendor, unnumbered(ANN, surname="Nolan", **changed)) == {"/entries/0": "pupil-conflict"}
+    assert await hedgerow.everything() == before
+    assert counted(await put(vendor, child(ANN, surname="Nolan", **changed))) == {"updated": 1}
+
+
+@pytest.mark.parametrize("changed", [{"surname": "Nolan"}, {"forename": "Hanna"}, {"dateOfBirth": "2007-03-02"}])
+async def test_one_difference_is_a_correction(vendor: Any, changed: Any) -> None:
+    await put(vendor, unnumbered(ANN), unnumbered(EVA), unnumbered(EVAN))
+    assert counted(await put(vendor, unnumbered(ANN, **changed))) == {"updated": 1}
+
+
+async def test_a_person_may_say_that_a_name_was_exchanged_and_not_the_reference(vendor: Any) -> None:
+    await put(vendor, unnumbered(EVA), unnumbered(EVAN))
+    found = (await sent(vendor, "/v1/pupils/lookup", {"where": {"forename": "Eva"}}))["data"][0]
+    said = unnumbered(EVAN, reference="P3", sex="F", id=found["id"], sameChild=True)
+    assert counted(await put(vendor, said)) == {"updated": 1}
+
+
+async def test_two_new_children_with_one_upn_are_both_told(hedgerow: Trust, vendor: Any) -> None:
+    """Whichever comes first: the order of rows decides nothing."""
+    before = await hedgerow.everything()
+    for rows in ((child(ANN), child(BEN, upn=upn(ANN))), (child(BEN, upn=upn(ANN)), child(ANN))):
+        answer = await sent(vendor, "/v1/pupils", roll("Oak", [*rows, child(EVA)]), 422)
+        assert issues(answer) == {"/entries/0/upn": "pupil-conflict", "/entries/1/upn": "pupil-conflict"}
+        assert "/entries/1 has the same UPN and another date of birth and forename and sex" in answer["issues"][0]["message"]
+    assert await hedgerow.everything() == before
