@@ -184,8 +184,13 @@ JUDGEMENTS = Resource(
             "main by default: a test score, a teacher's judgement and effort can be separate aspects.",
         ),
         "grade": Field(column_of_grade(j, "code"), "The grade as written; null where a status says why there is none."),
-        "expected": Field(column_of_grade(j, "expected"), "Whether the grade meets the expected standard."),
-        "higher": Field(column_of_grade(j, "higher"), "Whether the grade meets the higher standard."),
+        "expected": Field(
+            column_of_grade(j, "expected"),
+            "Whether the grade meets the expected standard; null where the scheme has none, or it is told later.",
+        ),
+        "higher": Field(
+            column_of_grade(j, "higher"), "Whether the grade meets the higher standard; null where the scheme has none."
+        ),
         "eligible": Field(
             column_of_grade(j, "eligible", j.status_code.is_distinct_from(literal_column("'left'"))),
             "Whether the grade or status leaves the pupil in the denominator, where neither a discount nor the census takes the pupil out.",

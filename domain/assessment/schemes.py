@@ -62,8 +62,8 @@ scheme_grades = Table(
     Column("band", Text),
     Column("eligible", Boolean, nullable=False),
     Column("valid", Boolean, nullable=False),
-    Column("expected", Boolean, nullable=False),
-    Column("higher", Boolean, nullable=False),
+    Column("expected", Boolean),
+    Column("higher", Boolean),
     Column("valid_from", Date),
     Column("valid_to", Date),
     comment="A view: grades with the scheme they belong to",
@@ -135,8 +135,10 @@ GRADES = Resource(
         "band": Field(scheme_grades.c.band, "The band within that year."),
         "eligible": Field(scheme_grades.c.eligible, "Whether the pupil stays in the denominator."),
         "valid": Field(scheme_grades.c.valid, "Whether it is a counting value."),
-        "expected": Field(scheme_grades.c.expected, "Whether it meets the expected standard."),
-        "higher": Field(scheme_grades.c.higher, "Whether it meets the higher standard."),
+        "expected": Field(
+            scheme_grades.c.expected, "Whether it meets the expected standard; null where the scheme has none, or it is told later."
+        ),
+        "higher": Field(scheme_grades.c.higher, "Whether it meets the higher standard; null where the scheme has none."),
         "validFrom": Field(
             scheme_grades.c.valid_from, "First day of the academic year from which it is used; null: from the beginning."
         ),

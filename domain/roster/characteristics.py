@@ -36,8 +36,8 @@ Kind = Literal["fsm", "ever6Fsm", "pupilPremium", "serviceChild", "lookedAfter",
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DATED: tuple[Kind, ...] = ("fsm",)
 """The kinds of which a spell begins while its code is valid. An MIS may send other codes with days before they came."""
-_ETHNICITY = re.compile("[A-Z]{4}")
-"""The main codes, and the extended ones of local authorities, which each belong to a main code (Common Basic Data Set)."""
+_ETHNICITY = re.compile("[ABCMOW][A-Z]{3}")
+"""The extended codes of local authorities. Each belongs to a main code, whose group its first letter names (Common Basic Data Set)."""
 YEAR_GROUP = "yearGroup"
 """The kind of a pupil's national curriculum year.
 
@@ -99,7 +99,7 @@ CHARACTERISTICS = Resource(
 def parse_value(kind: Kind, text: str, day: date) -> str:
     """Returns the canonical code of a value of a spell that begins on a day: `targeted` for `true`, `1` for `ENG`.
 
-    Raises ValueError for a value that the kind does not have, or not yet.
+    Raises ValueError for a value that the kind does not have, not yet, or no longer.
     """
     code = find_code(kind, text)
     if code is None:
@@ -108,7 +108,7 @@ def parse_value(kind: Kind, text: str, day: date) -> str:
         codes = load_code_lists()[kind].codes
         also = "".join(f", {other}" for code in codes for other in code.also)
         raise ValueError(f"The value of {kind} is one of {', '.join(code.code for code in codes)}{also}")
-    if kind in DATED and not code.is_valid_on(day):
+    if not code.is_valid_on(day) and (kind in DATED or (code.valid_to is not None and day > code.valid_to)):
         raise ValueError(f"{kind} has the value {code.code} {describe_validity(code)}")
     return code.code
 

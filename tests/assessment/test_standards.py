@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.recount import miscounted
-from tests.trust import TRUST, Trust, batch, counted, entry, issues, judged, opened, roll, sent
+from tests.trust import TRUST, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent
 
 OWN = {"trust": {"groupUid": TRUST}}
 PUPILS = range(10)
@@ -45,6 +45,14 @@ async def judge(client: Any, window: str, subject: str, grades: Any, at: str = "
 SCORES = [0, 10, 31, 32, 33, 40, "A", "Q", "D", 32]
 
 
+async def standards(vendor: Any, window: str) -> list[tuple[bool | None, bool | None]]:
+    """What each judgement of a window says of the expected and the higher standard, in both interfaces."""
+    rows = (await vendor.get(f"/v1/judgements?windowCode={window}&fields=expected,higher")).json()["data"]
+    query = "query($w: [String!]) { judgements(where: {windowCode: $w}) { nodes { expected higher } } }"
+    assert (await asked(vendor, query, w=[window]))["judgements"]["nodes"] == rows
+    return [(row["expected"], row["higher"]) for row in rows]
+
+
 async def test_the_phonics_threshold_is_told_later(hedgerow: Trust, vendor: Any) -> None:
     """In a year whose threshold is told it counts from 32 on; until then expected is x, and the next version tells it."""
     collects = [{"subject": "phonics", "scheme": "phonics"}]
@@ -52,9 +60,11 @@ async def test_the_phonics_threshold_is_told_later(hedgerow: Trust, vendor: Any)
     await opened(vendor, "told", collects=collects, **past)
     await judge(vendor, "told", "phonics", SCORES)
     assert (await figures(vendor, "told", "phonics"))["Oak"] == (4, None, None, "z")
+    assert {expected for expected, _ in await standards(vendor, "told")} == {True, False}
     window_id = await opened(vendor, "later", collects=collects, **TERM)
     await judge(vendor, "later", "phonics", SCORES)
     assert (await figures(vendor, "later", "phonics"))["Oak"] == (None, "x", None, "z")
+    assert {*await standards(vendor, "later")} == {(None, None)}
     scheme = (await vendor.get("/v1/schemes?code=phonics&fields=id")).json()["data"][0]["id"]
     grades = (await vendor.get(f"/v1/schemes/{scheme}/grades?schemeVersion=1&first=100")).json()["data"]
     names = ("code", "label", "rank", "value", "eligible", "valid")
@@ -80,6 +90,9 @@ async def test_a_scheme_without_standards_has_no_percentages(hedgerow: Trust, ve
     await opened(vendor, "w", collects=[{"subject": "mtc", "scheme": "mtc"}], **TERM)
     await judge(vendor, "w", "mtc", [25, 20, "A", "NAA"])
     assert (await figures(vendor, "w", "mtc"))["Oak"] == (None, "z", None, "z")
+    assert await standards(vendor, "w") == [(None, None)] * 4
+    for standard in ("expected=false", "expected=true", "higher=false"):
+        assert (await vendor.get(f"/v1/judgements?windowCode=w&{standard}")).json()["data"] == []
     row = (await vendor.get("/v1/aggregates?window=w&subject=mtc&groupBy=school")).json()["data"][0]
     assert (row["status"], row["valid"], row["average"], row["expectedPercent"]) == (None, 2, 22.5, None)
     table = (await vendor.get("/v1/aggregates?window=w&subject=mtc&groupBy=school&format=csv&shape=wide")).text.splitlines()

@@ -45,6 +45,15 @@ async def test_a_reference_alone_does_not_correct_a_fact_and_the_surname(hedgero
     assert counted(await put(vendor, child(ANN, surname="Nolan", **changed))) == {"updated": 1}
 
 
+async def test_a_reference_alone_does_not_correct_the_forename_and_the_sex(hedgerow: Trust, vendor: Any) -> None:
+    """A twin who is not stored yet comes under her brother's reference."""
+    await put(vendor, child(EVA))
+    before = await hedgerow.everything()
+    assert await refuse(vendor, unnumbered(EVAN, reference="P3")) == {"/entries/0": "pupil-conflict"}
+    assert await hedgerow.everything() == before
+    assert counted(await put(vendor, child(EVA, forename="Evan", sex="M"))) == {"updated": 1}
+
+
 @pytest.mark.parametrize("changed", [{"surname": "Nolan"}, {"forename": "Hanna"}, {"dateOfBirth": "2007-03-02"}])
 async def test_one_difference_is_a_correction(vendor: Any, changed: Any) -> None:
     await put(vendor, unnumbered(ANN), unnumbered(EVA), unnumbered(EVAN))

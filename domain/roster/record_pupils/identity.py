@@ -7,8 +7,8 @@ until the permanent one is known).
 
 The facts about a child are the permanent UPN, the birthday and the whole forename. Where one differs from what is
 stored, the row corrects it. Where two differ, it is another child, unless a person says otherwise (`sameChild`). The
-surname counts as well where no permanent UPN confirms the row: the birthday of a child of another surname is no
-correction. Nor is it one where the batch has a row of its own for the child whom it would replace, or where the row
+surname and the sex count beside the birthday and the forename where no permanent UPN confirms the row: the birthday of
+a child of another surname is no correction. Nor is it one where the batch has a row of its own for the child whom it would replace, or where the row
 is wholly that of a stored twin: references were exchanged.
 """
 
@@ -69,14 +69,18 @@ def list_differing_facts(row: PupilEntryRow, stored: StoredIdentity) -> list[str
 
 
 def list_contradictions(row: PupilEntryRow, stored: StoredIdentity) -> list[str]:
-    """Returns the facts that differ, and the surname where one of the birthday and the forename differs too and no
-    permanent UPN is the same. More than one is another child.
+    """Returns the facts that differ; where one of them is the birthday or the forename and no permanent UPN is the same,
+    also the surname and the sex that differ. More than one is another child.
     """
     facts = list_differing_facts(row, stored)
-    is_confirmed = _is_permanent(row.upn) and row.upn == stored.upn
-    if not is_confirmed and {BIRTHDAY, FORENAME} & {*facts} and not is_same_name(row.entry.surname, stored.surname):
-        facts.append(SURNAME)
+    if not _is_confirmed(row, stored) and {BIRTHDAY, FORENAME} & {*facts}:
+        facts += [SURNAME] * (not is_same_name(row.entry.surname, stored.surname)) + [SEX] * (row.entry.sex != stored.sex)
     return facts
+
+
+def _is_confirmed(row: PupilEntryRow, stored: StoredIdentity) -> bool:
+    """Whether the row bears the permanent UPN that the pupil has."""
+    return _is_permanent(row.upn) and row.upn == stored.upn
 
 
 def _is_permanent(upn: str | None) -> bool:
@@ -301,7 +305,7 @@ def _is_correction(row: PupilEntryRow, pupil: StoredIdentity) -> bool:
     """Whether the row corrects the birthday or forename of the pupil whom it names by id or reference, and nothing
     confirms that it is the child.
     """
-    if not row.named_ids or row.entry.same_child or not row.writes_facts or (_is_permanent(row.upn) and row.upn == pupil.upn):
+    if not row.named_ids or row.entry.same_child or not row.writes_facts or _is_confirmed(row, pupil):
         return False
     return bool({BIRTHDAY, FORENAME} & {*list_differing_facts(row, pupil)})
 
