@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0041", "0040", None, None
+revision, down_revision, branch_labels, depends_on = "0045", "0044", None, None
 
 GRADES = """
 CREATE OR REPLACE VIEW scheme_grades WITH (security_invoker = true) AS
