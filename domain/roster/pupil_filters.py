@@ -1,13 +1,15 @@
-"""How filters find pupils by what identifies them: a name however it is written, the beginning of a name, and a UPN that
-the pupil has or had.
+"""How filters find pupils by what identifies them: a name however it is written, the beginning of a name, a UPN that the
+pupil has or had, and any reference of the caller's.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
     DateTime,
-    FromClause,
     Table,
     Text,
     Uuid,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     select,
 )
 
+from domain.access.reach import CALLER
 from domain.declare.resource import TextMatch, TextRange
 from domain.declare.value_types import ValueType
 from domain.roster.names import fold_name
@@ -76,17 +79,29 @@ def match_name(folded: Column[str]) -> TextMatch:
 
 def match_upn(tenant_id: Column[object], pupil_id: Column[object]) -> TextMatch:
     """Returns how a filter finds a pupil by a UPN, also a former one; the columns are those of the pupil."""
+    return _match_owned(upns, "upn", lambda u: and_(u.tenant_id == tenant_id, u.pupil_id == pupil_id))
 
-    def find(condition: ColumnElement[bool], u: FromClause) -> ColumnElement[bool]:
-        owns = and_(u.c.tenant_id == tenant_id, u.c.pupil_id == pupil_id, condition)
-        return exists(select(literal_column("1")).where(owns)).correlate_except(u)
 
-    def find_one(low: ColumnElement[str], high: ColumnElement[str]) -> ColumnElement[bool]:
-        u = upns.alias()
-        return find(u.c.upn == low, u)
+def match_reference(references: Table, tenant_id: Column[object], pupil_id: Column[object]) -> TextMatch:
+    """Returns how a filter finds a pupil by any reference that the caller has for it; the columns are those of the
+    pupil.
+    """
+    return _match_owned(
+        references,
+        "value",
+        lambda r: and_(r.tenant_id == tenant_id, r.id == pupil_id, r.kind == literal_column("'pupil'"), r.source == CALLER),
+    )
 
-    def find_many(numbers: ColumnElement[str], beginnings: ColumnElement[str]) -> ColumnElement[bool]:
-        u = upns.alias()
-        return find(u.c.upn == any_(numbers), u)
 
-    return TextMatch(lambda upn: TextRange(str(upn), str(upn)), find_one, find_many)
+def _match_owned(table: Table, name: str, owns: Callable[[Any], ColumnElement[bool]]) -> TextMatch:
+    """Returns how a filter finds a pupil by a text of a table, of whose rows `owns` says which are the pupil's."""
+
+    def find(condition: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> ColumnElement[bool]:
+        t = table.alias()
+        return exists(select(literal_column("1")).where(owns(t.c), condition(t.c[name]))).correlate_except(t)
+
+    return TextMatch(
+        lambda text: TextRange(str(text), str(text)),
+        lambda low, high: find(lambda text: text == low),
+        lambda texts, beginnings: find(lambda text: text == any_(texts)),
+    )

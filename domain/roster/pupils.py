@@ -26,7 +26,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
 from domain.roster.code_lists import ENROLMENT_STATUS, SEX
 from domain.roster.on_roll import RollOfPupil
-from domain.roster.pupil_filters import HOW_NAMES_ARE_FOUND, match_name, match_upn, upns
+from domain.roster.pupil_filters import HOW_NAMES_ARE_FOUND, match_name, match_reference, match_upn, upns
 from domain.roster.schools import schools
 from domain.roster.upn import UPN
 from domain.roster.years import YEAR_GROUP
@@ -155,7 +155,12 @@ PUPILS = Resource(
     reach=rows_of_pupil(pupils.c.tenant_id, pupils.c.school_id, pupils.c.id),
     fields={
         "id": Field(pupils.c.id, "Stable id; it survives a new UPN and a new MIS."),
-        "reference": Field(_reference, "This client's own reference for the pupil.", filter=Filter.BODY),
+        "reference": Field(
+            _reference,
+            "This client's own reference for the pupil; the first of them where it has several. As a filter it finds by each.",
+            filter=Filter.BODY,
+            match=match_reference(external_ids, pupils.c.tenant_id, pupils.c.id),
+        ),
         "upn": Field(
             pupils.c.upn,
             "Unique pupil number; null for a pupil who has none. As a filter it also finds who had it before.",

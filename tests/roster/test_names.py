@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.trust import AS_OF, URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
+from tests.trust import AS_OF, TRUST, URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
 
 SURNAMES = (
     "Zeta",
@@ -150,6 +150,20 @@ async def test_a_former_upn_finds_nobody_without_the_scope_or_out_of_reach(hedge
         {"where": {"upn": temporary}},
         403,
     )
+
+
+async def test_each_reference_of_the_client_finds_the_pupil_and_none_of_another_clients(hedgerow: Trust, vendor: Any) -> None:
+    await record(vendor, entry(1, reference="A1", surname="Mover"), entry(2, reference="B2", surname="Other"))
+    spells = [{"from": "2018-04-16", "status": "C"}]
+    await record(vendor, entry(1, reference="Z9", surname="Mover", enrolments=spells), at="Elm")
+    for reference in ("A1", " Z9", ["Z9", "none"]):
+        assert await look_up(vendor, reference=reference) == ["Mover"], reference
+    assert await look_up(vendor, reference=["Z9", "B2"]) == ["Mover", "Other"]
+    assert await look_up(vendor, reference="Z") == []
+    other = await hedgerow.client("other", f"trust:{TRUST}=pupils:read,pupils:name")
+    assert (await sent(other, "/v1/pupils/lookup", {"where": {"reference": "A1"}}))["data"] == []
+    at_elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=pupils:read,pupils:name")
+    assert (await sent(at_elm, "/v1/pupils/lookup", {"where": {"reference": "Z9"}}))["data"] == []
 
 
 @pytest.mark.parametrize("first", [2, 3, 50])
