@@ -234,6 +234,15 @@ BEGIN
     WHERE e.tenant_id = in_tenant AND e.pupil_id = ANY (of_pupils) AND e.status IN ('C', 'M', 'F', 'O');
 END $$;
 
+CREATE FUNCTION public.find_new_identities(in_tenant uuid, of_pupils uuid[]) RETURNS uuid[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    RETURN ARRAY(SELECT n.pupil_id FROM new_identities n WHERE n.tenant_id = in_tenant AND n.pupil_id = ANY (of_pupils));
+END $$;
+
 CREATE FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) RETURNS integer[]
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -851,6 +860,8 @@ BEGIN
         DELETE FROM idempotency WHERE strpos(answer, named.id::text) > 0;
     END LOOP;
     PERFORM repoint_pupil(in_tenant, old_pupil, new_pupil);
+    INSERT INTO new_identities (tenant_id, pupil_id)
+    SELECT in_tenant, new_pupil WHERE NOT EXISTS (SELECT 1 FROM new_identities n WHERE n.tenant_id = in_tenant AND n.pupil_id = new_pupil);
     DELETE FROM idempotency WHERE strpos(answer, old_pupil::text) > 0;
     DELETE FROM pupils WHERE tenant_id = in_tenant AND id = old_pupil;
 END $$;
@@ -1609,6 +1620,14 @@ CREATE TABLE public.memberships (
     left_on date
 );
 
+CREATE TABLE public.new_identities (
+    tenant_id uuid NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    pupil_id uuid NOT NULL
+);
+
+ALTER TABLE ONLY public.new_identities FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.pins (
     tenant_id uuid NOT NULL,
     window_no smallint NOT NULL,
@@ -2240,6 +2259,9 @@ ALTER TABLE ONLY public.memberships
 ALTER TABLE ONLY public.memberships
     ADD CONSTRAINT memberships_school_id_trust_id_joined_on_key UNIQUE NULLS NOT DISTINCT (school_id, trust_id, joined_on);
 
+ALTER TABLE ONLY public.new_identities
+    ADD CONSTRAINT new_identities_pkey PRIMARY KEY (tenant_id, id);
+
 ALTER TABLE ONLY public.pins
     ADD CONSTRAINT pins_pkey PRIMARY KEY (tenant_id, window_no, school_id, subject_no, aspect_no);
 
@@ -2404,6 +2426,8 @@ CREATE INDEX judgements_by_pupil ON ONLY public.judgements USING btree (pupil_id
 CREATE INDEX judgements_by_school ON ONLY public.judgements USING btree (tenant_id, school_id, window_no);
 
 CREATE INDEX memberships_by_trust ON public.memberships USING btree (trust_id, school_id);
+
+CREATE INDEX new_identities_by_pupil ON public.new_identities USING btree (tenant_id, pupil_id);
 
 CREATE INDEX planned_pupils_by_pupil ON public.planned_pupils USING btree (tenant_id, pupil_id);
 
@@ -2697,6 +2721,8 @@ CREATE POLICY maintenance ON public.judgement_history TO markonce_owner, markonc
 
 CREATE POLICY maintenance ON public.judgements TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.new_identities TO markonce_owner USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.pins TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.planned_pupils TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
@@ -2740,6 +2766,8 @@ CREATE POLICY maintenance ON public.totals TO markonce_owner, markonce_operator 
 CREATE POLICY maintenance ON public.upns TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.windows TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+ALTER TABLE public.new_identities ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY own ON public.reach TO markonce_app USING (((client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (starts_at <= now()) AND ((ends_at IS NULL) OR (ends_at > now()))));
 
@@ -2991,6 +3019,10 @@ GRANT ALL ON FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_
 REVOKE ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.find_new_identities(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_new_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.find_new_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) TO markonce_app;

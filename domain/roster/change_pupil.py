@@ -1,7 +1,7 @@
 """Changes one pupil, for the school of main registration.
 
 The patch is treated as a roll of one row whose other fields are as stored: the rules and the writing are the same, so
-UPN and year group keep their history.
+UPN and year group keep their history. It is said today: a roll of an earlier day does not undo it.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ from domain.declare.inputs import Name
 from domain.declare.scopes import Scope
 from domain.roster.merged_pupils import make_not_found
 from domain.roster.record_pupils.changed_identity import reject_changed_identities
-from domain.roster.record_pupils.changes import PupilChanges, StoredPupils, read_stored, write_changes
+from domain.roster.record_pupils.changes import PupilChanges, StoredPupils, read_stored, record_said, write_changes
 from domain.roster.record_pupils.compare import compare_facts
 from domain.roster.record_pupils.compare_keys import record_decisions
 from domain.roster.record_pupils.dates import check_age, count_years_off, count_years_outside, find_age_problem
@@ -92,6 +92,8 @@ async def update_pupil(connection: Connection, caller: Caller, patch: Patch[Pupi
     if patch.fields.upn is None and facts.upn is not None:  # in a roll, a row without a UPN keeps the stored one
         changes.changed_pupils[patch.id] = replace(changes.changed_pupils.get(patch.id, facts), upn=None)
         changes.changed_upns.append((facts.upn, patch.id, False))
+    if row.is_of_source:
+        await record_said(connection, school.tenant_id, {(patch.id, school.id)}, today)
     if not changes.row_count:
         return patch.make_result("unchanged", version, warnings)
     changes.touched_ids.add(patch.id)

@@ -79,8 +79,8 @@ async def reidentify_pupil(connection: Connection, caller: Caller, action: Actio
     changes = PupilChanges(new_pupils={new_pupil_id: facts})
     async with adjust_for_pupils(locks, (action.id, new_pupil_id)):
         await write_changes(connection, stored["tenant_id"], caller.client_id, changes)
-        names = _list_retired_names(stored, facts)
-        await connection.execute("SELECT retire_identity($1, $2, $3, $4)", stored["tenant_id"], action.id, new_pupil_id, names)
+        texts = [retired.describe_id(action.id), *_list_retired_names(stored, facts)]
+        await connection.execute("SELECT retire_identity($1, $2, $3, $4)", stored["tenant_id"], action.id, new_pupil_id, texts)
         await connection.execute(
             "SELECT move_pupils($1, $2, $3)", stored["tenant_id"], [new_pupil_id], stored["school_id"]
         )  # changedAt

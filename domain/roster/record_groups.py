@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType, structs
 
 from domain.access.caller import Caller
 from domain.declare.errors import Invalid, Issue, NotFound, make_invalid
-from domain.declare.ids import new_id
+from domain.declare.ids import new_id, parse_id
 from domain.declare.inputs import Input, describe
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
@@ -23,6 +23,8 @@ from domain.roster.groups import Code, Kind
 from domain.roster.pupil_keys import PupilKey, find_and_lock_pupils
 from domain.roster.record_pupils.dates import find_date_problem, find_first_day_problem
 from domain.roster.record_pupils.roll_day import IMPLAUSIBLE
+from domain.roster.retired import CODE as RETIRED
+from domain.roster.retired import describe_id, find_new_identities, find_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
 from domain.roster.years import academic_year_range, parse_academic_year
 from domain.store.database import Connection, transpose
@@ -73,7 +75,8 @@ MemberSpells = dict[tuple[UUID, date], date | None]
 class GroupRow:
     """An entry, its school, the pupils that its members are (by their index), and the stored group.
 
-    `before` are the memberships that are stored, `after` those that are to be.
+    `before` are the memberships that are stored, `after` those that are to be. `spared_ids` stay in a complete group though
+    it does not name them. `has_retired` says whether it names a member by a retired identifier.
     """
 
     at: int
@@ -81,6 +84,8 @@ class GroupRow:
     school: SchoolInReach
     pupil_ids: dict[int, UUID]
     id: UUID
+    has_retired: bool = False
+    spared_ids: set[UUID] = field(default_factory=set)
     stored: Any = None
     before: MemberSpells = field(default_factory=dict)
     after: MemberSpells = field(default_factory=dict)
@@ -107,9 +112,10 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
         batch.list_good_rows(), lambda row: (row[0], (schools[row[0]].id, row[1].code)), "school and code"
     )
     locks = SchoolLocks(connection, tenant_id)
-    members = await find_members(connection, caller, locks, tenant_id, batch, entries, schools)
-    rows = [GroupRow(at, entry, schools[at], members[at], new_id(GROUP)) for at, entry in entries]
+    members, with_retired = await find_members(connection, caller, locks, tenant_id, batch, entries, schools)
+    rows = [GroupRow(at, entry, schools[at], members[at], new_id(GROUP), at in with_retired) for at, entry in entries]
     await read_stored(connection, tenant_id, year, rows)
+    await spare_new_identities(connection, tenant_id, rows)
     reject_impossible_members(batch, rows, await read_birthdays(connection, tenant_id, rows))
     changed = [row for row in rows if compare_with_stored(batch, row)]
     batch.refuse_if_strict()
@@ -126,9 +132,9 @@ async def find_members(
     batch: Batch[GroupBatch, GroupEntry],
     entries: list[tuple[int, GroupEntry]],
     schools: dict[int, SchoolInReach],
-) -> dict[int, dict[int, UUID]]:
-    """Returns the pupil of every member that is found, by the index of the entry and then of the member; adds an issue
-    for every other one.
+) -> tuple[dict[int, dict[int, UUID]], set[int]]:
+    """Returns the pupil of every member that is found, by the index of the entry and then of the member, and the indexes
+    of the entries with a member of a retired identifier; adds an issue for every member that is not found.
 
     With handling=lenient the members that are found are still recorded.
     """
@@ -147,7 +153,22 @@ async def find_members(
     for n, pupil_id in matches.items():
         at, i = positions[n]
         pupil_ids[at][i] = pupil_id
-    return pupil_ids
+    named = [
+        (n, describe_id(id_)) for n, row in members.rows if n not in matches and row.id and (id_ := parse_id(row.id)) is not None
+    ]
+    retired = await find_retired(connection, tenant_id, named)
+    retired |= {members.find_index(issue) for issue in members.issues if issue.code == RETIRED}
+    return pupil_ids, {positions[n][0] for n in retired}
+
+
+async def spare_new_identities(connection: Connection, tenant_id: UUID, rows: list[GroupRow]) -> None:
+    """Sets who stays in a complete group that names a member by a retired identifier: it may be any member with a new
+    identity. At most one statement.
+    """
+    rows = [row for row in rows if row.has_retired]
+    spared = await find_new_identities(connection, tenant_id, {pupil_id for row in rows for pupil_id, _ in row.before})
+    for row in rows:
+        row.spared_ids = spared
 
 
 _STORED = """
@@ -200,7 +221,7 @@ def compare_with_stored(batch: Batch[GroupBatch, GroupEntry], row: GroupRow) -> 
             batch.reject(row.at, f"members/{i}/to", "membership-inverted", "A membership cannot end before it begins.")
         spells[pupil_id, begins] = ends
     if head.complete:  # a member who was not found is nobody who is in the group, and keeps nobody in it
-        named = set(row.pupil_ids.values())
+        named = {*row.pupil_ids.values(), *row.spared_ids}
         leavers = [key for key in list_members_on(spells, head.as_of) if key[0] not in named]
         spells |= dict.fromkeys(leavers, head.as_of - timedelta(days=1))
     row.after = {(pupil_id, from_on): to for (pupil_id, from_on), to in spells.items() if to is None or to >= from_on}

@@ -1,10 +1,11 @@
 """Retired identifiers: what a child was named by before a new identity. They are stored as keyed hashes alone.
 
 A row that brings one is refused, and the refusal says nothing more: neither of whom the identifier was, nor whether the
-rest of the row is right.
+rest of the row is right. A hash leads to no pupil. So where a complete list still has such a row, every absent child with a
+new identity stays in it, since the row may be any of theirs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,11 @@ MESSAGE = "This row names a pupil in a way that must not be used any more. Ask t
 def describe_upn(upn: str) -> str:
     """Returns the text that is hashed of a UPN in canonical form."""
     return f"upn {upn}"
+
+
+def describe_id(pupil_id: UUID) -> str:
+    """Returns the text that is hashed of an id. A row that names a pupil by it names nobody, and is refused as such."""
+    return f"id {pupil_id}"
 
 
 def describe_reference(client_id: UUID, school_id: UUID, reference: str) -> str:
@@ -52,6 +58,13 @@ async def find_retired(connection: Connection, tenant_id: UUID, identifiers: Seq
         return set()
     found = await connection.fetchval("SELECT find_retired($1, $2)", tenant_id, [text for _, text in identifiers])
     return {identifiers[n - 1][0] for n in found}
+
+
+async def find_new_identities(connection: Connection, tenant_id: UUID, pupil_ids: Collection[UUID]) -> set[UUID]:
+    """Returns which of these pupils have a new identity. It may decide what is written, and is told to nobody."""
+    if not pupil_ids:
+        return set()
+    return {*await connection.fetchval("SELECT find_new_identities($1, $2)", tenant_id, list(pupil_ids))}
 
 
 async def reject_retired(

@@ -6,7 +6,7 @@ import pytest
 
 from domain.declare.ids import new_id
 from tests.recount import miscounted
-from tests.trust import TRUST, URNS, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn
+from tests.trust import TRUST, URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
 
 OLD = {"surname": "Oldname", "forename": "Forma"}
 PREFERRED = {"preferredSurname": "Oldpref", "preferredForename": "Shorty"}
@@ -134,3 +134,76 @@ async def test_it_needs_privacy_write_at_the_main_school_and_the_version(hedgero
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(2)]))
     taken = await sent(vendor, url, body | {"upn": upn(2), "reference": "P2"}, 422)
     assert issues(taken) == {"/upn": "upn-taken", "/reference": "reference-taken"}
+
+
+# Lists that should name everybody, and still name the old identity
+
+LENIENT = "handling=lenient, return=representation"
+BAD_OLD = entry(1, **OLD, yearGroup="none")
+"""The old row, refused for another reason before its identifiers are looked at."""
+BY_OLD_NAME = {"reference": "X9", "upn": None}
+BY_NOTHING_ELSE = {"reference": None, "upn": None, "surname": "Respelt"}
+
+
+async def is_on_roll(client: Any, id_: str) -> bool:
+    return bool((await client.get(f"/v1/pupils/{id_}")).json()["onRoll"])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        entry(1, **OLD),
+        entry(1, **OLD, **BY_OLD_NAME),
+        BAD_OLD,
+        BAD_OLD | {"sex": "?", "surname": 7},
+        entry(1, **OLD, **BY_OLD_NAME) | {"upn": "?"},
+        entry(1, **OLD, **BY_OLD_NAME) | {"sex": "?"},
+        entry(1, **BY_NOTHING_ELSE) | {"id": "old"},
+    ],
+    ids=["whole", "name", "bad year group", "undecoded", "name and bad UPN", "name, undecoded", "id"],
+)
+async def test_a_complete_roll_with_the_old_row_leaves_the_child_on_roll(hedgerow: Trust, vendor: Any, row: dict[str, Any]) -> None:
+    """The answer is the same as of a roll with a row that is nobody's: it does not tell that a child stays."""
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(2, 6)]))
+    before, after = await renamed(hedgerow, vendor)
+    row = {name: before["id"] if value == "old" else value for name, value in row.items()}
+    body = roll("Oak", [*(entry(n) for n in range(2, 5)), row], complete=True, maxLeavers=40, asOf="2018-06-01")
+    dry = await sent(vendor, "/v1/pupils?dryRun=true", body, Prefer=LENIENT)
+    answer = await sent(vendor, "/v1/pupils", body, Prefer=LENIENT, Idempotency_Key="night")
+    assert counted(dry) == counted(answer) == {"unchanged": 3, "rejected": 1}
+    (gone,) = await find(vendor, upn=[upn(5)])
+    assert [result["id"] for result in answer["results"] if result["outcome"] == "left"] == [gone["id"]]
+    assert (dry["left"], answer["left"], gone["onRoll"]) == (1, 1, False)
+    assert not any(text in str(answer) for text in (after["id"], NEW["surname"], NEW["upn"]))
+    again = await sent(vendor, "/v1/pupils", body, Prefer=LENIENT, Idempotency_Key="night")
+    assert (again["left"], await is_on_roll(vendor, after["id"])) == (1, True)
+    refused = await sent(vendor, "/v1/pupils", body | {"entries": [row], "maxLeavers": 0}, 409, Prefer=LENIENT)
+    assert after["id"] not in str(refused)
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+async def test_without_the_old_row_the_child_leaves_as_any_other(hedgerow: Trust, vendor: Any) -> None:
+    _, after = await renamed(hedgerow, vendor)
+    unknown = entry(9, yearGroup="none")
+    left = await sent(vendor, "/v1/pupils", roll("Oak", [entry(2), unknown], complete=True, maxLeavers=50), Prefer=LENIENT)
+    assert (left["left"], await is_on_roll(vendor, after["id"])) == (1, False)
+
+
+@pytest.mark.parametrize("key", ["reference", "upn", "id"])
+async def test_a_complete_group_with_the_old_member_leaves_the_child_in_it(hedgerow: Trust, vendor: Any, key: str) -> None:
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(3)]))
+    before, after = await renamed(hedgerow, vendor)
+    members = [{"reference": "N1"}, {"reference": "P2"}, {"reference": "P3"}]
+    group = {"code": "6A", "name": "6A", "kind": "class", "members": members}
+    await sent(vendor, "/v1/groups", roll("Oak", [group], academicYear="2017-18"))
+    old = {"reference": "P1", "upn": upn(1), "id": before["id"]}
+    group |= {"members": [{"reference": "P2"}, {key: old[key]}]}
+    body = roll("Oak", [group], academicYear="2017-18", complete=True, asOf="2018-06-01")
+    answer = await sent(vendor, "/v1/groups", body, Prefer=LENIENT)
+    assert (counted(answer), after["id"] in str(answer)) == ({"updated": 1}, False)  # P3 left
+    rows = (await vendor.get("/v1/groupMembers?fields=pupilId,to")).json()["data"]
+    assert {row["pupilId"] for row in rows if row["to"] is None} == {after["id"], (await find(vendor, reference=["P2"]))[0]["id"]}
+    group |= {"members": [{"reference": "P2"}]}
+    await sent(vendor, "/v1/groups", roll("Oak", [group], academicYear="2017-18", complete=True, asOf="2018-06-01"))
+    rows = (await vendor.get("/v1/groupMembers?fields=pupilId,to")).json()["data"]
+    assert after["id"] not in {row["pupilId"] for row in rows if row["to"] is None}

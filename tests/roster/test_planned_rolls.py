@@ -353,3 +353,31 @@ async def test_statements_do_not_grow_with_the_roll(hedgerow: Trust, oak: Any) -
     await count(range(7, 10))
     few = await count(range(10, 13))
     assert await count(range(20, 80)) == few
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_planned_roll_leaves_a_child_with_a_new_identity_on_roll(
+    vendor: Any, oak: Any, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    """It has the old row, which is refused (the identity changed before) or deleted (afterwards)."""
+    rows = [new(n, **STAYS) for n in (1, 2)]
+
+    async def plan() -> Any:
+        return await sent(
+            oak,
+            "/v1/pupils",
+            roll("Oak", rows, asOf=FIRST, complete=True, maxLeavers=100),
+            Prefer="handling=lenient, return=representation",
+        )
+
+    if is_late:
+        await plan()
+    (row,) = (await sent(oak, "/v1/pupils/lookup", {"where": {"upn": [upn(1)]}}))["data"]
+    body = {"expectedVersion": row["version"], "surname": "Other", "forename": "Ona", "upn": upn(70)}
+    given = await sent(vendor, f"/v1/pupils/{row['id']}/new-identity", body)
+    if not is_late:
+        answer = await plan()
+        assert (answer["rejected"], answer["left"], given["id"] in str(answer)) == (1, 1, False)
+    set_clock(monkeypatch, AFTER)
+    assert set(await told(oak)) == {upn(2), upn(70)}
+    assert (await listed(oak))[0]["left"] == 1

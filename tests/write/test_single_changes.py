@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import httpx2
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from domain.declare.ids import new_id
+from tests.clock import set_clock
 from tests.conftest import Databases, serving
 from tests.recount import miscounted
 from tests.trust import AS_OF, TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, trust, upn, window
@@ -56,6 +58,10 @@ async def by_graphql(client: httpx2.AsyncClient, command: str, id_: str, version
 
 Door = Callable[[httpx2.AsyncClient, str, str, int, dict[str, Any]], Awaitable[Answer]]
 both_doors = pytest.mark.parametrize("door", [by_rest, by_graphql], ids=["rest", "graphql"])
+
+
+EVENING = datetime.combine(AS_OF, time(22, 59, 59), UTC)
+"""The day of the rolls is over in a second, in England."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -155,7 +161,10 @@ async def test_a_year_group_holds_from_this_year_and_the_years_before_keep_their
 
 
 @both_doors
-async def test_a_upn_keeps_its_history_and_null_takes_it_away(vendor: Any, hedgerow: Trust, door: Door) -> None:
+async def test_a_upn_keeps_its_history_and_null_takes_it_away(
+    vendor: Any, hedgerow: Trust, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, EVENING)
     number = 5 + (door is by_rest)
     row = await pupil(vendor, number)
     for version, given in enumerate((upn(100 + number), None, None), row["version"]):
@@ -168,6 +177,21 @@ async def test_a_upn_keeps_its_history_and_null_takes_it_away(vendor: Any, hedge
     back = await sent(vendor, "/v1/pupils", roll("Oak", [entry(number, reference=None)]), Prefer="return=representation")
     assert (back["results"][0]["outcome"], back["results"][0]["id"]) == ("updated", row["id"])
     assert (await pupil(vendor, number))["upn"] == upn(number)
+
+
+@both_doors
+async def test_a_roll_of_an_earlier_day_does_not_undo_a_change(vendor: Any, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change is said on its day in England, one that changes nothing too; a roll of that day changes it again."""
+    number = 17 + (door is by_rest)
+    rolls = [roll("Oak", [entry(number)], asOf=str(AS_OF + timedelta(days=days))) for days in (-1, 0, 1)]
+    for seconds, outcomes in ((0, ["superseded", "updated"]), (1, ["superseded", "superseded", "updated"])):
+        set_clock(monkeypatch, EVENING + timedelta(seconds=seconds))
+        row = await pupil(vendor, number)
+        for version, outcome in ((row["version"], "updated"), (row["version"] + 1, "unchanged")):
+            answer = await door(vendor, "update_pupil", row["id"], version, {"forename": "Corrected"})
+            assert answer.body["outcome"] == outcome
+        told = [await sent(vendor, "/v1/pupils", body, Prefer="return=representation") for body in rolls[: len(outcomes)]]
+        assert [answer["results"][0]["outcome"] for answer in told] == outcomes
 
 
 @both_doors
@@ -529,8 +553,9 @@ async def test_of_two_changes_at_once_one_is_made(vendor: Any, hedgerow: Trust, 
             assert (row[fields[noun]], row["version"]) == (winner, version + 1)
 
 
-async def test_a_change_and_a_roll_at_once_are_both_made(vendor: Any, hedgerow: Trust) -> None:
+async def test_a_change_and_a_roll_at_once_are_both_made(vendor: Any, hedgerow: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever comes second changes what the first one wrote."""
+    set_clock(monkeypatch, EVENING)
     for n in range(5):
         row = await pupil(vendor, 16)
         dob = f"2007-02-{n + 1:02}"

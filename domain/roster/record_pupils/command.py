@@ -8,6 +8,7 @@ own spells and reference, and a former school only when and why its spells ended
 pupil.
 """
 
+from functools import partial
 from typing import Any
 
 from msgspec import UNSET, structs
@@ -54,7 +55,7 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     if (problem := find_roll_day_problem(batch.head.as_of)) is not None:
         raise make_invalid([Issue("/asOf", IMPLAUSIBLE, problem)])
     if is_planned_day(batch.head.as_of):
-        return await plan_roll(connection, caller, batch, write_roll)
+        return await plan_roll(connection, caller, batch, partial(write_roll, was_planned=True))
     return await write_roll(connection, caller, batch)
 
 
@@ -68,8 +69,10 @@ async def write_joiners(connection: Connection, caller: Caller, batch: Batch[Pup
     await write_roll(connection, caller, batch)
 
 
-async def write_roll(connection: Connection, caller: Caller, batch: Batch[PupilBatch, PupilEntry]) -> RecordedRoll:
-    """Writes a roll as it is on its day."""
+async def write_roll(
+    connection: Connection, caller: Caller, batch: Batch[PupilBatch, PupilEntry], *, was_planned: bool = False
+) -> RecordedRoll:
+    """Writes a roll as it is on its day. One that `was_planned` may have lost the row of a child with a new identity."""
     as_of = batch.head.as_of
     schools = await resolve_schools(connection, caller, Scope.PUPILS_WRITE, batch)
     complete_school = await leavers.find_complete_school(connection, caller, batch, schools)
@@ -108,7 +111,7 @@ async def write_roll(connection: Connection, caller: Caller, batch: Batch[PupilB
     ended: list[leavers.OpenSpell] = []
     if complete_school is not None:
         max_percent = await leavers.read_max_leavers(connection, complete_school, batch.head.max_leavers)
-        present |= await leavers.find_rejected_pupils(connection, caller, batch, complete_school)
+        present |= await leavers.find_pupils_to_spare(connection, caller, batch, complete_school, on_roll, was_planned=was_planned)
         if complete_school.has_other_source:
             report_leavers(batch, complete_school, leavers.find_leavers(on_roll, present, 100))
         else:

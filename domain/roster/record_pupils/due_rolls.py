@@ -16,7 +16,7 @@ from domain.access.reach import reaches_sql
 from domain.declare.errors import Busy, DomainError
 from domain.declare.scopes import Scope
 from domain.roster.planned_rolls import REFUSED
-from domain.roster.record_pupils.command import record_pupils
+from domain.roster.record_pupils.command import record_pupils, write_roll
 from domain.roster.record_pupils.plan import Rolls
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
 from domain.store.database import Connection, Database, DatabaseUse, database_use
@@ -142,7 +142,7 @@ async def _write(connection: Connection, caller: Caller, batch: Rolls, *, roll: 
     """Records the roll, and what became of it, in one transaction. Its rows are deleted."""
     if await connection.fetchval(_LOCK, roll.tenant_id, roll.id) is None:
         raise _NotThere
-    recorded: RecordedRoll = await record_pupils.run(connection, caller, batch)
+    recorded: RecordedRoll = await write_roll(connection, caller, batch, was_planned=True)
     codes = sorted({issue.code for issue in batch.issues})
     counts = (recorded.created, recorded.updated, recorded.unchanged, recorded.superseded, recorded.rejected, recorded.left)
     await connection.execute(_FINISH, roll.tenant_id, roll.id, codes, *counts)

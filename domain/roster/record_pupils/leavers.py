@@ -3,6 +3,9 @@
 A roll that would end too many spells is refused. A rejected row keeps on roll the pupils to whom its own keys point, and
 no others. A pupil of whom a newer roll has said something stays as that roll said.
 
+A row with a retired identifier points to nobody, and the child may be on roll with a new identity. So it keeps every absent
+child of the school who has one on roll: nothing may tell which of them it was.
+
 Only spells that had begun by `asOf` and have no last day count: a pupil who starts later is not on roll yet, and a last
 day that is known stays.
 """
@@ -19,15 +22,15 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Conflict, Issue, make_invalid
 from domain.declare.scopes import Scope
-from domain.roster import upn as upn_rules
 from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils
-from domain.roster.record_pupils.entries import PupilEntry, PupilEntryRow
+from domain.roster.record_pupils.entries import PupilEntryRow
+from domain.roster.record_pupils.rejected_rows import list_rejected_rows
 from domain.roster.record_pupils.spells import NOT_ON_ROLL, YearRange, find_rest
+from domain.roster.retired import find_new_identities, find_retired
 from domain.roster.school_refs import SchoolInReach, find_school
 from domain.roster.schools import DEFAULT_SETTINGS
 from domain.store.database import Connection
-from domain.support.texts import clean_text
 from domain.write.batch import Batch
 
 TOO_MANY = "too-many-leavers"
@@ -93,38 +96,31 @@ def reject_named_leavers(batch: Batch[Any, Any], rows: list[PupilEntryRow], stor
             batch.reject(row.at, "enrolments", "enrolment-required", message)
 
 
-async def find_rejected_pupils(connection: Connection, caller: Caller, batch: Batch[Any, Any], school: SchoolInReach) -> set[UUID]:
-    """Returns the pupils to whom the id, reference and UPNs of rejected rows point, also of rows that could not be
-    decoded. At most one statement.
+async def find_pupils_to_spare(
+    connection: Connection,
+    caller: Caller,
+    batch: Batch[Any, Any],
+    school: SchoolInReach,
+    on_roll: list[OpenSpell],
+    *,
+    was_planned: bool,
+) -> set[UUID]:
+    """Returns the pupils who stay on roll though no good row is theirs: those to whom rejected rows point and, where one of
+    these has a retired identifier or the roll was planned, those with a new identity. At most three statements.
+
+    A planned roll may have waited without the row, or lost it when the child was given the new identity.
     """
-    good = {at for at, _ in batch.list_good_rows()}
-    names: list[tuple[object, object, list[object]]] = []
-    for at, entry in batch.rows:
-        if at not in good and isinstance(entry, PupilEntry):
-            names.append((entry.id, entry.reference, [entry.upn, *entry.former_upns]))
-    for value in batch.undecoded.values():
-        if isinstance(value, dict):
-            former = value.get("formerUpns")
-            upns = [value.get("upn"), *(former if isinstance(former, list) else [])]
-            names.append((value.get("id"), value.get("reference"), upns))
-    keys: list[tuple[UUID, str | None, str | None, str | None]] = []
-    for id_, reference, upns in names:
-        keys.append((school.id, _read_text(id_), _read_text(reference), None))
-        keys += [(school.id, None, None, upn) for text in upns if (upn := _read_upn(text)) is not None]
-    if not keys:
-        return set()
-    return {id_ for match in await match_keys(connection, caller, school.tenant_id, keys) for id_ in match.pupil_ids}
-
-
-def _read_text(value: object) -> str | None:
-    return clean_text(value) or None if isinstance(value, str) else None
-
-
-def _read_upn(value: object) -> str | None:
-    try:
-        return upn_rules.parse_upn(value).text if isinstance(value, str) else None
-    except ValueError:
-        return None
+    rejected = list_rejected_rows(batch)
+    keys = [key for row in rejected for key in row.list_keys(school.id)]
+    spared = (
+        {id_ for match in await match_keys(connection, caller, school.tenant_id, keys) for id_ in match.pupil_ids}
+        if keys
+        else set()
+    )
+    texts = [(0, text) for row in rejected for text in row.list_identifiers(caller.client_id, school.id)]
+    if was_planned or await find_retired(connection, school.tenant_id, texts):
+        spared |= await find_new_identities(connection, school.tenant_id, {spell.pupil_id for spell in on_roll} - spared)
+    return spared
 
 
 _SETTING = "SELECT max_leavers_percent FROM school_settings WHERE tenant_id = $1 AND school_id = $2"
