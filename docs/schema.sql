@@ -1859,8 +1859,14 @@ CREATE VIEW public.scheme_grades WITH (security_invoker='true') AS
     g.band,
     g.eligible,
     g.valid,
-    g.expected,
-    g.higher,
+        CASE
+            WHEN (v.expected_status IS NULL) THEN g.expected
+            ELSE NULL::boolean
+        END AS expected,
+        CASE
+            WHEN (v.higher_status IS NULL) THEN g.higher
+            ELSE NULL::boolean
+        END AS higher,
     g.valid_from,
     g.valid_to
    FROM (public.grades g
