@@ -30,7 +30,7 @@ from domain.declare.errors import BadRequest, Issue
 from domain.read.checks import check_cost, check_scopes
 from domain.read.prepared import read
 from domain.read.query import Query
-from domain.roster.merged_pupils import list_pupil_keys, refuse_merged
+from domain.roster.merged_pupils import list_pupil_ids, refuse_merged
 from domain.support.slices import run_in_thread
 
 FUNCTION_COST = 20_000
@@ -162,7 +162,7 @@ class OperationExtension(SchemaExtension):
             bodies = await read(
                 list(queries.values()), context.database, context.caller.client_id, context.cursors, context.caller.snapshot
             )
-            await refuse_merged(context.database, context.caller, list_pupil_keys(list(queries.values())), (), bodies)
+            await refuse_merged(context.database, context.caller, list_pupil_ids(list(queries.values())), (), bodies)
             state.ready |= {key: msgspec.Raw(body or b"null") for key, body in zip(queries, bodies, strict=True)}
         if executed.isdisjoint(names.values()):
             self._set_result(state, names)

@@ -26,7 +26,7 @@ from domain.declare.errors import BadRequest, Forbidden
 from domain.read.checks import check_cost, check_scopes
 from domain.read.prepared import REACH_VERSION, PreparedQuery
 from domain.read.query import ParameterText, Query
-from domain.roster.merged_pupils import PupilKeyOfRow, list_pupil_keys, refuse_merged
+from domain.roster.merged_pupils import PupilIdsOfRead, list_pupil_ids, refuse_merged
 from domain.support.lru import Lru
 
 # A string that is never closed matches up to its end, so that the rest is not searched again from each quote in it.
@@ -47,7 +47,7 @@ class OperationPlan:
     prepared: PreparedQuery | None
     between: tuple[bytes, ...]
     cost: int
-    pupil_keys: tuple[PupilKeyOfRow, ...] = ()
+    pupil_ids: tuple[PupilIdsOfRead, ...] = ()
 
 
 async def answer_by_plan(
@@ -89,7 +89,7 @@ async def answer_by_plan(
             return failure.result
         if plan.between:
             bodies = [text or None for text in body.split(SEPARATOR)]
-            await refuse_merged(context.database, context.caller, plan.pupil_keys, texts, bodies)
+            await refuse_merged(context.database, context.caller, plan.pupil_ids, texts, bodies)
             pieces = zip(plan.between, bodies, strict=False)
             body = b"".join([*(before + (text or b"null") for before, text in pieces), plan.between[-1]])
         data: Any = msgspec.Raw(body)
@@ -159,7 +159,7 @@ def _make_plan(
         return None
     check_scopes(roots, context.caller)
     between.append(text + b"}")
-    return OperationPlan(PreparedQuery(roots), tuple(between), check_cost(roots), list_pupil_keys(roots))
+    return OperationPlan(PreparedQuery(roots), tuple(between), check_cost(roots), list_pupil_ids(roots))
 
 
 def split_template(source: str) -> tuple[str, list[str]]:

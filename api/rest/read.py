@@ -4,7 +4,6 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
@@ -28,7 +27,7 @@ from domain.read.checks import check_cost, check_scopes
 from domain.read.natural_keys import find_row_id
 from domain.read.prepared import PreparedQuery
 from domain.read.query import FieldValue, ListQuery, NestedObject, ParameterText, Query, RowQuery, decode_key
-from domain.roster.merged_pupils import PupilKeyOfRow, list_pupil_keys, refuse_merged
+from domain.roster.merged_pupils import PupilIdsOfRead, list_pupil_ids, refuse_merged
 from domain.support.slices import run_in_slices
 
 LIST_NAME = "page"
@@ -47,7 +46,7 @@ class ReadPlan:
     prepared: PreparedQuery
     list_query: ListQuery | None
     media_type: HeaderField = JSON
-    pupil_keys: tuple[PupilKeyOfRow, ...] = ()
+    pupil_ids: tuple[PupilIdsOfRead, ...] = ()
 
 
 PlanMaker = Callable[[Request, Parameters, str, Caller], ReadPlan]
@@ -71,11 +70,14 @@ def read_handler(make_plan: PlanMaker, make_response: Responder, resource: Resou
         key = (handle, template, caller.scopes, csv.accepts_csv(request))
 
         async def respond(plan: ReadPlan) -> Response:
+            async def respond_with(answer: Answer) -> JsonResponse:
+                await refuse_merged(state.database, caller, plan.pupil_ids, texts, [answer.body])
+                return await make_response(request, plan, answer)
+
             try:
-                respond_with = partial(make_response, request, plan)
                 return await respond_conditionally(request, caller, texts, plan.prepared, plan.media_type, respond_with)
             except NotFound:
-                await refuse_merged(state.database, caller, plan.pupil_keys, texts, [None])
+                await refuse_merged(state.database, caller, plan.pupil_ids, texts, [None])
                 raise
 
         plan = state.plan_cache.get(key)
@@ -123,7 +125,7 @@ def link_handler(resource: Resource, name: str) -> Handler:
 def _plan_list(root: Query, query: ListQuery, caller: Caller, as_csv: bool) -> ReadPlan:
     check_scopes([root], caller)
     check_cost([query])
-    return ReadPlan(PreparedQuery([root]), query, csv.CSV if as_csv else JSON, list_pupil_keys([root]))
+    return ReadPlan(PreparedQuery([root]), query, csv.CSV if as_csv else JSON, list_pupil_ids([root]))
 
 
 def lookup_handler(resource: Resource) -> Handler:
@@ -136,6 +138,7 @@ def lookup_handler(resource: Resource) -> Handler:
         query = read_lookup(document, resource, caller, state.cursors)
         plan = _plan_list(query, query, caller, False)
         (body,), _ = await plan.prepared.read(state.database, caller.client_id, state.cursors, caller.snapshot)
+        await refuse_merged(state.database, caller, plan.pupil_ids, (), [body])
         return await _respond_with_list(request, plan, Answer(body or b""))
 
     return handle
@@ -176,7 +179,7 @@ def row_handler(resource: Resource) -> Handler:
         check_cost([root])
         if row_key is None:
             raise NotFound()
-        return ReadPlan(PreparedQuery([root]), None, pupil_keys=list_pupil_keys([root]))
+        return ReadPlan(PreparedQuery([root]), None, pupil_ids=list_pupil_ids([root]))
 
     return read_handler(make_plan, _respond_with_row, resource)
 

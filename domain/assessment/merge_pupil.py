@@ -1,9 +1,10 @@
 """Merges two records of one child: the record of the URL goes, the other one gets its spells, values and references.
 
 The dry run comes first: it says what would be put together and what would be lost, and gives the confirmation for the
-real call. The record that remains keeps its facts.
+real call. The record that remains keeps its facts, and gets a preferred name that only the other one has.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn
 from uuid import UUID
 
@@ -27,7 +28,8 @@ from domain.declare.inputs import Input, Output, Text, describe
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import RECORD_CHANGE
 from domain.roster import upn as upn_rules
-from domain.roster.merged_pupils import make_not_found
+from domain.roster.merged_pupils import find_replacements, make_not_found
+from domain.roster.names import NAME_KEYS, make_name_keys
 from domain.store.database import Connection
 from domain.write.action import Action
 from domain.write.aggregates import adjust_for_pupils
@@ -62,6 +64,7 @@ class RecordConflict(Output, kw_only=True):
 class RecordChanged(Output, kw_only=True):
     """What became of two records. `confirmation` stands in the answer to a dry run; the real call sends it.
 
+    `differences` names the facts that both records of a merge had, each another: those of the one that remains stand.
     `referencesGivenUp` counts the references of other clients that a split takes off both records.
     """
 
@@ -73,6 +76,7 @@ class RecordChanged(Output, kw_only=True):
     judgements: int
     targets: int
     references_given_up: int = 0
+    differences: list[str] = []
     conflicts: list[RecordConflict] = []
     dry_run: bool = False
     confirmation: str | None = None
@@ -106,6 +110,7 @@ async def merge_pupil(connection: Connection, caller: Caller, action: Action[Pup
         spells=spells.moving_count,
         judgements=len(values.judgements),
         targets=len(values.targets),
+        differences=list_differences(gone, remaining),
         conflicts=list_conflicts(values, spells),
         dry_run=is_dry_run(),
         confirmation=confirmation if is_dry_run() else None,
@@ -117,10 +122,7 @@ async def lock_both(connection: Connection, caller: Caller, action: Action[Pupil
     into_id = parse_id(action.fields.into)
     ids = [action.id] if into_id is None else [action.id, into_id]
     records = await find_records(connection, caller, ids)
-    if action.id not in records:
-        raise await make_not_found(connection, caller, action.id, Scope.PUPILS_MERGE)
-    if into_id is None or into_id not in records:
-        _refuse("pupil-not-found", "There is no such pupil within the reach of this client's scope pupils:merge.")
+    into_id = await _check_found(connection, caller, action.id, into_id, records)
     if into_id == action.id:
         _refuse("merge-with-itself", "A record cannot be merged into itself.")
     tenant_id = records[action.id]["tenant_id"]
@@ -130,8 +132,7 @@ async def lock_both(connection: Connection, caller: Caller, action: Action[Pupil
     await locks.lock({row["school_id"] for row in records.values()} | await find_schools_of(connection, tenant_id, ids), ids)
     await require_everywhere(connection, caller, tenant_id, locks.school_ids, "mergePupil")
     records = await find_records(connection, caller, ids)
-    if action.id not in records or into_id not in records:
-        raise NotFound()
+    await _check_found(connection, caller, action.id, into_id, records)
     expected = {action.id: action.fields.expected_version, into_id: action.fields.into_version}
     names = {action.id: "/expectedVersion", into_id: "/intoVersion"}
     issues = [
@@ -142,6 +143,19 @@ async def lock_both(connection: Connection, caller: Caller, action: Action[Pupil
     if issues:
         raise Stale("A record has changed since it was read.", issues=tuple(issues))
     return records[action.id], records[into_id], locks
+
+
+async def _check_found(
+    connection: Connection, caller: Caller, gone_id: UUID, into_id: UUID | None, records: Mapping[UUID, Any]
+) -> UUID:
+    """Returns the id of the record that remains. Raises what is wrong where one of both is not found, or not any more."""
+    if gone_id not in records:
+        raise await make_not_found(connection, caller, gone_id, Scope.PUPILS_MERGE)
+    if into_id is not None and into_id in records:
+        return into_id
+    if into_id is not None and (found := await find_replacements(connection, caller, [into_id], Scope.PUPILS_MERGE)):
+        _refuse("pupil-merged", f"This pupil was merged into {found[into_id]}. Use that id.")
+    _refuse("pupil-not-found", "There is no such pupil within the reach of this client's scope pupils:merge.")
 
 
 def _refuse(code: str, message: str) -> NoReturn:
@@ -175,6 +189,18 @@ def list_conflicts(values: MovingValues, spells: RecordSpells) -> list[RecordCon
     return found + [RecordConflict(kind=kind, stands="into", detail=detail) for kind, detail in spells.list_conflicts()]
 
 
+_COMPARED = {
+    **{"upn": "upn", "date_of_birth": "dateOfBirth", "forename": "forename", "surname": "surname", "sex": "sex"},
+    **{"preferred_forename": "preferredForename", "preferred_surname": "preferredSurname"},
+}
+"""The facts that are compared, by column, with the names of the fields."""
+
+
+def list_differences(gone: Any, remaining: Any) -> list[str]:
+    """Returns the names of the facts that both records have and that differ. Values are not shown."""
+    return [name for column, name in _COMPARED.items() if None not in (both := {gone[column], remaining[column]}) and len(both) > 1]
+
+
 _FACTS = (
     *("surname", "forename", "preferred_surname", "preferred_forename", "date_of_birth", "sex"),
     *("upn", "year_group"),
@@ -201,6 +227,7 @@ async def _record_merge(
         "judgements": [[*(row[key] for key in keys), row["into_version"] or 0, row["version"]] for row in values.judgements],
         "replacedTargets": values.list_replaced_targets(),
         "spells": spells.describe_moving(),
+        "taken": list_taken_names(gone, remaining),
     }
     details |= dict((await connection.fetch(_HISTORY, gone["tenant_id"], gone["id"], remaining["id"]))[0])
     document = msgspec.json.encode(details).decode()
@@ -208,9 +235,18 @@ async def _record_merge(
     await connection.execute(_RECORD, *ids, document)
 
 
-_UPDATE = """
-UPDATE pupils SET upn = $3, school_id = $4, version = version + 1, changed_at = clock_timestamp(), xid = pg_current_xact_id()
-WHERE tenant_id = $1 AND id = $2
+PREFERRED_NAMES = ("preferred_surname", "preferred_forename")
+
+
+def list_taken_names(gone: Any, remaining: Any) -> list[str]:
+    """Returns the preferred names that only the record that goes has: the one that remains gets them."""
+    return [name for name in PREFERRED_NAMES if remaining[name] is None and gone[name] is not None]
+
+
+_WRITTEN = (*PREFERRED_NAMES, *NAME_KEYS)
+_UPDATE = f"""
+UPDATE pupils SET upn = $3, school_id = $4, {", ".join(f"{name} = ${n}" for n, name in enumerate(_WRITTEN, 5))},
+    version = version + 1, changed_at = clock_timestamp(), xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = $2
 """
 
 
@@ -236,7 +272,10 @@ async def _merge_facts(connection: Connection, gone: Any, remaining: Any, spells
     await connection.execute("DELETE FROM shared_pupils WHERE tenant_id = $1 AND pupil_id = $2", tenant_id, gone["id"])
     await connection.execute("SELECT repoint_pupil($1, $2, $3)", tenant_id, gone["id"], into_id)
     await connection.execute("DELETE FROM pupils WHERE tenant_id = $1 AND id = $2", tenant_id, gone["id"])
-    await connection.execute(_UPDATE, tenant_id, into_id, upn, school_id)
+    taken = list_taken_names(gone, remaining)
+    preferred = [(gone if name in taken else remaining)[name] for name in PREFERRED_NAMES]
+    keys = make_name_keys(remaining["surname"], remaining["forename"], *preferred)
+    await connection.execute(_UPDATE, tenant_id, into_id, upn, school_id, *preferred, *keys)
     await connection.execute("SELECT move_pupils($1, $2, $3)", tenant_id, [into_id], school_id)
 
 

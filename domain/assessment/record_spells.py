@@ -37,6 +37,8 @@ class RecordSpells:
         """Yields what both records had: the kind, and since when."""
         for spell in self.enrolments.conflicting:
             yield "enrolment", f"Spell from {spell.from_on}"
+        for spell in self.enrolments.simultaneous:
+            yield "enrolment", f"Main spells at two schools from {spell.from_on}"
         for spell in self.members.conflicting:
             yield "groupMember", f"Membership from {spell.from_on}"
         for kind in self.contradicting:

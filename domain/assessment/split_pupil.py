@@ -23,7 +23,7 @@ from domain.assessment.record_rows import (
 )
 from domain.assessment.split_references import split_references
 from domain.assessment.split_rows import split_judgements, split_targets
-from domain.assessment.stored_merges import find_merge, mark_undone
+from domain.assessment.stored_merges import find_merge, undo_merge
 from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
 from domain.declare.ids import new_id, parse_id
 from domain.declare.inputs import Input, Name, Text, describe
@@ -146,7 +146,7 @@ async def split_pupil(connection: Connection, caller: Caller, action: Action[Pup
     await require_everywhere(connection, caller, tenant_id, locks.school_ids, "splitPupil")
     record = (await find_records(connection, caller, [action.id])).get(action.id)
     if record is None:
-        raise NotFound()
+        raise await make_not_found(connection, caller, action.id, Scope.PUPILS_MERGE)
     if record["version"] != fields.expected_version:
         message = f"This record has version {record['version']} now. Read it again."
         raise Stale(message, issues=(Issue("/expectedVersion", Stale.code, message),))
@@ -165,7 +165,7 @@ async def split_pupil(connection: Connection, caller: Caller, action: Action[Pup
         await split_judgements(connection, tenant_id, action.id, new_pupil_id, plan.windows, merge)
         target_ids = [id_ for text in fields.targets if (id_ := parse_id(text)) is not None]
         await split_targets(connection, tenant_id, action.id, new_pupil_id, target_ids, merge)
-        await mark_undone(connection, tenant_id, merge, new_pupil_id)
+        await undo_merge(connection, record, merge, new_pupil_id)
         await _settle_schools(connection, plan, new_pupil_id)
     return RecordChanged(
         id=str(new_pupil_id),

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.roster.names import fold_name
+from domain.roster.names import NAME_KEYS, fold_name, make_name_keys
 from domain.store.database import Connection
 
 Reference = tuple[UUID, UUID, str]
@@ -95,10 +95,24 @@ WHERE tenant_id = $1 AND (id = $3 OR id = ANY ($4::uuid[]))
 """
 
 
-async def mark_undone(connection: Connection, tenant_id: UUID, merge: StoredMerge | None, new_id: UUID) -> None:
+_TAKE_NAMES_OFF = f"""
+UPDATE pupils SET preferred_surname = $3, preferred_forename = $4, {", ".join(f"{name} = ${n}" for n, name in enumerate(NAME_KEYS, 5))}
+WHERE tenant_id = $1 AND id = $2
+"""
+
+
+async def undo_merge(connection: Connection, record: Any, merge: StoredMerge | None, new_id: UUID) -> None:
     """Says in history that the merged record is the new one now: its old id leads to the child again, and so do the ids
-    of the records that had been merged into it before.
+    of the records that had been merged into it before. The record loses the preferred names that the merge gave it.
     """
-    if merge is not None and merge.is_same_child:
-        changes = [UUID(id_) for id_ in merge.details.get("changes", ())]
-        await connection.execute(_UNDO, tenant_id, new_id, merge.id, changes)
+    if merge is None or not merge.is_same_child:
+        return
+    changes = [UUID(id_) for id_ in merge.details.get("changes", ())]
+    await connection.execute(_UNDO, record["tenant_id"], new_id, merge.id, changes)
+    names = {name: record[name] for name in ("surname", "forename", "preferred_surname", "preferred_forename")}
+    facts, taken = merge.details["facts"], merge.details.get("taken", ())
+    names |= {name: None for name in taken if names[name] == facts[name]}
+    if taken:
+        preferred = (names["preferred_surname"], names["preferred_forename"])
+        keys = make_name_keys(names["surname"], names["forename"], *preferred)
+        await connection.execute(_TAKE_NAMES_OFF, record["tenant_id"], record["id"], *preferred, *keys)

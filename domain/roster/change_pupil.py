@@ -75,7 +75,7 @@ async def update_pupil(connection: Connection, caller: Caller, patch: Patch[Pupi
     stored = await read_stored(connection, caller, school.tenant_id, [patch.id])
     facts = stored.facts.get(patch.id)
     if facts is None or facts.school_id != school.id:  # the pupil has moved since
-        raise NotFound()
+        raise await make_not_found(connection, caller, patch.id, Scope.PUPILS_WRITE)
     version = stored.versions[patch.id]
     patch.check_version(version)
     today = clock.read_today()

@@ -3,15 +3,18 @@
 The id is 410 `pupil-merged` to who reaches the remaining record. To anybody else it is an id that does not exist.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Issue, NotFound, PupilMerged
+from domain.declare.resource import Resource
 from domain.declare.scopes import Scope
-from domain.read.query import Parameter, Query, RowQuery
+from domain.read.query import ListQuery, NestedObject, OutputFields, PageRows, Parameter, Query, RowQuery, ToMany, ToOne
 from domain.store.database import Connection, Database
 from domain.write.batch import Batch
 
@@ -21,38 +24,96 @@ WHERE c.other_id = ANY ($2::uuid[]) AND c.kind = 'merged' AND {reaches_pupil_sql
 """
 
 
-class PupilKeyOfRow(NamedTuple):
-    """The pupil's id in the key of a row that a query selects: at which position of the queries, and with which scope."""
+class PupilIdsOfRead(NamedTuple):
+    """The pupils' ids that a read names: the key of a row, or the filter of a list.
+
+    `position` is that of the query, `resource` whose rows it reads. `path` leads from the query's body to the rows of the
+    list; it is None for a row.
+    """
 
     position: int
-    scope: Scope
-    value: UUID | Parameter
+    resource: Resource
+    values: tuple[Any, ...]
+    path: tuple[str, ...] | None = None
+
+    def decode(self, texts: Sequence[str]) -> list[UUID]:
+        """Returns the ids, of which those that are Parameters are in the request's texts."""
+        values = (v.decode(texts[v.text_index]) if isinstance(v, Parameter) else v for v in self.values)
+        ids = (_find_pupil_id(self.resource, value) for value in values)
+        return [id_ for id_ in ids if id_ is not None]
 
 
-def list_pupil_keys(queries: Sequence[Query]) -> tuple[PupilKeyOfRow, ...]:
-    """Returns the pupils' ids in the keys of pupils and of rows about pupils, without the values of the request."""
-    keys = []
+def _find_pupil_id(resource: Resource, value: object) -> UUID | None:
+    """Returns the pupil's id in a value, which is that id or the id of a row about a pupil."""
+    if isinstance(value, UUID):
+        return value
+    keys = resource.identify(str(value)) or ()
+    return next((key for column, key in keys if column.key == "pupil_id"), None)
+
+
+def list_pupil_ids(queries: Sequence[Query]) -> tuple[PupilIdsOfRead, ...]:
+    """Returns the ids of pupils that the queries name, without the values of the request."""
+    found: list[PupilIdsOfRead] = []
     for position, query in enumerate(queries):
         if isinstance(query, RowQuery):
             for column, value in query.key_values:
                 if column.key == "pupil_id" or (query.resource.name == "pupil" and column.key == "id"):
-                    bare = Parameter(None, value.text_index, value.decode) if isinstance(value, Parameter) else value
-                    keys.append(PupilKeyOfRow(position, query.resource.scope, bare))
-    return tuple(keys)
+                    found.append(PupilIdsOfRead(position, query.resource, (_leave_value_out(value),)))
+            found += _list_filters(position, query.fields, ())
+        else:
+            found += _list_filter(position, query, ())
+    return tuple(found)
+
+
+def _list_filters(position: int, fields: OutputFields, path: tuple[str, ...]) -> Iterator[PupilIdsOfRead]:
+    """Yields the filters by pupils' ids of the lists that are nested in one row."""
+    for key, output in fields:
+        if isinstance(output, ToMany):
+            yield from _list_filter(position, output.query, (*path, key))
+        elif isinstance(output, ToOne | NestedObject):
+            yield from _list_filters(position, output.fields, (*path, key))
+
+
+def _list_filter(position: int, query: ListQuery, path: tuple[str, ...]) -> Iterator[PupilIdsOfRead]:
+    """Yields the filters by pupils' ids of a list. A page after a cursor may be empty for another reason."""
+    key = next((key for key, output in query.fields if isinstance(output, PageRows)), None)
+    if key is None or query.after is not None:
+        return
+    has_pupil_in_id = query.resource.name == "pupil" or query.resource.parse_key is not None
+    for condition in query.where:
+        if condition.name == "pupilId" or (condition.name == "id" and has_pupil_in_id):
+            yield PupilIdsOfRead(position, query.resource, tuple(map(_leave_value_out, condition.values)), (*path, key))
+
+
+def _leave_value_out(value: Any) -> Any:
+    return Parameter(None, value.text_index, value.decode) if isinstance(value, Parameter) else value
 
 
 async def refuse_merged(
-    database: Database, caller: Caller, keys: Sequence[PupilKeyOfRow], texts: Sequence[str], bodies: Sequence[bytes | None]
+    database: Database, caller: Caller, reads: Sequence[PupilIdsOfRead], texts: Sequence[str], bodies: Sequence[bytes | None]
 ) -> None:
-    """Raises PupilMerged where a row that was not found is about a pupil who was merged into one within reach."""
-    for position, scope, value in keys:
-        if bodies[position] is None:
-            pupil_id = value.decode(texts[value.text_index]) if isinstance(value, Parameter) else value
+    """Raises PupilMerged where nothing was found by the id of a pupil who was merged into one within reach: no row, or no
+    row of a list that is filtered by it.
+    """
+    for read in reads:
+        body = bodies[read.position]
+        if body is None if read.path is None else body is not None and _is_empty(body, read.path):
+            pupil_ids, scope = read.decode(texts), read.resource.scope
 
-            async def work(connection: Connection, pupil_id: UUID = pupil_id, scope: Scope = scope) -> None:
-                await refuse_merged_pupil(connection, caller, pupil_id, scope)
+            async def work(connection: Connection, pupil_ids: list[UUID] = pupil_ids, scope: Scope = scope) -> None:
+                await refuse_merged_pupils(connection, caller, pupil_ids, scope)
 
             await database.run_transaction(caller.client_id, work)
+
+
+def _is_empty(body: bytes, path: tuple[str, ...]) -> bool:
+    """Whether the list at this path of a body has no rows. Bodies without any empty list are not decoded."""
+    if b'":[]' not in body:
+        return False
+    value = msgspec.json.decode(body)
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return bool(value == [])
 
 
 async def find_replacements(connection: Connection, caller: Caller, pupil_ids: Sequence[UUID], scope: Scope) -> dict[UUID, UUID]:
@@ -77,13 +138,13 @@ async def tell_merged(
             batch.issues[n] = Issue(issue.at, "pupil-merged", f"This pupil was merged into {remaining}. Use that id.")
 
 
-async def refuse_merged_pupil(connection: Connection, caller: Caller, pupil_id: UUID, scope: Scope) -> None:
-    """Raises PupilMerged if the pupil was merged into one that the caller reaches with this scope."""
-    if remaining := (await find_replacements(connection, caller, [pupil_id], scope)).get(pupil_id):
-        raise PupilMerged(str(remaining))
+async def refuse_merged_pupils(connection: Connection, caller: Caller, pupil_ids: Sequence[UUID], scope: Scope) -> None:
+    """Raises PupilMerged if one of the pupils was merged into one that the caller reaches with this scope."""
+    if replacements := await find_replacements(connection, caller, pupil_ids, scope):
+        raise PupilMerged(str(next(replacements[id_] for id_ in pupil_ids if id_ in replacements)))
 
 
 async def make_not_found(connection: Connection, caller: Caller, pupil_id: UUID, scope: Scope) -> NotFound:
     """Returns the error of a pupil that a command did not find; raises PupilMerged where the pupil was merged."""
-    await refuse_merged_pupil(connection, caller, pupil_id, scope)
+    await refuse_merged_pupils(connection, caller, [pupil_id], scope)
     return NotFound()

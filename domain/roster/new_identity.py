@@ -69,7 +69,7 @@ async def reidentify_pupil(connection: Connection, caller: Caller, action: Actio
     await locks.lock([found["school_id"]], [action.id])
     stored = await connection.fetchrow(_FIND, *arguments)
     if stored is None:
-        raise NotFound()
+        raise await make_not_found(connection, caller, action.id, Scope.PRIVACY_WRITE)
     fields = action.fields
     if stored["version"] != fields.expected_version:
         message = f"The row has version {stored['version']} now. Read it again, and change it as it is."

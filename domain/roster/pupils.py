@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    cast,
     func,
     literal_column,
     select,
@@ -113,6 +114,33 @@ _reference = (
     .scalar_subquery()
 )
 
+
+record_changes = Table(
+    "record_changes",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("pupil_id", Uuid, nullable=False),
+    Column("other_id", Uuid, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+    Index("record_changes_by_pupil", "tenant_id", "pupil_id"),
+    Index("record_changes_by_other", "other_id"),
+)
+_merge = record_changes.alias()
+_merged_from = (
+    select(
+        func.coalesce(
+            func.array_agg(aggregate_order_by(cast(_merge.c.other_id, Text), _merge.c.changed_at, _merge.c.other_id)),
+            literal_column("'{}'::text[]"),
+            type_=ARRAY(Text),
+        )
+    )
+    .where(_merge.c.tenant_id == pupils.c.tenant_id, _merge.c.pupil_id == pupils.c.id, _merge.c.kind == "merged")
+    .correlate_except(_merge)
+    .scalar_subquery()
+)
+
 _roll, _roll_here = RollOfPupil(pupils), RollOfPupil(pupils, pupils.c.school_id)
 
 ROLL = Choice(
@@ -201,6 +229,12 @@ PUPILS = Resource(
             "The status today: C current, M main dual, F FE college, O other provider, S subsidiary dual, G guest; the first of these where"
             " several schools within reach have the pupil on roll. null for who is not on roll today.",
             vocabulary=ENROLMENT_STATUS,
+        ),
+        "mergedFrom": Field(
+            _merged_from,
+            "The ids of the records that were merged into this one, the first of them first: a copy of the data drops these.",
+            filter=Filter.NOWHERE,
+            nullable=False,
         ),
         "version": Field(pupils.c.version, "Grows by one with each change."),
         "changedAt": Field(pupils.c.changed_at, CHANGED_AT),

@@ -65,7 +65,7 @@ async def release_pupil_upn(connection: Connection, caller: Caller, action: Acti
     await locks.lock([pupil["school_id"]], [action.id])
     pupil = await _find_pupil(connection, caller, action)
     if pupil is None:
-        raise NotFound()
+        raise await make_not_found(connection, caller, action.id, Scope.PUPILS_WRITE)
     key = (pupil["tenant_id"], action.id)
     upn = _read_upn(action.fields.upn)
     number = await connection.fetchrow(_NUMBER, *key, upn)

@@ -40,10 +40,13 @@ class DatedSpell:
 
 @dataclass
 class UnitedSpells:
-    """The spells that are left, and the ids of those that were put into others or shortened."""
+    """The spells that are left, and those that were put into others or shortened. `simultaneous` are main spells of
+    the record that goes which begin elsewhere on the day of one of the record that remains: both are left.
+    """
 
     spells: list[DatedSpell] = field(default_factory=list)
     conflicting: list[DatedSpell] = field(default_factory=list)
+    simultaneous: list[DatedSpell] = field(default_factory=list)
 
 
 def unite_spells(spells: Iterable[DatedSpell]) -> UnitedSpells:
@@ -67,9 +70,14 @@ def unite_spells(spells: Iterable[DatedSpell]) -> UnitedSpells:
 
 
 def end_earlier_main_spells(united: UnitedSpells) -> None:
-    """Ends a main spell on the day before the next one begins at another school: a pupil has one main registration."""
+    """Ends a main spell on the day before the next one begins at another school: a pupil has one main registration.
+
+    Which of two that begin on one day is the main one nobody knows here.
+    """
     main = sorted((s for s in united.spells if s.value in MAIN), key=lambda s: (s.from_on, s.is_remaining))
     for earlier, later in pairwise(main):
         if earlier.overlaps(later) and earlier.from_on < later.from_on:
             united.spells[united.spells.index(earlier)] = replace(earlier, to_on=later.from_on - DAY)
             united.conflicting.append(earlier)
+        elif earlier.from_on == later.from_on and earlier.is_remaining != later.is_remaining:
+            united.simultaneous.append(earlier)

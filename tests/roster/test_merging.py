@@ -1,5 +1,6 @@
 """Two records of one child become one, and one record of two children becomes two: nothing is lost, and nobody learns of what is out of reach."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -91,7 +92,9 @@ async def test_the_remaining_record_has_all_of_both(hedgerow: Trust, vendor: Any
     assert await values(hedgerow, oak) == {"maths": "105", "gps": "101", "reading": "99"}
     kept = (await vendor.get(f"/v1/pupils/{oak}", params={"include": "enrolments,school"})).json()
     assert (kept["surname"], kept["school"]["urn"], kept["version"]) == ("Surname1", URNS["Elm"], done["version"])
-    assert kept["preferredForename"] is None, "the record that remains keeps its facts"
+    assert kept["preferredForename"] == "Wil", "only the other one had one"
+    assert (done["differences"], kept["mergedFrom"]) == (["surname"], [elm])
+    assert (await pupil(vendor, preferredForename="wil"))["id"] == oak
     facts = await hedgerow.value("SELECT details -> 'facts' ->> 'preferred_forename' FROM record_changes")
     assert facts == "Wil"
     assert [(s["from"], s["to"]) for s in kept["enrolments"]["data"]] == [("2014-09-01", "2018-05-20"), ("2018-05-21", None)]
@@ -234,6 +237,100 @@ async def test_spells_at_one_school_become_one_and_a_merge_by_graphql_is_the_sam
     assert await hedgerow.value("SELECT array_agg(from_on::text || COALESCE(to_on::text, '')) FROM group_members") == ["2017-09-01"]
     assert (await pupil(vendor, upn=[upn(1)]))["id"] == first
     assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+async def test_a_dry_run_says_which_facts_differ(hedgerow: Trust, vendor: Any) -> None:
+    rows = [entry(1, preferredSurname="Archer"), entry(2, forename="Bea", dateOfBirth="2007-02-01", preferredSurname="Baker")]
+    made = await sent(vendor, "/v1/pupils", roll("Oak", rows), Prefer="return=representation")
+    first, second = (result["id"] for result in made["results"])
+    dry = await sent(vendor, f"/v1/pupils/{second}/merge?dryRun=true", await merge_body(vendor, second, first))
+    assert dry["differences"] == ["upn", "dateOfBirth", "forename", "surname", "sex", "preferredSurname"]
+    text = json.dumps(dry)
+    assert not any(value in text for value in ("Bea", "2007", "Archer", "Baker", upn(2))), "names of fields, no values"
+
+
+async def test_main_spells_of_one_day_at_two_schools_are_a_conflict(hedgerow: Trust, vendor: Any) -> None:
+    spells = [{"from": "2014-09-01", "status": "C"}]
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, enrolments=spells)]))
+    await sent(vendor, "/v1/pupils", roll("Elm", [entry(1, reference="E1", upn=None, surname="Other", enrolments=spells)]))
+    oak, elm = (await pupil(vendor, surname="Surname1"))["id"], (await pupil(vendor, surname="Other"))["id"]
+    done = await confirmed(vendor, f"/v1/pupils/{elm}/merge", await merge_body(vendor, elm, oak))
+    assert [(c["kind"], c["stands"], c["detail"]) for c in done["conflicts"]] == [
+        ("enrolment", "into", "Main spells at two schools from 2014-09-01")
+    ]
+    assert (await vendor.get(f"/v1/pupils/{oak}?include=school")).json()["school"]["urn"] == URNS["Oak"]
+    assert await miscounted(hedgerow) == (0, 0, 0)
+
+
+async def test_a_filter_by_the_old_id_is_gone_too(hedgerow: Trust, vendor: Any) -> None:
+    oak, elm = await two_records(vendor)
+    far = await hedgerow.client("far", f"school:{URNS['Ash']}=all")
+    judgement = (await vendor.get(f"/v1/pupils/{elm}/judgements")).json()["data"][0]["id"]
+    school = hedgerow.ids["Elm"]
+    paths = [
+        *(
+            f"/v1/pupils?id={elm}",
+            f"/v1/pupils?id={elm}&fields=id",
+            f"/v1/judgements?pupilId={elm}",
+            f"/v1/enrolments?pupilId={elm}",
+        ),
+        *(f"/v1/judgements?id={judgement}", f"/v1/targets?pupilId={elm}", f"/v1/characteristics?pupilId={elm}"),
+    ]
+    for path in paths:
+        assert (await vendor.get(path)).status_code == 200, path
+    await confirmed(vendor, f"/v1/pupils/{elm}/merge", await merge_body(vendor, elm, oak))
+    for path in (*paths, *paths, f"/v1/schools/{school}/pupils?id={elm}"):
+        answer = await vendor.get(path)
+        assert (answer.status_code, answer.json().get("mergedInto")) == (410, oak), (path, answer.text)
+    for path in paths:
+        assert (await far.get(path)).json()["data"] == []
+    body = {"where": {"id": [elm]}}
+    assert (await sent(vendor, "/v1/pupils/lookup", body, 410))["mergedInto"] == oak
+    assert (await sent(far, "/v1/pupils/lookup", body))["data"] == []
+    assert [row["id"] for row in (await sent(vendor, "/v1/pupils/lookup", {"where": {"id": [elm, oak]}}))["data"]] == [oak]
+    for query in (
+        "query ($id: ID!) { pupils(where: {id: [$id]}) { nodes { id } } }",
+        "query ($id: ID!) { x: judgements(where: {pupilId: [$id]}) { y: edges { node { id } } } }",
+        f'query ($id: ID!) {{ school(id: "{school}") {{ name pupils(where: {{id: [$id]}}) {{ nodes {{ id }} }} }} }}',
+        'query ($id: ID!) { pupils(where: {id: [$id]}) { nodes { id } } __type(name: "Pupil") { name } }',
+        f'{{ pupils(where: {{id: ["{elm}"]}}) {{ nodes {{ id }} }} }}',
+    ):
+        for _ in range(2):
+            variables = {"id": elm} if "$id" in query else {}
+            answer = (await vendor.post("/graphql", json={"query": query, "variables": variables})).json()
+            assert answer["errors"][0]["extensions"]["problem"]["mergedInto"] == oak, answer
+    assert await asked(far, "query ($id: ID!) { pupils(where: {id: [$id]}) { nodes { id } } }", id=elm) == {"pupils": {"nodes": []}}
+
+
+async def test_a_copy_of_the_data_learns_of_a_merge(hedgerow: Trust, vendor: Any) -> None:
+    oak, elm = await two_records(vendor)
+    since = (await vendor.get(f"/v1/pupils/{oak}")).json()["changedAt"]
+    await confirmed(vendor, f"/v1/pupils/{elm}/merge", await merge_body(vendor, elm, oak))
+    changed = (await vendor.get("/v1/pupils", params={"changedAt.gt": since})).json()["data"]
+    assert {row["id"]: row["mergedFrom"] for row in changed}[oak] == [elm]
+    assert (await asked(vendor, f'{{ pupil(id: "{oak}") {{ mergedFrom }} }}'))["pupil"] == {"mergedFrom": [elm]}
+
+
+async def test_of_several_merges_at_once_one_is_done_and_the_others_are_told(hedgerow: Trust, vendor: Any) -> None:
+    oak, elm = await two_records(vendor)
+    body, url = await merge_body(vendor, elm, oak), f"/v1/pupils/{elm}/merge"
+    body["confirmation"] = (await sent(vendor, f"{url}?dryRun=true", body))["confirmation"]
+    answers = await asyncio.gather(*(vendor.post(url, json=body) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 410, 410, 410]
+    assert {answer.json().get("mergedInto") for answer in answers} == {None, oak}
+    two = (await pupil(vendor, surname="Surname2"))["id"]
+    other = {"expectedVersion": 1, "into": elm, "intoVersion": 1}
+    assert issues(await sent(vendor, f"/v1/pupils/{two}/merge?dryRun=true", other, 422)) == {"/into": "pupil-merged"}
+
+
+async def test_a_lookup_finds_the_remaining_pupil_by_every_reference(hedgerow: Trust, vendor: Any) -> None:
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2, reference="Z9"), entry(3)]))
+    first, second = (await pupil(vendor, reference="P1"))["id"], (await pupil(vendor, reference="Z9"))["id"]
+    await confirmed(vendor, f"/v1/pupils/{second}/merge", await merge_body(vendor, second, first))
+    for wanted in ("P1", "Z9", ["P1", "Z9"]):
+        assert (await pupil(vendor, reference=wanted))["id"] == first
+    other = await hedgerow.client("other", f"trust:{TRUST}=all")
+    assert (await sent(other, "/v1/pupils/lookup", {"where": {"reference": "Z9"}}))["data"] == []
 
 
 async def test_every_table_about_pupils_is_merged_and_told(hedgerow: Trust) -> None:
