@@ -96,8 +96,8 @@ def urls() -> Iterator[Ask]:
     orders = permutations(("id", "forename", "surname", "yearGroup", "sex", "version"))
     links = "include=school,judgements.window&fields=school.name,judgements.grade,judgements.window.code,"
     for fields, n in zip(orders, range(80 * FACTOR), strict=False):
-        years = "&".join(f"yearGroup={i}" for i in range(200))
-        yield "GET", f"/v1/pupils?{links}{','.join(fields)}&first={n + 1}&{years}", {}
+        versions = "&".join(f"version={i}" for i in range(200))
+        yield "GET", f"/v1/pupils?{links}{','.join(fields)}&first={n + 1}&{versions}", {}
 
 
 def urls_of_many_parameters() -> Iterator[Ask]:
@@ -222,7 +222,8 @@ CLOSED = {
     "api/pages/problems.py": {"_encode_list", "_write_list"},
     "api/rest/openapi/document.py": {"_encode"},
     "domain/assessment/templates.py": {"load_templates"},
-    "domain/write/decode.py": {"_list_names", "_map_fields", "_find_struct", "_find_item_type", "_is_prose"},
+    "domain/write/decode.py": {"_list_names", "_list_words", "_map_fields", "_find_struct", "_find_item_type", "_is_prose"},
+    "domain/read/natural_keys.py": {"_prepare"},
     "domain/roster/code_lists.py": {"load_code_lists", "_index_codes"},
     "domain/roster/names.py": {"list_weights"},
     "domain/roster/gias/apply.py": {"_write_sql"},
