@@ -602,6 +602,26 @@ BEGIN
     ) e ON true;
 END $$;
 
+CREATE FUNCTION public.read_pupil_identities(in_tenant uuid, of_pupils uuid[]) RETURNS TABLE(id uuid, school_id uuid, upn text, surname text, forename text, date_of_birth date, sex text, open_main_from date, open_main_status text, former_surname text, surname_changed_on date, upn_changed_on date, former_upns text[])
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+    #variable_conflict use_column
+    BEGIN
+        PERFORM acts_in(in_tenant);
+        RETURN QUERY SELECT p.id, p.school_id, p.upn, p.surname, p.forename, p.date_of_birth, p.sex, e.from_on, e.status,
+            p.former_surname, p.surname_changed_on, p.upn_changed_on,
+            CASE WHEN p.upn IS NULL OR p.upn ~ '[^0-9]$' THEN
+                ARRAY(SELECT u.upn FROM upns u WHERE u.tenant_id = in_tenant AND u.pupil_id = p.id AND u.upn !~ '[^0-9]$')
+            ELSE '{}' END
+        FROM unnest(of_pupils) AS g (id)
+        JOIN LATERAL (SELECT * FROM pupils WHERE tenant_id = in_tenant AND pupils.id = g.id LIMIT 1) p ON true
+        LEFT JOIN LATERAL (
+            SELECT from_on, status FROM enrolments WHERE tenant_id = in_tenant AND pupil_id = p.id AND enrolments.school_id = p.school_id
+                AND status IN ('C', 'M', 'F', 'O') AND to_on IS NULL ORDER BY from_on DESC LIMIT 1
+        ) e ON true;
+    END $_$;
+
 CREATE FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) RETURNS TABLE(id uuid, upn text, surname text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -1025,6 +1045,9 @@ CREATE TABLE public.pupils (
     preferred_surname_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     preferred_forename_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     names_rule smallint DEFAULT 0 NOT NULL,
+    former_surname text,
+    surname_changed_on date,
+    upn_changed_on date,
     CONSTRAINT pupils_sex_check CHECK ((sex = ANY (ARRAY['F'::text, 'M'::text])))
 );
 
@@ -3086,6 +3109,10 @@ GRANT ALL ON FUNCTION public.reach_state(tenants uuid[]) TO markonce_app;
 REVOKE ALL ON FUNCTION public.read_identities(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.read_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.read_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.read_pupil_identities(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.read_pupil_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.read_pupil_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.read_upns_and_surnames(in_tenant uuid, of_pupils uuid[]) TO markonce_app;

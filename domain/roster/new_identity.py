@@ -124,8 +124,11 @@ async def _make_facts(connection: Connection, caller: Caller, stored: Any, field
 
 
 def _list_retired_names(stored: Any, facts: PupilFacts) -> list[str]:
-    """Returns the texts of the old names, legal and preferred, of those that the new identity does not have too."""
-    surnames, forenames = (stored["surname"], stored["preferred_surname"]), (stored["forename"], stored["preferred_forename"])
+    """Returns the texts of the old names, legal, former and preferred, of those that the new identity does not have too."""
+    surnames, forenames = (
+        (stored["surname"], stored["preferred_surname"], stored["former_surname"]),
+        (stored["forename"], stored["preferred_forename"]),
+    )
     old = retired.describe_names(surnames, forenames, stored["date_of_birth"])
     return sorted(old - {retired.describe_name(facts.surname, facts.forename, facts.date_of_birth)})
 

@@ -99,7 +99,11 @@ async def _find_owners(connection: Connection, caller: Caller, tenant_id: UUID, 
 
 @dataclass(frozen=True)
 class StoredIdentity:
-    """By what a row is compared with a stored pupil, and the pupil's open main spell at the main school."""
+    """By what a row is compared with a stored pupil, and the pupil's open main spell at the main school.
+
+    `former_surname` is the surname before the last changes of it. `former_upns` are permanent ones, of a pupil who has
+    none now.
+    """
 
     id: UUID
     school_id: UUID
@@ -110,12 +114,16 @@ class StoredIdentity:
     sex: str
     open_main_from: date | None
     open_main_status: str | None
+    former_surname: str | None
+    surname_changed_on: date | None
+    upn_changed_on: date | None
+    former_upns: list[str]
 
 
 async def read_identities(connection: Connection, tenant_id: UUID, pupil_ids: Collection[UUID]) -> dict[UUID, StoredIdentity]:
     """Returns what is stored of these pupils of the tenant, within the caller's reach or not. One statement."""
     columns = ", ".join(StoredIdentity.__dataclass_fields__)
-    rows = await connection.fetch(f"SELECT {columns} FROM read_identities($1, $2)", tenant_id, list(pupil_ids))
+    rows = await connection.fetch(f"SELECT {columns} FROM read_pupil_identities($1, $2)", tenant_id, list(pupil_ids))
     return {row["id"]: StoredIdentity(*row) async for part in iterate_in_slices(rows) for row in part}
 
 

@@ -16,7 +16,7 @@ from domain.support.slices import iterate_in_slices, split_into_parts
 
 @dataclass
 class PupilFacts:
-    """A pupil's columns, as stored or as they are to be."""
+    """A pupil's columns, as stored or as they are to be. The last three are what changed_identity.py remembers."""
 
     school_id: UUID
     upn: str | None
@@ -27,6 +27,9 @@ class PupilFacts:
     year_group: str
     preferred_surname: str | None = None
     preferred_forename: str | None = None
+    former_surname: str | None = None
+    surname_changed_on: date | None = None
+    upn_changed_on: date | None = None
 
     @property
     def name_keys(self) -> tuple[str | int | None, ...]:
@@ -164,7 +167,14 @@ _READ_PUPILS = f"""
 SELECT {", ".join(f"x.{name}" for name in ("id", "version", *PupilFacts.__dataclass_fields__))} FROM pupils x
 WHERE x.tenant_id = $1 AND x.id = ANY ($2) AND {reaches_pupil_sql("$3", "x", "id")}
 """
-_COLUMN_TYPES = {"id": "uuid", "school_id": "uuid", "date_of_birth": "date", "names_rule": "smallint"}
+_COLUMN_TYPES = {
+    "id": "uuid",
+    "school_id": "uuid",
+    "date_of_birth": "date",
+    "surname_changed_on": "date",
+    "upn_changed_on": "date",
+    "names_rule": "smallint",
+}
 _WRITTEN = ("id", *PupilFacts.__dataclass_fields__, *NAME_KEYS)
 _WRITTEN_ARRAYS = ", ".join(f"${n}::{_COLUMN_TYPES.get(name, 'text')}[]" for n, name in enumerate(_WRITTEN, 2))
 _INSERT_PUPILS = f"INSERT INTO pupils (tenant_id, changed_at, {', '.join(_WRITTEN)}) SELECT $1, clock_timestamp(), * FROM unnest({_WRITTEN_ARRAYS})"

@@ -10,6 +10,7 @@ from domain.declare.ids import new_id
 from domain.declare.type_numbers import PUPIL
 from domain.roster.characteristics import YEAR_GROUP
 from domain.roster.names import keep_spelling
+from domain.roster.record_pupils.changed_identity import remember_changes
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, StoredPupils
 from domain.roster.record_pupils.compare_keys import compare_reference, compare_upns, record_decisions
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow
@@ -81,6 +82,7 @@ def compare_facts(
         year_group=year_group,
         **_find_names(None if is_kept else entry, before, keeps_spelling),
     )
+    remember_changes(facts, before, stored.upns.get(pupil_id, {}), confirms_identity=row.confirms_identity)
     if before is None:
         changes.new_pupils[pupil_id] = facts
     elif before != facts:

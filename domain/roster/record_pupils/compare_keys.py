@@ -9,6 +9,7 @@ from msgspec import UNSET
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils
 from domain.roster.record_pupils.entries import PupilEntryRow
 from domain.roster.record_pupils.identity import is_wholly_same, list_contradictions
+from domain.roster.record_pupils.row_problem import SURNAME, UPN
 from domain.roster.upn import is_temporary
 from domain.write.batch import Batch
 
@@ -48,6 +49,8 @@ def record_decisions(batch: Batch[Any, Any], row: PupilEntryRow, changes: PupilC
         batch.warn(row.at, "upn", "upn-released", RELEASED)
     if row.entry.same_child and row.pupil is not None:
         facts = list_contradictions(row, row.pupil)
+        if row.confirms_identity:
+            facts += [fact for fact in (UPN, SURNAME) if fact not in facts]
         if len(facts) > 1:
             actor = None if row.entry.actor is UNSET else row.entry.actor
             changes.decisions.append((row.pupil.id, "same child", " ".join(facts), actor))

@@ -23,7 +23,10 @@ from domain.write.batch import Batch
 NO_MATCH = KeyMatch(None, None, None, None)
 
 SameChild = Annotated[
-    bool, describe("Says, with the pupil's id, that it is this pupil though two of UPN, date of birth and forename differ.")
+    bool,
+    describe(
+        "Says, with the pupil's id, that it is this pupil though two of UPN, date of birth and forename differ, or UPN and surname have changed."
+    ),
 ]
 SaidBy = Annotated[
     Text | UnsetType, describe("Who says that it is the same child, as the sender knows them: a staff code. Kept in history.")
@@ -113,7 +116,7 @@ class PupilEntryRow:
     `problem` why it may not be written. `released_upns` are taken from pupils for whom they were recorded in error.
     `taken_from` is the pupil whose own row in the batch gives up this row's UPN; `problem_if_kept` is this row's problem
     if that row is rejected. Where the sender is not the school's source, `entry` is without spells, and `said` is with
-    them.
+    them. `confirms_identity` says that a person allows a change of permanent UPN and surname.
     """
 
     at: int
@@ -130,6 +133,7 @@ class PupilEntryRow:
     former_upns_to_record: list[str] = field(default_factory=list)
     released_upns: list[tuple[str, UUID]] = field(default_factory=list)
     taken_from: UUID | None = None
+    confirms_identity: bool = False
     problem_if_kept: RowProblem | None = None
     said: PupilEntry | None = None
 

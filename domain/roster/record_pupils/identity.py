@@ -59,7 +59,7 @@ def is_same_name(name: str, other: str) -> bool:
 def list_differing_facts(row: PupilEntryRow, stored: StoredIdentity) -> list[str]:
     """Returns which of the facts differ: permanent UPN, birthday, whole forename. What is unknown does not differ."""
     entry, facts = row.entry, []
-    if _is_permanent(row.upn) and _is_permanent(stored.upn) and row.upn != stored.upn:
+    if has_other_upn(row.upn, stored.upn, stored.former_upns):
         facts.append(UPN)
     if entry.date_of_birth != stored.date_of_birth:
         facts.append(BIRTHDAY)
@@ -81,6 +81,16 @@ def list_contradictions(row: PupilEntryRow, stored: StoredIdentity) -> list[str]
 def _is_confirmed(row: PupilEntryRow, stored: StoredIdentity) -> bool:
     """Whether the row bears the permanent UPN that the pupil has."""
     return _is_permanent(row.upn) and row.upn == stored.upn
+
+
+def has_other_upn(upn: str | None, stored: str | None, former: Collection[str]) -> bool:
+    """Whether a UPN is another permanent one than the pupil has or, where there is none now, than those that the pupil
+    had and that were not released.
+    """
+    if not _is_permanent(upn):
+        return False
+    had = [stored] if _is_permanent(stored) else [number for number in former if _is_permanent(number)]
+    return bool(had) and upn not in had
 
 
 def _is_permanent(upn: str | None) -> bool:
