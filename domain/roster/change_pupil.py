@@ -135,7 +135,8 @@ async def _make_row(
     row = apply_rules(roll, 0, entry, school, checks_age=False)
     if row is not None:
         _check_birthday(roll, row, stored, patch.id)
-        await reject_retired(connection, roll, school.tenant_id, list_identifiers(caller.client_id, [row]))
+        if await reject_retired(connection, roll, school.tenant_id, list_identifiers(caller.client_id, [row])):
+            raise make_invalid(_point_into_patch(roll.issues))  # nothing more is said of such a row
         await match_and_lock(connection, caller, locks, school.tenant_id, [row], None, roll.head.as_of)
         rows = await reject_changed_identities(roll, [row])
         await reject_ambiguous(connection, caller, roll, school.tenant_id, rows)
