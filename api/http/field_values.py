@@ -17,7 +17,8 @@ def split_elements(value: str) -> Iterator[str]:
 def split_parameters(element: str) -> tuple[str, list[tuple[str, str]]]:
     """What stands before the first semicolon, and the parameters after it: names in lower case, and their values without
     quotes."""
-    head, *parts = _split(_PART, element) if not element.startswith(";") else ["", *_split(_PART, element)]
+    parts = [*_split(_PART, element)]
+    head = parts.pop(0) if parts and not element.startswith(";") else ""
     pairs = [(name.strip().lower(), unquote(value.strip())) for part in parts for name, _, value in [part.partition("=")]]
     return head, pairs
 

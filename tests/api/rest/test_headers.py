@@ -53,6 +53,7 @@ def test_quotes_and_backslashes_without_end_are_read_once() -> None:
 
 
 def test_parameters_have_names_in_any_case_and_quoted_values() -> None:
+    assert split_parameters("") == split_parameters(" ;; ") == ("", [])
     assert split_parameters('text/csv; Header="a;b" ;Q=0.5') == ("text/csv", [("header", "a;b"), ("q", "0.5")])
 
 
@@ -311,6 +312,13 @@ async def test_every_graphql_error_is_a_problem(vendor: Any) -> None:
             assert error["extensions"]["code"] == code
             assert error["extensions"]["problem"]["type"].endswith(f"/problems/{code}")
             assert error["extensions"]["problem"]["detail"] == error["message"]
+
+
+async def test_a_body_without_a_media_type_is_415(vendor: Any) -> None:
+    for headers in ({}, {"Content-Type": ""}, {"Content-Type": ";"}):
+        for path in ("/v1/judgements", "/v1/pupils/lookup", "/graphql"):
+            answer = await vendor.post(path, content=b"{}", headers=headers)
+            assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (415, "media-type")
 
 
 async def test_a_window_is_named_by_its_code_in_a_path(vendor: Any, hedgerow: Trust) -> None:
