@@ -116,6 +116,7 @@ async def test_the_lost_answer_is_found_by_its_key(hedgerow: Trust, vendor: Any)
         await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]), Idempotency_Key=key, Prefer="return=representation"),
         await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]), Idempotency_Key=key),
     ]
+    answers[0]["results"][0]["reference"] = None  # what is kept holds no references
     found = (await vendor.get("/v1/idempotency-keys/night%2F2018-05-14%3Fa=%252F")).json()["data"]
     assert [(each["operation"], each["answer"]) for each in found] == list(
         zip(("recordJudgements", "recordPupils"), answers, strict=True)

@@ -46,7 +46,7 @@ async def test_again_it_is_unchanged_and_recording_again_updates(hedgerow: Trust
     before = await hedgerow.everything()
     assert counted(await sent(vendor, "/v1/judgements", batch("Oak", [withdrawn(1)]))) == {"unchanged": 1}
     never = await sent(vendor, "/v1/judgements", batch("Oak", [withdrawn(5)]), **represent)
-    assert never["results"] == [{"at": "/entries/0", "outcome": "unchanged", "id": None, "version": None}]
+    assert never["results"] == [{"at": "/entries/0", "reference": "P5", "outcome": "unchanged", "id": None, "version": None}]
     assert await hedgerow.everything() == before
     again = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]), **represent)
     assert (again["results"][0]["outcome"], again["results"][0]["version"]) == ("updated", 3)

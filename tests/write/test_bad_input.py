@@ -146,7 +146,10 @@ async def test_an_unknown_field_suggests_the_known_one(vendor: Any) -> None:
     assert [(i["at"], i["code"], "grade" in i["message"]) for i in answer.json()["issues"]] == [
         ("/entries/0/garde", "unknown-field", True)
     ]
-    assert await refused(vendor, "/v1/judgements", body | {"entires": []}) == {"/entires": "unknown-field"}
+    assert await refused(vendor, "/v1/judgements", body | {"entires": []}) == {
+        "/entires": "unknown-field",
+        "/entries/0/garde": "unknown-field",
+    }
 
 
 async def test_the_issues_of_a_row_are_counted(vendor: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec import structs
 
 from domain import RESOURCES
 from domain.declare.errors import DomainError
@@ -131,7 +132,8 @@ async def test_a_command_that_names_what_is_anothers_writes_nothing_and_answers_
         command, document = trespasses(names)[tried]
         with pytest.raises(DomainError) as refused:
             await world.do(client, command, document)
-        answers.append((type(refused.value), refused.value.code, refused.value.detail, refused.value.issues))
+        issues = [structs.replace(issue, reference=None) for issue in refused.value.issues]  # the row's own, which it repeats
+        answers.append((type(refused.value), refused.value.code, refused.value.detail, issues))
     assert answers[0] == answers[1]
     assert await contents(world) == before
     assert await world.as_superuser(_STRAY) == []
