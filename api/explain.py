@@ -114,6 +114,7 @@ async def _send_request(app: Starlette, method: str, url: str, body: bytes = b""
         "method": method,
         "scheme": "http",
         "path": unquote(path),
+        "raw_path": quote(path, safe=string.punctuation).encode(),
         "query_string": quote(query, safe=string.punctuation).encode(),
         "headers": [(b"content-type", b"application/json")] if body else [],
         "root_path": "",

@@ -94,12 +94,16 @@ READ: dict[str, dict[str, str]] = {
     "reopen_window": {"closesAt": "window.closesAt"},
     "create_window_discount": {"reason": "discount.reason", "author": "discount.author"},
     "withdraw_discount": {"author": "discount.withdrawnBy"},
-    "update_school": {name: f"school.{name}" for name in ("shortName", "maxLeaversPercent")},
+    "update_school": {name: f"school.{name}" for name in ("shortName", "maxLeaversPercent", "rollYear", "sourceClient")},
     "update_pupil": {
         name: where for name, where in PUPIL.items() if where.startswith("pupil.") and name not in ("reference", "formerUpns")
     }
     | {"sameChild": ORDER, "actor": KEPT},
     "release_pupil_upn": {"upn": NAMES},
+    "record_school_references": {
+        "entries.reference": "pupil.reference",
+        **{f"entries.{name}": NAMES for name in ("oldReference", "upn", "surname", "forename", "dateOfBirth")},
+    },
     "reidentify_pupil": {name: f"pupil.{name}" for name in ("surname", "forename", "dateOfBirth", "sex", "upn", "reference")},
     "split_pupil": {
         **{name: where for name, where in PUPIL.items() if "." in where and name not in ("reference", "formerUpns")},

@@ -118,7 +118,7 @@ async def test_every_scan_of_what_a_tenant_owns_is_bound_to_a_tenant(sides: Side
 
 WITHIN_FUNCTIONS = {
     *("judgement_history", "target_history", "enrolment_history", "characteristic_history", "record_changes"),
-    *("tenant_versions", "retired_identifiers", "identifier_keys"),
+    *("tenant_versions", "retired_identifiers", "identifier_keys", "new_identities"),
 }
 """What statements only add to, or leave to the database's functions, each of which is told the tenant."""
 _OWNED = """

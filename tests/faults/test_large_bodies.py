@@ -18,7 +18,7 @@ from domain.declare.ids import new_id
 from domain.read.query import MAX_VALUES as IN_A_FILTER
 from domain.read.query import MAX_VALUES_PER_REQUEST as IN_ALL
 from domain.write.command import MAX_BATCH_ISSUES, MAX_ENTRIES
-from tests.trust import COLLECTED, Trust, batch, entry, judged, opened, roll, sent
+from tests.trust import COLLECTED, Trust, batch, entry, judged, opened, roll, sent, upn
 from tests.work import count_work
 
 JSON = {"Content-Type": "application/json"}
@@ -151,9 +151,14 @@ async def test_literals_that_fragments_repeat_are_counted(vendor: Any) -> None:
 async def test_filters_of_a_lookup_are_counted(vendor: Any) -> None:
     filters = ("id", "surname", "forename", "upn", "sex", "yearGroup")
     ids = [str(new_id(4)) for _ in range(IN_A_FILTER + 1)]
+    values = dict.fromkeys(filters, ids[1:]) | {
+        "upn": [upn(1)] * IN_A_FILTER,
+        "sex": ["F"] * IN_A_FILTER,
+        "yearGroup": ["6"] * IN_A_FILTER,
+    }
     for where, at in (
         ({"id": ids}, "/where/id"),
-        (dict.fromkeys(filters, ids[1:]), "/where/yearGroup"),
+        (values, "/where/yearGroup"),
     ):
         answer = await vendor.post("/v1/pupils/lookup", json={"where": where})
         assert (at, "filter-too-long") in [(issue["at"], issue["code"]) for issue in answer.json()["issues"]]

@@ -171,7 +171,7 @@ async def test_reads_of_what_is_anothers_and_of_what_is_nowhere_are_the_same_byt
             if value is None:
                 continue
             absent = str(new_id(4)) if "-" in value else "199999" if value.isdigit() else "nobody"
-            absent = {"id": nowhere, "groupId": "TR999999", "upn": upn("Fir", 99)}.get(field, absent)
+            absent = {"id": nowhere, "groupId": absent if "-" in value else "TR999999", "upn": upn("Fir", 99)}.get(field, absent)
             if resource.has_lookup:
                 sent = [told(await http.post(f"/v1/{resource.path}/lookup", json={"where": {field: v}})) for v in (value, absent)]
                 assert sent[0] == sent[1]

@@ -29,7 +29,6 @@ FREE = {
     "target.horizonPoint",
     *("receipt.client", "plannedRoll.client", "return.schoolName", "return.lastClient", "dataIssue.client"),
     *("discount.reason", "discount.author", "discount.withdrawnBy"),
-    *("plannedRoll.client", "plannedRoll.problem", "plannedRoll.issueCodes"),
 }
 """Fields of any text, in which nothing is outside a vocabulary. A new field of text has one, or is named here."""
 OUTSIDE = "no such value"

@@ -267,14 +267,18 @@ UPDATE pupils SET version = version + 1, changed_at = clock_timestamp(), xid = p
 async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, changes: PupilChanges) -> None:
     """Writes the changes: a fixed number of set-based statements for each part of the rows. `source` is the client."""
 
-    def list_rows(facts: dict[UUID, PupilFacts]) -> list[tuple[Any, ...]]:
-        return [(id_, *(getattr(f, name) for name in PupilFacts.__dataclass_fields__), *f.name_keys) for id_, f in facts.items()]
+    async def list_rows(facts: dict[UUID, PupilFacts]) -> list[tuple[Any, ...]]:
+        return [
+            (id_, *(getattr(f, name) for name in PupilFacts.__dataclass_fields__), *f.name_keys)
+            async for part in iterate_in_slices(facts.items())
+            for id_, f in part
+        ]
 
     for released in split_into_parts(changes.released_upns):
         await connection.execute(_RELEASE_UPNS, tenant_id, *transpose(released, 3), source)
     for statement, rows in (
-        (_INSERT_PUPILS, list_rows(changes.new_pupils)),
-        (_UPDATE_PUPILS, list_rows(changes.changed_pupils)),
+        (_INSERT_PUPILS, await list_rows(changes.new_pupils)),
+        (_UPDATE_PUPILS, await list_rows(changes.changed_pupils)),
         (_INSERT_UPNS, changes.new_upns),  # another school may have inserted one just now: the transaction is then run again
         (_UPDATE_UPNS, changes.changed_upns),
         (_DELETE_SPELLS, changes.withdrawn_spells),
