@@ -110,7 +110,7 @@ class Asking:
     def narrowed(self, ask: Ask, filters: list[Filter]) -> Ask:
         """The question with filters on fields that may be filtered so, and an order."""
         resource, may = ask.resource, list_default_fields(ask.resource, self.caller)
-        names = [name for name in may if resource.fields[name].filter in filters]
+        names = [name for name in may if resource.fields[name].filter in filters and resource.fields[name].filterable]
         for name in self.draw.sample(names, min(len(names), self.draw.choice((0, 0, 1, 1, 2)))):
             given = [row[name] for row in self.draw.choices(self.rows[resource.name], k=2) if row[name] is not None]
             if resource.fields[name].kind is ValueType.TEXTS:
