@@ -101,7 +101,7 @@ async def _read_input(request: Request, command: Command, caller: Caller, prefer
         steps = command.parse_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
         return _Sent(await run_in_slices(steps), document, body)
     state, resource = request.app.state, _BY_PATH[request.scope["path"].split("/")[2]]
-    row_id = await find_row_id(state.database, caller, state.cursors, resource, command.scope, read_path(request, "id"))
+    name = read_path(request, "id")
     versions = read_if_match(request) if command.is_single_row else None
     if request.method == "PATCH":
         document, body = await read_json(request, MERGE_PATCH)
@@ -111,6 +111,7 @@ async def _read_input(request: Request, command: Command, caller: Caller, prefer
         document, body = {}, await read_body(request)
         if body.strip() not in (b"", b"{}"):
             raise BadRequest("This command takes no body.", code="body-unexpected")
+    row_id = await find_row_id(state.database, caller, state.cursors, resource, command.scope, name)
     if command.is_single_row:
         expected = "*" if versions is None else str(sorted(versions))
         row = {"row": hash_text(row_id), "If-Match": expected}

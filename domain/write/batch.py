@@ -200,12 +200,17 @@ class Batch(Generic[Head, Entry]):
         return warnings + self.add_references(own)
 
     def add_references(self, found: list[T]) -> list[T]:
-        """Returns issues or results of rows, each with the reference that the row itself holds."""
+        """Returns issues or results of rows, each with the reference that the row itself holds, unless it is a UPN or NHS number."""
         if not found:
             return []
         sent = {index: getattr(row, "reference", None) for index, row in self.rows}
         sent |= {index: value.get("reference") for index, value in self.undecoded.items() if isinstance(value, dict)}
-        references = {index: text for index, text in sent.items() if isinstance(text, str) and len(text) <= MAX_TEXT}
+        identifying = {self.find_index(issue) for issue in self.issues if issue.code == "reference-is-identifier"}
+        references = {
+            index: text
+            for index, text in sent.items()
+            if isinstance(text, str) and len(text) <= MAX_TEXT and index not in identifying
+        }
         indexes = (self.find_index(each) for each in found)
         return [
             structs.replace(each, reference=references[index]) if index in references else each

@@ -104,6 +104,8 @@ def in_order(values: list[Any], by: Order) -> None:
     assert values == known + [None] * (len(values) - len(known))
     if by.field.kind in (ValueType.INTEGER, ValueType.NUMBER):
         assert known == sorted(known, key=float, reverse=by.descending)
+    elif by.field.kind is ValueType.INSTANT:
+        assert known == sorted(known, key=datetime.fromisoformat, reverse=by.descending)
     elif by.field.kind is not ValueType.TEXT:
         assert known == sorted(known, reverse=by.descending)
 

@@ -360,4 +360,4 @@ async def test_every_table_about_pupils_is_merged_and_told(hedgerow: Trust) -> N
         "identity_history",
         "planned_pupils",
     }
-    assert {row["relname"] for row in columns} == put_together | follow | {"data_issues"}
+    assert {row["relname"] for row in columns} == put_together | follow | {"data_issues", "new_identities"}
