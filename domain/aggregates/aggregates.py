@@ -77,8 +77,8 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     caller.require_any(Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL, what="aggregates")
     if query.view == "public":
         caller.require_scope(Scope.AGGREGATES_INTERNAL, "view=public")
+    query = await _resolve_laestabs(database, query)
     after = None if query.after is None else cursors.decrypt_position(query.after, caller.client_id, query.fingerprint)
-    query = await _resolve_former_laestabs(database, query)
     result = await _read_result(database, caller, query)
     # suppression among hundreds of schools takes seconds of arithmetic; in a thread, other requests continue meanwhile
     return await to_thread(
@@ -86,19 +86,20 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     )
 
 
-LAESTAB_LENGTH = 7
 _FORMER = f"SELECT g.laestab, f.school_id FROM unnest($1::text[]) AS g (laestab) CROSS JOIN LATERAL ({FIND_SQL.format(laestab='g.laestab').strip()}) f"
 
 
-async def _resolve_former_laestabs(database: Database, query: AggregateQuery) -> AggregateQuery:
-    """Returns the query with the id of a school in place of a LAESTAB that it had before and that no other has now."""
-    laestabs = sorted({name for school in query.school if len(name := _name_school(school)) == LAESTAB_LENGTH})
+async def _resolve_laestabs(database: Database, query: AggregateQuery) -> AggregateQuery:
+    """Returns the query with LAESTABs in canonical form, and with the id of a school in place of a LAESTAB that it had
+    before and that no other has now.
+    """
+    laestabs = {name: laestab for name in query.school if (laestab := _find_laestab(name)) is not None}
     if not laestabs:
         return query
     async with database.without_caller() as connection:
-        found = dict(map(tuple, await connection.fetch(_FORMER, laestabs)))
-    schools = tuple(str(found.get(_name_school(school)) or school) for school in query.school)
-    return replace(query, school=schools)
+        former = dict(map(tuple, await connection.fetch(_FORMER, sorted(laestabs.values()))))
+    named = (laestabs.get(name, name) for name in query.school)
+    return replace(query, school=tuple(str(former.get(name, name)) for name in named))
 
 
 async def _read_result(database: Database, caller: Caller, query: AggregateQuery) -> AggregateResult:
@@ -122,7 +123,7 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
         "trust_uid": _parse_number(query.trust or ""),
         "school_ids": [id_ for school in query.school if (id_ := parse_id(school))],
         "urns": [urn for school in query.school if (urn := _parse_number(school))],
-        "laestabs": [_name_school(school) for school in query.school],
+        "laestabs": list(query.school),
     }
     text, is_current = await compile_aggregate(template).run(database, values)
     if caller.snapshot is not None and not is_current:
@@ -136,11 +137,11 @@ def _parse_number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
 
 
-def _name_school(text: str) -> str:
-    """Returns a LAESTAB in its canonical form, and any other name of a school as it is."""
+def _find_laestab(name: str) -> str | None:
+    """Returns the LAESTAB in its canonical form that names a school, None for another name."""
     with suppress(ValueError):
-        return parse_laestab(text)
-    return text
+        return parse_laestab(name)
+    return None
 
 
 def _make_page(
@@ -177,11 +178,11 @@ def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]
     ids = {name: school.id for school in result.schools for name in (school.laestab, str(school.urn), school.id)}
     in_reach = {"window": result.window, "subject": query.subject is None or result.subject, "trust": result.trust}
     missing = [name for name, is_in_reach in in_reach.items() if not is_in_reach]
-    missing += ["school" for school in query.school if _name_school(school) not in ids]
+    missing += ["school" for school in query.school if school not in ids]
     if missing:
         message = "There is no such {} within the reach of this client's aggregates."
         raise make_invalid([Issue(name, f"{name}-not-found", message.format(name)) for name in missing])
-    return {ids[_name_school(school)] for school in query.school}
+    return {ids[school] for school in query.school}
 
 
 def _make_suppressed_groups(

@@ -73,7 +73,7 @@ class Recorded(Counts, kw_only=True):
 
         def restore(found: list[T]) -> list[T]:
             for each in lists:
-                found = each.add_references(found)
+                found = each.add_references(found, self.issues)
             return found
 
         return structs.replace(
@@ -191,27 +191,25 @@ class Batch(Generic[Head, Entry]):
     def list_issues(self) -> list[Issue]:
         """Returns the issues in the order of the rows, those of the head and of the companions first."""
         issues = [*self.faults, *(issue for other in self.companions.values() for issue in other.list_issues())]
-        return issues + self.add_references(sorted(self.issues, key=self.find_index))
+        return issues + self.add_references(sorted(self.issues, key=self.find_index), self.issues)
 
     def list_warnings(self) -> list[Issue]:
         """Returns the warnings about rows that are not rejected, in the order of the rows, those of the companions first."""
         warnings = [warning for other in self.companions.values() for warning in other.list_warnings()]
         own = sorted((w for w in self.warnings if self.find_index(w) not in self._rejected), key=self.find_index)
-        return warnings + self.add_references(own)
+        return warnings + self.add_references(own, self.issues)
 
-    def add_references(self, found: list[T]) -> list[T]:
-        """Returns issues or results of rows, each with the reference that the row itself holds, unless it is a UPN or NHS number."""
-        if not found:
-            return []
-        sent = {index: getattr(row, "reference", None) for index, row in self.rows}
-        sent |= {index: value.get("reference") for index, value in self.undecoded.items() if isinstance(value, dict)}
-        identifying = {self.find_index(issue) for issue in self.issues if issue.code == "reference-is-identifier"}
-        references = {
-            index: text
-            for index, text in sent.items()
-            if isinstance(text, str) and len(text) <= MAX_TEXT and index not in identifying
-        }
-        indexes = (self.find_index(each) for each in found)
+    def add_references(self, found: list[T], issues: list[Issue]) -> list[T]:
+        """Returns issues or results of rows, each with the reference that the row itself holds, unless it is a UPN or NHS
+        number by one of these issues.
+        """
+        identifying = {self.find_index(issue) for issue in issues if issue.code == "reference-is-identifier"}
+        indexes: list[int] = [self.find_index(each) for each in found]
+        wanted = {*indexes} - identifying
+        sent = {index: getattr(row, "reference", None) for index, row in self.rows if index in wanted}
+        undecoded = ((index, self.undecoded.get(index)) for index in wanted)
+        sent |= {index: value.get("reference") for index, value in undecoded if isinstance(value, dict)}
+        references = {index: text for index, text in sent.items() if isinstance(text, str) and len(text) <= MAX_TEXT}
         return [
             structs.replace(each, reference=references[index]) if index in references else each
             for each, index in zip(found, indexes, strict=True)
@@ -225,7 +223,7 @@ class Batch(Generic[Head, Entry]):
         """Returns the results in the order of the rows, those of the companions first."""
         rejected = {index: Result(at=self.make_pointer(index), outcome="rejected") for index in self._rejected}
         results = [result for other in self.companions.values() for result in other.list_results()]
-        return results + self.add_references([result for _, result in sorted((self.results | rejected).items())])
+        return results + self.add_references([result for _, result in sorted((self.results | rejected).items())], self.issues)
 
     def count_rows(self) -> Counts:
         """Returns how many rows of this list had each outcome."""

@@ -130,6 +130,24 @@ async def test_aggregates_take_a_former_laestab(hedgerow: Trust, vendor: Any, oa
     assert issues(refused.json()) == {"school": "school-not-found"}
 
 
+@pytest.mark.parametrize("name", [FORMER, f"{FORMER[:3]}/{FORMER[3:]}", "937/0001"])
+async def test_pages_of_aggregates_by_a_laestab_follow_each_other(vendor: Any, oak: Any, name: str) -> None:
+    await sent(vendor, "/v1/judgements", batch("Oak", [BY_UPN]))
+    of_oak = {"groupBy": "subject", "window": WINDOW, "school": name}
+    whole = (await vendor.get("/v1/aggregates", params=of_oak)).json()["data"]
+    assert len(whole) > 1
+    paged: list[Any] = []
+    after: dict[str, str] = {}
+    while True:
+        answer = await vendor.get("/v1/aggregates", params=of_oak | {"first": "1"} | after)
+        assert answer.status_code == 200, answer.text
+        paged += answer.json()["data"]
+        if not answer.json()["page"]["hasMore"]:
+            break
+        after = {"after": answer.json()["page"]["endCursor"]}
+    assert paged == whole
+
+
 INVERTED = {
     "joined after the trust closed, by the link": [link(100001, 2001, "2022-05-01", closed="01-03-2022")],
     "joined after the trust closed, by the trust": [link(100001, 2002, "2022-05-01")],
