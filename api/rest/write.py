@@ -66,7 +66,9 @@ _BY_PATH = {resource.path: resource for resource in RESOURCES.values()}
 
 
 class _Sent(NamedTuple):
-    """The input of a command as it was sent: typed, as a JSON document and as bytes, and the row and the versions in the URL and the header."""
+    """The input of a command as it was sent: typed, as a JSON document and as bytes. `row` is what names the row and its version in the URL and the
+    header, by the names that clients have for them; `prefix` is the same as older programs compare it.
+    """
 
     command_input: Any
     document: object
@@ -84,13 +86,11 @@ async def _read_key(request: Request, sent: _Sent, preferences: Preferences | No
         message = "A request has one Idempotency-Key."
         issue = Issue("Idempotency-Key", "idempotency-key-malformed", message)
         raise BadRequest(message, code="idempotency-key-malformed", issues=(issue,))
-    key, options = check_key(keys[0]), {}
-    old_options = b""
-    if preferences is not None:
-        options = describe_preferences(preferences.lenient, preferences.with_results)
-        old_options = repr((preferences.lenient, preferences.with_results)).encode()
-    parts = {"body": await run_in_slices(hash_document(sent.document)), **sent.row, **options}
-    return KeyedRequest(key, parts, sent.prefix + sent.body + old_options)
+    key, parts = check_key(keys[0]), {"body": await run_in_slices(hash_document(sent.document)), **sent.row}
+    if preferences is None:
+        return KeyedRequest(key, parts, sent.prefix + sent.body)
+    done_so = preferences.lenient, preferences.with_results
+    return KeyedRequest(key, parts | describe_preferences(*done_so), sent.prefix + sent.body + repr(done_so).encode())
 
 
 async def _read_input(request: Request, command: Command, caller: Caller, preferences: Preferences) -> _Sent:
@@ -112,22 +112,24 @@ async def _read_input(request: Request, command: Command, caller: Caller, prefer
         if body.strip() not in (b"", b"{}"):
             raise BadRequest("This command takes no body.", code="body-unexpected")
     row_id = await find_row_id(state.database, caller, state.cursors, resource, command.scope, name)
+    row = {"row": hash_text(row_id)}
     if command.is_single_row:
         expected = "*" if versions is None else str(sorted(versions))
-        row = {"row": hash_text(row_id), "If-Match": expected}
+        row["If-Match"] = expected
         return _Sent(command.parse_patch(row_id, versions, document), document, body, row, f"{row_id} {expected} ".encode())
     if "if-match" in request.headers:
         message = "This command depends on the row's state, not on its version: leave If-Match out."
         raise BadRequest(message, code="if-match-unused", issues=(Issue("If-Match", "if-match-unused", message),))
     if parse_id(row_id) is None:
         raise NotFound()
-    if command.entries is not None:
-        lenient, with_results = preferences.lenient, preferences.with_results
-        steps = command.parse_row_batch(row_id, document, lenient=lenient, with_results=with_results)
-        return _Sent(await run_in_slices(steps), document, body, {"row": hash_text(row_id)}, row_id.encode() + b" ")
-    if command.is_action:
-        return _Sent(command.parse_action(row_id, document), document, body, {"row": hash_text(row_id)}, row_id.encode() + b" ")
-    return _Sent(command.parse({"id": row_id}), document, b"", {"row": hash_text(row_id)}, row_id.encode())
+    if not command.is_action:
+        return _Sent(command.parse({"id": row_id}), document, b"", row, row_id.encode())
+    if command.entries is None:
+        command_input: Any = command.parse_action(row_id, document)
+    else:
+        steps = command.parse_row_batch(row_id, document, lenient=preferences.lenient, with_results=preferences.with_results)
+        command_input = await run_in_slices(steps)
+    return _Sent(command_input, document, body, row, row_id.encode() + b" ")
 
 
 def _has_body(request: Request) -> bool:

@@ -1,6 +1,5 @@
 """Pupils who come with a batch of judgements, because they have just joined."""
 
-from contextlib import suppress
 from typing import Any
 
 from msgspec import UNSET
@@ -9,11 +8,11 @@ from domain.access.caller import Caller
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.scopes import Scope
 from domain.roster import retired
-from domain.roster import upn as upn_rules
 from domain.roster.record_pupils.changed_identity import CHANGED
 from domain.roster.record_pupils.command import record_pupils, write_joiners
 from domain.roster.record_pupils.entries import PupilBatch
 from domain.roster.record_pupils.row_problem import CONFLICT, MERGE, REPLACED
+from domain.roster.upn import find_upn
 from domain.store.database import Connection
 from domain.write.batch import Batch, Counts
 
@@ -66,7 +65,6 @@ def reject_doubtful(batch: Batch[Any, Any]) -> None:
 def _list_keys(row: Any) -> list[tuple[str, str]]:
     """Returns by what a row names its pupil: the names of its keys, and their texts in canonical form."""
     keys = [(name, text) for name in ("id", "reference") if (text := getattr(row, name)) is not UNSET]
-    if row.upn is not UNSET and row.upn is not None:
-        with suppress(ValueError):  # an issue of the row itself
-            keys.append(("upn", upn_rules.parse_upn(row.upn).text))
+    if (upn := find_upn(row.upn)) is not None:  # one that is not valid is an issue of the row itself
+        keys.append(("upn", upn))
     return keys

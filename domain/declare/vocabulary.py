@@ -53,11 +53,11 @@ def list_words(words: tuple[str, ...]) -> str:
     return f"It is one of {', '.join(words)}."
 
 
-def declare_list(*words: str) -> Vocabulary:
-    """Returns the vocabulary of a closed list."""
+def declare_list(*words: str, clean: Callable[[str], str] = str) -> Vocabulary:
+    """Returns the vocabulary of a closed list, whose words are looked for once a text is cleaned."""
 
     def parse(text: str) -> str:
-        word = find_word(text, words)
+        word = find_word(clean(text), words)
         if word is None:
             raise ValueError(list_words(words))
         return word

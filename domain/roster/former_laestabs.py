@@ -7,7 +7,6 @@ Information about Schools" (the establishment number and the local authority of 
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     Column,
     ColumnElement,
     Date,
@@ -18,14 +17,13 @@ from sqlalchemy import (
     Uuid,
     any_,
     exists,
-    func,
     literal_column,
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from domain.declare.resource import TextMatch, TextRange
+from domain.roster.text_lists import list_texts
 from domain.store.metadata import metadata
 
 CODE = "laestab-superseded"
@@ -51,10 +49,7 @@ ORDER BY f.replaced_on DESC, f.school_id LIMIT 1
 def list_former(school_id: Column[Any]) -> ColumnElement[Any]:
     """Returns in SQL the former LAESTABs of a school, the latest first."""
     f = former_laestabs.alias()
-    newest_first = aggregate_order_by(f.c.laestab, f.c.replaced_on.desc(), f.c.laestab)
-    numbers = select(func.array_agg(newest_first, type_=ARRAY(Text))).where(f.c.school_id == school_id)
-    listed = numbers.correlate_except(f).scalar_subquery()
-    return func.coalesce(listed, literal_column("'{}'::text[]"), type_=ARRAY(Text))
+    return list_texts(f, f.c.laestab, (f.c.replaced_on.desc(), f.c.laestab), f.c.school_id == school_id)
 
 
 def match_laestab(school: Table) -> TextMatch:

@@ -151,7 +151,7 @@ async def find_and_lock_pupils(
     """
     rows = batch.list_good_rows()
     keys = [
-        (schools[at].id, row.id or None, row.reference or None, _read_upn(row))
+        (schools[at].id, row.id or None, row.reference or None, upn_rules.find_upn(row.upn))
         async for part in iterate_in_slices(rows)
         for at, row in part
     ]
@@ -164,14 +164,6 @@ async def find_and_lock_pupils(
     if not set(found.values()) <= pupil_ids:
         raise SnapshotChanged
     return found
-
-
-def _read_upn(row: PupilKey) -> str | None:
-    """Returns the row's UPN in canonical form, None where there is none or it is not valid."""
-    try:
-        return None if row.upn is UNSET else upn_rules.parse_upn(row.upn).text
-    except ValueError:
-        return None
 
 
 async def find_pupils(

@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import (
-    ARRAY,
     Column,
     Date,
     DateTime,
@@ -16,10 +15,8 @@ from sqlalchemy import (
     Uuid,
     cast,
     func,
-    literal_column,
     select,
 )
-from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from domain.access.reach import CALLER, rows_of_pupil
 from domain.declare.resource import Choice, Field, Filter, Link, Resource
@@ -29,6 +26,7 @@ from domain.roster.code_lists import ENROLMENT_STATUS, SEX
 from domain.roster.on_roll import RollOfPupil
 from domain.roster.pupil_filters import HOW_NAMES_ARE_FOUND, match_name, match_reference, match_upn, upns
 from domain.roster.schools import schools
+from domain.roster.text_lists import list_texts
 from domain.roster.upn import UPN
 from domain.roster.years import YEAR_GROUP
 from domain.store.metadata import metadata
@@ -87,18 +85,12 @@ external_ids = Table(
 )
 
 _former = upns.alias()
-_of_pupil = (_former.c.tenant_id == pupils.c.tenant_id) & (_former.c.pupil_id == pupils.c.id)
-_former_upns = (
-    select(
-        func.coalesce(
-            func.array_agg(aggregate_order_by(_former.c.upn, _former.c.received_at, _former.c.upn)),
-            literal_column("'{}'::text[]"),
-            type_=ARRAY(Text),
-        )
-    )
-    .where(_of_pupil, ~_former.c.current)
-    .correlate_except(_former)
-    .scalar_subquery()
+_former_upns = list_texts(
+    _former,
+    _former.c.upn,
+    (_former.c.received_at, _former.c.upn),
+    (_former.c.tenant_id == pupils.c.tenant_id) & (_former.c.pupil_id == pupils.c.id),
+    ~_former.c.current,
 )
 
 _external = external_ids.alias()
@@ -128,17 +120,13 @@ record_changes = Table(
     Index("record_changes_by_other", "other_id"),
 )
 _merge = record_changes.alias()
-_merged_from = (
-    select(
-        func.coalesce(
-            func.array_agg(aggregate_order_by(cast(_merge.c.other_id, Text), _merge.c.changed_at, _merge.c.other_id)),
-            literal_column("'{}'::text[]"),
-            type_=ARRAY(Text),
-        )
-    )
-    .where(_merge.c.tenant_id == pupils.c.tenant_id, _merge.c.pupil_id == pupils.c.id, _merge.c.kind == "merged")
-    .correlate_except(_merge)
-    .scalar_subquery()
+_merged_from = list_texts(
+    _merge,
+    cast(_merge.c.other_id, Text),
+    (_merge.c.changed_at, _merge.c.other_id),
+    _merge.c.tenant_id == pupils.c.tenant_id,
+    _merge.c.pupil_id == pupils.c.id,
+    _merge.c.kind == "merged",
 )
 
 _roll, _roll_here = RollOfPupil(pupils), RollOfPupil(pupils, pupils.c.school_id)

@@ -18,6 +18,7 @@ from domain.declare.errors import Forbidden, Invalid, Issue, NotFound
 from domain.declare.inputs import Input, Name, Text, describe
 from domain.declare.scopes import Scope
 from domain.roster.pupil_keys import PupilRow, StoredIdentity, find_and_lock_pupils, read_identities
+from domain.roster.record_pupils.changes import touch_pupils
 from domain.roster.record_pupils.identity import is_same_name
 from domain.roster.references import is_identifier
 from domain.roster.retired import describe_reference, reject_retired
@@ -273,9 +274,6 @@ _RECORD = """
 INSERT INTO identity_history (tenant_id, client_id, pupil_id, kind)
 SELECT $1, $2, p.id, 'reference replaced' FROM pupils p WHERE p.tenant_id = $1 AND p.id = ANY ($3)
 """
-_TOUCH = """
-UPDATE pupils SET version = version + 1, changed_at = clock_timestamp(), xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = ANY ($2)
-"""
 _VERSIONS = f"""
 SELECT p.id, p.version FROM pupils p WHERE p.tenant_id = $1 AND p.id = ANY ($2) AND {reaches_pupil_sql("$3", "p", "id")}
 """
@@ -294,4 +292,4 @@ async def _write(connection: Connection, caller: Caller, school: SchoolInReach, 
         await connection.execute(_INSERT, *key, school.id, *transpose(part, 3))
     pupil_ids = list({row.pupil_id for row in rows})
     await connection.execute(_RECORD, *key, pupil_ids)
-    await connection.execute(_TOUCH, school.tenant_id, pupil_ids)
+    await touch_pupils(connection, school.tenant_id, pupil_ids)

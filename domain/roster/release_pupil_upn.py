@@ -12,6 +12,7 @@ from domain.declare.inputs import Input, Output, describe
 from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
 from domain.roster.merged_pupils import make_not_found
+from domain.roster.record_pupils.changes import touch_pupils
 from domain.store.database import Connection
 from domain.write.action import Action
 from domain.write.command import command
@@ -45,10 +46,6 @@ SELECT (SELECT u.current FROM upns u WHERE u.tenant_id = $1 AND u.pupil_id = $2 
     SELECT 1 FROM identity_history h WHERE h.tenant_id = $1 AND h.pupil_id = $2 AND h.upn = $3 AND h.kind = 'upn released'
 ) AS is_released
 """
-_TOUCH = """
-UPDATE pupils SET version = version + 1, changed_at = clock_timestamp(), xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = $2
-RETURNING version
-"""
 
 
 @command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, PupilMerged, Forbidden))
@@ -76,7 +73,8 @@ async def release_pupil_upn(connection: Connection, caller: Caller, action: Acti
         message = "The pupil has this UPN now. Correct it first; it is a former one then."
         raise _refuse("upn-not-former", message if number["is_current"] else "The pupil has no such former UPN.")
     await connection.execute("SELECT release_upns($1, $2, $3, $4)", key[0], [upn], [action.id], caller.client_id)
-    return UpnReleased(id=str(action.id), outcome="released", version=await connection.fetchval(_TOUCH, *key))
+    await touch_pupils(connection, key[0], [action.id])
+    return UpnReleased(id=str(action.id), outcome="released", version=pupil["version"] + 1)
 
 
 async def _find_pupil(connection: Connection, caller: Caller, action: Action[UpnRelease]) -> Any:

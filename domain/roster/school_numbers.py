@@ -5,7 +5,7 @@ Source: Department for Education, "Get Information about Schools": guidance on e
 
 import re
 
-from domain.declare.vocabulary import Vocabulary, declare_form, declare_list, find_word, list_words
+from domain.declare.vocabulary import Vocabulary, declare_form, declare_list
 
 URN_PATTERN, UKPRN_PATTERN = "[1-9][0-9]{5}", "[1-9][0-9]{7}"
 LA_PATTERN, ESTABLISHMENT_PATTERN = "[0-9]{3}", "[0-9]{4}"
@@ -52,14 +52,8 @@ def _write_postcode(text: str) -> str:
     return f"{characters[:-3]} {characters[-3:]}"
 
 
-def _make_statuses(*words: str) -> Vocabulary:
-    def parse(text: str) -> str:
-        word = find_word(parse_status(text.strip()), words)
-        if word is None:
-            raise ValueError(list_words(words))
-        return word
-
-    return Vocabulary(parse, words)
+def _clean_status(text: str) -> str:
+    return parse_status(text.strip())
 
 
 URN = Vocabulary(parse_urn)
@@ -72,8 +66,8 @@ COMPANY_NUMBER = declare_form(
 )
 POSTCODE = declare_form("[A-Z]{1,2}[0-9][0-9A-Z]? [0-9][A-Z]{2}", "A postcode is such as GU2 7XH.", _write_postcode)
 TRUST_KIND = declare_list(*TRUST_TYPES.values())
-TRUST_STATUS = _make_statuses("open", "closed", "proposed to open")
-SCHOOL_STATUS = _make_statuses("open", "closed", "proposed to open", "proposed to close")
+TRUST_STATUS = declare_list("open", "closed", "proposed to open", clean=_clean_status)
+SCHOOL_STATUS = declare_list("open", "closed", "proposed to open", "proposed to close", clean=_clean_status)
 PHASE = declare_list(
     *("Nursery", "Primary", "Middle deemed primary", "Secondary", "Middle deemed secondary", "16 plus", "All-through"),
     "Not applicable",

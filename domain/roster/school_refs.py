@@ -50,13 +50,17 @@ class SchoolInReach:
     is_by_former_laestab: bool = field(default=False, compare=False)
 
 
+_SCHOOL = "s.id, s.tenant_id, s.name, COALESCE(x.source_client_id <> $1, false) AS has_other_source"
+"""The columns of a SchoolInReach, of schools s with these settings; $1 is the caller."""
+_SETTINGS = "LEFT JOIN school_settings x ON x.tenant_id = s.tenant_id AND x.school_id = s.id"
+
 _FIND = f"""
-SELECT g.n, s.id, s.tenant_id, s.name, COALESCE(x.source_client_id <> $1, false) AS has_other_source,
+SELECT g.n, {_SCHOOL},
     f.school_id IS NOT NULL AS is_by_former_laestab
 FROM unnest($2::uuid[], $3::integer[], $4::text[]) WITH ORDINALITY AS g (id, urn, laestab, n)
 LEFT JOIN LATERAL ({FIND_SQL.format(laestab="g.laestab").strip()}) f ON g.laestab IS NOT NULL
 JOIN schools s ON s.id = COALESCE(g.id, f.school_id) OR s.urn = g.urn OR (s.laestab = g.laestab AND s.status <> 'closed')
-LEFT JOIN school_settings x ON x.tenant_id = s.tenant_id AND x.school_id = s.id
+{_SETTINGS}
 WHERE {reaches_sql("$1", "s.tenant_id", "s.id", "$5")}
 FOR KEY SHARE OF s
 """
@@ -102,8 +106,7 @@ def make_school_issue(pointer: str, scope: Scope) -> Issue:
 
 
 _CANDIDATES = f"""
-SELECT s.id, s.tenant_id, s.name, COALESCE(x.source_client_id <> $1, false) AS has_other_source
-FROM reach r JOIN schools s ON s.id = r.school_id LEFT JOIN school_settings x ON x.tenant_id = s.tenant_id AND x.school_id = s.id
+SELECT {_SCHOOL} FROM reach r JOIN schools s ON s.id = r.school_id {_SETTINGS}
 WHERE r.client_id = $1 AND $2 = ANY (r.scopes) AND {IN_FORCE}
 GROUP BY s.id, x.source_client_id ORDER BY s.name LIMIT 11
 """
@@ -171,12 +174,12 @@ async def resolve_schools(
 
 
 _OF_PUPILS = f"""
-SELECT DISTINCT ON (x.pupil_id) x.pupil_id, s.id, s.tenant_id, s.name, COALESCE(o.source_client_id <> $1, false) AS has_other_source FROM (
+SELECT DISTINCT ON (p.pupil_id) p.pupil_id, {_SCHOOL} FROM (
     SELECT id AS pupil_id, tenant_id, school_id, 1 AS rank FROM pupils WHERE id = ANY ($2)
     UNION ALL SELECT pupil_id, tenant_id, school_id, 2 FROM shared_pupils WHERE pupil_id = ANY ($2)
-) x JOIN schools s ON s.id = x.school_id LEFT JOIN school_settings o ON o.tenant_id = x.tenant_id AND o.school_id = s.id
-WHERE {reaches_sql("$1", "x.tenant_id", "x.school_id", "$3")}
-ORDER BY x.pupil_id, x.rank, s.id
+) p JOIN schools s ON s.id = p.school_id {_SETTINGS}
+WHERE {reaches_sql("$1", "p.tenant_id", "p.school_id", "$3")}
+ORDER BY p.pupil_id, p.rank, s.id
 """
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import DATA_ISSUE
+from domain.roster.record_pupils.changes import touch_pupils
 from domain.store.database import Connection, transpose
 from domain.support.texts import clean_text
 from domain.write.locks import SchoolLocks
@@ -33,9 +34,6 @@ WHERE x.tenant_id = $1 AND x.school_id = $2 AND x.source = g.source AND x.kind =
 _INSERT = """
 INSERT INTO external_ids (tenant_id, school_id, source, kind, value, id)
 SELECT $1, $2, * FROM unnest($3::uuid[], $4::text[], $5::text[], $6::uuid[]) ON CONFLICT DO NOTHING
-"""
-_TOUCH = """
-UPDATE pupils SET version = version + 1, changed_at = clock_timestamp(), xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = ANY ($2)
 """
 _RESOLVE = """
 DELETE FROM data_issues d WHERE d.tenant_id = $1 AND d.school_id = $2 AND d.kind = $3
@@ -113,6 +111,6 @@ async def _clean_school(connection: Connection, tenant_id: UUID, school_id: UUID
     if gone:
         await connection.execute(_DELETE, tenant_id, school_id, *transpose([reference[:3] for reference in gone], 3))
         await connection.execute(_INSERT, tenant_id, school_id, *transpose([tuple(reference) for reference in written], 4))
-        await connection.execute(_TOUCH, tenant_id, [reference.pupil_id for reference in written])
+        await touch_pupils(connection, tenant_id, [reference.pupil_id for reference in written])
         await locks.increment_versions()
     return len(gone), collisions

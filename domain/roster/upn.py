@@ -52,6 +52,14 @@ def parse_upn(text: str) -> Upn:
     return Upn(upn)
 
 
+def find_upn(text: object) -> str | None:
+    """Returns the UPN that a value holds in canonical form, None where it holds none."""
+    try:
+        return parse_upn(text).text if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
 UPN = Vocabulary(lambda text: parse_upn(text).text)
 
 

@@ -44,9 +44,9 @@ class KeyedRequest:
     parts: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
-    def hash_bytes(self, *, dry_run: bool) -> bytes:
-        """Returns the fingerprint that older programs compare."""
-        return hashlib.sha256(self.body + (b" dry" if dry_run else b"")).digest()
+    def hash_bytes(self) -> bytes:
+        """Returns the fingerprint that older programs compare; no dry run is stored."""
+        return hashlib.sha256(self.body).digest()
 
     def list_parts(self, *, dry_run: bool) -> dict[str, str]:
         """Returns the parts, with whether it is a dry run."""
@@ -125,7 +125,7 @@ async def claim_key(connection: Connection, caller: Caller, route: str, request:
         )
         return None
     if row["request"] is None:  # stored by a program that compared bytes
-        is_same = row["fingerprint"] == request.hash_bytes(dry_run=False)
+        is_same = row["fingerprint"] == request.hash_bytes()
         differing = ["body"] * (not is_same) + ["dryRun"] * dry_run  # no dry run is stored
     else:
         stored, sent = json.loads(row["request"]), request.list_parts(dry_run=dry_run)
@@ -144,7 +144,7 @@ VALUES ($1, $2, $3, $4, 200, $5, now() + $6, $7::jsonb)
 
 async def store_answer(connection: Connection, caller: Caller, route: str, request: KeyedRequest, answer: str) -> None:
     """Stores the answer, in the transaction of the command."""
-    parts, fingerprint = json.dumps(request.list_parts(dry_run=False)), request.hash_bytes(dry_run=False)
+    parts, fingerprint = json.dumps(request.list_parts(dry_run=False)), request.hash_bytes()
     await connection.execute(_STORE, *(caller.client_id, route, request.key, fingerprint, answer, KEY_LIFETIME, parts))
 
 

@@ -1,5 +1,6 @@
 """The stored facts about pupils, the rows that a roll changes, and the set-based statements that read and write them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Self
@@ -259,9 +260,14 @@ UNSHARE = """
 DELETE FROM shared_pupils s USING unnest($2::uuid[], $3::uuid[]) AS g (pupil_id, school_id)
 WHERE s.tenant_id = $1 AND s.pupil_id = g.pupil_id AND s.school_id = g.school_id RETURNING s.pupil_id, s.school_id
 """
-_BUMP_VERSIONS = """
+_TOUCH = """
 UPDATE pupils SET version = version + 1, changed_at = clock_timestamp(), xid = pg_current_xact_id() WHERE tenant_id = $1 AND id = ANY ($2)
 """
+
+
+async def touch_pupils(connection: Connection, tenant_id: UUID, pupil_ids: Collection[UUID]) -> None:
+    """Increments the versions of pupils of whom something was written that stands in another table."""
+    await connection.execute(_TOUCH, tenant_id, list(pupil_ids))
 
 
 async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, changes: PupilChanges) -> None:
@@ -298,7 +304,7 @@ async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, c
             await connection.execute(statement, tenant_id, *transpose(part, len(part[0])), source)
     updated = [pupil_id for pupil_id in changes.touched_ids if pupil_id not in changes.new_pupils]
     if updated:
-        await connection.execute(_BUMP_VERSIONS, tenant_id, updated)
+        await touch_pupils(connection, tenant_id, updated)
     if changes.ended_shares:  # last: until then row-level security shows these pupils
         await connection.execute(UNSHARE, tenant_id, *transpose(changes.ended_shares, 2))
 

@@ -8,16 +8,17 @@ until the permanent one is known).
 The facts about a child are the permanent UPN, the birthday and the whole forename. Where one differs from what is
 stored, the row corrects it. Where two differ, it is another child, unless a person says otherwise (`sameChild`). The
 surname and the sex count beside the birthday and the forename where no permanent UPN confirms the row: the birthday of
-a child of another surname is no correction. Nor is it one where the batch has a row of its own for the child whom it would replace, or where the row
-is wholly that of a stored twin: references were exchanged.
+a child of another surname is no correction. Nor is it one where the batch has a row of its own for the child whom it
+would replace, or where the row is wholly that of a stored twin: references were exchanged.
 """
 
 from collections.abc import Collection, Mapping
+from datetime import date
 from uuid import UUID
 
 from domain.roster.names import fold_name
 from domain.roster.pupil_keys import KeyMatch, StoredIdentity, read_identities
-from domain.roster.record_pupils.entries import PupilEntryRow
+from domain.roster.record_pupils.entries import PupilEntry, PupilEntryRow
 from domain.roster.record_pupils.row_problem import (
     BIRTHDAY,
     CONFLICT,
@@ -56,16 +57,17 @@ def is_same_name(name: str, other: str) -> bool:
     return name == other or fold_name(name) == fold_name(other)
 
 
+def compare_children(child: PupilEntry | StoredIdentity, other: PupilEntry | StoredIdentity) -> list[str]:
+    """Returns which of birthday, forename and sex differ."""
+    facts = [BIRTHDAY] * (child.date_of_birth != other.date_of_birth)
+    facts += [FORENAME] * (not is_same_forename(child.forename, other.forename))
+    return facts + [SEX] * (child.sex != other.sex)
+
+
 def list_differing_facts(row: PupilEntryRow, stored: StoredIdentity) -> list[str]:
     """Returns which of the facts differ: permanent UPN, birthday, whole forename. What is unknown does not differ."""
-    entry, facts = row.entry, []
-    if has_other_upn(row.upn, stored.upn, stored.former_upns):
-        facts.append(UPN)
-    if entry.date_of_birth != stored.date_of_birth:
-        facts.append(BIRTHDAY)
-    if not is_same_forename(entry.forename, stored.forename):
-        facts.append(FORENAME)
-    return facts
+    facts = [UPN] * has_other_upn(row.upn, stored.upn, stored.former_upns)
+    return facts + [fact for fact in compare_children(row.entry, stored) if fact != SEX]
 
 
 def list_contradictions(row: PupilEntryRow, stored: StoredIdentity) -> list[str]:
@@ -106,21 +108,17 @@ def replaces_upn(row: PupilEntryRow, stored: StoredIdentity) -> bool:
 
 def is_another_child(row: PupilEntryRow, stored: StoredIdentity) -> bool:
     """Whether the row's birthday, forename or sex contradict what is stored of a pupil who has or had the row's UPN."""
-    return row.entry.sex != stored.sex or bool({BIRTHDAY, FORENAME} & {*list_differing_facts(row, stored)})
-
-
-def list_different_facts_of_rows(row: PupilEntryRow, other: PupilEntryRow) -> list[str]:
-    """Returns which of birthday, forename and sex differ between two rows."""
-    facts = [BIRTHDAY] * (row.entry.date_of_birth != other.entry.date_of_birth)
-    facts += [FORENAME] * (not is_same_forename(row.entry.forename, other.entry.forename))
-    return facts + [SEX] * (row.entry.sex != other.entry.sex)
+    return bool(compare_children(row.entry, stored))
 
 
 def is_wholly_same(row: PupilEntryRow, stored: StoredIdentity) -> bool:
     """Whether whole name, birthday and sex agree."""
-    entry = row.entry
-    has_same_names = is_same_name(entry.surname, stored.surname) and is_same_name(entry.forename, stored.forename)
-    return has_same_names and (entry.date_of_birth, entry.sex) == (stored.date_of_birth, stored.sex)
+    return _describe_child(row.entry) == _describe_child(stored)
+
+
+def _describe_child(child: PupilEntry | StoredIdentity) -> tuple[str, str, date, str]:
+    """Returns folded names, birthday and sex: equal for children of whom these agree."""
+    return fold_name(child.surname), fold_name(child.forename), child.date_of_birth, child.sex
 
 
 def has_name_and_birthday(row: PupilEntryRow, stored: StoredIdentity) -> bool:
@@ -279,35 +277,35 @@ async def identify_rows(connection: Connection, tenant_id: UUID, rows: list[Pupi
     released = await connection.fetch(_RELEASED, tenant_id, list(former_upns)) if former_upns else []
     stored = await read_identities(connection, tenant_id, pupil_ids) if pupil_ids else {}
     identities = Identities(stored, rows, {tuple(pair) for pair in released})
+    corrected: list[tuple[PupilEntryRow, StoredIdentity]] = []
     async for part in iterate_in_slices(rows):
         for row in part:
             identities.identify(row)
-    await _find_exchanged(connection, tenant_id, rows)
+            if row.problem is None and row.pupil is not None and _is_correction(row, row.pupil):
+                corrected.append((row, row.pupil))
+    if corrected:
+        await _find_exchanged(connection, tenant_id, corrected, {_describe_child(row.entry) for row in rows})
 
 
 _RELEASED = "SELECT pupil_id, upn FROM identity_history WHERE tenant_id = $1 AND kind = 'upn released' AND upn = ANY ($2)"
 
 
-async def _find_exchanged(connection: Connection, tenant_id: UUID, rows: list[PupilEntryRow]) -> None:
+async def _find_exchanged(
+    connection: Connection,
+    tenant_id: UUID,
+    corrected: list[tuple[PupilEntryRow, StoredIdentity]],
+    said: Collection[tuple[str, str, date, str]],
+) -> None:
     """Sets the problem of rows that name a pupil by id or reference and say the name and birthday of another child: of
     twins whose references were exchanged, each row differs in the forename alone.
 
     It is another child where the pupil has another row in the batch, or the row's child is stored as another pupil.
+    `said` are the children of all rows.
     """
-    corrected = [
-        (row, row.pupil) for row in rows if row.problem is None and row.pupil is not None and _is_correction(row, row.pupil)
-    ]
-    if not corrected:
-        return
-    said = {(fold_name(row.entry.surname), fold_name(row.entry.forename), row.entry.date_of_birth, row.entry.sex) for row in rows}
-    columns = [
-        (pupil.id, pupil.school_id, fold_name(row.entry.surname), fold_name(row.entry.forename), row.entry.date_of_birth)
-        for row, pupil in corrected
-    ]
+    columns = [(pupil.id, pupil.school_id, *_describe_child(row.entry)[:3]) for row, pupil in corrected]
     exchanged = {found["n"] for found in await connection.fetch(_STORED_AS_ANOTHER, tenant_id, *transpose(columns, 5))}
     for n, (row, pupil) in enumerate(corrected, 1):
-        has_own_row = (fold_name(pupil.surname), fold_name(pupil.forename), pupil.date_of_birth, pupil.sex) in said
-        if has_own_row or n in exchanged:
+        if _describe_child(pupil) in said or n in exchanged:
             row.problem = RowProblem(CONFLICT, (pupil.id,), tuple(list_differing_facts(row, pupil)))
 
 

@@ -17,9 +17,9 @@ from domain.roster.record_pupils import leavers
 from domain.roster.record_pupils.changes import SHARE, UNSHARE, PupilChanges
 from domain.roster.record_pupils.entries import PupilEntryRow
 from domain.roster.record_pupils.identity import (
+    compare_children,
     has_name_and_birthday,
     identify_rows,
-    list_different_facts_of_rows,
     replaces_upn,
 )
 from domain.roster.record_pupils.row_problem import CONFLICT, NOT_SOURCE, REPLACED, RowProblem, describe_shared_upn
@@ -90,7 +90,7 @@ async def reject_ambiguous(
                     continue
                 if (other := seen.setdefault(key, row)) is row:
                     continue
-                if row.upn == other.upn and (facts := list_different_facts_of_rows(row, other)):
+                if row.upn == other.upn and (facts := compare_children(row.entry, other.entry)):
                     for one, two in ((row, other), (other, row)):
                         batch.reject(one.at, "upn", CONFLICT, describe_shared_upn(batch.make_pointer(two.at), facts))
                 else:

@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from domain.declare.ids import parse_id
-from domain.roster import upn as upn_rules
 from domain.roster.pupil_keys import Key
 from domain.roster.record_pupils.entries import PupilEntry
 from domain.roster.retired import describe_id, describe_names, describe_reference, describe_upn
+from domain.roster.upn import find_upn
 from domain.support.texts import clean_text
 from domain.write.batch import Batch
 
@@ -71,7 +71,7 @@ def _make_row(
     return RejectedRow(
         _read_text(id_),
         _read_text(reference),
-        [upn for text in upns if (upn := _read_upn(text)) is not None],
+        [upn for text in upns if (upn := find_upn(text)) is not None],
         [name for text in surnames if (name := _read_text(text)) is not None],
         [name for text in forenames if (name := _read_text(text)) is not None],
         _read_date(born_on),
@@ -80,13 +80,6 @@ def _make_row(
 
 def _read_text(value: object) -> str | None:
     return clean_text(value) or None if isinstance(value, str) else None
-
-
-def _read_upn(value: object) -> str | None:
-    try:
-        return upn_rules.parse_upn(value).text if isinstance(value, str) else None
-    except ValueError:
-        return None
 
 
 def _read_date(value: object) -> date | None:
