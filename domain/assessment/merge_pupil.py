@@ -4,7 +4,7 @@ The dry run comes first: it says what would be put together and what would be lo
 real call. The record that remains keeps its facts, and gets a preferred name that only the other one has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, NoReturn
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from domain.declare.type_numbers import RECORD_CHANGE
 from domain.roster import upn as upn_rules
 from domain.roster.merged_pupils import find_replacements, make_not_found
 from domain.roster.names import NAME_KEYS, make_name_keys
+from domain.roster.record_pupils.doubts import refresh_same_children
 from domain.store.database import Connection
 from domain.write.action import Action
 from domain.write.aggregates import adjust_for_pupils
@@ -91,7 +92,7 @@ async def merge_pupil(connection: Connection, caller: Caller, action: Action[Pup
     gone, remaining, locks = await lock_both(connection, caller, action)
     tenant_id = gone["tenant_id"]
     values = await read_moving_values(connection, tenant_id, gone["id"], remaining["id"])
-    check_locked_windows(values, action.fields.locked_windows)
+    check_locked_windows({row["window"] for row in values.judgements if row["state"] == "locked"}, action.fields.locked_windows)
     wish = (action.fields.into, sorted(action.fields.locked_windows))
     confirmation = await make_confirmation(connection, caller, tenant_id, (gone["id"], remaining["id"]), wish)
     check_confirmation(action.fields.confirmation, confirmation)
@@ -162,11 +163,10 @@ def _refuse(code: str, message: str) -> NoReturn:
     raise make_invalid([Issue("/into", code, message)])
 
 
-def check_locked_windows(values: MovingValues, named: list[str]) -> None:
-    """Raises Conflict where judgements in a locked window would move and the request does not name it."""
-    locked = sorted({row["window"] for row in values.judgements if row["state"] == "locked"} - set(named))
-    if locked:
-        message = f"Judgements in locked windows would move: {', '.join(locked)}. Name them in lockedWindows if they may."
+def check_locked_windows(locked: Collection[str], named: Collection[str]) -> None:
+    """Raises Conflict where judgements in a locked window would move and the request does not name it. Both are codes."""
+    if unnamed := sorted({*locked} - {*named}):
+        message = f"Judgements in locked windows would move: {', '.join(unnamed)}. Name them in lockedWindows if they may."
         raise Conflict(message, code="window-locked", issues=(Issue("/lockedWindows", "window-locked", message),))
 
 
@@ -277,6 +277,7 @@ async def _merge_facts(connection: Connection, gone: Any, remaining: Any, spells
     keys = make_name_keys(remaining["surname"], remaining["forename"], *preferred)
     await connection.execute(_UPDATE, tenant_id, into_id, upn, school_id, *preferred, *keys)
     await connection.execute("SELECT move_pupils($1, $2, $3)", tenant_id, [into_id], school_id)
+    await refresh_same_children(connection, tenant_id, [into_id])
 
 
 def choose_upn(remaining: str | None, other: str | None) -> str | None:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
-from domain.assessment.merge_pupil import RecordChanged
+from domain.assessment.merge_pupil import RecordChanged, check_locked_windows
 from domain.assessment.record_rows import (
     check_confirmation,
     choose_main_school,
@@ -36,6 +36,8 @@ from domain.roster.enrolments import Spell
 from domain.roster.merged_pupils import make_not_found
 from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, write_changes
+from domain.roster.record_pupils.doubts import refresh_same_children
+from domain.roster.retired import copy_new_identity
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools, make_school_issue
 from domain.roster.unite_spells import DatedSpell
 from domain.store.database import Connection, transpose
@@ -167,6 +169,8 @@ async def split_pupil(connection: Connection, caller: Caller, action: Action[Pup
         await split_targets(connection, tenant_id, action.id, new_pupil_id, target_ids, merge)
         await undo_merge(connection, record, merge, new_pupil_id)
         await _settle_schools(connection, plan, new_pupil_id)
+        await copy_new_identity(connection, tenant_id, action.id, new_pupil_id)
+    await refresh_same_children(connection, tenant_id, [action.id, new_pupil_id])
     return RecordChanged(
         id=str(new_pupil_id),
         version=1,
@@ -252,10 +256,7 @@ async def _make_plan(
             )
     if plan.issues:
         raise make_invalid(plan.issues)
-    locked = sorted({code for code, row in windows.items() if row["state"] == "locked"} - set(fields.locked_windows))
-    if locked:
-        message = f"Judgements in locked windows would move: {', '.join(locked)}. Name them in lockedWindows if they may."
-        raise Conflict(message, code="window-locked", issues=(Issue("/lockedWindows", "window-locked", message),))
+    check_locked_windows({code for code, row in windows.items() if row["state"] == "locked"}, fields.locked_windows)
     return plan
 
 

@@ -16,13 +16,14 @@ from domain.access.reach import reaches_sql
 from domain.declare.errors import Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
 from domain.declare.inputs import Name
 from domain.declare.scopes import Scope
+from domain.roster.data_issues import SAME_CHILD
 from domain.roster.merged_pupils import make_not_found
 from domain.roster.record_pupils.changed_identity import reject_changed_identities
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils, read_stored, record_said, write_changes
 from domain.roster.record_pupils.compare import compare_facts
 from domain.roster.record_pupils.compare_keys import record_decisions
 from domain.roster.record_pupils.dates import check_age, count_years_off, count_years_outside, find_age_problem
-from domain.roster.record_pupils.doubts import report_doubts
+from domain.roster.record_pupils.doubts import report_doubts, tell_same_children
 from domain.roster.record_pupils.entries import (
     PupilBatch,
     PupilEntry,
@@ -88,19 +89,19 @@ async def update_pupil(connection: Connection, caller: Caller, patch: Patch[Pupi
     report_differences(roll, row, stored, keeps_spelling=False)
     compare_facts(row, patch.id, stored, changes)
     record_decisions(roll, row, changes)
-    warnings = _point_into_patch(roll.list_warnings())
     if patch.fields.upn is None and facts.upn is not None:  # in a roll, a row without a UPN keeps the stored one
         changes.changed_pupils[patch.id] = replace(changes.changed_pupils.get(patch.id, facts), upn=None)
         changes.changed_upns.append((facts.upn, patch.id, False))
     if row.is_of_source:
         await record_said(connection, school.tenant_id, {(patch.id, school.id)}, today)
     if not changes.row_count:
-        return patch.make_result("unchanged", version, warnings)
+        return patch.make_result("unchanged", version, _point_into_patch(roll.list_warnings()))
     changes.touched_ids.add(patch.id)
     async with adjust_for_pupils(locks, changes.touched_ids):
         await write_changes(connection, school.tenant_id, caller.client_id, changes)
-    await connection.execute("SELECT refresh_same_children($1, $2)", school.tenant_id, [patch.id])
-    return patch.make_result("updated", version + 1, warnings)
+    for message in (await tell_same_children(connection, caller, school.tenant_id, changes)).values():
+        roll.warn(row.at, "", SAME_CHILD, message)
+    return patch.make_result("updated", version + 1, _point_into_patch(roll.list_warnings()))
 
 
 _MAIN_SCHOOL = f"SELECT p.school_id FROM pupils p WHERE p.id = $2 AND {reaches_sql('$1', 'p.tenant_id', 'p.school_id', '$3')}"
@@ -152,7 +153,7 @@ def _point_into_patch(issues: list[Issue]) -> list[Issue]:
     """
 
     def find_pointer(issue: Issue) -> str:
-        return issue.at.removeprefix("/entries/0") or ("" if issue.code == CONFLICT else "/upn")
+        return issue.at.removeprefix("/entries/0") or ("" if issue.code in (CONFLICT, SAME_CHILD) else "/upn")
 
     return [structs.replace(issue, at=find_pointer(issue)) for issue in issues]
 

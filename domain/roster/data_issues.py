@@ -62,7 +62,7 @@ DATA_ISSUES = Resource(
             " identity-changed: a row changes permanent UPN and surname. not-source: a client other than the school's source sent something else."
             " upn-released: a UPN that was recorded for the pupil in error went to its owner; told for 30 days. reference-collides: an old reference of"
             " one pupil differs from another's in blanks or Unicode's form alone, so that it cannot be sent any more."
-            " possible-same-child: pupils of two schools, one without a permanent UPN, seem to be one child.",
+            " possible-same-child: two pupils, of one school or of two, seem to be one child, and one of them has no permanent UPN.",
             vocabulary=declare_list(*KINDS),
         ),
         "schoolId": Field(d.school_id, "Id of the school that it is about."),

@@ -67,6 +67,13 @@ async def find_new_identities(connection: Connection, tenant_id: UUID, pupil_ids
     return {*await connection.fetchval("SELECT find_new_identities($1, $2)", tenant_id, list(pupil_ids))}
 
 
+async def copy_new_identity(connection: Connection, tenant_id: UUID, from_id: UUID, to_id: UUID) -> None:
+    """Marks a pupil as one with a new identity where another pupil is: of two records that are split, either may be that
+    child's.
+    """
+    await connection.execute("SELECT copy_new_identity($1, $2, $3)", tenant_id, from_id, to_id)
+
+
 async def reject_retired(
     connection: Connection, batch: Batch[Any, Any], tenant_id: UUID, identifiers: Iterable[tuple[int, str]]
 ) -> set[int]:

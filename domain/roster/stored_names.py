@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.declare.errors import DatabaseError
 from domain.roster.names import NAME_KEYS, NAMES_RULE, make_name_keys
+from domain.roster.record_pupils.doubts import refresh_same_children
 from domain.store.database import Connection, transpose
 from domain.support.texts import clean_text
 from domain.write.locks import SchoolLocks
@@ -95,7 +96,7 @@ async def _renew_batch(connection: Connection, tenant_id: UUID, school_id: UUID,
         _check_count(len(unclean), await connection.execute(_CLEAN, tenant_id, *transpose(unclean, 5)))
     keys = [(id_, *make_name_keys(*names)) for id_, names in cleaned.items()]
     _check_count(len(keys), await connection.execute(_FILL, tenant_id, *transpose(keys, 1 + len(NAME_KEYS))))
-    await connection.execute("SELECT refresh_same_children($1, $2)", tenant_id, list(cleaned))
+    await refresh_same_children(connection, tenant_id, cleaned)
     if keys:
         await locks.increment_versions()
     return len(keys)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.roster.children import ANN, BEN, EVA, EVAN, child, put, refuse
-from tests.trust import Trust, counted, issues, roll, sent, upn
+from tests.roster.children import ANN, BEN, EVA, EVAN, child, patch, pupil, put, refuse
+from tests.trust import Trust, asked, counted, issues, roll, sent, upn
 
 
 def unnumbered(number: int, **changed: Any) -> dict[str, Any]:
@@ -75,3 +75,68 @@ async def test_two_new_children_with_one_upn_are_both_told(hedgerow: Trust, vend
         assert issues(answer) == {"/entries/0/upn": "pupil-conflict", "/entries/1/upn": "pupil-conflict"}
         assert "/entries/1 has the same UPN and another date of birth and forename and sex" in answer["issues"][0]["message"]
     assert await hedgerow.everything() == before
+
+
+SWAPS: dict[str, tuple[bool, list[dict[str, Any]]]] = {
+    "forename": (False, [{"forename": "Evan"}]),
+    "forename, numbered": (True, [{"forename": "Evan"}]),
+    "a part of the forename": (False, [{"forename": "Evan James"}]),
+    "sex, then forename": (False, [{"sex": "M"}, {"forename": "Evan"}]),
+    "sex, then forename, numbered": (True, [{"sex": "M"}, {"forename": "Evan"}]),
+    "forename with her UPN, then sex": (True, [{"forename": "Evan", "upn": upn(EVA)}, {"sex": "M"}]),
+    "sex, then forename with her UPN": (True, [{"sex": "M"}, {"forename": "Evan", "upn": upn(EVA)}]),
+    "another forename, then his": (False, [{"forename": "Ina"}, {"forename": "EVAN"}]),
+}
+
+
+@pytest.mark.parametrize("name", SWAPS)
+async def test_patches_in_steps_make_no_twin_the_other(hedgerow: Trust, vendor: Any, name: str) -> None:
+    are_numbered, steps = SWAPS[name]
+    await put(vendor, *((child if are_numbered else unnumbered)(number) for number in (EVA, EVAN)))
+    eva = await pupil(vendor, forename="Eva")
+    for change in steps[:-1]:
+        await patch(vendor, eva, **change)
+    before = await hedgerow.everything()
+    assert issues(await patch(vendor, eva, 422, **steps[-1])) == {"": "pupil-conflict"}
+    query = "mutation ($input: PupilChangeInput!) { updatePupil(input: $input) { outcome } }"
+    change = {"id": eva["id"], "expectedVersion": len(steps), **steps[-1]}
+    refused = (await vendor.post("/graphql", json={"query": query, "variables": {"input": change}})).json()
+    assert issues(refused["errors"][0]["extensions"]["problem"]) == {"": "pupil-conflict"}
+    assert await hedgerow.everything() == before
+    assert (await asked(vendor, query, input=change | {"sameChild": True}))["updatePupil"] == {"outcome": "updated"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"forename": "Zoe", "sex": "M"},
+        {"forename": "Zoe", "dateOfBirth": "2007-07-08"},
+        {"forename": "Zoe", "upn": upn(50)},
+        {"upn": upn(50), "dateOfBirth": "2007-07-08"},
+    ],
+    ids=lambda change: " ".join(change),
+)
+async def test_a_patch_of_two_facts_is_another_child_unless_a_person_says_so(
+    hedgerow: Trust, vendor: Any, change: dict[str, Any]
+) -> None:
+    await put(vendor, child(EVA))
+    eva, before = await pupil(vendor, forename="Eva"), await hedgerow.everything()
+    assert issues(await patch(vendor, eva, 422, **change)) == {"": "pupil-conflict"}
+    assert await hedgerow.everything() == before
+    assert (await patch(vendor, eva, **change, sameChild=True))["outcome"] == "updated"
+
+
+@pytest.mark.parametrize("change", [{"sex": "M"}, {"forename": "Zoe"}, {"sex": "M", "surname": "Nolan"}], ids=" ".join)
+async def test_a_patch_of_one_fact_is_a_correction(vendor: Any, change: dict[str, Any]) -> None:
+    await put(vendor, child(EVA), child(EVAN))
+    assert (await patch(vendor, await pupil(vendor, forename="Eva"), **change))["outcome"] == "updated"
+
+
+async def test_names_of_twins_that_were_exchanged_are_corrected_in_one_batch(hedgerow: Trust, vendor: Any) -> None:
+    """Each row bears the permanent UPN of its pupil. One of them alone would make two children of one name."""
+    await put(vendor, child(EVA), child(EVAN))
+    eva, evan = child(EVA, forename="Evan", sex="M"), child(EVAN, forename="Eva", sex="F")
+    before = await hedgerow.everything()
+    assert await refuse(vendor, eva) == {"/entries/0": "pupil-conflict"}
+    assert await hedgerow.everything() == before
+    assert counted(await put(vendor, eva, evan)) == {"updated": 2}

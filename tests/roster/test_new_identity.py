@@ -207,3 +207,67 @@ async def test_a_complete_group_with_the_old_member_leaves_the_child_in_it(hedge
     await sent(vendor, "/v1/groups", roll("Oak", [group], academicYear="2017-18", complete=True, asOf="2018-06-01"))
     rows = (await vendor.get("/v1/groupMembers?fields=pupilId,to")).json()["data"]
     assert after["id"] not in {row["pupilId"] for row in rows if row["to"] is None}
+
+
+async def unite(client: Any, from_id: str, into_id: str) -> dict[str, Any]:
+    """Merges two records, after the dry run."""
+    versions = [(await client.get(f"/v1/pupils/{id_}")).json()["version"] for id_ in (from_id, into_id)]
+    body = {"expectedVersion": versions[0], "into": into_id, "intoVersion": versions[1]}
+    dry = await sent(client, f"/v1/pupils/{from_id}/merge?dryRun=true", body)
+    return dict(await sent(client, f"/v1/pupils/{from_id}/merge", body | {"confirmation": dry["confirmation"]}))
+
+
+async def is_spared(client: Any, row: dict[str, Any], id_: str) -> bool:
+    """Whether a pupil is on roll after a complete roll that has this row and pupil 2 alone. The row is refused."""
+    body = roll("Oak", [entry(2), row], complete=True, maxLeavers=100, asOf="2018-06-01")
+    answer = await sent(client, "/v1/pupils", body, Prefer=LENIENT)
+    assert list(issues(answer).values()) == ["identifier-retired"]
+    assert not any(text in str(answer) for text in (id_, NEW["surname"], NEW["upn"]))
+    return await is_on_roll(client, id_)
+
+
+@pytest.mark.parametrize("into", ["the other record", "the new identity"])
+async def test_a_merge_keeps_a_new_identity_apart_from_the_old_one(hedgerow: Trust, vendor: Any, into: str) -> None:
+    """Whichever record remains: the old row is refused, the child stays on roll, and the old names are nowhere."""
+    before, after = await renamed(hedgerow, vendor)
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(3, upn=None)]))
+    other = (await find(vendor, reference=["P3"]))[0]["id"]
+    gone, remaining = (after["id"], other) if into == "the other record" else (other, after["id"])
+    await unite(vendor, gone, remaining)
+    for row in (
+        entry(1, **OLD),
+        entry(1, **OLD, **BY_OLD_NAME),
+        entry(9, reference="X1", upn=upn(1)),
+        entry(9, formerUpns=[upn(1)]),
+    ):
+        refused = await sent(vendor, "/v1/pupils", roll("Oak", [row]), 422)
+        assert issues(refused) == {"/entries/0": "identifier-retired"}
+        assert remaining not in str(refused)
+    assert await is_spared(vendor, entry(1, **OLD), remaining)
+    tables = await hedgerow.operator.fetch(
+        "SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
+        " AND has_table_privilege(c.oid, 'SELECT')"
+    )
+    for (table,) in tables:
+        stored = str(await hedgerow.operator.fetch(f"SELECT t::text FROM {table} t"))
+        assert [old for old in (before["id"], OLD["surname"], *PREFERRED.values(), upn(1)) if old in stored] == [], table
+    assert await miscounted(hedgerow) == (0, 0, 0)
+    left = await sent(vendor, "/v1/pupils", roll("Oak", [entry(2)], complete=True, maxLeavers=100, asOf="2018-06-02"))
+    assert (left["left"], await is_on_roll(vendor, remaining)) == (1, False)
+
+
+async def test_a_split_of_a_merged_new_identity_marks_both(hedgerow: Trust, vendor: Any) -> None:
+    """Either record may be that child's."""
+    _, after = await renamed(hedgerow, vendor)
+    await sent(vendor, "/v1/pupils", roll("Elm", [entry(3, upn=None, enrolments=[{"from": "2018-01-08", "status": "S"}])]))
+    other = (await find(vendor, reference=["P3"]))[0]["id"]
+    await unite(vendor, after["id"], other)
+    row = (await vendor.get(f"/v1/pupils/{other}")).json()
+    split = {
+        "expectedVersion": row["version"],
+        **{"surname": "Newname", "forename": "Mara", "dateOfBirth": "2007-01-01", "sex": "M", "yearGroup": "6", "upn": NEW["upn"]},
+        "enrolments": [{"school": {"urn": URNS["Oak"]}, "from": "2014-09-01", "status": "C"}],
+    }
+    dry = await sent(vendor, f"/v1/pupils/{other}/split?dryRun=true", split)
+    new = (await sent(vendor, f"/v1/pupils/{other}/split", split | {"confirmation": dry["confirmation"]}))["id"]
+    assert await is_spared(vendor, entry(1, **OLD), new)

@@ -22,7 +22,7 @@ from domain.roster.record_pupils import leavers
 from domain.roster.record_pupils.changed_identity import reject_changed_identities
 from domain.roster.record_pupils.changes import read_stored, record_said, write_changes
 from domain.roster.record_pupils.compare import compare_with_stored
-from domain.roster.record_pupils.doubts import report_doubts
+from domain.roster.record_pupils.doubts import report_doubts, tell_same_children, warn_of_same_children
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, apply_rules
 from domain.roster.record_pupils.matching import (
     drop_rejected,
@@ -130,7 +130,7 @@ async def write_roll(
     if changes.touched_ids:
         async with adjust_for_pupils(locks, changes.touched_ids):
             await write_changes(connection, tenant_id, caller.client_id, changes)
-        await connection.execute("SELECT refresh_same_children($1, $2)", tenant_id, list(changes.touched_ids))
+        warn_of_same_children(batch, await tell_same_children(connection, caller, tenant_id, changes))
     await record_said(connection, tenant_id, changes.said_pairs, as_of)
     roll_schools = {row.school for row in rows} | ({complete_school} if complete_school is not None else set())
     await record_roll_year(connection, tenant_id, {school.id for school in roll_schools if not school.has_other_source}, as_of)

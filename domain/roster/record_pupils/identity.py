@@ -14,6 +14,7 @@ would replace, or where the row is wholly that of a stored twin: references were
 
 from collections.abc import Collection, Mapping
 from datetime import date
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.roster.names import fold_name
@@ -284,45 +285,68 @@ async def identify_rows(connection: Connection, tenant_id: UUID, rows: list[Pupi
             if row.problem is None and row.pupil is not None and _is_correction(row, row.pupil):
                 corrected.append((row, row.pupil))
     if corrected:
-        await _find_exchanged(connection, tenant_id, corrected, {_describe_child(row.entry) for row in rows})
+        await _find_exchanged(connection, tenant_id, corrected, rows)
 
 
 _RELEASED = "SELECT pupil_id, upn FROM identity_history WHERE tenant_id = $1 AND kind = 'upn released' AND upn = ANY ($2)"
 
 
 async def _find_exchanged(
-    connection: Connection,
-    tenant_id: UUID,
-    corrected: list[tuple[PupilEntryRow, StoredIdentity]],
-    said: Collection[tuple[str, str, date, str]],
+    connection: Connection, tenant_id: UUID, corrected: list[tuple[PupilEntryRow, StoredIdentity]], rows: list[PupilEntryRow]
 ) -> None:
     """Sets the problem of rows that name a pupil by id or reference and say the name and birthday of another child: of
     twins whose references were exchanged, each row differs in the forename alone.
 
-    It is another child where the pupil has another row in the batch, or the row's child is stored as another pupil.
-    `said` are the children of all rows.
+    It is another child where the pupil has another row in the batch, or the row's child is stored as another pupil. A row
+    that a permanent UPN confirms makes no pupil wholly the same as another who has a permanent UPN too, unless that
+    one's own row says otherwise.
     """
-    columns = [(pupil.id, pupil.school_id, *_describe_child(row.entry)[:3]) for row, pupil in corrected]
-    exchanged = {found["n"] for found in await connection.fetch(_STORED_AS_ANOTHER, tenant_id, *transpose(columns, 5))}
+    said = {_describe_child(row.entry) for row in rows}
+    changed_ids = {row.pupil.id for row in rows if row.pupil is not None and not is_wholly_same(row, row.pupil)}
+    columns = [(pupil.id, pupil.school_id, fold_name(row.entry.surname), row.entry.date_of_birth) for row, pupil in corrected]
+    siblings: dict[int, list[_Sibling]] = {}
+    for n, *values in await connection.fetch(_SIBLINGS, tenant_id, *transpose(columns, 4)):
+        siblings.setdefault(n, []).append(_Sibling(*values))
     for n, (row, pupil) in enumerate(corrected, 1):
-        if _describe_child(pupil) in said or n in exchanged:
-            row.problem = RowProblem(CONFLICT, (pupil.id,), tuple(list_differing_facts(row, pupil)))
+        differing = compare_children(row.entry, pupil)
+        if _is_confirmed(row, pupil):
+            is_other = any(each.is_wholly(row.entry) and each.id not in changed_ids for each in siblings.get(n, ()))
+        else:
+            is_other = differing != [SEX] and _describe_child(pupil) in said
+            is_other = is_other or any(each.may_be(row.entry, with_sex=differing == [SEX]) for each in siblings.get(n, ()))
+        if is_other:
+            row.problem = RowProblem(CONFLICT, (pupil.id,), tuple(differing))
+
+
+class _Sibling(NamedTuple):
+    """Another stored child of the school with the surname and birthday that a row says."""
+
+    id: UUID
+    upn: str | None
+    forename: str
+    sex: str
+
+    def may_be(self, entry: PupilEntry, *, with_sex: bool) -> bool:
+        """Whether the entry's forename and, `with_sex`, its sex may be this child's."""
+        return is_same_forename(entry.forename, self.forename) and not (with_sex and entry.sex != self.sex)
+
+    def is_wholly(self, entry: PupilEntry) -> bool:
+        """Whether forename and sex are this child's, who has a permanent UPN."""
+        return _is_permanent(self.upn) and is_same_name(entry.forename, self.forename) and entry.sex == self.sex
 
 
 def _is_correction(row: PupilEntryRow, pupil: StoredIdentity) -> bool:
-    """Whether the row corrects the birthday or forename of the pupil whom it names by id or reference, and nothing
-    confirms that it is the child.
+    """Whether the row corrects the birthday, forename or sex of the pupil whom it names by id or reference, and no person
+    says that it is the same child.
     """
-    if not row.named_ids or row.entry.same_child or not row.writes_facts or _is_confirmed(row, pupil):
+    if not row.named_ids or row.entry.same_child or not row.writes_facts:
         return False
-    return bool({BIRTHDAY, FORENAME} & {*list_differing_facts(row, pupil)})
+    return bool(compare_children(row.entry, pupil))
 
 
-_STORED_AS_ANOTHER = """
-SELECT g.n FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::date[])
-    WITH ORDINALITY AS g (pupil_id, school_id, surname, forename, date_of_birth, n)
-WHERE EXISTS (
-    SELECT 1 FROM pupils p WHERE p.tenant_id = $1 AND p.school_id = g.school_id AND p.surname_folded = g.surname
-        AND p.forename_folded = g.forename AND p.date_of_birth = g.date_of_birth AND p.id <> g.pupil_id
-)
+_SIBLINGS = """
+SELECT g.n, p.id, p.upn, p.forename, p.sex
+FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::date[]) WITH ORDINALITY AS g (pupil_id, school_id, surname, date_of_birth, n)
+JOIN pupils p ON p.tenant_id = $1 AND p.school_id = g.school_id AND p.surname_folded = g.surname AND p.date_of_birth = g.date_of_birth
+    AND p.id <> g.pupil_id
 """
