@@ -95,6 +95,17 @@ BEGIN
     HAVING count(*) = 3;
 END $$;
 
+CREATE FUNCTION public.copy_new_identity(in_tenant uuid, from_pupil uuid, to_pupil uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    BEGIN
+        PERFORM acts_in(in_tenant);
+        INSERT INTO new_identities (tenant_id, pupil_id)
+        SELECT in_tenant, to_pupil WHERE EXISTS (SELECT 1 FROM new_identities n WHERE n.tenant_id = in_tenant AND n.pupil_id = from_pupil)
+            AND NOT EXISTS (SELECT 1 FROM new_identities n WHERE n.tenant_id = in_tenant AND n.pupil_id = to_pupil);
+    END $$;
+
 CREATE FUNCTION public.count_change() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -666,24 +677,24 @@ CREATE FUNCTION public.refresh_same_children(in_tenant uuid, of_pupils uuid[]) R
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
-BEGIN
-    PERFORM acts_in(in_tenant);
-    WITH pairs AS MATERIALIZED (
-        SELECT p.school_id, ARRAY[LEAST(p.id, q.id), GREATEST(p.id, q.id)] AS pupil_ids, q.school_id AS other_school_id
-        FROM pupils p JOIN pupils q ON q.tenant_id = in_tenant AND q.date_of_birth = p.date_of_birth AND q.sex = p.sex AND q.id <> p.id AND q.school_id <> p.school_id
-            AND q.surname_folded = p.surname_folded AND q.forename_folded = p.forename_folded
-        WHERE p.tenant_id = in_tenant AND p.id = ANY (of_pupils) AND p.surname_folded <> ''
-            AND (COALESCE(right(p.upn, 1), 'A') !~ '[0-9]' OR COALESCE(right(q.upn, 1), 'A') !~ '[0-9]')
-    ), found AS (
-        SELECT school_id, pupil_ids FROM pairs UNION SELECT other_school_id, pupil_ids FROM pairs
-    ), gone AS (
-        DELETE FROM data_issues d WHERE d.tenant_id = in_tenant AND d.kind = 'possible-same-child' AND d.pupil_ids && of_pupils
-            AND NOT EXISTS (SELECT 1 FROM found f WHERE f.school_id = d.school_id AND f.pupil_ids = d.pupil_ids)
-    )
-    INSERT INTO data_issues (tenant_id, id, kind, school_id, pupil_ids)
-    SELECT in_tenant, renew_id('00000000-0000-700f-8000-000000000000'), 'possible-same-child', f.school_id, f.pupil_ids FROM found f
-    ON CONFLICT DO NOTHING;
-END $$;
+    BEGIN
+        PERFORM acts_in(in_tenant);
+        WITH pairs AS MATERIALIZED (
+            SELECT p.school_id, ARRAY[LEAST(p.id, q.id), GREATEST(p.id, q.id)] AS pupil_ids, q.school_id AS other_school_id
+            FROM pupils p JOIN pupils q ON q.tenant_id = in_tenant AND q.date_of_birth = p.date_of_birth AND q.sex = p.sex AND q.id <> p.id
+                AND q.surname_folded = p.surname_folded AND q.forename_folded = p.forename_folded
+            WHERE p.tenant_id = in_tenant AND p.id = ANY (of_pupils) AND p.surname_folded <> ''
+                AND (COALESCE(right(p.upn, 1), 'A') !~ '[0-9]' OR COALESCE(right(q.upn, 1), 'A') !~ '[0-9]')
+        ), found AS (
+            SELECT school_id, pupil_ids FROM pairs UNION SELECT other_school_id, pupil_ids FROM pairs
+        ), gone AS (
+            DELETE FROM data_issues d WHERE d.tenant_id = in_tenant AND d.kind = 'possible-same-child' AND d.pupil_ids && of_pupils
+                AND NOT EXISTS (SELECT 1 FROM found f WHERE f.school_id = d.school_id AND f.pupil_ids = d.pupil_ids)
+        )
+        INSERT INTO data_issues (tenant_id, id, kind, school_id, pupil_ids)
+        SELECT in_tenant, renew_id('00000000-0000-700f-8000-000000000000'), 'possible-same-child', f.school_id, f.pupil_ids FROM found f
+        ON CONFLICT DO NOTHING;
+    END $$;
 
 CREATE FUNCTION public.release_upns(in_tenant uuid, numbers text[], of_pupils uuid[], by_client uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1670,10 +1681,37 @@ CREATE TABLE public.planned_pupils (
     pupil_id uuid,
     reference text,
     upns text[] NOT NULL,
-    entry jsonb NOT NULL
+    entry jsonb NOT NULL,
+    outcome text
 );
 
 ALTER TABLE ONLY public.planned_pupils FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW public.planned_characteristics WITH (security_invoker='true') AS
+ SELECT x.tenant_id,
+    x.planned_roll_id,
+    x.n,
+    x.school_id,
+    (s.m)::integer AS m,
+    (s.said ->> 'kind'::text) AS kind,
+    (s.said ->> 'value'::text) AS value,
+    ((s.said ->> 'from'::text))::date AS from_on,
+    ((s.said ->> 'to'::text))::date AS to_on
+   FROM (public.planned_pupils x
+     CROSS JOIN LATERAL jsonb_array_elements((x.entry -> 'characteristics'::text)) WITH ORDINALITY s(said, m));
+
+CREATE VIEW public.planned_enrolments WITH (security_invoker='true') AS
+ SELECT x.tenant_id,
+    x.planned_roll_id,
+    x.n,
+    x.school_id,
+    (s.m)::integer AS m,
+    (s.said ->> 'status'::text) AS status,
+    ((s.said ->> 'from'::text))::date AS from_on,
+    ((s.said ->> 'to'::text))::date AS to_on,
+    (s.said ->> 'leavingReason'::text) AS leaving_reason
+   FROM (public.planned_pupils x
+     CROSS JOIN LATERAL jsonb_array_elements((x.entry -> 'enrolments'::text)) WITH ORDINALITY s(said, m));
 
 CREATE TABLE public.planned_rolls (
     tenant_id uuid NOT NULL,
@@ -3029,6 +3067,10 @@ GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO
 
 REVOKE ALL ON FUNCTION public.contributed(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.copy_new_identity(in_tenant uuid, from_pupil uuid, to_pupil uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.copy_new_identity(in_tenant uuid, from_pupil uuid, to_pupil uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.copy_new_identity(in_tenant uuid, from_pupil uuid, to_pupil uuid) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_operator;
@@ -3288,6 +3330,12 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pins TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_pupils TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_pupils TO markonce_operator;
+
+GRANT SELECT ON TABLE public.planned_characteristics TO markonce_app;
+GRANT SELECT ON TABLE public.planned_characteristics TO markonce_operator;
+
+GRANT SELECT ON TABLE public.planned_enrolments TO markonce_app;
+GRANT SELECT ON TABLE public.planned_enrolments TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_rolls TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_rolls TO markonce_operator;
