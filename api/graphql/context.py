@@ -51,10 +51,10 @@ async def perform_command(context: OperationContext, command: Command, arguments
     ]
     if issues:
         raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(issues))
-    if command.input.__struct_fields__ == ("id",) and parse_id(arguments["input"]["id"]) is None:
-        raise NotFound()  # as in REST, where an invalid id in a URL is a 404
     lenient, with_results = arguments.get("handling") == "lenient", arguments.get("return") == "representation"
     command_input = await run_in_slices(command.parse_in_steps(arguments["input"], lenient=lenient, with_results=with_results))
+    if command.input.__struct_fields__ == ("id",) and parse_id(command_input.id) is None:
+        raise NotFound()  # as in REST, where an invalid id in a URL is a 404
     keyed, key = None, arguments.get("idempotencyKey")
     if key is not None:
         key, body = check_key(key), [arguments["input"], arguments.get("handling"), arguments.get("return")]

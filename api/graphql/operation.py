@@ -16,7 +16,7 @@ from graphql import (
     OperationType,
     SelectionSetNode,
 )
-from graphql.execution.values import VariableValues, get_variable_values
+from graphql.execution.values import VariableValues
 from strawberry.extensions import SchemaExtension
 from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
@@ -24,8 +24,9 @@ from strawberry.types.execution import PreExecutionError
 from api.graphql.context import FUNCTIONS
 from api.graphql.document import Document, Operation, read_document
 from api.graphql.errors import describe_error
-from api.graphql.limits import MAX_ERRORS, check_entries, check_values, has_more_values, pick_declared
+from api.graphql.limits import check_entries, check_values, has_more_values, pick_declared
 from api.graphql.query import Reader
+from api.graphql.variables import coerce_variables
 from domain.declare.errors import BadRequest, Issue
 from domain.read.checks import check_cost, check_scopes
 from domain.read.prepared import read
@@ -124,11 +125,11 @@ class OperationExtension(SchemaExtension):
         schema, definition = context.schema._schema, state.operation.definition
         variables = pick_declared(definition, context.variables or {})
         (check_values if state.operation.is_query else check_entries)(variables)
-        arguments = schema, definition.variable_definitions or (), variables, MAX_ERRORS, True
+        arguments = schema, state.operation, variables
         if has_more_values(variables, MANY_VALUES):
-            coerced = await run_in_thread(get_variable_values, *arguments)
+            coerced = await run_in_thread(coerce_variables, *arguments)
         else:
-            coerced = get_variable_values(*arguments)
+            coerced = coerce_variables(*arguments)
         if isinstance(coerced, list):
             context.result = PreExecutionError(None, [describe_error(error, context.context.base_url) for error in coerced])
             return False

@@ -1,6 +1,6 @@
 """From a validated GraphQL operation to ListQuery and RowQuery: fragments, aliases, @skip and @include are resolved here, rules and SQL are elsewhere."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -135,9 +135,9 @@ class Reader:
         values = get_argument_values(parent.fields[node.name.value], node, self.variables)
         return {name: restore_texts(value, self.texts) for name, value in values.items()} if self.texts else values
 
-    def count_entries(self, command_input: Mapping[str, Any]) -> None:
+    def count_entries(self, command_input: Any) -> None:
         """Counts the rows of a command with those of the commands before it, whose input may be the same variable. Raises Invalid."""
-        for name, rows in command_input.items():
+        for name, rows in command_input.items() if isinstance(command_input, dict) else ():
             if isinstance(rows, list):
                 self.entries += len(rows)
                 if self.entries > MAX_ENTRIES:

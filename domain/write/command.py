@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from domain.access.caller import Caller
 from domain.declare.errors import DomainError, Invalid, Issue, NotFound, make_invalid
-from domain.declare.ids import parse_id
+from domain.declare.ids import NIL, parse_id
 from domain.declare.scopes import Scope
 from domain.store.database import Connection
 from domain.support.slices import Steps, run_at_once
@@ -82,21 +82,8 @@ class Command:
         """Does the same as `parse`, in steps."""
         if self.entries is not None and not self.is_action:
             return (yield from self._parse_batch(data, lenient, with_results))
-        if self.is_single_row and isinstance(data, dict):
-            key_names = ("id", "expectedVersion")
-            row, issues = decode(RowVersion, {name: data[name] for name in key_names if name in data}, "")
-            if row is None:
-                raise make_invalid(issues)
-            rest = {name: value for name, value in data.items() if name not in key_names}
-            return self.parse_patch(row.id, frozenset({row.expected_version}), rest)
-        if self.is_action and isinstance(data, dict):
-            ref, issues = decode(RowRef, {name: data[name] for name in ("id",) if name in data}, "")
-            if ref is None:
-                raise make_invalid(issues)
-            rest = {name: value for name, value in data.items() if name != "id"}
-            if self.entries is not None:
-                return (yield from self.parse_row_batch(ref.id, rest, lenient=lenient, with_results=with_results))
-            return self.parse_action(ref.id, rest)
+        if self.row_keys and isinstance(data, dict):
+            return (yield from self._parse_named(data, lenient, with_results))
         value, issues = decode(self.input, data, "")
         if issues:
             raise make_invalid(issues)
@@ -111,6 +98,27 @@ class Command:
     def row_keys(self) -> tuple[type[Struct], ...]:
         """The fields that name the row in a GraphQL input, beside those of `input`."""
         return (RowVersion,) if self.is_single_row else (RowRef,) if self.is_action else ()
+
+    def _parse_named(self, data: dict[str, Any], lenient: bool, with_results: bool) -> Steps[Any]:
+        """Returns the input of a command about one row, which the input itself names."""
+        (kind,) = self.row_keys
+        names = [field.encode_name for field in msgspec.structs.fields(kind)]
+        row: Any
+        row, faults = decode(kind, {name: data[name] for name in names if name in data}, "")
+        rest, row_id = {name: value for name, value in data.items() if name not in names}, str(NIL) if row is None else row.id
+        try:
+            if self.is_single_row:
+                versions = None if row is None else frozenset({row.expected_version})
+                parsed: Any = self.parse_patch(row_id, versions, rest)
+            elif self.entries is None:
+                parsed = self.parse_action(row_id, rest)
+            else:
+                parsed = yield from self.parse_row_batch(row_id, rest, lenient=lenient, with_results=with_results)
+        except Invalid as problem:
+            raise make_invalid([*(faults if row is None else ()), *problem.issues]) from None
+        if row is None:
+            raise make_invalid([*faults, *(parsed.list_issues() if isinstance(parsed, Batch) else ())])
+        return parsed
 
     def parse_action(self, row_id: str, data: object) -> "Action[Any]":
         """Returns the action on the row with this id. Raises Invalid, and NotFound for a malformed id."""

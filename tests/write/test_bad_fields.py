@@ -1,36 +1,95 @@
-"""Every field of every command, given over HTTP what it cannot be: never a 5xx, and a refusal names the place."""
+"""Every field of every command, given over both interfaces what it cannot be: never a 5xx, a refusal names the place, and both say the same."""
 
 import json
 import typing
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 import pytest_asyncio
+from graphql import get_named_type
 from msgspec import Struct, structs
 
+from api.graphql.schema import graphql_schema
+from api.rest.urls import url_of
 from domain import COMMANDS
+from tests.clock import PLANNED_DAY, PLANNING, standing_at
 from tests.conftest import Databases
-from tests.trust import TRUST, URNS, WINDOW, batch, entry, issues, judged, opened, roll, sent, trust, upn, window
+from tests.trust import TRUST, URNS, WINDOW, batch, entry, judged, opened, roll, sent, trust, upn, window
+
+NUMBERS = {"merge_pupil": 2, "split_pupil": 3, "reidentify_pupil": 4, "release_pupil_upn": 5}
+"""The pupils of commands about one record."""
+FORMER = upn(50, temporary=True)
+SCHOOL = {"urn": URNS["Oak"]}
+TENANT = {"trust": {"groupUid": TRUST}}
+DISCOUNT = {"school": SCHOOL, "pupil": {"reference": "P7"}, "reason": "Came from abroad", "author": "Head"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def vendor(module_databases: Databases) -> AsyncIterator[Any]:
-    """A client of the trust with the window open and a pupil; at the end no row has been written."""
+    """A client of the trust with a row for each command that is about one; at the end no row has been written."""
     async with trust(module_databases) as made:
         client = await made.client("vendor", f"trust:{TRUST}=all")
-        await opened(client)
-        await sent(client, "/v1/pupils", roll("Oak", [entry(1)]))
+        await _make_rows(client)
         before = await made.everything()
         yield client
         assert await made.everything() == before
 
 
+IDS: dict[str, str] = {}
+"""The row of each command that is about one."""
+VERSIONS: dict[str, int] = {}
+"""Its version, of a command that changes or deletes it."""
+
+
+async def _make_rows(client: httpx2.AsyncClient) -> None:
+    late = {"opensAt": "2018-05-14T08:00:00Z", "closesAt": "2018-07-31T17:00:00Z"}
+    open_window = await opened(client)
+    planned, closed = [
+        str((await sent(client, "/v1/windows", window(code, **terms), 201))["id"])
+        for code, terms in (("planned", {}), ("closed", late))
+    ]
+    rows = [entry(n, formerUpns=[FORMER] if n == NUMBERS["release_pupil_upn"] else None) for n in range(1, 9)]
+    sent_rows = await sent(client, "/v1/pupils", roll("Oak", rows), Prefer="return=representation")
+    pupils = [row["id"] for row in sent_rows["results"]]
+    group = {"code": "g", "name": "G", "kind": "class", "members": []}
+    groups = {"school": SCHOOL, "academicYear": "2017-18", "asOf": "2018-05-01", "entries": [group]}
+    made_group = (await sent(client, "/v1/groups", groups, Prefer="return=representation"))["results"][0]["id"]
+    named = {"tenant": TENANT, "code": "own", "name": "Own"}
+    subject, aspect = [(await sent(client, f"/v1/{noun}", named, 201))["id"] for noun in ("subjects", "aspects")]
+    scheme = await sent(client, "/v1/schemes", {**named, "grades": [{"code": "1", "label": "One"}]}, 201)
+    discount = await sent(client, f"/v1/windows/{planned}/discounts", {**DISCOUNT, "pupil": {"reference": "P8"}}, 201)
+    starter = entry(
+        50, yearGroup="R", dateOfBirth="2026-01-01", enrolments=[{"from": PLANNED_DAY, "status": "C"}], characteristics=None
+    )
+    with standing_at(PLANNING):
+        planned_roll = (await sent(client, "/v1/pupils", roll("Oak", [starter], asOf=PLANNED_DAY)))["plannedRollIds"][0]
+    school = (await client.get("/v1/schools", params={"urn": URNS["Oak"]})).json()["data"][0]["id"]
+    IDS.update(
+        {
+            **dict.fromkeys(("update_group", "delete_group"), made_group),
+            **{f"{verb}_{noun}": id_ for verb in ("update", "retire") for noun, id_ in (("subject", subject), ("aspect", aspect))},
+            "create_scheme_version": scheme["id"],
+            **dict.fromkeys(("open_window", "update_window", "delete_window", "repin_window"), planned),
+            **dict.fromkeys(("close_window", "create_window_discount"), open_window),
+            "reopen_window": closed,
+            "withdraw_discount": discount["id"],
+            "withdraw_planned_roll": planned_roll,
+            **dict.fromkeys(("update_school", "record_school_references"), school),
+            "update_pupil": pupils[5],
+            **{name: pupils[n - 1] for name, n in NUMBERS.items()},
+        }
+    )
+    for name, id_ in IDS.items():
+        if COMMANDS[name].is_single_row:
+            VERSIONS[name] = (await client.get(url_of(COMMANDS[name])[1].replace("{id}", id_))).json()["version"]
+
+
 LITERALS = [
     "null",
     '""',
-    "1e400",
     "[]",
     "{}",
     "true",
@@ -41,41 +100,73 @@ LITERALS = [
     '"\\u0001"',
     "[null]",
     '{"a": 1}',
+    '"2018-99-99"',
+    '"2018-05-15T08:61:00Z"',
+    '"01900000-0000-7004-8000"',
     '"😀"',
 ]
-SCHOOL = {"urn": URNS["Oak"]}
+OF_WHOLE_DOCUMENTS = [
+    literal for literal in LITERALS if literal not in ("{}", "-1", "[null]", '{"a": 1}', '"😀"', '"2018-05-15T08:61:00Z"')
+]
+"""Those that are tried one by one, where the field is of no row of a batch."""
 HORIZON = {"academicYear": "2017-18", "point": "KS2"}
 GRADE = {"code": "1", "label": "One", "rank": 1, "value": 1.0, "points": 1.0, "yearGroup": "6", "band": "b"}
 GRADE |= {"eligible": True, "valid": True, "expected": True, "higher": True}
 REASONS = {"actions": "a", "timeToSetAndAnalyse": "b", "timeToAct": "c"}
 COLLECT = {"subject": "reading", "scheme": "ks2-scaled-score", "aspect": "main", "schools": [SCHOOL]}
 WHO = {"actor": "a teacher", "recordedAt": "2018-05-15T08:00:00Z", "school": SCHOOL}
-GOOD: dict[str, tuple[str, dict[str, Any]]] = {
-    "record_pupils": (
-        "/v1/pupils",
-        roll(
-            "Oak",
-            [entry(1, formerUpns=[upn(90)], school=SCHOOL, enrolments=[{"from": "2014-09-01", "to": "2018-09-01", "status": "C"}])],
-        ),
+SPELL = {"from": "2014-09-01", "to": "2018-09-01", "status": "C"}
+CHILD = entry(1, formerUpns=[upn(90)], school=SCHOOL, enrolments=[SPELL])
+NAMES = {"surname": "Surname3", "forename": "Sam", "dateOfBirth": "2007-01-01", "sex": "M"}
+GOOD: dict[str, dict[str, Any]] = {
+    "record_pupils": roll("Oak", [CHILD]),
+    "record_groups": {
+        "school": SCHOOL,
+        "academicYear": "2017-18",
+        "asOf": "2018-05-01",
+        "entries": [{"code": "n", "name": "N", "kind": "adhoc", "members": [{"reference": "P1"}]}],
+    },
+    "record_judgements": batch(
+        "Oak", [judged(1, mark=1.5, aspect="main", source="s", method="m", window=WINDOW) | WHO], asOf="2018-05-01", pupils=[CHILD]
     ),
-    "record_judgements": (
-        "/v1/judgements",
-        batch("Oak", [judged(1, mark=1.5, aspect="main", source="s", method="m", window=WINDOW) | WHO]),
-    ),
-    "record_targets": (
-        "/v1/targets",
-        {
-            "school": SCHOOL,
-            "entries": [
-                judged(1, aspect="main", horizon=HORIZON, scheme="ks2-scaled-score", basis="teacher", visibility="staff") | WHO
-            ],
-        },
-    ),
-    "create_window": ("/v1/windows", window("w", acceptUntil="2099-09-01T00:00:00Z", frequencyReasons=REASONS, collects=[COLLECT])),
-    "create_subject": ("/v1/subjects", {"tenant": {"trust": {"groupUid": TRUST}}, "code": "s", "name": "S", "nationalCode": "SUB"}),
-    "create_aspect": ("/v1/aspects", {"tenant": {"trust": {"groupUid": TRUST}}, "code": "a", "name": "A", "nationalCode": "SUB"}),
-    "create_scheme": ("/v1/schemes", {"tenant": {"trust": {"groupUid": TRUST}}, "code": "s", "name": "S", "grades": [GRADE]}),
+    "record_targets": {
+        "school": SCHOOL,
+        "entries": [
+            judged(1, aspect="main", horizon=HORIZON, scheme="ks2-scaled-score", basis="teacher", visibility="staff") | WHO
+        ],
+    },
+    "create_window": window("w", acceptUntil="2099-09-01T00:00:00Z", frequencyReasons=REASONS, collects=[COLLECT]),
+    "create_subject": {"tenant": TENANT, "code": "s", "name": "S", "nationalCode": "SUB"},
+    "create_aspect": {"tenant": TENANT, "code": "a", "name": "A", "nationalCode": "SUB"},
+    "create_scheme": {"tenant": TENANT, "code": "s", "name": "S", "grades": [GRADE]},
+    "create_scheme_version": {"grades": [GRADE]},
+    "create_window_discount": DISCOUNT,
+    "withdraw_discount": {"author": "Head"},
+    "update_group": {"name": "Renamed", "code": "r", "kind": "adhoc"},
+    "update_subject": {"name": "Renamed", "nationalCode": "SUB"},
+    "update_aspect": {"name": "Renamed", "nationalCode": "SUB"},
+    "update_school": {"shortName": "Renamed", "maxLeaversPercent": 10},
+    "update_pupil": {"forename": "Samuel", "dateOfBirth": "2007-01-01", "sex": "F", "yearGroup": "6"},
+    "update_window": {"name": "Renamed", "purpose": "p", "decision": "d", "yearGroups": ["6"], "censusOn": "2018-05-14"},
+    "reopen_window": {"closesAt": "2099-12-01T17:00:00Z"},
+    "record_school_references": {"entries": [{"oldReference": "P1", "reference": "Q1"}]},
+    "release_pupil_upn": {"upn": FORMER},
+    "merge_pupil": {"expectedVersion": 1, "intoVersion": 1, "into": "MERGED"},
+    "reidentify_pupil": {"expectedVersion": 1, "surname": "New", "forename": "Name", "dateOfBirth": "2007-01-02", "sex": "F"},
+    "split_pupil": {
+        **NAMES,
+        "expectedVersion": 1,
+        "yearGroup": "6",
+        "enrolments": [{"school": SCHOOL, "from": "2016-09-01", "status": "C"}],
+        "remainingEnrolments": [{"school": SCHOOL, "from": "2014-09-01", "to": "2016-08-31", "status": "C"}],
+    },
 }
+"""By command, a body that is in order; the others take none."""
+
+
+def document_of(name: str) -> dict[str, Any]:
+    document = json.dumps(GOOD.get(name, {}))
+    return dict(json.loads(document.replace('"MERGED"', json.dumps(IDS.get("update_pupil")))))
 
 
 def structs_in(type_: Any) -> Iterator[type[Struct]]:
@@ -99,8 +190,9 @@ def places(type_: type[Struct], value: Any, at: str) -> Iterator[tuple[str, Any]
 
 FIELDS = [
     pytest.param(name, pointer, type_, id=f"{name}{pointer}")
-    for name, (_, document) in GOOD.items()
-    for pointer, type_ in places(COMMANDS[name].input, document, "")
+    for name, command in COMMANDS.items()
+    for pointer, type_ in places(command.input, GOOD.get(name, {}), "")
+    if pointer != "/id"  # which the URL holds in REST
 ]
 
 
@@ -123,25 +215,97 @@ def fits(literal: str, type_: Any) -> bool:
     return True
 
 
+class Answer(typing.NamedTuple):
+    """What either interface says: the status, the issues and, where it was carried out, what became of it."""
+
+    status: int
+    issues: list[tuple[str, str, str]]
+    outcome: dict[str, Any]
+    text: str
+
+
+def read_answer(status: int, found: dict[str, Any], text: str) -> Answer:
+    told = [(issue["at"], issue["code"], issue["message"]) for issue in found.get("issues") or ()]
+    outcome = {name: found[name] for name in ("received", "rejected", "created", "unchanged", "outcome") if name in found}
+    return Answer(status, told, outcome, text)
+
+
+async def by_rest(client: httpx2.AsyncClient, name: str, content: str) -> Answer:
+    command = COMMANDS[name]
+    method, path = url_of(command)
+    headers = {"Content-Type": "application/json", "Prefer": "handling=lenient"} | (
+        {"If-Match": "*"} if command.is_single_row else {}
+    )
+    answer = await client.request(
+        method, f"{path.replace('{id}', IDS.get(name, ''))}?dryRun=true", content=content, headers=headers
+    )
+    return read_answer(answer.status_code, answer.json(), answer.text)
+
+
+async def by_graphql(client: httpx2.AsyncClient, name: str, content: str) -> Answer:
+    command, root = COMMANDS[name], graphql_schema().mutation_type
+    assert root is not None
+    field = root.fields[command.operation]
+    lenient = ', handling: "lenient"' if command.entries is not None else ""
+    members = get_named_type(field.type).fields  # type: ignore[union-attr]
+    shown = [member for member in ("received", "rejected", "created", "unchanged", "outcome") if member in members]
+    shown += ["issues { at code message }"] * ("issues" in members)
+    text = f"mutation ($i: {field.args['input'].type}) {{ done: {command.operation}(input: $i, dryRun: true{lenient}) {{ __typename {' '.join(shown)} }} }}"
+    keys: dict[str, Any] = {"id": IDS[name]} if name in IDS else {}
+    if command.is_single_row:
+        keys["expectedVersion"] = VERSIONS[name]
+    inner = content[1:-1].strip()
+    members_sent = ", ".join(part for part in (json.dumps(keys)[1:-1], inner) if part)
+    body = f'{{"query": {json.dumps(text)}, "variables": {{"i": {{{members_sent}}}}}}}'
+    answer = await client.post("/graphql", content=body, headers={"Content-Type": "application/json"})
+    found = answer.json()
+    if "errors" not in found:
+        return read_answer(200, found["data"]["done"], answer.text)
+    (error,) = found["errors"]
+    problem = error["extensions"]["problem"]
+    return read_answer(problem["status"], problem, answer.text)
+
+
+def is_made_a_list(literal: str, type_: Any) -> bool:
+    """Whether GraphQL makes a list of a single value, as its specification says (section 3.11); REST refuses it."""
+    is_list = any(typing.get_origin(part) is list for part in (type_, *typing.get_args(type_)))
+    is_list = is_list or any(
+        is_made_a_list(literal, part) for part in typing.get_args(type_) if typing.get_origin(part) is not list
+    )
+    return is_list and literal[0] not in "[n"
+
+
 async def test_the_documents_themselves_are_good(vendor: Any) -> None:
-    for path, document in GOOD.values():
-        assert (await vendor.post(f"{path}?dryRun=true", json=document)).status_code == 200
+    for name in COMMANDS:
+        rest, graphql = [await ask(vendor, name, json.dumps(document_of(name))) for ask in (by_rest, by_graphql)]
+        assert (rest.status, rest.issues, graphql.status, graphql.issues) == (200, [], 200, []), (name, rest, graphql)
 
 
 @pytest.mark.parametrize(("name", "pointer", "type_"), FIELDS)
 async def test_every_field_of_every_command_refuses_what_it_cannot_be(vendor: Any, name: str, pointer: str, type_: Any) -> None:
-    path, document = GOOD[name]
-    for literal in LITERALS:
-        content, headers = substituted(document, pointer, literal), {"Content-Type": "application/json"}
-        answer = await vendor.post(f"{path}?dryRun=true", content=content, headers=headers)
-        said = (literal[:40], answer.status_code, answer.text[:500])
-        assert "`" not in answer.text, said
-        assert answer.status_code in (200, 400, 409, 422), said
-        if literal == "1e400":
-            assert (answer.status_code, issues(answer.json())) == (400, {pointer: "json-number-range"}), said
-        elif answer.status_code == 200:
-            assert fits(literal, type_), said
-        elif answer.status_code == 422:
-            at = list(issues(answer.json()))
-            assert any(place.startswith(pointer) or pointer.startswith(place) for place in at), said
-            assert len(answer.text) < 5_000 + 100 * len(at), "what was sent is not sent back"
+    document, is_row = document_of(name), pointer.count("/") > 2 and pointer.split("/")[1] in COMMANDS[name].row_types
+    literals = [literal for literal in (LITERALS if is_row else OF_WHOLE_DOCUMENTS) if not is_made_a_list(literal, type_)]
+    if is_row:  # one batch, with a row for each value
+        _, rows_of, _, *path = pointer.split("/")
+        row = json.dumps(document[rows_of][0])
+        rows = [substituted(json.loads(row), "/" + "/".join(path), literal) for literal in literals]
+        content = json.dumps({**document, rows_of: "@rows@"}).replace('"@rows@"', f"[{', '.join(rows)}]")
+        rest, graphql = await by_rest(vendor, name, content), await by_graphql(vendor, name, content)
+        assert rest[:3] == graphql[:3]
+        for n, literal in enumerate(literals):
+            place = f"/{rows_of}/{n}/{'/'.join(path)}"
+            told = [at for at, _, _ in rest.issues if at.startswith(place) or place.startswith(at)]
+            assert told or fits(literal, type_), (literal[:40], rest.issues)
+        return
+    for literal in literals:
+        content = substituted(document, pointer, literal)
+        rest, graphql = await by_rest(vendor, name, content), await by_graphql(vendor, name, content)
+        said = (literal[:40], rest.status, rest.text[:500], graphql.text[:500])
+        assert rest[:3] == graphql[:3], said
+        assert "`" not in rest.text, said
+        assert rest.status in (200, 400, 409, 412, 422), said
+        if rest.status == 200:
+            assert fits(literal, type_) or any(at.startswith(pointer) for at, _, _ in rest.issues), said
+        elif rest.status == 422:
+            assert any(at.startswith(pointer) or pointer.startswith(at) for at, _, _ in rest.issues), said
+            assert len(rest.text) < 5_000 + 100 * len(rest.issues), "what was sent is not sent back"

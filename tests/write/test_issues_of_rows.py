@@ -131,6 +131,61 @@ async def test_one_fault_hides_no_other(vendor: Any) -> None:
     assert (lenient.status_code, issues(lenient.json())) == (422, {"/window": "window-unknown"})
 
 
+BY_GRAPHQL = """
+mutation ($i: JudgementBatchInput!, $handling: String) {
+  recordJudgements(input: $i, handling: $handling) { received created rejected issues { at code message reference } }
+}"""
+
+
+async def test_graphql_refuses_one_row_for_one_wrong_value(vendor: Any) -> None:
+    """An impossible instant, mark, code, id, truth value or null; the good rows are written, with the issues that REST has."""
+    wrong = {
+        "recordedAt": ["2018-05-32T08:00:00Z", "never"],
+        "mark": ["x", True],
+        "grade": [None, 1.5],
+        "subject": [7, "x" * 5000],
+        "status": ["ill"],
+        "withdrawn": ["no"],
+        "id": [5],
+        "upn": [None],
+        "school": [{"urn": []}, "Oak"],
+    }
+    rows = [judged(1, **{name: value}) for name, values in wrong.items() for value in values]
+    document = batch("Oak", [*rows, judged(2), judged(3, grade=99)])
+    rest = await sent(vendor, "/v1/judgements?dryRun=true", document, Prefer="handling=lenient")
+    assert (rest["created"], rest["rejected"]) == (2, len(rows))
+    made = (await asked(vendor, BY_GRAPHQL, i=document, handling="lenient"))["recordJudgements"]
+    assert (made["created"], made["rejected"]) == (2, len(rows))
+    assert [{"current": None, **issue} for issue in made["issues"]] == [
+        {"current": None, "reference": None, **issue} for issue in rest["issues"]
+    ]
+    answer = await vendor.post("/graphql", json={"query": BY_GRAPHQL, "variables": {"i": document}})
+    refused = answer.json()["errors"][0]["extensions"]["problem"]
+    assert refused["status"] == 422
+    assert issues(refused) == issues(rest)
+    parts = """mutation ($rows: [JudgementEntryInput!]!, $window: String, $dry: Boolean) {
+      recordJudgements(input: {school: {urn: 100001}, window: $window, entries: $rows}, handling: "lenient", dryRun: $dry)
+      { rejected issues { at code } }
+    }"""
+    told_parts = (await asked(vendor, parts, rows=document["entries"], window=WINDOW, dry=True))["recordJudgements"]
+    assert (told_parts["rejected"], issues(told_parts)) == (len(rows), issues(rest))
+    other = await vendor.post("/graphql", json={"query": parts, "variables": {"rows": rows, "window": WINDOW, "dry": "yes"}})
+    assert other.json()["errors"][0]["extensions"]["problem"]["issues"][0]["at"] == "/variables/dry"
+
+
+async def test_graphql_refuses_one_row_of_a_roll_for_one_impossible_date(vendor: Any) -> None:
+    rows = [
+        entry(1, dateOfBirth="2018-99-99"),
+        entry(2, enrolments=[{"from": "2014-02-30", "status": "C"}]),
+        entry(3, forename="Kim"),
+    ]
+    document = roll("Oak", rows)
+    query = """mutation ($i: PupilBatchInput!) { recordPupils(input: $i, handling: "lenient") { updated rejected issues { at code } } }"""
+    made = (await asked(vendor, query, i=document))["recordPupils"]
+    assert (made["updated"], made["rejected"]) == (1, 2)
+    assert issues(made) == {"/entries/0/dateOfBirth": "wrong-value", "/entries/1/enrolments/0/from": "wrong-value"}
+
+
 async def test_a_bad_code_does_not_hide_a_closed_window(vendor: Any) -> None:
     """What the stored data refuses is told with what can be seen in the row."""
     await sent(vendor, "/v1/windows", window("planned"), 201)
