@@ -51,14 +51,16 @@ async def perform_command(context: OperationContext, command: Command, arguments
     ]
     if issues:
         raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(issues))
-    lenient, with_results = arguments.get("handling") == "lenient", arguments.get("return") == "representation"
-    command_input = await run_in_slices(command.parse_in_steps(arguments["input"], lenient=lenient, with_results=with_results))
-    if command.input.__struct_fields__ == ("id",) and parse_id(command_input.id) is None:
+    sent = arguments["input"]
+    row_id = sent.get("id") if command.input.__struct_fields__ == ("id",) and isinstance(sent, dict) else None
+    if isinstance(row_id, str) and parse_id(row_id) is None:
         raise NotFound()  # as in REST, where an invalid id in a URL is a 404
+    lenient, with_results = arguments.get("handling") == "lenient", arguments.get("return") == "representation"
+    command_input = await run_in_slices(command.parse_in_steps(sent, lenient=lenient, with_results=with_results))
     keyed, key = None, arguments.get("idempotencyKey")
     if key is not None:
-        key, body = check_key(key), [arguments["input"], arguments.get("handling"), arguments.get("return")]
-        parts = {"body": await run_in_slices(hash_document(arguments["input"]))}
+        key, body = check_key(key), [sent, arguments.get("handling"), arguments.get("return")]
+        parts = {"body": await run_in_slices(hash_document(sent))}
         parts |= describe_preferences(lenient, with_results) if command.entries is not None else {}
         keyed = KeyedRequest(key, parts, msgspec.json.encode(body, order="sorted"))
     dry_run = bool(arguments.get("dryRun"))

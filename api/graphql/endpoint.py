@@ -19,6 +19,7 @@ from api.graphql.schema import graphql_schema, make_schema
 from api.http.accept import choose_media_type
 from api.http.auth import authenticate
 from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large, read_json
+from api.http.field_values import join_lines
 from api.http.problems import HttpProblem
 from api.http.response import JsonResponse
 from domain.declare.errors import BadRequest, ClientRevoked, Issue
@@ -31,7 +32,7 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
 
     async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:
         """The response to a POST. Raises what is wrong before a document is read, which RequestMiddleware answers with problem+json."""
-        media_type = negotiate_media_type(",".join(request.headers.getlist("accept")))
+        media_type = negotiate_media_type(join_lines(request.scope, b"accept") or "")
         context = await self.get_context(request, None)
         document, _ = await read_json(
             request, most=MAX_BODY, check=lambda document: reject_large_query(document, context.introspection)

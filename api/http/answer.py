@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.etag import make_etag, make_not_modified, match_etag, or_not_modified
+from api.http.field_values import join_lines
 from api.http.response import HeaderField, JsonResponse
 from domain.access.caller import Caller
 from domain.declare.errors import NotFound
@@ -116,7 +117,7 @@ async def respond_conditionally(
     data, since If-Match needs one.
     """
     scope = request.scope
-    if_none_match = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"if-none-match"), None)
+    if_none_match = join_lines(scope, b"if-none-match")
     path = scope["path"].encode(errors="surrogatepass")
     key = make_key(caller.cache_key, path, media_type[1], scope["query_string"])
     found = await answer(request.app.state, caller, key, query, texts, run, if_none_match)

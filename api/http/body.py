@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.http import long_json
 from api.http.body_memory import Budget
 from api.http.context import get_context
-from api.http.field_values import split_parameters
+from api.http.field_values import join_lines, split_parameters
 from api.http.problems import HttpProblem
 from api.http.strict_json import MalformedJson, Value, find_faults, parse_valid
 from domain.support.slices import Steps, run_in_slices
@@ -288,7 +288,7 @@ async def read_json(
         send = f"Send {' or '.join(kinds)}." if kind not in kinds else "JSON is UTF-8 (RFC 8259, section 8.1): leave charset out."
         accepted = {f"Accept-{request.method.title()}": ", ".join(kinds)}
         raise HttpProblem(415, "media-type", send, accepted)
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    if (join_lines(request.scope, b"content-encoding") or "identity").lower() != "identity":
         raise HttpProblem(
             415,
             "content-encoding",

@@ -1,8 +1,10 @@
 """Compresses responses with gzip (RFC 9110, section 12.5.3), by Starlette's GZipResponder. This module reads Accept-Encoding and adapts the ETag."""
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipResponder
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.field_values import join_lines
 
 MIN_SIZE = 1_000
 """Bytes of the smallest response that is compressed."""
@@ -21,8 +23,7 @@ class Gzip:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        accepted = [value for name, value in scope["headers"] if name == b"accept-encoding"]
-        if not accepted or not is_gzip_wanted(b", ".join(accepted).decode("latin-1")):
+        if not is_gzip_wanted(join_lines(scope, b"accept-encoding") or ""):
 
             async def send_uncompressed(message: Message) -> None:
                 if message["type"] == "http.response.start" and _read_length(message) >= MIN_SIZE:
@@ -33,7 +34,7 @@ class Gzip:
 
         async def send_compressed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _adapt_etag(MutableHeaders(scope=message), message["status"], Headers(scope=scope).get("if-none-match", ""))
+                _adapt_etag(MutableHeaders(scope=message), message["status"], join_lines(scope, b"if-none-match") or "")
             await send(message)
 
         await GZipResponder(self.app, MIN_SIZE, LEVEL)(scope, receive, send_compressed)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http import cors
 from api.http.context import get_context
+from api.http.field_values import check_single
 from api.http.problems import as_domain_error, respond
 from api.http.target import check_query, keep_slashes
 from domain.declare.errors import Busy, DomainError
@@ -134,6 +135,8 @@ class RequestMiddleware:
 
         self.time_limits.begin(task)
         try:
+            if scope["path"] != cors.ISSUING_PATH:  # which refuses them in the form of OAuth
+                check_single(scope)
             check_query(scope)
             if endpoint is None:
                 await self.app(scope, receive, send_with_headers)

@@ -23,6 +23,8 @@ async def read_form(request: Request) -> Form:
     """
     if request.scope["query_string"]:
         raise TokenError("invalid_request", "Parameters are sent in the body, never in the URL.")
+    if len(request.headers.getlist("content-type")) > 1:
+        raise TokenError("invalid_request", "A request has one Content-Type field.")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise TokenError("invalid_request", "The body is application/x-www-form-urlencoded.")
     try:

@@ -20,6 +20,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from api.http.compression import is_gzip_wanted
+from api.http.field_values import join_lines
+
 FOLDER = Path(__file__).parent
 # located without importing offapi, which would read all of its files
 SCALAR = Path(str(distribution("offapi").locate_file("offapi/scalar.js")))
@@ -84,6 +87,6 @@ async def _serve_asset(request: Request) -> Response:
     asset = (await run_in_threadpool(load_assets)).get(name)
     if asset is None or version != compute_version():
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if is_gzip_wanted(join_lines(request.scope, b"accept-encoding") or ""):
         return Response(asset.gzipped, 200, {"Content-Encoding": "gzip", **ASSET_HEADERS}, asset.media_type)
     return Response(asset.body, 200, ASSET_HEADERS, asset.media_type)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.http.accept import choose_media_type
+from api.http.field_values import join_lines
 from api.http.problem_catalogue import PROBLEM_CODES, ProblemCode
 from api.http.problems import ProblemUnknown
 from api.pages import FOLDER, POLICY, SECURITY_HEADERS, compute_version
@@ -47,7 +48,7 @@ async def _show_code(request: Request) -> Response:
 
 def prefers_html(request: Request) -> bool:
     """Whether Accept prefers text/html to JSON."""
-    return choose_media_type(",".join(request.headers.getlist("accept")), (JSON, HTML)) == HTML
+    return choose_media_type(join_lines(request.scope, b"accept") or "", (JSON, HTML)) == HTML
 
 
 @cache

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 
 from api.http.etag import ENTITY_TAG
-from api.http.field_values import split_elements, split_parameters, unquote
+from api.http.field_values import join_lines, split_elements, split_parameters, unquote
 from api.http.problems import HttpProblem
 from domain.declare.errors import BadRequest, Issue
 
@@ -26,10 +26,10 @@ def read_if_match(request: Request) -> frozenset[int] | None:
     A weak tag and a tag that does not begin with a version match no row. Raises HttpProblem 428 where the header is missing, and BadRequest where it
     is malformed.
     """
-    if "if-match" not in request.headers:
+    value = join_lines(request.scope, b"if-match")
+    if value is None:
         detail = 'If-Match says which version of the row this is for: the ETag of its GET, or its version in quotes, such as "3".'
         raise HttpProblem(HTTPStatus.PRECONDITION_REQUIRED, "precondition-required", detail)
-    value = ",".join(request.headers.getlist("if-match"))
     if value.strip() == "*":
         return None
     tags = ENTITY_TAG.findall(value)
@@ -52,10 +52,9 @@ class Preferences:
 def read_preferences(request: Request) -> Preferences:
     """The preferences in the Prefer headers, of each the first. Unknown preferences are ignored (RFC 7240, section 2)."""
     preferences: dict[str, str] = {}
-    for header in request.headers.getlist("prefer"):
-        for element in split_elements(header):
-            name, _, value = split_parameters(element)[0].partition("=")
-            preferences.setdefault(name.strip().lower(), unquote(value.strip()).lower())
+    for element in split_elements(join_lines(request.scope, b"prefer") or ""):
+        name, _, value = split_parameters(element)[0].partition("=")
+        preferences.setdefault(name.strip().lower(), unquote(value.strip()).lower())
     applied = [
         f"{name}={preferences[name]}"
         for name, supported in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))

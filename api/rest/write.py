@@ -79,14 +79,10 @@ class _Sent(NamedTuple):
 
 async def _read_key(request: Request, sent: _Sent, preferences: Preferences | None) -> KeyedRequest | None:
     """What the Idempotency-Key of a request is used for, if it has one. `preferences` count for batches."""
-    keys = request.headers.getlist("idempotency-key")
-    if not keys:
+    sent_key = request.headers.get("idempotency-key")
+    if sent_key is None:
         return None
-    if len(keys) > 1:
-        message = "A request has one Idempotency-Key."
-        issue = Issue("Idempotency-Key", "idempotency-key-malformed", message)
-        raise BadRequest(message, code="idempotency-key-malformed", issues=(issue,))
-    key, parts = check_key(keys[0]), {"body": await run_in_slices(hash_document(sent.document)), **sent.row}
+    key, parts = check_key(sent_key), {"body": await run_in_slices(hash_document(sent.document)), **sent.row}
     if preferences is None:
         return KeyedRequest(key, parts, sent.prefix + sent.body)
     done_so = preferences.lenient, preferences.with_results

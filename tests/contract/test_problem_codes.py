@@ -48,8 +48,8 @@ COMMAND_LINE = {"client-revoked", "name-in-use", "no-secret", "read-only", "too-
 """Codes of errors that only the command line can meet. It prints messages, not codes."""
 NO_CODES = {
     # HTTP: field names, content codings, directives
-    *("accept-encoding", "access-control-allow-origin", "access-control-request-method", "content-length", "content-type"),
-    *("idempotency-key", "if-match", "if-none-match", "no-cache", "no-referrer", "no-store", "x-gzip"),
+    *("access-control-allow-origin", "access-control-request-method", "content-length", "content-type"),
+    *("idempotency-key", "if-match", "no-cache", "no-referrer", "no-store", "x-gzip"),
     # character sets, packages, words of JSON Schema and members of a problem
     *(
         "date-time",
