@@ -14,6 +14,7 @@ from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import DISCOUNT
 from domain.roster.schools import schools
+from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
 
 discounts = Table(
@@ -53,10 +54,10 @@ DISCOUNTS = Resource(
         "pupilId": Field(d.pupil_id, "The pupil's id."),
         "schoolId": Field(d.school_id, "The pupil's school of main registration today."),
         "reason": Field(d.reason, "Why the pupil is discounted.", scope=Scope.PUPILS_SENSITIVE),
-        "author": Field(d.author, "Who decided it, as the sender names them."),
+        "author": Field(d.author, "Who decided it, as the sender names them.", sort_key=sort_by_text(d.author)),
         "createdAt": Field(d.created_at, "When it arrived here."),
         "withdrawnAt": Field(d.withdrawn_at, "When it was withdrawn; null while the pupil is discounted."),
-        "withdrawnBy": Field(d.withdrawn_by, "Who withdrew it."),
+        "withdrawnBy": Field(d.withdrawn_by, "Who withdrew it.", sort_key=sort_by_text(d.withdrawn_by)),
         "version": Field(d.version, "Grows by one with each change."),
     },
     links={

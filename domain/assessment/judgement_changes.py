@@ -34,6 +34,7 @@ from domain.declare.scopes import Scope
 from domain.declare.vocabulary import Vocabulary, declare_list
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
+from domain.roster.text_order import sort_by_text
 
 judgement_changes = Table(
     "judgement_changes",
@@ -109,7 +110,7 @@ JUDGEMENT_CHANGES = Resource(
         "toMark": Field(c.mark, "The mark after."),
         "toStatus": Field(c.status_code, "The status after.", vocabulary=JUDGEMENT_STATUS),
         "recordedAt": Field(c.recorded_at, "When the teacher judged."),
-        "client": Field(_client_name, "Name of the client that sent it."),
+        "client": Field(_client_name, "Name of the client that sent it.", sort_key=sort_by_text(_client_name)),
         "actor": Field(
             c.actor,
             "Who judged, as the vendor names them. Shown where the scope is held at the school that recorded it.",

@@ -11,6 +11,7 @@ from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.vocabulary import declare_list
 from domain.roster.schools import schools
+from domain.roster.text_order import sort_by_text
 from domain.write.receipts import OUTCOMES, receipts
 
 r = receipts.c
@@ -46,7 +47,7 @@ RECEIPTS = Resource(
             "recordPupils, recordGroups, recordJudgements or recordTargets.",
             vocabulary=declare_list("recordPupils", "recordGroups", "recordJudgements", "recordTargets"),
         ),
-        "client": Field(_client_name, "Name of the client that sent it."),
+        "client": Field(_client_name, "Name of the client that sent it.", sort_key=sort_by_text(_client_name)),
         "receivedAt": Field(r.received_at, "When it arrived."),
         "accepted": Field(r.accepted, "Whether anything of the batch was accepted; false where it was refused whole."),
         "windowCode": Field(

@@ -16,6 +16,7 @@ from domain.declare.scopes import Scope
 from domain.declare.vocabulary import ID_TEXTS
 from domain.roster.school_numbers import URN
 from domain.roster.schools import schools
+from domain.roster.text_order import sort_by_text
 
 MAX_MISSING_LISTED = 200
 """The number of missing pupils that a row lists, as in the view."""
@@ -80,7 +81,7 @@ RETURNS = Resource(
         ),
         "missingCut": Field(v.missing_cut, "Whether missing pupils are left out of missingPupilIds."),
         "lastPushAt": Field(v.last_push_at, "When rows last arrived for it, accepted or not."),
-        "lastClient": Field(v.last_client, "Name of the client they came from."),
+        "lastClient": Field(v.last_client, "Name of the client they came from.", sort_key=sort_by_text(v.last_client)),
         "lastRejected": Field(v.last_rejected, "How many of them were rejected."),
     },
     links={

@@ -21,6 +21,7 @@ from domain.assessment.record_rows import (
     make_confirmation,
     require_everywhere,
 )
+from domain.assessment.split_dates import list_split_problems
 from domain.assessment.split_references import split_references
 from domain.assessment.split_rows import split_judgements, split_targets
 from domain.assessment.stored_merges import find_merge, undo_merge
@@ -221,8 +222,6 @@ async def _make_plan(
         plan.year_group = years.parse_year_group(fields.year_group)
     except ValueError as problem:
         plan.add_issue("/yearGroup", "year-group-invalid", str(problem))
-    if not (fields.date_of_birth.year >= 1900 and fields.date_of_birth <= read_today()):
-        plan.add_issue("/dateOfBirth", "date-of-birth-implausible", "The date of birth lies in the future or before 1900.")
     await _check_upn(connection, caller, plan, fields)
     stored = [
         DatedSpell(r["id"], r["school_id"], r["from_on"], r["to_on"], r["status"], r["leaving_reason"])
@@ -236,6 +235,8 @@ async def _make_plan(
             plan.add_issue("/enrolments", "enrolment-required", "The record that remains needs at least one spell on roll.")
     else:
         plan.remaining = _read_spells(plan, "remainingEnrolments", fields.remaining_enrolments, schools)
+    for place, code, message in list_split_problems(plan.record, fields, plan.year_group, plan.new):
+        plan.add_issue(place, code, message)
     windows = {row["code"]: row for row in await connection.fetch(_WINDOWS, key[0], fields.windows)}
     plan.windows = [row["no"] for row in windows.values()]
     own = {

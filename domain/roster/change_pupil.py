@@ -22,7 +22,7 @@ from domain.roster.record_pupils.changed_identity import reject_changed_identiti
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils, read_stored, record_said, write_changes
 from domain.roster.record_pupils.compare import compare_facts
 from domain.roster.record_pupils.compare_keys import record_decisions
-from domain.roster.record_pupils.dates import check_age, count_years_off, count_years_outside, find_age_problem
+from domain.roster.record_pupils.dates import check_age, find_new_age_problem, find_school_day
 from domain.roster.record_pupils.doubts import report_doubts, tell_same_children
 from domain.roster.record_pupils.entries import (
     PupilBatch,
@@ -162,11 +162,10 @@ def _check_birthday(roll: Batch[PupilBatch, PupilEntry], row: PupilEntryRow, sto
     """Rejects the row, or warns, where the date of birth or the year group makes the age less likely than it is stored,
     or the pupil was on roll before birth. What was wrong before may be corrected in steps.
     """
-    facts, born_on = stored.facts[pupil_id], row.entry.date_of_birth
-    before, after = (
-        (count_years_outside(birthday, row.as_of), count_years_off(birthday, year_group, row.as_of))
-        for birthday, year_group in ((facts.date_of_birth, facts.year_group), (born_on, row.year_group))
-    )
-    if after[0] > before[0] or after[1] > before[1]:
-        check_age(roll, 0, find_age_problem(born_on, row.year_group, row.as_of))
+    facts, day = stored.facts[pupil_id], row.as_of
+    if row.year_group == facts.year_group:  # of a leaver, a year group of long ago
+        day = stored.find_year_group_from(pupil_id, day) or day
+    day = find_school_day(((spell.from_on, spell.to_on) for of in stored.spells.get(pupil_id, {}).values() for spell in of), day)
+    before, after = (facts.date_of_birth, facts.year_group), (row.entry.date_of_birth, row.year_group)
+    check_age(roll, 0, find_new_age_problem(before, after, day))
     reject_birth_after_spells(roll, row, stored, pupil_id)

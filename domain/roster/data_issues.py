@@ -11,6 +11,7 @@ from domain.declare.type_numbers import DATA_ISSUE
 from domain.declare.vocabulary import ID_TEXTS, declare_list
 from domain.roster.pupils import PUPILS, pupils
 from domain.roster.schools import schools
+from domain.roster.text_order import sort_by_text
 from domain.write.findings import FOUND_IN_ROWS, data_issues
 
 d = data_issues.c
@@ -75,7 +76,11 @@ DATA_ISSUES = Resource(
         "differing": Field(
             d.fields, "Names of the fields that differ, where the kind is about fields.", vocabulary=declare_list(*PUPILS.fields)
         ),
-        "client": Field(_client_name, "Name of the client that sent it; null where it was found in stored data."),
+        "client": Field(
+            _client_name,
+            "Name of the client that sent it; null where it was found in stored data.",
+            sort_key=sort_by_text(_client_name),
+        ),
         "foundAt": Field(d.found_at, "When it was found first."),
     },
     links={

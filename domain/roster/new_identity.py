@@ -23,7 +23,9 @@ from domain.roster import upn as upn_rules
 from domain.roster.merged_pupils import make_not_found
 from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, write_changes
+from domain.roster.record_pupils.dates import NO_BIRTHDAY, find_new_age_problem, find_school_day, list_date_problems
 from domain.store.database import Connection
+from domain.support import clock
 from domain.write.action import Action
 from domain.write.aggregates import adjust_for_pupils
 from domain.write.command import command
@@ -107,6 +109,8 @@ async def _make_facts(connection: Connection, caller: Caller, stored: Any, field
         sex=stored["sex"] if fields.sex is UNSET else fields.sex,
         year_group=stored["year_group"],
     )
+    if facts.date_of_birth != stored["date_of_birth"]:
+        issues += await _list_birthday_issues(connection, stored, facts)
     (match,) = await match_keys(connection, caller, tenant_id, [(school_id, None, fields.reference, upn)])
     if match.by_upn is not None:
         issues.append(Issue("/upn", "upn-taken", "Another pupil has or had this UPN."))
@@ -121,6 +125,22 @@ async def _make_facts(connection: Connection, caller: Caller, stored: Any, field
     if issues:
         raise make_invalid(issues)
     return facts
+
+
+_SPELLS = "SELECT from_on, to_on FROM enrolments WHERE tenant_id = $1 AND pupil_id = $2"
+
+
+async def _list_birthday_issues(connection: Connection, stored: Any, facts: PupilFacts) -> list[Issue]:
+    """Returns what is wrong with another date of birth: it is impossible, also beside the spells or the year group."""
+    issues = [Issue(*problem) for problem in list_date_problems(facts.date_of_birth, {})]
+    spells = [(row["from_on"], row["to_on"]) for row in await connection.fetch(_SPELLS, stored["tenant_id"], stored["id"])]
+    if not issues and any(first < facts.date_of_birth for first, _ in spells):
+        issues.append(Issue("/dateOfBirth", NO_BIRTHDAY, "The pupil was on roll before this day."))
+    before, after = ((birthday, facts.year_group) for birthday in (stored["date_of_birth"], facts.date_of_birth))
+    problem = find_new_age_problem(before, after, find_school_day(spells, clock.read_today()))
+    if not issues and problem is not None and problem.is_error:
+        issues.append(Issue("/dateOfBirth", problem.code, problem.message))
+    return issues
 
 
 def _list_retired_names(stored: Any, facts: PupilFacts) -> list[str]:

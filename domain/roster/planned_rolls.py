@@ -27,6 +27,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PLANNED_ROLL
 from domain.declare.vocabulary import declare_form, declare_list
 from domain.roster.schools import schools
+from domain.roster.text_order import sort_by_text
 from domain.roster.years import ACADEMIC_YEAR, academic_year_text
 from domain.store.metadata import metadata
 
@@ -88,7 +89,7 @@ PLANNED_ROLLS = Resource(
             vocabulary=declare_list(PLANNED, APPLIED, REFUSED),
         ),
         "rowCount": Field(p.row_count, "How many rows were sent and accepted."),
-        "client": Field(_client_name, "Name of the client that sent it."),
+        "client": Field(_client_name, "Name of the client that sent it.", sort_key=sort_by_text(_client_name)),
         "receivedAt": Field(p.received_at, "When it arrived."),
         "doneAt": Field(p.done_at, "When it was applied or refused; null while it is planned."),
         "problem": Field(

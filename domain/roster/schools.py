@@ -142,7 +142,10 @@ SCHOOLS = Resource(
             codes=_in_register(schools.c.local_authority_code),
         ),
         "localAuthority": Field(
-            schools.c.local_authority, "Name of the local authority.", codes=_in_register(schools.c.local_authority)
+            schools.c.local_authority,
+            "Name of the local authority.",
+            codes=_in_register(schools.c.local_authority),
+            sort_key=sort_by_text(schools.c.local_authority),
         ),
         "kind": Field(schools.c.kind, "Type of establishment, in GIAS's words.", codes=_in_register(schools.c.kind)),
         "phase": Field(schools.c.phase, "Phase of education, in GIAS's words.", vocabulary=school_numbers.PHASE),
@@ -153,7 +156,7 @@ SCHOOLS = Resource(
         "highAge": Field(schools.c.high_age, "Highest statutory age, in years."),
         "openedOn": Field(schools.c.opened_on, "When the school was opened."),
         "closedOn": Field(schools.c.closed_on, "When the school was closed."),
-        "town": Field(schools.c.town, "Town."),
+        "town": Field(schools.c.town, "Town.", sort_key=sort_by_text(schools.c.town)),
         "postcode": Field(schools.c.postcode, "Postcode.", vocabulary=school_numbers.POSTCODE),
         "shortName": Field(
             _setting_of(school_settings.c.short_name),
@@ -168,6 +171,7 @@ SCHOOLS = Resource(
         "sourceClient": Field(
             _source_name,
             "Name of the client that alone writes names, year groups, enrolments and characteristics of the school's pupils; null: any that may.",
+            sort_key=sort_by_text(_source_name),
         ),
         "sourceClientId": Field(_setting_of(school_settings.c.source_client_id), "Id of that client."),
         "version": Field(

@@ -73,6 +73,11 @@ async def test_schools_and_groups_are_sorted_in_the_root_order(hedgerow: Trust, 
     for urn, name in ((100001, "Élan"), (100002, "de Vries"), (100003, "Zoë")):
         await hedgerow.operator.execute("UPDATE schools SET name = $2 WHERE urn = $1", urn, name)
     assert await sort(vendor, "schools", "name") == ["de Vries", "Élan", "Zoë"]
+    towns = {100001: "Élan", 100002: "de Vries", 100003: "Zoë"}
+    for field, column in (("town", "town"), ("localAuthority", "local_authority")):
+        for urn, name in towns.items():
+            await hedgerow.operator.execute(f"UPDATE schools SET {column} = $2 WHERE urn = $1", urn, name)
+        assert await sort(vendor, "schools", field) == ["de Vries", "Élan", "Zoë"]
     nested = "{ schools(first: 1) { nodes { groups(first: 3, orderBy: [{field: code}]) { nodes { code } } } } }"
     (school,) = (await asked(vendor, nested.replace("first: 1", f"where: {{urn: [{URNS['Oak']}]}}")))["schools"]["nodes"]
     assert [node["code"] for node in school["groups"]["nodes"]] == IN_ORDER[:3]

@@ -4,7 +4,7 @@ The year groups follow the age on 31 August before the academic year begins: Rec
 (School Admissions Code, section 2.17; Department for Education, "School admissions: school starting age").
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
@@ -21,6 +21,7 @@ from domain.write.batch import Batch
 
 FIRST_YEAR = 1944
 """The Education Act of this year made the schools and the year groups that are counted here."""
+FIRST_BIRTH_YEAR, NO_BIRTHDAY = 1900, "date-of-birth-implausible"
 MAX_DAYS_AHEAD = 400
 MIN_AGE, MAX_AGE = 2, 25
 """The ages in years of pupils of schools, except in the two years before nursery, which have babies."""
@@ -55,6 +56,19 @@ def reject_impossible_spells(
             batch.reject(at, f"{name}/{i}/from", "spell-implausible", problem)
 
 
+def list_date_problems(born_on: date, lists: Mapping[str, Sequence[Spell | Characteristic]]) -> Iterator[tuple[str, str, str]]:
+    """Yields place, code and message of what is impossible in a date of birth that holds today, and in the first days of
+    lists of spells.
+    """
+    if not (born_on.year >= FIRST_BIRTH_YEAR and born_on <= clock.read_today()):
+        yield "/dateOfBirth", NO_BIRTHDAY, "The date of birth lies in the future or before 1900."
+        return
+    for name, spells in lists.items():
+        for i, spell in enumerate(spells):
+            if (problem := find_first_day_problem(spell.from_, born_on)) is not None:
+                yield f"/{name}/{i}/from", "spell-implausible", problem
+
+
 def find_overlaps(spells: list[Spell], characteristics: list[Characteristic]) -> Iterator[tuple[str, str]]:
     """Returns which lists of a row hold spells that overlap, and what is wrong."""
     if len({spell.from_ for spell in spells}) < len(spells):
@@ -80,12 +94,14 @@ def count_years_outside(born_on: date, day: date) -> int:
     return max(MIN_AGE - age, age - MAX_AGE, 0)
 
 
-def find_school_day(spells: list[Spell], as_of: date) -> date:
-    """Returns the day of the roll, or the nearest one on which the spells put the pupil on roll."""
-    if not spells or any(spell.is_on(as_of) for spell in spells):
-        return as_of
-    bounds = [day for spell in spells for day in (spell.from_, spell.to) if day is not None]
-    return min(bounds, key=lambda day: abs(day - as_of))
+def find_school_day(spells: Iterable[tuple[date, date | None]], as_of: date) -> date:
+    """Returns this day, or the nearest one on which a pupil is on roll by these spells: first and last days."""
+    bounds = []
+    for first, last in spells:
+        if first <= as_of and (last is None or last >= as_of):
+            return as_of
+        bounds += [first] if last is None else [first, last]
+    return min(bounds, key=lambda day: abs(day - as_of), default=as_of)
 
 
 def count_years_off(born_on: date, year_group: str, day: date) -> int:
@@ -126,6 +142,15 @@ def find_age_problem(born_on: date, year_group: str, day: date) -> AgeProblem | 
     return None
 
 
+def find_new_age_problem(before: tuple[date, str], after: tuple[date, str], day: date) -> AgeProblem | None:
+    """Returns what is wrong with the age of a pupil whose date of birth and canonical year group are corrected, if it is
+    less likely than before: what was wrong before may be corrected in steps. `day` is one on roll.
+    """
+    is_worse = count_years_outside(after[0], day) > count_years_outside(before[0], day)
+    is_worse = is_worse or count_years_off(*after, day) > count_years_off(*before, day)
+    return find_age_problem(*after, day) if is_worse else None
+
+
 def check_age(batch: Batch[Any, Any], at: int, problem: AgeProblem | None) -> None:
     """Rejects a row whose pupil cannot be of that age, or warns where it is unusual."""
     if problem is not None and problem.is_error:
@@ -143,10 +168,11 @@ def check_dates(batch: Batch[Any, Any], at: int, entry: Any, year_group: str | N
     for name, message in find_overlaps(spells, characteristics):
         batch.reject(at, name, "spells-overlap", message)
     as_of, born_on = batch.head.as_of, entry.date_of_birth
-    if not (born_on.year >= 1900 and born_on <= as_of):
-        return batch.reject(at, "dateOfBirth", "date-of-birth-implausible", "The date of birth lies after asOf or before 1900.")
+    if not (born_on.year >= FIRST_BIRTH_YEAR and born_on <= as_of):
+        return batch.reject(at, "dateOfBirth", NO_BIRTHDAY, "The date of birth lies after asOf or before 1900.")
     reject_impossible_spells(batch, at, "enrolments", spells, born_on)
     reject_impossible_spells(batch, at, "characteristics", characteristics, born_on)
     if year_group is not None:
-        check_age(batch, at, find_age_problem(born_on, year_group, find_school_day(spells, as_of)))
+        day = find_school_day(((spell.from_, spell.to) for spell in spells), as_of)
+        check_age(batch, at, find_age_problem(born_on, year_group, day))
     return None
