@@ -97,7 +97,8 @@ class Databases:
 async def _create(cluster: embedded.Cluster) -> Databases:
     name = f"t{next(_names)}_{secrets.token_hex(3)}"
     connection = await asyncpg.connect(cluster.url("postgres", embedded.SUPERUSER))
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {embedded.DATABASE} OWNER markonce_owner")
+    # Copying the files costs half of what writing 12 MB of WAL does
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {embedded.DATABASE} OWNER markonce_owner STRATEGY file_copy")
     await connection.close()
     return Databases(cluster, name)
 

@@ -82,12 +82,35 @@ def is_listed(name: str, revision: str, oldest_program: str, later: Mapping[str,
     return bool(owners) and owners[0] < revision and owners[0] <= oldest_program
 
 
+@dataclass
+class Upgrading:
+    """A database that the tests take from one migration to the next, so that each migration runs once and not once for every later one."""
+
+    cluster: embedded.Cluster
+    databases: Databases | None = None
+    revision: str = ""
+
+    async def reach(self, revision: str, folder: Path) -> Databases:
+        """The database with the migrations up to this one; a new one where the last has more already or stands in the middle of a failed test."""
+        if self.databases is None or self.revision != revision:
+            self.databases = empty_database(self.cluster)
+            await migrated(self.databases, folder_of(folder, up_to=revision))
+            await prepare(self.databases)
+        self.revision = ""
+        return self.databases
+
+
+@pytest.fixture(scope="module")
+def upgrading(cluster: embedded.Cluster) -> Upgrading:
+    return Upgrading(cluster)
+
+
+@pytest.mark.xdist_group("migrations")
 @pytest.mark.parametrize("revision", [revision for revision in OURS if revision >= FIRST])
-async def test_a_migration_of_ours_takes_nothing_away(cluster: embedded.Cluster, tmp_path: Path, revision: str) -> None:
-    databases = empty_database(cluster)
-    await migrated(databases, folder_of(tmp_path / "before", up_to=OURS[OURS.index(revision) - 1]))
-    await prepare(databases)
+async def test_a_migration_of_ours_takes_nothing_away(upgrading: Upgrading, tmp_path: Path, revision: str) -> None:
+    databases = await upgrading.reach(OURS[OURS.index(revision) - 1], tmp_path / "before")
     assert (await run_and_check(databases, folder_of(tmp_path / "after", up_to=revision), LATER)).wrong == []
+    upgrading.revision = revision
 
 
 def test_migrations_follow_each_other_by_number() -> None:
