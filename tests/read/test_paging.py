@@ -27,12 +27,13 @@ from domain.roster.names import make_sort_key
 from tests.conftest import Databases
 from tests.doors import Doors, exact, opened
 from tests.questions import Ask, Document
+from tests.sizes import choose_size
 from tests.world import AUTUMN, AWKWARD, GRADES, TRUSTS, World, batch, window
 
 Row = tuple[Any, ...]
-SEVERAL = 60
+SEVERAL = choose_size(20, 60)
 """How many orders by two or three fields at once."""
-WALKS = {"pupil": 3, "group": 5, "judgement": 6}
+WALKS = {"pupil": choose_size(1, 3), "group": choose_size(2, 5), "judgement": choose_size(2, 6)}
 """By what a list holds, how often it is walked while it changes."""
 
 
@@ -64,10 +65,10 @@ def ordered(resource: Resource, order: Sequence[Order]) -> ListQuery:
 
 
 async def walked(world: World, client_id: UUID, asked: ListQuery, draw: random.Random) -> list[Row]:
-    """The rows page by page, in pages of any size."""
+    """The rows page by page, in pages of any size; larger ones where the list turns out to be long."""
     rows: list[Row] = []
     while True:
-        found, more, end = await page(world, client_id, replace(asked, first=draw.randint(3, 13)))
+        found, more, end = await page(world, client_id, replace(asked, first=draw.randint(3, 13) + len(rows)))
         rows += found
         if not more:
             return rows

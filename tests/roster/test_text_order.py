@@ -50,12 +50,14 @@ async def test_the_database_makes_the_same_keys(hedgerow: Trust) -> None:
 
 
 async def sort(client: Any, plural: str, field: str, **query: Any) -> list[Any]:
-    """The values of a field in its order: page by page in REST, forwards and backwards, and in GraphQL."""
+    """The values of a field in its order: page by page in REST (each longer than the last), forwards and backwards, and in GraphQL."""
     values: list[Any] = []
     page = {"endCursor": None, "hasMore": True}
     while page["hasMore"]:
         after = {"after": page["endCursor"]} if values else {}
-        answer = (await client.get(f"/v1/{plural}", params={"sort": field, "first": 2, "fields": field, **after, **query})).json()
+        answer = (
+            await client.get(f"/v1/{plural}", params={"sort": field, "first": 2 + len(values), "fields": field, **after, **query})
+        ).json()
         values += [row[field] for row in answer["data"]]
         page = answer["page"]
     backwards = (await client.get(f"/v1/{plural}", params={"sort": f"-{field}", "first": 1000, "fields": field, **query})).json()
