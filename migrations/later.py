@@ -8,4 +8,4 @@ LATER: dict[str, str] = {
     "function match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[])": "0031",
     "function read_upns_and_surnames(in_tenant uuid, of_pupils uuid[])": "0031",
 }
-"""Such as {"relation contributions": "0016", "column pupils.nickname": "0017"}; tests/system_catalogue.py names things so."""
+"""Such as {"relation contributions": "0016", "column pupils.nickname": "0017"}; tests/fixtures/system_catalogue.py names things so."""

@@ -18,8 +18,9 @@ from domain.declare.ids import new_id
 from domain.declare.type_numbers import SCHOOL
 from domain.read import compile
 from domain.store.database import Database
-from tests.conftest import ROOT, SECRET, Databases
-from tests.golden import check_golden
+from tests.fixtures.databases import Databases
+from tests.fixtures.golden import check_golden
+from tests.fixtures.settings import ROOT, SECRET
 
 PAGE = ROOT / "docs" / "architecture.md"
 MAP = "## The files\n\n"

@@ -8,9 +8,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.conftest import ROOT, Databases
-from tests.demonstration import PATIENCE
-from tests.migrations import folder_of, following, migrated
+from tests.fixtures.databases import Databases
+from tests.fixtures.demo import PATIENCE
+from tests.fixtures.migrations import folder_of, following, migrated
+from tests.fixtures.settings import ROOT
 
 LAST_COLUMNS = """
 SELECT c.relname, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid ORDER BY attnum DESC LIMIT 1), c.reloptions

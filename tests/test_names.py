@@ -10,7 +10,7 @@ import pytest
 
 from domain import RESOURCES
 from domain.declare import type_numbers
-from tests.conftest import ROOT
+from tests.fixtures.settings import ROOT
 
 MODULES = {
     path.relative_to(ROOT).as_posix(): ast.parse(path.read_text())

@@ -13,7 +13,7 @@ from domain.declare.ids import new_id
 from domain.read import prepared
 from domain.read.checks import check_scopes
 from domain.read.query import Condition, FieldValue, ListQuery, Order, PageRows, Query, RowQuery, ToMany
-from tests.world import World
+from tests.fixtures.two_trusts import TwoTrusts
 
 MASKED = {
     ("pupil", "upn"): ("pupils:upn", {"Birch"}),
@@ -61,13 +61,17 @@ def test_a_scope_held_nowhere_is_refused_with_its_field(name: str, key: str) -> 
 
 
 @pytest.mark.parametrize(("name", "key"), MASKED)
-async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_elsewhere(name: str, key: str, world: World) -> None:
+async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_elsewhere(
+    name: str, key: str, two_trusts: TwoTrusts
+) -> None:
     """A pupil is at the school of main registration and at those that share the pupil; elsewhere the field is null, whatever is asked."""
     resource, (_, held) = RESOURCES[name], MASKED[name, key]
-    field, mixed, of_pupil = resource.fields[key], world.clients["mixed"].caller, "id" if name == "pupil" else "pupilId"
-    truth = {row["id"]: row[key] for row in await world.rows(world.database, world.clients["North"].caller, resource)}
-    at = await schools_of_pupils(world)
-    rows = await world.rows(world.database, mixed, resource)
+    field, mixed, of_pupil = resource.fields[key], two_trusts.clients["mixed"].caller, "id" if name == "pupil" else "pupilId"
+    truth = {
+        row["id"]: row[key] for row in await two_trusts.rows(two_trusts.database, two_trusts.clients["North"].caller, resource)
+    }
+    at = await schools_of_pupils(two_trusts)
+    rows = await two_trusts.rows(two_trusts.database, mixed, resource)
     visible = {row["id"] for row in rows if at[row[of_pupil]] & held}
     hidden = [row["id"] for row in rows if row["id"] not in visible]
     assert visible
@@ -78,11 +82,11 @@ async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_else
 
     async def ids(**asked: Any) -> list[str]:
         page = ListQuery(resource, (("data", PageRows((("id", FieldValue(resource.fields["id"])),))),), first=1000, **asked)
-        (body,) = await prepared.read([page], world.database, mixed.client_id, world.cursors)
+        (body,) = await prepared.read([page], two_trusts.database, mixed.client_id, two_trusts.cursors)
         return [row["id"] for row in json.loads(body or b"")["data"]]
 
     values = {value for id_, value in truth.items() if value is not None}
-    assert values, "no row of tests/world.py has a value"
+    assert values, "no row of tests/fixtures/two_trusts.py has a value"
     assert values & {truth[id_] for id_ in hidden}
     # in the order of those who did not sort; where there is a key to sort by, it is null where the scope is not held
     nulls = [row["id"] for row in rows if (row[key] is None if field.sort_key is None else row["id"] in hidden)]
@@ -93,9 +97,9 @@ async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_else
         assert ordered[-len(nulls) :] == nulls
 
 
-async def schools_of_pupils(world: World) -> dict[str, set[str]]:
-    rows = await world.as_superuser("SELECT id, school_id FROM pupils UNION SELECT pupil_id, school_id FROM shared_pupils")
-    names = {id_: name for name, id_ in world.schools.items()}
+async def schools_of_pupils(two_trusts: TwoTrusts) -> dict[str, set[str]]:
+    rows = await two_trusts.as_superuser("SELECT id, school_id FROM pupils UNION SELECT pupil_id, school_id FROM shared_pupils")
+    names = {id_: name for name, id_ in two_trusts.schools.items()}
     found: dict[str, set[str]] = {}
     for row in rows:
         found.setdefault(str(row["id"]), set()).add(names[row["school_id"]])

@@ -16,8 +16,9 @@ from api.app import build_app
 from api.settings import Settings
 from domain.store.database import Database
 from domain.store.embedded import SUPERUSER
-from tests.conftest import SECRET, Databases
-from tests.trust import BASE, URNS, Trust, entry, issues, roll, sent, upn
+from tests.fixtures.databases import Databases
+from tests.fixtures.settings import SECRET
+from tests.fixtures.small_trust import BASE, URNS, Trust, entry, issues, roll, sent, upn
 
 CLOCK = """
 CREATE SCHEMA moved;
@@ -59,13 +60,13 @@ class Moved:
 
 
 @pytest_asyncio.fixture
-async def moved(hedgerow: Trust, vendor: Any, databases: Databases) -> AsyncIterator[Moved]:
+async def moved(small_trust: Trust, vendor: Any, databases: Databases) -> AsyncIterator[Moved]:
     """Pupil 1 is at Oak and pupil 2 at Elm."""
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     await sent(vendor, "/v1/pupils", roll("Elm", [entry(2)]))
     clients = [
-        await hedgerow.client("two", f"school:{URNS['Oak']}=all", f"school:{URNS['Elm']}=all"),
-        await hedgerow.client("one", f"school:{URNS['Elm']}=all"),
+        await small_trust.client("two", f"school:{URNS['Oak']}=all", f"school:{URNS['Elm']}=all"),
+        await small_trust.client("one", f"school:{URNS['Elm']}=all"),
     ]
     superuser = await asyncpg.connect(databases.cluster.url(databases.name, SUPERUSER))
     await superuser.execute(CLOCK)
@@ -81,7 +82,7 @@ async def moved(hedgerow: Trust, vendor: Any, databases: Databases) -> AsyncIter
         for c in clients
     )
     now = await superuser.fetchval("SELECT at FROM moved.clock")
-    yield Moved(hedgerow, superuser, now, two, one)
+    yield Moved(small_trust, superuser, now, two, one)
     for client in (two, one):
         await client.aclose()
     await database.close()

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.conftest import ROOT, Databases
-from tests.trust import Trust, entry, opened, roll, sent, trust, upn
+from tests.fixtures.databases import Databases
+from tests.fixtures.settings import ROOT
+from tests.fixtures.small_trust import Trust, entry, open_trust, opened, roll, sent, upn
 
 GRAPHQL = "application/graphql-response+json"
 SCOPES = "schools:read,pupils:read,judgements:read"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def hedgerow(module_databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(module_databases) as made:
+async def small_trust(module_databases: Databases) -> AsyncIterator[Trust]:
+    async with open_trust(module_databases) as made:
         vendor = await made.client("vendor", "trust:4128=all")
         await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2)]))
         await sent(vendor, "/v1/pupils", roll("Elm", [entry(3)]))
@@ -27,8 +28,8 @@ async def hedgerow(module_databases: Databases) -> AsyncIterator[Trust]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def app(hedgerow: Trust) -> Any:
-    return await hedgerow.client("app", f"trust:4128={SCOPES}")
+async def app(small_trust: Trust) -> Any:
+    return await small_trust.client("app", f"trust:4128={SCOPES}")
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -115,16 +116,16 @@ async def test_a_command_without_its_scope_is_the_same_refusal(app: Any) -> None
     assert [(error["path"], error["extensions"]["problem"]) for error in answer["errors"]] == [(["one"], rest.json())]
 
 
-async def test_the_import_needs_its_scope_on_the_installation(hedgerow: Trust, app: Any) -> None:
+async def test_the_import_needs_its_scope_on_the_installation(small_trust: Trust, app: Any) -> None:
     check((await app.post("/v1/imports/gias")).json(), [("importGias", "imports:write")])
-    trusts_only = await hedgerow.client("importer", "trust:4128=imports:write")
+    trusts_only = await small_trust.client("importer", "trust:4128=imports:write")
     groups = ("groups.csv", (ROOT / "tests" / "published" / "data" / "groups.csv").read_bytes())
     answer = await trusts_only.post("/v1/imports/gias", data={"asOf": "2022-04-20"}, files={"file": groups})
     check(answer.json(), [("importGias", "imports:write on the installation")])
 
 
-async def test_held_at_some_schools_only_a_field_is_null_at_the_others(hedgerow: Trust) -> None:
-    some = await hedgerow.client("some", "trust:4128=schools:read,pupils:read", "school:100001=pupils:name")
+async def test_held_at_some_schools_only_a_field_is_null_at_the_others(small_trust: Trust) -> None:
+    some = await small_trust.client("some", "trust:4128=schools:read,pupils:read", "school:100001=pupils:name")
     rest = (await some.get("/v1/pupils?fields=id,surname,school.name&include=school")).json()["data"]
     answer = (await some.post("/graphql", json={"query": "{ pupils { nodes { id surname school { name } } } }"})).json()
     assert answer["data"]["pupils"]["nodes"] == rest

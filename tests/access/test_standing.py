@@ -11,7 +11,7 @@ import pytest
 
 from domain.clients.clients import find_client, revoke_client
 from domain.clients.grants import approve_grant, list_grants, parse_grant, revoke_grant
-from tests.trust import URNS, WINDOW, Trust, entry, opened, roll, sent
+from tests.fixtures.small_trust import URNS, WINDOW, Trust, entry, opened, roll, sent
 
 ROLL = roll("Oak", [entry(1), entry(2)])
 PUPILS = "{ pupils { nodes { id } } }"
@@ -83,12 +83,12 @@ class Case:
 
 
 @pytest.fixture
-async def case(hedgerow: Trust, vendor: httpx2.AsyncClient) -> Case:
+async def case(small_trust: Trust, vendor: httpx2.AsyncClient) -> Case:
     await opened(vendor)
-    client = await hedgerow.client("app", f"school:{URNS['Oak']}=all", "installation=imports:write")
+    client = await small_trust.client("app", f"school:{URNS['Oak']}=all", "installation=imports:write")
     await sent(client, "/v1/pupils", ROLL, idempotency_key="k")
     (pupil, *_) = (await client.get("/v1/pupils?roll=all")).json()["data"]
-    return Case(hedgerow, client, {"pupil": pupil["id"], "school": str(hedgerow.ids["Oak"])})
+    return Case(small_trust, client, {"pupil": pupil["id"], "school": str(small_trust.ids["Oak"])})
 
 
 def problem_of(answer: httpx2.Response) -> dict[str, Any]:
@@ -151,20 +151,20 @@ async def test_a_grant_that_is_approved_again_counts_at_once(case: Case) -> None
     assert (targets.status_code, targets.json()["type"].rsplit("/", 1)[1]) == (403, "grant-ended")
 
 
-async def test_what_ends_at_one_school_leaves_the_other(hedgerow: Trust, vendor: httpx2.AsyncClient) -> None:
+async def test_what_ends_at_one_school_leaves_the_other(small_trust: Trust, vendor: httpx2.AsyncClient) -> None:
     """Lists lack what is gone, a row of it is 404, and a scope that was held there alone is refused."""
     await sent(vendor, "/v1/pupils", ROLL)
-    client = await hedgerow.client(
+    client = await small_trust.client(
         "two", f"school:{URNS['Oak']}=pupils:read,pupils:name", f"school:{URNS['Elm']}=pupils:read,schools:read"
     )
     (pupil, *_) = (await client.get("/v1/pupils?roll=all")).json()["data"]
-    found = await find_client(hedgerow.operator, "two")
+    found = await find_client(small_trust.operator, "two")
     assert found is not None
-    (of_oak,) = [g for g in await list_grants(hedgerow.operator, found.id) if g.target == f"school:{URNS['Oak']}"]
-    await revoke_grant(hedgerow.operator, of_oak.id)
+    (of_oak,) = [g for g in await list_grants(small_trust.operator, found.id) if g.target == f"school:{URNS['Oak']}"]
+    await revoke_grant(small_trust.operator, of_oak.id)
     empty = await client.get("/v1/pupils?roll=all")
     assert (empty.status_code, empty.json()["data"]) == (200, [])  # Elm has nobody
-    hedgerow.transport.app.state.authenticator._statuses.discard(found.id)
+    small_trust.transport.app.state.authenticator._statuses.discard(found.id)
     refused = await client.get("/v1/pupils?fields=surname")
     assert (refused.status_code, [i["at"] for i in refused.json()["issues"]]) == (403, ["pupil.surname"])
     empty = await client.get("/v1/pupils?roll=all")
@@ -173,8 +173,8 @@ async def test_what_ends_at_one_school_leaves_the_other(hedgerow: Trust, vendor:
     assert len((await client.get("/v1/schools")).json()["data"]) == 1
 
 
-async def test_a_scope_on_the_installation_alone_lists_nothing(hedgerow: Trust) -> None:
-    operator = await hedgerow.client("office", "installation=all")
+async def test_a_scope_on_the_installation_alone_lists_nothing(small_trust: Trust) -> None:
+    operator = await small_trust.client("office", "installation=all")
     for path in ("/v1/pupils", "/v1/schools", "/v1/trusts", f"/v1/aggregates?groupBy=school&window={WINDOW}&subject=reading"):
         answer = await operator.get(path)
         assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (403, "scope-missing")
@@ -183,7 +183,7 @@ async def test_a_scope_on_the_installation_alone_lists_nothing(hedgerow: Trust) 
     assert "pupils:read" in (await operator.get("/v1/me")).json()["token"]["scopes"]
 
 
-async def test_a_list_of_a_reach_that_holds_nobody_is_empty(hedgerow: Trust, vendor: httpx2.AsyncClient) -> None:
+async def test_a_list_of_a_reach_that_holds_nobody_is_empty(small_trust: Trust, vendor: httpx2.AsyncClient) -> None:
     assert (await vendor.get("/v1/pupils")).json()["data"] == []
 
 

@@ -41,8 +41,8 @@ from domain.read.query import (
 from domain.roster.pupils import pupils
 from domain.store.database import Database
 from domain.store.embedded import SUPERUSER
-from tests.sizes import choose_size
-from tests.world import TENANTS, World, settled
+from tests.fixtures.sizes import choose_size
+from tests.fixtures.two_trusts import TENANTS, TwoTrusts, sort_repeatably
 
 Catalogue = Mapping[str, Resource]
 Row = dict[str, Any]
@@ -71,13 +71,16 @@ PLACES = {name: {f"@{c}": Field(resource.source.c[c], "") for c in resource.orde
 
 
 @pytest_asyncio.fixture(scope="module")
-async def roles(world: World) -> AsyncIterator[dict[str, Database]]:
+async def roles(two_trusts: TwoTrusts) -> AsyncIterator[dict[str, Database]]:
     """The database as the app, and as the superuser, for whom no policy holds. One plan a statement: planning takes most of the time."""
 
     async def plan_once(connection: Any) -> None:
         await connection.execute("SET plan_cache_mode = force_generic_plan")
 
-    urls = {"app": world.databases.app_url, "superuser": world.databases.cluster.url(world.databases.name, SUPERUSER)}
+    urls = {
+        "app": two_trusts.databases.app_url,
+        "superuser": two_trusts.databases.cluster.url(two_trusts.databases.name, SUPERUSER),
+    }
     opened = {role: await Database.open(url, size=1, serving=role == "app", on_connect=plan_once) for role, url in urls.items()}
     yield opened
     for database in opened.values():
@@ -93,15 +96,16 @@ class Known:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def known(world: World) -> Known:
+async def known(two_trusts: TwoTrusts) -> Known:
     rows: dict[str, dict[str, list[Row]]] = {}
     for tenant in TENANTS:
-        caller = world.clients[tenant].caller
+        caller = two_trusts.clients[tenant].caller
         rows[tenant] = {
-            name: settled(await world.rows(world.database, caller, of, **PLACES[name])) for name, of in RESOURCES.items()
+            name: sort_repeatably(await two_trusts.rows(two_trusts.database, caller, of, **PLACES[name]))
+            for name, of in RESOURCES.items()
         }
-    owner = {str(world.schools[school]): tenant for tenant, schools in TENANTS.items() for school in schools}
-    return Known(rows, owner | {str(id_): tenant for tenant, id_ in world.tenants.items()})
+    owner = {str(two_trusts.schools[school]): tenant for tenant, schools in TENANTS.items() for school in schools}
+    return Known(rows, owner | {str(id_): tenant for tenant, id_ in two_trusts.tenants.items()})
 
 
 @dataclass
@@ -191,11 +195,11 @@ def owned(body: bytes | None, known: Known, *keys: str) -> set[str]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def snapshot(world: World) -> dict[str, ReachSnapshot]:
+async def snapshot(two_trusts: TwoTrusts) -> dict[str, ReachSnapshot]:
     """What each client's grants give wherever it reaches: with it, a statement asks rows for no scope, and does not look for linked ones in reach again."""
     found = {}
-    async with world.database.without_caller() as connection:
-        for name, client in world.clients.items():
+    async with two_trusts.database.without_caller() as connection:
+        for name, client in two_trusts.clients.items():
             stands = await read_client_status(connection, client.caller.client_id)
             assert stands is not None
             found[name] = stands.snapshot
@@ -205,14 +209,14 @@ async def snapshot(world: World) -> dict[str, ReachSnapshot]:
 @pytest.mark.parametrize("asks_rows", [True, False], ids=["rows are asked for scopes", "reach gives them everywhere"])
 @pytest.mark.parametrize("wall", WALLS)
 async def test_random_requests_find_no_row_of_another_tenant(
-    wall: str, asks_rows: bool, world: World, roles: dict[str, Database], known: Known, snapshot: dict[str, ReachSnapshot]
+    wall: str, asks_rows: bool, two_trusts: TwoTrusts, roles: dict[str, Database], known: Known, snapshot: dict[str, ReachSnapshot]
 ) -> None:
     catalogue, role = WALLS[wall]
     keys = ("owner",) if catalogue is OPEN else ("owner", "register")
     requests, own, leaked = 0, 0, []
     for asker, asked, roots in statements(catalogue, known):
         held = None if asks_rows else snapshot[asker]
-        bodies = await prepared.read(roots, roles[role], world.clients[asker].caller.client_id, world.cursors, held)
+        bodies = await prepared.read(roots, roles[role], two_trusts.clients[asker].caller.client_id, two_trusts.cursors, held)
         requests += len(bodies)
         for root, body in zip(roots, bodies, strict=True):
             found = owned(body, known, *keys)
@@ -223,52 +227,58 @@ async def test_random_requests_find_no_row_of_another_tenant(
     assert own > requests / 20  # the asker's own rows are found by the same statements
 
 
-async def test_without_either_wall_the_same_requests_find_them(world: World, roles: dict[str, Database], known: Known) -> None:
+async def test_without_either_wall_the_same_requests_find_them(
+    two_trusts: TwoTrusts, roles: dict[str, Database], known: Known
+) -> None:
     """So the test above can fail, and its two kinds of switched-off wall are off."""
     requests = found = 0
     for asker, asked, roots in statements(OPEN, known, shapes=20):
-        bodies = await prepared.read(roots, roles["superuser"], world.clients[asker].caller.client_id, world.cursors)
+        bodies = await prepared.read(roots, roles["superuser"], two_trusts.clients[asker].caller.client_id, two_trusts.cursors)
         requests += len(roots)
         found += sum(asked in owned(body, known, "owner", "register") for body in bodies)
     assert found > requests / 2
 
 
-async def test_row_level_security_leaves_the_register_to_the_reach(world: World, roles: dict[str, Database], known: Known) -> None:
+async def test_row_level_security_leaves_the_register_to_the_reach(
+    two_trusts: TwoTrusts, roles: dict[str, Database], known: Known
+) -> None:
     """Schools, trusts and memberships are public, so only the reach keeps them apart; pupils below them stay behind the wall."""
-    caller = world.clients["Fir"].caller
+    caller = two_trusts.clients["Fir"].caller
     for name in RESOURCES:
         owner = OWNERS[name][1]
-        behind = {known.owner[row["owner"]] for row in await world.rows(roles["app"], caller, OPEN[name], owner=owner)}
-        within = {known.owner[row["owner"]] for row in await world.rows(roles["app"], caller, RESOURCES[name], owner=owner)}
+        behind = {known.owner[row["owner"]] for row in await two_trusts.rows(roles["app"], caller, OPEN[name], owner=owner)}
+        within = {known.owner[row["owner"]] for row in await two_trusts.rows(roles["app"], caller, RESOURCES[name], owner=owner)}
         of_trusts = name in ("trust", "membership")  # Fir has none
         assert behind == ({"North", "South"} | (set() if of_trusts else {"Fir"}) if name in REGISTER else {"Fir"})
         assert within == (set() if of_trusts else {"Fir"})
 
 
-async def test_the_walls_agree(world: World, roles: dict[str, Database], known: Known) -> None:
+async def test_the_walls_agree(two_trusts: TwoTrusts, roles: dict[str, Database], known: Known) -> None:
     """To a client that holds every scope wherever it reaches, each wall alone shows exactly the rows that both show."""
     for client in (*TENANTS, "everything"):
-        caller = world.clients[client].caller
+        caller = two_trusts.clients[client].caller
         for name, resource in OPEN.items():
             if name not in REGISTER:
                 alone = (
-                    await world.rows(roles["app"], caller, resource),
-                    await world.rows(roles["superuser"], caller, RESOURCES[name]),
+                    await two_trusts.rows(roles["app"], caller, resource),
+                    await two_trusts.rows(roles["superuser"], caller, RESOURCES[name]),
                 )
-                assert alone[0] == alone[1] == await world.rows(world.database, caller, RESOURCES[name])
+                assert alone[0] == alone[1] == await two_trusts.rows(two_trusts.database, caller, RESOURCES[name])
 
 
-async def test_a_stray_row_shares_a_pupil_with_no_school_of_another_tenant(world: World, roles: dict[str, Database]) -> None:
+async def test_a_stray_row_shares_a_pupil_with_no_school_of_another_tenant(
+    two_trusts: TwoTrusts, roles: dict[str, Database]
+) -> None:
     """What no command writes: a pupil of North, shared with a school of South."""
-    pupil = (await world.rows(world.database, world.clients["North"].caller, RESOURCES["pupil"]))[0]["id"]
-    north, damson = world.tenants["North"], world.schools["Damson"]
-    await world.as_superuser(f"INSERT INTO shared_pupils VALUES ('{north}', '{pupil}', '{damson}')")
+    pupil = (await two_trusts.rows(two_trusts.database, two_trusts.clients["North"].caller, RESOURCES["pupil"]))[0]["id"]
+    north, damson = two_trusts.tenants["North"], two_trusts.schools["Damson"]
+    await two_trusts.as_superuser(f"INSERT INTO shared_pupils VALUES ('{north}', '{pupil}', '{damson}')")
     try:
         for catalogue, role in WALLS.values():
-            seen = await world.rows(roles[role], world.clients["South"].caller, catalogue["pupil"])
+            seen = await two_trusts.rows(roles[role], two_trusts.clients["South"].caller, catalogue["pupil"])
             assert pupil not in {row["id"] for row in seen}
     finally:
-        await world.as_superuser(f"DELETE FROM shared_pupils WHERE school_id = '{damson}'")
+        await two_trusts.as_superuser(f"DELETE FROM shared_pupils WHERE school_id = '{damson}'")
 
 
 _OWNED = """
@@ -277,19 +287,25 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') A
 """
 
 
-async def test_the_second_wall_stands_around_every_table_and_view(world: World) -> None:
+async def test_the_second_wall_stands_around_every_table_and_view(two_trusts: TwoTrusts) -> None:
     """The app's role in the context of South's client, with statements that no command would send, about rows of North."""
-    app, north, south = await asyncpg.connect(world.databases.app_url), world.tenants["North"], world.tenants["South"]
+    app, north, south = (
+        await asyncpg.connect(two_trusts.databases.app_url),
+        two_trusts.tenants["North"],
+        two_trusts.tenants["South"],
+    )
 
     async def tried(statement: str) -> str:
         try:
             async with app.transaction():
-                await app.execute("SELECT set_config('markonce.caller', $1, true)", str(world.clients["South"].caller.client_id))
+                await app.execute(
+                    "SELECT set_config('markonce.caller', $1, true)", str(two_trusts.clients["South"].caller.client_id)
+                )
                 return str(await app.execute(statement))
         except asyncpg.InsufficientPrivilegeError:
             return "refused"
 
-    owned = await world.as_superuser(_OWNED)
+    owned = await two_trusts.as_superuser(_OWNED)
     assert len(owned) > 20
     for name, is_view in owned:
         assert await tried(f"SELECT 1 FROM {name} WHERE tenant_id IS DISTINCT FROM '{south}'") in ("SELECT 0", "refused")
@@ -308,8 +324,8 @@ async def test_the_second_wall_stands_around_every_table_and_view(world: World) 
         *(f"{name}('{north}', '{{}}', '{{}}')" for name in ("lock_schools", "rebuild_cells", "adjust_cells")),
         f"adjust_cells('{north}', '{{}}', '{{}}', 1)",
         f"bump_versions('{north}', '{{}}')",
-        f"move_pupils('{north}', '{{}}', '{world.schools['Damson']}')",
-        f"move_pupils('{south}', '{{}}', '{world.schools['Alder']}')",
+        f"move_pupils('{north}', '{{}}', '{two_trusts.schools['Damson']}')",
+        f"move_pupils('{south}', '{{}}', '{two_trusts.schools['Alder']}')",
     ):
         assert await tried(f"SELECT * FROM {call}") == "refused"
     await app.close()
@@ -333,15 +349,15 @@ PLANNERS = {
 
 
 @pytest.mark.parametrize("planner", PLANNERS)
-async def test_a_statement_sets_its_own_context_fails_closed_and_leaves_nothing_behind(planner: str, world: World) -> None:
+async def test_a_statement_sets_its_own_context_fails_closed_and_leaves_nothing_behind(planner: str, two_trusts: TwoTrusts) -> None:
     """On the PostgreSQL in use: no predicate but row-level security's, one connection for all."""
     counted = [select(func.count()).select_from(table).scalar_subquery() for table in (pupils, judgements)]
     plan, failing = (
         compile.make_statement(counted),
         compile.make_statement([literal_column("1 / (SELECT count(*) - count(*) FROM pupils)")]),
     )
-    truth = {row["tenant_id"]: (row["pupils"], row["judgements"]) for row in await world.as_superuser(_COUNTS)}
-    connection = await asyncpg.connect(world.databases.app_url)
+    truth = {row["tenant_id"]: (row["pupils"], row["judgements"]) for row in await two_trusts.as_superuser(_COUNTS)}
+    connection = await asyncpg.connect(two_trusts.databases.app_url)
 
     async def seen(caller: UUID | None) -> tuple[int, ...]:
         return tuple(await connection.fetchrow(plan.sql, caller) or ())
@@ -354,12 +370,12 @@ async def test_a_statement_sets_its_own_context_fails_closed_and_leaves_nothing_
         await connection.execute(f"SET {setting}")
     await nothing_is_left()
     for _ in range(7):  # PostgreSQL thinks of a generic plan after five
-        for tenant, tenant_id in world.tenants.items():
-            assert await seen(world.clients[tenant].caller.client_id) == truth[tenant_id]
+        for tenant, tenant_id in two_trusts.tenants.items():
+            assert await seen(two_trusts.clients[tenant].caller.client_id) == truth[tenant_id]
             await nothing_is_left()
             assert await seen(new_id(20)) == await seen(None) == (0, 0)
             with pytest.raises(asyncpg.DivisionByZeroError):
-                await connection.fetchrow(failing.sql, world.clients[tenant].caller.client_id)
+                await connection.fetchrow(failing.sql, two_trusts.clients[tenant].caller.client_id)
             await nothing_is_left()
     await connection.close()
 

@@ -25,7 +25,7 @@ from domain.declare.ids import new_id
 from domain.declare.type_numbers import WINDOW
 from domain.read.cursors import Cursors
 from domain.store.database import Database
-from tests.conftest import Databases, Statements, counting_database
+from tests.fixtures.databases import Databases, Statements, counting_database
 
 KS2, SPRING = "2017-18/KS2", "2017-18/spring"
 CENSUS = date(2018, 5, 17)
@@ -53,7 +53,7 @@ class Pupil:
 
 
 @dataclass
-class World:
+class CountedData:
     """The database, its pupils, and ways to ask."""
 
     operator: Any
@@ -272,7 +272,7 @@ async def load_pupils(operator: Any, ids: dict[str, UUID], tenant: str, pupils: 
 
 
 @pytest_asyncio.fixture(scope="module")
-async def world(module_databases: Databases) -> AsyncIterator[World]:
+async def counted_data(module_databases: Databases) -> AsyncIterator[CountedData]:
     operator = await asyncpg.connect(module_databases.operator_url)
     statements, pupils = Statements(), make_pupils()
 
@@ -281,6 +281,6 @@ async def world(module_databases: Databases) -> AsyncIterator[World]:
 
     ids = await load(operator, pupils)
     database = await counting_database(statements).open(module_databases.app_url, on_connect=watch)
-    yield World(operator, database, statements, pupils, ids)
+    yield CountedData(operator, database, statements, pupils, ids)
     await database.close()
     await operator.close()

@@ -12,7 +12,7 @@ from domain.aggregates.groups import compute_average, compute_percent
 from domain.aggregates.query import read_query
 from domain.declare.errors import BadRequest, Forbidden, Invalid
 from domain.declare.ids import new_id
-from tests.aggregates.conftest import INTERNAL, KS2, READ, SPRING, URNS, Count, World
+from tests.aggregates.conftest import INTERNAL, KS2, READ, SPRING, URNS, Count, CountedData
 
 HEDGEROW, MEADOW = ("Oak", "Elm", "Ash"), ("Fern", "Moss", "Reed")
 EVERYTHING = tuple((name, INTERNAL) for name in ("Hedgerow", "Meadow", "Quay", "Pond"))
@@ -123,10 +123,10 @@ def test_averages_are_rounded_half_up(hundredths: int, of: int, mean: float) -> 
     assert compute_average(hundredths, of) == mean
 
 
-async def test_every_school_and_subject_is_as_counted_by_hand(world: World) -> None:
-    rows = await world.rows(await world.caller(*EVERYTHING), groupBy="school,subject", window=KS2)
+async def test_every_school_and_subject_is_as_counted_by_hand(counted_data: CountedData) -> None:
+    rows = await counted_data.rows(await counted_data.caller(*EVERYTHING), groupBy="school,subject", window=KS2)
     judged = [row for row in rows if row.status is None]
-    assert all(says(row, world.count(row.subject or "", school=row.school_name)) for row in judged)
+    assert all(says(row, counted_data.count(row.subject or "", school=row.school_name)) for row in judged)
     assert {(row.school_name, row.subject) for row in rows if row.status == "x"} == {
         ("Oak", "science"),
         ("Reed", "writing"),
@@ -140,11 +140,11 @@ async def test_every_school_and_subject_is_as_counted_by_hand(world: World) -> N
 
 
 @pytest.mark.parametrize("kind", ["sex", "disadvantaged", "eal", "sen", "yearGroup"])
-async def test_every_kind_of_pupils_is_as_counted_by_hand(world: World, kind: str) -> None:
-    rows = await world.rows(await world.caller(*EVERYTHING), groupBy=f"school,subject,{kind}", window=KS2)
+async def test_every_kind_of_pupils_is_as_counted_by_hand(counted_data: CountedData, kind: str) -> None:
+    rows = await counted_data.rows(await counted_data.caller(*EVERYTHING), groupBy=f"school,subject,{kind}", window=KS2)
     field = {"yearGroup": "year_group"}.get(kind, kind)
     for row in rows:
-        count = world.count(row.subject or "", school=row.school_name, **{field: getattr(row, field)})
+        count = counted_data.count(row.subject or "", school=row.school_name, **{field: getattr(row, field)})
         assert row.eligible == count.eligible
         assert row.status is not None or says(row, count)
         assert (row.status == "z") == (count.eligible == 0)
@@ -153,134 +153,149 @@ async def test_every_kind_of_pupils_is_as_counted_by_hand(world: World, kind: st
     assert len(rows) == len(groups) * len({getattr(row, field) for row in rows})  # every category everywhere
 
 
-async def test_unknown_is_a_category_only_where_somebody_is_in_it(world: World) -> None:
+async def test_unknown_is_a_category_only_where_somebody_is_in_it(counted_data: CountedData) -> None:
     for trust, categories in (("Hedgerow", ["true", "false", "unknown"]), ("Meadow", ["true", "false"])):
-        caller = await world.caller((trust, INTERNAL))
-        rows = await world.rows(caller, groupBy="disadvantaged", subject="reading", window=KS2)
+        caller = await counted_data.caller((trust, INTERNAL))
+        rows = await counted_data.rows(caller, groupBy="disadvantaged", subject="reading", window=KS2)
         assert [row.disadvantaged for row in rows] == categories
 
 
-async def test_a_trust_pools_its_pupils(world: World) -> None:
-    rows = await world.rows(await world.caller(("Meadow", INTERNAL)), groupBy="subject", window=KS2)
+async def test_a_trust_pools_its_pupils(counted_data: CountedData) -> None:
+    rows = await counted_data.rows(await counted_data.caller(("Meadow", INTERNAL)), groupBy="subject", window=KS2)
     assert [row.subject for row in rows] == ["reading", "writing", "maths", "rwm"]
-    assert all(says(row, world.count(row.subject or "", school=MEADOW)) for row in rows)
+    assert all(says(row, counted_data.count(row.subject or "", school=MEADOW)) for row in rows)
     assert {row.schools for row in rows} == {3}
     assert all(row.school_id is row.school_urn is row.school_name is row.sex is None for row in rows)
-    reading = [world.count("reading", school=school) for school in MEADOW]
+    reading = [counted_data.count("reading", school=school) for school in MEADOW]
     mean_of_percentages = half_up(sum(half_up(100 * each.expected, each.eligible) for each in reading), 3)
     assert rows[0].expected_percent != mean_of_percentages
 
 
-async def test_an_average_over_several_schemes_is_none(world: World) -> None:
-    caller = await world.caller(("Meadow", INTERNAL))
-    by_school = await world.rows(caller, groupBy="school,yearGroup", subject="reading", window=SPRING)
+async def test_an_average_over_several_schemes_is_none(counted_data: CountedData) -> None:
+    caller = await counted_data.caller(("Meadow", INTERNAL))
+    by_school = await counted_data.rows(caller, groupBy="school,yearGroup", subject="reading", window=SPRING)
     assert all(row.average is not None for row in by_school)
     for path in ("subject", "subject,yearGroup"):  # totals, cells
-        assert {row.average for row in await world.rows(caller, groupBy=path, window=SPRING)} == {None}
+        assert {row.average for row in await counted_data.rows(caller, groupBy=path, window=SPRING)} == {None}
 
 
-async def test_cells_and_totals_agree(world: World) -> None:
-    summed = await world.operator.fetch(
+async def test_cells_and_totals_agree(counted_data: CountedData) -> None:
+    summed = await counted_data.operator.fetch(
         "SELECT c.school_id, c.window_no, c.subject_no, COALESCE(sum(c.n) FILTER (WHERE COALESCE(g.eligible, true)), 0) AS eligible,"
         " COALESCE(sum(c.n) FILTER (WHERE g.expected), 0) AS expected, COALESCE(sum(c.n * g.value) FILTER (WHERE g.valid), 0) AS value_sum"
         " FROM cells c LEFT JOIN grades g ON g.tenant_id = c.tenant_id AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no"
         " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
-    totals = await world.operator.fetch(
+    totals = await counted_data.operator.fetch(
         "SELECT school_id, window_no, subject_no, eligible, expected, value_sum FROM totals ORDER BY 1, 2, 3"
     )
     assert list(map(tuple, summed)) == list(map(tuple, totals))
-    caller = await world.caller(*EVERYTHING)
-    from_totals = await world.rows(caller, groupBy="school,subject", window=KS2)
-    from_cells = await world.rows(caller, groupBy="school,subject,yearGroup", window=KS2)
+    caller = await counted_data.caller(*EVERYTHING)
+    from_totals = await counted_data.rows(caller, groupBy="school,subject", window=KS2)
+    from_cells = await counted_data.rows(caller, groupBy="school,subject,yearGroup", window=KS2)
     assert [msgspec.structs.replace(row, year_group=None) for row in from_cells] == from_totals
 
 
 # --- whose
 
 
-async def test_membership_is_as_on_the_census_date(world: World) -> None:
-    caller = await world.caller(("Hedgerow", INTERNAL))
-    of_trust = await world.rows(caller, groupBy="school", subject="reading", window=KS2, trust="4128")
+async def test_membership_is_as_on_the_census_date(counted_data: CountedData) -> None:
+    caller = await counted_data.caller(("Hedgerow", INTERNAL))
+    of_trust = await counted_data.rows(caller, groupBy="school", subject="reading", window=KS2, trust="4128")
     assert [row.school_name for row in of_trust] == ["Oak", "Elm"]  # Ash joined later; of Oak no date is known
-    everywhere = await world.rows(caller, groupBy="school", subject="reading", window=KS2)
+    everywhere = await counted_data.rows(caller, groupBy="school", subject="reading", window=KS2)
     assert [row.school_name for row in everywhere] == ["Oak", "Elm", "Ash"]
-    (pooled,) = await world.rows(caller, groupBy="subject", subject="reading", window=KS2, trust=world.ids["Hedgerow"])
+    (pooled,) = await counted_data.rows(
+        caller, groupBy="subject", subject="reading", window=KS2, trust=counted_data.ids["Hedgerow"]
+    )
     assert pooled.schools == 2
-    assert says(pooled, world.count("reading", school=("Oak", "Elm")))
+    assert says(pooled, counted_data.count("reading", school=("Oak", "Elm")))
 
 
-async def test_a_school_counts_on_its_last_day_in_a_trust(world: World) -> None:
-    caller = await world.caller(("Quay", INTERNAL), ("Hedgerow", INTERNAL))
+async def test_a_school_counts_on_its_last_day_in_a_trust(counted_data: CountedData) -> None:
+    caller = await counted_data.caller(("Quay", INTERNAL), ("Hedgerow", INTERNAL))
     asked = {"groupBy": "school", "subject": "maths", "window": KS2, "trust": "4128"}
     for last_day, members in ((0, ["Oak", "Elm", "Quay"]), (1, ["Oak", "Elm"])):
-        on = (await world.operator.fetchval("SELECT min(census_on) FROM windows WHERE code = $1", KS2)) - timedelta(days=last_day)
+        on = (await counted_data.operator.fetchval("SELECT min(census_on) FROM windows WHERE code = $1", KS2)) - timedelta(
+            days=last_day
+        )
         membership = new_id(2)
         statement = "INSERT INTO memberships (id, trust_id, school_id, left_on) VALUES ($1, $2, $3, $4)"
-        await world.operator.execute(statement, membership, world.ids["Hedgerow"], world.ids["Quay"], on)
-        rows = await world.rows(caller, **asked)
-        await world.operator.execute("DELETE FROM memberships WHERE id = $1", membership)
+        await counted_data.operator.execute(statement, membership, counted_data.ids["Hedgerow"], counted_data.ids["Quay"], on)
+        rows = await counted_data.rows(caller, **asked)
+        await counted_data.operator.execute("DELETE FROM memberships WHERE id = $1", membership)
         assert [row.school_name for row in rows] == members
 
 
-async def test_another_tenants_caller_gets_nothing_of_it(world: World) -> None:
-    caller = await world.caller(("Meadow", INTERNAL))
-    rows = await world.rows(caller, groupBy="school,subject,window")
+async def test_another_tenants_caller_gets_nothing_of_it(counted_data: CountedData) -> None:
+    caller = await counted_data.caller(("Meadow", INTERNAL))
+    rows = await counted_data.rows(caller, groupBy="school,subject,window")
     assert {row.school_name for row in rows} == set(MEADOW)
-    nobody = await world.caller()
+    nobody = await counted_data.caller()
     with pytest.raises(Invalid):
-        await world.rows(nobody, groupBy="subject", window=KS2)
-    assert await world.rows(nobody, groupBy="subject,window") == []
+        await counted_data.rows(nobody, groupBy="subject", window=KS2)
+    assert await counted_data.rows(nobody, groupBy="subject,window") == []
 
 
-async def test_absent_and_not_yours_are_told_in_the_same_words(world: World) -> None:
-    caller = await world.caller(("Meadow", INTERNAL))
+async def test_absent_and_not_yours_are_told_in_the_same_words(counted_data: CountedData) -> None:
+    caller = await counted_data.caller(("Meadow", INTERNAL))
     told = []
     for given in (
-        {"school": ["100001", str(world.ids["Oak"]), "100004"], "trust": "4128", "window": "2016-17/KS2", "subject": "alchemy"},
+        {
+            "school": ["100001", str(counted_data.ids["Oak"]), "100004"],
+            "trust": "4128",
+            "window": "2016-17/KS2",
+            "subject": "alchemy",
+        },
         {"school": ["999999", str(new_id(3)), "Fern"], "trust": str(new_id(1)), "window": str(new_id(8)), "subject": "science "},
     ):
         with pytest.raises(Invalid) as caught:
-            await world.rows(caller, groupBy="school", **given)
+            await counted_data.rows(caller, groupBy="school", **given)
         told.append([(issue.at, issue.code, issue.message) for issue in caught.value.issues])
     assert [at for at, *_ in told[0]] == ["window", "subject", "trust", "school", "school"]
     assert told[1] == [*told[0], told[0][-1]]
 
 
-async def test_a_window_is_found_by_its_id_too(world: World) -> None:
-    caller = await world.caller(*EVERYTHING)
-    window_id = await world.operator.fetchval("SELECT id FROM windows WHERE code = $1 AND tenant_id = $2", KS2, world.ids["Quay"])
-    (row,) = await world.rows(caller, groupBy="school", subject="reading", window=window_id)
+async def test_a_window_is_found_by_its_id_too(counted_data: CountedData) -> None:
+    caller = await counted_data.caller(*EVERYTHING)
+    window_id = await counted_data.operator.fetchval(
+        "SELECT id FROM windows WHERE code = $1 AND tenant_id = $2", KS2, counted_data.ids["Quay"]
+    )
+    (row,) = await counted_data.rows(caller, groupBy="school", subject="reading", window=window_id)
     assert (row.school_name, row.window) == ("Quay", KS2)
 
 
-async def test_a_scope_is_needed_and_named(world: World) -> None:
-    caller = await world.caller(("Meadow", INTERNAL), token=["judgements:read"])
+async def test_a_scope_is_needed_and_named(counted_data: CountedData) -> None:
+    caller = await counted_data.caller(("Meadow", INTERNAL), token=["judgements:read"])
     with pytest.raises(Forbidden, match="aggregates:read or aggregates:internal"):
-        await world.rows(caller, groupBy="subject", window=KS2)
+        await counted_data.rows(caller, groupBy="subject", window=KS2)
 
 
-async def test_other_scopes_and_grants_out_of_force_count_no_school(world: World) -> None:
-    caller = await world.caller(("Fern", READ), ("Reed", "pupils:read"), ("Moss", READ))
-    await world.operator.execute(
-        "UPDATE reach SET ends_at = now() WHERE client_id = $1 AND school_id = $2", caller.client_id, world.ids["Moss"]
+async def test_other_scopes_and_grants_out_of_force_count_no_school(counted_data: CountedData) -> None:
+    caller = await counted_data.caller(("Fern", READ), ("Reed", "pupils:read"), ("Moss", READ))
+    await counted_data.operator.execute(
+        "UPDATE reach SET ends_at = now() WHERE client_id = $1 AND school_id = $2", caller.client_id, counted_data.ids["Moss"]
     )
-    rows = await world.rows(caller, groupBy="school", subject="reading", window=KS2)
+    rows = await counted_data.rows(caller, groupBy="school", subject="reading", window=KS2)
     assert [row.school_name for row in rows] == ["Fern"]
 
 
 # --- what is hidden
 
 
-async def test_a_small_group_is_hidden_and_what_would_give_it_away(world: World) -> None:
-    rows = await world.rows(await world.caller(*PUBLIC), groupBy="school,subject,sex", window=KS2)
+async def test_a_small_group_is_hidden_and_what_would_give_it_away(counted_data: CountedData) -> None:
+    rows = await counted_data.rows(await counted_data.caller(*PUBLIC), groupBy="school,subject,sex", window=KS2)
     for (school, _), pair in groupby(rows, lambda row: (row.school_name, row.subject)):
         girls, boys = pair
-        small = any(0 < world.count(s, school=school, sex=sex).eligible < 6 for s in ("reading", "writing", "rwm") for sex in "FM")
+        small = any(
+            0 < counted_data.count(s, school=school, sex=sex).eligible < 6 for s in ("reading", "writing", "rwm") for sex in "FM"
+        )
         assert not small or (is_hidden(girls) and is_hidden(boys))
     shown = [row for row in rows if not is_hidden(row)]
     assert shown
-    assert all(row.status == "x" or says(row, world.count(row.subject or "", school=row.school_name, sex=row.sex)) for row in shown)
+    assert all(
+        row.status == "x" or says(row, counted_data.count(row.subject or "", school=row.school_name, sex=row.sex)) for row in shown
+    )
     for subject in ("reading", "writing", "maths", "rwm"):  # within a trust, at least two schools are hidden or none
         for trust in (("Oak", "Elm"), MEADOW):
             assert (
@@ -295,41 +310,43 @@ async def test_a_small_group_is_hidden_and_what_would_give_it_away(world: World)
             )
 
 
-async def test_a_school_is_hidden_among_those_whose_pooled_result_is_published(world: World) -> None:
+async def test_a_school_is_hidden_among_those_whose_pooled_result_is_published(counted_data: CountedData) -> None:
     """Moss and Pond have fewer than six pupils: a school of the same trust, or authority, is hidden with each, and none of Hedgerow."""
-    rows = await world.rows(await world.caller(*PUBLIC), groupBy="school", subject="reading", window=KS2)
+    rows = await counted_data.rows(await counted_data.caller(*PUBLIC), groupBy="school", subject="reading", window=KS2)
     hidden = {row.school_name for row in rows if is_hidden(row)}
     assert hidden == {"Moss", "Fern", "Pond", "Ash"}
 
 
-async def test_a_filter_changes_no_answer(world: World) -> None:
+async def test_a_filter_changes_no_answer(counted_data: CountedData) -> None:
     """One school's page, one subject's, one trust's: each row says what it says in the whole answer."""
-    caller = await world.caller(*PUBLIC)
-    whole = await world.rows(caller, groupBy="school,subject,sex", window=KS2)
+    caller = await counted_data.caller(*PUBLIC)
+    whole = await counted_data.rows(caller, groupBy="school,subject,sex", window=KS2)
     for school, urn in URNS.items():
         mine = [row for row in whole if row.school_name == school]
-        assert await world.rows(caller, groupBy="school,subject,sex", window=KS2, school=urn) == mine
-        assert await world.rows(caller, groupBy="subject,sex", window=KS2, school=[urn, world.ids[school]]) == mine
-        assert await world.rows(caller, groupBy="school,sex", window=KS2, subject="maths", school=urn) == [
+        assert await counted_data.rows(caller, groupBy="school,subject,sex", window=KS2, school=urn) == mine
+        assert await counted_data.rows(caller, groupBy="subject,sex", window=KS2, school=[urn, counted_data.ids[school]]) == mine
+        assert await counted_data.rows(caller, groupBy="school,sex", window=KS2, subject="maths", school=urn) == [
             row for row in mine if row.subject == "maths"
         ]
-    assert await world.rows(caller, groupBy="school,subject,sex", window=KS2, trust="4129") == [
+    assert await counted_data.rows(caller, groupBy="school,subject,sex", window=KS2, trust="4129") == [
         row for row in whole if row.school_name in MEADOW
     ]
 
 
-async def test_schools_pooled_by_name_tell_no_more_than_each_of_them(world: World) -> None:
-    caller = await world.caller(*PUBLIC)
+async def test_schools_pooled_by_name_tell_no_more_than_each_of_them(counted_data: CountedData) -> None:
+    caller = await counted_data.caller(*PUBLIC)
 
     async def pooled(*schools: str) -> AggregateRow:
-        (row,) = await world.rows(
+        (row,) = await counted_data.rows(
             caller, groupBy="subject", subject="reading", window=KS2, school=[URNS[school] for school in schools]
         )
         assert (row.schools, row.school_id) == (len(schools), None)
         return row
 
-    assert says(await pooled("Oak", "Reed"), world.count("reading", school=("Oak", "Reed")))
-    (science,) = await world.rows(caller, groupBy="subject", subject="science", window=KS2, school=[URNS["Oak"], URNS["Elm"]])
+    assert says(await pooled("Oak", "Reed"), counted_data.count("reading", school=("Oak", "Reed")))
+    (science,) = await counted_data.rows(
+        caller, groupBy="subject", subject="science", window=KS2, school=[URNS["Oak"], URNS["Elm"]]
+    )
     assert (science.schools, science.school_id, science.school_urn, science.status) == (
         1,
         None,
@@ -340,37 +357,44 @@ async def test_schools_pooled_by_name_tell_no_more_than_each_of_them(world: Worl
     assert is_hidden(await pooled("Quay", "Fern"))
 
 
-async def test_what_is_reached_internally_is_shown_and_hides_nothing_else(world: World) -> None:
+async def test_what_is_reached_internally_is_shown_and_hides_nothing_else(counted_data: CountedData) -> None:
     """The caller knows Fern's pupils. Pooled with Moss's four they would give those away; and Moss must hide behind Reed, not behind Fern."""
-    caller = await world.caller(("Fern", INTERNAL), ("Moss", READ), ("Reed", READ))
-    rows = {row.school_name: row for row in await world.rows(caller, groupBy="school", subject="reading", window=KS2)}
-    assert says(rows["Fern"], world.count("reading", school="Fern"))
+    caller = await counted_data.caller(("Fern", INTERNAL), ("Moss", READ), ("Reed", READ))
+    rows = {row.school_name: row for row in await counted_data.rows(caller, groupBy="school", subject="reading", window=KS2)}
+    assert says(rows["Fern"], counted_data.count("reading", school="Fern"))
     assert is_hidden(rows["Moss"])
     assert is_hidden(rows["Reed"])
-    (both,) = await world.rows(
-        await world.caller(("Fern", INTERNAL), ("Moss", READ)), groupBy="subject", subject="reading", window=KS2
+    (both,) = await counted_data.rows(
+        await counted_data.caller(("Fern", INTERNAL), ("Moss", READ)), groupBy="subject", subject="reading", window=KS2
     )
     assert is_hidden(both)
-    (all_three,) = await world.rows(caller, groupBy="subject", subject="reading", window=KS2)
-    assert says(all_three, world.count("reading", school=MEADOW))
+    (all_three,) = await counted_data.rows(caller, groupBy="subject", subject="reading", window=KS2)
+    assert says(all_three, counted_data.count("reading", school=MEADOW))
 
 
-async def test_internal_needs_the_grant_and_the_token(world: World) -> None:
+async def test_internal_needs_the_grant_and_the_token(counted_data: CountedData) -> None:
     grants, asked = (("Moss", INTERNAL),), {"groupBy": "school", "subject": "reading", "window": KS2}
-    (shown,) = await world.rows(await world.caller(*grants), **asked)
-    assert says(shown, world.count("reading", school="Moss"))
-    (hidden,) = await world.rows(await world.caller(*grants, token=[READ]), **asked)
+    (shown,) = await counted_data.rows(await counted_data.caller(*grants), **asked)
+    assert says(shown, counted_data.count("reading", school="Moss"))
+    (hidden,) = await counted_data.rows(await counted_data.caller(*grants, token=[READ]), **asked)
     assert is_hidden(hidden)
-    (hidden,) = await world.rows(await world.caller(("Moss", READ), token=[INTERNAL]), **asked)
+    (hidden,) = await counted_data.rows(await counted_data.caller(("Moss", READ), token=[INTERNAL]), **asked)
     assert is_hidden(hidden)
 
 
-async def test_a_trust_may_raise_the_threshold(world: World) -> None:
-    caller, asked = await world.caller(("Fern", READ), ("Quay", READ)), {"groupBy": "subject", "subject": "reading", "window": KS2}
-    fewest = min(world.count(subject, school=("Fern", "Quay")).eligible for subject in ("reading", "writing", "maths", "rwm"))
+async def test_a_trust_may_raise_the_threshold(counted_data: CountedData) -> None:
+    caller, asked = (
+        await counted_data.caller(("Fern", READ), ("Quay", READ)),
+        {"groupBy": "subject", "subject": "reading", "window": KS2},
+    )
+    fewest = min(
+        counted_data.count(subject, school=("Fern", "Quay")).eligible for subject in ("reading", "writing", "maths", "rwm")
+    )
     for threshold, hidden in ((fewest, False), (fewest + 1, True), (6, False)):
-        await world.operator.execute("UPDATE tenants SET suppression_threshold = $2 WHERE id = $1", world.ids["Meadow"], threshold)
-        (row,) = await world.rows(caller, **asked)
+        await counted_data.operator.execute(
+            "UPDATE tenants SET suppression_threshold = $2 WHERE id = $1", counted_data.ids["Meadow"], threshold
+        )
+        (row,) = await counted_data.rows(caller, **asked)
         assert is_hidden(row) == hidden
 
 
@@ -386,53 +410,53 @@ async def test_a_trust_may_raise_the_threshold(world: World) -> None:
         {"groupBy": "sex,disadvantaged,subject", "window": KS2, "school": ["100004", "100006"]},
     ],
 )
-async def test_one_data_statement_answers(world: World, scope: str, asked: dict[str, Any]) -> None:
-    caller = await world.caller(("Meadow", scope))
+async def test_one_data_statement_answers(counted_data: CountedData, scope: str, asked: dict[str, Any]) -> None:
+    caller = await counted_data.caller(("Meadow", scope))
     answers = []
     for _ in range(8):  # PostgreSQL may settle on another plan after the fifth
-        with world.statements.counting() as data:
-            answers.append(await world.rows(caller, **asked))
+        with counted_data.statements.counting() as data:
+            answers.append(await counted_data.rows(caller, **asked))
         assert len(data) == 1
     assert answers[0]
     assert all(answer == answers[0] for answer in answers)
 
 
-async def test_rows_are_in_the_order_of_their_dimensions(world: World) -> None:
-    caller = await world.caller(*EVERYTHING)
-    years = await world.rows(caller, groupBy="yearGroup,school", subject="reading", window=SPRING)
+async def test_rows_are_in_the_order_of_their_dimensions(counted_data: CountedData) -> None:
+    caller = await counted_data.caller(*EVERYTHING)
+    years = await counted_data.rows(caller, groupBy="yearGroup,school", subject="reading", window=SPRING)
     assert [(row.year_group, row.school_name) for row in years] == [
         (year, school) for year in ("N2", "R", "2", "10", "X") for school in ("Fern", "Reed")
     ]
-    kinds = await world.rows(caller, groupBy="subject,window,sex")
+    kinds = await counted_data.rows(caller, groupBy="subject,window,sex")
     subjects = ("reading", "writing", "maths", "rwm", "science")
     expected = [(subject, window, sex) for subject in subjects for window in (SPRING, KS2)[subject != "reading" :] for sex in "FM"]
     assert [(row.subject, row.window, row.sex) for row in kinds] == expected
 
 
-async def test_pages_put_together_are_the_whole_answer(world: World) -> None:
-    caller, asked = await world.caller(*PUBLIC), {"groupBy": "school,sen,subject", "window": KS2}
-    whole = await world.page(caller, **asked, first=1000)
+async def test_pages_put_together_are_the_whole_answer(counted_data: CountedData) -> None:
+    caller, asked = await counted_data.caller(*PUBLIC), {"groupBy": "school,sen,subject", "window": KS2}
+    whole = await counted_data.page(caller, **asked, first=1000)
     assert not whole.page.has_more
     assert (len(whole.cursors), whole.cursors[-1]) == (len(whole.data), whole.page.end_cursor)
     read: list[AggregateRow] = []
     after: dict[str, str] = {}
     while True:
-        page = await world.page(caller, **asked, first=7, **after)
+        page = await counted_data.page(caller, **asked, first=7, **after)
         read += page.data
         if not page.page.has_more or page.page.end_cursor is None:
             break
         after = {"after": page.page.end_cursor}
     assert read == whole.data
     assert set(msgspec.json.decode(msgspec.json.encode(page))) == {"data", "page", "excluded", "coverage"}
-    following = await world.page(caller, **asked, after=whole.cursors[4], first=1)
+    following = await counted_data.page(caller, **asked, after=whole.cursors[4], first=1)
     assert following.data == whole.data[5:6]
 
 
-async def test_a_cursor_is_for_one_client_and_question(world: World) -> None:
-    caller, other = await world.caller(*PUBLIC), await world.caller(*PUBLIC)
-    cursor = (await world.page(caller, groupBy="school", subject="reading", window=KS2)).cursors[0]
-    manager = await world.caller(*EVERYTHING)
-    own = (await world.page(manager, groupBy="school", subject="reading", window=KS2)).cursors[0]
+async def test_a_cursor_is_for_one_client_and_question(counted_data: CountedData) -> None:
+    caller, other = await counted_data.caller(*PUBLIC), await counted_data.caller(*PUBLIC)
+    cursor = (await counted_data.page(caller, groupBy="school", subject="reading", window=KS2)).cursors[0]
+    manager = await counted_data.caller(*EVERYTHING)
+    own = (await counted_data.page(manager, groupBy="school", subject="reading", window=KS2)).cursors[0]
     for who, subject, view, after in (
         (other, "reading", "own", cursor),
         (caller, "maths", "own", cursor),
@@ -441,5 +465,5 @@ async def test_a_cursor_is_for_one_client_and_question(world: World) -> None:
         (manager, "reading", "public", own),
     ):
         with pytest.raises(BadRequest) as caught:
-            await world.page(who, groupBy="school", subject=subject, window=KS2, view=view, after=after)
+            await counted_data.page(who, groupBy="school", subject=subject, window=KS2, view=view, after=after)
         assert caught.value.code == "cursor-invalid"

@@ -17,7 +17,7 @@ from api.settings import Settings
 from domain.clients import clients, signing_keys
 from domain.clients.grants import approve_grant, parse_grant
 from domain.store.database import Database
-from tests.api.installation import BASE, EDWARDS, RSA, SECRET, SIGNS, Installation, unauthorised, who
+from tests.fixtures.oauth_installation import BASE, EDWARDS, RSA, SECRET, SIGNS, Installation, unauthorised, who
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

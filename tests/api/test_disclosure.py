@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.trust import TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
+from tests.fixtures.small_trust import TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
 
 
 @pytest_asyncio.fixture
-async def vendor(hedgerow: Trust) -> Any:
+async def vendor(small_trust: Trust) -> Any:
     """The trust's own vendor, with two pupils at Oak and a window that is open."""
-    asking = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+    asking = await small_trust.client("vendor", f"trust:{TRUST}=all")
     await sent(asking, "/v1/pupils", roll("Oak", [entry(1), entry(2)]))
     await opened(asking)
     return asking
@@ -24,9 +24,9 @@ async def graphql(client: Any, query: str, **variables: Any) -> Any:
 
 
 @pytest.mark.parametrize("status", ["S", "G", "C"])
-async def test_who_guesses_a_upn_gets_no_child(hedgerow: Trust, vendor: Any, status: str) -> None:
+async def test_who_guesses_a_upn_gets_no_child(small_trust: Trust, vendor: Any, status: str) -> None:
     """A client of one school cannot share, take or read a pupil of another by a UPN, by an id or by asserting a spell."""
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     pupil_id = (await vendor.get("/v1/pupils?first=1&fields=id")).json()["data"][0]["id"]
     claim = {
         "surname": "Unknown",
@@ -34,7 +34,7 @@ async def test_who_guesses_a_upn_gets_no_child(hedgerow: Trust, vendor: Any, sta
         "reference": None,
         "enrolments": [{"from": "2018-01-01", "status": status}],
     }
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     for dry in ("", "?dryRun=true"):
         assert issues(await sent(elm, f"/v1/pupils{dry}", roll("Elm", [entry(1, **claim)]), 422)) == {
             "/entries/0/enrolments": "pupil-elsewhere"
@@ -43,11 +43,11 @@ async def test_who_guesses_a_upn_gets_no_child(hedgerow: Trust, vendor: Any, sta
         entry(1, **claim | {"upn": None, "id": id_}) for id_ in (pupil_id, pupil_id[:-1] + ("0" if pupil_id[-1] != "0" else "1"))
     )
     assert await sent(elm, "/v1/pupils", roll("Elm", [named]), 422) == await sent(elm, "/v1/pupils", roll("Elm", [absent]), 422)
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     assert (await elm.get(f"/v1/pupils/{pupil_id}")).status_code == 404
 
 
-async def test_a_second_school_cannot_replace_what_the_main_school_judged(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_second_school_cannot_replace_what_the_main_school_judged(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=110)]))
     await sent(vendor, "/v1/pupils", roll("Elm", [entry(1, reference="E1", enrolments=[{"from": "2018-01-01", "status": "S"}])]))
     again = batch("Elm", [{"upn": upn(1), "subject": "reading", "grade": 90}])
@@ -133,9 +133,9 @@ async def test_a_name_in_a_path_is_not_logged(vendor: Any, capsys: pytest.Captur
     assert "Rhodes" not in logged.out + logged.err
 
 
-async def test_a_school_of_a_trust_does_not_decide_for_the_trust(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_school_of_a_trust_does_not_decide_for_the_trust(small_trust: Trust, vendor: Any) -> None:
     """A window of the whole trust is opened, closed and planned only by who holds windows:write over the whole of it."""
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     window_id = (await vendor.get("/v1/windows?fields=id")).json()["data"][0]["id"]
     assert (await elm.get(f"/v1/windows/{window_id}")).status_code == 200
     absent = await elm.post("/v1/windows/00000000-0000-0000-0000-000000000000/close")

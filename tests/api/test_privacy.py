@@ -1,4 +1,4 @@
-"""No name and no UPN in a URL, a cursor, a log or a refusal. The logs of the whole suite are read too (tests/conftest.py, tests/demonstration.py)."""
+"""No name and no UPN in a URL, a cursor, a log or a refusal. The logs of the whole suite are read too (tests/conftest.py, tests/fixtures/demo.py)."""
 
 import base64
 from collections.abc import AsyncIterator, Iterator
@@ -9,17 +9,18 @@ import pytest_asyncio
 
 from domain import RESOURCES
 from domain.declare.resource import Filter
-from tests.conftest import Databases, Server
-from tests.doors import Doors, exact, opened
-from tests.privacy import PLANTED, told
-from tests.world import upn
+from tests.fixtures.databases import Databases
+from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
+from tests.fixtures.privacy import PLANTED, find_personal_data
+from tests.fixtures.server import Server
+from tests.fixtures.two_trusts import upn
 
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest_asyncio.fixture(scope="module")
-async def doors(module_databases: Databases) -> AsyncIterator[Doors]:
-    async with opened(module_databases) as both:
+async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
+    async with open_interfaces(module_databases) as both:
         yield both
 
 
@@ -36,21 +37,21 @@ def cursors(answer: Any) -> Iterator[str]:
             yield from cursors(each)
 
 
-async def test_cursors_and_links_tell_no_name(doors: Doors) -> None:
+async def test_cursors_and_links_tell_no_name(interfaces: Interfaces) -> None:
     """Sorted by what identifies a child, at the top and nested; the cursor's bytes are looked at, not only its letters."""
-    rows = doors.rows["North"]["pupil"]
+    rows = interfaces.rows["North"]["pupil"]
     names = {row[name] for row in rows for name in ("surname", "forename")} | {row["upn"] for row in rows if row["upn"]}
     by_graphql = """{ schools { nodes { pupils(first: 3, orderBy: [{field: surname}, {field: upn}]) {
         edges { cursor } pageInfo { startCursor endCursor } } } } }"""
-    seen = list(cursors(await doors.graphql("North", by_graphql)))
+    seen = list(cursors(await interfaces.graphql("North", by_graphql)))
     for sort in ("surname", "-forename", "upn", "dateOfBirth,surname"):
-        answer = await doors.http.get(f"/v1/pupils?first=3&sort={sort}&include=school", headers=doors.tokens["North"])
-        assert told(unquote(answer.headers["link"]), names) == set()
-        seen += cursors(exact(answer))
+        answer = await interfaces.http.get(f"/v1/pupils?first=3&sort={sort}&include=school", headers=interfaces.tokens["North"])
+        assert find_personal_data(unquote(answer.headers["link"]), names) == set()
+        seen += cursors(read_exact_json(answer))
     assert len(seen) > 10
     for cursor in seen:
         plain = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        assert told(cursor, names) == told(plain.decode("latin-1"), names) == set()
+        assert find_personal_data(cursor, names) == find_personal_data(plain.decode("latin-1"), names) == set()
         assert not any(name.encode() in plain for name in names if len(name) > 3)
 
 
@@ -72,7 +73,7 @@ def test_what_identifies_a_person_is_filtered_in_a_body_only() -> None:
     assert identifying == named
 
 
-async def test_a_refusal_repeats_no_name_and_no_upn(doors: Doors) -> None:
+async def test_a_refusal_repeats_no_name_and_no_upn(interfaces: Interfaces) -> None:
     """Wherever somebody puts one: as a value that is not taken, in a URL, in a query."""
     known, surname = upn("Alder", 0), PLANTED
     pupil = {
@@ -110,16 +111,18 @@ async def test_a_refusal_repeats_no_name_and_no_upn(doors: Doors) -> None:
         ),
         ("/graphql", {"query": f'{{ pupils(where: {{dateOfBirth: ["{surname}"]}}, first: "{surname}") {{ nodes {{ id }} }} }}'}),
     ]
-    answers = [await doors.http.post(url, json=body, headers=doors.tokens["North"]) for url, body in bodies]
+    answers = [await interfaces.http.post(url, json=body, headers=interfaces.tokens["North"]) for url, body in bodies]
     answers += [
-        await doors.http.get(f"/v1/{path}", headers=doors.tokens["North"])
+        await interfaces.http.get(f"/v1/{path}", headers=interfaces.tokens["North"])
         for path in (f"pupils/{known}", f"receipts/{surname}", surname)
     ]
     answers.append(
-        await doors.http.get(f"/v1/pupils?dateOfBirth={surname}&after={surname}&upn={known}", headers=doors.tokens["North"])
+        await interfaces.http.get(
+            f"/v1/pupils?dateOfBirth={surname}&after={surname}&upn={known}", headers=interfaces.tokens["North"]
+        )
     )
     for answer in answers:
-        assert told(answer.text, {surname, known, known[::-1]}) == set(), answer.text
+        assert find_personal_data(answer.text, {surname, known, known[::-1]}) == set(), answer.text
     assert {answer.status_code for answer in answers} <= {200, 400, 404, 422}
 
 
@@ -133,5 +136,5 @@ def test_the_log_of_a_server_tells_no_name_wherever_it_was_put(server: Server) -
         ):
             assert client.get(path).status_code in (400, 403, 404)
         assert client.post("/v1/pupils", content=b'{"surname": "Featherstonehaugh", ', headers=JSON).status_code in (400, 403)
-    assert told("path=/v1/pupils/Featherstonehaugh", {PLANTED}) == {PLANTED}
-    assert told(f"key ({upn('Alder', 1)}) exists") == {upn("Alder", 1)}
+    assert find_personal_data("path=/v1/pupils/Featherstonehaugh", {PLANTED}) == {PLANTED}
+    assert find_personal_data(f"key ({upn('Alder', 1)}) exists") == {upn("Alder", 1)}

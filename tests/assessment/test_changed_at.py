@@ -9,7 +9,7 @@ import pytest
 
 from api.settings import NUMBERS, Settings
 from domain.roster.pupils import CHANGED_AT, POLLING_OVERLAP
-from tests.trust import URNS, Trust, asked, at, batch, counted, entry, judged, roll, sent, upn
+from tests.fixtures.small_trust import URNS, Trust, asked, at, batch, counted, entry, judged, roll, sent, upn
 
 STAYED = {"from": "2014-09-01", "status": "C"}
 TIMES = "receivedAt,changedAt"
@@ -39,7 +39,7 @@ async def read_now(here: Trust) -> str:
     return str((await here.value("SELECT clock_timestamp()")).isoformat())
 
 
-async def test_a_correction_and_a_withdrawal_move_changed_at_alone(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_correction_and_a_withdrawal_move_changed_at_alone(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
     await sent(vendor, "/v1/targets", target(100))
     first = {plural: await read_times(vendor, plural) for plural in ("judgements", "targets")}
@@ -47,7 +47,7 @@ async def test_a_correction_and_a_withdrawal_move_changed_at_alone(hedgerow: Tru
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
     await sent(vendor, "/v1/targets", target(100))
     assert {plural: await read_times(vendor, plural) for plural in first} == first
-    since = await read_now(hedgerow)
+    since = await read_now(small_trust)
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=None, withdrawn=True)]))
     await sent(vendor, "/v1/targets", target(105))
     for plural, before in first.items():
@@ -56,21 +56,23 @@ async def test_a_correction_and_a_withdrawal_move_changed_at_alone(hedgerow: Tru
         assert len((await vendor.get(f"/v1/{plural}", params={"changedAt.gte": since})).json()["data"]) == 1
         assert (await vendor.get(f"/v1/{plural}", params={"receivedAt.gte": since})).json()["data"] == []
     for table in ("judgement_history", "target_history"):
-        assert await hedgerow.value(f"SELECT count(*) FROM {table} WHERE until >= GREATEST(received_at, changed_at)") == 1
+        assert await small_trust.value(f"SELECT count(*) FROM {table} WHERE until >= GREATEST(received_at, changed_at)") == 1
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=90)]))
-    assert await hedgerow.value("SELECT count(*) FROM judgement_history WHERE until < changed_at OR changed_at < received_at") == 0
+    assert (
+        await small_trust.value("SELECT count(*) FROM judgement_history WHERE until < changed_at OR changed_at < received_at") == 0
+    )
 
 
 @pytest.mark.parametrize(
     "spell", [{"from": "2018-05-11", "status": "C"}, {"from": "2018-05-11", "status": "S"}], ids=["moves", "is shared"]
 )
-async def test_a_pupil_who_comes_into_reach_brings_what_was_judged(hedgerow: Trust, vendor: Any, spell: dict[str, Any]) -> None:
+async def test_a_pupil_who_comes_into_reach_brings_what_was_judged(small_trust: Trust, vendor: Any, spell: dict[str, Any]) -> None:
     """A mirror of the second school that asks for what has changed gets it, and each row says when it first arrived."""
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
     await sent(vendor, "/v1/targets", target(100))
     before = {plural: await read_times(vendor, plural) for plural in ("judgements", "targets")}
-    since = {"changedAt.gte": await read_now(hedgerow)}
+    since = {"changedAt.gte": await read_now(small_trust)}
     for plural in ("pupils", "judgements", "targets"):
         assert (await elm.get(f"/v1/{plural}", params=since)).json()["data"] == []
     assert counted(await sent(vendor, "/v1/pupils", at("Elm", spell)))
@@ -86,9 +88,9 @@ WAITING = (
 )
 
 
-async def test_times_are_taken_after_the_locks(hedgerow: Trust, vendor: Any) -> None:
+async def test_times_are_taken_after_the_locks(small_trust: Trust, vendor: Any) -> None:
     """A write that waits for another has the time after that one: a poll between the two misses nothing."""
-    holder = await asyncpg.connect(hedgerow.databases.operator_url)
+    holder = await asyncpg.connect(small_trust.databases.operator_url)
     members = {"school": {"urn": URNS["Oak"]}, "academicYear": "2017-18", "asOf": "2018-05-01"}
     classes = members | {"entries": [{"code": "6W", "kind": "class", "name": "6W", "members": [{"reference": "P1"}]}]}
     writes = {
@@ -101,12 +103,12 @@ async def test_times_are_taken_after_the_locks(hedgerow: Trust, vendor: Any) -> 
         for plural, (path, body) in writes.items():
             transaction = holder.transaction()
             await transaction.start()
-            await holder.execute("SELECT 1 FROM school_versions WHERE school_id = $1 FOR UPDATE", hedgerow.ids["Oak"])
+            await holder.execute("SELECT 1 FROM school_versions WHERE school_id = $1 FOR UPDATE", small_trust.ids["Oak"])
             write = asyncio.create_task(sent(vendor, path, body))
-            while not await hedgerow.value(WAITING):
+            while not await small_trust.value(WAITING):
                 assert not write.done()
                 await asyncio.sleep(0.01)
-            released = await read_now(hedgerow)
+            released = await read_now(small_trust)
             await transaction.commit()
             await write
             assert len((await vendor.get(f"/v1/{plural}", params={"changedAt.gte": released})).json()["data"]) == 1, plural

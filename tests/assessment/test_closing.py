@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.trust import Trust, batch, counted, issues, judged, sent, window
+from tests.fixtures.small_trust import Trust, batch, counted, issues, judged, sent, window
 
 CODE = "2017-18/noon"
 CLOSED = {"/entries/0/window": "window-closed"}
@@ -28,7 +28,7 @@ async def put(vendor: Any, grade: Any, recorded: float, status: int = 200, numbe
     return await sent(vendor, "/v1/judgements", batch("Oak", [row], window=CODE), status)
 
 
-async def test_values_recorded_before_it_closed_arrive_until_accept_until(hedgerow: Trust, vendor: Any) -> None:
+async def test_values_recorded_before_it_closed_arrive_until_accept_until(small_trust: Trust, vendor: Any) -> None:
     window_id = await noon(vendor, until=30)
     assert counted(await put(vendor, 100, 90)) == {"created": 1}
     await sent(vendor, f"/v1/windows/{window_id}/close")
@@ -39,7 +39,7 @@ async def test_values_recorded_before_it_closed_arrive_until_accept_until(hedger
     assert issues(await put(vendor, 102, -1, 422)) == CLOSED  # recorded after it closed
     assert issues(await put(vendor, None, -1, 422, withdrawn=True)) == CLOSED
     assert counted(await put(vendor, None, 70, withdrawn=True)) == {"withdrawn": 1}
-    await hedgerow.operator.execute(
+    await small_trust.operator.execute(
         "UPDATE windows SET opens_at = now() - interval '3 hours', closes_at = now() - interval '1 hour', accept_until = now() - interval '1 minute'"
         " WHERE code = $1",
         CODE,
@@ -47,12 +47,12 @@ async def test_values_recorded_before_it_closed_arrive_until_accept_until(hedger
     assert issues(await put(vendor, 103, 65, 422)) == CLOSED
 
 
-async def test_what_was_recorded_while_it_was_still_open_counts_as_before(hedgerow: Trust, vendor: Any) -> None:
+async def test_what_was_recorded_while_it_was_still_open_counts_as_before(small_trust: Trust, vendor: Any) -> None:
     """It was closed now; and one that was closed earlier takes nothing recorded after."""
     window_id = await noon(vendor, until=30)
     await sent(vendor, f"/v1/windows/{window_id}/close")
     assert counted(await put(vendor, 100, 30)) == {"created": 1}
-    await hedgerow.operator.execute("UPDATE windows SET closed_at = now() - interval '2 hours' WHERE code = $1", CODE)
+    await small_trust.operator.execute("UPDATE windows SET closed_at = now() - interval '2 hours' WHERE code = $1", CODE)
     assert issues(await put(vendor, 101, 29, 422)) == CLOSED
 
 
@@ -66,27 +66,27 @@ async def test_without_accept_until_nothing_is_taken_and_reopened_everything(ven
 
 
 @pytest.mark.parametrize("state", ["closed", "locked"])
-async def test_rows_that_change_nothing_never_fail(hedgerow: Trust, vendor: Any, state: str) -> None:
+async def test_rows_that_change_nothing_never_fail(small_trust: Trust, vendor: Any, state: str) -> None:
     window_id = await noon(vendor, until=30)
     rows = [judged(1), judged(2, grade=None, status="absent"), judged(3)]
     recorded = [row | {"recordedAt": ago(90)} for row in rows]
     await sent(vendor, "/v1/judgements", batch("Oak", recorded, window=CODE))
     await put(vendor, None, 80, number=3, withdrawn=True)
     await sent(vendor, f"/v1/windows/{window_id}/close")
-    await hedgerow.operator.execute("UPDATE windows SET state = $2 WHERE code = $1", CODE, state)
-    before = await hedgerow.everything()
+    await small_trust.operator.execute("UPDATE windows SET state = $2 WHERE code = $1", CODE, state)
+    before = await small_trust.everything()
     same = [rows[0], recorded[1], judged(3, grade=None, withdrawn=True), judged(4, grade=None, withdrawn=True)]
     assert counted(await sent(vendor, "/v1/judgements", batch("Oak", same, window=CODE))) == {"unchanged": 4}
     older = judged(1, grade=90, recordedAt=ago(95))
     assert counted(await sent(vendor, "/v1/judgements", batch("Oak", [older], window=CODE))) == {"superseded": 1}
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     changed = [judged(1, grade=90), judged(4), judged(2, grade=None, withdrawn=True)]
     refused = await sent(vendor, "/v1/judgements", batch("Oak", changed, window=CODE), 422)
     assert issues(refused) == {f"/entries/{n}/window": "window-closed" for n in range(3)}
 
 
-async def test_a_locked_window_takes_nothing_late(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_locked_window_takes_nothing_late(small_trust: Trust, vendor: Any) -> None:
     window_id = await noon(vendor, until=30)
     await sent(vendor, f"/v1/windows/{window_id}/close")
-    await hedgerow.operator.execute("UPDATE windows SET state = 'locked' WHERE code = $1", CODE)
+    await small_trust.operator.execute("UPDATE windows SET state = 'locked' WHERE code = $1", CODE)
     assert issues(await put(vendor, 100, 90, 422)) == CLOSED

@@ -10,8 +10,23 @@ from domain.assessment.record_judgements import JudgementEntry
 from domain.assessment.record_targets import TargetEntry
 from domain.assessment.templates import load_templates
 from domain.roster.groups import Kind
-from tests.recount import miscounted
-from tests.trust import DAY, TRUST, URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, window
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import (
+    DAY,
+    TRUST,
+    URNS,
+    Trust,
+    asked,
+    batch,
+    counted,
+    entry,
+    issues,
+    judged,
+    opened,
+    roll,
+    sent,
+    window,
+)
 
 OWN = {"trust": {"groupUid": TRUST}}
 IN, NOT, OUT = (True, True), (True, False), (False, False)
@@ -194,8 +209,8 @@ def test_the_lists_of_the_contract_are_what_it_accepts() -> None:
     assert lists["windowState"] == {"planned", "open", "closed", "locked"}
 
 
-async def test_every_list_is_read_in_both_interfaces(hedgerow: Trust) -> None:
-    reader = await hedgerow.client("reader", f"trust:{TRUST}=schools:read")
+async def test_every_list_is_read_in_both_interfaces(small_trust: Trust) -> None:
+    reader = await small_trust.client("reader", f"trust:{TRUST}=schools:read")
     for name, codes in PUBLISHED.items():
         rest = (await reader.get(f"/v1/codes?list={name}&first=100")).json()["data"]
         graphql = await asked(
@@ -233,8 +248,8 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("code", WRITTEN)
-async def test_a_grade_is_taken_in_the_years_it_is_valid_in(hedgerow: Trust, code: str) -> None:
-    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+async def test_a_grade_is_taken_in_the_years_it_is_valid_in(small_trust: Trust, code: str) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
     year = int(code[:4])
     await opened(vendor, code, academicYear=code[:7], censusOn=f"{year + 1}-05-14", closesAt="2099-07-31T17:00:00Z")
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(6)], asOf=f"{year}-10-01"))
@@ -255,9 +270,9 @@ async def versions_of(client: Any, code: str) -> list[tuple[int, str]]:
     return [(row["schemeVersion"], row["code"]) for row in rows]
 
 
-async def test_the_next_version_of_a_scheme(hedgerow: Trust) -> None:
+async def test_the_next_version_of_a_scheme(small_trust: Trust) -> None:
     """Windows that were planned stay in their version; the next ones are judged in the new one."""
-    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
     made = await sent(
         vendor, "/v1/schemes", {"tenant": OWN, "code": "steps", "name": "Steps", "grades": [{"code": "A", "label": "A"}]}, 201
     )
@@ -273,7 +288,7 @@ async def test_the_next_version_of_a_scheme(hedgerow: Trust) -> None:
         "/entries/0/grade": "grade-unknown"
     }
     assert counted(await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade="B")], window="second"))) == {"created": 1}
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
     by_graphql = await asked(
         vendor,
         "mutation($i: NewSchemeVersionInput!) { createSchemeVersion(input: $i) { version grades } }",
@@ -282,10 +297,10 @@ async def test_the_next_version_of_a_scheme(hedgerow: Trust) -> None:
     assert by_graphql == {"createSchemeVersion": {"version": 3, "grades": 3}}
 
 
-async def test_a_version_that_cannot_be_is_refused(hedgerow: Trust) -> None:
-    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
-    reader = await hedgerow.client("reader", f"trust:{TRUST}=schemes:read,windows:read")
-    other = await hedgerow.client("other", f"school:{URNS['Quay']}=all")
+async def test_a_version_that_cannot_be_is_refused(small_trust: Trust) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
+    reader = await small_trust.client("reader", f"trust:{TRUST}=schemes:read,windows:read")
+    other = await small_trust.client("other", f"school:{URNS['Quay']}=all")
     body = {"tenant": OWN, "code": "steps", "name": "Steps", "grades": [{"code": "A", "label": "A", "value": 1.005}]}
     refused = await sent(vendor, "/v1/schemes", body, 422)
     assert issues(refused) == {"/grades/0/value": "too-many-decimals"}
@@ -304,8 +319,8 @@ async def test_a_version_that_cannot_be_is_refused(hedgerow: Trust) -> None:
     assert [number for number, _ in await versions_of(vendor, "steps")] == [1]
 
 
-async def test_subjects_of_its_own_and_common_ones(hedgerow: Trust) -> None:
-    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+async def test_subjects_of_its_own_and_common_ones(small_trust: Trust) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
     common = (await vendor.get("/v1/codes?list=subject&first=100")).json()["data"]
     usual = {row["code"] for row in (await vendor.get("/v1/subjects?first=100")).json()["data"]}
     ready = [row for row in common if row["code"] not in usual and row["nationalCode"] and not row["code"].startswith("E")]
@@ -343,8 +358,8 @@ async def test_subjects_of_its_own_and_common_ones(hedgerow: Trust) -> None:
     await opened(vendor, "x", collects=[{"subject": "forest-school", "scheme": "ks2-writing-ta"}])
 
 
-async def test_derived_subjects_and_the_main_aspect_are_protected(hedgerow: Trust) -> None:
-    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+async def test_derived_subjects_and_the_main_aspect_are_protected(small_trust: Trust) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
     rwm = (await vendor.get("/v1/subjects?code=rwm")).json()["data"][0]["id"]
     main = (await vendor.get("/v1/aspects?code=main")).json()["data"][0]["id"]
     for url in (f"/v1/subjects/{rwm}", f"/v1/aspects/{main}"):
@@ -361,8 +376,8 @@ async def test_derived_subjects_and_the_main_aspect_are_protected(hedgerow: Trus
     }
 
 
-async def test_the_national_code_finds_a_subject_in_every_tenant(hedgerow: Trust) -> None:
-    everywhere = await hedgerow.client("everywhere", f"trust:{TRUST}=all", f"school:{URNS['Quay']}=all")
+async def test_the_national_code_finds_a_subject_in_every_tenant(small_trust: Trust) -> None:
+    everywhere = await small_trust.client("everywhere", f"trust:{TRUST}=all", f"school:{URNS['Quay']}=all")
     quay = {"school": {"urn": URNS["Quay"]}}
     await sent(everywhere, "/v1/subjects", {"tenant": OWN, "code": "hist", "name": "History", "nationalCode": "HIS"}, 201)
     await sent(everywhere, "/v1/subjects", {"tenant": quay, "code": "history"}, 201)
@@ -376,8 +391,8 @@ MARKS = {"12.345": "12.35", "0.001": "0.00", "-1.005": "-1.01", "99998.999": "99
 
 
 @pytest.mark.parametrize("mark", MARKS)
-async def test_a_mark_is_never_rounded_in_silence(hedgerow: Trust, mark: str) -> None:
-    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+async def test_a_mark_is_never_rounded_in_silence(small_trust: Trust, mark: str) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
     whole = {"tenant": OWN, "code": "whole", "name": "Whole marks", "grades": [{"code": "1", "label": "One"}], "rounding": 0}
     await sent(vendor, "/v1/schemes", whole, 201)
     await opened(vendor, collects=[{"subject": "reading", "scheme": "ks2-scaled-score"}, {"subject": "maths", "scheme": "whole"}])
@@ -397,8 +412,8 @@ async def test_a_mark_is_never_rounded_in_silence(hedgerow: Trust, mark: str) ->
     ("year", "grade", "taken"),
     [("2018-19", "BLW", True), ("2018-19", "EM", False), ("2025-26", "EM", True), ("2025-26", "BLW", False)],
 )
-async def test_a_target_is_a_grade_of_the_year_of_its_horizon(hedgerow: Trust, year: str, grade: str, taken: bool) -> None:
-    vendor = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+async def test_a_target_is_a_grade_of_the_year_of_its_horizon(small_trust: Trust, year: str, grade: str, taken: bool) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     target = judged(1, "writing", grade, scheme="ks2-writing-ta", basis="teacher", horizon={"academicYear": year, "point": "KS2"})
     answer = await sent(vendor, "/v1/targets", {"school": {"urn": URNS["Oak"]}, "entries": [target]}, 200 if taken else 422)

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from tests.trust import URNS, Trust, asked, batch, counted, issues, judged, sent, upn
+from tests.fixtures.small_trust import URNS, Trust, asked, batch, counted, issues, judged, sent, upn
 
 STALE = "version-conflict"
 TARGETED = {"subject": "reading", "horizon": {"academicYear": "2017-18", "point": "KS2"}, "basis": "teacher"}
 
 
-async def test_a_change_needs_the_version_it_was_made_from(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_change_needs_the_version_it_was_made_from(small_trust: Trust, vendor: Any) -> None:
     async def at(version: int, grade: Any, status: int = 200) -> Any:
         return await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=grade, expectedVersion=version)]), status)
 
@@ -21,7 +21,7 @@ async def test_a_change_needs_the_version_it_was_made_from(hedgerow: Trust, vend
     assert counted(await at(1, 101)) == {"updated": 1}
     current = (await at(1, 102, 422))["issues"][0]["current"]
     assert current == {"version": 2, "grade": "101", "status": None, "mark": None, "recordedAt": current["recordedAt"]}
-    assert await hedgerow.value("SELECT max(version) FROM judgements") == 2
+    assert await small_trust.value("SELECT max(version) FROM judgements") == 2
 
 
 async def test_of_many_only_the_stale_are_refused(vendor: Any) -> None:
@@ -35,17 +35,17 @@ async def test_of_many_only_the_stale_are_refused(vendor: Any) -> None:
     ] * 3
 
 
-async def test_what_is_stored_is_told_only_to_who_may_read_it_there(hedgerow: Trust, vendor: Any) -> None:
+async def test_what_is_stored_is_told_only_to_who_may_read_it_there(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
     await sent(vendor, "/v1/judgements", batch("Elm", [judged(20)]))
     stale = {"subject": "reading", "grade": 90, "expectedVersion": 7}
     rows = [{"upn": upn(n), "school": {"urn": URNS[at]}, **stale} for n, at in ((1, "Oak"), (20, "Elm"))]
-    one_sided = await hedgerow.client(
+    one_sided = await small_trust.client(
         "one-sided", f"school:{URNS['Oak']}=judgements:write", f"school:{URNS['Elm']}=judgements:write,judgements:read"
     )
     refused = await sent(one_sided, "/v1/judgements", batch("Oak", rows), 422)
     assert [(issue["code"], "current" in issue) for issue in refused["issues"]] == [(STALE, False), (STALE, True)]
-    blind = await hedgerow.client("blind", "trust:4128=judgements:write")
+    blind = await small_trust.client("blind", "trust:4128=judgements:write")
     refused = await sent(blind, "/v1/judgements", batch("Oak", rows), 422)
     assert ["current" in issue for issue in refused["issues"]] == [False, False]
 

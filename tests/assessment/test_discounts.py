@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest_asyncio
 
-from tests.recount import miscounted
-from tests.trust import TRUST, URNS, WINDOW, Trust, asked, at, batch, counted, issues, judged, sent
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import TRUST, URNS, WINDOW, Trust, asked, at, batch, counted, issues, judged, sent
 
 REASON = {"reason": "Admitted from abroad", "author": "Head"}
 SUBJECTS = ("reading", "writing", "maths", "rwm")
@@ -35,12 +35,12 @@ async def judge(vendor: Any) -> Any:
     return vendor
 
 
-async def test_internal_readers_see_both_figures_and_others_the_published(hedgerow: Trust, judge: Any) -> None:
-    portal = await hedgerow.client("portal", f"trust:{TRUST}=aggregates:read")
+async def test_internal_readers_see_both_figures_and_others_the_published(small_trust: Trust, judge: Any) -> None:
+    portal = await small_trust.client("portal", f"trust:{TRUST}=aggregates:read")
     before = await read_rows(judge, school=str(URNS["Oak"]))
     made = await discount(judge, 0)
     assert (made["inForce"], made["version"]) == (True, 1)
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
     after = await read_rows(judge, school=str(URNS["Oak"]))
     for subject in SUBJECTS:
         was, row = before[subject], after[subject]
@@ -62,23 +62,23 @@ async def test_internal_readers_see_both_figures_and_others_the_published(hedger
     assert edge["node"] == {"discounted": 1, "eligibleWithDiscounted": 13}
 
 
-async def test_a_discount_follows_corrections_of_the_roll_and_of_judgements(hedgerow: Trust, judge: Any) -> None:
+async def test_a_discount_follows_corrections_of_the_roll_and_of_judgements(small_trust: Trust, judge: Any) -> None:
     await discount(judge, 0)
     await sent(judge, "/v1/judgements", batch("Oak", [judged(0, grade=90), judged(0, "maths", None, status="left")]))
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
     row = await read_rows(judge, school=str(URNS["Oak"]))
     assert (row["reading"]["eligible"], row["reading"]["expectedWithDiscounted"], row["reading"]["discounted"]) == (9, 9, 1)
     assert (row["maths"]["eligible"], row["maths"]["discounted"]) == (9, None)
     apart = "SELECT t::text FROM discounted_cells t WHERE n <> 0 ORDER BY 1"
-    before = await hedgerow.operator.fetch(apart)
-    tenant, no = hedgerow.ids["trust"], await hedgerow.value("SELECT no FROM windows WHERE code = $1", WINDOW)
-    schools = [hedgerow.ids[name] for name in ("Oak", "Elm", "Ash")]
-    await hedgerow.operator.execute("SELECT rebuild_cells($1, $2, $3)", tenant, schools, [no])
-    assert await hedgerow.operator.fetch(apart) == before
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    before = await small_trust.operator.fetch(apart)
+    tenant, no = small_trust.ids["trust"], await small_trust.value("SELECT no FROM windows WHERE code = $1", WINDOW)
+    schools = [small_trust.ids[name] for name in ("Oak", "Elm", "Ash")]
+    await small_trust.operator.execute("SELECT rebuild_cells($1, $2, $3)", tenant, schools, [no])
+    assert await small_trust.operator.fetch(apart) == before
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_it_is_read_back_and_withdrawn(hedgerow: Trust, judge: Any) -> None:
+async def test_it_is_read_back_and_withdrawn(small_trust: Trust, judge: Any) -> None:
     made, before = await discount(judge, 1, author="Deputy"), await read_rows(judge)
     listed = (await judge.get(f"/v1/windows/{await find_window(judge)}/discounts")).json()["data"]
     (row,) = listed
@@ -96,33 +96,33 @@ async def test_it_is_read_back_and_withdrawn(hedgerow: Trust, judge: Any) -> Non
     assert (row["withdrawnBy"], row["withdrawnAt"] > row["createdAt"], row["version"]) == ("Head", True, 2)
     after = await read_rows(judge)
     assert (before["rwm"]["eligible"], after["rwm"]["eligible"], after["rwm"]["discounted"]) == (12, 13, None)
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
     await discount(judge, 1)
 
 
-async def test_who_may_discount_and_read_it(hedgerow: Trust, judge: Any) -> None:
+async def test_who_may_discount_and_read_it(small_trust: Trust, judge: Any) -> None:
     made = await discount(judge, 1)
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=windows:write,windows:read,pupils:read")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=windows:write,windows:read,pupils:read")
     await discount(elm, 1, 404, school="Elm")  # windows are the trust's
     await sent(elm, f"/v1/discounts/{made['id']}/withdraw", {"author": "x"}, 404)
     assert (await elm.get("/v1/discounts")).json()["data"] == []
-    trust = await hedgerow.client("trust", f"trust:{TRUST}=windows:write,windows:read", f"school:{URNS['Elm']}=pupils:read")
+    trust = await small_trust.client("trust", f"trust:{TRUST}=windows:write,windows:read", f"school:{URNS['Elm']}=pupils:read")
     assert issues(await discount(trust, 99, 422)) == {"/pupil/reference": "pupil-not-found"}
     assert (await trust.get("/v1/discounts?fields=id")).json()["data"] == []
-    staff = await hedgerow.client("staff", f"trust:{TRUST}=windows:read,pupils:read")
+    staff = await small_trust.client("staff", f"trust:{TRUST}=windows:read,pupils:read")
     (row,) = (await staff.get("/v1/discounts?fields=pupilId,author")).json()["data"]
     assert row["author"] == "Head"
     assert (await staff.get("/v1/discounts?fields=reason")).status_code == 403
-    portal = await hedgerow.client("portal", f"trust:{TRUST}=windows:read")
+    portal = await small_trust.client("portal", f"trust:{TRUST}=windows:read")
     assert (await portal.get("/v1/discounts?fields=id")).json()["data"] == []
     await sent(portal, f"/v1/windows/{await find_window(portal)}/discounts", {"pupil": {"reference": "P2"}} | REASON, 403)
 
 
-async def test_it_moves_with_the_pupil_and_a_locked_window_takes_none(hedgerow: Trust, judge: Any) -> None:
+async def test_it_moves_with_the_pupil_and_a_locked_window_takes_none(small_trust: Trust, judge: Any) -> None:
     await discount(judge, 1)
     assert counted(await sent(judge, "/v1/pupils", at("Elm", {"from": "2018-05-20", "status": "C"}, day="2018-05-25")))
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     assert [row["reason"] for row in (await elm.get("/v1/discounts")).json()["data"]] == ["Admitted from abroad"]
-    assert await miscounted(hedgerow) == (0, 0, 0)
-    await hedgerow.operator.execute("UPDATE windows SET state = 'locked'")
+    assert await miscounted(small_trust) == (0, 0, 0)
+    await small_trust.operator.execute("UPDATE windows SET state = 'locked'")
     await discount(judge, 2, 409)

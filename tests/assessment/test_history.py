@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.trust import Trust, asked, batch, entry, judged, roll, sent, upn
+from tests.fixtures.small_trust import Trust, asked, batch, entry, judged, roll, sent, upn
 
 OF_PUPIL = """query ($id: ID!) { pupil(id: $id) { history(first: 100) { totalCount nodes {
     windowCode subjectCode aspect version outcome changedAt fromGrade fromMark fromStatus toGrade toMark toStatus client source } } } }"""
@@ -24,8 +24,8 @@ async def read(client: Any, path: str, **parameters: Any) -> list[dict[str, Any]
     return list(answer.json()["data"])
 
 
-async def test_every_change_says_when_from_what_to_what_and_by_which_client(hedgerow: Trust, vendor: Any) -> None:
-    other = await hedgerow.client("markbook", "trust:4128=all")
+async def test_every_change_says_when_from_what_to_what_and_by_which_client(small_trust: Trust, vendor: Any) -> None:
+    other = await small_trust.client("markbook", "trust:4128=all")
     await judge(vendor, grade=98, mark=12.5, actor="T1")
     await judge(vendor, grade=98, mark=12.5)  # unchanged: no change
     await judge(other, grade=104, actor="T2", source="book")
@@ -56,7 +56,7 @@ async def test_every_change_says_when_from_what_to_what_and_by_which_client(hedg
     assert told["nodes"] == [{name: row[name] for name in told["nodes"][0]} for row in of_pupil]
 
 
-async def test_history_follows_the_pupils_reach_of_today_and_actors_stay_at_their_school(hedgerow: Trust, vendor: Any) -> None:
+async def test_history_follows_the_pupils_reach_of_today_and_actors_stay_at_their_school(small_trust: Trust, vendor: Any) -> None:
     await judge(vendor, grade=98, actor="T1")
     target = {
         "reference": "P1",
@@ -70,11 +70,11 @@ async def test_history_follows_the_pupils_reach_of_today_and_actors_stay_at_thei
     await sent(vendor, "/v1/targets", {"school": {"urn": 100001}, "entries": [target | horizon]})
     pupil = await find(vendor, "Surname1")
     oak, elm = [
-        await hedgerow.client(name, f"school:{urn}=pupils:read,judgements:read,targets:read,audit:read")
+        await small_trust.client(name, f"school:{urn}=pupils:read,judgements:read,targets:read,audit:read")
         for name, urn in (("oak", 100001), ("elm", 100002))
     ]
-    unaudited = await hedgerow.client("unaudited", "school:100001=pupils:read,judgements:read,targets:read")
-    quay = await hedgerow.client("quay", "school:100004=all")
+    unaudited = await small_trust.client("unaudited", "school:100001=pupils:read,judgements:read,targets:read")
+    quay = await small_trust.client("quay", "school:100004=all")
     assert [row["actor"] for row in await read(oak, f"/v1/pupils/{pupil}/history")] == ["T1"]
     assert (await elm.get(f"/v1/pupils/{pupil}/history")).status_code == 404
     assert await read(elm, "/v1/judgement-changes") == []
@@ -123,7 +123,7 @@ async def test_actor_is_no_filter_and_no_order(vendor: Any) -> None:
         assert "errors" in (await vendor.post("/graphql", json={"query": query})).json()
 
 
-async def test_history_of_a_merged_record_and_of_a_new_identity_tells_no_former_identity(hedgerow: Trust, vendor: Any) -> None:
+async def test_history_of_a_merged_record_and_of_a_new_identity_tells_no_former_identity(small_trust: Trust, vendor: Any) -> None:
     await judge(vendor, grade=98)
     await judge(vendor, grade=104)
     old = await find(vendor, "Surname1")
@@ -138,7 +138,7 @@ async def test_history_of_a_merged_record_and_of_a_new_identity_tells_no_former_
     assert (await vendor.get(f"/v1/pupils/{made['id']}")).json()["formerUpns"] == []
 
 
-async def test_who_sits_a_window_is_the_census_within_reach(hedgerow: Trust, vendor: Any) -> None:
+async def test_who_sits_a_window_is_the_census_within_reach(small_trust: Trust, vendor: Any) -> None:
     """One is of another year group, one left before the census, one moved after it; a subsidiary registration does not count."""
     await sent(
         vendor,
@@ -158,26 +158,26 @@ async def test_who_sits_a_window_is_the_census_within_reach(hedgerow: Trust, ven
     rest = (await vendor.get(path, params={"first": 100, "sort": "surname", "after": answer["page"]["endCursor"]})).json()["data"]
     assert {row["surname"] for row in [*answer["data"], *rest]} == everybody
     assert len(rest) == 7
-    at_oak = await read(vendor, path, countedAt=str(hedgerow.ids["Oak"]))
+    at_oak = await read(vendor, path, countedAt=str(small_trust.ids["Oak"]))
     assert {row["surname"] for row in at_oak} == everybody - {"Surname20", "Surname21", "Surname22"}
     query = "{ windows { nodes { pupils(first: 100) { totalCount nodes { surname } } } } }"
     (told,) = (await asked(vendor, query))["windows"]["nodes"]
     assert (told["pupils"]["totalCount"], {row["surname"] for row in told["pupils"]["nodes"]}) == (11, everybody)
     scopes = "windows:read,pupils:read,pupils:name"
     elm, ash, quay = [
-        await hedgerow.client(n, f"school:{u}={scopes}") for n, u in (("elm", 100002), ("ash", 100003), ("quay", 100004))
+        await small_trust.client(n, f"school:{u}={scopes}") for n, u in (("elm", 100002), ("ash", 100003), ("quay", 100004))
     ]
     assert {row["surname"] for row in await read(elm, path)} == {"Surname2", "Surname20", "Surname21", "Surname22"}
     assert {row["surname"] for row in await read(ash, path)} == {"Surname3"}
-    assert await read(elm, path, countedAt=str(hedgerow.ids["Oak"])) == []  # where a child was before is Oak's to know
-    assert len(await read(elm, path, countedAt=str(hedgerow.ids["Elm"]))) == 3
+    assert await read(elm, path, countedAt=str(small_trust.ids["Oak"])) == []  # where a child was before is Oak's to know
+    assert len(await read(elm, path, countedAt=str(small_trust.ids["Elm"]))) == 3
     assert (await quay.get(path)).status_code == 404
-    blind = await hedgerow.client("blind", "trust:4128=windows:read,aggregates:read")
+    blind = await small_trust.client("blind", "trust:4128=windows:read,aggregates:read")
     assert (await blind.get(path)).status_code == 403
     assert (await blind.get(path, params={"totalCount": "true"})).status_code == 403
 
 
-async def test_a_list_is_counted_where_it_is_asked_for_and_within_reach(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_list_is_counted_where_it_is_asked_for_and_within_reach(small_trust: Trust, vendor: Any) -> None:
     assert "totalCount" not in (await vendor.get("/v1/pupils")).json()["page"]
     page = (await vendor.get("/v1/pupils", params={"first": 3, "totalCount": "true"})).json()["page"]
     assert page["totalCount"] == 13
@@ -192,9 +192,9 @@ async def test_a_list_is_counted_where_it_is_asked_for_and_within_reach(hedgerow
     told = await asked(vendor, query)
     assert told["pupils"]["totalCount"] == 7
     assert [node["pupils"]["n"] for node in told["schools"]["nodes"]] == [10, 3, 0]
-    elm = await hedgerow.client("elm", "school:100002=pupils:read,schools:read")
+    elm = await small_trust.client("elm", "school:100002=pupils:read,schools:read")
     assert (await elm.get("/v1/pupils", params={"totalCount": "true"})).json()["page"]["totalCount"] == 3
-    portal = await hedgerow.client("portal", "trust:4128=aggregates:read,schools:read,windows:read")
+    portal = await small_trust.client("portal", "trust:4128=aggregates:read,schools:read,windows:read")
     for path in ("pupils", "judgements", "receipts", "returns", "judgement-changes", "enrolments"):
         assert (await portal.get(f"/v1/{path}", params={"totalCount": "true"})).status_code == 403
     refused = await portal.post("/graphql", json={"query": "{ schools { nodes { pupils { totalCount } } } }"})

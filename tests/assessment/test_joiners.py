@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.trust import URNS, Trust, asked, batch, counted, entry, issues, judged, sent
+from tests.fixtures.small_trust import URNS, Trust, asked, batch, counted, entry, issues, judged, sent
 
 AS_OF = {"asOf": "2018-05-01"}
 
@@ -11,7 +11,7 @@ def joining(pupils: list[Any], entries: list[Any], **more: Any) -> dict[str, Any
     return batch("Oak", entries, pupils=pupils, **AS_OF) | more
 
 
-async def test_a_joiner_and_their_judgements_in_one_request(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_joiner_and_their_judgements_in_one_request(small_trust: Trust, vendor: Any) -> None:
     body = joining([entry(50), entry(1)], [judged(50), judged(50, "maths"), judged(1)])
     told = await sent(vendor, "/v1/judgements", body, Prefer="return=representation")
     assert (counted(told), counted(told["pupils"])) == ({"created": 3}, {"created": 1, "unchanged": 1})
@@ -20,16 +20,16 @@ async def test_a_joiner_and_their_judgements_in_one_request(hedgerow: Trust, ven
         ("/pupils/1", "unchanged"),
         *((f"/entries/{n}", "created") for n in range(3)),
     ]
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     again = await sent(vendor, "/v1/judgements", body)
     assert (counted(again), counted(again["pupils"])) == ({"unchanged": 3}, {"unchanged": 2})
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     counts = "SELECT sum(n) FROM cells c JOIN subjects s ON s.no = c.subject_no WHERE s.code = 'reading' AND grade_no > 0"
-    assert await hedgerow.value(counts) == 2
+    assert await small_trust.value(counts) == 2
     assert (await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)])))["pupils"] is None
 
 
-async def test_strict_refuses_both_lists_with_every_issue_and_lenient_lands_the_good(hedgerow: Trust, vendor: Any) -> None:
+async def test_strict_refuses_both_lists_with_every_issue_and_lenient_lands_the_good(small_trust: Trust, vendor: Any) -> None:
     pupils = [entry(50), entry(51, upn="X80120000A001"), entry(52, sex="x"), entry(50)]
     body = joining(pupils, [judged(50), judged(51), judged(1, grade="ZZ"), {"subject": "maths"}])
     wrong = {
@@ -40,34 +40,34 @@ async def test_strict_refuses_both_lists_with_every_issue_and_lenient_lands_the_
         "/entries/2/grade": "grade-unknown",
         "/entries/3": "wrong-value",
     }
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     refused = await sent(vendor, "/v1/judgements", body, 422)
     assert issues(refused) == wrong
     assert [issue["at"] for issue in refused["issues"]] == list(wrong)
     assert "/pupils/0" in refused["issues"][2]["message"]
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     lenient = await sent(vendor, "/v1/judgements", body, Prefer="handling=lenient")
     assert issues(lenient) == wrong
     assert (counted(lenient), counted(lenient["pupils"])) == ({"created": 1, "rejected": 3}, {"created": 1, "rejected": 3})
 
 
-async def test_one_wrong_judgement_keeps_the_pupils_out_too(hedgerow: Trust, vendor: Any) -> None:
-    before = await hedgerow.everything()
+async def test_one_wrong_judgement_keeps_the_pupils_out_too(small_trust: Trust, vendor: Any) -> None:
+    before = await small_trust.everything()
     refused = await sent(vendor, "/v1/judgements", joining([entry(50)], [judged(50, grade="ZZ")]), 422)
     assert issues(refused) == {"/entries/0/grade": "grade-unknown"}
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     dry = await sent(vendor, "/v1/judgements?dryRun=true", joining([entry(50)], [judged(50)]))
     assert (counted(dry), counted(dry["pupils"])) == ({"created": 1}, {"created": 1})
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
 
 
-async def test_it_needs_the_day_of_the_roll_and_the_scope_of_pupils(hedgerow: Trust, vendor: Any) -> None:
+async def test_it_needs_the_day_of_the_roll_and_the_scope_of_pupils(small_trust: Trust, vendor: Any) -> None:
     undated = batch("Oak", [judged(1)], pupils=[entry(1)])
     assert issues(await sent(vendor, "/v1/judgements", undated, 422)) == {"/asOf": "required"}
-    marker = await hedgerow.client("marker", "trust:4128=judgements:write")
+    marker = await small_trust.client("marker", "trust:4128=judgements:write")
     refused = await sent(marker, "/v1/judgements", joining([entry(50)], []), 403)
     assert "pupils:write" in refused["detail"]
-    elsewhere = await hedgerow.client(
+    elsewhere = await small_trust.client(
         "elsewhere", f"school:{URNS['Oak']}=judgements:write", f"school:{URNS['Elm']}=judgements:write,pupils:write"
     )
     assert issues(await sent(elsewhere, "/v1/judgements", joining([entry(50)], []), 422)) == {"/school": "school-not-found"}
@@ -80,11 +80,11 @@ async def test_lists_that_are_none_are_told_together(vendor: Any) -> None:
     assert issues(await sent(vendor, "/v1/judgements", many, 422)) == {"/pupils": "too-many-entries"}
 
 
-async def test_as_many_statements_for_many_as_for_few(hedgerow: Trust, vendor: Any) -> None:
+async def test_as_many_statements_for_many_as_for_few(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/judgements", joining([entry(40)], [judged(40)]))  # what the trust marks with is read once
-    with hedgerow.statements.counting() as few:
+    with small_trust.statements.counting() as few:
         await sent(vendor, "/v1/judgements", joining([entry(n) for n in range(50, 60)], [judged(n) for n in range(50, 60)]))
-    with hedgerow.statements.counting() as many:
+    with small_trust.statements.counting() as many:
         await sent(vendor, "/v1/judgements", joining([entry(n) for n in range(100, 180)], [judged(n) for n in range(100, 180)]))
     assert len(many) == len(few), "\n".join(many)
 

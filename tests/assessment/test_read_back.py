@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest_asyncio
 
-from tests.trust import WINDOW, Trust, asked, entry, opened, roll, sent, upn, window
+from tests.fixtures.small_trust import WINDOW, Trust, asked, entry, opened, roll, sent, upn, window
 
 REASONS = {"actions": "Groups are made anew.", "timeToSetAndAnalyse": "Two hours.", "timeToAct": 'A "morning".'}
 COLLECTS = """query ($code: [String!]) { windows(first: 1, where: {code: $code}) { nodes {
@@ -13,9 +13,9 @@ COLLECTS = """query ($code: [String!]) { windows(first: 1, where: {code: $code})
 
 
 @pytest_asyncio.fixture
-async def vendor(hedgerow: Trust) -> Any:
+async def vendor(small_trust: Trust) -> Any:
     """The client of the whole trust, where nothing is stored yet."""
-    return await hedgerow.client("vendor", "trust:4128=all")
+    return await small_trust.client("vendor", "trust:4128=all")
 
 
 async def collected(client: Any, code: str = WINDOW, **more: Any) -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ async def collected(client: Any, code: str = WINDOW, **more: Any) -> list[dict[s
 
 
 async def test_a_window_tells_what_it_collects_with_each_schools_scheme_version_and_its_grades(
-    hedgerow: Trust, vendor: Any
+    small_trust: Trust, vendor: Any
 ) -> None:
     own = {
         "tenant": {"trust": {"groupUid": 4128}},
@@ -68,10 +68,10 @@ async def test_a_window_tells_what_it_collects_with_each_schools_scheme_version_
         ]
 
 
-async def test_a_later_window_has_the_codes_of_its_own_year(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_later_window_has_the_codes_of_its_own_year(small_trust: Trust, vendor: Any) -> None:
     later = {"academicYear": "2022-23", "censusOn": "2023-05-09"}
     await sent(vendor, "/v1/windows", window("later", **later), 201)
-    of_oak = {"subjectCode": "writing", "aspect": "main", "schoolId": str(hedgerow.ids["Oak"])}
+    of_oak = {"subjectCode": "writing", "aspect": "main", "schoolId": str(small_trust.ids["Oak"])}
     (row,) = await collected(vendor, "later", include="grades", grades_first=100, **of_oak)
     codes = [grade["code"] for grade in row["grades"]["data"]]
     assert "EM" in codes
@@ -80,18 +80,18 @@ async def test_a_later_window_has_the_codes_of_its_own_year(hedgerow: Trust, ven
     assert [grade["code"] for grade in whole] == codes
 
 
-async def test_what_other_schools_are_asked_for_is_told_to_who_reaches_them(hedgerow: Trust, vendor: Any) -> None:
+async def test_what_other_schools_are_asked_for_is_told_to_who_reaches_them(small_trust: Trust, vendor: Any) -> None:
     await opened(vendor)
-    elm = await hedgerow.client("elm", "school:100002=windows:read,schemes:read,schools:read")
-    quay = await hedgerow.client("quay", "school:100004=all")
-    blind = await hedgerow.client("blind", "trust:4128=windows:read,schools:read")
+    elm = await small_trust.client("elm", "school:100002=windows:read,schemes:read,schools:read")
+    quay = await small_trust.client("quay", "school:100004=all")
+    blind = await small_trust.client("blind", "trust:4128=windows:read,schools:read")
     everywhere = await collected(vendor)
-    assert {row["schoolId"] for row in everywhere} == {str(hedgerow.ids[name]) for name in ("Oak", "Elm", "Ash")}
-    assert {row["schoolId"] for row in await collected(elm)} == {str(hedgerow.ids["Elm"])}
+    assert {row["schoolId"] for row in everywhere} == {str(small_trust.ids[name]) for name in ("Oak", "Elm", "Ash")}
+    assert {row["schoolId"] for row in await collected(elm)} == {str(small_trust.ids["Elm"])}
     assert (await elm.get("/v1/window-subjects", params={"first": 1000})).json()["data"] == await collected(elm)
     answer = await asked(elm, COLLECTS, code=[WINDOW])
-    assert [node["schoolId"] for node in answer["windows"]["nodes"][0]["collects"]["nodes"]] == [str(hedgerow.ids["Elm"])]
-    ((oak, *_),) = [[row["id"] for row in everywhere if row["schoolId"] == str(hedgerow.ids["Oak"])]]
+    assert [node["schoolId"] for node in answer["windows"]["nodes"][0]["collects"]["nodes"]] == [str(small_trust.ids["Elm"])]
+    ((oak, *_),) = [[row["id"] for row in everywhere if row["schoolId"] == str(small_trust.ids["Oak"])]]
     for client in (elm, quay):
         assert (await client.get(f"/v1/window-subjects/{oak}")).status_code == 404
         assert (await client.get(f"/v1/window-subjects/{oak}/grades")).status_code == 404
@@ -106,7 +106,7 @@ async def test_what_other_schools_are_asked_for_is_told_to_who_reaches_them(hedg
         assert (await vendor.get(f"/v1/window-subjects/{id_}")).status_code == 404
 
 
-async def test_the_reasons_for_one_more_window_can_be_read(hedgerow: Trust, vendor: Any) -> None:
+async def test_the_reasons_for_one_more_window_can_be_read(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/windows", window("more", frequencyReasons=REASONS), 201)
     await sent(vendor, "/v1/windows", window("none"), 201)
     rows = {row["code"]: row for row in (await vendor.get("/v1/windows")).json()["data"]}
@@ -134,7 +134,7 @@ SPELLS = [
 OF_PUPIL = "{ pupils(roll: all) { nodes { characteristics { nodes { kind value from to } } } } }"
 
 
-async def test_characteristics_are_dated_spells_behind_a_scope_of_their_own(hedgerow: Trust, vendor: Any) -> None:
+async def test_characteristics_are_dated_spells_behind_a_scope_of_their_own(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, characteristics=SPELLS)]))
     await sent(
         vendor, "/v1/pupils", roll("Elm", [entry(2, characteristics=[{"kind": "eal", "value": "ENB", "from": "2017-09-01"}])])
@@ -158,8 +158,8 @@ async def test_characteristics_are_dated_spells_behind_a_scope_of_their_own(hedg
     assert linked == expected
     told = [node["characteristics"]["nodes"] for node in (await asked(vendor, OF_PUPIL))["pupils"]["nodes"]]
     assert expected in told
-    elm = await hedgerow.client("elm", "trust:4128=pupils:read", "school:100002=pupils:sensitive")
-    plain = await hedgerow.client("plain", "trust:4128=pupils:read,pupils:name,judgements:read")
+    elm = await small_trust.client("elm", "trust:4128=pupils:read", "school:100002=pupils:sensitive")
+    plain = await small_trust.client("plain", "trust:4128=pupils:read,pupils:name,judgements:read")
     assert [row["kind"] for row in (await elm.get("/v1/characteristics")).json()["data"]] == ["eal"]
     assert (await elm.get(f"/v1/pupils/{by_school['Oak']['id']}/characteristics")).json()["data"] == []
     assert (await elm.get("/v1/characteristics", params={"kind": "lookedAfter"})).json()["data"] == []
@@ -170,7 +170,7 @@ async def test_characteristics_are_dated_spells_behind_a_scope_of_their_own(hedg
     assert "pupils:sensitive" in str(refused["errors"])
 
 
-async def test_former_upns_are_the_pupils_own(hedgerow: Trust, vendor: Any) -> None:
+async def test_former_upns_are_the_pupils_own(small_trust: Trust, vendor: Any) -> None:
     """A temporary number that was replaced is told; one that turned out to be another child's is not."""
     temporary, wrong = upn(1, temporary=True), upn(2)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=temporary)]))
@@ -188,7 +188,7 @@ async def test_former_upns_are_the_pupils_own(hedgerow: Trust, vendor: Any) -> N
     found = await sent(vendor, "/v1/pupils/lookup", {"where": {"formerUpns": temporary}, "fields": ["upn"]})
     assert found["data"] == [{"upn": upn(1)}]
     assert (await vendor.get("/v1/pupils", params={"formerUpns": temporary})).status_code == 400
-    elm = await hedgerow.client("elm", "trust:4128=pupils:read", "school:100002=pupils:upn")
+    elm = await small_trust.client("elm", "trust:4128=pupils:read", "school:100002=pupils:upn")
     assert await told(elm) == {None: None}
-    plain = await hedgerow.client("plain", "trust:4128=pupils:read")
+    plain = await small_trust.client("plain", "trust:4128=pupils:read")
     assert (await plain.get("/v1/pupils", params={"fields": "formerUpns"})).status_code == 403

@@ -4,7 +4,7 @@ from typing import Any
 
 import asyncpg
 
-from tests.trust import URNS, Trust, asked, batch, entry, judged, roll, sent
+from tests.fixtures.small_trust import URNS, Trust, asked, batch, entry, judged, roll, sent
 
 OUTCOMES = ("created", "updated", "unchanged", "superseded", "withdrawn", "rejected")
 
@@ -23,10 +23,10 @@ def told(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("accepted", *OUTCOMES) if name in row}
 
 
-async def test_every_batch_leaves_one_a_school_window_subject_and_aspect(hedgerow: Trust, vendor: Any) -> None:
+async def test_every_batch_leaves_one_a_school_window_subject_and_aspect(small_trust: Trust, vendor: Any) -> None:
     rows = [judged(1), judged(2), judged(3, "maths"), judged(4, "writing", "EXS", aspect="teacher")]
     elsewhere = [judged(20, school={"urn": URNS["Elm"]})]
-    with hedgerow.statements.counting() as ran:
+    with small_trust.statements.counting() as ran:
         await sent(vendor, "/v1/judgements", batch("Oak", [*rows, *elsewhere]))
     assert sum("INSERT INTO receipts" in statement for statement in ran) == 1
     found = {(row["subjectCode"], row["aspect"]): row for row in await noted(vendor, operation="recordJudgements")}
@@ -51,11 +51,11 @@ async def test_what_changes_nothing_is_noted_and_the_newest_comes_first(vendor: 
     assert [page["data"][0]["id"] for page in (first, second)] == [row["id"] for row in found[:2]]
 
 
-async def test_a_batch_refused_whole_says_why_a_school_has_no_values(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_batch_refused_whole_says_why_a_school_has_no_values(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1), judged(2, grade="ZZ"), judged(3, "chess")]), 422)
     found = {row["subjectCode"]: told(row) for row in await noted(vendor, operation="recordJudgements")}
     assert found == {"reading": {"accepted": False, "rejected": 2}, None: {"accepted": False, "rejected": 1}}
-    assert await hedgerow.value("SELECT count(*) FROM judgements") == 0
+    assert await small_trust.value("SELECT count(*) FROM judgements") == 0
     unread = roll("Elm", [entry(30, sex="x"), entry(31)])
     await sent(vendor, "/v1/pupils", unread, 422)
     assert told((await noted(vendor, "Elm", operation="recordPupils"))[0]) == {"accepted": False, "rejected": 2}
@@ -64,7 +64,7 @@ async def test_a_batch_refused_whole_says_why_a_school_has_no_values(hedgerow: T
     assert told((await noted(vendor, operation="recordJudgements"))[0]) == {"accepted": True, "created": 1, "rejected": 1}
 
 
-async def test_dry_runs_replays_and_schools_out_of_reach_leave_none(hedgerow: Trust, vendor: Any) -> None:
+async def test_dry_runs_replays_and_schools_out_of_reach_leave_none(small_trust: Trust, vendor: Any) -> None:
     body = batch("Oak", [judged(1)])
     await sent(vendor, "/v1/judgements?dryRun=true", body)
     await sent(vendor, "/v1/judgements?dryRun=true", batch("Oak", [judged(1, grade="ZZ")]), 422)
@@ -73,11 +73,11 @@ async def test_dry_runs_replays_and_schools_out_of_reach_leave_none(hedgerow: Tr
         await sent(vendor, "/v1/judgements", body, Idempotency_Key="k")
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(2)]), 422, Idempotency_Key="k")
     assert len(await noted(vendor, operation="recordJudgements")) == 1
-    count = await hedgerow.value("SELECT count(*) FROM receipts")
-    oak = await hedgerow.client("oak", f"school:{URNS['Oak']}=all")
+    count = await small_trust.value("SELECT count(*) FROM receipts")
+    oak = await small_trust.client("oak", f"school:{URNS['Oak']}=all")
     await sent(oak, "/v1/judgements", batch("Elm", [judged(20)]), 422)
-    assert await hedgerow.value("SELECT count(*) FROM receipts") == count
-    assert {row["schoolId"] for row in (await oak.get("/v1/receipts")).json()["data"]} == {str(hedgerow.ids["Oak"])}
+    assert await small_trust.value("SELECT count(*) FROM receipts") == count
+    assert {row["schoolId"] for row in (await oak.get("/v1/receipts")).json()["data"]} == {str(small_trust.ids["Oak"])}
 
 
 async def test_pupils_that_come_along_and_targets_have_their_own(vendor: Any) -> None:
@@ -90,18 +90,18 @@ async def test_pupils_that_come_along_and_targets_have_their_own(vendor: Any) ->
     assert all(told(row) == {"accepted": True, "created": 1} for row in found[:3])
 
 
-async def test_windows_stay_unnamed_without_their_scope_and_a_portal_sees_no_counts(hedgerow: Trust, vendor: Any) -> None:
+async def test_windows_stay_unnamed_without_their_scope_and_a_portal_sees_no_counts(small_trust: Trust, vendor: Any) -> None:
     """A batch of three judgements tells that a class has three pupils, which aggregates hide."""
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
-    staff = await hedgerow.client("staff", "trust:4128=pupils:read")
+    staff = await small_trust.client("staff", "trust:4128=pupils:read")
     newest = (await staff.get("/v1/receipts", params={"first": 1})).json()["data"][0]
     assert (newest["client"], newest["created"], "windowCode" in newest) == ("vendor", 1, False)
     seen = await asked(vendor, "{ receipts(first: 1) { nodes { client subjectCode created school { urn } } } }")
     assert seen["receipts"]["nodes"] == [
         {"client": "vendor", "subjectCode": "reading", "created": 1, "school": {"urn": URNS["Oak"]}}
     ]
-    portal = await hedgerow.client("portal", "trust:4128=trusts:read,schools:read,windows:read,aggregates:read")
-    for path in ("/v1/receipts", f"/v1/schools/{hedgerow.ids['Oak']}/receipts", "/v1/schools?include=receipts", "/v1/returns"):
+    portal = await small_trust.client("portal", "trust:4128=trusts:read,schools:read,windows:read,aggregates:read")
+    for path in ("/v1/receipts", f"/v1/schools/{small_trust.ids['Oak']}/receipts", "/v1/schools?include=receipts", "/v1/returns"):
         assert (await portal.get(path)).status_code == 403
 
 
@@ -110,7 +110,7 @@ async def test_windows_stay_unnamed_without_their_scope_and_a_portal_sees_no_cou
 KEPT = "query ($key: String!) { receipt(key: $key) { operation receivedAt expiresAt answer } }"
 
 
-async def test_the_lost_answer_is_found_by_its_key(hedgerow: Trust, vendor: Any) -> None:
+async def test_the_lost_answer_is_found_by_its_key(small_trust: Trust, vendor: Any) -> None:
     key = "night/2018-05-14?a=%2F"
     answers = [
         await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]), Idempotency_Key=key, Prefer="return=representation"),
@@ -123,18 +123,18 @@ async def test_the_lost_answer_is_found_by_its_key(hedgerow: Trust, vendor: Any)
     )
     assert all(each["receivedAt"] < each["expiresAt"] for each in found)
     assert (await asked(vendor, KEPT, key=key))["receipt"] == found
-    other = await hedgerow.client("other", "trust:4128=all")
+    other = await small_trust.client("other", "trust:4128=all")
     missing = await other.get("/v1/idempotency-keys/night%2F2018-05-14%3Fa=%252F")
     assert (missing.status_code, missing.content) == (404, (await vendor.get("/v1/idempotency-keys/none")).content)
     assert (await asked(vendor, KEPT, key="none"))["receipt"] is None
     assert (await vendor.get("/v1/idempotency-keys/caf%C3%A9")).status_code == 400
-    await hedgerow.operator.execute("UPDATE idempotency SET expires_at = now()")
+    await small_trust.operator.execute("UPDATE idempotency SET expires_at = now()")
     assert (await vendor.get("/v1/idempotency-keys/night%2F2018-05-14%3Fa=%252F")).status_code == 404
 
 
-async def test_while_the_request_runs_it_is_409(hedgerow: Trust, vendor: Any) -> None:
-    client_id = await hedgerow.value("SELECT id FROM clients WHERE name = 'vendor'")
-    running = await asyncpg.connect(hedgerow.databases.operator_url)
+async def test_while_the_request_runs_it_is_409(small_trust: Trust, vendor: Any) -> None:
+    client_id = await small_trust.value("SELECT id FROM clients WHERE name = 'vendor'")
+    running = await asyncpg.connect(small_trust.databases.operator_url)
     async with running.transaction():
         await running.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{client_id} record_judgements k")
         busy = await vendor.get("/v1/idempotency-keys/k")
@@ -142,11 +142,11 @@ async def test_while_the_request_runs_it_is_409(hedgerow: Trust, vendor: Any) ->
         assert int(busy.headers["retry-after"]) > 0
     await running.close()
     assert (await vendor.get("/v1/idempotency-keys/k")).status_code == 404
-    blind = await hedgerow.client("blind", "trust:4128=schools:read")
+    blind = await small_trust.client("blind", "trust:4128=schools:read")
     assert (await blind.get("/v1/idempotency-keys/k")).status_code == 404
 
 
-async def test_what_is_kept_holds_no_value(hedgerow: Trust, vendor: Any) -> None:
+async def test_what_is_kept_holds_no_value(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=104)]))
     stale, asking = (
         batch("Oak", [judged(1, grade=90, expectedVersion=0), judged(2)]),
@@ -155,7 +155,7 @@ async def test_what_is_kept_holds_no_value(hedgerow: Trust, vendor: Any) -> None
     first = await sent(vendor, "/v1/judgements", stale, **asking)
     assert first["issues"][0].pop("current")["grade"] == "104"
     assert await sent(vendor, "/v1/judgements", stale, **asking) == first
-    assert "104" not in await hedgerow.value("SELECT answer FROM idempotency")
+    assert "104" not in await small_trust.value("SELECT answer FROM idempotency")
 
 
 async def test_the_old_path_answers_as_before_and_names_the_new_one(vendor: Any) -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.recount import miscounted
-from tests.trust import TRUST, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import TRUST, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent
 
 OWN = {"trust": {"groupUid": TRUST}}
 PUPILS = range(10)
@@ -13,8 +13,8 @@ TERM = {"academicYear": "2025-26", "censusOn": "2026-05-14", "closesAt": "2099-0
 
 
 @pytest.fixture
-async def vendor(hedgerow: Trust) -> Any:
-    client = await hedgerow.client("vendor", f"trust:{TRUST}=all")
+async def vendor(small_trust: Trust) -> Any:
+    client = await small_trust.client("vendor", f"trust:{TRUST}=all")
     for day in ("2024-05-01", "2026-05-01"):
         await sent(client, "/v1/pupils", roll("Oak", [entry(n, dateOfBirth="2014-01-01") for n in PUPILS], asOf=day))
         await sent(client, "/v1/pupils", roll("Elm", [entry(n, dateOfBirth="2014-01-01") for n in range(20, 30)], asOf=day))
@@ -53,7 +53,7 @@ async def standards(vendor: Any, window: str) -> list[tuple[bool | None, bool | 
     return [(row["expected"], row["higher"]) for row in rows]
 
 
-async def test_the_phonics_threshold_is_told_later(hedgerow: Trust, vendor: Any) -> None:
+async def test_the_phonics_threshold_is_told_later(small_trust: Trust, vendor: Any) -> None:
     """In a year whose threshold is told it counts from 32 on; until then expected is x, and the next version tells it."""
     collects = [{"subject": "phonics", "scheme": "phonics"}]
     past = TERM | {"academicYear": "2023-24", "censusOn": "2024-05-14"}
@@ -81,10 +81,10 @@ async def test_the_phonics_threshold_is_told_later(hedgerow: Trust, vendor: Any)
     assert {row["version"] for row in rows} == {2}
     again = await sent(vendor, f"/v1/windows/{window_id}/repin")
     assert again["version"] == pinned["version"]
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_a_scheme_without_standards_has_no_percentages(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_scheme_without_standards_has_no_percentages(small_trust: Trust, vendor: Any) -> None:
     mtc = (await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "mtc"}, 201))["id"]
     assert mtc
     await opened(vendor, "w", collects=[{"subject": "mtc", "scheme": "mtc"}], **TERM)
@@ -99,7 +99,7 @@ async def test_a_scheme_without_standards_has_no_percentages(hedgerow: Trust, ve
     assert table[1].split(",")[2:6] == ["10", "z", "z", "22.5"]
 
 
-async def test_schools_with_and_without_a_standard_are_not_pooled_into_a_percentage(hedgerow: Trust, vendor: Any) -> None:
+async def test_schools_with_and_without_a_standard_are_not_pooled_into_a_percentage(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "percent", "name": "Percent", "template": "percent"}, 201)
     own = [
         {"subject": "reading", "scheme": "percent", "schools": [{"urn": 100002}]},
@@ -114,7 +114,7 @@ async def test_schools_with_and_without_a_standard_are_not_pooled_into_a_percent
     assert {(row["expected"], row["expectedStatus"]) for row in rows} == {(None, "x")}
 
 
-async def test_reading_writing_and_maths_hold_for_any_version(hedgerow: Trust, vendor: Any) -> None:
+async def test_reading_writing_and_maths_hold_for_any_version(small_trust: Trust, vendor: Any) -> None:
     """The parts are judged in the second version of a scheme, and the conjunction is the same."""
     grades = [
         {"code": "E", "label": "Expected", "expected": True},
@@ -131,10 +131,10 @@ async def test_reading_writing_and_maths_hold_for_any_version(hedgerow: Trust, v
     assert (await figures(vendor, "w", "rwm"))["Oak"] == (1, None, None, "z")
     row = (await vendor.get("/v1/aggregates?window=w&subject=rwm&groupBy=school")).json()["data"][0]
     assert (row["eligible"], row["valid"]) == (9, 3)
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_the_good_level_of_development(hedgerow: Trust, vendor: Any) -> None:
+async def test_the_good_level_of_development(small_trust: Trust, vendor: Any) -> None:
     """Expected in all of E01 to E12, whatever E13 says; switched on after the window was judged, and adjusted from then on."""
     goals = [f"E{n:02}" for n in range(1, 14)]
     for goal in goals:
@@ -150,12 +150,12 @@ async def test_the_good_level_of_development(hedgerow: Trust, vendor: Any) -> No
     assert (await figures(vendor, "w", "gld"))["Oak"] == (2, None, None, "z")
     row = (await vendor.get("/v1/aggregates?window=w&subject=gld&groupBy=school")).json()["data"][0]
     assert (row["eligible"], row["valid"]) == (10, 2)
-    assert await hedgerow.value("SELECT count(*) FROM cells WHERE n < 0") == 0
+    assert await small_trust.value("SELECT count(*) FROM cells WHERE n < 0") == 0
     refused = await sent(vendor, "/v1/windows", {"x": 1}, 422)
     assert refused["issues"]
 
 
-async def test_a_window_keeps_its_version_where_a_stored_grade_is_missing(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_window_keeps_its_version_where_a_stored_grade_is_missing(small_trust: Trust, vendor: Any) -> None:
     grades = [{"code": "Low", "label": "Low"}, {"code": "High", "label": "High", "expected": True}]
     made = await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "own", "name": "Own", "grades": grades}, 201)
     window_id = await opened(vendor, "w", collects=[{"subject": "reading", "scheme": "own"}], **TERM)
@@ -171,8 +171,8 @@ async def test_a_window_keeps_its_version_where_a_stored_grade_is_missing(hedger
     await judge(vendor, "w", "reading", ["Mid"], first=2)
     await sent(vendor, f"/v1/windows/{window_id}/close")
     assert (await sent(vendor, f"/v1/windows/{window_id}/repin", status=409))["type"].endswith("/window-state")
-    reader = await hedgerow.client("reader", f"trust:{TRUST}=windows:read")
-    other = await hedgerow.client("other", "school:100004=all")
+    reader = await small_trust.client("reader", f"trust:{TRUST}=windows:read")
+    other = await small_trust.client("other", "school:100004=all")
     await sent(reader, f"/v1/windows/{window_id}/repin", status=403)
     await sent(other, f"/v1/windows/{window_id}/repin", status=404)
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.recount import miscounted
-from tests.trust import URNS, WINDOW, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import URNS, WINDOW, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent
 
 MAY, SPRING = "2018-05-14", "2018-02-01"
 """The census day of the window, and a day before."""
@@ -33,16 +33,16 @@ async def read_eligible(vendor: Any, subject: str = "reading") -> int:
     ids=["left before the results", "left that day", "came that day"],
 )
 async def test_who_was_on_roll_on_the_census_day_is_accepted_and_counted(
-    hedgerow: Trust, vendor: Any, first: str, last: str | None
+    small_trust: Trust, vendor: Any, first: str, last: str | None
 ) -> None:
     """Results days come after pupils have left."""
     await enrol(vendor, 50, spell(first, last))
     answer = await sent(vendor, "/v1/judgements", batch("Oak", [judged(50)]))
     assert (counted(answer), answer["warnings"], answer["notCounted"]) == ({"created": 1}, [], 0)
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_who_joined_after_the_census_day_is_accepted_and_not_counted(hedgerow: Trust, vendor: Any) -> None:
+async def test_who_joined_after_the_census_day_is_accepted_and_not_counted(small_trust: Trust, vendor: Any) -> None:
     before = await read_eligible(vendor)
     await enrol(vendor, 50, spell("2018-05-15"))
     rows = [judged(1), judged(50), judged(50, "maths")]
@@ -52,7 +52,7 @@ async def test_who_joined_after_the_census_day_is_accepted_and_not_counted(hedge
     assert all("2018-05-14" in warning["message"] for warning in answer["warnings"])
     assert await read_eligible(vendor) == before
     assert counted(await sent(vendor, "/v1/judgements", batch("Oak", rows))) == {"unchanged": 3}
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
 async def test_another_year_group_is_accepted_and_not_counted(vendor: Any) -> None:
@@ -73,7 +73,7 @@ async def test_a_second_registration_is_accepted_and_not_counted_there(vendor: A
     assert (counted(answer), answer["notCounted"]) == ({"created": 1}, 1)
 
 
-async def test_who_was_never_there_from_the_census_day_on_is_refused(hedgerow: Trust, vendor: Any) -> None:
+async def test_who_was_never_there_from_the_census_day_on_is_refused(small_trust: Trust, vendor: Any) -> None:
     await enrol(vendor, 50, spell(FIRST, "2018-05-13"))
     await enrol(vendor, 51, spell(FIRST, SPRING), spell("2018-05-20", "2018-05-25"))
     refused = await sent(vendor, "/v1/judgements", batch("Oak", [judged(50), judged(51), judged(1)]), 422)
@@ -84,7 +84,7 @@ async def test_who_was_never_there_from_the_census_day_on_is_refused(hedgerow: T
         1,
         {"/entries/0": "not-on-roll"},
     )
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
 async def test_what_is_stored_of_one_who_was_never_there_is_unchanged_and_withdrawn(vendor: Any) -> None:
@@ -99,7 +99,7 @@ async def test_what_is_stored_of_one_who_was_never_there_is_unchanged_and_withdr
 
 
 @pytest.mark.parametrize("path", ["/v1/judgements", "/v1/targets", "/v1/pupils", "/v1/groups"])
-async def test_a_lenient_batch_with_every_row_rejected_is_a_422(hedgerow: Trust, vendor: Any, path: str) -> None:
+async def test_a_lenient_batch_with_every_row_rejected_is_a_422(small_trust: Trust, vendor: Any, path: str) -> None:
     head: dict[str, Any] = {"school": {"urn": URNS["Oak"]}}
     rows = {
         "/v1/judgements": (head | {"window": WINDOW}, judged(1, grade="none"), judged(99)),
@@ -108,10 +108,10 @@ async def test_a_lenient_batch_with_every_row_rejected_is_a_422(hedgerow: Trust,
         "/v1/groups": (head | {"academicYear": "2017-18", "asOf": MAY}, {"code": "A"}, {"kind": "class"}),
     }
     given, *entries = rows[path]
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     refused = await sent(vendor, path, given | {"entries": entries}, 422, Prefer="handling=lenient")
     assert {issue["at"].split("/")[2] for issue in refused["issues"]} == {"0", "1"}
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
 
 
 async def test_an_empty_batch_and_one_with_pupils_alone_are_accepted(vendor: Any) -> None:
@@ -121,7 +121,7 @@ async def test_an_empty_batch_and_one_with_pupils_alone_are_accepted(vendor: Any
     assert (counted(answer), answer["pupils"]["created"]) == ({"rejected": 1}, 1)
 
 
-async def test_left_leaves_the_denominator_as_grade_l_does(hedgerow: Trust, vendor: Any) -> None:
+async def test_left_leaves_the_denominator_as_grade_l_does(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(n, subject) for n in range(10) for subject in ("reading", "maths")]))
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(n, "writing", "EXS") for n in range(10)]))
     before = {subject: await read_eligible(vendor, subject) for subject in ("reading", "writing", "maths", "rwm")}
@@ -129,10 +129,10 @@ async def test_left_leaves_the_denominator_as_grade_l_does(hedgerow: Trust, vend
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(n, "maths", None, status="absent") for n in (3, 4)]))
     after = {subject: await read_eligible(vendor, subject) for subject in before}
     assert {subject: before[subject] - after[subject] for subject in before} == {"reading": 1, "writing": 1, "maths": 0, "rwm": 2}
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=None, status="exempt"), judged(2, "writing", "EXS")]))
     assert {subject: await read_eligible(vendor, subject) for subject in before} == before
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
 async def test_every_status_and_code_says_whether_it_is_eligible_and_valid(vendor: Any) -> None:
@@ -158,10 +158,10 @@ async def test_every_status_and_code_says_whether_it_is_eligible_and_valid(vendo
     assert {row["grade"] or row["status"] for row in left} == {"left", "L"}
 
 
-async def test_a_window_of_the_past_takes_results_of_pupils_who_have_left(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_window_of_the_past_takes_results_of_pupils_who_have_left(small_trust: Trust, vendor: Any) -> None:
     """Census 21 May, the window from 20 August, the child left on 26 June: accepted and counted."""
     await enrol(vendor, 50, spell(FIRST, "2018-06-26"))
     code = await opened(vendor, "2017-18/August", censusOn="2018-05-21") and "2017-18/August"
     answer = await sent(vendor, "/v1/judgements", batch("Oak", [judged(50)], window=code))
     assert (counted(answer), answer["notCounted"]) == ({"created": 1}, 0)
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.clock import set_clock
-from tests.recount import miscounted
-from tests.trust import Trust, asked, batch, counted, entry, issues, judged, roll, sent, window
+from tests.fixtures.clock import set_clock
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import Trust, asked, batch, counted, entry, issues, judged, roll, sent, window
 
 CODE = "2017-18/by-itself"
 OPENS, CLOSES, UNTIL = (datetime(2026, 11, day, 8, tzinfo=UTC) for day in (9, 20, 24))
@@ -59,7 +59,7 @@ async def put(vendor: Any, number: int, status: int = 200, **more: Any) -> Any:
 NOT_OPEN, CLOSED = {"/entries/0/window": "window-not-open"}, {"/entries/0/window": "window-closed"}
 
 
-async def test_one_second_before_and_after_each_instant(hedgerow: Trust, vendor: Any, clock: StandingClock) -> None:
+async def test_one_second_before_and_after_each_instant(small_trust: Trust, vendor: Any, clock: StandingClock) -> None:
     id_ = await plan(vendor)
     clock.stand(OPENS - SECOND)
     assert await read_state(vendor, id_) == ("planned", None)
@@ -82,7 +82,7 @@ async def test_one_second_before_and_after_each_instant(hedgerow: Trust, vendor:
     clock.stand(UNTIL + SECOND)
     assert issues(await put(vendor, 5, 422, recordedAt=early)) == CLOSED
     assert counted(await put(vendor, 4, recordedAt=early)) == {"unchanged": 1}
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
 READS = (
@@ -133,7 +133,7 @@ async def test_a_linked_window_tells_its_state_at_the_time_of_the_request(vendor
         assert {window["state"] for window in windows if window["code"] == CODE} == {state}
 
 
-async def test_aggregates_and_returns_show_a_window_once_it_is_open(hedgerow: Trust, vendor: Any, clock: StandingClock) -> None:
+async def test_aggregates_and_returns_show_a_window_once_it_is_open(small_trust: Trust, vendor: Any, clock: StandingClock) -> None:
     """Nothing is written at the instant: what is counted was counted when it was planned, and is kept while the roll changes."""
     id_ = await plan(vendor)
     await sent(
@@ -141,9 +141,9 @@ async def test_aggregates_and_returns_show_a_window_once_it_is_open(hedgerow: Tr
         "/v1/pupils",
         roll("Oak", [entry(1, reference="P1", enrolments=[{"from": "2014-09-01", "status": "C", "to": "2017-12-31"}])]),
     )
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
     asks = {"window": CODE, "groupBy": "subject"}
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     clock.stand(OPENS - SECOND)
     assert (await vendor.get("/v1/aggregates", params=asks)).json()["data"] == []
     assert (await vendor.get(f"/v1/windows/{id_}/returns")).json()["data"] == []
@@ -152,22 +152,24 @@ async def test_aggregates_and_returns_show_a_window_once_it_is_open(hedgerow: Tr
     assert {row["valid"] for row in rows} == {0}
     assert {row["subject"] for row in rows} >= {"reading", "writing", "maths", "rwm"}
     returns = (await vendor.get(f"/v1/windows/{id_}/returns")).json()["data"]
-    expected = await hedgerow.value("SELECT count(*) FROM census WHERE window_no = (SELECT no FROM windows WHERE code = $1)", CODE)
+    expected = await small_trust.value(
+        "SELECT count(*) FROM census WHERE window_no = (SELECT no FROM windows WHERE code = $1)", CODE
+    )
     assert {row["eligible"] for row in rows} == {expected}
     assert sum(row["expected"] for row in returns if row["subject"] == "reading" and row["aspect"] == "main") == expected
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
 
 
-async def test_a_planned_window_counts_again_when_its_terms_change(hedgerow: Trust, vendor: Any, clock: StandingClock) -> None:
+async def test_a_planned_window_counts_again_when_its_terms_change(small_trust: Trust, vendor: Any, clock: StandingClock) -> None:
     id_ = await plan(vendor, yearGroups=["5"])
     counted_in = (
         "SELECT COALESCE(sum(n), 0) FROM cells WHERE window_no = (SELECT no FROM windows WHERE code = $1) AND aspect_no = 0"
     )
-    assert await hedgerow.value(counted_in, CODE) == 0
+    assert await small_trust.value(counted_in, CODE) == 0
     changed = await vendor.patch(f"/v1/windows/{id_}", json={"yearGroups": ["6"]}, headers={"If-Match": "*"})
     assert changed.status_code == 200
-    assert await hedgerow.value(counted_in, CODE) > 0
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await small_trust.value(counted_in, CODE) > 0
+    assert await miscounted(small_trust) == (0, 0, 0)
     clock.stand(OPENS)
     refused = await vendor.patch(
         f"/v1/windows/{id_}", json={"yearGroups": ["5"], "opensAt": CLOSES.isoformat()}, headers={"If-Match": "*"}
@@ -244,7 +246,9 @@ async def test_reopening_takes_a_new_closes_at(vendor: Any, clock: StandingClock
     assert counted(await put(vendor, 1, grade=101)) == {"updated": 1}
 
 
-async def test_past_results_are_entered_in_a_window_with_a_past_census(hedgerow: Trust, vendor: Any, clock: StandingClock) -> None:
+async def test_past_results_are_entered_in_a_window_with_a_past_census(
+    small_trust: Trust, vendor: Any, clock: StandingClock
+) -> None:
     id_ = await plan(vendor, opensAt=(PLANNED + SECOND).isoformat())
     clock.stand(PLANNED + SECOND)
     assert counted(await put(vendor, 1)) == {"created": 1}

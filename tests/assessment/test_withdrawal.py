@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.trust import URNS, Trust, asked, batch, counted, issues, judged, sent
+from tests.fixtures.small_trust import URNS, Trust, asked, batch, counted, issues, judged, sent
 
 GONE: dict[str, Any] = {"grade": None, "withdrawn": True}
 
@@ -13,44 +13,44 @@ def withdrawn(number: int, **more: Any) -> dict[str, Any]:
     return judged(number, **GONE) | more
 
 
-async def graded(hedgerow: Trust) -> int:
+async def graded(small_trust: Trust) -> int:
     """Pupils whose reading is counted with a grade."""
     return int(
-        await hedgerow.value(
+        await small_trust.value(
             "SELECT COALESCE(sum(n), 0) FROM cells c JOIN subjects s ON s.tenant_id = c.tenant_id AND s.no = c.subject_no"
             " WHERE s.code = 'reading' AND grade_no > 0"
         )
     )
 
 
-async def test_it_keeps_the_row_and_its_history_and_counts_as_none(hedgerow: Trust, vendor: Any) -> None:
+async def test_it_keeps_the_row_and_its_history_and_counts_as_none(small_trust: Trust, vendor: Any) -> None:
     represent = {"Prefer": "return=representation"}
     made = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, mark=40), judged(2)]), **represent)
-    before = await hedgerow.value("SELECT sum(eligible) FROM totals WHERE subject_no = 1")
+    before = await small_trust.value("SELECT sum(eligible) FROM totals WHERE subject_no = 1")
     gone = await sent(vendor, "/v1/judgements", batch("Oak", [withdrawn(1)]), **represent)
     assert counted(gone) == {"withdrawn": 1}
     assert gone["results"] == [{**made["results"][0], "outcome": "withdrawn", "version": 2}]
     shown = (await vendor.get(f"/v1/judgements/{gone['results'][0]['id']}")).json()
     assert [shown[name] for name in ("grade", "mark", "status", "version")] == [None, None, "withdrawn", 2]
     assert [row["id"] for row in (await vendor.get("/v1/judgements?status=withdrawn")).json()["data"]] == [shown["id"]]
-    kept = await hedgerow.operator.fetch("SELECT mark, version FROM judgement_history")
+    kept = await small_trust.operator.fetch("SELECT mark, version FROM judgement_history")
     assert [(float(row["mark"]), row["version"]) for row in kept] == [(40.0, 1)]
-    assert await graded(hedgerow) == 1
-    assert await hedgerow.value("SELECT sum(eligible) FROM totals WHERE subject_no = 1") == before
+    assert await graded(small_trust) == 1
+    assert await small_trust.value("SELECT sum(eligible) FROM totals WHERE subject_no = 1") == before
 
 
-async def test_again_it_is_unchanged_and_recording_again_updates(hedgerow: Trust, vendor: Any) -> None:
+async def test_again_it_is_unchanged_and_recording_again_updates(small_trust: Trust, vendor: Any) -> None:
     represent = {"Prefer": "return=representation"}
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
     await sent(vendor, "/v1/judgements", batch("Oak", [withdrawn(1)]))
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     assert counted(await sent(vendor, "/v1/judgements", batch("Oak", [withdrawn(1)]))) == {"unchanged": 1}
     never = await sent(vendor, "/v1/judgements", batch("Oak", [withdrawn(5)]), **represent)
     assert never["results"] == [{"at": "/entries/0", "reference": "P5", "outcome": "unchanged", "id": None, "version": None}]
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     again = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]), **represent)
     assert (again["results"][0]["outcome"], again["results"][0]["version"]) == ("updated", 3)
-    assert await graded(hedgerow) == 1
+    assert await graded(small_trust) == 1
 
 
 async def test_a_withdrawal_is_ordered_by_recorded_at_and_versions_like_any_change(vendor: Any) -> None:
@@ -68,9 +68,9 @@ async def test_what_is_withdrawn_has_no_value(vendor: Any, both: dict[str, Any])
     assert issues(refused) == {"/entries/0": "wrong-value"}
 
 
-async def test_a_second_school_cannot_withdraw_the_main_schools(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_second_school_cannot_withdraw_the_main_schools(small_trust: Trust, vendor: Any) -> None:
     dual = {"enrolments": [{"from": "2017-10-01", "status": "S"}], "reference": "E1"}
-    pupil = (await hedgerow.operator.fetchrow("SELECT upn, surname FROM pupils WHERE surname = 'Surname1'")) or {}
+    pupil = (await small_trust.operator.fetchrow("SELECT upn, surname FROM pupils WHERE surname = 'Surname1'")) or {}
     entry = {
         "upn": pupil["upn"],
         "surname": "Surname1",

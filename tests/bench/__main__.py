@@ -32,7 +32,7 @@ from tests.bench.beside import COPY, Run, interleave
 from tests.bench.servers import NOW, ORDINARY, Unfit
 from tests.bench.traffic import Workload
 from tests.bench.workloads import WORKLOADS
-from tests.conftest import ROOT
+from tests.fixtures.settings import ROOT
 
 FOLDER = ROOT / ".markonce" / "bench"
 VENV = FOLDER / "venv"

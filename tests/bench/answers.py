@@ -16,7 +16,7 @@ from tests.bench.load import Database
 from tests.bench.reads import GROUP
 from tests.bench.servers import Server, Unfit
 from tests.bench.traffic import BATCH, CONSTANT, FASTAPI, LIMIT, OURS, Bench, Request, Stream, Workload
-from tests.recount import CONTRIBUTIONS, DIFFERING_CELLS, DIFFERING_TOTALS, GRAIN
+from tests.fixtures.recount import CONTRIBUTIONS, DIFFERING_CELLS, DIFFERING_TOTALS, GRAIN
 
 CHECKED = 5
 """Requests of a workload that are compared."""

@@ -38,7 +38,7 @@ from domain.store.database import Connection, Database, run_single_transaction
 from domain.store.migrate import migrate
 from domain.write.run import perform
 from tests.bench import rows
-from tests.roster import gias_rows
+from tests.fixtures import gias_rows
 
 TRUSTS = (100, 50, 20, 10, 8, 5, 4, 3)
 """Schools of each trust."""

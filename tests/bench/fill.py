@@ -19,7 +19,7 @@ from domain.store import embedded
 from tests.bench import rows
 from tests.bench.data import CENSUS, FIRST_UID, FIRST_URN, JOINED, SCHEMES, Data, Trust, academic_year, describe_window
 from tests.bench.servers import Build, Server, serve
-from tests.roster import gias_rows
+from tests.fixtures import gias_rows
 
 TOGETHER = 5
 """Schools whose judgements stand in one request."""

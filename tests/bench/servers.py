@@ -16,7 +16,8 @@ import httpx2
 
 from domain.store import embedded
 from tests.bench.data import Data
-from tests.conftest import ROOT, free_port
+from tests.fixtures.server import free_port
+from tests.fixtures.settings import ROOT
 
 ORDINARY = Path(__file__).parent / "ordinary"
 PATIENCE = 60.0

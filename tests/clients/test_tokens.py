@@ -17,7 +17,7 @@ from domain.clients.tokens import Assertion, Attempt, Effects, Facts, exchange, 
 from domain.declare.errors import Busy, DatabaseError
 from domain.declare.ids import NIL, new_id
 from domain.store.database import Database
-from tests.conftest import Databases, Statements
+from tests.fixtures.databases import Databases, Statements
 
 SECRET = b"a secret of the installation, for tests"
 KEY = ECKey.generate_key("P-256", {"kid": "first"})

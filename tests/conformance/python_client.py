@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from markonce_client import AuthenticatedClient, Client
 from markonce_client.api.assessment import get_judgement, list_windows, record_judgements
-from markonce_client.api.doors import issue_token
+from markonce_client.api.authentication import issue_token
 from markonce_client.api.roster import list_groups, list_pupils_of_group, list_schools
 from markonce_client.models import (
     JudgementBatch,

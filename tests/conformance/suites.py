@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT, free_port
+from tests.fixtures.server import free_port
+from tests.fixtures.settings import ROOT
 
 BUILD = ROOT / "build" / "conformance"
 OPENAPI = "../../openapi/openapi.json"

@@ -20,8 +20,9 @@ from api.settings import Settings
 from domain import COMMANDS
 from domain.declare.ids import new_id
 from domain.store import database as engine
-from tests.conftest import Databases, Server
-from tests.statuses import (
+from tests.fixtures.databases import Databases
+from tests.fixtures.server import Server
+from tests.fixtures.statuses import (
     DOCUMENT,
     GRAPHQL,
     OPERATIONS,

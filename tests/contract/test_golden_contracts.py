@@ -8,7 +8,7 @@ from api.contracts import CONTRACTS
 from domain import COMMANDS, RESOURCES
 from domain.declare.resource import Filter
 from domain.declare.scopes import Scope
-from tests.golden import check_golden
+from tests.fixtures.golden import check_golden
 
 ROOT = Path(__file__).parents[2]
 

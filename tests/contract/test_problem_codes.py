@@ -22,7 +22,7 @@ from api.http.problems import STATUS
 from api.rest.openapi.document import make_document
 from api.settings import Settings
 from domain.declare.errors import DomainError
-from tests.conftest import ROOT
+from tests.fixtures.settings import ROOT
 
 BASE = "https://markonce.example"
 DOCUMENT = make_document(BASE)

@@ -9,7 +9,7 @@ import pytest
 from msgspec import inspect
 
 from domain import COMMANDS, RESOURCES
-from tests.trust import TRUST, URNS, Trust, asked, entry, roll, sent, upn
+from tests.fixtures.small_trust import TRUST, URNS, Trust, asked, entry, roll, sent, upn
 
 NAMES = "names a row that is there"
 ORDER = "says how to carry out the request"
@@ -296,8 +296,8 @@ def holds(rows: list[Any], field: str, value: Any) -> bool:
     return value in found
 
 
-async def test_what_was_written_is_read_back_in_both_interfaces(hedgerow: Trust) -> None:
-    client = await hedgerow.client("all", f"trust:{TRUST}=all")
+async def test_what_was_written_is_read_back_in_both_interfaces(small_trust: Trust) -> None:
+    client = await small_trust.client("all", f"trust:{TRUST}=all")
     for name, path, document in WRITTEN:
         await sent(client, path, document, 201 if name.startswith("create") else 200)
         if name == "create_window":

@@ -6,8 +6,9 @@ import subprocess
 import pytest
 
 from domain.store.programs import find_binaries
-from tests.conftest import ROOT, Databases
-from tests.golden import check_golden
+from tests.fixtures.databases import Databases
+from tests.fixtures.golden import check_golden
+from tests.fixtures.settings import ROOT
 
 HEAD = """\
 -- The schema as the migrations make it: tables, views, functions, triggers and row-level security.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.conftest import ROOT
+from tests.fixtures.settings import ROOT
 
 PATIENCE = 60.0
 """Seconds for what takes a moment on a quiet machine."""

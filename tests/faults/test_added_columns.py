@@ -18,11 +18,12 @@ from api.settings import Settings
 from domain import RESOURCES
 from domain.declare.resource import Resource
 from domain.store.database import Database
-from tests.conftest import ROOT, SECRET, Databases
-from tests.doors import Doors, exact, opened
-from tests.questions import Ask, Document
-from tests.trust import TRUST, URNS, WINDOW, Trust, batch, entry, judged, roll, sent, trust, window
-from tests.trust import opened as opened_window
+from tests.fixtures.databases import Databases
+from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
+from tests.fixtures.random_queries import Document, Question
+from tests.fixtures.settings import ROOT, SECRET
+from tests.fixtures.small_trust import TRUST, URNS, WINDOW, Trust, batch, entry, judged, open_trust, roll, sent, window
+from tests.fixtures.small_trust import opened as opened_window
 
 ADDED = "ALTER TABLE {table} ADD COLUMN {name} text, ADD COLUMN {name}_counted integer NOT NULL DEFAULT 0"
 READER = "everything"
@@ -41,22 +42,22 @@ async def add_columns(databases: Databases, name: str) -> list[str]:
 
 
 @pytest_asyncio.fixture
-async def doors(databases: Databases) -> AsyncIterator[Doors]:
-    async with opened(databases) as both:
+async def interfaces(databases: Databases) -> AsyncIterator[Interfaces]:
+    async with open_interfaces(databases) as both:
         yield both
 
 
 @pytest_asyncio.fixture(scope="module")
-async def module_doors(module_databases: Databases) -> AsyncIterator[Doors]:
-    async with opened(module_databases) as both:
+async def module_interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
+    async with open_interfaces(module_databases) as both:
         yield both
 
 
-def lists() -> list[tuple[str, Ask]]:
+def lists() -> list[tuple[str, Question]]:
     """Every list with all its fields, and with everything that its rows lead to."""
 
-    def ask(resource: Resource, links: dict[str, Ask]) -> Ask:
-        return Ask(resource, list(resource.fields), links, first=10)
+    def ask(resource: Resource, links: dict[str, Question]) -> Question:
+        return Question(resource, list(resource.fields), links, first=10)
 
     asks = []
     for resource in RESOURCES.values():
@@ -66,43 +67,43 @@ def lists() -> list[tuple[str, Ask]]:
     return asks
 
 
-async def read_everything(doors: Doors) -> dict[str, Any]:
+async def read_everything(interfaces: Interfaces) -> dict[str, Any]:
     """What both interfaces answer, list by list, and what leads on from a row."""
     answers: dict[str, Any] = {}
     for name, ask in lists():
-        rest = await doors.rest(READER, ask)
+        rest = await interfaces.rest(READER, ask)
         assert rest.status_code == 200, (name, rest.text)
-        answers[name] = exact(rest)
+        answers[name] = read_exact_json(rest)
         document = Document(random.Random(name))
         asked, read = document.asking(document.page(ask, ask.resource.plural))
-        answer = await doors.graphql(READER, asked, **document.values)
+        answer = await interfaces.graphql(READER, asked, **document.values)
         assert answer.get("errors") is None, (name, answer)
         assert read(answer["data"]) == [answers[name]], name
     for resource in RESOURCES.values():
-        rows = doors.rows[READER][resource.name]
+        rows = interfaces.rows[READER][resource.name]
         for name, link in resource.links.items() if resource.has_id and rows else ():
             if link.many:
-                below = Ask(RESOURCES[link.target], list(RESOURCES[link.target].fields))
-                answer = await doors.of_row(READER, resource, rows[0]["id"], name, below)
+                below = Question(RESOURCES[link.target], list(RESOURCES[link.target].fields))
+                answer = await interfaces.of_row(READER, resource, rows[0]["id"], name, below)
                 assert answer.status_code == 200, (resource.plural, name, answer.text)
-                answers[f"{resource.plural}/{{id}}/{name}"] = exact(answer)
+                answers[f"{resource.plural}/{{id}}/{name}"] = read_exact_json(answer)
     for path in ("/v1/me", "/v1/aggregates?window=2024-25/KS2&groupBy=school", "/oauth/jwks"):
-        answers[path] = (await doors.http.get(path, headers=doors.tokens[READER])).json()
+        answers[path] = (await interfaces.http.get(path, headers=interfaces.tokens[READER])).json()
     return answers
 
 
-async def test_a_column_more_in_every_table_changes_no_answer(doors: Doors) -> None:
+async def test_a_column_more_in_every_table_changes_no_answer(interfaces: Interfaces) -> None:
     """Of the server that runs, whose statements are prepared, and of one that is started afterwards."""
-    before = await read_everything(doors)
+    before = await read_everything(interfaces)
     assert sum(len(answer["data"]) for name, answer in before.items() if " " in name) > 200
-    assert len(await add_columns(doors.world.databases, "added")) > 35
-    assert await read_everything(doors) == before
-    restarted = await Database.open(doors.world.databases.app_url)
-    settings = Settings(doors.world.databases.app_url, SECRET.encode(), "http://doors", cache_mb=0)
+    assert len(await add_columns(interfaces.two_trusts.databases, "added")) > 35
+    assert await read_everything(interfaces) == before
+    restarted = await Database.open(interfaces.two_trusts.databases.app_url)
+    settings = Settings(interfaces.two_trusts.databases.app_url, SECRET.encode(), "http://interfaces", cache_mb=0)
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app=build_app(settings, restarted)), base_url=settings.base_url
     ) as http:
-        again = await read_everything(Doors(doors.world, http, doors.tokens, doors.rows))
+        again = await read_everything(Interfaces(interfaces.two_trusts, http, interfaces.tokens, interfaces.rows))
     await restarted.close()
     assert again == before
 
@@ -156,7 +157,7 @@ async def write_everything(here: Trust, manager: httpx2.AsyncClient, operator: h
 
 async def test_a_column_more_in_every_table_fails_no_write(databases: Databases) -> None:
     """On one connection, whose statements were all prepared before: in a transaction they cannot be prepared again where they fail."""
-    async with trust(databases, pool=1) as here:
+    async with open_trust(databases, pool=1) as here:
         manager = await here.client("manager", f"trust:{TRUST}=all")
         operator = await here.client("operator", "installation=all")
         await opened_window(manager, WINDOW)
@@ -188,7 +189,7 @@ from domain.store.metadata import metadata
 
 async def ask():
     assert "from_tomorrow" in metadata.tables[sys.argv[1]].columns
-    settings = Settings.from_environment({"MARKONCE_BASE_URL": "http://doors", **os.environ})
+    settings = Settings.from_environment({"MARKONCE_BASE_URL": "http://interfaces", **os.environ})
     database = await Database.open(settings.database_url)
     app = build_app(settings, database)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=settings.base_url) as http:
@@ -211,16 +212,20 @@ VIEWED = {
 
 
 @pytest.mark.parametrize("table", VIEWED)
-async def test_a_column_that_is_declared_and_not_shown_breaks_no_view(module_doors: Doors, table: str) -> None:
+async def test_a_column_that_is_declared_and_not_shown_breaks_no_view(module_interfaces: Interfaces, table: str) -> None:
     """A view has the columns that its table had when it was made."""
-    databases, rows = module_doors.world.databases, module_doors.rows[READER]
+    databases, rows = module_interfaces.two_trusts.databases, module_interfaces.rows[READER]
     owner = await asyncpg.connect(databases.owner_url)
     await owner.execute(f"ALTER TABLE {table} ADD COLUMN from_tomorrow text")
     await owner.close()
-    ids = {"group": rows["group"][0]["id"], "school": module_doors.world.schools["Alder"], "pupil": rows["pupil"][0]["id"]}
+    ids = {
+        "group": rows["group"][0]["id"],
+        "school": module_interfaces.two_trusts.schools["Alder"],
+        "pupil": rows["pupil"][0]["id"],
+    }
     paths = [path.format(**ids) for path in VIEWED[table]]
     environment = {**os.environ, "DATABASE_URL": databases.app_url, "MARKONCE_SECRET": SECRET, "PYTHONPATH": str(ROOT)}
-    program = [sys.executable, "-c", TOMORROW, table, module_doors.tokens[READER]["Authorization"], *paths]
+    program = [sys.executable, "-c", TOMORROW, table, module_interfaces.tokens[READER]["Authorization"], *paths]
     process = await asyncio.create_subprocess_exec(*program, env=environment, stdout=PIPE, stderr=STDOUT)
     printed = (await process.communicate())[0].decode()
     assert [line for line in printed.splitlines() if line.endswith(tuple(paths))] == [f"200 {path}" for path in paths], printed[

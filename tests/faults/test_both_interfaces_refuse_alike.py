@@ -16,17 +16,17 @@ from msgspec import structs
 from api.rest.urls import url_of
 from domain import COMMANDS
 from domain.declare.ids import new_id
-from tests.conftest import Databases
-from tests.naming import DOCUMENTS, Told, by_graphql, by_rest, value_at
-from tests.sides import Sides, both_sides
+from tests.fixtures.both_roles import BothRoles, open_both_roles
+from tests.fixtures.command_requests import DOCUMENTS, Comparable, by_graphql, by_rest, value_at
+from tests.fixtures.databases import Databases
 
 LONG = "x" * 3000
 VALUES: list[Any] = [None, "", " ", "a\u0007b", LONG, -1, 2.5, [], "2018-13-01"]
 
 
 @pytest_asyncio.fixture(scope="module")
-async def sides(module_databases: Databases) -> AsyncIterator[Sides]:
-    async with both_sides(module_databases) as made:
+async def both_roles(module_databases: Databases) -> AsyncIterator[BothRoles]:
+    async with open_both_roles(module_databases) as made:
         yield made
 
 
@@ -63,7 +63,7 @@ def changed(document: Any) -> Iterator[Any]:
             yield made
 
 
-def differences(sent: Any, rest: Told, graphql: Told) -> list[Any]:
+def differences(sent: Any, rest: Comparable, graphql: Comparable) -> list[Any]:
     """Where the two answers differ: problems, or that one of them is a success."""
     told = json.loads(graphql.body)
     problems = [error["extensions"]["problem"] for error in told.get("errors", ())]
@@ -80,15 +80,15 @@ def test_every_command_that_needs_a_body_has_a_document() -> None:
         for name, command in COMMANDS.items()
         if any(field.required and field.name != "id" for field in structs.fields(command.input))
     }
-    assert needs - DOCUMENTS.keys() == set(), "a document in tests/naming.py"
+    assert needs - DOCUMENTS.keys() == set(), "a document in tests/fixtures/command_requests.py"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-async def test_what_is_wrong_with_an_input_is_the_same_problem(name: str, sides: Sides) -> None:
-    command, http = COMMANDS[name], sides.http["app", "North"]
+async def test_what_is_wrong_with_an_input_is_the_same_problem(name: str, both_roles: BothRoles) -> None:
+    command, http = COMMANDS[name], both_roles.http["app", "North"]
     id_, version = "", 1
     if "{id}" in url_of(command)[1]:
-        id_ = value_at(sides.own, command, "{id}")
+        id_ = value_at(both_roles.own, command, "{id}")
     if command.is_single_row:
         plural = f"{name.split('_')[1]}s"
         version = (await http.get(f"/v1/{plural}/{id_}")).json()["version"]
@@ -116,8 +116,8 @@ OF_ROWS = [name for name, command in COMMANDS.items() if "{id}" in url_of(comman
 
 
 @pytest.mark.parametrize("name", OF_ROWS)
-async def test_a_row_that_is_not_there_is_the_same_problem(name: str, sides: Sides) -> None:
-    command, http = COMMANDS[name], sides.http["app", "North"]
+async def test_a_row_that_is_not_there_is_the_same_problem(name: str, both_roles: BothRoles) -> None:
+    command, http = COMMANDS[name], both_roles.http["app", "North"]
     for id_ in NEVER:
         rest = await by_rest(http, command, id_, DOCUMENTS.get(name, {}))
         graphql = await by_graphql(http, command, id_, DOCUMENTS.get(name, {}))
@@ -126,10 +126,10 @@ async def test_a_row_that_is_not_there_is_the_same_problem(name: str, sides: Sid
 
 
 @pytest.mark.parametrize("name", OF_ROWS)
-async def test_a_row_that_refuses_is_the_same_problem(name: str, sides: Sides) -> None:
+async def test_a_row_that_refuses_is_the_same_problem(name: str, both_roles: BothRoles) -> None:
     """Its state, or that it has another version than the change is meant for."""
-    command, http = COMMANDS[name], sides.http["app", "North"]
-    id_, body = value_at(sides.own, command, "{id}"), DOCUMENTS.get(name, {})
+    command, http = COMMANDS[name], both_roles.http["app", "North"]
+    id_, body = value_at(both_roles.own, command, "{id}"), DOCUMENTS.get(name, {})
     for version in (77, 2**31 - 1):
         rest = await by_rest(http, command, id_, body, match=f'"{version}"')
         graphql = await by_graphql(http, command, id_, body, version=version)
@@ -138,9 +138,9 @@ async def test_a_row_that_refuses_is_the_same_problem(name: str, sides: Sides) -
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-async def test_a_key_that_is_none_is_the_same_problem(name: str, sides: Sides) -> None:
-    command, http = COMMANDS[name], sides.http["app", "North"]
-    id_ = value_at(sides.own, command, "{id}") if name in OF_ROWS else ""
+async def test_a_key_that_is_none_is_the_same_problem(name: str, both_roles: BothRoles) -> None:
+    command, http = COMMANDS[name], both_roles.http["app", "North"]
+    id_ = value_at(both_roles.own, command, "{id}") if name in OF_ROWS else ""
     for key in ("", "two words", "k" * 201, "é", '""'):
         rest = await by_rest(http, command, id_, DOCUMENTS.get(name, {}), key=key)
         graphql = await by_graphql(http, command, id_, DOCUMENTS.get(name, {}), key=key)

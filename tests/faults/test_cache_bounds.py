@@ -24,8 +24,8 @@ from domain.read.labels import get_label_cache
 from domain.store.database import Database
 from domain.store.pool import Connection, Pool
 from domain.support.lru import list_caches
-from tests.conftest import ROOT, SECRET
-from tests.trust import BASE, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent
+from tests.fixtures.settings import ROOT, SECRET
+from tests.fixtures.small_trust import BASE, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent
 
 FACTOR = int(os.environ.get("MARKONCE_FAULT_FACTOR", "1"))
 SMALLER = max(8 // FACTOR, 1)
@@ -144,12 +144,14 @@ ATTACKS: dict[str, tuple[Callable[[], Iterator[Ask]], str, tuple[str, ...]]] = {
 
 
 @pytest_asyncio.fixture
-async def client(hedgerow: Trust, vendor: Any) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(small_trust: Trust, vendor: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """The vendor at an application that keeps nothing yet, and then as much as a server does, or an eighth of it."""
     await opened(vendor)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(5)]))
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(n) for n in range(5)]))
-    app = build_app(Settings(hedgerow.databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=100_000), hedgerow.database)
+    app = build_app(
+        Settings(small_trust.databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=100_000), small_trust.database
+    )
     limits = [(cache, cache.limit) for cache in list_caches()]
     for cache, limit in limits:
         cache.clear()
@@ -174,7 +176,7 @@ async def ask(client: httpx2.AsyncClient, asked: Ask) -> str:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_memory_grows_by_what_the_caches_say(name: str, client: httpx2.AsyncClient, hedgerow: Trust) -> None:
+async def test_memory_grows_by_what_the_caches_say(name: str, client: httpx2.AsyncClient, small_trust: Trust) -> None:
     attack, expected, full = ATTACKS[name]
     for _ in range(2):
         assert await ask(client, next(attack())) == expected
@@ -183,8 +185,8 @@ async def test_memory_grows_by_what_the_caches_say(name: str, client: httpx2.Asy
     tracemalloc.start()
     for asked in attack():
         assert await ask(client, asked) == expected
-    await hedgerow.database.close()  # with the statements that each connection keeps, of which another test is
-    hedgerow.statements.seen.clear()
+    await small_trust.database.close()  # with the statements that each connection keeps, of which another test is
+    small_trust.statements.seen.clear()
     gc.collect()
     grown = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()

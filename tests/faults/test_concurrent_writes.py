@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.conftest import Databases
-from tests.recount import miscounted
-from tests.trust import URNS, WINDOW, Trust, batch, counted, entry, opened, roll, sent, trust, upn, window
+from tests.fixtures.databases import Databases
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import URNS, WINDOW, Trust, batch, counted, entry, open_trust, opened, roll, sent, upn, window
 
 SECONDS = float(os.environ.get("MARKONCE_FAULT_SECONDS", "8"))
 SCHOOLS, EACH = ("Oak", "Elm", "Ash"), 150
@@ -115,7 +115,7 @@ async def targets(crowd: Crowd) -> None:
     await crowd.post("/v1/targets", {"school": {"urn": URNS[school]}, "entries": rows})
 
 
-async def doors(crowd: Crowd) -> None:
+async def interfaces(crowd: Crowd) -> None:
     """The second window is opened, which succeeds once, closed, and opened again."""
     for verb in ("open", "close", "reopen"):
         await asyncio.sleep(0.1)
@@ -137,7 +137,7 @@ JOIN grades g ON g.tenant_id = j.tenant_id AND g.scheme_version_no = j.scheme_ve
 
 
 async def test_a_child_who_arrives_at_two_schools_at_once_is_one_pupil(databases: Databases) -> None:
-    async with trust(databases) as here:
+    async with open_trust(databases) as here:
         client = await here.client("vendor", "trust:4128=all")
         for n in range(8):
             rolls_ = [
@@ -151,7 +151,7 @@ async def test_a_child_who_arrives_at_two_schools_at_once_is_one_pupil(databases
 
 
 async def test_eight_writers_at_once(databases: Databases, record_property: Callable[[str, object], None]) -> None:
-    async with trust(databases) as here:
+    async with open_trust(databases) as here:
         client = await here.client("vendor", "trust:4128=all")
         planned = await sent(client, "/v1/windows", window(SECOND, censusOn="2018-03-31"), 201)
         windows = {WINDOW: await opened(client), SECOND: str(planned["id"])}
@@ -161,7 +161,7 @@ async def test_eight_writers_at_once(databases: Databases, record_property: Call
         crowd = Crowd(here, client, time.monotonic() + SECONDS, random.Random(2018), windows, home)
         begun = time.monotonic()
         await asyncio.gather(
-            *(until_the_end(crowd, work) for work in (singles, singles, bulks, bulks, rolls, moves, targets, doors))
+            *(until_the_end(crowd, work) for work in (singles, singles, bulks, bulks, rolls, moves, targets, interfaces))
         )
         took = time.monotonic() - begun
         requests = sum(crowd.answers.values())

@@ -14,18 +14,18 @@ import pytest_asyncio
 
 from domain import COMMANDS, RESOURCES
 from domain.store.embedded import SUPERUSER
-from tests.clock import PLANNED_DAY, PLANNING, standing_at
-from tests.conftest import Databases
-from tests.naming import DOCUMENTS, ENTRY, EVERY_PLACE, by_rest, tries
-from tests.sides import Sides, both_sides
-from tests.world import STARTER, batch, upn
+from tests.fixtures.both_roles import BothRoles, open_both_roles
+from tests.fixtures.clock import PLANNED_DAY, PLANNING, freeze_clock
+from tests.fixtures.command_requests import DOCUMENTS, ENTRY, EVERY_PLACE, by_rest, tries
+from tests.fixtures.databases import Databases
+from tests.fixtures.two_trusts import STARTER, batch, upn
 
 NEW = ENTRY | {"reference": "new"}
 
 
 @pytest_asyncio.fixture(scope="module")
-async def sides(module_databases: Databases) -> AsyncIterator[Sides]:
-    async with both_sides(module_databases) as made:
+async def both_roles(module_databases: Databases) -> AsyncIterator[BothRoles]:
+    async with open_both_roles(module_databases) as made:
         yield made
 
 
@@ -53,9 +53,9 @@ async def _read_everything(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/v1/idempotency-keys/none")).status_code == 404
 
 
-async def _write_everything(sides: Sides, http: httpx2.AsyncClient) -> None:
+async def _write_everything(both_roles: BothRoles, http: httpx2.AsyncClient) -> None:
     """Every command with what it takes, and the ways through it that have statements of their own. All is undone."""
-    own, send = sides.own, by_rest
+    own, send = both_roles.own, by_rest
     for command, place in EVERY_PLACE:
         for id_, body in tries(command, place, own, own):
             await send(http, command, id_, body)
@@ -79,22 +79,22 @@ async def _write_everything(sides: Sides, http: httpx2.AsyncClient) -> None:
     ]
     for name, body in bodies:
         await send(http, COMMANDS[name], "", body)
-    with standing_at(PLANNING):
+    with freeze_clock(PLANNING):
         assert (await send(http, COMMANDS["record_pupils"], "", batch("Alder", [STARTER], asOf=PLANNED_DAY))).status == 200
     await http.patch(
         f"/v1/pupils/{own.pupil['id']}", json={"upn": None, "yearGroup": "6"}, params={"dryRun": "true"}, headers={"If-Match": "*"}
     )
 
 
-async def test_every_scan_of_what_a_tenant_owns_is_bound_to_a_tenant(sides: Sides) -> None:
-    http = sides.http["unwalled", "North"]
-    sides.statements.seen.clear()
+async def test_every_scan_of_what_a_tenant_owns_is_bound_to_a_tenant(both_roles: BothRoles) -> None:
+    http = both_roles.http["bypassing", "North"]
+    both_roles.statements.seen.clear()
     await _read_everything(http)
-    await _write_everything(sides, http)
-    ran = sorted(set(sides.statements.seen))
+    await _write_everything(both_roles, http)
+    ran = sorted(set(both_roles.statements.seen))
     loose: list[tuple[str, str]] = []
     scanned: set[str] = set()
-    url = sides.world.databases.cluster.url(sides.world.databases.name, SUPERUSER)
+    url = both_roles.two_trusts.databases.cluster.url(both_roles.two_trusts.databases.name, SUPERUSER)
     connection = await asyncpg.connect(url, statement_cache_size=0)
     await connection.execute("SET plan_cache_mode = force_generic_plan")
     owned = {row["relname"]: row["of"] for row in await connection.fetch(_OWNED)}

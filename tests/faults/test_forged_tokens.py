@@ -19,9 +19,10 @@ from api.oauth.client_auth import ASSERTION_TYPE
 from domain.clients import clients
 from domain.clients.grants import approve_grant, parse_grant
 from domain.clients.tokens import Attempt, read_facts
-from tests.conftest import SECRET, Databases
 from tests.faults.forgeries import Forgery, Signer, forgeries, trailing_bits
-from tests.trust import BASE, Trust, trust
+from tests.fixtures.databases import Databases
+from tests.fixtures.settings import SECRET
+from tests.fixtures.small_trust import BASE, Trust, open_trust
 
 COUNT = int(os.environ.get("MARKONCE_FORGERIES", "210"))
 SIGNS = ECKey.generate_key("P-256", {"kid": "first"})
@@ -77,7 +78,7 @@ class Place:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def place(module_databases: Databases) -> AsyncIterator[Place]:
-    async with trust(module_databases) as here:
+    async with open_trust(module_databases) as here:
         keys = [SIGNS, RSAKey.generate_key(2048, {"kid": "second"}), OKPKey.generate_key("Ed25519", {"kid": "third"})]
         key_set = {"keys": [key.as_dict(private=False) for key in keys]}
         client_id, _ = await clients.create_client(here.operator, "signs", "private_key_jwt", key_set)

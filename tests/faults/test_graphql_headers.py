@@ -19,8 +19,8 @@ from api.http.problems import HttpProblem, merge_headers
 from domain.declare.errors import Busy, DatabaseError, InProgress, NotFound
 from domain.declare.ids import new_id
 from domain.store import database as engine
-from tests.conftest import Databases
-from tests.trust import Trust, entry, opened, roll, sent, trust
+from tests.fixtures.databases import Databases
+from tests.fixtures.small_trust import Trust, entry, open_trust, opened, roll, sent
 
 NEWER, OLDER = "application/graphql-response+json", "application/json"
 MEDIA_TYPES = (NEWER, OLDER)
@@ -36,7 +36,7 @@ def renamed(id_: str, version: int = 1, field: str = "forename") -> str:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def here(module_databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(module_databases) as made:
+    async with open_trust(module_databases) as made:
         vendor = await made.client("vendor", "trust:4128=all")
         await opened(vendor)
         await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))

@@ -21,9 +21,10 @@ from api.settings import Settings
 from domain.clients import clients, signing_keys
 from domain.clients.grants import approve_grant, parse_grant
 from domain.declare.ids import new_id
-from tests.conftest import SECRET, Databases
 from tests.faults.forgeries import OTHERS, Signer
-from tests.trust import BASE, Trust, trust
+from tests.fixtures.databases import Databases
+from tests.fixtures.settings import SECRET
+from tests.fixtures.small_trust import BASE, Trust, open_trust
 
 RATE, BURST = 1, 20
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
@@ -69,7 +70,7 @@ def signer_of(client_id: str) -> Signer:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def installed(module_databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(module_databases) as here:
+    async with open_trust(module_databases) as here:
         yield here
 
 

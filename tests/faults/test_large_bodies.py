@@ -18,8 +18,8 @@ from domain.declare.ids import new_id
 from domain.read.query import MAX_VALUES as IN_A_FILTER
 from domain.read.query import MAX_VALUES_PER_REQUEST as IN_ALL
 from domain.write.command import MAX_BATCH_ISSUES, MAX_ENTRIES
-from tests.trust import COLLECTED, Trust, batch, entry, judged, opened, roll, sent, upn
-from tests.work import count_work
+from tests.fixtures.call_counts import count_calls
+from tests.fixtures.small_trust import COLLECTED, Trust, batch, entry, judged, opened, roll, sent, upn
 
 JSON = {"Content-Type": "application/json"}
 MUTATION = "mutation($input: JudgementBatchInput!) { recordJudgements(input: $input) { received } }"
@@ -85,7 +85,7 @@ async def test_a_full_batch_is_taken(vendor: Any) -> None:
         assert (await vendor.post(path, json=body)).status_code == 422  # read whole, and refused for what it says
 
 
-async def test_what_is_no_batch_is_smaller(hedgerow: Trust, vendor: Any) -> None:
+async def test_what_is_no_batch_is_smaller(small_trust: Trust, vendor: Any) -> None:
     query = {
         "query": "query($ids: [ID!]) { pupils(where: {id: $ids}) { nodes { id } } }",
         "variables": {"ids": ["x" * MAX_OTHER_BODY]},
@@ -93,7 +93,7 @@ async def test_what_is_no_batch_is_smaller(hedgerow: Trust, vendor: Any) -> None
     for method, path, body in (
         ("POST", "/v1/pupils/lookup", {"where": {"upn": ["x" * MAX_OTHER_BODY]}}),
         ("POST", "/v1/schemes", {"code": "x" * MAX_OTHER_BODY}),
-        ("PATCH", f"/v1/schools/{hedgerow.ids['Oak']}", {"name": "x" * MAX_OTHER_BODY}),
+        ("PATCH", f"/v1/schools/{small_trust.ids['Oak']}", {"name": "x" * MAX_OTHER_BODY}),
         ("POST", "/graphql", query),
         ("POST", "/graphql", query | {"variables": {"unused": [str(new_id(4))] * 40_000}}),
     ):
@@ -118,7 +118,7 @@ async def test_ids_count_wherever_they_are_used(vendor: Any) -> None:
     ids = [str(new_id(4)) for _ in range(IN_ALL + 1)]
     for count, more in ((IN_A_FILTER // 2, 0), (IN_A_FILTER, 1), (IN_A_FILTER + 1, 1), (IN_ALL + 1, 0)):
         body = {"query": TEN, "variables": {"ids": ids[:count], "unused": ids * more}}
-        async with count_work() as work:
+        async with count_calls() as work:
             answer = (await vendor.post("/graphql", json=body)).json()
         if count * 10 <= IN_ALL:
             assert len(answer["data"]) == 10
@@ -131,7 +131,7 @@ async def test_ids_count_wherever_they_are_used(vendor: Any) -> None:
 async def test_a_list_of_200_000_ids_costs_nothing(vendor: Any) -> None:
     content = json.dumps({"query": TEN, "variables": {"ids": [str(new_id(4)) for _ in range(200_000)]}}).encode()
     await vendor.post("/graphql", json={"query": TEN})  # which is validated once
-    async with count_work() as work:
+    async with count_calls() as work:
         answer = await vendor.post("/graphql", content=content, headers=JSON)
     assert answer.status_code == 413
     assert work.total < 20_000
@@ -141,7 +141,7 @@ async def test_literals_that_fragments_repeat_are_counted(vendor: Any) -> None:
     ids = " ".join(f'"{new_id(4)}"' for _ in range(900))
     roots = " ".join(f"a{i}: schools {{ nodes {{ ...F }} }}" for i in range(50))
     query = f"{{ {roots} }} fragment F on School {{ onRoll(where: {{id: [{ids}]}}) {{ nodes {{ id }} }} }}"
-    async with count_work() as work:
+    async with count_calls() as work:
         answer = (await vendor.post("/graphql", json={"query": query})).json()
     issues = answer["errors"][0]["extensions"]["problem"]["issues"]
     assert issues[-1]["code"] == "filter-too-long"
@@ -166,7 +166,7 @@ async def test_filters_of_a_lookup_are_counted(vendor: Any) -> None:
     assert (await vendor.get(url)).json()["issues"][0]["code"] in ("filter-too-long", "too-many-parameters")
 
 
-async def test_commands_of_one_operation_share_the_rows_of_a_batch(hedgerow: Trust, vendor: Any) -> None:
+async def test_commands_of_one_operation_share_the_rows_of_a_batch(small_trust: Trust, vendor: Any) -> None:
     query = (
         "mutation($i: JudgementBatchInput!) { "
         + " ".join(f"a{n}: recordJudgements(input: $i) {{ received }}" for n in range(3))
@@ -185,7 +185,7 @@ async def test_a_batch_too_long_is_refused_before_its_rows_are_read(vendor: Any)
         ("/v1/judgements", {"entries": rows}),
         ("/graphql", {"query": MUTATION, "variables": {"input": {"entries": rows}}}),
     ):
-        async with count_work() as work:
+        async with count_calls() as work:
             answer = (await vendor.post(path, json=body)).json()
         problem = answer["errors"][0]["extensions"]["problem"] if path == "/graphql" else answer
         assert [issue["code"] for issue in problem["issues"]] == ["too-many-entries"]
@@ -230,7 +230,7 @@ def share(work: Any) -> float:
     return float(work.most / work.total)
 
 
-async def test_other_requests_have_their_turn_while_a_batch_is_written(hedgerow: Trust, vendor: Any) -> None:
+async def test_other_requests_have_their_turn_while_a_batch_is_written(small_trust: Trust, vendor: Any) -> None:
     await opened(vendor)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(1_000)]))
     grades = {"reading": 100, "maths": 101, "gps": 99, "writing": "EXS", "science": "EXS"}
@@ -242,7 +242,7 @@ async def test_other_requests_have_their_turn_while_a_batch_is_written(hedgerow:
         ("/graphql", {"query": command, "variables": {"input": batch("Oak", rows)}}, "data"),
         ("/v1/judgements", batch("Oak", [row | {"grade": "nothing", "x": 1} for row in rows]), "issues"),
     ):
-        async with count_work() as work:
+        async with count_calls() as work:
             answer = await vendor.post(path, json=body, headers={"Prefer": "return=representation"})
         assert key in answer.json(), answer.text[:300]
         assert share(work) < 0.1, f"{path}: {work.most:,} of {work.total:,} calls in one turn"
@@ -251,7 +251,7 @@ async def test_other_requests_have_their_turn_while_a_batch_is_written(hedgerow:
 async def test_other_requests_have_their_turn_while_a_roll_is_written(vendor: Any) -> None:
     body = roll("Oak", [entry(n) for n in range(2_000)])
     for _ in range(2):
-        async with count_work() as work:
+        async with count_calls() as work:
             await sent(vendor, "/v1/pupils", body)
         assert share(work) < 0.1, f"{work.most:,} of {work.total:,} calls in one turn"
 
@@ -262,7 +262,7 @@ async def test_other_requests_have_their_turn_while_faults_are_searched(vendor: 
         b'{"entries":[' + b'{"a":[[[[[1]]]]]},' * 4_000 + b'{"a" 1}]}',
         b'{"a":[' + b"[1,[2,[3,[4,[5]]]]]," * 9_000 + b"1 2]}",
     ):
-        async with count_work() as work:
+        async with count_calls() as work:
             answer = await vendor.post("/v1/judgements", content=content, headers=JSON)
         assert answer.status_code == 400
         assert work.most < 30_000, f"{work.most:,} of {work.total:,} calls in one turn"
@@ -271,7 +271,7 @@ async def test_other_requests_have_their_turn_while_faults_are_searched(vendor: 
 async def test_other_requests_have_their_turn_while_a_sheet_is_written(vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(1_000)]))
     await vendor.get("/v1/pupils?format=csv&first=1")  # the statement is compiled once, in one piece
-    async with count_work() as work:
+    async with count_calls() as work:
         answer = await vendor.get("/v1/pupils?format=csv")
     assert len(answer.text.splitlines()) == 1_001
     assert share(work) < 0.25, f"{work.most:,} of {work.total:,} calls in one turn"
@@ -280,8 +280,8 @@ async def test_other_requests_have_their_turn_while_a_sheet_is_written(vendor: A
 # How many are in memory at once
 
 
-async def test_a_client_has_one_large_body_in_memory_and_others_have_theirs(hedgerow: Trust) -> None:
-    first, second = [await hedgerow.client(name, "trust:4128=all") for name in ("first", "second")]
+async def test_a_client_has_one_large_body_in_memory_and_others_have_theirs(small_trust: Trust) -> None:
+    first, second = [await small_trust.client(name, "trust:4128=all") for name in ("first", "second")]
     taken = dict.fromkeys(("a", "b", "c", "d", "other"), 0)
     go_on, both, all_begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -331,7 +331,7 @@ async def test_small_bodies_wait_for_nobody(vendor: Any) -> None:
 
 
 async def test_whoever_waits_too_long_is_told_when_to_come_back(
-    hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch
+    small_trust: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.http.body_memory.MAX_WAIT_SECONDS", 0.05)
     go_on, is_read = asyncio.Event(), asyncio.Event()

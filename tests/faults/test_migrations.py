@@ -19,9 +19,11 @@ from domain.declare.errors import DatabaseError
 from domain.store import embedded
 from domain.store import migrate as migrating
 from domain.store.schema import PROGRAM
-from tests.conftest import ROOT, SECRET, Databases, free_port
-from tests.migrations import empty_database, folder_of, following, migrated, sql
-from tests.trust import BASE, TRUST, WINDOW, Trust, batch, entry, judged, opened, roll, sent, trust
+from tests.fixtures.databases import Databases
+from tests.fixtures.migrations import empty_database, folder_of, following, migrated, sql
+from tests.fixtures.server import free_port
+from tests.fixtures.settings import ROOT, SECRET
+from tests.fixtures.small_trust import BASE, TRUST, WINDOW, Trust, batch, entry, judged, open_trust, opened, roll, sent
 
 NEXT, AFTER = following(1), following(2)
 
@@ -235,16 +237,16 @@ INDEXES = {
 BROKEN = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
 
 
-async def test_an_index_is_built_while_its_table_is_written(hedgerow: Trust, vendor: Any, tmp_path: Path) -> None:
+async def test_an_index_is_built_while_its_table_is_written(small_trust: Trust, vendor: Any, tmp_path: Path) -> None:
     """A transaction that has written the table is open all the time until the end; the index waits for it, and nobody for the index. Partitions included."""
     await opened(vendor)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
-    writer = await asyncpg.connect(hedgerow.databases.operator_url)
+    writer = await asyncpg.connect(small_trust.databases.operator_url)
     writing = writer.transaction()
     await writing.start()
     await writer.execute("UPDATE pupils SET surname = surname; UPDATE judgements SET source = source")
-    running = asyncio.create_task(migrated(hedgerow.databases, folder_of(tmp_path / "indexes", INDEXES)))
+    running = asyncio.create_task(migrated(small_trust.databases, folder_of(tmp_path / "indexes", INDEXES)))
     for _ in range(5):
         await sent(vendor, "/v1/pupils", roll("Elm", [entry(2, reference="E2")]))
         await asyncio.sleep(0.1)
@@ -252,7 +254,7 @@ async def test_an_index_is_built_while_its_table_is_written(hedgerow: Trust, ven
     await writing.commit()
     await writer.close()
     await running
-    owner = await asyncpg.connect(hedgerow.databases.owner_url)
+    owner = await asyncpg.connect(small_trust.databases.owner_url)
     assert await owner.fetchval(BROKEN) == 0
     parts = await owner.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'judgements_by_source'::regclass")
     assert parts == await owner.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'judgements'::regclass") > 0
@@ -358,7 +360,7 @@ async def test_no_request_fails_while_the_schema_grows(databases: Databases, tmp
     )
     answers: Counter[tuple[str, int]] = Counter()
     wrong: list[str] = []
-    async with trust(databases) as here:
+    async with open_trust(databases) as here:
         vendor = await here.client("vendor", f"trust:{TRUST}=all")
         await opened(vendor, WINDOW)
         await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(20)]))

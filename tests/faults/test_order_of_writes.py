@@ -7,7 +7,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from tests.trust import Trust, batch, entry, judged, opened, roll, sent
+from tests.fixtures.small_trust import Trust, batch, entry, judged, opened, roll, sent
 
 HORIZON = {"academicYear": "2017-18", "point": "KS2"}
 
@@ -32,8 +32,8 @@ def target(grade: int, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def client(hedgerow: Trust) -> httpx2.AsyncClient:
-    vendor = await hedgerow.client("vendor", "trust:4128=all")
+async def client(small_trust: Trust) -> httpx2.AsyncClient:
+    vendor = await small_trust.client("vendor", "trust:4128=all")
     await opened(vendor)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     return vendor
@@ -41,10 +41,10 @@ async def client(hedgerow: Trust) -> httpx2.AsyncClient:
 
 @pytest.mark.parametrize("later", [{"grade": 101}, {"grade": None, "status": "absent"}, {"grade": None, "withdrawn": True}])
 async def test_the_later_write_wins_when_the_clock_has_gone_back(
-    hedgerow: Trust, client: httpx2.AsyncClient, later: dict[str, Any]
+    small_trust: Trust, client: httpx2.AsyncClient, later: dict[str, Any]
 ) -> None:
     await sent(client, "/v1/judgements", batch("Oak", [judged(1, grade=100)]))
-    await put_stored_ahead(hedgerow, "judgements", 60)
+    await put_stored_ahead(small_trust, "judgements", 60)
     (before,) = await shown(client)
     answer = await sent(client, "/v1/judgements", batch("Oak", [judged(1, **later)]))
     assert (answer["superseded"], answer["updated"] + answer["withdrawn"]) == (0, 1)
@@ -53,20 +53,20 @@ async def test_the_later_write_wins_when_the_clock_has_gone_back(
         [] if later.get("withdrawn") else [(str(later["grade"]) if later["grade"] else None, 2)]
     )
     assert all(row["recordedAt"] >= before["recordedAt"] and row["receivedAt"] >= before["receivedAt"] for row in rows)
-    backwards = await hedgerow.value("SELECT count(*) FROM judgement_history WHERE until < received_at")
+    backwards = await small_trust.value("SELECT count(*) FROM judgement_history WHERE until < received_at")
     assert backwards == 0
 
 
-async def test_the_later_target_wins_when_the_clock_has_gone_back(hedgerow: Trust, client: httpx2.AsyncClient) -> None:
+async def test_the_later_target_wins_when_the_clock_has_gone_back(small_trust: Trust, client: httpx2.AsyncClient) -> None:
     await sent(client, "/v1/judgements", batch("Oak", [judged(1, grade=100)]))
     await sent(client, "/v1/targets", target(100, scheme="ks2-scaled-score"))
-    await put_stored_ahead(hedgerow, "targets", 60)
+    await put_stored_ahead(small_trust, "targets", 60)
     answer = await sent(client, "/v1/targets", target(105, scheme="ks2-scaled-score"))
     assert (answer["updated"], answer["superseded"]) == (1, 0)
     assert [row["grade"] for row in (await client.get("/v1/targets?fields=grade")).json()["data"]] == ["105"]
 
 
-async def test_of_two_writes_at_once_the_later_commit_wins(hedgerow: Trust, client: httpx2.AsyncClient) -> None:
+async def test_of_two_writes_at_once_the_later_commit_wins(small_trust: Trust, client: httpx2.AsyncClient) -> None:
     """Both have begun before either has the lock; whoever has it last is the later one, though it may have begun first."""
     await sent(client, "/v1/judgements", batch("Oak", [judged(1, grade=100)]))
     for round_ in range(8):
@@ -78,7 +78,7 @@ async def test_of_two_writes_at_once_the_later_commit_wins(hedgerow: Trust, clie
     assert row["version"] == 17
 
 
-async def test_a_recorded_instant_still_orders_those_who_say_it(hedgerow: Trust, client: httpx2.AsyncClient) -> None:
+async def test_a_recorded_instant_still_orders_those_who_say_it(small_trust: Trust, client: httpx2.AsyncClient) -> None:
     await sent(client, "/v1/judgements", batch("Oak", [judged(1, grade=100, recordedAt="2018-05-16T10:00:00Z")]))
     older = await sent(client, "/v1/judgements", batch("Oak", [judged(1, grade=90, recordedAt="2018-05-16T09:00:00Z")]))
     assert older["superseded"] == 1
@@ -86,13 +86,13 @@ async def test_a_recorded_instant_still_orders_those_who_say_it(hedgerow: Trust,
 
 
 async def test_what_arrives_after_closing_is_late_only_where_it_says_when_it_was_recorded(
-    hedgerow: Trust, client: httpx2.AsyncClient
+    small_trust: Trust, client: httpx2.AsyncClient
 ) -> None:
     """With a clock that has gone back, a value that arrives after the window was closed seems to be from before."""
     windows = (await client.get("/v1/windows?fields=id")).json()["data"]
     await client.patch(f"/v1/windows/{windows[0]['id']}", json={"acceptUntil": "2099-12-01T00:00:00Z"}, headers={"If-Match": "*"})
     await sent(client, f"/v1/windows/{windows[0]['id']}/close")
-    superuser = await asyncpg.connect(hedgerow.databases.cluster.url(hedgerow.databases.name, "postgres"))
+    superuser = await asyncpg.connect(small_trust.databases.cluster.url(small_trust.databases.name, "postgres"))
     await superuser.execute("UPDATE windows SET closed_at = clock_timestamp() + interval '60 seconds', accept_until = '2099-12-01'")
     await superuser.close()
     refused = await sent(client, "/v1/judgements", batch("Oak", [judged(1, grade=100)]), 422)

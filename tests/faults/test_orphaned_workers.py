@@ -16,8 +16,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import ROOT, Server, free_port
 from tests.faults.processes import Marked, answers, marked, wait_until
+from tests.fixtures.server import Server, free_port
+from tests.fixtures.settings import ROOT
 
 KILLS = int(os.environ.get("MARKONCE_FAULT_KILLS", "4"))
 STARTING, SERVING = "as its worker starts", "while it serves"

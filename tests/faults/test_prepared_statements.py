@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from domain.store.database import MAX_PREPARED_CHARACTERS, MAX_PREPARED_STATEMENTS, Database
-from tests.conftest import Databases
+from tests.fixtures.databases import Databases
 
 
 @pytest.fixture

@@ -15,17 +15,17 @@ from domain import COMMANDS, RESOURCES
 from domain.declare.ids import get_type_number, new_id
 from domain.declare.resource import Filter
 from domain.write.command import Command
-from tests.conftest import Databases
-from tests.naming import DOCUMENTS, ENTRY, EVERY_PLACE, URL, by_graphql, by_rest, told, tries
-from tests.sides import Sides, both_sides
-from tests.world import SCHOOLS, World, batch, upn
+from tests.fixtures.both_roles import BothRoles, open_both_roles
+from tests.fixtures.command_requests import DOCUMENTS, ENTRY, EVERY_PLACE, URL, by_graphql, by_rest, comparable, tries
+from tests.fixtures.databases import Databases
+from tests.fixtures.two_trusts import SCHOOLS, TwoTrusts, batch, upn
 
 INTERFACES = {"rest": by_rest, "graphql": by_graphql}
 
 
 @pytest_asyncio.fixture(scope="module")
-async def sides(module_databases: Databases) -> AsyncIterator[Sides]:
-    async with both_sides(module_databases) as made:
+async def both_roles(module_databases: Databases) -> AsyncIterator[BothRoles]:
+    async with open_both_roles(module_databases) as made:
         yield made
 
 
@@ -50,31 +50,35 @@ def test_every_command_is_asked() -> None:
 
 @pytest.mark.parametrize(("command", "place"), EVERY_PLACE, ids=[f"{command.name} {place}" for command, place in EVERY_PLACE])
 async def test_a_command_that_names_what_is_anothers_answers_as_if_it_were_absent(
-    command: Command, place: str, sides: Sides
+    command: Command, place: str, both_roles: BothRoles
 ) -> None:
     """Of another tenant, and of another school of the same tenant; with and without row-level security."""
     for interface, send in INTERFACES.items():
-        kinds = [("North", sides.foreign)] + [("Alder", sides.neighbour)] * is_of_a_school(command, place)
+        kinds = [("North", both_roles.foreign)] + [("Alder", both_roles.neighbour)] * is_of_a_school(command, place)
         for client, others in kinds:
             answers = [
-                [await send(sides.http[role, client], command, *try_) for try_ in tries(command, place, names, sides.own)]
-                for role in ("unwalled", "app")
-                for names in (others, sides.absent)
+                [await send(both_roles.http[role, client], command, *try_) for try_ in tries(command, place, names, both_roles.own)]
+                for role in ("bypassing", "app")
+                for names in (others, both_roles.absent)
             ]
             assert all(each == answers[0] for each in answers), (interface, client, answers)
             assert all(answer.status < 500 for answer in answers[0]), answers[0]
-        own = [await send(sides.http["unwalled", "North"], command, *try_) for try_ in tries(command, place, sides.own, sides.own)]
+        own = [
+            await send(both_roles.http["bypassing", "North"], command, *try_)
+            for try_ in tries(command, place, both_roles.own, both_roles.own)
+        ]
         foreign = [
-            await send(sides.http["unwalled", "North"], command, *try_) for try_ in tries(command, place, sides.foreign, sides.own)
+            await send(both_roles.http["bypassing", "North"], command, *try_)
+            for try_ in tries(command, place, both_roles.foreign, both_roles.own)
         ]
         says_nothing = str(place).endswith("formerUpns")  # a former permanent UPN identifies nobody
         assert says_nothing or all(mine != theirs for mine, theirs in zip(own, foreign, strict=True)), "the name says nothing"
 
 
-async def contents(world: World) -> list[Any]:
-    names = [row["relname"] for row in await world.as_superuser(_TABLES)]
+async def contents(two_trusts: TwoTrusts) -> list[Any]:
+    names = [row["relname"] for row in await two_trusts.as_superuser(_TABLES)]
     hashes = ", ".join(f"(SELECT md5(COALESCE(string_agg(t::text, '' ORDER BY t::text), '')) FROM {name} t)" for name in names)
-    return list(await world.as_superuser(f"SELECT {hashes}"))
+    return list(await two_trusts.as_superuser(f"SELECT {hashes}"))
 
 
 _TABLES = (
@@ -83,46 +87,48 @@ _TABLES = (
 )
 
 
-async def test_what_is_refused_writes_nothing(sides: Sides) -> None:
+async def test_what_is_refused_writes_nothing(both_roles: BothRoles) -> None:
     """The same without a dry run, where a name of another tenant's is refused."""
-    before, refused = await contents(sides.world), 0
+    before, refused = await contents(both_roles.two_trusts), 0
     for command, place in EVERY_PLACE:
         for send in INTERFACES.values():
-            for id_, body in tries(command, place, sides.foreign, sides.own):
-                http = sides.http["unwalled", "North"]
+            for id_, body in tries(command, place, both_roles.foreign, both_roles.own):
+                http = both_roles.http["bypassing", "North"]
                 if (await send(http, command, id_, body)).status >= 400:
                     assert (await send(http, command, id_, body, dry=False)).status >= 400
                     refused += 1
     assert refused > 60
-    assert await contents(sides.world) == before
+    assert await contents(both_roles.two_trusts) == before
 
 
 # Within a tenant
 
 
-async def test_a_child_who_has_left_for_a_school_out_of_reach_is_neither_judged_nor_aimed_for(sides: Sides) -> None:
+async def test_a_child_who_has_left_for_a_school_out_of_reach_is_neither_judged_nor_aimed_for(both_roles: BothRoles) -> None:
     """Birch had the child, whose main school is Alder now."""
     for name in ("record_targets", "record_judgements"):
         body = {key: value for key, value in DOCUMENTS[name].items() if key != "pupils"} | {"school": {"urn": SCHOOLS["Birch"]}}
         unnamed = {key: value for key, value in body["entries"][0].items() if key != "reference"}
-        for entry in ({"upn": upn("Birch", 0)}, {"id": await _moved(sides.world)}):
+        for entry in ({"upn": upn("Birch", 0)}, {"id": await _moved(both_roles.two_trusts)}):
             answers = [
-                await send(sides.http[role, "Birch"], COMMANDS[name], "", body | {"entries": [unnamed | entry]})
-                for role in ("app", "unwalled")
+                await send(both_roles.http[role, "Birch"], COMMANDS[name], "", body | {"entries": [unnamed | entry]})
+                for role in ("app", "bypassing")
                 for send in INTERFACES.values()
             ]
             assert [answer.status for answer in answers] == [422] * 4, answers
             assert answers[:2] == answers[2:]
 
 
-async def _moved(world: World) -> str:
-    rows = await world.rows(world.database, world.clients["North"].caller, RESOURCES["pupil"])
+async def _moved(two_trusts: TwoTrusts) -> str:
+    rows = await two_trusts.rows(two_trusts.database, two_trusts.clients["North"].caller, RESOURCES["pupil"])
     return str(next(row["id"] for row in rows if row["upn"] == upn("Birch", 0)))
 
 
-async def test_a_roll_tells_the_same_of_children_at_other_schools(sides: Sides) -> None:
+async def test_a_roll_tells_the_same_of_children_at_other_schools(both_roles: BothRoles) -> None:
     """A former school's spell, a whole roll, and keys of two children: no version and no id of who is out of reach."""
-    rows = await sides.world.rows(sides.world.database, sides.world.clients["North"].caller, RESOURCES["pupil"])
+    rows = await both_roles.two_trusts.rows(
+        both_roles.two_trusts.database, both_roles.two_trusts.clients["North"].caller, RESOURCES["pupil"]
+    )
     ids = {row["upn"]: row["id"] for row in rows}
     former = ENTRY | {"id": ids[upn("Birch", 0)], "enrolments": [{"from": "2020-09-01", "to": "2025-01-04", "status": "C"}]}
     bodies = [
@@ -133,8 +139,8 @@ async def test_a_roll_tells_the_same_of_children_at_other_schools(sides: Sides) 
     for body in bodies:
         params, prefer = {"dryRun": "true"}, {"Prefer": "return=representation"}
         answers = [
-            told(await sides.http[role, "Birch"].post("/v1/pupils", json=body, params=params, headers=prefer))
-            for role in ("app", "unwalled")
+            comparable(await both_roles.http[role, "Birch"].post("/v1/pupils", json=body, params=params, headers=prefer))
+            for role in ("app", "bypassing")
         ]
         assert answers[0] == answers[1], body
     assert answers[0].status == 200
@@ -148,12 +154,12 @@ def make_absent(text: str) -> str:
     return re.sub(r"\w{8}(-\w{4}){3}-\w{12}", lambda id_: str(new_id(get_type_number(UUID(id_[0])))), text)
 
 
-async def test_reads_of_what_is_anothers_and_of_what_is_nowhere_are_the_same_bytes(sides: Sides) -> None:
+async def test_reads_of_what_is_anothers_and_of_what_is_nowhere_are_the_same_bytes(both_roles: BothRoles) -> None:
     """By id, through links, by filters in a URL and in a body, and among the arguments of aggregates."""
-    http, world, seen = sides.http["unwalled", "North"], sides.world, set[str]()
+    http, two_trusts, seen = both_roles.http["bypassing", "North"], both_roles.two_trusts, set[str]()
     for name, resource in RESOURCES.items():
-        rows = await world.rows(world.database, world.clients["South"].caller, resource)
-        own = await world.rows(world.database, world.clients["North"].caller, resource)
+        rows = await two_trusts.rows(two_trusts.database, two_trusts.clients["South"].caller, resource)
+        own = await two_trusts.rows(two_trusts.database, two_trusts.clients["North"].caller, resource)
         naming = [field for field in resource.fields if re.search(r"(\b(id|urn|upn|reference)|Id|Urn|Upn|Reference)$", field)]
         known = {field: {row[field] for row in own} - {None} for field in naming}
         row = next((row for row in rows if not any(row[field] in known[field] for field in naming)), None)
@@ -164,12 +170,13 @@ async def test_reads_of_what_is_anothers_and_of_what_is_nowhere_are_the_same_byt
         if resource.has_id:
             paths = ["", *(f"/{link}" for link, to in resource.links.items() if to.many)]
             for path in paths:
-                found = [told(await http.get(f"/v1/{resource.path}/{id_}{path}")) for id_ in (row["id"], nowhere)]
+                found = [comparable(await http.get(f"/v1/{resource.path}/{id_}{path}")) for id_ in (row["id"], nowhere)]
                 assert found[0] == found[1]
                 assert found[0].status == 404
             text = f"query ($id: ID!) {{ {name}(id: $id) {{ id }} node(id: $id) {{ id }} }}"
             asked = [
-                told(await http.post("/graphql", json={"query": text, "variables": {"id": id_}})) for id_ in (row["id"], nowhere)
+                comparable(await http.post("/graphql", json={"query": text, "variables": {"id": id_}}))
+                for id_ in (row["id"], nowhere)
             ]
             assert asked[0] == asked[1]
         for field in naming:
@@ -179,22 +186,24 @@ async def test_reads_of_what_is_anothers_and_of_what_is_nowhere_are_the_same_byt
             absent = make_absent(value) if "-" in value else "199999" if value.isdigit() else "nobody"
             absent = {"id": nowhere, "groupId": absent if "-" in value else "TR999999", "upn": upn("Fir", 99)}.get(field, absent)
             if resource.has_lookup:
-                sent = [told(await http.post(f"/v1/{resource.path}/lookup", json={"where": {field: v}})) for v in (value, absent)]
+                sent = [
+                    comparable(await http.post(f"/v1/{resource.path}/lookup", json={"where": {field: v}})) for v in (value, absent)
+                ]
                 assert sent[0] == sent[1]
                 assert b'"data":[]' in sent[0].body
             if declared.filter is Filter.ANYWHERE:
-                sent = [told(await http.get(f"/v1/{resource.path}", params={field: v})) for v in (value, absent)]
+                sent = [comparable(await http.get(f"/v1/{resource.path}", params={field: v})) for v in (value, absent)]
                 assert sent[0] == sent[1], (name, field)
                 assert b'"data":[]' in sent[0].body
     assert set(RESOURCES) - seen <= {"grade", "code"}, "these have no id"
     question = {"groupBy": "subject", "window": "2024-25/KS2"}
     for key, values in {
-        "school": (sides.foreign.school["urn"], sides.absent.school["urn"]),
-        "trust": (sides.foreign.trust["id"], sides.absent.trust["id"]),
-        "window": (sides.foreign.window, sides.absent.window),
+        "school": (both_roles.foreign.school["urn"], both_roles.absent.school["urn"]),
+        "trust": (both_roles.foreign.trust["id"], both_roles.absent.trust["id"]),
+        "window": (both_roles.foreign.window, both_roles.absent.window),
         "subject": ("latin", "nothing"),
     }.items():
         by = {"groupBy": "window"} if key == "subject" else {}
-        sent = [told(await http.get("/v1/aggregates", params=question | by | {key: v})) for v in values]
+        sent = [comparable(await http.get("/v1/aggregates", params=question | by | {key: v})) for v in values]
         assert sent[0] == sent[1]
         assert sent[0].status == 422

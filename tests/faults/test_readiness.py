@@ -24,8 +24,10 @@ from domain.clients.signing_keys import check_signing_key, ensure_signing_key
 from domain.store import embedded, readiness
 from domain.store.database import Database
 from domain.store.readiness import Readiness
-from tests.conftest import SECRET, Databases, free_port
-from tests.migrations import empty_database, folder_of, migrated
+from tests.fixtures.databases import Databases
+from tests.fixtures.migrations import empty_database, folder_of, migrated
+from tests.fixtures.server import free_port
+from tests.fixtures.settings import SECRET
 
 BASE = "http://ready.example"
 

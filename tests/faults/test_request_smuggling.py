@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Server
 from tests.faults.raw import LAST, connect, exchange, read_to_end, request
 from tests.faults.serving import answer, make_server
+from tests.fixtures.server import Server
 
 LIVE, READY = "GET /health/live HTTP/1.1", "GET /health/ready HTTP/1.1"
 POST = "POST /graphql HTTP/1.1"

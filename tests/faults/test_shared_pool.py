@@ -12,8 +12,8 @@ from domain.declare.errors import Busy
 from domain.store import database as engine
 from domain.store.database import Database, database_use
 from domain.store.pool import Pool
-from tests.conftest import Databases
-from tests.trust import Trust, batch, entry, judged, opened, roll, sent, upn
+from tests.fixtures.databases import Databases
+from tests.fixtures.small_trust import Trust, batch, entry, judged, opened, roll, sent, upn
 
 
 async def hold(database: Database, released: asyncio.Event, *, is_writing: bool = False, client: str | None = None) -> None:
@@ -124,16 +124,16 @@ async def test_the_client_with_the_fewest_connections_is_served_first(databases:
     await database.close()
 
 
-async def test_one_locked_school_does_not_stop_the_others(hedgerow: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_locked_school_does_not_stop_the_others(small_trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LOCK_SECONDS", 1)
-    vendor, other = await hedgerow.client("vendor", "trust:4128=all"), await hedgerow.client("other", "trust:4128=all")
+    vendor, other = await small_trust.client("vendor", "trust:4128=all"), await small_trust.client("other", "trust:4128=all")
     await opened(vendor)
     for at, n in (("Oak", 1), ("Elm", 2)):
         await sent(vendor, "/v1/pupils", roll(at, [entry(n)]))
-    locker = await asyncpg.connect(hedgerow.databases.owner_url)
+    locker = await asyncpg.connect(small_trust.databases.owner_url)
     transaction = locker.transaction()
     await transaction.start()
-    await locker.execute("SELECT 1 FROM school_versions WHERE school_id = $1 FOR UPDATE", hedgerow.ids["Oak"])
+    await locker.execute("SELECT 1 FROM school_versions WHERE school_id = $1 FOR UPDATE", small_trust.ids["Oak"])
     blocked = [asyncio.create_task(vendor.post("/v1/judgements", json=batch("Oak", [judged(1, grade=80 + n)]))) for n in range(14)]
     await asyncio.sleep(0.3)
     for client in (vendor, other):
@@ -146,7 +146,9 @@ async def test_one_locked_school_does_not_stop_the_others(hedgerow: Trust, monke
     await transaction.rollback()
     await locker.close()
     assert (
-        await hedgerow.value("SELECT count(*) FROM judgements j JOIN upns u USING (tenant_id, pupil_id) WHERE u.upn = $1", upn(1))
+        await small_trust.value(
+            "SELECT count(*) FROM judgements j JOIN upns u USING (tenant_id, pupil_id) WHERE u.upn = $1", upn(1)
+        )
         == 0
     )
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade=99)]))

@@ -18,10 +18,10 @@ import pytest
 
 from api.server import limits as timing
 from api.server import serving as counting
-from tests.conftest import Server, free_port
 from tests.faults.processes import PATIENCE, answers, marked, wait_until
 from tests.faults.raw import connect, request
 from tests.faults.serving import answer, serving_here
+from tests.fixtures.server import Server, free_port
 
 MANY = int(os.environ.get("MARKONCE_FAULT_CONNECTIONS", "600"))
 SILENT = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.demonstration import PATIENCE
+from tests.fixtures.demo import PATIENCE
+from tests.fixtures.settings import ROOT
 
 HERE = Path(__file__).parent
 SCRIPTS = sorted(path for path in HERE.glob("*.py") if path.name != Path(__file__).name)

@@ -20,7 +20,8 @@ from rich.progress import track
 
 from domain.store import embedded
 from domain.store.migrate import migrate
-from tests.conftest import Server, fresh_database, serving
+from tests.fixtures.databases import fresh_database
+from tests.fixtures.server import Server, serving
 from tests.published import whole_pupils
 from tests.published.whole_pupils import Pupil, School, Year
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from domain.store import embedded
-from tests.conftest import fresh_database, serving
+from tests.fixtures.databases import fresh_database
+from tests.fixtures.server import serving
 from tests.published import results, whole_pupils
 
 DATA = Path(__file__).with_name("data")

@@ -18,9 +18,9 @@ from domain.read import compile
 from domain.read.cursors import Cursors
 from domain.read.prepared import PreparedQuery
 from domain.read.query import Query, RowQuery, decode_key
-from tests.conftest import ROOT
-from tests.golden import check_golden
-from tests.sql_text import format_sql, split_tokens
+from tests.fixtures.golden import check_golden
+from tests.fixtures.settings import ROOT
+from tests.fixtures.sql_text import format_sql, split_tokens
 
 REQUESTS = sorted((ROOT / "expected" / "compile").glob("*/request.json"))
 CALLER = Caller(UUID(int=1), frozenset(Scope))

@@ -13,8 +13,8 @@ import pytest_asyncio
 from domain import RESOURCES
 from domain.declare.resource import Field, Filter, Resource
 from domain.declare.value_types import ValueType
-from tests.conftest import Databases
-from tests.doors import Doors, opened
+from tests.fixtures.databases import Databases
+from tests.fixtures.interfaces import Interfaces, open_interfaces
 
 FREE = {
     "trust.name",
@@ -35,8 +35,8 @@ OUTSIDE = "no such value"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def doors(module_databases: Databases) -> AsyncIterator[Doors]:
-    async with opened(module_databases) as both:
+async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
+    async with open_interfaces(module_databases) as both:
         yield both
 
 
@@ -55,18 +55,20 @@ def test_every_field_of_text_has_a_vocabulary_or_is_free() -> None:
     assert {f"{resource.name}.{name}" for resource, name, field in list_filters() if is_free(resource, name, field)} == FREE
 
 
-async def ask(doors: Doors, resource: Resource, name: str, *values: Any, client: str = "everything") -> tuple[Any, Any]:
+async def ask(interfaces: Interfaces, resource: Resource, name: str, *values: Any, client: str = "everything") -> tuple[Any, Any]:
     """The answers of REST, by the URL or in a body, and of GraphQL."""
     field = resource.fields[name]
     if field.filter is Filter.BODY:
-        rest = await doors.http.post(f"/v1/{resource.path}/lookup", json={"where": {name: [*values]}}, headers=doors.tokens[client])
+        rest = await interfaces.http.post(
+            f"/v1/{resource.path}/lookup", json={"where": {name: [*values]}}, headers=interfaces.tokens[client]
+        )
     else:
-        rest = await doors.http.get(f"/v1/{resource.path}", params={name: [*values]}, headers=doors.tokens[client])
+        rest = await interfaces.http.get(f"/v1/{resource.path}", params={name: [*values]}, headers=interfaces.tokens[client])
     row = "id" if "id" in resource.fields else next(iter(resource.fields))
     query = f"query($where: {resource.type_name}Where) {{ {resource.plural}(where: $where) {{ nodes {{ {row} }} }} }}"
     body = {"query": query, "variables": {"where": {name: [*values]}}}
-    headers = doors.tokens[client] | {"Accept": "application/graphql-response+json"}
-    return rest, await doors.http.post("/graphql", json=body, headers=headers)
+    headers = interfaces.tokens[client] | {"Accept": "application/graphql-response+json"}
+    return rest, await interfaces.http.post("/graphql", json=body, headers=headers)
 
 
 def list_ids(answer: Any) -> list[str]:
@@ -75,12 +77,12 @@ def list_ids(answer: Any) -> list[str]:
     return [row["id"] for row in rows]
 
 
-async def test_no_filter_answers_an_empty_list_for_a_value_outside_its_vocabulary(doors: Doors) -> None:
+async def test_no_filter_answers_an_empty_list_for_a_value_outside_its_vocabulary(interfaces: Interfaces) -> None:
     walked, statuses = 0, set()
     for resource, name, field in list_filters():
         if is_free(resource, name, field):
             continue
-        rest, graphql = await ask(doors, resource, name, OUTSIDE)
+        rest, graphql = await ask(interfaces, resource, name, OUTSIDE)
         problem = rest.json()
         assert rest.status_code in (400, 422), (resource.name, name, rest.text[:300])
         (issue,) = problem["issues"]
@@ -96,9 +98,9 @@ async def test_no_filter_answers_an_empty_list_for_a_value_outside_its_vocabular
     assert statuses == {400, 422}
 
 
-async def test_no_filter_takes_an_empty_value(doors: Doors) -> None:
+async def test_no_filter_takes_an_empty_value(interfaces: Interfaces) -> None:
     for resource, name, _ in list_filters():
-        rest, graphql = await ask(doors, resource, name, "")
+        rest, graphql = await ask(interfaces, resource, name, "")
         assert rest.status_code == 400, (resource.name, name, rest.text[:300])
         assert graphql.status_code == 400, (resource.name, name, graphql.text[:300])
 
@@ -134,49 +136,53 @@ FORMS: list[tuple[str, str, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("path", "canonical", "forms"), FORMS, ids=[path for path, _, _ in FORMS])
 async def test_a_filter_takes_every_form_that_a_write_takes(
-    path: str, canonical: str, forms: tuple[str, ...], doors: Doors
+    path: str, canonical: str, forms: tuple[str, ...], interfaces: Interfaces
 ) -> None:
     name, _, field = path.partition(".")
     resource = RESOURCES[name]
     row = "id" if "id" in resource.fields else field
     parameters = {"fields": row, "first": 1000}
-    rest = await doors.http.get(f"/v1/{resource.path}", params=parameters | {field: canonical}, headers=doors.tokens["everything"])
+    rest = await interfaces.http.get(
+        f"/v1/{resource.path}", params=parameters | {field: canonical}, headers=interfaces.tokens["everything"]
+    )
     assert rest.json()["data"], rest.text
     for form in forms:
-        told = await doors.http.get(f"/v1/{resource.path}", params=parameters | {field: form}, headers=doors.tokens["everything"])
+        told = await interfaces.http.get(
+            f"/v1/{resource.path}", params=parameters | {field: form}, headers=interfaces.tokens["everything"]
+        )
         assert told.json() | {"page": None} == rest.json() | {"page": None}, form
         type_ = "Int" if field == "urn" else "String"
         nodes = f"(first: 1000, where: {{{field}: $form}}) {{ nodes {{ {row} }} }}"
         query = f"query($form: [{type_}!]) {{ {resource.plural}{nodes} }}"
-        answer = await doors.graphql("everything", query, form=[form])
+        answer = await interfaces.graphql("everything", query, form=[form])
         assert answer["data"][resource.plural]["nodes"] == rest.json()["data"], answer
 
 
-async def test_a_laestab_and_a_upn_are_found_in_every_form(doors: Doors) -> None:
-    (school,) = [row for row in doors.rows["North"]["school"] if row["name"] == "Alder"]
+async def test_a_laestab_and_a_upn_are_found_in_every_form(interfaces: Interfaces) -> None:
+    (school,) = [row for row in interfaces.rows["North"]["school"] if row["name"] == "Alder"]
     for form in (
         school["laestab"],
         f"{school['laestab'][:3]}/{school['laestab'][3:]}",
         f"{school['laestab'][:3]} {school['laestab'][3:]}",
     ):
-        rest, graphql = await ask(doors, RESOURCES["school"], "laestab", form, client="North")
+        rest, graphql = await ask(interfaces, RESOURCES["school"], "laestab", form, client="North")
         assert list_ids(rest) == list_ids(graphql) == [school["id"]]
-    pupil = next(row for row in doors.rows["North"]["pupil"] if row["upn"])
+    pupil = next(row for row in interfaces.rows["North"]["pupil"] if row["upn"])
     for form in (pupil["upn"], pupil["upn"].lower(), f" {pupil['upn'].lower()} "):
-        rest, graphql = await ask(doors, RESOURCES["pupil"], "upn", form, client="North")
+        rest, graphql = await ask(interfaces, RESOURCES["pupil"], "upn", form, client="North")
         assert list_ids(rest) == list_ids(graphql) == [pupil["id"]]
 
 
-async def get(doors: Doors, query: str, client: str = "North") -> tuple[int, dict[str, str], dict[str, str]]:
+async def get(interfaces: Interfaces, query: str, client: str = "North") -> tuple[int, dict[str, str], dict[str, str]]:
     """Status, and by place the code and the message of each issue."""
-    answer = await doors.http.get(f"/v1/{query}", headers=doors.tokens[client])
+    answer = await interfaces.http.get(f"/v1/{query}", headers=interfaces.tokens[client])
     found = answer.json().get("issues", [])
     return answer.status_code, {i["at"]: i["code"] for i in found}, {i["at"]: i["message"] for i in found}
 
 
-async def test_unknown_codes_are_told_all_at_once(doors: Doors) -> None:
+async def test_unknown_codes_are_told_all_at_once(interfaces: Interfaces) -> None:
     status, codes, messages = await get(
-        doors, "judgements?subjectCode=reading&subjectCode=riding&windowCode=2024-25/KS3&aspect=mood&grade=ZZ"
+        interfaces, "judgements?subjectCode=reading&subjectCode=riding&windowCode=2024-25/KS3&aspect=mood&grade=ZZ"
     )
     assert (status, codes) == (
         422,
@@ -190,12 +196,12 @@ async def test_unknown_codes_are_told_all_at_once(doors: Doors) -> None:
     assert "2024-25/KS2" in messages["windowCode"]
     assert "effort" in messages["aspect"]
     for query, at in (("subjects?code=riding", "code"), ("windows?code=2024-25/KS3", "code"), ("schemes?code=hous", "code")):
-        status, codes, _ = await get(doors, query)
+        status, codes, _ = await get(interfaces, query)
         assert status == 422, query
         assert [*codes] == [at]
     body = {"where": {"subjectCode": ["reading", "riding", "ryding"]}}
     query = "query($where: JudgementWhere) { pupils { nodes { judgements(where: $where) { nodes { id } } } } }"
-    answer = await doors.graphql("North", query, **body)
+    answer = await interfaces.graphql("North", query, **body)
     problem = answer["errors"][0]["extensions"]["problem"]
     assert (problem["status"], [issue["at"] for issue in problem["issues"]]) == (
         "422",
@@ -203,19 +209,21 @@ async def test_unknown_codes_are_told_all_at_once(doors: Doors) -> None:
     )
 
 
-async def test_a_code_that_others_have_is_unknown(doors: Doors) -> None:
+async def test_a_code_that_others_have_is_unknown(interfaces: Interfaces) -> None:
     """A client learns of no code outside its reach: a code of South's only is as unknown to North as any other."""
-    await doors.world.do(
+    await interfaces.two_trusts.do(
         "South", "create_scheme", {"tenant": {"trust": {"groupUid": 4002}}, "code": "southern", "name": "S", "template": "effort"}
     )
-    assert (await get(doors, "schemes?code=southern", "South"))[0] == 200
-    theirs, none = await get(doors, "schemes?code=southern"), await get(doors, "schemes?code=nothing")
+    assert (await get(interfaces, "schemes?code=southern", "South"))[0] == 200
+    theirs, none = await get(interfaces, "schemes?code=southern"), await get(interfaces, "schemes?code=nothing")
     assert theirs == none
     assert theirs[0] == 422
 
 
-async def test_every_wrong_value_is_told_with_its_place(doors: Doors) -> None:
-    status, codes, messages = await get(doors, "pupils?sex=F&sex=Q&yearGroup=Z9&enrolmentStatus=Z&sex.not=F&changedAt.gte=never")
+async def test_every_wrong_value_is_told_with_its_place(interfaces: Interfaces) -> None:
+    status, codes, messages = await get(
+        interfaces, "pupils?sex=F&sex=Q&yearGroup=Z9&enrolmentStatus=Z&sex.not=F&changedAt.gte=never"
+    )
     assert status == 400
     assert codes == {
         "sex": "filter-value-invalid",
@@ -226,48 +234,51 @@ async def test_every_wrong_value_is_told_with_its_place(doors: Doors) -> None:
     }
     assert messages["sex"] == "The value given for sex is none that it can have. It is one of F, M."
     where = {"upn": ["A801200005001", "B801200005001", "x"], "sex": "q"}
-    answer = await doors.http.post("/v1/pupils/lookup", json={"where": where}, headers=doors.tokens["North"])
+    answer = await interfaces.http.post("/v1/pupils/lookup", json={"where": where}, headers=interfaces.tokens["North"])
     assert [issue["at"] for issue in answer.json()["issues"]] == ["/where/upn/0", "/where/upn/2", "/where/sex"]
     assert "801200005001" not in answer.text
 
 
-async def test_a_template_that_is_known_parses_again(doors: Doors) -> None:
+async def test_a_template_that_is_known_parses_again(interfaces: Interfaces) -> None:
     """A request whose plan is cached, by which values are bound without parsing the query."""
     for _ in range(2):
-        assert (await get(doors, "pupils?yearGroup=Year 5&sex=f&fields=id"))[0] == 200
-        assert (await get(doors, "pupils?yearGroup=Year 55&sex=f&fields=id"))[:2] == (400, {"yearGroup": "filter-value-invalid"})
-        assert (await get(doors, "judgements?subjectCode=reading"))[0] == 200
-        assert (await get(doors, "judgements?subjectCode=riding"))[:2] == (422, {"subjectCode": "subject-not-found"})
+        assert (await get(interfaces, "pupils?yearGroup=Year 5&sex=f&fields=id"))[0] == 200
+        assert (await get(interfaces, "pupils?yearGroup=Year 55&sex=f&fields=id"))[:2] == (
+            400,
+            {"yearGroup": "filter-value-invalid"},
+        )
+        assert (await get(interfaces, "judgements?subjectCode=reading"))[0] == 200
+        assert (await get(interfaces, "judgements?subjectCode=riding"))[:2] == (422, {"subjectCode": "subject-not-found"})
 
 
-async def test_instants_and_booleans_are_read_as_writes_read_them(doors: Doors) -> None:
-    whole = await get(doors, "pupils?roll=all&changedAt.gte=2020-01-01T00:00:00Z&fields=id&sort=id&first=100")
+async def test_instants_and_booleans_are_read_as_writes_read_them(interfaces: Interfaces) -> None:
+    whole = await get(interfaces, "pupils?roll=all&changedAt.gte=2020-01-01T00:00:00Z&fields=id&sort=id&first=100")
     for form in ("2020-01-01t01:00:00%2B01:00", "2020-01-01 00:00:00z", "2020-01-01T01:00:00+01:00", "%202020-01-01T00:00:00.000Z"):
-        answer = await doors.http.get(
-            f"/v1/pupils?roll=all&changedAt.gte={form}&fields=id&first=100", headers=doors.tokens["North"]
+        answer = await interfaces.http.get(
+            f"/v1/pupils?roll=all&changedAt.gte={form}&fields=id&first=100", headers=interfaces.tokens["North"]
         )
         assert len(answer.json()["data"]) > 20, answer.text
     assert whole[0] == 200
     for form in ("TRUE", "True", " true "):
-        rest, _ = await ask(doors, RESOURCES["pupil"], "onRoll", form)
+        rest, _ = await ask(interfaces, RESOURCES["pupil"], "onRoll", form)
         assert rest.json()["data"]
     for form in ("1", "yes", "t"):
-        rest, _ = await ask(doors, RESOURCES["pupil"], "onRoll", form)
+        rest, _ = await ask(interfaces, RESOURCES["pupil"], "onRoll", form)
         assert (rest.status_code, rest.json()["issues"][0]["code"]) == (400, "filter-value-invalid")
 
 
-async def test_aggregates_take_a_school_by_its_laestab(doors: Doors) -> None:
+async def test_aggregates_take_a_school_by_its_laestab(interfaces: Interfaces) -> None:
     """As writes do: with or without the slash. A closed school's means none."""
-    (school,) = [row for row in doors.rows["North"]["school"] if row["name"] == "Alder"]
+    (school,) = [row for row in interfaces.rows["North"]["school"] if row["name"] == "Alder"]
     laestab = school["laestab"]
     question = "aggregates?groupBy=school,subject&window=2024-25/KS2&school="
-    by_urn = await doors.http.get(f"/v1/{question}{school['urn']}", headers=doors.tokens["North"])
+    by_urn = await interfaces.http.get(f"/v1/{question}{school['urn']}", headers=interfaces.tokens["North"])
     assert by_urn.json()["data"]
     for form in (laestab, f"{laestab[:3]}/{laestab[3:]}"):
-        answer = await doors.http.get(f"/v1/{question}{form}", headers=doors.tokens["North"])
+        answer = await interfaces.http.get(f"/v1/{question}{form}", headers=interfaces.tokens["North"])
         assert answer.json()["data"] == by_urn.json()["data"]
         query = 'query ($s: [ID!]) { aggregates(groupBy: [school, subject], window: "2024-25/KS2", school: $s) { nodes { schoolUrn } } }'
-        told = await doors.graphql("North", query, s=[form])
+        told = await interfaces.graphql("North", query, s=[form])
         assert {row["schoolUrn"] for row in told["data"]["aggregates"]["nodes"]} == {school["urn"]}
     for form in ("9999999", "999/999", laestab[:6]):
-        assert (await get(doors, question + form))[:2] == (422, {"school": "school-not-found"})
+        assert (await get(interfaces, question + form))[:2] == (422, {"school": "school-not-found"})

@@ -9,40 +9,40 @@ import pytest_asyncio
 
 from domain import RESOURCES
 from domain.declare.ids import new_id
-from tests.conftest import Databases
-from tests.doors import Doors, exact, opened
+from tests.fixtures.databases import Databases
+from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
 
 DAYS = ("2024-09-30", "2024-10-01", "2024-12-20", "2024-12-21", "2025-01-06", "2019-01-01", None)
 
 
 @pytest_asyncio.fixture(scope="module")
-async def doors(module_databases: Databases) -> AsyncIterator[Doors]:
-    async with opened(module_databases) as both:
+async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
+    async with open_interfaces(module_databases) as both:
         yield both
 
 
-async def get(doors: Doors, path: str, client: str = "North", **parameters: Any) -> Any:
-    answer = await doors.http.get(f"/v1/{path}", params=parameters or None, headers=doors.tokens[client])
+async def get(interfaces: Interfaces, path: str, client: str = "North", **parameters: Any) -> Any:
+    answer = await interfaces.http.get(f"/v1/{path}", params=parameters or None, headers=interfaces.tokens[client])
     await asyncio.sleep(0)  # asyncpg tells its query loggers in the next turn of the loop
-    return answer.status_code, exact(answer)
+    return answer.status_code, read_exact_json(answer)
 
 
 @pytest.mark.parametrize("on", DAYS)
-async def test_who_is_in_a_class_on_a_day(on: str | None, doors: Doors) -> None:
+async def test_who_is_in_a_class_on_a_day(on: str | None, interfaces: Interfaces) -> None:
     """As a list, nested in the group, and by GraphQL; and it is those whom the dated memberships and spells on roll say."""
     told = {"on": on} if on else {}
     day = on or "2026-11-20"
-    for group in doors.rows["North"]["group"]:
-        _, listed = await get(doors, f"groups/{group['id']}/pupils", fields="id", sort="id", **told)
+    for group in interfaces.rows["North"]["group"]:
+        _, listed = await get(interfaces, f"groups/{group['id']}/pupils", fields="id", sort="id", **told)
         _, nested = await get(
-            doors, f"groups/{group['id']}", include="pupils", fields="pupils.id", **{f"pupils.{n}": v for n, v in told.items()}
+            interfaces, f"groups/{group['id']}", include="pupils", fields="pupils.id", **{f"pupils.{n}": v for n, v in told.items()}
         )
         query = "query ($id: ID!, $on: Date) { group(id: $id) { pupils(on: $on, orderBy: [{field: id}]) { nodes { id } } } }"
-        answer = await doors.graphql("North", query, id=group["id"], on=on)
+        answer = await interfaces.graphql("North", query, id=group["id"], on=on)
         found = [row["id"] for row in listed["data"]]
         assert found == [row["id"] for row in answer["data"]["group"]["pupils"]["nodes"]]
         assert sorted(found) == sorted(row["id"] for row in nested["pupils"]["data"])
-        members = await doors.world.as_superuser(
+        members = await interfaces.two_trusts.as_superuser(
             "SELECT DISTINCT m.pupil_id FROM group_members m JOIN enrolments e ON e.pupil_id = m.pupil_id AND e.school_id = m.school_id"
             f" WHERE m.group_id = '{group['id']}' AND daterange(m.from_on, m.to_on, '[]') @> '{day}'::date"
             f" AND daterange(e.from_on, e.to_on, '[]') @> '{day}'::date"
@@ -50,20 +50,24 @@ async def test_who_is_in_a_class_on_a_day(on: str | None, doors: Doors) -> None:
         assert sorted(found) == sorted(str(row["pupil_id"]) for row in members)
 
 
-async def test_the_groups_of_a_pupil_are_the_other_side(doors: Doors) -> None:
+async def test_the_groups_of_a_pupil_are_the_other_side(interfaces: Interfaces) -> None:
     both = set()
-    for group in doors.rows["North"]["group"]:
-        _, listed = await get(doors, f"groups/{group['id']}/pupils", on="2025-02-01")
+    for group in interfaces.rows["North"]["group"]:
+        _, listed = await get(interfaces, f"groups/{group['id']}/pupils", on="2025-02-01")
         both |= {(group["id"], row["id"]) for row in listed["data"]}
-    _, pupils = await get(doors, "pupils", first=60, include="groups", fields="id,groups.id", **{"groups.on": "2025-02-01"})
+    _, pupils = await get(interfaces, "pupils", first=60, include="groups", fields="id,groups.id", **{"groups.on": "2025-02-01"})
     assert both == {(group["id"], row["id"]) for row in pupils["data"] for group in row["groups"]["data"]}
     assert len(both) > 20
 
 
-async def test_what_stands_today_is_the_latest_grade_of_each_subject_and_aspect(doors: Doors) -> None:
-    windows = {row["code"]: row for row in doors.rows["North"]["window"]}
+async def test_what_stands_today_is_the_latest_grade_of_each_subject_and_aspect(interfaces: Interfaces) -> None:
+    windows = {row["code"]: row for row in interfaces.rows["North"]["window"]}
     _, answer = await get(
-        doors, "pupils", first=60, include="latestJudgements,judgements", **{"judgements.first": 12, "latestJudgements.first": 12}
+        interfaces,
+        "pupils",
+        first=60,
+        include="latestJudgements,judgements",
+        **{"judgements.first": 12, "latestJudgements.first": 12},
     )
     carried = 0
     for pupil in answer["data"]:
@@ -81,8 +85,8 @@ async def test_what_stands_today_is_the_latest_grade_of_each_subject_and_aspect(
     assert carried > 3
 
 
-async def test_carried_from_is_null_where_a_later_grade_has_come(doors: Doors) -> None:
-    _, answer = await get(doors, "judgements", first=1000, fields="id,pupilId,subjectCode,aspect,windowCode,grade,carriedFrom")
+async def test_carried_from_is_null_where_a_later_grade_has_come(interfaces: Interfaces) -> None:
+    _, answer = await get(interfaces, "judgements", first=1000, fields="id,pupilId,subjectCode,aspect,windowCode,grade,carriedFrom")
     later = {
         (row["pupilId"], row["subjectCode"], row["aspect"])
         for row in answer["data"]
@@ -93,12 +97,12 @@ async def test_carried_from_is_null_where_a_later_grade_has_come(doors: Doors) -
     assert len(replaced) > 5
     assert {row["carriedFrom"] for row in replaced} == {None}
     assert "2024-25/autumn" in {row["carriedFrom"] for row in of_autumn}
-    _, unnamed = await get(doors, "judgements", first=1)
+    _, unnamed = await get(interfaces, "judgements", first=1)
     assert "carriedFrom" not in unnamed["data"][0]
 
 
-async def test_current_targets_are_those_of_the_nearest_year_that_is_not_over(doors: Doors) -> None:
-    _, answer = await get(doors, "pupils", first=60, include="currentTargets,targets")
+async def test_current_targets_are_those_of_the_nearest_year_that_is_not_over(interfaces: Interfaces) -> None:
+    _, answer = await get(interfaces, "pupils", first=60, include="currentTargets,targets")
     shown = {row["id"] for pupil in answer["data"] for row in pupil["currentTargets"]["data"]}
     assert shown == {row["id"] for pupil in answer["data"] for row in pupil["targets"]["data"] if row["horizonYear"] == "2039-40"}
     assert shown
@@ -110,23 +114,25 @@ MANY = [
 
 
 @pytest.mark.parametrize(("resource", "name"), MANY, ids=lambda each: each if isinstance(each, str) else each.name)
-async def test_a_list_of_a_row_is_what_is_nested_in_it_and_takes_its_cursors(resource: Any, name: str, doors: Doors) -> None:
-    for row in doors.rows["North"][resource.name][:3]:
+async def test_a_list_of_a_row_is_what_is_nested_in_it_and_takes_its_cursors(
+    resource: Any, name: str, interfaces: Interfaces
+) -> None:
+    for row in interfaces.rows["North"][resource.name][:3]:
         url = f"{resource.path}/{row['id']}"
-        status, whole = await get(doors, f"{url}/{name}", first=1000)
+        status, whole = await get(interfaces, f"{url}/{name}", first=1000)
         assert status == 200
-        _, nested = await get(doors, url, include=name, **{f"{name}.first": 2})
+        _, nested = await get(interfaces, url, include=name, **{f"{name}.first": 2})
         page = nested[name]
         assert page["data"] == whole["data"][:2]
         if page["page"]["hasMore"]:
-            _, following = await get(doors, f"{url}/{name}", first=3, after=page["page"]["endCursor"])
+            _, following = await get(interfaces, f"{url}/{name}", first=3, after=page["page"]["endCursor"])
             assert following["data"] == whole["data"][2:5]
 
 
-async def test_a_list_of_a_row_out_of_reach_is_the_same_404_as_one_of_none(doors: Doors) -> None:
-    own = {row["id"] for row in doors.rows["North"]["group"]}
-    theirs = next(row["id"] for row in doors.rows["South"]["group"] if row["id"] not in own)
-    answers = [await get(doors, f"groups/{id_}/pupils") for id_ in (theirs, new_id(10), new_id(4), "x")]
+async def test_a_list_of_a_row_out_of_reach_is_the_same_404_as_one_of_none(interfaces: Interfaces) -> None:
+    own = {row["id"] for row in interfaces.rows["North"]["group"]}
+    theirs = next(row["id"] for row in interfaces.rows["South"]["group"] if row["id"] not in own)
+    answers = [await get(interfaces, f"groups/{id_}/pupils") for id_ in (theirs, new_id(10), new_id(4), "x")]
     assert {status for status, _ in answers} == {404}
     assert len({str(body) for _, body in answers}) == 1
 
@@ -149,47 +155,47 @@ async def test_a_list_of_a_row_out_of_reach_is_the_same_404_as_one_of_none(doors
         ("judgements?mark.gte=1&mark.gte=2", "mark.gte", "parameter-repeated"),
     ],
 )
-async def test_what_cannot_be_read_is_named(path: str, at: str, code: str, doors: Doors) -> None:
-    status, body = await get(doors, path.format(id=doors.rows["North"]["group"][0]["id"]))
+async def test_what_cannot_be_read_is_named(path: str, at: str, code: str, interfaces: Interfaces) -> None:
+    status, body = await get(interfaces, path.format(id=interfaces.rows["North"]["group"][0]["id"]))
     assert status == 400
     assert [(issue["at"], issue["code"]) for issue in body["issues"]] == [(at, code)]
 
 
-async def test_ranges(doors: Doors) -> None:
-    rows = [row for row in doors.rows["North"]["judgement"] if row["mark"] is not None]
-    _, answer = await get(doors, "judgements", first=1000, **{"mark.gte": "12.5", "mark.lt": "40"})
+async def test_ranges(interfaces: Interfaces) -> None:
+    rows = [row for row in interfaces.rows["North"]["judgement"] if row["mark"] is not None]
+    _, answer = await get(interfaces, "judgements", first=1000, **{"mark.gte": "12.5", "mark.lt": "40"})
     assert {row["id"] for row in answer["data"]} == {row["id"] for row in rows if 12.5 <= float(row["mark"]) < 40}
     query = "{ judgements(first: 1000, where: {range: {mark: {gte: 12.5, lt: 40}}}) { nodes { id } } }"
-    by_graphql = await doors.graphql("North", query)
+    by_graphql = await interfaces.graphql("North", query)
     assert [row["id"] for row in by_graphql["data"]["judgements"]["nodes"]] == [row["id"] for row in answer["data"]]
     assert answer["data"]
 
 
-async def test_a_list_of_a_row_is_one_data_statement(doors: Doors) -> None:
-    group = doors.rows["North"]["group"][0]["id"]
+async def test_a_list_of_a_row_is_one_data_statement(interfaces: Interfaces) -> None:
+    group = interfaces.rows["North"]["group"][0]["id"]
     asked = {"on": "2024-11-01", "include": "latestJudgements,currentTargets", "fields": "forename,surname"}
-    await get(doors, f"groups/{group}/pupils", **asked)  # from now on the names of what is asked for are known
-    with doors.world.statements.counting() as seen:
-        await get(doors, f"groups/{group}/pupils", **asked)
+    await get(interfaces, f"groups/{group}/pupils", **asked)  # from now on the names of what is asked for are known
+    with interfaces.two_trusts.statements.counting() as seen:
+        await get(interfaces, f"groups/{group}/pupils", **asked)
     assert len(seen) == 1
 
 
-async def test_a_list_of_a_row_as_a_spreadsheet(doors: Doors) -> None:
-    group = doors.rows["North"]["group"][0]["id"]
-    answer = await doors.http.get(
-        f"/v1/groups/{group}/pupils?format=csv&on=2024-11-01&fields=id,yearGroup", headers=doors.tokens["North"]
+async def test_a_list_of_a_row_as_a_spreadsheet(interfaces: Interfaces) -> None:
+    group = interfaces.rows["North"]["group"][0]["id"]
+    answer = await interfaces.http.get(
+        f"/v1/groups/{group}/pupils?format=csv&on=2024-11-01&fields=id,yearGroup", headers=interfaces.tokens["North"]
     )
-    _, listed = await get(doors, f"groups/{group}/pupils", on="2024-11-01")
+    _, listed = await get(interfaces, f"groups/{group}/pupils", on="2024-11-01")
     assert answer.headers["content-type"].startswith("text/csv")
     assert len(answer.text.splitlines()) == len(listed["data"]) + 1 > 2
 
 
-async def test_pupils_of_several_schools_at_once(doors: Doors) -> None:
-    ids = [str(doors.world.schools[name]) for name in ("Alder", "Birch")]
-    _, both = await get(doors, "pupils", first=1000, schoolId=ids)
+async def test_pupils_of_several_schools_at_once(interfaces: Interfaces) -> None:
+    ids = [str(interfaces.two_trusts.schools[name]) for name in ("Alder", "Birch")]
+    _, both = await get(interfaces, "pupils", first=1000, schoolId=ids)
     assert {row["schoolId"] for row in both["data"]} == set(ids)
-    apart = [await get(doors, "pupils", first=1000, schoolId=id_) for id_ in ids]
+    apart = [await get(interfaces, "pupils", first=1000, schoolId=id_) for id_ in ids]
     assert sorted(row["id"] for row in both["data"]) == sorted(row["id"] for _, answer in apart for row in answer["data"])
     query = "query ($ids: [ID!]) { pupils(first: 1000, where: {schoolId: $ids}) { nodes { id } } }"
-    by_graphql = await doors.graphql("North", query, ids=ids)
+    by_graphql = await interfaces.graphql("North", query, ids=ids)
     assert [row["id"] for row in by_graphql["data"]["pupils"]["nodes"]] == [row["id"] for row in both["data"]]

@@ -24,11 +24,11 @@ from domain.read import prepared
 from domain.read.checks import list_default_fields
 from domain.read.query import FieldValue, HasNextPage, ListQuery, Order, PageRows, RowCursor
 from domain.roster.names import make_sort_key
-from tests.conftest import Databases
-from tests.doors import Doors, exact, opened
-from tests.questions import Ask, Document
-from tests.sizes import choose_size
-from tests.world import AUTUMN, AWKWARD, GRADES, TRUSTS, World, batch, window
+from tests.fixtures.databases import Databases
+from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
+from tests.fixtures.random_queries import Document, Question
+from tests.fixtures.sizes import choose_size
+from tests.fixtures.two_trusts import AUTUMN, AWKWARD, GRADES, TRUSTS, TwoTrusts, batch, window
 
 Row = tuple[Any, ...]
 SEVERAL = choose_size(20, 60)
@@ -38,19 +38,19 @@ WALKS = {"pupil": choose_size(1, 3), "group": choose_size(2, 5), "judgement": ch
 
 
 @pytest_asyncio.fixture(scope="module")
-async def doors(module_databases: Databases) -> AsyncIterator[Doors]:
-    async with opened(module_databases) as both:
+async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
+    async with open_interfaces(module_databases) as both:
         yield both
 
 
 @pytest.fixture(scope="module")
-def world(doors: Doors) -> World:
-    return doors.world
+def two_trusts(interfaces: Interfaces) -> TwoTrusts:
+    return interfaces.two_trusts
 
 
-async def page(world: World, client_id: UUID, asked: ListQuery) -> tuple[list[Row], bool, str | None]:
+async def page(two_trusts: TwoTrusts, client_id: UUID, asked: ListQuery) -> tuple[list[Row], bool, str | None]:
     """The rows of a page, each as what is ordered by and then its key; whether more follow; and where the page ends."""
-    (body,) = await prepared.read([asked], world.database, client_id, world.cursors)
+    (body,) = await prepared.read([asked], two_trusts.database, client_id, two_trusts.cursors)
     found = json.loads(body or b"", parse_float=str, parse_int=str)
     return [tuple(row.values()) for row in found["data"]], found["more"], found["end"]
 
@@ -64,16 +64,16 @@ def ordered(resource: Resource, order: Sequence[Order]) -> ListQuery:
     )
 
 
-async def walked(world: World, client_id: UUID, asked: ListQuery, draw: random.Random) -> list[Row]:
+async def walked(two_trusts: TwoTrusts, client_id: UUID, asked: ListQuery, draw: random.Random) -> list[Row]:
     """The rows page by page, in pages of any size; larger ones where the list turns out to be long."""
     rows: list[Row] = []
     while True:
-        found, more, end = await page(world, client_id, replace(asked, first=draw.randint(3, 13) + len(rows)))
+        found, more, end = await page(two_trusts, client_id, replace(asked, first=draw.randint(3, 13) + len(rows)))
         rows += found
         if not more:
             return rows
         assert end is not None
-        asked = replace(asked, after=world.cursors.decrypt_position(end, client_id, asked.fingerprint()))
+        asked = replace(asked, after=two_trusts.cursors.decrypt_position(end, client_id, asked.fingerprint()))
 
 
 def orders(resource: Resource) -> list[tuple[Order, ...]]:
@@ -84,15 +84,15 @@ def orders(resource: Resource) -> list[tuple[Order, ...]]:
 
 @pytest.mark.parametrize("client", ["North", "mixed"])
 @pytest.mark.parametrize("name", RESOURCES)
-async def test_pages_make_up_the_list_in_every_order(name: str, client: str, world: World) -> None:
+async def test_pages_make_up_the_list_in_every_order(name: str, client: str, two_trusts: TwoTrusts) -> None:
     """`mixed` sees nulls where it holds no scope."""
-    client_id, resource, draw = world.clients[client].caller.client_id, RESOURCES[name], random.Random(name)
-    usual, _, _ = await page(world, client_id, ordered(resource, ()))
+    client_id, resource, draw = two_trusts.clients[client].caller.client_id, RESOURCES[name], random.Random(name)
+    usual, _, _ = await page(two_trusts, client_id, ordered(resource, ()))
     for order in orders(resource):
         asked = ordered(resource, order)
-        whole, more, _ = await page(world, client_id, asked)
+        whole, more, _ = await page(two_trusts, client_id, asked)
         assert (sorted(row[len(order) :] for row in whole), more) == (sorted(usual), False)
-        assert await walked(world, client_id, asked, draw) == whole
+        assert await walked(two_trusts, client_id, asked, draw) == whole
         for by in order:
             in_order([row[0] for row in whole], by)
 
@@ -111,15 +111,15 @@ def in_order(values: list[Any], by: Order) -> None:
         assert known == sorted(known, reverse=by.descending)
 
 
-async def test_pages_make_up_the_list_ordered_by_several_fields(world: World) -> None:
-    draw, north = random.Random(4), world.clients["North"].caller.client_id
+async def test_pages_make_up_the_list_ordered_by_several_fields(two_trusts: TwoTrusts) -> None:
+    draw, north = random.Random(4), two_trusts.clients["North"].caller.client_id
     for _ in range(SEVERAL):
         resource = RESOURCES[draw.choice(("pupil", "judgement", "target", "enrolment", "grade", "school"))]
         sortable = [(name, field) for name, field in resource.fields.items() if field.sortable]
         order = [Order(name, field, draw.random() < 0.5) for name, field in draw.sample(sortable, draw.choice((2, 3)))]
         asked = ordered(resource, order)
-        whole, _, _ = await page(world, north, asked)
-        assert await walked(world, north, asked, draw) == whole
+        whole, _, _ = await page(two_trusts, north, asked)
+        assert await walked(two_trusts, north, asked, draw) == whole
         assert len(set(whole)) == len(whole)
 
 
@@ -127,7 +127,7 @@ async def test_pages_make_up_the_list_ordered_by_several_fields(world: World) ->
 class Change:
     """What a school sends between two pages: each change is a command, through REST."""
 
-    doors: Doors
+    interfaces: Interfaces
     draw: random.Random
     home: str = "Alder"
     names: dict[str, str] = field(default_factory=dict)
@@ -135,10 +135,10 @@ class Change:
     judged: list[tuple[str, ...]] = field(default_factory=list)
 
     async def send(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        headers = {name.replace("_", "-"): value for name, value in headers.items()} | self.doors.tokens["North"]
-        answer = await self.doors.http.request(method, f"/v1/{path}", json=body, headers=headers)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()} | self.interfaces.tokens["North"]
+        answer = await self.interfaces.http.request(method, f"/v1/{path}", json=body, headers=headers)
         assert answer.is_success, answer.text
-        return exact(answer) if answer.content else None
+        return read_exact_json(answer) if answer.content else None
 
     def name(self) -> str:
         return self.draw.choice((*AWKWARD, "B", "b", "Ba", "ba", "z"))
@@ -225,7 +225,7 @@ class Change:
 
     async def begin(self, target: str) -> None:
         """What the lists of a walk are of: a school, its class, and a pupil with judgements; with some rows of the target."""
-        self.names["school"] = str(self.doors.world.schools[self.home])
+        self.names["school"] = str(self.interfaces.two_trusts.schools[self.home])
         for _ in range(5 if target == "pupil" else 1):
             await self.pupil_comes([])
         self.names["group"] = (await self.send("GET", "groups?code=walked"))["data"][0]["id"]
@@ -258,7 +258,7 @@ OFTEN = {"surname", "forename", "dateOfBirth", "name", "kind", "grade", "mark", 
 
 
 @pytest_asyncio.fixture(scope="module")
-async def windows(doors: Doors) -> None:
+async def windows(interfaces: Interfaces) -> None:
     """Two windows that collect many subjects, open."""
     collects = [{"subject": subject, "aspect": aspect, "scheme": "house"} for subject in SUBJECTS for aspect in ASPECTS]
     for code in CODES:
@@ -268,44 +268,44 @@ async def windows(doors: Doors) -> None:
             "censusOn": "2023-11-01",
             "collects": collects,
         }
-        made = await doors.world.do("North", "create_window", asked)
-        await doors.world.do("North", "open_window", {"id": made["id"]})
+        made = await interfaces.two_trusts.do("North", "create_window", asked)
+        await interfaces.two_trusts.do("North", "open_window", {"id": made["id"]})
 
 
 @dataclass
 class Walk:
     """One reader's way through a list, each page through whichever door."""
 
-    doors: Doors
+    interfaces: Interfaces
     client: str
-    ask: Ask
+    ask: Question
     of: tuple[Resource, str, str] | None
     """The row that the list is of, and the link."""
     draw: random.Random
 
-    async def rest(self, client: str, ask: Ask) -> Any:
+    async def rest(self, client: str, ask: Question) -> Any:
         if self.of is not None:
-            return await self.doors.of_row(client, *self.of, ask)
+            return await self.interfaces.of_row(client, *self.of, ask)
         if ask.resource.has_lookup and self.draw.random() < 0.5:
             url = f"/v1/{ask.resource.path}/lookup"
-            return await self.doors.http.post(url, json=ask.body(), headers=self.doors.tokens[client])
-        return await self.doors.rest(client, ask)
+            return await self.interfaces.http.post(url, json=ask.body(), headers=self.interfaces.tokens[client])
+        return await self.interfaces.rest(client, ask)
 
-    async def graphql(self, client: str, ask: Ask) -> tuple[Any, Callable[[Any], Any]]:
+    async def graphql(self, client: str, ask: Question) -> tuple[Any, Callable[[Any], Any]]:
         """The answer and what reads it."""
         document = Document(random.Random(1), "variables")
         if self.of is None:
             asked, read = document.asking(document.page(ask, ask.resource.plural))
-            return await self.doors.graphql(client, asked, **document.values), lambda data: read(data)[0]
+            return await self.interfaces.graphql(client, asked, **document.values), lambda data: read(data)[0]
         resource, id_, link = self.of
-        within = Ask(resource, ["id"], {link: ask})
+        within = Question(resource, ["id"], {link: ask})
         row = self.draw.choice((document.by_id, document.node))(within, id_)
         asked, read = document.asking(row)
-        return await self.doors.graphql(client, asked, **document.values), lambda data: read(data)[0][link]
+        return await self.interfaces.graphql(client, asked, **document.values), lambda data: read(data)[0][link]
 
-    async def page(self, ask: Ask, *, by_rest: bool) -> tuple[list[Row], bool, str | None]:
+    async def page(self, ask: Question, *, by_rest: bool) -> tuple[list[Row], bool, str | None]:
         if by_rest:
-            page = exact(await self.rest(self.client, ask))
+            page = read_exact_json(await self.rest(self.client, ask))
         else:
             answer, read = await self.graphql(self.client, ask)
             page = read(answer["data"])
@@ -341,7 +341,7 @@ def find_place(at: int, key: Callable[[str], str] | None, row: Row) -> Any:
     return row[at] if key is None else key(row[at])
 
 
-def known(ask: Ask, name: str, value: Any) -> Any:
+def known(ask: Question, name: str, value: Any) -> Any:
     """A value of an answer as one that can be compared."""
     match ask.resource.fields[name].kind:
         case _ if value is None:
@@ -353,36 +353,36 @@ def known(ask: Ask, name: str, value: Any) -> Any:
     return value
 
 
-def walk(doors: Doors, name: str, change: Change, draw: random.Random) -> Walk:
+def walk(interfaces: Interfaces, name: str, change: Change, draw: random.Random) -> Walk:
     """The beginning of a walk in the usual order, or in one by one or two fields either way."""
     client, target, _ = LISTS[name]
     resource = RESOURCES[target]
     row, _, link = name.partition(".")
-    shown_fields = list_default_fields(resource, doors.world.clients[client].caller)
+    shown_fields = list_default_fields(resource, interfaces.two_trusts.clients[client].caller)
     may = [n for n in shown_fields if resource.fields[n].sortable and not n.startswith("preferred")]
     names = dict.fromkeys(draw.choices([*may, *3 * [n for n in may if n in OFTEN]], k=draw.choice((0, 1, 1, 2, 2))))
     order = [(by, draw.random() < 0.5) for by in names]
     everybody = {"roll": "all"} if target == "pupil" else {}  # a lookup shows all unless told otherwise, a list does not
-    ask = Ask(resource, [*dict.fromkeys(["id", *(by for by, _ in order)])], order=order, choices=everybody)
+    ask = Question(resource, [*dict.fromkeys(["id", *(by for by, _ in order)])], order=order, choices=everybody)
     if name == "pupils":
         ask.where = {"schoolId": [change.names["school"]]}
-    return Walk(doors, client, ask, (RESOURCES[row], change.names[row], link) if link else None, draw)
+    return Walk(interfaces, client, ask, (RESOURCES[row], change.names[row], link) if link else None, draw)
 
 
 @pytest.mark.parametrize("target", WALKS)
-async def test_pages_are_true_of_a_list_that_changes_between_them(target: str, doors: Doors, windows: None) -> None:
+async def test_pages_are_true_of_a_list_that_changes_between_them(target: str, interfaces: Interfaces, windows: None) -> None:
     told: Counter[str] = Counter()
     for name in (name for name, (_, of, _) in LISTS.items() if of == target):
         for n in range(WALKS[target]):
-            told += await walked_while_it_changes(doors, name, random.Random(f"{name} {n}"))
+            told += await walked_while_it_changes(interfaces, name, random.Random(f"{name} {n}"))
     assert {what for what, times in told.items() if times > 1} == {"stayed", "ahead", "behind", "moved", "gone"}, told
 
 
-async def walked_while_it_changes(doors: Doors, name: str, draw: random.Random) -> Counter[str]:
+async def walked_while_it_changes(interfaces: Interfaces, name: str, draw: random.Random) -> Counter[str]:
     """Walks to the end, page by page as it has to be, and tells how many rows stayed, came, moved and went."""
-    change, (_, target, does) = Change(doors, draw), LISTS[name]
+    change, (_, target, does) = Change(interfaces, draw), LISTS[name]
     await change.begin(target)
-    walked = walk(doors, name, change, draw)
+    walked = walk(interfaces, name, change, draw)
     seen, shown, pages = [await walked.whole()], list[Row](), list[int]()
     ask, more = replace(walked.ask), True
     while more:
@@ -417,11 +417,11 @@ async def walked_while_it_changes(doors: Doors, name: str, draw: random.Random) 
 
 
 @pytest.mark.parametrize("name", LISTS)
-async def test_a_cursor_that_is_anothers_or_altered_is_refused(name: str, doors: Doors, windows: None) -> None:
+async def test_a_cursor_that_is_anothers_or_altered_is_refused(name: str, interfaces: Interfaces, windows: None) -> None:
     draw, (client, target, _) = random.Random(f"refused {name}"), LISTS[name]
-    change = Change(doors, draw)
+    change = Change(interfaces, draw)
     await change.begin(target)
-    walked = walk(doors, name, change, draw)
+    walked = walk(interfaces, name, change, draw)
     _, more, cursor = await walked.page(replace(walked.ask, first=1), by_rest=True)
     assert more
     assert cursor is not None
@@ -446,10 +446,10 @@ def altered(cursor: str, draw: random.Random) -> list[str]:
     return [token for token in tokens if token != cursor]
 
 
-async def refused(walked: Walk, client: str, ask: Ask) -> None:
+async def refused(walked: Walk, client: str, ask: Question) -> None:
     """Through both doors, for the cursor alone."""
     rest = await walked.rest(client, ask)
-    told = [(issue["at"].strip("/"), issue["code"]) for issue in exact(rest).get("issues", [])]
+    told = [(issue["at"].strip("/"), issue["code"]) for issue in read_exact_json(rest).get("issues", [])]
     assert (rest.status_code, told) == (400, [("after", "cursor-invalid")]), (ask.after, rest.text)
     answer, _ = await walked.graphql(client, ask)
     (error,) = answer["errors"]

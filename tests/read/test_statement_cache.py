@@ -6,13 +6,13 @@ import pytest
 
 from api.graphql.plans import split_template
 from domain.declare.ids import new_id
-from tests.trust import Trust, entry, opened, roll, sent
+from tests.fixtures.small_trust import Trust, entry, opened, roll, sent
 
 PUPIL = 4
 
 
-def forms(hedgerow: Trust) -> int:
-    return int(hedgerow.transport.app.state.plan_cache.size)  # type: ignore[attr-defined]
+def forms(small_trust: Trust) -> int:
+    return int(small_trust.transport.app.state.plan_cache.size)  # type: ignore[attr-defined]
 
 
 COMPILED = {
@@ -37,33 +37,33 @@ ANEW = {
 
 
 @pytest.mark.parametrize("name", COMPILED)
-async def test_a_document_is_read_once_whatever_its_values(name: str, vendor: Any, hedgerow: Trust) -> None:
+async def test_a_document_is_read_once_whatever_its_values(name: str, vendor: Any, small_trust: Trust) -> None:
     await opened(vendor)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2)]))
     ids = [row["id"] for row in (await vendor.get("/v1/pupils?fields=id")).json()["data"]] + [str(new_id(PUPIL))]
-    before = forms(hedgerow)
+    before = forms(small_trust)
     answers = [(await vendor.post("/graphql", json={"query": COMPILED[name] % id_})).json() for id_ in ids]
-    assert forms(hedgerow) == before + 1
+    assert forms(small_trust) == before + 1
     assert all("errors" not in answer for answer in answers)
     assert answers[0] != answers[2]
     assert next(iter(answers[2]["data"].values())) is None
 
 
 @pytest.mark.parametrize("name", ANEW)
-async def test_what_is_read_anew(name: str, vendor: Any, hedgerow: Trust) -> None:
+async def test_what_is_read_anew(name: str, vendor: Any, small_trust: Trust) -> None:
     await opened(vendor)
-    before = forms(hedgerow)
+    before = forms(small_trust)
     first, second = [(await vendor.post("/graphql", json={"query": ANEW[name]})).json() for _ in range(2)]
     assert first == second
-    assert forms(hedgerow) == before
+    assert forms(small_trust) == before
 
 
-async def test_a_url_is_read_once_whatever_its_values(vendor: Any, hedgerow: Trust) -> None:
+async def test_a_url_is_read_once_whatever_its_values(vendor: Any, small_trust: Trust) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2, yearGroup="5")]))
-    before = forms(hedgerow)
+    before = forms(small_trust)
     found = [(await vendor.get(f"/v1/pupils?yearGroup={year}&fields=yearGroup")).json()["data"] for year in "6547"]
     assert found == [[{"yearGroup": "6"}], [{"yearGroup": "5"}], [], []]
-    assert forms(hedgerow) == before + 1
+    assert forms(small_trust) == before + 1
     wrong = await vendor.get("/v1/pupils?version=one&fields=yearGroup")
     assert (wrong.status_code, wrong.json()["issues"][0]["at"]) == (400, "version")
     await vendor.get("/v1/pupils?version=1&fields=yearGroup")

@@ -1,5 +1,7 @@
-"""Entity tags come from versions, and a kept body is served only while they stand: never a stale answer. (tests/exact.py asks the same of every GET
-that the suite repeats.)"""
+"""Entity tags come from versions, and a kept body is served only while they are current: no answer is stale.
+
+tests/fixtures/conditional_transport.py checks the same for every GET that the suite repeats.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,21 +17,23 @@ from api.http.answer import Answer, make_response_cache
 from api.settings import Settings
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import PUPIL
-from tests.conftest import SECRET
-from tests.trust import BASE, URNS, Trust, at, batch, entry, judged, opened, roll, sent
+from tests.fixtures.settings import SECRET
+from tests.fixtures.small_trust import BASE, URNS, Trust, at, batch, entry, judged, opened, roll, sent
 
 PUPILS = "/v1/pupils?include=judgements,latestJudgements,targets&fields=id,forename,judgements.mark"
 
 
 @pytest_asyncio.fixture(params=[5, 0], ids=["by school", "by tenant"])
-async def keeping(hedgerow: Trust, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+async def keeping(small_trust: Trust, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The application as it is served, which keeps bodies; to a client with few schools, and with many."""
     monkeypatch.setattr("domain.clients.clients.MAX_COUNTED_SCHOOLS", request.param)
-    return build_app(Settings(hedgerow.databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=100_000), hedgerow.database)
+    return build_app(
+        Settings(small_trust.databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=100_000), small_trust.database
+    )
 
 
 @pytest_asyncio.fixture
-async def reader(hedgerow: Trust, vendor: Any, keeping: Any) -> AsyncIterator[httpx2.AsyncClient]:
+async def reader(small_trust: Trust, vendor: Any, keeping: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """The vendor again, at that application."""
     async with served(keeping, vendor) as client:
         yield client
@@ -73,11 +77,11 @@ async def test_what_has_not_changed_is_not_sent_again(reader: Any, vendor: Any) 
     assert (await reader.get(one, headers={"If-None-Match": tags[one]})).status_code == 200
 
 
-async def test_any_tag_is_no_way_around_what_is_wrong(reader: Any, hedgerow: Trust, keeping: Any) -> None:
+async def test_any_tag_is_no_way_around_what_is_wrong(reader: Any, small_trust: Trust, keeping: Any) -> None:
     """If-None-Match: * is of what there is: not of what is absent, refused or cannot be read, however often it is asked for."""
     id_ = await prepared(reader)
     await reader.get(f"/v1/pupils/{id_}?include=judgements")
-    fewer = await hedgerow.client("fewer", "trust:4128=pupils:read")
+    fewer = await small_trust.client("fewer", "trust:4128=pupils:read")
     any_ = {"If-None-Match": "*"}
     async with served(keeping, fewer) as other:
         for _ in range(2):
@@ -88,7 +92,7 @@ async def test_any_tag_is_no_way_around_what_is_wrong(reader: Any, hedgerow: Tru
             assert (await other.get("/v1/judgements", headers=any_)).status_code == 403
 
 
-async def test_what_is_asked_for_otherwise_has_another_tag(reader: Any, hedgerow: Trust, keeping: Any) -> None:
+async def test_what_is_asked_for_otherwise_has_another_tag(reader: Any, small_trust: Trust, keeping: Any) -> None:
     await prepared(reader)
     urls = (
         "/v1/pupils?first=1",
@@ -99,7 +103,7 @@ async def test_what_is_asked_for_otherwise_has_another_tag(reader: Any, hedgerow
     )
     tags = {(await reader.get(url)).headers["etag"] for url in urls}
     assert len(tags) == len(urls)
-    fewer = await hedgerow.client("fewer", "trust:4128=pupils:read")
+    fewer = await small_trust.client("fewer", "trust:4128=pupils:read")
     async with served(keeping, fewer) as other:
         theirs = await other.get(
             "/v1/pupils?first=2", headers={"If-None-Match": (await reader.get("/v1/pupils?first=2")).headers["etag"]}
@@ -108,12 +112,12 @@ async def test_what_is_asked_for_otherwise_has_another_tag(reader: Any, hedgerow
     assert "surname" not in theirs.json()["data"][0]
 
 
-async def test_a_kept_body_costs_a_tiny_read(reader: Any, hedgerow: Trust) -> None:
+async def test_a_kept_body_costs_a_tiny_read(reader: Any, small_trust: Trust) -> None:
     id_ = await prepared(reader)
     for url in (PUPILS, f"/v1/pupils/{id_}?include=judgements"):
         first = await reader.get(url)
         await asyncio.sleep(0)
-        with hedgerow.statements.counting() as seen:
+        with small_trust.statements.counting() as seen:
             assert (await reader.get(url)).content == first.content
             await asyncio.sleep(0)
         assert len(seen) == 1
@@ -155,30 +159,30 @@ async def test_graphql_executes_what_has_not_changed_once(reader: Any, vendor: A
     assert await ask(introspection) == (types, 0)
 
 
-async def test_a_row_by_itself_changes_with_all_that_it_shows(reader: Any, hedgerow: Trust, keeping: Any) -> None:
+async def test_a_row_by_itself_changes_with_all_that_it_shows(reader: Any, small_trust: Trust, keeping: Any) -> None:
     """Its version counts its own changes: not those of the register, nor who may see what of it."""
     id_ = await prepared(reader)
-    fewer = await hedgerow.client("fewer", "trust:4128=pupils:read,schools:read")
+    fewer = await small_trust.client("fewer", "trust:4128=pupils:read,schools:read")
     async with served(keeping, fewer) as other:
         for _ in range(2):
             mine, theirs = await reader.get(f"/v1/pupils/{id_}"), await other.get(f"/v1/pupils/{id_}")
             assert mine.content != theirs.content
             crossed = await other.get(f"/v1/pupils/{id_}", headers={"If-None-Match": mine.headers["etag"]})
             assert (crossed.status_code, crossed.content) == (200, theirs.content)
-        school = f"/v1/schools/{hedgerow.ids['Oak']}"
+        school = f"/v1/schools/{small_trust.ids['Oak']}"
         for client in (reader, other):
             tag = (await client.get(school)).headers["etag"]
             assert (await client.get(school, headers={"If-None-Match": tag})).headers["etag"] == tag
-        await hedgerow.operator.execute("UPDATE schools SET name = 'Acorn' WHERE id = $1", hedgerow.ids["Oak"])
+        await small_trust.operator.execute("UPDATE schools SET name = 'Acorn' WHERE id = $1", small_trust.ids["Oak"])
         for client in (reader, other):
             renamed = await client.get(school, headers={"If-None-Match": tag})
             assert (renamed.status_code, renamed.json()["name"]) == (200, "Acorn")
 
 
-async def test_a_row_that_moves_is_followed(reader: Any, vendor: Any, hedgerow: Trust, keeping: Any) -> None:
+async def test_a_row_that_moves_is_followed(reader: Any, vendor: Any, small_trust: Trust, keeping: Any) -> None:
     """To the trust, and to each of the two schools, whatever each has seen of the pupil before."""
     id_ = await prepared(reader)
-    here = {name: await hedgerow.client(name, f"school:{URNS[name]}=all") for name in ("Oak", "Elm")}
+    here = {name: await small_trust.client(name, f"school:{URNS[name]}=all") for name in ("Oak", "Elm")}
     keepers = [(served(keeping, who), who) for who in (vendor, *here.values())]
     urls = [f"/v1/pupils/{id_}", f"/v1/pupils/{id_}?include=latestJudgements,enrolments", f"/v1/pupils/{id_}/judgements"]
     tags: dict[tuple[int, str], str] = {}
@@ -209,11 +213,11 @@ async def test_a_row_that_moves_is_followed(reader: Any, vendor: Any, hedgerow: 
         await keeper.aclose()
 
 
-async def test_a_guest_changes_for_both_schools(reader: Any, hedgerow: Trust, keeping: Any) -> None:
+async def test_a_guest_changes_for_both_schools(reader: Any, small_trust: Trust, keeping: Any) -> None:
     """The school that a pupil visits sees what the main school writes, although it reaches no version of that school."""
     id_ = await prepared(reader)
     await sent(reader, "/v1/pupils", roll("Elm", [entry(1, reference="E1", enrolments=[{"from": "2018-01-08", "status": "G"}])]))
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=pupils:read,pupils:name,judgements:read")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=pupils:read,pupils:name,judgements:read")
     urls = (f"/v1/pupils/{id_}?include=latestJudgements", f"/v1/pupils/{id_}/judgements", "/v1/pupils?include=latestJudgements")
     async with served(keeping, elm) as guest:
         before = {url: await guest.get(url) for url in urls}
@@ -232,14 +236,14 @@ async def test_a_guest_changes_for_both_schools(reader: Any, hedgerow: Trust, ke
                     before[url] = now
 
 
-async def test_a_reach_that_is_taken_away_is_gone_from_what_is_kept(reader: Any, hedgerow: Trust) -> None:
+async def test_a_reach_that_is_taken_away_is_gone_from_what_is_kept(reader: Any, small_trust: Trust) -> None:
     await prepared(reader)
     assert len((await reader.get(PUPILS)).json()["data"]) == 3
     tag = (await reader.get(PUPILS)).headers["etag"]
-    await hedgerow.operator.execute(
+    await small_trust.operator.execute(
         "UPDATE grants SET revoked_at = now() WHERE client_id = (SELECT id FROM clients WHERE name = 'vendor')"
     )
-    await hedgerow.operator.execute("SELECT derive_reach(NULL)")
+    await small_trust.operator.execute("SELECT derive_reach(NULL)")
     answer = await reader.get(PUPILS, headers={"If-None-Match": tag})
     assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (403, "grant-ended")
 

@@ -12,8 +12,8 @@ from api.app import build_app
 from api.settings import Settings
 from domain.read.explain import Explanation, RecordingDatabase, open_recording_database
 from domain.store.embedded import SUPERUSER
-from tests.conftest import SECRET
-from tests.trust import BASE, Trust
+from tests.fixtures.settings import SECRET
+from tests.fixtures.small_trust import BASE, Trust
 
 SCHOOLS, PUPILS = 60, 100
 DATA = f"""
@@ -54,15 +54,15 @@ class Wide:
 
 
 @pytest_asyncio.fixture
-async def wide(hedgerow: Trust, vendor: httpx2.AsyncClient) -> AsyncIterator[Wide]:
-    superuser = await asyncpg.connect(hedgerow.databases.cluster.url(hedgerow.databases.name, SUPERUSER))
-    for statement in DATA.replace("$1", f"'{hedgerow.ids['trust']}'").split(";\n"):
+async def wide(small_trust: Trust, vendor: httpx2.AsyncClient) -> AsyncIterator[Wide]:
+    superuser = await asyncpg.connect(small_trust.databases.cluster.url(small_trust.databases.name, SUPERUSER))
+    for statement in DATA.replace("$1", f"'{small_trust.ids['trust']}'").split(";\n"):
         await superuser.execute(statement)
     await superuser.execute("ANALYZE")
     await superuser.close()
-    database = await open_recording_database(hedgerow.databases.app_url, 100)
+    database = await open_recording_database(small_trust.databases.app_url, 100)
     app = build_app(
-        Settings(hedgerow.databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=1_000_000, cache_mb=0), database
+        Settings(small_trust.databases.app_url, SECRET.encode(), BASE, rate=100_000, burst=1_000_000, cache_mb=0), database
     )
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=BASE, headers=vendor.headers) as http:
         yield Wide(database, http)
@@ -81,10 +81,10 @@ async def test_who_is_on_roll_is_one_search_of_an_index_for_each_pupil(wide: Wid
         assert count_buffers(explained) < 20 * SCHOOLS * PUPILS
 
 
-async def test_the_beginning_of_a_name_is_found_by_an_index_that_begins_with_the_tenant(hedgerow: Trust, wide: Wide) -> None:
+async def test_the_beginning_of_a_name_is_found_by_an_index_that_begins_with_the_tenant(small_trust: Trust, wide: Wide) -> None:
     for where in ({"surname": "a1*"}, {"surname": "a1*", "forename": "a1*"}):
         plan = "\n".join((await wide.explain(where)).plan)
         index = re.search(r"Index (?:Only )?Scan using (\w+) on pupils pupils1 .*\n +Index Cond: .*surname_folded >= ", plan)
         assert index is not None, plan
-        definition = await hedgerow.value("SELECT pg_get_indexdef($1::text::regclass)", index[1])
+        definition = await small_trust.value("SELECT pg_get_indexdef($1::text::regclass)", index[1])
         assert re.search(r"\(tenant_id, .*surname_folded", definition)

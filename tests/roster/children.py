@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.trust import Trust, entry, issues, roll, sent
+from tests.fixtures.small_trust import Trust, entry, issues, roll, sent
 
 ANN, BEN, EVA, EVAN = 1, 2, 3, 4
 NAMES = {ANN: "Ann", BEN: "Ben", EVA: "Eva", EVAN: "Evan"}

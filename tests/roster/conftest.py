@@ -7,8 +7,8 @@ import asyncpg
 import pytest_asyncio
 
 from domain.store.embedded import SUPERUSER
-from tests.conftest import Databases
-from tests.roster.gias_rows import as_role
+from tests.fixtures.databases import Databases
+from tests.fixtures.gias_rows import as_role
 
 
 @pytest_asyncio.fixture

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.clock import set_clock
+from tests.fixtures.clock import set_clock
+from tests.fixtures.small_trust import AS_OF, URNS, Trust, asked, counted, entry, issues, roll, sent
 from tests.roster.children import patch, pupil, put, warned
-from tests.trust import AS_OF, URNS, Trust, asked, counted, entry, issues, roll, sent
 
 OLD, UNUSUAL = "1999-12-31", "2004-01-01"
 """Birthdays of Year 6 in 2017-18: impossible, and of an unusual age."""
@@ -20,27 +20,27 @@ def spring(monkeypatch: pytest.MonkeyPatch) -> None:
     set_clock(monkeypatch, datetime(2018, 5, 2, 9, tzinfo=UTC))
 
 
-async def test_a_spell_that_becomes_the_main_one_brings_no_impossible_age(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_spell_that_becomes_the_main_one_brings_no_impossible_age(small_trust: Trust, vendor: Any) -> None:
     """At a second school, and by a transfer: the age is that of the row's own birthday and year group."""
     ends = [{"from": "2014-09-01", "to": "2018-04-20", "status": "C"}]
     await put(vendor, entry(1, characteristics=None))
     at_elm = {"reference": "Elm-1", "characteristics": None}
     await put(vendor, entry(1, enrolments=[SUBSIDIARY], **at_elm), at="Elm")
     await put(vendor, entry(1, enrolments=ends, characteristics=None))
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     for changed in ({"dateOfBirth": OLD}, {"yearGroup": "14"}):
         body = roll("Elm", [entry(1, enrolments=[MAIN], **at_elm, **changed)])
         assert set(issues(await sent(vendor, "/v1/pupils", body, 422)).values()) <= {"age-implausible"}
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     answer = await put(vendor, entry(1, enrolments=[MAIN], dateOfBirth=UNUSUAL, **at_elm), at="Elm")
     assert (counted(answer), warned(answer)) == ({"updated": 1}, {"/entries/0/yearGroup": "age-unusual"})
     row = await pupil(vendor, reference="Elm-1")
-    assert (row["dateOfBirth"], row["schoolId"]) == (UNUSUAL, str(hedgerow.ids["Elm"]))
+    assert (row["dateOfBirth"], row["schoolId"]) == (UNUSUAL, str(small_trust.ids["Elm"]))
     assert issues(await patch(vendor, row, 422, yearGroup="R")) == {"/yearGroup": "age-implausible"}
     assert [w["code"] for w in (await patch(vendor, row, yearGroup="7"))["warnings"]] == []
 
 
-async def test_a_planned_roll_is_of_the_age_on_its_day(hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_planned_roll_is_of_the_age_on_its_day(small_trust: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """26 in September, and 25 when it is sent."""
     set_clock(monkeypatch, datetime(2018, 6, 4, 9, tzinfo=UTC))
     adult = entry(1, dateOfBirth="1992-07-15", yearGroup="X", characteristics=None)
@@ -50,7 +50,7 @@ async def test_a_planned_roll_is_of_the_age_on_its_day(hedgerow: Trust, vendor: 
     }
 
 
-async def test_a_leavers_birthday_is_corrected_by_the_age_when_on_roll(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_leavers_birthday_is_corrected_by_the_age_when_on_roll(small_trust: Trust, vendor: Any) -> None:
     """In Year 11 in 2005: today's age, and that year group today, would be impossible."""
     child = entry(1, yearGroup="11", dateOfBirth="1989-05-01", enrolments=[LEFT], characteristics=None)
     await sent(vendor, "/v1/pupils", roll("Oak", [child], asOf="2005-07-01"))
@@ -76,11 +76,11 @@ async def test_a_leavers_birthday_is_corrected_by_the_age_when_on_roll(hedgerow:
     ids=["age", "on roll before birth", "future", "before 1900"],
 )
 async def test_a_new_identity_and_a_split_have_possible_birthdays_too(
-    hedgerow: Trust, vendor: Any, born_on: str, place: str
+    small_trust: Trust, vendor: Any, born_on: str, place: str
 ) -> None:
     await put(vendor, entry(1, characteristics=None))
     row = await pupil(vendor, reference="P1")
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     body = {"expectedVersion": row["version"], "surname": "New", "forename": "Mara", "dateOfBirth": born_on}
     refused = await sent(vendor, f"/v1/pupils/{row['id']}/new-identity", body, 422)
     assert {at: code.rpartition("-")[2] for at, code in issues(refused).items()} == {place: "implausible"}
@@ -89,4 +89,4 @@ async def test_a_new_identity_and_a_split_have_possible_birthdays_too(
     split |= {"remainingEnrolments": [{"school": {"urn": URNS["Oak"]}, "from": "2014-09-01", "status": "C"}]}
     refused = await sent(vendor, f"/v1/pupils/{row['id']}/split?dryRun=true", split, 422)
     assert {code.rpartition("-")[2] for code in issues(refused).values()} == {"implausible"}
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before

@@ -11,8 +11,8 @@ from domain.roster.enrolments import Spell
 from domain.roster.on_roll import MAIN
 from domain.roster.references import is_identifier
 from domain.roster.years import YEARS
-from tests.recount import miscounted
-from tests.trust import TRUST, Trust, at, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import TRUST, Trust, at, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
 
 STATUSES = {"C": True, "M": True, "S": False, "G": False, "F": True, "O": True}
 """By status, whether DfE counts the pupil at this school: Common Basic Data Set 2024, enrolment status; school census guide 2024 to 2025."""
@@ -36,8 +36,8 @@ LATE = [{"from": "2017-09-01", "status": "C"}]
 
 
 @pytest.fixture
-async def vendor(hedgerow: Trust) -> Any:
-    return await hedgerow.client("vendor", f"trust:{TRUST}=all")
+async def vendor(small_trust: Trust) -> Any:
+    return await small_trust.client("vendor", f"trust:{TRUST}=all")
 
 
 def test_the_code_lists_are_what_the_program_knows() -> None:
@@ -72,7 +72,7 @@ async def test_the_two_years_before_nursery(vendor: Any, year: str) -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_who_counts_by_status(hedgerow: Trust, vendor: Any, status: str) -> None:
+async def test_who_counts_by_status(small_trust: Trust, vendor: Any, status: str) -> None:
     await opened(vendor)
     spell = {"from": "2014-09-01", "status": status}
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, enrolments=[spell]), *(entry(n) for n in range(2, 10))]))
@@ -80,17 +80,17 @@ async def test_who_counts_by_status(hedgerow: Trust, vendor: Any, status: str) -
     assert {row["status"] for row in shown} == {status}
     rows = (await vendor.get("/v1/aggregates?window=2017-18/KS2&subject=reading&groupBy=school")).json()["data"]
     assert {row["schoolName"]: row["eligible"] for row in rows}["Oak"] == 8 + STATUSES[status]
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_a_child_of_a_referral_unit_is_counted_there_once(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_child_of_a_referral_unit_is_counted_there_once(small_trust: Trust, vendor: Any) -> None:
     """The status O is a main registration: the child who was Oak's is now Elm's."""
     await opened(vendor)
     await sent(vendor, "/v1/pupils", at("Oak", {"from": "2014-09-01", "status": "C"}))
     await sent(vendor, "/v1/pupils", at("Elm", {"from": "2018-02-01", "status": "O"}, day="2018-05-13"))
     rows = (await vendor.get("/v1/aggregates?window=2017-18/KS2&subject=reading&groupBy=school")).json()["data"]
     assert {row["schoolName"]: row["eligible"] for row in rows if row["eligible"]} == {"Elm": 1}
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
 def told(kind: str, value: str, from_: str = "2017-09-01", to: str | None = None) -> list[dict[str, Any]]:
@@ -101,17 +101,17 @@ STORED = "SELECT value FROM characteristics WHERE kind = $1"
 
 
 @pytest.mark.parametrize("value", MEALS)
-async def test_free_meals_are_stored_by_their_category(hedgerow: Trust, vendor: Any, value: str) -> None:
+async def test_free_meals_are_stored_by_their_category(small_trust: Trust, vendor: Any, value: str) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, characteristics=told("fsm", value))]))
-    assert await hedgerow.value(STORED, "fsm") == MEALS[value]
+    assert await small_trust.value(STORED, "fsm") == MEALS[value]
     again = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, characteristics=told("fsm", MEALS[value]))]))
     assert counted(again) == {"unchanged": 1}
 
 
 @pytest.mark.parametrize("value", LANGUAGES)
-async def test_language_codes_are_stored_by_their_class(hedgerow: Trust, vendor: Any, value: str) -> None:
+async def test_language_codes_are_stored_by_their_class(small_trust: Trust, vendor: Any, value: str) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, characteristics=told("eal", value))]))
-    assert await hedgerow.value(STORED, "eal") == LANGUAGES[value]
+    assert await small_trust.value(STORED, "eal") == LANGUAGES[value]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ DISADVANTAGED = {
 
 
 @pytest.mark.parametrize("case", DISADVANTAGED)
-async def test_only_targeted_meals_make_disadvantaged(hedgerow: Trust, vendor: Any, case: str) -> None:
+async def test_only_targeted_meals_make_disadvantaged(small_trust: Trust, vendor: Any, case: str) -> None:
     spells, disadvantaged = DISADVANTAGED[case]
     term = {
         "academicYear": "2026-27",
@@ -180,9 +180,9 @@ async def test_only_targeted_meals_make_disadvantaged(hedgerow: Trust, vendor: A
     assert window()["yearGroups"] == ["6"]
     body = roll("Oak", [entry(1, characteristics=spells, dateOfBirth="2016-01-01", enrolments=LATE)], asOf="2026-11-02")
     await sent(vendor, "/v1/pupils", body)
-    rows = await hedgerow.operator.fetch("SELECT DISTINCT disadvantaged FROM cells WHERE n > 0")
+    rows = await small_trust.operator.fetch("SELECT DISTINCT disadvantaged FROM cells WHERE n > 0")
     assert [row["disadvantaged"] for row in rows] == [disadvantaged]
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
 IDENTIFIERS = (upn(1), upn(7, temporary=True), upn(1).lower(), "943 476 5919", "9434765919", "943-476-5919")
@@ -190,7 +190,7 @@ IDENTIFIERS = (upn(1), upn(7, temporary=True), upn(1).lower(), "943 476 5919", "
 
 
 @pytest.mark.parametrize("reference", IDENTIFIERS)
-async def test_a_reference_that_identifies_the_child_elsewhere_is_refused(hedgerow: Trust, vendor: Any, reference: str) -> None:
+async def test_a_reference_that_identifies_the_child_elsewhere_is_refused(small_trust: Trust, vendor: Any, reference: str) -> None:
     await opened(vendor)
     row, refused = entry(1, reference=reference), {"/entries/0/reference": "reference-is-identifier"}
     answer = await sent(vendor, "/v1/pupils", roll("Oak", [row]), 422)
@@ -211,7 +211,7 @@ async def test_a_reference_that_identifies_the_child_elsewhere_is_refused(hedger
     assert (again.headers["Idempotency-Replayed"], again.content) == ("true", first.content)
     assert reference not in first.text
     assert issues(await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, reference=reference)]), 422)) == refused
-    assert await hedgerow.value("SELECT array_agg(value) FROM external_ids") == ["P3"]
+    assert await small_trust.value("SELECT array_agg(value) FROM external_ids") == ["P3"]
 
 
 @pytest.mark.parametrize("reference", ["9434765918", "943476591", "94347659199", "A" + upn(1), upn(1)[:-1], "P1", "X00180001701B"])
@@ -241,7 +241,7 @@ async def test_two_main_spells_overlap_whatever_their_status(vendor: Any, status
     ],
 )
 async def test_a_code_that_has_ended_begins_no_spell(
-    hedgerow: Trust, vendor: Any, kind: str, value: str, last_day: str, first_day_after: str
+    small_trust: Trust, vendor: Any, kind: str, value: str, last_day: str, first_day_after: str
 ) -> None:
     def row(day: str) -> dict[str, Any]:
         return entry(1, characteristics=told(kind, value, day), dateOfBirth="2008-01-01")
@@ -251,4 +251,4 @@ async def test_a_code_that_has_ended_begins_no_spell(
     assert (issue["at"], issue["code"]) == ("/entries/0/characteristics/0", "wrong-value")
     assert last_day in issue["message"]
     await sent(vendor, "/v1/pupils", roll("Oak", [row(last_day)]))
-    assert await hedgerow.value(STORED, kind) == value
+    assert await small_trust.value(STORED, kind) == value

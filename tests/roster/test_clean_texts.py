@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.trust import URNS, WINDOW, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
+from tests.fixtures.small_trust import URNS, WINDOW, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
 
 BLANKS = " \t\u00a0\u3000"
 INVISIBLE = {
@@ -30,16 +30,16 @@ async def the_pupil(client: Any) -> dict[str, Any]:
     return dict(found)
 
 
-async def test_blanks_round_a_reference_do_not_make_a_second_child(hedgerow: Trust, vendor: Any) -> None:
+async def test_blanks_round_a_reference_do_not_make_a_second_child(small_trust: Trust, vendor: Any) -> None:
     first = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=None, reference="555")]))
     assert counted(first) == {"created": 1}
     for reference in (" 555", "555 ", "\t555\r\n", "\u00a0555\u2003"):
         again = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, upn=None, reference=reference)]))
         assert counted(again) == {"unchanged": 1}, ascii(reference)
-    assert await hedgerow.value("SELECT count(*) FROM pupils") == 1
+    assert await small_trust.value("SELECT count(*) FROM pupils") == 1
 
 
-async def test_texts_of_a_roll_are_stored_clean(hedgerow: Trust, vendor: Any) -> None:
+async def test_texts_of_a_roll_are_stored_clean(small_trust: Trust, vendor: Any) -> None:
     typed = entry(
         1,
         reference=f"{BLANKS}MIS  7{BLANKS}",
@@ -53,17 +53,17 @@ async def test_texts_of_a_roll_are_stored_clean(hedgerow: Trust, vendor: Any) ->
         school={"urn": f" {URNS['Oak']} "},
     )
     assert counted(await sent(vendor, "/v1/pupils", roll("Oak", [typed]))) == {"created": 1}
-    row = await hedgerow.operator.fetchrow("SELECT surname, forename, upn, year_group FROM pupils")
+    row = await small_trust.operator.fetchrow("SELECT surname, forename, upn, year_group FROM pupils")
     assert tuple(row) == ("de la Cruz", "Zoë", upn(1), "6")
-    assert await hedgerow.value("SELECT value FROM external_ids") == "MIS 7"
-    assert await hedgerow.value("SELECT leaving_reason FROM enrolments") == "moved away"
+    assert await small_trust.value("SELECT value FROM external_ids") == "MIS 7"
+    assert await small_trust.value("SELECT leaving_reason FROM enrolments") == "moved away"
     assert counted(await sent(vendor, "/v1/pupils", roll("Oak", [typed]))) == {"unchanged": 1}
     clean = typed | {"reference": "MIS 7", "surname": "de la Cruz", "forename": "Zoë", "upn": upn(1)}
     assert counted(await sent(vendor, "/v1/pupils", roll("Oak", [clean]))) == {"unchanged": 1}
 
 
 @pytest.mark.parametrize("name", ["Zoë", "Nguyễn", "Ångström", "Łukasz", "Siân"])
-async def test_nfc_and_nfd_are_one_name(hedgerow: Trust, vendor: Any, name: str) -> None:
+async def test_nfc_and_nfd_are_one_name(small_trust: Trust, vendor: Any, name: str) -> None:
     nfc, nfd = unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
     assert counted(await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, surname=nfd, forename=nfd)]))) == {"created": 1}
     assert counted(await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, surname=nfc, forename=nfc)]))) == {"unchanged": 1}
@@ -98,7 +98,7 @@ async def test_what_is_only_blanks_is_refused(vendor: Any, blank: str) -> None:
     assert issues(refused) == {"/entries/0/surname": code, "/entries/1/reference": code}
 
 
-async def test_blanks_round_keys_and_codes_of_a_judgement(hedgerow: Trust, vendor: Any) -> None:
+async def test_blanks_round_keys_and_codes_of_a_judgement(small_trust: Trust, vendor: Any) -> None:
     await opened(vendor)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2), entry(3)]))
     entries = [
@@ -115,7 +115,7 @@ async def test_blanks_round_keys_and_codes_of_a_judgement(hedgerow: Trust, vendo
     assert "subject-not-found" not in answer.text
 
 
-async def test_blanks_round_the_codes_and_names_of_groups_and_windows(hedgerow: Trust, vendor: Any) -> None:
+async def test_blanks_round_the_codes_and_names_of_groups_and_windows(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     group = {
         "code": "6A",
@@ -133,16 +133,16 @@ async def test_blanks_round_the_codes_and_names_of_groups_and_windows(hedgerow: 
         },
     )
     assert answer.status_code == 200, answer.text
-    assert await hedgerow.value("SELECT code || '|' || name FROM groups") == "6A|Class 6A"
+    assert await small_trust.value("SELECT code || '|' || name FROM groups") == "6A|Class 6A"
     again = await vendor.post(
         "/v1/groups", json={"school": {"urn": URNS["Oak"]}, "academicYear": "2017-18", "asOf": "2018-05-01", "entries": [group]}
     )
     assert counted(again.json()) == {"unchanged": 1}
     await opened(vendor, f" {WINDOW} ", name=" Key  stage 2 ", purpose="Reported.\u200d")
-    assert await hedgerow.value("SELECT code || '|' || name FROM windows") == f"{WINDOW}|Key stage 2"
+    assert await small_trust.value("SELECT code || '|' || name FROM windows") == f"{WINDOW}|Key stage 2"
 
 
-async def test_graphql_cleans_as_rest_does(hedgerow: Trust, vendor: Any) -> None:
+async def test_graphql_cleans_as_rest_does(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     found = await the_pupil(vendor)
     mutation = "mutation ($input: PupilChangeInput!) { updatePupil(input: $input) { outcome } }"

@@ -9,8 +9,8 @@ import pytest
 from domain import COMMANDS
 from domain.declare.errors import Invalid
 from domain.write.run import perform
-from tests.clock import set_clock
-from tests.world import World
+from tests.fixtures.clock import set_clock
+from tests.fixtures.two_trusts import TwoTrusts
 
 AS_OF = "2024-10-01"
 
@@ -24,10 +24,10 @@ def by_reference(n: int, **more: Any) -> dict[str, Any]:
     return {"reference": f"Alder-{n}", **more}
 
 
-async def record(world: World, document: Any, client: str = "North", **options: Any) -> Any:
+async def record(two_trusts: TwoTrusts, document: Any, client: str = "North", **options: Any) -> Any:
     command = COMMANDS["record_groups"]
     done = await perform(
-        world.database, command, world.clients[client].caller, command.parse(document, with_results=True, **options)
+        two_trusts.database, command, two_trusts.clients[client].caller, command.parse(document, with_results=True, **options)
     )
     return json.loads(done.answer)
 
@@ -37,54 +37,56 @@ def outcome(answer: Any) -> tuple[str, int | None]:
     return result["outcome"], result["version"]
 
 
-async def spells(world: World, code: str) -> list[tuple[str, str, str | None]]:
-    rows = await world.as_superuser(
+async def spells(two_trusts: TwoTrusts, code: str) -> list[tuple[str, str, str | None]]:
+    rows = await two_trusts.as_superuser(
         "SELECT x.value, m.from_on::text, m.to_on::text FROM groups g JOIN group_members m ON m.group_id = g.id"
         f" JOIN external_ids x ON x.id = m.pupil_id AND x.school_id = g.school_id WHERE g.code = '{code}' ORDER BY 1, 2"
     )
     return [tuple(row) for row in rows]
 
 
-async def test_the_same_batch_twice_changes_nothing(world: World) -> None:
+async def test_the_same_batch_twice_changes_nothing(two_trusts: TwoTrusts) -> None:
     given = batch("set-1", by_reference(1), by_reference(2, **{"from": "2024-09-03", "to": "2025-07-18"}))
-    assert outcome(await record(world, given)) == ("created", 1)
-    before = await world.as_superuser("SELECT xmin::text FROM group_members UNION ALL SELECT xmin::text FROM groups ORDER BY 1")
-    assert outcome(await record(world, given)) == ("unchanged", 1)
-    assert outcome(await record(world, given | {"asOf": "2024-11-01"})) == ("unchanged", 1)
-    assert before == await world.as_superuser(
+    assert outcome(await record(two_trusts, given)) == ("created", 1)
+    before = await two_trusts.as_superuser(
         "SELECT xmin::text FROM group_members UNION ALL SELECT xmin::text FROM groups ORDER BY 1"
     )
-    assert await spells(world, "set-1") == [("Alder-1", AS_OF, None), ("Alder-2", "2024-09-03", "2025-07-18")]
+    assert outcome(await record(two_trusts, given)) == ("unchanged", 1)
+    assert outcome(await record(two_trusts, given | {"asOf": "2024-11-01"})) == ("unchanged", 1)
+    assert before == await two_trusts.as_superuser(
+        "SELECT xmin::text FROM group_members UNION ALL SELECT xmin::text FROM groups ORDER BY 1"
+    )
+    assert await spells(two_trusts, "set-1") == [("Alder-1", AS_OF, None), ("Alder-2", "2024-09-03", "2025-07-18")]
 
 
-async def test_absence_removes_nobody_unless_the_batch_is_complete(world: World) -> None:
-    await record(world, batch("set-2", by_reference(1), by_reference(2), by_reference(5, **{"from": "2025-01-06"})))
-    assert outcome(await record(world, batch("set-2", by_reference(2), asOf="2024-12-01"))) == ("unchanged", 1)
-    assert outcome(await record(world, batch("set-2", by_reference(2), asOf="2024-12-01", complete=True))) == ("updated", 2)
+async def test_absence_removes_nobody_unless_the_batch_is_complete(two_trusts: TwoTrusts) -> None:
+    await record(two_trusts, batch("set-2", by_reference(1), by_reference(2), by_reference(5, **{"from": "2025-01-06"})))
+    assert outcome(await record(two_trusts, batch("set-2", by_reference(2), asOf="2024-12-01"))) == ("unchanged", 1)
+    assert outcome(await record(two_trusts, batch("set-2", by_reference(2), asOf="2024-12-01", complete=True))) == ("updated", 2)
     later = ("Alder-5", "2025-01-06", None)
-    assert await spells(world, "set-2") == [("Alder-1", AS_OF, "2024-11-30"), ("Alder-2", AS_OF, None), later]
-    assert outcome(await record(world, batch("set-2", asOf="2024-11-15", complete=True))) == ("updated", 3)
-    assert await spells(world, "set-2") == [("Alder-1", AS_OF, "2024-11-14"), ("Alder-2", AS_OF, "2024-11-14"), later]
-    assert outcome(await record(world, batch("set-2", by_reference(2, **{"from": AS_OF, "to": None})))) == ("updated", 4)
-    assert outcome(await record(world, batch("set-2", by_reference(2), asOf="2024-12-01", complete=True))) == ("unchanged", 4)
-    await record(world, batch("set-2", by_reference(1), by_reference(2), asOf="2025-03-01", complete=True))
-    assert (await spells(world, "set-2"))[:2] == [("Alder-1", AS_OF, "2024-11-14"), ("Alder-1", "2025-03-01", None)]
+    assert await spells(two_trusts, "set-2") == [("Alder-1", AS_OF, "2024-11-30"), ("Alder-2", AS_OF, None), later]
+    assert outcome(await record(two_trusts, batch("set-2", asOf="2024-11-15", complete=True))) == ("updated", 3)
+    assert await spells(two_trusts, "set-2") == [("Alder-1", AS_OF, "2024-11-14"), ("Alder-2", AS_OF, "2024-11-14"), later]
+    assert outcome(await record(two_trusts, batch("set-2", by_reference(2, **{"from": AS_OF, "to": None})))) == ("updated", 4)
+    assert outcome(await record(two_trusts, batch("set-2", by_reference(2), asOf="2024-12-01", complete=True))) == ("unchanged", 4)
+    await record(two_trusts, batch("set-2", by_reference(1), by_reference(2), asOf="2025-03-01", complete=True))
+    assert (await spells(two_trusts, "set-2"))[:2] == [("Alder-1", AS_OF, "2024-11-14"), ("Alder-1", "2025-03-01", None)]
 
 
-async def test_a_member_who_is_not_found_is_told_with_a_place(world: World) -> None:
+async def test_a_member_who_is_not_found_is_told_with_a_place(two_trusts: TwoTrusts) -> None:
     given = batch("set-3", by_reference(1), by_reference(77), {"upn": "nonsense"}, complete=True)
     with pytest.raises(Invalid) as refused:
-        await record(world, given)
+        await record(two_trusts, given)
     assert {(issue.at, issue.code) for issue in refused.value.issues} == {
         ("/entries/0/members/2/upn", "upn-invalid"),
         ("/entries/0/members/1/reference", "pupil-not-found"),
     }
-    assert await spells(world, "set-3") == []
-    await record(world, batch("set-3", by_reference(2)))
-    answer = await record(world, given | {"asOf": "2024-12-01"}, lenient=True)
+    assert await spells(two_trusts, "set-3") == []
+    await record(two_trusts, batch("set-3", by_reference(2)))
+    answer = await record(two_trusts, given | {"asOf": "2024-12-01"}, lenient=True)
     assert (answer["received"], answer["updated"], answer["rejected"], len(answer["issues"])) == (1, 1, 0, 2)
     # as with a roll, who was not found keeps nobody in the group
-    assert await spells(world, "set-3") == [("Alder-1", "2024-12-01", None), ("Alder-2", AS_OF, "2024-11-30")]
+    assert await spells(two_trusts, "set-3") == [("Alder-1", "2024-12-01", None), ("Alder-2", AS_OF, "2024-11-30")]
 
 
 @pytest.mark.parametrize(
@@ -98,55 +100,55 @@ async def test_a_member_who_is_not_found_is_told_with_a_place(world: World) -> N
         ([{"reference": "Alder-1", "school": {"urn": 100001}}], "/entries/0/members/0/school", "unknown-field"),
     ],
 )
-async def test_what_is_wrong_is_told_with_its_place(members: list[Any], at: str, code: str, world: World) -> None:
+async def test_what_is_wrong_is_told_with_its_place(members: list[Any], at: str, code: str, two_trusts: TwoTrusts) -> None:
     with pytest.raises(Invalid) as refused:
-        await record(world, batch("wrong", *members))
+        await record(two_trusts, batch("wrong", *members))
     assert (refused.value.issues[0].at, refused.value.issues[0].code) == (at, code)
-    assert await world.as_superuser("SELECT 1 FROM groups WHERE code = 'wrong'") == []
+    assert await two_trusts.as_superuser("SELECT 1 FROM groups WHERE code = 'wrong'") == []
 
 
 @pytest.mark.parametrize("day", ["0001-01-01", "2024-08-31", "2025-09-01", "9999-12-31"])
-async def test_a_day_outside_the_groups_year_is_refused(day: str, world: World) -> None:
+async def test_a_day_outside_the_groups_year_is_refused(day: str, two_trusts: TwoTrusts) -> None:
     with pytest.raises(Invalid) as refused:
-        await record(world, batch("early", by_reference(1), asOf=day, complete=True))
+        await record(two_trusts, batch("early", by_reference(1), asOf=day, complete=True))
     assert [(issue.at, issue.code) for issue in refused.value.issues] == [("/asOf", "outside-academic-year")]
 
 
 @pytest.mark.parametrize("day", ["1943-09-01", "2010-01-01", "2026-10-07"])
-async def test_a_membership_begins_on_a_possible_day(day: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_membership_begins_on_a_possible_day(day: str, two_trusts: TwoTrusts, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a spell on roll does: not before 1944 or the pupil's birth, nor more than 400 days ahead of 1 September 2025."""
     set_clock(monkeypatch, datetime(2025, 9, 1, tzinfo=UTC))
     impossible = batch(f"from {day}", by_reference(1), by_reference(2, **{"from": day}))
     with pytest.raises(Invalid) as refused:
-        await record(world, impossible)
+        await record(two_trusts, impossible)
     assert [(issue.at, issue.code) for issue in refused.value.issues] == [("/entries/0/members/1/from", "spell-implausible")]
-    assert (await record(world, batch(f"last before {day}", by_reference(1, **{"from": "2026-10-06"}))))["issues"] == []
+    assert (await record(two_trusts, batch(f"last before {day}", by_reference(1, **{"from": "2026-10-06"}))))["issues"] == []
 
 
-async def test_classes_are_of_a_day_that_is_not_far_ahead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_classes_are_of_a_day_that_is_not_far_ahead(two_trusts: TwoTrusts, monkeypatch: pytest.MonkeyPatch) -> None:
     set_clock(monkeypatch, datetime(2023, 8, 27, 22, 30, tzinfo=UTC))  # 401 days before
     with pytest.raises(Invalid) as refused:
-        await record(world, batch("far", by_reference(1)))
+        await record(two_trusts, batch("far", by_reference(1)))
     assert [(issue.at, issue.code) for issue in refused.value.issues] == [("/asOf", "as-of-implausible")]
     set_clock(monkeypatch, datetime(2023, 8, 27, 23, 30, tzinfo=UTC))  # the next day in England
-    assert outcome(await record(world, batch("far", by_reference(1)))) == ("created", 1)
+    assert outcome(await record(two_trusts, batch("far", by_reference(1)))) == ("created", 1)
 
 
-async def test_another_tenant_has_no_hand_in_it(world: World) -> None:
+async def test_another_tenant_has_no_hand_in_it(two_trusts: TwoTrusts) -> None:
     with pytest.raises(Invalid) as refused:
-        await record(world, batch("theirs", by_reference(1)), "South")
+        await record(two_trusts, batch("theirs", by_reference(1)), "South")
     assert [issue.code for issue in refused.value.issues] == ["school-not-found"]
-    assert await world.as_superuser("SELECT 1 FROM groups WHERE code = 'theirs'") == []
+    assert await two_trusts.as_superuser("SELECT 1 FROM groups WHERE code = 'theirs'") == []
 
 
-async def test_statements_do_not_grow_with_the_batch(world: World) -> None:
+async def test_statements_do_not_grow_with_the_batch(two_trusts: TwoTrusts) -> None:
     async def statements(many: int, code: str) -> int:
         groups = [
             {"code": f"{code}-{n}", "name": "x", "kind": "teaching", "members": [by_reference(i) for i in range(8)]}
             for n in range(many)
         ]
-        with world.statements.counting() as seen:
-            await record(world, batch("", entries=groups))
+        with two_trusts.statements.counting() as seen:
+            await record(two_trusts, batch("", entries=groups))
         return len(seen)
 
     assert await statements(1, "few") == await statements(40, "many") <= 12

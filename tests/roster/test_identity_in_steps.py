@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.clock import set_clock
+from tests.fixtures.clock import set_clock
+from tests.fixtures.small_trust import AS_OF, Trust, asked, counted, upn
 from tests.roster.children import ANN, BEN, child, patch, pupil, put, refuse, upns
-from tests.trust import AS_OF, Trust, asked, counted, upn
 
 OTHER = {"surname": "Adopted"}
 HELD = ({"/entries/0": "identity-changed"}, "identity-changed")
@@ -49,20 +49,22 @@ STEPS: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("first", "last"), [("roll", "roll"), ("roll", "patch"), ("patch", "roll")])
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
-async def test_the_last_step_is_held_back(hedgerow: Trust, vendor: Any, steps: list[dict[str, Any]], first: str, last: str) -> None:
+async def test_the_last_step_is_held_back(
+    small_trust: Trust, vendor: Any, steps: list[dict[str, Any]], first: str, last: str
+) -> None:
     await put(vendor, child(ANN))
     ann, now = await pupil(vendor, surname="Archer"), dict[str, Any]()
     for change in steps[:-1]:  # a row without a UPN keeps the stored one
         now = await take(vendor, ann["id"], now, ("patch" if change.get("upn", "") is None else first, change))
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     await take(vendor, ann["id"], now, (last, steps[-1]), is_held=True)
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     (issue,) = (await vendor.get("/v1/data-issues")).json()["data"]
     assert (issue["kind"], issue["pupilIds"]) == ("identity-changed", [ann["id"]])
 
 
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
-async def test_who_says_that_it_is_the_same_child_passes_once(hedgerow: Trust, vendor: Any, steps: list[dict[str, Any]]) -> None:
+async def test_who_says_that_it_is_the_same_child_passes_once(small_trust: Trust, vendor: Any, steps: list[dict[str, Any]]) -> None:
     await put(vendor, child(ANN))
     ann, now = await pupil(vendor, surname="Archer"), dict[str, Any]()
     for change in steps[:-1]:
@@ -72,15 +74,15 @@ async def test_who_says_that_it_is_the_same_child_passes_once(hedgerow: Trust, v
     assert counted(await put(vendor, child(ANN, **now) | {"id": ann["id"], **said})) == {"updated": 1}
     after = await pupil(vendor, surname="Adopted")
     assert (after["id"], after["upn"]) == (ann["id"], upn(50))
-    assert await hedgerow.value("SELECT facts FROM identity_history WHERE actor = 'staff-7'") == "upn surname"
+    assert await small_trust.value("SELECT facts FROM identity_history WHERE actor = 'staff-7'") == "upn surname"
     assert counted(await put(vendor, child(ANN, **now))) == {"unchanged": 1}
     await put(vendor, child(ANN, **now | {"upn": upn(51)}))  # settled: an ordinary correction again
-    assert await upns(hedgerow, ann["id"]) == {upn(ANN): False, upn(50): False, upn(51): True} | (
+    assert await upns(small_trust, ann["id"]) == {upn(ANN): False, upn(50): False, upn(51): True} | (
         {upn(5, temporary=True): False} if {"upn": upn(5, temporary=True)} in steps else {}
     )
 
 
-async def test_both_at_once_pass_who_says_that_it_is_the_same_child(hedgerow: Trust, vendor: Any) -> None:
+async def test_both_at_once_pass_who_says_that_it_is_the_same_child(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN))
     ann = await pupil(vendor, surname="Archer")
     change = {"upn": upn(50), **OTHER}
@@ -124,7 +126,7 @@ async def test_a_change_is_remembered_until_the_next_academic_year_ends(
     await take(vendor, ann["id"], {}, ("patch", steps[1]), is_held=is_held)
 
 
-async def test_a_released_upn_was_never_the_pupils(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_released_upn_was_never_the_pupils(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN))
     ann = await pupil(vendor, surname="Archer")
     await patch(vendor, ann, upn=None)
@@ -141,7 +143,7 @@ async def test_another_upn_in_place_of_none_counts_as_one_of_two_facts(vendor: A
     assert counted(await put(vendor, child(ANN, upn=upn(50)))) == {"updated": 1}
 
 
-async def test_what_was_remembered_is_gone_with_a_new_identity(hedgerow: Trust, vendor: Any) -> None:
+async def test_what_was_remembered_is_gone_with_a_new_identity(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN))
     ann = await pupil(vendor, surname="Archer")
     await patch(vendor, ann, **OTHER)
@@ -149,7 +151,8 @@ async def test_what_was_remembered_is_gone_with_a_new_identity(hedgerow: Trust, 
     given = await vendor.post(f"/v1/pupils/{ann['id']}/new-identity", json=body)
     assert given.status_code == 200, given.text
     assert (
-        await hedgerow.value("SELECT count(*) FROM pupils WHERE former_surname IS NOT NULL OR surname_changed_on IS NOT NULL") == 0
+        await small_trust.value("SELECT count(*) FROM pupils WHERE former_surname IS NOT NULL OR surname_changed_on IS NOT NULL")
+        == 0
     )
     await patch(vendor, given.json(), upn=upn(51))
     row = child(ANN, upn=upn(52), reference="X1", forename="Mara", **OTHER)

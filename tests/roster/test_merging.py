@@ -4,8 +4,8 @@ import asyncio
 import json
 from typing import Any
 
-from tests.recount import miscounted
-from tests.trust import TRUST, URNS, WINDOW, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import TRUST, URNS, WINDOW, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn
 
 ALL = ("pupils:merge", "pupils:upn", "judgements:write")
 
@@ -82,33 +82,33 @@ async def record(here: Trust, pupil_id: str) -> dict[str, Any]:
     return kept
 
 
-async def test_the_remaining_record_has_all_of_both(hedgerow: Trust, vendor: Any) -> None:
+async def test_the_remaining_record_has_all_of_both(small_trust: Trust, vendor: Any) -> None:
     oak, elm = await two_records(vendor)
     done = await confirmed(vendor, f"/v1/pupils/{elm}/merge", await merge_body(vendor, elm, oak))
     assert (done["id"], done["otherId"], done["judgements"], done["spells"]) == (oak, elm, 2, 1)
     assert done["conflicts"] == [
         {"kind": "judgement", "stands": "merged", "window": WINDOW, "subject": "maths", "aspect": "main", "detail": None}
     ]
-    assert await values(hedgerow, oak) == {"maths": "105", "gps": "101", "reading": "99"}
+    assert await values(small_trust, oak) == {"maths": "105", "gps": "101", "reading": "99"}
     kept = (await vendor.get(f"/v1/pupils/{oak}", params={"include": "enrolments,school"})).json()
     assert (kept["surname"], kept["school"]["urn"], kept["version"]) == ("Surname1", URNS["Elm"], done["version"])
     assert kept["preferredForename"] == "Wil", "only the other one had one"
     assert (done["differences"], kept["mergedFrom"]) == (["surname"], [elm])
     assert (await pupil(vendor, preferredForename="wil"))["id"] == oak
-    facts = await hedgerow.value("SELECT details -> 'facts' ->> 'preferred_forename' FROM record_changes")
+    facts = await small_trust.value("SELECT details -> 'facts' ->> 'preferred_forename' FROM record_changes")
     assert facts == "Wil"
     assert [(s["from"], s["to"]) for s in kept["enrolments"]["data"]] == [("2014-09-01", "2018-05-20"), ("2018-05-21", None)]
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
     assert (await pupil(vendor, reference=["E1"]))["id"] == oak
     await sent(vendor, "/v1/judgements", batch("Elm", [{"reference": "E1", "subject": "writing", "grade": "EXS"}]))
-    assert (await values(hedgerow, oak))["writing"] == "EXS"
-    assert await hedgerow.value("SELECT count(*) FROM judgement_history WHERE pupil_id::text = $1", oak) == 2
-    assert await hedgerow.value("SELECT count(*) FROM record_changes WHERE other_id::text = $1 AND kind = 'merged'", elm) == 1
+    assert (await values(small_trust, oak))["writing"] == "EXS"
+    assert await small_trust.value("SELECT count(*) FROM judgement_history WHERE pupil_id::text = $1", oak) == 2
+    assert await small_trust.value("SELECT count(*) FROM record_changes WHERE other_id::text = $1 AND kind = 'merged'", elm) == 1
 
 
-async def test_a_split_is_the_inverse(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_split_is_the_inverse(small_trust: Trust, vendor: Any) -> None:
     oak, elm = await two_records(vendor)
-    before = [await record(hedgerow, id_) for id_ in (oak, elm)]
+    before = [await record(small_trust, id_) for id_ in (oak, elm)]
     await confirmed(vendor, f"/v1/pupils/{elm}/merge", await merge_body(vendor, elm, oak))
     split = {
         "expectedVersion": (await vendor.get(f"/v1/pupils/{oak}")).json()["version"],
@@ -121,22 +121,22 @@ async def test_a_split_is_the_inverse(hedgerow: Trust, vendor: Any) -> None:
     }
     new = await confirmed(vendor, f"/v1/pupils/{oak}/split", split)
     assert (await pupil(vendor, preferredForename="WIL"))["id"] == new["id"]
-    assert await values(hedgerow, oak) == {"maths": "90", "gps": "101"}
-    assert await values(hedgerow, new["id"]) == {"maths": "105", "reading": "99"}
-    assert await miscounted(hedgerow) == (0, 0, 0)
-    after = [await record(hedgerow, id_) for id_ in (oak, new["id"])]
+    assert await values(small_trust, oak) == {"maths": "90", "gps": "101"}
+    assert await values(small_trust, new["id"]) == {"maths": "105", "reading": "99"}
+    assert await miscounted(small_trust) == (0, 0, 0)
+    after = [await record(small_trust, id_) for id_ in (oak, new["id"])]
     for now, then in zip(after, before, strict=True):
         for table in ("pupils", "upns", "external_ids", "enrolments", "shared_pupils", "judgement_history"):
             assert now[table] == then[table], table
 
 
-async def test_a_dry_run_comes_first_and_its_confirmation_is_of_its_data(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_dry_run_comes_first_and_its_confirmation_is_of_its_data(small_trust: Trust, vendor: Any) -> None:
     oak, elm = await two_records(vendor)
     body, url = await merge_body(vendor, elm, oak), f"/v1/pupils/{elm}/merge"
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     assert issues(await sent(vendor, url, body, 422)) == {"/confirmation": "confirmation-required"}
     token = (await sent(vendor, f"{url}?dryRun=true", body))["confirmation"]
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     assert issues(await sent(vendor, url, body | {"confirmation": "0" * 64}, 409)) == {"/confirmation": "confirmation-outdated"}
     await sent(vendor, "/v1/judgements", batch("Elm", [{"reference": "E1", "subject": "reading", "grade": 98}]))
     assert issues(await sent(vendor, url, body | {"confirmation": token}, 409)) == {"/confirmation": "confirmation-outdated"}
@@ -144,27 +144,29 @@ async def test_a_dry_run_comes_first_and_its_confirmation_is_of_its_data(hedgero
     assert set(issues(stale)) == {"/expectedVersion", "/intoVersion"}
 
 
-async def test_scopes_are_needed_at_every_school_where_either_ever_was(hedgerow: Trust, vendor: Any) -> None:
+async def test_scopes_are_needed_at_every_school_where_either_ever_was(small_trust: Trust, vendor: Any) -> None:
     oak, elm = await two_records(vendor)
     scopes = "pupils:read,pupils:write,pupils:merge,pupils:upn,judgements:write"
     body = await merge_body(vendor, elm, oak)
-    only_elm = await hedgerow.client("elm", f"school:{URNS['Elm']}={scopes}")
+    only_elm = await small_trust.client("elm", f"school:{URNS['Elm']}={scopes}")
     assert issues(await sent(only_elm, f"/v1/pupils/{elm}/merge?dryRun=true", body, 422)) == {"/into": "pupil-not-found"}
     hidden = await sent(only_elm, f"/v1/pupils/{oak}/merge?dryRun=true", body | {"into": elm}, 404)
     assert hidden == await sent(only_elm, f"/v1/pupils/{oak[:-1]}0/merge?dryRun=true", body | {"into": elm}, 404)
-    mixed = await hedgerow.client(
+    mixed = await small_trust.client(
         "mixed", f"school:{URNS['Elm']}={scopes}", f"school:{URNS['Oak']}=pupils:read,pupils:merge,pupils:upn"
     )
     refused = await sent(mixed, f"/v1/pupils/{elm}/merge?dryRun=true", body, 403)
     assert [issue["message"].split()[2] for issue in refused["issues"]] == ["judgements:write"]
-    no_scope = await hedgerow.client("none", f"trust:{TRUST}=pupils:read,pupils:write,pupils:upn,judgements:write")
+    no_scope = await small_trust.client("none", f"trust:{TRUST}=pupils:read,pupils:write,pupils:upn,judgements:write")
     assert (await sent(no_scope, f"/v1/pupils/{elm}/merge?dryRun=true", body, 403))["issues"][0]["at"] == "mergePupil"
 
 
-async def test_the_old_id_is_gone_for_who_reaches_the_remaining_pupil_and_unknown_to_others(hedgerow: Trust, vendor: Any) -> None:
+async def test_the_old_id_is_gone_for_who_reaches_the_remaining_pupil_and_unknown_to_others(
+    small_trust: Trust, vendor: Any
+) -> None:
     oak, elm = await two_records(vendor)
-    near = await hedgerow.client("near", f"school:{URNS['Elm']}=all")
-    far = await hedgerow.client("far", f"school:{URNS['Ash']}=all")
+    near = await small_trust.client("near", f"school:{URNS['Elm']}=all")
+    far = await small_trust.client("far", f"school:{URNS['Ash']}=all")
     judgement = (await vendor.get(f"/v1/pupils/{elm}/judgements")).json()["data"][0]["id"]
     await confirmed(vendor, f"/v1/pupils/{elm}/merge", await merge_body(vendor, elm, oak))
     paths = (
@@ -203,16 +205,16 @@ async def test_the_old_id_is_gone_for_who_reaches_the_remaining_pupil_and_unknow
     assert answer["errors"][0]["extensions"]["problem"]["mergedInto"] == oak
 
 
-async def test_a_locked_window_is_refused_unless_it_is_named(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_locked_window_is_refused_unless_it_is_named(small_trust: Trust, vendor: Any) -> None:
     oak, elm = await two_records(vendor)
-    await hedgerow.operator.execute("UPDATE windows SET state = 'locked'")
+    await small_trust.operator.execute("UPDATE windows SET state = 'locked'")
     body = await merge_body(vendor, elm, oak)
     assert issues(await sent(vendor, f"/v1/pupils/{elm}/merge?dryRun=true", body, 409)) == {"/lockedWindows": "window-locked"}
     done = await confirmed(vendor, f"/v1/pupils/{elm}/merge", body | {"lockedWindows": [WINDOW]})
     assert done["outcome"] == "merged"
 
 
-async def test_spells_at_one_school_become_one_and_a_merge_by_graphql_is_the_same(hedgerow: Trust, vendor: Any) -> None:
+async def test_spells_at_one_school_become_one_and_a_merge_by_graphql_is_the_same(small_trust: Trust, vendor: Any) -> None:
     """The same child twice at Oak: her spells overlap, her class has her twice."""
     await opened(vendor)
     rows = [
@@ -234,12 +236,14 @@ async def test_spells_at_one_school_become_one_and_a_merge_by_graphql_is_the_sam
     assert (done["id"], {c["kind"] for c in done["conflicts"]}) == (first, {"enrolment", "groupMember"})
     kept = (await vendor.get(f"/v1/pupils/{first}", params={"include": "enrolments"})).json()
     assert [(s["from"], s["to"]) for s in kept["enrolments"]["data"]] == [("2014-09-01", None)]
-    assert await hedgerow.value("SELECT array_agg(from_on::text || COALESCE(to_on::text, '')) FROM group_members") == ["2017-09-01"]
+    assert await small_trust.value("SELECT array_agg(from_on::text || COALESCE(to_on::text, '')) FROM group_members") == [
+        "2017-09-01"
+    ]
     assert (await pupil(vendor, upn=[upn(1)]))["id"] == first
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_a_dry_run_says_which_facts_differ(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_dry_run_says_which_facts_differ(small_trust: Trust, vendor: Any) -> None:
     rows = [entry(1, preferredSurname="Archer"), entry(2, forename="Bea", dateOfBirth="2007-02-01", preferredSurname="Baker")]
     made = await sent(vendor, "/v1/pupils", roll("Oak", rows), Prefer="return=representation")
     first, second = (result["id"] for result in made["results"])
@@ -249,7 +253,7 @@ async def test_a_dry_run_says_which_facts_differ(hedgerow: Trust, vendor: Any) -
     assert not any(value in text for value in ("Bea", "2007", "Archer", "Baker", upn(2))), "names of fields, no values"
 
 
-async def test_main_spells_of_one_day_at_two_schools_are_a_conflict(hedgerow: Trust, vendor: Any) -> None:
+async def test_main_spells_of_one_day_at_two_schools_are_a_conflict(small_trust: Trust, vendor: Any) -> None:
     spells = [{"from": "2014-09-01", "status": "C"}]
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, enrolments=spells)]))
     await sent(vendor, "/v1/pupils", roll("Elm", [entry(1, reference="E1", upn=None, surname="Other", enrolments=spells)]))
@@ -259,14 +263,14 @@ async def test_main_spells_of_one_day_at_two_schools_are_a_conflict(hedgerow: Tr
         ("enrolment", "into", "Main spells at two schools from 2014-09-01")
     ]
     assert (await vendor.get(f"/v1/pupils/{oak}?include=school")).json()["school"]["urn"] == URNS["Oak"]
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_a_filter_by_the_old_id_is_gone_too(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_filter_by_the_old_id_is_gone_too(small_trust: Trust, vendor: Any) -> None:
     oak, elm = await two_records(vendor)
-    far = await hedgerow.client("far", f"school:{URNS['Ash']}=all")
+    far = await small_trust.client("far", f"school:{URNS['Ash']}=all")
     judgement = (await vendor.get(f"/v1/pupils/{elm}/judgements")).json()["data"][0]["id"]
-    school = hedgerow.ids["Elm"]
+    school = small_trust.ids["Elm"]
     paths = [
         *(
             f"/v1/pupils?id={elm}",
@@ -302,7 +306,7 @@ async def test_a_filter_by_the_old_id_is_gone_too(hedgerow: Trust, vendor: Any) 
     assert await asked(far, "query ($id: ID!) { pupils(where: {id: [$id]}) { nodes { id } } }", id=elm) == {"pupils": {"nodes": []}}
 
 
-async def test_a_copy_of_the_data_learns_of_a_merge(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_copy_of_the_data_learns_of_a_merge(small_trust: Trust, vendor: Any) -> None:
     oak, elm = await two_records(vendor)
     since = (await vendor.get(f"/v1/pupils/{oak}")).json()["changedAt"]
     await confirmed(vendor, f"/v1/pupils/{elm}/merge", await merge_body(vendor, elm, oak))
@@ -311,7 +315,7 @@ async def test_a_copy_of_the_data_learns_of_a_merge(hedgerow: Trust, vendor: Any
     assert (await asked(vendor, f'{{ pupil(id: "{oak}") {{ mergedFrom }} }}'))["pupil"] == {"mergedFrom": [elm]}
 
 
-async def test_of_several_merges_at_once_one_is_done_and_the_others_are_told(hedgerow: Trust, vendor: Any) -> None:
+async def test_of_several_merges_at_once_one_is_done_and_the_others_are_told(small_trust: Trust, vendor: Any) -> None:
     oak, elm = await two_records(vendor)
     body, url = await merge_body(vendor, elm, oak), f"/v1/pupils/{elm}/merge"
     body["confirmation"] = (await sent(vendor, f"{url}?dryRun=true", body))["confirmation"]
@@ -323,20 +327,20 @@ async def test_of_several_merges_at_once_one_is_done_and_the_others_are_told(hed
     assert issues(await sent(vendor, f"/v1/pupils/{two}/merge?dryRun=true", other, 422)) == {"/into": "pupil-merged"}
 
 
-async def test_a_lookup_finds_the_remaining_pupil_by_every_reference(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_lookup_finds_the_remaining_pupil_by_every_reference(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2, reference="Z9"), entry(3)]))
     first, second = (await pupil(vendor, reference="P1"))["id"], (await pupil(vendor, reference="Z9"))["id"]
     await confirmed(vendor, f"/v1/pupils/{second}/merge", await merge_body(vendor, second, first))
     for wanted in ("P1", "Z9", ["P1", "Z9"]):
         assert (await pupil(vendor, reference=wanted))["id"] == first
-    other = await hedgerow.client("other", f"trust:{TRUST}=all")
+    other = await small_trust.client("other", f"trust:{TRUST}=all")
     assert (await sent(other, "/v1/pupils/lookup", {"where": {"reference": "Z9"}}))["data"] == []
 
 
-async def test_every_table_about_pupils_is_merged_and_told(hedgerow: Trust) -> None:
+async def test_every_table_about_pupils_is_merged_and_told(small_trust: Trust) -> None:
     """A table with a pupil's id that is added later has to be looked at: `repoint_pupil` moves its rows, and what would be there twice is put together
     in record_spells.py or move_judgements.py first."""
-    columns = await hedgerow.operator.fetch(
+    columns = await small_trust.operator.fetch(
         "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
         " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attname IN ('pupil_id', 'pupil_ids')"
     )

@@ -6,7 +6,22 @@ from typing import Any
 
 import pytest
 
-from tests.trust import AS_OF, TRUST, URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
+from tests.fixtures.small_trust import (
+    AS_OF,
+    TRUST,
+    URNS,
+    Trust,
+    asked,
+    batch,
+    counted,
+    entry,
+    issues,
+    judged,
+    opened,
+    roll,
+    sent,
+    upn,
+)
 
 SURNAMES = (
     "Zeta",
@@ -136,23 +151,23 @@ async def test_a_former_upn_finds_the_pupil(vendor: Any) -> None:
     assert await look_up(vendor, upn=upn(99)) == []
 
 
-async def test_a_former_upn_finds_nobody_without_the_scope_or_out_of_reach(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_former_upn_finds_nobody_without_the_scope_or_out_of_reach(small_trust: Trust, vendor: Any) -> None:
     temporary = upn(1, temporary=True)
     await record(vendor, entry(1, upn=temporary))
     await record(vendor, entry(1))
     everywhere = "pupils:read,pupils:name"
-    at_elm = await hedgerow.client("elm", f"school:{URNS['Oak']}={everywhere}", f"school:{URNS['Elm']}={everywhere},pupils:upn")
+    at_elm = await small_trust.client("elm", f"school:{URNS['Oak']}={everywhere}", f"school:{URNS['Elm']}={everywhere},pupils:upn")
     for number in (temporary, upn(1)):
         assert (await sent(at_elm, "/v1/pupils/lookup", {"where": {"upn": number}}))["data"] == []
     await sent(
-        await hedgerow.client("names", f"school:{URNS['Oak']}={everywhere}"),
+        await small_trust.client("names", f"school:{URNS['Oak']}={everywhere}"),
         "/v1/pupils/lookup",
         {"where": {"upn": temporary}},
         403,
     )
 
 
-async def test_each_reference_of_the_client_finds_the_pupil_and_none_of_another_clients(hedgerow: Trust, vendor: Any) -> None:
+async def test_each_reference_of_the_client_finds_the_pupil_and_none_of_another_clients(small_trust: Trust, vendor: Any) -> None:
     await record(vendor, entry(1, reference="A1", surname="Mover"), entry(2, reference="B2", surname="Other"))
     spells = [{"from": "2018-04-16", "status": "C"}]
     await record(vendor, entry(1, reference="Z9", surname="Mover", enrolments=spells), at="Elm")
@@ -160,9 +175,9 @@ async def test_each_reference_of_the_client_finds_the_pupil_and_none_of_another_
         assert await look_up(vendor, reference=reference) == ["Mover"], reference
     assert await look_up(vendor, reference=["Z9", "B2"]) == ["Mover", "Other"]
     assert await look_up(vendor, reference="Z") == []
-    other = await hedgerow.client("other", f"trust:{TRUST}=pupils:read,pupils:name")
+    other = await small_trust.client("other", f"trust:{TRUST}=pupils:read,pupils:name")
     assert (await sent(other, "/v1/pupils/lookup", {"where": {"reference": "A1"}}))["data"] == []
-    at_elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=pupils:read,pupils:name")
+    at_elm = await small_trust.client("elm", f"school:{URNS['Elm']}=pupils:read,pupils:name")
     assert (await sent(at_elm, "/v1/pupils/lookup", {"where": {"reference": "Z9"}}))["data"] == []
 
 
@@ -185,14 +200,14 @@ async def test_surnames_are_sorted_in_the_root_order(named: list[str], vendor: A
     assert found == IN_ORDER
 
 
-async def test_a_linked_list_is_sorted_and_filtered_by_name(hedgerow: Trust, named: list[str], vendor: Any) -> None:
-    oak = hedgerow.ids["Oak"]
+async def test_a_linked_list_is_sorted_and_filtered_by_name(small_trust: Trust, named: list[str], vendor: Any) -> None:
+    oak = small_trust.ids["Oak"]
     assert await sort_names(vendor, f"/v1/schools/{oak}/pupils", "surname") == IN_ORDER
     assert await sort_names(vendor, f"/v1/schools/{oak}/onRoll", "surname") == IN_ORDER
     group = {"code": "6A", "name": "6A", "kind": "class", "members": [{"reference": f"P{n}"} for n in range(1, len(SURNAMES) + 1)]}
     body = {"school": {"urn": URNS["Oak"]}, "academicYear": "2017-18", "asOf": str(AS_OF), "entries": [group]}
     await sent(vendor, "/v1/groups", body)
-    group_id = await hedgerow.value("SELECT id FROM groups")
+    group_id = await small_trust.value("SELECT id FROM groups")
     assert await sort_names(vendor, f"/v1/groups/{group_id}/pupils", "surname") == IN_ORDER
     query = "query ($w: PupilWhere) { schools { nodes { onRoll(where: $w, orderBy: [{field: surname}]) { nodes { surname } } } } }"
     (school,) = (
@@ -201,7 +216,7 @@ async def test_a_linked_list_is_sorted_and_filtered_by_name(hedgerow: Trust, nam
     assert school["onRoll"]["nodes"] == [{"surname": "de Souza"}, {"surname": "de Vries"}]
 
 
-async def test_preferred_names_are_written_shown_and_taken_away(hedgerow: Trust, vendor: Any) -> None:
+async def test_preferred_names_are_written_shown_and_taken_away(small_trust: Trust, vendor: Any) -> None:
     async def names() -> list[Any]:
         (found,) = (await vendor.get("/v1/pupils?fields=surname,forename,preferredSurname,preferredForename,version")).json()[
             "data"
@@ -215,7 +230,7 @@ async def test_preferred_names_are_written_shown_and_taken_away(hedgerow: Trust,
     assert await names() == ["Surname1", "Robert", "Smythe", "Bob", 2]
     assert await record(vendor, entry(1, forename="Robert") | {"preferredForename": None}) == {"updated": 1}
     assert await names() == ["Surname1", "Robert", "Smythe", None, 3]
-    id_ = str(await hedgerow.value("SELECT id FROM pupils"))
+    id_ = str(await small_trust.value("SELECT id FROM pupils"))
     for change, expected in (
         ({"preferredForename": "Robbie"}, ["Surname1", "Robert", "Smythe", "Robbie", 4]),
         ({"preferredSurname": None}, ["Surname1", "Robert", None, "Robbie", 5]),
@@ -252,9 +267,9 @@ async def test_pupils_are_found_and_sorted_by_preferred_names(vendor: Any) -> No
     assert [row["surname"] for row in by_surname] == ["Cole", "Adams", "Brown"]
 
 
-async def test_preferred_names_need_the_scope_of_names(hedgerow: Trust, vendor: Any) -> None:
+async def test_preferred_names_need_the_scope_of_names(small_trust: Trust, vendor: Any) -> None:
     await record(vendor, entry(1, preferredForename="Ally"))
-    other = await hedgerow.client("no names", f"school:{URNS['Oak']}=pupils:read")
+    other = await small_trust.client("no names", f"school:{URNS['Oak']}=pupils:read")
     for query in ("fields=preferredForename", "sort=preferredSurname"):
         assert (await other.get(f"/v1/pupils?{query}")).status_code == 403
     await sent(other, "/v1/pupils/lookup", {"where": {"preferredForename": "Ally"}}, 403)
@@ -279,10 +294,10 @@ async def test_a_correction_of_case_is_a_change(vendor: Any) -> None:
     assert await look_up(vendor, surname="mcdonald") == ["McDonald"]
 
 
-async def test_a_roll_with_names_is_a_fixed_number_of_statements(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_roll_with_names_is_a_fixed_number_of_statements(small_trust: Trust, vendor: Any) -> None:
     counts = []
     for first, last in ((1, 3), (11, 13), (21, 71)):
-        with hedgerow.statements.counting() as found:
+        with small_trust.statements.counting() as found:
             await record(vendor, *(entry(n, preferredForename=f"N{n}") for n in range(first, last)))
         counts.append(len(found))
     assert counts[1] == counts[2] > 0

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from domain.declare.ids import new_id
-from tests.recount import miscounted
-from tests.trust import TRUST, URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import TRUST, URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
 
 OLD = {"surname": "Oldname", "forename": "Forma"}
 PREFERRED = {"preferredSurname": "Oldpref", "preferredForename": "Shorty"}
@@ -41,25 +41,25 @@ async def renamed(here: Trust, vendor: Any) -> tuple[dict[str, Any], dict[str, A
     return before, after
 
 
-async def test_judgements_follow_and_the_old_identity_is_stored_nowhere(hedgerow: Trust, vendor: Any) -> None:
-    before, after = await renamed(hedgerow, vendor)
+async def test_judgements_follow_and_the_old_identity_is_stored_nowhere(small_trust: Trust, vendor: Any) -> None:
+    before, after = await renamed(small_trust, vendor)
     assert after["id"] != before["id"]
     shown = (await vendor.get(f"/v1/pupils/{after['id']}", params={"include": "judgements,enrolments,targets"})).json()
     assert [row["grade"] for row in shown["judgements"]["data"]] == ["100"]
     assert [len(shown[link]["data"]) for link in ("enrolments", "targets")] == [1, 1]
-    assert await miscounted(hedgerow) == (0, 0, 0)
-    tables = await hedgerow.operator.fetch(
+    assert await miscounted(small_trust) == (0, 0, 0)
+    tables = await small_trust.operator.fetch(
         "SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
         " AND has_table_privilege(c.oid, 'SELECT')"
     )
     for (table,) in tables:
-        stored = str(await hedgerow.operator.fetch(f"SELECT t::text FROM {table} t"))
+        stored = str(await small_trust.operator.fetch(f"SELECT t::text FROM {table} t"))
         for old in (before["id"], OLD["surname"], OLD["surname"].lower(), *PREFERRED.values(), "oldpref", "shorty", upn(1), "P1,"):
             assert old not in stored, (table, old)
 
 
-async def test_nothing_answers_with_both(hedgerow: Trust, vendor: Any) -> None:
-    before, after = await renamed(hedgerow, vendor)
+async def test_nothing_answers_with_both(small_trust: Trust, vendor: Any) -> None:
+    before, after = await renamed(small_trust, vendor)
     assert (before["preferredSurname"], before["preferredForename"]) == ("Oldpref", "Shorty")
     assert (after["preferredSurname"], after["preferredForename"]) == (None, None)
     old, new = (before["id"], OLD["surname"], upn(1), *PREFERRED.values()), (after["id"], NEW["surname"], NEW["upn"])
@@ -100,9 +100,9 @@ async def test_nothing_answers_with_both(hedgerow: Trust, vendor: Any) -> None:
     ],
 )
 async def test_a_row_that_brings_an_old_identifier_is_refused_and_nothing_more_is_said(
-    hedgerow: Trust, vendor: Any, row: dict[str, Any]
+    small_trust: Trust, vendor: Any, row: dict[str, Any]
 ) -> None:
-    _, after = await renamed(hedgerow, vendor)
+    _, after = await renamed(small_trust, vendor)
     refused = await sent(vendor, "/v1/pupils", roll("Oak", [entry(9, **row)]), 422)
     assert issues(refused) == {"/entries/0": "identifier-retired"}
     assert after["id"] not in str(refused)
@@ -110,8 +110,8 @@ async def test_a_row_that_brings_an_old_identifier_is_refused_and_nothing_more_i
     assert (lenient["rejected"], lenient["unchanged"]) == (1, 1)
 
 
-async def test_a_patch_to_the_old_name_and_a_judgement_by_an_old_key_are_refused(hedgerow: Trust, vendor: Any) -> None:
-    _, after = await renamed(hedgerow, vendor)
+async def test_a_patch_to_the_old_name_and_a_judgement_by_an_old_key_are_refused(small_trust: Trust, vendor: Any) -> None:
+    _, after = await renamed(small_trust, vendor)
     for change in (OLD, PREFERRED, {"preferredSurname": "oldname", "preferredForename": "forma"}):
         patch = await vendor.patch(f"/v1/pupils/{after['id']}", json=change, headers={"If-Match": "*"})
         assert (patch.status_code, [issue["code"] for issue in patch.json()["issues"]]) == (422, ["identifier-retired"])
@@ -122,12 +122,12 @@ async def test_a_patch_to_the_old_name_and_a_judgement_by_an_old_key_are_refused
     await sent(vendor, "/v1/judgements", batch("Oak", [{"subject": "maths", "grade": 100, "reference": "N1"}]))
 
 
-async def test_it_needs_privacy_write_at_the_main_school_and_the_version(hedgerow: Trust, vendor: Any) -> None:
+async def test_it_needs_privacy_write_at_the_main_school_and_the_version(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     (pupil,) = await find(vendor, upn=[upn(1)])
     url, body = f"/v1/pupils/{pupil['id']}/new-identity", {"expectedVersion": 1, "surname": "A", "forename": "B"}
-    writer = await hedgerow.client("writer", f"trust:{TRUST}=pupils:read,pupils:write,pupils:upn,pupils:merge")
-    far = await hedgerow.client("far", f"school:{URNS['Elm']}=all")
+    writer = await small_trust.client("writer", f"trust:{TRUST}=pupils:read,pupils:write,pupils:upn,pupils:merge")
+    far = await small_trust.client("far", f"school:{URNS['Elm']}=all")
     assert (await sent(writer, url, body, 403))["issues"][0]["code"] == "scope-missing"
     await sent(far, url, body, 404)
     assert issues(await sent(vendor, url, body | {"expectedVersion": 2}, 412)) == {"/expectedVersion": "precondition-failed"}
@@ -162,10 +162,12 @@ async def is_on_roll(client: Any, id_: str) -> bool:
     ],
     ids=["whole", "name", "bad year group", "undecoded", "name and bad UPN", "name, undecoded", "id"],
 )
-async def test_a_complete_roll_with_the_old_row_leaves_the_child_on_roll(hedgerow: Trust, vendor: Any, row: dict[str, Any]) -> None:
+async def test_a_complete_roll_with_the_old_row_leaves_the_child_on_roll(
+    small_trust: Trust, vendor: Any, row: dict[str, Any]
+) -> None:
     """The answer is the same as of a roll with a row that is nobody's: it does not tell that a child stays."""
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(2, 6)]))
-    before, after = await renamed(hedgerow, vendor)
+    before, after = await renamed(small_trust, vendor)
     row = {name: before["id"] if value == "old" else value for name, value in row.items()}
     body = roll("Oak", [*(entry(n) for n in range(2, 5)), row], complete=True, maxLeavers=40, asOf="2018-06-01")
     dry = await sent(vendor, "/v1/pupils?dryRun=true", body, Prefer=LENIENT)
@@ -179,20 +181,20 @@ async def test_a_complete_roll_with_the_old_row_leaves_the_child_on_roll(hedgero
     assert (again["left"], await is_on_roll(vendor, after["id"])) == (1, True)
     refused = await sent(vendor, "/v1/pupils", body | {"entries": [row], "maxLeavers": 0}, 409, Prefer=LENIENT)
     assert after["id"] not in str(refused)
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_without_the_old_row_the_child_leaves_as_any_other(hedgerow: Trust, vendor: Any) -> None:
-    _, after = await renamed(hedgerow, vendor)
+async def test_without_the_old_row_the_child_leaves_as_any_other(small_trust: Trust, vendor: Any) -> None:
+    _, after = await renamed(small_trust, vendor)
     unknown = entry(9, yearGroup="none")
     left = await sent(vendor, "/v1/pupils", roll("Oak", [entry(2), unknown], complete=True, maxLeavers=50), Prefer=LENIENT)
     assert (left["left"], await is_on_roll(vendor, after["id"])) == (1, False)
 
 
 @pytest.mark.parametrize("key", ["reference", "upn", "id"])
-async def test_a_complete_group_with_the_old_member_leaves_the_child_in_it(hedgerow: Trust, vendor: Any, key: str) -> None:
+async def test_a_complete_group_with_the_old_member_leaves_the_child_in_it(small_trust: Trust, vendor: Any, key: str) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(3)]))
-    before, after = await renamed(hedgerow, vendor)
+    before, after = await renamed(small_trust, vendor)
     members = [{"reference": "N1"}, {"reference": "P2"}, {"reference": "P3"}]
     group = {"code": "6A", "name": "6A", "kind": "class", "members": members}
     await sent(vendor, "/v1/groups", roll("Oak", [group], academicYear="2017-18"))
@@ -227,9 +229,9 @@ async def is_spared(client: Any, row: dict[str, Any], id_: str) -> bool:
 
 
 @pytest.mark.parametrize("into", ["the other record", "the new identity"])
-async def test_a_merge_keeps_a_new_identity_apart_from_the_old_one(hedgerow: Trust, vendor: Any, into: str) -> None:
+async def test_a_merge_keeps_a_new_identity_apart_from_the_old_one(small_trust: Trust, vendor: Any, into: str) -> None:
     """Whichever record remains: the old row is refused, the child stays on roll, and the old names are nowhere."""
-    before, after = await renamed(hedgerow, vendor)
+    before, after = await renamed(small_trust, vendor)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(3, upn=None)]))
     other = (await find(vendor, reference=["P3"]))[0]["id"]
     gone, remaining = (after["id"], other) if into == "the other record" else (other, after["id"])
@@ -244,21 +246,21 @@ async def test_a_merge_keeps_a_new_identity_apart_from_the_old_one(hedgerow: Tru
         assert issues(refused) == {"/entries/0": "identifier-retired"}
         assert remaining not in str(refused)
     assert await is_spared(vendor, entry(1, **OLD), remaining)
-    tables = await hedgerow.operator.fetch(
+    tables = await small_trust.operator.fetch(
         "SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
         " AND has_table_privilege(c.oid, 'SELECT')"
     )
     for (table,) in tables:
-        stored = str(await hedgerow.operator.fetch(f"SELECT t::text FROM {table} t"))
+        stored = str(await small_trust.operator.fetch(f"SELECT t::text FROM {table} t"))
         assert [old for old in (before["id"], OLD["surname"], *PREFERRED.values(), upn(1)) if old in stored] == [], table
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
     left = await sent(vendor, "/v1/pupils", roll("Oak", [entry(2)], complete=True, maxLeavers=100, asOf="2018-06-02"))
     assert (left["left"], await is_on_roll(vendor, remaining)) == (1, False)
 
 
-async def test_a_split_of_a_merged_new_identity_marks_both(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_split_of_a_merged_new_identity_marks_both(small_trust: Trust, vendor: Any) -> None:
     """Either record may be that child's."""
-    _, after = await renamed(hedgerow, vendor)
+    _, after = await renamed(small_trust, vendor)
     await sent(vendor, "/v1/pupils", roll("Elm", [entry(3, upn=None, enrolments=[{"from": "2018-01-08", "status": "S"}])]))
     other = (await find(vendor, reference=["P3"]))[0]["id"]
     await unite(vendor, after["id"], other)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.clock import set_clock
-from tests.recount import miscounted
-from tests.trust import URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
+from tests.fixtures.clock import set_clock
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
 
 JUNE, JULY = datetime(2017, 6, 1, 9, tzinfo=UTC), datetime(2017, 7, 10, 9, tzinfo=UTC)
 BEFORE, AFTER = datetime(2017, 8, 31, 22, 59, 59, tzinfo=UTC), datetime(2017, 8, 31, 23, 0, 0, tzinfo=UTC)
@@ -59,11 +59,11 @@ async def told(client: Any) -> dict[str, tuple[str, str]]:
 
 
 @pytest.fixture
-async def oak(hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+async def oak(small_trust: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The client of Oak, in June 2017: pupils 1 to 3 are on roll."""
     set_clock(monkeypatch, JUNE)
     await sent(vendor, "/v1/pupils", roll("Oak", [old(1), old(2), old(3)], asOf="2017-05-01"))
-    return await hedgerow.client("oak", f"school:{URNS['Oak']}=all")
+    return await small_trust.client("oak", f"school:{URNS['Oak']}=all")
 
 
 DAYS = {
@@ -104,10 +104,10 @@ async def test_of_which_days_a_roll_may_be(vendor: Any, monkeypatch: pytest.Monk
 
 
 async def test_next_years_roll_changes_nothing_until_its_day_and_is_applied_by_itself(
-    hedgerow: Trust, oak: Any, vendor: Any, monkeypatch: pytest.MonkeyPatch
+    small_trust: Trust, oak: Any, vendor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = [await vendor.get(path) for path in READS]
-    tables = await hedgerow.everything()
+    tables = await small_trust.everything()
     renamed = new(1, surname="Renamed", characteristics=[{"kind": "sen", "value": "K", "from": FIRST}])
     answer = await planned(
         oak,
@@ -138,10 +138,10 @@ async def test_next_years_roll_changes_nothing_until_its_day_and_is_applied_by_i
             assert [each.status_code for each in after] == [304 if first.headers.get("etag") else 200 for first in before]
         again = [(await vendor.get(path)).json() for path in READS]
         assert again == [first.json() for first in before]
-    assert await hedgerow.everything() == tables
+    assert await small_trust.everything() == tables
     set_clock(monkeypatch, AFTER)
     assert await told(vendor) == {upn(1): ("6", "Renamed"), upn(2): ("6", "Surname2"), upn(4): ("6", "Surname4")}
-    assert {tuple(row) for row in await hedgerow.operator.fetch(SPELLS)} == {
+    assert {tuple(row) for row in await small_trust.operator.fetch(SPELLS)} == {
         (upn(1), "2014-09-01", None),
         (upn(2), "2014-09-01", "2017-10-20"),
         (upn(3), "2014-09-01", "2017-08-31"),
@@ -153,21 +153,23 @@ async def test_next_years_roll_changes_nothing_until_its_day_and_is_applied_by_i
     assert await listed(oak) == [
         {"asOf": FIRST, "state": "applied", "rowCount": 3, "created": 1, "updated": 2, "unchanged": 0, "rejected": 0, "left": 1}
     ]
-    assert await hedgerow.value("SELECT count(*) FROM planned_pupils") == 0
-    assert await miscounted(hedgerow) == (0, 0, 0)
-    settled = await hedgerow.everything()
+    assert await small_trust.value("SELECT count(*) FROM planned_pupils") == 0
+    assert await miscounted(small_trust) == (0, 0, 0)
+    settled = await small_trust.everything()
     assert await told(vendor) == await told(oak)
-    assert await hedgerow.everything() == settled
+    assert await small_trust.everything() == settled
 
 
-async def test_two_requests_at_once_apply_it_once(hedgerow: Trust, oak: Any, vendor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_requests_at_once_apply_it_once(
+    small_trust: Trust, oak: Any, vendor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await planned(oak, new(4, **JOINS), new(5, **JOINS))
     set_clock(monkeypatch, AFTER)
     answers = await asyncio.gather(*(told(client) for client in (oak, vendor) * 4))
     assert all({upn(4), upn(5)} < answer.keys() for answer in answers)
-    assert await hedgerow.value("SELECT count(*) FROM enrolments") == 5
+    assert await small_trust.value("SELECT count(*) FROM enrolments") == 5
     assert (
-        await hedgerow.value("SELECT count(*) FROM receipts WHERE operation = 'recordPupils' AND created = 2") == 2
+        await small_trust.value("SELECT count(*) FROM receipts WHERE operation = 'recordPupils' AND created = 2") == 2
     )  # when it was sent and applied
 
 
@@ -180,7 +182,7 @@ async def test_a_write_of_the_day_comes_after_the_roll(oak: Any, monkeypatch: py
 
 
 async def test_a_complete_roll_replaces_what_was_planned_and_another_its_pupils(
-    hedgerow: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch
+    small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everybody = [new(1), new(2), new(3)]
     (first,) = (await planned(oak, *everybody, new(4, **JOINS), complete=True, asOf="2017-09-04"))["plannedRollIds"]
@@ -204,21 +206,23 @@ async def test_a_complete_roll_replaces_what_was_planned_and_another_its_pupils(
     assert {row["state"] for row in await listed(oak)} == {"applied"}
 
 
-async def test_the_same_roll_again_changes_nothing(hedgerow: Trust, oak: Any) -> None:
+async def test_the_same_roll_again_changes_nothing(small_trust: Trust, oak: Any) -> None:
     statement = "SELECT string_agg(r::text, ' ') FROM (SELECT ctid, xmin, * FROM planned_rolls) r"
     for complete in (False, True):
         once = await planned(oak, new(1), new(2), new(3), complete=complete)
-        before = await hedgerow.value(statement)
+        before = await small_trust.value(statement)
         assert await planned(oak, new(3), new(1), new(2), complete=complete) != once  # the order alone differs
-        assert await hedgerow.value(statement) == before
+        assert await small_trust.value(statement) == before
     await planned(oak, new(7, **JOINS))
     await planned(oak, new(1), new(2), new(3), complete=True)
     assert [row["rowCount"] for row in await listed(oak)] == [3]
 
 
-async def test_it_can_be_withdrawn_until_its_day(hedgerow: Trust, oak: Any, vendor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
-    reader = await hedgerow.client("reader", f"school:{URNS['Oak']}=pupils:read")
+async def test_it_can_be_withdrawn_until_its_day(
+    small_trust: Trust, oak: Any, vendor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
+    reader = await small_trust.client("reader", f"school:{URNS['Oak']}=pupils:read")
     (first,) = (await planned(oak, new(4, **JOINS)))["plannedRollIds"]
     assert (await elm.get(f"/v1/planned-rolls/{first}")).status_code == 404
     assert await listed(elm) == []
@@ -238,7 +242,7 @@ async def test_it_can_be_withdrawn_until_its_day(hedgerow: Trust, oak: Any, vend
     await sent(oak, f"/v1/planned-rolls/{first}/withdraw", status=404)
 
 
-async def test_bad_rows_are_told_when_it_is_sent_and_nothing_is_stored(hedgerow: Trust, oak: Any) -> None:
+async def test_bad_rows_are_told_when_it_is_sent_and_nothing_is_stored(small_trust: Trust, oak: Any) -> None:
     rows = [new(1), new(2, yearGroup="16"), new(3, dateOfBirth="1990-01-01"), new(4, upn=upn(1), **JOINS), new(5, enrolments=None)]
     wrong = {
         "/entries/1/yearGroup": "year-group-invalid",
@@ -255,7 +259,7 @@ async def test_bad_rows_are_told_when_it_is_sent_and_nothing_is_stored(hedgerow:
 
 
 async def test_too_many_leavers_are_a_warning_in_summer_and_refuse_the_roll_on_its_day(
-    hedgerow: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch
+    small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for end_spells in (False, True):
         answer = await planned(oak, new(1), complete=True)
@@ -275,9 +279,9 @@ async def test_too_many_leavers_are_a_warning_in_summer_and_refuse_the_roll_on_i
 
 
 async def test_a_pupil_of_another_school_is_a_warning_and_comes_once_that_school_has_let_go(
-    hedgerow: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch
+    small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     comes = new(1, reference="Elm-1", **JOINS)
     answer = await planned(elm, comes, new(2, reference="Elm-2", **JOINS), at="Elm")
     assert counted(answer) == {"updated": 2}
@@ -295,17 +299,17 @@ async def test_a_pupil_of_another_school_is_a_warning_and_comes_once_that_school
 
 @pytest.mark.parametrize("ended", ["grants", "clients"])
 async def test_the_roll_of_a_client_that_may_no_longer_write_is_refused(
-    hedgerow: Trust, oak: Any, vendor: Any, monkeypatch: pytest.MonkeyPatch, ended: str
+    small_trust: Trust, oak: Any, vendor: Any, monkeypatch: pytest.MonkeyPatch, ended: str
 ) -> None:
     await planned(oak, new(4, **JOINS))
-    await hedgerow.operator.execute(
+    await small_trust.operator.execute(
         f"UPDATE {ended} SET revoked_at = now() WHERE {'client_id' if ended == 'grants' else 'id'} = (SELECT id FROM clients WHERE name = 'oak')"
     )
-    await hedgerow.operator.execute("SELECT derive_reach()")
+    await small_trust.operator.execute("SELECT derive_reach()")
     set_clock(monkeypatch, AFTER)
     assert (await told(vendor)).keys() == {upn(number) for number in (1, 2, 3)}
     assert await listed(vendor) == [{"asOf": FIRST, "state": "refused", "rowCount": 1, "problem": "grant-ended"}]
-    assert await hedgerow.value("SELECT count(*) FROM planned_pupils") == 0
+    assert await small_trust.value("SELECT count(*) FROM planned_pupils") == 0
 
 
 async def test_an_answer_that_was_lost_is_told_again(oak: Any) -> None:
@@ -324,10 +328,10 @@ async def test_pupils_sent_with_judgements_are_of_today(vendor: Any, monkeypatch
         assert issues(await sent(vendor, "/v1/judgements", body | {"asOf": as_of}, 422)) == {"/asOf": "as-of-implausible"}
 
 
-async def test_a_new_identity_takes_planned_rows_with_it(hedgerow: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_identity_takes_planned_rows_with_it(small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the pupil, the UPN, the reference of the client that planned, and the name with the birthday."""
     await planned(oak, new(1), new(2), new(3))
-    other = await hedgerow.client("other", f"school:{URNS['Oak']}=all")
+    other = await small_trust.client("other", f"school:{URNS['Oak']}=all")
     await sent(
         other,
         "/v1/pupils",
@@ -335,18 +339,18 @@ async def test_a_new_identity_takes_planned_rows_with_it(hedgerow: Trust, oak: A
         200,
         Prefer="handling=lenient",
     )
-    assert await hedgerow.value("SELECT count(*) FROM planned_pupils WHERE entry::text LIKE '%Surname1%'") == 2
+    assert await small_trust.value("SELECT count(*) FROM planned_pupils WHERE entry::text LIKE '%Surname1%'") == 2
     target = next(r for r in (await oak.get("/v1/pupils?fields=id,version,upn")).json()["data"] if r["upn"] == upn(1))
     identity = {"expectedVersion": target["version"], "surname": "Other", "forename": "Name", "upn": upn(90), "reference": "new"}
     await sent(oak, f"/v1/pupils/{target['id']}/new-identity", identity)
-    assert await hedgerow.value("SELECT count(*) FROM planned_pupils WHERE entry::text LIKE '%Surname1%'") == 0
+    assert await small_trust.value("SELECT count(*) FROM planned_pupils WHERE entry::text LIKE '%Surname1%'") == 0
     set_clock(monkeypatch, AFTER)
     assert (await told(oak))[upn(90)][1] == "Other"
 
 
-async def test_statements_do_not_grow_with_the_roll(hedgerow: Trust, oak: Any) -> None:
+async def test_statements_do_not_grow_with_the_roll(small_trust: Trust, oak: Any) -> None:
     async def count(numbers: range) -> int:
-        with hedgerow.statements.counting() as seen:
+        with small_trust.statements.counting() as seen:
             await planned(oak, *(new(number, **JOINS) for number in numbers))
         return len(seen)
 

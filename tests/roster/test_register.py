@@ -11,7 +11,7 @@ from domain.declare.type_numbers import MEMBERSHIP, SCHOOL, TRUST
 from domain.roster.gias.apply import apply_gias
 from domain.roster.gias.parse import parse_gias
 from domain.roster.names import make_sort_key
-from tests.roster.gias_rows import COUNTED, FILES, SPRING, SUMMER, explained, extract, group, link, school, tenants, written
+from tests.fixtures.gias_rows import COUNTED, FILES, SPRING, SUMMER, explained, extract, group, link, school, tenants, written
 
 PUBLISHED = Path(__file__).parents[1] / "published" / "data"
 

@@ -14,8 +14,8 @@ from domain.declare.ids import new_id
 from domain.roster.gias.apply import apply_gias
 from domain.roster.gias.report import ImportReport
 from domain.roster.gias.rows import Extract
-from tests.conftest import Databases
-from tests.roster.gias_rows import (
+from tests.fixtures.databases import Databases
+from tests.fixtures.gias_rows import (
     COUNTED,
     SPRING,
     SUMMER,

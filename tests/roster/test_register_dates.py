@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from domain.roster.gias.apply import apply_gias
-from tests.clock import set_clock
-from tests.roster.gias_rows import SPRING, SUMMER, extract, group, link, school, spells
-from tests.trust import LAESTABS, URNS, WINDOW, Trust, asked, batch, counted, entry, issues, opened, roll, sent, upn
+from tests.fixtures.clock import set_clock
+from tests.fixtures.gias_rows import SPRING, SUMMER, extract, group, link, school, spells
+from tests.fixtures.small_trust import LAESTABS, URNS, WINDOW, Trust, asked, batch, counted, entry, issues, opened, roll, sent, upn
 
 FORMER = LAESTABS["Oak"]
 BY_FORMER = {"laestab": f"{FORMER[:3]}/{FORMER[3:]}"}
@@ -23,12 +23,12 @@ async def renumber(here: Trust, name: str, la: str, day: date = SUMMER, **change
 
 
 @pytest.fixture
-async def oak(hedgerow: Trust, vendor: Any) -> Any:
+async def oak(small_trust: Trust, vendor: Any) -> Any:
     """The client of Oak, which has pupils and another LAESTAB than before."""
     await opened(vendor)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2)]))
-    await renumber(hedgerow, "Oak", "937")
-    return await hedgerow.client("oak", f"school:{URNS['Oak']}=all")
+    await renumber(small_trust, "Oak", "937")
+    return await small_trust.client("oak", f"school:{URNS['Oak']}=all")
 
 
 BY_UPN = {"upn": upn(1), "subject": "reading", "grade": 100}
@@ -49,7 +49,7 @@ WRITES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("path", WRITES)
-async def test_a_former_laestab_finds_its_school_and_is_told(hedgerow: Trust, vendor: Any, oak: Any, path: str) -> None:
+async def test_a_former_laestab_finds_its_school_and_is_told(small_trust: Trust, vendor: Any, oak: Any, path: str) -> None:
     whole = WRITES[path] | {"school": BY_FORMER}
     in_rows = {name: value for name, value in whole.items() if name != "school"}
     in_rows["entries"] = [row | {"school": BY_FORMER} for row in whole["entries"]]
@@ -63,7 +63,7 @@ async def test_a_former_laestab_finds_its_school_and_is_told(hedgerow: Trust, ve
     assert answer["unchanged"] == answer["received"]
     present = await sent(oak, f"/v1/{path}", whole | {"school": {"laestab": "9370001"}})
     assert (present["warnings"], counted(present)) == ([], {"unchanged": present["received"]})
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     assert issues(await sent(elm, f"/v1/{path}", whole, 422)) == {"/school": "school-not-found"}
 
 
@@ -75,44 +75,44 @@ async def find(client: Any, *laestabs: str) -> list[str]:
     return [row["name"] for row in rows]
 
 
-async def test_a_filter_finds_it_until_another_open_school_has_it(hedgerow: Trust, vendor: Any, oak: Any) -> None:
+async def test_a_filter_finds_it_until_another_open_school_has_it(small_trust: Trust, vendor: Any, oak: Any) -> None:
     assert await find(vendor, FORMER) == await find(oak, FORMER) == await find(vendor, "9370001") == ["Oak"]
     assert await find(vendor, FORMER, LAESTABS["Elm"]) == ["Elm", "Oak"]
     (row,) = (await oak.get("/v1/schools?fields=laestab,formerLaestabs")).json()["data"]
     assert row == {"laestab": "9370001", "formerLaestabs": [FORMER]}
-    await hedgerow.operator.execute("UPDATE schools SET laestab = $1 WHERE name = 'Elm'", FORMER)
+    await small_trust.operator.execute("UPDATE schools SET laestab = $1 WHERE name = 'Elm'", FORMER)
     assert (await find(vendor, FORMER), await find(oak, FORMER)) == (["Elm"], [])
     answer = await sent(vendor, "/v1/pupils", roll("Elm", [entry(9)]) | {"school": BY_FORMER})
     assert (counted(answer), answer["warnings"]) == ({"created": 1}, [])
     assert issues(await sent(oak, "/v1/pupils", roll("Oak", [entry(1)]) | {"school": BY_FORMER}, 422)) == {
         "/school": "school-not-found"
     }
-    await hedgerow.operator.execute("UPDATE schools SET status = 'closed' WHERE name = 'Elm'")
+    await small_trust.operator.execute("UPDATE schools SET status = 'closed' WHERE name = 'Elm'")
     assert set(await find(vendor, FORMER)) == {"Elm", "Oak"}  # a filter finds closed schools too
     assert counted(await sent(oak, "/v1/pupils", roll("Oak", [entry(1)]) | {"school": BY_FORMER})) == {"updated": 1}
 
 
-async def test_a_school_that_gets_its_laestab_back_has_the_other_as_a_former_one(hedgerow: Trust, vendor: Any, oak: Any) -> None:
-    await hedgerow.operator.execute("UPDATE schools SET laestab = $1 WHERE name = 'Oak'", FORMER)
-    await renumber(hedgerow, "Oak", "938", date(2022, 9, 1))
-    await renumber(hedgerow, "Oak", "937", date(2022, 10, 1))
+async def test_a_school_that_gets_its_laestab_back_has_the_other_as_a_former_one(small_trust: Trust, vendor: Any, oak: Any) -> None:
+    await small_trust.operator.execute("UPDATE schools SET laestab = $1 WHERE name = 'Oak'", FORMER)
+    await renumber(small_trust, "Oak", "938", date(2022, 9, 1))
+    await renumber(small_trust, "Oak", "937", date(2022, 10, 1))
     (row,) = (await oak.get("/v1/schools?fields=laestab,formerLaestabs")).json()["data"]
     assert row == {"laestab": "9370001", "formerLaestabs": ["9380001", FORMER]}
 
 
-async def test_other_places_that_name_a_school_take_a_former_laestab(hedgerow: Trust, vendor: Any, oak: Any) -> None:
+async def test_other_places_that_name_a_school_take_a_former_laestab(small_trust: Trust, vendor: Any, oak: Any) -> None:
     (row,) = (await vendor.get("/v1/windows", params={"code": WINDOW, "fields": "id"})).json()["data"]
     discount = {"school": BY_FORMER, "pupil": {"reference": "P1"}, "reason": "Came from abroad", "author": "Head"}
     await sent(vendor, f"/v1/windows/{row['id']}/discounts", discount, 201)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2)], complete=True) | {"school": BY_FORMER})
-    await hedgerow.operator.execute("INSERT INTO former_laestabs VALUES ($1, '9990001', '2020-01-01')", hedgerow.ids["Quay"])
-    quay = await hedgerow.client("quay", f"school:{URNS['Quay']}=all")
+    await small_trust.operator.execute("INSERT INTO former_laestabs VALUES ($1, '9990001', '2020-01-01')", small_trust.ids["Quay"])
+    quay = await small_trust.client("quay", f"school:{URNS['Quay']}=all")
     await sent(
         quay, "/v1/schemes", {"tenant": {"school": {"laestab": "9990001"}}, "code": "x", "name": "X", "template": "effort"}, 201
     )
 
 
-async def test_aggregates_take_a_former_laestab(hedgerow: Trust, vendor: Any, oak: Any) -> None:
+async def test_aggregates_take_a_former_laestab(small_trust: Trust, vendor: Any, oak: Any) -> None:
     await sent(vendor, "/v1/judgements", batch("Oak", [BY_UPN]))
     query = 'query ($s: [ID!]) { aggregates(groupBy: [subject], window: "2017-18/KS2", school: $s) { nodes { eligible } } }'
     pages = []
@@ -125,7 +125,7 @@ async def test_aggregates_take_a_former_laestab(hedgerow: Trust, vendor: Any, oa
         ]
     assert pages[0]
     assert all(page == pages[0] for page in pages)
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     refused = await elm.get("/v1/aggregates", params={"groupBy": "subject", "window": WINDOW, "school": FORMER})
     assert issues(refused.json()) == {"school": "school-not-found"}
 
@@ -183,8 +183,8 @@ async def send_extract(client: Any, as_of: str, status: int = 200, **fields: str
     return answer.json()
 
 
-async def test_an_extract_older_than_the_last_is_refused_unless_forced(hedgerow: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
-    importer = await hedgerow.client("importer", "installation=imports:write")
+async def test_an_extract_older_than_the_last_is_refused_unless_forced(small_trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
+    importer = await small_trust.client("importer", "installation=imports:write")
     await send_extract(importer, "2022-06-20")
     for as_of, fields in (("2022-06-19", {}), ("2021-12-31", {"force": "false"})):
         assert issues(await send_extract(importer, as_of, 422, **fields)) == {"/asOf": "gias-extract-older"}

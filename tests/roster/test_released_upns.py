@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.small_trust import TRUST, URNS, Trust, asked, batch, counted, issues, opened, roll, sent, upn
 from tests.roster.children import ANN, BEN, child, patch, pupil, put, upns, warned
-from tests.trust import TRUST, URNS, Trust, asked, batch, counted, issues, opened, roll, sent, upn
 
 RELEASE = (
     "mutation ($input: UpnReleaseInput!, $dry: Boolean) { releasePupilUpn(input: $input, dryRun: $dry) { id outcome version } }"
@@ -24,16 +24,16 @@ async def told(client: Any) -> list[tuple[str, list[str], list[str]]]:
     return [(row["schoolId"], row["pupilIds"], row["differing"]) for row in answer.json()["data"]]
 
 
-async def test_a_former_number_is_released_once(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_former_number_is_released_once(small_trust: Trust, vendor: Any) -> None:
     ann = await recorded_in_error(vendor)
     url, body = f"/v1/pupils/{ann['id']}/release-upn", {"upn": upn(BEN).lower()}
     read = await vendor.get("/v1/pupils")
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     dry = await sent(vendor, f"{url}?dryRun=true", body)
-    assert (dry, await hedgerow.everything()) == ({"id": ann["id"], "outcome": "released", "version": 3}, before)
+    assert (dry, await small_trust.everything()) == ({"id": ann["id"], "outcome": "released", "version": 3}, before)
     assert await sent(vendor, url, body) == {"id": ann["id"], "outcome": "released", "version": 3}
     assert await sent(vendor, url, body) == {"id": ann["id"], "outcome": "unchanged", "version": 3}
-    assert await upns(hedgerow, ann["id"]) == {upn(ANN): True}
+    assert await upns(small_trust, ann["id"]) == {upn(ANN): True}
     again = await vendor.get("/v1/pupils", headers={"If-None-Match": read.headers["ETag"]})
     assert (again.status_code, again.json()["data"][0]["version"]) == (200, 3)
     assert await told(vendor) == [], "who released it knows"
@@ -42,12 +42,12 @@ async def test_a_former_number_is_released_once(hedgerow: Trust, vendor: Any) ->
     judged = batch("Oak", [{"upn": upn(BEN), "subject": "reading", "grade": 100}])
     assert issues(await sent(vendor, "/v1/judgements", judged, 422)) == {"/entries/0/upn": "pupil-not-found"}
     nightly = await put(vendor, child(ANN, formerUpns=[upn(BEN)]))
-    assert (counted(nightly), await upns(hedgerow, ann["id"])) == ({"unchanged": 1}, {upn(ANN): True})
+    assert (counted(nightly), await upns(small_trust, ann["id"])) == ({"unchanged": 1}, {upn(ANN): True})
     arrived = await put(vendor, child(BEN))
     assert (counted(arrived), warned(arrived)) == ({"created": 1}, {})
 
 
-async def test_it_is_a_mutation_too(hedgerow: Trust, vendor: Any) -> None:
+async def test_it_is_a_mutation_too(small_trust: Trust, vendor: Any) -> None:
     ann = await recorded_in_error(vendor)
     given = {"id": ann["id"], "upn": upn(BEN)}
     for dry, outcome in ((True, "released"), (False, "released"), (False, "unchanged")):
@@ -55,10 +55,10 @@ async def test_it_is_a_mutation_too(hedgerow: Trust, vendor: Any) -> None:
         assert answer == {"id": ann["id"], "outcome": outcome, "version": 3}
 
 
-async def test_a_number_that_the_pupil_has_or_never_had_is_not_released(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_number_that_the_pupil_has_or_never_had_is_not_released(small_trust: Trust, vendor: Any) -> None:
     ann = await recorded_in_error(vendor)
     await put(vendor, child(BEN, upn=None))
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     url = f"/v1/pupils/{ann['id']}/release-upn"
     for number, code in ((upn(ANN), "upn-not-former"), (upn(99), "upn-not-former"), ("X1", "upn-invalid"), ("", "upn-invalid")):
         refused = await sent(vendor, url, {"upn": number}, 422)
@@ -67,32 +67,32 @@ async def test_a_number_that_the_pupil_has_or_never_had_is_not_released(hedgerow
     ben = await pupil(vendor, surname="Baker")
     other = await sent(vendor, f"/v1/pupils/{ben['id']}/release-upn", {"upn": upn(BEN)}, 422)
     assert issues(other) == {"/upn": "upn-not-former"}, "it is Ann's former number"
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
 
 
-async def test_both_scopes_are_needed_at_the_main_school(hedgerow: Trust, vendor: Any) -> None:
+async def test_both_scopes_are_needed_at_the_main_school(small_trust: Trust, vendor: Any) -> None:
     ann = await recorded_in_error(vendor)
     url, body = f"/v1/pupils/{ann['id']}/release-upn", {"upn": upn(BEN)}
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     for name, grants, status in (
         ("writes", [f"trust:{TRUST}=pupils:write,pupils:read"], 403),
         ("reads", [f"trust:{TRUST}=pupils:upn,pupils:read"], 403),
         ("mixed", [f"school:{URNS['Oak']}=pupils:write", f"school:{URNS['Elm']}=pupils:write,pupils:upn"], 403),
         ("elsewhere", [f"school:{URNS['Elm']}=pupils:write,pupils:upn"], 404),
     ):
-        client = await hedgerow.client(name, *grants)
+        client = await small_trust.client(name, *grants)
         refused = await sent(client, url, body, status)
         assert refused["type"].rsplit("/", 1)[1] == ("scope-missing" if status == 403 else "not-found")
-    near = await hedgerow.client("near", f"school:{URNS['Oak']}=pupils:write,pupils:upn")
-    assert await hedgerow.everything() == before
+    near = await small_trust.client("near", f"school:{URNS['Oak']}=pupils:write,pupils:upn")
+    assert await small_trust.everything() == before
     assert (await sent(near, url, body))["outcome"] == "released"
 
 
 @pytest.mark.parametrize("way", ["roll", "patch"])
-async def test_who_loses_a_number_to_its_owner_is_told(hedgerow: Trust, vendor: Any, way: str) -> None:
+async def test_who_loses_a_number_to_its_owner_is_told(small_trust: Trust, vendor: Any, way: str) -> None:
     await put(vendor, child(BEN, upn=None))
     ann, ben = await recorded_in_error(vendor), await pupil(vendor, surname="Baker")
-    oak = [(str(hedgerow.ids["Oak"]), [ann["id"]], ["upn"])]
+    oak = [(str(small_trust.ids["Oak"]), [ann["id"]], ["upn"])]
     await sent(vendor, "/v1/pupils?dryRun=true", roll("Oak", [child(BEN)]))
     assert await told(vendor) == []
     if way == "patch":
@@ -106,14 +106,14 @@ async def test_who_loses_a_number_to_its_owner_is_told(hedgerow: Trust, vendor: 
     assert shown == [{"kind": "upn-released", "pupilIds": [ann["id"]]}]
 
 
-async def test_a_batch_that_corrects_both_pupils_leaves_nothing_to_look_at(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_batch_that_corrects_both_pupils_leaves_nothing_to_look_at(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN, upn=upn(BEN)), child(BEN, upn=upn(ANN)))
     assert warned(await put(vendor, child(ANN), child(BEN))) == dict.fromkeys(("/entries/0/upn", "/entries/1/upn"), "upn-released")
     assert await told(vendor) == []
 
 
-async def test_the_school_that_had_it_is_told_and_the_owners_is_not(hedgerow: Trust, vendor: Any) -> None:
+async def test_the_school_that_had_it_is_told_and_the_owners_is_not(small_trust: Trust, vendor: Any) -> None:
     ann = await recorded_in_error(vendor)
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     await put(elm, child(BEN), at="Elm")
-    assert (await told(vendor), await told(elm)) == ([(str(hedgerow.ids["Oak"]), [ann["id"]], ["upn"])], [])
+    assert (await told(vendor), await told(elm)) == ([(str(small_trust.ids["Oak"]), [ann["id"]], ["upn"])], [])

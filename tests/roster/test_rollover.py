@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 
 from domain.roster.years import academic_year_of, format_academic_year, parse_academic_year
-from tests.clock import set_clock
-from tests.conftest import ROOT
-from tests.trust import URNS, Trust, entry, roll, sent
+from tests.fixtures.clock import set_clock
+from tests.fixtures.settings import ROOT
+from tests.fixtures.small_trust import URNS, Trust, entry, roll, sent
 
 ENGLAND = ZoneInfo("Europe/London")
 NOW = parse_academic_year(academic_year_of(datetime.now(ENGLAND).date()))
@@ -37,7 +37,7 @@ def of(year: int, month: int = 9) -> str:
     return str(date(year if month >= 9 else year + 1, month, 1))
 
 
-async def test_a_roll_of_this_year_of_last_year_and_none(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_roll_of_this_year_of_last_year_and_none(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW)))
     await sent(vendor, "/v1/pupils", roll("Elm", [pupil(2)], asOf=of(NOW - 1)))
     told = {
@@ -48,7 +48,7 @@ async def test_a_roll_of_this_year_of_last_year_and_none(hedgerow: Trust, vendor
     assert await states(vendor) == told
     late = (await vendor.get("/v1/schools?rollState=previous&rollState=none&sort=name&fields=name")).json()["data"]
     assert [row["name"] for row in late] == ["Ash", "Elm"]
-    portal = await hedgerow.client("portal", "trust:4128=schools:read")
+    portal = await small_trust.client("portal", "trust:4128=schools:read")
     assert await states(portal) == told
 
 
@@ -61,24 +61,24 @@ async def test_the_first_roll_of_the_new_year_rolls_the_school_over(vendor: Any)
     assert (await states(vendor))["Oak"] == (format_academic_year(NOW), "current")
 
 
-async def test_only_a_roll_of_a_newer_year_changes_the_state_and_with_it_the_version(hedgerow: Trust, vendor: Any) -> None:
+async def test_only_a_roll_of_a_newer_year_changes_the_state_and_with_it_the_version(small_trust: Trust, vendor: Any) -> None:
     """Neither the same roll on a later day, nor an older one, nor one that is rejected, nor a dry run."""
     await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW - 1)))
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     for path, year, more in (
         ("/v1/pupils", of(NOW - 1, 7), {}),
         ("/v1/pupils?dryRun=true", of(NOW), {}),
         ("/v1/pupils", of(NOW), {"yearGroup": "Nursery"}),
     ):
         await sent(vendor, path, roll("Oak", [pupil(1, **more)], asOf=year), 422 if more else 200, prefer="handling=lenient")
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW - 2)))
     assert (await states(vendor))["Oak"] == (format_academic_year(NOW - 1), "previous")
     version = "SELECT version FROM school_versions WHERE school_id = $1"
-    known = await hedgerow.value(version, hedgerow.ids["Oak"])
+    known = await small_trust.value(version, small_trust.ids["Oak"])
     await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW)))
     assert (await states(vendor))["Oak"] == (format_academic_year(NOW), "current")
-    assert await hedgerow.value(version, hedgerow.ids["Oak"]) > known
+    assert await small_trust.value(version, small_trust.ids["Oak"]) > known
 
 
 async def correct(client: Any, year: str | None, status: int = 200, **condition: str) -> Any:
@@ -90,11 +90,11 @@ async def correct(client: Any, year: str | None, status: int = 200, **condition:
     return answer.json()
 
 
-async def test_a_mistaken_roll_year_is_corrected_and_rolls_are_taken_again(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_mistaken_roll_year_is_corrected_and_rolls_are_taken_again(small_trust: Trust, vendor: Any) -> None:
     """A roll was sent with a day that lay years ahead, before such days were refused."""
     await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW)))
-    await hedgerow.operator.execute("UPDATE school_versions SET roll_year = 2061, version = version + 1")
-    await hedgerow.operator.execute("UPDATE pupil_rolls SET as_of = '2062-01-09'")
+    await small_trust.operator.execute("UPDATE school_versions SET roll_year = 2061, version = version + 1")
+    await small_trust.operator.execute("UPDATE pupil_rolls SET as_of = '2062-01-09'")
     assert (await states(vendor))["Oak"] == ("2061-62", "current")
     later = roll("Oak", [pupil(1, surname="Later")], asOf=of(NOW, 9))
     assert (await sent(vendor, "/v1/pupils", later))["superseded"] == 1
@@ -110,12 +110,12 @@ async def test_a_mistaken_roll_year_is_corrected_and_rolls_are_taken_again(hedge
     assert (await states(vendor))["Oak"] == (format_academic_year(NOW), "current")
 
 
-async def test_a_roll_year_that_cannot_be_is_refused(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_roll_year_that_cannot_be_is_refused(small_trust: Trust, vendor: Any) -> None:
     for year in (format_academic_year(NOW + 1), "2061", "2020-22", ""):
         refused = await correct(vendor, year, 422)
         assert {issue["at"] for issue in refused["issues"]} == {"/rollYear"}
     await correct(vendor, format_academic_year(NOW), 412, **{"If-Match": '"77"'})
-    reader = await hedgerow.client("reader", f"school:{URNS['Oak']}=schools:read")
+    reader = await small_trust.client("reader", f"school:{URNS['Oak']}=schools:read")
     await correct(reader, format_academic_year(NOW), 403)
 
 
@@ -160,18 +160,18 @@ async def test_the_first_of_september_starts_the_year_in_england(vendor: Any, mo
     ("roll_year", "state"), [(None, "none"), (2024, "previous"), (2025, "previous"), (2026, "current"), (2027, "current")]
 )
 async def test_the_state_in_the_first_days_of_september_2026(
-    hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch, roll_year: int | None, state: str
+    small_trust: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch, roll_year: int | None, state: str
 ) -> None:
     if roll_year is not None:
         await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(2024)))
-        await hedgerow.value("UPDATE school_versions SET roll_year = $1 RETURNING 1", roll_year)
+        await small_trust.value("UPDATE school_versions SET roll_year = $1 RETURNING 1", roll_year)
     set_clock(monkeypatch, datetime(2026, 9, 3, 7, 30, tzinfo=UTC))
     (school,) = (await vendor.get(f"/v1/schools?urn={URNS['Oak']}&fields=rollState")).json()["data"]
     assert school == {"rollState": state}
 
 
 async def test_a_correction_at_five_past_midnight_belongs_to_the_new_year(
-    hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch
+    small_trust: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1 September begins in England at 23:00 UTC of 31 August."""
     await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf="2025-10-01"))
@@ -179,7 +179,9 @@ async def test_a_correction_at_five_past_midnight_belongs_to_the_new_year(
     set_clock(monkeypatch, datetime(2026, 8, 31, 23, 5, tzinfo=UTC))
     answer = await vendor.patch(f"/v1/pupils/{row['id']}", json={"yearGroup": "7"}, headers={"If-Match": f'"{row["version"]}"'})
     assert answer.status_code == 200, answer.text
-    spells = await hedgerow.operator.fetch("SELECT value, from_on FROM characteristics WHERE kind = 'yearGroup' ORDER BY from_on")
+    spells = await small_trust.operator.fetch(
+        "SELECT value, from_on FROM characteristics WHERE kind = 'yearGroup' ORDER BY from_on"
+    )
     assert [tuple(row) for row in spells] == [("6", date(2025, 9, 1)), ("7", date(2026, 9, 1))]
 
 
@@ -193,7 +195,7 @@ async def test_the_entity_tag_changes_at_midnight_in_england(vendor: Any, monkey
     assert (after.status_code, after.json()["data"][0]) == (200, {"academicYear": "2026-27"})
 
 
-async def test_the_migration_finds_the_years_of_rolls_that_came_before_it(hedgerow: Trust, vendor: Any) -> None:
+async def test_the_migration_finds_the_years_of_rolls_that_came_before_it(small_trust: Trust, vendor: Any) -> None:
     """As the owner, from whom row-level security would hide every row, were there no policy for it."""
     await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1)], asOf=of(NOW - 1)))
     await sent(vendor, "/v1/pupils", roll("Oak", [pupil(1), pupil(2)], asOf=of(NOW)))
@@ -204,7 +206,7 @@ async def test_the_migration_finds_the_years_of_rolls_that_came_before_it(hedger
     assert spec.loader is not None
     migration = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(migration)
-    owner = await asyncpg.connect(hedgerow.databases.owner_url)
+    owner = await asyncpg.connect(small_trust.databases.owner_url)
     try:
         await owner.execute("UPDATE school_versions SET roll_year = NULL, version = version + 1")
         assert {state for _, state in (await states(vendor)).values()} == {"none"}

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.small_trust import AS_OF, URNS, Trust, asked, batch, counted, judged, opened, roll, sent, upn
 from tests.roster.children import ANN, BEN, EVA, EVAN, child, pupil, put, warned
 from tests.roster.test_data_issues import listed
-from tests.trust import AS_OF, URNS, Trust, asked, batch, counted, judged, opened, roll, sent, upn
 
 SAME = "possible-same-child"
 
@@ -22,7 +22,7 @@ async def list_ids(client: Any) -> list[str]:
 
 @pytest.mark.parametrize("dry_run", [False, True])
 async def test_new_ids_of_an_mis_double_children_without_a_upn_and_each_is_told(
-    hedgerow: Trust, vendor: Any, dry_run: bool
+    small_trust: Trust, vendor: Any, dry_run: bool
 ) -> None:
     """The old records leave by the same complete roll. Who has a permanent UPN is not doubled."""
     await put(vendor, unnumbered(ANN), unnumbered(EVA), unnumbered(EVAN), child(BEN))
@@ -61,14 +61,14 @@ async def test_new_ids_of_an_mis_double_children_without_a_upn_and_each_is_told(
     ],
     ids=["no UPN", "written otherwise", "temporary UPN", "a UPN now", "sex", "forename", "birthday", "surname", "her own row"],
 )
-async def test_names_sex_and_birthday_are_one_childs(hedgerow: Trust, vendor: Any, row: dict[str, Any], is_same: bool) -> None:
+async def test_names_sex_and_birthday_are_one_childs(small_trust: Trust, vendor: Any, row: dict[str, Any], is_same: bool) -> None:
     await put(vendor, unnumbered(ANN))
     answer = await put(vendor, row)
     assert warned(answer) == ({"/entries/0": SAME} if is_same else {})
     assert len(await listed(vendor)) == is_same
 
 
-async def test_two_permanent_upns_are_two_children(hedgerow: Trust, vendor: Any) -> None:
+async def test_two_permanent_upns_are_two_children(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN))
     answer = await put(vendor, child(ANN, reference="new", upn=upn(50)))
     assert (counted(answer), warned(answer), await listed(vendor)) == ({"created": 1}, {}, [])
@@ -78,12 +78,12 @@ async def test_two_permanent_upns_are_two_children(hedgerow: Trust, vendor: Any)
     assert len(await listed(vendor)) == 1
 
 
-async def test_two_rows_of_one_batch_are_both_told(hedgerow: Trust, vendor: Any) -> None:
+async def test_two_rows_of_one_batch_are_both_told(small_trust: Trust, vendor: Any) -> None:
     answer = await put(vendor, unnumbered(ANN), unnumbered(ANN, reference="new"))
     assert (counted(answer), warned(answer)) == ({"created": 2}, {f"/entries/{n}": SAME for n in (0, 1)})
 
 
-async def test_a_merge_is_the_end_of_it(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_merge_is_the_end_of_it(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, unnumbered(ANN))
     query = "mutation ($b: PupilBatchInput!) { recordPupils(input: $b) { created warnings { at code message } } }"
     body = roll("Oak", [unnumbered(ANN, reference="new")])
@@ -99,7 +99,7 @@ async def test_a_merge_is_the_end_of_it(hedgerow: Trust, vendor: Any) -> None:
         assert (await pupil(vendor, reference=reference))["id"] == old
 
 
-async def test_joiners_of_a_batch_of_judgements_are_told_too(hedgerow: Trust, vendor: Any) -> None:
+async def test_joiners_of_a_batch_of_judgements_are_told_too(small_trust: Trust, vendor: Any) -> None:
     await opened(vendor)
     await put(vendor, unnumbered(ANN))
     joiner = unnumbered(ANN, reference="new")
@@ -109,9 +109,9 @@ async def test_joiners_of_a_batch_of_judgements_are_told_too(hedgerow: Trust, ve
     assert [kind for kind, _ in await listed(vendor)] == [SAME]
 
 
-async def test_of_two_schools_it_is_told_to_who_reaches_both(hedgerow: Trust, vendor: Any) -> None:
+async def test_of_two_schools_it_is_told_to_who_reaches_both(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, unnumbered(ANN))
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     first = await put(elm, unnumbered(ANN, reference="Elm-1"), at="Elm")
     assert (counted(first), warned(first), await listed(elm)) == ({"created": 1}, {}, [])
     assert len(await listed(vendor)) == 2

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.recount import miscounted
-from tests.trust import URNS, Trust, asked, at, batch, counted, entry, issues, judged, opened, roll, sent, upn
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import URNS, Trust, asked, at, batch, counted, entry, issues, judged, opened, roll, sent, upn
 
 SPELLS = """
 SELECT e.from_on::text, e.to_on::text, e.status FROM enrolments e JOIN upns u USING (tenant_id, pupil_id) JOIN schools s ON s.id = e.school_id
@@ -34,50 +34,50 @@ async def said(client: Any, *spells: dict[str, Any], day: str = "2017-10-23", st
 
 
 @pytest_asyncio.fixture
-async def oak(hedgerow: Trust, vendor: Any) -> Any:
+async def oak(small_trust: Trust, vendor: Any) -> Any:
     """The client of Oak alone, with an open window."""
     await opened(vendor)
-    return await hedgerow.client("oak", f"school:{URNS['Oak']}=all")
+    return await small_trust.client("oak", f"school:{URNS['Oak']}=all")
 
 
-async def test_a_first_day_that_moves_and_a_leaver_leave_one_spell_and_no_ghost(hedgerow: Trust, oak: Any) -> None:
+async def test_a_first_day_that_moves_and_a_leaver_leave_one_spell_and_no_ghost(small_trust: Trust, oak: Any) -> None:
     await said(oak, {"from": "2017-09-01"}, day="2017-09-01")
     (first,) = (await oak.get("/v1/enrolments")).json()["data"]
     await said(oak, {"from": "2017-09-03"}, day="2017-09-04")
-    assert await told(hedgerow, SPELLS, "Oak") == [("2017-09-03", None, "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2017-09-03", None, "C")]
     await said(oak, {"from": "2017-09-03", "to": "2017-10-22", "leavingReason": "Moved"})
-    assert await told(hedgerow, SPELLS, "Oak") == [("2017-09-03", "2017-10-22", "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2017-09-03", "2017-10-22", "C")]
     (last,) = (await oak.get("/v1/enrolments")).json()["data"]
     assert (last["id"], last["from"], last["to"]) == (first["id"], "2017-09-03", "2017-10-22")
-    assert await told(hedgerow, FORMER, "Oak") == [("2017-09-01", None, "C"), ("2017-09-03", None, "C")]
+    assert await told(small_trust, FORMER, "Oak") == [("2017-09-01", None, "C"), ("2017-09-03", None, "C")]
     for day, there in (("2017-09-02", 0), ("2017-09-03", 1), ("2017-10-22", 1), ("2017-10-23", 0)):
         query = "query($on: Date) { schools { nodes { onRoll(on: $on) { nodes { id } } } } }"
         assert len((await asked(oak, query, on=day))["schools"]["nodes"][0]["onRoll"]["nodes"]) == there, day
-    assert await miscounted(hedgerow) == (0, 0, 0)
-    before = await hedgerow.everything()
+    assert await miscounted(small_trust) == (0, 0, 0)
+    before = await small_trust.everything()
     assert counted(await said(oak, {"from": "2017-09-03", "to": "2017-10-22", "leavingReason": "Moved"})) == {"unchanged": 1}
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
 
 
-async def test_an_empty_list_takes_back_a_no_show_and_a_field_left_out_says_nothing(hedgerow: Trust, oak: Any) -> None:
+async def test_an_empty_list_takes_back_a_no_show_and_a_field_left_out_says_nothing(small_trust: Trust, oak: Any) -> None:
     await said(oak, {"from": "2017-09-01"}, day="2017-09-01")
     assert counted(await said(oak, enrolments=None)) == {"unchanged": 1}
-    assert await told(hedgerow, SPELLS, "Oak") == [("2017-09-01", None, "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2017-09-01", None, "C")]
     assert counted(await said(oak)) == {"updated": 1}
-    assert await told(hedgerow, SPELLS, "Oak") == []
-    assert await told(hedgerow, FORMER, "Oak") == [("2017-09-01", None, "C")]
-    assert await hedgerow.value("SELECT sum(eligible) FROM totals") == 0
-    before = await hedgerow.everything()
+    assert await told(small_trust, SPELLS, "Oak") == []
+    assert await told(small_trust, FORMER, "Oak") == [("2017-09-01", None, "C")]
+    assert await small_trust.value("SELECT sum(eligible) FROM totals") == 0
+    before = await small_trust.everything()
     assert counted(await said(oak)) == {"unchanged": 1}
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     refused = await sent(oak, "/v1/judgements", batch("Oak", [judged(1)]), 422)
     assert issues(refused) == {"/entries/0/reference": "pupil-not-found"}
     assert counted(await said(oak, {"from": "2017-09-11"})) == {"updated": 1}
-    assert await told(hedgerow, SPELLS, "Oak") == [("2017-09-11", None, "C")]
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await told(small_trust, SPELLS, "Oak") == [("2017-09-11", None, "C")]
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_a_no_show_on_a_complete_roll_night_after_night(hedgerow: Trust, oak: Any) -> None:
+async def test_a_no_show_on_a_complete_roll_night_after_night(small_trust: Trust, oak: Any) -> None:
     stays = entry(2)
     await sent(
         oak, "/v1/pupils", roll("Oak", [entry(1, enrolments=[C | {"from": "2017-09-01"}]), stays], asOf="2017-09-01", complete=True)
@@ -90,75 +90,75 @@ async def test_a_no_show_on_a_complete_roll_night_after_night(hedgerow: Trust, o
     ):
         answer = await sent(oak, "/v1/pupils", no_show | {"asOf": day})
         assert (counted(answer), answer["left"]) == (outcome, 0)
-    assert await told(hedgerow, SPELLS, "Oak") == []
+    assert await told(small_trust, SPELLS, "Oak") == []
 
 
-async def test_the_year_before_stays_as_it_was_said(hedgerow: Trust, oak: Any) -> None:
+async def test_the_year_before_stays_as_it_was_said(small_trust: Trust, oak: Any) -> None:
     """A row says nothing of earlier academic years: the census of last year still counts who was there."""
     await said(oak, {"from": "2014-09-01"}, day="2017-05-01")
     await said(oak, {"from": "2017-09-04"})
-    assert await told(hedgerow, SPELLS, "Oak") == [("2014-09-01", "2017-08-31", "C"), ("2017-09-04", None, "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2014-09-01", "2017-08-31", "C"), ("2017-09-04", None, "C")]
     await said(oak, day="2017-10-24")
-    assert await told(hedgerow, SPELLS, "Oak") == [("2014-09-01", "2017-08-31", "C")]
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await told(small_trust, SPELLS, "Oak") == [("2014-09-01", "2017-08-31", "C")]
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_a_spell_from_an_earlier_year_is_corrected_whole(hedgerow: Trust, oak: Any) -> None:
+async def test_a_spell_from_an_earlier_year_is_corrected_whole(small_trust: Trust, oak: Any) -> None:
     """It includes the last day before the year, and so does the stored one: they are the same spell."""
     await said(oak, {"from": "2014-09-01"})
     assert counted(await said(oak, {"from": "2015-01-05"})) == {"updated": 1}
-    assert await told(hedgerow, SPELLS, "Oak") == [("2015-01-05", None, "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2015-01-05", None, "C")]
 
 
-async def test_spells_that_overlap_stored_ones_of_another_year_are_refused(hedgerow: Trust, oak: Any) -> None:
+async def test_spells_that_overlap_stored_ones_of_another_year_are_refused(small_trust: Trust, oak: Any) -> None:
     past = {"from": "2014-09-01", "to": "2016-07-20"}
     await said(oak, past, {"from": "2017-09-04"})
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     for first in ("2016-07-20", "2016-01-04", "2014-08-31"):
         refused = await said(oak, {"from": first}, status=422)
         assert issues(refused) == {"/entries/0/enrolments": "spells-overlap"}
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     assert counted(await said(oak, {"from": "2016-07-21"})) == {"updated": 1}
-    assert await told(hedgerow, SPELLS, "Oak") == [("2014-09-01", "2016-07-20", "C"), ("2016-07-21", None, "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2014-09-01", "2016-07-20", "C"), ("2016-07-21", None, "C")]
     # the stored one is in the row too, so that the row says what both are
     assert counted(await said(oak, past | {"to": "2015-12-31"}, {"from": "2016-01-04"})) == {"updated": 1}
-    assert await told(hedgerow, SPELLS, "Oak") == [("2014-09-01", "2015-12-31", "C"), ("2016-01-04", None, "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2014-09-01", "2015-12-31", "C"), ("2016-01-04", None, "C")]
 
 
-async def test_a_spell_that_begins_next_year_stays(hedgerow: Trust, oak: Any) -> None:
+async def test_a_spell_that_begins_next_year_stays(small_trust: Trust, oak: Any) -> None:
     later = {"from": "2018-09-03"}
     await said(oak, {"from": "2017-09-04", "to": "2018-03-29"}, later)
     await said(oak, {"from": "2017-09-05", "to": "2018-03-29"})
-    assert await told(hedgerow, SPELLS, "Oak") == [("2017-09-05", "2018-03-29", "C"), ("2018-09-03", None, "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2017-09-05", "2018-03-29", "C"), ("2018-09-03", None, "C")]
 
 
-async def test_characteristics_are_said_whole_and_unknown_is_not_false(hedgerow: Trust, oak: Any) -> None:
+async def test_characteristics_are_said_whole_and_unknown_is_not_false(small_trust: Trust, oak: Any) -> None:
     def known(*spells: tuple[str, str, str]) -> list[dict[str, str]]:
         return [{"kind": kind, "value": value, "from": from_} for kind, value, from_ in spells]
 
     spell, day = {"from": "2014-09-01"}, "2018-05-01"
     fsm, sen = ("ever6Fsm", "true", "2017-09-01"), ("sen", "K", "2016-09-01")
     await said(oak, spell, day=day, characteristics=known(fsm, sen))
-    assert [row[0] for row in await hedgerow.operator.fetch(DISADVANTAGED)] == ["true"]
+    assert [row[0] for row in await small_trust.operator.fetch(DISADVANTAGED)] == ["true"]
     await said(oak, spell, day=day, characteristics=known(("ever6Fsm", "true", "2017-09-03"), sen))
-    assert await told(hedgerow, VALUES) == [("ever6Fsm", "true", "2017-09-03", None), ("sen", "K", "2016-09-01", None)]
+    assert await told(small_trust, VALUES) == [("ever6Fsm", "true", "2017-09-03", None), ("sen", "K", "2016-09-01", None)]
     assert counted(await said(oak, spell, day=day)) == {"unchanged": 1}
     assert counted(await said(oak, spell, day=day, characteristics=known(("sen", "N", "2018-01-08"), sen))) == {"updated": 1}
-    assert await told(hedgerow, VALUES) == [("sen", "K", "2016-09-01", "2018-01-07"), ("sen", "N", "2018-01-08", None)]
-    assert [row[0] for row in await hedgerow.operator.fetch(DISADVANTAGED)] == ["unknown"]
-    before = await hedgerow.everything()
+    assert await told(small_trust, VALUES) == [("sen", "K", "2016-09-01", "2018-01-07"), ("sen", "N", "2018-01-08", None)]
+    assert [row[0] for row in await small_trust.operator.fetch(DISADVANTAGED)] == ["unknown"]
+    before = await small_trust.everything()
     assert counted(await said(oak, spell, day=day, characteristics=known(("sen", "N", "2018-01-08"), sen))) == {"unchanged": 1}
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     assert counted(await said(oak, spell, day=day, characteristics=[])) == {"updated": 1}
-    assert await told(hedgerow, VALUES) == [("sen", "K", "2016-09-01", "2017-08-31")]
-    assert [row[0] for row in await hedgerow.operator.fetch("SELECT DISTINCT sen FROM cells WHERE n > 0")] == ["unknown"]
-    kept = await told(hedgerow, FORMER_VALUES)
+    assert await told(small_trust, VALUES) == [("sen", "K", "2016-09-01", "2017-08-31")]
+    assert [row[0] for row in await small_trust.operator.fetch("SELECT DISTINCT sen FROM cells WHERE n > 0")] == ["unknown"]
+    kept = await told(small_trust, FORMER_VALUES)
     assert ("ever6Fsm", "true", "2017-09-01", None) in kept
     assert ("sen", "N", "2018-01-08", None) in kept
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_characteristics_that_overlap_stored_ones_of_another_year_and_value_are_refused(hedgerow: Trust, oak: Any) -> None:
+async def test_characteristics_that_overlap_stored_ones_of_another_year_and_value_are_refused(small_trust: Trust, oak: Any) -> None:
     def sen(value: str, from_: str, to: str | None = None) -> dict[str, Any]:
         return {"kind": "sen", "value": value, "from": from_} | ({"to": to} if to else {})
 
@@ -171,25 +171,25 @@ async def test_characteristics_that_overlap_stored_ones_of_another_year_and_valu
     assert issues(await said(oak, spell, characteristics=ends_late, status=422)) == {"/entries/0/characteristics": "spells-overlap"}
     assert counted(await said(oak, spell, characteristics=[sen("E", "2016-07-21")])) == {"updated": 1}
     assert counted(await said(oak, spell, characteristics=[past, sen("N", "2016-07-21")])) == {"updated": 1}
-    assert await told(hedgerow, VALUES) == [("sen", "K", "2015-09-01", "2016-07-20"), ("sen", "N", "2016-07-21", None)]
+    assert await told(small_trust, VALUES) == [("sen", "K", "2015-09-01", "2016-07-20"), ("sen", "N", "2016-07-21", None)]
 
 
-async def test_an_older_roll_never_overwrites_a_newer_one(hedgerow: Trust, oak: Any) -> None:
+async def test_an_older_roll_never_overwrites_a_newer_one(small_trust: Trust, oak: Any) -> None:
     """Neither its names, nor its spells, nor its leavers; an unchanged newer one counts too, and a row of another pupil goes through."""
     spell = {"from": "2014-09-01"}
     await said(oak, spell, day="2018-04-30")
     await said(oak, spell, day="2018-05-02")
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     older = [entry(1, surname="Before", enrolments=[C | {"from": "2014-09-02"}], characteristics=[], yearGroup="5"), entry(2)]
     answer = await sent(oak, "/v1/pupils", roll("Oak", older, asOf="2018-05-01"), prefer="return=representation")
     assert counted(answer) == {"superseded": 1, "created": 1}
     assert answer["results"][0]["outcome"] == "superseded"
     assert answer["results"][0]["id"] is not None
-    assert await told(hedgerow, SPELLS, "Oak") == [("2014-09-01", None, "C")]
-    assert await hedgerow.value("SELECT surname FROM pupils WHERE upn = $1", upn(1)) == "Surname1"
+    assert await told(small_trust, SPELLS, "Oak") == [("2014-09-01", None, "C")]
+    assert await small_trust.value("SELECT surname FROM pupils WHERE upn = $1", upn(1)) == "Surname1"
     empty = roll("Oak", [], asOf="2018-05-01", complete=True, maxLeavers=100)
     assert (await sent(oak, "/v1/pupils", empty))["left"] == 1  # pupil 2, of whom nothing newer was said
-    assert await told(hedgerow, SPELLS, "Oak") == [("2014-09-01", None, "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2014-09-01", None, "C")]
     assert before["characteristics"]
     assert counted(await said(oak, spell, day="2018-05-02", surname="After")) == {"updated": 1}
     mutation = "mutation($i: PupilBatchInput!) { recordPupils(input: $i) { received superseded } }"
@@ -201,12 +201,12 @@ async def test_an_older_roll_never_overwrites_a_newer_one(hedgerow: Trust, oak: 
     assert (await sent(oak, "/v1/judgements", joined))["pupils"]["superseded"] == 1
 
 
-async def test_who_left_by_a_newer_complete_roll_does_not_come_back_by_an_older_one(hedgerow: Trust, oak: Any) -> None:
+async def test_who_left_by_a_newer_complete_roll_does_not_come_back_by_an_older_one(small_trust: Trust, oak: Any) -> None:
     both = [entry(1), entry(2)]
     await sent(oak, "/v1/pupils", roll("Oak", both, asOf="2018-04-30"))
     await sent(oak, "/v1/pupils", roll("Oak", both[1:], asOf="2018-05-02", complete=True, maxLeavers=50))
     assert counted(await sent(oak, "/v1/pupils", roll("Oak", both, asOf="2018-05-01"))) == {"superseded": 2}
-    assert await told(hedgerow, SPELLS, "Oak") == [("2014-09-01", "2018-05-01", "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2014-09-01", "2018-05-01", "C")]
 
 
 STAYED = {"from": "2017-09-01", "status": "C"}
@@ -219,7 +219,7 @@ async def claimed(client: Any, school: str, first: str, day: str, status: int = 
 
 @pytest.mark.parametrize("first_there", ["2017-09-01", "2017-08-28"])
 async def test_of_two_schools_that_claim_a_child_the_first_keeps_it_night_after_night(
-    hedgerow: Trust, vendor: Any, first_there: str
+    small_trust: Trust, vendor: Any, first_there: str
 ) -> None:
     await opened(vendor)
     assert counted(await claimed(vendor, "Oak", "2017-09-01", "2017-09-05")) == {"created": 1}
@@ -227,46 +227,46 @@ async def test_of_two_schools_that_claim_a_child_the_first_keeps_it_night_after_
         refused = await claimed(vendor, "Elm", first_there, day, 422)
         assert issues(refused) == {"/entries/0/enrolments": "pupil-elsewhere"}
         assert counted(await claimed(vendor, "Oak", "2017-09-01", day)) == {"unchanged": 1}
-    assert await told(hedgerow, SPELLS, "Elm") == []
+    assert await told(small_trust, SPELLS, "Elm") == []
     assert counted(await claimed(vendor, "Elm", "2017-09-08", "2017-09-08")) == {"updated": 1}
-    assert await told(hedgerow, SPELLS, "Oak") == [("2017-09-01", "2017-09-07", "C")]
+    assert await told(small_trust, SPELLS, "Oak") == [("2017-09-01", "2017-09-07", "C")]
     for day in ("2017-09-08", "2017-09-09"):  # now it is the other that is told
         assert issues(await claimed(vendor, "Oak", "2017-09-01", day, 422)) == {"/entries/0/enrolments": "pupil-elsewhere"}
         assert counted(await claimed(vendor, "Elm", "2017-09-08", day)) == {"unchanged": 1}
-    assert await told(hedgerow, SPELLS, "Elm") == [("2017-09-08", None, "C")]
-    assert await hedgerow.value("SELECT school_id FROM pupils") == hedgerow.ids["Elm"]
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await told(small_trust, SPELLS, "Elm") == [("2017-09-08", None, "C")]
+    assert await small_trust.value("SELECT school_id FROM pupils") == small_trust.ids["Elm"]
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_a_claim_against_a_spell_whose_last_day_is_known(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_claim_against_a_spell_whose_last_day_is_known(small_trust: Trust, vendor: Any) -> None:
     """It is on roll at the first school until then; a client that reaches the second alone is refused as well."""
     spell = STAYED | {"to": "2018-07-20"}
     await sent(vendor, "/v1/pupils", at("Oak", spell, day="2017-09-05"))
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     for client in (vendor, elm):
         assert issues(await claimed(client, "Elm", "2017-09-01", "2017-09-06", 422)) == {"/entries/0/enrolments": "pupil-elsewhere"}
     assert counted(await claimed(elm, "Elm", "2018-07-21", "2018-07-21")) == {"updated": 1}
 
 
-async def test_times_are_taken_after_the_locks(hedgerow: Trust, vendor: Any) -> None:
+async def test_times_are_taken_after_the_locks(small_trust: Trust, vendor: Any) -> None:
     """A write that waits for another has a later changedAt, so that who polls by it misses neither."""
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2)]))
-    clock = await hedgerow.value("SELECT clock_timestamp()")
+    clock = await small_trust.value("SELECT clock_timestamp()")
     statement = "SELECT count(*) FROM pupils WHERE changed_at > $1"
-    async with hedgerow.operator.transaction():
-        await hedgerow.operator.fetch("SELECT 1 FROM school_versions FOR UPDATE")
+    async with small_trust.operator.transaction():
+        await small_trust.operator.fetch("SELECT 1 FROM school_versions FOR UPDATE")
         waiting = [
             asyncio.create_task(sent(vendor, "/v1/pupils", roll("Oak", [entry(1, surname="Changed"), entry(3)]))),
             asyncio.create_task(sent(vendor, "/v1/groups", groups("7A"))),
         ]
-        while await hedgerow.value("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted") < 2:  # noqa: ASYNC110
+        while await small_trust.value("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted") < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        released = await hedgerow.value("SELECT clock_timestamp()")
+        released = await small_trust.value("SELECT clock_timestamp()")
     for task in waiting:
         await task
     assert released > clock
-    assert await hedgerow.value(statement, released) == 2
-    assert await hedgerow.value("SELECT changed_at FROM groups") > released
+    assert await small_trust.value(statement, released) == 2
+    assert await small_trust.value("SELECT changed_at FROM groups") > released
 
 
 def groups(code: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.recount import miscounted
-from tests.sizes import choose_size
-from tests.trust import URNS, Trust, entry, opened, roll, upn
+from tests.fixtures.recount import miscounted
+from tests.fixtures.sizes import choose_size
+from tests.fixtures.small_trust import URNS, Trust, entry, opened, roll, upn
 
 SEEDS, STEPS = choose_size(6, 120), choose_size(14, 25)
 DAY = timedelta(days=1)
@@ -147,7 +147,7 @@ async def read_on_roll(client: Any) -> dict[tuple[str, date], set[str]]:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-async def test_on_roll_on_any_day_is_what_was_last_said_for_that_day(hedgerow: Trust, vendor: Any, seed: int) -> None:
+async def test_on_roll_on_any_day_is_what_was_last_said_for_that_day(small_trust: Trust, vendor: Any, seed: int) -> None:
     draw, model, accepted = random.Random(seed), Model(), 0
     await opened(vendor)
     said: list[str] = []
@@ -181,10 +181,10 @@ async def test_on_roll_on_any_day_is_what_was_last_said_for_that_day(hedgerow: T
         for number, spans in taken.items():
             model.say(number, school, as_of, spans)
         accepted += len(taken)
-        found = await read_stored(hedgerow)
+        found = await read_stored(small_trust)
         wrong = {place: (who, model.on_roll(*place)) for place, who in found.items() if who != model.on_roll(*place)}
         assert wrong == {}, "\n".join(said)
     shown = await read_on_roll(vendor)
     assert shown == {place: who for place, who in found.items() if (place[0], PROBES[0]) in shown}
     assert accepted > STEPS // 4
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)

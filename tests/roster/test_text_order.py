@@ -10,8 +10,8 @@ from domain.roster import text_order
 from domain.roster.names import list_weights, make_sort_key
 from domain.store.schema import MIGRATIONS
 from domain.support.texts import clean_text, find_invisible
-from tests.migrations import migrated
-from tests.trust import URNS, Trust, asked, roll, sent
+from tests.fixtures.migrations import migrated
+from tests.fixtures.small_trust import URNS, Trust, asked, roll, sent
 
 NAMES = [
     "Zeta",
@@ -42,9 +42,9 @@ def list_texts() -> list[str]:
     return [text for text in texts if find_invisible(text) is None] + ["", "a  b", " a", "St  Mary's "]
 
 
-async def test_the_database_makes_the_same_keys(hedgerow: Trust) -> None:
+async def test_the_database_makes_the_same_keys(small_trust: Trust) -> None:
     texts = list_texts()
-    rows = await hedgerow.operator.fetch("SELECT t, make_sort_key(t) AS key FROM unnest($1::text[]) AS t", texts)
+    rows = await small_trust.operator.fetch("SELECT t, make_sort_key(t) AS key FROM unnest($1::text[]) AS t", texts)
     assert [ascii((t, key, make_sort_key(t))) for t, key in rows if key != make_sort_key(t)] == []
     assert len(rows) == len(texts) > 5_000
 
@@ -67,25 +67,25 @@ async def sort(client: Any, plural: str, field: str, **query: Any) -> list[Any]:
     return values
 
 
-async def test_schools_and_groups_are_sorted_in_the_root_order(hedgerow: Trust, vendor: Any) -> None:
+async def test_schools_and_groups_are_sorted_in_the_root_order(small_trust: Trust, vendor: Any) -> None:
     groups = [{"code": name, "name": name[::-1], "kind": "class", "members": []} for name in NAMES]
     await sent(vendor, "/v1/groups", roll("Oak", groups, academicYear="2017-18"))
     assert await sort(vendor, "groups", "code") == IN_ORDER
     assert await sort(vendor, "groups", "name") == sorted((n[::-1] for n in NAMES), key=lambda n: make_sort_key(n).encode())
     for urn, name in ((100001, "Élan"), (100002, "de Vries"), (100003, "Zoë")):
-        await hedgerow.operator.execute("UPDATE schools SET name = $2 WHERE urn = $1", urn, name)
+        await small_trust.operator.execute("UPDATE schools SET name = $2 WHERE urn = $1", urn, name)
     assert await sort(vendor, "schools", "name") == ["de Vries", "Élan", "Zoë"]
     towns = {100001: "Élan", 100002: "de Vries", 100003: "Zoë"}
     for field, column in (("town", "town"), ("localAuthority", "local_authority")):
         for urn, name in towns.items():
-            await hedgerow.operator.execute(f"UPDATE schools SET {column} = $2 WHERE urn = $1", urn, name)
+            await small_trust.operator.execute(f"UPDATE schools SET {column} = $2 WHERE urn = $1", urn, name)
         assert await sort(vendor, "schools", field) == ["de Vries", "Élan", "Zoë"]
     nested = "{ schools(first: 1) { nodes { groups(first: 3, orderBy: [{field: code}]) { nodes { code } } } } }"
     (school,) = (await asked(vendor, nested.replace("first: 1", f"where: {{urn: [{URNS['Oak']}]}}")))["schools"]["nodes"]
     assert [node["code"] for node in school["groups"]["nodes"]] == IN_ORDER[:3]
 
 
-async def test_every_text_of_every_list_can_be_sorted_by(hedgerow: Trust, vendor: Any) -> None:
+async def test_every_text_of_every_list_can_be_sorted_by(small_trust: Trust, vendor: Any) -> None:
     """The keyset of a page is compared in the order of the list, whatever the field."""
     for plural, field in (("trusts", "name"), ("subjects", "name"), ("schemes", "code"), ("codes", "meaning"), ("aspects", "code")):
         values = await sort(vendor, plural, field)
@@ -94,17 +94,17 @@ async def test_every_text_of_every_list_can_be_sorted_by(hedgerow: Trust, vendor
 
 
 async def test_other_rules_are_written_by_migrate_and_end_the_answers_of_before(
-    hedgerow: Trust, vendor: Any, monkeypatch: Any
+    small_trust: Trust, vendor: Any, monkeypatch: Any
 ) -> None:
     url = "/v1/schools?sort=name&fields=name"
     etag = (await vendor.get(url)).headers["ETag"]
-    assert await migrated(hedgerow.databases, MIGRATIONS) == [
-        f"Nothing to do: the schema is {await hedgerow.value('SELECT version_num FROM alembic_version')}, the newest."
+    assert await migrated(small_trust.databases, MIGRATIONS) == [
+        f"Nothing to do: the schema is {await small_trust.value('SELECT version_num FROM alembic_version')}, the newest."
     ]
     assert (await vendor.get(url, headers={"If-None-Match": etag})).status_code == 304
     monkeypatch.setattr(text_order, "_COMMENT", "Rules of another version")
     monkeypatch.setattr(text_order, "weigh", lambda character: (chr(0x200 - ord(character)), "!", "!"))
-    owner = await asyncpg.connect(hedgerow.databases.owner_url)
+    owner = await asyncpg.connect(small_trust.databases.owner_url)
     told: list[str] = []
     await text_order.write_text_order(owner, told.append)
     await text_order.write_text_order(owner, told.append)

@@ -6,8 +6,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.clock import set_clock
-from tests.trust import Trust, asked, entry, roll, sent
+from tests.fixtures.clock import set_clock
+from tests.fixtures.small_trust import Trust, asked, entry, roll, sent
 
 TODAY = datetime(2018, 5, 14, 10, tzinfo=UTC)
 CURRENT, LEFT, COMING, BACK_SOON = 1, 2, 3, 4
@@ -27,7 +27,7 @@ def today(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def oak(hedgerow: Trust, vendor: httpx2.AsyncClient) -> httpx2.AsyncClient:
+async def oak(small_trust: Trust, vendor: httpx2.AsyncClient) -> httpx2.AsyncClient:
     """The client of the trust, after a roll of Oak."""
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(n, enrolments=spells) for n, spells in SPELLS.items()]))
     return vendor
@@ -46,8 +46,8 @@ async def connected(client: httpx2.AsyncClient, arguments: str = "") -> set[str]
 
 
 @pytest.mark.parametrize("value", BY_ROLL)
-async def test_a_list_shows_who_the_roll_parameter_says(hedgerow: Trust, oak: httpx2.AsyncClient, value: str) -> None:
-    school = hedgerow.ids["Oak"]
+async def test_a_list_shows_who_the_roll_parameter_says(small_trust: Trust, oak: httpx2.AsyncClient, value: str) -> None:
+    school = small_trust.ids["Oak"]
     assert await listed(oak, "/v1/pupils", roll=value) == BY_ROLL[value]
     assert await listed(oak, f"/v1/schools/{school}/pupils", roll=value) == BY_ROLL[value]
     parameters = {"include": "pupils", "fields": "id,pupils.reference", "pupils.roll": value}
@@ -60,8 +60,8 @@ async def test_a_list_shows_who_the_roll_parameter_says(hedgerow: Trust, oak: ht
         assert {node["reference"] for node in page["nodes"]} == BY_ROLL[value]
 
 
-async def test_without_the_parameter_a_list_shows_who_is_on_roll_today(hedgerow: Trust, oak: httpx2.AsyncClient) -> None:
-    school = hedgerow.ids["Oak"]
+async def test_without_the_parameter_a_list_shows_who_is_on_roll_today(small_trust: Trust, oak: httpx2.AsyncClient) -> None:
+    school = small_trust.ids["Oak"]
     current = BY_ROLL["current"]
     assert await listed(oak, "/v1/pupils") == current
     assert await listed(oak, "/v1/pupils", yearGroup="6", sort="-yearGroup") == current
@@ -108,7 +108,7 @@ async def test_who_names_rows_or_asks_what_changed_is_shown_everybody(oak: httpx
 
 
 async def test_groups_and_days_of_the_past_show_everybody(
-    hedgerow: Trust, oak: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    small_trust: Trust, oak: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = [{"reference": f"P{n}", "from": "2017-09-01"} for n in (CURRENT, LEFT)]
     group = {
@@ -119,7 +119,7 @@ async def test_groups_and_days_of_the_past_show_everybody(
     }
     answer = await sent(oak, "/v1/groups", group, prefer="return=representation")
     pupils = f"/v1/groups/{answer['results'][0]['id']}/pupils"
-    school = hedgerow.ids["Oak"]
+    school = small_trust.ids["Oak"]
     assert await listed(oak, pupils, on="2018-03-01") == {"P1", "P2"}
     assert await listed(oak, pupils, on="2018-03-01", roll="current") == {"P1"}
     assert await listed(oak, f"/v1/schools/{school}/onRoll", on="2018-03-01") == {"P1", "P2", "P4"}
@@ -143,12 +143,12 @@ async def test_a_pupil_says_whether_and_how_it_is_on_roll(oak: httpx2.AsyncClien
 
 
 async def test_the_day_after_the_last_day_the_pupil_has_left(
-    hedgerow: Trust, vendor: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    small_trust: Trust, vendor: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is written at midnight in England, and yet no response from before is confirmed."""
     spell = {"from": "2014-09-01", "to": "2018-05-14", "status": "C"}
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, enrolments=[spell])]))
-    paths = ["/v1/pupils?fields=reference", f"/v1/schools/{hedgerow.ids['Oak']}/pupils?fields=reference&roll=left"]
+    paths = ["/v1/pupils?fields=reference", f"/v1/schools/{small_trust.ids['Oak']}/pupils?fields=reference&roll=left"]
     (row,) = (await vendor.get("/v1/pupils")).json()["data"]
     paths.append(f"/v1/pupils/{row['id']}?fields=onRoll,leftOn&include=school")
     set_clock(monkeypatch, datetime(2018, 5, 14, 22, 59, 59, tzinfo=UTC))
@@ -163,19 +163,19 @@ async def test_the_day_after_the_last_day_the_pupil_has_left(
     assert (after[2].json()["onRoll"], after[2].json()["leftOn"]) == (False, "2018-05-14")
 
 
-async def test_a_second_school_is_told_of_its_own_enrolment(hedgerow: Trust, vendor: httpx2.AsyncClient) -> None:
+async def test_a_second_school_is_told_of_its_own_enrolment(small_trust: Trust, vendor: httpx2.AsyncClient) -> None:
     main = {"from": "2014-09-01", "status": "M"}
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, enrolments=[main])]))
     second = {"from": "2018-01-08", "to": "2018-05-11", "status": "S"}
     await sent(vendor, "/v1/pupils", roll("Elm", [entry(1, reference="E1", enrolments=[second])], asOf="2018-01-08"))
     fields = "schoolId,onRoll,leftOn,enrolmentStatus"
-    elm = await hedgerow.client("elm", "school:100002=all")
-    oak = await hedgerow.client("oak", "school:100001=all")
+    elm = await small_trust.client("elm", "school:100002=all")
+    oak = await small_trust.client("oak", "school:100001=all")
 
     async def told(client: httpx2.AsyncClient, of: str) -> list[dict[str, Any]]:
         rows = (await client.get("/v1/pupils", params={"roll": of, "fields": fields})).json()["data"]
         for row in rows:
-            assert row.pop("schoolId") == str(hedgerow.ids["Oak"])
+            assert row.pop("schoolId") == str(small_trust.ids["Oak"])
         return rows  # type: ignore[no-any-return]
 
     here = {"onRoll": True, "leftOn": None, "enrolmentStatus": "M"}
@@ -186,14 +186,14 @@ async def test_a_second_school_is_told_of_its_own_enrolment(hedgerow: Trust, ven
     assert (await elm.get("/v1/pupils", params={"roll": "all", "onRoll": "true"})).json()["data"] == []
 
 
-async def test_a_schools_pupils_are_on_roll_at_that_school(hedgerow: Trust, vendor: httpx2.AsyncClient) -> None:
+async def test_a_schools_pupils_are_on_roll_at_that_school(small_trust: Trust, vendor: httpx2.AsyncClient) -> None:
     """Who left the main school, and is a guest elsewhere, is no pupil of the main school today."""
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, enrolments=[{"from": "2014-09-01", "status": "M"}])]))
     guest = {"from": "2018-01-08", "status": "G"}
     await sent(vendor, "/v1/pupils", roll("Elm", [entry(1, reference="E1", enrolments=[guest])], asOf="2018-01-08"))
     ended = {"from": "2014-09-01", "to": "2018-05-11", "status": "M"}
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, enrolments=[ended])], asOf="2018-05-12"))
-    oak = f"/v1/schools/{hedgerow.ids['Oak']}/pupils"
+    oak = f"/v1/schools/{small_trust.ids['Oak']}/pupils"
     assert [len(await listed(vendor, oak, roll=value)) for value in ("current", "left", "all")] == [0, 1, 1]
     assert [len(await listed(vendor, "/v1/pupils", roll=value)) for value in ("current", "left", "all")] == [1, 0, 1]
 
@@ -249,10 +249,10 @@ async def test_a_row_takes_no_roll(oak: httpx2.AsyncClient) -> None:
     assert [(issue["at"], issue["code"]) for issue in wrong["issues"]] == [("/roll", "parameter-invalid")]
 
 
-async def test_a_list_of_a_roll_is_one_statement(hedgerow: Trust, oak: httpx2.AsyncClient) -> None:
+async def test_a_list_of_a_roll_is_one_statement(small_trust: Trust, oak: httpx2.AsyncClient) -> None:
     for value in BY_ROLL:
         await oak.get("/v1/pupils", params={"roll": value})
-        with hedgerow.statements.counting() as statements:
+        with small_trust.statements.counting() as statements:
             assert (
                 await oak.get("/v1/pupils", params={"roll": value, "fields": "id,onRoll,leftOn,enrolmentStatus"})
             ).status_code == 200

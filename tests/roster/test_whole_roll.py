@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.recount import miscounted
-from tests.trust import URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, upn
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, upn
 
 FULL = {"Prefer": "return=representation"}
 VERSION = "SELECT version FROM school_versions WHERE school_id = $1"
@@ -18,10 +18,10 @@ WHERE s.name = $1 AND u.upn = $2 ORDER BY e.from_on
 
 
 @pytest_asyncio.fixture
-async def oak(hedgerow: Trust, vendor: Any) -> Any:
+async def oak(small_trust: Trust, vendor: Any) -> Any:
     """The client of Oak alone, with an open window and 40 pupils there."""
     await opened(vendor)
-    client = await hedgerow.client("oak", f"school:{URNS['Oak']}=all")
+    client = await small_trust.client("oak", f"school:{URNS['Oak']}=all")
     await sent(client, "/v1/pupils", whole(40))
     return client
 
@@ -36,32 +36,32 @@ async def spells(here: Trust, number: int, at: str = "Oak") -> list[tuple[str, s
     return [tuple(row) for row in await here.operator.fetch(SPELLS, at, upn(number))]
 
 
-async def test_who_is_absent_leaves_the_day_before(hedgerow: Trust, oak: Any) -> None:
+async def test_who_is_absent_leaves_the_day_before(small_trust: Trust, oak: Any) -> None:
     await sent(oak, "/v1/judgements", batch("Oak", [judged(39), judged(38)]))
-    version = await hedgerow.value(VERSION, hedgerow.ids["Oak"])
+    version = await small_trust.value(VERSION, small_trust.ids["Oak"])
     answer = await sent(oak, "/v1/pupils", whole(38), **FULL)
     assert (counted(answer), answer["left"]) == ({"unchanged": 38}, 2)
     left = [result for result in answer["results"] if result["outcome"] == "left"]
     assert [(r["at"], r["version"]) for r in left] == [("/complete", 2)] * 2
     assert answer["results"][-2:] == left
-    assert await spells(hedgerow, 39) == [("2014-09-01", "2018-04-30", "not-on-roll")]
-    assert await spells(hedgerow, 37) == [("2014-09-01", None, None)]
-    assert await hedgerow.value("SELECT eligible FROM totals WHERE subject_no = 1 AND aspect_no = 0") == 38
-    assert await hedgerow.value(VERSION, hedgerow.ids["Oak"]) == version + 1
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await spells(small_trust, 39) == [("2014-09-01", "2018-04-30", "not-on-roll")]
+    assert await spells(small_trust, 37) == [("2014-09-01", None, None)]
+    assert await small_trust.value("SELECT eligible FROM totals WHERE subject_no = 1 AND aspect_no = 0") == 38
+    assert await small_trust.value(VERSION, small_trust.ids["Oak"]) == version + 1
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_the_same_complete_roll_twice_changes_nothing(hedgerow: Trust, oak: Any) -> None:
+async def test_the_same_complete_roll_twice_changes_nothing(small_trust: Trust, oak: Any) -> None:
     await sent(oak, "/v1/pupils", whole(38))
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     answer = await sent(oak, "/v1/pupils", whole(38), **FULL)
     assert (counted(answer), answer["left"], len(answer["results"])) == ({"unchanged": 38}, 0, 38)
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
 
 
-async def test_a_roll_cut_short_is_refused_and_lists_whom_it_leaves_out(hedgerow: Trust, oak: Any) -> None:
-    ids = {str(r["id"]): r["upn"] for r in await hedgerow.operator.fetch("SELECT id, upn FROM pupils")}
-    before = await hedgerow.everything()
+async def test_a_roll_cut_short_is_refused_and_lists_whom_it_leaves_out(small_trust: Trust, oak: Any) -> None:
+    ids = {str(r["id"]): r["upn"] for r in await small_trust.operator.fetch("SELECT id, upn FROM pupils")}
+    before = await small_trust.everything()
     for prefer in ("handling=strict", "handling=lenient"):
         refused = await sent(oak, "/v1/pupils", whole(37), 409, Prefer=prefer)
         assert refused["type"].endswith("/too-many-leavers")
@@ -70,7 +70,7 @@ async def test_a_roll_cut_short_is_refused_and_lists_whom_it_leaves_out(hedgerow
         assert sorted(named) == sorted(upn(n) for n in (37, 38, 39))
         assert {issue["at"] for issue in refused["issues"]} == {"/complete"}
         assert not any(upn(n) in str(refused) or f"Surname{n}" in str(refused) for n in (37, 38, 39))
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     assert (await sent(oak, "/v1/pupils", whole(37, maxLeavers=8)))["left"] == 3
 
 
@@ -83,7 +83,7 @@ async def test_how_many_may_leave(oak: Any, stay: int, most: int, left: int | No
     assert answer.get("left") == left
 
 
-async def test_a_refusal_lists_a_hundred_and_tells_how_many(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_refusal_lists_a_hundred_and_tells_how_many(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", whole(130))
     refused = await sent(vendor, "/v1/pupils", whole(0), 409)
     assert (len(refused["issues"]), refused["detail"].split(",")[0]) == (100, "130 of the 130 pupils on roll are not in this batch")
@@ -96,9 +96,9 @@ async def test_a_rejected_row_keeps_the_child_of_a_reference_in_any_form_of_unic
     assert (counted(answer), answer["left"]) == ({"unchanged": 1, "rejected": 1}, 0)
 
 
-async def test_a_rejected_row_keeps_on_roll_whom_its_own_keys_point_to_and_nobody_else(hedgerow: Trust, oak: Any) -> None:
+async def test_a_rejected_row_keeps_on_roll_whom_its_own_keys_point_to_and_nobody_else(small_trust: Trust, oak: Any) -> None:
     """By reference, by UPN or by id, whether the row breaks a rule or cannot even be decoded. All others leave."""
-    ids = {r["upn"]: str(r["id"]) for r in await hedgerow.operator.fetch("SELECT id, upn FROM pupils")}
+    ids = {r["upn"]: str(r["id"]) for r in await small_trust.operator.fetch("SELECT id, upn FROM pupils")}
     bad = whole(38)
     bad["entries"][0] |= {"upn": "A000000000001"}
     bad["entries"][1] |= {"surname": 5}
@@ -106,28 +106,28 @@ async def test_a_rejected_row_keeps_on_roll_whom_its_own_keys_point_to_and_nobod
     del bad["entries"][2]["reference"]
     bad["entries"][3] = {"id": ids[upn(3)], "sex": "?"}
     bad["entries"][4] = {"reference": " P4 ", "unknown": 1}
-    before = await hedgerow.everything()
+    before = await small_trust.everything()
     assert "/entries/0/upn" in issues(await sent(oak, "/v1/pupils", bad, 422))
-    assert await hedgerow.everything() == before
+    assert await small_trust.everything() == before
     bad["entries"][5] |= {"surname": "Renamed"}
     answer = await sent(oak, "/v1/pupils", bad, Prefer="handling=lenient")
     assert (counted(answer), answer["left"]) == ({"updated": 1, "unchanged": 32, "rejected": 5}, 2)
     assert "/complete" not in issues(answer)
     for number in range(5):
-        assert await spells(hedgerow, number) == [("2014-09-01", None, None)]
+        assert await spells(small_trust, number) == [("2014-09-01", None, None)]
     for number in (38, 39):
-        assert await spells(hedgerow, number) == [("2014-09-01", "2018-04-30", "not-on-roll")]
-    assert await miscounted(hedgerow) == (0, 0, 0)
+        assert await spells(small_trust, number) == [("2014-09-01", "2018-04-30", "not-on-roll")]
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_a_lasting_conflict_freezes_no_leaver(hedgerow: Trust, oak: Any) -> None:
+async def test_a_lasting_conflict_freezes_no_leaver(small_trust: Trust, oak: Any) -> None:
     """Night after night one row is refused, points to nobody, and who is absent leaves all the same."""
     stranger = entry(90, reference=None, upn="A000000000001")
     for last, left in ((39, 1), (38, 1), (38, 0)):
         roll_of_night = whole(last) | {"entries": [*whole(last)["entries"], stranger]}
         answer = await sent(oak, "/v1/pupils", roll_of_night, Prefer="handling=lenient")
         assert (answer["left"], answer["rejected"]) == (left, 1)
-    assert await spells(hedgerow, 39) == [("2014-09-01", "2018-04-30", "not-on-roll")]
+    assert await spells(small_trust, 39) == [("2014-09-01", "2018-04-30", "not-on-roll")]
 
 
 async def test_a_complete_roll_is_of_the_one_school_it_names(vendor: Any) -> None:
@@ -141,7 +141,7 @@ async def test_a_complete_roll_is_of_the_one_school_it_names(vendor: Any) -> Non
     assert issues(await sent(vendor, "/v1/pupils", away, 422)) == {"/school": "school-not-found"}
 
 
-async def test_a_spell_ends_no_sooner_than_it_began_and_later_ones_stay(hedgerow: Trust, oak: Any) -> None:
+async def test_a_spell_ends_no_sooner_than_it_began_and_later_ones_stay(small_trust: Trust, oak: Any) -> None:
     joined = [
         entry(50, enrolments=[{"from": "2018-05-01", "status": "C"}]),
         entry(51, enrolments=[{"from": "2018-09-03", "status": "C"}]),
@@ -149,27 +149,27 @@ async def test_a_spell_ends_no_sooner_than_it_began_and_later_ones_stay(hedgerow
     ending = entry(52, enrolments=[{"from": "2014-09-01", "to": "2018-07-20", "status": "C", "leavingReason": "Moves away"}])
     await sent(oak, "/v1/pupils", roll("Oak", [*joined, ending]))
     assert (await sent(oak, "/v1/pupils", whole(40)))["left"] == 1
-    assert await spells(hedgerow, 50) == [("2018-05-01", "2018-05-01", "not-on-roll")]
-    assert await spells(hedgerow, 51) == [("2018-09-03", None, None)]
-    assert await spells(hedgerow, 52) == [("2014-09-01", "2018-07-20", "Moves away")]
+    assert await spells(small_trust, 50) == [("2018-05-01", "2018-05-01", "not-on-roll")]
+    assert await spells(small_trust, 51) == [("2018-09-03", None, None)]
+    assert await spells(small_trust, 52) == [("2014-09-01", "2018-07-20", "Moves away")]
 
 
-async def test_who_comes_back_gets_a_new_spell(hedgerow: Trust, oak: Any) -> None:
+async def test_who_comes_back_gets_a_new_spell(small_trust: Trust, oak: Any) -> None:
     await sent(oak, "/v1/pupils", whole(39))
     back = whole(39, asOf="2018-06-20")
     back["entries"].append(entry(39, enrolments=[{"from": "2018-06-18", "status": "C"}]))
     answer = await sent(oak, "/v1/pupils", back)
     assert (counted(answer), answer["left"]) == ({"updated": 1, "unchanged": 39}, 0)
-    assert await spells(hedgerow, 39) == [("2014-09-01", "2018-04-30", "not-on-roll"), ("2018-06-18", None, None)]
-    assert await hedgerow.value("SELECT count(*) FROM pupils") == 40
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await spells(small_trust, 39) == [("2014-09-01", "2018-04-30", "not-on-roll"), ("2018-06-18", None, None)]
+    assert await small_trust.value("SELECT count(*) FROM pupils") == 40
+    assert await miscounted(small_trust) == (0, 0, 0)
     never_left = entry(38)
     await sent(oak, "/v1/pupils", whole(38, asOf="2018-06-21"))
     assert counted(await sent(oak, "/v1/pupils", roll("Oak", [never_left], asOf="2018-06-21"))) == {"updated": 1}
-    assert await spells(hedgerow, 38) == [("2014-09-01", None, None)]
+    assert await spells(small_trust, 38) == [("2014-09-01", None, None)]
 
 
-async def test_who_has_left_and_is_named_without_a_spell_is_told(hedgerow: Trust, oak: Any) -> None:
+async def test_who_has_left_and_is_named_without_a_spell_is_told(small_trust: Trust, oak: Any) -> None:
     """A roll that was cut short and is sent whole again would otherwise leave the child off roll, and say nothing."""
     await sent(oak, "/v1/pupils", whole(39))
     again = whole(39)
@@ -182,34 +182,34 @@ async def test_who_has_left_and_is_named_without_a_spell_is_told(hedgerow: Trust
     assert counted(await sent(oak, "/v1/pupils", whole(39) | {"complete": False})) == {"unchanged": 39}
 
 
-async def test_a_guest_who_is_absent_is_shared_no_longer(hedgerow: Trust, oak: Any, vendor: Any) -> None:
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+async def test_a_guest_who_is_absent_is_shared_no_longer(small_trust: Trust, oak: Any, vendor: Any) -> None:
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     guest = entry(1, reference="E1", enrolments=[{"from": "2018-01-08", "status": "G"}])
     await sent(vendor, "/v1/pupils", roll("Elm", [guest, *(entry(n) for n in range(200, 220))]))
     assert len((await elm.get("/v1/pupils")).json()["data"]) == 21
     answer = await sent(elm, "/v1/pupils", whole(200, 220, at="Elm"), **FULL)
     assert (answer["left"], answer["results"][-1]["version"]) == (
         1,
-        await hedgerow.value("SELECT version FROM pupils WHERE upn = $1", upn(1)),
+        await small_trust.value("SELECT version FROM pupils WHERE upn = $1", upn(1)),
     )
     assert len((await elm.get("/v1/pupils")).json()["data"]) == 20
-    assert await spells(hedgerow, 1, "Elm") == [("2018-01-08", "2018-04-30", "not-on-roll")]
-    assert await spells(hedgerow, 1) == [("2014-09-01", None, None)]
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await spells(small_trust, 1, "Elm") == [("2018-01-08", "2018-04-30", "not-on-roll")]
+    assert await spells(small_trust, 1) == [("2014-09-01", None, None)]
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_statements_do_not_grow_with_the_roll(hedgerow: Trust, vendor: Any) -> None:
+async def test_statements_do_not_grow_with_the_roll(small_trust: Trust, vendor: Any) -> None:
     await opened(vendor)
     await sent(vendor, "/v1/pupils", whole(600))
-    with hedgerow.statements.counting() as few:
+    with small_trust.statements.counting() as few:
         assert (await sent(vendor, "/v1/pupils?dryRun=true", whole(599)))["left"] == 1
-    with hedgerow.statements.counting() as many:
+    with small_trust.statements.counting() as many:
         assert (await sent(vendor, "/v1/pupils", whole(150, maxLeavers=75)))["left"] == 450
     assert len(many) <= len(few) <= 26
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_a_leaving_reason_alone_is_an_update(hedgerow: Trust, oak: Any) -> None:
+async def test_a_leaving_reason_alone_is_an_update(small_trust: Trust, oak: Any) -> None:
     def left(**said: Any) -> dict[str, Any]:
         return roll("Oak", [entry(1, enrolments=[{"from": "2014-09-01", "to": "2018-04-30", "status": "C"} | said])])
 
@@ -221,7 +221,7 @@ async def test_a_leaving_reason_alone_is_an_update(hedgerow: Trust, oak: Any) ->
     ):
         body = left() if reason is None else left(leavingReason=reason)
         assert counted(await sent(oak, "/v1/pupils", body)) == {outcome: 1}
-        assert await spells(hedgerow, 1) == [("2014-09-01", "2018-04-30", reason)]
+        assert await spells(small_trust, 1) == [("2014-09-01", "2018-04-30", reason)]
     for wrong in ({"leavingReason": "x" * 101}, {"leavingReason": ""}):
         assert issues(await sent(oak, "/v1/pupils", left(**wrong), 422)) == {"/entries/0/enrolments/0/leavingReason": "wrong-value"}
     lasting = left(leavingReason="Moved house", to=None)

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.roster.upn import compute_check_letter
-from tests.conftest import Databases
-from tests.sizes import choose_size
-from tests.trust import TRUST, Trust, batch, opened, roll, trust, upn
+from tests.fixtures.databases import Databases
+from tests.fixtures.sizes import choose_size
+from tests.fixtures.small_trust import TRUST, Trust, batch, open_trust, opened, roll, upn
 
 FAMILIES = (("Ellis", "2007-07-07"), ("Moss", "2007-01-09"))
 CHILDREN = (("Eva", "F", 0), ("Evan", "M", 0), ("Mary", "F", 1), ("Maria", "F", 1), ("Ben", "M", 0), ("Benita", "F", 1))
@@ -183,7 +183,7 @@ _firsts = count(10, 10)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def here(module_databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(module_databases) as made:
+    async with open_trust(module_databases) as made:
         await opened(await made.client("vendor", f"trust:{TRUST}=all"))
         yield made
 

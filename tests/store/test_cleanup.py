@@ -13,7 +13,9 @@ from domain.declare.ids import new_id
 from domain.store import cleanup as tidying
 from domain.store.cleanup import clean_up
 from domain.store.database import Database
-from tests.conftest import SECRET, Databases, serving
+from tests.fixtures.databases import Databases
+from tests.fixtures.server import serving
+from tests.fixtures.settings import SECRET
 
 EXPIRED = {
     "idempotency keys": 12,

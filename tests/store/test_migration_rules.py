@@ -14,9 +14,9 @@ import pytest
 from domain.store import embedded
 from domain.store.schema import MIGRATIONS
 from migrations.later import LATER
-from tests.conftest import Databases
-from tests.migrations import empty_database, folder_of, following, migrated, sql
-from tests.system_catalogue import KNOWN, NOTE_LOCKS, find_bad_locks, find_losses, find_rewrites, read_catalogue
+from tests.fixtures.databases import Databases
+from tests.fixtures.migrations import empty_database, folder_of, following, migrated, sql
+from tests.fixtures.system_catalogue import KNOWN, NOTE_LOCKS, find_bad_locks, find_losses, find_rewrites, read_catalogue
 
 FIRST = "0015"
 """The first migration that these rules are for."""

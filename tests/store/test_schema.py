@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from domain import RESOURCES
 from domain.store.metadata import metadata
-from tests.conftest import Databases
+from tests.fixtures.databases import Databases
 
 REGISTER_AND_SHARED = {
     "academic_years", "alembic_version", "client_secrets", "clients", "codes", "data_versions", "grants", "idempotency", "memberships",

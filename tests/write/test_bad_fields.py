@@ -15,9 +15,9 @@ from msgspec import Struct, structs
 from api.graphql.schema import graphql_schema
 from api.rest.urls import url_of
 from domain import COMMANDS
-from tests.clock import PLANNED_DAY, PLANNING, standing_at
-from tests.conftest import Databases
-from tests.trust import TRUST, URNS, WINDOW, batch, entry, judged, opened, roll, sent, trust, upn, window
+from tests.fixtures.clock import PLANNED_DAY, PLANNING, freeze_clock
+from tests.fixtures.databases import Databases
+from tests.fixtures.small_trust import TRUST, URNS, WINDOW, batch, entry, judged, open_trust, opened, roll, sent, upn, window
 
 NUMBERS = {"merge_pupil": 2, "split_pupil": 3, "reidentify_pupil": 4, "release_pupil_upn": 5}
 """The pupils of commands about one record."""
@@ -30,7 +30,7 @@ DISCOUNT = {"school": SCHOOL, "pupil": {"reference": "P7"}, "reason": "Came from
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def vendor(module_databases: Databases) -> AsyncIterator[Any]:
     """A client of the trust with a row for each command that is about one; at the end no row has been written."""
-    async with trust(module_databases) as made:
+    async with open_trust(module_databases) as made:
         client = await made.client("vendor", f"trust:{TRUST}=all")
         await _make_rows(client)
         before = await made.everything()
@@ -64,7 +64,7 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
     starter = entry(
         50, yearGroup="R", dateOfBirth="2026-01-01", enrolments=[{"from": PLANNED_DAY, "status": "C"}], characteristics=None
     )
-    with standing_at(PLANNING):
+    with freeze_clock(PLANNING):
         planned_roll = (await sent(client, "/v1/pupils", roll("Oak", [starter], asOf=PLANNED_DAY)))["plannedRollIds"][0]
     school = (await client.get("/v1/schools", params={"urn": URNS["Oak"]})).json()["data"][0]["id"]
     IDS.update(

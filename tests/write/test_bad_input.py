@@ -8,17 +8,17 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from tests.conftest import Databases
-from tests.trust import TRUST, URNS, Trust, batch, entry, issues, judged, opened, roll, sent, trust, upn, window
+from tests.fixtures.databases import Databases
+from tests.fixtures.small_trust import TRUST, URNS, Trust, batch, entry, issues, judged, open_trust, opened, roll, sent, upn, window
 
 MIB = 1024 * 1024
 CLOSED, PLANNED = "2017-18/autumn", "2017-18/summer"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def hedgerow(module_databases: Databases) -> AsyncIterator[Trust]:
+async def small_trust(module_databases: Databases) -> AsyncIterator[Trust]:
     """Ten pupils at Oak, one at Elm, and an open, a closed and a planned window."""
-    async with trust(module_databases) as made:
+    async with open_trust(module_databases) as made:
         vendor = await made.client("vendor", f"trust:{TRUST}=all", f"school:{URNS['Quay']}=all")
         await opened(vendor)
         await sent(vendor, f"/v1/windows/{await opened(vendor, CLOSED)}/close")
@@ -29,11 +29,11 @@ async def hedgerow(module_databases: Databases) -> AsyncIterator[Trust]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def vendor(hedgerow: Trust) -> AsyncIterator[httpx2.AsyncClient]:
+async def vendor(small_trust: Trust) -> AsyncIterator[httpx2.AsyncClient]:
     """A client; after the test no row has been written."""
-    before = await hedgerow.everything()
-    yield hedgerow.made[0]
-    assert await hedgerow.everything() == before
+    before = await small_trust.everything()
+    yield small_trust.made[0]
+    assert await small_trust.everything() == before
 
 
 async def refused(client: httpx2.AsyncClient, path: str, body: Any, status: int = 422, **headers: str) -> dict[str, str]:

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest_asyncio
 
-from tests.trust import WINDOW, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn, window
+from tests.fixtures.small_trust import WINDOW, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn, window
 
 
 @pytest_asyncio.fixture
-async def vendor(hedgerow: Trust) -> Any:
-    client = await hedgerow.client("vendor", "trust:4128=all")
+async def vendor(small_trust: Trust) -> Any:
+    client = await small_trust.client("vendor", "trust:4128=all")
     await opened(client)
     await sent(client, "/v1/pupils", roll("Oak", [entry(n) for n in range(4)]))
     await sent(client, "/v1/pupils", roll("Elm", [entry(20)]))
@@ -20,8 +20,8 @@ def told(answer: dict[str, Any]) -> dict[str, str]:
     return {issue["at"]: issue["message"] for issue in answer["issues"]}
 
 
-async def test_an_unknown_window_lists_those_of_the_tenant(hedgerow: Trust, vendor: Any) -> None:
-    quay = await hedgerow.client("quay", "school:100004=all")
+async def test_an_unknown_window_lists_those_of_the_tenant(small_trust: Trust, vendor: Any) -> None:
+    quay = await small_trust.client("quay", "school:100004=all")
     await sent(quay, "/v1/windows", window("secret", tenant={"school": {"urn": 100004}}), 201)
     refused = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)], window="nothing"), 422)
     assert told(refused) == {"/window": f"This tenant has no such window. It has: {WINDOW}."}
@@ -48,7 +48,7 @@ async def test_what_is_not_collected_is_told_with_what_is(vendor: Any) -> None:
     assert told(refused) == {"/entries/0/subject": expected}
 
 
-async def test_issues_and_results_repeat_the_rows_own_reference(hedgerow: Trust, vendor: Any) -> None:
+async def test_issues_and_results_repeat_the_rows_own_reference(small_trust: Trust, vendor: Any) -> None:
     rows = [judged(1), judged(2, grade="ZZ"), {"upn": upn(3), "subject": "reading", "grade": 99}, judged(0, mark="x"), judged(9)]
     prefer = {"Prefer": "handling=lenient, return=representation", "Idempotency-Key": "k1"}
     answer = await vendor.post("/v1/judgements", json=batch("Oak", rows), headers=prefer)
@@ -61,7 +61,7 @@ async def test_issues_and_results_repeat_the_rows_own_reference(hedgerow: Trust,
     assert [result["reference"] for result in first["results"]] == ["P1", "P2", None, "P0", "P9"]
     again = await vendor.post("/v1/judgements", json=batch("Oak", rows), headers=prefer)
     assert (again.headers["Idempotency-Replayed"], again.content) == ("true", answer.content)
-    kept = await hedgerow.value("SELECT answer FROM idempotency")
+    kept = await small_trust.value("SELECT answer FROM idempotency")
     assert not any(f'"P{n}"' in kept for n in range(10))  # what is kept holds no reference
     assert '"P1"' not in (await vendor.get("/v1/idempotency-keys/k1")).text
     strict = await sent(vendor, "/v1/judgements", batch("Oak", rows), 422)
@@ -79,20 +79,20 @@ async def test_issues_and_results_repeat_the_rows_own_reference(hedgerow: Trust,
     assert targets["issues"][0]["reference"] == "P1"
 
 
-async def test_a_judgement_or_target_by_the_pupils_id_needs_no_school(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_judgement_or_target_by_the_pupils_id_needs_no_school(small_trust: Trust, vendor: Any) -> None:
     pupils = {row["surname"]: row["id"] for row in (await vendor.get("/v1/pupils", params={"first": 100})).json()["data"]}
     rows = [{"id": pupils[name], "subject": "reading", "grade": 99} for name in ("Surname1", "Surname20")]
     answer = await sent(vendor, "/v1/judgements", {"window": WINDOW, "entries": rows})
     assert answer["created"] == 2
     receipts = (await vendor.get("/v1/receipts", params={"operation": "recordJudgements"})).json()["data"]
-    assert {row["schoolId"] for row in receipts} == {str(hedgerow.ids["Oak"]), str(hedgerow.ids["Elm"])}
+    assert {row["schoolId"] for row in receipts} == {str(small_trust.ids["Oak"]), str(small_trust.ids["Elm"])}
     horizon = {"horizon": {"academicYear": "2018-19", "point": "KS2"}, "basis": "teacher", "scheme": "ks2-scaled-score"}
     assert (await sent(vendor, "/v1/targets", {"entries": [row | horizon for row in rows]}))["created"] == 2
     query = "mutation ($i: JudgementBatchInput!) { recordJudgements(input: $i) { unchanged } }"
     assert (await asked(vendor, query, i={"window": WINDOW, "entries": rows}))["recordJudgements"] == {"unchanged": 2}
     mixed = [rows[0], {"upn": upn(2), "subject": "reading", "grade": 98}]
     assert issues(await sent(vendor, "/v1/judgements", {"window": WINDOW, "entries": mixed}, 422)) == {"/school": "ambiguous"}
-    reader = await hedgerow.client("reader", "trust:4128=pupils:read", "school:100002=judgements:write")
+    reader = await small_trust.client("reader", "trust:4128=pupils:read", "school:100002=judgements:write")
     absent = {"id": pupils["Surname20"][:-1] + "0", "subject": "reading", "grade": 99}
     refused = await sent(reader, "/v1/judgements", {"window": WINDOW, "entries": [rows[0], absent]}, 422)
     assert {issue["message"] for issue in refused["issues"]} == {"There is no such pupil within the reach of this client."}

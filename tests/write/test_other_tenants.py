@@ -11,8 +11,8 @@ from msgspec import structs
 from domain import RESOURCES
 from domain.declare.errors import DomainError
 from domain.declare.ids import new_id
-from tests.naming import ENTRY
-from tests.world import AUTUMN, HOUSE, SCHOOLS, SUMMER, TRUSTS, World, batch, upn, window
+from tests.fixtures.command_requests import ENTRY
+from tests.fixtures.two_trusts import AUTUMN, OWN_GRADES, SCHOOLS, SUMMER, TRUSTS, TwoTrusts, batch, upn, window
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Names:
     scheme: str
 
 
-JUDGED = {"subject": "reading", "grade": HOUSE[0]["code"]}
+JUDGED = {"subject": "reading", "grade": OWN_GRADES[0]["code"]}
 AIMED = {
     "subject": "reading",
-    "grade": HOUSE[0]["code"],
+    "grade": OWN_GRADES[0]["code"],
     "scheme": "house",
     "basis": "teacher",
     "horizon": {"academicYear": "2025-26", "point": "KS2"},
@@ -94,18 +94,18 @@ SMUGGLED = [tried for tried in TRIES if re.search("a pupil's|the window's|the sc
 
 
 @pytest_asyncio.fixture(scope="module")
-async def named(world: World) -> tuple[Names, Names]:
+async def named(two_trusts: TwoTrusts) -> tuple[Names, Names]:
     """What South alone has, and what nobody has."""
     ref = {"trust": {"groupUid": TRUSTS["South"]}}
-    await world.do("South", "create_scheme", {"tenant": ref, "code": "souths", "name": "South's", "template": "effort"})
-    opened = await world.do("South", "create_window", planned(ref) | {"code": "souths"})
-    await world.do("South", "open_window", {"id": opened["id"]})
-    rows = await world.rows(world.database, world.clients["South"].caller, RESOURCES["pupil"])
+    await two_trusts.do("South", "create_scheme", {"tenant": ref, "code": "souths", "name": "South's", "template": "effort"})
+    opened = await two_trusts.do("South", "create_window", planned(ref) | {"code": "souths"})
+    await two_trusts.do("South", "open_window", {"id": opened["id"]})
+    rows = await two_trusts.rows(two_trusts.database, two_trusts.clients["South"].caller, RESOURCES["pupil"])
     pupil = next(row for row in rows if row["upn"] == upn("Damson", 0))
     souths = Names(
         urn=SCHOOLS["Damson"],
-        school=str(world.schools["Damson"]),
-        trust=str(world.tenants["South"]),
+        school=str(two_trusts.schools["Damson"]),
+        trust=str(two_trusts.tenants["South"]),
         uid=TRUSTS["South"],
         pupil=pupil["id"],
         upn=pupil["upn"],
@@ -124,25 +124,25 @@ CLIENTS = {"North": TRIES, "guest": TRIES, "everything": SMUGGLED}
 
 @pytest.mark.parametrize(("client", "tried"), [(client, tried) for client, tries in CLIENTS.items() for tried in tries])
 async def test_a_command_that_names_what_is_anothers_writes_nothing_and_answers_as_if_it_were_absent(
-    client: str, tried: str, world: World, named: tuple[Names, Names]
+    client: str, tried: str, two_trusts: TwoTrusts, named: tuple[Names, Names]
 ) -> None:
     answers = []
-    before = await contents(world)
+    before = await contents(two_trusts)
     for names in named:
         command, document = trespasses(names)[tried]
         with pytest.raises(DomainError) as refused:
-            await world.do(client, command, document)
+            await two_trusts.do(client, command, document)
         issues = [structs.replace(issue, reference=None) for issue in refused.value.issues]  # the row's own, which it repeats
         answers.append((type(refused.value), refused.value.code, refused.value.detail, issues))
     assert answers[0] == answers[1]
-    assert await contents(world) == before
-    assert await world.as_superuser(_STRAY) == []
+    assert await contents(two_trusts) == before
+    assert await two_trusts.as_superuser(_STRAY) == []
 
 
-async def contents(world: World) -> dict[str, str]:
+async def contents(two_trusts: TwoTrusts) -> dict[str, str]:
     """A fingerprint of every table."""
-    names = [row["relname"] for row in await world.as_superuser(_TABLES)]
-    (row,) = await world.as_superuser("SELECT " + ", ".join(f"({_HASH.format(name)}) AS {name}" for name in names))
+    names = [row["relname"] for row in await two_trusts.as_superuser(_TABLES)]
+    (row,) = await two_trusts.as_superuser("SELECT " + ", ".join(f"({_HASH.format(name)}) AS {name}" for name in names))
     return dict(row)
 
 

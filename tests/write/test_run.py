@@ -17,7 +17,7 @@ from domain.write.command import Command, command
 from domain.write.locks import SchoolLocks
 from domain.write.patch import Changed
 from domain.write.run import perform
-from tests.world import World
+from tests.fixtures.two_trusts import TwoTrusts
 
 
 class Ref(Input, kw_only=True):
@@ -37,18 +37,18 @@ async def touch_school(connection: Connection, caller: Caller, ref: Ref) -> Chan
 
 
 @pytest.mark.parametrize(("outcome", "step"), [("updated", 1), ("deleted", 1), ("unchanged", 0)])
-async def test_versions_are_incremented_when_something_was_written(world: World, outcome: str, step: int) -> None:
-    tenant_id = world.tenants["North"]
-    (school,) = await world.as_superuser(f"SELECT id FROM schools WHERE tenant_id = '{tenant_id}' ORDER BY id LIMIT 1")
+async def test_versions_are_incremented_when_something_was_written(two_trusts: TwoTrusts, outcome: str, step: int) -> None:
+    tenant_id = two_trusts.tenants["North"]
+    (school,) = await two_trusts.as_superuser(f"SELECT id FROM schools WHERE tenant_id = '{tenant_id}' ORDER BY id LIMIT 1")
 
     async def read_version() -> Any:
-        ((version,),) = await world.as_superuser(f"SELECT version FROM school_versions WHERE school_id = '{school['id']}'")
+        ((version,),) = await two_trusts.as_superuser(f"SELECT version FROM school_versions WHERE school_id = '{school['id']}'")
         return version
 
     before = await read_version()
     ref = Ref(tenant_id=str(tenant_id), school_id=str(school["id"]), outcome=outcome)
     chosen: Command = touch_school
-    await perform(world.database, chosen, world.clients["North"].caller, ref)
+    await perform(two_trusts.database, chosen, two_trusts.clients["North"].caller, ref)
     assert await read_version() == before + step
 
 

@@ -12,10 +12,27 @@ import pytest
 import pytest_asyncio
 
 from domain.declare.ids import new_id
-from tests.clock import set_clock
-from tests.conftest import Databases, serving
-from tests.recount import miscounted
-from tests.trust import AS_OF, TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, trust, upn, window
+from tests.fixtures.clock import set_clock
+from tests.fixtures.databases import Databases
+from tests.fixtures.recount import miscounted
+from tests.fixtures.server import serving
+from tests.fixtures.small_trust import (
+    AS_OF,
+    TRUST,
+    URNS,
+    Trust,
+    batch,
+    counted,
+    entry,
+    issues,
+    judged,
+    open_trust,
+    opened,
+    roll,
+    sent,
+    upn,
+    window,
+)
 
 
 @dataclass(frozen=True)
@@ -65,9 +82,9 @@ EVENING = datetime.combine(AS_OF, time(22, 59, 59), UTC)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def hedgerow(module_databases: Databases) -> AsyncIterator[Trust]:
+async def small_trust(module_databases: Databases) -> AsyncIterator[Trust]:
     """Twenty pupils at Oak, of whom the first is shared with Elm, some judged in a window that is open."""
-    async with trust(module_databases) as made:
+    async with open_trust(module_databases) as made:
         vendor = await made.client("vendor", f"trust:{TRUST}=all")
         await made.client("stranger", f"school:{URNS['Quay']}=all")
         await opened(vendor)
@@ -79,8 +96,8 @@ async def hedgerow(module_databases: Databases) -> AsyncIterator[Trust]:
 
 
 @pytest.fixture
-def vendor(hedgerow: Trust) -> httpx2.AsyncClient:
-    return hedgerow.made[0]
+def vendor(small_trust: Trust) -> httpx2.AsyncClient:
+    return small_trust.made[0]
 
 
 async def pupil(client: httpx2.AsyncClient, number: int) -> dict[str, Any]:
@@ -106,7 +123,7 @@ async def row_of(client: httpx2.AsyncClient, path: str) -> dict[str, Any]:
 
 
 @both_doors
-async def test_a_pupil_is_corrected_and_what_changes_nothing_keeps_the_version(vendor: Any, hedgerow: Trust, door: Door) -> None:
+async def test_a_pupil_is_corrected_and_what_changes_nothing_keeps_the_version(vendor: Any, small_trust: Trust, door: Door) -> None:
     before = await pupil(vendor, 1)
     change = {
         "forename": f"By {door.__name__}",
@@ -123,16 +140,16 @@ async def test_a_pupil_is_corrected_and_what_changes_nothing_keeps_the_version(v
     for again in (change, {}, {"upn": before["upn"], "yearGroup": "Year 6", "surname": "Surname1"}):
         answer = await door(vendor, "update_pupil", before["id"], version, again)
         assert answer == Answer(200, {"id": before["id"], "outcome": "unchanged", "version": version})
-    assert await miscounted(hedgerow) == (0, 0, 0)
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
 @both_doors
-async def test_a_change_is_for_the_version_that_was_read(vendor: Any, hedgerow: Trust, door: Door) -> None:
+async def test_a_change_is_for_the_version_that_was_read(vendor: Any, small_trust: Trust, door: Door) -> None:
     """The answer tells which version the row has; nothing is written, also where the change would change nothing."""
     row = await pupil(vendor, 2)
     planned = await sent(vendor, "/v1/windows", window(f"stale {door.__name__}"), 201)
-    school = await row_of(vendor, f"/v1/schools/{hedgerow.ids['Oak']}")
-    written = await hedgerow.everything()
+    school = await row_of(vendor, f"/v1/schools/{small_trust.ids['Oak']}")
+    written = await small_trust.everything()
     for command, id_, version in (
         ("update_pupil", row["id"], row["version"]),
         ("update_window", planned["id"], 1),
@@ -145,24 +162,26 @@ async def test_a_change_is_for_the_version_that_was_read(vendor: Any, hedgerow: 
             assert [(issue["at"], f"version {version} now" in issue["message"]) for issue in answer.body["issues"]] == [
                 ("version", True)
             ]
-    assert await hedgerow.everything() == written
+    assert await small_trust.everything() == written
 
 
 @both_doors
-async def test_a_year_group_holds_from_this_year_and_the_years_before_keep_theirs(vendor: Any, hedgerow: Trust, door: Door) -> None:
+async def test_a_year_group_holds_from_this_year_and_the_years_before_keep_theirs(
+    vendor: Any, small_trust: Trust, door: Door
+) -> None:
     row = await pupil(vendor, 3 + (door is by_rest))
     answer = await door(vendor, "update_pupil", row["id"], row["version"], {"yearGroup": "Year 7"})
     assert (answer.status, answer.body["outcome"]) == (200, "updated")
     assert (await row_of(vendor, f"/v1/pupils/{row['id']}"))["yearGroup"] == "7"
     dated = "SELECT array_agg(value ORDER BY from_on) FROM characteristics WHERE pupil_id = $1 AND kind = 'yearGroup'"
-    assert await hedgerow.value(dated, row["id"]) == ["6", "7"]
+    assert await small_trust.value(dated, row["id"]) == ["6", "7"]
     answer = await door(vendor, "update_pupil", row["id"], row["version"] + 1, {"yearGroup": "8"})
-    assert (answer.body["outcome"], await hedgerow.value(dated, row["id"])) == ("updated", ["6", "8"])
+    assert (answer.body["outcome"], await small_trust.value(dated, row["id"])) == ("updated", ["6", "8"])
 
 
 @both_doors
 async def test_a_upn_keeps_its_history_and_null_takes_it_away(
-    vendor: Any, hedgerow: Trust, door: Door, monkeypatch: pytest.MonkeyPatch
+    vendor: Any, small_trust: Trust, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_clock(monkeypatch, EVENING)
     number = 5 + (door is by_rest)
@@ -173,7 +192,7 @@ async def test_a_upn_keeps_its_history_and_null_takes_it_away(
     assert (answer.body["outcome"], answer.body["version"]) == ("unchanged", row["version"] + 2)
     assert (await row_of(vendor, f"/v1/pupils/{row['id']}"))["upn"] is None
     history = "SELECT array_agg((upn, current) ORDER BY received_at) FROM upns WHERE pupil_id = $1"
-    assert await hedgerow.value(history, row["id"]) == [(upn(number), False), (upn(100 + number), False)]
+    assert await small_trust.value(history, row["id"]) == [(upn(number), False), (upn(100 + number), False)]
     back = await sent(vendor, "/v1/pupils", roll("Oak", [entry(number, reference=None)]), Prefer="return=representation")
     assert (back["results"][0]["outcome"], back["results"][0]["id"]) == ("updated", row["id"])
     assert (await pupil(vendor, number))["upn"] == upn(number)
@@ -195,9 +214,11 @@ async def test_a_roll_of_an_earlier_day_does_not_undo_a_change(vendor: Any, door
 
 
 @both_doors
-async def test_what_is_wrong_with_a_pupil_is_said_at_once_and_named_by_its_field(vendor: Any, hedgerow: Trust, door: Door) -> None:
+async def test_what_is_wrong_with_a_pupil_is_said_at_once_and_named_by_its_field(
+    vendor: Any, small_trust: Trust, door: Door
+) -> None:
     row = await pupil(vendor, 7)
-    written = await hedgerow.everything()
+    written = await small_trust.everything()
     wrong = {"upn": "H000", "yearGroup": "nursery", "dateOfBirth": "1899-12-31"}
     answer = await door(vendor, "update_pupil", row["id"], row["version"], wrong)
     assert (answer.status, issues(answer.body)) == (
@@ -210,21 +231,21 @@ async def test_what_is_wrong_with_a_pupil_is_said_at_once_and_named_by_its_field
     assert (taken.status, issues(taken.body)) == (422, {"/upn": "pupil-merge-needed"})
     assert "Surname" not in str(taken.body)
     assert upn(8) not in str(taken.body)
-    assert await hedgerow.everything() == written
+    assert await small_trust.everything() == written
 
 
 @both_doors
-async def test_only_the_main_school_corrects_a_pupil(hedgerow: Trust, door: Door) -> None:
-    row = await pupil(hedgerow.made[0], 0)
-    guest = await hedgerow.client(f"guest by {door.__name__}", f"school:{URNS['Elm']}=pupils:read,pupils:name,pupils:write")
-    reader = await hedgerow.client(
+async def test_only_the_main_school_corrects_a_pupil(small_trust: Trust, door: Door) -> None:
+    row = await pupil(small_trust.made[0], 0)
+    guest = await small_trust.client(f"guest by {door.__name__}", f"school:{URNS['Elm']}=pupils:read,pupils:name,pupils:write")
+    reader = await small_trust.client(
         f"reader by {door.__name__}", f"school:{URNS['Oak']}=pupils:read", f"school:{URNS['Elm']}=pupils:write"
     )
     for client in (guest, reader):
         assert (await client.get(f"/v1/pupils/{row['id']}")).status_code == 200
         answer = await door(client, "update_pupil", row["id"], row["version"], {"forename": "Ours"})
         assert (answer.status, answer.body["type"].rsplit("/", 1)[1]) == (404, "not-found")
-    nobody = await hedgerow.client(f"nobody by {door.__name__}", f"school:{URNS['Oak']}=pupils:read")
+    nobody = await small_trust.client(f"nobody by {door.__name__}", f"school:{URNS['Oak']}=pupils:read")
     answer = await door(nobody, "update_pupil", row["id"], row["version"], {})
     assert (answer.status, "updatePupil needs pupils:write" in answer.body["detail"]) == (403, True)
 
@@ -271,7 +292,7 @@ async def test_the_terms_of_a_planned_window(vendor: Any, door: Door) -> None:
 
 @both_doors
 async def test_who_is_counted_is_settled_when_a_window_opens_and_everything_when_it_is_locked(
-    vendor: Any, hedgerow: Trust, door: Door
+    vendor: Any, small_trust: Trust, door: Door
 ) -> None:
     code = f"open {door.__name__}"
     id_ = await opened(vendor, code)
@@ -284,13 +305,13 @@ async def test_who_is_counted_is_settled_when_a_window_opens_and_everything_when
     answer = await door(vendor, "update_window", id_, 4, {"closesAt": "2099-07-30T17:00:00Z"})
     assert (answer.status, issues(answer.body)) == (409, {"/closesAt": "window-state"})
     assert (await door(vendor, "update_window", id_, 4, {"acceptUntil": None})).body["outcome"] == "updated"
-    await hedgerow.operator.execute("UPDATE windows SET state = 'locked' WHERE code = $1", code)
+    await small_trust.operator.execute("UPDATE windows SET state = 'locked' WHERE code = $1", code)
     answer = await door(vendor, "update_window", id_, 5, {"purpose": "Another"})
     assert (answer.status, issues(answer.body)) == (409, {"/purpose": "window-state"})
 
 
-async def test_more_year_groups_count_against_the_workload_budget(vendor: Any, hedgerow: Trust) -> None:
-    budget = await hedgerow.value("SELECT workload_budget FROM tenants WHERE id = $1", hedgerow.ids["trust"])
+async def test_more_year_groups_count_against_the_workload_budget(vendor: Any, small_trust: Trust) -> None:
+    budget = await small_trust.value("SELECT workload_budget FROM tenants WHERE id = $1", small_trust.ids["trust"])
     made = [
         await sent(
             vendor, "/v1/windows", window(f"budget {n}", academicYear="2019-20", censusOn="2020-01-15", statutory=False), 201
@@ -315,28 +336,28 @@ async def test_more_year_groups_count_against_the_workload_budget(vendor: Any, h
 
 @both_doors
 async def test_a_window_in_which_nothing_was_judged_is_deleted_with_what_it_counted(
-    vendor: Any, hedgerow: Trust, door: Door
+    vendor: Any, small_trust: Trust, door: Door
 ) -> None:
     planned = await sent(vendor, "/v1/windows", window(f"planned {door.__name__}"), 201)
     unused = await opened(vendor, f"unused {door.__name__}")
     left = "SELECT " + ", ".join(
         f"(SELECT count(*) FROM {table} WHERE window_no = $1)" for table in ("cells", "totals", "pins", "collects")
     )
-    no = await hedgerow.value("SELECT no FROM windows WHERE code = $1", f"unused {door.__name__}")
-    assert all(await hedgerow.operator.fetchrow(left, no))
+    no = await small_trust.value("SELECT no FROM windows WHERE code = $1", f"unused {door.__name__}")
+    assert all(await small_trust.operator.fetchrow(left, no))
     for id_, version in ((planned["id"], 1), (unused, 2)):
         answer = await door(vendor, "delete_window", id_, version, {})
         assert answer == Answer(200, {"id": id_, "outcome": "deleted"})
         assert (await vendor.get(f"/v1/windows/{id_}")).status_code == 404
         assert (await door(vendor, "delete_window", id_, version, {})).status == 404
         assert (await door(vendor, "update_window", id_, version, {})).status == 404
-    assert not any(await hedgerow.operator.fetchrow(left, no))
+    assert not any(await small_trust.operator.fetchrow(left, no))
 
 
 @both_doors
-async def test_a_window_in_which_something_was_judged_stays(vendor: Any, hedgerow: Trust, door: Door) -> None:
+async def test_a_window_in_which_something_was_judged_stays(vendor: Any, small_trust: Trust, door: Door) -> None:
     """Also for a client that has the right over the trust and reaches none of its schools."""
-    office = await hedgerow.client(f"office by {door.__name__}", "trusts=windows:read,windows:write")
+    office = await small_trust.client(f"office by {door.__name__}", "trusts=windows:read,windows:write")
     (row,) = (await vendor.get("/v1/windows", params={"code": "2017-18/KS2"})).json()["data"]
     for client in (vendor, office):
         answer = await door(client, "delete_window", row["id"], row["version"], {})
@@ -347,9 +368,9 @@ async def test_a_window_in_which_something_was_judged_stays(vendor: Any, hedgero
 
 
 @both_doors
-async def test_a_school_says_some_things_of_itself_and_the_register_the_rest(vendor: Any, hedgerow: Trust, door: Door) -> None:
+async def test_a_school_says_some_things_of_itself_and_the_register_the_rest(vendor: Any, small_trust: Trust, door: Door) -> None:
     name = "Ash" if door is by_rest else "Elm"
-    path = f"/v1/schools/{hedgerow.ids[name]}"
+    path = f"/v1/schools/{small_trust.ids[name]}"
     before = await row_of(vendor, path)
     assert (before["shortName"], before["maxLeaversPercent"], before["version"]) == (None, 5, 1)
     for version, change in enumerate(
@@ -369,8 +390,8 @@ async def test_a_school_says_some_things_of_itself_and_the_register_the_rest(ven
     assert [row["maxLeaversPercent"] for row in listed.json()["data"]][:1] == [100]
 
 
-async def test_what_belongs_to_the_register_is_refused_by_name(vendor: Any, hedgerow: Trust) -> None:
-    answer = await by_rest(vendor, "update_school", str(hedgerow.ids["Oak"]), 1, {"name": "Oakwood", "urn": 1, "shortName": 7})
+async def test_what_belongs_to_the_register_is_refused_by_name(vendor: Any, small_trust: Trust) -> None:
+    answer = await by_rest(vendor, "update_school", str(small_trust.ids["Oak"]), 1, {"name": "Oakwood", "urn": 1, "shortName": 7})
     assert (answer.status, issues(answer.body)) == (
         422,
         {"/name": "unknown-field", "/urn": "unknown-field", "/shortName": "wrong-value"},
@@ -378,35 +399,35 @@ async def test_what_belongs_to_the_register_is_refused_by_name(vendor: Any, hedg
     assert all("register" in issue["message"] for issue in answer.body["issues"] if issue["code"] == "unknown-field")
 
 
-async def test_settings_follow_a_school_to_another_trust(hedgerow: Trust) -> None:
-    quay = hedgerow.ids["Quay"]
-    assert (await by_rest(hedgerow.made[1], "update_school", str(quay), 1, {"shortName": "Q"})).status == 200
-    await hedgerow.operator.execute("UPDATE schools SET tenant_id = $1 WHERE id = $2", hedgerow.ids["trust"], quay)
-    assert await hedgerow.value("SELECT tenant_id FROM school_settings WHERE school_id = $1", quay) == hedgerow.ids["trust"]
-    await hedgerow.operator.execute("UPDATE schools SET tenant_id = id WHERE id = $1", quay)
-    assert (await row_of(hedgerow.made[1], f"/v1/schools/{quay}"))["shortName"] == "Q"
+async def test_settings_follow_a_school_to_another_trust(small_trust: Trust) -> None:
+    quay = small_trust.ids["Quay"]
+    assert (await by_rest(small_trust.made[1], "update_school", str(quay), 1, {"shortName": "Q"})).status == 200
+    await small_trust.operator.execute("UPDATE schools SET tenant_id = $1 WHERE id = $2", small_trust.ids["trust"], quay)
+    assert await small_trust.value("SELECT tenant_id FROM school_settings WHERE school_id = $1", quay) == small_trust.ids["trust"]
+    await small_trust.operator.execute("UPDATE schools SET tenant_id = id WHERE id = $1", quay)
+    assert (await row_of(small_trust.made[1], f"/v1/schools/{quay}"))["shortName"] == "Q"
 
 
 # Doors
 
 
 @both_doors
-async def test_anothers_row_and_a_row_that_is_nowhere_are_the_same_404(vendor: Any, hedgerow: Trust, door: Door) -> None:
-    stranger = hedgerow.made[1]
+async def test_anothers_row_and_a_row_that_is_nowhere_are_the_same_404(vendor: Any, small_trust: Trust, door: Door) -> None:
+    stranger = small_trust.made[1]
     row, (shown, *_) = await pupil(vendor, 9), (await vendor.get("/v1/windows")).json()["data"]
-    written = await hedgerow.everything()
+    written = await small_trust.everything()
     for command, id_ in (
         ("update_pupil", row["id"]),
         ("update_window", shown["id"]),
         ("delete_window", shown["id"]),
-        ("update_school", str(hedgerow.ids["Oak"])),
+        ("update_school", str(small_trust.ids["Oak"])),
     ):
         answers = [
             await door(stranger, command, each, 1, {}) for each in (id_, str(new_id(4)), str(new_id(8)), "nothing", id_.upper())
         ]
         assert answers == [answers[0]] * 5
         assert answers[0].status == 404
-    assert await hedgerow.everything() == written
+    assert await small_trust.everything() == written
 
 
 VERSIONS = {
@@ -434,7 +455,7 @@ VERSIONS = {
 
 
 @pytest.mark.parametrize("given", VERSIONS)
-async def test_if_match_as_rfc_9110_has_it(vendor: Any, hedgerow: Trust, given: str) -> None:
+async def test_if_match_as_rfc_9110_has_it(vendor: Any, small_trust: Trust, given: str) -> None:
     row = await pupil(vendor, 10)
     headers = {"If-Match": given.format(row["version"]).encode()}
     answer = await vendor.patch(f"/v1/pupils/{row['id']}", json={}, headers=headers)
@@ -463,9 +484,9 @@ async def test_graphql_needs_the_version_too(vendor: Any) -> None:
     assert "expectedVersion" in answer.json()["errors"][0]["message"]
 
 
-async def test_a_body_is_a_merge_patch_of_what_can_change(vendor: Any, hedgerow: Trust) -> None:
+async def test_a_body_is_a_merge_patch_of_what_can_change(vendor: Any, small_trust: Trust) -> None:
     row = await pupil(vendor, 11)
-    path, headers, written = f"/v1/pupils/{row['id']}", {"If-Match": "*"}, await hedgerow.everything()
+    path, headers, written = f"/v1/pupils/{row['id']}", {"If-Match": "*"}, await small_trust.everything()
     for name in ("id", "expectedVersion", "version", "reference", "school", "enrolments", "Surname", ""):
         answer = await vendor.patch(path, json={name: 1, "forename": 7}, headers=headers)
         assert (answer.status_code, issues(answer.json())) == (422, {f"/{name}": "unknown-field", "/forename": "wrong-value"})
@@ -482,10 +503,10 @@ async def test_a_body_is_a_merge_patch_of_what_can_change(vendor: Any, hedgerow:
     (shown, *_) = (await vendor.get("/v1/windows")).json()["data"]
     answer = await vendor.request("DELETE", f"/v1/windows/{shown['id']}", json={"sure": True}, headers=headers)
     assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (400, "body-unexpected")
-    assert await hedgerow.everything() == written
+    assert await small_trust.everything() == written
 
 
-async def test_a_plain_row_carries_its_version_and_is_the_same_row(vendor: Any, hedgerow: Trust) -> None:
+async def test_a_plain_row_carries_its_version_and_is_the_same_row(vendor: Any, small_trust: Trust) -> None:
     row = await pupil(vendor, 12)
     path = f"/v1/pupils/{row['id']}"
     for fields in ("id", "surname,version", "version"):
@@ -502,12 +523,12 @@ async def test_a_plain_row_carries_its_version_and_is_the_same_row(vendor: Any, 
     (judgement, *_) = (await vendor.get("/v1/judgements")).json()["data"]
     answer = await vendor.get(f"/v1/judgements/{judgement['id']}")
     assert answer.json() == judgement
-    with hedgerow.statements.counting() as found:
+    with small_trust.statements.counting() as found:
         await vendor.get(path)
     assert len(found) == 1
 
 
-async def test_a_dry_run_and_a_repeated_request(vendor: Any, hedgerow: Trust) -> None:
+async def test_a_dry_run_and_a_repeated_request(vendor: Any, small_trust: Trust) -> None:
     row = await pupil(vendor, 13)
     path, first = f"/v1/pupils/{row['id']}", {"If-Match": f'"{row["version"]}"'}
     dry = await vendor.patch(path, json={"forename": "Dry"}, headers=first, params={"dryRun": "true"})
@@ -538,9 +559,9 @@ async def test_a_dry_run_and_a_repeated_request(vendor: Any, hedgerow: Trust) ->
 
 
 @both_doors
-async def test_of_two_changes_at_once_one_is_made(vendor: Any, hedgerow: Trust, door: Door) -> None:
+async def test_of_two_changes_at_once_one_is_made(vendor: Any, small_trust: Trust, door: Door) -> None:
     made = await sent(vendor, "/v1/windows", window(f"race {door.__name__}"), 201)
-    ids = {"pupil": (await pupil(vendor, 15))["id"], "window": made["id"], "school": str(hedgerow.ids["Oak"])}
+    ids = {"pupil": (await pupil(vendor, 15))["id"], "window": made["id"], "school": str(small_trust.ids["Oak"])}
     fields = {"pupil": "forename", "window": "name", "school": "shortName"}
     for n in range(5):
         for noun, id_ in ids.items():
@@ -553,7 +574,7 @@ async def test_of_two_changes_at_once_one_is_made(vendor: Any, hedgerow: Trust, 
             assert (row[fields[noun]], row["version"]) == (winner, version + 1)
 
 
-async def test_a_change_and_a_roll_at_once_are_both_made(vendor: Any, hedgerow: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_and_a_roll_at_once_are_both_made(vendor: Any, small_trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever comes second changes what the first one wrote."""
     set_clock(monkeypatch, EVENING)
     for n in range(5):
@@ -569,12 +590,12 @@ async def test_a_change_and_a_roll_at_once_are_both_made(vendor: Any, hedgerow: 
         assert now["version"] == row["version"] + (2 if answer.status == 200 else 1)
 
 
-def test_on_a_socket(hedgerow: Trust) -> None:
+def test_on_a_socket(small_trust: Trust) -> None:
     """What only a server shows: an empty 204, and changes that arrive on connections of their own."""
-    with serving(hedgerow.databases) as server:
+    with serving(small_trust.databases) as server:
         server.register("by socket", f"trust:{TRUST}=all")
         with server.client("by socket") as client, ThreadPoolExecutor(8) as pool:
-            path = f"/v1/schools/{hedgerow.ids['Oak']}"
+            path = f"/v1/schools/{small_trust.ids['Oak']}"
             tag = client.get(path).headers["etag"]
 
             def change(name: str) -> httpx2.Response:

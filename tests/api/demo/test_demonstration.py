@@ -21,8 +21,10 @@ from api.demo.school_data import AS_OF, FALLOWDENE, DemoPupil
 from domain import COMMANDS
 from domain.roster import upn
 from domain.roster.gias import parse
-from tests.conftest import ROOT, Databases, free_port
-from tests.demonstration import PATIENCE, demonstration
+from tests.fixtures.databases import Databases
+from tests.fixtures.demo import PATIENCE, run_demo
+from tests.fixtures.server import free_port
+from tests.fixtures.settings import ROOT
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 
@@ -184,7 +186,7 @@ def pasted(printed: Path) -> list[Any]:
 
 def test_demo_serves_what_it_prints_and_keeps_its_secrets(tmp_path: Path) -> None:
     port, folder = free_port(), tmp_path / "data"
-    with demonstration(port, folder) as (facts, printed):
+    with run_demo(port, folder) as (facts, printed):
         assert facts["baseUrl"] == f"http://127.0.0.1:{port}"
         assert set(facts["clients"]) == {"mis-vendor", "partner-app", "trust-portal", "trust-data-manager", "operator"}
         assert all(
@@ -218,6 +220,6 @@ def test_demo_serves_what_it_prints_and_keeps_its_secrets(tmp_path: Path) -> Non
         )
         assert "mis-vendor" in clients.stdout
 
-    with demonstration(port, folder) as (again, printed):
+    with run_demo(port, folder) as (again, printed):
         assert again == facts
         assert [answer["data"] for answer in pasted(printed)] == [rest["data"], graphql["data"]]

@@ -11,9 +11,9 @@ import pytest_asyncio
 from api.graphql import plans
 from api.graphql.executor import Executor
 from api.graphql.operation import OperationExtension
-from tests.conftest import Databases
-from tests.doors import Doors, opened
-from tests.questions import Document
+from tests.fixtures.databases import Databases
+from tests.fixtures.interfaces import Interfaces, open_interfaces
+from tests.fixtures.random_queries import Document
 
 CLIENTS = {"North": 40, "mixed": 25, "everything": 30}
 """By client, how many random selections."""
@@ -42,8 +42,8 @@ FIXED = {
 
 
 @pytest_asyncio.fixture(scope="module")
-async def doors(module_databases: Databases) -> AsyncIterator[Doors]:
-    async with opened(module_databases) as both:
+async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
+    async with open_interfaces(module_databases) as both:
         yield both
 
 
@@ -84,27 +84,29 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return times
 
 
-async def ask(doors: Doors, client: str, document: str, variables: Any = None) -> dict[str, tuple[int, str | None, bytes]]:
+async def ask(
+    interfaces: Interfaces, client: str, document: str, variables: Any = None
+) -> dict[str, tuple[int, str | None, bytes]]:
     """The answer by each way."""
     answers = {}
     for way, without in WAYS.items():
         with pytest.MonkeyPatch.context() as patch:
             for of, name, value in without:
                 patch.setattr(of, name, value)
-            headers = doors.tokens[client] | {"Accept": "application/graphql-response+json"}
-            answer = await doors.http.post("/graphql", json={"query": document, "variables": variables}, headers=headers)
+            headers = interfaces.tokens[client] | {"Accept": "application/graphql-response+json"}
+            answer = await interfaces.http.post("/graphql", json={"query": document, "variables": variables}, headers=headers)
         answers[way] = (answer.status_code, answer.headers.get("retry-after"), answer.content)
     return answers
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_random_selections(client: str, doors: Doors, used: Counter[str]) -> None:
+async def test_random_selections(client: str, interfaces: Interfaces, used: Counter[str]) -> None:
     bodies = set()
     for n in range(CLIENTS[client]):
         draw = random.Random(f"{client} {n}")
-        question, document = doors.asking(client, draw).question(), Document(draw)
+        question, document = interfaces.asking(client, draw).question(), Document(draw)
         asked, _ = document.asking(document.page(question, question.resource.plural))
-        answers = await ask(doors, client, asked, document.values)
+        answers = await ask(interfaces, client, asked, document.values)
         assert (n, set(answers.values())) == (n, {answers["plan"]}), asked
         assert answers["plan"][0] == 200
         bodies.add(answers["plan"][2])
@@ -115,7 +117,7 @@ async def test_random_selections(client: str, doors: Doors, used: Counter[str]) 
 
 
 @pytest.mark.parametrize("name", FIXED)
-async def test_what_is_no_page_of_rows(name: str, doors: Doors) -> None:
+async def test_what_is_no_page_of_rows(name: str, interfaces: Interfaces) -> None:
     for client in CLIENTS:
-        answers = await ask(doors, client, FIXED[name])
+        answers = await ask(interfaces, client, FIXED[name])
         assert set(answers.values()) == {answers["plan"]}

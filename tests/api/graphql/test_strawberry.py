@@ -37,8 +37,8 @@ from api.graphql.operation import OperationExtension, OperationState
 from api.graphql.schema import Schema, make_schema
 from domain.access.caller import Caller
 from domain.declare.ids import new_id
-from tests.conftest import Databases
-from tests.trust import Trust, entry, opened, roll, sent, trust, upn
+from tests.fixtures.databases import Databases
+from tests.fixtures.small_trust import Trust, entry, open_trust, opened, roll, sent, upn
 
 N = TypeVar("N")
 PAGE = "{ pupils(first: 1) { nodes { id } } }"
@@ -216,7 +216,7 @@ async def test_an_extension_is_made_for_each_operation() -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def here(module_databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(module_databases) as made:
+    async with open_trust(module_databases) as made:
         vendor = await made.client("vendor", "trust:4128=all")
         await opened(vendor)
         await sent(vendor, "/v1/pupils", roll("Oak", [entry(n, yearGroup=str(n)) for n in range(1, 5)]))

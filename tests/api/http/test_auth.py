@@ -14,7 +14,7 @@ from api.http import auth
 from api.settings import Settings
 from domain.clients import clients, signing_keys
 from domain.clients.tokens import Attempt, read_facts
-from tests.api.installation import BASE, SECRET, Installation, forged
+from tests.fixtures.oauth_installation import BASE, SECRET, Installation, forged
 
 
 async def test_a_request_without_a_token_is_told_where_to_get_one(installation: Installation) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.http.compression import Gzip, is_gzip_wanted
-from tests.conftest import Server
+from tests.fixtures.server import Server
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import httpx2
 import pytest
 
 from domain.store import embedded
-from tests.conftest import Server, fresh_database, import_register, serving
+from tests.fixtures.databases import fresh_database
+from tests.fixtures.server import Server, import_register, serving
 
 APP, PORTAL, STRANGER = "https://app.example", "http://localhost:5173", "https://stranger.example"
 GRANT = "schools=trusts:read,schools:read"

@@ -14,7 +14,8 @@ from domain.clients import clients, grants
 from domain.declare.ids import new_id
 from domain.store import embedded
 from domain.store.database import Database
-from tests.conftest import Databases, Server, fresh_database, serving
+from tests.fixtures.databases import Databases, fresh_database
+from tests.fixtures.server import Server, serving
 
 RATE, BURST = 1, 6
 

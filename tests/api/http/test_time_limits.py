@@ -15,7 +15,9 @@ from api.settings import Settings, SettingsError
 from domain.store import database as engine
 from domain.store import embedded
 from domain.store.database import Database
-from tests.conftest import SECRET, Databases, Server, fresh_database, import_register, serving
+from tests.fixtures.databases import Databases, fresh_database
+from tests.fixtures.server import Server, import_register, serving
+from tests.fixtures.settings import SECRET
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,10 @@ from api.oauth.client_auth import ASSERTION_TYPE, METHODS
 from api.settings import Settings
 from domain.clients import clients
 from domain.clients.grants import approve_grant, parse_grant
-from tests.api.installation import SECRET, SIGNS, Installation
-from tests.conftest import ROOT, fresh_database, serving
+from tests.fixtures.databases import fresh_database
+from tests.fixtures.oauth_installation import SECRET, SIGNS, Installation
+from tests.fixtures.server import serving
+from tests.fixtures.settings import ROOT
 
 UNKNOWN = "01890000-0000-7014-8000-000000000000"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

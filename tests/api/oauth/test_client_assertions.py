@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from joserfc.jwk import ECKey
 
-from tests.api.installation import BASE, EDWARDS, RSA, SIGNS, Installation, forged
+from tests.fixtures.oauth_installation import BASE, EDWARDS, RSA, SIGNS, Installation, forged
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")

@@ -17,7 +17,7 @@ from domain.clients import clients, signing_keys
 from domain.clients.grants import approve_grant, parse_grant, revoke_grant
 from domain.declare.errors import DatabaseError
 from domain.declare.scopes import Scope
-from tests.api.installation import BASE, HELD, SECRET, Installation
+from tests.fixtures.oauth_installation import BASE, HELD, SECRET, Installation
 
 
 async def test_the_metadata_is_valid_and_what_it_names_exists(installation: Installation) -> None:

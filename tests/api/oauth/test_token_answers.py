@@ -14,8 +14,8 @@ from joserfc.jwk import ECKey
 
 from api.http.rate_limit import Buckets
 from domain.clients.clients import revoke_client
-from tests.api.installation import BASE, EDWARDS, RSA, Installation, forged
-from tests.golden import check_golden
+from tests.fixtures.golden import check_golden
+from tests.fixtures.oauth_installation import BASE, EDWARDS, RSA, Installation, forged
 
 GOLDEN = Path(__file__).parents[3] / "expected" / "token_answers.txt"
 UNKNOWN = "01890000-0000-7014-8000-000000000000"

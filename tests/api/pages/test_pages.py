@@ -12,8 +12,9 @@ import httpx2
 import pytest
 
 from domain.store import embedded
-from tests.browser import CHROMIUM, Page, browsing
-from tests.conftest import Server, fresh_database, import_register, serving
+from tests.fixtures.browser import CHROMIUM, Page, browsing
+from tests.fixtures.databases import fresh_database
+from tests.fixtures.server import Server, import_register, serving
 
 PAGES = ("/docs", "/explorer")
 NAMES = re.compile(r"""(?:href|src)="([^"]+)"|\bfrom "([^"]+)"|url\(([^)]+)\)""")

@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from api.app import build_app
 from api.settings import Settings
-from tests.conftest import SECRET, Databases
-from tests.world import KS2, SCHOOLS, build
+from tests.fixtures.databases import Databases
+from tests.fixtures.settings import SECRET
+from tests.fixtures.two_trusts import KS2, SCHOOLS, build_two_trusts
 
 BASE = "https://markonce.example"
 FIGURES = ("eligible", "expectedPercent", "higherPercent", "average")
@@ -21,16 +22,16 @@ FIGURES = ("eligible", "expectedPercent", "higherPercent", "average")
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def manager(module_databases: Databases) -> AsyncIterator[httpx2.AsyncClient]:
     """The client of North, all of whose scopes it holds."""
-    world = await build(module_databases)
-    await world.as_superuser("UPDATE schools SET name = '=cmd|A0' WHERE name = 'Birch'")
-    transport = httpx2.ASGITransport(app=build_app(Settings(module_databases.app_url, SECRET.encode(), BASE), world.database))
-    client = world.clients["North"]
+    two_trusts = await build_two_trusts(module_databases)
+    await two_trusts.as_superuser("UPDATE schools SET name = '=cmd|A0' WHERE name = 'Birch'")
+    transport = httpx2.ASGITransport(app=build_app(Settings(module_databases.app_url, SECRET.encode(), BASE), two_trusts.database))
+    client = two_trusts.clients["North"]
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as http:
         basic = (str(client.caller.client_id), client.secret)
         token = (await http.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=basic)).json()["access_token"]
         http.headers["Authorization"] = f"Bearer {token}"
         yield http
-    await world.database.close()
+    await two_trusts.database.close()
 
 
 async def rows(client: httpx2.AsyncClient, **asked: Any) -> list[dict[str, Any]]:

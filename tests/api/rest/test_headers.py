@@ -11,15 +11,30 @@ import pytest_asyncio
 from api.http.accept import choose_media_type
 from api.http.field_values import split_elements, split_parameters
 from api.http.problem_catalogue import PROBLEM_CODES
-from tests.conftest import Databases
-from tests.trust import TRUST, URNS, WINDOW, Trust, batch, entry, issues, judged, opened, roll, sent, trust, upn, window
+from tests.fixtures.databases import Databases
+from tests.fixtures.small_trust import (
+    TRUST,
+    URNS,
+    WINDOW,
+    Trust,
+    batch,
+    entry,
+    issues,
+    judged,
+    open_trust,
+    opened,
+    roll,
+    sent,
+    upn,
+    window,
+)
 
 GRAPHQL = "application/graphql-response+json"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def hedgerow(module_databases: Databases) -> AsyncIterator[Trust]:
-    async with trust(module_databases) as made:
+async def small_trust(module_databases: Databases) -> AsyncIterator[Trust]:
+    async with open_trust(module_databases) as made:
         vendor = await made.client("vendor", f"trust:{TRUST}=all")
         await opened(vendor)
         await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(6)]))
@@ -28,8 +43,8 @@ async def hedgerow(module_databases: Databases) -> AsyncIterator[Trust]:
 
 
 @pytest.fixture
-def vendor(hedgerow: Trust) -> Any:
-    return hedgerow.made[0]
+def vendor(small_trust: Trust) -> Any:
+    return small_trust.made[0]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +163,7 @@ async def repeat(vendor: Any, content: bytes, status: int, query: str = "", **he
     return answer
 
 
-async def test_a_key_compares_the_document_and_not_its_bytes(vendor: Any, hedgerow: Trust) -> None:
+async def test_a_key_compares_the_document_and_not_its_bytes(vendor: Any, small_trust: Trust) -> None:
     body = batch("Oak", [judged(1, grade=100, actor="Zoë", mark=7)])
     first = await repeat(vendor, json.dumps(body).encode(), 200)
     turned = {name: body[name] for name in reversed(body)}
@@ -189,13 +204,13 @@ async def test_what_differs_is_named(query: str, headers: dict[str, str], differ
     assert "another body" in (await repeat(vendor, changed, 422, **key)).json()["detail"]
 
 
-async def test_a_key_of_an_older_program_is_compared_by_its_bytes(vendor: Any, hedgerow: Trust) -> None:
+async def test_a_key_of_an_older_program_is_compared_by_its_bytes(vendor: Any, small_trust: Trust) -> None:
     body = json.dumps(batch("Oak", [judged(4)])).encode()
     key = {"Idempotency_Key": "older"}
     first = await repeat(vendor, body, 200, **key)
     old = hashlib.sha256(body + repr((False, False)).encode()).digest()
-    assert await hedgerow.value("SELECT fingerprint FROM idempotency WHERE key = 'older'") == old
-    await hedgerow.operator.execute("UPDATE idempotency SET request = NULL WHERE key = 'older'")
+    assert await small_trust.value("SELECT fingerprint FROM idempotency WHERE key = 'older'") == old
+    await small_trust.operator.execute("UPDATE idempotency SET request = NULL WHERE key = 'older'")
     assert (await repeat(vendor, body, 200, **key)).content == first.content
     assert issues((await repeat(vendor, body + b" ", 422, **key)).json()) == {"Idempotency-Key": REUSED}
     assert "another dryRun." in (await repeat(vendor, body, 422, "?dryRun=true", **key)).json()["detail"]
@@ -374,7 +389,7 @@ async def test_a_body_without_a_media_type_is_415(vendor: Any) -> None:
             assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (415, "media-type")
 
 
-async def test_a_window_is_named_by_its_code_in_a_path(vendor: Any, hedgerow: Trust) -> None:
+async def test_a_window_is_named_by_its_code_in_a_path(vendor: Any, small_trust: Trust) -> None:
     """Reads, lists below it, changes and verbs; whatever stands in the code, and however it is escaped."""
     made = await sent(vendor, "/v1/windows", window("2017-18/Mock 1_a.b-c"), 201)
     path = "/v1/windows/2017-18%2FMock%201_a.b-c"
@@ -400,15 +415,15 @@ async def test_a_window_is_named_by_its_code_in_a_path(vendor: Any, hedgerow: Tr
     assert (await vendor.get("/v1/pupils/2017-18%2FKS2")).status_code == 404
 
 
-async def test_a_code_of_several_tenants_names_no_window(hedgerow: Trust) -> None:
-    both = await hedgerow.client("both", f"trust:{TRUST}=all", f"school:{URNS['Quay']}=all")
+async def test_a_code_of_several_tenants_names_no_window(small_trust: Trust) -> None:
+    both = await small_trust.client("both", f"trust:{TRUST}=all", f"school:{URNS['Quay']}=all")
     quay = {"school": {"urn": URNS["Quay"]}}
     own = await sent(both, "/v1/windows", window(tenant=quay), 201)
     answer = await both.get(f"/v1/windows/{WINDOW.replace('/', '%2F')}")
     assert (answer.status_code, issues(answer.json())) == (400, {"id": "code-ambiguous"})
     assert own["id"] in answer.json()["detail"]
     assert (await both.post(f"/v1/windows/{WINDOW.replace('/', '%2F')}/close")).status_code == 400
-    reader = await hedgerow.client("quay", f"school:{URNS['Quay']}=all")
+    reader = await small_trust.client("quay", f"school:{URNS['Quay']}=all")
     assert (await reader.get(f"/v1/windows/{WINDOW.replace('/', '%2F')}")).json()["id"] == own["id"]
     refused = await sent(both, "/v1/windows", window(str(own["id"]), tenant=quay), 422)
     assert issues(refused) == {"/code": "wrong-value"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.conftest import Server
+from tests.fixtures.server import Server
 
 DATA = Path(__file__).parents[2] / "published" / "data"
 NAMES = ("establishments.csv", "groups.csv", "group_links.csv")

@@ -20,7 +20,8 @@ from api.rest.openapi.document import make_document
 from api.settings import Settings
 from domain import RESOURCES
 from domain.store import embedded
-from tests.conftest import Server, fresh_database, import_register, serving
+from tests.fixtures.databases import fresh_database
+from tests.fixtures.server import Server, import_register, serving
 from tests.published import results, whole_pupils
 
 DATA = Path(__file__).parents[2] / "published" / "data"

@@ -17,7 +17,8 @@ import httpx2
 from domain.store import embedded
 from domain.store.programs import Binaries
 from tests.bench.meter import postmaster, tree
-from tests.conftest import ROOT, SECRET, free_port
+from tests.fixtures.server import free_port
+from tests.fixtures.settings import ROOT, SECRET
 
 MARK = "MARKONCE_LABORATORY"
 """An environment variable by which a server's processes are found, also those whose parent has ended."""

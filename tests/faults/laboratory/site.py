@@ -18,12 +18,12 @@ from domain.clients import clients
 from domain.clients.grants import approve_grant, parse_grant
 from domain.store import embedded
 from domain.store.migrate import migrate
-from tests.conftest import Databases
 from tests.faults.laboratory.disk import programs_with_disk
 from tests.faults.laboratory.processes import Postgres, Server
 from tests.faults.laboratory.result import Result
-from tests.recount import miscounted
-from tests.trust import URNS, batch, entry, judged, opened, roll, sent, trust
+from tests.fixtures.databases import Databases
+from tests.fixtures.recount import miscounted
+from tests.fixtures.small_trust import URNS, batch, entry, judged, open_trust, opened, roll, sent
 
 EACH = 120
 """Pupils on the roll of each school."""
@@ -60,7 +60,7 @@ WHERE datname = $1 AND usename = 'markonce_app' AND (state <> 'idle' OR state IS
 
 @dataclass
 class Reader:
-    """What tests/recount.py asks."""
+    """What tests/fixtures/recount.py asks."""
 
     ids: dict[str, UUID]
     connection: Any
@@ -202,7 +202,7 @@ def _make_folder() -> Path:
 async def _seed(databases: Databases) -> tuple[dict[str, UUID], dict[str, tuple[str, str]]]:
     """Rolls, an open window in each tenant, judgements of every pupil, and clients."""
     registered: dict[str, tuple[str, str]] = {}
-    async with trust(databases) as here:
+    async with open_trust(databases) as here:
         for name, grants in GRANTS.items():
             client_id, secret = await clients.create_client(here.operator, name, "client_secret")
             for grant in grants:

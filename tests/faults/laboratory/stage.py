@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 
-from tests.conftest import Databases
 from tests.faults.laboratory.asking import Asker
 from tests.faults.laboratory.processes import Server
 from tests.faults.laboratory.proxy import Message, Proxy
 from tests.faults.laboratory.result import Result
 from tests.faults.laboratory.site import Laboratory
 from tests.faults.laboratory.writers import Ledger, Maker, Write
+from tests.fixtures.databases import Databases
 
 TRIES = 50
 

@@ -11,7 +11,7 @@ from typing import Any
 from tests.faults.laboratory.asking import NOTHING_WRITTEN, Answer, Asker
 from tests.faults.laboratory.result import Result
 from tests.faults.laboratory.site import EACH, SCHOOLS
-from tests.trust import SCALED, URNS, batch, entry, roll, upn
+from tests.fixtures.small_trust import SCALED, URNS, batch, entry, roll, upn
 
 RETRIED = {0, 409, 429, 503}
 """What a client sends again."""

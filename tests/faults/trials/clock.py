@@ -14,7 +14,7 @@ from tests.faults.laboratory.proxy import Fault
 from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import Laboratory
 from tests.faults.laboratory.stage import Stage, stage
-from tests.trust import SCALED, URNS, batch, upn
+from tests.fixtures.small_trust import SCALED, URNS, batch, upn
 
 ABOUT = "the database's clock goes back; two writers at once, one held at each message"
 SMALL, FULL = 24, 600

@@ -12,13 +12,13 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from itertools import count as numbers
 
-from tests.conftest import Databases
 from tests.faults.laboratory.asking import Asker
 from tests.faults.laboratory.processes import NotWorking, Server, is_alive, send, wait_until
 from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import Laboratory
 from tests.faults.laboratory.stage import note_ledger, note_unforeseen
 from tests.faults.laboratory.writers import KINDS, Ledger, Maker, write_until
+from tests.fixtures.databases import Databases
 
 ABOUT = "worker, supervisor, PostgreSQL and sessions are killed under eight writers"
 SMALL, FULL = 4, 220

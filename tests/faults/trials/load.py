@@ -15,7 +15,7 @@ from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import SCHOOLS, Laboratory
 from tests.faults.laboratory.stage import Stage, stage
 from tests.faults.laboratory.writers import KINDS, Maker
-from tests.trust import WINDOW
+from tests.fixtures.small_trust import WINDOW
 
 ABOUT = "mixed reads and writes of four clients at their quota, by seconds: memory is flat"
 SMALL, FULL = 8, 600

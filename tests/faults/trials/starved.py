@@ -7,7 +7,7 @@ from tests.faults.laboratory.asking import Answer
 from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import Laboratory
 from tests.faults.laboratory.stage import Stage, stage
-from tests.trust import batch, upn
+from tests.fixtures.small_trust import batch, upn
 
 ABOUT = "max_connections is taken by others; a school's lock is held while fourteen write to it"
 SMALL, FULL = 1, 3
