@@ -43,6 +43,7 @@ from domain.roster.groups import GROUPS, MEMBERS
 from domain.roster.new_identity import reidentify_pupil
 from domain.roster.planned_rolls import PLANNED_ROLLS
 from domain.roster.pupils import PUPILS
+from domain.roster.record_changes import RECORD_CHANGES
 from domain.roster.record_groups import record_groups
 from domain.roster.record_pupils.command import record_pupils
 from domain.roster.record_school_references import record_school_references
@@ -62,6 +63,7 @@ RESOURCES = link_resources(
         PUPILS,
         ENROLMENTS,
         CHARACTERISTICS,
+        RECORD_CHANGES,
         GROUPS,
         MEMBERS,
         CODES,

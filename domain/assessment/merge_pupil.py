@@ -208,7 +208,8 @@ _FACTS = (
 _HISTORY = """
 SELECT ARRAY(SELECT ARRAY[source::text, school_id::text, value] FROM external_ids WHERE tenant_id = $1 AND id = $2 AND kind = 'pupil') AS "references",
     ARRAY(SELECT ARRAY[source::text, school_id::text, value] FROM external_ids WHERE tenant_id = $1 AND id = $3 AND kind = 'pupil') AS "intoReferences",
-    ARRAY(SELECT id::text FROM record_changes WHERE tenant_id = $1 AND pupil_id = $2) AS changes
+    ARRAY(SELECT id::text FROM record_changes WHERE tenant_id = $1 AND pupil_id = $2) AS changes,
+    ARRAY(SELECT id::text FROM pupil_history WHERE tenant_id = $1 AND pupil_id = $2) AS history
 """
 _RECORD = """
 INSERT INTO record_changes (tenant_id, id, kind, pupil_id, other_id, client_id, details) VALUES ($1, $2, 'merged', $3, $4, $5, $6::jsonb)
@@ -218,8 +219,8 @@ INSERT INTO record_changes (tenant_id, id, kind, pupil_id, other_id, client_id, 
 async def _record_merge(
     connection: Connection, caller: Caller, gone: Any, remaining: Any, values: MovingValues, spells: RecordSpells
 ) -> None:
-    """Writes the merge into history: the facts of the record that goes, and which values, references and earlier merges
-    were its own.
+    """Writes the merge into history: the facts of the record that goes, and which values, references, earlier merges
+    and earlier changes were its own.
     """
     keys = ("academic_year", "window_no", "subject_no", "aspect_no")
     details = {

@@ -95,6 +95,7 @@ WHERE tenant_id = $1 AND (id = $3 OR id = ANY ($4::uuid[]))
 """
 
 
+_GIVE_HISTORY_BACK = "UPDATE pupil_history SET pupil_id = $2 WHERE tenant_id = $1 AND pupil_id = $3 AND id = ANY ($4::uuid[])"
 _TAKE_NAMES_OFF = f"""
 UPDATE pupils SET preferred_surname = $3, preferred_forename = $4, {", ".join(f"{name} = ${n}" for n, name in enumerate(NAME_KEYS, 5))}
 WHERE tenant_id = $1 AND id = $2
@@ -103,12 +104,15 @@ WHERE tenant_id = $1 AND id = $2
 
 async def undo_merge(connection: Connection, record: Any, merge: StoredMerge | None, new_id: UUID) -> None:
     """Says in history that the merged record is the new one now: its old id leads to the child again, and so do the ids
-    of the records that had been merged into it before. The record loses the preferred names that the merge gave it.
+    of the records that had been merged into it before. The changes of the merged record are the new one's again. The
+    record loses the preferred names that the merge gave it.
     """
     if merge is None or not merge.is_same_child:
         return
     changes = [UUID(id_) for id_ in merge.details.get("changes", ())]
     await connection.execute(_UNDO, record["tenant_id"], new_id, merge.id, changes)
+    history = [UUID(id_) for id_ in merge.details.get("history", ())]
+    await connection.execute(_GIVE_HISTORY_BACK, record["tenant_id"], new_id, record["id"], history)
     names = {name: record[name] for name in ("surname", "forename", "preferred_surname", "preferred_forename")}
     facts, taken = merge.details["facts"], merge.details.get("taken", ())
     names |= {name: None for name in taken if names[name] == facts[name]}

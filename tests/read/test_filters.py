@@ -21,6 +21,7 @@ FREE = {
     *(f"school.{name}" for name in ("name", "town", "shortName", "sourceClient")),
     *(f"pupil.{name}" for name in ("reference", "surname", "forename", "preferredSurname", "preferredForename")),
     "enrolment.leavingReason",
+    "recordChange.client",
     *("group.code", "group.name"),
     *("code.meaning", "code.also", "code.source"),
     *("subject.name", "aspect.name", "scheme.name", "grade.label", "grade.band"),

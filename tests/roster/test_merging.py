@@ -362,6 +362,7 @@ async def test_every_table_about_pupils_is_merged_and_told(small_trust: Trust) -
         "enrolment_history",
         "characteristic_history",
         "identity_history",
+        "pupil_history",
         "planned_pupils",
     }
     assert {row["relname"] for row in columns} == put_together | follow | {"data_issues", "new_identities"}

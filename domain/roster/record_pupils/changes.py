@@ -79,7 +79,7 @@ class PupilChanges:
     `shared_pairs` are the (pupil, school) whose sharing has already begun or ended. `changed_upns` are stored UPNs that
     become current or former; `released_upns` are taken from their pupils, whose schools are told unless the batch
     corrects the pupil too. `ended_references` are (school, reference). `decisions` are
-    what the identity history keeps: pupil, kind, differing facts and actor. `ended_spells` are (spell, the day after the
+    what the identity history keeps: pupil, kind, differing facts, actor and the school where it was said. `ended_spells` are (spell, the day after the
     last day, leaving reason); a spell never ends before it begins. What a spell or characteristic was before it is
     written, ended or withdrawn goes into history.
     """
@@ -95,7 +95,7 @@ class PupilChanges:
     released_upns: list[tuple[str, UUID, bool]] = field(default_factory=list)
     references: list[tuple[UUID, str, UUID]] = field(default_factory=list)
     ended_references: list[tuple[UUID, str]] = field(default_factory=list)
-    decisions: list[tuple[UUID, str, str | None, str | None]] = field(default_factory=list)
+    decisions: list[tuple[UUID, str, str | None, str | None, UUID]] = field(default_factory=list)
     spells: list[tuple[UUID, UUID, UUID, str, date, date | None, str | None]] = field(default_factory=list)
     withdrawn_spells: list[tuple[UUID]] = field(default_factory=list)
     ended_spells: list[tuple[UUID, date, str | None]] = field(default_factory=list)
@@ -196,8 +196,8 @@ SELECT release_upns($1, $2, $3, $5),
     report_released_upns($1, ARRAY(SELECT g.pupil_id FROM unnest($3::uuid[], $4::boolean[]) AS g (pupil_id, is_told) WHERE g.is_told), $5)
 """
 _INSERT_DECISIONS = """
-INSERT INTO identity_history (tenant_id, client_id, pupil_id, kind, facts, actor)
-SELECT $1, $6, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])
+INSERT INTO identity_history (tenant_id, client_id, pupil_id, kind, facts, actor, school_id)
+SELECT $1, $7, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[])
 """
 _DELETE_REFERENCES = """
 DELETE FROM external_ids x USING unnest($2::uuid[], $3::text[]) AS g (school_id, value)

@@ -53,7 +53,7 @@ def record_decisions(batch: Batch[Any, Any], row: PupilEntryRow, changes: PupilC
             facts += [fact for fact in (UPN, SURNAME) if fact not in facts]
         if len(facts) > 1:
             actor = None if row.entry.actor is UNSET else row.entry.actor
-            changes.decisions.append((row.pupil.id, "same child", " ".join(facts), actor))
+            changes.decisions.append((row.pupil.id, "same child", " ".join(facts), actor, row.school.id))
 
 
 def compare_reference(
@@ -82,5 +82,5 @@ def compare_reference(
         and not any((school_id, other) in batch_references for other in references)
     ):
         changes.ended_references += [(school_id, other) for other in references]
-        changes.decisions.append((pupil_id, "reference replaced", None, None))
+        changes.decisions.append((pupil_id, "reference replaced", None, None, school_id))
         batch.warn(row.at, "reference", "reference-replaced", REFERENCE_REPLACED)
