@@ -551,6 +551,33 @@ CREATE FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year sm
     ORDER BY v.years IS NULL, v.version DESC LIMIT 1
 $$;
 
+CREATE FUNCTION public.note_characteristic() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO pupil_history (tenant_id, pupil_id, changed_at, client_id, field, outcome, characteristic,
+        from_value, from_first_on, from_last_on, to_value, to_first_on, to_last_on)
+    SELECT OLD.tenant_id, OLD.pupil_id, clock_timestamp(), NULLIF(current_setting('markonce.caller', true), '')::uuid, 'characteristic', CASE TG_OP WHEN 'DELETE' THEN 'withdrawn' ELSE 'updated' END, OLD.kind,
+        OLD.value, OLD.from_on, OLD.to_on, NEW.value, NEW.from_on, NEW.to_on
+    WHERE NULLIF(current_setting('markonce.caller', true), '')::uuid IS NOT NULL;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.note_decision() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO pupil_history (tenant_id, id, pupil_id, changed_at, client_id, field, outcome, differing, actor, recorded_at_school_id) 
+    SELECT d.tenant_id, d.id, d.pupil_id, d.received_at, d.client_id,
+        CASE d.kind WHEN 'same child' THEN 'sameChild' WHEN 'upn released' THEN 'upn' ELSE 'reference' END,
+        CASE d.kind WHEN 'same child' THEN 'said' WHEN 'upn released' THEN 'released' ELSE 'updated' END,
+        string_to_array(d.facts, ' '), d.actor, d.school_id
+ FROM (SELECT NEW.*) d;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.note_instants() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -558,6 +585,81 @@ CREATE FUNCTION public.note_instants() RETURNS trigger
 BEGIN
     INSERT INTO window_instants (at) SELECT i FROM unnest(ARRAY[NEW.opens_at, NEW.closes_at, NEW.accept_until]) i WHERE i IS NOT NULL
     ORDER BY i ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.note_new_characteristics() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO pupil_history (tenant_id, pupil_id, changed_at, client_id, field, outcome, characteristic, to_value, to_first_on, to_last_on)
+    SELECT a.tenant_id, a.pupil_id, clock_timestamp(), NULLIF(current_setting('markonce.caller', true), '')::uuid, 'characteristic', 'created', a.kind, a.value, a.from_on, a.to_on
+    FROM added a JOIN pupils p ON p.tenant_id = a.tenant_id AND p.id = a.pupil_id
+    WHERE a.kind <> 'yearGroup' AND NOT (p.version = 1 AND p.xid = pg_current_xact_id()) AND NULLIF(current_setting('markonce.caller', true), '')::uuid IS NOT NULL;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.note_new_pupils() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO pupil_history (tenant_id, pupil_id, changed_at, client_id, field, outcome)
+    SELECT tenant_id, id, clock_timestamp(), NULLIF(current_setting('markonce.caller', true), '')::uuid, 'pupil', 'created' FROM added WHERE NULLIF(current_setting('markonce.caller', true), '')::uuid IS NOT NULL;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.note_new_spells() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO pupil_history (tenant_id, pupil_id, changed_at, client_id, field, outcome, spell_school_id, to_value, to_first_on, to_last_on, to_leaving_reason)
+    SELECT a.tenant_id, a.pupil_id, clock_timestamp(), NULLIF(current_setting('markonce.caller', true), '')::uuid, 'enrolment', 'created', a.school_id, a.status, a.from_on, a.to_on, a.leaving_reason
+    FROM added a JOIN pupils p ON p.tenant_id = a.tenant_id AND p.id = a.pupil_id WHERE NOT (p.version = 1 AND p.xid = pg_current_xact_id()) AND NULLIF(current_setting('markonce.caller', true), '')::uuid IS NOT NULL;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.note_pupil() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    at timestamptz := clock_timestamp();
+BEGIN
+    INSERT INTO pupil_history (tenant_id, pupil_id, changed_at, client_id, field, outcome, from_value, to_value)
+    SELECT NEW.tenant_id, NEW.id, at, NULLIF(current_setting('markonce.caller', true), '')::uuid, v.field, 'updated', v.before, v.after FROM (VALUES
+        ('surname', OLD.surname, NEW.surname), ('forename', OLD.forename, NEW.forename),
+        ('preferredSurname', OLD.preferred_surname, NEW.preferred_surname), ('preferredForename', OLD.preferred_forename, NEW.preferred_forename),
+        ('upn', OLD.upn, NEW.upn), ('dateOfBirth', OLD.date_of_birth::text, NEW.date_of_birth::text),
+        ('sex', OLD.sex, NEW.sex), ('yearGroup', OLD.year_group, NEW.year_group)
+    ) v (field, before, after) WHERE v.before IS DISTINCT FROM v.after AND NULLIF(current_setting('markonce.caller', true), '')::uuid IS NOT NULL;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.note_record_change() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO pupil_history (tenant_id, id, pupil_id, changed_at, client_id, field, outcome) VALUES (NEW.tenant_id, NEW.id, NEW.pupil_id, NEW.changed_at, NEW.client_id, 'pupil', NEW.kind);
+    IF NEW.kind = 'split' THEN
+        INSERT INTO pupil_history (tenant_id, id, pupil_id, changed_at, client_id, field, outcome) VALUES (NEW.tenant_id, gen_random_uuid(), NEW.other_id, NEW.changed_at, NEW.client_id, 'pupil', NEW.kind);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.note_spell() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO pupil_history (tenant_id, pupil_id, changed_at, client_id, field, outcome, spell_school_id,
+        from_value, from_first_on, from_last_on, from_leaving_reason, to_value, to_first_on, to_last_on, to_leaving_reason)
+    SELECT OLD.tenant_id, OLD.pupil_id, clock_timestamp(), NULLIF(current_setting('markonce.caller', true), '')::uuid, 'enrolment', CASE TG_OP WHEN 'DELETE' THEN 'withdrawn' ELSE 'updated' END, OLD.school_id,
+        OLD.status, OLD.from_on, OLD.to_on, OLD.leaving_reason, NEW.status, NEW.from_on, NEW.to_on, NEW.leaving_reason
+    WHERE NULLIF(current_setting('markonce.caller', true), '')::uuid IS NOT NULL;
     RETURN NULL;
 END $$;
 
@@ -874,6 +976,9 @@ BEGIN
         )
         OR (x.entry->>'dateOfBirth' = p.date_of_birth::text AND lower(x.entry->>'surname') = lower(p.surname) AND lower(x.entry->>'forename') = lower(p.forename))
     );
+    DELETE FROM pupil_history h WHERE h.tenant_id = in_tenant AND h.pupil_id = old_pupil AND h.field NOT IN ('enrolment', 'characteristic');
+    DELETE FROM pupil_history h USING upns u
+    WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil AND h.tenant_id = in_tenant AND h.field = 'upn' AND u.upn IN (h.from_value, h.to_value);
     DELETE FROM upns WHERE tenant_id = in_tenant AND pupil_id = old_pupil;
     DELETE FROM external_ids WHERE tenant_id = in_tenant AND kind = 'pupil' AND id = old_pupil;
     DELETE FROM record_changes WHERE tenant_id = in_tenant AND old_pupil IN (pupil_id, other_id);
@@ -1483,7 +1588,8 @@ CREATE TABLE public.identity_history (
     facts text,
     client_id uuid NOT NULL,
     actor text,
-    received_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    received_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    school_id uuid
 );
 
 ALTER TABLE ONLY public.identity_history FORCE ROW LEVEL SECURITY;
@@ -1739,6 +1845,56 @@ CREATE TABLE public.planned_rolls (
 );
 
 ALTER TABLE ONLY public.planned_rolls FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.pupil_history (
+    tenant_id uuid NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    pupil_id uuid NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    client_id uuid,
+    field text NOT NULL COLLATE pg_catalog."C",
+    outcome text NOT NULL,
+    from_value text,
+    to_value text,
+    spell_school_id uuid,
+    characteristic text,
+    from_first_on date,
+    from_last_on date,
+    to_first_on date,
+    to_last_on date,
+    from_leaving_reason text,
+    to_leaving_reason text,
+    differing text[],
+    actor text,
+    recorded_at_school_id uuid
+);
+
+ALTER TABLE ONLY public.pupil_history FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW public.pupil_changes WITH (security_invoker='true') AS
+ SELECT h.tenant_id,
+    h.id,
+    h.pupil_id,
+    h.changed_at,
+    h.client_id,
+    h.field,
+    h.outcome,
+    h.from_value,
+    h.to_value,
+    h.spell_school_id,
+    h.characteristic,
+    h.from_first_on,
+    h.from_last_on,
+    h.to_first_on,
+    h.to_last_on,
+    h.from_leaving_reason,
+    h.to_leaving_reason,
+    h.differing,
+    h.actor,
+    h.recorded_at_school_id,
+    p.school_id
+   FROM (public.pupil_history h
+     JOIN public.pupils p ON (((p.tenant_id = h.tenant_id) AND (p.id = h.pupil_id))));
 
 CREATE VIEW public.pupil_groups WITH (security_invoker='true') AS
  SELECT g.tenant_id,
@@ -2338,6 +2494,9 @@ ALTER TABLE ONLY public.planned_pupils
 ALTER TABLE ONLY public.planned_rolls
     ADD CONSTRAINT planned_rolls_pkey PRIMARY KEY (tenant_id, id);
 
+ALTER TABLE ONLY public.pupil_history
+    ADD CONSTRAINT pupil_history_pkey PRIMARY KEY (tenant_id, id);
+
 ALTER TABLE ONLY public.pupil_rolls
     ADD CONSTRAINT pupil_rolls_pkey PRIMARY KEY (tenant_id, pupil_id, school_id);
 
@@ -2504,6 +2663,8 @@ CREATE INDEX planned_rolls_by_school ON public.planned_rolls USING btree (tenant
 
 CREATE INDEX planned_rolls_due ON public.planned_rolls USING btree (tenant_id, as_of) WHERE (state = 'planned'::text);
 
+CREATE INDEX pupil_history_by_pupil ON public.pupil_history USING btree (tenant_id, pupil_id, changed_at, field, id);
+
 CREATE INDEX pupils_by_folded_name ON public.pupils USING btree (tenant_id, school_id, surname_folded, forename_folded);
 
 CREATE INDEX pupils_by_id ON public.pupils USING btree (id);
@@ -2584,7 +2745,27 @@ CREATE TRIGGER hold_year BEFORE INSERT ON public.windows FOR EACH ROW EXECUTE FU
 
 CREATE TRIGGER names_changed BEFORE UPDATE ON public.pupils FOR EACH ROW WHEN ((((old.surname IS DISTINCT FROM new.surname) OR (old.forename IS DISTINCT FROM new.forename)) AND (NOT ((((old.surname_key IS DISTINCT FROM new.surname_key) OR (old.forename_key IS DISTINCT FROM new.forename_key)) OR (old.surname_folded IS DISTINCT FROM new.surname_folded)) OR (old.forename_folded IS DISTINCT FROM new.forename_folded))))) EXECUTE FUNCTION public.mark_names();
 
+CREATE TRIGGER note_characteristic AFTER UPDATE ON public.characteristics FOR EACH ROW WHEN (((old.kind <> 'yearGroup'::text) AND ((old.value IS DISTINCT FROM new.value) OR (old.from_on IS DISTINCT FROM new.from_on) OR (old.to_on IS DISTINCT FROM new.to_on)))) EXECUTE FUNCTION public.note_characteristic();
+
+CREATE TRIGGER note_decision AFTER INSERT ON public.identity_history FOR EACH ROW EXECUTE FUNCTION public.note_decision();
+
 CREATE TRIGGER note_instants AFTER INSERT OR UPDATE OF opens_at, closes_at, accept_until ON public.windows FOR EACH ROW EXECUTE FUNCTION public.note_instants();
+
+CREATE TRIGGER note_new_characteristics AFTER INSERT ON public.characteristics REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION public.note_new_characteristics();
+
+CREATE TRIGGER note_new_pupils AFTER INSERT ON public.pupils REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION public.note_new_pupils();
+
+CREATE TRIGGER note_new_spells AFTER INSERT ON public.enrolments REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION public.note_new_spells();
+
+CREATE TRIGGER note_pupil AFTER UPDATE ON public.pupils FOR EACH ROW WHEN (((old.surname IS DISTINCT FROM new.surname) OR (old.forename IS DISTINCT FROM new.forename) OR (old.preferred_surname IS DISTINCT FROM new.preferred_surname) OR (old.preferred_forename IS DISTINCT FROM new.preferred_forename) OR (old.upn IS DISTINCT FROM new.upn) OR (old.date_of_birth IS DISTINCT FROM new.date_of_birth) OR (old.sex IS DISTINCT FROM new.sex) OR (old.year_group IS DISTINCT FROM new.year_group))) EXECUTE FUNCTION public.note_pupil();
+
+CREATE TRIGGER note_record_change AFTER INSERT ON public.record_changes FOR EACH ROW EXECUTE FUNCTION public.note_record_change();
+
+CREATE TRIGGER note_spell AFTER UPDATE ON public.enrolments FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) OR (old.from_on IS DISTINCT FROM new.from_on) OR (old.to_on IS DISTINCT FROM new.to_on) OR (old.leaving_reason IS DISTINCT FROM new.leaving_reason))) EXECUTE FUNCTION public.note_spell();
+
+CREATE TRIGGER note_withdrawn_characteristic AFTER DELETE ON public.characteristics FOR EACH ROW WHEN ((old.kind <> 'yearGroup'::text)) EXECUTE FUNCTION public.note_characteristic();
+
+CREATE TRIGGER note_withdrawn_spell AFTER DELETE ON public.enrolments FOR EACH ROW EXECUTE FUNCTION public.note_spell();
 
 CREATE TRIGGER pin_school AFTER UPDATE OF tenant_id ON public.schools FOR EACH ROW WHEN ((old.tenant_id <> new.tenant_id)) EXECUTE FUNCTION public.pin_school();
 
@@ -2676,6 +2857,9 @@ ALTER TABLE ONLY public.planned_pupils
 
 ALTER TABLE ONLY public.planned_rolls
     ADD CONSTRAINT planned_rolls_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
+
+ALTER TABLE ONLY public.pupil_history
+    ADD CONSTRAINT pupil_history_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.pupil_rolls
     ADD CONSTRAINT pupil_rolls_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
@@ -2796,6 +2980,8 @@ CREATE POLICY maintenance ON public.planned_pupils TO markonce_owner, markonce_o
 
 CREATE POLICY maintenance ON public.planned_rolls TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.pupil_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.pupil_rolls TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.pupils TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
@@ -2843,6 +3029,8 @@ ALTER TABLE public.pins ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.planned_pupils ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.planned_rolls ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.pupil_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.pupil_rolls ENABLE ROW LEVEL SECURITY;
 
@@ -2942,6 +3130,12 @@ CREATE POLICY reached ON public.planned_pupils TO markonce_app USING ((EXISTS ( 
 CREATE POLICY reached ON public.planned_rolls TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE ((r.tenant_id = planned_rolls.tenant_id) AND (r.school_id = planned_rolls.school_id)))));
+
+CREATE POLICY reached ON public.pupil_history TO markonce_app USING (((EXISTS ( SELECT 1
+   FROM public.pupils p
+  WHERE ((p.tenant_id = pupil_history.tenant_id) AND (p.id = pupil_history.pupil_id)))) AND ((spell_school_id IS NULL) OR (EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = pupil_history.tenant_id) AND (r.school_id = pupil_history.spell_school_id)))))));
 
 CREATE POLICY reached ON public.pupil_rolls TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3139,7 +3333,23 @@ REVOKE ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_
 GRANT ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) TO markonce_app;
 GRANT ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.note_characteristic() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.note_decision() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.note_instants() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.note_new_characteristics() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.note_new_pupils() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.note_new_spells() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.note_pupil() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.note_record_change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.note_spell() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.pin_school() FROM PUBLIC;
 
@@ -3339,6 +3549,14 @@ GRANT SELECT ON TABLE public.planned_enrolments TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_rolls TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_rolls TO markonce_operator;
+
+GRANT SELECT ON TABLE public.pupil_history TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pupil_history TO markonce_operator;
+
+GRANT UPDATE(pupil_id) ON TABLE public.pupil_history TO markonce_app;
+
+GRANT SELECT ON TABLE public.pupil_changes TO markonce_app;
+GRANT SELECT ON TABLE public.pupil_changes TO markonce_operator;
 
 GRANT SELECT ON TABLE public.pupil_groups TO markonce_app;
 GRANT SELECT ON TABLE public.pupil_groups TO markonce_operator;

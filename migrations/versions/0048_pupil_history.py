@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS pupil_history (
     pupil_id uuid NOT NULL,
     changed_at timestamptz NOT NULL,
     client_id uuid,
-    field text NOT NULL,
+    field text COLLATE "C" NOT NULL,
     outcome text NOT NULL,
     from_value text,
     to_value text,
