@@ -5,7 +5,7 @@ outcome is null in rows that older programs have planned.
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0049", "0047", None, None
+revision, down_revision, branch_labels, depends_on = "0049", "0048", None, None
 
 STATEMENTS = (
     r"""
