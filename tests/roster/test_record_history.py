@@ -3,9 +3,9 @@
 import importlib
 from typing import Any
 
+from tests.fixtures.small_trust import URNS, Trust, asked, entry, roll, sent, upn
 from tests.roster.children import ANN, BEN, child, patch, pupil, put
 from tests.roster.test_merging import confirmed, merge_body, two_records
-from tests.trust import URNS, Trust, asked, entry, roll, sent, upn
 
 SHOWN = (
     "field outcome fromName toName fromUpn toUpn fromDateOfBirth toDateOfBirth fromValue toValue characteristic fromCharacteristic toCharacteristic"
