@@ -26,8 +26,8 @@ def list_changes(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [tuple(value for name, value in row.items() if name not in ("pupilId", "changedAt", "client")) for row in rows]
 
 
-async def test_every_change_says_when_from_what_to_what_and_by_which_client(hedgerow: Trust, vendor: Any) -> None:
-    other = await hedgerow.client("markbook", "trust:4128=all")
+async def test_every_change_says_when_from_what_to_what_and_by_which_client(small_trust: Trust, vendor: Any) -> None:
+    other = await small_trust.client("markbook", "trust:4128=all")
     await put(vendor, child(ANN))
     ann = await pupil(vendor, surname="Archer")
     await put(vendor, child(ANN))  # unchanged: no change
@@ -63,7 +63,7 @@ async def test_every_change_says_when_from_what_to_what_and_by_which_client(hedg
     assert [row["field"] for row in await read(vendor, ann["id"], field=["surname", "sex"])] == ["surname", "sex"]
 
 
-async def test_values_need_the_scopes_of_the_pupils_own_fields(hedgerow: Trust, vendor: Any) -> None:
+async def test_values_need_the_scopes_of_the_pupils_own_fields(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN))
     ann = await pupil(vendor, surname="Archer")
     await put(vendor, child(ANN, characteristics=[{"kind": "lookedAfter", "value": "true", "from": "2017-09-01"}]))
@@ -71,7 +71,7 @@ async def test_values_need_the_scopes_of_the_pupils_own_fields(hedgerow: Trust, 
     await patch(vendor, ann, dateOfBirth="2007-03-02", forename="Zoe", sameChild=True, actor="staff-7")
     everything = await read(vendor, ann["id"])
     assert ("characteristic", "created", "lookedAfter", "true", "2017-09-01") in list_changes(everything)
-    bare = await hedgerow.client("bare", f"school:{URNS['Oak']}=pupils:read")
+    bare = await small_trust.client("bare", f"school:{URNS['Oak']}=pupils:read")
     answer = await bare.get(f"/v1/pupils/{ann['id']}/recordHistory")
     assert [row["field"] for row in answer.json()["data"]] == [
         row["field"] for row in everything if row["field"] != "characteristic"
@@ -93,9 +93,9 @@ async def test_values_need_the_scopes_of_the_pupils_own_fields(hedgerow: Trust, 
             assert scope in issue["message"]
         # held elsewhere, and pupils:read here: the value is null, and a characteristic is no row
         grants = (f"school:{URNS['Oak']}=pupils:read", f"school:{URNS['Elm']}=pupils:read,{scope}")
-        elsewhere = await hedgerow.client(f"not-{scope}", *grants)
+        elsewhere = await small_trust.client(f"not-{scope}", *grants)
         assert not any(names_ in row for row in await read(elsewhere, ann["id"]) for names_ in names)
-        here = await hedgerow.client(scope, f"school:{URNS['Oak']}=pupils:read,{scope}")
+        here = await small_trust.client(scope, f"school:{URNS['Oak']}=pupils:read,{scope}")
         rows = await read(here, ann["id"])
         assert all(any(name in row for row in rows) for name in names if name != "fromCharacteristic"), (scope, rows)
     for name in ("actor", "fromName", "toUpn"):
@@ -105,14 +105,14 @@ async def test_values_need_the_scopes_of_the_pupils_own_fields(hedgerow: Trust, 
     assert lookup.status_code == 404
 
 
-async def test_what_is_withdrawn_stays_and_spells_are_told_at_their_schools(hedgerow: Trust, vendor: Any) -> None:
+async def test_what_is_withdrawn_stays_and_spells_are_told_at_their_schools(small_trust: Trust, vendor: Any) -> None:
     started = [{"kind": "sen", "value": "K", "from": "2017-09-01"}]
     await put(vendor, child(ANN, enrolments=[{"from": "2017-09-01", "status": "C"}], characteristics=started))
     ann = await pupil(vendor, surname="Archer")
     await put(vendor, child(ANN, enrolments=[{"from": "2017-09-03", "status": "C"}], characteristics=[]))
     left = [{"from": "2017-09-03", "to": "2018-04-30", "status": "C", "leavingReason": "moved"}]
     await put(vendor, child(ANN, enrolments=left, characteristics=[]))
-    oak, elm = str(hedgerow.ids["Oak"]), str(hedgerow.ids["Elm"])
+    oak, elm = str(small_trust.ids["Oak"]), str(small_trust.ids["Elm"])
     arrived = child(ANN, reference="E1", enrolments=[{"from": "2018-05-01", "status": "C"}], characteristics=[])
     await sent(vendor, "/v1/pupils", roll("Elm", [arrived], asOf="2018-05-02"))
     rows = [row for row in await read(vendor, ann["id"]) if row["field"] in ("enrolment", "characteristic")]
@@ -134,8 +134,8 @@ async def test_what_is_withdrawn_stays_and_spells_are_told_at_their_schools(hedg
             "client": "vendor",
         }
     ]
-    new_school = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
-    old_school = await hedgerow.client("oak", f"school:{URNS['Oak']}=all")
+    new_school = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
+    old_school = await small_trust.client("oak", f"school:{URNS['Oak']}=all")
     seen = await new_school.get(f"/v1/pupils/{ann['id']}/recordHistory")
     assert oak not in seen.text
     assert [row["schoolId"] for row in seen.json()["data"] if row["field"] == "enrolment"] == [elm]
@@ -145,7 +145,7 @@ async def test_what_is_withdrawn_stays_and_spells_are_told_at_their_schools(hedg
     assert await asked(old_school, OF_PUPIL, id=ann["id"]) == {"pupil": None}
 
 
-async def test_what_was_stored_before_there_was_a_history_is_filled_in(hedgerow: Trust, vendor: Any) -> None:
+async def test_what_was_stored_before_there_was_a_history_is_filled_in(small_trust: Trust, vendor: Any) -> None:
     """By the migration, as far as it was stored: without clients. Nothing is told twice."""
     await put(vendor, child(ANN, enrolments=[{"from": "2017-09-01", "status": "C"}]))
     ann = await pupil(vendor, surname="Archer")
@@ -156,23 +156,23 @@ async def test_what_was_stored_before_there_was_a_history_is_filled_in(hedgerow:
     assert {row["field"] for row in written} == {"enrolment", "characteristic", "sameChild"}
     migration = importlib.import_module("migrations.versions.0048_pupil_history")
     fill = (migration.FILL_SPELLS, migration.FILL_CHARACTERISTICS, migration.FILL_DECISIONS, migration.FILL_RECORDS)
-    await hedgerow.operator.execute("DELETE FROM pupil_history")
+    await small_trust.operator.execute("DELETE FROM pupil_history")
     for _ in range(2):
         for statement in fill:
-            await hedgerow.operator.execute(statement)
-    await hedgerow.operator.execute("UPDATE school_versions SET version = version + 1")
+            await small_trust.operator.execute(statement)
+    await small_trust.operator.execute("UPDATE school_versions SET version = version + 1")
     filled = await read(vendor, ann["id"])
     assert sorted(map(str, list_changes(filled))) == sorted(map(str, list_changes(written)))
     assert [row.get("client") for row in filled] == [None if row["field"] != "sameChild" else "vendor" for row in filled]
 
 
-async def test_who_said_same_child_is_told_where_it_was_said(hedgerow: Trust, vendor: Any) -> None:
+async def test_who_said_same_child_is_told_where_it_was_said(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN))
     ann = await pupil(vendor, surname="Archer")
     said = {"forename": "Zoe", "dateOfBirth": "2007-04-04"}
     left = child(ANN, **said, enrolments=[{"from": "2014-09-01", "to": "2018-04-30", "status": "C"}])
     await put(vendor, left | {"id": ann["id"], "sameChild": True, "actor": "oak-7"})
-    main, second = [await hedgerow.client(name, f"school:{URNS[name]}=all") for name in ("Oak", "Elm")]
+    main, second = [await small_trust.client(name, f"school:{URNS[name]}=all") for name in ("Oak", "Elm")]
     assert [row["actor"] for row in await read(main, ann["id"], field="sameChild")] == ["oak-7"]
     arrived = child(ANN, **said, reference="E1", enrolments=[{"from": "2018-05-01", "status": "C"}])
     await sent(vendor, "/v1/pupils", roll("Elm", [arrived], asOf="2018-05-02"))
@@ -192,7 +192,7 @@ async def test_a_number_recorded_in_error_is_told_as_released_and_not_shown(vend
     assert list_changes(rows) == [("upn", "updated", upn(ANN)), ("upn", "released")]
 
 
-async def test_a_merge_and_a_split_are_in_history_and_each_record_keeps_its_own(hedgerow: Trust, vendor: Any) -> None:
+async def test_a_merge_and_a_split_are_in_history_and_each_record_keeps_its_own(small_trust: Trust, vendor: Any) -> None:
     oak, elm = await two_records(vendor)
     await patch(vendor, await pupil(vendor, id=elm), preferredForename="Willow")
     own = [list_changes(await read(vendor, id_)) for id_ in (oak, elm)]
@@ -215,7 +215,7 @@ async def test_a_merge_and_a_split_are_in_history_and_each_record_keeps_its_own(
     assert [("pupil", "split") in changes for changes in again] == [True, True]
 
 
-async def test_no_history_leads_from_a_new_identity_to_the_old_one(hedgerow: Trust, vendor: Any) -> None:
+async def test_no_history_leads_from_a_new_identity_to_the_old_one(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(BEN, upn=upn(ANN)))  # Ann's number was recorded for another child, too
     await put(vendor, child(BEN))
     await put(vendor, child(ANN))
@@ -232,7 +232,7 @@ async def test_no_history_leads_from_a_new_identity_to_the_old_one(hedgerow: Tru
         (await vendor.get(f"/v1/pupils/{new}/recordHistory", params={"include": "pupil"})).text,
         (await vendor.get("/v1/record-changes", params={"include": "pupil"})).text,
         str(await asked(vendor, OF_PUPIL, id=new)),
-        str(await hedgerow.operator.fetch("SELECT h::text FROM pupil_history h")),
+        str(await small_trust.operator.fetch("SELECT h::text FROM pupil_history h")),
     ]
     traces = (old["id"], "Archer", "Ann", upn(ANN), upn(60), f'"{old["reference"]}"', old["dateOfBirth"], "2007-03-02")
     for text in texts:
