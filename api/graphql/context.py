@@ -74,7 +74,11 @@ async def _read_aggregates(context: OperationContext, arguments: Mapping[str, An
         if value is not None
         for element in (value if isinstance(value, list) else [value])
     ]
-    page = await read_aggregates(context.database, context.caller, context.cursors, read_query(pairs))
+    empty = [
+        Issue(name, "parameter-invalid", f"{name} names nothing; leave it out.") for name, value in arguments.items() if value == []
+    ]
+    issues = [issue for issue in empty if issue.at != "groupBy"]  # which is needed, and told so
+    page = await read_aggregates(context.database, context.caller, context.cursors, read_query(pairs, issues))
     rows = msgspec.to_builtins(page.data)
     ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
     return {

@@ -262,6 +262,9 @@ class Reader:
         if values is None:
             self.issues.append(Issue(at, "filter-value-invalid", "null is not a value to filter by; leave the filter out."))
             return ("",)
+        if not values:
+            self.issues.append(Issue(at, "filter-value-invalid", f"{name} is given no value; leave the filter out."))
+            return ("",)
         self.values += len(values)
         if self.values > MAX_VALUES_PER_REQUEST:
             message = f"The filters up to this one are given more than {MAX_VALUES_PER_REQUEST:,} values in all."

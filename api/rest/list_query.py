@@ -196,6 +196,8 @@ def read_conditions(
             issues.add(at, "filter-unknown", f"{name} is filtered as {', '.join(usable)}; there is no {at}.")
         elif comparison and len(values) > 1:
             issues.add(at, "parameter-repeated", f"{at} takes one value.")
+        elif not values:
+            issues.add(at, "filter-value-invalid", f"{name} is given no value; leave the filter out.")
         elif len(values) > MAX_VALUES:
             issues.add(at, "filter-too-long", f"{at} is given more than {MAX_VALUES:,} values.")
         elif (total := total + len(values)) > MAX_VALUES_PER_REQUEST:

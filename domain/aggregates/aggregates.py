@@ -33,6 +33,7 @@ collects, and the members of a trust, are public.
 """
 
 import json
+import re
 from asyncio import to_thread
 from bisect import bisect_right
 from collections import defaultdict
@@ -48,7 +49,6 @@ from domain.access.standing import check_standing
 from domain.aggregates.aggregate_rows import AggregatePage, Coverage, ExcludedSchool, Exclusion, PageInfo
 from domain.aggregates.disclosure import LISTED
 from domain.aggregates.groups import (
-    PARTS_OF,
     PupilGroup,
     make_groups,
     make_row,
@@ -59,6 +59,7 @@ from domain.aggregates.groups import (
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.aggregates.results import AggregateResult, Tally
 from domain.aggregates.statement import AggregateTemplate, compile_aggregate
+from domain.assessment.templates import PARTS_OF, describe_conjunction
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
@@ -181,8 +182,16 @@ def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]
     missing += ["school" for school in query.school if school not in ids]
     if missing:
         message = "There is no such {} within the reach of this client's aggregates."
-        raise make_invalid([Issue(name, f"{name}-not-found", message.format(name)) for name in missing])
+        conjunction = _find_conjunction(query.subject or "") if "subject" in missing else None
+        reasons = {"subject": f" {conjunction}"} if conjunction else {}
+        raise make_invalid([Issue(name, f"{name}-not-found", message.format(name) + reasons.get(name, "")) for name in missing])
     return {ids[school] for school in query.school}
+
+
+def _find_conjunction(subject: str) -> str | None:
+    """Returns how the conjunction is asked for that a text may mean, by its code in another case or by the subjects of which it is one."""
+    named = {part.strip().casefold() for part in re.split("[,+&]", subject)}
+    return next((describe_conjunction(code) for code, parts in PARTS_OF.items() if named in ({code}, {*parts})), None)
 
 
 def _make_suppressed_groups(

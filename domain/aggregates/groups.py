@@ -11,11 +11,8 @@ from msgspec import structs
 from domain.aggregates.aggregate_rows import AggregateRow, Status
 from domain.aggregates.disclosure import LISTED, EligibleRow, Reason, suppress
 from domain.aggregates.results import AggregateResult, Categories, DiscountedCounts, GroupFacts, GroupKey, PupilCounts, Tally
-from domain.assessment.templates import load_templates
+from domain.assessment.templates import PARTS_OF
 from domain.roster.years import YEARS
-
-PARTS_OF = {subject.code: tuple(subject.combines) for subject in load_templates().subjects if subject.combines}
-"""The derived subjects, such as reading, writing and maths combined, and the subjects that each combines."""
 
 _CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sex": (("F", "M"), ()),

@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import UNSET
 
 from domain.assessment.codes import CodeTable, name_windows, read_codes
+from domain.assessment.templates import describe_unknown_code
 from domain.store.database import Connection
 from domain.write.batch import Batch
 
@@ -31,10 +32,11 @@ async def read_codes_of_batch(connection: Connection, tenant_id: UUID, batch: Ba
 def check_words(batch: Batch[Any, Any], codes: CodeTable, at: int, value: dict[str, Any]) -> None:
     """Adds the unknown subject, aspect and window of a row that could not be decoded, so that its other faults hide none."""
     faulty = {issue.at for issue in batch.issues}
-    lists = {"subject": tuple(codes.subjects), "aspect": tuple(codes.aspects)}
-    messages = {name: f"This tenant has no such {name}. It has: {', '.join(known)}." for name, known in lists.items()}
-    messages["window"] = codes.describe_unknown_window()
-    for name, message in messages.items():
-        word, known = value.get(name), lists.get(name, codes.windows)
-        if isinstance(word, str) and word.strip() not in known and f"{batch.make_pointer(at)}/{name}" not in faulty:
-            batch.reject(at, name, f"{name}-unknown", message)
+    for name, known in (("subject", codes.subjects), ("aspect", codes.aspects), ("window", codes.windows)):
+        word = value.get(name)
+        if not isinstance(word, str) or word.strip() in known or f"{batch.make_pointer(at)}/{name}" in faulty:
+            continue
+        if name == "window":
+            batch.reject(at, name, "window-unknown", codes.describe_unknown_window())
+        else:
+            batch.reject(at, name, *describe_unknown_code(name, word.strip(), known))

@@ -11,6 +11,7 @@ from msgspec import Meta
 from domain.access.caller import Caller
 from domain.assessment.open_close_window import WindowNow, describe_window, lock_all_schools
 from domain.assessment.pin_schemes import pin_schemes
+from domain.assessment.templates import describe_conjunction, describe_unknown_code
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.assessment.window_state import state_sql
 from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
@@ -155,10 +156,10 @@ async def resolve_collected(
         pointer, issue_count = f"/collects/{i}", len(issues)
         for name, code, rows in (("subject", line.subject, subjects), ("scheme", line.scheme, schemes)):
             if code not in rows:
-                message = f"This tenant has no such {name}. It has: {', '.join(rows)}."
-                issues.append(Issue(f"{pointer}/{name}", f"{name}-unknown", message))
+                issues.append(Issue(f"{pointer}/{name}", *describe_unknown_code(name, code, rows)))
             elif rows[code]["derived"]:
-                message = f"This {name} is computed from others and cannot be collected."
+                message = describe_conjunction(code) if name == "subject" else None
+                message = message or f"This {name} is computed from others and cannot be collected."
                 issues.append(Issue(f"{pointer}/{name}", f"{name}-derived", message))
         if line.aspect not in aspects:
             message = f"This tenant has no such aspect. It has: {', '.join(aspects)}."

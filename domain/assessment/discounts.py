@@ -13,6 +13,7 @@ from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import DISCOUNT
+from domain.roster.pupils import PUPIL_IDS
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
@@ -51,7 +52,7 @@ DISCOUNTS = Resource(
     fields={
         "id": Field(d.id, "Stable id."),
         "windowCode": Field(code_of(windows, d.tenant_id, d.window_no), "The window's code."),
-        "pupilId": Field(d.pupil_id, "The pupil's id."),
+        "pupilId": Field(d.pupil_id, "The pupil's id.", vocabulary=PUPIL_IDS),
         "schoolId": Field(d.school_id, "The pupil's school of main registration today."),
         "reason": Field(d.reason, "Why the pupil is discounted.", scope=Scope.PUPILS_SENSITIVE),
         "author": Field(d.author, "Who decided it, as the sender names them.", sort_key=sort_by_text(d.author)),

@@ -27,7 +27,7 @@ from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.code_lists import JUDGEMENT_STATUS
 from domain.assessment.judgements import check_judgement_id, judgements, make_judgement_id
 from domain.assessment.schemes import column_of_grade
-from domain.assessment.subjects import aspects, code_of, subjects
+from domain.assessment.subjects import JUDGED, aspects, code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
@@ -93,7 +93,7 @@ JUDGEMENT_CHANGES = Resource(
         ),
         "pupilId": Field(c.pupil_id, "The pupil's id."),
         "windowCode": Field(code_of(windows, c.tenant_id, c.window_no), "The window's code."),
-        "subjectCode": Field(code_of(subjects, c.tenant_id, c.subject_no), "The subject's code."),
+        "subjectCode": Field(code_of(subjects, c.tenant_id, c.subject_no), "The subject's code.", vocabulary=JUDGED),
         "aspect": Field(code_of(aspects, c.tenant_id, c.aspect_no), "The aspect's code."),
         "version": Field(c.version, "The version of the judgement that the change made."),
         "outcome": Field(

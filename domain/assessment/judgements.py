@@ -26,13 +26,14 @@ from sqlalchemy import (
 from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.code_lists import JUDGEMENT_STATUS
 from domain.assessment.schemes import column_of_grade, scheme_grades
-from domain.assessment.subjects import aspects, code_of, codes_of, subjects
+from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
 from domain.assessment.targets import targets
 from domain.assessment.window_state import has_opened
 from domain.assessment.windows import pins, windows
-from domain.declare.ids import parse_id
+from domain.declare.ids import get_type_number, parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import PUPIL
 from domain.declare.vocabulary import Vocabulary, declare_list
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
@@ -78,6 +79,7 @@ def parse_judgement_id(text: str) -> KeyValues | None:
     pupil_id = parse_id(pupil)
     if (
         pupil_id is None
+        or get_type_number(pupil_id) != PUPIL
         or len(numbers) != 3
         or not all(n.isascii() and n.isdigit() and len(n) < 5 and str(int(n)) == n for n in numbers)
     ):
@@ -178,7 +180,7 @@ JUDGEMENTS = Resource(
         "pupilId": Field(j.pupil_id, "The pupil's id."),
         "schoolId": Field(j.school_id, "The pupil's school of main registration today."),
         "windowCode": Field(code_of(windows, j.tenant_id, j.window_no), "The window's code."),
-        "subjectCode": Field(code_of(subjects, j.tenant_id, j.subject_no), "The subject's code."),
+        "subjectCode": Field(code_of(subjects, j.tenant_id, j.subject_no), "The subject's code.", vocabulary=JUDGED),
         "aspect": Field(
             code_of(aspects, j.tenant_id, j.aspect_no),
             "main by default: a test score, a teacher's judgement and effort can be separate aspects.",

@@ -5,11 +5,12 @@ domain/write/receipts.py writes them.
 from sqlalchemy import column, select, table
 
 from domain.access.reach import rows_of_school
-from domain.assessment.subjects import aspects, code_of, subjects
+from domain.assessment.subjects import JUDGED, aspects, code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import declare_list
+from domain.declare.type_numbers import RECEIPT
+from domain.declare.vocabulary import declare_ids, declare_list
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
 from domain.write.receipts import OUTCOMES, receipts
@@ -40,7 +41,7 @@ RECEIPTS = Resource(
     descending=True,
     reach=rows_of_school(r.tenant_id, r.school_id),
     fields={
-        "id": Field(r.id, "Stable id."),
+        "id": Field(r.id, "Stable id.", vocabulary=declare_ids(RECEIPT, "receipt")),
         "schoolId": Field(r.school_id, "The school's id."),
         "operation": Field(
             r.operation,
@@ -59,6 +60,7 @@ RECEIPTS = Resource(
             code_of(subjects, r.tenant_id, r.subject_no),
             "Of judgements, the subject's code.",
             scope=Scope.WINDOWS_READ,
+            vocabulary=JUDGED,
         ),
         "aspect": Field(code_of(aspects, r.tenant_id, r.aspect_no), "Of judgements, the aspect.", scope=Scope.WINDOWS_READ),
         "received": Field(r.received, "Rows received; the sum of the outcomes."),

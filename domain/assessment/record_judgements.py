@@ -25,6 +25,7 @@ from domain.assessment.joiners import record_joiners, reject_doubtful
 from domain.assessment.judgements import judgements
 from domain.assessment.marks import resolve_mark
 from domain.assessment.subjects import AspectCode, SubjectCode
+from domain.assessment.templates import describe_unknown_code
 from domain.assessment.uncounted import warn_of_uncounted
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import Busy, Current, Invalid, NotFound
@@ -215,9 +216,9 @@ def resolve_entry(
         batch.reject(at, "recordedAt", "recorded-in-future", "recordedAt lies more than 5 minutes ahead of the server's clock.")
     subject_no, aspect_no = codes.subjects.get(entry.subject), codes.aspects.get(entry.aspect)
     if subject_no is None:
-        batch.reject(at, "subject", "subject-unknown", f"This tenant has no such subject. It has: {', '.join(codes.subjects)}.")
+        batch.reject(at, "subject", *describe_unknown_code("subject", entry.subject, codes.subjects))
     if aspect_no is None:
-        batch.reject(at, "aspect", "aspect-unknown", f"This tenant has no such aspect. It has: {', '.join(codes.aspects)}.")
+        batch.reject(at, "aspect", *describe_unknown_code("aspect", entry.aspect, codes.aspects))
     batch.locations[at] = Location(school.tenant_id, school.id, window and window["no"], subject_no, aspect_no)
     if window is None or subject_no is None or aspect_no is None or len(batch.issues) > issue_count:
         return None

@@ -12,7 +12,7 @@ from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import SUBJECTS_AND_ASPECTS
 from domain.assessment.subjects import AspectCode, SubjectCode
 from domain.assessment.targets import targets
-from domain.assessment.templates import is_used
+from domain.assessment.templates import describe_unknown_code, is_used
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import Current, Invalid, NotFound
 from domain.declare.ids import new_id
@@ -183,8 +183,8 @@ def resolve_entry(
         batch.reject(at, "horizon/academicYear", "academic-year-invalid", str(problem))
     for kind, code in (("subject", entry.subject), ("aspect", entry.aspect)):
         if (kind, code) not in numbers:
-            listed = ", ".join(other for other_kind, other in numbers if other_kind == kind)
-            batch.reject(at, kind, f"{kind}-unknown", f"This tenant has no such {kind}. It has: {listed}.")
+            codes = [other for other_kind, other in numbers if other_kind == kind]
+            batch.reject(at, kind, *describe_unknown_code(kind, code, codes))
     if len(batch.issues) > issue_count:
         return None
     subject_no = numbers["subject", entry.subject]

@@ -8,12 +8,12 @@ judgements:read at its school, and aggregates:read shows none.
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, and_, select
 
 from domain.access.reach import rows_of_school
-from domain.assessment.subjects import aspects, code_of, codes_of, subjects
+from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
 from domain.assessment.window_state import has_opened
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import ID_TEXTS
+from domain.roster.pupils import PUPIL_IDS
 from domain.roster.school_numbers import URN
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
@@ -68,7 +68,7 @@ RETURNS = Resource(
         "schoolId": Field(v.school_id, "The school's id."),
         "schoolUrn": Field(v.school_urn, "The school's unique reference number.", vocabulary=URN),
         "schoolName": Field(v.school_name, "The school's name.", sort_key=_name_key),
-        "subject": Field(code_of(subjects, v.tenant_id, v.subject_no), "The subject's code."),
+        "subject": Field(code_of(subjects, v.tenant_id, v.subject_no), "The subject's code.", vocabulary=JUDGED),
         "aspect": Field(code_of(aspects, v.tenant_id, v.aspect_no), "The aspect."),
         "expected": Field(v.expected, "Pupils on roll here on the census date, in the window's year groups."),
         "received": Field(v.received, "Of these, pupils with a grade, or a status that says why there is none."),
@@ -77,7 +77,7 @@ RETURNS = Resource(
             v.missing_pupil_ids,
             f"Ids of missing pupils, of those within reach today, at most {MAX_MISSING_LISTED}.",
             scope=Scope.PUPILS_READ,
-            vocabulary=ID_TEXTS,
+            vocabulary=PUPIL_IDS,
         ),
         "missingCut": Field(v.missing_cut, "Whether missing pupils are left out of missingPupilIds."),
         "lastPushAt": Field(v.last_push_at, "When rows last arrived for it, accepted or not."),

@@ -9,12 +9,13 @@ from sqlalchemy import ARRAY, Boolean, Column, Index, Integer, SmallInteger, Tab
 
 from domain.access.reach import rows_of_tenant
 from domain.assessment.code_lists import CODES, codes
+from domain.assessment.templates import describe_conjunction
 from domain.declare.inputs import Text as ShortText
 from domain.declare.inputs import describe
 from domain.declare.resource import Field, LabelOf, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ASPECT, SUBJECT
-from domain.declare.vocabulary import Codes, declare_form
+from domain.declare.vocabulary import Codes, Vocabulary, declare_form
 from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
 
@@ -70,6 +71,16 @@ _NATIONAL_CODES = Codes(
         *((table.c.national_code, rows_of_tenant(table.c.tenant_id)) for table in (subjects, aspects)),
     ),
 )
+
+
+def _parse_judged(code: str) -> str:
+    if (reason := describe_conjunction(code)) is not None:
+        raise ValueError(reason)
+    return code
+
+
+JUDGED = Vocabulary(_parse_judged)
+"""Of the subjects of judgements, targets and all that is about them, which no derived subject is."""
 NATIONAL_CODE_FORM = declare_form(
     "[A-Z0-9]{1,10}", "A code in the Common Basic Data Set has 1 to 10 letters and digits.", lambda text: text.strip().upper()
 )
@@ -106,6 +117,7 @@ SUBJECTS = Resource(
             subjects.c.combines,
             "Codes of the subjects that a derived one is the conjunction of, pupil by pupil.",
             codes=SUBJECT_CODES,
+            vocabulary=JUDGED,
         ),
         "nationalCode": Field(subjects.c.national_code, NATIONAL_CODE, vocabulary=NATIONAL_CODE_FORM, codes=_NATIONAL_CODES),
         "retired": Field(subjects.c.retired, "Whether no new window may collect it."),

@@ -24,7 +24,7 @@ from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.code_lists import TARGET_BASIS, TARGET_VISIBILITY
 from domain.assessment.scheme_versions import versions
 from domain.assessment.schemes import column_of_grade, schemes
-from domain.assessment.subjects import aspects, code_of, codes_of, subjects
+from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
@@ -97,7 +97,7 @@ TARGETS = Resource(
     fields={
         "id": Field(t.id, "Stable id."),
         "pupilId": Field(t.pupil_id, "The pupil's id."),
-        "subjectCode": Field(code_of(subjects, t.tenant_id, t.subject_no), "The subject's code."),
+        "subjectCode": Field(code_of(subjects, t.tenant_id, t.subject_no), "The subject's code.", vocabulary=JUDGED),
         "aspect": Field(code_of(aspects, t.tenant_id, t.aspect_no), "main by default."),
         "horizonYear": Field(
             years.academic_year_text(t.horizon_year),

@@ -5,7 +5,7 @@ threshold is added to the file for its academic year, and until then no grade of
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from decimal import Decimal
 from functools import cache
@@ -178,3 +178,26 @@ def load_templates() -> TenantTemplates:
     """Returns the templates of this program."""
     text = (Path(__file__).parent / "templates.json").read_text()
     return convert(json.loads(text, parse_float=Decimal), TenantTemplates, strict=False)
+
+
+PARTS_OF = {subject.code: tuple(subject.combines) for subject in load_templates().subjects if subject.combines}
+"""The derived subjects, such as reading, writing and maths combined, and the subjects that each combines."""
+
+
+def describe_conjunction(code: str) -> str | None:
+    """Returns what a derived subject is and how it is asked for; None for the code of another subject."""
+    parts = PARTS_OF.get(code)
+    if parts is None:
+        return None
+    combined = f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return (
+        f"{code} is the conjunction of {combined}, derived for each pupil from these; it is never judged."
+        f' Aggregates count it: GET /v1/aggregates?subject={code}, or aggregates(subject: "{code}") in GraphQL.'
+    )
+
+
+def describe_unknown_code(noun: str, code: str, codes: Iterable[str]) -> tuple[str, str]:
+    """Returns the code and the message of the issue of a subject, aspect or scheme that cannot be judged. `codes` are those that can."""
+    if noun == "subject" and (reason := describe_conjunction(code)) is not None:
+        return "subject-derived", reason
+    return f"{noun}-unknown", f"This tenant has no such {noun}. It has: {', '.join(codes)}."

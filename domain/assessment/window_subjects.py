@@ -9,11 +9,12 @@ from sqlalchemy import Column, MetaData, SmallInteger, Table, Text, Uuid, cast
 
 from domain.access.reach import rows_of_school
 from domain.assessment.schemes import scheme_grades, schemes
-from domain.assessment.subjects import aspects, code_of, codes_of, subjects
+from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
 from domain.assessment.windows import windows
-from domain.declare.ids import parse_id
+from domain.declare.ids import get_type_number, parse_id
 from domain.declare.resource import Argument, Field, KeyValues, LabelOf, Link, Resource, declare_view
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import SCHOOL
 from domain.declare.vocabulary import Vocabulary
 from domain.roster.pupils import ROLL_OF_DAY, pupils
 from domain.roster.schools import schools
@@ -52,6 +53,7 @@ def parse_window_subject_id(text: str) -> KeyValues | None:
     school_id = parse_id(school)
     if (
         school_id is None
+        or get_type_number(school_id) != SCHOOL
         or len(numbers) != 3
         or not all(n.isascii() and n.isdigit() and len(n) < 5 and str(int(n)) == n for n in numbers)
     ):
@@ -79,7 +81,7 @@ WINDOW_SUBJECTS = Resource(
         "id": Field(_make_id(), "Stable id; it encodes the natural key.", nullable=False, vocabulary=Vocabulary(_check_id)),
         "windowCode": Field(code_of(windows, s.tenant_id, s.window_no), "The window's code."),
         "schoolId": Field(s.school_id, "The school's id."),
-        "subjectCode": Field(code_of(subjects, s.tenant_id, s.subject_no), "The subject's code."),
+        "subjectCode": Field(code_of(subjects, s.tenant_id, s.subject_no), "The subject's code.", vocabulary=JUDGED),
         "aspect": Field(code_of(aspects, s.tenant_id, s.aspect_no), "The aspect's code."),
         "schemeCode": Field(
             LabelOf(

@@ -1,9 +1,12 @@
 """Builds the catalogue: the declared resources by name, with the reverse of every link."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from domain.declare.resource import Link, Resource
+from domain.declare.resource import Field, Link, Resource
+from domain.declare.value_types import ValueType
+from domain.declare.vocabulary import declare_ids
 
 
 def link_resources(resources: Iterable[Resource]) -> dict[str, Resource]:
@@ -42,4 +45,29 @@ def link_resources(resources: Iterable[Resource]) -> dict[str, Resource]:
                     link.reverse,
                     Link(resource.name, swapped, link.reverse_doc, many=True, target_in_reach=link.source_in_reach),
                 )
-    return {name: replace(resource, links=links[name]) for name, resource in catalogue.items()}
+    return {
+        name: replace(resource, links=links[name], fields=_declare_ids(catalogue, resource)) for name, resource in catalogue.items()
+    }
+
+
+def _declare_ids(catalogue: Mapping[str, Resource], resource: Resource) -> dict[str, Field]:
+    """Returns the fields of a resource, each that is an id with the vocabulary of the ids of its table: its own, or that which
+    a link leads to.
+    """
+    tables: dict[object, Resource] = {
+        own: catalogue[link.target] for link in resource.links.values() for own, there in link.on if there.key == "id"
+    }
+    fields = {}
+    for name, field in resource.fields.items():
+        named = resource if name == "id" else tables.get(field.expression)
+        if field.kind is ValueType.ID and field.vocabulary is None:
+            if named is None or named.type_number is None:
+                raise ValueError(f"{resource.name}.{name} is an id of no declared table: declare its vocabulary")
+            field = replace(field, vocabulary=declare_ids(named.type_number, _write_words(named.name)))
+        fields[name] = field
+    return fields
+
+
+def _write_words(name: str) -> str:
+    """Returns a name in words, such as planned roll."""
+    return re.sub("[A-Z]", lambda letter: f" {letter[0].lower()}", name)

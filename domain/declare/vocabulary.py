@@ -8,10 +8,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Column
 
-from domain.declare.ids import parse_id
+from domain.declare.ids import get_type_number, parse_id
 from domain.declare.predicates import RowPredicate
 
 
@@ -78,12 +79,15 @@ def declare_form(pattern: str, sentence: str, clean: Callable[[str], str] = str.
     return Vocabulary(parse)
 
 
-def _parse_id_text(text: str) -> str:
-    parsed = parse_id(text)
-    if parsed is None:
-        raise ValueError("It is an id.")
-    return str(parsed)
+def declare_ids(type_number: int, noun: str) -> Vocabulary:
+    """Returns the vocabulary of the ids of one table, as ids or as texts. The id of a row of another table is none of them,
+    so that a filter by it says so; whether a row has an id is not told.
+    """
 
+    def parse(value: UUID | str) -> UUID | str:
+        parsed = parse_id(value) if isinstance(value, str) else value
+        if parsed is None or get_type_number(parsed) != type_number:
+            raise ValueError(f"It is the id of a {noun}.")
+        return value
 
-ID_TEXTS = Vocabulary(_parse_id_text)
-"""Of lists of ids, which are texts."""
+    return Vocabulary(parse)

@@ -8,8 +8,8 @@ from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import DATA_ISSUE
-from domain.declare.vocabulary import ID_TEXTS, declare_list
-from domain.roster.pupils import PUPILS, pupils
+from domain.declare.vocabulary import declare_list
+from domain.roster.pupils import PUPIL_IDS, PUPILS, pupils
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
 from domain.write.findings import FOUND_IN_ROWS, data_issues
@@ -71,7 +71,7 @@ DATA_ISSUES = Resource(
             _select_pupils(_list_ids, Scope.PUPILS_READ),
             "Ids of its pupils, of those within reach.",
             nullable=False,
-            vocabulary=ID_TEXTS,
+            vocabulary=PUPIL_IDS,
         ),
         "differing": Field(
             d.fields, "Names of the fields that differ, where the kind is about fields.", vocabulary=declare_list(*PUPILS.fields)

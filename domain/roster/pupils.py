@@ -22,6 +22,7 @@ from domain.access.reach import CALLER, rows_of_pupil
 from domain.declare.resource import Choice, Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
+from domain.declare.vocabulary import declare_ids
 from domain.roster.code_lists import ENROLMENT_STATUS, SEX
 from domain.roster.on_roll import RollOfPupil
 from domain.roster.pupil_filters import HOW_NAMES_ARE_FOUND, match_name, match_reference, match_upn, upns
@@ -159,6 +160,8 @@ def _declare_name(name: str, doc: str) -> Field:
     match, sort_key = match_name(columns[f"{name}_folded"]), columns[f"{name}_key"]
     return Field(columns[name], doc, scope=Scope.PUPILS_NAME, filter=Filter.BODY, sort_key=sort_key, match=match)
 
+
+PUPIL_IDS = declare_ids(PUPIL, "pupil")
 
 PUPILS = Resource(
     name="pupil",

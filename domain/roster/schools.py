@@ -23,8 +23,8 @@ from sqlalchemy import (
 from domain.access.reach import rows_of_registered_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.type_numbers import MEMBERSHIP, SCHOOL
-from domain.declare.vocabulary import Codes, declare_list
+from domain.declare.type_numbers import CLIENT, MEMBERSHIP, SCHOOL
+from domain.declare.vocabulary import Codes, declare_ids, declare_list
 from domain.read.time_binds import THIS_YEAR
 from domain.roster import roll_year, school_numbers
 from domain.roster.former_laestabs import list_former, match_laestab
@@ -173,7 +173,9 @@ SCHOOLS = Resource(
             "Name of the client that alone writes names, year groups, enrolments and characteristics of the school's pupils; null: any that may.",
             sort_key=sort_by_text(_source_name),
         ),
-        "sourceClientId": Field(_setting_of(school_settings.c.source_client_id), "Id of that client."),
+        "sourceClientId": Field(
+            _setting_of(school_settings.c.source_client_id), "Id of that client.", vocabulary=declare_ids(CLIENT, "client")
+        ),
         "version": Field(
             _setting_of(school_settings.c.version),
             "Grows by one with each change of the school's own settings: shortName, maxLeaversPercent, sourceClient and a corrected rollYear.",

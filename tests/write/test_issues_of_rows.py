@@ -131,6 +131,22 @@ async def test_one_fault_hides_no_other(vendor: Any) -> None:
     assert (lenient.status_code, issues(lenient.json())) == (422, {"/window": "window-unknown"})
 
 
+async def test_a_conjunction_cannot_be_judged(vendor: Any) -> None:
+    horizon = {"horizon": {"academicYear": "2018-19", "point": "KS2"}, "basis": "teacher"}
+    told_of = "rwm is the conjunction of reading, writing and maths"
+    for path, body in (
+        ("/v1/judgements", batch("Oak", [judged(1, "rwm"), judged(2, "rwm", mark="x")])),
+        ("/v1/targets", {"school": {"urn": 100001}, "entries": [judged(1, "rwm") | horizon]}),
+    ):
+        refused = await sent(vendor, path, body, 422)
+        of_subjects = [issue for issue in refused["issues"] if issue["at"].endswith("/subject")]
+        assert {issue["code"] for issue in of_subjects} == {"subject-derived"}
+        assert len(of_subjects) == len(body["entries"])  # type: ignore[arg-type]
+        assert all(told_of in issue["message"] for issue in of_subjects)
+    made = window("rwm", collects=[{"subject": "rwm", "scheme": "ks2-scaled-score"}])
+    assert told_of in told(await sent(vendor, "/v1/windows", made, 422))["/collects/0/subject"]
+
+
 BY_GRAPHQL = """
 mutation ($i: JudgementBatchInput!, $handling: String) {
   recordJudgements(input: $i, handling: $handling) { received created rejected issues { at code message reference } }
