@@ -5,6 +5,7 @@ OperationState and executes the other root fields.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from graphql import (
     SelectionSetNode,
 )
 from graphql.execution.values import VariableValues
+from msgspec.structs import replace
 from strawberry.extensions import SchemaExtension
 from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
@@ -27,8 +29,11 @@ from api.graphql.errors import describe_error
 from api.graphql.limits import check_entries, check_values, has_more_values, pick_declared
 from api.graphql.query import Reader
 from api.graphql.variables import coerce_variables
-from domain.declare.errors import BadRequest, Issue
+from domain import RESOURCES
+from domain.declare.errors import BadRequest, Issue, NotFound
+from domain.declare.resource import Resource
 from domain.read.checks import check_cost, check_scopes
+from domain.read.natural_keys import find_row_id
 from domain.read.prepared import read
 from domain.read.query import Query
 from domain.roster.merged_pupils import list_pupil_ids, refuse_merged
@@ -145,6 +150,10 @@ class OperationExtension(SchemaExtension):
         collected = reader.collect([state.operation.definition.selection_set], root_type)
         names = {key: nodes[0].name.value for key, nodes in collected.items()}
         executed = INTROSPECTION | FUNCTIONS.keys()
+        for key, name in names.items():
+            if (resource := RESOURCES.get(name)) is not None and resource.named_by is not None:
+                code = str(reader.read_arguments(root_type, collected[key][0])["id"])
+                await self._find_row(reader, resource, key, code)
         roots = {
             key: reader.make_query(root_type, collected[key])
             for key, name in names.items()
@@ -167,6 +176,17 @@ class OperationExtension(SchemaExtension):
             state.ready |= {key: msgspec.Raw(body or b"null") for key, body in zip(queries, bodies, strict=True)}
         if executed.isdisjoint(names.values()):
             self._set_result(state, names)
+
+    async def _find_row(self, reader: Reader, resource: Resource, key: str, name: str) -> None:
+        """Finds the row that a root field names by its code in place of its id, as a URL does in REST."""
+        context = self.execution_context.context
+        with suppress(NotFound):
+            try:
+                found = await find_row_id(context.database, context.caller, context.cursors, resource, resource.scope, name)
+            except BadRequest as problem:
+                issues = tuple(replace(issue, at=f"{key}.id") for issue in problem.issues)
+                raise BadRequest(problem.detail, code=problem.code, issues=issues) from None
+            reader.row_ids[resource.name, name] = found
 
     def _set_result(self, state: OperationState, names: Mapping[str, str]) -> None:
         """Sets the result of an operation whose root fields were all read."""

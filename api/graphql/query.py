@@ -91,6 +91,8 @@ class Reader:
     """Whether the queries hold for these texts alone, because a text is not a valid id."""
     values: int = 0
     """The number of filter values so far. Several filters may use one variable."""
+    row_ids: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The ids of rows that arguments name by a code, by resource and code."""
     entries: int = 0
     """The number of rows in the inputs of the commands so far."""
     _fields: dict[Any, list[tuple[str, str, GraphQLObjectType | None, list[SelectionSetNode]]]] = field(default_factory=dict)
@@ -161,7 +163,8 @@ class Reader:
         return type_
 
     def make_row_query(self, resource: Resource, id_: str, nodes: list[FieldNode]) -> RowQuery:
-        """`pupil(id:)`. A text that cannot be an id of the resource picks nothing."""
+        """`pupil(id:)`. A text that cannot be an id of the resource picks nothing, unless it is the code of a row."""
+        id_ = self.row_ids.get((resource.name, id_), id_)
         picked = decode_key(resource, id_)
         if picked is None:
             self.depends_on_texts = True

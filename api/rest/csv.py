@@ -1,6 +1,8 @@
-"""Responses as CSV for spreadsheets: RFC 4180, UTF-8 with a byte order mark, a header row of the JSON names.
+"""Responses as CSV for spreadsheets: RFC 4180, UTF-8, a header row of the JSON names.
 
-Identifiers are written as they are. Text that a spreadsheet would run as a formula gets a ' in front.
+The fields of a linked row and the members of an object are columns of their own, such as `window.name`; the elements of a list are separated by
+semicolons. Identifiers are written as they are. Text that a spreadsheet would run as a formula gets a ' in front (OWASP, "CSV Injection"). A byte
+order mark, by which some spreadsheets know UTF-8, is written where `bom` asks for it.
 """
 
 import csv
@@ -16,15 +18,19 @@ from api.http.accept import choose_media_type
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.declare.errors import BadRequest, Issue
-from domain.read.query import ListQuery, ToMany
+from domain.read.query import FieldValue, ListQuery, ToMany, ToOne
 from domain.support.slices import Steps
 
 ROWS_PER_STEP = 16
 """Rows written before the event loop may do other work."""
-PARAMETERS, SHAPES = ("format", "shape"), ("long", "wide")
+PARAMETERS, SHAPES = ("format", "bom", "shape"), ("long", "wide")
 FIGURES = ("eligible", "expectedPercent", "higherPercent", "average")
 """The figures of each group of pupils in a wide table."""
 CSV = (b"content-type", b"text/csv; charset=utf-8; header=present")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""Beginnings of a cell that a spreadsheet may run."""
+OF_CSV = "bom is for CSV only; ask for it with format=csv."
 _FORMAT_ISSUE = Issue("format", "parameter-invalid", "format is json or csv.")
 
 
@@ -45,6 +51,11 @@ def accepts_csv(request: Request) -> bool:
     return choose_media_type(header, ("application/json", "text/csv")) == "text/csv"
 
 
+def wants_mark(request: Request) -> bool:
+    """Whether CSV is to begin with a byte order mark."""
+    return request.query_params.get("bom") == "true"
+
+
 def read_format(request: Request) -> tuple[bool, str, list[Issue]]:
     """Whether aggregates are to be CSV, the shape of the table, and the issues of these parameters."""
     parameters = request.query_params
@@ -58,6 +69,10 @@ def read_format(request: Request) -> tuple[bool, str, list[Issue]]:
     as_csv, shape = is_csv_wanted(request), parameters.get("shape", SHAPES[0])
     if shape not in SHAPES:
         issues.append(Issue("shape", "parameter-invalid", f"shape is {' or '.join(SHAPES)}."))
+    if parameters.get("bom") not in (None, "true", "false"):
+        issues.append(Issue("bom", "parameter-invalid", "bom is true or false."))
+    elif wants_mark(request) and not as_csv:
+        issues.append(Issue("bom", "parameter-invalid", OF_CSV))
     if "shape" in parameters and not as_csv:
         issues.append(Issue("shape", "shape-of-csv", "shape is for CSV only; ask for it with format=csv."))
     if shape == "wide":
@@ -73,10 +88,15 @@ def make_file_headers(name: str) -> list[tuple[bytes, bytes]]:
     return [(b"content-disposition", f'attachment; filename="{name}.csv"'.encode())]
 
 
-def write_list(query: ListQuery, body: bytes) -> Steps[bytes]:
-    """A list's JSON as CSV. The fields of a linked row are dotted columns. Raises BadRequest where the query has a nested list."""
+def list_columns(query: ListQuery) -> list[tuple[str, ...]]:
+    """The columns of a list, as paths in its rows. Raises BadRequest where the query has a nested list."""
     (_, rows), *_ = query.fields
-    columns = _list_columns(rows.fields)  # type: ignore[union-attr]
+    return _list_columns(rows.fields)  # type: ignore[union-attr]
+
+
+def write_list(query: ListQuery, body: bytes) -> Steps[bytes]:
+    """A list's JSON as CSV."""
+    columns = list_columns(query)
     return write_table(
         [".".join(path) for path in columns],
         ([_find_value(row, path) for path in columns] for row in msgspec.json.decode(body)["data"]),
@@ -146,7 +166,7 @@ def write_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Steps[b
         writer.writerow([_make_cell(value) for value in row])
         if count % ROWS_PER_STEP == 0:
             yield
-    return b"\xef\xbb\xbf" + out.getvalue().encode()
+    return out.getvalue().encode()
 
 
 def _list_columns(fields: Any) -> list[tuple[str, ...]]:
@@ -155,8 +175,12 @@ def _list_columns(fields: Any) -> list[tuple[str, ...]]:
         if isinstance(field, ToMany):
             message = f"CSV cannot hold nested lists; leave {name} out of include, or ask for JSON."
             raise BadRequest(message, code="csv-not-flat", issues=(Issue("include", "csv-not-flat", message),))
-        linked = getattr(field, "row", None)
-        columns += [(name, *path) for path in _list_columns(linked)] if linked is not None else [(name,)]
+        if isinstance(field, ToOne):
+            columns += [(name, *path) for path in _list_columns(field.fields)]
+        elif isinstance(field, FieldValue) and field.field.members:
+            columns += [(name, member) for member in field.field.members]
+        else:
+            columns.append((name,))
     return columns
 
 
@@ -171,5 +195,12 @@ def _make_cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = " ".join(value) if isinstance(value, list) else str(value)
-    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    text = ";".join(map(_make_plain, value)) if isinstance(value, list) else _make_plain(value)
+    return f"'{text}" if isinstance(value, str | list) and text.lstrip(" ").startswith(_FORMULA) else text
+
+
+def _make_plain(value: Any) -> str:
+    """The text of a value that has no parts."""
+    if isinstance(value, dict | list):
+        raise TypeError("a cell of CSV holds no object")
+    return str(value)

@@ -30,13 +30,15 @@ MAX_DEPTH = 4
 
 @dataclass
 class FieldTree:
-    """The fields and links of one level of a response. Of a nested list also how many rows, and the values of its choices and its link's arguments."""
+    """The fields and links of one level of a response. Of a nested list also how many rows, whether all are counted, and the values of its choices
+    and its link's arguments."""
 
     fields: list[str] = field(default_factory=list)
     links: "dict[str, FieldTree]" = field(default_factory=dict)
     first: int = DEFAULT_FIRST
     arguments: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
+    counted: bool = False
 
 
 def read_field_tree(
@@ -69,6 +71,9 @@ def _add_field(issues: ParameterIssues, tree: FieldTree, resource: Resource, pat
     level = _find_level(tree, resource, links)
     if level is None:
         issues.add("fields", "link-not-included", f"fields names {path}, but include does not bring {'.'.join(links)}.")
+    elif name == "totalCount" and links:
+        message = f"totalCount is told of a list, not of its rows: ask for {'.'.join(links)}.totalCount=true."
+        issues.add("fields", "field-unknown", message)
     elif name not in level[1].fields:
         message = f"{level[1].name} has no field {name}."
         issues.add_unknown("fields", "field-unknown", message, name, tuple(level[1].fields))
@@ -87,6 +92,8 @@ def _set_option(issues: ParameterIssues, tree: FieldTree, resource: Resource, pa
         issues.add(path, "link-to-one", f"{link_name} leads to one row; {option} is for lists.")
     elif option == "first":
         level[0].first = issues.read_number(value, path, DEFAULT_FIRST, MAX_NESTED_FIRST)
+    elif option == "totalCount":
+        level[0].counted = issues.read_flag(value, path)
     elif option in level[1].choices:
         level[0].choices |= issues.read_choices(level[1], link, {option: value}, path)
     else:
@@ -98,7 +105,7 @@ def read_link_arguments(issues: ParameterIssues, link: Link, texts: dict[str, st
     arguments: dict[str, Any] = {}
     for name, text in texts.items():
         if name not in link.arguments:
-            names = (*link.arguments, *RESOURCES[link.target].choices, "first")
+            names = (*link.arguments, *RESOURCES[link.target].choices, "first", "totalCount")
             issues.add_unknown(at or name, "parameter-unknown", f"There is no parameter {name} here.", name, names)
             continue
         try:
@@ -127,7 +134,7 @@ def make_row_fields(resource: Resource, tree: FieldTree, caller: Caller, by: Lin
         if link.many:
             page = ListQuery(
                 target,
-                make_page_fields(linked),
+                make_page_fields(linked, counted=level.counted),
                 first=level.first,
                 path=f"{resource.name}.{name}",
                 arguments=tuple(level.arguments.items()),

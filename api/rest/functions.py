@@ -53,7 +53,8 @@ async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, He
     link = ((b"link", make_next_link(request, end).encode()),) if end else ()
     if as_csv:
         write = csv.write_wide_table if shape == "wide" else csv.write_long_table
-        return await run_in_slices(write(page, query)), (csv.CSV, *csv.make_file_headers("aggregates"), *link)
+        mark = csv.BYTE_ORDER_MARK if csv.wants_mark(request) else b""
+        return mark + await run_in_slices(write(page, query)), (csv.CSV, *csv.make_file_headers("aggregates"), *link)
     return msgspec.json.encode(page), (JSON, *link)
 
 

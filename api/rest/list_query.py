@@ -4,8 +4,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from api.rest.csv import OF_CSV
 from api.rest.field_tree import make_page_fields, make_row_fields, read_field_tree, read_link_arguments
-from api.rest.query_string import MAX_FILTERS, MAX_ISSUES, RESERVED, ParameterIssues, Parameters, group_by_name
+from api.rest.query_string import MAX_FILTERS, MAX_ISSUES, OF_URLS, RESERVED, ParameterIssues, Parameters, group_by_name
 from domain import RESOURCES
 from domain.access.caller import Caller
 from domain.declare.resource import Comparison, Field, Filter, Link, Resource
@@ -81,8 +82,8 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
     if not isinstance(body, dict):
         issues.add("", "wrong-type", "The body must be an object.")
     for name in list(members)[:MAX_ISSUES]:
-        if name not in ("where", *RESERVED[:-1], *resource.choices):
-            names = ("where", *RESERVED[:-1], *resource.choices)
+        names = ("where", *(each for each in RESERVED if each not in OF_URLS), *resource.choices)
+        if name not in names:
             issues.add_unknown(f"/{name}", "unknown-field", "There is no such field.", name, names)
     listing = ListParameters()
     for name in LISTS:
@@ -154,9 +155,11 @@ def _make_list(
     default = MAX_FIRST if as_csv else DEFAULT_FIRST  # a spreadsheet is read as a whole
     first, after = issues.read_number(listing.single.get("first"), "first", default, MAX_FIRST), listing.single.get("after")
     chosen = issues.read_choices(resource, by, {name: listing.single[name] for name in resource.choices if name in listing.single})
-    counted = _read_flag(issues, "totalCount", listing.single.get("totalCount"))
+    counted = issues.read_flag(listing.single.get("totalCount"), "totalCount")
     if counted and as_csv:
         issues.add("totalCount", "parameter-invalid", "totalCount is a part of JSON; a spreadsheet has none.")
+    if issues.read_flag(listing.single.get("bom"), "bom") and not as_csv:
+        issues.add("bom", "parameter-invalid", OF_CSV)
     issues.raise_if_any()
     page = make_page_fields(make_row_fields(resource, tree, caller, by), counted=counted)
     choices = resource.choose(chosen, [condition.name for condition in conditions], by, is_lookup=in_body)
@@ -165,13 +168,6 @@ def _make_list(
         return query
     position = cursors.decrypt_position(after, caller.client_id, query.fingerprint())
     return replace(query, after=Parameter(position, after.text_index, str) if isinstance(after, ParameterText) else position)
-
-
-def _read_flag(issues: ParameterIssues, name: str, text: str | None) -> bool:
-    """The value of a parameter that is true or false; false without one."""
-    if text not in (None, "true", "false"):
-        issues.add(name, "parameter-invalid", f"{name} is true or false.")
-    return text == "true"
 
 
 def read_conditions(

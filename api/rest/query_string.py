@@ -13,7 +13,9 @@ from domain.read.query import MAX_VALUES, MAX_VALUES_PER_REQUEST, ParameterText
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
 
-RESERVED = ("fields", "include", "sort", "first", "after", "totalCount", "format")
+OF_URLS = ("format", "bom")
+"""Parameters that say how a list is written, which stand in URLs only."""
+RESERVED = ("fields", "include", "sort", "first", "after", "totalCount", *OF_URLS)
 """Parameters of a list that are not filters."""
 MAX_ISSUES = MAX_FILTERS = 100
 MAX_PARAMETERS = MAX_VALUES_PER_REQUEST + MAX_FILTERS
@@ -25,7 +27,7 @@ CHOICES = frozenset(name for resource in RESOURCES.values() for name in resource
 Parameters: TypeAlias = ImmutableMultiDict[str, str]
 _IN_TEMPLATE = frozenset(RESERVED) - {"after"}
 """Parameters whose values belong to the template of a query string."""
-_OPTIONS_IN_TEMPLATE = CHOICES | {"first"}
+_OPTIONS_IN_TEMPLATE = CHOICES | {"first", "totalCount"}
 """The same of a list, nested or not. Of all others only the names belong to it."""
 
 SplitQuery: TypeAlias = tuple[tuple[tuple[str, str | None], ...], list[tuple[str, str]]]
@@ -102,6 +104,12 @@ class ParameterIssues:
             else:
                 self.add(at or name, "parameter-invalid", f"{at or name} is {', '.join(allowed[:-1])} or {allowed[-1]}.")
         return values
+
+    def read_flag(self, text: str | None, at: str) -> bool:
+        """The value of a parameter that is true or false; false without one."""
+        if text not in (None, "true", "false"):
+            self.add(at, "parameter-invalid", f"{at} is true or false.")
+        return text == "true"
 
     def read_number(self, text: str | None, at: str, default: int, most: int) -> int:
         """A number of rows from 1 to `most`. Without a text, and with an issue where the text is not such a number, the default."""

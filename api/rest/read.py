@@ -124,6 +124,8 @@ def link_handler(resource: Resource, name: str) -> Handler:
 
 def _plan_list(root: Query, query: ListQuery, caller: Caller, as_csv: bool) -> ReadPlan:
     check_scopes([root], caller)
+    if as_csv:
+        csv.list_columns(query)
     check_cost([query])
     return ReadPlan(PreparedQuery([root]), query, csv.CSV if as_csv else JSON, list_pupil_ids([root]))
 
@@ -154,8 +156,9 @@ async def _respond_with_list(request: Request, plan: ReadPlan, answer: Answer) -
     link = [(b"link", make_next_link(request, page[2].decode()).encode())] if page is not None and has_next else []
     if plan.media_type is JSON:
         return JsonResponse(body, *link)
+    mark = csv.BYTE_ORDER_MARK if csv.wants_mark(request) else b""
     return JsonResponse(
-        await run_in_slices(csv.write_list(plan.list_query, body)),
+        mark + await run_in_slices(csv.write_list(plan.list_query, body)),
         *csv.make_file_headers(plan.list_query.resource.plural),
         *link,
         kind=plan.media_type,

@@ -191,6 +191,18 @@ async def test_a_list_is_counted_where_it_is_asked_for_and_within_reach(small_tr
     query = '{ pupils(first: 1, where: {sex: ["F"]}) { totalCount } schools(orderBy: {field: urn}) { nodes { pupils(first: 1) { n: totalCount } } } }'
     told = await asked(vendor, query)
     assert told["pupils"]["totalCount"] == 7
+    nested = {"include": "pupils", "pupils.totalCount": "true", "pupils.first": 1, "sort": "urn", "fields": "urn,pupils.surname"}
+    schools = (await vendor.get("/v1/schools", params=nested)).json()["data"]
+    assert [row["pupils"]["page"]["totalCount"] for row in schools] == [row["pupils"]["n"] for row in told["schools"]["nodes"]]
+    assert [len(row["pupils"]["data"]) for row in schools] == [1, 1, 0]
+    (school,) = [row for row in (await vendor.get("/v1/schools")).json()["data"] if row["urn"] == 100001]
+    row = (await vendor.get(f"/v1/schools/{school['id']}", params={"include": "pupils", "pupils.totalCount": "true"})).json()
+    assert row["pupils"]["page"]["totalCount"] == schools[0]["pupils"]["page"]["totalCount"] > 1
+    assert "totalCount" not in (await vendor.get("/v1/schools?include=pupils")).json()["data"][0]["pupils"]["page"]
+    for wrong, at in (({"pupils.totalCount": "yes"}, "pupils.totalCount"), ({"fields": "pupils.totalCount"}, "fields")):
+        refused = await vendor.get("/v1/schools", params={"include": "pupils", **wrong})
+        assert (refused.status_code, [issue["at"] for issue in refused.json()["issues"]]) == (400, [at])
+    assert "pupils.totalCount=true" in refused.json()["issues"][0]["message"]
     assert [node["pupils"]["n"] for node in told["schools"]["nodes"]] == [10, 3, 0]
     elm = await small_trust.client("elm", "school:100002=pupils:read,schools:read")
     assert (await elm.get("/v1/pupils", params={"totalCount": "true"})).json()["page"]["totalCount"] == 3

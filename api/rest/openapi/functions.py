@@ -79,6 +79,7 @@ def describe_aggregates() -> JsonObject:
         make_query("school", "A school's id, URN or LAESTAB; repeat for several.", schools),
         make_query("view", VIEW, {"enum": list(query.VIEWS), "default": query.VIEWS[0]}),
         make_query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
+        make_query("bom", parameters.BOM, {"type": "boolean", "default": False}),
         make_query("shape", SHAPE, {"enum": list(csv.SHAPES)}),
         make_query("first", "How many rows.", make_count(query.MAX_ROWS, default=query.DEFAULT_ROWS)),
         make_query("after", "The endCursor of the page before.", text),

@@ -21,6 +21,8 @@ from domain.declare.resource import Comparison, Field, Filter, Link, Resource
 from domain.declare.vocabulary import list_words
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 
+BOM = "Whether CSV begins with a byte order mark, by which some spreadsheets know UTF-8."
+
 
 def make_query(name: str, doc: str, schema: JsonObject) -> JsonObject:
     """A parameter of the query string."""
@@ -59,6 +61,8 @@ def _make_row_parameters(resource: Resource) -> list[JsonObject]:
         if link.many:
             doc = f"How many {name} a row, where include brings them (default {DEFAULT_FIRST})."
             parameters.append(make_query(f"{name}.first", doc, make_count(MAX_NESTED_FIRST)))
+            counted = f"Whether the page of {name} of each row tells how many there are on all pages."
+            parameters.append(make_query(f"{name}.totalCount", counted, {"type": "boolean", "default": False}))
             parameters += [
                 make_query(f"{name}.{key}", argument.doc, SCALARS[argument.kind]) for key, argument in link.arguments.items()
             ]
@@ -95,9 +99,11 @@ COMMON: dict[str, JsonObject] = {
     ),
     "Format": make_query(
         "format",
-        "csv is for spreadsheets: it takes no to-many links, and has 1,000 rows a page unless `first` says otherwise. `Accept: text/csv` means the same.",
+        "csv is for spreadsheets: it takes no to-many links, and has 1,000 rows a page unless `first` says otherwise. `Accept: text/csv` means the same."
+        " The fields of a linked row are columns such as window.name, the elements of a list are separated by semicolons.",
         {"enum": ["json", "csv"]},
     ),
+    "Bom": make_query("bom", BOM, {"type": "boolean", "default": False}),
     "Id": {
         "name": "id",
         "in": "path",
@@ -168,7 +174,7 @@ def list_for_list(resource: Resource, link: Link | None = None) -> list[JsonObje
         *list_for_row(resource),
         *make_choices(resource, link),
         *(refer(_name(resource, parameter)) for parameter in _make_list_parameters(resource)),
-        *map(refer, ("First", "After", "TotalCount", "Format")),
+        *map(refer, ("First", "After", "TotalCount", "Format", "Bom")),
     ]
 
 

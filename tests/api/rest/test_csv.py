@@ -1,4 +1,4 @@
-"""Aggregates as a spreadsheet: the same figures as in JSON, a row per row or a row per school, and what is refused."""
+"""Lists and aggregates as spreadsheets: the same values as in JSON, in cells without objects; a row per row or a row per school, and what is refused."""
 
 import csv
 import io
@@ -10,7 +10,11 @@ import pytest
 import pytest_asyncio
 
 from api.app import build_app
+from api.rest.csv import write_table
 from api.settings import Settings
+from domain import RESOURCES
+from domain.declare.resource import Resource
+from domain.support.slices import run_at_once
 from tests.fixtures.databases import Databases
 from tests.fixtures.settings import SECRET
 from tests.fixtures.two_trusts import KS2, SCHOOLS, build_two_trusts
@@ -45,8 +49,97 @@ async def sheet(client: httpx2.AsyncClient, **asked: Any) -> list[dict[str, str]
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/csv; charset=utf-8")
     assert answer.headers["content-disposition"] == 'attachment; filename="aggregates.csv"'
-    assert answer.content.startswith(b"\xef\xbb\xbf")
-    return list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
+    assert not answer.content.startswith(b"\xef\xbb\xbf")
+    return list(csv.DictReader(io.StringIO(answer.content.decode(), newline="")))
+
+
+GUARDED = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def flatten(row: dict[str, Any], columns: list[str]) -> dict[str, str]:
+    """The cells of a row of JSON: a column such as window.name is the member of an object, or empty where there is none."""
+    cells = {}
+    for column in columns:
+        value: Any = row
+        for name in column.split("."):
+            value = None if value is None else value[name]
+        assert not isinstance(value, dict), column
+        if isinstance(value, list):
+            value = ";".join(value)
+        text = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+        cells[column] = f"'{text}" if isinstance(value, str) and text.lstrip(" ").startswith(GUARDED) else text
+    return cells
+
+
+@pytest.mark.parametrize("resource", RESOURCES.values(), ids=RESOURCES)
+async def test_a_list_has_the_values_of_json_in_flat_cells(manager: httpx2.AsyncClient, resource: Resource) -> None:
+    """With every link to one row, two deep; no cell holds an object of Python or of JSON."""
+    to_one = [name for name, link in resource.links.items() if not link.many]
+    deeper = [f"{name}.{n}" for name in to_one for n, link in RESOURCES[resource.links[name].target].links.items() if not link.many]
+    params = {"first": "5", "include": ",".join([*to_one, *deeper[:2]])} if to_one else {"first": "5"}
+    told = (await manager.get(f"/v1/{resource.path}", params=params)).json()["data"]
+    answer = await manager.get(f"/v1/{resource.path}", params=params | {"format": "csv"})
+    assert answer.status_code == 200, answer.text
+    assert answer.text.endswith("\r\n")
+    lines = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert len(lines) == len(told)
+    for row, line in zip(told, lines, strict=True):
+        assert line == flatten(row, [*line])
+    header = answer.text.partition("\r\n")[0].split(",")
+    assert {f"{name}." for name in to_one} <= {f"{column.partition('.')[0]}." for column in header if "." in column}
+    assert not set(to_one) & set(header)
+
+
+async def test_a_list_within_a_row_is_refused_before_its_cost(manager: httpx2.AsyncClient) -> None:
+    for include in ("judgements", "school.pupils", "school,judgements.window"):
+        answer = await manager.get("/v1/pupils", params={"include": include, "format": "csv"})
+        assert [(issue["at"], issue["code"]) for issue in answer.json()["issues"]] == [("include", "csv-not-flat")], include
+
+
+async def test_a_byte_order_mark_is_written_where_it_is_asked_for(manager: httpx2.AsyncClient) -> None:
+    aggregates = f"/v1/aggregates?window={KS2}&groupBy=school&subject=maths"
+    for path in ("/v1/schools?fields=urn,name", aggregates, f"{aggregates}&shape=wide"):
+        plain = await manager.get(f"{path}&format=csv")
+        marked = await manager.get(f"{path}&format=csv&bom=true")
+        assert (plain.content[:3], marked.content) == (plain.content[:3].decode("ascii").encode(), b"\xef\xbb\xbf" + plain.content)
+        assert (await manager.get(f"{path}&format=csv&bom=false")).content == plain.content
+        if "shape" not in path:
+            accepted = {"headers": {"Accept": "text/csv"}}
+            assert (await manager.get(f"{path}&bom=true", **accepted)).content == marked.content
+            for wrong in ("bom=true", "format=json&bom=true", "format=csv&bom=yes"):
+                answer = await manager.get(f"{path}&{wrong}")
+                assert [(i["at"], i["code"]) for i in answer.json()["issues"]] == [("bom", "parameter-invalid")], wrong
+    assert (await manager.post("/v1/pupils/lookup", json={"bom": True})).json()["issues"][0]["code"] == "unknown-field"
+
+
+def test_cells_are_quoted_and_run_nothing() -> None:
+    """RFC 4180 for commas, quotes and line ends; a ' before what a spreadsheet would run, in lists too, and none before a number."""
+    cells = ["=1+1", "+44", "-x", "@sum", " =1", "＝1", "\t=1", "a,b", 'a"b', "a\r\nb", ["=x", "y"], [], None, True, -1.5, 0, ""]
+    table = run_at_once(write_table(["a", "b"], [cells]))
+    assert table.endswith(b"\r\n")
+    (_, row) = csv.reader(io.StringIO(table.decode(), newline=""))
+    expected = [
+        "'=1+1",
+        "'+44",
+        "'-x",
+        "'@sum",
+        "' =1",
+        "'＝1",
+        "'\t=1",
+        "a,b",
+        'a"b',
+        "a\r\nb",
+        "'=x;y",
+        "",
+        "",
+        "true",
+        "-1.5",
+        "0",
+        "",
+    ]
+    assert row == expected
+    with pytest.raises(TypeError):
+        run_at_once(write_table(["a"], [[{"a": 1}]]))
 
 
 def written(value: Any) -> str:
@@ -71,7 +164,7 @@ async def test_a_long_sheet_has_pages(manager: httpx2.AsyncClient) -> None:
     whole, read = await sheet(manager, groupBy="school,subject", first="1000"), []
     answer = await manager.get("/v1/aggregates", params=asked, headers={"Accept": "text/csv"})
     while True:
-        read += list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
+        read += list(csv.DictReader(io.StringIO(answer.content.decode(), newline="")))
         if "link" not in answer.headers:
             break
         answer = await manager.get(answer.links["next"]["url"], headers={"Accept": "text/csv"})
@@ -98,7 +191,7 @@ async def test_a_wide_sheet_has_a_row_per_school(manager: httpx2.AsyncClient, by
 
 async def test_a_wide_sheet_names_the_window_it_is_grouped_by(manager: httpx2.AsyncClient) -> None:
     answer = await manager.get("/v1/aggregates?groupBy=window,school&subject=maths&format=csv&shape=wide")
-    assert f"{KS2}.maths.expectedPercent" in answer.content.decode("utf-8-sig").splitlines()[0].split(",")
+    assert f"{KS2}.maths.expectedPercent" in answer.content.decode().splitlines()[0].split(",")
 
 
 async def test_a_school_of_which_nothing_is_collected_has_its_row(manager: httpx2.AsyncClient) -> None:

@@ -17,6 +17,7 @@ from tests.fixtures.small_trust import (
     URNS,
     WINDOW,
     Trust,
+    asked,
     batch,
     entry,
     issues,
@@ -405,6 +406,11 @@ async def test_a_window_is_named_by_its_code_in_a_path(vendor: Any, small_trust:
     assert len((await vendor.get(next_url)).json()["data"]) == 2
     changed = await vendor.patch(path, json={"name": "Mock"}, headers={"If-Match": row.headers["etag"]})
     assert (changed.status_code, changed.json()["id"]) == (200, made["id"])
+    by_code = "query ($id: ID!) { window(id: $id) { id name } again: window(id: $id) { code } schools { nodes { urn } } }"
+    found = await asked(vendor, by_code, id="2017-18/Mock 1_a.b-c")
+    assert (found["window"], found["again"]) == ({"id": made["id"], "name": "Mock"}, {"code": "2017-18/Mock 1_a.b-c"})
+    assert (await asked(vendor, '{ window(id: "2017-18/Mock 1_a.b-c") { id } }'))["window"]["id"] == made["id"]
+    assert (await asked(vendor, by_code, id="2017-18/Mock"))["window"] is None
     assert (await vendor.post(f"{path}/open")).json()["state"] == "open"
     assert (await vendor.post(f"{path}/close")).json()["state"] == "closed"
     key = {"If-Match": "*", "Idempotency-Key": "named"}
@@ -423,8 +429,14 @@ async def test_a_code_of_several_tenants_names_no_window(small_trust: Trust) -> 
     assert (answer.status_code, issues(answer.json())) == (400, {"id": "code-ambiguous"})
     assert own["id"] in answer.json()["detail"]
     assert (await both.post(f"/v1/windows/{WINDOW.replace('/', '%2F')}/close")).status_code == 400
+    query = "query ($id: ID!) { w: window(id: $id) { id } }"
+    problem = (await both.post("/graphql", json={"query": query, "variables": {"id": WINDOW}})).json()["errors"][0]["extensions"][
+        "problem"
+    ]
+    assert (problem["status"], issues(problem)) == (400, {"w.id": "code-ambiguous"})
     reader = await small_trust.client("quay", f"school:{URNS['Quay']}=all")
     assert (await reader.get(f"/v1/windows/{WINDOW.replace('/', '%2F')}")).json()["id"] == own["id"]
+    assert (await asked(reader, query, id=WINDOW))["w"]["id"] == own["id"]
     refused = await sent(both, "/v1/windows", window(str(own["id"]), tenant=quay), 422)
     assert issues(refused) == {"/code": "wrong-value"}
 
