@@ -60,7 +60,7 @@ def _declare_ids(catalogue: Mapping[str, Resource], resource: Resource) -> dict[
     fields = {}
     for name, field in resource.fields.items():
         named = resource if name == "id" else tables.get(field.expression)
-        if field.kind is ValueType.ID and field.vocabulary is None:
+        if field.kind is ValueType.ID and field.filterable and field.vocabulary is None:
             if named is None or named.type_number is None:
                 raise ValueError(f"{resource.name}.{name} is an id of no declared table: declare its vocabulary")
             field = replace(field, vocabulary=declare_ids(named.type_number, _write_words(named.name)))

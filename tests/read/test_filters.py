@@ -108,22 +108,22 @@ async def test_no_filter_takes_an_empty_value(interfaces: Interfaces) -> None:
         assert graphql.status_code == 400, (resource.name, name, graphql.text[:300])
 
 
-async def test_no_filter_takes_no_value_at_all(doors: Doors) -> None:
+async def test_no_filter_takes_no_value_at_all(interfaces: Interfaces) -> None:
     """An empty list, in a body and in GraphQL, whatever the field; of aggregates it was every school."""
-    everything = doors.tokens["everything"]
+    everything = interfaces.tokens["everything"]
     for resource, name, _ in list_filters():
         if resource.has_lookup:
-            rest = await doors.http.post(f"/v1/{resource.path}/lookup", json={"where": {name: []}}, headers=everything)
+            rest = await interfaces.http.post(f"/v1/{resource.path}/lookup", json={"where": {name: []}}, headers=everything)
             assert (rest.status_code, rest.json()["issues"][0]["at"]) == (400, f"/where/{name}"), (resource.name, name)
-        _, graphql = await ask(doors, resource, name)
+        _, graphql = await ask(interfaces, resource, name)
         (issue,) = graphql.json()["errors"][0]["extensions"]["problem"]["issues"]
         assert (issue["at"], issue["code"]) == (f"{resource.plural}.where.{name}", "filter-value-invalid")
     query = '{ aggregates(groupBy: [school], window: "2024-25/KS2", subject: "maths", school: []) { nodes { schoolUrn } } }'
-    problem = (await doors.graphql("North", query))["errors"][0]["extensions"]["problem"]
+    problem = (await interfaces.graphql("North", query))["errors"][0]["extensions"]["problem"]
     assert (problem["status"], [issue["at"] for issue in problem["issues"]]) == ("400", ["school"])
 
 
-async def test_no_filter_by_id_takes_the_id_of_another_table(doors: Doors) -> None:
+async def test_no_filter_by_id_takes_the_id_of_another_table(interfaces: Interfaces) -> None:
     """It is told with its place; an id of the right table that nothing has, or that is out of reach, finds nothing."""
     ids = {noun: new_id(number) for noun, number in (("window", WINDOW), ("pupil", PUPIL))}
     of_another, walked = {"window": ids["pupil"]}, 0
@@ -134,25 +134,25 @@ async def test_no_filter_by_id_takes_the_id_of_another_table(doors: Doors) -> No
         noun = name.removesuffix("Id") if name != "id" else resource.name
         other = str(of_another.get(noun, ids["window"]))
         for value, reason in ((other, "is none that it can have. It is the id of a "), (other[:-1], ""), (other.upper(), "")):
-            rest, graphql = await ask(doors, resource, name, value)
+            rest, graphql = await ask(interfaces, resource, name, value)
             (issue,) = rest.json()["issues"]
             assert (rest.status_code, issue["at"], issue["code"]) == (400, name, "filter-value-invalid"), (resource.name, name)
             assert reason in issue["message"]
             (told,) = graphql.json()["errors"][0]["extensions"]["problem"]["issues"]
             assert (told["at"], told["message"]) == (f"{resource.plural}.where.{name}", issue["message"])
         if name == "pupilId":
-            for absent in (str(ids["pupil"]), doors.rows["South"]["pupil"][0]["id"]):
-                rest, graphql = await ask(doors, resource, name, absent, client="North")
+            for absent in (str(ids["pupil"]), interfaces.rows["South"]["pupil"][0]["id"]):
+                rest, graphql = await ask(interfaces, resource, name, absent, client="North")
                 assert rest.json()["data"] == []
                 assert [*graphql.json()["data"].values()] == [{"nodes": []}]
         walked += 1
     assert walked > 30
     judgement = f"{ids['window']}.1.1.0"
-    assert (await get(doors, f"judgements?id={judgement}"))[:2] == (400, {"id": "filter-value-invalid"})
-    assert (await get(doors, f"judgements?id={ids['pupil']}.1.1.0"))[0] == 200
+    assert (await get(interfaces, f"judgements?id={judgement}"))[:2] == (400, {"id": "filter-value-invalid"})
+    assert (await get(interfaces, f"judgements?id={ids['pupil']}.1.1.0"))[0] == 200
 
 
-async def test_a_conjunction_is_told_to_be_one(doors: Doors) -> None:
+async def test_a_conjunction_is_told_to_be_one(interfaces: Interfaces) -> None:
     """Reading, writing and maths combined is asked for in aggregates; nothing that is judged has it."""
     told = "rwm is the conjunction of reading, writing and maths"
     for path, name in (
@@ -161,22 +161,22 @@ async def test_a_conjunction_is_told_to_be_one(doors: Doors) -> None:
         ("receipts", "subjectCode"),
         ("subjects", "combines"),
     ):
-        status, codes, messages = await get(doors, f"{path}?{name}=rwm")
+        status, codes, messages = await get(interfaces, f"{path}?{name}=rwm")
         assert (status, codes) == (400, {name: "filter-value-invalid"}), path
         assert told in messages[name]
-    answer = await doors.graphql("North", '{ judgements(where: {subjectCode: ["rwm"]}) { nodes { id } } }')
+    answer = await interfaces.graphql("North", '{ judgements(where: {subjectCode: ["rwm"]}) { nodes { id } } }')
     assert told in answer["errors"][0]["extensions"]["problem"]["issues"][0]["message"]
     question = "aggregates?groupBy=school&window=2024-25/KS2&subject="
-    rest = await doors.http.get(f"/v1/{question}rwm", headers=doors.tokens["North"])
+    rest = await interfaces.http.get(f"/v1/{question}rwm", headers=interfaces.tokens["North"])
     assert {row["subject"] for row in rest.json()["data"]} == {"rwm"}
     for form in ("RWM", "reading,writing,maths", "maths, Reading, writing"):
-        status, codes, messages = await get(doors, question + form)
+        status, codes, messages = await get(interfaces, question + form)
         assert (status, codes) == (422, {"subject": "subject-not-found"}), form
         assert told in messages["subject"]
         query = f'{{ aggregates(groupBy: [school], window: "2024-25/KS2", subject: "{form}") {{ nodes {{ subject }} }} }}'
-        problem = (await doors.graphql("North", query))["errors"][0]["extensions"]["problem"]
+        problem = (await interfaces.graphql("North", query))["errors"][0]["extensions"]["problem"]
         assert "?subject=rwm" in problem["issues"][0]["message"]
-    assert told not in (await get(doors, question + "reading,maths"))[2]["subject"]
+    assert told not in (await get(interfaces, question + "reading,maths"))[2]["subject"]
 
 
 FORMS: list[tuple[str, str, tuple[str, ...]]] = [
