@@ -15,6 +15,7 @@ import msgspec
 from starlette.requests import Request
 
 from api.http.accept import choose_media_type
+from api.rest.query_string import OF_CSV
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.declare.errors import BadRequest, Issue
@@ -30,7 +31,6 @@ CSV = (b"content-type", b"text/csv; charset=utf-8; header=present")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """Beginnings of a cell that a spreadsheet may run."""
-OF_CSV = "bom is for CSV only; ask for it with format=csv."
 _FORMAT_ISSUE = Issue("format", "parameter-invalid", "format is json or csv.")
 
 

@@ -4,9 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from api.rest.csv import OF_CSV
 from api.rest.field_tree import make_page_fields, make_row_fields, read_field_tree, read_link_arguments
-from api.rest.query_string import MAX_FILTERS, MAX_ISSUES, OF_URLS, RESERVED, ParameterIssues, Parameters, group_by_name
+from api.rest.query_string import MAX_FILTERS, MAX_ISSUES, OF_CSV, OF_URLS, RESERVED, ParameterIssues, Parameters, group_by_name
 from domain import RESOURCES
 from domain.access.caller import Caller
 from domain.declare.resource import Comparison, Field, Filter, Link, Resource

@@ -15,6 +15,7 @@ from domain.support.suggestions import Suggestions
 
 OF_URLS = ("format", "bom")
 """Parameters that say how a list is written, which stand in URLs only."""
+OF_CSV = "bom is for CSV only; ask for it with format=csv."
 RESERVED = ("fields", "include", "sort", "first", "after", "totalCount", *OF_URLS)
 """Parameters of a list that are not filters."""
 MAX_ISSUES = MAX_FILTERS = 100
