@@ -104,10 +104,33 @@ async def test_the_year_before_stays_as_it_was_said(small_trust: Trust, oak: Any
 
 
 async def test_a_spell_from_an_earlier_year_is_corrected_whole(small_trust: Trust, oak: Any) -> None:
-    """It includes the last day before the year, and so does the stored one: they are the same spell."""
+    """It overlaps the stored one, with the same status and a first day in the same academic year: they are the same spell."""
     await said(oak, {"from": "2014-09-01"})
     assert counted(await said(oak, {"from": "2015-01-05"})) == {"updated": 1}
     assert await told(small_trust, SPELLS, "Oak") == [("2015-01-05", None, "C")]
+
+
+async def test_another_status_from_a_day_of_an_earlier_year_leaves_what_was_before(small_trust: Trust, oak: Any) -> None:
+    """The child was on roll on last year's census day, in the status that was said then."""
+    await said(oak, {"from": "2014-09-01"}, day="2016-05-01")
+    main = [C | {"from": "2016-01-11", "status": "M"}]
+    assert counted(await said(oak, enrolments=main)) == {"updated": 1}
+    stored = [("2014-09-01", "2016-01-10", "C"), ("2016-01-11", None, "M")]
+    assert await told(small_trust, SPELLS, "Oak") == stored
+    assert counted(await said(oak, enrolments=main, day="2017-10-24")) == {"unchanged": 1}
+    # the same status again, from a later academic year on, is the same spell and takes nothing back
+    assert counted(await said(oak, enrolments=[C | {"from": "2017-03-01", "status": "M"}], day="2017-10-25")) == {"updated": 1}
+    assert await told(small_trust, SPELLS, "Oak") == [stored[0], ("2016-01-11", "2017-02-28", "M"), ("2017-03-01", None, "M")]
+    # a spell of a few weeks leaves the days before and after
+    guest = [C | {"from": "2017-05-01", "to": "2017-05-31", "status": "G"}, C | {"from": "2017-09-04"}]
+    assert counted(await said(oak, enrolments=guest, day="2017-10-26")) == {"updated": 1}
+    assert (await told(small_trust, SPELLS, "Oak"))[2:] == [
+        ("2017-03-01", "2017-04-30", "M"),
+        ("2017-05-01", "2017-05-31", "G"),
+        ("2017-06-01", "2017-08-31", "M"),
+        ("2017-09-04", None, "C"),
+    ]
+    assert await miscounted(small_trust) == (0, 0, 0)
 
 
 async def test_spells_that_overlap_stored_ones_of_another_year_are_refused(small_trust: Trust, oak: Any) -> None:
@@ -155,6 +178,46 @@ async def test_characteristics_are_said_whole_and_unknown_is_not_false(small_tru
     kept = await told(small_trust, FORMER_VALUES)
     assert ("ever6Fsm", "true", "2017-09-01", None) in kept
     assert ("sen", "N", "2018-01-08", None) in kept
+    assert await miscounted(small_trust) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("sen", "K", "E"),
+        ("fsm", "none", "targeted"),
+        ("lookedAfter", "true", "false"),
+        ("eal", "2", "1"),
+        ("ethnicity", "WBRI", "REFU"),
+    ],
+)
+async def test_another_value_from_a_day_of_an_earlier_year_leaves_what_was_before(
+    small_trust: Trust, oak: Any, kind: str, before: str, after: str
+) -> None:
+    """Windows of past years count by it. A joiner of a batch of judgements is said in the same way."""
+    spell = {"enrolments": [C | {"from": "2014-09-01"}]}
+
+    def known(value: str, from_: str) -> dict[str, Any]:
+        return spell | {"characteristics": [{"kind": kind, "value": value, "from": from_}]}
+
+    await said(oak, **known(before, "2015-09-01"), day="2016-05-01")
+    assert counted(await said(oak, **known(after, "2016-01-11"))) == {"updated": 1}
+    stored = [(kind, before, "2015-09-01", "2016-01-10"), (kind, after, "2016-01-11", None)]
+    assert await told(small_trust, VALUES) == stored
+    assert counted(await said(oak, **known(after, "2016-01-11"), day="2017-10-24")) == {"unchanged": 1}
+    joiner = entry(1, **known(before, "2017-03-01"))
+    await sent(oak, "/v1/judgements", batch("Oak", [judged(1)], pupils=[joiner], asOf="2017-10-25"))
+    assert await told(small_trust, VALUES) == [
+        stored[0],
+        (kind, after, "2016-01-11", "2017-02-28"),
+        (kind, before, "2017-03-01", None),
+    ]
+    # the same value with another first day of the same academic year is a correction of that day
+    assert counted(await said(oak, **known(before, "2017-04-03"), day="2017-10-26")) == {"updated": 1}
+    assert (await told(small_trust, VALUES))[-1] == (kind, before, "2017-04-03", None)
+    # taken back for this year: what earlier years were said stays
+    assert counted(await said(oak, **spell | {"characteristics": []}, day="2017-10-27")) == {"updated": 1}
+    assert (await told(small_trust, VALUES))[-1] == (kind, before, "2017-04-03", "2017-08-31")
     assert await miscounted(small_trust) == (0, 0, 0)
 
 

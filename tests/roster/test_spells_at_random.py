@@ -45,6 +45,18 @@ class Span:
     def meets(self, other: "Span") -> bool:
         return self.first <= other.last and other.first <= self.last
 
+    def is_corrected_by(self, other: "Span") -> bool:
+        return self.meets(other) and (self.status, year_of(self.first)) == (other.status, year_of(other.first))
+
+    def cut_out(self, others: list["Span"]) -> list["Span"]:
+        """Its days that are in none of the others."""
+        parts = [self]
+        for other in others:
+            before = [replace(part, last=min(part.last, other.first - DAY)) for part in parts]
+            after = [replace(part, first=max(part.first, other.last + DAY)) for part in parts if other.last < part.last]
+            parts = [part for part in before + after if part.first <= part.last]
+        return parts
+
     def end(self, last: date, **changed: Any) -> "Span":
         return replace(self, last=max(self.first, last), **changed)
 
@@ -93,8 +105,8 @@ class Model:
                 rest.append(replace(span, last=min(span.last, first_main - DAY)))  # a guest who is taken on
             elif is_kept or span.first > last or span.last < first:
                 rest.append(span)
-            elif span.first < first and not any(other.has(first - DAY) for other in said):
-                rest.append(replace(span, last=first - DAY))
+            elif not any(span.is_corrected_by(other) for other in said):
+                rest += span.cut_out([*said, Span(first)])
         return rest
 
     def leave(self, present: set[int], school: str, as_of: date) -> None:

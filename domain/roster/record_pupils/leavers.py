@@ -26,7 +26,7 @@ from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils
 from domain.roster.record_pupils.entries import PupilEntryRow
 from domain.roster.record_pupils.rejected_rows import list_rejected_rows
-from domain.roster.record_pupils.spells import NOT_ON_ROLL, YearRange, find_rest
+from domain.roster.record_pupils.spells import NOT_ON_ROLL, YearRange, find_rests
 from domain.roster.retired import find_new_identities, find_retired
 from domain.roster.school_refs import SchoolInReach, find_school
 from domain.roster.schools import DEFAULT_SETTINGS
@@ -91,7 +91,7 @@ def reject_named_leavers(batch: Batch[Any, Any], rows: list[PupilEntryRow], stor
             continue
         spells, year = stored.get_spells(row.pupil_id, row.school.id), YearRange.find(row.as_of)
         has_left = all(spell.last_day < row.as_of for spell in spells)
-        if has_left and (row.entry.enrolments is UNSET or any(find_rest(spell, [], year) != spell for spell in spells)):
+        if has_left and (row.entry.enrolments is UNSET or any(find_rests(spell, [], year) != [spell] for spell in spells)):
             message = "This pupil has left and is in the complete roll: give the spell that puts the pupil on roll again."
             batch.reject(row.at, "enrolments", "enrolment-required", message)
 

@@ -1,15 +1,16 @@
 """What a row says of an academic year, compared with what is stored: spells on roll and spells of characteristics.
 
 A row says the whole of the academic year of its `asOf`. A stored spell that touches the year and is not in the row is
-withdrawn; what it covers before the year stays, since the row says nothing of earlier years. Of two spells that both
-include the last day before the year, one stored and one in the row, the row's is the correction.
+withdrawn; its days before the year stay, since the row says nothing of earlier years, but those that the row's spells
+include. A spell of the row with the same status or value that overlaps it and began in the same academic year is a
+correction of its first day: then nothing of it stays.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
 from domain.declare.ids import NIL, new_id
@@ -18,10 +19,13 @@ from domain.roster import years
 from domain.roster.characteristics import Characteristic
 from domain.roster.enrolments import Spell
 from domain.roster.on_roll import MAIN
+from domain.support.clock import find_start_year
 
 NOT_ON_ROLL = "not-on-roll"
 """The leaving reason of a spell that a complete roll ended."""
 DAY = timedelta(days=1)
+
+S = TypeVar("S", bound="Dated")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class Dated:
     def includes(self, day: date) -> bool:
         return self.from_on <= day <= self.last_day
 
+    @property
+    def kind(self) -> str:
+        """What tells a correction of its first day from a change: the status or the value."""
+        raise NotImplementedError
+
     def overlaps(self, other: "Dated") -> bool:
         return self.from_on <= other.last_day and other.from_on <= self.last_day
 
@@ -51,6 +60,10 @@ class RollSpell(Dated):
     id: UUID = NIL
 
     @property
+    def kind(self) -> str:
+        return self.status
+
+    @property
     def is_main(self) -> bool:
         return self.status in MAIN
 
@@ -60,6 +73,10 @@ class CharacteristicSpell(Dated):
     """A spell of one kind of characteristic. `to_on` is its last day in effect: a later spell of the kind ends it."""
 
     value: str
+
+    @property
+    def kind(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -86,16 +103,28 @@ class SpellChanges:
     has_overlap: bool
 
 
-def find_rest(stored: Dated, said: Iterable[Dated], year: YearRange) -> Dated | None:
-    """Returns what stays of a stored spell that is not in a row's spells: all of it outside the year, the part before
-    the year where no spell of the row corrects it, else None.
+def find_rests(stored: S, said: Sequence[Dated], year: YearRange) -> list[S]:
+    """Returns what stays of a stored spell that is not in a row's spells, in order: all of it outside the year, its days
+    before the year that no spell of the row includes, nothing where the row corrects it.
     """
     if stored.from_on > year.last or stored.last_day < year.first:
-        return stored
-    day_before = year.first - DAY
-    if stored.from_on < year.first and not any(spell.includes(day_before) for spell in said):
-        return replace(stored, to_on=day_before)
-    return None
+        return [stored]
+    if stored.from_on >= year.first or any(_is_correction(spell, stored) for spell in said):
+        return []
+    rests, first = [], stored.from_on
+    for spell in sorted((spell for spell in said if spell.overlaps(stored)), key=lambda spell: spell.from_on):
+        if first < min(spell.from_on, year.first):
+            rests.append(replace(stored, from_on=first, to_on=min(spell.from_on, year.first) - DAY))
+        first = max(first, year.first if spell.last_day >= year.first else spell.last_day + DAY)
+    if first < year.first:
+        rests.append(replace(stored, from_on=first, to_on=year.first - DAY))
+    return rests
+
+
+def _is_correction(said: Dated, stored: Dated) -> bool:
+    """Whether a spell of a row is a stored one with another first day, in the same academic year."""
+    is_same = said.kind == stored.kind and said.overlaps(stored)
+    return is_same and find_start_year(said.from_on) == find_start_year(stored.from_on)
 
 
 def make_roll_spells(spells: Sequence[Spell]) -> list[RollSpell]:
@@ -115,14 +144,15 @@ def compare_spells(stored: Sequence[RollSpell], said: Sequence[RollSpell], year:
     for spell in stored:
         if spell.from_on in said_of:
             continue
-        rest = _find_ended_beside(spell, said) or find_rest(spell, said, year)
-        if rest is None:
+        ended = _find_ended_beside(spell, said)
+        parts = find_rests(spell, said, year) if ended is None else [ended]
+        if not parts:
             withdrawn.append(spell)
             continue
-        assert isinstance(rest, RollSpell)
-        rests.append(rest)
-        if rest != spell:
-            written.append(rest)
+        # the first part keeps the id of the stored spell
+        parts = [part if n == 0 else replace(part, id=new_id(ENROLMENT)) for n, part in enumerate(parts)]
+        rests += parts
+        written += [part for part in parts if part != spell]
     has_overlap = any(
         rest.is_main == spell.is_main and rest.overlaps(spell) for rest in rests if rest.from_on <= year.last for spell in said
     )
@@ -174,9 +204,7 @@ def find_characteristics_after(
     stay.
     """
     said_days = {spell.from_on for spell in said}
-    rests: list[Any] = [
-        rest for spell in stored if spell.from_on not in said_days and (rest := find_rest(spell, said, year)) is not None
-    ]
+    rests = [rest for spell in stored if spell.from_on not in said_days for rest in find_rests(spell, said, year)]
     past = [rest for rest in rests if rest.from_on <= year.last]
     has_overlap = any(rest.overlaps(spell) and rest.value != spell.value for rest in past for spell in said)
     return end_in_effect([*rests, *said]), has_overlap
