@@ -42,6 +42,7 @@ from domain.roster.enrolments import ENROLMENTS
 from domain.roster.groups import GROUPS, MEMBERS
 from domain.roster.new_identity import reidentify_pupil
 from domain.roster.planned_rolls import PLANNED_ROLLS
+from domain.roster.planned_rows import PLANNED_CHARACTERISTICS, PLANNED_ENROLMENTS, PLANNED_PUPILS
 from domain.roster.pupils import PUPILS
 from domain.roster.record_changes import RECORD_CHANGES
 from domain.roster.record_groups import record_groups
@@ -82,6 +83,9 @@ RESOURCES = link_resources(
         DATA_ISSUES,
         DISCOUNTS,
         PLANNED_ROLLS,
+        PLANNED_PUPILS,
+        PLANNED_ENROLMENTS,
+        PLANNED_CHARACTERISTICS,
     ]
 )
 

@@ -159,7 +159,7 @@ class _SqlWriter(ValueWriter):
             assert isinstance(query.after, tuple)
             where.append(write_keyset(keys, query.after, f"after_{page_number}"))
         ordering = [order_descending(key) if descending else key.asc() for key, descending in keys]
-        number = func.row_number().over(order_by=ordering).label("n")
+        number = func.row_number().over(order_by=ordering).label("row_no")
         is_last = func.lead(literal_column("1")).over(order_by=ordering).is_(None).label("is_last")
         names = {"tenant_id", *resource.order, *self.list_columns(resource, query.fields)}
         selected = select(*(c for c in source.c if c.key in names), *(label for label, _ in sorts), number, is_last)
@@ -170,7 +170,7 @@ class _SqlWriter(ValueWriter):
             .correlate_except(source)
             .subquery(f"{source.name}p")
         )
-        on_page = page.c.n <= first
+        on_page = page.c.row_no <= first
         page_keys = [page.c[label.name] for label, _ in sorts] + [page.c[name] for name in resource.order]
         # the same order once more: PostgreSQL sees that the rows have it already
         page_ordering = [order_descending(key) if down else key.asc() for key, (_, down) in zip(page_keys, keys, strict=True)]
@@ -193,7 +193,7 @@ class _SqlWriter(ValueWriter):
                 case TotalCount():
                     return self.write_count(query, page_number, table, on, link)
                 case RowCursor(first=of_first):
-                    is_row = page.c.n == literal_column("1") if of_first else or_(page.c.n == first, page.c.is_last)
+                    is_row = page.c.row_no == literal_column("1") if of_first else or_(page.c.row_no == first, page.c.is_last)
                     return func.coalesce(func.max(write_cursor()).filter(on_page, is_row), quote("null"))
                 case NestedObject(fields=fields):
                     return self.write_object(fields, write_page_field)

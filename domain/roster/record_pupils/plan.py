@@ -44,12 +44,13 @@ NOT_PLANNED = (
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row to store: its entry as JSON, and what its pupil is known by."""
+    """A row to store: its entry as JSON, what its pupil is known by, and what would become of it today."""
 
     entry: bytes
     pupil_id: UUID | None
     reference: str | None
     upns: list[str]
+    outcome: str
 
 
 async def plan_roll(connection: Connection, caller: Caller, batch: Rolls, write: WriteRoll) -> RecordedRoll:
@@ -69,7 +70,7 @@ async def plan_roll(connection: Connection, caller: Caller, batch: Rolls, write:
             result = trial.results.get(at) or Result(at=batch.make_pointer(at), outcome="updated")
             pupil_id = None if result.outcome == "created" else parse_id(result.id or "")
             batch.record_outcome(at, result.outcome, pupil_id, None)
-            rows.setdefault(schools[at], []).append(_make_row(entry, pupil_id))
+            rows.setdefault(schools[at], []).append(_make_row(entry, pupil_id, result.outcome))
     answer = batch.summarise()
     answer.warnings += warnings
     if answer.results is not None:
@@ -116,10 +117,10 @@ def _take_issues(batch: Rolls, trial: Rolls) -> None:
     batch.warnings += trial.warnings[len(batch.warnings) :]
 
 
-def _make_row(entry: PupilEntry, pupil_id: UUID | None) -> PlannedRow:
+def _make_row(entry: PupilEntry, pupil_id: UUID | None, outcome: str) -> PlannedRow:
     upns = [parse_upn(text).text for text in (entry.upn, *entry.former_upns) if text is not None]
-    text = msgspec.json.encode(structs.replace(entry, school=UNSET))
-    return PlannedRow(text, pupil_id, None if entry.reference is UNSET else entry.reference, upns)
+    text = msgspec.json.encode(structs.replace(entry, school=UNSET, year_group=years.parse_year_group(entry.year_group)))
+    return PlannedRow(text, pupil_id, None if entry.reference is UNSET else entry.reference, upns, outcome)
 
 
 _FIND_SAME = """
@@ -146,9 +147,9 @@ INSERT INTO planned_rolls (tenant_id, id, school_id, client_id, as_of, academic_
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 _INSERT_ROWS = """
-INSERT INTO planned_pupils (tenant_id, planned_roll_id, school_id, n, pupil_id, reference, upns, entry)
-SELECT $1, $2, $3, g.n, g.pupil_id, g.reference, string_to_array(g.upns, ' '), g.entry::jsonb
-FROM unnest($4::integer[], $5::uuid[], $6::text[], $7::text[], $8::text[]) AS g (n, pupil_id, reference, upns, entry)
+INSERT INTO planned_pupils (tenant_id, planned_roll_id, school_id, n, pupil_id, reference, upns, entry, outcome)
+SELECT $1, $2, $3, g.n, g.pupil_id, g.reference, string_to_array(g.upns, ' '), g.entry::jsonb, g.outcome
+FROM unnest($4::integer[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[]) AS g (n, pupil_id, reference, upns, entry, outcome)
 """
 
 
@@ -188,7 +189,7 @@ async def _store_of_school(
     roll_id = new_id(PLANNED_ROLL)
     facts = (of_year[1], client_id, head.as_of, of_year[2], head.complete, max_leavers, len(rows), digest)
     await connection.execute(_INSERT_ROLL, tenant_id, roll_id, *facts)
-    numbered = [(n, row.pupil_id, row.reference, " ".join(row.upns), row.entry.decode()) for n, row in enumerate(rows)]
+    numbered = [(n, row.pupil_id, row.reference, " ".join(row.upns), row.entry.decode(), row.outcome) for n, row in enumerate(rows)]
     for part in split_into_parts(numbered):
-        await connection.execute(_INSERT_ROWS, tenant_id, roll_id, school.id, *transpose(part, 5))
+        await connection.execute(_INSERT_ROWS, tenant_id, roll_id, school.id, *transpose(part, 6))
     return roll_id
