@@ -14,6 +14,7 @@ from sqlalchemy import (
     Date,
     Index,
     Integer,
+    MetaData,
     Select,
     Table,
     Text,
@@ -58,7 +59,7 @@ planned_pupils = Table(
 planned_enrolments, planned_characteristics = (
     Table(
         f"planned_{name}",
-        metadata,
+        MetaData(),
         Column("tenant_id", Uuid, primary_key=True),
         Column("planned_roll_id", Uuid, primary_key=True),
         Column("n", Integer, primary_key=True),

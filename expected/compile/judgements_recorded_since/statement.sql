@@ -86,7 +86,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
               judgements1p.subject_no ASC,
               judgements1p.aspect_no ASC
           )
-            FILTER (WHERE judgements1p.n <= $2::INTEGER),
+            FILTER (WHERE judgements1p.row_no <= $2::INTEGER),
           ''
         )
         || '],"page":{"hasMore":'
@@ -115,7 +115,8 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
               || E'\x01'
           )
             FILTER (
-              WHERE judgements1p.n <= $2::INTEGER AND (judgements1p.n = $2::INTEGER OR judgements1p.is_last)
+              WHERE judgements1p.row_no <= $2::INTEGER
+                AND (judgements1p.row_no = $2::INTEGER OR judgements1p.is_last)
             ),
           'null'
         )
@@ -140,7 +141,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                 judgements1.window_no ASC,
                 judgements1.subject_no ASC,
                 judgements1.aspect_no ASC
-            ) AS n,
+            ) AS row_no,
           lead(1)
             OVER (
               ORDER BY judgements1.recorded_at ASC,

@@ -70,7 +70,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                   judgements3p.subject_no ASC,
                   judgements3p.aspect_no ASC
               )
-                FILTER (WHERE judgements3p.n <= $2::INTEGER),
+                FILTER (WHERE judgements3p.row_no <= $2::INTEGER),
               ''
             )
             || '],"page":{"hasMore":'
@@ -98,8 +98,8 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                   || E'\x01'
               )
                 FILTER (
-                  WHERE judgements3p.n <= $2::INTEGER
-                    AND (judgements3p.n = $2::INTEGER OR judgements3p.is_last)
+                  WHERE judgements3p.row_no <= $2::INTEGER
+                    AND (judgements3p.row_no = $2::INTEGER OR judgements3p.is_last)
                 ),
               'null'
             )
@@ -121,7 +121,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                     judgements3.window_no ASC,
                     judgements3.subject_no ASC,
                     judgements3.aspect_no ASC
-                ) AS n,
+                ) AS row_no,
               lead(1)
                 OVER (
                   ORDER BY judgements3.tenant_id ASC,

@@ -47,7 +47,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
             ','
             ORDER BY pupils1p.tenant_id ASC, pupils1p.id ASC
           )
-            FILTER (WHERE pupils1p.n <= $2::INTEGER),
+            FILTER (WHERE pupils1p.row_no <= $2::INTEGER),
           ''
         )
         || '],"page":{"hasMore":'
@@ -65,7 +65,9 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
               )
               || E'\x01'
           )
-            FILTER (WHERE pupils1p.n <= $2::INTEGER AND (pupils1p.n = $2::INTEGER OR pupils1p.is_last)),
+            FILTER (
+              WHERE pupils1p.row_no <= $2::INTEGER AND (pupils1p.row_no = $2::INTEGER OR pupils1p.is_last)
+            ),
           'null'
         )
         || '}}' AS anon_1
@@ -74,7 +76,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
           pupils1.id AS id,
           pupils1.school_id AS school_id,
           pupils1.surname AS surname,
-          row_number() OVER (ORDER BY pupils1.tenant_id ASC, pupils1.id ASC) AS n,
+          row_number() OVER (ORDER BY pupils1.tenant_id ASC, pupils1.id ASC) AS row_no,
           lead(1) OVER (ORDER BY pupils1.tenant_id ASC, pupils1.id ASC) IS NULL AS is_last
         FROM pupils AS pupils1
         WHERE (

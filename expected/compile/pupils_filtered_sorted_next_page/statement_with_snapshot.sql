@@ -8,7 +8,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
             '{"id":"' || CAST(pupils1p.id AS TEXT) || '"}', ','
             ORDER BY pupils1p.key0 DESC, pupils1p.tenant_id ASC, pupils1p.id ASC
           )
-            FILTER (WHERE pupils1p.n <= $2::INTEGER),
+            FILTER (WHERE pupils1p.row_no <= $2::INTEGER),
           ''
         )
         || '],"page":{"hasMore":'
@@ -30,7 +30,9 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
               )
               || E'\x01'
           )
-            FILTER (WHERE pupils1p.n <= $2::INTEGER AND (pupils1p.n = $2::INTEGER OR pupils1p.is_last)),
+            FILTER (
+              WHERE pupils1p.row_no <= $2::INTEGER AND (pupils1p.row_no = $2::INTEGER OR pupils1p.is_last)
+            ),
           'null'
         )
         || '}}' AS anon_1
@@ -38,7 +40,8 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
         SELECT pupils1.tenant_id AS tenant_id,
           pupils1.id AS id,
           pupils1.surname_key AS key0,
-          row_number() OVER (ORDER BY pupils1.surname_key DESC, pupils1.tenant_id ASC, pupils1.id ASC) AS n,
+          row_number()
+            OVER (ORDER BY pupils1.surname_key DESC, pupils1.tenant_id ASC, pupils1.id ASC) AS row_no,
           lead(1)
             OVER (ORDER BY pupils1.surname_key DESC, pupils1.tenant_id ASC, pupils1.id ASC) IS NULL AS is_last
         FROM pupils AS pupils1

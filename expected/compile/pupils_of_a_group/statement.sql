@@ -108,7 +108,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                             latest_judgements3p.subject_no ASC,
                             latest_judgements3p.aspect_no ASC
                         )
-                          FILTER (WHERE latest_judgements3p.n <= $2::INTEGER),
+                          FILTER (WHERE latest_judgements3p.row_no <= $2::INTEGER),
                         ''
                       )
                       || '],"page":{"hasMore":'
@@ -136,8 +136,8 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                             || E'\x01'
                         )
                           FILTER (
-                            WHERE latest_judgements3p.n <= $2::INTEGER
-                              AND (latest_judgements3p.n = $2::INTEGER OR latest_judgements3p.is_last)
+                            WHERE latest_judgements3p.row_no <= $2::INTEGER
+                              AND (latest_judgements3p.row_no = $2::INTEGER OR latest_judgements3p.is_last)
                           ),
                         'null'
                       )
@@ -159,7 +159,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                               latest_judgements3.window_no ASC,
                               latest_judgements3.subject_no ASC,
                               latest_judgements3.aspect_no ASC
-                          ) AS n,
+                          ) AS row_no,
                         lead(1)
                           OVER (
                             ORDER BY latest_judgements3.tenant_id ASC,
@@ -217,7 +217,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                   group_pupils2p.tenant_id ASC,
                   group_pupils2p.id ASC
               )
-                FILTER (WHERE group_pupils2p.n <= $3::INTEGER),
+                FILTER (WHERE group_pupils2p.row_no <= $3::INTEGER),
               ''
             )
             || '],"page":{"hasMore":'
@@ -243,8 +243,8 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                   || E'\x01'
               )
                 FILTER (
-                  WHERE group_pupils2p.n <= $3::INTEGER
-                    AND (group_pupils2p.n = $3::INTEGER OR group_pupils2p.is_last)
+                  WHERE group_pupils2p.row_no <= $3::INTEGER
+                    AND (group_pupils2p.row_no = $3::INTEGER OR group_pupils2p.is_last)
                 ),
               'null'
             )
@@ -379,7 +379,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                     END ASC,
                     group_pupils2.tenant_id ASC,
                     group_pupils2.id ASC
-                ) AS n,
+                ) AS row_no,
               lead(1)
                 OVER (
                   ORDER BY CASE
