@@ -67,6 +67,7 @@ NO_CODES = {
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
     *("multi-academy", "single-academy", "reference-collides"),
     # parts of paths
+    *("planned-pupils", "planned-enrolments", "planned-characteristics"),
     *("data-issues", "new-identity", "planned-rolls", "window-subjects", "judgement-changes", "record-changes", "scheme-versions"),
     # a check of GET /health/ready
     "signing-key",

@@ -22,7 +22,7 @@ FREE = {
     "trust.name",
     *(f"school.{name}" for name in ("name", "town", "shortName", "sourceClient")),
     *(f"pupil.{name}" for name in ("reference", "surname", "forename", "preferredSurname", "preferredForename")),
-    "enrolment.leavingReason",
+    *("enrolment.leavingReason", "plannedEnrolment.leavingReason"),
     "recordChange.client",
     *("group.code", "group.name"),
     *("code.meaning", "code.also", "code.source"),

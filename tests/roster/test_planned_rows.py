@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.clock import set_clock
+from tests.fixtures.clock import set_clock
+from tests.fixtures.small_trust import TRUST, URNS, Trust, asked, roll, sent, upn
 from tests.roster.test_planned_rolls import AFTER, FIRST, JUNE, new, old, planned
-from tests.trust import TRUST, URNS, Trust, asked, roll, sent, upn
 
 SAID = new(
     1,
