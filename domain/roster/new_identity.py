@@ -20,6 +20,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
 from domain.roster import retired
 from domain.roster import upn as upn_rules
+from domain.roster.former_names import describe_former_names
 from domain.roster.merged_pupils import make_not_found
 from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, write_changes
@@ -77,11 +78,12 @@ async def reidentify_pupil(connection: Connection, caller: Caller, action: Actio
         message = f"The row has version {stored['version']} now. Read it again, and change it as it is."
         raise Stale(message, issues=(Issue("/expectedVersion", Stale.code, message),))
     facts = await _make_facts(connection, caller, stored, fields)
+    former_names = await describe_former_names(connection, stored, facts.date_of_birth)
     new_pupil_id = new_id(PUPIL)
     changes = PupilChanges(new_pupils={new_pupil_id: facts})
     async with adjust_for_pupils(locks, (action.id, new_pupil_id)):
         await write_changes(connection, stored["tenant_id"], caller.client_id, changes)
-        texts = [retired.describe_id(action.id), *_list_retired_names(stored, facts)]
+        texts = [retired.describe_id(action.id), *sorted(former_names - {_describe_new_name(facts)})]
         await connection.execute("SELECT retire_identity($1, $2, $3, $4)", stored["tenant_id"], action.id, new_pupil_id, texts)
         await connection.execute(
             "SELECT move_pupils($1, $2, $3)", stored["tenant_id"], [new_pupil_id], stored["school_id"]
@@ -117,7 +119,7 @@ async def _make_facts(connection: Connection, caller: Caller, stored: Any, field
     if match.by_reference is not None:
         issues.append(Issue("/reference", "reference-taken", "A pupil of the school has this reference."))
     places = ["/surname", *["/upn"] * (upn is not None), *["/reference"] * (fields.reference is not None)]
-    texts = [retired.describe_name(facts.surname, facts.forename, facts.date_of_birth)]
+    texts = [_describe_new_name(facts)]
     texts += [retired.describe_upn(upn)] if upn is not None else []
     texts += [retired.describe_reference(caller.client_id, school_id, fields.reference)] if fields.reference is not None else []
     found = await retired.find_retired(connection, tenant_id, list(enumerate(texts)))
@@ -125,6 +127,11 @@ async def _make_facts(connection: Connection, caller: Caller, stored: Any, field
     if issues:
         raise make_invalid(issues)
     return facts
+
+
+def _describe_new_name(facts: PupilFacts) -> str:
+    """Returns the text that would be hashed of the new name and birthday."""
+    return retired.describe_name(facts.surname, facts.forename, facts.date_of_birth)
 
 
 _SPELLS = "SELECT from_on, to_on FROM enrolments WHERE tenant_id = $1 AND pupil_id = $2"
@@ -141,16 +148,6 @@ async def _list_birthday_issues(connection: Connection, stored: Any, facts: Pupi
     if not issues and problem is not None and problem.is_error:
         issues.append(Issue("/dateOfBirth", problem.code, problem.message))
     return issues
-
-
-def _list_retired_names(stored: Any, facts: PupilFacts) -> list[str]:
-    """Returns the texts of the old names, legal, former and preferred, of those that the new identity does not have too."""
-    surnames, forenames = (
-        (stored["surname"], stored["preferred_surname"], stored["former_surname"]),
-        (stored["forename"], stored["preferred_forename"]),
-    )
-    old = retired.describe_names(surnames, forenames, stored["date_of_birth"])
-    return sorted(old - {retired.describe_name(facts.surname, facts.forename, facts.date_of_birth)})
 
 
 _INSERT_UPN = "INSERT INTO upns (tenant_id, upn, pupil_id, school_id, current) VALUES ($1, $2, $3, $4, true)"

@@ -122,6 +122,49 @@ async def test_a_patch_to_the_old_name_and_a_judgement_by_an_old_key_are_refused
     await sent(vendor, "/v1/judgements", batch("Oak", [{"subject": "maths", "grade": 100, "reference": "N1"}]))
 
 
+async def merge(client: Any, gone: dict[str, Any], into: dict[str, Any]) -> None:
+    body = {"expectedVersion": gone["version"], "into": into["id"], "intoVersion": into["version"]}
+    dry = await sent(client, f"/v1/pupils/{gone['id']}/merge?dryRun=true", body)
+    await sent(client, f"/v1/pupils/{gone['id']}/merge", body | {"confirmation": dry["confirmation"]})
+
+
+async def test_names_and_birthdays_that_were_corrected_long_ago_are_retired_too(small_trust: Trust, vendor: Any) -> None:
+    """Also by PATCH, and those of a record that was merged in; but no name of a twin who is stored, and no name alone."""
+    first = {"surname": "Firstly", "forename": "Typo", "preferredForename": "Nick", "dateOfBirth": "2006-05-01"}
+    twin = entry(2, surname="Lastly", forename="Evan", dateOfBirth="2006-05-02")
+    merged = entry(3, surname="Mergedly", forename="Eva", dateOfBirth="2006-05-02", upn=None)
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, **first), twin, merged]))
+    for change in (
+        *({"surname": "Lastly"}, {"forename": "Eva"}, {"preferredForename": None}, {"dateOfBirth": "2006-05-02"}),
+        *({"forename": "Evan"}, {"forename": "Eva"}),  # once the twin's
+    ):
+        (pupil,) = await find(vendor, upn=[upn(1)])
+        answer = await vendor.patch(
+            f"/v1/pupils/{pupil['id']}",
+            json=change | ({"sameChild": True, "actor": "office"} if change == {"forename": "Evan"} else {}),
+            headers={"If-Match": "*"},
+        )
+        assert answer.status_code == 200, answer.text
+    (pupil,), (gone,) = await find(vendor, upn=[upn(1)]), await find(vendor, surname=["Mergedly"])
+    await merge(vendor, gone, pupil)
+    (pupil,) = await find(vendor, upn=[upn(1)])
+    body = {"expectedVersion": pupil["version"], **NEW}
+    await sent(vendor, f"/v1/pupils/{pupil['id']}/new-identity", body)
+    old = [
+        *(("Firstly", "Typo", "2006-05-01"), ("Lastly", "Typo", "2006-05-01"), ("LASTLY", "eva", "2006-05-01")),
+        *(("Firstly", "Nick", "2006-05-01"), ("Lastly", "Eva", "2006-05-02"), ("Mergedly", "Eva", "2006-05-02")),
+        ("Mergedly", "Eva", "2006-05-01"),
+    ]
+    rows = [
+        entry(n, surname=surname, forename=forename, dateOfBirth=day, upn=None, reference=f"X{n}")
+        for n, (surname, forename, day) in enumerate(old, 20)
+    ]
+    refused = await sent(vendor, "/v1/pupils", roll("Oak", rows), 422)
+    assert issues(refused) == {f"/entries/{n}": "identifier-retired" for n in range(len(rows))}
+    others = [entry(30, surname="Firstly", forename="Typo", dateOfBirth="2006-07-01"), twin]
+    assert counted(await sent(vendor, "/v1/pupils", roll("Oak", others))) == {"created": 1, "unchanged": 1}
+
+
 async def test_it_needs_privacy_write_at_the_main_school_and_the_version(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     (pupil,) = await find(vendor, upn=[upn(1)])
