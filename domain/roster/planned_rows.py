@@ -37,7 +37,8 @@ from domain.declare.vocabulary import Vocabulary, declare_list
 from domain.roster.characteristics import CHARACTERISTICS, KINDS
 from domain.roster.code_lists import ENROLMENT_STATUS, SEX
 from domain.roster.planned_rolls import planned_rolls
-from domain.roster.pupils import pupils
+from domain.roster.pupils import PUPIL_IDS, pupils
+from domain.roster.schools import schools
 from domain.roster.upn import UPN
 from domain.roster.years import YEAR_GROUP
 from domain.store.metadata import metadata
@@ -149,7 +150,9 @@ PLANNED_PUPILS = Resource(
         "number": Field(x.n, "The place of the row among those of its school that were accepted, from 0."),
         "schoolId": Field(x.school_id, "Id of the school."),
         "pupilId": Field(
-            _find_pupil(), "Id of the pupil whom the row meant when it was sent, where within reach; null for a new one."
+            _find_pupil(),
+            "Id of the pupil whom the row meant when it was sent, where within reach; null for a new one.",
+            vocabulary=PUPIL_IDS,
         ),
         "outcome": Field(
             x.outcome,
@@ -181,6 +184,7 @@ PLANNED_PUPILS = Resource(
         "actor": Field(_read("actor"), "Who says so.", scope=Scope.AUDIT_READ, filter=Filter.NOWHERE),
     },
     links={
+        "school": Link("school", ((x.school_id, schools.c.id),), "The school."),
         "plannedRoll": Link(
             "plannedRoll",
             ((x.tenant_id, planned_rolls.c.tenant_id), (x.planned_roll_id, planned_rolls.c.id)),

@@ -34,11 +34,11 @@ IDENTIFYING = ("upn", "surname", "forename", "preferredSurname", "preferredForen
 
 
 @pytest.fixture
-async def oak(hedgerow: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+async def oak(small_trust: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The client of Oak, in June 2017: pupils 1 and 2 are on roll."""
     set_clock(monkeypatch, JUNE)
     await sent(vendor, "/v1/pupils", roll("Oak", [old(1), old(2)], asOf="2017-05-01"))
-    return await hedgerow.client("oak", f"school:{URNS['Oak']}=all")
+    return await small_trust.client("oak", f"school:{URNS['Oak']}=all")
 
 
 async def read(client: Any, **where: str) -> list[dict[str, Any]]:
@@ -58,7 +58,9 @@ async def read(client: Any, **where: str) -> list[dict[str, Any]]:
     return rows
 
 
-async def test_every_field_of_a_row_is_read_back_until_its_day(hedgerow: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_field_of_a_row_is_read_back_until_its_day(
+    small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pupils = {row["upn"]: row["id"] for row in (await oak.get("/v1/pupils?fields=id,upn")).json()["data"]}
     confirmed = new(2, surname="Corrected", enrolments=None, id=pupils[upn(2)], sameChild=True, actor="Head")
     answer = await planned(oak, SAID, confirmed, new(4, enrolments=[{"from": FIRST, "status": "C"}]))
@@ -112,16 +114,16 @@ async def test_rows_are_paged_and_go_with_their_roll(oak: Any) -> None:
     assert [row["surname"] for row in await read(oak)] == ["Later"]
 
 
-async def test_a_row_is_shown_within_reach_and_its_fields_by_their_scopes(hedgerow: Trust, oak: Any, vendor: Any) -> None:
+async def test_a_row_is_shown_within_reach_and_its_fields_by_their_scopes(small_trust: Trust, oak: Any, vendor: Any) -> None:
     await planned(oak, SAID)
-    elm = await hedgerow.client("elm", f"school:{URNS['Elm']}=all")
+    elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     await planned(elm, new(1, reference="Elm-1", enrolments=[{"from": FIRST, "status": "C"}]), at="Elm")
     (mine,) = await read(elm)
-    assert (mine["schoolId"], mine["reference"], mine["pupilId"]) == (str(hedgerow.ids["Elm"]), "Elm-1", None)
+    assert (mine["schoolId"], mine["reference"], mine["pupilId"]) == (str(small_trust.ids["Elm"]), "Elm-1", None)
     assert [row["reference"] for row in await read(vendor)] == [None, None], "a reference is its sender's own"
-    oaks_id = next(row["id"] for row in await read(vendor) if row["schoolId"] == str(hedgerow.ids["Oak"]))
+    oaks_id = next(row["id"] for row in await read(vendor) if row["schoolId"] == str(small_trust.ids["Oak"]))
     assert (await elm.get(f"/v1/planned-pupils/{oaks_id}")).status_code == 404
-    plain = await hedgerow.client("plain", f"trust:{TRUST}=pupils:read")
+    plain = await small_trust.client("plain", f"trust:{TRUST}=pupils:read")
     rows = (await plain.get("/v1/planned-pupils")).json()["data"]
     assert [row["yearGroup"] for row in rows] == ["6", "6"]
     assert not any(text in str(rows) for text in ("Surname1", "Sammy", upn(1), "2007-01-01"))
@@ -129,17 +131,17 @@ async def test_a_row_is_shown_within_reach_and_its_fields_by_their_scopes(hedger
         assert (await plain.get("/v1/planned-pupils", params={"fields": name})).status_code == 403
     assert (await plain.get("/v1/planned-characteristics")).status_code == 403
     assert len((await plain.get("/v1/planned-enrolments")).json()["data"]) == 3
-    some = await hedgerow.client(
+    some = await small_trust.client(
         "some", f"trust:{TRUST}=pupils:read", f"school:{URNS['Elm']}=pupils:name,pupils:upn,pupils:birth,pupils:sensitive"
     )
     for row in (await some.get("/v1/planned-pupils")).json()["data"]:
-        is_shown = row["schoolId"] == str(hedgerow.ids["Elm"])
+        is_shown = row["schoolId"] == str(small_trust.ids["Elm"])
         assert [row[name] is not None for name in ("upn", "surname", "dateOfBirth")] == [is_shown] * 3
     assert (await some.get("/v1/planned-characteristics")).json()["data"] == []
     for name in IDENTIFYING:  # neither a URL nor a body filters by them
         assert (await oak.get("/v1/planned-pupils", params={name: "x"})).status_code == 400
         assert (await oak.get("/v1/planned-pupils", params={"sort": name})).status_code == 400
-    writer = await hedgerow.client("writer", f"school:{URNS['Oak']}=pupils:write")
+    writer = await small_trust.client("writer", f"school:{URNS['Oak']}=pupils:write")
     assert (await writer.get("/v1/planned-pupils")).status_code == 403
 
 
