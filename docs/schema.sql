@@ -645,7 +645,7 @@ CREATE FUNCTION public.note_record_change() RETURNS trigger
 BEGIN
     INSERT INTO pupil_history (tenant_id, id, pupil_id, changed_at, client_id, field, outcome) VALUES (NEW.tenant_id, NEW.id, NEW.pupil_id, NEW.changed_at, NEW.client_id, 'pupil', NEW.kind);
     IF NEW.kind = 'split' THEN
-        INSERT INTO pupil_history (tenant_id, id, pupil_id, changed_at, client_id, field, outcome) VALUES (NEW.tenant_id, gen_random_uuid(), NEW.other_id, NEW.changed_at, NEW.client_id, 'pupil', NEW.kind);
+        INSERT INTO pupil_history (tenant_id, id, pupil_id, changed_at, client_id, field, outcome) VALUES (NEW.tenant_id, md5(NEW.id::text)::uuid, NEW.other_id, NEW.changed_at, NEW.client_id, 'pupil', NEW.kind);
     END IF;
     RETURN NULL;
 END $$;
@@ -977,6 +977,10 @@ BEGIN
         OR (x.entry->>'dateOfBirth' = p.date_of_birth::text AND lower(x.entry->>'surname') = lower(p.surname) AND lower(x.entry->>'forename') = lower(p.forename))
     );
     DELETE FROM pupil_history h WHERE h.tenant_id = in_tenant AND h.pupil_id = old_pupil AND h.field NOT IN ('enrolment', 'characteristic');
+    DELETE FROM pupil_history h USING record_changes r
+    WHERE r.tenant_id = in_tenant AND r.kind = 'split' AND old_pupil IN (r.pupil_id, r.other_id) AND h.tenant_id = in_tenant
+        AND h.pupil_id IN (r.pupil_id, r.other_id) AND h.changed_at <= r.changed_at + interval '2 minutes'
+        AND h.field NOT IN ('pupil', 'enrolment', 'characteristic');
     DELETE FROM pupil_history h USING upns u
     WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil AND h.tenant_id = in_tenant AND h.field = 'upn' AND u.upn IN (h.from_value, h.to_value);
     DELETE FROM upns WHERE tenant_id = in_tenant AND pupil_id = old_pupil;

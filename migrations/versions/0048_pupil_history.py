@@ -140,7 +140,7 @@ CREATE OR REPLACE FUNCTION note_record_change() {TRIGGER} AS $$
 BEGIN
     {INTO_RECORDS} VALUES (NEW.tenant_id, NEW.id, NEW.pupil_id, NEW.changed_at, NEW.client_id, 'pupil', NEW.kind);
     IF NEW.kind = 'split' THEN
-        {INTO_RECORDS} VALUES (NEW.tenant_id, gen_random_uuid(), NEW.other_id, NEW.changed_at, NEW.client_id, 'pupil', NEW.kind);
+        {INTO_RECORDS} VALUES (NEW.tenant_id, md5(NEW.id::text)::uuid, NEW.other_id, NEW.changed_at, NEW.client_id, 'pupil', NEW.kind);
     END IF;
     RETURN NULL;
 END $$
@@ -210,7 +210,12 @@ UNION ALL SELECT r.tenant_id, md5(r.id::text)::uuid, r.other_id, r.changed_at, r
     JOIN pupils p ON p.tenant_id = r.tenant_id AND p.id = r.other_id WHERE r.kind = 'split'
 ON CONFLICT DO NOTHING
 """
+# the record that this one was split from, or that was split from it, may have had its names until the split was written, which takes two minutes at most
 FORGET = """    DELETE FROM pupil_history h WHERE h.tenant_id = in_tenant AND h.pupil_id = old_pupil AND h.field NOT IN ('enrolment', 'characteristic');
+    DELETE FROM pupil_history h USING record_changes r
+    WHERE r.tenant_id = in_tenant AND r.kind = 'split' AND old_pupil IN (r.pupil_id, r.other_id) AND h.tenant_id = in_tenant
+        AND h.pupil_id IN (r.pupil_id, r.other_id) AND h.changed_at <= r.changed_at + interval '2 minutes'
+        AND h.field NOT IN ('pupil', 'enrolment', 'characteristic');
     DELETE FROM pupil_history h USING upns u
     WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil AND h.tenant_id = in_tenant AND h.field = 'upn' AND u.upn IN (h.from_value, h.to_value);
 """

@@ -13,7 +13,6 @@ from tests.fixtures.small_trust import TRUST, URNS, Trust, asked, entry, roll, s
 
 NAMES = "names a row that is there"
 ORDER = "says how to carry out the request"
-KEPT = "is kept in the record of who said that it is the same child"
 PUPIL = {
     "reference": "pupil.reference",
     "upn": "pupil.upn",
@@ -28,8 +27,8 @@ PUPIL = {
     **{f"enrolments.{name}": f"enrolment.{name}" for name in ("from", "to", "status", "leavingReason")},
     **{f"characteristics.{name}": f"pupilCharacteristic.{name}" for name in ("kind", "value", "from", "to")},
     "id": NAMES,
-    "sameChild": ORDER,
-    "actor": KEPT,
+    "sameChild": "recordChange.field",
+    "actor": "recordChange.actor",
 }
 GRADE = {
     f"grades.{name}": f"grade.{name}"
@@ -98,7 +97,7 @@ READ: dict[str, dict[str, str]] = {
     "update_pupil": {
         name: where for name, where in PUPIL.items() if where.startswith("pupil.") and name not in ("reference", "formerUpns")
     }
-    | {"sameChild": ORDER, "actor": KEPT},
+    | {name: PUPIL[name] for name in ("sameChild", "actor")},
     "release_pupil_upn": {"upn": NAMES},
     "record_school_references": {
         "entries.reference": "pupil.reference",
@@ -106,7 +105,11 @@ READ: dict[str, dict[str, str]] = {
     },
     "reidentify_pupil": {name: f"pupil.{name}" for name in ("surname", "forename", "dateOfBirth", "sex", "upn", "reference")},
     "split_pupil": {
-        **{name: where for name, where in PUPIL.items() if "." in where and name not in ("reference", "formerUpns")},
+        **{
+            name: where
+            for name, where in PUPIL.items()
+            if "." in where and name not in ("reference", "formerUpns", "sameChild", "actor")
+        },
         **{f"remaining{name[0].upper()}{name[1:]}": where for name, where in PUPIL.items() if "." in name},
         "references.reference": "pupil.reference",
     },

@@ -213,6 +213,12 @@ async def test_a_merge_and_a_split_are_in_history_and_each_record_keeps_its_own(
     assert ("preferredForename", "updated", "Wil", "Willow") in again[1]
     assert ("preferredForename", "updated", "Wil", "Willow") not in again[0]
     assert [("pupil", "split") in changes for changes in again] == [True, True]
+    assert "Willow" in (await vendor.get(f"/v1/pupils/{oak}/recordHistory")).text  # taken over by the merge, and lost by the split
+    body = {"expectedVersion": 1, "surname": "Other", "forename": "Name"}
+    await sent(vendor, f"/v1/pupils/{new}/new-identity", body)
+    everything = (await vendor.get("/v1/record-changes", params={"include": "pupil"})).text
+    assert [trace for trace in (new, elm, "Wil", "Surname-One") if trace in everything] == []
+    assert ("pupil", "split") in list_changes(await read(vendor, oak))
 
 
 async def test_no_history_leads_from_a_new_identity_to_the_old_one(small_trust: Trust, vendor: Any) -> None:
