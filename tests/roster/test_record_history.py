@@ -145,6 +145,25 @@ async def test_what_is_withdrawn_stays_and_spells_are_told_at_their_schools(smal
     assert await asked(old_school, OF_PUPIL, id=ann["id"]) == {"pupil": None}
 
 
+async def test_only_what_differs_is_a_change(vendor: Any) -> None:
+    """A roll says spells and characteristics whole; those that are said again as they were are no change."""
+    eal, sen = {"kind": "eal", "value": "2", "from": "2014-09-01"}, {"kind": "sen", "value": "K", "from": "2016-09-01"}
+    spells = [{"from": "2014-09-01", "to": "2015-07-20", "status": "C"}, {"from": "2016-09-01", "status": "C"}]
+    await put(vendor, child(ANN, enrolments=spells, characteristics=[eal, sen]))
+    for _ in range(2):
+        await put(vendor, child(ANN, enrolments=spells, characteristics=[eal, sen | {"value": "E"}]), child(BEN))
+    ann = await pupil(vendor, surname="Archer")
+    changed = ("characteristic", "updated", "sen", "K", "E", "2016-09-01", "2016-09-01")
+    assert list_changes(await read(vendor, ann["id"])) == [("pupil", "created"), changed]
+    ben = (await pupil(vendor, surname="Baker"))["id"]
+    (created,) = await read(vendor, ben)
+    since = {"changedAt.gte": created["changedAt"]}  # Ben was new in the roll that changed Ann
+    ids = [row["pupilId"] for row in (await vendor.get("/v1/record-changes", params=since)).json()["data"]]
+    assert sorted(ids) == sorted([ann["id"], ben])
+    lines = (await vendor.get("/v1/record-changes", params=since | {"format": "csv"})).text.splitlines()
+    assert (len(lines), lines[0].split(",")[:3]) == (3, ["pupilId", "field", "outcome"])
+
+
 async def test_what_was_stored_before_there_was_a_history_is_filled_in(small_trust: Trust, vendor: Any) -> None:
     """By the migration, as far as it was stored: without clients. Nothing is told twice."""
     await put(vendor, child(ANN, enrolments=[{"from": "2017-09-01", "status": "C"}]))
