@@ -174,7 +174,7 @@ async def record_entries(connection: Connection, caller: Caller, batch: Batch[Ju
         return 0
     good_rows = batch.list_good_rows()
     locks, school_ids = SchoolLocks(connection, tenant_id), {school.id for school in schools.values()}
-    pupil_ids = await find_and_lock_pupils(connection, caller, locks, tenant_id, batch, schools, school_ids)
+    pupil_ids = await find_and_lock_pupils(connection, caller, locks, tenant_id, batch, schools, school_ids, values_sql=_RECORDED)
     rows: list[JudgementRow] = []
     async for part in iterate_in_slices(good_rows):
         for at, entry in part:
@@ -190,6 +190,12 @@ async def record_entries(connection: Connection, caller: Caller, batch: Batch[Ju
     uncounted = await adjust_for_judgements(locks, {row.pupil_id for row in changed}, {row.window["no"] for row in changed})
     written = [(row.at, (row.pupil_id, row.window["no"])) for row in changed if uncounted and not row.entry.withdrawn]
     return await warn_of_uncounted(connection, tenant_id, batch, written, uncounted)
+
+
+_RECORDED = """
+SELECT DISTINCT pupil_id, recorded_at_school_id FROM judgements
+WHERE tenant_id = $1 AND pupil_id = ANY ($2) AND recorded_at_school_id = ANY ($3)
+"""
 
 
 def _get_window_code(batch: Batch[Any, Any], entry: JudgementEntry) -> str | UnsetType:

@@ -149,7 +149,7 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
     good_rows = batch.list_good_rows()
     locks = SchoolLocks(connection, tenant_id)
     pupil_ids = await find_and_lock_pupils(
-        connection, caller, locks, tenant_id, batch, schools, {school.id for school in schools.values()}
+        connection, caller, locks, tenant_id, batch, schools, {school.id for school in schools.values()}, values_sql=_RECORDED
     )
     keyed = [
         (at, entry, key)
@@ -194,10 +194,16 @@ def resolve_entry(
 
 KeyedEntry = tuple[int, TargetEntry, tuple[Any, ...]]
 """The index of an entry, the entry, and its pupil followed by what `resolve_entry` returns."""
+_RECORDED = """
+SELECT DISTINCT pupil_id, COALESCE(recorded_at_school_id, school_id) FROM targets
+WHERE tenant_id = $1 AND pupil_id = ANY ($2) AND COALESCE(recorded_at_school_id, school_id) = ANY ($3)
+"""
 _STORED = f"""
-SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id, t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at
-FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[])
-    WITH ORDINALITY AS g (pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis, n)
+SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id,
+    EXISTS (SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.pupil_id = g.pupil_id AND e.school_id = g.row_school_id) AS was_on_roll,
+    t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at
+FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[], $9::uuid[])
+    WITH ORDINALITY AS g (pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis, row_school_id, n)
 JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id AND {reaches_pupil_sql("$8", "p", "id")}
 LEFT JOIN targets t ON t.tenant_id = $1 AND t.pupil_id = g.pupil_id AND t.subject_no = g.subject_no AND t.aspect_no = g.aspect_no
     AND t.horizon_year = g.horizon_year AND t.horizon_point = g.horizon_point AND t.basis = g.basis
@@ -239,7 +245,8 @@ async def compare_with_stored(
     now: datetime | None = None
     conflicts: list[ConflictingRow] = []
     keys = transpose([key[:6] for _, _, key in rows], 6)
-    async for part in iterate_in_slices(await connection.fetch(_STORED, tenant_id, *keys, caller.client_id)):
+    school_ids = [schools[at].id for at, _, _ in rows]
+    async for part in iterate_in_slices(await connection.fetch(_STORED, tenant_id, *keys, caller.client_id, school_ids)):
         for stored in part:
             at, entry, key = by_n.pop(stored["n"])
             exists, now = stored["id"] is not None, stored["now"]
@@ -253,6 +260,8 @@ async def compare_with_stored(
                 conflicts.append(ConflictingRow(at, key[0], stored["scheme_version_no"], stored["grade_no"], current))
             elif exists and recorded_at < stored["recorded_at"]:
                 batch.record_outcome(at, "superseded", stored["id"], stored["version"])
+            elif not stored["was_on_roll"]:
+                batch.reject(at, "", "not-on-roll", f"The pupil's spell on roll at {schools[at].name} was taken back.")
             elif stored["locked_at"] is not None:
                 batch.reject(at, "", "target-locked", "This target is locked and accepts no changes.")
             else:

@@ -142,6 +142,8 @@ async def find_and_lock_pupils(
     schools: dict[int, SchoolInReach],
     school_ids: Collection[UUID],
     other_pupil_ids: Collection[UUID] = (),
+    *,
+    values_sql: str = "",
 ) -> dict[int, UUID]:
     """Locks these schools and every school of the good rows' pupils and of the others, and returns the pupil of each row
     (`find_pupils`).
@@ -160,17 +162,26 @@ async def find_and_lock_pupils(
     else:
         pupil_ids = {id_ for match in await match_keys(connection, caller, tenant_id, keys) for id_ in match.pupil_ids}
     await locks.lock(school_ids, pupil_ids | {*other_pupil_ids})
-    found = await find_pupils(connection, caller, tenant_id, batch, schools)
+    found = await find_pupils(connection, caller, tenant_id, batch, schools, values_sql)
     if not set(found.values()) <= pupil_ids:
         raise SnapshotChanged
     return found
 
 
 async def find_pupils(
-    connection: Connection, caller: Caller, tenant_id: UUID, batch: Batch[Any, Any], schools: dict[int, SchoolInReach]
+    connection: Connection,
+    caller: Caller,
+    tenant_id: UUID,
+    batch: Batch[Any, Any],
+    schools: dict[int, SchoolInReach],
+    values_sql: str = "",
 ) -> dict[int, UUID]:
     """Returns the pupil of every good row, by the row's index; rejects rows whose pupil is unknown or was never on roll
     at the row's school, and those that name the pupil by a permanent UPN that was replaced.
+
+    A pupil whose spell at the school was taken back is one of it as long as values are stored that the school recorded,
+    so that they can be sent again and withdrawn. `values_sql` reads the (pupil, school) of such values for a tenant,
+    pupils and schools. It runs only where a row's pupil was never on roll.
     """
     rows = batch.list_good_rows()
     keys: list[Key] = []
@@ -187,14 +198,21 @@ async def find_pupils(
             keys.append((schools[at].id, row.id or None, row.reference or None, upn))
     owners = await _find_owners(connection, caller, tenant_id, keys, _OWNERS_AT_SCHOOL)
     present: dict[int, UUID] = {}
+    never_there: dict[int, tuple[UUID, UUID]] = {}
     replaced: set[int] = set()
     async for triples in iterate_in_slices(zip(rows, keys, owners, strict=True)):
         for (at, _), key, (*owner, at_school) in triples:
             match = KeyMatch(*owner)
             if at_school:
                 present[at] = match.pupil_ids[0]
+            elif match.pupil_ids:
+                never_there[at] = match.pupil_ids[0], key[0]
             if match.is_replaced(key[3]):
                 replaced.add(at)
+    if values_sql and never_there:
+        pupil_ids, school_ids = (list(set(ids)) for ids in zip(*never_there.values(), strict=True))
+        recorded = {tuple(row) for row in await connection.fetch(values_sql, tenant_id, pupil_ids, school_ids)}
+        present |= {at: pair[0] for at, pair in never_there.items() if pair in recorded}
     unmatched = [(at, row, key) for (at, row), key in zip(rows, keys, strict=True) if at not in present and at not in invalid]
     identifiers = [(at, describe_upn(key[3])) for at, _, key in unmatched if key[3]]
     identifiers += [(at, describe_reference(caller.client_id, key[0], key[2])) for at, _, key in unmatched if key[2]]
