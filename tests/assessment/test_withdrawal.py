@@ -56,30 +56,31 @@ async def test_again_it_is_unchanged_and_recording_again_updates(small_trust: Tr
 
 async def test_of_a_child_whose_spell_was_taken_back_it_can_be_sent_again_and_withdrawn(small_trust: Trust, vendor: Any) -> None:
     """Night after night the same batch succeeds, and a new value is refused for what it is; targets likewise."""
-    oak = await small_trust.client("oak", f"school:{URNS['Oak']}=all")
-    row = judged(1, horizon={"academicYear": "2018-19", "point": "KS3"}, basis="teacher", scheme="ks2-scaled-score")
+    joined = entry(99, enrolments=[{"from": "2017-09-04", "status": "C"}])
+    await sent(vendor, "/v1/pupils", roll("Oak", [joined], asOf="2018-05-01"))
+    row = judged(99, horizon={"academicYear": "2018-19", "point": "KS3"}, basis="teacher", scheme="ks2-scaled-score")
     targets = {"school": {"urn": URNS["Oak"]}, "entries": [row]}
-    ids = [row["id"] for row in (await vendor.get("/v1/pupils?roll=all&reference=P1")).json()["data"]]
-    keys: list[dict[str, Any]] = [{}, {"reference": None, "upn": upn(1)}, {"reference": None, "id": ids[0]}]
-    await sent(oak, "/v1/judgements", batch("Oak", [judged(1), judged(2)]))
-    await sent(oak, "/v1/targets", targets)
-    await sent(oak, "/v1/pupils", roll("Oak", [entry(1, enrolments=[])], asOf="2018-08-31"))
+    ids = [row["id"] for row in (await sent(vendor, "/v1/pupils/lookup", {"where": {"reference": ["P99"]}}))["data"]]
+    keys: list[dict[str, Any]] = [{}, {"reference": None, "upn": upn(99)}, {"reference": None, "id": ids[0]}]
+    await sent(vendor, "/v1/judgements", batch("Oak", [judged(99), judged(2)]))
+    await sent(vendor, "/v1/targets", targets)
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(99, enrolments=[])], asOf="2018-08-31"))
     before = await small_trust.everything()
     for key in keys:
-        same = {name: value for name, value in (judged(1) | key).items() if value is not None}
-        assert counted(await sent(oak, "/v1/judgements", batch("Oak", [same, judged(2)]))) == {"unchanged": 2}
-        refused = await sent(oak, "/v1/judgements", batch("Oak", [same | {"grade": 101}, same | {"subject": "maths"}]), 422)
+        same = {name: value for name, value in (judged(99) | key).items() if value is not None}
+        assert counted(await sent(vendor, "/v1/judgements", batch("Oak", [same, judged(2)]))) == {"unchanged": 2}
+        refused = await sent(vendor, "/v1/judgements", batch("Oak", [same | {"grade": 101}, same | {"subject": "maths"}]), 422)
         assert issues(refused) == {"/entries/0": "not-on-roll", "/entries/1": "not-on-roll"}
-    assert counted(await sent(oak, "/v1/targets", targets)) == {"unchanged": 1}
-    refused = await sent(oak, "/v1/targets", targets | {"entries": [row | {"grade": 101}]}, 422)
+    assert counted(await sent(vendor, "/v1/targets", targets)) == {"unchanged": 1}
+    refused = await sent(vendor, "/v1/targets", targets | {"entries": [row | {"grade": 101}]}, 422)
     assert issues(refused) == {"/entries/0": "not-on-roll"}
     assert await small_trust.everything() == before
     elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
-    refused = await sent(elm, "/v1/judgements", batch("Elm", [{"upn": upn(1), "subject": "reading", **GONE}]), 422)
+    refused = await sent(elm, "/v1/judgements", batch("Elm", [{"upn": upn(99), "subject": "reading", **GONE}]), 422)
     assert issues(refused) == {"/entries/0/upn": "pupil-not-found"}
     mutation = "mutation($i: JudgementBatchInput!) { recordJudgements(input: $i) { withdrawn unchanged } }"
     for outcome in ({"withdrawn": 1, "unchanged": 0}, {"withdrawn": 0, "unchanged": 1}):
-        assert (await asked(oak, mutation, i=batch("Oak", [withdrawn(1)])))["recordJudgements"] == outcome
+        assert (await asked(vendor, mutation, i=batch("Oak", [withdrawn(99)])))["recordJudgements"] == outcome
     assert await miscounted(small_trust) == (0, 0, 0)
 
 
