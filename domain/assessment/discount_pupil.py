@@ -48,13 +48,13 @@ class DiscountNow(Output, kw_only=True):
 
 
 _WRITE = f"""
-INSERT INTO discounts (tenant_id, id, window_no, pupil_id, school_id, reason, author, client_id, created_at)
-SELECT $1, $2, $3, p.id, p.school_id, $5, $6, $7, clock_timestamp() FROM pupils p
+INSERT INTO discounts (tenant_id, id, window_no, pupil_id, school_id, reason, author, client_id, created_at, recorded_at_school_id)
+SELECT $1, $2, $3, p.id, p.school_id, $5, $6, $7, clock_timestamp(), $9 FROM pupils p
 WHERE p.tenant_id = $1 AND p.id = $4 AND {reaches_pupil_sql("$7", "p", "id", "$8")}
 RETURNING id, version
 """
 _WITHDRAW = """
-UPDATE discounts SET withdrawn_at = clock_timestamp(), withdrawn_by = $3, version = version + 1
+UPDATE discounts SET withdrawn_at = clock_timestamp(), withdrawn_by = $3, withdrawn_at_school_id = school_id, version = version + 1
 WHERE tenant_id = $1 AND id = $2 RETURNING version
 """
 _IN_FORCE = "SELECT 1 FROM discounts WHERE tenant_id = $1 AND window_no = $2 AND pupil_id = $3 AND withdrawn_at IS NULL"
@@ -69,7 +69,7 @@ async def create_window_discount(connection: Connection, caller: Caller, action:
     """Discount a pupil from a window: published results leave the pupil out, and internal readers see both figures."""
     window, locks = await lock_window(connection, caller, action.id)
     _refuse_locked(window)
-    pupil_id = await _find_pupil(connection, caller, window["tenant_id"], action.fields)
+    pupil_id, school_id = await _find_pupil(connection, caller, window["tenant_id"], action.fields)
     if await connection.fetchval(_IN_FORCE, window["tenant_id"], window["no"], pupil_id):
         message = "The pupil is discounted from this window already."
         raise Conflict(message, code="discount-exists", issues=(Issue("/pupil", "discount-exists", message),))
@@ -78,7 +78,7 @@ async def create_window_discount(connection: Connection, caller: Caller, action:
         row = await connection.fetchrow(
             _WRITE,
             *(window["tenant_id"], discount_id, window["no"], pupil_id, fields.reason, fields.author),
-            *(caller.client_id, Scope.WINDOWS_WRITE.value),
+            *(caller.client_id, Scope.WINDOWS_WRITE.value, school_id),
         )
     if row is None:
         message = "The pupil's main school is not within the reach of this client."
@@ -113,8 +113,8 @@ def _refuse_locked(window: Any) -> None:
         raise Conflict("The window is locked; its results no longer change.", code="window-state")
 
 
-async def _find_pupil(connection: Connection, caller: Caller, tenant_id: UUID, fields: WindowDiscount) -> UUID:
-    """Returns the pupil that the input names. Raises Invalid."""
+async def _find_pupil(connection: Connection, caller: Caller, tenant_id: UUID, fields: WindowDiscount) -> tuple[UUID, UUID]:
+    """Returns the pupil that the input names, and the school. Raises Invalid."""
     key = PupilRow(**{name: value for name, value in structs.asdict(fields.pupil).items() if value is not UNSET})
     batch: Batch[WindowDiscount, PupilRow] = Batch(fields, [(0, key)], 1, name="pupil")
     schools = await resolve_schools(connection, caller, Scope.WINDOWS_WRITE, batch)
@@ -125,4 +125,4 @@ async def _find_pupil(connection: Connection, caller: Caller, tenant_id: UUID, f
         pupil_ids = await find_pupils(connection, caller, tenant_id, batch, schools)
     if batch.issues:
         raise make_invalid([structs.replace(issue, at=issue.at.replace("/pupil/0", "/pupil", 1)) for issue in batch.issues])
-    return pupil_ids[0]
+    return pupil_ids[0], schools[0].id

@@ -7,15 +7,14 @@ discounted, such as those who have recently arrived from overseas with English a
 
 from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Text, Uuid, and_
 
-from domain.access.reach import rows_of_pupil
+from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.subjects import code_of
 from domain.assessment.windows import windows
-from domain.declare.resource import Field, Link, Resource
+from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import DISCOUNT
 from domain.roster.pupils import PUPIL_IDS
 from domain.roster.schools import schools
-from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
 
 discounts = Table(
@@ -33,6 +32,8 @@ discounts = Table(
     Column("withdrawn_at", DateTime(timezone=True)),
     Column("withdrawn_by", Text),
     Column("version", Integer, nullable=False),
+    Column("recorded_at_school_id", Uuid),
+    Column("withdrawn_at_school_id", Uuid),
     Index("discounts_by_id", "id"),
     Index("discounts_by_school", "tenant_id", "school_id", "id"),
 )
@@ -55,10 +56,22 @@ DISCOUNTS = Resource(
         "pupilId": Field(d.pupil_id, "The pupil's id.", vocabulary=PUPIL_IDS),
         "schoolId": Field(d.school_id, "The pupil's school of main registration today."),
         "reason": Field(d.reason, "Why the pupil is discounted.", scope=Scope.PUPILS_SENSITIVE),
-        "author": Field(d.author, "Who decided it, as the sender names them.", sort_key=sort_by_text(d.author)),
+        "author": Field(
+            d.author,
+            "Who decided it, as the sender names them. Shown where the scope is held at the school that recorded it.",
+            scope=Scope.AUDIT_READ,
+            reach=rows_of_school(d.tenant_id, d.recorded_at_school_id),
+            filter=Filter.NOWHERE,
+        ),
         "createdAt": Field(d.created_at, "When it arrived here."),
         "withdrawnAt": Field(d.withdrawn_at, "When it was withdrawn; null while the pupil is discounted."),
-        "withdrawnBy": Field(d.withdrawn_by, "Who withdrew it.", sort_key=sort_by_text(d.withdrawn_by)),
+        "withdrawnBy": Field(
+            d.withdrawn_by,
+            "Who withdrew it. Shown where the scope is held at the school that the pupil was of then.",
+            scope=Scope.AUDIT_READ,
+            reach=rows_of_school(d.tenant_id, d.withdrawn_at_school_id),
+            filter=Filter.NOWHERE,
+        ),
         "version": Field(d.version, "Grows by one with each change."),
     },
     links={

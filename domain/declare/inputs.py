@@ -1,5 +1,6 @@
 """Base classes of the inputs and outputs of commands, and the types of their texts and instants."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, ClassVar
 
@@ -26,9 +27,14 @@ Warnings = Annotated[list[Issue], describe("What became of rows that were not re
 
 
 class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The input of a command. Unknown fields are rejected, with the message `unknown` ({fields} lists the known ones)."""
+    """The input of a command. Unknown fields are rejected, with the message `unknown` ({fields} lists the known ones).
+
+    `may_repeat` decides, of a text that a row of a batch has as its `reference`, whether issues and results of the row
+    repeat it. Of no other field is a value ever repeated, and without the function none is.
+    """
 
     unknown: ClassVar[str] = "There is no such field."
+    may_repeat: ClassVar[Callable[[str], bool] | None] = None
 
 
 class Output(Struct, rename="camel", kw_only=True):

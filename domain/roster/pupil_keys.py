@@ -1,9 +1,9 @@
 """How a request names a pupil (by id, UPN or the client's own reference), and which stored pupil such keys match."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from msgspec import UNSET, UnsetType
@@ -14,7 +14,7 @@ from domain.declare.inputs import Input, describe
 from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
 from domain.roster.merged_pupils import tell_merged
-from domain.roster.references import is_identifier
+from domain.roster.references import is_identifier, may_repeat
 from domain.roster.retired import describe_reference, describe_upn, reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.store.database import Connection, SnapshotChanged
@@ -25,6 +25,8 @@ from domain.write.locks import SchoolLocks
 
 class PupilKey(Input, kw_only=True):
     """A pupil, named by exactly one of id, UPN and the client's own reference."""
+
+    may_repeat: ClassVar[Callable[[str], bool] | None] = may_repeat
 
     id: Annotated[str | UnsetType, describe("The id of the pupil here.")] = UNSET
     upn: Annotated[str | UnsetType, describe("Unique pupil number.")] = UNSET

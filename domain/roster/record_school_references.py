@@ -4,10 +4,10 @@ A batch is one change: rows may exchange references, or pass them on. Of what a 
 is free only if another row of the batch takes it from that pupil.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from msgspec import UNSET, UnsetType
@@ -20,7 +20,7 @@ from domain.declare.scopes import Scope
 from domain.roster.pupil_keys import PupilRow, StoredIdentity, find_and_lock_pupils, read_identities
 from domain.roster.record_pupils.changes import touch_pupils
 from domain.roster.record_pupils.identity import is_same_name
-from domain.roster.references import is_identifier
+from domain.roster.references import is_identifier, may_repeat
 from domain.roster.retired import describe_reference, reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection, SnapshotChanged, transpose
@@ -33,6 +33,8 @@ from domain.write.receipts import Location
 
 class ReferenceEntry(Input, kw_only=True):
     """A pupil's new reference. The pupil is named by the old one, or by UPN with names and date of birth."""
+
+    may_repeat: ClassVar[Callable[[str], bool] | None] = may_repeat
 
     reference: Annotated[Text, describe("The sender's own id of the pupil at this school from now on.")]
     old_reference: Annotated[Text | UnsetType, describe("The sender's own id of the pupil at this school until now.")] = UNSET

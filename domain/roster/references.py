@@ -8,12 +8,23 @@ import re
 
 from domain.roster.upn import parse_upn
 
+NHS_DIGITS = 10
 _NHS_NUMBER = re.compile(r"[0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{4}")
 
 
 def is_identifier(reference: str) -> bool:
     """Whether a reference is a valid UPN, or a valid NHS number in any of its usual forms."""
     return _is_upn(reference) or _is_nhs_number(reference)
+
+
+def may_repeat(reference: str) -> bool:
+    """Whether issues and results may repeat a reference as it was sent: not where it is a UPN or an NHS number, or has one
+    between other signs, such as `UPN: P207000016049`.
+    """
+    if len(reference) < NHS_DIGITS:
+        return True
+    words = re.split(r"[^0-9A-Za-z]+", reference)
+    return not any(map(is_identifier, (reference, "".join(words), *words)))
 
 
 def _is_upn(text: str) -> bool:

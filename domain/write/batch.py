@@ -73,7 +73,7 @@ class Recorded(Counts, kw_only=True):
 
         def restore(found: list[T]) -> list[T]:
             for each in lists:
-                found = each.add_references(found, self.issues)
+                found = each.add_references(found)
             return found
 
         return structs.replace(
@@ -87,6 +87,7 @@ class Batch(Generic[Head, Entry]):
 
     `name` is the list that holds the rows, with which their pointers begin. Receipts count the outcomes by location:
     `locations` are those of the rows, by index, and `default_location` is that of rows whose own is unknown.
+    `may_repeat` is that of the rows' input (declare/inputs.py).
     `companions` are the other lists of the input, by name. Their issues count as issues of this batch; a companion
     itself is always lenient. `undecoded` are the JSON values of the rows that could not be decoded, by index.
     `faults` are issues of the head, which refuse the whole batch; its rows are checked nevertheless.
@@ -100,6 +101,7 @@ class Batch(Generic[Head, Entry]):
     lenient: bool = False
     with_results: bool = False
     name: str = "entries"
+    may_repeat: Callable[[str], bool] | None = None
     operation: str = ""
     companions: "dict[str, Batch[Any, Any]]" = field(default_factory=dict)
     locations: dict[int, Location] = field(default_factory=dict)
@@ -191,25 +193,27 @@ class Batch(Generic[Head, Entry]):
     def list_issues(self) -> list[Issue]:
         """Returns the issues in the order of the rows, those of the head and of the companions first."""
         issues = [*self.faults, *(issue for other in self.companions.values() for issue in other.list_issues())]
-        return issues + self.add_references(sorted(self.issues, key=self.find_index), self.issues)
+        return issues + self.add_references(sorted(self.issues, key=self.find_index))
 
     def list_warnings(self) -> list[Issue]:
         """Returns the warnings about rows that are not rejected, in the order of the rows, those of the companions first."""
         warnings = [warning for other in self.companions.values() for warning in other.list_warnings()]
         own = sorted((w for w in self.warnings if self.find_index(w) not in self._rejected), key=self.find_index)
-        return warnings + self.add_references(own, self.issues)
+        return warnings + self.add_references(own)
 
-    def add_references(self, found: list[T], issues: list[Issue]) -> list[T]:
-        """Returns issues or results of rows, each with the reference that the row itself holds, unless it is a UPN or NHS
-        number by one of these issues.
+    def add_references(self, found: list[T]) -> list[T]:
+        """Returns issues or results of rows, each with the reference that the row itself holds, unless it may not be
+        repeated.
         """
-        identifying = {self.find_index(issue) for issue in issues if issue.code == "reference-is-identifier"}
+        if self.may_repeat is None:
+            return found
         indexes: list[int] = [self.find_index(each) for each in found]
-        wanted = {*indexes} - identifying
+        wanted = {*indexes}
         sent = {index: getattr(row, "reference", None) for index, row in self.rows if index in wanted}
         undecoded = ((index, self.undecoded.get(index)) for index in wanted)
         sent |= {index: value.get("reference") for index, value in undecoded if isinstance(value, dict)}
-        references = {index: text for index, text in sent.items() if isinstance(text, str) and len(text) <= MAX_TEXT}
+        texts = {index: text for index, text in sent.items() if isinstance(text, str) and len(text) <= MAX_TEXT}
+        references = {index: text for index, text in texts.items() if self.may_repeat(text)}
         return [
             structs.replace(each, reference=references[index]) if index in references else each
             for each, index in zip(found, indexes, strict=True)
@@ -223,7 +227,7 @@ class Batch(Generic[Head, Entry]):
         """Returns the results in the order of the rows, those of the companions first."""
         rejected = {index: Result(at=self.make_pointer(index), outcome="rejected") for index in self._rejected}
         results = [result for other in self.companions.values() for result in other.list_results()]
-        return results + self.add_references([result for _, result in sorted((self.results | rejected).items())], self.issues)
+        return results + self.add_references([result for _, result in sorted((self.results | rejected).items())])
 
     def count_rows(self) -> Counts:
         """Returns how many rows of this list had each outcome."""

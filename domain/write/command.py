@@ -172,7 +172,12 @@ class Command:
 
     def _parse_list(self, name: str, type_: type[Struct], rows: list[object], suggestions: Suggestions) -> "Steps[Batch[Any, Any]]":
         batch: Batch[Any, Any] = Batch(
-            None, [], len(rows), lenient=True, name=name, operation=self.operation, suggestions=suggestions
+            *(None, [], len(rows)),
+            lenient=True,
+            name=name,
+            may_repeat=getattr(type_, "may_repeat", None),
+            operation=self.operation,
+            suggestions=suggestions,
         )
         for index, value in enumerate(rows):
             if index % ROWS_PER_STEP == 0:

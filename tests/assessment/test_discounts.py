@@ -110,12 +110,53 @@ async def test_who_may_discount_and_read_it(small_trust: Trust, judge: Any) -> N
     assert issues(await discount(trust, 99, 422)) == {"/pupil/reference": "pupil-not-found"}
     assert (await trust.get("/v1/discounts?fields=id")).json()["data"] == []
     staff = await small_trust.client("staff", f"trust:{TRUST}=windows:read,pupils:read")
-    (row,) = (await staff.get("/v1/discounts?fields=pupilId,author")).json()["data"]
-    assert row["author"] == "Head"
-    assert (await staff.get("/v1/discounts?fields=reason")).status_code == 403
+    (row,) = (await staff.get("/v1/discounts")).json()["data"]
+    assert {"author", "withdrawnBy", "reason"}.isdisjoint(row)
+    for name in ("reason", "author", "withdrawnBy"):
+        assert (await staff.get(f"/v1/discounts?fields={name}")).status_code == 403
     portal = await small_trust.client("portal", f"trust:{TRUST}=windows:read")
     assert (await portal.get("/v1/discounts?fields=id")).json()["data"] == []
     await sent(portal, f"/v1/windows/{await find_window(portal)}/discounts", {"pupil": {"reference": "P2"}} | REASON, 403)
+
+
+async def test_who_decided_is_told_at_the_school_that_recorded_it(small_trust: Trust, judge: Any) -> None:
+    """With audit:read, wherever it stands; the school that the pupil comes to does not learn it. It is no filter and no order."""
+    made = await discount(judge, 1, author="Deputy of Oak")
+    assert counted(await sent(judge, "/v1/pupils", at("Elm", {"from": "2018-05-20", "status": "C"}, day="2018-05-25")))
+    oak, elm = [
+        await small_trust.client(name, f"school:{URNS[name]}=all", f"trust:{TRUST}=windows:read") for name in ("Oak", "Elm")
+    ]
+    both = await small_trust.client("both", f"trust:{TRUST}=all")
+    window = await find_window(judge)
+    paths = ("/v1/discounts", f"/v1/windows/{window}/discounts")
+    query = "query ($id: ID!) { discounts { nodes { author withdrawnBy } } node(id: $id) { ... on Discount { author } } discount(id: $id) { author } }"
+
+    async def read_all(client: Any) -> set[Any]:
+        rows = [row for path in paths for row in (await client.get(path)).json()["data"]]
+        rows.append((await client.get(f"/v1/discounts/{made['id']}")).json())
+        found = await asked(client, query, id=made["id"])
+        rows += [*found["discounts"]["nodes"], found["node"], found["discount"]]
+        assert len(rows) == 6
+        return {row["author"] for row in rows}
+
+    assert await read_all(elm) == {None}
+    assert await read_all(both) == {"Deputy of Oak"}
+    assert (await oak.get("/v1/discounts")).json()["data"] == []  # the pupil is another school's now
+    await sent(judge, f"/v1/discounts/{made['id']}/withdraw", {"author": "Head of Elm"})
+    row = (await elm.get(f"/v1/discounts/{made['id']}")).json()
+    assert (row["author"], row["withdrawnBy"]) == (None, "Head of Elm")
+    assert (await both.get(f"/v1/discounts/{made['id']}")).json() | {"version": 2} == row | {"author": "Deputy of Oak"}
+    for name in ("author", "withdrawnBy"):
+        assert (
+            (await both.get(f"/v1/discounts?{name}=x")).status_code
+            == (await both.get(f"/v1/discounts?sort={name}")).status_code
+            == 400
+        )
+    older = await discount(judge, 2)
+    await small_trust.operator.execute("UPDATE discounts SET recorded_at_school_id = NULL WHERE id = $1", older["id"])
+    assert (await both.get(f"/v1/discounts/{older['id']}?fields=author,id")).json()[
+        "author"
+    ] is None  # nobody knows where an older program recorded it
 
 
 async def test_it_moves_with_the_pupil_and_a_locked_window_takes_none(small_trust: Trust, judge: Any) -> None:

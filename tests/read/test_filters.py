@@ -31,7 +31,7 @@ FREE = {
     *("judgement.source", "judgement.method", "judgementChange.client", "judgementChange.source", "judgementChange.method"),
     "target.horizonPoint",
     *("receipt.client", "plannedRoll.client", "return.schoolName", "return.lastClient", "dataIssue.client"),
-    *("discount.reason", "discount.author", "discount.withdrawnBy"),
+    "discount.reason",
 }
 """Fields of any text, in which nothing is outside a vocabulary. A new field of text has one, or is named here."""
 OUTSIDE = "no such value"

@@ -190,6 +190,54 @@ IDENTIFIERS = (upn(1), upn(7, temporary=True), upn(1).lower(), "943 476 5919", "
 
 
 @pytest.mark.parametrize("reference", IDENTIFIERS)
+async def test_no_answer_repeats_a_reference_that_identifies_the_child_elsewhere(vendor: Any, reference: str) -> None:
+    """Whatever else is wrong with the row: it cannot be read, its school or window is unknown, or the whole head is wrong."""
+    horizon = {"horizon": {"academicYear": "2018-19", "point": "KS2"}, "basis": "teacher"}
+    school = (await vendor.get("/v1/schools?urn=100001")).json()["data"][0]["id"]
+    good, elsewhere = entry(3), {"urn": 999_999}
+    bodies = {
+        "/v1/pupils": (
+            "PupilBatch",
+            roll("Oak", [entry(1, reference=reference, sex="Q"), entry(2, reference=reference, school=elsewhere), good]),
+        ),
+        "/v1/judgements": (
+            "JudgementBatch",
+            batch(
+                "Oak",
+                [judged(1, reference=reference, mark="x"), judged(2, "none", reference=f" {reference}.", grade=[]), judged(3)],
+            ),
+        ),
+        "/v1/targets": (
+            "TargetBatch",
+            {"school": {"urn": 100001}, "entries": [judged(1, reference=reference, withdrawn="x") | horizon, judged(3) | horizon]},
+        ),
+        f"/v1/schools/{school}/references": (
+            "ReferenceBatch",
+            {"entries": [{"reference": reference, "oldReference": 5}, {"reference": "P3"}]},
+        ),
+    }
+    for path, (type_, body) in bodies.items():
+        for document in (body, body | {"window": 5, "asOf": "never", "nothing": 1}):
+            for prefer in ("handling=strict", "handling=lenient, return=representation"):
+                answer = await vendor.post(f"{path}?dryRun=true", json=document, headers={"Prefer": prefer})
+                assert answer.status_code in (200, 422)
+                assert len(answer.json()["issues"]) > 0
+                assert not any(word in answer.text for word in (reference, reference.strip().upper())), (path, answer.text)
+            operation = "recordSchoolReferences" if "references" in path else f"record{path[4].upper()}{path[5:]}"
+            given = document | ({"id": school} if "references" in path else {})
+            query = f'mutation ($i: {type_}Input!) {{ {operation}(input: $i, dryRun: true, handling: "lenient", return: "representation")'
+            shown = " { issues { at code message reference } results { at reference } warnings { at reference } } }"
+            graphql = await vendor.post("/graphql", json={"query": query + shown, "variables": {"i": given}})
+            assert "issues" in graphql.text
+            assert not any(word in graphql.text for word in (reference, reference.strip().upper())), (path, graphql.text)
+    told = await vendor.post(
+        "/v1/judgements", json=batch("Oak", [judged(1, mark="x"), judged(1, reference="9434765918", mark="x")])
+    )
+    of_rows = [issue.get("reference") for issue in told.json()["issues"] if issue["at"].startswith("/entries")]
+    assert of_rows == ["P1", "9434765918"]  # which is no NHS number
+
+
+@pytest.mark.parametrize("reference", IDENTIFIERS)
 async def test_a_reference_that_identifies_the_child_elsewhere_is_refused(small_trust: Trust, vendor: Any, reference: str) -> None:
     await opened(vendor)
     row, refused = entry(1, reference=reference), {"/entries/0/reference": "reference-is-identifier"}

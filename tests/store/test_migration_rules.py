@@ -14,6 +14,7 @@ import pytest
 from domain.store import embedded
 from domain.store.schema import MIGRATIONS
 from migrations.later import LATER
+from migrations.later import NEXT as NEXT_LATER
 from tests.fixtures.databases import Databases
 from tests.fixtures.migrations import empty_database, folder_of, following, migrated, sql
 from tests.fixtures.system_catalogue import KNOWN, NOTE_LOCKS, find_bad_locks, find_losses, find_rewrites, read_catalogue
@@ -116,6 +117,18 @@ async def test_a_migration_of_ours_takes_nothing_away(upgrading: Upgrading, tmp_
 def test_migrations_follow_each_other_by_number() -> None:
     """Which of two schemas is newer is seen by it."""
     assert [f"{n:04}" for n in range(1, len(OURS) + 1)] == OURS
+
+
+async def test_what_is_dropped_later_is_there(upgrading: Upgrading, tmp_path: Path) -> None:
+    """Each by the name that the catalogue has; what the program of this release still uses is not for the next migration to drop."""
+    databases = await upgrading.reach(OURS[-1], tmp_path / "all")
+    connection = await asyncpg.connect(databases.cluster.url(databases.name, embedded.SUPERUSER))
+    names = (await read_catalogue(connection)).promises.keys()
+    await connection.close()
+    upgrading.revision = OURS[-1]
+    assert {*LATER, *NEXT_LATER} <= names
+    assert LATER.keys().isdisjoint(NEXT_LATER)
+    assert "column idempotency.fingerprint" in NEXT_LATER
 
 
 ONE = "CREATE TABLE probe (a integer)"

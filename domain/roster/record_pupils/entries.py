@@ -1,8 +1,9 @@
 """The input of a roll, and the rules that each row must meet by itself, before it is matched with a stored pupil."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, structs
@@ -16,7 +17,7 @@ from domain.roster.on_roll import MAIN
 from domain.roster.pupil_keys import Key, KeyMatch, StoredIdentity
 from domain.roster.record_pupils.dates import check_dates
 from domain.roster.record_pupils.row_problem import RowProblem
-from domain.roster.references import is_identifier
+from domain.roster.references import is_identifier, may_repeat
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.write.batch import Batch
 
@@ -42,6 +43,8 @@ def check_actor(same_child: bool, actor: str | UnsetType) -> None:
 
 class PupilEntry(Input, kw_only=True):
     """A pupil as recorded in the school's MIS. The year group holds from the 1 September of the roll's academic year."""
+
+    may_repeat: ClassVar[Callable[[str], bool] | None] = may_repeat
 
     id: Annotated[str | UnsetType, describe("The id of a pupil that is stored.")] = UNSET
     reference: Annotated[Text | UnsetType, describe("The sender's own id of the pupil at this school.")] = UNSET
