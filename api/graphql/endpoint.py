@@ -12,13 +12,14 @@ from strawberry.asgi import GraphQL
 from strawberry.types.unset import UNSET
 
 from api.graphql.context import OperationContext
-from api.graphql.document import is_query
+from api.graphql.document import is_query, read_document
 from api.graphql.errors import list_domain_errors
 from api.graphql.response import GraphqlAnswer, make_answer
 from api.graphql.schema import graphql_schema, make_schema
 from api.http.accept import choose_media_type
 from api.http.auth import authenticate
-from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large, read_json
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large
+from api.http.command_body import CommandBody
 from api.http.field_values import join_lines
 from api.http.problems import HttpProblem
 from api.http.response import JsonResponse
@@ -34,9 +35,12 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
         """The response to a POST. Raises what is wrong before a document is read, which RequestMiddleware answers with problem+json."""
         media_type = negotiate_media_type(join_lines(request.scope, b"accept") or "")
         context = await self.get_context(request, None)
-        document, _ = await read_json(
+        body = CommandBody()
+        document, _ = await body.read(
             request, most=MAX_BODY, check=lambda document: reject_large_query(document, context.introspection)
         )
+        if body.malformed is not None and not is_mutation(document, context.introspection):
+            raise body.malformed
         check_request(document)
         assert isinstance(document, dict)
         result = await self.schema.execute(
@@ -45,9 +49,12 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
             context_value=context,
             operation_name=document.get("operationName") or None,
         )
+        if body.malformed is not None and len(list_domain_errors(result.errors or [])) < len(result.errors or []):
+            raise body.malformed  # such as of a variable that stands in no input
         for error in list_domain_errors(result.errors or []):
             if isinstance(error, ClientRevoked):
                 raise error
+            body.raise_if_malformed(error)
         return _respond(make_answer(result), media_type)
 
     async def get_context(self, request: Any, response: Any) -> OperationContext:
@@ -97,6 +104,14 @@ def _respond(answer: GraphqlAnswer, media_type: str) -> Response:
     if media_type == JSON:
         return JsonResponse(answer.body, *headers, kind=kind)
     return JsonResponse(answer.body if answer.refusal is None else answer.refusal, *headers, kind=kind, status=answer.status)
+
+
+def is_mutation(document: object, introspection: bool) -> bool:
+    """Whether a body is that of a request for a mutation."""
+    if not isinstance(document, dict) or not isinstance(source := document.get("query"), str):
+        return False
+    operation = read_document(graphql_schema(), source, introspection).find_operation(document.get("operationName") or None)
+    return operation is not None and not operation.is_query
 
 
 def reject_large_query(document: object, introspection: bool) -> None:

@@ -13,6 +13,7 @@ from graphql.language import ArgumentNode, VariableDefinitionNode, VariableNode
 
 from api.graphql.document import Operation
 from api.graphql.limits import MAX_ERRORS
+from domain.declare.errors import FaultyValue
 
 INPUT = "input"
 """The argument of a mutation that holds the input of its command."""
@@ -39,7 +40,7 @@ def _coerce_lists(type_: Any, value: Any) -> Any:
     """The value with a list in place of a single value where the type is a list (section 3.11), whatever else is wrong with it."""
     if isinstance(type_, GraphQLNonNull):
         return _coerce_lists(type_.of_type, value)
-    if isinstance(type_, GraphQLList) and value is not None:
+    if isinstance(type_, GraphQLList) and value is not None and not isinstance(value, FaultyValue):
         return [_coerce_lists(type_.of_type, element) for element in (value if isinstance(value, list) else [value])]
     if isinstance(type_, GraphQLInputObjectType) and isinstance(value, dict):
         fields = type_.fields

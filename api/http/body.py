@@ -301,7 +301,7 @@ async def read_json(
             return parse_valid(body), body
         except (ValueError, RecursionError):
             await asyncio.sleep(0)  # let other requests run: finding the faults begins with as much work again
-        raise MalformedJson(await run_in_slices(find_faults(body)))
+        raise MalformedJson(await run_in_slices(find_faults(body)), body)
     _full_collections.postpone()
     get_context(request.scope).releases.append(_full_collections.resume)
     return await run_in_slices(long_json.parse_in_steps(body, check)), body

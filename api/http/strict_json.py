@@ -32,8 +32,8 @@ STRIDE = 256
 
 Value: TypeAlias = "dict[str, Value] | list[Value] | str | int | float | bool | None"
 
-_INTEGERS = range(-(2**63), 2**63)
-_MAX_INTEGER_LENGTH = len(str(-(2**63)))
+INTEGERS = range(-(2**63), 2**63)
+MAX_INTEGER_LENGTH = len(str(-(2**63)))
 _MAX_KEY_IN_POINTER = 100
 _MAX_ENTRY_DEPTH = 4
 """The depth of the entries of a batch: in REST 2 (an object's array), in GraphQL 4 (variables, input, its array)."""
@@ -55,11 +55,13 @@ class MalformedJson(Exception):
 
     Codes: `json-malformed`, `json-encoding`, `json-too-deep`, `json-duplicate-key`, `json-nul`, `json-surrogate`,
     `json-number-range`, `json-not-a-number`; and `json-more`, last, where `MAX_ISSUES` or `MAX_TOKENS` cut the search short.
+    `body` is the whole body, if it is small.
     """
 
-    def __init__(self, issues: list[JsonIssue]) -> None:
+    def __init__(self, issues: list[JsonIssue], body: bytes | None = None) -> None:
         super().__init__(f"the JSON body has {len(issues)} issues")
         self.issues = issues
+        self.body = body
 
 
 def parse(body: bytes) -> Value:
@@ -121,7 +123,7 @@ def _is_within_limits(value: Value, depth: int) -> bool:
                 if isinstance(child, str):
                     continue
                 if isinstance(child, int):
-                    if child not in _INTEGERS:
+                    if child not in INTEGERS:
                         return False
                 elif isinstance(child, float):
                     if isinf(child):
@@ -304,7 +306,7 @@ class _Scan:
             return
         number = _NUMBER.fullmatch(word)
         if number and not number["fraction"]:
-            if len(word) > _MAX_INTEGER_LENGTH or int(word) not in _INTEGERS:
+            if len(word) > MAX_INTEGER_LENGTH or int(word) not in INTEGERS:
                 self.add("json-number-range", "This integer does not fit into 64 bits.")
         elif number:
             if isinf(float(word)):

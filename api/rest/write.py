@@ -8,13 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import authenticate
-from api.http.body import MAX_BODY, MAX_OTHER_BODY, Handler, read_body, read_json
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, Handler, read_body
+from api.http.command_body import CommandBody
 from api.http.target import read_path
 from api.rest.headers import Preferences, make_row_etag, read_if_match, read_preferences
 from api.rest.query_string import check_parameters
 from domain import RESOURCES
 from domain.access.caller import Caller
-from domain.declare.errors import BadRequest, Issue, NotFound
+from domain.declare.errors import BadRequest, DomainError, Issue, NotFound
 from domain.declare.ids import parse_id
 from domain.read.natural_keys import find_row_id
 from domain.support.slices import run_in_slices
@@ -43,10 +44,15 @@ def command_handler(command: Command) -> Handler:
             raise BadRequest(message, code="parameter-invalid", issues=(Issue("dryRun", "parameter-invalid", message),))
         caller.require_scope(command.scope, command.operation)
         preferences = read_preferences(request)
-        sent = await _read_input(request, command, caller, preferences)
-        is_batch = isinstance(sent.command_input, Batch)
-        keyed = await _read_key(request, sent, preferences if is_batch else None)
-        performed = await perform(state.database, command, caller, sent.command_input, dry_run=dry_run == "true", keyed=keyed)
+        body = CommandBody()
+        try:
+            sent = await _read_input(request, command, caller, preferences, body)
+            is_batch = isinstance(sent.command_input, Batch)
+            keyed = await _read_key(request, sent, preferences if is_batch else None)
+            performed = await perform(state.database, command, caller, sent.command_input, dry_run=dry_run == "true", keyed=keyed)
+        except DomainError as error:
+            body.raise_if_malformed(error)
+            raise
         headers = {"Cache-Control": "no-store"}
         if performed.replayed:
             headers["Idempotency-Replayed"] = "true"
@@ -89,20 +95,20 @@ async def _read_key(request: Request, sent: _Sent, preferences: Preferences | No
     return KeyedRequest(key, parts | describe_preferences(*done_so), sent.prefix + sent.body + repr(done_so).encode())
 
 
-async def _read_input(request: Request, command: Command, caller: Caller, preferences: Preferences) -> _Sent:
+async def _read_input(request: Request, command: Command, caller: Caller, preferences: Preferences, body_of: CommandBody) -> _Sent:
     """The input of a command. The URL names a row by its id or its code."""
     most = MAX_OTHER_BODY if command.entries is None else MAX_BODY
     if "id" not in request.path_params:
-        document, body = await read_json(request, most=most)
+        document, body = await body_of.read(request, most=most)
         steps = command.parse_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
         return _Sent(await run_in_slices(steps), document, body)
     state, resource = request.app.state, _BY_PATH[request.scope["path"].split("/")[2]]
     name = read_path(request, "id")
     versions = read_if_match(request) if command.is_single_row else None
     if request.method == "PATCH":
-        document, body = await read_json(request, MERGE_PATCH)
+        document, body = await body_of.read(request, MERGE_PATCH)
     elif command.is_action and (command.requires_fields or _has_body(request)):
-        document, body = await read_json(request, most=most)
+        document, body = await body_of.read(request, most=most)
     else:
         document, body = {}, await read_body(request)
         if body.strip() not in (b"", b"{}"):

@@ -42,6 +42,15 @@ class Issue(Struct, frozen=True, omit_defaults=True, rename="camel"):
     reference: str | None = None
 
 
+class FaultyValue(Struct, frozen=True):
+    """Replaces a JSON value that is well formed and can be no value, such as 1e400, in the input of a command, so that it is
+    an issue among the others. It holds nothing of the value.
+    """
+
+    code: str
+    message: str
+
+
 class DomainError(Exception):
     """The base of the domain's errors. `code` is stable and public: the last part of the problem's `type` (RFC 9457)."""
 

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.access.caller import Caller
-from domain.declare.errors import DomainError, Invalid, Issue, NotFound, make_invalid
+from domain.declare.errors import DomainError, FaultyValue, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, parse_id
 from domain.declare.scopes import Scope
 from domain.store.database import Connection
@@ -193,6 +193,8 @@ class Command:
 
 def _check_list(name: str, rows: object) -> Issue | None:
     """Returns the issue of a list that cannot be decoded row by row; None if there is none."""
+    if isinstance(rows, FaultyValue):
+        return Issue(f"/{name}", rows.code, rows.message)
     if not isinstance(rows, list):
         return Issue(f"/{name}", "wrong-type", f"{name} must be an array.")
     if len(rows) > MAX_ENTRIES:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct, structs
 
-from domain.declare.errors import Issue
+from domain.declare.errors import FaultyValue, Issue
 from domain.declare.value_types import MAX_TEXT
 from domain.declare.vocabulary import find_word, list_words
 from domain.support.suggestions import Suggestions
@@ -162,6 +162,9 @@ def _is_prose(type_: Any) -> bool:
 
 def _find_issues(type_: Any, data: object, at: str, suggestions: Suggestions) -> typing.Iterator[Issue]:
     """Yields every issue of a value that does not have this type."""
+    if isinstance(data, FaultyValue):
+        yield Issue(at, data.code, data.message)
+        return
     struct, item = _find_struct(type_), _find_item_type(type_)
     if struct is not None and isinstance(data, dict):
         yield from _find_object_issues(struct, data, at, suggestions)

@@ -1,5 +1,6 @@
 """What is told of a refused row: what there is instead, its own reference, and everything else that is wrong with it and the others."""
 
+import json
 from typing import Any
 
 import pytest_asyncio
@@ -129,6 +130,71 @@ async def test_one_fault_hides_no_other(vendor: Any) -> None:
         "/v1/judgements", json=batch("Oak", [judged(1)], window="nothing"), headers={"Prefer": "handling=lenient"}
     )
     assert (lenient.status_code, issues(lenient.json())) == (422, {"/window": "window-unknown"})
+
+
+async def test_faulty_json_in_a_row_is_told_with_the_other_faults(vendor: Any) -> None:
+    """Numbers, texts and keys that JSON can write and nobody can mean: issues of their rows, in both interfaces; alone they are a 400, as ever."""
+    rows = [
+        '{"reference": "P1", "subject": "reading", "grade": 100, "mark": 1e400}',
+        '{"reference": "P2", "subject": "none", "grade": 100}',
+        '{"reference": "P3", "subject": "maths", "grade": 99}',
+        '{"reference": "P0", "subject": "maths", "grade": 99, "grade": 98}',
+        '{"reference": "P0", "subject": "gps", "grade": 99, "actor": "a\\u0000b", "method": "\\ud800", "mark": NaN}',
+        '{"reference": "P0", "subject": "reading", "grade": 36893488147419103232, "mark": "x"}',
+    ]
+    expected = {
+        "/entries/0/mark": "json-number-range",
+        "/entries/1/subject": "subject-unknown",
+        "/entries/3/grade": "json-duplicate-key",
+        "/entries/4/actor": "json-nul",
+        "/entries/4/method": "json-surrogate",
+        "/entries/4/mark": "json-not-a-number",
+        "/entries/5/grade": "json-number-range",
+        "/entries/5/mark": "wrong-value",
+    }
+    document = f'{{"school": {{"urn": 100001}}, "window": "{WINDOW}", "entries": [{", ".join(rows)}]}}'
+    json_type, lenient = {"Content-Type": "application/json"}, {"Prefer": "handling=lenient", "Idempotency-Key": "faulty"}
+    strict = await vendor.post("/v1/judgements", content=document, headers=json_type)
+    assert (strict.status_code, issues(strict.json())) == (422, expected)
+    query = "mutation ($i: JudgementBatchInput!, $h: String, $d: Boolean) { recordJudgements(input: $i, handling: $h, dryRun: $d)"
+    query += " { created rejected issues { at code } } }"
+    body = f'{{"query": "{query}", "variables": {{"h": "HANDLING", "d": DRY, "i": {document}}}}}'
+    told_strict = (
+        await vendor.post("/graphql", content=body.replace("HANDLING", "strict").replace("DRY", "true"), headers=json_type)
+    ).json()
+    assert issues(told_strict["errors"][0]["extensions"]["problem"]) == expected
+    dry = (
+        await vendor.post("/graphql", content=body.replace("HANDLING", "lenient").replace("DRY", "true"), headers=json_type)
+    ).json()
+    assert (dry["data"]["recordJudgements"]["created"], issues(dry["data"]["recordJudgements"])) == (1, expected)
+    first, again = [await vendor.post("/v1/judgements", content=document, headers=json_type | lenient) for _ in range(2)]
+    assert (first.status_code, first.json()["created"], first.json()["rejected"]) == (200, 1, 5)
+    assert issues(first.json()) == expected
+    assert (again.headers["Idempotency-Replayed"], again.content) == ("true", first.content)
+    alone = document.replace(", ".join(rows), rows[0])
+    refused = await vendor.post("/v1/judgements", content=alone, headers=json_type)
+    assert (refused.status_code, issues(refused.json())) == (400, {"/entries/0/mark": "json-number-range"})
+    for faulty in (
+        body.replace(document, alone).replace("HANDLING", "strict").replace("DRY", "true"),
+        body.replace("DRY", "1e400"),
+    ):
+        answer = await vendor.post("/graphql", content=faulty, headers=json_type)
+        assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (400, "json-malformed")
+    reading = '{"query": "query ($n: Int) { pupils(first: $n) { nodes { id } } }", "variables": {"n": 1e400}}'
+    assert issues((await vendor.post("/graphql", content=reading, headers=json_type)).json()) == {
+        "/variables/n": "json-number-range"
+    }
+    made = (
+        json.dumps(window("w", name=5, censusOn="never")).replace('"Key stage 2"', "1e400").replace('"National', '"\\u0000National')
+    )
+    planned = await vendor.post("/v1/windows", content=made, headers=json_type)
+    assert (planned.status_code, issues(planned.json())) == (
+        422,
+        {"/name": "wrong-value", "/censusOn": "wrong-value", "/purpose": "json-nul"},
+    )
+    for whole in ('{"entries": [1e400', "1e400", '{"\\u0000": 1, "entries": []}', '{"entries": [{"\\ud800": 5}]}'):
+        answer = await vendor.post("/v1/judgements", content=whole, headers=json_type)
+        assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (400, "json-malformed"), whole
 
 
 async def test_a_conjunction_cannot_be_judged(vendor: Any) -> None:
