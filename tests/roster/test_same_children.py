@@ -68,6 +68,14 @@ async def test_names_sex_and_birthday_are_one_childs(small_trust: Trust, vendor:
     assert len(await listed(vendor)) == is_same
 
 
+async def test_who_left_and_comes_back_with_another_id_is_told_too(small_trust: Trust, vendor: Any) -> None:
+    """A school gives a child who enrols again a fresh number."""
+    await put(vendor, unnumbered(ANN, enrolments=[{"from": "2014-09-01", "to": "2017-07-20", "status": "C"}]))
+    answer = await put(vendor, unnumbered(ANN, reference="again", enrolments=[{"from": "2018-04-16", "status": "C"}]))
+    assert (counted(answer), warned(answer)) == ({"created": 1}, {"/entries/0": SAME})
+    assert len(await listed(vendor)) == 1
+
+
 async def test_two_permanent_upns_are_two_children(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN))
     answer = await put(vendor, child(ANN, reference="new", upn=upn(50)))

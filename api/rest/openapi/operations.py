@@ -117,7 +117,7 @@ def _describe_lookup(resource: Resource) -> JsonObject:
 
 def _list_missing(resource: Resource) -> tuple[HTTPStatus, ...]:
     """The statuses of a row that is not found: 410 where its id is that of a pupil, or begins with it."""
-    is_of_pupil = resource.name == "pupil" or (resource.parse_key is not None and "pupil" in resource.links)
+    is_of_pupil = resource.name == "pupil" or (resource.parse_key is not None and "pupil_id" in resource.order)
     return (HTTPStatus.NOT_FOUND, HTTPStatus.GONE) if is_of_pupil else (HTTPStatus.NOT_FOUND,)
 
 
