@@ -17,7 +17,7 @@ from api.graphql.errors import list_domain_errors
 from api.graphql.response import GraphqlAnswer, make_answer
 from api.graphql.schema import graphql_schema, make_schema
 from api.http.accept import choose_media_type
-from api.http.auth import authenticate
+from api.http.auth import authenticate, confirm_client
 from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large
 from api.http.command_body import CommandBody
 from api.http.field_values import join_lines
@@ -49,12 +49,15 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
             context_value=context,
             operation_name=document.get("operationName") or None,
         )
-        if body.malformed is not None and len(list_domain_errors(result.errors or [])) < len(result.errors or []):
+        errors = list_domain_errors(result.errors or [])
+        if body.malformed is not None and len(errors) < len(result.errors or []):
             raise body.malformed  # such as of a variable that stands in no input
-        for error in list_domain_errors(result.errors or []):
+        for error in errors:
             if isinstance(error, ClientRevoked):
                 raise error
             body.raise_if_malformed(error)
+        if result.errors:
+            await confirm_client(request.scope, errors)
         return _respond(make_answer(result), media_type)
 
     async def get_context(self, request: Any, response: Any) -> OperationContext:

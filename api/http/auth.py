@@ -11,8 +11,7 @@ API's machine does not matter.
 import re
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,6 +20,7 @@ from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, InvalidClaimError, InvalidKeyIdError, JoseError, SecurityWarning
 from joserfc.jwk import KeySet, KeySetSerialization
 from starlette.requests import Request
+from starlette.types import Scope
 
 from api.http.context import get_context
 from api.http.jwt import ACCESS_TOKEN, Jwt, read_jwt, verify_signature
@@ -29,6 +29,7 @@ from api.settings import Settings
 from domain.access.caller import Caller
 from domain.clients.clients import ClientStatus, read_client_status
 from domain.clients.signing_keys import TOKEN_LIFE, read_issuing_clock, read_public_keys
+from domain.declare.errors import DomainError, Forbidden
 from domain.declare.ids import parse_id
 from domain.roster.record_pupils.due_rolls import DueRolls
 from domain.store.database import Database
@@ -53,6 +54,9 @@ RETRY_SECONDS = 3.0
 SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 """The value of `scope` (RFC 6749, section 3.3). What does not match must not be quoted in an error_description either."""
 
+NO_SCOPE = ""
+"""The scope of a token without the claim: of a client that no grant in force gives any (RFC 9068, section 2.2.3)."""
+
 
 class Unauthorised(Exception):
     """There is no valid access token. `challenge` is the value of WWW-Authenticate (RFC 6750, RFC 9728 section 5.1)."""
@@ -70,6 +74,15 @@ def get_authenticator(state: Any) -> "Authenticator":
         state.authenticator = Authenticator(state.database, state.settings)
     authenticator: Authenticator = state.authenticator
     return authenticator
+
+
+async def confirm_client(scope: Scope, errors: Iterable[DomainError]) -> None:
+    """Raises Unauthorised where the client of a request that is refused has been revoked since its status was cached, and no statement could notice it:
+    the token does not have a scope, or the request was refused without the database.
+    """
+    use = get_context(scope).database_use
+    if isinstance(use.client, UUID) and (use.seconds == 0 or any(isinstance(error, Forbidden) for error in errors)):
+        await get_authenticator(scope["app"].state).confirm(use.client)
 
 
 async def authenticate(request: Request) -> Caller:
@@ -117,7 +130,7 @@ class Authenticator:
         essential: jwt.ClaimsOption = {"essential": True}
         ours: jwt.ClaimsOption = {"essential": True, "value": base_url}
         self._claims = jwt.JWTClaimsRegistry(
-            lambda: int(self.now), LEEWAY, iss=ours, aud=ours, sub=essential, exp=essential, client_id=essential, scope=essential
+            lambda: int(self.now), LEEWAY, iss=ours, aud=ours, sub=essential, exp=essential, client_id=essential
         )
 
     @property
@@ -140,13 +153,16 @@ class Authenticator:
         return caller
 
     def add_standing(self, caller: Caller, status: ClientStatus) -> Caller:
-        """The caller with a snapshot of its reach, and without the scopes that no grant in force gives any more."""
+        """The caller with a snapshot of its reach, and without the scopes that no grant in force gives any more.
+
+        `caller` is that of a token: all scopes of the token.
+        """
         standing = self._callers.get(caller)
         if standing is None or standing.snapshot is not status.snapshot:
             scopes = caller.scopes & status.scopes
             of_installation = caller.scopes & status.of_installation
-            ended = caller.scopes - scopes - of_installation
-            standing = replace(caller, scopes=scopes, snapshot=status.snapshot, ended=ended, of_installation=of_installation)
+            ended = (caller.scopes - scopes - of_installation) | status.ended
+            standing = Caller(caller.client_id, scopes, status.snapshot, ended, of_installation, caller.scopes)
             self._callers.put(caller, standing)
         return standing
 
@@ -158,6 +174,7 @@ class Authenticator:
         except JoseError as problem:
             raise Unauthorised(self._base_url, "The access token is not valid here.") from problem
         self._tokens.put(text, (caller, expires_at))
+        self._statuses.discard(caller.client_id)  # it may be older than the token
         return caller
 
     async def _read_token(self, text: str) -> tuple[Caller, float]:
@@ -185,16 +202,19 @@ class Authenticator:
         verify_signature(token, self._keys or KeySet([]), ACCESS_TOKEN)
         claims = token.claims
         self._claims.validate(claims)
-        client_id, scope, exp = claims["client_id"], claims["scope"], claims["exp"]
+        client_id, exp = claims["client_id"], claims["exp"]
+        scope = claims.get("scope", NO_SCOPE)
         caller_id = parse_id(client_id) if isinstance(client_id, str) else None
-        if caller_id is None or claims["sub"] != client_id or not isinstance(scope, str) or not SCOPES.fullmatch(scope):
-            raise InvalidClaimError("client_id, sub or scope")
+        if caller_id is None or claims["sub"] != client_id:
+            raise InvalidClaimError("client_id or sub")
+        if scope is not NO_SCOPE and not (isinstance(scope, str) and SCOPES.fullmatch(scope)):
+            raise InvalidClaimError("scope")
         # joserfc accepts other audiences beside ours, and any exp in the future
         if claims["aud"] not in (self._base_url, [self._base_url]) or not token.is_json:
             raise InvalidClaimError("aud")
         if exp > self.now + TOKEN_LIFE.total_seconds() + LEEWAY:
             raise InvalidClaimError("exp")
-        return Caller(caller_id, frozenset(scope.split(" "))), exp + LEEWAY
+        return Caller(caller_id, frozenset(scope.split())), exp + LEEWAY
 
     async def read_public_keys(self) -> KeySetSerialization:
         """The current public keys."""
@@ -234,6 +254,16 @@ class Authenticator:
             async with self._database.without_caller() as connection:
                 status = await read_client_status(connection, client_id)
             self._statuses.put(client_id, (status, now))
+        return self._require(status)
+
+    async def confirm(self, client_id: UUID) -> None:
+        """Reads the status of a client again. Raises Unauthorised where it is revoked."""
+        async with self._database.without_caller() as connection:
+            status = await read_client_status(connection, client_id)
+        self._statuses.put(client_id, (status, time.monotonic()))
+        self._require(status)
+
+    def _require(self, status: ClientStatus | None) -> ClientStatus:
         if status is None:
             raise Unauthorised(self._base_url, "The client is revoked.")
         return status

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http import cors
+from api.http.auth import Unauthorised, confirm_client
 from api.http.context import get_context
 from api.http.field_values import check_single
 from api.http.problems import as_domain_error, respond
@@ -153,6 +154,7 @@ class RequestMiddleware:
             problem = as_domain_error(error)  # logs an unforeseen error
             if context.status:
                 raise
+            problem = await _confirm_refusal(scope, problem)
             await respond(problem, self.base_url)(scope, receive, send_with_headers)
         finally:
             self.time_limits.end(task)
@@ -161,6 +163,17 @@ class RequestMiddleware:
             path, ms = _make_loggable_path(scope), context.read_milliseconds()
             log.info("request", method=scope["method"], path=path, status=context.status, ms=ms)
             structlog.contextvars.reset_contextvars(**bound)
+
+
+async def _confirm_refusal(scope: Scope, problem: DomainError) -> DomainError:
+    """The problem of a request, or that of its client where it is revoked: it learns nothing else."""
+    try:
+        await confirm_client(scope, [problem])
+    except Unauthorised as error:
+        return as_domain_error(error)
+    except Exception:  # the database cannot be asked now: the request is refused as it was
+        return problem
+    return problem
 
 
 _TOO_LONG, _STOPPING = "The request took too long and was stopped", "The server is stopping"

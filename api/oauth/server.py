@@ -56,17 +56,20 @@ class RegisteredClient(ClientMixin):
 
     def get_allowed_scope(self, scope: str | None) -> str:
         """Returns the scopes requested or, where none are, all that the grants in force give. Raises TokenError where
-        one is not granted."""
+        one is not granted.
+
+        A client without a grant in force gets a token without a scope, so that /v1/me tells it which grants have ended.
+        """
         in_force = self.facts.client.scopes
-        if not in_force:
-            raise TokenError("invalid_scope", "No grant in force gives this client any scope.")
         if scope is None:
             return " ".join(sorted(in_force))
         if not SCOPES.fullmatch(scope):
             raise TokenError("invalid_scope", "The scope is a list of names with one space between them.")
         names = dict.fromkeys(scope.split(" "))
         if missing := [name for name in names if name not in in_force]:
-            raise TokenError("invalid_scope", f"No grant in force gives this client {', '.join(missing)}.")
+            raise TokenError(
+                "invalid_scope", f"No grant in force gives this client {', '.join(missing)}. GET /v1/me lists its grants."
+            )
         return " ".join(sorted(names))
 
 
@@ -118,7 +121,7 @@ class TokenServer(AuthorizationServer):
             "sub": client_id,
             "aud": self.issuer,
             "client_id": client_id,
-            "scope": scope,
+            **({"scope": scope} if scope else {}),
             "iat": now,
             "exp": now + TOKEN_SECONDS,
             "jti": secrets.token_urlsafe(16),

@@ -40,8 +40,9 @@ class ReachSnapshot:
 class Caller:
     """An authenticated client and the scopes of its token that grants in force give it at some school or trust.
 
-    A token has at most the scopes of the grants when it was issued. `ended` are those that no grant in force gives any
-    more; `of_installation` are those that grants give on the installation.
+    `token_scopes` are all scopes of the token: at most those of the grants when it was issued. `ended` are those of the
+    token or of a grant that no grant in force gives any more; `of_installation` are those of the token that grants give
+    on the installation.
     """
 
     client_id: UUID
@@ -49,11 +50,7 @@ class Caller:
     snapshot: ReachSnapshot | None = None
     ended: frozenset[str] = frozenset()
     of_installation: frozenset[str] = frozenset()
-
-    @property
-    def token_scopes(self) -> frozenset[str]:
-        """The scopes of the token."""
-        return self.scopes | self.ended | self.of_installation
+    token_scopes: frozenset[str] = frozenset()
 
     @cached_property
     def cache_key(self) -> bytes:
@@ -68,7 +65,7 @@ class Caller:
     def refuse(self, needs: Mapping[str, str]) -> Forbidden:
         """Returns the error for scopes that the caller does not have. `needs` maps each operation or field to its scope.
 
-        Where a scope of the token has ended, the error says so, and leaves out what the token never had.
+        Where a scope has ended, the error says so, and leaves out what the client never had.
         """
         ended = {what: scope for what, scope in needs.items() if scope in self.ended}
         return make_ended_error(ended) if ended else make_scope_error(needs)
@@ -85,7 +82,7 @@ class Caller:
 
 
 def make_ended_error(needs: Mapping[str, str]) -> Forbidden:
-    """Returns the error for scopes of a token whose grants have ended since it was issued."""
+    """Returns the error for scopes whose grants have ended."""
     issues = tuple(
         Issue(what, "grant-ended", f"{what} needs the scope {scope}, and the grants that gave it have ended.")
         for what, scope in needs.items()

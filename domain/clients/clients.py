@@ -21,6 +21,7 @@ from domain.clients.key_sets import read_key_set
 from domain.clients.secrets import add_secret, expire_secrets
 from domain.declare.errors import Conflict, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, new_id, parse_id
+from domain.declare.scopes import Scope
 from domain.declare.type_numbers import CLIENT
 from domain.store.database import Connection
 
@@ -157,13 +158,18 @@ async def count_schools_in_reach(connection: Connection, client_id: UUID) -> int
 class ClientStatus:
     """What every request needs of a client that is not revoked: the origins of its browser apps, the number of tenants
     it reaches, a snapshot of its reach, and the scopes that grants in force give at any school or trust, and on the
-    installation."""
+    installation.
+
+    `ended` are the scopes of grants that have been revoked or have expired, and that no grant in force gives: every scope
+    where such a client has no grant in force at all.
+    """
 
     origins: frozenset[str]
     tenants: int
     snapshot: ReachSnapshot
     scopes: frozenset[str]
     of_installation: frozenset[str]
+    ended: frozenset[str]
 
 
 MAX_COUNTED_SCHOOLS = 5
@@ -173,7 +179,10 @@ _STATUS = f"""
 SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
     SELECT origins, reach_version, r.schools, r.tenants, r.scope_lists, ARRAY (
         SELECT DISTINCT scope FROM reach r CROSS JOIN unnest(r.scopes) scope WHERE client_id = $1 AND tenant_id = $2 AND {IN_FORCE}
-    ) AS of_installation, (
+    ) AS of_installation, ARRAY (
+        SELECT DISTINCT scope FROM grants g CROSS JOIN unnest(g.scopes) scope
+        WHERE g.client_id = $1 AND (g.revoked_at IS NOT NULL OR g.expires_at <= now())
+    ) AS ended, (
         SELECT min(at) FROM grants CROSS JOIN LATERAL (VALUES (starts_at), (expires_at)) times (at)
         WHERE client_id = $1 AND revoked_at IS NULL AND at > now()
     ) AS until
@@ -198,12 +207,15 @@ async def read_client_status(connection: Connection, client_id: UUID) -> ClientS
     scopes, tenants = frozenset.intersection(*scope_sets) if scope_sets else frozenset(), tuple(row["tenants"] or ())
     counts_tenants = row["schools"] > MAX_COUNTED_SCHOOLS
     snapshot = ReachSnapshot(scopes, row["reach_version"], row["until"], tenants if counts_tenants else None)
+    in_force, of_installation = frozenset[str]().union(*scope_sets), frozenset(row["of_installation"])
+    ended = frozenset(row["ended"]) - in_force - of_installation
     return ClientStatus(
         origins=frozenset(row["origins"]),
         tenants=len(tenants),
         snapshot=snapshot,
-        scopes=frozenset().union(*scope_sets),
-        of_installation=frozenset(row["of_installation"]),
+        scopes=in_force,
+        of_installation=of_installation,
+        ended=frozenset(Scope) if row["ended"] and not in_force | of_installation else ended,
     )
 
 

@@ -122,6 +122,75 @@ async def test_the_first_request_after_the_last_grant_has_ended_is_refused(case:
         case.here.transport.app.state.authenticator._statuses.discard(await case.client_id())
 
 
+async def take_new_token(case: Case) -> None:
+    case.client.headers["Authorization"] = f"Bearer {await case.here.token('app')}"
+
+
+@pytest.mark.parametrize("what", ASKS)
+async def test_a_new_token_is_told_so_too(case: Case, what: str) -> None:
+    """It has no scope, and the server has just read that the client may do everything."""
+    assert (await ASKS[what](case.client, case.ids)).status_code not in (401, 403)
+    await case.end_grants()
+    await take_new_token(case)
+    answer = await ASKS[what](case.client, case.ids)
+    assert (answer.status_code, problem_of(answer)["type"].rsplit("/", 1)[1]) == (403, "grant-ended")
+    assert {issue["code"] for issue in problem_of(answer)["issues"]} == {"grant-ended"}
+
+
+async def test_with_a_new_token_me_lists_the_grants_that_have_ended(case: Case) -> None:
+    await case.end_grants()
+    await take_new_token(case)
+    me = (await case.client.get("/v1/me")).json()
+    assert (me["token"]["scopes"], [grant["state"] for grant in me["grants"]]) == ([], ["revoked", "revoked"])
+    answer = await graphql(case.client, "{ me { grants { state } token { scopes } } }")
+    assert answer.json()["data"]["me"] == {"grants": [{"state": "revoked"}] * 2, "token": {"scopes": []}}
+
+
+async def test_a_new_token_is_told_of_the_one_grant_that_has_ended(small_trust: Trust) -> None:
+    """What a grant in force gives is as before, and what none ever gave is missing."""
+    client = await small_trust.client("two", f"school:{URNS['Oak']}=pupils:read", f"school:{URNS['Oak']}=groups:read,targets:read")
+    found = await find_client(small_trust.operator, "two")
+    assert found is not None
+    (of_groups,) = [g for g in await list_grants(small_trust.operator, found.id) if "groups:read" in g.scopes]
+    await revoke_grant(small_trust.operator, of_groups.id)
+    client.headers["Authorization"] = f"Bearer {await small_trust.token('two')}"
+    assert (await client.get("/v1/me")).json()["token"]["scopes"] == ["pupils:read"]
+    for path, status, code in (
+        ("/v1/pupils", 200, None),
+        ("/v1/groups", 403, "grant-ended"),
+        ("/v1/targets", 403, "grant-ended"),
+        ("/v1/judgements", 403, "scope-missing"),
+    ):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json().get("type", "/").rsplit("/", 1)[1] or None) == (status, code), path
+
+
+NARROW: dict[str, Ask] = {
+    "a list of which its token has no scope": lambda client, ids: client.get("/v1/groups"),
+    "a field": lambda client, ids: client.get("/v1/pupils?fields=surname"),
+    "a command": lambda client, ids: client.post("/v1/pupils", json=ROLL),
+    "a row": lambda client, ids: client.get(f"/v1/groups/{ids['pupil']}"),
+    "aggregates": lambda client, ids: client.get(f"/v1/aggregates?groupBy=school&window={WINDOW}&subject=reading"),
+    "the import": lambda client, ids: client.post("/v1/imports/gias", files=GIAS),
+    "rows by GraphQL": lambda client, ids: graphql(client, "{ groups { nodes { id } } }"),
+    "a command by GraphQL": lambda client, ids: graphql(client, CREATE, i=ROLL),
+    "an unknown parameter": lambda client, ids: client.get("/v1/pupils?colour=red"),
+    "a document that is none": lambda client, ids: graphql(client, "{ colours }"),
+}
+
+
+@pytest.mark.parametrize("what", NARROW)
+async def test_a_revoked_client_gets_401_for_what_it_could_not_do_either(case: Case, what: str) -> None:
+    client = await case.here.client("narrow", f"school:{URNS['Oak']}=pupils:read")
+    assert (await client.get("/v1/pupils")).status_code == 200
+    assert (await NARROW[what](client, case.ids)).status_code in (400, 403)
+    found = await find_client(case.here.operator, "narrow")
+    assert found is not None
+    await revoke_client(case.here.operator, found.id)
+    answer = await NARROW[what](client, case.ids)
+    assert (answer.status_code, problem_of(answer)["type"].rsplit("/", 1)[1]) == (401, "unauthorised")
+
+
 async def test_a_grant_that_expires_ends_by_itself(case: Case) -> None:
     expiry = "UPDATE grants SET expires_at = now() + $2 WHERE client_id = $1"
     await case.here.operator.execute(expiry, await case.client_id(), timedelta(seconds=1))

@@ -48,7 +48,7 @@ class Place:
                 **{"iat": now, "exp": now + 300, "jti": str(time.perf_counter_ns())},
             },
             texts=("iss", "aud", "sub", "client_id", "scope"),
-            needed=("iss", "aud", "sub", "client_id", "scope", "exp"),
+            needed=("iss", "aud", "sub", "client_id", "exp"),
         )
         self.assertion = Signer(
             "assertion",

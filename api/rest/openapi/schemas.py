@@ -126,9 +126,10 @@ HTTP_SCHEMAS: dict[str, JsonObject] = {
             "access_token": _FORM_TEXT,
             "token_type": {"const": "Bearer"},
             "expires_in": {"type": "integer", "minimum": 1},
-            "scope": _FORM_TEXT,
+            "scope": _FORM_TEXT
+            | {"description": "Separated by spaces; left out where no grant in force gives any: GET /v1/me lists the grants."},
         },
-        "required": ["access_token", "token_type", "expires_in", "scope"],
+        "required": ["access_token", "token_type", "expires_in"],
     },
     "TokenRefusal": {
         "type": "object",

@@ -174,7 +174,11 @@ async def test_what_no_grant_in_force_gives_is_not_held(installation: Installati
     await installation.operator.execute("SELECT derive_reach(ARRAY[$1::uuid])", UUID(installation.client_id))
     assert (await installation.ask(auth=credentials)).json()["scope"] == HELD
     await revoke_grant(installation.operator, installation.grant_id)
-    assert "No grant in force" in installation.refused(await installation.ask(auth=credentials), "invalid_scope")
+    without = (await installation.ask(auth=credentials)).json()
+    assert (sorted(without), without["token_type"]) == (["access_token", "expires_in", "token_type"], "Bearer")
+    assert (await installation.who(without["access_token"])).json() == {"client": installation.client_id, "scope": ""}
+    refused = installation.refused(await installation.ask({"scope": "pupils:read"}, auth=credentials), "invalid_scope")
+    assert refused == "No grant in force gives this client pupils:read. GET /v1/me lists its grants."
 
 
 async def test_an_old_secret_works_during_the_overlap_only(installation: Installation) -> None:
