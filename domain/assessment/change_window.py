@@ -13,6 +13,7 @@ from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale, mak
 from domain.declare.inputs import Instant, LongText, Text
 from domain.declare.scopes import Scope
 from domain.roster import years
+from domain.roster.years import YearGroupText
 from domain.store.database import Connection
 from domain.write.aggregates import rebuild
 from domain.write.command import command
@@ -32,7 +33,7 @@ class WindowChange(PatchInput, kw_only=True):
     purpose: LongText | UnsetType = UNSET
     decision: LongText | UnsetType = UNSET
     census_on: date | UnsetType = UNSET
-    year_groups: Annotated[list[str], Meta(min_length=1, max_length=20)] | UnsetType = UNSET
+    year_groups: Annotated[list[YearGroupText], Meta(min_length=1, max_length=20)] | UnsetType = UNSET
 
 
 _UPDATE = """

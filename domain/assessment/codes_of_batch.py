@@ -1,5 +1,6 @@
 """The codes that a batch of judgements names, and those among them that the tenant does not have."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,19 +25,21 @@ async def read_codes_of_batch(connection: Connection, tenant_id: UUID, batch: Ba
         codes = await name_windows(connection, tenant_id, codes)
     if batch.head.window is not UNSET and batch.head.window not in codes.windows:
         batch.fault("/window", "window-unknown", codes.describe_unknown_window())
-    for at, value in undecoded.items():
-        check_words(batch, codes, at, value)
+    reject_unknown_words(batch, {"subject": codes.subjects, "aspect": codes.aspects, "window": codes.windows}, codes)
     return codes, now
 
 
-def check_words(batch: Batch[Any, Any], codes: CodeTable, at: int, value: dict[str, Any]) -> None:
-    """Adds the unknown subject, aspect and window of a row that could not be decoded, so that its other faults hide none."""
+def reject_unknown_words(batch: Batch[Any, Any], known: Mapping[str, Collection[str]], codes: CodeTable | None = None) -> None:
+    """Adds the unknown codes of rows that could not be decoded, so that their other faults hide none. `known` are those that there
+    are, by the name of the field; `codes` describes unknown windows.
+    """
     faulty = {issue.at for issue in batch.issues}
-    for name, known in (("subject", codes.subjects), ("aspect", codes.aspects), ("window", codes.windows)):
-        word = value.get(name)
-        if not isinstance(word, str) or word.strip() in known or f"{batch.make_pointer(at)}/{name}" in faulty:
-            continue
-        if name == "window":
-            batch.reject(at, name, "window-unknown", codes.describe_unknown_window())
-        else:
-            batch.reject(at, name, *describe_unknown_code(name, word.strip(), known))
+    for at, value in batch.undecoded.items():
+        for name, words in known.items():
+            word = value.get(name) if isinstance(value, dict) else None
+            if not isinstance(word, str) or word.strip() in words or f"{batch.make_pointer(at)}/{name}" in faulty:
+                continue
+            if name == "window" and codes is not None:
+                batch.reject(at, name, "window-unknown", codes.describe_unknown_window())
+            else:
+                batch.reject(at, name, *describe_unknown_code(name, word.strip(), words))

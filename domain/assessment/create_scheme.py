@@ -23,6 +23,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME
 from domain.roster import years
 from domain.roster.tenant_ref import TenantRef, find_tenant
+from domain.roster.years import AcademicYearText
 from domain.store.database import Connection
 from domain.support.suggestions import Suggestions
 from domain.write.action import Action
@@ -83,7 +84,7 @@ class NewSchemeVersion(Input, kw_only=True):
 
     grades: GradeInputs
     academic_years: Annotated[
-        Annotated[list[str], Meta(min_length=1, max_length=50)] | None,
+        Annotated[list[AcademicYearText], Meta(min_length=1, max_length=50)] | None,
         describe("The academic years whose windows are judged in it; null: all for which there is no version of their own."),
     ] = None
     standard: Annotated[

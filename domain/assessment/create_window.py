@@ -23,6 +23,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import WINDOW
 from domain.roster.school_refs import SchoolRef, find_schools, make_school_issue
 from domain.roster.tenant_ref import TenantRef, find_tenant
+from domain.roster.years import AcademicYearText, YearGroupText
 from domain.store.database import Connection, transpose
 from domain.support import clock
 from domain.write.aggregates import rebuild
@@ -55,7 +56,7 @@ class NewWindow(Input, kw_only=True):
     tenant: TenantRef
     code: Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./_-]*$")]
     name: ShortText
-    academic_year: str
+    academic_year: AcademicYearText
     census_on: date
     opens_at: Instant
     closes_at: Instant
@@ -63,7 +64,7 @@ class NewWindow(Input, kw_only=True):
     statutory: bool = False
     purpose: LongText
     decision: LongText
-    year_groups: Annotated[list[str], Meta(min_length=1, max_length=20)]
+    year_groups: Annotated[list[YearGroupText], Meta(min_length=1, max_length=20)]
     collects: Annotated[list[Collect], Meta(min_length=1, max_length=200)]
     frequency_reasons: FrequencyReasons | None = None
 

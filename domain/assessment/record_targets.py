@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import SUBJECTS_AND_ASPECTS
+from domain.assessment.codes_of_batch import reject_unknown_words
 from domain.assessment.subjects import AspectCode, SubjectCode
 from domain.assessment.targets import targets
 from domain.assessment.templates import describe_unknown_code, is_used
@@ -23,6 +24,7 @@ from domain.declare.type_numbers import TARGET
 from domain.roster import years
 from domain.roster.pupil_keys import PupilRow, find_and_lock_pupils
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
+from domain.roster.years import AcademicYearText
 from domain.store.database import Connection, transpose
 from domain.support import clock
 from domain.support.slices import iterate_in_slices, split_into_parts
@@ -35,7 +37,7 @@ from domain.write.locks import SchoolLocks
 class Horizon(Input, kw_only=True):
     """By when: an academic year and a point in it."""
 
-    academic_year: Annotated[str, describe("Such as 2026-27.")]
+    academic_year: Annotated[AcademicYearText, describe("Such as 2026-27.")]
     point: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 -]{0,29}$")], describe("A point in the year, such as Summer.")
     ]
@@ -146,6 +148,8 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
     grades = TargetGrades(
         await connection.fetch(_GRADES, tenant_id, list({school.id for school in schools.values()}), clock.read_now())
     )
+    known = {kind: [code for other, code in numbers if other == kind] for kind in ("subject", "aspect")}
+    reject_unknown_words(batch, known)
     good_rows = batch.list_good_rows()
     locks = SchoolLocks(connection, tenant_id)
     pupil_ids = await find_and_lock_pupils(

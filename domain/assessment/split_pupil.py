@@ -73,8 +73,8 @@ class PupilSplit(Input, kw_only=True):
     preferred_forename: Annotated[Name | None, describe("Forename that the school uses instead, for the new record.")] = None
     date_of_birth: Annotated[date, describe("Date of birth of the new record.")]
     sex: Annotated[Literal["F", "M"], describe("Sex of the new record, as in DfE data exchange.")]
-    year_group: Annotated[str, describe("National curriculum year of the new record today.")]
-    upn: Annotated[str | None, describe("UPN of the new record: one that the record has or had, or one that nobody has.")] = None
+    year_group: Annotated[years.YearGroupText, describe("National curriculum year of the new record today.")]
+    upn: Annotated[upn_rules.UpnText | None, describe("UPN of the new record: one it has or had, or one that nobody has.")] = None
     enrolments: Annotated[
         Annotated[list[SplitSpell], Meta(min_length=1, max_length=50)],
         describe("Spells on roll of the new record. The record loses those with the same school and first day."),

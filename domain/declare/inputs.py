@@ -1,6 +1,7 @@
 """Base classes of the inputs and outputs of commands, and the types of their texts and instants."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, ClassVar
 
@@ -15,6 +16,16 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 """A name of a person."""
 LongText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 """Sentences. They may hold formatting characters, which any other text may not."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of a text, such as that of a UPN, which the command checks. Marks the field, so that its fault is told also
+    where another one keeps the input from being decoded. `parse` raises ValueError; `code` is that of the issue.
+    """
+
+    code: str
+    parse: Callable[[str], object]
 
 
 def describe(text: str) -> Meta:

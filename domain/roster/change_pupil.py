@@ -40,6 +40,8 @@ from domain.roster.record_pupils.source import report_differences
 from domain.roster.record_pupils.stored_rules import reject_birth_after_spells
 from domain.roster.retired import reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
+from domain.roster.upn import UpnText
+from domain.roster.years import YearGroupText
 from domain.store.database import Connection
 from domain.support import clock
 from domain.write.aggregates import adjust_for_pupils
@@ -58,8 +60,8 @@ class PupilChange(PatchInput, kw_only=True):
     preferred_forename: Name | UnsetType | None = UNSET
     date_of_birth: date | UnsetType = UNSET
     sex: Literal["F", "M"] | UnsetType = UNSET
-    upn: str | UnsetType | None = UNSET
-    year_group: str | UnsetType = UNSET
+    upn: UpnText | UnsetType | None = UNSET
+    year_group: YearGroupText | UnsetType = UNSET
     same_child: SameChild = False
     actor: SaidBy = UNSET
 

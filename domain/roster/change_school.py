@@ -13,7 +13,7 @@ from domain.declare.scopes import Scope
 from domain.roster.roll_year import correct_roll_year, read_roll_year
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.roster.schools import DEFAULT_SETTINGS
-from domain.roster.years import parse_academic_year
+from domain.roster.years import AcademicYearText, parse_academic_year
 from domain.store.database import Connection
 from domain.support import clock
 from domain.write.command import command
@@ -36,7 +36,7 @@ class SchoolChange(PatchInput, kw_only=True):
         ),
     ] = UNSET
     roll_year: Annotated[
-        str | UnsetType | None,
+        AcademicYearText | UnsetType | None,
         describe(
             "Academic year of the newest roll, where a roll was sent with a wrong day: rolls of this year and later are taken again."
             " Null where there has been none."

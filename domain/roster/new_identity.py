@@ -25,6 +25,7 @@ from domain.roster.merged_pupils import make_not_found
 from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, write_changes
 from domain.roster.record_pupils.dates import NO_BIRTHDAY, find_new_age_problem, find_school_day, list_date_problems
+from domain.roster.upn import UpnText
 from domain.store.database import Connection
 from domain.support import clock
 from domain.write.action import Action
@@ -43,7 +44,7 @@ class NewIdentity(Input, kw_only=True):
     forename: Annotated[Name, describe("Legal forename from now on.")]
     date_of_birth: Annotated[date | UnsetType, describe("Date of birth, if it has to be another one.")] = UNSET
     sex: Annotated[Literal["F", "M"] | UnsetType, describe("Sex, if it has to be another one.")] = UNSET
-    upn: Annotated[str | None, describe("The new UPN; null until it is known.")] = None
+    upn: Annotated[UpnText | None, describe("The new UPN; null until it is known.")] = None
     reference: Annotated[Text | None, describe("This client's new reference for the pupil at the main school.")] = None
 
 

@@ -17,6 +17,7 @@ from domain.roster.merged_pupils import tell_merged
 from domain.roster.references import is_identifier, may_repeat
 from domain.roster.retired import describe_reference, describe_upn, reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef
+from domain.roster.upn import UpnText
 from domain.store.database import Connection, SnapshotChanged
 from domain.support.slices import iterate_in_slices
 from domain.write.batch import Batch
@@ -29,7 +30,7 @@ class PupilKey(Input, kw_only=True):
     may_repeat: ClassVar[Callable[[str], bool] | None] = may_repeat
 
     id: Annotated[str | UnsetType, describe("The id of the pupil here.")] = UNSET
-    upn: Annotated[str | UnsetType, describe("Unique pupil number.")] = UNSET
+    upn: Annotated[UpnText | UnsetType, describe("Unique pupil number.")] = UNSET
     reference: Annotated[str | UnsetType, describe("The sender's own id of the pupil at the school.")] = UNSET
 
     def __post_init__(self) -> None:

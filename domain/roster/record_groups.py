@@ -26,7 +26,7 @@ from domain.roster.record_pupils.roll_day import IMPLAUSIBLE
 from domain.roster.retired import CODE as RETIRED
 from domain.roster.retired import describe_id, find_new_identities, find_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
-from domain.roster.years import academic_year_range, parse_academic_year
+from domain.roster.years import AcademicYearText, academic_year_range, parse_academic_year
 from domain.store.database import Connection, transpose
 from domain.write.batch import Batch, Recorded
 from domain.write.command import command
@@ -61,7 +61,7 @@ class GroupBatch(Input, kw_only=True):
     """
 
     school: SchoolRef | UnsetType = UNSET
-    academic_year: str
+    academic_year: AcademicYearText
     as_of: date
     complete: bool = False
     entries: list[GroupEntry]

@@ -13,6 +13,7 @@ from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
 from domain.roster.merged_pupils import make_not_found
 from domain.roster.record_pupils.changes import touch_pupils
+from domain.roster.upn import UpnText
 from domain.store.database import Connection
 from domain.write.action import Action
 from domain.write.command import command
@@ -22,7 +23,7 @@ from domain.write.locks import SchoolLocks
 class UpnRelease(Input, kw_only=True):
     """The UPN that was recorded in error."""
 
-    upn: Annotated[str, describe("A former UPN of the pupil.")]
+    upn: Annotated[UpnText, describe("A former UPN of the pupil.")]
 
 
 class UpnReleased(Output, kw_only=True):

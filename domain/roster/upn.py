@@ -11,7 +11,9 @@ contains the number.
 
 import re
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from domain.declare.inputs import Form
 from domain.declare.vocabulary import Vocabulary
 
 _LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZ"
@@ -60,6 +62,8 @@ def find_upn(text: object) -> str | None:
         return None
 
 
+UpnText = Annotated[str, Form("upn-invalid", parse_upn)]
+"""A field of an input that holds a UPN."""
 UPN = Vocabulary(lambda text: parse_upn(text).text)
 
 

@@ -6,10 +6,11 @@ curriculum: overview" for the key stages. An academic year starts on 1 September
 
 import re
 from datetime import date, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from sqlalchemy import Text, cast, func
 
+from domain.declare.inputs import Form
 from domain.declare.vocabulary import Vocabulary
 from domain.support.clock import FIRST_MONTH_OF_YEAR, find_start_year
 
@@ -89,6 +90,9 @@ def parse_academic_year(text: str) -> int:
     return start
 
 
+YearGroupText = Annotated[str, Form("year-group-invalid", parse_year_group)]
+AcademicYearText = Annotated[str, Form("academic-year-invalid", parse_academic_year)]
+"""Fields of inputs that hold a year group, and an academic year."""
 ACADEMIC_YEAR = Vocabulary(lambda text: format_academic_year(parse_academic_year(text)))
 
 

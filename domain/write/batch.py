@@ -1,7 +1,7 @@
 """The input of a bulk command, the issues of its rows and their outcomes."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -117,7 +117,14 @@ class Batch(Generic[Head, Entry]):
         companions = {name: other.copy_unchanged() for name, other in self.companions.items()}
         rejected, issues, warnings = {*self._rejected}, [*self.issues], [*self.warnings]
         return replace(
-            self, issues=issues, warnings=warnings, companions=companions, faults=[], locations={}, results={}, _rejected=rejected
+            self,
+            issues=issues,
+            warnings=warnings,
+            companions=companions,
+            faults=[*self.faults],
+            locations={},
+            results={},
+            _rejected=rejected,
         )
 
     def make_pointer(self, index: int) -> str:
@@ -136,6 +143,16 @@ class Batch(Generic[Head, Entry]):
     def fault(self, at: str, code: str, message: str) -> None:
         """Adds an issue of the head."""
         self.faults.append(Issue(at, code, message))
+
+    def refuse_for_head(self, others: Iterable[Issue] = ()) -> None:
+        """Raises Invalid with the issues of the batch and `others`, if its head has faults; without those that only say that a
+        faulty field of the head is missing.
+        """
+        if not self.faults:
+            return
+        own, names = {fault.at for fault in self.faults}, {fault.at.split("/")[1] for fault in self.faults if fault.at}
+        issues = dict.fromkeys([*self.list_issues(), *others])
+        raise make_invalid([issue for issue in issues if issue.at in own or not names & {*issue.at.split("/")[1::2]}])
 
     def warn(self, index: int, field_path: str, code: str, message: str) -> None:
         """Adds a warning about a row. It is reported unless the row is rejected, then or later."""

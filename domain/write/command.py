@@ -164,7 +164,12 @@ class Command:
         for name, type_ in self.row_types.items():
             batches[name] = yield from self._parse_list(name, type_, lists.get(name, []), suggestions)
         batch = batches.pop("entries")
-        if faults:  # those of the rows with them: one fault hides no other
+        if faults:  # what is left of the head serves to find the faults of the rows: one fault hides no other
+            faulty = {fault.at.split("/")[1] for fault in faults if "/" in fault.at}
+            rest = {name: value for name, value in data.items() if name not in faulty and name not in lists}
+            head, others = decode(self.input, rest | {name: [] for name in lists}, "")
+            head, batch.faults = None if others else head, faults
+        if head is None:
             rows = [issue for each in (*batches.values(), batch) for issue in each.list_issues()]
             raise make_invalid([*faults, *rows])
         batch.head, batch.lenient, batch.with_results, batch.companions = head, lenient, with_results, batches

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from domain.declare.errors import FaultyValue, Issue
+from domain.declare.inputs import Form
 from domain.declare.value_types import MAX_TEXT
 from domain.declare.vocabulary import find_word, list_words
 from domain.support.suggestions import Suggestions
@@ -60,7 +61,10 @@ def decode(
     try:
         value = msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
-        return None, list(islice(_find_issues(type_, data, at, suggestions or Suggestions()), max_issues))
+        issues = list(islice(_find_issues(type_, data, at, suggestions or Suggestions()), max_issues))
+        faulty = {issue.at for issue in issues}
+        issues += (issue for issue in _find_misformed(type_, data, at) if issue.at not in faulty)
+        return None, issues[:max_issues]
     return value, list(islice(_find_implausible(type_, value, at), max_issues))
 
 
@@ -180,6 +184,32 @@ def _find_issues(type_: Any, data: object, at: str, suggestions: Suggestions) ->
             yield from _check_value(type_, data, at)
     else:
         yield from _check_value(type_, data, at)
+
+
+def _find_misformed(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
+    """Yields the issues of texts that do not have their `Form`."""
+    if isinstance(data, str) and (form := _find_form(type_)) is not None:
+        try:
+            form.parse(data)
+        except ValueError as problem:
+            yield Issue(at, form.code, str(problem))
+    elif isinstance(data, list) and (item := _find_item_type(type_)) is not None:
+        for i, element in enumerate(data):
+            yield from _find_misformed(item, element, f"{at}/{i}")
+    elif isinstance(data, dict) and (struct := _find_struct(type_)) is not None:
+        for name, field in _map_fields(struct).items():
+            yield from _find_misformed(field.type, data.get(name), f"{at}/{name}")
+
+
+@cache
+def _find_form(type_: Any) -> Form | None:
+    """Returns the form of the texts of a type."""
+    if typing.get_origin(type_) is typing.Annotated:
+        inner, *notes = typing.get_args(type_)
+        return next((note for note in notes if isinstance(note, Form)), None) or _find_form(inner)
+    if typing.get_origin(type_) in (typing.Union, types.UnionType):
+        return next((form for member in typing.get_args(type_) if (form := _find_form(member)) is not None), None)
+    return None
 
 
 def _is_valid(type_: Any, data: object) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 
 from domain.access.caller import Caller
 from domain.access.standing import check_standing
-from domain.declare.errors import Busy, Conflict, Invalid
+from domain.declare.errors import Busy, Conflict, DatabaseError, DomainError, Invalid
 from domain.store.database import ConditionFailed, Connection, Database
 from domain.write.batch import Batch, Recorded
 from domain.write.command import Command
@@ -64,7 +64,7 @@ async def perform(
                 return CommandAnswer(_restore_answer(command, command_input, stored.encode()), replayed=True)
         attempt = command_input.copy_unchanged() if isinstance(command_input, Batch) else command_input
         with track_locks() as taken, collect_findings() as findings, run_dry(dry_run):
-            result = await command.run(connection, caller, attempt)
+            result = await _run_command(connection, command, caller, attempt)
         if isinstance(attempt, Batch):
             attempt.refuse_if_all_rejected()
         for locks in taken if result.has_written else ():
@@ -95,6 +95,20 @@ async def perform(
                     caller.client_id, lambda connection: _record_rejection(connection, caller, rejected, findings)
                 )
         raise
+
+
+async def _run_command(connection: Connection, command: Command, caller: Caller, command_input: Any) -> Any:
+    """Returns the output of the command. A batch whose head has faults is only run to find those of its rows, and then refused."""
+    if not isinstance(command_input, Batch) or not command_input.faults:
+        return await command.run(connection, caller, command_input)
+    try:
+        await command.run(connection, caller, command_input)
+    except (Busy, DatabaseError):
+        raise
+    except DomainError as problem:
+        command_input.refuse_for_head(problem.issues if isinstance(problem, Invalid) else ())
+    command_input.refuse_for_head()
+    raise AssertionError("the head has faults")
 
 
 def _restore_answer(command: Command, command_input: Any, stored: bytes) -> bytes:

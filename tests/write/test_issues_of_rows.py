@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from tests.fixtures.small_trust import WINDOW, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn, window
@@ -130,6 +131,102 @@ async def test_one_fault_hides_no_other(vendor: Any) -> None:
         "/v1/judgements", json=batch("Oak", [judged(1)], window="nothing"), headers={"Prefer": "handling=lenient"}
     )
     assert (lenient.status_code, issues(lenient.json())) == (422, {"/window": "window-unknown"})
+
+
+BAD_UPN, HORIZON = "A801200005001", {"academicYear": "20", "point": "KS2"}
+TOLD_TOGETHER: list[tuple[str, str, dict[str, Any], dict[str, str]]] = [
+    (
+        "/v1/pupils",
+        "PupilBatch",
+        roll("Oak", [entry(1, sex="Q", upn=BAD_UPN, formerUpns=[BAD_UPN], yearGroup="99"), entry(2, upn=BAD_UPN)]),
+        {
+            "/entries/0/sex": "wrong-value",
+            "/entries/0/upn": "upn-invalid",
+            "/entries/0/formerUpns/0": "upn-invalid",
+            "/entries/0/yearGroup": "year-group-invalid",
+            "/entries/1/upn": "upn-invalid",
+        },
+    ),
+    (
+        "/v1/groups",
+        "GroupBatch",
+        {
+            "school": {"urn": 100001},
+            "academicYear": "20",
+            "asOf": "never",
+            "entries": [{"code": "a", "name": 5, "kind": "class", "members": [{"upn": BAD_UPN}]}],
+        },
+        {
+            "/asOf": "wrong-value",
+            "/academicYear": "academic-year-invalid",
+            "/entries/0/name": "wrong-value",
+            "/entries/0/members/0/upn": "upn-invalid",
+        },
+    ),
+    (
+        "/v1/targets",
+        "TargetBatch",
+        {
+            "school": {"urn": 100001},
+            "entries": [judged(1, "none", basis="x", horizon=HORIZON), judged(2, basis="teacher", horizon=HORIZON)],
+        },
+        {
+            "/entries/0/basis": "wrong-value",
+            "/entries/0/subject": "subject-unknown",
+            "/entries/0/horizon/academicYear": "academic-year-invalid",
+            "/entries/1/horizon/academicYear": "academic-year-invalid",
+        },
+    ),
+    (
+        "/v1/judgements",
+        "JudgementBatch",
+        batch("Oak", [judged(1, "none"), judged(99), judged(2, mark="x", window="never")], asOf="never"),
+        {
+            "/asOf": "wrong-value",
+            "/entries/0/subject": "subject-unknown",
+            "/entries/1/reference": "pupil-not-found",
+            "/entries/2/mark": "wrong-value",
+            "/entries/2/window": "window-unknown",
+        },
+    ),
+    (
+        "/v1/judgements",
+        "JudgementBatch",
+        batch("Oak", [judged(1, "none"), judged(2)], window=5),
+        {"/window": "wrong-value", "/entries/0/subject": "subject-unknown"},
+    ),
+    (
+        "/v1/windows",
+        "NewWindow",
+        window("w", name=5, academicYear="20", yearGroups=["99", "6"]),
+        {"/name": "wrong-value", "/academicYear": "academic-year-invalid", "/yearGroups/0": "year-group-invalid"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "type_", "body", "expected"), TOLD_TOGETHER)
+async def test_a_value_of_another_type_hides_no_value_of_another_form(
+    vendor: Any, path: str, type_: str, body: dict[str, Any], expected: dict[str, str]
+) -> None:
+    """In the same row, in other rows and in the head, strictly or leniently, in both interfaces."""
+    for handling in ("strict", "lenient"):
+        refused = await vendor.post(path, json=body, headers={"Prefer": f"handling={handling}"})
+        assert (refused.status_code, issues(refused.json())) == (422, expected)
+    operation = "createWindow" if type_ == "NewWindow" else f"record{type_.removesuffix('Batch')}s"
+    query = f"mutation ($i: {type_}Input!) {{ {operation}(input: $i) {{ __typename }} }}"
+    told_too = (await vendor.post("/graphql", json={"query": query, "variables": {"i": body}})).json()
+    assert issues(told_too["errors"][0]["extensions"]["problem"]) == expected
+
+
+async def test_a_faulty_head_writes_nothing(small_trust: Trust, vendor: Any) -> None:
+    """Good rows beside it are looked at and never written, leniently neither."""
+    before = await small_trust.everything()
+    for wrong in ({"asOf": "never"}, {"nothing": 1}, {"school": 5}, {"window": []}):
+        for prefer in ("handling=lenient", "handling=strict"):
+            body = batch("Oak", [judged(1), judged(2)]) | wrong
+            answer = await vendor.post("/v1/judgements", json=body, headers={"Prefer": prefer})
+            assert (answer.status_code, {*issues(answer.json())}) == (422, {f"/{name}" for name in wrong}), answer.text
+    assert await small_trust.everything() == before
 
 
 async def test_faulty_json_in_a_row_is_told_with_the_other_faults(vendor: Any) -> None:

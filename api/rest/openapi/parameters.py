@@ -62,7 +62,7 @@ def _make_row_parameters(resource: Resource) -> list[JsonObject]:
             doc = f"How many {name} a row, where include brings them (default {DEFAULT_FIRST})."
             parameters.append(make_query(f"{name}.first", doc, make_count(MAX_NESTED_FIRST)))
             counted = f"Whether the page of {name} of each row tells how many there are on all pages."
-            parameters.append(make_query(f"{name}.totalCount", counted, {"type": "boolean", "default": False}))
+            parameters.append(make_query(f"{name}.totalCount", counted, {"type": "boolean"}))
             parameters += [
                 make_query(f"{name}.{key}", argument.doc, SCALARS[argument.kind]) for key, argument in link.arguments.items()
             ]

@@ -19,6 +19,8 @@ from domain.roster.record_pupils.dates import check_dates
 from domain.roster.record_pupils.row_problem import RowProblem
 from domain.roster.references import is_identifier, may_repeat
 from domain.roster.school_refs import SchoolInReach, SchoolRef
+from domain.roster.upn import UpnText
+from domain.roster.years import YearGroupText
 from domain.write.batch import Batch
 
 NO_MATCH = KeyMatch(None, None, None, None)
@@ -48,10 +50,10 @@ class PupilEntry(Input, kw_only=True):
 
     id: Annotated[str | UnsetType, describe("The id of a pupil that is stored.")] = UNSET
     reference: Annotated[Text | UnsetType, describe("The sender's own id of the pupil at this school.")] = UNSET
-    upn: Annotated[str | None, describe("Unique pupil number, permanent or temporary. Left out or null, the stored one stays.")] = (
-        None
-    )
-    former_upns: Annotated[Annotated[list[str], Meta(max_length=10)], describe("UPNs that the pupil had before.")] = []
+    upn: Annotated[
+        UpnText | None, describe("Unique pupil number, permanent or temporary. Left out or null, the stored one stays.")
+    ] = None
+    former_upns: Annotated[Annotated[list[UpnText], Meta(max_length=10)], describe("UPNs that the pupil had before.")] = []
     surname: Annotated[Name, describe("Legal surname.")]
     forename: Annotated[Name, describe("Legal forename.")]
     preferred_surname: Annotated[
@@ -65,7 +67,7 @@ class PupilEntry(Input, kw_only=True):
     date_of_birth: Annotated[date, describe("Date of birth.")]
     sex: Annotated[Literal["F", "M"], describe("Sex, as in DfE data exchange.")]
     year_group: Annotated[
-        str, describe("National curriculum year: E1, E2, N1, N2, R, 1 to 14 or X; also written Year 4, Y4, or 0 for R.")
+        YearGroupText, describe("National curriculum year: E1, E2, N1, N2, R, 1 to 14 or X; also written Year 4, Y4, or 0 for R.")
     ]
     enrolments: Annotated[
         Annotated[list[Spell], Meta(max_length=50)] | UnsetType,

@@ -141,11 +141,11 @@ def test_a_list_takes_every_filter_that_may_stand_in_a_url(resource: Any) -> Non
     options = {
         f"{name}.{option}"
         for name, link in resource.links.items()
-        for option in ("first", *link.arguments, *RESOURCES[link.target].choices)
+        for option in ("first", "totalCount", *link.arguments, *RESOURCES[link.target].choices)
     }
     allowed = {name: field for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE}
     ranges = {f"{name}.{by}" for name, field in allowed.items() if field.comparable for by in Comparison}
-    assert set(query) - options - {"fields", "include", "sort", "first", "after", "totalCount", "format"} == {
+    assert set(query) - options - {"fields", "include", "sort", "first", "after", "totalCount", "format", "bom"} == {
         *allowed,
         *ranges,
         *resource.choices,
