@@ -90,3 +90,37 @@ async def test_a_new_identity_and_a_split_have_possible_birthdays_too(
     refused = await sent(vendor, f"/v1/pupils/{row['id']}/split?dryRun=true", split, 422)
     assert {code.rpartition("-")[2] for code in issues(refused).values()} == {"implausible"}
     assert await small_trust.everything() == before
+
+
+def sen(value: str, from_: str, to: str | None = None) -> dict[str, Any]:
+    return {"kind": "sen", "value": value, "from": from_, "to": to}
+
+
+def spell(from_: str, to: str | None = None) -> dict[str, Any]:
+    return {"school": {"urn": URNS["Oak"]}, "from": from_, "status": "C", "to": to}
+
+
+async def test_both_records_of_a_split_have_possible_days_that_do_not_overlap(small_trust: Trust, vendor: Any) -> None:
+    """By the rules of a row: before birth, before 1944, more than 400 days ahead, and one kind of characteristic twice."""
+    await put(vendor, entry(1, characteristics=None))
+    row = await pupil(vendor, reference="P1")
+    before = await small_trust.everything()
+    good: dict[str, Any] = {"expectedVersion": row["version"], "surname": "New", "forename": "Mara", "dateOfBirth": "2007-03-03"}
+    good |= {"sex": "F", "yearGroup": "6", "enrolments": [spell("2014-09-01", "2016-07-20")]}
+    good |= {"remainingEnrolments": [spell("2016-09-01")]}
+    for change, places in (
+        ({"enrolments": [spell("2007-03-02", "2016-07-20")]}, {"/enrolments/0/from"}),
+        ({"enrolments": [spell("1943-09-01", "2016-07-20")]}, {"/enrolments/0/from"}),
+        ({"enrolments": [spell("2014-09-01", "2016-07-20"), spell("2098-09-01")]}, {"/enrolments/1/from"}),
+        ({"characteristics": [sen("K", "2007-03-02"), sen("E", "2098-01-01")]}, {"/characteristics/0/from", "/characteristics/1/from"}),
+        ({"characteristics": [sen("K", "2015-09-01"), sen("E", "2015-09-01")]}, {"/characteristics"}),
+        ({"characteristics": [sen("K", "2015-09-01", "2016-03-01"), sen("E", "2016-03-01")]}, {"/characteristics"}),
+        ({"remainingEnrolments": [spell("2006-12-31", "2007-02-01"), spell("2098-09-01")]}, {"/remainingEnrolments/0/from", "/remainingEnrolments/1/from"}),
+        ({"remainingCharacteristics": [sen("K", "2006-12-31")]}, {"/remainingCharacteristics/0/from"}),
+        ({"remainingCharacteristics": [sen("K", "2015-09-01"), sen("E", "2015-09-01")]}, {"/remainingCharacteristics"}),
+    ):  # fmt: skip
+        refused = await sent(vendor, f"/v1/pupils/{row['id']}/split?dryRun=true", good | change, 422)
+        assert set(issues(refused)) == places, refused
+        assert set(issues(refused).values()) <= {"spell-implausible", "spells-overlap"}
+    assert (await sent(vendor, f"/v1/pupils/{row['id']}/split?dryRun=true", good))["outcome"] == "split"
+    assert await small_trust.everything() == before
