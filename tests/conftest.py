@@ -19,10 +19,11 @@ from domain.store.database import Database
 from domain.store.migrate import migrate
 from tests.fixtures.databases import Databases, Statements, counting_database, fresh_database
 from tests.fixtures.demo import run_demo
+from tests.fixtures.interfaces import Interfaces, open_interfaces
 from tests.fixtures.privacy import find_personal_data
 from tests.fixtures.server import Server, free_port, serving
 from tests.fixtures.small_trust import Trust, open_trust
-from tests.fixtures.two_trusts import TwoTrusts, build_two_trusts
+from tests.fixtures.two_trusts import TwoTrusts, build_two_trusts, copy_two_trusts
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -76,12 +77,27 @@ async def small_trust(databases: Databases) -> AsyncIterator[Trust]:
         yield made
 
 
+@pytest_asyncio.fixture(scope="session")
+async def filled_two_trusts(cluster: embedded.Cluster) -> TwoTrusts:
+    """What the modules copy. Nobody is connected to its database."""
+    made = await build_two_trusts(fresh_database(cluster))
+    await made.database.close()
+    return made
+
+
 @pytest_asyncio.fixture(scope="module")
-async def two_trusts(module_databases: Databases) -> AsyncIterator[TwoTrusts]:
+async def two_trusts(filled_two_trusts: TwoTrusts) -> AsyncIterator[TwoTrusts]:
     """Two trusts and a school, and clients of many kinds, for the tests of a module."""
-    made = await build_two_trusts(module_databases)
+    made = await copy_two_trusts(filled_two_trusts)
     yield made
     await made.database.close()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def interfaces(two_trusts: TwoTrusts) -> AsyncIterator[Interfaces]:
+    """REST and GraphQL on the two trusts, for the tests of a module."""
+    async with open_interfaces(two_trusts) as both:
+        yield both
 
 
 @pytest_asyncio.fixture

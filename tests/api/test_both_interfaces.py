@@ -6,20 +6,17 @@ document, variables or literals.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from domain import RESOURCES
 from domain.aggregates.aggregate_rows import AggregateRow
 from domain.declare.ids import new_id
 from domain.declare.resource import Filter
 from domain.roster.names import fold_name
-from tests.fixtures.databases import Databases
-from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
+from tests.fixtures.interfaces import Interfaces, read_exact_json
 from tests.fixtures.random_queries import Document, Question
 from tests.fixtures.sizes import choose_size
 from tests.fixtures.two_trusts import upn
@@ -33,12 +30,6 @@ TOGETHER, ALIKE = choose_size(8, 20), choose_size(10, 25)
 PAGES = 3
 OF_THE_MOMENT = ("x-request-id", "server-timing", "ratelimit", "ratelimit-policy")
 """Headers that tell of the request and the client, and never of what was asked for."""
-
-
-@pytest_asyncio.fixture(scope="module")
-async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
-    async with open_interfaces(module_databases) as both:
-        yield both
 
 
 @pytest.mark.parametrize("client", QUESTIONS)

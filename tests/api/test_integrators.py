@@ -1,24 +1,15 @@
 """What integrators complain about elsewhere, each a test here, asked as an integrator would ask."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
-import pytest_asyncio
 
 from domain.clients.grants import approve_grant, list_grants, parse_grant, revoke_grant
 from tests.fixtures import two_trusts
-from tests.fixtures.databases import Databases
-from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
+from tests.fixtures.interfaces import Interfaces, read_exact_json
 from tests.fixtures.two_trusts import AUTUMN, SCHOOLS
 
 ALDER = {"urn": SCHOOLS["Alder"]}
-
-
-@pytest_asyncio.fixture(scope="module")
-async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
-    async with open_interfaces(module_databases) as both:
-        yield both
 
 
 async def get(interfaces: Interfaces, path: str, client: str = "North", **parameters: Any) -> Any:

@@ -1,27 +1,18 @@
 """No name and no UPN in a URL, a cursor, a log or a refusal. The logs of the whole suite are read too (tests/conftest.py, tests/fixtures/demo.py)."""
 
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-import pytest_asyncio
-
 from domain import RESOURCES
 from domain.declare.resource import Filter
-from tests.fixtures.databases import Databases
-from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
+from tests.fixtures.interfaces import Interfaces, read_exact_json
 from tests.fixtures.privacy import PLANTED, find_personal_data
 from tests.fixtures.server import Server
 from tests.fixtures.two_trusts import upn
 
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest_asyncio.fixture(scope="module")
-async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
-    async with open_interfaces(module_databases) as both:
-        yield both
 
 
 def cursors(answer: Any) -> Iterator[str]:

@@ -24,6 +24,7 @@ from tests.fixtures.random_queries import Document, Question
 from tests.fixtures.settings import ROOT, SECRET
 from tests.fixtures.small_trust import TRUST, URNS, WINDOW, Trust, batch, entry, judged, open_trust, roll, sent, window
 from tests.fixtures.small_trust import opened as opened_window
+from tests.fixtures.two_trusts import build_two_trusts
 
 ADDED = "ALTER TABLE {table} ADD COLUMN {name} text, ADD COLUMN {name}_counted integer NOT NULL DEFAULT 0"
 READER = "everything"
@@ -42,15 +43,11 @@ async def add_columns(databases: Databases, name: str) -> list[str]:
 
 
 @pytest_asyncio.fixture
-async def interfaces(databases: Databases) -> AsyncIterator[Interfaces]:
-    async with open_interfaces(databases) as both:
+async def own_interfaces(databases: Databases) -> AsyncIterator[Interfaces]:
+    two_trusts = await build_two_trusts(databases)
+    async with open_interfaces(two_trusts) as both:
         yield both
-
-
-@pytest_asyncio.fixture(scope="module")
-async def module_interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
-    async with open_interfaces(module_databases) as both:
-        yield both
+    await two_trusts.database.close()
 
 
 def lists() -> list[tuple[str, Question]]:
@@ -212,20 +209,20 @@ VIEWED = {
 
 
 @pytest.mark.parametrize("table", VIEWED)
-async def test_a_column_that_is_declared_and_not_shown_breaks_no_view(module_interfaces: Interfaces, table: str) -> None:
+async def test_a_column_that_is_declared_and_not_shown_breaks_no_view(interfaces: Interfaces, table: str) -> None:
     """A view has the columns that its table had when it was made."""
-    databases, rows = module_interfaces.two_trusts.databases, module_interfaces.rows[READER]
+    databases, rows = interfaces.two_trusts.databases, interfaces.rows[READER]
     owner = await asyncpg.connect(databases.owner_url)
     await owner.execute(f"ALTER TABLE {table} ADD COLUMN from_tomorrow text")
     await owner.close()
     ids = {
         "group": rows["group"][0]["id"],
-        "school": module_interfaces.two_trusts.schools["Alder"],
+        "school": interfaces.two_trusts.schools["Alder"],
         "pupil": rows["pupil"][0]["id"],
     }
     paths = [path.format(**ids) for path in VIEWED[table]]
     environment = {**os.environ, "DATABASE_URL": databases.app_url, "MARKONCE_SECRET": SECRET, "PYTHONPATH": str(ROOT)}
-    program = [sys.executable, "-c", TOMORROW, table, module_interfaces.tokens[READER]["Authorization"], *paths]
+    program = [sys.executable, "-c", TOMORROW, table, interfaces.tokens[READER]["Authorization"], *paths]
     process = await asyncio.create_subprocess_exec(*program, env=environment, stdout=PIPE, stderr=STDOUT)
     printed = (await process.communicate())[0].decode()
     assert [line for line in printed.splitlines() if line.endswith(tuple(paths))] == [f"200 {path}" for path in paths], printed[

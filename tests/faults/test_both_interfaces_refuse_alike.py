@@ -18,15 +18,15 @@ from domain import COMMANDS
 from domain.declare.ids import new_id
 from tests.fixtures.both_roles import BothRoles, open_both_roles
 from tests.fixtures.command_requests import DOCUMENTS, Comparable, by_graphql, by_rest, value_at
-from tests.fixtures.databases import Databases
+from tests.fixtures.two_trusts import TwoTrusts
 
 LONG = "x" * 3000
 VALUES: list[Any] = [None, "", " ", "a\u0007b", LONG, -1, 2.5, [], "2018-13-01"]
 
 
 @pytest_asyncio.fixture(scope="module")
-async def both_roles(module_databases: Databases) -> AsyncIterator[BothRoles]:
-    async with open_both_roles(module_databases) as made:
+async def both_roles(two_trusts: TwoTrusts) -> AsyncIterator[BothRoles]:
+    async with open_both_roles(two_trusts) as made:
         yield made
 
 

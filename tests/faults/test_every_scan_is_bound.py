@@ -17,15 +17,14 @@ from domain.store.embedded import SUPERUSER
 from tests.fixtures.both_roles import BothRoles, open_both_roles
 from tests.fixtures.clock import PLANNED_DAY, PLANNING, freeze_clock
 from tests.fixtures.command_requests import DOCUMENTS, ENTRY, EVERY_PLACE, by_rest, tries
-from tests.fixtures.databases import Databases
-from tests.fixtures.two_trusts import STARTER, batch, upn
+from tests.fixtures.two_trusts import STARTER, TwoTrusts, batch, upn
 
 NEW = ENTRY | {"reference": "new"}
 
 
 @pytest_asyncio.fixture(scope="module")
-async def both_roles(module_databases: Databases) -> AsyncIterator[BothRoles]:
-    async with open_both_roles(module_databases) as made:
+async def both_roles(two_trusts: TwoTrusts) -> AsyncIterator[BothRoles]:
+    async with open_both_roles(two_trusts) as made:
         yield made
 
 

@@ -17,15 +17,14 @@ from domain.declare.resource import Filter
 from domain.write.command import Command
 from tests.fixtures.both_roles import BothRoles, open_both_roles
 from tests.fixtures.command_requests import DOCUMENTS, ENTRY, EVERY_PLACE, URL, by_graphql, by_rest, comparable, tries
-from tests.fixtures.databases import Databases
 from tests.fixtures.two_trusts import SCHOOLS, TwoTrusts, batch, upn
 
 INTERFACES = {"rest": by_rest, "graphql": by_graphql}
 
 
 @pytest_asyncio.fixture(scope="module")
-async def both_roles(module_databases: Databases) -> AsyncIterator[BothRoles]:
-    async with open_both_roles(module_databases) as made:
+async def both_roles(two_trusts: TwoTrusts) -> AsyncIterator[BothRoles]:
+    async with open_both_roles(two_trusts) as made:
         yield made
 
 

@@ -4,19 +4,17 @@ The walk is generated from the catalogue: a filter by a value outside its vocabu
 """
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from domain import RESOURCES
 from domain.declare.ids import new_id
 from domain.declare.resource import Field, Filter, Resource
 from domain.declare.type_numbers import PUPIL, WINDOW
 from domain.declare.value_types import ValueType
-from tests.fixtures.databases import Databases
-from tests.fixtures.interfaces import Interfaces, open_interfaces
+from tests.fixtures.interfaces import Interfaces
 
 FREE = {
     "trust.name",
@@ -35,12 +33,6 @@ FREE = {
 }
 """Fields of any text, in which nothing is outside a vocabulary. A new field of text has one, or is named here."""
 OUTSIDE = "no such value"
-
-
-@pytest_asyncio.fixture(scope="module")
-async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
-    async with open_interfaces(module_databases) as both:
-        yield both
 
 
 def list_filters() -> Iterator[tuple[Resource, str, Field]]:

@@ -1,24 +1,15 @@
 """A class and its latest: lists that belong to one row, what stands of a pupil today, and ranges; through both doors."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from domain import RESOURCES
 from domain.declare.ids import new_id
-from tests.fixtures.databases import Databases
-from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
+from tests.fixtures.interfaces import Interfaces, read_exact_json
 
 DAYS = ("2024-09-30", "2024-10-01", "2024-12-20", "2024-12-21", "2025-01-06", "2019-01-01", None)
-
-
-@pytest_asyncio.fixture(scope="module")
-async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
-    async with open_interfaces(module_databases) as both:
-        yield both
 
 
 async def get(interfaces: Interfaces, path: str, client: str = "North", **parameters: Any) -> Any:

@@ -6,7 +6,7 @@ So it is while rows come, move and go between the pages: who stays in its place 
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -24,8 +24,7 @@ from domain.read import prepared
 from domain.read.checks import list_default_fields
 from domain.read.query import FieldValue, HasNextPage, ListQuery, Order, PageRows, RowCursor
 from domain.roster.names import make_sort_key
-from tests.fixtures.databases import Databases
-from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
+from tests.fixtures.interfaces import Interfaces, read_exact_json
 from tests.fixtures.random_queries import Document, Question
 from tests.fixtures.sizes import choose_size
 from tests.fixtures.two_trusts import AUTUMN, AWKWARD, GRADES, TRUSTS, TwoTrusts, batch, window
@@ -35,17 +34,6 @@ SEVERAL = choose_size(20, 60)
 """How many orders by two or three fields at once."""
 WALKS = {"pupil": choose_size(2, 3), "group": choose_size(3, 5), "judgement": choose_size(4, 6)}
 """By what a list holds, how often it is walked while it changes."""
-
-
-@pytest_asyncio.fixture(scope="module")
-async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
-    async with open_interfaces(module_databases) as both:
-        yield both
-
-
-@pytest.fixture(scope="module")
-def two_trusts(interfaces: Interfaces) -> TwoTrusts:
-    return interfaces.two_trusts
 
 
 async def page(two_trusts: TwoTrusts, client_id: UUID, asked: ListQuery) -> tuple[list[Row], bool, str | None]:

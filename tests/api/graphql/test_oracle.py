@@ -2,17 +2,14 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from api.graphql import plans
 from api.graphql.executor import Executor
 from api.graphql.operation import OperationExtension
-from tests.fixtures.databases import Databases
-from tests.fixtures.interfaces import Interfaces, open_interfaces
+from tests.fixtures.interfaces import Interfaces
 from tests.fixtures.random_queries import Document
 
 CLIENTS = {"North": 40, "mixed": 25, "everything": 30}
@@ -39,12 +36,6 @@ FIXED = {
     "a command": 'mutation { a: openWindow(input: {id: "none"}) { id } __typename b: openWindow(input: {id: "x"}) { id } }',
     "a wrong argument": 'mutation { a: openWindow(input: {id: "none"}, dryRun: "yes") { id } }',
 }
-
-
-@pytest_asyncio.fixture(scope="module")
-async def interfaces(module_databases: Databases) -> AsyncIterator[Interfaces]:
-    async with open_interfaces(module_databases) as both:
-        yield both
 
 
 async def no_plan(*_: Any) -> None:

@@ -15,27 +15,26 @@ from api.settings import Settings
 from domain import RESOURCES
 from domain.declare.resource import Resource
 from domain.support.slices import run_at_once
-from tests.fixtures.databases import Databases
 from tests.fixtures.settings import SECRET
-from tests.fixtures.two_trusts import KS2, SCHOOLS, build_two_trusts
+from tests.fixtures.two_trusts import KS2, SCHOOLS, TwoTrusts
 
 BASE = "https://markonce.example"
 FIGURES = ("eligible", "expectedPercent", "higherPercent", "average")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def manager(module_databases: Databases) -> AsyncIterator[httpx2.AsyncClient]:
+async def manager(two_trusts: TwoTrusts) -> AsyncIterator[httpx2.AsyncClient]:
     """The client of North, all of whose scopes it holds."""
-    two_trusts = await build_two_trusts(module_databases)
     await two_trusts.as_superuser("UPDATE schools SET name = '=cmd|A0' WHERE name = 'Birch'")
-    transport = httpx2.ASGITransport(app=build_app(Settings(module_databases.app_url, SECRET.encode(), BASE), two_trusts.database))
+    transport = httpx2.ASGITransport(
+        app=build_app(Settings(two_trusts.databases.app_url, SECRET.encode(), BASE), two_trusts.database)
+    )
     client = two_trusts.clients["North"]
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as http:
         basic = (str(client.caller.client_id), client.secret)
         token = (await http.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=basic)).json()["access_token"]
         http.headers["Authorization"] = f"Bearer {token}"
         yield http
-    await two_trusts.database.close()
 
 
 async def rows(client: httpx2.AsyncClient, **asked: Any) -> list[dict[str, Any]]:
