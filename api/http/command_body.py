@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from api.http.body import MAX_OTHER_BODY, read_json
 from api.http.strict_json import INTEGERS, MAX_INTEGER_LENGTH, MalformedJson, Value
-from domain.declare.errors import DomainError, FaultyValue, Invalid
+from domain.declare.errors import BadRequest, DomainError, FaultyValue, Invalid
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OF_VALUES = frozenset({"json-duplicate-key", "json-nul", "json-surrogate", "json-number-range", "json-not-a-number"})
@@ -42,11 +42,6 @@ def parse_faulty(malformed: MalformedJson) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise malformed
     return value
-
-
-def has_other_faults(error: DomainError) -> bool:
-    """Whether an error of a command tells of more than values that are faulty JSON."""
-    return not isinstance(error, Invalid) or not {issue.code for issue in error.issues} <= _OF_VALUES
 
 
 def _mark_text(value: Any) -> Any:
@@ -103,6 +98,9 @@ class CommandBody:
             return document, problem.body or b""
 
     def raise_if_malformed(self, error: DomainError) -> None:
-        """Raises the error of the body where that of the command tells of nothing else."""
-        if self.malformed is not None and not has_other_faults(error):
+        """Raises the error of the body in place of that of the command, with all issues of both: a body with faulty values is a 400 as ever."""
+        if self.malformed is None or not isinstance(error, Invalid):
+            return
+        if {issue.code for issue in error.issues} <= _OF_VALUES:
             raise self.malformed from None
+        raise BadRequest("The body is not acceptable JSON.", code="json-malformed", issues=error.issues) from None

@@ -29,13 +29,13 @@ async def read_codes_of_batch(connection: Connection, tenant_id: UUID, batch: Ba
     return codes, now
 
 
-def reject_unknown_words(batch: Batch[Any, Any], known: Mapping[str, Collection[str]], codes: CodeTable | None = None) -> None:
-    """Adds the unknown codes of rows that could not be decoded, so that their other faults hide none. `known` are those that there
+def reject_unknown_words(batch: Batch[Any, Any], codes_of: Mapping[str, Collection[str]], codes: CodeTable | None = None) -> None:
+    """Adds the unknown codes of rows that could not be decoded, so that their other faults hide none. `codes_of` are those that there
     are, by the name of the field; `codes` describes unknown windows.
     """
     faulty = {issue.at for issue in batch.issues}
     for at, value in batch.undecoded.items():
-        for name, words in known.items():
+        for name, words in codes_of.items():
             word = value.get(name) if isinstance(value, dict) else None
             if not isinstance(word, str) or word.strip() in words or f"{batch.make_pointer(at)}/{name}" in faulty:
                 continue

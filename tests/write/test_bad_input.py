@@ -76,7 +76,7 @@ async def test_an_invalid_upn(vendor: Any, number: str) -> None:
 ROWS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "unknown grade": (judged(1, grade="EXSS"), {"/entries/0/grade": "grade-unknown"}),
     "a grade of another scheme": (judged(1, "writing", 100), {"/entries/0/grade": "grade-unknown"}),
-    "derived subject": (judged(1, "rwm"), {"/entries/0/subject": "subject-unknown"}),
+    "derived subject": (judged(1, "rwm"), {"/entries/0/subject": "subject-derived"}),
     "unknown aspect": (judged(1, aspect="mood"), {"/entries/0/aspect": "aspect-unknown"}),
     "not collected": (judged(1, "phonics"), {"/entries/0/subject": "not-collected"}),
     "closed window": (judged(1, window=CLOSED), {"/entries/0/window": "window-closed"}),
@@ -294,7 +294,7 @@ BODIES: dict[str, tuple[str | bytes, int, dict[str, str]]] = {
 async def test_a_bad_body(vendor: Any, name: str) -> None:
     body, status, wrong = BODIES[name]
     found = await refused(vendor, "/v1/judgements", body, status)
-    assert found if not wrong else found == wrong
+    assert found if not wrong else found.items() >= wrong.items()  # with what else is wrong, such as fields that are missing
 
 
 async def test_a_body_of_100_mib_is_refused_while_it_arrives(vendor: Any) -> None:
