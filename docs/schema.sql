@@ -1425,7 +1425,9 @@ CREATE TABLE public.discounts (
     created_at timestamp with time zone NOT NULL,
     withdrawn_at timestamp with time zone,
     withdrawn_by text,
-    version integer DEFAULT 1 NOT NULL
+    version integer DEFAULT 1 NOT NULL,
+    recorded_at_school_id uuid,
+    withdrawn_at_school_id uuid
 );
 
 ALTER TABLE ONLY public.discounts FORCE ROW LEVEL SECURITY;
