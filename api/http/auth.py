@@ -161,8 +161,9 @@ class Authenticator:
         if standing is None or standing.snapshot is not status.snapshot:
             scopes = caller.scopes & status.scopes
             of_installation = caller.scopes & status.of_installation
-            ended = (caller.scopes - scopes - of_installation) | status.ended
-            standing = Caller(caller.client_id, scopes, status.snapshot, ended, of_installation, caller.scopes)
+            without_school = caller.scopes & status.without_school
+            ended = (caller.scopes - scopes - without_school - of_installation) | status.ended
+            standing = Caller(caller.client_id, scopes, status.snapshot, without_school, ended, of_installation, caller.scopes)
             self._callers.put(caller, standing)
         return standing
 

@@ -40,14 +40,15 @@ class ReachSnapshot:
 class Caller:
     """An authenticated client and the scopes of its token that grants in force give it at some school or trust.
 
-    `token_scopes` are all scopes of the token: at most those of the grants when it was issued. `ended` are those of the
-    token or of a grant that no grant in force gives any more; `of_installation` are those of the token that grants give
-    on the installation.
+    `token_scopes` are all scopes of the token: at most those of the grants when it was issued. `without_school` are those that
+    are about schools and that grants give at trusts which have none. `ended` are those of the token or of a grant that no
+    grant in force gives any more; `of_installation` are those of the token that grants give on the installation.
     """
 
     client_id: UUID
     scopes: frozenset[str]
     snapshot: ReachSnapshot | None = None
+    without_school: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
     of_installation: frozenset[str] = frozenset()
     token_scopes: frozenset[str] = frozenset()
@@ -65,18 +66,23 @@ class Caller:
     def refuse(self, needs: Mapping[str, str]) -> Forbidden:
         """Returns the error for scopes that the caller does not have. `needs` maps each operation or field to its scope.
 
-        Where a scope has ended, the error says so, and leaves out what the client never had.
+        Where a scope has ended or the client reaches no school, the error says so, and leaves out what the client never had.
         """
-        ended = {what: scope for what, scope in needs.items() if scope in self.ended}
-        return make_ended_error(ended) if ended else make_scope_error(needs)
+        if ended := {what: scope for what, scope in needs.items() if scope in self.ended}:
+            return make_ended_error(ended)
+        if without_school := {what: scope for what, scope in needs.items() if scope in self.without_school}:
+            return make_no_school_error(without_school)
+        return make_scope_error(needs)
 
     def require_any(self, *scopes: Scope, what: str) -> None:
         """Raises Forbidden unless the caller has one of the scopes, or any scope where none is named."""
         if self.scopes.isdisjoint(scopes) if scopes else not self.scopes:
             needed = " or ".join(scopes) if scopes else "a scope at some school or trust"
+            if self.ended.intersection(scopes or self.ended):
+                raise make_ended_error({what: needed})
             raise (
-                make_ended_error({what: needed})
-                if self.ended.intersection(scopes or self.ended)
+                make_no_school_error({what: needed})
+                if self.without_school.intersection(scopes)
                 else make_scope_error({what: needed})
             )
 
@@ -90,6 +96,16 @@ def make_ended_error(needs: Mapping[str, str]) -> Forbidden:
     sentence = ", ".join(f"{what} needs {scope}" for what, scope in needs.items())
     detail = f"{sentence}, and the grants that gave it have ended. GET /v1/me lists them."
     return Forbidden(detail, code="grant-ended", issues=issues)
+
+
+def make_no_school_error(needs: Mapping[str, str]) -> Forbidden:
+    """Returns the error for scopes of schools where the client reaches no school."""
+    issues = tuple(
+        Issue(what, "no-school-in-reach", f"{what} needs the scope {scope} at a school, and no school is within reach.")
+        for what, scope in needs.items()
+    )
+    detail = f"{', '.join(needs)}: the trusts that the client reaches have no school. GET /v1/me lists its grants."
+    return Forbidden(detail, code="no-school-in-reach", issues=issues)
 
 
 def make_scope_error(needs: Mapping[str, str]) -> Forbidden:

@@ -63,6 +63,9 @@ def is_in_force(r: Any) -> ColumnElement[bool]:
 IN_FORCE = "r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())"
 """The same condition for a row `r`, in SQL text."""
 
+REACHES_SCHOOL = f"EXISTS (SELECT 1 FROM reach r JOIN schools s ON s.id = r.school_id WHERE r.client_id = $1 AND {IN_FORCE})"
+"""The condition that the client $1 reaches a school, in SQL text; a trust may have none."""
+
 
 def reaches_sql(client: str, tenant_id: str, school_id: str, scope: str | None = None) -> str:
     """Returns `rows_of_school` as SQL text: a grant in force gives the client this scope (None: any) at the school.

@@ -50,6 +50,7 @@ DISCOUNTS = Resource(
     scope=Scope.WINDOWS_READ,
     order=("tenant_id", "id"),
     reach=lambda scope: and_(_of_pupil(scope), _of_pupil(Scope.PUPILS_READ)),
+    also_needs=(Scope.PUPILS_READ,),
     fields={
         "id": Field(d.id, "Stable id."),
         "windowCode": Field(code_of(windows, d.tenant_id, d.window_no), "The window's code."),

@@ -62,6 +62,7 @@ RETURNS = Resource(
     order=("tenant_id", "window_no", "school_id", "subject_no", "aspect_no"),
     weight=2_000,
     reach=lambda scope: and_(_staff(scope), _staff(Scope.WINDOWS_READ)),
+    also_needs=(Scope.WINDOWS_READ,),
     condition=has_opened(v),
     fields={
         "windowCode": Field(v.window_code, "The window's code.", codes=codes_of(windows, "window")),

@@ -273,6 +273,8 @@ class Resource:
     reach: RowPredicate
     fields: Mapping[str, Field]
     condition: ColumnElement[bool] | None = None
+    also_needs: tuple[Scope, ...] = ()
+    """The scopes that its `reach` asks for beside `scope`."""
     links: Mapping[str, Link] = field(default_factory=dict)
     choices: Mapping[str, Choice] = field(default_factory=dict)
     links_from_others: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)

@@ -55,6 +55,8 @@ def list_needs(queries: Sequence[Query]) -> dict[str, Scope]:
 
     def visit_resource(resource: Resource, fields: OutputFields) -> None:
         require(resource.scope, resource.plural)
+        for scope in resource.also_needs:
+            require(scope, f"{resource.plural} of {scope.partition(':')[0]}")
         for _, field in fields:
             visit_field(resource, field)
 

@@ -11,6 +11,7 @@ import pytest
 
 from domain.clients.clients import find_client, revoke_client
 from domain.clients.grants import approve_grant, list_grants, parse_grant, revoke_grant
+from domain.declare.ids import new_id
 from tests.fixtures.small_trust import URNS, WINDOW, Trust, entry, opened, roll, sent
 
 ROLL = roll("Oak", [entry(1), entry(2)])
@@ -250,6 +251,59 @@ async def test_a_scope_on_the_installation_alone_lists_nothing(small_trust: Trus
     answer = await graphql(operator, PUPILS)
     assert answer.status_code == 403
     assert "pupils:read" in (await operator.get("/v1/me")).json()["token"]["scopes"]
+
+
+async def test_a_trust_without_a_school_gives_what_is_the_trusts_alone(small_trust: Trust) -> None:
+    """From the first request on after its last school has left, and again once it has one."""
+    group, school = new_id(1), small_trust.ids["Quay"]
+    insert = "INSERT INTO trusts (id, group_uid, name, kind, status) VALUES ($1, 5000, 'Thicket', 'multi-academy', 'open')"
+    await small_trust.operator.execute(insert, group)
+    client = await small_trust.client("portal", "trust:5000=all")
+
+    async def move(tenant: UUID) -> None:
+        await small_trust.operator.execute("UPDATE schools SET tenant_id = $1 WHERE id = $2", tenant, school)
+        await small_trust.operator.execute("SELECT derive_reach()")
+
+    async def refused() -> set[str]:
+        told = [await graphql(client, PUPILS), await graphql(client, AGGREGATES), await graphql(client, CREATE, i=ROLL)]
+        paths = (
+            "pupils",
+            "schools",
+            "judgements",
+            "enrolments",
+            "groups",
+            "data-issues",
+            "returns",
+            "memberships",
+            "pupils?format=csv",
+        )
+        told += [await client.get(f"/v1/{path}") for path in paths]
+        told.append(await client.post("/v1/pupils", json=ROLL))
+        return {f"{answer.status_code} {problem_of(answer)['type'].rsplit('/', 1)[1]}" for answer in told}
+
+    assert await refused() == {"403 no-school-in-reach"}
+    for path in ("trusts", "windows", "schemes", "subjects", "me"):
+        assert (await client.get(f"/v1/{path}")).status_code == 200, path
+    await move(group)
+    assert len((await client.get("/v1/schools")).json()["data"]) == 1
+    assert (await client.get("/v1/pupils")).json()["data"] == []
+    await move(school)
+    assert (await client.get("/v1/pupils")).status_code == 403
+    assert await refused() == {"403 no-school-in-reach"}
+
+
+async def test_a_list_that_needs_two_scopes_names_the_one_that_is_missing(small_trust: Trust) -> None:
+    client = await small_trust.client("half", "trust:4128=windows:read,judgements:read")
+    returns = await small_trust.client("other half", "trust:4128=judgements:read,pupils:read")
+    for answer, scope in (
+        (await client.get("/v1/discounts"), "pupils:read"),
+        (await graphql(client, "{ discounts { nodes { id } } }"), "pupils:read"),
+        (await returns.get("/v1/returns"), "windows:read"),
+        (await graphql(returns, "{ returns { nodes { windowCode } } }"), "windows:read"),
+    ):
+        problem = problem_of(answer)
+        assert (answer.status_code, problem["type"].rsplit("/", 1)[1]) == (403, "scope-missing")
+        assert scope in problem["issues"][0]["message"]
 
 
 async def test_a_list_of_a_reach_that_holds_nobody_is_empty(small_trust: Trust, vendor: httpx2.AsyncClient) -> None:
