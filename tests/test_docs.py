@@ -39,7 +39,7 @@ def test_the_commands_of_integrating_run(demo_facts: Path) -> None:
         '"status":"c"',
         "expectedPercent",
         '"schemeCode":"',
-        '"currentTargets":{"nodes":[',
+        '"currentTargets":{"nodes":[{"subjectCode"',
         '"meaning":"Current, single registration at this school"',
     ):
         assert said in done.stdout, f"{said} is not in {done.stdout[-3000:]}"

@@ -230,7 +230,7 @@ def _make_entries(
 
 def make_targets(everybody: list[DemoPupil], seed: int = SEED) -> list[Body]:
     """Returns bodies of `record_targets`, one for each school: targets of both Year 6s for key stage 2, and of all
-    others for the end of this year."""
+    others for the end of this year, which families may see."""
     random = Random(seed)  # noqa: S311
     by_school: dict[int, list[Body]] = {school.urn: [] for school in SCHOOLS}
     for pupil in everybody:
@@ -259,6 +259,7 @@ def make_targets(everybody: list[DemoPupil], seed: int = SEED) -> list[Body]:
                         "grade": grade,
                         "scheme": scheme,
                         "basis": basis,
+                        "visibility": "family" if basis == "teacher" else "school",
                     }
                     for point, basis, scheme, grade in targets
                 ]

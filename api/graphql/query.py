@@ -52,6 +52,7 @@ from domain.read.query import (
     TotalCount,
     decode_key,
     decode_parameter,
+    find_contradictions,
     place_value,
 )
 from domain.support.slices import Steps
@@ -254,6 +255,9 @@ class Reader:
                 parse = resource.fields[ranged].kind.parse
                 values = self._read_values(f"{at}.{RANGE}.{ranged}.{by}", ranged, None if bound is None else [bound], parse)
                 found.append(Condition(ranged, resource.fields[ranged], values, Comparison(by)))
+        for condition, i, problem in find_contradictions([condition for condition in found if "" not in condition.values]):
+            place = place_value(condition.at, i, len(condition.values))
+            self.issues.append(Issue(place, "filter-value-invalid", f"The value given for {condition.name} {problem}."))
         return tuple(found)
 
     def _read_arguments(self, link: Link, values: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -4,13 +4,16 @@ import keyword
 import types
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 from inspect import cleandoc
+from math import isfinite
 from typing import Any, Generic, TypeVar
 
 import msgspec
 import strawberry
+from graphql import FloatValueNode, GraphQLError, GraphQLFloat, GraphQLScalarType, IntValueNode, ValueNode
 from msgspec import inspect
 from strawberry.annotation import StrawberryAnnotation
 from strawberry.scalars import JSON
@@ -19,6 +22,7 @@ from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 from strawberry.types.scalar import ScalarDefinition
 
+from api.http.strict_json import read_fraction
 from domain import RESOURCES
 from domain.declare.resource import Comparison, Field, Link, Resource
 from domain.declare.value_types import ValueType
@@ -103,7 +107,32 @@ def _make_scalar(kind: ValueType, description: str) -> ScalarDefinition:
     return strawberry.scalar(name=kind.graphql, description=description, parse_value=parse)
 
 
+def _parse_float(value: Any) -> float | Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not isfinite(value):
+        raise GraphQLError("Float cannot represent a value that is no number.")
+    return value if isinstance(value, Decimal) else float(value)
+
+
+def _parse_float_literal(node: ValueNode, variables: Any = None) -> float | Decimal:
+    """The value of a literal, with every digit: a mark is stored as it was sent."""
+    if not isinstance(node, FloatValueNode | IntValueNode):
+        raise GraphQLError("Float cannot represent a value that is no number.", node)
+    return _parse_float(read_fraction(node.value))
+
+
+def _make_float() -> ScalarDefinition:
+    """GraphQL's Float, with other parsers. graphql-core lets nobody make a type of that name, and so it is named afterwards."""
+    exact = GraphQLScalarType(
+        "ExactFloat", GraphQLFloat.serialize, _parse_float, _parse_float_literal, description=GraphQLFloat.description
+    )
+    exact.name = "Float"
+    return ScalarDefinition(
+        exact.name, exact.description, None, exact.serialize, exact.parse_value, exact.parse_literal, implementation=exact
+    )
+
+
 SCALARS: dict[object, ScalarDefinition] = {
+    float: _make_float(),
     date: _make_scalar(ValueType.DATE, "A date, as 2026-09-01 (ISO 8601)."),
     datetime: _make_scalar(ValueType.INSTANT, "An instant with its offset, as 2026-09-01T08:30:00Z (RFC 3339)."),
     JSON: strawberry.scalar(name="JSON", description="Any JSON value, as REST answers it."),
@@ -311,6 +340,8 @@ def _unwrap(type_: inspect.Type, make_struct: Any) -> tuple[str, bool]:
         if len(members) > 1:  # text or number: an ID takes both
             return "ID", len(members) < len(type_.types)
         return _unwrap(members[0], make_struct)[0], len(members) < len(type_.types)
+    if isinstance(type_, inspect.CustomType):
+        return "Float", False
     if isinstance(type_, inspect.ListType):
         item, nullable = _unwrap(type_.item_type, make_struct)
         return f"list[{item} | None]" if nullable else f"list[{item}]", False

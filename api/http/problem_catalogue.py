@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from domain.declare.errors import Current, Issue
+from domain.declare.errors import ERROR_CODES, Current, Issue
 
 MIN_ERROR_STATUS = 400
 
@@ -95,3 +95,4 @@ def _load() -> Mapping[str, ProblemCode]:
 
 PROBLEM_CODES: Mapping[str, ProblemCode] = _load()
 """Every code that the API answers with, in alphabetical order."""
+ERROR_CODES.update(PROBLEM_CODES)

@@ -14,8 +14,9 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from enum import Enum
-from math import isinf
+from math import inf, isinf
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from domain.support.slices import Steps, run_at_once
@@ -30,10 +31,12 @@ MAX_TOKENS = 100_000
 STRIDE = 256
 """Tokens read before the event loop may do other work."""
 
-Value: TypeAlias = "dict[str, Value] | list[Value] | str | int | float | bool | None"
+Value: TypeAlias = "dict[str, Value] | list[Value] | str | int | float | Decimal | bool | None"
 
 INTEGERS = range(-(2**63), 2**63)
 MAX_INTEGER_LENGTH = len(str(-(2**63)))
+_EXACT_LENGTH = 16
+"""Characters of a number with at most 15 digits and a decimal point, all of which a double keeps."""
 _MAX_KEY_IN_POINTER = 100
 _MAX_ENTRY_DEPTH = 4
 """The depth of the entries of a batch: in REST 2 (an object's array), in GraphQL 4 (variables, input, its array)."""
@@ -65,7 +68,7 @@ class MalformedJson(Exception):
 
 
 def parse(body: bytes) -> Value:
-    """The value of a JSON document in UTF-8: dict, list, str, int, float, bool or None. Raises MalformedJson."""
+    """The value of a JSON document in UTF-8: dict, list, str, int, float, Decimal, bool or None. Raises MalformedJson."""
     try:
         return parse_valid(body)
     except (ValueError, RecursionError):
@@ -93,7 +96,22 @@ def _reject_constant(word: str) -> NoReturn:
     raise ValueError("not a number")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant)
+def read_fraction(text: str) -> float | Decimal:
+    """The value of a JSON number that has a fraction or an exponent: a float that is exactly it when written again, else a Decimal.
+
+    A float is infinite where the number is beyond double precision.
+    """
+    number = float(text)
+    if len(text) <= _EXACT_LENGTH and "e" not in text and "E" not in text:
+        return number
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:  # an exponent of more than 18 digits
+        return inf
+    return number if isinf(number) or exact == Decimal(repr(number)) else exact
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant, parse_float=read_fraction)
 
 _PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -128,7 +146,7 @@ def _is_within_limits(value: Value, depth: int) -> bool:
                 elif isinstance(child, float):
                     if isinf(child):
                         return False
-                elif child is not None:
+                elif child is not None and not isinstance(child, Decimal):
                     deeper.append(child)
         if not deeper:
             return True
@@ -309,8 +327,8 @@ class _Scan:
             if len(word) > MAX_INTEGER_LENGTH or int(word) not in INTEGERS:
                 self.add("json-number-range", "This integer does not fit into 64 bits.")
         elif number:
-            if isinf(float(word)):
-                self.add("json-number-range", "This number is too large for double precision.")
+            if isinf(read_fraction(word)):
+                self.add("json-number-range", "This number is too large or too small for double precision.")
         elif word.lstrip("+-").lower() in ("nan", "inf", "infinity"):
             self.add("json-not-a-number", "JSON has neither NaN nor Infinity; send null or leave the member out.")
         elif _STRAY_BYTE.search(word):

@@ -19,12 +19,14 @@ from api.rest.query_string import OF_CSV
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.declare.errors import BadRequest, Issue
+from domain.declare.vocabulary import find_word
 from domain.read.query import FieldValue, ListQuery, ToMany, ToOne
 from domain.support.slices import Steps
 
 ROWS_PER_STEP = 16
 """Rows written before the event loop may do other work."""
-PARAMETERS, SHAPES = ("format", "bom", "shape"), ("long", "wide")
+PARAMETERS, FORMATS, SHAPES = ("format", "bom", "shape"), ("json", "csv"), ("long", "wide")
+FLAGS = ("true", "false")
 FIGURES = ("eligible", "expectedPercent", "higherPercent", "average")
 """The figures of each group of pupils in a wide table."""
 CSV = (b"content-type", b"text/csv; charset=utf-8; header=present")
@@ -36,10 +38,13 @@ _FORMAT_ISSUE = Issue("format", "parameter-invalid", "format is json or csv.")
 
 def is_csv_wanted(request: Request) -> bool:
     """Whether the response is to be CSV: by `format`, or without it by Accept. Raises BadRequest for an unknown format."""
-    name = request.query_params.get("format")
-    if name not in (None, "json", "csv"):
+    text = request.query_params.get("format")
+    if text is None:
+        return accepts_csv(request)
+    name = find_word(text, FORMATS)
+    if name is None:
         raise BadRequest(_FORMAT_ISSUE.message, code="parameter-invalid", issues=(_FORMAT_ISSUE,))
-    return name == "csv" or (name is None and accepts_csv(request))
+    return name == "csv"
 
 
 def accepts_csv(request: Request) -> bool:
@@ -53,7 +58,7 @@ def accepts_csv(request: Request) -> bool:
 
 def wants_mark(request: Request) -> bool:
     """Whether CSV is to begin with a byte order mark."""
-    return request.query_params.get("bom") == "true"
+    return find_word(request.query_params.get("bom", ""), FLAGS) == "true"
 
 
 def read_format(request: Request) -> tuple[bool, str, list[Issue]]:
@@ -64,19 +69,21 @@ def read_format(request: Request) -> tuple[bool, str, list[Issue]]:
         for name in PARAMETERS
         if len(parameters.getlist(name)) > 1
     ]
-    if parameters.get("format") not in (None, "json", "csv"):
+    if "format" in parameters and find_word(parameters["format"], FORMATS) is None:
         return False, SHAPES[0], [*issues, _FORMAT_ISSUE]
-    as_csv, shape = is_csv_wanted(request), parameters.get("shape", SHAPES[0])
-    if shape not in SHAPES:
+    as_csv, shape = is_csv_wanted(request), find_word(parameters.get("shape", SHAPES[0]), SHAPES)
+    if shape is None:
+        shape = SHAPES[0]
         issues.append(Issue("shape", "parameter-invalid", f"shape is {' or '.join(SHAPES)}."))
-    if parameters.get("bom") not in (None, "true", "false"):
+    if "bom" in parameters and find_word(parameters["bom"], FLAGS) is None:
         issues.append(Issue("bom", "parameter-invalid", "bom is true or false."))
     elif wants_mark(request) and not as_csv:
         issues.append(Issue("bom", "parameter-invalid", OF_CSV))
     if "shape" in parameters and not as_csv:
         issues.append(Issue("shape", "shape-of-csv", "shape is for CSV only; ask for it with format=csv."))
     if shape == "wide":
-        if "school" not in ",".join(parameters.getlist("groupBy")).split(","):
+        dimensions = ",".join(parameters.getlist("groupBy")).split(",")
+        if all(find_word(name, ("school",)) is None for name in dimensions):
             issues.append(Issue("groupBy", "wide-by-school", "A wide table has a row per school: group by school too."))
         message = "A wide table has no pages; leave {} out, or ask for shape=long."
         issues += [Issue(name, "wide-is-whole", message.format(name)) for name in ("first", "after") if name in parameters]

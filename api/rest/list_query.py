@@ -23,6 +23,7 @@ from domain.read.query import (
     ParameterText,
     ToMany,
     decode_parameter,
+    find_contradictions,
     place_value,
 )
 
@@ -202,6 +203,9 @@ def read_conditions(
             decoded = _decode_values(issues, at, field, values, is_bound=bool(comparison))
             operator = Comparison(comparison) if comparison and decoded else None
             conditions.append(Condition(name, field, decoded, operator, issues.prefix + at))
+    for condition, i, problem in find_contradictions(conditions):
+        at = place_value(condition.at, i, len(condition.values)).removeprefix(issues.prefix)
+        issues.add(at, "filter-value-invalid", f"The value given for {condition.name} {problem}.")
     return tuple(conditions)
 
 

@@ -9,6 +9,7 @@ from starlette.datastructures import ImmutableMultiDict, QueryParams
 from domain import RESOURCES
 from domain.declare.errors import BadRequest, Issue
 from domain.declare.resource import Link, Resource
+from domain.declare.vocabulary import find_word
 from domain.read.query import MAX_VALUES, MAX_VALUES_PER_REQUEST, ParameterText
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
@@ -99,18 +100,19 @@ class ParameterIssues:
         """The values of a list's choices that the texts name. `at` is the place of a nested list's only choice."""
         values: dict[str, str] = {}
         for name, text in texts.items():
-            allowed = [*resource.list_choices(link)[name].conditions]
-            if text in allowed:
-                values[name] = str(text)
+            allowed = (*resource.list_choices(link)[name].conditions,)
+            if (word := find_word(text, allowed)) is not None:
+                values[name] = str(word)
             else:
                 self.add(at or name, "parameter-invalid", f"{at or name} is {', '.join(allowed[:-1])} or {allowed[-1]}.")
         return values
 
     def read_flag(self, text: str | None, at: str) -> bool:
         """The value of a parameter that is true or false; false without one."""
-        if text not in (None, "true", "false"):
+        word = None if text is None else find_word(text, ("true", "false"))
+        if text is not None and word is None:
             self.add(at, "parameter-invalid", f"{at} is true or false.")
-        return text == "true"
+        return word == "true"
 
     def read_number(self, text: str | None, at: str, default: int, most: int) -> int:
         """A number of rows from 1 to `most`. Without a text, and with an issue where the text is not such a number, the default."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from domain.declare.errors import BadRequest, Invalid, Issue
+from domain.declare.vocabulary import find_word
 from domain.support.suggestions import Suggestions
+from domain.support.texts import clean_text
 
 DIMENSIONS = ("school", "subject", "window", "yearGroup", "sex", "disadvantaged", "eal", "sen")
 PARAMETERS = ("groupBy", "window", "subject", "trust", "school", "view", "first", "after")
@@ -46,15 +48,17 @@ class AggregateQuery:
 
 def read_query(pairs: Iterable[tuple[str, str]], interface_issues: Iterable[Issue] = ()) -> AggregateQuery:
     """Reads a query from names and values, as in a query string. `groupBy` may list several names, with commas or
-    repeated; `school` may repeat.
+    repeated; `school` may repeat. Blanks at the ends of a value do not count; words are in any case.
 
     `interface_issues` were found by REST or GraphQL itself and are reported with the others. Raises BadRequest with
     every issue, or Invalid where the query groups by staff.
     """
     values: defaultdict[str, list[str]] = defaultdict(list)
     for name, value in pairs:
-        values[name].append(value)
-    group_by = [name for value in values["groupBy"] for name in value.split(",")]
+        values[name].append(clean_text(value))
+    group_by = [find_word(name, DIMENSIONS) or name.strip() for value in values["groupBy"] for name in value.split(",")]
+    if "view" in values:
+        values["view"] = [find_word(view, VIEWS) or view for view in values["view"]]
     issues = list(islice(chain(interface_issues, _find_staff_dimensions(group_by), _find_issues(values, group_by)), MAX_ISSUES))
     if any(issue.code == "teacher-comparison-not-supported" for issue in issues):
         raise Invalid("Results are not compared by teacher.", code="teacher-comparison-not-supported", issues=tuple(issues))

@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.assessment.open_close_window import lock_all_schools
-from domain.assessment.subjects import NATIONAL_CODE
+from domain.assessment.subjects import NATIONAL_CODE, NATIONAL_CODE_FORM
 from domain.assessment.templates import load_templates
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale, make_invalid
@@ -24,17 +24,25 @@ from domain.write.command import command
 from domain.write.patch import Changed, Patch, PatchInput
 
 Code = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,49}$")]
-NationalCode = Annotated[str, Meta(pattern=r"^[A-Z0-9]{1,10}$")]
+NationalCode = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{1,10}$")]
 IN_USE = "Its code cannot change, since judgements are sent with it."
 
 
+def _clean_national_code(code: Any) -> Any:
+    """Returns a code as it is stored and filtered by; null, and what was left out, as they are."""
+    return NATIONAL_CODE_FORM.parse(code) if isinstance(code, str) else code
+
+
 class NewSubject(Input, kw_only=True):
-    """A subject. One of the common ones needs its code alone: GET /v1/codes?list=subject lists them."""
+    """A subject. One of the common ones needs its code alone, in any case: GET /v1/codes?list=subject lists them."""
 
     tenant: TenantRef
     code: Annotated[Code, describe("Short code, unique in the trust. " + IN_USE)]
     name: Annotated[Text | UnsetType, describe("Name; a common subject has one.")] = UNSET
     national_code: Annotated[NationalCode | UnsetType | None, describe(NATIONAL_CODE)] = UNSET
+
+    def __post_init__(self) -> None:
+        self.national_code = _clean_national_code(self.national_code)
 
 
 class NewAspect(Input, kw_only=True):
@@ -44,6 +52,9 @@ class NewAspect(Input, kw_only=True):
     code: Annotated[Code, describe("Short code, unique in the trust. " + IN_USE)]
     name: Annotated[Text, describe("Name.")]
     national_code: Annotated[NationalCode | None, describe(NATIONAL_CODE)] = None
+
+    def __post_init__(self) -> None:
+        self.national_code = _clean_national_code(self.national_code)
 
 
 class CodedThing(Output, kw_only=True):
@@ -60,6 +71,9 @@ class SubjectChange(PatchInput, kw_only=True):
     name: Text | UnsetType = UNSET
     national_code: NationalCode | UnsetType | None = UNSET
     retired: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        self.national_code = _clean_national_code(self.national_code)
 
 
 class Retirement(Input, kw_only=True):
@@ -87,13 +101,14 @@ async def create_subject(connection: Connection, caller: Caller, subject: NewSub
     common = None if template is None else template.national_code
     national_code = common if subject.national_code is UNSET else subject.national_code
     combines = None if template is None else template.combines or None
+    code = subject.code if template is None else template.code
     await _lock_codes(connection, tenant_id)
-    await _require_free(connection, "subjects", "subject", tenant_id, subject.code)
+    await _require_free(connection, "subjects", "subject", tenant_id, code)
     subject_id = new_id(SUBJECT)
-    await connection.execute(_INSERT_SUBJECT, tenant_id, subject_id, subject.code, name, national_code, combines)
+    await connection.execute(_INSERT_SUBJECT, tenant_id, subject_id, code, name, national_code, combines)
     if combines is not None:
         await _count_again(connection, tenant_id)
-    return CodedThing(id=str(subject_id), code=subject.code, version=1)
+    return CodedThing(id=str(subject_id), code=code, version=1)
 
 
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, Conflict))

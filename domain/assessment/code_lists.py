@@ -108,7 +108,7 @@ def list_code_rows() -> Iterator[tuple[Any, ...]]:
     for name, codes_of_list in _LISTS.items():
         for no, code in enumerate(codes_of_list.codes, 1):
             dates = (code.valid_from, code.valid_to)
-            counts = (code.eligible, code.valid, None, None, None)
+            counts = (code.eligible, code.valid, False if code.valid is False else None, None, None)
             yield (
                 name,
                 no,

@@ -6,7 +6,6 @@ in the version that was pinned when they were planned.
 
 from collections.abc import Sequence
 from datetime import date
-from decimal import Decimal
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
@@ -17,10 +16,11 @@ from domain.assessment.templates import Grade, TemplateVersion, find_standards, 
 from domain.assessment.tenant_setup import SchemeRows, append_versions, prepare_tenant, write_schemes
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
-from domain.declare.inputs import Input, Output, describe
+from domain.declare.inputs import ExactNumber, Input, Output, describe, round_half_up
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME
+from domain.declare.vocabulary import LEAST_RANK, MOST_RANK, STORED_DECIMALS
 from domain.roster import years
 from domain.roster.tenant_ref import TenantRef, find_tenant
 from domain.roster.years import AcademicYearText
@@ -29,19 +29,18 @@ from domain.support.suggestions import Suggestions
 from domain.write.action import Action
 from domain.write.command import command
 
-STORED_DECIMALS = 2
-"""Decimals of values and points in the database."""
-
 
 class GradeInput(Input, kw_only=True):
     """A grade. rank orders it, higher is better; value enters averages; eligible keeps the pupil in the denominator."""
 
     code: Annotated[str, Meta(min_length=1, max_length=20)]
     label: ShortText
-    rank: Annotated[int, Meta(ge=0, le=30_000)] | None = None
-    value: Annotated[float, Meta(ge=-99_999, le=99_999)] | None = None
-    points: Annotated[float, Meta(ge=-99_999, le=99_999)] | None = None
-    year_group: ShortText | None = None
+    rank: Annotated[int, Meta(ge=LEAST_RANK, le=MOST_RANK)] | None = None
+    value: ExactNumber | None = None
+    points: ExactNumber | None = None
+    year_group: Annotated[
+        ShortText | None, describe("Curriculum year that it is for: E1, E2, N1, N2, R, 1 to 14 or X; also written Year 4 or Y4.")
+    ] = None
     band: ShortText | None = None
     eligible: bool = True
     valid: bool = True
@@ -182,10 +181,15 @@ def make_grades(inputs: Sequence[GradeInput]) -> list[Grade]:
     grades = []
     for i, grade in enumerate(inputs):
         facts = {name: getattr(grade, name) for name in grade.__struct_fields__}
+        if grade.year_group is not None:
+            try:
+                facts["year_group"] = years.parse_year_group(grade.year_group)
+            except ValueError as problem:
+                issues.append(Issue(f"/grades/{i}/yearGroup", "year-group-invalid", str(problem)))
         for name in ("value", "points"):
             if facts[name] is not None:
-                facts[name], rounded = (exact := Decimal(str(facts[name]))), round(exact, STORED_DECIMALS)
-                if rounded != exact:
+                rounded = round_half_up(facts[name], STORED_DECIMALS)
+                if rounded != facts[name]:
                     message = f"This has more than {STORED_DECIMALS} decimals; rounded it would be {rounded}."
                     issues.append(Issue(f"/grades/{i}/{name}", "too-many-decimals", message))
         grades.append(Grade(**facts))

@@ -135,9 +135,9 @@ CollectedLine = tuple[int, int, UUID, UUID]
 """The numbers of a subject and an aspect, a school (or the tenant) and a scheme."""
 
 
-_SUBJECTS = "SELECT code, no, derived FROM subjects WHERE tenant_id = $1 AND NOT retired ORDER BY no"
-_ASPECTS = "SELECT code, no FROM aspects WHERE tenant_id = $1 AND NOT retired ORDER BY no"
-_SCHEMES = "SELECT code, id, derived FROM schemes WHERE tenant_id = $1 ORDER BY code"
+_SUBJECTS = "SELECT code, no, derived, retired FROM subjects WHERE tenant_id = $1 ORDER BY no"
+_ASPECTS = "SELECT code, no, false AS derived, retired FROM aspects WHERE tenant_id = $1 ORDER BY no"
+_SCHEMES = "SELECT code, id, derived, false AS retired FROM schemes WHERE tenant_id = $1 ORDER BY code"
 
 
 async def resolve_collected(
@@ -148,23 +148,28 @@ async def resolve_collected(
     The school of a line is the tenant where the line is for all schools that have no line of their own.
     """
     subjects = {row["code"]: row for row in await connection.fetch(_SUBJECTS, tenant_id)}
-    aspects = {row["code"]: row["no"] for row in await connection.fetch(_ASPECTS, tenant_id)}
+    aspects = {row["code"]: row for row in await connection.fetch(_ASPECTS, tenant_id)}
     schemes = {row["code"]: row for row in await connection.fetch(_SCHEMES, tenant_id)}
     refs = [ref for line in window.collects for ref in line.schools or []]
     schools = iter(await find_schools(connection, caller, Scope.WINDOWS_WRITE, refs))
     schemes_of_lines: dict[tuple[int, int, UUID], UUID] = {}
     for i, line in enumerate(window.collects):
         pointer, issue_count = f"/collects/{i}", len(issues)
-        for name, code, rows in (("subject", line.subject, subjects), ("scheme", line.scheme, schemes)):
-            if code not in rows:
-                issues.append(Issue(f"{pointer}/{name}", *describe_unknown_code(name, code, rows)))
+        for name, code, rows in (
+            ("subject", line.subject, subjects),
+            ("scheme", line.scheme, schemes),
+            ("aspect", line.aspect, aspects),
+        ):
+            if code not in rows or rows[code]["retired"]:
+                usable = [other for other, row in rows.items() if not row["retired"]]
+                unknown, message = describe_unknown_code(name, code, usable)
+                issues.append(
+                    Issue(f"{pointer}/{name}", unknown, f"This {name} is retired. {message}" if code in rows else message)
+                )
             elif rows[code]["derived"]:
-                message = describe_conjunction(code) if name == "subject" else None
-                message = message or f"This {name} is computed from others and cannot be collected."
-                issues.append(Issue(f"{pointer}/{name}", f"{name}-derived", message))
-        if line.aspect not in aspects:
-            message = f"This tenant has no such aspect. It has: {', '.join(aspects)}."
-            issues.append(Issue(f"{pointer}/aspect", "aspect-unknown", message))
+                reason = describe_conjunction(code) if name == "subject" else None
+                reason = reason or f"This {name} is computed from others and cannot be collected."
+                issues.append(Issue(f"{pointer}/{name}", f"{name}-derived", reason))
         school_ids: list[UUID] = [tenant_id] if line.schools is None else []
         for j, school in enumerate(islice(schools, len(line.schools or []))):
             if school is None or school.tenant_id != tenant_id:
@@ -174,7 +179,7 @@ async def resolve_collected(
         if len(issues) > issue_count:
             continue
         for school_id in school_ids:
-            key = (subjects[line.subject]["no"], aspects[line.aspect], school_id)
+            key = (subjects[line.subject]["no"], aspects[line.aspect]["no"], school_id)
             if key in schemes_of_lines:
                 message = "This subject and aspect is collected twice for the same school."
                 issues.append(Issue(pointer, "collected-twice", message))

@@ -13,6 +13,7 @@ from domain.assessment.windows import windows
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import DISCOUNT
+from domain.declare.vocabulary import VERSION
 from domain.roster.pupils import PUPIL_IDS
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
@@ -56,7 +57,7 @@ DISCOUNTS = Resource(
         "windowCode": Field(code_of(windows, d.tenant_id, d.window_no), "The window's code."),
         "pupilId": Field(d.pupil_id, "The pupil's id.", vocabulary=PUPIL_IDS),
         "schoolId": Field(d.school_id, "The pupil's school of main registration today."),
-        "reason": Field(d.reason, "Why the pupil is discounted.", scope=Scope.PUPILS_SENSITIVE),
+        "reason": Field(d.reason, "Why the pupil is discounted.", is_prose=True, scope=Scope.PUPILS_SENSITIVE),
         "author": Field(
             d.author,
             "Who decided it, as the sender names them. Shown where the scope is held at the school that recorded it.",
@@ -73,7 +74,7 @@ DISCOUNTS = Resource(
             reach=rows_of_school(d.tenant_id, d.withdrawn_at_school_id),
             filter=Filter.NOWHERE,
         ),
-        "version": Field(d.version, "Grows by one with each change."),
+        "version": Field(d.version, "Grows by one with each change.", vocabulary=VERSION),
     },
     links={
         "window": Link(

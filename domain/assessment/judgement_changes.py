@@ -31,7 +31,7 @@ from domain.assessment.subjects import JUDGED, aspects, code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import Vocabulary, declare_list
+from domain.declare.vocabulary import NUMBER, VERSION, Vocabulary, declare_list
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
@@ -95,7 +95,7 @@ JUDGEMENT_CHANGES = Resource(
         "windowCode": Field(code_of(windows, c.tenant_id, c.window_no), "The window's code."),
         "subjectCode": Field(code_of(subjects, c.tenant_id, c.subject_no), "The subject's code.", vocabulary=JUDGED),
         "aspect": Field(code_of(aspects, c.tenant_id, c.aspect_no), "The aspect's code."),
-        "version": Field(c.version, "The version of the judgement that the change made."),
+        "version": Field(c.version, "The version of the judgement that the change made.", vocabulary=VERSION),
         "outcome": Field(
             _outcome,
             "created, updated or withdrawn.",
@@ -104,10 +104,10 @@ JUDGEMENT_CHANGES = Resource(
         ),
         "changedAt": Field(c.changed_at, "When it was made."),
         "fromGrade": Field(column_of_grade(_Before, "code"), "The grade before."),
-        "fromMark": Field(c.before_mark, "The mark before."),
+        "fromMark": Field(c.before_mark, "The mark before.", vocabulary=NUMBER),
         "fromStatus": Field(c.before_status_code, "The status before.", vocabulary=JUDGEMENT_STATUS),
         "toGrade": Field(column_of_grade(c, "code"), "The grade after."),
-        "toMark": Field(c.mark, "The mark after."),
+        "toMark": Field(c.mark, "The mark after.", vocabulary=NUMBER),
         "toStatus": Field(c.status_code, "The status after.", vocabulary=JUDGEMENT_STATUS),
         "recordedAt": Field(c.recorded_at, "When the teacher judged."),
         "client": Field(_client_name, "Name of the client that sent it.", sort_key=sort_by_text(_client_name)),

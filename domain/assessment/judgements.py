@@ -34,7 +34,7 @@ from domain.declare.ids import get_type_number, parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
-from domain.declare.vocabulary import Vocabulary, declare_list
+from domain.declare.vocabulary import NUMBER, VERSION, Vocabulary, declare_list
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.roster.years import ACADEMIC_YEAR, academic_year_text
@@ -203,7 +203,7 @@ JUDGEMENTS = Resource(
             "Whether the grade is a value that counts; a status is none.",
             nullable=False,
         ),
-        "mark": Field(j.mark, "The mark behind the grade, where there is one."),
+        "mark": Field(j.mark, "The mark behind the grade, where there is one.", vocabulary=NUMBER),
         "status": Field(
             j.status_code,
             "Why there is no grade: absent, new, left, notTaught or exempt; withdrawn where the value was taken back.",
@@ -227,7 +227,7 @@ JUDGEMENTS = Resource(
         ),
         "source": Field(j.source, "Where it was entered."),
         "method": Field(j.method, "How it was judged."),
-        "version": Field(j.version, "Grows by one with each change."),
+        "version": Field(j.version, "Grows by one with each change.", vocabulary=VERSION),
         "carriedFrom": Field(
             _find_carried_from(),
             "The window's code, where a later window has collected the subject from the pupil and holds no grade, so that this one"

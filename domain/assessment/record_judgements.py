@@ -29,7 +29,7 @@ from domain.assessment.templates import describe_unknown_code
 from domain.assessment.uncounted import warn_of_uncounted
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import Busy, Current, Invalid, NotFound
-from domain.declare.inputs import Input, Instant, Text, describe
+from domain.declare.inputs import ExactNumber, Input, Instant, Text, describe
 from domain.declare.scopes import Scope
 from domain.roster.pupil_keys import PupilRow, find_and_lock_pupils
 from domain.roster.record_pupils.entries import PupilEntry
@@ -61,9 +61,7 @@ class JudgementEntry(PupilRow, kw_only=True):
         Annotated[str, Meta(min_length=1, max_length=20)] | int | None,
         describe("Code of a grade of the window's scheme for the subject, or a score. Give a grade or a status."),
     ] = None
-    mark: Annotated[
-        Annotated[float, Meta(ge=-99_999, le=99_999)] | None, describe("The mark behind the grade, where there is one.")
-    ] = None
+    mark: Annotated[ExactNumber | None, describe("The mark behind the grade, where there is one.")] = None
     status: Annotated[
         Literal["absent", "new", "left", "notTaught", "exempt"] | None,
         describe(

@@ -12,7 +12,7 @@ from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import SUBJECTS_AND_ASPECTS
 from domain.assessment.codes_of_batch import reject_unknown_words
 from domain.assessment.subjects import AspectCode, SubjectCode
-from domain.assessment.targets import targets
+from domain.assessment.targets import HORIZON_POINT_PATTERN, targets
 from domain.assessment.templates import describe_unknown_code, is_used
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import Current, Invalid, NotFound
@@ -38,9 +38,7 @@ class Horizon(Input, kw_only=True):
     """By when: an academic year and a point in it."""
 
     academic_year: Annotated[AcademicYearText, describe("Such as 2026-27.")]
-    point: Annotated[
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 -]{0,29}$")], describe("A point in the year, such as Summer.")
-    ]
+    point: Annotated[Annotated[str, Meta(pattern=f"^{HORIZON_POINT_PATTERN}$")], describe("A point in the year, such as Summer.")]
 
 
 class TargetEntry(PupilRow, kw_only=True):

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from domain.assessment.templates import SchemeTemplate, TemplateVersion, load_te
 from domain.assessment.tenant_setup import append_versions, copy_template, write_schemes
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import ASPECT
+from domain.roster.years import YEARS, parse_year_group
 from domain.store.database import Connection, transpose
 
 Report = Callable[[str], None]
@@ -24,6 +26,8 @@ async def write_reference_data(connection: Connection, report: Report) -> None:
             report("Wrote the code lists.")
     async with connection.transaction():
         await _number_aspects(connection)
+    async with connection.transaction():
+        await _unify_year_groups(connection, report)
     for template in load_templates().schemes:
         if template.prepare:
             count = await _follow_template(connection, template)
@@ -56,6 +60,24 @@ async def _number_aspects(connection: Connection) -> None:
             " WHERE a.tenant_id = g.tenant_id AND a.no = g.no",
             *transpose(ids, 3),
         )
+
+
+async def _unify_year_groups(connection: Connection, report: Report) -> None:
+    """Writes the year groups of grades in their canonical form, by which they are filtered. Older programs stored them as they
+    were sent; a text that is no year group stays.
+    """
+    found = await connection.fetch("SELECT DISTINCT year_group FROM grades WHERE year_group <> ALL ($1)", list(YEARS))
+    forms = []
+    for row in found:
+        with suppress(ValueError):
+            forms.append((row["year_group"], parse_year_group(row["year_group"])))
+    if forms:
+        await connection.execute(
+            "UPDATE grades g SET year_group = f.canonical FROM unnest($1::text[], $2::text[]) AS f (sent, canonical)"
+            " WHERE g.year_group = f.sent",
+            *transpose(forms, 2),
+        )
+        report(f"Wrote {len(forms)} {'form' if len(forms) == 1 else 'forms'} of year groups of grades as filters look for them.")
 
 
 _STORED = """

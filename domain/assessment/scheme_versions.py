@@ -9,7 +9,7 @@ from domain.access.reach import rows_of_tenant
 from domain.assessment.schemes import scheme_grades, schemes
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import declare_list
+from domain.declare.vocabulary import ROUNDING, VERSION, declare_list
 from domain.roster.years import ACADEMIC_YEAR
 
 versions = Table(
@@ -39,12 +39,14 @@ SCHEME_VERSIONS = Resource(
     reach=rows_of_tenant(v.tenant_id),
     fields={
         "schemeId": Field(v.scheme_id, "The scheme's id."),
-        "version": Field(v.version, "From 1."),
+        "version": Field(v.version, "From 1.", vocabulary=VERSION),
         "academicYears": Field(
             v.academic_years, "The academic years that it is for; null: all that no other version is for.", vocabulary=ACADEMIC_YEAR
         ),
         "rounding": Field(
-            v.rounding, "Decimals to which a mark is rounded; null where a mark with more than two decimals is refused."
+            v.rounding,
+            "Decimals to which a mark is rounded; null where a mark with more than two decimals is refused.",
+            vocabulary=ROUNDING,
         ),
         "expectedStatus": Field(
             v.expected_status,

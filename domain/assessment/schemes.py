@@ -27,6 +27,7 @@ from domain.assessment.subjects import codes_of
 from domain.declare.resource import Field, LabelOf, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME
+from domain.declare.vocabulary import NUMBER, RANK, VERSION
 from domain.roster.text_order import sort_by_text
 from domain.roster.years import YEAR_GROUP
 from domain.store.metadata import metadata
@@ -118,7 +119,7 @@ GRADES = Resource(
     order=("tenant_id", "scheme_version_no", "no"),
     reach=rows_of_tenant(scheme_grades.c.tenant_id),
     fields={
-        "schemeVersion": Field(scheme_grades.c.scheme_version, "Version of the scheme, from 1."),
+        "schemeVersion": Field(scheme_grades.c.scheme_version, "Version of the scheme, from 1.", vocabulary=VERSION),
         "code": Field(
             scheme_grades.c.code, "What is written: EXS, 104, 3B.", codes=GRADE_CODES, sort_key=sort_by_text(scheme_grades.c.code)
         ),
@@ -126,9 +127,10 @@ GRADES = Resource(
         "rank": Field(
             scheme_grades.c.rank,
             "Order within the scheme, higher is better; null for a code that is no attainment.",
+            vocabulary=RANK,
         ),
-        "value": Field(scheme_grades.c.value, "What it counts in an average; null where it counts in none."),
-        "points": Field(scheme_grades.c.points, "Points, where the school uses them."),
+        "value": Field(scheme_grades.c.value, "What it counts in an average; null where it counts in none.", vocabulary=NUMBER),
+        "points": Field(scheme_grades.c.points, "Points, where the school uses them.", vocabulary=NUMBER),
         "yearGroup": Field(
             scheme_grades.c.year_group, "The curriculum year it is for, in year-and-band schemes.", vocabulary=YEAR_GROUP
         ),

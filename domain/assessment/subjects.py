@@ -15,7 +15,7 @@ from domain.declare.inputs import describe
 from domain.declare.resource import Field, LabelOf, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ASPECT, SUBJECT
-from domain.declare.vocabulary import Codes, Vocabulary, declare_form
+from domain.declare.vocabulary import VERSION, Codes, Vocabulary, declare_form
 from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
 
@@ -121,7 +121,7 @@ SUBJECTS = Resource(
         ),
         "nationalCode": Field(subjects.c.national_code, NATIONAL_CODE, vocabulary=NATIONAL_CODE_FORM, codes=_NATIONAL_CODES),
         "retired": Field(subjects.c.retired, "Whether no new window may collect it."),
-        "version": Field(subjects.c.version, "Grows by one with each change."),
+        "version": Field(subjects.c.version, "Grows by one with each change.", vocabulary=VERSION),
     },
 )
 
@@ -142,6 +142,6 @@ ASPECTS = Resource(
         "counted": Field(aspects.c.counted, "Whether its judgements enter aggregates."),
         "nationalCode": Field(aspects.c.national_code, NATIONAL_CODE, vocabulary=NATIONAL_CODE_FORM, codes=_NATIONAL_CODES),
         "retired": Field(aspects.c.retired, "Whether no new window may collect it."),
-        "version": Field(aspects.c.version, "Grows by one with each change."),
+        "version": Field(aspects.c.version, "Grows by one with each change.", vocabulary=VERSION),
     },
 )

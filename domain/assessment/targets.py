@@ -28,11 +28,17 @@ from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subje
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
+from domain.declare.vocabulary import VERSION, declare_form
 from domain.read.time_binds import THIS_YEAR
 from domain.roster import years
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.store.metadata import metadata
+
+HORIZON_POINT_PATTERN = "[A-Za-z0-9][A-Za-z0-9 -]{0,29}"
+HORIZON_POINT = declare_form(
+    HORIZON_POINT_PATTERN, "A point has 1 to 30 letters, digits, blanks and hyphens, and begins with a letter or digit."
+)
 
 targets = Table(
     "targets",
@@ -105,7 +111,7 @@ TARGETS = Resource(
             nullable=False,
             vocabulary=years.ACADEMIC_YEAR,
         ),
-        "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year."),
+        "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year.", vocabulary=HORIZON_POINT),
         "grade": Field(column_of_grade(t, "code"), "The grade aimed at."),
         "schemeCode": Field(
             _scheme_code(), "Code of the scheme that the grade is of.", nullable=False, codes=codes_of(schemes, "scheme")
@@ -123,7 +129,7 @@ TARGETS = Resource(
             reach=rows_of_school(t.tenant_id, t.recorded_at_school_id),
             filter=Filter.NOWHERE,
         ),
-        "version": Field(t.version, "Grows by one with each change."),
+        "version": Field(t.version, "Grows by one with each change.", vocabulary=VERSION),
     },
     links={
         "pupil": Link(

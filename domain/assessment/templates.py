@@ -14,6 +14,7 @@ from typing import Literal
 
 from msgspec import Struct, convert, structs
 
+from domain.declare.vocabulary import find_word
 from domain.roster.years import academic_year_range, parse_academic_year
 
 Standard = Literal["x", "z"] | None
@@ -167,10 +168,14 @@ class TenantTemplates(Struct, rename="camel"):
     schemes: list[SchemeTemplate]
 
     def find_scheme(self, code: str) -> SchemeTemplate | None:
-        return next((template for template in self.schemes if template.code == code), None)
+        """Returns the template that a code means, in any case."""
+        word = find_word(code, tuple(template.code for template in self.schemes))
+        return next((template for template in self.schemes if template.code == word), None)
 
     def find_subject(self, code: str) -> SubjectTemplate | None:
-        return next((template for template in self.subjects if template.code == code), None)
+        """Returns the common subject that a code means, in any case."""
+        word = find_word(code, tuple(template.code for template in self.subjects))
+        return next((template for template in self.subjects if template.code == word), None)
 
 
 @cache

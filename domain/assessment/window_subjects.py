@@ -15,7 +15,7 @@ from domain.declare.ids import get_type_number, parse_id
 from domain.declare.resource import Argument, Field, KeyValues, LabelOf, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHOOL
-from domain.declare.vocabulary import Vocabulary
+from domain.declare.vocabulary import ROUNDING, VERSION, Vocabulary
 from domain.roster.pupils import ROLL_OF_DAY, pupils
 from domain.roster.schools import schools
 
@@ -92,9 +92,11 @@ WINDOW_SUBJECTS = Resource(
             ),
             "The scheme's code.",
         ),
-        "schemeVersion": Field(s.scheme_version, "The version of the scheme, from 1."),
+        "schemeVersion": Field(s.scheme_version, "The version of the scheme, from 1.", vocabulary=VERSION),
         "rounding": Field(
-            s.rounding, "Decimals to which a mark is rounded; null where a mark with more than two decimals is refused."
+            s.rounding,
+            "Decimals to which a mark is rounded; null where a mark with more than two decimals is refused.",
+            vocabulary=ROUNDING,
         ),
     },
     links_from_others={

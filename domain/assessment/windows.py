@@ -26,6 +26,7 @@ from domain.assessment.window_state import derive_closed_at, derive_state
 from domain.declare.resource import Field, Filter, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import WINDOW
+from domain.declare.vocabulary import VERSION
 from domain.roster import years
 from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
@@ -109,8 +110,8 @@ WINDOWS = Resource(
             vocabulary=WINDOW_STATE,
         ),
         "statutory": Field(windows.c.statutory, "Whether the collection is required by law."),
-        "purpose": Field(windows.c.purpose, "What the values are for."),
-        "decision": Field(windows.c.decision, "The decision they inform."),
+        "purpose": Field(windows.c.purpose, "What the values are for.", is_prose=True),
+        "decision": Field(windows.c.decision, "The decision they inform.", is_prose=True),
         "frequencyReasons": Field(
             windows.c.frequency_reasons,
             "Why it is held beyond the workload budget; null where nobody had to say.",
@@ -123,6 +124,6 @@ WINDOWS = Resource(
         ),
         "yearGroups": Field(windows.c.year_groups, "National curriculum years it collects.", vocabulary=years.YEAR_GROUP),
         "publishedAt": Field(windows.c.published_at, "When its results were published."),
-        "version": Field(windows.c.version, "Grows by one with each change."),
+        "version": Field(windows.c.version, "Grows by one with each change.", vocabulary=VERSION),
     },
 )

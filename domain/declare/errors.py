@@ -17,6 +17,9 @@ from datetime import datetime
 
 from msgspec import Struct
 
+ERROR_CODES: set[str] = set()
+"""The codes of errors and issues that there are. Who explains them declares them: api/http/problem_catalogue.py."""
+
 
 class Current(Struct, frozen=True, rename="camel"):
     """The stored value of a row whose expectedVersion did not match. Version 0 means that no row is stored."""

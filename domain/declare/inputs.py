@@ -1,14 +1,16 @@
-"""Base classes of the inputs and outputs of commands, and the types of their texts and instants."""
+"""Base classes of the inputs and outputs of commands, and the types of their texts, numbers and instants."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, ClassVar
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
 from domain.declare.errors import Issue
 from domain.declare.value_types import MAX_TEXT
+from domain.declare.vocabulary import LEAST_NUMBER, MOST_NUMBER
 
 Instant = Annotated[datetime, Meta(tz=True)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -26,6 +28,39 @@ class Form:
 
     code: str
     parse: Callable[[str], object]
+
+
+class ExactNumber(Decimal):
+    """A number with every digit that was sent, which no float keeps beyond the 15th."""
+
+    @classmethod
+    def convert(cls, value: object) -> "ExactNumber":
+        """Returns the number of a JSON value. Raises ValueError that says what it has to be."""
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            raise ValueError("Expected a number")
+        number = cls(str(value))
+        if not LEAST_NUMBER <= number <= MOST_NUMBER:
+            raise ValueError(f"Expected a number from {LEAST_NUMBER:,} to {MOST_NUMBER:,}")
+        return number
+
+
+def convert_custom(type_: type, value: object) -> Any:
+    """Returns a value of a type that msgspec does not know. Raises ValueError."""
+    if type_ is ExactNumber:
+        return ExactNumber.convert(value)
+    raise NotImplementedError(type_.__name__)
+
+
+def describe_custom(type_: type) -> dict[str, Any]:
+    """Returns the JSON schema of a type that msgspec does not know."""
+    if type_ is ExactNumber:
+        return {"type": "number", "minimum": LEAST_NUMBER, "maximum": MOST_NUMBER}
+    raise NotImplementedError(type_.__name__)
+
+
+def round_half_up(number: Decimal, decimals: int) -> Decimal:
+    """Returns a number with so many decimals; a half is rounded away from zero, as PostgreSQL rounds numeric."""
+    return number.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
 
 
 def describe(text: str) -> Meta:

@@ -28,6 +28,7 @@ from domain.declare.predicates import RowPredicate
 from domain.declare.scopes import Scope
 from domain.declare.value_types import TYPE_OF_COLUMN, ValueType, find_value_type
 from domain.declare.vocabulary import Codes, Vocabulary
+from domain.support.texts import find_unreadable
 
 
 class Filter(Enum):
@@ -72,6 +73,18 @@ class TextMatch:
 
 
 @dataclass(frozen=True, eq=False)
+class Narrowing:
+    """That the values of another field say which values a field may have: the kind of a characteristic those of its value.
+
+    `by` is the other field. `check` takes what a filter by the field was parsed to and the values of a filter by the other
+    one; it raises ValueError if none of these goes with it.
+    """
+
+    by: str
+    check: Callable[[Any, tuple[Any, ...]], None]
+
+
+@dataclass(frozen=True, eq=False)
 class LabelOf:
     """A value of a lookup table, found by its key: the code or name of a subject, aspect, window or grade.
 
@@ -101,8 +114,9 @@ class Field:
     subquery in the expression must `correlate_except` its own tables. A `costly` field is left out unless the request
     names it or a link `also_shows` it. Lists are sorted by the `sort_expression`, for which the `sort_key` may be
     another expression, and filters use the `match`. `vocabulary` parses what writes and filters send for it; `codes` are
-    looked up. A field of text without either holds any text. `members` are the texts that the object of a JSONB column
-    holds, by name, with what each means. `reach` is where the scope is needed, if that is not at the row's school.
+    looked up. A field of text without either holds any text that can be read; `is_prose` says that it may hold formatting
+    characters too. `members` are the texts that the object of a JSONB column
+    holds, by name, with what each means. `narrowing` is by another field. `reach` is where the scope is needed, if that is not at the row's school.
     """
 
     source: ColumnElement[Any] | LabelOf
@@ -115,6 +129,8 @@ class Field:
     match: TextMatch | None = None
     vocabulary: Vocabulary | None = None
     codes: Codes | None = None
+    is_prose: bool = False
+    narrowing: Narrowing | None = None
     members: Mapping[str, str] = field(default_factory=dict)
     reach: RowPredicate | None = None
 
@@ -149,6 +165,8 @@ class Field:
         value = self.kind.parse(raw)
         if value == "":
             raise ValueError("is empty")
+        if isinstance(value, str) and (unreadable := find_unreadable(value, may_be_formatted=self.is_prose)) is not None:
+            raise ValueError(f"is none that it can have. {unreadable.removesuffix('.')}")
         if self.vocabulary is not None:
             try:
                 value = self.vocabulary.parse(value)

@@ -19,11 +19,13 @@ from domain.declare.predicates import RowPredicate
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """What a field may hold. `parse` returns the canonical form of a value, or raises ValueError with a sentence that says
-    what is accepted. `words` are all values of a closed list.
+    what is accepted. `words` are all values of a closed list, `least` and `most` the bounds of numbers.
     """
 
     parse: Callable[[Any], Any]
     words: tuple[str, ...] = ()
+    least: int | None = None
+    most: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,32 @@ def declare_form(pattern: str, sentence: str, clean: Callable[[str], str] = str.
         return cleaned
 
     return Vocabulary(parse)
+
+
+def declare_range(least: int, most: int | None = None, decimals: int = 0) -> Vocabulary:
+    """Returns the vocabulary of numbers from `least` to `most`, if there is one, with at most so many decimals."""
+    kind = f"a number with at most {decimals} decimals" if decimals else "a whole number"
+    sentence = f"It is {kind} from {least:,} {'on' if most is None else f'to {most:,}'}."
+
+    def parse(number: Any) -> Any:
+        if number < least or (most is not None and number > most) or number != round(number, decimals):
+            raise ValueError(sentence)
+        return number
+
+    return Vocabulary(parse, (), least, most)
+
+
+VERSION = declare_range(1)
+"""Of the versions of rows, and of schemes."""
+LEAST_NUMBER, MOST_NUMBER, STORED_DECIMALS = -99_999, 99_999, 2
+"""The bounds of marks, and of the values and points of grades, and their decimals in the database."""
+NUMBER, PERCENT, ROUNDING = (
+    declare_range(LEAST_NUMBER, MOST_NUMBER, STORED_DECIMALS),
+    declare_range(0, 100),
+    declare_range(0, STORED_DECIMALS),
+)
+LEAST_RANK, MOST_RANK = 0, 30_000
+RANK = declare_range(LEAST_RANK, MOST_RANK)
 
 
 def declare_ids(type_number: int, noun: str) -> Vocabulary:

@@ -13,7 +13,7 @@ from uuid import UUID
 from domain.access.caller import ReachSnapshot
 from domain.access.standing import check_standing
 from domain.declare.errors import Invalid
-from domain.declare.resource import TextRange
+from domain.declare.resource import Narrowing, TextRange
 from domain.declare.value_types import ValueType
 from domain.read.checks import list_needs
 from domain.read.compile import compile_query
@@ -68,6 +68,8 @@ class PreparedQuery:
         """
         self._ranges: list[str] = []
         """The bind names of filters by text ranges."""
+        self._narrowed: list[tuple[str, str, Narrowing]] = []
+        """The bind names of filters that another one narrows, with its bind name."""
         self.template = QueryTemplate.intern(tuple(self._make_template(query) for query in queries))
         self._is_versioned = all(map(is_versioned, self.template.queries))
         self._version_template = QueryTemplate.intern(list_rows_versioned_by_school(self.template.queries))
@@ -181,6 +183,9 @@ class PreparedQuery:
         values: dict[str, Any] = {"caller": caller, **self._values}
         for name, value in self._parameters.items():
             values[name] = [decode(element) for element in value] if isinstance(value, list) else decode(value)
+        for name, by, narrowing in self._narrowed:
+            for value in _list_bound(values[name]):
+                narrowing.check(value, tuple(_list_bound(values[by])))
         for name in self._ranges:
             values[name], values[f"{name}_high"] = _split_ranges(values[name])
         fingerprints = [
@@ -225,6 +230,10 @@ class PreparedQuery:
             self._values[f"where_{page}_{i}"] = condition.values[0] if is_one else list(condition.values)
             if condition.field.match is not None:
                 self._ranges.append(f"where_{page}_{i}")
+            narrowing = condition.field.narrowing
+            if narrowing is not None and condition.comparison is None:
+                others = (n for n, other in enumerate(query.where) if (other.name, other.comparison) == (narrowing.by, None))
+                self._narrowed += [(f"where_{page}_{i}", f"where_{page}_{n}", narrowing) for n in others]
             where.append(replace(condition, values=ONE_VALUE if is_one else MANY_VALUES))
         return replace(query, fields=self._make_field_templates(query.fields), where=tuple(where), first=0, arguments=())
 
@@ -263,6 +272,11 @@ def _split_ranges(value: TextRange | list[TextRange]) -> tuple[str, str] | tuple
     if isinstance(value, TextRange):
         return value.low, value.high
     return [low for low, _ in value], [low for low, high in value if low != high]
+
+
+def _list_bound(value: Any) -> list[Any]:
+    """Returns the values of a filter that are bound to one name."""
+    return value if isinstance(value, list) else [value]
 
 
 def _has_parameter(value: Any) -> bool:

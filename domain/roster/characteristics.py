@@ -6,16 +6,17 @@ FSM6 or pupil premium: service children count only in pupil premium.
 """
 
 import re
+from collections.abc import Callable, Iterable
 from datetime import date
 from typing import Annotated, Literal, get_args
 
-from sqlalchemy import Column, Date, Table, Text, Uuid, literal_column
+from sqlalchemy import Column, ColumnElement, Date, Table, Text, Uuid, and_, any_, func, literal_column, or_
 
 from domain.access.reach import rows_of_pupil
 from domain.declare.inputs import Input, describe
-from domain.declare.resource import Field, Link, Resource
+from domain.declare.resource import Field, Link, Narrowing, Resource, TextMatch, TextRange
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import Vocabulary, declare_list, find_word, list_words
+from domain.declare.vocabulary import Vocabulary, declare_list, list_words
 from domain.roster.code_lists import describe_validity, find_code, load_code_lists
 from domain.roster.pupils import pupils
 from domain.store.metadata import metadata
@@ -45,17 +46,66 @@ It is dated from 1 September; in a request it is the row's own field `yearGroup`
 """
 
 
-def _parse_any_value(text: str) -> str:
-    """Returns the canonical code of a value of any kind. Raises ValueError for one that no kind has."""
-    codes = tuple(code.code for kind in KINDS for code in load_code_lists()[kind].codes)
-    if (word := find_word(text, codes)) is not None:
-        return word
-    found = [code for kind in KINDS if (code := find_code(kind, text)) is not None]
-    if found:
-        return found[0].code
-    if _ETHNICITY.fullmatch(text.strip().upper()):
-        return text.strip().upper()
-    raise ValueError(list_words(tuple(dict.fromkeys(codes))))
+def find_value(kind: str, text: str) -> str | None:
+    """Returns the canonical code of a value of a kind: `targeted` for `true`, `1` for `ENG`. None for a value that it does not
+    have.
+    """
+    code = find_code(kind, text)
+    if code is not None:
+        return code.code
+    extended = text.strip().upper()
+    return extended if kind == "ethnicity" and _ETHNICITY.fullmatch(extended) else None
+
+
+def _list_values(kinds: Iterable[str]) -> str:
+    """Returns the sentence that says which values these kinds have."""
+    codes = [code for kind in kinds for code in load_code_lists()[kind].codes]
+    also = (text for code in codes for text in code.also)
+    return list_words(tuple(dict.fromkeys([*(code.code for code in codes), *also])))
+
+
+def _parse_value_filter(text: str) -> str:
+    """Returns a value of any kind in capitals. Raises ValueError for one that no kind has."""
+    if all(find_value(kind, text) is None for kind in KINDS):
+        raise ValueError(_list_values(KINDS))
+    return text.strip().upper()
+
+
+def _check_value_of_kinds(value: TextRange, kinds: tuple[str, ...]) -> None:
+    """Raises ValueError for a value that none of these kinds has."""
+    if all(find_value(kind, value.low) is None for kind in kinds):
+        raise ValueError(f"is none that {' or '.join(kinds)} can have. {_list_values(kinds).removesuffix('.')}")
+
+
+def _match_value(kind: Column[str], value: Column[str]) -> TextMatch:
+    """Returns how a filter finds a value: by its code, or by another text that its kind takes for the code. A text means
+    another code of another kind: `true` is `targeted` of fsm and `true` of lookedAfter.
+    """
+    also = [(of, text.upper(), code.code) for of in KINDS for code in load_code_lists()[of].codes for text in code.also]
+
+    def find(is_meant: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> ColumnElement[bool]:
+        def quote(text: str) -> ColumnElement[str]:
+            return literal_column(f"'{text}'", Text)
+
+        others = (and_(kind == quote(of), value == quote(code), is_meant(quote(text))) for of, text, code in also)
+        return or_(is_meant(func.upper(value)), *others)
+
+    return TextMatch(
+        lambda text: TextRange(str(text), str(text)),
+        lambda low, high: find(lambda text: text == low),
+        lambda texts, beginnings: find(lambda text: text == any_(texts)),
+    )
+
+
+def make_value_field(kind: Column[str], value: Column[str]) -> Field:
+    """Returns the field of the value of a characteristic, which is filtered as values are written."""
+    return Field(
+        value,
+        "Its value; /v1/codes lists those of each kind with their meaning.",
+        vocabulary=Vocabulary(_parse_value_filter),
+        match=_match_value(kind, value),
+        narrowing=Narrowing("kind", _check_value_of_kinds),
+    )
 
 
 CHARACTERISTICS = Resource(
@@ -74,11 +124,7 @@ CHARACTERISTICS = Resource(
             f"Which characteristic: {', '.join(KINDS)}.",
             vocabulary=declare_list(*KINDS),
         ),
-        "value": Field(
-            characteristics.c.value,
-            "Its value; /v1/codes lists those of each kind with their meaning.",
-            vocabulary=Vocabulary(_parse_any_value),
-        ),
+        "value": make_value_field(characteristics.c.kind, characteristics.c.value),
         "from": Field(characteristics.c.from_on, "First day."),
         "to": Field(characteristics.c.to_on, "Last day; null: until the next spell of this kind."),
     },
@@ -101,13 +147,11 @@ def parse_value(kind: Kind, text: str, day: date) -> str:
 
     Raises ValueError for a value that the kind does not have, not yet, or no longer.
     """
-    code = find_code(kind, text)
+    value, code = find_value(kind, text), find_code(kind, text)
+    if value is None:
+        raise ValueError(f"The value of {kind} {_list_values([kind]).removeprefix('It ').removesuffix('.')}")
     if code is None:
-        if kind == "ethnicity" and _ETHNICITY.fullmatch(text.strip().upper()):
-            return text.strip().upper()
-        codes = load_code_lists()[kind].codes
-        also = "".join(f", {other}" for code in codes for other in code.also)
-        raise ValueError(f"The value of {kind} is one of {', '.join(code.code for code in codes)}{also}")
+        return value
     if not code.is_valid_on(day) and (kind in DATED or (code.valid_to is not None and day > code.valid_to)):
         raise ValueError(f"{kind} has the value {code.code} {describe_validity(code)}")
     return code.code

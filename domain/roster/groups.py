@@ -30,7 +30,7 @@ from domain.access.reach import rows_of_school
 from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
-from domain.declare.vocabulary import declare_list
+from domain.declare.vocabulary import VERSION, declare_list
 from domain.read.time_binds import TODAY
 from domain.roster.on_roll import LAST_DAY, is_on_roll
 from domain.roster.pupils import CHANGED_AT, ROLL_OF_DAY, pupils
@@ -114,7 +114,7 @@ GROUPS = Resource(
             academic_year_text(groups.c.academic_year), "Academic year, such as 2026-27.", nullable=False, vocabulary=ACADEMIC_YEAR
         ),
         "schoolId": Field(groups.c.school_id, "The school's id."),
-        "version": Field(groups.c.version, "Grows by one with each change, of its members too."),
+        "version": Field(groups.c.version, "Grows by one with each change, of its members too.", vocabulary=VERSION),
         "changedAt": Field(groups.c.changed_at, CHANGED_AT),
     },
     links={

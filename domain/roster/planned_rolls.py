@@ -22,10 +22,11 @@ from sqlalchemy import (
 from sqlalchemy import column as named_column
 
 from domain.access.reach import rows_of_school
+from domain.declare.errors import ERROR_CODES
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PLANNED_ROLL
-from domain.declare.vocabulary import declare_form, declare_list
+from domain.declare.vocabulary import PERCENT, Vocabulary, declare_list
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
 from domain.roster.years import ACADEMIC_YEAR, academic_year_text
@@ -60,7 +61,15 @@ p = planned_rolls.c
 _clients = table("clients", named_column("id"), named_column("name", Text))
 _client_name = select(_clients.c.name).where(_clients.c.id == p.client_id).correlate_except(_clients).scalar_subquery()
 
-_PROBLEM_CODE = declare_form("[a-z]+(-[a-z]+)*", "A code of an error is such as too-many-leavers; GET /problems lists them.")
+
+def _parse_problem_code(text: str) -> str:
+    code = text.strip().lower()
+    if code not in ERROR_CODES:
+        raise ValueError("It is the code of an error, such as too-many-leavers; GET /problems lists them.")
+    return code
+
+
+_PROBLEM_CODE = Vocabulary(_parse_problem_code)
 
 PLANNED_ROLLS = Resource(
     name="plannedRoll",
@@ -81,7 +90,9 @@ PLANNED_ROLLS = Resource(
             academic_year_text(p.academic_year), "Its academic year, such as 2027-28.", nullable=False, vocabulary=ACADEMIC_YEAR
         ),
         "complete": Field(p.complete, "Whether pupils who are absent from it leave on the day before."),
-        "maxLeavers": Field(p.max_leavers, "How many percent may leave at once; null for the school's own setting."),
+        "maxLeavers": Field(
+            p.max_leavers, "How many percent may leave at once; null for the school's own setting.", vocabulary=PERCENT
+        ),
         "state": Field(
             p.state,
             "planned: it waits for its day. applied: it was recorded, and the counts say what became of its rows. refused: nothing of it"

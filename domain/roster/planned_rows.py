@@ -33,8 +33,9 @@ from domain.access.reach import CALLER, rows_of_pupil, rows_of_school
 from domain.declare.ids import parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import Vocabulary, declare_list
-from domain.roster.characteristics import CHARACTERISTICS, KINDS
+from domain.declare.type_numbers import SCHOOL
+from domain.declare.vocabulary import Vocabulary, declare_ids, declare_list
+from domain.roster.characteristics import KINDS, make_value_field
 from domain.roster.code_lists import ENROLMENT_STATUS, SEX
 from domain.roster.planned_rolls import planned_rolls
 from domain.roster.pupils import PUPIL_IDS, pupils
@@ -148,7 +149,7 @@ PLANNED_PUPILS = Resource(
         "id": Field(_make_id(x), "Id of the row; a roll that replaces this one has others.", nullable=False, vocabulary=_ROW_ID),
         "plannedRollId": Field(x.planned_roll_id, "Id of the planned roll."),
         "number": Field(x.n, "The place of the row among those of its school that were accepted, from 0."),
-        "schoolId": Field(x.school_id, "Id of the school."),
+        "schoolId": Field(x.school_id, "Id of the school.", vocabulary=declare_ids(SCHOOL, "school")),
         "pupilId": Field(
             _find_pupil(),
             "Id of the pupil whom the row meant when it was sent, where within reach; null for a new one.",
@@ -243,11 +244,7 @@ PLANNED_CHARACTERISTICS = Resource(
     fields={
         "plannedPupilId": Field(_make_id(c), "Id of the row.", nullable=False, vocabulary=_ROW_ID),
         "kind": Field(c.kind, f"Which characteristic: {', '.join(KINDS)}.", vocabulary=declare_list(*KINDS)),
-        "value": Field(
-            c.value,
-            "Its value; /v1/codes lists those of each kind with their meaning.",
-            vocabulary=CHARACTERISTICS.fields["value"].vocabulary,
-        ),
+        "value": make_value_field(c.kind, c.value),
         "from": Field(c.from_on, "First day."),
         "to": Field(c.to_on, "Last day; null: until the next spell of this kind."),
     },

@@ -27,6 +27,7 @@ from domain.access.reach import CALLER
 from domain.declare.resource import TextMatch, TextRange
 from domain.declare.value_types import ValueType
 from domain.roster.names import fold_name
+from domain.roster.references import NO_REFERENCE, is_identifier
 from domain.store.metadata import metadata
 
 upns = Table(
@@ -79,21 +80,32 @@ def match_name(folded: Column[str]) -> TextMatch:
 
 def match_upn(tenant_id: Column[object], pupil_id: Column[object]) -> TextMatch:
     """Returns how a filter finds a pupil by a UPN, also a former one; the columns are those of the pupil."""
-    return _match_owned(upns, "upn", lambda u: and_(u.tenant_id == tenant_id, u.pupil_id == pupil_id))
+    return _match_owned(
+        lambda text: TextRange(str(text), str(text)), upns, "upn", lambda u: and_(u.tenant_id == tenant_id, u.pupil_id == pupil_id)
+    )
 
 
 def match_reference(references: Table, tenant_id: Column[object], pupil_id: Column[object]) -> TextMatch:
     """Returns how a filter finds a pupil by any reference that the caller has for it; the columns are those of the
     pupil.
     """
+
+    def parse(text: object) -> TextRange:
+        if is_identifier(str(text)):
+            raise ValueError(f"is none that it can have. {NO_REFERENCE.removesuffix('.')}")
+        return TextRange(str(text), str(text))
+
     return _match_owned(
+        parse,
         references,
         "value",
         lambda r: and_(r.tenant_id == tenant_id, r.id == pupil_id, r.kind == literal_column("'pupil'"), r.source == CALLER),
     )
 
 
-def _match_owned(table: Table, name: str, owns: Callable[[Any], ColumnElement[bool]]) -> TextMatch:
+def _match_owned(
+    parse: Callable[[object], TextRange], table: Table, name: str, owns: Callable[[Any], ColumnElement[bool]]
+) -> TextMatch:
     """Returns how a filter finds a pupil by a text of a table, of whose rows `owns` says which are the pupil's."""
 
     def find(condition: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> ColumnElement[bool]:
@@ -101,7 +113,7 @@ def _match_owned(table: Table, name: str, owns: Callable[[Any], ColumnElement[bo
         return exists(select(literal_column("1")).where(owns(t.c), condition(t.c[name]))).correlate_except(t)
 
     return TextMatch(
-        lambda text: TextRange(str(text), str(text)),
+        parse,
         lambda low, high: find(lambda text: text == low),
         lambda texts, beginnings: find(lambda text: text == any_(texts)),
     )

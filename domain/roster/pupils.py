@@ -22,7 +22,7 @@ from domain.access.reach import CALLER, rows_of_pupil
 from domain.declare.resource import Choice, Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
-from domain.declare.vocabulary import declare_ids
+from domain.declare.vocabulary import VERSION, declare_ids
 from domain.roster.code_lists import ENROLMENT_STATUS, SEX
 from domain.roster.on_roll import RollOfPupil
 from domain.roster.pupil_filters import HOW_NAMES_ARE_FOUND, match_name, match_reference, match_upn, upns
@@ -227,7 +227,7 @@ PUPILS = Resource(
             filter=Filter.NOWHERE,
             nullable=False,
         ),
-        "version": Field(pupils.c.version, "Grows by one with each change."),
+        "version": Field(pupils.c.version, "Grows by one with each change.", vocabulary=VERSION),
         "changedAt": Field(pupils.c.changed_at, CHANGED_AT),
     },
     links={

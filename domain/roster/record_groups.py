@@ -3,11 +3,11 @@
 The same batch twice changes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, structs
@@ -23,6 +23,7 @@ from domain.roster.groups import Code, Kind
 from domain.roster.pupil_keys import PupilKey, find_and_lock_pupils
 from domain.roster.record_pupils.dates import find_date_problem, find_first_day_problem
 from domain.roster.record_pupils.roll_day import IMPLAUSIBLE
+from domain.roster.references import may_repeat
 from domain.roster.retired import CODE as RETIRED
 from domain.roster.retired import describe_id, find_new_identities, find_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
@@ -48,6 +49,7 @@ class Member(PupilKey, kw_only=True):
 class GroupEntry(Input, kw_only=True):
     """A group as the school's MIS knows it, and who is in it."""
 
+    may_repeat: ClassVar[Callable[[str], bool] | None] = may_repeat
     code: Annotated[Code, describe("The group's code at the school, unique in an academic year.")]
     name: Annotated[ShortText, describe("Name, as the school shows it.")]
     kind: Annotated[Kind, describe("What kind of group it is.")]

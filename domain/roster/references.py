@@ -9,12 +9,15 @@ import re
 from domain.roster.upn import parse_upn
 
 NHS_DIGITS = 10
-_NHS_NUMBER = re.compile(r"[0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{4}")
+_BETWEEN = r"[\s./-]*"
+"""What people write between the groups of a number."""
+_NHS_NUMBER = re.compile(f"[0-9]{{3}}{_BETWEEN}[0-9]{{3}}{_BETWEEN}[0-9]{{4}}")
+NO_REFERENCE = "A reference is no UPN and no NHS number; a UPN has a field of its own."
 
 
 def is_identifier(reference: str) -> bool:
-    """Whether a reference is a valid UPN, or a valid NHS number in any of its usual forms."""
-    return _is_upn(reference) or _is_nhs_number(reference)
+    """Whether a reference is a valid UPN or a valid NHS number, however it is divided into groups."""
+    return _is_upn(re.sub(_BETWEEN, "", reference)) or _is_nhs_number(reference.strip())
 
 
 def may_repeat(reference: str) -> bool:
@@ -41,7 +44,7 @@ def _is_nhs_number(text: str) -> bool:
     Source: NHS Data Dictionary, NHS NUMBER. The first nine are weighted 10 to 2; 11 minus the sum modulo 11 is the
     check digit, 11 is written 0, and 10 is never issued.
     """
-    if not _NHS_NUMBER.fullmatch(text.strip()):
+    if not _NHS_NUMBER.fullmatch(text):
         return False
     digits = [int(character) for character in text if character.isdigit()]
     return (11 - sum(weight * digit for weight, digit in zip(range(10, 1, -1), digits, strict=False)) % 11) % 11 == digits[9]

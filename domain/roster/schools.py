@@ -24,7 +24,7 @@ from domain.access.reach import rows_of_registered_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import CLIENT, MEMBERSHIP, SCHOOL
-from domain.declare.vocabulary import Codes, declare_ids, declare_list
+from domain.declare.vocabulary import PERCENT, VERSION, Codes, declare_ids, declare_list
 from domain.read.time_binds import THIS_YEAR
 from domain.roster import roll_year, school_numbers
 from domain.roster.former_laestabs import list_former, match_laestab
@@ -167,6 +167,7 @@ SCHOOLS = Resource(
             _setting_of(school_settings.c.max_leavers_percent),
             "The largest share of the pupils on roll, in percent, that may be missing from a complete roll. Beyond it the roll is refused.",
             nullable=False,
+            vocabulary=PERCENT,
         ),
         "sourceClient": Field(
             _source_name,
@@ -180,6 +181,7 @@ SCHOOLS = Resource(
             _setting_of(school_settings.c.version),
             "Grows by one with each change of the school's own settings: shortName, maxLeaversPercent, sourceClient and a corrected rollYear.",
             nullable=False,
+            vocabulary=VERSION,
         ),
         "academicYear": Field(
             academic_year_text(THIS_YEAR),

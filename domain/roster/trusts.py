@@ -8,6 +8,7 @@ from domain.access.reach import has_grant
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TRUST
+from domain.declare.vocabulary import declare_range
 from domain.roster import school_numbers
 from domain.store.metadata import metadata
 
@@ -49,7 +50,7 @@ TRUSTS = Resource(
     reach=lambda scope: has_grant(scope, lambda r: r.tenant_id == trusts.c.id),
     fields={
         "id": Field(trusts.c.id, "Stable id."),
-        "groupUid": Field(trusts.c.group_uid, "GIAS group unique identifier."),
+        "groupUid": Field(trusts.c.group_uid, "GIAS group unique identifier.", vocabulary=declare_range(1)),
         "groupId": Field(trusts.c.group_id, "GIAS group id, such as TR02541.", vocabulary=school_numbers.GROUP_ID),
         "name": Field(trusts.c.name, "Name as registered.", sort_key=trusts.c.name_key),
         "kind": Field(trusts.c.kind, "multi-academy or single-academy.", vocabulary=school_numbers.TRUST_KIND),

@@ -21,6 +21,7 @@ _INVISIBLE = re.compile(f"[{_CONTROLS}{_FORMATTING}{_FILLERS}{_BEYOND_16_BITS}]"
 """Control characters, formatting (category Cf, with those that turn the direction of writing), fillers and variation
 selectors (Default_Ignorable_Code_Point).
 """
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UNREADABLE = re.compile(f"{_INVISIBLE.pattern}|[{_BREAK}]")
 
 
@@ -42,6 +43,17 @@ def find_invisible(text: str) -> tuple[int, str] | None:
     """
     found = _UNREADABLE.search(text)
     return (found.start() + 1, f"U+{ord(found.group()):04X}") if found else None
+
+
+def find_unreadable(text: str, *, may_be_formatted: bool) -> str | None:
+    """Returns what is wrong with a text that people cannot read; None if they can. Sentences may hold formatting characters."""
+    if text and not any(c.isprintable() and not c.isspace() for c in text):
+        return "The text is blank."
+    found = find_invisible(text)
+    if found is None or (may_be_formatted and not _CONTROL.search(text)):
+        return None
+    position, code_point = found
+    return f"Character {position} of the text is {code_point}, which cannot be seen. Leave it out."
 
 
 def join_visible(text: str) -> str:

@@ -1,7 +1,7 @@
 """The input of a bulk command, the issues of its rows and their outcomes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -219,22 +219,29 @@ class Batch(Generic[Head, Entry]):
         return warnings + self.add_references(own)
 
     def add_references(self, found: list[T]) -> list[T]:
-        """Returns issues or results of rows, each with the reference that the row itself holds, unless it may not be
-        repeated.
+        """Returns issues or results of rows, each with the reference that the row itself holds, or the element of a list in it
+        that is a pupil of its own, such as a member of a group; unless it may not be repeated.
         """
         if self.may_repeat is None:
             return found
-        indexes: list[int] = [self.find_index(each) for each in found]
-        wanted = {*indexes}
-        sent = {index: getattr(row, "reference", None) for index, row in self.rows if index in wanted}
-        undecoded = ((index, self.undecoded.get(index)) for index in wanted)
-        sent |= {index: value.get("reference") for index, value in undecoded if isinstance(value, dict)}
-        texts = {index: text for index, text in sent.items() if isinstance(text, str) and len(text) <= MAX_TEXT}
-        references = {index: text for index, text in texts.items() if self.may_repeat(text)}
-        return [
-            structs.replace(each, reference=references[index]) if index in references else each
-            for each, index in zip(found, indexes, strict=True)
-        ]
+        owners = [self._find_owner(each) for each in found]
+        wanted = {index for index, *_ in owners}
+        rows: dict[int, Any] = {index: row for index, row in self.rows if index in wanted}
+        rows |= {index: self.undecoded[index] for index in wanted if index in self.undecoded}
+        referenced = []
+        for each, owner in zip(found, owners, strict=True):
+            row = rows.get(owner[0])
+            text = _read_reference(row, owner[1:]) or _read_reference(row, ())  # an element without one is a part of the row
+            referenced.append(structs.replace(each, reference=text) if text is not None and self.may_repeat(text) else each)
+        return referenced
+
+    def _find_owner(self, found: Issue | Result) -> tuple[Any, ...]:
+        """Returns the index of the row that an issue or result is about; of an element of a list in it, also the list and the
+        index there.
+        """
+        steps = found.at.split("/")[3:5]
+        index = self.find_index(found)
+        return (index, steps[0], int(steps[1])) if len(steps) == 2 and steps[1].isdecimal() else (index,)
 
     def find_index(self, issue: Issue | Result) -> int:
         """Returns the index of the row that an issue or result is about, -1 where it is about the batch."""
@@ -274,6 +281,17 @@ class Batch(Generic[Head, Entry]):
         for other in self.companions.values():
             counts |= other.count_outcomes(accepted=accepted)
         return counts
+
+
+def _read_reference(row: Any, steps: Sequence[Any]) -> str | None:
+    """Returns the reference of a row, typed or as it was sent, or of an element of a list in it; None if it has none."""
+    for step in steps:
+        try:
+            row = row[step] if isinstance(row, dict | list) else getattr(row, step)
+        except (AttributeError, LookupError, TypeError):
+            return None
+    text = row.get("reference") if isinstance(row, dict) else getattr(row, "reference", None)
+    return text if isinstance(text, str) and len(text) <= MAX_TEXT else None
 
 
 @dataclass

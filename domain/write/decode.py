@@ -16,14 +16,13 @@ import msgspec
 from msgspec import Struct, structs
 
 from domain.declare.errors import FaultyValue, Issue
-from domain.declare.inputs import Form
+from domain.declare.inputs import Form, convert_custom
 from domain.declare.value_types import MAX_TEXT
 from domain.declare.vocabulary import find_word, list_words
 from domain.support.suggestions import Suggestions
-from domain.support.texts import clean_text, find_invisible, is_clean
+from domain.support.texts import clean_text, find_invisible, find_unreadable, is_clean
 
 T = TypeVar("T", bound=Struct)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 MAX_ISSUES = 100
 """Issues reported of one body, or of one row of a batch."""
 MAX_UNKNOWN_FIELDS = 20
@@ -52,14 +51,14 @@ def decode(
     The value is None if it has the wrong type. `at` is the JSON pointer of `data`.
     """
     try:
-        value = msgspec.convert(data, type_)
+        value = msgspec.convert(data, type_, dec_hook=convert_custom)
         if _is_plausible(structs.astuple(value)):
             return value, []
     except (msgspec.ValidationError, OverflowError):
         pass
     data = _choose_words(type_, _clean_texts(data))
     try:
-        value = msgspec.convert(data, type_)
+        value = msgspec.convert(data, type_, dec_hook=convert_custom)
     except (msgspec.ValidationError, OverflowError):
         issues = list(islice(_find_issues(type_, data, at, suggestions or Suggestions()), max_issues))
         faulty = {issue.at for issue in issues}
@@ -131,7 +130,7 @@ def _find_implausible(type_: Any, value: object, at: str) -> typing.Iterator[Iss
     that cannot be seen, and instants out of range.
     """
     if isinstance(value, str):
-        if (message := _find_unreadable(value, may_be_formatted=_is_prose(type_))) is not None:
+        if (message := find_unreadable(value, may_be_formatted=_is_prose(type_))) is not None:
             yield Issue(at, "text-unreadable", message)
     elif isinstance(value, datetime):
         if not YEARS[0] <= value.year <= YEARS[1]:
@@ -142,17 +141,6 @@ def _find_implausible(type_: Any, value: object, at: str) -> typing.Iterator[Iss
     elif isinstance(value, Struct):
         for field in structs.fields(value):
             yield from _find_implausible(field.type, getattr(value, field.name), f"{at}/{field.encode_name}")
-
-
-def _find_unreadable(text: str, *, may_be_formatted: bool) -> str | None:
-    """Returns what is wrong with a text that people cannot read; None if they can."""
-    if text and not any(c.isprintable() and not c.isspace() for c in text):
-        return "The text is blank."
-    found = find_invisible(text)
-    if found is None or (may_be_formatted and not _CONTROL.search(text)):
-        return None
-    position, code_point = found
-    return f"Character {position} of the text is {code_point}, which cannot be seen. Leave it out."
 
 
 @cache
@@ -214,7 +202,7 @@ def _find_form(type_: Any) -> Form | None:
 
 def _is_valid(type_: Any, data: object) -> bool:
     try:
-        msgspec.convert(data, type_)
+        msgspec.convert(data, type_, dec_hook=convert_custom)
     except (msgspec.ValidationError, OverflowError):
         return False
     return True
@@ -223,7 +211,7 @@ def _is_valid(type_: Any, data: object) -> bool:
 def _check_value(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
     """Yields the issue of a value that has no parts, or whose parts are all valid."""
     try:
-        msgspec.convert(data, type_)
+        msgspec.convert(data, type_, dec_hook=convert_custom)
     except (msgspec.ValidationError, OverflowError) as problem:
         words = _list_words(type_) if isinstance(data, str) else ()
         yield Issue(at, "wrong-value", list_words(words) if words else _describe_message(str(problem)))

@@ -1,7 +1,10 @@
 """The code lists and templates of the sector against tables of their sources; versions of schemes; subjects and aspects of a trust's own."""
 
+import json
+from decimal import Decimal
 from typing import Any, get_args, get_type_hints
 
+import asyncpg
 import pytest
 
 from domain.aggregates.aggregate_rows import Status
@@ -10,11 +13,13 @@ from domain.assessment.record_judgements import JudgementEntry
 from domain.assessment.record_targets import TargetEntry
 from domain.assessment.templates import load_templates
 from domain.roster.groups import Kind
+from migrations import after
 from tests.fixtures.recount import miscounted
 from tests.fixtures.small_trust import (
     DAY,
     TRUST,
     URNS,
+    WINDOW,
     Trust,
     asked,
     batch,
@@ -36,25 +41,28 @@ KS2_TEST = dict.fromkeys(map(str, range(80, 121)), IN) | dict.fromkeys("ABHJQUN"
 """DfE, primary school accountability technical guide 2024: A B H J Q U count as not achieved, L and M leave; N took the test and got no scaled
 score; F and P belong to the results of another year."""
 PK = [f"PK{n}" for n in range(1, 7)]
-WRITING = dict.fromkeys([*PK, "WTS", "EXS", "GDS"], IN) | {"A": NOT, "L": OUT, "F": OUT, "P": OUT}
+STANDARDS = dict.fromkeys(PK, IN)
+"""STA, pre-key stage 2 standards, May 2018: "from the 2018/2019 academic year onwards"."""
+WRITING = dict.fromkeys(["WTS", "EXS", "GDS"], IN) | {"A": NOT, "L": OUT, "F": OUT, "P": OUT}
 """STA, key stage 2 teacher assessment guidance 2024."""
 SCIENCE = {"EXS": IN, "HNM": IN, "A": NOT, "L": OUT, "F": OUT, "P": OUT}
 """The same: HNM covers the engagement model."""
-READING_MATHS = dict.fromkeys(PK, IN) | {"A": NOT}
+READING_MATHS = {"A": NOT}
 """The same: pupils who take the test have no teacher assessment."""
 EM, BLW, D = {"EM": IN}, {"BLW": IN, "PKF": IN, "PKE": IN, "PKG": IN}, {"D": NOT}
+"""PKF, PKE and PKG are of the interim pre-key stage standards, "for use in the 2017 to 2018 academic year" and before (STA)."""
 BY_YEAR: dict[tuple[str, int], dict[str, tuple[bool, bool]]] = {
     ("ks2-scaled-score", 2018): KS2_TEST,
     ("ks2-scaled-score", 2024): KS2_TEST,
     ("ks2-writing-ta", 2017): WRITING | BLW | D,
-    ("ks2-writing-ta", 2018): WRITING | {"BLW": IN} | D,
-    ("ks2-writing-ta", 2021): WRITING | EM,
-    ("ks2-writing-ta", 2024): WRITING | EM,
+    ("ks2-writing-ta", 2018): WRITING | STANDARDS | {"BLW": IN} | D,
+    ("ks2-writing-ta", 2021): WRITING | STANDARDS | EM,
+    ("ks2-writing-ta", 2024): WRITING | STANDARDS | EM,
     ("ks2-science-ta", 2018): SCIENCE | D,
     ("ks2-science-ta", 2024): SCIENCE,
     ("ks2-reading-maths-ta", 2017): READING_MATHS | BLW | {"HNM": IN, "EXS": IN},
-    ("ks2-reading-maths-ta", 2018): READING_MATHS | {"BLW": IN},
-    ("ks2-reading-maths-ta", 2021): READING_MATHS | EM,
+    ("ks2-reading-maths-ta", 2018): READING_MATHS | STANDARDS | {"BLW": IN},
+    ("ks2-reading-maths-ta", 2021): READING_MATHS | STANDARDS | EM,
     ("phonics", 2024): dict.fromkeys(map(str, range(41)), IN) | {"A": NOT, "D": NOT, "Q": NOT, "L": OUT},
     ("mtc", 2024): dict.fromkeys(map(str, range(26)), IN)
     | dict.fromkeys(["A", "B", "H", "J", "Q", "U", "X", "NAA"], NOT)
@@ -98,6 +106,17 @@ def test_combined_science_weighs_the_mean_of_two_grades_and_passes_from_4_4() ->
     assert found is not None
     by_code = {grade.code: grade for grade in found.list_grades()}
     assert (by_code["5-4"].value, by_code["4-4"].expected, by_code["4-3"].expected) == (4.5, True, False)
+
+
+@pytest.mark.parametrize(("template", "standard", "strong"), [("gcse-9-1", "4", "5"), ("gcse-combined-science", "4-4", "5-5")])
+def test_secondary_schools_have_two_thresholds(template: str, standard: str, strong: str) -> None:
+    """DfE, secondary accountability measures 2024: a standard pass is grade 4 and above, a strong pass grade 5 and above."""
+    found = load_templates().find_scheme(template)
+    assert found is not None
+    grades = sorted(found.list_grades(), key=lambda grade: grade.rank or 0)
+    assert next(grade.code for grade in grades if grade.expected) == standard
+    assert next(grade.code for grade in grades if grade.higher) == strong
+    assert [grade.higher for grade in grades] == sorted(grade.higher for grade in grades)
 
 
 def test_in_year_templates_are_there() -> None:
@@ -236,13 +255,15 @@ async def test_every_list_is_read_in_both_interfaces(small_trust: Trust) -> None
         (True, True, True, True),
         (True, False, False, False),
     ]
+    statuses = (await reader.get("/v1/codes?list=judgementStatus")).json()["data"]
+    assert {(row["valid"], row["inAverage"]) for row in statuses} == {(False, False)}
     first = await reader.get("/v1/codes?list=sex")
     assert (await reader.get("/v1/codes?list=sex", headers={"If-None-Match": first.headers["etag"]})).status_code == 304
 
 
 WRITTEN = {
-    "2017-18/KS2": {"BLW": 1, "D": 1, "PKF": 1, "EM": 0, "EXS": 1, "P": 1},
-    "2018-19/KS2": {"BLW": 1, "D": 1, "PKF": 0, "EM": 0, "EXS": 1},
+    "2017-18/KS2": {"BLW": 1, "PK1": 0, "PKF": 1, "EM": 0, "EXS": 1, "P": 1},
+    "2018-19/KS2": {"BLW": 1, "D": 1, "PKF": 0, "PK6": 1, "EXS": 1},
     "2021-22/KS2": {"BLW": 0, "D": 0, "EM": 1, "EXS": 1},
 }
 
@@ -339,7 +360,7 @@ async def test_subjects_of_its_own_and_common_ones(small_trust: Trust) -> None:
     assert counted(await sent(vendor, "/v1/judgements", good)) == {"created": 2}
     rows = (await vendor.get("/v1/judgements?fields=subjectCode,grade")).json()["data"]
     assert {row["subjectCode"]: row["grade"] for row in rows} == {"forest-school": "EXS", "latin": "GDS"}
-    for body in ({"code": "latin"}, {"code": "READING", "name": "R"}):
+    for body in ({"code": "latin"}, {"code": "READING", "name": "R"}, {"code": "Latin", "name": "L"}):
         assert issues(await sent(vendor, "/v1/subjects", {"tenant": OWN} | body, 409)) == {"/code": "subject-exists"}
     assert issues(await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "none"}, 422)) == {"/name": "required"}
     retired = await sent(vendor, f"/v1/subjects/{forest['id']}/retire")
@@ -387,7 +408,95 @@ async def test_the_national_code_finds_a_subject_in_every_tenant(small_trust: Tr
     assert graphql["subjects"]["nodes"] == rest
 
 
-MARKS = {"12.345": "12.35", "0.001": "0.00", "-1.005": "-1.01", "99998.999": "99999.00"}
+async def test_a_common_subject_is_meant_in_any_case_and_so_is_a_national_code(small_trust: Trust) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
+    gld = await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "GLD", "name": "Good level"}, 201)
+    row = (await vendor.get(f"/v1/subjects/{gld['id']}")).json()
+    assert (gld["code"], row["code"], row["derived"], len(row["combines"])) == ("gld", "gld", True, 12)
+    make = "mutation($i: NewSubjectInput!) { createSubject(input: $i) { id code } }"
+    e18 = {"tenant": OWN, "code": "sports", "name": "Sports", "nationalCode": " spo "}
+    sports = (await asked(vendor, make, i=e18))["createSubject"]
+    for form in ("SPO", "spo", " Spo"):
+        assert [row["code"] for row in (await vendor.get("/v1/subjects", params={"nationalCode": form})).json()["data"]] == [
+            "sports"
+        ]
+    changed = await vendor.patch(f"/v1/subjects/{sports['id']}", json={"nationalCode": "spo"}, headers={"If-Match": "*"})
+    assert changed.json()["outcome"] == "unchanged"
+    aspect = {"tenant": OWN, "code": "homework", "name": "Homework", "nationalCode": "hom"}
+    made = await sent(vendor, "/v1/aspects", aspect, 201)
+    assert (await vendor.get(f"/v1/aspects/{made['id']}")).json()["nationalCode"] == "HOM"
+
+
+async def test_a_window_is_told_that_a_subject_or_an_aspect_is_retired(small_trust: Trust) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
+    subject = await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "latin"}, 201)
+    await sent(vendor, f"/v1/subjects/{subject['id']}/retire")
+    aspect = (await vendor.get("/v1/aspects?code=effort")).json()["data"][0]
+    await sent(vendor, f"/v1/aspects/{aspect['id']}/retire")
+    lines = [
+        {"subject": "latin", "scheme": "ks2-writing-ta"},
+        {"subject": "reading", "aspect": "effort", "scheme": "ks2-writing-ta"},
+    ]
+    refused = await sent(vendor, "/v1/windows", window("w", collects=lines), 422)
+    assert issues(refused) == {"/collects/0/subject": "subject-unknown", "/collects/1/aspect": "aspect-unknown"}
+    for issue, noun, other in zip(refused["issues"], ("subject", "aspect"), ("latin", "effort"), strict=True):
+        assert issue["message"].startswith(f"This {noun} is retired. ")
+        assert other not in issue["message"]
+
+
+YEARS = {"Year 3": "3", "y3": "3", " 3 ": "3", "0": "R", "Nursery 1": "N1"}
+
+
+async def test_the_year_group_of_a_grade_is_stored_as_every_year_group_is(small_trust: Trust) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
+    grades = [{"code": f"g{n}", "label": "G", "yearGroup": year} for n, year in enumerate(YEARS)]
+    made = await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "steps", "name": "Steps", "grades": grades}, 201)
+    rows = (await vendor.get(f"/v1/schemes/{made['id']}/grades")).json()["data"]
+    assert [row["yearGroup"] for row in rows] == [*YEARS.values()]
+    query = "query($y: [String!]) { grades(where: {schemeVersion: 1, yearGroup: $y}) { nodes { code } } }"
+    for form in ("3", "Y3", "Year 3"):
+        rest = (await vendor.get(f"/v1/schemes/{made['id']}/grades", params={"yearGroup": form, "fields": "code"})).json()["data"]
+        assert rest == [{"code": "g0"}, {"code": "g1"}, {"code": "g2"}] == (await asked(vendor, query, y=[form]))["grades"]["nodes"]
+    for url in ("/v1/schemes", f"/v1/schemes/{made['id']}/versions"):
+        body = {"grades": [grades[0], {"code": "K", "label": "K", "yearGroup": "Klingon"}]}
+        refused = await sent(vendor, url, body | ({} if "versions" in url else {"tenant": OWN, "code": "k", "name": "K"}), 422)
+        assert issues(refused) == {"/grades/1/yearGroup": "year-group-invalid"}
+        assert "E1, E2, N1" in refused["issues"][0]["message"]
+    await small_trust.operator.execute("UPDATE grades SET year_group = 'Y3' WHERE year_group = '3'")
+    await small_trust.operator.execute("UPDATE grades SET year_group = 'Klingon' WHERE year_group = 'N1'")
+    owner, said = await asyncpg.connect(small_trust.databases.owner_url), list[str]()
+    for _ in range(2):
+        await after.run(owner, said.append)
+    await owner.close()
+    assert said == ["Wrote 1 form of year groups of grades as filters look for them."]
+    rows = (await vendor.get(f"/v1/schemes/{made['id']}/grades")).json()["data"]
+    assert [row["yearGroup"] for row in rows] == ["3", "3", "3", "R", "Klingon"]
+
+
+@pytest.mark.parametrize("form", ["KS2-Writing-TA", " ks2-writing-ta "])
+async def test_a_template_is_named_in_any_case(small_trust: Trust, form: str) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
+    body = {"tenant": OWN, "code": "mine", "name": "Mine", "template": form}
+    made = await sent(vendor, "/v1/schemes", body, 201)
+    assert made["grades"] == 19
+    make = "mutation($i: NewSchemeInput!) { createScheme(input: $i) { code grades } }"
+    assert (await asked(vendor, make, i=body | {"code": "too"}))["createScheme"] == {"code": "too", "grades": 19}
+
+
+MARKS = {
+    **{"12.345": "12.35", "0.001": "0.00", "-1.005": "-1.01", "99998.999": "99999.00"},
+    **{"12.340000000000000001": "12.34", "1.0000000000000001": "1.00", "12.3449999999999999999999": "12.34", "1e-400": "0.00"},
+}
+"""By a mark as it is sent, what it would be rounded to: half up, and by every digit."""
+
+
+MARK = "<mark>"
+
+
+async def send_text(client: Any, path: str, body: Any, mark: str) -> Any:
+    """What the API answers to a body with this number in it, as it is written."""
+    text = json.dumps(body).replace(f'"{MARK}"', mark)
+    return await client.post(path, content=text, headers={"Content-Type": "application/json"})
 
 
 @pytest.mark.parametrize("mark", MARKS)
@@ -397,15 +506,44 @@ async def test_a_mark_is_never_rounded_in_silence(small_trust: Trust, mark: str)
     await sent(vendor, "/v1/schemes", whole, 201)
     await opened(vendor, collects=[{"subject": "reading", "scheme": "ks2-scaled-score"}, {"subject": "maths", "scheme": "whole"}])
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)], asOf=DAY))
-    refused = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, mark=float(mark))]), 422)
+    refused = (await send_text(vendor, "/v1/judgements", batch("Oak", [judged(1, mark=MARK)]), mark)).json()
     assert issues(refused) == {"/entries/0/mark": "too-many-decimals"}
-    assert MARKS[mark] in refused["issues"][0]["message"]
+    assert f" {MARKS[mark]}." in refused["issues"][0]["message"]
+    record = "mutation($i: JudgementBatchInput!) { recordJudgements(input: $i) { created issues { at code message } } }"
+    body = {"query": record, "variables": {"i": batch("Oak", [judged(1, mark=MARK)])}}
+    by_variable = (await send_text(vendor, "/graphql", body, mark)).json()
+    literal = f'{{school: {{urn: 100001}}, window: "{WINDOW}", entries: [{{reference: "P1", subject: "reading", grade: 100, mark: {mark}}}]}}'
+    by_literal = (
+        await vendor.post("/graphql", json={"query": record.replace("($i: JudgementBatchInput!)", "").replace("$i", literal)})
+    ).json()
+    for answer in (by_variable, by_literal):
+        (problem,) = [error["extensions"]["problem"] for error in answer["errors"]]
+        assert [(i["at"], i["message"]) for i in problem["issues"]] == [(i["at"], i["message"]) for i in refused["issues"]]
     rounded = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, "maths", "1", mark=12.5)]))
     assert [(w["at"], w["code"]) for w in rounded["warnings"]] == [("/entries/0/mark", "mark-rounded")]
     again = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, "maths", "1", mark=13)]))
     assert (counted(again), again["warnings"]) == ({"unchanged": 1}, [])
     exact = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, mark=12.5)]))
     assert counted(exact) == {"created": 1}
+
+
+@pytest.mark.parametrize(
+    ("mark", "stored"), [("12.3400000000000000000", "12.34"), ("1.5e1", "15"), ("99999", "99999"), ("-0.00", "0")]
+)
+async def test_a_mark_is_stored_as_it_was_sent(small_trust: Trust, mark: str, stored: str) -> None:
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
+    await opened(vendor)
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
+    answer = await send_text(vendor, "/v1/judgements", batch("Oak", [judged(1, mark=MARK)]), mark)
+    assert (counted(answer.json()), answer.json()["warnings"]) == ({"created": 1}, [])
+    assert await small_trust.value("SELECT mark FROM judgements") == Decimal(stored)
+    for wrong in ("99999.01", "-100000", "1e300", '"12"', "true"):
+        refused = await send_text(vendor, "/v1/judgements", batch("Oak", [judged(1, mark=MARK)]), wrong)
+        assert issues(refused.json()) == {"/entries/0/mark": "wrong-value"}, refused.text
+    half = [{"code": "A", "label": "A", "value": 1.005, "points": 0.125}]
+    refused = await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "half", "name": "H", "grades": half}, 422)
+    told = {issue["at"]: issue["message"].rpartition(" ")[2] for issue in refused["issues"]}
+    assert told == {"/grades/0/value": "1.01.", "/grades/0/points": "0.13."}
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,11 @@ FREE = {
     *("subject.name", "aspect.name", "scheme.name", "grade.label", "grade.band"),
     *("window.name", "window.purpose", "window.decision"),
     *("judgement.source", "judgement.method", "judgementChange.client", "judgementChange.source", "judgementChange.method"),
-    "target.horizonPoint",
     *("receipt.client", "plannedRoll.client", "return.schoolName", "return.lastClient", "dataIssue.client"),
     "discount.reason",
 }
 """Fields of any text, in which nothing is outside a vocabulary. A new field of text has one, or is named here."""
-OUTSIDE = "no such value"
+OUTSIDE = "no such value!"
 
 
 def list_filters() -> Iterator[tuple[Resource, str, Field]]:
@@ -184,6 +183,7 @@ FORMS: list[tuple[str, str, tuple[str, ...]]] = [
     ("judgement.academicYear", "2024-25", ("2024/25",)),
     ("judgement.status", "notTaught", ("nottaught", "NotTaught")),
     ("target.horizonYear", "2039-40", ("2039/40",)),
+    ("target.horizonPoint", "end-of-year", (" end-of-year ",)),
     ("target.basis", "teacher", ("Teacher",)),
     ("target.visibility", "school", ("SCHOOL",)),
     ("receipt.operation", "recordPupils", ("recordpupils",)),
@@ -348,3 +348,106 @@ async def test_aggregates_take_a_school_by_its_laestab(interfaces: Interfaces) -
         assert {row["schoolUrn"] for row in told["data"]["aggregates"]["nodes"]} == {school["urn"]}
     for form in ("9999999", "999/999", laestab[:6]):
         assert (await get(interfaces, question + form))[:2] == (422, {"school": "school-not-found"})
+
+
+UNSEEN = ["\u200b", "a\u202eb", "a\nb", "\ufeff"]
+
+
+async def test_no_filter_takes_a_text_that_no_write_takes(interfaces: Interfaces) -> None:
+    """Characters that cannot be seen are refused by writes (`text-unreadable`); sentences may hold those that format."""
+    walked = 0
+    for resource, name, field in list_filters():
+        if not is_free(resource, name, field):
+            continue
+        for text in UNSEEN:
+            rest, graphql = await ask(interfaces, resource, name, text)
+            if field.is_prose and text == "a\u202eb":
+                assert (rest.status_code, graphql.status_code) == (200, 200), (resource.name, name, rest.text)
+                continue
+            assert [issue["code"] for issue in rest.json()["issues"]] == ["filter-value-invalid"], (resource.name, name, text)
+            assert graphql.status_code == rest.status_code == 400, (resource.name, name, graphql.text[:300])
+            walked += 1
+    assert walked > 100
+
+
+OUTSIDE_OF_IT: list[tuple[str, tuple[Any, ...], str]] = [
+    ("target.horizonPoint", ("Ω", "£", "-x", "x" * 31), "begins with a letter or digit"),
+    (
+        "pupil.reference",
+        ("B801200005001", "b801 2000 05001", "943 476 5919", "943-476-5919", "9434765919"),
+        "no UPN and no NHS number",
+    ),
+    ("plannedRoll.problem", ("zzz", "no-such-code"), "GET /problems lists them"),
+    ("plannedRoll.issueCodes", ("zzz",), "GET /problems lists them"),
+    ("school.maxLeaversPercent", (101, -1), "from 0 to 100"),
+    ("windowSubject.rounding", (3, -1), "from 0 to 2"),
+    ("grade.rank", (-1, 30_001), "from 0 to 30,000"),
+    ("judgement.mark", (100_000_000, -100_000, 1.005), "at most 2 decimals from -99,999 to 99,999"),
+    ("grade.value", (100_000,), "from -99,999 to 99,999"),
+    ("pupil.version", (0, -1), "from 1 on"),
+    ("trust.groupUid", (0, -1), "from 1 on"),
+]
+"""By field, values that no write can store, and what is said of them."""
+
+
+@pytest.mark.parametrize(("path", "values", "said"), OUTSIDE_OF_IT, ids=[path for path, _, _ in OUTSIDE_OF_IT])
+async def test_a_value_that_no_write_can_store_is_told_with_what_can_be(
+    path: str, values: tuple[Any, ...], said: str, interfaces: Interfaces
+) -> None:
+    name, _, field = path.partition(".")
+    for value in values:
+        rest, graphql = await ask(interfaces, RESOURCES[name], field, value)
+        assert (rest.status_code, [issue["code"] for issue in rest.json()["issues"]]) == (400, ["filter-value-invalid"]), rest.text
+        assert said in rest.json()["issues"][0]["message"]
+        assert str(value) not in rest.json()["issues"][0]["message"] or len(str(value)) < 6
+        assert graphql.status_code == 400, graphql.text[:300]
+
+
+async def test_a_code_of_an_error_that_no_roll_has_finds_none(interfaces: Interfaces) -> None:
+    for name in ("problem", "issueCodes"):
+        rest, graphql = await ask(interfaces, RESOURCES["plannedRoll"], name, " Too-Many-Leavers ")
+        assert list_ids(rest) == list_ids(graphql) == []
+
+
+async def test_a_bound_may_be_any_number(interfaces: Interfaces) -> None:
+    """A range is no value: it may reach beyond what can be stored."""
+    for query in ("pupils?version.gte=0&fields=id&first=5", "judgements?mark.lte=1000000&mark.gte=-1000000&first=1"):
+        assert (await get(interfaces, query, "everything"))[0] == 200
+
+
+async def test_aggregates_and_lists_take_words_in_any_case_and_blanks_at_the_ends(interfaces: Interfaces) -> None:
+    headers = interfaces.tokens["North"]
+
+    async def read(path: str, **parameters: Any) -> Any:
+        answer = await interfaces.http.get(f"/v1/{path}", params=parameters, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json() if "json" in answer.headers["content-type"] else answer.text
+
+    (school,) = [row for row in interfaces.rows["North"]["school"] if row["name"] == "Alder"]
+    usual = {"groupBy": "sex", "window": "2024-25/KS2", "subject": "rwm", "school": school["id"], "view": "own"}
+    sent_otherwise = {
+        "groupBy": " SEX ",
+        "window": " 2024-25/KS2 ",
+        "subject": " rwm\t",
+        "school": f" {school['id']} ",
+        "view": "OWN",
+    }
+    found = await read("aggregates", **usual)
+    assert found["data"]
+    for name, text in sent_otherwise.items():
+        assert await read("aggregates", **usual | {name: text}) == found, name
+    query = "query($w: String, $s: String, $of: [ID!]) { aggregates(groupBy: [sex], window: $w, subject: $s, school: $of) { nodes { sex eligible } } }"
+    answers = [
+        await interfaces.graphql("North", query, w=form["window"], s=form["subject"], of=[form["school"]])
+        for form in (usual, sent_otherwise)
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0]["data"]["aggregates"]["nodes"]
+    assert await read("aggregates", **usual, format=" CSV", shape="Long") == await read("aggregates", **usual, format="csv")
+    left = {"fields": "id", "sort": "id", "first": 10}
+    assert await read("pupils", **left, roll="ALL", totalCount=" True ") == await read(
+        "pupils", **left, roll="all", totalCount="true"
+    )
+    assert await read("pupils", **left, format="Csv") == await read("pupils", **left, format="csv")
+    for name in ("roll", "totalCount", "format"):
+        assert (await get(interfaces, f"pupils?{name}=maybe"))[:2] == (400, {name: "parameter-invalid"})

@@ -12,7 +12,22 @@ from domain.roster.on_roll import MAIN
 from domain.roster.references import is_identifier
 from domain.roster.years import YEARS
 from tests.fixtures.recount import miscounted
-from tests.fixtures.small_trust import TRUST, Trust, at, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
+from tests.fixtures.small_trust import (
+    TRUST,
+    Trust,
+    asked,
+    at,
+    batch,
+    counted,
+    entry,
+    issues,
+    judged,
+    opened,
+    roll,
+    sent,
+    upn,
+    window,
+)
 
 STATUSES = {"C": True, "M": True, "S": False, "G": False, "F": True, "O": True}
 """By status, whether DfE counts the pupil at this school: Common Basic Data Set 2024, enrolment status; school census guide 2024 to 2025."""
@@ -127,6 +142,62 @@ async def test_a_value_that_is_no_code_is_told_with_the_list(vendor: Any, kind: 
         "sen": "N, K, E, A, P, S",
     }
     assert listed[kind] in answer["issues"][0]["message"]
+
+
+FOUND: list[tuple[list[str], list[str], set[str]]] = [
+    (["fsm"], ["true"], {"targeted"}),
+    (["fsm"], ["Targeted"], {"targeted"}),
+    (["fsm"], ["targeted", "false"], {"targeted", "none"}),
+    (["lookedAfter"], ["TRUE"], {"true"}),
+    (["fsm", "lookedAfter"], ["true"], {"targeted", "true"}),
+    (["eal"], ["eng", " 2 "], {"1"}),
+    (["sen"], ["k"], {"K"}),
+    (["ethnicity"], ["wbri"], {"WBRI"}),
+    (["ethnicity"], ["weng"], {"WENG"}),
+    ([], ["true"], {"targeted", "true"}),
+    ([], ["1"], {"1"}),
+]
+"""By kinds and values of a filter, the values that it finds."""
+NONE_OF_IT = [("eal", "true"), ("sen", "targeted"), ("ethnicity", "E"), ("ever6Fsm", "none"), ("lookedAfter", "2"), ("fsm", "1")]
+
+
+async def test_values_of_characteristics_are_filtered_by_their_kind(vendor: Any) -> None:
+    spells = [("fsm", "true"), ("lookedAfter", "true"), ("eal", "ENB"), ("sen", "K"), ("serviceChild", "false")]
+    one = [spell for kind, value in (*spells, ("ethnicity", "WBRI")) for spell in told(kind, value)]
+    other = [*told("ethnicity", "WENG"), *told("fsm", "false"), *told("lookedAfter", "false")]
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, characteristics=one), entry(2, characteristics=other)]))
+    pupil = (await sent(vendor, "/v1/pupils/lookup", {"where": {"reference": "P1"}, "fields": ["id"]}))["data"][0]["id"]
+    query = "query($w: PupilCharacteristicWhere) { characteristics(first: 100, where: $w) { nodes { value } } }"
+    for kinds, values, found in FOUND:
+        where = {name: texts for name, texts in (("kind", kinds), ("value", values)) if texts}
+        rest = (await vendor.get("/v1/characteristics", params=where | {"fields": "value"})).json()
+        assert {row["value"] for row in rest["data"]} == found, (where, rest)
+        assert (await asked(vendor, query, w=where))["characteristics"]["nodes"] == rest["data"]
+        of_pupil = (await vendor.get(f"/v1/pupils/{pupil}/characteristics", params=where | {"fields": "value"})).json()
+        assert {row["value"] for row in of_pupil["data"]} == found - {"WENG", "none"}
+    lists = {
+        "eal": "1, 2, 3, ENG",
+        "sen": "N, K, E",
+        "ethnicity": "WBRI, WIRI",
+        "ever6Fsm": "true, false",
+        "lookedAfter": "true, false",
+    }
+    for kind, value in NONE_OF_IT:
+        where = {"kind": [kind], "value": [value]}
+        for path in ("/v1/characteristics", f"/v1/pupils/{pupil}/characteristics", "/v1/planned-characteristics"):
+            refused = await vendor.get(path, params=where)
+            assert (refused.status_code, issues(refused.json())) == (400, {"value": "filter-value-invalid"}), refused.text
+            assert f"none that {kind} can have" in refused.json()["issues"][0]["message"]
+            assert lists.get(kind, "targeted, expanded, none, true") in refused.json()["issues"][0]["message"]
+        graphql = await vendor.post("/graphql", json={"query": query, "variables": {"w": where}})
+        (problem,) = [error["extensions"]["problem"] for error in graphql.json()["errors"]]
+        assert [(issue["at"], issue["code"]) for issue in problem["issues"]] == [
+            ("characteristics.where.value", "filter-value-invalid")
+        ]
+    for value in ("Klingon", "ZWENG", "4"):
+        assert issues((await vendor.get("/v1/characteristics", params={"value": value})).json()) == {
+            "value": "filter-value-invalid"
+        }
 
 
 @pytest.mark.parametrize(("day", "accepted"), [("2026-07-31", False), ("2026-08-01", True), ("2026-10-01", True)])

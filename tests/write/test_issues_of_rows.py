@@ -81,6 +81,48 @@ async def test_issues_and_results_repeat_the_rows_own_reference(small_trust: Tru
     assert targets["issues"][0]["reference"] == "P1"
 
 
+MEMBERS = [
+    {"reference": "P1"},
+    {"reference": "ghost"},
+    {"reference": "P2", "from": "yesterday"},
+    {"upn": upn(99)},
+    {"reference": upn(3)},
+    {"reference": f"{upn(3)[:4]} {upn(3)[4:8]} {upn(3)[8:]}"},
+]
+OF_MEMBERS = {
+    "0/members/2/from": "P2",
+    "1/members/1/reference": "ghost",
+    "1/members/2/upn": None,
+    "1/members/3/reference": None,
+    "1/members/4/reference": None,
+}
+"""By place, the reference that is repeated: the member's own, unless it is an identifier."""
+
+
+async def test_issues_of_members_repeat_the_members_own_reference(vendor: Any) -> None:
+    groups = [
+        {"code": "8x/Hi", "name": "History", "kind": "class", "members": MEMBERS[:3]},
+        {"code": "8x/Ge", "name": "Geography", "kind": "class", "members": [MEMBERS[0], MEMBERS[1], *MEMBERS[3:]]},
+    ]
+    body = {"school": {"urn": 100001}, "academicYear": "2017-18", "asOf": "2018-05-01", "entries": groups}
+    record = "mutation($i: GroupBatchInput!) { recordGroups(input: $i) { issues { at reference } } }"
+    wanted = {f"/entries/{at}": reference for at, reference in OF_MEMBERS.items()}
+    for prefer, status in (("handling=lenient", 200), ("handling=strict", 422)):
+        answer = await sent(vendor, "/v1/groups", body, status, Prefer=prefer)
+        assert {issue["at"]: issue.get("reference") for issue in answer["issues"]} == wanted
+        of_identifiers = {
+            issue["code"] for issue in answer["issues"] if "/members/3/" in issue["at"] or "/members/4/" in issue["at"]
+        }
+        assert of_identifiers == {"reference-is-identifier"}
+        assert "9362" not in str(answer)
+    graphql = (await vendor.post("/graphql", json={"query": record, "variables": {"i": body}})).json()
+    (problem,) = [error["extensions"]["problem"] for error in graphql["errors"]]
+    assert {issue["at"]: issue.get("reference") for issue in problem["issues"]} == wanted
+    lenient = record.replace("input: $i", 'input: $i, handling: "lenient"')
+    told_there = (await asked(vendor, lenient, i=body))["recordGroups"]["issues"]
+    assert {issue["at"]: issue["reference"] for issue in told_there} == wanted
+
+
 async def test_a_judgement_or_target_by_the_pupils_id_needs_no_school(small_trust: Trust, vendor: Any) -> None:
     pupils = {row["surname"]: row["id"] for row in (await vendor.get("/v1/pupils", params={"first": 100})).json()["data"]}
     rows = [{"id": pupils[name], "subject": "reading", "grade": 99} for name in ("Surname1", "Surname20")]

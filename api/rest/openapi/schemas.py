@@ -18,6 +18,7 @@ from domain.aggregates.aggregate_rows import AggregatePage
 from domain.aggregates.query import MAX_ROWS
 from domain.clients.me import Me
 from domain.declare.errors import Issue
+from domain.declare.inputs import describe_custom
 from domain.declare.resource import Comparison, Field, Link, Resource
 from domain.declare.value_types import MAX_TEXT, ValueType
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_VALUES
@@ -166,7 +167,9 @@ HTTP_SCHEMAS: dict[str, JsonObject] = {
 def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and lookups, and of HTTP."""
     _, schemas = msgspec.json.schema_components(
-        {*structs, AggregatePage, ImportReport, Issue, KeptAnswers, Me}, ref_template="#/components/schemas/{name}"
+        {*structs, AggregatePage, ImportReport, Issue, KeptAnswers, Me},
+        ref_template="#/components/schemas/{name}",
+        schema_hook=describe_custom,
     )
     for schema in schemas.values():
         _remove_defaults(schema)
