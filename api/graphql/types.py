@@ -22,7 +22,7 @@ from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 from strawberry.types.scalar import ScalarDefinition
 
-from api.http.strict_json import read_fraction
+from api.http.json_numbers import read_fraction
 from domain import RESOURCES
 from domain.declare.resource import Comparison, Field, Link, Resource
 from domain.declare.value_types import ValueType

@@ -14,11 +14,12 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import Enum
-from math import inf, isinf
+from math import isinf
 from typing import NamedTuple, NoReturn, TypeAlias
 
+from api.http.json_numbers import read_fraction
 from domain.support.slices import Steps, run_at_once
 
 MAX_DEPTH = 64
@@ -35,8 +36,6 @@ Value: TypeAlias = "dict[str, Value] | list[Value] | str | int | float | Decimal
 
 INTEGERS = range(-(2**63), 2**63)
 MAX_INTEGER_LENGTH = len(str(-(2**63)))
-_EXACT_LENGTH = 16
-"""Characters of a number with at most 15 digits and a decimal point, all of which a double keeps."""
 _MAX_KEY_IN_POINTER = 100
 _MAX_ENTRY_DEPTH = 4
 """The depth of the entries of a batch: in REST 2 (an object's array), in GraphQL 4 (variables, input, its array)."""
@@ -94,21 +93,6 @@ def _reject_duplicates(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
 
 def _reject_constant(word: str) -> NoReturn:
     raise ValueError("not a number")
-
-
-def read_fraction(text: str) -> float | Decimal:
-    """The value of a JSON number that has a fraction or an exponent: a float that is exactly it when written again, else a Decimal.
-
-    A float is infinite where the number is beyond double precision.
-    """
-    number = float(text)
-    if len(text) <= _EXACT_LENGTH and "e" not in text and "E" not in text:
-        return number
-    try:
-        exact = Decimal(text)
-    except InvalidOperation:  # an exponent of more than 18 digits
-        return inf
-    return number if isinf(number) or exact == Decimal(repr(number)) else exact
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant, parse_float=read_fraction)

@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 from api.graphql.schema import graphql_schema
 from api.rest.urls import url_of
 from domain import COMMANDS
+from domain.declare.inputs import convert_custom
 from tests.fixtures.clock import PLANNED_DAY, PLANNING, freeze_clock
 from tests.fixtures.databases import Databases
 from tests.fixtures.small_trust import TRUST, URNS, WINDOW, batch, entry, judged, open_trust, opened, roll, sent, upn, window
@@ -209,7 +210,7 @@ def substituted(document: dict[str, Any], pointer: str, literal: str) -> str:
 
 def fits(literal: str, type_: Any) -> bool:
     try:
-        msgspec.convert(json.loads(literal), type_)
+        msgspec.convert(json.loads(literal), type_, dec_hook=convert_custom)
     except (msgspec.ValidationError, OverflowError):
         return False
     return True
