@@ -90,7 +90,7 @@ def test_all_that_is_wrong_with_a_question_is_said_at_once(given: dict[str, Any]
 
 def test_an_unknown_dimension_is_told_with_the_nearest_one() -> None:
     with pytest.raises(BadRequest, match="1 parameter") as caught:
-        read_query([("groupBy", "subject,yeargroup"), ("window", KS2)])
+        read_query([("groupBy", "subject, yeargruop"), ("window", KS2)])
     assert "Did you mean yearGroup?" in caught.value.issues[0].message
 
 
@@ -247,7 +247,7 @@ async def test_absent_and_not_yours_are_told_in_the_same_words(counted_data: Cou
             "window": "2016-17/KS2",
             "subject": "alchemy",
         },
-        {"school": ["999999", str(new_id(3)), "Fern"], "trust": str(new_id(1)), "window": str(new_id(8)), "subject": "science "},
+        {"school": ["999999", str(new_id(3)), "Fern"], "trust": str(new_id(1)), "window": str(new_id(8)), "subject": "sciences"},
     ):
         with pytest.raises(Invalid) as caught:
             await counted_data.rows(caller, groupBy="school", **given)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from decimal import Decimal
 from math import isinf
 
 import pytest
@@ -63,7 +64,8 @@ def test_every_fit_value_reads_as_the_standard_library_reads_it(value: object, e
         (rb'{"a\\u0000": 1}', {"a\\u0000": 1}),
         (b'{"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]}', {"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]}),
         (b"[9223372036854775807, -9223372036854775808, -0]", [2**63 - 1, -(2**63), 0]),
-        (b"[1e308, 1e-999, 9223372036854775808.0]", [1e308, 0.0, 2.0**63]),
+        (b"[1e308, 1e-999, 9223372036854775808.0]", [1e308, Decimal("1e-999"), Decimal(2**63)]),
+        (b"[1.25, 1e2, 0.1234567890123456789, 1.50000000000000000]", [1.25, 100.0, Decimal("0.1234567890123456789"), 1.5]),
         (b'"NaN [Infinity] {{"', "NaN [Infinity] {{"),
         (b" \r\n\t null \n", None),
         ("\u2028".encode().join([b'"', b'"']), "\u2028"),
