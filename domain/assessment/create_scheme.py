@@ -23,7 +23,7 @@ from domain.declare.type_numbers import SCHEME
 from domain.declare.vocabulary import LEAST_RANK, MOST_RANK, STORED_DECIMALS
 from domain.roster import years
 from domain.roster.tenant_ref import TenantRef, find_tenant
-from domain.roster.years import AcademicYearText
+from domain.roster.years import AcademicYearText, YearGroupText
 from domain.store.database import Connection
 from domain.support.suggestions import Suggestions
 from domain.write.action import Action
@@ -39,7 +39,8 @@ class GradeInput(Input, kw_only=True):
     value: ExactNumber | None = None
     points: ExactNumber | None = None
     year_group: Annotated[
-        ShortText | None, describe("Curriculum year that it is for: E1, E2, N1, N2, R, 1 to 14 or X; also written Year 4 or Y4.")
+        YearGroupText | None,
+        describe("Curriculum year that it is for: E1, E2, N1, N2, R, 1 to 14 or X; also written Year 4 or Y4."),
     ] = None
     band: ShortText | None = None
     eligible: bool = True
