@@ -1,15 +1,17 @@
 """The names and birthdays that a record of a pupil had, each of which a new identity retires.
 
 Also those that were corrected long ago and those of records that were merged into it: a system that has never heard of the
-correction still sends them. A name that another stored pupil bears today is that child's, and is not retired: of a twin
-whose name was once entered here by mistake, or a child who was split off.
+correction still sends them, or has planned a row with them. A name that another stored pupil bears today is that child's,
+and is not retired: of a twin whose name was once entered here by mistake, or a child who was split off.
 """
 
+from collections.abc import Collection
 from datetime import date
 from typing import Any
+from uuid import UUID
 
 from domain.roster.retired import describe_names
-from domain.store.database import Connection
+from domain.store.database import Connection, transpose
 
 _SURNAMES, _FORENAMES = (
     ("surname", "preferredSurname", "preferred_surname"),
@@ -57,3 +59,28 @@ async def describe_former_names(connection: Connection, stored: Any, birthday: d
         )
     }
     return present | (texts - others)
+
+
+_PLANNED = """
+SELECT planned_roll_id, n, (entry->>'dateOfBirth')::date AS date_of_birth, entry->>'surname' AS surname, entry->>'forename' AS forename,
+    entry->>'preferredSurname' AS preferred_surname, entry->>'preferredForename' AS preferred_forename
+FROM planned_pupils WHERE tenant_id = $1 AND entry->>'dateOfBirth' = ANY ($2)
+"""
+_DELETE_PLANNED = """
+DELETE FROM planned_pupils x USING unnest($2::uuid[], $3::integer[]) AS g (planned_roll_id, n)
+WHERE x.tenant_id = $1 AND x.planned_roll_id = g.planned_roll_id AND x.n = g.n
+"""
+
+
+async def delete_planned_names(connection: Connection, tenant_id: UUID, texts: Collection[str]) -> None:
+    """Deletes the planned rows that bring one of these names with its birthday. At most two statements."""
+    birthdays = sorted({text[-len("2000-01-01") :] for text in texts})
+    rows = [
+        (row["planned_roll_id"], row["n"])
+        for row in await connection.fetch(_PLANNED, tenant_id, birthdays)
+        if not describe_names(
+            (row["surname"], row["preferred_surname"]), (row["forename"], row["preferred_forename"]), row["date_of_birth"]
+        ).isdisjoint(texts)
+    ]
+    if rows:
+        await connection.execute(_DELETE_PLANNED, tenant_id, *transpose(rows, 2))

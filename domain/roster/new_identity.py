@@ -20,7 +20,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
 from domain.roster import retired
 from domain.roster import upn as upn_rules
-from domain.roster.former_names import describe_former_names
+from domain.roster.former_names import delete_planned_names, describe_former_names
 from domain.roster.merged_pupils import make_not_found
 from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, write_changes
@@ -79,13 +79,14 @@ async def reidentify_pupil(connection: Connection, caller: Caller, action: Actio
         message = f"The row has version {stored['version']} now. Read it again, and change it as it is."
         raise Stale(message, issues=(Issue("/expectedVersion", Stale.code, message),))
     facts = await _make_facts(connection, caller, stored, fields)
-    former_names = await describe_former_names(connection, stored, facts.date_of_birth)
+    former_names = await describe_former_names(connection, stored, facts.date_of_birth) - {_describe_new_name(facts)}
     new_pupil_id = new_id(PUPIL)
     changes = PupilChanges(new_pupils={new_pupil_id: facts})
     async with adjust_for_pupils(locks, (action.id, new_pupil_id)):
         await write_changes(connection, stored["tenant_id"], caller.client_id, changes)
-        texts = [retired.describe_id(action.id), *sorted(former_names - {_describe_new_name(facts)})]
+        texts = [retired.describe_id(action.id), *sorted(former_names)]
         await connection.execute("SELECT retire_identity($1, $2, $3, $4)", stored["tenant_id"], action.id, new_pupil_id, texts)
+        await delete_planned_names(connection, stored["tenant_id"], former_names)
         await connection.execute(
             "SELECT move_pupils($1, $2, $3)", stored["tenant_id"], [new_pupil_id], stored["school_id"]
         )  # changedAt

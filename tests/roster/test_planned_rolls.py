@@ -329,7 +329,7 @@ async def test_pupils_sent_with_judgements_are_of_today(vendor: Any, monkeypatch
 
 
 async def test_a_new_identity_takes_planned_rows_with_it(small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the pupil, the UPN, the reference of the client that planned, and the name with the birthday."""
+    """By the pupil, the UPN, the reference of the client that planned, and the name with the birthday, also one that was corrected since."""
     await planned(oak, new(1), new(2), new(3))
     other = await small_trust.client("other", f"school:{URNS['Oak']}=all")
     await sent(
@@ -341,6 +341,8 @@ async def test_a_new_identity_takes_planned_rows_with_it(small_trust: Trust, oak
     )
     assert await small_trust.value("SELECT count(*) FROM planned_pupils WHERE entry::text LIKE '%Surname1%'") == 2
     target = next(r for r in (await oak.get("/v1/pupils?fields=id,version,upn")).json()["data"] if r["upn"] == upn(1))
+    renamed = await oak.patch(f"/v1/pupils/{target['id']}", json={"surname": "Later"}, headers={"If-Match": "*"})
+    target["version"] = renamed.json()["version"]
     identity = {"expectedVersion": target["version"], "surname": "Other", "forename": "Name", "upn": upn(90), "reference": "new"}
     await sent(oak, f"/v1/pupils/{target['id']}/new-identity", identity)
     assert await small_trust.value("SELECT count(*) FROM planned_pupils WHERE entry::text LIKE '%Surname1%'") == 0
