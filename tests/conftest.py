@@ -17,7 +17,7 @@ import structlog
 from domain.store import embedded
 from domain.store.database import Database
 from domain.store.migrate import migrate
-from tests.fixtures.databases import Databases, Statements, counting_database, fresh_database
+from tests.fixtures.databases import Databases, Statements, fresh_database, open_counted
 from tests.fixtures.demo import run_demo
 from tests.fixtures.interfaces import Interfaces, open_interfaces
 from tests.fixtures.privacy import find_personal_data
@@ -114,11 +114,7 @@ def statements() -> Statements:
 @pytest_asyncio.fixture
 async def database(databases: Databases, statements: Statements) -> AsyncIterator[Database]:
     """The app role's pool on a fresh database, its statements counted."""
-
-    async def watch(connection: Any) -> None:
-        connection.add_query_logger(statements.note)
-
-    opened = await counting_database(statements).open(databases.app_url, on_connect=watch)
+    opened = await open_counted(statements, databases.app_url)
     yield opened
     await opened.close()
 

@@ -13,13 +13,14 @@ import pytest_asyncio
 
 from api.app import build_app
 from api.settings import Settings
-from domain.clients import clients, grants, signing_keys
+from domain.clients import signing_keys
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import SCHOOL
 from domain.read import compile
 from domain.store.database import Database
 from tests.fixtures.databases import Databases
 from tests.fixtures.golden import check_golden
+from tests.fixtures.registration import authorise, register_client
 from tests.fixtures.settings import ROOT, SECRET
 
 PAGE = ROOT / "docs" / "architecture.md"
@@ -97,19 +98,17 @@ async def http(databases: Databases, database: Database) -> AsyncIterator[httpx2
     settings = Settings(databases.app_url, SECRET.encode(), "http://architecture")
     operator = await asyncpg.connect(databases.operator_url)
     await signing_keys.ensure_signing_key(operator, settings.secret)
-    client_id, secret = await clients.create_client(operator, "reader", "client_secret")
     await operator.execute(
         "INSERT INTO schools (id, tenant_id, urn, name, local_authority_code, local_authority, status)"
         " VALUES ($1, $1, 100001, 'Oak', '936', 'Surrey', 'open')",
         new_id(SCHOOL),
     )
-    await grants.approve_grant(operator, client_id, grants.parse_grant("schools=all"), purpose="test", approved_by="test")
+    credentials = await register_client(operator, "reader", "schools=all")
     await operator.close()
     transport = httpx2.ASGITransport(app=build_app(settings, database))
     async with httpx2.AsyncClient(transport=transport, base_url=settings.base_url) as asking:
-        asking.auth = (str(client_id), str(secret))
-        answer = await asking.post("/oauth/token", data={"grant_type": "client_credentials"})
-        asking.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        asking.headers.update(await authorise(asking, credentials))
+        asking.auth = credentials
         yield asking
 
 

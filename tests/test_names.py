@@ -1,4 +1,4 @@
-"""The rules of language that a program can check: house rules of names and sizes, which packages hold what, and what no module may hold."""
+"""The rules of language that a program can check: names and sizes, which packages hold what, and what no module may hold."""
 
 import ast
 import re
@@ -17,6 +17,12 @@ MODULES = {
     for package in ("api", "domain")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
+TESTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted((ROOT / "tests").rglob("*.py"))}
+PICTURES = {"door", "doors", "wall", "walls", "walled", "unwalled", "world", "worlds"}
+"""Words that are written nowhere: the terms are interface, check, row-level security, and the name of what a fixture builds."""
+PICTURES_OF_TESTS = PICTURES | {"house", "lie", "lies", "stand", "stands", "tell", "tells", "told"}
+"""Words that are in the name of no test, which is a statement of behaviour."""
+LISTS_OF_PICTURES = ("tests/test_names.py", "tests/contract/test_problem_codes.py")
 MAX_LINES, MAX_FUNCTION_LINES = 400, 70
 FORBIDDEN_PARAMETERS = {"given", "asked", "known", "told", "held", "kept", "place"}
 """They say that something happened to a value, and not what it is."""
@@ -87,6 +93,11 @@ def statuses(tree: ast.AST) -> list[int]:
     ]
 
 
+def words(text: str) -> set[str]:
+    """The words of a text, also those within names."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text)}
+
+
 @pytest.mark.parametrize(
     ("source", "found"),
     [
@@ -113,6 +124,22 @@ def test_functions_are_named_by_what_they_do(path: str) -> None:
 @pytest.mark.parametrize("path", MODULES)
 def test_parameters_say_what_they_are(path: str) -> None:
     assert forbidden_parameters(MODULES[path]) == []
+
+
+def test_words_within_names_are_found() -> None:
+    assert words("def both_doors(): BothWalls, HOUSE # A world") == {"def", "both", "doors", "walls", "house", "a", "world"}
+
+
+def test_terms_are_used_and_no_pictures() -> None:
+    paths = [path for path in (*MODULES, *TESTS) if path not in LISTS_OF_PICTURES]
+    found = {path: words((ROOT / path).read_text()) & PICTURES for path in paths}
+    assert {path: pictures for path, pictures in found.items() if pictures} == {}
+
+
+def test_tests_are_named_in_terms() -> None:
+    names = [name for text in TESTS.values() for name in re.findall(r"def (test_\w+)", text)]
+    assert len(names) > 1000
+    assert [name for name in names if words(name) & PICTURES_OF_TESTS] == []
 
 
 def test_a_public_class_has_its_name_alone() -> None:

@@ -5,7 +5,7 @@ Nobody and nothing here exists: URNs, the Group UID and the local authority (999
 for Education uses, postcodes are of the pseudo-area ZZ99, names are drawn from lists. The data is as of 20 November
 2026:
 
-- Six schools: three primaries, an infant school whose Year 2 moves on to the junior school next door, and a village
+- Six schools: three primaries, an infant school whose Year 2 moves on to the junior school nearby, and a village
   school of 23.
 - Last summer's Year 6 has left, and a few pupils did during either year; two came in November.
 - One pupil is dual-registered, one is on a temporary UPN, three in Reception have none yet, one changed school within

@@ -1,4 +1,4 @@
-"""A scope that the token does not carry is one refusal, through either door: 403, naming each thing asked for and the scope it needs.
+"""A scope that the token does not carry is one refusal, in either interface: 403, naming each thing asked for and the scope it needs.
 
 What GraphQL tells in `extensions.problem` is the body that REST answers; held at some schools only, a field is null at the others instead.
 """
@@ -83,7 +83,7 @@ def check(problem: Any, needs: list[tuple[str, str]]) -> None:
 
 
 @pytest.mark.parametrize("what", ASKED)
-async def test_reading_without_the_scope_is_the_same_refusal_through_both_doors(what: str, app: Any, pupil: str) -> None:
+async def test_reading_without_the_scope_is_the_same_refusal_in_both_interfaces(what: str, app: Any, pupil: str) -> None:
     url, query, needs = ASKED[what]
     rest = await app.get(url.replace("PUPIL", pupil))
     assert (rest.status_code, rest.headers["content-type"]) == (403, "application/problem+json")

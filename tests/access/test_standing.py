@@ -128,7 +128,7 @@ async def take_new_token(case: Case) -> None:
 
 
 @pytest.mark.parametrize("what", ASKS)
-async def test_a_new_token_is_told_so_too(case: Case, what: str) -> None:
+async def test_a_new_token_is_reported_so_too(case: Case, what: str) -> None:
     """It has no scope, and the server has just read that the client may do everything."""
     assert (await ASKS[what](case.client, case.ids)).status_code not in (401, 403)
     await case.end_grants()
@@ -147,7 +147,7 @@ async def test_with_a_new_token_me_lists_the_grants_that_have_ended(case: Case) 
     assert answer.json()["data"]["me"] == {"grants": [{"state": "revoked"}] * 2, "token": {"scopes": []}}
 
 
-async def test_a_new_token_is_told_of_the_one_grant_that_has_ended(small_trust: Trust) -> None:
+async def test_a_new_token_is_reported_of_the_one_grant_that_has_ended(small_trust: Trust) -> None:
     """What a grant in force gives is as before, and what none ever gave is missing."""
     client = await small_trust.client("two", f"school:{URNS['Oak']}=pupils:read", f"school:{URNS['Oak']}=groups:read,targets:read")
     found = await find_client(small_trust.operator, "two")

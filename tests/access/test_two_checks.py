@@ -1,4 +1,4 @@
-"""Both walls between tenants, together and each alone: what is out of reach is out of the query, and row-level security says it a second time.
+"""Both checks between tenants, together and each alone: the query excludes what is out of reach, and row-level security excludes it again.
 
 Random requests of one tenant's client, over every resource and link, ask for another tenant's rows: by id, by filters with its values,
 from its place in the order, through links. Each row answered says whose it is.
@@ -53,7 +53,7 @@ RESOURCES = {name: resource for name, resource in EVERY_RESOURCE.items() if name
 """Those whose rows are somebody's: code lists are the same for all."""
 OPEN = {name: replace(resource, reach=lambda scope: true()) for name, resource in RESOURCES.items()}
 """The catalogue as it would be if nobody had written the reach down."""
-WALLS: dict[str, tuple[Catalogue, str]] = {
+CHECKS: dict[str, tuple[Catalogue, str]] = {
     "both": (RESOURCES, "app"),
     "row-level security alone": (OPEN, "app"),
     "the reach alone": (RESOURCES, "superuser"),
@@ -207,11 +207,11 @@ async def snapshot(two_trusts: TwoTrusts) -> dict[str, ReachSnapshot]:
 
 
 @pytest.mark.parametrize("asks_rows", [True, False], ids=["rows are asked for scopes", "reach gives them everywhere"])
-@pytest.mark.parametrize("wall", WALLS)
+@pytest.mark.parametrize("check", CHECKS)
 async def test_random_requests_find_no_row_of_another_tenant(
-    wall: str, asks_rows: bool, two_trusts: TwoTrusts, roles: dict[str, Database], known: Known, snapshot: dict[str, ReachSnapshot]
+    check: str, asks_rows: bool, two_trusts: TwoTrusts, roles: dict[str, Database], known: Known, snapshot: dict[str, ReachSnapshot]
 ) -> None:
-    catalogue, role = WALLS[wall]
+    catalogue, role = CHECKS[check]
     keys = ("owner",) if catalogue is OPEN else ("owner", "register")
     requests, own, leaked = 0, 0, []
     for asker, asked, roots in statements(catalogue, known):
@@ -227,10 +227,10 @@ async def test_random_requests_find_no_row_of_another_tenant(
     assert own > requests / 20  # the asker's own rows are found by the same statements
 
 
-async def test_without_either_wall_the_same_requests_find_them(
+async def test_without_either_check_the_same_requests_find_them(
     two_trusts: TwoTrusts, roles: dict[str, Database], known: Known
 ) -> None:
-    """So the test above can fail, and its two kinds of switched-off wall are off."""
+    """So the test above can fail, and its two kinds of switched-off check are off."""
     requests = found = 0
     for asker, asked, roots in statements(OPEN, known, shapes=20):
         bodies = await prepared.read(roots, roles["superuser"], two_trusts.clients[asker].caller.client_id, two_trusts.cursors)
@@ -242,7 +242,7 @@ async def test_without_either_wall_the_same_requests_find_them(
 async def test_row_level_security_leaves_the_register_to_the_reach(
     two_trusts: TwoTrusts, roles: dict[str, Database], known: Known
 ) -> None:
-    """Schools, trusts and memberships are public, so only the reach keeps them apart; pupils below them stay behind the wall."""
+    """Schools, trusts and memberships are public, so only the reach keeps them apart; pupils below them stay out of reach."""
     caller = two_trusts.clients["Fir"].caller
     for name in RESOURCES:
         owner = OWNERS[name][1]
@@ -253,8 +253,8 @@ async def test_row_level_security_leaves_the_register_to_the_reach(
         assert within == (set() if of_trusts else {"Fir"})
 
 
-async def test_the_walls_agree(two_trusts: TwoTrusts, roles: dict[str, Database], known: Known) -> None:
-    """To a client that holds every scope wherever it reaches, each wall alone shows exactly the rows that both show."""
+async def test_the_checks_agree(two_trusts: TwoTrusts, roles: dict[str, Database], known: Known) -> None:
+    """To a client that holds every scope wherever it reaches, each check alone shows exactly the rows that both show."""
     for client in (*TENANTS, "everything"):
         caller = two_trusts.clients[client].caller
         for name, resource in OPEN.items():
@@ -274,7 +274,7 @@ async def test_a_stray_row_shares_a_pupil_with_no_school_of_another_tenant(
     north, damson = two_trusts.tenants["North"], two_trusts.schools["Damson"]
     await two_trusts.as_superuser(f"INSERT INTO shared_pupils VALUES ('{north}', '{pupil}', '{damson}')")
     try:
-        for catalogue, role in WALLS.values():
+        for catalogue, role in CHECKS.values():
             seen = await two_trusts.rows(roles[role], two_trusts.clients["South"].caller, catalogue["pupil"])
             assert pupil not in {row["id"] for row in seen}
     finally:
@@ -287,7 +287,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') A
 """
 
 
-async def test_the_second_wall_stands_around_every_table_and_view(two_trusts: TwoTrusts) -> None:
+async def test_row_level_security_covers_every_table_and_view(two_trusts: TwoTrusts) -> None:
     """The app's role in the context of South's client, with statements that no command would send, about rows of North."""
     app, north, south = (
         await asyncpg.connect(two_trusts.databases.app_url),

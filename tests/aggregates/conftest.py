@@ -25,7 +25,7 @@ from domain.declare.ids import new_id
 from domain.declare.type_numbers import WINDOW
 from domain.read.cursors import Cursors
 from domain.store.database import Database
-from tests.fixtures.databases import Databases, Statements, counting_database
+from tests.fixtures.databases import Databases, Statements, open_counted
 
 KS2, SPRING = "2017-18/KS2", "2017-18/spring"
 CENSUS = date(2018, 5, 17)
@@ -276,11 +276,8 @@ async def counted_data(module_databases: Databases) -> AsyncIterator[CountedData
     operator = await asyncpg.connect(module_databases.operator_url)
     statements, pupils = Statements(), make_pupils()
 
-    async def watch(connection: Any) -> None:
-        connection.add_query_logger(statements.note)
-
     ids = await load(operator, pupils)
-    database = await counting_database(statements).open(module_databases.app_url, on_connect=watch)
+    database = await open_counted(statements, module_databases.app_url)
     yield CountedData(operator, database, statements, pupils, ids)
     await database.close()
     await operator.close()

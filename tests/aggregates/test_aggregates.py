@@ -88,7 +88,7 @@ def test_all_that_is_wrong_with_a_question_is_said_at_once(given: dict[str, Any]
     assert {f"{issue.at} {issue.code}" for issue in caught.value.issues} == codes
 
 
-def test_an_unknown_dimension_is_told_with_the_nearest_one() -> None:
+def test_an_unknown_dimension_is_reported_with_the_nearest_one() -> None:
     with pytest.raises(BadRequest, match="1 parameter") as caught:
         read_query([("groupBy", "subject, yeargruop"), ("window", KS2)])
     assert "Did you mean yearGroup?" in caught.value.issues[0].message
@@ -237,7 +237,7 @@ async def test_another_tenants_caller_gets_nothing_of_it(counted_data: CountedDa
     assert await counted_data.rows(nobody, groupBy="subject,window") == []
 
 
-async def test_absent_and_not_yours_are_told_in_the_same_words(counted_data: CountedData) -> None:
+async def test_absent_and_out_of_reach_are_refused_in_the_same_words(counted_data: CountedData) -> None:
     caller = await counted_data.caller(("Meadow", INTERNAL))
     told = []
     for given in (
@@ -333,7 +333,7 @@ async def test_a_filter_changes_no_answer(counted_data: CountedData) -> None:
     ]
 
 
-async def test_schools_pooled_by_name_tell_no_more_than_each_of_them(counted_data: CountedData) -> None:
+async def test_schools_pooled_by_name_reveal_no_more_than_each_of_them(counted_data: CountedData) -> None:
     caller = await counted_data.caller(*PUBLIC)
 
     async def pooled(*schools: str) -> AggregateRow:

@@ -72,7 +72,7 @@ def test_small_groups_protect_each_other_only_if_together_they_are_not_small():
     }
 
 
-def test_equal_complements_are_told_apart_by_their_names():
+def test_equal_complements_are_distinguished_by_their_names():
     rows = [EligibleRow((school,), 3 if school == "B" else 20) for school in "DCBA"]
     assert set(hidden(rows, ("school",))) == {("A",), ("B",)}
 
@@ -222,7 +222,7 @@ def test_the_complement_protects_in_every_subject():
     assert set(hidden(rows, ("sen", "subject"))) == {row.values for row in rows}
 
 
-def test_each_window_stands_for_itself():
+def test_each_window_is_decided_by_itself():
     counts = {"autumn": (5, 20), "spring": (6, 20)}
     rows = [EligibleRow((window, sex), n) for window, pair in counts.items() for sex, n in zip("FM", pair, strict=True)]
     assert set(hidden(rows, ("window", "sex"))) == {("autumn", "F"), ("autumn", "M")}

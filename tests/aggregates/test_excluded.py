@@ -1,4 +1,4 @@
-"""Which schools an answer leaves out and why, and the public view: against the world of conftest, and against readers who look for what is hidden."""
+"""Which schools an answer leaves out and why, and the public view: against the data of conftest, and against readers who look for what is hidden."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -97,7 +97,7 @@ async def test_schools_with_no_such_window_are_asked_about_only_by_name(counted_
     assert (page.coverage.schools, page.coverage.contributing) == (2, 1)
 
 
-async def test_a_school_that_was_not_in_the_trust_is_told_so(counted_data: CountedData) -> None:
+async def test_a_school_that_was_not_in_the_trust_has_that_reason(counted_data: CountedData) -> None:
     manager = await counted_data.caller(*EVERYTHING)
     assert await everywhere(counted_data, manager, window=KS2, trust="4128") == {"Ash": "not-a-member"}
     named = await counted_data.page(manager, groupBy="subject", window=KS2, trust="4128", school=[URNS["Oak"], URNS["Quay"]])
@@ -112,7 +112,7 @@ async def test_a_school_that_contributes_in_one_window_is_not_left_out(counted_d
     assert reasons(writing) == {"Reed": "nothing-judged"}
 
 
-async def test_only_what_is_within_reach_is_told(counted_data: CountedData) -> None:
+async def test_only_what_is_within_reach_is_reported(counted_data: CountedData) -> None:
     page = await counted_data.page(await counted_data.caller(("Fern", INTERNAL)), groupBy="subject", subject="science", window=KS2)
     assert reasons(page) == {"Fern": "not-collected"}
 
@@ -120,7 +120,7 @@ async def test_only_what_is_within_reach_is_told(counted_data: CountedData) -> N
 # --- readers who look for what is hidden
 
 
-async def test_a_small_school_is_never_told_to_be_unjudged_or_empty(counted_data: CountedData) -> None:
+async def test_a_small_school_is_never_reported_to_be_unjudged_or_empty(counted_data: CountedData) -> None:
     """Moss (four pupils) and Fern, among whom it hides: judged, not judged, or out of the count, the portal hears the same."""
     portal, manager = await counted_data.caller(*PUBLIC), await counted_data.caller(*EVERYTHING)
     of_moss = f"{of_school(counted_data, 'Moss')} AND window_no = 1"
@@ -149,7 +149,9 @@ async def test_a_small_school_is_never_told_to_be_unjudged_or_empty(counted_data
 
 
 @pytest.mark.parametrize("grants", [PUBLIC, PUBLIC[:1], PUBLIC[1:2], (("Moss", READ),), (("Fern", INTERNAL), ("Meadow", READ))])
-async def test_no_more_is_told_of_a_school_than_by_its_rows(counted_data: CountedData, grants: tuple[tuple[str, str], ...]) -> None:
+async def test_no_more_is_reported_of_a_school_than_by_its_rows(
+    counted_data: CountedData, grants: tuple[tuple[str, str], ...]
+) -> None:
     portal = await counted_data.caller(*grants)
     for window in (KS2, SPRING):
         rows = [row for row in await counted_data.rows(portal, groupBy="school,subject,window") if row.window == window]

@@ -37,7 +37,7 @@ def possible(tables):
     return [set(column) for column in zip(*tables, strict=True)]
 
 
-def test_two_hidden_rows_that_are_seven_together_are_told_apart_by_their_labels() -> None:
+def test_two_hidden_rows_that_are_seven_together_are_distinguished_by_their_labels() -> None:
     without, with_labels = readers((2,), 15)
     shown, labels = looks((1, 6), (2,))
     assert (shown, labels) == (((7,), ("c", "c")), ("primary", "complement"))
@@ -45,7 +45,7 @@ def test_two_hidden_rows_that_are_seven_together_are_told_apart_by_their_labels(
     assert possible(with_labels[shown, labels]) == [{1}, {6}]
 
 
-def test_which_of_two_is_small_is_told_by_a_label_whatever_they_are_together() -> None:
+def test_which_of_two_is_small_is_revealed_by_a_label_whatever_they_are_together() -> None:
     without, with_labels = readers((2,), 15)
     shown, labels = looks((3, 12), (2,))
     assert {12, 3} <= possible(without[shown])[0]
@@ -53,7 +53,7 @@ def test_which_of_two_is_small_is_told_by_a_label_whatever_they_are_together() -
 
 
 @pytest.mark.parametrize(("shape", "most"), [((2,), 15), ((3,), 11), ((2, 2), 7)], ids=["two", "three", "two by two"])
-def test_labels_tell_counts_that_nothing_else_tells(shape: tuple[int, ...], most: int) -> None:
+def test_labels_reveal_counts_that_nothing_else_reveals(shape: tuple[int, ...], most: int) -> None:
     """In one dimension and in two there are tables of which a label gives a small count away exactly: no reader without every figure gets labels."""
     without, with_labels = readers(shape, most)
     given_away = [

@@ -1,4 +1,4 @@
-"""Two doors, one house: the same random question asked over HTTP of REST and of GraphQL is answered with the same data, cursors included.
+"""REST and GraphQL answer the same random query over HTTP with the same data, cursors included.
 
 GraphQL asks it in its own ways: aliases, fragments in fragments, @include and @skip, objects in two halves, edges or nodes, several roots in one
 document, variables or literals.
@@ -33,7 +33,7 @@ OF_THE_MOMENT = ("x-request-id", "server-timing", "ratelimit", "ratelimit-policy
 
 
 @pytest.mark.parametrize("client", QUESTIONS)
-async def test_both_doors_answer_the_same(client: str, interfaces: Interfaces) -> None:
+async def test_both_interfaces_answer_the_same(client: str, interfaces: Interfaces) -> None:
     rows = followed = 0
     for n in range(QUESTIONS[client]):
         draw = random.Random(f"{client} {n}")
@@ -162,7 +162,7 @@ async def test_a_row_by_its_id_is_the_same_three_ways(name: str, interfaces: Int
 
 
 @pytest.mark.parametrize("client", QUESTIONS)
-async def test_a_row_with_nothing_asked_of_it_is_as_it_stands_in_the_list(client: str, interfaces: Interfaces) -> None:
+async def test_a_row_with_nothing_asked_of_it_is_as_in_the_list(client: str, interfaces: Interfaces) -> None:
     seen = set()
     for resource in (resource for resource in RESOURCES.values() if resource.has_id and resource.name in interfaces.rows[client]):
         path, headers = f"/v1/{resource.path}", interfaces.tokens[client]
@@ -217,7 +217,7 @@ async def test_what_is_anothers_and_what_is_nowhere_are_the_same_bytes(interface
         assert (answers[0][0], answers[0][3]["data"]) == (404, {name: None, "node": None})
 
 
-async def test_both_doors_refuse_in_the_same_words(interfaces: Interfaces) -> None:
+async def test_both_interfaces_refuse_in_the_same_words(interfaces: Interfaces) -> None:
     """With a token of two scopes, of all that its client holds."""
     client = interfaces.two_trusts.clients["North"]
     given = {"grant_type": "client_credentials", "scope": "pupils:read judgements:read"}
@@ -277,7 +277,7 @@ async def test_each_part_of_a_connection_alone_is_what_it_is_among_the_others(si
 
 
 async def test_a_read_however_nested_is_one_data_statement(interfaces: Interfaces) -> None:
-    """Through either door, once the client's token is known and what the names are of what is asked for."""
+    """In either interface, once the client's token is known and what the names are of what is asked for."""
     window = interfaces.rows["North"]["window"][0]["id"]
     url = "/v1/pupils?first=5&sort=surname&include=school.trust,judgements.window.judgements,targets.subject&judgements.first=3"
     await interfaces.http.get(url, headers=interfaces.tokens["North"])

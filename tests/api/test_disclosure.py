@@ -24,7 +24,7 @@ async def graphql(client: Any, query: str, **variables: Any) -> Any:
 
 
 @pytest.mark.parametrize("status", ["S", "G", "C"])
-async def test_who_guesses_a_upn_gets_no_child(small_trust: Trust, vendor: Any, status: str) -> None:
+async def test_guessing_a_upn_finds_no_pupil(small_trust: Trust, vendor: Any, status: str) -> None:
     """A client of one school cannot share, take or read a pupil of another by a UPN, by an id or by asserting a spell."""
     elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     pupil_id = (await vendor.get("/v1/pupils?first=1&fields=id")).json()["data"][0]["id"]
@@ -111,7 +111,7 @@ async def test_rows_without_fields_cost_something(vendor: Any) -> None:
     ] == "too-costly"
 
 
-async def test_thousands_of_mistakes_are_not_all_told(vendor: Any) -> None:
+async def test_thousands_of_mistakes_are_not_all_reported(vendor: Any) -> None:
     answer = await vendor.post("/v1/pupils/lookup", json={"where": {f"yearGrou{n}": 1 for n in range(20_000)}})
     assert answer.status_code == 400
     assert len(answer.content) < 50_000

@@ -1,4 +1,4 @@
-"""python -m api explain: what a request is read as, its statements and their plans, for both doors, and no child in any of it."""
+"""python -m api explain: what a request is read as, its statements and their plans, for both interfaces, and no personal data in any of it."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def printed(two_trusts: TwoTrusts, *arguments: str, given: str = "") -> str:
     return said
 
 
-def test_a_url_is_told_as_a_tree_its_sql_and_its_plan(two_trusts: TwoTrusts, names: set[str]) -> None:
+def test_a_url_is_explained_as_a_tree_its_sql_and_its_plan(two_trusts: TwoTrusts, names: set[str]) -> None:
     url = "/v1/pupils?include=school,judgements.window&judgements.first=2&fields=id,surname,upn,school.name&sort=-surname&yearGroup=6&first=3"
     said = printed(two_trusts, url, "--client", "North")
     plan = said.partition("statement")[0]
@@ -63,7 +63,7 @@ def test_a_url_is_told_as_a_tree_its_sql_and_its_plan(two_trusts: TwoTrusts, nam
     assert find_personal_data(said, names) == set()
 
 
-def test_a_document_is_told_likewise_and_its_variables_are_taken(two_trusts: TwoTrusts, names: set[str]) -> None:
+def test_a_document_is_explained_likewise_with_its_variables(two_trusts: TwoTrusts, names: set[str]) -> None:
     by_id = str(two_trusts.clients["South"].caller.client_id)
     said = printed(two_trusts, QUERY, "--client", by_id, "--variables", '{"first": 3}')
     assert "pupils: first 3; where yearGroup = 6" in said
@@ -83,7 +83,7 @@ def test_what_identifies_a_child_is_shown_nowhere(two_trusts: TwoTrusts, names: 
     assert find_personal_data(said, names | {PLANTED}) == set()
 
 
-def test_aggregates_are_told_too(two_trusts: TwoTrusts, names: set[str]) -> None:
+def test_aggregates_are_explained_too(two_trusts: TwoTrusts, names: set[str]) -> None:
     url = f"/v1/aggregates?groupBy=school&window={AUTUMN}&subject=reading"
     inner = f'{{ aggregates(groupBy: [school], window: "{AUTUMN}", subject: "reading") {{ nodes {{ eligible }} }} }}'
     for request in (url, inner):
@@ -95,7 +95,7 @@ def test_aggregates_are_told_too(two_trusts: TwoTrusts, names: set[str]) -> None
 
 
 async def test_the_plan_is_that_of_the_statement_which_the_server_sends(two_trusts: TwoTrusts) -> None:
-    """One row, as the wall lets the client see it: its id is bound, and no plan is made for the value."""
+    """One row, as row-level security shows it to the client: its id is bound, and no plan is made for the value."""
     settings = Settings(two_trusts.databases.app_url, SECRET.encode())
     (row,) = await two_trusts.as_superuser(
         "SELECT id FROM pupils WHERE school_id = (SELECT id FROM schools WHERE name = 'Birch') LIMIT 1"
@@ -109,7 +109,7 @@ async def test_the_plan_is_that_of_the_statement_which_the_server_sends(two_trus
     assert explained.length > 50
 
 
-def test_a_bad_request_is_told_with_every_issue(two_trusts: TwoTrusts) -> None:
+def test_a_bad_request_is_reported_with_every_issue(two_trusts: TwoTrusts) -> None:
     code, said, complained = run(two_trusts, f"/v1/pupils?first=0&colour=red&surname={PLANTED}", "--client", "North")
     assert (code, said) == (1, "")
     assert all(words in complained for words in ("3 parameters cannot be read.", "first is a whole number", "colour", "/lookup"))
@@ -134,7 +134,7 @@ def test_nothing_is_written(two_trusts: TwoTrusts) -> None:
     assert (code, said, complained) == (1, "", "error: Only reading is explained; nothing was written.\n")
 
 
-def test_who_is_unknown_is_told_who_there_is(two_trusts: TwoTrusts) -> None:
+def test_an_unknown_client_is_answered_with_the_names_of_clients(two_trusts: TwoTrusts) -> None:
     code, said, complained = run(two_trusts, "/v1/pupils", "--client", "nobody")
     assert (code, said) == (1, "")
     assert complained == "error: There is no client nobody. There are: Fir, North, South, everything, guest, mixed.\n"

@@ -122,7 +122,7 @@ async def test_a_parameter_or_field_that_is_not_known_is_refused_by_name(interfa
     assert (status, refused["issues"][0]["at"]) == (422, "/entries/0/grades")
 
 
-async def test_everything_that_is_wrong_is_told_at_once_with_its_place(interfaces: Interfaces) -> None:
+async def test_everything_that_is_wrong_is_reported_at_once_with_its_place(interfaces: Interfaces) -> None:
     batch = judged("Alder-1", grade="none", window="nowhere")
     batch["entries"] += [{"reference": "nobody", "subject": "x", "grade": "?"}, {"subject": "reading"}]
     status, refused = await post(interfaces, "judgements", batch)
@@ -181,7 +181,7 @@ async def test_what_changed_since_can_be_asked(interfaces: Interfaces) -> None:
     assert (await get(interfaces, "groups", **{"changedAt.gte": since}))["data"] == []
 
 
-async def test_a_revoked_grant_ends_at_once_and_the_app_is_told(interfaces: Interfaces) -> None:
+async def test_a_revoked_grant_ends_at_once_with_a_clear_refusal(interfaces: Interfaces) -> None:
     """So that it can delete what it holds: the grant stands in /v1/me with its end."""
     client_id = interfaces.two_trusts.clients["mixed"].caller.client_id
     operator = await asyncpg.connect(interfaces.two_trusts.databases.operator_url)

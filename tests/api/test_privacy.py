@@ -28,7 +28,7 @@ def cursors(answer: Any) -> Iterator[str]:
             yield from cursors(each)
 
 
-async def test_cursors_and_links_tell_no_name(interfaces: Interfaces) -> None:
+async def test_cursors_and_links_contain_no_name(interfaces: Interfaces) -> None:
     """Sorted by what identifies a child, at the top and nested; the cursor's bytes are looked at, not only its letters."""
     rows = interfaces.rows["North"]["pupil"]
     names = {row[name] for row in rows for name in ("surname", "forename")} | {row["upn"] for row in rows if row["upn"]}
@@ -117,7 +117,7 @@ async def test_a_refusal_repeats_no_name_and_no_upn(interfaces: Interfaces) -> N
     assert {answer.status_code for answer in answers} <= {200, 400, 404, 422}
 
 
-def test_the_log_of_a_server_tells_no_name_wherever_it_was_put(server: Server) -> None:
+def test_the_log_of_a_server_contains_no_name_wherever_it_was_put(server: Server) -> None:
     """Its log is read when the session ends; here is what puts names in its way."""
     with server.client("operator") as client:
         for path in (

@@ -35,7 +35,7 @@ async def test_of_many_only_the_stale_are_refused(vendor: Any) -> None:
     ] * 3
 
 
-async def test_what_is_stored_is_told_only_to_who_may_read_it_there(small_trust: Trust, vendor: Any) -> None:
+async def test_what_is_stored_is_shown_only_to_who_may_read_it_there(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]))
     await sent(vendor, "/v1/judgements", batch("Elm", [judged(20)]))
     stale = {"subject": "reading", "grade": 90, "expectedVersion": 7}

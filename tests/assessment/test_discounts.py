@@ -119,7 +119,7 @@ async def test_who_may_discount_and_read_it(small_trust: Trust, judge: Any) -> N
     await sent(portal, f"/v1/windows/{await find_window(portal)}/discounts", {"pupil": {"reference": "P2"}} | REASON, 403)
 
 
-async def test_who_decided_is_told_at_the_school_that_recorded_it(small_trust: Trust, judge: Any) -> None:
+async def test_who_decided_is_reported_at_the_school_that_recorded_it(small_trust: Trust, judge: Any) -> None:
     """With audit:read, wherever it stands; the school that the pupil comes to does not learn it. It is no filter and no order."""
     made = await discount(judge, 1, author="Deputy of Oak")
     assert counted(await sent(judge, "/v1/pupils", at("Elm", {"from": "2018-05-20", "status": "C"}, day="2018-05-25")))

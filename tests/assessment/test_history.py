@@ -123,7 +123,7 @@ async def test_actor_is_no_filter_and_no_order(vendor: Any) -> None:
         assert "errors" in (await vendor.post("/graphql", json={"query": query})).json()
 
 
-async def test_history_of_a_merged_record_and_of_a_new_identity_tells_no_former_identity(small_trust: Trust, vendor: Any) -> None:
+async def test_history_of_a_merged_record_and_of_a_new_identity_shows_no_former_identity(small_trust: Trust, vendor: Any) -> None:
     await judge(vendor, grade=98)
     await judge(vendor, grade=104)
     old = await find(vendor, "Surname1")

@@ -73,7 +73,7 @@ async def test_it_needs_the_day_of_the_roll_and_the_scope_of_pupils(small_trust:
     assert issues(await sent(elsewhere, "/v1/judgements", joining([entry(50)], []), 422)) == {"/school": "school-not-found"}
 
 
-async def test_lists_that_are_none_are_told_together(vendor: Any) -> None:
+async def test_lists_that_are_none_are_reported_together(vendor: Any) -> None:
     refused = await sent(vendor, "/v1/judgements", batch("Oak", []) | {"pupils": {}, "entries": "none"}, 422)
     assert issues(refused) == {"/pupils": "wrong-type", "/entries": "wrong-type"}
     many = joining([{}] * 20_001, [])

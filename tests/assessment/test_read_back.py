@@ -29,7 +29,7 @@ async def collected(client: Any, code: str = WINDOW, **more: Any) -> list[dict[s
     return list(answer.json()["data"])
 
 
-async def test_a_window_tells_what_it_collects_with_each_schools_scheme_version_and_its_grades(
+async def test_a_window_lists_what_it_collects_with_each_schools_scheme_version_and_its_grades(
     small_trust: Trust, vendor: Any
 ) -> None:
     own = {
@@ -80,7 +80,7 @@ async def test_a_later_window_has_the_codes_of_its_own_year(small_trust: Trust, 
     assert [grade["code"] for grade in whole] == codes
 
 
-async def test_what_other_schools_are_asked_for_is_told_to_who_reaches_them(small_trust: Trust, vendor: Any) -> None:
+async def test_what_other_schools_are_asked_for_is_shown_to_who_reaches_them(small_trust: Trust, vendor: Any) -> None:
     await opened(vendor)
     elm = await small_trust.client("elm", "school:100002=windows:read,schemes:read,schools:read")
     quay = await small_trust.client("quay", "school:100004=all")

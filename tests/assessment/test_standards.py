@@ -53,7 +53,7 @@ async def standards(vendor: Any, window: str) -> list[tuple[bool | None, bool | 
     return [(row["expected"], row["higher"]) for row in rows]
 
 
-async def test_the_phonics_threshold_is_told_later(small_trust: Trust, vendor: Any) -> None:
+async def test_the_phonics_threshold_is_recorded_later(small_trust: Trust, vendor: Any) -> None:
     """In a year whose threshold is told it counts from 32 on; until then expected is x, and the next version tells it."""
     collects = [{"subject": "phonics", "scheme": "phonics"}]
     past = TERM | {"academicYear": "2023-24", "censusOn": "2024-05-14"}

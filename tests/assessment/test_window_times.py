@@ -122,7 +122,7 @@ async def test_a_304_and_an_answer_from_the_cache_end_at_the_instant(vendor: Any
         assert await read_linked_state(vendor) == ({state}, {state})
 
 
-async def test_a_linked_window_tells_its_state_at_the_time_of_the_request(vendor: Any, clock: StandingClock) -> None:
+async def test_a_linked_window_shows_its_state_at_the_time_of_the_request(vendor: Any, clock: StandingClock) -> None:
     """Codes and states of windows stand in a cache of labels."""
     await plan(vendor)
     path = "/v1/judgements?include=window&fields=window.code,window.state&first=1000"

@@ -102,7 +102,7 @@ async def test_what_is_no_key_set_is_refused(operator: Any, given: object) -> No
     assert [issue.at for issue in caught.value.issues] == ["/jwks/keys"]
 
 
-async def test_keys_are_told_apart_by_kid_and_belong_to_clients_that_sign(operator: Any) -> None:
+async def test_keys_are_distinguished_by_kid_and_belong_to_clients_that_sign(operator: Any) -> None:
     first, second = (ECKey.generate_key("P-256", {"kid": "same"}) for _ in range(2))
     with pytest.raises(Invalid, match="1 issue"):
         await clients.create_client(operator, "signs", "private_key_jwt", jwks(first, second))

@@ -1,4 +1,4 @@
-"""Where a client stands, asked over HTTP through both doors: each gives the same, and only what is the client's own."""
+"""Where a client stands, asked over HTTP in both interfaces: each gives the same, and only what is the client's own."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ def whole(type_: Any) -> str:
 
 
 async def standing(client: httpx2.AsyncClient) -> Any:
-    """What both doors tell of the client, after checking that it is the same."""
+    """What both interfaces answer about the client, after checking that it is the same."""
     rest = await client.get("/v1/me")
     assert rest.status_code == 200, rest.text
     graphql = await client.post("/graphql", json={"query": f"{{ one: me {{ {whole(schema().type_map['Me'])} }} }}"})
@@ -45,7 +45,7 @@ def scopes(places: list[dict[str, Any]]) -> dict[str, list[str]]:
     return {place["name"]: place["scopes"] for place in places}
 
 
-async def test_grants_are_told_and_merged_by_school(small_trust: Trust) -> None:
+async def test_grants_are_listed_and_merged_by_school(small_trust: Trust) -> None:
     grants = ("trust:4128=windows:read,pupils:read", "school:100001=pupils:read,pupils:upn", "school:100004=schools:write")
     told = await standing(await small_trust.client("app", *grants, "installation=imports:write"))
     assert scopes(told["schools"]) == {
@@ -68,7 +68,7 @@ async def test_grants_are_told_and_merged_by_school(small_trust: Trust) -> None:
     assert told["token"]["scopes"] == ["imports:write", "pupils:read", "pupils:upn", "schools:write", "windows:read"]
 
 
-async def test_a_revoked_an_expired_and_a_coming_grant_are_told_and_give_nothing(small_trust: Trust) -> None:
+async def test_a_revoked_an_expired_and_a_coming_grant_are_listed_and_give_nothing(small_trust: Trust) -> None:
     app = await small_trust.client(
         "app", "school:100001=all", "school:100002=all", "school:100003=all", "school:100004=schools:read"
     )
@@ -112,7 +112,7 @@ async def test_the_next_expiry_is_that_of_a_grant_or_a_secret(small_trust: Trust
     assert told["nextExpiry"] == old["expiresAt"] < told["grants"][2]["expiresAt"]
 
 
-async def test_nothing_of_another_client_is_told(small_trust: Trust) -> None:
+async def test_nothing_of_another_client_is_shown(small_trust: Trust) -> None:
     other = await standing(await small_trust.client("other", "school:100001=all", "trust:4128=schools:read"))
     app = await small_trust.client("app", "school:100002=schools:read")
     answer = await app.get("/v1/me")
@@ -155,7 +155,7 @@ async def test_a_token_is_needed_and_nothing_else(small_trust: Trust) -> None:
     assert (refused.status_code, [issue["code"] for issue in refused.json()["issues"]]) == (400, ["parameter-unknown"])
 
 
-async def test_the_limits_told_are_those_that_hold(small_trust: Trust) -> None:
+async def test_the_limits_shown_are_those_in_force(small_trust: Trust) -> None:
     app = await small_trust.client("app", "trust:4128=schools:read,pupils:read,pupils:write")
     limits = (await standing(app))["limits"]
     for path, name in (("/v1/schools?first=", "first"), ("/v1/schools?include=pupils&first=9&pupils.first=", "nestedFirst")):
@@ -184,7 +184,7 @@ async def test_the_limits_told_are_those_that_hold(small_trust: Trust) -> None:
         assert error["extensions"]["code"] == f"graphql-too-many-{name}"
 
 
-async def test_it_stands_beside_other_roots(small_trust: Trust) -> None:
+async def test_me_may_be_queried_with_other_roots(small_trust: Trust) -> None:
     app = await small_trust.client("app", "trust:4128=schools:read,aggregates:read")
     document = """query ($no: Boolean = false) {
         a: me { ...name } b: me { token { lifetime } gone: limits @include(if: $no) { first } __typename }

@@ -99,7 +99,7 @@ async def test_a_decision_without_effects_is_one_statement_and_one_with_effects_
     assert await run(use) == ["SELECT"]
 
 
-async def test_effects_are_written_before_the_answer_is_told_and_not_where_the_decision_raises(
+async def test_effects_are_written_before_the_answer_is_sent_and_not_where_the_decision_raises(
     operator: Any, signer: UUID, database: Database
 ) -> None:
     def fail(facts: Facts, effects: Effects) -> None:

@@ -327,7 +327,7 @@ def test_the_document_enumerates_the_codes() -> None:
 
 
 def test_texts_are_plain() -> None:
-    """Sentences that end, and none of the words that house.md forbids."""
+    """Sentences that end, and no picture where a term of HTTP or of schools exists."""
     forbidden = re.compile(r"\b(door|room|wall|house|lift|told|tells?|walk|stands?)\b", re.IGNORECASE)
     for entry in PROBLEM_CODES.values():
         for text in (entry.title, entry.meaning, entry.action):

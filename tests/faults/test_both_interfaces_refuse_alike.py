@@ -5,29 +5,21 @@ The inputs are made of a good one by changing one thing anywhere in it. What Gra
 
 import copy
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 from msgspec import structs
 
 from api.rest.urls import url_of
 from domain import COMMANDS
 from domain.declare.ids import new_id
-from tests.fixtures.both_roles import BothRoles, open_both_roles
+from tests.fixtures.both_roles import BothRoles
 from tests.fixtures.command_requests import DOCUMENTS, Comparable, by_graphql, by_rest, value_at
-from tests.fixtures.two_trusts import TwoTrusts
 
 LONG = "x" * 3000
 VALUES: list[Any] = [None, "", " ", "a\u0007b", LONG, -1, 2.5, [], "2018-13-01"]
-
-
-@pytest_asyncio.fixture(scope="module")
-async def both_roles(two_trusts: TwoTrusts) -> AsyncIterator[BothRoles]:
-    async with open_both_roles(two_trusts) as made:
-        yield made
 
 
 def places(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

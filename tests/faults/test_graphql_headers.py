@@ -154,7 +154,7 @@ async def test_commands_that_all_fail_alike_have_their_status(here: Trust, name:
 
 
 @pytest.mark.parametrize("accept", MEDIA_TYPES)
-async def test_what_failed_in_part_or_differently_is_200_and_tells_when_to_try_again(here: Trust, accept: str) -> None:
+async def test_what_failed_in_part_or_differently_is_200_and_says_when_to_try_again(here: Trust, accept: str) -> None:
     async with in_progress(here, "running"):
         differently = await ask(here, accept, f"a: {renamed(ABSENT)} b: {recorded('running')}")
         in_part = await ask(here, accept, f"a: {recorded()} b: {recorded('running')}")
@@ -166,7 +166,7 @@ async def test_what_failed_in_part_or_differently_is_200_and_tells_when_to_try_a
         assert int(answer.headers["retry-after"]) > 0
 
 
-def test_the_longest_of_several_waits_is_told() -> None:
+def test_the_longest_of_several_waits_is_reported() -> None:
     waits = [InProgress("It runs."), Busy("The school is locked.", retry_after=30), Busy("The pool is full."), NotFound()]
     for errors in permutations(waits):
         assert merge_headers(errors) == {"Retry-After": "30"}
@@ -175,7 +175,7 @@ def test_the_longest_of_several_waits_is_told() -> None:
 
 
 @pytest.mark.parametrize("accept", MEDIA_TYPES)
-async def test_a_kept_answer_is_told_as_one(here: Trust, accept: str) -> None:
+async def test_a_replayed_answer_is_marked_as_one(here: Trust, accept: str) -> None:
     """Where it is every command's, as in REST."""
     kept = recorded(f"kept-{accept}")
     first, again = [await ask(here, accept, kept) for _ in range(2)]

@@ -167,7 +167,7 @@ async def test_wrong_ones_are_counted_by_client_and_address(office: Office) -> N
     assert await guess(f"::ffff:{ELSEWHERE}") == 429
 
 
-async def test_a_client_that_does_not_exist_is_told_like_one_that_does(office: Office) -> None:
+async def test_a_client_that_does_not_exist_is_answered_like_one_that_does(office: Office) -> None:
     """The same answers in the same order, also beyond the limit; and the same for one that is revoked."""
     revoked, secret = await clients.create_client(office.here.operator, secrets.token_hex(8), "client_secret")
     await clients.revoke_client(office.here.operator, revoked)

@@ -192,7 +192,7 @@ async def test_a_batch_too_long_is_refused_before_its_rows_are_read(vendor: Any)
         assert work.calls["decode"] + work.calls["coerce_input_value"] < 100
 
 
-async def test_what_is_told_of_bad_rows_is_bounded_and_every_row_is_named(vendor: Any) -> None:
+async def test_what_is_reported_of_bad_rows_is_bounded_and_every_row_is_named(vendor: Any) -> None:
     rows = [{"reference": f"P{n}", "characteristics": [{}] * 50} for n in range(1_000)]
     issues = (await sent(vendor, "/v1/pupils", roll("Oak", rows), 422))["issues"]
     assert {issue["at"].split("/")[2] for issue in issues} == {str(n) for n in range(1_000)}
@@ -330,7 +330,7 @@ async def test_small_bodies_wait_for_nobody(vendor: Any) -> None:
     assert [answer.status_code for answer in answers] == [200] * 30
 
 
-async def test_whoever_waits_too_long_is_told_when_to_come_back(
+async def test_the_refusal_after_too_long_a_wait_says_when_to_try_again(
     small_trust: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.http.body_memory.MAX_WAIT_SECONDS", 0.05)

@@ -105,7 +105,7 @@ async def test_of_several_init_at_once_one_makes_the_operator(cluster: embedded.
     await connection.close()
 
 
-async def test_who_finds_another_at_it_says_so_and_waits(databases: Databases, owner: Any, tmp_path: Path) -> None:
+async def test_a_second_migrate_says_that_another_runs_and_waits(databases: Databases, owner: Any, tmp_path: Path) -> None:
     """It waits for as long as it takes; and not inside a statement, for which CREATE INDEX CONCURRENTLY of the other would wait."""
     folder = folder_of(tmp_path / "more", {NEXT: sql("ALTER TABLE pupils ADD COLUMN later text")})
     assert await owner.fetchval("SELECT pg_try_advisory_lock(hashtextextended('markonce migrate', 0))")
@@ -213,7 +213,7 @@ async def test_a_migration_that_fails_leaves_those_before_it(databases: Database
     assert (await migrated(databases, folder_of(tmp_path / "right", steps)))[-1].startswith(f"Migrated {NEXT} → {AFTER}")
 
 
-async def test_a_long_migration_says_that_it_is_still_at_it(
+async def test_a_long_migration_says_that_it_still_runs(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrating, "REPORT_SECONDS", 0.1)
@@ -221,7 +221,7 @@ async def test_a_long_migration_says_that_it_is_still_at_it(
     assert [line for line in told if "still running" in line][:1] == [f"{PROGRAM} → {NEXT}: still running after 0 s."]
 
 
-async def test_a_session_that_ends_in_the_middle_is_told(databases: Databases, owner: Any, tmp_path: Path) -> None:
+async def test_a_session_that_ends_in_the_middle_is_reported(databases: Databases, owner: Any, tmp_path: Path) -> None:
     running = asyncio.create_task(migrated(databases, folder_of(tmp_path / "slow", {NEXT: sql("SELECT pg_sleep(600)")})))
     await until(lambda: owner.fetchval(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ASLEEP}"))
     with pytest.raises(DatabaseError, match=f"{NEXT} failed: .*. The schema is still {PROGRAM}"):

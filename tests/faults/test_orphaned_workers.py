@@ -103,7 +103,7 @@ def test_a_worker_that_dies_is_started_again_and_connections_wait_for_it(server:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_worker_that_cannot_start_is_told_and_not_tried_for_ever(server: Server, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_is_reported_and_not_tried_for_ever(server: Server, tmp_path: Path) -> None:
     unreachable = {**server.environment, "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/none"}
     with (tmp_path / "log").open("wb") as log, socket.create_server(("127.0.0.1", 0)) as listener:
         listener.set_inheritable(True)

@@ -4,28 +4,20 @@ Foreign and absent are the same bytes in both interfaces, for every id and natur
 """
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 
 from domain import COMMANDS, RESOURCES
 from domain.declare.ids import get_type_number, new_id
 from domain.declare.resource import Filter
 from domain.write.command import Command
-from tests.fixtures.both_roles import BothRoles, open_both_roles
+from tests.fixtures.both_roles import BothRoles
 from tests.fixtures.command_requests import DOCUMENTS, ENTRY, EVERY_PLACE, URL, by_graphql, by_rest, comparable, tries
 from tests.fixtures.two_trusts import SCHOOLS, TwoTrusts, batch, upn
 
 INTERFACES = {"rest": by_rest, "graphql": by_graphql}
-
-
-@pytest_asyncio.fixture(scope="module")
-async def both_roles(two_trusts: TwoTrusts) -> AsyncIterator[BothRoles]:
-    async with open_both_roles(two_trusts) as made:
-        yield made
 
 
 OF_THE_TENANT = {"trust", "window", "subject", "aspect", "scheme"}
@@ -43,7 +35,7 @@ def is_of_a_school(command: Command, place: str) -> bool:
     return not OF_THE_TENANT & set(parts) and parts[0] != "tenant"
 
 
-def test_every_command_is_asked() -> None:
+def test_every_command_is_tried() -> None:
     assert {command.name for command, _ in EVERY_PLACE} == set(COMMANDS)
 
 
@@ -123,7 +115,7 @@ async def _moved(two_trusts: TwoTrusts) -> str:
     return str(next(row["id"] for row in rows if row["upn"] == upn("Birch", 0)))
 
 
-async def test_a_roll_tells_the_same_of_children_at_other_schools(both_roles: BothRoles) -> None:
+async def test_a_roll_answers_the_same_for_children_at_other_schools(both_roles: BothRoles) -> None:
     """A former school's spell, a whole roll, and keys of two children: no version and no id of who is out of reach."""
     rows = await both_roles.two_trusts.rows(
         both_roles.two_trusts.database, both_roles.two_trusts.clients["North"].caller, RESOURCES["pupil"]

@@ -95,7 +95,7 @@ async def test_it_is_ready_and_says_why_not_when_nobody_listens(keyed: Databases
         assert (await http.get("/health/live")).json() == {"status": "alive"}
 
 
-async def test_a_database_that_does_not_answer_is_told_in_time(keyed: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_does_not_answer_is_reported_in_time(keyed: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody listens, and says nothing. Fifty probes wait for one check, and cancelling some of them ends it for none."""
     monkeypatch.setattr(readiness, "CHECK_SECONDS", 1.0)
     came = 0
@@ -130,7 +130,7 @@ async def test_a_database_that_does_not_answer_is_told_in_time(keyed: Databases,
         ("ALTER DATABASE {name} ALLOW_CONNECTIONS false", "ALTER DATABASE {name} ALLOW_CONNECTIONS true", None),
     ],
 )
-async def test_a_login_that_is_refused_is_told(
+async def test_a_login_that_is_refused_is_reported(
     keyed: Databases, superuser: Any, wrong: str, right: str, message: str | None
 ) -> None:
     """Also where connections that are open already still work: the next one that the pool needs would not."""
@@ -152,7 +152,7 @@ async def test_a_login_that_is_refused_is_told(
 
 
 @pytest.mark.parametrize("setting", ["default_transaction_read_only = on", "search_path = public, pg_catalog"])
-async def test_a_database_that_takes_no_writes_is_told(keyed: Databases, superuser: Any, setting: str) -> None:
+async def test_a_database_that_takes_no_writes_is_reported(keyed: Databases, superuser: Any, setting: str) -> None:
     """One that is read-only for new sessions, and one that says that it is in recovery, as a standby does."""
     await superuser.execute("CREATE FUNCTION public.pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS 'SELECT true'")
     message = "The database is a standby, which takes no writes." if "path" in setting else "The database is read-only."
@@ -164,7 +164,7 @@ async def test_a_database_that_takes_no_writes_is_told(keyed: Databases, superus
         assert await failing(http, keyed) == {}
 
 
-async def test_a_commit_that_waits_for_ever_is_told(keyed: Databases, superuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_commit_that_waits_for_ever_is_reported(keyed: Databases, superuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As for a synchronous standby that is gone."""
     await superuser.execute(f"ALTER DATABASE {keyed.name} SET synchronous_commit = on")
     await superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
@@ -201,7 +201,7 @@ def fill(path: Path) -> None:
             file.write(bytes(4096))
 
 
-async def test_a_full_disk_is_told_though_reads_go_on(cluster: embedded.Cluster, keyed: Databases, superuser: Any) -> None:
+async def test_a_full_disk_is_reported_though_reads_go_on(cluster: embedded.Cluster, keyed: Databases, superuser: Any) -> None:
     """On a disk that is full; where none can be mounted, with a quota of files instead."""
     elsewhere = await asyncpg.connect(cluster.url("postgres", embedded.SUPERUSER))
     with tiny_disk(cluster) as disk:
@@ -236,7 +236,7 @@ async def test_a_full_disk_is_told_though_reads_go_on(cluster: embedded.Cluster,
 # The schema, the key and the clock.
 
 
-async def test_a_schema_that_is_missing_or_older_is_told(cluster: embedded.Cluster, tmp_path: Path) -> None:
+async def test_a_schema_that_is_missing_or_older_is_reported(cluster: embedded.Cluster, tmp_path: Path) -> None:
     databases = empty_database(cluster)
     async with probing(databases) as (http, _):
         assert await failing(http, databases) == {
@@ -247,7 +247,7 @@ async def test_a_schema_that_is_missing_or_older_is_told(cluster: embedded.Clust
         assert message.startswith("The database's schema is 0014 or older and this program needs")
 
 
-async def test_a_schema_that_serves_this_program_no_more_is_told(keyed: Databases, superuser: Any) -> None:
+async def test_a_schema_that_serves_this_program_no_more_is_reported(keyed: Databases, superuser: Any) -> None:
     async with probing(keyed) as (http, _):
         await superuser.execute("UPDATE alembic_version SET version_num = '9000'")
         assert await failing(http, keyed) == {}
@@ -256,7 +256,7 @@ async def test_a_schema_that_serves_this_program_no_more_is_told(keyed: Database
         assert message.startswith("The database's schema is 9000, which serves programs from 8999 on")
 
 
-async def test_a_key_that_is_missing_or_that_another_secret_protects_is_told(databases: Databases) -> None:
+async def test_a_key_that_is_missing_or_that_another_secret_protects_is_reported(databases: Databases) -> None:
     operator = await asyncpg.connect(databases.operator_url)
     async with probing(databases) as (http, _):
         assert await failing(http, databases) == {"signing-key": "There is no signing key yet: run `python -m api init` first."}
@@ -271,7 +271,7 @@ async def test_a_key_that_is_missing_or_that_another_secret_protects_is_told(dat
 
 
 @pytest.mark.parametrize(("seconds", "is_told"), [(31, True), (-31, True), (11, True), (9, False), (-9, False)])
-async def test_clocks_that_differ_are_told_before_tokens_are_refused(keyed: Databases, seconds: int, is_told: bool) -> None:
+async def test_clocks_that_differ_are_reported_before_tokens_are_refused(keyed: Databases, seconds: int, is_told: bool) -> None:
     assert readiness.MAX_CLOCK_DIFFERENCE < LEEWAY / 2
     async with probing(keyed) as (http, app):
         app.state.readiness = Readiness(
@@ -285,7 +285,7 @@ async def test_clocks_that_differ_are_told_before_tokens_are_refused(keyed: Data
             assert f"are {abs(seconds)} s apart" in found[0]["clock"]
 
 
-async def test_all_that_is_wrong_is_told_at_once(databases: Databases, superuser: Any) -> None:
+async def test_all_that_is_wrong_is_reported_at_once(databases: Databases, superuser: Any) -> None:
     await superuser.execute(f"ALTER DATABASE {databases.name} SET default_transaction_read_only = on")
     async with probing(databases) as (http, app):
         app.state.readiness = Readiness(

@@ -52,7 +52,7 @@ def until_closed(socks: dict[str, socket.socket], seconds: float) -> dict[str, b
     return closed
 
 
-def test_a_client_that_says_nothing_more_is_hung_up_on(server: Server) -> None:
+def test_the_connection_of_a_silent_client_is_closed(server: Server) -> None:
     with ExitStack() as stack:
         socks = {name: stack.enter_context(connect(server.base_url)) for name in SILENT}
         for name, data in SILENT.items():

@@ -45,7 +45,7 @@ async def test_unknown_fields_of_a_lookup(small_trust: Trust, vendor: Any) -> No
         assert 0 < work.calls[COMPARED] <= MAX_SUGGESTIONS
 
 
-async def test_rows_with_the_same_unknown_fields_are_all_told_and_compared_once(small_trust: Trust, vendor: Any) -> None:
+async def test_rows_with_the_same_unknown_fields_are_all_reported_and_compared_once(small_trust: Trust, vendor: Any) -> None:
     unknown = {f"subjec{i}": 1 for i in range(5)}
     body = batch("Oak", [judged(n, **unknown) for n in range(MANY)])
     async with count_calls() as work:

@@ -46,7 +46,7 @@ for _ in range(2):
     answer = http.post("/v1/judgements", json=batch, headers={"Prefer": "return=representation"}).json()
     print("posted:", answer["results"][0]["outcome"])
 
-# See it, through the other door
+# See it, by GraphQL
 query = """query ($id: ID!) {
   pupil(id: $id) { latestJudgements(where: {subjectCode: ["reading"]}) { nodes { grade windowCode carriedFrom } } }
 }"""

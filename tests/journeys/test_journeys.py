@@ -41,7 +41,7 @@ def test_a_journey_is_short_and_the_readme_leads_to_it(script: Path) -> None:
     assert str(script.relative_to(ROOT)) in (ROOT / "README.md").read_text()
 
 
-def test_what_the_readme_quotes_stands_in_the_journeys() -> None:
+def test_what_the_readme_quotes_is_in_the_journeys() -> None:
     quoted = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     texts = [path.read_text() for path in SCRIPTS]
     assert len(quoted) == len(SCRIPTS)

@@ -1,4 +1,4 @@
-"""The proof: published key stage 2 figures against what the API answers, over HTTP with real tokens, through both doors.
+"""The proof: published key stage 2 figures against what the API answers, over HTTP with real tokens, through both interfaces.
 
 In the suite it runs on the slice in `data/`. By hand it takes any file of the DfE's:
 `python -m tests.published.results KS2-2018.csv ESTABLISHMENTS.csv GROUPS.csv GROUP_LINKS.csv`; it prints how many figures matched.
@@ -135,7 +135,7 @@ def by_rest(client: httpx2.Client, window: str, by: Sequence[str], **filters: st
 
 
 def by_graphql(client: httpx2.Client, window: str, by: Sequence[str], **filters: str) -> list[Any]:
-    """The same through the other door."""
+    """The same by GraphQL."""
     rows: list[Any] = []
     after = None
     while True:
@@ -150,16 +150,16 @@ def by_graphql(client: httpx2.Client, window: str, by: Sequence[str], **filters:
         after = page["pageInfo"]["endCursor"]
 
 
-DOORS = {"REST": by_rest, "GraphQL": by_graphql}
+INTERFACES = {"REST": by_rest, "GraphQL": by_graphql}
 
 
-def answered(door: Any, client: httpx2.Client, window: str) -> dict[tuple[str, str, str], Mapping[str, Any]]:
-    """By (URN, subject, group), the row the door answers."""
+def answered(interface: Any, client: httpx2.Client, window: str) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    """By (URN, subject, group), the row the interface answers."""
     found = {}
     for by, groups in (((), ("all",)), (("disadvantaged",), ("disadvantaged", "other")), (("sex",), ("boys", "girls"))):
         rows = {
             (str(r["schoolUrn"]), r["subject"], *(r[name] for name in by)): r
-            for r in door(client, window, ["school", "subject", *by])
+            for r in interface(client, window, ["school", "subject", *by])
         }
         for (urn, subject, *value), row in rows.items():
             group = next(g for g in groups if SHOWN_BY[g][1:] == tuple(value)) if by else "all"
@@ -167,10 +167,10 @@ def answered(door: Any, client: httpx2.Client, window: str) -> dict[tuple[str, s
     return found
 
 
-def compared(loaded: Loaded, door: Any, client_name: str) -> Iterator[tuple[School, whole_pupils.Figure, Mapping[str, Any]]]:
+def compared(loaded: Loaded, interface: Any, client_name: str) -> Iterator[tuple[School, whole_pupils.Figure, Mapping[str, Any]]]:
     """Each published figure with the row that should say the same."""
     with loaded.server.client(client_name) as client:
-        found = answered(door, client, loaded.year.window)
+        found = answered(interface, client, loaded.year.window)
     for school in loaded.pupils:
         for figure in school.figures:
             yield school, figure, found[school.urn, figure.measure, figure.group]
@@ -181,13 +181,13 @@ def percent(figure: whole_pupils.Figure, row: Mapping[str, Any]) -> int | None:
     return value
 
 
-def verdicts(loaded: Loaded, door: Any) -> Counter[str]:
+def verdicts(loaded: Loaded, interface: Any) -> Counter[str]:
     """How the figures came out: matched and wrong for the internal reader; shown right, shown wrong, hidden as published and hidden beyond for the portal."""
     counts: Counter[str] = Counter()
-    for school, figure, row in compared(loaded, door, "manager"):
+    for school, figure, row in compared(loaded, interface, "manager"):
         if figure.value is not None:
             counts["internal: equal" if percent(figure, row) == figure.value else f"internal: WRONG {school.urn} {figure}"] += 1
-    for school, figure, row in compared(loaded, door, "portal"):
+    for school, figure, row in compared(loaded, interface, "portal"):
         if row["status"] == "c":
             counts["portal: hidden as the DfE does" if figure.value is None else "portal: hidden beyond the DfE"] += 1
         elif figure.value is None:
@@ -234,8 +234,8 @@ def main(arguments: Sequence[str]) -> None:
                 files = [with_stand_ins(ks2, establishments, Path(folder)), groups, links]
                 loaded = load(server, ks2, files, show=True)
                 print(f"{len(loaded.pupils)} schools, {sum(map(len, loaded.pupils.values())):,} pupils")
-                for name, door in DOORS.items():
-                    for verdict, count in sorted(verdicts(loaded, door).items()):
+                for name, interface in INTERFACES.items():
+                    for verdict, count in sorted(verdicts(loaded, interface).items()):
                         print(f"{name:8} {count:6,} {verdict}")
         finally:
             cluster.stop()

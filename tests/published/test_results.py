@@ -1,4 +1,4 @@
-"""Published results come back: the DfE's key stage 2 figures of the academic year 2018-19, over HTTP, through both doors. See published/results.py."""
+"""Published results come back: the DfE's key stage 2 figures of the academic year 2018-19, over HTTP, through both interfaces. See published/results.py."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,21 +27,21 @@ def loaded(cluster: embedded.Cluster) -> Iterator[results.Loaded]:
 pytestmark = pytest.mark.xdist_group("published")
 
 
-@pytest.mark.parametrize("door", results.DOORS.values(), ids=results.DOORS)
-def test_an_internal_reader_gets_every_published_figure(loaded: results.Loaded, door: Any) -> None:
+@pytest.mark.parametrize("interface", results.INTERFACES.values(), ids=results.INTERFACES)
+def test_an_internal_reader_gets_every_published_figure(loaded: results.Loaded, interface: Any) -> None:
     figures = [
         (school.urn, figure, results.percent(figure, row))
-        for school, figure, row in results.compared(loaded, door, "manager")
+        for school, figure, row in results.compared(loaded, interface, "manager")
         if figure.value is not None
     ]
     assert len(figures) > 500
     assert [wrong for wrong in figures if wrong[1].value != wrong[2]] == []
 
 
-@pytest.mark.parametrize("door", results.DOORS.values(), ids=results.DOORS)
-def test_the_portal_gets_nothing_that_was_suppressed_and_nothing_wrong(loaded: results.Loaded, door: Any) -> None:
+@pytest.mark.parametrize("interface", results.INTERFACES.values(), ids=results.INTERFACES)
+def test_the_portal_gets_nothing_that_was_suppressed_and_nothing_wrong(loaded: results.Loaded, interface: Any) -> None:
     shown, suppressed = 0, 0
-    for school, figure, row in results.compared(loaded, door, "portal"):
+    for school, figure, row in results.compared(loaded, interface, "portal"):
         if figure.value is None:
             suppressed += 1
             assert row["status"] == "c", (school.urn, figure)
@@ -57,20 +57,20 @@ def test_the_portal_gets_nothing_that_was_suppressed_and_nothing_wrong(loaded: r
     assert shown > 300
 
 
-@pytest.mark.parametrize("door", results.DOORS.values(), ids=results.DOORS)
+@pytest.mark.parametrize("interface", results.INTERFACES.values(), ids=results.INTERFACES)
 @pytest.mark.parametrize(
     ("trust", "members", "absent"),
     [("16307", 8, None), ("3201", 7, None), ("3190", 1, LATER)],
     ids=["Xavier", "Good Shepherd", "GLF"],
 )
 def test_a_trust_pools_the_pupils_of_its_members_on_the_census_date(
-    loaded: results.Loaded, door: Any, trust: str, members: int | None, absent: str | None
+    loaded: results.Loaded, interface: Any, trust: str, members: int | None, absent: str | None
 ) -> None:
     """Pooled, not the mean of percentages; a school that joined later counts for itself and not for the trust."""
     with loaded.server.client("manager") as client:
-        pooled = {row["subject"]: row for row in door(client, WINDOW, ["subject"], trust=trust)}
-        schools = {str(row["schoolUrn"]) for row in door(client, WINDOW, ["school", "subject"], trust=trust)}
-        everywhere = {str(row["schoolUrn"]) for row in door(client, WINDOW, ["school", "subject"])}
+        pooled = {row["subject"]: row for row in interface(client, WINDOW, ["subject"], trust=trust)}
+        schools = {str(row["schoolUrn"]) for row in interface(client, WINDOW, ["school", "subject"], trust=trust)}
+        everywhere = {str(row["schoolUrn"]) for row in interface(client, WINDOW, ["school", "subject"])}
     assert absent is None or (absent not in schools and absent in everywhere)
     pupils = [pupil for school, made in loaded.pupils.items() if school.urn in schools for pupil in made]
     for measure in ("reading", "writing", "maths", "rwm"):

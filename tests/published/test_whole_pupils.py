@@ -166,6 +166,6 @@ def test_a_file_is_named_by_the_year_in_which_its_academic_year_starts(name: str
     assert (year.window, year.tests_on) == (window, date.fromisoformat(tests_on))
 
 
-def test_a_file_whose_name_tells_no_year_is_refused() -> None:
+def test_a_file_whose_name_has_no_year_is_refused() -> None:
     with pytest.raises(ValueError, match=r"surrey-2018\.csv"):
         whole_pupils.read(Path("surrey.csv"))

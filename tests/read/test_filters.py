@@ -143,7 +143,7 @@ async def test_no_filter_by_id_takes_the_id_of_another_table(interfaces: Interfa
     assert (await get(interfaces, f"judgements?id={ids['pupil']}.1.1.0"))[0] == 200
 
 
-async def test_a_conjunction_is_told_to_be_one(interfaces: Interfaces) -> None:
+async def test_a_conjunction_is_reported_to_be_one(interfaces: Interfaces) -> None:
     """Reading, writing and maths combined is asked for in aggregates; nothing that is judged has it."""
     told = "rwm is the conjunction of reading, writing and maths"
     for path, name in (
@@ -246,7 +246,7 @@ async def get(interfaces: Interfaces, query: str, client: str = "North") -> tupl
     return answer.status_code, {i["at"]: i["code"] for i in found}, {i["at"]: i["message"] for i in found}
 
 
-async def test_unknown_codes_are_told_all_at_once(interfaces: Interfaces) -> None:
+async def test_unknown_codes_are_reported_all_at_once(interfaces: Interfaces) -> None:
     status, codes, messages = await get(
         interfaces, "judgements?subjectCode=reading&subjectCode=riding&windowCode=2024-25/KS3&aspect=mood&grade=ZZ"
     )
@@ -286,7 +286,7 @@ async def test_a_code_that_others_have_is_unknown(interfaces: Interfaces) -> Non
     assert theirs[0] == 422
 
 
-async def test_every_wrong_value_is_told_with_its_place(interfaces: Interfaces) -> None:
+async def test_every_wrong_value_is_reported_with_its_place(interfaces: Interfaces) -> None:
     status, codes, messages = await get(
         interfaces, "pupils?sex=F&sex=Q&yearGroup=Z9&enrolmentStatus=Z&sex.not=F&changedAt.gte=never"
     )

@@ -1,4 +1,4 @@
-"""A class and its latest: lists that belong to one row, what stands of a pupil today, and ranges; through both doors."""
+"""A class and its latest: lists that belong to one row, the latest judgements of a pupil, and ranges; in both interfaces."""
 
 import asyncio
 from typing import Any
@@ -51,7 +51,7 @@ async def test_the_groups_of_a_pupil_are_the_other_side(interfaces: Interfaces) 
     assert len(both) > 20
 
 
-async def test_what_stands_today_is_the_latest_grade_of_each_subject_and_aspect(interfaces: Interfaces) -> None:
+async def test_latest_judgements_are_the_latest_grades_of_each_subject_and_aspect(interfaces: Interfaces) -> None:
     windows = {row["code"]: row for row in interfaces.rows["North"]["window"]}
     _, answer = await get(
         interfaces,

@@ -203,7 +203,7 @@ class Change:
     def grade(self) -> dict[str, Any]:
         at = f"2025-0{self.draw.randint(1, 6)}-1{self.draw.randint(0, 9)}T09:30:00.{self.draw.choice(('5', '25', '123456'))}Z"
         said = {"recordedAt": at, "actor": self.draw.choice((None, *AWKWARD)), "source": self.draw.choice((None, "markbook"))}
-        return said | {"grade": self.draw.choice(GRADES["house"][:3]), "mark": self.draw.choice((None, 2, 10, 7.25))}
+        return said | {"grade": self.draw.choice(GRADES["own"][:3]), "mark": self.draw.choice((None, 2, 10, 7.25))}
 
     async def judge(self, value: dict[str, Any], what: tuple[str, ...]) -> None:
         subject, aspect, code = what
@@ -248,7 +248,7 @@ OFTEN = {"surname", "forename", "dateOfBirth", "name", "kind", "grade", "mark", 
 @pytest_asyncio.fixture(scope="module")
 async def windows(interfaces: Interfaces) -> None:
     """Two windows that collect many subjects, open."""
-    collects = [{"subject": subject, "aspect": aspect, "scheme": "house"} for subject in SUBJECTS for aspect in ASPECTS]
+    collects = [{"subject": subject, "aspect": aspect, "scheme": "own"} for subject in SUBJECTS for aspect in ASPECTS]
     for code in CODES:
         asked = window({"trust": {"groupUid": TRUSTS["North"]}}, AUTUMN) | {
             "code": code,
@@ -262,7 +262,7 @@ async def windows(interfaces: Interfaces) -> None:
 
 @dataclass
 class Walk:
-    """One reader's way through a list, each page through whichever door."""
+    """One reader's way through a list, each page by either interface."""
 
     interfaces: Interfaces
     client: str
@@ -435,7 +435,7 @@ def altered(cursor: str, draw: random.Random) -> list[str]:
 
 
 async def refused(walked: Walk, client: str, ask: Question) -> None:
-    """Through both doors, for the cursor alone."""
+    """In both interfaces, for the cursor alone."""
     rest = await walked.rest(client, ask)
     told = [(issue["at"].strip("/"), issue["code"]) for issue in read_exact_json(rest).get("issues", [])]
     assert (rest.status_code, told) == (400, [("after", "cursor-invalid")]), (ask.after, rest.text)

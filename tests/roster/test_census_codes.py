@@ -133,7 +133,7 @@ async def test_language_codes_are_stored_by_their_class(small_trust: Trust, vend
     ("kind", "value"),
     [*(("fsm", v) for v in ("yes", "T", "expand", "1", "")), *(("eal", v) for v in ("EN", "4", "ENGL", "0")), ("sen", "X")],
 )
-async def test_a_value_that_is_no_code_is_told_with_the_list(vendor: Any, kind: str, value: str) -> None:
+async def test_a_value_that_is_no_code_is_reported_with_the_list(vendor: Any, kind: str, value: str) -> None:
     answer = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, characteristics=told(kind, value))]), 422)
     assert issues(answer) == {"/entries/0/characteristics/0": "wrong-value"}
     listed = {

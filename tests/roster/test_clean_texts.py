@@ -74,7 +74,7 @@ async def test_nfc_and_nfd_are_one_name(small_trust: Trust, vendor: Any, name: s
 
 
 @pytest.mark.parametrize(("character", "code_point"), INVISIBLE.items(), ids=INVISIBLE.values())
-async def test_an_invisible_character_is_refused_and_its_place_told(vendor: Any, character: str, code_point: str) -> None:
+async def test_an_invisible_character_is_refused_and_its_place_reported(vendor: Any, character: str, code_point: str) -> None:
     entries = [
         entry(1, surname=f"Ro{character}e"),
         entry(2, forename=f"{character}Ann{character}"),

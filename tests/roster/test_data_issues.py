@@ -47,7 +47,7 @@ async def test_a_dry_run_leaves_no_issue(small_trust: Trust, vendor: Any) -> Non
     assert await listed(vendor) == []
 
 
-async def test_an_issue_is_told_where_the_school_is_within_reach(small_trust: Trust, vendor: Any) -> None:
+async def test_an_issue_is_reported_where_the_school_is_within_reach(small_trust: Trust, vendor: Any) -> None:
     await two_keys(vendor)
     near = await small_trust.client("near", f"school:{URNS['Oak']}=pupils:read")
     far = await small_trust.client("far", f"school:{URNS['Elm']}=pupils:read")
@@ -89,7 +89,7 @@ async def test_a_row_that_changes_upn_and_surname_is_held_back_and_listed(small_
     assert await listed(vendor) == []
 
 
-async def test_one_child_in_two_schools_is_told_to_who_reaches_both_until_a_upn_tells_them_apart(
+async def test_one_child_in_two_schools_is_reported_to_who_reaches_both_until_a_upn_distinguishes_them(
     small_trust: Trust, vendor: Any
 ) -> None:
     made = [

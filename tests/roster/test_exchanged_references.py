@@ -67,7 +67,7 @@ async def test_a_person_may_say_that_a_name_was_exchanged_and_not_the_reference(
     assert counted(await put(vendor, said)) == {"updated": 1}
 
 
-async def test_two_new_children_with_one_upn_are_both_told(small_trust: Trust, vendor: Any) -> None:
+async def test_two_new_children_with_one_upn_are_both_reported(small_trust: Trust, vendor: Any) -> None:
     """Whichever comes first: the order of rows decides nothing."""
     before = await small_trust.everything()
     for rows in ((child(ANN), child(BEN, upn=upn(ANN))), (child(BEN, upn=upn(ANN)), child(ANN))):

@@ -362,7 +362,7 @@ def test_blank_rows_are_no_rows() -> None:
     assert problems(content) == [(7, "URN", "gias-invalid-urn")]
 
 
-def test_a_quotation_mark_that_is_not_closed_names_the_lines_it_swallows() -> None:
+def test_a_quotation_mark_that_is_not_closed_names_the_lines_in_it() -> None:
     content = table(LINK) + b'100003,"2001,6,2013-09-01,\r\n100004,2001,6,2013-09-01,\r\n'
     extract = parse_gias({"a.csv": content})
     (issue,) = extract.issues

@@ -1,4 +1,4 @@
-"""Groups: who is in a class on a day, written in bulk by a vendor and read through both doors."""
+"""Groups: who is in a class on a day, written in bulk by a vendor and read through both interfaces."""
 
 import json
 from datetime import UTC, datetime
@@ -73,7 +73,7 @@ async def test_absence_removes_nobody_unless_the_batch_is_complete(two_trusts: T
     assert (await spells(two_trusts, "set-2"))[:2] == [("Alder-1", AS_OF, "2024-11-14"), ("Alder-1", "2025-03-01", None)]
 
 
-async def test_a_member_who_is_not_found_is_told_with_a_place(two_trusts: TwoTrusts) -> None:
+async def test_a_member_who_is_not_found_is_reported_with_a_place(two_trusts: TwoTrusts) -> None:
     given = batch("set-3", by_reference(1), by_reference(77), {"upn": "nonsense"}, complete=True)
     with pytest.raises(Invalid) as refused:
         await record(two_trusts, given)
@@ -100,7 +100,7 @@ async def test_a_member_who_is_not_found_is_told_with_a_place(two_trusts: TwoTru
         ([{"reference": "Alder-1", "school": {"urn": 100001}}], "/entries/0/members/0/school", "unknown-field"),
     ],
 )
-async def test_what_is_wrong_is_told_with_its_place(members: list[Any], at: str, code: str, two_trusts: TwoTrusts) -> None:
+async def test_what_is_wrong_is_reported_with_its_place(members: list[Any], at: str, code: str, two_trusts: TwoTrusts) -> None:
     with pytest.raises(Invalid) as refused:
         await record(two_trusts, batch("wrong", *members))
     assert (refused.value.issues[0].at, refused.value.issues[0].code) == (at, code)

@@ -107,7 +107,7 @@ async def test_a_patch_of_two_facts_is_another_child(small_trust: Trust, vendor:
     assert await small_trust.value("SELECT facts FROM identity_history") == "dateOfBirth forename"
 
 
-async def test_joiners_of_a_batch_of_judgements_are_told_apart_too(small_trust: Trust, vendor: Any) -> None:
+async def test_joiners_of_a_batch_of_judgements_are_distinguished_too(small_trust: Trust, vendor: Any) -> None:
     await opened(vendor)
     await put(vendor, child(ANN))
     before = await small_trust.everything()
@@ -138,7 +138,7 @@ async def test_a_judgement_of_a_joiner_who_is_another_child_is_not_the_stored_ch
 
 
 @pytest.mark.parametrize("reference", ["new", None])
-async def test_a_twin_with_the_others_upn_is_told_apart(small_trust: Trust, vendor: Any, reference: str | None) -> None:
+async def test_a_twin_with_the_others_upn_is_distinguished(small_trust: Trust, vendor: Any, reference: str | None) -> None:
     await put(vendor, child(EVA))
     before = await small_trust.everything()
     for changed in ({}, {"sex": "F"}, {"sex": "F", "dateOfBirth": "2007-07-08"}):
@@ -345,7 +345,7 @@ async def test_a_new_reference_replaces_the_old_one(small_trust: Trust, vendor: 
 
 
 @pytest.mark.parametrize("changed", [{"surname": "Other"}, {"forename": "Ann Marie"}])
-async def test_a_new_reference_stands_beside_the_old_where_not_all_agrees(
+async def test_a_new_reference_is_kept_beside_the_old_where_not_all_agrees(
     small_trust: Trust, vendor: Any, changed: dict[str, Any]
 ) -> None:
     await put(vendor, child(ANN))
@@ -354,7 +354,7 @@ async def test_a_new_reference_stands_beside_the_old_where_not_all_agrees(
     assert [*(await references(small_trust)).values()] == [["N1", "P1"]]
 
 
-async def test_no_reference_is_replaced_while_both_stand_in_one_batch(small_trust: Trust, vendor: Any) -> None:
+async def test_no_reference_is_replaced_while_both_are_in_one_batch(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN), child(BEN))
     assert await refuse(vendor, child(ANN), child(ANN, reference="N1")) == {"/entries/1": "duplicate-in-batch"}
     shifted = [child(EVAN, reference="P1"), child(ANN, reference="N1")]

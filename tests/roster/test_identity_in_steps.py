@@ -23,10 +23,10 @@ def today(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def take(client: Any, id_: str, before: dict[str, Any], step: Step, *, is_held: bool = False) -> dict[str, Any]:
     """Takes a step of the child from `before`, as its roll would say it; returns how it is then."""
-    door, change = step
-    if door == "roll" and is_held:
+    interface, change = step
+    if interface == "roll" and is_held:
         assert await refuse(client, child(ANN, **before | change)) == HELD[0]
-    elif door == "roll":
+    elif interface == "roll":
         assert counted(await put(client, child(ANN, **before | change))) == {"updated": 1}
     else:
         answer = await patch(client, {"id": id_}, 422 if is_held else 200, **change)

@@ -315,7 +315,7 @@ async def test_a_copy_of_the_data_learns_of_a_merge(small_trust: Trust, vendor: 
     assert (await asked(vendor, f'{{ pupil(id: "{oak}") {{ mergedFrom }} }}'))["pupil"] == {"mergedFrom": [elm]}
 
 
-async def test_of_several_merges_at_once_one_is_done_and_the_others_are_told(small_trust: Trust, vendor: Any) -> None:
+async def test_of_several_merges_at_once_one_is_done_and_the_others_are_reported(small_trust: Trust, vendor: Any) -> None:
     oak, elm = await two_records(vendor)
     body, url = await merge_body(vendor, elm, oak), f"/v1/pupils/{elm}/merge"
     body["confirmation"] = (await sent(vendor, f"{url}?dryRun=true", body))["confirmation"]
@@ -337,7 +337,7 @@ async def test_a_lookup_finds_the_remaining_pupil_by_every_reference(small_trust
     assert (await sent(other, "/v1/pupils/lookup", {"where": {"reference": "Z9"}}))["data"] == []
 
 
-async def test_every_table_about_pupils_is_merged_and_told(small_trust: Trust) -> None:
+async def test_every_table_about_pupils_is_merged_and_reported(small_trust: Trust) -> None:
     """A table with a pupil's id that is added later has to be looked at: `repoint_pupil` moves its rows, and what would be there twice is put together
     in record_spells.py or move_judgements.py first."""
     columns = await small_trust.operator.fetch(

@@ -242,7 +242,7 @@ async def test_it_can_be_withdrawn_until_its_day(
     await sent(oak, f"/v1/planned-rolls/{first}/withdraw", status=404)
 
 
-async def test_bad_rows_are_told_when_it_is_sent_and_nothing_is_stored(small_trust: Trust, oak: Any) -> None:
+async def test_bad_rows_are_reported_when_it_is_sent_and_nothing_is_stored(small_trust: Trust, oak: Any) -> None:
     rows = [new(1), new(2, yearGroup="16"), new(3, dateOfBirth="1990-01-01"), new(4, upn=upn(1), **JOINS), new(5, enrolments=None)]
     wrong = {
         "/entries/1/yearGroup": "year-group-invalid",
@@ -312,7 +312,7 @@ async def test_the_roll_of_a_client_that_may_no_longer_write_is_refused(
     assert await small_trust.value("SELECT count(*) FROM planned_pupils") == 0
 
 
-async def test_an_answer_that_was_lost_is_told_again(oak: Any) -> None:
+async def test_an_answer_that_was_lost_is_sent_again(oak: Any) -> None:
     body, key = roll("Oak", [new(4, **JOINS)], asOf=FIRST), {"Idempotency-Key": "summer"}
     first = await oak.post("/v1/pupils", json=body, headers=key)
     again = await oak.post("/v1/pupils", json=body, headers=key)

@@ -105,7 +105,7 @@ async def test_values_need_the_scopes_of_the_pupils_own_fields(small_trust: Trus
     assert lookup.status_code == 404
 
 
-async def test_what_is_withdrawn_stays_and_spells_are_told_at_their_schools(small_trust: Trust, vendor: Any) -> None:
+async def test_what_is_withdrawn_stays_and_spells_are_reported_at_their_schools(small_trust: Trust, vendor: Any) -> None:
     started = [{"kind": "sen", "value": "K", "from": "2017-09-01"}]
     await put(vendor, child(ANN, enrolments=[{"from": "2017-09-01", "status": "C"}], characteristics=started))
     ann = await pupil(vendor, surname="Archer")
@@ -185,7 +185,7 @@ async def test_what_was_stored_before_there_was_a_history_is_filled_in(small_tru
     assert [row.get("client") for row in filled] == [None if row["field"] != "sameChild" else "vendor" for row in filled]
 
 
-async def test_who_said_same_child_is_told_where_it_was_said(small_trust: Trust, vendor: Any) -> None:
+async def test_who_said_same_child_is_reported_where_it_was_said(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, child(ANN))
     ann = await pupil(vendor, surname="Archer")
     said = {"forename": "Zoe", "dateOfBirth": "2007-04-04"}
@@ -201,7 +201,7 @@ async def test_who_said_same_child_is_told_where_it_was_said(small_trust: Trust,
     assert [row["actor"] for row in told if row["field"] == "sameChild"] == [None]
 
 
-async def test_a_number_recorded_in_error_is_told_as_released_and_not_shown(vendor: Any) -> None:
+async def test_a_number_recorded_in_error_is_reported_as_released_and_not_shown(vendor: Any) -> None:
     await put(vendor, child(ANN, upn=upn(BEN)))
     await put(vendor, child(ANN))
     ann = await pupil(vendor, surname="Archer")

@@ -146,7 +146,7 @@ async def test_what_is_ignored_and_why(connection: Any) -> None:
     assert [getattr(report, kind).created for kind in COUNTED] == [1, 1, 1, 0]
 
 
-async def test_bad_rows_are_told_with_their_place_and_keep_no_good_row_out(connection: Any) -> None:
+async def test_bad_rows_are_reported_with_their_place_and_keep_no_good_row_out(connection: Any) -> None:
     schools = [
         school(100001),
         school(100002, closed="31-02-2020", age="old"),

@@ -49,7 +49,7 @@ WRITES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("path", WRITES)
-async def test_a_former_laestab_finds_its_school_and_is_told(small_trust: Trust, vendor: Any, oak: Any, path: str) -> None:
+async def test_a_former_laestab_finds_its_school_and_is_reported(small_trust: Trust, vendor: Any, oak: Any, path: str) -> None:
     whole = WRITES[path] | {"school": BY_FORMER}
     in_rows = {name: value for name, value in whole.items() if name != "school"}
     in_rows["entries"] = [row | {"school": BY_FORMER} for row in whole["entries"]]

@@ -89,7 +89,7 @@ async def test_both_scopes_are_needed_at_the_main_school(small_trust: Trust, ven
 
 
 @pytest.mark.parametrize("way", ["roll", "patch"])
-async def test_who_loses_a_number_to_its_owner_is_told(small_trust: Trust, vendor: Any, way: str) -> None:
+async def test_the_loss_of_a_upn_to_its_owner_is_reported(small_trust: Trust, vendor: Any, way: str) -> None:
     await put(vendor, child(BEN, upn=None))
     ann, ben = await recorded_in_error(vendor), await pupil(vendor, surname="Baker")
     oak = [(str(small_trust.ids["Oak"]), [ann["id"]], ["upn"])]
@@ -112,7 +112,7 @@ async def test_a_batch_that_corrects_both_pupils_leaves_nothing_to_look_at(small
     assert await told(vendor) == []
 
 
-async def test_the_school_that_had_it_is_told_and_the_owners_is_not(small_trust: Trust, vendor: Any) -> None:
+async def test_the_school_that_had_the_upn_is_informed_and_the_owners_is_not(small_trust: Trust, vendor: Any) -> None:
     ann = await recorded_in_error(vendor)
     elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     await put(elm, child(BEN), at="Elm")

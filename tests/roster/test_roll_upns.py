@@ -128,7 +128,7 @@ async def test_new_references_after_a_change_of_mis_find_the_same_children(small
     assert await small_trust.value("SELECT count(*) FROM pupils") == 5
 
 
-async def test_a_upn_told_twice_in_a_row_is_one(small_trust: Trust, vendor: Any) -> None:
+async def test_a_upn_sent_twice_in_a_row_is_one(small_trust: Trust, vendor: Any) -> None:
     told = entry(1, formerUpns=[upn(1), upn(2), upn(2).lower()])
     assert await put(vendor, told) == {"created": 1}
     assert await put(vendor, told) == {"unchanged": 1}

@@ -18,7 +18,7 @@ NOW = parse_academic_year(academic_year_of(datetime.now(ENGLAND).date()))
 
 
 async def states(client: Any) -> dict[str, tuple[str | None, str]]:
-    """By school, rollYear and rollState, the same through both doors; academicYear is today's."""
+    """By school, rollYear and rollState, the same in both interfaces; academicYear is today's."""
     rest = (await client.get("/v1/schools?fields=name,academicYear,rollYear,rollState")).json()["data"]
     answer = await client.post("/graphql", json={"query": "{ schools { nodes { name academicYear rollYear rollState } } }"})
     assert answer.json()["data"]["schools"]["nodes"] == rest
@@ -120,7 +120,7 @@ async def test_a_roll_year_that_cannot_be_is_refused(small_trust: Trust, vendor:
 
 
 async def test_a_year_with_nothing_in_it_yet_is_an_empty_list(vendor: Any) -> None:
-    """Neither prepared for nor ever heard of: 200 through both doors, also at a school without a roll."""
+    """Neither prepared for nor ever heard of: 200 in both interfaces, also at a school without a roll."""
     for plural, field in (("windows", "academicYear"), ("judgements", "academicYear"), ("targets", "horizonYear")):
         for year in (format_academic_year(NOW + 1), "2098-99"):
             rest = await vendor.get(f"/v1/{plural}?{field}={year}")

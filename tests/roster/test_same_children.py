@@ -21,7 +21,7 @@ async def list_ids(client: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-async def test_new_ids_of_an_mis_double_children_without_a_upn_and_each_is_told(
+async def test_new_ids_of_an_mis_double_children_without_a_upn_and_each_is_reported(
     small_trust: Trust, vendor: Any, dry_run: bool
 ) -> None:
     """The old records leave by the same complete roll. Who has a permanent UPN is not doubled."""
@@ -68,7 +68,7 @@ async def test_names_sex_and_birthday_are_one_childs(small_trust: Trust, vendor:
     assert len(await listed(vendor)) == is_same
 
 
-async def test_who_left_and_comes_back_with_another_id_is_told_too(small_trust: Trust, vendor: Any) -> None:
+async def test_who_left_and_comes_back_with_another_id_is_reported_too(small_trust: Trust, vendor: Any) -> None:
     """A school gives a child who enrols again a fresh number."""
     await put(vendor, unnumbered(ANN, enrolments=[{"from": "2014-09-01", "to": "2017-07-20", "status": "C"}]))
     answer = await put(vendor, unnumbered(ANN, reference="again", enrolments=[{"from": "2018-04-16", "status": "C"}]))
@@ -86,7 +86,7 @@ async def test_two_permanent_upns_are_two_children(small_trust: Trust, vendor: A
     assert len(await listed(vendor)) == 1
 
 
-async def test_two_rows_of_one_batch_are_both_told(small_trust: Trust, vendor: Any) -> None:
+async def test_two_rows_of_one_batch_are_both_reported(small_trust: Trust, vendor: Any) -> None:
     answer = await put(vendor, unnumbered(ANN), unnumbered(ANN, reference="new"))
     assert (counted(answer), warned(answer)) == ({"created": 2}, {f"/entries/{n}": SAME for n in (0, 1)})
 
@@ -107,7 +107,7 @@ async def test_a_merge_is_the_end_of_it(small_trust: Trust, vendor: Any) -> None
         assert (await pupil(vendor, reference=reference))["id"] == old
 
 
-async def test_joiners_of_a_batch_of_judgements_are_told_too(small_trust: Trust, vendor: Any) -> None:
+async def test_joiners_of_a_batch_of_judgements_are_reported_too(small_trust: Trust, vendor: Any) -> None:
     await opened(vendor)
     await put(vendor, unnumbered(ANN))
     joiner = unnumbered(ANN, reference="new")
@@ -117,7 +117,7 @@ async def test_joiners_of_a_batch_of_judgements_are_told_too(small_trust: Trust,
     assert [kind for kind, _ in await listed(vendor)] == [SAME]
 
 
-async def test_of_two_schools_it_is_told_to_who_reaches_both(small_trust: Trust, vendor: Any) -> None:
+async def test_of_two_schools_it_is_reported_to_who_reaches_both(small_trust: Trust, vendor: Any) -> None:
     await put(vendor, unnumbered(ANN))
     elm = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
     first = await put(elm, unnumbered(ANN, reference="Elm-1"), at="Elm")

@@ -68,7 +68,7 @@ async def test_no_client_names_itself_or_one_that_may_not_write(small_trust: Tru
     assert await small_trust.everything() == before
 
 
-async def test_what_differs_is_told_and_not_written_and_the_rest_is(small_trust: Trust, vendor: Any, other: Any) -> None:
+async def test_what_differs_is_reported_and_not_written_and_the_rest_is(small_trust: Trust, vendor: Any, other: Any) -> None:
     ann, ben = await pupil(vendor, surname="Archer"), await pupil(vendor, surname="Baker")
     said = {
         "surname": "Archer-Cole",
@@ -99,7 +99,7 @@ async def test_what_differs_is_told_and_not_written_and_the_rest_is(small_trust:
     assert await listed(vendor) == []
 
 
-async def test_a_patch_is_told_too(small_trust: Trust, vendor: Any, other: Any) -> None:
+async def test_a_patch_is_reported_too(small_trust: Trust, vendor: Any, other: Any) -> None:
     ann = await pupil(vendor, surname="Archer")
     answer = await patch(other, ann, surname="Cole", yearGroup="14", sex="M")
     assert (answer["outcome"], warned(answer)) == ("updated", {"/surname": "not-source", "/yearGroup": "not-source"})
@@ -143,14 +143,14 @@ async def test_another_clients_newer_roll_does_not_supersede_the_sources(small_t
     assert school["rollYear"] == "2017-18"
 
 
-async def test_joiners_of_a_batch_of_judgements_are_told_too(small_trust: Trust, vendor: Any, other: Any) -> None:
+async def test_joiners_of_a_batch_of_judgements_are_reported_too(small_trust: Trust, vendor: Any, other: Any) -> None:
     await opened(vendor)
     body = batch("Oak", [{"reference": "O1", "subject": "reading", "grade": 100}], asOf="2018-05-01")
     answer = await sent(other, "/v1/judgements", body | {"pupils": [child(ANN, reference="O1", surname="Cole")]})
     assert (counted(answer), warned(answer)) == ({"created": 1}, {"/pupils/0/surname": "not-source"})
 
 
-async def test_a_source_that_is_taken_back_or_named_anew_resolves_what_was_told(
+async def test_a_source_that_is_taken_back_or_named_anew_resolves_what_was_reported(
     small_trust: Trust, vendor: Any, other: Any
 ) -> None:
     row = child(ANN, reference="O1", surname="Cole")

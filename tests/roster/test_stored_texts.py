@@ -103,7 +103,7 @@ async def test_a_run_that_was_cut_short_goes_on_where_it_was(small_trust: Trust,
 
 
 @pytest.mark.parametrize("table", ["pupils", "external_ids"])
-async def test_hidden_rows_are_told(small_trust: Trust, vendor: Any, table: str) -> None:
+async def test_hidden_rows_are_reported(small_trust: Trust, vendor: Any, table: str) -> None:
     """Row-level security hides rows from the owner too where its policy is missing; a run then would find nothing to do."""
     await record(vendor, entry(1))
     superuser = await asyncpg.connect(small_trust.databases.cluster.url(small_trust.databases.name, SUPERUSER))
@@ -115,7 +115,7 @@ async def test_hidden_rows_are_told(small_trust: Trust, vendor: Any, table: str)
     await superuser.close()
 
 
-async def test_names_are_stored_clean_and_their_children_are_told_of_as_changed(small_trust: Trust, vendor: Any) -> None:
+async def test_names_are_stored_clean_and_their_pupils_are_listed_as_changed(small_trust: Trust, vendor: Any) -> None:
     await record(vendor, entry(1, surname="Zoë", preferredForename="Ann Marie"), entry(2), entry(3, surname="O'Brien"))
     await small_trust.operator.execute(
         "UPDATE pupils SET surname = E'  Zoe\\u0308', preferred_forename = E'Ann \\u00a0Marie ' WHERE surname = 'Zoë'"

@@ -80,7 +80,7 @@ def test_a_check_letter_needs_the_twelve_other_characters(rest: str) -> None:
 
 @settings(deadline=None)
 @given(rest=RESTS)
-def test_one_letter_alone_fits_and_temporary_is_told_by_the_last_character(rest: str) -> None:
+def test_one_letter_alone_fits_and_temporary_is_recognised_by_the_last_character(rest: str) -> None:
     fitting = []
     for letter in LETTERS:
         try:

@@ -163,7 +163,7 @@ async def test_the_day_after_the_last_day_the_pupil_has_left(
     assert (after[2].json()["onRoll"], after[2].json()["leftOn"]) == (False, "2018-05-14")
 
 
-async def test_a_second_school_is_told_of_its_own_enrolment(small_trust: Trust, vendor: httpx2.AsyncClient) -> None:
+async def test_a_second_school_sees_its_own_enrolment(small_trust: Trust, vendor: httpx2.AsyncClient) -> None:
     main = {"from": "2014-09-01", "status": "M"}
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1, enrolments=[main])]))
     second = {"from": "2018-01-08", "to": "2018-05-11", "status": "S"}

@@ -83,7 +83,7 @@ async def test_how_many_may_leave(oak: Any, stay: int, most: int, left: int | No
     assert answer.get("left") == left
 
 
-async def test_a_refusal_lists_a_hundred_and_tells_how_many(small_trust: Trust, vendor: Any) -> None:
+async def test_a_refusal_lists_a_hundred_and_says_how_many(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/pupils", whole(130))
     refused = await sent(vendor, "/v1/pupils", whole(0), 409)
     assert (len(refused["issues"]), refused["detail"].split(",")[0]) == (100, "130 of the 130 pupils on roll are not in this batch")
@@ -169,7 +169,7 @@ async def test_who_comes_back_gets_a_new_spell(small_trust: Trust, oak: Any) -> 
     assert await spells(small_trust, 38) == [("2014-09-01", None, None)]
 
 
-async def test_who_has_left_and_is_named_without_a_spell_is_told(small_trust: Trust, oak: Any) -> None:
+async def test_who_has_left_and_is_named_without_a_spell_is_reported(small_trust: Trust, oak: Any) -> None:
     """A roll that was cut short and is sent whole again would otherwise leave the child off roll, and say nothing."""
     await sent(oak, "/v1/pupils", whole(39))
     again = whole(39)
@@ -228,7 +228,7 @@ async def test_a_leaving_reason_alone_is_an_update(small_trust: Trust, oak: Any)
     assert issues(await sent(oak, "/v1/pupils", lasting, 422)) == {"/entries/0/enrolments/0": "wrong-value"}
 
 
-async def test_a_complete_roll_through_the_other_door(oak: Any) -> None:
+async def test_a_complete_roll_by_graphql(oak: Any) -> None:
     """The mutation takes the same batch and tells the same."""
     mutation = "mutation($i: PupilBatchInput!) { recordPupils(input: $i) { received unchanged left } }"
     answer = (await oak.post("/graphql", json={"query": mutation, "variables": {"i": whole(38)}})).json()

@@ -1,4 +1,4 @@
-"""The migrations add up to the tables the nouns declare, and every tenant table is walled."""
+"""The migrations add up to the tables the nouns declare, and every tenant table has row-level security."""
 
 import asyncpg
 import pytest
@@ -60,11 +60,11 @@ async def test_a_history_has_every_column_that_its_table_has(databases: Database
 async def test_row_level_security_is_forced_on_everything_a_tenant_owns(databases: Databases) -> None:
     connection = await asyncpg.connect(databases.owner_url)
     rows = await connection.fetch(
-        "SELECT relname, relrowsecurity AND relforcerowsecurity AS walled FROM pg_class c"
+        "SELECT relname, relrowsecurity AND relforcerowsecurity AS is_secured FROM pg_class c"
         " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"
     )
     await connection.close()
-    assert {row["relname"] for row in rows if not row["walled"]} == REGISTER_AND_SHARED
+    assert {row["relname"] for row in rows if not row["is_secured"]} == REGISTER_AND_SHARED
 
 
 async def test_keys_and_constraints_of_tenant_tables_start_with_the_tenant(databases: Databases) -> None:

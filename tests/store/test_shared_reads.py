@@ -63,7 +63,7 @@ async def test_a_statement_reads_so_many_keys_and_the_next_the_others(monkeypatc
     assert values == [1, 1, 1, 2, 2, 2, 3]
 
 
-async def test_a_failure_is_told_to_all_who_waited_and_to_nobody_after() -> None:
+async def test_a_failure_is_reported_to_all_who_waited_and_to_nobody_after() -> None:
     source = Source()
     reads = SharedReads(source.read)
     source.problem = Busy("not now")

@@ -38,7 +38,7 @@ async def test_an_unknown_window_lists_those_of_the_tenant(small_trust: Trust, v
     assert "secret" not in listed
 
 
-async def test_what_is_not_collected_is_told_with_what_is(vendor: Any) -> None:
+async def test_what_is_not_collected_is_reported_with_what_is(vendor: Any) -> None:
     lines = [
         {"subject": "reading", "scheme": "ks2-scaled-score"},
         {"subject": "writing", "aspect": "teacher", "scheme": "ks2-writing-ta"},
@@ -271,7 +271,7 @@ async def test_a_faulty_head_writes_nothing(small_trust: Trust, vendor: Any) -> 
     assert await small_trust.everything() == before
 
 
-async def test_faulty_json_in_a_row_is_told_with_the_other_faults(vendor: Any) -> None:
+async def test_faulty_json_in_a_row_is_reported_with_the_other_faults(vendor: Any) -> None:
     """Numbers, texts and keys that JSON can write and nobody can mean: issues of their rows, in both interfaces; alone they are a 400, as ever."""
     rows = [
         '{"reference": "P1", "subject": "reading", "grade": 100, "mark": 1e400}',

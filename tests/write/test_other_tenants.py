@@ -35,7 +35,7 @@ JUDGED = {"subject": "reading", "grade": OWN_GRADES[0]["code"]}
 AIMED = {
     "subject": "reading",
     "grade": OWN_GRADES[0]["code"],
-    "scheme": "house",
+    "scheme": "own",
     "basis": "teacher",
     "horizon": {"academicYear": "2025-26", "point": "KS2"},
 }
@@ -119,7 +119,8 @@ async def named(two_trusts: TwoTrusts) -> tuple[Names, Names]:
 
 
 CLIENTS = {"North": TRIES, "guest": TRIES, "everything": SMUGGLED}
-"""By client, what it may not do: the walls keep South from the first, its scopes from the second, and only the tenant of the batch from the third."""
+"""By client, what it may not do: the tenant's own client reaches nothing of South, the guest lacks the scopes there, and for the one that reaches
+everything only the tenant of the batch is in the way."""
 
 
 @pytest.mark.parametrize(("client", "tried"), [(client, tried) for client, tries in CLIENTS.items() for tried in tries])

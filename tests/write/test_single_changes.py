@@ -1,4 +1,4 @@
-"""One row changed or deleted, for the version that was read of it: through both doors with the same outcome, and never over somebody else's change."""
+"""One row changed or deleted, for the version that was read of it: in both interfaces with the same outcome, and never over somebody else's change."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,7 +37,7 @@ from tests.fixtures.small_trust import (
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a row, or the problem object, as either door says it."""
+    """What became of a row, or the problem object, as either interface says it."""
 
     status: int
     body: dict[str, Any]
@@ -73,8 +73,8 @@ async def by_graphql(client: httpx2.AsyncClient, command: str, id_: str, version
     return Answer(problem["status"], problem)
 
 
-Door = Callable[[httpx2.AsyncClient, str, str, int, dict[str, Any]], Awaitable[Answer]]
-both_doors = pytest.mark.parametrize("door", [by_rest, by_graphql], ids=["rest", "graphql"])
+Send = Callable[[httpx2.AsyncClient, str, str, int, dict[str, Any]], Awaitable[Answer]]
+both_interfaces = pytest.mark.parametrize("send", [by_rest, by_graphql], ids=["rest", "graphql"])
 
 
 EVENING = datetime.combine(AS_OF, time(22, 59, 59), UTC)
@@ -122,32 +122,32 @@ async def row_of(client: httpx2.AsyncClient, path: str) -> dict[str, Any]:
 # Pupils
 
 
-@both_doors
-async def test_a_pupil_is_corrected_and_what_changes_nothing_keeps_the_version(vendor: Any, small_trust: Trust, door: Door) -> None:
+@both_interfaces
+async def test_a_pupil_is_corrected_and_what_changes_nothing_keeps_the_version(vendor: Any, small_trust: Trust, send: Send) -> None:
     before = await pupil(vendor, 1)
     change = {
-        "forename": f"By {door.__name__}",
+        "forename": f"By {send.__name__}",
         "sex": "FM"[before["sex"] == "F"],
-        "dateOfBirth": f"2006-12-3{int(door is by_rest)}",
+        "dateOfBirth": f"2006-12-3{int(send is by_rest)}",
     }
-    refused = await door(vendor, "update_pupil", before["id"], before["version"], change)  # two facts: another child
+    refused = await send(vendor, "update_pupil", before["id"], before["version"], change)  # two facts: another child
     assert (refused.status, issues(refused.body)) == (422, {"": "pupil-conflict"})
     said = change | {"sameChild": True, "actor": "staff-1"}
-    answer = await door(vendor, "update_pupil", before["id"], before["version"], said)
+    answer = await send(vendor, "update_pupil", before["id"], before["version"], said)
     version = before["version"] + 1
     assert answer == Answer(200, {"id": before["id"], "outcome": "updated", "version": version})
     assert await row_of(vendor, f"/v1/pupils/{before['id']}") == before | change | {"version": version}
     for again in (change, {}, {"upn": before["upn"], "yearGroup": "Year 6", "surname": "Surname1"}):
-        answer = await door(vendor, "update_pupil", before["id"], version, again)
+        answer = await send(vendor, "update_pupil", before["id"], version, again)
         assert answer == Answer(200, {"id": before["id"], "outcome": "unchanged", "version": version})
     assert await miscounted(small_trust) == (0, 0, 0)
 
 
-@both_doors
-async def test_a_change_is_for_the_version_that_was_read(vendor: Any, small_trust: Trust, door: Door) -> None:
+@both_interfaces
+async def test_a_change_is_for_the_version_that_was_read(vendor: Any, small_trust: Trust, send: Send) -> None:
     """The answer tells which version the row has; nothing is written, also where the change would change nothing."""
     row = await pupil(vendor, 2)
-    planned = await sent(vendor, "/v1/windows", window(f"stale {door.__name__}"), 201)
+    planned = await sent(vendor, "/v1/windows", window(f"stale {send.__name__}"), 201)
     school = await row_of(vendor, f"/v1/schools/{small_trust.ids['Oak']}")
     written = await small_trust.everything()
     for command, id_, version in (
@@ -157,7 +157,7 @@ async def test_a_change_is_for_the_version_that_was_read(vendor: Any, small_trus
         ("update_school", school["id"], school["version"]),
     ):
         for other in (version + 1, version - 1, -1, 2**31 - 1):
-            answer = await door(vendor, command, id_, other, {})
+            answer = await send(vendor, command, id_, other, {})
             assert (answer.status, answer.body["type"].rsplit("/", 1)[1]) == (412, "precondition-failed")
             assert [(issue["at"], f"version {version} now" in issue["message"]) for issue in answer.body["issues"]] == [
                 ("version", True)
@@ -165,29 +165,29 @@ async def test_a_change_is_for_the_version_that_was_read(vendor: Any, small_trus
     assert await small_trust.everything() == written
 
 
-@both_doors
+@both_interfaces
 async def test_a_year_group_holds_from_this_year_and_the_years_before_keep_theirs(
-    vendor: Any, small_trust: Trust, door: Door
+    vendor: Any, small_trust: Trust, send: Send
 ) -> None:
-    row = await pupil(vendor, 3 + (door is by_rest))
-    answer = await door(vendor, "update_pupil", row["id"], row["version"], {"yearGroup": "Year 7"})
+    row = await pupil(vendor, 3 + (send is by_rest))
+    answer = await send(vendor, "update_pupil", row["id"], row["version"], {"yearGroup": "Year 7"})
     assert (answer.status, answer.body["outcome"]) == (200, "updated")
     assert (await row_of(vendor, f"/v1/pupils/{row['id']}"))["yearGroup"] == "7"
     dated = "SELECT array_agg(value ORDER BY from_on) FROM characteristics WHERE pupil_id = $1 AND kind = 'yearGroup'"
     assert await small_trust.value(dated, row["id"]) == ["6", "7"]
-    answer = await door(vendor, "update_pupil", row["id"], row["version"] + 1, {"yearGroup": "8"})
+    answer = await send(vendor, "update_pupil", row["id"], row["version"] + 1, {"yearGroup": "8"})
     assert (answer.body["outcome"], await small_trust.value(dated, row["id"])) == ("updated", ["6", "8"])
 
 
-@both_doors
+@both_interfaces
 async def test_a_upn_keeps_its_history_and_null_takes_it_away(
-    vendor: Any, small_trust: Trust, door: Door, monkeypatch: pytest.MonkeyPatch
+    vendor: Any, small_trust: Trust, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_clock(monkeypatch, EVENING)
-    number = 5 + (door is by_rest)
+    number = 5 + (send is by_rest)
     row = await pupil(vendor, number)
     for version, given in enumerate((upn(100 + number), None, None), row["version"]):
-        answer = await door(vendor, "update_pupil", row["id"], version, {"upn": given})
+        answer = await send(vendor, "update_pupil", row["id"], version, {"upn": given})
         assert answer.status == 200
     assert (answer.body["outcome"], answer.body["version"]) == ("unchanged", row["version"] + 2)
     assert (await row_of(vendor, f"/v1/pupils/{row['id']}"))["upn"] is None
@@ -198,64 +198,64 @@ async def test_a_upn_keeps_its_history_and_null_takes_it_away(
     assert (await pupil(vendor, number))["upn"] == upn(number)
 
 
-@both_doors
-async def test_a_roll_of_an_earlier_day_does_not_undo_a_change(vendor: Any, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+@both_interfaces
+async def test_a_roll_of_an_earlier_day_does_not_undo_a_change(vendor: Any, send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change is said on its day in England, one that changes nothing too; a roll of that day changes it again."""
-    number = 17 + (door is by_rest)
+    number = 17 + (send is by_rest)
     rolls = [roll("Oak", [entry(number)], asOf=str(AS_OF + timedelta(days=days))) for days in (-1, 0, 1)]
     for seconds, outcomes in ((0, ["superseded", "updated"]), (1, ["superseded", "superseded", "updated"])):
         set_clock(monkeypatch, EVENING + timedelta(seconds=seconds))
         row = await pupil(vendor, number)
         for version, outcome in ((row["version"], "updated"), (row["version"] + 1, "unchanged")):
-            answer = await door(vendor, "update_pupil", row["id"], version, {"forename": "Corrected"})
+            answer = await send(vendor, "update_pupil", row["id"], version, {"forename": "Corrected"})
             assert answer.body["outcome"] == outcome
         told = [await sent(vendor, "/v1/pupils", body, Prefer="return=representation") for body in rolls[: len(outcomes)]]
         assert [answer["results"][0]["outcome"] for answer in told] == outcomes
 
 
-@both_doors
+@both_interfaces
 async def test_what_is_wrong_with_a_pupil_is_said_at_once_and_named_by_its_field(
-    vendor: Any, small_trust: Trust, door: Door
+    vendor: Any, small_trust: Trust, send: Send
 ) -> None:
     row = await pupil(vendor, 7)
     written = await small_trust.everything()
     wrong = {"upn": "H000", "yearGroup": "nursery", "dateOfBirth": "1899-12-31"}
-    answer = await door(vendor, "update_pupil", row["id"], row["version"], wrong)
+    answer = await send(vendor, "update_pupil", row["id"], row["version"], wrong)
     assert (answer.status, issues(answer.body)) == (
         422,
         {"/upn": "upn-invalid", "/yearGroup": "year-group-invalid", "/dateOfBirth": "date-of-birth-implausible"},
     )
-    answer = await door(vendor, "update_pupil", row["id"], row["version"], {"surname": None, "forename": "", "sex": "X"})
+    answer = await send(vendor, "update_pupil", row["id"], row["version"], {"surname": None, "forename": "", "sex": "X"})
     assert (answer.status, issues(answer.body)) == (422, dict.fromkeys(("/surname", "/forename", "/sex"), "wrong-value"))
-    taken = await door(vendor, "update_pupil", row["id"], row["version"], {"upn": upn(8)})
+    taken = await send(vendor, "update_pupil", row["id"], row["version"], {"upn": upn(8)})
     assert (taken.status, issues(taken.body)) == (422, {"/upn": "pupil-merge-needed"})
     assert "Surname" not in str(taken.body)
     assert upn(8) not in str(taken.body)
     assert await small_trust.everything() == written
 
 
-@both_doors
-async def test_only_the_main_school_corrects_a_pupil(small_trust: Trust, door: Door) -> None:
+@both_interfaces
+async def test_only_the_main_school_corrects_a_pupil(small_trust: Trust, send: Send) -> None:
     row = await pupil(small_trust.made[0], 0)
-    guest = await small_trust.client(f"guest by {door.__name__}", f"school:{URNS['Elm']}=pupils:read,pupils:name,pupils:write")
+    guest = await small_trust.client(f"guest by {send.__name__}", f"school:{URNS['Elm']}=pupils:read,pupils:name,pupils:write")
     reader = await small_trust.client(
-        f"reader by {door.__name__}", f"school:{URNS['Oak']}=pupils:read", f"school:{URNS['Elm']}=pupils:write"
+        f"reader by {send.__name__}", f"school:{URNS['Oak']}=pupils:read", f"school:{URNS['Elm']}=pupils:write"
     )
     for client in (guest, reader):
         assert (await client.get(f"/v1/pupils/{row['id']}")).status_code == 200
-        answer = await door(client, "update_pupil", row["id"], row["version"], {"forename": "Ours"})
+        answer = await send(client, "update_pupil", row["id"], row["version"], {"forename": "Ours"})
         assert (answer.status, answer.body["type"].rsplit("/", 1)[1]) == (404, "not-found")
-    nobody = await small_trust.client(f"nobody by {door.__name__}", f"school:{URNS['Oak']}=pupils:read")
-    answer = await door(nobody, "update_pupil", row["id"], row["version"], {})
+    nobody = await small_trust.client(f"nobody by {send.__name__}", f"school:{URNS['Oak']}=pupils:read")
+    answer = await send(nobody, "update_pupil", row["id"], row["version"], {})
     assert (answer.status, "updatePupil needs pupils:write" in answer.body["detail"]) == (403, True)
 
 
 # Windows
 
 
-@both_doors
-async def test_the_terms_of_a_planned_window(vendor: Any, door: Door) -> None:
-    made = await sent(vendor, "/v1/windows", window(f"terms {door.__name__}", acceptUntil="2099-08-31T17:00:00Z"), 201)
+@both_interfaces
+async def test_the_terms_of_a_planned_window(vendor: Any, send: Send) -> None:
+    made = await sent(vendor, "/v1/windows", window(f"terms {send.__name__}", acceptUntil="2099-08-31T17:00:00Z"), 201)
     change = {
         "name": "Tests",
         "opensAt": "2099-05-01T07:00:00Z",
@@ -266,19 +266,19 @@ async def test_the_terms_of_a_planned_window(vendor: Any, door: Door) -> None:
         "censusOn": "2018-05-21",
         "yearGroups": ["Y5", "6", "5"],
     }
-    answer = await door(vendor, "update_window", made["id"], 1, change)
+    answer = await send(vendor, "update_window", made["id"], 1, change)
     assert answer == Answer(200, {"id": made["id"], "outcome": "updated", "version": 2})
     row = await row_of(vendor, f"/v1/windows/{made['id']}")
     shown = {name: row[name] for name in change}
     assert shown == change | {"yearGroups": ["5", "6"]}
-    assert (await door(vendor, "update_window", made["id"], 2, change)).body["outcome"] == "unchanged"
+    assert (await send(vendor, "update_window", made["id"], 2, change)).body["outcome"] == "unchanged"
     wrong = {
         "closesAt": "2099-05-01T07:00:00Z",
         "acceptUntil": "2099-04-01T00:00:00Z",
         "censusOn": "2019-01-01",
         "yearGroups": ["5", "six"],
     }
-    answer = await door(vendor, "update_window", made["id"], 2, wrong)
+    answer = await send(vendor, "update_window", made["id"], 2, wrong)
     assert (answer.status, issues(answer.body)) == (
         422,
         {
@@ -290,23 +290,23 @@ async def test_the_terms_of_a_planned_window(vendor: Any, door: Door) -> None:
     )
 
 
-@both_doors
+@both_interfaces
 async def test_who_is_counted_is_settled_when_a_window_opens_and_everything_when_it_is_locked(
-    vendor: Any, small_trust: Trust, door: Door
+    vendor: Any, small_trust: Trust, send: Send
 ) -> None:
-    code = f"open {door.__name__}"
+    code = f"open {send.__name__}"
     id_ = await opened(vendor, code)
     counts = {"censusOn": "2018-05-15", "yearGroups": ["5"]}
-    answer = await door(vendor, "update_window", id_, 2, {"name": "Renamed", **counts})
+    answer = await send(vendor, "update_window", id_, 2, {"name": "Renamed", **counts})
     assert (answer.status, issues(answer.body)) == (409, {"/censusOn": "window-state", "/yearGroups": "window-state"})
     same = {"name": "Renamed", "censusOn": "2018-05-14", "yearGroups": ["Year 6"], "acceptUntil": "2099-08-01T00:00:00Z"}
-    assert (await door(vendor, "update_window", id_, 2, same)).body["outcome"] == "updated"
+    assert (await send(vendor, "update_window", id_, 2, same)).body["outcome"] == "updated"
     await sent(vendor, f"/v1/windows/{id_}/close")
-    answer = await door(vendor, "update_window", id_, 4, {"closesAt": "2099-07-30T17:00:00Z"})
+    answer = await send(vendor, "update_window", id_, 4, {"closesAt": "2099-07-30T17:00:00Z"})
     assert (answer.status, issues(answer.body)) == (409, {"/closesAt": "window-state"})
-    assert (await door(vendor, "update_window", id_, 4, {"acceptUntil": None})).body["outcome"] == "updated"
+    assert (await send(vendor, "update_window", id_, 4, {"acceptUntil": None})).body["outcome"] == "updated"
     await small_trust.operator.execute("UPDATE windows SET state = 'locked' WHERE code = $1", code)
-    answer = await door(vendor, "update_window", id_, 5, {"purpose": "Another"})
+    answer = await send(vendor, "update_window", id_, 5, {"purpose": "Another"})
     assert (answer.status, issues(answer.body)) == (409, {"/purpose": "window-state"})
 
 
@@ -334,55 +334,55 @@ async def test_more_year_groups_count_against_the_workload_budget(vendor: Any, s
         assert status == 200 or issues(answer.body) == {"/yearGroups": "workload-budget-exceeded"}
 
 
-@both_doors
+@both_interfaces
 async def test_a_window_in_which_nothing_was_judged_is_deleted_with_what_it_counted(
-    vendor: Any, small_trust: Trust, door: Door
+    vendor: Any, small_trust: Trust, send: Send
 ) -> None:
-    planned = await sent(vendor, "/v1/windows", window(f"planned {door.__name__}"), 201)
-    unused = await opened(vendor, f"unused {door.__name__}")
+    planned = await sent(vendor, "/v1/windows", window(f"planned {send.__name__}"), 201)
+    unused = await opened(vendor, f"unused {send.__name__}")
     left = "SELECT " + ", ".join(
         f"(SELECT count(*) FROM {table} WHERE window_no = $1)" for table in ("cells", "totals", "pins", "collects")
     )
-    no = await small_trust.value("SELECT no FROM windows WHERE code = $1", f"unused {door.__name__}")
+    no = await small_trust.value("SELECT no FROM windows WHERE code = $1", f"unused {send.__name__}")
     assert all(await small_trust.operator.fetchrow(left, no))
     for id_, version in ((planned["id"], 1), (unused, 2)):
-        answer = await door(vendor, "delete_window", id_, version, {})
+        answer = await send(vendor, "delete_window", id_, version, {})
         assert answer == Answer(200, {"id": id_, "outcome": "deleted"})
         assert (await vendor.get(f"/v1/windows/{id_}")).status_code == 404
-        assert (await door(vendor, "delete_window", id_, version, {})).status == 404
-        assert (await door(vendor, "update_window", id_, version, {})).status == 404
+        assert (await send(vendor, "delete_window", id_, version, {})).status == 404
+        assert (await send(vendor, "update_window", id_, version, {})).status == 404
     assert not any(await small_trust.operator.fetchrow(left, no))
 
 
-@both_doors
-async def test_a_window_in_which_something_was_judged_stays(vendor: Any, small_trust: Trust, door: Door) -> None:
+@both_interfaces
+async def test_a_window_in_which_something_was_judged_stays(vendor: Any, small_trust: Trust, send: Send) -> None:
     """Also for a client that has the right over the trust and reaches none of its schools."""
-    office = await small_trust.client(f"office by {door.__name__}", "trusts=windows:read,windows:write")
+    office = await small_trust.client(f"office by {send.__name__}", "trusts=windows:read,windows:write")
     (row,) = (await vendor.get("/v1/windows", params={"code": "2017-18/KS2"})).json()["data"]
     for client in (vendor, office):
-        answer = await door(client, "delete_window", row["id"], row["version"], {})
+        answer = await send(client, "delete_window", row["id"], row["version"], {})
         assert (answer.status, answer.body["issues"][0]["code"], "open" in answer.body["detail"]) == (409, "window-in-use", True)
 
 
 # Schools
 
 
-@both_doors
-async def test_a_school_says_some_things_of_itself_and_the_register_the_rest(vendor: Any, small_trust: Trust, door: Door) -> None:
-    name = "Ash" if door is by_rest else "Elm"
+@both_interfaces
+async def test_a_school_says_some_things_of_itself_and_the_register_the_rest(vendor: Any, small_trust: Trust, send: Send) -> None:
+    name = "Ash" if send is by_rest else "Elm"
     path = f"/v1/schools/{small_trust.ids[name]}"
     before = await row_of(vendor, path)
     assert (before["shortName"], before["maxLeaversPercent"], before["version"]) == (None, 5, 1)
     for version, change in enumerate(
         ({"shortName": "The wood"}, {"maxLeaversPercent": 0}, {"shortName": None, "maxLeaversPercent": 100}), 1
     ):
-        answer = await door(vendor, "update_school", before["id"], version, change)
+        answer = await send(vendor, "update_school", before["id"], version, change)
         assert answer == Answer(200, {"id": before["id"], "outcome": "updated", "version": version + 1})
         before |= change | {"version": version + 1}
         assert await row_of(vendor, path) == before
-    assert (await door(vendor, "update_school", before["id"], 4, {"maxLeaversPercent": 100})).body["outcome"] == "unchanged"
+    assert (await send(vendor, "update_school", before["id"], 4, {"maxLeaversPercent": 100})).body["outcome"] == "unchanged"
     wrong = {"shortName": "", "maxLeaversPercent": 101}
-    answer = await door(vendor, "update_school", before["id"], 4, wrong)
+    answer = await send(vendor, "update_school", before["id"], 4, wrong)
     assert (answer.status, issues(answer.body)) == (422, dict.fromkeys(("/shortName", "/maxLeaversPercent"), "wrong-value"))
     listed = await vendor.get(
         "/v1/schools", params={"maxLeaversPercent": ["5", "100"], "sort": "-maxLeaversPercent", "fields": "maxLeaversPercent"}
@@ -408,11 +408,11 @@ async def test_settings_follow_a_school_to_another_trust(small_trust: Trust) -> 
     assert (await row_of(small_trust.made[1], f"/v1/schools/{quay}"))["shortName"] == "Q"
 
 
-# Doors
+# Interfaces
 
 
-@both_doors
-async def test_anothers_row_and_a_row_that_is_nowhere_are_the_same_404(vendor: Any, small_trust: Trust, door: Door) -> None:
+@both_interfaces
+async def test_anothers_row_and_a_row_that_is_nowhere_are_the_same_404(vendor: Any, small_trust: Trust, send: Send) -> None:
     stranger = small_trust.made[1]
     row, (shown, *_) = await pupil(vendor, 9), (await vendor.get("/v1/windows")).json()["data"]
     written = await small_trust.everything()
@@ -423,7 +423,7 @@ async def test_anothers_row_and_a_row_that_is_nowhere_are_the_same_404(vendor: A
         ("update_school", str(small_trust.ids["Oak"])),
     ):
         answers = [
-            await door(stranger, command, each, 1, {}) for each in (id_, str(new_id(4)), str(new_id(8)), "nothing", id_.upper())
+            await send(stranger, command, each, 1, {}) for each in (id_, str(new_id(4)), str(new_id(8)), "nothing", id_.upper())
         ]
         assert answers == [answers[0]] * 5
         assert answers[0].status == 404
@@ -558,16 +558,16 @@ async def test_a_dry_run_and_a_repeated_request(vendor: Any, small_trust: Trust)
     assert (await vendor.delete(path, headers={"If-Match": "*"})).status_code == 404
 
 
-@both_doors
-async def test_of_two_changes_at_once_one_is_made(vendor: Any, small_trust: Trust, door: Door) -> None:
-    made = await sent(vendor, "/v1/windows", window(f"race {door.__name__}"), 201)
+@both_interfaces
+async def test_of_two_changes_at_once_one_is_made(vendor: Any, small_trust: Trust, send: Send) -> None:
+    made = await sent(vendor, "/v1/windows", window(f"race {send.__name__}"), 201)
     ids = {"pupil": (await pupil(vendor, 15))["id"], "window": made["id"], "school": str(small_trust.ids["Oak"])}
     fields = {"pupil": "forename", "window": "name", "school": "shortName"}
     for n in range(5):
         for noun, id_ in ids.items():
             version = (await row_of(vendor, f"/v1/{noun}s/{id_}"))["version"]
-            said = [f"{door.__name__} {n} {who}" for who in range(4)]
-            answers = await asyncio.gather(*(door(vendor, f"update_{noun}", id_, version, {fields[noun]: name}) for name in said))
+            said = [f"{send.__name__} {n} {who}" for who in range(4)]
+            answers = await asyncio.gather(*(send(vendor, f"update_{noun}", id_, version, {fields[noun]: name}) for name in said))
             assert sorted(answer.status for answer in answers) == [200, 412, 412, 412]
             winner = said[[answer.status for answer in answers].index(200)]
             row = await row_of(vendor, f"/v1/{noun}s/{id_}")

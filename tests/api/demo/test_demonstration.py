@@ -64,7 +64,7 @@ def test_the_schools_are_as_promised(everybody: list[DemoPupil]) -> None:
     assert all(on_roll(everybody, school.urn) for school in school_data.SCHOOLS)
 
 
-def test_spells_tell_of_leavers_movers_and_one_dual_registration(everybody: list[DemoPupil]) -> None:
+def test_spells_hold_leavers_movers_and_one_dual_registration(everybody: list[DemoPupil]) -> None:
     dual = [p for p in everybody if any(spell.status == "S" for spell in p.spells)]
     assert len(dual) == 1
     main, second = dual[0].find_main_spell(AS_OF), next(spell for spell in dual[0].spells if spell.status == "S")

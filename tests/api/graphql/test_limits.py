@@ -1,4 +1,4 @@
-"""Hostile GraphQL documents and honest ones at each of the four doors of `api.graphql.limits`.
+"""Hostile and usual GraphQL documents at each of the four checks of `api.graphql.limits`.
 
 Work is counted in calls of Python functions, which are the same on every machine.
 """
@@ -98,7 +98,7 @@ def doubling(levels: int, body: str, innermost: str) -> str:
 
 
 @pytest.mark.parametrize("source", HONEST)
-def test_an_honest_document_passes_every_door(source: str) -> None:
+def test_a_usual_document_passes_every_check(source: str) -> None:
     document = parse_document(source, LIMITS)
     check_shape(document, LIMITS)
     assert validate(SCHEMA, document, suggestions=True) == []

@@ -271,7 +271,7 @@ async def test_one_of_several_operations_is_named_or_none_is_executed(here: Trus
     "document",
     ["", " ", "{", "{ none }", "query a { __typename } query b { __typename }", "subscription { __typename }", "{" * 9000],
 )
-def test_on_parse_never_raises_and_on_validate_tells(document: str) -> None:
+def test_on_parse_never_raises_and_on_validate_reports(document: str) -> None:
     caller = Caller(new_id(1), frozenset())
     context = OperationContext(caller, *cast(Any, [None] * 2), "", True, *cast(Any, [None] * 3))
     extension = OperationExtension()

@@ -17,7 +17,7 @@ from domain.clients.tokens import Attempt, read_facts
 from tests.fixtures.oauth_installation import BASE, SECRET, Installation, forged
 
 
-async def test_a_request_without_a_token_is_told_where_to_get_one(installation: Installation) -> None:
+async def test_the_refusal_of_a_request_without_a_token_says_where_to_get_one(installation: Installation) -> None:
     where = f'Bearer resource_metadata="{BASE}/.well-known/oauth-protected-resource"'
     token = await installation.token()
     for headers, params in (({}, {}), ({"Authorization": "Basic eDp5"}, {}), ({}, {"access_token": token})):
@@ -25,7 +25,7 @@ async def test_a_request_without_a_token_is_told_where_to_get_one(installation: 
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, where)
 
 
-async def test_a_token_that_is_not_good_is_told_so(installation: Installation) -> None:
+async def test_a_bad_token_is_refused_as_invalid(installation: Installation) -> None:
     token = await installation.token()
     twice = [("Authorization", f"Bearer {token}"), ("Authorization", "Bearer x")]
     answers = [await installation.who(bad) for bad in ("", "x", "a.b.c", token[:-4] + "AAAA", token + "x")]

@@ -46,7 +46,7 @@ def test_a_large_answer_is_compressed_and_a_small_one_is_not(server: Server) -> 
         assert (large.status_code, large.headers["content-encoding"], len(large.json()["issues"])) == (400, "gzip", 100)
 
 
-def test_head_tells_what_get_would(server: Server) -> None:
+def test_head_has_the_headers_of_get(server: Server) -> None:
     answers = [
         httpx2.request(method, f"{server.base_url}/openapi.json", headers={"Accept-Encoding": "gzip"}) for method in ("GET", "HEAD")
     ]

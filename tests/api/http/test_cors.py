@@ -58,7 +58,7 @@ def test_an_answer_is_read_only_from_an_origin_of_the_calling_client(web: Server
         assert (answer.status_code, allowed(answer)) == (200, APP)
 
 
-def test_an_app_can_tell_an_expired_token_from_a_broken_network(web: Server) -> None:
+def test_an_app_can_distinguish_an_expired_token_from_a_broken_network(web: Server) -> None:
     """An answer to nobody is read from any origin that a client lists: it holds nothing of anybody's."""
     for path, status in (("/v1/schools", 401), ("/v1/nothing", 404)):
         answers = [httpx2.get(web.base_url + path, headers={"Origin": origin}) for origin in (APP, STRANGER)]

@@ -35,7 +35,7 @@ def remaining(answer: httpx2.Response) -> int:
     return int(left)
 
 
-def test_it_is_told_with_every_answer_and_ends_in_429(tight: Server) -> None:
+def test_the_rate_limit_is_in_every_answer_and_ends_in_429(tight: Server) -> None:
     tight.register("busy", "installation=trusts:read,schools:read")
     with tight.client("busy") as busy:
         answers = [busy.get("/v1/schools" if i % 2 else "/v1/schools?nonsense=1") for i in range(20 * BURST)]

@@ -108,7 +108,7 @@ async def test_a_full_pool_is_503(databases: Databases, monkeypatch: pytest.Monk
     await database.close()
 
 
-async def test_the_answer_tells_how_long_it_took(brief: Server) -> None:
+async def test_the_answer_says_how_long_it_took(brief: Server) -> None:
     told = (await ask(brief, "GET", "/v1/schools")).headers["server-timing"]
     (db, app), *_ = re.findall(r"^db;dur=([\d.]+), app;dur=([\d.]+)$", told)
     assert 0 < float(db) <= float(app)

@@ -216,7 +216,7 @@ async def test_a_request_means_one_thing(installation: Installation) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_no_answer_tells_who_is_a_client(installation: Installation, method: str) -> None:
+async def test_no_answer_reveals_who_is_a_client(installation: Installation, method: str) -> None:
     """An unknown client, a revoked one, one registered for another method and a wrong proof are the same bytes."""
     here, strangers = installation, ECKey.generate_key("P-256", {"kid": "first"})
     revoked, secret = await clients.create_client(here.operator, f"revoked {time.perf_counter_ns()}", "client_secret")

@@ -80,7 +80,7 @@ async def test_the_header_holds_form_urlencoded_parts(installation: Installation
     assert answer.status_code == 200
 
 
-async def test_an_unknown_client_and_a_wrong_secret_are_told_the_same(installation: Installation) -> None:
+async def test_an_unknown_client_and_a_wrong_secret_are_answered_the_same(installation: Installation) -> None:
     unknown = "01890000-0000-7014-8000-000000000000"
     wrong = [
         (installation.client_id, "wrong"),

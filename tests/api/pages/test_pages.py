@@ -53,7 +53,7 @@ def test_a_page_and_all_it_names_is_served_here(page: str, server: Server) -> No
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_lets_the_browser_speak_to_nobody_else(page: str, server: Server) -> None:
+def test_a_page_lets_the_browser_connect_to_no_other_host(page: str, server: Server) -> None:
     answer = httpx2.get(server.base_url + page)
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["cache-control"] == "no-cache"

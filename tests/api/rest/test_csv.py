@@ -15,6 +15,7 @@ from api.settings import Settings
 from domain import RESOURCES
 from domain.declare.resource import Resource
 from domain.support.slices import run_at_once
+from tests.fixtures.registration import authorise
 from tests.fixtures.settings import SECRET
 from tests.fixtures.two_trusts import KS2, SCHOOLS, TwoTrusts
 
@@ -29,11 +30,8 @@ async def manager(two_trusts: TwoTrusts) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(
         app=build_app(Settings(two_trusts.databases.app_url, SECRET.encode(), BASE), two_trusts.database)
     )
-    client = two_trusts.clients["North"]
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as http:
-        basic = (str(client.caller.client_id), client.secret)
-        token = (await http.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=basic)).json()["access_token"]
-        http.headers["Authorization"] = f"Bearer {token}"
+        http.headers.update(await authorise(http, two_trusts.clients["North"].credentials))
         yield http
 
 

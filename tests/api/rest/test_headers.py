@@ -256,7 +256,7 @@ async def test_a_list_on_two_lines_is_one_list(vendor: Any) -> None:
         ("Origin", ["https://a.example", "https://b.example"]),
     ],
 )
-async def test_a_field_of_one_value_stands_once(field: str, values: list[str], vendor: Any) -> None:
+async def test_a_field_of_one_value_may_be_sent_once(field: str, values: list[str], vendor: Any) -> None:
     first = vendor.headers["Authorization"] if field == "Authorization" else values[0]
     lines = [(field, value) for value in (first, *values[1:])]
     others = [] if field == "Content-Type" else [("Content-Type", "application/json")]

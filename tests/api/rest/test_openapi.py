@@ -87,7 +87,7 @@ def test_the_example_of_a_problem_is_valid(name: str) -> None:
     assert media_type["example"]["status"] == int(name.removeprefix("Problem"))
 
 
-def test_every_schema_tells_its_bounds() -> None:
+def test_every_schema_has_its_bounds() -> None:
     """What the OWASP rules of `make conformance` ask for. That the bounds are the server's, test_schemathesis.py and test_bad_input.py see."""
     needed = {"string": {"maxLength"}, "integer": {"minimum", "maximum", "format"}, "array": {"maxItems"}}
     for node in walk(DOCUMENT):
@@ -136,7 +136,7 @@ def test_a_row_has_the_fields_and_links_declared(resource: Any) -> None:
 
 
 @pytest.mark.parametrize("resource", RESOURCES.values(), ids=RESOURCES)
-def test_a_list_takes_every_filter_that_may_stand_in_a_url(resource: Any) -> None:
+def test_a_list_takes_every_filter_that_may_be_in_a_url(resource: Any) -> None:
     query = parameters(OPERATIONS[f"/v1/{resource.path}", "get"], "query")
     options = {
         f"{name}.{option}"

@@ -14,8 +14,6 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.clients import clients
-from domain.clients.grants import approve_grant, parse_grant
 from domain.store import embedded
 from domain.store.migrate import migrate
 from tests.faults.laboratory.disk import programs_with_disk
@@ -23,6 +21,7 @@ from tests.faults.laboratory.processes import Postgres, Server
 from tests.faults.laboratory.result import Result
 from tests.fixtures.databases import Databases
 from tests.fixtures.recount import miscounted
+from tests.fixtures.registration import register_client
 from tests.fixtures.small_trust import URNS, batch, entry, judged, open_trust, opened, roll, sent
 
 EACH = 120
@@ -204,10 +203,7 @@ async def _seed(databases: Databases) -> tuple[dict[str, UUID], dict[str, tuple[
     registered: dict[str, tuple[str, str]] = {}
     async with open_trust(databases) as here:
         for name, grants in GRANTS.items():
-            client_id, secret = await clients.create_client(here.operator, name, "client_secret")
-            for grant in grants:
-                await approve_grant(here.operator, client_id, parse_grant(grant), purpose="tests", approved_by="tests")
-            registered[name] = (str(client_id), str(secret))
+            registered[name] = await register_client(here.operator, name, *grants)
         manager = await here.client("manager", *GRANTS["both"])
         await opened(manager)
         await opened(manager, tenant={"school": {"urn": URNS["Quay"]}})
