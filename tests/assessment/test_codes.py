@@ -427,7 +427,7 @@ async def test_a_common_subject_is_meant_in_any_case_and_so_is_a_national_code(s
     assert (await vendor.get(f"/v1/aspects/{made['id']}")).json()["nationalCode"] == "HOM"
 
 
-async def test_a_window_is_told_that_a_subject_or_an_aspect_is_retired(small_trust: Trust) -> None:
+async def test_a_window_is_reported_that_a_subject_or_an_aspect_is_retired(small_trust: Trust) -> None:
     vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
     subject = await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "latin"}, 201)
     await sent(vendor, f"/v1/subjects/{subject['id']}/retire")

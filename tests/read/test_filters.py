@@ -391,7 +391,7 @@ OUTSIDE_OF_IT: list[tuple[str, tuple[Any, ...], str]] = [
 
 
 @pytest.mark.parametrize(("path", "values", "said"), OUTSIDE_OF_IT, ids=[path for path, _, _ in OUTSIDE_OF_IT])
-async def test_a_value_that_no_write_can_store_is_told_with_what_can_be(
+async def test_a_value_that_no_write_can_store_is_reported_with_what_can_be(
     path: str, values: tuple[Any, ...], said: str, interfaces: Interfaces
 ) -> None:
     name, _, field = path.partition(".")
