@@ -966,6 +966,15 @@ BEGIN
             h.pupil_id = old_pupil OR h.upn IN (SELECT u.upn FROM upns u WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil)
         );
     END IF;
+    UPDATE planned_stays x SET pupil_id = NULL, reference = NULL, upns = '{}' FROM planned_rolls r
+    WHERE r.tenant_id = in_tenant AND x.tenant_id = in_tenant AND x.planned_roll_id = r.id AND (
+        x.pupil_id = old_pupil
+        OR EXISTS (SELECT 1 FROM upns u WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil AND u.upn = ANY (x.upns))
+        OR EXISTS (
+            SELECT 1 FROM external_ids e WHERE e.tenant_id = in_tenant AND e.kind = 'pupil' AND e.id = old_pupil
+                AND e.source = r.client_id AND e.school_id = r.school_id AND e.value = x.reference
+        )
+    );
     DELETE FROM planned_pupils x USING planned_rolls r, pupils p
     WHERE r.tenant_id = in_tenant AND x.tenant_id = in_tenant AND x.planned_roll_id = r.id AND p.tenant_id = in_tenant AND p.id = old_pupil AND (
         x.pupil_id = old_pupil
@@ -1794,7 +1803,8 @@ CREATE TABLE public.planned_pupils (
     reference text,
     upns text[] NOT NULL,
     entry jsonb NOT NULL,
-    outcome text
+    outcome text,
+    replaced_by uuid[] DEFAULT '{}'::uuid[] NOT NULL
 );
 
 ALTER TABLE ONLY public.planned_pupils FORCE ROW LEVEL SECURITY;
@@ -1810,7 +1820,8 @@ CREATE VIEW public.planned_characteristics WITH (security_invoker='true') AS
     ((s.said ->> 'from'::text))::date AS from_on,
     ((s.said ->> 'to'::text))::date AS to_on
    FROM (public.planned_pupils x
-     CROSS JOIN LATERAL jsonb_array_elements((x.entry -> 'characteristics'::text)) WITH ORDINALITY s(said, m));
+     CROSS JOIN LATERAL jsonb_array_elements((x.entry -> 'characteristics'::text)) WITH ORDINALITY s(said, m))
+  WHERE (x.replaced_by = '{}'::uuid[]);
 
 CREATE VIEW public.planned_enrolments WITH (security_invoker='true') AS
  SELECT x.tenant_id,
@@ -1823,7 +1834,8 @@ CREATE VIEW public.planned_enrolments WITH (security_invoker='true') AS
     ((s.said ->> 'to'::text))::date AS to_on,
     (s.said ->> 'leavingReason'::text) AS leaving_reason
    FROM (public.planned_pupils x
-     CROSS JOIN LATERAL jsonb_array_elements((x.entry -> 'enrolments'::text)) WITH ORDINALITY s(said, m));
+     CROSS JOIN LATERAL jsonb_array_elements((x.entry -> 'enrolments'::text)) WITH ORDINALITY s(said, m))
+  WHERE (x.replaced_by = '{}'::uuid[]);
 
 CREATE TABLE public.planned_rolls (
     tenant_id uuid NOT NULL,
@@ -1851,6 +1863,20 @@ CREATE TABLE public.planned_rolls (
 );
 
 ALTER TABLE ONLY public.planned_rolls FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.planned_stays (
+    tenant_id uuid NOT NULL,
+    planned_roll_id uuid NOT NULL,
+    n integer NOT NULL,
+    school_id uuid NOT NULL,
+    is_rejected boolean NOT NULL,
+    issue_codes text[] DEFAULT '{}'::text[] NOT NULL,
+    pupil_id uuid,
+    reference text,
+    upns text[] DEFAULT '{}'::text[] NOT NULL
+);
+
+ALTER TABLE ONLY public.planned_stays FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.pupil_history (
     tenant_id uuid NOT NULL,
@@ -2500,6 +2526,9 @@ ALTER TABLE ONLY public.planned_pupils
 ALTER TABLE ONLY public.planned_rolls
     ADD CONSTRAINT planned_rolls_pkey PRIMARY KEY (tenant_id, id);
 
+ALTER TABLE ONLY public.planned_stays
+    ADD CONSTRAINT planned_stays_pkey PRIMARY KEY (tenant_id, planned_roll_id, n);
+
 ALTER TABLE ONLY public.pupil_history
     ADD CONSTRAINT pupil_history_pkey PRIMARY KEY (tenant_id, id);
 
@@ -2668,6 +2697,8 @@ CREATE INDEX planned_rolls_by_id ON public.planned_rolls USING btree (id);
 CREATE INDEX planned_rolls_by_school ON public.planned_rolls USING btree (tenant_id, school_id, id);
 
 CREATE INDEX planned_rolls_due ON public.planned_rolls USING btree (tenant_id, as_of) WHERE (state = 'planned'::text);
+
+CREATE INDEX planned_stays_by_pupil ON public.planned_stays USING btree (tenant_id, pupil_id);
 
 CREATE INDEX pupil_history_by_pupil ON public.pupil_history USING btree (tenant_id, pupil_id, changed_at, field, id);
 
@@ -2864,6 +2895,12 @@ ALTER TABLE ONLY public.planned_pupils
 ALTER TABLE ONLY public.planned_rolls
     ADD CONSTRAINT planned_rolls_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
+ALTER TABLE ONLY public.planned_stays
+    ADD CONSTRAINT planned_stays_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
+
+ALTER TABLE ONLY public.planned_stays
+    ADD CONSTRAINT planned_stays_tenant_id_planned_roll_id_fkey FOREIGN KEY (tenant_id, planned_roll_id) REFERENCES public.planned_rolls(tenant_id, id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.pupil_history
     ADD CONSTRAINT pupil_history_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id) ON DELETE CASCADE;
 
@@ -2986,6 +3023,8 @@ CREATE POLICY maintenance ON public.planned_pupils TO markonce_owner, markonce_o
 
 CREATE POLICY maintenance ON public.planned_rolls TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.planned_stays TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.pupil_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.pupil_rolls TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
@@ -3035,6 +3074,8 @@ ALTER TABLE public.pins ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.planned_pupils ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.planned_rolls ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.planned_stays ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.pupil_history ENABLE ROW LEVEL SECURITY;
 
@@ -3136,6 +3177,10 @@ CREATE POLICY reached ON public.planned_pupils TO markonce_app USING ((EXISTS ( 
 CREATE POLICY reached ON public.planned_rolls TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE ((r.tenant_id = planned_rolls.tenant_id) AND (r.school_id = planned_rolls.school_id)))));
+
+CREATE POLICY reached ON public.planned_stays TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = planned_stays.tenant_id) AND (r.school_id = planned_stays.school_id)))));
 
 CREATE POLICY reached ON public.pupil_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.pupils p
@@ -3555,6 +3600,9 @@ GRANT SELECT ON TABLE public.planned_enrolments TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_rolls TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_rolls TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_stays TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_stays TO markonce_operator;
 
 GRANT SELECT ON TABLE public.pupil_history TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pupil_history TO markonce_operator;

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from domain.access.caller import Caller
 from domain.assessment.move_judgements import MovingValues, move_judgements, move_targets, read_moving_values
+from domain.assessment.record_discounts import read_moving_discounts, withdraw_doubled
 from domain.assessment.record_rows import (
     check_confirmation,
     choose_main_school,
@@ -97,8 +98,10 @@ async def merge_pupil(connection: Connection, caller: Caller, action: Action[Pup
     confirmation = await make_confirmation(connection, caller, tenant_id, (gone["id"], remaining["id"]), wish)
     check_confirmation(action.fields.confirmation, confirmation)
     spells = await read_record_spells(connection, tenant_id, gone["id"], remaining["id"])
+    discounts = await read_moving_discounts(connection, tenant_id, gone["id"], remaining["id"])
     async with adjust_for_pupils(locks, (gone["id"], remaining["id"])):
-        await _record_merge(connection, caller, gone, remaining, values, spells)
+        await _record_merge(connection, caller, gone, remaining, values, spells, discounts)
+        await withdraw_doubled(connection, tenant_id, discounts)
         await move_judgements(connection, tenant_id, gone["id"], remaining["id"], values)
         await move_targets(connection, tenant_id, values)
         await spells.write(connection, tenant_id, gone["id"], remaining["id"])
@@ -112,7 +115,7 @@ async def merge_pupil(connection: Connection, caller: Caller, action: Action[Pup
         judgements=len(values.judgements),
         targets=len(values.targets),
         differences=list_differences(gone, remaining),
-        conflicts=list_conflicts(values, spells),
+        conflicts=list_conflicts(values, spells, discounts),
         dry_run=is_dry_run(),
         confirmation=confirmation if is_dry_run() else None,
     )
@@ -170,7 +173,7 @@ def check_locked_windows(locked: Collection[str], named: Collection[str]) -> Non
         raise Conflict(message, code="window-locked", issues=(Issue("/lockedWindows", "window-locked", message),))
 
 
-def list_conflicts(values: MovingValues, spells: RecordSpells) -> list[RecordConflict]:
+def list_conflicts(values: MovingValues, spells: RecordSpells, discounts: Collection[Any]) -> list[RecordConflict]:
     """Returns what both records had with different values."""
 
     def name_winner(row: Any) -> str:
@@ -186,6 +189,7 @@ def list_conflicts(values: MovingValues, spells: RecordSpells) -> list[RecordCon
         for row in values.targets
         if row["into_id"] is not None and row["differs"]
     ]
+    found += [RecordConflict(kind="discount", stands="into", window=row["window"]) for row in discounts if row["is_doubled"]]
     return found + [RecordConflict(kind=kind, stands="into", detail=detail) for kind, detail in spells.list_conflicts()]
 
 
@@ -217,16 +221,24 @@ INSERT INTO record_changes (tenant_id, id, kind, pupil_id, other_id, client_id, 
 
 
 async def _record_merge(
-    connection: Connection, caller: Caller, gone: Any, remaining: Any, values: MovingValues, spells: RecordSpells
+    connection: Connection,
+    caller: Caller,
+    gone: Any,
+    remaining: Any,
+    values: MovingValues,
+    spells: RecordSpells,
+    discounts: Collection[Any],
 ) -> None:
-    """Writes the merge into history: the facts of the record that goes, and which values, references, earlier merges
-    and earlier changes were its own.
+    """Writes the merge into history: the facts of the record that goes, and which values, discounts, references, earlier
+    merges and earlier changes were its own.
     """
     keys = ("academic_year", "window_no", "subject_no", "aspect_no")
     details = {
         "facts": {name: gone[name] for name in _FACTS},
         "judgements": [[*(row[key] for key in keys), row["into_version"] or 0, row["version"]] for row in values.judgements],
         "replacedTargets": values.list_replaced_targets(),
+        "discounts": [row["id"] for row in discounts],
+        "withdrawnDiscounts": [row["id"] for row in discounts if row["is_doubled"]],
         "spells": spells.describe_moving(),
         "taken": list_taken_names(gone, remaining),
     }

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
 from domain.assessment.merge_pupil import RecordChanged, check_locked_windows
+from domain.assessment.record_discounts import split_discounts
 from domain.assessment.record_rows import (
     check_confirmation,
     choose_main_school,
@@ -23,7 +24,7 @@ from domain.assessment.record_rows import (
 )
 from domain.assessment.split_dates import list_split_problems
 from domain.assessment.split_references import split_references
-from domain.assessment.split_rows import split_judgements, split_targets
+from domain.assessment.split_rows import split_judgements, split_memberships, split_targets
 from domain.assessment.stored_merges import find_merge, undo_merge
 from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
 from domain.declare.ids import new_id, parse_id
@@ -86,10 +87,14 @@ class PupilSplit(Input, kw_only=True):
         ),
     ] = UNSET
     windows: Annotated[
-        Annotated[list[Text], Meta(max_length=200)], describe("Codes of the windows whose judgements are the new record's.")
+        Annotated[list[Text], Meta(max_length=200)],
+        describe("Codes of the windows whose judgements and discounts are the new record's."),
     ] = []
     targets: Annotated[Annotated[list[str], Meta(max_length=500)], describe("Ids of the targets that are the new record's.")] = []
-    groups: Annotated[Annotated[list[str], Meta(max_length=200)], describe("Ids of the groups in which the new record was.")] = []
+    groups: Annotated[
+        Annotated[list[str], Meta(max_length=200)],
+        describe("Ids of the groups of the new record, besides those when it alone was on roll."),
+    ] = []
     references: Annotated[
         Annotated[list[SplitReference], Meta(max_length=50)],
         describe(
@@ -159,27 +164,28 @@ async def split_pupil(connection: Connection, caller: Caller, action: Action[Pup
     check_confirmation(fields.confirmation, confirmation)
     new_pupil_id = new_id(PUPIL)
     merge = await find_merge(connection, record, fields, plan.upn, [(spell.where, spell.from_on) for spell in plan.new])
-    counts = await _count_moving(connection, plan)
     async with adjust_for_pupils(locks, (action.id, new_pupil_id)):
         await _write_new_record(connection, caller, plan, fields, new_pupil_id)
         given_up = await split_references(
             connection, caller, tenant_id, (action.id, new_pupil_id), plan.references, plan.left_schools, merge
         )
         await split_judgements(connection, tenant_id, action.id, new_pupil_id, plan.windows, merge)
+        await split_discounts(connection, tenant_id, action.id, new_pupil_id, plan.windows, merge)
         target_ids = [id_ for text in fields.targets if (id_ := parse_id(text)) is not None]
         await split_targets(connection, tenant_id, action.id, new_pupil_id, target_ids, merge)
         await undo_merge(connection, record, merge, new_pupil_id)
         await _settle_schools(connection, plan, new_pupil_id)
         await copy_new_identity(connection, tenant_id, action.id, new_pupil_id)
     await refresh_same_children(connection, tenant_id, [action.id, new_pupil_id])
+    (moved,) = await connection.fetch(_COUNT, tenant_id, new_pupil_id)
     return RecordChanged(
         id=str(new_pupil_id),
         version=1,
         other_id=str(action.id),
         outcome="split",
         spells=len(plan.new),
-        judgements=counts,
-        targets=len(fields.targets),
+        judgements=moved["judgements"],
+        targets=moved["targets"],
         references_given_up=given_up,
         dry_run=is_dry_run(),
         confirmation=confirmation if is_dry_run() else None,
@@ -291,13 +297,11 @@ def _read_spells(plan: SplitPlan, name: str, spells: list[SplitSpell], schools: 
     return made
 
 
-_COUNT = "SELECT count(*) FROM judgements WHERE tenant_id = $1 AND pupil_id = $2 AND window_no = ANY ($3)"
-
-
-async def _count_moving(connection: Connection, plan: SplitPlan) -> int:
-    return int(await connection.fetchval(_COUNT, plan.record["tenant_id"], plan.record["id"], plan.windows))
-
-
+_COUNT = """
+SELECT (SELECT count(*) FROM judgements WHERE tenant_id = $1 AND pupil_id = $2) AS judgements,
+    (SELECT count(*) FROM targets WHERE tenant_id = $1 AND pupil_id = $2) AS targets
+"""
+"""What the new record has, since it had nothing before."""
 _INSERT_SPELLS = """
 INSERT INTO enrolments (tenant_id, pupil_id, id, school_id, from_on, to_on, status, leaving_reason)
 SELECT $1, $2, * FROM unnest($3::uuid[], $4::uuid[], $5::date[], $6::date[], $7::text[], $8::text[])
@@ -358,7 +362,7 @@ async def _write_new_record(connection: Connection, caller: Caller, plan: SplitP
         await connection.execute(_INSERT_CHARACTERISTICS, tenant_id, old_id, plan.record["school_id"], *transpose(others, 4))
     await connection.execute(_COPY_ROLLS, tenant_id, old_id, pupil_id, list({spell.where for spell in plan.new}))
     group_ids = [parse_id(text) for text in fields.groups]
-    await connection.execute(_MOVE_MEMBERS, tenant_id, old_id, pupil_id, list(plan.left_schools), group_ids)
+    await split_memberships(connection, tenant_id, (old_id, pupil_id), (plan.remaining, plan.new), group_ids)
 
 
 _KEEP_SPELLS = """
@@ -377,9 +381,6 @@ SET to_on = excluded.to_on, status = excluded.status, leaving_reason = excluded.
 _COPY_ROLLS = """
 INSERT INTO pupil_rolls (tenant_id, pupil_id, school_id, as_of)
 SELECT tenant_id, $3, school_id, as_of FROM pupil_rolls WHERE tenant_id = $1 AND pupil_id = $2 AND school_id = ANY ($4)
-"""
-_MOVE_MEMBERS = """
-UPDATE group_members SET pupil_id = $3 WHERE tenant_id = $1 AND pupil_id = $2 AND (school_id = ANY ($4) OR group_id = ANY ($5::uuid[]))
 """
 _UPDATE_RECORD = """
 UPDATE pupils p SET upn = (SELECT u.upn FROM upns u WHERE u.tenant_id = $1 AND u.pupil_id = $2 AND u.current), school_id = $3,

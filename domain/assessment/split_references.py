@@ -30,13 +30,12 @@ async def split_references(
     """Gives the new record its references, and takes those off both that may be either's; returns how many these are.
 
     `pupil_ids` are the record's and the new one's. The new record's are: the caller's own that the request names or that
-    stand at schools where only the new record has spells, and those of a merged record that is the same child. What the
+    stand at schools where only the new record has spells, and those of the merged record where a merge is undone. What the
     other record had before that merge stays.
     """
     old_id, new_id = pupil_ids
-    is_undone = merge is not None and merge.is_same_child
-    merged = merge.list_references("references") if merge is not None and is_undone else set()
-    remaining = merge.list_references("intoReferences") if merge is not None and is_undone else set()
+    merged = merge.list_references("references") if merge is not None else set()
+    remaining = merge.list_references("intoReferences") if merge is not None else set()
     moving: list[Reference] = []
     given_up: list[Reference] = []
     for source, school_id, value in await connection.fetch(_READ, tenant_id, old_id):

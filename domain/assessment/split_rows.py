@@ -10,6 +10,7 @@ from uuid import UUID
 from domain.assessment.judgements import judgements
 from domain.assessment.stored_merges import StoredMerge
 from domain.assessment.targets import targets
+from domain.roster.unite_spells import DatedSpell
 from domain.store.database import Connection, transpose
 
 _JUDGEMENT = ", ".join((*judgements.columns.keys(), "xid"))
@@ -47,7 +48,20 @@ _MOVE_WINDOWS = (
     f"UPDATE judgements a SET pupil_id = $3, xid = pg_current_xact_id() WHERE {_OF_RECORD} AND a.window_no = ANY ($4)",
     f"UPDATE judgement_history a SET pupil_id = $3 WHERE {_OF_RECORD} AND a.window_no = ANY ($4)",
 )
-_MOVE_DISCOUNTS = "UPDATE discounts SET pupil_id = $3 WHERE tenant_id = $1 AND pupil_id = $2 AND window_no = ANY ($4)"
+_READ_SINCE = f"""
+SELECT a.academic_year, a.window_no, a.subject_no, a.aspect_no FROM judgements a
+WHERE {_OF_RECORD} AND a.window_no = ANY ($3) AND a.received_at >= $4 AND NOT EXISTS (
+    SELECT 1 FROM judgement_history b WHERE b.tenant_id = $1 AND b.pupil_id = $2 AND {_SAME_KEY} AND b.received_at < $4
+)
+UNION
+SELECT a.academic_year, a.window_no, a.subject_no, a.aspect_no FROM judgement_history a
+WHERE {_OF_RECORD} AND a.window_no = ANY ($3) AND a.received_at >= $4 AND NOT EXISTS (
+    SELECT 1 FROM judgements b WHERE b.tenant_id = $1 AND b.pupil_id = $2 AND {_SAME_KEY}
+) AND NOT EXISTS (
+    SELECT 1 FROM judgement_history b WHERE b.tenant_id = $1 AND b.pupil_id = $2 AND {_SAME_KEY} AND b.received_at < $4
+)
+"""
+"""The keys of judgements of which no version is older than the merge: those that stand, and those that were withdrawn."""
 _KEYS = (
     "unnest($4::smallint[], $5::smallint[], $6::smallint[], $7::smallint[]) AS b (academic_year, window_no, subject_no, aspect_no)"
 )
@@ -65,10 +79,11 @@ async def split_judgements(
     window_numbers: Collection[int],
     merge: StoredMerge | None,
 ) -> None:
-    """Gives the new record the judgements of these windows; of a merge that is undone, those of the merged record."""
+    """Gives the new record the judgements of these windows. Where a merge is undone, the judgements that the record itself
+    had before it stay; the merged record's, and what was recorded since for the first time, are the new one's.
+    """
     arguments = (tenant_id, pupil_id, new_id)
     if merge is None:
-        await connection.execute(_MOVE_DISCOUNTS, *arguments, list(window_numbers))
         for statement in _MOVE_WINDOWS:
             await connection.execute(statement, *arguments, list(window_numbers))
         return
@@ -77,7 +92,9 @@ async def split_judgements(
     if torn:
         for statement in _TEAR:
             await connection.execute(statement, *arguments, *transpose(torn, 6))
-    whole = [line[:4] for line in own if not line[4]]
+    whole = [tuple(line[:4]) for line in own if not line[4]]
+    since = await connection.fetch(_READ_SINCE, tenant_id, pupil_id, list(window_numbers), merge.merged_at)
+    whole += {tuple(row) for row in since} - {tuple(line[:4]) for line in own}
     if whole:
         for statement in _MOVE_KEYS:
             await connection.execute(statement, *arguments, *transpose(whole, 4))
@@ -114,3 +131,30 @@ async def split_targets(
     if merge is not None and (replaced := merge.replaced_targets) and target_ids:
         await connection.execute(_RESTORE_TARGETS, tenant_id, replaced)
         await connection.execute(_DELETE_RESTORED, tenant_id, replaced)
+
+
+_IS_THEN = "s.school_id = m.school_id AND s.from_on <= COALESCE(m.to_on, 'infinity') AND COALESCE(s.to_on, 'infinity') >= m.from_on"
+_MOVE_MEMBERS = f"""
+WITH s AS (SELECT * FROM unnest($4::boolean[], $5::uuid[], $6::date[], $7::date[]) AS g (is_new, school_id, from_on, to_on))
+UPDATE group_members m SET pupil_id = $3 WHERE m.tenant_id = $1 AND m.pupil_id = $2 AND (
+    m.group_id = ANY ($8::uuid[])
+    OR (EXISTS (SELECT 1 FROM s WHERE s.is_new AND s.school_id = m.school_id)
+        AND NOT EXISTS (SELECT 1 FROM s WHERE NOT s.is_new AND s.school_id = m.school_id))
+    OR (EXISTS (SELECT 1 FROM s WHERE s.is_new AND {_IS_THEN}) AND NOT EXISTS (SELECT 1 FROM s WHERE NOT s.is_new AND {_IS_THEN}))
+)
+"""
+
+
+async def split_memberships(
+    connection: Connection,
+    tenant_id: UUID,
+    pupil_ids: tuple[UUID, UUID],
+    spells: tuple[Sequence[DatedSpell], Sequence[DatedSpell]],
+    group_ids: Sequence[UUID | None],
+) -> None:
+    """Gives the new record its memberships: those in these groups, and those at a school and time where it alone was on roll.
+
+    `pupil_ids` and `spells` are the record's and the new one's.
+    """
+    lines = [(is_new, s.where, s.from_on, s.to_on) for is_new, own in zip((False, True), spells, strict=True) for s in own]
+    await connection.execute(_MOVE_MEMBERS, tenant_id, *pupil_ids, *transpose(lines, 4), group_ids)

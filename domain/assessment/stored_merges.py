@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -30,14 +30,11 @@ class ChildFacts(Protocol):
 
 @dataclass(frozen=True)
 class StoredMerge:
-    """A merge whose merged record had the spells that a split gives to its new record.
-
-    `is_same_child` says whether the facts of the new record are those that the merged record had, too.
-    """
+    """A merge that a split undoes: its merged record had the spells and the facts of the new record."""
 
     id: UUID
+    merged_at: datetime
     details: Mapping[str, Any]
-    is_same_child: bool
 
     @property
     def judgements(self) -> list[list[int]]:
@@ -48,6 +45,12 @@ class StoredMerge:
     def replaced_targets(self) -> list[UUID]:
         return [UUID(id_) for id_ in self.details["replacedTargets"]]
 
+    def list_discounts(self, name: str) -> list[UUID]:
+        """Returns the ids of the `discounts` of the merged record, or of its `withdrawnDiscounts`: those that the merge
+        withdrew. A merge that was recorded by an older release knows of none.
+        """
+        return [UUID(id_) for id_ in self.details.get(name, ())]
+
     def list_references(self, name: str) -> set[Reference]:
         """Returns the `references` of the merged record, or the `intoReferences` that the other one had before.
 
@@ -57,7 +60,7 @@ class StoredMerge:
 
 
 _MERGES = """
-SELECT id, details FROM record_changes
+SELECT id, changed_at, details FROM record_changes
 WHERE tenant_id = $1 AND pupil_id = $2 AND kind = 'merged' AND NOT details ? 'undone' ORDER BY changed_at DESC
 """
 
@@ -65,22 +68,16 @@ WHERE tenant_id = $1 AND pupil_id = $2 AND kind = 'merged' AND NOT details ? 'un
 async def find_merge(
     connection: Connection, record: Any, new: ChildFacts, new_upn: str | None, spells: Collection[tuple[UUID, date]]
 ) -> StoredMerge | None:
-    """Returns the merge into this record whose merged record had these spells (school and first day) and the facts of
-    the new record, else the newest that had the spells.
-
-    None if the spells are of no merged record, or the facts are those of the record that remained: two children of one
-    school may have the same spells.
+    """Returns the newest merge into this record whose merged record had these spells (school and first day) and the facts
+    of the new record; None if there is none. Spells alone are no proof: two children of one school may have the same.
     """
     wanted = {(str(school_id), str(from_on)) for school_id, from_on in spells}
-    found: list[StoredMerge] = []
     for row in await connection.fetch(_MERGES, record["tenant_id"], record["id"]):
         details: dict[str, Any] = msgspec.json.decode(row["details"])
-        if wanted <= {(school_id, from_on) for school_id, from_on, *_ in details["spells"]}:
-            found.append(StoredMerge(row["id"], details, _is_child(details["facts"], new, new_upn)))
-    for merge in found:
-        if merge.is_same_child:
-            return merge
-    return None if not found or _is_child(record, new, new_upn) else found[0]
+        has_spells = wanted <= {(school_id, from_on) for school_id, from_on, *_ in details["spells"]}
+        if has_spells and _is_child(details["facts"], new, new_upn):
+            return StoredMerge(row["id"], row["changed_at"], details)
+    return None
 
 
 def _is_child(stored: Mapping[str, Any], new: ChildFacts, new_upn: str | None) -> bool:
@@ -107,7 +104,7 @@ async def undo_merge(connection: Connection, record: Any, merge: StoredMerge | N
     of the records that had been merged into it before. The changes of the merged record are the new one's again. The
     record loses the preferred names that the merge gave it.
     """
-    if merge is None or not merge.is_same_child:
+    if merge is None:
         return
     changes = [UUID(id_) for id_ in merge.details.get("changes", ())]
     await connection.execute(_UNDO, record["tenant_id"], new_id, merge.id, changes)

@@ -109,13 +109,17 @@ PLANNED_ROLLS = Resource(
             vocabulary=_PROBLEM_CODE,
         ),
         "issueCodes": Field(
-            p.issue_codes, "The codes of the issues of its rejected rows, once it was applied.", vocabulary=_PROBLEM_CODE
+            p.issue_codes,
+            "The codes of the issues of its rejected rows, once it was applied: those when it was sent, and those on its day.",
+            vocabulary=_PROBLEM_CODE,
         ),
         "created": Field(p.created, "Rows that made a new pupil; null unless it was applied, as of the other counts."),
         "updated": Field(p.updated, "Rows that changed a pupil."),
         "unchanged": Field(p.unchanged, "Rows that changed nothing."),
         "superseded": Field(p.superseded, "Rows that are older than what was sent of their pupil since."),
-        "rejected": Field(p.rejected, "Rows that were rejected."),
+        "rejected": Field(
+            p.rejected, "Rows that were rejected, when it was sent or on its day. A pupil to whom one points stays on roll."
+        ),
         "left": Field(p.leavers, "Pupils whom it took off roll, since it is complete and they are not in it."),
     },
     links={

@@ -1,6 +1,7 @@
 """What planned rolls say, row by row, until their day: pupils, spells on roll and spells of characteristics, as they were sent.
 
-record_pupils/plan.py writes them. They are deleted when their roll is applied, refused or withdrawn, and those about an old
+record_pupils/plan.py writes them. Those that a later plan says instead are hidden.
+They are deleted when their roll is applied, refused or withdrawn, and those about an old
 identity when the pupil gets a new one.
 """
 
@@ -56,6 +57,7 @@ planned_pupils = Table(
     Column("upns", ARRAY(Text), nullable=False),
     Column("entry", JSONB, nullable=False),
     Column("outcome", Text),
+    Column("replaced_by", ARRAY(Uuid), nullable=False),
     Index("planned_pupils_by_pupil", "tenant_id", "pupil_id"),
 )
 planned_enrolments, planned_characteristics = (
@@ -134,6 +136,12 @@ def _find_reference() -> ColumnElement[Any]:
 _has_upn = _read("upn").is_not(None)
 _former_upns = case((_has_upn, x.upns[2:12]), else_=x.upns)
 
+
+def _reach_standing_rows(scope: Scope | None) -> ColumnElement[bool]:
+    """Returns the predicate for rows within reach that no later plan says instead."""
+    return and_(rows_of_school(x.tenant_id, x.school_id)(scope), func.cardinality(x.replaced_by) == 0)
+
+
 PLANNED_PUPILS = Resource(
     name="plannedPupil",
     plural="plannedPupils",
@@ -143,7 +151,7 @@ PLANNED_PUPILS = Resource(
     source=planned_pupils,
     scope=Scope.PUPILS_READ,
     order=("tenant_id", "planned_roll_id", "n"),
-    reach=rows_of_school(x.tenant_id, x.school_id),
+    reach=_reach_standing_rows,
     parse_key=parse_planned_row_id,
     fields={
         "id": Field(_make_id(x), "Id of the row; a roll that replaces this one has others.", nullable=False, vocabulary=_ROW_ID),

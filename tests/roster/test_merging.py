@@ -364,5 +364,6 @@ async def test_every_table_about_pupils_is_merged_and_reported(small_trust: Trus
         "identity_history",
         "pupil_history",
         "planned_pupils",
+        "planned_stays",
     }
     assert {row["relname"] for row in columns} == put_together | follow | {"data_issues", "new_identities"}

@@ -235,3 +235,27 @@ async def test_a_complete_roll_by_graphql(oak: Any) -> None:
     assert answer["data"]["recordPupils"] == {"received": 38, "unchanged": 38, "left": 2}
     refused = (await oak.post("/graphql", json={"query": mutation, "variables": {"i": whole(30)}})).json()
     assert refused["errors"][0]["extensions"]["code"] == "too-many-leavers"
+
+
+async def test_a_rejected_row_keeps_the_child_of_a_merged_record(small_trust: Trust, vendor: Any) -> None:
+    """By its old id, and by the reference or the UPN that came with it."""
+    rows = [entry(1), entry(2), entry(3)]
+    made = await sent(vendor, "/v1/pupils", roll("Oak", rows), **FULL)
+    first, second, _ = (result["id"] for result in made["results"])
+    body = {"expectedVersion": 1, "into": first, "intoVersion": 1}
+    token = (await sent(vendor, f"/v1/pupils/{second}/merge?dryRun=true", body))["confirmation"]
+    await sent(vendor, f"/v1/pupils/{second}/merge", body | {"confirmation": token})
+    without_keys = {name: value for name, value in entry(2).items() if name not in ("reference", "upn")}
+    for row, code in (
+        (without_keys | {"id": second}, "pupil-merged"),
+        ({"id": second, "sex": "?"}, "wrong-value"),
+        (without_keys | {"reference": "P2", "yearGroup": "99"}, "year-group-invalid"),
+        (without_keys | {"upn": upn(2), "yearGroup": "99"}, "year-group-invalid"),
+    ):
+        whole_roll = roll("Oak", [row, entry(3)], complete=True, maxLeavers=100)
+        answer = await sent(vendor, "/v1/pupils?dryRun=true", whole_roll, Prefer="handling=lenient")
+        assert (answer["left"], answer["rejected"], code in issues(answer).values()) == (0, 1, True)
+    mutation = 'mutation($i: PupilBatchInput!) { recordPupils(input: $i, handling: "lenient") { left rejected issues { code } } }'
+    whole_roll = roll("Oak", [without_keys | {"id": second}, entry(3)], complete=True, maxLeavers=100)
+    answer = (await vendor.post("/graphql", json={"query": mutation, "variables": {"i": whole_roll}})).json()
+    assert answer["data"]["recordPupils"] == {"left": 0, "rejected": 1, "issues": [{"code": "pupil-merged"}]}

@@ -8,8 +8,10 @@ own spells and reference, and a former school only when and why its spells ended
 pupil.
 """
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from msgspec import UNSET, structs
 
@@ -55,7 +57,7 @@ async def record_pupils(connection: Connection, caller: Caller, batch: Batch[Pup
     if (problem := find_roll_day_problem(batch.head.as_of)) is not None:
         raise make_invalid([Issue("/asOf", IMPLAUSIBLE, problem)])
     if is_planned_day(batch.head.as_of):
-        return await plan_roll(connection, caller, batch, partial(write_roll, was_planned=True))
+        return await plan_roll(connection, caller, batch, partial(write_roll, planned_stays=()))
     return await write_roll(connection, caller, batch)
 
 
@@ -70,9 +72,12 @@ async def write_joiners(connection: Connection, caller: Caller, batch: Batch[Pup
 
 
 async def write_roll(
-    connection: Connection, caller: Caller, batch: Batch[PupilBatch, PupilEntry], *, was_planned: bool = False
+    connection: Connection,
+    caller: Caller,
+    batch: Batch[PupilBatch, PupilEntry],
+    planned_stays: Collection[UUID] | None = None,
 ) -> RecordedRoll:
-    """Writes a roll as it is on its day. One that `was_planned` may have lost the row of a child with a new identity."""
+    """Writes a roll as it is on its day. `planned_stays` are those of one that was planned (planned_stays.py), else None."""
     as_of = batch.head.as_of
     schools = await resolve_schools(connection, caller, Scope.PUPILS_WRITE, batch)
     complete_school = await leavers.find_complete_school(connection, caller, batch, schools)
@@ -111,7 +116,7 @@ async def write_roll(
     ended: list[leavers.OpenSpell] = []
     if complete_school is not None:
         max_percent = await leavers.read_max_leavers(connection, complete_school, batch.head.max_leavers)
-        present |= await leavers.find_pupils_to_spare(connection, caller, batch, complete_school, on_roll, was_planned=was_planned)
+        present |= await leavers.find_pupils_to_spare(connection, caller, batch, complete_school, on_roll, planned_stays)
         if complete_school.has_other_source:
             report_leavers(batch, complete_school, leavers.find_leavers(on_roll, present, 100))
         else:

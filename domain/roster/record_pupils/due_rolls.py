@@ -14,8 +14,10 @@ from uuid import UUID
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.declare.errors import Busy, DomainError
+from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.roster.planned_rolls import REFUSED
+from domain.roster.record_pupils import planned_stays
 from domain.roster.record_pupils.command import record_pupils, write_roll
 from domain.roster.record_pupils.plan import Rolls
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
@@ -84,9 +86,10 @@ async def read_due(database: Database, client_id: UUID) -> list[DueRoll]:
 
 
 _ROLL = "SELECT school_id, as_of, complete, max_leavers FROM planned_rolls WHERE tenant_id = $1 AND id = $2 AND state = 'planned'"
-_ROWS = "SELECT entry::text AS entry FROM planned_pupils WHERE tenant_id = $1 AND planned_roll_id = $2 ORDER BY n"
+_ROWS = """
+SELECT entry::text AS entry FROM planned_pupils WHERE tenant_id = $1 AND planned_roll_id = $2 AND replaced_by = '{}' ORDER BY n
+"""
 _LOCK = "SELECT 1 FROM planned_rolls WHERE tenant_id = $1 AND id = $2 AND state = 'planned' FOR UPDATE"
-_DELETE_ROWS = "DELETE FROM planned_pupils WHERE tenant_id = $1 AND planned_roll_id = $2"
 _REFUSE = """
 UPDATE planned_rolls SET state = $3, problem = $4, done_at = clock_timestamp() WHERE tenant_id = $1 AND id = $2 AND state = 'planned'
 RETURNING 1
@@ -142,11 +145,23 @@ async def _write(connection: Connection, caller: Caller, batch: Rolls, *, roll: 
     """Records the roll, and what became of it, in one transaction. Its rows are deleted."""
     if await connection.fetchval(_LOCK, roll.tenant_id, roll.id) is None:
         raise _NotThere
-    recorded: RecordedRoll = await write_roll(connection, caller, batch, was_planned=True)
-    codes = sorted({issue.code for issue in batch.issues})
-    counts = (recorded.created, recorded.updated, recorded.unchanged, recorded.superseded, recorded.rejected, recorded.left)
-    await connection.execute(_FINISH, roll.tenant_id, roll.id, codes, *counts)
-    await connection.execute(_DELETE_ROWS, roll.tenant_id, roll.id)
+    key = (roll.tenant_id, roll.id)
+    stays = await planned_stays.find_stays(connection, caller, *key)
+    recorded: RecordedRoll = await write_roll(connection, caller, batch, planned_stays=stays)
+    pupil_ids = {id_ for result in batch.results.values() if (id_ := parse_id(result.id or "")) is not None}
+    await planned_stays.keep_pupils(connection, *key, pupil_ids)
+    rejected, codes = await planned_stays.count_rejected(connection, *key)
+    codes |= {issue.code for issue in batch.issues}
+    counts = (
+        recorded.created,
+        recorded.updated,
+        recorded.unchanged,
+        recorded.superseded,
+        recorded.rejected + rejected,
+        recorded.left,
+    )
+    await connection.execute(_FINISH, *key, sorted(codes), *counts)
+    await planned_stays.delete_rows(connection, *key)
     return recorded
 
 
@@ -155,6 +170,7 @@ async def _refuse(database: Database, finder_id: UUID, roll: DueRoll, code: str)
 
     async def work(connection: Connection) -> None:
         if await connection.fetchval(_REFUSE, roll.tenant_id, roll.id, REFUSED, code) is not None:
-            await connection.execute(_DELETE_ROWS, roll.tenant_id, roll.id)
+            await planned_stays.delete_rows(connection, roll.tenant_id, roll.id)
+            await planned_stays.give_rows_back(connection, roll.tenant_id, [roll.id])
 
     await database.run_transaction(finder_id, work)

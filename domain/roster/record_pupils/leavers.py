@@ -21,7 +21,9 @@ from msgspec import UNSET, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Conflict, Issue, make_invalid
+from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
+from domain.roster.merged_pupils import find_replacements
 from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils
 from domain.roster.record_pupils.entries import PupilEntryRow
@@ -102,11 +104,13 @@ async def find_pupils_to_spare(
     batch: Batch[Any, Any],
     school: SchoolInReach,
     on_roll: list[OpenSpell],
-    *,
-    was_planned: bool,
+    planned_stays: Collection[UUID] | None,
 ) -> set[UUID]:
     """Returns the pupils who stay on roll though no good row is theirs: those to whom rejected rows point and, where one of
-    these has a retired identifier or the roll was planned, those with a new identity. At most three statements.
+    these has a retired identifier or the roll was planned, those with a new identity. At most four statements.
+
+    An id of a record that was merged points to the pupil who remains. `planned_stays` are those of a planned roll besides
+    (planned_stays.py), None for any other roll.
 
     A planned roll may have waited without the row, or lost it when the child was given the new identity.
     """
@@ -117,8 +121,12 @@ async def find_pupils_to_spare(
         if keys
         else set()
     )
+    ids = [id_ for row in rejected if row.id is not None and (id_ := parse_id(row.id)) is not None and id_ not in spared]
+    if ids:
+        spared |= {*(await find_replacements(connection, caller, ids, Scope.PUPILS_WRITE)).values()}
     texts = [(0, text) for row in rejected for text in row.list_identifiers(caller.client_id, school.id)]
-    if was_planned or await find_retired(connection, school.tenant_id, texts):
+    spared |= {*(planned_stays or ())}
+    if planned_stays is not None or await find_retired(connection, school.tenant_id, texts):
         spared |= await find_new_identities(connection, school.tenant_id, {spell.pupil_id for spell in on_roll} - spared)
     return spared
 

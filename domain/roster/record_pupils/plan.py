@@ -1,7 +1,8 @@
 """Plans a roll of the coming academic year: it is tried as it would be written, undone, and stored until its day.
 
 So the sender is told at once what will become of each row, and nothing that is read for today changes. A complete roll
-replaces every planned roll of its school and year; any other replaces the planned rows about its pupils.
+replaces every planned roll of its school and year; any other sets the planned rows about its pupils aside
+(planned_stays.py).
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from domain.declare.type_numbers import PLANNED_ROLL
 from domain.roster import years
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
 from domain.roster.record_pupils.leavers import TOO_MANY, find_complete_school
+from domain.roster.record_pupils.planned_stays import PlannedStay, list_stays, set_rows_aside, store_stays
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
 from domain.roster.record_pupils.row_problem import NOT_SOURCE
 from domain.roster.school_refs import SchoolInReach, resolve_schools
@@ -76,7 +78,8 @@ async def plan_roll(connection: Connection, caller: Caller, batch: Rolls, write:
     if answer.results is not None:
         answer.results += [structs.replace(r, version=None) for r in recorded.results or () if r.outcome == "left"]
     rows = {school: planned for school, planned in rows.items() if not school.has_other_source}
-    ids = await _store(connection, caller, batch.head, rows)
+    stays = await list_stays(connection, caller, batch, schools, rows.keys())
+    ids = await _store(connection, caller, batch.head, rows, stays)
     return RecordedRoll(**structs.asdict(answer), left=recorded.left, planned_roll_ids=[str(id_) for id_ in ids])
 
 
@@ -126,22 +129,15 @@ def _make_row(entry: PupilEntry, pupil_id: UUID | None, outcome: str) -> Planned
 _FIND_SAME = """
 SELECT p.id FROM planned_rolls p
 WHERE p.tenant_id = $1 AND p.school_id = $2 AND p.client_id = $3 AND p.state = 'planned' AND p.digest = $4
-    AND p.row_count = (SELECT count(*) FROM planned_pupils x WHERE x.tenant_id = p.tenant_id AND x.planned_roll_id = p.id)
+    AND p.row_count = (
+        SELECT count(*) FROM planned_pupils x WHERE x.tenant_id = p.tenant_id AND x.planned_roll_id = p.id AND x.replaced_by = '{}'
+    )
     AND NOT (p.complete AND EXISTS (
         SELECT 1 FROM planned_rolls q WHERE q.tenant_id = p.tenant_id AND q.school_id = p.school_id
             AND q.academic_year = p.academic_year AND q.state = 'planned' AND q.received_at > p.received_at
     ))
 """
 _DELETE_ROLLS = "DELETE FROM planned_rolls WHERE tenant_id = $1 AND school_id = $2 AND academic_year = $3 AND state = 'planned'"
-_DELETE_ROWS = """
-DELETE FROM planned_pupils x USING planned_rolls p
-WHERE p.tenant_id = $1 AND p.school_id = $2 AND p.academic_year = $3 AND p.state = 'planned' AND x.tenant_id = $1 AND x.planned_roll_id = p.id
-    AND (x.pupil_id = ANY ($4) OR x.upns && $5 OR (p.client_id = $7 AND x.reference = ANY ($6)))
-"""
-_DELETE_EMPTY = """
-DELETE FROM planned_rolls p WHERE p.tenant_id = $1 AND p.school_id = $2 AND p.academic_year = $3 AND p.state = 'planned' AND NOT p.complete
-    AND NOT EXISTS (SELECT 1 FROM planned_pupils x WHERE x.tenant_id = p.tenant_id AND x.planned_roll_id = p.id)
-"""
 _INSERT_ROLL = """
 INSERT INTO planned_rolls (tenant_id, id, school_id, client_id, as_of, academic_year, complete, max_leavers, row_count, digest)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -154,7 +150,11 @@ FROM unnest($4::integer[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::t
 
 
 async def _store(
-    connection: Connection, caller: Caller, head: PupilBatch, rows: dict[SchoolInReach, list[PlannedRow]]
+    connection: Connection,
+    caller: Caller,
+    head: PupilBatch,
+    rows: dict[SchoolInReach, list[PlannedRow]],
+    stays: dict[SchoolInReach, list[PlannedStay]],
 ) -> list[UUID]:
     """Stores the rows of each school as a planned roll, in place of what they replace; returns the ids. The same rows
     again change nothing.
@@ -164,32 +164,36 @@ async def _store(
     tenant_id = next(iter(rows)).tenant_id
     with track_locks():  # no data version depends on planned rolls
         await SchoolLocks(connection, tenant_id).lock([school.id for school in rows], [])
-    return [await _store_of_school(connection, caller, head, school, rows[school]) for school in rows]
+    return [await _store_of_school(connection, caller, head, school, rows[school], stays.get(school, [])) for school in rows]
 
 
 async def _store_of_school(
-    connection: Connection, caller: Caller, head: PupilBatch, school: SchoolInReach, rows: list[PlannedRow]
+    connection: Connection,
+    caller: Caller,
+    head: PupilBatch,
+    school: SchoolInReach,
+    rows: list[PlannedRow],
+    stays: list[PlannedStay],
 ) -> UUID:
     tenant_id, client_id = school.tenant_id, caller.client_id
     max_leavers = None if head.max_leavers is UNSET else head.max_leavers
     described = f"{head.as_of} {head.complete} {max_leavers}".encode()
-    digest = hashlib.sha256(b"\n".join([described, *sorted(row.entry for row in rows)])).digest()
+    digest = hashlib.sha256(
+        b"\n".join([described, *sorted(row.entry for row in rows), *sorted(repr(stay).encode() for stay in stays)])
+    ).digest()
     same: UUID | None = await connection.fetchval(_FIND_SAME, tenant_id, school.id, client_id, digest)
     if same is not None:
         return same
     of_year = (tenant_id, school.id, years.parse_academic_year(years.academic_year_of(head.as_of)))
     if head.complete:
         await connection.execute(_DELETE_ROLLS, *of_year)
-    else:
-        pupil_ids = [row.pupil_id for row in rows if row.pupil_id is not None]
-        references = [row.reference for row in rows if row.reference is not None]
-        upns = [upn for row in rows for upn in row.upns]
-        await connection.execute(_DELETE_ROWS, *of_year, pupil_ids, upns, references, client_id)
-        await connection.execute(_DELETE_EMPTY, *of_year)
     roll_id = new_id(PLANNED_ROLL)
     facts = (of_year[1], client_id, head.as_of, of_year[2], head.complete, max_leavers, len(rows), digest)
     await connection.execute(_INSERT_ROLL, tenant_id, roll_id, *facts)
     numbered = [(n, row.pupil_id, row.reference, " ".join(row.upns), row.entry.decode(), row.outcome) for n, row in enumerate(rows)]
     for part in split_into_parts(numbered):
         await connection.execute(_INSERT_ROWS, tenant_id, roll_id, school.id, *transpose(part, 6))
+    await store_stays(connection, tenant_id, roll_id, school.id, stays)
+    if not head.complete:
+        await set_rows_aside(connection, tenant_id, roll_id)
     return roll_id

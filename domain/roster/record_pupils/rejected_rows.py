@@ -17,8 +17,9 @@ from domain.write.batch import Batch
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """What of a rejected row can be read: its id and reference, its UPNs in canonical form, its names and its birthday."""
+    """What of a rejected row can be read: its index, id and reference, its UPNs in canonical form, its names and its birthday."""
 
+    at: int
     id: str | None
     reference: str | None
     upns: list[str]
@@ -51,14 +52,14 @@ def list_rejected_rows(batch: Batch[Any, Any]) -> list[RejectedRow]:
         if at not in good and isinstance(entry, PupilEntry):
             surnames, forenames = (entry.surname, entry.preferred_surname), (entry.forename, entry.preferred_forename)
             upns, born_on = [entry.upn, *entry.former_upns], entry.date_of_birth
-            rows.append(_make_row(entry.id, entry.reference, upns, surnames, forenames, born_on))
-    for value in batch.undecoded.values():
+            rows.append(_make_row(at, entry.id, entry.reference, upns, surnames, forenames, born_on))
+    for at, value in batch.undecoded.items():
         if isinstance(value, dict):
             former = value.get("formerUpns")
             upns = [value.get("upn"), *(former if isinstance(former, list) else [])]
             name_lists = [tuple(value.get(name) for name in names) for names in _NAMES]
             id_, reference = value.get("id"), value.get("reference")
-            rows.append(_make_row(id_, reference, upns, name_lists[0], name_lists[1], value.get("dateOfBirth")))
+            rows.append(_make_row(at, id_, reference, upns, name_lists[0], name_lists[1], value.get("dateOfBirth")))
     return rows
 
 
@@ -66,9 +67,16 @@ _NAMES = (("surname", "preferredSurname"), ("forename", "preferredForename"))
 
 
 def _make_row(
-    id_: object, reference: object, upns: list[Any], surnames: tuple[object, ...], forenames: tuple[object, ...], born_on: object
+    at: int,
+    id_: object,
+    reference: object,
+    upns: list[Any],
+    surnames: tuple[object, ...],
+    forenames: tuple[object, ...],
+    born_on: object,
 ) -> RejectedRow:
     return RejectedRow(
+        at,
         _read_text(id_),
         _read_text(reference),
         [upn for text in upns if (upn := find_upn(text)) is not None],
