@@ -20,6 +20,7 @@ from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
 from domain.roster.groups import Code, Kind
+from domain.roster.merged_pupils import find_replacements
 from domain.roster.pupil_keys import PupilKey, find_and_lock_pupils
 from domain.roster.record_pupils.dates import find_date_problem, find_first_day_problem
 from domain.roster.record_pupils.roll_day import IMPLAUSIBLE
@@ -114,8 +115,10 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
         batch.list_good_rows(), lambda row: (row[0], (schools[row[0]].id, row[1].code)), "school and code"
     )
     locks = SchoolLocks(connection, tenant_id)
-    members, with_retired = await find_members(connection, caller, locks, tenant_id, batch, entries, schools)
-    rows = [GroupRow(at, entry, schools[at], members[at], new_id(GROUP), at in with_retired) for at, entry in entries]
+    members, with_retired, remaining = await find_members(connection, caller, locks, tenant_id, batch, entries, schools)
+    rows = [
+        GroupRow(at, entry, schools[at], members[at], new_id(GROUP), at in with_retired, remaining[at]) for at, entry in entries
+    ]
     await read_stored(connection, tenant_id, year, rows)
     await spare_new_identities(connection, tenant_id, rows)
     reject_impossible_members(batch, rows, await read_birthdays(connection, tenant_id, rows))
@@ -134,9 +137,9 @@ async def find_members(
     batch: Batch[GroupBatch, GroupEntry],
     entries: list[tuple[int, GroupEntry]],
     schools: dict[int, SchoolInReach],
-) -> tuple[dict[int, dict[int, UUID]], set[int]]:
+) -> tuple[dict[int, dict[int, UUID]], set[int], dict[int, set[UUID]]]:
     """Returns the pupil of every member that is found, by the index of the entry and then of the member, and the indexes
-    of the entries with a member of a retired identifier; adds an issue for every member that is not found.
+    of the entries with a member of a retired identifier, and whom the ids of merged records mean; adds an issue for every member that is not found.
 
     With handling=lenient the members that are found are still recorded.
     """
@@ -155,12 +158,16 @@ async def find_members(
     for n, pupil_id in matches.items():
         at, i = positions[n]
         pupil_ids[at][i] = pupil_id
-    named = [
-        (n, describe_id(id_)) for n, row in members.rows if n not in matches and row.id and (id_ := parse_id(row.id)) is not None
-    ]
+    ids = {n: id_ for n, row in members.rows if n not in matches and row.id and (id_ := parse_id(row.id)) is not None}
+    named = [(n, describe_id(id_)) for n, id_ in ids.items()]
     retired = await find_retired(connection, tenant_id, named)
+    replacements = await find_replacements(connection, caller, list(ids.values()), Scope.GROUPS_WRITE) if ids else {}
+    remaining: dict[int, set[UUID]] = {at: set() for at, _ in entries}
+    for n, id_ in ids.items():
+        if id_ in replacements:
+            remaining[positions[n][0]].add(replacements[id_])
     retired |= {members.find_index(issue) for issue in members.issues if issue.code == RETIRED}
-    return pupil_ids, {positions[n][0] for n in retired}
+    return pupil_ids, {positions[n][0] for n in retired}, remaining
 
 
 async def spare_new_identities(connection: Connection, tenant_id: UUID, rows: list[GroupRow]) -> None:
@@ -170,7 +177,7 @@ async def spare_new_identities(connection: Connection, tenant_id: UUID, rows: li
     rows = [row for row in rows if row.has_retired]
     spared = await find_new_identities(connection, tenant_id, {pupil_id for row in rows for pupil_id, _ in row.before})
     for row in rows:
-        row.spared_ids = spared
+        row.spared_ids |= spared
 
 
 _STORED = """
@@ -222,7 +229,7 @@ def compare_with_stored(batch: Batch[GroupBatch, GroupEntry], row: GroupRow) -> 
         if ends is not None and ends < begins:
             batch.reject(row.at, f"members/{i}/to", "membership-inverted", "A membership cannot end before it begins.")
         spells[pupil_id, begins] = ends
-    if head.complete:  # a member who was not found is nobody who is in the group, and keeps nobody in it
+    if head.complete:  # a member who was not found is nobody who is in the group, unless the id is of a merged record or retired
         named = {*row.pupil_ids.values(), *row.spared_ids}
         leavers = [key for key in list_members_on(spells, head.as_of) if key[0] not in named]
         spells |= dict.fromkeys(leavers, head.as_of - timedelta(days=1))

@@ -367,3 +367,16 @@ async def test_every_table_about_pupils_is_merged_and_reported(small_trust: Trus
         "planned_stays",
     }
     assert {row["relname"] for row in columns} == put_together | follow | {"data_issues", "new_identities"}
+
+
+async def test_a_complete_group_that_names_a_merged_record_keeps_the_remaining_pupil(small_trust: Trust, vendor: Any) -> None:
+    made = await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2), entry(3)]), Prefer="return=representation")
+    first, second, third = (result["id"] for result in made["results"])
+    group = {"code": "6A", "name": "6A", "kind": "class", "members": [{"id": second}, {"id": third}]}
+    await sent(vendor, "/v1/groups", roll("Oak", [group], academicYear="2017-18"))
+    await confirmed(vendor, f"/v1/pupils/{second}/merge", await merge_body(vendor, second, first))
+    whole = roll("Oak", [group | {"members": [{"id": second}]}], academicYear="2017-18", complete=True)
+    answer = await sent(vendor, "/v1/groups", whole, Prefer="handling=lenient")
+    assert issues(answer) == {"/entries/0/members/0/id": "pupil-merged"}
+    on = await small_trust.operator.fetch("SELECT pupil_id::text FROM group_members WHERE to_on IS NULL")
+    assert [row[0] for row in on] == [first]
