@@ -28,7 +28,7 @@ from domain.declare.predicates import RowPredicate
 from domain.declare.scopes import Scope
 from domain.declare.value_types import TYPE_OF_COLUMN, ValueType, find_value_type
 from domain.declare.vocabulary import Codes, Vocabulary
-from domain.support.texts import find_unreadable
+from domain.support.texts import find_unreadable, is_clean
 
 
 class Filter(Enum):
@@ -165,8 +165,10 @@ class Field:
         value = self.kind.parse(raw)
         if value == "":
             raise ValueError("is empty")
-        if isinstance(value, str) and (unreadable := find_unreadable(value, may_be_formatted=self.is_prose)) is not None:
-            raise ValueError(f"is none that it can have. {unreadable.removesuffix('.')}")
+        if isinstance(value, str) and not is_clean(value):
+            unreadable = find_unreadable(value, may_be_formatted=self.is_prose)
+            if unreadable is not None:
+                raise ValueError(f"is none that it can have. {unreadable.removesuffix('.')}")
         if self.vocabulary is not None:
             try:
                 value = self.vocabulary.parse(value)

@@ -11,6 +11,7 @@ from api.rest.openapi.schemas import (
     make_array,
     make_count,
     make_field_path,
+    make_filter,
     make_link_path,
 )
 from api.rest.openapi.schemas import (
@@ -36,7 +37,7 @@ def make_names(name: str, doc: str, item: JsonObject, **limits: Any) -> JsonObje
 
 def _make_filters(name: str, field: Field) -> list[JsonObject]:
     """The filter of a field, which may be repeated, and its comparisons (`mark.gte`)."""
-    item = SCALARS[field.kind].get("items", SCALARS[field.kind])
+    item = SCALARS[field.kind].get("items") or make_filter(field)
     words = "" if field.vocabulary is None or not field.vocabulary.words else f" {list_words(field.vocabulary.words)}"
     unknown = " One that nothing within reach has is an error (422)." if field.codes is not None else ""
     doc = f"{field.doc}{words}{unknown} Repeated: any of them."

@@ -254,11 +254,18 @@ def make_page(resource: Resource) -> JsonObject:
     }
 
 
+def make_filter(field: Field) -> JsonObject:
+    """The schema of a value that a filter by a field takes, with the bounds of a number."""
+    vocabulary = field.vocabulary
+    bounds = {} if vocabulary is None else {"minimum": vocabulary.least, "maximum": vocabulary.most}
+    return SCALARS[field.kind] | {name: bound for name, bound in bounds.items() if bound is not None}
+
+
 def make_lookup(resource: Resource) -> JsonObject:
     """The schema of a lookup's body: the parameters of a list, and the filters that must not be in a URL."""
     filters = {
         name: {
-            "anyOf": [SCALARS[field.kind], make_array(SCALARS[field.kind])],
+            "anyOf": [make_filter(field), make_array(make_filter(field))],
             "description": field.doc,
             **({"x-scope": field.scope.value} if field.scope else {}),
         }
