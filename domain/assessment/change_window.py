@@ -17,6 +17,7 @@ from domain.roster.years import YearGroupText
 from domain.store.database import Connection
 from domain.write.aggregates import rebuild
 from domain.write.command import command
+from domain.write.partial import require_readable
 from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 
@@ -54,6 +55,7 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
     year, terms["year_groups"], issues = check_window_terms(WindowTerms(academic_year, **{name: terms[name] for name in checked}))
     if issues:
         raise make_invalid(issues)
+    require_readable(patch.fields)
     changed = {name for name, value in terms.items() if stored[name] != value}
     if not changed:
         return patch.make_result("unchanged", stored["version"])

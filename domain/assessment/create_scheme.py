@@ -6,7 +6,7 @@ in the version that was pinned when they were planned.
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -16,7 +16,7 @@ from domain.assessment.templates import Grade, TemplateVersion, find_standards, 
 from domain.assessment.tenant_setup import SchemeRows, append_versions, prepare_tenant, write_schemes
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
-from domain.declare.inputs import ExactNumber, Input, Output, describe, round_half_up
+from domain.declare.inputs import ExactNumber, Output, RuledInput, describe, round_half_up
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME
@@ -30,8 +30,26 @@ from domain.write.action import Action
 from domain.write.command import command
 
 
-class GradeInput(Input, kw_only=True):
+def _check_standards(grade: Any) -> str | None:
+    return "A grade that meets the higher standard meets the expected one" if grade.higher and not grade.expected else None
+
+
+def _check_counting(grade: Any) -> str | None:
+    if (grade.expected and not grade.valid) or (grade.valid and not grade.eligible):
+        return "A grade that meets a standard is valid, and a valid grade is eligible"
+    return None
+
+
+def _check_validity(grade: Any) -> str | None:
+    if grade.valid_from is not None and grade.valid_to is not None and grade.valid_to < grade.valid_from:
+        return "A grade cannot end before it begins"
+    return None
+
+
+class GradeInput(RuledInput, kw_only=True):
     """A grade. rank orders it, higher is better; value enters averages; eligible keeps the pupil in the denominator."""
+
+    rules = (_check_standards, _check_counting, _check_validity)
 
     code: Annotated[str, Meta(min_length=1, max_length=20)]
     label: ShortText
@@ -50,22 +68,20 @@ class GradeInput(Input, kw_only=True):
     valid_from: Annotated[date | None, describe("First day of the academic year from which it is used.")] = None
     valid_to: Annotated[date | None, describe("Last day of the academic year until which it is used.")] = None
 
-    def __post_init__(self) -> None:
-        if self.higher and not self.expected:
-            raise ValueError("A grade that meets the higher standard meets the expected one")
-        if (self.expected and not self.valid) or (self.valid and not self.eligible):
-            raise ValueError("A grade that meets a standard is valid, and a valid grade is eligible")
-        if self.valid_from is not None and self.valid_to is not None and self.valid_to < self.valid_from:
-            raise ValueError("A grade cannot end before it begins")
-
 
 GradeInputs = Annotated[list[GradeInput], Meta(min_length=1, max_length=500)]
 Rounding = Annotated[int, Meta(ge=0, le=STORED_DECIMALS)]
 ROUNDING = "Decimals to which marks are rounded; without it, a mark with more than two decimals is refused."
 
 
-class NewScheme(Input, kw_only=True):
+def _check_grades(scheme: Any) -> str | None:
+    return "Give either template or grades" if (scheme.template is UNSET) == (scheme.grades is UNSET) else None
+
+
+class NewScheme(RuledInput, kw_only=True):
     """A scheme by its grades, or as a copy of a template."""
+
+    rules = (_check_grades,)
 
     tenant: TenantRef
     code: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,49}$")]
@@ -74,12 +90,8 @@ class NewScheme(Input, kw_only=True):
     grades: GradeInputs | UnsetType = UNSET
     rounding: Annotated[Rounding | None, describe(ROUNDING)] = None
 
-    def __post_init__(self) -> None:
-        if (self.template is UNSET) == (self.grades is UNSET):
-            raise ValueError("Give either template or grades")
 
-
-class NewSchemeVersion(Input, kw_only=True):
+class NewSchemeVersion(RuledInput, kw_only=True):
     """The next version of a scheme, with all its grades. A window may be pinned to it that holds no other grade."""
 
     grades: GradeInputs

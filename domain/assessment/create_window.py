@@ -1,7 +1,7 @@
 """Creates an assessment window, which is planned until its opensAt."""
 
+from dataclasses import fields
 from datetime import date
-from itertools import islice
 from typing import Annotated
 from uuid import UUID
 
@@ -28,6 +28,7 @@ from domain.store.database import Connection, transpose
 from domain.support import clock
 from domain.write.aggregates import rebuild
 from domain.write.command import command
+from domain.write.partial import UNREADABLE, Unreadable, is_partial, list_readable, require_readable
 
 
 class Collect(Input, kw_only=True):
@@ -72,32 +73,26 @@ class NewWindow(Input, kw_only=True):
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, Conflict))
 async def create_window(connection: Connection, caller: Caller, window: NewWindow) -> WindowNow:
     """Plan a window for a trust or school: pin each school's scheme versions and count who is eligible. It accepts nothing before it opens."""
-    tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, window.tenant, "/tenant")
+    year, year_groups, issues = check_window_terms(copy_terms(window))
+    issues += await _check_own_facts(connection, window, year)
+    try:
+        tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, window.tenant, "/tenant")
+    except Invalid as problem:  # what the tenant has cannot be looked up
+        raise make_invalid([*problem.issues, *issues]) from None
+    except Unreadable:
+        raise make_invalid(issues) from None
     await prepare_tenant(connection, tenant_id)
     locks = await lock_all_schools(connection, tenant_id)
-    year, year_groups, issues = check_window_terms(
-        WindowTerms(
-            window.academic_year, window.census_on, window.opens_at, window.closes_at, window.accept_until, window.year_groups
-        )
-    )
-    if year is not None and not await connection.fetchval("SELECT 1 FROM academic_years WHERE year = $1", year):
-        issues.append(
-            Issue(
-                "/academicYear",
-                "academic-year-not-prepared",
-                "This academic year is not prepared; the operator's `migrate` adds years.",
-            )
-        )
-    if parse_id(window.code) is not None:
-        issues.append(Issue("/code", "wrong-value", "A code is no id: URLs take either."))
     lines = await resolve_collected(connection, caller, tenant_id, window, issues)
+    exists = await connection.fetchval(_EXISTS, tenant_id, getattr(window, "code", None))
+    taken = [Issue("/code", "window-exists", "A window with this code exists.")] if exists else []
     if issues:
-        raise make_invalid(issues)
+        raise make_invalid([*issues, *taken])
     if not window.statutory and window.frequency_reasons is None:
         await check_workload_budget(connection, tenant_id, year, year_groups, "/frequencyReasons")
-    if await connection.fetchval("SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2", tenant_id, window.code):
-        message = "A window with this code exists."
-        raise Conflict(message, code="window-exists", issues=(Issue("/code", "window-exists", message),))
+    if taken:
+        raise Conflict(taken[0].message, code="window-exists", issues=tuple(taken))
+    require_readable(window)
     reasons = None if window.frequency_reasons is None else msgspec.json.encode(window.frequency_reasons).decode()
     row = await connection.fetchrow(
         _INSERT,
@@ -125,6 +120,25 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
     return describe_window(row)
 
 
+_EXISTS = "SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2"
+
+
+def copy_terms(window: NewWindow) -> WindowTerms:
+    """Returns the terms of a window, as far as they can be read."""
+    return WindowTerms(**{item.name: getattr(window, item.name, UNREADABLE) for item in fields(WindowTerms)})
+
+
+async def _check_own_facts(connection: Connection, window: NewWindow, year: int | None) -> list[Issue]:
+    """Returns what is wrong with the code and the academic year, whatever the tenant."""
+    issues = []
+    if year is not None and not await connection.fetchval("SELECT 1 FROM academic_years WHERE year = $1", year):
+        message = "This academic year is not prepared; the operator's `migrate` adds years."
+        issues.append(Issue("/academicYear", "academic-year-not-prepared", message))
+    if parse_id(getattr(window, "code", "")) is not None:
+        issues.append(Issue("/code", "wrong-value", "A code is no id: URLs take either."))
+    return issues
+
+
 _INSERT = f"""
 INSERT INTO windows AS w (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, accept_until, statutory, purpose, decision,
     frequency_reasons, year_groups)
@@ -150,33 +164,32 @@ async def resolve_collected(
     subjects = {row["code"]: row for row in await connection.fetch(_SUBJECTS, tenant_id)}
     aspects = {row["code"]: row for row in await connection.fetch(_ASPECTS, tenant_id)}
     schemes = {row["code"]: row for row in await connection.fetch(_SCHEMES, tenant_id)}
-    refs = [ref for line in window.collects for ref in line.schools or []]
+    lines = list_readable(getattr(window, "collects", []))
+    schools_of = {i: list_readable(getattr(line, "schools", None) or []) for i, line in lines}
+    refs = [ref for pairs in schools_of.values() for _, ref in pairs if not is_partial(ref)]
     schools = iter(await find_schools(connection, caller, Scope.WINDOWS_WRITE, refs))
     schemes_of_lines: dict[tuple[int, int, UUID], UUID] = {}
-    for i, line in enumerate(window.collects):
+    for i, line in lines:
         pointer, issue_count = f"/collects/{i}", len(issues)
-        for name, code, rows in (
-            ("subject", line.subject, subjects),
-            ("scheme", line.scheme, schemes),
-            ("aspect", line.aspect, aspects),
-        ):
-            if code not in rows or rows[code]["retired"]:
+        for name, rows in (("subject", subjects), ("scheme", schemes), ("aspect", aspects)):
+            code = getattr(line, name, None)
+            if code is not None and (code not in rows or rows[code]["retired"]):
                 usable = [other for other, row in rows.items() if not row["retired"]]
                 unknown, message = describe_unknown_code(name, code, usable)
                 issues.append(
                     Issue(f"{pointer}/{name}", unknown, f"This {name} is retired. {message}" if code in rows else message)
                 )
-            elif rows[code]["derived"]:
+            elif code is not None and rows[code]["derived"]:
                 reason = describe_conjunction(code) if name == "subject" else None
                 reason = reason or f"This {name} is computed from others and cannot be collected."
                 issues.append(Issue(f"{pointer}/{name}", f"{name}-derived", reason))
-        school_ids: list[UUID] = [tenant_id] if line.schools is None else []
-        for j, school in enumerate(islice(schools, len(line.schools or []))):
+        school_ids: list[UUID] = [] if schools_of[i] else [tenant_id]
+        for j, school in zip([j for j, ref in schools_of[i] if not is_partial(ref)], schools, strict=False):
             if school is None or school.tenant_id != tenant_id:
                 issues.append(make_school_issue(f"{pointer}/schools/{j}", Scope.WINDOWS_WRITE))
             else:
                 school_ids.append(school.id)
-        if len(issues) > issue_count:
+        if len(issues) > issue_count or is_partial(line):
             continue
         for school_id in school_ids:
             key = (subjects[line.subject]["no"], aspects[line.aspect]["no"], school_id)

@@ -13,13 +13,14 @@ from domain.declare.ids import new_id
 from domain.declare.inputs import Input, LongText, Output, Text, describe
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import DISCOUNT
-from domain.roster.pupil_keys import PupilKey, PupilRow, find_pupils
+from domain.roster.pupil_keys import PupilKey, PupilRow, find_pupils, has_one_key
 from domain.roster.school_refs import SchoolRef, resolve_schools
 from domain.store.database import Connection
 from domain.write.action import Action
 from domain.write.aggregates import adjust_for_discount
 from domain.write.batch import Batch
 from domain.write.command import command
+from domain.write.partial import Unreadable, copy_fields
 
 
 class WindowDiscount(Input, kw_only=True):
@@ -115,14 +116,17 @@ def _refuse_locked(window: Any) -> None:
 
 async def _find_pupil(connection: Connection, caller: Caller, tenant_id: UUID, fields: WindowDiscount) -> tuple[UUID, UUID]:
     """Returns the pupil that the input names, and the school. Raises Invalid."""
-    key = PupilRow(**{name: value for name, value in structs.asdict(fields.pupil).items() if value is not UNSET})
-    batch: Batch[WindowDiscount, PupilRow] = Batch(fields, [(0, key)], 1, name="pupil")
+    batch: Batch[WindowDiscount, PupilRow] = Batch(fields, [], 1, name="pupil")
+    batch.add_row(0, copy_fields(fields.pupil, PupilRow))
     schools = await resolve_schools(connection, caller, Scope.WINDOWS_WRITE, batch)
     pupil_ids: dict[int, UUID] = {}
     if schools and schools[0].tenant_id != tenant_id:
         batch.reject(0, "", "pupil-not-found", "The school is not of the window's trust.")
     elif schools:
-        pupil_ids = await find_pupils(connection, caller, tenant_id, batch, schools)
-    if batch.issues:
-        raise make_invalid([structs.replace(issue, at=issue.at.replace("/pupil/0", "/pupil", 1)) for issue in batch.issues])
+        rows = [(at, row) for at, row in batch.list_all_rows() if has_one_key(row)]
+        pupil_ids = await find_pupils(connection, caller, tenant_id, batch, schools, rows)
+    if issues := batch.list_issues():
+        raise make_invalid([structs.replace(issue, at=issue.at.replace("/pupil/0", "/pupil", 1)) for issue in issues])
+    if not pupil_ids:
+        raise Unreadable("pupil")
     return pupil_ids[0], schools[0].id

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,7 +11,6 @@ from msgspec import UNSET, Meta, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.assessment.codes import SUBJECTS_AND_ASPECTS
-from domain.assessment.codes_of_batch import reject_unknown_words
 from domain.assessment.subjects import AspectCode, SubjectCode
 from domain.assessment.targets import HORIZON_POINT_PATTERN, targets
 from domain.assessment.templates import describe_unknown_code, is_used
@@ -23,7 +23,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
 from domain.roster import years
 from domain.roster.pupil_keys import PupilRow, find_and_lock_pupils
-from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
+from domain.roster.school_refs import SchoolInReach, SchoolRef, find_only_tenant, resolve_schools
 from domain.roster.years import AcademicYearText
 from domain.store.database import Connection, transpose
 from domain.support import clock
@@ -104,30 +104,43 @@ class TargetGrades:
                 same.append(row)  # an older one, of other years than the latest
 
     def find(
-        self, batch: Batch[Any, Any], at: int, entry: TargetEntry, school_id: UUID, subject_no: int, year: int
+        self,
+        batch: Batch[Any, Any],
+        at: int,
+        entry: TargetEntry,
+        school: SchoolInReach | None,
+        subject_no: int | None,
+        year: int | None,
     ) -> tuple[int, int] | None:
         """Returns the numbers of the scheme version and of the grade in the year of the horizon, or None after rejecting
-        the row.
+        the row with every issue of what can be read of it. Where the year is not known, the grade may be of any.
         """
-        if entry.scheme is not UNSET:
-            if entry.scheme not in self._by_scheme:
+        scheme, code = getattr(entry, "scheme", None), getattr(entry, "grade", None)
+        if scheme is None:
+            return None
+        if scheme is not UNSET:
+            if scheme not in self._by_scheme:
                 batch.reject(
                     at, "scheme", "scheme-unknown", f"This tenant has no such scheme. It has: {', '.join(self._by_scheme)}."
                 )
                 return None
-            grades = self._by_scheme[entry.scheme]
+            grades = self._by_scheme[scheme]
+        elif school is None or subject_no is None:
+            return None
         else:
-            grades = self._by_subject.get((school_id, subject_no), {})
+            grades = self._by_subject.get((school.id, subject_no), {})
             if not grades:
                 batch.reject(
                     at, "scheme", "scheme-needed", "This school has not judged the subject in any window yet; name the scheme."
                 )
                 return None
-        found = (row for row in grades.get(str(entry.grade), ()) if is_used(row["valid_from"], row["valid_to"], year))
+        if code is None:
+            return None
+        found = (row for row in grades.get(str(code), ()) if year is None or is_used(row["valid_from"], row["valid_to"], year))
         grade = next(found, None)
         if grade is None:
-            suggestion = batch.suggestions.suggest(str(entry.grade), tuple(grades))
-            hint = "" if entry.scheme is not UNSET else " Name the scheme if the target is in another one."
+            suggestion = batch.suggestions.suggest(str(code), tuple(grades))
+            hint = "" if scheme is not UNSET else " Name the scheme if the target is in another one."
             batch.reject(at, "grade", "grade-unknown", f"The scheme has no such grade.{suggestion}{hint}")
             return None
         return grade["version_no"], grade["no"]
@@ -137,27 +150,27 @@ class TargetGrades:
 async def record_targets(connection: Connection, caller: Caller, batch: Batch[TargetBatch, TargetEntry]) -> Recorded:
     """Record a batch of targets. The same batch twice changes nothing."""
     schools = await resolve_schools(connection, caller, Scope.TARGETS_WRITE, batch, by_pupil=True)
-    if not schools:
+    tenant_id = next((school.tenant_id for school in schools.values()), None)
+    if tenant_id is None:
+        tenant_id = await find_only_tenant(connection, caller, Scope.TARGETS_WRITE)
+    if tenant_id is None:
+        for at, entry in batch.list_bad_rows():
+            _find_year(batch, at, entry)
         batch.refuse_if_strict()
         return batch.summarise()
-    tenant_id = next(iter(schools.values())).tenant_id
     codes = await connection.fetch(SUBJECTS_AND_ASPECTS, tenant_id)
     numbers = {(row["kind"], row["code"]): row["no"] for row in codes}
-    grades = TargetGrades(
-        await connection.fetch(_GRADES, tenant_id, list({school.id for school in schools.values()}), clock.read_now())
-    )
-    known = {kind: [code for other, code in numbers if other == kind] for kind in ("subject", "aspect")}
-    reject_unknown_words(batch, known)
-    good_rows = batch.list_good_rows()
+    school_ids = {school.id for school in schools.values()}
+    grades = TargetGrades(await connection.fetch(_GRADES, tenant_id, list(school_ids), clock.read_now()))
+    good_rows, bad_rows = batch.list_good_rows(), batch.list_bad_rows()
     locks = SchoolLocks(connection, tenant_id)
-    pupil_ids = await find_and_lock_pupils(
-        connection, caller, locks, tenant_id, batch, schools, {school.id for school in schools.values()}, values_sql=_RECORDED
-    )
+    locked_ids = {schools[at].id for at, _ in good_rows}
+    pupil_ids = await find_and_lock_pupils(connection, caller, locks, tenant_id, batch, schools, locked_ids, values_sql=_RECORDED)
     keyed = [
         (at, entry, key)
-        async for part in iterate_in_slices(good_rows)
+        async for part in iterate_in_slices(sorted([*good_rows, *bad_rows], key=itemgetter(0)) if bad_rows else good_rows)
         for at, entry in part
-        if (key := resolve_entry(batch, numbers, grades, schools[at], at, entry)) is not None
+        if (key := resolve_entry(batch, numbers, grades, schools.get(at), at, entry)) is not None
     ]
     rows = await batch.reject_duplicates(
         [(at, entry, (pupil_ids[at], *key)) for at, entry, key in keyed if at in pupil_ids],
@@ -172,26 +185,38 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
 
 
 def resolve_entry(
-    batch: Batch[Any, Any], numbers: dict[Any, int], grades: TargetGrades, school: SchoolInReach, at: int, entry: TargetEntry
+    batch: Batch[Any, Any],
+    numbers: dict[Any, int],
+    grades: TargetGrades,
+    school: SchoolInReach | None,
+    at: int,
+    entry: TargetEntry,
 ) -> tuple[Any, ...] | None:
-    """Returns (subject, aspect, horizon year, point, basis, scheme version, grade), or None after rejecting the row
-    with every issue.
+    """Returns (subject, aspect, horizon year, point, basis, scheme version, grade) after rejecting the row with every issue of
+    what can be read of it. The scheme version and the grade of a bad row may be None; None where another part is not known.
     """
-    issue_count = len(batch.issues)
-    year = 0
-    try:
-        year = years.parse_academic_year(entry.horizon.academic_year)
-    except ValueError as problem:
-        batch.reject(at, "horizon/academicYear", "academic-year-invalid", str(problem))
-    for kind, code in (("subject", entry.subject), ("aspect", entry.aspect)):
-        if (kind, code) not in numbers:
+    year = _find_year(batch, at, entry)
+    for kind in ("subject", "aspect"):
+        code = getattr(entry, kind, None)
+        if code is not None and (kind, code) not in numbers:
             codes = [other for other_kind, other in numbers if other_kind == kind]
             batch.reject(at, kind, *describe_unknown_code(kind, code, codes))
-    if len(batch.issues) > issue_count:
-        return None
-    subject_no = numbers["subject", entry.subject]
-    grade = grades.find(batch, at, entry, school.id, subject_no, year)
-    return grade and (subject_no, numbers["aspect", entry.aspect], year, entry.horizon.point, entry.basis, *grade)
+    subject_no = numbers.get(("subject", getattr(entry, "subject", None)))
+    aspect_no = numbers.get(("aspect", getattr(entry, "aspect", None)))
+    grade = grades.find(batch, at, entry, school, subject_no, year) or (None, None)
+    horizon, basis = getattr(entry, "horizon", None), getattr(entry, "basis", None)
+    key = (subject_no, aspect_no, year, getattr(horizon, "point", None), basis)
+    return None if school is None or None in key else (*key, *grade)
+
+
+def _find_year(batch: Batch[Any, Any], at: int, entry: TargetEntry) -> int | None:
+    """Returns the calendar year in which the academic year of the horizon begins."""
+    text = getattr(getattr(entry, "horizon", None), "academic_year", None)
+    try:
+        return None if text is None else years.parse_academic_year(text)
+    except ValueError as problem:
+        batch.reject(at, "horizon/academicYear", "academic-year-invalid", str(problem))
+    return None
 
 
 KeyedEntry = tuple[int, TargetEntry, tuple[Any, ...]]
@@ -252,21 +277,25 @@ async def compare_with_stored(
         for stored in part:
             at, entry, key = by_n.pop(stored["n"])
             exists, now = stored["id"] is not None, stored["now"]
-            recorded_at = (
-                max(now, stored["recorded_at"] or now) if entry.recorded_at is UNSET else entry.recorded_at.astimezone(UTC)
-            )
-            if exists and (*key[6:], entry.visibility) == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
+            said_at = getattr(entry, "recorded_at", None)
+            recorded_at = max(now, stored["recorded_at"] or now) if said_at is UNSET else said_at and said_at.astimezone(UTC)
+            value = (*key[6:], getattr(entry, "visibility", None))
+            if exists and value == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
                 batch.record_outcome(at, "unchanged", stored["id"], stored["version"])
-            elif entry.expected_version not in (UNSET, stored["version"] or 0):
+                continue
+            has_conflict = getattr(entry, "expected_version", UNSET) not in (UNSET, stored["version"] or 0)
+            if has_conflict:
                 current = Current(stored["version"] or 0, recorded_at=stored["recorded_at"])
                 conflicts.append(ConflictingRow(at, key[0], stored["scheme_version_no"], stored["grade_no"], current))
-            elif exists and recorded_at < stored["recorded_at"]:
-                batch.record_outcome(at, "superseded", stored["id"], stored["version"])
-            elif not stored["was_on_roll"]:
+            if exists and (recorded_at is None or recorded_at < stored["recorded_at"]):
+                if not has_conflict:
+                    batch.record_outcome(at, "superseded", stored["id"], stored["version"])
+                continue
+            if not stored["was_on_roll"]:
                 batch.reject(at, "", "not-on-roll", f"The pupil's spell on roll at {schools[at].name} was taken back.")
-            elif stored["locked_at"] is not None:
+            if stored["locked_at"] is not None:
                 batch.reject(at, "", "target-locked", "This target is locked and accepts no changes.")
-            else:
+            if not has_conflict and not batch.is_rejected(at):
                 target_id = stored["id"] if exists else new_id(TARGET)
                 batch.record_outcome(at, "updated" if exists else "created", target_id, stored["version"] + 1 if exists else 1)
                 changed.append((target_id, stored["school_id"], *key, entry.visibility, recorded_at, entry.actor, schools[at].id))

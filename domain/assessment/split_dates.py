@@ -30,7 +30,8 @@ def list_split_problems(record: Any, fields: Any, year_group: str, spells: Itera
             if (message := find_first_day_problem(spell.from_, record["date_of_birth"])) is not None:
                 problems.append((f"/{name}/{i}/from", "spell-implausible", message))
     for name, sent in (("characteristics", fields.characteristics), ("remainingCharacteristics", fields.remaining_characteristics)):
-        problems += [(f"/{name}", "spells-overlap", message) for _, message in find_overlaps([], [] if sent is UNSET else sent)]
+        overlaps = find_overlaps("characteristics", [] if sent is UNSET else sent)
+        problems += [(f"/{name}", "spells-overlap", message) for message in overlaps]
     yield from problems
     if problems:
         return

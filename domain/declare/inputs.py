@@ -83,6 +83,23 @@ class Input(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
     may_repeat: ClassVar[Callable[[str], bool] | None] = None
 
 
+Rule = Callable[[Any], str | None]
+"""A rule of a whole input: it returns what is wrong with the input, None if nothing is."""
+
+
+class RuledInput(Input, kw_only=True):
+    """An input with rules that its fields must meet together. A rule reads only the fields that it needs: it is also made of
+    an input of which other fields cannot be read.
+    """
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            if (problem := rule(self)) is not None:
+                raise ValueError(problem)
+
+
 class Output(Struct, rename="camel", kw_only=True):
     """The output of a command."""
 

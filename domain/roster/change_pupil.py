@@ -48,11 +48,14 @@ from domain.write.aggregates import adjust_for_pupils
 from domain.write.batch import Batch
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
+from domain.write.partial import UNREADABLE, copy_fields
 from domain.write.patch import Changed, Patch, PatchInput
 
 
 class PupilChange(PatchInput, kw_only=True):
     """Fields to change. A year group holds from this academic year's 1 September; null removes the UPN or a preferred name."""
+
+    rules = (check_actor,)
 
     surname: Name | UnsetType = UNSET
     forename: Name | UnsetType = UNSET
@@ -64,9 +67,6 @@ class PupilChange(PatchInput, kw_only=True):
     year_group: YearGroupText | UnsetType = UNSET
     same_child: SameChild = False
     actor: SaidBy = UNSET
-
-    def __post_init__(self) -> None:
-        check_actor(self.same_child, self.actor)
 
 
 @command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, PupilMerged, Stale))
@@ -132,9 +132,10 @@ async def _make_row(
     Invalid with every issue, at its pointer in the patch.
     """
     facts = stored.facts[patch.id]
-    upn = None if patch.fields.upn is UNSET else patch.fields.upn
-    entry = PupilEntry(id=str(patch.id), **patch.merge_over(vars(facts) | {"actor": UNSET}) | {"upn": upn})
-    roll.rows.append((0, entry))
+    upn = getattr(patch.fields, "upn", UNREADABLE)
+    merged = patch.merge_over(vars(facts) | {"actor": UNSET}) | {"upn": None if upn is UNSET else upn}
+    entry = copy_fields(patch.fields, PupilEntry, **merged, id=str(patch.id))
+    roll.add_row(0, entry)
     row = apply_rules(roll, 0, entry, school, checks_age=False)
     if row is not None:
         _check_birthday(roll, row, stored, patch.id)

@@ -8,12 +8,12 @@ FSM6 or pupil premium: service children count only in pupil premium.
 import re
 from collections.abc import Callable, Iterable
 from datetime import date
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from sqlalchemy import Column, ColumnElement, Date, Table, Text, Uuid, and_, any_, func, literal_column, or_
 
 from domain.access.reach import rows_of_pupil
-from domain.declare.inputs import Input, describe
+from domain.declare.inputs import RuledInput, describe
 from domain.declare.resource import Field, Link, Narrowing, Resource, TextMatch, TextRange
 from domain.declare.scopes import Scope
 from domain.declare.vocabulary import Vocabulary, declare_list, list_words
@@ -142,8 +142,9 @@ CHARACTERISTICS = Resource(
 )
 
 
-def parse_value(kind: Kind, text: str, day: date) -> str:
-    """Returns the canonical code of a value of a spell that begins on a day: `targeted` for `true`, `1` for `ENG`.
+def parse_value(kind: Kind, text: str, day: date | None) -> str:
+    """Returns the canonical code of a value of a spell that begins on a day: `targeted` for `true`, `1` for `ENG`. Without a
+    day, one that has been valid on any.
 
     Raises ValueError for a value that the kind does not have, not yet, or no longer.
     """
@@ -152,13 +153,28 @@ def parse_value(kind: Kind, text: str, day: date) -> str:
         raise ValueError(f"The value of {kind} {_list_values([kind]).removeprefix('It ').removesuffix('.')}")
     if code is None:
         return value
-    if not code.is_valid_on(day) and (kind in DATED or (code.valid_to is not None and day > code.valid_to)):
+    if day is not None and not code.is_valid_on(day) and (kind in DATED or (code.valid_to is not None and day > code.valid_to)):
         raise ValueError(f"{kind} has the value {code.code} {describe_validity(code)}")
     return code.code
 
 
-class Characteristic(Input, kw_only=True):
+def _choose_code(spell: Any) -> str | None:
+    """Sets the canonical code of the value, or returns what is wrong with the value."""
+    try:
+        spell.value = parse_value(spell.kind, spell.value, getattr(spell, "from_", None))
+    except ValueError as problem:
+        return str(problem)
+    return None
+
+
+def _check_days(spell: Any) -> str | None:
+    return "A spell cannot end before it begins" if spell.to is not None and spell.to < spell.from_ else None
+
+
+class Characteristic(RuledInput, kw_only=True):
     """A spell of a characteristic, from a day until the next spell of its kind or `to`."""
+
+    rules = (_choose_code, _check_days)
 
     kind: Annotated[Kind, describe("Which characteristic.")]
     value: Annotated[
@@ -171,8 +187,3 @@ class Characteristic(Input, kw_only=True):
     ]
     from_: Annotated[date, describe("First day.")]
     to: Annotated[date | None, describe("Last day; null or left out: until the next spell of this kind.")] = None
-
-    def __post_init__(self) -> None:
-        self.value = parse_value(self.kind, self.value, self.from_)
-        if self.to is not None and self.to < self.from_:
-            raise ValueError("A spell cannot end before it begins")

@@ -10,7 +10,7 @@ from msgspec import Meta
 from sqlalchemy import Column, ColumnElement, Date, Uuid, func
 
 from domain.access.reach import rows_of_school
-from domain.declare.inputs import Input, describe
+from domain.declare.inputs import RuledInput, describe
 from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ENROLMENT
@@ -83,8 +83,20 @@ ENROLMENTS = Resource(
 )
 
 
-class Spell(Input, kw_only=True):
+def _check_days(spell: Any) -> str | None:
+    return "A spell cannot end before it begins" if spell.to is not None and spell.to < spell.from_ else None
+
+
+def _check_reason(spell: Any) -> str | None:
+    if spell.to is None and spell.leaving_reason is not None:
+        return "A spell that has not ended has no leaving reason"
+    return None
+
+
+class Spell(RuledInput, kw_only=True):
     """A whole spell on roll at the row's school."""
+
+    rules = (_check_days, _check_reason)
 
     from_: Annotated[date, describe("First day on roll.")]
     to: Annotated[date | None, describe("Last day on roll; null where no end is known.")] = None
@@ -97,12 +109,6 @@ class Spell(Input, kw_only=True):
     leaving_reason: Annotated[
         Annotated[str, Meta(min_length=1, max_length=100)] | None, describe("Why the pupil left, with a last day only.")
     ] = None
-
-    def __post_init__(self) -> None:
-        if self.to is not None and self.to < self.from_:
-            raise ValueError("A spell cannot end before it begins")
-        if self.to is None and self.leaving_reason is not None:
-            raise ValueError("A spell that has not ended has no leaving reason")
 
     def is_on(self, day: date) -> bool:
         return self.from_ <= day and (self.to is None or self.to >= day)

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from domain.access.caller import Caller
 from domain.declare.ids import parse_id
-from domain.declare.inputs import Input, describe
+from domain.declare.inputs import Rule, RuledInput, describe
 from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
 from domain.roster.merged_pupils import tell_merged
@@ -24,18 +24,21 @@ from domain.write.batch import Batch
 from domain.write.locks import SchoolLocks
 
 
-class PupilKey(Input, kw_only=True):
+def _check_one_key(key: Any) -> str | None:
+    if sum(name is not UNSET for name in (key.id, key.upn, key.reference)) != 1:
+        return "Name the pupil by exactly one of id, upn and reference"
+    return None
+
+
+class PupilKey(RuledInput, kw_only=True):
     """A pupil, named by exactly one of id, UPN and the client's own reference."""
 
     may_repeat: ClassVar[Callable[[str], bool] | None] = may_repeat
+    rules: ClassVar[tuple[Rule, ...]] = (_check_one_key,)
 
     id: Annotated[str | UnsetType, describe("The id of the pupil here.")] = UNSET
     upn: Annotated[UpnText | UnsetType, describe("Unique pupil number.")] = UNSET
     reference: Annotated[str | UnsetType, describe("The sender's own id of the pupil at the school.")] = UNSET
-
-    def __post_init__(self) -> None:
-        if sum(key is not UNSET for key in (self.id, self.upn, self.reference)) != 1:
-            raise ValueError("Name the pupil by exactly one of id, upn and reference")
 
 
 class PupilRow(PupilKey, kw_only=True):
@@ -152,9 +155,10 @@ async def find_and_lock_pupils(
     (`find_pupils`).
 
     A UPN or a reference may become another pupil's until the locks are taken, so that the rows are matched under them.
-    Raises SnapshotChanged where they then name a pupil whose schools are not locked.
+    Raises SnapshotChanged where they then name a pupil whose schools are not locked. Nothing is locked for the pupils of
+    rows that were rejected before; they are looked for so that all that is wrong with such a row is told.
     """
-    rows = batch.list_good_rows()
+    rows, bad_rows = batch.list_good_rows(), batch.list_bad_rows()
     keys = [
         (schools[at].id, row.id or None, row.reference or None, upn_rules.find_upn(row.upn))
         async for part in iterate_in_slices(rows)
@@ -165,10 +169,17 @@ async def find_and_lock_pupils(
     else:
         pupil_ids = {id_ for match in await match_keys(connection, caller, tenant_id, keys) for id_ in match.pupil_ids}
     await locks.lock(school_ids, pupil_ids | {*other_pupil_ids})
-    found = await find_pupils(connection, caller, tenant_id, batch, schools, values_sql)
+    found = await find_pupils(connection, caller, tenant_id, batch, schools, rows, values_sql)
     if not set(found.values()) <= pupil_ids:
         raise SnapshotChanged
-    return found
+    bad_rows = [(at, row) for at, row in bad_rows if at in schools and has_one_key(row)]
+    return found | await find_pupils(connection, caller, tenant_id, batch, schools, bad_rows, values_sql) if bad_rows else found
+
+
+def has_one_key(row: PupilKey) -> bool:
+    """Whether exactly one key is there, and the others were left out: whom another row means is not known."""
+    keys = [getattr(row, name, None) for name in ("id", "upn", "reference")]
+    return None not in keys and keys.count(UNSET) == len(keys) - 1
 
 
 async def find_pupils(
@@ -177,16 +188,16 @@ async def find_pupils(
     tenant_id: UUID,
     batch: Batch[Any, Any],
     schools: dict[int, SchoolInReach],
+    rows: list[tuple[int, Any]],
     values_sql: str = "",
 ) -> dict[int, UUID]:
-    """Returns the pupil of every good row, by the row's index; rejects rows whose pupil is unknown or was never on roll
-    at the row's school, and those that name the pupil by a permanent UPN that was replaced.
+    """Returns the pupil of every row, by the row's index; rejects rows whose pupil is unknown or was never on roll at the
+    row's school, and those that name the pupil by a permanent UPN that was replaced.
 
     A pupil whose spell at the school was taken back is one of it as long as values are stored that the school recorded,
     so that they can be sent again and withdrawn. `values_sql` reads the (pupil, school) of such values for a tenant,
     pupils and schools. It runs only where a row's pupil was never on roll.
     """
-    rows = batch.list_good_rows()
     keys: list[Key] = []
     invalid: set[int] = set()
     async for part in iterate_in_slices(rows):

@@ -4,6 +4,7 @@ The same batch twice changes nothing.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
@@ -13,7 +14,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType, structs
 
 from domain.access.caller import Caller
-from domain.declare.errors import Invalid, Issue, NotFound, make_invalid
+from domain.declare.errors import Invalid, NotFound
 from domain.declare.ids import new_id, parse_id
 from domain.declare.inputs import Input, describe
 from domain.declare.inputs import Text as ShortText
@@ -33,18 +34,22 @@ from domain.store.database import Connection, transpose
 from domain.write.batch import Batch, Recorded
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
+from domain.write.partial import UNREADABLE, Unreadable, copy_fields, list_readable
+
+
+def _check_days(member: Any) -> str | None:
+    if member.from_ is not UNSET and isinstance(member.to, date) and member.to < member.from_:
+        return "A membership cannot end before it begins"
+    return None
 
 
 class Member(PupilKey, kw_only=True):
     """A pupil in a group, from a day (by default the batch's asOf) to a day, both included."""
 
+    rules = (*PupilKey.rules, _check_days)
+
     from_: Annotated[date | UnsetType, describe("First day in the group; by default the day of the batch.")] = UNSET
     to: Annotated[date | UnsetType | None, describe("Last day in the group. Null or left out: no end is known.")] = UNSET
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.from_ is not UNSET and isinstance(self.to, date) and self.to < self.from_:
-            raise ValueError("A membership cannot end before it begins")
 
 
 class GroupEntry(Input, kw_only=True):
@@ -97,36 +102,58 @@ class GroupRow:
 @command(scope=Scope.GROUPS_WRITE, fails=(Invalid, NotFound))
 async def record_groups(connection: Connection, caller: Caller, batch: Batch[GroupBatch, GroupEntry]) -> Recorded:
     """Record groups and who is in them. The same batch twice changes nothing; a group absent from a batch stays as it is."""
-    try:
-        year = parse_academic_year(batch.head.academic_year)
-    except ValueError as problem:
-        raise make_invalid([Issue("/academicYear", "academic-year-invalid", str(problem))]) from problem
-    first, last = academic_year_range(year)
-    if not first <= batch.head.as_of <= last:
-        raise make_invalid([Issue("/asOf", "outside-academic-year", "asOf lies outside the academic year of the groups.")])
-    if (impossible := find_date_problem(batch.head.as_of)) is not None:
-        raise make_invalid([Issue("/asOf", IMPLAUSIBLE, impossible)])
+    year = check_head(batch)
     schools = await resolve_schools(connection, caller, Scope.GROUPS_WRITE, batch)
     if not schools:
         batch.refuse_if_strict()
         return batch.summarise()
     tenant_id = next(iter(schools.values())).tenant_id
+    bad_rows = [(at, entry) for at, entry in batch.list_bad_rows() if at in schools]
     entries = await batch.reject_duplicates(
         batch.list_good_rows(), lambda row: (row[0], (schools[row[0]].id, row[1].code)), "school and code"
     )
     locks = SchoolLocks(connection, tenant_id)
-    members, with_retired, remaining = await find_members(connection, caller, locks, tenant_id, batch, entries, schools)
+    members, with_retired, remaining = await find_members(connection, caller, locks, tenant_id, batch, entries, bad_rows, schools)
     rows = [
         GroupRow(at, entry, schools[at], members[at], new_id(GROUP), at in with_retired, remaining[at]) for at, entry in entries
     ]
+    bad = [GroupRow(at, entry, schools[at], members[at], new_id(GROUP)) for at, entry in bad_rows]
+    reject_impossible_members(batch, [*rows, *bad], await read_birthdays(connection, tenant_id, [*rows, *bad]))
+    if year is None or not hasattr(batch.head, "as_of"):
+        batch.refuse_if_strict()
+        return batch.summarise()
     await read_stored(connection, tenant_id, year, rows)
     await spare_new_identities(connection, tenant_id, rows)
-    reject_impossible_members(batch, rows, await read_birthdays(connection, tenant_id, rows))
     changed = [row for row in rows if compare_with_stored(batch, row)]
+    if bad := [row for row in bad if isinstance(getattr(row.entry, "code", None), str)]:
+        await read_stored(connection, tenant_id, year, bad)
+    for row in bad:
+        with suppress(Unreadable):
+            compare_with_stored(batch, row)
     batch.refuse_if_strict()
     if changed:
         await write_groups(connection, tenant_id, year, changed)
     return batch.summarise()
+
+
+def check_head(batch: Batch[GroupBatch, GroupEntry]) -> int | None:
+    """Returns the calendar year in which the academic year begins, None where it is not known; adds the faults of the head."""
+    text, as_of, year = getattr(batch.head, "academic_year", None), getattr(batch.head, "as_of", None), None
+    try:
+        year = None if text is None else parse_academic_year(text)
+    except ValueError as problem:
+        batch.fault("/academicYear", "academic-year-invalid", str(problem))
+    if as_of is None:
+        return year
+    first, last = (date.min, date.max) if year is None else academic_year_range(year)
+    faults = len(batch.faults)
+    if not first <= as_of <= last:
+        batch.fault("/asOf", "outside-academic-year", "asOf lies outside the academic year of the groups.")
+    elif (impossible := find_date_problem(as_of)) is not None:
+        batch.fault("/asOf", IMPLAUSIBLE, impossible)
+    if len(batch.faults) > faults:  # the rows are checked as if it could not be read
+        batch.head = copy_fields(batch.head, GroupBatch, as_of=UNREADABLE)
+    return year
 
 
 async def find_members(
@@ -136,16 +163,23 @@ async def find_members(
     tenant_id: UUID,
     batch: Batch[GroupBatch, GroupEntry],
     entries: list[tuple[int, GroupEntry]],
+    bad_rows: list[tuple[int, GroupEntry]],
     schools: dict[int, SchoolInReach],
 ) -> tuple[dict[int, dict[int, UUID]], set[int], dict[int, set[UUID]]]:
     """Returns the pupil of every member that is found, by the index of the entry and then of the member, and the indexes
     of the entries with a member of a retired identifier, and whom the ids of merged records mean; adds an issue for every member that is not found.
 
-    With handling=lenient the members that are found are still recorded.
+    With handling=lenient the members that are found are still recorded. Those of bad rows are only looked for.
     """
-    positions = [(at, i) for at, entry in entries for i in range(len(entry.members))]
+    all_members = [
+        (at, i, member) for at, entry in (*entries, *bad_rows) for i, member in list_readable(getattr(entry, "members", []))
+    ]
+    positions, bad_indexes = [(at, i) for at, i, _ in all_members], {at for at, _ in bad_rows}
     members: Batch[Any, Any] = Batch(batch.head, [], len(positions))
-    members.rows = [(n, member) for n, member in enumerate(member for _, entry in entries for member in entry.members)]
+    for n, (at, _, member) in enumerate(all_members):
+        members.add_row(n, member)
+        if at in bad_indexes:
+            members.drop(n)
     member_schools = {n: schools[at] for n, (at, _) in enumerate(positions)}
     matches = await find_and_lock_pupils(
         connection, caller, locks, tenant_id, members, member_schools, {schools[at].id for at, _ in entries}
@@ -154,7 +188,7 @@ async def find_members(
         _, _, row, *path = issue.at.split("/")
         at, i = positions[int(row)]
         batch.issues.append(structs.replace(issue, at="/".join(["", "entries", str(at), "members", str(i), *path])))
-    pupil_ids: dict[int, dict[int, UUID]] = {at: {} for at, _ in entries}
+    pupil_ids: dict[int, dict[int, UUID]] = {at: {} for at, _ in (*entries, *bad_rows)}
     for n, pupil_id in matches.items():
         at, i = positions[n]
         pupil_ids[at][i] = pupil_id
@@ -162,7 +196,7 @@ async def find_members(
     named = [(n, describe_id(id_)) for n, id_ in ids.items()]
     retired = await find_retired(connection, tenant_id, named)
     replacements = await find_replacements(connection, caller, list(ids.values()), Scope.GROUPS_WRITE) if ids else {}
-    remaining: dict[int, set[UUID]] = {at: set() for at, _ in entries}
+    remaining: dict[int, set[UUID]] = {at: set() for at in pupil_ids}
     for n, id_ in ids.items():
         if id_ in replacements:
             remaining[positions[n][0]].add(replacements[id_])
@@ -209,20 +243,24 @@ async def read_birthdays(connection: Connection, tenant_id: UUID, rows: list[Gro
 
 def reject_impossible_members(batch: Batch[GroupBatch, GroupEntry], rows: list[GroupRow], birthdays: dict[UUID, date]) -> None:
     """Rejects rows with a membership that begins on an impossible day, by the rules of spells on roll."""
+    as_of = getattr(batch.head, "as_of", None)
     for row in rows:
+        members = dict(list_readable(row.entry.members)) if row.pupil_ids else {}
         for i, pupil_id in row.pupil_ids.items():
-            from_on = row.entry.members[i].from_
-            begins = batch.head.as_of if from_on is UNSET else from_on
+            from_on = getattr(members[i], "from_", None)
+            begins = as_of if from_on is UNSET else from_on
+            if begins is None:
+                continue
             if (problem := find_first_day_problem(begins, birthdays.get(pupil_id, date.min))) is not None:
                 batch.reject(row.at, f"members/{i}/from", "spell-implausible", problem)
 
 
 def compare_with_stored(batch: Batch[GroupBatch, GroupEntry], row: GroupRow) -> bool:
     """Sets `after`, records the row's outcome or rejects it, and returns whether the row is to be written."""
-    head, entry, issue_count = batch.head, row.entry, len(batch.issues)
-    spells = dict(row.before)
+    head, entry = batch.head, row.entry
+    spells, members = dict(row.before), dict(list_readable(entry.members)) if row.pupil_ids else {}
     for i, pupil_id in row.pupil_ids.items():
-        member = entry.members[i]
+        member = members[i]
         covering = [from_on for who, from_on in list_members_on(spells, head.as_of) if who == pupil_id]
         begins = member.from_ if member.from_ is not UNSET else max(covering, default=head.as_of)
         ends = member.to if member.to is not UNSET else spells.get((pupil_id, begins))
@@ -238,7 +276,7 @@ def compare_with_stored(batch: Batch[GroupBatch, GroupEntry], row: GroupRow) -> 
     for i, pupil_id in row.pupil_ids.items():
         if pupil_id in overlapping:
             batch.reject(row.at, f"members/{i}", "spells-overlap", "This pupil would be in the group twice on one day.")
-    if len(batch.issues) > issue_count:
+    if batch.is_rejected(row.at):
         return False
     if row.stored is None:
         batch.record_outcome(row.at, "created", row.id, 1)

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Forbidden, Invalid, Issue, NotFound
-from domain.declare.inputs import Input, Name, Text, describe
+from domain.declare.inputs import Input, Name, RuledInput, Text, describe
 from domain.declare.scopes import Scope
 from domain.roster.pupil_keys import PupilRow, StoredIdentity, find_and_lock_pupils, read_identities
 from domain.roster.record_pupils.changes import touch_pupils
@@ -31,10 +31,18 @@ from domain.write.locks import SchoolLocks
 from domain.write.receipts import Location
 
 
-class ReferenceEntry(Input, kw_only=True):
+def _check_key(entry: Any) -> str | None:
+    by_upn = [value is not UNSET for value in (entry.upn, entry.surname, entry.forename, entry.date_of_birth)]
+    if any(by_upn) != all(by_upn) or all(by_upn) == (entry.old_reference is not UNSET):
+        return "Name the pupil either by oldReference or by upn with surname, forename and dateOfBirth"
+    return None
+
+
+class ReferenceEntry(RuledInput, kw_only=True):
     """A pupil's new reference. The pupil is named by the old one, or by UPN with names and date of birth."""
 
     may_repeat: ClassVar[Callable[[str], bool] | None] = may_repeat
+    rules = (_check_key,)
 
     reference: Annotated[Text, describe("The sender's own id of the pupil at this school from now on.")]
     old_reference: Annotated[Text | UnsetType, describe("The sender's own id of the pupil at this school until now.")] = UNSET
@@ -44,11 +52,6 @@ class ReferenceEntry(Input, kw_only=True):
     surname: Annotated[Name | UnsetType, describe("Legal surname, with the UPN.")] = UNSET
     forename: Annotated[Name | UnsetType, describe("Legal forename, with the UPN.")] = UNSET
     date_of_birth: Annotated[date | UnsetType, describe("Date of birth, with the UPN.")] = UNSET
-
-    def __post_init__(self) -> None:
-        by_upn = [value is not UNSET for value in (self.upn, self.surname, self.forename, self.date_of_birth)]
-        if any(by_upn) != all(by_upn) or all(by_upn) == (self.old_reference is not UNSET):
-            raise ValueError("Name the pupil either by oldReference or by upn with surname, forename and dateOfBirth")
 
 
 class ReferenceBatch(Input, kw_only=True):

@@ -83,7 +83,7 @@ async def reject_retired(
     """
     retired = await find_retired(connection, tenant_id, list(identifiers))
     if retired:
-        batch.issues[:] = [issue for issue in batch.issues if batch.find_index(issue) not in retired]
+        batch.take_back(retired)
         for at in sorted(retired):
-            batch.reject(at, "", CODE, MESSAGE)
+            batch.reject_alone(at, "", CODE, MESSAGE)
     return retired

@@ -11,7 +11,7 @@ from domain.access.caller import Caller
 from domain.access.reach import IN_FORCE, reaches_sql
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
-from domain.declare.inputs import Input, describe
+from domain.declare.inputs import RuledInput, describe
 from domain.declare.scopes import Scope
 from domain.roster import former_laestabs
 from domain.roster.former_laestabs import FIND_SQL
@@ -19,21 +19,26 @@ from domain.roster.school_numbers import parse_laestab, parse_urn
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
 from domain.write.batch import Batch
+from domain.write.partial import is_partial
 from domain.write.receipts import Location
 
 
-class SchoolRef(Input, kw_only=True):
+def _check_one_name(ref: Any) -> str | None:
+    if sum(key is not UNSET for key in (ref.id, ref.urn, ref.laestab)) != 1:
+        return "Name the school by exactly one of id, urn and laestab"
+    return None
+
+
+class SchoolRef(RuledInput, kw_only=True):
     """A school, by exactly one of its names. A LAESTAB means the open school that has it or, if none
     has it now, the one that had it last.
     """
 
+    rules = (_check_one_name,)
+
     id: Annotated[str | UnsetType, describe("Its id here.")] = UNSET
     urn: Annotated[str | int | UnsetType, describe("Unique reference number, six digits (GIAS).")] = UNSET
     laestab: Annotated[str | UnsetType, describe("LA code and establishment number, such as 999/2101 (GIAS).")] = UNSET
-
-    def __post_init__(self) -> None:
-        if sum(key is not UNSET for key in (self.id, self.urn, self.laestab)) != 1:
-            raise ValueError("Name the school by exactly one of id, urn and laestab")
 
 
 @dataclass(frozen=True)
@@ -118,59 +123,86 @@ async def resolve_schools(
     """Returns the school of every good row, by the row's index: the row's own, else the batch's, else the only school
     within reach. `by_pupil`: a row without a school that names its pupil by id is of the pupil's school.
 
-    Rejects the rows whose school is not within reach. Raises Invalid where the batch's school is not, where the schools
-    have several tenants, and (`ambiguous`, with the candidates) where nothing names the school and the caller reaches
-    several.
+    Rejects the rows whose school is not within reach. Adds a fault where the batch's school is not, where the schools have
+    several tenants, and (`ambiguous`, with the candidates) where nothing names the school and the caller reaches several:
+    such a batch is refused, and no row has a school that only the fault would give it.
     """
-    batch_ref = batch.head.school
-    refs: dict[str, SchoolRef] = {} if batch_ref is UNSET else {repr(batch_ref): batch_ref}
-    async for part in iterate_in_slices(batch.rows):
-        for _, row in part:
-            ref = row.school if row.school is not UNSET else batch_ref
-            if ref is not UNSET:
-                refs[repr(ref)] = ref
+    rows, batch_ref = batch.list_all_rows(), read_ref(batch.head)
+    own = {at: ref async for part in iterate_in_slices(rows) for at, row in part if (ref := read_ref(row)) is not UNSET}
+    refs = {repr(ref): ref for ref in (batch_ref, *own.values()) if ref}
     school_of = dict(zip(refs, await find_schools(connection, caller, scope, list(refs.values())), strict=True))
-    if batch_ref is not UNSET and school_of[repr(batch_ref)] is None:
-        raise make_invalid([make_school_issue("/school", scope)])
-    unnamed = [(at, row) for at, row in batch.rows if row.school is UNSET] if batch_ref is UNSET else []
-    named = {at: parse_id(row.id) for at, row in unnamed if row.id is not UNSET} if by_pupil else {}
+    unnamed = [(at, row) for at, row in rows if at not in own] if batch_ref is UNSET else []
+    ids = {at: getattr(row, "id", None) for at, row in unnamed} if by_pupil else {}
+    named = {at: parse_id(id_ or "") for at, id_ in ids.items() if id_ is not UNSET}
     of_pupil = await _find_schools_of_pupils(connection, caller, scope, {id_ for id_ in named.values() if id_}) if named else {}
-    if len(unnamed) > len(named):
-        school_of["unset"] = await _find_only_school(connection, caller, scope)
-    default = school_of.get("unset" if batch_ref is UNSET else repr(batch_ref))
-    if batch_ref is not UNSET:
-        warn_of_former_laestab(batch.warnings, school_of[repr(batch_ref)], "/school/laestab")
+    default = school_of[repr(batch_ref)] if batch_ref else None
+    if batch_ref and default is None:
+        issue = make_school_issue("/school", scope)
+        batch.fault(issue.at, issue.code, issue.message)
+    elif batch_ref:
+        warn_of_former_laestab(batch.warnings, default, "/school/laestab")
+    elif len(unnamed) > len(named):
+        default = await _find_only_school(connection, caller, scope, batch)
     batch.default_location = None if default is None else Location(default.tenant_id, default.id)
     schools: dict[int, SchoolInReach] = {}
-    async for part in iterate_in_slices(batch.rows):
-        for at, row in part:
-            ref = row.school if row.school is not UNSET else batch_ref
-            if at in named:
+    async for part in iterate_in_slices(rows):
+        for at, _ in part:
+            if at in own:
+                school = school_of.get(repr(own[at]))
+                if school is None and own[at] is not None:
+                    issue = make_school_issue("", scope)
+                    batch.reject(at, "school", issue.code, issue.message)
+                warn_of_former_laestab(batch.warnings, school, f"{batch.make_pointer(at)}/school/laestab")
+            elif at in named:
                 school = of_pupil.get(named[at])
-                if school is None:
+                if school is None and ids[at] is not None:
                     batch.reject(at, "id", "pupil-not-found", "There is no such pupil within the reach of this client.")
-                    continue
             else:
-                school = school_of["unset" if ref is UNSET else repr(ref)]
+                school = default
             if school is None:
-                issue = make_school_issue("", scope)
-                batch.reject(at, "school", issue.code, issue.message)
+                batch.drop(at)
             else:
                 schools[at] = school
-                if row.school is not UNSET:
-                    warn_of_former_laestab(batch.warnings, school, f"{batch.make_pointer(at)}/school/laestab")
                 batch.locations[at] = Location(school.tenant_id, school.id)
-    if len({school.tenant_id for school in schools.values()}) > 1:
-        raise make_invalid(
-            [
-                Issue(
-                    f"/{batch.name}",
-                    "several-tenants",
-                    "The schools of a batch must be controlled by one trust or school. Send a batch for each.",
-                )
-            ]
-        )
+    return _choose_tenant(batch, schools)
+
+
+def read_ref(named: Any) -> SchoolRef | UnsetType | None:
+    """Returns how a row or the head of a batch names its school, None where that cannot be read."""
+    ref = getattr(named, "school", None)
+    return None if ref is None or is_partial(ref) else ref
+
+
+def _choose_tenant(batch: Batch[Any, Any], schools: dict[int, SchoolInReach]) -> dict[int, SchoolInReach]:
+    """Returns the schools of one tenant, by row. Adds a fault where the rows have several tenants; in a batch that is
+    lenient, bad rows of another tenant than the good ones are only not checked any further.
+    """
+    good = [schools[at] for at, _ in batch.list_good_rows()]
+    tenants = dict.fromkeys(school.tenant_id for school in (*good, *schools.values()))
+    if len(tenants) < 2:
+        return schools
+    if len({school.tenant_id for school in (good if batch.lenient else schools.values())}) > 1:
+        message = "The schools of a batch must be controlled by one trust or school. Send a batch for each."
+        batch.fault(f"/{batch.name}", "several-tenants", message)
+    tenant_id = next(iter(tenants))
+    for at in [at for at, school in schools.items() if school.tenant_id != tenant_id]:
+        batch.drop(at)
+        del schools[at]
     return schools
+
+
+_TENANTS = f"""
+SELECT DISTINCT s.tenant_id FROM reach r JOIN schools s ON s.id = r.school_id WHERE r.client_id = $1 AND $2 = ANY (r.scopes) AND {IN_FORCE}
+LIMIT 2
+"""
+
+
+async def find_only_tenant(connection: Connection, caller: Caller, scope: Scope) -> UUID | None:
+    """Returns the tenant of all schools that the caller reaches with this scope, None if they have several: for the checks
+    of rows whose school is not known.
+    """
+    rows = await connection.fetch(_TENANTS, caller.client_id, scope.value)
+    return rows[0]["tenant_id"] if len(rows) == 1 else None
 
 
 _OF_PUPILS = f"""
@@ -191,10 +223,11 @@ async def _find_schools_of_pupils(
     return {row["pupil_id"]: SchoolInReach(*tuple(row)[1:]) for row in rows}
 
 
-async def _find_only_school(connection: Connection, caller: Caller, scope: Scope) -> SchoolInReach:
+async def _find_only_school(connection: Connection, caller: Caller, scope: Scope, batch: Batch[Any, Any]) -> SchoolInReach | None:
     candidates = await connection.fetch(_CANDIDATES, caller.client_id, scope.value)
     if len(candidates) == 1:
         return SchoolInReach(*candidates[0])
     listed = ", ".join(f"{row['name']} ({row['id']})" for row in candidates[:10]) + (" and more" if len(candidates) > 10 else "")
     message = f"Name the school: this client reaches {listed}." if candidates else f"This client reaches no school with {scope}."
-    raise make_invalid([Issue("/school", "ambiguous", message)])
+    batch.fault("/school", "ambiguous", message)
+    return None

@@ -1,5 +1,6 @@
 """How a request names a tenant: a trust by its id or GIAS group UID, or a school that has no trust."""
 
+from typing import Any
 from uuid import UUID
 
 from msgspec import UNSET, UnsetType
@@ -8,32 +9,36 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
-from domain.declare.inputs import Input
+from domain.declare.inputs import RuledInput
 from domain.declare.scopes import Scope
 from domain.roster.school_refs import SchoolRef, find_school
 from domain.store.database import Connection
 
 
-class TrustRef(Input, kw_only=True):
+def _check_one_name(ref: Any) -> str | None:
+    return "Name the trust by exactly one of id and groupUid" if (ref.id is UNSET) == (ref.group_uid is UNSET) else None
+
+
+class TrustRef(RuledInput, kw_only=True):
     """A trust, by exactly one of its names."""
+
+    rules = (_check_one_name,)
 
     id: str | UnsetType = UNSET
     group_uid: str | int | UnsetType = UNSET
 
-    def __post_init__(self) -> None:
-        if (self.id is UNSET) == (self.group_uid is UNSET):
-            raise ValueError("Name the trust by exactly one of id and groupUid")
+
+def _check_one_tenant(ref: Any) -> str | None:
+    return "Name exactly one of trust and school" if (ref.trust is UNSET) == (ref.school is UNSET) else None
 
 
-class TenantRef(Input, kw_only=True):
+class TenantRef(RuledInput, kw_only=True):
     """Whoever controls the data: a trust, or a school that has none."""
+
+    rules = (_check_one_tenant,)
 
     trust: TrustRef | UnsetType = UNSET
     school: SchoolRef | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        if (self.trust is UNSET) == (self.school is UNSET):
-            raise ValueError("Name exactly one of trust and school")
 
 
 _FIND_TRUST = f"""

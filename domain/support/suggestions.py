@@ -16,15 +16,16 @@ class Suggestions:
     """The suggestions of one request. Beyond MAX_SUGGESTIONS names there are none."""
 
     def __init__(self) -> None:
-        self._suggestions: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._found: dict[tuple[str, tuple[str, ...]], str | None] = {}
 
     def suggest(self, name: str, among: Sequence[str]) -> str:
         """Returns ' Did you mean X?' if one of the names is similar, else an empty text."""
+        found = self.find_similar(name, among)
+        return "" if found is None else f" Did you mean {found}?"
+
+    def find_similar(self, name: str, among: Sequence[str]) -> str | None:
+        """Returns the most similar one of the names, None if none is similar."""
         key = name[:MAX_NAME_LENGTH], tuple(among)
-        if (suggestion := self._suggestions.get(key)) is not None:
-            return suggestion
-        if len(self._suggestions) >= MAX_SUGGESTIONS:
-            return ""
-        matches = get_close_matches(*key, n=1)
-        self._suggestions[key] = f" Did you mean {matches[0]}?" if matches else ""
-        return self._suggestions[key]
+        if key not in self._found and len(self._found) < MAX_SUGGESTIONS:
+            self._found[key] = next(iter(get_close_matches(*key, n=1)), None)
+        return self._found.get(key)

@@ -1,7 +1,7 @@
 """The input of a bulk command, the issues of its rows and their outcomes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -14,7 +14,11 @@ from domain.declare.inputs import Output, Warnings
 from domain.declare.value_types import MAX_TEXT
 from domain.support.slices import iterate_in_slices
 from domain.support.suggestions import Suggestions
+from domain.write.partial import is_partial
 from domain.write.receipts import Location, OutcomeCounts
+
+MAX_BATCH_ISSUES = 40_000
+"""Issues of a batch's rows, beyond which only the first issue of each further row is reported."""
 
 Head = TypeVar("Head", bound=Struct)
 Entry = TypeVar("Entry", bound=Struct)
@@ -89,8 +93,9 @@ class Batch(Generic[Head, Entry]):
     `locations` are those of the rows, by index, and `default_location` is that of rows whose own is unknown.
     `may_repeat` is that of the rows' input (declare/inputs.py).
     `companions` are the other lists of the input, by name. Their issues count as issues of this batch; a companion
-    itself is always lenient. `undecoded` are the JSON values of the rows that could not be decoded, by index.
-    `faults` are issues of the head, which refuse the whole batch; its rows are checked nevertheless.
+    itself is always lenient. `undecoded` are the JSON values of the rows that could not be decoded, by index, and
+    `partial_rows` are what can be read of them (partial.py). `faults` are issues of the head, which refuse the whole batch;
+    its rows are checked nevertheless. Nothing more is told of the rows in `_closed`.
     """
 
     head: Head
@@ -108,24 +113,18 @@ class Batch(Generic[Head, Entry]):
     default_location: Location | None = None
     suggestions: Suggestions = field(default_factory=Suggestions)
     undecoded: dict[int, object] = field(default_factory=dict)
+    partial_rows: list[tuple[int, Entry]] = field(default_factory=list)
     faults: list[Issue] = field(default_factory=list)
     results: dict[int, Result] = field(default_factory=dict)
     _rejected: set[int] = field(default_factory=set)
+    _closed: set[int] = field(default_factory=set)
 
     def copy_unchanged(self) -> "Batch[Head, Entry]":
         """Returns a copy as it was decoded, so that a transaction that runs again does not count outcomes twice."""
         companions = {name: other.copy_unchanged() for name, other in self.companions.items()}
-        rejected, issues, warnings = {*self._rejected}, [*self.issues], [*self.warnings]
-        return replace(
-            self,
-            issues=issues,
-            warnings=warnings,
-            companions=companions,
-            faults=[*self.faults],
-            locations={},
-            results={},
-            _rejected=rejected,
-        )
+        lists = {name: [*getattr(self, name)] for name in ("issues", "warnings", "faults")}
+        copied: dict[str, Any] = {**lists, "_rejected": {*self._rejected}}
+        return replace(self, **copied, companions=companions, locations={}, results={}, _closed=set())
 
     def make_pointer(self, index: int) -> str:
         """Returns the JSON pointer of a row (RFC 6901)."""
@@ -135,41 +134,74 @@ class Batch(Generic[Head, Entry]):
         pointer = self.make_pointer(index)
         return f"{pointer}/{field_path}" if field_path else pointer
 
+    def add_row(self, index: int, row: Entry) -> None:
+        """Adds a row, as a bad one if it is partial."""
+        if is_partial(row):
+            self._rejected.add(index)
+            self.partial_rows.append((index, row))
+        else:
+            self.rows.append((index, row))
+
     def reject(self, index: int, field_path: str, code: str, message: str, current: Current | None = None) -> None:
         """Rejects a row. `field_path` is the path of the faulty field in it, or '' for the row."""
+        if index in self._closed or (len(self.issues) >= MAX_BATCH_ISSUES and index in self._rejected):
+            return
         self._rejected.add(index)
         self.issues.append(Issue(self._make_field_pointer(index, field_path), code, message, current))
+
+    def reject_alone(self, index: int, field_path: str, code: str, message: str) -> None:
+        """Rejects a row of which nothing else may be told: its other issues are taken back (`take_back`), and later ones are
+        not added.
+        """
+        self._rejected.add(index)
+        self._closed.add(index)
+        self.issues.append(Issue(self._make_field_pointer(index, field_path), code, message))
+
+    def drop(self, index: int) -> None:
+        """Rejects a row without an issue of its own: another one says why."""
+        self._rejected.add(index)
+
+    def take_back(self, indexes: Collection[int]) -> None:
+        """Removes the issues of these rows."""
+        self.issues[:] = [issue for issue in self.issues if self.find_index(issue) not in indexes]
+
+    def is_rejected(self, index: int) -> bool:
+        """Whether a row is rejected so far."""
+        return index in self._rejected
 
     def fault(self, at: str, code: str, message: str) -> None:
         """Adds an issue of the head."""
         self.faults.append(Issue(at, code, message))
 
-    def refuse_for_head(self, others: Iterable[Issue] = ()) -> None:
-        """Raises Invalid with the issues of the batch and `others`, if its head has faults; without those that only say that a
-        faulty field of the head is missing.
-        """
-        if not self.faults:
-            return
-        own, names = {fault.at for fault in self.faults}, {fault.at.split("/")[1] for fault in self.faults if fault.at}
-        issues = dict.fromkeys([*self.list_issues(), *others])
-        raise make_invalid([issue for issue in issues if issue.at in own or not names & {*issue.at.split("/")[1::2]}])
-
     def warn(self, index: int, field_path: str, code: str, message: str) -> None:
         """Adds a warning about a row. It is reported unless the row is rejected, then or later."""
         self.warnings.append(Issue(self._make_field_pointer(index, field_path), code, message))
 
-    def reject_invalid(self, index: int, value: object, issues: list[Issue]) -> None:
-        """Rejects a row whose JSON value could not be decoded, with all its issues."""
+    def reject_invalid(self, index: int, value: object, issues: list[Issue], partial: Entry | None) -> None:
+        """Rejects a row whose JSON value could not be decoded, with all its issues. `partial` is what can be read of it."""
         self._rejected.add(index)
         self.undecoded[index] = value
         self.issues += issues
+        if partial is not None and len(self.issues) < MAX_BATCH_ISSUES:
+            self.partial_rows.append((index, partial))
+
+    def list_all_rows(self) -> list[tuple[int, Entry]]:
+        """Returns the rows, with what can be read of those that could not be decoded, in their order."""
+        return sorted([*self.rows, *self.partial_rows], key=lambda row: row[0]) if self.partial_rows else self.rows
+
+    def list_bad_rows(self) -> list[tuple[int, Entry]]:
+        """Returns the rows that are rejected so far, as far as they can be read, of which more may be told."""
+        if not self._rejected:
+            return []
+        return [row for row in self.list_all_rows() if row[0] in self._rejected and row[0] not in self._closed]
 
     def list_good_rows(self) -> list[tuple[int, Entry]]:
         """Returns the rows that are not rejected so far."""
         return [row for row in self.rows if row[0] not in self._rejected]
 
     async def reject_duplicates(self, rows: list[Row], key_of: Callable[[Row], tuple[int, object]], description: str) -> list[Row]:
-        """Returns the rows without duplicates. Of two rows with the same key, the second is rejected.
+        """Returns the rows without duplicates. Of two rows with the same key, the second is rejected; where the batch is
+        lenient and the first one is bad, the second is not.
 
         `key_of` returns the index and the key of a row. `description` names what the key consists of, for the message.
         """
@@ -178,7 +210,7 @@ class Batch(Generic[Head, Entry]):
         async for part in iterate_in_slices(rows):
             for row in part:
                 index, key = key_of(row)
-                if key in first_index:
+                if key in first_index and not (self.lenient and index not in self._rejected and first_index[key] in self._rejected):
                     message = f"This {description} are already in {self.make_pointer(first_index[key])}."
                     self.reject(index, "", "duplicate-in-batch", message)
                 else:
@@ -190,19 +222,23 @@ class Batch(Generic[Head, Entry]):
         """Raises Invalid if any row is rejected and the client asked for handling=strict (RFC 7240), so that nothing is
         written.
         """
-        if (self.faults or not self.lenient) and (issues := self.list_issues()):
+        has_faults = self.faults or any(other.faults for other in self.companions.values())
+        if (has_faults or not self.lenient) and (issues := self.list_issues()):
             raise make_invalid(issues)
 
     def refuse_if_all_rejected(self) -> None:
-        """Raises Invalid if every row of the batch is rejected, those of its companions included, so that nothing was
-        accepted.
+        """Raises Invalid if the head has issues, or every row of the batch is rejected, those of its companions included, so
+        that nothing was accepted.
         """
         lists = [self, *self.companions.values()]
-        if any(each.received for each in lists) and all(len(each._rejected) == each.received for each in lists):
+        is_nothing_accepted = any(each.received for each in lists) and all(len(each._rejected) == each.received for each in lists)
+        if is_nothing_accepted or any(each.faults for each in lists):
             raise make_invalid(self.list_issues())
 
     def record_outcome(self, index: int, outcome: str, id_: object = None, version: int | None = None) -> None:
-        """Records the outcome of a row that was not rejected."""
+        """Records the outcome of a row, unless it is rejected."""
+        if index in self._rejected:
+            return
         self.results[index] = Result(
             at=self.make_pointer(index), outcome=outcome, id=None if id_ is None else str(id_), version=version
         )
@@ -210,6 +246,7 @@ class Batch(Generic[Head, Entry]):
     def list_issues(self) -> list[Issue]:
         """Returns the issues in the order of the rows, those of the head and of the companions first."""
         issues = [*self.faults, *(issue for other in self.companions.values() for issue in other.list_issues())]
+        issues = list({(issue.at, issue.code): issue for issue in issues}.values())  # both may find the same fault of the head
         return issues + self.add_references(sorted(self.issues, key=self.find_index))
 
     def list_warnings(self) -> list[Issue]:

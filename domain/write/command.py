@@ -14,7 +14,7 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -27,15 +27,24 @@ from domain.store.database import Connection
 from domain.support.slices import Steps, run_at_once
 from domain.support.suggestions import Suggestions
 from domain.write.action import Action, RowRef
-from domain.write.batch import Batch, RowBatch
+from domain.write.batch import MAX_BATCH_ISSUES, Batch, RowBatch
 from domain.write.decode import MAX_ISSUES, decode, find_lists
 from domain.write.patch import Patch, RowVersion
 
+T = TypeVar("T")
 MAX_ENTRIES = 20_000
-MAX_BATCH_ISSUES = 40_000
-"""Issues of a batch's rows, beyond which only the first issue of each further row is reported."""
 ROWS_PER_STEP = 16
 """Rows that are decoded in one step of the work (support/slices.py)."""
+
+
+@dataclass(frozen=True)
+class FaultyInput:
+    """The input of a command that is no bulk command, with issues. `value` is what the command's function gets, with fields
+    that cannot be read (partial.py): it is run for the other issues alone.
+    """
+
+    value: Any
+    issues: list[Issue]
 
 
 @dataclass(frozen=True)
@@ -72,9 +81,9 @@ class Command:
         return self.row_types.get("entries")
 
     def parse(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Any:
-        """Returns the typed input of a JSON value.
+        """Returns the typed input of a JSON value, or a FaultyInput.
 
-        Raises Invalid with every issue; faulty rows of a bulk command become issues of its Batch.
+        Faulty rows of a bulk command become issues of its Batch. Raises Invalid for a value of which nothing can be read.
         """
         return run_at_once(self.parse_in_steps(data, lenient=lenient, with_results=with_results))
 
@@ -85,9 +94,7 @@ class Command:
         if self.row_keys and isinstance(data, dict):
             return (yield from self._parse_named(data, lenient, with_results))
         value, issues = decode(self.input, data, "")
-        if issues:
-            raise make_invalid(issues)
-        return value
+        return _join(value, value, issues)
 
     @property
     def requires_fields(self) -> bool:
@@ -105,74 +112,69 @@ class Command:
         names = [field.encode_name for field in msgspec.structs.fields(kind)]
         row: Any
         row, faults = decode(kind, {name: data[name] for name in names if name in data}, "")
-        rest, row_id = {name: value for name, value in data.items() if name not in names}, str(NIL) if row is None else row.id
+        rest, row_id = {name: value for name, value in data.items() if name not in names}, getattr(row, "id", str(NIL))
         try:
             if self.is_single_row:
-                versions = None if row is None else frozenset({row.expected_version})
-                parsed: Any = self.parse_patch(row_id, versions, rest)
+                version = getattr(row, "expected_version", None)
+                parsed: Any = self.parse_patch(row_id, None if version is None else frozenset({version}), rest)
             elif self.entries is None:
                 parsed = self.parse_action(row_id, rest)
             else:
                 parsed = yield from self.parse_row_batch(row_id, rest, lenient=lenient, with_results=with_results)
         except Invalid as problem:
-            raise make_invalid([*(faults if row is None else ()), *problem.issues]) from None
-        if row is None:
-            raise make_invalid([*faults, *(parsed.list_issues() if isinstance(parsed, Batch) else ())])
-        return parsed
+            raise make_invalid([*faults, *problem.issues]) from None
+        if not faults:
+            return parsed
+        if isinstance(parsed, Batch):
+            parsed.faults[:0] = faults
+            if not hasattr(row, "id"):
+                raise make_invalid(parsed.list_issues())
+            return parsed
+        value, issues = (parsed.value, parsed.issues) if isinstance(parsed, FaultyInput) else (parsed, [])
+        return FaultyInput(value, [*faults, *issues])
 
-    def parse_action(self, row_id: str, data: object) -> "Action[Any]":
-        """Returns the action on the row with this id. Raises Invalid, and NotFound for a malformed id."""
+    def parse_action(self, row_id: str, data: object) -> "Action[Any] | FaultyInput":
+        """Returns the action on the row with this id, or a FaultyInput. Raises Invalid, and NotFound for a malformed id."""
         fields, issues = decode(self.input, data, "")
-        if fields is None or issues:
-            raise make_invalid(issues)
         parsed = parse_id(row_id)
         if parsed is None:
-            raise NotFound()
-        return Action(parsed, fields)
+            raise make_invalid(issues) if issues else NotFound()
+        return _join(Action(parsed, fields), fields, issues)
 
     def parse_row_batch(self, row_id: str, data: object, *, lenient: bool, with_results: bool) -> "Steps[RowBatch[Any, Any]]":
         """Returns the batch about the row with this id. Raises Invalid, and NotFound for a malformed id."""
         batch = yield from self._parse_batch(data, lenient, with_results)
         parsed = parse_id(row_id)
         if parsed is None:
-            raise NotFound()
+            raise make_invalid(batch.list_issues()) if batch.faults else NotFound()
         return RowBatch(**{item.name: getattr(batch, item.name) for item in dataclasses.fields(batch)}, row_id=parsed)
 
-    def parse_patch(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Patch[Any]":
-        """Returns the patch of the row with this id from a JSON merge patch (RFC 7396). Raises Invalid, and NotFound
-        for a malformed id.
+    def parse_patch(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Patch[Any] | FaultyInput":
+        """Returns the patch of the row with this id from a JSON merge patch (RFC 7396), or a FaultyInput. Raises Invalid, and
+        NotFound for a malformed id.
 
         `versions` are the versions that the row may have; None allows any.
         """
         fields, issues = decode(self.input, data, "")
-        if fields is None or issues:
-            raise make_invalid(issues)
         parsed = parse_id(row_id)
         if parsed is None:
-            raise NotFound()
-        return Patch(parsed, versions, fields)
+            raise make_invalid(issues) if issues else NotFound()
+        return _join(Patch(parsed, versions, fields), fields, issues)
 
     def _parse_batch(self, data: object, lenient: bool, with_results: bool) -> "Steps[Batch[Any, Any]]":
         if not isinstance(data, dict):
             raise make_invalid([Issue("", "wrong-type", "The body must be an object with entries.")])
         lists = {name: rows for name in self.row_types if (rows := data.get(name)) is not None}
         issues = [issue for name, rows in lists.items() if (issue := _check_list(name, rows))]
-        if issues:
-            raise make_invalid(issues)
         head, faults = decode(self.input, data | {name: [] for name in lists}, "")
+        if issues:
+            raise make_invalid([*faults, *issues])
         batches, suggestions = {}, Suggestions()
         for name, type_ in self.row_types.items():
             batches[name] = yield from self._parse_list(name, type_, lists.get(name, []), suggestions)
         batch = batches.pop("entries")
-        if faults:  # what is left of the head serves to find the faults of the rows: one fault hides no other
-            faulty = {fault.at.split("/")[1] for fault in faults if "/" in fault.at}
-            rest = {name: value for name, value in data.items() if name not in faulty and name not in lists}
-            head, others = decode(self.input, rest | {name: [] for name in lists}, "")
-            head, batch.faults = None if others else head, faults
-        if head is None:
-            rows = [issue for each in (*batches.values(), batch) for issue in each.list_issues()]
-            raise make_invalid([*faults, *rows])
         batch.head, batch.lenient, batch.with_results, batch.companions = head, lenient, with_results, batches
+        batch.faults = faults
         return batch
 
     def _parse_list(self, name: str, type_: type[Struct], rows: list[object], suggestions: Suggestions) -> "Steps[Batch[Any, Any]]":
@@ -190,10 +192,17 @@ class Command:
             max_issues = MAX_ISSUES if len(batch.issues) < MAX_BATCH_ISSUES else 1
             row, issues = decode(type_, value, batch.make_pointer(index), suggestions, max_issues)
             if issues:
-                batch.reject_invalid(index, value, issues)
+                batch.reject_invalid(index, value, issues, row)
             else:
                 batch.rows.append((index, row))
         return batch
+
+
+def _join(typed: T, fields: object, issues: list[Issue]) -> T | FaultyInput:
+    """Returns the input, or a FaultyInput where it has issues; raises Invalid if nothing of it can be read."""
+    if fields is None:
+        raise make_invalid(issues)
+    return FaultyInput(typed, issues) if issues else typed
 
 
 def _check_list(name: str, rows: object) -> Issue | None:

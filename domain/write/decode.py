@@ -1,15 +1,17 @@
 """Decodes JSON values to typed inputs, with every text cleaned (support/texts.py).
 
-msgspec reports the first fault of a value; this module reports all of them, each with its pointer.
+msgspec reports the first fault of a value; this module reports all of them, each with its pointer, and reads what can be read
+(partial.py).
 """
 
+import math
 import re
 import types
 import typing
 from collections.abc import Iterable
 from datetime import datetime
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,6 +23,7 @@ from domain.declare.value_types import MAX_TEXT
 from domain.declare.vocabulary import find_word, list_words
 from domain.support.suggestions import Suggestions
 from domain.support.texts import clean_text, find_invisible, find_unreadable, is_clean
+from domain.write.partial import UNREADABLE, PartialList, Unreadable, is_partial, make_partial
 
 T = TypeVar("T", bound=Struct)
 MAX_ISSUES = 100
@@ -48,7 +51,7 @@ def decode(
 ) -> tuple[T | None, list[Issue]]:
     """Returns the typed value and its issues.
 
-    The value is None if it has the wrong type. `at` is the JSON pointer of `data`.
+    With issues the value is a partial input, None if the JSON value is no object. `at` is the JSON pointer of `data`.
     """
     try:
         value = msgspec.convert(data, type_, dec_hook=convert_custom)
@@ -56,15 +59,61 @@ def decode(
             return value, []
     except (msgspec.ValidationError, OverflowError):
         pass
-    data = _choose_words(type_, _clean_texts(data))
+    data, suggestions = _choose_words(type_, _clean_texts(data)), suggestions or Suggestions()
     try:
         value = msgspec.convert(data, type_, dec_hook=convert_custom)
+        issues = list(islice(_find_implausible(type_, value, at), max_issues))
     except (msgspec.ValidationError, OverflowError):
-        issues = list(islice(_find_issues(type_, data, at, suggestions or Suggestions()), max_issues))
+        issues = list(islice(_find_issues(type_, data, at, suggestions), max_issues))
         faulty = {issue.at for issue in issues}
-        issues += (issue for issue in _find_misformed(type_, data, at) if issue.at not in faulty)
-        return None, issues[:max_issues]
-    return value, list(islice(_find_implausible(type_, value, at), max_issues))
+        issues = [*issues, *(issue for issue in _find_misformed(type_, data, at) if issue.at not in faulty)][:max_issues]
+    else:
+        if not issues:
+            return value, []
+    return (_read_struct(type_, data, suggestions) if isinstance(data, dict) else None), issues  # type: ignore[return-value]
+
+
+def _read(type_: Any, data: Any, suggestions: Suggestions) -> Any:
+    """Returns a JSON value as far as it has this type: the typed value, a partial one, or UNREADABLE."""
+    struct, item = _find_struct(type_), _find_item_type(type_)
+    try:
+        value = msgspec.convert(data, type_, dec_hook=convert_custom)
+        if next(chain(_find_implausible(type_, value, ""), _find_misformed(type_, data, "")), None) is None:
+            return value
+    except (msgspec.ValidationError, OverflowError):
+        pass
+    if struct is not None and isinstance(data, dict):
+        return _read_struct(struct, data, suggestions)
+    if item is not None and isinstance(data, list) and len(data) <= _find_max_length(type_):
+        elements = [_read(item, element, suggestions) for element in data]
+        readable = [(i, element) for i, element in enumerate(elements) if element is not UNREADABLE]
+        if len(readable) < len(elements):
+            return PartialList(readable)
+        return elements if any(map(is_partial, elements)) else UNREADABLE
+    return UNREADABLE
+
+
+def _read_struct(struct: type[Struct], data: dict[str, Any], suggestions: Suggestions) -> Struct:
+    """Returns the partial input of an object. What a misspelled field says cannot be read."""
+    fields = _map_fields(struct)
+    names = tuple(fields)
+    unknown = list(islice((name for name in data if name not in fields), MAX_UNKNOWN_FIELDS))
+    values = {fields[meant].name: UNREADABLE for name in unknown if (meant := suggestions.find_similar(name, names))}
+    values |= {fields[name].name: _read(fields[name].type, data[name], suggestions) for name in data if name in fields}
+    return make_partial(struct, values)
+
+
+@cache
+def _find_max_length(type_: Any) -> float:
+    """Returns how many elements a list of this type may have."""
+    notes = typing.get_args(type_)[1:] if typing.get_origin(type_) is typing.Annotated else ()
+    own = (note.max_length for note in notes if getattr(note, "max_length", None) is not None)
+    below = typing.get_args(type_)[:1] if notes else _list_direct_members(type_)
+    return min([*own, *(_find_max_length(member) for member in below)], default=math.inf)
+
+
+def _list_direct_members(type_: Any) -> tuple[Any, ...]:
+    return typing.get_args(type_) if typing.get_origin(type_) in (typing.Union, types.UnionType) else ()
 
 
 def _is_plausible(parts: Iterable[object]) -> bool:
@@ -153,25 +202,30 @@ def _is_prose(type_: Any) -> bool:
 
 
 def _find_issues(type_: Any, data: object, at: str, suggestions: Suggestions) -> typing.Iterator[Issue]:
-    """Yields every issue of a value that does not have this type."""
+    """Yields every issue of a value that does not have this type, or cannot be meant."""
     if isinstance(data, FaultyValue):
         yield Issue(at, data.code, data.message)
         return
-    struct, item = _find_struct(type_), _find_item_type(type_)
-    if struct is not None and isinstance(data, dict):
-        yield from _find_object_issues(struct, data, at, suggestions)
-    elif item is not None and isinstance(data, list):
-        has_issues = False
-        for i, element in enumerate(data):
-            if _is_valid(item, element):  # faster than to look for issues in it
-                continue
-            for issue in _find_issues(item, element, f"{at}/{i}", suggestions):
-                has_issues = True
-                yield issue
-        if not has_issues:
-            yield from _check_value(type_, data, at)
+    try:
+        value = msgspec.convert(data, type_, dec_hook=convert_custom)
+    except (msgspec.ValidationError, OverflowError) as problem:
+        issue = Issue(at, "wrong-value", _describe_problem(type_, data, problem))
     else:
-        yield from _check_value(type_, data, at)
+        yield from _find_implausible(type_, value, at)
+        return
+    struct, item = _find_struct(type_), _find_item_type(type_)
+    has_issues = False
+    if struct is not None and isinstance(data, dict):
+        for each in _find_object_issues(struct, data, at, suggestions):
+            has_issues = True
+            yield each
+    elif item is not None and isinstance(data, list):
+        for i, element in enumerate(data):
+            for each in _find_issues(item, element, f"{at}/{i}", suggestions):
+                has_issues = True
+                yield each
+    if not has_issues:
+        yield issue
 
 
 def _find_misformed(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
@@ -200,21 +254,10 @@ def _find_form(type_: Any) -> Form | None:
     return None
 
 
-def _is_valid(type_: Any, data: object) -> bool:
-    try:
-        msgspec.convert(data, type_, dec_hook=convert_custom)
-    except (msgspec.ValidationError, OverflowError):
-        return False
-    return True
-
-
-def _check_value(type_: Any, data: object, at: str) -> typing.Iterator[Issue]:
-    """Yields the issue of a value that has no parts, or whose parts are all valid."""
-    try:
-        msgspec.convert(data, type_, dec_hook=convert_custom)
-    except (msgspec.ValidationError, OverflowError) as problem:
-        words = _list_words(type_) if isinstance(data, str) else ()
-        yield Issue(at, "wrong-value", list_words(words) if words else _describe_message(str(problem)))
+def _describe_problem(type_: Any, data: object, problem: Exception) -> str:
+    """Returns what is wrong with a value that has no parts, or whose parts are all valid."""
+    words = _list_words(type_) if isinstance(data, str) else ()
+    return list_words(words) if words else _describe_message(str(problem))
 
 
 @cache
@@ -230,17 +273,26 @@ def _find_object_issues(struct: type[Struct], data: dict[str, Any], at: str, sug
     for name in unknown[:MAX_UNKNOWN_FIELDS]:
         pointer = f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
         yield Issue(pointer, "unknown-field", message + suggestions.suggest(name, tuple(fields)))
-    has_issues = False
     for name, field in fields.items():
         if name in data:
-            for issue in _find_issues(field.type, data[name], f"{at}/{name}", suggestions):
-                has_issues = True
-                yield issue
+            yield from _find_issues(field.type, data[name], f"{at}/{name}", suggestions)
         elif field.required:
-            has_issues = True
             yield Issue(f"{at}/{name}", "required", f"{name} is required.")
-    if not has_issues and not unknown:
-        yield from _check_value(struct, data, at)  # a rule of the whole object (__post_init__)
+    if problems := list(_find_broken_rules(struct, data, suggestions)):
+        yield Issue(at, "wrong-value", " ".join(problem.rstrip(".") + "." for problem in problems))
+
+
+def _find_broken_rules(struct: type[Struct], data: dict[str, Any], suggestions: Suggestions) -> typing.Iterator[str]:
+    """Yields what is wrong by the rules of the whole object, of those that need no field with a fault."""
+    rules = getattr(struct, "rules", ())
+    partial = _read_struct(struct, data, suggestions) if rules else None
+    for rule in rules:
+        try:
+            problem = rule(partial)
+        except Unreadable:
+            continue
+        if problem is not None:
+            yield problem
 
 
 @cache

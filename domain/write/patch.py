@@ -8,12 +8,13 @@ from uuid import UUID
 from msgspec import UNSET, Struct
 
 from domain.declare.errors import Issue, Stale
-from domain.declare.inputs import Input, Output, Warnings
+from domain.declare.inputs import Input, Output, RuledInput, Warnings
+from domain.write.partial import UNREADABLE
 
 Fields = TypeVar("Fields", bound=Struct)
 
 
-class PatchInput(Input, kw_only=True):
+class PatchInput(RuledInput, kw_only=True):
     """The fields of a row that can be changed. A field that the request leaves out is UNSET and keeps its value."""
 
     unknown: ClassVar[str] = "This cannot be changed here; what can is {fields}."
@@ -61,8 +62,10 @@ class Patch(Generic[Fields]):
             raise Stale(message, issues=(Issue("version", Stale.code, message),))
 
     def merge_over(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the new values by column: those of the patch, and the stored ones of fields that are UNSET."""
-        values = {name: getattr(self.fields, name) for name in self.fields.__struct_fields__}
+        """Returns the new values by column: those of the patch, and the stored ones of fields that are UNSET. A field that
+        cannot be read is UNREADABLE (partial.py).
+        """
+        values = {name: getattr(self.fields, name, UNREADABLE) for name in self.fields.__struct_fields__}
         return {name: stored[name] if value is UNSET else value for name, value in values.items()}
 
     def make_result(self, outcome: str, version: int, warnings: Sequence[Issue] = ()) -> Changed:

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from asyncpg import DataError
 
 from domain.access.caller import Caller
 from domain.access.standing import check_standing
-from domain.declare.errors import Busy, Conflict, DatabaseError, DomainError, Invalid
+from domain.declare.errors import Busy, ClientRevoked, Conflict, DomainError, Forbidden, Invalid, Issue, NotFound, make_invalid
 from domain.store.database import ConditionFailed, Connection, Database
 from domain.write.batch import Batch, Recorded
-from domain.write.command import Command
+from domain.write.command import Command, FaultyInput
 from domain.write.dry_run import run_dry
 from domain.write.findings import Findings, collect_findings, write_findings
 from domain.write.idempotency import KeyedRequest, claim_key, store_answer
 from domain.write.locks import track_locks
+from domain.write.partial import needs_unreadable
 from domain.write.receipts import OutcomeCounts, write_receipts
 
 
@@ -53,6 +55,10 @@ async def perform(
     whole, in a second one.
     """
     caller.require_scope(command.scope, command.operation)
+    if isinstance(command_input, FaultyInput):
+        raise await _find_issues(database, command, caller, command_input)
+    if isinstance(command_input, Batch) and command_input.faults:
+        keyed = None  # it is refused, and a refusal is not stored
     attempt = command_input  # a batch is copied for each attempt, since a transaction may run again
     findings = Findings()
 
@@ -98,17 +104,50 @@ async def perform(
 
 
 async def _run_command(connection: Connection, command: Command, caller: Caller, command_input: Any) -> Any:
-    """Returns the output of the command. A batch whose head has faults is only run to find those of its rows, and then refused."""
-    if not isinstance(command_input, Batch) or not command_input.faults:
-        return await command.run(connection, caller, command_input)
+    """Runs a command's function. Raises Invalid with all issues that were found where it gets no further since the head of a
+    batch has issues.
+    """
     try:
-        await command.run(connection, caller, command_input)
-    except (Busy, DatabaseError):
+        return await command.run(connection, caller, command_input)
+    except AttributeError as error:
+        if not isinstance(command_input, Batch) or not needs_unreadable(error):
+            raise
+        raise make_invalid(command_input.list_issues()) from None
+    except (Invalid, NotFound, Forbidden, Conflict) as problem:
+        if not isinstance(command_input, Batch) or not command_input.faults:
+            raise
+        raise make_invalid(_add_issues(command_input.list_issues(), problem)) from None
+
+
+def _add_issues(issues: list[Issue], problem: DomainError) -> list[Issue]:
+    """Returns the issues with those of an error that says more of the request."""
+    if not isinstance(problem, Invalid | Conflict):
+        return issues
+    places = {(issue.at, issue.code) for issue in issues}
+    return issues + [issue for issue in problem.issues if (issue.at, issue.code) not in places]
+
+
+async def _find_issues(database: Database, command: Command, caller: Caller, faulty: FaultyInput) -> Invalid:
+    """Returns the error of an input with issues, with those that its command finds too. The command writes nothing."""
+    issues = list(faulty.issues)
+
+    async def work(connection: Connection) -> CommandAnswer:
+        with track_locks(), collect_findings(), run_dry(True):
+            await command.run(connection, caller, faulty.value)
+        raise _RolledBack(b"")
+
+    try:
+        await _run_in_standing(database, command, caller, work)
+    except ClientRevoked:
         raise
     except DomainError as problem:
-        command_input.refuse_for_head(problem.issues if isinstance(problem, Invalid) else ())
-    command_input.refuse_for_head()
-    raise AssertionError("the head has faults")
+        issues = _add_issues(issues, problem)
+    except AttributeError as error:
+        if not needs_unreadable(error):
+            raise  # else nothing more can be said
+    except (_RolledBack, DataError):
+        pass  # PostgreSQL's driver takes no value that cannot be read
+    return make_invalid(issues)
 
 
 def _restore_answer(command: Command, command_input: Any, stored: bytes) -> bytes:

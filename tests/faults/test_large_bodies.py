@@ -17,7 +17,8 @@ from api.http.body import MAX_BODY, MAX_BODY_VALUES, MAX_OTHER_BODY
 from domain.declare.ids import new_id
 from domain.read.query import MAX_VALUES as IN_A_FILTER
 from domain.read.query import MAX_VALUES_PER_REQUEST as IN_ALL
-from domain.write.command import MAX_BATCH_ISSUES, MAX_ENTRIES
+from domain.write.batch import MAX_BATCH_ISSUES
+from domain.write.command import MAX_ENTRIES
 from tests.fixtures.call_counts import count_calls
 from tests.fixtures.small_trust import COLLECTED, Trust, batch, entry, judged, opened, roll, sent, upn
 

@@ -304,8 +304,8 @@ async def test_no_answer_repeats_a_reference_that_identifies_the_child_elsewhere
     told = await vendor.post(
         "/v1/judgements", json=batch("Oak", [judged(1, mark="x"), judged(1, reference="9434765918", mark="x")])
     )
-    of_rows = [issue.get("reference") for issue in told.json()["issues"] if issue["at"].startswith("/entries")]
-    assert of_rows == ["P1", "9434765918"]  # which is no NHS number
+    of_rows = {issue.get("reference") for issue in told.json()["issues"] if issue["at"].startswith("/entries")}
+    assert of_rows == {"P1", "9434765918"}  # which is no NHS number
 
 
 @pytest.mark.parametrize("reference", IDENTIFIERS)

@@ -90,6 +90,7 @@ MEMBERS = [
     {"reference": f"{upn(3)[:4]} {upn(3)[4:8]} {upn(3)[8:]}"},
 ]
 OF_MEMBERS = {
+    "0/members/1/reference": "ghost",
     "0/members/2/from": "P2",
     "1/members/1/reference": "ghost",
     "1/members/2/upn": None,
@@ -158,6 +159,7 @@ async def test_one_fault_hides_no_other(vendor: Any) -> None:
         "/entries/1/grade": "grade-unknown",
         "/entries/2/reference": "pupil-not-found",
         "/entries/3/window": "wrong-value",
+        "/entries/3/recordedAt": "wrong-value",
     }
     head = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, "none"), judged(9)], window="nothing"), 422)
     assert issues(head) == {

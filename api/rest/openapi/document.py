@@ -19,7 +19,8 @@ from api.settings import Settings
 from domain import COMMANDS, RESOURCES
 from domain.declare.scopes import Scope
 from domain.read.query import MAX_NESTED_FIRST, MAX_VALUES, MAX_VALUES_PER_REQUEST
-from domain.write.command import MAX_BATCH_ISSUES, MAX_ENTRIES
+from domain.write.batch import MAX_BATCH_ISSUES
+from domain.write.command import MAX_ENTRIES
 from domain.write.decode import MAX_ISSUES
 
 VERSION = "0.1.0"

@@ -42,9 +42,9 @@ async def reject_changed_identities(batch: Batch[Any, Any], rows: list[PupilEntr
                 else:
                     changed.add(row.at)
     if changed:
-        batch.issues[:] = [issue for issue in batch.issues if batch.find_index(issue) not in changed]
+        batch.take_back(changed)
         for at in sorted(changed):
-            batch.reject(at, "", CHANGED, MESSAGE)
+            batch.reject_alone(at, "", CHANGED, MESSAGE)
     return [row for row in rows if row.at not in changed]
 
 

@@ -16,16 +16,17 @@ from uuid import UUID
 from msgspec import UNSET, structs
 
 from domain.access.caller import Caller
-from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
+from domain.declare.errors import Conflict, Invalid, NotFound
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.roster.merged_pupils import tell_merged
 from domain.roster.record_pupils import leavers
+from domain.roster.record_pupils.bad_rows import reject_unknown_ids
 from domain.roster.record_pupils.changed_identity import reject_changed_identities
 from domain.roster.record_pupils.changes import read_stored, record_said, write_changes
 from domain.roster.record_pupils.compare import compare_with_stored
 from domain.roster.record_pupils.doubts import report_doubts, tell_same_children, warn_of_same_children
-from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, apply_rules
+from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow, apply_rules
 from domain.roster.record_pupils.matching import (
     drop_rejected,
     match_and_lock,
@@ -42,33 +43,55 @@ from domain.roster.record_pupils.source import report_differences, report_leaver
 from domain.roster.record_pupils.stored_rules import drop_superseded, reject_claims, reject_overlaps
 from domain.roster.retired import reject_retired
 from domain.roster.roll_year import record_roll_year
-from domain.roster.school_refs import resolve_schools
+from domain.roster.school_refs import SchoolInReach, resolve_schools
 from domain.store.database import Connection
 from domain.support.slices import iterate_in_slices
 from domain.write.aggregates import adjust_for_pupils
 from domain.write.batch import Batch, Result
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
+from domain.write.partial import UNREADABLE, copy_fields
 
 
 @command(scope=Scope.PUPILS_WRITE, fails=(Invalid, NotFound, Conflict))
 async def record_pupils(connection: Connection, caller: Caller, batch: Batch[PupilBatch, PupilEntry]) -> RecordedRoll:
     """Record a school's roll, or part of it. The same batch twice changes nothing; absence from a batch removes nobody, unless it is complete."""
-    if (problem := find_roll_day_problem(batch.head.as_of)) is not None:
-        raise make_invalid([Issue("/asOf", IMPLAUSIBLE, problem)])
-    if is_planned_day(batch.head.as_of):
+    as_of = getattr(batch.head, "as_of", None)
+    _check_day(batch, None if as_of is None else find_roll_day_problem(as_of))
+    if as_of is not None and is_planned_day(as_of) and not batch.faults:
         return await plan_roll(connection, caller, batch, partial(write_roll, planned_stays=()))
     return await write_roll(connection, caller, batch)
 
 
 async def write_joiners(connection: Connection, caller: Caller, batch: Batch[PupilBatch, PupilEntry]) -> None:
-    """Writes pupils who come with judgements. Raises Invalid for a day of the coming academic year too."""
-    problem = find_roll_day_problem(batch.head.as_of)
-    if is_planned_day(batch.head.as_of):
+    """Writes pupils who come with judgements. A day of the coming academic year is a fault too."""
+    as_of = getattr(batch.head, "as_of", None)
+    problem = None if as_of is None else find_roll_day_problem(as_of)
+    if as_of is not None and is_planned_day(as_of):
         problem = "These pupils join in the coming academic year: send them as a roll, and judgements once it has begun."
-    if problem is not None:
-        raise make_invalid([Issue("/asOf", IMPLAUSIBLE, problem)])
+    _check_day(batch, problem)
     await write_roll(connection, caller, batch)
+
+
+def _check_day(batch: Batch[PupilBatch, PupilEntry], problem: str | None) -> None:
+    """Adds the problem of asOf to the faults of the batch: its rows are checked as if asOf could not be read."""
+    if problem is not None:
+        batch.fault("/asOf", IMPLAUSIBLE, problem)
+        batch.head = copy_fields(batch.head, PupilBatch, as_of=UNREADABLE)
+
+
+async def _list_rows(batch: Batch[PupilBatch, PupilEntry], schools: dict[int, SchoolInReach]) -> list[PupilEntryRow]:
+    """Returns the rows that meet the rules; rejects the others, with every issue of what can be read of them."""
+    bad_rows = batch.list_bad_rows()
+    rows = [
+        row
+        async for part in iterate_in_slices(batch.list_good_rows())
+        for at, entry in part
+        if (row := apply_rules(batch, at, entry, schools[at])) is not None
+    ]
+    for at, entry in bad_rows:
+        apply_rules(batch, at, entry, schools.get(at))
+    return rows
 
 
 async def write_roll(
@@ -78,20 +101,16 @@ async def write_roll(
     planned_stays: Collection[UUID] | None = None,
 ) -> RecordedRoll:
     """Writes a roll as it is on its day. `planned_stays` are those of one that was planned (planned_stays.py), else None."""
-    as_of = batch.head.as_of
     schools = await resolve_schools(connection, caller, Scope.PUPILS_WRITE, batch)
     complete_school = await leavers.find_complete_school(connection, caller, batch, schools)
-    rows = [
-        row
-        async for part in iterate_in_slices(batch.list_good_rows())
-        for at, entry in part
-        if (row := apply_rules(batch, at, entry, schools[at])) is not None
-    ]
+    rows = await _list_rows(batch, schools)
     row_schools = (row.school for row in rows)
     tenant_id = next((school.tenant_id for school in (complete_school, *row_schools) if school is not None), None)
-    if tenant_id is None:
+    await reject_unknown_ids(connection, caller, batch, schools)
+    if tenant_id is None or batch.faults:
         batch.refuse_if_strict()
         return summarise(batch, [])
+    as_of = batch.head.as_of
     await reject_retired(connection, batch, tenant_id, list_identifiers(caller.client_id, rows))
     rows = drop_rejected(batch, rows)
     locks = SchoolLocks(connection, tenant_id)

@@ -4,7 +4,7 @@ The year groups follow the age on 31 August before the academic year begins: Rec
 (School Admissions Code, section 2.17; Department for Education, "School admissions: school starting age").
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
@@ -18,6 +18,7 @@ from domain.roster.enrolments import Spell
 from domain.roster.on_roll import MAIN
 from domain.support import clock
 from domain.write.batch import Batch
+from domain.write.partial import Unreadable, list_readable
 
 FIRST_YEAR = 1944
 """The Education Act of this year made the schools and the year groups that are counted here."""
@@ -51,8 +52,9 @@ def reject_impossible_spells(
     batch: Batch[Any, Any], at: int, name: str, spells: Sequence[Spell | Characteristic], born_on: date
 ) -> None:
     """Rejects a row for each of its spells that begins on an impossible day. `name` is the list of the spells."""
-    for i, spell in enumerate(spells):
-        if (problem := find_first_day_problem(spell.from_, born_on)) is not None:
+    for i, spell in list_readable(spells):
+        from_on = getattr(spell, "from_", None)
+        if from_on is not None and (problem := find_first_day_problem(from_on, born_on)) is not None:
             batch.reject(at, f"{name}/{i}/from", "spell-implausible", problem)
 
 
@@ -69,18 +71,46 @@ def list_date_problems(born_on: date, lists: Mapping[str, Sequence[Spell | Chara
                 yield f"/{name}/{i}/from", "spell-implausible", problem
 
 
-def find_overlaps(spells: list[Spell], characteristics: list[Characteristic]) -> Iterator[tuple[str, str]]:
-    """Returns which lists of a row hold spells that overlap, and what is wrong."""
-    if len({spell.from_ for spell in spells}) < len(spells):
-        yield "enrolments", "Two spells begin on the same day."
+def _find_same_days(spells: Sequence[Spell]) -> str | None:
+    return "Two spells begin on the same day." if len({spell.from_ for spell in spells}) < len(spells) else None
+
+
+def _find_overlap(spells: Sequence[Spell]) -> str | None:
     main = sorted((spell for spell in spells if spell.status in MAIN), key=lambda spell: spell.from_)
     if any(earlier.to is None or earlier.to >= later.from_ for earlier, later in pairwise(main)):
-        yield "enrolments", "Two main spells at this school overlap."
-    if len({(c.kind, c.from_) for c in characteristics}) < len(characteristics):
-        yield "characteristics", "Two spells of one kind begin on the same day."
-    ordered = sorted(characteristics, key=lambda c: (c.kind, c.from_))
+        return "Two main spells at this school overlap."
+    return None
+
+
+def _find_same_days_of_kind(spells: Sequence[Characteristic]) -> str | None:
+    if len({(spell.kind, spell.from_) for spell in spells}) < len(spells):
+        return "Two spells of one kind begin on the same day."
+    return None
+
+
+def _find_overlap_of_kind(spells: Sequence[Characteristic]) -> str | None:
+    ordered = sorted(spells, key=lambda spell: (spell.kind, spell.from_))
     if any(a.kind == b.kind and a.from_ != b.from_ and a.to is not None and a.to >= b.from_ for a, b in pairwise(ordered)):
-        yield "characteristics", "A spell of a kind ends after the next one begins."
+        return "A spell of a kind ends after the next one begins."
+    return None
+
+
+_OVERLAPS: Mapping[str, Sequence[Callable[[Any], str | None]]] = {
+    "enrolments": (_find_same_days, _find_overlap),
+    "characteristics": (_find_same_days_of_kind, _find_overlap_of_kind),
+}
+"""By the list of a row, what may be wrong with its spells together."""
+
+
+def find_overlaps(name: str, spells: Sequence[Spell | Characteristic]) -> Iterator[str]:
+    """Yields how the spells of a list overlap: `enrolments` or `characteristics`."""
+    for find in _OVERLAPS[name]:
+        try:
+            message = find(spells)
+        except Unreadable:
+            continue
+        if message is not None:
+            yield message
 
 
 def count_years(born_on: date, day: date) -> int:
@@ -159,20 +189,27 @@ def check_age(batch: Batch[Any, Any], at: int, problem: AgeProblem | None) -> No
         batch.warn(at, problem.field_name, problem.code, problem.message)
 
 
-def check_dates(batch: Batch[Any, Any], at: int, entry: Any, year_group: str | None) -> None:
-    """Rejects a row (a PupilEntry) whose spells overlap or whose dates are impossible; warns of an unusual age. The age
-    is not checked where the year group is None.
+def check_dates(batch: Batch[Any, Any], at: int, entry: Any, year_group: str | None, *, checks_age: bool) -> None:
+    """Rejects a row (a PupilEntry) whose spells overlap or whose dates are impossible; warns of an unusual age. The year group
+    is None where it is not known.
     """
-    spells = [] if entry.enrolments is UNSET else entry.enrolments
-    characteristics = [] if entry.characteristics is UNSET else entry.characteristics
-    for name, message in find_overlaps(spells, characteristics):
-        batch.reject(at, name, "spells-overlap", message)
-    as_of, born_on = batch.head.as_of, entry.date_of_birth
-    if not (born_on.year >= FIRST_BIRTH_YEAR and born_on <= as_of):
-        return batch.reject(at, "dateOfBirth", NO_BIRTHDAY, "The date of birth lies after asOf or before 1900.")
-    reject_impossible_spells(batch, at, "enrolments", spells, born_on)
-    reject_impossible_spells(batch, at, "characteristics", characteristics, born_on)
-    if year_group is not None:
+    as_of, born_on = getattr(batch.head, "as_of", None), getattr(entry, "date_of_birth", None)
+    if born_on is not None and not (born_on.year >= FIRST_BIRTH_YEAR and born_on <= (as_of or born_on)):
+        batch.reject(at, "dateOfBirth", NO_BIRTHDAY, "The date of birth lies after asOf or before 1900.")
+        born_on = None  # which says nothing of the spells
+    for name in _OVERLAPS:
+        spells = getattr(entry, name, UNSET)
+        if spells is not UNSET:
+            for message in find_overlaps(name, spells):
+                batch.reject(at, name, "spells-overlap", message)
+            reject_impossible_spells(batch, at, name, spells, born_on or date.min)
+    if not checks_age or as_of is None or born_on is None:
+        return
+    try:
+        spells = [] if entry.enrolments is UNSET else entry.enrolments
         day = find_school_day(((spell.from_, spell.to) for spell in spells), as_of)
-        check_age(batch, at, find_age_problem(born_on, year_group, day))
-    return None
+    except Unreadable:
+        return
+    problem = find_age_problem(born_on, year_group or years.EARLY_YEARS[0], day)
+    if year_group is not None or (problem is not None and problem.field_name == "dateOfBirth"):
+        check_age(batch, at, problem)  # without a year group only an age that none has is impossible

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, structs
 
-from domain.declare.inputs import Input, Name, Text, describe
+from domain.declare.inputs import Input, Name, RuledInput, Text, describe
 from domain.roster import upn as upn_rules
 from domain.roster import years
 from domain.roster.characteristics import Characteristic
@@ -22,6 +22,7 @@ from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.roster.upn import UpnText
 from domain.roster.years import YearGroupText
 from domain.write.batch import Batch
+from domain.write.partial import list_readable
 
 NO_MATCH = KeyMatch(None, None, None, None)
 
@@ -37,16 +38,26 @@ SaidBy = Annotated[
 """Fields of an entry, and of a patch."""
 
 
-def check_actor(same_child: bool, actor: str | UnsetType) -> None:
-    """Raises ValueError if there is an actor and nothing that they say."""
-    if actor is not UNSET and not same_child:
-        raise ValueError("Give actor only with sameChild")
+def check_actor(entry: Any) -> str | None:
+    """Returns what is wrong with an actor of whom nothing is told."""
+    return "Give actor only with sameChild" if entry.actor is not UNSET and not entry.same_child else None
 
 
-class PupilEntry(Input, kw_only=True):
+def _check_same_child(entry: Any) -> str | None:
+    return "Give sameChild only with the pupil's id" if entry.same_child and entry.id is UNSET else None
+
+
+def _check_key(entry: Any) -> str | None:
+    if entry.id is UNSET and entry.reference is UNSET and entry.upn is None:
+        return "Name the pupil by reference, UPN or id: without one, sending the row again would create a second pupil"
+    return None
+
+
+class PupilEntry(RuledInput, kw_only=True):
     """A pupil as recorded in the school's MIS. The year group holds from the 1 September of the roll's academic year."""
 
     may_repeat: ClassVar[Callable[[str], bool] | None] = may_repeat
+    rules = (_check_same_child, check_actor, _check_key)
 
     id: Annotated[str | UnsetType, describe("The id of a pupil that is stored.")] = UNSET
     reference: Annotated[Text | UnsetType, describe("The sender's own id of the pupil at this school.")] = UNSET
@@ -86,15 +97,6 @@ class PupilEntry(Input, kw_only=True):
     school: Annotated[SchoolRef | UnsetType, describe("The row's school, unless the batch names one.")] = UNSET
     same_child: SameChild = False
     actor: SaidBy = UNSET
-
-    def __post_init__(self) -> None:
-        if self.same_child and self.id is UNSET:
-            raise ValueError("Give sameChild only with the pupil's id")
-        check_actor(self.same_child, self.actor)
-        if self.id is UNSET and self.reference is UNSET and self.upn is None:
-            raise ValueError(
-                "Name the pupil by reference, UPN or id: without one, sending the row again would create a second pupil"
-            )
 
 
 class PupilBatch(Input, kw_only=True):
@@ -213,27 +215,28 @@ class PupilEntryRow:
 
 
 def apply_rules(
-    batch: Batch[Any, Any], at: int, entry: PupilEntry, school: SchoolInReach, *, checks_age: bool = True
+    batch: Batch[Any, Any], at: int, entry: PupilEntry, school: SchoolInReach | None, *, checks_age: bool = True
 ) -> PupilEntryRow | None:
-    """Returns the row if it meets the rules, or None after rejecting it with every issue."""
-    before = len(batch.issues)
+    """Returns the row if it meets the rules, or None after rejecting it with every issue of what can be read of it."""
+    former_upns = list_readable(getattr(entry, "former_upns", []))
     upns: list[str | None] = []
-    for field_name, text in [("upn", entry.upn)] + [(f"formerUpns/{i}", former) for i, former in enumerate(entry.former_upns)]:
+    for place, text in [("upn", getattr(entry, "upn", None)), *((f"formerUpns/{i}", former) for i, former in former_upns)]:
         try:
             upns.append(None if text is None else upn_rules.parse_upn(text).text)
         except ValueError as problem:
-            batch.reject(at, field_name, "upn-invalid", str(problem))
-    if entry.reference is not UNSET and is_identifier(entry.reference):
+            batch.reject(at, place, "upn-invalid", str(problem))
+    reference, year_text, year_group = getattr(entry, "reference", UNSET), getattr(entry, "year_group", None), None
+    if reference is not UNSET and is_identifier(reference):
         batch.reject(at, "reference", "reference-is-identifier", "A reference may not be a UPN or an NHS number.")
-    year_group = ""
     try:
-        year_group = years.parse_year_group(entry.year_group)
+        year_group = None if year_text is None else years.parse_year_group(year_text)
     except ValueError as problem:
         batch.reject(at, "yearGroup", "year-group-invalid", str(problem))
-    check_dates(batch, at, entry, year_group if checks_age and year_group else None)
-    if len(batch.issues) > before:
+    check_dates(batch, at, entry, year_group, checks_age=checks_age)
+    as_of = getattr(batch.head, "as_of", None)
+    if batch.is_rejected(at) or school is None or year_group is None or as_of is None:
         return None
-    row = PupilEntryRow(at, entry, school, upns[0], [upn for upn in upns[1:] if upn], year_group, batch.head.as_of)
+    row = PupilEntryRow(at, entry, school, upns[0], [upn for upn in upns[1:] if upn], year_group, as_of)
     if school.has_other_source:
         row.entry, row.said = structs.replace(entry, enrolments=UNSET, characteristics=UNSET), entry
     return row

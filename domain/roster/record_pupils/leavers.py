@@ -20,7 +20,7 @@ from msgspec import UNSET, UnsetType
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
-from domain.declare.errors import Conflict, Issue, make_invalid
+from domain.declare.errors import Conflict, Issue
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.roster.merged_pupils import find_replacements
@@ -30,7 +30,7 @@ from domain.roster.record_pupils.entries import PupilEntryRow
 from domain.roster.record_pupils.rejected_rows import list_rejected_rows
 from domain.roster.record_pupils.spells import NOT_ON_ROLL, YearRange, find_rests
 from domain.roster.retired import find_new_identities, find_retired
-from domain.roster.school_refs import SchoolInReach, find_school
+from domain.roster.school_refs import SchoolInReach, find_school, read_ref
 from domain.roster.schools import DEFAULT_SETTINGS
 from domain.store.database import Connection
 from domain.write.batch import Batch
@@ -55,17 +55,16 @@ class OpenSpell:
 async def find_complete_school(
     connection: Connection, caller: Caller, batch: Batch[Any, Any], schools: dict[int, SchoolInReach]
 ) -> SchoolInReach | None:
-    """Returns the school of a complete roll, None for any other batch; raises Invalid unless a complete roll names one
-    school and no other.
+    """Returns the school of a complete roll, None for any other batch; adds a fault unless a complete roll names one school
+    and no other.
     """
-    if not batch.head.complete:
+    ref = read_ref(batch.head)
+    if not getattr(batch.head, "complete", False) or ref is None or any(issue.at == "/school" for issue in batch.faults):
         return None
-    ref = batch.head.school
     school = await find_school(connection, caller, Scope.PUPILS_WRITE, ref, "/school") if ref else None
     if school is None or any(other.id != school.id for other in schools.values()):
-        raise make_invalid(
-            [Issue("/complete", "one-school-needed", "A complete roll is one school's: name it in the batch, and no other.")]
-        )
+        batch.fault("/complete", "one-school-needed", "A complete roll is one school's: name it in the batch, and no other.")
+        return None
     return school
 
 

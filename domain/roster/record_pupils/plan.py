@@ -59,9 +59,10 @@ async def plan_roll(connection: Connection, caller: Caller, batch: Rolls, write:
     """Stores a roll until its day. Returns what `write` says would become of it today; ids of new pupils are not among
     the results, since there are none yet.
     """
+    untouched = batch.copy_unchanged()
     schools = await resolve_schools(connection, caller, Scope.PUPILS_WRITE, batch)
     complete_school = await find_complete_school(connection, caller, batch, schools)
-    trial, recorded, warnings = await _try(connection, caller, batch, write)
+    trial, recorded, warnings = await _try(connection, caller, untouched, write)
     _take_issues(batch, trial)
     batch.refuse_if_strict()
     rows: dict[SchoolInReach, list[PlannedRow]] = {} if complete_school is None else {complete_school: []}
