@@ -5,7 +5,7 @@ planned_stays holds no more than what such a pupil is found by. A new identity t
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0053", "0050", None, None
+revision, down_revision, branch_labels, depends_on = "0051", "0050", None, None
 
 BEFORE = "    DELETE FROM planned_pupils x USING planned_rolls r, pupils p\n"
 FORGET = """    UPDATE planned_stays x SET pupil_id = NULL, reference = NULL, upns = '{}' FROM planned_rolls r
