@@ -98,7 +98,7 @@ async def vendor(module_databases: Databases) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize(("request_of", "places"), PAIRS, ids=[f"{path[4:]} {sorted(places)}" for (path, _, _), places in PAIRS])
-async def test_all_are_told(vendor: Any, request_of: tuple[str, str, dict[str, Any]], places: set[str]) -> None:
+async def test_every_issue_is_answered(vendor: Any, request_of: tuple[str, str, dict[str, Any]], places: set[str]) -> None:
     path, operation, document = request_of
     input_type = {"createWindow": "NewWindow"}.get(operation, f"{operation[6:].removesuffix('s')}Batch")
     bulk = operation != "createWindow"
