@@ -27,8 +27,10 @@ from sqlalchemy import (
     select,
 )
 
+from domain.declare.ids import NIL
 from domain.declare.predicates import RowPredicate
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import TRUST
 from domain.store.metadata import metadata
 
 reach = Table(
@@ -63,8 +65,14 @@ def is_in_force(r: Any) -> ColumnElement[bool]:
 IN_FORCE = "r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())"
 """The same condition for a row `r`, in SQL text."""
 
-REACHES_SCHOOL = f"EXISTS (SELECT 1 FROM reach r JOIN schools s ON s.id = r.school_id WHERE r.client_id = $1 AND {IN_FORCE})"
-"""The condition that the client $1 reaches a school, in SQL text; a trust may have none."""
+_TRUST_IDS = f"7{TRUST:03x}"
+"""The part of an id that says that it is a trust's."""
+REACHES_SCHOOL = (
+    f"EXISTS (SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id <> '{NIL}'"
+    f" AND substr(r.school_id::text, 15, 4) <> '{_TRUST_IDS}' AND {IN_FORCE})"
+)
+"""The condition that the client $1 reaches a school, in SQL text; a trust, which `reach` has as well, may have none. It reads no
+other table, since every request depends on it."""
 
 
 def reaches_sql(client: str, tenant_id: str, school_id: str, scope: str | None = None) -> str:

@@ -112,7 +112,9 @@ class Command:
         names = [field.encode_name for field in msgspec.structs.fields(kind)]
         row: Any
         row, faults = decode(kind, {name: data[name] for name in names if name in data}, "")
-        rest, row_id = {name: value for name, value in data.items() if name not in names}, getattr(row, "id", str(NIL))
+        rest, row_id = {name: value for name, value in data.items() if name not in names}, str(NIL)
+        if isinstance(data.get("id"), str):  # a text that is no id names no row, whatever else is wrong with it
+            row_id, faults = data["id"], [fault for fault in faults if fault.at != "/id"]
         try:
             if self.is_single_row:
                 version = getattr(row, "expected_version", None)
@@ -127,7 +129,7 @@ class Command:
             return parsed
         if isinstance(parsed, Batch):
             parsed.faults[:0] = faults
-            if not hasattr(row, "id"):
+            if row_id == str(NIL):
                 raise make_invalid(parsed.list_issues())
             return parsed
         value, issues = (parsed.value, parsed.issues) if isinstance(parsed, FaultyInput) else (parsed, [])
@@ -179,7 +181,9 @@ class Command:
 
     def _parse_list(self, name: str, type_: type[Struct], rows: list[object], suggestions: Suggestions) -> "Steps[Batch[Any, Any]]":
         batch: Batch[Any, Any] = Batch(
-            *(None, [], len(rows)),
+            None,
+            [],
+            len(rows),
             lenient=True,
             name=name,
             may_repeat=getattr(type_, "may_repeat", None),

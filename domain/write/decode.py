@@ -63,13 +63,12 @@ def decode(
     try:
         value = msgspec.convert(data, type_, dec_hook=convert_custom)
         issues = list(islice(_find_implausible(type_, value, at), max_issues))
-    except (msgspec.ValidationError, OverflowError):
-        issues = list(islice(_find_issues(type_, data, at, suggestions), max_issues))
-        faulty = {issue.at for issue in issues}
-        issues = [*issues, *(issue for issue in _find_misformed(type_, data, at) if issue.at not in faulty)][:max_issues]
-    else:
         if not issues:
             return value, []
+    except (msgspec.ValidationError, OverflowError):
+        issues = list(islice(_find_issues(type_, data, at, suggestions), max_issues))
+    faulty = {issue.at for issue in issues}
+    issues = [*issues, *(issue for issue in _find_misformed(type_, data, at) if issue.at not in faulty)][:max_issues]
     return (_read_struct(type_, data, suggestions) if isinstance(data, dict) else None), issues  # type: ignore[return-value]
 
 
@@ -83,7 +82,8 @@ def _read(type_: Any, data: Any, suggestions: Suggestions) -> Any:
     except (msgspec.ValidationError, OverflowError):
         pass
     if struct is not None and isinstance(data, dict):
-        return _read_struct(struct, data, suggestions)
+        breaks_rules = any(_find_broken_rules(struct, data, suggestions))
+        return UNREADABLE if breaks_rules else _read_struct(struct, data, suggestions)
     if item is not None and isinstance(data, list) and len(data) <= _find_max_length(type_):
         elements = [_read(item, element, suggestions) for element in data]
         readable = [(i, element) for i, element in enumerate(elements) if element is not UNREADABLE]

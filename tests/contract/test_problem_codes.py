@@ -95,7 +95,16 @@ def argument(call: ast.Call, position: int, name: str) -> ast.AST | None:
     return keyword if keyword is not None else call.args[position] if len(call.args) > position else None
 
 
-POSITIONS = {"Issue": 1, "JsonIssue": 1, "reject": 2, "HttpProblem": 1, "super().__init__": 1, "TokenError": 0, "NotRead": 0}
+POSITIONS = {
+    "Issue": 1,
+    "JsonIssue": 1,
+    "fault": 1,
+    "reject": 2,
+    "HttpProblem": 1,
+    "super().__init__": 1,
+    "TokenError": 0,
+    "NotRead": 0,
+}
 """Where calls have a code. Others have it by the keyword `code`, or are found because it is written with hyphens."""
 BY_CLASS = {kind.__name__: status for kind, status in STATUS.items()}
 
@@ -173,7 +182,7 @@ def test_statuses_are_those_of_the_errors_raised() -> None:
         status = BY_CLASS.get(name)
         if name in ("HttpProblem", "super().__init__"):
             status = literal(argument(call, 0, "status"), int)
-        statuses = {200, 422} if name == "reject" else set() if status is None else {status}
+        statuses = {"reject": {200, 422}, "fault": {422}}.get(name, set() if status is None else {status})
         if not statuses <= set(entry.statuses):
             wrong.append(f"{where}: {code} has the statuses {statuses}")
     assert wrong == []

@@ -227,7 +227,7 @@ async def test_a_spreadsheet_shows_the_same(oak: httpx2.AsyncClient) -> None:
         ("/v1/pupils?roll=gone", "roll", "parameter-invalid"),
         ("/v1/pupils?roll=", "roll", "parameter-invalid"),
         ("/v1/pupils?roll=all&roll=left", "roll", "parameter-repeated"),
-        ("/v1/schools?include=pupils&pupils.roll=Current", "pupils.roll", "parameter-invalid"),
+        ("/v1/schools?include=pupils&pupils.roll=here", "pupils.roll", "parameter-invalid"),
         ("/v1/schools?roll=all", "roll", "filter-unknown"),
         ("/v1/judgements?include=pupil&pupil.roll=all", "pupil.roll", "link-to-one"),
         ("/v1/schools?include=groups&groups.roll=all", "groups.roll", "parameter-unknown"),
