@@ -17,7 +17,7 @@ import structlog
 from domain.store import embedded
 from domain.store.database import Database
 from domain.store.migrate import migrate
-from tests.fixtures.databases import Databases, Statements, fresh_database, open_counted
+from tests.fixtures.databases import Databases, Statements, choose_folder, drop_database, fresh_database, open_counted
 from tests.fixtures.demo import run_demo
 from tests.fixtures.interfaces import Interfaces, open_interfaces
 from tests.fixtures.privacy import find_personal_data
@@ -49,7 +49,7 @@ def logs_of_the_suite() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[embedded.Cluster]:
-    with tempfile.TemporaryDirectory(prefix="markonce-tests-") as folder:
+    with tempfile.TemporaryDirectory(prefix="markonce-tests-", dir=choose_folder()) as folder:
         running = embedded.start(Path(folder) / "data", durable=False)
         try:
             migrate(running.url(embedded.DATABASE, "markonce_owner"))
@@ -59,15 +59,19 @@ def cluster() -> Iterator[embedded.Cluster]:
 
 
 @pytest.fixture
-def databases(cluster: embedded.Cluster) -> Databases:
+def databases(cluster: embedded.Cluster) -> Iterator[Databases]:
     """A fresh, migrated database for one test."""
-    return fresh_database(cluster)
+    made = fresh_database(cluster)
+    yield made
+    drop_database(made)
 
 
 @pytest.fixture(scope="module")
-def module_databases(cluster: embedded.Cluster) -> Databases:
+def module_databases(cluster: embedded.Cluster) -> Iterator[Databases]:
     """A fresh, migrated database for one module."""
-    return fresh_database(cluster)
+    made = fresh_database(cluster)
+    yield made
+    drop_database(made)
 
 
 @pytest_asyncio.fixture
