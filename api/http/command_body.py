@@ -8,23 +8,35 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from math import isinf
 from typing import Any
 
 from starlette.requests import Request
 
 from api.http.body import MAX_OTHER_BODY, read_json
-from api.http.strict_json import INTEGERS, MAX_INTEGER_LENGTH, MalformedJson, Value
+from api.http.json_numbers import read_fraction
+from api.http.strict_json import (
+    HOLDS_HALF,
+    HOLDS_NUL,
+    INTEGER_RANGE,
+    INTEGERS,
+    MAX_INTEGER_LENGTH,
+    NO_NUMBER,
+    REPEATED_KEY,
+    MalformedJson,
+    Value,
+)
 from domain.declare.errors import BadRequest, DomainError, FaultyValue, Invalid
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OF_VALUES = frozenset({"json-duplicate-key", "json-nul", "json-surrogate", "json-number-range", "json-not-a-number"})
-RANGE = FaultyValue("json-number-range", "This integer does not fit into 64 bits.")
+RANGE = FaultyValue("json-number-range", INTEGER_RANGE)
 TOO_LARGE = FaultyValue("json-number-range", "This number is too large for double precision.")
-NO_NUMBER = FaultyValue("json-not-a-number", "JSON has neither NaN nor Infinity; send null or leave the member out.")
-NUL = FaultyValue("json-nul", "This string holds the character U+0000, which cannot be stored.")
-HALF = FaultyValue("json-surrogate", "This string holds one half of a surrogate pair, which is not a character.")
-REPEATED = FaultyValue("json-duplicate-key", "This key appears in its object more than once.")
+CONSTANT = FaultyValue("json-not-a-number", NO_NUMBER)
+NUL = FaultyValue("json-nul", f"This string {HOLDS_NUL}")
+HALF = FaultyValue("json-surrogate", f"This string {HOLDS_HALF}")
+REPEATED = FaultyValue("json-duplicate-key", REPEATED_KEY)
 
 
 class _KeyIsFaulty(ValueError):
@@ -63,16 +75,17 @@ def _mark_integer(text: str) -> int | FaultyValue:
     return int(text) if len(text) <= MAX_INTEGER_LENGTH and int(text) in INTEGERS else RANGE
 
 
-def _mark_float(text: str) -> float | FaultyValue:
-    return TOO_LARGE if isinf(float(text)) else float(text)
+def _mark_fraction(text: str) -> float | Decimal | FaultyValue:
+    number = read_fraction(text)
+    return TOO_LARGE if isinf(number) else number
 
 
 def _mark_constant(word: str) -> FaultyValue:
-    return NO_NUMBER
+    return CONSTANT
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_mark_object, parse_int=_mark_integer, parse_float=_mark_float, parse_constant=_mark_constant
+    object_pairs_hook=_mark_object, parse_int=_mark_integer, parse_float=_mark_fraction, parse_constant=_mark_constant
 )
 
 

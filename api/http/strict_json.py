@@ -34,6 +34,11 @@ STRIDE = 256
 
 Value: TypeAlias = "dict[str, Value] | list[Value] | str | int | float | Decimal | bool | None"
 
+REPEATED_KEY = "This key appears in its object more than once."
+INTEGER_RANGE = "This integer does not fit into 64 bits."
+NO_NUMBER = "JSON has neither NaN nor Infinity; send null or leave the member out."
+HOLDS_NUL = "holds the character U+0000, which cannot be stored."
+HOLDS_HALF = "holds one half of a surrogate pair, which is not a character."
 INTEGERS = range(-(2**63), 2**63)
 MAX_INTEGER_LENGTH = len(str(-(2**63)))
 _MAX_KEY_IN_POINTER = 100
@@ -281,7 +286,7 @@ class _Scan:
             key = raw[1:-1]
         self.path[-1] = key
         if key in self.keys[-1]:
-            self.add("json-duplicate-key", "This key appears in its object more than once.")
+            self.add("json-duplicate-key", REPEATED_KEY)
         self.keys[-1].add(key)
         self.check_string(raw, "This key")
 
@@ -292,9 +297,9 @@ class _Scan:
         escapes = _blank_valid_escapes(raw)
         without_surrogates = _SURROGATE_AS_BYTES.sub("", raw)
         if "\\u0000" in escapes or "\0" in raw:
-            self.add("json-nul", f"{subject} holds the character U+0000, which cannot be stored.")
+            self.add("json-nul", f"{subject} {HOLDS_NUL}")
         if _LONE_SURROGATE.search(escapes) or len(without_surrogates) < len(raw):
-            self.add("json-surrogate", f"{subject} holds one half of a surrogate pair, which is not a character.")
+            self.add("json-surrogate", f"{subject} {HOLDS_HALF}")
         if _UNKNOWN_ESCAPE.search(escapes):
             self.add("json-malformed", f"{self.describe_position()}: a backslash in this string starts no JSON escape.")
         if _CONTROL.search(raw):
@@ -309,12 +314,12 @@ class _Scan:
         number = _NUMBER.fullmatch(word)
         if number and not number["fraction"]:
             if len(word) > MAX_INTEGER_LENGTH or int(word) not in INTEGERS:
-                self.add("json-number-range", "This integer does not fit into 64 bits.")
+                self.add("json-number-range", INTEGER_RANGE)
         elif number:
             if isinf(read_fraction(word)):
                 self.add("json-number-range", "This number is too large or too small for double precision.")
         elif word.lstrip("+-").lower() in ("nan", "inf", "infinity"):
-            self.add("json-not-a-number", "JSON has neither NaN nor Infinity; send null or leave the member out.")
+            self.add("json-not-a-number", NO_NUMBER)
         elif _STRAY_BYTE.search(word):
             self.add("json-encoding", f"{self.describe_position()}: there are bytes that are not UTF-8 outside any string.")
         else:

@@ -273,6 +273,17 @@ async def test_a_faulty_head_writes_nothing(small_trust: Trust, vendor: Any) -> 
     assert await small_trust.everything() == before
 
 
+async def test_a_number_keeps_its_digits_beside_a_faulty_one(vendor: Any) -> None:
+    rows = [
+        '{"reference": "P1", "subject": "reading", "grade": 100, "mark": 1e400}',
+        '{"reference": "P3", "subject": "maths", "grade": 99, "mark": 12.340000000000000001}',
+    ]
+    document = f'{{"school": {{"urn": 100001}}, "window": "{WINDOW}", "entries": [{", ".join(rows)}]}}'
+    answer = await vendor.post("/v1/judgements", content=document, headers={"Content-Type": "application/json"})
+    expected = {"/entries/0/mark": "json-number-range", "/entries/1/mark": "too-many-decimals"}
+    assert (answer.status_code, issues(answer.json())) == (400, expected)
+
+
 async def test_faulty_json_in_a_row_is_reported_with_the_other_faults(vendor: Any) -> None:
     """Numbers, texts and keys that JSON can write and nobody can mean: issues of their rows, in both interfaces; alone they are a 400, as ever."""
     rows = [
