@@ -82,8 +82,8 @@ def _read(type_: Any, data: Any, suggestions: Suggestions) -> Any:
     except (msgspec.ValidationError, OverflowError):
         pass
     if struct is not None and isinstance(data, dict):
-        breaks_rules = any(_find_broken_rules(struct, data, suggestions))
-        return UNREADABLE if breaks_rules else _read_struct(struct, data, suggestions)
+        partial = _read_struct(struct, data, suggestions)
+        return UNREADABLE if any(_find_broken_rules(partial)) else partial
     if item is not None and isinstance(data, list) and len(data) <= _find_max_length(type_):
         elements = [_read(item, element, suggestions) for element in data]
         readable = [(i, element) for i, element in enumerate(elements) if element is not UNREADABLE]
@@ -106,14 +106,8 @@ def _read_struct(struct: type[Struct], data: dict[str, Any], suggestions: Sugges
 @cache
 def _find_max_length(type_: Any) -> float:
     """Returns how many elements a list of this type may have."""
-    notes = typing.get_args(type_)[1:] if typing.get_origin(type_) is typing.Annotated else ()
-    own = (note.max_length for note in notes if getattr(note, "max_length", None) is not None)
-    below = typing.get_args(type_)[:1] if notes else _list_direct_members(type_)
-    return min([*own, *(_find_max_length(member) for member in below)], default=math.inf)
-
-
-def _list_direct_members(type_: Any) -> tuple[Any, ...]:
-    return typing.get_args(type_) if typing.get_origin(type_) in (typing.Union, types.UnionType) else ()
+    lengths = (getattr(note, "max_length", None) for note in _list_notes(type_))
+    return min((length for length in lengths if length is not None), default=math.inf)
 
 
 def _is_plausible(parts: Iterable[object]) -> bool:
@@ -195,10 +189,7 @@ def _find_implausible(type_: Any, value: object, at: str) -> typing.Iterator[Iss
 @cache
 def _is_prose(type_: Any) -> bool:
     """Whether the values of a type are sentences (`LongText`)."""
-    if typing.get_origin(type_) is typing.Annotated:
-        inner, *notes = typing.get_args(type_)
-        return any(getattr(note, "max_length", None) == MAX_TEXT for note in notes) or _is_prose(inner)
-    return any(map(_is_prose, typing.get_args(type_)))
+    return any(getattr(note, "max_length", None) == MAX_TEXT for note in _list_notes(type_))
 
 
 def _find_issues(type_: Any, data: object, at: str, suggestions: Suggestions) -> typing.Iterator[Issue]:
@@ -246,12 +237,7 @@ def _find_misformed(type_: Any, data: object, at: str) -> typing.Iterator[Issue]
 @cache
 def _find_form(type_: Any) -> Form | None:
     """Returns the form of the texts of a type."""
-    if typing.get_origin(type_) is typing.Annotated:
-        inner, *notes = typing.get_args(type_)
-        return next((note for note in notes if isinstance(note, Form)), None) or _find_form(inner)
-    if typing.get_origin(type_) in (typing.Union, types.UnionType):
-        return next((form for member in typing.get_args(type_) if (form := _find_form(member)) is not None), None)
-    return None
+    return next((note for note in _list_notes(type_) if isinstance(note, Form)), None)
 
 
 def _describe_problem(type_: Any, data: object, problem: Exception) -> str:
@@ -278,15 +264,14 @@ def _find_object_issues(struct: type[Struct], data: dict[str, Any], at: str, sug
             yield from _find_issues(field.type, data[name], f"{at}/{name}", suggestions)
         elif field.required:
             yield Issue(f"{at}/{name}", "required", f"{name} is required.")
-    if problems := list(_find_broken_rules(struct, data, suggestions)):
+    has_rules = bool(getattr(struct, "rules", ()))
+    if has_rules and (problems := list(_find_broken_rules(_read_struct(struct, data, suggestions)))):
         yield Issue(at, "wrong-value", " ".join(problem.rstrip(".") + "." for problem in problems))
 
 
-def _find_broken_rules(struct: type[Struct], data: dict[str, Any], suggestions: Suggestions) -> typing.Iterator[str]:
-    """Yields what is wrong by the rules of the whole object, of those that need no field with a fault."""
-    rules = getattr(struct, "rules", ())
-    partial = _read_struct(struct, data, suggestions) if rules else None
-    for rule in rules:
+def _find_broken_rules(partial: Struct) -> typing.Iterator[str]:
+    """Yields what is wrong with a partial input by the rules of the whole object, of those that need no field with a fault."""
+    for rule in getattr(partial, "rules", ()):
         try:
             problem = rule(partial)
         except Unreadable:
@@ -317,6 +302,16 @@ def _list_union_members(type_: Any) -> list[Any]:
     if typing.get_origin(type_) in (typing.Union, types.UnionType):
         return [m for t in typing.get_args(type_) for m in _list_union_members(t)]
     return [type_]
+
+
+def _list_notes(type_: Any) -> list[Any]:
+    """Returns what a type and the members of a union are annotated with."""
+    if typing.get_origin(type_) is typing.Annotated:
+        inner, *notes = typing.get_args(type_)
+        return [*notes, *_list_notes(inner)]
+    if typing.get_origin(type_) in (typing.Union, types.UnionType):
+        return [note for member in typing.get_args(type_) for note in _list_notes(member)]
+    return []
 
 
 def _describe_message(message: str) -> str:
