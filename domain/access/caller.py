@@ -1,6 +1,6 @@
 """The caller of a request: a client, the scopes of its token, and a snapshot of its reach."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -68,23 +68,21 @@ class Caller:
 
         Where a scope has ended or the client reaches no school, the error says so, and leaves out what the client never had.
         """
-        if ended := {what: scope for what, scope in needs.items() if scope in self.ended}:
-            return make_ended_error(ended)
-        if without_school := {what: scope for what, scope in needs.items() if scope in self.without_school}:
-            return make_no_school_error(without_school)
+        for scopes, make_error in self._list_reasons():
+            if lost := {what: scope for what, scope in needs.items() if scope in scopes}:
+                return make_error(lost)
         return make_scope_error(needs)
 
     def require_any(self, *scopes: Scope, what: str) -> None:
         """Raises Forbidden unless the caller has one of the scopes, or any scope where none is named."""
         if self.scopes.isdisjoint(scopes) if scopes else not self.scopes:
             needed = " or ".join(scopes) if scopes else "a scope at some school or trust"
-            if self.ended.intersection(scopes or self.ended):
-                raise make_ended_error({what: needed})
-            raise (
-                make_no_school_error({what: needed})
-                if self.without_school.intersection(scopes)
-                else make_scope_error({what: needed})
-            )
+            errors = [make_error for lost, make_error in self._list_reasons() if lost.intersection(scopes or lost)]
+            raise next(iter(errors), make_scope_error)({what: needed})
+
+    def _list_reasons(self) -> tuple[tuple[frozenset[str], Callable[[Mapping[str, str]], Forbidden]], ...]:
+        """Returns the scopes that grants gave or give and that the caller does not have, with the error that says why."""
+        return (self.ended, make_ended_error), (self.without_school, make_no_school_error)
 
 
 def make_ended_error(needs: Mapping[str, str]) -> Forbidden:
