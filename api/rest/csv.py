@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import Request
 
 from api.http.accept import choose_media_type
-from api.rest.query_string import OF_CSV
+from api.rest.query_string import OF_CSV, parse_flag
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.declare.errors import BadRequest, Issue
@@ -26,7 +26,6 @@ from domain.support.slices import Steps
 ROWS_PER_STEP = 16
 """Rows written before the event loop may do other work."""
 PARAMETERS, FORMATS, SHAPES = ("format", "bom", "shape"), ("json", "csv"), ("long", "wide")
-FLAGS = ("true", "false")
 FIGURES = ("eligible", "expectedPercent", "higherPercent", "average")
 """The figures of each group of pupils in a wide table."""
 CSV = (b"content-type", b"text/csv; charset=utf-8; header=present")
@@ -58,7 +57,7 @@ def accepts_csv(request: Request) -> bool:
 
 def wants_mark(request: Request) -> bool:
     """Whether CSV is to begin with a byte order mark."""
-    return find_word(request.query_params.get("bom", ""), FLAGS) == "true"
+    return parse_flag(request.query_params.get("bom", "")) is True
 
 
 def read_format(request: Request) -> tuple[bool, str, list[Issue]]:
@@ -75,7 +74,7 @@ def read_format(request: Request) -> tuple[bool, str, list[Issue]]:
     if shape is None:
         shape = SHAPES[0]
         issues.append(Issue("shape", "parameter-invalid", f"shape is {' or '.join(SHAPES)}."))
-    if "bom" in parameters and find_word(parameters["bom"], FLAGS) is None:
+    if "bom" in parameters and parse_flag(parameters["bom"]) is None:
         issues.append(Issue("bom", "parameter-invalid", "bom is true or false."))
     elif wants_mark(request) and not as_csv:
         issues.append(Issue("bom", "parameter-invalid", OF_CSV))

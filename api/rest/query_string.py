@@ -65,6 +65,12 @@ def _split(query: str) -> SplitQuery:
     return tuple(template), parameters
 
 
+def parse_flag(text: str) -> bool | None:
+    """The value of a text that is true or false, in any case; None for another."""
+    word = find_word(text, ("true", "false"))
+    return None if word is None else word == "true"
+
+
 class ParameterIssues:
     """Collects the issues of a request's parameters, so that one response lists them all."""
 
@@ -109,10 +115,10 @@ class ParameterIssues:
 
     def read_flag(self, text: str | None, at: str) -> bool:
         """The value of a parameter that is true or false; false without one."""
-        word = None if text is None else find_word(text, ("true", "false"))
-        if text is not None and word is None:
+        flag = False if text is None else parse_flag(text)
+        if flag is None:
             self.add(at, "parameter-invalid", f"{at} is true or false.")
-        return word == "true"
+        return flag is True
 
     def read_number(self, text: str | None, at: str, default: int, most: int) -> int:
         """A number of rows from 1 to `most`. Without a text, and with an issue where the text is not such a number, the default."""

@@ -164,7 +164,7 @@ def _find_window(batch: Batch[Any, Any], codes: CodeTable, at: int, entry: Judge
     code = get_window_code(batch, entry)
     window = codes.windows.get(code) if isinstance(code, str) else None
     if code is UNSET:
-        batch.reject(at, "window", "window-unknown", "Name the window by its code or id, in the entry or in the batch.")
+        _reject_unnamed_window(batch, at)
     elif window is None and getattr(entry, "window", UNSET) is not UNSET:
         batch.reject(at, "window", "window-unknown", codes.describe_unknown_window())
     elif window is None:
@@ -218,4 +218,8 @@ def check_without_tenant(batch: Batch[Any, Any], at: int, entry: JudgementEntry,
     """Rejects a row for what is wrong with it whatever its tenant."""
     _find_time(batch, at, entry, now)
     if get_window_code(batch, entry) is UNSET:
-        batch.reject(at, "window", "window-unknown", "Name the window by its code or id, in the entry or in the batch.")
+        _reject_unnamed_window(batch, at)
+
+
+def _reject_unnamed_window(batch: Batch[Any, Any], at: int) -> None:
+    batch.reject(at, "window", "window-unknown", "Name the window by its code or id, in the entry or in the batch.")

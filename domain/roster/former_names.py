@@ -51,14 +51,13 @@ async def describe_former_names(connection: Connection, stored: Any, birthday: d
         else:
             (surnames if field in _SURNAMES else forenames).add(value)
     texts = {text for day in birthdays for text in describe_names(surnames, forenames, day)}
-    others = {
-        text
-        for row in await connection.fetch(_OTHERS, stored["tenant_id"], stored["id"], list(birthdays))
-        for text in describe_names(
-            (row["surname"], row["preferred_surname"]), (row["forename"], row["preferred_forename"]), row["date_of_birth"]
-        )
-    }
-    return present | (texts - others)
+    rows = await connection.fetch(_OTHERS, stored["tenant_id"], stored["id"], list(birthdays))
+    return present | texts.difference(*map(_describe_row, rows))
+
+
+def _describe_row(row: Any) -> set[str]:
+    surnames, forenames = (row["surname"], row["preferred_surname"]), (row["forename"], row["preferred_forename"])
+    return describe_names(surnames, forenames, row["date_of_birth"])
 
 
 _PLANNED = """
@@ -78,9 +77,7 @@ async def delete_planned_names(connection: Connection, tenant_id: UUID, texts: C
     rows = [
         (row["planned_roll_id"], row["n"])
         for row in await connection.fetch(_PLANNED, tenant_id, birthdays)
-        if not describe_names(
-            (row["surname"], row["preferred_surname"]), (row["forename"], row["preferred_forename"]), row["date_of_birth"]
-        ).isdisjoint(texts)
+        if not _describe_row(row).isdisjoint(texts)
     ]
     if rows:
         await connection.execute(_DELETE_PLANNED, tenant_id, *transpose(rows, 2))
