@@ -228,6 +228,9 @@ def test_a_text_that_never_ends_is_looked_through_once(name: str) -> None:
 # What others notice
 
 
+MOST_OF_THE_WORK = 0.2  # a slice is about 0.05 to 0.1, more on a faster machine, which takes fewer turns; work that is not cut up is a half and more
+
+
 def share(work: Any) -> float:
     """The largest part of the work that was done in one turn of the event loop."""
     return float(work.most / work.total)
@@ -248,7 +251,7 @@ async def test_other_requests_have_their_turn_while_a_batch_is_written(small_tru
         async with count_calls() as work:
             answer = await vendor.post(path, json=body, headers={"Prefer": "return=representation"})
         assert key in answer.json(), answer.text[:300]
-        assert share(work) < 0.1, f"{path}: {work.most:,} of {work.total:,} calls in one turn"
+        assert share(work) < MOST_OF_THE_WORK, f"{path}: {work.most:,} of {work.total:,} calls in one turn"
 
 
 async def test_other_requests_have_their_turn_while_a_roll_is_written(vendor: Any) -> None:
@@ -256,7 +259,7 @@ async def test_other_requests_have_their_turn_while_a_roll_is_written(vendor: An
     for _ in range(2):
         async with count_calls() as work:
             await sent(vendor, "/v1/pupils", body)
-        assert share(work) < 0.1, f"{work.most:,} of {work.total:,} calls in one turn"
+        assert share(work) < MOST_OF_THE_WORK, f"{work.most:,} of {work.total:,} calls in one turn"
 
 
 async def test_other_requests_have_their_turn_while_faults_are_searched(vendor: Any) -> None:
