@@ -33,7 +33,7 @@ schools = list_schools.sync(client=client, fields=[SchoolField.ID, SchoolField.N
 (window,) = list_windows.sync(client=client, state=["open"]).data
 group, *_ = list_groups.sync(client=client, kind=["class"], code=["4A"]).data
 links = [PupilLink.SCHOOL, PupilLink.LATEST_JUDGEMENTS, PupilLink.CURRENT_TARGETS]
-pupils = list_pupils_of_group.sync(client=client, id=group.id, include=links)
+pupils = list_pupils_of_group.sync(group.id, client=client, include=links)
 pupil = pupils.data[2]
 (school,) = [school for school in schools.data if school.id == pupil.school.id]
 *_, latest = (judgement for judgement in pupil.latest_judgements.data if judgement.subject_code == "reading")

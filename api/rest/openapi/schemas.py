@@ -105,6 +105,11 @@ HTTP_SCHEMAS: dict[str, JsonObject] = {
                 "items": {"type": "string"},
                 "description": "With quota-exceeded, the policies of RateLimit-Policy that were exceeded.",
             },
+            "mergedInto": {
+                "type": "string",
+                "format": "uuid",
+                "description": "With pupil-merged, the id of the record that remains.",
+            },
         },
         "required": ["type", "title", "status", "detail"],
     },
