@@ -43,7 +43,7 @@ class OperationContext:
 
 async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> CommandAnswer:
     """Performs a command in a transaction of its own. `arguments` are the mutation's. Raises DomainError."""
-    context.caller.require_scope(command.scope, command.operation)
+    context.caller.require({command.operation: command.need})
     issues = [
         Issue(option, "argument-invalid", f"{option} is {' or '.join(allowed)}.")
         for option, allowed in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))

@@ -162,7 +162,7 @@ class Authenticator:
             scopes = caller.scopes & status.scopes
             of_installation = caller.scopes & status.of_installation
             without_school = caller.scopes & status.without_school
-            ended = (caller.scopes - scopes - without_school - of_installation) | status.ended
+            ended = (caller.scopes - scopes - of_installation) | status.ended
             standing = Caller(caller.client_id, scopes, status.snapshot, without_school, ended, of_installation, caller.scopes)
             self._callers.put(caller, standing)
         return standing
@@ -242,13 +242,15 @@ class Authenticator:
         self._ahead = now.timestamp() - time.monotonic()
 
     async def find_status(self, caller: Caller) -> ClientStatus:
-        """The status of a client, at most STATUS_SECONDS old; just read where scopes of the token have ended, since they may have been granted again.
+        """The status of a client, at most STATUS_SECONDS old; just read where scopes of the token have ended or reach no school, since that may have changed.
 
         Raises Unauthorised where the client is revoked, which is cached as well.
         """
         client_id, now = caller.client_id, time.monotonic()
         status, read_at = self._statuses.get(client_id) or (None, float("-inf"))
-        has_ended = status is not None and not caller.scopes <= status.scopes | status.of_installation
+        has_ended = status is not None and (
+            not caller.scopes <= status.scopes | status.of_installation or not caller.scopes.isdisjoint(status.without_school)
+        )
         if now - read_at > STATUS_SECONDS or has_ended:
             if read_at > 0 and not has_ended:  # one request reads it again; the others use the cached one
                 self._statuses.put(client_id, (status, now))

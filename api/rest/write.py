@@ -42,7 +42,7 @@ def command_handler(command: Command) -> Handler:
         if dry_run not in ("true", "false"):
             message = "dryRun is true or false."
             raise BadRequest(message, code="parameter-invalid", issues=(Issue("dryRun", "parameter-invalid", message),))
-        caller.require_scope(command.scope, command.operation)
+        caller.require({command.operation: command.need})
         preferences = read_preferences(request)
         body = CommandBody()
         try:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.declare.errors import Forbidden, Issue
@@ -36,12 +37,19 @@ class ReachSnapshot:
         return is_current if self.until is None else f"{is_current} AND now() < '{self.until.isoformat()}'"
 
 
+class Need(NamedTuple):
+    """A scope that an operation, a resource or a field needs: at a school, or else at a school or trust."""
+
+    scope: str
+    at_school: bool = True
+
+
 @dataclass(frozen=True)
 class Caller:
     """An authenticated client and the scopes of its token that grants in force give it at some school or trust.
 
-    `token_scopes` are all scopes of the token: at most those of the grants when it was issued. `without_school` are those that
-    are about schools and that grants give at trusts which have none. `ended` are those of the token or of a grant that no
+    `token_scopes` are all scopes of the token: at most those of the grants when it was issued. `without_school` are those of
+    `scopes` that grants give at no school, but only at trusts which have none. `ended` are those of the token or of a grant that no
     grant in force gives any more; `of_installation` are those of the token that grants give on the installation.
     """
 
@@ -58,30 +66,40 @@ class Caller:
         """Part of the key of cached responses: two callers with the same key see the same data."""
         return self.client_id.bytes + " ".join(sorted(self.scopes)).encode()
 
-    def require_scope(self, scope: Scope, what: str) -> None:
+    @cached_property
+    def at_schools(self) -> frozenset[str]:
+        """The scopes that the caller has at some school."""
+        return self.scopes - self.without_school
+
+    def meets(self, need: Need) -> bool:
+        """Whether the caller has the scope, and has it at a school where that is needed."""
+        return need.scope in (self.at_schools if need.at_school else self.scopes)
+
+    def require_scope(self, scope: Scope, what: str, *, at_school: bool = True) -> None:
         """Raises Forbidden, which names the scope and `what` needs it, unless the caller has the scope."""
-        if scope not in self.scopes:
-            raise self.refuse({what: scope})
+        self.require({what: Need(scope, at_school)})
 
-    def refuse(self, needs: Mapping[str, str]) -> Forbidden:
-        """Returns the error for scopes that the caller does not have. `needs` maps each operation or field to its scope.
+    def require(self, needs: Mapping[str, Need]) -> None:
+        """Raises Forbidden unless the caller meets every need. `needs` maps each operation, resource or field to its own.
 
-        Where a scope has ended or the client reaches no school, the error says so, and leaves out what the client never had.
+        Where a scope has ended or the client reaches no school with it, the error says so, and leaves out what the client never had.
         """
+        missing = {what: need.scope for what, need in needs.items() if not self.meets(need)}
         for scopes, make_error in self._list_reasons():
-            if lost := {what: scope for what, scope in needs.items() if scope in scopes}:
-                return make_error(lost)
-        return make_scope_error(needs)
+            if lost := {what: scope for what, scope in missing.items() if scope in scopes}:
+                raise make_error(lost)
+        if missing:
+            raise make_scope_error(missing)
 
     def require_any(self, *scopes: Scope, what: str) -> None:
-        """Raises Forbidden unless the caller has one of the scopes, or any scope where none is named."""
-        if self.scopes.isdisjoint(scopes) if scopes else not self.scopes:
+        """Raises Forbidden unless the caller has one of the scopes at a school, or any scope where none is named."""
+        if self.at_schools.isdisjoint(scopes) if scopes else not self.scopes:
             needed = " or ".join(scopes) if scopes else "a scope at some school or trust"
             errors = [make_error for lost, make_error in self._list_reasons() if lost.intersection(scopes or lost)]
             raise next(iter(errors), make_scope_error)({what: needed})
 
     def _list_reasons(self) -> tuple[tuple[frozenset[str], Callable[[Mapping[str, str]], Forbidden]], ...]:
-        """Returns the scopes that grants gave or give and that the caller does not have, with the error that says why."""
+        """Returns the scopes that grants gave, or give at trusts alone, with the error that says why they do not suffice."""
         return (self.ended, make_ended_error), (self.without_school, make_no_school_error)
 
 
@@ -97,12 +115,12 @@ def make_ended_error(needs: Mapping[str, str]) -> Forbidden:
 
 
 def make_no_school_error(needs: Mapping[str, str]) -> Forbidden:
-    """Returns the error for scopes of schools where the client reaches no school."""
+    """Returns the error for scopes that are needed at a school, where the client reaches none with them."""
     issues = tuple(
-        Issue(what, "no-school-in-reach", f"{what} needs the scope {scope} at a school, and no school is within reach.")
+        Issue(what, "no-school-in-reach", f"{what} needs the scope {scope} at a school, and no school is within reach with it.")
         for what, scope in needs.items()
     )
-    detail = f"{', '.join(needs)}: the trusts that the client reaches have no school. GET /v1/me lists its grants."
+    detail = f"{', '.join(needs)}: the trusts whose grants give the scope have no school. GET /v1/me lists the grants."
     return Forbidden(detail, code="no-school-in-reach", issues=issues)
 
 

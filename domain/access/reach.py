@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from domain.declare.ids import NIL
-from domain.declare.predicates import RowPredicate
+from domain.declare.predicates import RowPredicate, TenantRows
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TRUST
 from domain.store.metadata import metadata
@@ -67,12 +67,9 @@ IN_FORCE = "r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())"
 
 _TRUST_IDS = f"7{TRUST:03x}"
 """The part of an id that says that it is a trust's."""
-REACHES_SCHOOL = (
-    f"EXISTS (SELECT 1 FROM reach r WHERE r.client_id = $1 AND r.tenant_id <> '{NIL}'"
-    f" AND substr(r.school_id::text, 15, 4) <> '{_TRUST_IDS}' AND {IN_FORCE})"
-)
-"""The condition that the client $1 reaches a school, in SQL text; a trust, which `reach` has as well, may have none. It reads no
-other table, since every request depends on it."""
+IS_SCHOOL = f"r.tenant_id <> '{NIL}' AND substr(r.school_id::text, 15, 4) <> '{_TRUST_IDS}'"
+"""The condition that a row `r` of `reach` is of a school, in SQL text; others are of trusts, which may have no school, and of the
+installation. It reads no other table, since every request depends on it."""
 
 
 def reaches_sql(client: str, tenant_id: str, school_id: str, scope: str | None = None) -> str:
@@ -115,7 +112,7 @@ def rows_of_school(tenant_id: Column[UUID], school_id: Column[UUID]) -> RowPredi
 
 def rows_of_tenant(tenant_id: Column[UUID]) -> RowPredicate:
     """Returns the predicate for rows of a tenant: a grant for any of its schools suffices."""
-    return lambda scope: has_grant(scope, lambda r: r.tenant_id == tenant_id)
+    return TenantRows(lambda scope: has_grant(scope, lambda r: r.tenant_id == tenant_id))
 
 
 def rows_of_registered_school(school_id: Column[UUID]) -> RowPredicate:

@@ -44,7 +44,7 @@ from operator import itemgetter
 
 import msgspec
 
-from domain.access.caller import Caller, make_scope_error
+from domain.access.caller import Caller, Need, make_scope_error
 from domain.access.standing import check_standing
 from domain.aggregates.aggregate_rows import AggregatePage, Coverage, ExcludedSchool, Exclusion, PageInfo
 from domain.aggregates.disclosure import LISTED
@@ -129,7 +129,9 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
     text, is_current = await compile_aggregate(template).run(database, values)
     if caller.snapshot is not None and not is_current:
         scopes = (Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)
-        await check_standing(database, caller.client_id, {"aggregates": next(scope for scope in scopes if scope in caller.scopes)})
+        await check_standing(
+            database, caller.client_id, {"aggregates": Need(next(scope for scope in scopes if scope in caller.scopes))}
+        )
     return msgspec.json.decode(text, type=AggregateResult)
 
 

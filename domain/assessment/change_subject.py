@@ -90,7 +90,7 @@ SELECT $1, $2, COALESCE(max(no), -1) + 1, $3, $4, false, $5 FROM aspects WHERE t
 """
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, Conflict))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, Conflict))
 async def create_subject(connection: Connection, caller: Caller, subject: NewSubject) -> CodedThing:
     """Create a subject of a trust or school, or switch on one of the common subjects by its code."""
     tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, subject.tenant, "/tenant")
@@ -111,7 +111,7 @@ async def create_subject(connection: Connection, caller: Caller, subject: NewSub
     return CodedThing(id=str(subject_id), code=code, version=1)
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, Conflict))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, Conflict))
 async def create_aspect(connection: Connection, caller: Caller, aspect: NewAspect) -> CodedThing:
     """Create an aspect of a trust or school. Its judgements enter no aggregates."""
     tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, aspect.tenant, "/tenant")
@@ -122,25 +122,25 @@ async def create_aspect(connection: Connection, caller: Caller, aspect: NewAspec
     return CodedThing(id=str(aspect_id), code=aspect.code, version=1)
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_subject(connection: Connection, caller: Caller, patch: Patch[SubjectChange]) -> Changed:
     """Change a subject's name or national code, retire it or bring it back. Derived subjects are protected."""
     return await _change(connection, caller, "subjects", patch)
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_aspect(connection: Connection, caller: Caller, patch: Patch[SubjectChange]) -> Changed:
     """Change an aspect's name or national code, retire it or bring it back. The main aspect is protected."""
     return await _change(connection, caller, "aspects", patch)
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict))
 async def retire_subject(connection: Connection, caller: Caller, action: Action[Retirement]) -> Changed:
     """Retire a subject: no new window may collect it. What was judged in it stays, and windows go on as they are."""
     return await _change(connection, caller, "subjects", Patch(action.id, None, SubjectChange(retired=True)))
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict))
 async def retire_aspect(connection: Connection, caller: Caller, action: Action[Retirement]) -> Changed:
     """Retire an aspect: no new window may collect it. What was judged in it stays, and windows go on as they are."""
     return await _change(connection, caller, "aspects", Patch(action.id, None, SubjectChange(retired=True)))

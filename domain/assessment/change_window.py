@@ -44,7 +44,7 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 """
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict, Stale))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_window(connection: Connection, caller: Caller, patch: Patch[WindowChange]) -> Changed:
     """Change a window's terms. While it is planned, schemes are pinned and pupils counted again."""
     stored, locks = await lock_window(connection, caller, patch.id)
@@ -89,7 +89,7 @@ def _check_changeable(state: str, changed: set[str]) -> None:
         raise Conflict(f"The window is {state}.", code="window-state", issues=tuple(issues))
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict, Stale))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict, Stale))
 async def delete_window(connection: Connection, caller: Caller, patch: Patch[Removal]) -> Changed:
     """Delete a window in which nothing was ever judged, and what it collects."""
     stored, _ = await lock_window(connection, caller, patch.id)

@@ -13,6 +13,7 @@ from sqlalchemy import ARRAY, Boolean, Column, ColumnElement, Date, SmallInteger
 
 from domain.access.reach import has_grant
 from domain.assessment.templates import Grade, SchemeTemplate, load_templates
+from domain.declare.predicates import TenantRows
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
 from domain.declare.vocabulary import Codes, declare_list
@@ -61,7 +62,7 @@ CODES = Resource(
     source=codes,
     scope=Scope.SCHOOLS_READ,
     order=("list", "no"),
-    reach=_is_read,
+    reach=TenantRows(_is_read),
     fields={
         "list": Field(
             codes.c.list,

@@ -115,7 +115,7 @@ class SchemeMade(Output, kw_only=True):
     grades: int
 
 
-@command(scope=Scope.SCHEMES_WRITE, fails=(Invalid, Conflict))
+@command(scope=Scope.SCHEMES_WRITE, at_school=False, fails=(Invalid, Conflict))
 async def create_scheme(connection: Connection, caller: Caller, scheme: NewScheme) -> SchemeMade:
     """Create a scheme for a trust or school, by its grades or from a template. Its first version never changes."""
     tenant_id = await find_tenant(connection, caller, Scope.SCHEMES_WRITE, scheme.tenant, "/tenant")
@@ -148,7 +148,7 @@ WHERE s.id = $2 AND {reaches_sql("$1", "s.tenant_id", "s.tenant_id", "$3")} FOR 
 """
 
 
-@command(scope=Scope.SCHEMES_WRITE, fails=(Invalid, NotFound))
+@command(scope=Scope.SCHEMES_WRITE, at_school=False, fails=(Invalid, NotFound))
 async def create_scheme_version(connection: Connection, caller: Caller, action: Action[NewSchemeVersion]) -> SchemeMade:
     """Make the next version of a scheme. Earlier versions stay as they are; windows planned from now on are judged in this one."""
     scheme = await connection.fetchrow(_FIND, caller.client_id, action.id, Scope.SCHEMES_WRITE.value)

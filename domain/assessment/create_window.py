@@ -70,7 +70,7 @@ class NewWindow(Input, kw_only=True):
     frequency_reasons: FrequencyReasons | None = None
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, Conflict))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, Conflict))
 async def create_window(connection: Connection, caller: Caller, window: NewWindow) -> WindowNow:
     """Plan a window for a trust or school: pin each school's scheme versions and count who is eligible. It accepts nothing before it opens."""
     year, year_groups, issues = check_window_terms(copy_terms(window))

@@ -45,7 +45,7 @@ class WindowNow(Output, kw_only=True):
     version: int
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict))
 async def open_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
     """Open a planned window before its opensAt, which becomes now."""
     window, locks = await lock_window(connection, caller, parse_id(ref.id))
@@ -56,7 +56,7 @@ async def open_window(connection: Connection, caller: Caller, ref: WindowRef) ->
     return describe_window(row)
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict))
 async def close_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
     """Close an open window before its closesAt. It then refuses changes, except values recorded before, until acceptUntil."""
     window, _ = await lock_window(connection, caller, parse_id(ref.id))
@@ -64,7 +64,7 @@ async def close_window(connection: Connection, caller: Caller, ref: WindowRef) -
     return describe_window(await connection.fetchrow(_CLOSE, window["tenant_id"], window["no"], window["now"]))
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict))
 async def reopen_window(connection: Connection, caller: Caller, action: Action[WindowReopening]) -> WindowNow:
     """Open a closed window again, until its closesAt or a new one."""
     window, locks = await lock_window(connection, caller, action.id)
@@ -80,7 +80,7 @@ async def reopen_window(connection: Connection, caller: Caller, action: Action[W
     return describe_window(row)
 
 
-@command(scope=Scope.WINDOWS_WRITE, fails=(NotFound, Conflict))
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict))
 async def repin_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
     """Judge a planned or open window in the newest versions of its schemes. What is stored keeps its grades: each must
     be in the newest version too."""

@@ -16,12 +16,12 @@ from uuid import UUID
 from joserfc.jwk import KeySet
 
 from domain.access.caller import ReachSnapshot
-from domain.access.reach import IN_FORCE, REACHES_SCHOOL
+from domain.access.reach import IN_FORCE, IS_SCHOOL
 from domain.clients.key_sets import read_key_set
 from domain.clients.secrets import add_secret, expire_secrets
 from domain.declare.errors import Conflict, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, new_id, parse_id
-from domain.declare.scopes import OF_TENANTS, Scope
+from domain.declare.scopes import Scope
 from domain.declare.type_numbers import CLIENT
 from domain.store.database import Connection
 
@@ -160,7 +160,7 @@ class ClientStatus:
     it reaches, a snapshot of its reach, and the scopes that grants in force give at any school or trust, and on the
     installation.
 
-    `without_school` are those that would be about schools, of which the client reaches none: its trusts have none.
+    `without_school` are those of them that no grant gives at a school: the trusts of those grants have none.
     `ended` are the scopes of grants that have been revoked or have expired, and that no grant in force gives: every scope
     where such a client has no grant in force at all.
     """
@@ -179,7 +179,7 @@ MAX_COUNTED_SCHOOLS = 5
 school of the trust leaves an answer's ETag unchanged. Beyond it, the versions of whole tenants are added up."""
 _STATUS = f"""
 SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
-    SELECT origins, reach_version, {REACHES_SCHOOL} AS reaches_school, r.schools, r.tenants, r.scope_lists, ARRAY (
+    SELECT origins, reach_version, r.schools, r.tenants, r.scope_lists, r.lists_at_schools, ARRAY (
         SELECT DISTINCT scope FROM reach r CROSS JOIN unnest(r.scopes) scope WHERE client_id = $1 AND tenant_id = $2 AND {IN_FORCE}
     ) AS of_installation, ARRAY (
         SELECT DISTINCT scope FROM grants g CROSS JOIN unnest(g.scopes) scope
@@ -189,7 +189,8 @@ SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s
         WHERE client_id = $1 AND revoked_at IS NULL AND at > now()
     ) AS until
     FROM clients CROSS JOIN LATERAL (
-        SELECT count(DISTINCT school_id) AS schools, array_agg(DISTINCT tenant_id) AS tenants, json_agg(DISTINCT scopes) AS scope_lists
+        SELECT count(DISTINCT school_id) AS schools, array_agg(DISTINCT tenant_id) AS tenants, json_agg(DISTINCT scopes) AS scope_lists,
+            json_agg(DISTINCT scopes) FILTER (WHERE {IS_SCHOOL}) AS lists_at_schools
         FROM reach r WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE}
     ) r
     WHERE id = $1 AND revoked_at IS NULL AND c.s IS NOT NULL OFFSET 0
@@ -211,13 +212,13 @@ async def read_client_status(connection: Connection, client_id: UUID) -> ClientS
     snapshot = ReachSnapshot(scopes, row["reach_version"], row["until"], tenants if counts_tenants else None)
     in_force, of_installation = frozenset[str]().union(*scope_sets), frozenset(row["of_installation"])
     ended = frozenset(row["ended"]) - in_force - of_installation
-    without_school = frozenset() if row["reaches_school"] else in_force - OF_TENANTS
+    at_schools = frozenset[str]().union(*json.loads(row["lists_at_schools"] or "[]"))
     return ClientStatus(
         origins=frozenset(row["origins"]),
         tenants=len(tenants),
         snapshot=snapshot,
-        scopes=in_force - without_school,
-        without_school=without_school,
+        scopes=in_force,
+        without_school=in_force - at_schools,
         of_installation=of_installation,
         ended=frozenset(Scope) if row["ended"] and not in_force | of_installation else ended,
     )

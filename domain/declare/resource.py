@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from domain.declare.ids import get_type_number, parse_id
-from domain.declare.predicates import RowPredicate
+from domain.declare.predicates import RowPredicate, TenantRows
 from domain.declare.scopes import Scope
 from domain.declare.value_types import TYPE_OF_COLUMN, ValueType, find_value_type
 from domain.declare.vocabulary import Codes, Vocabulary
@@ -313,6 +313,11 @@ class Resource:
     """Whether lists have POST /lookup although no field needs it: for long filters."""
     weight: int = 0
     """The cost of a page beyond the number of its values (`read.checks`), for values that are computed."""
+
+    @property
+    def is_of_schools(self) -> bool:
+        """Whether every row is a school's, so that a client which reaches no school can reach none."""
+        return not isinstance(self.reach, TenantRows)
 
     @property
     def type_name(self) -> str:

@@ -31,7 +31,3 @@ class Scope(StrEnum):
     AUDIT_READ = "audit:read"
     PRIVACY_WRITE = "privacy:write"
     IMPORTS_WRITE = "imports:write"
-
-
-OF_TENANTS = frozenset((Scope.TRUSTS_READ, Scope.WINDOWS_READ, Scope.WINDOWS_WRITE, Scope.SCHEMES_READ, Scope.SCHEMES_WRITE))
-"""The scopes of what belongs to a trust as a whole. All others are of schools, so a trust without a school gives none of them."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextvars import ContextVar
 
-from domain.access.caller import Caller
+from domain.access.caller import Caller, Need
 from domain.declare.errors import BadRequest, Issue
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
@@ -38,25 +38,23 @@ def check_scopes(queries: Sequence[Query], caller: Caller) -> None:
 
     The statement itself tests each field's scope and the reach per row.
     """
-    missing = {what: scope for what, scope in list_needs(queries).items() if scope not in caller.scopes}
-    if missing:
-        raise caller.refuse(missing)
+    caller.require(list_needs(queries))
     if (observed := observed_queries.get()) is not None:
         observed[:] = queries
 
 
-def list_needs(queries: Sequence[Query]) -> dict[str, Scope]:
+def list_needs(queries: Sequence[Query]) -> dict[str, Need]:
     """Returns the scope that each resource and field of the queries needs, by name."""
-    needs: dict[str, Scope] = {}
+    needs: dict[str, Need] = {}
 
-    def require(scope: Scope | None, what: str) -> None:
+    def require(resource: Resource, scope: Scope | None, what: str) -> None:
         if scope is not None:
-            needs.setdefault(what, scope)
+            needs.setdefault(what, Need(scope, resource.is_of_schools))
 
     def visit_resource(resource: Resource, fields: OutputFields) -> None:
-        require(resource.scope, resource.plural)
+        require(resource, resource.scope, resource.plural)
         for scope in resource.also_needs:
-            require(scope, f"{resource.plural} of {scope.partition(':')[0]}")
+            require(resource, scope, f"{resource.plural} of {scope.partition(':')[0]}")
         for _, field in fields:
             visit_field(resource, field)
 
@@ -65,12 +63,12 @@ def list_needs(queries: Sequence[Query]) -> dict[str, Scope]:
         # REST and GraphQL parse filters in different orders
         filters = sorted(query.where, key=lambda condition: condition.name)
         for name, field in [(w.name, w.field) for w in filters] + [(o.name, o.field) for o in query.order]:
-            require(field.scope, f"{query.resource.name}.{name}")
+            require(query.resource, field.scope, f"{query.resource.name}.{name}")
 
     def visit_field(resource: Resource, output: OutputField) -> None:
         match output:
             case FieldValue(field=field) | ObjectMembers(field=field):
-                require(field.scope, f"{resource.name}.{next(name for name, f in resource.fields.items() if f is field)}")
+                require(resource, field.scope, f"{resource.name}.{next(name for name, f in resource.fields.items() if f is field)}")
             case ToOne(resource=target, fields=fields):
                 visit_resource(target, fields)
             case ToMany(query=query):

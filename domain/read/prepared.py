@@ -108,7 +108,7 @@ class PreparedQuery:
         return result
 
     async def _check_standing(self, database: Database, caller: UUID) -> None:
-        needs = {what: scope for what, scope in list_needs(self.template.queries).items() if "." not in what}
+        needs = {what: need for what, need in list_needs(self.template.queries).items() if "." not in what}
         await check_standing(database, caller, needs)
 
     async def read_version(

@@ -5,6 +5,7 @@ no tenant owns.
 from sqlalchemy import Column, Date, FetchedValue, ForeignKey, Integer, Table, Text, UniqueConstraint, Uuid
 
 from domain.access.reach import has_grant
+from domain.declare.predicates import TenantRows
 from domain.declare.resource import Field, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TRUST
@@ -47,7 +48,7 @@ TRUSTS = Resource(
     type_number=TRUST,
     scope=Scope.TRUSTS_READ,
     order=("id",),
-    reach=lambda scope: has_grant(scope, lambda r: r.tenant_id == trusts.c.id),
+    reach=TenantRows(lambda scope: has_grant(scope, lambda r: r.tenant_id == trusts.c.id)),
     fields={
         "id": Field(trusts.c.id, "Stable id."),
         "groupUid": Field(trusts.c.group_uid, "GIAS group unique identifier.", vocabulary=declare_range(1)),

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from domain.access.caller import Caller
+from domain.access.caller import Caller, Need
 from domain.declare.errors import DomainError, FaultyValue, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, parse_id
 from domain.declare.scopes import Scope
@@ -54,7 +54,7 @@ class Command:
     `fails` are the errors that it may raise. `row_types` are the types of a bulk command's rows, by the name of their
     list. `is_single_row` says whether it changes or deletes one row, so that its function gets a Patch; `is_action`
     whether it does something else with one row, so that its function gets an Action or a RowBatch. `path` is the last part of its URL,
-    where that is not the verb of its name.
+    where that is not the verb of its name. `at_school` is false of what belongs to a trust as a whole, which may have no school.
     """
 
     name: str
@@ -67,7 +67,13 @@ class Command:
     is_single_row: bool
     is_action: bool
     path: str | None
+    at_school: bool
     run: Callable[[Connection, Caller, Any], Awaitable[Any]]
+
+    @property
+    def need(self) -> Need:
+        """What a caller needs to run it."""
+        return Need(self.scope, self.at_school)
 
     @property
     def operation(self) -> str:
@@ -227,7 +233,7 @@ def make_size_issue(name: str, count: int) -> Issue:
 
 
 def command(
-    *, scope: Scope, path: str | None = None, fails: tuple[type[DomainError], ...] = (Invalid,)
+    *, scope: Scope, at_school: bool = True, path: str | None = None, fails: tuple[type[DomainError], ...] = (Invalid,)
 ) -> Callable[[Callable[[Connection, Caller, Any], Awaitable[Any]]], Command]:
     """Decorates the function of a command. Its third parameter is the input: a Batch, a RowBatch, a Patch, an Action or a struct."""
 
@@ -243,6 +249,10 @@ def command(
         elif is_single_row or is_action:
             (declared,) = typing.get_args(declared)
         doc = inspect.cleandoc(run.__doc__ or "")
-        return Command(run.__name__, doc, scope, fails, declared, types["return"], row_types, is_single_row, is_action, path, run)
+        return Command(
+            *(run.__name__, doc, scope, fails, declared, types["return"], row_types, is_single_row, is_action, path),
+            at_school=at_school,
+            run=run,
+        )
 
     return declare

@@ -54,7 +54,7 @@ async def perform(
     everything and then rolls back. Every batch leaves receipts, in its own transaction or, if it is rejected as a
     whole, in a second one.
     """
-    caller.require_scope(command.scope, command.operation)
+    caller.require({command.operation: command.need})
     if isinstance(command_input, FaultyInput):
         raise await _find_issues(database, command, caller, command_input)
     if isinstance(command_input, Batch) and command_input.faults:
@@ -171,5 +171,5 @@ async def _run_in_standing(
     if caller.snapshot is not None:
         with suppress(ConditionFailed):
             return await database.run_transaction(caller.client_id, work, caller.snapshot.write_condition(caller.client_id))
-        await check_standing(database, caller.client_id, {command.operation: command.scope})
+        await check_standing(database, caller.client_id, {command.operation: command.need})
     return await database.run_transaction(caller.client_id, work)

@@ -46,7 +46,7 @@ async def read_stored_answers(database: Database, caller: Caller, key: str, comm
     """
     caller.require_any(what="receipt")
     await check_standing(database, caller.client_id, {})
-    operations = {command.name: command.operation for command in commands if command.scope in caller.scopes}
+    operations = {command.name: command.operation for command in commands if caller.meets(command.need)}
     # the lock ends with its statement, so that the next statement sees the answer of a request that has ended by then
     async with database.without_caller() as connection:
         if not await connection.fetchval(_IS_NONE_RUNNING, str(caller.client_id), list(operations), key):

@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from domain import RESOURCES
 from domain.clients.clients import find_client, revoke_client
 from domain.clients.grants import approve_grant, list_grants, parse_grant, revoke_grant
 from domain.declare.ids import new_id
@@ -24,6 +25,37 @@ GIAS = {"asOf": (None, "2022-04-20"), "file": ("groups.csv", b"Group UID\n1\n")}
 async def graphql(client: httpx2.AsyncClient, query: str, **variables: Any) -> httpx2.Response:
     headers = {"Accept": "application/graphql-response+json"}
     return await client.post("/graphql", json={"query": query, "variables": variables}, headers=headers)
+
+
+OF_TRUSTS = {"trust", "code", "subject", "aspect", "scheme", "schemeVersion", "grade", "window"}
+"""The resources of which a trust without a school has rows, or nobody owns the rows."""
+
+
+@dataclass(frozen=True)
+class AskForRows:
+    """A list of a resource, or the rows that it links to, in one of the interfaces."""
+
+    path: str
+    query: str | None
+    of_trusts: bool
+
+    async def send(self, client: httpx2.AsyncClient) -> httpx2.Response:
+        return await client.get(self.path) if self.query is None else await graphql(client, self.query)
+
+
+def list_all_questions() -> list[AskForRows]:
+    """Returns one for every resource and every link, in both interfaces."""
+    asks = []
+    for resource in RESOURCES.values():
+        of_trusts = resource.name in OF_TRUSTS
+        asks.append(AskForRows(f"/v1/{resource.path}", None, of_trusts))
+        asks.append(AskForRows("", f"{{ {resource.plural} {{ nodes {{ __typename }} }} }}", of_trusts))
+        for name, link in resource.links.items():
+            reached = of_trusts and link.target in OF_TRUSTS
+            field = f"{name} {{ nodes {{ __typename }} }}" if link.many else f"{name} {{ __typename }}"
+            asks.append(AskForRows(f"/v1/{resource.path}?include={name}", None, reached))
+            asks.append(AskForRows("", f"{{ {resource.plural} {{ nodes {{ {field} }} }} }}", reached))
+    return asks
 
 
 Ask = Callable[[httpx2.AsyncClient, dict[str, str]], Awaitable[httpx2.Response]]
@@ -282,14 +314,29 @@ async def test_a_trust_without_a_school_gives_what_is_the_trusts_alone(small_tru
         return {f"{answer.status_code} {problem_of(answer)['type'].rsplit('/', 1)[1]}" for answer in told}
 
     assert await refused() == {"403 no-school-in-reach"}
-    for path in ("trusts", "windows", "schemes", "subjects", "me"):
-        assert (await client.get(f"/v1/{path}")).status_code == 200, path
+    for ask in list_all_questions():
+        answer = await ask.send(client)
+        told = (answer.status_code, problem_of(answer)["type"].rsplit("/", 1)[1] if answer.status_code != 200 else "")
+        assert told == ((200, "") if ask.of_trusts else (403, "no-school-in-reach")), ask
+    assert (await client.get("/v1/me")).status_code == 200
     await move(group)
     assert len((await client.get("/v1/schools")).json()["data"]) == 1
     assert (await client.get("/v1/pupils")).json()["data"] == []
     await move(school)
     assert (await client.get("/v1/pupils")).status_code == 403
     assert await refused() == {"403 no-school-in-reach"}
+
+
+async def test_a_scope_that_is_held_at_a_trust_without_a_school_alone_lists_nothing(small_trust: Trust) -> None:
+    """The client reaches a school, but with another scope."""
+    insert = "INSERT INTO trusts (id, group_uid, name, kind, status) VALUES ($1, 5001, 'Bramble', 'multi-academy', 'open')"
+    await small_trust.operator.execute(insert, new_id(1))
+    client = await small_trust.client("both", "trust:5001=pupils:read,windows:read", f"school:{URNS['Elm']}=schools:read")
+    assert len((await client.get("/v1/schools")).json()["data"]) == 1
+    assert (await client.get("/v1/windows")).json()["data"] == []
+    for path in ("pupils", "window-subjects"):
+        answer = await client.get(f"/v1/{path}")
+        assert (answer.status_code, problem_of(answer)["type"].rsplit("/", 1)[1]) == (403, "no-school-in-reach"), path
 
 
 async def test_a_list_that_needs_two_scopes_names_the_one_that_is_missing(small_trust: Trust) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date
 
-from domain.access.caller import Caller, make_scope_error
+from domain.access.caller import Caller, Need, make_scope_error
 from domain.access.reach import IN_FORCE
 from domain.access.standing import check_standing
 from domain.declare.errors import Issue, make_invalid
@@ -40,7 +40,7 @@ async def import_gias(
     """
     require_import_scope(caller)
     if Scope.IMPORTS_WRITE in caller.of_installation:
-        await check_standing(database, caller.client_id, {IMPORT: Scope.IMPORTS_WRITE}, installation=True)
+        await check_standing(database, caller.client_id, {IMPORT: Need(Scope.IMPORTS_WRITE)}, installation=True)
     extract = await run_in_thread(parse.parse_gias, files)
     if not (extract.establishments or extract.groups or extract.links):
         raise make_invalid(
