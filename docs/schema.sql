@@ -1859,6 +1859,7 @@ CREATE TABLE public.planned_rolls (
     superseded integer,
     rejected integer,
     leavers integer,
+    replaced_by uuid,
     CONSTRAINT planned_rolls_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'applied'::text, 'refused'::text])))
 );
 

@@ -52,6 +52,7 @@ planned_rolls = Table(
     Column("done_at", DateTime(timezone=True)),
     Column("problem", Text),
     Column("issue_codes", ARRAY(Text), nullable=False),
+    Column("replaced_by", Uuid),
     *(Column(name, Integer) for name in ("created", "updated", "unchanged", "superseded", "rejected", "leavers")),
     Index("planned_rolls_by_id", "id"),
     Index("planned_rolls_by_school", "tenant_id", "school_id", "id"),
@@ -82,6 +83,7 @@ PLANNED_ROLLS = Resource(
     scope=Scope.PUPILS_READ,
     order=("tenant_id", "id"),
     reach=rows_of_school(p.tenant_id, p.school_id),
+    condition=p.replaced_by.is_(None),
     fields={
         "id": Field(p.id, "Id of the planned roll."),
         "schoolId": Field(p.school_id, "Id of its school."),

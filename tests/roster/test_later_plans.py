@@ -224,3 +224,93 @@ async def test_the_statements_of_a_later_plan_do_not_grow_with_it(small_trust: T
             await planned(oak, *rows)
         counts.append(len(seen))
     assert counts[2] <= counts[1]
+
+
+async def withdraw(client: Any, id_: str, *, by_mutation: bool = False) -> tuple[int, int]:
+    """Returns how many rows stand again, and how many of them were recorded."""
+    if by_mutation:
+        mutation = "mutation($i: String!) { withdrawPlannedRoll(input: {id: $i}) { id restored recorded } }"
+        answer = (await asked(client, mutation, i=id_))["withdrawPlannedRoll"]
+    else:
+        answer = await sent(client, f"/v1/planned-rolls/{id_}/withdraw")
+    return answer["restored"], answer["recorded"]
+
+
+@pytest.mark.parametrize("by_mutation", [False, True])
+async def test_a_row_of_a_recorded_roll_is_recorded_when_the_later_plan_is_withdrawn(
+    small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch, by_mutation: bool
+) -> None:
+    """Whoever withdraws it: the row is its own client's."""
+    other = await small_trust.client("other", f"school:{URNS['Oak']}=all")
+    late = {"enrolments": [{"from": DAYS[2], "status": "C"}]}
+    await planned(oak, *(new(n, **STAYS) for n in (1, 2, 3)), new(4, **JOINS), **WHOLE)
+    (id_,) = (await planned(other, new(4, reference="other-4", **late), asOf=DAYS[2]))["plannedRollIds"]
+    set_clock(monkeypatch, AFTER)
+    assert set(await told(oak)) == {upn(n) for n in (1, 2, 3)}
+    before = (await oak.get("/v1/pupils")).headers["ETag"]
+    answer = await other.post(f"/v1/planned-rolls/{id_}/withdraw?dryRun=true")
+    assert (answer.json()["restored"], answer.json()["recorded"]) == (1, 1)
+    assert upn(4) not in await told(oak)
+    assert await withdraw(other, id_, by_mutation=by_mutation) == (1, 1)
+    assert (await oak.get("/v1/pupils", headers={"If-None-Match": before})).status_code == 200
+    assert set(await told(oak)) == {upn(n) for n in (1, 2, 3, 4)}
+    assert await spells(small_trust, 4) == [(FIRST, None)]
+    row = (await sent(oak, "/v1/pupils/lookup", {"where": {"reference": ["P4"]}}))["data"]
+    assert len(row) == 1, row
+    assert await small_trust.value("SELECT count(*) FROM planned_pupils") == 0
+    assert await miscounted(small_trust) == (0, 0, 0)
+
+
+async def test_a_row_is_recorded_where_the_later_plan_of_the_same_day_is_refused(
+    small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await small_trust.client("other", f"school:{URNS['Oak']}=all")
+    await planned(oak, *(new(n, **STAYS) for n in (1, 2, 3)), **WHOLE)
+    await planned(other, new(1, reference="other-1", **STAYS, surname="Other"))
+    await small_trust.operator.execute(
+        "UPDATE grants SET revoked_at = now() WHERE client_id = (SELECT id FROM clients WHERE name = 'other')"
+    )
+    await small_trust.operator.execute("SELECT derive_reach()")
+    set_clock(monkeypatch, AFTER)
+    assert (await told(oak))[upn(1)] == ("6", "Surname1")
+    assert await small_trust.value("SELECT count(*) FROM planned_pupils") == 0
+
+
+@pytest.mark.parametrize("is_withdrawn", [False, True])
+async def test_a_complete_plan_stands_again_when_the_next_one_is_withdrawn(
+    small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch, is_withdrawn: bool
+) -> None:
+    """So does the plan of a joiner that it had replaced as well. Nothing of either is shown meanwhile."""
+    (first,) = (await planned(oak, new(1, **STAYS), new(2, **STAYS), **WHOLE))["plannedRollIds"]
+    (joiner,) = (await planned(oak, new(4, **JOINS)))["plannedRollIds"]
+    (whole,) = (await planned(oak, new(3, **STAYS), asOf=DAYS[1], **WHOLE))["plannedRollIds"]
+    assert [row["id"] for row in (await oak.get("/v1/planned-rolls")).json()["data"]] == [whole]
+    assert await count_shown(oak) == 1
+    for hidden in (first, joiner):
+        assert (await oak.get(f"/v1/planned-rolls/{hidden}")).status_code == 404
+        assert (await oak.post(f"/v1/planned-rolls/{hidden}/withdraw")).status_code == 404
+    if is_withdrawn:
+        assert await withdraw(oak, whole) == (3, 0)
+        assert {row["id"] for row in (await oak.get("/v1/planned-rolls")).json()["data"]} == {first, joiner}
+        assert await count_shown(oak) == 3
+    for n in range(2):
+        set_clock(monkeypatch, AFTER + timedelta(days=n))
+        now = await told(oak)
+    assert set(now) == ({upn(1), upn(2), upn(4)} if is_withdrawn else {upn(3)})
+    assert await small_trust.value("SELECT count(*) FROM planned_pupils") == 0
+    assert await small_trust.value("SELECT count(*) FROM planned_rolls WHERE replaced_by IS NOT NULL") == 0
+    assert await miscounted(small_trust) == (0, 0, 0)
+
+
+async def test_a_plan_whose_rows_a_later_one_says_all_stands_again(
+    small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await planned(oak, new(1, **STAYS, preferredForename="First"))
+    (second,) = (await planned(oak, new(1, **STAYS, preferredForename="Second")))["plannedRollIds"]
+    (third,) = (await planned(oak, new(1, **STAYS, preferredForename="Third")))["plannedRollIds"]
+    assert await count_shown(oak) == 1
+    assert await withdraw(oak, third) == (1, 0)
+    assert await withdraw(oak, second) == (1, 0)
+    set_clock(monkeypatch, AFTER)
+    row = (await sent(oak, "/v1/pupils/lookup", {"where": {"upn": [upn(1)]}}))["data"][0]
+    assert row["preferredForename"] == "First"

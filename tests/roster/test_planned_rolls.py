@@ -232,7 +232,7 @@ async def test_it_can_be_withdrawn_until_its_day(
         await sent(client, f"/v1/planned-rolls/{first}/withdraw", status=status)
     await sent(oak, f"/v1/planned-rolls/{first}/withdraw?dryRun=true")
     assert len(await listed(reader)) == 1
-    assert await sent(vendor, f"/v1/planned-rolls/{first}/withdraw") == {"id": first, "rowCount": 1}
+    assert await sent(vendor, f"/v1/planned-rolls/{first}/withdraw") == {"id": first, "rowCount": 1, "restored": 0, "recorded": 0}
     assert await listed(oak) == []
     (second,) = (await planned(oak, new(5, **JOINS)))["plannedRollIds"]
     mutation = "mutation ($id: String!) { withdrawPlannedRoll(input: {id: $id}) { rowCount } }"

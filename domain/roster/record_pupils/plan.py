@@ -1,7 +1,7 @@
 """Plans a roll of the coming academic year: it is tried as it would be written, undone, and stored until its day.
 
 So the sender is told at once what will become of each row, and nothing that is read for today changes. A complete roll
-replaces every planned roll of its school and year; any other sets the planned rows about its pupils aside
+replaces every planned roll of its school and year, until it is withdrawn; any other sets the planned rows about its pupils aside
 (planned_stays.py).
 """
 
@@ -22,7 +22,7 @@ from domain.declare.type_numbers import PLANNED_ROLL
 from domain.roster import years
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry
 from domain.roster.record_pupils.leavers import TOO_MANY, find_complete_school
-from domain.roster.record_pupils.planned_stays import PlannedStay, list_stays, set_rows_aside, store_stays
+from domain.roster.record_pupils.planned_stays import PlannedStay, list_stays, replace_rolls, set_rows_aside, store_stays
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
 from domain.roster.record_pupils.row_problem import NOT_SOURCE
 from domain.roster.school_refs import SchoolInReach, resolve_schools
@@ -129,16 +129,15 @@ def _make_row(entry: PupilEntry, pupil_id: UUID | None, outcome: str) -> Planned
 
 _FIND_SAME = """
 SELECT p.id FROM planned_rolls p
-WHERE p.tenant_id = $1 AND p.school_id = $2 AND p.client_id = $3 AND p.state = 'planned' AND p.digest = $4
+WHERE p.tenant_id = $1 AND p.school_id = $2 AND p.client_id = $3 AND p.state = 'planned' AND p.replaced_by IS NULL AND p.digest = $4
     AND p.row_count = (
         SELECT count(*) FROM planned_pupils x WHERE x.tenant_id = p.tenant_id AND x.planned_roll_id = p.id AND x.replaced_by = '{}'
     )
     AND NOT (p.complete AND EXISTS (
         SELECT 1 FROM planned_rolls q WHERE q.tenant_id = p.tenant_id AND q.school_id = p.school_id
-            AND q.academic_year = p.academic_year AND q.state = 'planned' AND q.received_at > p.received_at
+            AND q.academic_year = p.academic_year AND q.state = 'planned' AND q.replaced_by IS NULL AND q.received_at > p.received_at
     ))
 """
-_DELETE_ROLLS = "DELETE FROM planned_rolls WHERE tenant_id = $1 AND school_id = $2 AND academic_year = $3 AND state = 'planned'"
 _INSERT_ROLL = """
 INSERT INTO planned_rolls (tenant_id, id, school_id, client_id, as_of, academic_year, complete, max_leavers, row_count, digest)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -186,9 +185,9 @@ async def _store_of_school(
     if same is not None:
         return same
     of_year = (tenant_id, school.id, years.parse_academic_year(years.academic_year_of(head.as_of)))
-    if head.complete:
-        await connection.execute(_DELETE_ROLLS, *of_year)
     roll_id = new_id(PLANNED_ROLL)
+    if head.complete:
+        await replace_rolls(connection, *of_year, roll_id)
     facts = (of_year[1], client_id, head.as_of, of_year[2], head.complete, max_leavers, len(rows), digest)
     await connection.execute(_INSERT_ROLL, tenant_id, roll_id, *facts)
     numbered = [(n, row.pupil_id, row.reference, " ".join(row.upns), row.entry.decode(), row.outcome) for n, row in enumerate(rows)]

@@ -91,7 +91,7 @@ later AS (SELECT * FROM planned_rolls WHERE tenant_id = $1 AND id = $2),
 others AS MATERIALIZED (
     SELECT x.*, p.as_of, p.client_id = later.client_id AS is_of_client, later.as_of > p.as_of AS is_earlier
     FROM later JOIN planned_rolls p ON p.tenant_id = $1 AND p.school_id = later.school_id AND p.academic_year = later.academic_year
-        AND p.state = 'planned' AND p.id <> $2
+        AND p.state = 'planned' AND p.replaced_by IS NULL AND p.id <> $2
     JOIN planned_pupils x ON x.tenant_id = $1 AND x.planned_roll_id = p.id
 ), pairs AS (
     SELECT o.planned_roll_id, o.n, own.n AS own_n FROM others o JOIN own ON own.pupil_id = o.pupil_id
@@ -116,37 +116,71 @@ others AS MATERIALIZED (
 UPDATE planned_pupils x SET replaced_by = array_append(x.replaced_by, $2::uuid) FROM said_otherwise s
 WHERE x.tenant_id = $1 AND x.planned_roll_id = s.planned_roll_id AND x.n = s.n
 """
-_DELETE_EMPTY = """
-DELETE FROM planned_rolls p USING planned_rolls later
+_REPLACE_EMPTY = """
+UPDATE planned_rolls p SET replaced_by = later.id FROM planned_rolls later
 WHERE later.tenant_id = $1 AND later.id = $2 AND p.tenant_id = $1 AND p.id <> $2 AND p.school_id = later.school_id
-    AND p.academic_year = later.academic_year AND p.state = 'planned' AND p.client_id = later.client_id AND NOT p.complete AND NOT EXISTS (
+    AND p.academic_year = later.academic_year AND p.state = 'planned' AND p.replaced_by IS NULL
+    AND p.client_id = later.client_id AND NOT p.complete AND NOT EXISTS (
         SELECT 1 FROM planned_pupils x WHERE x.tenant_id = $1 AND x.planned_roll_id = p.id AND NOT $2 = ANY (x.replaced_by)
     )
-RETURNING p.id
 """
 
 
 async def set_rows_aside(connection: Connection, tenant_id: UUID, roll_id: UUID) -> None:
     """Sets the rows of earlier plans aside that this planned roll says instead. A roll of the same client that is not
-    complete goes where none of its rows is left.
+    complete is replaced where none of its rows is left.
 
     Rows of an earlier day stay where the pupil is on roll on that day by both rolls, unless so many facts differ that
     the later row would be refused as another child's once the earlier one is recorded.
     """
     await connection.execute(_SET_ASIDE, tenant_id, roll_id)
-    await give_rows_back(connection, tenant_id, [row["id"] for row in await connection.fetch(_DELETE_EMPTY, tenant_id, roll_id)])
+    await connection.execute(_REPLACE_EMPTY, tenant_id, roll_id)
 
 
-_GIVE_BACK = """
-UPDATE planned_pupils x SET replaced_by = ARRAY(SELECT r FROM unnest(x.replaced_by) AS r WHERE r <> ALL ($2::uuid[]))
-WHERE x.tenant_id = $1 AND x.replaced_by && $2::uuid[]
+_FORGET = """
+DELETE FROM planned_rolls p USING planned_rolls before
+WHERE p.tenant_id = $1 AND p.school_id = $2 AND p.academic_year = $3 AND p.state = 'planned' AND before.tenant_id = $1
+    AND before.id = p.replaced_by AND before.complete
+"""
+_REPLACE = """
+WITH replaced AS (
+    UPDATE planned_rolls p SET replaced_by = $4
+    WHERE p.tenant_id = $1 AND p.school_id = $2 AND p.academic_year = $3 AND p.state = 'planned' AND p.replaced_by IS NULL
+    RETURNING p.id
+)
+UPDATE planned_pupils x SET replaced_by = array_append(x.replaced_by, $4::uuid) FROM replaced
+WHERE x.tenant_id = $1 AND x.planned_roll_id = replaced.id
 """
 
 
-async def give_rows_back(connection: Connection, tenant_id: UUID, roll_ids: Collection[UUID]) -> None:
-    """Takes up again what was set aside for these rolls, which are withdrawn, replaced or refused."""
-    if roll_ids:
-        await connection.execute(_GIVE_BACK, tenant_id, list(roll_ids))
+async def replace_rolls(connection: Connection, tenant_id: UUID, school_id: UUID, academic_year: int, roll_id: UUID) -> None:
+    """Sets the planned rolls of a school and year aside for a complete one, which says all of their rows instead.
+
+    What an earlier complete roll had replaced is deleted: a withdrawal goes back to the last complete roll, and systems
+    send one each night.
+    """
+    await connection.execute(_FORGET, tenant_id, school_id, academic_year)
+    await connection.execute(_REPLACE, tenant_id, school_id, academic_year, roll_id)
+
+
+_GIVE_BACK = """
+UPDATE planned_pupils x SET replaced_by = array_remove(x.replaced_by, $2::uuid) WHERE x.tenant_id = $1 AND $2 = ANY (x.replaced_by)
+RETURNING x.replaced_by = '{}' AS stands
+"""
+_GIVE_ROLLS_BACK = """
+UPDATE planned_rolls SET replaced_by = NULL
+WHERE tenant_id = $1 AND replaced_by = $2 AND ($3 OR NOT (SELECT complete FROM planned_rolls WHERE tenant_id = $1 AND id = $2))
+"""
+
+
+async def give_rows_back(connection: Connection, tenant_id: UUID, roll_id: UUID, *, with_rolls: bool = False) -> int:
+    """Takes up again what was set aside for a roll, which is withdrawn or refused; returns how many rows stand again.
+
+    The rolls that a complete one replaced stand again only `with_rolls`: where it was refused, children whom it had and
+    they lack would leave.
+    """
+    await connection.execute(_GIVE_ROLLS_BACK, tenant_id, roll_id, with_rolls)
+    return sum(row["stands"] for row in await connection.fetch(_GIVE_BACK, tenant_id, roll_id))
 
 
 _KEEP = """
@@ -154,7 +188,7 @@ INSERT INTO planned_stays (tenant_id, planned_roll_id, school_id, n, is_rejected
 SELECT $1, p.id, p.school_id, row_number() OVER (PARTITION BY p.id ORDER BY g.id) + COALESCE(
     (SELECT max(x.n) FROM planned_stays x WHERE x.tenant_id = $1 AND x.planned_roll_id = p.id), -1), false, g.id
 FROM planned_rolls d JOIN planned_rolls p ON p.tenant_id = $1 AND p.school_id = d.school_id AND p.academic_year = d.academic_year
-    AND p.state = 'planned' AND p.complete AND p.id <> d.id AND p.received_at < d.received_at
+    AND p.state = 'planned' AND p.replaced_by IS NULL AND p.complete AND p.id <> d.id AND p.received_at < d.received_at
 CROSS JOIN unnest($3::uuid[]) AS g (id)
 WHERE d.tenant_id = $1 AND d.id = $2
 """
@@ -172,7 +206,8 @@ SELECT d.client_id, d.school_id, x.pupil_id, x.reference, x.upns FROM planned_ro
 JOIN planned_stays x ON x.tenant_id = $1 AND x.planned_roll_id = d.id WHERE d.tenant_id = $1 AND d.id = $2
 UNION ALL
 SELECT p.client_id, p.school_id, x.pupil_id, x.reference, x.upns FROM planned_rolls d
-JOIN planned_rolls p ON p.tenant_id = $1 AND p.school_id = d.school_id AND p.academic_year = d.academic_year AND p.state = 'planned'
+JOIN planned_rolls p ON p.tenant_id = $1 AND p.school_id = d.school_id AND p.academic_year = d.academic_year
+    AND p.state = 'planned' AND p.replaced_by IS NULL
 JOIN planned_pupils x ON x.tenant_id = $1 AND x.planned_roll_id = p.id AND (p.id <> d.id OR x.replaced_by <> '{}')
 WHERE d.tenant_id = $1 AND d.id = $2 AND d.complete
 """
@@ -206,7 +241,28 @@ async def count_rejected(connection: Connection, tenant_id: UUID, roll_id: UUID)
     return row["n"], {*row["codes"]}
 
 
+_DELETE_REPLACED = """
+WITH RECURSIVE replaced AS (
+    SELECT id FROM planned_rolls WHERE tenant_id = $1 AND replaced_by = $2
+    UNION SELECT p.id FROM planned_rolls p JOIN replaced ON p.tenant_id = $1 AND p.replaced_by = replaced.id
+)
+DELETE FROM planned_rolls p USING replaced WHERE p.tenant_id = $1 AND p.id = replaced.id
+"""
+_DELETE_STAYS = "DELETE FROM planned_stays WHERE tenant_id = $1 AND planned_roll_id = $2"
+_DELETE_ROWS = """
+DELETE FROM planned_pupils x USING planned_rolls d, planned_rolls p
+WHERE d.tenant_id = $1 AND d.id = $2 AND p.tenant_id = $1 AND p.school_id = d.school_id AND p.state <> 'planned' AND x.tenant_id = $1
+    AND x.planned_roll_id = p.id AND (p.state = 'refused' OR NOT EXISTS (
+        SELECT 1 FROM planned_rolls q WHERE q.tenant_id = $1 AND q.id = ANY (x.replaced_by) AND q.state = 'planned'
+    ))
+"""
+
+
 async def delete_rows(connection: Connection, tenant_id: UUID, roll_id: UUID) -> None:
-    """Deletes the rows of a roll that was recorded or refused."""
-    for table in ("planned_pupils", "planned_stays"):
-        await connection.execute(f"DELETE FROM {table} WHERE tenant_id = $1 AND planned_roll_id = $2", tenant_id, roll_id)
+    """Deletes the rows of a roll that was recorded or refused, and what it had replaced.
+
+    A row that was set aside for a roll which is still planned stays, since that roll may be withdrawn.
+    """
+    await connection.execute(_DELETE_REPLACED, tenant_id, roll_id)
+    await connection.execute(_DELETE_STAYS, tenant_id, roll_id)
+    await connection.execute(_DELETE_ROWS, tenant_id, roll_id)
