@@ -92,7 +92,7 @@ KS2 = DemoWindow(
     "2025-26/KS2",
     "Key stage 2 tests and writing 2026",
     2025,
-    date(2026, 5, 21),
+    date(2026, 5, 11),
     (date(2026, 5, 11), date(2026, 6, 26)),
     range(6, 7),
     "The statutory end of key stage 2 assessment.",

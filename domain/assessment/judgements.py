@@ -13,7 +13,6 @@ from sqlalchemy import (
     Text,
     Uuid,
     any_,
-    case,
     cast,
     exists,
     false,
@@ -24,17 +23,17 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_pupil, rows_of_school
+from domain.assessment.against_target import compare_with_target, find_target
 from domain.assessment.code_lists import JUDGEMENT_STATUS
-from domain.assessment.schemes import column_of_grade, scheme_grades
+from domain.assessment.schemes import column_of_grade
 from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
-from domain.assessment.targets import targets
 from domain.assessment.window_state import has_opened
 from domain.assessment.windows import pins, windows
 from domain.declare.ids import get_type_number, parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
 from domain.declare.scopes import Scope
-from domain.declare.type_numbers import PUPIL
-from domain.declare.vocabulary import NUMBER, VERSION, Vocabulary, declare_list
+from domain.declare.type_numbers import PUPIL, TARGET
+from domain.declare.vocabulary import NUMBER, VERSION, Vocabulary, declare_ids, declare_list
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
 from domain.roster.years import ACADEMIC_YEAR, academic_year_text
@@ -93,39 +92,6 @@ def check_judgement_id(text: str) -> str:
     if parse_judgement_id(text) is None:
         raise ValueError("The id of a judgement is one that the API gave.")
     return text
-
-
-def _compare_with_target() -> ColumnElement[Any]:
-    """Returns in SQL above, on or below: the judgement's rank against that of the target with the nearest horizon from
-    the judgement's year on.
-
-    Only a target in the same scheme version is compared.
-    """
-    t, target_grade = targets.alias(), scheme_grades.alias()
-    same = (
-        (t.c.tenant_id == j.tenant_id)
-        & (t.c.pupil_id == j.pupil_id)
-        & (t.c.subject_no == j.subject_no)
-        & (t.c.aspect_no == j.aspect_no)
-    )
-    comparable = (t.c.scheme_version_no == j.scheme_version_no) & (t.c.horizon_year >= j.academic_year)
-    grade = (
-        (target_grade.c.tenant_id == t.c.tenant_id)
-        & (target_grade.c.scheme_version_no == t.c.scheme_version_no)
-        & (target_grade.c.no == t.c.grade_no)
-    )
-    rank = column_of_grade(j, "rank").expression
-    verdict = case(
-        (rank > target_grade.c.rank, "above"), (rank == target_grade.c.rank, "on"), (rank < target_grade.c.rank, "below")
-    )
-    nearest = (
-        select(verdict)
-        .select_from(t.join(target_grade, grade))
-        .where(same, comparable)
-        .order_by(t.c.horizon_year, t.c.horizon_point, t.c.id)
-        .limit(1)
-    )
-    return nearest.correlate_except(t, target_grade).scalar_subquery()
 
 
 def _find_carried_from() -> ColumnElement[Any]:
@@ -210,10 +176,18 @@ JUDGEMENTS = Resource(
             vocabulary=JUDGEMENT_STATUS,
         ),
         "againstTarget": Field(
-            _compare_with_target(),
-            "above, on or below the pupil's target, by rank within one scheme.",
+            compare_with_target(j),
+            "above, on or below againstTargetId, by rank within one version of a scheme; null where that target is of another.",
             scope=Scope.TARGETS_READ,
             vocabulary=declare_list("above", "on", "below"),
+        ),
+        "againstTargetId": Field(
+            find_target(j),
+            "The target with the nearest horizon from the window's census day on, as it stood when the window closed, or now while it"
+            " is open. Shown where it is named.",
+            scope=Scope.TARGETS_READ,
+            costly=True,
+            vocabulary=declare_ids(TARGET, "target"),
         ),
         "recordedAt": Field(j.recorded_at, "When the teacher judged."),
         "receivedAt": Field(j.received_at, "When it first arrived here; it never changes."),

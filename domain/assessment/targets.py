@@ -22,10 +22,11 @@ from sqlalchemy import (
 
 from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.code_lists import TARGET_BASIS, TARGET_VISIBILITY
+from domain.assessment.horizons import find_horizon_date
 from domain.assessment.scheme_versions import versions
 from domain.assessment.schemes import column_of_grade, schemes
 from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
-from domain.declare.resource import Field, Filter, Link, Resource
+from domain.declare.resource import Field, Filter, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
 from domain.declare.vocabulary import VERSION, declare_form
@@ -68,6 +69,7 @@ targets = Table(
     Index("targets_by_school", "tenant_id", "school_id"),
 )
 t = targets.c
+target_history = declare_view("target_history", targets, Column("until", DateTime(timezone=True), nullable=False))
 
 
 def _is_nearest(row: Any) -> ColumnElement[bool]:
@@ -112,6 +114,12 @@ TARGETS = Resource(
             vocabulary=years.ACADEMIC_YEAR,
         ),
         "horizonPoint": Field(t.horizon_point, "The point in that year, such as KS2 or end-of-year.", vocabulary=HORIZON_POINT),
+        "horizonOn": Field(
+            find_horizon_date(t.tenant_id, t.horizon_year, t.horizon_point),
+            "The date of the point: the last day of the tests for KS2, the census day of a window whose code it is, 31 August for"
+            " end-of-year and for a point that means nothing else.",
+            nullable=False,
+        ),
         "grade": Field(column_of_grade(t, "code"), "The grade aimed at."),
         "schemeCode": Field(
             _scheme_code(), "Code of the scheme that the grade is of.", nullable=False, codes=codes_of(schemes, "scheme")

@@ -1,0 +1,62 @@
+"""The dates of horizons: by when a target is to be reached.
+
+A target says the academic year and a point in it. The days of the points that the sector shares stand in horizons.json
+as dated data. Any other point is the code of a window of that year, whose census day it means. A point that is neither
+means the end of the year.
+"""
+
+import json
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, convert
+from sqlalchemy import ColumnElement, Date, case, func, literal_column, select
+
+from domain.assessment.windows import windows
+from domain.support.clock import find_start_year
+
+_END_OF_YEAR = "08-31"
+
+
+class HorizonDays(Struct, frozen=True):
+    """Points with the same day. `day` is month and day in every academic year, but those of which `days` says another."""
+
+    points: list[str]
+    day: str
+    source: str
+    days: list[date] = []
+
+
+@cache
+def load_horizons() -> list[HorizonDays]:
+    """Returns the points that the sector shares, of this program."""
+    return convert(json.loads((Path(__file__).parent / "horizons.json").read_text()), list[HorizonDays])
+
+
+def find_horizon_date(tenant_id: Any, year: Any, point: Any) -> ColumnElement[Any]:
+    """Returns in SQL the date of a point in the academic year that begins in the calendar year `year`.
+
+    Case, blanks and hyphens of a shared point do not matter.
+    """
+    name, w = func.replace(func.lower(point), literal_column("' '"), literal_column("'-'")), windows.alias()
+    same = (w.c.tenant_id == tenant_id) & (w.c.academic_year == year) & (w.c.code == point)
+    census_on = select(func.min(w.c.census_on)).where(same).correlate_except(w).scalar_subquery()
+    shared = [(name.in_([literal_column(f"'{p}'") for p in h.points]), _find_day(h, year)) for h in load_horizons()]
+    return case(*shared, else_=func.coalesce(census_on, _make_day(year, _END_OF_YEAR), type_=Date))
+
+
+def _find_day(horizon: HorizonDays, year: Any) -> ColumnElement[Any]:
+    usual = _make_day(year, horizon.day)
+    known: dict[Any, Any] = {
+        literal_column(str(find_start_year(day))): literal_column(f"date '{day}'", Date) for day in horizon.days
+    }
+    return case(known, value=year, else_=usual) if known else usual
+
+
+def _make_day(year: Any, day: str) -> ColumnElement[Any]:
+    """Returns in SQL a day of the academic year by its month and day, such as 08-31."""
+    month, number = map(int, day.split("-"))
+    in_calendar_year = year if month >= 9 else year + literal_column("1")
+    return func.make_date(in_calendar_year, literal_column(str(month)), literal_column(str(number)), type_=Date)
