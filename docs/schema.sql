@@ -926,7 +926,7 @@ BEGIN
     LOOP
         EXECUTE format('UPDATE %s SET pupil_id = $3 WHERE tenant_id = $1 AND pupil_id = $2', named.name) USING in_tenant, from_pupil, to_pupil;
     END LOOP;
-    UPDATE external_ids SET id = to_pupil WHERE tenant_id = in_tenant AND kind = 'pupil' AND id = from_pupil;
+    UPDATE external_ids SET id = to_pupil WHERE tenant_id = in_tenant AND kind IN ('pupil', 'replaced') AND id = from_pupil;
     DELETE FROM data_issues WHERE tenant_id = in_tenant AND from_pupil = ANY (pupil_ids);
 END $_$;
 
@@ -960,6 +960,10 @@ BEGIN
         UNION SELECT 'upn ' || u.upn FROM upns u WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil
         UNION SELECT concat_ws(' ', 'reference', e.source, e.school_id, e.value) FROM external_ids e
             WHERE e.tenant_id = in_tenant AND e.kind = 'pupil' AND e.id = old_pupil
+        UNION SELECT concat_ws(' ', 'reference', e.source, e.school_id, e.value) FROM external_ids e
+            WHERE e.tenant_id = in_tenant AND e.kind = 'replaced' AND e.id = old_pupil AND NOT EXISTS (
+                SELECT 1 FROM external_ids o WHERE o.tenant_id = in_tenant AND o.source = e.source AND o.kind = 'pupil' AND o.school_id = e.school_id AND o.value = e.value
+            )
     ) x ON CONFLICT DO NOTHING;
     IF to_regclass('public.identity_history') IS NOT NULL THEN
         DELETE FROM identity_history h WHERE h.tenant_id = in_tenant AND (
@@ -971,7 +975,7 @@ BEGIN
         x.pupil_id = old_pupil
         OR EXISTS (SELECT 1 FROM upns u WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil AND u.upn = ANY (x.upns))
         OR EXISTS (
-            SELECT 1 FROM external_ids e WHERE e.tenant_id = in_tenant AND e.kind = 'pupil' AND e.id = old_pupil
+            SELECT 1 FROM external_ids e WHERE e.tenant_id = in_tenant AND e.kind IN ('pupil', 'replaced') AND e.id = old_pupil
                 AND e.source = r.client_id AND e.school_id = r.school_id AND e.value = x.reference
         )
     );
@@ -980,7 +984,7 @@ BEGIN
         x.pupil_id = old_pupil
         OR EXISTS (SELECT 1 FROM upns u WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil AND u.upn = ANY (x.upns))
         OR EXISTS (
-            SELECT 1 FROM external_ids e WHERE e.tenant_id = in_tenant AND e.kind = 'pupil' AND e.id = old_pupil
+            SELECT 1 FROM external_ids e WHERE e.tenant_id = in_tenant AND e.kind IN ('pupil', 'replaced') AND e.id = old_pupil
                 AND e.source = r.client_id AND e.school_id = r.school_id AND e.value = x.reference
         )
         OR (x.entry->>'dateOfBirth' = p.date_of_birth::text AND lower(x.entry->>'surname') = lower(p.surname) AND lower(x.entry->>'forename') = lower(p.forename))
@@ -993,7 +997,7 @@ BEGIN
     DELETE FROM pupil_history h USING upns u
     WHERE u.tenant_id = in_tenant AND u.pupil_id = old_pupil AND h.tenant_id = in_tenant AND h.field = 'upn' AND u.upn IN (h.from_value, h.to_value);
     DELETE FROM upns WHERE tenant_id = in_tenant AND pupil_id = old_pupil;
-    DELETE FROM external_ids WHERE tenant_id = in_tenant AND kind = 'pupil' AND id = old_pupil;
+    DELETE FROM external_ids WHERE tenant_id = in_tenant AND kind IN ('pupil', 'replaced') AND id = old_pupil;
     DELETE FROM record_changes WHERE tenant_id = in_tenant AND old_pupil IN (pupil_id, other_id);
     FOR named IN
         SELECT e.id FROM enrolments e WHERE e.tenant_id = in_tenant AND e.pupil_id = old_pupil

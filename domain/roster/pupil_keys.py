@@ -13,12 +13,12 @@ from domain.declare.ids import parse_id
 from domain.declare.inputs import Rule, RuledInput, describe
 from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
-from domain.roster.merged_pupils import tell_merged
+from domain.roster.merged_pupils import find_replacements, tell_merged
 from domain.roster.references import is_identifier, may_repeat
 from domain.roster.retired import describe_reference, describe_upn, reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.roster.upn import UpnText
-from domain.store.database import Connection, SnapshotChanged
+from domain.store.database import Connection, SnapshotChanged, transpose
 from domain.support.slices import iterate_in_slices
 from domain.write.batch import Batch
 from domain.write.locks import SchoolLocks
@@ -101,6 +101,52 @@ async def _find_owners(connection: Connection, caller: Caller, tenant_id: UUID, 
     rows = await connection.fetch(statement, tenant_id, caller.client_id, school_ids, parsed_ids, references, upns)
     row_of = {key: row async for part in iterate_in_slices(zip(distinct, rows, strict=True)) for key, row in part}
     return [row_of[key] for key in keys]
+
+
+def replace_references_sql(named: str, source: str) -> str:
+    """Returns the statement after which the references `named` (a table of school and value) of the client `source` in the
+    tenant $1 identify nobody; whose they were is kept.
+    """
+    return f"""
+    WITH gone AS (
+        DELETE FROM external_ids x USING {named} AS g (school_id, value)
+        WHERE x.tenant_id = $1 AND x.source = {source} AND x.kind = 'pupil' AND x.school_id = g.school_id AND x.value = g.value
+        RETURNING x.school_id, x.value, x.id
+    )
+    INSERT INTO external_ids (tenant_id, source, kind, school_id, value, id) SELECT $1, {source}, 'replaced', * FROM gone
+    ON CONFLICT (tenant_id, source, kind, school_id, value) DO UPDATE SET id = excluded.id
+    """
+
+
+_REPLACED = """
+SELECT x.school_id, x.value, x.id FROM unnest($3::uuid[], $4::text[]) AS g (school_id, value)
+JOIN external_ids x ON x.tenant_id = $1 AND x.source = $2 AND x.kind = 'replaced' AND x.school_id = g.school_id AND x.value = g.value
+"""
+
+
+async def find_indicated(
+    connection: Connection, caller: Caller, tenant_id: UUID, keys: Sequence[Key], scope: Scope
+) -> list[set[UUID]]:
+    """Returns to whom each key points, though it may identify nobody: also by a reference that was replaced, by any former
+    UPN, and by the id of a merged record. Whoever is absent from a whole list stays for such a key. At most three statements.
+    """
+    if not keys:
+        return []
+    found = [{*match.pupil_ids} for match in await match_keys(connection, caller, tenant_id, keys)]
+    open_ = [(key, ids) for key, ids in zip(keys, found, strict=True) if not ids]
+    references = {(key[0], key[2]) for key, _ in open_ if key[2]}
+    if references:
+        rows = await connection.fetch(_REPLACED, tenant_id, caller.client_id, *transpose(list(references), 2))
+        owners = {(row["school_id"], row["value"]): row["id"] for row in rows}
+        for key, ids in open_:
+            if (owner := owners.get((key[0], key[2] or ""))) is not None:
+                ids.add(owner)
+    named = [(id_, ids) for key, ids in open_ if key[1] and (id_ := parse_id(key[1])) is not None]
+    replacements = await find_replacements(connection, caller, [id_ for id_, _ in named], scope) if named else {}
+    for id_, ids in named:
+        if id_ in replacements:
+            ids.add(replacements[id_])
+    return found
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,14 @@ from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
 from domain.roster.groups import Code, Kind
-from domain.roster.merged_pupils import find_replacements
-from domain.roster.pupil_keys import PupilKey, find_and_lock_pupils
+from domain.roster.pupil_keys import PupilKey, find_and_lock_pupils, find_indicated
 from domain.roster.record_pupils.dates import find_date_problem, find_first_day_problem
 from domain.roster.record_pupils.roll_day import IMPLAUSIBLE
 from domain.roster.references import may_repeat
 from domain.roster.retired import CODE as RETIRED
 from domain.roster.retired import describe_id, find_new_identities, find_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, resolve_schools
+from domain.roster.upn import find_upn
 from domain.roster.years import AcademicYearText, academic_year_range, parse_academic_year
 from domain.store.database import Connection, transpose
 from domain.write.batch import Batch, Recorded
@@ -167,7 +167,8 @@ async def find_members(
     schools: dict[int, SchoolInReach],
 ) -> tuple[dict[int, dict[int, UUID]], set[int], dict[int, set[UUID]]]:
     """Returns the pupil of every member that is found, by the index of the entry and then of the member, and the indexes
-    of the entries with a member of a retired identifier, and whom the ids of merged records mean; adds an issue for every member that is not found.
+    of the entries with a member of a retired identifier, and to whom the keys of the members point that were not found; adds
+    an issue for each of these.
 
     With handling=lenient the members that are found are still recorded. Those of bad rows are only looked for.
     """
@@ -192,14 +193,17 @@ async def find_members(
     for n, pupil_id in matches.items():
         at, i = positions[n]
         pupil_ids[at][i] = pupil_id
-    ids = {n: id_ for n, row in members.rows if n not in matches and row.id and (id_ := parse_id(row.id)) is not None}
-    named = [(n, describe_id(id_)) for n, id_ in ids.items()]
+    lost = {
+        n: (member_schools[n].id, row.id or None, row.reference or None, find_upn(row.upn))
+        for n, row in members.rows
+        if n not in matches
+    }
+    named = [(n, describe_id(id_)) for n, key in lost.items() if (id_ := parse_id(key[1] or "")) is not None]
     retired = await find_retired(connection, tenant_id, named)
-    replacements = await find_replacements(connection, caller, list(ids.values()), Scope.GROUPS_WRITE) if ids else {}
+    indicated = await find_indicated(connection, caller, tenant_id, list(lost.values()), Scope.GROUPS_WRITE)
     remaining: dict[int, set[UUID]] = {at: set() for at in pupil_ids}
-    for n, id_ in ids.items():
-        if id_ in replacements:
-            remaining[positions[n][0]].add(replacements[id_])
+    for n, ids in zip(lost, indicated, strict=True):
+        remaining[positions[n][0]] |= ids
     retired |= {members.find_index(issue) for issue in members.issues if issue.code == RETIRED}
     return pupil_ids, {positions[n][0] for n in retired}, remaining
 
@@ -267,7 +271,7 @@ def compare_with_stored(batch: Batch[GroupBatch, GroupEntry], row: GroupRow) -> 
         if ends is not None and ends < begins:
             batch.reject(row.at, f"members/{i}/to", "membership-inverted", "A membership cannot end before it begins.")
         spells[pupil_id, begins] = ends
-    if head.complete:  # a member who was not found is nobody who is in the group, unless the id is of a merged record or retired
+    if head.complete:  # a member who was not found is nobody who is in the group, unless a key pointed to one or is retired
         named = {*row.pupil_ids.values(), *row.spared_ids}
         leavers = [key for key in list_members_on(spells, head.as_of) if key[0] not in named]
         spells |= dict.fromkeys(leavers, head.as_of - timedelta(days=1))

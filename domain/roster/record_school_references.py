@@ -17,7 +17,7 @@ from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Forbidden, Invalid, Issue, NotFound
 from domain.declare.inputs import Input, Name, RuledInput, Text, describe
 from domain.declare.scopes import Scope
-from domain.roster.pupil_keys import PupilRow, StoredIdentity, find_and_lock_pupils, read_identities
+from domain.roster.pupil_keys import PupilRow, StoredIdentity, find_and_lock_pupils, read_identities, replace_references_sql
 from domain.roster.record_pupils.changes import touch_pupils
 from domain.roster.record_pupils.identity import is_same_name
 from domain.roster.references import is_identifier, may_repeat
@@ -268,9 +268,7 @@ async def _reject_taken(
         rows = good
 
 
-_DELETE = """
-DELETE FROM external_ids WHERE tenant_id = $1 AND source = $2 AND kind = 'pupil' AND school_id = $3 AND value = ANY ($4)
-"""
+_REPLACE = replace_references_sql("(SELECT $3::uuid, value FROM unnest($4::text[]) AS value)", source="$2")
 _INSERT = """
 INSERT INTO external_ids (tenant_id, source, kind, school_id, value, id, rekeyed_from)
 SELECT $1, $2, 'pupil', $3, * FROM unnest($4::text[], $5::uuid[], $6::text[])
@@ -289,7 +287,7 @@ async def _write(connection: Connection, caller: Caller, school: SchoolInReach, 
     if not rows:
         return
     key = (school.tenant_id, caller.client_id)
-    await connection.execute(_DELETE, *key, school.id, [value for row in rows for value in row.ended])
+    await connection.execute(_REPLACE, *key, school.id, [value for row in rows for value in row.ended])
     written = [
         (row.entry.reference, row.pupil_id, "" if row.entry.old_reference is UNSET else row.entry.old_reference) for row in rows
     ]

@@ -277,7 +277,7 @@ async def test_a_row_is_recorded_where_the_later_plan_of_the_same_day_is_refused
 
 
 @pytest.mark.parametrize("is_withdrawn", [False, True])
-async def test_a_complete_plan_stands_again_when_the_next_one_is_withdrawn(
+async def test_a_complete_plan_is_valid_again_when_the_next_one_is_withdrawn(
     small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch, is_withdrawn: bool
 ) -> None:
     """So does the plan of a joiner that it had replaced as well. Nothing of either is shown meanwhile."""
@@ -302,7 +302,7 @@ async def test_a_complete_plan_stands_again_when_the_next_one_is_withdrawn(
     assert await miscounted(small_trust) == (0, 0, 0)
 
 
-async def test_a_plan_whose_rows_a_later_one_says_all_stands_again(
+async def test_a_plan_whose_rows_a_later_one_says_all_is_valid_again(
     small_trust: Trust, oak: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await planned(oak, new(1, **STAYS, preferredForename="First"))

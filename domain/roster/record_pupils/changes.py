@@ -10,6 +10,7 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql, reaches_sql
 from domain.roster.characteristics import YEAR_GROUP
 from domain.roster.names import NAME_KEYS, make_name_keys
+from domain.roster.pupil_keys import replace_references_sql
 from domain.roster.record_pupils.spells import CharacteristicSpell, RollSpell
 from domain.store.database import Connection, transpose
 from domain.support.slices import iterate_in_slices, split_into_parts
@@ -199,10 +200,7 @@ _INSERT_DECISIONS = """
 INSERT INTO identity_history (tenant_id, client_id, pupil_id, kind, facts, actor, school_id)
 SELECT $1, $7, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[])
 """
-_DELETE_REFERENCES = """
-DELETE FROM external_ids x USING unnest($2::uuid[], $3::text[]) AS g (school_id, value)
-WHERE x.tenant_id = $1 AND x.source = $4 AND x.kind = 'pupil' AND x.school_id = g.school_id AND x.value = g.value
-"""
+_REPLACE_REFERENCES = replace_references_sql("unnest($2::uuid[], $3::text[])", source="$4")
 _INSERT_REFERENCES = """
 INSERT INTO external_ids (tenant_id, source, kind, school_id, value, id) SELECT $1, $5, 'pupil', * FROM unnest($2::uuid[], $3::text[], $4::uuid[])
 """
@@ -296,7 +294,7 @@ async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, c
         for part in split_into_parts(rows):
             await connection.execute(statement, tenant_id, *transpose(part, len(part[0])))
     for statement, rows in (
-        (_DELETE_REFERENCES, changes.ended_references),
+        (_REPLACE_REFERENCES, changes.ended_references),
         (_INSERT_REFERENCES, changes.references),
         (_INSERT_DECISIONS, changes.decisions),
     ):

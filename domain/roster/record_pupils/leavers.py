@@ -1,7 +1,7 @@
 """The leavers of a complete roll: pupils who are on roll at its school and absent from it.
 
 A roll that would end too many spells is refused. A rejected row keeps on roll the pupils to whom its own keys point, and
-no others. A pupil of whom a newer roll has said something stays as that roll said.
+no others, also where such a key was replaced since. A pupil of whom a newer roll has said something stays as that roll said.
 
 A row with a retired identifier points to nobody, and the child may be on roll with a new identity. So it keeps every absent
 child of the school who has one on roll: nothing may tell which of them it was.
@@ -21,10 +21,8 @@ from msgspec import UNSET, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.declare.errors import Conflict, Issue
-from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
-from domain.roster.merged_pupils import find_replacements
-from domain.roster.pupil_keys import match_keys
+from domain.roster.pupil_keys import find_indicated
 from domain.roster.record_pupils.changes import PupilChanges, StoredPupils
 from domain.roster.record_pupils.entries import PupilEntryRow
 from domain.roster.record_pupils.rejected_rows import list_rejected_rows
@@ -106,23 +104,16 @@ async def find_pupils_to_spare(
     planned_stays: Collection[UUID] | None,
 ) -> set[UUID]:
     """Returns the pupils who stay on roll though no good row is theirs: those to whom rejected rows point and, where one of
-    these has a retired identifier or the roll was planned, those with a new identity. At most four statements.
+    these has a retired identifier or the roll was planned, those with a new identity. At most five statements.
 
-    An id of a record that was merged points to the pupil who remains. `planned_stays` are those of a planned roll besides
+    `planned_stays` are those of a planned roll besides
     (planned_stays.py), None for any other roll.
 
     A planned roll may have waited without the row, or lost it when the child was given the new identity.
     """
     rejected = list_rejected_rows(batch)
     keys = [key for row in rejected for key in row.list_keys(school.id)]
-    spared = (
-        {id_ for match in await match_keys(connection, caller, school.tenant_id, keys) for id_ in match.pupil_ids}
-        if keys
-        else set()
-    )
-    ids = [id_ for row in rejected if row.id is not None and (id_ := parse_id(row.id)) is not None and id_ not in spared]
-    if ids:
-        spared |= {*(await find_replacements(connection, caller, ids, Scope.PUPILS_WRITE)).values()}
+    spared = set[UUID]().union(*await find_indicated(connection, caller, school.tenant_id, keys, Scope.PUPILS_WRITE))
     texts = [(0, text) for row in rejected for text in row.list_identifiers(caller.client_id, school.id)]
     spared |= {*(planned_stays or ())}
     if planned_stays is not None or await find_retired(connection, school.tenant_id, texts):

@@ -15,7 +15,7 @@ from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.declare.value_types import MAX_TEXT
 from domain.roster.merged_pupils import find_replacements
-from domain.roster.pupil_keys import match_keys
+from domain.roster.pupil_keys import find_indicated
 from domain.roster.record_pupils.rejected_rows import RejectedRow, list_rejected_rows
 from domain.roster.references import may_repeat
 from domain.roster.retired import find_retired
@@ -215,7 +215,7 @@ WHERE d.tenant_id = $1 AND d.id = $2 AND d.complete
 
 async def find_stays(connection: Connection, caller: Caller, tenant_id: UUID, roll_id: UUID) -> set[UUID]:
     """Returns the pupils who stay on roll on the day of a planned roll though no good row of it is theirs: those of its
-    rejected rows, and those whom later plans are about. One statement for each client that planned, and two.
+    rejected rows, and those whom later plans are about. At most two statements for each client that planned, and two.
     """
     rows = await connection.fetch(_STAYS, tenant_id, roll_id)
     stays = {row["pupil_id"] for row in rows if row["pupil_id"] is not None}
@@ -223,8 +223,8 @@ async def find_stays(connection: Connection, caller: Caller, tenant_id: UUID, ro
         own = [row for row in rows if row["client_id"] == client_id]
         keys = [(row["school_id"], None, row["reference"], None) for row in own if row["reference"] is not None]
         keys += [(row["school_id"], None, None, upn) for row in own for upn in row["upns"]]
-        matches = await match_keys(connection, Caller(client_id, caller.scopes), tenant_id, keys) if keys else []
-        stays |= {id_ for match in matches for id_ in match.pupil_ids}
+        sender = Caller(client_id, caller.scopes)
+        stays = stays.union(*await find_indicated(connection, sender, tenant_id, keys, Scope.PUPILS_WRITE))
     return stays | {*(await find_replacements(connection, caller, list(stays), Scope.PUPILS_WRITE)).values()}
 
 

@@ -29,7 +29,10 @@ class RejectedRow:
 
     def list_keys(self, school_id: UUID) -> Iterator[Key]:
         """Yields the keys by which the row may mean a pupil."""
-        yield school_id, self.id, self.reference, None
+        if self.id is not None:
+            yield school_id, self.id, None, None
+        if self.reference is not None:
+            yield school_id, None, self.reference, None
         for upn in self.upns:
             yield school_id, None, None, upn
 
