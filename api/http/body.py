@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from api.http import long_json
 from api.http.body_memory import Budget
+from api.http.content_coding import read_coding, stream_decoded
 from api.http.context import get_context
-from api.http.field_values import join_lines, split_parameters
+from api.http.field_values import split_parameters
 from api.http.problems import HttpProblem
 from api.http.strict_json import MalformedJson, Value, find_faults, parse_valid
 from domain.support.slices import Steps, run_in_slices
@@ -114,29 +115,33 @@ async def _reserve(request: Request, budgets: Budgets, size: int, body_size: int
 
 async def read_body(request: Request) -> bytes:
     """The body of a request of any media type. Raises HttpProblem 413 where it is too large, without reading the rest, and 408 where it does not arrive
-    in time."""
-    return (await _read_limited(request, MAX_OTHER_BODY)).bytes
+    in time, and 415 for another coding than gzip."""
+    return (await read_limited(request, MAX_OTHER_BODY)).bytes
 
 
-async def _read_limited(request: Request, most: int) -> Body:
-    declared = request.headers.get("content-length", "")
+async def read_limited(request: Request, most: int) -> Body:
+    """The body without its content coding, at most `most` bytes. Raises HttpProblem 413 where it is too large, without reading the rest, 408 where it
+    does not arrive in time and 415 for another coding than gzip; BadRequest where its gzip is not well formed."""
+    coding, declared = read_coding(request), request.headers.get("content-length", "")
     size = int(declared) if declared.isdigit() else None
     if size is not None and size > most:
         raise make_too_large(most)
+    if coding != "identity":
+        size = None  # how large it is decoded, nobody knows
     bodies: BodyMemory = request.app.state.bodies
     chunks: list[bytes] = []
     counter: ValueCount | None = None
     read, reserved = 0, UNRESERVED
     try:
         async with asyncio.timeout(MAX_BODY_SECONDS):
-            async for chunk in request.stream():
+            async for chunk in stream_decoded(request, coding):
                 read += len(chunk)
                 if read > most:
                     raise make_too_large(most)
                 if read <= SMALL_BODY:
                     chunks.append(chunk)
                     continue
-                while read > reserved:  # without Content-Length, memory is reserved as the body grows
+                while read > reserved:  # where its size is not known, memory is reserved as the body grows
                     missing = size or reserved
                     await _reserve(request, bodies.arriving, missing, reserved + missing)
                     reserved += missing
@@ -242,6 +247,7 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
             "Send multipart/form-data.",
             {"Accept-Post": "multipart/form-data"},
         )
+    read_coding(request, ("identity",))
     declared = request.headers.get("content-length", "")
     if not declared.isdigit() or int(declared) > MAX_FILES:
         raise HttpProblem(
@@ -267,10 +273,22 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
     return fields, files
 
 
+def split_media_type(request: Request) -> tuple[str, list[tuple[str, str]]]:
+    """The media type of a body, in lower case, and its parameters."""
+    kind, parameters = split_parameters(request.headers.get("content-type", ""))
+    return kind.strip().lower(), parameters
+
+
 def read_media_type(request: Request) -> tuple[str, set[str]]:
     """The media type of a body, in lower case, and the character sets that its parameters name."""
-    kind, parameters = split_parameters(request.headers.get("content-type", ""))
-    return kind.strip().lower(), {value.lower() for name, value in parameters if name == "charset"}
+    kind, parameters = split_media_type(request)
+    return kind, {value.lower() for name, value in parameters if name == "charset"}
+
+
+def postpone_collections(request: Request) -> None:
+    """Postpones full garbage collections until the response to a large body begins."""
+    _full_collections.postpone()
+    get_context(request.scope).releases.append(_full_collections.resume)
 
 
 async def read_json(
@@ -278,30 +296,25 @@ async def read_json(
     kinds: tuple[str, ...] = ("application/json",),
     most: int = MAX_OTHER_BODY,
     check: Callable[[Value], None] | None = None,
+    also: tuple[str, ...] = (),
 ) -> tuple[object, bytes]:
     """The JSON value of a body of one of these media types (strict_json), and its bytes. Raises HttpProblem and MalformedJson.
 
     A large body is parsed in pieces. `check` is called with the value without the elements of its arrays, before these are parsed, and may raise.
+    `also` are media types that the operation takes beside JSON, and that are read elsewhere.
     """
     kind, charsets = read_media_type(request)
     if kind not in kinds or not charsets <= UTF_8:
-        send = f"Send {' or '.join(kinds)}." if kind not in kinds else "JSON is UTF-8 (RFC 8259, section 8.1): leave charset out."
-        accepted = {f"Accept-{request.method.title()}": ", ".join(kinds)}
+        every = (*kinds, *also)
+        send = f"Send {' or '.join(every)}." if kind not in kinds else "JSON is UTF-8 (RFC 8259, section 8.1): leave charset out."
+        accepted = {f"Accept-{request.method.title()}": ", ".join(every)}
         raise HttpProblem(415, "media-type", send, accepted)
-    if (join_lines(request.scope, b"content-encoding") or "identity").lower() != "identity":
-        raise HttpProblem(
-            415,
-            "content-encoding",
-            "Send the body uncompressed.",
-            {"Accept-Encoding": "identity"},
-        )
-    body, values = await _read_limited(request, most)
+    body, values = await read_limited(request, most)
     if len(body) <= MAX_OTHER_BODY and values <= MAX_VALUES_AT_ONCE:
         try:
             return parse_valid(body), body
         except (ValueError, RecursionError):
             await asyncio.sleep(0)  # let other requests run: finding the faults begins with as much work again
         raise MalformedJson(await run_in_slices(find_faults(body)), body)
-    _full_collections.postpone()
-    get_context(request.scope).releases.append(_full_collections.resume)
+    postpone_collections(request)
     return await run_in_slices(long_json.parse_in_steps(body, check)), body

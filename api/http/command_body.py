@@ -101,10 +101,11 @@ class CommandBody:
         kinds: tuple[str, ...] = ("application/json",),
         most: int = MAX_OTHER_BODY,
         check: Callable[[Value], None] | None = None,
+        also: tuple[str, ...] = (),
     ) -> tuple[object, bytes]:
         """The JSON value of the body and its bytes, as `read_json` returns them. Raises what it raises where there are other faults than of values."""
         try:
-            return await read_json(request, kinds, most, check)
+            return await read_json(request, kinds, most, check, also)
         except MalformedJson as problem:
             document = parse_faulty(problem)
             self.malformed = problem

@@ -30,7 +30,7 @@ FIGURES = ("eligible", "expectedPercent", "higherPercent", "average")
 """The figures of each group of pupils in a wide table."""
 CSV = (b"content-type", b"text/csv; charset=utf-8; header=present")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """Beginnings of a cell that a spreadsheet may run."""
 _FORMAT_ISSUE = Issue("format", "parameter-invalid", "format is json or csv.")
 
@@ -202,7 +202,7 @@ def _make_cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = ";".join(map(_make_plain, value)) if isinstance(value, list) else _make_plain(value)
-    return f"'{text}" if isinstance(value, str | list) and text.lstrip(" ").startswith(_FORMULA) else text
+    return f"'{text}" if isinstance(value, str | list) and text.lstrip(" ").startswith(FORMULA) else text
 
 
 def _make_plain(value: Any) -> str:

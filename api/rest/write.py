@@ -1,5 +1,6 @@
 """Handlers of commands. The Prefer header, the Idempotency-Key and dryRun mean the same for all of them."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,17 +9,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import authenticate
-from api.http.body import MAX_BODY, MAX_OTHER_BODY, Handler, read_body
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, Handler, postpone_collections, read_body, read_limited
 from api.http.command_body import CommandBody
 from api.http.target import read_path
 from api.rest.headers import Preferences, make_row_etag, read_if_match, read_preferences
 from api.rest.query_string import check_parameters
+from api.rest.streams import (
+    describe_head,
+    find_stream_type,
+    list_head_fields,
+    list_media_types,
+    raise_if_unread,
+    read_head,
+    read_rows,
+)
 from domain import RESOURCES
 from domain.access.caller import Caller
 from domain.declare.errors import BadRequest, DomainError, Issue, NotFound
 from domain.declare.ids import parse_id
 from domain.read.natural_keys import find_row_id
-from domain.support.slices import run_in_slices
+from domain.support.slices import run_in_slices, run_in_thread
 from domain.write.batch import Batch
 from domain.write.command import Command
 from domain.write.idempotency import KeyedRequest, check_key, describe_preferences, hash_document, hash_text
@@ -38,7 +48,10 @@ def command_handler(command: Command) -> Handler:
 
     async def handle(request: Request) -> Response:
         state, caller = request.app.state, await authenticate(request)
-        dry_run = check_parameters(request.query_params, "dryRun").get("dryRun", "false")
+        stream_type = find_stream_type(request, command)
+        head_names = [each.encode_name for each in list_head_fields(command)] if stream_type else []
+        parameters = check_parameters(request.query_params, "dryRun", *head_names)
+        dry_run = parameters.pop("dryRun", "false")
         if dry_run not in ("true", "false"):
             message = "dryRun is true or false."
             raise BadRequest(message, code="parameter-invalid", issues=(Issue("dryRun", "parameter-invalid", message),))
@@ -46,12 +59,17 @@ def command_handler(command: Command) -> Handler:
         preferences = read_preferences(request)
         body = CommandBody()
         try:
-            sent = await _read_input(request, command, caller, preferences, body)
+            if stream_type is None:
+                sent = await _read_input(request, command, caller, preferences, body)
+            else:
+                sent = await _read_rows(request, command, preferences, stream_type, parameters)
             is_batch = isinstance(sent.command_input, Batch)
             keyed = await _read_key(request, sent, preferences if is_batch else None)
             performed = await perform(state.database, command, caller, sent.command_input, dry_run=dry_run == "true", keyed=keyed)
         except DomainError as error:
             body.raise_if_malformed(error)
+            if stream_type is not None:
+                raise_if_unread(stream_type, error)
             raise
         headers = {"Cache-Control": "no-store"}
         if performed.replayed:
@@ -73,7 +91,8 @@ _BY_PATH = {resource.path: resource for resource in RESOURCES.values()}
 
 class _Sent(NamedTuple):
     """The input of a command as it was sent: typed, as a JSON document and as bytes. `row` is what names the row and its version in the URL and the
-    header, by the names that clients have for them; `prefix` is the same as older programs compare it.
+    header, by the names that clients have for them; `prefix` is the same as older programs compare it. `fingerprint` is that of a body which is
+    compared by its bytes.
     """
 
     command_input: Any
@@ -81,6 +100,7 @@ class _Sent(NamedTuple):
     body: bytes
     row: Mapping[str, str] = {}
     prefix: bytes = b""
+    fingerprint: str = ""
 
 
 async def _read_key(request: Request, sent: _Sent, preferences: Preferences | None) -> KeyedRequest | None:
@@ -88,7 +108,8 @@ async def _read_key(request: Request, sent: _Sent, preferences: Preferences | No
     sent_key = request.headers.get("idempotency-key")
     if sent_key is None:
         return None
-    key, parts = check_key(sent_key), {"body": await run_in_slices(hash_document(sent.document)), **sent.row}
+    fingerprint = sent.fingerprint or await run_in_slices(hash_document(sent.document))
+    key, parts = check_key(sent_key), {"body": fingerprint, **sent.row}
     if preferences is None:
         return KeyedRequest(key, parts, sent.prefix + sent.body)
     done_so = preferences.lenient, preferences.with_results
@@ -99,7 +120,7 @@ async def _read_input(request: Request, command: Command, caller: Caller, prefer
     """The input of a command. The URL names a row by its id or its code."""
     most = MAX_OTHER_BODY if command.entries is None else MAX_BODY
     if "id" not in request.path_params:
-        document, body = await body_of.read(request, most=most)
+        document, body = await body_of.read(request, most=most, also=list_media_types(command)[1:])
         steps = command.parse_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
         return _Sent(await run_in_slices(steps), document, body)
     state, resource = request.app.state, _BY_PATH[request.scope["path"].split("/")[2]]
@@ -132,6 +153,24 @@ async def _read_input(request: Request, command: Command, caller: Caller, prefer
         steps = command.parse_row_batch(row_id, document, lenient=preferences.lenient, with_results=preferences.with_results)
         command_input = await run_in_slices(steps)
     return _Sent(command_input, document, body, row, row_id.encode() + b" ")
+
+
+async def _read_rows(
+    request: Request, command: Command, preferences: Preferences, stream_type: str, parameters: Mapping[str, str]
+) -> _Sent:
+    """The input of a bulk command whose rows are sent as a stream. An Idempotency-Key compares the bytes of its decoded body, and its parameters."""
+    head = read_head(command, parameters)
+    body = (await read_limited(request, MAX_BODY)).bytes
+    if len(body) > MAX_OTHER_BODY:
+        postpone_collections(request)
+    rows = await run_in_slices(read_rows(stream_type, command, head, body))
+    document = head | {"entries": rows.values}
+    steps = command.parse_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
+    batch = await run_in_slices(steps)
+    batch.lines = rows.lines
+    said = describe_head(head)
+    digest = await run_in_thread(hashlib.sha256, body)
+    return _Sent(batch, document, body, {"parameters": said}, f"{stream_type} {said} ".encode(), digest.hexdigest())
 
 
 def _has_body(request: Request) -> bool:

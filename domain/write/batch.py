@@ -95,7 +95,8 @@ class Batch(Generic[Head, Entry]):
     `companions` are the other lists of the input, by name. Their issues count as issues of this batch; a companion
     itself is always lenient. `undecoded` are the JSON values of the rows that could not be decoded, by index, and
     `partial_rows` are what can be read of them (partial.py). `faults` are issues of the head, which refuse the whole batch;
-    its rows are checked nevertheless. Nothing more is told of the rows in `_closed`.
+    its rows are checked nevertheless. Nothing more is told of the rows in `_closed`. `lines` are those on which the rows begin in a
+    body of lines, whose head is parameters; empty for a document.
     """
 
     head: Head
@@ -116,6 +117,7 @@ class Batch(Generic[Head, Entry]):
     partial_rows: list[tuple[int, Entry]] = field(default_factory=list)
     faults: list[Issue] = field(default_factory=list)
     results: dict[int, Result] = field(default_factory=dict)
+    lines: Sequence[int] = ()
     _rejected: set[int] = field(default_factory=set)
     _closed: set[int] = field(default_factory=set)
 
@@ -247,13 +249,24 @@ class Batch(Generic[Head, Entry]):
         """Returns the issues in the order of the rows, those of the head and of the companions first."""
         issues = [*self.faults, *(issue for other in self.companions.values() for issue in other.list_issues())]
         issues = list({(issue.at, issue.code): issue for issue in issues}.values())  # both may find the same fault of the head
-        return issues + self.add_references(sorted(self.issues, key=self.find_index))
+        return self._add_lines(issues + self.add_references(sorted(self.issues, key=self.find_index)))
 
     def list_warnings(self) -> list[Issue]:
         """Returns the warnings about rows that are not rejected, in the order of the rows, those of the companions first."""
         warnings = [warning for other in self.companions.values() for warning in other.list_warnings()]
         own = sorted((w for w in self.warnings if self.find_index(w) not in self._rejected), key=self.find_index)
-        return warnings + self.add_references(own)
+        return self._add_lines(warnings + self.add_references(own))
+
+    def _add_lines(self, found: list[Issue]) -> list[Issue]:
+        """Returns issues, each with the line of its row; those of the head name its parameter."""
+        if not self.lines:
+            return found
+        return [
+            structs.replace(each, line=self.lines[index])
+            if (index := self.find_index(each)) >= 0
+            else structs.replace(each, at=each.at if each.at == f"/{self.name}" else each.at.strip("/").split("/")[0])
+            for each in found
+        ]
 
     def add_references(self, found: list[T]) -> list[T]:
         """Returns issues or results of rows, each with the reference that the row itself holds, or the element of a list in it

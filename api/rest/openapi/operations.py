@@ -24,6 +24,7 @@ from api.rest.openapi.functions import (
     describe_token,
 )
 from api.rest.openapi.schemas import SCALARS, JsonObject
+from api.rest.openapi.streams import describe_head_parameters, describe_stream_content
 from api.rest.urls import Function, ReadLinkedList, ReadList, ReadLookup, ReadRow, RestEndpoint, list_endpoints, url_of
 from api.rest.write import MERGE_PATCH, success_status
 from domain import RESOURCES
@@ -146,4 +147,7 @@ def _describe_command(command: Command) -> JsonObject:
     if body is not None and command.is_action and not command.requires_fields:
         body["required"] = False
     summary, options = command.doc.split(". ")[0].rstrip("."), [parameters.refer(name) for name in names]
+    if body is not None:
+        body["content"] |= describe_stream_content(command)
+    options += describe_head_parameters(command)
     return make_operation(command.operation, summary, [command.scope], responses, statuses, options, body, command.doc)

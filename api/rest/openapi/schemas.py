@@ -13,6 +13,7 @@ from api.http.problems import MAX_ERROR_STATUS, MIN_ERROR_STATUS
 from api.oauth.form import MAX_BODY as MAX_FORM
 from api.rest.field_tree import MAX_DEPTH
 from api.rest.openapi.problem_codes import CODE, TYPE_PATTERN, list_problem_schemas
+from api.rest.openapi.streams import list_stream_schemas
 from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregatePage
 from domain.aggregates.query import MAX_ROWS
@@ -184,7 +185,7 @@ def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
         for name in command.row_types if command.input in structs else ():
             schemas[command.input.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
     schemas["AggregatePage"]["properties"]["data"]["maxItems"] = MAX_ROWS
-    for name in ("current", "reference"):  # the members that are left out where there is none
+    for name in ("current", "reference", "line"):  # the members that are left out where there is none
         schemas["Issue"]["required"].remove(name)
     for name in ("at", "message"):
         schemas["Issue"]["properties"][name] |= _ECHO
@@ -193,7 +194,7 @@ def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
         schemas[f"{resource.type_name}Page"] = make_page(resource)
         schemas |= make_name_enums(resource)
     schemas |= {f"{resource.type_name}Lookup": make_lookup(resource) for resource in RESOURCES.values() if resource.has_lookup}
-    schemas |= HTTP_SCHEMAS | list_problem_schemas()
+    schemas |= HTTP_SCHEMAS | list_problem_schemas() | list_stream_schemas()
     for name in ("Issue", "ImportIssue"):
         schemas[name]["properties"]["code"] = CODE
     for name, example in json.loads(EXAMPLES.read_text()).items():
