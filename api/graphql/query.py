@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from graphql import (
@@ -23,7 +24,9 @@ from domain import RESOURCES
 from domain.access.caller import Caller
 from domain.declare.errors import BadRequest, Issue, make_invalid
 from domain.declare.ids import get_type_number, parse_id
-from domain.declare.resource import Comparison, Link, Resource
+from domain.declare.ranges import Comparison
+from domain.declare.resource import Link, Resource
+from domain.read.contradictions import find_contradictions
 from domain.read.cursors import Cursors
 from domain.read.query import (
     MAX_FIRST,
@@ -52,7 +55,6 @@ from domain.read.query import (
     TotalCount,
     decode_key,
     decode_parameter,
-    find_contradictions,
     place_value,
 )
 from domain.support.slices import Steps
@@ -252,12 +254,13 @@ class Reader:
                 continue
             bounds = [(ranged, by, bound) for ranged, range_ in (value or {}).items() for by, bound in (range_ or {}).items()]
             for ranged, by, bound in bounds:
-                parse = resource.fields[ranged].kind.parse
-                values = self._read_values(f"{at}.{RANGE}.{ranged}.{by}", ranged, None if bound is None else [bound], parse)
-                found.append(Condition(ranged, resource.fields[ranged], values, Comparison(by)))
+                ranged_field, comparison, place = resource.fields[ranged], Comparison(by), f"{at}.{RANGE}.{ranged}.{by}"
+                parse = partial(ranged_field.parse_bound, comparison)
+                values = self._read_values(place, f"{ranged}.{by}", None if bound is None else [bound], parse)
+                found.append(Condition(ranged, ranged_field, values, comparison, place))
         for condition, i, problem in find_contradictions([condition for condition in found if "" not in condition.values]):
             place = place_value(condition.at, i, len(condition.values))
-            self.issues.append(Issue(place, "filter-value-invalid", f"The value given for {condition.name} {problem}."))
+            self.issues.append(Issue(place, "filter-value-invalid", f"The value given for {condition.label} {problem}."))
         return tuple(found)
 
     def _read_arguments(self, link: Link, values: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -24,7 +24,8 @@ from strawberry.types.scalar import ScalarDefinition
 
 from api.http.json_numbers import read_fraction
 from domain import RESOURCES
-from domain.declare.resource import Comparison, Field, Link, Resource
+from domain.declare.ranges import Comparison
+from domain.declare.resource import Field, Link, Resource
 from domain.declare.value_types import ValueType
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 

@@ -1,14 +1,17 @@
 """Turns the parameters of a request, or the body of a lookup, into the query of a list or a row."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from api.rest.field_tree import make_page_fields, make_row_fields, read_field_tree, read_link_arguments
 from api.rest.query_string import MAX_FILTERS, MAX_ISSUES, OF_CSV, OF_URLS, RESERVED, ParameterIssues, Parameters, group_by_name
 from domain import RESOURCES
 from domain.access.caller import Caller
-from domain.declare.resource import Comparison, Field, Filter, Link, Resource
+from domain.declare.ranges import Comparison
+from domain.declare.resource import Filter, Link, Resource
+from domain.read.contradictions import find_contradictions
 from domain.read.cursors import Cursors
 from domain.read.query import (
     DEFAULT_FIRST,
@@ -23,7 +26,6 @@ from domain.read.query import (
     ParameterText,
     ToMany,
     decode_parameter,
-    find_contradictions,
     place_value,
 )
 
@@ -200,17 +202,18 @@ def read_conditions(
             message = f"The filters up to this one are given more than {MAX_VALUES_PER_REQUEST:,} values in all."
             issues.add(at, "filter-too-long", message)
         else:
-            decoded = _decode_values(issues, at, field, values, is_bound=bool(comparison))
-            operator = Comparison(comparison) if comparison and decoded else None
+            operator = Comparison(comparison) if comparison else None
+            parse = field.parse_filter if operator is None else partial(field.parse_bound, operator)
+            decoded = _decode_values(issues, at, parse, values)
             conditions.append(Condition(name, field, decoded, operator, issues.prefix + at))
     for condition, i, problem in find_contradictions(conditions):
         at = place_value(condition.at, i, len(condition.values)).removeprefix(issues.prefix)
-        issues.add(at, "filter-value-invalid", f"The value given for {condition.name} {problem}.")
+        issues.add(at, "filter-value-invalid", f"The value given for {condition.label} {problem}.")
     return tuple(conditions)
 
 
-def _decode_values(issues: ParameterIssues, name: str, field: Field, values: list[Any], *, is_bound: bool) -> tuple[Any, ...]:
-    decoded, parse = [], field.kind.parse if is_bound else field.parse_filter
+def _decode_values(issues: ParameterIssues, name: str, parse: Callable[[Any], Any], values: list[Any]) -> tuple[Any, ...]:
+    decoded = []
     for i, value in enumerate(values):
         try:
             decoded.append(decode_parameter(value, parse))

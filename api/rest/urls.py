@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from api.http.body import Handler
 from api.http.deprecation import deprecate
@@ -132,13 +133,25 @@ def _make_snake(name: str) -> str:
     return re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
 
 
+class FixedRoute(Route):
+    """The route of a path without parameters. It answers a method that it does not have by a 405, where Starlette's would leave the request to
+    a later route whose parameter matches the path: `lookup` is no id of a pupil.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether the path is that of the route. `handle` raises the 405."""
+        match, child_scope = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL else match), child_scope
+
+
 def make_routes() -> list[Route]:
     """One route for each path, so that a 405 lists every method of the path. Paths without parameters are tried first."""
     handlers: dict[str, dict[str, Handler]] = {}
     for endpoint in list_endpoints():
         handlers.setdefault(endpoint.path, {})[endpoint.method] = endpoint.handler
     paths = sorted(handlers, key=lambda path: "{" in path)
-    return [Route(path, _dispatch(handlers[path]), methods=list(handlers[path])) for path in paths]
+    kinds = {path: Route if "{" in path else FixedRoute for path in paths}
+    return [kinds[path](path, _dispatch(handlers[path]), methods=list(handlers[path])) for path in paths]
 
 
 def _dispatch(handlers: dict[str, Handler]) -> Handler:

@@ -5,7 +5,8 @@ what each of them counts for.
 else is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from sqlalchemy import ARRAY, Boolean, Column, ColumnElement, Date, SmallInteger
 from domain.access.reach import has_grant
 from domain.assessment.templates import Grade, SchemeTemplate, load_templates
 from domain.declare.predicates import TenantRows
-from domain.declare.resource import Field, Resource
+from domain.declare.resource import Field, Narrowing, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import Codes, declare_list
+from domain.declare.vocabulary import Codes, declare_list, list_words
 from domain.roster.code_lists import load_code_lists, make_vocabulary, read_code_lists
 from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
@@ -55,6 +56,33 @@ def _is_read(scope: Scope | None) -> ColumnElement[bool]:
     return has_grant(scope, lambda r: r.client_id.is_not(None))
 
 
+def _declare_codes(column: Column[str]) -> Codes:
+    """Returns the values of a column; beside a filter by list, those of that list."""
+    return Codes("value", ((column, _is_read),), narrowed_by={"list": codes.c.list})
+
+
+@cache
+def _index_values(name: str) -> Mapping[str, tuple[str, ...]]:
+    """Returns the values of a column of `codes` by list."""
+    at, by_list = codes.columns.keys().index(name), dict[str, dict[str, None]]()
+    for row in list_code_rows():
+        values = row[at] if isinstance(row[at], list | tuple) else [row[at]] if row[at] is not None else []
+        by_list.setdefault(row[0], {}).update(dict.fromkeys(values))
+    return {of: tuple(values) for of, values in by_list.items()}
+
+
+def _narrow(column: Column[Any]) -> Narrowing:
+    """Returns that a filter by list says which values of a column there are: those that a code of one of the lists has."""
+
+    def check(value: str, lists: tuple[str, ...]) -> None:
+        values = tuple(dict.fromkeys(value for of in lists for value in _index_values(column.key).get(of, ())))
+        if value not in values:
+            there_are = list_words(values).removesuffix(".") if values else "None has any"
+            raise ValueError(f"is none that a code of {' or '.join(lists)} has. {there_are}")
+
+    return Narrowing("list", check)
+
+
 CODES = Resource(
     name="code",
     plural="codes",
@@ -69,21 +97,35 @@ CODES = Resource(
             "The list, named as the field that it is of: enrolmentStatus. That of a template is its code.",
             vocabulary=declare_list(*_LISTS, "subject", "aspect", *_TEMPLATES),
         ),
-        "code": Field(codes.c.code, "What is written.", codes=Codes("value", ((codes.c.code, _is_read),))),
+        "code": Field(codes.c.code, "What is written.", codes=_declare_codes(codes.c.code)),
         "meaning": Field(codes.c.meaning, "What it means.", sort_key=sort_by_text(codes.c.meaning)),
         "validFrom": Field(codes.c.valid_from, "First day on which it is valid; null: from the beginning."),
         "validTo": Field(codes.c.valid_to, "Last day on which it is valid; null: no end is known."),
-        "also": Field(codes.c.also, "Other texts that are accepted for it."),
+        "also": Field(
+            codes.c.also,
+            "Other texts that are accepted for it.",
+            vocabulary=declare_list(
+                *(text for codes_of_list in _LISTS.values() for code in codes_of_list.codes for text in code.also)
+            ),
+            narrowing=_narrow(codes.c.also),
+        ),
         "stage": Field(
-            codes.c.stage, "Key stage, where it is of one.", vocabulary=declare_list("EYFS", "KS1", "KS2", "KS3", "KS4", "KS5")
+            codes.c.stage,
+            "Key stage, where it is of one.",
+            vocabulary=declare_list("EYFS", "KS1", "KS2", "KS3", "KS4", "KS5"),
+            narrowing=_narrow(codes.c.stage),
         ),
         "subjects": Field(
             codes.c.subjects,
             "Codes of the subjects that it is for; empty: any.",
             vocabulary=declare_list(*(subject.code for subject in load_templates().subjects)),
+            narrowing=_narrow(codes.c.subjects),
         ),
         "method": Field(
-            codes.c.method, "How it is found: test or teacher assessment.", vocabulary=declare_list("test", "teacher assessment")
+            codes.c.method,
+            "How it is found: test or teacher assessment.",
+            vocabulary=declare_list("test", "teacher assessment"),
+            narrowing=_narrow(codes.c.method),
         ),
         "eligible": Field(codes.c.eligible, "Whether the pupil is in the denominator of every percentage."),
         "valid": Field(
@@ -97,7 +139,7 @@ CODES = Resource(
         "nationalCode": Field(
             codes.c.national_code,
             "Code of a subject in the DfE's Common Basic Data Set.",
-            codes=Codes("value", ((codes.c.national_code, _is_read),)),
+            codes=_declare_codes(codes.c.national_code),
         ),
         "source": Field(codes.c.source, "Where it is published."),
     },

@@ -174,7 +174,7 @@ async def resolve_collected(
         for name, rows in (("subject", subjects), ("scheme", schemes), ("aspect", aspects)):
             code = getattr(line, name, None)
             if code is not None and (code not in rows or rows[code]["retired"]):
-                usable = [other for other, row in rows.items() if not row["retired"]]
+                usable = [other for other, row in rows.items() if not row["retired"] and not row["derived"]]
                 unknown, message = describe_unknown_code(name, code, usable)
                 issues.append(
                     Issue(f"{pointer}/{name}", unknown, f"This {name} is retired. {message}" if code in rows else message)

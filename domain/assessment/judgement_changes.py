@@ -31,6 +31,7 @@ from domain.assessment.subjects import JUDGED, aspects, code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
+from domain.declare.value_types import MAX_SHORT_TEXT
 from domain.declare.vocabulary import NUMBER, VERSION, Vocabulary, declare_list
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
@@ -118,8 +119,8 @@ JUDGEMENT_CHANGES = Resource(
             reach=rows_of_school(c.tenant_id, c.recorded_at_school_id),
             filter=Filter.NOWHERE,
         ),
-        "source": Field(c.source, "Where it was entered."),
-        "method": Field(c.method, "How it was judged."),
+        "source": Field(c.source, "Where it was entered.", longest=MAX_SHORT_TEXT),
+        "method": Field(c.method, "How it was judged.", longest=MAX_SHORT_TEXT),
     },
     links={
         "pupil": Link(

@@ -33,6 +33,7 @@ from domain.declare.ids import get_type_number, parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL, TARGET
+from domain.declare.value_types import MAX_SHORT_TEXT
 from domain.declare.vocabulary import NUMBER, VERSION, Vocabulary, declare_ids, declare_list
 from domain.roster.pupils import CHANGED_AT, pupils
 from domain.roster.schools import schools
@@ -199,8 +200,8 @@ JUDGEMENTS = Resource(
             reach=rows_of_school(j.tenant_id, j.recorded_at_school_id),
             filter=Filter.NOWHERE,
         ),
-        "source": Field(j.source, "Where it was entered."),
-        "method": Field(j.method, "How it was judged."),
+        "source": Field(j.source, "Where it was entered.", longest=MAX_SHORT_TEXT),
+        "method": Field(j.method, "How it was judged.", longest=MAX_SHORT_TEXT),
         "version": Field(j.version, "Grows by one with each change.", vocabulary=VERSION),
         "carriedFrom": Field(
             _find_carried_from(),

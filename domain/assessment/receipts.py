@@ -10,7 +10,7 @@ from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import RECEIPT
-from domain.declare.vocabulary import declare_ids, declare_list
+from domain.declare.vocabulary import COUNT, declare_ids, declare_list
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
 from domain.write.receipts import OUTCOMES, receipts
@@ -63,8 +63,8 @@ RECEIPTS = Resource(
             vocabulary=JUDGED,
         ),
         "aspect": Field(code_of(aspects, r.tenant_id, r.aspect_no), "Of judgements, the aspect.", scope=Scope.WINDOWS_READ),
-        "received": Field(r.received, "Rows received; the sum of the outcomes."),
-        **{outcome: Field(r[outcome], _OUTCOME_DOCS[outcome]) for outcome in OUTCOMES},
+        "received": Field(r.received, "Rows received; the sum of the outcomes.", vocabulary=COUNT),
+        **{outcome: Field(r[outcome], _OUTCOME_DOCS[outcome], vocabulary=COUNT) for outcome in OUTCOMES},
     },
     links={
         "school": Link(

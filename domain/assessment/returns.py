@@ -13,6 +13,7 @@ from domain.assessment.window_state import has_opened
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
+from domain.declare.vocabulary import COUNT
 from domain.roster.pupils import PUPIL_IDS
 from domain.roster.school_numbers import URN
 from domain.roster.schools import schools
@@ -71,9 +72,9 @@ RETURNS = Resource(
         "schoolName": Field(v.school_name, "The school's name.", sort_key=_name_key),
         "subject": Field(code_of(subjects, v.tenant_id, v.subject_no), "The subject's code.", vocabulary=JUDGED),
         "aspect": Field(code_of(aspects, v.tenant_id, v.aspect_no), "The aspect."),
-        "expected": Field(v.expected, "Pupils on roll here on the census date, in the window's year groups."),
-        "received": Field(v.received, "Of these, pupils with a grade, or a status that says why there is none."),
-        "missing": Field(v.missing, "Of these, pupils with neither: expected less received."),
+        "expected": Field(v.expected, "Pupils on roll here on the census date, in the window's year groups.", vocabulary=COUNT),
+        "received": Field(v.received, "Of these, pupils with a grade, or a status that says why there is none.", vocabulary=COUNT),
+        "missing": Field(v.missing, "Of these, pupils with neither: expected less received.", vocabulary=COUNT),
         "missingPupilIds": Field(
             v.missing_pupil_ids,
             f"Ids of missing pupils, of those within reach today, at most {MAX_MISSING_LISTED}.",
@@ -83,7 +84,7 @@ RETURNS = Resource(
         "missingCut": Field(v.missing_cut, "Whether missing pupils are left out of missingPupilIds."),
         "lastPushAt": Field(v.last_push_at, "When rows last arrived for it, accepted or not."),
         "lastClient": Field(v.last_client, "Name of the client they came from.", sort_key=sort_by_text(v.last_client)),
-        "lastRejected": Field(v.last_rejected, "How many of them were rejected."),
+        "lastRejected": Field(v.last_rejected, "How many of them were rejected.", vocabulary=COUNT),
     },
     links={
         "window": Link(

@@ -27,6 +27,7 @@ from domain.assessment.subjects import codes_of
 from domain.declare.resource import Field, LabelOf, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME
+from domain.declare.value_types import MAX_SHORT_TEXT
 from domain.declare.vocabulary import NUMBER, RANK, VERSION
 from domain.roster.text_order import sort_by_text
 from domain.roster.years import YEAR_GROUP
@@ -100,7 +101,7 @@ SCHEMES = Resource(
     fields={
         "id": Field(schemes.c.id, "Stable id."),
         "code": Field(schemes.c.code, "Short code.", codes=codes_of(schemes, "scheme"), sort_key=sort_by_text(schemes.c.code)),
-        "name": Field(schemes.c.name, "Name.", sort_key=sort_by_text(schemes.c.name)),
+        "name": Field(schemes.c.name, "Name.", sort_key=sort_by_text(schemes.c.name), longest=MAX_SHORT_TEXT),
         "derived": Field(schemes.c.derived, "Whether its grades are computed and cannot be given."),
         "template": Field(
             schemes.c.template,
@@ -123,7 +124,9 @@ GRADES = Resource(
         "code": Field(
             scheme_grades.c.code, "What is written: EXS, 104, 3B.", codes=GRADE_CODES, sort_key=sort_by_text(scheme_grades.c.code)
         ),
-        "label": Field(scheme_grades.c.label, "What it means.", sort_key=sort_by_text(scheme_grades.c.label)),
+        "label": Field(
+            scheme_grades.c.label, "What it means.", sort_key=sort_by_text(scheme_grades.c.label), longest=MAX_SHORT_TEXT
+        ),
         "rank": Field(
             scheme_grades.c.rank,
             "Order within the scheme, higher is better; null for a code that is no attainment.",
@@ -134,7 +137,7 @@ GRADES = Resource(
         "yearGroup": Field(
             scheme_grades.c.year_group, "The curriculum year it is for, in year-and-band schemes.", vocabulary=YEAR_GROUP
         ),
-        "band": Field(scheme_grades.c.band, "The band within that year."),
+        "band": Field(scheme_grades.c.band, "The band within that year.", longest=MAX_SHORT_TEXT),
         "eligible": Field(scheme_grades.c.eligible, "Whether the pupil stays in the denominator."),
         "valid": Field(scheme_grades.c.valid, "Whether it is a counting value."),
         "expected": Field(

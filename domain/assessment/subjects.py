@@ -15,6 +15,7 @@ from domain.declare.inputs import describe
 from domain.declare.resource import Field, LabelOf, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ASPECT, SUBJECT
+from domain.declare.value_types import MAX_SHORT_TEXT
 from domain.declare.vocabulary import VERSION, Codes, Vocabulary, declare_form
 from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
@@ -111,7 +112,7 @@ SUBJECTS = Resource(
             codes=SUBJECT_CODES,
             sort_key=sort_by_text(subjects.c.code),
         ),
-        "name": Field(subjects.c.name, "Name.", sort_key=sort_by_text(subjects.c.name)),
+        "name": Field(subjects.c.name, "Name.", sort_key=sort_by_text(subjects.c.name), longest=MAX_SHORT_TEXT),
         "derived": Field(subjects.c.derived, "Whether it is computed from other subjects and cannot be judged."),
         "combines": Field(
             subjects.c.combines,
@@ -138,7 +139,7 @@ ASPECTS = Resource(
     fields={
         "id": Field(aspects.c.id, "Stable id.", nullable=False),
         "code": Field(aspects.c.code, "Short code, such as effort.", codes=ASPECT_CODES, sort_key=sort_by_text(aspects.c.code)),
-        "name": Field(aspects.c.name, "Name.", sort_key=sort_by_text(aspects.c.name)),
+        "name": Field(aspects.c.name, "Name.", sort_key=sort_by_text(aspects.c.name), longest=MAX_SHORT_TEXT),
         "counted": Field(aspects.c.counted, "Whether its judgements enter aggregates."),
         "nationalCode": Field(aspects.c.national_code, NATIONAL_CODE, vocabulary=NATIONAL_CODE_FORM, codes=_NATIONAL_CODES),
         "retired": Field(aspects.c.retired, "Whether no new window may collect it."),

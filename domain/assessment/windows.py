@@ -26,6 +26,7 @@ from domain.assessment.window_state import derive_closed_at, derive_state
 from domain.declare.resource import Field, Filter, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import WINDOW
+from domain.declare.value_types import MAX_SHORT_TEXT
 from domain.declare.vocabulary import VERSION
 from domain.roster import years
 from domain.roster.text_order import sort_by_text
@@ -89,7 +90,7 @@ WINDOWS = Resource(
             codes=codes_of(windows, "window"),
             sort_key=sort_by_text(windows.c.code),
         ),
-        "name": Field(windows.c.name, "Name.", sort_key=sort_by_text(windows.c.name)),
+        "name": Field(windows.c.name, "Name.", sort_key=sort_by_text(windows.c.name), longest=MAX_SHORT_TEXT),
         "academicYear": Field(
             years.academic_year_text(windows.c.academic_year),
             "Academic year, such as 2017-18.",

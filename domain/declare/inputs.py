@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta, Struct
 
 from domain.declare.errors import Issue
-from domain.declare.value_types import MAX_TEXT
+from domain.declare.value_types import MAX_NAME, MAX_SHORT_TEXT, MAX_TEXT
 from domain.declare.vocabulary import LEAST_NUMBER, MOST_NUMBER
 
 Instant = Annotated[datetime, Meta(tz=True)]
-Text = Annotated[str, Meta(min_length=1, max_length=200)]
-Name = Annotated[str, Meta(min_length=1, max_length=100)]
+Text = Annotated[str, Meta(min_length=1, max_length=MAX_SHORT_TEXT)]
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 """A name of a person."""
 LongText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 """Sentences. They may hold formatting characters, which any other text may not."""

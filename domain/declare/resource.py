@@ -8,7 +8,7 @@ reverse.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import Enum
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,9 +25,10 @@ from sqlalchemy.types import TypeEngine
 
 from domain.declare.ids import get_type_number, parse_id
 from domain.declare.predicates import RowPredicate, TenantRows
+from domain.declare.ranges import Comparison, find_nearest
 from domain.declare.scopes import Scope
-from domain.declare.value_types import TYPE_OF_COLUMN, ValueType, find_value_type
-from domain.declare.vocabulary import Codes, Vocabulary
+from domain.declare.value_types import MAX_TEXT, TYPE_OF_COLUMN, ValueType, find_value_type
+from domain.declare.vocabulary import ANY, Codes, Vocabulary
 from domain.support.texts import find_unreadable, is_clean
 
 
@@ -40,15 +41,6 @@ class Filter(Enum):
     ANYWHERE = "anywhere"
     BODY = "body"
     NOWHERE = "nowhere"
-
-
-class Comparison(StrEnum):
-    """The operator of a range filter, such as `dateOfBirth.gte=2015-09-01`. Other filters test for equality."""
-
-    GTE = "gte"
-    GT = "gt"
-    LTE = "lte"
-    LT = "lt"
 
 
 class TextRange(NamedTuple):
@@ -114,8 +106,8 @@ class Field:
     subquery in the expression must `correlate_except` its own tables. A `costly` field is left out unless the request
     names it or a link `also_shows` it. Lists are sorted by the `sort_expression`, for which the `sort_key` may be
     another expression, and filters use the `match`. `vocabulary` parses what writes and filters send for it; `codes` are
-    looked up. A field of text without either holds any text that can be read; `is_prose` says that it may hold formatting
-    characters too. `members` are the texts that the object of a JSONB column
+    looked up. A field of text without either holds any text that can be read, of at most `longest` characters; `is_prose`
+    says that it may hold formatting characters too. `members` are the texts that the object of a JSONB column
     holds, by name, with what each means. `narrowing` is by another field. `reach` is where the scope is needed, if that is not at the row's school.
     """
 
@@ -130,6 +122,7 @@ class Field:
     vocabulary: Vocabulary | None = None
     codes: Codes | None = None
     is_prose: bool = False
+    longest: int = MAX_TEXT
     narrowing: Narrowing | None = None
     members: Mapping[str, str] = field(default_factory=dict)
     reach: RowPredicate | None = None
@@ -165,6 +158,8 @@ class Field:
         value = self.kind.parse(raw)
         if value == "":
             raise ValueError("is empty")
+        if isinstance(value, str) and len(value.removesuffix("*")) > self.longest:  # which stands for the rest of a name
+            raise ValueError(f"is none that it can have. It is text of at most {self.longest:,} characters")
         if isinstance(value, str) and not is_clean(value):
             unreadable = find_unreadable(value, may_be_formatted=self.is_prose)
             if unreadable is not None:
@@ -175,6 +170,25 @@ class Field:
             except ValueError as problem:
                 raise ValueError(f"is none that it can have. {str(problem).removesuffix('.')}") from None
         return value if self.match is None else self.match.parse(value)
+
+    def find_nearest(self, comparison: Comparison, bound: Any) -> Any:
+        """Returns the value nearest to a bound that a range filter leaves, if the field can have it. Raises OverflowError."""
+        return find_nearest(comparison, bound, self.kind, 0 if self.vocabulary is None else self.vocabulary.decimals)
+
+    def parse_bound(self, comparison: Comparison, raw: object) -> Any:
+        """Returns the value that a range filter sends for this field. It may be any that leaves one which the field can have:
+        otherwise ValueError says why.
+        """
+        bound = self.kind.parse(raw)
+        vocabulary = self.vocabulary or ANY
+        try:
+            nearest = self.find_nearest(comparison, bound)
+        except OverflowError:
+            raise ValueError("leaves no value") from None
+        limit = vocabulary.most if comparison.is_lower else vocabulary.least
+        if limit is not None and (nearest > limit if comparison.is_lower else nearest < limit):
+            raise ValueError(f"leaves no value that it can have. {vocabulary.sentence.removesuffix('.')}")
+        return bound
 
     @property
     def sortable(self) -> bool:

@@ -28,6 +28,8 @@ from domain.support.texts import clean_text, is_clean
 
 MAX_TEXT = 2000
 """Characters of a text that is written or used in a filter."""
+MAX_SHORT_TEXT, MAX_NAME = 200, 100
+"""The same of a text that is no sentence, and of a name of a person."""
 
 
 class ValueType(Enum):

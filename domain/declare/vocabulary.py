@@ -5,8 +5,8 @@ the database, such as the subjects of a tenant, and are looked up by the stateme
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -19,24 +19,29 @@ from domain.declare.predicates import RowPredicate
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """What a field may hold. `parse` returns the canonical form of a value, or raises ValueError with a sentence that says
-    what is accepted. `words` are all values of a closed list, `least` and `most` the bounds of numbers.
+    what is accepted. `words` are all values of a closed list, `least` and `most` the bounds of numbers with at most so many
+    `decimals`, and `sentence` says so.
     """
 
     parse: Callable[[Any], Any]
     words: tuple[str, ...] = ()
     least: int | None = None
     most: int | None = None
+    decimals: int = 0
+    sentence: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Codes:
     """The codes of rows that tenants have. `noun` is the name of one in messages and in the code of the issue
     (`subject-not-found`). `sources` are the columns that hold them, each with the predicate of the rows within reach.
+    `narrowed_by` are columns of the same rows, by the fields whose filters say which of the codes there are: those of a list.
     """
 
     noun: str
     sources: tuple[tuple[Column[Any], RowPredicate], ...]
     code: str = ""
+    narrowed_by: Mapping[str, Column[Any]] = field(default_factory=dict)
 
     @property
     def issue_code(self) -> str:
@@ -91,11 +96,13 @@ def declare_range(least: int, most: int | None = None, decimals: int = 0) -> Voc
             raise ValueError(sentence)
         return number
 
-    return Vocabulary(parse, (), least, most)
+    return Vocabulary(parse, (), least, most, decimals, sentence)
 
 
+ANY = Vocabulary(lambda value: value)
 VERSION = declare_range(1)
 """Of the versions of rows, and of schemes."""
+COUNT = declare_range(0)
 LEAST_NUMBER, MOST_NUMBER, STORED_DECIMALS = -99_999, 99_999, 2
 """The bounds of marks, and of the values and points of grades, and their decimals in the database."""
 NUMBER, PERCENT, ROUNDING = (

@@ -21,7 +21,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from domain.declare.resource import Comparison, Link, TextMatch
+from domain.declare.ranges import Comparison
+from domain.declare.resource import Link, TextMatch
 from domain.read.query import ONE_VALUE, Condition
 
 _COMPARE = {Comparison.GTE: operator.ge, Comparison.GT: operator.gt, Comparison.LTE: operator.le, Comparison.LT: operator.lt}

@@ -6,13 +6,14 @@ The statement that filters looks them up in a further column, so that a good req
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, ColumnElement, Text, bindparam, case, cast, exists, func, literal_column, select
+from sqlalchemy import ARRAY, ColumnElement, Text, and_, bindparam, case, cast, exists, func, literal_column, select
 from sqlalchemy.dialects.postgresql import array
 
 from domain.declare.errors import Invalid, Issue, make_invalid
 from domain.declare.resource import Resource
+from domain.read.conditions import write_condition
 from domain.read.query import (
     ONE_VALUE,
     Condition,
@@ -49,13 +50,27 @@ def _iterate_nested(fields: OutputFields) -> Iterator[ListQuery]:
                 yield from _iterate_nested(inner)
 
 
-def list_coded(pages: Sequence[ListQuery]) -> list[tuple[str, Resource, Condition]]:
-    """Returns the filters by a code that is looked up, each with the name of its bind parameter and its resource."""
+class CodedFilter(NamedTuple):
+    """A filter by a code that is looked up, with the name of its bind parameter, and the filters that narrow it with theirs."""
+
+    bind: str
+    resource: Resource
+    condition: Condition
+    narrowing: tuple[tuple[str, Condition], ...]
+
+
+def list_coded(pages: Sequence[ListQuery]) -> list[CodedFilter]:
+    """Returns the filters by a code that is looked up."""
     return [
-        (f"where_{number}_{i}", page.resource, condition)
+        CodedFilter(
+            f"where_{number}_{i}",
+            page.resource,
+            condition,
+            tuple((f"where_{number}_{n}", other) for n, other in enumerate(page.where) if other.name in codes.narrowed_by),
+        )
         for number, page in enumerate(pages)
         for i, condition in enumerate(page.where)
-        if condition.field.codes is not None
+        if (codes := condition.field.codes) is not None
     ]
 
 
@@ -63,18 +78,20 @@ def write_checks(queries: Sequence[Query]) -> list[ColumnElement[Any]]:
     """Returns in SQL what is unknown, as one column: a JSON array with, for each filter by code, null or the positions of
     the unknown values (from 1) and the codes that there are. No column where no filter is by code.
     """
-    pairs = [_write_pair(*coded) for coded in list_coded([*iterate_pages(queries)])]
+    pairs = [_write_pair(coded) for coded in list_coded([*iterate_pages(queries)])]
     return [cast(func.json_build_array(*pairs), Text)] if pairs else []
 
 
-def _write_pair(bind: str, resource: Resource, condition: Condition) -> ColumnElement[Any]:
+def _write_pair(coded: CodedFilter) -> ColumnElement[Any]:
+    bind, resource, condition, narrowing = coded
     codes = condition.field.codes
     assert codes is not None
     value: ColumnElement[Any] = bindparam(bind, type_=ARRAY(Text))
     if condition.values == ONE_VALUE:
         value = array([cast(bindparam(bind, type_=Text), Text)])
     named = func.unnest(value).table_valued("value", with_ordinality="n").render_derived()
-    reaches = [(column, reach(condition.field.scope or resource.scope)) for column, reach in codes.sources]
+    among = [write_condition(codes.narrowed_by[by.name], by, by_bind) for by_bind, by in narrowing]
+    reaches = [(column, and_(reach(condition.field.scope or resource.scope), *among)) for column, reach in codes.sources]
     # each NOT EXISTS by itself is an anti-join, which reads the codes once for all values
     nowhere = [
         ~exists(select(literal_column("1")).where(column == named.c.value, reach).correlate_except(column.table))
@@ -91,12 +108,13 @@ def _write_pair(bind: str, resource: Resource, condition: Condition) -> ColumnEl
 def make_unknown(check: str, pages: Sequence[ListQuery]) -> Invalid | None:
     """Returns the error of the codes that are unknown by the column of `write_checks`; None where all are known."""
     issues: list[Issue] = []
-    for pair, (_, _, condition) in zip(json.loads(check), list_coded(pages), strict=True):
+    for pair, (_, _, condition, narrowing) in zip(json.loads(check), list_coded(pages), strict=True):
         codes = condition.field.codes
         if pair is None or codes is None:
             continue
         positions, there_are = pair
-        message = f"Nothing within the reach of this client has this {codes.noun}.{_list_codes(there_are or [])}"
+        beside = "".join(f" together with this {by.name}" for _, by in narrowing)
+        message = f"Nothing within the reach of this client has this {codes.noun}{beside}.{_list_codes(there_are or [])}"
         places = (place_value(condition.at, position - 1, len(condition.values)) for position in positions)
         issues += (Issue(place, codes.issue_code, message) for place in places)
     return make_invalid(issues[:MAX_ISSUES]) if issues else None

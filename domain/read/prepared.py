@@ -13,10 +13,11 @@ from uuid import UUID
 from domain.access.caller import ReachSnapshot
 from domain.access.standing import check_standing
 from domain.declare.errors import Invalid
-from domain.declare.resource import Narrowing, TextRange
+from domain.declare.resource import TextRange
 from domain.declare.value_types import ValueType
 from domain.read.checks import list_needs
 from domain.read.compile import compile_query
+from domain.read.contradictions import find_contradictions, list_related
 from domain.read.cursors import Cursors
 from domain.read.known_codes import list_coded, make_unknown
 from domain.read.labels import SnapshotOutdated, get_label_cache
@@ -24,6 +25,7 @@ from domain.read.placeholders import CURSOR, MARK, SCHOOL
 from domain.read.query import (
     MANY_VALUES,
     ONE_VALUE,
+    Condition,
     ListQuery,
     NestedObject,
     OutputField,
@@ -68,8 +70,8 @@ class PreparedQuery:
         """
         self._ranges: list[str] = []
         """The bind names of filters by text ranges."""
-        self._narrowed: list[tuple[str, str, Narrowing]] = []
-        """The bind names of filters that another one narrows, with its bind name."""
+        self._related: list[list[tuple[str, Condition]]] = []
+        """Filters that may contradict one another, each with its bind name (contradictions.py)."""
         self.template = QueryTemplate.intern(tuple(self._make_template(query) for query in queries))
         self._is_versioned = all(map(is_versioned, self.template.queries))
         self._version_template = QueryTemplate.intern(list_rows_versioned_by_school(self.template.queries))
@@ -183,9 +185,10 @@ class PreparedQuery:
         values: dict[str, Any] = {"caller": caller, **self._values}
         for name, value in self._parameters.items():
             values[name] = [decode(element) for element in value] if isinstance(value, list) else decode(value)
-        for name, by, narrowing in self._narrowed:
-            for value in _list_bound(values[name]):
-                narrowing.check(value, tuple(_list_bound(values[by])))
+        for related in self._related:
+            bound = [replace(condition, values=tuple(_list_bound(values[name]))) for name, condition in related]
+            if any(find_contradictions(bound)):
+                raise ValueError("the filters contradict one another")
         for name in self._ranges:
             values[name], values[f"{name}_high"] = _split_ranges(values[name])
         fingerprints = [
@@ -230,11 +233,8 @@ class PreparedQuery:
             self._values[f"where_{page}_{i}"] = condition.values[0] if is_one else list(condition.values)
             if condition.field.match is not None:
                 self._ranges.append(f"where_{page}_{i}")
-            narrowing = condition.field.narrowing
-            if narrowing is not None and condition.comparison is None:
-                others = (n for n, other in enumerate(query.where) if (other.name, other.comparison) == (narrowing.by, None))
-                self._narrowed += [(f"where_{page}_{i}", f"where_{page}_{n}", narrowing) for n in others]
             where.append(replace(condition, values=ONE_VALUE if is_one else MANY_VALUES))
+        self._related += [[(f"where_{page}_{i}", where[i]) for i in positions] for positions in list_related(where)]
         return replace(query, fields=self._make_field_templates(query.fields), where=tuple(where), first=0, arguments=())
 
     def _make_field_templates(self, fields: OutputFields) -> OutputFields:

@@ -10,13 +10,14 @@ parsed from one is a Parameter in the tree. A later request with the same templa
 by the same Parameters and bound.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, ref
 
-from domain.declare.resource import Comparison, Field, KeyValues, Link, Resource
+from domain.declare.ranges import Comparison
+from domain.declare.resource import Field, KeyValues, Link, Resource
 from domain.declare.value_types import ValueType
 
 T = TypeVar("T")
@@ -199,6 +200,11 @@ class Condition:
     comparison: Comparison | None = None
     at: str = dataclass_field(default="", compare=False)
 
+    @property
+    def label(self) -> str:
+        """Its name in a query string, such as `mark.gte`."""
+        return self.name if self.comparison is None else f"{self.name}.{self.comparison}"
+
 
 def place_value(at: str, index: int, count: int) -> str:
     """Returns the place of a value of a filter: that of the filter `at`, with its index where a list has several. A query
@@ -207,23 +213,6 @@ def place_value(at: str, index: int, count: int) -> str:
     if count == 1 or not ("/" in at or ".where." in at):
         return at
     return f"{at}/{index}" if "/" in at else f"{at}.{index}"
-
-
-def find_contradictions(conditions: Sequence[Condition]) -> Iterator[tuple[Condition, int, str]]:
-    """Yields each value that goes with none of the values by which another filter narrows its field: its filter, its index,
-    and what is wrong with it.
-    """
-    named = {condition.name: condition for condition in conditions if condition.comparison is None}
-    for condition in named.values():
-        narrowing = condition.field.narrowing
-        if narrowing is None or narrowing.by not in named:
-            continue
-        others = tuple(map(unwrap_parameter, named[narrowing.by].values))
-        for i, value in enumerate(condition.values if others else ()):
-            try:
-                narrowing.check(unwrap_parameter(value), others)
-            except ValueError as problem:
-                yield condition, i, str(problem)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from domain.roster.on_roll import enrolments, is_on_roll
 from domain.roster.pupils import ROLL_OF_DAY, pupils
 from domain.roster.schools import schools
 
+MAX_LEAVING_REASON = 100
+"""Characters of the reason for which a pupil left."""
+
 school_roll = declare_view("school_roll", pupils, Column("roll_school_id", Uuid))
 
 
@@ -48,7 +51,9 @@ ENROLMENTS = Resource(
         "from": Field(enrolments.c.from_on, "First day on roll."),
         "to": Field(enrolments.c.to_on, "Last day on roll; null while it lasts."),
         "leavingReason": Field(
-            enrolments.c.leaving_reason, "Why it ended, in the school's words; not-on-roll if a complete roll left the pupil out."
+            enrolments.c.leaving_reason,
+            "Why it ended, in the school's words; not-on-roll if a complete roll left the pupil out.",
+            longest=MAX_LEAVING_REASON,
         ),
     },
     links={
@@ -107,7 +112,8 @@ class Spell(RuledInput, kw_only=True):
         ),
     ]
     leaving_reason: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=100)] | None, describe("Why the pupil left, with a last day only.")
+        Annotated[str, Meta(min_length=1, max_length=MAX_LEAVING_REASON)] | None,
+        describe("Why the pupil left, with a last day only."),
     ] = None
 
     def is_on(self, day: date) -> bool:

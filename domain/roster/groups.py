@@ -30,6 +30,7 @@ from domain.access.reach import rows_of_school
 from domain.declare.resource import Argument, Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
+from domain.declare.value_types import MAX_SHORT_TEXT
 from domain.declare.vocabulary import VERSION, declare_list
 from domain.read.time_binds import TODAY
 from domain.roster.on_roll import LAST_DAY, is_on_roll
@@ -38,7 +39,8 @@ from domain.roster.schools import schools
 from domain.roster.years import ACADEMIC_YEAR, academic_year_text
 from domain.store.metadata import metadata
 
-Code = Annotated[str, Meta(min_length=1, max_length=50)]
+MAX_CODE = 50
+Code = Annotated[str, Meta(min_length=1, max_length=MAX_CODE)]
 Kind = Literal["class", "registration", "teaching", "adhoc"]
 
 groups = Table(
@@ -107,8 +109,8 @@ GROUPS = Resource(
     reach=rows_of_school(groups.c.tenant_id, groups.c.school_id),
     fields={
         "id": Field(groups.c.id, "Stable id."),
-        "code": Field(groups.c.code, "Code, unique in the school and academic year.", sort_key=groups.c.code_key),
-        "name": Field(groups.c.name, "Name.", sort_key=groups.c.name_key),
+        "code": Field(groups.c.code, "Code, unique in the school and academic year.", sort_key=groups.c.code_key, longest=MAX_CODE),
+        "name": Field(groups.c.name, "Name.", sort_key=groups.c.name_key, longest=MAX_SHORT_TEXT),
         "kind": Field(groups.c.kind, "class, registration, teaching or adhoc.", vocabulary=declare_list(*get_args(Kind))),
         "academicYear": Field(
             academic_year_text(groups.c.academic_year), "Academic year, such as 2026-27.", nullable=False, vocabulary=ACADEMIC_YEAR

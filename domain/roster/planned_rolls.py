@@ -26,7 +26,7 @@ from domain.declare.errors import ERROR_CODES
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PLANNED_ROLL
-from domain.declare.vocabulary import PERCENT, Vocabulary, declare_list
+from domain.declare.vocabulary import COUNT, PERCENT, Vocabulary, declare_list
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
 from domain.roster.years import ACADEMIC_YEAR, academic_year_text
@@ -101,7 +101,7 @@ PLANNED_ROLLS = Resource(
             " was written, for the reason in problem.",
             vocabulary=declare_list(PLANNED, APPLIED, REFUSED),
         ),
-        "rowCount": Field(p.row_count, "How many rows were sent and accepted."),
+        "rowCount": Field(p.row_count, "How many rows were sent and accepted.", vocabulary=COUNT),
         "client": Field(_client_name, "Name of the client that sent it.", sort_key=sort_by_text(_client_name)),
         "receivedAt": Field(p.received_at, "When it arrived."),
         "doneAt": Field(p.done_at, "When it was applied or refused; null while it is planned."),
@@ -115,14 +115,18 @@ PLANNED_ROLLS = Resource(
             "The codes of the issues of its rejected rows, once it was applied: those when it was sent, and those on its day.",
             vocabulary=_PROBLEM_CODE,
         ),
-        "created": Field(p.created, "Rows that made a new pupil; null unless it was applied, as of the other counts."),
-        "updated": Field(p.updated, "Rows that changed a pupil."),
-        "unchanged": Field(p.unchanged, "Rows that changed nothing."),
-        "superseded": Field(p.superseded, "Rows that are older than what was sent of their pupil since."),
-        "rejected": Field(
-            p.rejected, "Rows that were rejected, when it was sent or on its day. A pupil to whom one points stays on roll."
+        "created": Field(
+            p.created, "Rows that made a new pupil; null unless it was applied, as of the other counts.", vocabulary=COUNT
         ),
-        "left": Field(p.leavers, "Pupils whom it took off roll, since it is complete and they are not in it."),
+        "updated": Field(p.updated, "Rows that changed a pupil.", vocabulary=COUNT),
+        "unchanged": Field(p.unchanged, "Rows that changed nothing.", vocabulary=COUNT),
+        "superseded": Field(p.superseded, "Rows that are older than what was sent of their pupil since.", vocabulary=COUNT),
+        "rejected": Field(
+            p.rejected,
+            "Rows that were rejected, when it was sent or on its day. A pupil to whom one points stays on roll.",
+            vocabulary=COUNT,
+        ),
+        "left": Field(p.leavers, "Pupils whom it took off roll, since it is complete and they are not in it.", vocabulary=COUNT),
     },
     links={
         "school": Link(

@@ -35,9 +35,10 @@ from domain.declare.ids import parse_id
 from domain.declare.resource import Field, Filter, KeyValues, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHOOL
-from domain.declare.vocabulary import Vocabulary, declare_ids, declare_list
+from domain.declare.vocabulary import COUNT, Vocabulary, declare_ids, declare_list
 from domain.roster.characteristics import KINDS, make_value_field
 from domain.roster.code_lists import ENROLMENT_STATUS, SEX
+from domain.roster.enrolments import MAX_LEAVING_REASON
 from domain.roster.planned_rolls import planned_rolls
 from domain.roster.pupils import PUPIL_IDS, pupils
 from domain.roster.schools import schools
@@ -156,7 +157,7 @@ PLANNED_PUPILS = Resource(
     fields={
         "id": Field(_make_id(x), "Id of the row; a roll that replaces this one has others.", nullable=False, vocabulary=_ROW_ID),
         "plannedRollId": Field(x.planned_roll_id, "Id of the planned roll."),
-        "number": Field(x.n, "The place of the row among those of its school that were accepted, from 0."),
+        "number": Field(x.n, "The place of the row among those of its school that were accepted, from 0.", vocabulary=COUNT),
         "schoolId": Field(x.school_id, "Id of the school.", vocabulary=declare_ids(SCHOOL, "school")),
         "pupilId": Field(
             _find_pupil(),
@@ -234,7 +235,7 @@ PLANNED_ENROLMENTS = Resource(
         ),
         "from": Field(e.from_on, "First day on roll."),
         "to": Field(e.to_on, "Last day on roll; null where no end is known."),
-        "leavingReason": Field(e.leaving_reason, "Why it ends, in the school's words."),
+        "leavingReason": Field(e.leaving_reason, "Why it ends, in the school's words.", longest=MAX_LEAVING_REASON),
     },
     links=_link_to_row(e, "enrolments", "The spells on roll that it says."),
 )

@@ -22,6 +22,7 @@ from domain.access.reach import CALLER, rows_of_pupil
 from domain.declare.resource import Choice, Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
+from domain.declare.value_types import MAX_NAME, MAX_SHORT_TEXT
 from domain.declare.vocabulary import VERSION, declare_ids
 from domain.roster.code_lists import ENROLMENT_STATUS, SEX
 from domain.roster.on_roll import RollOfPupil
@@ -158,7 +159,7 @@ _PREFERRED = f"Null: the legal one, by which the pupil is then also sorted. {HOW
 def _declare_name(name: str, doc: str) -> Field:
     columns = pupils.c
     match, sort_key = match_name(columns[f"{name}_folded"]), columns[f"{name}_key"]
-    return Field(columns[name], doc, scope=Scope.PUPILS_NAME, filter=Filter.BODY, sort_key=sort_key, match=match)
+    return Field(columns[name], doc, scope=Scope.PUPILS_NAME, filter=Filter.BODY, sort_key=sort_key, match=match, longest=MAX_NAME)
 
 
 PUPIL_IDS = declare_ids(PUPIL, "pupil")
@@ -179,6 +180,7 @@ PUPILS = Resource(
             "This client's own reference for the pupil; the first of them where it has several. As a filter it finds by each.",
             filter=Filter.BODY,
             match=match_reference(external_ids, pupils.c.tenant_id, pupils.c.id),
+            longest=MAX_SHORT_TEXT,
         ),
         "upn": Field(
             pupils.c.upn,

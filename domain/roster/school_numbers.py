@@ -5,7 +5,7 @@ Source: Department for Education, "Get Information about Schools": guidance on e
 
 import re
 
-from domain.declare.vocabulary import Vocabulary, declare_form, declare_list
+from domain.declare.vocabulary import Vocabulary, declare_form, declare_list, declare_range
 
 URN_PATTERN, UKPRN_PATTERN = "[1-9][0-9]{5}", "[1-9][0-9]{7}"
 LA_PATTERN, ESTABLISHMENT_PATTERN = "[0-9]{3}", "[0-9]{4}"
@@ -56,7 +56,10 @@ def _clean_status(text: str) -> str:
     return parse_status(text.strip())
 
 
-URN = Vocabulary(parse_urn)
+URN = Vocabulary(parse_urn, least=100_000, most=999_999, sentence="A URN has six digits.")
+MAX_AGE = 99
+"""The highest statutory age of a school, in years, that is not a typing error."""
+AGE = declare_range(0, MAX_AGE)
 LAESTAB = Vocabulary(parse_laestab)
 UKPRN = declare_form(UKPRN_PATTERN, "A UKPRN has eight digits.")
 LA_CODE = declare_form(LA_PATTERN, "The code of a local authority has three digits.")

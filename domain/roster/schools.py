@@ -24,6 +24,7 @@ from domain.access.reach import rows_of_registered_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import CLIENT, MEMBERSHIP, SCHOOL
+from domain.declare.value_types import MAX_SHORT_TEXT
 from domain.declare.vocabulary import PERCENT, VERSION, Codes, declare_ids, declare_list
 from domain.read.time_binds import THIS_YEAR
 from domain.roster import roll_year, school_numbers
@@ -152,8 +153,8 @@ SCHOOLS = Resource(
         "status": Field(
             schools.c.status, "open, closed, proposed to open or proposed to close.", vocabulary=school_numbers.SCHOOL_STATUS
         ),
-        "lowAge": Field(schools.c.low_age, "Lowest statutory age, in years."),
-        "highAge": Field(schools.c.high_age, "Highest statutory age, in years."),
+        "lowAge": Field(schools.c.low_age, "Lowest statutory age, in years.", vocabulary=school_numbers.AGE),
+        "highAge": Field(schools.c.high_age, "Highest statutory age, in years.", vocabulary=school_numbers.AGE),
         "openedOn": Field(schools.c.opened_on, "When the school was opened."),
         "closedOn": Field(schools.c.closed_on, "When the school was closed."),
         "town": Field(schools.c.town, "Town.", sort_key=sort_by_text(schools.c.town)),
@@ -162,6 +163,7 @@ SCHOOLS = Resource(
             _setting_of(school_settings.c.short_name),
             "What the school calls itself, for portals to show.",
             sort_key=sort_by_text(_setting_of(school_settings.c.short_name)),
+            longest=MAX_SHORT_TEXT,
         ),
         "maxLeaversPercent": Field(
             _setting_of(school_settings.c.max_leavers_percent),

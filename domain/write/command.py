@@ -124,7 +124,8 @@ class Command:
         try:
             if self.is_single_row:
                 version = getattr(row, "expected_version", None)
-                parsed: Any = self.parse_patch(row_id, None if version is None else frozenset({version}), rest)
+                versions = None if version is None else frozenset({version})
+                parsed: Any = self.parse_patch(row_id, versions, rest, version_at="/expectedVersion")
             elif self.entries is None:
                 parsed = self.parse_action(row_id, rest)
             else:
@@ -157,17 +158,19 @@ class Command:
             raise make_invalid(batch.list_issues()) if batch.faults else NotFound()
         return RowBatch(**{item.name: getattr(batch, item.name) for item in dataclasses.fields(batch)}, row_id=parsed)
 
-    def parse_patch(self, row_id: str, versions: frozenset[int] | None, data: object) -> "Patch[Any] | FaultyInput":
+    def parse_patch(
+        self, row_id: str, versions: frozenset[int] | None, data: object, *, version_at: str = "If-Match"
+    ) -> "Patch[Any] | FaultyInput":
         """Returns the patch of the row with this id from a JSON merge patch (RFC 7396), or a FaultyInput. Raises Invalid, and
         NotFound for a malformed id.
 
-        `versions` are the versions that the row may have; None allows any.
+        `versions` are the versions that the row may have; None allows any. `version_at` is where the request says them.
         """
         fields, issues = decode(self.input, data, "")
         parsed = parse_id(row_id)
         if parsed is None:
             raise make_invalid(issues) if issues else NotFound()
-        return _join(Patch(parsed, versions, fields), fields, issues)
+        return _join(Patch(parsed, versions, fields, version_at), fields, issues)
 
     def _parse_batch(self, data: object, lenient: bool, with_results: bool) -> "Steps[Batch[Any, Any]]":
         if not isinstance(data, dict):

@@ -48,18 +48,20 @@ class Changed(Output, kw_only=True):
 class Patch(Generic[Fields]):
     """A change of one row.
 
-    Fields that keep their value are UNSET. `versions` are those that the row may have; None allows any.
+    Fields that keep their value are UNSET. `versions` are those that the row may have; None allows any. `version_at` is the
+    place of the request that says them, for issues: a header field or a JSON pointer.
     """
 
     id: UUID
     versions: frozenset[int] | None
     fields: Fields
+    version_at: str = "If-Match"
 
     def check_version(self, version: int) -> None:
         """Raises Stale if the row's version is not one that the client expects."""
         if self.versions is not None and version not in self.versions:
             message = f"The row has version {version} now. Read it again, and change it as it is."
-            raise Stale(message, issues=(Issue("version", Stale.code, message),))
+            raise Stale(message, issues=(Issue(self.version_at, Stale.code, message),))
 
     def merge_over(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the new values by column: those of the patch, and the stored ones of fields that are UNSET. A field that

@@ -444,6 +444,22 @@ async def test_a_window_is_reported_that_a_subject_or_an_aspect_is_retired(small
         assert other not in issue["message"]
 
 
+async def test_a_window_with_an_unknown_code_is_refused_with_the_codes_that_it_may_have(small_trust: Trust) -> None:
+    """No subject and no scheme that is derived from others: to name one of them is refused too."""
+    vendor = await small_trust.client("vendor", f"trust:{TRUST}=all")
+    body = window("w", collects=[{"subject": "reeding", "scheme": "no-such-scheme"}])
+    refused = await sent(vendor, "/v1/windows", body, 422)
+    assert issues(refused) == {"/collects/0/subject": "subject-unknown", "/collects/0/scheme": "scheme-unknown"}
+    make = "mutation($i: NewWindowInput!) { createWindow(input: $i) { id } }"
+    answer = await vendor.post("/graphql", json={"query": make, "variables": {"i": body}})
+    assert answer.json()["errors"][0]["extensions"]["problem"]["issues"] == refused["issues"]
+    for issue, path in zip(refused["issues"], ("subjects", "schemes"), strict=True):
+        rows = (await vendor.get(f"/v1/{path}?fields=code,derived&first=1000")).json()["data"]
+        listed = issue["message"].partition("It has: ")[2].removesuffix(".").split(", ")
+        assert {*listed} == {row["code"] for row in rows if not row["derived"]}
+        assert any(row["derived"] for row in rows)
+
+
 YEARS = {"Year 3": "3", "y3": "3", " 3 ": "3", "0": "R", "Nursery 1": "N1"}
 
 

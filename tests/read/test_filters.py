@@ -23,7 +23,7 @@ FREE = {
     *("enrolment.leavingReason", "plannedEnrolment.leavingReason"),
     "recordChange.client",
     *("group.code", "group.name"),
-    *("code.meaning", "code.also", "code.source"),
+    *("code.meaning", "code.source"),
     *("subject.name", "aspect.name", "scheme.name", "grade.label", "grade.band"),
     *("window.name", "window.purpose", "window.decision"),
     *("judgement.source", "judgement.method", "judgementChange.client", "judgementChange.source", "judgementChange.method"),
@@ -386,6 +386,17 @@ OUTSIDE_OF_IT: list[tuple[str, tuple[Any, ...], str]] = [
     ("grade.value", (100_000,), "from -99,999 to 99,999"),
     ("pupil.version", (0, -1), "from 1 on"),
     ("trust.groupUid", (0, -1), "from 1 on"),
+    ("school.lowAge", (-1, 100), "from 0 to 99"),
+    ("school.highAge", (-1, 100), "from 0 to 99"),
+    *((f"receipt.{name}", (-1,), "from 0 on") for name in ("received", "created", "unchanged", "rejected")),
+    *((f"return.{name}", (-1,), "from 0 on") for name in ("expected", "received", "missing", "lastRejected")),
+    *((f"plannedRoll.{name}", (-1,), "from 0 on") for name in ("rowCount", "created", "left")),
+    ("plannedPupil.number", (-1,), "from 0 on"),
+    ("code.also", ("no such text", "Z9"), "Reception"),
+    ("pupil.surname", ("x" * 101, "x" * 101 + "*"), "at most 100 characters"),
+    ("enrolment.leavingReason", ("x" * 101,), "at most 100 characters"),
+    ("group.code", ("x" * 51,), "at most 50 characters"),
+    ("group.name", ("x" * 201,), "at most 200 characters"),
 ]
 """By field, values that no write can store, and what is said of them."""
 
@@ -409,10 +420,173 @@ async def test_a_code_of_an_error_that_no_roll_has_finds_none(interfaces: Interf
         assert list_ids(rest) == list_ids(graphql) == []
 
 
-async def test_a_bound_may_be_any_number(interfaces: Interfaces) -> None:
+async def test_a_bound_may_be_any_number_that_leaves_values(interfaces: Interfaces) -> None:
     """A range is no value: it may reach beyond what can be stored."""
-    for query in ("pupils?version.gte=0&fields=id&first=5", "judgements?mark.lte=1000000&mark.gte=-1000000&first=1"):
-        assert (await get(interfaces, query, "everything"))[0] == 200
+    for query in (
+        "pupils?version.gte=0&fields=id&first=5",
+        "judgements?mark.lte=1000000&mark.gte=-1000000&first=1",
+        "judgements?mark.gt=99998.99&first=1",
+        "schools?lowAge.gt=-1&lowAge.lt=1&fields=id&first=1",
+        "schools?lowAge.gte=5&lowAge.lte=5&lowAge=5&lowAge=20&fields=id",
+        "schools?urn.lt=2000000&openedOn.gte=2001-01-01&openedOn.lte=2001-01-01&fields=id",
+    ):
+        assert (await get(interfaces, query, "everything"))[0] == 200, query
+
+
+def list_comparable() -> Iterator[tuple[Resource, str, Field]]:
+    return ((resource, name, field) for resource, name, field in list_filters() if field.comparable)
+
+
+def test_every_number_has_a_range() -> None:
+    numbers = [(resource.name, name, field.vocabulary) for resource, name, field in list_comparable() if field.kind in NUMBERS]
+    assert [(of, name) for of, name, vocabulary in numbers if vocabulary is None or vocabulary.least is None] == []
+    assert all(vocabulary.sentence for _, _, vocabulary in numbers if vocabulary is not None)
+
+
+NUMBERS = (ValueType.INTEGER, ValueType.NUMBER)
+EXAMPLES: dict[ValueType, tuple[Any, Any]] = {
+    ValueType.INTEGER: (3, 5),
+    ValueType.NUMBER: ("1.01", "1.02"),
+    ValueType.DATE: ("2015-08-31", "2015-09-01"),
+    ValueType.INSTANT: ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000001Z"),
+}
+"""By type, two values of which the first is less."""
+EMPTY = [
+    ("gte", 1, "lte", 0),
+    ("gt", 0, "lt", 0),
+    ("gt", 0, "lte", 0),
+    ("gte", 0, "lt", 0),
+    ("gt", 1, "lt", 0),
+    ("gte", 1, "lt", 1),
+]
+"""A lower and an upper bound, of the two values, that leave none."""
+
+
+async def compare(interfaces: Interfaces, resource: Resource, name: str, bounds: dict[str, Any], *values: Any) -> tuple[Any, Any]:
+    """The answers of REST, by the URL or in a body, and of GraphQL."""
+    where = {f"{name}.{comparison}": bound for comparison, bound in bounds.items()} | ({name: [*values]} if values else {})
+    headers = interfaces.tokens["everything"]
+    if resource.fields[name].filter is Filter.BODY:
+        rest = await interfaces.http.post(f"/v1/{resource.path}/lookup", json={"where": where}, headers=headers)
+    else:
+        rest = await interfaces.http.get(f"/v1/{resource.path}", params=where, headers=headers)
+    row = "id" if "id" in resource.fields else next(iter(resource.fields))
+    query = f"query($where: {resource.type_name}Where) {{ {resource.plural}(where: $where) {{ nodes {{ {row} }} }} }}"
+    if resource.fields[name].kind is ValueType.NUMBER:
+        bounds = {comparison: float(bound) for comparison, bound in bounds.items()}
+    told = {"range": {name: bounds}} | ({name: [*values]} if values else {})
+    body = {"query": query, "variables": {"where": told}}
+    accept = {"Accept": "application/graphql-response+json"}
+    return rest, await interfaces.http.post("/graphql", json=body, headers=headers | accept)
+
+
+def list_issues(rest: Any, graphql: Any) -> tuple[list[Any], list[Any]]:
+    """The place and message of each issue in both, after checking that they are of the same status and code."""
+    assert (rest.status_code, graphql.status_code) == (400, 400), (rest.text[:300], graphql.text[:300])
+    problems = rest.json(), graphql.json()["errors"][0]["extensions"]["problem"]
+    for problem in problems:
+        assert {issue["code"] for issue in problem["issues"]} == {"filter-value-invalid"}
+    both = [[(issue["at"], issue["message"]) for issue in problem["issues"]] for problem in problems]
+    assert [message for _, message in both[0]] == [message for _, message in both[1]]
+    return both[0], both[1]
+
+
+async def test_a_range_without_a_value_is_refused_with_both_of_its_bounds(interfaces: Interfaces) -> None:
+    """Of every field, by some pair of bounds: they differ by the least step that its values have, or are one value that one of them leaves out."""
+    walked = 0
+    for i, (resource, name, field) in enumerate(list_comparable()):
+        two = {"urn": (100_003, 100_005), "schoolUrn": (100_003, 100_005), "rounding": (1, 2)}.get(name, EXAMPLES[field.kind])
+        lower, low, upper, high = EMPTY[1 if name == "rounding" else i % len(EMPTY)]
+        rest, graphql = list_issues(*await compare(interfaces, resource, name, {lower: two[low], upper: two[high]}))
+        prefix = "/where/" if field.filter is Filter.BODY else ""
+        assert [at for at, _ in rest] == [f"{prefix}{name}.{lower}", f"{prefix}{name}.{upper}"], rest
+        assert [at for at, _ in graphql] == [f"{resource.plural}.where.range.{name}.{each}" for each in (lower, upper)]
+        for _, message in rest:
+            assert f"{name}.{lower}" in message, rest
+            assert f"{name}.{upper}" in message, rest
+        walked += 1
+    assert walked > 90
+
+
+async def test_a_bound_outside_the_range_of_a_field_is_refused_with_that_range(interfaces: Interfaces) -> None:
+    walked = 0
+    for resource, name, field in list_comparable():
+        if field.vocabulary is None:
+            continue
+        least, most, sentence = field.vocabulary.least, field.vocabulary.most, field.vocabulary.sentence
+        bounds = [("lt", least), ("lte", (least or 0) - 1), *([("gt", most), ("gte", most + 1)] if most is not None else [])]
+        comparison, bound = bounds[walked % len(bounds)]
+        ((place, message),), ((of_graphql, _),) = list_issues(*await compare(interfaces, resource, name, {comparison: bound}))
+        assert (place, of_graphql) == (f"{name}.{comparison}", f"{resource.plural}.where.range.{name}.{comparison}")
+        assert sentence.removesuffix(".") in message
+        walked += 1
+    assert walked > 40
+
+
+async def test_bounds_without_a_value_between_them_are_refused(interfaces: Interfaces) -> None:
+    """No whole number lies between two that follow one another, no day between two days, no mark between two hundredths."""
+    for path, bounds in (
+        ("school.lowAge", {"gt": 4, "lt": 5}),
+        ("pupil.dateOfBirth", {"gt": "2015-08-31", "lt": "2015-09-01"}),
+        ("judgement.mark", {"gte": "1.001", "lte": "1.009"}),
+        ("judgement.mark", {"gt": "1.01", "lt": "1.02"}),
+        ("school.lowAge", {"gte": 4, "gt": 6, "lte": 5, "lt": 20}),
+    ):
+        name, _, field = path.partition(".")
+        rest, _ = list_issues(*await compare(interfaces, RESOURCES[name], field, bounds))
+        assert len(rest) == 2, (path, rest)
+    for path, comparison, day in (("pupil.dateOfBirth", "gt", "9999-12-31"), ("school.openedOn", "lt", "0001-01-01")):
+        name, _, field = path.partition(".")
+        rest, _ = list_issues(*await compare(interfaces, RESOURCES[name], field, {comparison: day}))
+        assert rest[0][1].endswith("leaves no value.")
+
+
+async def test_values_all_outside_a_range_are_refused(interfaces: Interfaces) -> None:
+    school = RESOURCES["school"]
+    rest, graphql = list_issues(*await compare(interfaces, school, "lowAge", {"gte": 5, "lt": 8}, 4, 8))
+    assert [at for at, _ in rest] == ["lowAge", "lowAge"]
+    assert ["lowAge.gte" in rest[0][1], "lowAge.lt" in rest[1][1]] == [True, True]
+    assert [at for at, _ in graphql] == ["schools.where.lowAge.0", "schools.where.lowAge.1"]
+    rest_answer, told = await compare(interfaces, school, "lowAge", {"gte": 5, "lt": 8}, 4, 7)
+    assert (rest_answer.status_code, told.status_code) == (200, 200)
+
+
+async def test_a_cached_plan_refuses_a_range_without_a_value(interfaces: Interfaces) -> None:
+    """The plan of a good request is bound to values of which none is met."""
+    for _ in range(2):
+        assert (await get(interfaces, "schools?lowAge.gte=3&lowAge.lte=5&fields=id"))[0] == 200
+        status, codes, _ = await get(interfaces, "schools?lowAge.gte=6&lowAge.lte=5&fields=id")
+        assert (status, [*codes]) == (400, ["lowAge.gte", "lowAge.lte"])
+        assert (await get(interfaces, "codes?list=sex&code=F&fields=code"))[0] == 200
+        assert (await get(interfaces, "codes?list=sex&code=EXS&fields=code"))[0] == 422
+        query = "query($a: Int, $b: Int) { schools(where: {range: {lowAge: {gte: $a, lte: $b}}}) { nodes { id } } }"
+        assert "data" in await interfaces.graphql("North", query, a=3, b=5)
+        assert "errors" in await interfaces.graphql("North", query, a=6, b=5)
+
+
+async def test_a_code_is_unknown_outside_its_list(interfaces: Interfaces) -> None:
+    """A code of another list is unknown in this one, and the codes that there are are told; so are a national code and another text of it."""
+    query = "query($where: CodeWhere) { codes(where: $where) { nodes { list code } } }"
+    for where, status, at, there_are in (
+        ({"list": ["sex"], "code": ["EXS"]}, 422, "code", "There are: F, M."),
+        ({"list": ["sex", "enrolmentStatus"], "code": ["EXS", "F"]}, 422, "code", "There are: C, F, G, M, O, S."),
+        ({"list": ["sex"], "nationalCode": ["MAT"]}, 422, "nationalCode", "has this value"),
+        ({"list": ["sex"], "also": ["y4"]}, 400, "also", "None has any."),
+        ({"list": ["fsm"], "also": ["year 4"]}, 400, "also", "It is one of true, false."),
+        ({"list": ["fsm"], "stage": ["KS2"]}, 400, "stage", "None has any."),
+        ({"list": ["gcse-9-1"], "stage": ["KS2"]}, 400, "stage", "It is one of KS4."),
+        ({"list": ["phonics"], "method": ["teacher assessment"]}, 400, "method", "It is one of test."),
+        ({"list": ["phonics"], "subjects": ["maths"]}, 400, "subjects", "It is one of phonics."),
+    ):
+        answer = await interfaces.http.get("/v1/codes", params=where, headers=interfaces.tokens["North"])
+        (issue,) = answer.json()["issues"]
+        assert (answer.status_code, issue["at"], there_are in issue["message"]) == (status, at, True), answer.text
+        told = (await interfaces.graphql("North", query, where=where))["errors"][0]["extensions"]["problem"]
+        assert (told["status"], told["issues"][0]["message"]) == (str(status), issue["message"])
+    for where, code in (({"list": "sex", "code": "F"}, "F"), ({"also": "year 4"}, "4"), ({"list": "yearGroup", "also": "Y4"}, "4")):
+        rows = (await interfaces.http.get("/v1/codes", params=where, headers=interfaces.tokens["North"])).json()["data"]
+        assert [row["code"] for row in rows] == [code]
+        assert [row["code"] for row in (await interfaces.graphql("North", query, where=where))["data"]["codes"]["nodes"]] == [code]
 
 
 async def test_aggregates_and_lists_take_words_in_any_case_and_blanks_at_the_ends(interfaces: Interfaces) -> None:

@@ -145,7 +145,7 @@ async def test_a_pupil_is_corrected_and_what_changes_nothing_keeps_the_version(v
 
 @both_interfaces
 async def test_a_change_is_for_the_version_that_was_read(vendor: Any, small_trust: Trust, send: Send) -> None:
-    """The answer tells which version the row has; nothing is written, also where the change would change nothing."""
+    """The answer tells which version the row has, at the place of the one that was sent; nothing is written, also where the change would change nothing."""
     row = await pupil(vendor, 2)
     planned = await sent(vendor, "/v1/windows", window(f"stale {send.__name__}"), 201)
     school = await row_of(vendor, f"/v1/schools/{small_trust.ids['Oak']}")
@@ -160,7 +160,7 @@ async def test_a_change_is_for_the_version_that_was_read(vendor: Any, small_trus
             answer = await send(vendor, command, id_, other, {})
             assert (answer.status, answer.body["type"].rsplit("/", 1)[1]) == (412, "precondition-failed")
             assert [(issue["at"], f"version {version} now" in issue["message"]) for issue in answer.body["issues"]] == [
-                ("version", True)
+                ("If-Match" if send is by_rest else "/expectedVersion", True)
             ]
     assert await small_trust.everything() == written
 

@@ -94,7 +94,7 @@ EVERYWHERE = ("X-Request-Id", "RateLimit", "RateLimit-Policy", "Access-Control-A
 
 _MISSPELT_FILTER = Issue("yeargroup", "filter-unknown", "pupils cannot be filtered by yeargroup. Did you mean yearGroup?")
 _UNKNOWN_GRADE = Issue("/entries/412/grade", "grade-unknown", "The scheme has no such grade. Did you mean EXS?")
-_OUTDATED = Issue("version", Stale.code, "The row has version 4 now. Read it again, and change it as it is.")
+_OUTDATED = Issue("If-Match", Stale.code, "The row has version 4 now. Read it again, and change it as it is.")
 _ERRORS: list[DomainError] = [
     BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(_MISSPELT_FILTER,)),
     HttpProblem(HTTPStatus.UNAUTHORIZED, "unauthorised", "The access token has expired."),

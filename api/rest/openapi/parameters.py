@@ -18,7 +18,8 @@ from api.rest.openapi.schemas import (
     refer as refer_to_schema,
 )
 from domain import RESOURCES
-from domain.declare.resource import Comparison, Field, Filter, Link, Resource
+from domain.declare.ranges import Comparison
+from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.vocabulary import list_words
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 

@@ -20,7 +20,8 @@ from domain.aggregates.query import MAX_ROWS
 from domain.clients.me import Me
 from domain.declare.errors import Issue
 from domain.declare.inputs import describe_custom
-from domain.declare.resource import Comparison, Field, Link, Resource
+from domain.declare.ranges import Comparison
+from domain.declare.resource import Field, Link, Resource
 from domain.declare.value_types import MAX_TEXT, ValueType
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_VALUES
 from domain.roster.gias.report import ImportReport

@@ -12,7 +12,7 @@ from domain.declare.ids import new_id
 from domain.declare.type_numbers import MEMBERSHIP, SCHOOL, TRUST
 from domain.roster.gias.report import ImportIssue, RowTally
 from domain.roster.gias.rows import Establishment, Group, GroupLink
-from domain.roster.school_numbers import TRUST_TYPES
+from domain.roster.school_numbers import MAX_AGE, TRUST_TYPES
 
 OTHER_GROUPS = {
     1: "Federation",
@@ -25,8 +25,6 @@ OTHER_GROUPS = {
 """GIAS's names of the group types that are no academy trusts, for the report; a type that GIAS adds later is reported
 by its code.
 """
-MAX_AGE = 99
-"""The highest statutory age, in years, that is not a typing error."""
 
 
 class MembershipRow(NamedTuple):

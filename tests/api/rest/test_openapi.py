@@ -14,7 +14,8 @@ from api.graphql.limits import DocumentLimits
 from api.rest.openapi.document import make_document
 from api.rest.urls import make_routes, url_of
 from domain import COMMANDS, RESOURCES
-from domain.declare.resource import Comparison, Filter
+from domain.declare.ranges import Comparison
+from domain.declare.resource import Filter
 from domain.declare.scopes import Scope
 
 BASE = "https://markonce.example"
