@@ -4,6 +4,7 @@ A row is within reach if a grant in force gives the client the needed scope at t
 derived from the grants (migration 0002). Row-level security enforces the same rule independently (migration 0005).
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -62,7 +63,11 @@ def is_in_force(r: Any) -> ColumnElement[bool]:
     return and_(r.starts_at <= func.now(), r.ends_at.is_(None) | (r.ends_at > func.now()))
 
 
-IN_FORCE = "r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())"
+def _write_in_force(r: str) -> str:
+    return f"{r}.starts_at <= now() AND ({r}.ends_at IS NULL OR {r}.ends_at > now())"
+
+
+IN_FORCE = _write_in_force("r")
 """The same condition for a row `r`, in SQL text."""
 
 _TRUST_IDS = f"7{TRUST:03x}"
@@ -72,24 +77,47 @@ IS_SCHOOL = f"r.tenant_id <> '{NIL}' AND substr(r.school_id::text, 15, 4) <> '{_
 installation. It reads no other table, since every request depends on it."""
 
 
+_REACH, _SHARED = "reach_of_caller", "shared_with_caller"
+"""The aliases of these tables inside the conditions in SQL text."""
+
+
+def _refuse_inner_names(alias: str, table: Table, *expressions: str) -> None:
+    """Raises ValueError where an expression names the table inside the condition or, without an alias, a column of it.
+
+    PostgreSQL takes the innermost: `r.tenant_id = r.tenant_id` is true of every row.
+    """
+    inner = re.compile(rf"(?<![\w.$])(?:{'|'.join((alias, *table.c.keys()))})\b")
+    for expression in expressions:
+        if found := inner.search(expression):
+            raise ValueError(f"{found[0]} in {expression} would be the one inside the condition. Use an alias of your own.")
+
+
 def reaches_sql(client: str, tenant_id: str, school_id: str, scope: str | None = None) -> str:
     """Returns `rows_of_school` as SQL text: a grant in force gives the client this scope (None: any) at the school.
 
-    All parameters are SQL expressions.
+    All parameters are SQL expressions, with an alias before each column. Raises ValueError where the condition would take
+    one for its own.
     """
-    has_scope = f" AND {scope} = ANY (r.scopes)" if scope is not None else ""
+    r = _REACH
+    _refuse_inner_names(r, reach, client, tenant_id, school_id, scope or "")
+    has_scope = f" AND {scope} = ANY ({r}.scopes)" if scope is not None else ""
     return (
-        f"EXISTS (SELECT 1 FROM reach r WHERE r.client_id = {client} AND r.tenant_id = {tenant_id} AND r.school_id = {school_id}{has_scope}"
-        f" AND {IN_FORCE})"
+        f"EXISTS (SELECT 1 FROM reach {r} WHERE {r}.client_id = {client} AND {r}.tenant_id = {tenant_id} AND {r}.school_id = {school_id}{has_scope}"
+        f" AND {_write_in_force(r)})"
     )
 
 
 def reaches_pupil_sql(client: str, row: str, pupil_id: str = "pupil_id", scope: str | None = None) -> str:
-    """Returns `rows_of_pupil` as SQL text, for a row with columns tenant_id, school_id and `pupil_id`."""
-    shared = reaches_sql(client, "s.tenant_id", "s.school_id", scope)
+    """Returns `rows_of_pupil` as SQL text, for the alias of a row with columns tenant_id, school_id and `pupil_id`.
+
+    Raises ValueError as `reaches_sql` does.
+    """
+    s = _SHARED
+    _refuse_inner_names(s, shared_pupils, client, row, scope or "")
+    shared = reaches_sql(client, f"{s}.tenant_id", f"{s}.school_id", scope)
     return (
         f"({reaches_sql(client, f'{row}.tenant_id', f'{row}.school_id', scope)} OR EXISTS ("
-        f"SELECT 1 FROM shared_pupils s WHERE s.tenant_id = {row}.tenant_id AND s.pupil_id = {row}.{pupil_id} AND {shared}))"
+        f"SELECT 1 FROM shared_pupils {s} WHERE {s}.tenant_id = {row}.tenant_id AND {s}.pupil_id = {row}.{pupil_id} AND {shared}))"
     )
 
 

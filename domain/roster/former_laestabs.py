@@ -39,11 +39,13 @@ former_laestabs = Table(
 )
 
 FIND_SQL = """
-SELECT f.school_id FROM former_laestabs f JOIN schools o ON o.id = f.school_id AND o.status <> 'closed'
-WHERE f.laestab = {laestab} AND NOT EXISTS (SELECT 1 FROM schools h WHERE h.laestab = f.laestab AND h.status <> 'closed')
+SELECT f.school_id FROM (SELECT {laestab}) AS sought (laestab) JOIN former_laestabs f ON f.laestab = sought.laestab
+JOIN schools o ON o.id = f.school_id AND o.status <> 'closed'
+WHERE NOT EXISTS (SELECT 1 FROM schools h WHERE h.laestab = f.laestab AND h.status <> 'closed')
 ORDER BY f.replaced_on DESC, f.school_id LIMIT 1
 """
-"""The open school that had a LAESTAB last, where no open school has it now."""
+"""The open school that had a LAESTAB last, where no open school has it now. `laestab` is any SQL expression: a subquery of FROM sees no table
+beside it, and so takes none for the caller's."""
 
 
 def list_former(school_id: Column[Any]) -> ColumnElement[Any]:

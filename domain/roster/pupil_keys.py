@@ -104,8 +104,8 @@ async def _find_owners(connection: Connection, caller: Caller, tenant_id: UUID, 
 
 
 def replace_references_sql(named: str, source: str) -> str:
-    """Returns the statement after which the references `named` (a table of school and value) of the client `source` in the
-    tenant $1 identify nobody; whose they were is kept.
+    """Returns the statement after which the references `named` (a table of school and value) of the client `source`, both
+    SQL expressions without columns, identify nobody in the tenant $1; whose they were is kept.
     """
     return f"""
     WITH gone AS (
