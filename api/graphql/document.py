@@ -13,21 +13,26 @@ from graphql import (
     GraphQLInputObjectType,
     GraphQLInputType,
     GraphQLSchema,
+    ObjectFieldNode,
     OperationDefinitionNode,
     OperationType,
     Token,
+    ValueNode,
     type_from_ast,
 )
 from graphql.type import get_named_type
+from graphql.validation import ValuesOfCorrectTypeRule, specified_rules
 
 from api.graphql.errors import strip_error
 from api.graphql.limits import DocumentLimits, LimitExceeded, check_shape, parse_document, validate
+from api.graphql.literals import InputLiteral, find_places, replace_inputs
 from domain.support.lru import Lru, measure_size
 
 LIMITS = DocumentLimits()
 TOKEN_BYTES = 450
 """Bytes that a document takes for each token of its source, with the nodes made of them."""
 
+_OTHER_RULES = tuple(rule for rule in specified_rules if rule is not ValuesOfCorrectTypeRule)
 _numbers = count(1)
 
 
@@ -41,6 +46,8 @@ class Operation:
     shaping: frozenset[str]
     """The variables whose values belong to the request's template (`find_shaping_variables`)."""
     is_query: bool
+    literals: Mapping[str, InputLiteral]
+    """The literals that are inputs of commands and have faults, by the variables in their place."""
     number: int = field(default_factory=_numbers.__next__)
 
 
@@ -91,20 +98,28 @@ def _read(schema: GraphQLSchema, source: str, suggestions: bool) -> Document:
         parsed = parse_document(source, LIMITS)
         check_shape(parsed, LIMITS)
         errors = validate(schema, parsed, suggestions=suggestions)
+        literals: Mapping[str, InputLiteral] = {}
+        if errors and not validate(schema, parsed, suggestions=False, rules=_OTHER_RULES):
+            parsed, literals = replace_inputs(schema, parsed)
+            errors = validate(schema, parsed, suggestions=suggestions, rules=[ValuesOfCorrectTypeRule])
     except LimitExceeded as problem:
         return Document({}, {}, (GraphQLError(problem.detail, extensions={"code": problem.code}),))
     except GraphQLError as problem:
         return Document({}, {}, (strip_error(problem),))
     if errors:
-        return Document({}, {}, tuple(map(strip_error, errors)))
+        places = find_places(parsed, {id(error.nodes[0]) for error in errors if error.nodes})
+        return Document({}, {}, tuple(strip_error(error, _find_place(error, places)) for error in errors))
     definitions = [d for d in parsed.definitions if isinstance(d, OperationDefinitionNode)]
     fragments = {d.name.value: d for d in parsed.definitions if isinstance(d, FragmentDefinitionNode)}
-    operations = (_make_operation(schema, definition, fragments) for definition in definitions)
+    operations = (_make_operation(schema, definition, fragments, literals) for definition in definitions)
     return Document({(o.definition.name.value if o.definition.name else None): o for o in operations}, fragments)
 
 
 def _make_operation(
-    schema: GraphQLSchema, definition: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]
+    schema: GraphQLSchema,
+    definition: OperationDefinitionNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    literals: Mapping[str, InputLiteral],
 ) -> Operation:
     alone = OperationDefinitionNode(
         operation=definition.operation,
@@ -115,8 +130,18 @@ def _make_operation(
     )
     executable = DocumentNode(definitions=(alone, *fragments.values()))
     return Operation(
-        definition, executable, find_shaping_variables(schema, definition), definition.operation is OperationType.QUERY
+        definition,
+        executable,
+        find_shaping_variables(schema, definition),
+        definition.operation is OperationType.QUERY,
+        literals,
     )
+
+
+def _find_place(error: GraphQLError, places: Mapping[int, str]) -> str:
+    """The place of the literal that is wrong; empty for another error."""
+    node = error.nodes[0] if error.nodes else None
+    return places.get(id(node), "") if isinstance(node, ValueNode | ObjectFieldNode) else ""
 
 
 def is_query(schema: GraphQLSchema, source: str, name: object, suggestions: bool) -> bool:

@@ -10,10 +10,18 @@ from domain.declare.errors import BadRequest, DomainError, Issue
 _WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
 
 
-def strip_error(error: GraphQLError) -> GraphQLError:
-    """An error of graphql-core without the value it quotes. It keeps its locations but not the document, so that it can be cached."""
+_WITH_CAUSE = re.compile(r", but encountered error '(.*)'(?:;.*)?$", re.DOTALL)
+
+
+def strip_error(error: GraphQLError, at: str = "") -> GraphQLError:
+    """An error of graphql-core without the value it quotes. It keeps its locations but not the document, so that it can be cached.
+
+    `at` is the place of the literal that is wrong. `_add_problem` makes an issue of it.
+    """
     message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
-    stripped = GraphQLError(message, path=error.path, extensions=error.extensions or {"code": "graphql-invalid"})
+    message = _WITH_CAUSE.sub(lambda match: f": it {match[1].rstrip('.')}.", message).replace("not to be None.", "not to be null.")
+    extensions = error.extensions or {"code": "graphql-invalid"}
+    stripped = GraphQLError(message, path=error.path, extensions=extensions | {"at": at} if at else extensions)
     stripped.locations = error.locations
     return stripped
 
@@ -23,10 +31,12 @@ _OF_VARIABLE = re.compile(r"Variable '\$(\w+)' has invalid value(?: at ([^:]+))?
 
 def _add_problem(error: GraphQLError, base_url: str) -> GraphQLError:
     """The error with its problem in `extensions`, which names the place of a variable in the body of the request."""
-    extensions = error.extensions or {}
+    extensions = {**(error.extensions or {})}
     if "problem" in extensions:
         return error
     issues: tuple[Issue, ...] = ()
+    if (at := extensions.pop("at", None)) is not None:
+        issues = (Issue(at, "wrong-type", error.message),)
     if (of_variable := _OF_VARIABLE.match(error.message)) is not None:
         path = "".join(f"/{index or name}" for name, index in _PATH.findall(of_variable[2] or ""))
         message = of_variable[3] or "The value does not have the type of the variable."

@@ -11,7 +11,7 @@ fields in pairs. So a document passes three checks, and each is cheap for what t
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -29,6 +29,7 @@ from graphql import (
     OperationDefinitionNode,
     SelectionSetNode,
 )
+from graphql.validation import ASTValidationRule
 from graphql.validation.rules import overlapping_fields_can_be_merged
 from graphql.validation.validate import ValidationAbortedError
 
@@ -151,17 +152,19 @@ def check_shape(document: DocumentNode, limits: DocumentLimits) -> None:
         _check_limits(_measure(definition.selection_set, shapes), limits, "The operation")
 
 
-def validate(schema: GraphQLSchema, document: DocumentNode, *, suggestions: bool) -> list[GraphQLError]:
-    """The errors of a document by the rules of the specification: at most MAX_ERRORS, then one that says there are more.
+def validate(
+    schema: GraphQLSchema, document: DocumentNode, *, suggestions: bool, rules: Collection[type[ASTValidationRule]] | None = None
+) -> list[GraphQLError]:
+    """The errors of a document by the rules of the specification, or by some of them: at most MAX_ERRORS, then one that says there are more.
 
     `suggestions` adds "Did you mean ...?" to the first of them, which discloses names of the schema. Raises LimitExceeded where validation takes too many
     comparisons of repeated fields and fragments before it finds an error.
     """
-    errors = graphql.validate(schema, document, max_errors=MAX_ERRORS, hide_suggestions=True)
+    errors = graphql.validate(schema, document, rules, max_errors=MAX_ERRORS, hide_suggestions=True)
     if len(errors) == 1 and isinstance(errors[0], ValidationAbortedError):
         raise LimitExceeded("graphql-too-complex", "The document repeats fields, or nests fragments, too often to be validated.")
     if errors and suggestions:
-        first = graphql.validate(schema, document, max_errors=MAX_SUGGESTIONS)[:MAX_SUGGESTIONS]
+        first = graphql.validate(schema, document, rules, max_errors=MAX_SUGGESTIONS)[:MAX_SUGGESTIONS]
         errors[: len(first)] = first
     return errors
 

@@ -13,14 +13,21 @@ from graphql.language import ArgumentNode, VariableDefinitionNode, VariableNode
 
 from api.graphql.document import Operation
 from api.graphql.limits import MAX_ERRORS
+from api.graphql.literals import INPUT, read_literal
 from domain.declare.errors import FaultyValue
-
-INPUT = "input"
-"""The argument of a mutation that holds the input of its command."""
 
 
 def coerce_variables(schema: GraphQLSchema, operation: Operation, variables: dict[str, Any]) -> VariableValues | list[GraphQLError]:
-    """The values of the variables, or the errors of those that no command parses."""
+    """The values of the variables and of the literals that are inputs of commands, or the errors of those that no command parses."""
+    coerced = _coerce_declared(schema, operation, variables)
+    if isinstance(coerced, list) or not operation.literals:
+        return coerced
+    values = {**coerced.coerced, **variables}
+    inputs = {name: _coerce_lists(literal.type, read_literal(literal.node, values)) for name, literal in operation.literals.items()}
+    return coerced._replace(coerced=coerced.coerced | inputs)
+
+
+def _coerce_declared(schema: GraphQLSchema, operation: Operation, variables: dict[str, Any]) -> VariableValues | list[GraphQLError]:
     definitions = operation.definition.variable_definitions or ()
     coerced = get_variable_values(schema, definitions, variables, MAX_ERRORS, True)
     if operation.is_query or not isinstance(coerced, list):
@@ -54,6 +61,8 @@ def _list_inputs(operation: Operation) -> Collection[str]:
     for definition in operation.executable.definitions:
         for is_input, name in _list_uses(definition, False):
             used[is_input].add(name)
+    for literal in operation.literals.values():
+        used[True].update(name for _, name in _list_uses(literal.node, True))
     return used[True] - used[False]
 
 

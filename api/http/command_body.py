@@ -56,26 +56,26 @@ def parse_faulty(malformed: MalformedJson) -> dict[str, Any]:
     return value
 
 
-def _mark_text(value: Any) -> Any:
+def mark_text(value: Any) -> Any:
     if isinstance(value, str):
         return NUL if "\0" in value else HALF if _SURROGATE.search(value) else value
-    return [_mark_text(element) for element in value] if isinstance(value, list) else value
+    return [mark_text(element) for element in value] if isinstance(value, list) else value
 
 
 def _mark_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
-        if _mark_text(name) is not name:
+        if mark_text(name) is not name:
             raise _KeyIsFaulty
-        members[name] = REPEATED if name in members else _mark_text(value)
+        members[name] = REPEATED if name in members else mark_text(value)
     return members
 
 
-def _mark_integer(text: str) -> int | FaultyValue:
+def mark_integer(text: str) -> int | FaultyValue:
     return int(text) if len(text) <= MAX_INTEGER_LENGTH and int(text) in INTEGERS else RANGE
 
 
-def _mark_fraction(text: str) -> float | Decimal | FaultyValue:
+def mark_fraction(text: str) -> float | Decimal | FaultyValue:
     number = read_fraction(text)
     return TOO_LARGE if isinf(number) else number
 
@@ -85,7 +85,7 @@ def _mark_constant(word: str) -> FaultyValue:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_mark_object, parse_int=_mark_integer, parse_float=_mark_fraction, parse_constant=_mark_constant
+    object_pairs_hook=_mark_object, parse_int=mark_integer, parse_float=mark_fraction, parse_constant=_mark_constant
 )
 
 

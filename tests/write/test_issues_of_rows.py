@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.fixtures.random_queries import Name, literal
 from tests.fixtures.small_trust import WINDOW, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn, window
 
 
@@ -418,6 +419,68 @@ async def test_graphql_refuses_one_row_of_a_roll_for_one_impossible_date(vendor:
     made = (await asked(vendor, query, i=document))["recordPupils"]
     assert (made["updated"], made["rejected"]) == (1, 2)
     assert issues(made) == {"/entries/0/dateOfBirth": "wrong-value", "/entries/1/enrolments/0/from": "wrong-value"}
+
+
+async def test_a_literal_of_an_input_has_the_issues_of_a_variable(vendor: Any) -> None:
+    """Of its rows too: the good ones of a lenient batch are written. Variables may be parts of it."""
+    rows = [
+        judged(1, mark="x", recordedAt="never", status=Name("FOO"), nope=1),
+        judged(2, subject=None, grade=True, mark=1.0000000000000000001),
+        {"subject": "reading"},
+        judged(3, grade=99),
+    ]
+    document = batch("Oak", rows) | {"window": WINDOW}
+    selected = "{ received created rejected issues { at code message reference } }"
+    by_literal = f'mutation {{ recordJudgements(input: {literal(document)}, handling: "lenient") {selected} }}'
+    by_variable = (
+        f'mutation ($i: JudgementBatchInput!) {{ recordJudgements(input: $i, handling: "lenient", dryRun: true) {selected} }}'
+    )
+    of_variable = await asked(vendor, by_variable, i=document)
+    of_literal = await asked(vendor, by_literal)
+    assert of_literal == of_variable
+    made = of_literal["recordJudgements"]
+    assert (made["received"], made["created"], made["rejected"]) == (4, 1, 3)
+    assert (
+        issues(made).items()
+        >= {"/entries/0/mark": "wrong-value", "/entries/0/nope": "unknown-field", "/entries/2": "wrong-value"}.items()
+    )
+    parts = literal(document | {"entries": [*rows[:2], Name("$row"), rows[3]], "window": Name("$window")})
+    mixed = f'mutation ($row: JudgementEntryInput!, $window: String) {{ recordJudgements(input: {parts}, handling: "lenient") {selected} }}'
+    of_parts = (await asked(vendor, mixed, row=rows[2], window=WINDOW))["recordJudgements"]
+    assert [issue["at"] for issue in of_parts["issues"]] == [issue["at"] for issue in made["issues"]]
+    (row,) = (await vendor.get("/v1/pupils?first=1&fields=id,version")).json()["data"]
+    change = {"id": row["id"], "expectedVersion": "x", "dateOfBirth": "2015-02-30", "yearGroup": 99}
+    problems = [
+        (await vendor.post("/graphql", json=body)).json()["errors"][0]["extensions"]["problem"]
+        for body in (
+            {"query": f"mutation {{ updatePupil(input: {literal(change)}) {{ id }} }}"},
+            {"query": "mutation ($i: PupilChangeInput!) { updatePupil(input: $i) { id } }", "variables": {"i": change}},
+        )
+    ]
+    assert problems[0] == problems[1]
+    assert [*issues(problems[0])] == ["/expectedVersion", "/dateOfBirth", "/yearGroup"]
+
+
+async def test_a_literal_outside_of_inputs_is_refused_at_its_place(vendor: Any) -> None:
+    """The document is refused; each issue names the field, the argument and what is below, and nothing of the value."""
+    wrong = {"dateOfBirth": ["2015-09-01", "Amelia-Rose"], "sex": 5, "range": {"changedAt": {"gte": "Amelia-Rose"}}, "nope": 1}
+    first = '{ some: pupils(first: "Amelia-Rose") { nodes { judgements(where: {mark: "Amelia-Rose"}) { nodes { id } } } } '
+    query = (
+        f"{first} schools(where: {{lowAge: [1, 1.5]}}) {{ nodes {{ id }} }} pupils(where: {literal(wrong)}) {{ nodes {{ id }} }} }}"
+    )
+    answer = await vendor.post("/graphql", json={"query": query})
+    found = [issue for error in answer.json()["errors"] for issue in error["extensions"]["problem"]["issues"]]
+    assert {issue["at"]: issue["message"] for issue in found} == {
+        "some.first": "Int cannot represent non-integer value.",
+        "some.nodes.judgements.where.mark": "Float cannot represent a value that is no number.",
+        "schools.where.lowAge.1": "Int cannot represent non-integer value.",
+        "pupils.where.dateOfBirth.1": "Expected value of type 'Date': it is not a date such as 2026-09-01.",
+        "pupils.where.sex": "String cannot represent a non string value.",
+        "pupils.where.range.changedAt.gte": "Expected value of type 'DateTime': it is not an instant with its offset, such as 2026-09-01T08:30:00Z.",
+        "pupils.where.nope": "Expected value of type 'PupilWhere' not to include unknown field 'nope'.",
+    }
+    assert {issue["code"] for issue in found} == {"wrong-type"}
+    assert "Amelia" not in answer.text
 
 
 async def test_a_bad_code_does_not_hide_a_closed_window(vendor: Any) -> None:
