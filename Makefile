@@ -22,6 +22,8 @@ $(READY): requirements.lock
 demo: $(READY)  ## a fictional trust on an embedded PostgreSQL, served on 127.0.0.1 (PORT=8000 DATA_DIR=.markonce/demo)
 	@exec $(BIN)/python -m api demo --port $(PORT) --data-dir $(DATA_DIR) --parent $$PPID
 
+# The tests start many programs, each of which would otherwise compile the code again
+test: export PYTHONDONTWRITEBYTECODE =
 test: check  ## everything CI runs: the checks, then the suite
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q
 
