@@ -1,9 +1,13 @@
 """One child with two records in one school or in two: told by warnings and data issues to who reaches both, and never merged."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from domain.declare.scopes import Scope
+from domain.roster.record_pupils.doubts import _SAME_CHILDREN
 from tests.fixtures.small_trust import AS_OF, URNS, Trust, asked, batch, counted, judged, opened, roll, sent, upn
 from tests.roster.children import ANN, BEN, EVA, EVAN, child, pupil, put, warned
 from tests.roster.test_data_issues import listed
@@ -127,3 +131,28 @@ async def test_of_two_schools_it_is_reported_to_who_reaches_both(small_trust: Tr
     assert warned(answer) == {"/entries/0": SAME}
     (warning,) = answer["warnings"]
     assert sum(id_ in warning["message"] for id_ in await list_ids(vendor)) == 2
+
+
+def list_discarded(node: dict[str, Any]) -> Iterator[int]:
+    """Yields how many pairs of rows each join of a plan compared in vain."""
+    yield round(node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"])
+    for inner in node.get("Plans", ()):
+        yield from list_discarded(inner)
+
+
+async def test_other_records_are_found_without_a_comparison_of_each_issue_with_each_row(small_trust: Trust, vendor: Any) -> None:
+    """Children of one birthday, sent again and again with new references: what is compared grows with the issues alone."""
+    names = [f"Archer{chr(97 + n)}" for n in range(20)]
+    for night in range(4):
+        rows = [unnumbered(ANN, surname=name, reference=f"{night}-{name}") for name in names]
+        answer = await sent(vendor, "/v1/pupils", roll("Oak", rows))
+    assert len(answer["warnings"]) == 20
+    assert await small_trust.value("SELECT count(*) FROM data_issues") == 120
+    ids = [row["id"] for row in await small_trust.operator.fetch("SELECT id FROM pupils ORDER BY id DESC LIMIT 20")]
+    tenant = await small_trust.value("SELECT tenant_id FROM pupils LIMIT 1")
+    client = await small_trust.value("SELECT id FROM clients WHERE name = 'vendor'")
+    explain = "EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) " + _SAME_CHILDREN
+    (plan,) = await small_trust.operator.fetch(explain, tenant, ids, client, Scope.PUPILS_WRITE.value)
+    (tree,) = json.loads(plan[0])
+    assert tree["Plan"]["Actual Rows"] == 60
+    assert sum(list_discarded(tree["Plan"])) <= 120, tree
