@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from domain.assessment.reference_data import write_reference_data
+from domain.roster.main_spells import fill_main_spells
 from domain.roster.stored_texts import renew_texts
 from domain.roster.text_order import write_text_order
 
@@ -13,3 +14,4 @@ async def run(connection: Any, report: Callable[[str], None]) -> None:
     await write_reference_data(connection, report)
     await renew_texts(connection, report)
     await write_text_order(connection, report)
+    await fill_main_spells(connection, report)

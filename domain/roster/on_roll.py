@@ -95,10 +95,13 @@ class RollOfPupil:
     def is_on_roll(self) -> ColumnElement[bool]:
         """Returns the condition that a spell is open today.
 
-        OFFSET 0 keeps PostgreSQL from joining: it would read every spell within reach to list a page of pupils.
+        Of most pupils their own row says so; only where it does not, their spells are read. OFFSET 0 keeps PostgreSQL from
+        joining: it would read every spell within reach to list a page of pupils.
         """
-        e = enrolments.alias()
-        return exists(self._select(e, literal_column("1")).where(_covers(e.c, TODAY)).offset(literal_column("0")))
+        e, p = enrolments.alias(), self._pupil.c
+        is_open = exists(self._select(e, literal_column("1")).where(_covers(e.c, TODAY)).offset(literal_column("0")))
+        in_reach = rows_of_school(p.tenant_id, p.school_id)(Scope.PUPILS_READ)
+        return (p.main_spell.contains(TODAY) & in_reach) | is_open
 
     def status(self) -> ColumnElement[Any]:
         """Returns the status of the spell that is open today, the main one first; null without one."""

@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.dialects.postgresql import DATERANGE
 
 from domain.access.reach import CALLER, rows_of_pupil
 from domain.declare.resource import Choice, Field, Filter, Link, Resource
@@ -66,6 +67,7 @@ pupils = Table(
     Column("forename_key", Text, nullable=False),
     Column("preferred_surname_key", Text, nullable=False, comment="That of the legal surname where there is no preferred one"),
     Column("preferred_forename_key", Text, nullable=False, comment="That of the legal forename where there is no preferred one"),
+    Column("main_spell", DATERANGE, comment="The last spell at the main school. Null where it is not known: enrolments has it"),
     Index("pupils_by_id", "id"),
     Index("pupils_by_school", "tenant_id", "school_id", "id"),
     Index("pupils_by_name", "tenant_id", "school_id", "surname", "forename", "id"),
