@@ -299,6 +299,18 @@ BEGIN
     );
 END $$;
 
+CREATE FUNCTION public.follow_main_school() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    NEW.main_spell := (
+        SELECT daterange(e.from_on, e.to_on, '[]') FROM enrolments e
+        WHERE e.tenant_id = NEW.tenant_id AND e.pupil_id = NEW.id AND e.school_id = NEW.school_id ORDER BY e.from_on DESC LIMIT 1
+    );
+    RETURN NEW;
+END $$;
+
 CREATE FUNCTION public.follow_pupil() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -322,6 +334,15 @@ BEGIN
         NEW.version := NEW.version + 1;
     END IF;
     RETURN NEW;
+END $$;
+
+CREATE FUNCTION public.follow_spells() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM keep_main_spells(tenant_id, array_agg(pupil_id)) FROM changed GROUP BY tenant_id;
+    RETURN NULL;
 END $$;
 
 CREATE FUNCTION public.hash_identifier(key bytea, identifier text) RETURNS bytea
@@ -371,6 +392,18 @@ CREATE FUNCTION public.holds_pupils(school_ids uuid[]) RETURNS uuid[]
         OR EXISTS (SELECT 1 FROM groups g WHERE g.tenant_id = s.tenant_id AND g.school_id = s.id)
         OR EXISTS (SELECT 1 FROM windows w WHERE w.tenant_id = s.id AND s.tenant_id = s.id)
     )
+$$;
+
+CREATE FUNCTION public.keep_main_spells(in_tenant uuid, of_pupils uuid[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    UPDATE pupils p SET main_spell = s.spell
+    FROM (SELECT q.id, (
+        SELECT daterange(e.from_on, e.to_on, '[]') FROM enrolments e
+        WHERE e.tenant_id = q.tenant_id AND e.pupil_id = q.id AND e.school_id = q.school_id ORDER BY e.from_on DESC LIMIT 1
+    ) AS spell FROM pupils q WHERE q.tenant_id = in_tenant AND q.id = ANY (of_pupils)) s
+    WHERE p.tenant_id = in_tenant AND p.id = s.id AND p.main_spell IS DISTINCT FROM s.spell
 $$;
 
 CREATE FUNCTION public.list_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) RETURNS TABLE(pupil_id uuid, apart boolean, tenant_id uuid, academic_year smallint, window_no smallint, school_id uuid, subject_no smallint, aspect_no smallint, year_group text, sex text, disadvantaged text, eal text, sen text, scheme_version_no smallint, grade_no smallint, n integer)
@@ -1181,6 +1214,7 @@ CREATE TABLE public.pupils (
     former_surname text,
     surname_changed_on date,
     upn_changed_on date,
+    main_spell daterange,
     CONSTRAINT pupils_sex_check CHECK ((sex = ANY (ARRAY['F'::text, 'M'::text])))
 );
 
@@ -1557,7 +1591,8 @@ CREATE VIEW public.group_pupils WITH (security_invoker='true') AS
     p.surname_key,
     p.forename_key,
     p.preferred_surname_key,
-    p.preferred_forename_key
+    p.preferred_forename_key,
+    p.main_spell
    FROM (public.group_members m
      JOIN public.pupils p ON (((p.tenant_id = m.tenant_id) AND (p.id = m.pupil_id))));
 
@@ -2161,7 +2196,8 @@ CREATE VIEW public.school_roll WITH (security_invoker='true') AS
     p.surname_key,
     p.forename_key,
     p.preferred_surname_key,
-    p.preferred_forename_key
+    p.preferred_forename_key,
+    p.main_spell
    FROM (public.enrolments e
      JOIN public.pupils p ON (((p.tenant_id = e.tenant_id) AND (p.id = e.pupil_id))));
 
@@ -2390,7 +2426,8 @@ CREATE VIEW public.window_pupils WITH (security_invoker='true') AS
     p.preferred_forename_key,
     p.names_rule,
     w.no AS window_no,
-    f.census_school_id
+    f.census_school_id,
+    p.main_spell
    FROM ((public.windows w
      CROSS JOIN LATERAL public.window_sitters(w.tenant_id, w.no) f(pupil_id, census_school_id))
      JOIN public.pupils p ON (((p.tenant_id = w.tenant_id) AND (p.id = f.pupil_id))));
@@ -2779,9 +2816,19 @@ CREATE TRIGGER fill_name_key BEFORE INSERT OR UPDATE OF name ON public.schools F
 
 CREATE TRIGGER fill_name_key BEFORE INSERT OR UPDATE OF name ON public.trusts FOR EACH ROW EXECUTE FUNCTION public.fill_name_key();
 
+CREATE TRIGGER follow_changed_spells AFTER UPDATE ON public.enrolments REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.follow_spells();
+
+CREATE TRIGGER follow_former_spells AFTER UPDATE ON public.enrolments REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.follow_spells();
+
+CREATE TRIGGER follow_main_school BEFORE UPDATE OF school_id ON public.pupils FOR EACH ROW WHEN ((old.school_id <> new.school_id)) EXECUTE FUNCTION public.follow_main_school();
+
+CREATE TRIGGER follow_new_spells AFTER INSERT ON public.enrolments REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.follow_spells();
+
 CREATE TRIGGER follow_pupil AFTER UPDATE OF school_id ON public.pupils FOR EACH ROW WHEN ((old.school_id <> new.school_id)) EXECUTE FUNCTION public.follow_pupil();
 
 CREATE TRIGGER follow_record BEFORE UPDATE OF pupil_id ON public.discounts FOR EACH ROW WHEN ((old.pupil_id <> new.pupil_id)) EXECUTE FUNCTION public.follow_record();
+
+CREATE TRIGGER follow_withdrawn_spells AFTER DELETE ON public.enrolments REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.follow_spells();
 
 CREATE TRIGGER hold_year BEFORE INSERT ON public.windows FOR EACH ROW EXECUTE FUNCTION public.hold_year();
 
@@ -3357,15 +3404,21 @@ REVOKE ALL ON FUNCTION public.find_source_client(in_tenant uuid, of_school uuid,
 GRANT ALL ON FUNCTION public.find_source_client(in_tenant uuid, of_school uuid, named text) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_source_client(in_tenant uuid, of_school uuid, named text) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.follow_main_school() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.follow_pupil() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.follow_record() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.follow_spells() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.hash_identifier(key bytea, identifier text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.keep_main_spells(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.list_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) FROM PUBLIC;
 

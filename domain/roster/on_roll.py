@@ -101,7 +101,7 @@ class RollOfPupil:
         e, p = enrolments.alias(), self._pupil.c
         is_open = exists(self._select(e, literal_column("1")).where(_covers(e.c, TODAY)).offset(literal_column("0")))
         in_reach = rows_of_school(p.tenant_id, p.school_id)(Scope.PUPILS_READ)
-        return (p.main_spell.contains(TODAY) & in_reach) | is_open
+        return (p.main_spell.is_not(None) & p.main_spell.contains(TODAY) & in_reach) | is_open
 
     def status(self) -> ColumnElement[Any]:
         """Returns the status of the spell that is open today, the main one first; null without one."""

@@ -36,6 +36,11 @@ async def test_the_row_of_a_pupil_follows_its_spells(small_trust: Trust) -> None
     assert sorted((row["school"]["urn"], row["onRoll"]) for row in listed) == [(URNS["Oak"], True)] * 3 + [(URNS["Elm"], True)]
     # what an older program left is filled, once
     await small_trust.operator.execute("UPDATE pupils SET main_spell = NULL")
+    of_spells = (await vendor.get("/v1/pupils", params={"fields": "onRoll,school.urn", "include": "school", "roll": "all"})).json()[
+        "data"
+    ]
+    assert [row for row in of_spells if row["onRoll"]] == listed
+    assert [row["onRoll"] for row in of_spells].count(False) == 1
     reports: list[Any] = []
     owner = await asyncpg.connect(small_trust.databases.owner_url)
     for _ in range(2):

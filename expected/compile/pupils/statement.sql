@@ -107,24 +107,38 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                 ))
             ))
         )
-          AND (EXISTS (
-            SELECT 1
-            FROM enrolments AS enrolments_1
-            WHERE enrolments_1.tenant_id = pupils1.tenant_id
-              AND enrolments_1.pupil_id = pupils1.id
+          AND (
+            pupils1.main_spell IS NOT NULL
+              AND (pupils1.main_spell @> $3::DATE)
               AND (EXISTS (
                 SELECT 1
                 FROM reach AS reach_5
                 WHERE reach_5.client_id = $1::UUID
-                  AND reach_5.tenant_id = enrolments_1.tenant_id
-                  AND reach_5.school_id = enrolments_1.school_id
+                  AND reach_5.tenant_id = pupils1.tenant_id
+                  AND reach_5.school_id = pupils1.school_id
                   AND reach_5.starts_at <= now()
                   AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
                   AND 'pupils:read' = ANY (reach_5.scopes)
               ))
-              AND (daterange(enrolments_1.from_on, enrolments_1.to_on, '[]') @> $3::DATE)
-            LIMIT ALL OFFSET 0
-          ))
+              OR (EXISTS (
+                SELECT 1
+                FROM enrolments AS enrolments_1
+                WHERE enrolments_1.tenant_id = pupils1.tenant_id
+                  AND enrolments_1.pupil_id = pupils1.id
+                  AND (EXISTS (
+                    SELECT 1
+                    FROM reach AS reach_6
+                    WHERE reach_6.client_id = $1::UUID
+                      AND reach_6.tenant_id = enrolments_1.tenant_id
+                      AND reach_6.school_id = enrolments_1.school_id
+                      AND reach_6.starts_at <= now()
+                      AND (reach_6.ends_at IS NULL OR reach_6.ends_at > now())
+                      AND 'pupils:read' = ANY (reach_6.scopes)
+                  ))
+                  AND (daterange(enrolments_1.from_on, enrolments_1.to_on, '[]') @> $3::DATE)
+                LIMIT ALL OFFSET 0
+              ))
+          )
         ORDER BY pupils1.tenant_id ASC, pupils1.id ASC
         LIMIT $2::INTEGER + 1
       ) AS pupils1p

@@ -70,24 +70,38 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                 ))
             ))
         )
-          AND (EXISTS (
-            SELECT 1
-            FROM enrolments AS enrolments_1
-            WHERE enrolments_1.tenant_id = pupils1.tenant_id
-              AND enrolments_1.pupil_id = pupils1.id
+          AND (
+            pupils1.main_spell IS NOT NULL
+              AND (pupils1.main_spell @> $3::DATE)
               AND (EXISTS (
                 SELECT 1
                 FROM reach AS reach_3
                 WHERE reach_3.client_id = $1::UUID
-                  AND reach_3.tenant_id = enrolments_1.tenant_id
-                  AND reach_3.school_id = enrolments_1.school_id
+                  AND reach_3.tenant_id = pupils1.tenant_id
+                  AND reach_3.school_id = pupils1.school_id
                   AND reach_3.starts_at <= now()
                   AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
                   AND 'pupils:read' = ANY (reach_3.scopes)
               ))
-              AND (daterange(enrolments_1.from_on, enrolments_1.to_on, '[]') @> $3::DATE)
-            LIMIT ALL OFFSET 0
-          ))
+              OR (EXISTS (
+                SELECT 1
+                FROM enrolments AS enrolments_1
+                WHERE enrolments_1.tenant_id = pupils1.tenant_id
+                  AND enrolments_1.pupil_id = pupils1.id
+                  AND (EXISTS (
+                    SELECT 1
+                    FROM reach AS reach_4
+                    WHERE reach_4.client_id = $1::UUID
+                      AND reach_4.tenant_id = enrolments_1.tenant_id
+                      AND reach_4.school_id = enrolments_1.school_id
+                      AND reach_4.starts_at <= now()
+                      AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
+                      AND 'pupils:read' = ANY (reach_4.scopes)
+                  ))
+                  AND (daterange(enrolments_1.from_on, enrolments_1.to_on, '[]') @> $3::DATE)
+                LIMIT ALL OFFSET 0
+              ))
+          )
         ORDER BY pupils1.tenant_id ASC, pupils1.id ASC
         LIMIT $2::INTEGER + 1
       ) AS pupils1p
