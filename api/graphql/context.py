@@ -9,10 +9,10 @@ import msgspec
 from api.http.answer import Answer
 from domain import COMMANDS
 from domain.access.caller import Caller
-from domain.aggregates.aggregates import read_aggregates
+from domain.aggregates.aggregates import add_unknown_names, read_aggregates
 from domain.aggregates.query import read_query
 from domain.clients.me import Limits, read_me
-from domain.declare.errors import BadRequest, Issue, NotFound
+from domain.declare.errors import BadRequest, Issue, NotFound, PartlyRead
 from domain.declare.ids import parse_id
 from domain.read.cursors import Cursors
 from domain.store.database import Database
@@ -78,7 +78,11 @@ async def _read_aggregates(context: OperationContext, arguments: Mapping[str, An
         Issue(name, "parameter-invalid", f"{name} names nothing; leave it out.") for name, value in arguments.items() if value == []
     ]
     issues = [issue for issue in empty if issue.at != "groupBy"]  # which is needed, and told so
-    page = await read_aggregates(context.database, context.caller, context.cursors, read_query(pairs, issues))
+    try:
+        query = read_query(pairs, issues)
+    except PartlyRead as problem:
+        raise await add_unknown_names(context.database, context.caller, problem) from None
+    page = await read_aggregates(context.database, context.caller, context.cursors, query)
     rows = msgspec.to_builtins(page.data)
     ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
     return {

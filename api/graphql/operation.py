@@ -30,10 +30,12 @@ from api.graphql.limits import check_entries, check_values, has_more_values, pic
 from api.graphql.query import Reader
 from api.graphql.variables import coerce_variables
 from domain import RESOURCES
-from domain.declare.errors import BadRequest, Issue, NotFound
+from domain.declare.errors import BadRequest, Issue, NotFound, PartlyRead
 from domain.declare.resource import Resource
 from domain.read.checks import check_cost, check_scopes
+from domain.read.known_codes import iterate_pages
 from domain.read.natural_keys import find_row_id
+from domain.read.partly_read import add_unknown_codes
 from domain.read.prepared import read
 from domain.read.query import Query
 from domain.roster.merged_pupils import list_pupil_ids, refuse_merged
@@ -159,9 +161,11 @@ class OperationExtension(SchemaExtension):
             for key, name in names.items()
             if name not in executed and name != "__typename"
         }
-        if reader.issues:
-            raise BadRequest("Some arguments cannot be used.", code="argument-invalid", issues=tuple(reader.issues))
         queries: dict[str, Query] = {key: root for key, root in roots.items() if root is not None}
+        if reader.issues:
+            pages, detail = [*iterate_pages(list(queries.values()))], "Some arguments cannot be used."
+            problem = PartlyRead(detail, code="argument-invalid", issues=tuple(reader.issues), readable=pages)
+            raise await add_unknown_codes(problem, context.database, context.caller, context.cursors)
         check_scopes(list(queries.values()), context.caller)
         self._cost = check_cost(list(queries.values()), FUNCTION_COST * sum(name in FUNCTIONS for name in names.values()))
         if not context.introspection and not INTROSPECTION.isdisjoint(names.values()):

@@ -290,7 +290,7 @@ class Reader:
             except ValueError as problem:
                 place = place_value(at, i, len(values))
                 self.issues.append(Issue(place, "filter-value-invalid", f"The value given for {name} {problem}."))
-        return tuple(parsed)
+        return tuple(parsed) if len(parsed) == len(values) else ("",)
 
     def _make_page_fields(
         self, resource: Resource, connection: GraphQLObjectType, sets: Sequence[SelectionSetNode]

@@ -19,7 +19,7 @@ from domain.access.caller import Caller
 from domain.aggregates import aggregates
 from domain.aggregates.query import read_query
 from domain.clients.me import read_me
-from domain.declare.errors import BadRequest, Issue
+from domain.declare.errors import BadRequest, Issue, PartlyRead
 from domain.declare.value_types import ValueType
 from domain.read.prepared import REACH_VERSION
 from domain.roster.gias.command import import_gias, require_import_scope
@@ -45,7 +45,10 @@ async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, He
     """The body and its header fields, the first of which is the media type."""
     state = request.app.state
     as_csv, shape, issues = csv.read_format(request)
-    query = read_query((pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS), issues)
+    try:
+        query = read_query((pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS), issues)
+    except PartlyRead as problem:
+        raise await aggregates.add_unknown_names(state.database, caller, problem) from None
     page = await aggregates.read_aggregates(
         state.database, caller, state.cursors, csv.make_whole_query(query) if shape == "wide" else query
     )

@@ -162,7 +162,7 @@ def _make_list(
         issues.add("totalCount", "parameter-invalid", "totalCount is a part of JSON; a spreadsheet has none.")
     if issues.read_flag(listing.single.get("bom"), "bom") and not as_csv:
         issues.add("bom", "parameter-invalid", OF_CSV)
-    issues.raise_if_any()
+    issues.raise_if_any([ListQuery(resource, (), conditions)])
     page = make_page_fields(make_row_fields(resource, tree, caller, by), counted=counted)
     choices = resource.choose(chosen, [condition.name for condition in conditions], by, is_lookup=in_body)
     query = ListQuery(resource, page, conditions, order, first, path=path, arguments=arguments, choices=choices)
@@ -205,7 +205,8 @@ def read_conditions(
             operator = Comparison(comparison) if comparison else None
             parse = field.parse_filter if operator is None else partial(field.parse_bound, operator)
             decoded = _decode_values(issues, at, parse, values)
-            conditions.append(Condition(name, field, decoded, operator, issues.prefix + at))
+            if decoded:
+                conditions.append(Condition(name, field, decoded, operator, issues.prefix + at))
     for condition, i, problem in find_contradictions(conditions):
         at = place_value(condition.at, i, len(condition.values)).removeprefix(issues.prefix)
         issues.add(at, "filter-value-invalid", f"The value given for {condition.label} {problem}.")
@@ -213,6 +214,7 @@ def read_conditions(
 
 
 def _decode_values(issues: ParameterIssues, name: str, parse: Callable[[Any], Any], values: list[Any]) -> tuple[Any, ...]:
+    """The values of a filter; none of them where one cannot be read."""
     decoded = []
     for i, value in enumerate(values):
         try:
@@ -220,7 +222,7 @@ def _decode_values(issues: ParameterIssues, name: str, parse: Callable[[Any], An
         except ValueError as problem:
             at = place_value(issues.prefix + name, i, len(values)).removeprefix(issues.prefix)
             issues.add(at, "filter-value-invalid", f"The value given for {name} {problem}.")
-    return tuple(decoded)
+    return tuple(decoded) if len(decoded) == len(values) else ()
 
 
 def read_order(issues: ParameterIssues, resource: Resource, sort: list[str]) -> tuple[Order, ...]:

@@ -7,10 +7,10 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import ImmutableMultiDict, QueryParams
 
 from domain import RESOURCES
-from domain.declare.errors import BadRequest, Issue
+from domain.declare.errors import BadRequest, Issue, PartlyRead
 from domain.declare.resource import Link, Resource
 from domain.declare.vocabulary import find_word
-from domain.read.query import MAX_VALUES, MAX_VALUES_PER_REQUEST, ParameterText
+from domain.read.query import MAX_VALUES, MAX_VALUES_PER_REQUEST, ListQuery, ParameterText
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
 
@@ -96,11 +96,11 @@ class ParameterIssues:
         self.add(at, "list-too-long", f"{at} has more than {MAX_VALUES:,} names.")
         return []
 
-    def raise_if_any(self) -> None:
-        """Raises BadRequest with every issue, if there are any."""
+    def raise_if_any(self, readable: Sequence[ListQuery] = ()) -> None:
+        """Raises BadRequest with every issue, if there are any. `readable` are lists with the filters that can be read."""
         if self.issues:
-            noun = "parameter" if len(self.issues) == 1 else "parameters"
-            raise BadRequest(f"{len(self.issues)} {noun} cannot be read.", code="parameter-invalid", issues=tuple(self.issues))
+            noun, issues = "parameter" if len(self.issues) == 1 else "parameters", tuple(self.issues)
+            raise PartlyRead(f"{len(issues)} {noun} cannot be read.", code="parameter-invalid", issues=issues, readable=readable)
 
     def read_choices(self, resource: Resource, link: Link | None, texts: Mapping[str, str], at: str = "") -> dict[str, str]:
         """The values of a list's choices that the texts name. `at` is the place of a nested list's only choice."""

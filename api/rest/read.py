@@ -21,10 +21,11 @@ from api.rest.query_string import Parameters, check_parameters, split_template
 from domain import COMMANDS
 from domain.access.caller import Caller
 from domain.access.standing import check_standing
-from domain.declare.errors import BadRequest, NotFound
+from domain.declare.errors import BadRequest, NotFound, PartlyRead
 from domain.declare.resource import Resource
 from domain.read.checks import check_cost, check_scopes
 from domain.read.natural_keys import find_row_id
+from domain.read.partly_read import add_unknown_codes
 from domain.read.prepared import PreparedQuery
 from domain.read.query import FieldValue, ListQuery, NestedObject, ParameterText, Query, RowQuery, decode_key
 from domain.roster.merged_pupils import PupilIdsOfRead, list_pupil_ids, refuse_merged
@@ -86,6 +87,8 @@ def read_handler(make_plan: PlanMaker, make_response: Responder, resource: Resou
                 return await respond(plan)
         try:
             plan = make_plan(request, ImmutableMultiDict(parameters), id_, caller)
+        except PartlyRead as problem:
+            raise await add_unknown_codes(problem, state.database, caller, state.cursors) from None
         except NotFound:  # an id that cannot be one: no statement has asked whether the client may still read
             await check_standing(state.database, caller.client_id, {})
             raise
@@ -137,7 +140,10 @@ def lookup_handler(resource: Resource) -> Handler:
         state, caller = request.app.state, await authenticate(request)
         check_parameters(request.query_params)
         document, _ = await read_json(request)
-        query = read_lookup(document, resource, caller, state.cursors)
+        try:
+            query = read_lookup(document, resource, caller, state.cursors)
+        except PartlyRead as problem:
+            raise await add_unknown_codes(problem, state.database, caller, state.cursors) from None
         plan = _plan_list(query, query, caller, False)
         (body,), _ = await plan.prepared.read(state.database, caller.client_id, state.cursors, caller.snapshot)
         await refuse_merged(state.database, caller, plan.pupil_ids, (), [body])

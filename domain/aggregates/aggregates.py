@@ -60,7 +60,7 @@ from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.aggregates.results import AggregateResult, Tally
 from domain.aggregates.statement import AggregateTemplate, compile_aggregate
 from domain.assessment.templates import PARTS_OF, describe_conjunction
-from domain.declare.errors import Issue, make_invalid
+from domain.declare.errors import BadRequest, Forbidden, Invalid, Issue, PartlyRead, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
@@ -85,6 +85,22 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     return await to_thread(
         _make_page, query, result, after, lambda position: cursors.encrypt_position(position, caller.client_id, query.fingerprint)
     )
+
+
+async def add_unknown_names(database: Database, caller: Caller, problem: PartlyRead) -> BadRequest:
+    """Returns the error of a malformed query, with what the rest of it names and is not within reach."""
+    query = problem.readable
+    if not isinstance(query, AggregateQuery) or (query.window, query.subject, query.trust, query.school) == (None, None, None, ()):
+        return problem
+    try:
+        caller.require_any(Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL, what="aggregates")
+        query = await _resolve_laestabs(database, query)
+        _resolve_schools(query, await _read_result(database, caller, query))
+    except Invalid as unknown:
+        return problem.add_issues(unknown.issues)
+    except Forbidden:
+        pass  # nothing is told to a client without the scope
+    return problem
 
 
 _FORMER = f"SELECT g.laestab, f.school_id FROM unnest($1::text[]) AS g (laestab) CROSS JOIN LATERAL ({FIND_SQL.format(laestab='g.laestab').strip()}) f"

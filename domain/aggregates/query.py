@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from domain.declare.errors import BadRequest, Invalid, Issue
+from domain.declare.errors import Invalid, Issue, PartlyRead
 from domain.declare.vocabulary import find_word
 from domain.support.suggestions import Suggestions
 from domain.support.texts import clean_text
@@ -50,7 +50,7 @@ def read_query(pairs: Iterable[tuple[str, str]], interface_issues: Iterable[Issu
     """Reads a query from names and values, as in a query string. `groupBy` may list several names, with commas or
     repeated; `school` may repeat. Blanks at the ends of a value do not count; words are in any case.
 
-    `interface_issues` were found by REST or GraphQL itself and are reported with the others. Raises BadRequest with
+    `interface_issues` were found by REST or GraphQL itself and are reported with the others. Raises PartlyRead with
     every issue, or Invalid where the query groups by staff.
     """
     values: defaultdict[str, list[str]] = defaultdict(list)
@@ -63,11 +63,21 @@ def read_query(pairs: Iterable[tuple[str, str]], interface_issues: Iterable[Issu
     if any(issue.code == "teacher-comparison-not-supported" for issue in issues):
         raise Invalid("Results are not compared by teacher.", code="teacher-comparison-not-supported", issues=tuple(issues))
     if issues:
-        noun = "parameter" if len(issues) == 1 else "parameters"
-        raise BadRequest(f"{len(issues)} {noun} cannot be read.", code="parameter-invalid", issues=tuple(issues))
+        noun, detail = "parameter" if len(issues) == 1 else "parameters", "{} {} cannot be read."
+        readable = _read_names(values, {issue.at for issue in issues})
+        raise PartlyRead(detail.format(len(issues), noun), code="parameter-invalid", issues=tuple(issues), readable=readable)
     single = {name: values[name][0] for name in ("window", "subject", "trust", "view", "after") if values[name]}
     first = int(values["first"][0]) if values["first"] else DEFAULT_ROWS
     return AggregateQuery(tuple(group_by), school=tuple(values["school"]), first=first, **single)
+
+
+def _read_names(values: dict[str, list[str]], faulty: set[str]) -> AggregateQuery:
+    """Returns a query that names what the parameters name, less the faulty ones."""
+    window, subject, trust = (
+        values[name][0] if values.get(name) and name not in faulty else None for name in ("window", "subject", "trust")
+    )
+    schools = () if "school" in faulty else tuple(values.get("school", ()))
+    return AggregateQuery(("subject", "window"), window, subject, trust, schools)
 
 
 def _find_staff_dimensions(group_by: list[str]) -> Iterable[Issue]:

@@ -11,16 +11,18 @@ from domain.assessment.open_close_window import lock_all_schools
 from domain.assessment.subjects import NATIONAL_CODE, NATIONAL_CODE_FORM
 from domain.assessment.templates import load_templates
 from domain.assessment.tenant_setup import prepare_tenant
-from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale, make_invalid
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale
 from domain.declare.ids import new_id
 from domain.declare.inputs import Input, Output, Text, describe
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ASPECT, SUBJECT
-from domain.roster.tenant_ref import TenantRef, find_tenant
+from domain.roster.tenant_ref import TenantRef, find_named_tenant
 from domain.store.database import Connection
 from domain.write.action import Action
 from domain.write.aggregates import rebuild
+from domain.write.checks import Checks
 from domain.write.command import command
+from domain.write.partial import require_readable
 from domain.write.patch import Changed, Patch, PatchInput
 
 Code = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,49}$")]
@@ -93,17 +95,22 @@ SELECT $1, $2, COALESCE(max(no), -1) + 1, $3, $4, false, $5 FROM aspects WHERE t
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, Conflict))
 async def create_subject(connection: Connection, caller: Caller, subject: NewSubject) -> CodedThing:
     """Create a subject of a trust or school, or switch on one of the common subjects by its code."""
-    tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, subject.tenant, "/tenant")
-    template = load_templates().find_subject(subject.code)
-    if subject.name is UNSET and template is None:
-        raise make_invalid([Issue("/name", "required", "name is required: this is none of the common subjects.")])
+    checks, template = Checks(), None
+    tenant_id = await find_named_tenant(connection, caller, Scope.WINDOWS_WRITE, subject, checks)
+    await _lock_codes(connection, tenant_id)
+    with checks.attempt():
+        template = load_templates().find_subject(subject.code)
+        await _require_free(connection, "subjects", "subject", tenant_id, subject.code if template is None else template.code)
+    with checks.attempt():
+        if subject.name is UNSET and template is None and subject.code:
+            checks.add(Issue("/name", "required", "name is required: this is none of the common subjects."))
+    checks.refuse_if_any()
+    require_readable(subject)
     name = template.name if subject.name is UNSET and template is not None else subject.name
     common = None if template is None else template.national_code
     national_code = common if subject.national_code is UNSET else subject.national_code
     combines = None if template is None else template.combines or None
     code = subject.code if template is None else template.code
-    await _lock_codes(connection, tenant_id)
-    await _require_free(connection, "subjects", "subject", tenant_id, code)
     subject_id = new_id(SUBJECT)
     await connection.execute(_INSERT_SUBJECT, tenant_id, subject_id, code, name, national_code, combines)
     if combines is not None:
@@ -114,9 +121,13 @@ async def create_subject(connection: Connection, caller: Caller, subject: NewSub
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, Conflict))
 async def create_aspect(connection: Connection, caller: Caller, aspect: NewAspect) -> CodedThing:
     """Create an aspect of a trust or school. Its judgements enter no aggregates."""
-    tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, aspect.tenant, "/tenant")
+    checks = Checks()
+    tenant_id = await find_named_tenant(connection, caller, Scope.WINDOWS_WRITE, aspect, checks)
     await _lock_codes(connection, tenant_id)
-    await _require_free(connection, "aspects", "aspect", tenant_id, aspect.code)
+    with checks.attempt():
+        await _require_free(connection, "aspects", "aspect", tenant_id, aspect.code)
+    checks.refuse_if_any()
+    require_readable(aspect)
     aspect_id = new_id(ASPECT)
     await connection.execute(_INSERT_ASPECT, tenant_id, aspect_id, aspect.code, aspect.name, aspect.national_code)
     return CodedThing(id=str(aspect_id), code=aspect.code, version=1)
@@ -175,13 +186,18 @@ async def _change(connection: Connection, caller: Caller, table: str, patch: Pat
     )
     if stored is None:
         raise NotFound()
-    patch.check_version(stored["version"])
-    merged = patch.merge_over(stored)
-    if all(stored[name] == value for name, value in merged.items()):
+    checks, merged = Checks(), patch.merge_over(stored)
+    is_changed = any(stored[name] != value for name, value in merged.items())
+    with checks.attempt():
+        patch.check_version(stored["version"])
+    with checks.attempt():
+        if is_changed and stored["is_protected"]:
+            message = "This is derived from others, or is the main aspect; it cannot be changed."
+            raise Conflict(message, code="code-protected", issues=(Issue("", "code-protected", message),))
+    checks.refuse_if_any()
+    require_readable(patch.fields)
+    if not is_changed:
         return patch.make_result("unchanged", stored["version"])
-    if stored["is_protected"]:
-        message = "This is derived from others, or is the main aspect; it cannot be changed."
-        raise Conflict(message, code="code-protected", issues=(Issue("", "code-protected", message),))
     await connection.execute(
         f"UPDATE {table} SET name = $3, national_code = $4, retired = $5, version = version + 1 WHERE tenant_id = $1 AND id = $2",
         *(stored["tenant_id"], patch.id, merged["name"], merged["national_code"], merged["retired"]),

@@ -9,13 +9,14 @@ from domain.access.caller import Caller
 from domain.assessment.open_close_window import lock_window
 from domain.assessment.pin_schemes import pin_schemes
 from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
-from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale, make_invalid
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale
 from domain.declare.inputs import Instant, LongText, Text
 from domain.declare.scopes import Scope
 from domain.roster import years
 from domain.roster.years import YearGroupText
 from domain.store.database import Connection
 from domain.write.aggregates import rebuild
+from domain.write.checks import Checks
 from domain.write.command import command
 from domain.write.partial import require_readable
 from domain.write.patch import Changed, Patch, PatchInput, Removal
@@ -48,22 +49,24 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 async def update_window(connection: Connection, caller: Caller, patch: Patch[WindowChange]) -> Changed:
     """Change a window's terms. While it is planned, schemes are pinned and pupils counted again."""
     stored, locks = await lock_window(connection, caller, patch.id)
-    patch.check_version(stored["version"])
-    terms = patch.merge_over(stored)
+    checks, terms = Checks(), patch.merge_over(stored)
+    with checks.attempt():
+        patch.check_version(stored["version"])
     checked = ("census_on", "opens_at", "closes_at", "accept_until", "year_groups")
     academic_year = years.format_academic_year(stored["academic_year"])
     year, terms["year_groups"], issues = check_window_terms(WindowTerms(academic_year, **{name: terms[name] for name in checked}))
-    if issues:
-        raise make_invalid(issues)
-    require_readable(patch.fields)
+    checks.add(*issues)
     changed = {name for name, value in terms.items() if stored[name] != value}
+    with checks.attempt():
+        _check_changeable(stored["state"], changed)
+    with checks.attempt():
+        if "year_groups" in changed and not stored["statutory"] and stored["frequency_reasons"] is None:
+            key = (stored["tenant_id"], year, terms["year_groups"])
+            await check_workload_budget(connection, *key, "/yearGroups", excluded_no=stored["no"])
+    checks.refuse_if_any()
+    require_readable(patch.fields)
     if not changed:
         return patch.make_result("unchanged", stored["version"])
-    _check_changeable(stored["state"], changed)
-    if "year_groups" in changed and not stored["statutory"] and stored["frequency_reasons"] is None:
-        await check_workload_budget(
-            connection, stored["tenant_id"], year, terms["year_groups"], "/yearGroups", excluded_no=stored["no"]
-        )
     version = await connection.fetchval(_UPDATE, stored["tenant_id"], patch.id, *terms.values())
     if stored["state"] == "planned":
         await pin_schemes(locks, stored["no"], replaces=True)

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
-from domain.assessment.templates import Grade, TemplateVersion, find_standards, load_templates
+from domain.assessment.templates import Grade, SchemeTemplate, TemplateVersion, find_standards, load_templates
 from domain.assessment.tenant_setup import SchemeRows, append_versions, prepare_tenant, write_schemes
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
@@ -22,12 +22,14 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME
 from domain.declare.vocabulary import LEAST_RANK, MOST_RANK, STORED_DECIMALS
 from domain.roster import years
-from domain.roster.tenant_ref import TenantRef, find_tenant
+from domain.roster.tenant_ref import TenantRef, find_named_tenant
 from domain.roster.years import AcademicYearText, YearGroupText
 from domain.store.database import Connection
 from domain.support.suggestions import Suggestions
 from domain.write.action import Action
+from domain.write.checks import Checks
 from domain.write.command import command
+from domain.write.partial import is_partial, list_readable, require_readable
 
 
 def _check_standards(grade: Any) -> str | None:
@@ -118,28 +120,37 @@ class SchemeMade(Output, kw_only=True):
 @command(scope=Scope.SCHEMES_WRITE, at_school=False, fails=(Invalid, Conflict))
 async def create_scheme(connection: Connection, caller: Caller, scheme: NewScheme) -> SchemeMade:
     """Create a scheme for a trust or school, by its grades or from a template. Its first version never changes."""
-    tenant_id = await find_tenant(connection, caller, Scope.SCHEMES_WRITE, scheme.tenant, "/tenant")
+    checks, versions = Checks(), list[TemplateVersion]()
+    tenant_id = await find_named_tenant(connection, caller, Scope.SCHEMES_WRITE, scheme, checks)
     await prepare_tenant(connection, tenant_id)
-    if await connection.fetchval("SELECT 1 FROM schemes WHERE tenant_id = $1 AND code = $2", tenant_id, scheme.code):
-        message = "A scheme with this code exists."
-        raise Conflict(message, code="scheme-exists", issues=(Issue("/code", "scheme-exists", message),))
-    if scheme.grades is not UNSET:
-        grades = make_grades(scheme.grades)
-        versions = [TemplateVersion(grades, None, *find_standards(grades))]
-    else:
-        template = load_templates().find_scheme(str(scheme.template))
-        if template is None or template.derived:
-            codes = [other.code for other in load_templates().schemes if not other.derived]
-            message = (
-                f"There is no such template.{Suggestions().suggest(str(scheme.template), codes)} Templates: {', '.join(codes)}."
-            )
-            raise make_invalid([Issue("/template", "template-unknown", message)])
-        versions = [*template.list_versions()]
+    with checks.attempt():
+        if await connection.fetchval("SELECT 1 FROM schemes WHERE tenant_id = $1 AND code = $2", tenant_id, scheme.code):
+            message = "A scheme with this code exists."
+            raise Conflict(message, code="scheme-exists", issues=(Issue("/code", "scheme-exists", message),))
+    with checks.attempt():
+        if scheme.grades is not UNSET:
+            grades = make_grades(scheme.grades, checks)
+            versions = [TemplateVersion(grades, None, *find_standards(grades))]
+    with checks.attempt():
+        if scheme.template is not UNSET:
+            versions = [*_find_template(scheme.template).list_versions()]
+    checks.refuse_if_any()
+    require_readable(scheme)
     for version in versions:
         version.rounding = scheme.rounding
     scheme_id = new_id(SCHEME)
     await write_schemes(connection, tenant_id, [SchemeRows(scheme_id, scheme.code, scheme.name, versions)])
     return SchemeMade(id=str(scheme_id), code=scheme.code, version=len(versions), grades=len(versions[0].grades))
+
+
+def _find_template(code: str) -> SchemeTemplate:
+    """Returns the template with this code. Raises Invalid."""
+    template = load_templates().find_scheme(code)
+    if template is None or template.derived:
+        codes = [other.code for other in load_templates().schemes if not other.derived]
+        message = f"There is no such template.{Suggestions().suggest(code, codes)} Templates: {', '.join(codes)}."
+        raise make_invalid([Issue("/template", "template-unknown", message)])
+    return template
 
 
 _FIND = f"""
@@ -154,58 +165,57 @@ async def create_scheme_version(connection: Connection, caller: Caller, action: 
     scheme = await connection.fetchrow(_FIND, caller.client_id, action.id, Scope.SCHEMES_WRITE.value)
     if scheme is None:
         raise NotFound()
+    checks, fields = Checks(), action.fields
+    grades, starts = list[Grade](), None
     if scheme["derived"]:
-        raise make_invalid([Issue("", "scheme-derived", "The grades of this scheme are computed from others.")])
-    fields = action.fields
-    grades = make_grades(fields.grades)
+        checks.add(Issue("", "scheme-derived", "The grades of this scheme are computed from others."))
+    with checks.attempt():
+        grades = make_grades(fields.grades, checks)
     expected, higher = find_standards(grades)
-    if fields.standard == "later":
-        if expected is None:
-            message = "The expected standard is told later: no grade can meet it yet."
-            raise make_invalid([Issue("/standard", "wrong-value", message)])
-        expected = "x"
-    starts = None if fields.academic_years is None else _parse_years(fields.academic_years)
+    with checks.attempt():
+        if fields.standard == "later" and grades and expected is None:
+            checks.add(Issue("/standard", "wrong-value", "The expected standard is told later: no grade can meet it yet."))
+    with checks.attempt():
+        starts = None if fields.academic_years is None else _parse_years(fields.academic_years, checks)
+    checks.refuse_if_any()
+    require_readable(fields)
+    expected = "x" if fields.standard == "later" else expected
     version = TemplateVersion(grades, starts, expected, higher, fields.rounding)
     (number,) = await append_versions(connection, scheme["tenant_id"], [(action.id, version)])
     return SchemeMade(id=str(action.id), code=scheme["code"], version=number, grades=len(grades))
 
 
-def _parse_years(texts: Sequence[str]) -> list[int]:
-    """Returns the calendar years in which academic years begin; raises Invalid with every issue."""
-    starts, issues = set(), []
-    for i, text in enumerate(texts):
+def _parse_years(texts: Sequence[str], checks: Checks) -> list[int]:
+    """Returns the calendar years in which academic years begin; adds an issue for each that is none."""
+    starts = set()
+    for i, text in list_readable(texts):
         try:
             starts.add(years.parse_academic_year(text))
         except ValueError as problem:
-            issues.append(Issue(f"/academicYears/{i}", "academic-year-invalid", str(problem)))
-    if issues:
-        raise make_invalid(issues)
+            checks.add(Issue(f"/academicYears/{i}", "academic-year-invalid", str(problem)))
     return sorted(starts)
 
 
-def make_grades(inputs: Sequence[GradeInput]) -> list[Grade]:
-    """Returns the grades of a version; raises Invalid with every issue."""
-    codes = [grade.code for grade in inputs]
-    issues = [
-        Issue(f"/grades/{i}/code", "duplicate-grade", "This code appears more than once.")
-        for i, code in enumerate(codes)
-        if code in codes[:i]
-    ]
+def make_grades(inputs: Sequence[GradeInput], checks: Checks) -> list[Grade]:
+    """Returns the grades of a version that can be read; adds everything that is wrong with them."""
+    codes: set[str] = set()
     grades = []
-    for i, grade in enumerate(inputs):
-        facts = {name: getattr(grade, name) for name in grade.__struct_fields__}
-        if grade.year_group is not None:
+    for i, grade in list_readable(inputs):
+        facts = {name: value for name in grade.__struct_fields__ if (value := getattr(grade, name, UNSET)) is not UNSET}
+        if (code := facts.get("code")) in codes:
+            checks.add(Issue(f"/grades/{i}/code", "duplicate-grade", "This code appears more than once."))
+        codes |= {code} if code is not None else set()
+        if facts.get("year_group") is not None:
             try:
-                facts["year_group"] = years.parse_year_group(grade.year_group)
+                facts["year_group"] = years.parse_year_group(facts["year_group"])
             except ValueError as problem:
-                issues.append(Issue(f"/grades/{i}/yearGroup", "year-group-invalid", str(problem)))
+                checks.add(Issue(f"/grades/{i}/yearGroup", "year-group-invalid", str(problem)))
         for name in ("value", "points"):
-            if facts[name] is not None:
+            if facts.get(name) is not None:
                 rounded = round_half_up(facts[name], STORED_DECIMALS)
                 if rounded != facts[name]:
                     message = f"This has more than {STORED_DECIMALS} decimals; rounded it would be {rounded}."
-                    issues.append(Issue(f"/grades/{i}/{name}", "too-many-decimals", message))
-        grades.append(Grade(**facts))
-    if issues:
-        raise make_invalid(issues)
+                    checks.add(Issue(f"/grades/{i}/{name}", "too-many-decimals", message))
+        if not is_partial(grade):
+            grades.append(Grade(**facts))
     return grades

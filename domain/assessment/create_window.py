@@ -15,20 +15,21 @@ from domain.assessment.templates import describe_conjunction, describe_unknown_c
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.assessment.window_state import state_sql
 from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
-from domain.declare.errors import Conflict, Invalid, Issue, make_invalid
+from domain.declare.errors import Conflict, Invalid, Issue
 from domain.declare.ids import new_id, parse_id
 from domain.declare.inputs import Input, Instant, LongText
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import WINDOW
 from domain.roster.school_refs import SchoolRef, find_schools, make_school_issue
-from domain.roster.tenant_ref import TenantRef, find_tenant
+from domain.roster.tenant_ref import TenantRef, find_named_tenant
 from domain.roster.years import AcademicYearText, YearGroupText
 from domain.store.database import Connection, transpose
 from domain.support import clock
 from domain.write.aggregates import rebuild
+from domain.write.checks import Checks
 from domain.write.command import command
-from domain.write.partial import UNREADABLE, Unreadable, is_partial, list_readable, require_readable
+from domain.write.partial import UNREADABLE, is_partial, list_readable, require_readable
 
 
 class Collect(Input, kw_only=True):
@@ -73,25 +74,21 @@ class NewWindow(Input, kw_only=True):
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, Conflict))
 async def create_window(connection: Connection, caller: Caller, window: NewWindow) -> WindowNow:
     """Plan a window for a trust or school: pin each school's scheme versions and count who is eligible. It accepts nothing before it opens."""
+    checks = Checks()
     year, year_groups, issues = check_window_terms(copy_terms(window))
-    issues += await _check_own_facts(connection, window, year)
-    try:
-        tenant_id = await find_tenant(connection, caller, Scope.WINDOWS_WRITE, window.tenant, "/tenant")
-    except Invalid as problem:  # what the tenant has cannot be looked up
-        raise make_invalid([*problem.issues, *issues]) from None
-    except Unreadable:
-        raise make_invalid(issues) from None
+    checks.add(*issues, *await _check_own_facts(connection, window, year))
+    tenant_id = await find_named_tenant(connection, caller, Scope.WINDOWS_WRITE, window, checks)
     await prepare_tenant(connection, tenant_id)
     locks = await lock_all_schools(connection, tenant_id)
-    lines = await resolve_collected(connection, caller, tenant_id, window, issues)
-    exists = await connection.fetchval(_EXISTS, tenant_id, getattr(window, "code", None))
-    taken = [Issue("/code", "window-exists", "A window with this code exists.")] if exists else []
-    if issues:
-        raise make_invalid([*issues, *taken])
-    if not window.statutory and window.frequency_reasons is None:
-        await check_workload_budget(connection, tenant_id, year, year_groups, "/frequencyReasons")
-    if taken:
-        raise Conflict(taken[0].message, code="window-exists", issues=tuple(taken))
+    lines = await resolve_collected(connection, caller, tenant_id, window, checks)
+    with checks.attempt():
+        if await connection.fetchval("SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2", tenant_id, window.code):
+            message = "A window with this code exists."
+            raise Conflict(message, code="window-exists", issues=(Issue("/code", "window-exists", message),))
+    with checks.attempt():
+        if not window.statutory and window.frequency_reasons is None:
+            await check_workload_budget(connection, tenant_id, year, year_groups, "/frequencyReasons")
+    checks.refuse_if_any()
     require_readable(window)
     reasons = None if window.frequency_reasons is None else msgspec.json.encode(window.frequency_reasons).decode()
     row = await connection.fetchrow(
@@ -118,9 +115,6 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
     await pin_schemes(locks, row["no"])
     await rebuild(locks, [row["no"]])
     return describe_window(row)
-
-
-_EXISTS = "SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2"
 
 
 def copy_terms(window: NewWindow) -> WindowTerms:
@@ -155,7 +149,7 @@ _SCHEMES = "SELECT code, id, derived, false AS retired FROM schemes WHERE tenant
 
 
 async def resolve_collected(
-    connection: Connection, caller: Caller, tenant_id: UUID, window: NewWindow, issues: list[Issue]
+    connection: Connection, caller: Caller, tenant_id: UUID, window: NewWindow, checks: Checks
 ) -> list[CollectedLine]:
     """Returns the lines of a window, and adds an issue for everything that cannot be resolved.
 
@@ -170,7 +164,7 @@ async def resolve_collected(
     schools = iter(await find_schools(connection, caller, Scope.WINDOWS_WRITE, refs))
     schemes_of_lines: dict[tuple[int, int, UUID], UUID] = {}
     for i, line in lines:
-        pointer, issue_count = f"/collects/{i}", len(issues)
+        pointer, issues = f"/collects/{i}", list[Issue]()
         for name, rows in (("subject", subjects), ("scheme", schemes), ("aspect", aspects)):
             code = getattr(line, name, None)
             if code is not None and (code not in rows or rows[code]["retired"]):
@@ -189,12 +183,13 @@ async def resolve_collected(
                 issues.append(make_school_issue(f"{pointer}/schools/{j}", Scope.WINDOWS_WRITE))
             else:
                 school_ids.append(school.id)
-        if len(issues) > issue_count or is_partial(line):
+        checks.add(*issues)
+        if issues or is_partial(line):
             continue
         for school_id in school_ids:
             key = (subjects[line.subject]["no"], aspects[line.aspect]["no"], school_id)
             if key in schemes_of_lines:
                 message = "This subject and aspect is collected twice for the same school."
-                issues.append(Issue(pointer, "collected-twice", message))
+                checks.add(Issue(pointer, "collected-twice", message))
             schemes_of_lines[key] = schemes[line.scheme]["id"]
     return [(*key, scheme_id) for key, scheme_id in schemes_of_lines.items()]

@@ -9,18 +9,19 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
 from domain.assessment.open_close_window import lock_window
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
-from domain.declare.ids import new_id
+from domain.declare.ids import NIL, new_id
 from domain.declare.inputs import Input, LongText, Output, Text, describe
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import DISCOUNT
-from domain.roster.pupil_keys import PupilKey, PupilRow, find_pupils, has_one_key
+from domain.roster.pupil_keys import PupilKey, PupilRow, find_pupils, has_one_key, reject_malformed_keys
 from domain.roster.school_refs import SchoolRef, resolve_schools
 from domain.store.database import Connection
 from domain.write.action import Action
 from domain.write.aggregates import adjust_for_discount
 from domain.write.batch import Batch
+from domain.write.checks import Checks
 from domain.write.command import command
-from domain.write.partial import Unreadable, copy_fields
+from domain.write.partial import Unreadable, copy_fields, make_partial, require_readable
 
 
 class WindowDiscount(Input, kw_only=True):
@@ -69,11 +70,17 @@ WHERE d.id = $2 AND {reaches_pupil_sql("$1", "d", scope="$3")}
 async def create_window_discount(connection: Connection, caller: Caller, action: Action[WindowDiscount]) -> DiscountNow:
     """Discount a pupil from a window: published results leave the pupil out, and internal readers see both figures."""
     window, locks = await lock_window(connection, caller, action.id)
-    _refuse_locked(window)
-    pupil_id, school_id = await _find_pupil(connection, caller, window["tenant_id"], action.fields)
-    if await connection.fetchval(_IN_FORCE, window["tenant_id"], window["no"], pupil_id):
-        message = "The pupil is discounted from this window already."
-        raise Conflict(message, code="discount-exists", issues=(Issue("/pupil", "discount-exists", message),))
+    checks = Checks()
+    with checks.attempt():
+        _refuse_locked(window)
+    pupil_id = school_id = NIL
+    with checks.attempt():
+        pupil_id, school_id = await _find_pupil(connection, caller, window["tenant_id"], action.fields)
+        if await connection.fetchval(_IN_FORCE, window["tenant_id"], window["no"], pupil_id):
+            message = "The pupil is discounted from this window already."
+            raise Conflict(message, code="discount-exists", issues=(Issue("/pupil", "discount-exists", message),))
+    checks.refuse_if_any()
+    require_readable(action.fields)
     discount_id, fields = new_id(DISCOUNT), action.fields
     async with adjust_for_discount(locks, pupil_id, window["no"]):
         row = await connection.fetchrow(
@@ -94,15 +101,19 @@ async def withdraw_discount(connection: Connection, caller: Caller, action: Acti
     if window_id is None:
         raise NotFound()
     window, locks = await lock_window(connection, caller, window_id)
-    _refuse_locked(window)
+    checks = Checks()
+    with checks.attempt():
+        _refuse_locked(window)
     stored = await connection.fetchrow(
         "SELECT pupil_id, withdrawn_at FROM discounts WHERE tenant_id = $1 AND id = $2 FOR UPDATE", window["tenant_id"], action.id
     )
     if stored is None:
         raise NotFound()
-    if stored["withdrawn_at"] is not None:
-        message = "This discount is withdrawn already."
-        raise Conflict(message, code="discount-withdrawn")
+    with checks.attempt():
+        if stored["withdrawn_at"] is not None:
+            raise Conflict("This discount is withdrawn already.", code="discount-withdrawn")
+    checks.refuse_if_any()
+    require_readable(action.fields)
     async with adjust_for_discount(locks, stored["pupil_id"], window["no"]):
         version = await connection.fetchval(_WITHDRAW, window["tenant_id"], action.id, action.fields.author)
     return DiscountNow(id=str(action.id), in_force=False, version=version)
@@ -117,12 +128,15 @@ def _refuse_locked(window: Any) -> None:
 async def _find_pupil(connection: Connection, caller: Caller, tenant_id: UUID, fields: WindowDiscount) -> tuple[UUID, UUID]:
     """Returns the pupil that the input names, and the school. Raises Invalid."""
     batch: Batch[WindowDiscount, PupilRow] = Batch(fields, [], 1, name="pupil")
-    batch.add_row(0, copy_fields(fields.pupil, PupilRow))
+    pupil = getattr(fields, "pupil", None)
+    batch.add_row(0, make_partial(PupilRow, {}) if pupil is None else copy_fields(pupil, PupilRow))
     schools = await resolve_schools(connection, caller, Scope.WINDOWS_WRITE, batch)
     pupil_ids: dict[int, UUID] = {}
     if schools and schools[0].tenant_id != tenant_id:
         batch.reject(0, "", "pupil-not-found", "The school is not of the window's trust.")
-    elif schools:
+    elif not schools:
+        reject_malformed_keys(batch, batch.list_all_rows())
+    else:
         rows = [(at, row) for at, row in batch.list_all_rows() if has_one_key(row)]
         pupil_ids = await find_pupils(connection, caller, tenant_id, batch, schools, rows)
     if issues := batch.list_issues():

@@ -4,7 +4,7 @@ The dry run comes first: it says what would be put together and what would be lo
 real call. The record that remains keeps its facts, and gets a preferred name that only the other one has.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, NoReturn
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from domain.assessment.record_rows import (
 )
 from domain.assessment.record_spells import RecordSpells, read_record_spells
 from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
-from domain.declare.ids import new_id, parse_id
+from domain.declare.ids import NIL, new_id, parse_id
 from domain.declare.inputs import Input, Output, Text, describe
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import RECORD_CHANGE
@@ -35,9 +35,11 @@ from domain.roster.record_pupils.doubts import refresh_same_children
 from domain.store.database import Connection
 from domain.write.action import Action
 from domain.write.aggregates import adjust_for_pupils
+from domain.write.checks import Checks
 from domain.write.command import command
 from domain.write.dry_run import is_dry_run
 from domain.write.locks import SchoolLocks
+from domain.write.partial import require_readable
 
 
 class PupilMerge(Input, kw_only=True):
@@ -90,10 +92,13 @@ async def merge_pupil(connection: Connection, caller: Caller, action: Action[Pup
 
     It needs pupils:merge, pupils:upn and judgements:write at every school where either record ever had a spell.
     """
-    gone, remaining, locks = await lock_both(connection, caller, action)
+    gone, remaining, locks, checks = await lock_both(connection, caller, action)
     tenant_id = gone["tenant_id"]
     values = await read_moving_values(connection, tenant_id, gone["id"], remaining["id"])
-    check_locked_windows({row["window"] for row in values.judgements if row["state"] == "locked"}, action.fields.locked_windows)
+    with checks.attempt():
+        check_locked_windows({row["window"] for row in values.judgements if row["state"] == "locked"}, action.fields.locked_windows)
+    checks.refuse_if_any()
+    require_readable(action.fields)
     wish = (action.fields.into, sorted(action.fields.locked_windows))
     confirmation = await make_confirmation(connection, caller, tenant_id, (gone["id"], remaining["id"]), wish)
     check_confirmation(action.fields.confirmation, confirmation)
@@ -121,41 +126,56 @@ async def merge_pupil(connection: Connection, caller: Caller, action: Action[Pup
     )
 
 
-async def lock_both(connection: Connection, caller: Caller, action: Action[PupilMerge]) -> tuple[Any, Any, SchoolLocks]:
-    """Locks every school of both records; returns the rows as they are then. Raises what is wrong with the request."""
-    into_id = parse_id(action.fields.into)
-    ids = [action.id] if into_id is None else [action.id, into_id]
+async def lock_both(connection: Connection, caller: Caller, action: Action[PupilMerge]) -> tuple[Any, Any, SchoolLocks, Checks]:
+    """Locks every school of both records; returns the rows as they are then, and checks with what is wrong with their
+    versions. Raises what is wrong with the request where there are no two records.
+    """
+    named_id = parse_id(text) if isinstance(text := getattr(action.fields, "into", None), str) else None
+    ids = [action.id] if named_id is None else [action.id, named_id]
+    checks, fields = Checks(), action.fields
     records = await find_records(connection, caller, ids)
-    into_id = await _check_found(connection, caller, action.id, into_id, records)
-    if into_id == action.id:
-        _refuse("merge-with-itself", "A record cannot be merged into itself.")
-    tenant_id = records[action.id]["tenant_id"]
-    if records[into_id]["tenant_id"] != tenant_id:
-        _refuse("several-tenants", "Both records must be controlled by one trust or school.")
+    if action.id not in records:
+        raise await make_not_found(connection, caller, action.id, Scope.PUPILS_MERGE)
+    tenant_id, into_id = records[action.id]["tenant_id"], NIL
+    with checks.attempt():
+        into_id = await _find_remaining(connection, caller, action, records)
+    if into_id == NIL:
+        with checks.attempt():
+            _check_versions([("/expectedVersion", records[action.id], fields.expected_version)])
+        checks.refuse()
     locks = SchoolLocks(connection, tenant_id)
     await locks.lock({row["school_id"] for row in records.values()} | await find_schools_of(connection, tenant_id, ids), ids)
     await require_everywhere(connection, caller, tenant_id, locks.school_ids, "mergePupil")
     records = await find_records(connection, caller, ids)
-    await _check_found(connection, caller, action.id, into_id, records)
-    expected = {action.id: action.fields.expected_version, into_id: action.fields.into_version}
-    names = {action.id: "/expectedVersion", into_id: "/intoVersion"}
+    if action.id not in records:
+        raise await make_not_found(connection, caller, action.id, Scope.PUPILS_MERGE)
+    into_id = await _find_remaining(connection, caller, action, records)
+    sent = {"/expectedVersion": (action.id, "expected_version"), "/intoVersion": (into_id, "into_version")}
+    with checks.attempt():
+        _check_versions([(place, records[id_], getattr(fields, name, None)) for place, (id_, name) in sent.items()])
+    return records[action.id], records[into_id], locks, checks
+
+
+def _check_versions(rows: Iterable[tuple[str, Any, int | None]]) -> None:
+    """Raises Stale where a record has another version than was sent. Of each: the place, the record, and the version sent,
+    None if it cannot be read.
+    """
+    message = "This record has version {} now. Read it again."
     issues = [
-        Issue(names[id_], Stale.code, f"This record has version {records[id_]['version']} now. Read it again.")
-        for id_, version in expected.items()
-        if records[id_]["version"] != version
+        Issue(place, Stale.code, message.format(row["version"])) for place, row, sent in rows if sent not in (None, row["version"])
     ]
     if issues:
         raise Stale("A record has changed since it was read.", issues=tuple(issues))
-    return records[action.id], records[into_id], locks
 
 
-async def _check_found(
-    connection: Connection, caller: Caller, gone_id: UUID, into_id: UUID | None, records: Mapping[UUID, Any]
-) -> UUID:
-    """Returns the id of the record that remains. Raises what is wrong where one of both is not found, or not any more."""
-    if gone_id not in records:
-        raise await make_not_found(connection, caller, gone_id, Scope.PUPILS_MERGE)
+async def _find_remaining(connection: Connection, caller: Caller, action: Action[PupilMerge], records: Mapping[UUID, Any]) -> UUID:
+    """Returns the id of the record that remains. Raises what is wrong with it."""
+    into_id = parse_id(action.fields.into)
+    if into_id == action.id:
+        _refuse("merge-with-itself", "A record cannot be merged into itself.")
     if into_id is not None and into_id in records:
+        if records[into_id]["tenant_id"] != records[action.id]["tenant_id"]:
+            _refuse("several-tenants", "Both records must be controlled by one trust or school.")
         return into_id
     if into_id is not None and (found := await find_replacements(connection, caller, [into_id], Scope.PUPILS_MERGE)):
         _refuse("pupil-merged", f"This pupil was merged into {found[into_id]}. Use that id.")

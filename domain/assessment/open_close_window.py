@@ -10,7 +10,7 @@ from domain.access.reach import reaches_sql
 from domain.assessment.pin_schemes import pin_schemes
 from domain.assessment.window_state import state_sql
 from domain.assessment.windows import windows
-from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound
 from domain.declare.ids import parse_id
 from domain.declare.inputs import Input, Instant, Output, describe
 from domain.declare.scopes import Scope
@@ -18,6 +18,7 @@ from domain.store.database import Connection
 from domain.support import clock
 from domain.write.action import Action
 from domain.write.aggregates import rebuild
+from domain.write.checks import Checks
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
 
@@ -68,12 +69,16 @@ async def close_window(connection: Connection, caller: Caller, ref: WindowRef) -
 async def reopen_window(connection: Connection, caller: Caller, action: Action[WindowReopening]) -> WindowNow:
     """Open a closed window again, until its closesAt or a new one."""
     window, locks = await lock_window(connection, caller, action.id)
-    _check_state(window, "closed", "open")
-    closes_at = window["closes_at"] if action.fields.closes_at is UNSET else action.fields.closes_at
-    if closes_at <= window["now"]:
+    checks, closes_at = Checks(), window["closes_at"]
+    with checks.attempt():
+        _check_state(window, "closed", "open")
+    with checks.attempt():
         is_new = action.fields.closes_at is not UNSET
-        message = "closesAt lies in the past." if is_new else "closesAt has passed: say when the window closes now."
-        raise make_invalid([Issue("/closesAt", "closes-in-past", message)])
+        closes_at = closes_at if action.fields.closes_at is UNSET else action.fields.closes_at
+        if closes_at <= window["now"] and (is_new or window["state"] == "closed"):
+            message = "closesAt lies in the past." if is_new else "closesAt has passed: say when the window closes now."
+            checks.add(Issue("/closesAt", "closes-in-past", message))
+    checks.refuse_if_any()
     row = await connection.fetchrow(_REOPEN, window["tenant_id"], window["no"], closes_at)
     await pin_schemes(locks, window["no"])
     await rebuild(locks, [window["no"]])

@@ -27,7 +27,7 @@ from domain.assessment.window_state import state_sql
 from domain.declare.errors import Busy, Current, Invalid, NotFound
 from domain.declare.inputs import Input, Text
 from domain.declare.scopes import Scope
-from domain.roster.pupil_keys import find_and_lock_pupils
+from domain.roster.pupil_keys import find_and_lock_pupils, reject_malformed_keys
 from domain.roster.record_pupils.entries import PupilEntry
 from domain.roster.school_refs import SchoolRef, find_only_tenant, resolve_schools
 from domain.store.database import Connection, transpose
@@ -85,6 +85,7 @@ async def record_entries(connection: Connection, caller: Caller, batch: Batch[Ju
     location = batch.default_location if not schools else next(iter(batch.locations.values()))
     tenant_id = await find_only_tenant(connection, caller, Scope.JUDGEMENTS_WRITE) if location is None else location.tenant_id
     if tenant_id is None:
+        reject_malformed_keys(batch, batch.list_bad_rows())
         for at, entry in batch.list_bad_rows():
             check_without_tenant(batch, at, entry, clock.read_now())
         batch.refuse_if_strict()

@@ -22,7 +22,7 @@ from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
 from domain.roster import years
-from domain.roster.pupil_keys import PupilRow, find_and_lock_pupils
+from domain.roster.pupil_keys import PupilRow, find_and_lock_pupils, reject_malformed_keys
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_only_tenant, resolve_schools
 from domain.roster.years import AcademicYearText
 from domain.store.database import Connection, transpose
@@ -154,6 +154,7 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
     if tenant_id is None:
         tenant_id = await find_only_tenant(connection, caller, Scope.TARGETS_WRITE)
     if tenant_id is None:
+        reject_malformed_keys(batch, batch.list_bad_rows())
         for at, entry in batch.list_bad_rows():
             _find_year(batch, at, entry)
         batch.refuse_if_strict()

@@ -3,16 +3,15 @@
 It undoes a merge: with the spells, windows, targets and facts that the merged record had, both records are as before.
 """
 
-from dataclasses import dataclass, field
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 
 from domain.access.caller import Caller
-from domain.assessment.merge_pupil import RecordChanged, check_locked_windows
+from domain.assessment.merge_pupil import RecordChanged
 from domain.assessment.record_discounts import split_discounts
 from domain.assessment.record_rows import (
     check_confirmation,
@@ -22,117 +21,28 @@ from domain.assessment.record_rows import (
     make_confirmation,
     require_everywhere,
 )
-from domain.assessment.split_dates import list_split_problems
+from domain.assessment.split_plan import PupilSplit, SplitPlan, find_split_schools, make_plan
 from domain.assessment.split_references import split_references
 from domain.assessment.split_rows import split_judgements, split_memberships, split_targets
 from domain.assessment.stored_merges import find_merge, undo_merge
-from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
+from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound, PupilMerged, Stale
 from domain.declare.ids import new_id, parse_id
-from domain.declare.inputs import Input, Name, Text, describe
 from domain.declare.scopes import Scope
-from domain.declare.type_numbers import ENROLMENT, PUPIL, RECORD_CHANGE
-from domain.roster import upn as upn_rules
-from domain.roster import years
-from domain.roster.characteristics import YEAR_GROUP, Characteristic
-from domain.roster.enrolments import Spell
+from domain.declare.type_numbers import PUPIL, RECORD_CHANGE
+from domain.roster.characteristics import YEAR_GROUP
 from domain.roster.merged_pupils import make_not_found
-from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, write_changes
 from domain.roster.record_pupils.doubts import refresh_same_children
 from domain.roster.retired import copy_new_identity
-from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools, make_school_issue
-from domain.roster.unite_spells import DatedSpell
 from domain.store.database import Connection, transpose
 from domain.support.clock import find_start_year, read_today
 from domain.write.action import Action
 from domain.write.aggregates import adjust_for_pupils
+from domain.write.checks import Checks
 from domain.write.command import command
 from domain.write.dry_run import is_dry_run
 from domain.write.locks import SchoolLocks
-
-
-class SplitSpell(Spell, kw_only=True):
-    """A whole spell on roll, with its school."""
-
-    school: Annotated[SchoolRef, describe("The school.")]
-
-
-class SplitReference(Input, kw_only=True):
-    """This client's own reference for the new record, with its school."""
-
-    school: Annotated[SchoolRef, describe("The school.")]
-    reference: Annotated[Text, describe("The client's own id of the pupil there, which the record has now.")]
-
-
-class PupilSplit(Input, kw_only=True):
-    """The new record: its facts, its spells, and the windows whose judgements are its own."""
-
-    expected_version: Annotated[int, describe("The version of the record in the URL, which remains.")]
-    surname: Annotated[Name, describe("Legal surname of the new record.")]
-    forename: Annotated[Name, describe("Legal forename of the new record.")]
-    preferred_surname: Annotated[Name | None, describe("Surname that the school uses instead, for the new record.")] = None
-    preferred_forename: Annotated[Name | None, describe("Forename that the school uses instead, for the new record.")] = None
-    date_of_birth: Annotated[date, describe("Date of birth of the new record.")]
-    sex: Annotated[Literal["F", "M"], describe("Sex of the new record, as in DfE data exchange.")]
-    year_group: Annotated[years.YearGroupText, describe("National curriculum year of the new record today.")]
-    upn: Annotated[upn_rules.UpnText | None, describe("UPN of the new record: one it has or had, or one that nobody has.")] = None
-    enrolments: Annotated[
-        Annotated[list[SplitSpell], Meta(min_length=1, max_length=50)],
-        describe("Spells on roll of the new record. The record loses those with the same school and first day."),
-    ]
-    remaining_enrolments: Annotated[
-        Annotated[list[SplitSpell], Meta(min_length=1, max_length=50)] | UnsetType,
-        describe(
-            "Spells that the record in the URL has afterwards, where they are others than those it has now less the new record's."
-        ),
-    ] = UNSET
-    windows: Annotated[
-        Annotated[list[Text], Meta(max_length=200)],
-        describe("Codes of the windows whose judgements and discounts are the new record's."),
-    ] = []
-    targets: Annotated[Annotated[list[str], Meta(max_length=500)], describe("Ids of the targets that are the new record's.")] = []
-    groups: Annotated[
-        Annotated[list[str], Meta(max_length=200)],
-        describe("Ids of the groups of the new record, besides those when it alone was on roll."),
-    ] = []
-    references: Annotated[
-        Annotated[list[SplitReference], Meta(max_length=50)],
-        describe(
-            "References that are the new record's. Those of other clients are taken off both records, and are found again when their"
-            " client names the pupil by UPN; but where a merge is undone, each record has its own again."
-        ),
-    ] = []
-    characteristics: Annotated[
-        Annotated[list[Characteristic], Meta(max_length=200)], describe("Spells of the new record's characteristics.")
-    ] = []
-    remaining_characteristics: Annotated[
-        Annotated[list[Characteristic], Meta(max_length=200)] | UnsetType,
-        describe("Spells of the record's own characteristics from now on; left out, they stay as they are."),
-    ] = UNSET
-    locked_windows: Annotated[list[Text], describe("Codes of the locked windows whose judgements may move.")] = []
-    confirmation: Annotated[str | UnsetType, describe("What the dry run of the same request answered.")] = UNSET
-
-
-@dataclass
-class SplitPlan:
-    """A request whose names are resolved. `remaining` and `new` are the spells of both records."""
-
-    record: Any
-    year_group: str = ""
-    upn: str | None = None
-    new: list[DatedSpell] = field(default_factory=list)
-    remaining: list[DatedSpell] = field(default_factory=list)
-    windows: list[int] = field(default_factory=list)
-    references: list[tuple[UUID, str]] = field(default_factory=list)
-    issues: list[Issue] = field(default_factory=list)
-
-    @property
-    def left_schools(self) -> set[UUID]:
-        """The schools where the new record has spells and the remaining one has none."""
-        return {spell.where for spell in self.new} - {spell.where for spell in self.remaining}
-
-    def add_issue(self, at: str, code: str, message: str) -> None:
-        self.issues.append(Issue(at, code, message))
+from domain.write.partial import require_readable
 
 
 @command(scope=Scope.PUPILS_MERGE, fails=(Invalid, NotFound, PupilMerged, Forbidden, Conflict, Stale))
@@ -142,12 +52,12 @@ async def split_pupil(connection: Connection, caller: Caller, action: Action[Pup
     The answer's id is the new record's. It needs pupils:merge, pupils:upn and judgements:write at every school where
     the pupil ever had a spell.
     """
-    fields = action.fields
+    fields, checks = action.fields, Checks()
     record = (await find_records(connection, caller, [action.id])).get(action.id)
     if record is None:
         raise await make_not_found(connection, caller, action.id, Scope.PUPILS_MERGE)
     tenant_id = record["tenant_id"]
-    schools = await _find_schools(connection, caller, fields, tenant_id)
+    schools = await find_split_schools(connection, caller, fields, tenant_id, checks)
     locks = SchoolLocks(connection, tenant_id)
     own_schools = await find_schools_of(connection, tenant_id, [action.id])
     await locks.lock({record["school_id"], *own_schools, *(school.id for school in schools.values())}, [action.id])
@@ -155,10 +65,12 @@ async def split_pupil(connection: Connection, caller: Caller, action: Action[Pup
     record = (await find_records(connection, caller, [action.id])).get(action.id)
     if record is None:
         raise await make_not_found(connection, caller, action.id, Scope.PUPILS_MERGE)
-    if record["version"] != fields.expected_version:
-        message = f"This record has version {record['version']} now. Read it again."
-        raise Stale(message, issues=(Issue("/expectedVersion", Stale.code, message),))
-    plan = await _make_plan(connection, caller, record, fields, schools)
+    with checks.attempt():
+        if record["version"] != fields.expected_version:
+            message = f"This record has version {record['version']} now. Read it again."
+            raise Stale(message, issues=(Issue("/expectedVersion", Stale.code, message),))
+    plan = await make_plan(connection, caller, record, fields, schools, checks)
+    require_readable(fields)
     wish = msgspec.json.encode(msgspec.structs.replace(fields, confirmation=UNSET, expected_version=0)).decode()
     confirmation = await make_confirmation(connection, caller, tenant_id, [action.id], wish)
     check_confirmation(fields.confirmation, confirmation)
@@ -190,111 +102,6 @@ async def split_pupil(connection: Connection, caller: Caller, action: Action[Pup
         dry_run=is_dry_run(),
         confirmation=confirmation if is_dry_run() else None,
     )
-
-
-async def _find_schools(connection: Connection, caller: Caller, fields: PupilSplit, tenant_id: UUID) -> dict[str, SchoolInReach]:
-    """Returns the schools that the request names, by their reference; raises Invalid for those out of reach."""
-    lists: dict[str, list[Any]] = {"enrolments": fields.enrolments, "references": fields.references}
-    if fields.remaining_enrolments is not UNSET:
-        lists["remainingEnrolments"] = fields.remaining_enrolments
-    places = {f"/{name}/{i}/school": item.school for name, items in lists.items() for i, item in enumerate(items)}
-    found = await find_schools(connection, caller, Scope.PUPILS_MERGE, list(places.values()))
-    schools = {
-        repr(ref): school
-        for ref, school in zip(places.values(), found, strict=True)
-        if school is not None and school.tenant_id == tenant_id
-    }
-    if issues := [make_school_issue(place, Scope.PUPILS_MERGE) for place, ref in places.items() if repr(ref) not in schools]:
-        raise make_invalid(issues)
-    return schools
-
-
-_SPELLS = "SELECT id, school_id, from_on, to_on, status, leaving_reason FROM enrolments WHERE tenant_id = $1 AND pupil_id = $2"
-_WINDOWS = "SELECT code, no, state FROM windows WHERE tenant_id = $1 AND code = ANY ($2)"
-_TARGETS = """
-SELECT id::text FROM targets WHERE tenant_id = $1 AND pupil_id = $2 UNION SELECT id::text FROM target_history WHERE tenant_id = $1 AND pupil_id = $2
-"""
-_GROUPS = "SELECT group_id::text AS id FROM group_members WHERE tenant_id = $1 AND pupil_id = $2"
-_REFERENCES = "SELECT school_id, value FROM external_ids WHERE tenant_id = $1 AND id = $2 AND source = $3 AND kind = 'pupil'"
-
-
-async def _make_plan(
-    connection: Connection, caller: Caller, record: Any, fields: PupilSplit, schools: dict[str, SchoolInReach]
-) -> SplitPlan:
-    """Returns what the request means; raises Invalid with every issue, and Conflict for a locked window."""
-    plan = SplitPlan(record)
-    key = (record["tenant_id"], record["id"])
-    try:
-        plan.year_group = years.parse_year_group(fields.year_group)
-    except ValueError as problem:
-        plan.add_issue("/yearGroup", "year-group-invalid", str(problem))
-    await _check_upn(connection, caller, plan, fields)
-    stored = [
-        DatedSpell(r["id"], r["school_id"], r["from_on"], r["to_on"], r["status"], r["leaving_reason"])
-        for r in await connection.fetch(_SPELLS, *key)
-    ]
-    plan.new = _read_spells(plan, "enrolments", fields.enrolments, schools)
-    taken = {(spell.where, spell.from_on) for spell in plan.new}
-    if fields.remaining_enrolments is UNSET:
-        plan.remaining = [spell for spell in stored if (spell.where, spell.from_on) not in taken]
-        if not plan.remaining:
-            plan.add_issue("/enrolments", "enrolment-required", "The record that remains needs at least one spell on roll.")
-    else:
-        plan.remaining = _read_spells(plan, "remainingEnrolments", fields.remaining_enrolments, schools)
-    for place, code, message in list_split_problems(plan.record, fields, plan.year_group, plan.new):
-        plan.add_issue(place, code, message)
-    windows = {row["code"]: row for row in await connection.fetch(_WINDOWS, key[0], fields.windows)}
-    plan.windows = [row["no"] for row in windows.values()]
-    own = {
-        "windows": (fields.windows, set(windows), "window-unknown", "This tenant has no such window."),
-        "targets": (fields.targets, await _read_ids(connection, _TARGETS, key), "target-unknown", "The record has no such target."),
-        "groups": (fields.groups, await _read_ids(connection, _GROUPS, key), "group-unknown", "The record is in no such group."),
-    }
-    for name, (named, known_names, code, message) in own.items():
-        for i, text in enumerate(named):
-            if text not in known_names:
-                plan.add_issue(f"/{name}/{i}", code, message)
-    references = {tuple(row) for row in await connection.fetch(_REFERENCES, *key, caller.client_id)}
-    for i, item in enumerate(fields.references):
-        plan.references.append((schools[repr(item.school)].id, item.reference))
-        if plan.references[-1] not in references:
-            plan.add_issue(
-                f"/references/{i}/reference", "reference-unknown", "This client has no such reference for the record there."
-            )
-    if plan.issues:
-        raise make_invalid(plan.issues)
-    check_locked_windows({code for code, row in windows.items() if row["state"] == "locked"}, fields.locked_windows)
-    return plan
-
-
-async def _read_ids(connection: Connection, statement: str, key: tuple[UUID, UUID]) -> set[str]:
-    return {row["id"] for row in await connection.fetch(statement, *key)}
-
-
-async def _check_upn(connection: Connection, caller: Caller, plan: SplitPlan, fields: PupilSplit) -> None:
-    """Sets the new record's UPN, or adds the issue: another pupil has it."""
-    if fields.upn is None:
-        return
-    try:
-        plan.upn = upn_rules.parse_upn(fields.upn).text
-    except ValueError as problem:
-        return plan.add_issue("/upn", "upn-invalid", str(problem))
-    record = plan.record
-    (match,) = await match_keys(connection, caller, record["tenant_id"], [(record["school_id"], None, None, plan.upn)])
-    if match.pupil_ids and match.pupil_ids != [record["id"]]:
-        plan.add_issue("/upn", "upn-taken", "Another pupil has or had this UPN.")
-
-
-def _read_spells(plan: SplitPlan, name: str, spells: list[SplitSpell], schools: dict[str, SchoolInReach]) -> list[DatedSpell]:
-    """Returns the spells with new ids; adds an issue for each that overlaps another one at its school."""
-    made: list[DatedSpell] = []
-    for i, spell in enumerate(spells):
-        school_id = schools[repr(spell.school)].id
-        dated = DatedSpell(new_id(ENROLMENT), school_id, spell.from_, spell.to, spell.status, spell.leaving_reason)
-        if any(other.where == school_id and other.overlaps(dated) for other in made):
-            plan.add_issue(f"/{name}/{i}", "spells-overlap", "Two spells at one school overlap.")
-        made.append(dated)
-    return made
 
 
 _COUNT = """

@@ -13,6 +13,7 @@ DomainError
 └── DatabaseError       the database is unreachable, or not fit for this program
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from msgspec import Struct
@@ -73,6 +74,20 @@ class Invalid(DomainError):
 
 class BadRequest(DomainError):
     code = "bad-request"
+
+
+class PartlyRead(BadRequest):
+    """`readable` is what could be read of the request: the codes in it are looked up before the error is answered, so that a
+    fault of form hides no code that is unknown.
+    """
+
+    def __init__(self, detail: str, *, code: str, issues: tuple[Issue, ...], readable: object) -> None:
+        super().__init__(detail, code=code, issues=issues)
+        self.readable = readable
+
+    def add_issues(self, issues: Iterable[Issue]) -> BadRequest:
+        """Returns the error with further issues."""
+        return BadRequest(self.detail, code=self.code, issues=(*self.issues, *issues))
 
 
 class NotFound(DomainError):

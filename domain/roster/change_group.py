@@ -11,8 +11,10 @@ from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.roster.groups import Code, Kind, groups
 from domain.store.database import Connection
+from domain.write.checks import Checks
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
+from domain.write.partial import require_readable
 from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 
@@ -32,6 +34,7 @@ _CHANGE = """
 UPDATE groups SET name = $3, code = $4, kind = $5, version = version + 1, changed_at = clock_timestamp(), xid = pg_current_xact_id()
 WHERE tenant_id = $1 AND id = $2
 """
+_USED = "SELECT 1 FROM group_members WHERE tenant_id = $1 AND group_id = $2"
 _TAKEN = "SELECT 1 FROM groups WHERE tenant_id = $1 AND school_id = $2 AND academic_year = $3 AND code = $4 AND id <> $5"
 
 
@@ -39,13 +42,19 @@ _TAKEN = "SELECT 1 FROM groups WHERE tenant_id = $1 AND school_id = $2 AND acade
 async def update_group(connection: Connection, caller: Caller, patch: Patch[GroupChange]) -> Changed:
     """Change a group's name, code or kind."""
     stored = await lock_group(connection, caller, patch)
-    merged = patch.merge_over(stored)
+    checks, merged = Checks(), patch.merge_over(stored)
+    with checks.attempt():
+        patch.check_version(stored["version"])
+    key = (stored["tenant_id"], stored["school_id"], stored["academic_year"])
+    with checks.attempt():
+        code = patch.fields.code
+        if code not in (UNSET, stored["code"]) and await connection.fetchval(_TAKEN, *key, code, patch.id):
+            message = "A group of this school and year has this code."
+            raise Conflict(message, code="group-exists", issues=(Issue("/code", "group-exists", message),))
+    checks.refuse_if_any()
+    require_readable(patch.fields)
     if all(stored[name] == value for name, value in merged.items()):
         return patch.make_result("unchanged", stored["version"])
-    key = (stored["tenant_id"], stored["school_id"], stored["academic_year"])
-    if await connection.fetchval(_TAKEN, *key, merged["code"], patch.id):
-        message = "A group of this school and year has this code."
-        raise Conflict(message, code="group-exists", issues=(Issue("/code", "group-exists", message),))
     await connection.execute(_CHANGE, stored["tenant_id"], patch.id, merged["name"], merged["code"], merged["kind"])
     return patch.make_result("updated", stored["version"] + 1)
 
@@ -54,19 +63,19 @@ async def update_group(connection: Connection, caller: Caller, patch: Patch[Grou
 async def delete_group(connection: Connection, caller: Caller, patch: Patch[Removal]) -> Changed:
     """Delete a group that nobody is or was in."""
     stored = await lock_group(connection, caller, patch)
-    if await connection.fetchval(
-        "SELECT 1 FROM group_members WHERE tenant_id = $1 AND group_id = $2", stored["tenant_id"], patch.id
-    ):
-        raise Conflict("Somebody is or was in this group; end their memberships instead.", code="group-in-use")
+    checks = Checks()
+    with checks.attempt():
+        patch.check_version(stored["version"])
+    with checks.attempt():
+        if await connection.fetchval(_USED, stored["tenant_id"], patch.id):
+            raise Conflict("Somebody is or was in this group; end their memberships instead.", code="group-in-use")
+    checks.refuse_if_any()
     await connection.execute("DELETE FROM groups WHERE tenant_id = $1 AND id = $2", stored["tenant_id"], patch.id)
     return patch.make_result("deleted", stored["version"])
 
 
 async def lock_group(connection: Connection, caller: Caller, patch: Patch[Any]) -> Any:
-    """Locks the group's school and its row; returns the row.
-
-    Raises NotFound, and Stale where the row has another version than the patch expects.
-    """
+    """Locks the group's school and its row; returns the row. Raises NotFound."""
     arguments = (caller.client_id, patch.id, Scope.GROUPS_WRITE.value)
     unlocked = await connection.fetchrow(_READ, *arguments)
     if unlocked is None:
@@ -76,5 +85,4 @@ async def lock_group(connection: Connection, caller: Caller, patch: Patch[Any]) 
     stored = await connection.fetchrow(f"{_READ} FOR UPDATE", *arguments)
     if stored is None:
         raise NotFound()
-    patch.check_version(stored["version"])
     return stored

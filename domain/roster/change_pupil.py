@@ -4,6 +4,7 @@ The patch is treated as a roll of one row whose other fields are as stored: the 
 UPN and year group keep their history. It is said today: a roll of an earlier day does not undo it.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from typing import Literal
@@ -13,7 +14,7 @@ from msgspec import UNSET, UnsetType, structs
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
-from domain.declare.errors import Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
+from domain.declare.errors import Invalid, Issue, NotFound, PupilMerged, Stale
 from domain.declare.inputs import Name
 from domain.declare.scopes import Scope
 from domain.roster.data_issues import SAME_CHILD
@@ -34,6 +35,7 @@ from domain.roster.record_pupils.entries import (
     check_actor,
 )
 from domain.roster.record_pupils.matching import match_and_lock, reject_ambiguous
+from domain.roster.record_pupils.refused_rows import check_refused_rows
 from domain.roster.record_pupils.retired_rows import list_identifiers
 from domain.roster.record_pupils.row_problem import CONFLICT
 from domain.roster.record_pupils.source import report_differences
@@ -41,11 +43,12 @@ from domain.roster.record_pupils.stored_rules import reject_birth_after_spells
 from domain.roster.retired import reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.roster.upn import UpnText
-from domain.roster.years import YearGroupText
+from domain.roster.years import YearGroupText, parse_year_group
 from domain.store.database import Connection
 from domain.support import clock
 from domain.write.aggregates import adjust_for_pupils
 from domain.write.batch import Batch
+from domain.write.checks import Checks
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
 from domain.write.partial import UNREADABLE, copy_fields
@@ -80,10 +83,15 @@ async def update_pupil(connection: Connection, caller: Caller, patch: Patch[Pupi
     if facts is None or facts.school_id != school.id:  # the pupil has moved since
         raise await make_not_found(connection, caller, patch.id, Scope.PUPILS_WRITE)
     version = stored.versions[patch.id]
-    patch.check_version(version)
-    today = clock.read_today()
+    today, checks = clock.read_today(), Checks()
     roll: Batch[PupilBatch, PupilEntry] = Batch(PupilBatch(as_of=today, entries=[]), [], 1)
+    with checks.attempt():
+        patch.check_version(version)
     row = await _make_row(connection, caller, locks, school, stored, patch, roll)
+    if roll.issues or row is None:
+        checks.add(*_point_into_patch(roll.issues))
+        checks.refuse()
+    checks.refuse_if_any()
     year_group_from = stored.find_year_group_from(patch.id, today) or today
     changes = PupilChanges()
     # the stored year group keeps its first day; another one replaces it from this academic year on
@@ -127,9 +135,9 @@ async def _make_row(
     stored: StoredPupils,
     patch: Patch[PupilChange],
     roll: Batch[PupilBatch, PupilEntry],
-) -> PupilEntryRow:
-    """Returns the patched pupil as the row of a roll that meets a roll's rules, with its warnings in `roll`; raises
-    Invalid with every issue, at its pointer in the patch.
+) -> PupilEntryRow | None:
+    """Returns the patched pupil as the row of a roll, with its issues and warnings in `roll`; None where it does not meet a
+    roll's rules.
     """
     facts = stored.facts[patch.id]
     upn = getattr(patch.fields, "upn", UNREADABLE)
@@ -140,14 +148,19 @@ async def _make_row(
     if row is not None:
         _check_birthday(roll, row, stored, patch.id)
         if await reject_retired(connection, roll, school.tenant_id, list_identifiers(caller.client_id, [row])):
-            raise make_invalid(_point_into_patch(roll.issues))  # nothing more is said of such a row
+            return None  # nothing more is said of such a row
         await match_and_lock(connection, caller, locks, school.tenant_id, [row], None, roll.head.as_of)
         rows = await reject_changed_identities(roll, [row])
         await reject_ambiguous(connection, caller, roll, school.tenant_id, rows)
         report_doubts(roll, school.tenant_id, [row])
-    if roll.issues or row is None:
-        raise make_invalid(_point_into_patch(roll.issues))
-    return row
+        return row
+    for refused in await check_refused_rows(connection, caller, roll, {0: school}, []):
+        year_text = merged["year_group"]
+        with suppress(ValueError):
+            if UNREADABLE not in (merged["date_of_birth"], year_text):
+                refused.year_group = parse_year_group(year_text)
+                _check_birthday(roll, refused, stored, patch.id)
+    return None
 
 
 def _point_into_patch(issues: list[Issue]) -> list[Issue]:

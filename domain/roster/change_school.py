@@ -16,8 +16,10 @@ from domain.roster.schools import DEFAULT_SETTINGS
 from domain.roster.years import AcademicYearText, parse_academic_year
 from domain.store.database import Connection
 from domain.support import clock
+from domain.write.checks import Checks
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
+from domain.write.partial import require_readable
 from domain.write.patch import Changed, Patch, PatchInput
 
 
@@ -68,12 +70,18 @@ async def update_school(connection: Connection, caller: Caller, patch: Patch[Sch
     row = await connection.fetchrow(_SETTINGS, school.tenant_id, school.id)
     stored = DEFAULT_SETTINGS if row is None else dict(row)
     version = stored["version"]
-    patch.check_version(version)
+    checks = Checks()
+    with checks.attempt():
+        patch.check_version(version)
     stored = stored | {"roll_year": await read_roll_year(connection, school.tenant_id, school.id)}
     settings = patch.merge_over(stored | {"source_client": None})
-    if patch.fields.roll_year is not UNSET:
-        settings["roll_year"] = _parse_roll_year(patch.fields.roll_year)
-    settings["source_client_id"] = await _find_source(connection, caller, school, patch, stored["source_client_id"])
+    with checks.attempt():
+        if patch.fields.roll_year is not UNSET:
+            settings["roll_year"] = _parse_roll_year(patch.fields.roll_year)
+    with checks.attempt():
+        settings["source_client_id"] = await _find_source(connection, caller, school, patch, stored["source_client_id"])
+    checks.refuse_if_any()
+    require_readable(patch.fields)
     del settings["source_client"]
     if all(stored[name] == value for name, value in settings.items()):
         return patch.make_result("unchanged", version)

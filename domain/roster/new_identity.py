@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
-from domain.declare.errors import Conflict, Invalid, Issue, NotFound, PupilMerged, Stale, make_invalid
+from domain.declare.errors import Conflict, Invalid, Issue, NotFound, PupilMerged, Stale
 from domain.declare.ids import new_id
 from domain.declare.inputs import Input, Name, Output, Text, describe
 from domain.declare.scopes import Scope
@@ -30,8 +30,10 @@ from domain.store.database import Connection
 from domain.support import clock
 from domain.write.action import Action
 from domain.write.aggregates import adjust_for_pupils
+from domain.write.checks import Checks
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
+from domain.write.partial import require_readable
 
 
 class NewIdentity(Input, kw_only=True):
@@ -74,11 +76,16 @@ async def reidentify_pupil(connection: Connection, caller: Caller, action: Actio
     stored = await connection.fetchrow(_FIND, *arguments)
     if stored is None:
         raise await make_not_found(connection, caller, action.id, Scope.PRIVACY_WRITE)
-    fields = action.fields
-    if stored["version"] != fields.expected_version:
-        message = f"The row has version {stored['version']} now. Read it again, and change it as it is."
-        raise Stale(message, issues=(Issue("/expectedVersion", Stale.code, message),))
-    facts = await _make_facts(connection, caller, stored, fields)
+    fields, checks = action.fields, Checks()
+    with checks.attempt():
+        if stored["version"] != fields.expected_version:
+            message = f"The row has version {stored['version']} now. Read it again, and change it as it is."
+            raise Stale(message, issues=(Issue("/expectedVersion", Stale.code, message),))
+    await _check_keys(connection, caller, stored, fields, checks)
+    await _check_birthday(connection, stored, fields, checks)
+    checks.refuse_if_any()
+    require_readable(fields)
+    facts = _make_facts(stored, fields)
     former_names = await describe_former_names(connection, stored, facts.date_of_birth) - {_describe_new_name(facts)}
     new_pupil_id = new_id(PUPIL)
     changes = PupilChanges(new_pupils={new_pupil_id: facts})
@@ -94,41 +101,39 @@ async def reidentify_pupil(connection: Connection, caller: Caller, action: Actio
     return IdentityGiven(id=str(new_pupil_id), version=1)
 
 
-async def _make_facts(connection: Connection, caller: Caller, stored: Any, fields: NewIdentity) -> PupilFacts:
-    """Returns the new facts; raises Invalid where one is wrong, another pupil's, retired, or the old one."""
-    issues: list[Issue] = []
-    upn = None
+async def _check_keys(connection: Connection, caller: Caller, stored: Any, fields: NewIdentity, checks: Checks) -> None:
+    """Checks what the new identity is known by: none of it may be wrong, another pupil's, retired, or the old one."""
     tenant_id, school_id = stored["tenant_id"], stored["school_id"]
-    if fields.upn is not None:
-        try:
-            upn = upn_rules.parse_upn(fields.upn).text
-        except ValueError as problem:
-            issues.append(Issue("/upn", "upn-invalid", str(problem)))
-    facts = PupilFacts(
-        school_id=school_id,
-        upn=upn,
+    upn, reference = getattr(fields, "upn", None), getattr(fields, "reference", None)
+    try:
+        upn = None if upn is None else upn_rules.parse_upn(upn).text
+    except ValueError as problem:
+        upn = None
+        checks.add(Issue("/upn", "upn-invalid", str(problem)))
+    (match,) = await match_keys(connection, caller, tenant_id, [(school_id, None, reference, upn)])
+    if match.by_upn is not None:
+        checks.add(Issue("/upn", "upn-taken", "Another pupil has or had this UPN."))
+    if match.by_reference is not None:
+        checks.add(Issue("/reference", "reference-taken", "A pupil of the school has this reference."))
+    places = [("/upn", retired.describe_upn(upn))] if upn is not None else []
+    places += [("/reference", retired.describe_reference(caller.client_id, school_id, reference))] if reference is not None else []
+    with checks.attempt():
+        places.append(("/surname", _describe_new_name(_make_facts(stored, fields))))
+    found = await retired.find_retired(connection, tenant_id, [(n, text) for n, (_, text) in enumerate(places)])
+    checks.add(*(Issue(places[n][0], retired.CODE, retired.MESSAGE) for n in sorted(found)))
+
+
+def _make_facts(stored: Any, fields: NewIdentity) -> PupilFacts:
+    """Returns the new facts."""
+    return PupilFacts(
+        school_id=stored["school_id"],
+        upn=None if fields.upn is None else upn_rules.find_upn(fields.upn),
         surname=fields.surname,
         forename=fields.forename,
         date_of_birth=stored["date_of_birth"] if fields.date_of_birth is UNSET else fields.date_of_birth,
         sex=stored["sex"] if fields.sex is UNSET else fields.sex,
         year_group=stored["year_group"],
     )
-    if facts.date_of_birth != stored["date_of_birth"]:
-        issues += await _list_birthday_issues(connection, stored, facts)
-    (match,) = await match_keys(connection, caller, tenant_id, [(school_id, None, fields.reference, upn)])
-    if match.by_upn is not None:
-        issues.append(Issue("/upn", "upn-taken", "Another pupil has or had this UPN."))
-    if match.by_reference is not None:
-        issues.append(Issue("/reference", "reference-taken", "A pupil of the school has this reference."))
-    places = ["/surname", *["/upn"] * (upn is not None), *["/reference"] * (fields.reference is not None)]
-    texts = [_describe_new_name(facts)]
-    texts += [retired.describe_upn(upn)] if upn is not None else []
-    texts += [retired.describe_reference(caller.client_id, school_id, fields.reference)] if fields.reference is not None else []
-    found = await retired.find_retired(connection, tenant_id, list(enumerate(texts)))
-    issues += [Issue(places[n], retired.CODE, retired.MESSAGE) for n in sorted(found)]
-    if issues:
-        raise make_invalid(issues)
-    return facts
 
 
 def _describe_new_name(facts: PupilFacts) -> str:
@@ -139,17 +144,20 @@ def _describe_new_name(facts: PupilFacts) -> str:
 _SPELLS = "SELECT from_on, to_on FROM enrolments WHERE tenant_id = $1 AND pupil_id = $2"
 
 
-async def _list_birthday_issues(connection: Connection, stored: Any, facts: PupilFacts) -> list[Issue]:
-    """Returns what is wrong with another date of birth: it is impossible, also beside the spells or the year group."""
-    issues = [Issue(*problem) for problem in list_date_problems(facts.date_of_birth, {})]
+async def _check_birthday(connection: Connection, stored: Any, fields: NewIdentity, checks: Checks) -> None:
+    """Checks another date of birth: it may be impossible, also beside the spells or the year group."""
+    born_on = getattr(fields, "date_of_birth", UNSET)
+    if born_on is UNSET or born_on == stored["date_of_birth"]:
+        return
+    issues = [Issue(*problem) for problem in list_date_problems(born_on, {})]
     spells = [(row["from_on"], row["to_on"]) for row in await connection.fetch(_SPELLS, stored["tenant_id"], stored["id"])]
-    if not issues and any(first < facts.date_of_birth for first, _ in spells):
+    if not issues and any(first < born_on for first, _ in spells):
         issues.append(Issue("/dateOfBirth", NO_BIRTHDAY, "The pupil was on roll before this day."))
-    before, after = ((birthday, facts.year_group) for birthday in (stored["date_of_birth"], facts.date_of_birth))
+    before, after = ((birthday, stored["year_group"]) for birthday in (stored["date_of_birth"], born_on))
     problem = find_new_age_problem(before, after, find_school_day(spells, clock.read_today()))
     if not issues and problem is not None and problem.is_error:
         issues.append(Issue("/dateOfBirth", problem.code, problem.message))
-    return issues
+    checks.add(*issues)
 
 
 _INSERT_UPN = "INSERT INTO upns (tenant_id, upn, pupil_id, school_id, current) VALUES ($1, $2, $3, $4, true)"

@@ -1,6 +1,6 @@
 """How a request names a pupil (by id, UPN or the client's own reference), and which stored pupil such keys match."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, ClassVar
@@ -14,7 +14,7 @@ from domain.declare.inputs import Rule, RuledInput, describe
 from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
 from domain.roster.merged_pupils import find_replacements, tell_merged
-from domain.roster.references import is_identifier, may_repeat
+from domain.roster.references import IS_IDENTIFIER, is_identifier, may_repeat
 from domain.roster.retired import describe_reference, describe_upn, reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.roster.upn import UpnText
@@ -218,8 +218,26 @@ async def find_and_lock_pupils(
     found = await find_pupils(connection, caller, tenant_id, batch, schools, rows, values_sql)
     if not set(found.values()) <= pupil_ids:
         raise SnapshotChanged
+    if not bad_rows:
+        return found
+    reject_malformed_keys(batch, [(at, row) for at, row in bad_rows if at not in schools or not has_one_key(row)])
     bad_rows = [(at, row) for at, row in bad_rows if at in schools and has_one_key(row)]
     return found | await find_pupils(connection, caller, tenant_id, batch, schools, bad_rows, values_sql) if bad_rows else found
+
+
+def reject_malformed_keys(batch: Batch[Any, Any], rows: Iterable[tuple[int, Any]]) -> None:
+    """Rejects rows that name a pupil by a UPN that is none, or by a reference that is an identifier, whatever is stored: those
+    whose pupil cannot be looked for.
+    """
+    for at, row in rows:
+        upn, reference = getattr(row, "upn", UNSET), getattr(row, "reference", UNSET)
+        try:
+            upn_rules.parse_upn("" if upn is UNSET else upn)
+        except ValueError as problem:
+            if upn is not UNSET:
+                batch.reject(at, "upn", "upn-invalid", str(problem))
+        if reference is not UNSET and is_identifier(reference):
+            batch.reject(at, "reference", *IS_IDENTIFIER)
 
 
 def has_one_key(row: PupilKey) -> bool:
@@ -284,7 +302,7 @@ async def find_pupils(
             elif at not in present and at not in invalid:
                 key_name = next(name for name in ("id", "upn", "reference") if getattr(row, name) is not UNSET)
                 if key_name == "reference" and is_identifier(row.reference):
-                    batch.reject(at, key_name, "reference-is-identifier", "A reference may not be a UPN or an NHS number.")
+                    batch.reject(at, key_name, *IS_IDENTIFIER)
                     continue
                 batch.reject(
                     at, key_name, "pupil-not-found", f"No pupil with this {key_name} is or was on roll at {schools[at].name}."

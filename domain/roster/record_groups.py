@@ -3,7 +3,7 @@
 The same batch twice changes nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -14,14 +14,14 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType, structs
 
 from domain.access.caller import Caller
-from domain.declare.errors import Invalid, NotFound
+from domain.declare.errors import Invalid, Issue, NotFound
 from domain.declare.ids import new_id, parse_id
 from domain.declare.inputs import Input, describe
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
 from domain.roster.groups import Code, Kind
-from domain.roster.pupil_keys import PupilKey, find_and_lock_pupils, find_indicated
+from domain.roster.pupil_keys import PupilKey, find_and_lock_pupils, find_indicated, reject_malformed_keys
 from domain.roster.record_pupils.dates import find_date_problem, find_first_day_problem
 from domain.roster.record_pupils.roll_day import IMPLAUSIBLE
 from domain.roster.references import may_repeat
@@ -104,6 +104,8 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
     """Record groups and who is in them. The same batch twice changes nothing; a group absent from a batch stays as it is."""
     year = check_head(batch)
     schools = await resolve_schools(connection, caller, Scope.GROUPS_WRITE, batch)
+    without_school = [(at, entry) for at, entry in batch.list_bad_rows() if at not in schools]
+    check_without_school(batch, without_school)
     if not schools:
         batch.refuse_if_strict()
         return batch.summarise()
@@ -118,7 +120,9 @@ async def record_groups(connection: Connection, caller: Caller, batch: Batch[Gro
         GroupRow(at, entry, schools[at], members[at], new_id(GROUP), at in with_retired, remaining[at]) for at, entry in entries
     ]
     bad = [GroupRow(at, entry, schools[at], members[at], new_id(GROUP)) for at, entry in bad_rows]
-    reject_impossible_members(batch, [*rows, *bad], await read_birthdays(connection, tenant_id, [*rows, *bad]))
+    birthdays = await read_birthdays(connection, tenant_id, [*rows, *bad])
+    for row in (*rows, *bad):
+        reject_impossible_members(batch, row.at, row.entry, {i: birthdays.get(id_, date.min) for i, id_ in row.pupil_ids.items()})
     if year is None or not hasattr(batch.head, "as_of"):
         batch.refuse_if_strict()
         return batch.summarise()
@@ -156,6 +160,34 @@ def check_head(batch: Batch[GroupBatch, GroupEntry]) -> int | None:
     return year
 
 
+def check_without_school(batch: Batch[GroupBatch, GroupEntry], rows: list[tuple[int, GroupEntry]]) -> None:
+    """Rejects rows whose school is not known for what is wrong with their members whatever is stored."""
+    members, positions = list_members(batch, rows)
+    reject_malformed_keys(members, members.rows + members.partial_rows)
+    copy_issues(batch, members, positions)
+    for at, entry in rows:
+        reject_impossible_members(batch, at, entry, {})
+
+
+def list_members(
+    batch: Batch[GroupBatch, GroupEntry], rows: Iterable[tuple[int, GroupEntry]]
+) -> tuple[Batch[Any, Any], list[tuple[int, int]]]:
+    """Returns the members of these rows as a batch, and of each the index of its row and its index there."""
+    found = [(at, i, member) for at, entry in rows for i, member in list_readable(getattr(entry, "members", []))]
+    members: Batch[Any, Any] = Batch(batch.head, [], len(found))
+    for n, (_, _, member) in enumerate(found):
+        members.add_row(n, member)
+    return members, [(at, i) for at, i, _ in found]
+
+
+def copy_issues(batch: Batch[GroupBatch, GroupEntry], members: Batch[Any, Any], positions: list[tuple[int, int]]) -> None:
+    """Adds the issues of members, each with its place in the batch."""
+    for issue in members.issues:
+        _, _, row, *path = issue.at.split("/")
+        at, i = positions[int(row)]
+        batch.issues.append(structs.replace(issue, at="/".join(["", "entries", str(at), "members", str(i), *path])))
+
+
 async def find_members(
     connection: Connection,
     caller: Caller,
@@ -172,23 +204,16 @@ async def find_members(
 
     With handling=lenient the members that are found are still recorded. Those of bad rows are only looked for.
     """
-    all_members = [
-        (at, i, member) for at, entry in (*entries, *bad_rows) for i, member in list_readable(getattr(entry, "members", []))
-    ]
-    positions, bad_indexes = [(at, i) for at, i, _ in all_members], {at for at, _ in bad_rows}
-    members: Batch[Any, Any] = Batch(batch.head, [], len(positions))
-    for n, (at, _, member) in enumerate(all_members):
-        members.add_row(n, member)
+    members, positions = list_members(batch, (*entries, *bad_rows))
+    bad_indexes = {at for at, _ in bad_rows}
+    for n, (at, _) in enumerate(positions):
         if at in bad_indexes:
             members.drop(n)
     member_schools = {n: schools[at] for n, (at, _) in enumerate(positions)}
     matches = await find_and_lock_pupils(
         connection, caller, locks, tenant_id, members, member_schools, {schools[at].id for at, _ in entries}
     )
-    for issue in members.issues:
-        _, _, row, *path = issue.at.split("/")
-        at, i = positions[int(row)]
-        batch.issues.append(structs.replace(issue, at="/".join(["", "entries", str(at), "members", str(i), *path])))
+    copy_issues(batch, members, positions)
     pupil_ids: dict[int, dict[int, UUID]] = {at: {} for at, _ in (*entries, *bad_rows)}
     for n, pupil_id in matches.items():
         at, i = positions[n]
@@ -245,18 +270,19 @@ async def read_birthdays(connection: Connection, tenant_id: UUID, rows: list[Gro
     return {row["id"]: row["date_of_birth"] for row in await connection.fetch(_BIRTHDAYS, tenant_id, list(pupil_ids))}
 
 
-def reject_impossible_members(batch: Batch[GroupBatch, GroupEntry], rows: list[GroupRow], birthdays: dict[UUID, date]) -> None:
-    """Rejects rows with a membership that begins on an impossible day, by the rules of spells on roll."""
+def reject_impossible_members(batch: Batch[GroupBatch, GroupEntry], at: int, entry: GroupEntry, birthdays: dict[int, date]) -> None:
+    """Rejects a row with a membership that begins on an impossible day, by the rules of spells on roll. `birthdays` are those
+    of the members who were found, by their index; the row is recorded without any other.
+    """
     as_of = getattr(batch.head, "as_of", None)
-    for row in rows:
-        members = dict(list_readable(row.entry.members)) if row.pupil_ids else {}
-        for i, pupil_id in row.pupil_ids.items():
-            from_on = getattr(members[i], "from_", None)
-            begins = as_of if from_on is UNSET else from_on
-            if begins is None:
-                continue
-            if (problem := find_first_day_problem(begins, birthdays.get(pupil_id, date.min))) is not None:
-                batch.reject(row.at, f"members/{i}/from", "spell-implausible", problem)
+    for i, member in list_readable(getattr(entry, "members", [])):
+        from_on = getattr(member, "from_", None)
+        begins = as_of if from_on is UNSET else from_on
+        problem = None if begins is None else find_first_day_problem(begins, birthdays.get(i, date.min))
+        if problem is not None and i in birthdays:
+            batch.reject(at, f"members/{i}/from", "spell-implausible", problem)
+        elif problem is not None:
+            batch.issues.append(Issue(f"{batch.make_pointer(at)}/members/{i}/from", "spell-implausible", problem))
 
 
 def compare_with_stored(batch: Batch[GroupBatch, GroupEntry], row: GroupRow) -> bool:

@@ -5,6 +5,7 @@ is free only if another row of the batch takes it from that pupil.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Any, ClassVar
@@ -20,7 +21,7 @@ from domain.declare.scopes import Scope
 from domain.roster.pupil_keys import PupilRow, StoredIdentity, find_and_lock_pupils, read_identities, replace_references_sql
 from domain.roster.record_pupils.changes import touch_pupils
 from domain.roster.record_pupils.identity import is_same_name
-from domain.roster.references import is_identifier, may_repeat
+from domain.roster.references import IS_IDENTIFIER, is_identifier, may_repeat
 from domain.roster.retired import describe_reference, reject_retired
 from domain.roster.school_refs import SchoolInReach, SchoolRef, find_schools
 from domain.store.database import Connection, SnapshotChanged, transpose
@@ -28,6 +29,7 @@ from domain.support.slices import iterate_in_slices, split_into_parts
 from domain.write.batch import Recorded, RowBatch
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
+from domain.write.partial import Unreadable
 from domain.write.receipts import Location
 
 
@@ -123,14 +125,16 @@ async def _reject_bad_references(
     connection: Connection, caller: Caller, batch: RowBatch[ReferenceBatch, ReferenceEntry], school: SchoolInReach
 ) -> None:
     """Rejects rows whose new reference is an identifier, stands in two rows or is retired, or whose old one is in two."""
-    async for part in iterate_in_slices(batch.list_good_rows()):
+    async for part in iterate_in_slices(batch.list_all_rows()):
         for at, entry in part:
-            if is_identifier(entry.reference):
-                batch.reject(at, "reference", "reference-is-identifier", "A reference may not be a UPN or an NHS number.")
+            reference = getattr(entry, "reference", None)
+            if reference is not None and is_identifier(reference):
+                batch.reject(at, "reference", *IS_IDENTIFIER)
     rows = await batch.reject_duplicates(batch.list_good_rows(), lambda row: (row[0], row[1].reference), "school and reference")
     old = [row for row in rows if row[1].old_reference is not UNSET]
     await batch.reject_duplicates(old, lambda row: (row[0], row[1].old_reference), "school and oldReference")
-    texts = [(at, describe_reference(caller.client_id, school.id, entry.reference)) for at, entry in batch.list_good_rows()]
+    references = ((at, getattr(entry, "reference", None)) for at, entry in batch.list_all_rows())
+    texts = [(at, describe_reference(caller.client_id, school.id, text)) for at, text in references if text is not None]
     await reject_retired(connection, batch, school.tenant_id, texts)
 
 
@@ -153,17 +157,24 @@ async def _find_rows(
     """Locks the schools of all pupils; returns the rows whose pupil is known, and this client's references of them and of
     the rows. Rejects the others.
     """
-    entries = batch.list_good_rows()
+    entries, bad_rows = batch.list_good_rows(), batch.list_bad_rows()
     values = {value for _, entry in entries for value in (entry.reference, entry.old_reference) if value is not UNSET}
+    of_bad_rows = {value for _, entry in bad_rows for value in _list_references(entry)}
     unlocked = await _read_references(connection, caller, school, values, ())
     by_upn: RowBatch[Any, Any] = RowBatch(batch.head, [], len(entries), row_id=school.id)
-    by_upn.rows = [(at, PupilRow(upn=entry.upn)) for at, entry in entries if entry.upn is not UNSET]
+    by_upn.rows = [(at, PupilRow(upn=upn)) for at, entry in (*entries, *bad_rows) if (upn := _get_upn(entry)) is not UNSET]
+    for at, _ in bad_rows:
+        by_upn.drop(at)
     locks, also = SchoolLocks(connection, school.tenant_id), {reference.pupil_id for reference in unlocked.values()}
     school_of = dict.fromkeys((at for at, _ in by_upn.rows), school)
     found = await find_and_lock_pupils(connection, caller, locks, school.tenant_id, by_upn, school_of, {school.id}, also)
-    stored = await _read_references(connection, caller, school, values, found.values())
-    if not {reference.pupil_id for reference in stored.values()} <= also | set(found.values()):
+    bad_ats = {at for at, _ in bad_rows}
+    good_ids = {pupil_id for at, pupil_id in found.items() if at not in bad_ats}
+    stored = await _read_references(connection, caller, school, values, good_ids)
+    if not {reference.pupil_id for reference in stored.values()} <= also | good_ids:
         raise SnapshotChanged
+    if of_bad_rows:
+        stored = await _read_references(connection, caller, school, of_bad_rows, ()) | stored
     for issue in by_upn.issues:
         batch.reject(by_upn.find_index(issue), "/".join(issue.at.split("/")[3:]), issue.code, issue.message)
     identities = await read_identities(connection, school.tenant_id, set(found.values())) if found else {}
@@ -171,19 +182,45 @@ async def _find_rows(
     for value, reference in stored.items():
         references_of.setdefault(reference.pupil_id, set()).add(value)
     rows = []
+    for at, entry in bad_rows:
+        with suppress(Unreadable):
+            if at in found and not _is_meant(entry, identities[found[at]]):
+                batch.reject(at, "", *_IS_ANOTHER)
+            elif entry.upn is UNSET and entry.old_reference is not UNSET and not _is_known(entry, stored):
+                batch.reject(at, "oldReference", *_IS_UNKNOWN)
     for at, entry in batch.list_good_rows():
         if at in found and not _is_meant(entry, identities[found[at]]):
-            batch.reject(
-                at, "", "pupil-conflict", "The pupil with this UPN has another name or date of birth. Nothing was written."
-            )
+            batch.reject(at, "", *_IS_ANOTHER)
         elif at in found:
             ended = references_of.get(found[at], set())
             rows.append(ReferenceRow(at, entry, found[at], ended, ended == {entry.reference}))
         elif (row := _find_by_reference(at, entry, stored)) is not None:
             rows.append(row)
         else:
-            batch.reject(at, "oldReference", "reference-unknown", "This client has no such reference at the school.")
+            batch.reject(at, "oldReference", *_IS_UNKNOWN)
     return rows, stored
+
+
+_IS_ANOTHER = "pupil-conflict", "The pupil with this UPN has another name or date of birth. Nothing was written."
+_IS_TAKEN = "reference-taken", "Another pupil of the school has this reference."
+_IS_UNKNOWN = "reference-unknown", "This client has no such reference at the school."
+
+
+def _get_upn(entry: Any) -> str | UnsetType:
+    """Returns the UPN of a row that names its pupil by it; UNSET for a row that has another way too, since whom it means is not known."""
+    upn: str | UnsetType = getattr(entry, "upn", UNSET)
+    return upn if getattr(entry, "old_reference", None) is UNSET else UNSET
+
+
+def _list_references(entry: Any) -> list[str]:
+    """Returns the old and the new reference of a row, as far as they can be read."""
+    return [text for name in ("reference", "old_reference") if isinstance(text := getattr(entry, name, None), str)]
+
+
+def _is_known(entry: ReferenceEntry, stored: dict[str, StoredReference]) -> bool:
+    """Whether the old reference of a bad row is a pupil's, or the row may have been written once already."""
+    after = stored.get(getattr(entry, "reference", ""))
+    return entry.old_reference in stored or (after is not None and after.rekeyed_from == entry.old_reference)
 
 
 def _is_meant(entry: ReferenceEntry, pupil: StoredIdentity) -> bool:
@@ -251,7 +288,7 @@ async def _reject_taken(
     batch: RowBatch[ReferenceBatch, ReferenceEntry], rows: list[ReferenceRow], stored: dict[str, StoredReference]
 ) -> list[ReferenceRow]:
     """Returns the rows without those whose new reference is another pupil's and stays so, since no other good row takes
-    it from that pupil.
+    it from that pupil. Tells it of bad rows too.
     """
     while True:
         free = {value for row in rows if not row.is_done for value in row.ended}
@@ -262,10 +299,19 @@ async def _reject_taken(
                 if after is None or after.pupil_id == row.pupil_id or row.entry.reference in free:
                     good.append(row)
                 else:
-                    batch.reject(row.at, "reference", "reference-taken", "Another pupil of the school has this reference.")
+                    batch.reject(row.at, "reference", *_IS_TAKEN)
         if len(good) == len(rows):
-            return rows
+            break
         rows = good
+    of_good = {row.at for row in rows}
+    told = {batch.find_index(issue) for issue in batch.issues if issue.code == "reference-taken"} | of_good
+    for at, entry in batch.list_bad_rows():
+        before, after = (stored.get(getattr(entry, name, "")) for name in ("old_reference", "reference"))
+        if before is None or after is None or at in told:
+            continue
+        if after.pupil_id != before.pupil_id and entry.reference not in free:
+            batch.reject(at, "reference", *_IS_TAKEN)
+    return rows
 
 
 _REPLACE = replace_references_sql("(SELECT $3::uuid, value FROM unnest($4::text[]) AS value)", source="$2")

@@ -12,6 +12,8 @@ NHS_DIGITS = 10
 _BETWEEN = r"[\s./-]*"
 """What people write between the groups of a number."""
 _NHS_NUMBER = re.compile(f"[0-9]{{3}}{_BETWEEN}[0-9]{{3}}{_BETWEEN}[0-9]{{4}}")
+IS_IDENTIFIER = "reference-is-identifier", "A reference may not be a UPN or an NHS number."
+"""Code and message of a reference that is one."""
 NO_REFERENCE = "A reference is no UPN and no NHS number; a UPN has a field of its own."
 
 

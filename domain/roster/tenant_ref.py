@@ -6,13 +6,14 @@ from uuid import UUID
 from msgspec import UNSET, UnsetType
 
 from domain.access.caller import Caller
-from domain.access.reach import reaches_sql
+from domain.access.reach import IN_FORCE, reaches_sql
 from domain.declare.errors import Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.inputs import RuledInput
 from domain.declare.scopes import Scope
 from domain.roster.school_refs import SchoolRef, find_school
 from domain.store.database import Connection
+from domain.write.checks import Checks
 
 
 def _check_one_name(ref: Any) -> str | None:
@@ -67,3 +68,21 @@ async def find_tenant(connection: Connection, caller: Caller, scope: Scope, ref:
             [Issue(f"{pointer}/school", "school-not-a-tenant", "A trust controls this school's data; name the trust.")]
         )
     return school.id
+
+
+_ONLY_TENANT = f"""
+SELECT DISTINCT r.tenant_id FROM reach r WHERE r.client_id = $1 AND $2 = ANY (r.scopes) AND r.school_id = r.tenant_id AND {IN_FORCE} LIMIT 2
+"""
+
+
+async def find_named_tenant(connection: Connection, caller: Caller, scope: Scope, named: Any, checks: Checks) -> UUID:
+    """Returns the tenant that the field `tenant` of an input names. Where it is none, that is an issue of `checks`, and the
+    only tenant over which the caller holds the scope is returned, for the other checks alone; without one, the request is
+    refused.
+    """
+    with checks.attempt():
+        return await find_tenant(connection, caller, scope, named.tenant, "/tenant")
+    rows = await connection.fetch(_ONLY_TENANT, caller.client_id, scope.value)
+    if len(rows) != 1:
+        checks.refuse()
+    return UUID(str(rows[0]["tenant_id"]))

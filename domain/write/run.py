@@ -10,9 +10,10 @@ from asyncpg import DataError
 
 from domain.access.caller import Caller
 from domain.access.standing import check_standing
-from domain.declare.errors import Busy, ClientRevoked, Conflict, DomainError, Forbidden, Invalid, Issue, NotFound, make_invalid
+from domain.declare.errors import Busy, ClientRevoked, Conflict, DomainError, Forbidden, Invalid, NotFound, make_invalid
 from domain.store.database import ConditionFailed, Connection, Database
 from domain.write.batch import Batch, Recorded
+from domain.write.checks import merge_issues
 from domain.write.command import Command, FaultyInput
 from domain.write.dry_run import run_dry
 from domain.write.findings import Findings, collect_findings, write_findings
@@ -116,15 +117,7 @@ async def _run_command(connection: Connection, command: Command, caller: Caller,
     except (Invalid, NotFound, Forbidden, Conflict) as problem:
         if not isinstance(command_input, Batch) or not command_input.faults:
             raise
-        raise make_invalid(_add_issues(command_input.list_issues(), problem)) from None
-
-
-def _add_issues(issues: list[Issue], problem: DomainError) -> list[Issue]:
-    """Returns the issues with those of an error that says more of the request."""
-    if not isinstance(problem, Invalid | Conflict):
-        return issues
-    places = {(issue.at, issue.code) for issue in issues}
-    return issues + [issue for issue in problem.issues if (issue.at, issue.code) not in places]
+        raise make_invalid(merge_issues(command_input.list_issues(), problem)) from None
 
 
 async def _find_issues(database: Database, command: Command, caller: Caller, faulty: FaultyInput) -> Invalid:
@@ -141,7 +134,7 @@ async def _find_issues(database: Database, command: Command, caller: Caller, fau
     except ClientRevoked:
         raise
     except DomainError as problem:
-        issues = _add_issues(issues, problem)
+        issues = merge_issues(issues, problem)
     except AttributeError as error:
         if not needs_unreadable(error):
             raise  # else nothing more can be said

@@ -174,9 +174,9 @@ async def test_a_planned_window_counts_again_when_its_terms_change(small_trust: 
     refused = await vendor.patch(
         f"/v1/windows/{id_}", json={"yearGroups": ["5"], "opensAt": CLOSES.isoformat()}, headers={"If-Match": "*"}
     )
-    assert (refused.status_code, issues(refused.json())) in (
-        (409, {"/opensAt": "window-state", "/yearGroups": "window-state"}),
-        (422, {"/closesAt": "closes-before-opening"}),
+    assert (refused.status_code, issues(refused.json())) == (
+        422,
+        {"/closesAt": "closes-before-opening", "/opensAt": "window-state", "/yearGroups": "window-state"},
     )
 
 
@@ -217,9 +217,9 @@ async def test_a_window_that_has_opened_or_closed_by_itself_is_in_that_state_for
     for verb in ("open", "close"):
         assert (await sent(vendor, f"/v1/windows/{id_}/{verb}", status=409))["type"].endswith("/window-state")
     refused = await vendor.patch(f"/v1/windows/{id_}", json={"closesAt": "2027-01-01T00:00:00Z"}, headers={"If-Match": "*"})
-    assert (refused.status_code, issues(refused.json())) in (
-        (409, {"/closesAt": "window-state"}),
-        (422, {"/acceptUntil": "accepts-before-closing"}),
+    assert (refused.status_code, issues(refused.json())) == (
+        422,
+        {"/acceptUntil": "accepts-before-closing", "/closesAt": "window-state"},
     )
 
 

@@ -92,6 +92,52 @@ async def test_no_filter_answers_an_empty_list_for_a_value_outside_its_vocabular
     assert statuses == {400, 422}
 
 
+async def test_a_fault_of_form_hides_no_unknown_code(interfaces: Interfaces) -> None:
+    """A 400 for what cannot be read tells the codes that nobody has too, which alone are a 422."""
+    headers, walked = interfaces.tokens["everything"], 0
+    for resource, name, field in list_filters():
+        if field.codes is None:
+            continue
+        code = next(code for code in ("zzz", "999", "Z") if _is_of_form(field, code))
+        row = "id" if "id" in resource.fields else next(iter(resource.fields))
+        alone = await interfaces.http.get(f"/v1/{resource.path}", params={name: code}, headers=headers)
+        rest = await interfaces.http.get(f"/v1/{resource.path}", params={name: code, "first": "0"}, headers=headers)
+        body = {"where": {name: code}, "first": 0}
+        lookup = await interfaces.http.post(f"/v1/{resource.path}/lookup", json=body, headers=headers)
+        query = f'{{ {resource.plural}(first: 0, where: {{{name}: ["{code}"]}}) {{ nodes {{ {row} }} }} }}'
+        graphql = await interfaces.graphql("everything", query)
+        assert "issues" in alone.json(), (resource.name, name, code, alone.text[:300])
+        unknown = [issue["code"] for issue in alone.json()["issues"]]
+        assert (alone.status_code, rest.status_code) == (422, 400), (resource.name, name, rest.text[:300])
+        assert [issue["code"] for issue in rest.json()["issues"]] == ["parameter-invalid", *unknown]
+        assert [issue["at"] for issue in rest.json()["issues"]] == ["first", name]
+        if lookup.status_code not in (404, 405):
+            told = [(issue["at"], issue["code"]) for issue in lookup.json()["issues"]]
+            assert (lookup.status_code, told) == (400, [("/first", "parameter-invalid"), (f"/where/{name}", unknown[0])])
+        (problem,) = [error["extensions"]["problem"] for error in graphql["errors"]]
+        assert problem["status"] == "400"
+        assert [issue["code"] for issue in problem["issues"]] == ["argument-invalid", *unknown]
+        walked += 1
+    assert walked > 25
+    asks = {"groupBy": "school", "window": "zzz", "subject": "zzz", "trust": "zzz", "school": "zzz", "first": "0"}
+    wrong = await interfaces.http.get("/v1/aggregates", params=asks, headers=headers)
+    query = '{ aggregates(groupBy: [SCHOOL], window: "zzz", subject: "zzz", trust: "zzz", school: ["zzz"], first: 0) { pageInfo { hasNextPage } } }'
+    found = await interfaces.graphql("everything", query.replace("[SCHOOL]", "[school]"))
+    assert "issues" in wrong.json(), wrong.text[:400]
+    (problem,) = [error["extensions"]["problem"] for error in found["errors"]]
+    assert "issues" in problem, problem
+    for status, told_issues in ((wrong.status_code, wrong.json()["issues"]), (int(problem["status"]), problem["issues"])):
+        assert (status, {issue["at"] for issue in told_issues}) == (400, {"first", "window", "subject", "trust", "school"})
+
+
+def _is_of_form(field: Field, text: str) -> bool:
+    try:
+        field.parse_filter(text)
+    except ValueError:
+        return False
+    return True
+
+
 async def test_no_filter_takes_an_empty_value(interfaces: Interfaces) -> None:
     for resource, name, _ in list_filters():
         rest, graphql = await ask(interfaces, resource, name, "")

@@ -249,6 +249,7 @@ async def test_bad_rows_are_reported_when_it_is_sent_and_nothing_is_stored(small
     wrong = {
         "/entries/1/yearGroup": "year-group-invalid",
         "/entries/2/dateOfBirth": "age-implausible",
+        "/entries/2": "pupil-conflict",
         "/entries/3": "pupil-conflict",
     }
     wrong |= {"/entries/4/enrolments": "enrolment-required"}

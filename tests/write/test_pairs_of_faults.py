@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from tests.fixtures.databases import Databases
-from tests.fixtures.small_trust import TRUST, WINDOW, batch, entry, judged, open_trust, opened, roll, sent, window
+from tests.fixtures.small_trust import TRUST, WINDOW, batch, entry, judged, open_trust, opened, roll, sent, upn, window
 
 GHOST = {"reference": "ghost", "subject": "reading", "grade": 100}
 HORIZON = {"academicYear": "2018-19", "point": "KS2"}
@@ -46,6 +46,12 @@ def windows(**changed: Any) -> tuple[str, str, dict[str, Any]]:
     return "/v1/windows", "createWindow", window("other") | changed
 
 
+NOWHERE = {"urn": 123456}
+NO_UPN = {"upn": "A801200005001"}
+ANOTHER = {"forename": "Zoe", "dateOfBirth": "2006-02-02"}
+"""The facts of another child than the one whose reference the row has."""
+BEYOND = {"statutory": False, "yearGroups": ["3"]}
+"""Of a window more than the workload budget allows."""
 BAD_SPELL = [{"from": "1902-09-01", "status": "C"}]
 LINE = {"subject": "zzz", "scheme": "zzz", "aspect": "zzz"}
 PAIRS: list[tuple[tuple[str, str, dict[str, Any]], set[str]]] = [
@@ -82,7 +88,28 @@ PAIRS: list[tuple[tuple[str, str, dict[str, Any]], set[str]]] = [
     (windows(academicYear="2026-28", collects=[LINE]), {"/academicYear", "0/subject", "0/scheme", "0/aspect"}),
     (windows(closesAt="2016-01-01T00:00:00Z", name=5, collects=[LINE]), {"/closesAt", "/name", "0/scheme"}),
     (windows(code=WINDOW, collects=[LINE]), {"/code", "0/scheme"}),
+    (windows(code=WINDOW, **BEYOND), {"/code", "/frequencyReasons"}),
+    (windows(closesAt="2016-01-01T00:00:00Z", **BEYOND), {"/closesAt", "/frequencyReasons"}),
+    (windows(name=5, collects=[LINE], **BEYOND), {"/name", "0/scheme", "/frequencyReasons"}),
+    (windows(tenant={"trust": {"groupUid": 1}}, collects=[LINE], **BEYOND), {"/trust", "0/scheme", "/frequencyReasons"}),
+    (judgements(GHOST | {"reference": IDENTIFIER}, school=NOWHERE), {"/school", "0/reference"}),
+    (judgements(NO_UPN | {"subject": "reading", "grade": 100}, school=NOWHERE), {"/school", "0/upn"}),
+    (judgements(judged(1, reference=IDENTIFIER, school=NOWHERE), judged(2)), {"0/school", "0/reference"}),
+    (targets(reference=IDENTIFIER, school=NOWHERE), {"/school", "0/reference"}),
+    (groups(members=[{"reference": IDENTIFIER}, NO_UPN], school=NOWHERE), {"/school", "members/0/reference", "members/1/upn"}),
+    (groups(members=[{"reference": "ghost", "from": "1902-09-01"}], school=NOWHERE), {"/school", "members/0/from"}),
+    (groups(members=[{"reference": "ghost", "from": "1902-09-01"}]), {"members/0/reference", "members/0/from"}),
+    (pupils(**ANOTHER, sex="Z"), {"entries/0", "0/sex"}),
+    (pupils(**ANOTHER, yearGroup="99"), {"entries/0", "0/yearGroup"}),
+    (
+        pupils(**ANOTHER, characteristics=[{"kind": "fsm", "value": "zzz", "from": "2017-09-01"}]),
+        {"entries/0", "0/characteristics/0"},
+    ),
+    (pupils(**ANOTHER, asOf="zzz"), {"entries/0", "/asOf"}),
+    (pupils(upn=upn(2), surname=5), {"entries/0", "0/surname"}),
+    (pupils(reference="new", upn=None, enrolments=[], preferredSurname=5), {"0/enrolments", "0/preferredSurname"}),
 ]
+"""Requests with several faults, and the places of all of them."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -91,6 +118,8 @@ async def vendor(module_databases: Databases) -> AsyncIterator[Any]:
     async with open_trust(module_databases) as made:
         client = await made.client("vendor", f"trust:{TRUST}=all")
         await opened(client)
+        for n in range(3):
+            await sent(client, "/v1/windows", window(f"budget{n}", **BEYOND), 201)
         await sent(client, "/v1/pupils", roll("Oak", [entry(n) for n in range(4)]))
         before = await made.everything()
         yield client

@@ -21,7 +21,6 @@ from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.roster.merged_pupils import tell_merged
 from domain.roster.record_pupils import leavers
-from domain.roster.record_pupils.bad_rows import reject_unknown_ids
 from domain.roster.record_pupils.changed_identity import reject_changed_identities
 from domain.roster.record_pupils.changes import read_stored, record_said, write_changes
 from domain.roster.record_pupils.compare import compare_with_stored
@@ -37,6 +36,7 @@ from domain.roster.record_pupils.matching import (
 )
 from domain.roster.record_pupils.plan import plan_roll
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
+from domain.roster.record_pupils.refused_rows import check_refused_rows
 from domain.roster.record_pupils.retired_rows import list_identifiers
 from domain.roster.record_pupils.roll_day import IMPLAUSIBLE, find_roll_day_problem, is_planned_day
 from domain.roster.record_pupils.source import report_differences, report_leavers
@@ -106,8 +106,8 @@ async def write_roll(
     rows = await _list_rows(batch, schools)
     row_schools = (row.school for row in rows)
     tenant_id = next((school.tenant_id for school in (complete_school, *row_schools) if school is not None), None)
-    await reject_unknown_ids(connection, caller, batch, schools)
     if tenant_id is None or batch.faults:
+        await check_refused_rows(connection, caller, batch, schools, [])
         batch.refuse_if_strict()
         return summarise(batch, [])
     as_of = batch.head.as_of
@@ -115,6 +115,7 @@ async def write_roll(
     rows = drop_rejected(batch, rows)
     locks = SchoolLocks(connection, tenant_id)
     on_roll = await match_and_lock(connection, caller, locks, tenant_id, rows, complete_school, as_of)
+    await check_refused_rows(connection, caller, batch, schools, rows)
     matched = rows
     rows = await reject_changed_identities(batch, rows)
     rows = await reject_pupils_of_other_schools(connection, caller, batch, tenant_id, rows)

@@ -17,7 +17,7 @@ from domain.roster.on_roll import MAIN
 from domain.roster.pupil_keys import Key, KeyMatch, StoredIdentity
 from domain.roster.record_pupils.dates import check_dates
 from domain.roster.record_pupils.row_problem import RowProblem
-from domain.roster.references import is_identifier, may_repeat
+from domain.roster.references import IS_IDENTIFIER, is_identifier, may_repeat
 from domain.roster.school_refs import SchoolInReach, SchoolRef
 from domain.roster.upn import UpnText
 from domain.roster.years import YearGroupText
@@ -227,7 +227,7 @@ def apply_rules(
             batch.reject(at, place, "upn-invalid", str(problem))
     reference, year_text, year_group = getattr(entry, "reference", UNSET), getattr(entry, "year_group", None), None
     if reference is not UNSET and is_identifier(reference):
-        batch.reject(at, "reference", "reference-is-identifier", "A reference may not be a UPN or an NHS number.")
+        batch.reject(at, "reference", *IS_IDENTIFIER)
     try:
         year_group = None if year_text is None else years.parse_year_group(year_text)
     except ValueError as problem:

@@ -12,7 +12,7 @@ a child of another surname is no correction. Nor is it one where the batch has a
 would replace, or where the row is wholly that of a stored twin: references were exchanged.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 from uuid import UUID
@@ -271,13 +271,18 @@ def _compare(row: PupilEntryRow, meant: list[StoredIdentity]) -> RowProblem | No
     return RowProblem(CONFLICT, (pupil.id,), tuple(differing)) if differing else None
 
 
-async def identify_rows(connection: Connection, tenant_id: UUID, rows: list[PupilEntryRow]) -> None:
-    """Sets whom each row means, and the problem of a row that may mean another child. At most three statements."""
-    pupil_ids = {id_ async for part in iterate_in_slices(rows) for row in part for id_ in row.matched_ids}
+async def identify_rows(
+    connection: Connection, tenant_id: UUID, rows: list[PupilEntryRow], others: Sequence[PupilEntryRow] = ()
+) -> None:
+    """Sets whom each row means, and the problem of a row that may mean another child. `others` are rows of the same batch
+    that are identified already. At most three statements.
+    """
+    all_rows = [*rows, *others] if others else rows
+    pupil_ids = {id_ async for part in iterate_in_slices(all_rows) for row in part for id_ in row.matched_ids}
     former_upns = {number for row in rows for number in row.former_upns}
     released = await connection.fetch(_RELEASED, tenant_id, list(former_upns)) if former_upns else []
     stored = await read_identities(connection, tenant_id, pupil_ids) if pupil_ids else {}
-    identities = Identities(stored, rows, {tuple(pair) for pair in released})
+    identities = Identities(stored, all_rows, {tuple(pair) for pair in released})
     corrected: list[tuple[PupilEntryRow, StoredIdentity]] = []
     async for part in iterate_in_slices(rows):
         for row in part:
@@ -285,7 +290,7 @@ async def identify_rows(connection: Connection, tenant_id: UUID, rows: list[Pupi
             if row.problem is None and row.pupil is not None and _is_correction(row, row.pupil):
                 corrected.append((row, row.pupil))
     if corrected:
-        await _find_exchanged(connection, tenant_id, corrected, rows)
+        await _find_exchanged(connection, tenant_id, corrected, all_rows)
 
 
 _RELEASED = "SELECT pupil_id, upn FROM identity_history WHERE tenant_id = $1 AND kind = 'upn released' AND upn = ANY ($2)"

@@ -47,11 +47,7 @@ async def match_and_lock(
     school_ids = {row.school.id for row in rows} | ({complete_school.id} if complete_school is not None else set())
     locked: set[UUID] | None = None
     while True:
-        keys = [key async for part in iterate_in_slices(rows) for row in part for key in row.keys]
-        matches = iter(await match_keys(connection, caller, tenant_id, keys))
-        async for part in iterate_in_slices(rows):
-            for row in part:
-                row.match, *row.former_matches = islice(matches, len(row.keys))
+        await match_rows(connection, caller, tenant_id, rows)
         on_roll = await leavers.read_on_roll(connection, caller, complete_school, as_of) if complete_school is not None else []
         pupil_ids = {id_ async for part in iterate_in_slices(rows) for row in part for id_ in row.matched_ids}
         pupil_ids |= {spell.pupil_id for spell in on_roll}
@@ -60,6 +56,15 @@ async def match_and_lock(
             return on_roll
         await locks.lock(school_ids, pupil_ids)
         locked = pupil_ids
+
+
+async def match_rows(connection: Connection, caller: Caller, tenant_id: UUID, rows: list[PupilEntryRow]) -> None:
+    """Sets to whom the keys of each row belong. One statement."""
+    keys = [key async for part in iterate_in_slices(rows) for row in part for key in row.keys]
+    matches = iter(await match_keys(connection, caller, tenant_id, keys))
+    async for part in iterate_in_slices(rows):
+        for row in part:
+            row.match, *row.former_matches = islice(matches, len(row.keys))
 
 
 async def reject_ambiguous(

@@ -9,12 +9,12 @@ from domain.roster.record_pupils.entries import PupilEntryRow
 from domain.roster.retired import describe_names, describe_reference, describe_upn
 
 
-def list_identifiers(client_id: UUID, rows: Iterable[PupilEntryRow]) -> Iterator[tuple[int, str]]:
+def list_identifiers(client_id: UUID, rows: Iterable[PupilEntryRow], *, with_names: bool = True) -> Iterator[tuple[int, str]]:
     """Yields each row's index with its names, legal and preferred, and birthday, its UPNs and its reference."""
     for row in rows:
         entry = row.entry
         surnames, forenames = (entry.surname, entry.preferred_surname), (entry.forename, entry.preferred_forename)
-        for name in describe_names(surnames, forenames, entry.date_of_birth):
+        for name in describe_names(surnames, forenames, entry.date_of_birth) if with_names else ():
             yield row.at, name
         for upn in (row.upn, *row.former_upns):
             if upn is not None:
