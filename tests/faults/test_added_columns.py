@@ -288,7 +288,7 @@ async def test_a_read_that_was_in_the_way_of_a_migration_is_asked_again(database
         await owner.execute("LOCK TABLE succession")
         reading = asyncio.create_task(database.read(asked))
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'succession'::regclass"
-        for _ in range(100):
+        for _ in range(4_000):
             if await other.fetchval(waits):
                 break
             await asyncio.sleep(0.005)
