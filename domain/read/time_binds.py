@@ -1,5 +1,7 @@
 """Bind parameters of the time. Every statement that names one of them gets its value when it runs."""
 
+from datetime import date, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Date, DateTime, SmallInteger, bindparam
@@ -14,8 +16,18 @@ THIS_YEAR = bindparam("this_year", type_=SmallInteger)
 """The calendar year in which today's academic year began."""
 
 
+_NOW, _TODAY, _THIS_YEAR = NOW.key, TODAY.key, THIS_YEAR.key
+
+
 def bind_time() -> dict[str, Any]:
     """Returns the values of the three, all of one instant."""
     now = clock.read_now()
-    today = clock.find_day(now)
-    return {NOW.key: now, TODAY.key: today, THIS_YEAR.key: clock.find_start_year(today)}
+    today, this_year = _find_day(now.replace(minute=0, second=0, microsecond=0))
+    return {_NOW: now, _TODAY: today, _THIS_YEAR: this_year}
+
+
+@lru_cache(8)
+def _find_day(hour: datetime) -> tuple[date, int]:
+    """Returns the date in England in an hour of UTC, and the year in which its academic year began: days begin there on the hour."""
+    today = clock.find_day(hour)
+    return today, clock.find_start_year(today)
