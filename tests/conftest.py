@@ -5,7 +5,7 @@
 
 import json
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,36 @@ from tests.fixtures.server import Server, free_port, serving
 from tests.fixtures.small_trust import Trust, open_trust
 from tests.fixtures.two_trusts import TwoTrusts, build_two_trusts, copy_two_trusts
 
+LISTED_FILES = 10
+SHARED = {"server": "server", "two_trusts": "", "module_databases": "", "web": ""}
+"""Fixtures that take long to set up, and the group of the tests that use one: of a session, or (where it is empty) of a module."""
 
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test has an id of its own: of those that share one, a parallel run makes one only, and says nothing."""
+    """Tests that share a fixture run in one process, which sets it up once; the others fill the gaps between such groups.
+
+    Every test has an id of its own: of those that share one, a parallel run makes one only, and says nothing.
+    """
     if shared := [name for name, times in Counter(item.nodeid for item in items).items() if times > 1]:
         raise pytest.UsageError(f"Tests that share an id: {', '.join(shared)}")
+    for item in items:
+        used = [group for name, group in SHARED.items() if name in getattr(item, "fixturenames", ())]
+        if used and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(used[0] or item.location[0]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The files that took longest, so that whoever adds a test sees what the suite's time goes on."""
+    seconds: dict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.location[0]] += report.duration
+    if len(seconds) > LISTED_FILES:
+        terminalreporter.section(f"the {LISTED_FILES} longest of {len(seconds)} files")
+        for path, taken in sorted(seconds.items(), key=lambda item: -item[1])[:LISTED_FILES]:
+            terminalreporter.write_line(f"{taken:6.0f} s  {path}")
 
 
 @pytest.fixture(scope="session", autouse=True)
