@@ -1,10 +1,11 @@
 """Functions for migrations that change tables in use.
 
-Both commit what comes before them in the migration, and each of their statements. So let one of them be all that its migration does. A run that was cut
-short does the whole migration again: each statement must do nothing the second time (IF NOT EXISTS, OR REPLACE).
+Each commits what comes before it in the migration, and each of its statements. So a migration that calls one consists only of calls of these functions.
+A run that was cut short does the whole migration again: each statement must do nothing the second time (IF NOT EXISTS, OR REPLACE).
 """
 
 import time
+from typing import Literal
 
 from alembic import op
 from sqlalchemy import Connection
@@ -23,6 +24,31 @@ def run_each(*statements: str) -> None:
     with op.get_context().autocommit_block():
         for statement in statements:
             _run(op.get_bind(), statement)
+
+
+def protect_table(table: str, *, rows_of: Literal["school", "pupil", "tenant"]) -> None:
+    """Forces row-level security on a table with the column tenant_id, and gives the roles their rights. What is there stays.
+
+    The application sees and writes rows within reach: by school_id those of a school, of a pupil also by pupil_id those that a
+    second school shares, and those of a tenant by any of its schools. The owner and the operator see every row.
+    """
+    of_school = "" if rows_of == "tenant" else f" AND r.school_id = {table}.school_id"
+    reached = f"EXISTS (SELECT 1 FROM reach r WHERE r.tenant_id = {table}.tenant_id{of_school})"
+    if rows_of == "pupil":
+        reached += (
+            f" OR EXISTS (SELECT 1 FROM shared_pupils s WHERE s.tenant_id = {table}.tenant_id AND s.pupil_id = {table}.pupil_id)"
+        )
+    policies = {
+        "reached": f"TO markonce_app USING ({reached})",
+        "maintenance": "TO CURRENT_USER, markonce_operator USING (true) WITH CHECK (true)",
+    }
+    with op.get_context().autocommit_block():
+        connection = op.get_bind()
+        _run(connection, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+        present = f"SELECT polname FROM pg_policy WHERE polrelid = '{table}'::regclass"
+        for name in policies.keys() - {*connection.exec_driver_sql(present).scalars()}:
+            _run(connection, f"CREATE POLICY {name} ON {table} {policies[name]}")
+        _run(connection, f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO markonce_app, markonce_operator")
 
 
 def append_to_views(expression: str, *views: str) -> None:

@@ -57,18 +57,24 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-async def test_the_migration_of_adding_runs(databases: Databases, tmp_path: Path) -> None:
-    """Run twice it does nothing more, and each view has the column at its end and the rights of who asks."""
-    (text,) = re.findall(r"```python\n(\"\"\"The house of a pupil.*?)```", (ROOT / "docs" / "adding.md").read_text(), re.DOTALL)
+async def test_the_migrations_of_adding_run(databases: Databases, tmp_path: Path) -> None:
+    """Run twice they do nothing more. Each view has the column at its end and the rights of who asks; the table has its policies."""
+    texts = re.findall(r"```python\n(\"\"\".*?)```", (ROOT / "docs" / "adding.md").read_text(), re.DOTALL)
     folder = folder_of(tmp_path / "migrations")
-    migration = folder / "versions" / f"{following()}_house.py"
-    migration.write_text(text.replace("NNNN", following()).replace("MMMM", following(0)))
+    for n, text in enumerate(texts):
+        migration = folder / "versions" / f"{following(n + 1)}_of_adding.py"
+        migration.write_text(text.replace("NNNN", following(n + 1)).replace("MMMM", following(n)))
     await migrated(databases, folder)
     owner = await asyncpg.connect(databases.owner_url)
     await owner.execute("UPDATE alembic_version SET version_num = $1", following(0))
     await migrated(databases, folder)
     views = await owner.fetch(LAST_COLUMNS, ["group_pupils", "school_roll"])
+    columns = await owner.fetch("SELECT attname FROM pg_attribute WHERE attrelid = 'rewards'::regclass AND attnum > 0")
+    policies = await owner.fetch("SELECT polname FROM pg_policy WHERE polrelid = 'rewards'::regclass ORDER BY 1")
     await owner.close()
+    assert len(texts) == 2
+    assert {"tenant_id", "school_id", "pupil_id", "version", "changed_at"} <= {row["attname"] for row in columns}
+    assert [row["polname"] for row in policies] == ["maintenance", "reached"]
     assert [tuple(row) for row in views] == [(name, "house", ["security_invoker=true"]) for name in ("group_pupils", "school_roll")]
 
 

@@ -1,4 +1,6 @@
-"""The type number in the ids of each table (ids.py). A number is never given to another table."""
+"""The type number in the ids of each table (ids.py). A number is never given to another table: a new one gets one more
+than the highest, and the gaps are spent.
+"""
 
 TRUST = 1
 MEMBERSHIP = 2

@@ -1,8 +1,8 @@
 """The input of a command that changes or deletes one row, and its result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from msgspec import UNSET, Struct
@@ -44,6 +44,12 @@ class Changed(Output, kw_only=True):
         return self.outcome != "unchanged"
 
 
+class StoredRow(Protocol):
+    """A row by the names of its columns: a Record of asyncpg, or a dict."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Patch(Generic[Fields]):
     """A change of one row.
@@ -63,7 +69,7 @@ class Patch(Generic[Fields]):
             message = f"The row has version {version} now. Read it again, and change it as it is."
             raise Stale(message, issues=(Issue(self.version_at, Stale.code, message),))
 
-    def merge_over(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+    def merge_over(self, stored: StoredRow) -> dict[str, Any]:
         """Returns the new values by column: those of the patch, and the stored ones of fields that are UNSET. A field that
         cannot be read is UNREADABLE (partial.py).
         """

@@ -48,6 +48,14 @@ def test_a_scope_is_needed_for_everything() -> None:
     assert all(isinstance(command.scope, Scope) for command in COMMANDS.values())
 
 
+def test_make_contracts_runs_every_file_that_compares_one() -> None:
+    comparing = [
+        path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py") if f"{check_golden.__name__}(" in path.read_text()
+    ]
+    (listed,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("GOLDENS := ")]
+    assert {*listed.split()[2:]} == {str(path) for path in comparing}
+
+
 @pytest.mark.parametrize("path", CONTRACTS, ids=str)
 def test_golden_contract(path: Path) -> None:
     check_golden(ROOT / path, CONTRACTS[path]())

@@ -189,6 +189,10 @@ RIGHT = {
         "ALTER TABLE probe ADD COLUMN b uuid REFERENCES schools (id)",
         "ALTER TABLE probe ALTER a SET NOT NULL",
     ),
+    "a table of a tenant": """
+    run_each("CREATE TABLE IF NOT EXISTS probe (tenant_id uuid NOT NULL, school_id uuid NOT NULL REFERENCES schools, PRIMARY KEY (tenant_id, school_id))")
+    protect_table("probe", rows_of="school")
+    """,
     "an index": '    build_index("later", "judgements", "(tenant_id, source)")',
     "columns of several": '    run_each("ALTER TABLE pupils ADD COLUMN IF NOT EXISTS later text", "ALTER TABLE schools ADD COLUMN IF NOT EXISTS later text")',
     "a column of a view": """
@@ -216,6 +220,29 @@ async def test_what_breaks_the_rules_is_found(databases: Databases, tmp_path: Pa
 async def test_what_keeps_to_the_rules_is_let_be(databases: Databases, tmp_path: Path, case: str) -> None:
     await prepare(databases)
     assert (await run_and_check(databases, folder_of(tmp_path / "after", {NEXT: RIGHT[case]}), {})).wrong == []
+
+
+SECURITY = """
+SELECT c.relrowsecurity, c.relforcerowsecurity, p.polname, p.polroles::regrole[]::text, replace(pg_get_expr(p.polqual, c.oid), c.relname, 'x'),
+    pg_get_expr(p.polwithcheck, c.oid), ARRAY(SELECT a::text FROM unnest(c.relacl) a ORDER BY 1)
+FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid WHERE c.relname = $1 ORDER BY polname
+"""
+
+
+async def test_a_new_table_is_protected_as_those_of_its_kind(databases: Databases, tmp_path: Path) -> None:
+    alike = {"school": "groups", "pupil": "characteristics", "tenant": "aspects"}
+    body = "\n".join(
+        f"""    run_each("CREATE TABLE IF NOT EXISTS of_{kind} (tenant_id uuid, school_id uuid, pupil_id uuid)")
+    protect_table("of_{kind}", rows_of="{kind}")"""
+        for kind in alike
+    )
+    await migrated(databases, folder_of(tmp_path / "after", {NEXT: body}))
+    owner = await asyncpg.connect(databases.owner_url)
+    for kind, table in alike.items():
+        protected, expected = [await owner.fetch(SECURITY, name) for name in (f"of_{kind}", table)]
+        assert len(expected) == 2
+        assert protected == expected
+    await owner.close()
 
 
 async def test_what_is_not_one_transaction_can_be_run_again(databases: Databases, tmp_path: Path) -> None:
