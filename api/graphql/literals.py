@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from graphql import (
     ArgumentNode,
     BooleanValueNode,
+    DirectiveNode,
     DocumentNode,
     EnumValueNode,
     FieldNode,
@@ -20,6 +21,7 @@ from graphql import (
     ObjectValueNode,
     StringValueNode,
     ValueNode,
+    VariableDefinitionNode,
     VariableNode,
     Visitor,
     visit,
@@ -104,7 +106,7 @@ def _read_literal(node: ValueNode, variables: Mapping[str, Any]) -> Any:
 
 
 def find_places(document: DocumentNode, nodes: set[int]) -> dict[int, str]:
-    """The places of nodes, by their ids: the response name of the field, its argument, and the names and indexes below."""
+    """The places of nodes, by their ids: the response name of the field, its argument, and the names and indexes below; of a default, the variable."""
     found: dict[int, str] = {}
     for definition in document.definitions:
         for node, path in _walk(definition, ()):
@@ -121,6 +123,10 @@ def _walk(node: Node, path: tuple[str, ...]) -> Iterator[tuple[Node, tuple[str, 
         match node:
             case FieldNode():
                 path = (*path, (node.alias or node.name).value)
+            case DirectiveNode():
+                path = (*path, f"@{node.name.value}")
+            case VariableDefinitionNode():
+                path = (f"${node.variable.name.value}",)
             case ArgumentNode() | ObjectFieldNode():
                 path = (*path, node.name.value)
         yield node, path

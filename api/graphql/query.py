@@ -1,6 +1,6 @@
 """From a validated GraphQL operation to ListQuery and RowQuery: fragments, aliases, @skip and @include are resolved here, rules and SQL are elsewhere."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from domain.declare.errors import BadRequest, Issue, make_invalid
 from domain.declare.ids import get_type_number, parse_id
 from domain.declare.ranges import Comparison
 from domain.declare.resource import Link, Resource
-from domain.read.contradictions import find_contradictions
+from domain.read.contradictions import find_contradictions, find_excluded
 from domain.read.cursors import Cursors
 from domain.read.query import (
     MAX_FIRST,
@@ -232,6 +232,7 @@ class Reader:
         link_arguments = self._read_arguments(link, arguments) if link is not None else ()
         chosen = {name: str(arguments[name]) for name in resource.choices if arguments.get(name) is not None}
         choices = resource.choose(chosen, [condition.name for condition in where], link)
+        self._add_contradictions(find_excluded(resource, link, choices, where))
         query = ListQuery(resource, items, where, order, first, path=within, arguments=link_arguments, choices=choices)
         if arguments.get("after") is None:
             return query
@@ -258,10 +259,13 @@ class Reader:
                 parse = partial(ranged_field.parse_bound, comparison)
                 values = self._read_values(place, f"{ranged}.{by}", None if bound is None else [bound], parse)
                 found.append(Condition(ranged, ranged_field, values, comparison, place))
-        for condition, i, problem in find_contradictions([condition for condition in found if "" not in condition.values]):
+        self._add_contradictions(find_contradictions([condition for condition in found if "" not in condition.values]))
+        return tuple(found)
+
+    def _add_contradictions(self, found: Iterable[tuple[Condition, int, str]]) -> None:
+        for condition, i, problem in found:
             place = place_value(condition.at, i, len(condition.values))
             self.issues.append(Issue(place, "filter-value-invalid", f"The value given for {condition.label} {problem}."))
-        return tuple(found)
 
     def _read_arguments(self, link: Link, values: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
         """The arguments of the link, parsed. One that is null is left out."""

@@ -1,6 +1,6 @@
 """Turns the parameters of a request, or the body of a lookup, into the query of a list or a row."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from domain import RESOURCES
 from domain.access.caller import Caller
 from domain.declare.ranges import Comparison
 from domain.declare.resource import Filter, Link, Resource
-from domain.read.contradictions import find_contradictions
+from domain.read.contradictions import find_contradictions, find_excluded
 from domain.read.cursors import Cursors
 from domain.read.query import (
     DEFAULT_FIRST,
@@ -157,6 +157,8 @@ def _make_list(
     default = MAX_FIRST if as_csv else DEFAULT_FIRST  # a spreadsheet is read as a whole
     first, after = issues.read_number(listing.single.get("first"), "first", default, MAX_FIRST), listing.single.get("after")
     chosen = issues.read_choices(resource, by, {name: listing.single[name] for name in resource.choices if name in listing.single})
+    choices = resource.choose(chosen, [condition.name for condition in conditions], by, is_lookup=in_body)
+    _add_contradictions(issues, find_excluded(resource, by, choices, conditions))
     counted = issues.read_flag(listing.single.get("totalCount"), "totalCount")
     if counted and as_csv:
         issues.add("totalCount", "parameter-invalid", "totalCount is a part of JSON; a spreadsheet has none.")
@@ -164,7 +166,6 @@ def _make_list(
         issues.add("bom", "parameter-invalid", OF_CSV)
     issues.raise_if_any([ListQuery(resource, (), conditions)])
     page = make_page_fields(make_row_fields(resource, tree, caller, by), counted=counted)
-    choices = resource.choose(chosen, [condition.name for condition in conditions], by, is_lookup=in_body)
     query = ListQuery(resource, page, conditions, order, first, path=path, arguments=arguments, choices=choices)
     if after is None:
         return query
@@ -207,10 +208,14 @@ def read_conditions(
             decoded = _decode_values(issues, at, parse, values)
             if decoded:
                 conditions.append(Condition(name, field, decoded, operator, issues.prefix + at))
-    for condition, i, problem in find_contradictions(conditions):
+    _add_contradictions(issues, find_contradictions(conditions))
+    return tuple(conditions)
+
+
+def _add_contradictions(issues: ParameterIssues, found: Iterable[tuple[Condition, int, str]]) -> None:
+    for condition, i, problem in found:
         at = place_value(condition.at, i, len(condition.values)).removeprefix(issues.prefix)
         issues.add(at, "filter-value-invalid", f"The value given for {condition.label} {problem}.")
-    return tuple(conditions)
 
 
 def _decode_values(issues: ParameterIssues, name: str, parse: Callable[[Any], Any], values: list[Any]) -> tuple[Any, ...]:

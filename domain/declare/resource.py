@@ -235,7 +235,8 @@ class Choice:
     leaves out no row.
 
     Where a request leaves it out, `default` applies. `widest` applies instead to a lookup in a body and to a list that
-    is filtered by one of `widened_by` or by what identifies a person: such a request names the rows it means.
+    is filtered by one of `widened_by` or by what identifies a person: such a request names the rows it means. `excludes`
+    are the values of fields that no row of a value has, by value and field; None: any value.
     """
 
     doc: str
@@ -243,6 +244,7 @@ class Choice:
     default: str
     widest: str
     widened_by: frozenset[str] = frozenset()
+    excludes: Mapping[str, Mapping[str, tuple[Any, ...] | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

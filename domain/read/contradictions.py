@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from domain.declare.ranges import Comparison
+from domain.declare.resource import Link, Resource
 from domain.read.query import Condition, unwrap_parameter
 
 
@@ -24,6 +25,21 @@ def list_related(conditions: Sequence[Condition]) -> list[list[int]]:
         if narrowing is not None and narrowing.by in by_name:
             related.append([i, *by_name[narrowing.by]])
     return related
+
+
+def find_excluded(
+    resource: Resource, link: Link | None, choices: Iterable[tuple[str, str]], conditions: Sequence[Condition]
+) -> Iterator[tuple[Condition, int, str]]:
+    """Yields the values of each filter that no row has which the choices of the list leave: the filter, the index of the value,
+    and what is wrong with it. The link is the one that leads to the list.
+    """
+    declared = resource.list_choices(link)
+    for name, value in choices:
+        excluded = declared[name].excludes.get(value, {})
+        for condition in conditions:
+            values = excluded.get(condition.name)
+            if condition.name in excluded and (values is None or {*map(unwrap_parameter, condition.values)} <= {*values}):
+                yield from ((condition, i, f"leaves no row with {name}={value}") for i in range(len(condition.values)))
 
 
 def find_contradictions(conditions: Sequence[Condition]) -> Iterator[tuple[Condition, int, str]]:

@@ -13,11 +13,11 @@ from uuid import UUID
 from domain.access.caller import ReachSnapshot
 from domain.access.standing import check_standing
 from domain.declare.errors import Invalid
-from domain.declare.resource import TextRange
+from domain.declare.resource import Link, TextRange
 from domain.declare.value_types import ValueType
 from domain.read.checks import list_needs
 from domain.read.compile import compile_query
-from domain.read.contradictions import find_contradictions, list_related
+from domain.read.contradictions import find_contradictions, find_excluded, list_related
 from domain.read.cursors import Cursors
 from domain.read.known_codes import list_coded, make_unknown
 from domain.read.labels import SnapshotOutdated, get_label_cache
@@ -70,6 +70,8 @@ class PreparedQuery:
         """
         self._ranges: list[str] = []
         """The bind names of filters by text ranges."""
+        self._excluded: dict[int, tuple[Link | None, list[tuple[str, Condition]]]] = {}
+        """By page with choices, the link that leads to it and its filters with their bind names."""
         self._related: list[list[tuple[str, Condition]]] = []
         """Filters that may contradict one another, each with its bind name (contradictions.py)."""
         self.template = QueryTemplate.intern(tuple(self._make_template(query) for query in queries))
@@ -189,6 +191,11 @@ class PreparedQuery:
             bound = [replace(condition, values=tuple(_list_bound(values[name]))) for name, condition in related]
             if any(find_contradictions(bound)):
                 raise ValueError("the filters contradict one another")
+        for page_number, (link, named) in self._excluded.items():
+            page = self._pages[page_number]
+            bound = [replace(condition, values=tuple(_list_bound(values[name]))) for name, condition in named]
+            if any(True for _ in find_excluded(page.resource, link, page.choices, bound)):
+                raise ValueError("the filters contradict the choices of the list")
         for name in self._ranges:
             values[name], values[f"{name}_high"] = _split_ranges(values[name])
         fingerprints = [
@@ -202,7 +209,7 @@ class PreparedQuery:
             values |= {f"after_{page_number}_{i}": value for i, value in enumerate(position)}
         return values, fingerprints
 
-    def _make_template(self, query: Query) -> Query:
+    def _make_template(self, query: Query, link: Link | None = None) -> Query:
         """Returns the query without values, and records the values by their bind names."""
         if isinstance(query, RowQuery):
             n = len(self._values)
@@ -234,6 +241,8 @@ class PreparedQuery:
             if condition.field.match is not None:
                 self._ranges.append(f"where_{page}_{i}")
             where.append(replace(condition, values=ONE_VALUE if is_one else MANY_VALUES))
+        if query.choices:
+            self._excluded[page] = link, [(f"where_{page}_{i}", condition) for i, condition in enumerate(where)]
         self._related += [[(f"where_{page}_{i}", where[i]) for i in positions] for positions in list_related(where)]
         return replace(query, fields=self._make_field_templates(query.fields), where=tuple(where), first=0, arguments=())
 
@@ -246,7 +255,7 @@ class PreparedQuery:
                 arguments = {name: _drop_value(value) for name, value in query.arguments}
                 page = len(self._pages)
                 self._values.update({f"argument_{page}_{name}": arguments.get(name) for name in link.arguments})
-                template = self._make_template(query)
+                template = self._make_template(query, link)
                 assert isinstance(template, ListQuery)
                 return ToMany(link, template)
             case ToOne(link=link, resource=resource, fields=fields):

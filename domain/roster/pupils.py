@@ -135,6 +135,8 @@ _merged_from = list_texts(
 
 _roll, _roll_here = RollOfPupil(pupils), RollOfPupil(pupils, pupils.c.school_id)
 
+_OFF_ROLL = {"onRoll": (False,), "leftOn": None}
+"""What is said of a pupil who is on roll nowhere within reach."""
 ROLL = Choice(
     "Who is listed: current, who is on roll today at a school within reach; left, who was and is not; all, also who has not begun yet."
     " Default: current; but all in a lookup, and where the list is filtered by id, changedAt, onRoll or leftOn, or by what identifies a child.",
@@ -142,12 +144,14 @@ ROLL = Choice(
     default="current",
     widest="all",
     widened_by=frozenset(("id", "changedAt", "onRoll", "leftOn")),
+    excludes={"current": _OFF_ROLL, "left": {"onRoll": (True,), "enrolmentStatus": None}},
 )
 ROLL_OF_SCHOOL = replace(
     ROLL,
     doc="Who is listed: current, who is on roll here today; left, who was and is not; all, also who has not begun yet. Default: current;"
     " but all where the list is filtered by id, changedAt, onRoll or leftOn, or by what identifies a child.",
     conditions={"current": _roll_here.is_on_roll(), "left": _roll_here.has_left(), "all": None},
+    excludes={"current": _OFF_ROLL},  # who has left this school may be on roll at another one
 )
 ROLL_OF_DAY = replace(
     ROLL,

@@ -610,6 +610,40 @@ async def test_a_cached_plan_refuses_a_range_without_a_value(interfaces: Interfa
         assert "errors" in await interfaces.graphql("North", query, a=6, b=5)
 
 
+async def test_a_filter_that_the_choice_of_a_list_excludes_is_refused(interfaces: Interfaces) -> None:
+    """Nobody who has left is on roll; of a school's list, another one may have the pupil on roll."""
+    school = interfaces.rows["North"]["school"][0]["id"]
+    query = "query($roll: PupilRoll, $where: PupilWhere) { pupils(roll: $roll, where: $where) { nodes { id } } }"
+    for roll, name, value, is_refused in (
+        ("left", "onRoll", True, True),
+        ("left", "onRoll", False, False),
+        ("left", "enrolmentStatus", "C", True),
+        ("current", "onRoll", False, True),
+        ("current", "onRoll", True, False),
+        ("current", "leftOn", "2025-08-31", True),
+        ("all", "onRoll", True, False),
+    ):
+        text = str(value).lower() if isinstance(value, bool) else value
+        for _ in range(2):
+            answer = await interfaces.http.get(
+                "/v1/pupils", params={"roll": roll, name: text, "fields": "id"}, headers=interfaces.tokens["North"]
+            )
+            assert answer.status_code == (400 if is_refused else 200), (roll, name, value, answer.text)
+            told = await interfaces.graphql("North", query, roll=roll, where={name: [value]})
+            assert ("errors" in told) is is_refused, told
+        if is_refused:
+            (issue,) = answer.json()["issues"]
+            assert (issue["at"], issue["code"], f"roll={roll}" in issue["message"]) == (name, "filter-value-invalid", True)
+            (of_graphql,) = told["errors"][0]["extensions"]["problem"]["issues"]
+            assert (of_graphql["at"], of_graphql["message"]) == (f"pupils.where.{name}", issue["message"])
+        of_school = await interfaces.http.get(
+            f"/v1/schools/{school}/pupils", params={"roll": roll, name: text, "fields": "id"}, headers=interfaces.tokens["North"]
+        )
+        assert of_school.status_code == (400 if is_refused and roll == "current" else 200)
+    ranged = await interfaces.http.get("/v1/pupils?roll=current&leftOn.gte=2020-01-01", headers=interfaces.tokens["North"])
+    assert [issue["at"] for issue in ranged.json()["issues"]] == ["leftOn.gte"]
+
+
 async def test_a_code_is_unknown_outside_its_list(interfaces: Interfaces) -> None:
     """A code of another list is unknown in this one, and the codes that there are are told; so are a national code and another text of it."""
     query = "query($where: CodeWhere) { codes(where: $where) { nodes { list code } } }"

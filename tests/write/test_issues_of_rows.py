@@ -481,6 +481,14 @@ async def test_a_literal_outside_of_inputs_is_refused_at_its_place(vendor: Any) 
     }
     assert {issue["code"] for issue in found} == {"wrong-type"}
     assert "Amelia" not in answer.text
+    for query, at in (
+        ('query ($n: Int = "Amelia-Rose") { pupils(first: $n) { nodes { id } } }', "$n"),
+        ("query ($w: PupilWhere = {sex: 5}) { pupils(where: $w) { nodes { id } } }", "$w.sex"),
+        ('{ pupils @include(if: "Amelia-Rose") { totalCount } }', "pupils.@include.if"),
+        ('mutation { openWindow(input: {id: "x"}, dryRun: "Amelia-Rose") { id } }', "openWindow.dryRun"),
+    ):
+        problem = (await vendor.post("/graphql", json={"query": query})).json()["errors"][0]["extensions"]["problem"]
+        assert ([*issues(problem)], "Amelia" in str(problem)) == ([at], False)
 
 
 async def test_a_bad_code_does_not_hide_a_closed_window(vendor: Any) -> None:

@@ -480,8 +480,9 @@ async def test_without_if_match_nothing_is_changed_or_looked_for(vendor: Any, pa
 
 
 async def test_graphql_needs_the_version_too(vendor: Any) -> None:
-    answer = await vendor.post("/graphql", json={"query": 'mutation { updatePupil(input: {id: "x", forename: "A"}) { id } }'})
-    assert "expectedVersion" in answer.json()["errors"][0]["message"]
+    change = f'updatePupil(input: {{id: "{(await pupil(vendor, 1))["id"]}", forename: "A"}})'
+    answer = await vendor.post("/graphql", json={"query": f"mutation {{ {change} {{ id }} }}"})
+    assert issues(answer.json()["errors"][0]["extensions"]["problem"]) == {"/expectedVersion": "required"}
 
 
 async def test_a_body_is_a_merge_patch_of_what_can_change(vendor: Any, small_trust: Trust) -> None:

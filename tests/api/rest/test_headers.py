@@ -245,6 +245,24 @@ async def test_a_list_on_two_lines_is_one_list(vendor: Any) -> None:
         assert answer.status_code == status, (tags, answer.text)
 
 
+async def test_a_precondition_that_a_write_would_ignore_is_refused(vendor: Any, small_trust: Trust) -> None:
+    """RFC 9110 section 13.1 forbids a write whose precondition is false. Nothing is written, and the issue names the field that was sent."""
+    (school,) = (await vendor.get("/v1/schools?urn=100001")).json()["data"]
+    path, version, written = f"/v1/schools/{school['id']}", school["version"], await small_trust.everything()
+    for method, url, body, headers, code in (
+        ("PATCH", path, {"shortName": "O"}, {"If-Match": f'"{version}"', "If-None-Match": "*"}, "if-none-match-unused"),
+        ("PATCH", path, {"shortName": "O"}, {"If-Match": "*", "If-None-Match": f'"{version}"'}, "if-none-match-unused"),
+        ("POST", "/v1/windows", window("inm"), {"If-None-Match": "*"}, "if-none-match-unused"),
+        ("POST", "/v1/windows", window("im"), {"If-Match": '"1"'}, "if-match-unused"),
+        ("POST", "/v1/pupils", roll("Oak", [entry(77)]), {"If-Match": "*"}, "if-match-unused"),
+    ):
+        answer = await vendor.request(method, url, json=body, headers=headers)
+        (issue,) = answer.json()["issues"]
+        assert (answer.status_code, issue["code"]) == (400, code), answer.text
+        assert issue["at"] == ("If-Match" if code == "if-match-unused" else "If-None-Match")
+    assert await small_trust.everything() == written
+
+
 @pytest.mark.parametrize(
     ("field", "values"),
     [
