@@ -9,6 +9,7 @@ from api.rest.field_tree import make_page_fields, make_row_fields, read_field_tr
 from api.rest.query_string import MAX_FILTERS, MAX_ISSUES, OF_CSV, OF_URLS, RESERVED, ParameterIssues, Parameters, group_by_name
 from domain import RESOURCES
 from domain.access.caller import Caller
+from domain.declare.errors import BadRequest, PartlyRead
 from domain.declare.ranges import Comparison
 from domain.declare.resource import Filter, Link, Resource
 from domain.read.contradictions import find_contradictions, find_excluded
@@ -169,7 +170,11 @@ def _make_list(
     query = ListQuery(resource, page, conditions, order, first, path=path, arguments=arguments, choices=choices)
     if after is None:
         return query
-    position = cursors.decrypt_position(after, caller.client_id, query.fingerprint())
+    try:
+        position = cursors.decrypt_position(after, caller.client_id, query.fingerprint())
+    except BadRequest as problem:
+        readable = [ListQuery(resource, (), conditions)]
+        raise PartlyRead(problem.detail, code=problem.code, issues=problem.issues, readable=readable) from None
     return replace(query, after=Parameter(position, after.text_index, str) if isinstance(after, ParameterText) else position)
 
 

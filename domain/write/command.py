@@ -178,8 +178,8 @@ class Command:
         lists = {name: rows for name in self.row_types if (rows := data.get(name)) is not None}
         issues = [issue for name, rows in lists.items() if (issue := _check_list(name, rows))]
         head, faults = decode(self.input, data | {name: [] for name in lists}, "")
-        if issues:
-            raise make_invalid([*faults, *issues])
+        if issues:  # the head is checked alone
+            faults, lists = [*faults, *issues], {}
         batches, suggestions = {}, Suggestions()
         for name, type_ in self.row_types.items():
             batches[name] = yield from self._parse_list(name, type_, lists.get(name, []), suggestions)

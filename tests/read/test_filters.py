@@ -119,6 +119,9 @@ async def test_a_fault_of_form_hides_no_unknown_code(interfaces: Interfaces) -> 
         assert [issue["code"] for issue in problem["issues"]] == ["argument-invalid", *unknown]
         walked += 1
     assert walked > 25
+    altered = await interfaces.http.get("/v1/windows", params={"code": "zzz", "after": "zzz"}, headers=headers)
+    told = [(issue["at"], issue["code"]) for issue in altered.json()["issues"]]
+    assert (altered.status_code, told) == (400, [("after", "cursor-invalid"), ("code", "window-not-found")])
     asks = {"groupBy": "school", "window": "zzz", "subject": "zzz", "trust": "zzz", "school": "zzz", "first": "0"}
     wrong = await interfaces.http.get("/v1/aggregates", params=asks, headers=headers)
     query = '{ aggregates(groupBy: [SCHOOL], window: "zzz", subject: "zzz", trust: "zzz", school: ["zzz"], first: 0) { pageInfo { hasNextPage } } }'

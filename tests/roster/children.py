@@ -46,6 +46,7 @@ async def upns(here: Trust, id_: str) -> dict[str, bool]:
 
 async def references(here: Trust) -> dict[str, list[str]]:
     rows = await here.operator.fetch(
-        "SELECT p.forename, array_agg(x.value ORDER BY x.value) FROM external_ids x JOIN pupils p USING (id) GROUP BY 1"
+        "SELECT p.forename, array_agg(x.value ORDER BY x.value) FROM external_ids x JOIN pupils p USING (id)"
+        " WHERE x.kind = 'pupil' GROUP BY 1"
     )
     return {row[0]: row[1] for row in rows}

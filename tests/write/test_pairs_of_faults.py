@@ -141,3 +141,12 @@ async def test_every_issue_is_answered(vendor: Any, request_of: tuple[str, str, 
         problem = found["errors"][0]["extensions"]["problem"] if "errors" in found else found["data"]["done"]
         assert sorted(issue["at"] for issue in problem["issues"]) == sorted(told)
         assert not [place for place in places if not any(at.endswith(place) for at in told)], told
+
+
+async def test_rows_that_are_no_list_hide_no_fault_of_the_head(vendor: Any) -> None:
+    """In GraphQL a value that is no list is one of a single value, as its specification says (section 3.11)."""
+    path, _, document = judgements(judged(1), window="zzz", school=NOWHERE)
+    for name in ("entries", "pupils"):
+        answer = await vendor.post(path, json=document | {name: 5, "asOf": "2018-05-01"})
+        told = {issue["at"]: issue["code"] for issue in answer.json()["issues"]}
+        assert told == {"/school": "school-not-found", "/window": "window-unknown", f"/{name}": "wrong-type"}
