@@ -8,7 +8,8 @@ from msgspec import UNSET, Meta, UnsetType
 from domain.access.caller import Caller
 from domain.assessment.open_close_window import lock_window
 from domain.assessment.pin_schemes import pin_schemes
-from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
+from domain.assessment.window_terms import WindowTerms, check_window_terms
+from domain.assessment.workload_budget import Workload, check_workload_budget
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale
 from domain.declare.inputs import Instant, LongText, Text
 from domain.declare.scopes import Scope
@@ -60,9 +61,11 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
     with checks.attempt():
         _check_changeable(stored["state"], changed)
     with checks.attempt():
-        if "year_groups" in changed and not stored["statutory"] and stored["frequency_reasons"] is None:
-            key = (stored["tenant_id"], year, terms["year_groups"])
-            await check_workload_budget(connection, *key, "/yearGroups", excluded_no=stored["no"])
+        pointer = "/yearGroups" if "year_groups" in changed else "/censusOn" if "census_on" in changed else None
+        if pointer and year is not None and not stored["statutory"] and stored["frequency_reasons"] is None:
+            lines = [tuple(row) for row in await connection.fetch(_LINES, stored["tenant_id"], stored["no"])]
+            workload = Workload(stored["tenant_id"], year, terms["census_on"], terms["year_groups"], lines, stored["no"])
+            await check_workload_budget(connection, workload, pointer)
     checks.refuse_if_any()
     require_readable(patch.fields)
     if not changed:
@@ -74,6 +77,7 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
     return patch.make_result("updated", version)
 
 
+_LINES = "SELECT subject_no, aspect_no, school_id FROM collects WHERE tenant_id = $1 AND window_no = $2"
 _CHANGE_WHILE_PLANNED = {"opens_at", "census_on", "year_groups"}
 
 

@@ -14,7 +14,8 @@ from domain.assessment.pin_schemes import pin_schemes
 from domain.assessment.templates import describe_conjunction, describe_unknown_code
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.assessment.window_state import state_sql
-from domain.assessment.window_terms import WindowTerms, check_window_terms, check_workload_budget
+from domain.assessment.window_terms import WindowTerms, check_window_terms
+from domain.assessment.workload_budget import Workload, check_workload_budget
 from domain.declare.errors import Conflict, Invalid, Issue
 from domain.declare.ids import new_id, parse_id
 from domain.declare.inputs import Input, Instant, LongText
@@ -86,8 +87,10 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
             message = "A window with this code exists."
             raise Conflict(message, code="window-exists", issues=(Issue("/code", "window-exists", message),))
     with checks.attempt():
-        if not window.statutory and window.frequency_reasons is None:
-            await check_workload_budget(connection, tenant_id, year, year_groups, "/frequencyReasons")
+        if not window.statutory and window.frequency_reasons is None and year is not None:
+            collected = [line[:3] for line in lines]
+            workload = Workload(tenant_id, year, window.census_on, year_groups, collected)
+            await check_workload_budget(connection, workload, "/frequencyReasons")
     checks.refuse_if_any()
     require_readable(window)
     reasons = None if window.frequency_reasons is None else msgspec.json.encode(window.frequency_reasons).decode()

@@ -3,11 +3,9 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
-from uuid import UUID
 
-from domain.declare.errors import Conflict, Issue
+from domain.declare.errors import Issue
 from domain.roster import years
-from domain.store.database import Connection
 from domain.write.partial import Unreadable, list_readable
 
 
@@ -53,26 +51,3 @@ def check_window_terms(terms: WindowTerms) -> tuple[int | None, list[str], list[
         if terms.accept_until is not None and terms.accept_until < terms.closes_at:
             issues.append(Issue("/acceptUntil", "accepts-before-closing", "acceptUntil lies at or after closesAt."))
     return year, list(dict.fromkeys(year_groups)), issues
-
-
-async def check_workload_budget(
-    connection: Connection, tenant_id: UUID, year: int | None, year_groups: list[str], pointer: str, excluded_no: int = 0
-) -> None:
-    """Raises Conflict with this JSON pointer for a window beyond the tenant's workload budget.
-
-    `excluded_no` is the window's own number, if it has one.
-
-    Statutory windows do not count, and the caller does not check a window that gives the three reasons.
-
-    Source: the Department for Education's workload reduction toolkit and the inspectorate's handbook on frequency of
-    data collection.
-    """
-    row = await connection.fetchrow(
-        "SELECT t.workload_budget AS budget, (SELECT COALESCE(max(n), 0) FROM (SELECT count(*) AS n FROM windows w, unnest(w.year_groups) y"
-        " WHERE w.tenant_id = t.id AND w.academic_year = $2 AND NOT w.statutory AND w.no <> $4 AND y = ANY ($3) GROUP BY y) x) AS used"
-        " FROM tenants t WHERE t.id = $1",
-        *(tenant_id, year, year_groups, excluded_no),
-    )
-    if row is not None and row["used"] >= row["budget"]:
-        message = f"Pupils would be assessed in more than {row['budget']} windows this year. Give frequencyReasons, all three, or choose fewer windows."
-        raise Conflict(message, code="workload-budget-exceeded", issues=(Issue(pointer, "workload-budget-exceeded", message),))

@@ -54,6 +54,7 @@ BEYOND = {"statutory": False, "yearGroups": ["3"]}
 """Of a window more than the workload budget allows."""
 BAD_SPELL = [{"from": "1902-09-01", "status": "C"}]
 LINE = {"subject": "zzz", "scheme": "zzz", "aspect": "zzz"}
+GOOD_LINE = {"subject": "reading", "scheme": "ks2-scaled-score", "aspect": "main"}
 PAIRS: list[tuple[tuple[str, str, dict[str, Any]], set[str]]] = [
     (judgements(GHOST | {"expectedVersion": -1}), {"0/expectedVersion", "0/reference"}),
     (judgements(GHOST | {"mark": "abc", "klingon": 1}), {"0/mark", "0/klingon", "0/reference"}),
@@ -90,8 +91,11 @@ PAIRS: list[tuple[tuple[str, str, dict[str, Any]], set[str]]] = [
     (windows(code=WINDOW, collects=[LINE]), {"/code", "0/scheme"}),
     (windows(code=WINDOW, **BEYOND), {"/code", "/frequencyReasons"}),
     (windows(closesAt="2016-01-01T00:00:00Z", **BEYOND), {"/closesAt", "/frequencyReasons"}),
-    (windows(name=5, collects=[LINE], **BEYOND), {"/name", "0/scheme", "/frequencyReasons"}),
-    (windows(tenant={"trust": {"groupUid": 1}}, collects=[LINE], **BEYOND), {"/trust", "0/scheme", "/frequencyReasons"}),
+    (windows(name=5, collects=[GOOD_LINE, LINE], **BEYOND), {"/name", "1/scheme", "/frequencyReasons"}),
+    (
+        windows(tenant={"trust": {"groupUid": 1}}, collects=[GOOD_LINE, LINE], **BEYOND),
+        {"/trust", "1/scheme", "/frequencyReasons"},
+    ),
     (judgements(GHOST | {"reference": IDENTIFIER}, school=NOWHERE), {"/school", "0/reference"}),
     (judgements(NO_UPN | {"subject": "reading", "grade": 100}, school=NOWHERE), {"/school", "0/upn"}),
     (judgements(judged(1, reference=IDENTIFIER, school=NOWHERE), judged(2)), {"0/school", "0/reference"}),
