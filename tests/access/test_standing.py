@@ -1,6 +1,6 @@
 """A client that is revoked, or whose grants have ended: it is told so by the first request after, at every URL and in both interfaces."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -8,12 +8,14 @@ from uuid import UUID
 
 import httpx2
 import pytest
+import pytest_asyncio
 
 from domain import RESOURCES
 from domain.clients.clients import find_client, revoke_client
 from domain.clients.grants import approve_grant, list_grants, parse_grant, revoke_grant
 from domain.declare.ids import new_id
-from tests.fixtures.small_trust import URNS, WINDOW, Trust, entry, opened, roll, sent
+from tests.fixtures.databases import Databases
+from tests.fixtures.small_trust import URNS, WINDOW, Trust, entry, open_trust, opened, roll, sent
 
 ROLL = roll("Oak", [entry(1), entry(2)])
 PUPILS = "{ pupils { nodes { id } } }"
@@ -102,11 +104,12 @@ class Case:
     """The application, a client with two grants of which it has used everything, and ids to ask for."""
 
     here: Trust
+    name: str
     client: httpx2.AsyncClient
     ids: dict[str, str]
 
     async def client_id(self) -> UUID:
-        found = await find_client(self.here.operator, "app")
+        found = await find_client(self.here.operator, self.name)
         assert found is not None
         return found.id
 
@@ -115,13 +118,21 @@ class Case:
             await revoke_grant(self.here.operator, grant.id)
 
 
+@pytest_asyncio.fixture(scope="module")
+async def shared_trust(module_databases: Databases) -> AsyncIterator[Trust]:
+    """A trust with a window open, in which each case has a client of its own: nothing but that client is refused by what the case does."""
+    async with open_trust(module_databases) as made:
+        await opened(await made.client("vendor", "trust:4128=all"))
+        yield made
+
+
 @pytest.fixture
-async def case(small_trust: Trust, vendor: httpx2.AsyncClient) -> Case:
-    await opened(vendor)
-    client = await small_trust.client("app", f"school:{URNS['Oak']}=all", "installation=imports:write")
+async def case(shared_trust: Trust) -> Case:
+    name = f"app {len(shared_trust.made)}"
+    client = await shared_trust.client(name, f"school:{URNS['Oak']}=all", "installation=imports:write")
     await sent(client, "/v1/pupils", ROLL, idempotency_key="k")
     (pupil, *_) = (await client.get("/v1/pupils?roll=all")).json()["data"]
-    return Case(small_trust, client, {"pupil": pupil["id"], "school": str(small_trust.ids["Oak"])})
+    return Case(shared_trust, name, client, {"pupil": pupil["id"], "school": str(shared_trust.ids["Oak"])})
 
 
 def problem_of(answer: httpx2.Response) -> dict[str, Any]:
@@ -156,7 +167,7 @@ async def test_the_first_request_after_the_last_grant_has_ended_is_refused(case:
 
 
 async def take_new_token(case: Case) -> None:
-    case.client.headers["Authorization"] = f"Bearer {await case.here.token('app')}"
+    case.client.headers["Authorization"] = f"Bearer {await case.here.token(case.name)}"
 
 
 @pytest.mark.parametrize("what", ASKS)
@@ -214,10 +225,11 @@ NARROW: dict[str, Ask] = {
 
 @pytest.mark.parametrize("what", NARROW)
 async def test_a_revoked_client_gets_401_for_what_it_could_not_do_either(case: Case, what: str) -> None:
-    client = await case.here.client("narrow", f"school:{URNS['Oak']}=pupils:read")
+    name = f"narrow {case.name}"
+    client = await case.here.client(name, f"school:{URNS['Oak']}=pupils:read")
     assert (await client.get("/v1/pupils")).status_code == 200
     assert (await NARROW[what](client, case.ids)).status_code in (400, 403)
-    found = await find_client(case.here.operator, "narrow")
+    found = await find_client(case.here.operator, name)
     assert found is not None
     await revoke_client(case.here.operator, found.id)
     answer = await NARROW[what](client, case.ids)

@@ -58,7 +58,7 @@ CHECKS: dict[str, tuple[Catalogue, str]] = {
     "row-level security alone": (OPEN, "app"),
     "the reach alone": (RESOURCES, "superuser"),
 }
-SHAPES, DRAWS, ROOTS = choose_size(20, 50), choose_size(4, 20), 5
+SHAPES, DRAWS, ROOTS = choose_size(15, 50), choose_size(3, 20), 5
 """Statements of five roots each, of which some at a time have one shape and differ in their values: 5,000 requests in `make attack`."""
 
 OWNERS: dict[str, tuple[str, Field]] = {

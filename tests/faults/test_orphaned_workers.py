@@ -1,6 +1,6 @@
 """Whatever ends a server or a demonstration, and at whatever moment, nothing is left that holds the port; a worker that dies is started again.
 
-`MARKONCE_FAULT_KILLS` says how many times the supervisor is killed while its worker starts (4 by default).
+`MARKONCE_FAULT_KILLS` says how many times the supervisor is killed while its worker starts (3 by default).
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from tests.faults.processes import Marked, answers, marked, wait_until
 from tests.fixtures.server import Server, free_port
 from tests.fixtures.settings import ROOT
 
-KILLS = int(os.environ.get("MARKONCE_FAULT_KILLS", "4"))
+KILLS = int(os.environ.get("MARKONCE_FAULT_KILLS", "3"))
 STARTING, SERVING = "as its worker starts", "while it serves"
 SIGNALS = [
     (signal.SIGTERM, SERVING),

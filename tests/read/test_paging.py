@@ -73,10 +73,11 @@ def orders(resource: Resource) -> list[tuple[Order, ...]]:
 @pytest.mark.parametrize("client", ["North", "mixed"])
 @pytest.mark.parametrize("name", RESOURCES)
 async def test_pages_make_up_the_list_in_every_order(name: str, client: str, two_trusts: TwoTrusts) -> None:
-    """`mixed` sees nulls where it holds no scope."""
+    """`mixed` sees nulls where it holds no scope; in the suite it asks for half of the orders."""
     client_id, resource, draw = two_trusts.clients[client].caller.client_id, RESOURCES[name], random.Random(name)
     usual, _, _ = await page(two_trusts, client_id, ordered(resource, ()))
-    for order in orders(resource):
+    every = list(orders(resource))
+    for order in draw.sample(every, choose_size((len(every) + 1) // 2, len(every))) if client == "mixed" else every:
         asked = ordered(resource, order)
         whole, more, _ = await page(two_trusts, client_id, asked)
         assert (sorted(row[len(order) :] for row in whole), more) == (sorted(usual), False)
