@@ -820,6 +820,10 @@ CREATE FUNCTION public.refresh_same_children(in_tenant uuid, of_pupils uuid[]) R
                 AND q.surname_folded = p.surname_folded AND q.forename_folded = p.forename_folded
             WHERE p.tenant_id = in_tenant AND p.id = ANY (of_pupils) AND p.surname_folded <> ''
                 AND (COALESCE(right(p.upn, 1), 'A') !~ '[0-9]' OR COALESCE(right(q.upn, 1), 'A') !~ '[0-9]')
+                AND NOT EXISTS (
+                    SELECT 1 FROM different_children x WHERE x.tenant_id = in_tenant AND x.first_id = LEAST(p.id, q.id)
+                        AND x.second_id = GREATEST(p.id, q.id) AND x.facts = sha256(convert_to(concat_ws(E'\n', p.surname_folded, p.forename_folded, p.date_of_birth, p.sex), 'UTF8'))
+                )
         ), found AS (
             SELECT school_id, pupil_ids FROM pairs UNION SELECT other_school_id, pupil_ids FROM pairs
         ), gone AS (
@@ -1023,6 +1027,7 @@ BEGIN
         OR (x.entry->>'dateOfBirth' = p.date_of_birth::text AND lower(x.entry->>'surname') = lower(p.surname) AND lower(x.entry->>'forename') = lower(p.forename))
     );
     DELETE FROM pupil_history h WHERE h.tenant_id = in_tenant AND h.pupil_id = old_pupil AND h.field NOT IN ('enrolment', 'characteristic');
+    DELETE FROM pupil_history h WHERE h.tenant_id = in_tenant AND h.field = 'differentChildren' AND old_pupil::text IN (h.from_value, h.to_value);
     DELETE FROM pupil_history h USING record_changes r
     WHERE r.tenant_id = in_tenant AND r.kind = 'split' AND old_pupil IN (r.pupil_id, r.other_id) AND h.tenant_id = in_tenant
         AND h.pupil_id IN (r.pupil_id, r.other_id) AND h.changed_at <= r.changed_at + interval '2 minutes'
@@ -1050,6 +1055,30 @@ BEGIN
     SELECT in_tenant, new_pupil WHERE NOT EXISTS (SELECT 1 FROM new_identities n WHERE n.tenant_id = in_tenant AND n.pupil_id = new_pupil);
     DELETE FROM idempotency WHERE strpos(answer, old_pupil::text) > 0;
     DELETE FROM pupils WHERE tenant_id = in_tenant AND id = old_pupil;
+END $$;
+
+CREATE FUNCTION public.say_different_children(in_tenant uuid, one uuid, two uuid, are_different boolean, by_client uuid, said_by text, at_school uuid) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    has_written boolean;
+BEGIN
+    PERFORM acts_in(in_tenant);
+    IF are_different THEN
+        INSERT INTO different_children AS d (tenant_id, first_id, second_id, facts)
+        SELECT in_tenant, LEAST(one, two), GREATEST(one, two), sha256(convert_to(concat_ws(E'\n', p.surname_folded, p.forename_folded, p.date_of_birth, p.sex), 'UTF8')) FROM pupils p WHERE p.tenant_id = in_tenant AND p.id = one
+        ON CONFLICT (tenant_id, first_id, second_id) DO UPDATE SET facts = excluded.facts WHERE d.facts <> excluded.facts;
+    ELSE
+        DELETE FROM different_children d WHERE d.tenant_id = in_tenant AND d.first_id = LEAST(one, two) AND d.second_id = GREATEST(one, two);
+    END IF;
+    has_written := FOUND;
+    INSERT INTO pupil_history (tenant_id, pupil_id, changed_at, client_id, field, outcome, from_value, to_value, actor, recorded_at_school_id)
+    SELECT in_tenant, s.id, clock_timestamp(), by_client, 'differentChildren', CASE WHEN are_different THEN 'said' ELSE 'withdrawn' END,
+        CASE WHEN NOT are_different THEN s.other END, CASE WHEN are_different THEN s.other END, said_by, at_school
+    FROM (VALUES (one, two::text), (two, one::text)) AS s (id, other) WHERE has_written;
+    PERFORM refresh_same_children(in_tenant, ARRAY[one, two]);
+    RETURN has_written;
 END $$;
 
 CREATE FUNCTION public.touch_shared() RETURNS trigger
@@ -1440,6 +1469,16 @@ CREATE TABLE public.data_versions (
     version bigint NOT NULL,
     xid xid8 NOT NULL
 );
+
+CREATE TABLE public.different_children (
+    tenant_id uuid NOT NULL,
+    first_id uuid NOT NULL,
+    second_id uuid NOT NULL,
+    facts bytea NOT NULL,
+    CONSTRAINT different_children_check CHECK ((second_id > first_id))
+);
+
+ALTER TABLE ONLY public.different_children FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.discounted_cells (
     tenant_id uuid NOT NULL,
@@ -2493,6 +2532,9 @@ ALTER TABLE ONLY public.data_issues
 ALTER TABLE ONLY public.data_versions
     ADD CONSTRAINT data_versions_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.different_children
+    ADD CONSTRAINT different_children_pkey PRIMARY KEY (tenant_id, first_id, second_id);
+
 ALTER TABLE ONLY public.discounted_cells
     ADD CONSTRAINT discounted_cells_pkey PRIMARY KEY (tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no);
 
@@ -2690,6 +2732,8 @@ ALTER TABLE ONLY public.windows
 
 CREATE INDEX data_issues_by_id ON public.data_issues USING btree (id);
 
+CREATE INDEX different_children_by_second ON public.different_children USING btree (tenant_id, second_id);
+
 CREATE INDEX discounts_by_id ON public.discounts USING btree (id);
 
 CREATE INDEX discounts_by_pupil ON public.discounts USING btree (tenant_id, pupil_id, window_no);
@@ -2884,6 +2928,12 @@ ALTER TABLE ONLY public.collects
 ALTER TABLE ONLY public.data_issues
     ADD CONSTRAINT data_issues_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
+ALTER TABLE ONLY public.different_children
+    ADD CONSTRAINT different_children_tenant_id_first_id_fkey FOREIGN KEY (tenant_id, first_id) REFERENCES public.pupils(tenant_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.different_children
+    ADD CONSTRAINT different_children_tenant_id_second_id_fkey FOREIGN KEY (tenant_id, second_id) REFERENCES public.pupils(tenant_id, id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.discounts
     ADD CONSTRAINT discounts_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
@@ -3007,6 +3057,8 @@ ALTER TABLE public.collects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.data_issues ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.different_children ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.discounted_cells ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.discounts ENABLE ROW LEVEL SECURITY;
@@ -3042,6 +3094,8 @@ CREATE POLICY maintenance ON public.characteristics TO markonce_owner, markonce_
 CREATE POLICY maintenance ON public.collects TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.data_issues TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.different_children TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.discounted_cells TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -3166,6 +3220,12 @@ CREATE POLICY reached ON public.data_issues TO markonce_app USING (((EXISTS ( SE
   WHERE ((r.tenant_id = data_issues.tenant_id) AND (r.school_id = data_issues.school_id)))) AND ((kind <> 'possible-same-child'::text) OR (cardinality(pupil_ids) = ( SELECT count(*) AS count
    FROM public.pupils p
   WHERE ((p.tenant_id = data_issues.tenant_id) AND (p.id = ANY (data_issues.pupil_ids))))))));
+
+CREATE POLICY reached ON public.different_children TO markonce_app USING (((EXISTS ( SELECT 1
+   FROM public.pupils p
+  WHERE ((p.tenant_id = different_children.tenant_id) AND (p.id = different_children.first_id)))) AND (EXISTS ( SELECT 1
+   FROM public.pupils p
+  WHERE ((p.tenant_id = different_children.tenant_id) AND (p.id = different_children.second_id))))));
 
 CREATE POLICY reached ON public.discounted_cells TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3525,6 +3585,10 @@ REVOKE ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, ne
 GRANT ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.say_different_children(in_tenant uuid, one uuid, two uuid, are_different boolean, by_client uuid, said_by text, at_school uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.say_different_children(in_tenant uuid, one uuid, two uuid, are_different boolean, by_client uuid, said_by text, at_school uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.say_different_children(in_tenant uuid, one uuid, two uuid, are_different boolean, by_client uuid, said_by text, at_school uuid) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.touch_shared() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) FROM PUBLIC;
@@ -3592,6 +3656,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.data_issues TO markonce_operat
 
 GRANT SELECT ON TABLE public.data_versions TO markonce_app;
 GRANT SELECT ON TABLE public.data_versions TO markonce_operator;
+
+GRANT SELECT ON TABLE public.different_children TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.different_children TO markonce_operator;
 
 GRANT SELECT ON TABLE public.discounted_cells TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.discounted_cells TO markonce_operator;

@@ -38,6 +38,7 @@ from domain.roster.change_pupil import update_pupil
 from domain.roster.change_school import update_school
 from domain.roster.characteristics import CHARACTERISTICS
 from domain.roster.data_issues import DATA_ISSUES
+from domain.roster.distinguish_pupil import distinguish_pupil
 from domain.roster.enrolments import ENROLMENTS
 from domain.roster.groups import GROUPS, MEMBERS
 from domain.roster.new_identity import reidentify_pupil
@@ -118,6 +119,7 @@ COMMANDS = {
         record_school_references,
         update_pupil,
         release_pupil_upn,
+        distinguish_pupil,
         merge_pupil,
         split_pupil,
         reidentify_pupil,

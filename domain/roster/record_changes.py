@@ -22,6 +22,7 @@ from sqlalchemy import (
     cast,
     column,
     exists,
+    func,
     literal_column,
     null,
     or_,
@@ -55,7 +56,11 @@ pupil_changes = Table(
 )
 c = pupil_changes.c
 NAMES = ("surname", "forename", "preferredSurname", "preferredForename")
-FIELDS = ("pupil", *NAMES, "upn", "dateOfBirth", "sex", "yearGroup", "enrolment", "characteristic", "reference", "sameChild")
+DIFFERENT = "differentChildren"
+FIELDS = (
+    *("pupil", *NAMES, "upn", "dateOfBirth", "sex", "yearGroup", "enrolment", "characteristic", "reference", "sameChild"),
+    DIFFERENT,
+)
 _of_pupil = rows_of_pupil(c.tenant_id, c.school_id, c.pupil_id)
 
 
@@ -122,6 +127,16 @@ _merged_id = (
     .scalar_subquery()
 )
 
+
+def _find_other() -> ColumnElement[Any]:
+    """Returns in SQL the id of the other record of differentChildren, where within reach."""
+    p = pupils.alias()
+    is_named = cast(p.c.id, Text) == func.coalesce(c.to_value, c.from_value)
+    is_reached = rows_of_pupil(p.c.tenant_id, p.c.school_id, p.c.id)(Scope.PUPILS_READ)
+    of_row = and_(_is_about(DIFFERENT), p.c.tenant_id == c.tenant_id, is_named, is_reached)
+    return select(p.c.id).where(of_row).correlate_except(p).scalar_subquery()
+
+
 RECORD_CHANGES = Resource(
     name="recordChange",
     plural="recordChanges",
@@ -137,13 +152,13 @@ RECORD_CHANGES = Resource(
         "field": Field(
             c.field,
             "What changed: pupil (the record as a whole), a field of the pupil, enrolment, characteristic or reference; or sameChild, a person's word that"
-            " a row that differs is about this child.",
+            " a row that differs is about this child; or differentChildren, a person's word that another record is another child's.",
             vocabulary=declare_list(*FIELDS),
         ),
         "outcome": Field(
             c.outcome,
             "created, updated or withdrawn; of a pupil also merged (another record into this one) or split; of a UPN also released (it was recorded in error);"
-            " of sameChild said.",
+            " of sameChild said; of differentChildren said or withdrawn.",
             vocabulary=declare_list("created", "updated", "withdrawn", "merged", "split", "released", "said"),
         ),
         "changedAt": Field(c.changed_at, "When it was made."),
@@ -179,10 +194,13 @@ RECORD_CHANGES = Resource(
             vocabulary=declare_list(*PUPILS.fields),
         ),
         "mergedId": Field(_merged_id, "Id of the record that was merged into this one.", filter=Filter.NOWHERE),
+        "otherPupilId": Field(
+            _find_other(), "Id of the record that differentChildren is about, where within reach.", filter=Filter.NOWHERE
+        ),
         "client": Field(_client_name, "Name of the client that sent it; null where it was not stored."),
         "actor": Field(
             c.actor,
-            "Who said sameChild, as the vendor names them. Shown where the scope is held at the school where it was said.",
+            "Who said sameChild or differentChildren, as the vendor names them. Shown where the scope is held at the school where it was said.",
             scope=Scope.AUDIT_READ,
             reach=rows_of_school(c.tenant_id, c.recorded_at_school_id),
             filter=Filter.NOWHERE,

@@ -99,6 +99,11 @@ READ: dict[str, dict[str, str]] = {
     }
     | {name: PUPIL[name] for name in ("sameChild", "actor")},
     "release_pupil_upn": {"upn": NAMES},
+    "distinguish_pupil": {
+        "otherId": "recordChange.otherPupilId",
+        "different": "recordChange.outcome",
+        "actor": "recordChange.actor",
+    },
     "record_school_references": {
         "entries.reference": "pupil.reference",
         **{f"entries.{name}": NAMES for name in ("oldReference", "upn", "surname", "forename", "dateOfBirth")},

@@ -98,7 +98,7 @@ async def test_what_is_wrong_with_an_input_is_the_same_problem(name: str, both_r
 
 
 NEVER = ("x", "0", " ", "\u0007", "%", "a" * 5000, str(UUID(int=0)), "{" + "0" * 32 + "}", str(new_id(4)), str(new_id(8)).upper())
-STATUSES = {"merge_pupil": 422, "split_pupil": 422, "release_pupil_upn": 422}
+STATUSES = {"merge_pupil": 422, "split_pupil": 422, "release_pupil_upn": 422, "distinguish_pupil": 422}
 STATUSES |= dict.fromkeys(
     (
         *("close_window", "withdraw_discount", "withdraw_planned_roll", "reidentify_pupil", "record_school_references"),

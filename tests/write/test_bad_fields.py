@@ -22,7 +22,7 @@ from tests.fixtures.clock import PLANNED_DAY, PLANNING, freeze_clock
 from tests.fixtures.databases import Databases
 from tests.fixtures.small_trust import TRUST, URNS, WINDOW, batch, entry, judged, open_trust, opened, roll, sent, upn, window
 
-NUMBERS = {"merge_pupil": 2, "split_pupil": 3, "reidentify_pupil": 4, "release_pupil_upn": 5}
+NUMBERS = {"merge_pupil": 2, "split_pupil": 3, "reidentify_pupil": 4, "release_pupil_upn": 5, "distinguish_pupil": 7}
 """The pupils of commands about one record."""
 FORMER = upn(50, temporary=True)
 SCHOOL = {"urn": URNS["Oak"]}
@@ -55,6 +55,7 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
         for code, terms in (("planned", {}), ("closed", late))
     ]
     rows = [entry(n, formerUpns=[FORMER] if n == NUMBERS["release_pupil_upn"] else None) for n in range(1, 9)]
+    rows[NUMBERS["distinguish_pupil"] - 1] |= {name: rows[5][name] for name in ("surname", "forename", "dateOfBirth", "sex")}
     sent_rows = await sent(client, "/v1/pupils", roll("Oak", rows), Prefer="return=representation")
     pupils = [row["id"] for row in sent_rows["results"]]
     made_groups = [{"code": code, "name": "G", "kind": "class", "members": []} for code in ("g", "taken")]
@@ -154,6 +155,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "reopen_window": {"closesAt": "2099-12-01T17:00:00Z"},
     "record_school_references": {"entries": [{"oldReference": "P1", "reference": "Q1"}]},
     "release_pupil_upn": {"upn": FORMER},
+    "distinguish_pupil": {"otherId": "MERGED", "different": False, "actor": "Head"},
     "merge_pupil": {"expectedVersion": 1, "intoVersion": 1, "into": "MERGED"},
     "reidentify_pupil": {"expectedVersion": 1, "surname": "New", "forename": "Name", "dateOfBirth": "2007-01-02", "sex": "F"},
     "split_pupil": {
