@@ -27,11 +27,13 @@ from api.http.problems import HttpProblem, respond
 from api.http.rate_limit import Buckets
 from api.pages import problems
 from api.rest.openapi import document
+from api.rest.streams import make_row_reader
 from api.rest.urls import make_routes
 from api.settings import Settings
-from domain import CLEANUP
+from domain import CLEANUP, COMMANDS
 from domain.clients.me import GraphqlLimits, Limits
 from domain.declare.resource import DECLARED
+from domain.jobs.worker import Worker
 from domain.read import query
 from domain.read.checks import MAX_COST
 from domain.read.cursors import Cursors
@@ -77,13 +79,16 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             write_seconds=settings.write_seconds,
         )
         cleanup = asyncio.create_task(_clean_up_hourly(app.state.database))
+        app.state.worker = Worker(app.state.database, COMMANDS, make_row_reader, settings.job_share)
+        jobs = asyncio.create_task(app.state.worker.run())
         app.state.graphql_preparation = prepare_endpoint()
         try:
             yield
         finally:
-            cleanup.cancel()
-            with suppress(asyncio.CancelledError):
-                await cleanup
+            for task in (cleanup, jobs):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             if database is None:
                 await app.state.database.close()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from domain.store.database import READ_SECONDS, WRITE_SECONDS
+from domain.write.command import MAX_ENTRIES
 
 NUMBERS = {
     "pool_size": ("MARKONCE_POOL_SIZE", 1, 100),
@@ -15,6 +16,9 @@ NUMBERS = {
     "write_seconds": ("MARKONCE_WRITE_SECONDS", 1, 3600),
     "cache_mb": ("MARKONCE_CACHE_MB", 0, 100_000),
     "request_seconds": ("MARKONCE_REQUEST_SECONDS", 1, 240),
+    "stream_rows": ("MARKONCE_STREAM_ROWS", 1, MAX_ENTRIES),
+    "staging_mb": ("MARKONCE_STAGING_MB", 1, 10_000_000),
+    "job_share": ("MARKONCE_JOB_SHARE", 1, 100),
 }
 """The environment variable of each numeric field, and its minimum and maximum. A request ends before the documented overlap
 for polling does (POLLING_OVERLAP), since a row is seen that much later than its time."""
@@ -31,6 +35,8 @@ class Settings:
     """The settings, which the README describes. `database_url` is a postgresql:// URL, `secret` is at least 32 bytes.
 
     `rate` is in requests a second and `burst` in requests, both for each tenant that a client reaches.
+    A stream of more than `stream_rows` rows becomes a job. `staging_mb` are the megabytes of rows that all clients may stage at once, and `job_share`
+    is the percentage of its time for which the server applies them.
     """
 
     database_url: str
@@ -44,6 +50,9 @@ class Settings:
     write_seconds: int = WRITE_SECONDS
     request_seconds: int = 120
     cache_mb: int = 32
+    stream_rows: int = MAX_ENTRIES
+    staging_mb: int = 20_000
+    job_share: int = 50
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":

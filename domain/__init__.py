@@ -33,6 +33,7 @@ from domain.clients.secrets import CLEANUP as CLIENT_SECRETS
 from domain.clients.signing_keys import CLEANUP as SIGNING_KEYS
 from domain.clients.tokens import CLEANUP as ASSERTIONS
 from domain.declare.catalogue import link_resources
+from domain.jobs.job import CLEANUP as OLD_JOBS
 from domain.roster.change_group import delete_group, update_group
 from domain.roster.change_pupil import update_pupil
 from domain.roster.change_school import update_school
@@ -128,5 +129,5 @@ COMMANDS = {
     )
 }
 
-CLEANUP = (*IDEMPOTENCY_KEYS, *OLD_RECEIPTS, *OLD_DATA_ISSUES, *ASSERTIONS, *CLIENT_SECRETS, *SIGNING_KEYS)
+CLEANUP = (*OLD_JOBS, *IDEMPOTENCY_KEYS, *OLD_RECEIPTS, *OLD_DATA_ISSUES, *ASSERTIONS, *CLIENT_SECRETS, *SIGNING_KEYS)
 """What `tidy` removes."""

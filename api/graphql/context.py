@@ -14,6 +14,7 @@ from domain.aggregates.query import read_query
 from domain.clients.me import Limits, read_me
 from domain.declare.errors import BadRequest, Issue, NotFound, PartlyRead
 from domain.declare.ids import parse_id
+from domain.jobs.job import MAX_ISSUES_PER_PAGE, read_job
 from domain.read.cursors import Cursors
 from domain.store.database import Database
 from domain.support.lru import Lru
@@ -106,8 +107,21 @@ async def _read_receipt(context: OperationContext, arguments: Mapping[str, Any])
     return msgspec.json.decode(msgspec.json.encode(stored.data))
 
 
+async def _read_job(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
+    first = arguments.get("first") or MAX_ISSUES_PER_PAGE
+    if not 1 <= first <= MAX_ISSUES_PER_PAGE:
+        message = f"first is a whole number from 1 to {MAX_ISSUES_PER_PAGE}."
+        raise BadRequest(message, code="argument-invalid", issues=(Issue("first", "argument-invalid", message),))
+    try:
+        job = await read_job(context.database, context.caller, arguments["id"], first, arguments.get("after"))
+    except NotFound:
+        return None
+    return msgspec.json.decode(msgspec.json.encode(job))
+
+
 FUNCTIONS: Mapping[str, Callable[[OperationContext, Mapping[str, Any]], Awaitable[Any]]] = {
     "aggregates": _read_aggregates,
+    "job": _read_job,
     "me": _read_me,
     "receipt": _read_receipt,
 }

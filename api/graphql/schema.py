@@ -40,6 +40,7 @@ from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregateRow, Coverage, ExcludedSchool
 from domain.aggregates.query import DIMENSIONS, VIEWS
 from domain.clients.me import Me
+from domain.jobs.job import Job
 from domain.support.slices import run_in_slices
 from domain.write.command import Command
 from domain.write.stored_answers import KeptAnswer
@@ -148,6 +149,9 @@ def _make_query() -> type:
     description = "What became of a request whose answer was lost; null where no request with the key ended well within 7 days."
     key = [make_argument("key", "String", "The idempotencyKey of the request.")]
     query["receipt"] = make_field(FunctionField, "receipt", f"list[{make_output_type(KeptAnswer)}] | None", description, key)
+    issues = [make_argument("first", "Int | None", "How many issues and warnings."), make_argument("after", "String | None")]
+    description = "What became of a stream of rows, of the client's own; null for any other."
+    query["job"] = make_field(FunctionField, "job", f"{make_output_type(Job)} | None", description, [*by_id, *issues])
     query["me"] = make_field(FunctionField, "me", make_output_type(Me), "What this client may do, and where. Needs no scope.")
     return make_type("Query", query, "Everything that can be read.")
 

@@ -104,7 +104,7 @@ class FullCollections:
 _full_collections = FullCollections()
 
 
-async def _reserve(request: Request, budgets: Budgets, size: int, body_size: int | None = None) -> None:
+async def reserve(request: Request, budgets: Budgets, size: int, body_size: int | None = None) -> None:
     """Waits until so many bytes of memory are free, and reserves them until the response begins. They may be a part of a body of `body_size`."""
     budget = budgets.choose(body_size or size)
     context = get_context(request.scope)
@@ -143,7 +143,7 @@ async def read_limited(request: Request, most: int) -> Body:
                     continue
                 while read > reserved:  # where its size is not known, memory is reserved as the body grows
                     missing = size or reserved
-                    await _reserve(request, bodies.arriving, missing, reserved + missing)
+                    await reserve(request, bodies.arriving, missing, reserved + missing)
                     reserved += missing
                 counter = counter or ValueCount(chunks)
                 counter.add(chunk)
@@ -160,11 +160,11 @@ async def read_limited(request: Request, most: int) -> Body:
         return Body(b"".join(chunks), read)
     if counter.is_over:
         raise _make_too_many_values()
-    await _reserve(request, bodies.processed, max(read, counter.most * MEMORY_PER_VALUE))
+    await reserve(request, bodies.processed, max(read, counter.most * MEMORY_PER_VALUE))
     return Body(b"".join(counter.chunks), counter.most)
 
 
-def _count_structural(part: bytes) -> int:
+def count_structural(part: bytes) -> int:
     """The number of commas and opening brackets. A JSON text has at most one value more."""
     return len(part) - len(part.translate(None, b",[{"))
 
@@ -180,7 +180,7 @@ class ValueCount:
 
     def __init__(self, chunks: list[bytes]) -> None:
         self.chunks = chunks
-        self.most = 1 + sum(map(_count_structural, chunks))
+        self.most = 1 + sum(map(count_structural, chunks))
         self._counted = 0
         self._values = 1
         self._in_string = False
@@ -194,7 +194,7 @@ class ValueCount:
         """Stores and counts a chunk."""
         if not self.is_over:
             self.chunks.append(chunk)
-            self.most += _count_structural(chunk)
+            self.most += count_structural(chunk)
 
     def recount(self) -> Steps[None]:
         """Counts the values exactly, in steps, without the commas in strings."""
@@ -212,7 +212,7 @@ class ValueCount:
         self._escape = b"\\" if (len(part) - len(part.rstrip(b"\\"))) % 2 else b""
         part = part.removesuffix(self._escape).replace(rb"\\", b"").replace(rb"\"", b"")
         texts = part.split(b'"')
-        self._values += sum(map(_count_structural, texts[self._in_string :: 2]))
+        self._values += sum(map(count_structural, texts[self._in_string :: 2]))
         self._in_string ^= len(texts) % 2 == 0
 
 
@@ -256,7 +256,7 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
             "The files have at most 64 MiB, and Content-Length is required.",
             {"Connection": "close"},
         )
-    await _reserve(request, request.app.state.bodies.arriving, int(declared))
+    await reserve(request, request.app.state.bodies.arriving, int(declared))
     fields: dict[str, str] = {}
     files: list[tuple[str, bytes]] = []
     try:

@@ -14,6 +14,10 @@ from domain.store.database import DatabaseUse
 _KEY = "markonce.context"
 
 
+def _do_nothing() -> None:
+    """What `extend` does for a request without a time limit."""
+
+
 @dataclass(slots=True)
 class RequestContext:
     """RequestMiddleware makes it for every HTTP request. `status` is that of the response, and 0 until it begins.
@@ -33,6 +37,8 @@ class RequestContext:
     """Header fields of a path that has a successor."""
     releases: list[Callable[[], None]] = field(default_factory=list)
     """Called when the response begins: they release the memory of the request's body."""
+    extend: Callable[[], None] = _do_nothing
+    """Begins the time limit of the request anew."""
 
     def read_milliseconds(self) -> float:
         """The milliseconds since the request began."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -135,6 +136,7 @@ class RequestMiddleware:
             await send(message)
 
         self.time_limits.begin(task)
+        context.extend = partial(self.time_limits.begin, task)
         try:
             if scope["path"] != cors.ISSUING_PATH:  # which refuses them in the form of OAuth
                 check_single(scope)

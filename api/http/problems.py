@@ -27,6 +27,7 @@ from domain.declare.errors import (
     PupilMerged,
     Stale,
 )
+from domain.jobs.staging import StagingFull
 
 STATUS: Mapping[type[DomainError], int] = {
     Invalid: 422,
@@ -38,6 +39,7 @@ STATUS: Mapping[type[DomainError], int] = {
     Conflict: 409,
     Stale: 412,
     InProgress: 409,
+    StagingFull: 507,
     Busy: 503,
     DatabaseError: 503,
 }

@@ -42,11 +42,14 @@ def read_if_match(request: Request) -> frozenset[int] | None:
 
 @dataclass(frozen=True)
 class Preferences:
-    """The preferences of a write that this API supports (RFC 7240). `applied` is the value of Preference-Applied."""
+    """The preferences of a write that this API supports (RFC 7240). `applied` is the value of Preference-Applied, and `applied_to_jobs` that of the
+    answer to a stream that becomes a job, which `is_async` asks for."""
 
     lenient: bool = False
     with_results: bool = False
     applied: str = ""
+    applied_to_jobs: str = ""
+    is_async: bool = False
 
 
 def read_preferences(request: Request) -> Preferences:
@@ -60,7 +63,10 @@ def read_preferences(request: Request) -> Preferences:
         for name, supported in (("handling", ("strict", "lenient")), ("return", ("minimal", "representation")))
         if preferences.get(name) in supported
     ]
-    return Preferences(preferences.get("handling") == "lenient", preferences.get("return") == "representation", ", ".join(applied))
+    is_async = "respond-async" in preferences
+    of_jobs = [each for each in applied if each.startswith("handling")] + ["respond-async"] * is_async
+    lenient, with_results = preferences.get("handling") == "lenient", preferences.get("return") == "representation"
+    return Preferences(lenient, with_results, ", ".join(applied), ", ".join(of_jobs), is_async)
 
 
 def make_next_link(request: Request, after: str) -> str:

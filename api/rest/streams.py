@@ -105,6 +105,7 @@ class RowReader:
         entry = command.entries
         assert entry is not None
         self._columns = Columns(STREAMED[command.name], entry, has_school="school" in head)
+        self.header: str | None = None
 
     def read(self, piece: bytes) -> Iterable[tuple[Record, object]]:
         """The rows that end in this piece. Raises BadRequest for a body that cannot be read on."""
@@ -120,20 +121,34 @@ class RowReader:
         for record in records:
             if self._read is None:
                 self._read = CsvReader(record, self._columns).read
+                self.header = record.text.decode()
             else:
                 yield record, self._read(record)
 
 
-def read_rows(kind: str, command: Command, head: Mapping[str, Any], body: bytes) -> Steps[StreamedRows]:
-    """The rows of a whole body, in steps. Raises BadRequest where it cannot be read as a whole."""
+def read_rows(kind: str, command: Command, head: Mapping[str, Any], body: bytes, most: int) -> Steps[StreamedRows | None]:
+    """The rows of a whole body, in steps; None where there are more than `most`. Raises BadRequest where it cannot be read as a whole."""
     reader, rows = RowReader(kind, command, head), StreamedRows([], [])
     for read in (reader.read(body), reader.finish()):
         for record, value in read:
+            if len(rows.lines) == most:
+                return None
             rows.values.append(value)
             rows.lines.append(record.line)
             if len(rows.lines) % RECORDS_PER_STEP == 0:
                 yield
     return rows
+
+
+def make_row_reader(kind: str, command: Command, head: Mapping[str, Any], header: str | None) -> Callable[[int, bytes], object]:
+    """How the rows of a stream are read, each by its line and its bytes. `header` is the header line of CSV."""
+    entry = command.entries
+    assert entry is not None
+    read: Callable[[Record], object] = read_line
+    if kind == CSV:
+        columns = Columns(STREAMED[command.name], entry, has_school="school" in head)
+        read = CsvReader(Record(1, (header or "").encode()), columns).read
+    return lambda line, text: read(Record(line, text))
 
 
 def describe_head(head: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from starlette.types import Scope
 from api.http.body import Handler
 from api.http.deprecation import deprecate
 from api.rest.functions import get_aggregates, get_me, get_stored_answers, import_register
+from api.rest.jobs import get_job
 from api.rest.read import link_handler, list_handler, lookup_handler, row_handler
 from api.rest.write import command_handler
 from domain import COMMANDS, RESOURCES
@@ -58,6 +59,7 @@ class Function(Enum):
     RECEIPT_OF_KEY = auto()
     ME = auto()
     IMPORT = auto()
+    JOB = auto()
 
 
 RestOperation: TypeAlias = ReadList | ReadRow | ReadLinkedList | ReadLookup | Function | Command
@@ -91,6 +93,7 @@ def list_endpoints() -> Iterator[RestEndpoint]:
     renamed = deprecate(get_stored_answers, "/v1/receipts/", "/v1/idempotency-keys/")
     yield RestEndpoint("GET", "/v1/receipts/{key:path}", Function.RECEIPT_OF_KEY, renamed)
     yield RestEndpoint("GET", "/v1/me", Function.ME, get_me)
+    yield RestEndpoint("GET", "/v1/jobs/{id}", Function.JOB, get_job)
     yield RestEndpoint("POST", "/v1/imports/gias", Function.IMPORT, import_register)
     for command in COMMANDS.values():
         yield RestEndpoint(*url_of(command), command, command_handler(command))

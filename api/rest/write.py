@@ -9,10 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import authenticate
-from api.http.body import MAX_BODY, MAX_OTHER_BODY, Handler, postpone_collections, read_body, read_limited
+from api.http.body import MAX_BODY, MAX_OTHER_BODY, Handler, postpone_collections, read_body
 from api.http.command_body import CommandBody
+from api.http.streamed_body import StreamedBody
 from api.http.target import read_path
 from api.rest.headers import Preferences, make_row_etag, read_if_match, read_preferences
+from api.rest.jobs import receive_stream, refuse_long_dry_run
 from api.rest.query_string import check_parameters
 from api.rest.streams import (
     describe_head,
@@ -65,7 +67,15 @@ def command_handler(command: Command) -> Handler:
             if stream_type is None:
                 sent = await _read_input(request, command, caller, preferences, body)
             else:
-                sent = await _read_rows(request, command, preferences, stream_type, parameters)
+                stream = StreamedBody(request)
+                head = read_head(command, parameters)
+                is_job = preferences.is_async and dry_run == "false"
+                rows = None if is_job else await _read_rows(request, command, preferences, stream_type, head, stream)
+                if rows is None and dry_run == "true":
+                    raise refuse_long_dry_run(state.settings.stream_rows)
+                if rows is None:
+                    return await receive_stream(request, command, caller, preferences, stream_type, head, stream)
+                sent = rows
             is_batch = isinstance(sent.command_input, Batch)
             keyed = await _read_key(request, sent, preferences if is_batch else None)
             performed = await perform(state.database, command, caller, sent.command_input, dry_run=dry_run == "true", keyed=keyed)
@@ -170,15 +180,19 @@ async def _read_input(request: Request, command: Command, caller: Caller, prefer
 
 
 async def _read_rows(
-    request: Request, command: Command, preferences: Preferences, stream_type: str, parameters: Mapping[str, str]
-) -> _Sent:
-    """The input of a bulk command whose rows are sent as a stream. An Idempotency-Key compares the bytes of its decoded body, and its parameters."""
-    head = read_head(command, parameters)
-    body = (await read_limited(request, MAX_BODY)).bytes
+    request: Request, command: Command, preferences: Preferences, stream_type: str, head: Mapping[str, Any], stream: StreamedBody
+) -> _Sent | None:
+    """The input of a bulk command whose rows are sent as a stream; None where it is too long to be answered at once. An Idempotency-Key compares the
+    bytes of its decoded body, and its parameters."""
+    body = await stream.read(MAX_BODY)
+    if body is None:
+        return None
     if len(body) > MAX_OTHER_BODY:
         postpone_collections(request)
-    rows = await run_in_slices(read_rows(stream_type, command, head, body))
-    document = head | {"entries": rows.values}
+    rows = await run_in_slices(read_rows(stream_type, command, head, body, request.app.state.settings.stream_rows))
+    if rows is None:
+        return None
+    document = {**head, "entries": rows.values}
     steps = command.parse_in_steps(document, lenient=preferences.lenient, with_results=preferences.with_results)
     batch = await run_in_slices(steps)
     batch.lines = rows.lines

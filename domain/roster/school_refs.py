@@ -127,6 +127,13 @@ async def resolve_schools(
     several tenants, and (`ambiguous`, with the candidates) where nothing names the school and the caller reaches several:
     such a batch is refused, and no row has a school that only the fault would give it.
     """
+    return _choose_tenant(batch, await find_schools_of_rows(connection, caller, scope, batch, by_pupil=by_pupil))
+
+
+async def find_schools_of_rows(
+    connection: Connection, caller: Caller, scope: Scope, batch: Batch[Any, Any], *, by_pupil: bool
+) -> dict[int, SchoolInReach]:
+    """Does the same for rows that may be of several tenants."""
     rows, batch_ref = batch.list_all_rows(), read_ref(batch.head)
     own = {at: ref async for part in iterate_in_slices(rows) for at, row in part if (ref := read_ref(row)) is not UNSET}
     refs = {repr(ref): ref for ref in (batch_ref, *own.values()) if ref}
@@ -164,7 +171,7 @@ async def resolve_schools(
             else:
                 schools[at] = school
                 batch.locations[at] = Location(school.tenant_id, school.id)
-    return _choose_tenant(batch, schools)
+    return schools
 
 
 def read_ref(named: Any) -> SchoolRef | UnsetType | None:

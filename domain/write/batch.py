@@ -1,7 +1,7 @@
 """The input of a bulk command, the issues of its rows and their outcomes."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -96,7 +96,8 @@ class Batch(Generic[Head, Entry]):
     itself is always lenient. `undecoded` are the JSON values of the rows that could not be decoded, by index, and
     `partial_rows` are what can be read of them (partial.py). `faults` are issues of the head, which refuse the whole batch;
     its rows are checked nevertheless. Nothing more is told of the rows in `_closed`. `lines` are those on which the rows begin in a
-    body of lines, whose head is parameters; empty for a document.
+    body of lines, whose head is parameters, by index; empty for a document. `numbers` are the indexes of all rows: from 0 on, unless they are a
+    part of more.
     """
 
     head: Head
@@ -117,9 +118,13 @@ class Batch(Generic[Head, Entry]):
     partial_rows: list[tuple[int, Entry]] = field(default_factory=list)
     faults: list[Issue] = field(default_factory=list)
     results: dict[int, Result] = field(default_factory=dict)
-    lines: Sequence[int] = ()
+    lines: Sequence[int] | Mapping[int, int] = ()
+    numbers: Sequence[int] = ()
     _rejected: set[int] = field(default_factory=set)
     _closed: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.numbers = self.numbers or range(self.received)
 
     def copy_unchanged(self) -> "Batch[Head, Entry]":
         """Returns a copy as it was decoded, so that a transaction that runs again does not count outcomes twice."""
@@ -323,7 +328,7 @@ class Batch(Generic[Head, Entry]):
         Unless the batch was `accepted`, every row was rejected.
         """
         counts: OutcomeCounts = {}
-        for index in range(self.received):
+        for index in self.numbers:
             location = self.locations.get(index, self.default_location)
             if location is not None:
                 outcome = self.results[index].outcome if accepted and index in self.results else "rejected"

@@ -12,7 +12,7 @@ another command about one row gets an Action or, where it has entries, a RowBatc
 import dataclasses
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -93,10 +93,12 @@ class Command:
         """
         return run_at_once(self.parse_in_steps(data, lenient=lenient, with_results=with_results))
 
-    def parse_in_steps(self, data: object, *, lenient: bool = False, with_results: bool = False) -> Steps[Any]:
-        """Does the same as `parse`, in steps."""
+    def parse_in_steps(
+        self, data: object, *, lenient: bool = False, with_results: bool = False, numbers: Sequence[int] = ()
+    ) -> Steps[Any]:
+        """Does the same as `parse`, in steps. `numbers` are those of the entries, where these are a part of more."""
         if self.entries is not None and not self.is_action:
-            return (yield from self._parse_batch(data, lenient, with_results))
+            return (yield from self._parse_batch(data, lenient, with_results, numbers))
         if self.row_keys and isinstance(data, dict):
             return (yield from self._parse_named(data, lenient, with_results))
         value, issues = decode(self.input, data, "")
@@ -172,7 +174,9 @@ class Command:
             raise make_invalid(issues) if issues else NotFound()
         return _join(Patch(parsed, versions, fields, version_at), fields, issues)
 
-    def _parse_batch(self, data: object, lenient: bool, with_results: bool) -> "Steps[Batch[Any, Any]]":
+    def _parse_batch(
+        self, data: object, lenient: bool, with_results: bool, numbers: Sequence[int] = ()
+    ) -> "Steps[Batch[Any, Any]]":
         if not isinstance(data, dict):
             raise make_invalid([Issue("", "wrong-type", "The body must be an object with entries.")])
         lists = {name: rows for name in self.row_types if (rows := data.get(name)) is not None}
@@ -182,13 +186,16 @@ class Command:
             faults, lists = [*faults, *issues], {}
         batches, suggestions = {}, Suggestions()
         for name, type_ in self.row_types.items():
-            batches[name] = yield from self._parse_list(name, type_, lists.get(name, []), suggestions)
+            of_rows = numbers if name == "entries" else ()
+            batches[name] = yield from self._parse_list(name, type_, lists.get(name, []), suggestions, of_rows)
         batch = batches.pop("entries")
         batch.head, batch.lenient, batch.with_results, batch.companions = head, lenient, with_results, batches
         batch.faults = faults
         return batch
 
-    def _parse_list(self, name: str, type_: type[Struct], rows: list[object], suggestions: Suggestions) -> "Steps[Batch[Any, Any]]":
+    def _parse_list(
+        self, name: str, type_: type[Struct], rows: list[object], suggestions: Suggestions, numbers: Sequence[int]
+    ) -> "Steps[Batch[Any, Any]]":
         batch: Batch[Any, Any] = Batch(
             None,
             [],
@@ -198,9 +205,10 @@ class Command:
             may_repeat=getattr(type_, "may_repeat", None),
             operation=self.operation,
             suggestions=suggestions,
+            numbers=numbers,
         )
-        for index, value in enumerate(rows):
-            if index % ROWS_PER_STEP == 0:
+        for count, (index, value) in enumerate(zip(batch.numbers, rows, strict=True)):
+            if count % ROWS_PER_STEP == 0:
                 yield
             max_issues = MAX_ISSUES if len(batch.issues) < MAX_BATCH_ISSUES else 1
             row, issues = decode(type_, value, batch.make_pointer(index), suggestions, max_issues)

@@ -21,6 +21,7 @@ from api.rest.openapi.schemas import JsonObject, make_count, refer
 from domain.aggregates import aggregate_rows, query
 from domain.clients.me import Me
 from domain.declare.scopes import Scope
+from domain.jobs.job import MAX_ISSUES_PER_PAGE, Job
 
 SHAPE = """Of CSV alone. long (the default): a row per row; wide: a row per school and no pages, with a column per combination of the other dimensions \
 and figure, such as `reading.expectedPercent` or `reading.sex=F.expectedPercent`; c suppressed, z not applicable, x not available."""
@@ -109,6 +110,20 @@ def describe_me() -> JsonObject:
     doc, statuses = inspect.cleandoc(Me.__doc__ or ""), {*READING} - {HTTPStatus.FORBIDDEN}
     summary = "What this client may do; needs no scope"
     return make_operation("getMe", summary, [], {200: make_response(doc, "Me")}, statuses, [], doc=doc, tag="Authentication")
+
+
+def describe_job() -> JsonObject:
+    """GET /v1/jobs/{id}."""
+    doc = inspect.cleandoc(Job.__doc__ or "")
+    options = [
+        parameters.refer("Id"),
+        parameters.make_query(
+            "first", "How many issues and warnings.", make_count(MAX_ISSUES_PER_PAGE, default=MAX_ISSUES_PER_PAGE)
+        ),
+        parameters.make_query("after", "The endCursor of the page before.", {"type": "string"}),
+    ]
+    summary, statuses = "What became of a stream of rows; the client's own alone", (*READING, HTTPStatus.NOT_FOUND)
+    return make_operation("getJob", summary, [], {200: make_response(doc, "Job")}, statuses, options, doc=doc, tag="Assessment")
 
 
 def describe_import() -> JsonObject:

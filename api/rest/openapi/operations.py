@@ -18,13 +18,14 @@ from api.rest.openapi.functions import (
     describe_aggregates,
     describe_graphql,
     describe_import,
+    describe_job,
     describe_me,
     describe_receipt,
     describe_stored_answers,
     describe_token,
 )
 from api.rest.openapi.schemas import SCALARS, JsonObject
-from api.rest.openapi.streams import describe_head_parameters, describe_stream_content
+from api.rest.openapi.streams import ACCEPTED, describe_head_parameters, describe_stream_content
 from api.rest.urls import Function, ReadLinkedList, ReadList, ReadLookup, ReadRow, RestEndpoint, list_endpoints, url_of
 from api.rest.write import MERGE_PATCH, success_status
 from domain import RESOURCES
@@ -37,6 +38,7 @@ _FUNCTIONS = {
     Function.RECEIPT_OF_KEY: describe_receipt,
     Function.ME: describe_me,
     Function.IMPORT: describe_import,
+    Function.JOB: describe_job,
 }
 
 
@@ -147,7 +149,11 @@ def _describe_command(command: Command) -> JsonObject:
     if body is not None and command.is_action and not command.requires_fields:
         body["required"] = False
     summary, options = command.doc.split(". ")[0].rstrip("."), [parameters.refer(name) for name in names]
-    if body is not None:
-        body["content"] |= describe_stream_content(command)
+    if body is not None and (streams := describe_stream_content(command)):
+        body["content"] |= streams
+        responses[HTTPStatus.ACCEPTED] = make_response(
+            ACCEPTED, "Job", "Idempotency-Replayed", "Preference-Applied", "Location", "Retry-After"
+        )
+        statuses |= {HTTPStatus.INSUFFICIENT_STORAGE}
     options += describe_head_parameters(command)
     return make_operation(command.operation, summary, [command.scope], responses, statuses, options, body, command.doc)

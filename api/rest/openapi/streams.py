@@ -7,6 +7,10 @@ from api.rest.streams import CSV, NDJSON, list_head_fields
 from domain import COMMANDS
 from domain.write.command import Command
 
+ACCEPTED = (
+    "The rows are staged, and applied school by school. It is the answer to more than 20,000 rows of application/x-ndjson or text/csv, or to fewer with"
+    " `Prefer: respond-async`."
+)
 OF_STREAMS = "Of application/x-ndjson and text/csv alone, as the field of this name in JSON."
 _HEAD: dict[str, tuple[str, dict[str, Any]]] = {
     "school": ("The school of the rows that name none, by its id, URN or LAESTAB.", {"type": "string"}),
