@@ -31,11 +31,11 @@ class StreamedBody:
                 self._read.append(piece)
                 size += len(piece)
                 values += count_structural(piece)
+                if size > most or values > MAX_BODY_VALUES:
+                    return None
                 while size > reserved:
                     await reserve(self._request, memory.arriving, reserved, 2 * reserved)
                     reserved *= 2
-                if size > most or values > MAX_BODY_VALUES:
-                    return None
         finally:
             if bucket := get_context(self._request.scope).bucket:
                 bucket.charge(max(size, min(values, MAX_BODY_VALUES) * CHARGED_PER_VALUE))

@@ -23,7 +23,7 @@ from domain.jobs.staging import MAX_DECODED_BYTES, StagedRow, Staging
 from domain.write.command import Command
 from domain.write.idempotency import check_key
 
-RESUMABLE = ("body-cut-short", "body-too-slow", "busy", "idempotency-in-progress")
+RESUMABLE = ("body-cut-short", "body-too-slow", "busy", "idempotency-in-progress", "idempotency-key-reused")
 """Codes of errors after which a stream with an Idempotency-Key goes on when it is sent again; after any other it begins anew."""
 
 

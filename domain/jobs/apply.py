@@ -18,6 +18,7 @@ from domain.access.standing import check_standing
 from domain.declare.errors import Busy, DomainError, FaultyValue, Invalid, Issue, make_invalid
 from domain.declare.ids import NIL
 from domain.jobs.job import APPLIED, COUNTS, DONE, FAILED, MAX_ISSUES, REFUSED, WAITING
+from domain.roster.record_pupils.leavers import ROW_OF_NOBODY
 from domain.store.database import Connection, Database, DatabaseUse, database_use, transpose
 from domain.support.slices import run_in_slices
 from domain.write.batch import Batch
@@ -29,6 +30,8 @@ ReadRow = Callable[[int, bytes], object]
 """Reads a row by its line and its bytes."""
 MakeReader = Callable[[str, Command, Mapping[str, Any], str | None], ReadRow]
 """Returns how the rows of a stream are read, by its media type, command, head and header line."""
+
+UNKNOWN_SCHOOL = "The school of a row is not known: its pupil may be of any, so that no pupil may be taken off roll."
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,12 @@ class ClaimedJob:
     def caller(self) -> Caller:
         """The client with the scopes of its token. Which of them grants in force still give, and where, is checked as the rows are applied."""
         return Caller(self.client_id, self.scopes)
+
+    def make_head(self, school_id: UUID) -> dict[str, Any]:
+        """The head of the batch of one school. A whole roll is that of its school, which the rows alone may have named."""
+        if self.head.get("complete") is True and school_id != NIL:
+            return {"school": {"id": str(school_id)}, **self.head}
+        return dict(self.head)
 
 
 class _Finished(Exception):
@@ -138,6 +147,8 @@ async def _apply_school(database: Database, job: ClaimedJob, school_id: UUID) ->
     try:
         if job.head.get("complete") is True and await _has_more(database, job, school_id, batch):
             raise make_invalid([make_size_issue("entries", MAX_ENTRIES + 1)])  # absent pupils of a part would leave
+        if job.head.get("complete") is True and school_id != NIL and await _has_rows_of_nobody(database, job):
+            raise make_invalid([Issue("complete", ROW_OF_NOBODY, UNKNOWN_SCHOOL)])
         command = replace(job.command, run=partial(_run, job=job, school_id=school_id))
         await perform(database, command, job.caller, batch)
     except _Finished:
@@ -158,10 +169,16 @@ async def _read_part(connection: Connection, job: ClaimedJob, school_id: UUID, a
         return None
     values = [job.read_row(row["line"], row["body"]) if row["fault"] is None else FaultyValue(*row["fault"]) for row in rows]
     numbers = [row["n"] for row in rows]
-    steps = job.command.parse_in_steps({**job.head, "entries": values}, lenient=job.is_lenient, numbers=numbers)
+    steps = job.command.parse_in_steps({**job.make_head(school_id), "entries": values}, lenient=job.is_lenient, numbers=numbers)
     batch: Batch[Any, Any] = await run_in_slices(steps)
     batch.lines = {row["n"]: row["line"] for row in rows}
     return batch
+
+
+async def _has_rows_of_nobody(database: Database, job: ClaimedJob) -> bool:
+    """Whether the school of any row is not known: its pupil may be of any of the schools."""
+    arguments = "SELECT 1 FROM job_schools WHERE client_id = $1 AND job_id = $2 AND school_id = $3", job.client_id, job.id, NIL
+    return await database.run_transaction(job.client_id, lambda connection: connection.fetchval(*arguments)) is not None
 
 
 async def _has_more(database: Database, job: ClaimedJob, school_id: UUID, batch: Batch[Any, Any]) -> bool:

@@ -50,11 +50,15 @@ class OpenSpell:
     is_said_later: bool
 
 
+ROW_OF_NOBODY = "row-of-nobody"
+UNREADABLE_ROW = "A row cannot be read: whose it is nobody can say, so that no pupil may be taken off roll."
+
+
 async def find_complete_school(
     connection: Connection, caller: Caller, batch: Batch[Any, Any], schools: dict[int, SchoolInReach]
 ) -> SchoolInReach | None:
     """Returns the school of a complete roll, None for any other batch; adds a fault unless a complete roll names one school
-    and no other.
+    and no other, and where a row of it names nobody since it is no object.
     """
     ref = read_ref(batch.head)
     if not getattr(batch.head, "complete", False) or ref is None or any(issue.at == "/school" for issue in batch.faults):
@@ -63,6 +67,8 @@ async def find_complete_school(
     if school is None or any(other.id != school.id for other in schools.values()):
         batch.fault("/complete", "one-school-needed", "A complete roll is one school's: name it in the batch, and no other.")
         return None
+    if any(not isinstance(value, dict) for value in batch.undecoded.values()):
+        batch.fault("/complete", ROW_OF_NOBODY, UNREADABLE_ROW)
     return school
 
 
