@@ -38,6 +38,23 @@ BEGIN
     RETURN newest;
 END $$;
 
+CREATE FUNCTION public.claim_job(lease_seconds integer) RETURNS TABLE(client_id uuid, id uuid)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('markonce jobs', 0));
+    RETURN QUERY UPDATE jobs j SET state = 'running', touched_at = clock_timestamp(), leased_until = clock_timestamp() + make_interval(secs => lease_seconds)
+    WHERE (j.client_id, j.id) = (
+        SELECT w.client_id, w.id FROM jobs w
+        WHERE w.state IN ('queued', 'running') AND COALESCE(w.leased_until, '-infinity') < clock_timestamp() AND NOT EXISTS (
+            SELECT 1 FROM jobs o WHERE o.client_id = w.client_id AND o.state IN ('queued', 'running') AND (o.created_at, o.id) < (w.created_at, w.id)
+        )
+        ORDER BY w.touched_at, w.id LIMIT 1
+    ) RETURNING j.client_id, j.id;
+END $$;
+
 CREATE FUNCTION public.contributed(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) RETURNS TABLE(tenant_id uuid, academic_year smallint, window_no smallint, school_id uuid, subject_no smallint, aspect_no smallint, year_group text, sex text, disadvantaged text, eal text, sen text, scheme_version_no smallint, grade_no smallint, n integer)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'public', 'pg_temp'
@@ -149,6 +166,13 @@ BEGIN
     SELECT p, w FROM unnest(of_pupils) p CROSS JOIN unnest(in_windows) w
     WHERE NOT EXISTS (SELECT 1 FROM listed l WHERE l.pupil_id = p AND l.window_no = w);
 END $$;
+
+CREATE FUNCTION public.count_staged_bytes() RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT COALESCE(sum(staged_bytes), 0)::bigint FROM jobs
+$$;
 
 CREATE FUNCTION public.count_tenant() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -869,6 +893,27 @@ CREATE FUNCTION public.remove_old_data_issues(most integer) RETURNS bigint
         )) RETURNING 1
     )
     SELECT count(*) FROM removed
+$$;
+
+CREATE FUNCTION public.remove_old_jobs(most integer) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    WITH expired AS (
+        UPDATE jobs SET state = 'failed', problem = CASE state WHEN 'receiving' THEN 'body-cut-short' ELSE 'busy' END, finished_at = clock_timestamp(), staged_bytes = 0
+        WHERE state IN ('receiving', 'queued', 'running') AND created_at <= now() - interval '23 hours'
+    ), unstaged AS (
+        DELETE FROM staged_rows WHERE ctid = ANY (ARRAY(
+            SELECT s.ctid FROM jobs j JOIN staged_rows s ON s.client_id = j.client_id AND s.job_id = j.id
+            WHERE j.created_at <= now() - interval '23 hours' LIMIT most
+        )) RETURNING 1
+    ), removed AS (
+        DELETE FROM jobs WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM jobs WHERE finished_at <= now() - interval '7 days'
+                OR (state = 'receiving' AND key IS NULL AND touched_at <= now() - interval '1 hour') LIMIT most
+        )) RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM unstaged) + (SELECT count(*) FROM removed)
 $$;
 
 CREATE FUNCTION public.remove_old_receipts(most integer) RETURNS bigint
@@ -1687,6 +1732,83 @@ CREATE TABLE public.identity_history (
 
 ALTER TABLE ONLY public.identity_history FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.job_issues (
+    client_id uuid NOT NULL,
+    job_id uuid NOT NULL,
+    n integer NOT NULL,
+    seq bigint NOT NULL,
+    is_warning boolean NOT NULL,
+    at text NOT NULL,
+    code text NOT NULL,
+    message text NOT NULL,
+    line integer
+);
+
+ALTER TABLE ONLY public.job_issues FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE public.job_issues ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.job_issues_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.job_parts (
+    client_id uuid NOT NULL,
+    job_id uuid NOT NULL,
+    n integer NOT NULL,
+    digest bytea NOT NULL
+);
+
+ALTER TABLE ONLY public.job_parts FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.job_schools (
+    client_id uuid NOT NULL,
+    job_id uuid NOT NULL,
+    school_id uuid NOT NULL,
+    state text DEFAULT 'waiting'::text NOT NULL,
+    received integer DEFAULT 0 NOT NULL,
+    created integer DEFAULT 0 NOT NULL,
+    updated integer DEFAULT 0 NOT NULL,
+    unchanged integer DEFAULT 0 NOT NULL,
+    superseded integer DEFAULT 0 NOT NULL,
+    withdrawn integer DEFAULT 0 NOT NULL,
+    rejected integer DEFAULT 0 NOT NULL,
+    leavers integer DEFAULT 0 NOT NULL,
+    not_counted integer DEFAULT 0 NOT NULL,
+    issue_count integer DEFAULT 0 NOT NULL,
+    problem text,
+    CONSTRAINT job_schools_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'applied'::text, 'refused'::text])))
+);
+
+ALTER TABLE ONLY public.job_schools FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.jobs (
+    client_id uuid NOT NULL,
+    id uuid NOT NULL,
+    operation text NOT NULL,
+    key text,
+    said jsonb NOT NULL,
+    scopes text[] NOT NULL,
+    header text,
+    state text DEFAULT 'receiving'::text NOT NULL,
+    receiver uuid,
+    leased_until timestamp with time zone,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    touched_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    finished_at timestamp with time zone,
+    decoded_bytes bigint DEFAULT 0 NOT NULL,
+    staged_bytes bigint DEFAULT 0 NOT NULL,
+    row_count integer DEFAULT 0 NOT NULL,
+    digest bytea,
+    problem text,
+    CONSTRAINT jobs_state_check CHECK ((state = ANY (ARRAY['receiving'::text, 'queued'::text, 'running'::text, 'done'::text, 'failed'::text])))
+);
+
+ALTER TABLE ONLY public.jobs FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.judgement_history (
     tenant_id uuid NOT NULL,
     academic_year smallint NOT NULL,
@@ -2284,6 +2406,18 @@ CREATE TABLE public.sort_weights (
     capital text NOT NULL COLLATE pg_catalog."C"
 );
 
+CREATE TABLE public.staged_rows (
+    client_id uuid NOT NULL,
+    job_id uuid NOT NULL,
+    school_id uuid NOT NULL,
+    n integer NOT NULL,
+    line integer NOT NULL,
+    body bytea NOT NULL,
+    fault text[]
+);
+
+ALTER TABLE ONLY public.staged_rows FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.subjects (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -2586,6 +2720,18 @@ ALTER TABLE ONLY public.identifier_keys
 ALTER TABLE ONLY public.identity_history
     ADD CONSTRAINT identity_history_pkey PRIMARY KEY (tenant_id, id);
 
+ALTER TABLE ONLY public.job_issues
+    ADD CONSTRAINT job_issues_pkey PRIMARY KEY (client_id, job_id, n, seq);
+
+ALTER TABLE ONLY public.job_parts
+    ADD CONSTRAINT job_parts_pkey PRIMARY KEY (client_id, job_id, n);
+
+ALTER TABLE ONLY public.job_schools
+    ADD CONSTRAINT job_schools_pkey PRIMARY KEY (client_id, job_id, school_id);
+
+ALTER TABLE ONLY public.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (client_id, id);
+
 ALTER TABLE ONLY public.judgement_history
     ADD CONSTRAINT judgement_history_pkey PRIMARY KEY (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, version);
 
@@ -2676,6 +2822,9 @@ ALTER TABLE ONLY public.signing_keys
 ALTER TABLE ONLY public.sort_weights
     ADD CONSTRAINT sort_weights_pkey PRIMARY KEY (letter);
 
+ALTER TABLE ONLY public.staged_rows
+    ADD CONSTRAINT staged_rows_pkey PRIMARY KEY (client_id, job_id, school_id, n);
+
 ALTER TABLE ONLY public.subjects
     ADD CONSTRAINT subjects_pkey PRIMARY KEY (tenant_id, id);
 
@@ -2765,6 +2914,10 @@ CREATE INDEX idempotency_expiry ON public.idempotency USING btree (expires_at);
 CREATE INDEX identity_history_by_pupil ON public.identity_history USING btree (tenant_id, pupil_id);
 
 CREATE INDEX identity_history_by_upn ON public.identity_history USING btree (tenant_id, upn) WHERE (upn IS NOT NULL);
+
+CREATE UNIQUE INDEX jobs_by_key ON public.jobs USING btree (client_id, operation, key);
+
+CREATE INDEX jobs_unfinished ON public.jobs USING btree (touched_at) WHERE (state = ANY (ARRAY['receiving'::text, 'queued'::text, 'running'::text]));
 
 CREATE INDEX judgement_history_by_pupil ON ONLY public.judgement_history USING btree (pupil_id);
 
@@ -2976,6 +3129,18 @@ ALTER TABLE ONLY public.groups
 ALTER TABLE ONLY public.identity_history
     ADD CONSTRAINT identity_history_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
 
+ALTER TABLE ONLY public.job_issues
+    ADD CONSTRAINT job_issues_client_id_job_id_fkey FOREIGN KEY (client_id, job_id) REFERENCES public.jobs(client_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.job_parts
+    ADD CONSTRAINT job_parts_client_id_job_id_fkey FOREIGN KEY (client_id, job_id) REFERENCES public.jobs(client_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.job_schools
+    ADD CONSTRAINT job_schools_client_id_job_id_fkey FOREIGN KEY (client_id, job_id) REFERENCES public.jobs(client_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.jobs
+    ADD CONSTRAINT jobs_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(id);
+
 ALTER TABLE ONLY public.memberships
     ADD CONSTRAINT memberships_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
@@ -3036,6 +3201,9 @@ ALTER TABLE ONLY public.school_settings
 ALTER TABLE ONLY public.shared_pupils
     ADD CONSTRAINT shared_pupils_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
 
+ALTER TABLE ONLY public.staged_rows
+    ADD CONSTRAINT staged_rows_client_id_job_id_fkey FOREIGN KEY (client_id, job_id) REFERENCES public.jobs(client_id, id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.targets
     ADD CONSTRAINT targets_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
 
@@ -3079,6 +3247,14 @@ ALTER TABLE public.identifier_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.identity_history ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.job_issues ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.job_parts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.job_schools ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.jobs ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.judgement_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.judgements ENABLE ROW LEVEL SECURITY;
@@ -3116,6 +3292,14 @@ CREATE POLICY maintenance ON public.groups TO markonce_owner, markonce_operator 
 CREATE POLICY maintenance ON public.identifier_keys TO markonce_owner USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.identity_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.job_issues TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.job_parts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.job_schools TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.jobs TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.judgement_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -3155,6 +3339,8 @@ CREATE POLICY maintenance ON public.school_versions TO markonce_owner, markonce_
 
 CREATE POLICY maintenance ON public.shared_pupils TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.staged_rows TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.subjects TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.target_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
@@ -3173,7 +3359,17 @@ CREATE POLICY maintenance ON public.windows TO markonce_owner, markonce_operator
 
 ALTER TABLE public.new_identities ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY own ON public.job_issues TO markonce_app USING ((client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own ON public.job_parts TO markonce_app USING ((client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own ON public.job_schools TO markonce_app USING ((client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own ON public.jobs TO markonce_app USING ((client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")));
+
 CREATE POLICY own ON public.reach TO markonce_app USING (((client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (starts_at <= now()) AND ((ends_at IS NULL) OR (ends_at > now()))));
+
+CREATE POLICY own ON public.staged_rows TO markonce_app USING ((client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")));
 
 ALTER TABLE public.pins ENABLE ROW LEVEL SECURITY;
 
@@ -3392,6 +3588,8 @@ ALTER TABLE public.school_versions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.shared_pupils ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.staged_rows ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.subjects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.target_history ENABLE ROW LEVEL SECURITY;
@@ -3422,6 +3620,10 @@ REVOKE ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) F
 GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.claim_job(lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.claim_job(lease_seconds integer) TO markonce_app;
+GRANT ALL ON FUNCTION public.claim_job(lease_seconds integer) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.contributed(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.copy_new_identity(in_tenant uuid, from_pupil uuid, to_pupil uuid) FROM PUBLIC;
@@ -3431,6 +3633,10 @@ GRANT ALL ON FUNCTION public.copy_new_identity(in_tenant uuid, from_pupil uuid, 
 REVOKE ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.count_staged_bytes() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.count_staged_bytes() TO markonce_app;
+GRANT ALL ON FUNCTION public.count_staged_bytes() TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) TO markonce_app;
@@ -3558,6 +3764,10 @@ GRANT ALL ON FUNCTION public.remove_expired_secrets(most integer) TO markonce_op
 REVOKE ALL ON FUNCTION public.remove_old_data_issues(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_old_data_issues(most integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.remove_old_data_issues(most integer) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.remove_old_jobs(most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.remove_old_jobs(most integer) TO markonce_app;
+GRANT ALL ON FUNCTION public.remove_old_jobs(most integer) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.remove_old_receipts(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_old_receipts(most integer) TO markonce_app;
@@ -3696,6 +3906,18 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.idempotency TO markonce_operat
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.identity_history TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.identity_history TO markonce_operator;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.job_issues TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.job_issues TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.job_parts TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.job_parts TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.job_schools TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.job_schools TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.jobs TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.jobs TO markonce_operator;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.judgement_history TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.judgement_history TO markonce_operator;
 
@@ -3790,6 +4012,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.signing_keys TO markonce_opera
 
 GRANT SELECT ON TABLE public.sort_weights TO markonce_app;
 GRANT SELECT ON TABLE public.sort_weights TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.staged_rows TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.staged_rows TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.subjects TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.subjects TO markonce_operator;

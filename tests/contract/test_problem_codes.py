@@ -49,7 +49,7 @@ COMMAND_LINE = {"client-revoked", "name-in-use", "no-secret", "read-only", "too-
 NO_CODES = {
     # HTTP: field names, content codings, directives
     *("access-control-allow-origin", "access-control-request-method", "content-length", "content-type"),
-    *("idempotency-key", "if-match", "if-none-match", "no-cache", "no-referrer", "no-store", "x-gzip"),
+    *("idempotency-key", "if-match", "if-none-match", "respond-async", "no-cache", "no-referrer", "no-store", "x-gzip"),
     # character sets, packages, words of JSON Schema and members of a problem
     *(
         "date-time",

@@ -12,6 +12,7 @@ from api.rest.openapi.schemas import MAX_CSV, JsonObject, refer
 from domain.access.caller import make_scope_error
 from domain.declare.errors import BadRequest, Busy, Conflict, DomainError, Issue, NotFound, PupilMerged, Stale, make_invalid
 from domain.declare.scopes import Scope
+from domain.jobs.staging import FULL, StagingFull
 
 TAGS = {
     "Roster": (
@@ -68,6 +69,7 @@ HEADERS: dict[str, JsonObject] = {
         "a dot, and a change of the row sends it as If-Match. Absent where what is read has no version.",
         "schema": {"type": "string", "examples": ['"3.6c5b9a3a1f5d4f0e8b7c2d10"']},
     },
+    "Location": {"description": "The URL of what was made (RFC 9110, 10.2.2).", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {
         "description": "How to authenticate (RFC 6750), with the URL of the metadata (RFC 9728).",
@@ -120,6 +122,7 @@ _ERRORS: list[DomainError] = [
         "The error was noted; X-Request-Id finds it in the log.",
     ),
     Busy("The database did not answer in time."),
+    StagingFull(FULL),
 ]
 """An error for each status that a documented request can get."""
 _HEADERS_OF_ERRORS: dict[int, tuple[str, ...]] = {
@@ -128,6 +131,7 @@ _HEADERS_OF_ERRORS: dict[int, tuple[str, ...]] = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ("Accept-Post", "Accept-Patch", "Accept-Encoding"),
     HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After",),
     HTTPStatus.SERVICE_UNAVAILABLE: ("Retry-After",),
+    HTTPStatus.INSUFFICIENT_STORAGE: ("Retry-After",),
 }
 """Headers that the errors of a status have beside EVERYWHERE."""
 

@@ -179,7 +179,7 @@ def test_every_operation_needs_the_scope_of_what_it_shows_or_does() -> None:
         needed |= {name: {resource.scope} for name in names}
         linked = {name: RESOURCES[link.target] for name, link in resource.links.items() if link.many}
         needed |= {f"list{name}of{resource.name}".lower(): {target.scope} for name, target in linked.items()}
-    needed["getme"] = set()
+    needed["getme"] = needed["getjob"] = set()
     needed["importgias"] = {Scope.IMPORTS_WRITE}
     needed["getkeptanswers"] = needed["getidempotencykey"] = set()
     needed["listaggregates"] = {Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL}
