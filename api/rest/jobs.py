@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -17,7 +18,7 @@ from api.rest.headers import Preferences
 from api.rest.query_string import ParameterIssues, check_parameters
 from api.rest.streams import RowReader
 from domain.access.caller import Caller
-from domain.declare.errors import DomainError, Issue, make_invalid
+from domain.declare.errors import Busy, DomainError, Issue, make_invalid
 from domain.jobs.job import MAX_ISSUES_PER_PAGE, read_job
 from domain.jobs.staging import MAX_DECODED_BYTES, StagedRow, Staging
 from domain.write.command import Command
@@ -46,7 +47,8 @@ async def receive_stream(
         replayed = await _stage(staging, RowReader(kind, command, head), body)
     except DomainError as error:
         if key is None or error.code not in RESUMABLE:
-            await staging.abandon()
+            with suppress(Busy):  # the client must get its own error; what is left is removed as what has expired
+                await staging.abandon()
         raise
     if (worker := getattr(state, "worker", None)) is not None:
         worker.wake()
