@@ -5,7 +5,7 @@ A job and all that is staged for it belong to the client that sent it: row-level
 
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0055", "0054", None, None
+revision, down_revision, branch_labels, depends_on = "0056", "0055", None, None
 
 SQL = """
 CREATE TABLE jobs (
