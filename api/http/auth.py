@@ -108,7 +108,7 @@ async def authenticate(request: Request) -> Caller:
 def _weigh(caller: Caller, with_reach: Caller) -> int:
     snapshot = with_reach.snapshot
     scopes = len(caller.scopes) + (0 if snapshot is None else len(snapshot.scopes))
-    return 1000 + 200 * scopes + (0 if snapshot is None else 80 * len(snapshot.tenants or ()))
+    return 1000 + 200 * scopes + (0 if snapshot is None else 80 * len(snapshot.tenants))
 
 
 class Authenticator:

@@ -16,15 +16,21 @@ class ReachSnapshot:
     """Snapshot of a client's reach: the scopes it has at every school within reach, the version of the reach, and when
     a grant next starts or ends (`until`).
 
-    `tenants` are the tenants within reach; None where the client reaches so few schools that their versions are summed
-    one by one. A statement that relies on the snapshot checks in the same query that it is current (`read.statement`),
+    `tenants` are the tenants within reach. `counts_schools` says that the client reaches so few schools that their versions are
+    summed one by one, not those of the tenants. A statement that relies on the snapshot checks in the same query that it is current (`read.statement`),
     so a snapshot may be cached.
     """
 
     scopes: frozenset[str]
     version: int
     until: datetime | None
-    tenants: tuple[UUID, ...] | None
+    tenants: tuple[UUID, ...]
+    counts_schools: bool = False
+
+    @property
+    def only_tenant(self) -> UUID | None:
+        """The one tenant within reach; None where there are several, or none."""
+        return self.tenants[0] if len(self.tenants) == 1 else None
 
     @cached_property
     def cache_key(self) -> bytes:

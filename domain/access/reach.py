@@ -121,21 +121,30 @@ def reaches_pupil_sql(client: str, row: str, pupil_id: str = "pupil_id", scope: 
     )
 
 
-def has_grant(scope: Scope | None, match: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
+def has_grant(
+    scope: Scope | None, match: Callable[[Any], ColumnElement[bool]], *, tests_each_row: bool = False
+) -> ColumnElement[bool]:
     """Returns the condition that a grant in force gives the caller this scope (None: any).
 
-    `match` makes the condition on the columns of `reach`.
+    `match` makes the condition on the columns of `reach`. With `tests_each_row` PostgreSQL never joins, but tests row by row.
     """
     r = reach.alias()
     inner: Select[Any] = select(literal_column("1")).select_from(r).where(r.c.client_id == CALLER, match(r.c), is_in_force(r.c))
     if scope is not None:
         inner = inner.where(literal_column(f"'{scope.value}'", Text) == any_(r.c.scopes))
+    if tests_each_row:
+        inner = inner.offset(literal_column("0"))
     return exists(inner.correlate_except(r))
 
 
-def rows_of_school(tenant_id: Column[UUID], school_id: Column[UUID]) -> RowPredicate:
-    """Returns the predicate for rows of a school."""
-    return lambda scope: has_grant(scope, lambda r: (r.tenant_id == tenant_id) & (r.school_id == school_id))
+def rows_of_school(tenant_id: Column[UUID], school_id: Column[UUID], *, tests_each_row: bool = False) -> RowPredicate:
+    """Returns the predicate for rows of a school. `tests_each_row` is that of `has_grant`."""
+
+    def match(r: Any) -> ColumnElement[bool]:
+        at_school: ColumnElement[bool] = (r.tenant_id == tenant_id) & (r.school_id == school_id)
+        return at_school
+
+    return lambda scope: has_grant(scope, match, tests_each_row=tests_each_row)
 
 
 def rows_of_tenant(tenant_id: Column[UUID]) -> RowPredicate:
@@ -159,7 +168,7 @@ def rows_of_pupil(tenant_id: Column[UUID], school_id: Column[UUID], pupil_id: Co
         shared: Select[Any] = (
             select(literal_column("1"))
             .select_from(s)
-            .where(of_pupil, has_grant(scope, lambda r: (r.tenant_id == s.c.tenant_id) & (r.school_id == s.c.school_id)))
+            .where(of_pupil, has_grant(scope, lambda r: (r.tenant_id == tenant_id) & (r.school_id == s.c.school_id)))
         )
         return or_(rows_of_school(tenant_id, school_id)(scope), exists(shared.correlate_except(s)))
 

@@ -93,7 +93,9 @@ JUDGEMENT_CHANGES = Resource(
             vocabulary=Vocabulary(check_judgement_id),
         ),
         "pupilId": Field(c.pupil_id, "The pupil's id."),
-        "windowCode": Field(code_of(windows, c.tenant_id, c.window_no), "The window's code."),
+        "windowCode": Field(
+            code_of(windows, c.tenant_id, c.window_no, (c.academic_year, windows.c.academic_year)), "The window's code."
+        ),
         "subjectCode": Field(code_of(subjects, c.tenant_id, c.subject_no), "The subject's code.", vocabulary=JUDGED),
         "aspect": Field(code_of(aspects, c.tenant_id, c.aspect_no), "The aspect's code."),
         "version": Field(c.version, "The version of the judgement that the change made.", vocabulary=VERSION),

@@ -146,7 +146,9 @@ JUDGEMENTS = Resource(
         ),
         "pupilId": Field(j.pupil_id, "The pupil's id."),
         "schoolId": Field(j.school_id, "The pupil's school of main registration today."),
-        "windowCode": Field(code_of(windows, j.tenant_id, j.window_no), "The window's code."),
+        "windowCode": Field(
+            code_of(windows, j.tenant_id, j.window_no, (j.academic_year, windows.c.academic_year)), "The window's code."
+        ),
         "subjectCode": Field(code_of(subjects, j.tenant_id, j.subject_no), "The subject's code.", vocabulary=JUDGED),
         "aspect": Field(
             code_of(aspects, j.tenant_id, j.aspect_no),

@@ -87,11 +87,10 @@ NATIONAL_CODE_FORM = declare_form(
 )
 
 
-def code_of(table: Table, tenant_id: Column[Any], no: Column[Any]) -> LabelOf:
-    """Returns the code of a subject, an aspect or a window of a tenant, from its number."""
-    return LabelOf(
-        table, ((tenant_id, table.c.tenant_id), (no, table.c.no)), "code", codes=codes_of(table, table.name.removesuffix("s"))
-    )
+def code_of(table: Table, tenant_id: Column[Any], no: Column[Any], *implied: tuple[Column[Any], Column[Any]]) -> LabelOf:
+    """Returns the code of a subject, an aspect or a window of a tenant, from its number. `implied` are those of LabelOf."""
+    on = ((tenant_id, table.c.tenant_id), (no, table.c.no))
+    return LabelOf(table, on, "code", codes=codes_of(table, table.name.removesuffix("s")), implied=implied)
 
 
 SUBJECTS = Resource(

@@ -208,8 +208,9 @@ async def read_client_status(connection: Connection, client_id: UUID) -> ClientS
         frozenset(scopes) for scopes in json.loads(row["scope_lists"] or "[]")
     ]  # of each grant; a school may have several
     scopes, tenants = frozenset.intersection(*scope_sets) if scope_sets else frozenset(), tuple(row["tenants"] or ())
-    counts_tenants = row["schools"] > MAX_COUNTED_SCHOOLS
-    snapshot = ReachSnapshot(scopes, row["reach_version"], row["until"], tenants if counts_tenants else None)
+    snapshot = ReachSnapshot(
+        scopes, row["reach_version"], row["until"], tenants, counts_schools=row["schools"] <= MAX_COUNTED_SCHOOLS
+    )
     in_force, of_installation = frozenset[str]().union(*scope_sets), frozenset(row["of_installation"])
     ended = frozenset(row["ended"]) - in_force - of_installation
     at_schools = frozenset[str]().union(*json.loads(row["lists_at_schools"] or "[]"))

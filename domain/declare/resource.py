@@ -82,6 +82,7 @@ class LabelOf:
 
     `on` are pairs of (column of the row, column of the lookup table); the first pair is the tenant. `column` is the
     value. `otherwise` is that of a row whose key is null; without it, null. `codes` are the codes that it is one of.
+    `implied` are further pairs of columns, which are equal where those of `on` are.
     """
 
     table: Table
@@ -89,6 +90,12 @@ class LabelOf:
     column: str
     otherwise: ColumnElement[Any] | None = None
     codes: Codes | None = None
+    implied: tuple[tuple[Any, Any], ...] = ()
+
+    @property
+    def has_unique_codes(self) -> bool:
+        """Whether the value is a code that one row of the tenant has, so that a code has one number."""
+        return len(self.on) == len(("tenant", "number")) and self.column == "code" and self.otherwise is None
 
     @property
     def expression(self) -> ColumnElement[Any]:

@@ -5,16 +5,13 @@ JSON by text concatenation. Links are nested subqueries.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     FromClause,
-    Integer,
     Table,
     Text,
-    Uuid,
     bindparam,
     case,
     cast,
@@ -29,10 +26,10 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from domain.declare.resource import DECLARED, Field, LabelOf, Link, Resource
 from domain.declare.value_types import find_value_type
 from domain.read import placeholders
-from domain.read.columns import move_to_source
-from domain.read.conditions import make_join, order_descending, write_filter, write_keyset
+from domain.read.conditions import make_join
 from domain.read.json_sql import concatenate, join_with_dots, quote, write_json, write_members
 from domain.read.known_codes import write_checks
+from domain.read.page_rows import On, PageNames, PageRowsWriter
 from domain.read.placeholders import write_placeholder
 from domain.read.query import (
     FieldValue,
@@ -53,7 +50,7 @@ from domain.read.query import (
     TotalCount,
 )
 from domain.read.statement import INSTALLATION_VERSION, Statement, make_statement
-from domain.read.values import ValueWriter
+from domain.read.tenants import NAME, TENANT
 from domain.read.versions import (
     REACH_DATA_VERSION,
     is_versioned,
@@ -62,25 +59,25 @@ from domain.read.versions import (
 )
 from domain.support.lru import Lru
 
-statements: Lru[tuple[QueryTemplate, frozenset[str] | None], Statement] = Lru("statements", 12_000_000, beyond=DECLARED)
+statements: Lru[tuple[QueryTemplate, frozenset[str] | None, bool], Statement] = Lru("statements", 12_000_000, beyond=DECLARED)
 
 
-def compile_query(template: QueryTemplate, scopes: frozenset[str] | None = None) -> Statement:
+def compile_query(template: QueryTemplate, scopes: frozenset[str] | None = None, *, of_one_tenant: bool = False) -> Statement:
     """Returns the statement of a template, cached because compiling takes tens of milliseconds and running about one.
 
     `scopes` are those that the caller's ReachSnapshot has at every school within reach; None compiles without a
-    snapshot.
+    snapshot. `of_one_tenant` says that by the snapshot there is one tenant within reach, whose id is bound.
     """
-    key = template, scopes
-    return statements.get(key) or statements.put(key, _compile(template.queries, scopes))
+    key = template, scopes, of_one_tenant
+    return statements.get(key) or statements.put(key, _compile(template.queries, scopes, TENANT if of_one_tenant else None))
 
 
-def _compile(queries: tuple[Query, ...], scopes: frozenset[str] | None) -> Statement:
+def _compile(queries: tuple[Query, ...], scopes: frozenset[str] | None, tenant: ColumnElement[Any] | None) -> Statement:
     if scopes is None:
-        return make_statement([*map(_SqlWriter().write_query, queries), *write_checks(queries)])
+        return make_statement([*map(_SqlWriter().write_query, queries), *write_checks(queries, None)])
     is_versioned_by_school = bool(list_rows_versioned_by_school(queries))
-    writer = _SqlWriter(scopes, is_versioned_by_school=is_versioned_by_school)
-    columns = [*map(writer.write_query, queries), *write_checks(queries)]
+    writer = _SqlWriter(scopes, tenant, is_versioned_by_school=is_versioned_by_school)
+    columns = [*map(writer.write_query, queries), *write_checks(queries, tenant)]
     of_reach = concatenate([INSTALLATION_VERSION, quote("."), REACH_DATA_VERSION])
     data_version = INSTALLATION_VERSION if is_versioned_by_school else of_reach
     return make_statement(
@@ -91,7 +88,7 @@ def _compile(queries: tuple[Query, ...], scopes: frozenset[str] | None) -> State
     )
 
 
-class _SqlWriter(ValueWriter):
+class _SqlWriter(PageRowsWriter):
     """Writes the SQL of query templates. Pages are numbered in the order of the tree, as PreparedQuery numbers them.
 
     `scopes` are those that the caller has at every school within reach. Then no row is tested for these scopes, linked
@@ -99,8 +96,14 @@ class _SqlWriter(ValueWriter):
     `label_queries` read.
     """
 
-    def __init__(self, scopes: frozenset[str] | None = None, *, is_versioned_by_school: bool = False) -> None:
-        super().__init__(scopes)
+    def __init__(
+        self,
+        scopes: frozenset[str] | None = None,
+        tenant: ColumnElement[Any] | None = None,
+        *,
+        is_versioned_by_school: bool = False,
+    ) -> None:
+        super().__init__(scopes, tenant)
         self.label_queries: dict[Any, ColumnElement[Any]] = {}
         self._is_versioned_by_school = is_versioned_by_school
         self._pages = 0
@@ -112,11 +115,12 @@ class _SqlWriter(ValueWriter):
         if isinstance(query, ListQuery):
             return self.write_page(query, lambda source: [])
         keys = [(column, f"key_{n}_{i}") for i, (column, n) in enumerate(query.key_values)]
-        return self.write_row(
-            query.resource,
-            query.fields,
-            lambda source: [source.c[c.key] == bindparam(name, type_=c.type) for c, name in keys] or [false()],
-        )
+
+        def select_row(source: FromClause) -> list[ColumnElement[bool]]:
+            named = [source.c[c.key] == bindparam(name, type_=c.type) for c, name in keys] or [false()]
+            return [*self.bind(source), *named]
+
+        return self.write_row(query.resource, query.fields, select_row)
 
     def write_row(
         self,
@@ -129,7 +133,7 @@ class _SqlWriter(ValueWriter):
         source = self.make_alias(resource.source)
         text = self.write_row_object(fields, resource, source, None, link)
         if self._is_versioned_by_school and link is None:
-            text = concatenate([write_school_version(source), text])
+            text = concatenate([write_school_version(source, self.tenant), text])
         return (
             select(text)
             .select_from(source)
@@ -140,40 +144,17 @@ class _SqlWriter(ValueWriter):
         )
 
     def write_page(
-        self, query: ListQuery, on: Callable[[FromClause], list[ColumnElement[bool]]], link: Link | None = None
+        self, query: ListQuery, on: On, link: Link | None = None, source: FromClause | None = None
     ) -> ColumnElement[Any]:
-        """Returns the JSON text of a page. One row more than the page is selected, to see whether there is a next page."""
+        """Returns the JSON text of a page; of one that a link leads to, from the row in `source`."""
         resource, page_number = query.resource, self._pages
-        table = resource.source if link is None or link.source is None else link.source
-        source = self.make_alias(table)
+        tenant = self.tenant
+        if tenant is None and link is not None and source is not None:
+            tenant = next((source.c[own.key] for own, there in link.on if own.key == there.key == NAME), None)
+        names = PageNames(query, page_number, on, link, tenant)
         self._pages += 1
-        first = bindparam(f"first_{page_number}", type_=Integer)
-        sorts = [
-            (self.write_value(resource, order.field, source, order.field.sort_expression).label(f"key{i}"), order.descending)
-            for i, order in enumerate(query.order)
-        ]
-        keys = [(label.element, descending) for label, descending in sorts]
-        keys += [(source.c[name], resource.descending) for name in resource.order]
-        where = [*on(source), *self.write_reach(resource, source, link), *self.write_filters(query, page_number, source, link)]
-        if query.after is not None:
-            assert isinstance(query.after, tuple)
-            where.append(write_keyset(keys, query.after, f"after_{page_number}"))
-        ordering = [order_descending(key) if descending else key.asc() for key, descending in keys]
-        number = func.row_number().over(order_by=ordering).label("row_no")
-        is_last = func.lead(literal_column("1")).over(order_by=ordering).is_(None).label("is_last")
-        names = {"tenant_id", *resource.order, *self.list_columns(resource, query.fields)}
-        selected = select(*(c for c in source.c if c.key in names), *(label for label, _ in sorts), number, is_last)
-        page = (
-            selected.where(*where)
-            .order_by(*ordering)
-            .limit(first + literal_column("1"))
-            .correlate_except(source)
-            .subquery(f"{source.name}p")
-        )
-        on_page = page.c.row_no <= first
-        page_keys = [page.c[label.name] for label, _ in sorts] + [page.c[name] for name in resource.order]
-        # the same order once more: PostgreSQL sees that the rows have it already
-        page_ordering = [order_descending(key) if down else key.asc() for key, (_, down) in zip(page_keys, keys, strict=True)]
+        page, page_keys, page_ordering = self.select_rows(names)
+        on_page = page.c.row_no <= names.first
 
         def write_cursor() -> ColumnElement[str]:
             array = func.json_build_array(*(cast(key, Text) for key in page_keys))
@@ -187,13 +168,13 @@ class _SqlWriter(ValueWriter):
                     rows = func.string_agg(text, aggregate_order_by(literal_column("','"), *page_ordering)).filter(on_page)
                     return concatenate([quote("["), func.coalesce(rows, quote("")), quote("]")])
                 case HasNextPage():
-                    return case((func.count() > first, quote("true")), else_=quote("false"))
+                    return case((func.count() > names.first, quote("true")), else_=quote("false"))
                 case HasPreviousPage():
                     return quote("false" if query.after is None else "true")
                 case TotalCount():
-                    return self.write_count(query, page_number, table, on, link)
+                    return self.write_count(names)
                 case RowCursor(first=of_first):
-                    is_row = page.c.row_no == literal_column("1") if of_first else or_(page.c.row_no == first, page.c.is_last)
+                    is_row = page.c.row_no == literal_column("1") if of_first else or_(page.c.row_no == names.first, page.c.is_last)
                     return func.coalesce(func.max(write_cursor()).filter(on_page, is_row), quote("null"))
                 case NestedObject(fields=fields):
                     return self.write_object(fields, write_page_field)
@@ -204,35 +185,6 @@ class _SqlWriter(ValueWriter):
         text = select(self.write_object(query.fields, write_page_field)).select_from(page)
         # an aggregate, so that there is one row also for a page of which only __typename is requested
         return text.having(func.count() >= literal_column("0")).correlate_except(page).scalar_subquery()
-
-    def write_count(
-        self,
-        query: ListQuery,
-        page_number: int,
-        table: Table,
-        on: Callable[[FromClause], list[ColumnElement[bool]]],
-        link: Link | None,
-    ) -> ColumnElement[str]:
-        """Returns the JSON text of the number of rows on all pages: those of the page's conditions, whatever its cursor."""
-        every = self.make_alias(table)
-        reached, filters = self.write_reach(query.resource, every, link), self.write_filters(query, page_number, every, link)
-        counted = select(func.count()).select_from(every).where(*on(every), *reached, *filters)
-        return cast(counted.correlate_except(every).scalar_subquery(), Text)
-
-    def write_filters(self, query: ListQuery, page_number: int, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
-        """Returns the conditions of the link, of its arguments, of the choices and of the filters."""
-        conditions = [] if link is None or link.condition is None else [link.condition(source.c)]
-        conditions += [
-            argument.condition(source.c, bindparam(f"argument_{page_number}_{name}", type_=argument.type))
-            for name, argument in (link.arguments.items() if link is not None else ())
-        ]
-        declared = query.resource.list_choices(link)
-        chosen = [condition for name, value in query.choices if (condition := declared[name].conditions[value]) is not None]
-        conditions += [move_to_source(condition, query.resource.source, source) for condition in chosen]
-        return conditions + [
-            write_filter(condition, f"where_{page_number}_{i}", partial(self.write_value, query.resource, condition.field, source))
-            for i, condition in enumerate(query.where)
-        ]
 
     def write_row_object(
         self,
@@ -294,9 +246,9 @@ class _SqlWriter(ValueWriter):
             case ToOne(link=link, resource=target, fields=fields):
                 if (label := self.write_linked_label(link, target, fields, source)) is not None:
                     return label
-                return func.coalesce(self.write_row(target, fields, make_join(link, source), link), quote("null"))
+                return func.coalesce(self.write_row(target, fields, make_join(link, source, self.tenant), link), quote("null"))
             case ToMany(link=link, query=query):
-                return self.write_page(query, make_join(link, source), link)
+                return self.write_page(query, make_join(link, source, self.tenant), link, source)
         raise TypeError(f"{field} is not a field of a row")
 
     def write_label(self, label: LabelOf, field: Field, resource: Resource, source: FromClause) -> ColumnElement[str] | None:
@@ -310,13 +262,13 @@ class _SqlWriter(ValueWriter):
 
         otherwise = None
         if label.otherwise is not None:
-            otherwise = write_json(field.kind, move_to_source(label.otherwise, resource.source, source))
+            otherwise = write_json(field.kind, self.move(label.otherwise, resource, source))
         return self.write_label_placeholder(
             (label.table, label.column),
             label.table,
             [lookup_column.key for _, lookup_column in label.on[1:]],
             write_text,
-            [move_to_source(row_column, resource.source, source) for row_column, _ in label.on[1:]],
+            [self.move(row_column, resource, source) for row_column, _ in label.on[1:]],
             otherwise,
         )
 
@@ -360,9 +312,7 @@ class _SqlWriter(ValueWriter):
         if identity not in self.label_queries:
             t = self.make_alias(table)
             placeholder = concatenate([quote(f"{len(self.label_queries)}:"), *join_with_dots([t.c[key] for key in keys])])
-            rows = select(func.json_build_array(placeholder, write_text(t)).label("row")).where(
-                t.c.tenant_id == bindparam("tenant", type_=Uuid)
-            )
+            rows = select(func.json_build_array(placeholder, write_text(t)).label("row")).where(t.c.tenant_id == TENANT)
             every = rows.subquery("every")
             all_rows = select(func.coalesce(cast(func.json_agg(every.c.row), Text), quote("[]"))).scalar_subquery()
             self.label_queries[identity] = all_rows

@@ -24,6 +24,7 @@ from sqlalchemy.types import TypeEngine
 from domain.declare.ranges import Comparison
 from domain.declare.resource import Link, TextMatch
 from domain.read.query import ONE_VALUE, Condition
+from domain.read.tenants import NAME, bind_pair, compares_tenants, is_owned
 
 _COMPARE = {Comparison.GTE: operator.ge, Comparison.GT: operator.gt, Comparison.LTE: operator.le, Comparison.LT: operator.lt}
 
@@ -65,21 +66,27 @@ def write_match(match: TextMatch, condition: Condition, bind: str) -> ColumnElem
     return match.find_many(bindparam(bind, type_=ARRAY(Text)), bindparam(f"{bind}_high", type_=ARRAY(Text)))
 
 
-def write_keyset(keys: list[tuple[ColumnElement[Any], bool]], after: tuple[str | None, ...], bind: str) -> ColumnElement[bool]:
+def write_keyset(
+    keys: list[tuple[ColumnElement[Any], bool]], after: tuple[str | None, ...], bind: str, without: int | None = None
+) -> ColumnElement[bool]:
     """Returns the condition for rows after a position: keyset pagination.
 
     `keys` are pairs of (expression, is descending). `after` says which values of the position are null; the others are
-    bound as text to parameters that begin with `bind`. Nulls sort last in either direction.
+    bound as text to parameters that begin with `bind`. Nulls sort last in either direction. The key numbered `without` is left
+    out, since it is the same in every row and in the position.
     """
-    position = [
-        None if value is None else cast(bindparam(f"{bind}_{i}", type_=Text), key.type)
-        for i, ((key, _), value) in enumerate(zip(keys, after, strict=True))
+    pairs = [
+        (key, descending, None if value is None else cast(bindparam(f"{bind}_{i}", type_=Text), key.type))
+        for i, ((key, descending), value) in enumerate(zip(keys, after, strict=True))
+        if i != without
     ]
-    if None not in after and not any(descending for _, descending in keys) and all(_is_never_null(key) for key, _ in keys):
-        return tuple_(*(key for key, _ in keys)) > tuple_(*(value for value in position if value is not None))
+    columns, values = [key for key, _, _ in pairs], [value for _, _, value in pairs if value is not None]
+    directions = {descending for _, descending, _ in pairs}
+    if len(values) == len(pairs) and len(directions) == 1 and all(map(_is_never_null, columns)):
+        return tuple_(*columns) < tuple_(*values) if True in directions else tuple_(*columns) > tuple_(*values)
     alternatives: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
-    for (key, descending), value in zip(keys, position, strict=True):
+    for key, descending, value in pairs:
         if value is not None:
             beyond = key < value if descending else key > value
             alternatives.append(and_(*equal, or_(beyond, key.is_(None))))
@@ -99,6 +106,19 @@ def _is_never_null(key: ColumnElement[Any]) -> bool:
     return getattr(key, "nullable", True) is False
 
 
-def make_join(link: Link, source: FromClause) -> Callable[[FromClause], list[ColumnElement[bool]]]:
-    """Returns a function from the target of the link to the conditions that join it to the source."""
-    return lambda target: [target.c[there.key] == source.c[here.key] for here, there in link.on]
+def make_join(
+    link: Link, source: FromClause, tenant: ColumnElement[Any] | None
+) -> Callable[[FromClause], list[ColumnElement[bool]]]:
+    """Returns a function from the target of the link to the conditions that join it to the source.
+
+    If all that is read is of one `tenant`, the target is bound to it by itself.
+    """
+
+    def join(target: FromClause) -> list[ColumnElement[bool]]:
+        pairs = [target.c[there.key] == source.c[here.key] for here, there in link.on]
+        if tenant is None:
+            return pairs
+        bound = [] if any(map(compares_tenants, pairs)) or not is_owned(target) else [target.c[NAME] == tenant]
+        return [*bound, *(bind_pair(pair, tenant, source) if compares_tenants(pair) else pair for pair in pairs)]
+
+    return join

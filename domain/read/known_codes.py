@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, ColumnElement, Text, and_, bindparam, case, cast, exists, func, literal_column, select
+from sqlalchemy import ARRAY, ColumnElement, FromClause, Text, and_, bindparam, case, cast, exists, func, literal_column, select
 from sqlalchemy.dialects.postgresql import array
 
 from domain.declare.errors import Invalid, Issue, make_invalid
 from domain.declare.resource import Resource
+from domain.read.columns import bind_relations
 from domain.read.conditions import write_condition
 from domain.read.query import (
     ONE_VALUE,
@@ -26,6 +27,7 @@ from domain.read.query import (
     ToOne,
     place_value,
 )
+from domain.read.tenants import NAME, is_owned
 
 MAX_ISSUES = 100
 """Issues in one error."""
@@ -74,15 +76,15 @@ def list_coded(pages: Sequence[ListQuery]) -> list[CodedFilter]:
     ]
 
 
-def write_checks(queries: Sequence[Query]) -> list[ColumnElement[Any]]:
+def write_checks(queries: Sequence[Query], tenant: ColumnElement[Any] | None) -> list[ColumnElement[Any]]:
     """Returns in SQL what is unknown, as one column: a JSON array with, for each filter by code, null or the positions of
-    the unknown values (from 1) and the codes that there are. No column where no filter is by code.
+    the unknown values (from 1) and the codes that there are. No column where no filter is by code. `tenant` is the only one within reach.
     """
-    pairs = [_write_pair(coded) for coded in list_coded([*iterate_pages(queries)])]
+    pairs = [_write_pair(coded, tenant) for coded in list_coded([*iterate_pages(queries)])]
     return [cast(func.json_build_array(*pairs), Text)] if pairs else []
 
 
-def _write_pair(coded: CodedFilter) -> ColumnElement[Any]:
+def _write_pair(coded: CodedFilter, tenant: ColumnElement[Any] | None) -> ColumnElement[Any]:
     bind, resource, condition, narrowing = coded
     codes = condition.field.codes
     assert codes is not None
@@ -91,7 +93,8 @@ def _write_pair(coded: CodedFilter) -> ColumnElement[Any]:
         value = array([cast(bindparam(bind, type_=Text), Text)])
     named = func.unnest(value).table_valued("value", with_ordinality="n").render_derived()
     among = [write_condition(codes.narrowed_by[by.name], by, by_bind) for by_bind, by in narrowing]
-    reaches = [(column, and_(reach(condition.field.scope or resource.scope), *among)) for column, reach in codes.sources]
+    scope = condition.field.scope or resource.scope
+    reaches = [(column, _bind(column.table, and_(reach(scope), *among), tenant)) for column, reach in codes.sources]
     # each NOT EXISTS by itself is an anti-join, which reads the codes once for all values
     nowhere = [
         ~exists(select(literal_column("1")).where(column == named.c.value, reach).correlate_except(column.table))
@@ -103,6 +106,13 @@ def _write_pair(coded: CodedFilter) -> ColumnElement[Any]:
     all_codes = select(func.json_agg(listed.c.code)).scalar_subquery()
     pair = func.json_build_array(unknown, all_codes)
     return case((unknown.is_not(None), pair))
+
+
+def _bind(table: FromClause, reach: ColumnElement[bool], tenant: ColumnElement[Any] | None) -> ColumnElement[bool]:
+    """Returns the condition that a code is within reach, with its relations bound to the tenant."""
+    if tenant is None or not is_owned(table):
+        return reach
+    return and_(table.c[NAME] == tenant, bind_relations(reach, table, tenant))
 
 
 def make_unknown(check: str, pages: Sequence[ListQuery]) -> Invalid | None:

@@ -21,6 +21,7 @@ from domain.read.contradictions import find_contradictions, find_excluded, list_
 from domain.read.cursors import Cursors
 from domain.read.known_codes import list_coded, make_unknown
 from domain.read.labels import SnapshotOutdated, get_label_cache
+from domain.read.page_rows import find_tenant_key
 from domain.read.placeholders import CURSOR, MARK, SCHOOL
 from domain.read.query import (
     MANY_VALUES,
@@ -68,6 +69,8 @@ class PreparedQuery:
         """By page, the index of the text that is its cursor, and which values of the cursor's position are null
         (`_mask_values`).
         """
+        self._tenant_keys: list[str] = []
+        """The bind names of the tenants in positions that pages follow."""
         self._ranges: list[str] = []
         """The bind names of filters by text ranges."""
         self._excluded: dict[int, tuple[Link | None, list[tuple[str, Condition]]]] = {}
@@ -147,11 +150,14 @@ class PreparedQuery:
         template: QueryTemplate,
     ) -> ReadResult:
         """Runs the statement of a template and replaces the placeholders in its JSON. Raises SnapshotOutdated."""
-        scopes = None
+        scopes, of_one_tenant = None, False
         if snapshot is not None:
-            scopes = snapshot.scopes
-            values |= {"reach_version": snapshot.version, "until": snapshot.until, "tenants": snapshot.tenants}
-        statement = compile_query(template, scopes)
+            scopes, tenant = snapshot.scopes, snapshot.only_tenant
+            tenants = None if snapshot.counts_schools else snapshot.tenants
+            values |= {"reach_version": snapshot.version, "until": snapshot.until, "tenants": tenants, "tenant": tenant}
+            # a cursor may be of a time when other tenants were within reach
+            of_one_tenant = tenant is not None and all(values[name] == str(tenant) for name in self._tenant_keys)
+        statement = compile_query(template, scopes, of_one_tenant=of_one_tenant)
         columns = await statement.run(database, values)
         if not columns:
             raise SnapshotOutdated
@@ -226,6 +232,9 @@ class PreparedQuery:
             self._cursor_parameters[page] = query.after.text_index, after
         elif position is not None:
             self._values.update({f"after_{page}_{i}": value for i, value in enumerate(position)})
+        tenant_key = find_tenant_key(query)
+        if position is not None and tenant_key is not None:
+            self._tenant_keys.append(f"after_{page}_{tenant_key}")
         query = replace(
             query,
             where=tuple(replace(condition, values=tuple(map(_drop_value, condition.values))) for condition in query.where),

@@ -9,17 +9,19 @@ from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.read.columns import find_columns, move_to_source
 from domain.read.query import FieldValue, NestedObject, ObjectMembers, OutputFields, PageRows, ToMany, ToOne
+from domain.read.tenants import NAME, is_owned
 
 
 class ValueWriter:
     """Writes the SQL of reach and of single values.
 
     `scopes` are those that the caller has at every school within reach; then no row is tested for them. None: every row
-    is tested for every scope.
+    is tested for every scope. `tenant` is the only one within reach, by which every relation is bound; None where there may be several.
     """
 
-    def __init__(self, scopes: frozenset[str] | None) -> None:
+    def __init__(self, scopes: frozenset[str] | None, tenant: ColumnElement[Any] | None = None) -> None:
         self._scopes = scopes
+        self.tenant = tenant
         self._aliases = 0
 
     def make_alias(self, table: Table) -> NamedFromClause[Any]:
@@ -40,14 +42,22 @@ class ValueWriter:
             conditions.append(resource.reach(resource.scope))
         elif link is None or not link.target_in_reach:
             conditions.append(resource.reach(None))
-        return [move_to_source(condition, resource.source, source) for condition in conditions]
+        return [self.move(condition, resource, source) for condition in conditions]
+
+    def move(self, expression: ColumnElement[Any], resource: Resource, source: FromClause) -> ColumnElement[Any]:
+        """Returns an expression on the resource's table with its columns taken from `source`."""
+        return move_to_source(expression, resource.source, source, self.tenant)
+
+    def bind(self, source: FromClause) -> list[ColumnElement[bool]]:
+        """Returns the condition that names the tenant of a relation; none where several tenants are within reach, or the relation is public."""
+        return [source.c[NAME] == self.tenant] if self.tenant is not None and is_owned(source) else []
 
     def write_value(self, resource: Resource, field: Field, source: FromClause, sql: Any = None) -> ColumnElement[Any]:
         """Returns the value of a field, or other SQL that tells of it; NULL where the caller lacks its scope."""
         expression: ColumnElement[Any] = field.expression if sql is None else sql
         if (needed := self.write_need(resource, field)) is not None:
             expression = case((needed, expression), else_=None)
-        return move_to_source(expression, resource.source, source)
+        return self.move(expression, resource, source)
 
     def write_need(self, resource: Resource, field: Field) -> ColumnElement[bool] | None:
         """Returns the condition that the caller has the field's scope; None where it has it for every row.

@@ -73,13 +73,14 @@ REACH_DATA_VERSION = cast(func.reach_state(bindparam("tenants", type_=ARRAY(Uuid
 """The version of all data within the caller's reach."""
 
 
-def write_school_version(source: FromClause) -> ColumnElement[str]:
+def write_school_version(source: FromClause, tenant: ColumnElement[Any] | None) -> ColumnElement[str]:
     """Returns the placeholder with the tenant, school and data version of a row's school.
 
     The version of the whole reach replaces that of a school beyond the reach, whose version the caller cannot read:
-    the main school of a dual-registered pupil.
+    the main school of a dual-registered pupil. `tenant` is that of every row, if it is known.
     """
-    matches = (_school_versions.c.tenant_id == source.c.tenant_id) & (_school_versions.c.school_id == source.c.school_id)
+    of_tenant = source.c.tenant_id if tenant is None else tenant
+    matches = (_school_versions.c.tenant_id == of_tenant) & (_school_versions.c.school_id == source.c.school_id)
     version = select(cast(_school_versions.c.version, Text)).where(matches).scalar_subquery()
     return placeholders.write_placeholder(
         placeholders.SCHOOL,

@@ -72,6 +72,8 @@ pupils = Table(
     Index("pupils_by_school", "tenant_id", "school_id", "id"),
     Index("pupils_by_name", "tenant_id", "school_id", "surname", "forename", "id"),
     Index("pupils_by_name_order", "tenant_id", "school_id", "surname_key", "forename_key", "id"),
+    Index("pupils_of_tenant_by_name", "tenant_id", "surname_key", "forename_key", "id"),
+    Index("pupils_of_tenant_by_preferred_name", "tenant_id", "preferred_surname_key", "preferred_forename_key", "id"),
     Index("pupils_by_folded_name", "tenant_id", "school_id", "surname_folded", "forename_folded"),
 )
 

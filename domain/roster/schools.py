@@ -57,6 +57,7 @@ schools = Table(
     Column("name_key", Text, nullable=False, server_default=FetchedValue()),
     UniqueConstraint("tenant_id", "id", name="schools_by_tenant"),
     Index("schools_by_laestab", "laestab"),
+    info={"is_public": True},
 )
 
 succession = Table(

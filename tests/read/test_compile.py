@@ -1,5 +1,5 @@
-"""What requests compile to. Each folder of expected/compile holds a request, and its statement in two forms: as each row's scopes are tested, and as
-a snapshot of the reach stands for them."""
+"""What requests compile to. Each folder of expected/compile holds a request, and its statement in three forms: as each row's scopes are tested, as
+a snapshot of the reach stands for them, and as the snapshot has one tenant."""
 
 import json
 from dataclasses import replace
@@ -45,8 +45,10 @@ def read_request(request: dict[str, Any]) -> Query:
 @pytest.mark.parametrize("path", REQUESTS, ids=lambda path: path.parent.name)
 def test_golden_statements(path: Path) -> None:
     template = PreparedQuery([read_request(json.loads(path.read_text()))]).template
-    for name, scopes in (("statement", None), ("statement_with_snapshot", frozenset(Scope))):
-        sql = compile.compile_query(template, scopes).sql
+    every = frozenset(Scope)
+    forms = (("statement", None, False), ("statement_with_snapshot", every, False), ("statement_of_one_tenant", every, True))
+    for name, scopes, of_one_tenant in forms:
+        sql = compile.compile_query(template, scopes, of_one_tenant=of_one_tenant).sql
         text = format_sql(sql)
         assert split_tokens(text) == split_tokens(sql)
         check_golden(path.parent / f"{name}.sql", text)

@@ -45,7 +45,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                               SELECT 1
                               FROM reach AS reach_2
                               WHERE reach_2.client_id = $1::UUID
-                                AND reach_2.tenant_id = shared_pupils_1.tenant_id
+                                AND reach_2.tenant_id = pupils2.tenant_id
                                 AND reach_2.school_id = shared_pupils_1.school_id
                                 AND reach_2.starts_at <= now()
                                 AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
@@ -122,73 +122,102 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
         )
         || '}}' AS anon_1
       FROM (
-        SELECT judgements1.tenant_id AS tenant_id,
-          judgements1.academic_year AS academic_year,
-          judgements1.pupil_id AS pupil_id,
-          judgements1.window_no AS window_no,
-          judgements1.subject_no AS subject_no,
-          judgements1.aspect_no AS aspect_no,
-          judgements1.school_id AS school_id,
-          judgements1.scheme_version_no AS scheme_version_no,
-          judgements1.grade_no AS grade_no,
-          judgements1.recorded_at AS key0,
+        SELECT tenants.tenant_id AS tenant_id,
+          judgements1t.academic_year AS academic_year,
+          judgements1t.pupil_id AS pupil_id,
+          judgements1t.window_no AS window_no,
+          judgements1t.subject_no AS subject_no,
+          judgements1t.aspect_no AS aspect_no,
+          judgements1t.school_id AS school_id,
+          judgements1t.scheme_version_no AS scheme_version_no,
+          judgements1t.grade_no AS grade_no,
+          judgements1t.key0 AS key0,
           row_number()
             OVER (
-              ORDER BY judgements1.recorded_at ASC,
-                judgements1.tenant_id ASC,
-                judgements1.academic_year ASC,
-                judgements1.pupil_id ASC,
-                judgements1.window_no ASC,
-                judgements1.subject_no ASC,
-                judgements1.aspect_no ASC
+              ORDER BY judgements1t.key0 ASC,
+                tenants.tenant_id ASC,
+                judgements1t.academic_year ASC,
+                judgements1t.pupil_id ASC,
+                judgements1t.window_no ASC,
+                judgements1t.subject_no ASC,
+                judgements1t.aspect_no ASC
             ) AS row_no,
           lead(1)
             OVER (
-              ORDER BY judgements1.recorded_at ASC,
-                judgements1.tenant_id ASC,
-                judgements1.academic_year ASC,
-                judgements1.pupil_id ASC,
-                judgements1.window_no ASC,
-                judgements1.subject_no ASC,
-                judgements1.aspect_no ASC
+              ORDER BY judgements1t.key0 ASC,
+                tenants.tenant_id ASC,
+                judgements1t.academic_year ASC,
+                judgements1t.pupil_id ASC,
+                judgements1t.window_no ASC,
+                judgements1t.subject_no ASC,
+                judgements1t.aspect_no ASC
             ) IS NULL AS is_last
-        FROM judgements AS judgements1
-        WHERE (
-          (EXISTS (
-            SELECT 1
-            FROM reach AS reach_4
-            WHERE reach_4.client_id = $1::UUID
-              AND reach_4.tenant_id = judgements1.tenant_id
-              AND reach_4.school_id = judgements1.school_id
-              AND reach_4.starts_at <= now()
-              AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
-              AND 'judgements:read' = ANY (reach_4.scopes)
-          ))
-            OR (EXISTS (
-              SELECT 1
-              FROM shared_pupils AS shared_pupils_2
-              WHERE shared_pupils_2.tenant_id = judgements1.tenant_id
-                AND shared_pupils_2.pupil_id = judgements1.pupil_id
-                AND (EXISTS (
+        FROM (
+          SELECT DISTINCT r_of_tenants.tenant_id AS tenant_id
+          FROM reach AS r_of_tenants
+          WHERE r_of_tenants.client_id = $1::UUID
+            AND r_of_tenants.starts_at <= now()
+            AND (r_of_tenants.ends_at IS NULL OR r_of_tenants.ends_at > now())
+          ORDER BY r_of_tenants.tenant_id
+          LIMIT $3::INTEGER
+        ) AS tenants
+          JOIN LATERAL (
+            SELECT judgements1.tenant_id AS tenant_id,
+              judgements1.academic_year AS academic_year,
+              judgements1.pupil_id AS pupil_id,
+              judgements1.window_no AS window_no,
+              judgements1.subject_no AS subject_no,
+              judgements1.aspect_no AS aspect_no,
+              judgements1.school_id AS school_id,
+              judgements1.scheme_version_no AS scheme_version_no,
+              judgements1.grade_no AS grade_no,
+              judgements1.recorded_at AS key0
+            FROM judgements AS judgements1
+            WHERE judgements1.tenant_id = tenants.tenant_id
+              AND (
+                (EXISTS (
                   SELECT 1
-                  FROM reach AS reach_5
-                  WHERE reach_5.client_id = $1::UUID
-                    AND reach_5.tenant_id = shared_pupils_2.tenant_id
-                    AND reach_5.school_id = shared_pupils_2.school_id
-                    AND reach_5.starts_at <= now()
-                    AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
-                    AND 'judgements:read' = ANY (reach_5.scopes)
+                  FROM reach AS reach_4
+                  WHERE reach_4.client_id = $1::UUID
+                    AND reach_4.tenant_id = judgements1.tenant_id
+                    AND reach_4.school_id = judgements1.school_id
+                    AND reach_4.starts_at <= now()
+                    AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
+                    AND 'judgements:read' = ANY (reach_4.scopes)
                 ))
-            ))
-        )
-          AND judgements1.recorded_at >= $3::TIMESTAMP WITH TIME ZONE
-        ORDER BY judgements1.recorded_at ASC,
-          judgements1.tenant_id ASC,
-          judgements1.academic_year ASC,
-          judgements1.pupil_id ASC,
-          judgements1.window_no ASC,
-          judgements1.subject_no ASC,
-          judgements1.aspect_no ASC
+                  OR (EXISTS (
+                    SELECT 1
+                    FROM shared_pupils AS shared_pupils_2
+                    WHERE shared_pupils_2.tenant_id = judgements1.tenant_id
+                      AND shared_pupils_2.pupil_id = judgements1.pupil_id
+                      AND (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_5
+                        WHERE reach_5.client_id = $1::UUID
+                          AND reach_5.tenant_id = judgements1.tenant_id
+                          AND reach_5.school_id = shared_pupils_2.school_id
+                          AND reach_5.starts_at <= now()
+                          AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
+                          AND 'judgements:read' = ANY (reach_5.scopes)
+                      ))
+                  ))
+              )
+              AND judgements1.recorded_at >= $4::TIMESTAMP WITH TIME ZONE
+            ORDER BY judgements1.recorded_at ASC,
+              judgements1.academic_year ASC,
+              judgements1.pupil_id ASC,
+              judgements1.window_no ASC,
+              judgements1.subject_no ASC,
+              judgements1.aspect_no ASC
+            LIMIT $2::INTEGER + 1
+          ) AS judgements1t ON true
+        ORDER BY judgements1t.key0 ASC,
+          tenants.tenant_id ASC,
+          judgements1t.academic_year ASC,
+          judgements1t.pupil_id ASC,
+          judgements1t.window_no ASC,
+          judgements1t.subject_no ASC,
+          judgements1t.aspect_no ASC
         LIMIT $2::INTEGER + 1
       ) AS judgements1p
       HAVING count(*) >= 0

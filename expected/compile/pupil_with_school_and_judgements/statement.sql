@@ -154,7 +154,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         SELECT 1
                         FROM reach AS reach_4
                         WHERE reach_4.client_id = $1::UUID
-                          AND reach_4.tenant_id = shared_pupils_1.tenant_id
+                          AND reach_4.tenant_id = judgements3.tenant_id
                           AND reach_4.school_id = shared_pupils_1.school_id
                           AND reach_4.starts_at <= now()
                           AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
@@ -195,7 +195,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                   SELECT 1
                   FROM reach AS reach_6
                   WHERE reach_6.client_id = $1::UUID
-                    AND reach_6.tenant_id = shared_pupils_2.tenant_id
+                    AND reach_6.tenant_id = pupils1.tenant_id
                     AND reach_6.school_id = shared_pupils_2.school_id
                     AND reach_6.starts_at <= now()
                     AND (reach_6.ends_at IS NULL OR reach_6.ends_at > now())

@@ -146,7 +146,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                   SELECT 1
                   FROM reach AS reach_3
                   WHERE reach_3.client_id = $1::UUID
-                    AND reach_3.tenant_id = shared_pupils_1.tenant_id
+                    AND reach_3.tenant_id = pupils1.tenant_id
                     AND reach_3.school_id = shared_pupils_1.school_id
                     AND reach_3.starts_at <= now()
                     AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())

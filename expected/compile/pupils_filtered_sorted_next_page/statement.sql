@@ -37,76 +37,26 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
         )
         || '}}' AS anon_1
       FROM (
-        SELECT pupils1.tenant_id AS tenant_id,
-          pupils1.id AS id,
-          CASE
-            WHEN (
-              (EXISTS (
-                SELECT 1
-                FROM reach AS reach_1
-                WHERE reach_1.client_id = $1::UUID
-                  AND reach_1.tenant_id = pupils1.tenant_id
-                  AND reach_1.school_id = pupils1.school_id
-                  AND reach_1.starts_at <= now()
-                  AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
-                  AND 'pupils:name' = ANY (reach_1.scopes)
-              ))
-                OR (EXISTS (
-                  SELECT 1
-                  FROM shared_pupils AS shared_pupils_1
-                  WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
-                    AND shared_pupils_1.pupil_id = pupils1.id
-                    AND (EXISTS (
-                      SELECT 1
-                      FROM reach AS reach_2
-                      WHERE reach_2.client_id = $1::UUID
-                        AND reach_2.tenant_id = shared_pupils_1.tenant_id
-                        AND reach_2.school_id = shared_pupils_1.school_id
-                        AND reach_2.starts_at <= now()
-                        AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
-                        AND 'pupils:name' = ANY (reach_2.scopes)
-                    ))
-                ))
-            ) THEN pupils1.surname_key
-          END AS key0,
+        SELECT tenants.tenant_id AS tenant_id,
+          pupils1t.id AS id,
+          pupils1t.key0 AS key0,
           row_number()
-            OVER (
-              ORDER BY CASE
-                WHEN (
-                  (EXISTS (
-                    SELECT 1
-                    FROM reach AS reach_1
-                    WHERE reach_1.client_id = $1::UUID
-                      AND reach_1.tenant_id = pupils1.tenant_id
-                      AND reach_1.school_id = pupils1.school_id
-                      AND reach_1.starts_at <= now()
-                      AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
-                      AND 'pupils:name' = ANY (reach_1.scopes)
-                  ))
-                    OR (EXISTS (
-                      SELECT 1
-                      FROM shared_pupils AS shared_pupils_1
-                      WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
-                        AND shared_pupils_1.pupil_id = pupils1.id
-                        AND (EXISTS (
-                          SELECT 1
-                          FROM reach AS reach_2
-                          WHERE reach_2.client_id = $1::UUID
-                            AND reach_2.tenant_id = shared_pupils_1.tenant_id
-                            AND reach_2.school_id = shared_pupils_1.school_id
-                            AND reach_2.starts_at <= now()
-                            AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
-                            AND 'pupils:name' = ANY (reach_2.scopes)
-                        ))
-                    ))
-                ) THEN pupils1.surname_key
-              END DESC NULLS LAST,
-                pupils1.tenant_id ASC,
-                pupils1.id ASC
-            ) AS row_no,
+            OVER (ORDER BY pupils1t.key0 DESC NULLS LAST, tenants.tenant_id ASC, pupils1t.id ASC) AS row_no,
           lead(1)
-            OVER (
-              ORDER BY CASE
+            OVER (ORDER BY pupils1t.key0 DESC NULLS LAST, tenants.tenant_id ASC, pupils1t.id ASC) IS NULL AS is_last
+        FROM (
+          SELECT DISTINCT r_of_tenants.tenant_id AS tenant_id
+          FROM reach AS r_of_tenants
+          WHERE r_of_tenants.client_id = $1::UUID
+            AND r_of_tenants.starts_at <= now()
+            AND (r_of_tenants.ends_at IS NULL OR r_of_tenants.ends_at > now())
+          ORDER BY r_of_tenants.tenant_id
+          LIMIT $3::INTEGER
+        ) AS tenants
+          JOIN LATERAL (
+            SELECT pupils1.tenant_id AS tenant_id,
+              pupils1.id AS id,
+              CASE
                 WHEN (
                   (EXISTS (
                     SELECT 1
@@ -127,7 +77,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                           SELECT 1
                           FROM reach AS reach_2
                           WHERE reach_2.client_id = $1::UUID
-                            AND reach_2.tenant_id = shared_pupils_1.tenant_id
+                            AND reach_2.tenant_id = pupils1.tenant_id
                             AND reach_2.school_id = shared_pupils_1.school_id
                             AND reach_2.starts_at <= now()
                             AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
@@ -135,75 +85,197 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         ))
                     ))
                 ) THEN pupils1.surname_key
-              END DESC NULLS LAST,
-                pupils1.tenant_id ASC,
-                pupils1.id ASC
-            ) IS NULL AS is_last
-        FROM pupils AS pupils1
-        WHERE (
-          (EXISTS (
-            SELECT 1
-            FROM reach AS reach_3
-            WHERE reach_3.client_id = $1::UUID
-              AND reach_3.tenant_id = pupils1.tenant_id
-              AND reach_3.school_id = pupils1.school_id
-              AND reach_3.starts_at <= now()
-              AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
-              AND 'pupils:read' = ANY (reach_3.scopes)
-          ))
-            OR (EXISTS (
-              SELECT 1
-              FROM shared_pupils AS shared_pupils_2
-              WHERE shared_pupils_2.tenant_id = pupils1.tenant_id
-                AND shared_pupils_2.pupil_id = pupils1.id
-                AND (EXISTS (
+              END AS key0
+            FROM pupils AS pupils1
+            WHERE pupils1.tenant_id = tenants.tenant_id
+              AND (
+                (EXISTS (
                   SELECT 1
-                  FROM reach AS reach_4
-                  WHERE reach_4.client_id = $1::UUID
-                    AND reach_4.tenant_id = shared_pupils_2.tenant_id
-                    AND reach_4.school_id = shared_pupils_2.school_id
-                    AND reach_4.starts_at <= now()
-                    AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
-                    AND 'pupils:read' = ANY (reach_4.scopes)
+                  FROM reach AS reach_3
+                  WHERE reach_3.client_id = $1::UUID
+                    AND reach_3.tenant_id = pupils1.tenant_id
+                    AND reach_3.school_id = pupils1.school_id
+                    AND reach_3.starts_at <= now()
+                    AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
+                    AND 'pupils:read' = ANY (reach_3.scopes)
                 ))
-            ))
-        )
-          AND (
-            pupils1.main_spell IS NOT NULL
-              AND (pupils1.main_spell @> $3::DATE)
-              AND (EXISTS (
-                SELECT 1
-                FROM reach AS reach_5
-                WHERE reach_5.client_id = $1::UUID
-                  AND reach_5.tenant_id = pupils1.tenant_id
-                  AND reach_5.school_id = pupils1.school_id
-                  AND reach_5.starts_at <= now()
-                  AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
-                  AND 'pupils:read' = ANY (reach_5.scopes)
-              ))
-              OR (EXISTS (
-                SELECT 1
-                FROM enrolments AS enrolments_1
-                WHERE enrolments_1.tenant_id = pupils1.tenant_id
-                  AND enrolments_1.pupil_id = pupils1.id
+                  OR (EXISTS (
+                    SELECT 1
+                    FROM shared_pupils AS shared_pupils_2
+                    WHERE shared_pupils_2.tenant_id = pupils1.tenant_id
+                      AND shared_pupils_2.pupil_id = pupils1.id
+                      AND (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_4
+                        WHERE reach_4.client_id = $1::UUID
+                          AND reach_4.tenant_id = pupils1.tenant_id
+                          AND reach_4.school_id = shared_pupils_2.school_id
+                          AND reach_4.starts_at <= now()
+                          AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
+                          AND 'pupils:read' = ANY (reach_4.scopes)
+                      ))
+                  ))
+              )
+              AND (
+                pupils1.main_spell IS NOT NULL
+                  AND (pupils1.main_spell @> $4::DATE)
                   AND (EXISTS (
                     SELECT 1
-                    FROM reach AS reach_6
-                    WHERE reach_6.client_id = $1::UUID
-                      AND reach_6.tenant_id = enrolments_1.tenant_id
-                      AND reach_6.school_id = enrolments_1.school_id
-                      AND reach_6.starts_at <= now()
-                      AND (reach_6.ends_at IS NULL OR reach_6.ends_at > now())
-                      AND 'pupils:read' = ANY (reach_6.scopes)
+                    FROM reach AS reach_5
+                    WHERE reach_5.client_id = $1::UUID
+                      AND reach_5.tenant_id = pupils1.tenant_id
+                      AND reach_5.school_id = pupils1.school_id
+                      AND reach_5.starts_at <= now()
+                      AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
+                      AND 'pupils:read' = ANY (reach_5.scopes)
                   ))
-                  AND (daterange(enrolments_1.from_on, enrolments_1.to_on, '[]') @> $3::DATE)
-                LIMIT ALL OFFSET 0
-              ))
-          )
-          AND pupils1.year_group = $4::VARCHAR
-          AND pupils1.sex = $5::VARCHAR
-          AND (
-            CASE
+                  OR (EXISTS (
+                    SELECT 1
+                    FROM enrolments AS enrolments_1
+                    WHERE enrolments_1.tenant_id = pupils1.tenant_id
+                      AND enrolments_1.pupil_id = pupils1.id
+                      AND (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_6
+                        WHERE reach_6.client_id = $1::UUID
+                          AND reach_6.tenant_id = enrolments_1.tenant_id
+                          AND reach_6.school_id = enrolments_1.school_id
+                          AND reach_6.starts_at <= now()
+                          AND (reach_6.ends_at IS NULL OR reach_6.ends_at > now())
+                          AND 'pupils:read' = ANY (reach_6.scopes)
+                      ))
+                      AND (daterange(enrolments_1.from_on, enrolments_1.to_on, '[]') @> $4::DATE)
+                    LIMIT ALL OFFSET 0
+                  ))
+              )
+              AND pupils1.year_group = $5::VARCHAR
+              AND pupils1.sex = $6::VARCHAR
+              AND (
+                CASE
+                  WHEN (
+                    (EXISTS (
+                      SELECT 1
+                      FROM reach AS reach_1
+                      WHERE reach_1.client_id = $1::UUID
+                        AND reach_1.tenant_id = pupils1.tenant_id
+                        AND reach_1.school_id = pupils1.school_id
+                        AND reach_1.starts_at <= now()
+                        AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
+                        AND 'pupils:name' = ANY (reach_1.scopes)
+                    ))
+                      OR (EXISTS (
+                        SELECT 1
+                        FROM shared_pupils AS shared_pupils_1
+                        WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
+                          AND shared_pupils_1.pupil_id = pupils1.id
+                          AND (EXISTS (
+                            SELECT 1
+                            FROM reach AS reach_2
+                            WHERE reach_2.client_id = $1::UUID
+                              AND reach_2.tenant_id = pupils1.tenant_id
+                              AND reach_2.school_id = shared_pupils_1.school_id
+                              AND reach_2.starts_at <= now()
+                              AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                              AND 'pupils:name' = ANY (reach_2.scopes)
+                          ))
+                      ))
+                  ) THEN pupils1.surname_key
+                END < CAST($7::VARCHAR AS TEXT)
+                  OR CASE
+                    WHEN (
+                      (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_1
+                        WHERE reach_1.client_id = $1::UUID
+                          AND reach_1.tenant_id = pupils1.tenant_id
+                          AND reach_1.school_id = pupils1.school_id
+                          AND reach_1.starts_at <= now()
+                          AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
+                          AND 'pupils:name' = ANY (reach_1.scopes)
+                      ))
+                        OR (EXISTS (
+                          SELECT 1
+                          FROM shared_pupils AS shared_pupils_1
+                          WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
+                            AND shared_pupils_1.pupil_id = pupils1.id
+                            AND (EXISTS (
+                              SELECT 1
+                              FROM reach AS reach_2
+                              WHERE reach_2.client_id = $1::UUID
+                                AND reach_2.tenant_id = pupils1.tenant_id
+                                AND reach_2.school_id = shared_pupils_1.school_id
+                                AND reach_2.starts_at <= now()
+                                AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                                AND 'pupils:name' = ANY (reach_2.scopes)
+                            ))
+                        ))
+                    ) THEN pupils1.surname_key
+                  END IS NULL
+                  OR CASE
+                    WHEN (
+                      (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_1
+                        WHERE reach_1.client_id = $1::UUID
+                          AND reach_1.tenant_id = pupils1.tenant_id
+                          AND reach_1.school_id = pupils1.school_id
+                          AND reach_1.starts_at <= now()
+                          AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
+                          AND 'pupils:name' = ANY (reach_1.scopes)
+                      ))
+                        OR (EXISTS (
+                          SELECT 1
+                          FROM shared_pupils AS shared_pupils_1
+                          WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
+                            AND shared_pupils_1.pupil_id = pupils1.id
+                            AND (EXISTS (
+                              SELECT 1
+                              FROM reach AS reach_2
+                              WHERE reach_2.client_id = $1::UUID
+                                AND reach_2.tenant_id = pupils1.tenant_id
+                                AND reach_2.school_id = shared_pupils_1.school_id
+                                AND reach_2.starts_at <= now()
+                                AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                                AND 'pupils:name' = ANY (reach_2.scopes)
+                            ))
+                        ))
+                    ) THEN pupils1.surname_key
+                  END = CAST($7::VARCHAR AS TEXT)
+                    AND (tenants.tenant_id > CAST($8::VARCHAR AS UUID) OR tenants.tenant_id IS NULL)
+                  OR CASE
+                    WHEN (
+                      (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_1
+                        WHERE reach_1.client_id = $1::UUID
+                          AND reach_1.tenant_id = pupils1.tenant_id
+                          AND reach_1.school_id = pupils1.school_id
+                          AND reach_1.starts_at <= now()
+                          AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
+                          AND 'pupils:name' = ANY (reach_1.scopes)
+                      ))
+                        OR (EXISTS (
+                          SELECT 1
+                          FROM shared_pupils AS shared_pupils_1
+                          WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
+                            AND shared_pupils_1.pupil_id = pupils1.id
+                            AND (EXISTS (
+                              SELECT 1
+                              FROM reach AS reach_2
+                              WHERE reach_2.client_id = $1::UUID
+                                AND reach_2.tenant_id = pupils1.tenant_id
+                                AND reach_2.school_id = shared_pupils_1.school_id
+                                AND reach_2.starts_at <= now()
+                                AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                                AND 'pupils:name' = ANY (reach_2.scopes)
+                            ))
+                        ))
+                    ) THEN pupils1.surname_key
+                  END = CAST($7::VARCHAR AS TEXT)
+                    AND tenants.tenant_id = CAST($8::VARCHAR AS UUID)
+                    AND (pupils1.id > CAST($9::VARCHAR AS UUID) OR pupils1.id IS NULL)
+              )
+            ORDER BY CASE
               WHEN (
                 (EXISTS (
                   SELECT 1
@@ -224,7 +296,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         SELECT 1
                         FROM reach AS reach_2
                         WHERE reach_2.client_id = $1::UUID
-                          AND reach_2.tenant_id = shared_pupils_1.tenant_id
+                          AND reach_2.tenant_id = pupils1.tenant_id
                           AND reach_2.school_id = shared_pupils_1.school_id
                           AND reach_2.starts_at <= now()
                           AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
@@ -232,133 +304,11 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                       ))
                   ))
               ) THEN pupils1.surname_key
-            END < CAST($6::VARCHAR AS TEXT)
-              OR CASE
-                WHEN (
-                  (EXISTS (
-                    SELECT 1
-                    FROM reach AS reach_1
-                    WHERE reach_1.client_id = $1::UUID
-                      AND reach_1.tenant_id = pupils1.tenant_id
-                      AND reach_1.school_id = pupils1.school_id
-                      AND reach_1.starts_at <= now()
-                      AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
-                      AND 'pupils:name' = ANY (reach_1.scopes)
-                  ))
-                    OR (EXISTS (
-                      SELECT 1
-                      FROM shared_pupils AS shared_pupils_1
-                      WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
-                        AND shared_pupils_1.pupil_id = pupils1.id
-                        AND (EXISTS (
-                          SELECT 1
-                          FROM reach AS reach_2
-                          WHERE reach_2.client_id = $1::UUID
-                            AND reach_2.tenant_id = shared_pupils_1.tenant_id
-                            AND reach_2.school_id = shared_pupils_1.school_id
-                            AND reach_2.starts_at <= now()
-                            AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
-                            AND 'pupils:name' = ANY (reach_2.scopes)
-                        ))
-                    ))
-                ) THEN pupils1.surname_key
-              END IS NULL
-              OR CASE
-                WHEN (
-                  (EXISTS (
-                    SELECT 1
-                    FROM reach AS reach_1
-                    WHERE reach_1.client_id = $1::UUID
-                      AND reach_1.tenant_id = pupils1.tenant_id
-                      AND reach_1.school_id = pupils1.school_id
-                      AND reach_1.starts_at <= now()
-                      AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
-                      AND 'pupils:name' = ANY (reach_1.scopes)
-                  ))
-                    OR (EXISTS (
-                      SELECT 1
-                      FROM shared_pupils AS shared_pupils_1
-                      WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
-                        AND shared_pupils_1.pupil_id = pupils1.id
-                        AND (EXISTS (
-                          SELECT 1
-                          FROM reach AS reach_2
-                          WHERE reach_2.client_id = $1::UUID
-                            AND reach_2.tenant_id = shared_pupils_1.tenant_id
-                            AND reach_2.school_id = shared_pupils_1.school_id
-                            AND reach_2.starts_at <= now()
-                            AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
-                            AND 'pupils:name' = ANY (reach_2.scopes)
-                        ))
-                    ))
-                ) THEN pupils1.surname_key
-              END = CAST($6::VARCHAR AS TEXT)
-                AND (pupils1.tenant_id > CAST($7::VARCHAR AS UUID) OR pupils1.tenant_id IS NULL)
-              OR CASE
-                WHEN (
-                  (EXISTS (
-                    SELECT 1
-                    FROM reach AS reach_1
-                    WHERE reach_1.client_id = $1::UUID
-                      AND reach_1.tenant_id = pupils1.tenant_id
-                      AND reach_1.school_id = pupils1.school_id
-                      AND reach_1.starts_at <= now()
-                      AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
-                      AND 'pupils:name' = ANY (reach_1.scopes)
-                  ))
-                    OR (EXISTS (
-                      SELECT 1
-                      FROM shared_pupils AS shared_pupils_1
-                      WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
-                        AND shared_pupils_1.pupil_id = pupils1.id
-                        AND (EXISTS (
-                          SELECT 1
-                          FROM reach AS reach_2
-                          WHERE reach_2.client_id = $1::UUID
-                            AND reach_2.tenant_id = shared_pupils_1.tenant_id
-                            AND reach_2.school_id = shared_pupils_1.school_id
-                            AND reach_2.starts_at <= now()
-                            AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
-                            AND 'pupils:name' = ANY (reach_2.scopes)
-                        ))
-                    ))
-                ) THEN pupils1.surname_key
-              END = CAST($6::VARCHAR AS TEXT)
-                AND pupils1.tenant_id = CAST($7::VARCHAR AS UUID)
-                AND (pupils1.id > CAST($8::VARCHAR AS UUID) OR pupils1.id IS NULL)
-          )
-        ORDER BY CASE
-          WHEN (
-            (EXISTS (
-              SELECT 1
-              FROM reach AS reach_1
-              WHERE reach_1.client_id = $1::UUID
-                AND reach_1.tenant_id = pupils1.tenant_id
-                AND reach_1.school_id = pupils1.school_id
-                AND reach_1.starts_at <= now()
-                AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
-                AND 'pupils:name' = ANY (reach_1.scopes)
-            ))
-              OR (EXISTS (
-                SELECT 1
-                FROM shared_pupils AS shared_pupils_1
-                WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
-                  AND shared_pupils_1.pupil_id = pupils1.id
-                  AND (EXISTS (
-                    SELECT 1
-                    FROM reach AS reach_2
-                    WHERE reach_2.client_id = $1::UUID
-                      AND reach_2.tenant_id = shared_pupils_1.tenant_id
-                      AND reach_2.school_id = shared_pupils_1.school_id
-                      AND reach_2.starts_at <= now()
-                      AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
-                      AND 'pupils:name' = ANY (reach_2.scopes)
-                  ))
-              ))
-          ) THEN pupils1.surname_key
-        END DESC NULLS LAST,
-          pupils1.tenant_id ASC,
-          pupils1.id ASC
+            END DESC NULLS LAST,
+              pupils1.id ASC
+            LIMIT $2::INTEGER + 1
+          ) AS pupils1t ON true
+        ORDER BY pupils1t.key0 DESC NULLS LAST, tenants.tenant_id ASC, pupils1t.id ASC
         LIMIT $2::INTEGER + 1
       ) AS pupils1p
       HAVING count(*) >= 0

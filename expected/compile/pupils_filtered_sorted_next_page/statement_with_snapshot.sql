@@ -37,97 +37,111 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
         )
         || '}}' AS anon_1
       FROM (
-        SELECT pupils1.tenant_id AS tenant_id,
-          pupils1.id AS id,
-          pupils1.surname_key AS key0,
-          row_number()
-            OVER (ORDER BY pupils1.surname_key DESC, pupils1.tenant_id ASC, pupils1.id ASC) AS row_no,
+        SELECT tenants.tenant_id AS tenant_id,
+          pupils1t.id AS id,
+          pupils1t.key0 AS key0,
+          row_number() OVER (ORDER BY pupils1t.key0 DESC, tenants.tenant_id ASC, pupils1t.id ASC) AS row_no,
           lead(1)
-            OVER (ORDER BY pupils1.surname_key DESC, pupils1.tenant_id ASC, pupils1.id ASC) IS NULL AS is_last
-        FROM pupils AS pupils1
-        WHERE (
-          (EXISTS (
-            SELECT 1
-            FROM reach AS reach_1
-            WHERE reach_1.client_id = $1::UUID
-              AND reach_1.tenant_id = pupils1.tenant_id
-              AND reach_1.school_id = pupils1.school_id
-              AND reach_1.starts_at <= now()
-              AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
-          ))
-            OR (EXISTS (
-              SELECT 1
-              FROM shared_pupils AS shared_pupils_1
-              WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
-                AND shared_pupils_1.pupil_id = pupils1.id
-                AND (EXISTS (
+            OVER (ORDER BY pupils1t.key0 DESC, tenants.tenant_id ASC, pupils1t.id ASC) IS NULL AS is_last
+        FROM (
+          SELECT DISTINCT r_of_tenants.tenant_id AS tenant_id
+          FROM reach AS r_of_tenants
+          WHERE r_of_tenants.client_id = $1::UUID
+            AND r_of_tenants.starts_at <= now()
+            AND (r_of_tenants.ends_at IS NULL OR r_of_tenants.ends_at > now())
+          ORDER BY r_of_tenants.tenant_id
+          LIMIT $3::INTEGER
+        ) AS tenants
+          JOIN LATERAL (
+            SELECT pupils1.tenant_id AS tenant_id, pupils1.id AS id, pupils1.surname_key AS key0
+            FROM pupils AS pupils1
+            WHERE pupils1.tenant_id = tenants.tenant_id
+              AND (
+                (EXISTS (
                   SELECT 1
-                  FROM reach AS reach_2
-                  WHERE reach_2.client_id = $1::UUID
-                    AND reach_2.tenant_id = shared_pupils_1.tenant_id
-                    AND reach_2.school_id = shared_pupils_1.school_id
-                    AND reach_2.starts_at <= now()
-                    AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                  FROM reach AS reach_1
+                  WHERE reach_1.client_id = $1::UUID
+                    AND reach_1.tenant_id = pupils1.tenant_id
+                    AND reach_1.school_id = pupils1.school_id
+                    AND reach_1.starts_at <= now()
+                    AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
                 ))
-            ))
-        )
-          AND (
-            pupils1.main_spell IS NOT NULL
-              AND (pupils1.main_spell @> $3::DATE)
-              AND (EXISTS (
-                SELECT 1
-                FROM reach AS reach_3
-                WHERE reach_3.client_id = $1::UUID
-                  AND reach_3.tenant_id = pupils1.tenant_id
-                  AND reach_3.school_id = pupils1.school_id
-                  AND reach_3.starts_at <= now()
-                  AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
-                  AND 'pupils:read' = ANY (reach_3.scopes)
-              ))
-              OR (EXISTS (
-                SELECT 1
-                FROM enrolments AS enrolments_1
-                WHERE enrolments_1.tenant_id = pupils1.tenant_id
-                  AND enrolments_1.pupil_id = pupils1.id
+                  OR (EXISTS (
+                    SELECT 1
+                    FROM shared_pupils AS shared_pupils_1
+                    WHERE shared_pupils_1.tenant_id = pupils1.tenant_id
+                      AND shared_pupils_1.pupil_id = pupils1.id
+                      AND (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_2
+                        WHERE reach_2.client_id = $1::UUID
+                          AND reach_2.tenant_id = pupils1.tenant_id
+                          AND reach_2.school_id = shared_pupils_1.school_id
+                          AND reach_2.starts_at <= now()
+                          AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                      ))
+                  ))
+              )
+              AND (
+                pupils1.main_spell IS NOT NULL
+                  AND (pupils1.main_spell @> $4::DATE)
                   AND (EXISTS (
                     SELECT 1
-                    FROM reach AS reach_4
-                    WHERE reach_4.client_id = $1::UUID
-                      AND reach_4.tenant_id = enrolments_1.tenant_id
-                      AND reach_4.school_id = enrolments_1.school_id
-                      AND reach_4.starts_at <= now()
-                      AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
-                      AND 'pupils:read' = ANY (reach_4.scopes)
+                    FROM reach AS reach_3
+                    WHERE reach_3.client_id = $1::UUID
+                      AND reach_3.tenant_id = pupils1.tenant_id
+                      AND reach_3.school_id = pupils1.school_id
+                      AND reach_3.starts_at <= now()
+                      AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
+                      AND 'pupils:read' = ANY (reach_3.scopes)
                   ))
-                  AND (daterange(enrolments_1.from_on, enrolments_1.to_on, '[]') @> $3::DATE)
-                LIMIT ALL OFFSET 0
-              ))
-          )
-          AND pupils1.year_group = $4::VARCHAR
-          AND pupils1.sex = $5::VARCHAR
-          AND (
-            pupils1.surname_key < CAST($6::VARCHAR AS TEXT)
-              OR pupils1.surname_key IS NULL
-              OR pupils1.surname_key = CAST($6::VARCHAR AS TEXT)
-                AND (pupils1.tenant_id > CAST($7::VARCHAR AS UUID) OR pupils1.tenant_id IS NULL)
-              OR pupils1.surname_key = CAST($6::VARCHAR AS TEXT)
-                AND pupils1.tenant_id = CAST($7::VARCHAR AS UUID)
-                AND (pupils1.id > CAST($8::VARCHAR AS UUID) OR pupils1.id IS NULL)
-          )
-        ORDER BY pupils1.surname_key DESC, pupils1.tenant_id ASC, pupils1.id ASC
+                  OR (EXISTS (
+                    SELECT 1
+                    FROM enrolments AS enrolments_1
+                    WHERE enrolments_1.tenant_id = pupils1.tenant_id
+                      AND enrolments_1.pupil_id = pupils1.id
+                      AND (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_4
+                        WHERE reach_4.client_id = $1::UUID
+                          AND reach_4.tenant_id = enrolments_1.tenant_id
+                          AND reach_4.school_id = enrolments_1.school_id
+                          AND reach_4.starts_at <= now()
+                          AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
+                          AND 'pupils:read' = ANY (reach_4.scopes)
+                      ))
+                      AND (daterange(enrolments_1.from_on, enrolments_1.to_on, '[]') @> $4::DATE)
+                    LIMIT ALL OFFSET 0
+                  ))
+              )
+              AND pupils1.year_group = $5::VARCHAR
+              AND pupils1.sex = $6::VARCHAR
+              AND (
+                pupils1.surname_key < CAST($7::VARCHAR AS TEXT)
+                  OR pupils1.surname_key IS NULL
+                  OR pupils1.surname_key = CAST($7::VARCHAR AS TEXT)
+                    AND (tenants.tenant_id > CAST($8::VARCHAR AS UUID) OR tenants.tenant_id IS NULL)
+                  OR pupils1.surname_key = CAST($7::VARCHAR AS TEXT)
+                    AND tenants.tenant_id = CAST($8::VARCHAR AS UUID)
+                    AND (pupils1.id > CAST($9::VARCHAR AS UUID) OR pupils1.id IS NULL)
+              )
+            ORDER BY pupils1.surname_key DESC, pupils1.id ASC
+            LIMIT $2::INTEGER + 1
+          ) AS pupils1t ON true
+        ORDER BY pupils1t.key0 DESC, tenants.tenant_id ASC, pupils1t.id ASC
         LIMIT $2::INTEGER + 1
       ) AS pupils1p
       HAVING count(*) >= 0
     ) AS r0,
       (
-        SELECT clients.reach_version = $9::BIGINT
-          AND ($10::TIMESTAMP WITH TIME ZONE IS NULL OR now() < $10::TIMESTAMP WITH TIME ZONE) AS anon_2
+        SELECT clients.reach_version = $10::BIGINT
+          AND ($11::TIMESTAMP WITH TIME ZONE IS NULL OR now() < $11::TIMESTAMP WITH TIME ZONE) AS anon_2
         FROM clients
         WHERE clients.id = $1::UUID
       ) AS snapshot,
       CAST((SELECT sum(data_versions.version) AS sum_1 FROM data_versions) AS TEXT)
         || '.'
-        || CAST($3::DATE AS TEXT)
+        || CAST($4::DATE AS TEXT)
         || '.'
         || CAST(
           coalesce(
@@ -136,14 +150,14 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
               FROM (
                 SELECT max(window_instants.at) AS max_1
                 FROM window_instants
-                WHERE window_instants.at <= $11::TIMESTAMP WITH TIME ZONE
+                WHERE window_instants.at <= $12::TIMESTAMP WITH TIME ZONE
               )
             ),
             0
           ) AS TEXT
         )
         || '.'
-        || CAST(reach_state($12::UUID[]) AS TEXT) AS data_version
+        || CAST(reach_state($13::UUID[]) AS TEXT) AS data_version
     WHERE c.s IS NOT NULL
     LIMIT ALL OFFSET 0
   ) AS x ON true

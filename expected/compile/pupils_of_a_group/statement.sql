@@ -33,7 +33,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                                   SELECT 1
                                   FROM reach AS reach_2
                                   WHERE reach_2.client_id = $1::UUID
-                                    AND reach_2.tenant_id = shared_pupils_1.tenant_id
+                                    AND reach_2.tenant_id = group_pupils2p.tenant_id
                                     AND reach_2.school_id = shared_pupils_1.school_id
                                     AND reach_2.starts_at <= now()
                                     AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
@@ -69,7 +69,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                                   SELECT 1
                                   FROM reach AS reach_4
                                   WHERE reach_4.client_id = $1::UUID
-                                    AND reach_4.tenant_id = shared_pupils_2.tenant_id
+                                    AND reach_4.tenant_id = group_pupils2p.tenant_id
                                     AND reach_4.school_id = shared_pupils_2.school_id
                                     AND reach_4.starts_at <= now()
                                     AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
@@ -192,7 +192,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                                   SELECT 1
                                   FROM reach AS reach_6
                                   WHERE reach_6.client_id = $1::UUID
-                                    AND reach_6.tenant_id = shared_pupils_3.tenant_id
+                                    AND reach_6.tenant_id = latest_judgements3.tenant_id
                                     AND reach_6.school_id = shared_pupils_3.school_id
                                     AND reach_6.starts_at <= now()
                                     AND (reach_6.ends_at IS NULL OR reach_6.ends_at > now())
@@ -276,7 +276,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                           SELECT 1
                           FROM reach AS reach_8
                           WHERE reach_8.client_id = $1::UUID
-                            AND reach_8.tenant_id = shared_pupils_4.tenant_id
+                            AND reach_8.tenant_id = group_pupils2.tenant_id
                             AND reach_8.school_id = shared_pupils_4.school_id
                             AND reach_8.starts_at <= now()
                             AND (reach_8.ends_at IS NULL OR reach_8.ends_at > now())
@@ -306,7 +306,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                           SELECT 1
                           FROM reach AS reach_10
                           WHERE reach_10.client_id = $1::UUID
-                            AND reach_10.tenant_id = shared_pupils_5.tenant_id
+                            AND reach_10.tenant_id = group_pupils2.tenant_id
                             AND reach_10.school_id = shared_pupils_5.school_id
                             AND reach_10.starts_at <= now()
                             AND (reach_10.ends_at IS NULL OR reach_10.ends_at > now())
@@ -338,7 +338,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                               SELECT 1
                               FROM reach AS reach_8
                               WHERE reach_8.client_id = $1::UUID
-                                AND reach_8.tenant_id = shared_pupils_4.tenant_id
+                                AND reach_8.tenant_id = group_pupils2.tenant_id
                                 AND reach_8.school_id = shared_pupils_4.school_id
                                 AND reach_8.starts_at <= now()
                                 AND (reach_8.ends_at IS NULL OR reach_8.ends_at > now())
@@ -368,7 +368,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                                 SELECT 1
                                 FROM reach AS reach_10
                                 WHERE reach_10.client_id = $1::UUID
-                                  AND reach_10.tenant_id = shared_pupils_5.tenant_id
+                                  AND reach_10.tenant_id = group_pupils2.tenant_id
                                   AND reach_10.school_id = shared_pupils_5.school_id
                                   AND reach_10.starts_at <= now()
                                   AND (reach_10.ends_at IS NULL OR reach_10.ends_at > now())
@@ -403,7 +403,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                               SELECT 1
                               FROM reach AS reach_8
                               WHERE reach_8.client_id = $1::UUID
-                                AND reach_8.tenant_id = shared_pupils_4.tenant_id
+                                AND reach_8.tenant_id = group_pupils2.tenant_id
                                 AND reach_8.school_id = shared_pupils_4.school_id
                                 AND reach_8.starts_at <= now()
                                 AND (reach_8.ends_at IS NULL OR reach_8.ends_at > now())
@@ -433,7 +433,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                                 SELECT 1
                                 FROM reach AS reach_10
                                 WHERE reach_10.client_id = $1::UUID
-                                  AND reach_10.tenant_id = shared_pupils_5.tenant_id
+                                  AND reach_10.tenant_id = group_pupils2.tenant_id
                                   AND reach_10.school_id = shared_pupils_5.school_id
                                   AND reach_10.starts_at <= now()
                                   AND (reach_10.ends_at IS NULL OR reach_10.ends_at > now())
@@ -468,7 +468,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         SELECT 1
                         FROM reach AS reach_12
                         WHERE reach_12.client_id = $1::UUID
-                          AND reach_12.tenant_id = shared_pupils_6.tenant_id
+                          AND reach_12.tenant_id = group_pupils2.tenant_id
                           AND reach_12.school_id = shared_pupils_6.school_id
                           AND reach_12.starts_at <= now()
                           AND (reach_12.ends_at IS NULL OR reach_12.ends_at > now())
@@ -508,7 +508,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         SELECT 1
                         FROM reach AS reach_8
                         WHERE reach_8.client_id = $1::UUID
-                          AND reach_8.tenant_id = shared_pupils_4.tenant_id
+                          AND reach_8.tenant_id = group_pupils2.tenant_id
                           AND reach_8.school_id = shared_pupils_4.school_id
                           AND reach_8.starts_at <= now()
                           AND (reach_8.ends_at IS NULL OR reach_8.ends_at > now())
@@ -538,7 +538,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                           SELECT 1
                           FROM reach AS reach_10
                           WHERE reach_10.client_id = $1::UUID
-                            AND reach_10.tenant_id = shared_pupils_5.tenant_id
+                            AND reach_10.tenant_id = group_pupils2.tenant_id
                             AND reach_10.school_id = shared_pupils_5.school_id
                             AND reach_10.starts_at <= now()
                             AND (reach_10.ends_at IS NULL OR reach_10.ends_at > now())

@@ -195,7 +195,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         SELECT 1
                         FROM reach AS reach_2
                         WHERE reach_2.client_id = $1::UUID
-                          AND reach_2.tenant_id = shared_pupils_1.tenant_id
+                          AND reach_2.tenant_id = group_pupils2.tenant_id
                           AND reach_2.school_id = shared_pupils_1.school_id
                           AND reach_2.starts_at <= now()
                           AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())

@@ -1,0 +1,203 @@
+SELECT x.r0, x.snapshot, x.data_version, x.label_version
+FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LIMIT ALL OFFSET 0) AS c
+  JOIN LATERAL (
+    SELECT (
+      SELECT E'\x01@'
+        || CAST(pupils1.tenant_id AS TEXT)
+        || E'\x01'
+        || '{"id":"'
+        || CAST(pupils1.id AS TEXT)
+        || '","school":'
+        || coalesce(
+          (
+            SELECT '{"name":' || CAST(to_json(schools2.name) AS TEXT) || '}' AS anon_2
+            FROM schools AS schools2
+            WHERE schools2.id = pupils1.school_id
+              AND (EXISTS (
+                SELECT 1
+                FROM reach AS reach_1
+                WHERE reach_1.client_id = $1::UUID
+                  AND reach_1.school_id = schools2.id
+                  AND reach_1.starts_at <= now()
+                  AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
+              ))
+            LIMIT 1
+          ),
+          'null'
+        )
+        || ',"judgements":'
+        || (
+          SELECT '{"data":['
+            || coalesce(
+              string_agg(
+                '{"grade":'
+                  || coalesce(
+                    E'\x010:'
+                      || CAST(judgements3p.scheme_version_no AS TEXT)
+                      || '.'
+                      || CAST(judgements3p.grade_no AS TEXT)
+                      || E'\x01',
+                    'null'
+                  )
+                  || ',"window":'
+                  || coalesce(E'\x011:' || CAST(judgements3p.window_no AS TEXT) || E'\x01', 'null')
+                  || '}',
+                ','
+                ORDER BY judgements3p.tenant_id ASC,
+                  judgements3p.academic_year ASC,
+                  judgements3p.pupil_id ASC,
+                  judgements3p.window_no ASC,
+                  judgements3p.subject_no ASC,
+                  judgements3p.aspect_no ASC
+              )
+                FILTER (WHERE judgements3p.row_no <= $2::INTEGER),
+              ''
+            )
+            || '],"page":{"hasMore":'
+            || CASE WHEN (count(*) > $2::INTEGER) THEN 'true' ELSE 'false' END
+            || ',"endCursor":'
+            || coalesce(
+              max(
+                E'\x01~0:'
+                  || encode(
+                    convert_to(
+                      CAST(
+                        json_build_array(
+                          CAST(judgements3p.tenant_id AS TEXT),
+                          CAST(judgements3p.academic_year AS TEXT),
+                          CAST(judgements3p.pupil_id AS TEXT),
+                          CAST(judgements3p.window_no AS TEXT),
+                          CAST(judgements3p.subject_no AS TEXT),
+                          CAST(judgements3p.aspect_no AS TEXT)
+                        ) AS TEXT
+                      ),
+                      'UTF8'
+                    ),
+                    'hex'
+                  )
+                  || E'\x01'
+              )
+                FILTER (
+                  WHERE judgements3p.row_no <= $2::INTEGER
+                    AND (judgements3p.row_no = $2::INTEGER OR judgements3p.is_last)
+                ),
+              'null'
+            )
+            || '}}' AS anon_3
+          FROM (
+            SELECT judgements3.tenant_id AS tenant_id,
+              judgements3.academic_year AS academic_year,
+              judgements3.pupil_id AS pupil_id,
+              judgements3.window_no AS window_no,
+              judgements3.subject_no AS subject_no,
+              judgements3.aspect_no AS aspect_no,
+              judgements3.scheme_version_no AS scheme_version_no,
+              judgements3.grade_no AS grade_no,
+              row_number()
+                OVER (
+                  ORDER BY judgements3.tenant_id ASC,
+                    judgements3.academic_year ASC,
+                    judgements3.pupil_id ASC,
+                    judgements3.window_no ASC,
+                    judgements3.subject_no ASC,
+                    judgements3.aspect_no ASC
+                ) AS row_no,
+              lead(1)
+                OVER (
+                  ORDER BY judgements3.tenant_id ASC,
+                    judgements3.academic_year ASC,
+                    judgements3.pupil_id ASC,
+                    judgements3.window_no ASC,
+                    judgements3.subject_no ASC,
+                    judgements3.aspect_no ASC
+                ) IS NULL AS is_last
+            FROM judgements AS judgements3
+            WHERE judgements3.tenant_id = $3::UUID AND judgements3.pupil_id = pupils1.id
+            ORDER BY judgements3.tenant_id ASC,
+              judgements3.academic_year ASC,
+              judgements3.pupil_id ASC,
+              judgements3.window_no ASC,
+              judgements3.subject_no ASC,
+              judgements3.aspect_no ASC
+            LIMIT $2::INTEGER + 1
+          ) AS judgements3p
+          HAVING count(*) >= 0
+        )
+        || '}'
+        || E'\x01/\x01' AS anon_1
+      FROM pupils AS pupils1
+      WHERE pupils1.tenant_id = $3::UUID
+        AND pupils1.id = $4::UUID
+        AND (
+          (EXISTS (
+            SELECT 1
+            FROM reach AS reach_2
+            WHERE reach_2.client_id = $1::UUID
+              AND reach_2.tenant_id = $3::UUID
+              AND reach_2.school_id = pupils1.school_id
+              AND reach_2.starts_at <= now()
+              AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+          ))
+            OR (EXISTS (
+              SELECT 1
+              FROM shared_pupils AS shared_pupils_1
+              WHERE shared_pupils_1.tenant_id = $3::UUID
+                AND shared_pupils_1.pupil_id = pupils1.id
+                AND (EXISTS (
+                  SELECT 1
+                  FROM reach AS reach_3
+                  WHERE reach_3.client_id = $1::UUID
+                    AND reach_3.tenant_id = $3::UUID
+                    AND reach_3.school_id = shared_pupils_1.school_id
+                    AND reach_3.starts_at <= now()
+                    AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
+                ))
+            ))
+        )
+      LIMIT 1
+    ) AS r0,
+      (
+        SELECT clients.reach_version = $5::BIGINT
+          AND ($6::TIMESTAMP WITH TIME ZONE IS NULL OR now() < $6::TIMESTAMP WITH TIME ZONE) AS anon_4
+        FROM clients
+        WHERE clients.id = $1::UUID
+      ) AS snapshot,
+      CAST((SELECT sum(data_versions.version) AS sum_1 FROM data_versions) AS TEXT)
+        || '.'
+        || CAST($7::DATE AS TEXT)
+        || '.'
+        || CAST(
+          coalesce(
+            EXTRACT(
+              epoch
+              FROM (
+                SELECT max(window_instants.at) AS max_1
+                FROM window_instants
+                WHERE window_instants.at <= $8::TIMESTAMP WITH TIME ZONE
+              )
+            ),
+            0
+          ) AS TEXT
+        )
+        || '.'
+        || CAST(reach_state($9::UUID[]) AS TEXT) AS data_version,
+      CAST((SELECT sum(data_versions.version) AS sum_1 FROM data_versions) AS TEXT)
+        || '.'
+        || CAST($7::DATE AS TEXT)
+        || '.'
+        || CAST(
+          coalesce(
+            EXTRACT(
+              epoch
+              FROM (
+                SELECT max(window_instants.at) AS max_1
+                FROM window_instants
+                WHERE window_instants.at <= $8::TIMESTAMP WITH TIME ZONE
+              )
+            ),
+            0
+          ) AS TEXT
+        ) AS label_version
+    WHERE c.s IS NOT NULL
+    LIMIT ALL OFFSET 0
+  ) AS x ON true
