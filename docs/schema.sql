@@ -1126,6 +1126,37 @@ BEGIN
     RETURN has_written;
 END $$;
 
+CREATE FUNCTION public.school_returns(in_tenant uuid, of_window smallint, of_school uuid, listed integer) RETURNS TABLE(subject_no smallint, aspect_no smallint, expected integer, received integer, missing_pupil_ids uuid[])
+    LANGUAGE sql STABLE SECURITY DEFINER COST 100000 ROWS 10
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    WITH grants_in_force AS (
+        SELECT r.school_id, r.scopes FROM reach r
+        WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
+            AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+    ), eligible AS MATERIALIZED (
+        SELECT c.pupil_id, c.academic_year,
+            EXISTS (SELECT 1 FROM grants_in_force g WHERE g.school_id = p.school_id AND 'pupils:read' = ANY (g.scopes)) OR EXISTS (
+                SELECT 1 FROM shared_pupils s JOIN grants_in_force g ON g.school_id = s.school_id AND 'pupils:read' = ANY (g.scopes)
+                WHERE s.tenant_id = in_tenant AND s.pupil_id = p.id
+            ) AS seen
+        FROM census c CROSS JOIN LATERAL (SELECT id, school_id FROM pupils WHERE tenant_id = in_tenant AND pupils.id = c.pupil_id LIMIT 1) p
+        WHERE c.tenant_id = in_tenant AND c.window_no = of_window AND c.school_id = of_school
+    )
+    SELECT n.subject_no, n.aspect_no, count(e.pupil_id)::integer, count(j.found)::integer,
+        COALESCE((array_agg(e.pupil_id ORDER BY e.pupil_id) FILTER (WHERE e.seen AND j.found IS NULL))[:listed], '{}')
+    FROM pins n
+    LEFT JOIN eligible e ON true
+    LEFT JOIN LATERAL (
+        SELECT true AS found FROM judgements j WHERE j.tenant_id = in_tenant AND j.academic_year = e.academic_year AND j.pupil_id = e.pupil_id
+            AND j.window_no = of_window AND j.subject_no = n.subject_no AND j.aspect_no = n.aspect_no AND j.status_code IS DISTINCT FROM 'withdrawn' LIMIT 1
+    ) j ON true
+    WHERE n.tenant_id = in_tenant AND n.window_no = of_window AND n.school_id = of_school
+        AND EXISTS (SELECT 1 FROM grants_in_force g WHERE g.school_id = of_school AND 'windows:read' = ANY (g.scopes))
+        AND EXISTS (SELECT 1 FROM grants_in_force g WHERE g.school_id = of_school AND 'judgements:read' = ANY (g.scopes))
+    GROUP BY n.subject_no, n.aspect_no
+$$;
+
 CREATE FUNCTION public.touch_shared() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -2241,10 +2272,10 @@ CREATE TABLE public.schools (
 );
 
 CREATE VIEW public.returns WITH (security_invoker='true') AS
- SELECT w.tenant_id,
-    w.no AS window_no,
+ SELECT p.tenant_id,
+    p.window_no,
     w.code AS window_code,
-    s.id AS school_id,
+    p.school_id,
     s.urn AS school_urn,
     s.name AS school_name,
     f.subject_no,
@@ -2260,14 +2291,18 @@ CREATE VIEW public.returns WITH (security_invoker='true') AS
     w.state,
     w.opens_at,
     w.closes_at
-   FROM ((((public.windows w
-     CROSS JOIN LATERAL public.window_returns(w.tenant_id, w.no, 200) f(school_id, subject_no, aspect_no, expected, received, missing_pupil_ids))
-     JOIN public.schools s ON ((s.id = f.school_id)))
+   FROM (((((( SELECT DISTINCT n.tenant_id,
+            n.window_no,
+            n.school_id
+           FROM public.pins n) p
+     JOIN public.windows w ON (((w.tenant_id = p.tenant_id) AND (w.no = p.window_no))))
+     JOIN public.schools s ON ((s.id = p.school_id)))
+     CROSS JOIN LATERAL public.school_returns(p.tenant_id, p.window_no, p.school_id, 200) f(subject_no, aspect_no, expected, received, missing_pupil_ids))
      LEFT JOIN LATERAL ( SELECT r.received_at,
             r.client_id,
             r.rejected
            FROM public.receipts r
-          WHERE ((r.tenant_id = w.tenant_id) AND (r.school_id = f.school_id) AND (r.window_no = w.no) AND (r.subject_no = f.subject_no) AND (r.aspect_no = f.aspect_no))
+          WHERE ((r.tenant_id = p.tenant_id) AND (r.school_id = p.school_id) AND (r.window_no = p.window_no) AND (r.subject_no = f.subject_no) AND (r.aspect_no = f.aspect_no))
           ORDER BY r.received_at DESC
          LIMIT 1) last ON (true))
      LEFT JOIN public.clients c ON ((c.id = last.client_id)));
@@ -2950,6 +2985,10 @@ CREATE INDEX pupils_by_name ON public.pupils USING btree (tenant_id, school_id, 
 CREATE INDEX pupils_by_name_order ON public.pupils USING btree (tenant_id, school_id, surname_key, forename_key, id);
 
 CREATE INDEX pupils_by_school ON public.pupils USING btree (tenant_id, school_id, id);
+
+CREATE INDEX pupils_of_tenant_by_name ON public.pupils USING btree (tenant_id, surname_key, forename_key, id);
+
+CREATE INDEX pupils_of_tenant_by_preferred_name ON public.pupils USING btree (tenant_id, preferred_surname_key, preferred_forename_key, id);
 
 CREATE INDEX reach_by_school ON public.reach USING btree (client_id, school_id);
 
@@ -3798,6 +3837,10 @@ GRANT ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new
 REVOKE ALL ON FUNCTION public.say_different_children(in_tenant uuid, one uuid, two uuid, are_different boolean, by_client uuid, said_by text, at_school uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.say_different_children(in_tenant uuid, one uuid, two uuid, are_different boolean, by_client uuid, said_by text, at_school uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.say_different_children(in_tenant uuid, one uuid, two uuid, are_different boolean, by_client uuid, said_by text, at_school uuid) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.school_returns(in_tenant uuid, of_window smallint, of_school uuid, listed integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.school_returns(in_tenant uuid, of_window smallint, of_school uuid, listed integer) TO markonce_app;
+GRANT ALL ON FUNCTION public.school_returns(in_tenant uuid, of_window smallint, of_school uuid, listed integer) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.touch_shared() FROM PUBLIC;
 

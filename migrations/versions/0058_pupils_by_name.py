@@ -2,7 +2,7 @@
 
 from migrations.steps import build_index
 
-revision, down_revision, branch_labels, depends_on = "0056", "0055", None, None
+revision, down_revision, branch_labels, depends_on = "0058", "0057", None, None
 
 
 def upgrade() -> None:

@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0055", "0054", None, None
+revision, down_revision, branch_labels, depends_on = "0057", "0056", None, None
 
 FUNCTION = """
 CREATE OR REPLACE FUNCTION school_returns(in_tenant uuid, of_window smallint, of_school uuid, listed integer) RETURNS TABLE (
