@@ -1,6 +1,7 @@
 """RequestContext: what is known of one request beside its ASGI scope."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from domain.clients.clients import ClientStatus
 from domain.store.database import DatabaseUse
 
 _KEY = "markonce.context"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+"""What an id may be that a client or a proxy sends: short, and safe on a line of a log."""
 
 
 def _do_nothing() -> None:
@@ -20,7 +23,8 @@ def _do_nothing() -> None:
 
 @dataclass(slots=True)
 class RequestContext:
-    """RequestMiddleware makes it for every HTTP request. `status` is that of the response, and 0 until it begins.
+    """RequestMiddleware makes it for every HTTP request. `id` is that of X-Request-Id, or a new one. `status` is that of the response, and 0
+    until it begins; `sent` counts the bytes of its body.
 
     `client_status` and `bucket` are set once the client is authenticated. `is_origin_listed` says whether any client lists the origin of the request.
     """
@@ -30,6 +34,7 @@ class RequestContext:
     begun: float = field(default_factory=time.perf_counter)
     """By the clock of time.perf_counter."""
     status: int = 0
+    sent: int = 0
     is_origin_listed: bool = False
     client_status: ClientStatus | None = None
     bucket: Bucket | None = None
@@ -54,5 +59,11 @@ def get_context(scope: Scope) -> RequestContext:
     """The context of a request, made when it is first needed."""
     context: RequestContext | None = scope.get(_KEY)
     if context is None:
-        context = scope[_KEY] = RequestContext(os.urandom(16).hex(), DatabaseUse())
+        context = scope[_KEY] = RequestContext(_read_request_id(scope) or os.urandom(16).hex(), DatabaseUse())
     return context
+
+
+def _read_request_id(scope: Scope) -> str | None:
+    """The value of X-Request-Id; None where there is none, or it is not in the form of one, or there are several."""
+    values = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    return values[0].decode() if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else None

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from uuid import UUID
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -99,7 +100,7 @@ class TimeLimits:
 
 class RequestMiddleware:
     """Gives each request an id and a time limit, turns exceptions into problems, adds the header fields of every response, and logs one line for each
-    request: method, path and status, never a query string or a body."""
+    request: method, path, client and status, never a query string or a body."""
 
     def __init__(self, app: ASGIApp, base_url: str, limit: int, router: Router) -> None:
         self.app = app
@@ -133,6 +134,8 @@ class RequestMiddleware:
                     raw.append(cors.VARY)
                 else:
                     cors.set_headers(scope, MutableHeaders(scope=message))
+            else:
+                context.sent += len(message.get("body", b""))
             await send(message)
 
         self.time_limits.begin(task)
@@ -162,8 +165,9 @@ class RequestMiddleware:
             self.time_limits.end(task)
             context.release_body()
             database_use.reset(use_token)
-            path, ms = _make_loggable_path(scope), context.read_milliseconds()
-            log.info("request", method=scope["method"], path=path, status=context.status, ms=ms)
+            path, client = _make_loggable_path(scope), str(use.client) if isinstance(use.client, UUID) else None
+            figures = {"status": context.status, "bytes": context.sent, "ms": context.read_milliseconds()}
+            log.info("request", method=scope["method"], path=path, client=client, **figures)
             structlog.contextvars.reset_contextvars(**bound)
 
 

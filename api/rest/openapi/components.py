@@ -45,7 +45,11 @@ WRITING = (*SENDING, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
 CSV_CONTENT = {"text/csv": {"schema": {"type": "string", "maxLength": MAX_CSV}}}
 
 HEADERS: dict[str, JsonObject] = {
-    "X-Request-Id": {"description": "Identifies the request in the log.", "schema": {"type": "string"}},
+    "X-Request-Id": {
+        "description": "Identifies the request in the log: the request's own id, where it has one of up to 64 letters, digits, dots, underscores"
+        " and hyphens; else a new one.",
+        "schema": {"type": "string"},
+    },
     "Deprecation": {
         "description": "Since when the path has had a successor, which Link names (RFC 9745).",
         "schema": {"type": "string"},
