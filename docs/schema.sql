@@ -1738,7 +1738,8 @@ CREATE TABLE public.idempotency (
     answer text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     expires_at timestamp with time zone NOT NULL,
-    request jsonb
+    request jsonb,
+    of_tenant uuid
 );
 
 CREATE TABLE public.identifier_keys (

@@ -81,6 +81,11 @@ class Caller:
         """Whether the caller has the scope, and has it at a school where that is needed."""
         return need.scope in (self.at_schools if need.at_school else self.scopes)
 
+    @property
+    def only_tenant(self) -> UUID | None:
+        """The one tenant within reach; None where there are several or none, or the reach is not known."""
+        return None if self.snapshot is None else self.snapshot.only_tenant
+
     def require_scope(self, scope: Scope, what: str, *, at_school: bool = True) -> None:
         """Raises Forbidden, which names the scope and `what` needs it, unless the caller has the scope."""
         self.require({what: Need(scope, at_school)})

@@ -174,7 +174,7 @@ class Staging:
             keyed = KeyedRequest(self._key, {"body": digest.hex(), **said})
             await claim_key(connection, self._caller, self._command.name, keyed, dry_run=False)
             answer = msgspec.json.encode({"job": str(self.job.id)}).decode()
-            await store_answer(connection, self._caller, self._command.name, keyed, answer)
+            await store_answer(connection, self._caller, self._command.name, keyed, answer, self._caller.only_tenant)
         arguments = self._caller.client_id, self.job.id, self.job.receiver, digest, decoded_bytes
         if await connection.fetchval(_FINISH, *arguments) is None:
             raise InProgress("Another request goes on with this stream.")

@@ -39,10 +39,12 @@ class RecordingDatabase(Database):
             self.recorded.append((statement, arguments))
         return await super().read(statement, *arguments)
 
-    async def run_transaction(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]], condition: str = "true") -> T:
+    async def run_transaction(
+        self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]], condition: str = "true", tenant: UUID | None = None
+    ) -> T:
         if self.recorded is not None:
             raise BadRequest("Only reading is explained; nothing was written.", code="read-only")
-        return await super().run_transaction(caller, work, condition)
+        return await super().run_transaction(caller, work, condition, tenant)
 
     async def explain(self, statement: str, arguments: tuple[Any, ...]) -> Explanation:
         """Runs a recorded statement again under EXPLAIN ANALYZE, and rolls back.

@@ -226,8 +226,12 @@ class Database:
         except IN_MIGRATION as problem:
             raise Busy(MIGRATING) from problem
 
-    async def run_transaction(self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]], condition: str = "true") -> T:
+    async def run_transaction(
+        self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]], condition: str = "true", tenant: UUID | None = None
+    ) -> T:
         """Runs `work` in one transaction in the caller's context, and returns its result.
+
+        The first statement names the `tenant`, if it is the only one that the transaction may write.
 
         Raises ConditionFailed, and does not run `work`, unless the SQL condition holds when the transaction begins.
 
@@ -238,7 +242,7 @@ class Database:
         for attempt in range(MAX_ATTEMPTS):
             try:
                 async with self._connection(is_writing=True) as connection:
-                    return await self._transact(connection, caller, work, condition)
+                    return await self._transact(connection, caller, work, condition, tenant)
             except (*IN_MIGRATION, asyncpg.SerializationError, asyncpg.UniqueViolationError, SnapshotChanged) as problem:
                 if attempt == MAX_ATTEMPTS - 1:
                     raise Busy(LOCKED_BY_OTHERS) from problem
@@ -246,10 +250,16 @@ class Database:
         raise AssertionError("unreachable")
 
     async def _transact(
-        self, connection: Connection, caller: UUID | None, work: Callable[[Connection], Awaitable[T]], condition: str
+        self,
+        connection: Connection,
+        caller: UUID | None,
+        work: Callable[[Connection], Awaitable[T]],
+        condition: str,
+        tenant: UUID | None,
     ) -> T:
+        named = "" if tenant is None else f" set_config('markonce.tenant', '{tenant}', true),"
         status = await connection.execute(
-            f"BEGIN; SELECT set_config('markonce.caller', '{caller or ''}', true), set_config('statement_timeout', '{self._write_limit}', true),"
+            f"BEGIN; SELECT set_config('markonce.caller', '{caller or ''}', true),{named} set_config('statement_timeout', '{self._write_limit}', true),"
             f" set_config('lock_timeout', '{LOCK_SECONDS}s', true) WHERE {condition}"
         )
         if status == "SELECT 0":

@@ -1,8 +1,8 @@
 """Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): stores the answers of commands for 7 days, by client,
 route and key.
 
-A retry gets the first answer, and a client that lost an answer can ask for it. The table belongs to no tenant; every
-statement here selects one client's own keys.
+A retry gets the first answer, and a client that lost an answer can ask for it. A key is the client's, over all tenants: every
+statement here selects one client's own keys. A stored answer says which tenant it is about.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -137,15 +138,17 @@ async def claim_key(connection: Connection, caller: Caller, route: str, request:
 
 
 _STORE = """
-INSERT INTO idempotency (client_id, route, key, fingerprint, status, answer, expires_at, request)
-VALUES ($1, $2, $3, $4, 200, $5, now() + $6, $7::jsonb)
+INSERT INTO idempotency (client_id, route, key, fingerprint, status, answer, expires_at, request, of_tenant)
+VALUES ($1, $2, $3, $4, 200, $5, now() + $6, $7::jsonb, $8)
 """
 
 
-async def store_answer(connection: Connection, caller: Caller, route: str, request: KeyedRequest, answer: str) -> None:
-    """Stores the answer, in the transaction of the command."""
+async def store_answer(
+    connection: Connection, caller: Caller, route: str, request: KeyedRequest, answer: str, tenant_id: UUID | None
+) -> None:
+    """Stores the answer, in the transaction of the command. `tenant_id` is the tenant whose data the command wrote."""
     parts, fingerprint = json.dumps(request.list_parts(dry_run=False)), request.hash_bytes()
-    await connection.execute(_STORE, *(caller.client_id, route, request.key, fingerprint, answer, KEY_LIFETIME, parts))
+    await connection.execute(_STORE, *(caller.client_id, route, request.key, fingerprint, answer, KEY_LIFETIME, parts, tenant_id))
 
 
 def check_key(key: str) -> str:

@@ -87,7 +87,8 @@ async def perform(
             await write_receipts(connection, caller, attempt.count_outcomes(accepted=True), accepted=True)
         if keyed is not None:
             stored_answer = msgspec.json.encode(result.drop_values()) if isinstance(result, Recorded) else answer
-            await store_answer(connection, caller, command.name, keyed, stored_answer.decode())
+            written = next((locks.tenant_id for locks in taken), caller.only_tenant)
+            await store_answer(connection, caller, command.name, keyed, stored_answer.decode(), written)
         return CommandAnswer(answer)
 
     try:
@@ -99,7 +100,9 @@ async def perform(
             rejected = attempt.count_outcomes(accepted=False) if isinstance(attempt, Batch) else {}
             with suppress(Busy):  # the client must get the issues of the batch, not this error
                 await database.run_transaction(
-                    caller.client_id, lambda connection: _record_rejection(connection, caller, rejected, findings)
+                    caller.client_id,
+                    lambda connection: _record_rejection(connection, caller, rejected, findings),
+                    tenant=caller.only_tenant,
                 )
         raise
 
@@ -162,7 +165,8 @@ async def _run_in_standing(
     """Runs `work` in one transaction. Raises ClientRevoked and Forbidden if the client has been revoked, or the grants
     that gave the command's scope have ended, since the snapshot of its reach."""
     if caller.snapshot is not None:
+        condition = caller.snapshot.write_condition(caller.client_id)
         with suppress(ConditionFailed):
-            return await database.run_transaction(caller.client_id, work, caller.snapshot.write_condition(caller.client_id))
+            return await database.run_transaction(caller.client_id, work, condition, caller.only_tenant)
         await check_standing(database, caller.client_id, {command.operation: command.need})
     return await database.run_transaction(caller.client_id, work)

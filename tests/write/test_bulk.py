@@ -95,6 +95,23 @@ async def test_the_same_key_gives_the_first_answer_byte_for_byte(small_trust: Tr
     assert counted(await sent(ready, "/v1/judgements", body, Idempotency_Key="half-term-2")) == {"unchanged": 20}
 
 
+async def test_a_write_names_its_tenant_in_its_first_statement_and_in_what_it_keeps(small_trust: Trust, ready: Any) -> None:
+    """A client of several tenants says it with the school of the batch: its stored answers and receipts name the tenant too."""
+    of_two = await small_trust.client("of two", "trust:4128=all", f"school:{URNS['Quay']}=all")
+    trust, body = small_trust.ids["trust"], batch("Oak", [{"upn": upn(1), "subject": "reading", "grade": 100}])
+    for client, is_named in ((ready, True), (of_two, False)):
+        for dry_run in ("true", "false"):
+            small_trust.statements.seen.clear()
+            await sent(client, f"/v1/judgements?dryRun={dry_run}", body, Idempotency_Key="k")
+            begun = [query for query in small_trust.statements.seen if query.startswith("BEGIN")]
+            named = [f"set_config('markonce.tenant', '{trust}', true)" in query for query in begun]
+            assert begun
+            assert named == [is_named] * len(begun)
+    kept = await small_trust.operator.fetch("SELECT of_tenant FROM idempotency")
+    assert [row["of_tenant"] for row in kept] == [trust, trust]
+    assert await small_trust.operator.fetch("SELECT DISTINCT tenant_id FROM receipts") == [(trust,)]
+
+
 async def test_a_key_still_at_work_is_409_and_a_refused_request_keeps_none(small_trust: Trust, ready: Any) -> None:
     bad, good = batch("Oak", [judged(1, grade="ZZ")]), batch("Oak", [judged(1)])
     await sent(ready, "/v1/judgements", bad, 422, Idempotency_Key="k")
