@@ -16,7 +16,6 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from api import contracts as committed
 from api.settings import Settings, SettingsError
 from domain import CLEANUP
 from domain.clients import clients, grants, signing_keys
@@ -27,7 +26,6 @@ from domain.roster.gias.extract_day import record_extract_day
 from domain.roster.gias.report import ImportReport
 from domain.store.cleanup import clean_up as remove_expired
 from domain.store.database import Connection, Database, run_single_transaction
-from domain.store.migrate import migrate as run_migrations
 from domain.store.schema import acquire_advisory_lock, require_schema
 
 app = typer.Typer(
@@ -128,6 +126,8 @@ def demo(
 def migrate() -> None:
     """Migrate the database of DATABASE_OWNER_URL to the newest schema. It may be served meanwhile; a second migration
     waits for the first."""
+    from domain.store.migrate import migrate as run_migrations  # here, since it takes long, and serve does without
+
     url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: migrations run as the owner of the database.")
     try:
         run_migrations(url, lambda line: console.print(escape(line), soft_wrap=True))
@@ -374,7 +374,9 @@ def contracts(
     check: Annotated[bool, typer.Option(help="Change nothing; fail where a committed contract differs.")] = False,
 ) -> None:
     """Write openapi.json and schema.graphql from the declarations."""
-    changed = committed.write_contracts(check_only=check)
+    from api.contracts import write_contracts  # here, since it takes long, and serve does without
+
+    changed = write_contracts(check_only=check)
     for path in changed:
         console.print(f"differs: {path}; run make contracts" if check else f"written: {path}")
     if not changed:

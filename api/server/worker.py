@@ -17,6 +17,7 @@ RESERVED_DESCRIPTORS = 128
 def main(listener: int, lifeline: int) -> None:
     """Serves until SIGINT or SIGTERM. Prints an error and exits with 1 where it cannot start."""
     Thread(target=_exit_with_supervisor, args=(lifeline,), daemon=True).start()
+    gc.disable()  # until the modules are there, which are never freed
     import uvloop  # after the thread has started, since imports take a second
 
     from api.logs import configure_logging
@@ -54,6 +55,7 @@ async def _serve(listener: socket.socket, lifeline: int) -> None:
     async with app.router.lifespan_context(app):
         gc.collect()
         gc.freeze()  # modules are never freed, so the garbage collector need not scan them
+        gc.enable()
         server.on_started = lambda: os.write(lifeline, b"!")  # the worker's message that it serves
         await server.serve([listener])
 
