@@ -39,16 +39,16 @@ console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight
 T = TypeVar("T")
 
 
-def read_operator_url() -> str:
-    """Returns DATABASE_OPERATOR_URL or, without it, DATABASE_OWNER_URL."""
-    url = os.environ.get("DATABASE_OPERATOR_URL") or os.environ.get("DATABASE_OWNER_URL")
-    if not url:
-        message = (
-            "Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator."
-            " For the demonstration it is in DIR/demo.env."
-        )
-        return str(fail(message))
-    return url
+def read_operator_url() -> tuple[str, str]:
+    """Returns DATABASE_OPERATOR_URL or, without it, DATABASE_OWNER_URL, and the setting's name."""
+    for setting in ("DATABASE_OPERATOR_URL", "DATABASE_OWNER_URL"):
+        if url := os.environ.get(setting):
+            return url, setting
+    message = (
+        "Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator."
+        " For the demonstration it is in DIR/demo.env."
+    )
+    return fail(message)  # type: ignore[no-any-return]
 
 
 def fail(message: str, output: Console = console) -> Any:
@@ -65,10 +65,11 @@ def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
         await require_schema(connection)
         return await work(connection)
 
+    url, setting = read_operator_url()
     try:
-        return asyncio.run(run_single_transaction(read_operator_url(), check_and_work))
+        return asyncio.run(run_single_transaction(url, check_and_work, setting))
     except (DomainError, ValueError) as problem:
-        return fail(format_problem(problem))  # type: ignore[no-any-return]
+        return fail(escape(format_problem(problem)))  # type: ignore[no-any-return]
 
 
 def format_problem(problem: Exception) -> str:
@@ -89,7 +90,7 @@ def serve(
         asyncio.run(_check_database(settings))
         listener = listen(host, port)
     except (SettingsError, DomainError, OSError) as problem:
-        fail(str(problem))
+        fail(escape(format_problem(problem)))
     console.print(f"Serving {settings.base_url} on {host}:{port}. Ctrl-C stops it.")
     sys.stdout.flush()
     listener.set_inheritable(True)
@@ -164,7 +165,8 @@ def tidy() -> None:
     """Remove expired rows, as `serve` does every hour."""
 
     async def work() -> dict[str, int]:
-        database = await Database.open(read_operator_url(), size=1, serving=False)
+        url, setting = read_operator_url()
+        database = await Database.open(url, setting=setting, size=1, serving=False)
         try:
             async with database.without_caller() as connection:
                 await require_schema(connection)
@@ -175,7 +177,7 @@ def tidy() -> None:
     try:
         removed = asyncio.run(work())
     except DomainError as problem:
-        fail(problem.detail)
+        fail(escape(problem.detail))
     for kind, count in removed.items():
         console.print(f"{count:>12,} {kind}")
 

@@ -25,6 +25,7 @@ from domain.store.outages import LOST, OutcomeUnknown, is_lock_timeout, is_outag
 from domain.store.pool import Connection as Connection
 from domain.store.pool import Pool
 from domain.store.schema import STALE_PLANS
+from domain.store.urls import CONNECT_ERRORS, connect, describe_failure, open_connection, require_url
 from domain.support.lru import Lru
 
 T = TypeVar("T")
@@ -105,22 +106,26 @@ class Database:
         cls,
         url: str,
         *,
+        setting: str = "DATABASE_URL",
         size: int = 10,
         serving: bool = True,
         on_connect: Any = None,
         read_seconds: int = READ_SECONDS,
         write_seconds: int = WRITE_SECONDS,
     ) -> "Database":
-        """Connects. A statement is stopped after `read_seconds`, in a transaction after `write_seconds`.
+        """Connects. A statement is stopped after `read_seconds`, in a transaction after `write_seconds`. `setting` names the
+        URL in messages.
 
         With `serving`, raises DatabaseError for a role that owns tables or bypasses row-level security. Also raises
         DatabaseError if PostgreSQL cannot be reached.
         """
 
+        target = require_url(url, setting)
+
         async def connect() -> Connection:
-            connection = await asyncpg.connect(
-                url,
-                timeout=CONNECT_SECONDS,
+            connection = await open_connection(
+                target,
+                seconds=CONNECT_SECONDS,
                 statement_cache_size=MAX_PREPARED_STATEMENTS,
                 max_cacheable_statement_size=MAX_PREPARED_CHARACTERS,
                 server_settings={
@@ -139,8 +144,8 @@ class Database:
         pool = Pool(connect, size)
         try:
             first = await pool.acquire(POOL_SECONDS)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
-            raise DatabaseError(f"PostgreSQL could not be reached: {type(problem).__name__}: {problem}") from problem
+        except CONNECT_ERRORS as problem:
+            raise DatabaseError(describe_failure(problem, url, setting)) from problem
         try:
             unsafe = serving and await first.fetchval(
                 "SELECT rolsuper OR rolbypassrls OR EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -315,15 +320,15 @@ async def _commit(connection: Connection) -> None:
     use.has_committed = True
 
 
-async def run_single_transaction(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Runs `work` in one transaction on a new connection, for the operator's commands.
+async def run_single_transaction(url: str, work: Callable[[Connection], Awaitable[T]], setting: str = "DATABASE_OWNER_URL") -> T:
+    """Runs `work` in one transaction on a new connection, for the operator's commands. `setting` names the URL in messages.
 
     Raises DatabaseError if it cannot connect.
     """
     try:
-        connection = await asyncpg.connect(url, timeout=10)
-    except (OSError, asyncpg.PostgresError, ValueError, TimeoutError) as problem:
-        raise DatabaseError(f"PostgreSQL could not be reached: {type(problem).__name__}: {problem}") from problem
+        connection = await connect(url, setting)
+    except CONNECT_ERRORS as problem:
+        raise DatabaseError(describe_failure(problem, url, setting)) from problem
     try:
         async with connection.transaction():
             return await work(connection)

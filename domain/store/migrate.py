@@ -31,6 +31,7 @@ from sqlalchemy.pool import NullPool
 
 from domain.declare.errors import DatabaseError
 from domain.store.schema import MIGRATIONS
+from domain.store.urls import CONNECT_ERRORS, connect, describe_failure
 
 LOCK_WAIT = "300ms"
 MAX_TRIES = 40
@@ -43,23 +44,33 @@ NO_LOCK, RETRIED = "55P03", ("55P03", "40P01", "40001")
 Report = Callable[[str], None]
 
 
-def migrate(owner_url: str, report: Report = lambda line: None, *, folder: Path = MIGRATIONS, tries: int = MAX_TRIES) -> None:
+def migrate(
+    owner_url: str,
+    report: Report = lambda line: None,
+    *,
+    folder: Path = MIGRATIONS,
+    tries: int = MAX_TRIES,
+    setting: str = "DATABASE_OWNER_URL",
+) -> None:
     """Runs every migration that has not run, and reports its progress. May be repeated, and run twice at the same time.
 
     Raises DatabaseError. Must not be called inside a running event loop. The URL is that of PostgreSQL itself, or of a
     pooler in session mode.
     """
-    asyncio.run(_migrate(owner_url, report, folder, tries))
+    asyncio.run(_migrate(owner_url, report, folder, tries, setting))
 
 
-async def _migrate(owner_url: str, report: Report, folder: Path, tries: int) -> None:
+async def _migrate(owner_url: str, report: Report, folder: Path, tries: int, setting: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
 
-    async def connect() -> Any:
-        return await asyncpg.connect(owner_url, timeout=10)
+    async def connect_as_owner() -> Any:
+        try:
+            return await connect(owner_url, setting)
+        except CONNECT_ERRORS as problem:
+            raise DatabaseError(describe_failure(problem, owner_url, setting)) from problem
 
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect_as_owner, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             await _set_up(connection)
@@ -84,7 +95,7 @@ async def _run_after(folder: Path, owner_url: str, report: Report) -> None:
     assert spec.loader is not None
     after = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(after)
-    connection = await asyncpg.connect(owner_url, timeout=10)
+    connection = await connect(owner_url)
     try:
         await after.run(connection, report)
     finally:

@@ -17,6 +17,7 @@ from domain.declare.errors import DatabaseError, DomainError
 from domain.store.database import Database
 from domain.store.pool import Connection
 from domain.store.schema import explain_misfit, read_schema
+from domain.store.urls import connect
 
 CHECK_SECONDS = 2.0
 """How long a check may take."""
@@ -91,9 +92,7 @@ class Readiness:
         those.
         """
         try:
-            connection = await asyncpg.connect(
-                self._url, statement_cache_size=0, server_settings={"application_name": "markonce ready"}
-            )
+            connection = await connect(self._url, statement_cache_size=0, server_settings={"application_name": "markonce ready"})
         except asyncpg.TooManyConnectionsError:
             async with database.without_caller() as pooled:
                 yield pooled
