@@ -16,7 +16,7 @@ from domain.write.command import Command
 
 log = structlog.get_logger()
 
-LEASE_SECONDS = 120
+LEASE_SECONDS = 60
 """Seconds for which a job is claimed. It needs no lock beyond them: rows that were applied meanwhile are not applied again."""
 POLL_SECONDS = 5.0
 """Seconds between two looks for a job that another server has received."""

@@ -31,6 +31,7 @@ from tests.fixtures.statuses import (
     Contract,
     Request,
     another_app,
+    as_stream,
     under_contract,
     without_tables,
 )
@@ -54,6 +55,7 @@ NEEDED = {
     415: {"accept-post", "accept-patch", "accept-encoding"},
     429: {"retry-after"},
     503: {"retry-after"},
+    507: {"retry-after"},
 }
 """By status, header fields of which one is there."""
 
@@ -122,6 +124,12 @@ async def well(c: Contract, name: str, statuses: set[int]) -> AsyncIterator[http
     yield await c.send(good)
     if statuses > {200} and statuses & {201, 204}:
         yield await c.send((await c.good(name)).asking(dryRun="true"))
+    if 202 in statuses:
+        streamed = as_stream(name, await c.good(name)).having(Idempotency_Key=f"stream-{name}")
+        yield await c.send(streamed)
+        again = await c.send(streamed)
+        assert again.headers["idempotency-replayed"] == "true"
+        yield again
     if "text/csv" in operation["responses"]["200"].get("content", {}):
         yield await c.send(good.asking(format="csv"))
     if "text/html" in operation["responses"]["200"].get("content", {}):

@@ -122,7 +122,10 @@ def describe_job() -> JsonObject:
         ),
         parameters.make_query("after", "The endCursor of the page before.", {"type": "string"}),
     ]
-    summary, statuses = "What became of a stream of rows; the client's own alone", (*READING, HTTPStatus.NOT_FOUND)
+    summary, statuses = (
+        "What became of a stream of rows; the client's own alone",
+        {*READING, HTTPStatus.NOT_FOUND} - {HTTPStatus.FORBIDDEN},
+    )
     return make_operation("getJob", summary, [], {200: make_response(doc, "Job")}, statuses, options, doc=doc, tag="Assessment")
 
 
