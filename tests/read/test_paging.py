@@ -18,6 +18,8 @@ import pytest
 import pytest_asyncio
 
 from domain import RESOURCES
+from domain.access.caller import ReachSnapshot
+from domain.clients.clients import read_client_status
 from domain.declare.resource import Field, Resource
 from domain.declare.value_types import ValueType
 from domain.read import prepared
@@ -36,9 +38,11 @@ WALKS = {"pupil": choose_size(2, 3), "group": choose_size(3, 5), "judgement": ch
 """By what a list holds, how often it is walked while it changes."""
 
 
-async def page(two_trusts: TwoTrusts, client_id: UUID, asked: ListQuery) -> tuple[list[Row], bool, str | None]:
+async def page(
+    two_trusts: TwoTrusts, client_id: UUID, asked: ListQuery, snapshot: ReachSnapshot | None = None
+) -> tuple[list[Row], bool, str | None]:
     """The rows of a page, each as what is ordered by and then its key; whether more follow; and where the page ends."""
-    (body,) = await prepared.read([asked], two_trusts.database, client_id, two_trusts.cursors)
+    (body,) = await prepared.read([asked], two_trusts.database, client_id, two_trusts.cursors, snapshot)
     found = json.loads(body or b"", parse_float=str, parse_int=str)
     return [tuple(row.values()) for row in found["data"]], found["more"], found["end"]
 
@@ -52,11 +56,13 @@ def ordered(resource: Resource, order: Sequence[Order]) -> ListQuery:
     )
 
 
-async def walked(two_trusts: TwoTrusts, client_id: UUID, asked: ListQuery, draw: random.Random) -> list[Row]:
+async def walked(
+    two_trusts: TwoTrusts, client_id: UUID, asked: ListQuery, draw: random.Random, snapshot: ReachSnapshot | None = None
+) -> list[Row]:
     """The rows page by page, in pages of any size; larger ones where the list turns out to be long."""
     rows: list[Row] = []
     while True:
-        found, more, end = await page(two_trusts, client_id, replace(asked, first=draw.randint(3, 13) + len(rows)))
+        found, more, end = await page(two_trusts, client_id, replace(asked, first=draw.randint(3, 13) + len(rows)), snapshot)
         rows += found
         if not more:
             return rows
@@ -70,18 +76,28 @@ def orders(resource: Resource) -> list[tuple[Order, ...]]:
     return [(), *by]
 
 
-@pytest.mark.parametrize("client", ["North", "mixed"])
+async def read_snapshot(two_trusts: TwoTrusts, client: str) -> ReachSnapshot:
+    async with two_trusts.database.without_caller() as connection:
+        stands = await read_client_status(connection, two_trusts.clients[client].caller.client_id)
+    assert stands is not None
+    return stands.snapshot
+
+
+@pytest.mark.parametrize("client", ["North", "mixed", "everything"])
 @pytest.mark.parametrize("name", RESOURCES)
 async def test_pages_make_up_the_list_in_every_order(name: str, client: str, two_trusts: TwoTrusts) -> None:
-    """`mixed` sees nulls where it holds no scope; in the suite it asks for half of the orders."""
+    """`mixed` sees nulls where it holds no scope; `everything` reaches several tenants. In the suite they ask for some of the orders. The pages of
+    North are read by the statements of a client of one tenant, its whole lists by those of a client of any."""
     client_id, resource, draw = two_trusts.clients[client].caller.client_id, RESOURCES[name], random.Random(name)
     usual, _, _ = await page(two_trusts, client_id, ordered(resource, ()))
     every = list(orders(resource))
-    for order in draw.sample(every, choose_size((len(every) + 1) // 2, len(every))) if client == "mixed" else every:
+    some = {"mixed": (len(every) + 2) // 3, "everything": min(len(every), 3)}.get(client, len(every))
+    snapshot = await read_snapshot(two_trusts, client) if client == "North" else None
+    for order in [(), *draw.sample(every[1:], choose_size(some, len(every)) - 1)]:
         asked = ordered(resource, order)
         whole, more, _ = await page(two_trusts, client_id, asked)
         assert (sorted(row[len(order) :] for row in whole), more) == (sorted(usual), False)
-        assert await walked(two_trusts, client_id, asked, draw) == whole
+        assert await walked(two_trusts, client_id, asked, draw, snapshot) == whole
         for by in order:
             in_order([row[0] for row in whole], by)
 
@@ -98,6 +114,24 @@ def in_order(values: list[Any], by: Order) -> None:
         assert known == sorted(known, key=datetime.fromisoformat, reverse=by.descending)
     elif by.field.kind is not ValueType.TEXT:
         assert known == sorted(known, reverse=by.descending)
+
+
+async def test_a_page_goes_on_where_another_tenant_was_within_reach(two_trusts: TwoTrusts) -> None:
+    """A cursor may be of a time when the client reached another tenant than the one that it reaches now."""
+    caller, asked = two_trusts.clients["everything"].caller, ordered(RESOURCES["pupil"], ())
+    snapshot = await read_snapshot(two_trusts, "everything")
+    tenants = sorted(snapshot.tenants, key=str)
+    assert len(tenants) > 1
+    whole, _, _ = await page(two_trusts, caller.client_id, asked)
+    first = next(i for i, row in enumerate(whole) if row[0] != whole[0][0])
+    after = replace(asked, after=whole[first - 2])
+    for tenant in tenants:
+        found, _, _ = await page(two_trusts, caller.client_id, after, replace(snapshot, tenants=(tenant,)))
+        # of the tenant of the cursor alone, or of every one: the snapshot says one, and the reach has several
+        expected = (
+            [row for row in whole[first - 1 :] if row[0] == str(tenant)] if str(tenant) == whole[0][0] else whole[first - 1 :]
+        )
+        assert found == expected
 
 
 async def test_pages_make_up_the_list_ordered_by_several_fields(two_trusts: TwoTrusts) -> None:
