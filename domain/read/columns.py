@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnClause, ColumnElement, FromClause, Table
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 
-from domain.read.tenants import bind_pair, compares_tenants
+from domain.read.tenants import bind_pair, compares_tenants, is_owned
 
 
 def move_to_source(
@@ -19,7 +19,8 @@ def move_to_source(
 
     def replace(element: Any, **_: Any) -> Any:
         if tenant is not None and compares_tenants(element):
-            return move_to_source(bind_pair(element, tenant, table), table, source)
+            pair = bind_pair(element, tenant, table)
+            return pair if is_owned(table) else move_to_source(pair, table, source)
         if getattr(element, "element", None) is table:
             return element
         if element is table:
