@@ -2,13 +2,10 @@
 
 import asyncio
 import json
-import os
-import secrets
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,17 +13,19 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from api.commands.console import console, fail, format_problem, print_credentials, read_operator_url, run_as_operator
+from api.commands.install import init, migrate, serve
 from api.settings import Settings, SettingsError
 from domain import CLEANUP
-from domain.clients import clients, grants, signing_keys
-from domain.declare.errors import DatabaseError, DomainError
+from domain.clients import clients, grants
+from domain.declare.errors import DomainError
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
 from domain.roster.gias.extract_day import record_extract_day
 from domain.roster.gias.report import ImportReport
 from domain.store.cleanup import clean_up as remove_expired
-from domain.store.database import Connection, Database, run_single_transaction
-from domain.store.schema import acquire_advisory_lock, require_schema
+from domain.store.database import Connection, Database
+from domain.store.schema import require_schema
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Markonce: mark once, read many."
@@ -35,78 +34,7 @@ client_commands = typer.Typer(no_args_is_help=True, help="The clients that may r
 import_commands = typer.Typer(no_args_is_help=True, help="Bring in published files.")
 app.add_typer(client_commands, name="client")
 app.add_typer(import_commands, name="import")
-console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
-T = TypeVar("T")
-
-
-def read_operator_url() -> tuple[str, str]:
-    """Returns DATABASE_OPERATOR_URL or, without it, DATABASE_OWNER_URL, and the setting's name."""
-    for setting in ("DATABASE_OPERATOR_URL", "DATABASE_OWNER_URL"):
-        if url := os.environ.get(setting):
-            return url, setting
-    message = (
-        "Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator."
-        " For the demonstration it is in DIR/demo.env."
-    )
-    return fail(message)  # type: ignore[no-any-return]
-
-
-def fail(message: str, output: Console = console) -> Any:
-    """Prints an error and exits with status 1."""
-    output.print(f"[red]error:[/red] {message}", soft_wrap=True)
-    raise typer.Exit(1)
-
-
-def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
-    """Runs `work` in one transaction as the operator role. Exits with an error where the database's schema does not fit
-    this program."""
-
-    async def check_and_work(connection: Any) -> T:
-        await require_schema(connection)
-        return await work(connection)
-
-    url, setting = read_operator_url()
-    try:
-        return asyncio.run(run_single_transaction(url, check_and_work, setting))
-    except (DomainError, ValueError) as problem:
-        return fail(escape(format_problem(problem)))  # type: ignore[no-any-return]
-
-
-def format_problem(problem: Exception) -> str:
-    """Returns the detail of an error and each of its issues on a line."""
-    issues = "".join(f"\n  {issue.at} {issue.message}" for issue in getattr(problem, "issues", ()))
-    return (getattr(problem, "detail", None) or str(problem)) + issues
-
-
-@app.command()
-def serve(
-    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000, host: Annotated[str, typer.Option()] = "127.0.0.1"
-) -> None:
-    """Serve the API with the database and secrets of the environment variables."""
-    from api.server.supervisor import listen
-
-    try:
-        settings = Settings.from_environment()
-        asyncio.run(_check_database(settings))
-        listener = listen(host, port)
-    except (SettingsError, DomainError, OSError) as problem:
-        fail(escape(format_problem(problem)))
-    console.print(f"Serving {settings.base_url} on {host}:{port}. Ctrl-C stops it.")
-    sys.stdout.flush()
-    listener.set_inheritable(True)
-    os.execv(sys.executable, [sys.executable, "-m", "api.server", str(listener.fileno())])  # noqa: S606 (our own interpreter)
-
-
-async def _check_database(settings: Settings) -> None:
-    """Raises DatabaseError where this program cannot serve the database: its schema does not fit, or it has no signing
-    key for this secret."""
-    database = await Database.open(settings.database_url, size=1)
-    try:
-        async with database.without_caller() as connection:
-            await require_schema(connection)
-            await signing_keys.check_signing_key(connection, settings.secret)
-    finally:
-        await database.close()
+app.command()(serve)
 
 
 @app.command()
@@ -123,41 +51,8 @@ def demo(
     run(port, data_dir, console)
 
 
-@app.command()
-def migrate() -> None:
-    """Migrate the database of DATABASE_OWNER_URL to the newest schema. It may be served meanwhile; a second migration
-    waits for the first."""
-    from domain.store.migrate import migrate as run_migrations  # here, since it takes long, and serve does without
-
-    url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: migrations run as the owner of the database.")
-    try:
-        run_migrations(url, lambda line: console.print(escape(line), soft_wrap=True))
-    except DatabaseError as problem:
-        fail(escape(problem.detail))
-
-
-@app.command()
-def init(name: Annotated[str, typer.Option(help="The operator client's name.")] = "operator") -> None:
-    """Prepare an installation: schema, signing key and the operator's client. Repeating it changes nothing."""
-    migrate()
-    secret = os.environ.get("MARKONCE_SECRET", "")
-    if len(secret) < 32:
-        example = secrets.token_urlsafe(32)
-        fail(f"Set MARKONCE_SECRET to 32 random bytes or more, and store it: it protects the keys. A new random value: {example}")
-
-    async def work(connection: Any) -> None:
-        await acquire_advisory_lock(connection, "init")
-        await signing_keys.ensure_signing_key(connection, secret.encode())
-        if any(client.name == name for client in await clients.list_clients(connection)):
-            console.print(f"The client {name} exists; nothing was changed.")
-            return
-        client_id, client_secret = await clients.create_client(connection, name, "client_secret")
-        await grants.approve_grant(
-            connection, client_id, grants.parse_grant("installation=all"), purpose="operation", approved_by="init"
-        )
-        print_credentials(client_id, client_secret)
-
-    run_as_operator(work)
+app.command()(migrate)
+app.command()(init)
 
 
 @app.command()
@@ -184,13 +79,6 @@ def tidy() -> None:
 
 def format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else noun + 's'}"
-
-
-def print_credentials(client_id: object, client_secret: str | None) -> None:
-    console.print(f"client_id      {client_id}")
-    if client_secret is not None:
-        console.print(f"client_secret  {client_secret}", soft_wrap=True)
-        console.print("The secret is shown only now; only its hash is stored.")
 
 
 @import_commands.command("gias")

@@ -4,8 +4,11 @@ its data folder."""
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
+from api.setting_names import compare_names
 from domain.store.database import READ_SECONDS, WRITE_SECONDS
+from domain.store.urls import find_url_faults
 from domain.write.command import MAX_ENTRIES
 
 NUMBERS = {
@@ -22,12 +25,25 @@ NUMBERS = {
 }
 """The environment variable of each numeric field, and its minimum and maximum. A request ends before the documented overlap
 for polling does (POLLING_OVERLAP), since a row is seen that much later than its time."""
-CHOICES = {"MARKONCE_INTROSPECTION": ("on", "off"), "MARKONCE_LOG": ("requests", "warnings")}
-"""The values that each of these variables may have; the first is the default."""
+CHOICES = {
+    "MARKONCE_INTROSPECTION": ("on", "off"),
+    "MARKONCE_LOG": ("requests", "warnings"),
+    "MARKONCE_LOG_FORMAT": ("text", "json"),
+}
+"""The values that each of these variables may have. Unless set, the first is taken; the format of logs is then text on a
+terminal and json elsewhere."""
+URLS = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_OPERATOR_URL")
+OTHERS = ("MARKONCE_SECRET", "MARKONCE_BASE_URL", "MARKONCE_POSTGRES")
+SETTINGS = {*URLS, *OTHERS, *CHOICES, *(name for name, *_ in NUMBERS.values())}
+"""The name of every environment variable that is read, PostgreSQL's own (PG…) aside."""
 
 
 class SettingsError(Exception):
-    """Settings are missing or invalid. The message names each and its purpose."""
+    """Settings are missing or invalid. The message names each and its purpose; `faults` are its sentences."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults) + ".")
+        self.faults = faults
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Reads the settings. Raises SettingsError, naming every setting that is missing or invalid."""
-        problems = []
+        problems = compare_names(environment, SETTINGS)[0]
         for name, purpose in (
             ("DATABASE_URL", "the app role's database"),
             ("MARKONCE_SECRET", "32 random bytes or more, which protect keys and cursors"),
@@ -67,6 +83,10 @@ class Settings:
         secret = environment.get("MARKONCE_SECRET", "").encode()
         if secret and len(secret) < 32:
             problems.append("MARKONCE_SECRET is shorter than 32 bytes")
+        problems += find_url_problems(environment, "DATABASE_URL")
+        base_url = environment.get("MARKONCE_BASE_URL", cls.base_url)
+        if problem := _find_base_url_problem(base_url):
+            problems.append(problem)
         numbers: dict[str, int] = {}
         for field, (name, minimum, maximum) in NUMBERS.items():
             text = environment.get(name, str(getattr(cls, field)))
@@ -80,11 +100,31 @@ class Settings:
             if environment.get(name, choices[0]) not in choices
         ]
         if problems:
-            raise SettingsError("; ".join(problems) + ".")
+            raise SettingsError(problems)
         return cls(
             database_url=environment["DATABASE_URL"],
             secret=secret,
-            base_url=environment.get("MARKONCE_BASE_URL", cls.base_url).rstrip("/"),
+            base_url=base_url.rstrip("/"),
             introspection=environment.get("MARKONCE_INTROSPECTION", "on") != "off",
             **numbers,
         )
+
+
+def find_url_problems(environment: Mapping[str, str], *names: str) -> list[str]:
+    """Returns what is wrong with the database URLs of these names that are set, without their passwords."""
+    return [f"{name}: {fault}" for name in names if environment.get(name) for fault in find_url_faults(environment[name])]
+
+
+def _find_base_url_problem(base_url: str) -> str | None:
+    """Returns what is wrong with the base URL, None if nothing. It becomes the issuer of tokens, which RFC 8414 wants
+    without query and fragment."""
+    try:
+        parts = urlsplit(base_url)
+        has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        has_host = False
+    if not base_url.startswith(("https://", "http://")) or not has_host:
+        return "MARKONCE_BASE_URL is how clients reach the server, with its scheme, such as https://api.example.org"
+    if parts.query or parts.fragment or parts.username or parts.password:
+        return "MARKONCE_BASE_URL has no login, no ? and no #"
+    return None

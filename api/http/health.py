@@ -1,5 +1,8 @@
 """Health checks: /health/live responds without the database, /health/ready says whether the server can process requests."""
 
+import time
+from collections.abc import Callable
+
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,7 +12,8 @@ from api.http.problems import HttpProblem, respond
 from api.settings import Settings
 from domain.clients.signing_keys import check_signing_key
 from domain.declare.errors import Issue
-from domain.store.readiness import Failure, Readiness
+from domain.store.pool import Connection
+from domain.store.readiness import Failure, Readiness, find_faults_of_url
 
 log = structlog.get_logger()
 
@@ -20,6 +24,19 @@ RETRY_AFTER = "2"
 def make_readiness(settings: Settings) -> Readiness:
     """The readiness checks of a server with these settings."""
     return Readiness(settings.database_url, lambda connection: check_signing_key(connection, settings.secret))
+
+
+async def find_start_faults(
+    url: str, secret: bytes | None, setting: str = "DATABASE_URL", *, clock: Callable[[], float] = time.time
+) -> list[str]:
+    """Returns what keeps a server from using a database, all at once: the connection, its role, the schema, the signing
+    key (unless there is no secret to try) and the clock."""
+
+    async def check_key(connection: Connection) -> None:
+        if secret is not None:
+            await check_signing_key(connection, secret)
+
+    return await find_faults_of_url(url, setting, Readiness(url, check_key, clock=clock))
 
 
 def make_routes() -> list[Route]:

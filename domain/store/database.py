@@ -24,6 +24,7 @@ from domain.declare.errors import Busy, DatabaseError
 from domain.store.outages import LOST, OutcomeUnknown, is_lock_timeout, is_outage, is_rejection, is_timeout
 from domain.store.pool import Connection as Connection
 from domain.store.pool import Pool
+from domain.store.roles import find_role_fault
 from domain.store.schema import STALE_PLANS
 from domain.store.urls import CONNECT_ERRORS, connect, describe_failure, open_connection, require_url
 from domain.support.lru import Lru
@@ -116,7 +117,7 @@ class Database:
         """Connects. A statement is stopped after `read_seconds`, in a transaction after `write_seconds`. `setting` names the
         URL in messages.
 
-        With `serving`, raises DatabaseError for a role that owns tables or bypasses row-level security. Also raises
+        With `serving`, raises DatabaseError for a role that row-level security does not confine. Also raises
         DatabaseError if PostgreSQL cannot be reached.
         """
 
@@ -147,17 +148,12 @@ class Database:
         except CONNECT_ERRORS as problem:
             raise DatabaseError(describe_failure(problem, url, setting)) from problem
         try:
-            unsafe = serving and await first.fetchval(
-                "SELECT rolsuper OR rolbypassrls OR EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-                " WHERE n.nspname = 'public' AND c.relowner = r.oid) FROM pg_roles r WHERE rolname = current_user"
-            )
+            fault = await find_role_fault(first, setting) if serving else None
         finally:
             pool.release(first, is_reusable=True)
-        if unsafe:
+        if fault:
             await pool.close()
-            raise DatabaseError(
-                "DATABASE_URL names a superuser, the owner of the tables or a role that bypasses row-level security; name the app role."
-            )
+            raise DatabaseError(fault)
         return cls(pool, write_seconds)
 
     async def close(self) -> None:

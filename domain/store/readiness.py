@@ -16,8 +16,9 @@ import asyncpg
 from domain.declare.errors import DatabaseError, DomainError
 from domain.store.database import Database
 from domain.store.pool import Connection
+from domain.store.roles import find_role_fault
 from domain.store.schema import explain_misfit, read_schema
-from domain.store.urls import connect
+from domain.store.urls import CONNECT_ERRORS, connect, describe_failure
 
 CHECK_SECONDS = 2.0
 """How long a check may take."""
@@ -77,7 +78,7 @@ class Readiness:
         step, failures = "database", list[Failure]()
         try:
             async with asyncio.timeout(CHECK_SECONDS), self._connect(database) as connection:
-                failures += await self._check_without_writing(connection)
+                failures += await self.check_without_writing(connection)
                 if not any(failure.check == "writing" for failure in failures):
                     step = "writing"
                     await connection.execute(_WRITE)
@@ -103,7 +104,7 @@ class Readiness:
         finally:
             connection.terminate()
 
-    async def _check_without_writing(self, connection: Connection) -> list[Failure]:
+    async def check_without_writing(self, connection: Connection) -> list[Failure]:
         """Returns the failures that can be found without writing."""
         failures = []
         before = self._clock()
@@ -165,3 +166,22 @@ def _describe_failure(check: str, problem: Exception) -> Failure:
     if sqlstate and not isinstance(problem, asyncpg.PostgresConnectionError):
         return Failure(check, f"The database answers with an error (SQLSTATE {sqlstate}).", kind)
     return Failure(check, "The database cannot be reached.", kind)
+
+
+async def find_faults_of_url(url: str, setting: str, readiness: Readiness) -> list[str]:
+    """Returns what keeps a server from starting with a database, as sentences for its operator. A database that takes no
+    writes at the moment does not."""
+    try:
+        connection = await connect(url, setting)
+    except DatabaseError as problem:
+        return [problem.detail]
+    except CONNECT_ERRORS as problem:
+        return [describe_failure(problem, url, setting)]
+    try:
+        role = await find_role_fault(connection, setting)
+        failures = await readiness.check_without_writing(connection)
+    except (*CONNECT_ERRORS, DatabaseError) as problem:
+        return [getattr(problem, "detail", None) or describe_failure(problem, url, setting)]
+    finally:
+        await connection.close()
+    return [*([role] if role else []), *(failure.message for failure in failures if failure.check != "writing")]

@@ -37,20 +37,29 @@ class DatabaseSchema:
 
     version: str | None
     oldest_program: str = ""
+    is_usable: bool = True
+    """Whether this role may use the tables at all."""
 
 
 _DESCRIBE_SCHEMA = """
-SELECT to_regclass('public.tenants') IS NOT NULL AS has_tables,
-    COALESCE(has_table_privilege(to_regclass('public.alembic_version'), 'SELECT'), false) AS is_readable,
-    to_regclass('public.schema_compatibility') IS NOT NULL AS names_programs
+WITH found AS (SELECT c.oid, c.relname FROM pg_class c WHERE c.relnamespace = to_regnamespace('public'))
+SELECT EXISTS (SELECT FROM found WHERE relname = 'tenants') AS has_tables,
+    COALESCE((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'public'), false)
+        AND COALESCE((SELECT has_table_privilege(oid, 'SELECT') FROM found WHERE relname = 'tenants'), false) AS is_usable,
+    COALESCE((SELECT has_table_privilege(oid, 'SELECT') FROM found WHERE relname = 'alembic_version'), false) AS is_readable,
+    EXISTS (SELECT FROM found WHERE relname = 'schema_compatibility') AS names_programs
 """
+"""From the catalogue, which every role may read: a role without rights sees that the tables are there."""
 
 
 async def read_schema(connection: Connection) -> DatabaseSchema:
     """Returns the schema of the database, as far as this role may read it."""
-    has_tables, is_readable, names_programs = await connection.fetchrow(_DESCRIBE_SCHEMA) or (False, False, False)
+    described = await connection.fetchrow(_DESCRIBE_SCHEMA)
+    has_tables, is_usable, is_readable, names_programs = described or (False, False, False, False)
     if not has_tables:
         return DatabaseSchema(None)
+    if not is_usable:
+        return DatabaseSchema("", is_usable=False)
     if not is_readable:
         return DatabaseSchema("")
     version = str(await connection.fetchval("SELECT version_num FROM alembic_version"))
@@ -63,6 +72,11 @@ def explain_misfit(schema: DatabaseSchema, program: str = PROGRAM) -> str | None
     """Returns a sentence that says why the program cannot use this schema, and what to do; None if it can."""
     if schema.version is None:
         return "The database has no tables yet: run `python -m api migrate` (or `init`) first."
+    if not schema.is_usable:
+        return (
+            "The database has tables, and the role that logs in may not use them: log in as the role for which they were made, or"
+            " have it granted to this one (`python -m api init --print-roles` prints the roles)."
+        )
     if schema.version < program:
         version = schema.version or "0014 or older"
         return f"The database's schema is {version} and this program needs {program}: run `python -m api migrate` first."

@@ -235,8 +235,12 @@ def describe_failure(problem: BaseException, url: str, setting: str) -> str:
     if isinstance(problem, TimeoutError):
         return f"{begin}{target.where} did not answer in time."
     if isinstance(problem, OSError):
-        reason = problem.strerror or "it cannot be reached"
-        return f"{begin}PostgreSQL could not be reached at {target.where}: {reason.split('(')[0].strip()}."
+        reason = (
+            os.strerror(problem.errno)
+            if problem.errno is not None and problem.errno > 0
+            else problem.strerror or "none of its addresses answers"
+        )
+        return f"{begin}PostgreSQL could not be reached at {target.where}: {reason}."
     return f"{begin}PostgreSQL could not be reached at {target.where}: {type(problem).__name__}: {_take_first_line(problem)}."
 
 

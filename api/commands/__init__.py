@@ -1,0 +1,1 @@
+"""What the commands of the command line share, and those that set an installation up."""

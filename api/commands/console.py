@@ -1,0 +1,84 @@
+"""The console of the commands, and their connection as the operator."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from api.setting_names import compare_names
+from api.settings import SETTINGS, find_url_problems
+from domain.declare.errors import DomainError
+from domain.store.database import run_single_transaction
+from domain.store.schema import require_schema
+
+console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+T = TypeVar("T")
+
+
+def fail(message: str, output: Console = console) -> NoReturn:
+    """Prints an error and exits with status 1."""
+    output.print(f"[red]error:[/red] {message}", soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def fail_with_faults(faults: list[str]) -> None:
+    """Prints every fault and exits with status 1. Does nothing where there is none."""
+    if faults:
+        fail(escape(faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} things are wrong:", *faults])))
+
+
+def warn_of_unknown_settings() -> None:
+    """Prints a warning for each variable that has the prefix of the settings and is none."""
+    for warning in compare_names(os.environ, SETTINGS)[1]:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}.", soft_wrap=True)
+
+
+def find_setting_faults(*urls: str) -> list[str]:
+    """Returns what is wrong with the names of the settings, and with these database URLs."""
+    return [*compare_names(os.environ, SETTINGS)[0], *find_url_problems(os.environ, *urls)]
+
+
+def format_problem(problem: Exception) -> str:
+    """Returns the detail of an error and each of its issues on a line."""
+    issues = "".join(f"\n  {issue.at} {issue.message}" for issue in getattr(problem, "issues", ()))
+    return (getattr(problem, "detail", None) or str(problem)) + issues
+
+
+def read_operator_url() -> tuple[str, str]:
+    """Returns DATABASE_OPERATOR_URL or, without it, DATABASE_OWNER_URL, and the setting's name."""
+    for setting in ("DATABASE_OPERATOR_URL", "DATABASE_OWNER_URL"):
+        if url := os.environ.get(setting):
+            fail_with_faults(find_setting_faults(setting))
+            return url, setting
+    fail(
+        "Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator."
+        " For the demonstration it is in DIR/demo.env."
+    )
+
+
+def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
+    """Runs `work` in one transaction as the operator role. Exits with an error where the database's schema does not fit
+    this program."""
+
+    async def check_and_work(connection: Any) -> T:
+        await require_schema(connection)
+        return await work(connection)
+
+    url, setting = read_operator_url()
+    try:
+        return asyncio.run(run_single_transaction(url, check_and_work, setting))
+    except (DomainError, ValueError) as problem:
+        fail(escape(format_problem(problem)))
+
+
+def print_credentials(client_id: object, client_secret: str | None) -> None:
+    """Prints a client's id, and its secret where it has one."""
+    console.print(f"client_id      {client_id}")
+    if client_secret is not None:
+        console.print(f"client_secret  {client_secret}", soft_wrap=True)
+        console.print("The secret is shown only now; only its hash is stored.")
