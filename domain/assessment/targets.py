@@ -3,9 +3,11 @@
 Nothing predicts progress.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     Column,
     ColumnElement,
     DateTime,
@@ -16,6 +18,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    any_,
     func,
     select,
 )
@@ -92,6 +95,15 @@ def _scheme_code() -> ColumnElement[Any]:
     return code
 
 
+def _has_scheme(tenant: ColumnElement[Any], matches: Callable[[ColumnElement[Any]], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Returns the condition that a target's grade is of a scheme whose code matches, by the numbers of its versions."""
+    v, m = versions.alias(), schemes.alias()
+    numbers = select(v.c.no).where(v.c.tenant_id == tenant, m.c.tenant_id == tenant, m.c.id == v.c.scheme_id, matches(m.c.code))
+    found = func.array(numbers.correlate_except(v, m).scalar_subquery(), type_=ARRAY(SmallInteger))
+    has_scheme: ColumnElement[bool] = t.scheme_version_no == any_(found)
+    return has_scheme
+
+
 TARGETS = Resource(
     name="target",
     plural="targets",
@@ -122,7 +134,11 @@ TARGETS = Resource(
         ),
         "grade": Field(column_of_grade(t, "code"), "The grade aimed at."),
         "schemeCode": Field(
-            _scheme_code(), "Code of the scheme that the grade is of.", nullable=False, codes=codes_of(schemes, "scheme")
+            _scheme_code(),
+            "Code of the scheme that the grade is of.",
+            nullable=False,
+            codes=codes_of(schemes, "scheme"),
+            find=_has_scheme,
         ),
         "basis": Field(t.basis, "What it rests on: teacher, prior-attainment, benchmark or aspiration.", vocabulary=TARGET_BASIS),
         "visibility": Field(t.visibility, "Who is meant to see it: staff, school or family.", vocabulary=TARGET_VISIBILITY),

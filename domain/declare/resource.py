@@ -115,7 +115,9 @@ class Field:
     another expression, and filters use the `match`. `vocabulary` parses what writes and filters send for it; `codes` are
     looked up. A field of text without either holds any text that can be read, of at most `longest` characters; `is_prose`
     says that it may hold formatting characters too. `members` are the texts that the object of a JSONB column
-    holds, by name, with what each means. `narrowing` is by another field. `reach` is where the scope is needed, if that is not at the row's school.
+    holds, by name, with what each means. `narrowing` is by another field. `find` makes the condition that a row has a value, from the
+    tenant and the condition on the value, so that what is behind the value is looked up once. `reach` is where the scope is
+    needed, if that is not at the row's school.
     """
 
     source: ColumnElement[Any] | LabelOf
@@ -133,6 +135,7 @@ class Field:
     narrowing: Narrowing | None = None
     members: Mapping[str, str] = field(default_factory=dict)
     reach: RowPredicate | None = None
+    find: Callable[[ColumnElement[Any], Callable[[ColumnElement[Any]], ColumnElement[bool]]], ColumnElement[bool]] | None = None
 
     def __post_init__(self) -> None:
         if self.codes is None and isinstance(self.source, LabelOf):

@@ -165,7 +165,9 @@ class PageRowsWriter(ValueWriter):
         for i, named in enumerate(query.where):
             bind, label = f"where_{page.number}_{i}", named.field.source
             write_value = partial(self.write_value, resource, named.field, source)
-            if tenant is not None and isinstance(label, LabelOf) and label.has_unique_codes:
+            if tenant is not None and named.field.find is not None:
+                conditions.append(write_value(named.field.find(tenant, partial(_match_code, named, bind))))
+            elif tenant is not None and isinstance(label, LabelOf) and label.has_unique_codes:
                 conditions.append(write_value(find_by_code(label, named, bind, tenant)))
             else:
                 conditions.append(write_filter(named, bind, write_value))
@@ -178,14 +180,18 @@ def find_by_code(label: LabelOf, condition: Condition, bind: str, tenant: Column
     found: ColumnElement[bool] = true()
     for row_column, lookup_column in (*label.on[1:], *label.implied):
         t = label.table.alias()
-        numbers = select(t.c[lookup_column.key]).where(t.c[NAME] == tenant).correlate_except(t)
-        if condition.values == ONE_VALUE:
-            number = numbers.where(t.c[label.column] == bindparam(bind, type_=Text))
-            found &= row_column == number.scalar_subquery()
-        else:
-            number = numbers.where(t.c[label.column] == any_(bindparam(bind, type_=ARRAY(Text))))
-            found &= row_column == any_(func.array(number.scalar_subquery(), type_=ARRAY(row_column.type)))
+        is_named = _match_code(condition, bind, t.c[label.column])
+        numbers = select(t.c[lookup_column.key]).where(t.c[NAME] == tenant, is_named).correlate_except(t).scalar_subquery()
+        is_one = condition.values == ONE_VALUE
+        found &= row_column == (numbers if is_one else any_(func.array(numbers, type_=ARRAY(row_column.type))))
     return found
+
+
+def _match_code(condition: Condition, bind: str, code: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Returns the condition that a code is one of those that a filter names."""
+    if condition.values == ONE_VALUE:
+        return code == bindparam(bind, type_=Text)
+    return code == any_(bindparam(bind, type_=ARRAY(Text)))
 
 
 def find_tenant_key(query: ListQuery) -> int | None:

@@ -15,7 +15,7 @@ from api.settings import Settings
 from domain.read.explain import RecordingDatabase, open_recording_database
 from tests.fixtures.many_tenants import add_schools, add_tenants, let_reach
 from tests.fixtures.settings import SECRET
-from tests.fixtures.small_trust import BASE, WINDOW, Trust, opened
+from tests.fixtures.small_trust import BASE, SCALED, WINDOW, Trust, opened
 
 TENANTS = 500
 CODES = f"windowCode={WINDOW}&subjectCode=reading"
@@ -30,6 +30,7 @@ READS = {
     "judgements by code": f"/v1/judgements?first=10&{CODES}",
     "judgements by codes": f"/v1/judgements?first=10&{CODES}&subjectCode=maths",
     "targets": "/v1/targets?first=10&subjectCode=reading",
+    "targets by scheme": f"/v1/targets?first=10&schemeCode={SCALED}",
     "receipts": "/v1/receipts?first=10",
     "returns": "/v1/returns?first=10&fields=schoolId,subject,expected,received",
     "returns of a window": f"/v1/returns?first=10&windowCode={WINDOW}&fields=schoolId,subject,expected,received",
