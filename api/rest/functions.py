@@ -12,7 +12,7 @@ from api.http.body import read_files
 from api.http.response import JSON, JsonResponse
 from api.http.target import read_path
 from api.rest import csv
-from api.rest.headers import make_next_link
+from api.rest.headers import make_next_link, refuse_if_match, refuse_if_none_match
 from api.rest.query_string import check_parameters
 from domain import COMMANDS
 from domain.access.caller import Caller
@@ -81,6 +81,8 @@ async def import_register(request: Request) -> Response:
     state, caller = request.app.state, await authenticate(request)
     require_import_scope(caller)
     check_parameters(request.query_params)
+    refuse_if_none_match(request)
+    refuse_if_match(request, "An import changes many rows: leave If-Match out.")
     fields, files = await read_files(request)
     try:
         as_of = ValueType.DATE.parse(fields.get("asOf"))

@@ -40,6 +40,19 @@ def read_if_match(request: Request) -> frozenset[int] | None:
     return frozenset(int(version[1]) for version in versions if version)
 
 
+def refuse_if_match(request: Request, message: str) -> None:
+    """Raises BadRequest for a precondition that the write would ignore, though RFC 9110 section 13.1 forbids the write where it is false."""
+    if "if-match" in request.headers:
+        raise BadRequest(message, code="if-match-unused", issues=(Issue("If-Match", "if-match-unused", message),))
+
+
+def refuse_if_none_match(request: Request) -> None:
+    """Does the same for If-None-Match, which no write takes."""
+    if "if-none-match" in request.headers:
+        message = "A write creates or changes what it names, whatever is there: leave If-None-Match out."
+        raise BadRequest(message, code="if-none-match-unused", issues=(Issue("If-None-Match", "if-none-match-unused", message),))
+
+
 @dataclass(frozen=True)
 class Preferences:
     """The preferences of a write that this API supports (RFC 7240). `applied` is the value of Preference-Applied, and `applied_to_jobs` that of the

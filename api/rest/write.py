@@ -13,7 +13,14 @@ from api.http.body import MAX_BODY, MAX_OTHER_BODY, Handler, postpone_collection
 from api.http.command_body import CommandBody
 from api.http.streamed_body import StreamedBody
 from api.http.target import read_path
-from api.rest.headers import Preferences, make_row_etag, read_if_match, read_preferences
+from api.rest.headers import (
+    Preferences,
+    make_row_etag,
+    read_if_match,
+    read_preferences,
+    refuse_if_match,
+    refuse_if_none_match,
+)
 from api.rest.jobs import receive_stream, refuse_long_dry_run
 from api.rest.query_string import check_parameters
 from api.rest.streams import (
@@ -58,9 +65,9 @@ def command_handler(command: Command) -> Handler:
             message = "dryRun is true or false."
             raise BadRequest(message, code="parameter-invalid", issues=(Issue("dryRun", "parameter-invalid", message),))
         caller.require({command.operation: command.need})
-        _refuse_if_none_match(request)
+        refuse_if_none_match(request)
         if "id" not in request.path_params:
-            _refuse_if_match(request, "Each row says which version it is for, in expectedVersion: leave If-Match out.")
+            refuse_if_match(request, "Each row says which version it is for, in expectedVersion: leave If-Match out.")
         preferences = read_preferences(request)
         body = CommandBody()
         try:
@@ -97,19 +104,6 @@ def command_handler(command: Command) -> Handler:
         return Response(performed.answer, status, headers, "application/json")
 
     return handle
-
-
-def _refuse_if_match(request: Request, message: str) -> None:
-    """Raises BadRequest for a precondition that the write would ignore, though RFC 9110 section 13.1 forbids the write where it is false."""
-    if "if-match" in request.headers:
-        raise BadRequest(message, code="if-match-unused", issues=(Issue("If-Match", "if-match-unused", message),))
-
-
-def _refuse_if_none_match(request: Request) -> None:
-    """Does the same for If-None-Match, which no write takes."""
-    if "if-none-match" in request.headers:
-        message = "A write creates or changes what it names, whatever is there: leave If-None-Match out."
-        raise BadRequest(message, code="if-none-match-unused", issues=(Issue("If-None-Match", "if-none-match-unused", message),))
 
 
 _BY_PATH = {resource.path: resource for resource in RESOURCES.values()}
@@ -166,7 +160,7 @@ async def _read_input(request: Request, command: Command, caller: Caller, prefer
         expected = "*" if versions is None else str(sorted(versions))
         row["If-Match"] = expected
         return _Sent(command.parse_patch(row_id, versions, document), document, body, row, f"{row_id} {expected} ".encode())
-    _refuse_if_match(request, "This command depends on the row's state, not on its version: leave If-Match out.")
+    refuse_if_match(request, "This command depends on the row's state, not on its version: leave If-Match out.")
     if parse_id(row_id) is None:
         raise NotFound()
     if not command.is_action:

@@ -260,6 +260,10 @@ async def test_a_precondition_that_a_write_would_ignore_is_refused(vendor: Any, 
         (issue,) = answer.json()["issues"]
         assert (answer.status_code, issue["code"]) == (400, code), answer.text
         assert issue["at"] == ("If-Match" if code == "if-match-unused" else "If-None-Match")
+    operator = await small_trust.client("operator", "installation=all")
+    for name, code in (("If-Match", "if-match-unused"), ("If-None-Match", "if-none-match-unused")):
+        answer = await operator.post("/v1/imports/gias", files={"asOf": (None, "2018-05-01")}, headers={name: "*"})
+        assert [issue["code"] for issue in answer.json()["issues"]] == [code]
     assert await small_trust.everything() == written
 
 
