@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from api.setting_names import compare_names
 from domain.store.database import READ_SECONDS, WRITE_SECONDS
+from domain.store.role_names import ROLE_NAME, RoleNames
 from domain.store.urls import find_url_faults
 from domain.write.command import MAX_ENTRIES
 
@@ -33,7 +34,9 @@ CHOICES = {
 """The values that each of these variables may have. Unless set, the first is taken; the format of logs is then text on a
 terminal and json elsewhere."""
 URLS = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_OPERATOR_URL")
-OTHERS = ("MARKONCE_SECRET", "MARKONCE_BASE_URL", "MARKONCE_POSTGRES")
+ROLES = {"owner": "MARKONCE_OWNER_ROLE", "app": "MARKONCE_APP_ROLE", "operator": "MARKONCE_OPERATOR_ROLE"}
+"""The environment variable of the name of each role."""
+OTHERS = ("MARKONCE_SECRET", "MARKONCE_BASE_URL", "MARKONCE_POSTGRES", *ROLES.values())
 SETTINGS = {*URLS, *OTHERS, *CHOICES, *(name for name, *_ in NUMBERS.values())}
 """The name of every environment variable that is read, PostgreSQL's own (PG…) aside."""
 
@@ -113,6 +116,18 @@ class Settings:
 def find_url_problems(environment: Mapping[str, str], *names: str) -> list[str]:
     """Returns what is wrong with the database URLs of these names that are set, without their passwords."""
     return [f"{name}: {fault}" for name in names if environment.get(name) for fault in find_url_faults(environment[name])]
+
+
+def read_role_names(environment: Mapping[str, str] = os.environ) -> RoleNames:
+    """Returns the names of the roles. Raises SettingsError, naming every one that SQL would have to quote."""
+    chosen = {role: environment[name] for role, name in ROLES.items() if environment.get(name)}
+    wrong = [ROLES[role] for role, name in chosen.items() if not ROLE_NAME.fullmatch(name)]
+    if wrong:
+        raise SettingsError([f"{name} is the name of a role: small letters, digits and _, at most 63" for name in wrong])
+    names = RoleNames(**chosen)
+    if len({names.owner, names.app, names.operator}) < len(ROLES):
+        raise SettingsError([f"{', '.join(ROLES.values())} name three different roles"])
+    return names
 
 
 def _find_base_url_problem(base_url: str) -> str | None:

@@ -20,11 +20,21 @@ from api.commands.console import (
     warn_of_unknown_settings,
 )
 from api.http.health import find_start_faults
-from api.settings import Settings, SettingsError, find_url_problems
+from api.settings import URLS, Settings, SettingsError, find_url_problems, read_role_names
 from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError
+from domain.store.database import run_single_transaction
 from domain.store.migrate import migrate as run_migrations
+from domain.store.role_names import (
+    RoleNames,
+    find_owner_faults,
+    list_roles_without_login,
+    make_database_statements,
+    make_role_statements,
+    make_roles,
+)
 from domain.store.schema import acquire_advisory_lock
+from domain.store.urls import read_url
 
 MIN_SECRET = 32
 """Bytes."""
@@ -64,22 +74,37 @@ def migrate() -> None:
     url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: migrations run as the owner of the database.")
     fail_with_faults(find_setting_faults("DATABASE_OWNER_URL"))
     try:
-        run_migrations(url, lambda line: console.print(escape(line), soft_wrap=True))
-    except DatabaseError as problem:
+        names = read_role_names()
+        fail_with_faults(asyncio.run(run_single_transaction(url, lambda connection: find_owner_faults(connection, names))))
+        run_migrations(url, lambda line: console.print(escape(line), soft_wrap=True), names=names)
+    except (DatabaseError, SettingsError) as problem:
         fail(escape(format_problem(problem)))
 
 
-def init(name: Annotated[str, typer.Option(help="The operator client's name.")] = "operator") -> None:
+def init(
+    name: Annotated[str, typer.Option(help="The operator client's name.")] = "operator",
+    print_roles: Annotated[
+        bool,
+        typer.Option("--print-roles", help="Print the SQL that makes the roles and the database, for an administrator, and end."),
+    ] = False,
+    admin_url: Annotated[str, typer.Option(help="First make the missing roles and database as this administrator.")] = "",
+) -> None:
     """Prepare an installation: schema, signing key and the operator's client. Repeating it changes nothing."""
+    names, passwords, database = _read_installation(needs_all=not print_roles)
+    if print_roles:
+        return _print_roles(names, passwords, database)
+    if admin_url:
+        try:
+            for line in asyncio.run(make_roles(admin_url, names, database, passwords)):
+                console.print(escape(line), soft_wrap=True)
+        except DatabaseError as problem:
+            fail(escape(format_problem(problem)))
     migrate()
-    secret = os.environ.get("MARKONCE_SECRET", "")
-    if len(secret) < MIN_SECRET:
-        example = secrets.token_urlsafe(32)
-        fail(f"Set MARKONCE_SECRET to 32 random bytes or more, and store it: it protects the keys. A new random value: {example}")
+    secret = os.environ["MARKONCE_SECRET"].encode()
 
     async def work(connection: Any) -> None:
         await acquire_advisory_lock(connection, "init")
-        await signing_keys.ensure_signing_key(connection, secret.encode())
+        await signing_keys.ensure_signing_key(connection, secret)
         if any(client.name == name for client in await clients.list_clients(connection)):
             console.print(f"The client {name} exists; nothing was changed.")
             return
@@ -90,3 +115,66 @@ def init(name: Annotated[str, typer.Option(help="The operator client's name.")] 
         print_credentials(client_id, client_secret)
 
     run_as_operator(work)
+    _print_what_is_left(names, secret)
+    return None
+
+
+def _read_installation(*, needs_all: bool) -> tuple[RoleNames, dict[str, str], str]:
+    """Returns the names of the roles, the passwords that the database URLs have for them, and the database's name. Exits
+    with every fault; without `needs_all` settings may be missing."""
+    faults = find_setting_faults(*URLS)
+    names = RoleNames()
+    try:
+        names = read_role_names()
+    except SettingsError as problem:
+        faults += problem.faults
+    secret = os.environ.get("MARKONCE_SECRET", "")
+    if needs_all and not os.environ.get("DATABASE_OWNER_URL"):
+        faults.append("DATABASE_OWNER_URL is not set: the owner of the database makes the tables")
+    if needs_all and len(secret.encode()) < MIN_SECRET:
+        example = secrets.token_urlsafe(32)
+        faults.append(
+            f"Set MARKONCE_SECRET to 32 random bytes or more, and store it: it protects the keys. A new random value: {example}"
+        )
+    fail_with_faults(faults)
+    passwords, databases = {}, list[str]()
+    for setting, role in zip(URLS, (names.app, names.owner, names.operator), strict=True):
+        url = read_url(os.environ.get(setting) or "postgresql://")
+        if url.password and url.user == role:
+            passwords[role] = url.password
+        databases += [url.database] if url.database else []
+    return names, passwords, databases[0] if databases else "markonce"
+
+
+def _print_roles(names: RoleNames, passwords: dict[str, str], database: str) -> None:
+    """Prints SQL, and for each role without a password the command of psql that asks for one."""
+    print("-- The roles and the database of Markonce, for psql as an administrator. Leave out what is there already.")
+    print("-- A password stands here only as PostgreSQL stores it (SCRAM-SHA-256).")
+    roles = make_role_statements(names, passwords)
+    for statement in (*roles.values(), *make_database_statements(names, database)):
+        print(f"{statement};")
+    for role, statement in roles.items():
+        if "PASSWORD" not in statement:
+            print(f"\\password {role}")
+
+
+def _print_what_is_left(names: RoleNames, secret: bytes) -> None:
+    """Says what must still be done before the installation serves its first client."""
+    without_login = asyncio.run(
+        run_single_transaction(os.environ["DATABASE_OWNER_URL"], lambda connection: list_roles_without_login(connection, names))
+    )
+    left = [
+        f"An administrator lets {role} log in: ALTER ROLE {role} LOGIN, and \\password {role} in psql." for role in without_login
+    ]
+    if url := os.environ.get("DATABASE_URL"):
+        left += [f"{fault.rstrip('.')}." for fault in asyncio.run(find_start_faults(url, secret))]
+    else:
+        left.append(f"Set DATABASE_URL to the database, as {names.app}.")
+    left += [
+        "Import the register: python -m api import gias FILE… --as-of DAY.",
+        "Register clients: python -m api client create NAME --grant TARGET=SCOPES.",
+        "Serve: python -m api serve.",
+    ]
+    console.print("The schema, the signing key and the operator's client are there. Left to do:")
+    for line in left:
+        console.print(f"  {escape(line)}", soft_wrap=True)

@@ -24,12 +24,13 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from domain.declare.errors import DatabaseError
+from domain.store.role_names import RoleNames
 from domain.store.schema import MIGRATIONS
 from domain.store.urls import CONNECT_ERRORS, connect, describe_failure
 
@@ -51,16 +52,17 @@ def migrate(
     folder: Path = MIGRATIONS,
     tries: int = MAX_TRIES,
     setting: str = "DATABASE_OWNER_URL",
+    names: RoleNames = RoleNames(),  # noqa: B008 (frozen)
 ) -> None:
     """Runs every migration that has not run, and reports its progress. May be repeated, and run twice at the same time.
 
     Raises DatabaseError. Must not be called inside a running event loop. The URL is that of PostgreSQL itself, or of a
-    pooler in session mode.
+    pooler in session mode. `names` are those of the app's and the operator's roles.
     """
-    asyncio.run(_migrate(owner_url, report, folder, tries, setting))
+    asyncio.run(_migrate(owner_url, report, folder, tries, setting, names))
 
 
-async def _migrate(owner_url: str, report: Report, folder: Path, tries: int, setting: str) -> None:
+async def _migrate(owner_url: str, report: Report, folder: Path, tries: int, setting: str, names: RoleNames) -> None:
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
 
@@ -71,6 +73,11 @@ async def _migrate(owner_url: str, report: Report, folder: Path, tries: int, set
             raise DatabaseError(describe_failure(problem, owner_url, setting)) from problem
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect_as_owner, poolclass=NullPool)
+
+    @event.listens_for(engine.sync_engine, "before_cursor_execute", retval=True)
+    def rename_roles(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:
+        return names.rename_roles(statement), parameters
+
     try:
         async with engine.connect() as connection:
             await _set_up(connection)
