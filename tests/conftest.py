@@ -21,8 +21,9 @@ from tests.fixtures.databases import Databases, Statements, choose_folder, drop_
 from tests.fixtures.demo import run_demo
 from tests.fixtures.interfaces import Interfaces, open_interfaces
 from tests.fixtures.privacy import find_personal_data
+from tests.fixtures.ready_trusts import Filling, ReadyTrusts, register_vendor
 from tests.fixtures.server import Server, free_port, serving
-from tests.fixtures.small_trust import Trust, open_trust
+from tests.fixtures.small_trust import Trust
 from tests.fixtures.two_trusts import TwoTrusts, build_two_trusts, copy_two_trusts
 
 LISTED_FILES = 10
@@ -99,10 +100,25 @@ def module_databases(cluster: embedded.Cluster) -> Iterator[Databases]:
     drop_database(made)
 
 
+@pytest.fixture(scope="session")
+def ready_trusts(cluster: embedded.Cluster) -> ReadyTrusts:
+    """The trusts that tests copy."""
+    return ReadyTrusts(cluster)
+
+
+@pytest.fixture
+def fill_trust(request: pytest.FixtureRequest) -> Filling | None:
+    """What is in the trust of a test from the start: the vendor as its first client, where the test uses it. A module or folder may have more."""
+    return register_vendor if "vendor" in request.fixturenames else None
+
+
 @pytest_asyncio.fixture
-async def small_trust(databases: Databases) -> AsyncIterator[Trust]:
-    """A trust of three schools and a school without one, for one test."""
-    async with open_trust(databases) as made:
+async def small_trust(
+    request: pytest.FixtureRequest, ready_trusts: ReadyTrusts, fill_trust: Filling | None
+) -> AsyncIterator[Trust]:
+    """A trust of three schools and a school without one, for one test. It has a database of its own, which `databases` is not."""
+    assert "databases" not in request.fixturenames, "small_trust has databases of its own"
+    async with ready_trusts.copy(fill_trust) as made:
         yield made
 
 
@@ -129,10 +145,10 @@ async def interfaces(two_trusts: TwoTrusts) -> AsyncIterator[Interfaces]:
         yield both
 
 
-@pytest_asyncio.fixture
-async def vendor(small_trust: Trust) -> Any:
+@pytest.fixture
+def vendor(small_trust: Trust) -> Any:
     """The client of the whole trust, which may do everything there."""
-    return await small_trust.client("vendor", "trust:4128=all")
+    return small_trust.made[0]
 
 
 @pytest.fixture

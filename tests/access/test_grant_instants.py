@@ -16,7 +16,6 @@ from api.app import build_app
 from api.settings import Settings
 from domain.store.database import Database
 from domain.store.embedded import SUPERUSER
-from tests.fixtures.databases import Databases
 from tests.fixtures.settings import SECRET
 from tests.fixtures.small_trust import BASE, URNS, Trust, entry, issues, roll, sent, upn
 
@@ -60,7 +59,7 @@ class Moved:
 
 
 @pytest_asyncio.fixture
-async def moved(small_trust: Trust, vendor: Any, databases: Databases) -> AsyncIterator[Moved]:
+async def moved(small_trust: Trust, vendor: Any) -> AsyncIterator[Moved]:
     """Pupil 1 is at Oak and pupil 2 at Elm."""
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     await sent(vendor, "/v1/pupils", roll("Elm", [entry(2)]))
@@ -68,6 +67,7 @@ async def moved(small_trust: Trust, vendor: Any, databases: Databases) -> AsyncI
         await small_trust.client("two", f"school:{URNS['Oak']}=all", f"school:{URNS['Elm']}=all"),
         await small_trust.client("one", f"school:{URNS['Elm']}=all"),
     ]
+    databases = small_trust.databases
     superuser = await asyncpg.connect(databases.cluster.url(databases.name, SUPERUSER))
     await superuser.execute(CLOCK)
 

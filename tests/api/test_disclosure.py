@@ -3,18 +3,20 @@
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from tests.fixtures.small_trust import TRUST, URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
+from tests.fixtures.ready_trusts import Filling, register_vendor
+from tests.fixtures.small_trust import URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, upn, window
 
 
-@pytest_asyncio.fixture
-async def vendor(small_trust: Trust) -> Any:
-    """The trust's own vendor, with two pupils at Oak and a window that is open."""
-    asking = await small_trust.client("vendor", f"trust:{TRUST}=all")
-    await sent(asking, "/v1/pupils", roll("Oak", [entry(1), entry(2)]))
-    await opened(asking)
-    return asking
+@pytest.fixture
+def fill_trust() -> Filling:
+    return open_window_with_two_pupils
+
+
+async def open_window_with_two_pupils(trust: Trust) -> None:
+    vendor = await register_vendor(trust)
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1), entry(2)]))
+    await opened(vendor)
 
 
 async def graphql(client: Any, query: str, **variables: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-import pytest_asyncio
+import pytest
 
+from tests.fixtures.ready_trusts import Filling, register_vendor
 from tests.fixtures.small_trust import WINDOW, Trust, asked, entry, opened, roll, sent, upn, window
 
 REASONS = {"actions": "Groups are made anew.", "timeToSetAndAnalyse": "Two hours.", "timeToAct": 'A "morning".'}
@@ -12,10 +13,10 @@ COLLECTS = """query ($code: [String!]) { windows(first: 1, where: {code: $code})
         schoolId schemeCode schemeVersion rounding grades(first: 100) { nodes { code label } } } } } } }"""
 
 
-@pytest_asyncio.fixture
-async def vendor(small_trust: Trust) -> Any:
-    """The client of the whole trust, where nothing is stored yet."""
-    return await small_trust.client("vendor", "trust:4128=all")
+@pytest.fixture
+def fill_trust() -> Filling:
+    """Nothing is stored yet."""
+    return register_vendor
 
 
 async def collected(client: Any, code: str = WINDOW, **more: Any) -> list[dict[str, Any]]:

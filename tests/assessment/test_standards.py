@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.ready_trusts import Filling, register_vendor
 from tests.fixtures.recount import miscounted
 from tests.fixtures.small_trust import TRUST, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent
 
@@ -13,12 +14,15 @@ TERM = {"academicYear": "2025-26", "censusOn": "2026-05-14", "closesAt": "2099-0
 
 
 @pytest.fixture
-async def vendor(small_trust: Trust) -> Any:
-    client = await small_trust.client("vendor", f"trust:{TRUST}=all")
+def fill_trust() -> Filling:
+    return record_two_years
+
+
+async def record_two_years(trust: Trust) -> None:
+    client = await register_vendor(trust)
     for day in ("2024-05-01", "2026-05-01"):
         await sent(client, "/v1/pupils", roll("Oak", [entry(n, dateOfBirth="2014-01-01") for n in PUPILS], asOf=day))
         await sent(client, "/v1/pupils", roll("Elm", [entry(n, dateOfBirth="2014-01-01") for n in range(20, 30)], asOf=day))
-    return client
 
 
 async def figures(client: Any, window: str, subject: str, by: str = "school") -> dict[str, tuple[Any, ...]]:

@@ -3,9 +3,10 @@
 from itertools import count
 from typing import Any
 
-import pytest_asyncio
+import pytest
 
-from tests.fixtures.small_trust import URNS, Trust, issues, sent, window
+from tests.fixtures.ready_trusts import Filling, register_vendor
+from tests.fixtures.small_trust import URNS, issues, sent, window
 
 REASONS = {"actions": "Who gets tutoring", "timeToSetAndAnalyse": "Two hours a class", "timeToAct": "A half term"}
 SCHEMES = {
@@ -25,9 +26,10 @@ DAYS = {
 _numbers = count()
 
 
-@pytest_asyncio.fixture
-async def vendor(small_trust: Trust) -> Any:
-    return await small_trust.client("vendor", "trust:4128=all")
+@pytest.fixture
+def fill_trust() -> Filling:
+    """Nothing is stored yet."""
+    return register_vendor
 
 
 def _plan(

@@ -13,7 +13,6 @@ from domain.roster.references import is_identifier
 from domain.roster.years import YEARS
 from tests.fixtures.recount import miscounted
 from tests.fixtures.small_trust import (
-    TRUST,
     Trust,
     asked,
     at,
@@ -48,11 +47,6 @@ LANGUAGES = {"1": "1", "2": "2", "3": "3"} | {"ENG": "1", "ENB": "1", "OTH": "2"
 
 LATE = [{"from": "2017-09-01", "status": "C"}]
 """The spell of a pupil who was too young in 2014."""
-
-
-@pytest.fixture
-async def vendor(small_trust: Trust) -> Any:
-    return await small_trust.client("vendor", f"trust:{TRUST}=all")
 
 
 def test_the_code_lists_are_what_the_program_knows() -> None:

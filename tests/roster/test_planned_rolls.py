@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.clock import set_clock
+from tests.fixtures.clock import freeze_clock, set_clock
+from tests.fixtures.ready_trusts import Filling, register_vendor
 from tests.fixtures.recount import miscounted
 from tests.fixtures.small_trust import URNS, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, upn
 
@@ -59,11 +60,21 @@ async def told(client: Any) -> dict[str, tuple[str, str]]:
 
 
 @pytest.fixture
-async def oak(small_trust: Trust, vendor: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def fill_trust(request: pytest.FixtureRequest) -> Filling:
+    return record_roll_of_may if "oak" in request.fixturenames else register_vendor
+
+
+async def record_roll_of_may(trust: Trust) -> None:
+    with freeze_clock(JUNE):
+        await sent(await register_vendor(trust), "/v1/pupils", roll("Oak", [old(1), old(2), old(3)], asOf="2017-05-01"))
+        await trust.client("oak", f"school:{URNS['Oak']}=all")
+
+
+@pytest.fixture
+def oak(small_trust: Trust, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The client of Oak, in June 2017: pupils 1 to 3 are on roll."""
     set_clock(monkeypatch, JUNE)
-    await sent(vendor, "/v1/pupils", roll("Oak", [old(1), old(2), old(3)], asOf="2017-05-01"))
-    return await small_trust.client("oak", f"school:{URNS['Oak']}=all")
+    return small_trust.made[1]
 
 
 DAYS = {

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
+from tests.fixtures.ready_trusts import Filling, register_vendor
 from tests.fixtures.recount import miscounted
 from tests.fixtures.small_trust import URNS, Trust, asked, at, batch, counted, entry, issues, judged, opened, roll, sent, upn
 
@@ -33,11 +33,20 @@ async def said(client: Any, *spells: dict[str, Any], day: str = "2017-10-23", st
     return await sent(client, "/v1/pupils", roll("Oak", [entry(1, **changed)], asOf=day), status)
 
 
-@pytest_asyncio.fixture
-async def oak(small_trust: Trust, vendor: Any) -> Any:
+@pytest.fixture
+def fill_trust(request: pytest.FixtureRequest) -> Filling:
+    return open_window_with_oak if "oak" in request.fixturenames else register_vendor
+
+
+async def open_window_with_oak(trust: Trust) -> None:
+    await opened(await register_vendor(trust))
+    await trust.client("oak", f"school:{URNS['Oak']}=all")
+
+
+@pytest.fixture
+def oak(small_trust: Trust) -> Any:
     """The client of Oak alone, with an open window."""
-    await opened(vendor)
-    return await small_trust.client("oak", f"school:{URNS['Oak']}=all")
+    return small_trust.made[1]
 
 
 async def test_a_first_day_that_moves_and_a_leaver_leave_one_spell_and_no_ghost(small_trust: Trust, oak: Any) -> None:

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
+from tests.fixtures.ready_trusts import Filling, register_vendor
 from tests.fixtures.recount import miscounted
 from tests.fixtures.small_trust import URNS, Trust, batch, counted, entry, issues, judged, opened, roll, sent, upn
 
@@ -17,13 +17,20 @@ WHERE s.name = $1 AND u.upn = $2 ORDER BY e.from_on
 """
 
 
-@pytest_asyncio.fixture
-async def oak(small_trust: Trust, vendor: Any) -> Any:
+@pytest.fixture
+def fill_trust(request: pytest.FixtureRequest) -> Filling:
+    return open_window_with_40_pupils if "oak" in request.fixturenames else register_vendor
+
+
+async def open_window_with_40_pupils(trust: Trust) -> None:
+    await opened(await register_vendor(trust))
+    await sent(await trust.client("oak", f"school:{URNS['Oak']}=all"), "/v1/pupils", whole(40))
+
+
+@pytest.fixture
+def oak(small_trust: Trust) -> Any:
     """The client of Oak alone, with an open window and 40 pupils there."""
-    await opened(vendor)
-    client = await small_trust.client("oak", f"school:{URNS['Oak']}=all")
-    await sent(client, "/v1/pupils", whole(40))
-    return client
+    return small_trust.made[1]
 
 
 def whole(first: int, last: int | None = None, at: str = "Oak", **changed: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
+from tests.fixtures.ready_trusts import Filling, register_vendor
 from tests.fixtures.small_trust import (
     COLLECTED,
     URNS,
@@ -70,11 +70,20 @@ async def test_a_batch_sent_again_is_unchanged_and_writes_no_row(small_trust: Tr
     assert await small_trust.everything() == before
 
 
-@pytest_asyncio.fixture
-async def ready(small_trust: Trust, vendor: Any) -> Any:
-    """The vendor, with the window open and 20 pupils at Oak."""
+@pytest.fixture
+def fill_trust(request: pytest.FixtureRequest) -> Filling:
+    return open_window_with_20_pupils if "ready" in request.fixturenames else register_vendor
+
+
+async def open_window_with_20_pupils(trust: Trust) -> None:
+    vendor = await register_vendor(trust)
     await opened(vendor)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(n) for n in range(20)]))
+
+
+@pytest.fixture
+def ready(vendor: Any) -> Any:
+    """The vendor, with the window open and 20 pupils at Oak."""
     return vendor
 
 

@@ -4,19 +4,22 @@ import json
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.fixtures.random_queries import Name, literal
+from tests.fixtures.ready_trusts import Filling, register_vendor
 from tests.fixtures.small_trust import WINDOW, Trust, asked, batch, entry, issues, judged, opened, roll, sent, upn, window
 
 
-@pytest_asyncio.fixture
-async def vendor(small_trust: Trust) -> Any:
-    client = await small_trust.client("vendor", "trust:4128=all")
+@pytest.fixture
+def fill_trust() -> Filling:
+    return open_window_with_five_pupils
+
+
+async def open_window_with_five_pupils(trust: Trust) -> None:
+    client = await register_vendor(trust)
     await opened(client)
     await sent(client, "/v1/pupils", roll("Oak", [entry(n) for n in range(4)]))
     await sent(client, "/v1/pupils", roll("Elm", [entry(20)]))
-    return client
 
 
 def told(answer: dict[str, Any]) -> dict[str, str]:
