@@ -20,6 +20,7 @@ from domain import COMMANDS
 from domain.declare.inputs import convert_custom
 from tests.fixtures.clock import PLANNED_DAY, PLANNING, freeze_clock
 from tests.fixtures.databases import Databases
+from tests.fixtures.sizes import choose_size
 from tests.fixtures.small_trust import TRUST, URNS, WINDOW, batch, entry, judged, open_trust, opened, roll, sent, upn, window
 
 NUMBERS = {"merge_pupil": 2, "split_pupil": 3, "reidentify_pupil": 4, "release_pupil_upn": 5, "distinguish_pupil": 7}
@@ -391,6 +392,7 @@ STORED: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
         ({"/entries/0/oldReference": "ghost"}, {"/entries/0/oldReference": "reference-unknown"}),
         ({"/entries/0/reference": "P2"}, {"/entries/0/reference": "reference-taken"}),
     ],
+    "distinguish_pupil": [({"/otherId": GHOST}, {"/otherId": "pupil-not-found"})],
     "merge_pupil": [
         ({"/into": GHOST, "/expectedVersion": 9}, {**STALE, "/into": "pupil-not-found"}),
         ({"/intoVersion": 9, "/expectedVersion": 9}, {**STALE, "/intoVersion": "precondition-failed"}),
@@ -463,6 +465,16 @@ def is_needed(fault: tuple[str, str], pointer: str) -> bool:
     return any(is_of(f"{above}/{name}" if name[0] != "/" else name, pointer) for name in NEEDED.get(fault[1], ()))
 
 
+OF_PUPILS = ("/pupils/0/upn", "/pupils/0/surname", "/pupils/0/enrolments/0/from")
+"""Fields of the pupils that come with judgements which stand for all in the suite, since a roll has the same."""
+
+
+def is_walked(name: str, case: int, pointer: str) -> bool:
+    """Whether a field is misformed in the suite; in `make attack` each is."""
+    is_of_pupils = name == "record_judgements" and pointer.startswith("/pupils/0/")
+    return not is_of_pupils or bool(choose_size(case == 0 and pointer in OF_PUPILS, 1))
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 async def test_a_fault_of_form_hides_no_fault_that_stored_data_show(vendor: Any, name: str) -> None:
     assert (name in STORED) != (name in WITHOUT)
@@ -471,6 +483,8 @@ async def test_a_fault_of_form_hides_no_fault_that_stored_data_show(vendor: Any,
         for pointer, value in changes.items():
             document = json.loads(substituted(document, pointer, json.dumps(value)))
         for pointer, type_ in [("none", None), *places(COMMANDS[name].input, document, "")]:
+            if not is_walked(name, n, pointer):
+                continue
             content = json.dumps(document) if type_ is None else substituted(document, pointer, misformed(type_))
             rest = await by_rest(vendor, name, content)
             assert n or rest[:3] == (await by_graphql(vendor, name, content))[:3], pointer

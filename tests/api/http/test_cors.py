@@ -76,7 +76,7 @@ def test_the_description_is_open_and_tokens_are_for_servers(web: Server) -> None
 
 
 def test_an_origin_taken_away_is_refused(web: Server) -> None:
-    web.register("short", GRANT, origins=("https://short.example", "http://127.0.0.1:5173"))
+    web.register_by_command("short", GRANT, origins=("https://short.example", "http://127.0.0.1:5173"))
     assert "browser apps at https://short.example http://127.0.0.1:5173" in web.command("client", "list")
     until(lambda: preflight(web, "https://short.example").status_code == 204)
     web.command("client", "origins", "short", "--none")
