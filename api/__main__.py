@@ -14,7 +14,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from api.commands.console import console, fail, format_problem, print_credentials, read_operator_url, run_as_operator
-from api.commands.install import init, migrate, serve
+from api.commands.embedded import is_embedded, replace_embedded_urls
+from api.commands.install import backup, init, migrate, serve
 from api.settings import Settings, SettingsError
 from domain import CLEANUP
 from domain.clients import clients, grants
@@ -34,7 +35,18 @@ client_commands = typer.Typer(no_args_is_help=True, help="The clients that may r
 import_commands = typer.Typer(no_args_is_help=True, help="Bring in published files.")
 app.add_typer(client_commands, name="client")
 app.add_typer(import_commands, name="import")
+
+
+@app.callback()
+def prepare(context: typer.Context) -> None:
+    command = context.invoked_subcommand or ""
+    context.obj = is_embedded() and command not in ("contracts", "demo") and "--help" not in sys.argv
+    if context.obj:
+        context.with_resource(replace_embedded_urls(command))
+
+
 app.command()(serve)
+app.command()(backup)
 
 
 @app.command()

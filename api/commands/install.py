@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ from api.http.health import find_start_faults
 from api.settings import URLS, Settings, SettingsError, find_url_problems, read_role_names
 from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError
+from domain.store.backup import write_backup
 from domain.store.database import run_single_transaction
 from domain.store.migrate import migrate as run_migrations
 from domain.store.role_names import (
@@ -41,11 +43,13 @@ MIN_SECRET = 32
 
 
 def serve(
-    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000, host: Annotated[str, typer.Option()] = "127.0.0.1"
+    context: typer.Context,
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 8000,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
 ) -> None:
     """Serve the API with the database and secrets of the environment variables. What is wrong with them, with the
     database or with the clock is said before anything is served."""
-    from api.server.supervisor import listen
+    from api.server.supervisor import listen, supervise
 
     faults: list[str] = []
     try:
@@ -64,8 +68,24 @@ def serve(
         fail(escape(str(problem)))
     console.print(f"Serving {settings.base_url} on {host}:{port}. Ctrl-C stops it.")
     sys.stdout.flush()
+    if context.obj:  # the embedded database ends with this process
+        raise typer.Exit(supervise(listener))
     listener.set_inheritable(True)
     os.execv(sys.executable, [sys.executable, "-m", "api.server", str(listener.fileno())])  # noqa: S606 (our own interpreter)
+
+
+def backup(file: Annotated[Path, typer.Argument(help="A new file, which pg_restore reads.", dir_okay=False)]) -> None:
+    """Write all of the database into a file, as the owner, with pg_dump. MARKONCE_SECRET is not in it."""
+    url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: the owner sees every row.")
+    fail_with_faults(find_setting_faults("DATABASE_OWNER_URL"))
+    try:
+        size = write_backup(url, "DATABASE_OWNER_URL", file)
+    except DatabaseError as problem:
+        fail(escape(problem.detail))
+    console.print(
+        f"Wrote {size:,} bytes to {escape(str(file))}, and read them. Keep MARKONCE_SECRET elsewhere: both are needed.",
+        soft_wrap=True,
+    )
 
 
 def migrate() -> None:
