@@ -28,7 +28,7 @@ from api.http.rate_limit import Buckets
 from api.pages import problems
 from api.rest.openapi import document
 from api.rest.streams import make_row_reader
-from api.rest.urls import make_routes
+from api.rest.urls import find_resending_path, make_routes
 from api.settings import Settings
 from domain import CLEANUP, COMMANDS
 from domain.clients.me import GraphqlLimits, Limits
@@ -37,7 +37,7 @@ from domain.jobs.worker import Worker
 from domain.read import query
 from domain.read.checks import MAX_COST
 from domain.read.cursors import Cursors
-from domain.read.query import MAX_FIRST, MAX_NESTED_FIRST
+from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 from domain.store.cleanup import clean_up
 from domain.store.database import Database
 from domain.support.lru import Lru
@@ -54,6 +54,7 @@ def collect_limits(settings: Settings) -> Limits:
     return Limits(
         first=MAX_FIRST,
         nested_first=MAX_NESTED_FIRST,
+        default_first=DEFAULT_FIRST,
         batch_entries=MAX_ENTRIES,
         body_bytes=MAX_BODY,
         other_body_bytes=MAX_OTHER_BODY,
@@ -137,7 +138,9 @@ async def _respond_to_http_exception(request: Request, error: Any) -> Response:
     base_url = request.app.state.settings.base_url
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
-        problem = HttpProblem(error.status_code, "method", f"Use {allow}.", {"Allow": allow})
+        resending_path = find_resending_path(request.url.path)
+        advice = "" if resending_path is None else f" Send the row again by POST {resending_path}."
+        problem = HttpProblem(error.status_code, "method", f"Use {allow}.{advice}", {"Allow": allow})
         return respond(problem, base_url)
     return respond(HttpProblem(error.status_code, "url-unknown", "See /openapi.json for what there is."), base_url)
 

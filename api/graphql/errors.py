@@ -2,7 +2,7 @@
 
 import re
 
-from graphql import GraphQLError
+from graphql import EnumValueNode, GraphQLError
 
 from api.http.problems import as_domain_error, make_problem
 from domain.declare.errors import BadRequest, DomainError, Issue
@@ -20,12 +20,15 @@ def strip_error(error: GraphQLError, at: str = "") -> GraphQLError:
     """
     message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
     message = _WITH_CAUSE.sub(lambda match: f": it {match[1].rstrip('.')}.", message).replace("not to be None.", "not to be null.")
+    if error.nodes and isinstance(error.nodes[0], EnumValueNode) and _OF_TEXT.match(message):
+        message += " Write a text in double quotes."
     extensions = error.extensions or {"code": "graphql-invalid"}
     stripped = GraphQLError(message, path=error.path, extensions=extensions | {"at": at} if at else extensions)
     stripped.locations = error.locations
     return stripped
 
 
+_OF_TEXT = re.compile("(String|ID) cannot represent")
 _OF_VARIABLE = re.compile(r"Variable '\$(\w+)' has invalid value(?: at ([^:]+))?(?:: (.*)|\.)", re.DOTALL)
 
 

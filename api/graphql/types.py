@@ -305,7 +305,8 @@ def make_output_type(struct: type[msgspec.Struct]) -> str:
     fields = {}
     for field in inspect.type_info(struct).fields:  # type: ignore[attr-defined]
         type_, nullable = _unwrap(field.type, make_output_type)
-        fields[field.encode_name] = make_field(StrawberryField, field.encode_name, f"{type_} | None" if nullable else type_)
+        annotation = f"{type_} | None" if nullable else type_
+        fields[field.encode_name] = make_field(StrawberryField, field.encode_name, annotation, _describe(field.type))
     make_type(struct.__name__, fields, cleandoc(struct.__doc__ or ""))
     return struct.__name__
 
@@ -323,7 +324,7 @@ _PLAIN: dict[type[inspect.Type], str] = {
 
 
 def _describe(type_: inspect.Type) -> str | None:
-    """The description of an input's field, with its closed list of values where it has one."""
+    """The description of a field of an input or an answer, with its closed list of values where it has one."""
     if not isinstance(type_, inspect.Metadata):
         return None
     description = str((type_.extra_json_schema or {}).get("description", ""))

@@ -54,6 +54,7 @@ RETRY_SECONDS = 3.0
 SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 """The value of `scope` (RFC 6749, section 3.3). What does not match must not be quoted in an error_description either."""
 
+GET_TOKEN, GET_NEW = "Get one from POST /oauth/token.", "Get a new one from POST /oauth/token."
 NO_SCOPE = ""
 """The scope of a token without the claim: of a client that no grant in force gives any (RFC 9068, section 2.2.3)."""
 
@@ -142,7 +143,7 @@ class Authenticator:
         """The caller that the values of the Authorization header name. Raises Unauthorised."""
         schemes = [value.partition(" ") for value in authorization]
         if not any(scheme.lower() == "bearer" for scheme, _, _ in schemes):
-            raise Unauthorised(self._base_url, "Send an access token in the Authorization header.", sent=False)
+            raise Unauthorised(self._base_url, f"Send an access token in the Authorization header. {GET_TOKEN}", sent=False)
         if len(schemes) > 1:
             raise Unauthorised(self._base_url, "Send one Authorization header.")
         token = schemes[0][2].lstrip(" ")
@@ -171,9 +172,9 @@ class Authenticator:
         try:
             caller, expires_at = await self._read_token(text)
         except ExpiredTokenError as problem:
-            raise Unauthorised(self._base_url, "The access token has expired.") from problem
+            raise Unauthorised(self._base_url, f"The access token has expired. {GET_NEW}") from problem
         except JoseError as problem:
-            raise Unauthorised(self._base_url, "The access token is not valid here.") from problem
+            raise Unauthorised(self._base_url, f"The access token is not valid here. {GET_NEW}") from problem
         self._tokens.put(text, (caller, expires_at))
         self._statuses.discard(caller.client_id)  # it may be older than the token
         return caller

@@ -33,6 +33,7 @@ MAX_ASSERTION_SECONDS = 300
 """How far ahead the exp of an assertion may be."""
 
 NOT_SIGNED = "The client is not known, or none of its keys (named by kid, where there are several) made this signature."
+NOT_AUTHENTICATED = "The client must authenticate, by HTTP Basic with its id and secret, or by private_key_jwt."
 REPLAYED = "The jti of this assertion was used before. Sign a new one for each request."
 
 
@@ -99,7 +100,7 @@ def read_client_auth(authorization: list[str], form: Form, issuer: str) -> Clien
     if methods > 1:
         raise TokenError("invalid_request", "Use one method of client authentication, once.")
     if methods == 0:
-        raise TokenError("invalid_client", "The client must authenticate.", 401)
+        raise TokenError("invalid_client", NOT_AUTHENTICATED, 401)
     client_auth: ClientAuth
     if authorization:
         client_auth = _read_basic(authorization[0])

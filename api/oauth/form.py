@@ -26,7 +26,7 @@ async def read_form(request: Request) -> Form:
     if len(request.headers.getlist("content-type")) > 1:
         raise TokenError("invalid_request", "A request has one Content-Type field.")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
-        raise TokenError("invalid_request", "The body is application/x-www-form-urlencoded.")
+        raise TokenError("invalid_request", "The body must be application/x-www-form-urlencoded.")
     try:
         pairs = parse_qsl((await _read_body(request)).decode("ascii"), True, True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except ValueError as problem:

@@ -51,8 +51,9 @@ def read_field_tree(
         level, level_resource = tree, resource
         for depth, name in enumerate(path.split(".")):
             if name not in level_resource.links:
-                message = f"{level_resource.name} has no link {name}."
-                issues.add_unknown("include", "link-unknown", message, name, tuple(level_resource.links))
+                message, names = f"{level_resource.name} has no link {name}.", tuple(level_resource.links)
+                listed = f" It has: {', '.join(names)}." if names else " It has none."
+                issues.add_unknown("include", "link-unknown", message, name, names, listed)
                 break
             if depth >= MAX_DEPTH:
                 issues.add("include", "include-too-deep", f"Links nest at most {MAX_DEPTH} deep.")

@@ -84,10 +84,10 @@ class ParameterIssues:
         if len(self.issues) < MAX_ISSUES:
             self.issues.append(Issue(self.prefix + at, code, message))
 
-    def add_unknown(self, at: str, code: str, message: str, name: str, names: Sequence[str]) -> None:
-        """Adds an issue about an unknown name, with the one of `names` that may have been meant."""
+    def add_unknown(self, at: str, code: str, message: str, name: str, names: Sequence[str], listed: str = "") -> None:
+        """Adds an issue about an unknown name, with the one of `names` that may have been meant, or `listed` where none is similar."""
         if len(self.issues) < MAX_ISSUES:
-            self.add(at, code, message + self.suggestions.suggest(name, names))
+            self.add(at, code, message + (self.suggestions.suggest(name, names) or listed))
 
     def limit_names(self, at: str, names: list[str]) -> list[str]:
         """The names, or [] and an issue where there are more than MAX_VALUES."""

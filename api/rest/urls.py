@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cache
 from typing import TypeAlias
 
 from starlette.requests import Request
@@ -134,6 +135,22 @@ def url_of(command: Command) -> tuple[str, str]:
 def _make_snake(name: str) -> str:
     """The name in snake case: plannedRoll is planned_roll."""
     return re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
+
+
+@cache
+def _list_sent_again() -> frozenset[str]:
+    """The lists whose rows are changed by sending them again, since they have neither PATCH nor DELETE."""
+    recorded = {url_of(command)[1] for command in COMMANDS.values() if command.name.startswith("record_")}
+    changed = {
+        url_of(command)[1].removesuffix("/{id}") for command in COMMANDS.values() if command.name.startswith(("update_", "delete_"))
+    }
+    return frozenset(recorded - changed)
+
+
+def find_resending_path(path: str) -> str | None:
+    """The list to which the row of this path is sent again to change it; None for any other path."""
+    above, _, row_id = path.rpartition("/")
+    return above if row_id and above in _list_sent_again() else None
 
 
 class FixedRoute(Route):

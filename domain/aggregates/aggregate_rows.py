@@ -1,13 +1,19 @@
 """The response of an aggregate query: its rows, page, excluded schools and coverage."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from domain.aggregates.disclosure import Reason
-from domain.declare.inputs import Output
+from domain.declare.inputs import Output, describe
 
 Status = Literal["c", "z", "x"]
 """Why figures are null: c suppressed, z not applicable, x not available."""
 Exclusion = Literal["not-a-member", "not-collected", "nobody-eligible", "nothing-judged"]
+
+
+_WHY = (
+    "Why figures are null: c hidden, since 1 to 5 pupils are eligible, or since the row would give away one that is hidden;"
+    " z nobody is eligible; x nothing is judged yet."
+)
 
 
 class AggregateRow(Output, kw_only=True):
@@ -25,38 +31,50 @@ class AggregateRow(Output, kw_only=True):
     many there are, and the figures that end in WithDiscounted include them; these are null where nobody is discounted.
     """
 
-    school_id: str | None = None
-    school_urn: int | None = None
-    school_name: str | None = None
-    subject: str | None = None
-    window: str | None = None
-    academic_year: str | None = None
-    year_group: str | None = None
-    sex: str | None = None
-    disadvantaged: str | None = None
-    eal: str | None = None
-    sen: str | None = None
-    schools: int
-    eligible: int | None = None
-    valid: int | None = None
-    expected: int | None = None
-    expected_percent: int | None = None
-    expected_status: Status | None = None
-    higher: int | None = None
-    higher_percent: int | None = None
-    higher_status: Status | None = None
-    average: float | None = None
-    coverage_percent: int | None = None
-    status: Status | None = None
-    reason: Reason | None = None
-    discounted: int | None = None
-    eligible_with_discounted: int | None = None
-    valid_with_discounted: int | None = None
-    expected_with_discounted: int | None = None
-    expected_percent_with_discounted: int | None = None
-    higher_with_discounted: int | None = None
-    higher_percent_with_discounted: int | None = None
-    average_with_discounted: float | None = None
+    school_id: Annotated[str | None, describe("The school's id, where it is grouped by school or filtered to one.")] = None
+    school_urn: Annotated[int | None, describe("The school's URN, with `schoolId`.")] = None
+    school_name: Annotated[str | None, describe("The school's name, with `schoolId`.")] = None
+    subject: Annotated[str | None, describe("The subject's code.")] = None
+    window: Annotated[str | None, describe("The window's code.")] = None
+    academic_year: Annotated[str | None, describe("The academic year of the window.")] = None
+    year_group: Annotated[
+        str | None, describe("The national curriculum year on the census day; null where it is not grouped by.")
+    ] = None
+    sex: Annotated[str | None, describe("F or M; null where it is not grouped by.")] = None
+    disadvantaged: Annotated[str | None, describe("The category of disadvantage; null where it is not grouped by.")] = None
+    eal: Annotated[str | None, describe("The category of English as an additional language; null where it is not grouped by.")] = (
+        None
+    )
+    sen: Annotated[str | None, describe("The category of special educational needs; null where it is not grouped by.")] = None
+    schools: Annotated[int, describe("How many schools the row pools.")]
+    eligible: Annotated[
+        int | None, describe("How many pupils are eligible: they count in the window and subject, and are not discounted.")
+    ] = None
+    valid: Annotated[int | None, describe("How many of the eligible have a value that counts.")] = None
+    expected: Annotated[int | None, describe("How many of the eligible reach the expected standard.")] = None
+    expected_percent: Annotated[int | None, describe("The percentage of the eligible who reach the expected standard.")] = None
+    expected_status: Annotated[
+        Status | None, describe("Why `expected` is null: z no such standard, x told later, or some of the schools have none.")
+    ] = None
+    higher: Annotated[int | None, describe("How many of the eligible reach the higher standard.")] = None
+    higher_percent: Annotated[int | None, describe("The percentage of the eligible who reach the higher standard.")] = None
+    higher_status: Annotated[
+        Status | None, describe("Why `higher` is null: z no such standard, x told later, or some of the schools have none.")
+    ] = None
+    average: Annotated[float | None, describe("The average of the values that are numbers, such as scaled scores.")] = None
+    coverage_percent: Annotated[int | None, describe("The percentage of the eligible who have a value that counts.")] = None
+    status: Annotated[Status | None, describe(_WHY)] = None
+    reason: Annotated[Reason | None, describe("With view=public, why the row is hidden: primary or complement.")] = None
+    discounted: Annotated[
+        int | None, describe("How many are discounted, to a reader with aggregates:internal; null for nobody.")
+    ] = None
+    eligible_with_discounted: Annotated[int | None, describe("`eligible` with the discounted.")] = None
+    valid_with_discounted: Annotated[int | None, describe("`valid` with the discounted.")] = None
+    expected_with_discounted: Annotated[int | None, describe("`expected` with the discounted.")] = None
+    expected_percent_with_discounted: Annotated[int | None, describe("`expectedPercent` with the discounted.")] = None
+    higher_with_discounted: Annotated[int | None, describe("`higher` with the discounted.")] = None
+    higher_percent_with_discounted: Annotated[int | None, describe("`higherPercent` with the discounted.")] = None
+    average_with_discounted: Annotated[float | None, describe("`average` with the discounted.")] = None
 
 
 class ExcludedSchool(Output, kw_only=True):

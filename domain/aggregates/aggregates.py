@@ -59,6 +59,7 @@ from domain.aggregates.groups import (
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.aggregates.results import AggregateResult, Tally
 from domain.aggregates.statement import AggregateTemplate, compile_aggregate
+from domain.assessment.codes import MAX_LISTED
 from domain.assessment.templates import PARTS_OF, describe_conjunction
 from domain.declare.errors import BadRequest, Forbidden, Invalid, Issue, PartlyRead, make_invalid
 from domain.declare.ids import parse_id
@@ -67,6 +68,7 @@ from domain.read.cursors import Cursors
 from domain.roster.former_laestabs import FIND_SQL
 from domain.roster.school_numbers import parse_laestab
 from domain.store.database import Database
+from domain.support.suggestions import Suggestions
 
 
 async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, query: AggregateQuery) -> AggregatePage:
@@ -200,10 +202,22 @@ def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]
     missing += ["school" for school in query.school if school not in ids]
     if missing:
         message = "There is no such {} within the reach of this client's aggregates."
-        conjunction = _find_conjunction(query.subject or "") if "subject" in missing else None
-        reasons = {"subject": f" {conjunction}"} if conjunction else {}
+        conjunction = _find_conjunction(query.subject or "")
+        subject_codes = sorted({code for *_, code in result.subject_codes})
+        reasons = {
+            "window": _list_codes(query.window or "", result.window_codes),
+            "subject": f" {conjunction}" if conjunction else _list_codes(query.subject or "", subject_codes),
+        }
         raise make_invalid([Issue(name, f"{name}-not-found", message.format(name) + reasons.get(name, "")) for name in missing])
     return {ids[school] for school in query.school}
+
+
+def _list_codes(code: str, codes: list[str]) -> str:
+    """Returns the sentences that say which code may have been meant, and which there are."""
+    if not codes:
+        return ""
+    more = " and more" if len(codes) > MAX_LISTED else ""
+    return f"{Suggestions().suggest(code, codes)} There are: {', '.join(codes[:MAX_LISTED])}{more}."
 
 
 def _find_conjunction(subject: str) -> str | None:

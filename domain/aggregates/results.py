@@ -138,7 +138,8 @@ class Tally(Struct):
 class AggregateResult(Struct):
     """The result of the statement.
 
-    `window`, `subject`, `trust`: whether the one of the query is within reach. `schools`: the schools within reach that
+    `window`, `subject`, `trust`: whether the one of the query is within reach. `window_codes`: the
+    codes of the newest windows within reach, where the one of the query is not. `schools`: the schools within reach that
     the query covers. `empty`: the windows of a school in which no pupil is counted (tenant, school, and the numbers of
     the subjects collected). `subject_codes`, `scheme_codes`: codes by tenant and number; of schemes also why a version has no
     standards. `groups`: grouped as the query
@@ -146,6 +147,7 @@ class AggregateResult(Struct):
     """
 
     window: bool
+    window_codes: list[str]
     subject: bool
     trust: bool
     schools: list[RequestedSchool]

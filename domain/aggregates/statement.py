@@ -43,6 +43,7 @@ from sqlalchemy import (
 from domain.access.reach import CALLER, is_in_force, reach
 from domain.aggregates.cells import MAIN_ASPECT, cells, discounted_cells, grades, scheme_versions, totals
 from domain.aggregates.results import Categories
+from domain.assessment.codes import MAX_LISTED
 from domain.assessment.schemes import schemes
 from domain.assessment.subjects import subjects
 from domain.assessment.tenant_setup import tenants
@@ -106,8 +107,12 @@ def _compile(template: AggregateTemplate) -> Statement:
         else _select_measures(counted, template.by_school_alone, "by_school")
     )
     tenant_ids, s = select(reached.c.tenant_id), subjects.c
+    is_window_there = exists().where(windows.c.tenant_id.in_(tenant_ids), _is_requested_window())
     answer = {
-        "window": exists().where(windows.c.tenant_id.in_(tenant_ids), _is_requested_window()) if template.window else true(),
+        "window": is_window_there if template.window else true(),
+        "window_codes": case((is_window_there, _build_array()), else_=_list_windows(tenant_ids))
+        if template.window
+        else _build_array(),
         "subject": exists().where(s.tenant_id.in_(tenant_ids), s.code == bindparam("subject", type_=Text)),
         "trust": exists().where(_is_requested_trust(), _is_trust_in_reach(reached)) if template.trust else true(),
         "schools": _aggregate_array(_select_requested_schools(reached, counted, template)),
@@ -316,6 +321,13 @@ def _aggregate_array(items: Select[Any]) -> ColumnElement[Any]:
 
 def _is_requested_window() -> ColumnElement[bool]:
     return (windows.c.code == bindparam("window", type_=Text)) | (windows.c.id == bindparam("window_id", type_=Uuid))
+
+
+def _list_windows(tenant_ids: Select[Any]) -> ColumnElement[Any]:
+    """A JSON array of the codes of the newest windows, one more than a message lists."""
+    w = windows.c
+    newest = select(w.code.label("item")).where(w.tenant_id.in_(tenant_ids)).group_by(w.code)
+    return _aggregate_array(newest.order_by(func.max(w.census_on).desc(), w.code).limit(MAX_LISTED + 1))
 
 
 def _is_requested_trust() -> ColumnElement[bool]:

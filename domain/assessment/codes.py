@@ -42,12 +42,13 @@ class CodeTable:
     listed_windows: tuple[str, ...] = ()
     """Codes of the tenant's windows, the newest first, for a message."""
 
-    def describe_unknown_window(self) -> str:
+    def describe_unknown_window(self, code: object, suggestions: Suggestions) -> str:
         """Returns the message for a window that the tenant does not have."""
         if not self.listed_windows:
             return "This tenant has no window."
         more = " and more" if len(self.listed_windows) > MAX_LISTED else ""
-        return f"This tenant has no such window. It has: {', '.join(self.listed_windows[:MAX_LISTED])}{more}."
+        meant = suggestions.suggest(code, self.listed_windows) if isinstance(code, str) else ""
+        return f"This tenant has no such window.{meant} It has: {', '.join(self.listed_windows[:MAX_LISTED])}{more}."
 
     def describe_collected(self, window_no: int, school_id: UUID) -> str:
         """Returns the sentence that says what a window collects from a school."""

@@ -20,5 +20,5 @@ async def read_codes_of_batch(connection: Connection, tenant_id: UUID, batch: Ba
     if named - codes.windows.keys():
         codes = await name_windows(connection, tenant_id, codes)
     if of_batch is not UNSET and of_batch not in codes.windows:
-        batch.fault("/window", "window-unknown", codes.describe_unknown_window())
+        batch.fault("/window", "window-unknown", codes.describe_unknown_window(of_batch, batch.suggestions))
     return codes, now

@@ -27,6 +27,7 @@ from domain.roster.tenant_ref import TenantRef, find_named_tenant
 from domain.roster.years import AcademicYearText, YearGroupText
 from domain.store.database import Connection, transpose
 from domain.support import clock
+from domain.support.suggestions import Suggestions
 from domain.write.aggregates import rebuild
 from domain.write.checks import Checks
 from domain.write.command import command
@@ -166,13 +167,14 @@ async def resolve_collected(
     refs = [ref for pairs in schools_of.values() for _, ref in pairs if not is_partial(ref)]
     schools = iter(await find_schools(connection, caller, Scope.WINDOWS_WRITE, refs))
     schemes_of_lines: dict[tuple[int, int, UUID], UUID] = {}
+    suggestions = Suggestions()
     for i, line in lines:
         pointer, issues = f"/collects/{i}", list[Issue]()
         for name, rows in (("subject", subjects), ("scheme", schemes), ("aspect", aspects)):
             code = getattr(line, name, None)
             if code is not None and (code not in rows or rows[code]["retired"]):
                 usable = [other for other, row in rows.items() if not row["retired"] and not row["derived"]]
-                unknown, message = describe_unknown_code(name, code, usable)
+                unknown, message = describe_unknown_code(name, code, usable, suggestions)
                 issues.append(
                     Issue(f"{pointer}/{name}", unknown, f"This {name} is retired. {message}" if code in rows else message)
                 )

@@ -166,7 +166,7 @@ def _find_window(batch: Batch[Any, Any], codes: CodeTable, at: int, entry: Judge
     if code is UNSET:
         _reject_unnamed_window(batch, at)
     elif window is None and getattr(entry, "window", UNSET) is not UNSET:
-        batch.reject(at, "window", "window-unknown", codes.describe_unknown_window())
+        batch.reject(at, "window", "window-unknown", codes.describe_unknown_window(code, batch.suggestions))
     elif window is None:
         batch.drop(at)  # the window of the batch has an issue of its own
     return window
@@ -178,7 +178,7 @@ def _find_number(batch: Batch[Any, Any], numbers: dict[str, int], at: int, entry
     if code is None:
         return None
     if (number := numbers.get(code)) is None:
-        batch.reject(at, noun, *describe_unknown_code(noun, code, numbers))
+        batch.reject(at, noun, *describe_unknown_code(noun, code, numbers, batch.suggestions))
     return number
 
 

@@ -45,8 +45,8 @@ RECEIPTS = Resource(
         "schoolId": Field(r.school_id, "The school's id."),
         "operation": Field(
             r.operation,
-            "recordPupils, recordGroups, recordJudgements or recordTargets.",
-            vocabulary=declare_list("recordPupils", "recordGroups", "recordJudgements", "recordTargets"),
+            "recordPupils, recordGroups, recordJudgements, recordTargets or recordSchoolReferences.",
+            vocabulary=declare_list("recordPupils", "recordGroups", "recordJudgements", "recordTargets", "recordSchoolReferences"),
         ),
         "client": Field(_client_name, "Name of the client that sent it.", sort_key=sort_by_text(_client_name)),
         "receivedAt": Field(r.received_at, "When it arrived."),

@@ -120,9 +120,7 @@ class TargetGrades:
             return None
         if scheme is not UNSET:
             if scheme not in self._by_scheme:
-                batch.reject(
-                    at, "scheme", "scheme-unknown", f"This tenant has no such scheme. It has: {', '.join(self._by_scheme)}."
-                )
+                batch.reject(at, "scheme", *describe_unknown_code("scheme", scheme, self._by_scheme, batch.suggestions))
                 return None
             grades = self._by_scheme[scheme]
         elif school is None or subject_no is None:
@@ -201,7 +199,7 @@ def resolve_entry(
         code = getattr(entry, kind, None)
         if code is not None and (kind, code) not in numbers:
             codes = [other for other_kind, other in numbers if other_kind == kind]
-            batch.reject(at, kind, *describe_unknown_code(kind, code, codes))
+            batch.reject(at, kind, *describe_unknown_code(kind, code, codes, batch.suggestions))
     subject_no = numbers.get(("subject", getattr(entry, "subject", None)))
     aspect_no = numbers.get(("aspect", getattr(entry, "aspect", None)))
     grade = grades.find(batch, at, entry, school, subject_no, year) or (None, None)

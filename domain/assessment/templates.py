@@ -16,6 +16,7 @@ from msgspec import Struct, convert, structs
 
 from domain.declare.vocabulary import find_word
 from domain.roster.years import academic_year_range, parse_academic_year
+from domain.support.suggestions import Suggestions
 
 Standard = Literal["x", "z"] | None
 """Why a version of a scheme has no such standard, in the DfE's symbols: x not available yet, z not applicable. None where it has one."""
@@ -201,8 +202,9 @@ def describe_conjunction(code: str) -> str | None:
     )
 
 
-def describe_unknown_code(noun: str, code: str, codes: Iterable[str]) -> tuple[str, str]:
+def describe_unknown_code(noun: str, code: str, codes: Iterable[str], suggestions: Suggestions) -> tuple[str, str]:
     """Returns the code and the message of the issue of a subject, aspect or scheme that cannot be judged. `codes` are those that can."""
     if noun == "subject" and (reason := describe_conjunction(code)) is not None:
         return "subject-derived", reason
-    return f"{noun}-unknown", f"This tenant has no such {noun}. It has: {', '.join(codes)}."
+    names = tuple(codes)
+    return f"{noun}-unknown", f"This tenant has no such {noun}.{suggestions.suggest(code, names)} It has: {', '.join(names)}."

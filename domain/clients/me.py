@@ -98,12 +98,13 @@ class GraphqlLimits(Output, kw_only=True):
 
 
 class Limits(Output, kw_only=True):
-    """Limits of one request: rows of a page, at the top and nested; entries of a batch; bytes of a batch and of any
-    other body, and JSON values in either; values of one filter and of all filters; how many values a response could
-    hold. And the rate limit of a client, for each tenant it reaches."""
+    """Limits of one request: rows of a page, at the top and nested, and how many (`defaultFirst`) where no `first` is
+    sent; entries of a batch; bytes of a batch and of any other body, and JSON values in either; values of one filter and
+    of all filters; how many values a response could hold. And the rate limit of a client, for each tenant it reaches."""
 
     first: int
     nested_first: int
+    default_first: int
     batch_entries: int
     body_bytes: int
     other_body_bytes: int

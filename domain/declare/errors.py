@@ -36,7 +36,8 @@ class Issue(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One fault of a request. `at` is a JSON pointer into the body (RFC 6901) or the name of a query parameter.
 
     Messages hold no personal data. `current` accompanies a version-conflict, if the caller may read the stored value.
-    `reference` is that which the faulty row of a batch itself holds; `line` is where the row begins in a body of lines, from 1.
+    `reference` is that which the faulty row of a batch itself holds or, of too-many-leavers, the client's own of the pupil;
+    `line` is where the row begins in a body of lines, from 1.
     """
 
     at: str

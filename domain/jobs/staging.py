@@ -5,7 +5,7 @@ those after them are added.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.access.caller import Caller
-from domain.declare.errors import Busy, FaultyValue, InProgress, Invalid, Issue, make_invalid
+from domain.declare.errors import Busy, FaultyValue, InProgress, make_invalid
 from domain.declare.ids import NIL, new_id
 from domain.declare.type_numbers import JOB
 from domain.jobs.job import RECEIVING
@@ -23,7 +23,7 @@ from domain.roster.school_refs import find_schools_of_rows
 from domain.store.database import Connection, Database, transpose
 from domain.support.slices import run_in_slices
 from domain.write.command import Command
-from domain.write.idempotency import KeyedRequest, claim_key, store_answer
+from domain.write.idempotency import KeyedRequest, claim_key, make_reused, store_answer
 
 MAX_DECODED_BYTES = 10_000_000_000
 """Bytes of one stream, as they are decoded."""
@@ -128,7 +128,7 @@ class Staging:
         stored = msgspec.json.decode(row["said"])
         differing = [name for name in self._said if self._said[name] != stored.get(name)]
         if differing:
-            raise _make_reused(differing)
+            raise make_reused(differing)
         digests = []
         if row["state"] == RECEIVING:
             await connection.execute(_TAKE_OVER, client_id, row["id"], receiver, scopes)
@@ -148,12 +148,12 @@ class Staging:
         """Ends the stream: the job waits for its turn. Returns whether the same stream was received before. Raises as `add` does."""
         if self.is_received:
             if self.job.digest not in (None, digest):
-                raise _make_reused(["body"])
+                raise make_reused(["body"])
             return True
         if self._waiting:
             await self._end_part()
         if self._parts < len(self.job.digests):
-            raise _make_reused(["body"])
+            raise make_reused(["body"])
         await self._database.run_transaction(
             self._caller.client_id, lambda connection: self._finish(connection, digest, decoded_bytes)
         )
@@ -188,7 +188,7 @@ class Staging:
         self._parts, self._rows = n + 1, begun + len(rows)
         if n < len(self.job.digests):
             if self.job.digests[n] != digest:
-                raise _make_reused(["body"])
+                raise make_reused(["body"])
             return
         numbers = range(begun, begun + len(rows))
         document = {**self._said["head"], "entries": [row.value for row in rows]}
@@ -219,9 +219,3 @@ def _get_entry(command: Command) -> type[Struct]:
     entry = command.entries
     assert entry is not None
     return entry
-
-
-def _make_reused(differing: Sequence[str]) -> Invalid:
-    """Returns the error of a key that is of another request (idempotency.py)."""
-    message = f"This Idempotency-Key was used with another {' and another '.join(differing)}. Use a new key for a new request."
-    return Invalid(message, code="idempotency-key-reused", issues=(Issue("Idempotency-Key", "idempotency-key-reused", message),))

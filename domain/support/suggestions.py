@@ -24,8 +24,10 @@ class Suggestions:
         return "" if found is None else f" Did you mean {found}?"
 
     def find_similar(self, name: str, among: Sequence[str]) -> str | None:
-        """Returns the most similar one of the names, None if none is similar."""
+        """Returns the most similar one of the names, in whatever case, None if none is similar."""
         key = name[:MAX_NAME_LENGTH], tuple(among)
         if key not in self._found and len(self._found) < MAX_SUGGESTIONS:
-            self._found[key] = next(iter(get_close_matches(*key, n=1)), None)
+            names = {each.casefold(): each for each in reversed(key[1])}  # the first one of those that differ in case alone
+            similar = get_close_matches(key[0].casefold(), names, n=1)
+            self._found[key] = names[similar[0]] if similar else None
         return self._found.get(key)

@@ -8,7 +8,7 @@ statement here selects one client's own keys. A stored answer says which tenant 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -26,6 +26,8 @@ KEY_LIFETIME = timedelta(days=7)
 CLEANUP = (clean_up_rows("idempotency keys", "idempotency", "expires_at <= now()"),)
 
 
+PREFERENCES = ("handling", "return")
+"""Parts of a request that REST reads from the header Prefer, and GraphQL from arguments of these names."""
 STRIDE = 32
 """Rows that are hashed before others may go on."""
 _MAY_BE_WHOLE = re.compile(rb"\.0[,}\]]|[0-9]e|\.0$|-0")
@@ -132,9 +134,19 @@ async def claim_key(connection: Connection, caller: Caller, route: str, request:
         stored, sent = json.loads(row["request"]), request.list_parts(dry_run=dry_run)
         differing = [name for name in {**sent, **stored} if sent.get(name) != stored.get(name)]
     if differing:
-        message = f"This Idempotency-Key was used with another {' and another '.join(differing)}. Use a new key for a new request."
-        raise Invalid(message, code="idempotency-key-reused", issues=(Issue("Idempotency-Key", "idempotency-key-reused", message),))
+        raise make_reused(differing)
     return str(row["answer"])
+
+
+def make_reused(differing: Sequence[str]) -> Invalid:
+    """Returns the error of a key that is of another request. `differing` are the parts that differ; those of the preferences
+    are named together, as the header that says them.
+    """
+    preferred = [name for name in PREFERENCES if name in differing]
+    others = [name for name in differing if name not in PREFERENCES]
+    named = " and another ".join(others + [f"Prefer ({', '.join(preferred)})"] * bool(preferred))
+    message = f"This Idempotency-Key was used with another {named}. Use a new key for a new request."
+    return Invalid(message, code="idempotency-key-reused", issues=(Issue("Idempotency-Key", "idempotency-key-reused", message),))
 
 
 _STORE = """

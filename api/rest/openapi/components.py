@@ -103,7 +103,7 @@ _UNKNOWN_GRADE = Issue("/entries/412/grade", "grade-unknown", "The scheme has no
 _OUTDATED = Issue("If-Match", Stale.code, "The row has version 4 now. Read it again, and change it as it is.")
 _ERRORS: list[DomainError] = [
     BadRequest("1 parameter cannot be read.", code="parameter-invalid", issues=(_MISSPELT_FILTER,)),
-    HttpProblem(HTTPStatus.UNAUTHORIZED, "unauthorised", "The access token has expired."),
+    HttpProblem(HTTPStatus.UNAUTHORIZED, "unauthorised", "The access token has expired. Get a new one from POST /oauth/token."),
     make_scope_error({"recordJudgements": Scope.JUDGEMENTS_WRITE}),
     NotFound(),
     PupilMerged("019a5c1e-7c00-7004-9a3b-6f0d2e8c1b47"),

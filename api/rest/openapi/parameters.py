@@ -123,7 +123,8 @@ COMMON: dict[str, JsonObject] = {
     "IdempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "Any text that the client chooses. For 7 days the same key and body get the same response and change nothing a second time.",
+        "description": "Any text that the client chooses. For 7 days the same key,"
+        " body, parameters and Prefer header get the same response and change nothing a second time.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
     },
     "IfNoneMatch": {

@@ -21,7 +21,7 @@ async def record_extract_day(connection: Connection, as_of: date, *, force: bool
     await connection.execute(_LOCK)
     last = await connection.fetchval(_LAST)
     if last is not None and as_of < last and not force:
-        message = f"The register is of an extract of {last}, and this one is older. Import a newer one, or say force."
+        message = f"The register is of an extract of {last}, and this one is older. Import a newer one, or send force=true (on the command line, --force)."
         raise make_invalid([Issue("/asOf", "gias-extract-older", message)])
     if as_of != last:
         await connection.execute(_RECORD, as_of, last is not None and as_of < last)

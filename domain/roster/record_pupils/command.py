@@ -34,7 +34,7 @@ from domain.roster.record_pupils.matching import (
     reject_pupils_of_other_schools,
     reject_takers,
 )
-from domain.roster.record_pupils.plan import plan_roll
+from domain.roster.record_pupils.plan import ALL_PERCENT, plan_roll
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
 from domain.roster.record_pupils.refused_rows import check_refused_rows
 from domain.roster.record_pupils.retired_rows import list_identifiers
@@ -138,9 +138,10 @@ async def write_roll(
         max_percent = await leavers.read_max_leavers(connection, complete_school, batch.head.max_leavers)
         present |= await leavers.find_pupils_to_spare(connection, caller, batch, complete_school, on_roll, planned_stays)
         if complete_school.has_other_source:
-            report_leavers(batch, complete_school, leavers.find_leavers(on_roll, present, 100))
+            absent = await leavers.find_leavers(connection, caller, complete_school, on_roll, present, ALL_PERCENT)
+            report_leavers(batch, complete_school, absent)
         else:
-            ended = leavers.find_leavers(on_roll, present, max_percent)
+            ended = await leavers.find_leavers(connection, caller, complete_school, on_roll, present, max_percent)
     changes = await move_and_share_pupils(connection, tenant_id, rows)
     arrived_ids = changes.moved_ids | {pupil_id for pupil_id, _ in changes.shared_pairs}
     if arrived_ids:  # row-level security did not show them before

@@ -27,6 +27,7 @@ from domain.roster.record_pupils.changes import PupilChanges, StoredPupils
 from domain.roster.record_pupils.entries import PupilEntryRow
 from domain.roster.record_pupils.rejected_rows import list_rejected_rows
 from domain.roster.record_pupils.spells import NOT_ON_ROLL, YearRange, find_rests
+from domain.roster.references import may_repeat
 from domain.roster.retired import find_new_identities, find_retired
 from domain.roster.school_refs import SchoolInReach, find_school, read_ref
 from domain.roster.schools import DEFAULT_SETTINGS
@@ -138,14 +139,40 @@ async def read_max_leavers(connection: Connection, school: SchoolInReach, max_le
     return int(DEFAULT_SETTINGS["max_leavers_percent"] if setting is None else setting)
 
 
-def find_leavers(on_roll: list[OpenSpell], present: Collection[UUID | None], max_percent: int) -> list[OpenSpell]:
+_REFERENCES = f"""
+SELECT e.id, min(e.value) FROM external_ids e JOIN pupils p ON p.tenant_id = e.tenant_id AND p.id = e.id
+WHERE e.tenant_id = $1 AND e.id = ANY ($2) AND e.kind = 'pupil' AND e.source = $3 AND e.school_id = $4
+    AND {reaches_pupil_sql("$5", "p", "id", "$6")}
+GROUP BY e.id
+"""
+
+
+async def _read_references(connection: Connection, caller: Caller, school: SchoolInReach, ids: list[UUID]) -> dict[UUID, str]:
+    """Returns the caller's own references of those pupils at the school whom it may read."""
+    if Scope.PUPILS_READ not in caller.scopes:
+        return {}
+    scope = Scope.PUPILS_READ.value
+    rows = await connection.fetch(_REFERENCES, school.tenant_id, ids, caller.client_id, school.id, caller.client_id, scope)
+    return {id_: text for id_, text in map(tuple, rows) if may_repeat(text)}
+
+
+async def find_leavers(
+    connection: Connection,
+    caller: Caller,
+    school: SchoolInReach,
+    on_roll: list[OpenSpell],
+    present: Collection[UUID | None],
+    max_percent: int,
+) -> list[OpenSpell]:
     """Returns the spells of the absent pupils; raises Conflict if these are more than `max_percent` of the pupils on
-    roll.
+    roll, with the caller's own references of those whom it may read.
     """
     absent = [spell for spell in on_roll if spell.pupil_id not in present and not spell.is_said_later]
     leaver_ids, before = sorted({spell.pupil_id for spell in absent}), len({spell.pupil_id for spell in on_roll})
     max_leavers = max(before * max_percent // 100, min(max_percent, 1))
     if len(leaver_ids) > max_leavers:
+        listed_ids = leaver_ids[:MAX_LEAVERS_LISTED]
+        references = await _read_references(connection, caller, school, listed_ids)
         listed = "them" if len(leaver_ids) <= MAX_LEAVERS_LISTED else f"{MAX_LEAVERS_LISTED} of them"
         raise Conflict(
             f"{len(leaver_ids)} of the {before} pupils on roll are not in this batch, and maxLeavers ({max_percent} percent) lets {max_leavers} leave at once."
@@ -153,7 +180,8 @@ def find_leavers(on_roll: list[OpenSpell], present: Collection[UUID | None], max
             " If they have left, send their spells with an end, or raise maxLeavers.",
             code=TOO_MANY,
             issues=tuple(
-                Issue("/complete", TOO_MANY, f"{id_} is on roll and not in this batch.") for id_ in leaver_ids[:MAX_LEAVERS_LISTED]
+                Issue("/complete", TOO_MANY, f"{id_} is on roll and not in this batch.", reference=references.get(id_))
+                for id_ in listed_ids
             ),
         )
     return absent

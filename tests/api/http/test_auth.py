@@ -56,7 +56,7 @@ async def test_only_our_own_access_tokens_for_us_are_taken(installation: Install
     assert (await installation.who(signed({"typ": "application/at+jwt"}))).status_code == 200
     assert (await installation.who(signed(exp=now - 10))).status_code == 200  # clocks may differ
     expired = await installation.who(signed(exp=now - 60))
-    assert (expired.status_code, expired.text) == (401, "The access token has expired.")
+    assert (expired.status_code, expired.text) == (401, "The access token has expired. Get a new one from POST /oauth/token.")
     public = json.dumps(ours.as_dict(private=False)).encode()
     for bad in (
         signed({"typ": "JWT"}),
