@@ -76,9 +76,26 @@ async def test_a_roll_cut_short_is_refused_and_lists_whom_it_leaves_out(small_tr
         named = [ids[issue["message"].split()[0]] for issue in refused["issues"]]
         assert sorted(named) == sorted(upn(n) for n in (37, 38, 39))
         assert {issue["at"] for issue in refused["issues"]} == {"/complete"}
+        assert {ids[issue["message"].split()[0]]: issue["reference"] for issue in refused["issues"]} == {
+            upn(n): f"P{n}" for n in (37, 38, 39)
+        }
         assert not any(upn(n) in str(refused) or f"Surname{n}" in str(refused) for n in (37, 38, 39))
     assert await small_trust.everything() == before
     assert (await sent(oak, "/v1/pupils", whole(37, maxLeavers=8)))["left"] == 3
+
+
+async def test_references_of_leavers_are_the_clients_own_and_for_those_who_may_read_pupils(small_trust: Trust, oak: Any) -> None:
+    writer = await small_trust.client("writer", f"school:{URNS['Oak']}=pupils:write,pupils:upn,pupils:name,pupils:birth")
+    other = await small_trust.client("other", f"school:{URNS['Oak']}=all")
+    for client in (writer, other):
+        rows = [entry(n, reference=f"X{n}") for n in range(37)]
+        refused = await sent(client, "/v1/pupils", roll("Oak", rows, complete=True), 409)
+        assert [set(issue) for issue in refused["issues"]] == [{"at", "code", "message"}] * 3
+    await sent(other, "/v1/pupils", roll("Oak", [entry(39, reference="X39")]))
+    refused = await sent(other, "/v1/pupils", roll("Oak", rows, complete=True), 409)
+    assert [issue["reference"] for issue in refused["issues"] if "reference" in issue] == ["X39"]
+    await sent(writer, "/v1/pupils", roll("Oak", [entry(39, reference="Y39")]))
+    assert "reference" not in str((await sent(writer, "/v1/pupils", roll("Oak", rows, complete=True), 409))["issues"])
 
 
 @pytest.mark.parametrize(
@@ -242,6 +259,9 @@ async def test_a_complete_roll_by_graphql(oak: Any) -> None:
     assert answer["data"]["recordPupils"] == {"received": 38, "unchanged": 38, "left": 2}
     refused = (await oak.post("/graphql", json={"query": mutation, "variables": {"i": whole(30)}})).json()
     assert refused["errors"][0]["extensions"]["code"] == "too-many-leavers"
+    assert {issue["reference"] for issue in refused["errors"][0]["extensions"]["problem"]["issues"]} == {
+        f"P{n}" for n in range(30, 38)
+    }
 
 
 async def test_a_rejected_row_keeps_the_child_of_a_merged_record(small_trust: Trust, vendor: Any) -> None:

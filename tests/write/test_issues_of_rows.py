@@ -501,3 +501,92 @@ async def test_a_bad_code_does_not_hide_a_closed_window(vendor: Any) -> None:
     refused = await sent(vendor, "/v1/judgements", batch("Oak", rows), 422)
     assert issues(refused) == {"/entries/0/subject": "subject-unknown", "/entries/1/window": "window-not-open"}
     assert (await vendor.get("/v1/judgements")).json()["data"] == []
+
+
+async def test_a_code_in_another_case_is_suggested(vendor: Any) -> None:
+    """In judgements, targets, windows and aggregates."""
+    rows = [judged(0, "READING"), judged(1, "writing", "exs", aspect="teacher"), judged(2, aspect="MAIN")]
+    refused = told(await sent(vendor, "/v1/judgements", batch("Oak", rows), 422))
+    assert "no such subject. Did you mean reading? It has: " in refused["/entries/0/subject"]
+    assert "no such grade. Did you mean EXS? It has: " in refused["/entries/1/grade"]
+    assert "no such aspect. Did you mean main? It has: " in refused["/entries/2/aspect"]
+    refused = told(await sent(vendor, "/v1/judgements", batch("Oak", [judged(0)], window=WINDOW.lower()), 422))
+    assert f"Did you mean {WINDOW}?" in refused["/window"]
+    target = {
+        "reference": "P0",
+        "subject": "Maths",
+        "scheme": "KS2-Scaled-Score",
+        "grade": 100,
+        "horizon": {"academicYear": "2018-19", "point": "summer"},
+        "basis": "teacher",
+    }
+    refused = told(await sent(vendor, "/v1/targets", {"school": {"urn": 100001}, "entries": [target]}, 422))
+    assert "Did you mean maths?" in refused["/entries/0/subject"]
+    assert "Did you mean ks2-scaled-score?" in refused["/entries/0/scheme"]
+    planned = window("another", collects=[{"subject": "Writing", "aspect": "teacher", "scheme": "ks2-writing-ta"}])
+    assert "Did you mean writing?" in told(await sent(vendor, "/v1/windows", planned, 422))["/collects/0/subject"]
+
+
+async def test_aggregates_list_the_windows_and_subjects_that_there_are(small_trust: Trust, vendor: Any) -> None:
+    quay = await small_trust.client("quay", "school:100004=all")
+    await sent(quay, "/v1/windows", window("secret", tenant={"school": {"urn": 100004}}), 201)
+    answer = await vendor.get("/v1/aggregates", params={"groupBy": "school", "window": WINDOW.lower(), "subject": "Maths"})
+    found = told(answer.json())
+    assert found["window"].endswith(f" Did you mean {WINDOW}? There are: {WINDOW}.")
+    assert " Did you mean maths? There are: " in found["subject"]
+    nothing = await vendor.get("/v1/aggregates", params={"groupBy": "school", "window": "x", "subject": "x"})
+    assert told(nothing.json())["window"].endswith(f" aggregates. There are: {WINDOW}.")
+    query = '{ aggregates(groupBy: [school], window: "x", subject: "maths") { nodes { schools } } }'
+    refused = (await vendor.post("/graphql", json={"query": query})).json()["errors"][0]["extensions"]["problem"]
+    assert refused["issues"][0]["message"].endswith(f" There are: {WINDOW}.")
+
+
+async def test_an_unknown_link_is_told_those_there_are(vendor: Any) -> None:
+    answer = (await vendor.get("/v1/pupils?include=qqq")).json()
+    assert told(answer)["include"].startswith("pupil has no link qqq. It has: ")
+    assert "judgements" in told(answer)["include"]
+    looked_up = await sent(vendor, "/v1/pupils/lookup", {"where": {"surname": "A*"}, "include": ["qqq"]}, 400)
+    assert [*told(looked_up).values()] == [*told(answer).values()]
+
+
+@pytest.mark.parametrize("plural", ["judgements", "targets"])
+async def test_a_row_that_has_no_patch_is_sent_again(vendor: Any, plural: str) -> None:
+    for method in ("PATCH", "DELETE"):
+        answer = await vendor.request(method, f"/v1/{plural}/x")
+        assert (answer.status_code, answer.json()["detail"]) == (405, f"Use GET, HEAD. Send the row again by POST /v1/{plural}.")
+    assert "Send" not in (await vendor.delete("/v1/pupils/x")).json()["detail"]
+
+
+async def test_a_key_that_is_used_with_another_preference_says_so(vendor: Any) -> None:
+    first = {"Idempotency-Key": "preferred", "Prefer": "handling=lenient, return=representation"}
+    await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]), **first)
+    refused = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1)]), 422, Idempotency_Key="preferred")
+    assert told(refused)["Idempotency-Key"].startswith("This Idempotency-Key was used with another Prefer (handling, return). ")
+    refused = await sent(
+        vendor, "/v1/judgements", batch("Oak", [judged(2)]), 422, Idempotency_Key="preferred", Prefer="handling=lenient"
+    )
+    assert " with another body and another Prefer (return). " in told(refused)["Idempotency-Key"]
+
+
+async def test_an_enum_in_place_of_a_text_is_told_of_quotes(vendor: Any) -> None:
+    query = "mutation($i: JudgementBatchInput!) { recordJudgements(input: $i, handling: lenient) { received } }"
+    answer = await vendor.post("/graphql", json={"query": query, "variables": {"i": batch("Oak", [judged(1)])}})
+    message = answer.json()["errors"][0]["message"]
+    assert message.endswith(" Write a text in double quotes.")
+    assert "lenient" not in message
+
+
+async def test_receipts_of_references_are_found_by_their_operation(small_trust: Trust, vendor: Any) -> None:
+    row = {"entries": [{"oldReference": "P1", "reference": "N1"}]}
+    await sent(vendor, f"/v1/schools/{small_trust.ids['Oak']}/references", row)
+    found = (await vendor.get("/v1/receipts?operation=recordSchoolReferences")).json()["data"]
+    assert [receipt["operation"] for receipt in found] == ["recordSchoolReferences"]
+
+
+async def test_a_token_request_says_how_it_is_made(small_trust: Trust) -> None:
+    as_json = await small_trust.http.post("/oauth/token", json={"grant_type": "client_credentials"})
+    assert as_json.json()["error_description"] == "The body must be application/x-www-form-urlencoded."
+    bare = await small_trust.http.post("/oauth/token", data={"grant_type": "client_credentials"})
+    assert bare.json()["error_description"].endswith("by HTTP Basic with its id and secret, or by private_key_jwt.")
+    wrong = await small_trust.http.get("/v1/me", headers={"Authorization": "Bearer x"})
+    assert wrong.json()["detail"] == "The access token is not valid here. Get a new one from POST /oauth/token."
