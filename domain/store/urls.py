@@ -22,6 +22,7 @@ from domain.store.password_files import find_file_fault, find_password
 from domain.store.pool import Connection
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SESSIONS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _DRIVER = {
     *("sslcert", "sslkey", "sslcrl", "sslpassword", "sslrootcert", "sslmode", "sslnegotiation", "ssl_min_protocol_version"),
@@ -164,6 +165,8 @@ def _find_parameter_faults(query: Mapping[str, str]) -> list[str]:
         for name in ("channel_binding", "gssencmode")
         if query.get(name) == "require"
     ]
+    if query.get("target_session_attrs", "any") not in _SESSIONS:
+        faults.append(f"target_session_attrs is one of {', '.join(_SESSIONS)}")
     if query.get("sslrootcert") == "system" and mode not in (None, "verify-full"):
         faults.append("sslrootcert=system goes with sslmode=verify-full only")
     for name in _FILES:
@@ -222,6 +225,10 @@ def describe_failure(problem: BaseException, url: str, setting: str) -> str:
             f"{begin}the certificate of {target.where} is not trusted ({problem.verify_message}): sslrootcert must name the"
             " certificate of its authority, and with sslmode=verify-full the host must be the one that it names."
         )
+    if isinstance(problem, asyncpg.exceptions.ClientConfigurationError):  # such as verify-full without a file of certificates
+        return f"{setting} is wrong, or a PG… variable beside it: {_take_first_line(problem)}."
+    if isinstance(problem, ssl.SSLError) and (problem.reason or "").startswith("NO_CERTIFICATE"):
+        return f"{begin}the file of sslrootcert, sslcert or sslcrl holds no certificate (PEM)."
     if isinstance(problem, ssl.SSLError):
         return f"{begin}TLS with {target.where} failed ({problem.reason or 'no reason is known'})."
     if isinstance(problem, ConnectionError) and "rejected SSL" in str(problem):

@@ -64,6 +64,7 @@ def test_a_url_has_the_parts_that_libpq_reads(
             "postgresql://u:hush@h/d?sslrootcert=/no/such",
             "sslrootcert names a file that does not exist or cannot be read: /no/such",
         ),
+        ("postgresql://u:hush@h/d?target_session_attrs=master", "target_session_attrs is one of any, read-write"),
         ("postgresql://u:hush@h/d?channel_binding=require", "cannot be met"),
         ("postgresql://u:hush@h/d?connect_timeout=soon", "connect_timeout is a number"),
         ("postgresql://u@h/d?passfile=/no/such", "the file that passfile names cannot be read: /no/such"),
@@ -205,16 +206,24 @@ async def test_a_password_file_is_read_and_one_that_others_may_read_is_named(
     file.chmod(0o600)
 
 
-async def test_tls_is_used_and_verified_as_the_url_demands(listening: Listening) -> None:
+async def test_tls_is_used_and_verified_as_the_url_demands(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
     if not listening.has_tls:
         pytest.skip("PostgreSQL of the wheel is built without TLS, and there is none of the system")
     url = f"postgres://postgres:{ENCODED}@localhost:{listening.port}/postgres?sslmode="
     certificate = listening.folder / "server.crt"
+    monkeypatch.setenv("HOME", str(listening.folder))  # without a root.crt of its own
     assert await _read(f"{url}disable", _TLS) is False
     assert await _read(f"{url}require", _TLS) is True
     assert await _read(f"{url}verify-full&sslrootcert={certificate}", _TLS) is True
     with pytest.raises(DatabaseError, match=r"the certificate of localhost:\d+ is not trusted.*sslrootcert"):
         await _read(f"{url}verify-full&sslrootcert=system", _TLS)
+    (listening.folder / "empty.crt").write_text("none")
+    for parameters, said in (
+        (f"require&sslrootcert={listening.folder / 'empty.crt'}", "holds no certificate"),
+        ("verify-full", "root certificate file"),
+    ):
+        with pytest.raises(DatabaseError, match=said):
+            await _read(f"{url}{parameters}", _TLS)
     for mode, is_accepted in (("verify-ca", True), ("verify-full", False)):  # by an address that the certificate does not name
         other = f"{url.replace('localhost', '127.0.0.1')}{mode}&sslrootcert={certificate}"
         if is_accepted:
