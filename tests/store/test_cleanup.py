@@ -18,6 +18,7 @@ from tests.fixtures.server import serving
 from tests.fixtures.settings import SECRET
 
 EXPIRED = {
+    "staged rows of yesterday, and jobs of 7 days ago": 5,
     "idempotency keys": 12,
     "receipts older than 13 months": 4,
     "data issues of 30 days ago that tell of something done": 2,
@@ -25,7 +26,10 @@ EXPIRED = {
     "client secrets": 2,
     "signing keys": 1,
 }
-LEFT = {"idempotency": 1, "receipts": 1, "used_assertions": 1, "client_secrets": 2, "signing_keys": 2, "data_issues": 2}
+LEFT = {
+    **{"idempotency": 1, "receipts": 1, "used_assertions": 1, "client_secrets": 2, "signing_keys": 2, "data_issues": 2},
+    **{"jobs": 3, "staged_rows": 1},
+}
 
 
 async def fill(databases: Databases) -> None:
@@ -65,6 +69,18 @@ async def fill(databases: Databases) -> None:
         " SELECT $1, gen_random_uuid(), CASE i WHEN 4 THEN 'pupil-conflict' ELSE 'upn-released' END, $1, ARRAY[gen_random_uuid()],"
         " now() - make_interval(days => 28 + i) FROM generate_series(1, 4) i",
         school_id,
+    )
+    await operator.execute(
+        "INSERT INTO jobs (client_id, id, operation, key, said, scopes, state, created_at, finished_at)"
+        " SELECT $1, md5(i::text)::uuid, 'recordPupils', i::text, '{}', '{}', CASE WHEN i < 3 THEN 'done' ELSE 'receiving' END,"
+        " now() - make_interval(hours => h), CASE WHEN i < 3 THEN now() - make_interval(hours => h) END"
+        " FROM unnest(ARRAY[192, 169, 167, 24, 22]) WITH ORDINALITY AS g (h, n), LATERAL (SELECT n::int - 1 AS i) x",
+        client_id,
+    )
+    await operator.execute(
+        "INSERT INTO staged_rows SELECT $1, md5(j::text)::uuid, gen_random_uuid(), i, i, '{}' FROM (VALUES (3, 3), (4, 1)) v (j, most),"
+        " generate_series(1, most) i",
+        client_id,
     )
     await operator.close()
 
