@@ -18,7 +18,7 @@ from domain.store import embedded
 from domain.store.database import Database
 from domain.store.migrate import migrate
 from tests.fixtures.databases import Databases, Statements, choose_folder, drop_database, fresh_database, open_counted
-from tests.fixtures.demo import run_demo
+from tests.fixtures.demo import Demonstration
 from tests.fixtures.interfaces import Interfaces, open_interfaces
 from tests.fixtures.privacy import find_personal_data
 from tests.fixtures.ready_trusts import Filling, ReadyTrusts, register_vendor
@@ -27,7 +27,7 @@ from tests.fixtures.small_trust import Trust
 from tests.fixtures.two_trusts import TwoTrusts, build_two_trusts, copy_two_trusts
 
 LISTED_FILES = 10
-SHARED = {"server": "server", "two_trusts": "", "module_databases": "", "web": ""}
+SHARED = {"server": "server", "demonstration": "journeys", "two_trusts": "", "module_databases": "", "web": ""}
 """Fixtures that take long to set up, and the group of the tests that use one: of a session, or (where it is empty) of a module."""
 
 
@@ -172,8 +172,15 @@ def server(cluster: embedded.Cluster) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def demo_facts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """demo.json of a demonstration that runs while the tests of the group `journeys` do."""
-    folder = tmp_path_factory.mktemp("demonstration") / "data"
-    with run_demo(free_port(), folder):
-        yield folder / "demo.json"
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demonstration]:
+    """A demonstration that runs while the tests that use it do."""
+    made = Demonstration(free_port(), tmp_path_factory.mktemp("demonstration") / "data")
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def demo_facts(demonstration: Demonstration) -> Path:
+    """Its demo.json."""
+    return demonstration.folder / "demo.json"

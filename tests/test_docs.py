@@ -25,7 +25,6 @@ def commands(page: Path) -> str:
     return "set -euo pipefail\n" + "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL))
 
 
-@pytest.mark.xdist_group("journeys")
 def test_the_commands_of_integrating_run(demo_facts: Path) -> None:
     environment = os.environ | {"DEMO": str(demo_facts)}
     script = commands(ROOT / "docs" / "integrating.md")

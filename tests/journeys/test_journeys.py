@@ -25,7 +25,6 @@ SAYS = {
 }
 
 
-@pytest.mark.xdist_group("journeys")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_journey(script: Path, demo_facts: Path) -> None:
     done = subprocess.run(

@@ -22,7 +22,7 @@ from domain import COMMANDS
 from domain.roster import upn
 from domain.roster.gias import parse
 from tests.fixtures.databases import Databases
-from tests.fixtures.demo import PATIENCE, run_demo
+from tests.fixtures.demo import PATIENCE, Demonstration
 from tests.fixtures.server import free_port
 from tests.fixtures.settings import ROOT
 
@@ -184,42 +184,39 @@ def pasted(printed: Path) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_demo_serves_what_it_prints_and_keeps_its_secrets(tmp_path: Path) -> None:
-    port, folder = free_port(), tmp_path / "data"
-    with run_demo(port, folder) as (facts, printed):
-        assert facts["baseUrl"] == f"http://127.0.0.1:{port}"
-        assert set(facts["clients"]) == {"mis-vendor", "partner-app", "trust-portal", "trust-data-manager", "operator"}
-        assert all(
-            set(c) == {"clientId", "clientSecret", "scopes"} and c["scopes"] == sorted(c["scopes"])
-            for c in facts["clients"].values()
-        )
-        assert [trust["name"] for trust in facts["trusts"]] == ["Larkfield Learning Trust"]
-        assert {s["urn"]: s["name"] for s in facts["schools"]} == {s.urn: s.name for s in school_data.SCHOOLS}
-        assert [w["code"] for w in facts["windows"]] == ["2025-26/KS2", "2025-26/Summer", "2026-27/Autumn"]
-        for name in ("demo.json", "demo.env", "secrets.json"):
-            assert (folder / name).stat().st_mode & 0o777 == 0o600
-        rest, graphql = pasted(printed)
-        assert [pupil["yearGroup"] for pupil in rest["data"]] == ["4", "4", "4"]
-        assert all(pupil["forename"] and pupil["school"]["name"] for pupil in rest["data"])
-        schools = graphql["data"]["schools"]["nodes"]
-        assert len(schools) == 3
-        classes = [group for school in schools for group in school["groups"]["nodes"]]
-        assert any(pupil["latestJudgements"]["nodes"] for group in classes for pupil in group["pupils"]["nodes"])
+def test_demo_serves_what_it_prints_and_keeps_its_secrets(demonstration: Demonstration, tmp_path: Path) -> None:
+    port, folder, facts = demonstration.port, demonstration.folder, demonstration.facts
+    assert facts["baseUrl"] == f"http://127.0.0.1:{port}"
+    assert set(facts["clients"]) == {"mis-vendor", "partner-app", "trust-portal", "trust-data-manager", "operator"}
+    assert all(
+        set(c) == {"clientId", "clientSecret", "scopes"} and c["scopes"] == sorted(c["scopes"]) for c in facts["clients"].values()
+    )
+    assert [trust["name"] for trust in facts["trusts"]] == ["Larkfield Learning Trust"]
+    assert {s["urn"]: s["name"] for s in facts["schools"]} == {s.urn: s.name for s in school_data.SCHOOLS}
+    assert [w["code"] for w in facts["windows"]] == ["2025-26/KS2", "2025-26/Summer", "2026-27/Autumn"]
+    for name in ("demo.json", "demo.env", "secrets.json"):
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
+    rest, graphql = pasted(demonstration.printed)
+    assert [pupil["yearGroup"] for pupil in rest["data"]] == ["4", "4", "4"]
+    assert all(pupil["forename"] and pupil["school"]["name"] for pupil in rest["data"])
+    schools = graphql["data"]["schools"]["nodes"]
+    assert len(schools) == 3
+    classes = [group for school in schools for group in school["groups"]["nodes"]]
+    assert any(pupil["latestJudgements"]["nodes"] for group in classes for pupil in group["pupils"]["nodes"])
 
-        for other_port, other_folder, said in ((port, tmp_path / "other", "is in use"), (free_port(), folder, "is running in")):
-            command = [sys.executable, "-m", "api", "demo", "--port", str(other_port), "--data-dir", str(other_folder)]
-            refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
-            assert refused.returncode == 1
-            assert said in refused.stdout
-            assert "Traceback" not in refused.stderr
-        assert (folder / "demo.json").exists()
+    for other_port, other_folder, said in ((port, tmp_path / "other", "is in use"), (free_port(), folder, "is running in")):
+        command = [sys.executable, "-m", "api", "demo", "--port", str(other_port), "--data-dir", str(other_folder)]
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert refused.returncode == 1
+        assert said in refused.stdout
+        assert "Traceback" not in refused.stderr
+    assert (folder / "demo.json").exists()
 
-        exported = f". {shlex.quote(str(folder / 'demo.env'))}; {shlex.quote(sys.executable)} -m api client list"
-        clients = subprocess.run(
-            ["/bin/sh", "-c", exported], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True
-        )
-        assert "mis-vendor" in clients.stdout
+    exported = f". {shlex.quote(str(folder / 'demo.env'))}; {shlex.quote(sys.executable)} -m api client list"
+    clients = subprocess.run(["/bin/sh", "-c", exported], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert "mis-vendor" in clients.stdout
 
-    with run_demo(port, folder) as (again, printed):
-        assert again == facts
-        assert [answer["data"] for answer in pasted(printed)] == [rest["data"], graphql["data"]]
+    demonstration.stop()
+    demonstration.start()
+    assert demonstration.facts == facts
+    assert [answer["data"] for answer in pasted(demonstration.printed)] == [rest["data"], graphql["data"]]
