@@ -155,5 +155,6 @@ async def _serve_index(request: Request) -> Response:
         "authorization": "/.well-known/oauth-authorization-server",
         "docs": "/docs",
         "explorer": "/explorer",
+        "problems": "/problems",
     }
     return JSONResponse({"name": "Markonce", **{name: base_url + path for name, path in paths.items()}})

@@ -66,7 +66,7 @@ def serve(
         listener = listen(host, port)
     except OSError as problem:
         fail(escape(str(problem)))
-    console.print(f"Serving {settings.base_url} on {host}:{port}. Ctrl-C stops it.")
+    console.print(f"Serving on {host}:{port}, reached as {settings.base_url} (MARKONCE_BASE_URL). Ctrl-C stops it.")
     sys.stdout.flush()
     if context.obj:  # the embedded database ends with this process
         raise typer.Exit(supervise(listener))

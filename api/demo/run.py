@@ -28,7 +28,7 @@ from rich.markup import escape
 
 from api.demo import school_data
 from api.demo.files import DemoSecrets, write_private
-from api.demo.seed import prepare_data
+from api.demo.seed import PURPOSES, prepare_data
 from api.server import supervisor
 from domain.declare.errors import DomainError
 from domain.store import embedded
@@ -36,6 +36,11 @@ from domain.store.migrate import migrate
 from domain.store.programs import EmbeddedError
 
 HOST = "127.0.0.1"
+PRINT_ACCESS = (
+    "python3 -c 'import json, sys; body = sys.stdin.read();"
+    """ print(json.loads(body)["access_token"] if "access_token" in body else sys.exit(body))'"""
+)
+"""Reads a token response. What holds no token, such as an error, is printed as it came. The documentation has the same line."""
 
 
 def run(port: int, data_dir: Path, console: Console) -> None:
@@ -143,8 +148,9 @@ def announce(port: int, path: Path, facts: dict[str, Any], console: Console, end
         if ended.wait(0.05):
             return
     console.print(f"\n[bold]{escape(school_data.TRUST)}[/bold] is served at {facts['baseUrl']}. Ctrl-C stops it.\n", soft_wrap=True)
+    console.out(f"{'client':<20}{'id':<38}{'secret':<45}what it is for", highlight=False)
     for name, client in facts["clients"].items():
-        console.out(f"{name:<20}{client['clientId']}  {client['clientSecret']}", highlight=False)
+        console.out(f"{name:<20}{client['clientId']:<38}{client['clientSecret']:<45}{PURPOSES[name]}", highlight=False)
     for title, command in make_requests(facts):
         console.print(f"\n[bold]{title}[/bold]")
         console.out(command, highlight=False)
@@ -164,17 +170,16 @@ def _is_ready(port: int) -> bool:
 
 
 def make_requests(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Returns three requests to paste into a shell one after the other: a title and a shell command each."""
+    """Returns the three requests of the README, to paste into a shell one after the other: a title and a command each."""
     url, client = facts["baseUrl"], facts["clients"]["partner-app"]
-    token = f"curl -s -u '{client['clientId']}:{client['clientSecret']}' -d grant_type=client_credentials {url}/oauth/token"
-    bearer = 'curl -s -H "Authorization: Bearer $TOKEN"'
-    graph = (
-        '{ schools(first: 3) { nodes { name groups(where: {kind: ["class"]}, first: 2) { nodes { name pupils(first: 2) { nodes { forename surname'
-        " latestJudgements { nodes { subjectCode grade againstTarget carriedFrom } } } } } } } } }"
-    )
+    token = f"curl -sS -u '{client['clientId']}:{client['clientSecret']}' -d grant_type=client_credentials {url}/oauth/token"
+    bearer = 'curl -sS -H "Authorization: Bearer $TOKEN"'
+    query = "yearGroup=6&first=3&include=school,judgements.window"
+    fields = "id,forename,school.name,judgements.grade,judgements.subjectCode,judgements.window.code"
+    graph = '{ pupils(first: 3, where: {yearGroup: "6"}) { nodes { id forename school { name } judgements { nodes { grade subjectCode window { code } } } } } }'
     body = json.dumps({"query": graph})
     return [
-        ("A token, valid for ten minutes", f"""TOKEN=$({token} | sed 's/.*"access_token": *"\\([^"]*\\)".*/\\1/')"""),
-        ("REST", f"{bearer} '{url}/v1/pupils?yearGroup=4&first=3&fields=id,forename,surname,yearGroup,school.name&include=school'"),
-        ("GraphQL", f"{bearer} -H 'Content-Type: application/json' -d '{body}' {url}/graphql"),
+        ("A token, valid for ten minutes", f"TOKEN=$({token} | {PRINT_ACCESS})"),
+        ("REST", f"{bearer} '{url}/v1/pupils?{query}&fields={fields}'"),
+        ("GraphQL", f"{bearer} -H 'Content-Type: application/json' {url}/graphql -d '{body}'"),
     ]

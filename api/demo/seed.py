@@ -45,6 +45,14 @@ GRANTS = {
 }
 """The grants of each client, in the order in which clients are created. The operator runs the installation and reaches
 no pupil."""
+PURPOSES = {
+    VENDOR: "sends rolls, groups, judgements and targets",
+    MANAGER: "makes schemes and windows",
+    "partner-app": "reads pupils and posts judgements",
+    "trust-portal": "reads aggregates, and no pupil",
+    OPERATOR: "runs the installation",
+}
+"""What each client is for, as the README says it."""
 
 
 async def prepare_data(app_url: str, operator_url: str, demo_secrets: DemoSecrets, console: Console) -> dict[str, Any]:

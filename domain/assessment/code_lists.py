@@ -133,7 +133,8 @@ CODES = Resource(
         ),
         "inAverage": Field(codes.c.in_average, "Whether it enters the average."),
         "expected": Field(
-            codes.c.expected, "Whether it meets the expected standard; null where there is none, or it is told later."
+            codes.c.expected,
+            "Whether it meets the expected standard; null where there is none, or the STA has not published it yet.",
         ),
         "higher": Field(codes.c.higher, "Whether it meets the higher standard; null where there is none."),
         "nationalCode": Field(

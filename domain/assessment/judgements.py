@@ -157,7 +157,7 @@ JUDGEMENTS = Resource(
         "grade": Field(column_of_grade(j, "code"), "The grade as written; null where a status says why there is none."),
         "expected": Field(
             column_of_grade(j, "expected"),
-            "Whether the grade meets the expected standard; null where the scheme has none, or it is told later.",
+            "Whether the grade meets the expected standard; null where the scheme has none, or a later version has it: the STA publishes some after the test.",
         ),
         "higher": Field(
             column_of_grade(j, "higher"), "Whether the grade meets the higher standard; null where the scheme has none."

@@ -141,7 +141,8 @@ GRADES = Resource(
         "eligible": Field(scheme_grades.c.eligible, "Whether the pupil stays in the denominator."),
         "valid": Field(scheme_grades.c.valid, "Whether it is a counting value."),
         "expected": Field(
-            scheme_grades.c.expected, "Whether it meets the expected standard; null where the scheme has none, or it is told later."
+            scheme_grades.c.expected,
+            "Whether it meets the expected standard; null where the scheme has none, or a later version has it: the STA publishes some after the test.",
         ),
         "higher": Field(scheme_grades.c.higher, "Whether it meets the higher standard; null where the scheme has none."),
         "validFrom": Field(

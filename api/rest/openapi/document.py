@@ -38,7 +38,8 @@ Mark once, read many. The same data is at /graphql under the same rules.
 
 A list responds with `data` and `page`. `first` sets how many rows a page has. For the next page send `page.endCursor` as `after`; the `Link`
 header holds that URL. `fields` narrows a row to the fields named, so no property of a row is required; without it a row has every field whose
-scope the token carries. `include` adds linked rows, up to {MAX_DEPTH} deep with dots (`include=pupils.judgements`, `fields=name,pupils.yearGroup`),
+scope the token carries, except the few that are shown where they are named. `include`
+adds linked rows, up to {MAX_DEPTH} deep with dots (`include=pupils.judgements`, `fields=name,pupils.yearGroup`),
 and `pupils.first` sets how many of them, up to {MAX_NESTED_FIRST}. A filter is a field's name; repeated, it means any of the values. What
 identifies a pupil is never sent in a URL: POST /v1/pupils/lookup filters by it.
 

@@ -15,7 +15,7 @@ OF_STREAMS = "Of application/x-ndjson and text/csv alone, as the field of this n
 _HEAD: dict[str, tuple[str, dict[str, Any]]] = {
     "school": ("The school of the rows that name none, by its id, URN or LAESTAB.", {"type": "string"}),
     "window": ("The window of the rows that name none, by its id or code.", {"type": "string"}),
-    "asOf": ("The day of the roll.", {"type": "string", "format": "date"}),
+    "asOf": ("The day of the roll: for pupils only.", {"type": "string", "format": "date"}),
     "complete": ("Whether the rows are the whole roll.", {"type": "boolean"}),
     "maxLeavers": ("How many percent may leave at once.", {"type": "integer", "minimum": 0, "maximum": 100}),
 }

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 from rich.console import Console
 
-from api.demo import assessment_data, files, school_data, seed
+from api.demo import assessment_data, files, run, school_data, seed
 from api.demo.school_data import AS_OF, FALLOWDENE, DemoPupil
 from domain import COMMANDS
 from domain.roster import upn
@@ -184,6 +184,29 @@ def pasted(printed: Path) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def ask_for_a_token(printed: str, said: str) -> tuple[int, bool, bool]:
+    """Runs the printed line that asks for a token: its status, and whether the text and a traceback are on standard error."""
+    line = next(line for line in printed.splitlines() if line.startswith("TOKEN="))
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return done.returncode, said in done.stderr, "Traceback" in done.stderr
+
+
+def test_the_requests_printed_are_those_of_the_documentation() -> None:
+    client = {"clientId": "CLIENT_ID", "clientSecret": "CLIENT_SECRET"}
+    requests = run.make_requests({"baseUrl": "http://127.0.0.1:8000", "clients": {"partner-app": client}})
+    readme = (ROOT / "README.md").read_text()
+    assert [command for _, command in requests if f"```sh\n{command}\n```" not in readme] == []
+    assert f"| {run.PRINT_ACCESS}; }}" in (ROOT / "docs" / "integrating.md").read_text()
+    assert [name for name, purpose in seed.PURPOSES.items() if f"`{name}` {purpose}" not in " ".join(readme.split())] == []
+    assert list(seed.PURPOSES) == list(seed.GRANTS)
+
+
+def test_a_server_that_is_down_is_no_traceback() -> None:
+    client = {"clientId": "CLIENT_ID", "clientSecret": "CLIENT_SECRET"}
+    requests = run.make_requests({"baseUrl": f"http://127.0.0.1:{free_port()}", "clients": {"partner-app": client}})
+    assert ask_for_a_token(requests[0][1], "curl: (7)") == (1, True, False)
+
+
 def test_demo_serves_what_it_prints_and_keeps_its_secrets(demonstration: Demonstration, tmp_path: Path) -> None:
     port, folder, facts = demonstration.port, demonstration.folder, demonstration.facts
     assert facts["baseUrl"] == f"http://127.0.0.1:{port}"
@@ -197,12 +220,16 @@ def test_demo_serves_what_it_prints_and_keeps_its_secrets(demonstration: Demonst
     for name in ("demo.json", "demo.env", "secrets.json"):
         assert (folder / name).stat().st_mode & 0o777 == 0o600
     rest, graphql = pasted(demonstration.printed)
-    assert [pupil["yearGroup"] for pupil in rest["data"]] == ["4", "4", "4"]
-    assert all(pupil["forename"] and pupil["school"]["name"] for pupil in rest["data"])
-    schools = graphql["data"]["schools"]["nodes"]
-    assert len(schools) == 3
-    classes = [group for school in schools for group in school["groups"]["nodes"]]
-    assert any(pupil["latestJudgements"]["nodes"] for group in classes for pupil in group["pupils"]["nodes"])
+    printed = demonstration.printed.read_text()
+    pupils = graphql["data"]["pupils"]["nodes"]
+    assert len(pupils) == 3
+    assert [(p["id"], p["forename"], p["school"]) for p in rest["data"]] == [(p["id"], p["forename"], p["school"]) for p in pupils]
+    assert all(pupil["forename"] and pupil["school"]["name"] for pupil in pupils)
+    assert any(pupil["judgements"]["nodes"] for pupil in pupils)
+    named = [line.split()[0] for line in printed.splitlines() if line.endswith(tuple(seed.PURPOSES.values()))]
+    assert named == list(facts["clients"])
+    wrong = printed.replace(facts["clients"]["partner-app"]["clientSecret"], "wrong")
+    assert ask_for_a_token(wrong, "invalid_client") == (1, True, False)
 
     for other_port, other_folder, said in ((port, tmp_path / "other", "is in use"), (free_port(), folder, "is running in")):
         command = [sys.executable, "-m", "api", "demo", "--port", str(other_port), "--data-dir", str(other_folder)]

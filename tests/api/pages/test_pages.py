@@ -74,9 +74,11 @@ def test_a_page_is_only_read(page: str, server: Server) -> None:
     assert httpx2.post(server.base_url + page).status_code == 405
 
 
-def test_the_start_leads_to_both(server: Server) -> None:
+def test_the_start_leads_to_the_pages(server: Server) -> None:
     start = httpx2.get(server.base_url + "/").json()
-    assert (start["docs"], start["explorer"]) == (server.base_url + "/docs", server.base_url + "/explorer")
+    assert [start[name] for name in ("docs", "explorer", "problems")] == [
+        f"{server.base_url}/{name}" for name in ("docs", "explorer", "problems")
+    ]
 
 
 def test_an_asset_is_the_same_compressed(server: Server) -> None:
