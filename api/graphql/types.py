@@ -305,7 +305,8 @@ def make_output_type(struct: type[msgspec.Struct]) -> str:
     fields = {}
     for field in inspect.type_info(struct).fields:  # type: ignore[attr-defined]
         type_, nullable = _unwrap(field.type, make_output_type)
-        annotation = f"{type_} | None" if nullable else type_
+        is_left_out = not field.required and field.default is field.default_factory is msgspec.NODEFAULT  # UNSET by default
+        annotation = f"{type_} | None" if nullable or is_left_out else type_
         fields[field.encode_name] = make_field(StrawberryField, field.encode_name, annotation, _describe(field.type))
     make_type(struct.__name__, fields, cleandoc(struct.__doc__ or ""))
     return struct.__name__

@@ -13,7 +13,7 @@ from domain.assessment.templates import load_templates
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale
 from domain.declare.ids import new_id
-from domain.declare.inputs import Input, Output, Text, describe
+from domain.declare.inputs import DryRun, Input, Output, Text, describe
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ASPECT, SUBJECT
 from domain.roster.tenant_ref import TenantRef, find_named_tenant
@@ -65,6 +65,7 @@ class CodedThing(Output, kw_only=True):
     id: str
     code: str
     version: int
+    dry_run: DryRun = UNSET
 
 
 class SubjectChange(PatchInput, kw_only=True):

@@ -16,7 +16,7 @@ from domain.assessment.templates import Grade, SchemeTemplate, TemplateVersion, 
 from domain.assessment.tenant_setup import SchemeRows, append_versions, prepare_tenant, write_schemes
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
-from domain.declare.inputs import ExactNumber, Output, RuledInput, describe, round_half_up
+from domain.declare.inputs import DryRun, ExactNumber, Output, RuledInput, describe, round_half_up
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME
@@ -115,6 +115,7 @@ class SchemeMade(Output, kw_only=True):
     code: str
     version: int
     grades: int
+    dry_run: DryRun = UNSET
 
 
 @command(scope=Scope.SCHEMES_WRITE, at_school=False, fails=(Invalid, Conflict))

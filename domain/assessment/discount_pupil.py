@@ -10,7 +10,7 @@ from domain.access.reach import reaches_pupil_sql
 from domain.assessment.open_close_window import lock_window
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, new_id
-from domain.declare.inputs import Input, LongText, Output, Text, describe
+from domain.declare.inputs import DryRun, Input, LongText, Output, Text, describe
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import DISCOUNT
 from domain.roster.pupil_keys import PupilKey, PupilRow, find_pupils, has_one_key, reject_malformed_keys
@@ -47,6 +47,7 @@ class DiscountNow(Output, kw_only=True):
     id: str
     in_force: bool
     version: int
+    dry_run: DryRun = UNSET
 
 
 _WRITE = f"""

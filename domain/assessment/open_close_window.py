@@ -12,7 +12,7 @@ from domain.assessment.window_state import state_sql
 from domain.assessment.windows import windows
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound
 from domain.declare.ids import parse_id
-from domain.declare.inputs import Input, Instant, Output, describe
+from domain.declare.inputs import DryRun, Input, Instant, Output, describe
 from domain.declare.scopes import Scope
 from domain.store.database import Connection
 from domain.support import clock
@@ -44,6 +44,7 @@ class WindowNow(Output, kw_only=True):
     code: str
     state: str
     version: int
+    dry_run: DryRun = UNSET
 
 
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict))

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Any, ClassVar
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, UnsetType
 
 from domain.declare.errors import Issue
 from domain.declare.value_types import MAX_NAME, MAX_SHORT_TEXT, MAX_TEXT
@@ -98,6 +98,10 @@ class RuledInput(Input, kw_only=True):
         for rule in self.rules:
             if (problem := rule(self)) is not None:
                 raise ValueError(problem)
+
+
+DryRun = Annotated[bool | UnsetType, describe("true in the answer to a dry run, which wrote nothing; in no other answer.")]
+"""A field of the outputs of commands about one row."""
 
 
 class Output(Struct, rename="camel", kw_only=True):

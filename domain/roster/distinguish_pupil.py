@@ -13,7 +13,7 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.declare.errors import Invalid, Issue, NotFound, PupilMerged, make_invalid
 from domain.declare.ids import parse_id
-from domain.declare.inputs import Input, Output, Text, describe
+from domain.declare.inputs import DryRun, Input, Output, Text, describe
 from domain.declare.scopes import Scope
 from domain.roster.merged_pupils import find_replacements, make_not_found
 from domain.store.database import Connection
@@ -38,6 +38,7 @@ class ChildrenDistinguished(Output, kw_only=True):
     id: str
     other_id: str
     outcome: Literal["said", "withdrawn", "unchanged"]
+    dry_run: DryRun = UNSET
 
     @property
     def has_written(self) -> bool:

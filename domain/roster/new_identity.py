@@ -15,7 +15,7 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, PupilMerged, Stale
 from domain.declare.ids import new_id
-from domain.declare.inputs import Input, Name, Output, Text, describe
+from domain.declare.inputs import DryRun, Input, Name, Output, Text, describe
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
 from domain.roster import retired
@@ -55,6 +55,7 @@ class IdentityGiven(Output, kw_only=True):
 
     id: str
     version: int
+    dry_run: DryRun = UNSET
 
 
 _FIND = f"SELECT p.* FROM pupils p WHERE p.id = $2 AND {reaches_sql('$1', 'p.tenant_id', 'p.school_id', '$3')}"

@@ -5,10 +5,12 @@ The pupil's own current UPN is not released: a correction replaces it, and it is
 
 from typing import Annotated, Any, Literal
 
+from msgspec import UNSET
+
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.declare.errors import Forbidden, Invalid, Issue, NotFound, PupilMerged, make_invalid
-from domain.declare.inputs import Input, Output, describe
+from domain.declare.inputs import DryRun, Input, Output, describe
 from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
 from domain.roster.merged_pupils import make_not_found
@@ -32,6 +34,7 @@ class UpnReleased(Output, kw_only=True):
     id: str
     outcome: Literal["released", "unchanged"]
     version: int
+    dry_run: DryRun = UNSET
 
     @property
     def has_written(self) -> bool:

@@ -1,10 +1,12 @@
 """Withdraws a roll of the coming academic year before its day."""
 
+from msgspec import UNSET
+
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.declare.errors import Conflict, NotFound
 from domain.declare.ids import parse_id
-from domain.declare.inputs import Input, Output
+from domain.declare.inputs import DryRun, Input, Output
 from domain.declare.scopes import Scope
 from domain.roster.planned_rolls import PLANNED
 from domain.roster.record_pupils.apply_roll import withdraw_roll
@@ -27,6 +29,7 @@ class PlannedRollWithdrawn(Output, kw_only=True):
     row_count: int
     restored: int
     recorded: int
+    dry_run: DryRun = UNSET
 
     @property
     def has_written(self) -> bool:

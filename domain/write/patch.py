@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct
 
 from domain.declare.errors import Issue, Stale
-from domain.declare.inputs import Input, Output, RuledInput, Warnings
+from domain.declare.inputs import DryRun, Input, Output, RuledInput, Warnings
 from domain.write.partial import UNREADABLE
 
 Fields = TypeVar("Fields", bound=Struct)
@@ -38,6 +38,7 @@ class Changed(Output, kw_only=True):
     outcome: str
     version: int
     warnings: Warnings = []
+    dry_run: DryRun = UNSET
 
     @property
     def has_written(self) -> bool:

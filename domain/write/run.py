@@ -77,7 +77,7 @@ async def perform(
         for locks in taken if result.has_written else ():
             if not locks.has_incremented:
                 await locks.increment_versions()
-        if dry_run and isinstance(result, Recorded):
+        if dry_run:
             result.dry_run = True
         answer = msgspec.json.encode(result)
         if dry_run:

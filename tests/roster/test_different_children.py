@@ -25,7 +25,7 @@ async def test_two_children_are_said_and_taken_back_in_both_interfaces(small_tru
     url = f"/v1/pupils/{one}/distinguish"
     before = await small_trust.everything()
     said = {"id": one, "otherId": two, "outcome": "said"}
-    assert await sent(vendor, f"{url}?dryRun=true", {"otherId": two}) == said
+    assert await sent(vendor, f"{url}?dryRun=true", {"otherId": two}) == said | {"dryRun": True}
     assert await small_trust.everything() == before
     assert await sent(vendor, url, {"otherId": two, "actor": "Head"}) == said
     assert await listed(vendor) == []

@@ -590,3 +590,18 @@ async def test_a_token_request_says_how_it_is_made(small_trust: Trust) -> None:
     assert bare.json()["error_description"].endswith("by HTTP Basic with its id and secret, or by private_key_jwt.")
     wrong = await small_trust.http.get("/v1/me", headers={"Authorization": "Bearer x"})
     assert wrong.json()["detail"] == "The access token is not valid here. Get a new one from POST /oauth/token."
+
+
+async def test_a_repeated_row_of_a_strict_roll_is_reported_beside_any_other_fault(vendor: Any) -> None:
+    """Whether the first one breaks a rule, cannot be decoded, or contradicts what is stored; a lenient roll takes the second."""
+    wrong = [{"upn": "A000000000001"}, {"surname": 5}, {"enrolments": []}, {"upn": upn(3)}]
+    for fault in wrong:
+        rows = [entry(50, **fault), entry(50)]
+        assert issues(await sent(vendor, "/v1/pupils", roll("Oak", rows), 422))["/entries/1"] == "duplicate-in-batch"
+        repeated = issues(await sent(vendor, "/v1/pupils", roll("Oak", rows[::-1]), 422))
+        assert repeated["/entries/1"] == "duplicate-in-batch"
+        assert "/entries/0" not in repeated
+    at_elm = roll("Oak", [entry(50, surname=5), entry(51, reference="P50") | {"school": {"urn": 100002}}])
+    assert "/entries/1" not in issues(await sent(vendor, "/v1/pupils", at_elm, 422))
+    answer = await sent(vendor, "/v1/pupils?dryRun=true", roll("Oak", [entry(50, surname=5), entry(50)]), Prefer="handling=lenient")
+    assert (answer["created"], answer["rejected"]) == (1, 1)

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from domain import COMMANDS
 from domain.declare.ids import new_id
 from tests.fixtures.clock import set_clock
 from tests.fixtures.databases import Databases
@@ -21,6 +22,7 @@ from tests.fixtures.small_trust import (
     TRUST,
     URNS,
     Trust,
+    asked,
     batch,
     counted,
     entry,
@@ -533,7 +535,8 @@ async def test_a_dry_run_and_a_repeated_request(vendor: Any, small_trust: Trust)
     row = await pupil(vendor, 13)
     path, first = f"/v1/pupils/{row['id']}", {"If-Match": f'"{row["version"]}"'}
     dry = await vendor.patch(path, json={"forename": "Dry"}, headers=first, params={"dryRun": "true"})
-    assert (dry.status_code, dry.json()["outcome"], "etag" in dry.headers, await pupil(vendor, 13)) == (200, "updated", False, row)
+    assert (dry.status_code, dry.json()["outcome"], dry.json()["dryRun"], "etag" in dry.headers) == (200, "updated", True, False)
+    assert await pupil(vendor, 13) == row
     keyed = first | {"Idempotency-Key": "change-13"}
     answers = [await vendor.patch(path, json={"forename": "Once"}, headers=keyed) for _ in range(2)]
     assert [(answer.status_code, answer.headers["etag"], answer.content) for answer in answers] == [
@@ -548,9 +551,16 @@ async def test_a_dry_run_and_a_repeated_request(vendor: Any, small_trust: Trust)
     assert answer.status_code == 422
 
     made = await sent(vendor, "/v1/windows", window("unwanted"), 201)
+    assert "dryRun" not in made
+    mutation = "mutation ($i: WindowRefInput!, $dry: Boolean) { openWindow(input: $i, dryRun: $dry) { state dryRun } }"
+    dry_open = await asked(vendor, mutation, i={"id": made["id"]}, dry=True)
+    assert dry_open == {"openWindow": {"state": "open", "dryRun": True}}
     path, headers = f"/v1/windows/{made['id']}", {"If-Match": '"1"', "Idempotency-Key": "unwanted"}
     dry = await vendor.delete(path, headers={"If-Match": '"1"'}, params={"dryRun": "true"})
-    assert (dry.status_code, dry.json()) == (200, {"id": made["id"], "outcome": "deleted", "version": 1, "warnings": []})
+    assert (dry.status_code, dry.json()) == (
+        200,
+        {"id": made["id"], "outcome": "deleted", "version": 1, "warnings": [], "dryRun": True},
+    )
     answers = [await vendor.delete(path, headers=headers) for _ in range(2)]
     assert [(answer.status_code, answer.content, answer.headers.get("idempotency-replayed")) for answer in answers] == [
         (204, b"", None),
@@ -613,3 +623,7 @@ def test_on_a_socket(small_trust: Trust) -> None:
             gone = client.delete(f"/v1/windows/{unwanted}", headers={"If-Match": '"1"'})
             assert (gone.status_code, gone.content, "content-type" in gone.headers) == (204, b"", False)
             assert client.get(f"/v1/windows/{unwanted}").status_code == 404
+
+
+def test_the_answer_of_every_command_says_whether_it_was_a_dry_run() -> None:
+    assert [command.name for command in COMMANDS.values() if "dry_run" not in command.output.__struct_fields__] == []

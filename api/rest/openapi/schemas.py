@@ -207,12 +207,13 @@ def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
 def _remove_defaults(schema: JsonObject) -> None:
     """Removes the defaults of a struct's properties: some generated clients require a property that has one.
 
-    A response has every property, so all of them are required. In a request they are optional, and the description states the default.
+    A response has every property but those that are UNSET by default, so all the others are required.
+    In a request they are optional, and the description states the default.
     """
     properties = schema["properties"]
     defaults = {name: properties[name].pop("default") for name in properties if "default" in properties[name]}
     if schema.get("additionalProperties") is not False:
-        schema["required"] = list(properties)
+        schema["required"] = [name for name in properties if name in defaults or name in schema.get("required", ())]
         return
     for name, default in defaults.items():
         if default not in (None, []):

@@ -36,7 +36,7 @@ from domain.roster.record_pupils.matching import (
 )
 from domain.roster.record_pupils.plan import ALL_PERCENT, plan_roll
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
-from domain.roster.record_pupils.refused_rows import check_refused_rows
+from domain.roster.record_pupils.refused_rows import check_refused_rows, report_repeated
 from domain.roster.record_pupils.retired_rows import list_identifiers
 from domain.roster.record_pupils.roll_day import IMPLAUSIBLE, find_roll_day_problem, is_planned_day
 from domain.roster.record_pupils.source import report_differences, report_leavers
@@ -107,7 +107,7 @@ async def write_roll(
     row_schools = (row.school for row in rows)
     tenant_id = next((school.tenant_id for school in (complete_school, *row_schools) if school is not None), None)
     if tenant_id is None or batch.faults:
-        await check_refused_rows(connection, caller, batch, schools, [])
+        report_repeated(batch, await check_refused_rows(connection, caller, batch, schools, []))
         batch.refuse_if_strict()
         return summarise(batch, [])
     as_of = batch.head.as_of
@@ -115,7 +115,7 @@ async def write_roll(
     rows = drop_rejected(batch, rows)
     locks = SchoolLocks(connection, tenant_id)
     on_roll = await match_and_lock(connection, caller, locks, tenant_id, rows, complete_school, as_of)
-    await check_refused_rows(connection, caller, batch, schools, rows)
+    refused = await check_refused_rows(connection, caller, batch, schools, rows)
     matched = rows
     rows = await reject_changed_identities(batch, rows)
     rows = await reject_pupils_of_other_schools(connection, caller, batch, tenant_id, rows)
@@ -132,6 +132,7 @@ async def write_roll(
     named = {row.at: id_ for row in matched if row.entry.id is not UNSET and (id_ := parse_id(row.entry.id)) is not None}
     await tell_merged(connection, caller, batch, named, Scope.PUPILS_READ)
     report_doubts(batch, tenant_id, matched, complete_school)
+    report_repeated(batch, [*refused, *matched])
     batch.refuse_if_strict()
     ended: list[leavers.OpenSpell] = []
     if complete_school is not None:

@@ -20,7 +20,7 @@ from domain.roster.pupil_keys import StoredIdentity, match_keys, read_identities
 from domain.roster.record_pupils.changed_identity import CHANGED, reject_changed_identities
 from domain.roster.record_pupils.changes import read_stored
 from domain.roster.record_pupils.entries import PupilBatch, PupilEntry, PupilEntryRow
-from domain.roster.record_pupils.identity import identify_rows
+from domain.roster.record_pupils.identity import compare_children, identify_rows
 from domain.roster.record_pupils.matching import match_rows, reject_ambiguous, reject_pupils_of_other_schools
 from domain.roster.record_pupils.retired_rows import list_identifiers
 from domain.roster.record_pupils.row_problem import CONFLICT, MERGE, NOT_SOURCE, REPLACED
@@ -39,6 +39,7 @@ _UNKNOWN_FACTS = {"surname": "-", "forename": "-", "date_of_birth": date.min, "s
 _OF_IDENTITY = frozenset({CONFLICT, MERGE, REPLACED, CHANGED, "pupil-not-found", "pupil-merged"})
 """Codes of what is wrong whatever the spells of a row are."""
 
+DUPLICATE = "duplicate-in-batch"
 _OF_NEW = frozenset({"enrolment-required", NOT_SOURCE})
 """Codes of what is wrong with a row about a new pupil: one whose UPN cannot be read may be about a stored one."""
 
@@ -94,16 +95,36 @@ def _find_day(batch: Batch[Any, Any]) -> date:
 
 def _tell(batch: Batch[Any, Any], own: Batch[Any, Any], refused: Mapping[int, _RefusedRow]) -> None:
     """Adds the issues of the rows' own batch, less those that may be wrong since something cannot be read. Rows that are
-    doubled in it are not told: of two refused rows none is written.
+    doubled in it are told by `report_repeated`.
     """
     there = {(issue.at, issue.code) for issue in batch.issues}
     all_have_facts = all(each.has_facts for each in refused.values())
     for issue in own.issues:
         at, path = own.find_index(issue), "/".join(issue.at.split("/")[3:])
         is_sure = issue.code in _OF_IDENTITY or (refused[at].has_spells and (refused[at].has_facts or issue.code not in _OF_NEW))
-        is_sure = is_sure and issue.code != "duplicate-in-batch" and (all_have_facts or (issue.code, path) != (CONFLICT, "upn"))
+        is_sure = is_sure and issue.code != DUPLICATE and (all_have_facts or (issue.code, path) != (CONFLICT, "upn"))
         if is_sure and (issue.at, issue.code) not in there:
             batch.reject(at, path, issue.code, issue.message)
+
+
+def report_repeated(batch: Batch[Any, Any], rows: list[PupilEntryRow]) -> None:
+    """Adds to rows of a strict batch that they name the pupil of an earlier row by the same reference or id, also where either
+    is refused for another reason.
+
+    Only what was sent is compared: who is stored under it may be out of reach. Of a lenient batch a row stands where an
+    earlier one is bad.
+    """
+    if batch.lenient:
+        return
+    there = {batch.find_index(issue) for issue in batch.issues if issue.code == DUPLICATE}
+    seen: dict[tuple[object, ...], PupilEntryRow] = {}
+    for row in sorted(rows, key=lambda row: row.at):
+        keys = [("reference", row.school.id, row.entry.reference), ("id", row.entry.id)]
+        firsts = [seen.setdefault(key, row) for key in keys if key[-1] is not UNSET]
+        other = next((first for first in firsts if first is not row), None)
+        if other is None or row.at in there or (row.upn == other.upn and compare_children(row.entry, other.entry)):
+            continue  # two children under one UPN are told as such
+        batch.reject(row.at, "", DUPLICATE, f"This is the same pupil as {batch.make_pointer(other.at)}.")
 
 
 async def _reject_unknown_ids(

@@ -188,9 +188,9 @@ async def test_a_key_compares_the_document_and_not_its_bytes(vendor: Any, small_
     ("query", "headers", "differing"),
     [
         ("?dryRun=true", {}, "dryRun"),
-        ("", {"Prefer": "handling=lenient"}, "handling"),
-        ("", {"Prefer": "return=representation"}, "return"),
-        ("?dryRun=true", {"Prefer": "handling=lenient"}, "handling and another dryRun"),
+        ("", {"Prefer": "handling=lenient"}, "Prefer (handling)"),
+        ("", {"Prefer": "return=representation"}, "Prefer (return)"),
+        ("?dryRun=true", {"Prefer": "handling=lenient"}, "dryRun and another Prefer (handling)"),
     ],
 )
 async def test_what_differs_is_named(query: str, headers: dict[str, str], differing: str, vendor: Any) -> None:
