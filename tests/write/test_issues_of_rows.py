@@ -142,7 +142,7 @@ async def test_a_judgement_or_target_by_the_pupils_id_needs_no_school(small_trus
     mixed = [rows[0], {"upn": upn(2), "subject": "reading", "grade": 98}]
     assert issues(await sent(vendor, "/v1/judgements", {"window": WINDOW, "entries": mixed}, 422)) == {"/school": "ambiguous"}
     reader = await small_trust.client("reader", "trust:4128=pupils:read", "school:100002=judgements:write")
-    absent = {"id": pupils["Surname20"][:-1] + "0", "subject": "reading", "grade": 99}
+    absent = {"id": pupils["Surname20"][:-1] + ("1" if pupils["Surname20"][-1] == "0" else "0"), "subject": "reading", "grade": 99}
     refused = await sent(reader, "/v1/judgements", {"window": WINDOW, "entries": [rows[0], absent]}, 422)
     assert {issue["message"] for issue in refused["issues"]} == {"There is no such pupil within the reach of this client."}
     assert set(issues(refused)) == {"/entries/0/id", "/entries/1/id"}
@@ -541,7 +541,7 @@ async def test_aggregates_list_the_windows_and_subjects_that_there_are(small_tru
     assert refused["issues"][0]["message"].endswith(f" There are: {WINDOW}.")
 
 
-async def test_an_unknown_link_is_told_those_there_are(vendor: Any) -> None:
+async def test_an_unknown_link_lists_the_links_there_are(vendor: Any) -> None:
     answer = (await vendor.get("/v1/pupils?include=qqq")).json()
     assert told(answer)["include"].startswith("pupil has no link qqq. It has: ")
     assert "judgements" in told(answer)["include"]
@@ -568,7 +568,7 @@ async def test_a_key_that_is_used_with_another_preference_says_so(vendor: Any) -
     assert " with another body and another Prefer (return). " in told(refused)["Idempotency-Key"]
 
 
-async def test_an_enum_in_place_of_a_text_is_told_of_quotes(vendor: Any) -> None:
+async def test_an_enum_in_place_of_a_text_gets_a_hint_to_quote_it(vendor: Any) -> None:
     query = "mutation($i: JudgementBatchInput!) { recordJudgements(input: $i, handling: lenient) { received } }"
     answer = await vendor.post("/graphql", json={"query": query, "variables": {"i": batch("Oak", [judged(1)])}})
     message = answer.json()["errors"][0]["message"]
