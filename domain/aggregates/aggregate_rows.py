@@ -21,7 +21,7 @@ class AggregateRow(Output, kw_only=True):
     `schools` says how many it pools.
 
     Counts are of pupils; percentages are whole and of the eligible. `expectedStatus` and `higherStatus` say why the figures
-    of a standard are null, in the same symbols: z where a scheme has no such standard, x where it is told later or some of
+    of a standard are null, in the same symbols: z where a scheme has no such standard, x where it is not published yet or some of
     the schools have none. `status` says why figures are null: c suppressed
     (all figures), z not applicable (nobody eligible), x not available (nothing judged yet). `coveragePercent` is the
     percentage of the eligible who have a counting value. `reason`, only with view=public, says why a row is suppressed:
@@ -54,12 +54,13 @@ class AggregateRow(Output, kw_only=True):
     expected: Annotated[int | None, describe("How many of the eligible reach the expected standard.")] = None
     expected_percent: Annotated[int | None, describe("The percentage of the eligible who reach the expected standard.")] = None
     expected_status: Annotated[
-        Status | None, describe("Why `expected` is null: z no such standard, x told later, or some of the schools have none.")
+        Status | None,
+        describe("Why `expected` is null: z no such standard, x not published yet, or some of the schools have none."),
     ] = None
     higher: Annotated[int | None, describe("How many of the eligible reach the higher standard.")] = None
     higher_percent: Annotated[int | None, describe("The percentage of the eligible who reach the higher standard.")] = None
     higher_status: Annotated[
-        Status | None, describe("Why `higher` is null: z no such standard, x told later, or some of the schools have none.")
+        Status | None, describe("Why `higher` is null: z no such standard, x not published yet, or some of the schools have none.")
     ] = None
     average: Annotated[float | None, describe("The average of the values that are numbers, such as scaled scores.")] = None
     coverage_percent: Annotated[int | None, describe("The percentage of the eligible who have a value that counts.")] = None

@@ -103,7 +103,7 @@ class NewSchemeVersion(RuledInput, kw_only=True):
     ] = None
     standard: Annotated[
         Literal["later"] | None,
-        describe("later: the expected standard is told later, by the next version; until then no percentage is shown."),
+        describe("later: the next version of the scheme tells the expected standard; until then no percentage is shown."),
     ] = None
     rounding: Annotated[Rounding | None, describe(ROUNDING)] = None
 

@@ -50,7 +50,7 @@ SCHEME_VERSIONS = Resource(
         ),
         "expectedStatus": Field(
             v.expected_status,
-            "Why no grade tells the expected standard: x it is told later, z there is none; null where one does.",
+            "Why no grade tells the expected standard: x a later version tells it, z there is none; null where one does.",
             vocabulary=_STATUS,
         ),
         "higherStatus": Field(
