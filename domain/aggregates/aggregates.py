@@ -204,20 +204,21 @@ def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]
         message = "There is no such {} within the reach of this client's aggregates."
         conjunction = _find_conjunction(query.subject or "")
         subject_codes = sorted({code for *_, code in result.subject_codes})
+        meant = Suggestions().suggest(query.subject or "", subject_codes)
         reasons = {
-            "window": _list_codes(query.window or "", result.window_codes),
-            "subject": f" {conjunction}" if conjunction else _list_codes(query.subject or "", subject_codes),
+            "window": _list_codes(result.window_codes),
+            "subject": f" {conjunction}" if conjunction else meant + _list_codes(subject_codes),
         }
         raise make_invalid([Issue(name, f"{name}-not-found", message.format(name) + reasons.get(name, "")) for name in missing])
     return {ids[school] for school in query.school}
 
 
-def _list_codes(code: str, codes: list[str]) -> str:
-    """Returns the sentences that say which code may have been meant, and which there are."""
+def _list_codes(codes: list[str]) -> str:
+    """Returns the sentence that says which codes there are."""
     if not codes:
         return ""
     more = " and more" if len(codes) > MAX_LISTED else ""
-    return f"{Suggestions().suggest(code, codes)} There are: {', '.join(codes[:MAX_LISTED])}{more}."
+    return f" There are: {', '.join(codes[:MAX_LISTED])}{more}."
 
 
 def _find_conjunction(subject: str) -> str | None:
