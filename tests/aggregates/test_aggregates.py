@@ -247,7 +247,7 @@ async def test_absent_and_out_of_reach_are_refused_in_the_same_words(counted_dat
             "window": "2016-17/KS2",
             "subject": "alchemy",
         },
-        {"school": ["999999", str(new_id(3)), "Fern"], "trust": str(new_id(1)), "window": str(new_id(8)), "subject": "sciences"},
+        {"school": ["999999", str(new_id(3)), "Fern"], "trust": str(new_id(1)), "window": str(new_id(8)), "subject": "sorcery"},
     ):
         with pytest.raises(Invalid) as caught:
             await counted_data.rows(caller, groupBy="school", **given)
