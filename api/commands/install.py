@@ -26,7 +26,6 @@ from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError
 from domain.store.backup import write_backup
 from domain.store.database import run_single_transaction
-from domain.store.migrate import migrate as run_migrations
 from domain.store.role_names import (
     RoleNames,
     find_owner_faults,
@@ -91,6 +90,8 @@ def backup(file: Annotated[Path, typer.Argument(help="A new file, which pg_resto
 def migrate() -> None:
     """Migrate the database of DATABASE_OWNER_URL to the newest schema. It may be served meanwhile; a second migration
     waits for the first."""
+    from domain.store.migrate import migrate as run_migrations  # here, since it takes long, and serve does without
+
     url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: migrations run as the owner of the database.")
     fail_with_faults(find_setting_faults("DATABASE_OWNER_URL"))
     try:

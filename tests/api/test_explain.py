@@ -104,7 +104,7 @@ async def test_the_plan_is_that_of_the_statement_which_the_server_sends(two_trus
     statement = next(each for each in explained.statements if ("uuid", row["id"]) in each.binds)
     number = statement.binds.index(("uuid", row["id"])) + 1
     assert str(row["id"]) not in "\n".join(statement.plan)
-    assert any(f"Index Cond: (id = ${number})" in line for line in statement.plan)
+    assert any("Index Cond" in line and f"(id = ${number})" in line for line in statement.plan)
     assert statement.planning > 0 < statement.execution
     assert explained.length > 50
 

@@ -69,8 +69,8 @@ NO_CODES = {
     # parts of paths
     *("planned-pupils", "planned-enrolments", "planned-characteristics"),
     *("data-issues", "new-identity", "planned-rolls", "window-subjects", "judgement-changes", "record-changes", "scheme-versions"),
-    # a check of GET /health/ready, and modes of TLS in URLs of databases
-    *("signing-key", "verify-ca", "verify-full"),
+    # a check of GET /health/ready, and values in URLs of databases
+    *("signing-key", "verify-ca", "verify-full", "read-write", "prefer-standby"),
 }
 """Literals of the form of a code that are none."""
 
