@@ -1,7 +1,5 @@
 """Compresses responses with gzip (RFC 9110, section 12.5.3), by Starlette's GZipResponder. This module reads Accept-Encoding and adapts the ETag."""
 
-from functools import lru_cache
-
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipResponder
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,7 +53,6 @@ def _adapt_etag(headers: MutableHeaders, status: int, if_none_match: str) -> Non
             headers["ETag"] = compressed
 
 
-@lru_cache(256)
 def is_gzip_wanted(accepted: str) -> bool:
     """Whether Accept-Encoding accepts gzip with a weight no lower than that of identity."""
     weights: dict[str, float] = {}

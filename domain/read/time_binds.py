@@ -1,7 +1,5 @@
 """Bind parameters of the time. Every statement that names one of them gets its value when it runs."""
 
-from datetime import date, datetime
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Date, DateTime, SmallInteger, bindparam
@@ -22,12 +20,5 @@ _NOW, _TODAY, _THIS_YEAR = NOW.key, TODAY.key, THIS_YEAR.key
 def bind_time() -> dict[str, Any]:
     """Returns the values of the three, all of one instant."""
     now = clock.read_now()
-    today, this_year = _find_day(now.replace(minute=0, second=0, microsecond=0))
-    return {_NOW: now, _TODAY: today, _THIS_YEAR: this_year}
-
-
-@lru_cache(8)
-def _find_day(hour: datetime) -> tuple[date, int]:
-    """Returns the date in England in an hour of UTC, and the year in which its academic year began: days begin there on the hour."""
-    today = clock.find_day(hour)
-    return today, clock.find_start_year(today)
+    today = clock.find_day(now)
+    return {_NOW: now, _TODAY: today, _THIS_YEAR: clock.find_start_year(today)}
