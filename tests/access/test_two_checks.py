@@ -72,7 +72,7 @@ def forget_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_rows, "select_tenants", _select_every_tenant)
 
 
-SHAPES, DRAWS, ROOTS = choose_size(15, 50), choose_size(3, 20), 5
+SHAPES, DRAWS, ROOTS = choose_size(12, 50), choose_size(3, 20), 5
 """Statements of five roots each, of which some at a time have one shape and differ in their values: 5,000 requests in `make attack`."""
 
 OWNERS: dict[str, tuple[str, Field]] = {

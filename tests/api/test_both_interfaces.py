@@ -21,11 +21,11 @@ from tests.fixtures.random_queries import Document, Question
 from tests.fixtures.sizes import choose_size
 from tests.fixtures.two_trusts import upn
 
-QUESTIONS = {"North": choose_size(30, 120), "mixed": choose_size(25, 80), "everything": choose_size(20, 100)}
+QUESTIONS = {"North": choose_size(16, 120), "mixed": choose_size(14, 80), "everything": choose_size(12, 100)}
 """By client, how many random selections."""
-OF_ROWS = {"North": choose_size(12, 30), "mixed": choose_size(6, 15)}
+OF_ROWS = {"North": choose_size(7, 30), "mixed": choose_size(4, 15)}
 """By client, how many random selections of what a row leads to."""
-TOGETHER, ALIKE = choose_size(8, 20), choose_size(10, 25)
+TOGETHER, ALIKE = choose_size(5, 20), choose_size(6, 25)
 """How many documents of several questions, and how many written with variables and without."""
 PAGES = 3
 OF_THE_MOMENT = ("x-request-id", "server-timing", "ratelimit", "ratelimit-policy")
