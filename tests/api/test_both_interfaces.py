@@ -21,7 +21,7 @@ from tests.fixtures.random_queries import Document, Question
 from tests.fixtures.sizes import choose_size
 from tests.fixtures.two_trusts import upn
 
-QUESTIONS = {"North": choose_size(16, 120), "mixed": choose_size(14, 80), "everything": choose_size(12, 100)}
+QUESTIONS = {"North": choose_size(30, 120), "mixed": choose_size(25, 80), "everything": choose_size(20, 100)}
 """By client, how many random selections."""
 OF_ROWS = {"North": choose_size(7, 30), "mixed": choose_size(4, 15)}
 """By client, how many random selections of what a row leads to."""
