@@ -51,7 +51,17 @@ SUITES: dict[str, list[list[str]]] = {
         *typescript("hey_api.ts"),
     ],
     "openapi-python-client": [
-        ["openapi-python-client", "generate", "--path", OPENAPI, "--output-path", "generated/python", "--fail-on-warning"],
+        [
+            "openapi-python-client",
+            "generate",
+            "--path",
+            OPENAPI,
+            "--output-path",
+            "generated/python",
+            "--config",
+            "python_client.yaml",
+            "--fail-on-warning",
+        ],
         [PYTHON, "python_client.py"],
     ],
     "graphql-codegen": [npx("graphql-codegen", "--config", "codegen.json"), *typescript("graphql_codegen.ts")],
