@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
+from api.http.field_values import join_lines
 from api.http.rate_limit import Bucket
 from domain.clients.clients import ClientStatus
 from domain.store.database import DatabaseUse
 
 _KEY = "markonce.context"
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What an id may be that a client or a proxy sends: short, and safe on a line of a log."""
 
 
@@ -64,6 +65,6 @@ def get_context(scope: Scope) -> RequestContext:
 
 
 def _read_request_id(scope: Scope) -> str | None:
-    """The value of X-Request-Id; None where there is none, or it is not in the form of one, or there are several."""
-    values = [value for name, value in scope["headers"] if name == b"x-request-id"]
-    return values[0].decode() if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else None
+    """The value of X-Request-Id; None where there is none, or it is not in the form of one, as several are not."""
+    value = join_lines(scope, b"x-request-id") or ""
+    return value if _REQUEST_ID.fullmatch(value) else None

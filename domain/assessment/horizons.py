@@ -15,9 +15,7 @@ from msgspec import Struct, convert
 from sqlalchemy import ColumnElement, Date, case, func, literal_column, select
 
 from domain.assessment.windows import windows
-from domain.support.clock import find_start_year
-
-_END_OF_YEAR = "08-31"
+from domain.support.clock import FIRST_MONTH_OF_YEAR, find_start_year
 
 
 class HorizonDays(Struct, frozen=True):
@@ -35,6 +33,11 @@ def load_horizons() -> list[HorizonDays]:
     return convert(json.loads((Path(__file__).parent / "horizons.json").read_text()), list[HorizonDays])
 
 
+def find_usual_day(point: str) -> tuple[int, int]:
+    """Returns month and day of a point that the sector shares."""
+    return next(_read_day(horizon.day) for horizon in load_horizons() if point in horizon.points)
+
+
 def find_horizon_date(tenant_id: Any, year: Any, point: Any) -> ColumnElement[Any]:
     """Returns in SQL the date of a point in the academic year that begins in the calendar year `year`.
 
@@ -44,19 +47,25 @@ def find_horizon_date(tenant_id: Any, year: Any, point: Any) -> ColumnElement[An
     same = (w.c.tenant_id == tenant_id) & (w.c.academic_year == year) & (w.c.code == point)
     census_on = select(func.min(w.c.census_on)).where(same).correlate_except(w).scalar_subquery()
     shared = [(name.in_([literal_column(f"'{p}'") for p in h.points]), _find_day(h, year)) for h in load_horizons()]
-    return case(*shared, else_=func.coalesce(census_on, _make_day(year, _END_OF_YEAR), type_=Date))
+    return case(*shared, else_=func.coalesce(census_on, _make_day(year, find_usual_day("end-of-year")), type_=Date))
 
 
 def _find_day(horizon: HorizonDays, year: Any) -> ColumnElement[Any]:
-    usual = _make_day(year, horizon.day)
+    usual = _make_day(year, _read_day(horizon.day))
     known: dict[Any, Any] = {
         literal_column(str(find_start_year(day))): literal_column(f"date '{day}'", Date) for day in horizon.days
     }
     return case(known, value=year, else_=usual) if known else usual
 
 
-def _make_day(year: Any, day: str) -> ColumnElement[Any]:
-    """Returns in SQL a day of the academic year by its month and day, such as 08-31."""
+def _read_day(day: str) -> tuple[int, int]:
+    """Returns month and day of a text such as 08-31."""
     month, number = map(int, day.split("-"))
-    in_calendar_year = year if month >= 9 else year + literal_column("1")
+    return month, number
+
+
+def _make_day(year: Any, day: tuple[int, int]) -> ColumnElement[Any]:
+    """Returns in SQL a day of the academic year by its month and day."""
+    month, number = day
+    in_calendar_year = year if month >= FIRST_MONTH_OF_YEAR else year + literal_column("1")
     return func.make_date(in_calendar_year, literal_column(str(month)), literal_column(str(number)), type_=Date)

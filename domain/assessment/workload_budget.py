@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
+from domain.assessment.horizons import find_usual_day
 from domain.declare.errors import Conflict, Issue
 from domain.store.database import Connection, transpose
+from domain.support.clock import FIRST_MONTH_OF_YEAR
 
 CollectedAt = tuple[int, int, UUID]
 """The numbers of a subject and an aspect, and the school that collects it, or the tenant where every school does."""
 
-_SEASON = """CASE WHEN extract(month FROM {0}) >= 9 THEN 'autumn' WHEN ({0}) <= make_date(extract(year FROM {0})::int, 4, 15) THEN 'spring' ELSE 'summer' END"""
-"""Of a census day. Schools end the spring term about Easter, at the latest in the middle of April."""
+_END_OF_SPRING = "{}, {}".format(*find_usual_day("spring"))
+_SEASON = f"""CASE WHEN extract(month FROM {{0}}) >= {FIRST_MONTH_OF_YEAR} THEN 'autumn'
+    WHEN ({{0}}) <= make_date(extract(year FROM {{0}})::int, {_END_OF_SPRING}) THEN 'spring' ELSE 'summer' END"""
+"""Of a census day, by the days on which terms end as horizons."""
 _EXCEEDED = f"""
 WITH collected AS (
     SELECT DISTINCT s.id AS school_id, y.year_group, {_SEASON.format("$3::date")} AS season, l.subject_no, l.aspect_no, NULL::smallint AS window_no

@@ -14,11 +14,8 @@ THIS_YEAR = bindparam("this_year", type_=SmallInteger)
 """The calendar year in which today's academic year began."""
 
 
-_NOW, _TODAY, _THIS_YEAR = NOW.key, TODAY.key, THIS_YEAR.key
-
-
 def bind_time() -> dict[str, Any]:
     """Returns the values of the three, all of one instant."""
     now = clock.read_now()
     today = clock.find_day(now)
-    return {_NOW: now, _TODAY: today, _THIS_YEAR: clock.find_start_year(today)}
+    return {NOW.key: now, TODAY.key: today, THIS_YEAR.key: clock.find_start_year(today)}
