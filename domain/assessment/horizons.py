@@ -47,7 +47,7 @@ def find_horizon_date(tenant_id: Any, year: Any, point: Any) -> ColumnElement[An
     same = (w.c.tenant_id == tenant_id) & (w.c.academic_year == year) & (w.c.code == point)
     census_on = select(func.min(w.c.census_on)).where(same).correlate_except(w).scalar_subquery()
     shared = [(name.in_([literal_column(f"'{p}'") for p in h.points]), _find_day(h, year)) for h in load_horizons()]
-    return case(*shared, else_=func.coalesce(census_on, _make_day(year, find_usual_day("end-of-year")), type_=Date))
+    return case(*shared, else_=func.coalesce(census_on, _make_day(year, find_usual_day("summer")), type_=Date))
 
 
 def _find_day(horizon: HorizonDays, year: Any) -> ColumnElement[Any]:

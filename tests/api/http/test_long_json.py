@@ -36,7 +36,8 @@ BATCHES = st.lists(VALUES, max_size=5).map(lambda rows: json.dumps({"a": 1, "in"
 @given(body=FRAGMENTS | BATCHES | damaged() | damaged().map(lambda inside: b'{"entries": [{"a": 1}, ' + inside + b"]}"))
 def test_pieces_are_read_as_the_whole_would_be(body: bytes) -> None:
     if acceptable(body):
-        assert json.dumps(read(body)) == json.dumps(json.loads(body))
+        # a number that a float would round is a Decimal, whose digits tests/api/http/test_strict_json.py compares
+        assert json.dumps(read(body), default=float) == json.dumps(json.loads(body))
         return
     with pytest.raises(MalformedJson) as refused:
         read(body)
