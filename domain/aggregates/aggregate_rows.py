@@ -7,7 +7,7 @@ from domain.declare.inputs import Output, describe
 
 Status = Literal["c", "z", "x"]
 """Why figures are null: c suppressed, z not applicable, x not available."""
-Exclusion = Literal["not-a-member", "not-collected", "nobody-eligible", "nothing-judged"]
+Exclusion = Literal["not-a-member", "not-collected", "nobody-eligible", "nothing-judged", "no-place"]
 
 
 _WHY = (
@@ -20,9 +20,10 @@ class AggregateRow(Output, kw_only=True):
     """Results of a group of pupils. The dimensions that were grouped by or filtered to one value identify the group;
     `schools` says how many it pools.
 
-    Counts are of pupils; percentages are whole and of the eligible. `expectedStatus` and `higherStatus` say why the figures
-    of a standard are null, in the same symbols: z where a scheme has no such standard, x where it is not published yet or some of
-    the schools have none. `status` says why figures are null: c suppressed
+    Counts are of pupils; percentages are whole. Those of a standard are of the eligible at the schools whose schemes have it: `expectedOf`
+    and `higherOf` say of how many. `expectedStatus` and `higherStatus` say why the figures
+    of a standard are null, in the same symbols: z where no scheme has such a standard, x where it is not published yet, or where the figures
+    of the schools that have it would tell how many pupils a hidden school has. `status` says why figures are null: c suppressed
     (all figures), z not applicable (nobody eligible), x not available (nothing judged yet). `coveragePercent` is the
     percentage of the eligible who have a counting value. `reason`, only with view=public, says why a row is suppressed:
     primary (a small group) or complement (it would help to calculate a small group).
@@ -52,15 +53,22 @@ class AggregateRow(Output, kw_only=True):
     ] = None
     valid: Annotated[int | None, describe("How many of the eligible have a value that counts.")] = None
     expected: Annotated[int | None, describe("How many of the eligible reach the expected standard.")] = None
-    expected_percent: Annotated[int | None, describe("The percentage of the eligible who reach the expected standard.")] = None
+    expected_of: Annotated[
+        int | None, describe("Of how many pupils `expectedPercent` is: the eligible at schools whose schemes have the standard.")
+    ] = None
+    expected_percent: Annotated[int | None, describe("The percentage of `expectedOf` who reach the expected standard.")] = None
     expected_status: Annotated[
         Status | None,
-        describe("Why `expected` is null: z no such standard, x not published yet, or some of the schools have none."),
+        describe("Why `expected` is null: z no such standard, x not published yet, or it would give a hidden school away."),
     ] = None
     higher: Annotated[int | None, describe("How many of the eligible reach the higher standard.")] = None
-    higher_percent: Annotated[int | None, describe("The percentage of the eligible who reach the higher standard.")] = None
+    higher_of: Annotated[
+        int | None, describe("Of how many pupils `higherPercent` is: the eligible at schools whose schemes have the standard.")
+    ] = None
+    higher_percent: Annotated[int | None, describe("The percentage of `higherOf` who reach the higher standard.")] = None
     higher_status: Annotated[
-        Status | None, describe("Why `higher` is null: z no such standard, x not published yet, or some of the schools have none.")
+        Status | None,
+        describe("Why `higher` is null: z no such standard, x not published yet, or it would give a hidden school away."),
     ] = None
     average: Annotated[float | None, describe("The average of the values that are numbers, such as scaled scores.")] = None
     coverage_percent: Annotated[int | None, describe("The percentage of the eligible who have a value that counts.")] = None
@@ -79,11 +87,12 @@ class AggregateRow(Output, kw_only=True):
 
 
 class ExcludedSchool(Output, kw_only=True):
-    """A school that the query covers and that contributes to no row's figures, and the reason, over all windows and
-    subjects queried.
+    """A school that the query covers and that contributes to no percentage of the expected standard, and the reason, over
+    all windows and subjects queried.
 
     not-a-member: it was not in the trust on a census date; not-collected: no window collects such a subject from it;
-    nobody-eligible; nothing-judged: somebody is eligible, and no value is recorded yet. A school that is suppressed
+    nobody-eligible; nothing-judged: somebody is eligible, and no value is recorded yet; no-place: it judges in schemes none of
+    whose grades says whether it is expected, where other schools have one that does. A school that is suppressed
     when grouped by school and subject never has one of the last two reasons.
     """
 

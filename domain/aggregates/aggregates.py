@@ -12,6 +12,9 @@ with `trust`, those that were its members on the window's census date, whoever c
 pools a school reached without `aggregates:internal` may be suppressed (disclosure.py). A caller can subtract the
 figures that it sees unsuppressed, so in such a row only the pupils of the other schools count as protection.
 
+A grade that no scheme or scale places by a standard is not below it. Schools that judge in such a scheme are excluded, and a percentage
+of the standard is that of the others (`expectedOf` pupils), where it gives no hidden school away (groups.withhold_parts).
+
 Suppression needs the whole answer, so filters are applied after it:
 - Every subject is counted, whatever `subject` says.
 - A school is suppressed among the schools of its *population*, whose pooled result can be queried: the trust it was in
@@ -55,6 +58,7 @@ from domain.aggregates.groups import (
     make_sort_key,
     pool_schools,
     suppress_groups,
+    withhold_parts,
 )
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.aggregates.results import AggregateResult, Tally
@@ -175,6 +179,7 @@ def _make_page(
     of_schools = groups
     if result.by_school is not None:
         of_schools = _make_suppressed_groups(query, result, result.by_school, ("school", "subject", "window"))
+    withhold_parts(groups, of_schools, dimensions)
     excluded = list(_list_excluded(query, result, of_schools))
     if query.subject is not None:
         groups = [group for group in groups if group.key.subject == query.subject]
@@ -243,12 +248,17 @@ def _make_suppressed_groups(
     return groups
 
 
+_NO_PLACE: Exclusion = "no-place"
+
+
 def _list_excluded(query: AggregateQuery, result: AggregateResult, groups: list[PupilGroup]) -> Iterable[ExcludedSchool]:
     """Yields the excluded schools by URN. `groups` are by school, subject and window."""
     statuses: defaultdict[str | None, set[str | None]] = defaultdict(set)
+    placed = {group.key[1:4] for group in groups if group.counts.expected_of}
     for group in groups:
         if query.subject in (None, group.key.subject):
-            statuses[group.key.school].add(group.status)
+            has_no_place = group.status is None and group.key[1:4] in placed and not group.counts.expected_of
+            statuses[group.key.school].add(_NO_PLACE if has_no_place else group.status)
     collected = result.list_collected_subjects()
     subjects = set(PARTS_OF.get(query.subject, (query.subject,)) if query.subject else ())
     for school in sorted(result.schools, key=lambda school: school.urn):
@@ -258,6 +268,8 @@ def _list_excluded(query: AggregateQuery, result: AggregateResult, groups: list[
         reason: Exclusion = "not-collected"
         if school.joined_elsewhen:
             reason = "not-a-member"
+        elif _NO_PLACE in of_school:
+            reason = _NO_PLACE
         elif "x" in of_school:
             reason = "nothing-judged"
         elif of_school or any(subjects <= codes for codes in collected[school.id]):

@@ -33,6 +33,8 @@ class PupilGroup:
     facts: GroupFacts
     counts: PupilCounts
     hidden: Reason | None = None
+    withholds_parts: bool = False
+    """Whether its percentages may not be of some of its schools alone, since that would tell the size of a hidden school."""
 
     @property
     def status(self) -> Status | None:
@@ -81,16 +83,40 @@ def _describe_combined(groups: list[PupilGroup]) -> None:
             group.counts.standards = frozenset(standard for part in parts for standard in part.standards)
 
 
-def _find_status(counts: PupilCounts, index: int) -> Status | None:
+def _find_status(group: PupilGroup, index: int) -> Status | None:
     """Returns why a group has no figures of the expected (0) or the higher (1) standard, None where it has them.
 
-    Where only some of the schools' schemes have the standard, a percentage of all pupils would count the others as not
-    achieving it, so that it is not available.
+    Where only some of the schools' schemes have the standard, the figures are of those alone.
     """
-    found = {standard[index] for standard in counts.standards}
-    if found <= {None}:
+    counts = group.counts
+    placed = (counts.expected_of, counts.higher_of)[index]
+    if placed == counts.eligible or (placed and not group.withholds_parts):
         return None
+    found = {standard[index] for standard in counts.standards}
     return "z" if found == {"z"} else "x"
+
+
+def withhold_parts(groups: Iterable[PupilGroup], of_schools: Iterable[PupilGroup], dimensions: tuple[str, ...]) -> None:
+    """Decides which groups that pool schools may not have figures of those schools alone that have a standard.
+
+    Their number of pupils, and so that of the other schools, is told by such a percentage. A reader who does not see every
+    school may subtract the shown ones, and is left with the hidden schools on each side: their sum is protected as any small
+    group is. Where the pupils are divided further, the hidden groups of schools are those of another answer, so nothing is told.
+    """
+    divides = any(name not in ("school", "subject", "window") for name in dimensions)
+    sums: defaultdict[tuple[Hashable, ...], int] = defaultdict(int)
+    thresholds: defaultdict[Hashable, int] = defaultdict(int)
+    for school in of_schools:
+        if school.hidden and not school.facts.internal:
+            counts, population = school.counts, school.facts.population
+            thresholds[population] = max(thresholds[population], school.facts.threshold)
+            for index, placed in enumerate((counts.expected_of, counts.higher_of)):
+                sums[population, *school.key[1:4], index, True] += placed
+                sums[population, *school.key[1:4], index, False] += counts.eligible - placed
+    unsafe = {key[1:4] for key, pupils in sums.items() if 0 < pupils < thresholds[key[0]]}
+    for group in groups:
+        if group.key.school is None and not group.facts.internal:
+            group.withholds_parts = divides or group.key[1:4] in unsafe
 
 
 def suppress_groups(groups: list[PupilGroup], dimensions: tuple[str, ...]) -> None:
@@ -172,11 +198,13 @@ def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
     if counts.eligible:
         row.coverage_percent = compute_percent(counts.valid, counts.eligible)
     if row.status is None:
-        row.expected_status, row.higher_status = _find_status(counts, 0), _find_status(counts, 1)
+        row.expected_status, row.higher_status = _find_status(group, 0), _find_status(group, 1)
         if row.expected_status is None:
-            row.expected, row.expected_percent = counts.expected, compute_percent(counts.expected, counts.eligible)
+            row.expected, row.expected_of = counts.expected, counts.expected_of
+            row.expected_percent = compute_percent(counts.expected, counts.expected_of)
         if row.higher_status is None:
-            row.higher, row.higher_percent = counts.higher, compute_percent(counts.higher, counts.eligible)
+            row.higher, row.higher_of = counts.higher, counts.higher_of
+            row.higher_percent = compute_percent(counts.higher, counts.higher_of)
         if counts.valued and len(counts.schemes) <= 1:
             row.average = compute_average(counts.hundredths, counts.valued)
     if counts.discounted and counts.discounted.eligible and facts.internal:
@@ -188,9 +216,12 @@ def _set_figures_with_discounted(row: AggregateRow, counts: PupilCounts, discoun
     eligible, valid = counts.eligible + discounted.eligible, counts.valid + discounted.valid
     row.discounted, row.eligible_with_discounted, row.valid_with_discounted = discounted.eligible, eligible, valid
     if valid or counts.judged:
-        expected, higher = counts.expected + discounted.expected, counts.higher + discounted.higher
-        row.expected_with_discounted, row.expected_percent_with_discounted = expected, compute_percent(expected, eligible)
-        row.higher_with_discounted, row.higher_percent_with_discounted = higher, compute_percent(higher, eligible)
+        if expected_of := counts.expected_of + discounted.expected_of:
+            row.expected_with_discounted = counts.expected + discounted.expected
+            row.expected_percent_with_discounted = compute_percent(row.expected_with_discounted, expected_of)
+        if higher_of := counts.higher_of + discounted.higher_of:
+            row.higher_with_discounted = counts.higher + discounted.higher
+            row.higher_percent_with_discounted = compute_percent(row.higher_with_discounted, higher_of)
         if (valued := counts.valued + discounted.valued) and len(counts.schemes) <= 1:
             row.average_with_discounted = compute_average(counts.hundredths + discounted.hundredths, valued)
 

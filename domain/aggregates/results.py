@@ -36,6 +36,8 @@ class DiscountedCounts(Struct, array_like=True):
     expected: int = 0
     higher: int = 0
     valued: int = 0
+    expected_of: int = 0
+    higher_of: int = 0
     hundredths: int = 0
 
     def __add__(self, other: "DiscountedCounts") -> "DiscountedCounts":
@@ -45,12 +47,15 @@ class DiscountedCounts(Struct, array_like=True):
             self.expected + other.expected,
             self.higher + other.higher,
             self.valued + other.valued,
+            self.expected_of + other.expected_of,
+            self.higher_of + other.higher_of,
             self.hundredths + other.hundredths,
         )
 
 
 class PupilCounts(Struct, array_like=True):
-    """Counts of pupils. `guarded` are the eligible at schools reached without aggregates:internal; `hundredths` is the
+    """Counts of pupils. `guarded` are the eligible at schools reached without aggregates:internal; `expected_of` and
+    `higher_of` those of the eligible who are judged in a scheme that has the standard; `hundredths` is the
     sum of the values of the `valued`; `judged` says whether there is any judgement; `discounted` are the counts of
     pupils who are in no other, None without any; `schemes` are the codes of the schemes the values come from;
     `standards` say of each scheme version used why it has no expected and no higher standard."""
@@ -61,6 +66,8 @@ class PupilCounts(Struct, array_like=True):
     expected: int = 0
     higher: int = 0
     valued: int = 0
+    expected_of: int = 0
+    higher_of: int = 0
     hundredths: int = 0
     judged: bool = False
     discounted: DiscountedCounts | None = None
@@ -75,6 +82,8 @@ class PupilCounts(Struct, array_like=True):
             self.expected + other.expected,
             self.higher + other.higher,
             self.valued + other.valued,
+            self.expected_of + other.expected_of,
+            self.higher_of + other.higher_of,
             self.hundredths + other.hundredths,
             self.judged or other.judged,
             self.discounted + other.discounted if self.discounted and other.discounted else self.discounted or other.discounted,

@@ -43,6 +43,7 @@ from sqlalchemy import (
 from domain.access.reach import CALLER, is_in_force, reach
 from domain.aggregates.cells import MAIN_ASPECT, cells, discounted_cells, grades, scheme_versions, totals
 from domain.aggregates.results import Categories
+from domain.aggregates.unplaced import Unplaced
 from domain.assessment.codes import MAX_LISTED
 from domain.assessment.schemes import schemes
 from domain.assessment.subjects import subjects
@@ -56,7 +57,7 @@ from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
 from domain.support.lru import Lru
 
-_SUMMED = ("eligible", "valid", "expected", "higher", "valued", "value_sum")
+_SUMMED = ("eligible", "valid", "expected", "higher", "valued", "expected_of", "higher_of", "value_sum")
 _KEY_OF_TOTAL = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no")
 
 
@@ -100,11 +101,12 @@ def _compile(template: AggregateTemplate) -> Statement:
     """
     reached = _select_reached()
     counted = _select_counted(reached, template)
-    measured = _select_measures(counted, template, "measured")
+    unplaced = Unplaced.of(reached, counted)
+    measured = _select_measures(counted, unplaced, template, "measured")
     by_school = (
         measured
         if template.from_totals and template.by_school
-        else _select_measures(counted, template.by_school_alone, "by_school")
+        else _select_measures(counted, unplaced, template.by_school_alone, "by_school")
     )
     tenant_ids, s = select(reached.c.tenant_id), subjects.c
     is_window_there = exists().where(windows.c.tenant_id.in_(tenant_ids), _is_requested_window())
@@ -199,7 +201,7 @@ def _select_empty_windows(counted: CTE, by_school: CTE) -> Select[Any]:
     )
 
 
-def _select_measures(counted: CTE, template: AggregateTemplate, name: str) -> CTE:
+def _select_measures(counted: CTE, unplaced: Unplaced, template: AggregateTemplate, name: str) -> CTE:
     """A row for each total or cell, with what it adds to each count, and a row for each cell of discounted pupils.
 
     Only indispensable tables are joined, since row-level security checks each row of each table, which takes
@@ -209,18 +211,21 @@ def _select_measures(counted: CTE, template: AggregateTemplate, name: str) -> CT
     t = source.c
     rows = _join_counted(counted, source)
     if not template.from_totals:
-        rows = _join_grades(rows, cells).add_columns(*_list_categories(cells), *_make_measures_of_cells(cells))
+        rows = _join_grades(rows, cells).add_columns(*_list_categories(cells), *_make_measures_of_cells(cells, unplaced))
         rows = rows.add_columns((t.grade_no > 0).label("judged"), t.scheme_version_no.label("version_no"))
+        rows = unplaced.join(rows, t, t.scheme_version_no)
     else:
-        rows = rows.add_columns(*_make_measures_of_totals(), pins.c.scheme_version_no.label("version_no"))
+        rows = rows.add_columns(*_make_measures_of_totals(unplaced), pins.c.scheme_version_no.label("version_no"))
         rows = rows.outerjoin(pins, and_(*(pins.c[name] == t[name] for name in _KEY_OF_TOTAL)))
+        rows = unplaced.join(rows, t, pins.c.scheme_version_no)
     rows = rows.add_columns(false().label("is_discounted"), *(literal_column("0").label(f"discounted_{name}") for name in _SUMMED))
     discounted = _join_grades(_join_counted(counted, discounted_cells), discounted_cells)
+    discounted = unplaced.join(discounted, discounted_cells.c, discounted_cells.c.scheme_version_no)
     if not template.from_totals:
         discounted = discounted.add_columns(*_list_categories(discounted_cells))
     discounted = discounted.add_columns(*(literal_column("0").label(name) for name in _SUMMED), false().label("judged"))
     discounted = discounted.add_columns(cast(null(), SmallInteger).label("version_no"), true().label("is_discounted"))
-    return union_all(rows, discounted.add_columns(*_make_measures_of_cells(discounted_cells))).cte(name)
+    return union_all(rows, discounted.add_columns(*_make_measures_of_cells(discounted_cells, unplaced))).cte(name)
 
 
 def _join_counted(counted: CTE, source: Table) -> Select[Any]:
@@ -241,10 +246,12 @@ def _join_grades(rows: Select[Any], source: Table) -> Select[Any]:
     return rows.outerjoin(grades, graded).where(t.n > 0)
 
 
-def _make_measures_of_totals() -> list[ColumnElement[Any]]:
+def _make_measures_of_totals(unplaced: Unplaced) -> list[ColumnElement[Any]]:
     t = totals.c
     judged = exists().where(*(cells.c[name] == t[name] for name in _KEY_OF_TOTAL), cells.c.grade_no > 0, cells.c.n > 0)
-    return [*(t[name] for name in _SUMMED), case((t.valid > 0, true()), else_=judged).label("judged")]
+    counts = [t.eligible, t.valid, t.expected, t.higher, t.valued, *unplaced.limit(t.eligible), t.value_sum]
+    named = [count.label(name) for count, name in zip(counts, _SUMMED, strict=True)]
+    return [*named, case((t.valid > 0, true()), else_=judged).label("judged")]
 
 
 def _list_categories(source: Table) -> list[ColumnElement[Any]]:
@@ -252,13 +259,15 @@ def _list_categories(source: Table) -> list[ColumnElement[Any]]:
     return [c.year_group, c.sex, c.disadvantaged, c.eal, c.sen]
 
 
-def _make_measures_of_cells(source: Table) -> list[ColumnElement[Any]]:
+def _make_measures_of_cells(source: Table, unplaced: Unplaced) -> list[ColumnElement[Any]]:
     """A pupil without a judgement has grade 0, and is eligible and not valid; with grade -1, neither."""
     c, g = source.c, grades.c
     valued = g.valid & g.value.is_not(None)
     is_eligible = func.coalesce(g.eligible, c.grade_no >= literal_column("0"))
-    counts = [case((counted, c.n), else_=0) for counted in (is_eligible, g.valid, g.expected, g.higher, valued)]
-    counts.append(case((valued, c.n * g.value), else_=0))
+    counts: list[ColumnElement[Any]] = [
+        case((counted, c.n), else_=0) for counted in (is_eligible, g.valid, g.expected, g.higher, valued)
+    ]
+    counts += [*unplaced.limit(counts[0]), case((valued, c.n * g.value), else_=0)]
     return [count.label(name) for count, name in zip(counts, _SUMMED, strict=True)]
 
 

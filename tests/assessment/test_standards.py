@@ -10,6 +10,7 @@ from tests.fixtures.small_trust import TRUST, Trust, asked, batch, counted, entr
 
 OWN = {"trust": {"groupUid": TRUST}}
 PUPILS = range(10)
+EXCLUDED = [("Elm", "no-place"), ("Ash", "nobody-eligible")]
 TERM = {"academicYear": "2025-26", "censusOn": "2026-05-14", "closesAt": "2099-07-31T17:00:00Z"}
 
 
@@ -103,7 +104,7 @@ async def test_a_scheme_without_standards_has_no_percentages(small_trust: Trust,
     assert table[1].split(",")[2:6] == ["10", "z", "z", "22.5"]
 
 
-async def test_schools_with_and_without_a_standard_are_not_pooled_into_a_percentage(small_trust: Trust, vendor: Any) -> None:
+async def test_a_school_without_a_standard_enters_no_percentage_of_it(small_trust: Trust, vendor: Any) -> None:
     await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "percent", "name": "Percent", "template": "percent"}, 201)
     own = [
         {"subject": "reading", "scheme": "percent", "schools": [{"urn": 100002}]},
@@ -114,8 +115,61 @@ async def test_schools_with_and_without_a_standard_are_not_pooled_into_a_percent
     await judge(vendor, "w", "reading", [50, 60, 70, 80, 90, 65, 15], "Elm", 20)
     by_school = await figures(vendor, "w", "reading")
     assert (by_school["Oak"], by_school["Elm"]) == ((4, None, 2, None), (None, "z", None, "z"))
-    rows = (await vendor.get("/v1/aggregates?window=w&subject=reading&groupBy=sex")).json()["data"]
-    assert {(row["expected"], row["expectedStatus"]) for row in rows} == {(None, "x")}
+    names = ("eligible", "expected", "expectedOf", "expectedPercent", "expectedStatus", "higher", "higherOf")
+    for by, rows in (
+        ("subject", [(20, 4, 10, 40, None, 2, 10)]),
+        ("sex", [(10, 3, 5, 60, None, 2, 5), (10, 1, 5, 20, None, 0, 5)]),
+    ):
+        page = (await vendor.get(f"/v1/aggregates?window=w&subject=reading&groupBy={by}")).json()
+        assert [tuple(row[name] for name in names) for row in page["data"]] == rows
+        assert [(school["schoolName"], school["reason"]) for school in page["excluded"]] == EXCLUDED
+        assert page["coverage"] == {"schools": 3, "contributing": 1}
+    query = '{ aggregates(window: "w", subject: "reading", groupBy: [subject]) { nodes { expectedOf } excluded { schoolName reason } } }'
+    told = (await asked(vendor, query))["aggregates"]
+    assert [(school["schoolName"], school["reason"]) for school in told["excluded"]] == EXCLUDED
+    assert told["nodes"] == [{"expectedOf": 10}]
+
+
+async def test_a_conjunction_with_a_part_without_a_standard_enters_no_percentage(small_trust: Trust, vendor: Any) -> None:
+    await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "percent", "name": "Percent", "template": "percent"}, 201)
+    parts = [{"subject": subject, "scheme": "ks2-writing-ta"} for subject in ("reading", "writing", "maths")]
+    await opened(vendor, "w", collects=[{"subject": "maths", "scheme": "percent", "schools": [{"urn": 100002}]}, *parts], **TERM)
+    for subject in ("reading", "writing", "maths"):
+        await judge(vendor, "w", subject, ["EXS", "GDS", "WTS"])
+        await judge(vendor, "w", subject, [50, 60, 70] if subject == "maths" else ["EXS", "GDS", "WTS"], "Elm", 20)
+    for by in ("subject", "sex"):
+        page = (await vendor.get(f"/v1/aggregates?window=w&subject=rwm&groupBy={by}")).json()
+        sums = [sum(row[name] for row in page["data"]) for name in ("eligible", "valid", "expected", "expectedOf")]
+        assert sums == [20, 6, 2, 10]
+        assert [(school["schoolName"], school["reason"]) for school in page["excluded"]] == EXCLUDED
+    by_school = await figures(vendor, "w", "rwm")
+    assert (by_school["Oak"][0], by_school["Elm"][1]) == (2, "x")
+
+
+@pytest.mark.parametrize(("larger", "is_told"), [("Oak", False), ("Elm", True)])
+async def test_figures_of_some_schools_give_no_hidden_school_away(
+    small_trust: Trust, vendor: Any, larger: str, is_told: bool
+) -> None:
+    """Ash has three pupils and is hidden, and with it the smaller of Oak and Elm. Where that is Elm, which has no standard, the number of
+    those who have a place, less Oak's, would be Ash's.
+    """
+    for at, numbers in ((larger, range(50, 52)), ("Ash", range(40, 43))):
+        joiners = [entry(n, dateOfBirth="2014-01-01") for n in numbers]
+        await sent(vendor, "/v1/pupils", roll(at, joiners, asOf="2026-05-01"))
+    await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "percent", "name": "Percent", "template": "percent"}, 201)
+    own = {"subject": "reading", "scheme": "percent", "schools": [{"urn": 100002}]}
+    await opened(vendor, "w", collects=[own, {"subject": "reading", "scheme": "ks2-scaled-score"}], **TERM)
+    for at, first in (("Oak", 0), ("Elm", 20), ("Ash", 40)):
+        await judge(vendor, "w", "reading", [100, 90, 100], at, first)
+    portal = await small_trust.client("portal", f"trust:{TRUST}=aggregates:read")
+    rows = (await portal.get("/v1/aggregates?window=w&subject=reading&groupBy=school")).json()["data"]
+    assert {row["schoolName"] for row in rows if row["status"] == "c"} == {"Ash", "Oak" if is_told else "Elm"}
+    (row,) = (await portal.get("/v1/aggregates?window=w&subject=reading&groupBy=subject")).json()["data"]
+    assert (row["eligible"], row["expectedOf"], row["expectedStatus"]) == (25, *((13, None) if is_told else (None, "x")))
+    rows = (await portal.get("/v1/aggregates?window=w&subject=reading&groupBy=sex")).json()["data"]
+    assert {(row["expected"], row["expectedOf"], row["expectedStatus"]) for row in rows} == {(None, None, "x")}
+    (row,) = (await vendor.get("/v1/aggregates?window=w&subject=reading&groupBy=subject")).json()["data"]
+    assert (row["expected"], row["expectedOf"]) == (4, 13 if is_told else 15)
 
 
 async def test_reading_writing_and_maths_hold_for_any_version(small_trust: Trust, vendor: Any) -> None:

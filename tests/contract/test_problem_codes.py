@@ -63,7 +63,7 @@ NO_CODES = {
         "x-scope",
     ),
     # values in answers: why a school is excluded, a spell ended or a register's row is ignored; states of grants; bases of targets; types of trusts
-    *("nobody-eligible", "not-a-member", "nothing-judged", "follows-itself", "impossible-age", "no-local-authority"),
+    *("nobody-eligible", "not-a-member", "nothing-judged", "no-place", "follows-itself", "impossible-age", "no-local-authority"),
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
     *("multi-academy", "single-academy", "reference-collides"),
     # parts of paths
