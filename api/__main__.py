@@ -3,9 +3,9 @@
 import asyncio
 import json
 import sys
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,12 +13,13 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from api.commands.console import console, fail, format_problem, print_credentials, read_operator_url, run_as_operator
+from api.commands.clients import client_commands
+from api.commands.console import console, fail, format_count, format_problem, read_operator_url, run_as_operator
 from api.commands.embedded import is_embedded, replace_embedded_urls
+from api.commands.grants import grant_commands
 from api.commands.install import backup, init, migrate, serve
 from api.settings import Settings, SettingsError
 from domain import CLEANUP
-from domain.clients import clients, grants
 from domain.declare.errors import DomainError
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
@@ -31,9 +32,9 @@ from domain.store.schema import require_schema
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Markonce: mark once, read many."
 )
-client_commands = typer.Typer(no_args_is_help=True, help="The clients that may request tokens, and their grants.")
 import_commands = typer.Typer(no_args_is_help=True, help="Bring in published files.")
 app.add_typer(client_commands, name="client")
+app.add_typer(grant_commands, name="grant")
 app.add_typer(import_commands, name="import")
 
 
@@ -87,10 +88,6 @@ def tidy() -> None:
         fail(escape(problem.detail))
     for kind, count in removed.items():
         console.print(f"{count:>12,} {kind}")
-
-
-def format_count(number: int, noun: str) -> str:
-    return f"{number:,} {noun if number == 1 else noun + 's'}"
 
 
 @import_commands.command("gias")
@@ -147,102 +144,6 @@ def import_gias(
         )
     if any(issue.severity == "error" for issue in report.issues):
         raise typer.Exit(2)
-
-
-@client_commands.command("create")
-def create_client(
-    name: Annotated[str, typer.Argument(help="A unique name.")],
-    grant: Annotated[
-        list[str],
-        typer.Option(help="TARGET=SCOPES: school:URN, trust:UID, schools, trusts or installation; scopes with commas, or all."),
-    ],
-    purpose: Annotated[str, typer.Option(help="What the data is for, as the school approved it.")] = "as agreed",
-    approved_by: Annotated[str, typer.Option(help="Who approved it.")] = "operator",
-    jwks: Annotated[
-        Path | None,
-        typer.Option(help="A JWKS file with the client's public keys: it authenticates by private_key_jwt and has no secret."),
-    ] = None,
-    origin: Annotated[
-        list[str] | None,
-        typer.Option(help="The origin of a browser app of the client, such as https://app.example; repeat it."),
-    ] = None,
-) -> None:
-    """Register a client with its grants."""
-
-    async def work(connection: Any) -> None:
-        requests = [grants.parse_grant(text) for text in grant]
-        keys = json.loads(jwks.read_text()) if jwks else None
-        method: clients.AuthMethod = "private_key_jwt" if jwks else "client_secret"
-        client_id, secret = await clients.create_client(connection, name, method, keys, origin or ())
-        for request in requests:
-            await grants.approve_grant(connection, client_id, request, purpose=purpose, approved_by=approved_by)
-        print_credentials(client_id, secret)
-        schools = await clients.count_schools_in_reach(connection, client_id)
-        console.print(f"{name} has {format_count(len(requests), 'grant')} and reaches {format_count(schools, 'school')}.")
-
-    run_as_operator(work)
-
-
-@client_commands.command("list")
-def list_clients() -> None:
-    """List the clients and their grants: who approved them, and for what purpose."""
-
-    async def work(connection: Any) -> list[tuple[clients.Client, list[grants.Grant]]]:
-        return [(client, await grants.list_grants(connection, client.id)) for client in await clients.list_clients(connection)]
-
-    for client, client_grants in run_as_operator(work):
-        revoked = f"  revoked {client.revoked_at:%Y-%m-%d}" if client.revoked_at else ""
-        line = f"{client.id}  {client.name}  {client.auth_method}  created {client.created_at:%Y-%m-%d}{revoked}"
-        console.print(line, soft_wrap=True)
-        if client.origins:
-            console.print(f"    browser apps at {' '.join(client.origins)}", soft_wrap=True)
-        for grant in client_grants:
-            revoked = f"  revoked {grant.revoked_at:%Y-%m-%d}" if grant.revoked_at else ""
-            approval = f"approved by {grant.approved_by}: {grant.purpose}{revoked}"
-            console.print(f"    {grant.target}={','.join(grant.scopes)}  {approval}", soft_wrap=True)
-
-
-@client_commands.command("origins")
-def set_client_origins(
-    name: str,
-    origins: Annotated[list[str] | None, typer.Argument(help="Such as https://app.example. They replace the present ones.")] = None,
-    none: Annotated[bool, typer.Option("--none", help="It has no browser apps any more.")] = False,
-) -> None:
-    """Set the origins of a client's browser apps or, without origins, show them."""
-
-    async def work(connection: Any) -> None:
-        client = await clients.find_client(connection, name) or fail(f"There is no client {name}.")
-        if origins or none:
-            await clients.set_origins(connection, client.id, origins or [])
-        result = origins or [] if origins or none else list(client.origins)
-        console.print(f"{client.name} has browser apps at {' '.join(result)}." if result else f"{client.name} has no browser apps.")
-
-    run_as_operator(work)
-
-
-@client_commands.command("rotate")
-def rotate_client_secret(
-    name: str, overlap_hours: Annotated[int, typer.Option(help="How long the old secret still works.")] = 0
-) -> None:
-    """Give a client a new secret."""
-
-    async def work(connection: Any) -> None:
-        client = await clients.find_client(connection, name) or fail(f"There is no client {name}.")
-        print_credentials(client.id, await clients.rotate_secret(connection, client.id, timedelta(hours=overlap_hours)))
-
-    run_as_operator(work)
-
-
-@client_commands.command("revoke")
-def revoke_client(name: str) -> None:
-    """Revoke a client: it gets no new tokens, and its reach ends at once."""
-
-    async def work(connection: Any) -> None:
-        client = await clients.find_client(connection, name) or fail(f"There is no client {name}.")
-        await clients.revoke_client(connection, client.id)
-        console.print(f"{name} is revoked.")
-
-    run_as_operator(work)
 
 
 @app.command()

@@ -25,6 +25,26 @@ BEGIN
     PERFORM count_contributions(in_tenant, of_pupils, in_windows, sign);
 END $$;
 
+CREATE FUNCTION public.await_confirmation(of_client uuid) RETURNS SETOF uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    deadline timestamptz := now() + interval '30 days';
+    marked uuid[];
+    reached uuid[];
+BEGIN
+    SELECT array_agg(g.id), array_agg(DISTINCT g.client_id) INTO marked, reached FROM grants g
+    WHERE g.given_by = of_client AND g.revoked_at IS NULL AND COALESCE(g.expires_at, 'infinity') > now() AND g.confirm_by IS NULL
+        AND NOT holds_grant(of_client, g, g.expires_at, '{grants:write}');
+    IF marked IS NULL THEN
+        RETURN;
+    END IF;
+    UPDATE grants SET confirm_by = LEAST(expires_at, deadline), approved_until = expires_at, expires_at = LEAST(expires_at, deadline) WHERE id = ANY (marked);
+    PERFORM derive_reach(reached);
+    RETURN QUERY SELECT unnest(marked);
+END $$;
+
 CREATE FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -210,18 +230,19 @@ CREATE FUNCTION public.derive_reach(for_clients uuid[] DEFAULT NULL::uuid[]) RET
     UPDATE clients SET reach_version = reach_version + 1 WHERE for_clients IS NULL OR id = ANY (for_clients);
     DELETE FROM reach WHERE for_clients IS NULL OR client_id = ANY (for_clients);
     INSERT INTO reach (client_id, tenant_id, school_id, grant_id, scopes, starts_at, ends_at)
-    SELECT DISTINCT g.client_id, t.tenant_id, t.school_id, g.id, g.scopes, g.starts_at, g.expires_at
+    SELECT DISTINCT g.client_id, t.tenant_id, t.school_id, g.id, g.scopes, g.starts_at, LEAST(g.expires_at, t.until)
     FROM grants g
     JOIN clients c ON c.id = g.client_id AND c.revoked_at IS NULL
     CROSS JOIN LATERAL (
-        SELECT '00000000-0000-0000-0000-000000000000'::uuid AS tenant_id, '00000000-0000-0000-0000-000000000000'::uuid AS school_id
-        WHERE g.target = 'installation'
-        UNION ALL SELECT s.tenant_id, s.id FROM schools s WHERE g.target = 'schools'
-        UNION ALL SELECT s.tenant_id, s.id FROM schools s WHERE g.target = 'school' AND s.id = g.target_id
-        UNION ALL SELECT s.tenant_id, s.id FROM schools s WHERE g.target = 'trust' AND s.tenant_id = g.target_id
-        UNION ALL SELECT t.id, t.id FROM trusts t WHERE g.target = 'trusts' OR (g.target = 'trust' AND t.id = g.target_id)
+        SELECT '00000000-0000-0000-0000-000000000000'::uuid AS tenant_id, '00000000-0000-0000-0000-000000000000'::uuid AS school_id, NULL::timestamptz AS until WHERE g.target = 'installation'
+        UNION ALL SELECT s.tenant_id, s.id, NULL FROM schools s WHERE g.target = 'schools'
+        UNION ALL SELECT s.tenant_id, s.id, NULL FROM schools s WHERE g.target = 'school' AND s.id = g.target_id
+        UNION ALL SELECT s.tenant_id, s.id, NULL FROM schools s WHERE g.target = 'trust' AND s.tenant_id = g.target_id
+        UNION ALL SELECT t.id, t.id, NULL FROM trusts t WHERE g.target = 'trusts' OR (g.target = 'trust' AND t.id = g.target_id)
+        UNION ALL SELECT s.tenant_id, s.id, (s.closed_on + 1)::timestamp AT TIME ZONE 'Europe/London' FROM schools s
+            WHERE g.target = 'localAuthority' AND s.local_authority_code = g.local_authority AND is_maintained(s)
     ) t
-    WHERE g.revoked_at IS NULL AND (for_clients IS NULL OR g.client_id = ANY (for_clients))
+    WHERE g.revoked_at IS NULL AND (g.of_tenant = '00000000-0000-0000-0000-000000000000' OR t.tenant_id = g.of_tenant) AND (for_clients IS NULL OR g.client_id = ANY (for_clients))
 $$;
 
 CREATE FUNCTION public.fill_group_keys() RETURNS trigger
@@ -316,10 +337,11 @@ CREATE FUNCTION public.find_source_client(in_tenant uuid, of_school uuid, named 
 BEGIN
     PERFORM acts_in(in_tenant);
     RETURN (
-        SELECT c.id FROM clients c WHERE named IN (c.name, c.id::text) AND c.revoked_at IS NULL AND EXISTS (
+        SELECT (array_agg(c.id ORDER BY c.id::text = named DESC))[1] FROM clients c
+        WHERE named IN (c.display_name, c.id::text) AND c.revoked_at IS NULL AND EXISTS (
             SELECT 1 FROM reach r WHERE r.client_id = c.id AND r.tenant_id = in_tenant AND r.school_id = of_school AND 'pupils:write' = ANY (r.scopes)
                 AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
-        ) ORDER BY c.id::text = named DESC LIMIT 1
+        ) HAVING count(*) = 1 OR bool_or(c.id::text = named)
     );
 END $$;
 
@@ -401,6 +423,59 @@ BEGIN
     RETURN NEW;
 END $_$;
 
+CREATE FUNCTION public.holds_at(of_client uuid, at_tenant uuid, at_school uuid, needed text[], until timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT NOT EXISTS (SELECT FROM unnest(needed) s (scope) WHERE NOT EXISTS (
+        SELECT FROM reach r JOIN grants g ON g.id = r.grant_id
+        WHERE r.client_id = of_client AND r.tenant_id = at_tenant AND r.school_id = at_school AND s.scope = ANY (r.scopes) AND g.target <> 'trusts'
+            AND r.starts_at <= now() AND COALESCE(r.ends_at, 'infinity') > now() AND COALESCE(r.ends_at, 'infinity') >= COALESCE(until, 'infinity')
+    ))
+$$;
+
+CREATE TABLE public.grants (
+    id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    target text NOT NULL,
+    target_id uuid,
+    scopes text[] NOT NULL,
+    purpose text NOT NULL,
+    agreement_version text,
+    approved_by text NOT NULL,
+    approved_at timestamp with time zone DEFAULT now() NOT NULL,
+    starts_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    of_tenant uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    of_school uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    kind text,
+    given_by uuid,
+    local_authority text,
+    confirm_by timestamp with time zone,
+    approved_until timestamp with time zone,
+    CONSTRAINT grants_check CHECK ((((target = ANY (ARRAY['trust'::text, 'school'::text])) = (target_id IS NOT NULL)) AND ((target = 'localAuthority'::text) = (local_authority IS NOT NULL)))),
+    CONSTRAINT grants_kind_check CHECK ((kind = ANY (ARRAY['front-end'::text, 'sync'::text, 'analytics'::text]))),
+    CONSTRAINT grants_target_check CHECK ((target = ANY (ARRAY['installation'::text, 'trusts'::text, 'schools'::text, 'localAuthority'::text, 'trust'::text, 'school'::text])))
+);
+
+CREATE FUNCTION public.holds_grant(of_client uuid, g public.grants, until timestamp with time zone, besides text[]) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT CASE
+        WHEN g.target = 'installation' THEN holds_at(of_client, '00000000-0000-0000-0000-000000000000', '00000000-0000-0000-0000-000000000000', g.scopes || besides, until)
+        WHEN g.target = 'trust' THEN holds_at(of_client, g.target_id, g.target_id, g.scopes || besides, until)
+        WHEN g.target = 'school' THEN COALESCE(
+            (SELECT holds_at(of_client, s.tenant_id, s.id, g.scopes || besides, until) FROM schools s WHERE s.id = g.target_id), false
+        )
+        ELSE NOT EXISTS (SELECT FROM unnest(g.scopes || besides) s (scope) WHERE NOT EXISTS (
+            SELECT FROM grants o WHERE o.client_id = of_client AND o.target = g.target AND o.local_authority IS NOT DISTINCT FROM g.local_authority
+                AND s.scope = ANY (o.scopes) AND o.revoked_at IS NULL AND o.starts_at <= now() AND COALESCE(o.expires_at, 'infinity') > now()
+                AND COALESCE(o.expires_at, 'infinity') >= COALESCE(until, 'infinity')
+        )) END
+$$;
+
 CREATE FUNCTION public.holds_pupils(school_ids uuid[]) RETURNS uuid[]
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -416,6 +491,39 @@ CREATE FUNCTION public.holds_pupils(school_ids uuid[]) RETURNS uuid[]
         OR EXISTS (SELECT 1 FROM groups g WHERE g.tenant_id = s.tenant_id AND g.school_id = s.id)
         OR EXISTS (SELECT 1 FROM windows w WHERE w.tenant_id = s.id AND s.tenant_id = s.id)
     )
+$$;
+
+CREATE TABLE public.schools (
+    id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    urn integer NOT NULL,
+    laestab text,
+    ukprn text,
+    name text NOT NULL,
+    local_authority_code text NOT NULL,
+    local_authority text NOT NULL,
+    kind text,
+    phase text,
+    status text NOT NULL,
+    low_age smallint,
+    high_age smallint,
+    opened_on date,
+    closed_on date,
+    town text,
+    postcode text,
+    name_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C"
+);
+
+CREATE FUNCTION public.is_maintained(s public.schools) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT s.tenant_id = s.id AND s.status <> 'closed' AND CASE WHEN s.kind IS NULL
+        THEN NOT EXISTS (SELECT FROM memberships m WHERE m.school_id = s.id)
+        ELSE s.kind IN (
+            'Community school', 'Voluntary aided school', 'Voluntary controlled school', 'Foundation school', 'Community special school',
+            'Foundation special school', 'Local authority nursery school', 'Pupil referral unit'
+        ) END
 $$;
 
 CREATE FUNCTION public.keep_main_spells(in_tenant uuid, of_pupils uuid[]) RETURNS void
@@ -599,6 +707,19 @@ CREATE FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school u
         WHERE tenant_id = in_tenant AND pupil_id = ANY (of_pupils) AND school_id <> to_school AND status IN ('S', 'G') AND to_on IS NULL
         ON CONFLICT DO NOTHING
 $$;
+
+CREATE FUNCTION public.name_client() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    IF NEW.display_name IS NULL THEN  -- of a program that knows one name alone
+        NEW.display_name := NEW.name;
+    ELSIF EXISTS (SELECT FROM clients WHERE name = NEW.name) THEN
+        NEW.name := NEW.name || ' ' || NEW.id;
+    END IF;
+    RETURN NEW;
+END $$;
 
 CREATE FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) RETURNS smallint
     LANGUAGE sql STABLE
@@ -1421,6 +1542,9 @@ CREATE TABLE public.clients (
     revoked_at timestamp with time zone,
     origins text[] DEFAULT '{}'::text[] NOT NULL,
     reach_version bigint DEFAULT 1 NOT NULL,
+    of_tenant uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    display_name text,
+    made_by uuid,
     CONSTRAINT clients_auth_method_check CHECK ((auth_method = ANY (ARRAY['client_secret'::text, 'private_key_jwt'::text]))),
     CONSTRAINT clients_check CHECK (((auth_method = 'client_secret'::text) OR (jwks IS NOT NULL) OR (jwks_uri IS NOT NULL)))
 );
@@ -1650,23 +1774,6 @@ CREATE TABLE public.grades (
 );
 
 ALTER TABLE ONLY public.grades FORCE ROW LEVEL SECURITY;
-
-CREATE TABLE public.grants (
-    id uuid NOT NULL,
-    client_id uuid NOT NULL,
-    target text NOT NULL,
-    target_id uuid,
-    scopes text[] NOT NULL,
-    purpose text NOT NULL,
-    agreement_version text,
-    approved_by text NOT NULL,
-    approved_at timestamp with time zone DEFAULT now() NOT NULL,
-    starts_at timestamp with time zone DEFAULT now() NOT NULL,
-    expires_at timestamp with time zone,
-    revoked_at timestamp with time zone,
-    CONSTRAINT grants_check CHECK (((target = ANY (ARRAY['trust'::text, 'school'::text])) = (target_id IS NOT NULL))),
-    CONSTRAINT grants_target_check CHECK ((target = ANY (ARRAY['installation'::text, 'trusts'::text, 'schools'::text, 'trust'::text, 'school'::text])))
-);
 
 CREATE TABLE public.group_members (
     tenant_id uuid NOT NULL,
@@ -2251,27 +2358,6 @@ CREATE TABLE public.retired_identifiers (
 
 ALTER TABLE ONLY public.retired_identifiers FORCE ROW LEVEL SECURITY;
 
-CREATE TABLE public.schools (
-    id uuid NOT NULL,
-    tenant_id uuid NOT NULL,
-    urn integer NOT NULL,
-    laestab text,
-    ukprn text,
-    name text NOT NULL,
-    local_authority_code text NOT NULL,
-    local_authority text NOT NULL,
-    kind text,
-    phase text,
-    status text NOT NULL,
-    low_age smallint,
-    high_age smallint,
-    opened_on date,
-    closed_on date,
-    town text,
-    postcode text,
-    name_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C"
-);
-
 CREATE VIEW public.returns WITH (security_invoker='true') AS
  SELECT p.tenant_id,
     p.window_no,
@@ -2287,11 +2373,12 @@ CREATE VIEW public.returns WITH (security_invoker='true') AS
     f.missing_pupil_ids,
     (cardinality(f.missing_pupil_ids) < (f.expected - f.received)) AS missing_cut,
     last.received_at AS last_push_at,
-    c.name AS last_client,
+    c.display_name AS last_client,
     last.rejected AS last_rejected,
     w.state,
     w.opens_at,
-    w.closes_at
+    w.closes_at,
+    last.client_id AS last_client_id
    FROM (((((( SELECT DISTINCT n.tenant_id,
             n.window_no,
             n.school_id
@@ -2915,6 +3002,8 @@ ALTER TABLE ONLY public.windows
 ALTER TABLE ONLY public.windows
     ADD CONSTRAINT windows_tenant_id_no_key UNIQUE (tenant_id, no);
 
+CREATE UNIQUE INDEX clients_by_name ON public.clients USING btree (of_tenant, display_name) WHERE (revoked_at IS NULL);
+
 CREATE INDEX data_issues_by_id ON public.data_issues USING btree (id);
 
 CREATE INDEX different_children_by_second ON public.different_children USING btree (tenant_id, second_id);
@@ -2938,6 +3027,8 @@ CREATE INDEX external_ids_by_id ON public.external_ids USING btree (tenant_id, i
 CREATE INDEX former_laestabs_by_laestab ON public.former_laestabs USING btree (laestab);
 
 CREATE INDEX grants_by_client ON public.grants USING btree (client_id);
+
+CREATE INDEX grants_by_giver ON public.grants USING btree (given_by);
 
 CREATE INDEX group_members_by_pupil ON public.group_members USING btree (tenant_id, pupil_id);
 
@@ -3068,6 +3159,8 @@ CREATE TRIGGER follow_record BEFORE UPDATE OF pupil_id ON public.discounts FOR E
 CREATE TRIGGER follow_withdrawn_spells AFTER DELETE ON public.enrolments REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.follow_spells();
 
 CREATE TRIGGER hold_year BEFORE INSERT ON public.windows FOR EACH ROW EXECUTE FUNCTION public.hold_year();
+
+CREATE TRIGGER name_client BEFORE INSERT ON public.clients FOR EACH ROW EXECUTE FUNCTION public.name_client();
 
 CREATE TRIGGER names_changed BEFORE UPDATE ON public.pupils FOR EACH ROW WHEN ((((old.surname IS DISTINCT FROM new.surname) OR (old.forename IS DISTINCT FROM new.forename)) AND (NOT ((((old.surname_key IS DISTINCT FROM new.surname_key) OR (old.forename_key IS DISTINCT FROM new.forename_key)) OR (old.surname_folded IS DISTINCT FROM new.surname_folded)) OR (old.forename_folded IS DISTINCT FROM new.forename_folded))))) EXECUTE FUNCTION public.mark_names();
 
@@ -3656,6 +3749,9 @@ REVOKE ALL ON FUNCTION public.adjust_cells(in_tenant uuid, of_pupils uuid[], in_
 GRANT ALL ON FUNCTION public.adjust_cells(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.adjust_cells(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.await_confirmation(of_client uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.await_confirmation(of_client uuid) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO markonce_operator;
@@ -3720,9 +3816,23 @@ REVOKE ALL ON FUNCTION public.follow_spells() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.hash_identifier(key bytea, identifier text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.holds_at(of_client uuid, at_tenant uuid, at_school uuid, needed text[], until timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.holds_at(of_client uuid, at_tenant uuid, at_school uuid, needed text[], until timestamp with time zone) TO markonce_operator;
+
+GRANT SELECT ON TABLE public.grants TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.grants TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.holds_grant(of_client uuid, g public.grants, until timestamp with time zone, besides text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.holds_grant(of_client uuid, g public.grants, until timestamp with time zone, besides text[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.is_maintained(s public.schools) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.keep_main_spells(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 
@@ -3743,6 +3853,8 @@ GRANT ALL ON FUNCTION public.match_pupils(in_tenant uuid, source_id uuid, at_sch
 REVOKE ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.name_client() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) TO markonce_app;
@@ -3932,9 +4044,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.former_laestabs TO markonce_op
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.grades TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.grades TO markonce_operator;
 
-GRANT SELECT ON TABLE public.grants TO markonce_app;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.grants TO markonce_operator;
-
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.group_members TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.group_members TO markonce_operator;
 
@@ -4020,9 +4129,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.record_changes TO markonce_ope
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.register_imports TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.register_imports TO markonce_operator;
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_app;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_operator;
 
 GRANT SELECT ON TABLE public.returns TO markonce_app;
 GRANT SELECT ON TABLE public.returns TO markonce_operator;

@@ -14,5 +14,7 @@ LATER: dict[str, str] = {
 NEXT: dict[str, str] = {
     "column idempotency.fingerprint": "Servers of programs before 0036 compare requests by it alone, and keys that they stored have nothing else."
     " It is written and compared while such a server or key may be there: a key lasts seven days.",
+    "column clients.name": "Programs before 0060 find and register clients by it, and it is unique over all tenants for them (clients_name_key). Since"
+    " then display_name is what a client is called.",
 }
 """What this release uses for programs before it alone, with the reason. The next release uses it no longer and moves it into LATER."""

@@ -1,9 +1,12 @@
 """The console of the commands, and their connection as the operator."""
 
 import asyncio
+import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import typer
@@ -76,9 +79,38 @@ def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
         fail(escape(format_problem(problem)))
 
 
-def print_credentials(client_id: object, client_secret: str | None) -> None:
-    """Prints a client's id, and its secret where it has one."""
+def format_count(number: int, noun: str) -> str:
+    return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
+def print_credentials(client_id: object, client_secret: str | None, output: Path | None = None) -> None:
+    """Prints a client's id, and its secret where it has one; with `output` both go into that file (`open_secret_file`)."""
     console.print(f"client_id      {client_id}")
-    if client_secret is not None:
+    if output is not None:
+        secret = {} if client_secret is None else {"clientSecret": client_secret}
+        output.write_text(json.dumps({"clientId": str(client_id), **secret}, indent=2) + "\n")
+        console.print(f"The id and the secret are in {escape(str(output))}; only the secret's hash is stored.", soft_wrap=True)
+    elif client_secret is not None:
         console.print(f"client_secret  {client_secret}", soft_wrap=True)
         console.print("The secret is shown only now; only its hash is stored.")
+
+
+@contextmanager
+def open_secret_file(path: Path | None) -> Iterator[None]:
+    """Makes an empty file that its owner alone may read (mode 0600), before a secret is made. Removes it where the block
+    fails. Exits with an error where there is a file already: another secret may lie in it."""
+    if path is None:
+        yield
+        return
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        path.chmod(0o600)  # whatever the umask
+    except FileExistsError:
+        fail(f"{escape(str(path))} exists, and may hold a secret. Name a new file.")
+    except OSError as problem:
+        fail(escape(str(problem)))
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -24,6 +24,7 @@ from api.http.health import find_start_faults
 from api.settings import URLS, Settings, SettingsError, find_url_problems, read_role_names
 from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError
+from domain.declare.scopes import OF_INSTALLATION, Scope
 from domain.store.backup import write_backup
 from domain.store.database import run_single_transaction
 from domain.store.role_names import (
@@ -39,6 +40,8 @@ from domain.store.urls import read_url
 
 MIN_SECRET = 32
 """Bytes."""
+OPERATOR = tuple(scope for scope in Scope if scope in OF_INSTALLATION)
+"""The scopes of the client that `init` makes: it runs the installation, and reaches no school's data."""
 
 
 def serve(
@@ -126,12 +129,12 @@ def init(
     async def work(connection: Any) -> None:
         await acquire_advisory_lock(connection, "init")
         await signing_keys.ensure_signing_key(connection, secret)
-        if any(client.name == name for client in await clients.list_clients(connection)):
+        if any(client.name == name and client.revoked_at is None for client in await clients.list_clients(connection)):
             console.print(f"The client {name} exists; nothing was changed.")
             return
         client_id, client_secret = await clients.create_client(connection, name, "client_secret")
         await grants.approve_grant(
-            connection, client_id, grants.parse_grant("installation=all"), purpose="operation", approved_by="init"
+            connection, client_id, grants.GrantRequest("installation", None, OPERATOR), purpose="operation", approved_by="init"
         )
         print_credentials(client_id, client_secret)
 

@@ -41,7 +41,10 @@ GRANTS = {
         f"{_TRUST}{_REGISTER}pupils:read,pupils:name,groups:read,windows:read,schemes:read,judgements:read,judgements:write,targets:read"
     ],
     "trust-portal": [f"{_TRUST}{_REGISTER}windows:read,aggregates:read"],
-    OPERATOR: ["installation=all", "schools=trusts:read,schools:read"],
+    OPERATOR: [
+        "installation=trusts:read,schools:read,audit:read,imports:write,clients:write,grants:write",
+        "schools=trusts:read,schools:read",
+    ],
 }
 """The grants of each client, in the order in which clients are created. The operator runs the installation and reaches
 no pupil."""

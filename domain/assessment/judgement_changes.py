@@ -17,12 +17,10 @@ from sqlalchemy import (
     Text,
     Uuid,
     case,
-    column,
     literal_column,
-    select,
-    table,
 )
 
+from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.code_lists import JUDGEMENT_STATUS
 from domain.assessment.judgements import check_judgement_id, judgements, make_judgement_id
@@ -59,8 +57,7 @@ judgement_changes = Table(
     comment="A view over judgements and their history",
 )
 c = judgement_changes.c
-_clients = table("clients", column("id"), column("name", Text()))
-_client_name = select(_clients.c.name).where(_clients.c.id == c.client_id).correlate_except(_clients).scalar_subquery()
+_client_name = find_client_name(c.client_id)
 
 
 class _Before:

@@ -2,8 +2,7 @@
 domain/write/receipts.py writes them.
 """
 
-from sqlalchemy import column, select, table
-
+from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_school
 from domain.assessment.subjects import JUDGED, aspects, code_of, subjects
 from domain.assessment.windows import windows
@@ -17,8 +16,7 @@ from domain.write.receipts import OUTCOMES, receipts
 
 r = receipts.c
 
-_clients = table("clients", column("id"), column("name", schools.c.name.type))
-_client_name = select(_clients.c.name).where(_clients.c.id == r.client_id).correlate_except(_clients).scalar_subquery()
+_client_name = find_client_name(r.client_id)
 
 _OUTCOME_DOCS = {
     "created": "Rows that were new.",

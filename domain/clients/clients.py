@@ -2,7 +2,8 @@
 request.
 
 A client authenticates with a secret (secrets.py) or with its own private key (private_key_jwt), of which a JWKS of
-public keys is stored (key_sets.py). Only the operator role writes clients. The app role reads them.
+public keys is stored (key_sets.py). The functions here write as the operator, for the command line. The app role reads
+clients, and writes them by functions of the owner alone (change_client.py).
 """
 
 import json
@@ -25,6 +26,8 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import CLIENT
 from domain.store.database import Connection
 
+MAX_NAME = 200
+"""Characters."""
 MAX_ORIGINS = 20
 ORIGIN = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::([1-9][0-9]{0,4}))?")
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
@@ -32,19 +35,21 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
 AuthMethod: TypeAlias = Literal["client_secret", "private_key_jwt"]
 
-_CLIENT = "SELECT id, name, auth_method, origins, created_at, revoked_at FROM clients"
+_CLIENT = "SELECT id, of_tenant AS tenant_id, display_name AS name, auth_method, origins, created_at, revoked_at FROM clients"
 _INSERT_CLIENT = """
-INSERT INTO clients (id, name, auth_method, jwks, origins) VALUES ($1, $2, $3, $4::text::jsonb, $5)
-ON CONFLICT (name) DO NOTHING RETURNING id
+INSERT INTO clients (id, name, display_name, auth_method, jwks, origins, of_tenant) VALUES ($1, $2, $2, $3, $4::text::jsonb, $5, $6)
+ON CONFLICT (of_tenant, display_name) WHERE revoked_at IS NULL DO NOTHING RETURNING id
 """
 
 
 @dataclass(frozen=True)
 class Client:
-    """A registered client. A revoked client stays in the table, because the rows it wrote refer to it. `origins` are
-    those of its browser apps."""
+    """A registered client. A revoked client stays in the table, because the rows it wrote refer to it; its name is free
+    again. `tenant_id` is whose client it is: a trust, a school without one or, if it is NIL, the installation. `origins`
+    are those of its browser apps."""
 
     id: UUID
+    tenant_id: UUID
     name: str
     auth_method: AuthMethod
     origins: list[str]
@@ -52,15 +57,24 @@ class Client:
     revoked_at: datetime | None
 
 
-async def create_client(
-    connection: Connection, name: str, auth_method: AuthMethod, jwks: object = None, origins: Sequence[str] = ()
-) -> tuple[UUID, str | None]:
-    """Registers a client. Returns its id and, for client_secret, its secret, which cannot be read again.
+@dataclass(frozen=True)
+class NewClient:
+    """A client to register, as it was checked."""
 
-    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only. `origins` are those of its browser
-    apps. Raises Invalid with every issue, and Conflict where the name is in use.
+    name: str
+    auth_method: AuthMethod
+    jwks: str | None
+    origins: list[str]
+
+
+def check_client(name: str, auth_method: AuthMethod, jwks: object, origins: Sequence[str]) -> NewClient:
+    """Returns the client to register. Raises Invalid with every issue.
+
+    `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only.
     """
-    issues = [] if 0 < len(name.strip()) <= 200 else [Issue("/name", "wrong-value", "A name has 1 to 200 characters.")]
+    issues = [] if 0 < len(name.strip()) <= MAX_NAME else [Issue("/name", "wrong-value", f"A name has 1 to {MAX_NAME} characters.")]
+    if parse_id(name.strip()) is not None:
+        issues.append(Issue("/name", "wrong-value", "A name is no id: commands take either."))
     keys: KeySet | None = None
     if auth_method == "private_key_jwt":
         keys, key_issues = read_key_set(jwks)
@@ -70,14 +84,36 @@ async def create_client(
     issues += _find_origin_issues(origins)
     if issues:
         raise make_invalid(issues)
+    return NewClient(name.strip(), auth_method, json.dumps(keys.as_dict()) if keys else None, [*dict.fromkeys(origins)])
+
+
+def make_name_error(name: str) -> Conflict:
+    """Returns the error of a name that another client of the tenant has."""
+    return Conflict(f"There is a client named {name!r} already.", code="name-in-use")
+
+
+async def create_client(
+    connection: Connection,
+    name: str,
+    auth_method: AuthMethod,
+    jwks: object = None,
+    origins: Sequence[str] = (),
+    tenant_id: UUID = NIL,
+) -> tuple[UUID, str | None]:
+    """Registers a client of the installation, or of a tenant. Returns its id and, for client_secret, its secret, which
+    cannot be read again.
+
+    `origins` are those of its browser apps. Raises Invalid with every issue, and Conflict where another client of the
+    tenant that is not revoked has the name.
+    """
+    new = check_client(name, auth_method, jwks, origins)
     async with connection.transaction():
         client_id = await connection.fetchval(
-            _INSERT_CLIENT,
-            *(new_id(CLIENT), name.strip(), auth_method, json.dumps(keys.as_dict()) if keys else None, [*dict.fromkeys(origins)]),
+            _INSERT_CLIENT, new_id(CLIENT), new.name, new.auth_method, new.jwks, new.origins, tenant_id
         )
         if client_id is None:
-            raise Conflict(f"There is a client named {name.strip()!r} already.", code="name-in-use")
-        return client_id, None if keys else await add_secret(connection, client_id)
+            raise make_name_error(new.name)
+        return client_id, None if new.jwks else await add_secret(connection, client_id)
 
 
 async def rotate_secret(connection: Connection, client_id: UUID, overlap: timedelta = timedelta(0)) -> str:
@@ -118,12 +154,21 @@ def _find_origin_issues(origins: Sequence[str]) -> list[Issue]:
     return issues
 
 
-async def revoke_client(connection: Connection, client_id: UUID) -> None:
-    """Ends the client and its reach for good. Servers refuse its next request. Raises NotFound."""
+async def revoke_client(connection: Connection, client_id: UUID) -> list[UUID]:
+    """Ends the client and its reach for good. Servers refuse its next request. Returns the ids of the grants that it
+    gave, which end in 30 days unless another client or the operator confirms them. Raises NotFound."""
     async with connection.transaction():
         await lock_client(connection, client_id)
         await connection.execute("UPDATE clients SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL", client_id)
         await connection.execute("SELECT derive_reach(ARRAY[$1::uuid])", client_id)
+        return await find_unconfirmed(connection, client_id)
+
+
+async def find_unconfirmed(connection: Connection, client_id: UUID) -> list[UUID]:
+    """Returns the ids of the grants in force that the client gave and holds no more, which end in 30 days from now unless
+    they are confirmed; not those that were returned before."""
+    rows = await connection.fetch("SELECT await_confirmation AS id FROM await_confirmation($1) ORDER BY 1", client_id)
+    return [row["id"] for row in rows]
 
 
 async def lock_client(connection: Connection, client_id: UUID) -> Client:
@@ -137,15 +182,19 @@ async def lock_client(connection: Connection, client_id: UUID) -> Client:
 
 async def list_clients(connection: Connection) -> list[Client]:
     """Returns every client, ordered by name."""
-    return [Client(**row) for row in await connection.fetch(f"{_CLIENT} ORDER BY name")]
+    return [Client(**row) for row in await connection.fetch(f"{_CLIENT} ORDER BY display_name, id")]
 
 
 async def find_client(connection: Connection, id_or_name: str) -> Client | None:
-    """Returns the client with this id or, failing that, with this name."""
-    row = await connection.fetchrow(
-        f"{_CLIENT} WHERE id = $1 OR name = $2 ORDER BY id = $1 DESC NULLS LAST LIMIT 1", parse_id(id_or_name), id_or_name
+    """Returns the client with this id or, failing that, with this name: the one that is not revoked or, failing that, the
+    one that was revoked last. Raises Conflict where clients of several tenants have the name."""
+    rows = await connection.fetch(
+        f"{_CLIENT} WHERE id = $1 OR display_name = $2 ORDER BY id = $1 DESC NULLS LAST, revoked_at DESC NULLS FIRST LIMIT 2",
+        *(parse_id(id_or_name), id_or_name),
     )
-    return None if row is None else Client(**row)
+    if len(rows) == 2 and str(rows[0]["id"]) != id_or_name and rows[1]["revoked_at"] is None:
+        raise Conflict(f"Clients of several tenants are named {id_or_name!r}. Name the client by its id.", code="name-ambiguous")
+    return Client(**rows[0]) if rows else None
 
 
 async def count_schools_in_reach(connection: Connection, client_id: UUID) -> int:
@@ -184,10 +233,10 @@ SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s
     ) AS of_installation, ARRAY (
         SELECT DISTINCT scope FROM grants g CROSS JOIN unnest(g.scopes) scope
         WHERE g.client_id = $1 AND (g.revoked_at IS NOT NULL OR g.expires_at <= now())
-    ) AS ended, (
+    ) AS ended, LEAST((
         SELECT min(at) FROM grants CROSS JOIN LATERAL (VALUES (starts_at), (expires_at)) times (at)
         WHERE client_id = $1 AND revoked_at IS NULL AND at > now()
-    ) AS until
+    ), (SELECT min(ends_at) FROM reach WHERE client_id = $1 AND ends_at > now())) AS until
     FROM clients CROSS JOIN LATERAL (
         SELECT count(DISTINCT school_id) AS schools, array_agg(DISTINCT tenant_id) AS tenants, json_agg(DISTINCT scopes) AS scope_lists,
             json_agg(DISTINCT scopes) FILTER (WHERE {IS_SCHOOL}) AS lists_at_schools

@@ -10,7 +10,7 @@ from msgspec import structs
 from domain.access.caller import Caller
 from domain.access.reach import IN_FORCE
 from domain.clients.clients import AuthMethod
-from domain.clients.grants import Target
+from domain.clients.grants import Kind, Target
 from domain.clients.signing_keys import TOKEN_LIFE
 from domain.declare.errors import ClientRevoked
 from domain.declare.ids import NIL
@@ -48,9 +48,10 @@ class MyToken(Output, kw_only=True):
 
 
 class MyGrant(Output, kw_only=True):
-    """A grant that was approved for the client, and whether it is in force. A target of many schools or trusts has
-    neither id nor name.
+    """A grant that was approved for the client, and whether it is in force. A target of many schools or trusts has no id;
+    that of a local authority has its code as `targetName`. `kind` is what the client does with the data.
 
+    `confirmBy` is set where the client that gave the grant has ended: it ends then, unless the school confirms it.
     When a grant is revoked or has expired, the client deletes the data it received by it (UK GDPR, article 28(3)(g)).
     """
 
@@ -66,6 +67,8 @@ class MyGrant(Output, kw_only=True):
     starts_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    kind: Kind | None
+    confirm_by: datetime | None
 
 
 class MySchool(Output, kw_only=True):
@@ -160,7 +163,7 @@ CROSS JOIN LATERAL (
     ), my_trusts AS MATERIALIZED (
         SELECT o.*, t.id, t.group_uid, t.name FROM organisations o JOIN trusts t ON t.id = o.school_id AND t.id = o.tenant_id
     ), my_grants AS MATERIALIZED (
-        SELECT g.*, COALESCE(s.name, t.name) AS target_name,
+        SELECT g.*, COALESCE(s.name, t.name, g.local_authority) AS target_name,
             CASE WHEN g.revoked_at IS NOT NULL THEN 'revoked' WHEN g.expires_at <= now() THEN 'expired'
                 WHEN g.starts_at > now() THEN 'to-come' ELSE 'in-force' END AS state
         FROM grants g LEFT JOIN schools s ON s.id = g.target_id LEFT JOIN trusts t ON t.id = g.target_id
@@ -169,14 +172,14 @@ CROSS JOIN LATERAL (
         SELECT created_at, expires_at FROM client_secrets WHERE client_id = $1 AND (expires_at IS NULL OR expires_at > now())
     )
     SELECT json_build_object(
-        'client', (SELECT json_build_object('id', id, 'name', name, 'authMethod', auth_method, 'secrets', (
+        'client', (SELECT json_build_object('id', id, 'name', display_name, 'authMethod', auth_method, 'secrets', (
             SELECT COALESCE(json_agg(json_build_object('createdAt', created_at, 'expiresAt', expires_at) ORDER BY created_at), '[]') FROM secrets
         )) FROM clients WHERE id = $1),
         'grantsCount', (SELECT count(*) FROM my_grants),
         'grants', (SELECT COALESCE(json_agg(json_build_object(
             'id', g.id, 'state', g.state, 'target', g.target, 'targetId', g.target_id, 'targetName', g.target_name, 'scopes', g.scopes,
             'purpose', g.purpose, 'agreementVersion', g.agreement_version, 'approvedBy', g.approved_by, 'startsAt', g.starts_at,
-            'expiresAt', g.expires_at, 'revokedAt', g.revoked_at
+            'expiresAt', g.expires_at, 'revokedAt', g.revoked_at, 'kind', g.kind, 'confirmBy', g.confirm_by
         )), '[]') FROM (
             SELECT * FROM my_grants ORDER BY array_position(ARRAY['in-force', 'to-come', 'expired', 'revoked'], state), id LIMIT {MAX_LISTED}
         ) g),

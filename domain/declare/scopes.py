@@ -31,3 +31,15 @@ class Scope(StrEnum):
     AUDIT_READ = "audit:read"
     PRIVACY_WRITE = "privacy:write"
     IMPORTS_WRITE = "imports:write"
+    CLIENTS_WRITE = "clients:write"
+    GRANTS_WRITE = "grants:write"
+
+
+NAMED_ALONE = frozenset({"pupils:merge", "privacy:write", "imports:write", "clients:write", "grants:write", "publications:write"})
+"""Scopes that `all` never includes: they cannot be undone, or give power over others. Each is granted by its name."""
+NEVER_GIVEN = frozenset({Scope.CLIENTS_WRITE, Scope.GRANTS_WRITE, Scope.IMPORTS_WRITE})
+"""Scopes that no client can give to another: the operator alone grants them, by the command line."""
+OF_INSTALLATION = frozenset(
+    {Scope.TRUSTS_READ, Scope.SCHOOLS_READ, Scope.AUDIT_READ, Scope.IMPORTS_WRITE, Scope.CLIENTS_WRITE, Scope.GRANTS_WRITE}
+)
+"""Scopes that mean something on the installation: of the register, of clients and of its operation."""

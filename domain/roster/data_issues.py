@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, and_, any_, column, func, literal_column, or_, select, table
+from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, func, literal_column, or_, select
 
+from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
@@ -40,8 +41,7 @@ def _list_ids(pupil_id: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.coalesce(func.array_agg(pupil_id.distinct()), literal_column("'{}'::uuid[]"), type_=ARRAY(Uuid))
 
 
-_clients = table("clients", column("id"), column("name", Text))
-_client_name = select(_clients.c.name).where(_clients.c.id == d.client_id).correlate_except(_clients).scalar_subquery()
+_client_name = find_client_name(d.client_id)
 
 DATA_ISSUES = Resource(
     name="dataIssue",

@@ -16,11 +16,9 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    select,
-    table,
 )
-from sqlalchemy import column as named_column
 
+from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_school
 from domain.declare.errors import ERROR_CODES
 from domain.declare.resource import Field, Link, Resource
@@ -59,8 +57,7 @@ planned_rolls = Table(
 )
 p = planned_rolls.c
 
-_clients = table("clients", named_column("id"), named_column("name", Text))
-_client_name = select(_clients.c.name).where(_clients.c.id == p.client_id).correlate_except(_clients).scalar_subquery()
+_client_name = find_client_name(p.client_id)
 
 
 def _parse_problem_code(text: str) -> str:

@@ -20,16 +20,15 @@ from sqlalchemy import (
     and_,
     case,
     cast,
-    column,
     exists,
     func,
     literal_column,
     null,
     or_,
     select,
-    table,
 )
 
+from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
@@ -112,8 +111,7 @@ def _declare_column(name: Column[Any], doc: str) -> Field:
     return Field(name, doc, filter=Filter.NOWHERE)
 
 
-_clients = table("clients", column("id"), column("name", Text()))
-_client_name = select(_clients.c.name).where(_clients.c.id == c.client_id).correlate_except(_clients).scalar_subquery()
+_client_name = find_client_name(c.client_id)
 _merge = record_changes.alias()
 _merged_id = (
     select(_merge.c.other_id)

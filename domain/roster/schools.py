@@ -14,12 +14,11 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
-    column,
     func,
     select,
-    table,
 )
 
+from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_registered_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
@@ -98,13 +97,7 @@ def _setting_of(column: Column[Any]) -> ColumnElement[Any]:
     )
 
 
-_clients = table("clients", column("id"), column("name", Text))
-_source_name = (
-    select(_clients.c.name)
-    .where(_clients.c.id == _setting_of(school_settings.c.source_client_id))
-    .correlate_except(_clients)
-    .scalar_subquery()
-)
+_source_name = find_client_name(_setting_of(school_settings.c.source_client_id))
 
 SCHOOLS = Resource(
     name="school",

@@ -14,7 +14,7 @@ from domain.clients.clients import create_client, revoke_client
 from domain.clients.grants import GrantRequest, approve_grant, list_grants, parse_grant, revoke_grant
 from domain.declare.errors import Conflict, Invalid, NotFound
 from domain.declare.ids import NIL, get_type_number, new_id
-from domain.declare.scopes import Scope
+from domain.declare.scopes import NAMED_ALONE, Scope
 from domain.declare.type_numbers import CLIENT, GRANT
 
 AGREED: dict[str, Any] = {"purpose": "Assessment in the classroom", "approved_by": "Head teacher"}
@@ -63,7 +63,11 @@ def test_a_grant_is_read_from_its_text() -> None:
     both = (Scope.PUPILS_READ, Scope.JUDGEMENTS_WRITE)
     assert parse_grant("school:125123=judgements:write, pupils:read,pupils:read") == GrantRequest("school", 125123, both)
     assert parse_grant("trust:4128=aggregates:read") == GrantRequest("trust", 4128, (Scope.AGGREGATES_READ,))
-    assert parse_grant("installation=all") == GrantRequest("installation", None, tuple(Scope))
+    assert parse_grant("localAuthority:036=pupils:read") == GrantRequest("localAuthority", 36, (Scope.PUPILS_READ,))
+    usual = tuple(scope for scope in Scope if scope not in NAMED_ALONE)
+    assert {*Scope} - {*usual} == {"pupils:merge", "privacy:write", "imports:write", "clients:write", "grants:write"}
+    assert parse_grant("installation=all") == GrantRequest("installation", None, usual)
+    assert Scope.PUPILS_MERGE in parse_grant("trust:4128=all,pupils:merge").scopes
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,10 @@ FORMATTED = {
 """Codes that are composed, and of what."""
 DEFAULTS = {"error", "bad-request", "conflict"}
 """Codes of classes whose every instance has another code."""
-COMMAND_LINE = {"client-revoked", "name-in-use", "no-secret", "read-only", "too-many"}
+COMMAND_LINE = {
+    *("client-revoked", "name-ambiguous", "name-in-use", "no-secret", "read-only", "too-many"),
+    *("grant-confirmed", "grant-over", "grant-too-wide", "grant-unconfirmed", "local-authority-not-found"),
+}
 """Codes of errors that only the command line can meet. It prints messages, not codes."""
 NO_CODES = {
     # HTTP: field names, content codings, directives
@@ -65,6 +68,7 @@ NO_CODES = {
     # values in answers: why a school is excluded, a spell ended or a register's row is ignored; states of grants; bases of targets; types of trusts
     *("nobody-eligible", "not-a-member", "nothing-judged", "no-place", "follows-itself", "impossible-age", "no-local-authority"),
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
+    "front-end",
     *("multi-academy", "single-academy", "reference-collides"),
     # parts of paths
     *("planned-pupils", "planned-enrolments", "planned-characteristics"),

@@ -72,6 +72,11 @@ The lock keeps new pupils out of schools that are moved.
 
 _MOVE = "UPDATE schools s SET tenant_id = g.tenant_id FROM unnest($1::uuid[], $2::uuid[]) AS g (id, tenant_id) WHERE s.id = g.id"
 
+_DERIVE_REACH_OF_AUTHORITIES = """
+SELECT derive_reach(array_agg(DISTINCT client_id)) FROM grants WHERE target = 'localAuthority' AND revoked_at IS NULL HAVING count(*) > 0
+"""
+"""A grant on a local authority reaches the schools that it maintains today. No other reach depends on what changes in a school."""
+
 
 @cache
 def _write_sql(table: Table, key: str) -> str:
@@ -171,8 +176,10 @@ async def apply_gias(
     moved, transfer_needed = await _move_schools(connection, extracted_ids.union(row.school_id for row in [*rows, *ended]), as_of)
     moved -= school_tally.created
     school_tally.updated |= moved & {row[2] for row in school_rows}
-    if trust_tally.created or school_tally.created or moved:  # reach depends on nothing else of the register
+    if trust_tally.created or school_tally.created or moved:
         await connection.execute("SELECT derive_reach()")
+    elif school_tally.updated:  # their local authority, type, status or closing day
+        await connection.execute(_DERIVE_REACH_OF_AUTHORITIES)
     return ImportReport(
         unread=len(unread),
         trusts=trust_tally.make_counts(),

@@ -1,0 +1,177 @@
+"""The commands about clients: python -m api client."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from api.commands.console import console, fail, format_count, open_secret_file, print_credentials, run_as_operator
+from api.commands.grants import (
+    Agreement,
+    ApprovedBy,
+    Expires,
+    KindOfUse,
+    Purpose,
+    add_grant,
+    describe_grant,
+    print_unconfirmed,
+    read_expiry,
+    read_kind,
+)
+from domain.clients import clients, grants
+from domain.declare.ids import NIL
+
+client_commands = typer.Typer(no_args_is_help=True, help="The clients that may request tokens.")
+
+ClientName = Annotated[str, typer.Argument(metavar="CLIENT", help="The client, by its id or its name.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        help="A new file for the id and the secret, as JSON, which only you may read (mode 0600). Nothing is printed of it."
+    ),
+]
+
+
+@client_commands.command("create")
+def create_client(
+    name: Annotated[str, typer.Argument(help="A name that no other client of the tenant has.")],
+    grant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="TARGET=SCOPES: school:URN, trust:UID, localAuthority:CODE, schools, trusts or installation; scopes with commas, or all."
+        ),
+    ] = None,
+    purpose: Purpose = "as agreed",
+    approved_by: ApprovedBy = "operator",
+    agreement: Agreement = None,
+    expires: Expires = None,
+    kind: KindOfUse = None,
+    tenant: Annotated[
+        str,
+        typer.Option(
+            help="Whose client it is: trust:UID, or school:URN of a school without a trust.", show_default="the installation"
+        ),
+    ] = "",
+    jwks: Annotated[
+        Path | None,
+        typer.Option(help="A JWKS file with the client's public keys: it authenticates by private_key_jwt and has no secret."),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="The origin of a browser app of the client, such as https://app.example; repeat it."),
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Register a client, with its first grants."""
+
+    async def work(connection: Any) -> None:
+        requests = [grants.parse_grant(text) for text in grant or ()]
+        terms: dict[str, Any] = {"purpose": purpose, "approved_by": approved_by, "agreement_version": agreement}
+        terms |= {"expires_at": read_expiry(expires), "kind": read_kind(kind)}
+        keys = json.loads(jwks.read_text()) if jwks else None
+        method: clients.AuthMethod = "private_key_jwt" if jwks else "client_secret"
+        tenant_id = await grants.find_tenant_of(connection, grants.parse_grant(f"{tenant}=all")) if tenant else NIL
+        client_id, secret = await clients.create_client(connection, name, method, keys, origin or (), tenant_id)
+        for request in requests:
+            await add_grant(connection, client_id, request, terms)
+        print_credentials(client_id, secret, output)
+        schools = await clients.count_schools_in_reach(connection, client_id)
+        console.print(
+            f"{escape(name)} has {format_count(len(requests), 'grant')} and reaches {format_count(schools, 'school')}.",
+            soft_wrap=True,
+        )
+
+    with open_secret_file(output):
+        run_as_operator(work)
+
+
+@client_commands.command("list")
+def list_clients(
+    everything: Annotated[bool, typer.Option("--all", help="Also clients that are revoked, and grants that have ended.")] = False,
+) -> None:
+    """List the clients and their grants: who approved them, for what purpose and until when."""
+
+    async def work(connection: Any) -> list[tuple[clients.Client, list[grants.Grant]]]:
+        found = [client for client in await clients.list_clients(connection) if everything or client.revoked_at is None]
+        return [(client, await grants.list_grants(connection, client.id)) for client in found]
+
+    for client, client_grants in run_as_operator(work):
+        _print_client(client, client_grants, everything=everything)
+
+
+@client_commands.command("show")
+def show_client(name: ClientName) -> None:
+    """Show one client with all of its grants, those that have ended too."""
+
+    async def work(connection: Any) -> tuple[clients.Client, list[grants.Grant]]:
+        client = await _find_client(connection, name)
+        return client, await grants.list_grants(connection, client.id)
+
+    _print_client(*run_as_operator(work), everything=True)
+
+
+@client_commands.command("origins")
+def set_client_origins(
+    name: ClientName,
+    origins: Annotated[list[str] | None, typer.Argument(help="Such as https://app.example. They replace the present ones.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="It has no browser apps any more.")] = False,
+) -> None:
+    """Set the origins of a client's browser apps or, without origins, show them."""
+
+    async def work(connection: Any) -> None:
+        client = await _find_client(connection, name)
+        if origins or none:
+            await clients.set_origins(connection, client.id, origins or [])
+        result = origins or [] if origins or none else list(client.origins)
+        console.print(f"{client.name} has browser apps at {' '.join(result)}." if result else f"{client.name} has no browser apps.")
+
+    run_as_operator(work)
+
+
+@client_commands.command("rotate")
+def rotate_client_secret(
+    name: ClientName,
+    overlap_hours: Annotated[int, typer.Option(help="How long the old secret still works.")] = 0,
+    output: Output = None,
+) -> None:
+    """Give a client a new secret."""
+
+    async def work(connection: Any) -> None:
+        client = await _find_client(connection, name)
+        print_credentials(client.id, await clients.rotate_secret(connection, client.id, timedelta(hours=overlap_hours)), output)
+
+    with open_secret_file(output):
+        run_as_operator(work)
+
+
+@client_commands.command("revoke")
+def revoke_client(name: ClientName) -> None:
+    """Revoke a client: it gets no new tokens, and its reach ends at once. Its name is free again. Grants that it gave end in
+    30 days unless they are confirmed."""
+
+    async def work(connection: Any) -> None:
+        client = await _find_client(connection, name)
+        unconfirmed = await clients.revoke_client(connection, client.id)
+        console.print(f"{escape(name)} is revoked.", soft_wrap=True)
+        print_unconfirmed(unconfirmed)
+
+    run_as_operator(work)
+
+
+async def _find_client(connection: Any, name: str) -> clients.Client:
+    return await clients.find_client(connection, name) or fail(f"There is no client {escape(name)}.")
+
+
+def _print_client(client: clients.Client, client_grants: list[grants.Grant], *, everything: bool) -> None:
+    revoked = f"  revoked {client.revoked_at:%Y-%m-%d}" if client.revoked_at else ""
+    tenant = "" if client.tenant_id == NIL else f"  of {client.tenant_id}"
+    line = f"{client.id}  {escape(client.name)}  {client.auth_method}{tenant}  created {client.created_at:%Y-%m-%d}{revoked}"
+    console.print(line, soft_wrap=True)
+    if client.origins:
+        console.print(f"    browser apps at {' '.join(client.origins)}", soft_wrap=True)
+    for grant in client_grants:
+        if everything or not grants.has_ended(grant):
+            console.print(f"    {describe_grant(grant)}", soft_wrap=True)

@@ -1,0 +1,207 @@
+"""The commands about grants: python -m api grant."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Any, get_args
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.markup import escape
+
+from api.commands.console import console, fail, format_count, run_as_operator
+from domain.clients import clients, grants
+from domain.declare.ids import parse_id
+
+grant_commands = typer.Typer(
+    no_args_is_help=True, help="What a client may do, and where: one grant added, narrowed, extended, ended or confirmed."
+)
+LONDON = ZoneInfo("Europe/London")
+
+GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant's id, as `grant list` shows it.")]
+Purpose = Annotated[str, typer.Option(help="What the data is for, as the school approved it.")]
+ApprovedBy = Annotated[str, typer.Option(help="Who approved it.")]
+Agreement = Annotated[str | None, typer.Option("--agreement-version", help="The version of the agreement that it rests on.")]
+Expires = Annotated[
+    str | None,
+    typer.Option(
+        help="Its last day (2027-08-31), or the instant when it expires (2027-08-31T18:00:00Z).", show_default="it does not expire"
+    ),
+]
+KindOfUse = Annotated[str | None, typer.Option(help=f"What is done with the data: {', '.join(grants.KINDS)}.")]
+
+
+def read_expiry(text: str | None) -> datetime | None:
+    """Returns when a grant expires: the end of a day in England, or an instant. Exits with an error for another text."""
+    if text is None:
+        return None
+    try:
+        if len(text) == len("2027-08-31"):
+            return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), LONDON)
+        instant = datetime.fromisoformat(text)
+        if instant.tzinfo is None:
+            raise ValueError
+    except (ValueError, OverflowError):
+        fail(f"{escape(text)} is no day, such as 2027-08-31, and no instant, such as 2027-08-31T18:00:00Z.")
+    return instant
+
+
+def read_kind(text: str | None) -> grants.Kind | None:
+    """Returns a kind of use. Exits with an error for another text."""
+    kinds: tuple[grants.Kind, ...] = get_args(grants.Kind)
+    if text is None:
+        return None
+    return next((kind for kind in kinds if kind == text), None) or fail(f"--kind is one of {', '.join(kinds)}.")
+
+
+async def add_grant(connection: Any, client_id: UUID, request: grants.GrantRequest, terms: dict[str, Any]) -> UUID:
+    """Adds a grant, with a warning where scopes mean nothing on its target."""
+    if useless := grants.find_useless_scopes(request):
+        message = f"the installation is the register, clients and operations: {', '.join(useless)} gives nothing there."
+        console.print(f"[yellow]warning:[/yellow] {message}", soft_wrap=True)
+    return await grants.approve_grant(connection, client_id, request, **terms)
+
+
+@grant_commands.command("add")
+def add(
+    client: Annotated[str, typer.Argument(help="The client, by its id or its name.")],
+    grant: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET=SCOPES",
+            help="school:URN, trust:UID, localAuthority:CODE, schools, trusts or installation; scopes with commas, or all.",
+        ),
+    ],
+    purpose: Purpose = "as agreed",
+    approved_by: ApprovedBy = "operator",
+    agreement: Agreement = None,
+    expires: Expires = None,
+    kind: KindOfUse = None,
+) -> None:
+    """Add a grant to a client. Those that it has stay."""
+
+    async def work(connection: Any) -> None:
+        found = await clients.find_client(connection, client) or fail(f"There is no client {escape(client)}.")
+        terms: dict[str, Any] = {"purpose": purpose, "approved_by": approved_by, "agreement_version": agreement}
+        terms |= {"expires_at": read_expiry(expires), "kind": read_kind(kind)}
+        grant_id = await add_grant(connection, found.id, grants.parse_grant(grant), terms)
+        console.print(f"grant_id       {grant_id}")
+        schools = await clients.count_schools_in_reach(connection, found.id)
+        console.print(f"{escape(found.name)} reaches {format_count(schools, 'school')}.", soft_wrap=True)
+
+    run_as_operator(work)
+
+
+@grant_commands.command("list")
+def list_all(
+    client: Annotated[str | None, typer.Argument(help="Those of this client, by its id or its name.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
+    unconfirmed: Annotated[
+        bool, typer.Option("--unconfirmed", help="Only those whose giver has ended, and which end unless they are confirmed.")
+    ] = False,
+) -> None:
+    """List grants, each with its id."""
+
+    async def work(connection: Any) -> list[tuple[str, grants.Grant]]:
+        names = {each.id: each.name for each in await clients.list_clients(connection)}
+        if unconfirmed:
+            found = await grants.list_unconfirmed(connection)
+        elif client is None:
+            found = [grant for client_id in names for grant in await grants.list_grants(connection, client_id)]
+        else:
+            named = await clients.find_client(connection, client) or fail(f"There is no client {escape(client)}.")
+            found = await grants.list_grants(connection, named.id)
+        return [(names[grant.client_id], grant) for grant in found if everything or not grants.has_ended(grant)]
+
+    for name, grant in run_as_operator(work):
+        console.print(f"{escape(name)}  {describe_grant(grant)}", soft_wrap=True)
+
+
+@grant_commands.command("narrow")
+def narrow(
+    grant: GrantId,
+    scopes: Annotated[str | None, typer.Option(help="The scopes that it keeps, with commas.")] = None,
+    expires: Expires = None,
+) -> None:
+    """Leave a grant fewer scopes, or let it expire sooner. At once, also for tokens that are out."""
+    if scopes is None and expires is None:
+        fail("Say which --scopes it keeps, or when it --expires.")
+
+    async def work(connection: Any) -> None:
+        kept, wrong = grants.read_scopes(scopes or "")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        unconfirmed = await grants.narrow_grant(connection, _read_id(grant), None if scopes is None else kept, read_expiry(expires))
+        console.print("The grant is narrowed.")
+        print_unconfirmed(unconfirmed)
+
+    run_as_operator(work)
+
+
+@grant_commands.command("extend")
+def extend(
+    grant: GrantId,
+    expires: Expires = None,
+    never: Annotated[bool, typer.Option("--never", help="It does not expire.")] = False,
+) -> None:
+    """Let a grant that is in force expire later."""
+    if (expires is None) != never:
+        fail("Say when it --expires, or --never.")
+
+    async def work(connection: Any) -> None:
+        await grants.extend_grant(connection, _read_id(grant), read_expiry(expires))
+        console.print("The grant is extended.")
+
+    run_as_operator(work)
+
+
+@grant_commands.command("end")
+def end(grant: GrantId) -> None:
+    """End one grant, at once, also for tokens that are out. The client's other grants stay."""
+
+    async def work(connection: Any) -> None:
+        unconfirmed = await grants.revoke_grant(connection, _read_id(grant))
+        console.print("The grant has ended.")
+        print_unconfirmed(unconfirmed)
+
+    run_as_operator(work)
+
+
+@grant_commands.command("confirm")
+def confirm(grant: GrantId) -> None:
+    """Keep a grant whose giver has ended. It expires when it was approved to."""
+
+    async def work(connection: Any) -> None:
+        await grants.confirm_grant(connection, _read_id(grant))
+        console.print("The grant is confirmed.")
+
+    run_as_operator(work)
+
+
+def _read_id(text: str) -> UUID:
+    return parse_id(text) or fail(f"{escape(text)} is no id of a grant. `grant list` shows them.")
+
+
+def print_unconfirmed(grant_ids: Sequence[UUID]) -> None:
+    """Prints the grants that end since the client that gave them holds them no more."""
+    if grant_ids:
+        line = (
+            f"It gave {format_count(len(grant_ids), 'grant')}, which will end in 30 days unless confirmed (`grant confirm GRANT`):"
+        )
+        console.print(line, soft_wrap=True)
+    for grant_id in grant_ids:
+        console.print(f"    {grant_id}")
+
+
+def describe_grant(grant: grants.Grant) -> str:
+    """Returns a grant as a line of a list."""
+    dates = [
+        f"since {grant.starts_at:%Y-%m-%d}",
+        f"until {grant.expires_at.astimezone(LONDON):%Y-%m-%d %H:%M}" if grant.expires_at else "",
+        f"ended {grant.revoked_at:%Y-%m-%d}" if grant.revoked_at else "",
+        "to be confirmed" if grant.confirm_by else "",
+    ]
+    kind = f"{grant.kind}, " if grant.kind else ""
+    version = f" (agreement {grant.agreement_version})" if grant.agreement_version else ""
+    said = escape(f"approved by {grant.approved_by}: {kind}{grant.purpose}{version}")
+    return f"{grant.id}  {grant.target}={','.join(grant.scopes)}  {said}  {' '.join(filter(None, dates))}"

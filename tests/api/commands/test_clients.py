@@ -1,0 +1,220 @@
+"""`client` and `grant` on the command line: one grant added, narrowed, extended, ended and confirmed; names, and secrets in files."""
+
+import asyncio
+import json
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from typer.testing import CliRunner
+
+from api.__main__ import app
+from domain.declare.ids import new_id
+from domain.declare.scopes import NAMED_ALONE
+from tests.fixtures.databases import Databases
+
+Cli = Callable[..., str]
+SCHOOLS = {"oak": 125121, "elm": 125122, "ash": 125123, "fig": 125124, "yew": 125125, "may": 125126}
+KINDS = {
+    "oak": "Academy converter",
+    "elm": "Academy converter",
+    "ash": "Community school",
+    "fig": "Free schools",
+    "yew": "Foundation school",
+}
+MAINTAINED = {"ash"}
+"""Of the local authority 936: fig is an academy without a trust, yew has closed, and may is another authority's."""
+
+
+@pytest.fixture(scope="module")
+def register(module_databases: Databases) -> dict[str, UUID]:
+    """A trust of two academies, and four schools without one."""
+    ids = {name: new_id(1 if name == "trust" else 3) for name in ("trust", *SCHOOLS)}
+
+    async def fill() -> None:
+        operator = await asyncpg.connect(module_databases.operator_url)
+        await operator.execute(
+            "INSERT INTO trusts (id, group_uid, name, kind, status) VALUES ($1, 4128, 'Hedgerow', 'multi-academy', 'open')",
+            ids["trust"],
+        )
+        for name, urn in SCHOOLS.items():
+            tenant, status = ids["trust"] if name in ("oak", "elm") else ids[name], "closed" if name == "yew" else "open"
+            await operator.execute(
+                "INSERT INTO schools (id, tenant_id, urn, name, local_authority_code, local_authority, kind, status)"
+                " VALUES ($1, $2, $3, $4, $5, 'Surrey', $6, $7)",
+                *(ids[name], tenant, urn, name, "937" if name == "may" else "936", KINDS.get(name, "Community school"), status),
+            )
+        await operator.close()
+
+    asyncio.run(fill())
+    return ids
+
+
+@pytest.fixture
+def cli(module_databases: Databases, register: dict[str, UUID], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Runs a command, and returns what it prints. `fails` says that it ends with an error."""
+    for name in ("DATABASE_URL", "DATABASE_OWNER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATABASE_OPERATOR_URL", module_databases.operator_url)
+
+    def run(*arguments: str, fails: bool = False) -> str:
+        done = CliRunner().invoke(app, [*arguments])
+        assert (done.exit_code == 0) is not fails, done.output
+        return str(done.output)
+
+    return run
+
+
+def value(said: str, name: str) -> str:
+    found = re.search(rf"^{name} +(\S+)$", said, re.MULTILINE)
+    assert found, said
+    return found[1]
+
+
+def line_of(said: str, grant: str) -> str:
+    return next((line for line in said.splitlines() if grant in line), "")
+
+
+def test_one_grant_is_added_narrowed_extended_and_ended(cli: Cli) -> None:
+    client = value(
+        cli("client", "create", "one by one", "--grant", "school:125121=schools:read", "--expires", "2099-08-31"), "client_id"
+    )
+    grant = value(
+        cli(
+            *("grant", "add", "one by one", "trust:4128=pupils:read,judgements:read", "--purpose", "Shows marks"),
+            *("--approved-by", "DPO", "--kind", "front-end", "--agreement-version", "2026-1", "--expires", "2099-08-31T12:00:00Z"),
+        ),
+        "grant_id",
+    )
+    line = line_of(cli("grant", "list", client), grant)
+    assert "trust:4128=pupils:read,judgements:read" in line
+    assert "approved by DPO: front-end, Shows marks (agreement 2026-1)" in line
+    assert "until 2099-08-31 13:00" in line  # England's summer time
+    assert "scopes may not" not in cli("grant", "narrow", grant, "--scopes", "pupils:read", "--expires", "2098-08-31")
+    assert "trust:4128=pupils:read " in line_of(cli("grant", "list"), grant)
+    assert "until 2098-09-01 00:00" in line_of(cli("client", "show", "one by one"), grant)
+    assert "does not hold judgements:read" in cli("grant", "narrow", grant, "--scopes", "judgements:read", fails=True)
+    assert "expires sooner" in cli("grant", "narrow", grant, "--expires", "2099-01-01", fails=True)
+    assert "lasts longer" in cli("grant", "extend", grant, "--expires", "2097-01-01", fails=True)
+    cli("grant", "extend", grant, "--never")
+    assert "until" not in line_of(cli("grant", "list"), grant)
+    cli("grant", "end", grant)
+    assert line_of(cli("grant", "list", client), grant) == ""
+    assert "ended" in line_of(cli("grant", "list", client, "--all"), grant)
+    assert "school:125121" in cli("grant", "list", client)
+    assert "Add a new one" in cli("grant", "extend", grant, "--never", fails=True)
+    assert "no id of a grant" in cli("grant", "end", "one by one", fails=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--expires", "tomorrow"), "tomorrow is no day"),
+        (("--expires", "2020-01-01"), "still to come"),
+        (("--expires", "2099-01-01T10:00:00"), "no instant"),
+        (("--kind", "sink"), "front-end, sync, analytics"),
+        (("--tenant", "school:125121"), "school without one"),
+    ],
+)
+def test_terms_that_cannot_be_are_refused(cli: Cli, arguments: tuple[str, ...], said: str) -> None:
+    assert said in cli("client", "create", "impossible", "--grant", "trust:4128=pupils:read", *arguments, fails=True)
+    assert "impossible" not in cli("client", "list", "--all")
+
+
+def test_all_leaves_out_what_is_named_alone(cli: Cli) -> None:
+    cli("client", "create", "everything", "--grant", "trust:4128=all", "--grant", "installation=all,clients:write")
+    trust, installation = [line.split("=")[1].split()[0].split(",") for line in cli("grant", "list", "everything").splitlines()]
+    assert NAMED_ALONE.isdisjoint(trust)
+    assert {"pupils:write", "schools:write"} <= {*trust}
+    assert {"schools:read", "clients:write"} <= {*installation}
+    assert {"imports:write", "grants:write"}.isdisjoint(installation)
+    assert "pupils:read gives nothing there" in cli("client", "create", "astray", "--grant", "installation=pupils:read")
+
+
+def test_the_name_of_a_revoked_client_is_free_and_those_of_tenants_are_their_own(cli: Cli, register: dict[str, UUID]) -> None:
+    first = value(cli("client", "create", "MIS", "--grant", "trust:4128=pupils:read"), "client_id")
+    assert "a client named 'MIS' already" in cli("client", "create", "MIS", fails=True)
+    cli("client", "revoke", "MIS")
+    second = value(cli("client", "create", "MIS"), "client_id")
+    assert second != first
+    assert first not in cli("client", "list")
+    assert first in cli("client", "list", "--all")
+    own = value(cli("client", "create", "MIS", "--tenant", "trust:4128"), "client_id")
+    assert "by its id" in cli("client", "revoke", "MIS", fails=True)
+    assert f"of {register['trust']}" in cli("client", "show", own)
+    cli("client", "revoke", own)
+    assert second in cli("client", "show", "MIS")
+
+
+def test_a_secret_goes_into_a_new_private_file(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "secret.json"
+    said = cli("client", "create", "filed", "--output", str(path))
+    written: dict[str, str] = json.loads(path.read_text())
+    assert (written["clientId"], written["clientSecret"] in said) == (value(said, "client_id"), False)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = path.read_bytes()
+    assert "exists" in cli("client", "rotate", "filed", "--output", str(path), fails=True)
+    assert path.read_bytes() == before
+    other = tmp_path / "rotated.json"
+    cli("client", "rotate", "filed", "--output", str(other))
+    assert json.loads(other.read_text())["clientSecret"] != written["clientSecret"]
+    missing = tmp_path / "none.json"
+    cli("client", "rotate", "nobody", "--output", str(missing), fails=True)
+    assert not missing.exists()
+
+
+async def reached_by(databases: Databases, client: str) -> set[tuple[UUID, UUID]]:
+    operator = await asyncpg.connect(databases.operator_url)
+    rows = await operator.fetch("SELECT tenant_id, school_id FROM reach WHERE client_id = $1", UUID(client))
+    await operator.close()
+    return {(row["tenant_id"], row["school_id"]) for row in rows}
+
+
+def test_a_local_authority_reaches_the_schools_it_maintains(
+    cli: Cli, module_databases: Databases, register: dict[str, UUID]
+) -> None:
+    client = value(cli("client", "create", "County", "--grant", "localAuthority:936=schools:read"), "client_id")
+    assert "localAuthority:936=schools:read" in cli("grant", "list", "County")
+    assert asyncio.run(reached_by(module_databases, client)) == {(register[name], register[name]) for name in MAINTAINED}
+    assert "code of three digits" in cli("grant", "add", "County", "localAuthority:36=schools:read", fails=True)
+    assert "has the local authority 999" in cli("grant", "add", "County", "localAuthority:999=schools:read", fails=True)
+
+
+def test_what_a_client_gave_is_listed_when_it_ends_and_stays_if_it_is_confirmed(
+    cli: Cli, module_databases: Databases, register: Any
+) -> None:
+    giver = value(cli("client", "create", "giver", "--grant", "trust:4128=pupils:read,grants:write"), "client_id")
+    kept, lost, own = [
+        value(cli("client", "create", name, "--grant", "trust:4128=pupils:read"), "client_id") for name in ("kept", "lost", "own")
+    ]
+    grants = {name: cli("grant", "list", name).split()[1] for name in ("kept", "lost", "own")}
+
+    async def give() -> None:
+        operator = await asyncpg.connect(module_databases.operator_url)
+        given = [UUID(grants["kept"]), UUID(grants["lost"])]
+        await operator.execute(
+            "UPDATE grants SET given_by = $1, of_tenant = $2, of_school = $2 WHERE id = ANY ($3)",
+            UUID(giver),
+            register["trust"],
+            given,
+        )
+        await operator.close()
+
+    asyncio.run(give())
+    said = cli("client", "revoke", "giver")
+    assert "gave 2 grants" in said
+    assert (grants["kept"] in said, grants["lost"] in said, grants["own"] in said) == (True, True, False)
+    assert "to be confirmed" in line_of(cli("grant", "list", "--unconfirmed"), grants["lost"])
+    assert "Confirm the grant first" in cli("grant", "extend", grants["lost"], "--never", fails=True)
+    cli("grant", "confirm", grants["kept"])
+    assert "awaits no confirmation" in cli("grant", "confirm", grants["kept"], fails=True)
+    listed = cli("grant", "list", "--unconfirmed")
+    assert (grants["kept"] in listed, grants["lost"] in listed) == (False, True)
+    assert "until" not in line_of(cli("grant", "list", kept), grants["kept"])
+    assert "until" in line_of(cli("grant", "list", lost), grants["lost"])
+    assert "until" not in line_of(cli("grant", "list", own), grants["own"])
