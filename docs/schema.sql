@@ -160,25 +160,37 @@ CREATE FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_
 BEGIN
     PERFORM acts_in(in_tenant);
     RETURN QUERY WITH listed AS MATERIALIZED (
-        SELECT * FROM list_contributions(in_tenant, of_pupils, in_windows, sign IS NULL)
+        SELECT * FROM list_counts(in_tenant, of_pupils, in_windows, sign IS NULL)
     ), counted AS MATERIALIZED (
-        SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, (COALESCE(sign, 1) * sum(n))::integer AS n FROM listed WHERE NOT apart GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no HAVING sum(n) <> 0
+        SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, (COALESCE(sign, 1) * sum(n))::integer AS n FROM listed WHERE NOT apart AND scheme_version_no IS NOT NULL GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no HAVING sum(n) <> 0
     ), kept AS (
         INSERT INTO cells (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n FROM counted ON CONFLICT (tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no) DO UPDATE SET n = cells.n + excluded.n
     ), kept_apart AS (
         INSERT INTO discounted_cells AS a (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n)
-        SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, (COALESCE(sign, 1) * sum(n))::integer FROM listed WHERE apart GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no HAVING sum(n) <> 0
+        SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, (COALESCE(sign, 1) * sum(n))::integer FROM listed WHERE apart AND scheme_version_no IS NOT NULL GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no HAVING sum(n) <> 0
         ON CONFLICT (tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no) DO UPDATE SET n = a.n + excluded.n
+    ), combined AS MATERIALIZED (
+        SELECT tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, (COALESCE(sign, 1) * sum(n))::integer AS n
+        FROM listed WHERE parts IS NOT NULL GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos HAVING sum(n) <> 0
+    ), emptied AS (
+        DELETE FROM conjunction_cells c USING combined t
+        WHERE c.tenant_id = t.tenant_id AND c.window_no = t.window_no AND c.school_id = t.school_id AND c.subject_no = t.subject_no AND c.apart = t.apart AND c.year_group = t.year_group AND c.sex = t.sex AND c.disadvantaged = t.disadvantaged AND c.eal = t.eal AND c.sen = t.sen AND c.parts = t.parts AND c.versions = t.versions AND c.grade_nos = t.grade_nos
+            AND t.n < 0 AND c.n + t.n = 0
+    ), lowered AS (
+        UPDATE conjunction_cells c SET n = c.n + t.n FROM combined t
+        WHERE c.tenant_id = t.tenant_id AND c.window_no = t.window_no AND c.school_id = t.school_id AND c.subject_no = t.subject_no AND c.apart = t.apart AND c.year_group = t.year_group AND c.sex = t.sex AND c.disadvantaged = t.disadvantaged AND c.eal = t.eal AND c.sen = t.sen AND c.parts = t.parts AND c.versions = t.versions AND c.grade_nos = t.grade_nos
+            AND t.n < 0 AND c.n + t.n <> 0
+    ), raised AS (
+        INSERT INTO conjunction_cells AS c (tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, n FROM combined WHERE n > 0
+        ON CONFLICT (tenant_id, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos) DO UPDATE SET n = c.n + excluded.n
     ), summed AS (
-        INSERT INTO totals AS t (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, eligible, valid, expected, higher, valued, value_sum) 
-    SELECT c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no, 
+        INSERT INTO totals AS t (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, eligible, valid, expected, higher, valued, value_sum)
+SELECT c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no,
     COALESCE(sum(n) FILTER (WHERE COALESCE(g.eligible, c.grade_no >= 0)), 0), COALESCE(sum(n) FILTER (WHERE g.valid), 0),
     COALESCE(sum(n) FILTER (WHERE g.expected), 0), COALESCE(sum(n) FILTER (WHERE g.higher), 0),
     COALESCE(sum(n) FILTER (WHERE g.valid AND g.value IS NOT NULL), 0), COALESCE(sum(n * g.value) FILTER (WHERE g.valid), 0)
-
     FROM counted c LEFT JOIN grades g ON g.tenant_id = c.tenant_id AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
     GROUP BY c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no
-
         ON CONFLICT (tenant_id, window_no, school_id, subject_no, aspect_no) DO UPDATE SET eligible = t.eligible + excluded.eligible,
             valid = t.valid + excluded.valid, expected = t.expected + excluded.expected, higher = t.higher + excluded.higher,
             valued = t.valued + excluded.valued, value_sum = t.value_sum + excluded.value_sum
@@ -216,6 +228,7 @@ BEGIN
     END IF;
     DELETE FROM cells c WHERE c.tenant_id = in_tenant AND c.window_no = in_window;
     DELETE FROM discounted_cells c WHERE c.tenant_id = in_tenant AND c.window_no = in_window;
+    DELETE FROM conjunction_cells c WHERE c.tenant_id = in_tenant AND c.window_no = in_window;
     DELETE FROM totals t WHERE t.tenant_id = in_tenant AND t.window_no = in_window;
     UPDATE receipts r SET window_no = NULL WHERE r.tenant_id = in_tenant AND r.window_no = in_window;
     DELETE FROM windows w WHERE w.tenant_id = in_tenant AND w.no = in_window;
@@ -538,6 +551,28 @@ CREATE FUNCTION public.keep_main_spells(in_tenant uuid, of_pupils uuid[]) RETURN
     WHERE p.tenant_id = in_tenant AND p.id = s.id AND p.main_spell IS DISTINCT FROM s.spell
 $$;
 
+CREATE FUNCTION public.list_conjunctions(in_tenant uuid) RETURNS TABLE(subject_no smallint, part_no smallint, place integer, slot integer, needed bigint, threshold text, higher_threshold text, weight integer, required boolean, declared boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT p.subject_no, p.part_no, (row_number() OVER (PARTITION BY p.subject_no ORDER BY p.slot, p.part_no))::integer, p.slot::integer,
+        (SELECT COALESCE(bit_or(1::bigint << o.slot), 0) FROM conjunction_parts o
+            WHERE o.tenant_id = in_tenant AND o.subject_no = p.subject_no AND o.required),
+        p.threshold, p.higher_threshold, p.weight::integer, p.required, true
+    FROM conjunction_parts p WHERE p.tenant_id = in_tenant
+    UNION ALL
+    SELECT s.no, part.no, u.place::integer, u.place::integer, (1::bigint << (cardinality(s.combined) + 1)) - 2, 'expected', 'higher', 1, true, false
+    FROM (
+        SELECT d.no, COALESCE(d.combines, CASE d.code WHEN 'rwm' THEN ARRAY['reading', 'writing', 'maths'] END) AS combined
+        FROM subjects d WHERE d.tenant_id = in_tenant AND d.derived
+            AND NOT EXISTS (SELECT 1 FROM conjunction_parts p WHERE p.tenant_id = in_tenant AND p.subject_no = d.no)
+    ) s
+    CROSS JOIN LATERAL unnest(s.combined) WITH ORDINALITY AS u (code, place)
+    JOIN subjects part ON part.tenant_id = in_tenant AND part.code = u.code;
+END $$;
+
 CREATE FUNCTION public.list_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) RETURNS TABLE(pupil_id uuid, apart boolean, tenant_id uuid, academic_year smallint, window_no smallint, school_id uuid, subject_no smallint, aspect_no smallint, year_group text, sex text, disadvantaged text, eal text, sen text, scheme_version_no smallint, grade_no smallint, n integer)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'public', 'pg_temp'
@@ -612,6 +647,83 @@ BEGIN
     GROUP BY j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, j.year_group, j.sex, j.disadvantaged, j.eal, j.sen, j.n,
         c.whole, c.version, c.size
     HAVING count(*) = c.size;
+END $$;
+
+CREATE FUNCTION public.list_counts(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) RETURNS TABLE(pupil_id uuid, apart boolean, tenant_id uuid, academic_year smallint, window_no smallint, school_id uuid, subject_no smallint, aspect_no smallint, year_group text, sex text, disadvantaged text, eal text, sen text, scheme_version_no smallint, grade_no smallint, n integer, parts smallint[], versions smallint[], grade_nos smallint[])
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    years smallint[];
+    aspects_counted smallint[];
+    members smallint[];
+    wholes smallint[];
+    places integer[];
+    slots integer[];
+    needed bigint[];
+    outcomes smallint[];
+    has_discounts boolean;
+BEGIN
+    SELECT ARRAY(SELECT DISTINCT w.academic_year FROM windows w WHERE w.tenant_id = in_tenant AND w.no = ANY (in_windows)),
+        ARRAY(SELECT a.no FROM aspects a WHERE a.tenant_id = in_tenant AND a.counted),
+        EXISTS (SELECT 1 FROM discounts d WHERE d.tenant_id = in_tenant AND d.withdrawn_at IS NULL)
+        INTO years, aspects_counted, has_discounts;
+    SELECT array_agg(c.part_no), array_agg(c.subject_no), array_agg(c.place), array_agg(c.slot), array_agg(c.needed), array_agg(v.no)
+        INTO members, wholes, places, slots, needed, outcomes
+    FROM list_conjunctions(in_tenant) c
+    JOIN subjects s ON s.tenant_id = in_tenant AND s.no = c.subject_no
+    LEFT JOIN schemes m ON m.tenant_id = in_tenant AND m.code = s.code AND m.derived
+    LEFT JOIN scheme_versions v ON v.tenant_id = in_tenant AND v.scheme_id = m.id AND v.version = 1;
+    RETURN QUERY WITH expected AS MATERIALIZED (
+        SELECT c.*, has_discounts AND EXISTS (
+            SELECT 1 FROM discounts d
+            WHERE d.tenant_id = in_tenant AND d.window_no = c.window_no AND d.pupil_id = c.pupil_id AND d.withdrawn_at IS NULL
+        ) AS discounted
+        FROM census c WHERE c.tenant_id = in_tenant AND c.pupil_id = ANY (of_pupils) AND c.window_no = ANY (in_windows)
+    ), held AS MATERIALIZED (
+        SELECT e.*, p.subject_no, p.aspect_no, p.scheme_version_no AS pinned, j.scheme_version_no,
+            CASE WHEN j.status_code = 'left' THEN -1::smallint ELSE j.grade_no END AS grade_no,
+            CASE WHEN j.fresh THEN h.scheme_version_no ELSE j.scheme_version_no END AS scheme_version_no_before,
+            CASE WHEN (CASE WHEN j.fresh THEN h.status_code ELSE j.status_code END) = 'left' THEN -1::smallint
+                WHEN j.fresh THEN h.grade_no ELSE j.grade_no END AS grade_no_before
+        FROM expected e
+        JOIN pins p ON p.tenant_id = in_tenant AND p.window_no = e.window_no AND p.school_id = e.school_id AND p.aspect_no = ANY (aspects_counted)
+        LEFT JOIN LATERAL (
+            SELECT scheme_version_no, grade_no, status_code, version, xid = pg_current_xact_id() AS fresh
+            FROM judgements
+            WHERE tenant_id = in_tenant AND academic_year = ANY (years) AND academic_year = e.academic_year AND pupil_id = e.pupil_id
+                AND window_no = e.window_no AND subject_no = p.subject_no AND aspect_no = p.aspect_no LIMIT 1
+        ) j ON true
+        LEFT JOIN LATERAL (
+            SELECT scheme_version_no, grade_no, status_code FROM judgement_history
+            WHERE and_before AND j.fresh AND tenant_id = in_tenant AND academic_year = ANY (years) AND academic_year = e.academic_year
+                AND pupil_id = e.pupil_id AND window_no = e.window_no AND subject_no = p.subject_no AND aspect_no = p.aspect_no
+                AND version = j.version - 1 LIMIT 1
+        ) h ON true
+    ), judged AS MATERIALIZED (
+        SELECT h.*, t.n, COALESCE(t.version_no, h.pinned) AS in_version, a.apart,
+            CASE WHEN h.discounted AND NOT a.apart THEN -1::smallint ELSE COALESCE(t.grade, 0::smallint) END AS grade
+        FROM held h
+        CROSS JOIN LATERAL (VALUES (1, scheme_version_no, grade_no), (-1, scheme_version_no_before, grade_no_before)) AS t (n, version_no, grade)
+        CROSS JOIN LATERAL unnest(CASE WHEN h.discounted THEN '{f,t}'::boolean[] ELSE '{f}' END) AS a (apart)
+        WHERE t.n = 1 OR and_before
+    )
+    SELECT j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, j.subject_no, j.aspect_no, j.year_group, j.sex,
+        j.disadvantaged, j.eal, j.sen, j.in_version, j.grade, j.n, NULL::smallint[], NULL::smallint[], NULL::smallint[]
+    FROM judged j
+    UNION ALL
+    SELECT j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, c.whole, 0::smallint, j.year_group, j.sex,
+        j.disadvantaged, j.eal, j.sen, c.outcome,
+        CASE WHEN bool_or(NOT COALESCE(g.eligible, j.grade >= 0)) THEN 1 WHEN NOT bool_and(COALESCE(g.valid, false)) THEN 2
+            WHEN bool_and(COALESCE(g.higher, false)) THEN 5 WHEN bool_and(COALESCE(g.expected, false)) THEN 4 ELSE 3 END::smallint, j.n,
+        array_agg(c.member ORDER BY c.place), array_agg(j.in_version ORDER BY c.place), array_agg(j.grade ORDER BY c.place)
+    FROM unnest(members, wholes, places, slots, needed, outcomes) AS c (member, whole, place, slot, needed, outcome)
+    JOIN judged j ON j.subject_no = c.member AND j.aspect_no = 0
+    LEFT JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = j.in_version AND g.no = j.grade
+    GROUP BY j.pupil_id, j.apart, j.tenant_id, j.academic_year, j.window_no, j.school_id, j.year_group, j.sex, j.disadvantaged, j.eal, j.sen, j.n,
+        c.whole, c.outcome, c.needed
+    HAVING bit_or(1::bigint << c.slot) & c.needed = c.needed;
 END $$;
 
 CREATE FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) RETURNS uuid[]
@@ -933,21 +1045,23 @@ BEGIN
     DELETE FROM cells c WHERE c.tenant_id = in_tenant AND c.school_id = ANY (of_schools) AND c.window_no = ANY (in_windows);
     DELETE FROM discounted_cells c WHERE c.tenant_id = in_tenant AND c.school_id = ANY (of_schools) AND c.window_no = ANY (in_windows);
     DELETE FROM totals c WHERE c.tenant_id = in_tenant AND c.school_id = ANY (of_schools) AND c.window_no = ANY (in_windows);
+    DELETE FROM conjunction_cells c WHERE c.tenant_id = in_tenant AND c.school_id = ANY (of_schools) AND c.window_no = ANY (in_windows);
     of_pupils := ARRAY(SELECT DISTINCT e.pupil_id FROM enrolments e WHERE e.tenant_id = in_tenant AND e.school_id = ANY (of_schools));
     WITH listed AS MATERIALIZED (
-        SELECT * FROM list_contributions(in_tenant, of_pupils, in_windows, false) c WHERE c.school_id = ANY (of_schools)
+        SELECT * FROM list_counts(in_tenant, of_pupils, in_windows, false) c WHERE c.school_id = ANY (of_schools)
     ), counted AS (
-        INSERT INTO cells (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, sum(n) FROM listed WHERE NOT apart GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no
+        INSERT INTO cells (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, sum(n) FROM listed WHERE NOT apart AND scheme_version_no IS NOT NULL GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no
         RETURNING *
     ), kept_apart AS (
-        INSERT INTO discounted_cells (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, sum(n) FROM listed WHERE apart GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no
+        INSERT INTO discounted_cells (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, sum(n) FROM listed WHERE apart AND scheme_version_no IS NOT NULL GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no
+    ), combined AS (
+        INSERT INTO conjunction_cells (tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, sum(n) FROM listed WHERE parts IS NOT NULL GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos
     )
-    INSERT INTO totals (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, eligible, valid, expected, higher, valued, value_sum) 
-    SELECT c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no, 
+    INSERT INTO totals (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, eligible, valid, expected, higher, valued, value_sum)
+SELECT c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no,
     COALESCE(sum(n) FILTER (WHERE COALESCE(g.eligible, c.grade_no >= 0)), 0), COALESCE(sum(n) FILTER (WHERE g.valid), 0),
     COALESCE(sum(n) FILTER (WHERE g.expected), 0), COALESCE(sum(n) FILTER (WHERE g.higher), 0),
     COALESCE(sum(n) FILTER (WHERE g.valid AND g.value IS NOT NULL), 0), COALESCE(sum(n * g.value) FILTER (WHERE g.valid), 0)
-
     FROM counted c LEFT JOIN grades g ON g.tenant_id = c.tenant_id AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
     GROUP BY c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no
 ;
@@ -1579,6 +1693,42 @@ CREATE TABLE public.collects (
 );
 
 ALTER TABLE ONLY public.collects FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.conjunction_cells (
+    tenant_id uuid NOT NULL,
+    academic_year smallint,
+    window_no smallint NOT NULL,
+    school_id uuid NOT NULL,
+    subject_no smallint NOT NULL,
+    apart boolean NOT NULL,
+    year_group text NOT NULL,
+    sex text NOT NULL,
+    disadvantaged text NOT NULL,
+    eal text NOT NULL,
+    sen text NOT NULL,
+    parts smallint[] NOT NULL,
+    versions smallint[] NOT NULL,
+    grade_nos smallint[] NOT NULL,
+    n integer NOT NULL
+);
+
+ALTER TABLE ONLY public.conjunction_cells FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.conjunction_parts (
+    tenant_id uuid NOT NULL,
+    subject_no smallint NOT NULL,
+    part_no smallint NOT NULL,
+    slot smallint NOT NULL,
+    threshold text NOT NULL,
+    higher_threshold text,
+    weight smallint NOT NULL,
+    required boolean NOT NULL,
+    CONSTRAINT conjunction_parts_higher_threshold_check CHECK ((higher_threshold = ANY (ARRAY['expected'::text, 'higher'::text]))),
+    CONSTRAINT conjunction_parts_slot_check CHECK (((slot >= 0) AND (slot <= 39))),
+    CONSTRAINT conjunction_parts_threshold_check CHECK ((threshold = ANY (ARRAY['expected'::text, 'higher'::text])))
+);
+
+ALTER TABLE ONLY public.conjunction_parts FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.targets (
     tenant_id uuid NOT NULL,
@@ -2551,7 +2701,8 @@ CREATE TABLE public.subjects (
     national_code text,
     retired boolean DEFAULT false NOT NULL,
     version integer DEFAULT 1 NOT NULL,
-    combines text[]
+    combines text[],
+    least_weight smallint
 );
 
 ALTER TABLE ONLY public.subjects FORCE ROW LEVEL SECURITY;
@@ -2779,6 +2930,12 @@ ALTER TABLE ONLY public.codes
 
 ALTER TABLE ONLY public.collects
     ADD CONSTRAINT collects_pkey PRIMARY KEY (tenant_id, window_no, subject_no, aspect_no, school_id);
+
+ALTER TABLE ONLY public.conjunction_cells
+    ADD CONSTRAINT conjunction_cells_pkey PRIMARY KEY (tenant_id, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos);
+
+ALTER TABLE ONLY public.conjunction_parts
+    ADD CONSTRAINT conjunction_parts_pkey PRIMARY KEY (tenant_id, subject_no, part_no);
 
 ALTER TABLE ONLY public.data_issues
     ADD CONSTRAINT data_issues_pkey PRIMARY KEY (tenant_id, id);
@@ -3211,6 +3368,12 @@ ALTER TABLE ONLY public.collects
 ALTER TABLE ONLY public.collects
     ADD CONSTRAINT collects_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.conjunction_parts
+    ADD CONSTRAINT conjunction_parts_tenant_id_part_no_fkey FOREIGN KEY (tenant_id, part_no) REFERENCES public.subjects(tenant_id, no);
+
+ALTER TABLE ONLY public.conjunction_parts
+    ADD CONSTRAINT conjunction_parts_tenant_id_subject_no_fkey FOREIGN KEY (tenant_id, subject_no) REFERENCES public.subjects(tenant_id, no);
+
 ALTER TABLE ONLY public.data_issues
     ADD CONSTRAINT data_issues_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
@@ -3356,6 +3519,10 @@ ALTER TABLE public.characteristics ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.collects ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.conjunction_cells ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.conjunction_parts ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.data_issues ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.different_children ENABLE ROW LEVEL SECURITY;
@@ -3401,6 +3568,10 @@ CREATE POLICY maintenance ON public.characteristic_history TO markonce_owner, ma
 CREATE POLICY maintenance ON public.characteristics TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.collects TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.conjunction_cells TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.conjunction_parts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.data_issues TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -3543,6 +3714,14 @@ CREATE POLICY reached ON public.characteristics TO markonce_app USING (((EXISTS 
 CREATE POLICY reached ON public.collects TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE (r.tenant_id = collects.tenant_id))));
+
+CREATE POLICY reached ON public.conjunction_cells TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = conjunction_cells.tenant_id) AND (r.school_id = conjunction_cells.school_id)))));
+
+CREATE POLICY reached ON public.conjunction_parts TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE (r.tenant_id = conjunction_parts.tenant_id))));
 
 CREATE POLICY reached ON public.data_issues TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3836,7 +4015,13 @@ REVOKE ALL ON FUNCTION public.is_maintained(s public.schools) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.keep_main_spells(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.list_conjunctions(in_tenant uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_conjunctions(in_tenant uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.list_conjunctions(in_tenant uuid) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.list_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.list_counts(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) TO markonce_app;
@@ -4010,6 +4195,12 @@ GRANT SELECT ON TABLE public.codes TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.collects TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.collects TO markonce_operator;
+
+GRANT SELECT ON TABLE public.conjunction_cells TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conjunction_cells TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conjunction_parts TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conjunction_parts TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.targets TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.targets TO markonce_operator;
