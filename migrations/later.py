@@ -7,7 +7,7 @@ LATER: dict[str, str] = {
     "relation current_targets": "0016",
     "function match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[])": "0031",
     "function read_upns_and_surnames(in_tenant uuid, of_pupils uuid[])": "0031",
-    "function list_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean)": "0060",
+    "function list_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean)": "0061",
     "function window_returns(in_tenant uuid, of_window smallint, listed integer)": "0057",
 }
 """Such as {"relation contributions": "0016", "column pupils.nickname": "0017"}; tests/fixtures/system_catalogue.py names things so."""

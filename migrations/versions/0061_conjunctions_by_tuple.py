@@ -7,7 +7,7 @@ where no scale is signed.
 
 from migrations.steps import protect_table, run_each
 
-revision, down_revision, branch_labels, depends_on = "0060", "0059", None, None
+revision, down_revision, branch_labels, depends_on = "0061", "0060", None, None
 
 KEY = (
     "tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no"
