@@ -18,6 +18,7 @@ from api.commands.console import console, fail, format_count, format_problem, re
 from api.commands.embedded import is_embedded, replace_embedded_urls
 from api.commands.grants import grant_commands
 from api.commands.install import backup, init, migrate, serve
+from api.commands.ledger import reapply
 from api.settings import Settings, SettingsError
 from domain import CLEANUP
 from domain.declare.errors import DomainError
@@ -65,6 +66,7 @@ def demo(
 
 
 app.command()(migrate)
+app.command()(reapply)
 app.command()(init)
 
 

@@ -40,6 +40,7 @@ from domain.read.cursors import Cursors
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
 from domain.store.cleanup import clean_up
 from domain.store.database import Database
+from domain.store.ledger import Ledger
 from domain.support.lru import Lru
 from domain.write.command import MAX_ENTRIES
 
@@ -78,6 +79,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             size=settings.pool_size,
             read_seconds=settings.read_seconds,
             write_seconds=settings.write_seconds,
+            ledger=Ledger(settings.ledger, settings.secret) if settings.ledger else None,
         )
         cleanup = asyncio.create_task(_clean_up_hourly(app.state.database))
         app.state.worker = Worker(app.state.database, COMMANDS, make_row_reader, settings.job_share)

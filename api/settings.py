@@ -4,6 +4,7 @@ its data folder."""
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from api.setting_names import compare_names
@@ -36,7 +37,7 @@ terminal and json elsewhere."""
 URLS = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_OPERATOR_URL")
 ROLES = {"owner": "MARKONCE_OWNER_ROLE", "app": "MARKONCE_APP_ROLE", "operator": "MARKONCE_OPERATOR_ROLE"}
 """The environment variable of the name of each role."""
-OTHERS = ("MARKONCE_SECRET", "MARKONCE_BASE_URL", "MARKONCE_POSTGRES", *ROLES.values())
+OTHERS = ("MARKONCE_SECRET", "MARKONCE_BASE_URL", "MARKONCE_LEDGER", "MARKONCE_POSTGRES", *ROLES.values())
 SETTINGS = {*URLS, *OTHERS, *CHOICES, *(name for name, *_ in NUMBERS.values())}
 """The name of every environment variable that is read, PostgreSQL's own (PG…) aside."""
 
@@ -72,6 +73,7 @@ class Settings:
     stream_rows: int = MAX_ENTRIES
     staging_mb: int = 20_000
     job_share: int = 50
+    ledger: Path | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -109,6 +111,7 @@ class Settings:
             secret=secret,
             base_url=base_url.rstrip("/"),
             introspection=environment.get("MARKONCE_INTROSPECTION", "on") != "off",
+            ledger=Path(environment["MARKONCE_LEDGER"]).expanduser() if environment.get("MARKONCE_LEDGER") else None,
             **numbers,
         )
 

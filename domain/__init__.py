@@ -29,6 +29,7 @@ from domain.assessment.subjects import ASPECTS, SUBJECTS
 from domain.assessment.targets import TARGETS
 from domain.assessment.window_subjects import WINDOW_SUBJECTS
 from domain.assessment.windows import WINDOWS
+from domain.clients.revocations import reapply_client, reapply_grant
 from domain.clients.secrets import CLEANUP as CLIENT_SECRETS
 from domain.clients.signing_keys import CLEANUP as SIGNING_KEYS
 from domain.clients.tokens import CLEANUP as ASSERTIONS
@@ -46,6 +47,7 @@ from domain.roster.new_identity import reidentify_pupil
 from domain.roster.planned_rolls import PLANNED_ROLLS
 from domain.roster.planned_rows import PLANNED_CHARACTERISTICS, PLANNED_ENROLMENTS, PLANNED_PUPILS
 from domain.roster.pupils import PUPILS
+from domain.roster.reapply import reapply_identity, reapply_released_upns
 from domain.roster.record_changes import RECORD_CHANGES
 from domain.roster.record_groups import record_groups
 from domain.roster.record_pupils.command import record_pupils
@@ -54,6 +56,7 @@ from domain.roster.release_pupil_upn import release_pupil_upn
 from domain.roster.schools import MEMBERSHIPS, SCHOOLS
 from domain.roster.trusts import TRUSTS
 from domain.roster.withdraw_planned_roll import withdraw_planned_roll
+from domain.store.ledger_reapply import Handler
 from domain.write.findings import CLEANUP as OLD_DATA_ISSUES
 from domain.write.idempotency import CLEANUP as IDEMPOTENCY_KEYS
 from domain.write.receipts import CLEANUP as OLD_RECEIPTS
@@ -128,6 +131,14 @@ COMMANDS = {
         delete_window,
     )
 }
+
+LEDGER: dict[str, Handler] = {
+    "identity": reapply_identity,
+    "upns": reapply_released_upns,
+    "client": reapply_client,
+    "grant": reapply_grant,
+}
+"""What applies each kind of entry of the ledger again."""
 
 CLEANUP = (*OLD_JOBS, *IDEMPOTENCY_KEYS, *OLD_RECEIPTS, *OLD_DATA_ISSUES, *ASSERTIONS, *CLIENT_SECRETS, *SIGNING_KEYS)
 """What `tidy` removes."""

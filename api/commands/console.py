@@ -15,8 +15,9 @@ from rich.markup import escape
 
 from api.setting_names import compare_names
 from api.settings import SETTINGS, find_url_problems
-from domain.declare.errors import DomainError
+from domain.declare.errors import DatabaseError, DomainError
 from domain.store.database import run_single_transaction
+from domain.store.ledger import Ledger
 from domain.store.schema import require_schema
 
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
@@ -64,6 +65,27 @@ def read_operator_url() -> tuple[str, str]:
     )
 
 
+def open_ledger() -> Ledger | None:
+    """Returns the ledger of MARKONCE_LEDGER, which is made unless it is there; None where the setting is not set."""
+    path, secret = os.environ.get("MARKONCE_LEDGER"), os.environ.get("MARKONCE_SECRET", "").encode()
+    if not path:
+        return None
+    if not secret:
+        fail("MARKONCE_SECRET is not set: it protects the ledger.")
+    ledger = Ledger(Path(path).expanduser(), secret)
+    try:
+        is_torn = ledger.prepare()
+    except DatabaseError as problem:
+        fail(escape(problem.detail))
+    if is_torn:
+        console.print(
+            f"[yellow]warning:[/yellow] The last record of {escape(path)} was cut off while it was written. It was removed: nobody"
+            " was told that it was done.",
+            soft_wrap=True,
+        )
+    return ledger
+
+
 def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
     """Runs `work` in one transaction as the operator role. Exits with an error where the database's schema does not fit
     this program."""
@@ -74,7 +96,7 @@ def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
 
     url, setting = read_operator_url()
     try:
-        return asyncio.run(run_single_transaction(url, check_and_work, setting))
+        return asyncio.run(run_single_transaction(url, check_and_work, setting, open_ledger()))
     except (DomainError, ValueError) as problem:
         fail(escape(format_problem(problem)))
 

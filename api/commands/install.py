@@ -20,6 +20,7 @@ from api.commands.console import (
     run_as_operator,
     warn_of_unknown_settings,
 )
+from api.commands.ledger import reapply_before_serving
 from api.http.health import find_start_faults
 from api.settings import URLS, Settings, SettingsError, find_url_problems, read_role_names
 from domain.clients import clients, grants, signing_keys
@@ -64,6 +65,7 @@ def serve(
     fail_with_faults(faults)
     warn_of_unknown_settings()
     settings = Settings.from_environment()
+    fail_with_faults(reapply_before_serving(settings.database_url))
     try:
         listener = listen(host, port)
     except OSError as problem:

@@ -44,6 +44,7 @@ async def prepare_tenant(connection: Connection, tenant_id: UUID) -> None:
     """Inserts the tenant with its subjects, aspects and statutory schemes, unless it exists."""
     if await connection.fetchval(_TENANT, tenant_id) is None:
         return
+    await connection.execute("SELECT make_identifier_key($1)", tenant_id)
     templates = load_templates()
     prepared = [template for template in templates.subjects if template.prepare]
     subjects = [

@@ -19,6 +19,7 @@ from joserfc.jwk import KeySet
 from domain.access.caller import ReachSnapshot
 from domain.access.reach import IN_FORCE, IS_SCHOOL
 from domain.clients.key_sets import read_key_set
+from domain.clients.revocations import note_client
 from domain.clients.secrets import add_secret, expire_secrets
 from domain.declare.errors import Conflict, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, new_id, parse_id
@@ -126,6 +127,7 @@ async def rotate_secret(connection: Connection, client_id: UUID, overlap: timede
         if client.revoked_at is not None:
             raise Conflict(f"The client {client.name!r} is revoked.", code="client-revoked")
         await expire_secrets(connection, client_id, overlap)
+        await note_client(connection, client_id)
         return await add_secret(connection, client_id)
 
 
@@ -137,6 +139,7 @@ async def set_origins(connection: Connection, client_id: UUID, origins: Sequence
     async with connection.transaction():
         await lock_client(connection, client_id)
         await connection.execute("UPDATE clients SET origins = $2 WHERE id = $1", client_id, [*dict.fromkeys(origins)])
+        await note_client(connection, client_id, has_origins=True)
 
 
 def _find_origin_issues(origins: Sequence[str]) -> list[Issue]:
@@ -160,6 +163,7 @@ async def revoke_client(connection: Connection, client_id: UUID) -> list[UUID]:
     async with connection.transaction():
         await lock_client(connection, client_id)
         await connection.execute("UPDATE clients SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL", client_id)
+        await note_client(connection, client_id)
         await connection.execute("SELECT derive_reach(ARRAY[$1::uuid])", client_id)
         return await find_unconfirmed(connection, client_id)
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.clients.clients import find_unconfirmed, lock_client
+from domain.clients.revocations import note_grants
 from domain.declare.errors import Conflict, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
 from domain.declare.scopes import NAMED_ALONE, OF_INSTALLATION, Scope
@@ -209,7 +210,7 @@ async def extend_grant(connection: Connection, grant_id: UUID, expires_at: datet
         issues.append(Issue("/expiresAt", "wrong-value", "The grant lasts longer already. Narrow it instead."))
     if issues:
         raise make_invalid(issues)
-    await _change_grant(connection, grant_id, "expires_at = $2", expires_at)
+    await _change_grant(connection, grant_id, "expires_at = $2", expires_at, takes=False)
 
 
 async def confirm_grant(connection: Connection, grant_id: UUID) -> None:
@@ -219,7 +220,7 @@ async def confirm_grant(connection: Connection, grant_id: UUID) -> None:
     if grant.confirm_by is None:
         raise Conflict("The grant awaits no confirmation.", code="grant-confirmed")
     changes = "expires_at = g.approved_until, approved_until = NULL, confirm_by = NULL, given_by = NULL"
-    await _change_grant(connection, grant_id, changes)
+    await _change_grant(connection, grant_id, changes, takes=False)
 
 
 def make_unconfirmed_error() -> Conflict:
@@ -246,14 +247,18 @@ async def _lock_grant(connection: Connection, grant_id: UUID) -> Grant:
     return grant
 
 
-async def _change_grant(connection: Connection, grant_id: UUID, changes: str, *values: Any) -> list[UUID]:
-    """Writes columns of a grant and derives its client's reach. Returns the grants that the client gave and holds no more."""
+async def _change_grant(connection: Connection, grant_id: UUID, changes: str, *values: Any, takes: bool = True) -> list[UUID]:
+    """Writes columns of a grant and derives its client's reach. Returns the grants that the client gave and holds no more.
+
+    What `takes` something away is noted for the ledger."""
     async with connection.transaction():
         client_id = await connection.fetchval("SELECT client_id FROM grants WHERE id = $1", grant_id)
         if client_id is None:
             raise NotFound
         await lock_client(connection, client_id)
         await connection.execute(f"UPDATE grants g SET {changes} WHERE id = $1", grant_id, *values)
+        if takes:
+            await note_grants(connection, [grant_id])
         await _derive_reach(connection, client_id)
         return await find_unconfirmed(connection, client_id)
 

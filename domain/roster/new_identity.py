@@ -25,8 +25,10 @@ from domain.roster.merged_pupils import make_not_found
 from domain.roster.pupil_keys import match_keys
 from domain.roster.record_pupils.changes import PupilChanges, PupilFacts, write_changes
 from domain.roster.record_pupils.dates import NO_BIRTHDAY, find_new_age_problem, find_school_day, list_date_problems
+from domain.roster.retired import describe_name
 from domain.roster.upn import UpnText
 from domain.store.database import Connection
+from domain.store.ledger_notes import note
 from domain.support import clock
 from domain.write.action import Action
 from domain.write.aggregates import adjust_for_pupils
@@ -87,19 +89,62 @@ async def reidentify_pupil(connection: Connection, caller: Caller, action: Actio
     checks.refuse_if_any()
     require_readable(fields)
     facts = _make_facts(stored, fields)
-    former_names = await describe_former_names(connection, stored, facts.date_of_birth) - {_describe_new_name(facts)}
     new_pupil_id = new_id(PUPIL)
-    changes = PupilChanges(new_pupils={new_pupil_id: facts})
-    async with adjust_for_pupils(locks, (action.id, new_pupil_id)):
-        await write_changes(connection, stored["tenant_id"], caller.client_id, changes)
-        texts = [retired.describe_id(action.id), *sorted(former_names)]
-        await connection.execute("SELECT retire_identity($1, $2, $3, $4)", stored["tenant_id"], action.id, new_pupil_id, texts)
-        await delete_planned_names(connection, stored["tenant_id"], former_names)
-        await connection.execute(
-            "SELECT move_pupils($1, $2, $3)", stored["tenant_id"], [new_pupil_id], stored["school_id"]
-        )  # changedAt
-        await _write_keys(connection, caller, stored, facts, fields.reference, new_pupil_id)
+    await replace_identity(connection, caller.client_id, locks, stored, new_pupil_id, facts, fields.reference)
+    await _note_identity(connection, caller, stored, new_pupil_id, facts, fields.reference)
     return IdentityGiven(id=str(new_pupil_id), version=1)
+
+
+async def replace_identity(
+    connection: Connection,
+    client_id: UUID,
+    locks: SchoolLocks,
+    stored: Any,
+    new_pupil_id: UUID,
+    facts: PupilFacts,
+    reference: str | None,
+) -> None:
+    """Gives all that is stored of a locked pupil to a new one with these facts and this reference of the client's, and retires
+    what the pupil was named by.
+    """
+    tenant_id, school_id, old_pupil_id = stored["tenant_id"], stored["school_id"], stored["id"]
+    new_name = describe_name(facts.surname, facts.forename, facts.date_of_birth)
+    former_names = await describe_former_names(connection, stored, facts.date_of_birth) - {new_name}
+    async with adjust_for_pupils(locks, (old_pupil_id, new_pupil_id)):
+        await write_changes(connection, tenant_id, client_id, PupilChanges(new_pupils={new_pupil_id: facts}))
+        texts = [retired.describe_id(old_pupil_id), *sorted(former_names)]
+        await connection.execute("SELECT retire_identity($1, $2, $3, $4)", tenant_id, old_pupil_id, new_pupil_id, texts)
+        await delete_planned_names(connection, tenant_id, former_names)
+        await connection.execute("SELECT move_pupils($1, $2, $3)", tenant_id, [new_pupil_id], school_id)  # changedAt
+        if facts.upn is not None:
+            await connection.execute(_INSERT_UPN, tenant_id, facts.upn, new_pupil_id, school_id)
+        if reference is not None:
+            await connection.execute(_INSERT_REFERENCE, tenant_id, client_id, school_id, reference, new_pupil_id)
+
+
+async def _note_identity(
+    connection: Connection, caller: Caller, stored: Any, new_pupil_id: UUID, facts: PupilFacts, reference: str | None
+) -> None:
+    """Notes for the ledger what gives the child the same identity again. Of the old one it holds the id and keyed hashes."""
+    hashes = await connection.fetchrow("SELECT * FROM list_new_retired($1)", stored["tenant_id"])
+    assert hashes is not None
+    note(
+        "identity",
+        {
+            "tenant": str(stored["tenant_id"]),
+            "from": str(stored["id"]),
+            "to": str(new_pupil_id),
+            "client": str(caller.client_id),
+            "surname": facts.surname,
+            "forename": facts.forename,
+            "dateOfBirth": facts.date_of_birth.isoformat(),
+            "sex": facts.sex,
+            "upn": facts.upn,
+            "reference": reference,
+            "key": hashes["key_check"].hex(),
+            "hashes": [value.hex() for value in hashes["hashes"]],
+        },
+    )
 
 
 async def _check_keys(connection: Connection, caller: Caller, stored: Any, fields: NewIdentity, checks: Checks) -> None:
@@ -119,7 +164,8 @@ async def _check_keys(connection: Connection, caller: Caller, stored: Any, field
     places = [("/upn", retired.describe_upn(upn))] if upn is not None else []
     places += [("/reference", retired.describe_reference(caller.client_id, school_id, reference))] if reference is not None else []
     with checks.attempt():
-        places.append(("/surname", _describe_new_name(_make_facts(stored, fields))))
+        facts = _make_facts(stored, fields)
+        places.append(("/surname", describe_name(facts.surname, facts.forename, facts.date_of_birth)))
     found = await retired.find_retired(connection, tenant_id, [(n, text) for n, (_, text) in enumerate(places)])
     checks.add(*(Issue(places[n][0], retired.CODE, retired.MESSAGE) for n in sorted(found)))
 
@@ -135,11 +181,6 @@ def _make_facts(stored: Any, fields: NewIdentity) -> PupilFacts:
         sex=stored["sex"] if fields.sex is UNSET else fields.sex,
         year_group=stored["year_group"],
     )
-
-
-def _describe_new_name(facts: PupilFacts) -> str:
-    """Returns the text that would be hashed of the new name and birthday."""
-    return retired.describe_name(facts.surname, facts.forename, facts.date_of_birth)
 
 
 _SPELLS = "SELECT from_on, to_on FROM enrolments WHERE tenant_id = $1 AND pupil_id = $2"
@@ -165,14 +206,3 @@ _INSERT_UPN = "INSERT INTO upns (tenant_id, upn, pupil_id, school_id, current) V
 _INSERT_REFERENCE = """
 INSERT INTO external_ids (tenant_id, source, kind, school_id, value, id) VALUES ($1, $2, 'pupil', $3, $4, $5)
 """
-
-
-async def _write_keys(
-    connection: Connection, caller: Caller, stored: Any, facts: PupilFacts, reference: str | None, pupil_id: UUID
-) -> None:
-    """Writes the new UPN and this client's reference."""
-    tenant_id, school_id = stored["tenant_id"], stored["school_id"]
-    if facts.upn is not None:
-        await connection.execute(_INSERT_UPN, tenant_id, facts.upn, pupil_id, school_id)
-    if reference is not None:
-        await connection.execute(_INSERT_REFERENCE, tenant_id, caller.client_id, school_id, reference, pupil_id)

@@ -14,7 +14,7 @@ from domain.declare.inputs import DryRun, Input, Output, describe
 from domain.declare.scopes import Scope
 from domain.roster import upn as upn_rules
 from domain.roster.merged_pupils import make_not_found
-from domain.roster.record_pupils.changes import touch_pupils
+from domain.roster.record_pupils.changes import note_released_upns, touch_pupils
 from domain.roster.upn import UpnText
 from domain.store.database import Connection
 from domain.write.action import Action
@@ -77,6 +77,7 @@ async def release_pupil_upn(connection: Connection, caller: Caller, action: Acti
         message = "The pupil has this UPN now. Correct it first; it is a former one then."
         raise _refuse("upn-not-former", message if number["is_current"] else "The pupil has no such former UPN.")
     await connection.execute("SELECT release_upns($1, $2, $3, $4)", key[0], [upn], [action.id], caller.client_id)
+    note_released_upns(key[0], caller.client_id, [(upn, action.id)])
     await touch_pupils(connection, key[0], [action.id])
     return UpnReleased(id=str(action.id), outcome="released", version=pupil["version"] + 1)
 

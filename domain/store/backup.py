@@ -21,7 +21,7 @@ def write_backup(url: str, setting: str, path: Path) -> int:
     A backup that fails leaves no file. Raises DatabaseError. Must not be called inside a running event loop.
     """
     target = require_url(url, setting)
-    dump, restore = _find_programs(asyncio.run(_read_server_major(url, setting)))
+    dump, restore = find_programs(asyncio.run(_read_server_major(url, setting)))
     parts = {
         "host": ",".join(target.hosts),
         "port": ",".join(map(str, target.ports)),
@@ -58,7 +58,7 @@ async def _read_server_major(url: str, setting: str) -> int:
     )
 
 
-def _find_programs(server: int) -> tuple[str, str]:
+def find_programs(server: int) -> tuple[str, str]:
     """Returns the paths of pg_dump and pg_restore of the server's version or a newer one, for pg_dump refuses a newer server.
 
     Those on the PATH come first, then the system's and those of the wheel. Raises DatabaseError.

@@ -21,6 +21,8 @@ from uuid import UUID
 import asyncpg
 
 from domain.declare.errors import Busy, DatabaseError
+from domain.store.ledger import Ledger
+from domain.store.ledger_notes import collect_notes, give_up_entries, write_notes
 from domain.store.outages import LOST, OutcomeUnknown, is_lock_timeout, is_outage, is_rejection, is_timeout
 from domain.store.pool import Connection as Connection
 from domain.store.pool import Pool
@@ -95,8 +97,9 @@ class Database:
     Settings are local to their transaction, so releasing a connection needs no round trip.
     """
 
-    def __init__(self, pool: Pool, write_seconds: int = WRITE_SECONDS) -> None:
+    def __init__(self, pool: Pool, write_seconds: int = WRITE_SECONDS, ledger: Ledger | None = None) -> None:
         self._pool = pool
+        self.ledger = ledger
         self._write_limit = f"{write_seconds}s"
         self._recent_statements: Lru[int, bool] = Lru(
             "statements that ran", MAX_REMEMBERED_STATEMENTS * 300, weigh=lambda key, value: 64
@@ -113,9 +116,10 @@ class Database:
         on_connect: Any = None,
         read_seconds: int = READ_SECONDS,
         write_seconds: int = WRITE_SECONDS,
+        ledger: Ledger | None = None,
     ) -> "Database":
         """Connects. A statement is stopped after `read_seconds`, in a transaction after `write_seconds`. `setting` names the
-        URL in messages.
+        URL in messages. What must survive a restore is written into `ledger` before it is committed.
 
         With `serving`, raises DatabaseError for a role that row-level security does not confine. Also raises
         DatabaseError if PostgreSQL cannot be reached.
@@ -154,7 +158,7 @@ class Database:
         if fault:
             await pool.close()
             raise DatabaseError(fault)
-        return cls(pool, write_seconds)
+        return cls(pool, write_seconds, ledger)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -267,13 +271,21 @@ class Database:
             await _roll_back(connection)
             raise ConditionFailed
         try:
-            result = await work(connection)
+            with collect_notes() as notes:
+                result = await work(connection)
+            entries = await write_notes(connection, self.ledger, notes) if notes else []
         except LOST:
             raise
         except Exception:
             await _roll_back(connection)
             raise
-        await _commit(connection)
+        try:
+            await _commit(connection)
+        except OutcomeUnknown:
+            raise
+        except Exception:
+            await give_up_entries(self.ledger, entries)
+            raise
         return result
 
 
@@ -316,17 +328,34 @@ async def _commit(connection: Connection) -> None:
     use.has_committed = True
 
 
-async def run_single_transaction(url: str, work: Callable[[Connection], Awaitable[T]], setting: str = "DATABASE_OWNER_URL") -> T:
+async def run_single_transaction(
+    url: str, work: Callable[[Connection], Awaitable[T]], setting: str = "DATABASE_OWNER_URL", ledger: Ledger | None = None
+) -> T:
     """Runs `work` in one transaction on a new connection, for the operator's commands. `setting` names the URL in messages.
 
-    Raises DatabaseError if it cannot connect.
+    Raises DatabaseError if it cannot connect, and Busy if the ledger cannot be written.
     """
+    async with open_single_connection(url, setting) as connection:
+        entries = list[UUID]()
+        try:
+            async with connection.transaction():
+                with collect_notes() as notes:
+                    result = await work(connection)
+                entries = await write_notes(connection, ledger, notes) if notes else []
+        except asyncpg.PostgresError:
+            await give_up_entries(ledger, entries)
+            raise
+        return result
+
+
+@asynccontextmanager
+async def open_single_connection(url: str, setting: str) -> AsyncIterator[Connection]:
+    """Opens a connection for the operator's commands. Raises DatabaseError if it cannot connect."""
     try:
         connection = await connect(url, setting)
     except CONNECT_ERRORS as problem:
         raise DatabaseError(describe_failure(problem, url, setting)) from problem
     try:
-        async with connection.transaction():
-            return await work(connection)
+        yield connection
     finally:
         await connection.close()

@@ -65,6 +65,7 @@ def test_what_the_wheel_installs_sets_up_and_serves(wheel: Path, databases: Data
         "DATABASE_OPERATOR_URL": databases.operator_url,
         "MARKONCE_SECRET": SECRET,
         "MARKONCE_BASE_URL": f"http://127.0.0.1:{port}",
+        "MARKONCE_LEDGER": str(tmp_path / "server.ledger"),
     }
     command = [str(site / "bin" / "markonce")]
     done = subprocess.run([*command, "init"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -82,6 +83,7 @@ def test_what_the_wheel_installs_sets_up_and_serves(wheel: Path, databases: Data
             with httpx2.Client(base_url=environment["MARKONCE_BASE_URL"]) as http:
                 for path in ("/docs", "/explorer", "/problems/not-found", "/openapi.json"):
                     assert http.get(path).status_code == 200, path
+            assert (tmp_path / "server.ledger").stat().st_size > 0
         finally:
             serving.terminate()
 

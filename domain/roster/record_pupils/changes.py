@@ -1,6 +1,6 @@
 """The stored facts about pupils, the rows that a roll changes, and the set-based statements that read and write them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Self
@@ -13,6 +13,7 @@ from domain.roster.names import NAME_KEYS, make_name_keys
 from domain.roster.pupil_keys import replace_references_sql
 from domain.roster.record_pupils.spells import CharacteristicSpell, RollSpell
 from domain.store.database import Connection, transpose
+from domain.store.ledger_notes import note
 from domain.support.slices import iterate_in_slices, split_into_parts
 
 
@@ -268,6 +269,14 @@ async def touch_pupils(connection: Connection, tenant_id: UUID, pupil_ids: Colle
     await connection.execute(_TOUCH, tenant_id, list(pupil_ids))
 
 
+def note_released_upns(tenant_id: UUID, client_id: UUID, released: Sequence[tuple[str, UUID]]) -> None:
+    """Notes for the ledger which UPNs were taken from which pupils."""
+    note(
+        "upns",
+        {"tenant": str(tenant_id), "client": str(client_id), "released": [[upn, str(pupil_id)] for upn, pupil_id in released]},
+    )
+
+
 async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, changes: PupilChanges) -> None:
     """Writes the changes: a fixed number of set-based statements for each part of the rows. `source` is the client."""
 
@@ -280,6 +289,7 @@ async def write_changes(connection: Connection, tenant_id: UUID, source: UUID, c
 
     for released in split_into_parts(changes.released_upns):
         await connection.execute(_RELEASE_UPNS, tenant_id, *transpose(released, 3), source)
+        note_released_upns(tenant_id, source, [(upn, pupil_id) for upn, pupil_id, _ in released])
     for statement, rows in (
         (_INSERT_PUPILS, await list_rows(changes.new_pupils)),
         (_UPDATE_PUPILS, await list_rows(changes.changed_pupils)),

@@ -1,0 +1,89 @@
+"""Does again what the ledger holds and the database does not, as after a restore: `reapply`, and before `serve` listens."""
+
+import asyncio
+import os
+from collections import Counter
+from typing import Any
+
+from rich.markup import escape
+
+from api.commands.console import console, fail, find_setting_faults, format_problem, open_ledger, read_operator_url
+from domain import LEDGER
+from domain.declare.errors import DomainError
+from domain.store.database import open_single_connection, run_single_transaction
+from domain.store.ledger import Entry, read_ledgers
+from domain.store.ledger_reapply import Reapplied, find_missing_entries, has_ledger_entries, reapply_entries
+from domain.store.schema import require_schema
+
+_NOUNS = {
+    "identity": ("new identity", "new identities"),
+    "upns": ("release of UPNs", "releases of UPNs"),
+    "client": ("change of a client", "changes of clients"),
+    "grant": ("end of a grant", "ends of grants"),
+}
+
+
+def reapply() -> None:
+    """Do again, as the operator, what the ledgers hold and the database does not, as after a restore. Repeating it changes
+    nothing."""
+    if not os.environ.get("MARKONCE_LEDGER"):
+        fail("Set MARKONCE_LEDGER: the file of this server; every *.ledger in its folder is read.")
+    entries = _read_entries()
+    url, setting = read_operator_url()
+    if not _reapply_missing(url, setting, entries):
+        console.print("The database has everything that the ledger holds.")
+
+
+def reapply_before_serving(url: str) -> list[str]:
+    """Does again what the ledgers hold and the database does not. Returns what keeps this server from serving. `url` is the app
+    role's, which may only compare."""
+    is_set = bool(os.environ.get("MARKONCE_LEDGER"))
+    entries = _read_entries() if is_set else []
+
+    async def compare(connection: Any) -> tuple[bool, list[Entry]]:
+        return await has_ledger_entries(connection), await find_missing_entries(connection, entries)
+
+    try:
+        keeps_ledger, missing = asyncio.run(run_single_transaction(url, compare, "DATABASE_URL"))
+    except DomainError as problem:
+        return [format_problem(problem)]
+    if keeps_ledger and not is_set:
+        return ["This installation keeps a ledger, and MARKONCE_LEDGER is not set: it is a file of this server"]
+    if not missing:
+        return []
+    for setting in ("DATABASE_OPERATOR_URL", "DATABASE_OWNER_URL"):
+        if (operator_url := os.environ.get(setting)) and not find_setting_faults(setting):
+            _reapply_missing(operator_url, setting, missing)
+            return []
+    return [
+        f"The ledger holds {len(missing):,} entries that the database does not have, as after a restore: set"
+        " DATABASE_OPERATOR_URL, or run `python -m api reapply` where it is set"
+    ]
+
+
+def _read_entries() -> list[Entry]:
+    """Returns the entries of all ledgers. Exits where one is broken or this server's cannot be written."""
+    ledger = open_ledger()
+    assert ledger is not None
+    try:
+        read = read_ledgers(ledger.path, os.environ["MARKONCE_SECRET"].encode())
+    except DomainError as problem:
+        fail(escape(problem.detail))
+    return [entry for entries in read.values() for entry in entries]
+
+
+def _reapply_missing(url: str, setting: str, entries: list[Entry]) -> int:
+    """Does again what the database does not have, and prints how many entries that were. Returns their number."""
+
+    async def work() -> Counter[tuple[str, Reapplied]]:
+        async with open_single_connection(url, setting) as connection:
+            await require_schema(connection)
+            return await reapply_entries(connection, await find_missing_entries(connection, entries), LEDGER)
+
+    try:
+        counts = asyncio.run(work())
+    except DomainError as problem:
+        fail(escape(format_problem(problem)))
+    for (kind, outcome), count in sorted(counts.items()):
+        console.print(f"From the ledger: {count:,} {_NOUNS[kind][count > 1]} {outcome}.", soft_wrap=True)
+    return counts.total()

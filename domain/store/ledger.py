@@ -1,0 +1,201 @@
+"""The ledger: a file of what no restore of the database may undo, such as revocations. docs/backup.md says how it is used.
+
+The first line is a header, each further line a record: a text in base64 of JSON encrypted with AES-GCM by a key made from
+MARKONCE_SECRET. A record belongs to its line and its file, so that none can be taken out, exchanged or moved without
+being noticed. Processes that append take turns by a lock (flock) and write a record with one write, followed by fsync.
+"""
+
+import base64
+import fcntl
+import json
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from domain.declare.errors import DatabaseError
+
+SUFFIX = ".ledger"
+_MAGIC = b"markonce-ledger-1 "
+_NONCE_BYTES = 12
+_LOCK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one transaction did. `at` is by the database's clock, and orders the entries of several servers."""
+
+    id: UUID
+    at: datetime
+    kind: str
+    facts: Mapping[str, Any]
+
+
+class Ledger:
+    """The file of this server, to which it alone appends, with the operator's commands on the same machine."""
+
+    def __init__(self, path: Path, secret: bytes) -> None:
+        self.path = path
+        self._cipher = _make_cipher(secret)
+
+    def prepare(self) -> bool:
+        """Makes the file unless it is there, and makes sure that it can be appended to. Returns whether a record that was cut off
+        while it was written has been removed. Raises DatabaseError."""
+        if self.path.suffix != SUFFIX or not self.path.stem:
+            raise DatabaseError(f"MARKONCE_LEDGER is a file whose name ends with {SUFFIX}.")
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.close(descriptor)
+            with self._lock() as file:
+                size = os.fstat(file).st_size
+                self._repair(file)
+                is_torn = os.fstat(file).st_size < size
+                os.fsync(file)
+            folder = os.open(self.path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as problem:
+            raise DatabaseError(f"The ledger {self.path} cannot be written: {problem.strerror or problem}.") from problem
+        return is_torn
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Appends the entries of one transaction, and returns when they are on disk. Blocks.
+
+        Raises OSError, and DatabaseError where the file is no longer a ledger of this secret; nothing of it then stays in the file.
+        """
+        self._write({"entries": [[str(entry.id), entry.at.isoformat(), entry.kind, entry.facts] for entry in entries]})
+
+    def give_up(self, ids: Collection[UUID]) -> None:
+        """Appends that the transactions of these entries were rolled back. Blocks. Raises as `append` does."""
+        self._write({"givenUp": [str(id_) for id_ in ids]})
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        with self._lock() as file:
+            header, lines = self._repair(file)
+            size = os.fstat(file).st_size
+            try:
+                data = _seal(self._cipher, record, header, lines) + b"\n"
+                if os.write(file, data) != len(data):
+                    raise OSError(0, "no space left")
+                os.fsync(file)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(file, size)
+                    os.fsync(file)
+                raise
+
+    @contextmanager
+    def _lock(self) -> Iterator[int]:
+        """Yields the descriptor of the file, which is there, for this process alone."""
+        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            deadline = time.monotonic() + _LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise OSError(0, "another process has locked it for long") from None
+                    time.sleep(0.005)
+            yield file
+        finally:
+            os.close(file)
+
+    def _repair(self, file: int) -> tuple[str, int]:
+        """Cuts off a torn last record and writes the header where there is none. Returns the file's id and its number of lines."""
+        content = os.pread(file, os.fstat(file).st_size, 0)
+        whole = _cut_torn_end(content)
+        if len(whole) < len(content):
+            os.ftruncate(file, len(whole))
+        if not whole:
+            ledger_id = str(uuid4())
+            whole = _MAGIC + _seal(self._cipher, {"ledger": ledger_id}, "", 0) + b"\n"
+            if os.write(file, whole) != len(whole):
+                raise OSError(0, "no space left")
+        return _open_header(self._cipher, whole.partition(b"\n")[0], self.path), whole.count(b"\n")
+
+
+def read_ledgers(path: Path, secret: bytes) -> dict[Path, list[Entry]]:
+    """Returns the entries of every ledger in the folder of this one, without those whose transactions were given up. Each server
+    has its own. Changes nothing, and leaves out a last record that was cut off.
+
+    Raises DatabaseError, which names the file and the line, where a record is broken or the secret is another one.
+    """
+    try:
+        return {file: _read(file, secret) for file in sorted(path.absolute().parent.glob(f"*{SUFFIX}"))}
+    except OSError as problem:
+        raise DatabaseError(f"The ledger {problem.filename} cannot be read: {problem.strerror}.") from problem
+
+
+def _read(path: Path, secret: bytes) -> list[Entry]:
+    cipher = _make_cipher(secret)
+    whole = _cut_torn_end(path.read_bytes())
+    if not whole:
+        return []
+    header, *lines = whole.split(b"\n")[:-1]
+    ledger_id = _open_header(cipher, header, path)
+    entries, given_up = list[Entry](), set[UUID]()
+    for n, line in enumerate(lines, 1):
+        record = _open(cipher, line, ledger_id, n)
+        if record is None:
+            raise DatabaseError(
+                f"The ledger {path} is broken in line {n + 1}: that record was changed, or others were taken out before it."
+                " Bring the file back from a copy."
+            )
+        given_up |= {UUID(text) for text in record.get("givenUp", ())}
+        entries += [Entry(UUID(id_), datetime.fromisoformat(at), kind, facts) for id_, at, kind, facts in record.get("entries", ())]
+    return [entry for entry in entries if entry.id not in given_up]
+
+
+def _cut_torn_end(content: bytes) -> bytes:
+    """Returns the content without a last record that was never on disk as a whole, so that nobody was told of it.
+
+    A crash of the machine may leave the length of a record with zeros in place of its bytes.
+    """
+    whole = content[: content.rfind(b"\n") + 1]
+    last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
+    return whole[: -len(last)] if b"\0" in last else whole
+
+
+def _make_cipher(secret: bytes) -> AESGCM:
+    return AESGCM(HKDF(SHA256(), length=32, salt=None, info=b"markonce ledger").derive(secret))
+
+
+def _seal(cipher: AESGCM, record: Mapping[str, Any], ledger_id: str, line: int) -> bytes:
+    nonce = os.urandom(_NONCE_BYTES)
+    return base64.b64encode(nonce + cipher.encrypt(nonce, json.dumps(record).encode(), f"{ledger_id} {line}".encode()))
+
+
+def _open(cipher: AESGCM, line: bytes, ledger_id: str, n: int) -> dict[str, Any] | None:
+    """Returns the record of a line, None where it is not the one that was written there."""
+    try:
+        sealed = base64.b64decode(line, validate=True)
+        record: dict[str, Any] = json.loads(
+            cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], f"{ledger_id} {n}".encode())
+        )
+    except (InvalidTag, ValueError):
+        return None
+    return record
+
+
+def _open_header(cipher: AESGCM, header: bytes, path: Path) -> str:
+    """Returns the id of a ledger. Raises DatabaseError where the secret is another one."""
+    if not header.startswith(_MAGIC):
+        raise DatabaseError(f"{path} is no ledger of this program.")
+    record = _open(cipher, header.removeprefix(_MAGIC), "", 0)
+    if record is None:
+        raise DatabaseError(f"MARKONCE_SECRET is not the one that the ledger {path} was written with, or its first line is broken.")
+    return str(record["ledger"])
