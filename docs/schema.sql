@@ -726,6 +726,19 @@ BEGIN
     HAVING bit_or(1::bigint << c.slot) & c.needed = c.needed;
 END $$;
 
+CREATE FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check bytea, OUT hashes bytea[]) RETURNS record
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    SELECT sha256('ledger'::bytea || k.key) INTO key_check FROM identifier_keys k WHERE k.tenant_id = in_tenant;
+    hashes := ARRAY(
+        SELECT r.hash FROM retired_identifiers r
+        WHERE r.tenant_id = in_tenant AND r.xmin::text::bigint = pg_current_xact_id()::text::bigint % 4294967296
+    );
+END $$;
+
 CREATE FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) RETURNS uuid[]
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -747,6 +760,15 @@ BEGIN
         held := wanted;
     END LOOP;
     RETURN held;
+END $$;
+
+CREATE FUNCTION public.make_identifier_key(in_tenant uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    INSERT INTO identifier_keys (tenant_id) VALUES (in_tenant) ON CONFLICT DO NOTHING;
 END $$;
 
 CREATE FUNCTION public.make_sort_key(value text) RETURNS text
@@ -1257,6 +1279,19 @@ BEGIN
     SELECT in_tenant, renew_id('00000000-0000-700f-8000-000000000000'), 'upn-released', p.school_id, by_client, ARRAY[p.id], '{upn}'
     FROM pupils p WHERE p.tenant_id = in_tenant AND p.id = ANY (of_pupils)
     ON CONFLICT (tenant_id, school_id, kind, client_id, pupil_ids) DO UPDATE SET found_at = clock_timestamp();
+END $$;
+
+CREATE FUNCTION public.retire_hashes(in_tenant uuid, with_key_check bytea, of_identifiers bytea[]) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    INSERT INTO retired_identifiers (tenant_id, hash)
+    SELECT in_tenant, h FROM unnest(of_identifiers) h
+    WHERE EXISTS (SELECT 1 FROM identifier_keys k WHERE k.tenant_id = in_tenant AND sha256('ledger'::bytea || k.key) = with_key_check)
+    ON CONFLICT DO NOTHING;
+    RETURN EXISTS (SELECT 1 FROM identifier_keys k WHERE k.tenant_id = in_tenant AND sha256('ledger'::bytea || k.key) = with_key_check);
 END $$;
 
 CREATE FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) RETURNS void
@@ -2256,6 +2291,11 @@ CREATE VIEW public.latest_judgements WITH (security_invoker='true') AS
   WHERE (j.grade_no IS NOT NULL)
   ORDER BY j.tenant_id, j.pupil_id, j.subject_no, j.aspect_no, w.census_on DESC, w.no DESC;
 
+CREATE TABLE public.ledger_entries (
+    id uuid NOT NULL,
+    recorded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
 CREATE TABLE public.memberships (
     id uuid NOT NULL,
     trust_id uuid NOT NULL,
@@ -3017,6 +3057,9 @@ ALTER TABLE ONLY public.judgement_history
 
 ALTER TABLE ONLY public.judgements
     ADD CONSTRAINT judgements_pkey PRIMARY KEY (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no) INCLUDE (grade_no);
+
+ALTER TABLE ONLY public.ledger_entries
+    ADD CONSTRAINT ledger_entries_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.memberships
     ADD CONSTRAINT memberships_pkey PRIMARY KEY (id);
@@ -4023,9 +4066,17 @@ REVOKE ALL ON FUNCTION public.list_contributions(in_tenant uuid, of_pupils uuid[
 
 REVOKE ALL ON FUNCTION public.list_counts(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check bytea, OUT hashes bytea[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check bytea, OUT hashes bytea[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check bytea, OUT hashes bytea[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.make_identifier_key(in_tenant uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.make_identifier_key(in_tenant uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.make_identifier_key(in_tenant uuid) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.make_sort_key(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.make_sort_key(value text) TO markonce_app;
@@ -4127,6 +4178,9 @@ GRANT ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_p
 REVOKE ALL ON FUNCTION public.report_released_upns(in_tenant uuid, of_pupils uuid[], by_client uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_released_upns(in_tenant uuid, of_pupils uuid[], by_client uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.report_released_upns(in_tenant uuid, of_pupils uuid[], by_client uuid) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.retire_hashes(in_tenant uuid, with_key_check bytea, of_identifiers bytea[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.retire_hashes(in_tenant uuid, with_key_check bytea, of_identifiers bytea[]) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) TO markonce_app;
@@ -4273,6 +4327,9 @@ GRANT SELECT ON TABLE public.judgement_changes TO markonce_operator;
 
 GRANT SELECT ON TABLE public.latest_judgements TO markonce_app;
 GRANT SELECT ON TABLE public.latest_judgements TO markonce_operator;
+
+GRANT SELECT,INSERT ON TABLE public.ledger_entries TO markonce_app;
+GRANT SELECT,INSERT ON TABLE public.ledger_entries TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.memberships TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.memberships TO markonce_operator;
