@@ -75,6 +75,27 @@ BEGIN
     ) RETURNING j.client_id, j.id;
 END $$;
 
+CREATE FUNCTION public.collections_beyond_budget(in_tenant uuid, of_pupil uuid, in_year smallint) RETURNS integer
+    LANGUAGE sql STABLE SECURITY DEFINER COST 10000
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT GREATEST(COALESCE(sum(point.n), 0) - (SELECT workload_budget FROM tenants WHERE id = in_tenant), 0)::integer
+    FROM (
+        SELECT max(collected.n) AS n FROM (
+            SELECT COALESCE(w.season, CASE WHEN extract(month FROM w.census_on) >= 9 THEN 'autumn'
+                WHEN w.census_on <= make_date(extract(year FROM w.census_on)::int, 4, 15) THEN 'spring' ELSE 'summer' END) AS season, count(*) AS n
+            FROM census c JOIN windows w ON w.tenant_id = in_tenant AND w.no = c.window_no AND NOT w.statutory
+            JOIN pins p ON p.tenant_id = in_tenant AND p.window_no = c.window_no AND p.school_id = c.school_id
+            WHERE c.tenant_id = in_tenant AND c.pupil_id = of_pupil AND c.academic_year = in_year
+            GROUP BY 1, p.subject_no, p.aspect_no
+        ) collected GROUP BY collected.season
+    ) point
+    WHERE EXISTS (
+        SELECT 1 FROM reach r WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
+            AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+    )
+$$;
+
 CREATE FUNCTION public.contributed(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) RETURNS TABLE(tenant_id uuid, academic_year smallint, window_no smallint, school_id uuid, subject_no smallint, aspect_no smallint, year_group text, sex text, disadvantaged text, eal text, sen text, scheme_version_no smallint, grade_no smallint, n integer)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'public', 'pg_temp'
@@ -1615,6 +1636,10 @@ CREATE TABLE public.windows (
     published_at timestamp with time zone,
     version integer DEFAULT 1 NOT NULL,
     closed_at timestamp with time zone,
+    template text,
+    season text,
+    audience text,
+    source text,
     CONSTRAINT windows_check CHECK ((closes_at > opens_at)),
     CONSTRAINT windows_check1 CHECK ((accept_until >= closes_at)),
     CONSTRAINT windows_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'open'::text, 'closed'::text, 'locked'::text])))
@@ -3981,6 +4006,10 @@ GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO
 REVOKE ALL ON FUNCTION public.claim_job(lease_seconds integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.claim_job(lease_seconds integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.claim_job(lease_seconds integer) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.collections_beyond_budget(in_tenant uuid, of_pupil uuid, in_year smallint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.collections_beyond_budget(in_tenant uuid, of_pupil uuid, in_year smallint) TO markonce_app;
+GRANT ALL ON FUNCTION public.collections_beyond_budget(in_tenant uuid, of_pupil uuid, in_year smallint) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.contributed(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) FROM PUBLIC;
 

@@ -78,6 +78,7 @@ class DemoWindow:
     days: tuple[date, date]
     years: range
     purpose: str
+    audience: str
     decision: str
     statutory: bool = False
     closed: bool = True
@@ -96,6 +97,7 @@ KS2 = DemoWindow(
     (date(2026, 5, 11), date(2026, 6, 26)),
     range(6, 7),
     "The statutory end of key stage 2 assessment.",
+    "Parents, secondary schools and the Department for Education.",
     "What secondary schools are told about each pupil, and what the trust reports to its governors.",
     statutory=True,
 )
@@ -107,6 +109,7 @@ SUMMER = DemoWindow(
     (date(2026, 6, 15), date(2026, 7, 3)),
     range(1, 6),
     "Teachers' judgement at the end of the year, for the annual report to parents.",
+    "Parents, and the teachers of next year.",
     "Who gets support from September, and what next year's teachers start from.",
 )
 AUTUMN = DemoWindow(
@@ -117,6 +120,7 @@ AUTUMN = DemoWindow(
     (date(2026, 11, 9), date(2026, 11, 20)),
     range(1, 7),
     "Teachers' judgement before the pupil progress meetings in December.",
+    "Teachers and the leaders of each school.",
     "Which pupils get tutoring in the spring, and in which subject.",
     closed=False,
 )
@@ -142,7 +146,8 @@ def make_windows(now: datetime) -> list[Body]:
             "opensAt": _make_instant(window.days[0], 8),
             "closesAt": window.find_closing(now).isoformat(),
             "acceptUntil": (max(window.find_closing(now), now) + timedelta(1)).isoformat() if window.closed else None,
-            "statutory": window.statutory,
+            **({"template": "KS2"} if window.statutory else {}),
+            "audience": window.audience,
             "purpose": window.purpose,
             "decision": window.decision,
             "yearGroups": [str(year) for year in window.years],

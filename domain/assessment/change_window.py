@@ -1,17 +1,22 @@
 """Changes the terms of a window, or deletes a window in which nothing was ever judged."""
 
+from contextlib import suppress
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
+from domain.assessment.new_window import Season
 from domain.assessment.open_close_window import lock_window
 from domain.assessment.pin_schemes import pin_schemes
+from domain.assessment.seasons import find_season
+from domain.assessment.statutory_windows import REASONS, check_reasons, check_season
+from domain.assessment.window_templates import find_window_template
 from domain.assessment.window_terms import WindowTerms, check_window_terms
 from domain.assessment.workload_budget import Workload, check_workload_budget
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, Stale
-from domain.declare.inputs import Instant, LongText, Text
+from domain.declare.inputs import Instant, LongText, Text, describe
 from domain.declare.scopes import Scope
 from domain.roster import years
 from domain.roster.years import YearGroupText
@@ -19,13 +24,14 @@ from domain.store.database import Connection
 from domain.write.aggregates import rebuild
 from domain.write.checks import Checks
 from domain.write.command import command
-from domain.write.partial import require_readable
+from domain.write.partial import Unreadable, require_readable
 from domain.write.patch import Changed, Patch, PatchInput, Removal
 
 
 class WindowChange(PatchInput, kw_only=True):
-    """The fields that may change until a window is locked; opensAt, censusOn and yearGroups only while it is planned.
+    """The fields that may change until a window is locked; opensAt, censusOn, season and yearGroups only while it is planned.
 
+    A censusOn that is moved out of its season moves the window to another one, unless season says which.
     closesAt of a closed window changes by reopening it.
     """
 
@@ -35,13 +41,15 @@ class WindowChange(PatchInput, kw_only=True):
     accept_until: Instant | UnsetType | None = UNSET
     purpose: LongText | UnsetType = UNSET
     decision: LongText | UnsetType = UNSET
+    audience: Annotated[LongText | UnsetType, describe("Who reads the values, in at least two words.")] = UNSET
     census_on: date | UnsetType = UNSET
+    season: Annotated[Season | UnsetType, describe("The season that it is of, which is at most a month from censusOn.")] = UNSET
     year_groups: Annotated[list[YearGroupText], Meta(min_length=1, max_length=20)] | UnsetType = UNSET
 
 
 _UPDATE = """
-UPDATE windows SET name = $3, opens_at = $4, closes_at = $5, accept_until = $6, purpose = $7, decision = $8, census_on = $9, year_groups = $10,
-    version = version + 1
+UPDATE windows SET name = $3, opens_at = $4, closes_at = $5, accept_until = $6, purpose = $7, decision = $8, audience = $9, census_on = $10,
+    season = $11, year_groups = $12, version = version + 1
 WHERE tenant_id = $1 AND id = $2 RETURNING version
 """
 
@@ -50,6 +58,7 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 async def update_window(connection: Connection, caller: Caller, patch: Patch[WindowChange]) -> Changed:
     """Change a window's terms. While it is planned, schemes are pinned and pupils counted again."""
     stored, locks = await lock_window(connection, caller, patch.id)
+    stored = {**stored, "season": stored["season"] or find_season(stored["census_on"])}
     checks, terms = Checks(), patch.merge_over(stored)
     with checks.attempt():
         patch.check_version(stored["version"])
@@ -57,14 +66,23 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
     academic_year = years.format_academic_year(stored["academic_year"])
     year, terms["year_groups"], issues = check_window_terms(WindowTerms(academic_year, **{name: terms[name] for name in checked}))
     checks.add(*issues)
+    with suppress(Unreadable):
+        if (
+            patch.fields.season is UNSET
+            and terms["census_on"] != stored["census_on"]
+            and check_season(terms["season"], terms["census_on"])
+        ):
+            terms["season"] = find_season(terms["census_on"])
+        checks.add(*check_season(terms["season"], terms["census_on"]), *_check_template(stored, terms))
     changed = {name for name, value in terms.items() if stored[name] != value}
+    checks.add(*check_reasons(terms, tuple(name for name in REASONS if name in changed)))
     with checks.attempt():
         _check_changeable(stored["state"], changed)
     with checks.attempt():
-        pointer = "/yearGroups" if "year_groups" in changed else "/censusOn" if "census_on" in changed else None
+        pointer = next((_BUDGETED[name] for name in _BUDGETED if name in changed), None)
         if pointer and year is not None and not stored["statutory"] and stored["frequency_reasons"] is None:
             lines = [tuple(row) for row in await connection.fetch(_LINES, stored["tenant_id"], stored["no"])]
-            workload = Workload(stored["tenant_id"], year, terms["census_on"], terms["year_groups"], lines, stored["no"])
+            workload = Workload(stored["tenant_id"], year, terms["season"], terms["year_groups"], lines, stored["no"])
             await check_workload_budget(connection, workload, pointer)
     checks.refuse_if_any()
     require_readable(patch.fields)
@@ -78,7 +96,24 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
 
 
 _LINES = "SELECT subject_no, aspect_no, school_id FROM collects WHERE tenant_id = $1 AND window_no = $2"
-_CHANGE_WHILE_PLANNED = {"opens_at", "census_on", "year_groups"}
+_CHANGE_WHILE_PLANNED = {"opens_at", "census_on", "season", "year_groups"}
+_BUDGETED = {"year_groups": "/yearGroups", "census_on": "/censusOn", "season": "/season"}
+"""What the workload budget goes by, with the pointer of an issue."""
+
+
+def _check_template(stored: Any, terms: dict[str, Any]) -> list[Issue]:
+    """Returns an issue where the changed terms are not those of the template that the window is made from."""
+    template = None if stored["template"] is None else find_window_template(stored["template"])
+    if template is None:
+        return []
+    issues = [
+        Issue(f"/yearGroups/{i}", "outside-template", f"{template.code} is of year group {' and '.join(template.year_groups)}.")
+        for i, year_group in enumerate(terms["year_groups"])
+        if year_group not in template.year_groups
+    ]
+    if terms["season"] != template.season:
+        issues.append(Issue("/season", "outside-template", f"{template.code} is held in {template.season}."))
+    return issues
 
 
 def _check_changeable(state: str, changed: set[str]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import ARRAY, Boolean, Column, ColumnElement, Date, SmallInteger
 
 from domain.access.reach import has_grant
 from domain.assessment.templates import Grade, SchemeTemplate, load_templates
+from domain.assessment.window_templates import list_window_template_rows
 from domain.declare.predicates import TenantRows
 from domain.declare.resource import Field, Narrowing, Resource
 from domain.declare.scopes import Scope
@@ -86,7 +87,7 @@ def _narrow(column: Column[Any]) -> Narrowing:
 CODES = Resource(
     name="code",
     plural="codes",
-    doc="A code of a code list: of the census, of a template of a scheme, of subjects, or of this contract.",
+    doc="A code of a code list: of the census, of a template of a scheme or window, of subjects, or of this contract.",
     source=codes,
     scope=Scope.SCHOOLS_READ,
     order=("list", "no"),
@@ -95,7 +96,7 @@ CODES = Resource(
         "list": Field(
             codes.c.list,
             "The list, named as the field that it is of: enrolmentStatus. That of a template is its code.",
-            vocabulary=declare_list(*_LISTS, "subject", "aspect", *_TEMPLATES),
+            vocabulary=declare_list(*_LISTS, "subject", "aspect", "windowTemplate", *_TEMPLATES),
         ),
         "code": Field(codes.c.code, "What is written.", codes=_declare_codes(codes.c.code)),
         "meaning": Field(codes.c.meaning, "What it means.", sort_key=sort_by_text(codes.c.meaning)),
@@ -188,6 +189,7 @@ def list_code_rows() -> Iterator[tuple[Any, ...]]:
         )
     for no, aspect in enumerate(templates.aspects, 1):
         yield ("aspect", no, aspect.code, aspect.name, None, None, [], None, [], None, *nothing, None, "This contract")
+    yield from list_window_template_rows()
     for template in templates.schemes:
         for no, grade in enumerate(template.list_grades(), 1):
             yield (

@@ -1,116 +1,74 @@
 """Creates an assessment window, which is planned until its opensAt."""
 
+from contextlib import suppress
 from dataclasses import fields
-from datetime import date
-from typing import Annotated
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET
 
 from domain.access.caller import Caller
+from domain.assessment.new_window import NewWindow
 from domain.assessment.open_close_window import WindowNow, describe_window, lock_all_schools
 from domain.assessment.pin_schemes import pin_schemes
+from domain.assessment.seasons import find_season
+from domain.assessment.statutory_windows import (
+    check_against_template,
+    check_reasons,
+    check_season,
+    fill_from_template,
+    inherit_reasons,
+    require_unused,
+    switch_on_subjects,
+)
 from domain.assessment.templates import describe_conjunction, describe_unknown_code
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.assessment.window_state import state_sql
+from domain.assessment.window_templates import WindowTemplate
 from domain.assessment.window_terms import WindowTerms, check_window_terms
 from domain.assessment.workload_budget import Workload, check_workload_budget
 from domain.declare.errors import Conflict, Invalid, Issue
 from domain.declare.ids import new_id, parse_id
-from domain.declare.inputs import Input, Instant, LongText
-from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import WINDOW
-from domain.roster.school_refs import SchoolRef, find_schools, make_school_issue
-from domain.roster.tenant_ref import TenantRef, find_named_tenant
-from domain.roster.years import AcademicYearText, YearGroupText
+from domain.roster.school_refs import find_schools, make_school_issue
+from domain.roster.tenant_ref import find_named_tenant
 from domain.store.database import Connection, transpose
 from domain.support import clock
 from domain.support.suggestions import Suggestions
 from domain.write.aggregates import rebuild
 from domain.write.checks import Checks
 from domain.write.command import command
-from domain.write.partial import UNREADABLE, is_partial, list_readable, require_readable
-
-
-class Collect(Input, kw_only=True):
-    """A subject and aspect to judge, the scheme, and the schools: null means all without a line of their own."""
-
-    subject: ShortText
-    scheme: ShortText
-    aspect: ShortText = "main"
-    schools: Annotated[list[SchoolRef], Meta(min_length=1, max_length=200)] | None = None
-
-
-class FrequencyReasons(Input, kw_only=True):
-    """The three reasons that a window beyond the workload budget must give, as inspectors ask for them."""
-
-    actions: LongText
-    time_to_set_and_analyse: LongText
-    time_to_act: LongText
-
-
-class NewWindow(Input, kw_only=True):
-    """A window, planned until opensAt or until it is opened earlier. purpose and decision are what justifies the collection.
-
-    For past results give a past censusOn, and instants from today on: after closesAt nothing is accepted.
-    """
-
-    tenant: TenantRef
-    code: Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./_-]*$")]
-    name: ShortText
-    academic_year: AcademicYearText
-    census_on: date
-    opens_at: Instant
-    closes_at: Instant
-    accept_until: Instant | None = None
-    statutory: bool = False
-    purpose: LongText
-    decision: LongText
-    year_groups: Annotated[list[YearGroupText], Meta(min_length=1, max_length=20)]
-    collects: Annotated[list[Collect], Meta(min_length=1, max_length=200)]
-    frequency_reasons: FrequencyReasons | None = None
+from domain.write.partial import UNREADABLE, Unreadable, is_partial, list_readable, require_readable
 
 
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, Conflict))
 async def create_window(connection: Connection, caller: Caller, window: NewWindow) -> WindowNow:
     """Plan a window for a trust or school: pin each school's scheme versions and count who is eligible. It accepts nothing before it opens."""
     checks = Checks()
-    year, year_groups, issues = check_window_terms(copy_terms(window))
-    checks.add(*issues, *await _check_own_facts(connection, window, year))
+    template = fill_from_template(window, checks)
     tenant_id = await find_named_tenant(connection, caller, Scope.WINDOWS_WRITE, window, checks)
     await prepare_tenant(connection, tenant_id)
     locks = await lock_all_schools(connection, tenant_id)
+    year, year_groups, season = await _check_terms(connection, tenant_id, window, template, checks)
+    if template is not None and year is not None:
+        await switch_on_subjects(connection, tenant_id, template, year)
+        checks.add(*check_against_template(window, template, year))
     lines = await resolve_collected(connection, caller, tenant_id, window, checks)
     with checks.attempt():
         if await connection.fetchval("SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2", tenant_id, window.code):
             message = "A window with this code exists."
             raise Conflict(message, code="window-exists", issues=(Issue("/code", "window-exists", message),))
     with checks.attempt():
-        if not window.statutory and window.frequency_reasons is None and year is not None:
-            collected = [line[:3] for line in lines]
-            workload = Workload(tenant_id, year, window.census_on, year_groups, collected)
+        if template is not None and year is not None:
+            await require_unused(connection, tenant_id, template, year, lines)
+        if template is None and window.frequency_reasons is None and year is not None and season is not None:
+            workload = Workload(tenant_id, year, season, year_groups, [line[:3] for line in lines])
             await check_workload_budget(connection, workload, "/frequencyReasons")
     checks.refuse_if_any()
     require_readable(window)
-    reasons = None if window.frequency_reasons is None else msgspec.json.encode(window.frequency_reasons).decode()
-    row = await connection.fetchrow(
-        _INSERT,
-        *(
-            tenant_id,
-            new_id(WINDOW),
-            window.code,
-            window.name,
-            year,
-            window.census_on,
-            window.opens_at,
-            window.closes_at,
-            window.accept_until,
-        ),
-        *(window.statutory, window.purpose, window.decision, reasons, year_groups, clock.read_now()),
-    )
-    assert row is not None
+    row = await _insert(connection, tenant_id, window, template, (year, season, year_groups))
     await connection.execute(
         "INSERT INTO collects (tenant_id, window_no, subject_no, aspect_no, school_id, scheme_id)"
         " SELECT $1, $2, * FROM unnest($3::smallint[], $4::smallint[], $5::uuid[], $6::uuid[])",
@@ -121,9 +79,52 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
     return describe_window(row)
 
 
+async def _check_terms(
+    connection: Connection, tenant_id: UUID, window: NewWindow, template: WindowTemplate | None, checks: Checks
+) -> tuple[int | None, list[str], str | None]:
+    """Returns the calendar year in which the academic year starts, the canonical year groups and the season, where they can be read."""
+    season: str | None = None
+    with suppress(Unreadable):
+        census_on = window.census_on
+        if census_on is not UNSET:
+            season = find_season(census_on) if window.season is UNSET else window.season
+            checks.add(*check_season(season, census_on))
+    if season is not None:
+        await inherit_reasons(connection, tenant_id, window, template, season)
+    values = {name: getattr(window, name, UNREADABLE) for name in window.__struct_fields__}
+    missing = [name for name in _NEEDED if values[name] is UNSET]
+    checks.add(*(Issue(f"/{_PUBLIC[name]}", "required", f"{_PUBLIC[name]} is required.") for name in missing))
+    year, year_groups, issues = check_window_terms(copy_terms(window))
+    checks.add(*issues, *await _check_own_facts(connection, window, year), *check_reasons(values))
+    return year, year_groups, season
+
+
+_NEEDED = ("name", "census_on", "purpose", "decision", "year_groups", "collects")
+"""Fields that a window needs, whether the request, the template or the newest window of the kind says them."""
+_PUBLIC = dict(zip(NewWindow.__struct_fields__, NewWindow.__struct_encode_fields__, strict=True))
+
+
+async def _insert(
+    connection: Connection, tenant_id: UUID, window: NewWindow, template: WindowTemplate | None, terms: tuple[Any, ...]
+) -> Any:
+    """Inserts the row of a window; `terms` are its year, season and year groups."""
+    year, season, year_groups = terms
+    reasons = None if window.frequency_reasons is None else msgspec.json.encode(window.frequency_reasons).decode()
+    audience = None if window.audience is UNSET else window.audience
+    row = await connection.fetchrow(
+        _INSERT,
+        *(tenant_id, new_id(WINDOW), window.code, window.name, year, window.census_on, window.opens_at, window.closes_at),
+        *(window.accept_until, template is not None, window.purpose, window.decision, reasons, year_groups, clock.read_now()),
+        *(None if template is None else template.code, season, audience, None if template is None else template.source),
+    )
+    assert row is not None
+    return row
+
+
 def copy_terms(window: NewWindow) -> WindowTerms:
     """Returns the terms of a window, as far as they can be read."""
-    return WindowTerms(**{item.name: getattr(window, item.name, UNREADABLE) for item in fields(WindowTerms)})
+    values = {item.name: getattr(window, item.name, UNREADABLE) for item in fields(WindowTerms)}
+    return WindowTerms(**{name: UNREADABLE if value is UNSET else value for name, value in values.items()})
 
 
 async def _check_own_facts(connection: Connection, window: NewWindow, year: int | None) -> list[Issue]:
@@ -139,8 +140,8 @@ async def _check_own_facts(connection: Connection, window: NewWindow, year: int 
 
 _INSERT = f"""
 INSERT INTO windows AS w (tenant_id, id, no, code, name, academic_year, census_on, opens_at, closes_at, accept_until, statutory, purpose, decision,
-    frequency_reasons, year_groups)
-SELECT $1, $2, COALESCE(max(no), 0) + 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14 FROM windows WHERE tenant_id = $1
+    frequency_reasons, year_groups, template, season, audience, source)
+SELECT $1, $2, COALESCE(max(no), 0) + 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14, $16, $17, $18, $19 FROM windows WHERE tenant_id = $1
 RETURNING id, no, code, {state_sql("$15::timestamptz")} AS state, version
 """
 CollectedLine = tuple[int, int, UUID, UUID]
@@ -162,7 +163,7 @@ async def resolve_collected(
     subjects = {row["code"]: row for row in await connection.fetch(_SUBJECTS, tenant_id)}
     aspects = {row["code"]: row for row in await connection.fetch(_ASPECTS, tenant_id)}
     schemes = {row["code"]: row for row in await connection.fetch(_SCHEMES, tenant_id)}
-    lines = list_readable(getattr(window, "collects", []))
+    lines = list_readable(getattr(window, "collects", None) or [])
     schools_of = {i: list_readable(getattr(line, "schools", None) or []) for i, line in lines}
     refs = [ref for pairs in schools_of.values() for _, ref in pairs if not is_partial(ref)]
     schools = iter(await find_schools(connection, caller, Scope.WINDOWS_WRITE, refs))

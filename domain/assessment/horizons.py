@@ -5,37 +5,13 @@ as dated data. Any other point is the code of a window of that year, whose censu
 means the end of the year.
 """
 
-import json
-from datetime import date
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, convert
 from sqlalchemy import ColumnElement, Date, case, func, literal_column, select
 
+from domain.assessment.horizon_days import HorizonDays, find_usual_day, load_horizons, read_day
 from domain.assessment.windows import windows
 from domain.support.clock import FIRST_MONTH_OF_YEAR, find_start_year
-
-
-class HorizonDays(Struct, frozen=True):
-    """Points with the same day. `day` is month and day in every academic year, but those of which `days` says another."""
-
-    points: list[str]
-    day: str
-    source: str
-    days: list[date] = []
-
-
-@cache
-def load_horizons() -> list[HorizonDays]:
-    """Returns the points that the sector shares, of this program."""
-    return convert(json.loads((Path(__file__).parent / "horizons.json").read_text()), list[HorizonDays])
-
-
-def find_usual_day(point: str) -> tuple[int, int]:
-    """Returns month and day of a point that the sector shares."""
-    return next(_read_day(horizon.day) for horizon in load_horizons() if point in horizon.points)
 
 
 def find_horizon_date(tenant_id: Any, year: Any, point: Any) -> ColumnElement[Any]:
@@ -51,17 +27,11 @@ def find_horizon_date(tenant_id: Any, year: Any, point: Any) -> ColumnElement[An
 
 
 def _find_day(horizon: HorizonDays, year: Any) -> ColumnElement[Any]:
-    usual = _make_day(year, _read_day(horizon.day))
+    usual = _make_day(year, read_day(horizon.day))
     known: dict[Any, Any] = {
         literal_column(str(find_start_year(day))): literal_column(f"date '{day}'", Date) for day in horizon.days
     }
     return case(known, value=year, else_=usual) if known else usual
-
-
-def _read_day(day: str) -> tuple[int, int]:
-    """Returns month and day of a text such as 08-31."""
-    month, number = map(int, day.split("-"))
-    return month, number
 
 
 def _make_day(year: Any, day: tuple[int, int]) -> ColumnElement[Any]:

@@ -21,8 +21,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.access.reach import rows_of_tenant
 from domain.assessment.code_lists import WINDOW_STATE
+from domain.assessment.seasons import SEASON, derive_season
 from domain.assessment.subjects import codes_of
 from domain.assessment.window_state import derive_closed_at, derive_state
+from domain.assessment.window_templates import WINDOW_TEMPLATE
 from domain.declare.resource import Field, Filter, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import WINDOW
@@ -54,6 +56,10 @@ windows = Table(
     Column("year_groups", ARRAY(Text), nullable=False),
     Column("published_at", DateTime(timezone=True)),
     Column("version", Integer, nullable=False),
+    Column("template", Text),
+    Column("season", Text),
+    Column("audience", Text),
+    Column("source", Text),
     UniqueConstraint("tenant_id", "no"),
     UniqueConstraint("tenant_id", "code"),
     Index("windows_by_id", "id"),
@@ -110,8 +116,16 @@ WINDOWS = Resource(
             nullable=False,
             vocabulary=WINDOW_STATE,
         ),
+        "season": Field(derive_season(windows.c), "The season whose collection it is.", nullable=False, vocabulary=SEASON),
         "statutory": Field(windows.c.statutory, "Whether the collection is required by law."),
+        "template": Field(
+            windows.c.template,
+            "The statutory collection that it is made from; null where it is none.",
+            vocabulary=WINDOW_TEMPLATE,
+        ),
+        "source": Field(windows.c.source, "What a statutory collection is required by.", filter=Filter.NOWHERE),
         "purpose": Field(windows.c.purpose, "What the values are for.", is_prose=True),
+        "audience": Field(windows.c.audience, "Who reads the values; null where nobody has said it.", is_prose=True),
         "decision": Field(windows.c.decision, "The decision they inform.", is_prose=True),
         "frequencyReasons": Field(
             windows.c.frequency_reasons,

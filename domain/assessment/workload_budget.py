@@ -10,28 +10,22 @@ collection.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from uuid import UUID
 
-from domain.assessment.horizons import find_usual_day
+from domain.assessment.seasons import season_sql
 from domain.declare.errors import Conflict, Issue
 from domain.store.database import Connection, transpose
-from domain.support.clock import FIRST_MONTH_OF_YEAR
 
 CollectedAt = tuple[int, int, UUID]
 """The numbers of a subject and an aspect, and the school that collects it, or the tenant where every school does."""
 
-_END_OF_SPRING = "{}, {}".format(*find_usual_day("spring"))
-_SEASON = f"""CASE WHEN extract(month FROM {{0}}) >= {FIRST_MONTH_OF_YEAR} THEN 'autumn'
-    WHEN ({{0}}) <= make_date(extract(year FROM {{0}})::int, {_END_OF_SPRING}) THEN 'spring' ELSE 'summer' END"""
-"""Of a census day, by the days on which terms end as horizons."""
 _EXCEEDED = f"""
 WITH collected AS (
-    SELECT DISTINCT s.id AS school_id, y.year_group, {_SEASON.format("$3::date")} AS season, l.subject_no, l.aspect_no, NULL::smallint AS window_no
+    SELECT DISTINCT s.id AS school_id, y.year_group, $3 AS season, l.subject_no, l.aspect_no, NULL::smallint AS window_no
     FROM unnest($5::smallint[], $6::smallint[], $7::uuid[]) AS l (subject_no, aspect_no, school_id)
     JOIN schools s ON s.tenant_id = $1 AND l.school_id IN (s.id, $1) CROSS JOIN unnest($4::text[]) AS y (year_group)
     UNION ALL
-    SELECT p.school_id, y.year_group, {_SEASON.format("w.census_on")}, p.subject_no, p.aspect_no, w.no
+    SELECT p.school_id, y.year_group, COALESCE(w.season, {season_sql("w.census_on")}), p.subject_no, p.aspect_no, w.no
     FROM windows w JOIN pins p ON p.tenant_id = $1 AND p.window_no = w.no CROSS JOIN unnest(w.year_groups) AS y (year_group)
     WHERE w.tenant_id = $1 AND w.academic_year = $2 AND NOT w.statutory AND w.no <> $8 AND y.year_group = ANY ($4)
 ), points AS (
@@ -55,7 +49,7 @@ class Workload:
 
     tenant_id: UUID
     academic_year: int
-    census_on: date
+    season: str
     year_groups: list[str]
     lines: Sequence[CollectedAt]
     window_no: int = 0
@@ -67,7 +61,7 @@ async def check_workload_budget(connection: Connection, workload: Workload, poin
     The caller does not check a statutory window, nor one that says the three reasons.
     """
     w = workload
-    key = (w.tenant_id, w.academic_year, w.census_on, w.year_groups)
+    key = (w.tenant_id, w.academic_year, w.season, w.year_groups)
     exceeded = await connection.fetch(_EXCEEDED, *key, *transpose(w.lines, 3), w.window_no)
     if not exceeded:
         return

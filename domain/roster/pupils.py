@@ -24,7 +24,8 @@ from domain.declare.resource import Choice, Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
 from domain.declare.value_types import MAX_NAME, MAX_SHORT_TEXT
-from domain.declare.vocabulary import VERSION, declare_ids
+from domain.declare.vocabulary import COUNT, VERSION, declare_ids
+from domain.read.time_binds import THIS_YEAR
 from domain.roster.code_lists import ENROLMENT_STATUS, SEX
 from domain.roster.on_roll import RollOfPupil
 from domain.roster.pupil_filters import HOW_NAMES_ARE_FOUND, match_name, match_reference, match_upn, upns
@@ -213,6 +214,14 @@ PUPILS = Resource(
         "sex": Field(pupils.c.sex, "F or M, as in DfE exchange.", vocabulary=SEX),
         "yearGroup": Field(
             pupils.c.year_group, "National curriculum year today: E1, E2, N1, N2, R, 1 to 14 or X.", vocabulary=YEAR_GROUP
+        ),
+        "collectionsBeyondBudget": Field(
+            func.collections_beyond_budget(pupils.c.tenant_id, pupils.c.id, THIS_YEAR, type_=Integer),
+            "By how many collection points the pupil is assessed beyond the workload budget this academic year, at all schools of the trust"
+            " together. A pupil who moved may have more than any one school collects; nothing is refused for it.",
+            nullable=False,
+            costly=True,
+            vocabulary=COUNT,
         ),
         "schoolId": Field(pupils.c.school_id, "Id of the school of main registration."),
         "onRoll": Field(

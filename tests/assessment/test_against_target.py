@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from domain.assessment.horizons import load_horizons
+from domain.assessment.horizon_days import load_horizons
 from tests.fixtures.small_trust import URNS, Trust, asked, batch, counted, entry, judged, opened, roll, sent, window
 
 

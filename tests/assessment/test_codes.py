@@ -302,7 +302,7 @@ async def test_the_next_version_of_a_scheme(small_trust: Trust) -> None:
     grades = [{"code": "A", "label": "A"}, {"code": "B", "label": "B", "expected": True, "rank": 2}]
     second = await sent(vendor, f"/v1/schemes/{made['id']}/versions", {"grades": grades}, 201)
     assert second == {"id": made["id"], "code": "steps", "version": 2, "grades": 2}
-    await opened(vendor, "second", collects=collects, statutory=True)
+    await opened(vendor, "second", collects=collects)
     assert await versions_of(vendor, "steps") == [(1, "A"), (2, "A"), (2, "B")]
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     assert issues(await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade="B")], window="first"), 422)) == {

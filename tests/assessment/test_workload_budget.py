@@ -40,11 +40,11 @@ def _plan(
     terms = {
         "academicYear": "2019-20",
         "censusOn": DAYS[day],
-        "statutory": False,
+        "frequencyReasons": None,
         "yearGroups": list(year_groups),
         "collects": collects,
     }
-    return window(f"budget {next(_numbers)}", **terms, **more)
+    return window(f"budget {next(_numbers)}", **(terms | more))
 
 
 async def _accept(client: Any, *plans: dict[str, Any]) -> list[dict[str, Any]]:

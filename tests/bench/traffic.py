@@ -167,7 +167,7 @@ class Bench:
         number = (stream.position.at + round(AHEAD * seconds)) // len(stream.requests) + 1
         for i in range(self.windows_made, number):
             year, term = self.data.window_year, self.data.window.rpartition("/")[2]
-            document = describe_window(self.trust, f"created-{i}", year, term) | {"statutory": True}
+            document = describe_window(self.trust, f"created-{i}", year, term)
             made = self.server.ask("POST", "/v1/windows", json.dumps(document))
             self.server.ask("POST", f"/v1/windows/{made['id']}/open")
             self.windows_made = i + 1

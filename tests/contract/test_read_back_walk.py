@@ -36,7 +36,18 @@ GRADE = {
 } | {"grades.validFrom": "grade.validFrom", "grades.validTo": "grade.validTo"}
 WINDOW = {
     name: f"window.{name}"
-    for name in ("name", "censusOn", "opensAt", "closesAt", "acceptUntil", "purpose", "decision", "yearGroups")
+    for name in (
+        "name",
+        "censusOn",
+        "opensAt",
+        "closesAt",
+        "acceptUntil",
+        "purpose",
+        "audience",
+        "decision",
+        "season",
+        "yearGroups",
+    )
 }
 CODED = {name: name for name in ("name", "nationalCode", "retired")}
 READ: dict[str, dict[str, str]] = {
@@ -82,7 +93,7 @@ READ: dict[str, dict[str, str]] = {
     },
     "create_window": {
         **WINDOW,
-        **{name: f"window.{name}" for name in ("code", "academicYear", "statutory", "frequencyReasons")},
+        **{name: f"window.{name}" for name in ("code", "academicYear", "statutory", "template", "frequencyReasons")},
         **{f"frequencyReasons.{name}": "window.frequencyReasons" for name in ("actions", "timeToSetAndAnalyse", "timeToAct")},
         "collects.subject": "windowSubject.subjectCode",
         "collects.aspect": "windowSubject.aspect",
@@ -199,6 +210,8 @@ WRITTEN: list[tuple[str, str, dict[str, Any]]] = [
             "closesAt": "2099-07-31T17:00:00Z",
             "acceptUntil": "2099-08-31T17:00:00Z",
             "statutory": False,
+            "season": "summer",
+            "audience": "Teachers and parents",
             "purpose": "A purpose",
             "decision": "A decision",
             "yearGroups": ["6"],

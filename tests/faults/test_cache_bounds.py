@@ -231,7 +231,8 @@ CLOSED = {
     "api/rest/openapi/document.py": {"_encode"},
     "api/rest/urls.py": {"_list_sent_again"},
     "domain/assessment/code_lists.py": {"_index_values"},
-    "domain/assessment/horizons.py": {"load_horizons"},
+    "domain/assessment/horizon_days.py": {"load_horizons"},
+    "domain/assessment/window_templates.py": {"load_window_templates"},
     "domain/assessment/templates.py": {"load_templates"},
     "domain/write/decode.py": {
         "_list_names",

@@ -100,7 +100,7 @@ def window_of(target: str, year: Year) -> dict[str, Any]:
         "censusOn": year.tests_on.isoformat(),
         "opensAt": (now + timedelta(days=1)).isoformat(),
         "closesAt": (now + timedelta(days=60)).isoformat(),
-        "statutory": True,
+        "template": "KS2",
         "purpose": "National curriculum assessment at the end of key stage 2",
         "decision": "Reporting to parents and publication by the Department for Education",
         "yearGroups": ["6"],

@@ -50,7 +50,7 @@ NOWHERE = {"urn": 123456}
 NO_UPN = {"upn": "A801200005001"}
 ANOTHER = {"forename": "Zoe", "dateOfBirth": "2006-02-02"}
 """The facts of another child than the one whose reference the row has."""
-BEYOND = {"statutory": False, "yearGroups": ["3"]}
+BEYOND = {"frequencyReasons": None, "yearGroups": ["3"]}
 """Of a window more than the workload budget allows."""
 BAD_SPELL = [{"from": "1902-09-01", "status": "C"}]
 LINE = {"subject": "zzz", "scheme": "zzz", "aspect": "zzz"}

@@ -316,14 +316,14 @@ async def test_more_year_groups_count_against_the_workload_budget(vendor: Any, s
     budget = await small_trust.value("SELECT workload_budget FROM tenants WHERE id = $1", small_trust.ids["trust"])
     made = [
         await sent(
-            vendor, "/v1/windows", window(f"budget {n}", academicYear="2019-20", censusOn="2020-01-15", statutory=False), 201
+            vendor, "/v1/windows", window(f"budget {n}", academicYear="2019-20", censusOn="2020-01-15", frequencyReasons=None), 201
         )
         for n in range(budget)
     ]
     other = await sent(
         vendor,
         "/v1/windows",
-        window("other", academicYear="2019-20", censusOn="2020-01-15", statutory=False, yearGroups=["5"]),
+        window("other", academicYear="2019-20", censusOn="2020-01-15", frequencyReasons=None, yearGroups=["5"]),
         201,
     )
     for id_, year_groups, status in (
