@@ -143,6 +143,11 @@ def values_of(type_: Any) -> set[str]:
 
 YES_NO = "true false"
 TABLES: dict[str, tuple[str, int | None, str]] = {
+    "windowTemplate": (
+        "STA, assessment and reporting arrangements; DfE, accountability measures",
+        2026,
+        "EYFSP EYFSP phonics phonics MTC KS2 KS2 KS4 KS5",
+    ),
     "yearGroup": ("DfE, Common Basic Data Set, NC year actual", 2024, "E1 E2 N1 N2 R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 X"),
     "enrolmentStatus": ("DfE, Common Basic Data Set, enrolment status", 2024, "C M S G F O"),
     "sex": ("DfE, Common Basic Data Set, sex", 2024, "F M"),

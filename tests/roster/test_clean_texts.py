@@ -138,7 +138,7 @@ async def test_blanks_round_the_codes_and_names_of_groups_and_windows(small_trus
         "/v1/groups", json={"school": {"urn": URNS["Oak"]}, "academicYear": "2017-18", "asOf": "2018-05-01", "entries": [group]}
     )
     assert counted(again.json()) == {"unchanged": 1}
-    await opened(vendor, f" {WINDOW} ", name=" Key  stage 2 ", purpose="Reported.\u200d")
+    await opened(vendor, f" {WINDOW} ", name=" Key  stage 2 ", purpose="Is reported.\u200d")
     assert await small_trust.value("SELECT code || '|' || name FROM windows") == f"{WINDOW}|Key stage 2"
 
 

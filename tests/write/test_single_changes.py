@@ -308,7 +308,7 @@ async def test_who_is_counted_is_settled_when_a_window_opens_and_everything_when
     assert (answer.status, issues(answer.body)) == (409, {"/closesAt": "window-state"})
     assert (await send(vendor, "update_window", id_, 4, {"acceptUntil": None})).body["outcome"] == "updated"
     await small_trust.operator.execute("UPDATE windows SET state = 'locked' WHERE code = $1", code)
-    answer = await send(vendor, "update_window", id_, 5, {"purpose": "Another"})
+    answer = await send(vendor, "update_window", id_, 5, {"purpose": "Another purpose"})
     assert (answer.status, issues(answer.body)) == (409, {"/purpose": "window-state"})
 
 
