@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0062", "0061", None, None
+revision, down_revision, branch_labels, depends_on = "0063", "0062", None, None
 
 
 FUNCTION = """
