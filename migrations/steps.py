@@ -30,14 +30,16 @@ def protect_table(table: str, *, rows_of: Literal["school", "pupil", "tenant"]) 
     """Forces row-level security on a table with the column tenant_id, and gives the roles their rights. What is there stays.
 
     The application sees and writes rows within reach: by school_id those of a school, of a pupil also by pupil_id those that a
-    second school shares, and those of a tenant by any of its schools. The owner and the operator see every row.
+    second school shares, and those of a tenant by any of its schools. Rows of a pupil are those of callers whose scopes are about
+    pupils (`reach.sees_pupils`). The owner and the operator see every row.
     """
     of_school = "" if rows_of == "tenant" else f" AND r.school_id = {table}.school_id"
     reached = f"EXISTS (SELECT 1 FROM reach r WHERE r.tenant_id = {table}.tenant_id{of_school})"
     if rows_of == "pupil":
-        reached += (
-            f" OR EXISTS (SELECT 1 FROM shared_pupils s WHERE s.tenant_id = {table}.tenant_id AND s.pupil_id = {table}.pupil_id)"
+        reached = (
+            f"{reached[:-1]} AND r.sees_pupils) OR EXISTS (SELECT 1 FROM shared_pupils s JOIN reach r ON r.tenant_id = s.tenant_id"
         )
+        reached += f" AND r.school_id = s.school_id AND r.sees_pupils WHERE s.tenant_id = {table}.tenant_id AND s.pupil_id = {table}.pupil_id)"
     policies = {
         "reached": f"TO markonce_app USING ({reached})",
         "maintenance": "TO CURRENT_USER, markonce_operator USING (true) WITH CHECK (true)",
