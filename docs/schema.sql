@@ -8,9 +8,9 @@ CREATE FUNCTION public.acts_in(in_tenant uuid, with_school uuid DEFAULT NULL::uu
 BEGIN
     IF NOT (session_user = current_user OR pg_has_role(session_user, 'markonce_operator', 'MEMBER')) AND NOT EXISTS (
         SELECT 1 FROM reach r WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
-            AND r.writes AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+            AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
     ) THEN
-        RAISE insufficient_privilege USING MESSAGE = 'the caller may write nothing of this tenant';
+        RAISE insufficient_privilege USING MESSAGE = 'the caller reaches nothing of this tenant';
     END IF;
     IF with_school IS NOT NULL AND NOT EXISTS (SELECT 1 FROM schools WHERE id = with_school AND tenant_id = in_tenant) THEN
         RAISE insufficient_privilege USING MESSAGE = 'the school is not of this tenant';
@@ -377,23 +377,6 @@ BEGIN
                 AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
         ) HAVING count(*) = 1 OR bool_or(c.id::text = named)
     );
-END $$;
-
-CREATE FUNCTION public.flag_scopes() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-DECLARE
-    nouns text[] := ARRAY(SELECT split_part(scope, ':', 1) FROM unnest(NEW.scopes) scope);
-    moves_records boolean := NEW.scopes && '{pupils:write,pupils:merge,privacy:write}';
-BEGIN
-    NEW.sees_pupils := nouns && '{pupils,groups,judgements,targets,audit,privacy}' OR 'windows:write' = ANY (NEW.scopes);
-    NEW.sees_judgements := moves_records OR nouns && '{judgements,audit}';
-    NEW.sees_targets := moves_records OR nouns && '{targets,audit}';
-    NEW.sees_counts := nouns && '{aggregates}';
-    NEW.writes := EXISTS (SELECT 1 FROM unnest(NEW.scopes) scope WHERE split_part(scope, ':', 2) IN ('write', 'merge')
-        AND split_part(scope, ':', 1) NOT IN ('clients', 'grants', 'imports'));
-    RETURN NEW;
 END $$;
 
 CREATE FUNCTION public.follow_main_school() RETURNS trigger
@@ -764,6 +747,19 @@ BEGIN
     HAVING bit_or(1::bigint << c.slot) & c.needed = c.needed;
 END $$;
 
+CREATE FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check bytea, OUT hashes bytea[]) RETURNS record
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    SELECT sha256('ledger'::bytea || k.key) INTO key_check FROM identifier_keys k WHERE k.tenant_id = in_tenant;
+    hashes := ARRAY(
+        SELECT r.hash FROM retired_identifiers r
+        WHERE r.tenant_id = in_tenant AND r.xmin::text::bigint = pg_current_xact_id()::text::bigint % 4294967296
+    );
+END $$;
+
 CREATE FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) RETURNS uuid[]
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -785,6 +781,15 @@ BEGIN
         held := wanted;
     END LOOP;
     RETURN held;
+END $$;
+
+CREATE FUNCTION public.make_identifier_key(in_tenant uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    INSERT INTO identifier_keys (tenant_id) VALUES (in_tenant) ON CONFLICT DO NOTHING;
 END $$;
 
 CREATE FUNCTION public.make_sort_key(value text) RETURNS text
@@ -1295,6 +1300,19 @@ BEGIN
     SELECT in_tenant, renew_id('00000000-0000-700f-8000-000000000000'), 'upn-released', p.school_id, by_client, ARRAY[p.id], '{upn}'
     FROM pupils p WHERE p.tenant_id = in_tenant AND p.id = ANY (of_pupils)
     ON CONFLICT (tenant_id, school_id, kind, client_id, pupil_ids) DO UPDATE SET found_at = clock_timestamp();
+END $$;
+
+CREATE FUNCTION public.retire_hashes(in_tenant uuid, with_key_check bytea, of_identifiers bytea[]) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM acts_in(in_tenant);
+    INSERT INTO retired_identifiers (tenant_id, hash)
+    SELECT in_tenant, h FROM unnest(of_identifiers) h
+    WHERE EXISTS (SELECT 1 FROM identifier_keys k WHERE k.tenant_id = in_tenant AND sha256('ledger'::bytea || k.key) = with_key_check)
+    ON CONFLICT DO NOTHING;
+    RETURN EXISTS (SELECT 1 FROM identifier_keys k WHERE k.tenant_id = in_tenant AND sha256('ledger'::bytea || k.key) = with_key_check);
 END $$;
 
 CREATE FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) RETURNS void
@@ -2298,6 +2316,11 @@ CREATE VIEW public.latest_judgements WITH (security_invoker='true') AS
   WHERE (j.grade_no IS NOT NULL)
   ORDER BY j.tenant_id, j.pupil_id, j.subject_no, j.aspect_no, w.census_on DESC, w.no DESC;
 
+CREATE TABLE public.ledger_entries (
+    id uuid NOT NULL,
+    recorded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
 CREATE TABLE public.memberships (
     id uuid NOT NULL,
     trust_id uuid NOT NULL,
@@ -2495,12 +2518,7 @@ CREATE TABLE public.reach (
     grant_id uuid NOT NULL,
     scopes text[] NOT NULL,
     starts_at timestamp with time zone NOT NULL,
-    ends_at timestamp with time zone,
-    sees_pupils boolean,
-    sees_judgements boolean,
-    sees_targets boolean,
-    sees_counts boolean,
-    writes boolean
+    ends_at timestamp with time zone
 );
 
 ALTER TABLE ONLY public.reach FORCE ROW LEVEL SECURITY;
@@ -3065,6 +3083,9 @@ ALTER TABLE ONLY public.judgement_history
 ALTER TABLE ONLY public.judgements
     ADD CONSTRAINT judgements_pkey PRIMARY KEY (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no) INCLUDE (grade_no);
 
+ALTER TABLE ONLY public.ledger_entries
+    ADD CONSTRAINT ledger_entries_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.memberships
     ADD CONSTRAINT memberships_pkey PRIMARY KEY (id);
 
@@ -3347,8 +3368,6 @@ CREATE TRIGGER fill_group_keys BEFORE INSERT OR UPDATE OF name, code ON public.g
 CREATE TRIGGER fill_name_key BEFORE INSERT OR UPDATE OF name ON public.schools FOR EACH ROW EXECUTE FUNCTION public.fill_name_key();
 
 CREATE TRIGGER fill_name_key BEFORE INSERT OR UPDATE OF name ON public.trusts FOR EACH ROW EXECUTE FUNCTION public.fill_name_key();
-
-CREATE TRIGGER flag_scopes BEFORE INSERT OR UPDATE OF scopes ON public.reach FOR EACH ROW EXECUTE FUNCTION public.flag_scopes();
 
 CREATE TRIGGER follow_changed_spells AFTER UPDATE ON public.enrolments REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.follow_spells();
 
@@ -3746,20 +3765,18 @@ CREATE POLICY reached ON public.aspects TO markonce_app USING ((EXISTS ( SELECT 
 
 CREATE POLICY reached ON public.cells TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = cells.tenant_id) AND (r.school_id = cells.school_id) AND r.sees_counts))));
+  WHERE ((r.tenant_id = cells.tenant_id) AND (r.school_id = cells.school_id)))));
 
 CREATE POLICY reached ON public.characteristic_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = characteristic_history.tenant_id) AND (r.school_id = characteristic_history.school_id) AND r.sees_pupils))) OR (EXISTS ( SELECT 1
-   FROM (public.shared_pupils s
-     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_pupils)))
+  WHERE ((r.tenant_id = characteristic_history.tenant_id) AND (r.school_id = characteristic_history.school_id)))) OR (EXISTS ( SELECT 1
+   FROM public.shared_pupils s
   WHERE ((s.tenant_id = characteristic_history.tenant_id) AND (s.pupil_id = characteristic_history.pupil_id))))));
 
 CREATE POLICY reached ON public.characteristics TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = characteristics.tenant_id) AND (r.school_id = characteristics.school_id) AND r.sees_pupils))) OR (EXISTS ( SELECT 1
-   FROM (public.shared_pupils s
-     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_pupils)))
+  WHERE ((r.tenant_id = characteristics.tenant_id) AND (r.school_id = characteristics.school_id)))) OR (EXISTS ( SELECT 1
+   FROM public.shared_pupils s
   WHERE ((s.tenant_id = characteristics.tenant_id) AND (s.pupil_id = characteristics.pupil_id))))));
 
 CREATE POLICY reached ON public.collects TO markonce_app USING ((EXISTS ( SELECT 1
@@ -3776,7 +3793,7 @@ CREATE POLICY reached ON public.conjunction_parts TO markonce_app USING ((EXISTS
 
 CREATE POLICY reached ON public.data_issues TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = data_issues.tenant_id) AND (r.school_id = data_issues.school_id) AND r.sees_pupils))) AND ((kind <> 'possible-same-child'::text) OR (cardinality(pupil_ids) = ( SELECT count(*) AS count
+  WHERE ((r.tenant_id = data_issues.tenant_id) AND (r.school_id = data_issues.school_id)))) AND ((kind <> 'possible-same-child'::text) OR (cardinality(pupil_ids) = ( SELECT count(*) AS count
    FROM public.pupils p
   WHERE ((p.tenant_id = data_issues.tenant_id) AND (p.id = ANY (data_issues.pupil_ids))))))));
 
@@ -3788,7 +3805,7 @@ CREATE POLICY reached ON public.different_children TO markonce_app USING (((EXIS
 
 CREATE POLICY reached ON public.discounted_cells TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = discounted_cells.tenant_id) AND (r.school_id = discounted_cells.school_id) AND r.sees_counts AND (r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.starts_at <= now()) AND ((r.ends_at IS NULL) OR (r.ends_at > now()))))));
+  WHERE ((r.tenant_id = discounted_cells.tenant_id) AND (r.school_id = discounted_cells.school_id) AND (r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.starts_at <= now()) AND ((r.ends_at IS NULL) OR (r.ends_at > now()))))));
 
 CREATE POLICY reached ON public.discounts TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3799,15 +3816,15 @@ CREATE POLICY reached ON public.discounts TO markonce_app USING (((EXISTS ( SELE
 
 CREATE POLICY reached ON public.enrolment_history TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = enrolment_history.tenant_id) AND (r.school_id = enrolment_history.school_id) AND r.sees_pupils))));
+  WHERE ((r.tenant_id = enrolment_history.tenant_id) AND (r.school_id = enrolment_history.school_id)))));
 
 CREATE POLICY reached ON public.enrolments TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = enrolments.tenant_id) AND (r.school_id = enrolments.school_id) AND r.sees_pupils))));
+  WHERE ((r.tenant_id = enrolments.tenant_id) AND (r.school_id = enrolments.school_id)))));
 
 CREATE POLICY reached ON public.external_ids TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = external_ids.tenant_id) AND (r.school_id = external_ids.school_id) AND r.sees_pupils))));
+  WHERE ((r.tenant_id = external_ids.tenant_id) AND (r.school_id = external_ids.school_id)))));
 
 CREATE POLICY reached ON public.grades TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3815,7 +3832,7 @@ CREATE POLICY reached ON public.grades TO markonce_app USING ((EXISTS ( SELECT 1
 
 CREATE POLICY reached ON public.group_members TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = group_members.tenant_id) AND (r.school_id = group_members.school_id) AND r.sees_pupils))));
+  WHERE ((r.tenant_id = group_members.tenant_id) AND (r.school_id = group_members.school_id)))));
 
 CREATE POLICY reached ON public.groups TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3827,16 +3844,14 @@ CREATE POLICY reached ON public.identity_history TO markonce_app USING ((EXISTS 
 
 CREATE POLICY reached ON public.judgement_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = judgement_history.tenant_id) AND (r.school_id = judgement_history.school_id) AND r.sees_judgements))) OR (EXISTS ( SELECT 1
-   FROM (public.shared_pupils s
-     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_judgements)))
+  WHERE ((r.tenant_id = judgement_history.tenant_id) AND (r.school_id = judgement_history.school_id)))) OR (EXISTS ( SELECT 1
+   FROM public.shared_pupils s
   WHERE ((s.tenant_id = judgement_history.tenant_id) AND (s.pupil_id = judgement_history.pupil_id))))));
 
 CREATE POLICY reached ON public.judgements TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = judgements.tenant_id) AND (r.school_id = judgements.school_id) AND r.sees_judgements))) OR (EXISTS ( SELECT 1
-   FROM (public.shared_pupils s
-     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_judgements)))
+  WHERE ((r.tenant_id = judgements.tenant_id) AND (r.school_id = judgements.school_id)))) OR (EXISTS ( SELECT 1
+   FROM public.shared_pupils s
   WHERE ((s.tenant_id = judgements.tenant_id) AND (s.pupil_id = judgements.pupil_id))))));
 
 CREATE POLICY reached ON public.pins TO markonce_app USING ((EXISTS ( SELECT 1
@@ -3845,31 +3860,30 @@ CREATE POLICY reached ON public.pins TO markonce_app USING ((EXISTS ( SELECT 1
 
 CREATE POLICY reached ON public.planned_pupils TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = planned_pupils.tenant_id) AND (r.school_id = planned_pupils.school_id) AND r.sees_pupils))));
+  WHERE ((r.tenant_id = planned_pupils.tenant_id) AND (r.school_id = planned_pupils.school_id)))));
 
 CREATE POLICY reached ON public.planned_rolls TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = planned_rolls.tenant_id) AND (r.school_id = planned_rolls.school_id) AND r.sees_pupils))));
+  WHERE ((r.tenant_id = planned_rolls.tenant_id) AND (r.school_id = planned_rolls.school_id)))));
 
 CREATE POLICY reached ON public.planned_stays TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = planned_stays.tenant_id) AND (r.school_id = planned_stays.school_id) AND r.sees_pupils))));
+  WHERE ((r.tenant_id = planned_stays.tenant_id) AND (r.school_id = planned_stays.school_id)))));
 
 CREATE POLICY reached ON public.pupil_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.pupils p
   WHERE ((p.tenant_id = pupil_history.tenant_id) AND (p.id = pupil_history.pupil_id)))) AND ((spell_school_id IS NULL) OR (EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = pupil_history.tenant_id) AND (r.school_id = pupil_history.spell_school_id) AND r.sees_pupils))))));
+  WHERE ((r.tenant_id = pupil_history.tenant_id) AND (r.school_id = pupil_history.spell_school_id)))))));
 
 CREATE POLICY reached ON public.pupil_rolls TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = pupil_rolls.tenant_id) AND (r.school_id = pupil_rolls.school_id) AND r.sees_pupils))));
+  WHERE ((r.tenant_id = pupil_rolls.tenant_id) AND (r.school_id = pupil_rolls.school_id)))));
 
 CREATE POLICY reached ON public.pupils TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = pupils.tenant_id) AND (r.school_id = pupils.school_id) AND r.sees_pupils))) OR (EXISTS ( SELECT 1
-   FROM (public.shared_pupils s
-     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_pupils)))
+  WHERE ((r.tenant_id = pupils.tenant_id) AND (r.school_id = pupils.school_id)))) OR (EXISTS ( SELECT 1
+   FROM public.shared_pupils s
   WHERE ((s.tenant_id = pupils.tenant_id) AND (s.pupil_id = pupils.id))))));
 
 CREATE POLICY reached ON public.receipts TO markonce_app USING ((EXISTS ( SELECT 1
@@ -3898,7 +3912,7 @@ CREATE POLICY reached ON public.school_versions TO markonce_app USING ((EXISTS (
 
 CREATE POLICY reached ON public.shared_pupils TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = shared_pupils.tenant_id) AND (r.school_id = shared_pupils.school_id) AND r.sees_pupils))));
+  WHERE ((r.tenant_id = shared_pupils.tenant_id) AND (r.school_id = shared_pupils.school_id)))));
 
 CREATE POLICY reached ON public.subjects TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3906,16 +3920,14 @@ CREATE POLICY reached ON public.subjects TO markonce_app USING ((EXISTS ( SELECT
 
 CREATE POLICY reached ON public.target_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = target_history.tenant_id) AND (r.school_id = target_history.school_id) AND r.sees_targets))) OR (EXISTS ( SELECT 1
-   FROM (public.shared_pupils s
-     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_targets)))
+  WHERE ((r.tenant_id = target_history.tenant_id) AND (r.school_id = target_history.school_id)))) OR (EXISTS ( SELECT 1
+   FROM public.shared_pupils s
   WHERE ((s.tenant_id = target_history.tenant_id) AND (s.pupil_id = target_history.pupil_id))))));
 
 CREATE POLICY reached ON public.targets TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = targets.tenant_id) AND (r.school_id = targets.school_id) AND r.sees_targets))) OR (EXISTS ( SELECT 1
-   FROM (public.shared_pupils s
-     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_targets)))
+  WHERE ((r.tenant_id = targets.tenant_id) AND (r.school_id = targets.school_id)))) OR (EXISTS ( SELECT 1
+   FROM public.shared_pupils s
   WHERE ((s.tenant_id = targets.tenant_id) AND (s.pupil_id = targets.pupil_id))))));
 
 CREATE POLICY reached ON public.tenant_versions TO markonce_app USING ((EXISTS ( SELECT 1
@@ -3928,13 +3940,12 @@ CREATE POLICY reached ON public.tenants TO markonce_app USING ((EXISTS ( SELECT 
 
 CREATE POLICY reached ON public.totals TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = totals.tenant_id) AND (r.school_id = totals.school_id) AND r.sees_counts))));
+  WHERE ((r.tenant_id = totals.tenant_id) AND (r.school_id = totals.school_id)))));
 
 CREATE POLICY reached ON public.upns TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = upns.tenant_id) AND (r.school_id = upns.school_id) AND r.sees_pupils))) OR (EXISTS ( SELECT 1
-   FROM (public.shared_pupils s
-     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_pupils)))
+  WHERE ((r.tenant_id = upns.tenant_id) AND (r.school_id = upns.school_id)))) OR (EXISTS ( SELECT 1
+   FROM public.shared_pupils s
   WHERE ((s.tenant_id = upns.tenant_id) AND (s.pupil_id = upns.pupil_id))))));
 
 CREATE POLICY reached ON public.windows TO markonce_app USING ((EXISTS ( SELECT 1
@@ -4084,9 +4095,17 @@ REVOKE ALL ON FUNCTION public.list_contributions(in_tenant uuid, of_pupils uuid[
 
 REVOKE ALL ON FUNCTION public.list_counts(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check bytea, OUT hashes bytea[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check bytea, OUT hashes bytea[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check bytea, OUT hashes bytea[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.make_identifier_key(in_tenant uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.make_identifier_key(in_tenant uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.make_identifier_key(in_tenant uuid) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.make_sort_key(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.make_sort_key(value text) TO markonce_app;
@@ -4188,6 +4207,9 @@ GRANT ALL ON FUNCTION public.repoint_pupil(in_tenant uuid, from_pupil uuid, to_p
 REVOKE ALL ON FUNCTION public.report_released_upns(in_tenant uuid, of_pupils uuid[], by_client uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_released_upns(in_tenant uuid, of_pupils uuid[], by_client uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.report_released_upns(in_tenant uuid, of_pupils uuid[], by_client uuid) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.retire_hashes(in_tenant uuid, with_key_check bytea, of_identifiers bytea[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.retire_hashes(in_tenant uuid, with_key_check bytea, of_identifiers bytea[]) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.retire_identity(in_tenant uuid, old_pupil uuid, new_pupil uuid, names text[]) TO markonce_app;
@@ -4334,6 +4356,9 @@ GRANT SELECT ON TABLE public.judgement_changes TO markonce_operator;
 
 GRANT SELECT ON TABLE public.latest_judgements TO markonce_app;
 GRANT SELECT ON TABLE public.latest_judgements TO markonce_operator;
+
+GRANT SELECT,INSERT ON TABLE public.ledger_entries TO markonce_app;
+GRANT SELECT,INSERT ON TABLE public.ledger_entries TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.memberships TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.memberships TO markonce_operator;
