@@ -6,7 +6,7 @@ grant are about is kept beside them in `reach`, as flags: comparing lists of sco
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0063", "0062", None, None
+revision, down_revision, branch_labels, depends_on = "0064", "0063", None, None
 
 FLAGS = """
 CREATE OR REPLACE FUNCTION flag_scopes() RETURNS trigger LANGUAGE plpgsql SET search_path TO 'public', 'pg_temp' AS $$
