@@ -43,6 +43,7 @@ from domain.store.database import Database
 from domain.store.ledger import Ledger
 from domain.support.lru import Lru
 from domain.write.command import MAX_ENTRIES
+from domain.write.together import WritesTogether
 
 log = structlog.get_logger()
 
@@ -81,6 +82,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             write_seconds=settings.write_seconds,
             ledger=Ledger(settings.ledger, settings.secret) if settings.ledger else None,
         )
+        app.state.writes = WritesTogether(app.state.database)
         cleanup = asyncio.create_task(_clean_up_hourly(app.state.database))
         app.state.worker = Worker(app.state.database, COMMANDS, make_row_reader, settings.job_share)
         jobs = asyncio.create_task(app.state.worker.run())
@@ -92,6 +94,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            await app.state.writes.drain()
             if database is None:
                 await app.state.database.close()
 
@@ -113,6 +116,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.settings = settings
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
+    app.state.writes = None if database is None else WritesTogether(database)
     app.state.limits = collect_limits(settings)
     app.state.readiness = health.make_readiness(settings)
     app.state.plan_cache = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)

@@ -21,8 +21,9 @@ from domain.support.lru import Lru
 from domain.support.slices import run_in_slices
 from domain.write.command import Command
 from domain.write.idempotency import KeyedRequest, check_key, describe_preferences, hash_document
-from domain.write.run import CommandAnswer, perform
+from domain.write.run import CommandAnswer
 from domain.write.stored_answers import read_stored_answers
+from domain.write.together import WritesTogether
 
 if TYPE_CHECKING:
     from api.graphql.plans import OperationPlan
@@ -40,6 +41,7 @@ class OperationContext:
     limits: Limits
     plans: Lru[Hashable, "OperationPlan"]
     response_cache: Lru[bytes, Answer]
+    writes: WritesTogether
 
 
 async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> CommandAnswer:
@@ -65,7 +67,7 @@ async def perform_command(context: OperationContext, command: Command, arguments
         parts |= describe_preferences(lenient, with_results) if command.entries is not None else {}
         keyed = KeyedRequest(key, parts, msgspec.json.encode(body, order="sorted"))
     dry_run = bool(arguments.get("dryRun"))
-    return await perform(context.database, command, context.caller, command_input, dry_run=dry_run, keyed=keyed)
+    return await context.writes.perform(command, context.caller, command_input, dry_run=dry_run, keyed=keyed)
 
 
 async def _read_aggregates(context: OperationContext, arguments: Mapping[str, Any]) -> dict[str, Any]:

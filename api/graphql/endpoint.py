@@ -74,6 +74,7 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
             state.limits,
             state.plan_cache,
             state.response_cache,
+            state.writes,
         )
 
     def encode_json(self, data: object) -> str:

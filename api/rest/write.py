@@ -41,7 +41,6 @@ from domain.support.slices import run_in_slices, run_in_thread
 from domain.write.batch import Batch
 from domain.write.command import Command
 from domain.write.idempotency import KeyedRequest, check_key, describe_preferences, hash_document, hash_text
-from domain.write.run import perform
 
 MERGE_PATCH = ("application/merge-patch+json", "application/json")
 """Media types of a PATCH (RFC 7396)."""
@@ -85,7 +84,7 @@ def command_handler(command: Command) -> Handler:
                 sent = rows
             is_batch = isinstance(sent.command_input, Batch)
             keyed = await _read_key(request, sent, preferences if is_batch else None)
-            performed = await perform(state.database, command, caller, sent.command_input, dry_run=dry_run == "true", keyed=keyed)
+            performed = await state.writes.perform(command, caller, sent.command_input, dry_run=dry_run == "true", keyed=keyed)
         except DomainError as error:
             body.raise_if_malformed(error)
             if stream_type is not None:

@@ -22,7 +22,7 @@ from domain.assessment.codes_of_batch import read_codes_of_batch
 from domain.assessment.joiners import leave_joiners_out, record_joiners, reject_doubtful
 from domain.assessment.judgement_rows import WITHDRAWN, JudgementEntry, JudgementRow, check_without_tenant, resolve_entry
 from domain.assessment.judgements import judgements
-from domain.assessment.uncounted import warn_of_uncounted
+from domain.assessment.uncounted import NOT_COUNTED, warn_of_uncounted
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import Busy, Current, Invalid, NotFound
 from domain.declare.inputs import Input, Text
@@ -68,7 +68,14 @@ class JudgementsRecorded(Recorded, kw_only=True):
         return super().has_written or (self.pupils is not None and self.pupils.has_written)
 
 
-@command(scope=Scope.JUDGEMENTS_WRITE, fails=(Invalid, NotFound))
+def describe_row(batch: Batch[Any, Any]) -> JudgementsRecorded:
+    """Returns the output for a batch of one judgement, which was accepted."""
+    recorded = batch.summarise()
+    not_counted = sum(warning.code == NOT_COUNTED for warning in recorded.warnings)
+    return JudgementsRecorded(**structs.asdict(recorded), not_counted=not_counted)
+
+
+@command(scope=Scope.JUDGEMENTS_WRITE, fails=(Invalid, NotFound), describe_row=describe_row)
 async def record_judgements(
     connection: Connection, caller: Caller, batch: Batch[JudgementBatch, JudgementEntry]
 ) -> JudgementsRecorded:

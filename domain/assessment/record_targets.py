@@ -144,7 +144,7 @@ class TargetGrades:
         return grade["version_no"], grade["no"]
 
 
-@command(scope=Scope.TARGETS_WRITE, fails=(Invalid, NotFound))
+@command(scope=Scope.TARGETS_WRITE, fails=(Invalid, NotFound), describe_row=Batch.summarise)
 async def record_targets(connection: Connection, caller: Caller, batch: Batch[TargetBatch, TargetEntry]) -> Recorded:
     """Record a batch of targets. The same batch twice changes nothing."""
     schools = await resolve_schools(connection, caller, Scope.TARGETS_WRITE, batch, by_pupil=True)

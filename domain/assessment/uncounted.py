@@ -9,6 +9,8 @@ from uuid import UUID
 
 from domain.store.database import Connection
 
+NOT_COUNTED = "not-counted"
+"""The code of the warning."""
 PupilInWindow = tuple[UUID, int]
 """A pupil's id and a window's number."""
 
@@ -54,5 +56,5 @@ async def warn_of_uncounted(
     }
     not_counted = [(index, reasons[pair]) for index, pair in affected if pair in reasons]
     for index, reason in not_counted:
-        warner.warn(index, "", "not-counted", f"Accepted and not counted: {reason}.")
+        warner.warn(index, "", NOT_COUNTED, f"Accepted and not counted: {reason}.")
     return len(not_counted)

@@ -213,7 +213,7 @@ async def _run(connection: Connection, caller: Caller, batch: Batch[Any, Any], *
             warnings += result.warnings
             issues += result.issues
             if part is not batch:  # whose receipts the caller of the command writes
-                await write_receipts(connection, caller, part.count_outcomes(accepted=True), accepted=True)
+                await write_receipts(connection, caller, part.count_outcomes(accepted=True).items(), accepted=True)
             if answer is None or not answer.has_written:
                 answer = result
         part = None if job.is_lenient else await _read_part(connection, job, school_id, last)

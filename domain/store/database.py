@@ -71,6 +71,19 @@ class DatabaseUse:
     client: Hashable | None = None
     has_committed: bool = False
     is_committing: bool = False
+    sharers: "Sequence[DatabaseUse]" = ()
+    """The uses of the requests that share this one's transaction."""
+
+    def begin_commit(self) -> None:
+        """Notes that COMMIT is sent."""
+        for use in (self, *self.sharers):
+            use.is_committing = True
+
+    def end_commit(self, *, has_committed: bool) -> None:
+        """Notes PostgreSQL's answer to COMMIT."""
+        for use in (self, *self.sharers):
+            use.is_committing = False
+            use.has_committed = use.has_committed or has_committed
 
     def describe_loss(self) -> str:
         """Says what was written when the connection was lost before a COMMIT was sent."""
@@ -312,20 +325,19 @@ async def _roll_back(connection: Connection) -> None:
 async def _commit(connection: Connection) -> None:
     """Commits. Raises OutcomeUnknown if PostgreSQL has not answered whether the transaction was committed."""
     use = database_use.get() or DatabaseUse()
-    use.is_committing = True
+    use.begin_commit()
     try:
         status = await connection.execute("COMMIT")
     except asyncpg.PostgresError as problem:
         if not is_rejection(problem):
             raise OutcomeUnknown from problem
-        use.is_committing = False
+        use.end_commit(has_committed=False)
         raise
     except LOST as problem:
         raise OutcomeUnknown from problem
-    use.is_committing = False
+    use.end_commit(has_committed=status == "COMMIT")
     if status != "COMMIT":  # PostgreSQL has rolled back, because an error in the transaction was ignored
         raise RuntimeError("the transaction had failed and was rolled back")
-    use.has_committed = True
 
 
 async def run_single_transaction(

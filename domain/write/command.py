@@ -55,6 +55,8 @@ class Command:
     list. `is_single_row` says whether it changes or deletes one row, so that its function gets a Patch; `is_action`
     whether it does something else with one row, so that its function gets an Action or a RowBatch. `path` is the last part of its URL,
     where that is not the verb of its name. `at_school` is false of what belongs to a trust as a whole, which may have no school.
+    `describe_row` returns the output for a batch of one row, of commands whose rows may be written together with those of other
+    requests (together.py).
     """
 
     name: str
@@ -68,6 +70,7 @@ class Command:
     is_action: bool
     path: str | None
     at_school: bool
+    describe_row: Callable[[Batch[Any, Any]], Any] | None
     run: Callable[[Connection, Caller, Any], Awaitable[Any]]
 
     @property
@@ -244,7 +247,12 @@ def make_size_issue(name: str, count: int) -> Issue:
 
 
 def command(
-    *, scope: Scope, at_school: bool = True, path: str | None = None, fails: tuple[type[DomainError], ...] = (Invalid,)
+    *,
+    scope: Scope,
+    at_school: bool = True,
+    path: str | None = None,
+    fails: tuple[type[DomainError], ...] = (Invalid,),
+    describe_row: Callable[[Batch[Any, Any]], Any] | None = None,
 ) -> Callable[[Callable[[Connection, Caller, Any], Awaitable[Any]]], Command]:
     """Decorates the function of a command. Its third parameter is the input: a Batch, a RowBatch, a Patch, an Action or a struct."""
 
@@ -263,6 +271,7 @@ def command(
         return Command(
             *(run.__name__, doc, scope, fails, declared, types["return"], row_types, is_single_row, is_action, path),
             at_school=at_school,
+            describe_row=describe_row,
             run=run,
         )
 

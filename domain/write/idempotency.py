@@ -19,7 +19,7 @@ import msgspec
 from domain.access.caller import Caller
 from domain.declare.errors import BadRequest, InProgress, Invalid, Issue
 from domain.store.cleanup import clean_up_rows
-from domain.store.database import Connection
+from domain.store.database import Connection, SnapshotChanged, transpose
 from domain.support.slices import Steps
 
 KEY_LIFETIME = timedelta(days=7)
@@ -138,6 +138,23 @@ async def claim_key(connection: Connection, caller: Caller, route: str, request:
     return str(row["answer"])
 
 
+_CLAIM_EACH = """
+SELECT g.n, pg_try_advisory_xact_lock(hashtextextended(g.name, 0)) AND NOT EXISTS (
+    SELECT 1 FROM idempotency i WHERE i.client_id = $1 AND i.route = $2 AND i.key = g.key
+) AS is_new FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS g (key, name, n)
+"""
+
+
+async def claim_new_keys(connection: Connection, caller: Caller, route: str, keys: Sequence[str]) -> set[str]:
+    """Returns those of the keys that nothing is stored for, expired or not, and no other transaction has locked, after locking them.
+
+    One statement, which may not see what a transaction has stored that ended meanwhile. `store_answers` finds that out.
+    """
+    names = [f"{caller.client_id} {route} {key}" for key in keys]
+    rows = await connection.fetch(_CLAIM_EACH, caller.client_id, route, keys, names)
+    return {keys[row["n"] - 1] for row in rows if row["is_new"]}
+
+
 def make_reused(differing: Sequence[str]) -> Invalid:
     """Returns the error of a key that is of another request. `differing` are the parts that differ; those of the preferences
     are named together, as the header that says them.
@@ -161,6 +178,27 @@ async def store_answer(
     """Stores the answer, in the transaction of the command. `tenant_id` is the tenant whose data the command wrote."""
     parts, fingerprint = json.dumps(request.list_parts(dry_run=False)), request.hash_bytes()
     await connection.execute(_STORE, *(caller.client_id, route, request.key, fingerprint, answer, KEY_LIFETIME, parts, tenant_id))
+
+
+_STORE_EACH = """
+INSERT INTO idempotency (client_id, route, key, fingerprint, status, answer, expires_at, request, of_tenant)
+SELECT $1, $2, g.key, g.fingerprint, 200, g.answer, now() + $3, g.request::jsonb, $4
+FROM unnest($5::text[], $6::bytea[], $7::text[], $8::text[]) AS g (key, fingerprint, answer, request)
+ON CONFLICT (client_id, route, key) DO NOTHING RETURNING 1
+"""
+
+
+async def store_answers(
+    connection: Connection, caller: Caller, route: str, answers: Sequence[tuple[KeyedRequest, str]], tenant_id: UUID | None
+) -> None:
+    """Stores the answers of several requests, each with its key. Raises SnapshotChanged where something is stored for one of the
+    keys."""
+    rows = [
+        (request.key, request.hash_bytes(), answer, json.dumps(request.list_parts(dry_run=False))) for request, answer in answers
+    ]
+    stored = await connection.fetch(_STORE_EACH, caller.client_id, route, KEY_LIFETIME, tenant_id, *transpose(rows, 4))
+    if len(stored) < len(rows):
+        raise SnapshotChanged
 
 
 def check_key(key: str) -> str:

@@ -5,6 +5,7 @@ domain/assessment/receipts.py declares what can be read of them.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -53,6 +54,8 @@ class Location(NamedTuple):
 
 OutcomeCounts: TypeAlias = dict[tuple[str, Location], Counter[str]]
 """How many rows had each outcome, by operation and location."""
+Receipt: TypeAlias = tuple[tuple[str, Location], Counter[str]]
+"""The operation and location of a receipt, and how many rows had each outcome."""
 
 _INSERT_RECEIPTS = f"""
 INSERT INTO receipts (client_id, accepted, id, operation, tenant_id, school_id, window_no, subject_no, aspect_no, received, {", ".join(OUTCOMES)})
@@ -61,11 +64,11 @@ SELECT $1, $2, * FROM unnest($3::uuid[], $4::text[], $5::uuid[], $6::uuid[], $7:
 """
 
 
-async def write_receipts(connection: Connection, caller: Caller, counts: OutcomeCounts, *, accepted: bool) -> None:
-    """Writes a receipt for each operation and location. `accepted` is False for a batch that was rejected as a whole."""
+async def write_receipts(connection: Connection, caller: Caller, entries: Iterable[Receipt], *, accepted: bool) -> None:
+    """Writes receipts. `accepted` is False for a batch that was rejected as a whole."""
     rows = [
         (new_id(RECEIPT), operation, *location, outcomes.total(), *(outcomes[outcome] for outcome in OUTCOMES))
-        for (operation, location), outcomes in counts.items()
+        for (operation, location), outcomes in entries
     ]
     if rows:
         await connection.execute(_INSERT_RECEIPTS, caller.client_id, accepted, *transpose(rows, len(rows[0])))

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 import msgspec
 from asyncpg import DataError
@@ -22,16 +23,20 @@ from domain.write.locks import track_locks
 from domain.write.partial import needs_unreadable
 from domain.write.receipts import OutcomeCounts, write_receipts
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class CommandAnswer:
     """The output of a command as JSON.
 
-    `replayed` says whether it was stored for an earlier request with the same Idempotency-Key.
+    `replayed` says whether it was stored for an earlier request with the same Idempotency-Key; `tenant_id` is the tenant whose
+    schools were locked, if any were.
     """
 
     answer: bytes
     replayed: bool = False
+    tenant_id: UUID | None = None
 
 
 class _RolledBack(Exception):
@@ -84,15 +89,15 @@ async def perform(
             raise _RolledBack(answer)
         await write_findings(connection, caller, findings, accepted=True)
         if isinstance(attempt, Batch):
-            await write_receipts(connection, caller, attempt.count_outcomes(accepted=True), accepted=True)
+            await write_receipts(connection, caller, attempt.count_outcomes(accepted=True).items(), accepted=True)
         if keyed is not None:
             stored_answer = msgspec.json.encode(result.drop_values()) if isinstance(result, Recorded) else answer
             written = next((locks.tenant_id for locks in taken), caller.only_tenant)
             await store_answer(connection, caller, command.name, keyed, stored_answer.decode(), written)
-        return CommandAnswer(answer)
+        return CommandAnswer(answer, tenant_id=next((locks.tenant_id for locks in taken), None))
 
     try:
-        return await _run_in_standing(database, command, caller, work)
+        return await run_in_standing(database, command, caller, work)
     except _RolledBack as rolled_back:
         return CommandAnswer(rolled_back.answer)
     except (Invalid, Conflict):
@@ -133,7 +138,7 @@ async def _find_issues(database: Database, command: Command, caller: Caller, fau
         raise _RolledBack(b"")
 
     try:
-        await _run_in_standing(database, command, caller, work)
+        await run_in_standing(database, command, caller, work)
     except ClientRevoked:
         raise
     except DomainError as problem:
@@ -155,13 +160,11 @@ def _restore_answer(command: Command, command_input: Any, stored: bytes) -> byte
 
 async def _record_rejection(connection: Connection, caller: Caller, rejected: OutcomeCounts, findings: Findings) -> None:
     """Writes the receipts of a batch that was refused as a whole, and what was found in it."""
-    await write_receipts(connection, caller, rejected, accepted=False)
+    await write_receipts(connection, caller, rejected.items(), accepted=False)
     await write_findings(connection, caller, findings, accepted=False)
 
 
-async def _run_in_standing(
-    database: Database, command: Command, caller: Caller, work: Callable[[Connection], Awaitable[CommandAnswer]]
-) -> CommandAnswer:
+async def run_in_standing(database: Database, command: Command, caller: Caller, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Runs `work` in one transaction. Raises ClientRevoked and Forbidden if the client has been revoked, or the grants
     that gave the command's scope have ended, since the snapshot of its reach."""
     if caller.snapshot is not None:

@@ -25,6 +25,7 @@ from domain.read.labels import get_label_cache
 from domain.store.database import Database
 from domain.store.pool import Connection, Pool
 from domain.support.lru import list_caches
+from domain.write.together import WritesTogether
 from tests.fixtures.settings import ROOT, SECRET
 from tests.fixtures.small_trust import BASE, URNS, WINDOW, Trust, batch, entry, judged, opened, roll, sent
 
@@ -213,7 +214,7 @@ def test_every_cache_is_documented_with_its_limit() -> None:
     before = list_caches()
     app = build_app(Settings("", SECRET.encode(), BASE))
     database = Database(Pool(_never_connect, 1))
-    made = app, Authenticator(app.state.database, app.state.settings), database, get_label_cache(database)
+    made = app, Authenticator(app.state.database, app.state.settings), WritesTogether(database), get_label_cache(database)
     limits = {cache.name: cache.limit for cache in before + [cache for cache in list_caches() if cache not in before]}
     rows = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \|", (ROOT / "docs" / "memory.md").read_text(), re.MULTILINE)
     documented = {name: round(float(megabytes) * 1_000_000) for name, megabytes in rows}

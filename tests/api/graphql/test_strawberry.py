@@ -29,7 +29,6 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.field import StrawberryField
 from strawberry.types.graphql import OperationType
 
-from api.graphql import context as context_module
 from api.graphql.context import OperationContext
 from api.graphql.endpoint import make_endpoint
 from api.graphql.executor import Executor
@@ -37,6 +36,7 @@ from api.graphql.operation import OperationExtension, OperationState
 from api.graphql.schema import Schema, make_schema
 from domain.access.caller import Caller
 from domain.declare.ids import new_id
+from domain.write.together import WritesTogether
 from tests.fixtures.databases import Databases
 from tests.fixtures.small_trust import Trust, entry, open_trust, opened, roll, sent, upn
 
@@ -273,7 +273,7 @@ async def test_one_of_several_operations_is_named_or_none_is_executed(here: Trus
 )
 def test_on_parse_never_raises_and_on_validate_reports(document: str) -> None:
     caller = Caller(new_id(1), frozenset())
-    context = OperationContext(caller, *cast(Any, [None] * 2), "", True, *cast(Any, [None] * 3))
+    context = OperationContext(caller, *cast(Any, [None] * 2), "", True, *cast(Any, [None] * 4))
     extension = OperationExtension()
     extension.execution_context = ExecutionContext(
         document, make_schema(), set(OperationType), context=context, provided_operation_name="x"
@@ -306,7 +306,7 @@ async def test_nothing_is_logged_of_what_an_error_says(
     root, handler = logging.getLogger(), Noted()
     root.addHandler(handler)
     try:
-        monkeypatch.setattr(context_module, "perform", fails)
+        monkeypatch.setattr(WritesTogether, "perform", fails)
         answer = await post(here, f'mutation {{ updatePupil(input: {{id: "{new_id(4)}", expectedVersion: 1}}) {{ id }} }}')
         wrong = await post(here, f'{{ pupils(where: {{yearGroup: {{a: "{upn(1)}"}}}}) {{ nodes {{ id }} }} }}')
         for name in ("strawberry.execution", "strawberry.ws.task"):
