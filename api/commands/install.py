@@ -16,6 +16,7 @@ from api.commands.console import (
     fail_with_faults,
     find_setting_faults,
     format_problem,
+    open_secret_file,
     print_credentials,
     run_as_operator,
     warn_of_unknown_settings,
@@ -114,6 +115,9 @@ def init(
         typer.Option("--print-roles", help="Print the SQL that makes the roles and the database, for an administrator, and end."),
     ] = False,
     admin_url: Annotated[str, typer.Option(help="First make the missing roles and database as this administrator.")] = "",
+    output: Annotated[
+        Path | None, typer.Option(help="A new file for the id and the secret of the operator's client, as JSON (mode 0600).")
+    ] = None,
 ) -> None:
     """Prepare an installation: schema, signing key and the operator's client. Repeating it changes nothing."""
     names, passwords, database = _read_installation(needs_all=not print_roles)
@@ -134,11 +138,11 @@ def init(
         if any(client.name == name and client.revoked_at is None for client in await clients.list_clients(connection)):
             console.print(f"The client {name} exists; nothing was changed.")
             return
-        client_id, client_secret = await clients.create_client(connection, name, "client_secret")
-        await grants.approve_grant(
-            connection, client_id, grants.GrantRequest("installation", None, OPERATOR), purpose="operation", approved_by="init"
-        )
-        print_credentials(client_id, client_secret)
+        with open_secret_file(output):  # here, since where the client exists nothing is made
+            client_id, client_secret = await clients.create_client(connection, name, "client_secret")
+            request = grants.GrantRequest("installation", None, OPERATOR)
+            await grants.approve_grant(connection, client_id, request, purpose="operation", approved_by="init")
+            print_credentials(client_id, client_secret, output)
 
     run_as_operator(work)
     _print_what_is_left(names, secret)
