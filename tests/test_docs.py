@@ -8,6 +8,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from domain import RESOURCES
+from domain.clients.signing_keys import TOKEN_LIFE
+from domain.declare.scopes import Scope
+from domain.roster.characteristics import KINDS, YEAR_GROUP
+from domain.write.idempotency import KEY_LIFETIME
 from tests.fixtures.databases import Databases
 from tests.fixtures.demo import PATIENCE
 from tests.fixtures.migrations import folder_of, following, migrated
@@ -75,6 +80,29 @@ async def test_the_migrations_of_adding_run(databases: Databases, tmp_path: Path
     assert {"tenant_id", "school_id", "pupil_id", "version", "changed_at"} <= {row["attname"] for row in columns}
     assert [row["polname"] for row in policies] == ["maintenance", "reached"]
     assert [tuple(row) for row in views] == [(name, "house", ["security_invoker=true"]) for name in ("group_pupils", "school_roll")]
+
+
+def test_data_protection_names_every_scope_characteristic_and_time() -> None:
+    """Of what is read of a child by the declarations, and how long what ends by itself is stored, by what removes it."""
+    page = (ROOT / "docs" / "data-protection.md").read_text()
+    of_children = [
+        resource for resource in RESOURCES.values() if "pupil_id" in resource.source.c or resource.name in ("pupil", "group")
+    ]
+    assert len(of_children) >= 8
+    scopes = {scope for each in of_children for scope in (each.scope, *(field.scope for field in each.fields.values())) if scope}
+    assert {scope.value for scope in scopes - {Scope.WINDOWS_READ}} - {*re.findall(r"`([a-z]+:[a-z]+)`", page)} == set()
+    assert [kind for kind in KINDS if kind != YEAR_GROUP and f"`{kind}`" not in page] == []
+    said = {row.split()[0]: time for row, time in re.findall(r"^\| ([^|]+) \| (\d+ \w+) \|$", page, re.MULTILINE)}
+    schema = (ROOT / "docs" / "schema.sql").read_text()
+    for noun, function in (
+        ("receipts:", "remove_old_receipts"),
+        ("notices", "remove_old_data_issues"),
+        ("jobs", "remove_old_jobs"),
+        ("rows", "remove_old_jobs"),
+    ):
+        body = schema.split(f"CREATE FUNCTION public.{function}(")[1].split("\n$$;")[0]
+        assert f"interval '{said.pop(noun)}'" in body, noun
+    assert said == {"answers": f"{KEY_LIFETIME.days} days", "access": f"{TOKEN_LIFE.seconds // 60} minutes"}
 
 
 def test_every_file_that_is_named_is_there() -> None:
