@@ -16,6 +16,7 @@ from domain.assessment.discount_pupil import create_window_discount, withdraw_di
 from domain.assessment.discounts import DISCOUNTS
 from domain.assessment.judgement_changes import JUDGEMENT_CHANGES
 from domain.assessment.judgements import JUDGEMENTS
+from domain.assessment.lock_target import lock_target, unlock_target
 from domain.assessment.merge_pupil import merge_pupil
 from domain.assessment.open_close_window import close_window, open_window, reopen_window, repin_window
 from domain.assessment.receipts import RECEIPTS
@@ -26,6 +27,7 @@ from domain.assessment.scheme_versions import SCHEME_VERSIONS
 from domain.assessment.schemes import GRADES, SCHEMES
 from domain.assessment.split_pupil import split_pupil
 from domain.assessment.subjects import ASPECTS, SUBJECTS
+from domain.assessment.target_changes import TARGET_CHANGES
 from domain.assessment.targets import TARGETS
 from domain.assessment.window_subjects import WINDOW_SUBJECTS
 from domain.assessment.windows import WINDOWS
@@ -83,6 +85,7 @@ RESOURCES = link_resources(
         JUDGEMENTS,
         JUDGEMENT_CHANGES,
         TARGETS,
+        TARGET_CHANGES,
         RECEIPTS,
         RETURNS,
         DATA_ISSUES,
@@ -104,6 +107,8 @@ COMMANDS = {
         delete_group,
         record_judgements,
         record_targets,
+        lock_target,
+        unlock_target,
         create_subject,
         update_subject,
         retire_subject,

@@ -32,7 +32,7 @@ VENDOR, MANAGER, OPERATOR = "mis-vendor", "trust-data-manager", "operator"
 GRANTS = {
     VENDOR: [
         f"{_TRUST}{_REGISTER}pupils:read,pupils:name,pupils:upn,pupils:birth,pupils:sensitive,pupils:write,groups:read,groups:write,windows:read,schemes:read,"
-        "judgements:read,judgements:write,targets:read,targets:write"
+        "judgements:read,judgements:write,targets:read,targets:staff,targets:write"
     ],
     MANAGER: [
         f"{_TRUST}{_REGISTER}schools:write,pupils:read,groups:read,windows:read,windows:write,schemes:read,schemes:write,judgements:read,aggregates:read,aggregates:internal"
@@ -129,7 +129,9 @@ async def list_rows(
     """Returns these fields of every row of a resource within the caller's reach."""
     (resource,) = (resource for resource in RESOURCES.values() if resource.plural == plural)
     row = PageRows(tuple((name, FieldValue(resource.fields[name])) for name in names))
-    (body,) = await prepared.read([ListQuery(resource, (("data", row),), first=1000)], database, caller.client_id, cursors)
+    (body,) = await prepared.read(
+        [ListQuery(resource, (("data", row),), first=1000)], database, caller.client_id, cursors, scopes=caller.scopes
+    )
     rows: list[dict[str, Any]] = json.loads(body or b"")["data"]
     return rows
 

@@ -174,7 +174,12 @@ class OperationExtension(SchemaExtension):
         state.ready = dict.fromkeys(roots, msgspec.Raw(b"null"))
         if queries:
             bodies = await read(
-                list(queries.values()), context.database, context.caller.client_id, context.cursors, context.caller.snapshot
+                list(queries.values()),
+                context.database,
+                context.caller.client_id,
+                context.cursors,
+                context.caller.snapshot,
+                context.caller.scopes,
             )
             await refuse_merged(context.database, context.caller, list_pupil_ids(list(queries.values())), (), bodies)
             state.ready |= {key: msgspec.Raw(body or b"null") for key, body in zip(queries, bodies, strict=True)}

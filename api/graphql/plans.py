@@ -159,7 +159,7 @@ def _make_plan(
         return None
     check_scopes(roots, context.caller)
     between.append(text + b"}")
-    return OperationPlan(PreparedQuery(roots), tuple(between), check_cost(roots), list_pupil_ids(roots))
+    return OperationPlan(PreparedQuery(roots, context.caller.scopes), tuple(between), check_cost(roots), list_pupil_ids(roots))
 
 
 def split_template(source: str) -> tuple[str, list[str]]:

@@ -130,7 +130,7 @@ def _plan_list(root: Query, query: ListQuery, caller: Caller, as_csv: bool) -> R
     if as_csv:
         csv.list_columns(query)
     check_cost([query])
-    return ReadPlan(PreparedQuery([root]), query, csv.CSV if as_csv else JSON, list_pupil_ids([root]))
+    return ReadPlan(PreparedQuery([root], caller.scopes), query, csv.CSV if as_csv else JSON, list_pupil_ids([root]))
 
 
 def lookup_handler(resource: Resource) -> Handler:
@@ -188,7 +188,7 @@ def row_handler(resource: Resource) -> Handler:
         check_cost([root])
         if row_key is None:
             raise NotFound()
-        return ReadPlan(PreparedQuery([root]), None, pupil_ids=list_pupil_ids([root]))
+        return ReadPlan(PreparedQuery([root], caller.scopes), None, pupil_ids=list_pupil_ids([root]))
 
     return read_handler(make_plan, _respond_with_row, resource)
 

@@ -1,6 +1,6 @@
 """The caller of a request: a client, the scopes of its token, and a snapshot of its reach."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -44,10 +44,15 @@ class ReachSnapshot:
 
 
 class Need(NamedTuple):
-    """A scope that an operation, a resource or a field needs: at a school, or else at a school or trust."""
+    """A scope that an operation, a resource or a field needs: at a school, or else at a school or trust. One of `others` does too."""
 
     scope: str
     at_school: bool = True
+    others: tuple[str, ...] = ()
+
+    def is_among(self, scopes: Collection[str]) -> bool:
+        """Whether one of the scopes meets the need."""
+        return self.scope in scopes or any(other in scopes for other in self.others)
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Caller:
 
     def meets(self, need: Need) -> bool:
         """Whether the caller has the scope, and has it at a school where that is needed."""
-        return need.scope in (self.at_schools if need.at_school else self.scopes)
+        return need.is_among(self.at_schools if need.at_school else self.scopes)
 
     @property
     def only_tenant(self) -> UUID | None:

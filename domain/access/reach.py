@@ -56,6 +56,8 @@ shared_pupils = Table(
 )
 
 CALLER = bindparam("caller", type_=Uuid)
+TOKEN_SCOPES = bindparam("token_scopes", type_=ARRAY(Text))
+"""The scopes of the caller's token, for rows of which several scopes see different ones."""
 
 
 def is_in_force(r: Any) -> ColumnElement[bool]:
@@ -135,6 +137,11 @@ def has_grant(
     if tests_each_row:
         inner = inner.offset(literal_column("0"))
     return exists(inner.correlate_except(r))
+
+
+def holds_in_token(scope: Scope) -> ColumnElement[bool]:
+    """Returns the condition that the caller's token has the scope."""
+    return literal_column(f"'{scope.value}'", Text) == any_(TOKEN_SCOPES)
 
 
 def rows_of_school(tenant_id: Column[UUID], school_id: Column[UUID], *, tests_each_row: bool = False) -> RowPredicate:

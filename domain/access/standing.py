@@ -36,9 +36,9 @@ async def check_standing(database: Database, client_id: UUID, needs: Mapping[str
     if row is None:
         raise ClientRevoked()
     scopes, at_schools = row["scopes"] or (), row["at_schools"] or ()
-    ended = {what: need.scope for what, need in needs.items() if need.scope not in scopes}
+    ended = {what: need.scope for what, need in needs.items() if not need.is_among(scopes)}
     if ended or not scopes:
         raise make_ended_error(ended or {"request": "a scope"})
-    without_school = {what: need.scope for what, need in needs.items() if need.at_school and need.scope not in at_schools}
+    without_school = {what: need.scope for what, need in needs.items() if need.at_school and not need.is_among(at_schools)}
     if without_school and not installation:
         raise make_no_school_error(without_school)

@@ -1,7 +1,8 @@
 """The target that a judgement is compared with.
 
 It is the target of the pupil, subject and aspect whose horizon is the nearest from the census day of the window on, as it
-stood when the window closed, or as it is now while the window is open. So a target that is set later changes nothing of
+stood when the window closed, or as it is now while the window is open. Targets that the caller may not
+see are none. So a target that is set later changes nothing of
 a window that has closed. Of targets for one day, one in the judgement's scheme version goes before others, then the one
 that was set last.
 """
@@ -12,6 +13,7 @@ from sqlalchemy import ColumnElement, Select, case, select, true
 
 from domain.assessment.horizons import find_horizon_date
 from domain.assessment.schemes import column_of_grade, scheme_grades
+from domain.assessment.target_visibility import sees_target
 from domain.assessment.targets import target_history, targets
 from domain.assessment.window_state import derive_closed_at
 from domain.assessment.windows import windows
@@ -44,7 +46,7 @@ def _select_nearest(row: Any) -> Select[Any]:
     was_set_later = (t.c.recorded_at > closed_at).is_(true())
     former = (
         select(h.c.scheme_version_no, h.c.grade_no, h.c.recorded_at)
-        .where(h.c.tenant_id == t.c.tenant_id, h.c.id == t.c.id, h.c.recorded_at <= closed_at)
+        .where(h.c.tenant_id == t.c.tenant_id, h.c.id == t.c.id, h.c.recorded_at <= closed_at, sees_target(h.c))
         .order_by(h.c.version.desc())
         .limit(1)
         .correlate_except(h)
@@ -58,7 +60,7 @@ def _select_nearest(row: Any) -> Select[Any]:
         select(t.c.id, version.label("scheme_version_no"), grade.label("grade_no"))
         .select_from(t.join(w, (w.c.tenant_id == row.tenant_id) & (w.c.no == row.window_no)).outerjoin(former, was_set_later))
         .where(*(t.c[name] == row[name] for name in ("tenant_id", "pupil_id", "subject_no", "aspect_no")))
-        .where(horizon_on >= w.c.census_on, version.is_not(None))
+        .where(horizon_on >= w.c.census_on, version.is_not(None), sees_target(t.c))
         .order_by(horizon_on, version != row.scheme_version_no, recorded_at.desc(), t.c.id)
         .limit(1)
         .correlate_except(t, w, former)

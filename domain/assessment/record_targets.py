@@ -56,7 +56,10 @@ class TargetEntry(PupilRow, kw_only=True):
         describe("Code of the scheme that the grade is of. Without it, the scheme in which this school last judged the subject."),
     ] = UNSET
     basis: Annotated[Literal["teacher", "prior-attainment", "benchmark", "aspiration"], describe("What the target is based on.")]
-    visibility: Annotated[Literal["staff", "school", "family"], describe("Who may be shown it.")] = "school"
+    visibility: Annotated[
+        Literal["staff", "school", "trust", "family"] | UnsetType,
+        describe("Who sees it. Left out, a stored target keeps its own, and a new one is of staff."),
+    ] = UNSET
     expected_version: ExpectedVersion = UNSET
     recorded_at: Annotated[
         Instant | UnsetType, describe("When the target was set. The later one holds; without it, the later request.")
@@ -227,7 +230,7 @@ WHERE tenant_id = $1 AND pupil_id = ANY ($2) AND COALESCE(recorded_at_school_id,
 _STORED = f"""
 SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id,
     EXISTS (SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.pupil_id = g.pupil_id AND e.school_id = g.row_school_id) AS was_on_roll,
-    t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at
+    t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at, t.client_id
 FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[], $9::uuid[])
     WITH ORDINALITY AS g (pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis, row_school_id, n)
 JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id AND {reaches_pupil_sql("$8", "p", "id")}
@@ -237,7 +240,7 @@ LEFT JOIN targets t ON t.tenant_id = $1 AND t.pupil_id = g.pupil_id AND t.subjec
 _COLUMNS = ", ".join((*targets.columns.keys(), "xid"))
 
 
-_HISTORY = f"""
+TARGET_HISTORY = f"""
 INSERT INTO target_history ({_COLUMNS}, until)
 SELECT {_COLUMNS}, GREATEST($3, received_at, changed_at) FROM targets WHERE tenant_id = $1 AND id = ANY ($2)
 """
@@ -269,7 +272,7 @@ async def compare_with_stored(
     by_n = dict(enumerate(rows, 1))
     changed: list[tuple[Any, ...]] = []
     now: datetime | None = None
-    conflicts: list[ConflictingRow] = []
+    conflicts: dict[Scope, list[ConflictingRow]] = {Scope.TARGETS_READ: [], Scope.TARGETS_STAFF: []}
     keys = transpose([key[:6] for _, _, key in rows], 6)
     school_ids = [schools[at].id for at, _, _ in rows]
     async for part in iterate_in_slices(await connection.fetch(_STORED, tenant_id, *keys, caller.client_id, school_ids)):
@@ -278,14 +281,18 @@ async def compare_with_stored(
             exists, now = stored["id"] is not None, stored["now"]
             said_at = getattr(entry, "recorded_at", None)
             recorded_at = max(now, stored["recorded_at"] or now) if said_at is UNSET else said_at and said_at.astimezone(UTC)
-            value = (*key[6:], getattr(entry, "visibility", None))
+            visibility = getattr(entry, "visibility", None)
+            visibility = stored["visibility"] or "staff" if visibility is UNSET else visibility
+            value = (*key[6:], visibility)
             if exists and value == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
                 batch.record_outcome(at, "unchanged", stored["id"], stored["version"])
                 continue
             has_conflict = getattr(entry, "expected_version", UNSET) not in (UNSET, stored["version"] or 0)
             if has_conflict:
                 current = Current(stored["version"] or 0, recorded_at=stored["recorded_at"])
-                conflicts.append(ConflictingRow(at, key[0], stored["scheme_version_no"], stored["grade_no"], current))
+                row = ConflictingRow(at, key[0], stored["scheme_version_no"], stored["grade_no"], current)
+                may_be_read = stored["visibility"] in ("school", "family") or stored["client_id"] == caller.client_id
+                conflicts[Scope.TARGETS_READ if may_be_read else Scope.TARGETS_STAFF].append(row)
             if exists and (recorded_at is None or recorded_at < stored["recorded_at"]):
                 if not has_conflict:
                     batch.record_outcome(at, "superseded", stored["id"], stored["version"])
@@ -297,10 +304,11 @@ async def compare_with_stored(
             if not has_conflict and not batch.is_rejected(at):
                 target_id = stored["id"] if exists else new_id(TARGET)
                 batch.record_outcome(at, "updated" if exists else "created", target_id, stored["version"] + 1 if exists else 1)
-                changed.append((target_id, stored["school_id"], *key, entry.visibility, recorded_at, entry.actor, schools[at].id))
+                changed.append((target_id, stored["school_id"], *key, visibility, recorded_at, entry.actor, schools[at].id))
     for at, _, _ in by_n.values():
         batch.reject(at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
-    await reject_conflicts(connection, caller, Scope.TARGETS_READ, tenant_id, batch, conflicts)
+    for scope, rows_of_scope in conflicts.items():
+        await reject_conflicts(connection, caller, scope, tenant_id, batch, rows_of_scope)
     return changed, now
 
 
@@ -310,5 +318,5 @@ async def write_targets(
     """Writes the changed targets, and the values that they replace into history."""
     for part in split_into_parts(rows):
         columns = transpose(part, len(part[0]))
-        await connection.execute(_HISTORY, tenant_id, columns[0], now)
+        await connection.execute(TARGET_HISTORY, tenant_id, columns[0], now)
         await connection.execute(_WRITE, tenant_id, caller.client_id, now, *columns)

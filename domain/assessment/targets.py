@@ -19,6 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     any_,
+    case,
     func,
     select,
 )
@@ -29,6 +30,7 @@ from domain.assessment.horizons import find_horizon_date
 from domain.assessment.scheme_versions import versions
 from domain.assessment.schemes import column_of_grade, schemes
 from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
+from domain.assessment.target_visibility import OR_SCOPES, sees_target
 from domain.declare.resource import Field, Filter, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
@@ -67,6 +69,8 @@ targets = Table(
     Column("version", Integer, nullable=False),
     Column("changed_at", DateTime(timezone=True), comment="Null until it changes"),
     Column("recorded_at_school_id", Uuid, comment="Null of what older programs wrote"),
+    Column("lock_reason", Text),
+    Column("locked_by", Text),
     UniqueConstraint("tenant_id", "pupil_id", "subject_no", "aspect_no", "horizon_year", "horizon_point", "basis"),
     Index("targets_by_id", "id"),
     Index("targets_by_school", "tenant_id", "school_id"),
@@ -76,12 +80,12 @@ target_history = declare_view("target_history", targets, Column("until", DateTim
 
 
 def _is_nearest(row: Any) -> ColumnElement[bool]:
-    """Whether a target is of the nearest academic year, of those with targets of its subject and aspect, that is not
-    over.
+    """Whether a target is of the nearest academic year that is not over, of those with targets of its subject and aspect that the
+    caller sees: a hidden one hides no other.
     """
     n = targets.alias()
     same = [n.c[name] == row[name] for name in ("tenant_id", "pupil_id", "subject_no", "aspect_no")]
-    nearest = select(func.min(n.c.horizon_year)).where(*same, n.c.horizon_year >= THIS_YEAR)
+    nearest = select(func.min(n.c.horizon_year)).where(*same, n.c.horizon_year >= THIS_YEAR, sees_target(n.c))
     nearest_year: ColumnElement[int] = nearest.correlate_except(n).scalar_subquery()
     is_nearest: ColumnElement[bool] = row.horizon_year == nearest_year
     return is_nearest
@@ -107,11 +111,14 @@ def _has_scheme(tenant: ColumnElement[Any], matches: Callable[[ColumnElement[Any
 TARGETS = Resource(
     name="target",
     plural="targets",
-    doc="What a pupil is meant to reach in a subject by a point in time.",
+    doc="What a pupil is meant to reach in a subject by a point in time. targets:staff, targets:family or targets:write suffices too:"
+    " each sees the targets that its scope may see.",
     source=targets,
     type_number=TARGET,
     is_looked_up=True,
     scope=Scope.TARGETS_READ,
+    or_scopes=OR_SCOPES,
+    visibility=lambda has_everywhere: sees_target(t, has_everywhere),
     order=("tenant_id", "id"),
     reach=rows_of_pupil(t.tenant_id, t.school_id, t.pupil_id),
     fields={
@@ -141,8 +148,11 @@ TARGETS = Resource(
             find=_has_scheme,
         ),
         "basis": Field(t.basis, "What it rests on: teacher, prior-attainment, benchmark or aspiration.", vocabulary=TARGET_BASIS),
-        "visibility": Field(t.visibility, "Who is meant to see it: staff, school or family.", vocabulary=TARGET_VISIBILITY),
+        "visibility": Field(t.visibility, "Who sees it: staff, school, trust or family.", vocabulary=TARGET_VISIBILITY),
         "lockedAt": Field(t.locked_at, "Since when it cannot be changed."),
+        "lockReason": Field(
+            case((t.locked_at.is_not(None), t.lock_reason)), "Why it was locked; null while it is not.", is_prose=True
+        ),
         "recordedAt": Field(t.recorded_at, "When it was set."),
         "receivedAt": Field(t.received_at, "When it first arrived here; it never changes."),
         "changedAt": Field(func.greatest(t.changed_at, t.received_at, type_=DateTime(timezone=True)), CHANGED_AT, nullable=False),

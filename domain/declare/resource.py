@@ -321,6 +321,11 @@ class Resource:
     condition: ColumnElement[bool] | None = None
     also_needs: tuple[Scope, ...] = ()
     """The scopes that its `reach` asks for beside `scope`."""
+    or_scopes: tuple[Scope, ...] = ()
+    """Scopes of which one suffices in place of `scope`. Which rows each of them sees, `visibility` says."""
+    visibility: Callable[[Callable[[Scope | None], bool]], ColumnElement[bool]] | None = None
+    """Makes the condition that the caller may see a row, by the scopes of its token and its grants; it tells whether the caller has a
+    scope at every school within reach. It is tested of every row, whichever link leads there."""
     links: Mapping[str, Link] = field(default_factory=dict)
     choices: Mapping[str, Choice] = field(default_factory=dict)
     links_from_others: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)

@@ -25,6 +25,8 @@ class Scope(StrEnum):
     JUDGEMENTS_READ = "judgements:read"
     JUDGEMENTS_WRITE = "judgements:write"
     TARGETS_READ = "targets:read"
+    TARGETS_FAMILY = "targets:family"
+    TARGETS_STAFF = "targets:staff"
     TARGETS_WRITE = "targets:write"
     AGGREGATES_READ = "aggregates:read"
     AGGREGATES_INTERNAL = "aggregates:internal"

@@ -47,12 +47,12 @@ def list_needs(queries: Sequence[Query]) -> dict[str, Need]:
     """Returns the scope that each resource and field of the queries needs, by name."""
     needs: dict[str, Need] = {}
 
-    def require(resource: Resource, scope: Scope | None, what: str) -> None:
+    def require(resource: Resource, scope: Scope | None, what: str, others: tuple[Scope, ...] = ()) -> None:
         if scope is not None:
-            needs.setdefault(what, Need(scope, resource.is_of_schools))
+            needs.setdefault(what, Need(scope, resource.is_of_schools, others))
 
     def visit_resource(resource: Resource, fields: OutputFields) -> None:
-        require(resource, resource.scope, resource.plural)
+        require(resource, resource.scope, resource.plural, resource.or_scopes)
         for scope in resource.also_needs:
             require(resource, scope, f"{resource.plural} of {scope.partition(':')[0]}")
         for _, field in fields:

@@ -93,7 +93,7 @@ def _write_pair(coded: CodedFilter, tenant: ColumnElement[Any] | None) -> Column
         value = array([cast(bindparam(bind, type_=Text), Text)])
     named = func.unnest(value).table_valued("value", with_ordinality="n").render_derived()
     among = [write_condition(codes.narrowed_by[by.name], by, by_bind) for by_bind, by in narrowing]
-    scope = condition.field.scope or resource.scope
+    scope = condition.field.scope or (None if resource.or_scopes else resource.scope)
     reaches = [(column, _bind(column.table, and_(reach(scope), *among), tenant)) for column, reach in codes.sources]
     # each NOT EXISTS by itself is an anti-join, which reads the codes once for all values
     nowhere = [

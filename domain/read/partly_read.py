@@ -21,7 +21,7 @@ async def add_unknown_codes(problem: PartlyRead, database: Database, caller: Cal
     queries = [query for each in lists if (query := _keep_codes(each)) is not None and _may_be_told(query, caller)]
     if queries:
         try:
-            await PreparedQuery(queries).read(database, caller.client_id, cursors, caller.snapshot)
+            await PreparedQuery(queries, caller.scopes).read(database, caller.client_id, cursors, caller.snapshot)
         except Invalid as unknown:
             return problem.add_issues(unknown.issues[: max(MAX_ISSUES - len(problem.issues), 0)])
     return problem

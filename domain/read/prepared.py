@@ -4,13 +4,14 @@ Binds a request's values to the SQL statement, runs it, and replaces the placeho
 returns (labels, cursors, data versions).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.access.caller import ReachSnapshot
+from domain.access.reach import TOKEN_SCOPES
 from domain.access.standing import check_standing
 from domain.declare.errors import Invalid
 from domain.declare.resource import Link, TextRange
@@ -58,10 +59,10 @@ class PreparedQuery:
 
     It holds no values of parameters. The names of bind parameters are those that read/compile.py writes: first_{page},
     after_{page}_{i}, where_{page}_{i}, where_{page}_{i}_high, argument_{page}_{name} and key_{n}_{i}, where pages are
-    numbered in the order of the tree.
+    numbered in the order of the tree. `scopes` are those of the token of everyone whom it serves.
     """
 
-    def __init__(self, queries: Sequence[Query]) -> None:
+    def __init__(self, queries: Sequence[Query], scopes: Iterable[str] = ()) -> None:
         self._values: dict[str, Any] = {}
         """By bind name, the values; Parameters among them have none."""
         self._pages: list[ListQuery] = []
@@ -81,6 +82,7 @@ class PreparedQuery:
         self._is_versioned = all(map(is_versioned, self.template.queries))
         self._version_template = QueryTemplate.intern(list_rows_versioned_by_school(self.template.queries))
         """Reads the data version alone."""
+        self._values[TOKEN_SCOPES.key] = sorted(scopes)
         self._is_coded = bool(list_coded(self._pages))
         self._parameters = {name: value for name, value in self._values.items() if _has_parameter(value)}
         self._fixed_fingerprints = [
@@ -336,10 +338,17 @@ async def _is_current(version: bytes, database: Database, caller: UUID, snapshot
 
 
 async def read(
-    queries: Sequence[Query], database: Database, caller: UUID, cursors: Cursors, snapshot: ReachSnapshot | None = None
+    queries: Sequence[Query],
+    database: Database,
+    caller: UUID,
+    cursors: Cursors,
+    snapshot: ReachSnapshot | None = None,
+    scopes: Iterable[str] = (),
 ) -> list[bytes | None]:
-    """Runs queries without parameters. Returns the JSON text of each, None for a row that does not exist."""
-    return (await PreparedQuery(queries).read(database, caller, cursors, snapshot)).bodies
+    """Runs queries without parameters for a caller whose token has these scopes. Returns the JSON text of each, None for a row that
+    does not exist.
+    """
+    return (await PreparedQuery(queries, scopes).read(database, caller, cursors, snapshot)).bodies
 
 
 REACH_VERSION = PreparedQuery([])

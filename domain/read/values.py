@@ -38,7 +38,9 @@ class ValueWriter:
     def write_reach(self, resource: Resource, source: FromClause, link: Link | None) -> list[ColumnElement[bool]]:
         """Returns the resource's own condition, and the one that a row is within the caller's reach."""
         conditions = [] if resource.condition is None else [resource.condition]
-        if not self.has_everywhere(resource.scope):
+        if resource.visibility is not None:
+            conditions.append(resource.visibility(self.has_everywhere))
+        if resource.visibility is None and not self.has_everywhere(resource.scope):
             conditions.append(resource.reach(resource.scope))
         elif link is None or not link.target_in_reach:
             conditions.append(resource.reach(None))

@@ -85,7 +85,7 @@ async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_else
 
     async def ids(**asked: Any) -> list[str]:
         page = ListQuery(resource, (("data", PageRows((("id", FieldValue(resource.fields["id"])),))),), first=1000, **asked)
-        (body,) = await prepared.read([page], two_trusts.database, mixed.client_id, two_trusts.cursors)
+        (body,) = await prepared.read([page], two_trusts.database, mixed.client_id, two_trusts.cursors, scopes=mixed.scopes)
         return [row["id"] for row in json.loads(body or b"")["data"]]
 
     values = {value for id_, value in truth.items() if value is not None}

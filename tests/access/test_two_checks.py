@@ -239,7 +239,8 @@ async def test_random_requests_find_no_row_of_another_tenant(
     requests, own, leaked = 0, 0, []
     for asker, asked, roots in statements(catalogue, known):
         held = None if asks_rows else snapshot[asker]
-        bodies = await prepared.read(roots, roles[role], two_trusts.clients[asker].caller.client_id, two_trusts.cursors, held)
+        caller = two_trusts.clients[asker].caller
+        bodies = await prepared.read(roots, roles[role], caller.client_id, two_trusts.cursors, held, caller.scopes)
         requests += len(bodies)
         for root, body in zip(roots, bodies, strict=True):
             found = owned(body, known, *keys)
@@ -257,7 +258,8 @@ async def test_without_either_check_the_same_requests_find_them(
     forget_reach(monkeypatch)
     requests = found = 0
     for asker, asked, roots in statements(OPEN, known, shapes=20):
-        bodies = await prepared.read(roots, roles["superuser"], two_trusts.clients[asker].caller.client_id, two_trusts.cursors)
+        caller = two_trusts.clients[asker].caller
+        bodies = await prepared.read(roots, roles["superuser"], caller.client_id, two_trusts.cursors, scopes=caller.scopes)
         requests += len(roots)
         found += sum(asked in owned(body, known, "owner", "register") for body in bodies)
     assert found > requests / 2

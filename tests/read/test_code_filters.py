@@ -9,6 +9,7 @@ import pytest
 from domain import RESOURCES
 from domain.clients.clients import read_client_status
 from domain.declare.resource import LabelOf
+from domain.declare.scopes import Scope
 from domain.read import prepared
 from domain.read.query import Condition, FieldValue, ListQuery, PageRows, ToMany
 from tests.fixtures.two_trusts import TwoTrusts
@@ -37,7 +38,7 @@ async def test_a_filter_by_a_code_lists_the_rows_that_show_it(client: str, two_t
         rows = PageRows((("code", FieldValue(field)), *keys))
 
         async def read(query: Any, snapshot: Any) -> Any:
-            (body,) = await prepared.read([query], two_trusts.database, caller, two_trusts.cursors, snapshot)
+            (body,) = await prepared.read([query], two_trusts.database, caller, two_trusts.cursors, snapshot, frozenset(Scope))
             return json.loads(body or b"{}")["data"]
 
         every = await read(ListQuery(resource, (("data", rows),), first=1000), None)

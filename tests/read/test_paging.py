@@ -21,6 +21,7 @@ from domain import RESOURCES
 from domain.access.caller import ReachSnapshot
 from domain.clients.clients import read_client_status
 from domain.declare.resource import Field, Resource
+from domain.declare.scopes import Scope
 from domain.declare.value_types import ValueType
 from domain.read import prepared
 from domain.read.checks import list_default_fields
@@ -42,7 +43,7 @@ async def page(
     two_trusts: TwoTrusts, client_id: UUID, asked: ListQuery, snapshot: ReachSnapshot | None = None
 ) -> tuple[list[Row], bool, str | None]:
     """The rows of a page, each as what is ordered by and then its key; whether more follow; and where the page ends."""
-    (body,) = await prepared.read([asked], two_trusts.database, client_id, two_trusts.cursors, snapshot)
+    (body,) = await prepared.read([asked], two_trusts.database, client_id, two_trusts.cursors, snapshot, frozenset(Scope))
     found = json.loads(body or b"", parse_float=str, parse_int=str)
     return [tuple(row.values()) for row in found["data"]], found["more"], found["end"]
 

@@ -66,6 +66,10 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
     subject, aspect = [(await sent(client, f"/v1/{noun}", named, 201))["id"] for noun in ("subjects", "aspects")]
     scheme = await sent(client, "/v1/schemes", {**named, "grades": [{"code": "1", "label": "One"}]}, 201)
     discount = await sent(client, f"/v1/windows/{planned}/discounts", {**DISCOUNT, "pupil": {"reference": "P8"}}, 201)
+    aims = [judged(n, horizon=HORIZON, scheme="ks2-scaled-score", basis="aspiration") for n in (7, 8)]
+    aimed = await sent(client, "/v1/targets", {"school": SCHOOL, "entries": aims}, Prefer="return=representation")
+    free, locked = aimed["results"]
+    await sent(client, f"/v1/targets/{locked['id']}/lock", {"reason": "Agreed with parents"})
     starter = entry(
         50, yearGroup="R", dateOfBirth="2026-01-01", enrolments=[{"from": PLANNED_DAY, "status": "C"}], characteristics=None
     )
@@ -81,6 +85,8 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             **dict.fromkeys(("close_window", "create_window_discount"), open_window),
             "reopen_window": closed,
             "withdraw_discount": discount["id"],
+            "lock_target": free["id"],
+            "unlock_target": locked["id"],
             "withdraw_planned_roll": planned_roll,
             **dict.fromkeys(("update_school", "record_school_references"), school),
             "update_pupil": pupils[5],
@@ -154,6 +160,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "create_scheme_version": {"grades": [GRADE]},
     "create_window_discount": DISCOUNT,
     "withdraw_discount": {"author": "Head"},
+    "lock_target": {"reason": "Agreed with parents", "actor": "Head"},
+    "unlock_target": {"reason": "To be set anew", "actor": "Head"},
     "update_group": {"name": "Renamed", "code": "r", "kind": "adhoc"},
     "update_subject": {"name": "Renamed", "nationalCode": "SUB"},
     "update_aspect": {"name": "Renamed", "nationalCode": "SUB"},
@@ -443,7 +451,7 @@ STORED: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
 WITHOUT = {
     *("open_window", "close_window", "repin_window", "delete_window", "delete_group", "retire_subject", "retire_aspect"),
     *("withdraw_planned_roll", "withdraw_discount", "create_scheme_version", "update_subject", "update_aspect", "update_window"),
-    *("reopen_window", "release_pupil_upn"),
+    *("reopen_window", "release_pupil_upn", "lock_target", "unlock_target"),
 }
 """Commands of which no field but one names anything that is stored."""
 
