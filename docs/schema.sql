@@ -8,9 +8,9 @@ CREATE FUNCTION public.acts_in(in_tenant uuid, with_school uuid DEFAULT NULL::uu
 BEGIN
     IF NOT (session_user = current_user OR pg_has_role(session_user, 'markonce_operator', 'MEMBER')) AND NOT EXISTS (
         SELECT 1 FROM reach r WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
-            AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+            AND r.writes AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
     ) THEN
-        RAISE insufficient_privilege USING MESSAGE = 'the caller reaches nothing of this tenant';
+        RAISE insufficient_privilege USING MESSAGE = 'the caller may write nothing of this tenant';
     END IF;
     IF with_school IS NOT NULL AND NOT EXISTS (SELECT 1 FROM schools WHERE id = with_school AND tenant_id = in_tenant) THEN
         RAISE insufficient_privilege USING MESSAGE = 'the school is not of this tenant';
@@ -377,6 +377,23 @@ BEGIN
                 AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
         ) HAVING count(*) = 1 OR bool_or(c.id::text = named)
     );
+END $$;
+
+CREATE FUNCTION public.flag_scopes() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    nouns text[] := ARRAY(SELECT split_part(scope, ':', 1) FROM unnest(NEW.scopes) scope);
+    moves_records boolean := NEW.scopes && '{pupils:write,pupils:merge,privacy:write}';
+BEGIN
+    NEW.sees_pupils := nouns && '{pupils,groups,judgements,targets,audit,privacy}' OR 'windows:write' = ANY (NEW.scopes);
+    NEW.sees_judgements := moves_records OR nouns && '{judgements,audit}';
+    NEW.sees_targets := moves_records OR nouns && '{targets,audit}';
+    NEW.sees_counts := nouns && '{aggregates}';
+    NEW.writes := EXISTS (SELECT 1 FROM unnest(NEW.scopes) scope WHERE split_part(scope, ':', 2) IN ('write', 'merge')
+        AND split_part(scope, ':', 1) NOT IN ('clients', 'grants', 'imports'));
+    RETURN NEW;
 END $$;
 
 CREATE FUNCTION public.follow_main_school() RETURNS trigger
@@ -1459,6 +1476,16 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.visibility_now(in_tenant uuid, of_target uuid) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT t.visibility FROM targets t WHERE t.tenant_id = in_tenant AND t.id = of_target AND EXISTS (
+        SELECT 1 FROM reach r WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
+            AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+    )
+$$;
+
 CREATE FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) RETURNS TABLE(school_id uuid, subject_no smallint, aspect_no smallint, expected integer, received integer, missing_pupil_ids uuid[])
     LANGUAGE sql STABLE SECURITY DEFINER COST 100000 ROWS 100
     SET search_path TO 'public', 'pg_temp'
@@ -1811,7 +1838,9 @@ CREATE TABLE public.targets (
     version integer DEFAULT 1 NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     changed_at timestamp with time zone,
-    recorded_at_school_id uuid
+    recorded_at_school_id uuid,
+    lock_reason text,
+    locked_by text
 );
 
 ALTER TABLE ONLY public.targets FORCE ROW LEVEL SECURITY;
@@ -2518,7 +2547,12 @@ CREATE TABLE public.reach (
     grant_id uuid NOT NULL,
     scopes text[] NOT NULL,
     starts_at timestamp with time zone NOT NULL,
-    ends_at timestamp with time zone
+    ends_at timestamp with time zone,
+    sees_pupils boolean,
+    sees_judgements boolean,
+    sees_targets boolean,
+    sees_counts boolean,
+    writes boolean
 );
 
 ALTER TABLE ONLY public.reach FORCE ROW LEVEL SECURITY;
@@ -2799,10 +2833,95 @@ CREATE TABLE public.target_history (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     until timestamp with time zone NOT NULL,
     changed_at timestamp with time zone,
-    recorded_at_school_id uuid
+    recorded_at_school_id uuid,
+    lock_reason text,
+    locked_by text
 );
 
 ALTER TABLE ONLY public.target_history FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW public.target_changes WITH (security_invoker='true') AS
+ SELECT v.tenant_id,
+    v.id,
+    v.pupil_id,
+    v.school_id,
+    v.subject_no,
+    v.aspect_no,
+    v.horizon_year,
+    v.horizon_point,
+    v.basis,
+    v.scheme_version_no,
+    v.grade_no,
+    v.visibility,
+    v.locked_at,
+    v.lock_reason,
+    v.locked_by,
+    v.recorded_at,
+    v.received_at,
+    v.client_id,
+    v.actor,
+    v.recorded_at_school_id,
+    v.version,
+    COALESCE(b.until, v.received_at) AS changed_at,
+    b.scheme_version_no AS before_scheme_version_no,
+    b.grade_no AS before_grade_no,
+    b.visibility AS before_visibility,
+    b.locked_at AS before_locked_at,
+    COALESCE(public.visibility_now(v.tenant_id, v.id), v.visibility) AS visibility_now
+   FROM (( SELECT targets.tenant_id,
+            targets.id,
+            targets.pupil_id,
+            targets.school_id,
+            targets.subject_no,
+            targets.aspect_no,
+            targets.horizon_year,
+            targets.horizon_point,
+            targets.basis,
+            targets.scheme_version_no,
+            targets.grade_no,
+            targets.visibility,
+            targets.locked_at,
+            targets.lock_reason,
+            targets.locked_by,
+            targets.recorded_at,
+            targets.received_at,
+            targets.client_id,
+            targets.actor,
+            targets.recorded_at_school_id,
+            targets.version
+           FROM public.targets
+        UNION ALL
+         SELECT target_history.tenant_id,
+            target_history.id,
+            target_history.pupil_id,
+            target_history.school_id,
+            target_history.subject_no,
+            target_history.aspect_no,
+            target_history.horizon_year,
+            target_history.horizon_point,
+            target_history.basis,
+            target_history.scheme_version_no,
+            target_history.grade_no,
+            target_history.visibility,
+            target_history.locked_at,
+            target_history.lock_reason,
+            target_history.locked_by,
+            target_history.recorded_at,
+            target_history.received_at,
+            target_history.client_id,
+            target_history.actor,
+            target_history.recorded_at_school_id,
+            target_history.version
+           FROM public.target_history) v
+     LEFT JOIN LATERAL ( SELECT h.scheme_version_no,
+            h.grade_no,
+            h.visibility,
+            h.locked_at,
+            h.until
+           FROM public.target_history h
+          WHERE ((h.tenant_id = v.tenant_id) AND (h.id = v.id) AND (h.version < v.version))
+          ORDER BY h.version DESC
+         LIMIT 1) b ON (true));
 
 CREATE TABLE public.tenant_versions (
     tenant_id uuid NOT NULL,
@@ -3369,6 +3488,8 @@ CREATE TRIGGER fill_name_key BEFORE INSERT OR UPDATE OF name ON public.schools F
 
 CREATE TRIGGER fill_name_key BEFORE INSERT OR UPDATE OF name ON public.trusts FOR EACH ROW EXECUTE FUNCTION public.fill_name_key();
 
+CREATE TRIGGER flag_scopes BEFORE INSERT OR UPDATE OF scopes ON public.reach FOR EACH ROW EXECUTE FUNCTION public.flag_scopes();
+
 CREATE TRIGGER follow_changed_spells AFTER UPDATE ON public.enrolments REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.follow_spells();
 
 CREATE TRIGGER follow_former_spells AFTER UPDATE ON public.enrolments REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.follow_spells();
@@ -3765,18 +3886,20 @@ CREATE POLICY reached ON public.aspects TO markonce_app USING ((EXISTS ( SELECT 
 
 CREATE POLICY reached ON public.cells TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = cells.tenant_id) AND (r.school_id = cells.school_id)))));
+  WHERE ((r.tenant_id = cells.tenant_id) AND (r.school_id = cells.school_id) AND r.sees_counts))));
 
 CREATE POLICY reached ON public.characteristic_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = characteristic_history.tenant_id) AND (r.school_id = characteristic_history.school_id)))) OR (EXISTS ( SELECT 1
-   FROM public.shared_pupils s
+  WHERE ((r.tenant_id = characteristic_history.tenant_id) AND (r.school_id = characteristic_history.school_id) AND r.sees_pupils))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_pupils)))
   WHERE ((s.tenant_id = characteristic_history.tenant_id) AND (s.pupil_id = characteristic_history.pupil_id))))));
 
 CREATE POLICY reached ON public.characteristics TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = characteristics.tenant_id) AND (r.school_id = characteristics.school_id)))) OR (EXISTS ( SELECT 1
-   FROM public.shared_pupils s
+  WHERE ((r.tenant_id = characteristics.tenant_id) AND (r.school_id = characteristics.school_id) AND r.sees_pupils))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_pupils)))
   WHERE ((s.tenant_id = characteristics.tenant_id) AND (s.pupil_id = characteristics.pupil_id))))));
 
 CREATE POLICY reached ON public.collects TO markonce_app USING ((EXISTS ( SELECT 1
@@ -3793,7 +3916,7 @@ CREATE POLICY reached ON public.conjunction_parts TO markonce_app USING ((EXISTS
 
 CREATE POLICY reached ON public.data_issues TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = data_issues.tenant_id) AND (r.school_id = data_issues.school_id)))) AND ((kind <> 'possible-same-child'::text) OR (cardinality(pupil_ids) = ( SELECT count(*) AS count
+  WHERE ((r.tenant_id = data_issues.tenant_id) AND (r.school_id = data_issues.school_id) AND r.sees_pupils))) AND ((kind <> 'possible-same-child'::text) OR (cardinality(pupil_ids) = ( SELECT count(*) AS count
    FROM public.pupils p
   WHERE ((p.tenant_id = data_issues.tenant_id) AND (p.id = ANY (data_issues.pupil_ids))))))));
 
@@ -3805,7 +3928,7 @@ CREATE POLICY reached ON public.different_children TO markonce_app USING (((EXIS
 
 CREATE POLICY reached ON public.discounted_cells TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = discounted_cells.tenant_id) AND (r.school_id = discounted_cells.school_id) AND (r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.starts_at <= now()) AND ((r.ends_at IS NULL) OR (r.ends_at > now()))))));
+  WHERE ((r.tenant_id = discounted_cells.tenant_id) AND (r.school_id = discounted_cells.school_id) AND r.sees_counts AND (r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.starts_at <= now()) AND ((r.ends_at IS NULL) OR (r.ends_at > now()))))));
 
 CREATE POLICY reached ON public.discounts TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3816,15 +3939,15 @@ CREATE POLICY reached ON public.discounts TO markonce_app USING (((EXISTS ( SELE
 
 CREATE POLICY reached ON public.enrolment_history TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = enrolment_history.tenant_id) AND (r.school_id = enrolment_history.school_id)))));
+  WHERE ((r.tenant_id = enrolment_history.tenant_id) AND (r.school_id = enrolment_history.school_id) AND r.sees_pupils))));
 
 CREATE POLICY reached ON public.enrolments TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = enrolments.tenant_id) AND (r.school_id = enrolments.school_id)))));
+  WHERE ((r.tenant_id = enrolments.tenant_id) AND (r.school_id = enrolments.school_id) AND r.sees_pupils))));
 
 CREATE POLICY reached ON public.external_ids TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = external_ids.tenant_id) AND (r.school_id = external_ids.school_id)))));
+  WHERE ((r.tenant_id = external_ids.tenant_id) AND (r.school_id = external_ids.school_id) AND r.sees_pupils))));
 
 CREATE POLICY reached ON public.grades TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3832,7 +3955,7 @@ CREATE POLICY reached ON public.grades TO markonce_app USING ((EXISTS ( SELECT 1
 
 CREATE POLICY reached ON public.group_members TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = group_members.tenant_id) AND (r.school_id = group_members.school_id)))));
+  WHERE ((r.tenant_id = group_members.tenant_id) AND (r.school_id = group_members.school_id) AND r.sees_pupils))));
 
 CREATE POLICY reached ON public.groups TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3844,14 +3967,16 @@ CREATE POLICY reached ON public.identity_history TO markonce_app USING ((EXISTS 
 
 CREATE POLICY reached ON public.judgement_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = judgement_history.tenant_id) AND (r.school_id = judgement_history.school_id)))) OR (EXISTS ( SELECT 1
-   FROM public.shared_pupils s
+  WHERE ((r.tenant_id = judgement_history.tenant_id) AND (r.school_id = judgement_history.school_id) AND r.sees_judgements))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_judgements)))
   WHERE ((s.tenant_id = judgement_history.tenant_id) AND (s.pupil_id = judgement_history.pupil_id))))));
 
 CREATE POLICY reached ON public.judgements TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = judgements.tenant_id) AND (r.school_id = judgements.school_id)))) OR (EXISTS ( SELECT 1
-   FROM public.shared_pupils s
+  WHERE ((r.tenant_id = judgements.tenant_id) AND (r.school_id = judgements.school_id) AND r.sees_judgements))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_judgements)))
   WHERE ((s.tenant_id = judgements.tenant_id) AND (s.pupil_id = judgements.pupil_id))))));
 
 CREATE POLICY reached ON public.pins TO markonce_app USING ((EXISTS ( SELECT 1
@@ -3860,30 +3985,31 @@ CREATE POLICY reached ON public.pins TO markonce_app USING ((EXISTS ( SELECT 1
 
 CREATE POLICY reached ON public.planned_pupils TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = planned_pupils.tenant_id) AND (r.school_id = planned_pupils.school_id)))));
+  WHERE ((r.tenant_id = planned_pupils.tenant_id) AND (r.school_id = planned_pupils.school_id) AND r.sees_pupils))));
 
 CREATE POLICY reached ON public.planned_rolls TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = planned_rolls.tenant_id) AND (r.school_id = planned_rolls.school_id)))));
+  WHERE ((r.tenant_id = planned_rolls.tenant_id) AND (r.school_id = planned_rolls.school_id) AND r.sees_pupils))));
 
 CREATE POLICY reached ON public.planned_stays TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = planned_stays.tenant_id) AND (r.school_id = planned_stays.school_id)))));
+  WHERE ((r.tenant_id = planned_stays.tenant_id) AND (r.school_id = planned_stays.school_id) AND r.sees_pupils))));
 
 CREATE POLICY reached ON public.pupil_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.pupils p
   WHERE ((p.tenant_id = pupil_history.tenant_id) AND (p.id = pupil_history.pupil_id)))) AND ((spell_school_id IS NULL) OR (EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = pupil_history.tenant_id) AND (r.school_id = pupil_history.spell_school_id)))))));
+  WHERE ((r.tenant_id = pupil_history.tenant_id) AND (r.school_id = pupil_history.spell_school_id) AND r.sees_pupils))))));
 
 CREATE POLICY reached ON public.pupil_rolls TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = pupil_rolls.tenant_id) AND (r.school_id = pupil_rolls.school_id)))));
+  WHERE ((r.tenant_id = pupil_rolls.tenant_id) AND (r.school_id = pupil_rolls.school_id) AND r.sees_pupils))));
 
 CREATE POLICY reached ON public.pupils TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = pupils.tenant_id) AND (r.school_id = pupils.school_id)))) OR (EXISTS ( SELECT 1
-   FROM public.shared_pupils s
+  WHERE ((r.tenant_id = pupils.tenant_id) AND (r.school_id = pupils.school_id) AND r.sees_pupils))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_pupils)))
   WHERE ((s.tenant_id = pupils.tenant_id) AND (s.pupil_id = pupils.id))))));
 
 CREATE POLICY reached ON public.receipts TO markonce_app USING ((EXISTS ( SELECT 1
@@ -3912,7 +4038,7 @@ CREATE POLICY reached ON public.school_versions TO markonce_app USING ((EXISTS (
 
 CREATE POLICY reached ON public.shared_pupils TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = shared_pupils.tenant_id) AND (r.school_id = shared_pupils.school_id)))));
+  WHERE ((r.tenant_id = shared_pupils.tenant_id) AND (r.school_id = shared_pupils.school_id) AND r.sees_pupils))));
 
 CREATE POLICY reached ON public.subjects TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -3920,14 +4046,16 @@ CREATE POLICY reached ON public.subjects TO markonce_app USING ((EXISTS ( SELECT
 
 CREATE POLICY reached ON public.target_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = target_history.tenant_id) AND (r.school_id = target_history.school_id)))) OR (EXISTS ( SELECT 1
-   FROM public.shared_pupils s
+  WHERE ((r.tenant_id = target_history.tenant_id) AND (r.school_id = target_history.school_id) AND r.sees_targets))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_targets)))
   WHERE ((s.tenant_id = target_history.tenant_id) AND (s.pupil_id = target_history.pupil_id))))));
 
 CREATE POLICY reached ON public.targets TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = targets.tenant_id) AND (r.school_id = targets.school_id)))) OR (EXISTS ( SELECT 1
-   FROM public.shared_pupils s
+  WHERE ((r.tenant_id = targets.tenant_id) AND (r.school_id = targets.school_id) AND r.sees_targets))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_targets)))
   WHERE ((s.tenant_id = targets.tenant_id) AND (s.pupil_id = targets.pupil_id))))));
 
 CREATE POLICY reached ON public.tenant_versions TO markonce_app USING ((EXISTS ( SELECT 1
@@ -3940,12 +4068,13 @@ CREATE POLICY reached ON public.tenants TO markonce_app USING ((EXISTS ( SELECT 
 
 CREATE POLICY reached ON public.totals TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = totals.tenant_id) AND (r.school_id = totals.school_id)))));
+  WHERE ((r.tenant_id = totals.tenant_id) AND (r.school_id = totals.school_id) AND r.sees_counts))));
 
 CREATE POLICY reached ON public.upns TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = upns.tenant_id) AND (r.school_id = upns.school_id)))) OR (EXISTS ( SELECT 1
-   FROM public.shared_pupils s
+  WHERE ((r.tenant_id = upns.tenant_id) AND (r.school_id = upns.school_id) AND r.sees_pupils))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_pupils)))
   WHERE ((s.tenant_id = upns.tenant_id) AND (s.pupil_id = upns.pupil_id))))));
 
 CREATE POLICY reached ON public.windows TO markonce_app USING ((EXISTS ( SELECT 1
@@ -3983,6 +4112,28 @@ ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.totals ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.upns ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY visible ON public.target_history AS RESTRICTIVE FOR SELECT TO markonce_app USING (((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = target_history.tenant_id) AND (r.school_id = target_history.school_id) AND (((target_history.visibility = ANY (ARRAY['school'::text, 'family'::text])) AND ('targets:read'::text = ANY (r.scopes))) OR ('targets:staff'::text = ANY (r.scopes)) OR ((target_history.visibility = 'family'::text) AND ('targets:family'::text = ANY (r.scopes))) OR (target_history.client_id = r.client_id))))) OR (EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = target_history.tenant_id) AND (r.scopes && ARRAY['targets:write'::text, 'pupils:write'::text, 'pupils:merge'::text, 'privacy:write'::text])))) OR ((visibility = 'trust'::text) AND (EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = target_history.tenant_id) AND (r.school_id = target_history.tenant_id) AND ('targets:read'::text = ANY (r.scopes)))))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id))))
+  WHERE ((s.tenant_id = target_history.tenant_id) AND (s.pupil_id = target_history.pupil_id) AND (((target_history.visibility = ANY (ARRAY['school'::text, 'family'::text])) AND ('targets:read'::text = ANY (r.scopes))) OR ('targets:staff'::text = ANY (r.scopes)) OR ((target_history.visibility = 'family'::text) AND ('targets:family'::text = ANY (r.scopes))) OR (target_history.client_id = r.client_id)))))));
+
+CREATE POLICY visible ON public.targets AS RESTRICTIVE FOR SELECT TO markonce_app USING (((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = targets.tenant_id) AND (r.school_id = targets.school_id) AND (((targets.visibility = ANY (ARRAY['school'::text, 'family'::text])) AND ('targets:read'::text = ANY (r.scopes))) OR ('targets:staff'::text = ANY (r.scopes)) OR ((targets.visibility = 'family'::text) AND ('targets:family'::text = ANY (r.scopes))) OR (targets.client_id = r.client_id))))) OR (EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = targets.tenant_id) AND (r.scopes && ARRAY['targets:write'::text, 'pupils:write'::text, 'pupils:merge'::text, 'privacy:write'::text])))) OR ((visibility = 'trust'::text) AND (EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE ((r.tenant_id = targets.tenant_id) AND (r.school_id = targets.tenant_id) AND ('targets:read'::text = ANY (r.scopes)))))) OR (EXISTS ( SELECT 1
+   FROM (public.shared_pupils s
+     JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id))))
+  WHERE ((s.tenant_id = targets.tenant_id) AND (s.pupil_id = targets.pupil_id) AND (((targets.visibility = ANY (ARRAY['school'::text, 'family'::text])) AND ('targets:read'::text = ANY (r.scopes))) OR ('targets:staff'::text = ANY (r.scopes)) OR ((targets.visibility = 'family'::text) AND ('targets:family'::text = ANY (r.scopes))) OR (targets.client_id = r.client_id)))))));
 
 ALTER TABLE public.windows ENABLE ROW LEVEL SECURITY;
 
@@ -4225,6 +4376,10 @@ GRANT ALL ON FUNCTION public.school_returns(in_tenant uuid, of_window smallint, 
 
 REVOKE ALL ON FUNCTION public.touch_shared() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.visibility_now(in_tenant uuid, of_target uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.visibility_now(in_tenant uuid, of_target uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.visibility_now(in_tenant uuid, of_target uuid) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.window_returns(in_tenant uuid, of_window smallint, listed integer) TO markonce_operator;
@@ -4451,6 +4606,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.succession TO markonce_operato
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.target_history TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.target_history TO markonce_operator;
+
+GRANT SELECT ON TABLE public.target_changes TO markonce_app;
+GRANT SELECT ON TABLE public.target_changes TO markonce_operator;
 
 GRANT SELECT ON TABLE public.tenant_versions TO markonce_app;
 GRANT SELECT ON TABLE public.tenant_versions TO markonce_operator;

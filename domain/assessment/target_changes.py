@@ -17,12 +17,10 @@ from sqlalchemy import (
     Uuid,
     and_,
     case,
-    column,
     literal_column,
-    select,
-    table,
 )
 
+from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.code_lists import TARGET_BASIS, TARGET_VISIBILITY
 from domain.assessment.schemes import column_of_grade
@@ -56,8 +54,7 @@ target_changes = Table(
     comment="A view over targets and their history",
 )
 c = target_changes.c
-_clients = table("clients", column("id"), column("name", Text()))
-_client_name = select(_clients.c.name).where(_clients.c.id == c.client_id).correlate_except(_clients).scalar_subquery()
+_client_name = find_client_name(c.client_id)
 
 
 class _Before:
@@ -113,9 +110,7 @@ TARGET_CHANGES = Resource(
         "toGrade": Field(column_of_grade(c, "code"), "The grade after."),
         "fromVisibility": Field(c.before_visibility, "Who saw it before.", vocabulary=TARGET_VISIBILITY),
         "toVisibility": Field(c.visibility, "Who saw it after.", vocabulary=TARGET_VISIBILITY),
-        "reason": Field(
-            case((_is_about_lock, c.lock_reason)), "Why it was locked or unlocked.", is_prose=True
-        ),
+        "reason": Field(case((_is_about_lock, c.lock_reason)), "Why it was locked or unlocked.", is_prose=True),
         "lockedBy": Field(
             case((_is_about_lock, c.locked_by)),
             "Who locked or unlocked it, as the sender names them.",

@@ -2,7 +2,7 @@
 
 `targets:staff` sees every target at its schools. `targets:read` sees those that families and the school may see; under a grant on the
 trust those of the trust too. `targets:family` sees those of families alone. A client sees what it wrote. Row-level security says the same
-in other words (migration 0061), by the grants; here the scopes of the token count as well.
+in other words (migration 0065), by the grants; here the scopes of the token count as well.
 """
 
 from collections.abc import Callable

@@ -7,7 +7,21 @@ import pytest
 import pytest_asyncio
 
 from tests.fixtures.databases import Databases
-from tests.fixtures.small_trust import URNS, Trust, asked, batch, counted, entry, issues, judged, open_trust, opened, roll, sent, upn, upn
+from tests.fixtures.small_trust import (
+    URNS,
+    Trust,
+    asked,
+    batch,
+    counted,
+    entry,
+    issues,
+    judged,
+    open_trust,
+    opened,
+    roll,
+    sent,
+    upn,
+)
 
 WORDS = ("family", "school", "trust", "staff")
 REST = "pupils:read,windows:read,judgements:read,schools:read"

@@ -1,11 +1,11 @@
 """Row-level security of targets and of their history knows their visibility; locks have reasons, and what changed can be read.
 
-The same is said by domain/assessment/target_visibility.py. Whoever writes targets, or merges and splits pupils, needs all of them.
+The same is said by domain/assessment/target_visibility.py. Whoever writes targets, or moves, merges and splits pupils, needs all of them.
 """
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0064", "0063", None, None
+revision, down_revision, branch_labels, depends_on = "0065", "0064", None, None
 
 SEEN = """(
     ({table}.visibility IN ('school', 'family') AND 'targets:read' = ANY (r.scopes)) OR 'targets:staff' = ANY (r.scopes)
@@ -14,7 +14,7 @@ SEEN = """(
 POLICY = f"""
 CREATE POLICY visible ON {{table}} AS RESTRICTIVE FOR SELECT TO markonce_app USING (
     EXISTS (SELECT 1 FROM reach r WHERE r.tenant_id = {{table}}.tenant_id AND r.school_id = {{table}}.school_id AND {SEEN})
-    OR EXISTS (SELECT 1 FROM reach r WHERE r.tenant_id = {{table}}.tenant_id AND r.scopes && ARRAY['targets:write', 'pupils:merge'])
+    OR EXISTS (SELECT 1 FROM reach r WHERE r.tenant_id = {{table}}.tenant_id AND r.scopes && ARRAY['targets:write', 'pupils:write', 'pupils:merge', 'privacy:write'])
     OR ({{table}}.visibility = 'trust' AND EXISTS (
         SELECT 1 FROM reach r WHERE r.tenant_id = {{table}}.tenant_id AND r.school_id = {{table}}.tenant_id AND 'targets:read' = ANY (r.scopes)
     ))
